@@ -1,0 +1,271 @@
+"""Stage 2: a classifier is trained on its target, regulated or plain, and measured once on the test split."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from emoreg.backbones import build_backbone
+from emoreg.errors import UserError
+from emoreg.experience import encoder_architecture, load_encoder
+from emoreg.images.batches import evaluation_batches
+from emoreg.images.decode import ImageSet, load_images
+from emoreg.images.splits import cut_validation
+from emoreg.images.table import Table
+from emoreg.progress import Progress
+from emoreg.randomness import derive_seed, drawn_from
+from emoreg.regulation import RegulatedClassifier, regulation_loss
+from emoreg.run import WEIGHTS, Run, record_session, start_run
+from emoreg.settings import TargetSettings, TrainingSettings, TrainRecipe
+from emoreg.targets import read_for_scoring, read_target
+from emoreg.training import fit, make_fabric
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+
+def build_classifier(recipe: TrainRecipe, num_classes: int) -> RegulatedClassifier:
+    """The classifier that a recipe describes, the emotional encoder with its experience.
+
+    The backbone and its head start from the same weights in every mode of the same seed, so that arms differ
+    in nothing but the emotional branch.
+
+    Raises:
+        UserError: unknown architecture; no finished stage-1 run; an encoder of another architecture.
+    """
+    size, regulation, encoder_settings = recipe.target.image_size, recipe.regulation, recipe.encoder
+    with drawn_from(recipe.seed, "backbone"):
+        backbone = build_backbone(recipe.backbone, size)
+    encoder: nn.Module | None = None
+    if regulation.mode != "none":
+        with drawn_from(recipe.seed, "encoder"):
+            if encoder_settings.experience is not None:
+                encoder = load_encoder(encoder_settings.experience, encoder_settings.backbone, size)
+            else:
+                encoder = build_backbone(encoder_settings.backbone or recipe.backbone, size)
+    with drawn_from(recipe.seed, "heads"):
+        classifier = RegulatedClassifier(
+            backbone,
+            encoder,
+            num_classes,
+            mode=regulation.mode,
+            granularity=regulation.granularity,
+            mix=regulation.mix,
+            lam=regulation.lam,
+            freeze_encoder=encoder_settings.frozen,
+            seed=derive_seed(recipe.seed, "lambda"),
+        )
+    return classifier.to(memory_format=torch.channels_last)
+
+
+def with_encoder_architecture(recipe: TrainRecipe) -> TrainRecipe:
+    """The recipe with the architecture of the emotional encoder written out, so that it can be built alone."""
+    encoder = recipe.encoder
+    if recipe.regulation.mode == "none" or encoder.backbone is not None:
+        return recipe
+    backbone = recipe.backbone if encoder.experience is None else encoder_architecture(encoder.experience)
+    return dataclasses.replace(recipe, encoder=dataclasses.replace(encoder, backbone=backbone))
+
+
+def train(
+    recipe: TrainRecipe,
+    out: Path | str,
+    model: RegulatedClassifier | None = None,
+    progress: Progress | None = None,
+) -> Run:
+    """Train a classifier and score it once on the test split, or go on with a run that was stopped.
+
+    Args:
+        recipe: all settings.
+        out: the run folder; a finished run is returned as it is.
+        model: your own classifier around any two modules, in place of the one that the recipe describes; its
+            backbone, encoder and regulation settings are then not used. Trained in place.
+        progress: where it is shown; None for the terminal.
+
+    Raises:
+        UserError: bad input of any kind, in one line.
+    """
+    progress = progress or Progress()
+    if model is None:
+        recipe = with_encoder_architecture(recipe)
+    run = start_run(out, recipe)
+    if run.is_finished:
+        return run
+    fabric = make_fabric(recipe.training)
+    target = read_target(recipe.target)
+    classifier = model or build_classifier(recipe, len(target.classes))
+    if classifier.num_classes != len(target.classes):
+        raise UserError(f"the model has {classifier.num_classes} classes, the target {len(target.classes)}")
+    train_table, validation_table = cut_validation(
+        target.train, recipe.target.validation, recipe.target.limit, recipe.seed
+    )
+    images = _load(train_table, recipe.target, recipe.training, fabric, progress)
+    validation = _load(validation_table, recipe.target, recipe.training, fabric, progress) if validation_table else None
+    test = _load(target.test, recipe.target, recipe.training, fabric, progress)
+    record_session(
+        run,
+        {
+            "device": str(fabric.device),
+            "precision": fabric._precision.precision,
+            "experience": _fingerprint(recipe.encoder.experience) if model is None else None,
+            "model": "the recipe's" if model is None else "given by the caller",
+        },
+    )
+
+    def score(candidate: nn.Module) -> dict[str, float]:
+        assert isinstance(candidate, RegulatedClassifier)
+        lam = candidate.lam
+        row = {} if lam is None else {"lambda": lam.mean().item()}
+        if lam is not None and lam.numel() > 1:
+            row |= {f"lambda_{number}": value for number, value in enumerate(lam.flatten().tolist())}
+        if validation is not None:
+            measured = measure(candidate, validation, fabric)
+            row |= {f"val_{name}": measured[name] for name in ("accuracy", "loss")}
+        return row
+
+    def loss_of(model: nn.Module, batch: Tensor, labels: Tensor) -> Tensor:
+        assert isinstance(model, RegulatedClassifier)
+        response = model.respond(batch)
+        loss = recipe.loss
+        return regulation_loss(response, labels, loss.non_emotional, loss.emotional, loss.label_smoothing)
+
+    factors = {"encoder.": recipe.encoder.lr_factor, "regulation.": recipe.regulation.lr_factor}
+    kept, seconds = fit(classifier, loss_of, images, score, recipe, factors, run, fabric, progress)
+    assert isinstance(kept, RegulatedClassifier)
+    final: dict[str, Any] = {
+        "test": measure(kept, test, fabric),
+        "validation": measure(kept, validation, fabric) if validation else None,
+        "lambda": None if kept.lam is None else kept.lam.flatten().tolist(),
+        "seconds": seconds,
+        "images_per_second": len(run.metrics) and float(run.metrics["images_per_second"].median()),
+        "parameters": sum(p.numel() for p in kept.parameters()),
+        "images": {"train": len(images), "validation": len(validation or ()), "test": len(test)},
+    }
+    run.finish(kept.state_dict(), {"stage": 2, "classes": target.classes}, final)
+    return run
+
+
+def evaluate(
+    run: Run | Path | str,
+    data: str | None = None,
+    device: str = "auto",
+    model: RegulatedClassifier | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Metrics of a finished run on its own test split, or on other labelled images.
+
+    Args:
+        run: the run or its folder.
+        data: a target's name ("cifar10"), or a folder or zip of `[test/]<class>/*.jpg|png` whose classes the
+            run knows; None for the run's own test split.
+        device: as training.device.
+        model: for a run that trained your own model, one built alike.
+        progress: where it is shown; None for the terminal.
+
+    Returns:
+        `measure`'s metrics, and images_per_second.
+
+    Raises:
+        UserError: unfinished run; missing images; classes that the run does not know.
+    """
+    progress = progress or Progress()
+    run = run if isinstance(run, Run) else Run(Path(run))
+    recipe = run.recipe
+    if not isinstance(recipe, TrainRecipe):
+        raise UserError(f"{run.folder} is a run of stage 1; evaluate takes a classifier's")
+    training = dataclasses.replace(recipe.training, device=device)  # type: ignore[arg-type]  # checked by make_fabric
+    fabric = make_fabric(training)
+    classifier, classes = load_classifier(run, model)
+    table = read_for_scoring(recipe.target, data, classes)
+    images = _load(table, recipe.target, training, fabric, progress)
+    classifier = classifier.to(fabric.device)
+    begun = time.perf_counter()
+    metrics = measure(classifier, images, fabric)
+    return {**metrics, "images_per_second": len(images) / (time.perf_counter() - begun)}
+
+
+def load_classifier(run: Run, model: RegulatedClassifier | None = None) -> tuple[RegulatedClassifier, tuple[str, ...]]:
+    """The trained classifier of a finished run, in evaluation, and its classes' names.
+
+    Args:
+        run: of stage 2.
+        model: for a run that trained your own model, one built alike.
+
+    Raises:
+        UserError: unfinished run, or weights of another architecture.
+    """
+    recipe = run.recipe
+    if not isinstance(recipe, TrainRecipe):
+        raise UserError(f"{run.folder} is a run of stage 1; it holds no classifier")
+    weights, metadata = run.weights()
+    classes = tuple(metadata["classes"])
+    if model is None:
+        # The run's own weights replace those of its experience, which need not be there any more.
+        untrained = dataclasses.replace(recipe.encoder, experience=None)
+        model = build_classifier(dataclasses.replace(recipe, encoder=untrained), len(classes))
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UserError(
+            f"{run.folder / WEIGHTS} holds weights of another architecture: {' '.join(str(error).split())}"
+        ) from None
+    return model.eval(), classes
+
+
+@torch.no_grad()
+def measure(classifier: RegulatedClassifier, images: ImageSet, fabric: Fabric) -> dict[str, Any]:
+    """Metrics on all of `images`.
+
+    Returns:
+        accuracy, loss (mean cross-entropy, nats), ece (expected calibration error, 15 bins, Guo et al. 2017) of
+        the regulated response; with an emotional branch also accuracy_non_emotional and accuracy_emotional of
+        each response alone and the mean λ; images (their number).
+    """
+    from torchmetrics.functional.classification import multiclass_calibration_error
+
+    classifier.eval()
+    logits, labels, lams = [], [], []
+    hits = dict.fromkeys(("accuracy", "accuracy_non_emotional", "accuracy_emotional"), 0.0)
+    for batch, truth in evaluation_batches(images):
+        with fabric.autocast():
+            response = classifier.respond(batch)
+        logits.append(response.logits.float())
+        labels.append(truth)
+        if response.emotional is not None and response.lam is not None:
+            lams.append(response.lam.expand_as(response.logits).mean(dim=1).float())
+        for key, answer in zip(hits, (response.logits, response.non_emotional, response.emotional), strict=True):
+            if answer is not None:
+                hits[key] += (answer.argmax(dim=1) == truth).sum().item()
+    z, y = torch.cat(logits), torch.cat(labels)
+    metrics: dict[str, Any] = {
+        "accuracy": hits["accuracy"] / len(images),
+        "loss": F.cross_entropy(z, y).item(),
+        "ece": multiclass_calibration_error(z.softmax(dim=1), y, num_classes=z.shape[1], n_bins=15).item(),
+        "images": len(images),
+    }
+    if lams:
+        metrics |= {key: hits[key] / len(images) for key in ("accuracy_non_emotional", "accuracy_emotional")}
+        metrics["lambda"] = torch.cat(lams).mean().item()
+    return metrics
+
+
+def _load(
+    table: Table, target: TargetSettings, training: TrainingSettings, fabric: Fabric, progress: Progress
+) -> ImageSet:
+    images = load_images(table, target.image_size, target.skip_unreadable, training.memory_limit_gib, progress)
+    return images.to(fabric.device)
+
+
+def _fingerprint(experience: str | None) -> dict[str, str] | None:
+    """Which experience an encoder has had: its folder, and the checksum of its weights."""
+    if experience is None:
+        return None
+    content = (Path(experience) / WEIGHTS).read_bytes()
+    return {"folder": str(experience), "sha256": hashlib.sha256(content).hexdigest()}

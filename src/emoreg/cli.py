@@ -1,0 +1,238 @@
+"""The command line. A command is a typed function of the library; here is only the parsing and the printing."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from emoreg import __version__
+from emoreg.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from emoreg.progress import Progress
+    from emoreg.run import Run
+
+OVERVIEW = """\
+Emotional Regulation for image classification (arXiv:2606.13081): give a network an emotional experience,
+train regulated classifiers, and find out whether the emotion does it.
+
+commands:
+  quickstart   the whole method on embedded data, in minutes: a table and a page
+  pretrain     stage 1: train an emotional encoder on affective images
+  train        stage 2: train a classifier, regulated or plain
+  evaluate     score a trained classifier on its test split or on your images
+"""
+OVERVIEW_EXAMPLES = """\
+examples:
+  emoreg quickstart
+  emoreg pretrain recipes/experience/oasis-resnet20.yaml --stimuli.root oasis.zip
+  emoreg train recipes/cifar10/resnet20-learn-e-reg.yaml
+  emoreg evaluate runs/cifar10-resnet20-learn-e-reg-seed0
+  emoreg COMMAND --help
+"""
+PRETRAIN_EXAMPLES = """\
+examples:
+  emoreg pretrain recipes/experience/procedural-resnet20.yaml
+  emoreg pretrain recipes/experience/oasis-resnet20.yaml --stimuli.root oasis.zip --seed 1
+  emoreg pretrain recipes/experience/oasis-resnet20.yaml --print-config
+"""
+TRAIN_EXAMPLES = """\
+examples:
+  emoreg train recipes/cifar10/resnet20.yaml
+  emoreg train recipes/cifar10/resnet20-learn-e-reg.yaml --regulation.granularity per_class
+  emoreg train recipes/cifar10/resnet20.yaml --target.name folder --target.root my-photos/
+  emoreg train recipes/cifar100/resnet18.yaml --smoke
+"""
+EVALUATE_EXAMPLES = """\
+examples:
+  emoreg evaluate runs/cifar10-resnet20-seed0
+  emoreg evaluate runs/cifar10-resnet20-seed0 --data my-photos/ --json
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code: 0, 2 for bad input, 130 when interrupted."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    commands: dict[str, Callable[[Sequence[str]], None]] = {
+        "quickstart": _quickstart,
+        "pretrain": _pretrain,
+        "train": _train,
+        "evaluate": _evaluate,
+    }
+    try:
+        if given and not given[0].startswith("-"):
+            if given[0] not in commands:
+                raise UserError(f"no command '{given[0]}'{nearest(given[0], commands)}")
+            commands[given[0]](given[1:])
+        else:
+            parser = _parser("emoreg", OVERVIEW, OVERVIEW_EXAMPLES, usage="emoreg COMMAND ...")
+            parser.add_argument("--version", action="version", version=f"emoreg {__version__}")
+            parser.parse_args(given)
+            parser.print_help()
+    except UserError as error:
+        print(f"emoreg: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("emoreg: interrupted; the same command goes on from the last finished epoch", file=sys.stderr)
+        return 130
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Any:
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+
+def _parser(prog: str, description: str, examples: str, usage: str | None = None) -> argparse.ArgumentParser:
+    return _Parser(
+        prog=prog,
+        usage=usage,
+        description=description,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def _quickstart(arguments: Sequence[str]) -> None:
+    parser = _parser(
+        "emoreg quickstart",
+        "The method from end to end on embedded data, without a network: stage 1 on procedural affective images,\n"
+        "then five regulation modes and the control random_encoder on handwritten digits.",
+        "examples:\n  emoreg quickstart\n  emoreg quickstart --seeds 5 --out runs/my-quickstart",
+    )
+    parser.add_argument("--out", type=Path, default=Path("runs/quickstart"), help="folder of the runs (%(default)s)")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each arm (%(default)s)")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    options = parser.parse_args(arguments)
+    if options.seeds < 1:
+        raise UserError(f"--seeds is {options.seeds}; it must be at least 1")
+
+    from emoreg.quickstart import quickstart
+
+    quickstart(options.out, options.seeds, _progress(options.quiet, details=False))
+
+
+def _pretrain(arguments: Sequence[str]) -> None:
+    from emoreg.settings import PretrainRecipe
+
+    recipe, out, progress = _recipe_command(
+        PretrainRecipe,
+        "pretrain",
+        "Stage 1: train an emotional encoder on affective images.",
+        PRETRAIN_EXAMPLES,
+        arguments,
+    )
+    if out is not None:
+        from emoreg.experience import pretrain
+
+        run = pretrain(recipe, out, progress=progress)
+        _print_metrics("experience", run.final["validation"] or run.final["train"], run)
+
+
+def _train(arguments: Sequence[str]) -> None:
+    from emoreg.settings import TrainRecipe
+
+    recipe, out, progress = _recipe_command(
+        TrainRecipe, "train", "Stage 2: train a classifier, regulated or plain.", TRAIN_EXAMPLES, arguments
+    )
+    if out is not None:
+        from emoreg.classification import train
+
+        run = train(recipe, out, progress=progress)
+        _print_metrics("test split", run.final["test"], run)
+
+
+def _evaluate(arguments: Sequence[str]) -> None:
+    parser = _parser("emoreg evaluate", "Score a trained classifier on labelled images.", EVALUATE_EXAMPLES)
+    parser.add_argument("run", metavar="RUN", type=Path, help="folder of a finished run of stage 2")
+    parser.add_argument(
+        "--data",
+        help="a target's name (cifar10), or a folder or zip of [test/]<class>/*.jpg|png; "
+        "left out, the run's own test split",
+    )
+    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"], help="(%(default)s)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    options = parser.parse_args(arguments)
+
+    from emoreg.classification import evaluate
+
+    metrics = evaluate(options.run, options.data, options.device, progress=_progress(options.quiet))
+    if options.json:
+        import json
+
+        print(json.dumps(metrics, indent=2))
+    else:
+        _print_metrics(options.data or "test split", metrics)
+
+
+def _recipe_command(
+    kind: type[Any], name: str, description: str, examples: str, arguments: Sequence[str]
+) -> tuple[Any, Path | None, Progress]:
+    """The recipe, the run folder (None if the recipe was only to be printed), and the progress."""
+    from emoreg.recipe import SMOKE, explain, flatten, read_recipe, recipe_parser, recipe_yaml
+
+    parser = recipe_parser(
+        kind,
+        prog=f"emoreg {name}",
+        usage=f"emoreg {name} RECIPE [--out DIR] [--print-config] [--smoke] [--SETTING VALUE ...]",
+        description=f"{description} Every setting of the recipe can be given here too.",
+        epilog=examples,
+        formatter_class=_help_formatter(),
+    )
+    parser.add_argument("recipe", metavar="RECIPE", type=str, help="a YAML file, see recipes/")
+    parser.add_argument("--out", metavar="DIR", type=str, help="run folder; default: runs/<recipe>-seed<seed>")
+    parser.add_argument("--print-config", action="store_true", help="print the whole recipe and stop")
+    parser.add_argument("--smoke", action="store_true", help="one epoch over few images: does the recipe run?")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    try:
+        given = parser.parse_args(list(arguments), defaults=False).as_dict()
+    except argparse.ArgumentError as error:
+        raise UserError(explain(kind, str(error))) from None
+    path = Path(given.pop("recipe"))
+    out, smoke = given.pop("out", None), given.pop("smoke", False)
+    print_config, quiet = given.pop("print_config", False), given.pop("quiet", False)
+    overrides = {**(SMOKE[kind] if smoke else {}), **dict(flatten(given))}
+    recipe = read_recipe(kind, path, overrides)
+    if print_config:
+        print(recipe_yaml(recipe), end="")
+        return recipe, None, _progress(quiet)
+    folder = Path(out) if out else Path("runs") / f"{path.parent.name}-{path.stem}{'-smoke' * smoke}-seed{recipe.seed}"
+    return recipe, folder, _progress(quiet)
+
+
+def _help_formatter() -> type[argparse.HelpFormatter]:
+    import jsonargparse
+
+    class Formatter(jsonargparse.DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
+        """Help of settings from their docstrings; the examples' lines as they are."""
+
+    return Formatter
+
+
+def _progress(quiet: bool, details: bool = True) -> Progress:
+    from emoreg.progress import Progress
+
+    return Progress(quiet=quiet, details=details)
+
+
+def _print_metrics(title: str, metrics: dict[str, Any], run: Run | None = None) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("metric", "value", title=title)
+    table.columns[1].justify = "right"
+    for key, value in metrics.items():
+        table.add_row(key, f"{value:,.4f}" if isinstance(value, float) else f"{value:,}")
+    console = Console()
+    console.print(table)
+    if run is not None:
+        console.print(f"run folder: {run.folder}", highlight=False, markup=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

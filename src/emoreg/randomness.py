@@ -1,0 +1,35 @@
+"""Seeds for separate purposes, derived from the one seed of a run.
+
+Two runs with the same seed draw the same weights, splits, order and augmentation for each purpose, whatever
+else differs between them. That is what makes arms comparable pair by pair.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+
+import torch
+
+
+def derive_seed(seed: int, *purpose: str | int) -> int:
+    """A seed in [0, 2**63) for `purpose`, independent of that for any other purpose."""
+    digest = hashlib.sha256(repr((seed, *purpose)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def generator(seed: int, *purpose: str | int) -> torch.Generator:
+    """A CPU generator for `purpose`."""
+    return torch.Generator().manual_seed(derive_seed(seed, *purpose))
+
+
+@contextlib.contextmanager
+def drawn_from(seed: int, *purpose: str | int) -> Iterator[None]:
+    """Within, torch's global CPU generator is seeded for `purpose`; afterwards it is as it was.
+
+    For libraries that initialise weights from the global generator.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, *purpose))
+        yield

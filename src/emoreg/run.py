@@ -1,0 +1,262 @@
+"""A run is a folder: what was asked, where it ran, what came out. Written atomically, so it is never half."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import functools
+import importlib.metadata
+import io
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import yaml
+
+from emoreg.errors import UserError
+from emoreg.recipe import differences, read_recipe, recipe_yaml
+from emoreg.settings import PretrainRecipe, Recipe, TrainRecipe
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+
+RECIPE, ENVIRONMENT, METRICS = "recipe.yaml", "environment.json", "metrics.csv"
+CHECKPOINT, WEIGHTS, FINAL = "checkpoint.pt", "model.safetensors", "final.json"
+
+RECORDED = ("emoreg", "torch", "torchvision", "timm", "lightning-fabric", "numpy", "pillow", "torchmetrics")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run folder.
+
+    | file | holds |
+    |---|---|
+    | recipe.yaml | every setting |
+    | environment.json | versions, git revision, hardware, command; one entry a start or restart |
+    | metrics.csv | one row an epoch |
+    | checkpoint.pt | all that a restart needs (kept until the run is finished) |
+    | model.safetensors | the final weights; what they mean stands in the file's metadata |
+    | final.json | the final metrics; its presence says that the run is finished |
+    """
+
+    folder: Path
+
+    @functools.cached_property
+    def recipe(self) -> Recipe:
+        """What was asked."""
+        path = self.folder / RECIPE
+        return read_recipe(PretrainRecipe, path) if self.stage == 1 else read_recipe(TrainRecipe, path)
+
+    @functools.cached_property
+    def stage(self) -> Literal[1, 2]:
+        """1 for an emotional encoder, 2 for a classifier."""
+        try:
+            keys = yaml.safe_load((self.folder / RECIPE).read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError):
+            raise UserError(f"{self.folder} is not a run folder: it has no readable {RECIPE}") from None
+        return 1 if "stimuli" in keys else 2
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the final metrics are there."""
+        return (self.folder / FINAL).exists()
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """One row an epoch."""
+        import pandas as pd
+
+        return pd.read_csv(self.folder / METRICS)
+
+    @property
+    def final(self) -> dict[str, Any]:
+        """The final metrics. UserError if the run is not finished."""
+        if not self.is_finished:
+            raise UserError(f"the run {self.folder} is not finished; start it again and it goes on")
+        return _read_json(self.folder / FINAL)
+
+    @property
+    def environment(self) -> list[dict[str, Any]]:
+        """Where it ran: one entry a start or restart."""
+        path = self.folder / ENVIRONMENT
+        return _read_json(path)["sessions"] if path.exists() else []
+
+    def weights(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The final weights, and the metadata that `finish` was given.
+
+        Raises:
+            UserError: the run is not finished, or the file is damaged.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        path = self.folder / WEIGHTS
+        if not self.is_finished:
+            raise UserError(f"the run {self.folder} is not finished; start it again and it goes on")
+        try:
+            with safe_open(path, framework="pt") as file:
+                return {key: file.get_tensor(key) for key in file.keys()}, json.loads(file.metadata()["emoreg"])  # noqa: SIM118 (not a dict)
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path} cannot be read as the weights of a run: {error}") from None
+
+    def save_checkpoint(self, state: Mapping[str, Any]) -> None:
+        """Keep all that a restart needs, and the metrics so far (`state["rows"]`) for people."""
+        import torch
+
+        buffer = io.BytesIO()
+        torch.save(dict(state), buffer)
+        write_atomically(self.folder / CHECKPOINT, buffer.getbuffer())
+        self._write_metrics(state["rows"])
+
+    def load_checkpoint(self) -> dict[str, Any] | None:
+        """What was last saved; None for a run that has not finished its first epoch.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        import pickle
+
+        import torch
+
+        path = self.folder / CHECKPOINT
+        if not path.exists():
+            return None
+        try:
+            return dict(torch.load(path, map_location="cpu", weights_only=True))
+        except (RuntimeError, OSError, EOFError, pickle.UnpicklingError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{path} is damaged ({reason}); delete it to start this run anew") from None
+
+    def finish(self, weights: Mapping[str, Tensor], metadata: Mapping[str, Any], final: Mapping[str, Any]) -> None:
+        """Write the final weights and metrics; from here on the run is finished."""
+        from safetensors.torch import save
+
+        content = save({key: value.contiguous() for key, value in weights.items()}, {"emoreg": json.dumps(metadata)})
+        write_atomically(self.folder / WEIGHTS, content)
+        write_atomically(self.folder / FINAL, _json(final))
+        (self.folder / CHECKPOINT).unlink(missing_ok=True)
+
+    def _write_metrics(self, rows: list[dict[str, float]]) -> None:
+        import pandas as pd
+
+        write_atomically(self.folder / METRICS, pd.DataFrame(rows).to_csv(index=False).encode())
+
+
+def start_run(folder: Path | str, recipe: Recipe) -> Run:
+    """The run of `recipe` in `folder`: new, half done, or finished.
+
+    Raises:
+        UserError: the folder holds a run of another recipe (the differing settings are named), or something
+            else; or it cannot be written.
+    """
+    run = Run(Path(folder))
+    recipe_path = run.folder / RECIPE
+    if recipe_path.exists():
+        kind = PretrainRecipe if run.stage == 1 else TrainRecipe
+        if not isinstance(recipe, kind):
+            raise UserError(f"{run.folder} holds a run of stage {run.stage}; choose another folder with --out")
+        changed = differences(run.recipe, recipe)
+        if changed:
+            raise UserError(
+                f"{run.folder} holds a run with other settings ({'; '.join(changed)}); "
+                "choose another folder with --out, or delete that one"
+            )
+        return run
+    try:
+        if run.folder.is_dir() and any(run.folder.iterdir()):
+            raise UserError(f"{run.folder} is not empty and holds no run; choose another folder with --out")
+        run.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(recipe_path, recipe_yaml(recipe).encode())
+    except OSError as error:
+        raise UserError(f"cannot write the run folder {run.folder}: {error.strerror}") from None
+    return run
+
+
+def record_session(run: Run, facts: Mapping[str, Any]) -> None:
+    """Add where this start or restart runs, and `facts` about it, to environment.json."""
+    sessions = [*run.environment, {**environment(), **facts}]
+    write_atomically(run.folder / ENVIRONMENT, _json({"sessions": sessions}))
+
+
+def environment() -> dict[str, Any]:
+    """Time, command, versions, git revision and hardware of this process."""
+    import torch
+
+    return {
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "git": _git_revision(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in RECORDED},
+        "platform": platform.platform(),
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def write_atomically(path: Path, content: bytes | memoryview) -> None:
+    """Write a file so that, whatever happens, it is the old one or the new one, whole."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}") from None
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+@functools.cache
+def _git_revision() -> str | None:
+    """Revision of emoreg's own source, with "+changes" if it was edited since; None outside a checkout."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        ).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", __file__)  # a site-packages inside someone else's checkout is not ours
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--", ".") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+@functools.cache
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

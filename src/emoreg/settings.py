@@ -1,0 +1,274 @@
+"""Every setting, once: typed, with its unit and its reason. Recipes are these classes written as YAML.
+
+What the paper states and what is ours is marked where it matters; see docs/method.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Mode = Literal["none", "fixed", "random", "learned", "random_learned"]
+Granularity = Literal["scalar", "per_class", "per_sample"]
+Mixing = Literal["logits", "probabilities", "features"]
+StimuliName = Literal["procedural", "oasis"]
+TargetName = Literal["digits", "cifar10", "cifar100", "folder"]
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True)
+class StimuliSettings:
+    """The affective images of stage 1."""
+
+    name: StimuliName = "procedural"
+    """procedural (drawn here, labels from psychophysics) or oasis (photographs rated by people)."""
+    root: str | None = None
+    """Folder or zip that holds the set; not needed for procedural."""
+    count: int = 2000
+    """How many images to draw (procedural only)."""
+    image_size: int = 32
+    """Side of the square network input, in pixels; stage 2 must use the same for a ViT."""
+    validation: float = 0.1
+    """Share of the images held out to measure the encoder, in [0, 1)."""
+    limit: int | None = None
+    """Use at most this many training images, drawn by seed; null for all."""
+    skip_unreadable: bool = False
+    """Leave out images that cannot be decoded, with a count, instead of stopping at the first."""
+
+    def __post_init__(self) -> None:
+        _require(self.count >= 10, f"stimuli.count is {self.count}; it must be at least 10")
+        _check_images("stimuli", self.image_size, self.validation, self.limit)
+
+
+@dataclass(frozen=True)
+class TargetSettings:
+    """The classification task of stage 2."""
+
+    name: TargetName = "digits"
+    """digits (embedded), cifar10, cifar100, or folder (any images as [<split>/]<class>/*.jpg|png)."""
+    root: str | None = None
+    """Folder or zip with the images. For cifar10/cifar100 also where the download goes (default: data)."""
+    image_size: int = 32
+    """Side of the square network input, in pixels."""
+    validation: float = 0.1
+    """Share of the training images held out for the curves and for choices, in [0, 1); the test split is
+    scored once, at the end."""
+    limit: int | None = None
+    """Use at most this many training images, drawn by seed with the classes in proportion; null for all."""
+    skip_unreadable: bool = False
+    """Leave out images that cannot be decoded, with a count, instead of stopping at the first."""
+
+    def __post_init__(self) -> None:
+        _check_images("target", self.image_size, self.validation, self.limit)
+
+
+def _check_images(where: str, image_size: int, validation: float, limit: int | None) -> None:
+    _require(image_size >= 8, f"{where}.image_size is {image_size}; it must be at least 8 pixels")
+    _require(0 <= validation < 1, f"{where}.validation is {validation}; it must lie in [0, 1)")
+    _require(limit is None or limit >= 1, f"{where}.limit is {limit}; it must be at least 1, or null")
+
+
+@dataclass(frozen=True)
+class BackboneSettings:
+    """An architecture without its classification head."""
+
+    name: str = "resnet20"
+    """resnet8/20/32/44/56/110 (He et al. 2016, for 32x32 images) or any name that timm knows."""
+    stem: Literal["cifar", "imagenet"] = "cifar"
+    """For timm's ResNets: cifar is a 3x3 convolution with stride 1 and no max-pool, for small images."""
+    patch_size: int | None = None
+    """For ViTs: side of a patch in pixels; null keeps the architecture's own."""
+    drop_path: float = 0.0
+    """Stochastic depth rate for timm's models, in [0, 1)."""
+    pretrained: bool = False
+    """Start from timm's published weights (downloaded), where the architecture fits them."""
+
+
+@dataclass(frozen=True)
+class EncoderSettings:
+    """The emotional encoder of stage 2."""
+
+    experience: str | None = None
+    """Run folder of stage 1 whose encoder is taken. null leaves the encoder untrained: the control
+    random_encoder."""
+    backbone: BackboneSettings | None = None
+    """Its architecture; null is that of the experience, or else the same as the backbone."""
+    frozen: bool = False
+    """Keep its weights and batch statistics as stage 1 left them. The paper trains end to end (false)."""
+    lr_factor: float = 1.0
+    """Its learning rate as a multiple of optimizer.lr."""
+
+    def __post_init__(self) -> None:
+        _require(self.lr_factor >= 0, f"encoder.lr_factor is {self.lr_factor}; it must not be negative")
+
+
+@dataclass(frozen=True)
+class RegulationSettings:
+    """How the non-emotional and the emotional response are balanced."""
+
+    mode: Mode = "none"
+    """none (plain backbone), fixed (E-Reg), random (Rand-E-Reg), learned (Learn-E-Reg) or random_learned
+    (Rand-Learn-E-Reg)."""
+    lam: float = 0.5
+    """λ in [0, 1]: the constant of fixed, the start of learned."""
+    granularity: Granularity = "scalar"
+    """One λ, one per class, or one per sample from a gate on both features (learned modes only)."""
+    mix: Mixing = "logits"
+    """What λ balances."""
+    lr_factor: float = 1.0
+    """Learning rate of λ's parameters as a multiple of optimizer.lr."""
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.lam <= 1, f"regulation.lam is {self.lam}; λ must lie in [0, 1]")
+        _require(self.lr_factor >= 0, f"regulation.lr_factor is {self.lr_factor}; it must not be negative")
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """loss = CE(z, y) + non_emotional · CE(z_n, y) + emotional · CE(z_e, y)   (ours; both default to 0)."""
+
+    label_smoothing: float = 0.0
+    """In [0, 1)."""
+    non_emotional: float = 0.0
+    """Weight a_n of the non-emotional response's own loss."""
+    emotional: float = 0.0
+    """Weight a_e of the emotional response's own loss."""
+
+    def __post_init__(self) -> None:
+        _require(
+            0 <= self.label_smoothing < 1,
+            f"loss.label_smoothing is {self.label_smoothing}; it must lie in [0, 1)",
+        )
+        _require(min(self.non_emotional, self.emotional) >= 0, "loss weights must not be negative")
+
+
+@dataclass(frozen=True)
+class AugmentSettings:
+    """Batched random changes of training images; each image gets its own draw."""
+
+    crop_padding: int = 4
+    """Zero padding in pixels before a random crop back to size; 0 for no crop (He et al. 2016 use 4)."""
+    flip: bool = True
+    """Mirror left to right with probability 1/2. Wrong for digits and text."""
+
+    def __post_init__(self) -> None:
+        _require(self.crop_padding >= 0, f"augment.crop_padding is {self.crop_padding}; it must not be negative")
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """Optimiser and learning-rate schedule, stepped every batch."""
+
+    name: Literal["sgd", "adamw"] = "sgd"
+    """sgd is with Nesterov momentum."""
+    lr: float = 0.1
+    """Highest learning rate."""
+    momentum: float = 0.9
+    """Of sgd."""
+    weight_decay: float = 5e-4
+    """On weights of two or more dimensions; never on biases, norms, tokens or λ."""
+    schedule: Literal["cosine", "one_cycle", "constant"] = "cosine"
+    """After the warm-up: cosine to 0, or the one-cycle policy (Smith & Topin 2018)."""
+    warmup: float = 0.05
+    """Share of all steps over which the learning rate rises, in [0, 1)."""
+    clip_norm: float | None = None
+    """Largest norm of the gradient; null for no clipping."""
+    ema: float | None = None
+    """Decay per step of an average of the weights that is evaluated and kept in place of them; null for
+    none."""
+
+    def __post_init__(self) -> None:
+        _require(self.lr > 0, f"optimizer.lr is {self.lr}; it must be positive")
+        _require(0 <= self.warmup < 1, f"optimizer.warmup is {self.warmup}; it must lie in [0, 1)")
+        _require(
+            self.schedule != "one_cycle" or self.warmup > 0,
+            "optimizer.warmup is 0; one_cycle needs a rise (0.3 is usual)",
+        )
+        _require(self.clip_norm is None or self.clip_norm > 0, "optimizer.clip_norm must be positive, or null")
+        _require(self.ema is None or 0 < self.ema < 1, f"optimizer.ema is {self.ema}; it must lie in (0, 1)")
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How long, on what, how exactly."""
+
+    epochs: int = 100
+    """Passes over the training images."""
+    batch_size: int = 128
+    """Images per step."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """auto takes the first accelerator that is there."""
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
+    """auto is bf16-mixed on GPUs that compute in it, else 32-true. On CPUs with AVX512-BF16 or AMX,
+    bf16-mixed is faster for convolutional networks."""
+    compile: bool = False
+    """torch.compile the model together with its loss. Pays on GPUs over many epochs."""
+    memory_limit_gib: float = 4.0
+    """Image sets up to this size are decoded once and held in memory; larger ones are decoded again every
+    epoch by worker processes."""
+
+    def __post_init__(self) -> None:
+        _require(self.epochs >= 1, f"training.epochs is {self.epochs}; it must be at least 1")
+        _require(self.batch_size >= 1, f"training.batch_size is {self.batch_size}; it must be at least 1")
+        _require(self.memory_limit_gib >= 0, "training.memory_limit_gib must not be negative")
+
+
+@dataclass(frozen=True)
+class PretrainRecipe:
+    """Stage 1: an emotional encoder learns from affective stimuli."""
+
+    stimuli: StimuliSettings = field(default_factory=StimuliSettings)
+    backbone: BackboneSettings = field(default_factory=BackboneSettings)
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    seed: int = 0
+    """Of the weights, the splits, the order of the images and their augmentation."""
+
+
+@dataclass(frozen=True)
+class TrainRecipe:
+    """Stage 2: a classifier whose two responses are balanced by λ."""
+
+    target: TargetSettings = field(default_factory=TargetSettings)
+    backbone: BackboneSettings = field(default_factory=BackboneSettings)
+    encoder: EncoderSettings = field(default_factory=EncoderSettings)
+    regulation: RegulationSettings = field(default_factory=RegulationSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    seed: int = 0
+    """Of the weights, λ's draw, the splits, the order of the images and their augmentation."""
+
+    def __post_init__(self) -> None:
+        regulation, loss = self.regulation, self.loss
+        if regulation.mode == "none":
+            _require(
+                self.encoder.experience is None,
+                "encoder.experience is set but regulation.mode is none: choose a mode, or leave it null",
+            )
+            _require(
+                loss.emotional == 0 and loss.non_emotional == 0,
+                "loss.emotional and loss.non_emotional need a regulation.mode other than none",
+            )
+        _require(
+            regulation.granularity == "scalar" or regulation.mode in ("learned", "random_learned"),
+            f"regulation.granularity {regulation.granularity} needs regulation.mode learned or random_learned, "
+            f"not {regulation.mode}",
+        )
+        _require(
+            not (regulation.mix == "features" and regulation.granularity == "per_class"),
+            "regulation.mix features has one λ for all classes: choose granularity scalar or per_sample",
+        )
+        _require(
+            regulation.mode != "learned" or 0 < regulation.lam < 1,
+            f"regulation.lam is {regulation.lam}; a learned λ = σ(ρ) must start strictly between 0 and 1",
+        )
+
+
+Recipe = PretrainRecipe | TrainRecipe

@@ -1,0 +1,217 @@
+"""The training loop of both stages. It knows nothing of emotions; the objective and the score do."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, AdamW, Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, OneCycleLR, SequentialLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from emoreg.errors import UserError
+from emoreg.images.batches import steps_per_epoch, training_batches
+from emoreg.images.decode import ImageSet
+from emoreg.progress import Progress
+from emoreg.randomness import derive_seed
+from emoreg.run import Run
+from emoreg.settings import OptimizerSettings, Recipe, TrainingSettings
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+Score = Callable[[nn.Module], dict[str, float]]
+
+
+def fit(
+    model: nn.Module,
+    loss_of: Callable[[nn.Module, Tensor, Tensor], Tensor],
+    images: ImageSet,
+    score: Score,
+    recipe: Recipe,
+    lr_factors: Mapping[str, float],
+    run: Run,
+    fabric: Fabric,
+    progress: Progress,
+) -> tuple[nn.Module, float]:
+    """Train `model` in place, from the run's checkpoint if there is one.
+
+    Args:
+        model: what is trained.
+        loss_of: the loss, a scalar, of (model, images float32 (B, 3, S, S), labels).
+        images: to train on, on the device.
+        score: metrics of a model after each epoch, for the row of that epoch.
+        recipe: its augment, optimizer, training and seed are used.
+        lr_factors: multiples of the learning rate, by prefix of the parameters' names.
+        run: where checkpoint and metrics go.
+        fabric: device and precision.
+        progress: told how far it is.
+
+    Returns:
+        The model to keep (the average of the weights where one was asked for) and the seconds spent training.
+
+    Raises:
+        UserError: the loss is no longer finite.
+    """
+    training, seed = recipe.training, recipe.seed
+    steps = steps_per_epoch(len(images), training.batch_size)
+    optimizer = make_optimizer(model, recipe.optimizer, lr_factors)
+    schedule = make_schedule(optimizer, recipe.optimizer, steps * training.epochs)
+    average = make_average(model, recipe.optimizer.ema)
+    objective: nn.Module = _Objective(model, loss_of)
+    if training.compile:
+        objective = torch.compile(objective)  # type: ignore[assignment]  # an OptimizedModule is a Module
+    objective, fabric_optimizer = fabric.setup(objective, optimizer)
+
+    # All that a restart needs. Random draws need no state: each epoch seeds its own from (seed, epoch).
+    stateful: dict[str, Any] = {"model": model, "optimizer": optimizer, "schedule": schedule, "average": average}
+    rows: list[dict[str, float]] = []
+    seconds = 0.0
+    saved = run.load_checkpoint()
+    if saved is not None:
+        for name, part in stateful.items():
+            if part is not None:
+                part.load_state_dict(saved[name])
+        rows, seconds = saved["rows"], saved["seconds"]
+
+    with progress.task(f"train {run.folder.name}", training.epochs * steps, "steps") as advance:
+        advance(len(rows) * steps)
+        for epoch in range(len(rows), training.epochs):
+            torch.manual_seed(derive_seed(seed, "dropout", epoch))  # dropout, stochastic depth, drawn λ
+            objective.train()
+            begun = time.perf_counter()
+            total = torch.zeros((), device=fabric.device)
+            for batch, labels in training_batches(images, training.batch_size, recipe.augment, seed, epoch):
+                loss = objective(batch, labels)
+                fabric_optimizer.zero_grad(set_to_none=True)
+                fabric.backward(loss)
+                if recipe.optimizer.clip_norm is not None:
+                    nn.utils.clip_grad_norm_(model.parameters(), recipe.optimizer.clip_norm)
+                fabric_optimizer.step()
+                schedule.step()
+                if average is not None:
+                    average.update_parameters(model)
+                total += loss.detach()
+                advance(1)
+            mean_loss = total.item() / steps  # waits for the device, once an epoch
+            elapsed = time.perf_counter() - begun
+            if not math.isfinite(mean_loss):
+                raise UserError(
+                    f"{run.folder}: the loss became {mean_loss} in epoch {epoch + 1}; lower optimizer.lr, or set "
+                    "optimizer.clip_norm or optimizer.warmup (the last good epoch is kept)"
+                )
+            seconds += elapsed
+            row: dict[str, float] = {
+                "epoch": epoch + 1,
+                "train_loss": mean_loss,
+                "lr": optimizer.param_groups[0]["lr"],
+                "seconds": elapsed,
+                "images_per_second": steps * min(training.batch_size, len(images)) / elapsed,
+            }
+            row |= score(model if average is None else average.module)
+            rows.append(row)
+            state = {name: part.state_dict() for name, part in stateful.items() if part is not None}
+            run.save_checkpoint({**state, "rows": rows, "seconds": seconds})
+            progress.detail(_line(row, training.epochs))
+    return (model if average is None else average.module), seconds
+
+
+class _Objective(nn.Module):
+    """Model and loss as one module, so that precision and compilation cover both."""
+
+    def __init__(self, model: nn.Module, loss_of: Callable[[nn.Module, Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.model, self.loss_of = model, loss_of
+
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+        return self.loss_of(self.model, images, labels)
+
+
+def make_fabric(training: TrainingSettings) -> Fabric:
+    """Fabric for one device.
+
+    Raises:
+        UserError: the device that was asked for is not there.
+    """
+    import logging
+    import warnings
+
+    from lightning_fabric import Fabric
+
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="lightning_fabric")
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    device = training.device
+    if device == "auto":
+        device = "cuda" if available["cuda"] else "mps" if available["mps"] else "cpu"
+    if not available[device]:
+        raise UserError(f"training.device is {device}, but PyTorch finds none here; use auto or cpu")
+    precision = training.precision
+    if precision == "auto":
+        precision = "bf16-mixed" if device == "cuda" and torch.cuda.is_bf16_supported() else "32-true"
+    return Fabric(accelerator=device, devices=1, precision=precision)
+
+
+def make_optimizer(model: nn.Module, settings: OptimizerSettings, lr_factors: Mapping[str, float]) -> Optimizer:
+    """SGD with Nesterov momentum or AdamW over the parameters that train, grouped by decay and learning rate.
+
+    Args:
+        model: frozen parameters (requires_grad false) are left out. Biases, norms and what a module lists in
+            `no_weight_decay()` (timm's convention) do not decay.
+        settings: of the optimiser.
+        lr_factors: multiples of the learning rate, by prefix of the parameters' names.
+    """
+    exempt = {
+        f"{prefix}.{name}".lstrip(".")
+        for prefix, module in model.named_modules()
+        if hasattr(module, "no_weight_decay")
+        for name in module.no_weight_decay()
+    }
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            factor = next((factor for prefix, factor in lr_factors.items() if name.startswith(prefix)), 1.0)
+            decays = parameter.ndim >= 2 and name not in exempt
+            groups.setdefault((factor, settings.weight_decay if decays else 0.0), []).append(parameter)
+    parameters: list[dict[str, Any]] = [
+        {"params": group, "lr": settings.lr * factor, "weight_decay": decay}
+        for (factor, decay), group in groups.items()
+    ]
+    if settings.name == "adamw":
+        return AdamW(parameters, lr=settings.lr)
+    return SGD(parameters, lr=settings.lr, momentum=settings.momentum, nesterov=settings.momentum > 0)
+
+
+def make_schedule(optimizer: Optimizer, settings: OptimizerSettings, steps: int) -> LRScheduler:
+    """The learning rate over `steps` batches: a rise over the warm-up, then what the schedule says."""
+    rise = round(settings.warmup * steps)
+    if settings.schedule == "one_cycle":
+        highest = [group["lr"] for group in optimizer.param_groups]
+        return OneCycleLR(optimizer, highest, total_steps=steps + 1, pct_start=settings.warmup)
+    after: LRScheduler
+    if settings.schedule == "cosine":
+        after = CosineAnnealingLR(optimizer, T_max=max(steps - rise, 1))
+    else:
+        after = LinearLR(optimizer, start_factor=1.0, total_iters=1)
+    if rise == 0:
+        return after
+    return SequentialLR(optimizer, [LinearLR(optimizer, 1 / rise, total_iters=rise), after], milestones=[rise])
+
+
+def make_average(model: nn.Module, decay: float | None) -> AveragedModel | None:
+    """An exponential moving average of weights and batch statistics, or None."""
+    if decay is None:
+        return None
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+
+
+def _line(row: Mapping[str, float], epochs: int) -> str:
+    width = len(str(epochs))
+    rest = [
+        f"{key} {value:.4f}" for key, value in row.items() if key not in ("epoch", "lr", "seconds", "images_per_second")
+    ]
+    return f"epoch {int(row['epoch']):{width}}/{epochs}  {'  '.join(rest)}  {row['images_per_second']:,.0f} images/s"
