@@ -56,6 +56,11 @@ def _timm_backbone(settings: BackboneSettings, image_size: int) -> nn.Module:
     if not timm.is_model(name):
         known = [*timm.list_models(), *(f"resnet{depth}" for depth in CLASSIC_DEPTHS)]
         raise UserError(f"backbone.name: no architecture '{name}'{nearest(name, known)}")
+    if settings.patch_size and image_size % settings.patch_size:
+        raise UserError(
+            f"backbone.patch_size: {image_size} pixels do not divide into patches of {settings.patch_size}, "
+            f"{name} would not see the rest"
+        )
     options: dict[str, Any] = {}
     if settings.drop_path:
         options["drop_path_rate"] = settings.drop_path

@@ -1,0 +1,89 @@
+"""What several tests need: tiny image sets on disk, tiny recipes, silence."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from emoreg.progress import Progress
+from emoreg.settings import (
+    AugmentSettings,
+    BackboneSettings,
+    OptimizerSettings,
+    PretrainRecipe,
+    StimuliSettings,
+    TargetSettings,
+    TrainingSettings,
+    TrainRecipe,
+)
+
+TINY = TrainingSettings(epochs=3, batch_size=16, device="cpu", precision="32-true")
+
+
+@pytest.fixture
+def quiet() -> Progress:
+    return Progress(quiet=True)
+
+
+@pytest.fixture
+def write_image() -> Callable[..., Path]:
+    def write(path: Path, colour: tuple[int, int, int] = (200, 30, 30), size: tuple[int, int] = (12, 10)) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(abs(hash(str(path.name))) % 2**32).integers(-20, 20, (*size[::-1], 3))
+        Image.fromarray(np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)).save(path)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def image_folder(tmp_path: Path, write_image: Callable[..., Path]) -> Path:
+    """Two classes that differ in colour: 12 training and 4 test images each."""
+    root = tmp_path / "flags"
+    for split, count in (("train", 12), ("test", 4)):
+        for name, colour in (("blue", (20, 40, 220)), ("red", (220, 40, 20))):
+            for number in range(count):
+                write_image(root / split / name / f"{number:04}.png", colour)
+    return root
+
+
+@pytest.fixture
+def image_zip(image_folder: Path, tmp_path: Path) -> Path:
+    """The same in a zip, below a folder of the set's name."""
+    path = tmp_path / "flags.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(image_folder.rglob("*.png")):
+            archive.write(file, f"flags/{file.relative_to(image_folder).as_posix()}")
+    return path
+
+
+@pytest.fixture
+def stage1() -> PretrainRecipe:
+    return PretrainRecipe(
+        stimuli=StimuliSettings(name="procedural", count=40, image_size=16, validation=0.25),
+        backbone=BackboneSettings(name="resnet8"),
+        optimizer=OptimizerSettings(name="adamw", lr=1e-3),
+        training=TINY,
+    )
+
+
+@pytest.fixture
+def stage2() -> TrainRecipe:
+    return TrainRecipe(
+        target=TargetSettings(name="digits", image_size=8, limit=64),
+        backbone=BackboneSettings(name="resnet8"),
+        augment=AugmentSettings(crop_padding=1, flip=False),
+        optimizer=OptimizerSettings(lr=0.05),
+        training=TINY,
+    )
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)  # tiny tensors: threads cost more than they give

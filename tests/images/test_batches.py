@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+from torchvision.transforms import functional as reference
+
+from emoreg.images.batches import MEAN, STD, crop, evaluation_batches, flip, normalise, steps_per_epoch, training_batches
+from emoreg.images.decode import ImageSet, load_images
+from emoreg.images.table import Table
+from emoreg.progress import Progress
+from emoreg.settings import AugmentSettings
+
+
+@pytest.fixture
+def images() -> ImageSet:
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 8, 8, 3), dtype=np.uint8)
+    return load_images(Table("noise", pixels, np.arange(50, dtype=np.int64)), 8, False, 1.0, Progress(quiet=True))
+
+
+def pixels_of(images: ImageSet) -> Tensor:
+    assert images.pixels is not None
+    return images.pixels
+
+
+def test_normalise_is_torchvisions(images: ImageSet) -> None:
+    expected = reference.normalize(pixels_of(images).float() / 255, list(MEAN), list(STD))
+    assert_close(normalise(pixels_of(images)), expected)
+    assert normalise(pixels_of(images)).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_crop_is_torchvisions_with_each_images_own_offset(images: ImageSet) -> None:
+    offsets = torch.randint(0, 5, (50, 2), generator=torch.Generator().manual_seed(0))
+    cropped = crop(pixels_of(images), 2, offsets)
+    for image, (down, right), got in zip(pixels_of(images), offsets.tolist(), cropped, strict=True):
+        assert torch.equal(got, reference.crop(reference.pad(image, [2]), down, right, 8, 8))
+
+
+def test_flip_mirrors_the_chosen_only(images: ImageSet) -> None:
+    chosen = torch.arange(50) % 3 == 0
+    flipped = flip(pixels_of(images), chosen)
+    for image, choice, got in zip(pixels_of(images), chosen, flipped, strict=True):
+        assert torch.equal(got, reference.hflip(image) if choice else image)
+
+
+def test_every_image_is_seen_once_an_epoch_in_an_order_of_its_own(images: ImageSet) -> None:
+    orders = [torch.cat([y for _, y in training_batches(images, 10, AugmentSettings(), 0, epoch)]) for epoch in (0, 1)]
+    assert all(sorted(order.tolist()) == list(range(50)) for order in orders)
+    assert not torch.equal(*orders)
+
+
+def test_an_epoch_depends_on_seed_and_epoch_alone(images: ImageSet) -> None:
+    def epoch(seed: int, number: int) -> Tensor:
+        torch.rand(number + seed + 3)  # whatever else was drawn meanwhile
+        return torch.cat([x for x, _ in training_batches(images, 16, AugmentSettings(), seed, number)])
+
+    assert torch.equal(epoch(0, 1), epoch(0, 1))
+    assert not torch.equal(epoch(0, 1), epoch(0, 2)) and not torch.equal(epoch(0, 1), epoch(1, 1))
+
+
+def test_each_image_gets_its_own_draw(images: ImageSet) -> None:
+    """The same image many times: its views differ within one batch."""
+    pixels = pixels_of(images)[:1].expand(40, -1, -1, -1).contiguous()
+    same = ImageSet(images.table.take(np.zeros(40, np.int64)), 8, pixels, torch.zeros(40, dtype=torch.long))
+    (batch, _), = training_batches(same, 40, AugmentSettings(crop_padding=2, flip=True), 0, 0)
+    assert len(batch.flatten(1).unique(dim=0)) > 15
+
+
+def test_without_augmentation_images_are_as_they_are(images: ImageSet) -> None:
+    none = AugmentSettings(crop_padding=0, flip=False)
+    for batch, labels in training_batches(images, 10, none, 0, 0):
+        assert_close(batch, normalise(pixels_of(images)[labels]))
+
+
+def test_only_full_batches_but_for_a_set_smaller_than_one(images: ImageSet) -> None:
+    sizes = [len(y) for _, y in training_batches(images, 16, AugmentSettings(), 0, 0)]
+    assert sizes == [16, 16, 16] and steps_per_epoch(50, 16) == 3
+    assert [len(y) for _, y in training_batches(images, 64, AugmentSettings(), 0, 0)] == [50]
+    assert steps_per_epoch(50, 64) == 1
+
+
+def test_evaluation_sees_all_images_in_order(images: ImageSet) -> None:
+    batches = list(evaluation_batches(images, 16))
+    assert torch.cat([y for _, y in batches]).tolist() == list(range(50))
+    assert_close(torch.cat([x for x, _ in batches]), normalise(pixels_of(images)))
