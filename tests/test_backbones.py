@@ -12,7 +12,8 @@ VIT = BackboneSettings("vit_tiny_patch16_224", patch_size=4)
 
 
 @pytest.mark.parametrize(
-    "settings", [BackboneSettings("resnet20"), BackboneSettings("resnet18"), VIT, BackboneSettings("mobilenetv3_small_050")]
+    "settings",
+    [BackboneSettings("resnet20"), BackboneSettings("resnet18"), VIT, BackboneSettings("mobilenetv3_small_050")],
 )
 def test_features_are_pooled_and_as_wide_as_announced(settings: BackboneSettings) -> None:
     backbone = build_backbone(settings, 32).eval()

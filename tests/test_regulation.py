@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_backbone import TinyBackbone
 from torch import Tensor, nn
 from torch.testing import assert_close
 
 from emoreg.regulation import RegulatedClassifier, Response, mix_probabilities, regulation_loss
+from tiny_backbone import TinyBackbone
 
 MODES = ["fixed", "random", "learned", "random_learned"]
 K = 4
@@ -72,11 +72,11 @@ def test_random_draws_one_lambda_a_sample_and_step_and_evaluates_at_the_mean(ima
     assert model.eval().respond(images).lam.item() == 0.5
 
 
-@pytest.mark.parametrize(
-    ("granularity", "shape"), [("scalar", (1, 1)), ("per_class", (1, K)), ("per_sample", (5, 1))]
-)
+@pytest.mark.parametrize(("granularity", "shape"), [("scalar", (1, 1)), ("per_class", (1, K)), ("per_sample", (5, 1))])
 @pytest.mark.parametrize("mode", ["learned", "random_learned"])
-def test_granularity_gives_lambda_its_shape(mode: Any, granularity: Any, shape: tuple[int, int], images: Tensor) -> None:
+def test_granularity_gives_lambda_its_shape(
+    mode: Any, granularity: Any, shape: tuple[int, int], images: Tensor
+) -> None:
     answer = classifier(mode=mode, granularity=granularity).respond(images)
     assert answer.lam.shape == shape
     assert answer.logits.shape == (5, K)

@@ -7,7 +7,16 @@ from torch import Tensor
 from torch.testing import assert_close
 from torchvision.transforms import functional as reference
 
-from emoreg.images.batches import MEAN, STD, crop, evaluation_batches, flip, normalise, steps_per_epoch, training_batches
+from emoreg.images.batches import (
+    MEAN,
+    STD,
+    crop,
+    evaluation_batches,
+    flip,
+    normalise,
+    steps_per_epoch,
+    training_batches,
+)
 from emoreg.images.decode import ImageSet, load_images
 from emoreg.images.table import Table
 from emoreg.progress import Progress
@@ -64,7 +73,7 @@ def test_each_image_gets_its_own_draw(images: ImageSet) -> None:
     """The same image many times: its views differ within one batch."""
     pixels = pixels_of(images)[:1].expand(40, -1, -1, -1).contiguous()
     same = ImageSet(images.table.take(np.zeros(40, np.int64)), 8, pixels, torch.zeros(40, dtype=torch.long))
-    (batch, _), = training_batches(same, 40, AugmentSettings(crop_padding=2, flip=True), 0, 0)
+    ((batch, _),) = training_batches(same, 40, AugmentSettings(crop_padding=2, flip=True), 0, 0)
     assert len(batch.flatten(1).unique(dim=0)) > 15
 
 

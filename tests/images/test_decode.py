@@ -21,7 +21,8 @@ def saved(tmp_path: Path, image: Image.Image, name: str, **options: object) -> F
 
 
 @pytest.mark.parametrize(
-    ("mode", "name"), [("RGB", "a.jpg"), ("L", "a.png"), ("RGBA", "b.png"), ("P", "c.png"), ("CMYK", "d.jpg"), ("1", "e.png")]
+    ("mode", "name"),
+    [("RGB", "a.jpg"), ("L", "a.png"), ("RGBA", "b.png"), ("P", "c.png"), ("CMYK", "d.jpg"), ("1", "e.png")],
 )
 def test_every_colour_mode_becomes_rgb(tmp_path: Path, mode: str, name: str) -> None:
     square = decode(saved(tmp_path, Image.new("RGB", (9, 9), (255, 255, 255)).convert(mode), name), 4)
@@ -78,8 +79,9 @@ def test_unreadable_images_stop_unless_asked_to_be_left_out(
     images = load_images(table_of(image_folder), 8, True, 1.0, Progress())
     assert len(images) == 31 and images.pixels is not None and len(images.pixels) == 31
     assert not any(str(file).endswith("train/red/0003.png") for file in images.table.images)
-    assert set(images.labels.tolist()) == set(range(32)) - {list(map(str, list_files(image_folder))).index(
-        f"{image_folder}/train/red/0003.png")}
+    assert set(images.labels.tolist()) == set(range(32)) - {
+        list(map(str, list_files(image_folder))).index(f"{image_folder}/train/red/0003.png")
+    }
     assert "left out 1 unreadable of 32" in capsys.readouterr().err
 
 

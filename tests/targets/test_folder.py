@@ -51,9 +51,7 @@ def test_a_validation_folder_serves_where_there_is_no_test_folder(image_folder: 
         (lambda root: [file.unlink() for file in root.rglob("*.png")], "holds no images"),
     ],
 )
-def test_what_is_wrong_with_a_folder_is_said(
-    image_folder: Path, spoil: Callable[[Path], object], message: str
-) -> None:
+def test_what_is_wrong_with_a_folder_is_said(image_folder: Path, spoil: Callable[[Path], object], message: str) -> None:
     spoil(image_folder)
     with pytest.raises(UserError, match=message):
         read_target(TargetSettings(name="folder", root=str(image_folder)))
