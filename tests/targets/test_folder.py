@@ -42,7 +42,7 @@ def test_a_validation_folder_serves_where_there_is_no_test_folder(image_folder: 
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda root: shutil.rmtree(root), "does not exist"),
+        (shutil.rmtree, "does not exist"),
         (lambda root: shutil.rmtree(root / "test"), "no folder 'test'"),
         (lambda root: shutil.rmtree(root / "train"), "no folder 'train'"),
         (lambda root: shutil.rmtree(root / "test" / "red"), r"class 'red' has no images in the split 'test'"),
