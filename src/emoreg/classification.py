@@ -97,6 +97,7 @@ def train(
         recipe = with_encoder_architecture(recipe)
     run = start_run(out, recipe)
     if run.is_finished:
+        progress.detail(f"{run.folder}: finished already, nothing is trained again")
         return run
     fabric = make_fabric(recipe.training)
     target = read_target(recipe.target)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -54,35 +57,53 @@ examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0, 2 for bad input, 130 when interrupted."""
+    """Run a command; returns the exit code: 0, 2 for bad input, 130 when interrupted, 141 for a closed pipe."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without λ shows "?" for it
+    try:
+        try:
+            _run(given)
+        finally:
+            sys.stdout.flush()  # so that a pipe that is closed shows here, and not when Python ends
+    except UserError as error:
+        print(f"emoreg: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        resumable = given[:1] != ["evaluate"]
+        hint = "; the same command goes on from the last finished epoch" if resumable else ""
+        print(f"emoreg: interrupted{hint}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # whoever read our output, such as head, has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return 0
+
+
+def _run(given: Sequence[str]) -> None:
     commands: dict[str, Callable[[Sequence[str]], None]] = {
         "quickstart": _quickstart,
         "pretrain": _pretrain,
         "train": _train,
         "evaluate": _evaluate,
     }
-    try:
-        if given and not given[0].startswith("-"):
-            if given[0] not in commands:
-                raise UserError(f"no command '{given[0]}'{nearest(given[0], commands)}")
-            commands[given[0]](given[1:])
-        else:
-            parser = _parser("emoreg", OVERVIEW, OVERVIEW_EXAMPLES, usage="emoreg COMMAND ...")
-            parser.add_argument("--version", action="version", version=f"emoreg {__version__}")
-            parser.parse_args(given)
-            parser.print_help()
-    except UserError as error:
-        print(f"emoreg: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("emoreg: interrupted; the same command goes on from the last finished epoch", file=sys.stderr)
-        return 130
-    return 0
+    if given and not given[0].startswith("-"):
+        if given[0] not in commands:
+            raise UserError(f"no command '{given[0]}'{nearest(given[0], commands)}")
+        commands[given[0]](given[1:])
+    else:
+        parser = _parser("emoreg", OVERVIEW, OVERVIEW_EXAMPLES, usage="emoreg COMMAND ...")
+        parser.add_argument("--version", action="version", version=f"emoreg {__version__}")
+        parser.parse_args(given)
+        parser.print_help()
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> Any:
+        stray = re.search(r"unrecognized arguments: (-[^\s=]+)", message)
+        if stray:
+            raise UserError(f"unknown option '{stray[1]}'{nearest(stray[1], self._option_string_actions)}")
         raise UserError(f"{message} (see {self.prog} --help)")
 
 
@@ -174,7 +195,7 @@ def _recipe_command(
     kind: type[Any], name: str, description: str, examples: str, arguments: Sequence[str]
 ) -> tuple[Any, Path | None, Progress]:
     """The recipe, the run folder (None if the recipe was only to be printed), and the progress."""
-    from emoreg.recipe import SMOKE, explain, flatten, read_recipe, recipe_parser, recipe_yaml
+    from emoreg.recipe import SMOKE, parse_options, read_recipe, recipe_parser, recipe_yaml
 
     parser = recipe_parser(
         kind,
@@ -184,25 +205,25 @@ def _recipe_command(
         epilog=examples,
         formatter_class=_help_formatter(),
     )
-    parser.add_argument("recipe", metavar="RECIPE", type=str, help="a YAML file, see recipes/")
-    parser.add_argument("--out", metavar="DIR", type=str, help="run folder; default: runs/<recipe>-seed<seed>")
+    parser.add_argument("recipe", metavar="RECIPE", nargs="?", help="a YAML file, see recipes/")
+    parser.add_argument("--out", metavar="DIR", type=str, help="run folder; default: runs/<folder>-<recipe>-seed<seed>")
     parser.add_argument("--print-config", action="store_true", help="print the whole recipe and stop")
     parser.add_argument("--smoke", action="store_true", help="one epoch over few images: does the recipe run?")
     parser.add_argument("--quiet", action="store_true", help="no progress")
-    try:
-        given = parser.parse_args(list(arguments), defaults=False).as_dict()
-    except argparse.ArgumentError as error:
-        raise UserError(explain(kind, str(error))) from None
-    path = Path(given.pop("recipe"))
+    given = parse_options(parser, kind, arguments, ("out", "print-config", "smoke", "quiet"))
+    file = given.pop("recipe", None)
+    if file is None:
+        raise UserError(f"which recipe? A YAML file, such as those in recipes/ (see {parser.prog} --help)")
+    path = Path(file)
     out, smoke = given.pop("out", None), given.pop("smoke", False)
     print_config, quiet = given.pop("print_config", False), given.pop("quiet", False)
-    overrides = {**(SMOKE[kind] if smoke else {}), **dict(flatten(given))}
-    recipe = read_recipe(kind, path, overrides)
+    recipe = read_recipe(kind, path, {**(SMOKE[kind] if smoke else {}), **given})
     if print_config:
         print(recipe_yaml(recipe), end="")
         return recipe, None, _progress(quiet)
-    folder = Path(out) if out else Path("runs") / f"{path.parent.name}-{path.stem}{'-smoke' * smoke}-seed{recipe.seed}"
-    return recipe, folder, _progress(quiet)
+    set_name = path.resolve().parent.name  # the same from wherever the recipe is named
+    name = f"{set_name}-{path.stem}{'-smoke' * smoke}-seed{recipe.seed}".lstrip("-")
+    return recipe, Path(out) if out else Path("runs") / name, _progress(quiet)
 
 
 def _help_formatter() -> type[argparse.HelpFormatter]:

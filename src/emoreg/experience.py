@@ -79,7 +79,7 @@ def affective_metrics(outputs: Tensor, labels: Tensor, space: EmotionSpace) -> d
     if space.kind == "dimensions":
         if len(outputs) < 2:
             return metrics  # a correlation needs two points
-        ccc = concordance_corrcoef(outputs.float(), labels).reshape(-1).tolist()
+        ccc = concordance_corrcoef(outputs.float(), labels).nan_to_num(0.0).reshape(-1).tolist()  # 0 for a constant
         return metrics | {"ccc": sum(ccc) / len(ccc)} | {f"ccc_{n}": c for n, c in zip(space.names, ccc, strict=True)}
     truth = labels if space.kind == "category" else labels.argmax(dim=1)
     return metrics | {"accuracy": (outputs.argmax(dim=1) == truth).float().mean().item()}
@@ -105,6 +105,7 @@ def pretrain(
     progress = progress or Progress()
     run = start_run(out, recipe)
     if run.is_finished:
+        progress.detail(f"{run.folder}: finished already, nothing is trained again")
         return run
     fabric = make_fabric(recipe.training)
     table, space = stimuli or read_stimuli(recipe.stimuli, recipe.seed)
@@ -171,11 +172,18 @@ def load_encoder(
     """
     run, recipe = _experience_run(experience)
     there = encoder_architecture(experience)
-    if expected is not None and expected != there:
-        raise UserError(
-            f"encoder.experience: {experience} holds an encoder of another architecture, {there.name}, "
-            f"not {expected.name} as encoder.backbone asks: leave encoder.backbone out, or pre-train that one"
-        )
+    if expected is not None:
+        asked = dataclasses.asdict(dataclasses.replace(expected, pretrained=False))
+        other = [
+            f"{key} {value}, not {asked[key]}"
+            for key, value in dataclasses.asdict(there).items()
+            if value != asked[key]
+        ]
+        if other:
+            raise UserError(
+                f"encoder.experience: {experience} holds an encoder of another architecture than encoder.backbone "
+                f"asks ({'; '.join(other)}): leave encoder.backbone out, or pre-train that one"
+            )
     weights, _ = run.weights()
     image_size = image_size or recipe.stimuli.image_size
     encoder = build_backbone(there, image_size)
@@ -204,24 +212,30 @@ def _experience_run(experience: Path | str) -> tuple[Run, PretrainRecipe]:
     recipe = run.recipe
     if not isinstance(recipe, PretrainRecipe):
         raise UserError(f"encoder.experience: {experience} is a run of stage 2, not of stage 1")
+    if not run.is_finished:
+        raise UserError(f"encoder.experience: {experience} is not finished; start its emoreg pretrain again")
     return run, recipe
 
 
 def check_labels(table: Table, space: EmotionSpace) -> None:
     """UserError for labels that the space does not have; names set and row."""
+    count, width = len(table), len(space.names)
+    dtype, shape = ("int64", (count,)) if space.kind == "category" else ("float32", (count, width))
+    if table.labels.dtype != dtype or table.labels.shape != shape:
+        raise UserError(
+            f"{table.name}: labels of {table.labels.dtype} {table.labels.shape}; "
+            f"of kind '{space.kind}' with {width} names they must be {dtype} {shape}"
+        )
     labels = torch.from_numpy(table.labels)
     if space.kind == "category":
         wrong = (labels < 0) | (labels >= len(space.names))
         allowed = f"0 to {len(space.names) - 1}"
+    elif space.kind == "votes":
+        wrong = ~torch.isfinite(labels).all(dim=1) | (labels < 0).any(dim=1) | (labels.sum(dim=1) <= 0)
+        allowed = "not negative, and not all zero"
     else:
-        if labels.ndim != 2 or labels.shape[1] != len(space.names):
-            raise UserError(f"{table.name}: labels of shape {tuple(labels.shape)} for {len(space.names)} names")
-        if space.kind == "votes":
-            wrong = ~torch.isfinite(labels).all(dim=1) | (labels < 0).any(dim=1) | (labels.sum(dim=1) <= 0)
-            allowed = "not negative, and not all zero"
-        else:
-            wrong = ~(labels.abs() <= 1).all(dim=1)
-            allowed = "-1 to 1"
+        wrong = ~(labels.abs() <= 1).all(dim=1)
+        allowed = "-1 to 1"
     if wrong.any():
         row = int(wrong.nonzero()[0])
         where = f" ({table.images[row]})" if isinstance(table.images, list) else ""

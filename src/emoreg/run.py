@@ -59,14 +59,21 @@ class Run:
         """1 for an emotional encoder, 2 for a classifier."""
         try:
             keys = yaml.safe_load((self.folder / RECIPE).read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError):
-            raise UserError(f"{self.folder} is not a run folder: it has no readable {RECIPE}") from None
+        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+            keys = None
+        if not isinstance(keys, dict):
+            raise UserError(f"{self.folder} is not a run folder: it has no readable {RECIPE}")
         return 1 if "stimuli" in keys else 2
 
     @property
     def is_finished(self) -> bool:
         """Whether the final metrics are there."""
         return (self.folder / FINAL).exists()
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything of it would be lost: an epoch or more is done."""
+        return self.is_finished or (self.folder / CHECKPOINT).exists()
 
     @property
     def metrics(self) -> pd.DataFrame:
@@ -111,8 +118,8 @@ class Run:
 
         buffer = io.BytesIO()
         torch.save(dict(state), buffer)
+        self._write_metrics(state["rows"])  # first: no epoch that is in the checkpoint is written again
         write_atomically(self.folder / CHECKPOINT, buffer.getbuffer())
-        self._write_metrics(state["rows"])
 
     def load_checkpoint(self) -> dict[str, Any] | None:
         """What was last saved; None for a run that has not finished its first epoch.
@@ -120,8 +127,6 @@ class Run:
         Raises:
             UserError: the file is damaged.
         """
-        import pickle
-
         import torch
 
         path = self.folder / CHECKPOINT
@@ -129,15 +134,17 @@ class Run:
             return None
         try:
             return dict(torch.load(path, map_location="cpu", weights_only=True))
-        except (RuntimeError, OSError, EOFError, pickle.UnpicklingError, ValueError) as error:
-            reason = str(error).splitlines()[0]
+        except Exception as error:  # a damaged file makes the unpickler raise almost anything
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise UserError(f"{path} is damaged ({reason}); delete it to start this run anew") from None
 
     def finish(self, weights: Mapping[str, Tensor], metadata: Mapping[str, Any], final: Mapping[str, Any]) -> None:
         """Write the final weights and metrics; from here on the run is finished."""
         from safetensors.torch import save
 
-        content = save({key: value.contiguous() for key, value in weights.items()}, {"emoreg": json.dumps(metadata)})
+        # Cloned, as the format has no place for weights that share memory, such as one module in both branches.
+        tensors = {key: value.contiguous().clone() for key, value in weights.items()}
+        content = save(tensors, {"emoreg": json.dumps(metadata)})
         write_atomically(self.folder / WEIGHTS, content)
         write_atomically(self.folder / FINAL, _json(final))
         (self.folder / CHECKPOINT).unlink(missing_ok=True)
@@ -162,6 +169,9 @@ def start_run(folder: Path | str, recipe: Recipe) -> Run:
         if not isinstance(recipe, kind):
             raise UserError(f"{run.folder} holds a run of stage {run.stage}; choose another folder with --out")
         changed = differences(run.recipe, recipe)
+        if changed and not run.has_begun:
+            write_atomically(recipe_path, recipe_yaml(recipe).encode())  # its first start failed; this corrects it
+            return Run(run.folder)
         if changed:
             raise UserError(
                 f"{run.folder} holds a run with other settings ({'; '.join(changed)}); "
@@ -169,7 +179,8 @@ def start_run(folder: Path | str, recipe: Recipe) -> Run:
             )
         return run
     try:
-        if run.folder.is_dir() and any(run.folder.iterdir()):
+        # What a write that was cut off leaves behind is nobody's work.
+        if run.folder.is_dir() and any(path.suffix != ".part" for path in run.folder.iterdir()):
             raise UserError(f"{run.folder} is not empty and holds no run; choose another folder with --out")
         run.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(recipe_path, recipe_yaml(recipe).encode())
@@ -218,7 +229,7 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise UserError(f"{path} is damaged: {error}") from None
 
 

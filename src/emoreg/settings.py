@@ -6,6 +6,7 @@ What the paper states and what is ours is marked where it matters; see docs/meth
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 from typing import Literal
 
 Mode = Literal["none", "fixed", "random", "learned", "random_learned"]
@@ -18,6 +19,10 @@ TargetName = Literal["digits", "cifar10", "cifar100", "folder"]
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ValueError(message)
+
+
+def _check_not_negative(key: str, value: float) -> None:
+    _require(0 <= value < inf, f"{key} is {value}; it must be a finite number, not negative")
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,11 @@ class BackboneSettings:
     pretrained: bool = False
     """Start from timm's published weights (downloaded), where the architecture fits them."""
 
+    def __post_init__(self) -> None:
+        patch_size, drop_path = self.patch_size, self.drop_path
+        _require(patch_size is None or patch_size >= 1, f"backbone.patch_size is {patch_size}; it must be at least 1")
+        _require(0 <= drop_path < 1, f"backbone.drop_path is {drop_path}; it must lie in [0, 1)")
+
 
 @dataclass(frozen=True)
 class EncoderSettings:
@@ -103,7 +113,7 @@ class EncoderSettings:
     """Its learning rate as a multiple of optimizer.lr."""
 
     def __post_init__(self) -> None:
-        _require(self.lr_factor >= 0, f"encoder.lr_factor is {self.lr_factor}; it must not be negative")
+        _check_not_negative("encoder.lr_factor", self.lr_factor)
 
 
 @dataclass(frozen=True)
@@ -124,7 +134,7 @@ class RegulationSettings:
 
     def __post_init__(self) -> None:
         _require(0 <= self.lam <= 1, f"regulation.lam is {self.lam}; λ must lie in [0, 1]")
-        _require(self.lr_factor >= 0, f"regulation.lr_factor is {self.lr_factor}; it must not be negative")
+        _check_not_negative("regulation.lr_factor", self.lr_factor)
 
 
 @dataclass(frozen=True)
@@ -143,7 +153,8 @@ class LossSettings:
             0 <= self.label_smoothing < 1,
             f"loss.label_smoothing is {self.label_smoothing}; it must lie in [0, 1)",
         )
-        _require(min(self.non_emotional, self.emotional) >= 0, "loss weights must not be negative")
+        _check_not_negative("loss.non_emotional", self.non_emotional)
+        _check_not_negative("loss.emotional", self.emotional)
 
 
 @dataclass(frozen=True)
@@ -182,14 +193,21 @@ class OptimizerSettings:
     none."""
 
     def __post_init__(self) -> None:
-        _require(self.lr > 0, f"optimizer.lr is {self.lr}; it must be positive")
+        _require(0 < self.lr < inf, f"optimizer.lr is {self.lr}; it must be positive and finite")
+        _require(0 <= self.momentum < 1, f"optimizer.momentum is {self.momentum}; it must lie in [0, 1)")
+        _check_not_negative("optimizer.weight_decay", self.weight_decay)
         _require(0 <= self.warmup < 1, f"optimizer.warmup is {self.warmup}; it must lie in [0, 1)")
         _require(
             self.schedule != "one_cycle" or self.warmup > 0,
             "optimizer.warmup is 0; one_cycle needs a rise (0.3 is usual)",
         )
-        _require(self.clip_norm is None or self.clip_norm > 0, "optimizer.clip_norm must be positive, or null")
-        _require(self.ema is None or 0 < self.ema < 1, f"optimizer.ema is {self.ema}; it must lie in (0, 1)")
+        _require(
+            self.clip_norm is None or 0 < self.clip_norm < inf,
+            f"optimizer.clip_norm is {self.clip_norm}; it must be positive and finite, or null",
+        )
+        _require(
+            self.ema is None or 0 < self.ema < 1, f"optimizer.ema is {self.ema}; it must lie in (0, 1), or be null"
+        )
 
 
 @dataclass(frozen=True)
@@ -214,7 +232,7 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         _require(self.epochs >= 1, f"training.epochs is {self.epochs}; it must be at least 1")
         _require(self.batch_size >= 1, f"training.batch_size is {self.batch_size}; it must be at least 1")
-        _require(self.memory_limit_gib >= 0, "training.memory_limit_gib must not be negative")
+        _check_not_negative("training.memory_limit_gib", self.memory_limit_gib)
 
 
 @dataclass(frozen=True)
@@ -228,6 +246,9 @@ class PretrainRecipe:
     training: TrainingSettings = field(default_factory=TrainingSettings)
     seed: int = 0
     """Of the weights, the splits, the order of the images and their augmentation."""
+
+    def __post_init__(self) -> None:
+        _check_seed(self.seed)
 
 
 @dataclass(frozen=True)
@@ -246,6 +267,7 @@ class TrainRecipe:
     """Of the weights, λ's draw, the splits, the order of the images and their augmentation."""
 
     def __post_init__(self) -> None:
+        _check_seed(self.seed)
         regulation, loss = self.regulation, self.loss
         if regulation.mode == "none":
             _require(
@@ -269,6 +291,10 @@ class TrainRecipe:
             regulation.mode != "learned" or 0 < regulation.lam < 1,
             f"regulation.lam is {regulation.lam}; a learned λ = σ(ρ) must start strictly between 0 and 1",
         )
+
+
+def _check_seed(seed: int) -> None:
+    _require(seed >= 0, f"seed is {seed}; it must not be negative")
 
 
 Recipe = PretrainRecipe | TrainRecipe

@@ -40,20 +40,25 @@ ARMS: Mapping[str, Arm] = {
 def arm_recipe(recipe: TrainRecipe, arm: Arm, experience: Path, seed: int) -> TrainRecipe:
     """The recipe of one arm: it differs from `recipe` in the emotional branch and the seed, in nothing else.
 
+    What an arm cannot have is left out: the plain backbone the losses of the two responses, a λ that is not
+    learned its granularity.
+
     Args:
         recipe: of the study; its encoder's and regulation's other settings are kept.
         arm: which one.
         experience: folder of the stage-1 run for arms that have one.
         seed: of the run.
     """
-    encoder = recipe.encoder
     if arm.mode == "none":
-        encoder = EncoderSettings()
-    elif arm.experience == "affective":
-        encoder = dataclasses.replace(encoder, experience=str(experience))
-    else:
-        encoder = dataclasses.replace(encoder, experience=None)
-    regulation = dataclasses.replace(recipe.regulation, mode=arm.mode) if arm.mode != "none" else RegulationSettings()
+        loss = dataclasses.replace(recipe.loss, non_emotional=0.0, emotional=0.0)
+        return dataclasses.replace(
+            recipe, encoder=EncoderSettings(), regulation=RegulationSettings(), loss=loss, seed=seed
+        )
+    lived = str(experience) if arm.experience == "affective" else None
+    encoder = dataclasses.replace(recipe.encoder, experience=lived)
+    # Only a λ that is learned can differ between classes or samples.
+    granularity = recipe.regulation.granularity if arm.mode in ("learned", "random_learned") else "scalar"
+    regulation = dataclasses.replace(recipe.regulation, mode=arm.mode, granularity=granularity)
     return dataclasses.replace(recipe, encoder=encoder, regulation=regulation, seed=seed)
 
 
@@ -73,7 +78,8 @@ def run_arms(
     Returns:
         The runs of each arm, in the order of `seeds`.
     """
-    stage2 = dataclasses.replace(stage2, encoder=dataclasses.replace(stage2.encoder, backbone=stage1.backbone))
+    architecture = dataclasses.replace(stage1.backbone, pretrained=False)  # the weights are the experience's, or drawn
+    stage2 = dataclasses.replace(stage2, encoder=dataclasses.replace(stage2.encoder, backbone=architecture))
     runs: dict[str, list[Run]] = {name: [] for name in arms}
     with progress.task("all runs", len(seeds) * _cost(arms), "units") as advance:
         for seed in seeds:
@@ -105,7 +111,8 @@ def _told(run: Run, name: str) -> str:
 
 def summarise(runs: Mapping[str, Sequence[Run]]) -> list[ArmSummary]:
     """Each arm's accuracy, its gain over the backbone paired by seed, and its curves."""
-    return [_summary(name, arm_runs, runs.get("backbone", ())) for name, arm_runs in runs.items()]
+    by_seed = {name: sorted(arm_runs, key=lambda run: run.recipe.seed) for name, arm_runs in runs.items()}
+    return [_summary(name, arm_runs, by_seed.get("backbone", ())) for name, arm_runs in by_seed.items()]
 
 
 def _summary(name: str, runs: Sequence[Run], backbone: Sequence[Run]) -> ArmSummary:
@@ -115,8 +122,8 @@ def _summary(name: str, runs: Sequence[Run], backbone: Sequence[Run]) -> ArmSumm
     accuracies = [final["test"]["accuracy"] for final in finals]
     gain = None
     if backbone and name != "backbone":
-        gains = [a - run.final["test"]["accuracy"] for a, run in zip(accuracies, backbone, strict=True)]
-        gain = interval(gains)
+        plain = {run.recipe.seed: run.final["test"]["accuracy"] for run in backbone}
+        gain = interval([a - plain[run.recipe.seed] for a, run in zip(accuracies, runs, strict=True)])
     curves = pd.concat([run.metrics.assign(seed=run.recipe.seed) for run in runs], ignore_index=True)
     return ArmSummary(
         name=name,

@@ -55,17 +55,17 @@ def fit(
         The model to keep (the average of the weights where one was asked for) and the seconds spent training.
 
     Raises:
-        UserError: the loss is no longer finite.
+        UserError: the loss is no longer finite; the checkpoint is of another model.
     """
     training, seed = recipe.training, recipe.seed
     steps = steps_per_epoch(len(images), training.batch_size)
     optimizer = make_optimizer(model, recipe.optimizer, lr_factors)
     schedule = make_schedule(optimizer, recipe.optimizer, steps * training.epochs)
-    average = make_average(model, recipe.optimizer.ema)
     objective: nn.Module = _Objective(model, loss_of)
     if training.compile:
         objective = torch.compile(objective)  # type: ignore[assignment]  # an OptimizedModule is a Module
     objective, fabric_optimizer = fabric.setup(objective, optimizer)
+    average = make_average(model, recipe.optimizer.ema)  # a copy, so only now that the model is on its device
 
     # All that a restart needs. Random draws need no state: each epoch seeds its own from (seed, epoch).
     stateful: dict[str, Any] = {"model": model, "optimizer": optimizer, "schedule": schedule, "average": average}
@@ -73,10 +73,14 @@ def fit(
     seconds = 0.0
     saved = run.load_checkpoint()
     if saved is not None:
-        for name, part in stateful.items():
-            if part is not None:
-                part.load_state_dict(saved[name])
-        rows, seconds = saved["rows"], saved["seconds"]
+        try:
+            for name, part in stateful.items():
+                if part is not None:
+                    part.load_state_dict(saved[name])
+            rows, seconds = saved["rows"], saved["seconds"]
+        except (KeyError, RuntimeError, ValueError) as error:
+            detail = " ".join(str(error).split())
+            raise UserError(f"{run.folder}: its checkpoint is of another model ({detail}); give the same one") from None
 
     with progress.task(f"train {run.folder.name}", training.epochs * steps, "steps") as advance:
         advance(len(rows) * steps)
@@ -148,7 +152,7 @@ def make_fabric(training: TrainingSettings) -> Fabric:
     device = training.device
     if device == "auto":
         device = "cuda" if available["cuda"] else "mps" if available["mps"] else "cpu"
-    if not available[device]:
+    if not available.get(device, False):
         raise UserError(f"training.device is {device}, but PyTorch finds none here; use auto or cpu")
     precision = training.precision
     if precision == "auto":
@@ -191,7 +195,8 @@ def make_schedule(optimizer: Optimizer, settings: OptimizerSettings, steps: int)
     rise = round(settings.warmup * steps)
     if settings.schedule == "one_cycle":
         highest = [group["lr"] for group in optimizer.param_groups]
-        return OneCycleLR(optimizer, highest, total_steps=steps + 1, pct_start=settings.warmup)
+        share = max(settings.warmup, 2 / (steps + 1))  # a rise of no step at all would divide by zero
+        return OneCycleLR(optimizer, highest, total_steps=steps + 1, pct_start=share, cycle_momentum=False)
     after: LRScheduler
     if settings.schedule == "cosine":
         after = CosineAnnealingLR(optimizer, T_max=max(steps - rise, 1))

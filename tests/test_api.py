@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import emoreg
+
+HEAVY = ("torch", "timm", "numpy", "pandas", "matplotlib", "sklearn", "lightning_fabric", "rich", "PIL")
+
+
+def imported_by(statements: str) -> set[str]:
+    script = f"import sys\n{statements}\nprint('modules:', *sys.modules)"
+    output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    return set(output.rpartition("modules:")[2].split())
+
+
+def test_every_public_name_is_there_and_documented() -> None:
+    assert emoreg.__all__ == sorted(emoreg.__all__) and set(emoreg.__all__) == set(emoreg._HOMES)
+    for name in emoreg.__all__:
+        thing = getattr(emoreg, name)
+        assert thing.__name__ == name and thing.__doc__
+        assert name in dir(emoreg)
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'emoreg' has no attribute 'pretain'"):
+        _ = emoreg.pretain
+    assert not hasattr(emoreg, "nothing")
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    import importlib.metadata
+
+    assert emoreg.__version__ == importlib.metadata.version("emoreg")
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        "import emoreg; dir(emoreg)",
+        "import emoreg; emoreg.UserError; emoreg.read_recipe(emoreg.TrainRecipe)",
+        "import emoreg.cli",
+        *(
+            f"from emoreg.cli import main\ntry: main({arguments})\nexcept SystemExit: pass"
+            for arguments in (["--help"], ["--version"], ["quickstart", "--help"], ["train", "--help"], ["trian"])
+        ),
+    ],
+)
+def test_heavy_libraries_wait_until_they_are_needed(statements: str) -> None:
+    assert not imported_by(statements) & set(HEAVY)

@@ -1,0 +1,435 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import emoreg.training
+from emoreg import classification
+from emoreg.classification import build_classifier, evaluate, load_classifier, measure, train, with_encoder_architecture
+from emoreg.errors import UserError
+from emoreg.experience import load_encoder, pretrain
+from emoreg.images.batches import training_batches
+from emoreg.images.decode import ImageSet
+from emoreg.images.table import Table
+from emoreg.progress import Progress
+from emoreg.regulation import RegulatedClassifier, regulation_loss
+from emoreg.run import WEIGHTS, Run
+from emoreg.settings import (
+    AugmentSettings,
+    BackboneSettings,
+    EncoderSettings,
+    LossSettings,
+    PretrainRecipe,
+    RegulationSettings,
+    TargetSettings,
+    TrainRecipe,
+)
+from emoreg.training import make_fabric
+from tiny_backbone import TinyBackbone
+
+VIT = BackboneSettings("test_vit", patch_size=8)
+RESNET = BackboneSettings("resnet8")
+
+
+def epochs(recipe: TrainRecipe, count: int, **changes: Any) -> TrainRecipe:
+    return dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, epochs=count), **changes)
+
+
+def refusal(call: Callable[[], Any]) -> str:
+    """What it is refused with, in one line."""
+    with pytest.raises(UserError) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.fixture
+def experience(tmp_path: Path, stage1: PretrainRecipe, quiet: Progress) -> Run:
+    recipe = dataclasses.replace(stage1, training=dataclasses.replace(stage1.training, epochs=1))
+    return pretrain(recipe, tmp_path / "experience", progress=quiet)
+
+
+@pytest.fixture
+def regulated(stage2: TrainRecipe, experience: Run) -> TrainRecipe:
+    return epochs(
+        stage2,
+        1,
+        encoder=EncoderSettings(experience=str(experience.folder)),
+        regulation=RegulationSettings(mode="learned"),
+    )
+
+
+def part(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+
+
+def assert_equal(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
+    assert left.keys() == right.keys() and left
+    assert all(torch.equal(value, right[name]) for name, value in left.items())
+
+
+# What is built
+
+
+def arms(stage2: TrainRecipe, regulated: TrainRecipe) -> dict[str, TrainRecipe]:
+    """Arms of one study: the same seed, and nothing else different but the emotional branch."""
+    return {
+        "none": epochs(stage2, 1),
+        "learned": regulated,
+        "random": dataclasses.replace(regulated, regulation=RegulationSettings(mode="random")),
+        "random_encoder": dataclasses.replace(regulated, encoder=EncoderSettings()),
+    }
+
+
+def test_arms_of_a_seed_start_from_the_same_backbone_and_head(stage2: TrainRecipe, regulated: TrainRecipe) -> None:
+    starts = {name: build_classifier(recipe, 10).state_dict() for name, recipe in arms(stage2, regulated).items()}
+    for weights in starts.values():
+        for prefix in ("backbone.", "head."):
+            assert_equal(part(weights, prefix), part(starts["none"], prefix))
+    assert_equal(part(starts["random_encoder"], "emotional_head."), part(starts["learned"], "emotional_head."))
+    first = {name: part(weights, "encoder.").get("conv1.weight") for name, weights in starts.items()}
+    assert first["none"] is None and not torch.equal(first["random_encoder"], first["learned"])
+    assert not torch.equal(first["random_encoder"], starts["none"]["backbone.conv1.weight"])  # two draws, not one twice
+    other = build_classifier(dataclasses.replace(regulated, seed=1), 10).state_dict()
+    assert not torch.equal(other["backbone.conv1.weight"], starts["none"]["backbone.conv1.weight"])
+    assert not torch.equal(other["head.weight"], starts["none"]["head.weight"])
+
+
+def test_arms_of_a_seed_see_the_same_batches(
+    stage2: TrainRecipe, regulated: TrainRecipe, tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, list[tuple[Tensor, Tensor]]] = {}
+    for name, recipe in arms(stage2, regulated).items():
+        seen[name] = []
+
+        def batches(*arguments: Any, to: str = name) -> Any:
+            for batch, labels in training_batches(*arguments):
+                seen[to].append((batch.clone(), labels.clone()))
+                yield batch, labels
+
+        monkeypatch.setattr(emoreg.training, "training_batches", batches)
+        train(epochs(recipe, 2), tmp_path / name, progress=quiet)
+    assert len(seen["none"]) == 8
+    for batches_of_arm in seen.values():
+        for (batch, labels), (expected, expected_labels) in zip(batches_of_arm, seen["none"], strict=True):
+            assert torch.equal(batch, expected) and torch.equal(labels, expected_labels)
+    assert not torch.equal(seen["none"][0][0], seen["none"][4][0])  # another epoch, another draw
+
+
+def test_the_encoder_starts_as_its_experience_left_it(regulated: TrainRecipe, experience: Run) -> None:
+    classifier = build_classifier(regulated, 10)
+    assert_equal(part(classifier.state_dict(), "encoder."), part(experience.weights()[0], "encoder."))
+
+
+def test_random_learned_draws_its_start_by_the_seed(stage2: TrainRecipe) -> None:
+    recipe = dataclasses.replace(stage2, regulation=RegulationSettings(mode="random_learned"))
+    lams = [build_classifier(dataclasses.replace(recipe, seed=seed), 10).lam.item() for seed in (0, 0, 1)]
+    assert lams[0] == lams[1] != lams[2]
+
+
+def test_the_architecture_of_the_encoder_is_written_into_the_recipe(
+    stage2: TrainRecipe, regulated: TrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    assert with_encoder_architecture(stage2) == stage2
+    other_backbone = dataclasses.replace(regulated, backbone=BackboneSettings("resnet14"))
+    assert with_encoder_architecture(other_backbone).encoder.backbone == RESNET  # of the experience
+    untrained = dataclasses.replace(other_backbone, encoder=EncoderSettings())
+    assert with_encoder_architecture(untrained).encoder.backbone == BackboneSettings("resnet14")  # of the backbone
+    asked = dataclasses.replace(untrained, encoder=EncoderSettings(backbone=VIT))
+    assert with_encoder_architecture(asked) == asked
+    assert train(regulated, tmp_path / "run", progress=quiet).recipe == with_encoder_architecture(regulated)
+
+
+def test_an_encoder_of_another_architecture_than_asked_is_refused(
+    regulated: TrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    encoder = dataclasses.replace(regulated.encoder, backbone=BackboneSettings("resnet14"))
+    message = refusal(lambda: train(dataclasses.replace(regulated, encoder=encoder), tmp_path / "run", progress=quiet))
+    assert "resnet8" in message and "resnet14" in message
+    gone = EncoderSettings(experience=str(tmp_path / "nowhere"))
+    message = refusal(lambda: train(dataclasses.replace(regulated, encoder=gone), tmp_path / "run2", progress=quiet))
+    assert "no run folder" in message
+
+
+# What trains
+
+
+def test_a_frozen_encoder_stays_as_its_experience_left_it(
+    regulated: TrainRecipe, experience: Run, tmp_path: Path, quiet: Progress
+) -> None:
+    recipe = epochs(regulated, 2, encoder=dataclasses.replace(regulated.encoder, frozen=True))
+    weights, _ = train(recipe, tmp_path / "run", progress=quiet).weights()
+    assert_equal(part(weights, "encoder."), part(experience.weights()[0], "encoder."))
+    start = build_classifier(recipe, 10).state_dict()
+    for name in ("backbone.conv1.weight", "emotional_head.weight", "regulation.rho"):
+        assert not torch.equal(weights[name], start[name]), name
+
+
+def test_an_encoder_at_a_rate_of_zero_keeps_its_parameters(
+    regulated: TrainRecipe, experience: Run, tmp_path: Path, quiet: Progress
+) -> None:
+    recipe = dataclasses.replace(regulated, encoder=dataclasses.replace(regulated.encoder, lr_factor=0.0))
+    weights, _ = train(recipe, tmp_path / "run", progress=quiet).weights()
+    trained, before = part(weights, "encoder."), part(experience.weights()[0], "encoder.")
+    parameters = {name for name, _ in load_encoder(experience.folder).named_parameters()}
+    for name, value in trained.items():
+        assert torch.equal(value, before[name]) == (name in parameters), name  # the statistics do move
+
+
+def test_a_fine_tuned_encoder_and_lambda_move_at_their_own_rates(
+    regulated: TrainRecipe, experience: Run, tmp_path: Path, quiet: Progress
+) -> None:
+    before = experience.weights()[0]["encoder.conv1.weight"]
+    recipe = dataclasses.replace(regulated, regulation=RegulationSettings(mode="learned", lr_factor=0.0))
+    run = train(recipe, tmp_path / "run", progress=quiet)
+    assert run.final["lambda"] == [0.5]
+    assert not torch.equal(run.weights()[0]["encoder.conv1.weight"], before)
+
+
+def test_the_loss_that_is_trained_is_the_recipes(
+    stage2: TrainRecipe, tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = epochs(
+        stage2,
+        1,
+        target=dataclasses.replace(stage2.target, limit=32),
+        augment=AugmentSettings(crop_padding=0, flip=False),
+        regulation=RegulationSettings(mode="learned", lam=0.3),
+        loss=LossSettings(label_smoothing=0.1, non_emotional=0.3, emotional=0.7),
+    )
+    recipe = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, batch_size=32))
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    def batches(*arguments: Any) -> Any:
+        for pair in training_batches(*arguments):
+            seen.append(pair)
+            yield pair
+
+    monkeypatch.setattr(emoreg.training, "training_batches", batches)
+    run = train(recipe, tmp_path / "run", progress=quiet)
+    ((batch, labels),) = seen
+    response = build_classifier(recipe, 10).train().respond(batch)
+    expected = regulation_loss(response, labels, non_emotional=0.3, emotional=0.7, label_smoothing=0.1).item()
+    assert run.metrics["train_loss"][0] == pytest.approx(expected, rel=1e-5)
+
+
+# What is measured
+
+
+def test_test_images_are_scored_once_at_the_end_and_no_image_is_in_two_parts(
+    image_folder: Path, tmp_path: Path, stage2: TrainRecipe, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    tables: list[Table] = []
+
+    def load(table: Table, *rest: Any) -> ImageSet:
+        tables.append(table)
+        return load_images(table, *rest)
+
+    def count(classifier: RegulatedClassifier, images: ImageSet, fabric: Any) -> dict[str, Any]:
+        events.append(["train", "validation", "test"][[set(map(str, t.images)) for t in tables].index(files(images))])
+        return measure(classifier, images, fabric)
+
+    def files(images: ImageSet) -> set[str]:
+        return set(map(str, images.table.images))
+
+    load_images = classification.load_images
+    monkeypatch.setattr(classification, "load_images", load)
+    monkeypatch.setattr(classification, "measure", count)
+    save = Run.save_checkpoint
+    monkeypatch.setattr(Run, "save_checkpoint", lambda run, state: events.append("epoch") or save(run, state))
+    target = TargetSettings(name="folder", root=str(image_folder), image_size=8, validation=0.25)
+    run = train(epochs(stage2, 3, target=target), tmp_path / "run", progress=quiet)
+    assert events == ["validation", "epoch"] * 3 + ["test", "validation"]
+    parts = [set(map(str, table.images)) for table in tables]
+    assert [len(part) for part in parts] == [18, 6, 8] and len(set.union(*parts)) == 32
+    assert all("/train/" in file for file in parts[0] | parts[1]) and all("/test/" in file for file in parts[2])
+    assert run.final["images"] == {"train": 18, "validation": 6, "test": 8}
+    assert not any("test" in column for column in run.metrics)
+
+
+def test_without_validation_nothing_is_held_out(
+    image_folder: Path, tmp_path: Path, stage2: TrainRecipe, quiet: Progress
+) -> None:
+    target = TargetSettings(name="folder", root=str(image_folder), image_size=8, validation=0.0)
+    run = train(epochs(stage2, 1, target=target), tmp_path / "run", progress=quiet)
+    assert run.final["validation"] is None and run.final["images"] == {"train": 24, "validation": 0, "test": 8}
+    assert "val_accuracy" not in run.metrics
+
+
+def test_metrics_are_what_their_names_say() -> None:
+    class Fixed(RegulatedClassifier):
+        """Always gives the same answers."""
+
+        def respond(self, images: Tensor) -> Any:
+            answer = super().respond(images)
+            return answer._replace(logits=logits, non_emotional=logits.flip(1), emotional=logits)
+
+    logits = torch.tensor([[4.0, 0.0], [0.0, 4.0], [4.0, 0.0], [4.0, 0.0]])
+    pixels, labels = np.zeros((4, 8, 8, 3), np.uint8), np.array([0, 1, 0, 1])
+    images = ImageSet(
+        Table("four", pixels, labels), 8, torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.tensor(labels)
+    )
+    recipe = TrainRecipe()
+    fabric = make_fabric(dataclasses.replace(recipe.training, device="cpu"))
+    model = Fixed(TinyBackbone(), TinyBackbone(), 2, mode="fixed", lam=0.25)
+    found = measure(model, images, fabric)
+    right, wrong = math.log(1 + math.exp(-4)), math.log(1 + math.exp(4))
+    assert found == {
+        "accuracy": 0.75,
+        "loss": pytest.approx((3 * right + wrong) / 4, rel=1e-5),
+        "ece": pytest.approx(1 / (1 + math.exp(-4)) - 0.75, rel=1e-5),  # sure of all, right in three of four
+        "images": 4,
+        "accuracy_non_emotional": 0.25,
+        "accuracy_emotional": 0.75,
+        "lambda": 0.25,
+    }
+    plain = RegulatedClassifier(TinyBackbone(), None, 2, mode="none").train()
+    assert measure(plain, images, fabric).keys() == {"accuracy", "loss", "ece", "images"}
+    assert all(not parameter.grad_fn and parameter.grad is None for parameter in plain.parameters())
+
+
+def test_one_lambda_a_class_has_one_column_a_class(stage2: TrainRecipe, tmp_path: Path, quiet: Progress) -> None:
+    recipe = epochs(stage2, 2, regulation=RegulationSettings(mode="learned", lam=0.3, granularity="per_class"))
+    run = train(recipe, tmp_path / "run", progress=quiet)
+    columns = [f"lambda_{number}" for number in range(10)]
+    assert [column for column in run.metrics if column.startswith("lambda_")] == columns
+    last = run.metrics.iloc[-1]
+    assert last[columns].tolist() == pytest.approx(run.final["lambda"], rel=1e-6) and len(set(last[columns])) > 1
+    assert last["lambda"] == pytest.approx(last[columns].mean(), rel=1e-6)
+    scalar = train(epochs(stage2, 1, regulation=RegulationSettings("fixed")), tmp_path / "scalar", progress=quiet)
+    assert [column for column in scalar.metrics if column.startswith("lambda")] == ["lambda"]
+
+
+@pytest.mark.parametrize(
+    "regulation",
+    [
+        RegulationSettings("none"),
+        RegulationSettings("fixed", lam=0.3),
+        RegulationSettings("random"),
+        RegulationSettings("learned"),
+        RegulationSettings("random_learned"),
+        RegulationSettings("learned", granularity="per_sample"),
+        RegulationSettings("learned", mix="features"),
+        RegulationSettings("random", mix="features"),
+        RegulationSettings("learned", mix="probabilities", granularity="per_class"),
+        RegulationSettings("random", mix="probabilities"),
+    ],
+    ids=lambda r: f"{r.mode}-{r.mix}-{r.granularity}",
+)
+def test_every_configuration_trains_and_is_evaluated(
+    regulation: RegulationSettings, stage2: TrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    recipe = epochs(stage2, 1, regulation=regulation, target=dataclasses.replace(stage2.target, limit=32))
+    run = train(recipe, tmp_path / "run", progress=quiet)
+    again = evaluate(run.folder, device="cpu", progress=quiet)
+    assert again.pop("images_per_second") > 0
+    assert again == run.final["test"]  # to the last bit: the weights came back whole
+    assert len(run.metrics) == 1 and run.metrics.notna().all(axis=None)
+    if regulation.mode == "none":
+        assert run.final["lambda"] is None and "lambda" not in run.metrics and "lambda" not in again
+        return
+    assert again.keys() >= {"accuracy_non_emotional", "accuracy_emotional"} and 0 <= again["lambda"] <= 1
+    moved = run.final["lambda"] != build_classifier(recipe, 10).lam.flatten().tolist()
+    assert moved == ("learned" in regulation.mode)
+
+
+def test_encoder_and_backbone_may_be_of_different_families(
+    regulated: TrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    recipe = dataclasses.replace(
+        regulated, backbone=VIT, target=dataclasses.replace(regulated.target, image_size=16, limit=32)
+    )
+    for mix in ("logits", "features"):
+        chosen = dataclasses.replace(recipe, regulation=RegulationSettings("learned", mix=mix))  # type: ignore[arg-type]
+        run = train(chosen, tmp_path / mix, progress=quiet)
+        names = run.weights()[0]
+        assert "backbone.pos_embed" in names and "encoder.blocks.0.conv1.weight" in names
+        assert evaluate(run, device="cpu", progress=quiet)["accuracy"] == run.final["test"]["accuracy"]
+
+
+# After training
+
+
+def test_a_classifier_comes_back_without_its_experience(
+    regulated: TrainRecipe, experience: Run, tmp_path: Path, quiet: Progress
+) -> None:
+    run = train(regulated, tmp_path / "run", progress=quiet)
+    shutil.rmtree(experience.folder)
+    classifier, classes = load_classifier(Run(run.folder))
+    assert classes == tuple("0123456789") and not classifier.training
+    assert_equal(classifier.state_dict(), run.weights()[0])
+    assert evaluate(run.folder, device="cpu", progress=quiet)["loss"] == run.final["test"]["loss"]
+
+
+def test_where_the_experience_came_from_is_recorded(
+    regulated: TrainRecipe, experience: Run, tmp_path: Path, quiet: Progress
+) -> None:
+    import hashlib
+
+    (session,) = train(regulated, tmp_path / "run", progress=quiet).environment
+    digest = hashlib.sha256((experience.folder / WEIGHTS).read_bytes()).hexdigest()
+    assert session["experience"] == {"folder": str(experience.folder), "sha256": digest}
+
+
+def test_your_own_images_are_scored_and_a_class_that_is_not_known_is_named(
+    image_folder: Path, tmp_path: Path, stage2: TrainRecipe, quiet: Progress, write_image: Callable[..., Path]
+) -> None:
+    target = TargetSettings(name="folder", root=str(image_folder), image_size=8)
+    run = train(epochs(stage2, 1, target=target), tmp_path / "run", progress=quiet)
+    write_image(tmp_path / "more" / "red" / "1.png")
+    assert evaluate(run, str(tmp_path / "more"), "cpu", progress=quiet)["images"] == 1
+    write_image(tmp_path / "more" / "blu" / "1.png")
+    message = refusal(lambda: evaluate(run, str(tmp_path / "more"), "cpu", progress=quiet))
+    assert "no class 'blu'" in message and "did you mean 'blue'" in message
+    assert "classes" in refusal(lambda: evaluate(run, "digits", "cpu", progress=quiet))
+    assert "device" in refusal(lambda: evaluate(run, device="abacus", progress=quiet))
+
+
+def own(seed: int = 0, width: int = 7) -> RegulatedClassifier:
+    """Any two modules: no backbone of ours, and no `num_features`."""
+    torch.manual_seed(seed)
+    f = nn.Sequential(nn.Flatten(), nn.Linear(192, width), nn.Tanh(), nn.Dropout(0.1))
+    e = nn.Sequential(nn.AvgPool2d(2), nn.Flatten())
+    return RegulatedClassifier(f, e, 10, mode="learned", feature_dims=(width, 48))
+
+
+def test_your_own_classifier_trains_and_is_evaluated(stage2: TrainRecipe, tmp_path: Path, quiet: Progress) -> None:
+    model = own()
+    before = model.backbone[1].weight.detach().clone()
+    run = train(stage2, tmp_path / "run", model, quiet)
+    assert not torch.equal(model.backbone[1].weight, before)  # trained in place
+    assert_equal(run.weights()[0], model.state_dict())
+    assert run.environment[0]["model"] == "given by the caller" and run.final["lambda"] == [model.lam.item()]
+    found = evaluate(run, device="cpu", model=own(seed=1), progress=quiet)
+    found.pop("images_per_second")
+    assert found == run.final["test"]
+    assert "another architecture" in refusal(lambda: evaluate(run, device="cpu", progress=quiet))
+    assert "another architecture" in refusal(lambda: evaluate(run, device="cpu", model=own(width=8), progress=quiet))
+
+
+def test_one_module_can_be_both_backbone_and_encoder(stage2: TrainRecipe, tmp_path: Path, quiet: Progress) -> None:
+    shared = TinyBackbone()
+    run = train(epochs(stage2, 1), tmp_path / "run", RegulatedClassifier(shared, shared, 10, mode="fixed"), quiet)
+    both = TinyBackbone()
+    found = evaluate(run, device="cpu", model=RegulatedClassifier(both, both, 10, mode="fixed"), progress=quiet)
+    assert found["accuracy"] == run.final["test"]["accuracy"]
+
+
+def test_a_classifier_for_other_classes_is_refused(stage2: TrainRecipe, tmp_path: Path, quiet: Progress) -> None:
+    model = RegulatedClassifier(TinyBackbone(), TinyBackbone(), 7)
+    assert "7 classes, the target 10" in refusal(lambda: train(stage2, tmp_path / "run", model, quiet))
+
+
+def test_a_run_of_stage_1_is_no_classifier(experience: Run, quiet: Progress) -> None:
+    assert "stage 1" in refusal(lambda: evaluate(experience, device="cpu", progress=quiet))
+    assert "stage 1" in refusal(lambda: load_classifier(experience))
