@@ -26,6 +26,7 @@ from emoreg.randomness import drawn_from
 from emoreg.run import Run, record_session, start_run
 from emoreg.settings import BackboneSettings, PretrainRecipe
 from emoreg.stimuli import read_stimuli
+from emoreg.stimuli.stimuli import choose_labels
 from emoreg.training import fit, make_fabric
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def pretrain(
     if run.is_finished:
         return run
     fabric = make_fabric(recipe.training)
-    table, space = stimuli or read_stimuli(recipe.stimuli, recipe.seed)
+    table, space = stimuli or choose_labels(read_stimuli(recipe.stimuli, recipe.seed), recipe.stimuli.labels)[:2]
     check_labels(table, space)
     train_table, validation_table = cut_validation(table, recipe.stimuli.validation, recipe.stimuli.limit, recipe.seed)
 

@@ -11,8 +11,7 @@ from typing import Literal
 Mode = Literal["none", "fixed", "random", "learned", "random_learned"]
 Granularity = Literal["scalar", "per_class", "per_sample"]
 Mixing = Literal["logits", "probabilities", "features"]
-StimuliName = Literal["procedural", "oasis"]
-TargetName = Literal["digits", "cifar10", "cifar100", "folder"]
+LabelChoice = Literal["published", "distribution", "majority", "polarity", "ekman", "dimensions"]
 
 
 def _require(condition: bool, message: str) -> None:
@@ -24,10 +23,14 @@ def _require(condition: bool, message: str) -> None:
 class StimuliSettings:
     """The affective images of stage 1."""
 
-    name: StimuliName = "procedural"
-    """procedural (drawn here, labels from psychophysics) or oasis (photographs rated by people)."""
+    name: str = "procedural"
+    """procedural (drawn here, labels from psychophysics), a published set (emoset, abstract, emod, ...; see
+    emoreg data list), emotion_folder (<emotion>/*.jpg) or manifest (a CSV, JSON Lines or Parquet file)."""
     root: str | None = None
-    """Folder or zip that holds the set; not needed for procedural."""
+    """Folder or zip that holds the set, or what `emoreg data pack` made of it; not needed for procedural."""
+    labels: LabelChoice = "published"
+    """published (the set's own), distribution (of votes), majority (of votes; ties are left out), polarity
+    (negative or positive), ekman (one of six) or dimensions (valence, arousal, ...)."""
     count: int = 2000
     """How many images to draw (procedural only)."""
     image_size: int = 32
@@ -48,8 +51,9 @@ class StimuliSettings:
 class TargetSettings:
     """The classification task of stage 2."""
 
-    name: TargetName = "digits"
-    """digits (embedded), cifar10, cifar100, or folder (any images as [<split>/]<class>/*.jpg|png)."""
+    name: str = "digits"
+    """digits (embedded), cifar10, cifar100, folder (any images as [<split>/]<class>/*.jpg|png), any of
+    torchvision's classification sets (svhn, stl10, flowers102, food101, ...), or hf:OWNER/NAME (Hugging Face)."""
     root: str | None = None
     """Folder or zip with the images. For cifar10/cifar100 also where the download goes (default: data)."""
     image_size: int = 32

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from emoreg.errors import UserError
-from emoreg.stimuli.oasis import read_oasis
+from emoreg.stimuli import oasis as reader
 
 # As published: a leading column without a name, bare carriage returns, blanks behind a theme.
 SHEET = (

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from emoreg.errors import UserError
 from emoreg.images.files import File
-from emoreg.images.table import Table
+from emoreg.images.table import Item, Table
 from emoreg.progress import Progress
 
 MAX_PIXELS = 100_000_000  # of one image: a guard against decompression bombs, above any camera's
@@ -115,7 +115,7 @@ def load_images(
     return ImageSet(table, image_size, tensor, torch.from_numpy(table.labels))
 
 
-def decode(image: File | NDArray[np.uint8], image_size: int) -> NDArray[np.uint8]:
+def decode(image: File | Item | NDArray[np.uint8], image_size: int) -> NDArray[np.uint8]:
     """One image as uint8 (S, S, 3): upright by its EXIF orientation, RGB, its middle square.
 
     Raises:
@@ -125,9 +125,8 @@ def decode(image: File | NDArray[np.uint8], image_size: int) -> NDArray[np.uint8
         if image.shape[:2] == (image_size, image_size):
             return image
         return _square(Image.fromarray(image), image_size)
-    content = image.read()
     try:
-        with Image.open(io.BytesIO(content)) as opened:
+        with image.fetch(image.index) if isinstance(image, Item) else Image.open(io.BytesIO(image.read())) as opened:
             if opened.width * opened.height > MAX_PIXELS:
                 raise UserError(f"{image} has {opened.width}x{opened.height} pixels; the limit is {MAX_PIXELS:,}")
             return _square(ImageOps.exif_transpose(opened).convert("RGB"), image_size)

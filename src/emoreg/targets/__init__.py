@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
 
-from emoreg.errors import UserError
+from emoreg.errors import UserError, nearest
 from emoreg.images.table import Table
-from emoreg.settings import TargetName, TargetSettings
+from emoreg.settings import TargetSettings
+
+NAMES = ("digits", "cifar10", "cifar100", "folder")
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,9 @@ def read_target(settings: TargetSettings) -> Target:
         if settings.root is None:
             raise UserError("target.root: name the folder or zip of the target 'folder'")
         return Target(*folder.read_folder(settings.root))
-    return Target(*cifar.read_cifar(settings.name, settings.root))
+    if settings.name in ("cifar10", "cifar100"):
+        return Target(*cifar.read_cifar(settings.name, settings.root))  # type: ignore[arg-type]
+    raise UserError(f"target.name: no target '{settings.name}'{nearest(settings.name, NAMES)}")
 
 
 def read_for_scoring(settings: TargetSettings, data: str | None, classes: tuple[str, ...]) -> Table:
@@ -49,9 +52,9 @@ def read_for_scoring(settings: TargetSettings, data: str | None, classes: tuple[
     """
     from emoreg.targets import folder
 
-    if data is not None and data not in get_args(TargetName):
+    if data is not None and data not in NAMES:
         return folder.read_for_scoring(data, classes)
-    target = read_target(settings if data in (None, settings.name) else TargetSettings(name=data))  # type: ignore[arg-type]
+    target = read_target(settings if data in (None, settings.name) else TargetSettings(name=data))
     if target.classes != classes:
         raise UserError(f"the classes of {data or settings.name} are not those that the run was trained on")
     return target.test
