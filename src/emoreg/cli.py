@@ -24,6 +24,7 @@ commands:
   pretrain     stage 1: train an emotional encoder on affective images
   train        stage 2: train a classifier, regulated or plain
   evaluate     score a trained classifier on its test split or on your images
+  data         image sets: list, verify, show, pack, diffuse
 """
 OVERVIEW_EXAMPLES = """\
 examples:
@@ -31,6 +32,7 @@ examples:
   emoreg pretrain recipes/experience/oasis-resnet20.yaml --stimuli.root oasis.zip
   emoreg train recipes/cifar10/resnet20-learn-e-reg.yaml
   emoreg evaluate runs/cifar10-resnet20-learn-e-reg-seed0
+  emoreg data list
   emoreg COMMAND --help
 """
 PRETRAIN_EXAMPLES = """\
@@ -54,19 +56,20 @@ examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0, 2 for bad input, 130 when interrupted."""
+    """Run a command; returns the exit code: 0, 1 for problems found in data, 2 for bad input, 130 when interrupted."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    commands: dict[str, Callable[[Sequence[str]], None]] = {
+    commands: dict[str, Callable[[Sequence[str]], int | None]] = {
         "quickstart": _quickstart,
         "pretrain": _pretrain,
         "train": _train,
         "evaluate": _evaluate,
+        "data": _data,
     }
     try:
         if given and not given[0].startswith("-"):
             if given[0] not in commands:
                 raise UserError(f"no command '{given[0]}'{nearest(given[0], commands)}")
-            commands[given[0]](given[1:])
+            return commands[given[0]](given[1:]) or 0
         else:
             parser = _parser("emoreg", OVERVIEW, OVERVIEW_EXAMPLES, usage="emoreg COMMAND ...")
             parser.add_argument("--version", action="version", version=f"emoreg {__version__}")
@@ -170,11 +173,17 @@ def _evaluate(arguments: Sequence[str]) -> None:
         _print_metrics(options.data or "test split", metrics)
 
 
+def _data(arguments: Sequence[str]) -> int:
+    from emoreg.cli_data import data
+
+    return data(arguments)
+
+
 def _recipe_command(
     kind: type[Any], name: str, description: str, examples: str, arguments: Sequence[str]
 ) -> tuple[Any, Path | None, Progress]:
     """The recipe, the run folder (None if the recipe was only to be printed), and the progress."""
-    from emoreg.recipe import SMOKE, explain, flatten, read_recipe, recipe_parser, recipe_yaml
+    from emoreg.recipe import SMOKE, SMOKE_LISTS, parse_options, read_recipe, recipe_parser, recipe_yaml
 
     parser = recipe_parser(
         kind,
@@ -189,15 +198,11 @@ def _recipe_command(
     parser.add_argument("--print-config", action="store_true", help="print the whole recipe and stop")
     parser.add_argument("--smoke", action="store_true", help="one epoch over few images: does the recipe run?")
     parser.add_argument("--quiet", action="store_true", help="no progress")
-    try:
-        given = parser.parse_args(list(arguments), defaults=False).as_dict()
-    except argparse.ArgumentError as error:
-        raise UserError(explain(kind, str(error))) from None
+    given = parse_options(parser, kind, arguments, ("out", "print-config", "smoke", "quiet"))
     path = Path(given.pop("recipe"))
     out, smoke = given.pop("out", None), given.pop("smoke", False)
     print_config, quiet = given.pop("print_config", False), given.pop("quiet", False)
-    overrides = {**(SMOKE[kind] if smoke else {}), **dict(flatten(given))}
-    recipe = read_recipe(kind, path, overrides)
+    recipe = read_recipe(kind, path, {**(SMOKE[kind] | SMOKE_LISTS[kind] if smoke else {}), **given})
     if print_config:
         print(recipe_yaml(recipe), end="")
         return recipe, None, _progress(quiet)

@@ -8,6 +8,7 @@ dominance). Each mapping names its own source; what is ours says so.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -51,6 +52,9 @@ SPELLINGS: Mapping[str, str] = {
     "fearful": "fear",
     "happiness": "joy",
     "happy": "joy",
+    "joyful": "joy",
+    "neg": "negative",
+    "pos": "positive",
     "sad": "sadness",
     "surprised": "surprise",
 }
@@ -62,6 +66,7 @@ POLARITY_OF: Mapping[str, str] = {
     **dict.fromkeys(("anger", "disgust", "fear", "sadness", "negative"), "negative"),
 }
 
+# From Mikels' eight to Ekman's six; there is no way back (joy is several of the eight, surprise none of them).
 # Four names are the same in both. Ekman 1999 ("Basic emotions", in Handbook of Cognition and Emotion) counts
 # amusement, contentment and excitement among the enjoyable emotions, which his six call joy; awe has no place
 # among the six, and is left out (ours).
@@ -71,24 +76,68 @@ EKMAN_OF: Mapping[str, str] = {
 }
 
 
+# Russell & Mehrabian 1977, table of 151 terms: people's mean ratings of angry, disgusted, fearful, joyful, sad and
+# surprised (taken from two later listings of it that agree). Their scales end at -1 and 1, with neutral (ours) at 0.
+# Of Mikels' other categories the table has excited only, hence none of them here.
+DIMENSIONS_OF: Mapping[str, tuple[float, float, float]] = {
+    "anger": (-0.51, 0.59, 0.25),
+    "disgust": (-0.60, 0.35, 0.11),
+    "fear": (-0.64, 0.60, -0.43),
+    "joy": (0.76, 0.48, 0.35),
+    "sadness": (-0.63, -0.27, -0.33),
+    "surprise": (0.40, 0.67, -0.13),
+    "neutral": (0.0, 0.0, 0.0),
+}
+
+
+def standard(word: str) -> str:
+    """An emotion's usual spelling here: without outer blanks or capitals, and as in SPELLINGS."""
+    name = word.strip().lower()
+    return SPELLINGS.get(name, name)
+
+
 def emotion_index(word: str, names: Sequence[str], place: str) -> int:
     """The index of an emotion in `names`, however it is spelt.
 
     Raises:
         UserError: it is not among them; says at which `place`, and names the nearest.
     """
-    name = word.strip().lower()
-    name = name if name in names else SPELLINGS.get(name, name)
-    if name not in names:
-        raise UserError(f"{place}: no emotion '{word}'{nearest(name, names)}")
-    return names.index(name)
+    for name in (word, word.strip().lower(), standard(word)):
+        if name in names:
+            return names.index(name)
+    raise UserError(f"{place}: no emotion {word!r}{nearest(standard(word), names)}")
+
+
+def emotion_names(words: Mapping[str, str]) -> tuple[str, ...]:
+    """The categories that a set's own words for emotions belong to.
+
+    Args:
+        words: as the set spells them, each with the place where it stands first.
+
+    Returns:
+        MIKELS_8, EKMAN_6, EKMAN_6_NEUTRAL or POLARITY, the first that has them all; or else the words, sorted.
+
+    Raises:
+        UserError: a word is nearly that of a known emotion, as "amusment" is.
+    """
+    spelt = {word: standard(word) for word in words}
+    for names in (MIKELS_8, EKMAN_6, EKMAN_6_NEUTRAL, POLARITY):
+        if set(spelt.values()) <= set(names):
+            return names
+    known = {*MIKELS_8, *EKMAN_6_NEUTRAL, *POLARITY, *SPELLINGS}
+    for word, name in spelt.items():
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
+        if name not in known and close:
+            raise UserError(f"{words[word]}: {word!r} is no known emotion; did you mean '{close[0]}'?")
+    return tuple(sorted(spelt))
 
 
 def majority(votes: NDArray[np.float32]) -> NDArray[np.int64]:
     """The most-voted category (N,) of votes (N, E); -1 where several share the most (Machajdik & Hanbury 2010
-    leave such images out)."""
+    leave such images out). Probabilities printed with six digits still tie after they were added up."""
     most = votes.max(axis=1, keepdims=True)
-    return np.where((votes == most).sum(axis=1) == 1, votes.argmax(axis=1), -1).astype(np.int64)
+    ties = (votes >= most * (1 - 1e-5)).sum(axis=1)
+    return np.where((ties == 1) & (most[:, 0] > 0), votes.argmax(axis=1), -1).astype(np.int64)
 
 
 def mapped(
@@ -105,20 +154,36 @@ def mapped(
     for column, name in enumerate(space.names):
         if name in of:
             sums[:, names.index(of[name])] += labels[:, column]
-    return np.where(sums.sum(axis=1) > 0, majority(sums), -1)
+    return majority(sums)
 
 
 def polarity(labels: NDArray[np.int64] | NDArray[np.float32], space: EmotionSpace) -> NDArray[np.int64]:
     """Negative (0) or positive (1) of labels in any space (N,); -1 where they are neither.
 
-    Dimensions: the sign of valence, whose zero is the middle of the scale that people rated on.
+    Dimensions: the sign of valence, whose zero is the middle of the scale that people rated on; without valence
+    they are neither.
     """
     if space.kind == "dimensions":
+        if "valence" not in space.names:
+            return np.full(len(labels), -1, np.int64)
         valence = labels[:, space.names.index("valence")]
-        return np.where(valence == 0, -1, valence > 0).astype(np.int64)
+        return np.where(valence > 0, 1, np.where(valence < 0, 0, -1)).astype(np.int64)
     return mapped(labels, space, POLARITY_OF, POLARITY)
 
 
 def ekman(labels: NDArray[np.int64] | NDArray[np.float32], space: EmotionSpace) -> NDArray[np.int64]:
     """One of EKMAN_6 (N,) of categories or votes; -1 where none of them corresponds."""
     return mapped(labels, space, EKMAN_OF, EKMAN_6)
+
+
+def dimensions(labels: NDArray[np.int64] | NDArray[np.float32], space: EmotionSpace) -> NDArray[np.float32] | None:
+    """Valence, arousal and dominance (N, 3) of categories or votes, if all of the space are in DIMENSIONS_OF.
+
+    They are those of the emotion's word, alike for all images with that emotion (of votes: the mean, by votes).
+    """
+    if space.kind == "dimensions" or not set(space.names) <= set(DIMENSIONS_OF):
+        return None
+    table = np.array([DIMENSIONS_OF[name] for name in space.names], np.float32)
+    if space.kind == "category":
+        return table[labels.astype(np.int64)]
+    return (labels / labels.sum(axis=1, keepdims=True)).astype(np.float32) @ table

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
+import difflib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import UnionType
-from typing import Any, TypeVar, get_args, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import jsonargparse
 import yaml
@@ -29,6 +28,10 @@ SMOKE: dict[type, dict[str, Any]] = {
     },
     TrainRecipe: {"training.epochs": 1, "training.batch_size": 16, "target.limit": 64},
 }
+SMOKE_LISTS: dict[type, dict[str, Any]] = {  # the same for every element of a list of settings
+    PretrainRecipe: {"also[].limit": 64, "also[].count": 80},
+    TrainRecipe: {},
+}
 
 
 def recipe_parser(kind: type[R], **options: Any) -> jsonargparse.ArgumentParser:
@@ -36,8 +39,27 @@ def recipe_parser(kind: type[R], **options: Any) -> jsonargparse.ArgumentParser:
     jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = jsonargparse.ArgumentParser(exit_on_error=False, allow_abbrev=False, print_config=None, **options)
     parser.add_class_arguments(kind, None)
-    parser.add_argument("--config", action="config", help=jsonargparse.SUPPRESS)
     return parser
+
+
+def parse_options(
+    parser: jsonargparse.ArgumentParser, kind: type[R], arguments: Sequence[str], others: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The options that are given, by dotted name, without defaults.
+
+    Args:
+        parser: of `recipe_parser`.
+        kind: the recipe whose settings it takes.
+        arguments: of the command line.
+        others: names of the parser's options that are no settings.
+
+    Raises:
+        UserError: unknown option (the nearest known one is named), or a value of the wrong type.
+    """
+    try:
+        return dict(flatten(_plain(parser.parse_args(list(arguments), defaults=False))))
+    except jsonargparse.ArgumentError as error:
+        raise UserError(_explain(str(error), kind, others)) from None
 
 
 def read_recipe(kind: type[R], path: Path | str | None = None, overrides: Sequence[str] | Mapping[str, Any] = ()) -> R:
@@ -46,29 +68,32 @@ def read_recipe(kind: type[R], path: Path | str | None = None, overrides: Sequen
     Args:
         kind: which recipe the file is.
         path: the YAML file; None starts from the defaults.
-        overrides: `{"training.epochs": 5}` or `["--training.epochs", "5"]`.
+        overrides: `{"training.epochs": 5}` or `["--training.epochs", "5"]`; in a mapping, "also[].limit" is
+            the limit of every set in the list `also`.
 
     Raises:
         UserError: unreadable file, unknown key (the nearest known one is named), wrong type, value out of
             range; names the file, line and key.
     """
-    arguments: list[str]
+    known = dict(_walk(kind))
     if isinstance(overrides, Mapping):
-        arguments = [f"--{key}={_as_text(value)}" for key, value in overrides.items()]
+        given = dict(flatten(overrides))
     else:
-        arguments = list(overrides)
-    lines: dict[str, int] = {}
-    if path is not None:
-        lines = _check_keys(kind, Path(path))
-        if lines:  # jsonargparse refuses an empty file; to us it is a recipe of defaults
-            arguments = [f"--config={path}", *arguments]
-    parser = recipe_parser(kind)
+        given = parse_options(recipe_parser(kind), kind, overrides) if overrides else {}
+    for key in given:
+        if key not in known:
+            raise UserError(f"unknown setting '{key}'{_nearest_key(key, kind)}")
+    values, lines = ({}, {}) if path is None else _read_file(kind, Path(path))
+    for key, value in sorted(given.items(), key=lambda item: "[]" in item[0]):  # a list before its elements
+        _put(values, key, value)
     try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            values = parser.instantiate_classes(parser.parse_args(arguments))
-        return kind(**{f.name: values[f.name] for f in dataclasses.fields(kind)})
-    except (jsonargparse.ArgumentError, ValueError, TypeError) as error:
-        raise UserError(explain(kind, str(error), path, lines, arguments)) from None
+        return _build(kind, values)
+    except ValueError as error:
+        named = re.match(r"[a-z_.\[\]0-9]+", str(error))
+        key = named[0] if named else ""
+        if path is None or key in given or key.partition("[")[0] in given:
+            raise UserError(str(error)) from None
+        raise UserError(f"{path}:{lines[key]}: {error}" if key in lines else f"{path}: {error}") from None
 
 
 def recipe_yaml(recipe: Recipe) -> str:
@@ -77,13 +102,13 @@ def recipe_yaml(recipe: Recipe) -> str:
 
 
 def setting_keys(kind: type) -> list[str]:
-    """The dotted names of all settings of `kind`, e.g. "training.epochs"."""
-    return [key for key, nested in _walk(kind) if nested is None]
+    """The dotted names of all settings of `kind`, e.g. "training.epochs"; a list of settings is one."""
+    return [key for key, annotation in _walk(kind) if _dataclass_of(annotation) is None and "[]" not in key]
 
 
 def differences(old: Recipe, new: Recipe) -> list[str]:
-    """The settings in which two recipes differ, as "training.epochs: 5 -> 10"."""
-    before, after = (dict(flatten(dataclasses.asdict(recipe))) for recipe in (old, new))
+    """The settings in which two recipes differ, as "training.epochs: 5 -> 10" or "also[0].root: a -> b"."""
+    before, after = (dict(_leaves(dataclasses.asdict(recipe))) for recipe in (old, new))
     return [
         f"{key}: {before.get(key)} -> {after.get(key)}"
         for key in dict.fromkeys([*before, *after])
@@ -100,96 +125,214 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield f"{prefix}{key}", value
 
 
-def _as_text(value: Any) -> str:
-    return str(yaml.safe_dump(value, default_flow_style=True, allow_unicode=True)).removesuffix("...\n").strip()
+def _leaves(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """As `flatten`, and the elements of lists too, as "also[0].name"."""
+    for key, value in flatten(values):
+        if isinstance(value, list | tuple):
+            yield from _leaves({f"{key}[{index}]": element for index, element in enumerate(value)})
+        else:
+            yield key, value
+
+
+def _plain(value: Any) -> Any:
+    """jsonargparse's namespaces as dictionaries, those within lists too."""
+    if isinstance(value, jsonargparse.Namespace):
+        return {name: _plain(inner) for name, inner in vars(value).items()}
+    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def _put(values: dict[str, Any], key: str, value: Any) -> None:
+    """Set the value of a dotted key in nested settings; "also[].limit" sets it in every element of a list."""
+    section, _, rest = key.partition(".")
+    if section.endswith("[]"):
+        section = section.removesuffix("[]")
+        elements = values.get(section)
+        if isinstance(elements, list) and all(isinstance(element, Mapping) for element in elements):
+            values[section] = [dict(element) for element in elements]
+            for element in values[section]:
+                _put(element, rest, value)
+    elif rest:
+        old = values.get(section)
+        values[section] = dict(old) if isinstance(old, Mapping) else {}
+        _put(values[section], rest, value)
+    else:
+        values[section] = value
 
 
 def _dataclass_of(annotation: Any) -> type | None:
     """The settings class behind `X` or `X | None`, None for plain values."""
-    options = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
-    return next((o for o in options if isinstance(o, type) and dataclasses.is_dataclass(o)), None)
+    return next((o for o in _options(annotation) if isinstance(o, type) and dataclasses.is_dataclass(o)), None)
 
 
-def _walk(kind: type, prefix: str = "") -> Iterator[tuple[str, type | None]]:
-    """All (dotted key, nested settings class or None) of a settings class."""
+def _options(annotation: Any) -> tuple[Any, ...]:
+    """The types that a setting may have: `int | None` gives int and NoneType."""
+    return get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+
+
+def _element_of(annotation: Any) -> Any:
+    """What a list setting holds: `tuple[X, ...]` gives X; None for settings that are no lists."""
+    option = _options(annotation)[0]
+    return get_args(option)[0] if get_origin(option) is tuple else None
+
+
+def _walk(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """All (dotted key, annotation) of a settings class; those of the elements of a list as "also[].name"."""
     hints = get_type_hints(kind)
     for item in dataclasses.fields(kind):
-        nested = _dataclass_of(hints[item.name])
-        yield f"{prefix}{item.name}", nested
+        key, annotation = f"{prefix}{item.name}", hints[item.name]
+        yield key, annotation
+        nested, element = _dataclass_of(annotation), _dataclass_of(_element_of(annotation))
         if nested is not None:
-            yield from _walk(nested, f"{prefix}{item.name}.")
+            yield from _walk(nested, f"{key}.")
+        elif element is not None:
+            yield from _walk(element, f"{key}[].")
 
 
-def _check_keys(kind: type, path: Path) -> dict[str, int]:
-    """The line of every key in the file; UserError for a key that `kind` does not have.
+def _unnumbered(key: str) -> str:
+    """The key as `_walk` has it: "also[].name" of "also[0].name"."""
+    return re.sub(r"\[\d+\]", "[]", key)
 
-    jsonargparse would refuse such a key too, but without the line and the nearest name.
-    """
+
+def _nearest_key(key: str, kind: type, others: Sequence[str] = ()) -> str:
+    """As `nearest`: the same name in another section comes first, then a like name in the same section."""
+    for stage, command in ((PretrainRecipe, "pretrain"), (TrainRecipe, "train")):
+        if stage is not kind and key in dict(_walk(stage)):
+            return f" (it belongs to 'emoreg {command}')"
+    section, _, name = _unnumbered(key).rpartition(".")
+    keys = [other for other in dict(_walk(kind)) if "[]" not in other or other.startswith(f"{section}.")]
+    names = {other: other.rpartition(".") for other in (*keys, *others)}
+    siblings = [leaf for there, _, leaf in names.values() if there == section]
+    meant = [other for other, (_, _, leaf) in names.items() if leaf == name]
+    meant = meant or [
+        key.removesuffix(name) + leaf for leaf in difflib.get_close_matches(name, siblings, n=1, cutoff=0.5)
+    ]
+    if meant:
+        return f" (did you mean {' or '.join(repr(other) for other in meant)}?)"
+    return nearest(name, siblings or names)
+
+
+def _read_file(kind: type, path: Path) -> tuple[dict[str, Any], dict[str, int]]:
+    """The nested values in a recipe's file, and the line of every key."""
     try:
-        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        text = path.read_text(encoding="utf-8")
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        lines = {} if root is None else _check_keys(kind, path, root)
+        return yaml.safe_load(text) or {}, lines
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the recipe {path}: {getattr(error, 'strerror', None) or error}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: 2024-02-31 is written as a date but is none
         mark = getattr(error, "problem_mark", None)
+        problem = " ".join(str(getattr(error, "problem", error)).split())
         place = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise UserError(f"{place}: not valid YAML: {getattr(error, 'problem', error)}") from None
-    if root is None:
-        return {}
+        raise UserError(f"{place}: not valid YAML: {problem}") from None
+
+
+_NULL, _MAPPING = "tag:yaml.org,2002:null", "tag:yaml.org,2002:map"
+
+
+def _check_keys(kind: type, path: Path, root: yaml.Node) -> dict[str, int]:
+    """The line of every key; UserError for a key that `kind` does not have or that stands twice."""
     known = dict(_walk(kind))
     lines: dict[str, int] = {}
 
     def visit(node: yaml.Node, prefix: str) -> None:
-        if not isinstance(node, yaml.MappingNode):
+        if node.tag != _MAPPING:
             place = f"{path}:{node.start_mark.line + 1}"
-            raise UserError(f"{place}: {prefix.rstrip('.') or 'a recipe'} must be a mapping of keys to values")
+            hint = "; leave it out for the defaults" if node.tag == _NULL else ""
+            raise UserError(f"{place}: {prefix.rstrip('.') or 'a recipe'} must be a mapping of keys to values{hint}")
+        assert isinstance(node, yaml.MappingNode)
         for key_node, value_node in node.value:
-            key, line = f"{prefix}{key_node.value}", key_node.start_mark.line + 1
-            if key not in known:
-                siblings = [k.removeprefix(prefix) for k in known if k.startswith(prefix)]
-                siblings = [k for k in siblings if "." not in k]
-                raise UserError(f"{path}:{line}: unknown key '{key}'{nearest(str(key_node.value), siblings)}")
+            line = key_node.start_mark.line + 1
+            name = key_node.value if isinstance(key_node, yaml.ScalarNode) else "?"
+            key = f"{prefix}{name}"
+            if "." in name:
+                raise UserError(f"{path}:{line}: key '{key}' has a dot; write sections as mappings, as in recipes/")
+            if _unnumbered(key) not in known:
+                raise UserError(f"{path}:{line}: unknown key '{key}'{_nearest_key(key, kind)}")
+            annotation = known[_unnumbered(key)]
             if key in lines:
                 raise UserError(f"{path}:{line}: key '{key}' stands twice (first on line {lines[key]})")
             lines[key] = line
-            if known[key] is not None and value_node.tag != "tag:yaml.org,2002:null":
+            is_left_out = value_node.tag == _NULL and NoneType in _options(annotation)
+            if _dataclass_of(annotation) and not is_left_out:
                 visit(value_node, f"{key}.")
+            elif _dataclass_of(_element_of(annotation)) and isinstance(value_node, yaml.SequenceNode):
+                for index, element in enumerate(value_node.value):
+                    visit(element, f"{key}[{index}].")
 
     visit(root, "")
     return lines
 
 
-_TYPES: dict[str, str] = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
-_MESSAGES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str]]] = [
-    (re.compile(r"Expected a <class '(\w+)'>"), lambda m: f"must be {_TYPES.get(m[1], m[1])}"),
-    (
-        re.compile(r"Expected a typing\.Literal\[(.*?)\]"),
-        lambda m: f"must be one of {m[1].replace(chr(39), '')}",
-    ),
-]
+def _build(kind: type, values: Mapping[str, Any], prefix: str = "") -> Any:
+    """Settings of nested values. ValueError, its message beginning with the key, for a wrong type or value."""
+    hints = get_type_hints(kind)
+    typed = {name: _typed(hints[name], value, f"{prefix}{name}") for name, value in values.items()}
+    try:
+        return kind(**typed)
+    except ValueError as error:  # BackboneSettings serve two sections: name the one that is meant
+        raise ValueError(re.sub(r"^\w+\.", prefix, str(error)) if prefix else str(error)) from None
 
 
-def explain(
-    kind: type,
-    message: str,
-    path: Path | str | None = None,
-    lines: Mapping[str, int] | None = None,
-    arguments: Sequence[str] = (),
-) -> str:
-    """jsonargparse's message in one line that names the place and what to do."""
-    unknown = re.search(r"(?:unrecognized arguments: |does not accept option ')(?:--)?([\w.\-]+)", message)
-    if unknown:
-        group = re.search(r"Group '([\w.]+)'", message)
-        key = f"{group[1]}.{unknown[1]}" if group else unknown[1]
-        return f"unknown setting '{key}'{nearest(key, setting_keys(kind))}"
-    named = re.search(r'key "([\w.]+)"', message) or re.search(r"^([a-z]+\.[a-z_]+)", message)
-    key = named[1] if named else ""
-    for pattern, say in _MESSAGES:
-        found = pattern.search(message)
-        if found:
-            got = re.search(r"Got value: (.*)", message)
-            message = f"{key} {say(found)}" + (f", not '{got[1].strip()}'" if got else "")
-            break
-    place = ""
-    if path is not None and not any(argument.startswith(f"--{key}") for argument in arguments):
-        place = f"{path}:{lines[key]}: " if lines and key in lines else f"{path}: "
-    return place + " ".join(message.split())
+_TYPES: dict[type, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
+
+def _typed(annotation: Any, value: Any, key: str) -> Any:
+    """The value if it is of the annotated type. ValueError, its message beginning with the key, otherwise."""
+    options = _options(annotation)
+    if value is None and NoneType in options:
+        return None
+    wanted, nested = options[0], _dataclass_of(annotation)
+    if nested is not None:
+        if isinstance(value, Mapping):
+            return _build(nested, value, f"{key}.")
+        expected = "a mapping of keys to values"
+    elif (element := _element_of(annotation)) is not None:
+        if isinstance(value, list | tuple):
+            return tuple(_typed(element, inner, f"{key}[{index}]") for index, inner in enumerate(value))
+        expected = "a list of mappings, each begun with '- '" if _dataclass_of(element) else "a list"
+    elif get_origin(wanted) is Literal:
+        if value in get_args(wanted):
+            return value
+        expected = f"one of {', '.join(get_args(wanted))}"
+    else:
+        if wanted is float and type(value) in (int, str):
+            value = _number(value)  # YAML 1.1 takes 1e-3, without a dot, for text
+        if type(value) is wanted:
+            return value
+        expected = _TYPES[wanted]
+    hint = "; write it in quotes" if wanted is str and value is not None else ""
+    raise ValueError(f"{key} must be {expected}, not {'null' if value is None else repr(value)}{hint}")
+
+
+def _number(value: int | str) -> float | int | str:
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return value
+
+
+def _explain(message: str, kind: type, others: Sequence[str]) -> str:
+    """jsonargparse's message about an option, in one line that names the setting and what to do."""
+    key = ""
+    for part in re.findall(r'key "([\w.]+)"', message):  # from the section to the setting
+        key = part if part.startswith(key) else f"{key}.{part}"
+    section, dot, rest = key.partition(".")
+    if "Problem with given class_path" in message and _element_of(dict(_walk(kind)).get(section)) is not None:
+        key = f"{section}[]{dot}{rest}"  # within an element of a list
+    stray = re.search(r"unrecognized arguments: (-*)([^\s=]+)", message)
+    refused = re.search(r"(?:Group '([\w.]+)' does not accept option|Option) '(.+?)'", message)
+    if stray and not stray[1]:
+        return f"unexpected argument '{stray[2]}'"
+    if stray or refused:
+        name = stray[2] if stray else f"{refused[1] or key}.{refused[2]}" if refused else ""
+        return f"unknown setting '{name}'{_nearest_key(name, kind, others)}"
+    expected = re.search(r"Expected a (?:<class '(\w+)'>|typing\.Literal\[(.*?)\]|dot import path)", message)
+    got = re.search(r"(?:(?:Got|Given) value|import path string): (.*)", message)
+    got = got or re.search(r"Unable to load config '(.*)'", message)
+    if key and got:
+        types = {t.__name__: text for t, text in _TYPES.items()} | {"tuple": "a list, such as [{name: oasis}]"}
+        of_type = types.get(expected[1] or "") if expected else None
+        one_of = f"one of {expected[2].replace(chr(39), '')}" if expected and expected[2] else None
+        return f"{key} must be {of_type or one_of or 'a mapping of keys to values'}, not '{got[1]}'"
+    return " ".join(message.split())

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from emoreg.errors import UserError
 from emoreg.images.files import File
+from emoreg.images.packed import PackedImages
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -28,7 +29,7 @@ class Item:
         return f"{self.name}[{self.index}]"
 
 
-Images = Sequence[File | Item] | NDArray[np.uint8]
+Images = Sequence[File | Item] | NDArray[np.uint8] | PackedImages
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Table:
 
     Args:
         name: of the set, for messages and records.
-        images: N files or items, or uint8 pixels (N, H, W, 3).
+        images: N files or items, uint8 pixels (N, H, W, 3), or those of a pack.
         labels: (N,) int64 class indices, or (N, E) float32 (see `EmotionSpace`).
     """
 
@@ -61,6 +62,8 @@ class Table:
 
 def take_images(images: Images, rows: NDArray[np.int64]) -> Images:
     """The images of these rows, in this order."""
+    if isinstance(images, PackedImages):
+        return images.take(rows)
     return images[rows] if isinstance(images, np.ndarray) else [images[row] for row in rows]
 
 

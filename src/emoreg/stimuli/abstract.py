@@ -11,7 +11,8 @@ import math
 
 from emoreg.emotion import MIKELS_8, EmotionSpace
 from emoreg.images.table import About
-from emoreg.stimuli.rows import Rows, number, read_rows, votes
+from emoreg.stimuli.rows import Rows, number, votes
+from emoreg.stimuli.sheets import read_rows
 from emoreg.stimuli.stimuli import Stimuli
 
 ABOUT = About(
@@ -35,10 +36,10 @@ def read(root: str | None, skip_missing: bool) -> Stimuli:
     Raises:
         UserError: something is missing, or an image has no votes; names file, row and column.
     """
-    rows = Rows("abstract", root, skip_missing, EmotionSpace("votes", MIKELS_8))
+    rows = Rows("abstract", root, skip_missing)
     sheet = rows.sheet("ABSTRACT_groundTruth.csv")
     folder = sheet.name[: -len("ABSTRACT_groundTruth.csv")]
     for place, row in read_rows(sheet, ("", *COLUMNS), quote="'"):
         counts = [number(place, column, row[column], 0, math.inf) for column in COLUMNS]
-        rows.add(place, rows.find(folder + row[""]), row[""], votes(place, counts))
-    return rows.stimuli()
+        rows.add(place, row[""], rows.find(folder + row[""]), votes(place, counts))
+    return rows.stimuli(EmotionSpace("votes", MIKELS_8))

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from emoreg.emotion import VALENCE_AROUSAL
 from emoreg.images.table import About
-from emoreg.stimuli.rows import Rows, number, read_rows
+from emoreg.stimuli.rows import Rows, number
+from emoreg.stimuli.sheets import read_rows
 from emoreg.stimuli.stimuli import Stimuli
 
 ABOUT = About(
@@ -31,12 +32,12 @@ def read(root: str | None, skip_missing: bool) -> Stimuli:
     Raises:
         UserError: something is missing or out of range; names file, row and column.
     """
-    rows = Rows("oasis", root, skip_missing, VALENCE_AROUSAL)
+    rows = Rows("oasis", root, skip_missing)
     sheet = rows.sheet("OASIS.csv")
     folder = sheet.name[: -len("OASIS.csv")]
     columns = ("Valence_mean", "Arousal_mean")
     for place, row in read_rows(sheet, ("Theme", *columns)):
         path = f"images/{row['Theme']}.jpg"
         ratings = [(number(place, column, row[column], 1, 7) - 4) / 3 for column in columns]
-        rows.add(place, rows.find(folder + path), path, ratings)
-    return rows.stimuli()
+        rows.add(place, path, rows.find(folder + path), ratings)
+    return rows.stimuli(VALENCE_AROUSAL)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 
 from emoreg.emotion import EmotionSpace
-from emoreg.errors import UserError, nearest
-from emoreg.images.files import File, list_files
+from emoreg.errors import UserError
+from emoreg.images.files import IMAGE_SUFFIXES, File, list_files
 from emoreg.stimuli.stimuli import Labels, Split, Stimuli
+
+SPLITS: dict[str, Split] = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 
 
 class Rows:
@@ -22,43 +28,84 @@ class Rows:
         name: of the set.
         root: its folder or zip.
         skip_missing: leave out rows whose image is not there, instead of stopping at the first.
-        spaces: of the labels that each row brings.
 
     Raises:
-        UserError: no `root`, or it cannot be listed.
+        UserError: no `root`.
     """
 
-    def __init__(self, name: str, root: str | None, skip_missing: bool, *spaces: EmotionSpace) -> None:
+    def __init__(self, name: str, root: str | None, skip_missing: bool) -> None:
         if root is None:
-            raise UserError(f"{name}: name the folder or zip that holds it (root)")
-        self.name, self.root, self.skip_missing, self.spaces = name, root, skip_missing, spaces
-        self.files = list_files(root)
-        self._by_name = {_key(file.name): file for file in self.files}
-        self._seen: dict[str, str] = {}
+            raise UserError(f"stimuli.root: name the folder or zip that holds {name}")
+        self.name, self.root, self.skip_missing = name, root, skip_missing
         self._images: list[File] = []
         self._labels: list[tuple[int | Sequence[float], ...]] = []
         self._splits: list[Split | None] = []
+        self._first_place: dict[str, str] = {}  # of each image
+        self._missing: list[str] = []
 
-    def sheet(self, name: str) -> File:
-        """The set's table of this name, in whichever folder it lies (the topmost). UserError if there is none."""
-        found = [file for file in self.files if file.name.rsplit("/", 1)[-1].lower() == name.lower()]
+    @cached_property
+    def files(self) -> list[File]:
+        """All files below the root. UserError if it cannot be listed."""
+        return list_files(self.root)
+
+    @property
+    def image_files(self) -> list[File]:
+        """Those that are images by their names."""
+        return [file for file in self.files if file.name.lower().endswith(IMAGE_SUFFIXES)]
+
+    def sheet(self, *names: str) -> File:
+        """The set's table, in whichever folder it lies (the topmost).
+
+        Args:
+            names: that it may have, whatever the case of the letters.
+
+        Raises:
+            UserError: there is none, or more than one.
+        """
+        wanted = {name.lower() for name in names}
+        found = [file for file in self.files if file.name.rsplit("/", 1)[-1].lower() in wanted]
         if not found:
-            raise UserError(f"{self.root} holds no {name}, which {self.name} is published with")
-        return min(found, key=lambda file: file.name.count("/"))
+            raise UserError(f"{self.root} holds no {' or '.join(names)}, where the labels of {self.name} stand")
+        depth = min(file.name.count("/") for file in found)
+        first, *others = (file for file in found if file.name.count("/") == depth)
+        if others:
+            raise UserError(f"{self.root} holds both {first.name} and {others[0].name}: keep one, or name its folder")
+        return first
 
     def find(self, path: str) -> File | None:
-        """The file of this path below the root, whatever the case and Unicode form of its letters."""
-        return self._by_name.get(_key(path))
+        """The file of this path below the root, whatever the case and Unicode form of its letters.
+
+        Raises:
+            UserError: several differ only in these, and none is written exactly so.
+        """
+        exact = self._by_name.get(path)
+        if exact is not None:
+            return exact
+        found = self._by_key.get(_key(path), [])
+        if len(found) > 1:
+            raise UserError(f"{self.root}: '{path}' may be {found[0].name!r} or {found[1].name!r}; rename one")
+        return found[0] if found else None
+
+    @cached_property
+    def _by_name(self) -> dict[str, File]:
+        return {file.name: file for file in self.files}
+
+    @cached_property
+    def _by_key(self) -> dict[str, list[File]]:
+        found: dict[str, list[File]] = {}
+        for file in self.files:
+            found.setdefault(_key(file.name), []).append(file)
+        return found
 
     def add(
-        self, place: str, image: File | None, path: str, *labels: int | Sequence[float], split: Split | None = None
+        self, place: str, path: str, image: File | None, *labels: int | Sequence[float], split: Split | None = None
     ) -> None:
         """One row.
 
         Args:
             place: where it stands, e.g. "OASIS.csv, row 3".
+            path: what the row calls the image.
             image: the file; None if it is not there.
-            path: what the row calls it.
             labels: one for each of the spaces: an index, or E numbers.
             split: that it is published in.
 
@@ -67,73 +114,52 @@ class Rows:
         """
         if image is None:
             if self.skip_missing:
+                self._missing.append(place)
                 return
-            raise UserError(f"{place}: no image {path} (skip_unreadable: true leaves such rows out)")
-        first = self._seen.setdefault(image.name, place)
+            raise UserError(f"{place}: no image {path!r} (stimuli.skip_unreadable: true leaves such rows out)")
+        first = self._first_place.setdefault(str(image), place)
         if first != place:
-            raise UserError(f"{place}: {path} stands there a second time, after {first}")
+            raise UserError(f"{place}: {path!r} stands there a second time, after {first}; remove one")
         self._images.append(image)
         self._labels.append(labels)
         self._splits.append(split)
 
-    def stimuli(self) -> Stimuli:
-        """All rows so far. UserError if there are none."""
+    def stimuli(self, *spaces: EmotionSpace) -> Stimuli:
+        """All rows so far, with labels in these spaces.
+
+        Raises:
+            UserError: there are none, or only some lie in a split.
+        """
         if not self._images:
             raise UserError(f"{self.root} holds no images of {self.name}")
         columns = zip(*self._labels, strict=True)
-        labels = [
-            Labels(space, np.array(column, np.int64 if space.kind == "category" else np.float32))
-            for space, column in zip(self.spaces, columns, strict=True)
-        ]
+        labels = tuple(_labels(space, column) for space, column in zip(spaces, columns, strict=True))
         splits = [split for split in self._splits if split is not None]
-        return Stimuli(self.name, self._images, tuple(labels), splits if len(splits) == len(self._images) else None)
+        if 0 < len(splits) < len(self._splits):
+            image = self._images[self._splits.index(None)]
+            raise UserError(f"{self._first_place[str(image)]}: {image.name!r} lies in no split, but others do")
+        return Stimuli(self.name, self._images, labels, splits or None, self._missing)
+
+
+def _labels(space: EmotionSpace, column: Sequence[int | Sequence[float]]) -> Labels:
+    if space.kind == "category":
+        return Labels(space, np.array(column, np.int64))
+    return Labels(space, np.array(column, np.float32))
 
 
 def _key(path: str) -> str:
     return unicodedata.normalize("NFC", path.replace("\\", "/")).casefold()
 
 
-def read_rows(
-    sheet: File, columns: Sequence[str], delimiter: str = ",", quote: str = '"'
-) -> Iterator[tuple[str, dict[str, str]]]:
-    """(place, row) of a table with a header, whatever its line ends; keys and values without outer blanks.
-
-    Args:
-        sheet: the file, in UTF-8 (with or without a byte-order mark).
-        columns: that it must have; case matters.
-        delimiter: between fields.
-        quote: around fields.
-
-    Raises:
-        UserError: an unreadable file, a missing column (the nearest is named), a row of another length.
-    """
-    try:
-        lines = sheet.read().decode("utf-8-sig").splitlines()
-        table = list(csv.reader(lines, delimiter=delimiter, quotechar=quote, skipinitialspace=True))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{sheet}: not a table in UTF-8 text: {error}") from None
-    header = [name.strip() for name in table[0]] if table else []
-    for column in columns:
-        if column not in header:
-            raise UserError(f"{sheet}: no column '{column}'{nearest(column, filter(None, header))}")
-    for number, cells in enumerate(table[1:], start=2):
-        if not any(cell.strip() for cell in cells):
-            continue
-        place = f"{sheet}, row {number}"
-        if len(cells) != len(header):
-            raise UserError(f"{place}: {len(cells)} fields, but the header has {len(header)}")
-        yield place, dict(zip(header, (cell.strip() for cell in cells), strict=True))
-
-
-def number(place: str, column: str, text: str, low: float, high: float) -> float:
-    """The number in a cell. UserError if it is none, or not in [low, high]."""
+def number(place: str, column: str, text: str, low: float, high: float, hint: str = "") -> float:
+    """The number in a cell. UserError if it is none, or not in [low, high]; the `hint` says what to do."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not low <= value <= high:  # NaN compares false
+    if not (math.isfinite(value) and low <= value <= high):
         limits = f"from {low:g} to {high:g}" if math.isfinite(high) else f"{low:g} or more"
-        raise UserError(f"{place}: {column} is '{text}'; it must be a number {limits}")
+        raise UserError(f"{place}: {column} is {text!r}; it must be a number {limits}{hint}")
     return value
 
 
