@@ -104,8 +104,9 @@ def train(
     classifier = model or build_classifier(recipe, len(target.classes))
     if classifier.num_classes != len(target.classes):
         raise UserError(f"the model has {classifier.num_classes} classes, the target {len(target.classes)}")
+    asked = recipe.target
     train_table, validation_table = cut_validation(
-        target.train, recipe.target.validation, recipe.target.limit, recipe.seed
+        target.train, asked.validation, asked.limit, recipe.seed, asked.per_class, target.classes
     )
     images = _load(train_table, recipe.target, recipe.training, fabric, progress)
     validation = _load(validation_table, recipe.target, recipe.training, fabric, progress) if validation_table else None

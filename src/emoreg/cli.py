@@ -27,6 +27,7 @@ commands:
   pretrain     stage 1: train an emotional encoder on affective images
   train        stage 2: train a classifier, regulated or plain
   evaluate     score a trained classifier on its test split or on your images
+  data         image sets: list, verify, show, pack, diffuse
 """
 OVERVIEW_EXAMPLES = """\
 examples:
@@ -34,6 +35,7 @@ examples:
   emoreg pretrain recipes/experience/oasis-resnet20.yaml --stimuli.root oasis.zip
   emoreg train recipes/cifar10/resnet20-learn-e-reg.yaml
   emoreg evaluate runs/cifar10-resnet20-learn-e-reg-seed0
+  emoreg data list
   emoreg COMMAND --help
 """
 PRETRAIN_EXAMPLES = """\
@@ -57,46 +59,50 @@ examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0, 2 for bad input, 130 when interrupted, 141 for a closed pipe."""
+    """Run a command.
+
+    Returns:
+        The exit code: 0, 1 for problems found in data, 2 for bad input, 130 when interrupted, 141 for a closed pipe.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without λ shows "?" for it
     try:
         try:
-            _run(given)
+            return _run(given)
         finally:
             sys.stdout.flush()  # so that a pipe that is closed shows here, and not when Python ends
     except UserError as error:
         print(f"emoreg: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        resumable = given[:1] != ["evaluate"]
-        hint = "; the same command goes on from the last finished epoch" if resumable else ""
+        goes_on = given[:1] != ["evaluate"] and given[:2] not in (["data", "verify"], ["data", "show"])
+        hint = "; the same command goes on where it stopped" if goes_on else ""
         print(f"emoreg: interrupted{hint}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # whoever read our output, such as head, has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    return 0
 
 
-def _run(given: Sequence[str]) -> None:
-    commands: dict[str, Callable[[Sequence[str]], None]] = {
+def _run(given: Sequence[str]) -> int:
+    commands: dict[str, Callable[[Sequence[str]], int | None]] = {
         "quickstart": _quickstart,
         "pretrain": _pretrain,
         "train": _train,
         "evaluate": _evaluate,
+        "data": _data,
     }
     if given and not given[0].startswith("-"):
         if given[0] not in commands:
             raise UserError(f"no command '{given[0]}'{nearest(given[0], commands)}")
-        commands[given[0]](given[1:])
-    else:
-        parser = _parser("emoreg", OVERVIEW, OVERVIEW_EXAMPLES, usage="emoreg COMMAND ...")
-        parser.add_argument("--version", action="version", version=f"emoreg {__version__}")
-        parser.parse_args(given)
-        parser.print_help()
+        return commands[given[0]](given[1:]) or 0
+    parser = _parser("emoreg", OVERVIEW, OVERVIEW_EXAMPLES, usage="emoreg COMMAND ...")
+    parser.add_argument("--version", action="version", version=f"emoreg {__version__}")
+    parser.parse_args(given)
+    parser.print_help()
+    return 0
 
 
 class _Parser(argparse.ArgumentParser):
@@ -191,11 +197,17 @@ def _evaluate(arguments: Sequence[str]) -> None:
         _print_metrics(options.data or "test split", metrics)
 
 
+def _data(arguments: Sequence[str]) -> int:
+    from emoreg.cli_data import data
+
+    return data(arguments)
+
+
 def _recipe_command(
     kind: type[Any], name: str, description: str, examples: str, arguments: Sequence[str]
 ) -> tuple[Any, Path | None, Progress]:
     """The recipe, the run folder (None if the recipe was only to be printed), and the progress."""
-    from emoreg.recipe import SMOKE, parse_options, read_recipe, recipe_parser, recipe_yaml
+    from emoreg.recipe import SMOKE, SMOKE_LISTS, parse_options, read_recipe, recipe_parser, recipe_yaml
 
     parser = recipe_parser(
         kind,
@@ -217,7 +229,7 @@ def _recipe_command(
     path = Path(file)
     out, smoke = given.pop("out", None), given.pop("smoke", False)
     print_config, quiet = given.pop("print_config", False), given.pop("quiet", False)
-    recipe = read_recipe(kind, path, {**(SMOKE[kind] if smoke else {}), **given})
+    recipe = read_recipe(kind, path, {**(SMOKE[kind] | SMOKE_LISTS[kind] if smoke else {}), **given})
     if print_config:
         print(recipe_yaml(recipe), end="")
         return recipe, None, _progress(quiet)

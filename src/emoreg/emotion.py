@@ -1,9 +1,24 @@
-"""Emotion spaces: what the labels of affective images are, and what an encoder is asked to predict."""
+"""Emotion spaces: what the labels of affective images are, and how one kind of label follows from another.
+
+Sources: Mikels et al. 2005, "Emotional category data on images from the International Affective Picture System"
+(eight categories); Ekman 1992, "An argument for basic emotions" (six); Russell 1980, "A circumplex model of
+affect", and Russell & Mehrabian 1977, "Evidence for a three-factor theory of emotions" (valence, arousal,
+dominance). Each mapping names its own source; what is ours says so.
+"""
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emoreg.errors import UserError, nearest
+
+Kind = Literal["category", "votes", "dimensions"]
 
 
 @dataclass(frozen=True)
@@ -16,9 +31,159 @@ class EmotionSpace:
         names: of the E categories or dimensions.
     """
 
-    kind: Literal["category", "votes", "dimensions"]
+    kind: Kind
     names: tuple[str, ...]
 
 
-# Russell 1980, "A circumplex model of affect"; scales are mapped linearly to [-1, 1].
-VALENCE_AROUSAL = EmotionSpace("dimensions", ("valence", "arousal"))
+MIKELS_8 = ("amusement", "anger", "awe", "contentment", "disgust", "excitement", "fear", "sadness")
+EKMAN_6 = ("anger", "disgust", "fear", "joy", "sadness", "surprise")
+EKMAN_6_NEUTRAL = (*EKMAN_6, "neutral")
+POLARITY = ("negative", "positive")
+VALENCE_AROUSAL = EmotionSpace("dimensions", ("valence", "arousal"))  # scales are mapped linearly to [-1, 1]
+VALENCE_AROUSAL_DOMINANCE = EmotionSpace("dimensions", ("valence", "arousal", "dominance"))
+
+# How the published sets and people write the same emotions.
+SPELLINGS: Mapping[str, str] = {
+    "amused": "amusement",
+    "angry": "anger",
+    "content": "contentment",
+    "disgusted": "disgust",
+    "excited": "excitement",
+    "fearful": "fear",
+    "happiness": "joy",
+    "happy": "joy",
+    "joyful": "joy",
+    "neg": "negative",
+    "pos": "positive",
+    "sad": "sadness",
+    "surprised": "surprise",
+}
+
+# Mikels et al. 2005 found four pleasant and four unpleasant categories. Of Ekman's six, surprise is neither, and
+# neutral is none (ours: both are left out of polarity).
+POLARITY_OF: Mapping[str, str] = {
+    **dict.fromkeys(("amusement", "awe", "contentment", "excitement", "joy", "positive"), "positive"),
+    **dict.fromkeys(("anger", "disgust", "fear", "sadness", "negative"), "negative"),
+}
+
+# From Mikels' eight to Ekman's six; there is no way back (joy is several of the eight, surprise none of them).
+# Four names are the same in both. Ekman 1999 ("Basic emotions", in Handbook of Cognition and Emotion) counts
+# amusement, contentment and excitement among the enjoyable emotions, which his six call joy; awe has no place
+# among the six, and is left out (ours).
+EKMAN_OF: Mapping[str, str] = {
+    **{name: name for name in EKMAN_6},
+    **dict.fromkeys(("amusement", "contentment", "excitement"), "joy"),
+}
+
+
+# Russell & Mehrabian 1977, table of 151 terms: people's mean ratings of angry, disgusted, fearful, joyful, sad and
+# surprised (taken from two later listings of it that agree). Their scales end at -1 and 1, with neutral (ours) at 0.
+# Of Mikels' other categories the table has excited only, hence none of them here.
+DIMENSIONS_OF: Mapping[str, tuple[float, float, float]] = {
+    "anger": (-0.51, 0.59, 0.25),
+    "disgust": (-0.60, 0.35, 0.11),
+    "fear": (-0.64, 0.60, -0.43),
+    "joy": (0.76, 0.48, 0.35),
+    "sadness": (-0.63, -0.27, -0.33),
+    "surprise": (0.40, 0.67, -0.13),
+    "neutral": (0.0, 0.0, 0.0),
+}
+
+
+def standard(word: str) -> str:
+    """An emotion's usual spelling here: without outer blanks or capitals, and as in SPELLINGS."""
+    name = word.strip().lower()
+    return SPELLINGS.get(name, name)
+
+
+def emotion_index(word: str, names: Sequence[str], place: str) -> int:
+    """The index of an emotion in `names`, however it is spelt.
+
+    Raises:
+        UserError: it is not among them; says at which `place`, and names the nearest.
+    """
+    for name in (word, word.strip().lower(), standard(word)):
+        if name in names:
+            return names.index(name)
+    raise UserError(f"{place}: no emotion {word!r}{nearest(standard(word), names)}")
+
+
+def emotion_names(words: Mapping[str, str]) -> tuple[str, ...]:
+    """The categories that a set's own words for emotions belong to.
+
+    Args:
+        words: as the set spells them, each with the place where it stands first.
+
+    Returns:
+        MIKELS_8, EKMAN_6, EKMAN_6_NEUTRAL or POLARITY, the first that has them all; or else the words, sorted.
+
+    Raises:
+        UserError: a word is nearly that of a known emotion, as "amusment" is.
+    """
+    spelt = {word: standard(word) for word in words}
+    for names in (MIKELS_8, EKMAN_6, EKMAN_6_NEUTRAL, POLARITY):
+        if set(spelt.values()) <= set(names):
+            return names
+    known = {*MIKELS_8, *EKMAN_6_NEUTRAL, *POLARITY, *SPELLINGS}
+    for word, name in spelt.items():
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
+        if name not in known and close:
+            raise UserError(f"{words[word]}: {word!r} is no known emotion; did you mean '{close[0]}'?")
+    return tuple(sorted(spelt))
+
+
+def majority(votes: NDArray[np.float32]) -> NDArray[np.int64]:
+    """The most-voted category (N,) of votes (N, E); -1 where several share the most (Machajdik & Hanbury 2010
+    leave such images out). Probabilities printed with six digits still tie after they were added up."""
+    most = votes.max(axis=1, keepdims=True)
+    ties = (votes >= most * (1 - 1e-5)).sum(axis=1)
+    return np.where((ties == 1) & (most[:, 0] > 0), votes.argmax(axis=1), -1).astype(np.int64)
+
+
+def mapped(
+    labels: NDArray[np.int64] | NDArray[np.float32], space: EmotionSpace, of: Mapping[str, str], names: tuple[str, ...]
+) -> NDArray[np.int64]:
+    """Categories in `names` (N,) of labels in `space`, by the mapping `of`; -1 where there is none, or a tie.
+
+    Votes are added up within the new categories before the most-voted is taken.
+    """
+    if space.kind == "category":
+        table = np.array([names.index(of[name]) if name in of else -1 for name in space.names], np.int64)
+        return table[labels.astype(np.int64)]
+    sums = np.zeros((len(labels), len(names)), np.float32)
+    for column, name in enumerate(space.names):
+        if name in of:
+            sums[:, names.index(of[name])] += labels[:, column]
+    return majority(sums)
+
+
+def polarity(labels: NDArray[np.int64] | NDArray[np.float32], space: EmotionSpace) -> NDArray[np.int64]:
+    """Negative (0) or positive (1) of labels in any space (N,); -1 where they are neither.
+
+    Dimensions: the sign of valence, whose zero is the middle of the scale that people rated on; without valence
+    they are neither.
+    """
+    if space.kind == "dimensions":
+        if "valence" not in space.names:
+            return np.full(len(labels), -1, np.int64)
+        valence = labels[:, space.names.index("valence")]
+        return np.where(valence > 0, 1, np.where(valence < 0, 0, -1)).astype(np.int64)
+    return mapped(labels, space, POLARITY_OF, POLARITY)
+
+
+def ekman(labels: NDArray[np.int64] | NDArray[np.float32], space: EmotionSpace) -> NDArray[np.int64]:
+    """One of EKMAN_6 (N,) of categories or votes; -1 where none of them corresponds."""
+    return mapped(labels, space, EKMAN_OF, EKMAN_6)
+
+
+def dimensions(labels: NDArray[np.int64] | NDArray[np.float32], space: EmotionSpace) -> NDArray[np.float32] | None:
+    """Valence, arousal and dominance (N, 3) of categories or votes, if all of the space are in DIMENSIONS_OF.
+
+    They are those of the emotion's word, alike for all images with that emotion (of votes: the mean, by votes).
+    """
+    if space.kind == "dimensions" or not set(space.names) <= set(DIMENSIONS_OF):
+        return None
+    table = np.array([DIMENSIONS_OF[name] for name in space.names], np.float32)
+    if space.kind == "category":
+        return table[labels.astype(np.int64)]
+    return (labels / labels.sum(axis=1, keepdims=True)).astype(np.float32) @ table

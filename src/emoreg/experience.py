@@ -7,29 +7,46 @@ are labelled with the emotion that they evoke. Ours: the losses and metrics for 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from emoreg.affect import (
+    affective_loss,
+    affective_metrics,
+    check_labels,
+    heads_of,
+    joint_loss,
+    measure_affect,
+    measure_heads,
+)
 from emoreg.backbones import build_backbone, num_features
 from emoreg.emotion import EmotionSpace
 from emoreg.errors import UserError
-from emoreg.images.batches import evaluation_batches
 from emoreg.images.decode import ImageSet, load_images
-from emoreg.images.splits import cut_validation
 from emoreg.images.table import Table
 from emoreg.progress import Progress
 from emoreg.randomness import drawn_from
 from emoreg.run import Run, record_session, start_run
 from emoreg.settings import BackboneSettings, PretrainRecipe
 from emoreg.stimuli import read_stimuli
+from emoreg.stimuli.stimuli import Labels, Stimuli
 from emoreg.training import fit, make_fabric
+from emoreg.union import Cut, cut_stimuli, epoch_shares, fits_memory, join, views
 
-if TYPE_CHECKING:
-    from lightning_fabric import Fabric
+__all__ = [
+    "AffectiveModel",
+    "affective_loss",
+    "affective_metrics",
+    "check_labels",
+    "encoder_architecture",
+    "load_encoder",
+    "measure_affect",
+    "pretrain",
+]
 
 
 class AffectiveModel(nn.Module):
@@ -50,41 +67,6 @@ class AffectiveModel(nn.Module):
         return self.head(self.encoder(images))
 
 
-def affective_loss(outputs: Tensor, labels: Tensor, space: EmotionSpace) -> Tensor:
-    """The stage-1 loss for a space's kind of label (ours).
-
-    Args:
-        outputs: (B, E).
-        labels: category: int64 (B,), cross-entropy. votes: (B, E), counts or probabilities, KL divergence from
-            the normalised votes. dimensions: (B, E) in [-1, 1], mean squared error.
-        space: which of the three.
-    """
-    if space.kind == "category":
-        return F.cross_entropy(outputs, labels)
-    if space.kind == "votes":
-        shares = labels / labels.sum(dim=1, keepdim=True)
-        return F.kl_div(outputs.log_softmax(dim=1), shares, reduction="batchmean")
-    return F.mse_loss(outputs.float(), labels)
-
-
-def affective_metrics(outputs: Tensor, labels: Tensor, space: EmotionSpace) -> dict[str, float]:
-    """Metrics of all outputs (N, E) against all labels: the loss, and accuracy or CCC.
-
-    For votes the accuracy counts the most-voted category. The concordance correlation coefficient (CCC,
-    Lin 1989) of each dimension lies in [-1, 1]; `ccc` is their mean.
-    """
-    from torchmetrics.functional.regression import concordance_corrcoef
-
-    metrics = {"loss": affective_loss(outputs, labels, space).item()}
-    if space.kind == "dimensions":
-        if len(outputs) < 2:
-            return metrics  # a correlation needs two points
-        ccc = concordance_corrcoef(outputs.float(), labels).nan_to_num(0.0).reshape(-1).tolist()  # 0 for a constant
-        return metrics | {"ccc": sum(ccc) / len(ccc)} | {f"ccc_{n}": c for n, c in zip(space.names, ccc, strict=True)}
-    truth = labels if space.kind == "category" else labels.argmax(dim=1)
-    return metrics | {"accuracy": (outputs.argmax(dim=1) == truth).float().mean().item()}
-
-
 def pretrain(
     recipe: PretrainRecipe,
     out: Path | str,
@@ -93,10 +75,12 @@ def pretrain(
 ) -> Run:
     """Train an emotional encoder, or go on with a run that was stopped.
 
+    Several sets (`recipe.also`) are learned at the same time by one encoder, each with a head of its own.
+
     Args:
         recipe: all settings.
         out: the run folder; a finished run is returned as it is.
-        stimuli: your own affective images in place of `recipe.stimuli.name`.
+        stimuli: your own affective images in place of `recipe.stimuli.name`, with their own labels.
         progress: where it is shown; None for the terminal.
 
     Raises:
@@ -108,53 +92,84 @@ def pretrain(
         progress.detail(f"{run.folder}: finished already, nothing is trained again")
         return run
     fabric = make_fabric(recipe.training)
-    table, space = stimuli or read_stimuli(recipe.stimuli, recipe.seed)
-    check_labels(table, space)
-    train_table, validation_table = cut_validation(table, recipe.stimuli.validation, recipe.stimuli.limit, recipe.seed)
+    cuts = _cuts(recipe, stimuli, progress)
+    heads = heads_of([(cut.train.name, cut.space) for cut in cuts])
+    is_union = len(heads) > 1
 
-    def load(part: Table) -> ImageSet:
-        settings = recipe.stimuli
-        limit = recipe.training.memory_limit_gib
-        return load_images(part, settings.image_size, settings.skip_unreadable, limit, progress).to(fabric.device)
+    size, limit = recipe.stimuli.image_size, recipe.training.memory_limit_gib
 
-    images = load(train_table)
-    validation = load(validation_table) if validation_table else None
+    def load(tables: Sequence[Table | None], limit: float) -> list[ImageSet | None]:
+        return [
+            load_images(table, size, cut.settings.skip_unreadable, limit, progress) if table else None
+            for table, cut in zip(tables, cuts, strict=True)
+        ]
+
+    tables = [cut.train for cut in cuts]  # of a union together one set, which is held whole or not at all
+    parts = [part for part in load(tables, limit if fits_memory(tables, size, limit) else 0.0) if part]
+    images = (join(parts, heads) if is_union else parts[0]).to(fabric.device)
+    parts = views(images, parts)
+    validation, test = (
+        [part and part.to(fabric.device) for part in load(held_out, limit)]
+        for held_out in ([cut.validation for cut in cuts], [cut.test for cut in cuts])
+    )
+    mixture = epoch_shares(parts, cuts)
+    quotas = [share.quota for share in mixture]
     with drawn_from(recipe.seed, "encoder"):
-        model = AffectiveModel(build_backbone(recipe.backbone, recipe.stimuli.image_size), len(space.names))
+        model = AffectiveModel(build_backbone(recipe.backbone, size), heads[-1].stop)
     model.to(memory_format=torch.channels_last)
     record_session(run, {"device": str(fabric.device), "precision": fabric._precision.precision})
 
     def score(candidate: nn.Module) -> dict[str, float]:
-        if validation is None:
-            return {}
-        metrics = measure_affect(candidate, validation, space, fabric)
+        metrics = measure_heads(candidate, validation, heads, quotas, fabric) or {}
         return {f"val_{name}": value for name, value in metrics.items()}
 
     def loss_of(model: nn.Module, batch: Tensor, labels: Tensor) -> Tensor:
-        return affective_loss(model(batch), labels, space)
+        if is_union:
+            return joint_loss(model(batch), labels, heads)
+        return affective_loss(model(batch), labels, heads[0].space)
 
-    kept, seconds = fit(model, loss_of, images, score, recipe, {}, run, fabric, progress)
+    kept, seconds = fit(model, loss_of, images, score, recipe, {}, run, fabric, progress, mixture if is_union else ())
+    counts = zip(heads, cuts, parts, validation, test, quotas, strict=True)
     final: dict[str, Any] = {
-        "stimuli": table.name,
+        "stimuli": images.table.name,
         "images": len(images),
-        "validation": measure_affect(kept, validation, space, fabric) if validation else None,
-        "train": measure_affect(kept, images, space, fabric),
+        "sets": {
+            head.name: {
+                "train": len(part),
+                "validation": len(held_out or ()),
+                "test": len(tested or ()),
+                "left_out": cut.left_out,
+                "an_epoch": quota,
+            }
+            for head, cut, part, held_out, tested, quota in counts
+        },
+        "validation": measure_heads(kept, validation, heads, quotas, fabric),
+        "test": measure_heads(kept, test, heads, quotas, fabric),
+        "train": measure_heads(kept, parts, heads, quotas, fabric),
         "seconds": seconds,
         "parameters": sum(p.numel() for p in kept.parameters()),
     }
-    metadata = {"stage": 1, "space": dataclasses.asdict(space), "image_size": recipe.stimuli.image_size}
+    metadata: dict[str, Any] = {"stage": 1, "image_size": size}
+    if is_union:
+        metadata["heads"] = [dataclasses.asdict(head) for head in heads]
+    else:
+        metadata["space"] = dataclasses.asdict(heads[0].space)
     run.finish(kept.state_dict(), metadata, final)
     return run
 
 
-@torch.no_grad()
-def measure_affect(model: nn.Module, images: ImageSet, space: EmotionSpace, fabric: Fabric) -> dict[str, float]:
-    """Metrics of an affective model on all of `images`; see `affective_metrics`."""
-    model.eval()
-    with fabric.autocast():
-        pairs = [(model(batch).float(), labels) for batch, labels in evaluation_batches(images)]
-    outputs, labels = (torch.cat(part) for part in zip(*pairs, strict=True))
-    return affective_metrics(outputs, labels, space)
+def _cuts(recipe: PretrainRecipe, stimuli: tuple[Table, EmotionSpace] | None, progress: Progress) -> list[Cut]:
+    """Every set of the recipe in its parts; the first one is `stimuli`, if given."""
+    cuts = []
+    for settings in recipe.sets:
+        if stimuli is not None and settings is recipe.stimuli:
+            table, space = stimuli
+            check_labels(table, space)
+            own = Stimuli(table.name, table.images, (Labels(space, table.labels),))
+            cuts.append(cut_stimuli(own, dataclasses.replace(settings, labels="published"), recipe.seed, progress))
+        else:
+            cuts.append(cut_stimuli(read_stimuli(settings, recipe.seed), settings, recipe.seed, progress))
+    return cuts
 
 
 def load_encoder(
@@ -215,31 +230,3 @@ def _experience_run(experience: Path | str) -> tuple[Run, PretrainRecipe]:
     if not run.is_finished:
         raise UserError(f"encoder.experience: {experience} is not finished; start its emoreg pretrain again")
     return run, recipe
-
-
-def check_labels(table: Table, space: EmotionSpace) -> None:
-    """UserError for labels that the space does not have; names set and row."""
-    count, width = len(table), len(space.names)
-    dtype, shape = ("int64", (count,)) if space.kind == "category" else ("float32", (count, width))
-    if table.labels.dtype != dtype or table.labels.shape != shape:
-        raise UserError(
-            f"{table.name}: labels of {table.labels.dtype} {table.labels.shape}; "
-            f"of kind '{space.kind}' with {width} names they must be {dtype} {shape}"
-        )
-    labels = torch.from_numpy(table.labels)
-    if space.kind == "category":
-        wrong = (labels < 0) | (labels >= len(space.names))
-        allowed = f"0 to {len(space.names) - 1}"
-    elif space.kind == "votes":
-        wrong = ~torch.isfinite(labels).all(dim=1) | (labels < 0).any(dim=1) | (labels.sum(dim=1) <= 0)
-        allowed = "not negative, and not all zero"
-    else:
-        wrong = ~(labels.abs() <= 1).all(dim=1)
-        allowed = "-1 to 1"
-    if wrong.any():
-        row = int(wrong.nonzero()[0])
-        where = f" ({table.images[row]})" if isinstance(table.images, list) else ""
-        raise UserError(
-            f"{table.name}: label out of range in row {row}{where}: {labels[row].tolist()}; "
-            f"a label of kind '{space.kind}' must be {allowed}"
-        )

@@ -28,6 +28,10 @@ SMOKE: dict[type, dict[str, Any]] = {
     },
     TrainRecipe: {"training.epochs": 1, "training.batch_size": 16, "target.limit": 64},
 }
+SMOKE_LISTS: dict[type, dict[str, Any]] = {  # the same for every element of a list of settings
+    PretrainRecipe: {"also[].limit": 64, "also[].count": 80},
+    TrainRecipe: {},
+}
 
 
 def recipe_parser(kind: type[R], **options: Any) -> jsonargparse.ArgumentParser:
@@ -53,7 +57,7 @@ def parse_options(
         UserError: unknown option (the nearest known one is named), or a value of the wrong type.
     """
     try:
-        return dict(flatten(parser.parse_args(list(arguments), defaults=False).as_dict()))
+        return dict(flatten(_plain(parser.parse_args(list(arguments), defaults=False))))
     except jsonargparse.ArgumentError as error:
         raise UserError(_explain(str(error), kind, others)) from None
 
@@ -64,7 +68,8 @@ def read_recipe(kind: type[R], path: Path | str | None = None, overrides: Sequen
     Args:
         kind: which recipe the file is.
         path: the YAML file; None starts from the defaults.
-        overrides: `{"training.epochs": 5}` or `["--training.epochs", "5"]`.
+        overrides: `{"training.epochs": 5}` or `["--training.epochs", "5"]`; in a mapping, "also[].limit" is
+            the limit of every set in the list `also`.
 
     Raises:
         UserError: unreadable file, unknown key (the nearest known one is named), wrong type, value out of
@@ -79,14 +84,14 @@ def read_recipe(kind: type[R], path: Path | str | None = None, overrides: Sequen
         if key not in known:
             raise UserError(f"unknown setting '{key}'{_nearest_key(key, kind)}")
     values, lines = ({}, {}) if path is None else _read_file(kind, Path(path))
-    for key, value in given.items():
+    for key, value in sorted(given.items(), key=lambda item: "[]" in item[0]):  # a list before its elements
         _put(values, key, value)
     try:
         return _build(kind, values)
     except ValueError as error:
-        named = re.match(r"[a-z_.]+", str(error))
+        named = re.match(r"[a-z_.\[\]0-9]+", str(error))
         key = named[0] if named else ""
-        if path is None or key in given:
+        if path is None or key in given or key.partition("[")[0] in given:
             raise UserError(str(error)) from None
         raise UserError(f"{path}:{lines[key]}: {error}" if key in lines else f"{path}: {error}") from None
 
@@ -97,13 +102,13 @@ def recipe_yaml(recipe: Recipe) -> str:
 
 
 def setting_keys(kind: type) -> list[str]:
-    """The dotted names of all settings of `kind`, e.g. "training.epochs"."""
-    return [key for key, annotation in _walk(kind) if _dataclass_of(annotation) is None]
+    """The dotted names of all settings of `kind`, e.g. "training.epochs"; a list of settings is one."""
+    return [key for key, annotation in _walk(kind) if _dataclass_of(annotation) is None and "[]" not in key]
 
 
 def differences(old: Recipe, new: Recipe) -> list[str]:
-    """The settings in which two recipes differ, as "training.epochs: 5 -> 10"."""
-    before, after = (dict(flatten(dataclasses.asdict(recipe))) for recipe in (old, new))
+    """The settings in which two recipes differ, as "training.epochs: 5 -> 10" or "also[0].root: a -> b"."""
+    before, after = (dict(_leaves(dataclasses.asdict(recipe))) for recipe in (old, new))
     return [
         f"{key}: {before.get(key)} -> {after.get(key)}"
         for key in dict.fromkeys([*before, *after])
@@ -120,10 +125,33 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield f"{prefix}{key}", value
 
 
+def _leaves(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """As `flatten`, and the elements of lists too, as "also[0].name"."""
+    for key, value in flatten(values):
+        if isinstance(value, list | tuple):
+            yield from _leaves({f"{key}[{index}]": element for index, element in enumerate(value)})
+        else:
+            yield key, value
+
+
+def _plain(value: Any) -> Any:
+    """jsonargparse's namespaces as dictionaries, those within lists too."""
+    if isinstance(value, jsonargparse.Namespace):
+        return {name: _plain(inner) for name, inner in vars(value).items()}
+    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
 def _put(values: dict[str, Any], key: str, value: Any) -> None:
-    """Set the value of a dotted key in nested settings."""
+    """Set the value of a dotted key in nested settings; "also[].limit" sets it in every element of a list."""
     section, _, rest = key.partition(".")
-    if rest:
+    if section.endswith("[]"):
+        section = section.removesuffix("[]")
+        elements = values.get(section)
+        if isinstance(elements, list) and all(isinstance(element, Mapping) for element in elements):
+            values[section] = [dict(element) for element in elements]
+            for element in values[section]:
+                _put(element, rest, value)
+    elif rest:
         old = values.get(section)
         values[section] = dict(old) if isinstance(old, Mapping) else {}
         _put(values[section], rest, value)
@@ -141,14 +169,28 @@ def _options(annotation: Any) -> tuple[Any, ...]:
     return get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
 
 
+def _element_of(annotation: Any) -> Any:
+    """What a list setting holds: `tuple[X, ...]` gives X; None for settings that are no lists."""
+    option = _options(annotation)[0]
+    return get_args(option)[0] if get_origin(option) is tuple else None
+
+
 def _walk(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """All (dotted key, annotation) of a settings class."""
+    """All (dotted key, annotation) of a settings class; those of the elements of a list as "also[].name"."""
     hints = get_type_hints(kind)
     for item in dataclasses.fields(kind):
-        yield f"{prefix}{item.name}", hints[item.name]
-        nested = _dataclass_of(hints[item.name])
+        key, annotation = f"{prefix}{item.name}", hints[item.name]
+        yield key, annotation
+        nested, element = _dataclass_of(annotation), _dataclass_of(_element_of(annotation))
         if nested is not None:
-            yield from _walk(nested, f"{prefix}{item.name}.")
+            yield from _walk(nested, f"{key}.")
+        elif element is not None:
+            yield from _walk(element, f"{key}[].")
+
+
+def _unnumbered(key: str) -> str:
+    """The key as `_walk` has it: "also[].name" of "also[0].name"."""
+    return re.sub(r"\[\d+\]", "[]", key)
 
 
 def _nearest_key(key: str, kind: type, others: Sequence[str] = ()) -> str:
@@ -156,12 +198,13 @@ def _nearest_key(key: str, kind: type, others: Sequence[str] = ()) -> str:
     for stage, command in ((PretrainRecipe, "pretrain"), (TrainRecipe, "train")):
         if stage is not kind and key in dict(_walk(stage)):
             return f" (it belongs to 'emoreg {command}')"
-    names = {other: other.rpartition(".") for other in (*dict(_walk(kind)), *others)}
-    section, _, name = key.rpartition(".")
+    section, _, name = _unnumbered(key).rpartition(".")
+    keys = [other for other in dict(_walk(kind)) if "[]" not in other or other.startswith(f"{section}.")]
+    names = {other: other.rpartition(".") for other in (*keys, *others)}
     siblings = [leaf for there, _, leaf in names.values() if there == section]
     meant = [other for other, (_, _, leaf) in names.items() if leaf == name]
     meant = meant or [
-        f"{section}.{leaf}".lstrip(".") for leaf in difflib.get_close_matches(name, siblings, n=1, cutoff=0.5)
+        key.removesuffix(name) + leaf for leaf in difflib.get_close_matches(name, siblings, n=1, cutoff=0.5)
     ]
     if meant:
         return f" (did you mean {' or '.join(repr(other) for other in meant)}?)"
@@ -204,14 +247,18 @@ def _check_keys(kind: type, path: Path, root: yaml.Node) -> dict[str, int]:
             key = f"{prefix}{name}"
             if "." in name:
                 raise UserError(f"{path}:{line}: key '{key}' has a dot; write sections as mappings, as in recipes/")
-            if key not in known:
+            if _unnumbered(key) not in known:
                 raise UserError(f"{path}:{line}: unknown key '{key}'{_nearest_key(key, kind)}")
+            annotation = known[_unnumbered(key)]
             if key in lines:
                 raise UserError(f"{path}:{line}: key '{key}' stands twice (first on line {lines[key]})")
             lines[key] = line
-            is_left_out = value_node.tag == _NULL and NoneType in _options(known[key])
-            if _dataclass_of(known[key]) and not is_left_out:
+            is_left_out = value_node.tag == _NULL and NoneType in _options(annotation)
+            if _dataclass_of(annotation) and not is_left_out:
                 visit(value_node, f"{key}.")
+            elif _dataclass_of(_element_of(annotation)) and isinstance(value_node, yaml.SequenceNode):
+                for index, element in enumerate(value_node.value):
+                    visit(element, f"{key}[{index}].")
 
     visit(root, "")
     return lines
@@ -240,6 +287,10 @@ def _typed(annotation: Any, value: Any, key: str) -> Any:
         if isinstance(value, Mapping):
             return _build(nested, value, f"{key}.")
         expected = "a mapping of keys to values"
+    elif (element := _element_of(annotation)) is not None:
+        if isinstance(value, list | tuple):
+            return tuple(_typed(element, inner, f"{key}[{index}]") for index, inner in enumerate(value))
+        expected = "a list of mappings, each begun with '- '" if _dataclass_of(element) else "a list"
     elif get_origin(wanted) is Literal:
         if value in get_args(wanted):
             return value
@@ -266,6 +317,9 @@ def _explain(message: str, kind: type, others: Sequence[str]) -> str:
     key = ""
     for part in re.findall(r'key "([\w.]+)"', message):  # from the section to the setting
         key = part if part.startswith(key) else f"{key}.{part}"
+    section, dot, rest = key.partition(".")
+    if "Problem with given class_path" in message and _element_of(dict(_walk(kind)).get(section)) is not None:
+        key = f"{section}[]{dot}{rest}"  # within an element of a list
     stray = re.search(r"unrecognized arguments: (-*)([^\s=]+)", message)
     refused = re.search(r"(?:Group '([\w.]+)' does not accept option|Option) '(.+?)'", message)
     if stray and not stray[1]:
@@ -274,9 +328,11 @@ def _explain(message: str, kind: type, others: Sequence[str]) -> str:
         name = stray[2] if stray else f"{refused[1] or key}.{refused[2]}" if refused else ""
         return f"unknown setting '{name}'{_nearest_key(name, kind, others)}"
     expected = re.search(r"Expected a (?:<class '(\w+)'>|typing\.Literal\[(.*?)\]|dot import path)", message)
-    got = re.search(r"(?:Got|Given) value: (.*)", message) or re.search(r"Unable to load config '(.*)'", message)
+    got = re.search(r"(?:(?:Got|Given) value|import path string): (.*)", message)
+    got = got or re.search(r"Unable to load config '(.*)'", message)
     if key and got:
-        of_type = {t.__name__: text for t, text in _TYPES.items()}.get(expected[1] or "") if expected else None
+        types = {t.__name__: text for t, text in _TYPES.items()} | {"tuple": "a list, such as [{name: oasis}]"}
+        of_type = types.get(expected[1] or "") if expected else None
         one_of = f"one of {expected[2].replace(chr(39), '')}" if expected and expected[2] else None
         return f"{key} must be {of_type or one_of or 'a mapping of keys to values'}, not '{got[1]}'"
     return " ".join(message.split())

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import inf
+from pathlib import Path
 from typing import Literal
 
 Mode = Literal["none", "fixed", "random", "learned", "random_learned"]
 Granularity = Literal["scalar", "per_class", "per_sample"]
 Mixing = Literal["logits", "probabilities", "features"]
-StimuliName = Literal["procedural", "oasis"]
-TargetName = Literal["digits", "cifar10", "cifar100", "folder"]
+LabelChoice = Literal["published", "distribution", "majority", "polarity", "ekman", "dimensions"]
 
 
 def _require(condition: bool, message: str) -> None:
@@ -29,23 +29,36 @@ def _check_not_negative(key: str, value: float) -> None:
 class StimuliSettings:
     """The affective images of stage 1."""
 
-    name: StimuliName = "procedural"
-    """procedural (drawn here, labels from psychophysics) or oasis (photographs rated by people)."""
+    name: str = "procedural"
+    """procedural (drawn here, labels from psychophysics), a published set (emoset, abstract, emod, ...; see
+    emoreg data list), emotion_folder (<emotion>/*.jpg) or manifest (a CSV, JSON Lines or Parquet file)."""
     root: str | None = None
-    """Folder or zip that holds the set; not needed for procedural."""
+    """Folder or zip that holds the set, the manifest, or what `emoreg data pack` made of it; not needed for
+    procedural."""
+    labels: LabelChoice = "published"
+    """published (the set's own), distribution (of votes), majority (of votes; ties are left out), polarity
+    (negative or positive), ekman (one of six) or dimensions (valence, arousal, ...)."""
     count: int = 2000
     """How many images to draw (procedural only)."""
     image_size: int = 32
     """Side of the square network input, in pixels; stage 2 must use the same for a ViT."""
     validation: float = 0.1
-    """Share of the images held out to measure the encoder, in [0, 1)."""
+    """Share of the images held out to measure the encoder, in [0, 1). A set that is published with a
+    validation split is measured on that, and this is not used."""
     limit: int | None = None
     """Use at most this many training images, drawn by seed; null for all."""
+    weight: float | None = None
+    """With several sets: this one's share of each epoch's images, relative to the other sets' weights; null in
+    all of them for the number of training images, so that an epoch sees each image once."""
     skip_unreadable: bool = False
     """Leave out images that cannot be decoded, with a count, instead of stopping at the first."""
 
     def __post_init__(self) -> None:
         _require(self.count >= 10, f"stimuli.count is {self.count}; it must be at least 10")
+        _require(
+            self.weight is None or 0 < self.weight < inf,
+            f"stimuli.weight is {self.weight}; it must be positive and finite, or null",
+        )
         _check_images("stimuli", self.image_size, self.validation, self.limit)
 
 
@@ -53,10 +66,19 @@ class StimuliSettings:
 class TargetSettings:
     """The classification task of stage 2."""
 
-    name: TargetName = "digits"
-    """digits (embedded), cifar10, cifar100, or folder (any images as [<split>/]<class>/*.jpg|png)."""
+    name: str = "digits"
+    """digits (embedded), cifar10, cifar100, folder (any images as [<split>/]<class>/*.jpg|png), any of
+    torchvision's classification sets (svhn, stl10, flowers102, food101, ...), or hf:OWNER/NAME (Hugging Face)."""
     root: str | None = None
-    """Folder or zip with the images. For cifar10/cifar100 also where the download goes (default: data)."""
+    """Folder or zip with the images. Of torchvision's sets, and of cifar10 and cifar100 too, the folder into which
+    they are downloaded (default: data); of hf: a folder to read in place of the Hub.
+    Of every set also what `emoreg data pack` made of it."""
+    classes: tuple[str, ...] | None = None
+    """Keep these classes only, of the training and the test images; their order is that of the labels. null
+    for all."""
+    per_class: int | None = None
+    """Few-shot: train on this many images of each class, drawn by seed after the validation images are held
+    out; a class with fewer is an error. null for all."""
     image_size: int = 32
     """Side of the square network input, in pixels."""
     validation: float = 0.1
@@ -68,6 +90,17 @@ class TargetSettings:
     """Leave out images that cannot be decoded, with a count, instead of stopping at the first."""
 
     def __post_init__(self) -> None:
+        classes = self.classes
+        _require(
+            classes is None or len(classes) >= 2,
+            f"target.classes names {len(classes or ())}; a classifier needs two, or null for all",
+        )
+        twice = [name for name in classes or () if (classes or ()).count(name) > 1]
+        _require(not twice, f"target.classes names '{''.join(twice[:1])}' twice")
+        _require(
+            self.per_class is None or self.per_class >= 1,
+            f"target.per_class is {self.per_class}; it must be at least 1, or null",
+        )
         _check_images("target", self.image_size, self.validation, self.limit)
 
 
@@ -227,7 +260,7 @@ class TrainingSettings:
     """torch.compile the model together with its loss. Pays on GPUs over many epochs."""
     memory_limit_gib: float = 4.0
     """Image sets up to this size are decoded once and held in memory; larger ones are decoded again every
-    epoch by worker processes."""
+    epoch by worker processes, or read from their pack (emoreg data pack)."""
 
     def __post_init__(self) -> None:
         _require(self.epochs >= 1, f"training.epochs is {self.epochs}; it must be at least 1")
@@ -240,6 +273,9 @@ class PretrainRecipe:
     """Stage 1: an emotional encoder learns from affective stimuli."""
 
     stimuli: StimuliSettings = field(default_factory=StimuliSettings)
+    also: tuple[StimuliSettings, ...] = ()
+    """Further sets, learned at the same time, each with a head of its own: a list of settings as in stimuli.
+    May be a set that is there already, under other labels."""
     backbone: BackboneSettings = field(default_factory=BackboneSettings)
     augment: AugmentSettings = field(default_factory=AugmentSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
@@ -249,6 +285,47 @@ class PretrainRecipe:
 
     def __post_init__(self) -> None:
         _check_seed(self.seed)
+        _check_union(self.sets)
+
+    @property
+    def sets(self) -> tuple[StimuliSettings, ...]:
+        """All stimulus sets, the first one first."""
+        return (self.stimuli, *self.also)
+
+
+def _told(value: float | None) -> str:
+    return "null" if value is None else f"{value:g}"
+
+
+def _check_union(sets: tuple[StimuliSettings, ...]) -> None:
+    first = sets[0]
+    for number, other in enumerate(sets[1:]):
+        where = f"also[{number}]"
+        _require(
+            other.image_size == first.image_size,
+            f"{where}.image_size is {other.image_size} but stimuli.image_size is {first.image_size}; "
+            "one encoder sees all sets at one size",
+        )
+        _require(
+            (other.weight is None) == (first.weight is None),
+            f"{where}.weight is {_told(other.weight)} but stimuli.weight is {_told(first.weight)}; "
+            "give every set a weight, or none",
+        )
+        for place, earlier in zip(("stimuli", *(f"also[{n}]" for n in range(number))), sets, strict=False):
+            if (earlier.name, Path(earlier.root or "")) != (other.name, Path(other.root or "")):
+                continue
+            # The same images under other labels must be cut alike: what one head is measured on, none may train on.
+            for name in ("count", "validation", "skip_unreadable"):
+                old, new = getattr(earlier, name), getattr(other, name)
+                _require(
+                    old == new,
+                    f"{where}.{name} is {new} but {place}.{name} is {old}; both are the set {other.name}, and its "
+                    "held-out images must be the same",
+                )
+            _require(
+                earlier.labels != other.labels,
+                f"{where}.labels is {other.labels}, as in {place}; the same set a second time needs other labels",
+            )
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, O
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from emoreg.errors import UserError
-from emoreg.images.batches import steps_per_epoch, training_batches
+from emoreg.images.batches import Share, steps_per_epoch, training_batches
 from emoreg.images.decode import ImageSet
 from emoreg.progress import Progress
 from emoreg.randomness import derive_seed
@@ -37,6 +37,7 @@ def fit(
     run: Run,
     fabric: Fabric,
     progress: Progress,
+    mixture: Sequence[Share] = (),
 ) -> tuple[nn.Module, float]:
     """Train `model` in place, from the run's checkpoint if there is one.
 
@@ -50,6 +51,7 @@ def fit(
         run: where checkpoint and metrics go.
         fabric: device and precision.
         progress: told how far it is.
+        mixture: how many of which images make an epoch, where they are of several sets.
 
     Returns:
         The model to keep (the average of the weights where one was asked for) and the seconds spent training.
@@ -89,7 +91,7 @@ def fit(
             objective.train()
             begun = time.perf_counter()
             total = torch.zeros((), device=fabric.device)
-            for batch, labels in training_batches(images, training.batch_size, recipe.augment, seed, epoch):
+            for batch, labels in training_batches(images, training.batch_size, recipe.augment, seed, epoch, mixture):
                 loss = objective(batch, labels)
                 fabric_optimizer.zero_grad(set_to_none=True)
                 fabric.backward(loss)

@@ -10,16 +10,20 @@ from torchvision.transforms import functional as reference
 from emoreg.images.batches import (
     MEAN,
     STD,
+    Share,
     crop,
     evaluation_batches,
     flip,
+    mixed_order,
     normalise,
+    shares,
     steps_per_epoch,
     training_batches,
 )
 from emoreg.images.decode import ImageSet, load_images
 from emoreg.images.table import Table
 from emoreg.progress import Progress
+from emoreg.randomness import generator
 from emoreg.settings import AugmentSettings
 
 
@@ -88,6 +92,55 @@ def test_only_full_batches_but_for_a_set_smaller_than_one(images: ImageSet) -> N
     assert sizes == [16, 16, 16] and steps_per_epoch(50, 16) == 3
     assert [len(y) for _, y in training_batches(images, 64, AugmentSettings(), 0, 0)] == [50]
     assert steps_per_epoch(50, 64) == 1
+
+
+def order_of(mixture: tuple[Share, ...], seed: int, epoch: int) -> list[int]:
+    return mixed_order(mixture, seed, epoch, generator(seed, "epoch", epoch)).tolist()
+
+
+def test_quotas_are_in_proportion_to_the_weights_and_make_up_an_epoch() -> None:
+    assert shares([30, 20], None) == (Share(30, 30), Share(20, 20))
+    assert shares([30, 20], [1, 4]) == (Share(30, 10), Share(20, 40))
+    assert shares([30, 20], [0.5, 2]) == shares([30, 20], [1, 4])
+    assert [share.quota for share in shares([3, 3, 4], [1, 1, 1])] == [4, 3, 3]
+    assert [share.quota for share in shares([90, 10], [0.1, 0.2])] == [33, 67]
+    draw = np.random.default_rng(0)
+    for _ in range(200):
+        counts, weights = draw.integers(1, 500, 4).tolist(), draw.uniform(0.01, 9, 4).tolist()
+        quotas = np.array([share.quota for share in shares(counts, weights)])
+        assert quotas.sum() == sum(counts)
+        assert np.abs(quotas - sum(counts) * np.array(weights) / sum(weights)).max() < 1
+
+
+def test_an_epoch_has_each_sets_quota_shuffled_together() -> None:
+    order = np.array(order_of((Share(30, 10), Share(20, 40)), 0, 0))
+    first = order < 30
+    assert first.sum() == 10 and (~first).sum() == 40 and order.max() < 50
+    assert len(set(order[first])) == 10  # none twice while others wait
+    assert np.bincount(order[~first] - 30, minlength=20).tolist() == [2] * 20
+    assert 0 < first[:25].sum() < 10
+
+
+def test_a_set_is_exhausted_over_epochs_before_an_image_comes_again() -> None:
+    mixture = (Share(7, 3), Share(5, 9))
+    seen = np.concatenate([order_of(mixture, 0, epoch) for epoch in range(7)])
+    assert np.bincount(seen[seen < 7], minlength=7).tolist() == [3] * 7
+    small = np.bincount(seen[seen >= 7] - 7, minlength=5)
+    assert small.sum() == 63 and small.max() - small.min() == 1
+
+
+def test_a_mixed_epoch_depends_on_seed_and_epoch_alone() -> None:
+    mixture = (Share(30, 25), Share(20, 25))
+    assert order_of(mixture, 0, 3) == order_of(mixture, 0, 3)
+    assert order_of(mixture, 0, 3) != order_of(mixture, 0, 4) and order_of(mixture, 0, 3) != order_of(mixture, 1, 3)
+
+
+def test_mixed_batches_follow_the_mixed_order_and_one_set_its_plain_one(images: ImageSet) -> None:
+    mixture, none = (Share(30, 10), Share(20, 40)), AugmentSettings(crop_padding=0, flip=False)
+    mixed = [y for _, y in training_batches(images, 16, none, 0, 1, mixture)]
+    assert torch.cat(mixed).tolist() == order_of(mixture, 0, 1)[:48] and len(mixed) == steps_per_epoch(50, 16)
+    plain = torch.cat([y for _, y in training_batches(images, 50, none, 0, 1)])
+    assert torch.equal(plain, torch.randperm(50, generator=generator(0, "epoch", 1)))
 
 
 def test_evaluation_sees_all_images_in_order(images: ImageSet) -> None:

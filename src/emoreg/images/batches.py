@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -45,19 +46,76 @@ def flip(images: Tensor, chosen: Tensor) -> Tensor:
     return torch.where(chosen.view(-1, 1, 1, 1), images.flip(3), images)
 
 
+@dataclass(frozen=True)
+class Share:
+    """One of several sets whose images lie behind each other."""
+
+    count: int  # images that it has
+    quota: int  # images that it gives to an epoch
+
+
+def shares(counts: Sequence[int], weights: Sequence[float] | None) -> tuple[Share, ...]:
+    """What each of several sets gives to an epoch, which is as long as all of them together.
+
+    Args:
+        counts: images of each set.
+        weights: positive; quotas are in proportion, rounded by largest remainders. None for each image once.
+    """
+    if weights is None:
+        return tuple(Share(count, count) for count in counts)
+    exact = [sum(counts) * weight / sum(weights) for weight in weights]
+    quotas = [int(quota) for quota in exact]
+    by_remainder = sorted(range(len(exact)), key=lambda part: quotas[part] - exact[part])
+    for part in by_remainder[: sum(counts) - sum(quotas)]:
+        quotas[part] += 1
+    return tuple(Share(count, quota) for count, quota in zip(counts, quotas, strict=True))
+
+
+def mixed_order(mixture: Sequence[Share], seed: int, epoch: int, draw: torch.Generator) -> Tensor:
+    """Indices int64 (sum of the quotas,) of an epoch's images, the sets shuffled together.
+
+    A set's images come without replacement until all have been seen, within an epoch or over several; then in
+    a new order. What has been seen before follows from (seed, epoch), so no state is kept.
+    """
+    rows, first = [], 0
+    for number, share in enumerate(mixture):
+        count, quota = share.count, share.quota
+        start = epoch * quota  # in the endless row of the set's passes
+        passes = range(start // count, -(-(start + quota) // count))
+        orders = [torch.randperm(count, generator=generator(seed, "pass", number, each)) for each in passes]
+        rows.append(first + torch.cat(orders)[start - passes.start * count :][:quota])
+        first += count
+    order = torch.cat(rows)
+    return order[torch.randperm(len(order), generator=draw)]
+
+
 def training_batches(
-    images: ImageSet, batch_size: int, augment: AugmentSettings, seed: int, epoch: int
+    images: ImageSet,
+    batch_size: int,
+    augment: AugmentSettings,
+    seed: int,
+    epoch: int,
+    mixture: Sequence[Share] = (),
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """One epoch in random order: float32 (B, 3, S, S) and labels.
 
     Order and augmentation depend on (seed, epoch) alone, so an epoch can be repeated after a restart and is
     the same for every arm of a study. All draws of an epoch are made at once and moved to the device once.
     Only full batches are given, but for sets smaller than one batch.
+
+    Args:
+        images: to train on.
+        batch_size: B.
+        augment: random changes.
+        seed: of the run.
+        epoch: from 0.
+        mixture: of `shares`, where `images` are those of several sets; empty for each image once.
     """
     count = len(images)
     draw = generator(seed, "epoch", epoch)
     device = images.labels.device
-    order = torch.randperm(count, generator=draw)[: count - count % batch_size or None]
+    order = mixed_order(mixture, seed, epoch, draw) if mixture else torch.randperm(count, generator=draw)
+    order = order[: count - count % batch_size or None]
     offsets = torch.randint(0, 2 * augment.crop_padding + 1, (count, 2), generator=draw).to(device)
     mirrored = (torch.rand(count, generator=draw) < 0.5).to(device)
     start = 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,23 +12,55 @@ from emoreg.images.table import Table
 from emoreg.randomness import derive_seed
 
 
-def cut_validation(table: Table, share: float, limit: int | None, seed: int) -> tuple[Table, Table | None]:
+def cut_validation(
+    table: Table,
+    share: float,
+    limit: int | None,
+    seed: int,
+    per_class: int | None = None,
+    classes: Sequence[str] = (),
+) -> tuple[Table, Table | None]:
     """Training and validation part of `table`, the same for every arm of a study with this seed.
 
     Args:
         table: the training images of a set; its test images are not here.
         share: of the validation part, in [0, 1); None is returned for a part of no images.
         limit: keep at most this many training images (and, in proportion, validation images).
-        seed: of both cuts.
+        seed: of all cuts.
+        per_class: keep this many training images of each class. The validation part does not depend on it,
+            and the images for a smaller number are among those for a larger one.
+        classes: names, for messages.
+
+    Raises:
+        UserError: nothing is left to train on, or a class has fewer than `per_class` images.
     """
     train, held_out = split_rows(table.labels, share, derive_seed(seed, "validation"))
     if len(train) == 0:
         raise UserError(f"{table.name}: a validation share of {share} leaves none of {len(table)} images to train on")
-    if limit is not None and limit < len(train):
-        part = limit / len(train)
-        train = train[_subset(table.labels[train], part, derive_seed(seed, "limit"))]
+    part = 1.0 if limit is None else limit / len(train)
+    if per_class is not None:
+        train = _few(table, train, per_class, derive_seed(seed, "per_class"), classes)
+    if part < 1:
         held_out = held_out[_subset(table.labels[held_out], part, derive_seed(seed, "limit"))]
+    if limit is not None and limit < len(train):
+        train = train[_subset(table.labels[train], limit / len(train), derive_seed(seed, "limit"))]
     return table.take(train), table.take(held_out) if len(held_out) else None
+
+
+def _few(table: Table, rows: NDArray[np.int64], per_class: int, seed: int, classes: Sequence[str]) -> NDArray[np.int64]:
+    """`per_class` of the `rows` of each class, in order."""
+    shuffled = np.random.default_rng(seed).permutation(rows)
+    kept = []
+    for label in np.unique(table.labels):
+        of_class = shuffled[table.labels[shuffled] == label]
+        if len(of_class) < per_class:
+            name = classes[label] if classes else label
+            raise UserError(
+                f"{table.name}: class '{name}' has {len(of_class)} training images beside those for validation; "
+                f"target.per_class is {per_class}"
+            )
+        kept.append(of_class[:per_class])
+    return np.sort(np.concatenate(kept))
 
 
 def _subset(labels: NDArray[np.int64] | NDArray[np.float32], part: float, seed: int) -> NDArray[np.int64]:

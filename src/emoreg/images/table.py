@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emoreg.errors import UserError
 from emoreg.images.files import File
+from emoreg.images.packed import PackedImages
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image of a library's data set (torchvision, Hugging Face), decoded by that library when it is needed."""
+
+    name: str  # for messages
+    index: int
+    fetch: Callable[[int], Image.Image]
+
+    def __str__(self) -> str:
+        return f"{self.name}[{self.index}]"
+
+
+Images = Sequence[File | Item] | NDArray[np.uint8] | PackedImages
 
 
 @dataclass(frozen=True)
@@ -18,12 +38,12 @@ class Table:
 
     Args:
         name: of the set, for messages and records.
-        images: N files, or uint8 pixels (N, H, W, 3).
+        images: N files or items, uint8 pixels (N, H, W, 3), or those of a pack.
         labels: (N,) int64 class indices, or (N, E) float32 (see `EmotionSpace`).
     """
 
     name: str
-    images: Sequence[File] | NDArray[np.uint8]
+    images: Images
     labels: NDArray[np.int64] | NDArray[np.float32]
 
     def __post_init__(self) -> None:
@@ -37,5 +57,23 @@ class Table:
 
     def take(self, rows: NDArray[np.int64]) -> Table:
         """The table of these rows, in this order."""
-        images = self.images[rows] if isinstance(self.images, np.ndarray) else [self.images[row] for row in rows]
-        return Table(self.name, images, self.labels[rows])
+        return Table(self.name, take_images(self.images, rows), self.labels[rows])
+
+
+def take_images(images: Images, rows: NDArray[np.int64]) -> Images:
+    """The images of these rows, in this order."""
+    if isinstance(images, PackedImages):
+        return images.take(rows)
+    return images[rows] if isinstance(images, np.ndarray) else [images[row] for row in rows]
+
+
+@dataclass(frozen=True)
+class About:
+    """What people ask of a set before they get it."""
+
+    title: str
+    size: str  # how many images
+    labels: str  # what kind
+    licence: str
+    source: str  # where to get it
+    layout: str  # what is expected at its root

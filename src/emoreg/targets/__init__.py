@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
+from pathlib import Path
 
-from emoreg.errors import UserError
+import numpy as np
+
+from emoreg.errors import UserError, nearest
+from emoreg.images.packed import Pack, is_pack, open_pack, read_about
 from emoreg.images.table import Table
-from emoreg.settings import TargetName, TargetSettings
+from emoreg.settings import TargetSettings
+
+NAMES = ("digits", "cifar10", "cifar100", "folder")
 
 
 @dataclass(frozen=True)
@@ -20,24 +25,53 @@ class Target:
 
 
 def read_target(settings: TargetSettings) -> Target:
-    """The whole task, before any validation split or limit.
+    """The whole task, before any validation split, `per_class` or limit; of `settings.classes` only, if given.
 
     Raises:
-        UserError: the set is missing or malformed; says where and what to do.
+        UserError: the set is missing or malformed, or a class is not in it; says where and what to do.
     """
-    from emoreg.targets import cifar, digits, folder
+    from emoreg.targets.subsets import keep_classes
 
-    if settings.name == "digits":
+    target = _read(settings)
+    if settings.classes is None:
+        return target
+    train = keep_classes(target.train, target.classes, settings.classes, "training")
+    test = keep_classes(target.test, target.classes, settings.classes, "test")
+    return Target(train, test, settings.classes)
+
+
+def _read(settings: TargetSettings) -> Target:
+    from emoreg.targets import cifar, digits, folder, hugging_face, torchvision_sets
+
+    if settings.root is not None and is_pack(settings.root):
+        return _unpack(open_pack(settings.root, "target", settings.name, settings.image_size))
+    name = settings.name.lower()
+    if name == "digits":
         return Target(*digits.read_digits(), digits.CLASSES)
-    if settings.name == "folder":
+    if name == "folder":
         if settings.root is None:
             raise UserError("target.root: name the folder or zip of the target 'folder'")
         return Target(*folder.read_folder(settings.root))
-    return Target(*cifar.read_cifar(settings.name, settings.root))
+    if name in ("cifar10", "cifar100"):
+        return Target(*cifar.read_cifar(name, settings.root))  # type: ignore[arg-type]
+    if name.startswith(hugging_face.PREFIX):
+        return Target(*hugging_face.read_hugging_face(settings.name, settings.root))
+    sets = torchvision_sets.classification_sets()
+    if name not in sets:
+        close = nearest(name, [*NAMES, *sets]) or " (known: those of torchvision, and hf:OWNER/NAME)"
+        raise UserError(f"target.name: no target for classification is called '{settings.name}'{close}")
+    return Target(*torchvision_sets.read_torchvision(name, settings.root))
+
+
+def _unpack(pack: Pack) -> Target:
+    labels = pack.labels[0]
+    rows = [np.flatnonzero(pack.splits == split) for split in ("train", "test")]
+    train, test = (Table(pack.title, pack.images.take(part), labels.values[part]) for part in rows)
+    return Target(train, test, labels.names)
 
 
 def read_for_scoring(settings: TargetSettings, data: str | None, classes: tuple[str, ...]) -> Table:
-    """Labelled images to score a trained classifier on.
+    """Labelled images to score a trained classifier on; of `settings.classes` only, if given.
 
     Args:
         settings: of the run's own target.
@@ -49,9 +83,24 @@ def read_for_scoring(settings: TargetSettings, data: str | None, classes: tuple[
     """
     from emoreg.targets import folder
 
-    if data is not None and data not in get_args(TargetName):
-        return folder.read_for_scoring(data, classes)
-    target = read_target(settings if data in (None, settings.name) else TargetSettings(name=data))  # type: ignore[arg-type]
+    if data is None or data == settings.name:
+        target = read_target(settings)
+    elif is_pack(data):
+        name = str(read_about(data).get("set"))
+        target = read_target(TargetSettings(name, data, settings.classes, image_size=settings.image_size))
+    elif _is_name(data):
+        target = read_target(TargetSettings(name=data, classes=settings.classes))
+    else:
+        return folder.read_for_scoring(data, classes, leave_out_others=settings.classes is not None)
     if target.classes != classes:
         raise UserError(f"the classes of {data or settings.name} are not those that the run was trained on")
     return target.test
+
+
+def _is_name(data: str) -> bool:
+    """Whether `data` is a target's name; a folder that is called like one of torchvision's sets is a folder."""
+    from emoreg.targets import hugging_face, torchvision_sets
+
+    if data.lower() in NAMES or data.lower().startswith(hugging_face.PREFIX):
+        return True
+    return not Path(data).exists() and data.lower() in torchvision_sets.classification_sets()

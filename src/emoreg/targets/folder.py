@@ -45,18 +45,24 @@ def read_folder(root: str | Path) -> tuple[Table, Table, tuple[str, ...]]:
     return table.take(train_rows), table.take(test_rows), classes
 
 
-def read_for_scoring(root: str | Path, classes: tuple[str, ...]) -> Table:
+def read_for_scoring(root: str | Path, classes: tuple[str, ...], leave_out_others: bool = False) -> Table:
     """The test split, or all images where there are no splits, labelled by their place in `classes`.
 
+    Args:
+        root: folder or zip.
+        classes: the classifier's.
+        leave_out_others: leave out images of classes that are not in `classes`.
+
     Raises:
-        UserError: as `read_folder`; a class that is not in `classes` (the nearest is named).
+        UserError: as `read_folder`; a class that is not in `classes` (the nearest is named), or none that is.
     """
     images, by_split = _list_images(root)
     images = next((by_split[name] for name in TEST_NAMES if name in by_split), images)
-    for image in images:
-        if _class_of(image) not in classes:
-            raise UserError(f"{image}: no class '{_class_of(image)}' in this run{nearest(_class_of(image), classes)}")
-    return _table(root, images, classes)
+    known = [image for image in images if _class_of(image) in classes]
+    if not known or (len(known) < len(images) and not leave_out_others):
+        image = next(image for image in images if _class_of(image) not in classes)
+        raise UserError(f"{image}: no class '{_class_of(image)}' in this run{nearest(_class_of(image), classes)}")
+    return _table(root, known, classes)
 
 
 def _list_images(root: str | Path) -> tuple[list[File], dict[str, list[File]]]:

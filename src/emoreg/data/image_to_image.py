@@ -1,0 +1,220 @@
+"""Image-to-image diffusion models by diffusers: loaded without running anyone's code, and asked for variations."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import inspect
+import re
+import socket
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from logging import CRITICAL
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from emoreg.errors import UserError
+from emoreg.images.files import printable
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+PARTS = (".json", ".txt", ".safetensors")  # of a model's folder that make it what it is
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that is ready.
+
+    Args:
+        pipeline: an image-to-image pipeline of diffusers, on its device.
+        name: folder, or name on the Hub.
+        commit: on the Hub; of a folder, a digest of its files; "" if it is not known.
+    """
+
+    pipeline: Any
+    name: str
+    commit: str
+
+    @property
+    def place(self) -> str:
+        """Device and precision, as "cuda float16"."""
+        return f"{self.pipeline.device.type} {str(self.pipeline.dtype).removeprefix('torch.')}"
+
+
+def require_extra() -> str:
+    """The version of diffusers. UserError if it, or transformers, is not installed."""
+    try:
+        import diffusers
+        import transformers  # noqa: F401 (without it, diffusers imports, but has no text encoders)
+    except ImportError as error:
+        missing = error.name or "diffusers"
+        raise UserError(f"image-to-image diffusion needs {missing}: pip install 'emoreg[diffusion]'") from None
+    return str(diffusers.__version__)
+
+
+def load(name: str, revision: str | None, device: str) -> Model:
+    """The image-to-image pipeline of a model.
+
+    In float32 on CPUs and Apple's GPUs. On NVIDIA's in the half precision that the family is published in:
+    float16 for those with a UNet (Stable Diffusion, SDXL), bfloat16 for transformers (Flux, SD3), which
+    overflow in float16.
+
+    Args:
+        name: a folder, or a model on the Hub, which is taken from the cache or downloaded.
+        revision: branch, tag or commit on the Hub; None for the newest.
+        device: auto, cpu, cuda or mps.
+
+    Raises:
+        UserError: no such model or device, no safetensors weights, no image-to-image pipeline, no memory.
+    """
+    from diffusers import AutoPipelineForImage2Image
+
+    device = _device(device)
+    folder = Path(name).expanduser()
+    is_folder = folder.is_dir()
+    if is_folder and not (folder / "model_index.json").is_file():
+        raise UserError(f"{name} holds no model that diffusers can load: it has no model_index.json")
+    if not is_folder and (name.count("/") > 1 or name.startswith((".", "/", "~"))):
+        raise UserError(f"no folder {name}; give one, or a name on the Hub such as OWNER/MODEL")
+    where = str(folder) if is_folder else name
+    try:
+        config, commit = AutoPipelineForImage2Image.load_config(where, revision=revision, return_commit_hash=True)
+        dtype = torch.float32
+        if device == "cuda":
+            dtype = torch.float16 if "unet" in config or not torch.cuda.is_bf16_supported() else torch.bfloat16
+        pipeline = AutoPipelineForImage2Image.from_pretrained(
+            where, revision=commit or revision, use_safetensors=True, dtype=dtype
+        ).to(device)
+    except Exception as error:  # diffusers, transformers and the Hub's client raise nearly anything
+        raise UserError(_explain(name, error)) from None
+    pipeline.set_progress_bar_config(disable=True)
+    return Model(pipeline, name, _digest(folder) if is_folder else commit or "")
+
+
+def vary(
+    model: Model,
+    sources: Sequence[NDArray[np.uint8]],
+    prompts: Sequence[str],
+    generators: Sequence[torch.Generator],
+    **how: float,
+) -> list[tuple[Image.Image, bool]]:
+    """One variation (S, S) of each source, and whether the model's safety checker flagged it.
+
+    Args:
+        model: the one.
+        sources: uint8 (S, S, 3) each.
+        prompts: for each of them.
+        generators: for each of them, on the CPU; all noise comes from these.
+        how: strength, num_inference_steps and guidance_scale of diffusers.
+
+    Raises:
+        UserError: no memory; a pipeline that does not do image-to-image with a strength; pictures without content.
+    """
+    from PIL import Image
+
+    known = inspect.signature(model.pipeline.__call__).parameters
+    for name in ("image", "prompt", "generator", *how):
+        if name not in known:
+            kind = type(model.pipeline).__name__
+            raise UserError(f"{model.name}: its {kind} takes no {name}; choose a plain image-to-image model")
+    size = len(sources[0])
+    # Some pipelines would give back the size that they were trained at.
+    shape = {name: size for name in ("height", "width") if name in known}
+    images = [Image.fromarray(source) for source in sources]
+    try:
+        output = model.pipeline(
+            prompt=list(prompts), image=images, generator=list(generators), output_type="pil", **how, **shape
+        )
+    except (RuntimeError, MemoryError) as error:
+        if not _is_full(error):
+            raise
+        raise UserError(
+            f"out of memory with {len(sources)} of {size}x{size} pixels at once on {model.place}; "
+            "give a smaller --batch-size or --size (finished images are kept)"
+        ) from None
+    flags = getattr(output, "nsfw_content_detected", None) or [False] * len(output.images)
+    for picture, flagged in zip(output.images, flags, strict=True):
+        if not flagged and all(low == high for low, high in picture.convert("RGB").getextrema()):
+            raise UserError(f"{model.name} paints a blank on {model.place}, as on overflow; try --device cpu")
+    return list(zip(output.images, map(bool, flags), strict=True))
+
+
+@contextlib.contextmanager
+def hushed(bars_too: bool) -> Iterator[None]:
+    """Within, the libraries keep their remarks to themselves, and their bars (of downloads) where these are not
+    wanted."""
+    from diffusers.utils import logging as diffusers
+    from huggingface_hub.utils import logging as hub
+    from transformers.utils import logging as transformers
+
+    libraries = (diffusers, transformers, hub)
+    levels = [library.get_verbosity() for library in libraries]
+    bars = [library for library in (diffusers, transformers) if library.is_progress_bar_enabled()]
+    try:
+        for library in libraries:
+            library.set_verbosity(CRITICAL)
+        if bars_too:
+            for library in bars:
+                library.disable_progress_bar()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for library, level in zip(libraries, levels, strict=True):
+            library.set_verbosity(level)
+        if bars_too:
+            for library in bars:
+                library.enable_progress_bar()
+
+
+def _device(name: str) -> str:
+    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return next(device for device, is_here in here.items() if is_here)
+    if not here.get(name, False):
+        raise UserError(f"--device is {name}, but PyTorch finds none here; use auto or cpu")
+    return name
+
+
+def _is_full(error: Exception) -> bool:
+    words = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
+    is_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return is_of_memory or any(word in str(error).lower() for word in words)
+
+
+def _explain(name: str, error: Exception) -> str:
+    """Why a model could not be loaded, in one line."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    # At the root of what an HTTP client raises without a network is one of Python's own.
+    offline = (LocalEntryNotFoundError, ConnectionError, TimeoutError, socket.gaierror)
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, offline):
+            return (
+                f"{name} is not in the Hugging Face cache, and the Hub cannot be reached: give a local folder, "
+                f"or fill the cache where there is a network (hf download {name})"
+            )
+        cause = cause.__cause__ or cause.__context__
+    if _is_full(error):
+        return f"out of memory while loading {name}; free some, or choose a smaller model or --device cpu"
+    message = printable(" ".join(str(error).split()) or type(error).__name__)
+    if re.search("(no file named|not find|not appear to have) .*safetensors", message):
+        return f"{name} has no safetensors weights, and pickled ones, which can run code, are not loaded: {message}"
+    return f"cannot load the model {name}: {message}"
+
+
+def _digest(folder: Path) -> str:
+    """Of the names and contents of a model's parts."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.suffix in PARTS and path.is_file()):
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        digest.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
+    return f"sha256:{digest.hexdigest()}"
