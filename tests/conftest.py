@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,7 +36,8 @@ def quiet() -> Progress:
 def write_image() -> Callable[..., Path]:
     def write(path: Path, colour: tuple[int, int, int] = (200, 30, 30), size: tuple[int, int] = (12, 10)) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        noise = np.random.default_rng(abs(hash(str(path.name))) % 2**32).integers(-20, 20, (*size[::-1], 3))
+        seed = zlib.crc32("/".join(path.parts[-3:]).encode())  # of split, class and name
+        noise = np.random.default_rng(seed).integers(-20, 20, (*size[::-1], 3))
         Image.fromarray(np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)).save(path)
         return path
 

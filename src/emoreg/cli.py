@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from emoreg import __version__
 from emoreg.errors import UserError, nearest
+from emoreg.progress import Progress
 
 if TYPE_CHECKING:
-    from emoreg.progress import Progress
     from emoreg.run import Run
 
 OVERVIEW = """\
@@ -98,7 +98,7 @@ def _run(given: Sequence[str]) -> int:
         if given[0] not in commands:
             raise UserError(f"no command '{given[0]}'{nearest(given[0], commands)}")
         return commands[given[0]](given[1:]) or 0
-    parser = _parser("emoreg", OVERVIEW, OVERVIEW_EXAMPLES, usage="emoreg COMMAND ...")
+    parser = command_parser("emoreg", OVERVIEW, OVERVIEW_EXAMPLES, usage="emoreg COMMAND ...")
     parser.add_argument("--version", action="version", version=f"emoreg {__version__}")
     parser.parse_args(given)
     parser.print_help()
@@ -113,7 +113,8 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{message} (see {self.prog} --help)")
 
 
-def _parser(prog: str, description: str, examples: str, usage: str | None = None) -> argparse.ArgumentParser:
+def command_parser(prog: str, description: str, examples: str, usage: str | None = None) -> argparse.ArgumentParser:
+    """A parser that ends in UserError, not in exit."""
     return _Parser(
         prog=prog,
         usage=usage,
@@ -125,7 +126,7 @@ def _parser(prog: str, description: str, examples: str, usage: str | None = None
 
 
 def _quickstart(arguments: Sequence[str]) -> None:
-    parser = _parser(
+    parser = command_parser(
         "emoreg quickstart",
         "The method from end to end on embedded data, without a network: stage 1 on procedural affective images,\n"
         "then five regulation modes and the control random_encoder on handwritten digits.",
@@ -140,7 +141,7 @@ def _quickstart(arguments: Sequence[str]) -> None:
 
     from emoreg.quickstart import quickstart
 
-    quickstart(options.out, options.seeds, _progress(options.quiet, details=False))
+    quickstart(options.out, options.seeds, Progress(quiet=options.quiet, details=False))
 
 
 def _pretrain(arguments: Sequence[str]) -> None:
@@ -174,7 +175,7 @@ def _train(arguments: Sequence[str]) -> None:
 
 
 def _evaluate(arguments: Sequence[str]) -> None:
-    parser = _parser("emoreg evaluate", "Score a trained classifier on labelled images.", EVALUATE_EXAMPLES)
+    parser = command_parser("emoreg evaluate", "Score a trained classifier on labelled images.", EVALUATE_EXAMPLES)
     parser.add_argument("run", metavar="RUN", type=Path, help="folder of a finished run of stage 2")
     parser.add_argument(
         "--data",
@@ -188,7 +189,7 @@ def _evaluate(arguments: Sequence[str]) -> None:
 
     from emoreg.classification import evaluate
 
-    metrics = evaluate(options.run, options.data, options.device, progress=_progress(options.quiet))
+    metrics = evaluate(options.run, options.data, options.device, progress=Progress(quiet=options.quiet))
     if options.json:
         import json
 
@@ -232,10 +233,10 @@ def _recipe_command(
     recipe = read_recipe(kind, path, {**(SMOKE[kind] | SMOKE_LISTS[kind] if smoke else {}), **given})
     if print_config:
         print(recipe_yaml(recipe), end="")
-        return recipe, None, _progress(quiet)
+        return recipe, None, Progress(quiet=quiet)
     set_name = path.resolve().parent.name  # the same from wherever the recipe is named
     name = f"{set_name}-{path.stem}{'-smoke' * smoke}-seed{recipe.seed}".lstrip("-")
-    return recipe, Path(out) if out else Path("runs") / name, _progress(quiet)
+    return recipe, Path(out) if out else Path("runs") / name, Progress(quiet=quiet)
 
 
 def _help_formatter() -> type[argparse.HelpFormatter]:
@@ -245,12 +246,6 @@ def _help_formatter() -> type[argparse.HelpFormatter]:
         """Help of settings from their docstrings; the examples' lines as they are."""
 
     return Formatter
-
-
-def _progress(quiet: bool, details: bool = True) -> Progress:
-    from emoreg.progress import Progress
-
-    return Progress(quiet=quiet, details=details)
 
 
 def _print_metrics(title: str, metrics: dict[str, Any], run: Run | None = None) -> None:

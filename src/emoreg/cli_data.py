@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from emoreg.cli import _parser, _progress
+from emoreg.cli import command_parser
 from emoreg.errors import UserError, nearest
+from emoreg.progress import Progress
 from emoreg.settings import LabelChoice, StimuliSettings
 
 if TYPE_CHECKING:
@@ -64,14 +65,14 @@ def data(arguments: Sequence[str]) -> int:
         except BrokenPipeError:  # of `| head`; so that Python does not fail again when it flushes at its end
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
-    parser = _parser("emoreg data", OVERVIEW, EXAMPLES, usage="emoreg data COMMAND ...")
+    parser = command_parser("emoreg data", OVERVIEW, EXAMPLES, usage="emoreg data COMMAND ...")
     parser.parse_args(arguments)
     parser.print_help()
     return 0
 
 
 def _list(arguments: Sequence[str]) -> int:
-    parser = _parser(
+    parser = command_parser(
         "emoreg data list",
         "Every stimulus set and target: what it is, where to get it, and whether it is here.",
         "examples:\n  emoreg data list\n  emoreg data list --root /data/affect --json",
@@ -109,7 +110,7 @@ def _verify(arguments: Sequence[str]) -> int:
     from emoreg.data.catalogue import find
     from emoreg.data.verify import verify
 
-    findings = verify(options.set, find(options.set, options.root), _progress(options.quiet))
+    findings = verify(options.set, find(options.set, options.root), Progress(quiet=options.quiet))
     if options.json:
         content = {"clean": findings.is_clean, **dataclasses.asdict(findings)}
         print(json.dumps(content, indent=2))
@@ -173,7 +174,7 @@ def _pack(arguments: Sequence[str]) -> int:
     root = find(options.set, options.root, packs=False)
     try:
         made = pack(
-            options.set, root, options.image_size, options.out, options.skip_unreadable, _progress(options.quiet)
+            options.set, root, options.image_size, options.out, options.skip_unreadable, Progress(quiet=options.quiet)
         )
     except KeyboardInterrupt:
         print("emoreg: interrupted; the same command goes on where it was", file=sys.stderr)
@@ -193,7 +194,7 @@ def _pack(arguments: Sequence[str]) -> int:
 
 
 def _diffuse(arguments: Sequence[str]) -> int:
-    parser = _parser(
+    parser = command_parser(
         "emoreg data diffuse",
         "Make a set like Diffused-EMOd: every image of a set made anew, several times, by image-to-image diffusion;\n"
         "labels and splits travel along. Needs the extra: pip install 'emoreg[diffusion]'. The same command goes on\n"
@@ -243,7 +244,7 @@ def _diffuse(arguments: Sequence[str]) -> int:
     of = StimuliSettings(name=name, root=root, image_size=settings.size, skip_unreadable=skip)
     stimuli = with_labels(read_stimuli(of, settings.seed), labels)
     try:
-        made = diffuse(stimuli, model or MODEL, settings, out or Path(f"data/diffused-{name}"), _progress(quiet))
+        made = diffuse(stimuli, model or MODEL, settings, out or Path(f"data/diffused-{name}"), Progress(quiet=quiet))
     except KeyboardInterrupt:
         print("emoreg: interrupted; the same command goes on where it was", file=sys.stderr)
         return 130
@@ -267,7 +268,7 @@ def _print_diffused(made: Diffused) -> None:
 
 
 def _set_parser(name: str, description: str, examples: str) -> argparse.ArgumentParser:
-    parser = _parser(f"emoreg data {name}", description, examples)
+    parser = command_parser(f"emoreg data {name}", description, examples)
     parser.add_argument("set", metavar="SET", help="name of a stimulus set or target, see emoreg data list")
     parser.add_argument(
         "--root", metavar="DIR", help="folder, zip or pack that holds it; default: its place in the folder data"
