@@ -366,3 +366,14 @@ def test_setting_keys_are_all_leaves_and_only_those() -> None:
         setting_keys(TrainRecipe)
     )
     assert "training" not in setting_keys(TrainRecipe) and "encoder.backbone.name" in setting_keys(TrainRecipe)
+
+
+def test_a_section_that_is_given_in_part_keeps_the_recipes_own_defaults(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("optimizer:\n  lr: 0.01\n")
+    for recipe in (
+        read_recipe(PretrainRecipe, tmp_path / "r.yaml"),
+        read_recipe(PretrainRecipe, overrides=["--optimizer.lr", "0.01"]),
+        read_recipe(PretrainRecipe, overrides={"optimizer.lr": 0.01}),
+    ):
+        assert recipe.optimizer == dataclasses.replace(PretrainRecipe().optimizer, lr=0.01)
+        assert recipe.optimizer.name == "adamw"

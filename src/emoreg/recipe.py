@@ -87,7 +87,7 @@ def read_recipe(kind: type[R], path: Path | str | None = None, overrides: Sequen
     for key, value in sorted(given.items(), key=lambda item: "[]" in item[0]):  # a list before its elements
         _put(values, key, value)
     try:
-        return _build(kind, values)
+        return _build(kind(), values)
     except ValueError as error:
         named = re.match(r"[a-z_.\[\]0-9]+", str(error))
         key = named[0] if named else ""
@@ -264,12 +264,17 @@ def _check_keys(kind: type, path: Path, root: yaml.Node) -> dict[str, int]:
     return lines
 
 
-def _build(kind: type, values: Mapping[str, Any], prefix: str = "") -> Any:
-    """Settings of nested values. ValueError, its message beginning with the key, for a wrong type or value."""
-    hints = get_type_hints(kind)
-    typed = {name: _typed(hints[name], value, f"{prefix}{name}") for name, value in values.items()}
+def _build(defaults: Any, values: Mapping[str, Any], prefix: str = "") -> Any:
+    """`defaults` with nested values in place of its own: a section that is given in part keeps the rest.
+
+    ValueError, its message beginning with the key, for a wrong type or value.
+    """
+    hints = get_type_hints(type(defaults))
+    typed = {
+        name: _typed(hints[name], value, f"{prefix}{name}", getattr(defaults, name)) for name, value in values.items()
+    }
     try:
-        return kind(**typed)
+        return dataclasses.replace(defaults, **typed)
     except ValueError as error:  # BackboneSettings serve two sections: name the one that is meant
         raise ValueError(re.sub(r"^\w+\.", prefix, str(error)) if prefix else str(error)) from None
 
@@ -277,7 +282,7 @@ def _build(kind: type, values: Mapping[str, Any], prefix: str = "") -> Any:
 _TYPES: dict[type, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
-def _typed(annotation: Any, value: Any, key: str) -> Any:
+def _typed(annotation: Any, value: Any, key: str, default: Any = None) -> Any:
     """The value if it is of the annotated type. ValueError, its message beginning with the key, otherwise."""
     options = _options(annotation)
     if value is None and NoneType in options:
@@ -285,7 +290,7 @@ def _typed(annotation: Any, value: Any, key: str) -> Any:
     wanted, nested = options[0], _dataclass_of(annotation)
     if nested is not None:
         if isinstance(value, Mapping):
-            return _build(nested, value, f"{key}.")
+            return _build(nested() if default is None else default, value, f"{key}.")
         expected = "a mapping of keys to values"
     elif (element := _element_of(annotation)) is not None:
         if isinstance(value, list | tuple):

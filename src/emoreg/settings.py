@@ -277,9 +277,13 @@ class PretrainRecipe:
     """Further sets, learned at the same time, each with a head of its own: a list of settings as in stimuli.
     May be a set that is there already, under other labels."""
     backbone: BackboneSettings = field(default_factory=BackboneSettings)
-    augment: AugmentSettings = field(default_factory=AugmentSettings)
-    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
-    training: TrainingSettings = field(default_factory=TrainingSettings)
+    # No crop: its black border would change brightness, which the default stimuli's labels follow. AdamW and few
+    # epochs: ratings are a regression, which a learning rate for classifiers blows up; stimuli are few.
+    augment: AugmentSettings = field(default_factory=lambda: AugmentSettings(crop_padding=0))
+    optimizer: OptimizerSettings = field(
+        default_factory=lambda: OptimizerSettings(name="adamw", lr=2e-3, weight_decay=0.05, warmup=0.1)
+    )
+    training: TrainingSettings = field(default_factory=lambda: TrainingSettings(epochs=40, batch_size=64))
     seed: int = 0
     """Of the weights, the splits, the order of the images and their augmentation."""
 
@@ -337,7 +341,8 @@ class TrainRecipe:
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
     regulation: RegulationSettings = field(default_factory=RegulationSettings)
     loss: LossSettings = field(default_factory=LossSettings)
-    augment: AugmentSettings = field(default_factory=AugmentSettings)
+    # No flip: the default target is digits, and a mirrored digit is none.
+    augment: AugmentSettings = field(default_factory=lambda: AugmentSettings(flip=False))
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
     seed: int = 0
