@@ -7,9 +7,10 @@ scored on its validation split, or else on a fifth of each class, always the sam
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,6 +70,19 @@ def read_hugging_face(name: str, root: str | None) -> tuple[Table, Table, tuple[
     return table(train_name, *joined), table(test_name), classes
 
 
+@contextlib.contextmanager
+def _hushed() -> Iterator[None]:
+    """Within, the Hub's client does not tell of each of its retries; what they come to is said in one line."""
+    from huggingface_hub.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+
+
 def _load(name: str, path: str, config: str | None, root: str | None) -> dict[str, Dataset]:
     """All splits by name."""
     try:
@@ -81,7 +95,8 @@ def _load(name: str, path: str, config: str | None, root: str | None) -> dict[st
         raise UserError(f"target.name: there is a folder {path} here; to read it, give it as target.root too")
     try:
         if root is None:
-            loaded = datasets.load_dataset(path, config)
+            with _hushed():
+                loaded = datasets.load_dataset(path, config)
         elif any((Path(root) / file).exists() for file in ("dataset_dict.json", "state.json")):
             loaded = datasets.load_from_disk(root)
         else:
