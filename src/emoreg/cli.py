@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import io
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emoreg import __version__
+from emoreg.cli_parser import command_parser
 from emoreg.errors import UserError, nearest
 from emoreg.progress import Progress
 
@@ -103,26 +103,6 @@ def _run(given: Sequence[str]) -> int:
     parser.parse_args(given)
     parser.print_help()
     return 0
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> Any:
-        stray = re.search(r"unrecognized arguments: (-[^\s=]+)", message)
-        if stray:
-            raise UserError(f"unknown option '{stray[1]}'{nearest(stray[1], self._option_string_actions)}")
-        raise UserError(f"{message} (see {self.prog} --help)")
-
-
-def command_parser(prog: str, description: str, examples: str, usage: str | None = None) -> argparse.ArgumentParser:
-    """A parser that ends in UserError, not in exit."""
-    return _Parser(
-        prog=prog,
-        usage=usage,
-        description=description,
-        epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
 
 
 def _quickstart(arguments: Sequence[str]) -> None:

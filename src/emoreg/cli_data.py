@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from emoreg.cli import command_parser
+from emoreg.cli_parser import command_parser
 from emoreg.errors import UserError, nearest
 from emoreg.progress import Progress
 from emoreg.settings import LabelChoice, StimuliSettings

@@ -407,7 +407,7 @@ def test_full_memory_and_full_disks_are_said_and_what_is_finished_is_kept(
         def full(path: Path, content: bytes) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        patched.setattr(module, "write_atomically", full)
+        patched.setattr("emoreg.data.variants.write_atomically", full)
         with pytest.raises(UserError, match=r"cannot write .*: No space left on device; what is finished is kept"):
             diffuse(stimuli, model, TINY, tmp_path / "out", QUIET)
     with pytest.raises(UserError, match=r"images take \d+\.\d GB or more, but .* left"):

@@ -22,53 +22,51 @@ round differently.
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import io
 import json
 import re
 import shutil
 import time
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from emoreg import __version__
 from emoreg.data.image_to_image import Model, hushed, load, require_extra, vary
+from emoreg.data.variants import (
+    FLAGGED,
+    MANIFEST,
+    Provenance,
+    Variant,
+    digest_of,
+    file_names,
+    find_made,
+    save,
+    source_name,
+    write,
+    write_manifest,
+)
 from emoreg.errors import UserError
 from emoreg.images.decode import by_all_cores, decode, upright
 from emoreg.images.files import File, printable
-from emoreg.images.packed import PackedImages
-from emoreg.images.table import Images, Item
+from emoreg.images.table import Images
 from emoreg.progress import Progress
 from emoreg.randomness import derive_seed, generator
-from emoreg.run import write_atomically
 from emoreg.settings import LabelChoice
 from emoreg.stimuli.stimuli import Labels, Stimuli, choose_labels
 
 if TYPE_CHECKING:
     import torch
-    from PIL import Image
 
 MODEL = "stable-diffusion-v1-5/stable-diffusion-v1-5"  # (ours) open weights, small, and the field's common ground
-MANIFEST, SETTINGS, IMAGES, FLAGGED = "manifest.csv", "diffuse.json", "images", "flagged"
+SETTINGS = "diffuse.json"
 MANIFEST_EVERY = 60.0  # seconds; images say themselves what they are, so this is only for those who look in early
 GUIDANCE = 7.5  # that of diffusers, where there is a prompt
 NO_GUIDANCE = 1.0  # diffusers guides above 1
 MULTIPLE = 16  # pixels; latent models divide the sides of an image by 8, and some by 2 once more
 LEAST_BYTES_PER_PIXEL = 1.0  # of a photograph as PNG; most take more
-
-IN_MANIFEST = (
-    *("source", "source_sha256", "variant", "strength", "steps", "guidance", "seed", "prompt"),
-    *("model", "commit", "device", "diffusers"),
-)
-
-Provenance = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -146,13 +144,6 @@ class Diffused:
     seconds: float
 
 
-@dataclass(frozen=True)
-class _Variant:
-    row: int  # of its source in the set
-    file: str  # without folder and suffix
-    provenance: Provenance  # what can be told before it is made
-
-
 def diffuse(
     stimuli: Stimuli, model: str | Any, settings: DiffuseSettings, out: Path | str, progress: Progress
 ) -> Diffused:
@@ -195,12 +186,12 @@ def diffuse(
                 for variant, found in _make(stimuli, ready, missing, settings, common, out, progress):
                     done[variant.file] = found
                     if time.monotonic() - written > MANIFEST_EVERY:
-                        _write_manifest(out, stimuli, wanted, done)
+                        write_manifest(out, stimuli, wanted, done)
                         written = time.monotonic()
             finally:  # interrupted, or out of memory: what is finished is a set too
                 seconds = time.monotonic() - begun
-                _write_manifest(out, stimuli, wanted, done)
-    count = _write_manifest(out, stimuli, wanted, done)
+                write_manifest(out, stimuli, wanted, done)
+    count = write_manifest(out, stimuli, wanted, done)
     if count == 0:
         raise UserError(f"the safety checker of {name} flagged all {len(done)} images; see {out / FLAGGED}")
     made = count - kept
@@ -270,7 +261,7 @@ def _open_folder(out: Path, common: Provenance, commit: str, model: Model) -> No
     """Record what all images will share. UserError if the model is not the one that made those that are there."""
     if not (out / SETTINGS).exists():
         record = {"settings": common, "commit": model.commit, "emoreg": __version__}
-        _write(out / SETTINGS, (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
+        write(out / SETTINGS, (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
     elif model.commit != commit:
         raise UserError(f"{model.name} is not what it was when {out} was begun; choose another folder with --out")
 
@@ -288,22 +279,22 @@ def _check_space(out: Path, count: int, size: int) -> None:
 
 def _examine(
     stimuli: Stimuli, settings: DiffuseSettings, common: Provenance, out: Path, progress: Progress
-) -> tuple[list[_Variant], dict[str, Provenance], int]:
+) -> tuple[list[Variant], dict[str, Provenance], int]:
     """The variants that are asked for, in the order of the set; those that are done, by file; sources left out."""
-    files = _file_names(stimuli)
+    files = file_names(stimuli)
     prompts = _prompts(stimuli, settings.prompt)
     order = np.random.default_rng(derive_seed(settings.seed, "diffuse", "limit")).permutation(len(files))
     chosen: list[int] = np.sort(order[: settings.limit]).tolist()
     shared = {key: common[key] for key in ("strength", "steps", "guidance", "seed", "model")}
 
-    def examine(row: int) -> list[tuple[_Variant, Provenance | None]] | UserError:
+    def examine(row: int) -> list[tuple[Variant, Provenance | None]] | UserError:
         try:
             image = stimuli.images[row]
-            sha256, content = _content(image)
-            about = {"source": _source(stimuli, row), "source_sha256": sha256, "prompt": prompts[row], **shared}
+            sha256, content = digest_of(image)
+            about = {"source": source_name(stimuli, row), "source_sha256": sha256, "prompt": prompts[row], **shared}
             numbers = range(1, settings.per_image + 1)
-            variants = [_Variant(row, f"{files[row]}-{n}", {**about, "variant": n}) for n in numbers]
-            pairs = [(variant, _find(out, variant)) for variant in variants]
+            variants = [Variant(row, f"{files[row]}-{n}", {**about, "variant": n}) for n in numbers]
+            pairs = [(variant, find_made(out, variant)) for variant in variants]
             if isinstance(image, File) and any(found is None for _, found in pairs):
                 # It will be decoded again; but if that fails, better now than after hours of work.
                 upright(image, content, at_least=settings.size)
@@ -311,7 +302,7 @@ def _examine(
         except UserError as error:
             return error
 
-    wanted: list[_Variant] = []
+    wanted: list[Variant] = []
     done: dict[str, Provenance] = {}
     unreadable: list[UserError] = []
     with progress.task(f"read {stimuli.name}", len(chosen), "images") as advance:
@@ -333,48 +324,6 @@ def _examine(
     return wanted, done, len(unreadable)
 
 
-def _source(stimuli: Stimuli, row: int) -> str:
-    """What the set calls an image."""
-    images = stimuli.images
-    if isinstance(images, PackedImages):
-        return printable(images.name(row))
-    if isinstance(images, np.ndarray):
-        return f"{stimuli.name}[{row}]"
-    image = images[row]
-    return printable(image.name if isinstance(image, File) else str(image))
-
-
-def _content(image: File | Item | NDArray[np.uint8]) -> tuple[str, bytes | None]:
-    """The SHA-256 of a file's bytes, or else of the pixels; and the bytes of a file."""
-    if isinstance(image, File):
-        content = image.read()
-        return hashlib.sha256(content).hexdigest(), content
-    pixels = np.asarray(image if isinstance(image, np.ndarray) else upright(image))
-    return hashlib.sha256(f"{pixels.shape}".encode() + pixels.tobytes()).hexdigest(), None
-
-
-def _file_names(stimuli: Stimuli) -> list[str]:
-    """For each image of a set a name that is safe on any file system, and distinct whatever the case of letters.
-
-    Such as "abstract_0001" for "paintings/abstract_0001.jpg". Where several come down to the same, or nothing is
-    left, a digest of the whole path is added.
-    """
-    sources = [_source(stimuli, row) for row in range(len(stimuli.images))]
-    stems = [re.sub(r"[^A-Za-z0-9._-]+", "_", PurePosixPath(source).stem).strip("._-")[:80] for source in sources]
-    sharing = Counter(stem.lower() for stem in stems)
-    names: list[str] = []
-    used: set[str] = set()
-    for source, stem in zip(sources, stems, strict=True):
-        name = stem
-        if not stem or sharing[stem.lower()] > 1:
-            name = f"{stem or 'image'}-{hashlib.sha256(source.encode()).hexdigest()[:8]}"
-        while name.lower() in used:  # the same path in two folders of one manifest
-            name += "_"
-        names.append(name)
-        used.add(name.lower())
-    return names
-
-
 def _prompts(stimuli: Stimuli, prompt: str) -> list[str]:
     """The prompt for each image of a set. UserError for {emotion} of a set that has no categories."""
     if "{emotion}" not in prompt:
@@ -390,12 +339,12 @@ def _prompts(stimuli: Stimuli, prompt: str) -> list[str]:
 def _make(
     stimuli: Stimuli,
     model: Model,
-    missing: Sequence[_Variant],
+    missing: Sequence[Variant],
     settings: DiffuseSettings,
     common: Provenance,
     out: Path,
     progress: Progress,
-) -> Iterator[tuple[_Variant, Provenance]]:
+) -> Iterator[tuple[Variant, Provenance]]:
     """Make what is missing, batch by batch; gives each with its whole provenance when it is on the disk."""
     made_by = {"commit": model.commit, "device": model.place, "diffusers": require_extra()}
     at_once = _at_once(model, settings)
@@ -416,7 +365,7 @@ def _make(
             )
             for variant, (picture, flagged) in zip(batch, pictures, strict=False):
                 found = {**variant.provenance, **made_by, "flagged": flagged}
-                _save(out, variant, picture, found)
+                save(out, variant, picture, found)
                 yield variant, found
             advance(len(batch))
 
@@ -428,89 +377,3 @@ def _at_once(model: Model, settings: DiffuseSettings) -> int:
 def _noise(provenance: Provenance) -> torch.Generator:
     """Where all noise of a variant comes from. On the CPU, so that it is the same for every device."""
     return generator(provenance["seed"], "diffuse", provenance["source_sha256"], provenance["variant"])
-
-
-def _paths(out: Path, variant: _Variant) -> tuple[Path, Path]:
-    """Of the image, and of what stands in its place if it was flagged."""
-    return out / IMAGES / f"{variant.file}.png", out / FLAGGED / f"{variant.file}.json"
-
-
-def _find(out: Path, variant: _Variant) -> Provenance | None:
-    """The provenance of a variant that was made before; None if it was not, or from another source or prompt."""
-    from PIL import Image
-
-    image, flagged = _paths(out, variant)
-    try:
-        if image.exists():
-            with Image.open(image) as opened:
-                text = opened.info["emoreg"]
-        elif flagged.exists():
-            text = flagged.read_text(encoding="utf-8")
-        else:
-            return None
-        found = dict(json.loads(text))
-    except (OSError, ValueError, KeyError, TypeError):  # damaged, or somebody's own
-        return None
-    is_whole = {*IN_MANIFEST, "flagged"} <= set(found)
-    is_wanted = all(found.get(key) == value for key, value in variant.provenance.items())
-    return found if is_whole and is_wanted else None
-
-
-def _save(out: Path, variant: _Variant, picture: Image.Image, found: Provenance) -> None:
-    from PIL.PngImagePlugin import PngInfo
-
-    image, flagged = _paths(out, variant)
-    text = json.dumps(found, ensure_ascii=False)
-    if found["flagged"]:
-        _write(flagged, text.encode())
-        image.unlink(missing_ok=True)  # of a source that has changed
-        return
-    info, content = PngInfo(), io.BytesIO()
-    info.add_itxt("emoreg", text)
-    picture.convert("RGB").save(content, "PNG", pnginfo=info)
-    _write(image, content.getbuffer())
-    flagged.unlink(missing_ok=True)
-
-
-def _write_manifest(out: Path, stimuli: Stimuli, wanted: Sequence[_Variant], done: Mapping[str, Provenance]) -> int:
-    """List the images that are done, in the order of the set; gives their number. None, none is written."""
-    rows = [
-        {
-            "path": f"{IMAGES}/{variant.file}.png",
-            **_label_cells(stimuli, variant.row),
-            **{key: found[key] for key in IN_MANIFEST},
-        }
-        for variant in wanted
-        if (found := done.get(variant.file)) is not None and not found["flagged"]
-    ]
-    if rows:
-        text = io.StringIO()
-        sheet = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-        sheet.writeheader()
-        sheet.writerows(rows)
-        _write(out / MANIFEST, text.getvalue().encode())
-    return len(rows)
-
-
-def _label_cells(stimuli: Stimuli, row: int) -> dict[str, str]:
-    """Labels and split of a source, as a manifest has them."""
-    kinds = {labels.space.kind: labels for labels in reversed(stimuli.labels)}  # the first of each kind
-    cells: dict[str, str] = {}
-    if (category := kinds.get("category")) is not None:
-        cells["emotion"] = category.space.names[int(category.values[row])]
-    for labels, prefix in ((kinds.get("votes"), "p_"), (kinds.get("dimensions"), "")):
-        if labels is not None:
-            names = (f"{prefix}{name}" for name in labels.space.names)
-            cells |= dict(zip(names, map(str, labels.values[row]), strict=True))
-    if stimuli.splits is not None:
-        cells["split"] = stimuli.splits[row]
-    return cells
-
-
-def _write(path: Path, content: bytes | memoryview) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, content)
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"cannot write {path}: {reason}; what is finished is kept, and the same call goes on") from None
