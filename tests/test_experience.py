@@ -29,7 +29,7 @@ from emoreg.images.files import File
 from emoreg.images.table import Table
 from emoreg.progress import Progress
 from emoreg.run import Run, start_run
-from emoreg.settings import BackboneSettings, PretrainRecipe, TrainRecipe
+from emoreg.settings import BackboneSettings, PretrainRecipe, StimuliSettings, TrainingSettings, TrainRecipe
 from tiny_backbone import TinyBackbone
 
 CATEGORY = EmotionSpace("category", ("awe", "fear", "joy"))
@@ -306,3 +306,13 @@ def test_what_is_no_finished_experience_is_refused_in_one_line(
     (tmp_path / "file").touch()
     assert "no run folder" in refusal(lambda: load_encoder(tmp_path / "file"))
     assert Run(unfinished.folder).environment == []
+
+
+def test_the_default_optimizer_does_not_blow_a_regression_up(tmp_path: Path, quiet: Progress) -> None:
+    """Labels lie in [-1, 1]: answering 0 costs less than 1. A learning rate of 0.1 costs more than 6 here."""
+    recipe = PretrainRecipe(
+        stimuli=StimuliSettings(count=200, image_size=16),
+        backbone=BackboneSettings("resnet8"),
+        training=TrainingSettings(epochs=1, batch_size=16, device="cpu"),
+    )
+    assert pretrain(recipe, tmp_path / "run", progress=quiet).metrics["train_loss"].max() < 1
