@@ -16,6 +16,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -27,10 +28,10 @@ from emoreg.images.table import Table
 from emoreg.progress import Progress
 from emoreg.regulation import regulation_loss
 from emoreg.run import environment
-from emoreg.settings import BackboneSettings, EncoderSettings, RegulationSettings, TrainingSettings, TrainRecipe
+from emoreg.settings import BackboneSettings, EncoderSettings, Mode, RegulationSettings, TrainingSettings, TrainRecipe
 from emoreg.training import make_fabric, make_optimizer
 
-ARMS = {
+ARMS: dict[str, tuple[Mode, bool]] = {  # mode, and whether the encoder is frozen
     "Backbone": ("none", False),
     "Learn-E-Reg": ("learned", False),
     "Learn-E-Reg, frozen encoder": ("learned", True),
@@ -84,7 +85,7 @@ def main() -> None:
         arm = dataclasses.replace(
             recipe,
             encoder=EncoderSettings(frozen=frozen),
-            regulation=RegulationSettings(mode=mode),  # type: ignore[arg-type]
+            regulation=RegulationSettings(mode=mode),
         )
         rounds[label] = training_round(arm, images)
 
@@ -114,8 +115,8 @@ def main() -> None:
     for label, figure in figures.items():
         print(f"{label:30}{figure:10,.0f}{figures['Backbone'] / figure:24.2f}")
     if options.json:
-        with open(options.json, "w", encoding="utf-8") as file:  # noqa: PTH123
-            json.dump({"images_per_second": figures, "options": vars(options), **environment()}, file, indent=2)
+        record = {"images_per_second": figures, "options": vars(options), **environment()}
+        Path(options.json).write_text(json.dumps(record, indent=2), encoding="utf-8")
 
 
 if __name__ == "__main__":

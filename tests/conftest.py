@@ -46,7 +46,7 @@ def write_image() -> Callable[..., Path]:
 
 @pytest.fixture
 def image_folder(tmp_path: Path, write_image: Callable[..., Path]) -> Path:
-    """Two classes that differ in colour: 12 training and 4 test images each."""
+    """Two classes that differ in colour: 12 training and 4 test images each, no two of them the same."""
     root = tmp_path / "flags"
     for split, count in (("train", 12), ("test", 4)):
         for name, colour in (("blue", (20, 40, 220)), ("red", (220, 40, 20))):

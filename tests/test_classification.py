@@ -15,7 +15,6 @@ from torch import Tensor, nn
 import emoreg.training
 from emoreg import classification
 from emoreg.classification import build_classifier, evaluate, load_classifier, measure, train, with_encoder_architecture
-from emoreg.errors import UserError
 from emoreg.experience import load_encoder, pretrain
 from emoreg.images.batches import training_batches
 from emoreg.images.decode import ImageSet
@@ -34,6 +33,7 @@ from emoreg.settings import (
     TrainRecipe,
 )
 from emoreg.training import make_fabric
+from refusing import refusal
 from tiny_backbone import TinyBackbone
 
 VIT = BackboneSettings("test_vit", patch_size=8)
@@ -42,14 +42,6 @@ RESNET = BackboneSettings("resnet8")
 
 def epochs(recipe: TrainRecipe, count: int, **changes: Any) -> TrainRecipe:
     return dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, epochs=count), **changes)
-
-
-def refusal(call: Callable[[], Any]) -> str:
-    """What it is refused with, in one line."""
-    with pytest.raises(UserError) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 @pytest.fixture

@@ -15,16 +15,6 @@ from emoreg.data import pack as packing
 
 
 @pytest.fixture
-def image_folder(image_folder: Path) -> Path:
-    """No two of its images are the same."""
-    for number, path in enumerate(sorted(image_folder.rglob("*.png"))):
-        image = Image.open(path)
-        image.putpixel((5, 5), (number * 7, 0, 0))
-        image.save(path)
-    return image_folder
-
-
-@pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     def call(*arguments: object) -> tuple[int, str, str]:
         code = cli.main(["data", *map(str, arguments)])

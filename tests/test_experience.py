@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from torch.testing import assert_close
 
 from emoreg.classification import train
 from emoreg.emotion import VALENCE_AROUSAL, EmotionSpace
-from emoreg.errors import UserError
 from emoreg.experience import (
     AffectiveModel,
     affective_loss,
@@ -30,6 +28,7 @@ from emoreg.images.table import Table
 from emoreg.progress import Progress
 from emoreg.run import Run, start_run
 from emoreg.settings import BackboneSettings, PretrainRecipe, StimuliSettings, TrainingSettings, TrainRecipe
+from refusing import refusal
 from tiny_backbone import TinyBackbone
 
 CATEGORY = EmotionSpace("category", ("awe", "fear", "joy"))
@@ -43,14 +42,6 @@ def noise(labels: NDArray[Any], name: str = "mine", size: int = 16) -> Table:
 
 def one_epoch(recipe: PretrainRecipe, **changes: Any) -> PretrainRecipe:
     return dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, epochs=1), **changes)
-
-
-def refusal(call: Callable[[], Any]) -> str:
-    """What it is refused with, in one line."""
-    with pytest.raises(UserError) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 # Losses and metrics

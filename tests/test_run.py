@@ -45,6 +45,7 @@ from emoreg.settings import (
     RegulationSettings,
     TrainRecipe,
 )
+from refusing import refusal
 from tiny_backbone import TinyBackbone
 
 PLAIN, RESNET = RegulationSettings(), BackboneSettings("resnet8")
@@ -396,14 +397,6 @@ def test_each_start_adds_where_it_ran(tmp_path: Path, stage2: TrainRecipe, quiet
 
 
 # Damage
-
-
-def refusal(call: Callable[[], Any]) -> str:
-    """What it is refused with, in one line."""
-    with pytest.raises(UserError) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from emoreg.progress import Progress
 from emoreg.randomness import derive_seed, drawn_from
 from emoreg.regulation import RegulatedClassifier, regulation_loss
 from emoreg.run import WEIGHTS, Run, record_session, start_run
-from emoreg.settings import TargetSettings, TrainingSettings, TrainRecipe
+from emoreg.settings import Device, TargetSettings, TrainingSettings, TrainRecipe
 from emoreg.targets import read_for_scoring, read_target
 from emoreg.training import fit, make_fabric
 
@@ -157,7 +157,7 @@ def train(
 def evaluate(
     run: Run | Path | str,
     data: str | None = None,
-    device: str = "auto",
+    device: Device = "auto",
     model: RegulatedClassifier | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -182,7 +182,7 @@ def evaluate(
     recipe = run.recipe
     if not isinstance(recipe, TrainRecipe):
         raise UserError(f"{run.folder} is a run of stage 1; evaluate takes a classifier's")
-    training = dataclasses.replace(recipe.training, device=device)  # type: ignore[arg-type]  # checked by make_fabric
+    training = dataclasses.replace(recipe.training, device=device)
     fabric = make_fabric(training)
     classifier, classes = load_classifier(run, model)
     table = read_for_scoring(recipe.target, data, classes)

@@ -12,6 +12,7 @@ from typing import Literal
 
 Mode = Literal["none", "fixed", "random", "learned", "random_learned"]
 Granularity = Literal["scalar", "per_class", "per_sample"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
 Mixing = Literal["logits", "probabilities", "features"]
 LabelChoice = Literal["published", "distribution", "majority", "polarity", "ekman", "dimensions"]
 
@@ -251,7 +252,7 @@ class TrainingSettings:
     """Passes over the training images."""
     batch_size: int = 128
     """Images per step."""
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    device: Device = "auto"
     """auto takes the first accelerator that is there."""
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     """auto is bf16-mixed on GPUs that compute in it, else 32-true. On CPUs with AVX512-BF16 or AMX,

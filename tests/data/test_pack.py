@@ -19,7 +19,7 @@ from emoreg.data.pack import Packed, pack
 from emoreg.errors import UserError
 from emoreg.images.packed import Pack, open_pack
 from emoreg.progress import Progress
-from emoreg.settings import StimuliSettings, TargetSettings
+from emoreg.settings import LabelChoice, StimuliSettings, TargetSettings
 from emoreg.stimuli import read_stimuli
 from emoreg.stimuli.stimuli import choose_labels
 from emoreg.targets import read_target
@@ -61,10 +61,10 @@ def test_votes_keep_their_choices_of_labels(abstract: Path, tmp_path: Path, quie
     pack("abstract", str(abstract), 8, tmp_path / "pack", False, quiet)
     folder = read_stimuli(StimuliSettings("abstract", str(abstract), image_size=8), 0)
     opened = read_stimuli(StimuliSettings("abstract", str(tmp_path / "pack"), image_size=8), 0)
-    for choice in ("published", "distribution", "majority", "polarity", "ekman"):
+    choices: tuple[LabelChoice, ...] = ("published", "distribution", "majority", "polarity", "ekman")
+    for choice in choices:
         (one, space, rows), (other, other_space, other_rows) = (
-            choose_labels(stimuli, choice)  # type: ignore[arg-type]
-            for stimuli in (folder, opened)
+            choose_labels(stimuli, choice) for stimuli in (folder, opened)
         )
         assert space == other_space and rows.tolist() == other_rows.tolist()
         np.testing.assert_array_equal(one.labels, other.labels)

@@ -15,16 +15,6 @@ from emoreg.progress import Progress
 
 
 @pytest.fixture
-def image_folder(image_folder: Path) -> Path:
-    """No two of its images are the same."""
-    for number, path in enumerate(sorted(image_folder.rglob("*.png"))):
-        image = Image.open(path)
-        image.putpixel((5, 5), (number * 7, 0, 0))
-        image.save(path)
-    return image_folder
-
-
-@pytest.fixture
 def look(image_folder: Path, quiet: Progress) -> Callable[..., Findings]:
     return lambda name="folder", root=str(image_folder): verify(name, root, quiet)
 

@@ -12,6 +12,7 @@ from emoreg.data.pack import pack
 from emoreg.errors import UserError
 from emoreg.images import decode as decoding
 from emoreg.images.decode import load_images
+from emoreg.images.files import File
 from emoreg.images.packed import PackedImages, is_pack, open_pack
 from emoreg.images.table import Table
 from emoreg.progress import Progress
@@ -39,7 +40,8 @@ def test_a_packed_target_is_the_same_as_the_folder_that_it_was_made_from(
         assert torch.equal(decoded.pixels, read.pixels) and torch.equal(decoded.labels, read.labels)
         assert read.pixels.is_contiguous()
     assert isinstance(opened.train.images, PackedImages)
-    assert opened.train.images.name(3) == folder.train.images[3].name  # type: ignore[union-attr]
+    fourth = folder.train.images[3]
+    assert isinstance(fourth, File) and opened.train.images.name(3) == fourth.name
 
 
 def test_classes_can_be_chosen_from_a_pack(packed: Path) -> None:

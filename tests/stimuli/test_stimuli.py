@@ -7,7 +7,7 @@ import pytest
 
 from emoreg.emotion import EKMAN_6, MIKELS_8, VALENCE_AROUSAL, VALENCE_AROUSAL_DOMINANCE, EmotionSpace
 from emoreg.errors import UserError
-from emoreg.settings import StimuliSettings
+from emoreg.settings import LabelChoice, StimuliSettings
 from emoreg.stimuli import read_stimuli
 from emoreg.stimuli.stimuli import Labels, Stimuli, choose_labels
 
@@ -23,9 +23,9 @@ def stimuli(*labels: Labels) -> Stimuli:
     return Stimuli("some", np.zeros((len(labels[0].values), 2, 2, 3), np.uint8), labels)
 
 
-def chosen(choice: str, *labels: Labels) -> tuple[list[int], list[float]]:
+def chosen(choice: LabelChoice, *labels: Labels) -> tuple[list[int], list[float]]:
     """The rows and the labels."""
-    table, _, rows = choose_labels(stimuli(*labels), choice)  # type: ignore[arg-type]
+    table, _, rows = choose_labels(stimuli(*labels), choice)
     assert len(table) == len(rows)
     return rows.tolist(), table.labels.tolist()
 
@@ -72,7 +72,7 @@ def test_dimensions_are_rated_ones_or_else_those_of_the_words() -> None:
         ("ekman", Labels(EmotionSpace("category", ("calm", "tense")), np.array([0, 1]))),
     ],
 )
-def test_a_choice_that_does_not_follow_is_refused(choice: str, labels: Labels) -> None:
+def test_a_choice_that_does_not_follow_is_refused(choice: LabelChoice, labels: Labels) -> None:
     with pytest.raises(UserError, match=rf"stimuli\.labels: some has {labels.space.kind} .* no {choice} follows"):
         chosen(choice, labels)
 
@@ -86,7 +86,7 @@ def test_a_choice_that_does_not_follow_is_refused(choice: str, labels: Labels) -
         ("ekman", Labels(CATEGORY.space, CATEGORY.values[:1])),
     ],
 )
-def test_a_choice_that_leaves_no_image_is_refused(choice: str, labels: Labels) -> None:
+def test_a_choice_that_leaves_no_image_is_refused(choice: LabelChoice, labels: Labels) -> None:
     with pytest.raises(UserError, match=rf"stimuli\.labels: {choice} leaves none of the 1 images of some"):
         chosen(choice, labels)
 

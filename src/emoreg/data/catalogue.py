@@ -113,10 +113,10 @@ class Entry:
 
 def catalogue(root: Path | str = "data") -> list[Entry]:
     """Every set, stimuli first, with its places in the folder `root`."""
-    names = [("stimuli", "procedural", PROCEDURAL)]
+    names: list[tuple[Kind, str, About]] = [("stimuli", "procedural", PROCEDURAL)]
     names += [("stimuli", name, about) for name, (about, _) in SETS.items()]
     names += [("target", name, about) for name, about in TARGETS.items()]
-    return [Entry(name, kind, about, places(name, root)) for kind, name, about in names]  # type: ignore[arg-type]
+    return [Entry(name, kind, about, places(name, root)) for kind, name, about in names]
 
 
 def places(name: str, root: Path | str = "data") -> tuple[Place, ...]:

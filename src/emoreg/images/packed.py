@@ -17,7 +17,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, get_args, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,11 +74,14 @@ class PackedImages(Sequence[NDArray[np.uint8]]):
         return np.take(self.pixels, self.rows[rows], axis=0)
 
 
+LabelKind = Literal["class", "category", "votes", "dimensions"]
+
+
 @dataclass(frozen=True)
 class PackedLabels:
     """Labels of one kind: "class" for targets, else the kind of an `EmotionSpace`; the names they stand for."""
 
-    kind: str
+    kind: LabelKind
     names: tuple[str, ...]
     values: NDArray[np.int64] | NDArray[np.float32]
 
@@ -104,9 +107,9 @@ class Pack:
     about: dict[str, Any]
 
 
-def labels_file(kind: str) -> str:
+def labels_file(kind: LabelKind) -> str:
     """Name of the file with the labels of this kind."""
-    if kind not in ("class", "category", "votes", "dimensions"):
+    if kind not in get_args(LabelKind):  # as a damaged pack.json may have it
         raise ValueError(f"no kind of label '{kind}'")
     return f"labels-{kind}.npy"
 

@@ -54,7 +54,7 @@ def read_stimuli(settings: StimuliSettings, seed: int) -> Stimuli:
         return Stimuli("procedural", images, (Labels(VALENCE_AROUSAL, labels),))
     if settings.root is not None and is_pack(settings.root):
         pack = open_pack(settings.root, "stimuli", settings.name, settings.image_size)
-        of_kinds = [Labels(EmotionSpace(one.kind, one.names), one.values) for one in pack.labels]  # type: ignore[arg-type]
+        of_kinds = [Labels(EmotionSpace(one.kind, one.names), one.values) for one in pack.labels if one.kind != "class"]
         return Stimuli(pack.set, pack.images, tuple(of_kinds), None if pack.splits is None else pack.splits.tolist())
     if settings.name not in SETS:
         raise UserError(f"stimuli.name: no set '{settings.name}'{nearest(settings.name, ['procedural', *SETS])}")

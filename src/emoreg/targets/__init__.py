@@ -53,7 +53,7 @@ def _read(settings: TargetSettings) -> Target:
             raise UserError("target.root: name the folder or zip of the target 'folder'")
         return Target(*folder.read_folder(settings.root))
     if name in ("cifar10", "cifar100"):
-        return Target(*cifar.read_cifar(name, settings.root))  # type: ignore[arg-type]
+        return Target(*cifar.read_cifar(name, settings.root))
     if name.startswith(hugging_face.PREFIX):
         return Target(*hugging_face.read_hugging_face(settings.name, settings.root))
     sets = torchvision_sets.classification_sets()

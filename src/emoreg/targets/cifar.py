@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -13,11 +12,11 @@ from emoreg.images.table import Table
 from emoreg.targets.folder import read_folder
 
 
-def read_cifar(name: Literal["cifar10", "cifar100"], root: str | None) -> tuple[Table, Table, tuple[str, ...]]:
+def read_cifar(name: str, root: str | None) -> tuple[Table, Table, tuple[str, ...]]:
     """Training table, test table and class names.
 
     Args:
-        name: which of the two.
+        name: cifar10 or cifar100.
         root: a folder or zip of `<split>/<class>/*.jpg|png`; or the folder of the published archive, where
             torchvision downloads it (checked by MD5) if it is not there. None is "data".
 
