@@ -21,7 +21,7 @@ from emoreg.images.decode import ImageSet
 from emoreg.images.table import Table
 from emoreg.progress import Progress
 from emoreg.regulation import RegulatedClassifier, regulation_loss
-from emoreg.run import WEIGHTS, Run
+from emoreg.run import WEIGHTS, Run, start_run
 from emoreg.settings import (
     AugmentSettings,
     BackboneSettings,
@@ -425,3 +425,17 @@ def test_a_classifier_for_other_classes_is_refused(stage2: TrainRecipe, tmp_path
 def test_a_run_of_stage_1_is_no_classifier(experience: Run, quiet: Progress) -> None:
     assert "stage 1" in refusal(lambda: evaluate(experience, device="cpu", progress=quiet))
     assert "stage 1" in refusal(lambda: load_classifier(experience))
+
+
+def test_an_unfinished_experience_is_said_before_the_target_is_read(
+    tmp_path: Path, stage1: PretrainRecipe, stage2: TrainRecipe, quiet: Progress
+) -> None:
+    """The target may be a long download."""
+    experience = start_run(tmp_path / "experience", stage1).folder
+    recipe = dataclasses.replace(
+        stage2,
+        target=TargetSettings("folder", str(tmp_path / "nowhere")),
+        encoder=EncoderSettings(experience=str(experience)),
+        regulation=RegulationSettings("learned"),
+    )
+    assert "is not finished" in refusal(lambda: train(recipe, tmp_path / "run", progress=quiet))
