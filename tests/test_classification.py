@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import shutil
 from collections.abc import Callable
@@ -14,7 +15,18 @@ from torch import Tensor, nn
 
 import emoreg.training
 from emoreg import classification
-from emoreg.classification import build_classifier, evaluate, load_classifier, measure, train, with_encoder_architecture
+from emoreg.classification import (
+    build_classifier,
+    calibration_error,
+    count_flops,
+    evaluate,
+    load_classifier,
+    measure,
+    per_class_accuracy,
+    reliability,
+    train,
+    with_encoder_architecture,
+)
 from emoreg.experience import load_encoder, pretrain
 from emoreg.images.batches import training_batches
 from emoreg.images.decode import ImageSet
@@ -32,10 +44,12 @@ from emoreg.settings import (
     TargetSettings,
     TrainRecipe,
 )
+from emoreg.study.arms import arm_recipe
 from emoreg.training import make_fabric
 from refusing import refusal
 from tiny_backbone import TinyBackbone
 
+ARMS_OF_PLAIN = ("backbone", "ensemble")
 VIT = BackboneSettings("test_vit", patch_size=8)
 RESNET = BackboneSettings("resnet8")
 
@@ -284,10 +298,48 @@ def test_metrics_are_what_their_names_say() -> None:
         "accuracy_non_emotional": 0.25,
         "accuracy_emotional": 0.75,
         "lambda": 0.25,
+        "per_class": [1.0, 0.5],
+        "reliability": {
+            "confidence": [*[None] * 14, pytest.approx(1 / (1 + math.exp(-4)))],
+            "accuracy": [*[None] * 14, 0.75],
+            "count": [*[0] * 14, 4],
+        },
     }
     plain = RegulatedClassifier(TinyBackbone(), None, 2, mode="none").train()
-    assert measure(plain, images, fabric).keys() == {"accuracy", "loss", "ece", "images"}
+    assert measure(plain, images, fabric).keys() == {"accuracy", "loss", "ece", "images", "per_class", "reliability"}
     assert all(not parameter.grad_fn and parameter.grad is None for parameter in plain.parameters())
+
+
+def test_the_accuracy_of_a_class_is_that_of_its_images_and_none_without_any() -> None:
+    answers, labels = torch.tensor([0, 0, 1, 3, 3, 3]), torch.tensor([0, 1, 1, 3, 3, 0])
+    logits = nn.functional.one_hot(answers, 4).float()
+    assert per_class_accuracy(logits, labels) == [0.5, 0.5, None, 1.0]
+
+
+def some_answers(scale: float, count: int = 500) -> tuple[Tensor, Tensor]:
+    draw = torch.Generator().manual_seed(0)
+    return scale * torch.randn(count, 5, generator=draw), torch.randint(5, (count,), generator=draw)
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.1, 1.0, 5.0, 100.0])  # the last: confidences of exactly 1
+def test_the_calibration_error_is_that_of_the_reliability_diagram(scale: float) -> None:
+    logits, labels = some_answers(scale)
+    found = reliability(logits, labels)
+    assert {len(values) for values in found.values()} == {15} and sum(found["count"]) == 500
+    bins = list(zip(found["confidence"], found["accuracy"], found["count"], strict=True))
+    for number, (confidence, accuracy, count) in enumerate(bins):
+        assert (confidence is None) == (accuracy is None) == (count == 0)
+        assert confidence is None or number / 15 - 1e-6 <= confidence <= (number + 1) / 15 + 1e-6  # of single precision
+    gaps = sum(count * abs(accuracy - confidence) for confidence, accuracy, count in bins if count)
+    assert calibration_error(logits, labels) == pytest.approx(gaps / 500, abs=1e-6)
+    hits = sum(accuracy * count for _, accuracy, count in bins if count)
+    assert hits == pytest.approx(int((logits.argmax(dim=1) == labels).sum()))
+
+
+def test_a_network_that_is_all_but_certain_has_fifteen_bins_and_no_sixteenth() -> None:
+    logits = torch.tensor([[100.0, 0.0], [4.0, 0.0]])  # of confidence 1 and 0.98: wrong and right
+    confidence = (1 + 1 / (1 + math.exp(-4))) / 2
+    assert calibration_error(logits, torch.tensor([1, 0])) == pytest.approx(confidence - 0.5, abs=1e-6)
 
 
 def test_one_lambda_a_class_has_one_column_a_class(stage2: TrainRecipe, tmp_path: Path, quiet: Progress) -> None:
@@ -349,6 +401,82 @@ def test_encoder_and_backbone_may_be_of_different_families(
         assert evaluate(run, device="cpu", progress=quiet)["accuracy"] == run.final["test"]["accuracy"]
 
 
+# The ensemble, a control
+
+
+def test_the_first_member_of_an_ensemble_is_the_backbone_arm_to_the_last_bit(
+    stage2: TrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    base = epochs(
+        stage2,
+        3,
+        target=dataclasses.replace(stage2.target, limit=48),
+        regulation=RegulationSettings("learned"),
+        loss=LossSettings(label_smoothing=0.1, non_emotional=0.5),
+    )
+    runs = {name: train(arm_recipe(base, name, None, 2), tmp_path / name, progress=quiet) for name in ARMS_OF_PLAIN}
+    plain, ensemble = (runs[name].weights()[0] for name in ARMS_OF_PLAIN)
+    for prefix in ("backbone.", "head."):
+        assert_equal(part(ensemble, prefix), part(plain, prefix))
+    assert not torch.equal(ensemble["encoder.conv1.weight"], ensemble["backbone.conv1.weight"])
+    assert not torch.equal(ensemble["emotional_head.weight"], ensemble["head.weight"])
+    start = build_classifier(runs["ensemble"].recipe, 10).state_dict()  # type: ignore[arg-type]
+    assert not torch.equal(ensemble["encoder.conv1.weight"], start["encoder.conv1.weight"])  # both members train
+    test = {name: run.final["test"] for name, run in runs.items()}
+    assert test["ensemble"]["accuracy_non_emotional"] == test["backbone"]["accuracy"]
+    assert runs["ensemble"].final["lambda"] == [0.5] and set(runs["ensemble"].metrics["lambda"]) == {0.5}
+
+
+def test_an_ensemble_answers_with_the_mean_of_its_members_probabilities(stage2: TrainRecipe) -> None:
+    model = build_classifier(arm_recipe(stage2, "ensemble", None, 0), 10).eval()
+    answer = model.respond(torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)))
+    assert answer.emotional is not None
+    mean = (answer.non_emotional.softmax(dim=1) + answer.emotional.softmax(dim=1)) / 2
+    torch.testing.assert_close(answer.logits.softmax(dim=1), mean)
+
+
+# What it costs
+
+
+def test_flops_are_two_for_each_product_in_one_images_forward_pass(stage2: TrainRecipe) -> None:
+    fabric = make_fabric(stage2.training)
+    branch = 2 * (8 * 8 * 6 * 3 * 9 + 6 * 10)  # a convolution of 3x3 on 8x8 pixels, and a head
+    plain = RegulatedClassifier(TinyBackbone(), None, 10, mode="none")
+    assert count_flops(plain, 8, fabric) == branch
+    assert count_flops(RegulatedClassifier(TinyBackbone(), TinyBackbone(), 10), 8, fabric) == 2 * branch
+    assert count_flops(own(), 8, fabric) == 2 * (192 * 7 + 7 * 10 + 48 * 10)
+
+
+def test_counting_flops_leaves_the_model_as_it_was(stage2: TrainRecipe) -> None:
+    model = RegulatedClassifier(TinyBackbone(), TinyBackbone(), 10, freeze_encoder=True).train()
+    model.backbone.norm.eval()
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    modes = [module.training for module in model.modules()]
+    count_flops(model, 8, make_fabric(stage2.training))
+    assert_equal(model.state_dict(), state)
+    assert [module.training for module in model.modules()] == modes
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_attention_counts_too(stage2: TrainRecipe) -> None:
+    recipe = dataclasses.replace(stage2, backbone=VIT, target=dataclasses.replace(stage2.target, image_size=32))
+    model = build_classifier(recipe, 10)
+    tokens, width, blocks = model.backbone.pos_embed.shape[1], model.backbone.embed_dim, len(model.backbone.blocks)
+    hidden = model.backbone.blocks[0].mlp.fc1.out_features
+    products = 16 * 3 * 8 * 8 * width + width * 10  # patches and head
+    products += blocks * (4 * tokens * width * width + 2 * tokens * tokens * width + 2 * tokens * width * hidden)
+    assert count_flops(model, 32, make_fabric(stage2.training)) == 2 * products
+
+
+def test_costs_and_classes_stand_in_the_final_metrics(
+    image_folder: Path, tmp_path: Path, stage2: TrainRecipe, quiet: Progress
+) -> None:
+    target = TargetSettings(name="folder", root=str(image_folder), image_size=8)
+    run = train(epochs(stage2, 1, target=target), tmp_path / "run", progress=quiet)
+    assert run.final["classes"] == ["blue", "red"] and len(run.final["test"]["per_class"]) == 2
+    assert run.final["flops"] == count_flops(build_classifier(run.recipe, 2), 8, make_fabric(stage2.training))  # type: ignore[arg-type]
+
+
 # After training
 
 
@@ -379,7 +507,9 @@ def test_your_own_images_are_scored_and_a_class_that_is_not_known_is_named(
     target = TargetSettings(name="folder", root=str(image_folder), image_size=8)
     run = train(epochs(stage2, 1, target=target), tmp_path / "run", progress=quiet)
     write_image(tmp_path / "more" / "red" / "1.png")
-    assert evaluate(run, str(tmp_path / "more"), "cpu", progress=quiet)["images"] == 1
+    scored = evaluate(run, str(tmp_path / "more"), "cpu", progress=quiet)
+    assert scored["images"] == 1 and scored["per_class"][0] is None and scored["per_class"][1] in (0, 1)
+    json.loads(json.dumps(scored), parse_constant=pytest.fail)  # JSON has no NaN
     write_image(tmp_path / "more" / "blu" / "1.png")
     message = refusal(lambda: evaluate(run, str(tmp_path / "more"), "cpu", progress=quiet))
     assert "no class 'blu'" in message and "did you mean 'blue'" in message

@@ -193,6 +193,7 @@ def test_the_encoder_that_is_loaded_is_the_one_that_was_trained(
         "stage": 1,
         "space": {"kind": "dimensions", "names": ["valence", "arousal"]},
         "image_size": 16,
+        "pretext": "affect",  # the weights say themselves what was learned
     }
 
 

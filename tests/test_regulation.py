@@ -166,8 +166,42 @@ def test_loss_is_the_three_terms() -> None:
     for smoothing in (0.0, 0.1):
         ce = nn.CrossEntropyLoss(label_smoothing=smoothing)
         assert_close(regulation_loss(response, y, label_smoothing=smoothing), ce(z, y))
-        expected = ce(z, y) + 0.3 * ce(z_n, y) + 0.7 * ce(z_e, y)
-        assert_close(regulation_loss(response, y, 0.3, 0.7, smoothing), expected)
+        expected = 0.2 * ce(z, y) + 0.3 * ce(z_n, y) + 0.7 * ce(z_e, y)
+        weights = {"regulated": 0.2, "non_emotional": 0.3, "emotional": 0.7}
+        assert_close(regulation_loss(response, y, **weights, label_smoothing=smoothing), expected)
+    plain = Response(z, z_n, None, None)
+    assert_close(regulation_loss(plain, y, emotional=0.7), nn.CrossEntropyLoss()(z, y))
+
+
+def test_a_term_of_weight_zero_is_not_computed() -> None:
+    z, y, never = torch.randn(6, K), torch.randint(K, (6,)), torch.full((6, K), torch.nan)  # 0 · nan is nan
+    ce, lam = nn.CrossEntropyLoss()(z, y), torch.tensor([[0.5]])
+    assert torch.equal(regulation_loss(Response(z, never, never, lam), y), ce)
+    assert torch.equal(regulation_loss(Response(never, z, never, lam), y, regulated=0, non_emotional=1), ce)
+    assert torch.equal(regulation_loss(Response(never, never, z, lam), y, regulated=0, emotional=1), ce)
+
+
+def test_the_two_responses_train_apart_without_the_regulated_loss(images: Tensor) -> None:
+    """Each response's gradient is that of its own loss alone: the members of an ensemble."""
+    y = torch.tensor([0, 1, 2, 3, 0])
+    model = classifier(mode="learned", mix="probabilities").eval()
+    regulation_loss(model.respond(images), y, regulated=0, non_emotional=1, emotional=1).backward()
+    found = {name: p.grad for name, p in model.named_parameters()}
+    assert found.pop("regulation.rho") is None  # λ is no part of it
+    model.zero_grad()
+    nn.functional.cross_entropy(model.head(model.backbone(images)), y).backward()
+    nn.functional.cross_entropy(model.emotional_head(model.encoder(images)), y).backward()
+    for name, gradient in found.items():
+        assert gradient is not None and torch.equal(gradient, model.get_parameter(name).grad), name
+
+
+def test_a_loss_without_any_term_is_refused() -> None:
+    z, y = torch.randn(6, K), torch.randint(K, (6,))
+    for response in (Response(z, z, None, None), Response(z, z, z, torch.tensor([[0.5]]))):
+        with pytest.raises(ValueError, match="nothing to train"):
+            regulation_loss(response, y, regulated=0)
+    with pytest.raises(ValueError, match="nothing to train"):
+        regulation_loss(Response(z, z, None, None), y, regulated=0, emotional=1)
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,7 @@ def regulated(encoder: EncoderSettings | None = None, loss: LossSettings | None 
         (lambda: RegulationSettings(lam=1.1), "regulation.lam is 1.1; λ must lie in [0, 1]"),
         (lambda: RegulationSettings(lr_factor=-1), "regulation.lr_factor is -1; it must be a finite number"),
         (lambda: LossSettings(label_smoothing=1), "loss.label_smoothing is 1; it must lie in [0, 1)"),
+        (lambda: LossSettings(regulated=-1), "loss.regulated is -1; it must be a finite number"),
         (lambda: LossSettings(non_emotional=-1), "loss.non_emotional is -1; it must be a finite number"),
         (lambda: LossSettings(emotional=-1), "loss.emotional is -1; it must be a finite number"),
         (lambda: AugmentSettings(crop_padding=-1), "augment.crop_padding is -1; it must not be negative"),
@@ -65,6 +66,18 @@ def regulated(encoder: EncoderSettings | None = None, loss: LossSettings | None 
         (lambda: regulated(EncoderSettings("runs/x")), "encoder.experience is set but regulation.mode is none"),
         (lambda: regulated(loss=LossSettings(emotional=1)), "loss.emotional and loss.non_emotional need"),
         (lambda: regulated(loss=LossSettings(non_emotional=1)), "loss.emotional and loss.non_emotional need"),
+        (
+            lambda: regulated(loss=LossSettings(regulated=0)),
+            "loss.regulated is 0; with regulation.mode none there is no other loss",
+        ),
+        (
+            lambda: regulated(loss=LossSettings(regulated=0, non_emotional=1)),
+            "loss.regulated is 0; with regulation.mode none there is no other loss",
+        ),
+        (
+            lambda: regulated(loss=LossSettings(regulated=0), mode="fixed"),
+            "loss.regulated is 0; loss.non_emotional and loss.emotional are 0 too, so nothing would be trained",
+        ),
         (
             lambda: regulated(mode="fixed", granularity="per_class"),
             "regulation.granularity per_class needs regulation.mode learned or random_learned, not fixed",
@@ -94,6 +107,8 @@ def test_the_ends_of_the_ranges_are_allowed() -> None:
     for lam in (0, 1):
         regulated(mode="fixed", lam=lam)
         regulated(mode="random_learned", lam=lam)  # its start is drawn
+    for weights in ((0, 1, 0), (0, 0, 1), (0.5, 0, 0)):
+        regulated(loss=LossSettings(0.0, *weights), mode="fixed")
     regulated(EncoderSettings(lr_factor=0), LossSettings(emotional=1, non_emotional=1), mode="random", lr_factor=0)
 
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from emoreg.regulation import RegulatedClassifier, Response, regulation_loss
     from emoreg.run import Run
     from emoreg.settings import PretrainRecipe, TrainRecipe
+    from emoreg.study.file import Study, read_study
+    from emoreg.study.study import run_study
 
 _HOMES = {
     "EmotionSpace": "emotion",
@@ -38,6 +40,7 @@ _HOMES = {
     "Run": "run",
     "Table": "images.table",
     "TrainRecipe": "settings",
+    "Study": "study.file",
     "UserError": "errors",
     "build_backbone": "backbones",
     "build_classifier": "classification",
@@ -45,7 +48,9 @@ _HOMES = {
     "load_encoder": "experience",
     "pretrain": "experience",
     "read_recipe": "recipe",
+    "read_study": "study.file",
     "regulation_loss": "regulation",
+    "run_study": "study.study",
     "train": "classification",
 }
 
@@ -55,6 +60,7 @@ __all__ = [
     "RegulatedClassifier",
     "Response",
     "Run",
+    "Study",
     "Table",
     "TrainRecipe",
     "UserError",
@@ -64,7 +70,9 @@ __all__ = [
     "load_encoder",
     "pretrain",
     "read_recipe",
+    "read_study",
     "regulation_loss",
+    "run_study",
     "train",
 ]
 

@@ -27,6 +27,10 @@ commands:
   pretrain     stage 1: train an emotional encoder on affective images
   train        stage 2: train a classifier, regulated or plain
   evaluate     score a trained classifier on its test split or on your images
+  study        many runs: arms, controls, seeds, targets, backbones; then the report
+  report       write a study's report: a page, Markdown, LaTeX
+  results      print, filter and export the table of a study's runs
+  power        how many seeds a study needs
   data         image sets: list, verify, show, pack, diffuse
 """
 OVERVIEW_EXAMPLES = """\
@@ -35,6 +39,8 @@ examples:
   emoreg pretrain recipes/experience/oasis-resnet20.yaml --stimuli.root oasis.zip
   emoreg train recipes/cifar10/resnet20-learn-e-reg.yaml
   emoreg evaluate runs/cifar10-resnet20-learn-e-reg-seed0
+  emoreg study recipes/studies/cifar10-pilot.yaml --dry-run
+  emoreg report runs/cifar10-pilot
   emoreg data list
   emoreg COMMAND --help
 """
@@ -92,6 +98,10 @@ def _run(given: Sequence[str]) -> int:
         "pretrain": _pretrain,
         "train": _train,
         "evaluate": _evaluate,
+        "study": _study,
+        "report": _report,
+        "results": _results,
+        "power": _power,
         "data": _data,
     }
     if given and not given[0].startswith("-"):
@@ -184,6 +194,30 @@ def _data(arguments: Sequence[str]) -> int:
     return data(arguments)
 
 
+def _study(arguments: Sequence[str]) -> int:
+    from emoreg.cli_study import study
+
+    return study(arguments)
+
+
+def _report(arguments: Sequence[str]) -> None:
+    from emoreg.cli_study import report
+
+    report(arguments)
+
+
+def _results(arguments: Sequence[str]) -> None:
+    from emoreg.cli_study import results
+
+    results(arguments)
+
+
+def _power(arguments: Sequence[str]) -> None:
+    from emoreg.cli_study import power
+
+    power(arguments)
+
+
 def _recipe_command(
     kind: type[Any], name: str, description: str, examples: str, arguments: Sequence[str]
 ) -> tuple[Any, Path | None, Progress]:
@@ -235,7 +269,8 @@ def _print_metrics(title: str, metrics: dict[str, Any], run: Run | None = None) 
     table = Table("metric", "value", title=title)
     table.columns[1].justify = "right"
     for key, value in metrics.items():
-        table.add_row(key, f"{value:,.4f}" if isinstance(value, float) else f"{value:,}")
+        if isinstance(value, int | float):  # lists, such as each class's accuracy, are for files
+            table.add_row(key, f"{value:,.4f}" if isinstance(value, float) else f"{value:,}")
     console = Console()
     console.print(table)
     if run is not None:

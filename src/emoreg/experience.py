@@ -1,7 +1,8 @@
 """Stage 1: an emotional encoder learns from affective stimuli (its "artificial subjective experience").
 
 Stated by the source (arXiv:2606.13081): the encoder, of the backbone's family, is pre-trained on images that
-are labelled with the emotion that they evoke. Ours: the losses and metrics for each kind of label.
+are labelled with the emotion that they evoke. Ours: the losses and metrics for each kind of label, and the
+controls' pretext tasks (`pretext.py`).
 """
 
 from __future__ import annotations
@@ -14,20 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from emoreg.affect import (
-    affective_loss,
-    affective_metrics,
-    check_labels,
-    heads_of,
-    joint_loss,
-    measure_affect,
-    measure_heads,
-)
+from emoreg.affect import affective_loss, affective_metrics, check_labels, heads_of, measure_affect
 from emoreg.backbones import build_backbone, num_features
 from emoreg.emotion import EmotionSpace
 from emoreg.errors import UserError
 from emoreg.images.decode import ImageSet, load_images
 from emoreg.images.table import Table
+from emoreg.pretext import pretext_task, with_shuffled_labels
 from emoreg.progress import Progress
 from emoreg.randomness import drawn_from
 from emoreg.run import Run, record_session, start_run
@@ -50,11 +44,11 @@ __all__ = [
 
 
 class AffectiveModel(nn.Module):
-    """An emotional encoder e with a linear read-out of emotion.
+    """An emotional encoder e with a linear read-out of emotion, or of what a control learns.
 
     Args:
         encoder: maps (B, 3, H, W) to (B, De) and has `num_features` = De.
-        outputs: E, the number of categories or dimensions.
+        outputs: E, the number of categories or dimensions, or of quarter turns.
     """
 
     def __init__(self, encoder: nn.Module, outputs: int) -> None:
@@ -75,12 +69,13 @@ def pretrain(
 ) -> Run:
     """Train an emotional encoder, or go on with a run that was stopped.
 
-    Several sets (`recipe.also`) are learned at the same time by one encoder, each with a head of its own.
+    Several sets (`recipe.also`) are learned at the same time by one encoder, each with a head of its own. What is
+    learned from them is `recipe.pretext`; images, splits, order, augmentation and steps are the same whichever it is.
 
     Args:
         recipe: all settings.
         out: the run folder; a finished run is returned as it is.
-        stimuli: your own affective images in place of `recipe.stimuli.name`, with their own labels.
+        stimuli: your own affective images in place of `recipe.stimuli.name`, with their own labels; for any pretext.
         progress: where it is shown; None for the terminal.
 
     Raises:
@@ -93,6 +88,8 @@ def pretrain(
         return run
     fabric = make_fabric(recipe.training)
     cuts = _cuts(recipe, stimuli, progress)
+    if recipe.pretext == "shuffled":
+        cuts = with_shuffled_labels(cuts, recipe.seed)
     heads = heads_of([(cut.train.name, cut.space) for cut in cuts])
     is_union = len(heads) > 1
 
@@ -114,21 +111,18 @@ def pretrain(
     )
     mixture = epoch_shares(parts, cuts)
     quotas = [share.quota for share in mixture]
+    task = pretext_task(recipe.pretext, heads, quotas, fabric)
     with drawn_from(recipe.seed, "encoder"):
-        model = AffectiveModel(build_backbone(recipe.backbone, size), heads[-1].stop)
+        model = AffectiveModel(build_backbone(recipe.backbone, size), task.outputs)
     model.to(memory_format=torch.channels_last)
     record_session(run, {"device": str(fabric.device), "precision": fabric._precision.precision})
 
     def score(candidate: nn.Module) -> dict[str, float]:
-        metrics = measure_heads(candidate, validation, heads, quotas, fabric) or {}
+        metrics = task.measure(candidate, validation) or {}
         return {f"val_{name}": value for name, value in metrics.items()}
 
-    def loss_of(model: nn.Module, batch: Tensor, labels: Tensor) -> Tensor:
-        if is_union:
-            return joint_loss(model(batch), labels, heads)
-        return affective_loss(model(batch), labels, heads[0].space)
-
-    kept, seconds = fit(model, loss_of, images, score, recipe, {}, run, fabric, progress, mixture if is_union else ())
+    mixture = mixture if is_union else ()
+    kept, seconds = fit(model, task.loss_of, images, score, recipe, {}, run, fabric, progress, mixture)
     counts = zip(heads, cuts, parts, validation, test, quotas, strict=True)
     final: dict[str, Any] = {
         "stimuli": images.table.name,
@@ -143,17 +137,13 @@ def pretrain(
             }
             for head, cut, part, held_out, tested, quota in counts
         },
-        "validation": measure_heads(kept, validation, heads, quotas, fabric),
-        "test": measure_heads(kept, test, heads, quotas, fabric),
-        "train": measure_heads(kept, parts, heads, quotas, fabric),
+        "validation": task.measure(kept, validation),
+        "test": task.measure(kept, test),
+        "train": task.measure(kept, parts),  # with the labels that it was trained on
         "seconds": seconds,
         "parameters": sum(p.numel() for p in kept.parameters()),
     }
-    metadata: dict[str, Any] = {"stage": 1, "image_size": size}
-    if is_union:
-        metadata["heads"] = [dataclasses.asdict(head) for head in heads]
-    else:
-        metadata["space"] = dataclasses.asdict(heads[0].space)
+    metadata = {"stage": 1, "image_size": size, "pretext": recipe.pretext, **task.read_out}
     run.finish(kept.state_dict(), metadata, final)
     return run
 

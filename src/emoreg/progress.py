@@ -60,7 +60,7 @@ class Progress:
             self._bars.start()
         bars = self._bars
         self._depth += 1
-        task = bars.add_task("  " * (self._depth - 1) + description, total=total, unit=unit)
+        task = bars.add_task("  " * min(self._depth - 1, 1) + description, total=total, unit=unit)
         try:
             yield lambda done: bars.advance(task, done)
         finally:
@@ -81,12 +81,13 @@ class Progress:
             if now - last >= self.every and done < total:
                 last = now
                 left = (now - begun) / done * (total - done)
-                self.say(f"{description}: {done}/{total} {unit}, about {_duration(left)} left")
+                self.say(f"{description}: {done}/{total} {unit}, about {duration(left)} left")
 
         return advance
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """In hours and minutes, or minutes and seconds: "2h05m", "3m20s"."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60}h{minutes % 60:02d}m" if minutes >= 60 else f"{minutes}m{rest:02d}s"
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from emoreg.progress import Progress
-from emoreg.report import results_table, write_report
-from emoreg.run import Run
+from emoreg.report.analysis import analyse
+from emoreg.report.tables import results_table
+from emoreg.report.write import write_reports
 from emoreg.settings import (
     AugmentSettings,
     BackboneSettings,
@@ -18,7 +18,8 @@ from emoreg.settings import (
     TrainingSettings,
     TrainRecipe,
 )
-from emoreg.study import ARMS, run_arms, summarise
+from emoreg.study.file import Cell, Experience, Study
+from emoreg.study.study import run_study
 
 # ResNet-8 and few epochs: sized for two CPU cores and four minutes. On the CPU alone, so that every machine
 # runs the same arithmetic.
@@ -42,7 +43,7 @@ def quickstart(out: Path, seeds: int, progress: Progress) -> Path:
     """Run all arms, print the table, write the page.
 
     Args:
-        out: folder of the runs; those that are finished there are kept.
+        out: folder of the study; runs that are finished there are kept.
         seeds: runs of each arm.
         progress: where it is shown.
 
@@ -51,30 +52,12 @@ def quickstart(out: Path, seeds: int, progress: Progress) -> Path:
     """
     from rich.console import Console
 
-    runs = run_arms(STAGE_1, STAGE_2, tuple(ARMS), range(seeds), out, progress)
-    summaries = summarise(runs)
-    page = write_report(out / "report.html", "emoreg quickstart", summaries, _facts(runs, seeds))
+    experience = Experience("procedural", STAGE_1)
+    cell = Cell("digits", STAGE_2.backbone.name, STAGE_2, (experience,))
+    study = Study("emoreg quickstart", (cell,), seeds=seeds)
+    analysis = analyse(study.name, run_study(study, out, progress=progress))
+    page = write_reports(out, analysis)
     console = Console()
-    console.print(results_table(summaries))
+    console.print(results_table(analysis))
     console.print(f"page: {page.resolve()}", highlight=False, markup=False, soft_wrap=True)
     return page
-
-
-def _facts(runs: Mapping[str, Sequence[Run]], seeds: int) -> dict[str, str]:
-    """What ran where, for the end of the page."""
-    last = next(iter(runs.values()))[-1]
-    session = last.environment[-1]
-    images = last.final["images"]
-    return {
-        "Target": f"scikit-learn's handwritten digits, {images['train']} training, {images['validation']} validation "
-        f"and {images['test']} test images, 8x8 upsampled to {STAGE_2.target.image_size}x{STAGE_2.target.image_size}",
-        "Stimuli": f"procedural, {STAGE_1.stimuli.count} abstract compositions, valence and arousal after published "
-        "psychophysics: no person rated them",
-        "Backbone and encoder": STAGE_2.backbone.name,
-        "Epochs": f"{STAGE_1.training.epochs} in stage 1, {STAGE_2.training.epochs} in stage 2",
-        "Seeds": str(seeds),
-        "emoreg": f"{session['packages']['emoreg']}, git {session['git'] or 'unknown'}",
-        "PyTorch": f"{session['packages']['torch']}, Python {session['python']}",
-        "Hardware": f"{session['cpu']}, {session['cores']} cores",
-        "Command": session["command"],
-    }

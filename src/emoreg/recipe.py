@@ -83,11 +83,11 @@ def read_recipe(kind: type[R], path: Path | str | None = None, overrides: Sequen
     for key in given:
         if key not in known:
             raise UserError(f"unknown setting '{key}'{_nearest_key(key, kind)}")
-    values, lines = ({}, {}) if path is None else _read_file(kind, Path(path))
+    values, lines = ({}, {}) if path is None else read_values(kind, Path(path))
     for key, value in sorted(given.items(), key=lambda item: "[]" in item[0]):  # a list before its elements
-        _put(values, key, value)
+        put_setting(values, key, value)
     try:
-        return _build(kind(), values)
+        return build(kind(), values)
     except ValueError as error:
         named = re.match(r"[a-z_.\[\]0-9]+", str(error))
         key = named[0] if named else ""
@@ -141,7 +141,7 @@ def _plain(value: Any) -> Any:
     return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
-def _put(values: dict[str, Any], key: str, value: Any) -> None:
+def put_setting(values: dict[str, Any], key: str, value: Any) -> None:
     """Set the value of a dotted key in nested settings; "also[].limit" sets it in every element of a list."""
     section, _, rest = key.partition(".")
     if section.endswith("[]"):
@@ -150,11 +150,11 @@ def _put(values: dict[str, Any], key: str, value: Any) -> None:
         if isinstance(elements, list) and all(isinstance(element, Mapping) for element in elements):
             values[section] = [dict(element) for element in elements]
             for element in values[section]:
-                _put(element, rest, value)
+                put_setting(element, rest, value)
     elif rest:
         old = values.get(section)
         values[section] = dict(old) if isinstance(old, Mapping) else {}
-        _put(values[section], rest, value)
+        put_setting(values[section], rest, value)
     else:
         values[section] = value
 
@@ -211,8 +211,12 @@ def _nearest_key(key: str, kind: type, others: Sequence[str] = ()) -> str:
     return nearest(name, siblings or names)
 
 
-def _read_file(kind: type, path: Path) -> tuple[dict[str, Any], dict[str, int]]:
-    """The nested values in a recipe's file, and the line of every key."""
+def read_values(kind: type, path: Path) -> tuple[dict[str, Any], dict[str, int]]:
+    """The nested values in a file with the keys of `kind`, not yet of the right types, and the line of every key.
+
+    Raises:
+        UserError: unreadable file, no YAML, or a key that `kind` does not have; names file, line and key.
+    """
     try:
         text = path.read_text(encoding="utf-8")
         root = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -264,7 +268,7 @@ def _check_keys(kind: type, path: Path, root: yaml.Node) -> dict[str, int]:
     return lines
 
 
-def _build(defaults: Any, values: Mapping[str, Any], prefix: str = "") -> Any:
+def build(defaults: Any, values: Mapping[str, Any], prefix: str = "") -> Any:
     """`defaults` with nested values in place of its own: a section that is given in part keeps the rest.
 
     ValueError, its message beginning with the key, for a wrong type or value.
@@ -290,7 +294,7 @@ def _typed(annotation: Any, value: Any, key: str, default: Any = None) -> Any:
     wanted, nested = options[0], _dataclass_of(annotation)
     if nested is not None:
         if isinstance(value, Mapping):
-            return _build(nested() if default is None else default, value, f"{key}.")
+            return build(nested() if default is None else default, value, f"{key}.")
         expected = "a mapping of keys to values"
     elif (element := _element_of(annotation)) is not None:
         if isinstance(value, list | tuple):

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import cross_entropy, logsigmoid
 
 from emoreg.backbones import num_features
 from emoreg.settings import Granularity, Mixing, Mode
@@ -206,23 +206,31 @@ class RegulatedClassifier(nn.Module):
 def regulation_loss(
     response: Response,
     labels: Tensor,
+    *,
+    regulated: float = 1.0,
     non_emotional: float = 0.0,
     emotional: float = 0.0,
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """CE(z, y) + a_n · CE(z_n, y) + a_e · CE(z_e, y)   (ours; a_n and a_e default to 0).
+    """a · CE(z, y) + a_n · CE(z_n, y) + a_e · CE(z_e, y)   (ours; by default CE(z, y) alone).
 
     Args:
         response: of a regulated classifier, logits (B, K).
         labels: y, class indices (B,).
+        regulated: a; 0 trains the two responses apart, as an ensemble. A term of weight 0 is not computed.
         non_emotional: a_n.
-        emotional: a_e.
+        emotional: a_e; without effect where there is no emotional branch.
         label_smoothing: in [0, 1), for all three terms.
+
+    Raises:
+        ValueError: no term is left.
     """
-    cross_entropy = nn.CrossEntropyLoss(label_smoothing=label_smoothing)
-    loss = cross_entropy(response.logits, labels)
-    if non_emotional:
-        loss = loss + non_emotional * cross_entropy(response.non_emotional, labels)
-    if emotional and response.emotional is not None:
-        loss = loss + emotional * cross_entropy(response.emotional, labels)
-    return loss
+    answers = (response.logits, response.non_emotional, response.emotional)
+    terms = [
+        weight * cross_entropy(answer, labels, label_smoothing=label_smoothing)
+        for weight, answer in zip((regulated, non_emotional, emotional), answers, strict=True)
+        if weight and answer is not None
+    ]
+    if not terms:
+        raise ValueError("nothing to train: give regulated, or the loss of a response that is there, a weight above 0")
+    return torch.stack(terms).sum()

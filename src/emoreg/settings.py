@@ -15,6 +15,7 @@ Granularity = Literal["scalar", "per_class", "per_sample"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Mixing = Literal["logits", "probabilities", "features"]
 LabelChoice = Literal["published", "distribution", "majority", "polarity", "ekman", "dimensions"]
+Pretext = Literal["affect", "shuffled", "rotation"]
 
 
 def _require(condition: bool, message: str) -> None:
@@ -173,10 +174,12 @@ class RegulationSettings:
 
 @dataclass(frozen=True)
 class LossSettings:
-    """loss = CE(z, y) + non_emotional · CE(z_n, y) + emotional · CE(z_e, y)   (ours; both default to 0)."""
+    """loss = regulated · CE(z, y) + non_emotional · CE(z_n, y) + emotional · CE(z_e, y)   (ours)."""
 
     label_smoothing: float = 0.0
     """In [0, 1)."""
+    regulated: float = 1.0
+    """Weight of the regulated response's loss; 0 trains the two responses apart, as an ensemble."""
     non_emotional: float = 0.0
     """Weight a_n of the non-emotional response's own loss."""
     emotional: float = 0.0
@@ -187,6 +190,7 @@ class LossSettings:
             0 <= self.label_smoothing < 1,
             f"loss.label_smoothing is {self.label_smoothing}; it must lie in [0, 1)",
         )
+        _check_not_negative("loss.regulated", self.regulated)
         _check_not_negative("loss.non_emotional", self.non_emotional)
         _check_not_negative("loss.emotional", self.emotional)
 
@@ -277,6 +281,10 @@ class PretrainRecipe:
     also: tuple[StimuliSettings, ...] = ()
     """Further sets, learned at the same time, each with a head of its own: a list of settings as in stimuli.
     May be a set that is there already, under other labels."""
+    pretext: Pretext = "affect"
+    """What the encoder learns from the images: affect (their labels; stated), or what a control learns (ours):
+    shuffled (the same labels, permuted among the training images) or rotation (by which quarter turn an image
+    was rotated, a task without emotion; Gidaris et al. 2018)."""
     backbone: BackboneSettings = field(default_factory=BackboneSettings)
     # No crop: its black border would change brightness, which the default stimuli's labels follow. AdamW and few
     # epochs: ratings are a regression, which a learning rate for classifiers blows up; stimuli are few.
@@ -353,6 +361,7 @@ class TrainRecipe:
         _check_seed(self.seed)
         regulation, loss = self.regulation, self.loss
         if regulation.mode == "none":
+            _require(loss.regulated > 0, "loss.regulated is 0; with regulation.mode none there is no other loss")
             _require(
                 self.encoder.experience is None,
                 "encoder.experience is set but regulation.mode is none: choose a mode, or leave it null",
@@ -361,6 +370,10 @@ class TrainRecipe:
                 loss.emotional == 0 and loss.non_emotional == 0,
                 "loss.emotional and loss.non_emotional need a regulation.mode other than none",
             )
+        _require(
+            loss.regulated > 0 or loss.non_emotional > 0 or loss.emotional > 0,
+            "loss.regulated is 0; loss.non_emotional and loss.emotional are 0 too, so nothing would be trained",
+        )
         _require(
             regulation.granularity == "scalar" or regulation.mode in ("learned", "random_learned"),
             f"regulation.granularity {regulation.granularity} needs regulation.mode learned or random_learned, "

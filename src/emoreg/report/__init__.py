@@ -1,0 +1,1 @@
+"""What a study says: statistics, findings in words, tables and one page."""

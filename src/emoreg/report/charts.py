@@ -1,0 +1,326 @@
+"""The charts of the page: what is drawn of a cell. `key` is what the ids of a chart begin with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from emoreg.report.analysis import ArmResult, Cell
+from emoreg.report.drawing import DASHES, INK, MARKERS, Chart, Row, colour, forest, point, short, small_multiples, svg
+from emoreg.report.grids import WITHOUT_STAGE_1, by_experience, control_within, gain_points, is_shown, percent, seconds
+from emoreg.report.statistics import Interval
+from emoreg.study.arms import ARMS
+
+if TYPE_CHECKING:  # imported where they are used, so that the command line's help is instant
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    Curves = list[tuple[ArmResult, pd.DataFrame]]
+    Bins = list[tuple[float, float, int]]
+
+MAX_CLASSES = 20  # of more than these the ten highest and the ten lowest are shown
+MANY_LINES = 6  # more than these need a panel for the regulated arms and one for the controls
+# The markers as SVG paths around (18, 5), for the legend.
+MARKER_PATHS = {
+    "o": "M14.5 5a3.5 3.5 0 1 0 7 0a3.5 3.5 0 1 0-7 0z",
+    "s": "M15 2h6v6h-6z",
+    "^": "M18 1l4 7.5h-8z",
+    "D": "M18 .5l4.5 4.5-4.5 4.5-4.5-4.5z",
+    "v": "M18 9l4-7.5h-8z",
+    "X": "M16 1l2 2 2-2 2 2-2 2 2 2-2 2-2-2-2 2-2-2 2-2-2-2z",
+    "P": "M16.7 1h2.6v2.7H22v2.6h-2.7V9h-2.6V6.3H14V3.7h2.7z",
+    "<": "M14 5l7.5-4v8z",
+}
+
+
+@dataclass(frozen=True)
+class Key:
+    """One line of a legend."""
+
+    label: str
+    colour: int
+    dashes: str  # as SVG writes them; empty for a solid line
+    marker: str  # path around (18, 5)
+
+
+def legend(arms: Sequence[ArmResult]) -> tuple[Key, ...]:
+    """What lines and points of these arms look like; the same arm with several experiences once."""
+    labels = {_number(arm): arm.arm.label for arm in arms}
+    return tuple(
+        Key(labels[n], n, " ".join(str(length) for length in DASHES[n]), MARKER_PATHS[MARKERS[n]])
+        for n in sorted(labels)
+    )
+
+
+def accuracy_chart(cell: Cell, key: str) -> Chart:
+    """Test accuracy of every arm; the dashed line is Backbone's mean."""
+    rows = _rows(cell, lambda arm: Row(arm.arm.label, arm.accuracy, _number(arm)))
+    backbone = next((arm.accuracy.mean for arm in cell.arms if arm.name == "backbone"), None)
+    return forest(key, "Test accuracy", "%", rows, backbone, percent)
+
+
+def gain_chart(cell: Cell, key: str) -> Chart | None:
+    """Gains over Backbone; None without any."""
+
+    def row(arm: ArmResult) -> Row | None:
+        if arm.gain is None:
+            return None
+        return Row(arm.arm.label, arm.gain.difference, _number(arm), is_shown(arm.gain.p_holm))
+
+    rows = _rows(cell, row)
+    return forest(key, "Gain over Backbone", "points", rows, 0, gain_points) if rows else None
+
+
+def effect_charts(cell: Cell, key: str) -> list[Chart]:
+    """Every regulated arm minus every control, a chart an experience."""
+    charts = []
+    for number, (experience, arms) in enumerate(by_experience(cell)):
+        if rows := [row for arm in arms for row in _effect_rows(arm)]:
+            title = "Difference to every control" + _of(cell, experience)
+            charts.append(forest(f"{key}-{number}", title, "points", rows, 0, gain_points))
+    return charts
+
+
+def curve_charts(cell: Cell, key: str, column: str, title: str, scale: float = 1) -> list[Chart]:
+    """Mean and range over seeds against the epoch, in panels with the same axes; empty if no arm has the column."""
+    panels = [(name, [(arm, _curve(arm.curves, column) * scale) for arm in arms]) for name, arms in _panels(cell)]
+    panels = [(name, there) for name, curves in panels if (there := [pair for pair in curves if len(pair[1])])]
+    if not panels:
+        return []
+    low = min(curve["min"].min() for _, curves in panels for _, curve in curves)
+    high = max(curve["max"].max() for _, curves in panels for _, curve in curves)
+    margin = 0.04 * (high - low) or 0.04
+    limits = (0.0, 1.0) if column == "lambda" else (low - margin, high + margin)
+    charts = []
+    for number, (name, curves) in enumerate(panels):
+        told = "; ".join(f"{arm.label} {curve['mean'].iloc[-1]:.2f}" for arm, curve in curves)
+        spoken = f"{title} over the epochs. At the last epoch, mean over seeds: {told}."
+        drawn = svg(f"{key}-{number}", 2.6, partial(_draw_curves, curves=curves, limits=limits))
+        charts.append(Chart(f"{title}{name and f', {name}'}", spoken, drawn))
+    return charts
+
+
+def class_lambda_charts(cell: Cell, key: str) -> list[Chart]:
+    """λ of each class over training, a chart an experience; empty unless λ is one a class."""
+    charts = []
+    for number, (experience, arms) in enumerate(by_experience(cell)):
+        curves = [(arm, of_class) for arm in arms if (of_class := _class_lambdas(arm, len(cell.classes)))]
+        if not curves:
+            continue
+        last = [_mean([of_class[k]["mean"].iloc[-1] for _, of_class in curves]) for k in range(len(cell.classes))]
+        shown = extremes(last)
+        told = "; ".join(f"{cell.classes[k]} {last[k]:.2f}" for k in shown)
+        spoken = f"λ of each class over the epochs. At the last epoch, mean over seeds and arms: {told}."
+        panels = [[(arm, of_class[k]) for arm, of_class in curves] for k in shown]
+        drawn = small_multiples(
+            f"{key}-{number}",
+            [cell.classes[k] for k in shown],
+            0.95,
+            ("Epoch", "λ"),
+            partial(_draw_class_lambdas, panels=panels),
+        )
+        charts.append(Chart("λ of each class" + _of(cell, experience, always=True), spoken, drawn))
+    return charts
+
+
+def class_gain_charts(cell: Cell, key: str) -> list[Chart]:
+    """Gain over Backbone in each class, a chart an experience, the classes in one order; empty without gains."""
+    regulated = [a for a in cell.arms if a.arm.is_regulated and a.per_class_gain and cell.classes]
+    means = [_mean([arm.per_class_gain[k].mean for arm in regulated]) for k in range(len(cell.classes))]
+    shown = extremes(means)
+    charts = []
+    for number, (experience, of_group) in enumerate(by_experience(cell)):
+        arms = [arm for arm in of_group if any(arm is one for one in regulated)]
+        if not arms or not shown:
+            continue
+        told = "; ".join(f"{cell.classes[k]} {gain_points(means[k])}" for k in shown)
+        spoken = f"Gain over Backbone in each class, points, mean over arms: {told}."
+        height = 0.65 + len(shown) * (0.1 + 0.1 * len(arms))
+        drawn = svg(f"{key}-{number}", height, partial(_draw_class_gains, cell=cell, arms=arms, shown=shown))
+        charts.append(Chart("Gain in each class" + _of(cell, experience), spoken, drawn))
+    return charts
+
+
+def calibration_charts(cell: Cell, key: str) -> list[Chart]:
+    """Expected calibration error of every arm, then reliability diagrams, a chart a group of arms."""
+    rows = _rows(cell, lambda arm: None if math.isnan(arm.ece.mean) else Row(arm.arm.label, arm.ece, _number(arm)))
+    charts = [forest(f"{key}-ece", "Expected calibration error", "%", rows, None, percent)] if rows else []
+    for number, (experience, arms) in enumerate(by_experience(cell)):
+        filled = [(arm, [b for b in arm.reliability if b[2] > 0 and not math.isnan(b[0])]) for arm in arms]
+        if not (filled := [(arm, bins) for arm, bins in filled if bins]):
+            continue
+        told = "; ".join(f"{arm.arm.label} {_overconfidence(bins)}" for arm, bins in filled)
+        drawn = small_multiples(
+            f"{key}-{number}",
+            [arm.arm.label for arm, _ in filled],
+            1.25,
+            ("Confidence", "Accuracy"),
+            partial(_draw_reliability, arms=filled),
+        )
+        spoken = f"Reliability. Mean confidence minus accuracy, points: {told}."
+        charts.append(Chart("Reliability" + _of(cell, experience, always=True), spoken, drawn))
+    return charts
+
+
+def cost_charts(cell: Cell, key: str) -> list[Chart]:
+    """Gain over Backbone against the time of training, a chart an experience; empty without gains."""
+    groups = by_experience(cell)
+    alone = [arm for experience, arms in groups if experience is None for arm in arms]
+    charts = []
+    for number, (experience, of_group) in enumerate(groups):
+        if experience is None and len(groups) > 1:
+            continue
+        both = alone if experience is None else [*alone, *of_group]
+        arms = [(arm, arm.gain.difference) for arm in both if arm.gain is not None and not math.isnan(arm.seconds)]
+        if not arms:
+            continue
+        plain = next((arm.seconds for arm in alone if arm.name == "backbone"), math.nan)
+        told = "; ".join(f"{a.arm.label} {seconds(a.seconds)} s, {gain_points(g.mean)} points" for a, g in arms)
+        spoken = f"Gain over Backbone, which takes {seconds(plain)} s, against the time of training: {told}."
+        drawn = svg(f"{key}-{number}", 2.6, partial(_draw_cost, arms=arms, plain=plain))
+        charts.append(Chart("Gain against time" + _of(cell, experience), spoken, drawn))
+    return charts
+
+
+def extremes(values: Sequence[float]) -> list[int]:
+    """Places by falling value, NaN left out; of more than 20, the ten highest and the ten lowest."""
+    order = sorted((k for k, value in enumerate(values) if not math.isnan(value)), key=lambda k: -values[k])
+    half = MAX_CLASSES // 2
+    return order if len(order) <= MAX_CLASSES else order[:half] + order[-half:]
+
+
+def _draw_curves(figure: Figure, curves: Curves, limits: tuple[float, float]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes = figure.add_subplot()
+    for arm, curve in curves:
+        number = _number(arm)
+        axes.fill_between(curve.index, curve["min"], curve["max"], color=colour(number), alpha=0.13, linewidth=0)
+        lines = axes.plot(curve.index, curve["mean"], color=colour(number), markersize=3)
+        lines[0].set_linestyle((0, DASHES[number]) if DASHES[number] else "-")
+        lines[0].set_marker("o" if len(curve) == 1 else "")  # one epoch makes no line
+    axes.set(xlabel="Epoch", ylim=limits)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _draw_class_lambdas(axes: Axes, number: int, panels: list[Curves]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    for arm, curve in panels[number]:
+        lines = axes.plot(curve.index, curve["mean"], color=colour(_number(arm)), linewidth=1.2, markersize=3)
+        lines[0].set_linestyle((0, DASHES[_number(arm)]) if DASHES[_number(arm)] else "-")
+        lines[0].set_marker("o" if len(curve) == 1 else "")
+    axes.set(ylim=(0, 1), yticks=(0, 0.5, 1))
+    axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+
+
+def _draw_class_gains(figure: Figure, cell: Cell, arms: list[ArmResult], shown: list[int]) -> None:
+    axes = figure.add_subplot()
+    axes.axvline(0, color=INK, linewidth=0.6, dashes=(4, 4))
+    for place, arm in enumerate(arms):
+        for row, k in enumerate(shown):
+            y = row + 0.7 * ((place + 0.5) / len(arms) - 0.5)
+            point(axes, arm.per_class_gain[k], y, _number(arm), MARKERS[_number(arm)])
+    for row in range(1, len(shown)):
+        is_gap = len(cell.classes) > len(shown) == MAX_CLASSES and row == MAX_CLASSES // 2
+        axes.axhline(row - 0.5, color=INK, linewidth=1 if is_gap else 0.2)
+    axes.set_yticks(range(len(shown)), [short(cell.classes[k]) for k in shown])
+    axes.tick_params(axis="y", length=0)
+    axes.set(xlabel="points", ylim=(len(shown) - 0.5, -0.5))
+
+
+def _draw_reliability(axes: Axes, number: int, arms: list[tuple[ArmResult, Bins]]) -> None:
+    arm, bins = arms[number]
+    confidence, accuracy, images = (list(part) for part in zip(*bins, strict=True))
+    axes.plot([0, 1], [0, 1], color=INK, linewidth=0.6, dashes=(4, 4))
+    axes.plot(confidence, accuracy, color=colour(_number(arm)), linewidth=1)
+    axes.scatter(confidence, accuracy, s=[3 + 60 * count / sum(images) for count in images], color=colour(_number(arm)))
+    axes.set(xlim=(0, 1), ylim=(0, 1), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1), aspect="equal")
+    axes.set_xticklabels(["0", ".5", "1"])
+    axes.set_yticklabels(["0", ".5", "1"])
+
+
+def _draw_cost(figure: Figure, arms: list[tuple[ArmResult, Interval]], plain: float) -> None:
+    axes = figure.add_subplot()
+    axes.axhline(0, color=INK, linewidth=0.6, dashes=(4, 4))
+    axes.plot(plain, 0, MARKERS[0], color=colour(0), markersize=6)
+    for arm, gain in arms:
+        number = _number(arm)
+        axes.plot(arm.seconds, 100 * gain.mean, MARKERS[number], color=colour(number), markersize=6)
+    axes.set(xlabel="Training, s per run", ylabel="Gain, points")
+    axes.set_xlim(left=0)
+
+
+def _effect_rows(arm: ArmResult) -> list[Row]:
+    if arm.effect is None:
+        return []
+    rows = [Row(arm.arm.label)]
+    for label, difference in arm.effect.against:
+        is_best = label == arm.effect.control
+        name = f"{control_within(label, arm)}{' (best)' if is_best else ''}"
+        rows.append(Row(name, difference.difference, _number(arm), is_best and is_shown(arm.effect.p_holm)))
+    return rows
+
+
+def _rows(cell: Cell, row: Callable[[ArmResult], Row | None]) -> list[Row]:
+    """A row an arm that has one, under the headings of their groups where there are several."""
+    groups = [(e, [r for arm in arms if (r := row(arm)) is not None]) for e, arms in by_experience(cell)]
+    rows: list[Row] = []
+    for experience, of_group in groups:
+        rows += [Row(experience or WITHOUT_STAGE_1)] if of_group and len(groups) > 1 else []
+        rows += of_group
+    return rows
+
+
+def _panels(cell: Cell) -> list[tuple[str, list[ArmResult]]]:
+    """Which arms share a panel of curves: all if they are few, else per experience the regulated and the controls."""
+    groups = dict(by_experience(cell))
+    if len(cell.arms) <= MANY_LINES and len(groups) <= 2:
+        return [("", list(cell.arms))]
+    alone = groups.pop(None, [])
+    plain, controls = [arm for arm in alone if not arm.arm.is_control], [arm for arm in alone if arm.arm.is_control]
+    panels = []
+    for experience, arms in groups.items():
+        name = f"{experience}: " if len(groups) > 1 else ""
+        panels.append((f"{name}regulated arms", plain + [arm for arm in arms if not arm.arm.is_control]))
+        panels.append((f"{name}controls", plain + controls + [arm for arm in arms if arm.arm.is_control]))
+    return panels or [("", alone)]
+
+
+def _of(cell: Cell, experience: str | None, always: bool = False) -> str:
+    """What to add to a title, to tell the charts of several groups apart."""
+    names = [name for name, _ in by_experience(cell)]
+    if len(names) < 2 or (len(names) == 2 and None in names and not always):
+        return ""
+    return f", {'without stage 1' if experience is None else experience}"
+
+
+def _curve(curves: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Columns mean, min, max over seeds, a row an epoch; empty without the column."""
+    if column not in curves:
+        return curves.iloc[:0]
+    return curves.dropna(subset=[column]).groupby("epoch")[column].agg(["mean", "min", "max"])
+
+
+def _class_lambdas(arm: ArmResult, classes: int) -> list[pd.DataFrame]:
+    """The curve of each class's λ; empty unless every class has one."""
+    curves = [_curve(arm.curves, f"lambda_{k}") for k in range(classes)]
+    return curves if all(len(curve) for curve in curves) else []
+
+
+def _overconfidence(bins: Bins) -> str:
+    images = sum(count for _, _, count in bins)
+    return gain_points(sum((confidence - accuracy) * count for confidence, accuracy, count in bins) / images)
+
+
+def _mean(values: Sequence[float]) -> float:
+    there = [value for value in values if not math.isnan(value)]
+    return math.fsum(there) / len(there) if there else math.nan
+
+
+def _number(arm: ArmResult) -> int:
+    return list(ARMS).index(arm.name)

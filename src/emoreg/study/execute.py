@@ -1,0 +1,238 @@
+"""Doing the runs of a plan, one after the other or several at a time. One that fails does not stop the rest."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import os
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from emoreg.errors import UserError
+from emoreg.progress import Advance, Progress
+from emoreg.run import write_atomically
+from emoreg.settings import PretrainRecipe
+from emoreg.study.plan import PlannedRun
+
+FAILURES = "failures.json"
+
+
+def execute(planned: Sequence[PlannedRun], out: Path, jobs: int, progress: Progress) -> dict[str, str]:
+    """Do all runs that are not finished.
+
+    Args:
+        planned: of `plan_runs`.
+        out: the study's folder, where failures are recorded with their traceback.
+        jobs: how many at a time. More than one are processes of their own, which share the cores evenly.
+        progress: one view of all.
+
+    Returns:
+        What went wrong, by the run's id: its error, or that the run it needs has failed.
+    """
+    failures = _Failures(out)
+    finished = {run.id for run in planned if run.run.is_finished}
+    waiting = [run for run in planned if run.id not in finished]
+    with progress.task("all runs", sum(run.branches for run in planned), "units") as advance:
+        advance(sum(run.branches for run in planned if run.id in finished))
+        for run, error, trace in (_in_turn if jobs == 1 else _side_by_side)(waiting, finished, jobs, progress):
+            if error is None:
+                finished.add(run.id)
+                progress.say(_told(run))
+            else:
+                progress.say(f"{run.name}: FAILED: {error}")
+            failures.record(run, error, trace)
+            advance(run.branches)
+    return failures.errors(planned)
+
+
+class _Failures:
+    """What went wrong in a study's folder, kept until the run is finished after all."""
+
+    def __init__(self, out: Path) -> None:
+        self.path = out / FAILURES
+        self.found: dict[str, dict[str, str]] = {}
+        with contextlib.suppress(OSError, ValueError):  # a damaged record loses nothing: those runs are tried again
+            self.found = dict(json.loads(self.path.read_text(encoding="utf-8")))
+
+    def record(self, run: PlannedRun, error: str | None, trace: str) -> None:
+        before = dict(self.found)
+        self.found.pop(run.id, None)
+        if error is not None:
+            self.found[run.id] = {"run": run.name, "error": error, "traceback": trace}
+        if self.found != before:
+            write_atomically(self.path, (json.dumps(self.found, indent=2, ensure_ascii=False) + "\n").encode())
+
+    def errors(self, planned: Sequence[PlannedRun]) -> dict[str, str]:
+        open_runs = {run.id: run for run in planned if not run.run.is_finished}
+        return {known: self.found[known]["error"] for known in open_runs if known in self.found}
+
+
+def recorded_failures(planned: Sequence[PlannedRun], out: Path) -> dict[str, str]:
+    """What went wrong when a study was last run, by the run's id."""
+    return _Failures(out).errors(planned)
+
+
+Done = tuple[PlannedRun, str | None, str]  # a run, its error if it has one, and the traceback
+
+
+def _blocked(run: PlannedRun) -> Done:
+    return run, "not run, as the stage-1 run that it needs has failed", ""
+
+
+def _in_turn(waiting: Sequence[PlannedRun], finished: set[str], jobs: int, progress: Progress) -> Iterator[Done]:
+    for run in waiting:
+        if run.needs is None or run.needs in finished:
+            yield run, *_perform(run, progress)
+        else:
+            yield _blocked(run)
+
+
+def _perform(run: PlannedRun, progress: Progress) -> tuple[str | None, str]:
+    """Do one run. Its error in one line, None if there is none, and the traceback."""
+    from emoreg.classification import train
+    from emoreg.experience import pretrain
+
+    try:
+        if isinstance(run.recipe, PretrainRecipe):
+            pretrain(run.recipe, run.folder, progress=progress)
+        else:
+            train(run.recipe, run.folder, progress=progress)
+    except UserError as error:
+        return str(error), ""
+    except Exception as error:  # whatever it is, the other runs go on; the traceback is kept
+        return " ".join(f"{type(error).__name__}: {error}".split()), traceback.format_exc()
+    return None, ""
+
+
+def _told(planned: PlannedRun) -> str:
+    run = planned.run
+    measured = run.final.get("test") or run.final.get("validation") or {}
+    told = ", ".join(f"{key} {measured[key]:.4f}" for key in ("accuracy", "ccc") if key in measured)
+    return f"{planned.name}: {told}, {run.final['seconds']:.0f} s"
+
+
+class _Worker:
+    """A process that does runs, one after the other, and tells how far it is."""
+
+    def __init__(self, context: Any, threads: int) -> None:
+        self.connection, there = context.Pipe()
+        self.process = context.Process(target=_work, args=(there, threads), daemon=True)
+        self.process.start()
+        there.close()
+        self.run: PlannedRun | None = None
+        self.tasks: dict[int, tuple[contextlib.ExitStack, Advance]] = {}
+
+    def start(self, run: PlannedRun) -> None:
+        self.run = run
+        self.connection.send(run)
+
+    def stop(self) -> None:
+        for stack, _ in self.tasks.values():
+            stack.close()
+        self.connection.close()
+        self.process.terminate()
+        self.process.join()
+
+    def receive(self, progress: Progress) -> tuple[str | None, str] | None:
+        """Take one message: show progress, or give the end of the run."""
+        try:
+            kind, *content = self.connection.recv()
+        except (EOFError, OSError):  # the process has ended without a word
+            self.process.join()
+            code = self.process.exitcode or 0
+            how = f"was killed by signal {-code} (out of memory?)" if code < 0 else f"ended with exit code {code}"
+            return f"its process {how}", ""
+        if kind == "done":
+            return content[0], content[1]
+        if kind == "say":
+            progress.say(content[0])
+        elif kind == "task":
+            key, description, total, unit = content
+            stack = contextlib.ExitStack()
+            self.tasks[key] = stack, stack.enter_context(progress.task(description, total, unit))
+        elif kind == "advance":
+            self.tasks[content[0]][1](content[1])
+        elif kind == "end":
+            self.tasks.pop(content[0])[0].close()
+        return None
+
+
+def _side_by_side(waiting: Sequence[PlannedRun], finished: set[str], jobs: int, progress: Progress) -> Iterator[Done]:
+    context = multiprocessing.get_context("spawn")  # a forked CUDA context or thread pool does not work
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    todo, failed = list(waiting), set[str]()
+    workers = [_Worker(context, threads) for _ in range(min(jobs, len(todo)))]
+    try:
+        while todo or any(worker.run for worker in workers):
+            for run in [run for run in todo if run.needs in failed]:
+                todo.remove(run)
+                yield _blocked(run)
+            for worker in workers:
+                ready = next((run for run in todo if run.needs is None or run.needs in finished), None)
+                if worker.run is None and ready is not None:
+                    todo.remove(ready)
+                    worker.start(ready)
+            busy = {worker.connection: worker for worker in workers if worker.run is not None}
+            for connection in wait(list(busy)):
+                assert isinstance(connection, Connection)
+                worker = busy[connection]
+                end = worker.receive(progress)
+                if end is None or worker.run is None:
+                    continue
+                run, worker.run = worker.run, None
+                if end[0] is None:
+                    finished.add(run.id)
+                else:
+                    failed.add(run.id)
+                if not worker.process.is_alive():
+                    worker.stop()
+                    workers[workers.index(worker)] = _Worker(context, threads)
+                yield run, *end
+    finally:
+        for worker in workers:
+            worker.stop()
+
+
+def _work(connection: Connection, threads: int) -> None:
+    """The life of a worker. It ends with the main process, whose end closes the connection."""
+    import torch
+
+    torch.set_num_threads(threads)
+    with contextlib.suppress(EOFError, OSError, KeyboardInterrupt):
+        while True:
+            run = connection.recv()
+            connection.send(("done", *_perform(run, _Reporting(connection))))
+
+
+class _Reporting(Progress):
+    """Progress that is shown by the main process."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(details=False)
+        self.connection, self.count = connection, 0
+
+    def say(self, line: str) -> None:
+        self.connection.send(("say", line))
+
+    @contextlib.contextmanager
+    def task(self, description: str, total: int, unit: str) -> Iterator[Advance]:
+        key = self.count = self.count + 1
+        self.connection.send(("task", key, description, total, unit))
+        waiting, last = 0, time.monotonic()
+
+        def advance(done: int) -> None:
+            nonlocal waiting, last
+            waiting += done
+            if time.monotonic() - last >= 0.2:
+                self.connection.send(("advance", key, waiting))
+                waiting, last = 0, time.monotonic()
+
+        yield advance
+        with contextlib.suppress(OSError):
+            self.connection.send(("advance", key, waiting))
+            self.connection.send(("end", key))

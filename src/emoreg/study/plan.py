@@ -1,0 +1,112 @@
+"""Which runs a study needs. A run is known by the hash of its resolved recipe, so none is ever done twice."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from emoreg.run import Run
+from emoreg.settings import PretrainRecipe, Recipe, TrainRecipe
+from emoreg.study.arms import ARMS, arm_recipe
+from emoreg.study.file import Cell, Experience, Study
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of a study, done or to be done."""
+
+    id: str  # hash of its resolved recipe
+    name: str  # for people: "cifar10-resnet20-learned-oasis-seed0"
+    folder: Path
+    recipe: Recipe
+    needs: str | None  # id of the stage-1 run whose encoder it takes
+    arm: str | None  # None in stage 1
+    target: str | None  # None in stage 1, which may serve several
+    backbone: str  # label; in stage 1 the encoder's
+    experience: str | None  # label; None for an arm without stage 1
+    seed: int
+
+    @property
+    def run(self) -> Run:
+        """Its folder as a run."""
+        return Run(self.folder)
+
+    @property
+    def branches(self) -> int:
+        """Networks that it trains: the rough cost of a step."""
+        return 2 if isinstance(self.recipe, TrainRecipe) and self.recipe.regulation.mode != "none" else 1
+
+
+def plan_runs(study: Study, runs: Path) -> list[PlannedRun]:
+    """All runs of a study, in the order in which they are done.
+
+    Seed by seed, so that a study that is stopped has whole seeds to compare; each encoder before the arms that
+    take it, and once, however many arms and targets share it.
+
+    Args:
+        study: what is asked.
+        runs: the folder of run folders; studies that share it share their runs.
+    """
+    planned: dict[str, PlannedRun] = {}
+    for seed in range(study.seeds):
+        for cell in study.cells:
+            for name in study.arms:
+                pretext = ARMS[name].pretext
+                for experience in cell.experiences if pretext else (None,):
+                    for run in _runs(study, cell, name, experience, seed, runs):
+                        planned.setdefault(run.id, run)
+    return list(planned.values())
+
+
+def _runs(
+    study: Study, cell: Cell, name: str, experience: Experience | None, seed: int, runs: Path
+) -> Iterator[PlannedRun]:
+    """An arm's run, after that of its encoder's experience if it has one."""
+    encoder = cell.recipe.encoder.backbone or cell.recipe.backbone
+    pretext, needed, folder = ARMS[name].pretext, None, None
+    if experience is not None and pretext is not None:
+        stage1 = dataclasses.replace(experience.recipe, backbone=encoder, pretext=pretext, seed=seed)
+        lived = _planned(stage1, runs, None, None, None, encoder.name, experience.label, seed)
+        yield lived
+        needed, folder = lived.id, lived.folder
+        encoder = dataclasses.replace(encoder, pretrained=False)  # its weights are the experience's
+    base = dataclasses.replace(cell.recipe, encoder=dataclasses.replace(cell.recipe.encoder, backbone=encoder))
+    recipe = arm_recipe(base, name, folder, seed, study.control_mode)
+    label = experience.label if experience else None
+    yield _planned(recipe, runs, needed, name, cell.target, cell.backbone, label, seed)
+
+
+def _planned(
+    recipe: Recipe,
+    runs: Path,
+    needs: str | None,
+    arm: str | None,
+    target: str | None,
+    backbone: str,
+    experience: str | None,
+    seed: int,
+) -> PlannedRun:
+    known = run_id(recipe, needs)
+    what = ("experience", backbone, experience, recipe.pretext) if isinstance(recipe, PretrainRecipe) else ()
+    parts = what or (target, backbone, arm, experience)
+    name = re.sub(r"[^\w.+-]+", "-", "-".join([*(part for part in parts if part), f"seed{seed}"]))
+    return PlannedRun(known, name, runs / f"{name}-{known[:8]}", recipe, needs, arm, target, backbone, experience, seed)
+
+
+def run_id(recipe: Recipe, needs: str | None = None) -> str:
+    """The hash of a resolved recipe: 16 hexadecimal digits.
+
+    Args:
+        recipe: every setting counts.
+        needs: the hash of the stage-1 run that it takes its encoder from. It stands for that run's folder, so
+            that runs are found again wherever their folder is moved to.
+    """
+    content = dataclasses.asdict(recipe)
+    if needs is not None:
+        content["encoder"]["experience"] = needs
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

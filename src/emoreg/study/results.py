@@ -1,0 +1,165 @@
+"""The results of a study as one table, a row a run: what was asked, what came out, where it ran.
+
+It is written as Parquet, which pandas, polars and DuckDB read.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from emoreg.errors import UserError, nearest
+from emoreg.recipe import flatten
+from emoreg.run import Run, write_atomically
+from emoreg.settings import PretrainRecipe
+from emoreg.study.plan import PlannedRun
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TABLE = "results.parquet"
+SESSION = ("git", "python", "platform", "cpu", "cores", "threads", "gpu", "device", "precision", "command", "started")
+
+
+def results_of(planned: Sequence[PlannedRun], failures: Mapping[str, str]) -> pd.DataFrame:
+    """The table of a study's runs, in the order of the plan.
+
+    Columns: which run it is (stage, status, error, run, id, folder, arm, target, backbone, experience, pretext, seed);
+    its metrics (test_accuracy, validation_accuracy, lambda, seconds, parameters, ...); every setting as
+    recipe.<setting>; where it ran as env.<fact>.
+
+    Args:
+        planned: of `plan_runs`.
+        failures: errors by the run's id.
+    """
+    import pandas as pd
+
+    return pd.DataFrame([_row(run, failures.get(run.id)) for run in planned])
+
+
+def _row(planned: PlannedRun, error: str | None) -> dict[str, Any]:
+    run, recipe = planned.run, planned.recipe
+    is_first = isinstance(recipe, PretrainRecipe)
+    status = "finished" if run.is_finished else "waiting"
+    if error is not None and not run.is_finished:
+        status = "blocked" if planned.needs and error.startswith("not run") else "failed"
+    row: dict[str, Any] = {
+        "stage": 1 if is_first else 2,
+        "status": status,
+        "error": error if status in ("failed", "blocked") else None,
+        "run": planned.name,
+        "id": planned.id,
+        "folder": str(planned.folder),
+        "arm": planned.arm,
+        "target": planned.target,
+        "backbone": planned.backbone,
+        "experience": planned.experience,
+        "pretext": recipe.pretext if isinstance(recipe, PretrainRecipe) else None,
+        "seed": planned.seed,
+    }
+    return row | (_measured(run) if run.is_finished else {}) | _asked_and_where(run, recipe)
+
+
+def _measured(run: Run) -> dict[str, Any]:
+    """The final metrics, flat."""
+    final = run.final
+    row: dict[str, Any] = {}
+    for split in ("test", "validation"):
+        for key, value in (final.get(split) or {}).items():
+            if key == "reliability":
+                row |= {f"{split}_reliability_{name}": _numbers(values) for name, values in value.items()}
+            else:
+                row[f"{split}_{key}"] = _numbers(value) if isinstance(value, list) else value
+    lam = final.get("lambda")
+    row |= {f"images_{part}": count for part, count in _counts(final).items()}
+    row["lambda"] = None if lam is None else statistics.fmean(lam)
+    row["lambda_per_class"] = lam if lam is not None and len(lam) > 1 else None
+    row["images_per_second"] = final.get("images_per_second")
+    return row | {key: final.get(key) for key in ("seconds", "parameters", "flops", "classes")}
+
+
+def _counts(final: Mapping[str, Any]) -> Mapping[str, int]:
+    images = final["images"]
+    return images if isinstance(images, Mapping) else {"train": images}
+
+
+def _numbers(values: Sequence[float | None]) -> list[float]:
+    """JSON has no NaN; it has null."""
+    return [float("nan") if value is None else value for value in values]
+
+
+def _asked_and_where(run: Run, recipe: Any) -> dict[str, Any]:
+    import dataclasses
+
+    asked = {f"recipe.{key}": value for key, value in flatten(dataclasses.asdict(recipe))}
+    if not run.environment:
+        return asked
+    session = run.environment[-1]
+    where = {f"env.{key}": session.get(key) for key in SESSION}
+    where |= {f"env.{key}": session["packages"].get(key) for key in ("emoreg", "torch", "torchvision", "timm")}
+    return asked | where | {"env.sessions": len(run.environment)}
+
+
+def write_results(path: Path, table: pd.DataFrame) -> None:
+    """Write the table as Parquet, atomically. Settings that are lists are written as JSON."""
+    table = table.copy()
+    for column in table.columns[table.columns.str.startswith("recipe.")]:
+        values = [json.dumps(value) if isinstance(value, list | tuple) else value for value in table[column]]
+        kinds = {type(value) for value in values if value is not None and value == value}  # noqa: PLR0124 (not NaN)
+        mixed = len(kinds) > 1 and not kinds <= {int, float}
+        table[column] = [None if value is None else str(value) if mixed else value for value in values]
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, index=False)
+    write_atomically(path, buffer.getbuffer())
+
+
+def read_results(path: Path) -> pd.DataFrame:
+    """A table that `write_results` wrote. UserError if it is not there or damaged."""
+    import pandas as pd
+    import pyarrow
+
+    try:
+        return pd.read_parquet(path)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise UserError(f"{path} cannot be read as a table of results: {' '.join(str(error).split())}") from None
+
+
+def select(table: pd.DataFrame, where: str | None, columns: Sequence[str] | None) -> pd.DataFrame:
+    """Some rows and columns of a table.
+
+    Args:
+        table: of `results_of`.
+        where: a condition on columns as pandas writes it: "arm == 'learned' and seed < 3"; a name with a dot stands
+            in backticks.
+        columns: their names; None for all.
+
+    Raises:
+        UserError: a column that is not there (the nearest is named), or a condition that cannot be read.
+    """
+    if where is not None:
+        table = table[_mask(table, where)]
+    for name in columns or ():
+        if name not in table.columns:
+            raise UserError(f"no column is called '{name}'{nearest(name, table.columns)}")
+    return table if columns is None else table[list(columns)]
+
+
+def _mask(table: pd.DataFrame, where: str) -> pd.Series[bool]:
+    """Which rows meet a condition."""
+    import pandas as pd
+
+    try:
+        mask = table.eval(where)
+    except pd.errors.UndefinedVariableError as error:
+        name = str(error).split("'")[1]
+        raise UserError(f"no column is called '{name}'{nearest(name, table.columns)}") from None
+    except Exception as error:  # pandas lets the errors of Python's parser and of any operator through
+        reason = " ".join(str(error).split())
+        raise UserError(f"--where cannot be read: {reason}; an example: arm == 'learned'") from None
+    if not isinstance(mask, pd.Series) or mask.dtype != bool:
+        raise UserError(f"--where cannot be read: {where} is no condition; an example: arm == 'learned'")
+    return mask

@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from markupsafe import Markup
+
+from emoreg.report.analysis import Analysis
+from emoreg.report.page import write_report
+from report.made_up import FACTS, made_up
+
+VOID = {"meta", "link", "br", "hr", "img", "input"}
+SENTENCES = ("Nothing was found with 3 seeds.", "The largest gain is small.", "No run is missing.")
+FEW = ("backbone", "learned", "random_encoder", "shuffled_affect")
+
+
+class Page(HTMLParser):
+    """What the tests look at; parsing fails if a tag is closed that is not the one last opened."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.source, self.open, self.text = source, list[str](), list[str]()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(source)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.text.append(data)
+
+    @property
+    def words(self) -> str:
+        return " ".join("".join(self.text).split())
+
+    def values(self, attribute: str) -> list[str]:
+        return [attributes[attribute] or "" for _, attributes in self.elements if attribute in attributes]
+
+    def tags(self, name: str) -> list[dict[str, str | None]]:
+        return [attributes for tag, attributes in self.elements if tag == name]
+
+
+def page_of(folder: Path, analysis: Analysis, sentences: tuple[str, ...] = SENTENCES) -> Page:
+    return Page(write_report(folder / "report.html", analysis, sentences).read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    """A page with its charts as they are."""
+    return page_of(tmp_path_factory.mktemp("drawn"), made_up(epochs=2, arms=("backbone", "learned", "shuffled_affect")))
+
+
+@pytest.fixture
+def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Page]:
+    """Writes pages whose charts are blank, which takes no time."""
+
+    def blank(key: str, *_: object) -> Markup:
+        return Markup(f'<svg><g id="{key}-figure"/></svg>')
+
+    monkeypatch.setattr("emoreg.report.drawing.svg", blank)
+    monkeypatch.setattr("emoreg.report.charts.svg", blank)
+    return lambda *arguments: page_of(tmp_path, *arguments)
+
+
+def test_the_page_is_well_formed_and_says_first_what_was_found(drawn: Page) -> None:
+    places = [drawn.words.index(sentence) for sentence in SENTENCES]
+    assert places == sorted(places)
+    assert places[-1] < drawn.words.index("Results") < drawn.words.index("What ran where")
+    assert ("html", {"lang": "en"}) in drawn.elements
+    assert all(name in drawn.words and value in drawn.words for name, value in FACTS)
+
+
+def test_the_page_needs_nothing_from_outside(drawn: Page) -> None:
+    without_namespaces = re.sub(r'xmlns(:\w+)?="[^"]*"', "", drawn.source)
+    assert "http:" not in without_namespaces
+    assert "https:" not in without_namespaces
+    assert "@import" not in drawn.source
+    assert not {"script", "link", "img", "iframe"} & {tag for tag, _ in drawn.elements}
+    references = [*drawn.values("src"), *drawn.values("href"), *drawn.values("xlink:href")]
+    assert all(reference.startswith("#") for reference in [*references, *re.findall(r"url\((.*?)\)", drawn.source)])
+    assert any("default-src 'none'" in (meta.get("content") or "") for meta in drawn.tags("meta"))
+
+
+def check_references(page: Page) -> None:
+    ids = page.values("id")
+    assert len(ids) == len(set(ids))
+    inner = [*page.values("href"), *page.values("xlink:href"), *re.findall(r"url\((.*?)\)", page.source)]
+    assert {reference.removeprefix("#") for reference in inner} <= set(ids)
+    assert set(page.values("aria-labelledby")) <= set(ids)
+
+
+def test_every_reference_within_the_page_has_one_target(drawn: Page, page: Callable[..., Page]) -> None:
+    check_references(drawn)
+    cells = (("cifar10", "resnet20"), ("cifar100", "vit_tiny"))
+    check_references(page(made_up(cells=cells, arms=FEW, experiences=("oasis", "emod"), lambda_per_class=True)))
+
+
+def test_every_chart_is_described_and_takes_its_colours_from_the_page(drawn: Page) -> None:
+    described = [attributes["aria-label"] or "" for _, attributes in drawn.elements if attributes.get("role") == "img"]
+    charts = ["Test accuracy", "Gain over Backbone", "Difference to every control"]
+    charts += ["Validation accuracy", "Training loss", "λ over", "Gain over Backbone in each"]
+    charts += ["Expected calibration error", "Reliability", "Reliability", "Gain over Backbone, which"]
+    assert all(label.startswith(chart) for label, chart in zip(described, charts, strict=True))
+    assert "Learn-E-Reg" in described[0]
+    assert not re.search(r"(stroke|fill): #", drawn.source)
+    used, there = (set(re.findall(pattern, drawn.source)) for pattern in (r"var\((--[\w-]+)\)", r"(--[\w-]+):"))
+    assert used <= there
+
+
+def luminance(colour: str) -> float:
+    digits = colour if len(colour) == 6 else "".join(2 * digit for digit in colour)
+    parts = [int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_text_and_arms_stand_out_in_light_and_in_dark(drawn: Page) -> None:
+    schemes = [
+        dict(re.findall(r"--([\w-]+): #(\w+)", rule)) for rule in re.findall(r":root \{(.*?)\}", drawn.source, re.S)
+    ]
+    assert len(schemes) == 2
+    for colours in schemes:
+        for name in {"ink", "quiet", "focus", *(f"arm-{number}" for number in range(9))}:
+            dark, light = sorted((luminance(colours["paper"]), luminance(colours[name])))
+            assert (light + 0.05) / (dark + 0.05) >= 4.5, name  # WCAG 2.2, AA, text
+
+
+def test_tables_can_be_scrolled_with_keys_and_read_aloud(drawn: Page) -> None:
+    regions = [attributes for _, attributes in drawn.elements if attributes.get("role") == "region"]
+    assert regions
+    assert all(region["tabindex"] == "0" and region["aria-label"] for region in regions)
+    assert len(drawn.tags("table")) == len(drawn.tags("caption")) == len(regions)
+    assert all(header.get("scope") in ("col", "row", "rowgroup") for header in drawn.tags("th"))
+    levels = [int(tag[1]) for tag, _ in drawn.elements if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    assert drawn.tags("a")[0]["href"] == "#main"  # past what comes before it
+
+
+def test_what_others_named_is_escaped(page: Callable[..., Page]) -> None:
+    nasty = "<script>alert('$x_1$')</script>"
+    analysis = made_up(arms=FEW, experiences=(nasty,), classes=(nasty, "dog"), cells=((nasty, nasty), ("a", "b")))
+    named = dataclasses.replace(analysis, name=nasty, failures=((nasty, nasty),), facts=((nasty, nasty),))
+    got = page(named, (nasty, nasty))
+    assert "<script" not in got.source
+    assert "".join(got.text).count(nasty) >= 10
+    assert any(nasty in label for label in got.values("aria-label"))
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_a_number_that_is_not_there_is_never_written_as_nan(page: Callable[..., Page], seeds: int) -> None:
+    source = page(made_up(seeds, arms=FEW)).source
+    assert not re.search(r"\bnan\b", source, re.IGNORECASE)
+    assert ("one seed" in source) == (seeds == 1)
+
+
+def test_the_same_input_gives_the_same_bytes(page: Callable[..., Page]) -> None:
+    assert page(made_up(arms=FEW)).source == page(made_up(arms=FEW)).source
+
+
+def test_several_cells_have_contents_and_one_table_of_all(page: Callable[..., Page]) -> None:
+    got = page(made_up(arms=FEW, cells=(("cifar10", "resnet20"), ("cifar100", "vit_tiny"))))
+    assert {"#cell-1", "#cell-2", "#overview", "#reading"} <= set(got.values("href"))
+    assert "All cells side by side" in got.words
+    assert got.tags("details")
+
+
+def test_one_cell_has_no_clutter(page: Callable[..., Page]) -> None:
+    got = page(made_up(arms=FEW))
+    assert not got.tags("nav")
+    assert not got.tags("details")
+    assert "overview" not in got.values("id")
+
+
+def test_many_classes_are_not_all_shown_and_that_is_said(page: Callable[..., Page]) -> None:
+    said = "Of 100 classes the 10 highest and the 10 lowest are shown."
+    assert said in page(made_up(arms=FEW, classes=tuple(f"class {number}" for number in range(100)))).words
+    assert "the 10 highest" not in page(made_up(arms=FEW)).words
+
+
+def test_charts_without_data_are_left_out(page: Callable[..., Page]) -> None:
+    got = page(made_up(arms=FEW, has_validation=False))
+    assert "Validation accuracy" not in got.words
+    assert "where there were none, on the test images" in got.words
+    assert "λ of each class" not in got.words
+    cell = made_up(arms=FEW).cells[0]
+    bare = [dataclasses.replace(a, curves=pd.DataFrame({"seed": [], "epoch": []}), reliability=()) for a in cell.arms]
+    cell = dataclasses.replace(cell, arms=tuple(bare))
+    got = page(dataclasses.replace(made_up(arms=FEW), cells=(cell,)))
+    assert "cell-1-training" not in got.values("id")
+    assert "Reliability" not in got.words
+
+
+@pytest.mark.parametrize("arms", [("backbone",), ("learned",), ("backbone", "learned"), ("learned", "random_encoder")])
+def test_a_study_without_controls_or_without_a_backbone_makes_a_page_too(
+    page: Callable[..., Page], arms: tuple[str, ...]
+) -> None:
+    got = page(made_up(arms=arms))
+    assert ("Against every control" in got.words) == ("random_encoder" in arms)
+    assert ("Gain in each class" in got.words) == ("backbone" in arms and len(arms) > 1)
+
+
+def test_a_study_of_which_nothing_is_finished_makes_a_page_too(page: Callable[..., Page]) -> None:
+    empty = Analysis("A study", (), (), (), 3, 0, (("Learn-E-Reg, seed 0", "out of memory"),), ())
+    got = page(empty, ("Nothing is finished.",))
+    assert "Learn-E-Reg, seed 0out of memory" in got.words
+    assert "0 of 3 finished, 1 failed" in got.words
+
+
+def test_the_page_says_over_what_p_is_corrected_and_how_small_it_can_be(page: Callable[..., Page]) -> None:
+    got = page(made_up(seeds=5, arms=FEW))
+    assert "in two families: 1 gain of regulated arms and 1 emotion effect." in got.words
+    assert "With 5 seeds it cannot be smaller than 0.062." in got.words
+    assert "With one seed there is none." in page(made_up(seeds=1, arms=FEW)).words

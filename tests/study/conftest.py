@@ -1,0 +1,45 @@
+"""Tiny studies, trained and made up."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+
+import pytest
+
+from emoreg.recipe import recipe_yaml
+from emoreg.settings import PretrainRecipe, TrainRecipe
+from emoreg.study.file import Cell, Experience, Study
+from emoreg.study.plan import PlannedRun
+
+
+@pytest.fixture
+def tiny_study(stage1: PretrainRecipe, stage2: TrainRecipe) -> Study:
+    """Three arms, two seeds, one epoch over few small images."""
+    training = dataclasses.replace(stage1.training, epochs=1)
+    stimuli = dataclasses.replace(stage1.stimuli, count=20, image_size=8)
+    target = dataclasses.replace(stage2.target, image_size=8)
+    one = dataclasses.replace(stage1, stimuli=stimuli, training=training)
+    two = dataclasses.replace(stage2, target=target, training=training)
+    cell = Cell("digits", "resnet8", two, (Experience("procedural", one),))
+    return Study("tiny", (cell,), ("backbone", "learned", "shuffled_affect"), seeds=2)
+
+
+@pytest.fixture
+def finish() -> Callable[..., None]:
+    """Makes a planned run look as if it had been trained."""
+
+    def finished(planned: PlannedRun, accuracy: float = 0.5) -> None:
+        planned.folder.mkdir(parents=True)
+        (planned.folder / "recipe.yaml").write_text(recipe_yaml(planned.recipe), encoding="utf-8")
+        (planned.folder / "metrics.csv").write_text("epoch,train_loss,val_accuracy\n1,2.0,0.1\n2,1.0,0.2\n")
+        final = {"validation": {"ccc": 0.1}, "test": None, "images": 18, "seconds": 1.0, "parameters": 3}
+        if planned.arm is not None:
+            reliability = {"confidence": [None, 0.5], "accuracy": [None, 0.4], "count": [0, 9]}
+            scores = {"accuracy": accuracy, "loss": 1.0, "per_class": [0.5, None], "reliability": reliability}
+            final |= {"test": scores, "validation": scores, "images": {"train": 18, "validation": 2, "test": 9}}
+            final |= {"lambda": None if planned.arm == "backbone" else [0.25, 0.75], "classes": ["a", "b"]}
+        (planned.folder / "final.json").write_text(json.dumps(final))
+
+    return finished

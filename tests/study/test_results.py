@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from emoreg.errors import UserError
+from emoreg.study.file import Study
+from emoreg.study.plan import plan_runs
+from emoreg.study.results import read_results, results_of, select, write_results
+
+
+@pytest.fixture
+def table(tiny_study: Study, tmp_path: Path, finish: Callable[..., None]) -> pd.DataFrame:
+    planned = plan_runs(tiny_study, tmp_path / "runs")
+    for number, run in enumerate(planned[:6]):
+        finish(run, 0.5 + number / 100)
+    return results_of(planned, {planned[8].id: "the disk is full", planned[9].id: "not run, as the stage-1 run ..."})
+
+
+def test_there_is_a_row_a_run_with_what_it_is_and_how_it_stands(table: pd.DataFrame) -> None:
+    assert table.status.tolist() == ["finished"] * 6 + ["waiting", "waiting", "failed", "blocked"]
+    assert table.error[8] == "the disk is full" and pd.isna(table.error[0])
+    assert table[table.stage == 1].pretext.tolist() == ["affect", "shuffled"] * 2
+    assert table[table.stage == 2].pretext.isna().all() and table[table.stage == 1].arm.isna().all()
+    assert table.id.is_unique and table.run.is_unique
+
+
+def test_metrics_stand_flat_beside_it(table: pd.DataFrame) -> None:
+    learned = table[(table.arm == "learned") & (table.seed == 0)].iloc[0]
+    assert learned.test_accuracy == pytest.approx(0.52) and learned["lambda"] == 0.5
+    assert learned.lambda_per_class == [0.25, 0.75] and learned.classes == ["a", "b"]
+    assert learned.test_per_class[0] == 0.5 and pd.isna(learned.test_per_class[1])
+    assert learned.test_reliability_count == [0, 9] and pd.isna(learned.test_reliability_accuracy[0])
+    assert (learned.images_train, learned.images_test) == (18, 9)
+    first = table[table.stage == 1].iloc[0]
+    assert first.validation_ccc == 0.1 and first.images_train == 18
+
+
+def test_every_setting_is_a_column(table: pd.DataFrame) -> None:
+    assert table["recipe.training.epochs"].eq(1).all()
+    assert table["recipe.regulation.mode"].dropna().tolist() == ["none", "learned", "learned"] * 2
+
+
+def test_the_table_comes_back_from_parquet_as_it_was(table: pd.DataFrame, tmp_path: Path) -> None:
+    write_results(tmp_path / "results.parquet", table)
+    again = read_results(tmp_path / "results.parquet")
+    assert again.columns.tolist() == table.columns.tolist()
+    assert again.test_accuracy.dropna().tolist() == table.test_accuracy.dropna().tolist()
+    assert again.test_per_class[2][0] == 0.5 and again.error[8] == "the disk is full"
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_table_that_is_not_there_or_damaged_is_told(tmp_path: Path) -> None:
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1")
+    for name in ("nothing.parquet", "broken.parquet"):
+        with pytest.raises(UserError, match=f"{name} cannot be read as a table of results"):
+            read_results(tmp_path / name)
+
+
+def test_rows_are_selected_by_a_condition_and_columns_by_name(table: pd.DataFrame) -> None:
+    got = select(table, "arm == 'learned' and seed < 1 and `recipe.training.epochs` == 1", ["seed", "test_accuracy"])
+    assert got.columns.tolist() == ["seed", "test_accuracy"] and len(got) == 1
+    assert select(table, None, None) is table
+
+
+@pytest.mark.parametrize(
+    ("where", "columns", "message"),
+    [
+        ("arms == 'learned'", None, r"no column is called 'arms' \(did you mean 'arm'\?\)"),
+        ("arm ==", None, "--where cannot be read: .*an example: arm == 'learned'"),
+        (None, ["test_acuracy"], r"no column is called 'test_acuracy' \(did you mean 'test_accuracy'\?\)"),
+        ("arm < 3", None, "--where cannot be read"),
+        ("seed + 1", None, "--where cannot be read"),
+    ],
+)
+def test_a_mistake_names_the_nearest_column(
+    table: pd.DataFrame, where: str | None, columns: list[str] | None, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        select(table, where, columns)
