@@ -86,6 +86,19 @@ def test_long_estimates_are_told_in_hours(
     assert capsys.readouterr().err == "train: 1/100 steps, about 3h18m left\n"
 
 
+def test_what_was_done_before_is_shown_and_takes_no_part_in_the_estimate(
+    capsys: pytest.CaptureFixture[str], pass_time: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Progress(every=10).task("train", 100, "steps", done=90) as advance:
+        pass_time(10)
+        advance(1)
+    assert capsys.readouterr().err == "train: 91/100 steps, about 1m30s left\n"
+    in_a_terminal(monkeypatch)
+    progress = Progress()
+    with progress.task("train", 100, "steps", done=90):
+        assert progress._bars is not None and progress._bars.tasks[0].completed == 90
+
+
 def test_bars_nest_and_stop_with_the_outermost(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = in_a_terminal(monkeypatch)
     progress = Progress()

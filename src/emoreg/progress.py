@@ -43,24 +43,31 @@ class Progress:
             self.say(line)
 
     @contextlib.contextmanager
-    def task(self, description: str, total: int, unit: str) -> Iterator[Advance]:
-        """Within, call the given function with the number of units done since the last call."""
+    def task(self, description: str, total: int, unit: str, done: int = 0) -> Iterator[Advance]:
+        """Within, call the given function with the number of units done since the last call.
+
+        Args:
+            description: what is done.
+            total: units in all.
+            unit: their name.
+            done: units that were done before, which took none of the time.
+        """
         if self.quiet:
-            yield lambda done: None
+            yield lambda more: None
         elif sys.stderr.isatty():
-            with self._bar(description, total, unit) as advance:
+            with self._bar(description, total, unit, done) as advance:
                 yield advance
         else:
-            yield self._lines(description, total, unit)
+            yield self._lines(description, total, unit, done)
 
     @contextlib.contextmanager
-    def _bar(self, description: str, total: int, unit: str) -> Iterator[Advance]:
+    def _bar(self, description: str, total: int, unit: str, before: int) -> Iterator[Advance]:
         if self._bars is None:
             self._bars = _rich_progress()
             self._bars.start()
         bars = self._bars
         self._depth += 1
-        task = bars.add_task("  " * min(self._depth - 1, 1) + description, total=total, unit=unit)
+        task = bars.add_task("  " * min(self._depth - 1, 1) + description, total=total, completed=before, unit=unit)
         try:
             yield lambda done: bars.advance(task, done)
         finally:
@@ -70,17 +77,17 @@ class Progress:
                 bars.stop()
                 self._bars = None
 
-    def _lines(self, description: str, total: int, unit: str) -> Advance:
+    def _lines(self, description: str, total: int, unit: str, before: int) -> Advance:
         begun = last = time.monotonic()
-        done = 0
+        done = before
 
         def advance(more: int) -> None:
             nonlocal done, last
             done += more
             now = time.monotonic()
-            if now - last >= self.every and done < total:
+            if now - last >= self.every and before < done < total:
                 last = now
-                left = (now - begun) / done * (total - done)
+                left = (now - begun) / (done - before) * (total - done)
                 self.say(f"{description}: {done}/{total} {unit}, about {duration(left)} left")
 
         return advance

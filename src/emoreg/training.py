@@ -84,8 +84,8 @@ def fit(
             detail = " ".join(str(error).split())
             raise UserError(f"{run.folder}: its checkpoint is of another model ({detail}); give the same one") from None
 
-    with progress.task(f"train {run.folder.name}", training.epochs * steps, "steps") as advance:
-        advance(len(rows) * steps)
+    done = len(rows) * steps
+    with progress.task(f"train {run.folder.name}", training.epochs * steps, "steps", done) as advance:
         for epoch in range(len(rows), training.epochs):
             torch.manual_seed(derive_seed(seed, "dropout", epoch))  # dropout, stochastic depth, drawn λ
             objective.train()

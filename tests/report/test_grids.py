@@ -131,6 +131,7 @@ def test_cost_that_was_not_measured_is_a_dash() -> None:
         "–",
         "272.5 k",
         "–",
+        "–",
     ]
 
 

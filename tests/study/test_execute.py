@@ -148,13 +148,13 @@ class Killer(Told):
     victim: str | None = None
 
     @contextlib.contextmanager
-    def task(self, description: str, total: int, unit: str) -> Iterator[Advance]:
+    def task(self, description: str, total: int, unit: str, done: int = 0) -> Iterator[Advance]:
         if self.victim is None and description.startswith("train"):
             self.victim = description.removeprefix("train ")
             pid = multiprocessing.active_children()[0].pid
             assert pid is not None
             os.kill(pid, signal.SIGKILL)
-        yield lambda done: None
+        yield lambda more: None
 
 
 def test_several_runs_at_a_time_do_all_and_survive_the_death_of_one(tiny_study: Study, tmp_path: Path) -> None:

@@ -138,10 +138,18 @@ def cost_grid(cell: Cell) -> Grid:
     def row(arm: ArmResult) -> tuple[Entry, ...]:
         speed = NOTHING if math.isnan(arm.images_per_second) else f"{arm.images_per_second:,.0f}"
         size, flops = scaled(arm.parameters), scaled(arm.flops)
-        return name_entry(arm), Entry(seconds(arm.seconds)), Entry(speed), Entry(size), Entry(flops)
+        gain = Entry(NOTHING if arm.gain is None else gain_points(arm.gain.difference.mean))
+        return name_entry(arm), Entry(seconds(arm.seconds)), Entry(speed), Entry(size), Entry(flops), gain
 
     caption = "Time and images per second: of training, mean over seeds. FLOPs: of one forward pass on one image."
-    headers = ("Arm", "Training,\ns per run", "Images\nper second", "Parameters", "FLOPs")
+    headers = (
+        "Arm",
+        "Training,\ns per run",
+        "Images\nper second",
+        "Parameters",
+        "FLOPs",
+        "Gain over\nBackbone,\npoints",
+    )
     return Grid("Cost", caption, headers, _grouped(cell, row))
 
 

@@ -37,8 +37,8 @@ def execute(planned: Sequence[PlannedRun], out: Path, jobs: int, progress: Progr
     failures = _Failures(out)
     finished = {run.id for run in planned if run.run.is_finished}
     waiting = [run for run in planned if run.id not in finished]
-    with progress.task("all runs", sum(run.branches for run in planned), "units") as advance:
-        advance(sum(run.branches for run in planned if run.id in finished))
+    total, left = (sum(run.branches for run in runs) for runs in (planned, waiting))
+    with progress.task("all runs", total, "units", total - left) as advance:
         for run, error, trace in (_in_turn if jobs == 1 else _side_by_side)(waiting, finished, jobs, progress):
             if error is None:
                 finished.add(run.id)
@@ -152,9 +152,9 @@ class _Worker:
         if kind == "say":
             progress.say(content[0])
         elif kind == "task":
-            key, description, total, unit = content
+            key, *task = content
             stack = contextlib.ExitStack()
-            self.tasks[key] = stack, stack.enter_context(progress.task(description, total, unit))
+            self.tasks[key] = stack, stack.enter_context(progress.task(*task))
         elif kind == "advance":
             self.tasks[content[0]][1](content[1])
         elif kind == "end":
@@ -220,14 +220,14 @@ class _Reporting(Progress):
         self.connection.send(("say", line))
 
     @contextlib.contextmanager
-    def task(self, description: str, total: int, unit: str) -> Iterator[Advance]:
+    def task(self, description: str, total: int, unit: str, done: int = 0) -> Iterator[Advance]:
         key = self.count = self.count + 1
-        self.connection.send(("task", key, description, total, unit))
+        self.connection.send(("task", key, description, total, unit, done))
         waiting, last = 0, time.monotonic()
 
-        def advance(done: int) -> None:
+        def advance(more: int) -> None:
             nonlocal waiting, last
-            waiting += done
+            waiting += more
             if time.monotonic() - last >= 0.2:
                 self.connection.send(("advance", key, waiting))
                 waiting, last = 0, time.monotonic()
