@@ -22,7 +22,7 @@ from emoreg.images.table import Table
 from emoreg.progress import Progress
 from emoreg.randomness import derive_seed, drawn_from
 from emoreg.regulation import RegulatedClassifier, regulation_loss
-from emoreg.run import WEIGHTS, Run, record_session, start_run
+from emoreg.run import WEIGHTS, Run, carry_out, record_session
 from emoreg.settings import Device, TargetSettings, TrainingSettings, TrainRecipe
 from emoreg.targets import read_for_scoring, read_target
 from emoreg.training import fit, make_fabric
@@ -97,10 +97,10 @@ def train(
     progress = progress or Progress()
     if model is None:
         recipe = with_encoder_architecture(recipe)
-    run = start_run(out, recipe)
-    if run.is_finished:
-        progress.detail(f"{run.folder}: finished already, nothing is trained again")
-        return run
+    return carry_out(out, recipe, lambda run: _train(run, recipe, model, progress), progress)
+
+
+def _train(run: Run, recipe: TrainRecipe, model: RegulatedClassifier | None, progress: Progress) -> None:
     fabric = make_fabric(recipe.training)
     target = read_target(recipe.target)
     classifier = model or build_classifier(recipe, len(target.classes))
@@ -156,7 +156,6 @@ def train(
         "images": {"train": len(images), "validation": len(validation or ()), "test": len(test)},
     }
     run.finish(kept.state_dict(), {"stage": 2, "classes": target.classes}, final)
-    return run
 
 
 def evaluate(

@@ -24,7 +24,7 @@ from emoreg.images.table import Table
 from emoreg.pretext import pretext_task, with_shuffled_labels
 from emoreg.progress import Progress
 from emoreg.randomness import drawn_from
-from emoreg.run import Run, record_session, start_run
+from emoreg.run import Run, carry_out, record_session
 from emoreg.settings import BackboneSettings, PretrainRecipe
 from emoreg.stimuli import read_stimuli
 from emoreg.stimuli.stimuli import Labels, Stimuli
@@ -82,10 +82,10 @@ def pretrain(
         UserError: bad input of any kind, in one line.
     """
     progress = progress or Progress()
-    run = start_run(out, recipe)
-    if run.is_finished:
-        progress.detail(f"{run.folder}: finished already, nothing is trained again")
-        return run
+    return carry_out(out, recipe, lambda run: _pretrain(run, recipe, stimuli, progress), progress)
+
+
+def _pretrain(run: Run, recipe: PretrainRecipe, stimuli: tuple[Table, EmotionSpace] | None, progress: Progress) -> None:
     fabric = make_fabric(recipe.training)
     cuts = _cuts(recipe, stimuli, progress)
     if recipe.pretext == "shuffled":
@@ -145,7 +145,6 @@ def pretrain(
     }
     metadata = {"stage": 1, "image_size": size, "pretext": recipe.pretext, **task.read_out}
     run.finish(kept.state_dict(), metadata, final)
-    return run
 
 
 def _cuts(recipe: PretrainRecipe, stimuli: tuple[Table, EmotionSpace] | None, progress: Progress) -> list[Cut]:

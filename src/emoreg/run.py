@@ -12,13 +12,15 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
 from emoreg.errors import UserError
+from emoreg.holding import hold
+from emoreg.progress import Progress
 from emoreg.recipe import differences, read_recipe, recipe_yaml
 from emoreg.settings import PretrainRecipe, Recipe, TrainRecipe
 
@@ -186,6 +188,22 @@ def start_run(folder: Path | str, recipe: Recipe) -> Run:
         write_atomically(recipe_path, recipe_yaml(recipe).encode())
     except OSError as error:
         raise UserError(f"cannot write the run folder {run.folder}: {error.strerror}") from None
+    return run
+
+
+def carry_out(folder: Path | str, recipe: Recipe, work: Callable[[Run], None], progress: Progress) -> Run:
+    """The run of `recipe` in `folder`, done by `work` unless it is finished already. One process at a time.
+
+    Raises:
+        UserError: as `start_run`; another process is at it.
+    """
+    run = start_run(folder, recipe)
+    if not run.is_finished:
+        with hold(run.folder):
+            if not run.is_finished:  # the process that was waited for may have done it
+                work(run)
+                return run
+    progress.detail(f"{run.folder}: finished already, nothing is trained again")
     return run
 
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import multiprocessing
 import os
+import threading
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -65,7 +66,8 @@ class _Failures:
         if error is not None:
             self.found[run.id] = {"run": run.name, "error": error, "traceback": trace}
         if self.found != before:
-            write_atomically(self.path, (json.dumps(self.found, indent=2, ensure_ascii=False) + "\n").encode())
+            with contextlib.suppress(OSError):  # a disk that is full is told by the runs that need it
+                write_atomically(self.path, (json.dumps(self.found, indent=2, ensure_ascii=False) + "\n").encode())
 
     def errors(self, planned: Sequence[PlannedRun]) -> dict[str, str]:
         open_runs = {run.id: run for run in planned if not run.run.is_finished}
@@ -104,6 +106,8 @@ def _perform(run: PlannedRun, progress: Progress) -> tuple[str | None, str]:
             train(run.recipe, run.folder, progress=progress)
     except UserError as error:
         return str(error), ""
+    except OSError as error:
+        return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", traceback.format_exc()
     except Exception as error:  # whatever it is, the other runs go on; the traceback is kept
         return " ".join(f"{type(error).__name__}: {error}".split()), traceback.format_exc()
     return None, ""
@@ -199,14 +203,23 @@ def _side_by_side(waiting: Sequence[PlannedRun], finished: set[str], jobs: int, 
 
 
 def _work(connection: Connection, threads: int) -> None:
-    """The life of a worker. It ends with the main process, whose end closes the connection."""
+    """The life of a worker. It ends with the main process, however that ends."""
     import torch
 
     torch.set_num_threads(threads)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(EOFError, OSError, KeyboardInterrupt):
         while True:
             run = connection.recv()
             connection.send(("done", *_perform(run, _Reporting(connection))))
+
+
+def _end_with_parent() -> None:
+    """At once: an orphan would hold its run, which the next start of the study wants."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 class _Reporting(Progress):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from emoreg.errors import UserError
+from emoreg.holding import hold
 from emoreg.progress import Progress
 from emoreg.run import write_atomically
 from emoreg.study.execute import execute, recorded_failures
@@ -47,7 +48,7 @@ def run_study(
         The table of `results_of`, those that failed in it.
 
     Raises:
-        UserError: the folder cannot be written.
+        UserError: the folder cannot be written, or another process is at it.
     """
     out = Path(out)
     planned = plan_runs(study, Path(runs or out / RUNS))
@@ -58,9 +59,13 @@ def run_study(
             write_atomically(out / FILE, content.encode())
     except OSError as error:
         raise UserError(f"cannot write the study's folder {out}: {error.strerror}") from None
-    failures = execute(planned, out, jobs, progress or Progress(details=False))
-    table = results_of(planned, failures)
-    write_results(out / TABLE, table)
+    with hold(out):
+        failures = execute(planned, out, jobs, progress or Progress(details=False))
+        table = results_of(planned, failures)
+        try:
+            write_results(out / TABLE, table)
+        except OSError as error:
+            raise UserError(f"cannot write {out / TABLE}: {error.strerror}; the runs are kept") from None
     return table
 
 
