@@ -18,7 +18,7 @@ import pytest
 import torch
 
 import emoreg.run
-from emoreg import classification, experience
+from emoreg import classification, experience, stopping
 from emoreg.classification import train
 from emoreg.errors import UserError
 from emoreg.experience import pretrain
@@ -58,21 +58,21 @@ class Stopped(Exception):
 
 
 class StopAt(Progress):
-    """Stops a training after so many of its own steps, or at its n-th epoch's line, which follows the checkpoint."""
+    """Stops a training after so many steps, or at its n-th epoch's line, which follows the checkpoint."""
 
-    def __init__(self, step: int | None = None, line: int | None = None) -> None:
+    def __init__(self, step: int | None = None, line: int | None = None, by_signal: bool = False) -> None:
         super().__init__(quiet=True)
-        self.step, self.line = step, line
+        self.step, self.line, self.by_signal = step, line, by_signal
 
     @contextlib.contextmanager
-    def task(self, description: str, total: int, unit: str) -> Iterator[Advance]:
-        done = 0
-
+    def task(self, description: str, total: int, unit: str, done: int = 0) -> Iterator[Advance]:
         def advance(more: int) -> None:
             nonlocal done
             done += more
-            if description.startswith("train") and more == 1 and done == self.step:
-                raise Stopped
+            if description.startswith("train") and done == self.step:
+                if not self.by_signal:
+                    raise Stopped
+                stopping._receive(signal.SIGTERM, None)
 
         yield advance
 
@@ -86,6 +86,9 @@ STOPS = {
     "at the end of the first epoch, before it is saved": StopAt(step=STEPS),
     "after the first epoch is saved": StopAt(line=1),
     "in the middle of the second epoch": StopAt(step=STEPS + 2),
+    "by a signal there": StopAt(step=STEPS + 1, by_signal=True),
+    "by a signal again, in the same epoch": StopAt(step=STEPS + 3, by_signal=True),
+    "by a signal at the end of the epoch": StopAt(step=2 * STEPS, by_signal=True),
     "at the last step": StopAt(step=3 * STEPS),
     "after the last epoch is saved": StopAt(line=3),
 }
@@ -165,13 +168,20 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 def test_a_run_that_is_stopped_again_and_again_ends_as_if_it_never_was(
-    case: Case, tmp_path: Path, stage1: PretrainRecipe, stage2: TrainRecipe, quiet: Progress
+    case: Case,
+    tmp_path: Path,
+    stage1: PretrainRecipe,
+    stage2: TrainRecipe,
+    quiet: Progress,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     reference = case.start(tmp_path / "whole", stage1, stage2, quiet)
     for when, progress in STOPS.items():
-        with pytest.raises(Stopped):
+        monkeypatch.setattr(stopping, "_asked", False)
+        with pytest.raises((Stopped, stopping.Stopped)):
             case.start(tmp_path / "stopped", stage1, stage2, progress)
         assert not Run(tmp_path / "stopped").is_finished, when
+    monkeypatch.setattr(stopping, "_asked", False)
     run = case.start(tmp_path / "stopped", stage1, stage2, quiet)
     assert_same_run(run, reference)
     assert len(run.environment) == len(STOPS) + 1
@@ -229,6 +239,29 @@ def test_a_process_that_is_killed_goes_on_when_started_again(
     assert_same_run(run, train(recipe, tmp_path / "whole", progress=quiet))
 
 
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+def test_a_process_that_is_asked_to_stop_saves_the_step_and_says_so(
+    name: str, tmp_path: Path, stage2: TrainRecipe, quiet: Progress
+) -> None:
+    recipe = dataclasses.replace(stage2, training=dataclasses.replace(stage2.training, epochs=500))
+    (tmp_path / "recipe.yaml").write_text(recipe_yaml(recipe))
+    command = [sys.executable, "-m", "emoreg.cli", "train", "recipe.yaml", "--out", "asked", "--quiet"]
+    paths = os.pathsep.join(path for path in sys.path if path)  # the same emoreg as here
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 300
+    while not (tmp_path / "asked" / METRICS).exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(getattr(signal, name))
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert told == "emoreg: stopped by a signal; the same command goes on where it stopped\n"
+    run = Run(tmp_path / "asked")
+    saved = run.load_checkpoint()
+    assert saved is not None and not run.is_finished and not list(run.folder.glob("*.part"))
+
+
 @pytest.mark.parametrize("stage", [1, 2])
 def test_a_finished_run_is_returned_as_it_is(
     stage: int,
@@ -245,14 +278,17 @@ def test_a_finished_run_is_returned_as_it_is(
             else train(stage2, tmp_path / "run", progress=quiet)
         )
 
+    def files() -> dict[str, tuple[int, bytes]]:
+        return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in (tmp_path / "run").glob("[!.]*")}
+
     final = start().final
-    before = {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in (tmp_path / "run").iterdir()}
+    before = files()
     assert before.keys() == {RECIPE, ENVIRONMENT, METRICS, WEIGHTS, FINAL}  # and no checkpoint any more
     for module in (experience, classification):
         monkeypatch.setattr(module, "fit", lambda *_arguments: pytest.fail("trained again"))
     again = start()
     assert again.is_finished and again.final == final
-    assert before == {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in (tmp_path / "run").iterdir()}
+    assert before == files()
 
 
 def test_same_recipe_and_seed_give_the_same_bits_and_another_seed_does_not(

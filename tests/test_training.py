@@ -81,8 +81,8 @@ class AfterEachStep(Progress):
         self.call = call
 
     @contextlib.contextmanager
-    def task(self, description: str, total: int, unit: str) -> Iterator[Advance]:
-        yield lambda done: self.call() if done else None
+    def task(self, description: str, total: int, unit: str, done: int = 0) -> Iterator[Advance]:
+        yield lambda more: self.call() if more else None
 
 
 # Optimiser

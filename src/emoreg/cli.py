@@ -14,6 +14,7 @@ from emoreg import __version__
 from emoreg.cli_parser import command_parser
 from emoreg.errors import UserError, nearest
 from emoreg.progress import Progress
+from emoreg.stopping import Stopped, heed_requests
 
 if TYPE_CHECKING:
     from emoreg.run import Run
@@ -68,9 +69,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Returns:
-        The exit code: 0, 1 for problems found in data, 2 for bad input, 130 when interrupted, 141 for a closed pipe.
+        The exit code: 0, 1 for problems found in data or failed runs, 2 for bad input, 130 when interrupted, 141 for a
+        closed pipe, 143 when stopped by SIGTERM or SIGUSR1.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:
+        heed_requests()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without λ shows "?" for it
@@ -82,11 +86,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"emoreg: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         goes_on = given[:1] != ["evaluate"] and given[:2] not in (["data", "verify"], ["data", "show"])
         hint = "; the same command goes on where it stopped" if goes_on else ""
-        print(f"emoreg: interrupted{hint}", file=sys.stderr)
-        return 130
+        asked = isinstance(error, Stopped)
+        print(f"emoreg: {'stopped by a signal' if asked else 'interrupted'}{hint}", file=sys.stderr)
+        return 143 if asked else 130
     except BrokenPipeError:  # whoever read our output, such as head, has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141

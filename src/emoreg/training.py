@@ -18,8 +18,10 @@ from emoreg.images.batches import Share, steps_per_epoch, training_batches
 from emoreg.images.decode import ImageSet
 from emoreg.progress import Progress
 from emoreg.randomness import derive_seed
+from emoreg.restart import Position
 from emoreg.run import Run
 from emoreg.settings import OptimizerSettings, Recipe, TrainingSettings
+from emoreg.stopping import Stopped, deferred
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -58,6 +60,7 @@ def fit(
 
     Raises:
         UserError: the loss is no longer finite; the checkpoint is of another model.
+        Stopped: a signal asked for it (see `stopping`); the checkpoint has all steps that are done.
     """
     training, seed = recipe.training, recipe.seed
     steps = steps_per_epoch(len(images), training.batch_size)
@@ -69,29 +72,21 @@ def fit(
     objective, fabric_optimizer = fabric.setup(objective, optimizer)
     average = make_average(model, recipe.optimizer.ema)  # a copy, so only now that the model is on its device
 
-    # All that a restart needs. Random draws need no state: each epoch seeds its own from (seed, epoch).
-    stateful: dict[str, Any] = {"model": model, "optimizer": optimizer, "schedule": schedule, "average": average}
-    rows: list[dict[str, float]] = []
-    seconds = 0.0
-    saved = run.load_checkpoint()
-    if saved is not None:
-        try:
-            for name, part in stateful.items():
-                if part is not None:
-                    part.load_state_dict(saved[name])
-            rows, seconds = saved["rows"], saved["seconds"]
-        except (KeyError, RuntimeError, ValueError) as error:
-            detail = " ".join(str(error).split())
-            raise UserError(f"{run.folder}: its checkpoint is of another model ({detail}); give the same one") from None
-
-    done = len(rows) * steps
-    with progress.task(f"train {run.folder.name}", training.epochs * steps, "steps", done) as advance:
-        for epoch in range(len(rows), training.epochs):
-            torch.manual_seed(derive_seed(seed, "dropout", epoch))  # dropout, stochastic depth, drawn λ
+    parts = {"model": model, "optimizer": optimizer, "schedule": schedule, "average": average}
+    position = Position({name: part for name, part in parts.items() if part is not None})
+    position.restore(run, fabric.device)
+    done = len(position.rows) * steps + (position.begun.steps if position.begun else 0)
+    with (
+        progress.task(f"train {run.folder.name}", training.epochs * steps, "steps", done) as advance,
+        deferred() as is_asked_to_stop,
+    ):
+        for epoch in range(len(position.rows), training.epochs):
+            begun = position.begin_epoch(derive_seed(seed, "dropout", epoch), fabric.device)
             objective.train()
-            begun = time.perf_counter()
-            total = torch.zeros((), device=fabric.device)
-            for batch, labels in training_batches(images, training.batch_size, recipe.augment, seed, epoch, mixture):
+            start = time.perf_counter() - begun.seconds
+            for batch, labels in training_batches(
+                images, training.batch_size, recipe.augment, seed, epoch, mixture, done=begun.steps
+            ):
                 loss = objective(batch, labels)
                 fabric_optimizer.zero_grad(set_to_none=True)
                 fabric.backward(loss)
@@ -101,16 +96,20 @@ def fit(
                 schedule.step()
                 if average is not None:
                     average.update_parameters(model)
-                total += loss.detach()
+                begun.loss += loss.detach()
+                begun.steps += 1
                 advance(1)
-            mean_loss = total.item() / steps  # waits for the device, once an epoch
-            elapsed = time.perf_counter() - begun
+                if is_asked_to_stop() and begun.steps < steps:
+                    begun.seconds = time.perf_counter() - start
+                    position.save(run, begun)
+                    raise Stopped
+            mean_loss = begun.loss.item() / steps  # waits for the device, once an epoch
+            elapsed = time.perf_counter() - start
             if not math.isfinite(mean_loss):
                 raise UserError(
                     f"{run.folder}: the loss became {mean_loss} in epoch {epoch + 1}; lower optimizer.lr, or set "
                     "optimizer.clip_norm or optimizer.warmup (the last good epoch is kept)"
                 )
-            seconds += elapsed
             row: dict[str, float] = {
                 "epoch": epoch + 1,
                 "train_loss": mean_loss,
@@ -119,11 +118,13 @@ def fit(
                 "images_per_second": steps * min(training.batch_size, len(images)) / elapsed,
             }
             row |= score(model if average is None else average.module)
-            rows.append(row)
-            state = {name: part.state_dict() for name, part in stateful.items() if part is not None}
-            run.save_checkpoint({**state, "rows": rows, "seconds": seconds})
+            position.rows.append(row)
+            position.seconds += elapsed
+            position.save(run)
             progress.detail(_line(row, training.epochs))
-    return (model if average is None else average.module), seconds
+            if is_asked_to_stop():
+                raise Stopped
+    return (model if average is None else average.module), position.seconds
 
 
 class _Objective(nn.Module):

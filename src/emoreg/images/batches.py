@@ -96,6 +96,7 @@ def training_batches(
     seed: int,
     epoch: int,
     mixture: Sequence[Share] = (),
+    done: int = 0,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """One epoch in random order: float32 (B, 3, S, S) and labels.
 
@@ -110,6 +111,7 @@ def training_batches(
         seed: of the run.
         epoch: from 0.
         mixture: of `shares`, where `images` are those of several sets; empty for each image once.
+        done: batches at the beginning that are left out.
     """
     count = len(images)
     draw = generator(seed, "epoch", epoch)
@@ -118,8 +120,8 @@ def training_batches(
     order = order[: count - count % batch_size or None]
     offsets = torch.randint(0, 2 * augment.crop_padding + 1, (count, 2), generator=draw).to(device)
     mirrored = (torch.rand(count, generator=draw) < 0.5).to(device)
-    start = 0
-    for batch, labels in images.batches(order, batch_size):
+    start = done * batch_size
+    for batch, labels in images.batches(order[start:], batch_size):
         part = slice(start, start + len(batch))
         start += len(batch)
         if augment.crop_padding:

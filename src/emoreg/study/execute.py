@@ -18,6 +18,7 @@ from emoreg.errors import UserError
 from emoreg.progress import Advance, Progress
 from emoreg.run import write_atomically
 from emoreg.settings import PretrainRecipe
+from emoreg.stopping import heed_requests
 from emoreg.study.plan import PlannedRun
 
 FAILURES = "failures.json"
@@ -138,9 +139,9 @@ class _Worker:
     def stop(self) -> None:
         for stack, _ in self.tasks.values():
             stack.close()
-        self.connection.close()
-        self.process.terminate()
+        self.process.terminate()  # it saves where it is
         self.process.join()
+        self.connection.close()
 
     def receive(self, progress: Progress) -> tuple[str | None, str] | None:
         """Take one message: show progress, or give the end of the run."""
@@ -208,6 +209,7 @@ def _work(connection: Connection, threads: int) -> None:
 
     torch.set_num_threads(threads)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    heed_requests()  # the main process ends its workers by SIGTERM
     with contextlib.suppress(EOFError, OSError, KeyboardInterrupt):
         while True:
             run = connection.recv()
