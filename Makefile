@@ -9,7 +9,7 @@ quickstart: $(VENV)/installed
 	$(BIN)/emoreg quickstart
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -117,8 +117,8 @@ def test_arms_of_a_seed_see_the_same_batches(
     for name, recipe in arms(stage2, regulated).items():
         seen[name] = []
 
-        def batches(*arguments: Any, to: str = name) -> Any:
-            for batch, labels in training_batches(*arguments):
+        def batches(*arguments: Any, to: str = name, **options: Any) -> Any:
+            for batch, labels in training_batches(*arguments, **options):
                 seen[to].append((batch.clone(), labels.clone()))
                 yield batch, labels
 
@@ -215,8 +215,8 @@ def test_the_loss_that_is_trained_is_the_recipes(
     recipe = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, batch_size=32))
     seen: list[tuple[Tensor, Tensor]] = []
 
-    def batches(*arguments: Any) -> Any:
-        for pair in training_batches(*arguments):
+    def batches(*arguments: Any, **options: Any) -> Any:
+        for pair in training_batches(*arguments, **options):
             seen.append(pair)
             yield pair
 

@@ -236,8 +236,8 @@ def test_all_pretexts_see_the_same_batches_and_differ_in_what_is_learned_from_th
     runs = {}
     for pretext in PRETEXTS:
 
-        def batches(*arguments: Any, to: Pretext = pretext) -> Any:
-            for batch, labels in training_batches(*arguments):
+        def batches(*arguments: Any, to: Pretext = pretext, **options: Any) -> Any:
+            for batch, labels in training_batches(*arguments, **options):
                 seen[to].append((batch.clone(), labels.clone()))
                 yield batch, labels
 

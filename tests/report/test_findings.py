@@ -69,7 +69,7 @@ def test_a_gain_that_a_control_has_too_is_not_put_down_to_emotion() -> None:
     sentences = said(study(backbone=0, learned=0.02, random_encoder=0, ensemble=0.02))
     assert sentences[0].endswith("nothing here shows that emotion does it.")
     assert "Learn-E-Reg is above Backbone but not above ensemble, so ensembling may explain the gain." in sentences
-    own = next(s for s in sentences if s.startswith("Controls that differ from Backbone"))
+    own = next(s for s in sentences if s.startswith("Controls that are above Backbone"))
     assert "ensemble by +2.00 points" in own
     assert "random_encoder" not in own
 

@@ -253,14 +253,16 @@ def _passes(difference: Comparison) -> bool:
 def _controls_own(controls: Sequence[Case]) -> list[str]:
     if not any(case.gain.difference.n > 1 for case in controls):
         return []
-    different = [
-        f"{case.name} by {told(case.gain.difference)}"
-        for case in sorted(controls, key=lambda case: -abs(case.gain.difference.mean))
-        if case.gain.difference.sign
-    ]
-    if not different:
-        return ["No control by itself differs from Backbone by its 95 % interval."]
-    return [f"Controls that differ from Backbone by themselves, by their intervals: {_listed(different)}."]
+    sentences = []
+    for sign, where in ((1, "above"), (-1, "below")):
+        those = [case for case in controls if case.gain.difference.sign == sign]
+        each = [
+            f"{case.name} by {told(case.gain.difference)}"
+            for case in sorted(those, key=lambda case: -abs(case.gain.difference.mean))
+        ]
+        if each:
+            sentences.append(f"Controls that are {where} Backbone themselves, by their intervals: {_listed(each)}.")
+    return sentences or ["No control by itself differs from Backbone by its 95 % interval."]
 
 
 def _stage_1(experiences: Sequence[Experience]) -> list[str]:
