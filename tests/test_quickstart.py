@@ -22,6 +22,7 @@ def _shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
     target = dataclasses.replace(two.target, limit=48, image_size=8)
     monkeypatch.setattr(module, "STAGE_1", dataclasses.replace(one, stimuli=stimuli, training=training))
     monkeypatch.setattr(module, "STAGE_2", dataclasses.replace(two, target=target, training=training))
+    monkeypatch.setattr(module, "JOBS", 1)  # a process takes longer to start than these runs
     monkeypatch.setenv("COLUMNS", "120")
 
 

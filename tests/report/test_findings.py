@@ -144,6 +144,13 @@ def test_what_stage_1_learned_is_told_beside_shuffled_labels() -> None:
     assert "hardly learned emotion" in next(s for s in said(table) if "stage 1" in s)
 
 
+@pytest.mark.parametrize(("accuracy", "is_said"), [(0.25, True), (0.6, False)])
+def test_a_rotation_that_was_not_learned_is_said(accuracy: float, is_said: bool) -> None:
+    rotation = [{**row, "validation_ccc": None, "validation_accuracy": accuracy} for row in stage_1("rotation", (0, 0))]
+    table = results(stage_1("affect", (0.8, 0.9)), rotation, stage_2({"backbone": arm(0), "learned": arm(0, 10, 1)}))
+    assert any(s.startswith("neutral_pretext did not learn which way up an image is") for s in said(table)) == is_said
+
+
 def test_a_lambda_that_balances_nothing_is_said() -> None:
     table = study(backbone=0, learned=0, fixed=0)
     assert not any(s.startswith("λ") for s in said(table))

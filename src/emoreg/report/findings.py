@@ -13,6 +13,7 @@ from emoreg.study.arms import ARMS
 LISTED = 3  # so many of a kind are told one by one; the tables have the others
 STUCK = 0.02  # a mean λ this near 0 or 1 balances nothing
 WEAK_CCC = 0.1
+CHANCE_ROTATION = 0.3  # of four quarter turns, with some room for luck
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ def findings(analysis: Analysis) -> list[str]:
             sentences.append("No control was run beside a regulated arm: nothing here could show that emotion does it.")
     sentences += _controls_own([case for case in cases if case.arm.arm.is_control and case.arm.gain is not None])
     sentences += _stage_1(analysis.experiences)
+    sentences += _unlearned_rotation(analysis.experiences)
     sentences += _stuck(cases)
     sentences += _unfinished(analysis)
     return [*sentences, *_method(analysis, gains, effects)]
@@ -289,6 +291,22 @@ def _stage_1(experiences: Sequence[Experience]) -> list[str]:
             f"{_and(each)}{lesson}."
         )
     return sentences
+
+
+def _unlearned_rotation(experiences: Sequence[Experience]) -> list[str]:
+    """Stimuli without an up and a down teach nothing by their rotation: the control is then none of pre-training."""
+    each = [
+        f"{experience.label} ({experience.backbone}), accuracy {_decimal(accuracy.mean)}"
+        for experience in experiences
+        if experience.pretext == "rotation"
+        if (accuracy := dict(experience.metrics).get("accuracy")) is not None and accuracy.mean < CHANCE_ROTATION
+    ]
+    if not each:
+        return []
+    return [
+        f"neutral_pretext did not learn which way up an image is, chance being 0.25: {_listed(each)}. There it "
+        "controls for little more than random_encoder does."
+    ]
 
 
 def _stuck(cases: Sequence[Case]) -> list[str]:
