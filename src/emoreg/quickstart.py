@@ -25,18 +25,18 @@ JOBS = 2  # at a time: networks this small do not fill two cores
 # ResNet-8 and few epochs: sized for two CPU cores and four minutes. On the CPU alone, so that every machine
 # runs the same arithmetic.
 STAGE_1 = PretrainRecipe(
-    stimuli=StimuliSettings(name="procedural", count=2000, image_size=16),
+    stimuli=StimuliSettings(name="procedural", count=1000, image_size=16),
     backbone=BackboneSettings(name="resnet8"),
     augment=AugmentSettings(crop_padding=0, flip=True),  # a crop's black border would change brightness
     optimizer=OptimizerSettings(name="adamw", lr=3e-3, weight_decay=0.01, warmup=0.1),
-    training=TrainingSettings(epochs=5, batch_size=64, device="cpu", precision="32-true"),
+    training=TrainingSettings(epochs=6, batch_size=64, device="cpu", precision="32-true"),
 )
 STAGE_2 = TrainRecipe(
     target=TargetSettings(name="digits", image_size=16),
     backbone=BackboneSettings(name="resnet8"),
     augment=AugmentSettings(crop_padding=1, flip=False),
     optimizer=OptimizerSettings(lr=0.05, warmup=0.2),
-    training=TrainingSettings(epochs=6, batch_size=64, device="cpu", precision="32-true"),
+    training=TrainingSettings(epochs=8, batch_size=64, device="cpu", precision="32-true"),
 )
 
 
