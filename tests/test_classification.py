@@ -420,7 +420,9 @@ def test_the_first_member_of_an_ensemble_is_the_backbone_arm_to_the_last_bit(
         assert_equal(part(ensemble, prefix), part(plain, prefix))
     assert not torch.equal(ensemble["encoder.conv1.weight"], ensemble["backbone.conv1.weight"])
     assert not torch.equal(ensemble["emotional_head.weight"], ensemble["head.weight"])
-    start = build_classifier(runs["ensemble"].recipe, 10).state_dict()  # type: ignore[arg-type]
+    ensemble = runs["ensemble"].recipe
+    assert isinstance(ensemble, TrainRecipe)
+    start = build_classifier(ensemble, 10).state_dict()
     assert not torch.equal(ensemble["encoder.conv1.weight"], start["encoder.conv1.weight"])  # both members train
     test = {name: run.final["test"] for name, run in runs.items()}
     assert test["ensemble"]["accuracy_non_emotional"] == test["backbone"]["accuracy"]
@@ -474,7 +476,8 @@ def test_costs_and_classes_stand_in_the_final_metrics(
     target = TargetSettings(name="folder", root=str(image_folder), image_size=8)
     run = train(epochs(stage2, 1, target=target), tmp_path / "run", progress=quiet)
     assert run.final["classes"] == ["blue", "red"] and len(run.final["test"]["per_class"]) == 2
-    assert run.final["flops"] == count_flops(build_classifier(run.recipe, 2), 8, make_fabric(stage2.training))  # type: ignore[arg-type]
+    assert isinstance(run.recipe, TrainRecipe)
+    assert run.final["flops"] == count_flops(build_classifier(run.recipe, 2), 8, make_fabric(stage2.training))
 
 
 # After training

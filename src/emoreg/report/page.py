@@ -153,6 +153,8 @@ def _curves(key: str, cell: Cell, fold: bool) -> Part:
         *curve_charts(cell, f"{key}-r", "lambda", "λ"),
     )
     caption = "Lines: mean over seeds. Bands: from the lowest to the highest seed."
+    if any(arm.name == "ensemble" for arm in cell.arms):
+        caption += " The ensemble's training loss is the sum of its two networks'."
     return Part(f"{key}-training", "Training", charts=charts, legend=legend(cell.arms), caption=caption, is_folded=fold)
 
 
