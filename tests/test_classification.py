@@ -420,9 +420,9 @@ def test_the_first_member_of_an_ensemble_is_the_backbone_arm_to_the_last_bit(
         assert_equal(part(ensemble, prefix), part(plain, prefix))
     assert not torch.equal(ensemble["encoder.conv1.weight"], ensemble["backbone.conv1.weight"])
     assert not torch.equal(ensemble["emotional_head.weight"], ensemble["head.weight"])
-    ensemble = runs["ensemble"].recipe
-    assert isinstance(ensemble, TrainRecipe)
-    start = build_classifier(ensemble, 10).state_dict()
+    recipe = runs["ensemble"].recipe
+    assert isinstance(recipe, TrainRecipe)
+    start = build_classifier(recipe, 10).state_dict()
     assert not torch.equal(ensemble["encoder.conv1.weight"], start["encoder.conv1.weight"])  # both members train
     test = {name: run.final["test"] for name, run in runs.items()}
     assert test["ensemble"]["accuracy_non_emotional"] == test["backbone"]["accuracy"]
