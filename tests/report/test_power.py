@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.power import TTestPower
 
-from emoreg.report.power import needed_seeds, needs_table, seeds_for_power, seeds_for_width, training_hours
+from emoreg.report.power import needed_seeds, seeds_for_power, seeds_for_width, training_hours
 from refusing import refusal
 from result_rows import results, stage_1, stage_2
 
@@ -69,13 +69,6 @@ def test_the_upper_limit_of_the_spread_holds_in_four_pilots_of_five() -> None:
     draws = np.random.default_rng(0).normal(0, 1, (4000, 5)).std(axis=1, ddof=1)
     share = (draws * math.sqrt(4 / stats.chi2.ppf(0.2, 4)) >= 1).mean()
     assert share == pytest.approx(0.8, abs=0.03)
-
-
-def test_the_needs_are_a_table_too() -> None:
-    needs = needed_seeds(results(PILOT), points=0.5)
-    table = needs_table(needs)
-    assert table["seeds"].tolist() == [need.seeds for need in needs]
-    assert table["against"].tolist() == [need.against for need in needs]
 
 
 def test_training_hours_count_both_stages_and_every_arm_once_a_seed() -> None:

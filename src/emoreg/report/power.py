@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -86,13 +85,6 @@ def needed_seeds(table: pd.DataFrame, points: float, power: float = 0.8, alpha: 
         for target, backbone, arm, against, comparison in found
         if comparison.difference.n > 1
     ]
-
-
-def needs_table(needs: Sequence[Need]) -> pd.DataFrame:
-    """A row a comparison, a column a field, and `seeds`."""
-    import pandas as pd
-
-    return pd.DataFrame([{**dataclasses.asdict(need), "seeds": need.seeds} for need in needs])
 
 
 def training_hours(table: pd.DataFrame, seeds: int) -> float:
