@@ -118,9 +118,9 @@ def test_arms_of_a_seed_see_the_same_batches(
         seen[name] = []
 
         def batches(*arguments: Any, to: str = name, **options: Any) -> Any:
-            for batch, labels in training_batches(*arguments, **options):
-                seen[to].append((batch.clone(), labels.clone()))
-                yield batch, labels
+            for batch in training_batches(*arguments, **options):
+                seen[to].append((batch.images.clone(), batch.labels.clone()))
+                yield batch
 
         monkeypatch.setattr(emoreg.training, "training_batches", batches)
         train(epochs(recipe, 2), tmp_path / name, progress=quiet)
@@ -216,9 +216,9 @@ def test_the_loss_that_is_trained_is_the_recipes(
     seen: list[tuple[Tensor, Tensor]] = []
 
     def batches(*arguments: Any, **options: Any) -> Any:
-        for pair in training_batches(*arguments, **options):
-            seen.append(pair)
-            yield pair
+        for batch in training_batches(*arguments, **options):
+            seen.append((batch.images, batch.labels))
+            yield batch
 
     monkeypatch.setattr(emoreg.training, "training_batches", batches)
     run = train(recipe, tmp_path / "run", progress=quiet)

@@ -237,9 +237,9 @@ def test_all_pretexts_see_the_same_batches_and_differ_in_what_is_learned_from_th
     for pretext in PRETEXTS:
 
         def batches(*arguments: Any, to: Pretext = pretext, **options: Any) -> Any:
-            for batch, labels in training_batches(*arguments, **options):
-                seen[to].append((batch.clone(), labels.clone()))
-                yield batch, labels
+            for batch in training_batches(*arguments, **options):
+                seen[to].append((batch.images.clone(), batch.labels.clone()))
+                yield batch
 
         monkeypatch.setattr(emoreg.training, "training_batches", batches)
         runs[pretext] = pretrain(learning(recipe, pretext, epochs=2), tmp_path / pretext, progress=quiet)

@@ -17,13 +17,14 @@ from torch.testing import assert_close
 
 from emoreg.backbones import build_backbone
 from emoreg.errors import UserError
+from emoreg.images.batches import Batch
 from emoreg.images.decode import ImageSet
 from emoreg.images.table import Table
 from emoreg.progress import Advance, Progress
 from emoreg.regulation import RegulatedClassifier
 from emoreg.run import Run, start_run
 from emoreg.settings import AugmentSettings, BackboneSettings, OptimizerSettings, TrainingSettings, TrainRecipe
-from emoreg.training import fit, make_average, make_fabric, make_optimizer, make_schedule
+from emoreg.training import fit, make_average, make_fabric, make_optimizer, make_schedule, progressive_size
 from tiny_backbone import TinyBackbone
 
 K = 4
@@ -51,8 +52,8 @@ def tiny_model() -> nn.Module:
     return nn.Sequential(TinyBackbone(), nn.Linear(6, K))
 
 
-def cross_entropy(model: nn.Module, batch: Tensor, labels: Tensor) -> Tensor:
-    return F.cross_entropy(model(batch), labels)
+def cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
+    return F.cross_entropy(model(batch.images), batch.labels)
 
 
 def nothing(_model: nn.Module) -> dict[str, float]:
@@ -259,7 +260,7 @@ def test_average_lives_where_fabric_put_the_model(tmp_path: Path) -> None:
         tiny_model(),
         asked,
         fabric=fabric,
-        loss_of=lambda model, batch, labels: F.cross_entropy(model(batch.double()), labels),
+        loss_of=lambda model, batch: F.cross_entropy(model(batch.images.double()), batch.labels),
     )
     assert all(parameter.dtype == torch.float64 for parameter in kept.parameters())
 
@@ -286,10 +287,10 @@ def test_clip_norm_bounds_the_gradient_and_leaves_its_direction(tmp_path: Path) 
 def test_bf16_mixed_computes_low_and_keeps_weights_full(tmp_path: Path) -> None:
     seen: list[torch.dtype] = []
 
-    def loss_of(model: nn.Module, batch: Tensor, labels: Tensor) -> Tensor:
-        logits = model(batch)
+    def loss_of(model: nn.Module, batch: Batch) -> Tensor:
+        logits = model(batch.images)
         seen.append(logits.dtype)
-        return F.cross_entropy(logits, labels)
+        return F.cross_entropy(logits, batch.labels)
 
     model = tiny_model()
     before = nn.utils.parameters_to_vector(model.parameters()).detach().clone()
@@ -314,7 +315,9 @@ def test_compile_covers_model_and_loss_and_only_on_request(tmp_path: Path, monke
     model = tiny_model()
     fit_in(tmp_path / "compiled", model, recipe(epochs=1, compile=True))
     assert len(compiled) == 1 and model in list(compiled[0].modules())
-    assert compiled[0](torch.zeros(2, 3, 8, 8), torch.tensor([0, 1])).ndim == 0  # the loss, not the logits
+    assert (
+        compiled[0](Batch(torch.zeros(2, 3, 8, 8), torch.tensor([0, 1]), torch.arange(2))).ndim == 0
+    )  # the loss, not the logits
 
 
 # Device
@@ -361,8 +364,8 @@ def test_every_epoch_has_a_row_with_all_its_columns(tmp_path: Path) -> None:
 def test_train_loss_is_the_mean_over_the_steps(tmp_path: Path) -> None:
     losses: list[float] = []
 
-    def loss_of(model: nn.Module, batch: Tensor, labels: Tensor) -> Tensor:
-        loss = cross_entropy(model, batch, labels)
+    def loss_of(model: nn.Module, batch: Batch) -> Tensor:
+        loss = cross_entropy(model, batch)
         losses.append(loss.item())
         return loss
 
@@ -375,9 +378,9 @@ def test_train_loss_is_the_mean_over_the_steps(tmp_path: Path) -> None:
 def test_each_epoch_trains_in_training_mode_after_a_score_in_evaluation(tmp_path: Path) -> None:
     modes: list[bool] = []
 
-    def loss_of(model: nn.Module, batch: Tensor, labels: Tensor) -> Tensor:
+    def loss_of(model: nn.Module, batch: Batch) -> Tensor:
         modes.append(model.training)
-        return cross_entropy(model, batch, labels)
+        return cross_entropy(model, batch)
 
     fit_in(tmp_path / "run", tiny_model(), recipe(epochs=2), loss_of=loss_of, score=lambda model: model.eval() and {})
     assert modes == [True] * 8
@@ -387,9 +390,9 @@ def test_each_epoch_draws_anew_and_the_seed_decides_what(tmp_path: Path) -> None
     def draws(folder: str, seed: int) -> list[float]:
         drawn: list[float] = []
 
-        def loss_of(model: nn.Module, batch: Tensor, labels: Tensor) -> Tensor:
+        def loss_of(model: nn.Module, batch: Batch) -> Tensor:
             drawn.append(torch.rand(()).item())  # as dropout and a drawn λ do
-            return cross_entropy(model, batch, labels)
+            return cross_entropy(model, batch)
 
         fit_in(tmp_path / folder, tiny_model(), dataclasses.replace(recipe(), seed=seed), loss_of=loss_of)
         return drawn
@@ -403,10 +406,10 @@ def test_each_epoch_draws_anew_and_the_seed_decides_what(tmp_path: Path) -> None
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_epoch(tmp_path: Path, bad: float) -> None:
     steps = 0
 
-    def loss_of(model: nn.Module, batch: Tensor, labels: Tensor) -> Tensor:
+    def loss_of(model: nn.Module, batch: Batch) -> Tensor:
         nonlocal steps
         steps += 1
-        return cross_entropy(model, batch, labels) * (bad if steps == 8 else 1.0)  # the last of epoch 2
+        return cross_entropy(model, batch) * (bad if steps == 8 else 1.0)  # the last of epoch 2
 
     with pytest.raises(UserError, match=r"run.*epoch 2.*optimizer\.lr") as caught:
         fit_in(tmp_path / "run", tiny_model(), recipe(epochs=3), loss_of=loss_of)
@@ -423,4 +426,49 @@ def test_a_checkpoint_of_another_model_is_refused_in_one_line(tmp_path: Path) ->
     wider = nn.Sequential(TinyBackbone(7), nn.Linear(7, K))
     with pytest.raises(UserError, match=r"checkpoint.*another model") as caught:
         fit_in(tmp_path / "run", wider, recipe())
+    assert "\n" not in str(caught.value)
+
+
+# Progressive resizing
+
+
+def test_images_grow_to_their_size_and_keep_it() -> None:
+    asked = TrainingSettings(epochs=10, initial_scale=0.5)
+    sizes = [progressive_size(32, asked, done) for done in np.linspace(0, 10, 101)]
+    assert sizes[0] == 16 and sizes == sorted(sizes) and set(sizes) == {16, 20, 24, 28, 32}
+    assert set(sizes[80:]) == {32}
+    assert {progressive_size(30, TrainingSettings(epochs=10), done) for done in (0.0, 5.0)} == {30}
+
+
+def test_a_training_that_grows_sees_each_size_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    sizes: list[int] = []
+
+    def loss_of(model: nn.Module, batch: Batch) -> Tensor:
+        sizes.append(batch.images.shape[-1])
+        return cross_entropy(model, batch)
+
+    asked = recipe(epochs=4, initial_scale=0.5)
+    kept, _ = fit_in(tmp_path / "run", tiny_model(), asked, loss_of=loss_of)
+    assert sizes == [4] * 7 + [8] * 9
+
+    class Halted(Exception):
+        pass
+
+    def halt() -> None:
+        if len(sizes) == 22:
+            raise Halted
+
+    with pytest.raises(Halted):
+        fit_in(tmp_path / "again", tiny_model(), asked, loss_of=loss_of, progress=AfterEachStep(halt))
+    again, _ = fit_in(tmp_path / "again", tiny_model(), asked, loss_of=loss_of)
+    assert sizes[16:22] == [4] * 6 and sizes[22:] == sizes[4:16]
+    for one, other in zip(kept.parameters(), again.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_network_of_one_size_refuses_to_begin_smaller(tmp_path: Path) -> None:
+    vit = build_backbone(BackboneSettings("vit_tiny_patch16_224", patch_size=4), 8)
+    model = nn.Sequential(vit, nn.Linear(192, K))
+    with pytest.raises(UserError, match=r"training\.initial_scale is 0\.5.* 8 pixels.*set it to 1") as caught:
+        fit_in(tmp_path / "run", model, recipe(initial_scale=0.5))
     assert "\n" not in str(caught.value)

@@ -266,7 +266,10 @@ def test_sets_lie_behind_each_other_in_memory_and_on_demand() -> None:
     on_demand = join([dataclasses.replace(part, pixels=None) for part in parts], HEADS)
     assert joined.pixels is not None and on_demand.pixels is None and len(joined) == len(on_demand) == 12
     order = torch.tensor([11, 0, 3, 2, 7])
-    (images, labels), (other_images, other_labels) = (next(iter(s.batches(order, 5))) for s in (joined, on_demand))
+    (images, labels, rows), (other_images, other_labels, _) = (
+        next(iter(s.batches(order, 5))) for s in (joined, on_demand)
+    )
+    assert torch.equal(rows, order)
     assert torch.equal(images, other_images) and torch.equal(labels, other_labels)
     assert labels[:, 0].tolist() == [2, 0, 1, 0, 2]
     for image, (part, row) in zip(images, [(2, 4), (0, 0), (1, 0), (0, 2), (2, 0)], strict=True):

@@ -113,12 +113,12 @@ class _Block(nn.Module):
         self.stride, self.new_channels = stride, channels - channels_in
 
     def forward(self, x: Tensor) -> Tensor:
-        out = F.relu(self.bn1(self.conv1(x)))
+        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
         out = self.bn2(self.conv2(out))
         if self.stride != 1 or self.new_channels:
             half = self.new_channels // 2
             x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, half, self.new_channels - half))
-        return F.relu(out + x)
+        return F.relu(out + x, inplace=True)
 
 
 class ClassicResNet(nn.Module):
@@ -147,5 +147,5 @@ class ClassicResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (B, 64) of images (B, 3, H, W)."""
-        x = F.relu(self.bn1(self.conv1(x)))
+        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
         return torch.flatten(F.adaptive_avg_pool2d(self.blocks(x), 1), 1)

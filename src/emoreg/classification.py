@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,8 @@ from torch.nn import functional as F
 from emoreg.backbones import build_backbone
 from emoreg.errors import UserError
 from emoreg.experience import encoder_architecture, load_encoder
-from emoreg.images.batches import evaluation_batches
+from emoreg.frozen import frozen_features
+from emoreg.images.batches import Batch, evaluation_batches
 from emoreg.images.decode import ImageSet, load_images
 from emoreg.images.splits import cut_validation
 from emoreg.images.table import Table
@@ -135,11 +137,15 @@ def _train(run: Run, recipe: TrainRecipe, model: RegulatedClassifier | None, pro
         return row
 
     weights = dataclasses.asdict(recipe.loss)
+    known: Callable[[Batch], Tensor] | None = None
+    if classifier.encoder is not None and classifier.freeze_encoder:
+        seed = derive_seed(recipe.seed, "views")
+        known = frozen_features(classifier.encoder, images, recipe.encoder.views, recipe.augment, seed)
 
-    def loss_of(model: nn.Module, batch: Tensor, labels: Tensor) -> Tensor:
+    def loss_of(model: nn.Module, batch: Batch) -> Tensor:
         assert isinstance(model, RegulatedClassifier)
-        response = model.respond(batch)
-        return regulation_loss(response, labels, **weights)
+        response = model.respond(batch.images, known and known(batch))
+        return regulation_loss(response, batch.labels, **weights)
 
     factors = {"encoder.": recipe.encoder.lr_factor, "regulation.": recipe.regulation.lr_factor}
     kept, seconds = fit(classifier, loss_of, images, score, recipe, factors, run, fabric, progress)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from emoreg.affect import Head, affective_loss, joint_loss, measure_heads
-from emoreg.images.batches import evaluation_batches
+from emoreg.images.batches import Batch, evaluation_batches
 from emoreg.images.decode import ImageSet
 from emoreg.randomness import generator
 from emoreg.settings import Pretext
@@ -35,14 +35,14 @@ class PretextTask:
 
     Args:
         outputs: width of the read-out.
-        loss_of: the loss, a scalar, of (model, images float32 (B, 3, S, S), labels of the stimuli).
+        loss_of: the loss, a scalar, of (model, batch with the labels of the stimuli).
         measure: metrics of a model on image sets, one a stimulus set, None for no images; None if there are no
             images at all.
         read_out: what the outputs mean, for the metadata of the weights.
     """
 
     outputs: int
-    loss_of: Callable[[nn.Module, Tensor, Tensor], Tensor]
+    loss_of: Callable[[nn.Module, Batch], Tensor]
     measure: Callable[[nn.Module, Sequence[ImageSet | None]], dict[str, float] | None]
     read_out: dict[str, Any]
 
@@ -62,10 +62,10 @@ def pretext_task(pretext: Pretext, heads: Sequence[Head], weights: Sequence[int]
 def _affect(heads: Sequence[Head], weights: Sequence[int], fabric: Fabric) -> PretextTask:
     is_union = len(heads) > 1
 
-    def loss_of(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    def loss_of(model: nn.Module, batch: Batch) -> Tensor:
         if is_union:
-            return joint_loss(model(images), labels, heads)
-        return affective_loss(model(images), labels, heads[0].space)
+            return joint_loss(model(batch.images), batch.labels, heads)
+        return affective_loss(model(batch.images), batch.labels, heads[0].space)
 
     def measure(model: nn.Module, sets: Sequence[ImageSet | None]) -> dict[str, float] | None:
         return measure_heads(model, sets, heads, weights, fabric)
@@ -77,8 +77,8 @@ def _affect(heads: Sequence[Head], weights: Sequence[int], fabric: Fabric) -> Pr
 
 
 def _rotation(fabric: Fabric) -> PretextTask:
-    def loss_of(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        rotated, turns = turned(images)
+    def loss_of(model: nn.Module, batch: Batch) -> Tensor:
+        rotated, turns = turned(batch.images)
         return F.cross_entropy(model(rotated), turns)
 
     def measure(model: nn.Module, sets: Sequence[ImageSet | None]) -> dict[str, float] | None:

@@ -168,14 +168,20 @@ class RegulatedClassifier(nn.Module):
         """Regulated logits (B, K) of images (B, 3, H, W)."""
         return self.respond(images).logits
 
-    def respond(self, images: Tensor) -> Response:
-        """Both responses, λ and the regulated logits for images (B, 3, H, W)."""
+    def respond(self, images: Tensor, emotional_features: Tensor | None = None) -> Response:
+        """Both responses, λ and the regulated logits.
+
+        Args:
+            images: (B, 3, H, W).
+            emotional_features: e(x) (B, De) where it is known already, as a frozen encoder's may be; else computed.
+        """
         features = self.backbone(images)  # (B, D)
         non_emotional = self.head(features)
         if self.encoder is None:
             return Response(non_emotional, non_emotional, None, None)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_encoder):
-            emotional_features = self.encoder(images)  # (B, De)
+        if emotional_features is None:
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_encoder):
+                emotional_features = self.encoder(images)  # (B, De)
         rho = self.regulation(features, emotional_features)
         lam = rho.sigmoid()
 

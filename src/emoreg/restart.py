@@ -18,7 +18,7 @@ class BegunEpoch:
 
     steps: int  # done
     seconds: float  # spent
-    loss: Tensor  # sum over the steps, a scalar
+    losses: Tensor  # of the steps (S,), on the device; 0 for those to come
     draws: dict[str, Any] | None = None  # where torch's default generators are; None at the beginning
 
 
@@ -56,7 +56,7 @@ class Position:
             detail = " ".join(str(error).split())
             raise UserError(f"{run.folder}: its checkpoint is of another model ({detail}); give the same one") from None
         if self.begun is not None:
-            self.begun.loss = self.begun.loss.to(device)
+            self.begun.losses = self.begun.losses.to(device)
 
     def save(self, run: Run, begun: BegunEpoch | None = None) -> None:
         """Write the checkpoint: after an epoch, or in the middle of the one that was begun."""
@@ -64,15 +64,15 @@ class Position:
         epoch = None
         if begun is not None:
             draws = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
-            epoch = {"steps": begun.steps, "seconds": begun.seconds, "loss": begun.loss.cpu(), "draws": draws}
+            epoch = {"steps": begun.steps, "seconds": begun.seconds, "losses": begun.losses.cpu(), "draws": draws}
         run.save_checkpoint({**state, "rows": self.rows, "seconds": self.seconds, "begun": epoch})
 
-    def begin_epoch(self, seed: int, device: torch.device) -> BegunEpoch:
+    def begin_epoch(self, seed: int, steps: int, device: torch.device) -> BegunEpoch:
         """A new epoch, torch's default generators seeded for it; or the one that was begun, with its draws."""
         torch.manual_seed(seed)  # dropout, stochastic depth, drawn λ, rotations
         begun, self.begun = self.begun, None
         if begun is None:
-            return BegunEpoch(0, 0.0, torch.zeros((), device=device))
+            return BegunEpoch(0, 0.0, torch.zeros(steps, device=device))
         if begun.draws is not None:
             torch.set_rng_state(begun.draws["cpu"])
             if begun.draws["cuda"]:

@@ -144,11 +144,21 @@ class EncoderSettings:
     """Its architecture; null is that of the experience, or else the same as the backbone."""
     frozen: bool = False
     """Keep its weights and batch statistics as stage 1 left them. The paper trains end to end (false)."""
+    views: int | None = None
+    """Frozen only: let it see each training image in this many fixed views, drawn as augment says, 0 for the image
+    as it is, so that its features are computed once and looked up from then on. It then no longer sees the crop
+    that the backbone sees, which changes the method (ours). null for no such thing."""
     lr_factor: float = 1.0
     """Its learning rate as a multiple of optimizer.lr."""
 
     def __post_init__(self) -> None:
         _check_not_negative("encoder.lr_factor", self.lr_factor)
+        views = self.views
+        _require(views is None or views >= 0, f"encoder.views is {views}; it must not be negative, or be null")
+        _require(
+            views is None or self.frozen,
+            f"encoder.views is {views} but encoder.frozen is false: features of an encoder that learns cannot be kept",
+        )
 
 
 @dataclass(frozen=True)
@@ -263,6 +273,12 @@ class TrainingSettings:
     bf16-mixed is faster for convolutional networks."""
     compile: bool = False
     """torch.compile the model together with its loss. Pays on GPUs over many epochs."""
+    initial_scale: float = 1.0
+    """Progressive resizing: side of the images at the beginning, as a share of image_size; it grows in steps of 4
+    pixels over the first 80 % of the steps. Below 1 training is faster and no longer the same; networks whose
+    input size is fixed (ViTs) refuse it."""
+    deterministic: bool = False
+    """On GPUs: only kernels that give the same result again, which are slower. CPUs always give the same."""
     memory_limit_gib: float = 4.0
     """Image sets up to this size are decoded once and held in memory; larger ones are decoded again every
     epoch by worker processes, or read from their pack (emoreg data pack)."""
@@ -270,6 +286,10 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         _require(self.epochs >= 1, f"training.epochs is {self.epochs}; it must be at least 1")
         _require(self.batch_size >= 1, f"training.batch_size is {self.batch_size}; it must be at least 1")
+        _require(
+            0.25 <= self.initial_scale <= 1,
+            f"training.initial_scale is {self.initial_scale}; it must lie between 0.25 and 1 (1 for none)",
+        )
         _check_not_negative("training.memory_limit_gib", self.memory_limit_gib)
 
 

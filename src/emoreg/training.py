@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,8 +14,9 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, OneCycleLR, SequentialLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from emoreg.allocation import keep_freed_memory
 from emoreg.errors import UserError
-from emoreg.images.batches import Share, steps_per_epoch, training_batches
+from emoreg.images.batches import Batch, Share, resize, steps_per_epoch, training_batches
 from emoreg.images.decode import ImageSet
 from emoreg.progress import Progress
 from emoreg.randomness import derive_seed
@@ -22,16 +24,20 @@ from emoreg.restart import Position
 from emoreg.run import Run
 from emoreg.settings import OptimizerSettings, Recipe, TrainingSettings
 from emoreg.stopping import Stopped, deferred
+from emoreg.trouble import check_losses, memory_told
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
+GROWING = 0.8  # share of the steps over which images grow in progressive resizing
+STRIDE = 4  # pixels: by which they grow, so that two halvings leave whole maps
 
 Score = Callable[[nn.Module], dict[str, float]]
 
 
 def fit(
     model: nn.Module,
-    loss_of: Callable[[nn.Module, Tensor, Tensor], Tensor],
+    loss_of: Callable[[nn.Module, Batch], Tensor],
     images: ImageSet,
     score: Score,
     recipe: Recipe,
@@ -45,7 +51,7 @@ def fit(
 
     Args:
         model: what is trained.
-        loss_of: the loss, a scalar, of (model, images float32 (B, 3, S, S), labels).
+        loss_of: the loss, a scalar, of (model, batch).
         images: to train on, on the device.
         score: metrics of a model after each epoch, for the row of that epoch.
         recipe: its augment, optimizer, training and seed are used.
@@ -59,7 +65,7 @@ def fit(
         The model to keep (the average of the weights where one was asked for) and the seconds spent training.
 
     Raises:
-        UserError: the loss is no longer finite; the checkpoint is of another model.
+        UserError: the loss is no longer finite; the memory is full; the checkpoint is of another model.
         Stopped: a signal asked for it (see `stopping`); the checkpoint has all steps that are done.
     """
     training, seed = recipe.training, recipe.seed
@@ -75,19 +81,22 @@ def fit(
     parts = {"model": model, "optimizer": optimizer, "schedule": schedule, "average": average}
     position = Position({name: part for name, part in parts.items() if part is not None})
     position.restore(run, fabric.device)
+    on_cpu = fabric.device.type == "cpu"
     done = len(position.rows) * steps + (position.begun.steps if position.begun else 0)
+    refuse_fixed_size(model, images.image_size, training)
     with (
         progress.task(f"train {run.folder.name}", training.epochs * steps, "steps", done) as advance,
         deferred() as is_asked_to_stop,
+        memory_told(training),
     ):
         for epoch in range(len(position.rows), training.epochs):
-            begun = position.begin_epoch(derive_seed(seed, "dropout", epoch), fabric.device)
+            begun = position.begin_epoch(derive_seed(seed, "dropout", epoch), steps, fabric.device)
             objective.train()
             start = time.perf_counter() - begun.seconds
-            for batch, labels in training_batches(
-                images, training.batch_size, recipe.augment, seed, epoch, mixture, done=begun.steps
-            ):
-                loss = objective(batch, labels)
+            batches = partial(training_batches, images, training.batch_size, recipe.augment, seed, epoch, mixture)
+            for batch in batches(done=begun.steps):
+                size = progressive_size(images.image_size, training, epoch + begun.steps / steps)
+                loss = objective(batch._replace(images=resize(batch.images, size)))
                 fabric_optimizer.zero_grad(set_to_none=True)
                 fabric.backward(loss)
                 if recipe.optimizer.clip_norm is not None:
@@ -96,23 +105,20 @@ def fit(
                 schedule.step()
                 if average is not None:
                     average.update_parameters(model)
-                begun.loss += loss.detach()
+                begun.losses[begun.steps] = loss.detach()
                 begun.steps += 1
                 advance(1)
-                if is_asked_to_stop() and begun.steps < steps:
+                is_stopped = is_asked_to_stop() and begun.steps < steps
+                if is_stopped or begun.steps == steps or on_cpu:  # elsewhere it would wait for the device
+                    check_losses(begun, batches, images, run.folder, epoch)
+                if is_stopped:
                     begun.seconds = time.perf_counter() - start
                     position.save(run, begun)
                     raise Stopped
-            mean_loss = begun.loss.item() / steps  # waits for the device, once an epoch
             elapsed = time.perf_counter() - start
-            if not math.isfinite(mean_loss):
-                raise UserError(
-                    f"{run.folder}: the loss became {mean_loss} in epoch {epoch + 1}; lower optimizer.lr, or set "
-                    "optimizer.clip_norm or optimizer.warmup (the last good epoch is kept)"
-                )
             row: dict[str, float] = {
                 "epoch": epoch + 1,
-                "train_loss": mean_loss,
+                "train_loss": begun.losses.mean().item(),
                 "lr": optimizer.param_groups[0]["lr"],
                 "seconds": elapsed,
                 "images_per_second": steps * min(training.batch_size, len(images)) / elapsed,
@@ -130,12 +136,41 @@ def fit(
 class _Objective(nn.Module):
     """Model and loss as one module, so that precision and compilation cover both."""
 
-    def __init__(self, model: nn.Module, loss_of: Callable[[nn.Module, Tensor, Tensor], Tensor]) -> None:
+    def __init__(self, model: nn.Module, loss_of: Callable[[nn.Module, Batch], Tensor]) -> None:
         super().__init__()
         self.model, self.loss_of = model, loss_of
 
-    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        return self.loss_of(self.model, images, labels)
+    def forward(self, batch: Batch) -> Tensor:
+        return self.loss_of(self.model, batch)
+
+
+def progressive_size(size: int, training: TrainingSettings, epochs_done: float) -> int:
+    """Side of the training images in pixels at this point of the training; see `training.initial_scale`.
+
+    Progressive resizing as in fast.ai's entry to DAWNBench (Howard 2018) and EfficientNetV2 (Tan & Le 2021,
+    section 4): early steps see smaller images and cost less.
+    """
+    grown = min(epochs_done / (GROWING * training.epochs), 1.0)
+    scale = training.initial_scale + (1 - training.initial_scale) * grown
+    return min(round(scale * size / STRIDE) * STRIDE, size) if scale < 1 else size
+
+
+def refuse_fixed_size(model: nn.Module, size: int, training: TrainingSettings) -> None:
+    """UserError where `training.initial_scale` asks a network for smaller images that it cannot take."""
+    small = progressive_size(size, training, 0.0)
+    if small == size:
+        return
+    device, was_training = next(model.parameters()).device, model.training
+    try:
+        with torch.no_grad():
+            model.eval()(torch.zeros(2, 3, small, small, device=device))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"training.initial_scale is {training.initial_scale}, but this network takes only images of {size} pixels, "
+            f"not {small} ({reason}): set it to 1"
+        ) from None
+    model.train(was_training)
 
 
 def make_fabric(training: TrainingSettings) -> Fabric:
@@ -157,6 +192,12 @@ def make_fabric(training: TrainingSettings) -> Fabric:
         device = "cuda" if available["cuda"] else "mps" if available["mps"] else "cpu"
     if not available.get(device, False):
         raise UserError(f"training.device is {device}, but PyTorch finds none here; use auto or cpu")
+    if device == "cpu":
+        keep_freed_memory()
+    torch.backends.cudnn.benchmark = not training.deterministic  # all images of a run have one size, or a few
+    if training.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as PyTorch asks for it
+        torch.use_deterministic_algorithms(True)
     precision = training.precision
     if precision == "auto":
         precision = "bf16-mixed" if device == "cuda" and torch.cuda.is_bf16_supported() else "32-true"

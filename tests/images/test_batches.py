@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.testing import assert_close
 from torchvision.transforms import functional as reference
 
@@ -11,14 +12,15 @@ from emoreg.images.batches import (
     MEAN,
     STD,
     Share,
-    crop,
+    crop_and_flip,
     evaluation_batches,
-    flip,
     mixed_order,
     normalise,
+    resize,
     shares,
     steps_per_epoch,
     training_batches,
+    view_batches,
 )
 from emoreg.images.decode import ImageSet, load_images
 from emoreg.images.table import Table
@@ -44,22 +46,54 @@ def test_normalise_is_torchvisions(images: ImageSet) -> None:
     assert normalise(pixels_of(images)).is_contiguous(memory_format=torch.channels_last)
 
 
-def test_crop_is_torchvisions_with_each_images_own_offset(images: ImageSet) -> None:
-    offsets = torch.randint(0, 5, (50, 2), generator=torch.Generator().manual_seed(0))
-    cropped = crop(pixels_of(images), 2, offsets)
-    for image, (down, right), got in zip(pixels_of(images), offsets.tolist(), cropped, strict=True):
-        assert torch.equal(got, reference.crop(reference.pad(image, [2]), down, right, 8, 8))
+@pytest.mark.parametrize("padding", [0, 2])
+def test_crop_and_flip_are_torchvisions_with_each_images_own_draw(images: ImageSet, padding: int) -> None:
+    offsets = torch.randint(0, 2 * padding + 1, (50, 2), generator=torch.Generator().manual_seed(0))
+    mirrored = torch.arange(50) % 3 == 0
+    for layout in (torch.contiguous_format, torch.channels_last):
+        pixels = pixels_of(images).contiguous(memory_format=layout)
+        changed = crop_and_flip(pixels, padding, offsets, mirrored)
+        for image, (down, right), flips, got in zip(pixels, offsets.tolist(), mirrored, changed, strict=True):
+            expected = reference.crop(reference.pad(image, [padding]), down, right, 8, 8)
+            assert torch.equal(got, reference.hflip(expected) if flips else expected)
 
 
-def test_flip_mirrors_the_chosen_only(images: ImageSet) -> None:
-    chosen = torch.arange(50) % 3 == 0
-    flipped = flip(pixels_of(images), chosen)
-    for image, choice, got in zip(pixels_of(images), chosen, flipped, strict=True):
-        assert torch.equal(got, reference.hflip(image) if choice else image)
+def test_only_what_is_asked_for_changes(images: ImageSet) -> None:
+    """Without a crop all pixels of a line stay in it; without a flip no image is mirrored."""
+    plain = normalise(pixels_of(images))
+    for batch, _, rows in training_batches(images, 10, AugmentSettings(crop_padding=0, flip=True), 0, 0):
+        flipped = [torch.equal(got, plain[row].flip(2)) for got, row in zip(batch, rows.tolist(), strict=True)]
+        same = [torch.equal(got, plain[row]) for got, row in zip(batch, rows.tolist(), strict=True)]
+        assert all(one != other for one, other in zip(flipped, same, strict=True))
+    for batch, _, rows in training_batches(images, 10, AugmentSettings(crop_padding=1, flip=False), 0, 0):
+        for got, row in zip(batch, rows.tolist(), strict=True):
+            bordered = F.pad(pixels_of(images)[row], (1, 1, 1, 1))
+            windows = [normalise(bordered[None, :, y : y + 8, x : x + 8])[0] for y in range(3) for x in range(3)]
+            assert any(torch.equal(got, window) for window in windows)
+
+
+def test_views_are_fixed_and_differ(images: ImageSet) -> None:
+    def view(number: int, seed: int = 0) -> Tensor:
+        batches = list(view_batches(images, AugmentSettings(), seed, number, batch_size=16))
+        assert torch.cat([rows for _, _, rows in batches]).tolist() == list(range(50))
+        return torch.cat([pixels for pixels, _, _ in batches])
+
+    assert torch.equal(view(0), view(0))
+    assert not torch.equal(view(0), view(1)) and not torch.equal(view(0), view(0, seed=1))
+
+
+def test_resizing_keeps_what_has_the_size_and_the_layout(images: ImageSet) -> None:
+    pixels = normalise(pixels_of(images))
+    assert resize(pixels, 8) is pixels
+    small = resize(pixels, 4)
+    assert small.shape == (50, 3, 4, 4) and small.is_contiguous(memory_format=torch.channels_last)
+    assert_close(small.mean(dim=(2, 3)), pixels.mean(dim=(2, 3)), atol=0.2, rtol=0)
 
 
 def test_every_image_is_seen_once_an_epoch_in_an_order_of_its_own(images: ImageSet) -> None:
-    orders = [torch.cat([y for _, y in training_batches(images, 10, AugmentSettings(), 0, epoch)]) for epoch in (0, 1)]
+    orders = [
+        torch.cat([y for _, y, _ in training_batches(images, 10, AugmentSettings(), 0, epoch)]) for epoch in (0, 1)
+    ]
     assert all(sorted(order.tolist()) == list(range(50)) for order in orders)
     assert not torch.equal(*orders)
 
@@ -67,7 +101,7 @@ def test_every_image_is_seen_once_an_epoch_in_an_order_of_its_own(images: ImageS
 def test_an_epoch_depends_on_seed_and_epoch_alone(images: ImageSet) -> None:
     def epoch(seed: int, number: int) -> Tensor:
         torch.rand(number + seed + 3)  # whatever else was drawn meanwhile
-        return torch.cat([x for x, _ in training_batches(images, 16, AugmentSettings(), seed, number)])
+        return torch.cat([x for x, _, _ in training_batches(images, 16, AugmentSettings(), seed, number)])
 
     assert torch.equal(epoch(0, 1), epoch(0, 1))
     assert not torch.equal(epoch(0, 1), epoch(0, 2)) and not torch.equal(epoch(0, 1), epoch(1, 1))
@@ -77,20 +111,21 @@ def test_each_image_gets_its_own_draw(images: ImageSet) -> None:
     """The same image many times: its views differ within one batch."""
     pixels = pixels_of(images)[:1].expand(40, -1, -1, -1).contiguous()
     same = ImageSet(images.table.take(np.zeros(40, np.int64)), 8, pixels, torch.zeros(40, dtype=torch.long))
-    ((batch, _),) = training_batches(same, 40, AugmentSettings(crop_padding=2, flip=True), 0, 0)
+    ((batch, _, _),) = training_batches(same, 40, AugmentSettings(crop_padding=2, flip=True), 0, 0)
     assert len(batch.flatten(1).unique(dim=0)) > 15
 
 
 def test_without_augmentation_images_are_as_they_are(images: ImageSet) -> None:
     none = AugmentSettings(crop_padding=0, flip=False)
-    for batch, labels in training_batches(images, 10, none, 0, 0):
+    for batch, labels, rows in training_batches(images, 10, none, 0, 0):
+        assert torch.equal(rows, labels)  # of these images, whose labels are their rows
         assert_close(batch, normalise(pixels_of(images)[labels]))
 
 
 def test_only_full_batches_but_for_a_set_smaller_than_one(images: ImageSet) -> None:
-    sizes = [len(y) for _, y in training_batches(images, 16, AugmentSettings(), 0, 0)]
+    sizes = [len(y) for _, y, _ in training_batches(images, 16, AugmentSettings(), 0, 0)]
     assert sizes == [16, 16, 16] and steps_per_epoch(50, 16) == 3
-    assert [len(y) for _, y in training_batches(images, 64, AugmentSettings(), 0, 0)] == [50]
+    assert [len(y) for _, y, _ in training_batches(images, 64, AugmentSettings(), 0, 0)] == [50]
     assert steps_per_epoch(50, 64) == 1
 
 
@@ -137,9 +172,9 @@ def test_a_mixed_epoch_depends_on_seed_and_epoch_alone() -> None:
 
 def test_mixed_batches_follow_the_mixed_order_and_one_set_its_plain_one(images: ImageSet) -> None:
     mixture, none = (Share(30, 10), Share(20, 40)), AugmentSettings(crop_padding=0, flip=False)
-    mixed = [y for _, y in training_batches(images, 16, none, 0, 1, mixture)]
+    mixed = [y for _, y, _ in training_batches(images, 16, none, 0, 1, mixture)]
     assert torch.cat(mixed).tolist() == order_of(mixture, 0, 1)[:48] and len(mixed) == steps_per_epoch(50, 16)
-    plain = torch.cat([y for _, y in training_batches(images, 50, none, 0, 1)])
+    plain = torch.cat([y for _, y, _ in training_batches(images, 50, none, 0, 1)])
     assert torch.equal(plain, torch.randperm(50, generator=generator(0, "epoch", 1)))
 
 

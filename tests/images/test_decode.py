@@ -290,8 +290,9 @@ def test_a_set_over_the_memory_limit_gives_the_same_batches(image_folder: Path, 
     assert held.pixels is not None and on_demand.pixels is None
     order = torch.randperm(32, generator=torch.Generator().manual_seed(1))[:30]
     one, other = (list(images.batches(order, 8)) for images in (held, on_demand))
-    assert [len(labels) for _, labels in one] == [8, 8, 8, 6]
-    for (pixels, labels), (other_pixels, other_labels) in zip(one, other, strict=True):
+    assert [len(labels) for _, labels, _ in one] == [8, 8, 8, 6]
+    assert torch.equal(torch.cat([rows for _, _, rows in one]), order)
+    for (pixels, labels, _), (other_pixels, other_labels, _) in zip(one, other, strict=True):
         assert torch.equal(pixels, other_pixels) and torch.equal(labels, other_labels)
         assert pixels.dtype == torch.uint8 and pixels.shape[1:] == (3, 8, 8)
 
@@ -309,7 +310,8 @@ def test_arrays_of_the_right_size_are_copied_whole(quiet: Progress, monkeypatch:
     pixels.flags.writeable = False
     table = Table("set", pixels, np.arange(3000))
     held, left = (load_images(table, 8, False, limit, quiet) for limit in (1.0, 0.0))
-    assert held.pixels is not None and held.pixels.is_contiguous() and left.pixels is None
+    assert held.pixels is not None and left.pixels is None
+    assert held.pixels.is_contiguous(memory_format=torch.channels_last)
     np.testing.assert_array_equal(held.pixels.permute(0, 2, 3, 1), pixels)
     order = torch.randperm(3000)[:70]
     for one, other in zip(held.batches(order, 32), left.batches(order, 32), strict=True):

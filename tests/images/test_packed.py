@@ -38,7 +38,7 @@ def test_a_packed_target_is_the_same_as_the_folder_that_it_was_made_from(
         decoded, read = (load_images(table, SIZE, False, 1.0, quiet) for table in (one, other))
         assert decoded.pixels is not None and read.pixels is not None
         assert torch.equal(decoded.pixels, read.pixels) and torch.equal(decoded.labels, read.labels)
-        assert read.pixels.is_contiguous()
+        assert read.pixels.is_contiguous(memory_format=torch.channels_last)
     assert isinstance(opened.train.images, PackedImages)
     fourth = folder.train.images[3]
     assert isinstance(fourth, File) and opened.train.images.name(3) == fourth.name

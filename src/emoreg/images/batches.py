@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,31 +20,50 @@ MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
 
+class Batch(NamedTuple):
+    """What a network is trained on in one step."""
+
+    images: Tensor  # float32 (B, 3, S, S), normalised, channels last in memory
+    labels: Tensor  # (B,) int64 or (B, E) float32
+    rows: Tensor  # int64 (B,): which images of the set they are
+
+
 def normalise(images: Tensor) -> Tensor:
     """float32 (B, 3, H, W), channels last in memory, of uint8 (B, 3, H, W)."""
-    mean = torch.tensor(MEAN, device=images.device).mul_(255).view(1, 3, 1, 1)
-    std = torch.tensor(STD, device=images.device).mul_(255).view(1, 3, 1, 1)
-    return images.to(torch.float32, memory_format=torch.channels_last).sub_(mean).div_(std)
+    count, _, height, width = images.shape
+    # Whole lines of pixels, (B, H, 3 · W), with the statistics of a line beside them: an inner dimension of three
+    # numbers would be worked on one number at a time.
+    lines = images.permute(0, 2, 3, 1).reshape(count, height, 3 * width).to(torch.float32)
+    mean = torch.tensor(MEAN, device=images.device).mul_(255).repeat(width)
+    std = torch.tensor(STD, device=images.device).mul_(255).repeat(width)
+    return lines.sub_(mean).div_(std).view(count, height, width, 3).permute(0, 3, 1, 2)
 
 
-def crop(images: Tensor, padding: int, offsets: Tensor) -> Tensor:
-    """Each image shifted by its own offsets within a border of zeros.
+def crop_and_flip(images: Tensor, padding: int, offsets: Tensor, mirrored: Tensor) -> Tensor:
+    """Each image shifted by its own offsets within a border of zeros, then mirrored left to right or not.
 
     Args:
-        images: (B, C, H, W).
+        images: uint8 (B, 3, H, W), fastest if channels are last in memory.
         padding: of the border, in pixels.
         offsets: int64 (B, 2), down and right, in [0, 2 · padding].
+        mirrored: bool (B,).
     """
-    height, width = images.shape[2:]
-    padded = F.pad(images, (padding, padding, padding, padding))
-    windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view: (B, C, 2p+1, 2p+1, H, W)
-    rows = torch.arange(len(images), device=images.device)
-    return windows[rows, :, offsets[:, 0], offsets[:, 1]]
+    count, _, height, width = images.shape
+    device = images.device
+    padded = F.pad(images.permute(0, 2, 3, 1), (0, 0, padding, padding, padding, padding))  # (B, H + 2p, W + 2p, 3)
+    down, right = torch.arange(height, device=device), torch.arange(width, device=device)
+    rows = torch.arange(count, device=device)[:, None] * padded.shape[1] + offsets[:, :1] + down  # (B, H)
+    columns = offsets[:, 1:] + torch.where(mirrored[:, None], right.flip(0), right)  # (B, W)
+    pixels = rows[:, :, None] * padded.shape[2] + columns[:, None, :]  # one gather for both changes
+    chosen = padded.reshape(-1, 3).index_select(0, pixels.view(-1))
+    return chosen.view(count, height, width, 3).permute(0, 3, 1, 2)
 
 
-def flip(images: Tensor, chosen: Tensor) -> Tensor:
-    """Images (B, C, H, W) with those `chosen` (bool (B,)) mirrored left to right."""
-    return torch.where(chosen.view(-1, 1, 1, 1), images.flip(3), images)
+def resize(images: Tensor, size: int) -> Tensor:
+    """Normalised images (B, 3, S, S) scaled to `size` pixels a side, antialiased."""
+    if images.shape[-1] == size:
+        return images
+    return F.interpolate(images, size=(size, size), mode="bilinear", antialias=True)
 
 
 @dataclass(frozen=True)
@@ -97,8 +117,8 @@ def training_batches(
     epoch: int,
     mixture: Sequence[Share] = (),
     done: int = 0,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch in random order: float32 (B, 3, S, S) and labels.
+) -> Iterator[Batch]:
+    """One epoch in random order.
 
     Order and augmentation depend on (seed, epoch) alone, so an epoch can be repeated after a restart and is
     the same for every arm of a study. All draws of an epoch are made at once and moved to the device once.
@@ -115,20 +135,39 @@ def training_batches(
     """
     count = len(images)
     draw = generator(seed, "epoch", epoch)
-    device = images.labels.device
     order = mixed_order(mixture, seed, epoch, draw) if mixture else torch.randperm(count, generator=draw)
     order = order[: count - count % batch_size or None]
-    offsets = torch.randint(0, 2 * augment.crop_padding + 1, (count, 2), generator=draw).to(device)
-    mirrored = (torch.rand(count, generator=draw) < 0.5).to(device)
+    change = _draw_changes(count, augment, draw, images.labels.device)
     start = done * batch_size
-    for batch, labels in images.batches(order[start:], batch_size):
-        part = slice(start, start + len(batch))
-        start += len(batch)
-        if augment.crop_padding:
-            batch = crop(batch, augment.crop_padding, offsets[part])  # noqa: PLW2901
-        if augment.flip:
-            batch = flip(batch, mirrored[part])  # noqa: PLW2901
-        yield normalise(batch), labels
+    for pixels, labels, rows in images.batches(order[start:], batch_size):
+        part = slice(start, start + len(pixels))
+        start += len(pixels)
+        yield Batch(normalise(change(pixels, part)), labels, rows)
+
+
+def view_batches(
+    images: ImageSet, augment: AugmentSettings, seed: int, view: int, batch_size: int = 512
+) -> Iterator[Batch]:
+    """All images in order, changed at random in a way that depends on (seed, view) alone."""
+    change = _draw_changes(len(images), augment, generator(seed, "view", view), images.labels.device)
+    for pixels, labels, rows in images.batches(torch.arange(len(images)), batch_size):
+        part = slice(int(rows[0]), int(rows[0]) + len(rows))
+        yield Batch(normalise(change(pixels, part)), labels, rows)
+
+
+def _draw_changes(
+    count: int, augment: AugmentSettings, draw: torch.Generator, device: torch.device
+) -> Callable[[Tensor, slice], Tensor]:
+    """What changes images uint8 (B, 3, S, S), those of a part of `count`, by the draws for that part."""
+    offsets = torch.randint(0, 2 * augment.crop_padding + 1, (count, 2), generator=draw).to(device)
+    mirrored = (torch.rand(count, generator=draw) < 0.5).to(device) & augment.flip
+
+    def change(pixels: Tensor, part: slice) -> Tensor:
+        if not (augment.crop_padding or augment.flip):
+            return pixels
+        return crop_and_flip(pixels, augment.crop_padding, offsets[part], mirrored[part])
+
+    return change
 
 
 def steps_per_epoch(count: int, batch_size: int) -> int:
@@ -138,5 +177,5 @@ def steps_per_epoch(count: int, batch_size: int) -> int:
 
 def evaluation_batches(images: ImageSet, batch_size: int = 512) -> Iterator[tuple[Tensor, Tensor]]:
     """All images in order, as they are: float32 (B, 3, S, S) and labels."""
-    for batch, labels in images.batches(torch.arange(len(images)), batch_size):
-        yield normalise(batch), labels
+    for pixels, labels, _ in images.batches(torch.arange(len(images)), batch_size):
+        yield normalise(pixels), labels

@@ -39,8 +39,8 @@ class ImageSet:
     Args:
         table: where they come from.
         image_size: S, side in pixels.
-        pixels: uint8 (N, 3, S, S), on any device; None for a set too large to hold. Such a set is decoded again
-            every epoch by worker processes; from a pack only its pixels are read.
+        pixels: uint8 (N, 3, S, S), channels last in memory, on any device; None for a set too large to hold. Such a
+            set is decoded again every epoch by worker processes; from a pack only its pixels are read.
         labels: (N,) int64 or (N, E) float32, on the same device as the pixels.
     """
 
@@ -57,21 +57,22 @@ class ImageSet:
         pixels = None if self.pixels is None else self.pixels.to(device)
         return ImageSet(self.table, self.image_size, pixels, self.labels.to(device))
 
-    def batches(self, order: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images uint8 (B, 3, S, S) and labels in `order` (indices (M,)), the last batch possibly smaller."""
+    def batches(self, order: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Images uint8 (B, 3, S, S), labels and row numbers in `order` (M,), the last batch possibly smaller."""
         device = self.labels.device
-        chunks = order.split(batch_size)
+        on_device = order.to(device).split(batch_size)
         if self.pixels is not None:
-            for rows in chunks:
-                rows = rows.to(device)  # noqa: PLW2901
-                yield self.pixels.index_select(0, rows), self.labels.index_select(0, rows)
+            lines = self.pixels.permute(0, 2, 3, 1)  # as they lie in memory, which index_select keeps
+            for rows in on_device:
+                yield lines.index_select(0, rows).permute(0, 3, 1, 2), self.labels.index_select(0, rows), rows
             return
+        chunks = order.split(batch_size)
         ready = _ready(self.table.images, self.image_size)
         if ready is not None:
             squares = _one_ahead(ready, [rows.numpy() for rows in chunks])
-            for rows, square in zip(chunks, squares, strict=True):
+            for rows, square in zip(on_device, squares, strict=True):
                 pixels = torch.from_numpy(square).permute(0, 3, 1, 2)
-                yield pixels.to(device), self.labels.index_select(0, rows.to(device))
+                yield pixels.to(device), self.labels.index_select(0, rows), rows
             return
         loader = DataLoader(
             _OnDemand(self.table, self.image_size),
@@ -80,8 +81,8 @@ class ImageSet:
             pin_memory=device.type == "cuda",
         )
         try:
-            for rows, images in zip(chunks, loader, strict=True):
-                yield images.to(device, non_blocking=True), self.labels.index_select(0, rows.to(device))
+            for rows, images in zip(on_device, loader, strict=True):
+                yield images.to(device, non_blocking=True), self.labels.index_select(0, rows), rows
         except UserError as error:  # from a worker it comes with the worker's traceback
             raise UserError(str(error).strip().splitlines()[-1].partition("UserError: ")[2] or str(error)) from None
 
@@ -119,11 +120,11 @@ def load_images(
     ready = _ready(table.images, image_size)
     if ready is not None and not in_memory:
         return ImageSet(table, image_size, None, labels)
-    pixels = np.empty((count if in_memory else 0, 3, image_size, image_size), np.uint8)
+    pixels = np.empty((count if in_memory else 0, image_size, image_size, 3), np.uint8)
 
     def copy(rows: range) -> dict[int, UserError]:
         assert ready is not None
-        pixels[rows.start : rows.stop] = ready(np.arange(rows.start, rows.stop)).transpose(0, 3, 1, 2)
+        pixels[rows.start : rows.stop] = ready(np.arange(rows.start, rows.stop))
         return {}
 
     def attempt(rows: range) -> dict[int, UserError]:
@@ -135,7 +136,7 @@ def load_images(
                 failed[row] = error
             else:
                 if in_memory:
-                    pixels[row] = square.transpose(2, 0, 1)
+                    pixels[row] = square
         return failed
 
     # A set too large to hold is decoded here too, only to find what is unreadable before training begins.
@@ -154,7 +155,8 @@ def load_images(
         table = table.take(kept)
         labels = torch.from_numpy(table.labels)
         pixels = pixels[kept] if in_memory else pixels
-    return ImageSet(table, image_size, torch.from_numpy(pixels) if in_memory else None, labels)
+    held = torch.from_numpy(pixels).permute(0, 3, 1, 2) if in_memory else None
+    return ImageSet(table, image_size, held, labels)
 
 
 def by_all_cores(work: Callable[[range], T], rows: range, step: int) -> Iterator[tuple[range, T]]:

@@ -67,6 +67,14 @@ def take_images(images: Images, rows: NDArray[np.int64]) -> Images:
     return images[rows] if isinstance(images, np.ndarray) else [images[row] for row in rows]
 
 
+def name_image(images: Images, row: int) -> str:
+    """What people know an image by: its file, its place in a library's set, or its row."""
+    if isinstance(images, PackedImages):
+        return images.name(row)
+    image = images[row]
+    return f"row {row}" if isinstance(image, np.ndarray) else str(image)
+
+
 @dataclass(frozen=True)
 class About:
     """What people ask of a set before they get it."""

@@ -1,0 +1,187 @@
+"""What emoreg does, in pieces that a benchmark can run: training steps, batches, decoding, runs at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import itertools
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from turns import serve
+
+from emoreg.classification import build_classifier
+from emoreg.frozen import frozen_features
+from emoreg.images.batches import Batch, resize, training_batches
+from emoreg.images.decode import ImageSet, by_all_cores, load_images, square
+from emoreg.images.table import Table
+from emoreg.progress import Progress
+from emoreg.regulation import regulation_loss
+from emoreg.settings import (
+    AugmentSettings,
+    BackboneSettings,
+    EncoderSettings,
+    RegulationSettings,
+    TrainingSettings,
+    TrainRecipe,
+)
+from emoreg.training import make_fabric, make_optimizer, make_schedule, progressive_size
+
+AUGMENT = AugmentSettings(crop_padding=4, flip=True)
+Work = Callable[[], float]
+
+
+def recipe(name: str, batch_size: int, device: str, arm: str = "Backbone", **training: Any) -> TrainRecipe:
+    """Of one of the arms "Backbone", "trained", "frozen", "views"."""
+    is_regulated, is_frozen = arm != "Backbone", arm in ("frozen", "views")
+    return TrainRecipe(
+        backbone=BackboneSettings(name),
+        encoder=EncoderSettings(frozen=is_frozen, views=0 if arm == "views" else None),
+        regulation=RegulationSettings(mode="learned" if is_regulated else "none"),
+        augment=AUGMENT,
+        training=TrainingSettings(batch_size=batch_size, device=device, **training),
+    )
+
+
+def noise(count: int) -> ImageSet:
+    draw = np.random.default_rng(0)
+    pixels = draw.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+    return load_images(Table("noise", pixels, draw.integers(0, 10, count)), 32, False, 4.0, Progress(quiet=True))
+
+
+def training(asked: TrainRecipe, steps: int, threads: int | None = None) -> Work:
+    """Work that trains for some steps, as `emoreg.training.fit` does, and gives images per second.
+
+    A training that grows its images is gone through from beginning to end in every round, in as many steps.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    fabric = make_fabric(asked.training)
+    size = asked.training.batch_size
+    images = noise(max(20, steps) * size).to(fabric.device)
+    classifier = build_classifier(asked, num_classes=10)
+    optimizer = make_optimizer(classifier, asked.optimizer, {})
+    schedule = make_schedule(optimizer, dataclasses.replace(asked.optimizer, schedule="constant"), 10**9)
+    model, optimizer = fabric.setup(classifier, optimizer)
+    model.mark_forward_method("respond")
+    model.train()
+    known = None
+    if classifier.encoder is not None and classifier.freeze_encoder:
+        known = frozen_features(classifier.encoder, images, asked.encoder.views, AUGMENT, 0)
+    batches = _endless(partial(training_batches, images, size, AUGMENT, 0))
+
+    def work() -> float:
+        losses = torch.zeros(steps, device=fabric.device)
+        begun = time.perf_counter()
+        for step in range(steps):
+            batch = next(batches)
+            side = progressive_size(32, asked.training, asked.training.epochs * step / steps)
+            pixels = resize(batch.images, side)
+            loss = regulation_loss(model.respond(pixels, known and known(batch)), batch.labels)
+            optimizer.zero_grad(set_to_none=True)
+            fabric.backward(loss)
+            optimizer.step()
+            schedule.step()
+            losses[step] = loss.detach()
+        losses.mean().item()  # waits for the device
+        return steps * size / (time.perf_counter() - begun)
+
+    return work
+
+
+def _endless(epoch_of: Callable[[int], Iterator[Batch]]) -> Iterator[Batch]:
+    for epoch in itertools.count():
+        yield from epoch_of(epoch)
+
+
+def data(batch_size: int, steps: int, device: str) -> Work:
+    """Work that only makes batches, an epoch of `steps`, and gives images per second."""
+    images = noise(steps * batch_size).to(make_fabric(TrainingSettings(device=device)).device)
+
+    def work() -> float:
+        begun = time.perf_counter()
+        for batch in training_batches(images, batch_size, AUGMENT, 0, 0):
+            assert len(batch.labels) == batch_size
+        batch.labels.sum().item()  # waits for the device
+        return steps * batch_size / (time.perf_counter() - begun)
+
+    return work
+
+
+def at_once(asked: TrainRecipe, steps: int, runs: int, threads: int) -> Work:
+    """Work of several such trainings at the same time, each in a process of its own; images per second of all."""
+    context = multiprocessing.get_context("spawn")
+    ends = []
+    for _ in range(runs):
+        end, theirs = context.Pipe()
+        context.Process(target=serve, args=(theirs, training, (asked, steps, threads)), daemon=True).start()
+        end.recv()
+        ends.append(end)
+
+    def work() -> float:
+        begun = time.perf_counter()
+        for end in ends:
+            end.send(True)
+        for end in ends:
+            end.recv()
+        return runs * steps * asked.training.batch_size / (time.perf_counter() - begun)
+
+    return work
+
+
+def photographs(count: int, width: int, height: int) -> list[bytes]:
+    """JPEG files of about a photograph's size in bytes: smooth shapes with some noise."""
+    draw = np.random.default_rng(0)
+    files = []
+    for _ in range(count):
+        coarse = Image.fromarray(draw.integers(0, 256, (12, 16, 3), dtype=np.uint8))
+        smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC)).astype(np.int16)
+        pixels = np.clip(smooth + draw.integers(-8, 9, smooth.shape), 0, 255).astype(np.uint8)
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "JPEG", quality=90)
+        files.append(file.getvalue())
+    return files
+
+
+def decoding(decoder: str, width: int, height: int, size: int, count: int) -> Work:
+    """Work that decodes photographs to squares on all cores, and gives images per second.
+
+    Args:
+        decoder: "emoreg" (Pillow with its draft mode), "Pillow" (without), "torchvision" (libjpeg-turbo).
+        width: of the files, in pixels.
+        height: of the files.
+        size: side of the square.
+        count: of the files.
+    """
+    from torchvision.io import ImageReadMode, decode_jpeg
+    from torchvision.transforms.v2 import functional
+
+    files = photographs(min(count, 64), width, height)
+
+    def pillow(content: bytes, gap: int | None) -> None:
+        image = Image.open(io.BytesIO(content))
+        if gap:
+            image.draft("RGB", (gap * size, gap * size))  # as emoreg.images.decode.upright does
+        square(image.convert("RGB"), size)
+
+    def torch_(content: bytes) -> None:
+        image = decode_jpeg(torch.frombuffer(bytearray(content), dtype=torch.uint8), ImageReadMode.RGB)
+        functional.center_crop(functional.resize(image, [size], antialias=True), [size, size])
+
+    one = {"emoreg": partial(pillow, gap=2), "Pillow": partial(pillow, gap=None), "torchvision": torch_}[decoder]
+    if decoder == "torchvision":
+        torch.set_num_threads(1)  # the files are what is worked on in parallel
+
+    def work() -> float:
+        begun = time.perf_counter()
+        for _ in by_all_cores(lambda rows: [one(files[row % len(files)]) for row in rows], range(count), 16):
+            pass
+        return count / (time.perf_counter() - begun)
+
+    return work

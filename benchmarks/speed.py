@@ -1,0 +1,184 @@
+"""How fast emoreg is, as ratios to the usual recipe and to the plain backbone: a table, and JSON.
+
+    python benchmarks/speed.py
+    python benchmarks/speed.py --parts training --backbones resnet20 --rounds 15
+    python benchmarks/speed.py --json speed.json
+
+Arms take turns, round by round; a ratio is the median of the rounds' ratios, with its quartiles. Measure alone:
+anything else that runs makes the figures worthless. About a quarter of an hour on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import ours
+import usual
+from turns import Arm, take_turns
+
+from emoreg.run import environment
+
+PARTS = ("start", "data", "training", "regulated", "jobs", "decoding")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One ratio of the table."""
+
+    what: str
+    figure: float  # per second, but for "start": seconds
+    against: str
+    ratio: tuple[float, float, float]  # median, lower and upper quartile
+    limit: str
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--backbones", nargs="+", default=["resnet20", "resnet18"])
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--seconds", type=float, default=1.5, help="about how long a round of an arm takes")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures and the environment there too")
+    options = parser.parse_args()
+
+    print(f"{'':44}{'images/s':>10}   {'ratio':>6} {'quartiles':>15}  {'limit':>7}  against")
+    lines = []
+    for part in options.parts:
+        for line in globals()[f"measure_{part}"](options):
+            lines.append(line)
+            middle, lower, upper = line.ratio
+            quartiles = f"{lower:.2f} to {upper:.2f}"
+            print(
+                f"{line.what:44}{line.figure:10,.2f}   {middle:6.2f} {quartiles:>15}  {line.limit:>7}  {line.against}"
+            )
+    if options.json:
+        record = {"lines": [asdict(line) for line in lines], "command": sys.argv, **environment()}
+        options.json.write_text(json.dumps(record, indent=2, default=str), encoding="utf-8")
+
+
+def measure_start(options: argparse.Namespace) -> list[Line]:
+    """Seconds until the help is there, beside an interpreter that does nothing."""
+
+    def seconds(*arguments: str) -> float:
+        begun = time.perf_counter()
+        subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
+        return time.perf_counter() - begun
+
+    runs = {"help": ("-m", "emoreg.cli", "--help"), "import": ("-c", "import emoreg"), "python": ("-c", "pass")}
+    found = {name: min(seconds(*arguments) for _ in range(5)) for name, arguments in runs.items()}
+    lines = []
+    for name, what in (("help", "emoreg --help, seconds"), ("import", "import emoreg, seconds")):
+        ratio = found[name] / found["python"]
+        lines.append(Line(what, found[name], "an empty interpreter", (ratio, ratio, ratio), "0.5 s"))
+    return lines
+
+
+def measure_data(options: argparse.Namespace) -> list[Line]:
+    size, steps = options.batch_size, 40
+    arms: dict[str, Arm] = {
+        "usual, 0 workers": (usual.data, (size, 0, steps)),
+        "usual, 2 workers": (usual.data, (size, 2, steps)),
+        "batches alone": (ours.data, (size, 8 * steps, options.device)),
+    }
+    figures = take_turns(arms, options.rounds)
+    best = max(("usual, 0 workers", "usual, 2 workers"), key=figures.median)
+    return [Line("batches alone", figures.median("batches alone"), best, figures.ratio("batches alone", best), ">= 20")]
+
+
+def measure_training(options: argparse.Namespace) -> list[Line]:
+    lines = []
+    for name in options.backbones:
+        size, device = options.batch_size, options.device
+        steps = steps_of(name, options)
+        asked = ours.recipe(name, size, device)
+        growing = ours.recipe(name, size, device, initial_scale=0.5)
+        arms: dict[str, Arm] = {
+            f"usual, {workers} workers": (usual.training, (name, size, workers, steps, device_of(device)))
+            for workers in (0, 2)
+        }
+        arms |= {
+            "emoreg": (ours.training, (asked, steps)),
+            "emoreg, initial_scale 0.5": (ours.training, (growing, max(steps, 15))),
+        }
+        figures = take_turns(arms, options.rounds)
+        best = max(("usual, 0 workers", "usual, 2 workers"), key=figures.median)
+        for arm, limit in (("emoreg", ">= 2.5"), ("emoreg, initial_scale 0.5", "")):
+            lines.append(Line(f"{name}, {arm}", figures.median(arm), best, figures.ratio(arm, best), limit))
+    return lines
+
+
+def measure_regulated(options: argparse.Namespace) -> list[Line]:
+    """Seconds of a regulated step in those of a backbone's step, so the ratio is turned round."""
+    lines = []
+    limits = {"frozen": "<= 1.25", "views": "<= 1.05", "trained": "<= 1.95"}
+    for name in options.backbones:
+        steps = steps_of(name, options)
+        arms: dict[str, Arm] = {
+            arm: (ours.training, (ours.recipe(name, options.batch_size, options.device, arm), steps))
+            for arm in ("Backbone", *limits)
+        }
+        figures = take_turns(arms, options.rounds, warm_up=2)
+        for arm, limit in limits.items():
+            what = f"{name}, step with encoder: {arm}"
+            lines.append(Line(what, figures.median(arm), "Backbone", figures.ratio("Backbone", arm), limit))
+    return lines
+
+
+def measure_jobs(options: argparse.Namespace) -> list[Line]:
+    lines = []
+    cores = os.cpu_count() or 1
+    is_cpu = device_of(options.device) == "cpu"
+    for name in ("resnet8", *options.backbones[:1]):
+        steps = steps_of(name, options)
+        asked = ours.recipe(name, options.batch_size, options.device)
+        runs = 2 if is_cpu else 4
+        arms: dict[str, Arm] = {
+            "in turn": (ours.training, (asked, runs * steps)),
+            "at once": (ours.at_once, (asked, steps, runs, max(cores // runs, 1))),
+        }
+        figures = take_turns(arms, options.rounds)
+        what, limit = f"{name}, {runs} runs at once", ">= 1" if is_cpu else ">= 2"
+        lines.append(Line(what, figures.median("at once"), "in turn", figures.ratio("at once", "in turn"), limit))
+    return lines
+
+
+def measure_decoding(options: argparse.Namespace) -> list[Line]:
+    lines = []
+    for what, width, height, size, count in (
+        ("photographs 1024x768 to 224 pixels", 1024, 768, 224, 160),
+        ("tiny files 32x32", 32, 32, 32, 6000),
+    ):
+        arms: dict[str, Arm] = {
+            decoder: (ours.decoding, (decoder, width, height, size, count))
+            for decoder in ("emoreg", "Pillow", "torchvision")
+        }
+        figures = take_turns(arms, options.rounds)
+        for other in ("Pillow", "torchvision"):
+            lines.append(Line(what, figures.median("emoreg"), other, figures.ratio("emoreg", other), ""))
+    return lines
+
+
+def steps_of(name: str, options: argparse.Namespace) -> int:
+    """Of a round: so many that it takes about the asked time on two cores; a GPU is a hundred times faster."""
+    per_second = {"resnet8": 900, "resnet20": 300, "resnet18": 30}.get(name, 50)
+    faster = 1 if device_of(options.device) == "cpu" else 100
+    return max(round(options.seconds * per_second * faster / options.batch_size), 1)
+
+
+def device_of(asked: str) -> str:
+    import torch
+
+    return ("cuda" if torch.cuda.is_available() else "cpu") if asked == "auto" else asked
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""The usual recipe for CIFAR, as one writes it by hand: the peer that the speed of emoreg is measured against.
+
+A torchvision data set in memory, its transforms image by image, a DataLoader, float32, channels first. The network
+is the very same module, with whatever makes it faster by itself.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+from torchvision import transforms
+from torchvision.datasets import CIFAR10
+
+from emoreg.backbones import build_backbone, num_features
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Noise(CIFAR10):
+    """CIFAR-10 as torchvision holds and reads it, its pixels drawn: speed does not depend on what they show."""
+
+    def __init__(self, count: int, transform: Callable[..., object]) -> None:
+        draw = np.random.default_rng(0)
+        self.data = draw.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+        self.targets = draw.integers(0, 10, count).tolist()
+        self.transform, self.target_transform = transform, None
+
+
+def loader(count: int, batch_size: int, workers: int) -> DataLoader[tuple[torch.Tensor, torch.Tensor]]:
+    augmented = transforms.Compose(
+        [
+            transforms.RandomCrop(32, padding=4),
+            transforms.RandomHorizontalFlip(),
+            transforms.ToTensor(),
+            transforms.Normalize(MEAN, STD),
+        ]
+    )
+    keeps = workers > 0
+    return DataLoader(
+        Noise(count, augmented),
+        batch_size,
+        shuffle=True,
+        drop_last=True,
+        num_workers=workers,
+        persistent_workers=keeps,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def training(name: str, batch_size: int, workers: int, steps: int, device: str) -> Callable[[], float]:
+    """Work that trains for some steps and gives images per second."""
+    backbone = build_backbone(name)
+    model = nn.Sequential(backbone, nn.Linear(num_features(backbone), 10)).to(device).train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    data = loader(max(20 * batch_size, steps * batch_size), batch_size, workers)
+    batches = iter(data)
+
+    def work() -> float:
+        nonlocal batches
+        begun = time.perf_counter()
+        for _ in range(steps):
+            batch = next(batches, None)
+            if batch is None:
+                batches = iter(data)
+                batch = next(batches)
+            images, labels = (part.to(device, non_blocking=True) for part in batch)
+            loss = nn.functional.cross_entropy(model(images), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        loss.item()  # waits for the device
+        return steps * batch_size / (time.perf_counter() - begun)
+
+    return work
+
+
+def data(batch_size: int, workers: int, steps: int) -> Callable[[], float]:
+    """Work that only makes batches, an epoch of `steps`, and gives images per second."""
+    batches = loader(steps * batch_size, batch_size, workers)
+
+    def work() -> float:
+        begun = time.perf_counter()
+        for _ in batches:
+            pass
+        return steps * batch_size / (time.perf_counter() - begun)
+
+    return work
