@@ -12,6 +12,7 @@ from PIL import Image
 
 from emoreg import cli
 from emoreg.data import pack as packing
+from emoreg.stopping import Stopped
 
 
 @pytest.fixture
@@ -108,15 +109,24 @@ def test_pack_goes_to_the_folder_data(
     assert code == 0 and (tmp_path / "data" / "folder-8px" / "pack.json").is_file()
 
 
+@pytest.mark.parametrize(
+    ("error", "code", "told"), [(KeyboardInterrupt, 130, "interrupted"), (Stopped, 143, "stopped by a signal")]
+)
 def test_an_interrupted_pack_says_that_it_goes_on(
-    run: Callable[..., tuple[int, str, str]], image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    error: type[KeyboardInterrupt],
+    code: int,
+    told: str,
+    run: Callable[..., tuple[int, str, str]],
+    image_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
+        raise error
 
     monkeypatch.setattr(packing, "_finish", interrupted)
-    code, _, err = run("pack", "folder", "--root", image_folder, "--image-size", 8, "--out", tmp_path / "p", "--quiet")
-    assert code == 130 and err == "emoreg: interrupted; the same command goes on where it was\n"
+    ended = run("pack", "folder", "--root", image_folder, "--image-size", 8, "--out", tmp_path / "p", "--quiet")
+    assert ended == (code, "", f"emoreg: {told}; the same command goes on where it stopped\n")
 
 
 @pytest.mark.parametrize(

@@ -66,3 +66,27 @@ def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"cannot write in .*file: "), hold(tmp_path / "file"):
         pass
+
+
+def test_what_a_killed_process_left_half_written_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / ".checkpoint.pt.123.part").touch()
+    for name in ("checkpoint.pt", "mine.part", ".hidden"):
+        (tmp_path / name).touch()
+    with hold(tmp_path):
+        assert {path.name for path in tmp_path.iterdir()} >= {"checkpoint.pt", "mine.part", ".hidden"}
+        assert not list(tmp_path.glob(".*.part"))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_process_that_is_killed_leaves_no_lock_to_its_children(tmp_path: Path) -> None:
+    """As the workers that decode images are: they notice only after seconds that they are orphans."""
+    forking = HOLDER.replace("    print", "    import os\n    child = os.fork()\n    print", 1)
+    forking = forking.replace('"held"', '"held" if child else "child"')
+    process = subprocess.Popen([sys.executable, "-c", forking, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    words = process.stdout.readline() + process.stdout.readline()  # of two processes, whose lines may mingle
+    assert "held" in words and "child" in words
+    process.kill()
+    process.wait()
+    with hold(tmp_path, patience=1):
+        pass

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -137,3 +139,12 @@ def test_brackets_are_shown_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None
         progress.say("[bold]plain[/bold]")
     assert "decode [red] [/nothing] photos[1]" in terminal.getvalue()
     assert "[bold]plain[/bold]" in terminal.getvalue()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full here")
+def test_a_log_on_a_full_disk_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = Path("/dev/full").open("w")  # noqa: SIM115 (its end fails too)
+    monkeypatch.setattr(sys, "stderr", log)
+    Progress().say("a line")
+    with contextlib.suppress(OSError):
+        log.close()

@@ -340,7 +340,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(
 
     run = Run(tmp_path)
     run.save_checkpoint({"model": {"w": torch.ones(3)}, "rows": [{"epoch": 1}]})
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="no space"):
+    with monkeypatch.context() as patch, pytest.raises(UserError, match=r"cannot write .*metrics\.csv: no space"):
         patch.setattr("os.fsync", fail)
         run.save_checkpoint({"model": {"w": torch.zeros(3)}, "rows": [{"epoch": 1}, {"epoch": 2}]})
     saved = run.load_checkpoint()
@@ -543,3 +543,21 @@ def test_an_unfinished_run_says_so(tmp_path: Path, stage2: TrainRecipe) -> None:
 def test_a_folder_that_is_no_run_says_so(tmp_path: Path) -> None:
     assert "is not a run folder" in refusal(lambda: Run(tmp_path).recipe)
     assert "is not a run folder" in refusal(lambda: Run(tmp_path / "missing").stage)
+
+
+def test_a_folder_that_holds_nothing_but_traces_of_a_killed_start_is_taken(tmp_path: Path, stage2: TrainRecipe) -> None:
+    for name in (".lock", ".holder.json", f".{RECIPE}.123.part"):
+        (tmp_path / name).touch()
+    assert start_run(tmp_path, stage2).recipe == stage2
+
+
+def test_a_run_that_was_killed_before_its_checkpoint_was_deleted_is_finished_and_tidied(
+    tmp_path: Path, stage2: TrainRecipe, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(Run, "drop_checkpoint", lambda _run: (_ for _ in ()).throw(Stopped))
+        train(stage2, tmp_path / "run", progress=quiet)
+    run = Run(tmp_path / "run")
+    assert run.is_finished and (run.folder / CHECKPOINT).exists()
+    train(stage2, run.folder, progress=quiet)
+    assert not (run.folder / CHECKPOINT).exists() and len(run.environment) == 1

@@ -172,13 +172,9 @@ def _pack(arguments: Sequence[str]) -> int:
     from emoreg.data.pack import pack
 
     root = find(options.set, options.root, packs=False)
-    try:
-        made = pack(
-            options.set, root, options.image_size, options.out, options.skip_unreadable, Progress(quiet=options.quiet)
-        )
-    except KeyboardInterrupt:
-        print("emoreg: interrupted; the same command goes on where it was", file=sys.stderr)
-        return 130
+    made = pack(
+        options.set, root, options.image_size, options.out, options.skip_unreadable, Progress(quiet=options.quiet)
+    )
     size = f"{made.images:,} images of {options.image_size}x{options.image_size} pixels, {_bytes(made.bytes)}"
     if made.seconds is None:
         print(f"{made.folder} was packed before: {size}")
@@ -243,11 +239,7 @@ def _diffuse(arguments: Sequence[str]) -> int:
     root, skip = find(name, root, packs=False), settings.skip_unreadable
     of = StimuliSettings(name=name, root=root, image_size=settings.size, skip_unreadable=skip)
     stimuli = with_labels(read_stimuli(of, settings.seed), labels)
-    try:
-        made = diffuse(stimuli, model or MODEL, settings, out or Path(f"data/diffused-{name}"), Progress(quiet=quiet))
-    except KeyboardInterrupt:
-        print("emoreg: interrupted; the same command goes on where it was", file=sys.stderr)
-        return 130
+    made = diffuse(stimuli, model or MODEL, settings, out or Path(f"data/diffused-{name}"), Progress(quiet=quiet))
     _print_diffused(made)
     return 0
 

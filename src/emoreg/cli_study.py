@@ -191,7 +191,10 @@ def results(arguments: Sequence[str]) -> None:
         found = open_study(options.study, runs=options.runs)
         table = found.table()
         if found.out.is_dir():
-            write_results(found.out / TABLE, table)
+            try:
+                write_results(found.out / TABLE, table)
+            except UserError as error:  # of a study on a read-only disk the results can be read all the same
+                print(f"emoreg: {error}", file=sys.stderr)
     if options.columns is None:
         table = select(table, options.where, None)
         table = table.loc[table.stage == 2, [name for name in COLUMNS if name in table]]

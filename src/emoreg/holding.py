@@ -13,14 +13,16 @@ from pathlib import Path
 from emoreg.errors import UserError
 
 LOCK, HOLDER = ".lock", ".holder.json"
+CUT_OFF = ".*.part"  # what `run.write_atomically` leaves behind when it is killed
 PATIENCE = 5.0  # seconds: a process that was just killed may need a moment to be gone
 
 
 @contextlib.contextmanager
 def hold(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
-    """Within, no other process can hold `folder`.
+    """Within, no other process can hold `folder`. What a killed one left half written there is removed.
 
-    The operating system lets go of the lock when the process ends, however it ends, so no lock is ever stale.
+    The operating system lets go of the lock when the process ends, however it ends, so no lock is ever stale. Where
+    the file system has no such locks, filelock's are files that name their process, and a dead one's is taken over.
 
     Args:
         folder: is there already.
@@ -39,8 +41,11 @@ def hold(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
             f"{folder} is being worked on by {_holder(folder)}; wait for it to end, or choose another folder with --out"
         ) from None
     except OSError as error:
-        raise UserError(f"cannot write in {folder}: {error.strerror}") from None
+        raise UserError(f"cannot write in {folder}: {error.strerror or error}") from None
     try:
+        for path in folder.glob(CUT_OFF):  # else every kill would leave a checkpoint's worth of bytes for good
+            with contextlib.suppress(OSError):
+                path.unlink()
         with contextlib.suppress(OSError):  # for messages alone
             (folder / HOLDER).write_text(json.dumps(_this_process()))
         yield
@@ -48,6 +53,11 @@ def hold(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
         with contextlib.suppress(OSError):
             (folder / HOLDER).unlink()
         lock.release()
+
+
+def is_trace(path: Path) -> bool:
+    """Whether a file is nobody's work: of a lock, or what a write that was cut off left behind."""
+    return path.name in (LOCK, HOLDER) or path.match(CUT_OFF)
 
 
 def _this_process() -> dict[str, str | int]:

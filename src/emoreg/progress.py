@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -32,10 +33,14 @@ class Progress:
         """Print one line, above the bars if there are any."""
         if self.quiet:
             return
-        if self._bars is not None:
-            self._bars.console.print(line, markup=False, highlight=False)
-        else:
-            print(line, file=sys.stderr, flush=True)
+        try:
+            if self._bars is not None:
+                self._bars.console.print(line, markup=False, highlight=False)
+            else:
+                print(line, file=sys.stderr, flush=True)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:  # a log on a full disk is no reason to stop what may be done elsewhere
+                raise
 
     def detail(self, line: str) -> None:
         """Print a line that is one of many."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import functools
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 
 from emoreg.errors import UserError
-from emoreg.holding import hold
+from emoreg.holding import hold, is_trace
 from emoreg.progress import Progress
 from emoreg.recipe import differences, read_recipe, recipe_yaml
 from emoreg.settings import PretrainRecipe, Recipe, TrainRecipe
@@ -115,13 +116,17 @@ class Run:
             raise UserError(f"{path} cannot be read as the weights of a run: {error}") from None
 
     def save_checkpoint(self, state: Mapping[str, Any]) -> None:
-        """Keep all that a restart needs, and the metrics so far (`state["rows"]`) for people."""
+        """Keep all that a restart needs, and the metrics so far (`state["rows"]`) for people.
+
+        Raises:
+            UserError: it cannot be written; what was saved before is kept.
+        """
         import torch
 
         buffer = io.BytesIO()
         torch.save(dict(state), buffer)
         self._write_metrics(state["rows"])  # first: no epoch that is in the checkpoint is written again
-        write_atomically(self.folder / CHECKPOINT, buffer.getbuffer())
+        self._write(CHECKPOINT, buffer.getbuffer())
 
     def load_checkpoint(self) -> dict[str, Any] | None:
         """What was last saved; None for a run that has not finished its first epoch.
@@ -141,20 +146,38 @@ class Run:
             raise UserError(f"{path} is damaged ({reason}); delete it to start this run anew") from None
 
     def finish(self, weights: Mapping[str, Tensor], metadata: Mapping[str, Any], final: Mapping[str, Any]) -> None:
-        """Write the final weights and metrics; from here on the run is finished."""
+        """Write the final weights and metrics; from here on the run is finished.
+
+        Raises:
+            UserError: they cannot be written; the checkpoint is kept.
+        """
         from safetensors.torch import save
 
         # Cloned, as the format has no place for weights that share memory, such as one module in both branches.
         tensors = {key: value.contiguous().clone() for key, value in weights.items()}
         content = save(tensors, {"emoreg": json.dumps(metadata)})
-        write_atomically(self.folder / WEIGHTS, content)
-        write_atomically(self.folder / FINAL, _json(final))
-        (self.folder / CHECKPOINT).unlink(missing_ok=True)
+        self._write(WEIGHTS, content)
+        self._write(FINAL, _json(final))
+        self.drop_checkpoint()
+
+    def drop_checkpoint(self) -> None:
+        """Of a finished run: it is of no use any more. Where it cannot be deleted it is in no one's way."""
+        with contextlib.suppress(OSError):
+            (self.folder / CHECKPOINT).unlink()
 
     def _write_metrics(self, rows: list[dict[str, float]]) -> None:
         import pandas as pd
 
-        write_atomically(self.folder / METRICS, pd.DataFrame(rows).to_csv(index=False).encode())
+        self._write(METRICS, pd.DataFrame(rows).to_csv(index=False).encode())
+
+    def _write(self, name: str, content: bytes | memoryview) -> None:
+        try:
+            write_atomically(self.folder / name, content)
+        except OSError as error:
+            reason = f"{error.strerror or error}; what was saved before is kept, and the same command goes on from it"
+            if not self.folder.is_dir():
+                reason = "the run folder is gone; the same command begins anew"
+            raise UserError(f"cannot write {self.folder / name}: {reason}") from None
 
 
 def start_run(folder: Path | str, recipe: Recipe) -> Run:
@@ -165,30 +188,31 @@ def start_run(folder: Path | str, recipe: Recipe) -> Run:
             else; or it cannot be written.
     """
     run = Run(Path(folder))
-    recipe_path = run.folder / RECIPE
-    if recipe_path.exists():
+    _make_folder(run.folder)
+    if (run.folder / RECIPE).exists():
         kind = PretrainRecipe if run.stage == 1 else TrainRecipe
         if not isinstance(recipe, kind):
             raise UserError(f"{run.folder} holds a run of stage {run.stage}; choose another folder with --out")
         changed = differences(run.recipe, recipe)
-        if changed and not run.has_begun:
-            write_atomically(recipe_path, recipe_yaml(recipe).encode())  # its first start failed; this corrects it
-            return Run(run.folder)
-        if changed:
+        if changed and run.has_begun:
             raise UserError(
                 f"{run.folder} holds a run with other settings ({'; '.join(changed)}); "
                 "choose another folder with --out, or delete that one"
             )
-        return run
+        if not changed:
+            return run
+    run._write(RECIPE, recipe_yaml(recipe).encode())  # of a run whose first start failed, this corrects it
+    return Run(run.folder)
+
+
+def _make_folder(folder: Path) -> None:
     try:
-        # What a write that was cut off leaves behind is nobody's work.
-        if run.folder.is_dir() and any(path.suffix != ".part" for path in run.folder.iterdir()):
-            raise UserError(f"{run.folder} is not empty and holds no run; choose another folder with --out")
-        run.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(recipe_path, recipe_yaml(recipe).encode())
+        if not folder.is_dir():
+            folder.mkdir(parents=True, exist_ok=True)
+        elif not (folder / RECIPE).exists() and not all(map(is_trace, folder.iterdir())):
+            raise UserError(f"{folder} is not empty and holds no run; choose another folder with --out")
     except OSError as error:
-        raise UserError(f"cannot write the run folder {run.folder}: {error.strerror}") from None
-    return run
+        raise UserError(f"cannot write the run folder {folder}: {error.strerror or error}") from None
 
 
 def carry_out(folder: Path | str, recipe: Recipe, work: Callable[[Run], None], progress: Progress) -> Run:
@@ -197,20 +221,24 @@ def carry_out(folder: Path | str, recipe: Recipe, work: Callable[[Run], None], p
     Raises:
         UserError: as `start_run`; another process is at it.
     """
-    run = start_run(folder, recipe)
-    if not run.is_finished:
-        with hold(run.folder):
+    folder = Path(folder)
+    if not Run(folder).is_finished:  # one that is may lie where nothing can be written
+        _make_folder(folder)
+        with hold(folder):  # before the recipe is written: it may be another process's that has not saved yet
+            run = start_run(folder, recipe)
             if not run.is_finished:  # the process that was waited for may have done it
                 work(run)
                 return run
-    progress.detail(f"{run.folder}: finished already, nothing is trained again")
+    run = start_run(folder, recipe)
+    run.drop_checkpoint()  # the process that finished it may have been killed before
+    progress.detail(f"{folder}: finished already, nothing is trained again")
     return run
 
 
 def record_session(run: Run, facts: Mapping[str, Any]) -> None:
-    """Add where this start or restart runs, and `facts` about it, to environment.json."""
+    """Add where this start or restart runs, and `facts` about it, to environment.json. UserError if it cannot."""
     sessions = [*run.environment, {**environment(), **facts}]
-    write_atomically(run.folder / ENVIRONMENT, _json({"sessions": sessions}))
+    run._write(ENVIRONMENT, _json({"sessions": sessions}))
 
 
 def environment() -> dict[str, Any]:
@@ -241,14 +269,17 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # gone, or it would hide why it could not be written
+            temporary.unlink()
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
     except (TypeError, ValueError) as error:
-        raise UserError(f"{path} is damaged: {error}") from None
+        raise UserError(f"{path} is damaged ({error}); delete it, and the same command makes it anew") from None
 
 
 def _json(content: Mapping[str, Any]) -> bytes:

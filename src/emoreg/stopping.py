@@ -46,3 +46,13 @@ def deferred() -> Iterator[Callable[[], bool]]:
         _deferring = False
     if _asked:
         raise Stopped
+
+
+def leave_to_parent(worker: int) -> None:
+    """Ignore requests in a worker process, as `DataLoader(worker_init_fn=...)` calls it with the worker's number.
+
+    Schedulers send their signal to every process of a job: workers that it ended would make a failure of the main
+    process's orderly stop. They end with the main process.
+    """
+    for each in SIGNALS:
+        signal.signal(each, signal.SIG_IGN)

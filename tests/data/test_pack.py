@@ -17,6 +17,7 @@ import pytest
 from emoreg.data import pack as packing
 from emoreg.data.pack import Packed, pack
 from emoreg.errors import UserError
+from emoreg.holding import hold
 from emoreg.images.packed import Pack, open_pack
 from emoreg.progress import Progress
 from emoreg.settings import LabelChoice, StimuliSettings, TargetSettings
@@ -99,7 +100,7 @@ def test_pack_json_says_what_it_is(make: Callable[..., Packed], image_folder: Pa
     assert about["labels"] == [{"kind": "class", "names": ["blue", "red"]}]
     assert about["source"] == {"root": str(image_folder), "images": 32, "bytes": size}
     assert (made.images, made.decoded, made.source_bytes, made.left_out) == (32, 32, size, [])
-    assert sorted(path.name for path in made.folder.iterdir()) == [
+    assert sorted(path.name for path in made.folder.glob("[!.]*")) == [
         "labels-class.npy",
         "names.npy",
         "pack.json",
@@ -292,3 +293,43 @@ def test_sets_that_come_as_arrays_are_packed_too(tmp_path: Path, quiet: Progress
     target = read_target(TargetSettings("digits", str(made.folder), image_size=16))
     assert (len(target.train), len(target.test)) == (1348, 449)
     assert made.images == 1797 and made.source_bytes == 1797 * 8 * 8 * 3
+
+
+@pytest.mark.parametrize("name", [".lock", ".holder.json", ".unfinished.json.123.part"])
+def test_a_pack_that_was_killed_before_its_first_note_begins_anew(
+    make: Callable[..., Packed], tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "pack").mkdir()
+    (tmp_path / "pack" / name).touch()
+    assert make().images == 32
+
+
+def test_a_pack_that_was_killed_when_it_was_done_is_tidied(make: Callable[..., Packed], tmp_path: Path) -> None:
+    folder = make().folder
+    (folder / "unfinished.json").write_text("{}")
+    assert make().seconds is None and not (folder / "unfinished.json").exists()
+
+
+def test_an_image_that_was_noted_as_left_out_too_early_is_left_out_once(
+    make: Callable[..., Packed], image_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interrupt came between the two changes of `leave_out`."""
+    (image_folder / "test" / "red" / "0002.png").write_bytes(b"broken")
+
+    def interrupted(store: packing._Store, row: int, name: str, reason: str) -> None:
+        store.unreadable.append({"row": row, "name": name, "reason": reason})
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(packing._Store, "leave_out", interrupted)
+        make(skip_unreadable=True)
+    made = make(skip_unreadable=True)
+    assert made.images == 31 and len(made.left_out) == 1
+    assert open_pack(made.folder, "target").images[30].min() > 0
+
+
+def test_two_processes_do_not_make_the_same_pack(make: Callable[..., Packed], tmp_path: Path) -> None:
+    (tmp_path / "pack").mkdir()
+    with hold(tmp_path / "pack"), pytest.raises(UserError, match=f"is being worked on by process {os.getpid()} on "):
+        make()
+    assert make().decoded == 32

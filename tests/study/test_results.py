@@ -81,3 +81,16 @@ def test_a_mistake_names_the_nearest_column(
 ) -> None:
     with pytest.raises(UserError, match=message):
         select(table, where, columns)
+
+
+def test_a_damaged_run_is_told_in_its_row_and_the_others_have_theirs(
+    tiny_study: Study, tmp_path: Path, finish: Callable[..., None]
+) -> None:
+    planned = plan_runs(tiny_study, tmp_path / "runs")
+    for run in planned:
+        finish(run)
+    (planned[1].folder / "final.json").write_text("{")
+    (planned[2].folder / "environment.json").write_text("{")
+    table = results_of(planned, {})
+    assert table.status.value_counts().to_dict() == {"finished": len(planned) - 1, "failed": 1}
+    assert "final.json is damaged" in table.error[1] and "delete it" in table.error[1]

@@ -6,6 +6,7 @@ with the set. What has been written is noted now and then, and a pack that was s
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import hashlib
 import io
@@ -14,7 +15,7 @@ import os
 import re
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from PIL import Image
 from emoreg import __version__
 from emoreg.data.catalogue import Collection, read_set
 from emoreg.errors import UserError
+from emoreg.holding import hold, is_trace
 from emoreg.images.decode import by_all_cores, square, upright
 from emoreg.images.files import File
 from emoreg.images.packed import (
@@ -84,7 +86,7 @@ def pack(
 
     Raises:
         UserError: the set cannot be read; an image cannot be decoded; no space or no permission; `out` holds
-            something else.
+            something else, or another process is at it.
     """
     if image_size < 8:
         raise UserError(f"--image-size is {image_size}; it must be at least 8 pixels")
@@ -100,24 +102,43 @@ def pack(
     try:
         return _pack(collection, image_size, folder, skip_unreadable, progress)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise UserError(f"cannot write the pack {folder}: {reason}; the same command goes on from here") from None
+        reason = f"{error.strerror or error}; the same command goes on from here"
+        if isinstance(error, FileNotFoundError) and not folder.is_dir():
+            reason = "its folder is gone; the same command begins anew"
+        raise UserError(f"cannot write the pack {folder}: {reason}") from None
 
 
 def _pack(collection: Collection, size: int, folder: Path, skip_unreadable: bool, progress: Progress) -> Packed:
-    begun = time.perf_counter()
     names = np.array([collection.name_of(row) for row in range(len(collection.images))])
     identity = _identity(collection, names, size)
-    if (folder / PACK).is_file():
-        about = read_about(folder)
-        if about.get("identity") != identity:
-            raise UserError(f"{folder} holds another pack: choose another folder with --out, or delete that one")
-        return Packed(folder, about["images"], _bytes_in(folder), about["unreadable"])
-    if folder.exists() and not (folder / UNFINISHED).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+    if (there := _finished(folder, identity)) is not None:
+        return there
+    is_ours = (folder / UNFINISHED).is_file() or (folder.is_dir() and all(map(is_trace, folder.iterdir())))
+    if folder.exists() and not is_ours:
         raise UserError(f"{folder} is not empty and holds no pack: choose another folder with --out")
-
     store = _Store(folder, identity, len(names), size, skip_unreadable)
     _require_space(store, names, collection)
+    folder.mkdir(parents=True, exist_ok=True)
+    with hold(folder):  # the process that was waited for may have done some of it, or all
+        store = _Store(folder, identity, len(names), size, skip_unreadable)
+        return _finished(folder, identity) or _fill(store, collection, names, progress)
+
+
+def _finished(folder: Path, identity: dict[str, Any]) -> Packed | None:
+    """The pack, if it is there already. UserError if it is another one."""
+    if not (folder / PACK).is_file():
+        return None
+    about = read_about(folder)
+    if about.get("identity") != identity:
+        raise UserError(f"{folder} holds another pack: choose another folder with --out, or delete that one")
+    with contextlib.suppress(OSError):  # the process that finished it may have been killed before
+        (folder / UNFINISHED).unlink()
+    return Packed(folder, about["images"], _bytes_in(folder), about["unreadable"])
+
+
+def _fill(store: _Store, collection: Collection, names: NDArray[np.str_], progress: Progress) -> Packed:
+    begun = time.perf_counter()
+    size, skip_unreadable = store.shape[1], store.skip_unreadable
     store.open()
     already, read = store.done, 0
 
@@ -140,9 +161,9 @@ def _pack(collection: Collection, size: int, folder: Path, skip_unreadable: bool
                 advance(len(rows))
     finally:
         store.close(read)
-    about = _finish(store, collection, names, identity)
-    seconds = time.perf_counter() - begun
-    return Packed(folder, about["images"], _bytes_in(folder), about["unreadable"], len(names) - already, read, seconds)
+    about = _finish(store, collection, names)
+    made = Packed(store.folder, about["images"], _bytes_in(store.folder), about["unreadable"])
+    return replace(made, decoded=len(names) - already, source_bytes=read, seconds=time.perf_counter() - begun)
 
 
 def _decode(image: Any, size: int) -> tuple[NDArray[np.uint8] | UserError, int]:
@@ -181,6 +202,7 @@ class _Store:
 
     def __init__(self, folder: Path, identity: dict[str, Any], count: int, size: int, skip_unreadable: bool) -> None:
         self.folder, self.identity, self.shape = folder, identity, (count, size, size, 3)
+        self.skip_unreadable = skip_unreadable
         self.unreadable: list[dict[str, Any]] = []
         self.done = self.noted_bytes = self.unnoted = 0
         try:
@@ -188,14 +210,15 @@ class _Store:
             # What was left out by an earlier call and must not be by this one may have been mended meanwhile.
             is_ours = state["identity"] == identity and (skip_unreadable or not state["unreadable"])
             if is_ours and (folder / PIXELS).is_file():
-                self.unreadable, self.done, self.noted_bytes = state["unreadable"], state["done"], state["bytes"]
+                self.done, self.noted_bytes = state["done"], state["bytes"]
+                # An interrupt may have come between the two changes of `leave_out`.
+                self.unreadable = [entry for entry in state["unreadable"] if entry["row"] < self.done]
         except (OSError, ValueError, KeyError, TypeError):
             pass  # begins anew
 
     def open(self) -> None:
         path = self.folder / PIXELS
         if not self.done:
-            self.folder.mkdir(parents=True, exist_ok=True)
             self._write_state(0)  # first of all: it marks the folder as ours
             path.unlink(missing_ok=True)
             np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=self.shape)
@@ -250,6 +273,8 @@ class _Store:
         with (self.folder / PIXELS).open("r+b") as file:
             file.write(header.getvalue())
             file.truncate(self.start + int(np.prod(shape, dtype=np.int64)))
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def _require_space(store: _Store, names: NDArray[np.str_], collection: Collection) -> None:
@@ -266,8 +291,8 @@ def _require_space(store: _Store, names: NDArray[np.str_], collection: Collectio
         )
 
 
-def _finish(store: _Store, collection: Collection, names: NDArray[np.str_], identity: dict[str, Any]) -> dict[str, Any]:
-    """Names, labels and splits; pack.json last."""
+def _finish(store: _Store, collection: Collection, names: NDArray[np.str_]) -> dict[str, Any]:
+    """Names, labels and splits; pack.json last, once all of them are on the disk."""
     kept = np.setdiff1d(np.arange(len(names)), [entry["row"] for entry in store.unreadable])
     if len(kept) == 0:
         raise UserError(
@@ -276,17 +301,17 @@ def _finish(store: _Store, collection: Collection, names: NDArray[np.str_], iden
     if len(kept) < len(names):
         store.cut(len(kept))
     folder = store.folder
-    np.save(folder / NAMES, names[kept], allow_pickle=False)
+    _save(folder / NAMES, names[kept])
     for labels in collection.labels:
-        np.save(folder / labels_file(labels.kind), labels.values[kept], allow_pickle=False)
+        _save(folder / labels_file(labels.kind), labels.values[kept])
     if collection.splits is not None:
-        np.save(folder / SPLITS, collection.splits[kept], allow_pickle=False)
+        _save(folder / SPLITS, collection.splits[kept])
     about = {
         "format": FORMAT,
         "set": collection.name,
         "title": collection.title,
         "kind": collection.kind,
-        "image_size": identity["image_size"],
+        "image_size": store.identity["image_size"],
         "images": len(kept),
         "labels": [{"kind": labels.kind, "names": labels.names} for labels in collection.labels],
         "splits": collection.splits is not None,
@@ -299,12 +324,19 @@ def _finish(store: _Store, collection: Collection, names: NDArray[np.str_], iden
         "missing": list(collection.missing),
         "versions": {"emoreg": __version__, "pillow": PIL.__version__},
         "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "identity": identity,
+        "identity": store.identity,
     }
     write_atomically(folder / PACK, (json.dumps(about, indent=2) + "\n").encode())
     (folder / UNFINISHED).unlink()
     return about
 
 
+def _save(path: Path, array: NDArray[Any]) -> None:
+    with path.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def _bytes_in(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+    return sum(path.stat().st_size for path in folder.iterdir() if not is_trace(path) and path.name != UNFINISHED)

@@ -22,6 +22,7 @@ from emoreg.images.files import File, printable
 from emoreg.images.packed import PackedImages
 from emoreg.images.table import Images, Item, Table
 from emoreg.progress import Progress
+from emoreg.stopping import leave_to_parent
 
 MAX_PIXELS = 89_478_485  # of one image: Pillow's own guard against decompression bombs, above most cameras
 # How many times larger than wanted a JPEG file is decoded at least: the last halving is left to the resizing
@@ -79,6 +80,7 @@ class ImageSet:
             batch_sampler=[rows.tolist() for rows in chunks],
             num_workers=min(os.cpu_count() or 1, 8),
             pin_memory=device.type == "cuda",
+            worker_init_fn=leave_to_parent,
         )
         try:
             for rows, images in zip(on_device, loader, strict=True):

@@ -115,10 +115,13 @@ def _perform(run: PlannedRun, progress: Progress) -> tuple[str | None, str]:
 
 
 def _told(planned: PlannedRun) -> str:
-    run = planned.run
-    measured = run.final.get("test") or run.final.get("validation") or {}
+    try:
+        final = planned.run.final
+    except UserError as error:  # its folder was deleted just now; the other runs go on
+        return f"{planned.name}: {error}"
+    measured = final.get("test") or final.get("validation") or {}
     told = ", ".join(f"{key} {measured[key]:.4f}" for key in ("accuracy", "ccc") if key in measured)
-    return f"{planned.name}: {told}, {run.final['seconds']:.0f} s"
+    return f"{planned.name}: {told}, {final['seconds']:.0f} s"
 
 
 class _Worker:
@@ -134,7 +137,8 @@ class _Worker:
 
     def start(self, run: PlannedRun) -> None:
         self.run = run
-        self.connection.send(run)
+        with contextlib.suppress(OSError):  # a process that has died just now: `receive` tells
+            self.connection.send(run)
 
     def stop(self) -> None:
         for stack, _ in self.tasks.values():
@@ -177,11 +181,14 @@ def _side_by_side(waiting: Sequence[PlannedRun], finished: set[str], jobs: int, 
             for run in [run for run in todo if run.needs in failed]:
                 todo.remove(run)
                 yield _blocked(run)
-            for worker in workers:
+            for place, worker in enumerate(workers):
                 ready = next((run for run in todo if run.needs is None or run.needs in finished), None)
                 if worker.run is None and ready is not None:
+                    if not worker.process.is_alive():  # killed in a run, or while it had none
+                        worker.stop()
+                        workers[place] = _Worker(context, threads)
                     todo.remove(ready)
-                    worker.start(ready)
+                    workers[place].start(ready)
             busy = {worker.connection: worker for worker in workers if worker.run is not None}
             for connection in wait(list(busy)):
                 assert isinstance(connection, Connection)
@@ -194,9 +201,6 @@ def _side_by_side(waiting: Sequence[PlannedRun], finished: set[str], jobs: int, 
                     finished.add(run.id)
                 else:
                     failed.add(run.id)
-                if not worker.process.is_alive():
-                    worker.stop()
-                    workers[workers.index(worker)] = _Worker(context, threads)
                 yield run, *end
     finally:
         for worker in workers:

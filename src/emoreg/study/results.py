@@ -5,6 +5,7 @@ It is written as Parquet, which pandas, polars and DuckDB read.
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import statistics
@@ -47,6 +48,11 @@ def _row(planned: PlannedRun, error: str | None) -> dict[str, Any]:
     status = "finished" if run.is_finished else "waiting"
     if error is not None and not run.is_finished:
         status = "blocked" if planned.needs and error.startswith("not run") else "failed"
+    measured: dict[str, Any] = {}
+    try:
+        measured = _measured(run) if run.is_finished else {}
+    except UserError as damage:  # one run's file is damaged: the others are worth a table
+        status, error = "failed", str(damage)
     row: dict[str, Any] = {
         "stage": 1 if is_first else 2,
         "status": status,
@@ -61,7 +67,7 @@ def _row(planned: PlannedRun, error: str | None) -> dict[str, Any]:
         "pretext": recipe.pretext if isinstance(recipe, PretrainRecipe) else None,
         "seed": planned.seed,
     }
-    return row | (_measured(run) if run.is_finished else {}) | _asked_and_where(run, recipe)
+    return row | measured | {f"recipe.{key}": value for key, value in flatten(dataclasses.asdict(recipe))} | _where(run)
 
 
 def _measured(run: Run) -> dict[str, Any]:
@@ -92,20 +98,25 @@ def _numbers(values: Sequence[float | None]) -> list[float]:
     return [float("nan") if value is None else value for value in values]
 
 
-def _asked_and_where(run: Run, recipe: Any) -> dict[str, Any]:
-    import dataclasses
-
-    asked = {f"recipe.{key}": value for key, value in flatten(dataclasses.asdict(recipe))}
-    if not run.environment:
-        return asked
-    session = run.environment[-1]
+def _where(run: Run) -> dict[str, Any]:
+    try:
+        sessions = run.environment
+    except UserError:  # its metrics are worth a row all the same
+        sessions = []
+    if not sessions:
+        return {}
+    session = sessions[-1]
     where = {f"env.{key}": session.get(key) for key in SESSION}
     where |= {f"env.{key}": session["packages"].get(key) for key in ("emoreg", "torch", "torchvision", "timm")}
-    return asked | where | {"env.sessions": len(run.environment)}
+    return where | {"env.sessions": len(sessions)}
 
 
 def write_results(path: Path, table: pd.DataFrame) -> None:
-    """Write the table as Parquet, atomically. Settings that are lists are written as JSON."""
+    """Write the table as Parquet, atomically. Settings that are lists are written as JSON.
+
+    Raises:
+        UserError: it cannot be written.
+    """
     table = table.copy()
     for column in table.columns[table.columns.str.startswith("recipe.")]:
         values = [json.dumps(value) if isinstance(value, list | tuple) else value for value in table[column]]
@@ -114,7 +125,11 @@ def write_results(path: Path, table: pd.DataFrame) -> None:
         table[column] = [None if value is None else str(value) if mixed else value for value in values]
     buffer = io.BytesIO()
     table.to_parquet(buffer, index=False)
-    write_atomically(path, buffer.getbuffer())
+    try:
+        write_atomically(path, buffer.getbuffer())
+    except OSError as error:
+        reason = f"{error.strerror or error}; the runs are kept" if path.parent.is_dir() else "the folder is gone"
+        raise UserError(f"cannot write the table of results {path}: {reason}") from None
 
 
 def read_results(path: Path) -> pd.DataFrame:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -54,19 +54,22 @@ def run_study(
     planned = plan_runs(study, Path(runs or out / RUNS))
     try:
         out.mkdir(parents=True, exist_ok=True)
-        if study.values is not None:
-            content = yaml.safe_dump(dict(study.values), sort_keys=False, allow_unicode=True)
-            write_atomically(out / FILE, content.encode())
     except OSError as error:
-        raise UserError(f"cannot write the study's folder {out}: {error.strerror}") from None
+        raise UserError(f"cannot write the study's folder {out}: {error.strerror or error}") from None
     with hold(out):
+        if study.values is not None:  # not before it is ours: another process may be at another study there
+            _write_study(out / FILE, study.values)
         failures = execute(planned, out, jobs, progress or Progress(details=False))
         table = results_of(planned, failures)
-        try:
-            write_results(out / TABLE, table)
-        except OSError as error:
-            raise UserError(f"cannot write {out / TABLE}: {error.strerror}; the runs are kept") from None
+        write_results(out / TABLE, table)
     return table
+
+
+def _write_study(path: Path, values: Mapping[str, Any]) -> None:
+    try:
+        write_atomically(path, yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True).encode())
+    except OSError as error:
+        raise UserError(f"cannot write the study's folder {path.parent}: {error.strerror or error}") from None
 
 
 @dataclass(frozen=True)
