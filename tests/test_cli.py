@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -109,7 +110,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "message"),
     [
         (["trian"], r"no command 'trian' \(did you mean 'train'\?\)"),
-        (["help"], r"no command 'help' \(known: data, evaluate, power, pretrain, .*, report, results, study, train\)"),
+        (["help"], r"no command 'help' \(known: data, .*evaluate, .*, report, results, study, train\)"),
         (["--versoin"], r"unknown option '--versoin' \(did you mean '--version'\?\)"),
         (["evaluate"], r"the following arguments are required: RUN \(see emoreg evaluate --help\)"),
         (["evaluate", "x", "--jsn"], r"unknown option '--jsn' \(did you mean '--json'\?\)"),
@@ -324,6 +325,16 @@ def test_an_interrupt_is_one_line_and_exit_code_130(
     line = capsys.readouterr().err
     assert line.startswith("emoreg: interrupted") and line.count("\n") == 1
     assert ("the same command goes on" in line) == goes_on
+
+
+def test_a_disk_that_fails_anywhere_is_one_line_and_exit_code_2(
+    here: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str]
+) -> None:
+    def fail(*_arguments: object, **_options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "report.html")
+
+    monkeypatch.setattr("emoreg.classification.train", fail)
+    assert refused("train", "mine/stage2.yaml") == "emoreg: No space left on device: report.html\n"
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])

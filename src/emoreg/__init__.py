@@ -31,11 +31,16 @@ if TYPE_CHECKING:
     from emoreg.settings import PretrainRecipe, TrainRecipe
     from emoreg.study.file import Study, read_study
     from emoreg.study.study import run_study
+    from emoreg.use.exported import export
+    from emoreg.use.hub import RegulatedModel
+    from emoreg.use.load import load_run
+    from emoreg.use.predict import predict
 
 _HOMES = {
     "EmotionSpace": "emotion",
     "PretrainRecipe": "settings",
     "RegulatedClassifier": "regulation",
+    "RegulatedModel": "use.hub",
     "Response": "regulation",
     "Run": "run",
     "Table": "images.table",
@@ -45,7 +50,10 @@ _HOMES = {
     "build_backbone": "backbones",
     "build_classifier": "classification",
     "evaluate": "classification",
+    "export": "use.exported",
     "load_encoder": "experience",
+    "load_run": "use.load",
+    "predict": "use.predict",
     "pretrain": "experience",
     "read_recipe": "recipe",
     "read_study": "study.file",
@@ -58,6 +66,7 @@ __all__ = [
     "EmotionSpace",
     "PretrainRecipe",
     "RegulatedClassifier",
+    "RegulatedModel",
     "Response",
     "Run",
     "Study",
@@ -67,7 +76,10 @@ __all__ = [
     "build_backbone",
     "build_classifier",
     "evaluate",
+    "export",
     "load_encoder",
+    "load_run",
+    "predict",
     "pretrain",
     "read_recipe",
     "read_study",

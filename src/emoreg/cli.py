@@ -28,6 +28,10 @@ commands:
   pretrain     stage 1: train an emotional encoder on affective images
   train        stage 2: train a classifier, regulated or plain
   evaluate     score a trained classifier on its test split or on your images
+  predict      what a trained classifier answers to images, and what it feels
+  explain      look inside one: where it looks, what it leans on; a page
+  export       write a trained classifier for others: Hugging Face Hub, ONNX, torch.export, timm
+  demo         a page where people try one with their own images
   study        many runs: arms, controls, seeds, targets, backbones; then the report
   report       write a study's report: a page, Markdown, LaTeX
   results      print, filter and export the table of a study's runs
@@ -40,6 +44,8 @@ examples:
   emoreg pretrain recipes/experience/oasis-resnet20.yaml --stimuli.root oasis.zip
   emoreg train recipes/cifar10/resnet20-learn-e-reg.yaml
   emoreg evaluate runs/cifar10-resnet20-learn-e-reg-seed0
+  emoreg predict runs/cifar10-resnet20-learn-e-reg-seed0 cat.jpg
+  emoreg export runs/cifar10-resnet20-learn-e-reg-seed0 --to my-model --format hub
   emoreg study recipes/studies/cifar10-pilot.yaml --dry-run
   emoreg report runs/cifar10-pilot
   emoreg data list
@@ -87,7 +93,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"emoreg: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
-        goes_on = given[:1] != ["evaluate"] and given[:2] not in (["data", "verify"], ["data", "show"])
+        goes_on = given[:1] not in (["evaluate"], ["predict"], ["explain"], ["export"], ["demo"]) and given[:2] not in (
+            ["data", "verify"],
+            ["data", "show"],
+        )
         hint = "; the same command goes on where it stopped" if goes_on else ""
         asked = isinstance(error, Stopped)
         print(f"emoreg: {'stopped by a signal' if asked else 'interrupted'}{hint}", file=sys.stderr)
@@ -95,6 +104,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output, such as head, has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:  # a disk that is full or read-only, wherever it was met
+        where = f": {error.filename}" if error.filename else ""
+        print(f"emoreg: {error.strerror or error}{where}", file=sys.stderr)
+        return 2
 
 
 def _run(given: Sequence[str]) -> int:
@@ -103,6 +116,10 @@ def _run(given: Sequence[str]) -> int:
         "pretrain": _pretrain,
         "train": _train,
         "evaluate": _evaluate,
+        "predict": _predict,
+        "explain": _explain,
+        "export": _export,
+        "demo": _demo,
         "study": _study,
         "report": _report,
         "results": _results,
@@ -191,6 +208,30 @@ def _evaluate(arguments: Sequence[str]) -> None:
         print(json.dumps(metrics, indent=2))
     else:
         _print_metrics(options.data or "test split", metrics)
+
+
+def _predict(arguments: Sequence[str]) -> int:
+    from emoreg.cli_use import predict
+
+    return predict(arguments)
+
+
+def _explain(arguments: Sequence[str]) -> None:
+    from emoreg.cli_use import explain
+
+    explain(arguments)
+
+
+def _export(arguments: Sequence[str]) -> None:
+    from emoreg.cli_share import export
+
+    export(arguments)
+
+
+def _demo(arguments: Sequence[str]) -> None:
+    from emoreg.cli_share import demo
+
+    demo(arguments)
 
 
 def _data(arguments: Sequence[str]) -> int:

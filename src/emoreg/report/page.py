@@ -6,6 +6,7 @@ import importlib.resources
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from emoreg.report.analysis import Analysis, ArmResult, Cell
 from emoreg.report.charts import (
@@ -34,6 +35,9 @@ from emoreg.report.grids import (
 )
 from emoreg.report.statistics import smallest_p
 from emoreg.run import write_atomically
+
+if TYPE_CHECKING:  # imported where it is used, so that the command line's help is instant
+    from jinja2 import Template
 
 
 @dataclass(frozen=True)
@@ -70,12 +74,8 @@ def write_report(path: Path, analysis: Analysis, sentences: Sequence[str]) -> Pa
     Returns:
         The path.
     """
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    source = importlib.resources.files("emoreg.report").joinpath("page.html.jinja").read_text(encoding="utf-8")
     seeds = len(analysis.seeds)
-    page = environment.from_string(source).render(
+    page = template("page.html.jinja").render(
         analysis=analysis,
         sentences=list(sentences),
         overview=overview_grid(analysis) if len(analysis.cells) > 1 else None,
@@ -86,6 +86,26 @@ def write_report(path: Path, analysis: Analysis, sentences: Sequence[str]) -> Pa
     )
     write_atomically(path, page.encode())
     return path
+
+
+def template(name: str, *folders: str) -> Template:
+    """A page's template, whatever goes into it escaped.
+
+    Args:
+        name: of its file.
+        folders: packages in which files are looked for before this one's, where the pieces of every page are.
+    """
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+    def source(asked: str) -> str | None:
+        places = (importlib.resources.files(folder).joinpath(asked) for folder in (*folders, "emoreg.report"))
+        return next((place.read_text(encoding="utf-8") for place in places if place.is_file()), None)
+
+    loader = FunctionLoader(source)
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template(name)
 
 
 def _section(number: int, cell: Cell, analysis: Analysis) -> Section:

@@ -1,0 +1,151 @@
+"""A trained classifier as Hugging Face's Hub and its tools keep models: weights, config.json, a card."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from huggingface_hub import ModelCard, PyTorchModelHubMixin
+from PIL import Image
+from torch import Tensor
+
+from emoreg.backbones import build_backbone
+from emoreg.errors import UserError
+from emoreg.images.batches import MEAN, STD
+from emoreg.images.decode import decode, square
+from emoreg.images.files import File
+from emoreg.recipe import build
+from emoreg.regulation import RegulatedClassifier
+from emoreg.settings import BackboneSettings, RegulationSettings
+from emoreg.use.card import CARD
+from emoreg.use.load import Loaded
+
+REGULATION = ("mode", "granularity", "mix", "lam")  # what of a recipe's regulation a trained classifier is made of
+
+
+class RegulatedModel(  # type: ignore[call-arg]  # mypy does not see huggingface_hub
+    RegulatedClassifier,
+    PyTorchModelHubMixin,  # type: ignore[misc]
+    library_name="emoreg",
+    license="apache-2.0",
+    pipeline_tag="image-classification",
+    tags=["emotional-regulation", "arxiv:2606.13081"],
+    paper_url="https://arxiv.org/abs/2606.13081",
+):
+    """A regulated classifier that is built from what config.json holds, and from nothing else.
+
+        model = RegulatedModel.from_pretrained("exported/")          # or "owner/name" on the Hub
+        response = model.respond(model.prepare(["photo.jpg"]))
+        model.classes[response.logits[0].argmax()]
+
+    `from_pretrained`, `save_pretrained` and `push_to_hub` are the mixin's, with two differences: weights that do not
+    fit are an error, and the card of a folder travels along.
+
+    Args:
+        backbone: its architecture, as `BackboneSettings`.
+        classes: K names, in the order of the logits.
+        image_size: S, side of the square input in pixels.
+        encoder: architecture of the emotional encoder, as `BackboneSettings`; None exactly in mode "none".
+        regulation: mode, granularity, mix and lam, as `RegulationSettings`; lam is that before training.
+        freeze_encoder: whether further training leaves the encoder as it is.
+        mean: of each colour in [0, 1], taken from pixels.
+        std: of each colour in [0, 1], by which they are divided.
+
+    Raises:
+        UserError: values that mean no classifier, such as those of a config.json that was edited.
+    """
+
+    def __init__(
+        self,
+        backbone: dict[str, Any],
+        classes: Sequence[str],
+        image_size: int,
+        encoder: dict[str, Any] | None = None,
+        regulation: dict[str, Any] | None = None,
+        freeze_encoder: bool = False,
+        mean: Sequence[float] = MEAN,
+        std: Sequence[float] = STD,
+    ) -> None:
+        try:
+            asked: RegulationSettings = build(RegulationSettings(), regulation or {}, "regulation.")
+            networks = [
+                None if values is None else build_backbone(build(BackboneSettings(), values, "backbone."), image_size)
+                for values in (backbone, encoder)
+            ]
+            assert networks[0] is not None
+            super().__init__(
+                networks[0],
+                networks[1],
+                len(classes),
+                mode=asked.mode,
+                granularity=asked.granularity,
+                mix=asked.mix,
+                lam=asked.lam,
+                freeze_encoder=freeze_encoder,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"config.json describes no classifier: {' '.join(str(error).split())}") from None
+        self.classes, self.image_size = tuple(classes), image_size
+        self.mean, self.std = tuple(mean), tuple(std)
+        self.card: str | None = None  # the text of README.md
+
+    @classmethod
+    def of(cls, loaded: Loaded) -> RegulatedModel:
+        """The classifier of a run, in evaluation; it has the run's weights."""
+        recipe = loaded.recipe
+        encoder = recipe.encoder.backbone or recipe.backbone
+        model = cls(
+            backbone=_architecture(recipe.backbone),
+            classes=list(loaded.classes),
+            image_size=loaded.image_size,
+            encoder=None if recipe.regulation.mode == "none" else _architecture(encoder),
+            regulation={name: getattr(recipe.regulation, name) for name in REGULATION},
+            freeze_encoder=recipe.encoder.frozen,
+            mean=list(MEAN),
+            std=list(STD),
+        )
+        model.load_state_dict(loaded.model.state_dict())
+        return model.eval()
+
+    def prepare(self, images: Sequence[Path | str | Image.Image]) -> Tensor:
+        """Images as the classifier was trained on them: float32 (B, 3, S, S).
+
+        Decoded and turned upright, the shorter side resized to S, the middle square kept, normalised.
+
+        Args:
+            images: paths, or images of Pillow.
+
+        Raises:
+            UserError: a file that is no image.
+        """
+        squares = [
+            square(image.convert("RGB"), self.image_size)
+            if isinstance(image, Image.Image)
+            else decode(File(Path(image).name, Path(image).parent), self.image_size)
+            for image in images
+        ]
+        pixels = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).float() / 255
+        mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (self.mean, self.std))
+        return (pixels - mean) / std
+
+    @classmethod
+    def _from_pretrained(cls, *, model_id: str, strict: bool = True, **options: Any) -> RegulatedModel:
+        """As the mixin's, but weights must fit, and a folder's card is kept."""
+        model: RegulatedModel = super()._from_pretrained(model_id=model_id, strict=strict, **options)
+        card = Path(model_id) / CARD
+        if card.is_file():
+            model.card = card.read_text(encoding="utf-8")
+        return model
+
+    def generate_model_card(self, *arguments: Any, **options: Any) -> ModelCard:
+        """The card that the model came with; without one, the mixin's."""
+        return ModelCard(self.card) if self.card else super().generate_model_card(*arguments, **options)
+
+
+def _architecture(settings: BackboneSettings) -> dict[str, Any]:
+    """Without `pretrained`: the weights come from the file, and nothing is to be downloaded for them."""
+    return dataclasses.asdict(dataclasses.replace(settings, pretrained=False))
