@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,12 @@ def test_an_interrupt_is_no_failure(
     assert not (tmp_path / "failures.json").exists()
 
 
+def _workers() -> list[BaseProcess]:
+    """The study's processes, not the ones that another test's data loader may have left behind."""
+    spawned = multiprocessing.get_context("spawn").Process
+    return [process for process in multiprocessing.active_children() if isinstance(process, spawned)]
+
+
 class Killer(Told):
     """Kills the process of the first run that trains."""
 
@@ -151,7 +158,7 @@ class Killer(Told):
     def task(self, description: str, total: int, unit: str, done: int = 0) -> Iterator[Advance]:
         if self.victim is None and description.startswith("train"):
             self.victim = description.removeprefix("train ")
-            pid = multiprocessing.active_children()[0].pid
+            pid = _workers()[0].pid
             assert pid is not None
             os.kill(pid, signal.SIGKILL)
         yield lambda more: None
@@ -169,7 +176,7 @@ def test_several_runs_at_a_time_do_all_and_survive_the_death_of_one(tiny_study: 
     blocked = {run.id for run in planned if run.needs == dead[0].id}
     assert set(failures) == {dead[0].id} | blocked
     assert all(run.run.is_finished for run in planned if run.id not in failures)
-    assert not multiprocessing.active_children()
+    assert not _workers()
 
 
 def _is_blocked(failures: dict[str, str], run: PlannedRun) -> bool:
@@ -182,7 +189,7 @@ class KillerOfTheIdle(Told):
     def say(self, line: str) -> None:
         super().say(line)
         if len(self.lines) == 1:
-            for process in multiprocessing.active_children():
+            for process in _workers():
                 assert process.pid is not None
                 os.kill(process.pid, signal.SIGKILL)
                 process.join()
