@@ -9,17 +9,19 @@ import multiprocessing
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from turns import serve
 
 from emoreg.classification import build_classifier
 from emoreg.frozen import frozen_features
 from emoreg.images.batches import Batch, resize, training_batches
-from emoreg.images.decode import ImageSet, by_all_cores, load_images, square
+from emoreg.images.decode import ImageSet, by_all_cores, load_images, square, upright
+from emoreg.images.files import File
 from emoreg.images.table import Table
 from emoreg.progress import Progress
 from emoreg.regulation import regulation_loss
@@ -153,7 +155,7 @@ def decoding(decoder: str, width: int, height: int, size: int, count: int) -> Wo
     """Work that decodes photographs to squares on all cores, and gives images per second.
 
     Args:
-        decoder: "emoreg" (Pillow with its draft mode), "Pillow" (without), "torchvision" (libjpeg-turbo).
+        decoder: "emoreg", "Pillow" or "torchvision" (libjpeg-turbo).
         width: of the files, in pixels.
         height: of the files.
         size: side of the square.
@@ -163,18 +165,20 @@ def decoding(decoder: str, width: int, height: int, size: int, count: int) -> Wo
     from torchvision.transforms.v2 import functional
 
     files = photographs(min(count, 64), width, height)
+    nowhere = File("made here", Path())
 
-    def pillow(content: bytes, gap: int | None) -> None:
-        image = Image.open(io.BytesIO(content))
-        if gap:
-            image.draft("RGB", (gap * size, gap * size))  # as emoreg.images.decode.upright does
-        square(image.convert("RGB"), size)
+    def emoreg(content: bytes) -> None:
+        square(upright(nowhere, content, at_least=size), size)
+
+    def pillow(content: bytes) -> None:
+        image = Image.open(io.BytesIO(content)).convert("RGB")
+        ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
 
     def torch_(content: bytes) -> None:
         image = decode_jpeg(torch.frombuffer(bytearray(content), dtype=torch.uint8), ImageReadMode.RGB)
         functional.center_crop(functional.resize(image, [size], antialias=True), [size, size])
 
-    one = {"emoreg": partial(pillow, gap=2), "Pillow": partial(pillow, gap=None), "torchvision": torch_}[decoder]
+    one = {"emoreg": emoreg, "Pillow": pillow, "torchvision": torch_}[decoder]
     if decoder == "torchvision":
         torch.set_num_threads(1)  # the files are what is worked on in parallel
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import DataLoader
 from torchvision import transforms
@@ -21,33 +22,37 @@ from emoreg.backbones import build_backbone, num_features
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-class Noise(CIFAR10):
-    """CIFAR-10 as torchvision holds and reads it, its pixels drawn: speed does not depend on what they show."""
+class Pixels(CIFAR10):
+    """CIFAR-10 as torchvision holds and reads it: (N, 32, 32, 3) uint8, labels, a transform of each PIL image."""
 
-    def __init__(self, count: int, transform: Callable[..., object]) -> None:
-        draw = np.random.default_rng(0)
-        self.data = draw.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
-        self.targets = draw.integers(0, 10, count).tolist()
+    def __init__(self, pixels: NDArray[np.uint8], labels: list[int], transform: Callable[..., object]) -> None:
+        self.data, self.targets = pixels, labels
         self.transform, self.target_transform = transform, None
 
 
-def loader(count: int, batch_size: int, workers: int) -> DataLoader[tuple[torch.Tensor, torch.Tensor]]:
-    augmented = transforms.Compose(
-        [
-            transforms.RandomCrop(32, padding=4),
-            transforms.RandomHorizontalFlip(),
-            transforms.ToTensor(),
-            transforms.Normalize(MEAN, STD),
-        ]
-    )
-    keeps = workers > 0
+def noise(count: int) -> Pixels:
+    """Drawn pixels: speed does not depend on what they show."""
+    draw = np.random.default_rng(0)
+    pixels = draw.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+    return Pixels(pixels, draw.integers(0, 10, count).tolist(), augmented())
+
+
+def augmented() -> transforms.Compose:
+    return transforms.Compose([transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip(), plain()])
+
+
+def plain() -> transforms.Compose:
+    return transforms.Compose([transforms.ToTensor(), transforms.Normalize(MEAN, STD)])
+
+
+def loader(images: Pixels, batch_size: int, workers: int) -> DataLoader[tuple[torch.Tensor, torch.Tensor]]:
     return DataLoader(
-        Noise(count, augmented),
+        images,
         batch_size,
         shuffle=True,
         drop_last=True,
         num_workers=workers,
-        persistent_workers=keeps,
+        persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
     )
 
@@ -57,7 +62,7 @@ def training(name: str, batch_size: int, workers: int, steps: int, device: str) 
     backbone = build_backbone(name)
     model = nn.Sequential(backbone, nn.Linear(num_features(backbone), 10)).to(device).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
-    data = loader(max(20 * batch_size, steps * batch_size), batch_size, workers)
+    data = loader(noise(max(20, steps) * batch_size), batch_size, workers)
     batches = iter(data)
 
     def work() -> float:
@@ -81,7 +86,7 @@ def training(name: str, batch_size: int, workers: int, steps: int, device: str) 
 
 def data(batch_size: int, workers: int, steps: int) -> Callable[[], float]:
     """Work that only makes batches, an epoch of `steps`, and gives images per second."""
-    batches = loader(steps * batch_size, batch_size, workers)
+    batches = loader(noise(steps * batch_size), batch_size, workers)
 
     def work() -> float:
         begun = time.perf_counter()

@@ -350,3 +350,13 @@ def test_an_image_that_vanishes_during_training_is_told_in_one_line(image_folder
     with pytest.raises(UserError, match=r"^cannot read .*red/0003\.png: No such file") as caught:
         list(images.batches(torch.arange(32), 8))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("width", "height", "size"), [(90, 90, 32), (160, 90, 64), (40, 61, 48)])
+def test_the_middle_square_is_resized_as_pillow_resizes_it(width: int, height: int, size: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    middle = Image.fromarray(pixels[top : top + side, left : left + side])
+    expected = np.asarray(middle.resize((size, size), Image.Resampling.BICUBIC)).astype(int)
+    assert np.abs(decoding.square(Image.fromarray(pixels), size).astype(int) - expected).max() <= 2  # rounding

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageChops, ImageOps
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from emoreg.errors import UserError
@@ -277,10 +278,15 @@ def _rgb(image: Image.Image, source: Image.Image) -> Image.Image:
 
 
 def square(image: Image.Image, image_size: int) -> NDArray[np.uint8]:
-    """The middle square as uint8 (S, S, 3), its side resized to S by bicubic interpolation."""
-    if image.size != (image_size, image_size):
-        image = ImageOps.fit(image, (image_size, image_size), Image.Resampling.BICUBIC)
-    return np.asarray(image)
+    """The middle square as uint8 (S, S, 3), its side resized to S by bicubic interpolation with antialiasing."""
+    if image.size == (image_size, image_size):
+        return np.asarray(image)
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    middle = torch.from_numpy(np.array(image.crop((left, top, left + side, top + side))))
+    # Pillow's own filter but for rounding and edges, several times faster.
+    resized = F.interpolate(middle.permute(2, 0, 1)[None], (image_size,) * 2, mode="bicubic", antialias=True)
+    return resized[0].permute(1, 2, 0).numpy()
 
 
 class _OnDemand(Dataset[Tensor]):
