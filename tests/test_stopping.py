@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -28,5 +30,21 @@ def test_workers_that_leave_requests_to_their_parent_go_on(each: signal.Signals)
     loaded = iter(loader)
     worker = int(next(loaded))
     assert worker != os.getpid()
-    os.kill(worker, each)
+    # By a scheduler, that is by another process than the parent.
+    subprocess.run([sys.executable, "-c", f"import os; os.kill({worker}, {int(each)})"], check=True)
     assert [int(pid) for pid in loaded] == [worker] * 39
+
+
+LEAVES_A_LOADER = """
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+from emoreg.stopping import leave_to_parent
+loaded = iter(DataLoader(TensorDataset(torch.arange(99)), num_workers=1, worker_init_fn=leave_to_parent))
+next(loaded)
+raise SystemExit(7)
+"""
+
+
+def test_a_process_that_ends_in_the_middle_of_an_epoch_does_not_wait_for_its_workers() -> None:
+    ended = subprocess.run([sys.executable, "-c", LEAVES_A_LOADER], timeout=60, check=False)
+    assert ended.returncode == 7

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
@@ -52,7 +54,17 @@ def leave_to_parent(worker: int) -> None:
     """Ignore requests in a worker process, as `DataLoader(worker_init_fn=...)` calls it with the worker's number.
 
     Schedulers send their signal to every process of a job: workers that it ended would make a failure of the main
-    process's orderly stop. They end with the main process.
+    process's orderly stop. They heed only a SIGTERM of the main process, which sends it and waits when it ends.
     """
     for each in SIGNALS:
-        signal.signal(each, signal.SIG_IGN)
+        if each != signal.SIGTERM:
+            signal.signal(each, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # elsewhere there is no telling who sent it
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_for_parent, daemon=True).start()
+
+
+def _end_for_parent() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)

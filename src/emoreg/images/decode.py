@@ -87,7 +87,10 @@ class ImageSet:
             for rows, images in zip(on_device, loader, strict=True):
                 yield images.to(device, non_blocking=True), self.labels.index_select(0, rows), rows
         except UserError as error:  # from a worker it comes with the worker's traceback
-            raise UserError(str(error).strip().splitlines()[-1].partition("UserError: ")[2] or str(error)) from None
+            reason = str(error).strip().splitlines()[-1].partition("UserError: ")[2] or str(error)
+        else:
+            return
+        raise UserError(reason)  # not above: as its context the first error would keep the workers alive
 
 
 def _one_ahead(work: Callable[[A], T], items: Sequence[A]) -> Iterator[T]:
