@@ -91,7 +91,7 @@ def for_the_site(text: str, folder: Path) -> str:
         place = (folder / path).resolve()
         if place == ROOT / "README.md":
             return f"[{label}]({HOME}{hash_sign}{anchor})"
-        if not place.is_relative_to(DOCS):
+        if not place.is_relative_to(DOCS) or place.is_dir():
             return label
         if label == target and place.suffix == ".md":  # a path means nothing to readers of the site
             label = place.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
@@ -119,7 +119,7 @@ def recipes_page() -> str:
     files = sorted((ROOT / "recipes").rglob("*.yaml"))
     of_stage_1, of_stage_2, of_studies = [], [], []
     for file in files:
-        name = f"`{file.relative_to(ROOT / 'recipes').as_posix()}`"
+        name = f"`{file.parent.name}/{file.name}`"
         if file.parent.name == "studies":
             study = read_study(file)
             cells = "; ".join(f"{cell.target}, {cell.backbone}" for cell in study.cells)

@@ -81,6 +81,23 @@ def test_every_recipe_is_in_the_table_with_what_its_header_says_was_seen(make_si
     assert "Learn-E-Reg" in page and "CCC on validation images 0.28" in page
 
 
+def test_every_picture_is_there_and_all_of_them_together_are_small() -> None:
+    named = {
+        name
+        for page in DOCS.glob("*.md")
+        for name in re.findall(r"!\[.*?\]\((.+?)\)", page.read_text(encoding="utf-8"), re.DOTALL)
+    }
+    kept = {path.relative_to(DOCS).as_posix() for path in (DOCS / "images").iterdir()}
+    assert named == kept and sum((DOCS / name).stat().st_size for name in kept) < 450_000
+
+
+def test_nothing_is_fetched_from_another_host_by_a_page_that_is_read(make_site: ModuleType, tmp_path: Path) -> None:
+    page = tmp_path / "index.html"
+    page.write_text('<script src="https://unpkg.com/iframe-worker/shim"></script>')
+    make_site.keep_to_itself(tmp_path)
+    assert page.read_text() == '<script src="assets/worker.js"></script>' and (DOCS / "assets" / "worker.js").is_file()
+
+
 def test_every_public_name_and_every_setting_is_in_the_reference() -> None:
     api, of_settings = ((DOCS / name).read_text(encoding="utf-8") for name in ("api.md", "settings.md"))
     documented = set(re.findall(r"^::: emoreg\.(\w+)$", api + of_settings, re.MULTILINE))
