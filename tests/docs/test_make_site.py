@@ -106,3 +106,23 @@ def test_every_public_name_and_every_setting_is_in_the_reference() -> None:
     assert set(re.findall(r"^::: emoreg\.settings\.(\w+)$", of_settings, re.MULTILINE)) == classes
     for kind in (PretrainRecipe, TrainRecipe):
         assert dataclasses.is_dataclass(kind) and f"::: emoreg.{kind.__name__}" in of_settings
+
+
+def test_defaults_that_differ_between_the_stages_are_told() -> None:
+    page = " ".join((DOCS / "settings.md").read_text(encoding="utf-8").split())
+    shared = ("augment", "optimizer", "training")
+    for recipe, heading in ((PretrainRecipe(), "For `emoreg pretrain`."), (TrainRecipe(), "For `emoreg train`.")):
+        told = page.partition(heading)[2].partition(":::")[0]
+        for section in shared:
+            given = getattr(recipe, section)
+            for field, value in dataclasses.asdict(given).items():
+                if value != getattr(type(given)(), field):
+                    written = str(value).lower()
+                    assert re.search(rf"`{section}\.{field}` (is )?{re.escape(written)}\b", told), (section, field)
+
+
+def test_placeholders_in_the_settings_docstrings_are_code_as_the_site_would_take_them_for_html() -> None:
+    text = Path(settings.__file__).read_text(encoding="utf-8")
+    docstrings = re.findall(r'"""(.*?)"""', text, re.DOTALL)
+    assert len(docstrings) > 50
+    assert not [found for one in docstrings for found in re.findall(r"<\w+>", re.sub(r"`.*?`", "", one))]
