@@ -75,7 +75,8 @@ def study(arguments: Sequence[str]) -> int:
 
     asked = read_study(find_study(options.study), options.seeds, options.smoke)
     folder = default_folder(options.study)
-    out = options.out or folder.with_name(folder.name + "-smoke" * options.smoke)
+    beside = folder.resolve()  # "." has no name
+    out = options.out or (beside.with_name(f"{beside.name}-smoke") if options.smoke else folder)
     progress = Progress(quiet=options.quiet, details=False)
     if options.dry_run:
         _print_plan(plan_runs(asked, options.runs or out / RUNS), options.jobs, progress)

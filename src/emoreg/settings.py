@@ -33,7 +33,7 @@ class StimuliSettings:
 
     name: str = "procedural"
     """procedural (drawn here, labels from psychophysics), a published set (emoset, abstract, emod, ...; see
-    emoreg data list), emotion_folder (<emotion>/*.jpg) or manifest (a CSV, JSON Lines or Parquet file)."""
+    emoreg data list), emotion_folder (`<emotion>/*.jpg`) or manifest (a CSV, JSON Lines or Parquet file)."""
     root: str | None = None
     """Folder or zip that holds the set, the manifest, or what `emoreg data pack` made of it; not needed for
     procedural."""
@@ -69,7 +69,7 @@ class TargetSettings:
     """The classification task of stage 2."""
 
     name: str = "digits"
-    """digits (embedded), cifar10, cifar100, folder (any images as [<split>/]<class>/*.jpg|png), any of
+    """digits (embedded), cifar10, cifar100, folder (any images as `[<split>/]<class>/*.jpg|png`), any of
     torchvision's classification sets (svhn, stl10, flowers102, food101, ...), or hf:OWNER/NAME (Hugging Face)."""
     root: str | None = None
     """Folder or zip with the images. Of torchvision's sets, and of cifar10 and cifar100 too, the folder into which

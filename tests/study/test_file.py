@@ -10,6 +10,7 @@ from emoreg.errors import UserError
 from emoreg.settings import BackboneSettings, PretrainRecipe, TrainRecipe
 from emoreg.study.arms import ARMS
 from emoreg.study.file import Study, find_study, read_study
+from emoreg.study.study import default_folder
 
 
 def written(tmp_path: Path, text: str, name: str = "mine.yaml") -> Path:
@@ -153,6 +154,13 @@ def test_the_values_written_again_give_the_same_study(tmp_path: Path) -> None:
     assert study.seeds == 7 and read(tmp_path, yaml.safe_dump(study.values)) == study
 
 
+def test_a_file_of_a_person_s_own_may_be_called_study_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path, "seeds: 2", "study.yaml")
+    (tmp_path / "runs" / "plain").mkdir(parents=True)
+    assert default_folder("study.yaml") == Path("runs/study") and read_study("study.yaml").name == "study"
+
+
 def test_smoke_shrinks_every_recipe_of_the_grid(tmp_path: Path) -> None:
     study = read(tmp_path, GRID, smoke=True)
     assert study.seeds == 1
@@ -167,7 +175,8 @@ def test_a_study_is_found_by_its_file_or_its_folder(tmp_path: Path) -> None:
     folder.mkdir()
     file = written(folder, "seeds: 2", "study.yaml")
     assert find_study(folder) == find_study(file) == file
-    assert read_study(file).name == "pilot"
+    (folder / "results.parquet").touch()
+    assert read_study(file).name == "pilot" and default_folder(file) == default_folder(folder) == folder
     with pytest.raises(UserError, match=r"has no study\.yaml: it is no study's folder"):
         find_study(tmp_path)
     with pytest.raises(UserError, match="no study's file"):

@@ -16,7 +16,7 @@ import torch
 from emoreg.emotion import VALENCE_AROUSAL, VALENCE_AROUSAL_DOMINANCE, EmotionSpace
 from emoreg.regulation import Response
 from emoreg.settings import Granularity, Mixing, Mode
-from emoreg.use.demo import ask, build_page, dimensions_drawn, served, trained_lambda
+from emoreg.use.demo import ask, build_page, dimensions_drawn, known_classes, served, trained_lambda
 from emoreg.use.load import load_run
 from emoreg.use.predict import at_lambda
 from refusing import refusal
@@ -64,6 +64,12 @@ def test_valence_and_arousal_are_drawn_and_nothing_is_markup() -> None:
     assert "dominance +0.25" in dimensions_drawn((0.0, 0.0, 0.25), VALENCE_AROUSAL_DOMINANCE)
     other = dimensions_drawn((0.5,), EmotionSpace("dimensions", ("<b>joy",)))
     assert other == "<p>&lt;b&gt;joy +0.50</p>"
+
+
+def test_the_page_says_which_classes_there_are_few_by_name_and_many_by_number() -> None:
+    assert known_classes(("cat", "dog", "ship")) == "It knows cat, dog and ship, and nothing else."
+    many = known_classes(tuple(map(str, range(100))))
+    assert many.startswith("It knows 100 classes, such as 0, 1,") and "12" not in many
 
 
 def test_without_gradio_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,4 +179,4 @@ def test_a_plain_classifier_and_a_control_have_a_page_too(runs: Path) -> None:
     plain = texts(build_page(load_run(runs / "plain"), "plain"))
     assert "nothing to regulate" in plain and "the classifier has no emotional branch" in plain
     control = texts(build_page(untrained("fixed", "scalar", "logits", 0.5), "control"))
-    assert "it was made by a test" in control
+    assert "it was made by a test" in control and "a `ship`|&lt;b&gt;, and nothing else" in control

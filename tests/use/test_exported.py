@@ -152,6 +152,7 @@ def test_the_card_has_the_run_s_numbers_and_metadata(runs: Path, tmp_path: Path)
     assert card.data.eval_results[0].metric_value == pytest.approx(test["accuracy"], abs=1e-6)
     assert f"| Test accuracy, emotional response alone | {100 * test['accuracy_emotional']:.2f} % |" in card.text
     assert "pre-trained on affective images (procedural)" in card.text
+    assert "| Epochs | 1 |" in card.text and re.search(r"λ: 0\.\d\d \(Learn-E-Reg, mixing logits\)\.", card.text)
     assert "do not say whether emotion helps" in " ".join(card.text.split())
     assert str(runs) not in card.content  # no path of this machine
 
@@ -196,6 +197,7 @@ def test_an_encoder_s_card_loads_its_weights_into_timm(
     encoder = build_backbone(settings, size)
     recipe = PretrainRecipe(stimuli=StimuliSettings(image_size=size))
     monkeypatch.setattr(timm_weights, "_encoder_of", lambda _: (recipe, encoder, settings, size))
+    monkeypatch.setattr("emoreg.use.card._how_well", lambda *_: "")  # there is no run to ask
     difference, _ = timm_weights.write_encoder(Path("runs/mine"), tmp_path)
     assert difference <= 1e-4
     loaded = run_card(tmp_path, monkeypatch)["encoder"]
@@ -217,6 +219,7 @@ def test_the_encoder_alone_comes_from_either_stage(runs: Path, tmp_path: Path) -
     export(runs / "learned", tmp_path / "two", "timm")
     one, two = ((tmp_path / part / "README.md").read_text(encoding="utf-8") for part in ("one", "two"))
     assert "learned emotion from affective images (stage 1), and nothing else" in one
+    assert re.search(r"It saw 36 images for 1 epoch; on held-out images: CCC -?0\.\d\d, CCC valence ", one)
     assert "trained on together with the classifier" in two
 
 

@@ -14,7 +14,16 @@ from emoreg.experience import AffectiveModel, load_encoder, pretrain
 from emoreg.progress import Progress
 from emoreg.run import Run
 from emoreg.settings import EncoderSettings, PretrainRecipe, RegulationSettings, StimuliSettings, TrainRecipe
+from emoreg.use.exported import export
 from emoreg.use.load import load_run
+from emoreg.use.predict import predict
+
+
+def test_a_run_is_used_as_its_folder_is(runs: Path, photos: Path, tmp_path: Path) -> None:
+    run = Run(runs / "learned")
+    assert load_run(run).folder == load_run(runs / "learned").folder
+    assert len(list(predict(run, photos, device="cpu"))) == 5
+    assert export(run, tmp_path / "exported", "hub").folder == tmp_path / "exported"
 
 
 def test_a_run_is_loaded_with_the_stage_1_head_that_its_encoder_was_taught_with(runs: Path) -> None:

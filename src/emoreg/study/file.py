@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 from emoreg.errors import UserError, nearest
+from emoreg.holding import LOCK
 from emoreg.recipe import SMOKE, SMOKE_LISTS, build, flatten, put_setting, read_values
 from emoreg.settings import Mode, PretrainRecipe, TrainRecipe
 from emoreg.study.arms import ARMS
@@ -107,6 +108,13 @@ def find_study(path: Path | str) -> Path:
     return file
 
 
+def is_kept(path: Path) -> bool:
+    """Whether this is the file that a study's folder keeps, and not one that a person called the same."""
+    from emoreg.study.results import TABLE  # results.py builds on this module
+
+    return path.name == FILE and any((path.parent / trace).exists() for trace in (TABLE, LOCK))
+
+
 def read_study(path: Path | str, seeds: int | None = None, smoke: bool = False) -> Study:
     """Read a study's file.
 
@@ -133,8 +141,8 @@ def read_study(path: Path | str, seeds: int | None = None, smoke: bool = False) 
                 for place in (base, *(f"{name}[]" for name in lists)):
                     put_setting(values, f"{place}.{key}", value)
     try:
-        # A folder's own file is called like any other's; the folder has the study's name.
-        name = path.resolve().parent.name if path.name == FILE else path.stem
+        # The file that a folder keeps is called like any other's; the folder has the study's name.
+        name = path.resolve().parent.name if is_kept(path) else path.stem
         return _study(name, values)
     except _WrongKey as error:
         line = next((f":{lines[key]}" for place in error.places for key in lines if _is_within(key, place)), "")

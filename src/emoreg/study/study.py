@@ -14,7 +14,7 @@ from emoreg.holding import hold
 from emoreg.progress import Progress
 from emoreg.run import write_atomically
 from emoreg.study.execute import execute, recorded_failures
-from emoreg.study.file import FILE, Study, find_study, read_study
+from emoreg.study.file import FILE, Study, find_study, is_kept, read_study
 from emoreg.study.plan import PlannedRun, plan_runs
 from emoreg.study.results import TABLE, results_of, write_results
 
@@ -110,4 +110,4 @@ def open_study(
 def default_folder(path: Path | str) -> Path:
     """The folder of a study: that which is named, or runs/<name of the file>."""
     path = Path(path)
-    return path if path.is_dir() else path.parent if path.name == FILE else Path("runs") / path.stem
+    return path if path.is_dir() else path.parent if is_kept(path) else Path("runs") / path.stem

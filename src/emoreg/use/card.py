@@ -86,6 +86,7 @@ def classifier_card(loaded: Loaded, use: str, files: Mapping[str, str], study: S
         ("Expected calibration error (15 bins)", f"{test['ece']:.4f}"),
         ("Test images", f"{test['images']:,}"),
         ("Training images", f"{final['images']['train']:,}"),
+        ("Epochs", f"{recipe.training.epochs:,}"),
         ("Parameters", f"{final['parameters']:,}"),
         ("Seed", str(recipe.seed)),
     ]
@@ -135,6 +136,7 @@ def encoder_card(
             "shuffled": "It is a control: it has learned labels of emotion that were shuffled among the images.",
             "rotation": "It is a control: it has learned by which quarter turn an image was rotated, not emotion.",
         }[recipe.pretext]
+        learned += f" {_how_well(Run(folder), recipe)}"
         data = ", ".join(dict.fromkeys(settings.name for settings in recipe.sets))
     else:
         learned = "It is what stage 2 left of it, where it was " + (
@@ -155,6 +157,19 @@ def encoder_card(
         size=size,
         data=data,
     )
+
+
+def _how_well(run: Run, recipe: PretrainRecipe) -> str:
+    """How long stage 1 was, and how well its encoder tells what it was taught, in a sentence."""
+    final, epochs = run.final, recipe.training.epochs
+    split = "validation" if final["validation"] else "train"
+    told = ", ".join(
+        f"{name.replace('_', ' ').replace('ccc', 'CCC')} {value:.2f}"
+        for name, value in final[split].items()
+        if "ccc" in name or "accuracy" in name
+    )
+    where = "held-out images" if split == "validation" else "the images that it was trained on"
+    return f"It saw {final['images']:,} images for {epochs} epoch{'s' * (epochs > 1)}; on {where}: {told}."
 
 
 def write_description(folder: Path, config: Mapping[str, Any], card: str) -> None:
@@ -191,15 +206,15 @@ def describe_lambda(regulation: RegulationSettings, lam: list[float]) -> str:
         regulation: of the recipe; with an emotional branch.
         lam: at the end of training: one value, or one a class.
     """
-    name = ARMS[regulation.mode].label
-    mixed = f"{name}, mixes {regulation.mix}"
     if regulation.mode == "random":
-        return f"{mixed}, drawn for each image in training, 0.5 in evaluation"
-    if regulation.granularity == "per_class":
-        return f"{mixed}, one a class, {min(lam):.2f} to {max(lam):.2f}, mean {statistics.fmean(lam):.2f}"
-    if regulation.granularity == "per_sample":
-        return f"{mixed}, one an image from a gate on both features ({lam[0]:.2f} at features of zero)"
-    return f"{mixed}, {lam[0]:.2f}"
+        value = "drawn for each image in training, 0.5 in evaluation"
+    elif regulation.granularity == "per_class":
+        value = f"one a class, {min(lam):.2f} to {max(lam):.2f}, mean {statistics.fmean(lam):.2f}"
+    elif regulation.granularity == "per_sample":
+        value = f"one an image from a gate on both features, {lam[0]:.2f} at features of zero"
+    else:
+        value = f"{lam[0]:.2f}"
+    return f"{value} ({ARMS[regulation.mode].label}, mixing {regulation.mix})"
 
 
 def _stimuli(loaded: Loaded) -> list[str]:

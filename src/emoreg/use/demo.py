@@ -26,6 +26,7 @@ from emoreg.use.load import Loaded, load_run
 from emoreg.use.predict import at_lambda
 
 TOP = 5  # classes of each response
+NAMED = 12  # classes that the page names; more are counted
 MAX_UPLOAD = "64mb"
 ENDS = "0: the non-emotional response alone, 1: the emotional one."  # of λ
 
@@ -91,6 +92,7 @@ def build_page(loaded: Loaded, title: str) -> Any:
     with gr.Blocks(title=f"{title} · emoreg", analytics_enabled=False) as page:
         asked = gr.State(None)
         gr.Markdown(f"# {html.escape(title)}\n\n{_introduction(loaded)}")
+        gr.HTML(f"<p>{html.escape(known_classes(loaded.classes))}</p>", elem_id="classes")  # names may be markup
         with gr.Row():
             with gr.Column(min_width=300):
                 image = gr.Image(
@@ -256,6 +258,13 @@ def _introduction(loaded: Loaded) -> str:
         "Two responses to the same image, balanced by λ: one of a plain network, one through an emotional encoder "
         "([arXiv:2606.13081](https://arxiv.org/abs/2606.13081))."
     )
+
+
+def known_classes(classes: Sequence[str]) -> str:
+    """What it can answer, in a sentence: whoever uploads a cat should know whether it has heard of cats."""
+    if len(classes) > NAMED:
+        return f"It knows {len(classes)} classes, such as {', '.join(classes[:NAMED])}."
+    return f"It knows {', '.join(classes[:-1])} and {classes[-1]}, and nothing else."
 
 
 def _responses(regulated: bool) -> list[tuple[str, str]]:

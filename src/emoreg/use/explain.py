@@ -19,7 +19,7 @@ from emoreg.errors import UserError
 from emoreg.images.batches import evaluation_batches, normalise
 from emoreg.images.decode import ImageSet, decode, load_images
 from emoreg.progress import Progress
-from emoreg.run import write_atomically
+from emoreg.run import Run, write_atomically
 from emoreg.settings import Device
 from emoreg.targets import read_for_scoring
 from emoreg.training import make_fabric
@@ -83,7 +83,7 @@ class Split:
 
 
 def explain(
-    run: Loaded | Path | str,
+    run: Loaded | Run | Path | str,
     images: Images = (),
     out: Path | str = "explain",
     *,
@@ -96,7 +96,7 @@ def explain(
     """Write a page about a classifier, with its pictures and charts as files beside it.
 
     Args:
-        run: the run folder of a classifier, or what `load_run` gives.
+        run: of a classifier, its folder, or what `load_run` gives.
         images: as for `predict`; none for the test images where the emotional response changes most.
         out: the folder that is written to.
         data: labelled images in place of the run's test split: a target's name, a folder or a zip.

@@ -44,7 +44,7 @@ class Exported:
 
 
 def export(
-    run: Path | str,
+    run: Run | Path | str,
     to: Path | str,
     format: Format,
     study: Path | str | None = None,
@@ -54,7 +54,7 @@ def export(
     """Write a run for others, load it again, and compare its answers. The folder gets a card, README.md.
 
     Args:
-        run: folder of a finished classifier; for "timm" also of an emotional encoder.
+        run: a finished classifier or its folder; for "timm" also of an emotional encoder.
         to: the folder; made if it is not there.
         format: "hub": for `RegulatedModel.from_pretrained` and the Hugging Face Hub. "onnx": model.onnx. "torch": a
             torch.export program, model.pt2. "timm": the emotional encoder alone, as timm's weights.
@@ -66,7 +66,7 @@ def export(
         UserError: no finished run; nothing there to export; `to` is not empty; a library that is not installed; answers
             that differ by more than 1e-4, in which case nothing is written.
     """
-    folder, to = Path(run), Path(to)
+    folder, to = run.folder if isinstance(run, Run) else Path(run), Path(to)
     if format == "timm":
         if study is not None:
             raise UserError("--study belongs to the card of a classifier; an encoder alone (timm) has none")

@@ -89,7 +89,7 @@ class Loaded:
 
 
 def load_run(
-    folder: Path | str, experience: Path | str | None = None, model: RegulatedClassifier | None = None
+    run: Run | Path | str, experience: Path | str | None = None, model: RegulatedClassifier | None = None
 ) -> Loaded:
     """A finished run of stage 2 with the read-out of emotion that its encoder learned in stage 1.
 
@@ -97,14 +97,14 @@ def load_run(
     run itself ("experience", a copy). It counts only if its weights are those that the run was trained from.
 
     Args:
-        folder: of the run.
+        run: the run or its folder.
         experience: folder of its stage-1 run, for one that has been moved.
         model: for a run that trained your own model, one built alike.
 
     Raises:
         UserError: unfinished run, weights of another architecture, or an `experience` that is not this run's.
     """
-    run = Run(Path(folder))
+    run = run if isinstance(run, Run) else Run(Path(run))
     classifier, classes = load_classifier(run, model)
     recipe = run.recipe
     assert isinstance(recipe, TrainRecipe)  # load_classifier has refused all others

@@ -21,6 +21,7 @@ from emoreg.images.decode import by_all_cores, decode
 from emoreg.images.files import IMAGE_SUFFIXES, File, list_files
 from emoreg.images.packed import is_pack
 from emoreg.regulation import Response, mix_probabilities
+from emoreg.run import Run
 from emoreg.settings import Device, Mixing
 from emoreg.training import make_fabric
 from emoreg.use.load import Loaded, load_run
@@ -109,7 +110,7 @@ class Prediction:
 
 
 def predict(
-    run: Loaded | Path | str,
+    run: Loaded | Run | Path | str,
     images: Images,
     *,
     lam: float | None = None,
@@ -121,7 +122,7 @@ def predict(
     """Predictions one after the other, in the order of the images. Only a few batches are in memory at a time.
 
     Args:
-        run: the run folder of a classifier, or what `load_run` gives.
+        run: of a classifier, its folder, or what `load_run` gives.
         images: an image, a folder or zip of images, or any number of these; or pixels uint8 (H, W, 3).
         lam: regulate by hand with this λ in [0, 1]; None for λ as trained.
         feel_with: whose features the stage-1 head reads: "experience", those of the stage-1 encoder that it was

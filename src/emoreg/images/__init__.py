@@ -1,0 +1,1 @@
+"""Images: found in folders and zips, decoded, and put into batches."""

@@ -1,0 +1,109 @@
+"""The examples of docs/extend.md, run as they stand there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import timm
+
+import emoreg.data.catalogue
+import emoreg.stimuli
+import emoreg.targets
+from emoreg.classification import train
+from emoreg.errors import UserError
+from emoreg.experience import pretrain
+from emoreg.progress import Progress
+from emoreg.recipe import read_recipe
+from emoreg.run import Run
+from emoreg.settings import PretrainRecipe, StimuliSettings, TargetSettings, TrainRecipe
+
+PAGE = (Path(__file__).parents[2] / "docs" / "extend.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python(?: title=\"(.+?)\")?\n(.*?)```", PAGE, re.DOTALL)
+FILES = {title: code for title, code in BLOCKS if title}
+SCRIPTS = [code for title, code in BLOCKS if not title and code.startswith("import")]
+LINES = [code for title, code in BLOCKS if not title and code.startswith("    ")]
+
+
+def module_of(title: str) -> ModuleType:
+    """The file of this name, as a module."""
+    module = ModuleType(Path(title).stem)
+    exec(compile(FILES[title], title, "exec"), module.__dict__)
+    return module
+
+
+def script_with(word: str) -> str:
+    (script,) = [code for code in SCRIPTS if word in code]
+    return script
+
+
+@pytest.fixture
+def moodboard(tmp_path: Path, write_image: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The set on disk, and known as the page says."""
+    module = module_of("src/emoreg/stimuli/moodboard.py")
+    entry = eval(LINES[0].partition(":")[2].strip().rstrip(","), {"moodboard": module})
+    monkeypatch.setattr(emoreg.stimuli, "SETS", {**emoreg.stimuli.SETS, "moodboard": entry})
+    monkeypatch.setattr(emoreg.data.catalogue, "SETS", emoreg.stimuli.SETS)
+    root = tmp_path / "moodboard"
+    rows = ["photo,mood"]
+    for number in range(16):
+        write_image(root / "photos" / f"{number}.JPG")
+        rows.append(f"{number},{('awe', 'Fear', 'sad')[number % 3]}")
+    (root / "moods.csv").write_text("\n".join(rows), encoding="utf-8")
+    return root
+
+
+def test_a_stimulus_set_is_one_file_and_one_line(moodboard: Path, tmp_path: Path, quiet: Progress) -> None:
+    changes = {"stimuli.name": "moodboard", "stimuli.root": str(moodboard), "stimuli.image_size": 8}
+    recipe = read_recipe(PretrainRecipe, None, changes | {"backbone.name": "resnet8", "training.epochs": 1})
+    run = pretrain(recipe, tmp_path / "run", progress=quiet)
+    assert run.final["stimuli"] == "moodboard" and run.final["images"] == 14
+    assert "moodboard" in [entry.name for entry in emoreg.data.catalogue.catalogue()]
+
+
+def test_a_bad_row_of_that_set_is_named(moodboard: Path) -> None:
+    sheet = moodboard / "moods.csv"
+    sheet.write_text(sheet.read_text().replace("Fear", "Feer"), encoding="utf-8")
+    with pytest.raises(UserError, match=r"moods.csv, row 3: no emotion 'Feer' \(did you mean 'fear'\?\)"):
+        emoreg.stimuli.read_stimuli(StimuliSettings(name="moodboard", root=str(moodboard)), seed=0)
+
+
+def test_a_target_is_one_file_and_two_lines(tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = module_of("src/emoreg/targets/stripes.py")
+    source = f"def _read(name):\n{LINES[1]}"
+    space: dict[str, Callable[[str], emoreg.targets.Target]] = {}
+    exec(source, {"Target": emoreg.targets.Target, "stripes": module}, space)
+    monkeypatch.setattr(emoreg.targets, "_read", lambda settings: space["_read"](settings.name))
+    target = emoreg.targets.read_target(TargetSettings(name="stripes"))
+    assert (len(target.train), len(target.test), target.classes) == (64, 32, ("horizontal", "vertical"))
+    changes = {"target.name": "stripes", "target.image_size": 8, "backbone.name": "resnet8", "training.epochs": 1}
+    run = train(read_recipe(TrainRecipe, None, changes), tmp_path / "run", progress=quiet)
+    assert run.final["test"]["images"] == 32
+
+
+@pytest.mark.parametrize(
+    ("word", "run"), [("valence =", "mine"), ("AtMostHalf", "at-most-half"), ("register_model", "pooled")]
+)
+def test_the_other_examples_run_as_they_stand(
+    word: str, run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    space: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(script_with(word), "docs/extend.md", "exec"), space)
+    made = Run(tmp_path / "runs" / run)
+    assert made.is_finished
+    if run == "at-most-half":
+        lam = space["classifier"].lam.item()
+        assert 0 < lam < 0.5 and lam != 0.25
+        assert made.final["lambda"] == [pytest.approx(lam)]
+    if run == "pooled":
+        assert timm.is_model("pooled")
+
+
+def test_every_block_of_code_is_run_here() -> None:
+    assert len(FILES) == 2 and len(SCRIPTS) == 3 and len(LINES) == 2
+    assert len(BLOCKS) == len(FILES) + len(SCRIPTS) + len(LINES)

@@ -1,0 +1,41 @@
+"""What docs/own-images.md asks to be written down is what emoreg reads."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from emoreg.recipe import read_recipe
+from emoreg.settings import PretrainRecipe, TargetSettings, TrainRecipe
+from emoreg.study.file import read_study
+from emoreg.targets import read_target
+
+PAGE = (Path(__file__).parents[2] / "docs" / "own-images.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the page's files."""
+    monkeypatch.chdir(tmp_path)
+    files = re.findall(r"```\w+ title=\"(.+?)\"\n(.*?)```", PAGE, re.DOTALL)
+    for name, text in files:
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    assert {name for name, _ in files} == {"make_shapes.py", "shapes.yaml", "experience.yaml", "study.yaml"}
+    return tmp_path
+
+
+def test_the_shapes_are_a_target_of_three_classes(here: Path) -> None:
+    exec(compile((here / "make_shapes.py").read_text(encoding="utf-8"), "make_shapes.py", "exec"), {})
+    target = read_target(TargetSettings(name="folder", root="shapes"))
+    assert (target.classes, len(target.train), len(target.test)) == (("circle", "square", "triangle"), 192, 48)
+
+
+def test_the_study_is_of_the_recipes_that_were_tried_before(here: Path) -> None:
+    study = read_study(here / "study.yaml")
+    (cell,) = study.cells
+    (experience,) = cell.experiences
+    assert cell.recipe == read_recipe(TrainRecipe, here / "shapes.yaml", {"regulation.mode": "learned"})
+    assert experience.recipe == read_recipe(PretrainRecipe, here / "experience.yaml")
+    assert study.seeds == 6 and f"{study.seeds} seeds" in PAGE
