@@ -270,7 +270,8 @@ def _refuse_what_may_blow_up(path: Path, text: str) -> None:
         elif depth > MAX_DEPTH:
             problem = f"nested more than {MAX_DEPTH} deep"
         if problem:
-            raise UserError(f"{path}:{event.start_mark.line + 1}: {problem}")
+            place = f"{path}:{event.start_mark.line + 1}" if event.start_mark else str(path)
+            raise UserError(f"{place}: {problem}")
 
 
 _NULL, _MAPPING = "tag:yaml.org,2002:null", "tag:yaml.org,2002:map"

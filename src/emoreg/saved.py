@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -64,14 +65,14 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def refuse_no_numbers(path: Path | str, weights: Mapping[str, Any]) -> None:
-    """UserError for weights with NaN or +∞ in them. -∞ stands in the masks of some networks."""
+    """UserError for weights that are no numbers: NaN, and +∞ in matrices. The logit of a λ of 0 or 1 is infinite."""
     import torch
 
     for name, value in weights.items():
         if not isinstance(value, torch.Tensor) or not value.is_floating_point() or not value.numel():
             continue
-        highest = value.float().max().item()  # the small types of quantised weights have no maximum of their own
-        if not highest < float("inf"):  # which NaN is not either
+        highest = value.float().max().item()  # NaN if any is
+        if math.isnan(highest) or (highest == math.inf and value.ndim > 1):
             raise UserError(f"{path}: {shortened(name)} holds NaN or infinity: the file is damaged")
 
 

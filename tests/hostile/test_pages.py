@@ -11,18 +11,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
+from emoreg import cli
 from emoreg.emotion import VALENCE_AROUSAL
 from emoreg.progress import Progress
 from emoreg.report.analysis import Analysis
 from emoreg.report.findings import findings
 from emoreg.report.page import write_report
 from emoreg.report.tables import latex_table, markdown_table
-from emoreg.settings import StimuliSettings
+from emoreg.run import Run
+from emoreg.settings import TargetSettings
+from emoreg.targets import read_target
 from emoreg.targets.folder import read_folder
 from emoreg.use.card import classifier_card
 from emoreg.use.demo import dimensions_drawn
 from emoreg.use.explain import explain
+from refusing import refusal
 from report.made_up import made_up
 from use.combinations import untrained
 
@@ -175,10 +180,6 @@ def test_a_set_called_like_a_command_of_latex_is_text(name: str) -> None:
 
 
 def test_a_card_holds_hostile_names_as_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import yaml
-
-    from emoreg.run import Run
-
     final = {
         "test": {"accuracy": 0.5, "ece": 0.1, "images": 9},
         "images": {"train": 9},
@@ -207,12 +208,8 @@ def test_the_demo_holds_hostile_names_as_text() -> None:
     assert_harmless(dimensions_drawn([0.5, 0.5], space))
 
 
-@pytest.mark.parametrize("name", ["a\x1b[2Jb", "a\nb", "a\rb", "a\x00b"[:1] + "\x07b"])
+@pytest.mark.parametrize("name", ["a\x1b[2Jb", "a\nb", "a\rb", "a\x07b"])
 def test_a_class_with_control_characters_is_refused(name: str, tmp_path: Path) -> None:
-    from emoreg.settings import TargetSettings
-    from emoreg.targets import read_target
-    from refusing import refusal
-
     for folder in (name, "b"):
         (tmp_path / "set" / folder).mkdir(parents=True)
         for number in range(5):
@@ -225,14 +222,10 @@ def test_a_class_with_control_characters_is_refused(name: str, tmp_path: Path) -
 def test_names_that_are_markup_for_the_terminal_are_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from emoreg import cli
-
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "a[").mkdir()
-    study = (
+    Path("study.yaml").write_text(
         "arms: [backbone]\nseeds: 1\nclassifier: {backbone: {name: resnet8}, target: {limit: 32, image_size: 8}}\n"
-        "targets: [{target: {name: digits, root: '[/red]'}}]\nexperience: {stimuli: {count: 20}}\n"
+        "targets: [{target: {name: digits, root: '[/red]'}}, {target: {name: digits, root: '[bold]'}}]\n"
     )
-    (tmp_path / "[/red].yaml").write_text(study)
-    assert cli.main(["study", "[/red].yaml", "--dry-run", "--quiet"]) == 0
-    assert StimuliSettings() is not None and capsys.readouterr().err == ""
+    assert cli.main(["study", "study.yaml", "--dry-run", "--quiet"]) == 0
+    assert "[/red]" in capsys.readouterr().out.replace(" ", "").replace("\n", "")

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from emoreg.errors import UserError, printable
+from emoreg.errors import UserError, printable, shortened
 from emoreg.reading import read_bounded
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -143,7 +143,8 @@ _ZIP_ERRORS = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, struct.erro
 
 
 def _reason(error: Exception) -> str:
-    return printable((error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__)
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+    return shortened(printable(reason), 300)
 
 
 @dataclass(frozen=True)

@@ -164,7 +164,9 @@ def open_pack(
                 f"set {kind}.image_size {found_size}, or pack the set again with --image-size {image_size}"
             )
         return _open(Path(folder), about)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, OverflowError, SyntaxError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # NumPy reads a header as Python's parser does, which on a damaged one raises anything
         reason = f"no {error}" if isinstance(error, KeyError) else shortened(str(error), 300)
         raise UserError(f"{folder} is a damaged pack ({reason}): delete it and pack again") from None
 

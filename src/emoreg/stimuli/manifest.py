@@ -105,8 +105,8 @@ def _read_table(sheet: File) -> Iterator[Row]:
         cells: dict[str, str] = {}
         for column, value in row.items():
             name = " ".join(column.split()).lower()
-            if name in cells:
-                raise UserError(f"{place}: {column!r} is a second column '{name}'; keep one")
+            if cells.get(name, value) != value:
+                raise UserError(f"{place}: {column!r} is a second column '{name}', and says otherwise; keep one")
             cells[name] = value
         yield place, cells
 

@@ -168,7 +168,8 @@ def _study(name: str, values: Mapping[str, Any]) -> Study:
     if not header.arms:
         raise _WrongKey("arms is empty; name at least one", ["arms"])
     if not 1 <= header.seeds <= MAX_SEEDS:
-        raise _WrongKey(f"seeds is {header.seeds}; it must lie between 1 and {MAX_SEEDS:,}", ["seeds"])
+        limit = "at least 1" if header.seeds < 1 else f"at most {MAX_SEEDS:,}"
+        raise _WrongKey(f"seeds is {header.seeds}; it must be {limit}", ["seeds"])
     assert header.control_mode in get_args(Mode)
     runs = header.seeds * len(header.arms)
     for key in ("experiences", "targets", "backbones"):

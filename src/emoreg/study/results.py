@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from emoreg.errors import UserError, nearest, shortened
 from emoreg.reading import require_regular
 from emoreg.recipe import flatten
-from emoreg.run import Run, write_atomically
+from emoreg.run import FINAL, Run, write_atomically
 from emoreg.settings import PretrainRecipe
 from emoreg.study.plan import PlannedRun
 
@@ -54,6 +55,8 @@ def _row(planned: PlannedRun, error: str | None) -> dict[str, Any]:
     measured: dict[str, Any] = {}
     try:
         measured = _measured(run) if run.is_finished else {}
+        if run.is_finished and not is_first and _is_absent(measured.get("test_accuracy")):
+            raise UserError(f"{run.folder / FINAL} is damaged (it tells no accuracy on the test split)")
     except UserError as damage:  # one run's file is damaged: the others are worth a table
         status, error = "failed", str(damage)
     row: dict[str, Any] = {
@@ -71,6 +74,10 @@ def _row(planned: PlannedRun, error: str | None) -> dict[str, Any]:
         "seed": planned.seed,
     }
     return row | measured | {f"recipe.{key}": value for key, value in flatten(dataclasses.asdict(recipe))} | _where(run)
+
+
+def _is_absent(value: float | None) -> bool:
+    return value is None or math.isnan(value)
 
 
 def _measured(run: Run) -> dict[str, Any]:
@@ -92,7 +99,7 @@ def _measured(run: Run) -> dict[str, Any]:
 
 
 def _counts(final: Mapping[str, Any]) -> Mapping[str, int]:
-    images = final.get("images")
+    images: Any = final.get("images")
     return images if isinstance(images, Mapping) else {"train": images}
 
 
