@@ -242,7 +242,7 @@ def test_yes_and_no_are_yamls_booleans(word: str, value: bool, recipe_file: Path
         ("encoder: null", r":1: encoder must be a mapping of keys to values; leave it out for the defaults"),
         ("- seed: 1", r":1: a recipe must be a mapping of keys to values"),
         ("resnet20", r":1: a recipe must be a mapping of keys to values"),
-        ("!!set {seed}", r":1: a recipe must be a mapping of keys to values"),
+        ("!!set {seed}", r":1: tags \(!\) are not read; .*"),
         ("training:\n  epochs: 0", r":2: training.epochs is 0; it must be at least 1"),
         ("regulation: {mode: fixed, lam: 1.5}", r":1: regulation.lam is 1.5; λ must lie in \[0, 1\]"),
         (
@@ -255,8 +255,14 @@ def test_yes_and_no_are_yamls_booleans(word: str, value: bool, recipe_file: Path
         ("seed: 1\n---\nseed: 2", r":2: not valid YAML: .*"),
         ("seed: \0", r": not valid YAML: .*"),
         ("target: {root: 2024-02-31}", r": not valid YAML: .*"),
-        ("target: {root: *nobody}", r":1: not valid YAML: .*"),
-        ("training: &a {epochs: *a}", r":1: .*"),
+        ("target: {root: *nobody}", r":1: anchors and aliases .* are not read; .*"),
+        ("training: &a {epochs: *a}", r":1: anchors and aliases .* are not read; .*"),
+        ("seed: !!int three", r":1: tags \(!\) are not read; .*"),
+        (f"seed: {'[' * 40}", r":1: nested more than 32 deep"),
+        ("target: {root: 'a\0b'}", r": not valid YAML: .*"),
+        ('target: {root: "a\\0b"}', r":1: target.root is 'a\\x00b'; it must be text without null bytes or .*"),
+        ('target: {root: "\\ud800"}', r":1: target.root is .*; it must be text without null bytes or .*"),
+        (f"seed: {2**63}", r":1: seed must be at most 9223372036854775807, not 9223372036854775808"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_said_in_one_line_with_file_line_and_key(

@@ -73,6 +73,8 @@ def _timm_backbone(settings: BackboneSettings, image_size: int) -> nn.Module:
     except (TypeError, AssertionError, ValueError) as error:
         raise UserError(f"backbone {name} cannot be built with {options}: {error}") from None
     except (OSError, RuntimeError) as error:
+        if "Invalid pretrained tag" in str(error):
+            raise UserError(f"backbone.name: {name.partition('.')[0]} has no weights called '{name}'") from None
         if not settings.pretrained:
             raise
         reason = str(error).splitlines()[0]

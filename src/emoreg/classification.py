@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from emoreg.backbones import build_backbone
-from emoreg.errors import UserError
+from emoreg.errors import UserError, is_plain, shortened
 from emoreg.experience import encoder_architecture, load_encoder
 from emoreg.frozen import frozen_features
 from emoreg.images.batches import Batch, evaluation_batches
@@ -217,7 +217,10 @@ def load_classifier(run: Run, model: RegulatedClassifier | None = None) -> tuple
     if not isinstance(recipe, TrainRecipe):
         raise UserError(f"{run.folder} is a run of stage 1; it holds no classifier")
     weights, metadata = run.weights()
-    classes = tuple(metadata["classes"])
+    names = metadata.get("classes")
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) and is_plain(name) for name in names):
+        raise UserError(f"{run.folder / WEIGHTS} does not say what its classes are called: it is damaged")
+    classes = tuple(names)
     if model is None:
         # The run's own weights replace those of its experience, which need not be there any more.
         untrained = dataclasses.replace(recipe.encoder, experience=None)
@@ -226,7 +229,7 @@ def load_classifier(run: Run, model: RegulatedClassifier | None = None) -> tuple
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise UserError(
-            f"{run.folder / WEIGHTS} holds weights of another architecture: {' '.join(str(error).split())}"
+            f"{run.folder / WEIGHTS} holds weights of another architecture: {shortened(str(error), 300)}"
         ) from None
     return model.eval(), classes
 

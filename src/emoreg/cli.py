@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from emoreg import __version__
 from emoreg.cli_parser import command_parser
-from emoreg.errors import UserError, nearest
+from emoreg.errors import UserError, nearest, printable
 from emoreg.progress import Progress
 from emoreg.stopping import Stopped, heed_requests
 
@@ -106,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 141
     except OSError as error:  # a disk that is full or read-only, wherever it was met
         where = f": {error.filename}" if error.filename else ""
-        print(f"emoreg: {error.strerror or error}{where}", file=sys.stderr)
+        print(printable(f"emoreg: {error.strerror or error}{where}"), file=sys.stderr)
         return 2
 
 
@@ -170,7 +170,7 @@ def _pretrain(arguments: Sequence[str]) -> None:
         from emoreg.experience import pretrain
 
         run = pretrain(recipe, out, progress=progress)
-        _print_metrics("experience", run.final["validation"] or run.final["train"], run)
+        _print_metrics("experience", run.final.get("validation") or run.final.get("train") or {}, run)
 
 
 def _train(arguments: Sequence[str]) -> None:
@@ -183,7 +183,7 @@ def _train(arguments: Sequence[str]) -> None:
         from emoreg.classification import train
 
         run = train(recipe, out, progress=progress)
-        _print_metrics("test split", run.final["test"], run)
+        _print_metrics("test split", run.final["test"] or {}, run)
 
 
 def _evaluate(arguments: Sequence[str]) -> None:
@@ -311,8 +311,9 @@ def _help_formatter() -> type[argparse.HelpFormatter]:
 def _print_metrics(title: str, metrics: dict[str, Any], run: Run | None = None) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table("metric", "value", title=title)
+    table = Table("metric", "value", title=Text(printable(title)))
     table.columns[1].justify = "right"
     for key, value in metrics.items():
         if isinstance(value, int | float):  # lists, such as each class's accuracy, are for files

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from emoreg.cli_parser import command_parser
-from emoreg.errors import UserError, nearest
+from emoreg.errors import UserError, nearest, printable
 from emoreg.progress import Progress
 from emoreg.settings import LabelChoice, StimuliSettings
 
@@ -246,8 +246,9 @@ def _diffuse(arguments: Sequence[str]) -> int:
 
 def _print_diffused(made: Diffused) -> None:
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table("images", "number", title=f"{made.manifest.parent}", title_justify="left")
+    table = Table("images", "number", title=Text(printable(f"{made.manifest.parent}")), title_justify="left")
     table.columns[1].justify = "right"
     table.add_row("made", f"{made.made:,}")
     table.add_row("there before", f"{made.kept:,}")
@@ -318,8 +319,6 @@ def _print_findings(findings: Findings, shown: int) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from emoreg.images.files import printable
-
     leaks = [" = ".join(f"{printable(name)} ({split})" for name, split in group) for group in findings.leaks]
     repeats = [" = ".join(printable(name) for name, _ in group) for group in findings.repeats]
     problems: dict[str, list[str]] = {
@@ -352,12 +351,10 @@ def _counts(findings: Findings) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    from emoreg.images.files import printable
-
     of_labels: dict[str, Any] = {**findings.counts, **findings.ranges}  # one of them is empty
     splits = list(next(iter(of_labels.values()), ()))
     columns = [f"{split}: lowest, mean, highest" for split in splits] if findings.ranges else splits
-    title = f"{findings.name}: {findings.images:,} images"
+    title = Text(printable(f"{findings.name}: {findings.images:,} images"))
     table = Table("dimension" if findings.ranges else "class", *columns, title=title, title_justify="left")
     for column in table.columns[1:]:
         column.justify = "right"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emoreg.cli_parser import command_parser
-from emoreg.errors import UserError
+from emoreg.errors import UserError, printable
 from emoreg.progress import Progress, duration
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def study(arguments: Sequence[str]) -> int:
     if len(table[(table.stage == 2) & (table.status == "finished")]):
         _report(asked.name, table, out)
     for run in failed.itertuples():
-        print(f"emoreg: failed: {run.run}: {run.error}", file=sys.stderr)
+        print(printable(f"emoreg: failed: {run.run}: {run.error}"), file=sys.stderr)
     if len(failed):
         print(
             f"emoreg: {len(failed)} of {len(table)} runs failed; their tracebacks are in {out}/failures.json; "
@@ -108,6 +108,7 @@ def _add_runs(parser: argparse.ArgumentParser) -> None:
 def _print_plan(planned: Sequence[PlannedRun], jobs: int, progress: Progress) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from emoreg.study.calibrate import estimate_seconds
 
@@ -122,7 +123,9 @@ def _print_plan(planned: Sequence[PlannedRun], jobs: int, progress: Progress) ->
         rows.setdefault((stage, run.target or "–", run.backbone, arm, run.experience or "–"), []).append(run)
     for key, runs in sorted(rows.items(), key=lambda row: row[0][0]):
         done = sum(run.run.is_finished for run in runs)
-        table.add_row(*key, str(len(runs)), str(done), duration(seconds[runs[0].id]))
+        table.add_row(
+            *(Text(printable(part)) for part in key), str(len(runs)), str(done), duration(seconds[runs[0].id])
+        )
     left = [run for run in planned if not run.run.is_finished]
     console = Console()
     console.print(table)
@@ -231,9 +234,9 @@ def _print_rows(table: pd.DataFrame, style: str) -> None:
 
 
 def _cell(value: Any) -> str:
-    if value is None or value != value:  # noqa: PLR0124 (NaN)
+    if value is None or (isinstance(value, float) and value != value):  # noqa: PLR0124 (NaN)
         return "–"
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    return f"{value:.4f}" if isinstance(value, float) else printable(str(value))
 
 
 def power(arguments: Sequence[str]) -> None:

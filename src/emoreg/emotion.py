@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from emoreg.errors import UserError, nearest
+from emoreg.errors import UserError, is_plain, nearest
 
 Kind = Literal["category", "votes", "dimensions"]
 
@@ -118,9 +118,12 @@ def emotion_names(words: Mapping[str, str]) -> tuple[str, ...]:
         MIKELS_8, EKMAN_6, EKMAN_6_NEUTRAL or POLARITY, the first that has them all; or else the words, sorted.
 
     Raises:
-        UserError: a word is nearly that of a known emotion, as "amusment" is.
+        UserError: a word is nearly that of a known emotion, as "amusment" is, or has control characters in it.
     """
     spelt = {word: standard(word) for word in words}
+    for word, place in words.items():
+        if not is_plain(word):
+            raise UserError(f"{place}: an emotion is called {word!r}; rename it, without control characters")
     for names in (MIKELS_8, EKMAN_6, EKMAN_6_NEUTRAL, POLARITY):
         if set(spelt.values()) <= set(names):
             return names

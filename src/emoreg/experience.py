@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from emoreg.affect import affective_loss, affective_metrics, check_labels, heads_of, measure_affect
 from emoreg.backbones import build_backbone, num_features
 from emoreg.emotion import EmotionSpace
-from emoreg.errors import UserError
+from emoreg.errors import UserError, shortened
 from emoreg.images.decode import ImageSet, load_images
 from emoreg.images.table import Table
 from emoreg.pretext import pretext_task, with_shuffled_labels
@@ -195,7 +195,7 @@ def load_encoder(
     try:
         encoder.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
     except RuntimeError as error:
-        detail = " ".join(str(error).split())
+        detail = shortened(str(error), 300)
         raise UserError(
             f"encoder.experience: the encoder in {experience} ({there.name}, {recipe.stimuli.image_size} pixels) "
             f"does not fit {image_size} pixels: {detail}"

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from emoreg.errors import UserError
+from emoreg.reading import read_json
 
 LOCK, HOLDER = ".lock", ".holder.json"
 CUT_OFF = ".*.part"  # what `run.write_atomically` leaves behind when it is killed
@@ -68,7 +69,7 @@ def _this_process() -> dict[str, str | int]:
 def _holder(folder: Path) -> str:
     """Who holds it, as far as is known."""
     try:
-        holder = json.loads((folder / HOLDER).read_text())
+        holder = read_json(folder / HOLDER)
         return f"process {holder['process']} on {holder['host']} since {holder['since']}"
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"

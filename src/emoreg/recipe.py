@@ -5,18 +5,24 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import jsonargparse
 import yaml
+from yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
-from emoreg.errors import UserError, nearest
+from emoreg.errors import UserError, nearest, shortened
+from emoreg.reading import read_bounded
 from emoreg.settings import PretrainRecipe, Recipe, TrainRecipe
 
 R = TypeVar("R", PretrainRecipe, TrainRecipe)
+
+# Of files that strangers may have written; those that ship have 2 kB and 4 levels.
+MAX_BYTES, MAX_DEPTH = 2**20, 32
+MAX_INTEGER = 2**63 - 1  # what NumPy, PyTorch and Parquet can hold
 
 # One pass over few images: shows in seconds that a recipe runs; its accuracies mean nothing.
 SMOKE: dict[type, dict[str, Any]] = {
@@ -217,18 +223,55 @@ def read_values(kind: type, path: Path) -> tuple[dict[str, Any], dict[str, int]]
     Raises:
         UserError: unreadable file, no YAML, or a key that `kind` does not have; names file, line and key.
     """
+    lines: dict[str, int] = {}
+    values = read_yaml(path, lambda root: lines.update(_check_keys(kind, path, root)))
+    return values or {}, lines
+
+
+def read_yaml(path: Path, check: Callable[[yaml.Node], None] = lambda root: None) -> Any:
+    """The values in a YAML file; None for an empty one.
+
+    Args:
+        path: of the file.
+        check: is given the nodes, which know their lines, before they become values.
+
+    Raises:
+        UserError: unreadable file, over MAX_BYTES or MAX_DEPTH, no YAML, or YAML with anchors or tags, of which a
+            recipe needs none and which a few lines can blow up; names file and line.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        lines = {} if root is None else _check_keys(kind, path, root)
-        return yaml.safe_load(text) or {}, lines
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_bounded(path, MAX_BYTES).decode()
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path, no UTF-8
         raise UserError(f"cannot read the recipe {path}: {getattr(error, 'strerror', None) or error}") from None
+    try:
+        _refuse_what_may_blow_up(path, text)
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        if root is None:
+            return None
+        check(root)
+        return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: 2024-02-31 is written as a date but is none
         mark = getattr(error, "problem_mark", None)
         problem = " ".join(str(getattr(error, "problem", error)).split())
         place = f"{path}:{mark.line + 1}" if mark else str(path)
         raise UserError(f"{place}: not valid YAML: {problem}") from None
+
+
+def _refuse_what_may_blow_up(path: Path, text: str) -> None:
+    """UserError for YAML that a recipe has no need of: with it a few lines can stand for any amount."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        problem = ""
+        if isinstance(event, AliasEvent) or getattr(event, "anchor", None):
+            problem = "anchors and aliases (& and *) are not read; write the value out, or put it in quotes"
+        elif getattr(event, "tag", None):
+            problem = "tags (!) are not read; write the plain value, or put it in quotes"
+        elif depth > MAX_DEPTH:
+            problem = f"nested more than {MAX_DEPTH} deep"
+        if problem:
+            place = f"{path}:{event.start_mark.line + 1}" if event.start_mark else str(path)
+            raise UserError(f"{place}: {problem}")
 
 
 _NULL, _MAPPING = "tag:yaml.org,2002:null", "tag:yaml.org,2002:map"
@@ -247,7 +290,7 @@ def _check_keys(kind: type, path: Path, root: yaml.Node) -> dict[str, int]:
         assert isinstance(node, yaml.MappingNode)
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
-            name = key_node.value if isinstance(key_node, yaml.ScalarNode) else "?"
+            name = shortened(key_node.value) if isinstance(key_node, yaml.ScalarNode) else "?"
             key = f"{prefix}{name}"
             if "." in name:
                 raise UserError(f"{path}:{line}: key '{key}' has a dot; write sections as mappings, as in recipes/")
@@ -307,11 +350,30 @@ def _typed(annotation: Any, value: Any, key: str, default: Any = None) -> Any:
     else:
         if wanted is float and type(value) in (int, str):
             value = _number(value)  # YAML 1.1 takes 1e-3, without a dot, for text
-        if type(value) is wanted:
+        is_too_large = type(value) is int and abs(value) > MAX_INTEGER
+        if isinstance(value, str) and wanted is str and not _is_writable(value):
+            raise ValueError(f"{key} is {_shown(value)}; it must be text without null bytes or half characters")
+        if type(value) is wanted and not is_too_large:
             return value
-        expected = _TYPES[wanted]
+        expected = f"at most {MAX_INTEGER}" if is_too_large and wanted is int else _TYPES[wanted]
     hint = "; write it in quotes" if wanted is str and value is not None else ""
-    raise ValueError(f"{key} must be {expected}, not {'null' if value is None else repr(value)}{hint}")
+    raise ValueError(f"{key} must be {expected}, not {_shown(value)}{hint}")
+
+
+def _shown(value: Any) -> str:
+    """A value in a message."""
+    try:
+        return "null" if value is None else shortened(repr(value))
+    except ValueError:  # Python does not write whole numbers of thousands of digits
+        return f"one of {value.bit_length():,} bits" if isinstance(value, int) else "that"
+
+
+def _is_writable(text: str) -> bool:
+    """Whether the operating system takes it for a path; bytes that are no UTF-8 are what Python makes of them."""
+    try:
+        return b"\0" not in text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
 
 
 def _number(value: int | str) -> float | int | str:
@@ -343,5 +405,5 @@ def _explain(message: str, kind: type, others: Sequence[str]) -> str:
         types = {t.__name__: text for t, text in _TYPES.items()} | {"tuple": "a list, such as [{name: oasis}]"}
         of_type = types.get(expected[1] or "") if expected else None
         one_of = f"one of {expected[2].replace(chr(39), '')}" if expected and expected[2] else None
-        return f"{key} must be {of_type or one_of or 'a mapping of keys to values'}, not '{got[1]}'"
-    return " ".join(message.split())
+        return f"{key} must be {of_type or one_of or 'a mapping of keys to values'}, not '{shortened(got[1])}'"
+    return shortened(message, 300)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import SGD, AdamW, Optimizer
 
-from emoreg.errors import UserError
-from emoreg.run import Run
+from emoreg.errors import UserError, shortened
+from emoreg.run import CHECKPOINT, Run
+from emoreg.saved import refuse_no_numbers
 
 
 @dataclass
@@ -37,6 +40,7 @@ class Position:
     rows: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
     begun: BegunEpoch | None = None
+    place: str = ""  # of the checkpoint that was taken up, for messages
 
     def restore(self, run: Run, device: torch.device) -> None:
         """Take up what the run's checkpoint holds, if it has one.
@@ -47,13 +51,27 @@ class Position:
         saved = run.load_checkpoint()
         if saved is None:
             return
+        self.place = str(run.folder / CHECKPOINT)
+        try:
+            _check_position(saved)
+        except ValueError as error:
+            raise UserError(f"{self.place} is damaged ({error}); delete it to start this run anew") from None
         try:
             for name, part in self.parts.items():
-                part.load_state_dict(saved[name])
+                state = saved[name]
+                if isinstance(part, nn.Module):
+                    refuse_no_numbers(self.place, state)
+                else:
+                    state = _fitted(state, part.state_dict(), name)
+                part.load_state_dict(state)
+                if isinstance(part, Optimizer):
+                    _refuse_misshapen(part)
             self.rows, self.seconds = saved["rows"], saved["seconds"]
             self.begun = BegunEpoch(**saved["begun"]) if saved.get("begun") else None
-        except (KeyError, RuntimeError, TypeError, ValueError) as error:
-            detail = " ".join(str(error).split())
+        except UserError:
+            raise
+        except Exception as error:  # of a state that fits nothing the parts make almost anything
+            detail = shortened(str(error), 300)
             raise UserError(f"{run.folder}: its checkpoint is of another model ({detail}); give the same one") from None
         if self.begun is not None:
             self.begun.losses = self.begun.losses.to(device)
@@ -73,8 +91,81 @@ class Position:
         begun, self.begun = self.begun, None
         if begun is None:
             return BegunEpoch(0, 0.0, torch.zeros(steps, device=device))
+        if len(begun.losses) != steps:
+            raise UserError(
+                f"{self.place} was saved in an epoch of {len(begun.losses)} steps, and now one has {steps}: the images "
+                "are not the same; choose another folder with --out, or delete that one"
+            )
         if begun.draws is not None:
             torch.set_rng_state(begun.draws["cpu"])
             if begun.draws["cuda"]:
                 torch.cuda.set_rng_state_all(begun.draws["cuda"])
         return begun
+
+
+def _check_position(saved: Mapping[str, Any]) -> None:
+    """ValueError for a checkpoint that holds no position in a training."""
+    rows, seconds, begun = saved.get("rows"), saved.get("seconds"), saved.get("begun")
+    if not isinstance(rows, list) or not all(_is_row(row) for row in rows):
+        raise ValueError("rows are no metrics")
+    if not isinstance(seconds, int | float):
+        raise ValueError("seconds are no number")
+    if not begun:
+        return
+    if not isinstance(begun, dict) or begun.keys() != {"steps", "seconds", "losses", "draws"}:
+        raise ValueError("the epoch that was begun is none")
+    steps, losses, draws = begun["steps"], begun["losses"], begun["draws"]
+    if not isinstance(losses, Tensor) or losses.ndim != 1 or losses.dtype != torch.float32:
+        raise ValueError("the losses of the epoch that was begun are none")
+    if not isinstance(begun["seconds"], int | float) or type(steps) is not int or not 0 <= steps <= len(losses):
+        raise ValueError("the steps of the epoch that was begun are none")
+    try:
+        if draws is not None:
+            for state in (draws["cpu"], *draws["cuda"]):
+                if state.dtype != torch.uint8:
+                    raise TypeError
+            torch.Generator().set_state(draws["cpu"])
+    except (AttributeError, KeyError, TypeError, RuntimeError):
+        raise ValueError("the state of the random generators is none") from None
+
+
+def _is_row(row: Any) -> bool:
+    return isinstance(row, dict) and all(
+        isinstance(key, str) and isinstance(value, int | float) for key, value in row.items()
+    )
+
+
+def _fitted(saved: Any, own: Any, place: str) -> Any:
+    """A saved state with no more names in it than one's own has, and with values of the same kind.
+
+    What torch's load_state_dict does not look at: a schedule takes every name for an attribute of its own, its methods
+    too, and an optimiser every value for a number.
+
+    Raises:
+        ValueError: a value is of another kind; says where.
+    """
+    if isinstance(own, dict):
+        if isinstance(saved, dict):
+            if place == "optimizer.state":  # empty before the first step; see `_refuse_misshapen`
+                return saved
+            return {key: _fitted(saved[key], value, f"{place}.{key}") for key, value in own.items() if key in saved}
+    elif isinstance(own, list | tuple):
+        if isinstance(saved, list | tuple) and len(saved) == len(own):
+            return type(own)(_fitted(*both, place) for both in zip(saved, own, strict=True))
+    elif isinstance(saved, int | float) if type(own) in (int, float) else type(saved) is type(own):
+        return saved
+    raise ValueError(f"{place} is not of the same kind")
+
+
+NAMES = {SGD: {"momentum_buffer"}, AdamW: {"step", "exp_avg", "exp_avg_sq"}}  # of what an optimiser remembers
+
+
+def _refuse_misshapen(optimizer: Optimizer) -> None:
+    """ValueError for what an optimiser cannot remember of its parameters: the first step would meet it."""
+    for parameter, state in optimizer.state.items():
+        if not state.keys() <= NAMES.get(type(optimizer), state.keys()):
+            raise ValueError(f"the optimizer remembers {', '.join(map(str, state))}")
+        for name, value in state.items():
+            is_tensor = isinstance(value, Tensor) and (not value.ndim or value.shape == parameter.shape)
+            if not is_tensor and value is not None:
+                raise ValueError(f"{name} of the optimizer is not of its parameter's shape")

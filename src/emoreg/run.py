@@ -17,12 +17,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import yaml
-
-from emoreg.errors import UserError
+from emoreg.errors import UserError, shortened
 from emoreg.holding import hold, is_trace
 from emoreg.progress import Progress
-from emoreg.recipe import differences, read_recipe, recipe_yaml
+from emoreg.recipe import differences, read_recipe, read_yaml, recipe_yaml
+from emoreg.saved import FORMAT, read_final, read_metrics, read_record, read_state, read_weights
 from emoreg.settings import PretrainRecipe, Recipe, TrainRecipe
 
 if TYPE_CHECKING:
@@ -55,18 +54,29 @@ class Run:
     def recipe(self) -> Recipe:
         """What was asked."""
         path = self.folder / RECIPE
-        return read_recipe(PretrainRecipe, path) if self.stage == 1 else read_recipe(TrainRecipe, path)
+        try:
+            return read_recipe(PretrainRecipe, path) if self.stage == 1 else read_recipe(TrainRecipe, path)
+        except UserError as error:
+            raise UserError(f"{error}{self._written_by()}") from None
 
     @functools.cached_property
     def stage(self) -> Literal[1, 2]:
         """1 for an emotional encoder, 2 for a classifier."""
         try:
-            keys = yaml.safe_load((self.folder / RECIPE).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError):
-            keys = None
+            keys = read_yaml(self.folder / RECIPE)
+        except UserError as error:
+            raise UserError(f"{self.folder} is not a run folder: {error}") from None
         if not isinstance(keys, dict):
-            raise UserError(f"{self.folder} is not a run folder: it has no readable {RECIPE}")
+            raise UserError(f"{self.folder} is not a run folder: its {RECIPE} is no mapping of keys to values")
         return 1 if "stimuli" in keys else 2
+
+    def _written_by(self) -> str:
+        """What to add to an error: that another version of emoreg wrote the run, if one did."""
+        try:
+            written, own = self.environment[-1]["packages"]["emoreg"], _version("emoreg")
+        except (UserError, LookupError, TypeError):
+            return ""
+        return "" if written == own else f"; emoreg {shortened(str(written), 20)} wrote this run, and this is {own}"
 
     @property
     def is_finished(self) -> bool:
@@ -80,40 +90,34 @@ class Run:
 
     @property
     def metrics(self) -> pd.DataFrame:
-        """One row an epoch."""
-        import pandas as pd
-
-        return pd.read_csv(self.folder / METRICS)
+        """One row an epoch. UserError if the file is damaged."""
+        return read_metrics(self.folder / METRICS)
 
     @property
     def final(self) -> dict[str, Any]:
-        """The final metrics. UserError if the run is not finished."""
+        """The final metrics. UserError if the run is not finished, or they are damaged."""
         if not self.is_finished:
             raise UserError(f"the run {self.folder} is not finished; start it again and it goes on")
-        return _read_json(self.folder / FINAL)
+        return read_final(self.folder / FINAL)
 
     @property
     def environment(self) -> list[dict[str, Any]]:
         """Where it ran: one entry a start or restart."""
         path = self.folder / ENVIRONMENT
-        return _read_json(path)["sessions"] if path.exists() else []
+        sessions = read_record(path).get("sessions") if path.exists() else []
+        if not isinstance(sessions, list) or not all(isinstance(session, dict) for session in sessions):
+            raise UserError(f"{path} is damaged (no list of sessions); delete it, and the same command makes it anew")
+        return sessions
 
     def weights(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The final weights, and the metadata that `finish` was given.
 
         Raises:
-            UserError: the run is not finished, or the file is damaged.
+            UserError: as `saved.read_weights`; the run is not finished.
         """
-        from safetensors import SafetensorError, safe_open
-
-        path = self.folder / WEIGHTS
         if not self.is_finished:
             raise UserError(f"the run {self.folder} is not finished; start it again and it goes on")
-        try:
-            with safe_open(path, framework="pt") as file:
-                return {key: file.get_tensor(key) for key in file.keys()}, json.loads(file.metadata()["emoreg"])  # noqa: SIM118 (not a dict)
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{path} cannot be read as the weights of a run: {error}") from None
+        return read_weights(self.folder / WEIGHTS)
 
     def save_checkpoint(self, state: Mapping[str, Any]) -> None:
         """Keep all that a restart needs, and the metrics so far (`state["rows"]`) for people.
@@ -124,7 +128,7 @@ class Run:
         import torch
 
         buffer = io.BytesIO()
-        torch.save(dict(state), buffer)
+        torch.save({"format": FORMAT, **state}, buffer)
         self._write_metrics(state["rows"])  # first: no epoch that is in the checkpoint is written again
         self._write(CHECKPOINT, buffer.getbuffer())
 
@@ -132,18 +136,10 @@ class Run:
         """What was last saved; None for a run that has not finished its first epoch.
 
         Raises:
-            UserError: the file is damaged.
+            UserError: as `saved.read_state`.
         """
-        import torch
-
         path = self.folder / CHECKPOINT
-        if not path.exists():
-            return None
-        try:
-            return dict(torch.load(path, map_location="cpu", weights_only=True))
-        except Exception as error:  # a damaged file makes the unpickler raise almost anything
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise UserError(f"{path} is damaged ({reason}); delete it to start this run anew") from None
+        return read_state(path) if path.exists() else None
 
     def finish(self, weights: Mapping[str, Tensor], metadata: Mapping[str, Any], final: Mapping[str, Any]) -> None:
         """Write the final weights and metrics; from here on the run is finished.
@@ -155,7 +151,7 @@ class Run:
 
         # Cloned, as the format has no place for weights that share memory, such as one module in both branches.
         tensors = {key: value.contiguous().clone() for key, value in weights.items()}
-        content = save(tensors, {"emoreg": json.dumps(metadata)})
+        content = save(tensors, {"emoreg": json.dumps({"format": FORMAT, **metadata})})
         self._write(WEIGHTS, content)
         self._write(FINAL, _json(final))
         self.drop_checkpoint()
@@ -273,17 +269,9 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
             temporary.unlink()
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{path} is damaged ({error}); delete it, and the same command makes it anew") from None
-
-
 def _json(content: Mapping[str, Any]) -> bytes:
-    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+    # The odd characters of a path that is no Unicode are escaped, which for JSON is the same text.
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
 
 
 def _version(package: str) -> str | None:

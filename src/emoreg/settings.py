@@ -10,6 +10,8 @@ from math import inf
 from pathlib import Path
 from typing import Literal
 
+MAX_IMAGE_SIZE = 8192  # pixels: of few images more are decoded, see `images.decode.MAX_PIXELS`
+
 Mode = Literal["none", "fixed", "random", "learned", "random_learned"]
 Granularity = Literal["scalar", "per_class", "per_sample"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -108,6 +110,10 @@ class TargetSettings:
 
 def _check_images(where: str, image_size: int, validation: float, limit: int | None) -> None:
     _require(image_size >= 8, f"{where}.image_size is {image_size}; it must be at least 8 pixels")
+    _require(
+        image_size <= MAX_IMAGE_SIZE,
+        f"{where}.image_size is {image_size}; it must be at most {MAX_IMAGE_SIZE} pixels",
+    )
     _require(0 <= validation < 1, f"{where}.validation is {validation}; it must lie in [0, 1)")
     _require(limit is None or limit >= 1, f"{where}.limit is {limit}; it must be at least 1, or null")
 

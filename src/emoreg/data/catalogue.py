@@ -11,8 +11,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from emoreg.errors import UserError, nearest
-from emoreg.images.files import File, printable
+from emoreg.errors import UserError, nearest, printable
+from emoreg.images.files import File
 from emoreg.images.packed import PACK, PackedImages, PackedLabels, is_pack, read_about
 from emoreg.images.table import About, Images, Item
 from emoreg.settings import StimuliSettings, TargetSettings

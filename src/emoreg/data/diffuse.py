@@ -48,12 +48,13 @@ from emoreg.data.variants import (
     write,
     write_manifest,
 )
-from emoreg.errors import UserError
+from emoreg.errors import UserError, printable
 from emoreg.images.decode import by_all_cores, decode, upright
-from emoreg.images.files import File, printable
+from emoreg.images.files import File
 from emoreg.images.table import Images
 from emoreg.progress import Progress
 from emoreg.randomness import derive_seed, generator
+from emoreg.reading import read_json
 from emoreg.settings import LabelChoice
 from emoreg.stimuli.stimuli import Labels, Stimuli, choose_labels
 
@@ -241,7 +242,7 @@ def _check_folder(out: Path, images: Images, common: Provenance) -> str:
             raise UserError(f"{out} holds something else than diffused images; choose another folder with --out")
         return ""
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = read_json(path)
         before, commit = dict(stored["settings"]), str(stored["commit"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged ({printable(str(error))}); choose another folder with --out") from None

@@ -18,8 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from emoreg.errors import UserError
-from emoreg.images.files import printable
+from emoreg.errors import UserError, printable
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -42,6 +42,7 @@ from emoreg.images.packed import (
     read_about,
 )
 from emoreg.progress import Progress
+from emoreg.reading import read_json
 from emoreg.run import write_atomically
 
 NOTED_EVERY_BYTES = 64 * 2**20  # of pixels: at most this much is decoded again after a kill
@@ -206,9 +207,10 @@ class _Store:
         self.unreadable: list[dict[str, Any]] = []
         self.done = self.noted_bytes = self.unnoted = 0
         try:
-            state = json.loads((folder / UNFINISHED).read_text(encoding="utf-8"))
+            state = read_json(folder / UNFINISHED)
             # What was left out by an earlier call and must not be by this one may have been mended meanwhile.
             is_ours = state["identity"] == identity and (skip_unreadable or not state["unreadable"])
+            is_ours = is_ours and type(state["done"]) is int and 0 <= state["done"] <= count
             if is_ours and (folder / PIXELS).is_file():
                 self.done, self.noted_bytes = state["done"], state["bytes"]
                 # An interrupt may have come between the two changes of `leave_out`.

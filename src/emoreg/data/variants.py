@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emoreg.errors import UserError
+from emoreg.errors import UserError, printable
 from emoreg.images.decode import upright
-from emoreg.images.files import File, printable
+from emoreg.images.files import File
 from emoreg.images.packed import PackedImages
 from emoreg.images.table import Item
+from emoreg.reading import read_bounded
 from emoreg.run import write_atomically
 from emoreg.stimuli.stimuli import Stimuli
 
@@ -100,14 +101,14 @@ def find_made(out: Path, variant: Variant) -> Provenance | None:
     image, flagged = _paths(out, variant)
     try:
         if image.exists():
-            with Image.open(image) as opened:
+            with Image.open(image, formats=("PNG",)) as opened:
                 text = opened.info["emoreg"]
         elif flagged.exists():
-            text = flagged.read_text(encoding="utf-8")
+            text = read_bounded(flagged).decode()
         else:
             return None
         found = dict(json.loads(text))
-    except (OSError, ValueError, KeyError, TypeError):  # damaged, or somebody's own
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, SyntaxError):  # damaged, or somebody's own
         return None
     is_whole = {*IN_MANIFEST, "flagged"} <= set(found)
     is_wanted = all(found.get(key) == value for key, value in variant.provenance.items())

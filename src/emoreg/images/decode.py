@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from emoreg.errors import UserError
-from emoreg.images.files import File, printable
+from emoreg.errors import UserError, printable
+from emoreg.images.files import File
 from emoreg.images.packed import PackedImages
 from emoreg.images.table import Images, Item, Table
 from emoreg.progress import Progress

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
 import threading
 import zipfile
 import zlib
@@ -17,9 +18,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from emoreg.errors import UserError
+from emoreg.errors import UserError, printable, shortened
+from emoreg.reading import read_bounded
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+# What is decoded, whatever a file is called: of those that Pillow knows, these start no other program (EPS starts
+# Ghostscript) and are what image sets are published in. MPO: JPEG files of phones; PPM: GTSRB.
+IMAGE_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 MAX_FILE_BYTES = 256 * 2**20  # of one file, unpacked: far above any photograph
 MAX_ENTRIES = 5_000_000  # of one zip: three times ImageNet; each costs about a kilobyte of memory
 MAX_EXPANDED_BYTES = 2**40  # of all files of one zip together, unpacked: six times ImageNet
@@ -29,13 +34,6 @@ MAX_EXPANSION, FREE_EXPANSION_BYTES = 200, 2**30
 MAX_OPEN_ZIPS = 8  # those used last stay open
 
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-
-
-def printable(text: str) -> str:
-    """The text in one line: line ends, control characters and broken Unicode are written as escapes."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ class File:
             if self.root.is_dir():
                 path = self.root / self.name
                 self._check_size(path.stat().st_size)
-                return path.read_bytes()
+                return read_bounded(path, MAX_FILE_BYTES)
             return self._read_from_zip()
         except (OSError, ValueError, KeyError, EOFError, RuntimeError, *_ZIP_ERRORS) as error:
             raise UserError(f"cannot read {self}: {_reason(error)}") from None
@@ -141,11 +139,12 @@ def _is_hidden(name: str) -> bool:
     return any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
 
 
-_ZIP_ERRORS = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, NotImplementedError)
+_ZIP_ERRORS = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, struct.error, NotImplementedError)
 
 
 def _reason(error: Exception) -> str:
-    return printable((error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__)
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+    return shortened(printable(reason), 300)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ Everything is plain NumPy, readable by anything; nothing is pickled.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,8 @@ from typing import Any, Literal, get_args, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from emoreg.errors import UserError
+from emoreg.errors import UserError, is_plain, shortened
+from emoreg.reading import read_json, require_regular
 
 FORMAT = 1  # of packs; another one is packed again, never guessed at
 PACK, UNFINISHED = "pack.json", "unfinished.json"
@@ -125,11 +125,12 @@ def read_about(folder: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{folder} is a pack that was not finished: run the same 'emoreg data pack' again")
     try:
-        about = dict(json.loads(path.read_text(encoding="utf-8")))
+        about = dict(read_json(path))
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error}): delete {folder} and pack again") from None
     if about.get("format") != FORMAT:
-        raise UserError(f"{folder} is a pack of format {about.get('format')}, not {FORMAT}: pack again")
+        found = shortened(str(about.get("format")))
+        raise UserError(f"{folder} is a pack of format {found}, not {FORMAT}: pack again")
     return about
 
 
@@ -163,8 +164,10 @@ def open_pack(
                 f"set {kind}.image_size {found_size}, or pack the set again with --image-size {image_size}"
             )
         return _open(Path(folder), about)
-    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
-        reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+    except UserError:
+        raise
+    except Exception as error:  # NumPy reads a header as Python's parser does, which on a damaged one raises anything
+        reason = f"no {error}" if isinstance(error, KeyError) else shortened(str(error), 300)
         raise UserError(f"{folder} is a damaged pack ({reason}): delete it and pack again") from None
 
 
@@ -173,15 +176,19 @@ def _open(folder: Path, about: dict[str, Any]) -> Pack:
     count, size = int(about["images"]), int(about["image_size"])
 
     def mapped(name: str, shape: tuple[int, ...]) -> NDArray[Any]:
+        require_regular(folder / name)
         array = np.load(folder / name, mmap_mode="r", allow_pickle=False)
         if array.shape[: len(shape)] != shape:
             raise ValueError(f"{name} is of shape {array.shape}, not {shape}")
         return array
 
     pixels = mapped(PIXELS, (count, size, size, 3))
-    if pixels.dtype != np.uint8:
-        raise ValueError(f"{PIXELS} is of type {pixels.dtype}, not uint8")
-    images = PackedImages(pixels, mapped(NAMES, (count,)), np.arange(count))
+    if pixels.dtype != np.uint8 or pixels.ndim != 4:
+        raise ValueError(f"{PIXELS} is of type {pixels.dtype} with {pixels.ndim} dimensions, not uint8 with 4")
+    names = mapped(NAMES, (count,))
+    if names.dtype.kind != "U":
+        raise ValueError(f"{NAMES} is of type {names.dtype}, not text")
+    images = PackedImages(pixels, names, np.arange(count))
     # Labels are small, and torch wants arrays that it could write to: not mapped but read.
     labels = tuple(
         PackedLabels(entry["kind"], tuple(entry["names"]), np.array(mapped(labels_file(entry["kind"]), (count,))))
@@ -190,8 +197,19 @@ def _open(folder: Path, about: dict[str, Any]) -> Pack:
     if not labels:
         raise ValueError("it has no labels")
     for one in labels:
-        fits = (one.values.min() >= -1 and one.values.max() < len(one.names)) if one.values.ndim == 1 else True
-        if not fits or one.values.shape[1:] not in ((), (len(one.names),)):
+        if not one.names or not all(isinstance(name, str) and is_plain(name) for name in one.names):
+            raise ValueError(f"the names of {labels_file(one.kind)} are no text")
+        if not _fits(one):
             raise ValueError(f"{labels_file(one.kind)} does not fit {len(one.names)} names")
     splits = np.array(mapped(SPLITS, (count,))) if about["splits"] else None
+    if splits is not None and splits.dtype.kind != "U":
+        raise ValueError(f"{SPLITS} is of type {splits.dtype}, not text")
     return Pack(str(about["set"]), str(about["title"]), images, labels, splits, about)
+
+
+def _fits(labels: PackedLabels) -> bool:
+    """Whether the values are what the kind says, in shape, type and range."""
+    values, count = labels.values, len(labels.names)
+    if labels.kind in ("class", "category"):
+        return values.ndim == 1 and values.dtype == np.int64 and values.min() >= -1 and values.max() < count
+    return values.shape[1:] == (count,) and values.dtype == np.float32 and bool(np.isfinite(values).all())

@@ -15,6 +15,7 @@ from emoreg.errors import UserError
 from emoreg.report.facts import facts_of
 from emoreg.report.statistics import Comparison, Interval, above_all, compare, holm, interval
 from emoreg.run import METRICS
+from emoreg.saved import read_metrics
 from emoreg.study.arms import ARMS, Arm
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 CELL = ("target", "backbone")
 EXPERIENCE = ("experience", "pretext", "backbone")
+TOO_FAR = 1e12  # for a chart: a loss that has run away, or is infinite, leaves a gap in its curve
 
 
 @dataclass(frozen=True)
@@ -270,6 +272,8 @@ def _lists(runs: pd.DataFrame, column: str) -> dict[Any, Any]:
 
 def _per_class(rows: Sequence[np.ndarray]) -> tuple[Interval, ...]:
     """An interval a class from rows (K,), one a seed; a class without images (NaN) has no values."""
+    if len({len(row) for row in rows}) > 1:
+        raise UserError("runs of one arm tell the accuracy of different numbers of classes: a final.json was edited")
     columns = np.transpose(rows).tolist()
     return tuple(interval([value for value in of_class if not math.isnan(value)]) for of_class in columns)
 
@@ -277,15 +281,20 @@ def _per_class(rows: Sequence[np.ndarray]) -> tuple[Interval, ...]:
 def _class_gains(runs: pd.DataFrame, plain: pd.DataFrame) -> list[np.ndarray]:
     """Differences (K,) of the seeds that both have."""
     own, other = (_lists(arm, "test_per_class") for arm in (runs, plain))
-    return [np.asarray(own[seed], dtype=float) - np.asarray(other[seed], dtype=float) for seed in own if seed in other]
+    return [
+        np.asarray(own[seed], dtype=float) - np.asarray(other[seed], dtype=float)
+        for seed in own
+        if seed in other and len(own[seed]) == len(other[seed])
+    ]
 
 
 def _reliability(runs: pd.DataFrame) -> tuple[tuple[float, float, int], ...]:
     """Confidence and accuracy of each bin, over all images of all seeds; NaN in a bin without images."""
     columns = ("test_reliability_confidence", "test_reliability_accuracy", "test_reliability_count")
-    confidence, accuracy, count = (np.array([*_lists(runs, column).values()], dtype=float) for column in columns)
-    if not count.size:
-        return ()
+    lists = [[*_lists(runs, column).values()] for column in columns]
+    if len({len(row) for rows in lists for row in rows}) != 1 or len({len(rows) for rows in lists}) != 1:
+        return ()  # of none, or of runs that were measured in different bins
+    confidence, accuracy, count = (np.array(rows, dtype=float) for rows in lists)
     images = count.sum(axis=0)
     with np.errstate(invalid="ignore"):  # 0 / 0 in an empty bin
         means = [(np.nan_to_num(value) * count).sum(axis=0) / images for value in (confidence, accuracy)]
@@ -296,8 +305,11 @@ def _curves(runs: pd.DataFrame) -> pd.DataFrame:
     import pandas as pd
 
     paths = [(int(seed), Path(folder) / METRICS) for seed, folder in zip(runs.index, runs["folder"], strict=True)]
-    curves = [pd.read_csv(path).assign(seed=seed) for seed, path in paths if path.exists()]
-    return pd.concat(curves, ignore_index=True) if curves else pd.DataFrame({"seed": [], "epoch": []})
+    curves = [read_metrics(path).assign(seed=seed) for seed, path in paths if path.exists()]
+    if not curves:
+        return pd.DataFrame({"seed": [], "epoch": []})
+    together = pd.concat(curves, ignore_index=True)
+    return together.where(together.abs() < TOO_FAR)
 
 
 def _experience(runs: pd.DataFrame, label: str, pretext: str, backbone: str) -> Experience:

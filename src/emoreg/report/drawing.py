@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from emoreg.errors import printable
 from emoreg.report.grids import bounds
 from emoreg.report.statistics import Interval
 
@@ -154,7 +155,8 @@ def colour(arm: int) -> str:
 
 
 def short(label: str, length: int = 24) -> str:
-    """A label that leaves room for the chart."""
+    """A label that leaves room for the chart, and that XML can hold."""
+    label = printable(label)
     return label if len(label) <= length else f"{label[: length - 1]}…"
 
 

@@ -84,7 +84,7 @@ def write_report(path: Path, analysis: Analysis, sentences: Sequence[str]) -> Pa
         smallest_p=p_value(smallest_p(seeds)) if seeds > 1 else None,
         by_validation=all(arm.effect.by_validation for arm in _arms(analysis) if arm.effect is not None),
     )
-    write_atomically(path, page.encode())
+    write_atomically(path, page.encode("utf-8", "backslashreplace"))  # of a folder whose name is no Unicode
     return path
 
 

@@ -43,10 +43,10 @@ def markdown_table(analysis: Analysis) -> str:
     """All arms of each cell, as GitHub and Pandoc read it."""
     blocks = []
     for cell in analysis.cells:
-        rows = [[_markdown(value) for value in row] for row in _paper_rows(cell)]
+        rows = [[markdown(value) for value in row] for row in _paper_rows(cell)]
         rows.insert(1, ["---", *["---:"] * (len(rows[0]) - 1)])
         lines = [f"| {' | '.join(row)} |" for row in rows]
-        blocks.append("\n".join([f"**{_markdown(cell.title)}**", "", *lines, "", _paper_caption(cell)]))
+        blocks.append("\n".join([f"**{markdown(cell.title)}**", "", *lines, "", markdown(_paper_caption(cell))]))
     return "\n\n".join(blocks) + "\n"
 
 
@@ -166,7 +166,7 @@ def _plus_minus(interval: Interval | None, number: Callable[[float], str]) -> st
     return value if not below.startswith("±") else f"{value} ± {below.removeprefix('±')}"
 
 
-def _markdown(text: str) -> str:
+def markdown(text: str) -> str:
     """Text that no reader of Markdown takes for markup."""
     text = re.sub(r"([\\`*\[\]<>|~$&])", r"\\\1", " ".join(text.split()))
     return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", text)

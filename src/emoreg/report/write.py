@@ -17,6 +17,6 @@ def write_reports(folder: Path, analysis: Analysis) -> Path:
     Returns:
         The path of report.html.
     """
-    write_atomically(folder / "report.md", markdown_table(analysis).encode())
-    write_atomically(folder / "report.tex", latex_table(analysis).encode())
+    write_atomically(folder / "report.md", markdown_table(analysis).encode("utf-8", "backslashreplace"))
+    write_atomically(folder / "report.tex", latex_table(analysis).encode("utf-8", "backslashreplace"))
     return write_report(folder / "report.html", analysis, findings(analysis))

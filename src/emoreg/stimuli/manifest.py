@@ -102,7 +102,13 @@ def read_manifest(name: str, root: str | None, skip_missing: bool) -> Stimuli:
 def _read_table(sheet: File) -> Iterator[Row]:
     read_any = {".csv": read_rows, ".jsonl": read_lines, ".parquet": read_parquet}[Path(sheet.name).suffix.lower()]
     for place, row in read_any(sheet):
-        yield place, {" ".join(column.split()).lower(): value for column, value in row.items()}
+        cells: dict[str, str] = {}
+        for column, value in row.items():
+            name = " ".join(column.split()).lower()
+            if cells.get(name, value) != value:
+                raise UserError(f"{place}: {column!r} is a second column '{name}', and says otherwise; keep one")
+            cells[name] = value
+        yield place, cells
 
 
 def _check_columns(sheet: File, columns: Iterable[str]) -> None:

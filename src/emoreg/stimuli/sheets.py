@@ -9,8 +9,8 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from emoreg.errors import UserError, nearest
-from emoreg.images.files import File
+from emoreg.errors import UserError, nearest, shortened
+from emoreg.images.files import MAX_ENTRIES, File
 
 
 def read_rows(
@@ -100,16 +100,22 @@ def read_parquet(sheet: File) -> Iterator[tuple[str, dict[str, str]]]:
         UserError: it is none, or pyarrow is not installed.
     """
     try:
-        from pyarrow import ArrowException, parquet, types
+        from pyarrow import parquet, types
     except ImportError:
         raise UserError(f"{sheet}: Parquet needs pyarrow (pip install pyarrow); or write CSV or JSON Lines") from None
     try:
         file = parquet.ParquetFile(io.BytesIO(sheet.read()))
+        # A few bytes can stand for any number of equal rows.
+        if file.metadata.num_rows > MAX_ENTRIES:
+            raise ValueError(f"it has {file.metadata.num_rows:,} rows; the limit is {MAX_ENTRIES:,}")
         fields = list(file.schema_arrow)
         nested = [f.name for f in fields if types.is_nested(f.type) or types.is_binary(f.type)]  # such as the images
         rows = file.read(columns=[f.name for f in fields if f.name not in nested]).to_pylist()
-    except (ArrowException, OSError, ValueError) as error:
-        raise UserError(f"{sheet} is not Parquet: {' '.join(str(error).split())}") from None
+    except UserError:
+        raise
+    except Exception as error:  # damaged, it makes Arrow raise almost anything
+        reason = shortened(str(error) or type(error).__name__, 200)
+        raise UserError(f"{sheet} is not Parquet: {reason}") from None
     for number, row in enumerate(rows, start=1):
         yield f"{sheet}, row {number}", {c: _cell(v) for c, v in row.items()} | dict.fromkeys(nested, "")
 

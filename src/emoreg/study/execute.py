@@ -16,6 +16,7 @@ from typing import Any
 
 from emoreg.errors import UserError
 from emoreg.progress import Advance, Progress
+from emoreg.reading import read_json
 from emoreg.run import write_atomically
 from emoreg.settings import PretrainRecipe
 from emoreg.stopping import heed_requests
@@ -58,8 +59,13 @@ class _Failures:
     def __init__(self, out: Path) -> None:
         self.path = out / FAILURES
         self.found: dict[str, dict[str, str]] = {}
-        with contextlib.suppress(OSError, ValueError):  # a damaged record loses nothing: those runs are tried again
-            self.found = dict(json.loads(self.path.read_text(encoding="utf-8")))
+        with contextlib.suppress(OSError, TypeError, ValueError):  # damaged, it loses nothing: those are tried again
+            found = dict(read_json(self.path))
+            self.found = {
+                known: failure
+                for known, failure in found.items()
+                if isinstance(failure, dict) and isinstance(failure.get("error"), str)
+            }
 
     def record(self, run: PlannedRun, error: str | None, trace: str) -> None:
         before = dict(self.found)
@@ -120,8 +126,8 @@ def _told(planned: PlannedRun) -> str:
     except UserError as error:  # its folder was deleted just now; the other runs go on
         return f"{planned.name}: {error}"
     measured = final.get("test") or final.get("validation") or {}
-    told = ", ".join(f"{key} {measured[key]:.4f}" for key in ("accuracy", "ccc") if key in measured)
-    return f"{planned.name}: {told}, {final['seconds']:.0f} s"
+    told = ", ".join(f"{key} {value:.4f}" for key in ("accuracy", "ccc") if (value := measured.get(key)) is not None)
+    return f"{planned.name}: {told}, {final.get('seconds') or 0:.0f} s"
 
 
 class _Worker:

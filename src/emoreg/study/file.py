@@ -36,6 +36,8 @@ R = TypeVar("R", PretrainRecipe, TrainRecipe)
 ControlMode = Literal["fixed", "random", "learned", "random_learned"]
 
 FILE = "study.yaml"  # in a study's folder: what was asked
+# Nobody has time for more, and a typo such as one zero too many is told before a plan of it fills the memory.
+MAX_SEEDS, MAX_LISTED, MAX_RUNS = 1_000, 100, 100_000
 # What the arms, seeds and backbones of a study decide.
 DECIDED = (
     *("experience.backbone", "experience.pretext", "experience.seed"),
@@ -173,12 +175,20 @@ def _study(name: str, values: Mapping[str, Any]) -> Study:
             raise _WrongKey(f"arms names '{arm}' twice", ["arms"])
     if not header.arms:
         raise _WrongKey("arms is empty; name at least one", ["arms"])
-    if header.seeds < 1:
-        raise _WrongKey(f"seeds is {header.seeds}; it must be at least 1", ["seeds"])
+    if not 1 <= header.seeds <= MAX_SEEDS:
+        limit = "at least 1" if header.seeds < 1 else f"at most {MAX_SEEDS:,}"
+        raise _WrongKey(f"seeds is {header.seeds}; it must be {limit}", ["seeds"])
     assert header.control_mode in get_args(Mode)
+    runs = header.seeds * len(header.arms)
     for key in ("experiences", "targets", "backbones"):
-        if not isinstance(values.get(key) or [], list):
+        listed = values.get(key) or []
+        if not isinstance(listed, list):
             raise _WrongKey(f"{key} must be a list of mappings, each begun with '- '", [key])
+        if len(listed) > MAX_LISTED:
+            raise _WrongKey(f"{key} has {len(listed):,} entries; at most {MAX_LISTED}: make several studies", [key])
+        runs *= max(len(listed), 1)
+    if runs > MAX_RUNS:
+        raise _WrongKey(f"seeds {header.seeds} makes up to {runs:,} runs; at most {MAX_RUNS:,}", ["seeds"])
     for key in DECIDED:
         for place in _places(key, values):
             hint = "the encoder has classifier.encoder.backbone" if key == "experience.backbone" else "leave it out"

@@ -8,14 +8,16 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emoreg.errors import UserError, nearest
+from emoreg.errors import UserError, nearest, shortened
+from emoreg.reading import require_regular
 from emoreg.recipe import flatten
-from emoreg.run import Run, write_atomically
+from emoreg.run import FINAL, Run, write_atomically
 from emoreg.settings import PretrainRecipe
 from emoreg.study.plan import PlannedRun
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TABLE = "results.parquet"
+MAX_ROWS = 1_000_000  # ten times what a study may plan
+PACKAGES, COUNTS = ("emoreg", "torch", "torchvision", "timm"), ("cores", "threads")
 SESSION = ("git", "python", "platform", "cpu", "cores", "threads", "gpu", "device", "precision", "command", "started")
 
 
@@ -51,6 +55,8 @@ def _row(planned: PlannedRun, error: str | None) -> dict[str, Any]:
     measured: dict[str, Any] = {}
     try:
         measured = _measured(run) if run.is_finished else {}
+        if run.is_finished and not is_first and _is_absent(measured.get("test_accuracy")):
+            raise UserError(f"{run.folder / FINAL} is damaged (it tells no accuracy on the test split)")
     except UserError as damage:  # one run's file is damaged: the others are worth a table
         status, error = "failed", str(damage)
     row: dict[str, Any] = {
@@ -68,6 +74,10 @@ def _row(planned: PlannedRun, error: str | None) -> dict[str, Any]:
         "seed": planned.seed,
     }
     return row | measured | {f"recipe.{key}": value for key, value in flatten(dataclasses.asdict(recipe))} | _where(run)
+
+
+def _is_absent(value: float | None) -> bool:
+    return value is None or math.isnan(value)
 
 
 def _measured(run: Run) -> dict[str, Any]:
@@ -89,7 +99,7 @@ def _measured(run: Run) -> dict[str, Any]:
 
 
 def _counts(final: Mapping[str, Any]) -> Mapping[str, int]:
-    images = final["images"]
+    images: Any = final.get("images")
     return images if isinstance(images, Mapping) else {"train": images}
 
 
@@ -106,8 +116,14 @@ def _where(run: Run) -> dict[str, Any]:
     if not sessions:
         return {}
     session = sessions[-1]
-    where = {f"env.{key}": session.get(key) for key in SESSION}
-    where |= {f"env.{key}": session["packages"].get(key) for key in ("emoreg", "torch", "torchvision", "timm")}
+    packages = session.get("packages")
+    facts: dict[str, Any] = {key: session.get(key) for key in SESSION}
+    facts |= {key: packages.get(key) if isinstance(packages, dict) else None for key in PACKAGES}
+    # In a column of Parquet all values are of one type.
+    where = {
+        f"env.{key}": value if isinstance(value, int if key in COUNTS else str) else None
+        for key, value in facts.items()
+    }
     return where | {"env.sessions": len(sessions)}
 
 
@@ -133,14 +149,22 @@ def write_results(path: Path, table: pd.DataFrame) -> None:
 
 
 def read_results(path: Path) -> pd.DataFrame:
-    """A table that `write_results` wrote. UserError if it is not there or damaged."""
+    """A table that `write_results` wrote. UserError if it is not there, damaged, or of anything else."""
     import pandas as pd
-    import pyarrow
+    from pyarrow import parquet
 
     try:
-        return pd.read_parquet(path)
-    except (OSError, pyarrow.ArrowException) as error:
-        raise UserError(f"{path} cannot be read as a table of results: {' '.join(str(error).split())}") from None
+        require_regular(path)
+        # A few bytes can stand for any number of equal rows.
+        if (rows := parquet.read_metadata(path).num_rows) > MAX_ROWS:
+            raise ValueError(f"it has {rows:,} rows; the limit is {MAX_ROWS:,}")
+        table = pd.read_parquet(path)
+        if absent := [name for name in ("stage", "status", "run") if name not in table]:
+            raise ValueError(f"it has no column '{absent[0]}'")
+    except Exception as error:  # damaged, it makes Arrow and pandas raise almost anything
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+        raise UserError(f"{path} cannot be read as a table of results: {shortened(reason, 200)}") from None
+    return table
 
 
 def select(table: pd.DataFrame, where: str | None, columns: Sequence[str] | None) -> pd.DataFrame:

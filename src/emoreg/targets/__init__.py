@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from emoreg.errors import UserError, nearest
+from emoreg.errors import UserError, is_plain, nearest
 from emoreg.images.packed import Pack, is_pack, open_pack, read_about
 from emoreg.images.table import Table
 from emoreg.settings import TargetSettings
@@ -33,6 +33,12 @@ def read_target(settings: TargetSettings) -> Target:
     from emoreg.targets.subsets import keep_classes
 
     target = _read(settings)
+    for name in target.classes:
+        if not is_plain(name):  # it would be written to files, to pages and to terminals
+            raise UserError(
+                f"{target.train.name}: a class is called '{name}'; without control characters and in Unicode it can be "
+                "written down: rename it"
+            )
     if settings.classes is None:
         return target
     train = keep_classes(target.train, target.classes, settings.classes, "training")

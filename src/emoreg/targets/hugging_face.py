@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from emoreg.errors import UserError
+from emoreg.images.files import IMAGE_FORMATS
 from emoreg.images.table import Item, Table
 from emoreg.targets.subsets import hold_out_fifth
 
@@ -171,4 +172,5 @@ def _fetch(dataset: Dataset, column: str, index: int) -> Image.Image:
     value = dataset[index][column]
     if value is None:
         raise ValueError("the row has no image")
-    return Image.open(io.BytesIO(value["bytes"]) if value["bytes"] is not None else value["path"])
+    source = io.BytesIO(value["bytes"]) if value["bytes"] is not None else value["path"]
+    return Image.open(source, formats=IMAGE_FORMATS)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from emoreg import __version__
 from emoreg.errors import UserError
 from emoreg.images.batches import MEAN, STD
-from emoreg.run import Run
+from emoreg.report.tables import markdown, markdown_table
+from emoreg.run import FINAL, Run
 from emoreg.settings import BackboneSettings, PretrainRecipe, RegulationSettings, TrainRecipe
 from emoreg.study.arms import ARMS
 
@@ -27,11 +28,11 @@ SHOWN = 100  # classes that the card lists; config.json has all
 
 @dataclass(frozen=True)
 class StudyFacts:
-    """What a card tells of a study."""
+    """What a card tells of a study, in Markdown."""
 
     name: str
     sentence: str  # the first of its findings
-    table: str  # Markdown
+    table: str
     arm: str | None  # what the run is in it, e.g. "Learn-E-Reg (oasis), seed 0"; None if it is not one of its runs
 
 
@@ -47,7 +48,6 @@ def study_facts(folder: Path | str, run: Path) -> StudyFacts:
     """
     from emoreg.report.analysis import analyse
     from emoreg.report.findings import findings
-    from emoreg.report.tables import markdown_table
     from emoreg.study.study import open_study
 
     found = open_study(folder)
@@ -60,9 +60,9 @@ def study_facts(folder: Path | str, run: Path) -> StudyFacts:
     arm = None
     if own is not None:
         _, name, experience, seed = own
-        arm = f"{ARMS[name].label}{f' ({experience})' if isinstance(experience, str) else ''}, seed {seed}"
+        arm = markdown(f"{ARMS[name].label}{f' ({experience})' if isinstance(experience, str) else ''}, seed {seed}")
     analysis = analyse(found.study.name, table)
-    return StudyFacts(analysis.name, findings(analysis)[0], markdown_table(analysis).strip(), arm)
+    return StudyFacts(markdown(analysis.name), markdown(findings(analysis)[0]), markdown_table(analysis).strip(), arm)
 
 
 def classifier_card(loaded: Loaded, use: str, files: Mapping[str, str], study: StudyFacts | None) -> str:
@@ -75,6 +75,9 @@ def classifier_card(loaded: Loaded, use: str, files: Mapping[str, str], study: S
         study: what its study found, if it has one.
     """
     recipe, final = loaded.recipe, Run(loaded.folder).final
+    needed = {"accuracy", "ece", "images"} - (final["test"] or {}).keys() | {"parameters", "lambda"} - final.keys()
+    if needed or not isinstance(final.get("images"), dict):
+        raise UserError(f"{loaded.folder / FINAL} does not tell {min(needed, default='images')}: it is damaged")
     test = final["test"]
     rows = [
         ("Test accuracy, regulated response" if "lambda" in test else "Test accuracy", _percent(test["accuracy"])),
@@ -193,9 +196,9 @@ def _classifier_facts(loaded: Loaded, lam: list[float] | None) -> list[str]:
         return [f"Backbone: {describe(backbone)}. No emotional branch."]
     branch = f"Emotional encoder: {describe(encoder)}, {'frozen' if recipe.encoder.frozen else 'trained on'} in stage 2"
     if loaded.read_out is not None:
-        branch += f", pre-trained on affective images ({', '.join(_stimuli(loaded))})."
+        branch += f", pre-trained on affective images ({markdown(', '.join(_stimuli(loaded)))})."
     else:
-        branch += f"; {loaded.no_read_out}."
+        branch += f"; {markdown(loaded.no_read_out)}."
     return [f"Non-emotional branch: {describe(backbone)}.", branch, f"λ: {describe_lambda(recipe.regulation, lam)}."]
 
 
@@ -269,7 +272,7 @@ def _render(
         tags=tags,
         **({"model_name": name, "eval_results": results} if results else {}),
     )
-    # Markdown, not HTML: nothing is escaped. Names of classes, which may be anything, stand in a code block.
+    # Markdown, not HTML: what others have named is escaped before. Names of classes stand in a code block, as JSON.
     environment = Environment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
@@ -277,7 +280,7 @@ def _render(
     shown = classes[:SHOWN] if classes else []
     return environment.from_string(source).render(
         metadata=metadata.to_yaml().strip(),
-        name=name,
+        name=markdown(name),
         title=title,
         facts=facts,
         use=use.strip(),
@@ -289,6 +292,6 @@ def _render(
         std=", ".join(map(str, STD)),
         classes=json.dumps(shown, ensure_ascii=False),
         left_out=len(classes or ()) - len(shown),
-        data=data,
+        data=markdown(data),
         version=__version__,
     )

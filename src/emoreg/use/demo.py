@@ -297,7 +297,7 @@ def _felt_components(gr: Any, loaded: Loaded) -> list[Any]:
     several = len(loaded.read_out.heads) > 1
     components = []
     for number, head in enumerate(loaded.read_out.heads):
-        label = f"Felt ({head.name})" if several else "Felt"
+        label = f"Felt ({html.escape(head.name)})" if several else "Felt"
         if head.space.kind == "dimensions":
             if several:
                 gr.Markdown(label)

@@ -116,7 +116,7 @@ def write_page(
         facts=_facts(loaded),
     )
     path = folder / PAGE
-    write_atomically(path, page.encode())
+    write_atomically(path, page.encode("utf-8", "backslashreplace"))  # of a folder whose name is no Unicode
     return path
 
 

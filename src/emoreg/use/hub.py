@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,20 @@ from PIL import Image
 from torch import Tensor
 
 from emoreg.backbones import build_backbone
-from emoreg.errors import UserError
+from emoreg.errors import UserError, is_plain, shortened
 from emoreg.images.batches import MEAN, STD
 from emoreg.images.decode import decode, square
 from emoreg.images.files import File
+from emoreg.reading import read_bounded, read_json, require_regular
 from emoreg.recipe import build
 from emoreg.regulation import RegulatedClassifier
-from emoreg.settings import BackboneSettings, RegulationSettings
-from emoreg.use.card import CARD
+from emoreg.run import WEIGHTS
+from emoreg.saved import refuse_no_numbers
+from emoreg.settings import BackboneSettings, RegulationSettings, TargetSettings
+from emoreg.use.card import CARD, CONFIG
 from emoreg.use.load import Loaded
 
+MAX_CARD_BYTES = 2**20
 REGULATION = ("mode", "granularity", "mix", "lam")  # what of a recipe's regulation a trained classifier is made of
 
 
@@ -42,8 +47,8 @@ class RegulatedModel(  # type: ignore[call-arg]  # mypy does not see huggingface
         response = model.respond(model.prepare(["photo.jpg"]))
         model.classes[response.logits[0].argmax()]
 
-    `from_pretrained`, `save_pretrained` and `push_to_hub` are the mixin's, with two differences: weights that do not
-    fit are an error, and the card of a folder travels along.
+    `from_pretrained`, `save_pretrained` and `push_to_hub` are the mixin's, with three differences: weights that do not
+    fit are an error, pickled ones are not loaded, and the card of a folder travels along.
 
     Args:
         backbone: its architecture, as `BackboneSettings`.
@@ -54,6 +59,7 @@ class RegulatedModel(  # type: ignore[call-arg]  # mypy does not see huggingface
         freeze_encoder: whether further training leaves the encoder as it is.
         mean: of each colour in [0, 1], taken from pixels.
         std: of each colour in [0, 1], by which they are divided.
+        unknown: of a config.json that a later emoreg wrote; refused.
 
     Raises:
         UserError: values that mean no classifier, such as those of a config.json that was edited.
@@ -69,12 +75,14 @@ class RegulatedModel(  # type: ignore[call-arg]  # mypy does not see huggingface
         freeze_encoder: bool = False,
         mean: Sequence[float] = MEAN,
         std: Sequence[float] = STD,
+        **unknown: object,
     ) -> None:
         try:
+            _check(classes, image_size, mean, std, unknown)
             asked: RegulationSettings = build(RegulationSettings(), regulation or {}, "regulation.")
             networks = [
-                None if values is None else build_backbone(build(BackboneSettings(), values, "backbone."), image_size)
-                for values in (backbone, encoder)
+                None if values is None else build_backbone(_settings(name, values), image_size)
+                for name, values in (("backbone", backbone), ("encoder", encoder))
             ]
             assert networks[0] is not None
             super().__init__(
@@ -87,8 +95,8 @@ class RegulatedModel(  # type: ignore[call-arg]  # mypy does not see huggingface
                 lam=asked.lam,
                 freeze_encoder=freeze_encoder,
             )
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"config.json describes no classifier: {' '.join(str(error).split())}") from None
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise UserError(f"config.json describes no classifier: {shortened(str(error), 300)}") from None
         self.classes, self.image_size = tuple(classes), image_size
         self.mean, self.std = tuple(mean), tuple(std)
         self.card: str | None = None  # the text of README.md
@@ -133,17 +141,79 @@ class RegulatedModel(  # type: ignore[call-arg]  # mypy does not see huggingface
         return (pixels - mean) / std
 
     @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> RegulatedModel:
+        """As the mixin's, but what is wrong is told in one line, and nothing is unpickled.
+
+        Args:
+            pretrained_model_name_or_path: a folder, or "owner/name" on the Hub.
+            options: of the mixin: revision, token, local_files_only, ...
+
+        Raises:
+            UserError: not there, damaged, of a later emoreg, or weights that do not fit or are no numbers.
+        """
+        where = pretrained_model_name_or_path
+        try:
+            if Path(where).is_dir():
+                for name in (CONFIG, WEIGHTS):
+                    require_regular(Path(where) / name)
+                if not isinstance(read_json(Path(where) / CONFIG), dict):
+                    raise ValueError(f"{CONFIG} is no mapping of names to values")
+            model: RegulatedModel = super().from_pretrained(where, **options)
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None
+        except Exception as error:  # of the Hub, of JSON, of safetensors, of torch
+            reason = str(error)
+            if isinstance(error, OSError) and error.filename and error.strerror:
+                reason = f"{Path(error.filename).name}: {error.strerror}"
+            raise UserError(f"{where} cannot be loaded as a classifier: {shortened(reason, 300)}") from None
+        refuse_no_numbers(where, model.state_dict())
+        return model
+
+    @classmethod
     def _from_pretrained(cls, *, model_id: str, strict: bool = True, **options: Any) -> RegulatedModel:
         """As the mixin's, but weights must fit, and a folder's card is kept."""
         model: RegulatedModel = super()._from_pretrained(model_id=model_id, strict=strict, **options)
         card = Path(model_id) / CARD
         if card.is_file():
-            model.card = card.read_text(encoding="utf-8")
+            model.card = read_bounded(card, MAX_CARD_BYTES).decode()
         return model
+
+    @classmethod
+    def _load_as_pickle(cls, *_arguments: Any) -> RegulatedModel:
+        """In place of the mixin's, which takes pytorch_model.bin from the Hub where there is nothing else."""
+        raise UserError(f"there is no {WEIGHTS}, and weights of other formats, which may hold code, are not loaded")
 
     def generate_model_card(self, *arguments: Any, **options: Any) -> ModelCard:
         """The card that the model came with; without one, the mixin's."""
         return ModelCard(self.card) if self.card else super().generate_model_card(*arguments, **options)
+
+
+def _check(classes: Any, image_size: Any, mean: Any, std: Any, unknown: Mapping[str, object]) -> None:
+    """ValueError for values of a config.json that mean no classifier."""
+    if unknown:
+        raise ValueError(f"unknown key '{shortened(next(iter(unknown)))}'; a later emoreg may have written it")
+    if not isinstance(classes, list | tuple) or not classes:
+        raise ValueError("classes must be a list of names")
+    if not all(isinstance(name, str) and is_plain(name) for name in classes):
+        raise ValueError("classes must be names, without control characters")
+    if type(image_size) is not int:
+        raise ValueError(f"image_size must be a whole number, not {shortened(repr(image_size))}")
+    TargetSettings(image_size=image_size)  # which knows the limits
+    for name, values in (("mean", mean), ("std", std)):
+        if not isinstance(values, list | tuple) or len(values) != 3 or not all(map(_is_finite, values)):
+            raise ValueError(f"{name} must be three numbers")
+    if min(std) <= 0:
+        raise ValueError("std must be above 0")
+
+
+def _is_finite(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < math.inf
+
+
+def _settings(name: str, values: dict[str, Any]) -> BackboneSettings:
+    """An architecture as config.json has it. Whatever it says, nothing is downloaded: weights come with it."""
+    settings: BackboneSettings = build(BackboneSettings(), values, f"{name}.")
+    return dataclasses.replace(settings, pretrained=False)
 
 
 def _architecture(settings: BackboneSettings) -> dict[str, Any]:

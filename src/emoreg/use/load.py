@@ -6,15 +6,15 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
 from emoreg.affect import Head, heads_of
 from emoreg.classification import load_classifier
-from emoreg.emotion import EmotionSpace
-from emoreg.errors import UserError
+from emoreg.emotion import EmotionSpace, Kind
+from emoreg.errors import UserError, is_plain, shortened
 from emoreg.experience import AffectiveModel, load_encoder
 from emoreg.regulation import RegulatedClassifier
 from emoreg.run import WEIGHTS, Run
@@ -156,30 +156,56 @@ def _read_stage1(folder: Path) -> ReadOut:
     weights, metadata = run.weights()
     if recipe.pretext != "affect":
         raise _NoReadOut(f"it is a control, whose encoder learned {recipe.pretext} and not emotion")
-    heads = _heads(metadata)
+    try:
+        heads = _heads(metadata)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        reason = shortened(str(error))
+        raise UserError(f"{folder / WEIGHTS} does not say what its outputs mean ({reason}): it is damaged") from None
+    if "head.bias" not in weights or len(weights["head.bias"]) != heads[-1].stop:
+        raise UserError(f"{folder / WEIGHTS} holds a head of another size than its {heads[-1].stop} outputs")
     model = AffectiveModel(load_encoder(folder), heads[-1].stop)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise UserError(f"{folder / WEIGHTS} is of another architecture: {' '.join(str(error).split())}") from None
+        raise UserError(f"{folder / WEIGHTS} is of another architecture: {shortened(str(error), 300)}") from None
     return ReadOut(model.eval(), heads, recipe.stimuli.image_size, folder)
 
 
 def _heads(metadata: dict[str, Any]) -> tuple[Head, ...]:
+    """What the outputs mean. ValueError and others for metadata that do not say it."""
     if "heads" not in metadata:
         return heads_of([("emotion", _space(metadata["space"]))])
-    return tuple(Head(head["name"], _space(head["space"]), head["start"], head["stop"]) for head in metadata["heads"])
+    heads = tuple(
+        Head(_name(head["name"]), _space(head["space"]), head["start"], head["stop"]) for head in metadata["heads"]
+    )
+    starts = [0, *(head.stop for head in heads)]
+    for start, head in zip(starts, heads, strict=False):
+        if head.start != start or head.stop != start + len(head.space.names):
+            raise ValueError(f"the outputs of {head.name} do not lie where they should")
+    if not heads:
+        raise ValueError("there are no heads")
+    return heads
 
 
 def _space(written: dict[str, Any]) -> EmotionSpace:
-    return EmotionSpace(written["kind"], tuple(written["names"]))
+    kind, names = written["kind"], tuple(map(_name, written["names"]))
+    if kind not in get_args(Kind) or not names:
+        raise ValueError("a space of emotions that is none")
+    return EmotionSpace(kind, names)
+
+
+def _name(written: Any) -> str:
+    if not isinstance(written, str) or not is_plain(written):
+        raise ValueError("a name that is no text")
+    return written
 
 
 def _recorded_checksum(run: Run) -> str | None:
     """Of the weights that the run took its encoder from; None for a run that did not write it down."""
     sessions = run.environment
     recorded = sessions[-1].get("experience") if sessions else None
-    return recorded["sha256"] if isinstance(recorded, dict) else None
+    checksum = recorded.get("sha256") if isinstance(recorded, dict) else None
+    return checksum if isinstance(checksum, str) else None
 
 
 def _checksum(folder: Path) -> str:

@@ -1,0 +1,179 @@
+"""Malformed label files of every set, and manifests."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+
+from hostile.malformed import Content, Malformed
+from hostile.set_inputs import DEEP, RECIPE, png, pretrain
+from stimuli.layouts import LAYOUTS, file_of
+
+# Each change is made to the table of each set as it is published.
+CSV_SETS = ("abstract", "emotion6", "oasis", "emod", "manifest", "diffused_emod")
+CSV_CHANGES: Mapping[str, Callable[[bytes], bytes]] = {
+    "empty": lambda text: b"",
+    "nothing but line ends": lambda text: b"\n\r\n\r",
+    "a header alone": lambda text: text.splitlines()[0],
+    "null bytes": lambda text: text + b"\n\0\0\0",
+    "an image": lambda text: png(),
+    "half of UTF-16": lambda text: b"\xff\xfe" + text.decode().encode("utf-16-le")[:-1],
+    "a row of another length": lambda text: text.rstrip() + text.rstrip()[-2:-1] + b",\t,\t,\t9\n",
+    "a field of a megabyte": lambda text: text.rstrip() + b"\n" + b"x" * 2**20,
+    "a first column that is missing": lambda text: text.replace(first_name(text), b"nothing", 1),
+}
+
+
+def first_name(text: bytes) -> bytes:
+    """Of the columns that a set must have, one."""
+    return next(name for name in (b"Amusement", b"image_filename", b"Theme", b"path") if name in text)
+
+
+CELLS: tuple[tuple[str, str, bytes, bytes, str], ...] = (
+    # set, what is wrong, old, new, the place
+    ("abstract", "text for a vote", b",1,0,7,", b",1,0,many,", "row 2: Awe"),
+    ("abstract", "a negative vote", b",1,0,7,", b",1,0,-7,", "row 2: Awe"),
+    ("abstract", "no vote", b",1,0,7,2,0,1,0,3", b",0,0,0,0,0,0,0,0", "row 2"),
+    ("abstract", "endless votes", b",1,0,7,", b",1,0,1e400,", "row 2: Awe"),
+    ("abstract", "a quote that is left open", b"'abstract_0002.jpg'", b"'abstract_0002.jpg", "groundTruth.csv"),
+    ("abstract", "a path that leads outside", b"abstract_0001.jpg", b"../../../../etc/passwd", "row 2"),
+    ("abstract", "an image twice", b"abstract_0002.jpg", b"abstract_0001.jpg", "row 3"),
+    ("emotion6", "a rating off the scale", b"\t2.5\t", b"\t11\t", "row 2: valence"),
+    ("emotion6", "no rating", b"\t2.5\t", b"\t\t", "row 2: valence"),
+    ("emotion6", "a rating with a decimal comma", b"\t2.5\t", b"\t2,5\t", "row 2: valence"),
+    ("emotion6", "a probability that is no number", b"0.133333", b"nan", "row 2: prob. anger"),
+    ("emotion6", "an image that is not there", b"joy/1.jpg", b"joy/99.jpg", "row 3"),
+    ("emotion6", "an image whose name has a null byte", b"joy/1.jpg", b"joy/1\0.jpg", "ground_truth.txt"),
+    ("oasis", "a rating off the scale", b",4.0,", b",0.5,", "row 2: Valence_mean"),
+    ("oasis", "a rating in other digits", b",4.0,", ",四,".encode(), "row 2: Valence_mean"),
+    ("oasis", "a theme of line ends", b"Dog 6 ", b'"Dog\n\n6"', "row 3"),
+    ("oasis", "a theme that paints the terminal", b"Dog 6 ", b"\x1b[2J\x1b[31m", "row 3"),
+    ("oasis", "a theme of 5,000 characters", b"Dog 6 ", b"x" * 5000, "row 3"),
+    ("manifest", "no path", b"images/b.jpg", b"", "row 3: path"),
+    ("manifest", "a path that is absolute", b"images/b.jpg", b"/nowhere/b.jpg", "row 3"),
+    ("manifest", "a path to a device", b"images/b.jpg", b"/dev/zero", "row 3"),
+    ("manifest", "a path to a folder", b"images/b.jpg", b"images", "row 3"),
+    ("manifest", "a column that is nearly right", b"valence", b"valense", "valense"),
+    ("manifest", "a column twice", b"arousal", b"valence", "valence"),
+    ("manifest", "valence from 1 to 9", b",0.5,", b",7,", "row 2: valence"),
+    ("manifest", "a vote below zero", b",3,1,", b",-3,1,", "row 2: p_awe"),
+    ("manifest", "no emotion", b"a.jpg,awe", b"a.jpg,", "row 2"),
+    ("manifest", "an emotion that is nearly right", b"a.jpg,awe", b"a.jpg,amusment", "row 2"),
+    ("manifest", "an emotion that paints the terminal", b"a.jpg,awe", b"a.jpg,\x1b[31mred", "row 2"),
+    ("manifest", "an emotion with a line end", b"a.jpg,awe", b'a.jpg,"o\nh"', "row 2"),
+    ("manifest", "a split that is not known", b",train", b",trian", "row 2"),
+    ("manifest", "some rows without a split", b",train", b",", "row 2"),
+    ("manifest", "two columns of one emotion", b"p_sad", b"p_Awe", "p_awe"),
+    ("diffused_emod", "a manifest without labels", b"emotion", b"feelings", "manifest.csv"),
+)
+EMOSET: tuple[tuple[str, bytes, str], ...] = (
+    ("empty", b"", "train.json"),
+    ("no JSON", b"awe, image/awe/awe_00001.jpg", "train.json"),
+    ("JSON cut off", b'[["awe", "image/awe/awe_0', "train.json"),
+    ("brackets in brackets", b"[" * DEEP, "train.json"),
+    ("objects in objects", b'{"a":' * DEEP, "train.json"),
+    ("an object", b'{"awe": "image/awe/awe_00001.jpg"}', "train.json"),
+    ("an empty list", b"[]", "train.json"),
+    ("numbers for rows", b"[1, 2, 3]", "row 1"),
+    ("numbers for paths", b'[["awe", 1, 2]]', "row 1"),
+    ("a row that is too short", b'[["awe"]]', "row 1"),
+    ("an emotion that is not known", b'[["ave", "image/awe/awe_00001.jpg", ""]]', "row 1"),
+    ("a number of 5,000 digits", b"[" + b"9" * 5000 + b"]", "train.json"),
+    ("bytes that are no Unicode", b'[["awe", "\xff\xfe\xfd", ""]]', "train.json"),
+    ("half a surrogate", b'[["awe", "\\ud800.jpg", ""]]', "row 1"),
+    ("a path that leads outside", b'[["awe", "../../../../etc/passwd", ""]]', "row 1"),
+)
+INFO: tuple[tuple[str, bytes, str], ...] = (
+    ("other emotions", b'{"emotion": {"label2idx": {"calm": 0, "\\u001b[31m": 1}}}', "label2idx"),
+    ("a list of emotions", b'{"emotion": ["awe"]}', "info.json"),
+    ("a list", b"[]", "info.json"),
+)
+LINES: tuple[tuple[str, bytes, str], ...] = (
+    ("no JSON", b"path,emotion\n", "row 1"),
+    ("a list for an object", b'["a.jpg", "awe"]\n', "row 1"),
+    ("an object cut off", b'{"path": "a.jpg", "emotion": "awe"}\n{"path": "b.j', "row 2"),
+    ("brackets in brackets", b'{"path": ' + b"[" * DEEP, "row 1"),
+    ("bytes that are no Unicode", b'{"path": "\xff"}\n', "row 1"),
+    ("an empty file", b"", "manifest.jsonl"),
+    ("an object for a path", b'{"path": {"a": 1}, "emotion": "awe"}\n', "row 1"),
+    ("a list for a number", b'{"path": "a.jpg", "valence": [0.5]}\n', "row 1: valence"),
+    ("a truth for a number", b'{"path": "a.jpg", "valence": true}\n', "row 1: valence"),
+    ("a number of 5,000 digits", b'{"path": "a.jpg", "valence": ' + b"9" * 5000 + b"}\n", "row 1"),
+    ("Python's NaN", b'{"path": "a.jpg", "valence": NaN}\n', "row 1: valence"),
+)
+
+
+def parquet(**columns: object) -> bytes:
+    import pandas as pd
+
+    buffer = io.BytesIO()
+    pd.DataFrame(columns).to_parquet(buffer)
+    return buffer.getvalue()
+
+
+def equal_rows(count: int) -> bytes:
+    """Many equal rows, which take a few kilobytes."""
+    import pyarrow as pa
+    from pyarrow import parquet as pq
+
+    buffer = io.BytesIO()
+    table = pa.table({"path": pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int8)), pa.array(["a.jpg"]))})
+    pq.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def parquets() -> Iterator[tuple[str, bytes, str]]:
+    whole = parquet(path=["a.jpg", "b.jpg"], emotion=["awe", "fear"])
+    yield "an empty file", b"", "manifest.parquet"
+    yield "an image", png(), "manifest.parquet"
+    yield "the four letters alone", b"PAR1PAR1", "manifest.parquet"
+    yield "cut in half", whole[: len(whole) // 2], "manifest.parquet"
+    yield "a damaged footer", whole[:-60] + bytes(40) + whole[-20:], "manifest.parquet"
+    yield "damaged pages", whole[:4] + bytes(60) + whole[64:], "manifest.parquet"
+    yield "no path", parquet(image=["a.jpg"], emotion=["awe"]), "manifest.parquet"
+    yield "lists for paths", parquet(path=[["a.jpg"]], emotion=["awe"]), "row 1"
+    yield "bytes for paths", parquet(path=[b"a.jpg"], emotion=["awe"]), "row 1"
+    yield "times for valence", parquet(path=["a.jpg"], valence=np.array(["2024-02-03"], "datetime64[ns]")), "row 1"
+    yield "nothing for valence", parquet(path=["a.jpg"], valence=[None]), "row 1: valence"
+    yield "six million rows in a few kilobytes", equal_rows(6_000_000), "6,000,000 rows"
+
+
+def label_inputs() -> Iterator[Malformed]:
+    for name in CSV_SETS:
+        (sheet, text), *_ = LAYOUTS[name].sheets.items()
+        for what, change in CSV_CHANGES.items():
+            files: dict[str, Content] = {f"set/{sheet}": change(text.encode())}
+            yield Malformed("label file", f"{name}: {what}", RECIPE | files, pretrain(name, "set"), sheet)
+    for name, what, old, new, place in CELLS:
+        (sheet, text), *_ = LAYOUTS[name].sheets.items()
+        assert old in text.encode()
+        images: dict[str, Content] = {f"set/{file_of(name, image)}": png() for image in LAYOUTS[name].images}
+        files = {f"set/{sheet}": text.encode().replace(old, new), **images}
+        yield Malformed("label file", f"{name}: {what}", RECIPE | files, pretrain(name, "set"), place)
+    for what, content, place in EMOSET:
+        yield Malformed(
+            "label file", f"emoset: {what}", RECIPE | {"set/train.json": content}, pretrain("emoset", "set"), place
+        )
+    for what, content, place in INFO:
+        files = {"set/train.json": "[]", "set/info.json": content}
+        yield Malformed("label file", f"emoset: info with {what}", RECIPE | files, pretrain("emoset", "set"), place)
+    for what, content, place in LINES:
+        files = {"set/manifest.jsonl": content, "set/a.jpg": png()}
+        yield Malformed("label file", f"JSON Lines: {what}", RECIPE | files, pretrain("manifest", "set"), place)
+    for what, content, place in parquets():
+        files = {"set/manifest.parquet": content, "set/a.jpg": png()}
+        yield Malformed("label file", f"Parquet: {what}", RECIPE | files, pretrain("manifest", "set"), place)
+    for what, images, name, place in (
+        ("a name without an emotion", ("set/photo.jpg",), "artphoto", "photo.jpg"),
+        ("a name with a strange emotion", ("set/calm_1.jpg",), "artphoto", "calm_1.jpg"),
+        ("one emotion of eight", ("set/awe/1.jpg",), "fi", "amusement"),
+        ("images outside of folders", ("set/1.jpg",), "emotion_folder", "set"),
+        ("folders of different depth", ("set/awe/1.jpg", "set/a/fear/1.jpg"), "emotion_folder", "1.jpg"),
+        ("a folder that is nearly an emotion", ("set/amusment/1.jpg", "set/awe/1.jpg"), "emotion_folder", "amusment"),
+        ("a folder that paints the terminal", ("set/\x1b[31m/1.jpg", "set/awe/1.jpg"), "emotion_folder", "[31m"),
+    ):
+        yield Malformed(
+            "label file", f"{name}: {what}", RECIPE | dict.fromkeys(images, png()), pretrain(name, "set"), place
+        )

@@ -1,0 +1,231 @@
+"""What others have named is text on every page and in every table, never markup. In Chromium, where there is one."""
+
+from __future__ import annotations
+
+import dataclasses
+import html.parser
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from emoreg import cli
+from emoreg.emotion import VALENCE_AROUSAL
+from emoreg.progress import Progress
+from emoreg.report.analysis import Analysis
+from emoreg.report.findings import findings
+from emoreg.report.page import write_report
+from emoreg.report.tables import latex_table, markdown_table
+from emoreg.run import Run
+from emoreg.settings import TargetSettings
+from emoreg.targets import read_target
+from emoreg.targets.folder import read_folder
+from emoreg.use.card import classifier_card
+from emoreg.use.demo import dimensions_drawn
+from emoreg.use.explain import explain
+from refusing import refusal
+from report.made_up import made_up
+from use.combinations import untrained
+
+SCRIPT = "<script>document.title='hacked'</script>"
+ATTRIBUTE = '" onmouseover="document.title=\'hacked\'" x="'
+CLOSING = "</title></style></svg><img src=x onerror=document.title='hacked'>"
+NAMES = (SCRIPT, ATTRIBUTE, CLOSING, "{{ 7 * 7 }}", "a & b < c", "&lt;b&gt;")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
+
+
+class Tags(html.parser.HTMLParser):
+    """The tags of a page with their attributes, and its text."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def assert_harmless(source: str) -> None:
+    page = Tags(source)
+    assert not {"script", "iframe", "object", "embed", "base", "form"} & {tag for tag, _ in page.tags}
+    assert [(tag, name) for tag, attributes in page.tags for name in attributes if name.startswith("on")] == []
+    assert [
+        tag for tag, attributes in page.tags if tag == "img" and not str(attributes["src"]).startswith("data:")
+    ] == []
+    assert all(str(attributes["href"]).startswith("#") for tag, attributes in page.tags if tag == "a")
+
+
+def dumped(page: Path, tmp_path: Path) -> str:
+    """The page as Chromium has understood it, scripts allowed."""
+    assert CHROMIUM is not None
+    options = (
+        *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+        *("--disable-background-networking", "--disable-component-update", f"--user-data-dir={tmp_path / 'profile'}"),
+        *("--virtual-time-budget=2000", "--dump-dom", page.as_uri()),
+    )
+    return subprocess.run([CHROMIUM, *options], capture_output=True, text=True, check=True, timeout=120).stdout
+
+
+@pytest.fixture(scope="module")
+def analysis() -> Analysis:
+    """A study in which everything that has a name has a hostile one."""
+    study = made_up(experiences=(SCRIPT, ATTRIBUTE), classes=NAMES, cells=((CLOSING, SCRIPT), (ATTRIBUTE, "{{ x }}")))
+    return dataclasses.replace(
+        study,
+        name=SCRIPT,
+        failures=((ATTRIBUTE, CLOSING), (SCRIPT, SCRIPT)),
+        facts=((SCRIPT, CLOSING), ("Command", ATTRIBUTE)),
+    )
+
+
+@pytest.fixture(scope="module")
+def report(analysis: Analysis, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_report(tmp_path_factory.mktemp("report") / "report.html", analysis, findings(analysis))
+
+
+def test_a_report_holds_hostile_names_as_text(report: Path) -> None:
+    source = report.read_text(encoding="utf-8")
+    assert_harmless(source)
+    assert SCRIPT in Tags(source).text and "{{ 7 * 7 }}" in Tags(source).text
+
+
+@needs_chromium
+def test_a_browser_runs_nothing_of_a_report(report: Path, tmp_path: Path) -> None:
+    seen = dumped(report, tmp_path)
+    assert_harmless(seen)
+    assert "<title>hacked" not in seen and "<title>&lt;script&gt;" in seen
+
+
+@needs_chromium
+def test_a_browser_would_have_run_it_where_it_was_not_escaped(tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text(f"<title>a page</title>{SCRIPT}")
+    assert "<title>hacked" in dumped(tmp_path / "page.html", tmp_path)
+
+
+@pytest.fixture(scope="module")
+def explained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a classifier of hostile classes, about images in folders and files with such names."""
+    from PIL import Image
+
+    pytest.importorskip("captum")
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("explained")
+    names = [name.replace("/", "∕") for name in NAMES[:3]]  # no file name has a slash
+    for name in names:
+        (root / "set" / "test" / name).mkdir(parents=True)
+        for number in range(2):
+            pixels = np.random.default_rng(number).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / "set" / "test" / name / f"{name}{number}.png")
+    loaded = dataclasses.replace(
+        untrained("learned", "per_sample", "logits", 0.5),
+        classes=tuple(names),
+        folder=root / names[0],
+        no_read_out=SCRIPT,
+    )
+    image = next((root / "set" / "test" / names[1]).iterdir())
+    return explain(
+        loaded, image, root / "out", data=str(root / "set"), projection="pca", points=6, progress=Progress(quiet=True)
+    )
+
+
+def test_an_explanation_holds_hostile_names_as_text(explained: Path) -> None:
+    source = explained.read_text(encoding="utf-8")
+    assert_harmless(source)
+    assert "<script>" in Tags(source).text and "onmouseover" in Tags(source).text
+
+
+def test_its_charts_are_whole_xml_in_which_hostile_names_are_text(explained: Path) -> None:
+    import xml.etree.ElementTree
+
+    charts = sorted(explained.parent.glob("*.svg"))
+    assert charts
+    for chart in charts:
+        tags = [element.tag.rpartition("}")[2] for element in xml.etree.ElementTree.parse(chart).iter()]
+        assert "script" not in tags and "img" not in tags
+
+
+@needs_chromium
+def test_a_browser_runs_nothing_of_an_explanation_nor_of_its_charts(explained: Path, tmp_path: Path) -> None:
+    for number, page in enumerate((explained, *sorted(explained.parent.glob("*.svg"))[:2])):
+        seen = dumped(page, tmp_path / str(number))
+        assert "hacked</title>" not in seen and "<script" not in seen
+
+
+def test_markdown_and_latex_hold_hostile_names_as_text(analysis: Analysis) -> None:
+    text = markdown_table(analysis)
+    assert "<script>" not in text.replace("\\<", "") and "\\<script\\>" in text
+    latex = latex_table(analysis)
+    assert "<" not in latex.replace(r"\textless{}", "") and "&b" not in latex
+
+
+@pytest.mark.parametrize("name", [r"\input{/etc/passwd}", "a_b^c%d#e$f~g", "\\write18{touch hacked}", "a\nb | c"])
+def test_a_set_called_like_a_command_of_latex_is_text(name: str) -> None:
+    study = made_up(experiences=(name,), cells=((name, "resnet20"),))
+    latex = latex_table(study)
+    assert r"\input" not in latex and r"\write18" not in latex
+    rows = [line for line in latex.splitlines() if line.endswith(r"\\")]
+    assert {line.replace(r"\&", "").count("&") for line in rows} == {6}
+    lines = [line for line in markdown_table(study).splitlines() if line.startswith("|")]
+    assert {line.replace(r"\|", "").count("|") for line in lines} == {8}
+
+
+def test_a_card_holds_hostile_names_as_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    final = {
+        "test": {"accuracy": 0.5, "ece": 0.1, "images": 9},
+        "images": {"train": 9},
+        "parameters": 3,
+        "lambda": [0.5],
+    }
+    monkeypatch.setattr(Run, "final", final)
+    loaded = untrained("learned", "scalar", "logits", 0.5)
+    target = dataclasses.replace(loaded.recipe.target, name=SCRIPT)
+    loaded = dataclasses.replace(
+        loaded,
+        folder=tmp_path / "<script>x<∕script>\n---\nlicense: other",
+        classes=NAMES,
+        recipe=dataclasses.replace(loaded.recipe, target=target),
+        no_read_out=f"its stage-1 run {SCRIPT} is not there",
+    )
+    card = classifier_card(loaded, "pass", {}, None)
+    _, metadata, text = card.split("---\n", 2)
+    assert yaml.safe_load(metadata)["license"] == "apache-2.0"
+    outside = "\n".join(line for line in text.splitlines() if not line.startswith("    "))
+    assert "<script>" not in outside.replace("\\<", "") and "\nlicense: other" not in text
+
+
+def test_the_demo_holds_hostile_names_as_text() -> None:
+    space = dataclasses.replace(VALENCE_AROUSAL, names=(SCRIPT, ATTRIBUTE))
+    assert_harmless(dimensions_drawn([0.5, 0.5], space))
+
+
+@pytest.mark.parametrize("name", ["a\x1b[2Jb", "a\nb", "a\rb", "a\x07b"])
+def test_a_class_with_control_characters_is_refused(name: str, tmp_path: Path) -> None:
+    for folder in (name, "b"):
+        (tmp_path / "set" / folder).mkdir(parents=True)
+        for number in range(5):
+            (tmp_path / "set" / folder / f"{number}.png").write_bytes(b"x")
+    assert len(read_folder(tmp_path / "set")[2]) == 2
+    line = refusal(lambda: read_target(TargetSettings("folder", str(tmp_path / "set"))))
+    assert "a class is called" in line and line.isprintable()
+
+
+def test_names_that_are_markup_for_the_terminal_are_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("study.yaml").write_text(
+        "arms: [backbone]\nseeds: 1\nclassifier: {backbone: {name: resnet8}, target: {limit: 32, image_size: 8}}\n"
+        "targets: [{target: {name: digits, root: '[/red]'}}, {target: {name: digits, root: '[bold]'}}]\n"
+    )
+    assert cli.main(["study", "study.yaml", "--dry-run", "--quiet"]) == 0
+    assert "[/red]" in capsys.readouterr().out.replace(" ", "").replace("\n", "")
