@@ -1,4 +1,4 @@
-"""The site as readers have it: built strictly, opened from a folder, searched, and asking no other host for anything."""
+"""The site as readers have it: built strictly, opened from a folder, searched, and asking no other host."""
 
 from __future__ import annotations
 
