@@ -20,12 +20,13 @@ if (location.protocol === "file:") {
     }
 
     answer(data) {
-      const event = new MessageEvent("message", { data });
+      const event = new MessageEvent("message", { data: structuredClone(data) }); // a worker shares no objects
       this.onmessage?.(event);
       this.dispatchEvent(event);
     }
 
-    postMessage(data) {
+    postMessage(given) {
+      const data = structuredClone(given);
       this.ready.then((inside) => inside.dispatchEvent(new inside.MessageEvent("message", { data })), () => {});
     }
 

@@ -1,0 +1,43 @@
+"""The site as readers have it: built strictly, opened from a folder, searched, and asking no other host."""
+
+from __future__ import annotations
+
+import importlib.util
+import runpy
+import shutil
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+FLAGS += ["--disable-component-update", "--disable-sync"]
+is_missing = any(importlib.util.find_spec(name) is None for name in ("zensical", "mkdocstrings", "playwright"))
+pytestmark = pytest.mark.skipif(is_missing or CHROMIUM is None, reason="needs the extra docs, playwright, a Chromium")
+
+
+def test_the_site_opens_from_a_folder_is_searched_there_and_asks_no_other_host(tmp_path: Path) -> None:
+    from playwright.sync_api import expect, sync_playwright
+
+    main = runpy.run_path(str(ROOT / "docs" / "make_site.py"))["main"]
+    assert main(["--out", str(tmp_path / "site")]) == 0
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page(viewport={"width": 390, "height": 844})
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        for file in sorted((tmp_path / "site").glob("*.html")):
+            page.goto(file.as_uri())
+            width = page.evaluate("document.documentElement.scrollWidth")
+            assert width <= 390, f"{file.name} hangs over the edge of a phone"
+        page.set_viewport_size({"width": 1280, "height": 900})
+        page.goto((tmp_path / "site" / "index.html").as_uri())
+        page.keyboard.press("Control+k")
+        box = page.get_by_placeholder("Search")
+        expect(box).to_be_visible(timeout=20_000)
+        box.press_sequentially("holm", delay=100)
+        expect(page.get_by_text("p, Holm, and why six seeds").first).to_be_visible(timeout=20_000)
+        expect(box).to_have_value("holm")
+        browser.close()
+    assert [address for address in asked if not address.startswith(("file:", "data:", "blob:"))] == []
