@@ -75,7 +75,9 @@ def study(arguments: Sequence[str]) -> int:
 
     asked = read_study(find_study(options.study), options.seeds, options.smoke)
     folder = default_folder(options.study)
-    out = options.out or folder.with_name(folder.name + "-smoke" * options.smoke)
+    if options.smoke:
+        folder = Path(f"{folder.resolve() if folder == Path() else folder}-smoke")
+    out = options.out or folder
     progress = Progress(quiet=options.quiet, details=False)
     if options.dry_run:
         _print_plan(plan_runs(asked, options.runs or out / RUNS), options.jobs, progress)
