@@ -72,7 +72,8 @@ def refuse_no_numbers(path: Path | str, weights: Mapping[str, Any]) -> None:
         if not isinstance(value, torch.Tensor) or not value.is_floating_point() or not value.numel():
             continue
         highest = value.float().max().item()  # NaN if any is
-        if math.isnan(highest) or (highest == math.inf and value.ndim > 1):
+        is_matrix = value.ndim > 1 and min(value.shape[:2]) > 1
+        if math.isnan(highest) or (highest == math.inf and is_matrix):
             raise UserError(f"{path}: {shortened(name)} holds NaN or infinity: the file is damaged")
 
 

@@ -101,6 +101,7 @@ def zips() -> Iterator[tuple[str, bytes, str]]:
     yield "a name twice", zipped(*NAMES, NAMES[0]), NAMES[0]
     yield "a name twice, on Windows too", zipped(*NAMES, NAMES[0].replace("/", "\\")), NAMES[0]
     yield "an encrypted entry", patched(patched(whole, ENTRY, 6, b"\x01"), DIRECTORY, 8, b"\x01"), NAMES[0]
+    yield "an entry without a name", zipped(*NAMES, special("")), "set.zip"
     yield "a rare compression", zipped(special(NAMES[0], method=zipfile.ZIP_LZMA)), NAMES[0]
     yield "a compression that nobody knows", patched(whole, DIRECTORY, 10, b"\x63\0"), NAMES[0]
     yield "a bomb by its own account", patched(whole, DIRECTORY, 24, b"\xff\xff\xff\x7f"), "like a zip bomb"

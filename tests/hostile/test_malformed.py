@@ -14,7 +14,7 @@ if not hasattr(os, "mkfifo"):
 
 INPUTS = all_inputs()
 # All of them, by `python tests/hostile/malformed.py`, take a minute or two.
-EVERY = 4
+EVERY = 5
 
 
 def test_there_are_more_than_200_inputs_and_no_two_have_the_same_name() -> None:

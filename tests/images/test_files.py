@@ -78,6 +78,7 @@ def method(number: int) -> zipfile.ZipInfo:
         (["a.png", "a.png"], r"holds 'a\.png' twice"),
         (["a/b.png", "a\\b.png"], r"holds 'a/b\.png' twice"),
         ([method(zipfile.ZIP_LZMA)], r"'a\.png' is neither stored nor deflated"),
+        ([zipfile.ZipInfo("")], "has an entry without a name"),
         (["a.png", "b.png", "c.png", "d.png"], "has 4 entries; the limit is 3"),
     ],
 )

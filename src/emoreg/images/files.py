@@ -23,8 +23,8 @@ from emoreg.reading import read_bounded
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 # What is decoded, whatever a file is called: of those that Pillow knows, these start no other program (EPS starts
-# Ghostscript) and are what image sets are published in. MPO: JPEG files of phones; PPM: GTSRB.
-IMAGE_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+# Ghostscript) and are what image sets are published in. JPEG: the MPO files of phones too; PPM: GTSRB.
+IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 MAX_FILE_BYTES = 256 * 2**20  # of one file, unpacked: far above any photograph
 MAX_ENTRIES = 5_000_000  # of one zip: three times ImageNet; each costs about a kilobyte of memory
 MAX_EXPANDED_BYTES = 2**40  # of all files of one zip together, unpacked: six times ImageNet
@@ -190,6 +190,8 @@ def _checked(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]
         raise UserError(f"{shown} would unpack to {times:,} times its size, like a zip bomb; at most {MAX_EXPANSION}")
     entries: dict[str, zipfile.ZipInfo] = {}
     for info in infos:
+        if not info.filename:
+            raise UserError(f"{shown} has an entry without a name; make the zip anew")
         name = info.filename.replace("\\", "/")  # some Windows programs write them so
         if info.is_dir() or name.endswith("/"):
             continue

@@ -80,14 +80,9 @@ class RegulatedModel(  # type: ignore[call-arg]  # mypy does not see huggingface
         try:
             _check(classes, image_size, mean, std, unknown)
             asked: RegulationSettings = build(RegulationSettings(), regulation or {}, "regulation.")
-            networks = [
-                None if values is None else build_backbone(_settings(name, values), image_size)
-                for name, values in (("backbone", backbone), ("encoder", encoder))
-            ]
-            assert networks[0] is not None
             super().__init__(
-                networks[0],
-                networks[1],
+                build_backbone(_settings("backbone", backbone), image_size),
+                None if encoder is None else build_backbone(_settings("encoder", encoder), image_size),
                 len(classes),
                 mode=asked.mode,
                 granularity=asked.granularity,
@@ -212,6 +207,8 @@ def _is_finite(value: Any) -> bool:
 
 def _settings(name: str, values: dict[str, Any]) -> BackboneSettings:
     """An architecture as config.json has it. Whatever it says, nothing is downloaded: weights come with it."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{name} must be a mapping of keys to values")
     settings: BackboneSettings = build(BackboneSettings(), values, f"{name}.")
     return dataclasses.replace(settings, pretrained=False)
 

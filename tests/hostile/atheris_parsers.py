@@ -1,0 +1,114 @@
+"""The parsers under atheris, which finds its way into them by coverage. Not a part of the tests: pip install atheris.
+
+    python tests/hostile/atheris_parsers.py recipe -max_total_time=60
+    python tests/hostile/atheris_parsers.py all -max_total_time=60      # each of them for so long
+
+Any exception but UserError, and any message of more than one line, ends it with the input that makes it.
+"""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import atheris
+
+with atheris.instrument_imports(include=["emoreg", "yaml", "zipfile", "csv"]):
+    from emoreg.errors import UserError
+    from emoreg.images.decode import decode
+    from emoreg.images.files import File, list_files
+    from emoreg.images.packed import open_pack
+    from emoreg.recipe import read_recipe
+    from emoreg.run import Run
+    from emoreg.settings import TrainRecipe
+    from emoreg.stimuli import SETS
+    from emoreg.study.file import read_study
+
+from hostile.set_inputs import encoded, pack_into, zipped
+from stimuli.layouts import LAYOUTS, file_of
+
+HOME = Path(tempfile.mkdtemp(prefix="emoreg-atheris-"))
+
+
+def into(name: str, read: Callable[[Path], object]) -> Callable[[bytes], object]:
+    """What writes the bytes into a file of this name, and reads it."""
+
+    def run(content: bytes) -> object:
+        path = HOME / name
+        path.write_bytes(content)
+        return read(path)
+
+    return run
+
+
+def label_file(name: str) -> Callable[[bytes], object]:
+    root = HOME / name
+    for image in LAYOUTS[name].images:
+        (root / file_of(name, image)).parent.mkdir(parents=True, exist_ok=True)
+        (root / file_of(name, image)).touch()
+    return into(f"{name}/{next(iter(LAYOUTS[name].sheets))}", lambda path: SETS[name][1](str(root), False))
+
+
+def pack_description() -> Callable[[bytes], object]:
+    if not (HOME / "pack").exists():
+        pack_into(HOME / "pack")
+    return into("pack/pack.json", lambda path: open_pack(path.parent, "target"))
+
+
+def all_files(path: Path) -> None:
+    for file in list_files(path):
+        file.read()
+
+
+SEEDS: dict[str, bytes] = {
+    "recipe": b"training: {epochs: 3}\nseed: 1\n",
+    "study": b"arms: [backbone]\nseeds: 1\ntargets: [{target: {name: digits}}]\n",
+    "oasis": LAYOUTS["oasis"].sheets["OASIS.csv"].encode(),
+    "emotion6": LAYOUTS["emotion6"].sheets["ground_truth.txt"].encode(),
+    "emoset": LAYOUTS["emoset"].sheets["train.json"].encode(),
+    "manifest": LAYOUTS["manifest"].sheets["manifest.csv"].encode(),
+    "zip": zipped("a/1.png", "b/2.png"),
+    "png": encoded("png"),
+    "jpeg": encoded("jpeg"),
+    "pack": b'{"format": 1, "set": "x", "kind": "target", "image_size": 8, "images": 4, "labels": [], "splits": true}',
+    "metrics": b"epoch,train_loss\n1,2.0\n",
+}
+PARSERS: dict[str, Callable[[], Callable[[bytes], object]]] = {
+    "recipe": lambda: into("recipe.yaml", lambda path: read_recipe(TrainRecipe, path)),
+    "study": lambda: into("study.yaml", read_study),
+    **{name: functools.partial(label_file, name) for name in ("oasis", "emotion6", "emoset", "manifest")},
+    "zip": lambda: into("set.zip", all_files),
+    **dict.fromkeys(("png", "jpeg"), lambda: into("x.img", lambda path: decode(File(path.name, path.parent), 8))),
+    "pack": pack_description,
+    "metrics": lambda: into("metrics.csv", lambda path: Run(path.parent).metrics),
+}
+
+
+def main(name: str, options: list[str]) -> None:
+    """Feed one parser until the time is over, or until it fails."""
+    parse, corpus = PARSERS[name](), HOME / "corpus"
+    corpus.mkdir()
+    (corpus / "seed").write_bytes(SEEDS[name])
+
+    def one(content: bytes) -> None:
+        try:
+            parse(content)
+        except UserError as error:
+            assert str(error).isprintable() and str(HOME) in str(error)
+
+    atheris.Setup([sys.argv[0], str(corpus), f"-artifact_prefix={HOME}/", *options], one)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    asked, *given = sys.argv[1:]
+    if asked == "all":  # a process each: atheris ends its own
+        ends = {name: subprocess.run([sys.executable, __file__, name, *given], check=False) for name in PARSERS}
+        sys.exit(any(ended.returncode for ended in ends.values()))
+    main(asked, given)

@@ -1,0 +1,60 @@
+"""Which formats of images are decoded: those that people publish, and none that starts another program."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from PIL import EpsImagePlugin, Image
+
+from emoreg.errors import UserError
+from emoreg.images.decode import decode
+from emoreg.images.files import IMAGE_FORMATS, IMAGE_SUFFIXES, File
+from emoreg.targets.hugging_face import _fetch
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n8 8 scale\n%%EOF\n"
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What would have started Ghostscript."""
+    asked: list[str] = []
+
+    def ghostscript(*_: object, **__: object) -> object:
+        asked.append("gs")
+        return Image.new("RGB", (8, 8)).im
+
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", ghostscript)
+    return asked
+
+
+def test_every_suffix_that_is_listed_has_its_format_among_those_that_are_decoded() -> None:
+    Image.init()
+    assert {Image.EXTENSION[suffix] for suffix in IMAGE_SUFFIXES} <= set(IMAGE_FORMATS)
+
+
+def test_without_a_choice_pillow_would_start_another_program(started: list[str]) -> None:
+    Image.open(io.BytesIO(EPS)).load()
+    assert started == ["gs"]
+
+
+@pytest.mark.xfail(strict=True, reason="images/decode.py opens every format that Pillow knows")
+def test_postscript_in_an_image_file_starts_no_other_program(tmp_path: Path, started: list[str]) -> None:
+    (tmp_path / "photo.png").write_bytes(EPS)
+    with pytest.raises(UserError, match="not an image in a known format"):
+        decode(File("photo.png", tmp_path), 8)
+    assert started == []
+
+
+def test_postscript_in_a_set_of_hugging_face_starts_no_other_program(started: list[str]) -> None:
+    with pytest.raises(OSError, match="cannot identify image file"):
+        _fetch([{"image": {"bytes": EPS, "path": None}}], "image", 0)
+    assert started == []
+
+
+def test_two_pictures_of_a_phone_in_one_file_are_read_as_a_jpeg() -> None:
+    buffer, two = io.BytesIO(), [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    two[0].save(buffer, "MPO", save_all=True, append_images=two[1:])
+    with Image.open(buffer, formats=IMAGE_FORMATS) as opened:
+        assert opened.format == "MPO" and opened.convert("RGB").getpixel((4, 4)) == (254, 0, 0)
