@@ -14,7 +14,7 @@ import jsonargparse
 import yaml
 
 from emoreg.errors import UserError, nearest
-from emoreg.settings import PretrainRecipe, Recipe, TrainRecipe
+from emoreg.settings import PretrainRecipe, Recipe, TrainRecipe, identity
 
 R = TypeVar("R", PretrainRecipe, TrainRecipe)
 
@@ -107,8 +107,11 @@ def setting_keys(kind: type) -> list[str]:
 
 
 def differences(old: Recipe, new: Recipe) -> list[str]:
-    """The settings in which two recipes differ, as "training.epochs: 5 -> 10" or "also[0].root: a -> b"."""
-    before, after = (dict(_leaves(dataclasses.asdict(recipe))) for recipe in (old, new))
+    """The settings in which two recipes differ, as "training.epochs: 5 -> 10" or "also[0].root: a -> b".
+
+    Those of `settings.CIRCUMSTANCES` do not count.
+    """
+    before, after = (dict(_leaves(identity(recipe))) for recipe in (old, new))
     return [
         f"{key}: {before.get(key)} -> {after.get(key)}"
         for key in dict.fromkeys([*before, *after])
