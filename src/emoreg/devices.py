@@ -10,6 +10,7 @@ import copy
 import logging
 import multiprocessing
 import os
+import pickle
 import re
 from collections.abc import Callable
 from functools import partial
@@ -122,7 +123,7 @@ def _spawn(training: TrainingSettings, work: Work, run: Run, recipe: Recipe, giv
     except ProcessExitedException as error:
         how = " ".join(str(error).split())
         raise UserError(f"{run.folder}: {how} (out of memory?); the same command goes on from the last epoch") from None
-    except (AttributeError, TypeError) as error:
+    except (AttributeError, TypeError, pickle.PicklingError) as error:
         if "pickle" not in str(error):
             raise
         raise UserError(
@@ -159,10 +160,16 @@ def _fabric(training: TrainingSettings, devices: int, nodes: int, start: Literal
     from lightning_fabric.plugins.environments.lightning import LightningEnvironment
     from lightning_fabric.strategies.ddp import DDPStrategy
 
-    # Parameters may have no part in a step's loss: loss.regulated 0 leaves out λ's, a user's model may have others.
-    strategy = DDPStrategy(start_method=start, find_unused_parameters=True)
+    # Parameters may have no part in the loss: loss.regulated 0 leaves out λ's, a user's model may have others. DDP
+    # bears that if they are the same in every step, and without a search of the graph in each.
+    strategy = DDPStrategy(start_method=start, static_graph=True)
     plugins = [LightningEnvironment()] if start == "spawn" else []  # also within a job of SLURM, which has one task
-    return make_fabric(training, devices=devices, num_nodes=nodes, strategy=strategy, plugins=plugins)
+    try:
+        return make_fabric(training, devices=devices, num_nodes=nodes, strategy=strategy, plugins=plugins)
+    except (RuntimeError, ValueError) as error:  # such as srun --ntasks without --ntasks-per-node
+        raise UserError(
+            f"{devices} processes on {nodes} machines cannot begin: {' '.join(str(error).split())}"
+        ) from None
 
 
 def _ignore(rows: Any) -> None:

@@ -225,7 +225,6 @@ def prepare_process(training: TrainingSettings, device: str) -> None:
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning_fabric")
-    warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")  # see `devices`
     if device == "cpu":
         keep_freed_memory()
     torch.backends.cudnn.benchmark = not training.deterministic  # all images of a run have one size, or a few

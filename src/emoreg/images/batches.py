@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from emoreg.errors import UserError
 from emoreg.images.decode import ImageSet
 from emoreg.randomness import generator
 from emoreg.settings import AugmentSettings
@@ -135,6 +136,9 @@ def training_batches(
         done: batches at the beginning that are left out.
         part: (which, of how many) equal parts of each batch is given: the share of one of several processes. Parts
             differ by an image where they do not come out even.
+
+    Raises:
+        UserError: a batch has fewer images than parts.
     """
     count = len(images)
     draw = generator(seed, "epoch", epoch)
@@ -142,6 +146,8 @@ def training_batches(
     order = order[: count - count % batch_size or None]
     change = _draw_changes(count, augment, draw, images.labels.device)
     size, (which, parts) = min(batch_size, len(order)), part
+    if size < parts:
+        raise UserError(f"{parts} processes cannot share batches of {size} images; start fewer, or use larger batches")
     first, last = size * which // parts, size * (which + 1) // parts
     mine = order.view(-1, size)[done:, first:last].reshape(-1)
     start = done * size + first
