@@ -24,7 +24,7 @@ from emoreg.settings import (
     TrainRecipe,
 )
 
-TINY = TrainingSettings(epochs=3, batch_size=16, device="cpu", precision="32-true")
+TINY = TrainingSettings(epochs=3, batch_size=16, device="cpu", precision="32-true", trackers=())
 
 
 @pytest.fixture

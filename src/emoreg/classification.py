@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from emoreg.backbones import build_backbone
+from emoreg.devices import carry_out_on_devices
 from emoreg.errors import UserError, is_plain, shortened
 from emoreg.experience import encoder_architecture, load_encoder
 from emoreg.frozen import frozen_features
@@ -24,9 +25,10 @@ from emoreg.images.table import Table
 from emoreg.progress import Progress
 from emoreg.randomness import derive_seed, drawn_from
 from emoreg.regulation import RegulatedClassifier, regulation_loss
-from emoreg.run import WEIGHTS, Run, carry_out, record_session
+from emoreg.run import WEIGHTS, Run, record_session
 from emoreg.settings import Device, TargetSettings, TrainingSettings, TrainRecipe
 from emoreg.targets import read_for_scoring, read_target
+from emoreg.tracking import Track
 from emoreg.training import fit, make_fabric
 
 if TYPE_CHECKING:
@@ -99,11 +101,12 @@ def train(
     progress = progress or Progress()
     if model is None:
         recipe = with_encoder_architecture(recipe)
-    return carry_out(out, recipe, lambda run: _train(run, recipe, model, progress), progress)
+    return carry_out_on_devices(out, recipe, _train, model, progress)
 
 
-def _train(run: Run, recipe: TrainRecipe, model: RegulatedClassifier | None, progress: Progress) -> None:
-    fabric = make_fabric(recipe.training)
+def _train(
+    fabric: Fabric, run: Run, recipe: TrainRecipe, model: RegulatedClassifier | None, track: Track, progress: Progress
+) -> None:
     target = read_target(recipe.target)
     classifier = model or build_classifier(recipe, len(target.classes))
     if classifier.num_classes != len(target.classes):
@@ -113,13 +116,16 @@ def _train(run: Run, recipe: TrainRecipe, model: RegulatedClassifier | None, pro
         target.train, asked.validation, asked.limit, recipe.seed, asked.per_class, target.classes
     )
     images = _load(train_table, recipe.target, recipe.training, fabric, progress)
-    validation = _load(validation_table, recipe.target, recipe.training, fabric, progress) if validation_table else None
-    test = _load(target.test, recipe.target, recipe.training, fabric, progress)
+    validation, test = (  # of several processes the one that writes measures
+        _load(table, recipe.target, recipe.training, fabric, progress) if table and run.writes else None
+        for table in (validation_table, target.test)
+    )
     record_session(
         run,
         {
             "device": str(fabric.device),
             "precision": fabric._precision.precision,
+            "processes": fabric.world_size,
             "experience": _fingerprint(recipe.encoder.experience) if model is None else None,
             "model": "the recipe's" if model is None else "given by the caller",
         },
@@ -148,8 +154,10 @@ def _train(run: Run, recipe: TrainRecipe, model: RegulatedClassifier | None, pro
         return regulation_loss(response, batch.labels, **weights)
 
     factors = {"encoder.": recipe.encoder.lr_factor, "regulation.": recipe.regulation.lr_factor}
-    kept, seconds = fit(classifier, loss_of, images, score, recipe, factors, run, fabric, progress)
+    kept, seconds = fit(classifier, loss_of, images, score, recipe, factors, run, fabric, progress, track=track)
     assert isinstance(kept, RegulatedClassifier)
+    if test is None:
+        return
     final: dict[str, Any] = {
         "test": measure(kept, test, fabric),
         "validation": measure(kept, validation, fabric) if validation else None,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emoreg import __version__
+from emoreg import __version__, launched
 from emoreg.cli_parser import command_parser
 from emoreg.errors import UserError, nearest, printable
 from emoreg.progress import Progress
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         finally:
             sys.stdout.flush()  # so that a pipe that is closed shows here, and not when Python ends
     except UserError as error:
-        print(f"emoreg: {error}", file=sys.stderr)
+        print(f"emoreg{f' (process {launched.rank()})' if launched.rank() else ''}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
         goes_on = given[:1] not in (["evaluate"], ["predict"], ["explain"], ["export"], ["demo"]) and given[:2] not in (
@@ -309,6 +309,8 @@ def _help_formatter() -> type[argparse.HelpFormatter]:
 
 
 def _print_metrics(title: str, metrics: dict[str, Any], run: Run | None = None) -> None:
+    if launched.rank() > 0:
+        return  # the first process prints
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

@@ -15,6 +15,7 @@ from emoreg.progress import Progress, duration
 if TYPE_CHECKING:
     import pandas as pd
 
+    from emoreg.study.on_ray import Ray
     from emoreg.study.plan import PlannedRun
 
 STUDY_EXAMPLES = """\
@@ -23,6 +24,7 @@ examples:
   emoreg study recipes/studies/cifar10-pilot.yaml --jobs 2
   emoreg study recipes/studies/cifar10-pilot.yaml --smoke
   emoreg study recipes/studies/cifar10-pilot.yaml --seeds 10     # ten in all: those that are done stay
+  emoreg study recipes/studies/cifar10-pilot.yaml --ray auto --gpus-per-run 0.25
 """
 RESULTS_EXAMPLES = """\
 examples:
@@ -60,6 +62,15 @@ def study(arguments: Sequence[str]) -> int:
     _add_runs(parser)
     parser.add_argument("--seeds", metavar="N", type=int, help="in place of the file's")
     parser.add_argument("--jobs", metavar="N", type=int, default=1, help="runs at a time, on one machine (%(default)s)")
+    parser.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        nargs="?",
+        const="local",
+        help="do the runs on a Ray cluster: auto or HOST:PORT, or neither for this machine; all share the folder",
+    )
+    parser.add_argument("--gpus-per-run", metavar="N", type=float, help="with --ray; 0.25 puts four runs on a GPU")
+    parser.add_argument("--cpus-per-run", metavar="N", type=int, help="with --ray (1)")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and how long it will take, and stop")
     parser.add_argument(
         "--smoke", action="store_true", help="one seed of one epoch over few images: does all of it run?"
@@ -68,6 +79,7 @@ def study(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     if options.jobs < 1:
         raise UserError(f"--jobs is {options.jobs}; it must be at least 1")
+    ray = _ray(options)
 
     from emoreg.study.file import find_study, read_study
     from emoreg.study.plan import plan_runs
@@ -81,7 +93,7 @@ def study(arguments: Sequence[str]) -> int:
     if options.dry_run:
         _print_plan(plan_runs(asked, options.runs or out / RUNS), options.jobs, progress)
         return 0
-    table = run_study(asked, out, options.runs, options.jobs, progress)
+    table = run_study(asked, out, options.runs, options.jobs, progress, ray)
     failed = table[table.status == "failed"]
     if len(table[(table.stage == 2) & (table.status == "finished")]):
         _report(asked.name, table, out)
@@ -94,6 +106,22 @@ def study(arguments: Sequence[str]) -> int:
             file=sys.stderr,
         )
     return 1 if len(failed) else 0
+
+
+def _ray(options: argparse.Namespace) -> Ray | None:
+    given = {
+        key: getattr(options, key) for key in ("gpus_per_run", "cpus_per_run") if getattr(options, key) is not None
+    }
+    if options.ray is None:
+        if given:
+            raise UserError(f"--{next(iter(given)).replace('_', '-')} is for --ray")
+        return None
+    if options.jobs > 1:
+        raise UserError("--jobs is for this machine without Ray; with --ray, say --cpus-per-run and --gpus-per-run")
+
+    from emoreg.study.on_ray import Ray
+
+    return Ray(options.ray, **given)
 
 
 def _add_runs(parser: argparse.ArgumentParser) -> None:

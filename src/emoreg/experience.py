@@ -10,13 +10,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from emoreg.affect import affective_loss, affective_metrics, check_labels, heads_of, measure_affect
 from emoreg.backbones import build_backbone, num_features
+from emoreg.devices import carry_out_on_devices
 from emoreg.emotion import EmotionSpace
 from emoreg.errors import UserError, shortened
 from emoreg.images.decode import ImageSet, load_images
@@ -24,12 +25,16 @@ from emoreg.images.table import Table
 from emoreg.pretext import pretext_task, with_shuffled_labels
 from emoreg.progress import Progress
 from emoreg.randomness import drawn_from
-from emoreg.run import Run, carry_out, record_session
+from emoreg.run import Run, record_session
 from emoreg.settings import BackboneSettings, PretrainRecipe
 from emoreg.stimuli import read_stimuli
 from emoreg.stimuli.stimuli import Labels, Stimuli
-from emoreg.training import fit, make_fabric
+from emoreg.tracking import Track
+from emoreg.training import fit
 from emoreg.union import Cut, cut_stimuli, epoch_shares, fits_memory, join, views
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 __all__ = [
     "AffectiveModel",
@@ -82,11 +87,17 @@ def pretrain(
         UserError: bad input of any kind, in one line.
     """
     progress = progress or Progress()
-    return carry_out(out, recipe, lambda run: _pretrain(run, recipe, stimuli, progress), progress)
+    return carry_out_on_devices(out, recipe, _pretrain, stimuli, progress)
 
 
-def _pretrain(run: Run, recipe: PretrainRecipe, stimuli: tuple[Table, EmotionSpace] | None, progress: Progress) -> None:
-    fabric = make_fabric(recipe.training)
+def _pretrain(
+    fabric: Fabric,
+    run: Run,
+    recipe: PretrainRecipe,
+    stimuli: tuple[Table, EmotionSpace] | None,
+    track: Track,
+    progress: Progress,
+) -> None:
     cuts = _cuts(recipe, stimuli, progress)
     if recipe.pretext == "shuffled":
         cuts = with_shuffled_labels(cuts, recipe.seed)
@@ -106,7 +117,7 @@ def _pretrain(run: Run, recipe: PretrainRecipe, stimuli: tuple[Table, EmotionSpa
     images = (join(parts, heads) if is_union else parts[0]).to(fabric.device)
     parts = views(images, parts)
     validation, test = (
-        [part and part.to(fabric.device) for part in load(held_out, limit)]
+        [part and part.to(fabric.device) for part in load(held_out if run.writes else [None] * len(cuts), limit)]
         for held_out in ([cut.validation for cut in cuts], [cut.test for cut in cuts])
     )
     mixture = epoch_shares(parts, cuts)
@@ -115,14 +126,17 @@ def _pretrain(run: Run, recipe: PretrainRecipe, stimuli: tuple[Table, EmotionSpa
     with drawn_from(recipe.seed, "encoder"):
         model = AffectiveModel(build_backbone(recipe.backbone, size), task.outputs)
     model.to(memory_format=torch.channels_last)
-    record_session(run, {"device": str(fabric.device), "precision": fabric._precision.precision})
+    facts = {"device": str(fabric.device), "precision": fabric._precision.precision, "processes": fabric.world_size}
+    record_session(run, facts)
 
     def score(candidate: nn.Module) -> dict[str, float]:
         metrics = task.measure(candidate, validation) or {}
         return {f"val_{name}": value for name, value in metrics.items()}
 
     mixture = mixture if is_union else ()
-    kept, seconds = fit(model, task.loss_of, images, score, recipe, {}, run, fabric, progress, mixture)
+    kept, seconds = fit(model, task.loss_of, images, score, recipe, {}, run, fabric, progress, mixture, track)
+    if not run.writes:
+        return
     counts = zip(heads, cuts, parts, validation, test, quotas, strict=True)
     final: dict[str, Any] = {
         "stimuli": images.table.name,

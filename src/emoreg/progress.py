@@ -29,6 +29,11 @@ class Progress:
         self._bars: _RichProgress | None = None
         self._depth = 0
 
+    @property
+    def is_showing(self) -> bool:
+        """Whether there are bars in the terminal now."""
+        return self._bars is not None
+
     def say(self, line: str) -> None:
         """Print one line, above the bars if there are any."""
         if self.quiet:

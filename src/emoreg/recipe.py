@@ -16,7 +16,7 @@ from yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
 from emoreg.errors import UserError, nearest, shortened
 from emoreg.reading import read_bounded
-from emoreg.settings import PretrainRecipe, Recipe, TrainRecipe
+from emoreg.settings import PretrainRecipe, Recipe, TrainRecipe, identity
 
 R = TypeVar("R", PretrainRecipe, TrainRecipe)
 
@@ -113,8 +113,11 @@ def setting_keys(kind: type) -> list[str]:
 
 
 def differences(old: Recipe, new: Recipe) -> list[str]:
-    """The settings in which two recipes differ, as "training.epochs: 5 -> 10" or "also[0].root: a -> b"."""
-    before, after = (dict(_leaves(dataclasses.asdict(recipe))) for recipe in (old, new))
+    """The settings in which two recipes differ, as "training.epochs: 5 -> 10" or "also[0].root: a -> b".
+
+    Those of `settings.CIRCUMSTANCES` do not count.
+    """
+    before, after = (dict(_leaves(identity(recipe))) for recipe in (old, new))
     return [
         f"{key}: {before.get(key)} -> {after.get(key)}"
         for key in dict.fromkeys([*before, *after])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from emoreg.errors import UserError, shortened
+from emoreg.randomness import derive_seed
 from emoreg.run import CHECKPOINT, Run
 from emoreg.saved import refuse_no_numbers
+from emoreg.team import Team
 
 
 @dataclass
@@ -22,7 +24,7 @@ class BegunEpoch:
     steps: int  # done
     seconds: float  # spent
     losses: Tensor  # of the steps (S,), on the device; 0 for those to come
-    draws: dict[str, Any] | None = None  # where torch's default generators are; None at the beginning
+    draws: Sequence[dict[str, Any]] | None = None  # where each process's generators are; None at the beginning
 
 
 @dataclass
@@ -34,12 +36,14 @@ class Position:
         rows: metrics, one an epoch that is done.
         seconds: spent training in those.
         begun: the epoch that was stopped in the middle, if one was.
+        team: of the processes that share the run.
     """
 
     parts: dict[str, Any]
     rows: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
     begun: BegunEpoch | None = None
+    team: Team = field(default_factory=Team)
     place: str = ""  # of the checkpoint that was taken up, for messages
 
     def restore(self, run: Run, device: torch.device) -> None:
@@ -76,18 +80,31 @@ class Position:
         if self.begun is not None:
             self.begun.losses = self.begun.losses.to(device)
 
+    def steps_done(self, steps: int) -> int:
+        """Of all epochs, where each has `steps`."""
+        return len(self.rows) * steps + (self.begun.steps if self.begun else 0)
+
     def save(self, run: Run, begun: BegunEpoch | None = None) -> None:
         """Write the checkpoint: after an epoch, or in the middle of the one that was begun."""
         state = {name: part.state_dict() for name, part in self.parts.items()}
         epoch = None
         if begun is not None:
-            draws = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
+            device = begun.losses.device
+            own = {"cpu": torch.get_rng_state()}
+            if device.type == "cuda":
+                own["cuda"] = torch.cuda.get_rng_state(device)
+            draws = self.team.gather(own)
             epoch = {"steps": begun.steps, "seconds": begun.seconds, "losses": begun.losses.cpu(), "draws": draws}
         run.save_checkpoint({**state, "rows": self.rows, "seconds": self.seconds, "begun": epoch})
 
-    def begin_epoch(self, seed: int, steps: int, device: torch.device) -> BegunEpoch:
-        """A new epoch, torch's default generators seeded for it; or the one that was begun, with its draws."""
-        torch.manual_seed(seed)  # dropout, stochastic depth, drawn λ, rotations
+    def begin_epoch(self, seed: int, epoch: int, steps: int, device: torch.device) -> BegunEpoch:
+        """A new epoch, torch's default generators seeded for it; or the one that was begun, with its draws.
+
+        Each process draws for its own images; the first one as one process alone does.
+        """
+        rank = self.team.rank
+        own = (rank,) if rank else ()
+        torch.manual_seed(derive_seed(seed, "dropout", epoch, *own))  # stochastic depth, drawn λ, rotations too
         begun, self.begun = self.begun, None
         if begun is None:
             return BegunEpoch(0, 0.0, torch.zeros(steps, device=device))
@@ -96,10 +113,10 @@ class Position:
                 f"{self.place} was saved in an epoch of {len(begun.losses)} steps, and now one has {steps}: the images "
                 "are not the same; choose another folder with --out, or delete that one"
             )
-        if begun.draws is not None:
-            torch.set_rng_state(begun.draws["cpu"])
-            if begun.draws["cuda"]:
-                torch.cuda.set_rng_state_all(begun.draws["cuda"])
+        if begun.draws is not None and rank < len(begun.draws):  # of more processes than before, some begin anew
+            torch.set_rng_state(begun.draws[rank]["cpu"])
+            if "cuda" in begun.draws[rank]:
+                torch.cuda.set_rng_state(begun.draws[rank]["cuda"], device)
         return begun
 
 
@@ -121,10 +138,10 @@ def _check_position(saved: Mapping[str, Any]) -> None:
         raise ValueError("the steps of the epoch that was begun are none")
     try:
         if draws is not None:
-            for state in (draws["cpu"], *draws["cuda"]):
-                if state.dtype != torch.uint8:
+            for own in draws:
+                if not own.keys() <= {"cpu", "cuda"} or any(state.dtype != torch.uint8 for state in own.values()):
                     raise TypeError
-            torch.Generator().set_state(draws["cpu"])
+                torch.Generator().set_state(own["cpu"])
     except (AttributeError, KeyError, TypeError, RuntimeError):
         raise ValueError("the state of the random generators is none") from None
 

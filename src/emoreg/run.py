@@ -49,6 +49,8 @@ class Run:
     """
 
     folder: Path
+    writes: bool = True
+    """False in all processes of a run but one: what they are told to write is dropped."""
 
     @functools.cached_property
     def recipe(self) -> Recipe:
@@ -127,6 +129,8 @@ class Run:
         """
         import torch
 
+        if not self.writes:
+            return
         buffer = io.BytesIO()
         torch.save({"format": FORMAT, **state}, buffer)
         self._write_metrics(state["rows"])  # first: no epoch that is in the checkpoint is written again
@@ -167,6 +171,8 @@ class Run:
         self._write(METRICS, pd.DataFrame(rows).to_csv(index=False).encode())
 
     def _write(self, name: str, content: bytes | memoryview) -> None:
+        if not self.writes:
+            return
         try:
             write_atomically(self.folder / name, content)
         except OSError as error:

@@ -5,10 +5,10 @@ What the paper states and what is ours is marked where it matters; see docs/meth
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from math import inf
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 MAX_IMAGE_SIZE = 8192  # pixels: of few images more are decoded, see `images.decode.MAX_PIXELS`
 
@@ -18,6 +18,7 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 Mixing = Literal["logits", "probabilities", "features"]
 LabelChoice = Literal["published", "distribution", "majority", "polarity", "ekman", "dimensions"]
 Pretext = Literal["affect", "shuffled", "rotation"]
+TrackerName = Literal["tensorboard", "mlflow", "wandb"]
 
 
 def _require(condition: bool, message: str) -> None:
@@ -288,6 +289,12 @@ class TrainingSettings:
     memory_limit_gib: float = 4.0
     """Image sets up to this size are decoded once and held in memory; larger ones are decoded again every
     epoch by worker processes, or read from their pack (emoreg data pack)."""
+    devices: int = 1
+    """Devices of this machine that share each batch, a process each (docs/scale.md). Not used under torchrun and
+    srun, which start the processes themselves, on one machine or on several."""
+    trackers: tuple[TrackerName, ...] = ("tensorboard",)
+    """Where the metrics of each epoch are shown too: a list of tensorboard (event files in the run folder), mlflow
+    and wandb; [] for nowhere."""
 
     def __post_init__(self) -> None:
         _require(self.epochs >= 1, f"training.epochs is {self.epochs}; it must be at least 1")
@@ -297,6 +304,11 @@ class TrainingSettings:
             f"training.initial_scale is {self.initial_scale}; it must lie between 0.25 and 1 (1 for none)",
         )
         _check_not_negative("training.memory_limit_gib", self.memory_limit_gib)
+        _require(
+            1 <= self.devices <= self.batch_size,
+            f"training.devices is {self.devices}; it must be at least 1, and at most training.batch_size "
+            f"({self.batch_size})",
+        )
 
 
 @dataclass(frozen=True)
@@ -420,3 +432,13 @@ def _check_seed(seed: int) -> None:
 
 
 Recipe = PretrainRecipe | TrainRecipe
+
+# Of training: how many share the work and who watches. With other values of these it is the same run.
+CIRCUMSTANCES = ("devices", "trackers")
+
+
+def identity(recipe: Recipe) -> dict[str, Any]:
+    """The settings of a recipe, nested, but for the circumstances."""
+    content = asdict(recipe)
+    content["training"] = {key: value for key, value in content["training"].items() if key not in CIRCUMSTANCES}
+    return content

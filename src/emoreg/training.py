@@ -19,11 +19,11 @@ from emoreg.errors import UserError
 from emoreg.images.batches import Batch, Share, resize, steps_per_epoch, training_batches
 from emoreg.images.decode import ImageSet
 from emoreg.progress import Progress
-from emoreg.randomness import derive_seed
 from emoreg.restart import Position
 from emoreg.run import Run
 from emoreg.settings import OptimizerSettings, Recipe, TrainingSettings
 from emoreg.stopping import Stopped, deferred
+from emoreg.team import Team
 from emoreg.trouble import check_losses, memory_told
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ GROWING = 0.8  # share of the steps over which images grow in progressive resizi
 STRIDE = 4  # pixels: by which they grow, so that two halvings leave whole maps
 
 Score = Callable[[nn.Module], dict[str, float]]
+Rows = Sequence[Mapping[str, float]]
 
 
 def fit(
@@ -46,20 +47,24 @@ def fit(
     fabric: Fabric,
     progress: Progress,
     mixture: Sequence[Share] = (),
+    track: Callable[[Rows], None] = lambda rows: None,
 ) -> tuple[nn.Module, float]:
     """Train `model` in place, from the run's checkpoint if there is one.
+
+    Where several processes share a run (see `devices`), each is here with its own copy of the model.
 
     Args:
         model: what is trained.
         loss_of: the loss, a scalar, of (model, batch).
         images: to train on, on the device.
-        score: metrics of a model after each epoch, for the row of that epoch.
+        score: metrics of a model after each epoch, for the row of that epoch; asked where the run is written.
         recipe: its augment, optimizer, training and seed are used.
         lr_factors: multiples of the learning rate, by prefix of the parameters' names.
         run: where checkpoint and metrics go.
         fabric: device and precision.
         progress: told how far it is.
         mixture: how many of which images make an epoch, where they are of several sets.
+        track: told the rows of all epochs so far, at the beginning and after each.
 
     Returns:
         The model to keep (the average of the weights where one was asked for) and the seconds spent training.
@@ -69,34 +74,36 @@ def fit(
         Stopped: a signal asked for it (see `stopping`); the checkpoint has all steps that are done.
     """
     training, seed = recipe.training, recipe.seed
-    steps = steps_per_epoch(len(images), training.batch_size)
+    steps, batch_size = steps_per_epoch(len(images), training.batch_size), min(training.batch_size, len(images))
+    team = Team(fabric)
     optimizer = make_optimizer(model, recipe.optimizer, lr_factors)
     schedule = make_schedule(optimizer, recipe.optimizer, steps * training.epochs)
-    objective: nn.Module = _Objective(model, loss_of)
-    if training.compile:
-        objective = torch.compile(objective)  # type: ignore[assignment]  # an OptimizedModule is a Module
-    objective, fabric_optimizer = fabric.setup(objective, optimizer)
+    team.share_norms(model, fabric.device)
+    objective, fabric_optimizer = fabric.setup(make_objective(model, loss_of, training.compile), optimizer)
     average = make_average(model, recipe.optimizer.ema)  # a copy, so only now that the model is on its device
 
     parts = {"model": model, "optimizer": optimizer, "schedule": schedule, "average": average}
-    position = Position({name: part for name, part in parts.items() if part is not None})
+    position = Position({name: part for name, part in parts.items() if part is not None}, team=team)
     position.restore(run, fabric.device)
     on_cpu = fabric.device.type == "cpu"
-    done = len(position.rows) * steps + (position.begun.steps if position.begun else 0)
     refuse_fixed_size(model, images.image_size, training)
+    track(position.rows)
     with (
-        progress.task(f"train {run.folder.name}", training.epochs * steps, "steps", done) as advance,
+        progress.task(
+            f"train {run.folder.name}", training.epochs * steps, "steps", position.steps_done(steps)
+        ) as advance,
         deferred() as is_asked_to_stop,
         memory_told(training),
     ):
         for epoch in range(len(position.rows), training.epochs):
-            begun = position.begin_epoch(derive_seed(seed, "dropout", epoch), steps, fabric.device)
+            begun = position.begin_epoch(seed, epoch, steps, fabric.device)
             objective.train()
             start = time.perf_counter() - begun.seconds
             batches = partial(training_batches, images, training.batch_size, recipe.augment, seed, epoch, mixture)
-            for batch in batches(done=begun.steps):
+            for batch in batches(done=begun.steps, part=team.share):
                 size = progressive_size(images.image_size, training, epoch + begun.steps / steps)
                 loss = objective(batch._replace(images=resize(batch.images, size)))
+                loss = team.weighted(loss, len(batch.rows), batch_size)
                 fabric_optimizer.zero_grad(set_to_none=True)
                 fabric.backward(loss)
                 if recipe.optimizer.clip_norm is not None:
@@ -105,10 +112,10 @@ def fit(
                 schedule.step()
                 if average is not None:
                     average.update_parameters(model)
-                begun.losses[begun.steps] = loss.detach()
+                begun.losses[begun.steps] = team.mean(loss.detach())
                 begun.steps += 1
                 advance(1)
-                is_stopped = is_asked_to_stop() and begun.steps < steps
+                is_stopped = team.any_says(is_asked_to_stop()) and begun.steps < steps
                 if is_stopped or begun.steps == steps or on_cpu:  # elsewhere it would wait for the device
                     check_losses(begun, batches, images, run.folder, epoch)
                 if is_stopped:
@@ -121,16 +128,25 @@ def fit(
                 "train_loss": begun.losses.mean().item(),
                 "lr": optimizer.param_groups[0]["lr"],
                 "seconds": elapsed,
-                "images_per_second": steps * min(training.batch_size, len(images)) / elapsed,
+                "images_per_second": steps * batch_size / elapsed,
+                **(score(model if average is None else average.module) if run.writes else {}),
             }
-            row |= score(model if average is None else average.module)
             position.rows.append(row)
             position.seconds += elapsed
             position.save(run)
+            track(position.rows)
             progress.detail(_line(row, training.epochs))
-            if is_asked_to_stop():
+            if team.any_says(is_asked_to_stop()):
                 raise Stopped
     return (model if average is None else average.module), position.seconds
+
+
+def make_objective(model: nn.Module, loss_of: Callable[[nn.Module, Batch], Tensor], is_compiled: bool) -> nn.Module:
+    """What gives the loss of a batch."""
+    objective: nn.Module = _Objective(model, loss_of)
+    if is_compiled:
+        objective = torch.compile(objective)  # type: ignore[assignment]  # an OptimizedModule is a Module
+    return objective
 
 
 class _Objective(nn.Module):
@@ -173,35 +189,48 @@ def refuse_fixed_size(model: nn.Module, size: int, training: TrainingSettings) -
     model.train(was_training)
 
 
-def make_fabric(training: TrainingSettings) -> Fabric:
-    """Fabric for one device.
+def make_fabric(training: TrainingSettings, devices: int = 1, **options: Any) -> Fabric:
+    """Fabric for one device, or for several of this machine.
+
+    Args:
+        training: which device, and how exactly.
+        devices: how many, whatever training.devices says.
+        options: further ones of Fabric.
 
     Raises:
-        UserError: the device that was asked for is not there.
+        UserError: the device that was asked for is not there, or there are fewer.
     """
-    import logging
-    import warnings
-
     from lightning_fabric import Fabric
 
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", module="lightning_fabric")
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     device = training.device
     if device == "auto":
         device = "cuda" if available["cuda"] else "mps" if available["mps"] else "cpu"
     if not available.get(device, False):
         raise UserError(f"training.device is {device}, but PyTorch finds none here; use auto or cpu")
+    there = {"cuda": torch.cuda.device_count(), "mps": 1}.get(device, devices)
+    if devices > there:
+        raise UserError(f"training.devices is {devices}, but PyTorch finds {there} here of the kind {device}")
+    prepare_process(training, device)
+    precision = training.precision
+    if precision == "auto":
+        precision = "bf16-mixed" if device == "cuda" and torch.cuda.is_bf16_supported() else "32-true"
+    return Fabric(accelerator=device, devices=devices, precision=precision, **options)
+
+
+def prepare_process(training: TrainingSettings, device: str) -> None:
+    """What is set once for all of a process that trains on a kind of device: cpu, cuda or mps."""
+    import logging
+    import warnings
+
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="lightning_fabric")
     if device == "cpu":
         keep_freed_memory()
     torch.backends.cudnn.benchmark = not training.deterministic  # all images of a run have one size, or a few
     if training.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as PyTorch asks for it
         torch.use_deterministic_algorithms(True)
-    precision = training.precision
-    if precision == "auto":
-        precision = "bf16-mixed" if device == "cuda" and torch.cuda.is_bf16_supported() else "32-true"
-    return Fabric(accelerator=device, devices=1, precision=precision)
 
 
 def make_optimizer(model: nn.Module, settings: OptimizerSettings, lr_factors: Mapping[str, float]) -> Optimizer:

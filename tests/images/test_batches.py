@@ -27,6 +27,7 @@ from emoreg.images.table import Table
 from emoreg.progress import Progress
 from emoreg.randomness import generator
 from emoreg.settings import AugmentSettings
+from refusing import refusal
 
 
 @pytest.fixture
@@ -127,6 +128,29 @@ def test_only_full_batches_but_for_a_set_smaller_than_one(images: ImageSet) -> N
     assert sizes == [16, 16, 16] and steps_per_epoch(50, 16) == 3
     assert [len(y) for _, y, _ in training_batches(images, 64, AugmentSettings(), 0, 0)] == [50]
     assert steps_per_epoch(50, 64) == 1
+
+
+@pytest.mark.parametrize(("parts", "batch_size"), [(2, 16), (3, 16), (4, 64)])
+def test_the_parts_of_each_batch_are_the_batch_with_its_order_and_its_changes(
+    images: ImageSet, parts: int, batch_size: int
+) -> None:
+    arguments = (images, batch_size, AugmentSettings(crop_padding=2), 3, 1)
+    whole = list(training_batches(*arguments, done=steps_per_epoch(50, batch_size) - 1))
+    shared = [
+        list(training_batches(*arguments, done=steps_per_epoch(50, batch_size) - 1, part=(which, parts)))
+        for which in range(parts)
+    ]
+    for number, batch in enumerate(whole):
+        joined = [torch.cat(tensors) for tensors in zip(*(part[number] for part in shared), strict=True)]
+        for tensor, expected in zip(joined, batch, strict=True):
+            assert torch.equal(tensor, expected)
+        sizes = [len(part[number].rows) for part in shared]
+        assert max(sizes) - min(sizes) <= 1
+
+
+def test_more_parts_than_a_batch_has_images_are_refused(images: ImageSet) -> None:
+    batches = training_batches(images, 2, AugmentSettings(), 0, 0, part=(0, 3))
+    assert "3 processes cannot share batches of 2 images" in refusal(lambda: next(batches))
 
 
 def order_of(mixture: tuple[Share, ...], seed: int, epoch: int) -> list[int]:

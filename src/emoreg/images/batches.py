@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from emoreg.errors import UserError
 from emoreg.images.decode import ImageSet
 from emoreg.randomness import generator
 from emoreg.settings import AugmentSettings
@@ -117,6 +118,7 @@ def training_batches(
     epoch: int,
     mixture: Sequence[Share] = (),
     done: int = 0,
+    part: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
     """One epoch in random order.
 
@@ -132,17 +134,26 @@ def training_batches(
         epoch: from 0.
         mixture: of `shares`, where `images` are those of several sets; empty for each image once.
         done: batches at the beginning that are left out.
+        part: (which, of how many) equal parts of each batch is given: the share of one of several processes. Parts
+            differ by an image where they do not come out even.
+
+    Raises:
+        UserError: a batch has fewer images than parts.
     """
     count = len(images)
     draw = generator(seed, "epoch", epoch)
     order = mixed_order(mixture, seed, epoch, draw) if mixture else torch.randperm(count, generator=draw)
     order = order[: count - count % batch_size or None]
     change = _draw_changes(count, augment, draw, images.labels.device)
-    start = done * batch_size
-    for pixels, labels, rows in images.batches(order[start:], batch_size):
-        part = slice(start, start + len(pixels))
-        start += len(pixels)
-        yield Batch(normalise(change(pixels, part)), labels, rows)
+    size, (which, parts) = min(batch_size, len(order)), part
+    if size < parts:
+        raise UserError(f"{parts} processes cannot share batches of {size} images; start fewer, or use larger batches")
+    first, last = size * which // parts, size * (which + 1) // parts
+    mine = order.view(-1, size)[done:, first:last].reshape(-1)
+    start = done * size + first
+    for pixels, labels, rows in images.batches(mine, last - first):
+        yield Batch(normalise(change(pixels, slice(start, start + len(pixels)))), labels, rows)
+        start += size
 
 
 def view_batches(

@@ -9,10 +9,10 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emoreg.errors import UserError
 from emoreg.progress import Advance, Progress
@@ -22,10 +22,15 @@ from emoreg.settings import PretrainRecipe
 from emoreg.stopping import heed_requests
 from emoreg.study.plan import PlannedRun
 
+if TYPE_CHECKING:
+    from emoreg.study.on_ray import Ray
+
 FAILURES = "failures.json"
 
 
-def execute(planned: Sequence[PlannedRun], out: Path, jobs: int, progress: Progress) -> dict[str, str]:
+def execute(
+    planned: Sequence[PlannedRun], out: Path, jobs: int, progress: Progress, ray: Ray | None = None
+) -> dict[str, str]:
     """Do all runs that are not finished.
 
     Args:
@@ -33,6 +38,7 @@ def execute(planned: Sequence[PlannedRun], out: Path, jobs: int, progress: Progr
         out: the study's folder, where failures are recorded with their traceback.
         jobs: how many at a time. More than one are processes of their own, which share the cores evenly.
         progress: one view of all.
+        ray: the cluster that does them, in place of this machine.
 
     Returns:
         What went wrong, by the run's id: its error, or that the run it needs has failed.
@@ -41,8 +47,14 @@ def execute(planned: Sequence[PlannedRun], out: Path, jobs: int, progress: Progr
     finished = {run.id for run in planned if run.run.is_finished}
     waiting = [run for run in planned if run.id not in finished]
     total, left = (sum(run.branches for run in runs) for runs in (planned, waiting))
-    with progress.task("all runs", total, "units", total - left) as advance:
-        for run, error, trace in (_in_turn if jobs == 1 else _side_by_side)(waiting, finished, jobs, progress):
+    if ray is not None:
+        from emoreg.study.on_ray import on_ray
+
+        ends = on_ray(waiting, finished, progress, ray)
+    else:
+        ends = (_in_turn if jobs == 1 else _side_by_side)(waiting, finished, jobs, progress)
+    with progress.task("all runs", total, "units", total - left) as advance, contextlib.closing(ends):
+        for run, error, trace in ends:
             if error is None:
                 finished.add(run.id)
                 progress.say(_told(run))
@@ -89,19 +101,22 @@ def recorded_failures(planned: Sequence[PlannedRun], out: Path) -> dict[str, str
 Done = tuple[PlannedRun, str | None, str]  # a run, its error if it has one, and the traceback
 
 
-def _blocked(run: PlannedRun) -> Done:
+def blocked(run: PlannedRun) -> Done:
+    """The end of a run that was not begun."""
     return run, "not run, as the stage-1 run that it needs has failed", ""
 
 
-def _in_turn(waiting: Sequence[PlannedRun], finished: set[str], jobs: int, progress: Progress) -> Iterator[Done]:
+def _in_turn(
+    waiting: Sequence[PlannedRun], finished: set[str], jobs: int, progress: Progress
+) -> Generator[Done, None, None]:
     for run in waiting:
         if run.needs is None or run.needs in finished:
-            yield run, *_perform(run, progress)
+            yield run, *perform(run, progress)
         else:
-            yield _blocked(run)
+            yield blocked(run)
 
 
-def _perform(run: PlannedRun, progress: Progress) -> tuple[str | None, str]:
+def perform(run: PlannedRun, progress: Progress) -> tuple[str | None, str]:
     """Do one run. Its error in one line, None if there is none, and the traceback."""
     from emoreg.classification import train
     from emoreg.experience import pretrain
@@ -177,7 +192,9 @@ class _Worker:
         return None
 
 
-def _side_by_side(waiting: Sequence[PlannedRun], finished: set[str], jobs: int, progress: Progress) -> Iterator[Done]:
+def _side_by_side(
+    waiting: Sequence[PlannedRun], finished: set[str], jobs: int, progress: Progress
+) -> Generator[Done, None, None]:
     context = multiprocessing.get_context("spawn")  # a forked CUDA context or thread pool does not work
     threads = max(1, (os.cpu_count() or 1) // jobs)
     todo, failed = list(waiting), set[str]()
@@ -186,7 +203,7 @@ def _side_by_side(waiting: Sequence[PlannedRun], finished: set[str], jobs: int, 
         while todo or any(worker.run for worker in workers):
             for run in [run for run in todo if run.needs in failed]:
                 todo.remove(run)
-                yield _blocked(run)
+                yield blocked(run)
             for place, worker in enumerate(workers):
                 ready = next((run for run in todo if run.needs is None or run.needs in finished), None)
                 if worker.run is None and ready is not None:
@@ -223,7 +240,7 @@ def _work(connection: Connection, threads: int) -> None:
     with contextlib.suppress(EOFError, OSError, KeyboardInterrupt):
         while True:
             run = connection.recv()
-            connection.send(("done", *_perform(run, _Reporting(connection))))
+            connection.send(("done", *perform(run, _Reporting(connection))))
 
 
 def _end_with_parent() -> None:

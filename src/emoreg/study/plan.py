@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emoreg.run import Run
-from emoreg.settings import PretrainRecipe, Recipe, TrainRecipe
+from emoreg.settings import PretrainRecipe, Recipe, TrainRecipe, identity
 from emoreg.study.arms import ARMS, arm_recipe
 from emoreg.study.file import Cell, Experience, Study
 
@@ -102,11 +102,11 @@ def run_id(recipe: Recipe, needs: str | None = None) -> str:
     """The hash of a resolved recipe: 16 hexadecimal digits.
 
     Args:
-        recipe: every setting counts.
+        recipe: every setting counts but `settings.CIRCUMSTANCES`.
         needs: the hash of the stage-1 run that it takes its encoder from. It stands for that run's folder, so
             that runs are found again wherever their folder is moved to.
     """
-    content = dataclasses.asdict(recipe)
+    content = identity(recipe)
     if needs is not None:
         content["encoder"]["experience"] = needs
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -21,6 +21,8 @@ from emoreg.study.results import TABLE, results_of, write_results
 if TYPE_CHECKING:
     import pandas as pd
 
+    from emoreg.study.on_ray import Ray
+
 RUNS = "runs"  # in a study's folder: the run folders
 
 
@@ -30,6 +32,7 @@ def run_study(
     runs: Path | str | None = None,
     jobs: int = 1,
     progress: Progress | None = None,
+    ray: Ray | None = None,
 ) -> pd.DataFrame:
     """Do all runs of a study that are not done yet, and write their table.
 
@@ -43,6 +46,7 @@ def run_study(
         runs: folder of the run folders; None for `out`/runs. Studies that share it share their runs.
         jobs: runs at a time.
         progress: where it is shown; None for the terminal.
+        ray: the cluster that does the runs, as many at a time as it has room for; None for this machine.
 
     Returns:
         The table of `results_of`, those that failed in it.
@@ -59,7 +63,7 @@ def run_study(
     with hold(out):
         if study.values is not None:  # not before it is ours: another process may be at another study there
             _write_study(out / FILE, study.values)
-        failures = execute(planned, out, jobs, progress or Progress(details=False))
+        failures = execute(planned, out, jobs, progress or Progress(details=False), ray)
         table = results_of(planned, failures)
         write_results(out / TABLE, table)
     return table
