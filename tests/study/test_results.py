@@ -111,7 +111,8 @@ def test_a_run_whose_final_json_tells_no_accuracy_has_failed_and_the_others_have
 
 
 @pytest.mark.parametrize(
-    "session", [{"cores": "many", "threads": [1]}, {"packages": "x", "started": 7, "gpu": {"a": 1}}]
+    "session",
+    [{"cores": "many", "threads": [1]}, {"packages": "x", "started": 7, "gpu": {"a": 1}}, {"command": "caf\udce9"}],
 )
 def test_facts_of_another_kind_are_left_out_so_that_the_table_can_be_written(
     session: dict[str, object], tiny_study: Study, tmp_path: Path, finish: Callable[..., None]
