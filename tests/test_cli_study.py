@@ -121,3 +121,12 @@ def test_a_mistake_is_told_in_one_line(
 ) -> None:
     shown = told(capsys, *arguments, code=2)
     assert message in shown and len(shown.splitlines()) == 1
+
+
+@pytest.mark.parametrize("options", [[], ["--smoke"]])
+def test_a_study_can_be_asked_for_from_within_its_folder(
+    options: list[str], file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibrate, "SECONDS", 0.01)
+    file.rename(file.with_name("study.yaml"))
+    assert "runs, 0 done" in told(capsys, "study", "study.yaml", "--dry-run", "--quiet", *options)

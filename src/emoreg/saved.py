@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emoreg.errors import UserError, shortened
+from emoreg.errors import UserError, is_plain, shortened
 from emoreg.reading import read_bounded, read_json, require_regular
 from emoreg.recipe import MAX_INTEGER
 
@@ -143,7 +143,7 @@ def _fits(key: str, value: Any) -> bool:
     if key == "lambda":
         return isinstance(value, list) and bool(value) and all(map(_is_share, value))
     if key == "classes":
-        return isinstance(value, list) and all(isinstance(name, str) for name in value)
+        return isinstance(value, list) and all(isinstance(name, str) and is_plain(name) for name in value)
     if key == "images":
         return _is_number(value) or (isinstance(value, dict) and all(map(_is_number, value.values())))
     return key not in KEPT or (isinstance(value, dict) and all(map(_fits_metric, value, value.values())))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -94,3 +95,39 @@ def test_a_damaged_run_is_told_in_its_row_and_the_others_have_theirs(
     table = results_of(planned, {})
     assert table.status.value_counts().to_dict() == {"finished": len(planned) - 1, "failed": 1}
     assert "final.json is damaged" in table.error[1] and "delete it" in table.error[1]
+
+
+def test_a_run_whose_final_json_tells_no_accuracy_has_failed_and_the_others_have_not(
+    tiny_study: Study, tmp_path: Path, finish: Callable[..., None]
+) -> None:
+    planned = plan_runs(tiny_study, tmp_path / "runs")
+    for run in planned:
+        finish(run)
+    wrong = next(run for run in planned if run.arm == "learned")
+    (wrong.folder / "final.json").write_text('{"test": {"loss": 1.0}}')
+    table = results_of(planned, {})
+    assert table.loc[table.status == "failed", "id"].tolist() == [wrong.id]
+    assert "it tells no accuracy on the test split" in table.error[table.status == "failed"].iloc[0]
+
+
+@pytest.mark.parametrize(
+    "session",
+    [{"cores": "many", "threads": [1]}, {"packages": "x", "started": 7, "gpu": {"a": 1}}, {"command": "caf\udce9"}],
+)
+def test_facts_of_another_kind_are_left_out_so_that_the_table_can_be_written(
+    session: dict[str, object], tiny_study: Study, tmp_path: Path, finish: Callable[..., None]
+) -> None:
+    planned = plan_runs(tiny_study, tmp_path / "runs")
+    for run in planned:
+        finish(run)
+    (planned[0].folder / "environment.json").write_text(json.dumps({"sessions": [session]}))
+    (planned[1].folder / "environment.json").write_text('{"sessions": [{"cores": 2, "started": "2024"}]}')
+    write_results(tmp_path / "results.parquet", results_of(planned, {}))
+    table = read_results(tmp_path / "results.parquet")
+    assert table["env.cores"].dropna().tolist() == [2] and table["env.started"].dropna().tolist() == ["2024"]
+
+
+def test_a_table_of_anything_else_is_refused(tmp_path: Path) -> None:
+    pd.DataFrame({"x": [1]}).to_parquet(tmp_path / "x.parquet")
+    with pytest.raises(UserError, match=r"x\.parquet cannot be read as a table of results: it has no column 'stage'"):
+        read_results(tmp_path / "x.parquet")

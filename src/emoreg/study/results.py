@@ -73,7 +73,13 @@ def _row(planned: PlannedRun, error: str | None) -> dict[str, Any]:
         "pretext": recipe.pretext if isinstance(recipe, PretrainRecipe) else None,
         "seed": planned.seed,
     }
-    return row | measured | {f"recipe.{key}": value for key, value in flatten(dataclasses.asdict(recipe))} | _where(run)
+    row |= measured | {f"recipe.{key}": value for key, value in flatten(dataclasses.asdict(recipe))} | _where(run)
+    return {key: _in_unicode(value) for key, value in row.items()}
+
+
+def _in_unicode(value: Any) -> Any:
+    """Text as Arrow can hold it: the odd characters of a path or command that is no Unicode as escapes."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 def _is_absent(value: float | None) -> bool:
