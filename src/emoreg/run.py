@@ -46,6 +46,7 @@ class Run:
     | checkpoint.pt | all that a restart needs (kept until the run is finished) |
     | model.safetensors | the final weights; what they mean stands in the file's metadata |
     | final.json | the final metrics; its presence says that the run is finished |
+    | tensorboard/, trackers.json | what trackers have of it, if any are asked for |
     """
 
     folder: Path

@@ -170,7 +170,7 @@ def send_later(run: Run, recipe: Recipe, progress: Progress) -> None:
 
 def _check_installed(name: TrackerName) -> None:
     if importlib.util.find_spec(PACKAGES[name]) is None:
-        extra = "emoreg" if name == "tensorboard" else f"'emoreg[{name}]'"
+        extra = "tensorboardX" if name == "tensorboard" else f"'emoreg[{name}]'"
         raise UserError(f"training.trackers names {name}, which is not installed: pip install {extra}, or leave it out")
 
 
