@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from emoreg.errors import UserError, printable
-from emoreg.images.files import File
+from emoreg.images.files import IMAGE_FORMATS, File
 from emoreg.images.packed import PackedImages
 from emoreg.images.table import Images, Item, Table
 from emoreg.progress import Progress
@@ -241,7 +241,7 @@ def upright(image: File | Item, content: bytes | None = None, at_least: int | No
             content = image.read() if content is None else content
             if not content:
                 raise UserError(f"cannot decode {image}: it is empty (0 bytes)")
-            opened = Image.open(io.BytesIO(content))
+            opened = Image.open(io.BytesIO(content), formats=IMAGE_FORMATS)  # EPS would start Ghostscript
         with opened:
             if opened.width * opened.height > MAX_PIXELS:
                 raise UserError(f"{image} has {opened.width}x{opened.height} pixels; the limit is {MAX_PIXELS:,}")
