@@ -204,7 +204,7 @@ def test_weights_of_another_architecture_are_refused(
 ) -> None:
     run = tmp_path / "run"
     run.mkdir()
-    for file in (finished / "stage2").iterdir():
+    for file in (path for path in (finished / "stage2").iterdir() if path.is_file()):
         content = file.read_bytes()
         if file.name == "recipe.yaml":
             content = content.replace(b"name: resnet8", b"name: resnet14")

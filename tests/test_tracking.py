@@ -294,7 +294,12 @@ def test_weights_and_biases_keeps_a_run_offline_in_the_run_folder(
     pytest.importorskip("wandb", reason="no Weights & Biases here (pip install wandb)")
     monkeypatch.setenv("WANDB_MODE", "offline")
     run = train_in_two_goes(tracked_by(stage2, "wandb"), tmp_path / "run")
-    steps = [step for path in sorted(run.folder.glob("wandb/offline-run-*/*.wandb")) for step in history(path)]
+    steps: list[int] = []
+    for _ in range(100):  # W&B's own process writes a moment later
+        steps = [step for path in sorted(run.folder.glob("wandb/offline-run-*/*.wandb")) for step in history(path)]
+        if len(steps) >= 3:
+            break
+        time.sleep(0.1)
     assert steps == [1, 2, 3]
 
 
@@ -303,7 +308,7 @@ def history(path: Path) -> list[int]:
     from wandb.proto.wandb_internal_pb2 import Record
 
     content, place, steps = path.read_bytes(), 7, []
-    while place < len(content):
+    while place + 7 <= len(content):
         _, length, kind = struct.unpack_from("<IHB", content, place)
         assert kind == 1  # whole
         record = Record.FromString(content[place + 7 : place + 7 + length])
