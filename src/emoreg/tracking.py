@@ -26,7 +26,11 @@ RECORD = "trackers.json"  # in the run folder: which run of a tracker it is, and
 EVENTS = "tensorboard"  # in the run folder
 PROJECT = "emoreg"  # MLflow's experiment, W&B's project, unless the environment names one
 PAUSE = 120.0  # seconds: a tracker that failed is left alone for so long, as each trial waits for its answer
-PACKAGES: dict[TrackerName, str] = {"tensorboard": "tensorboardX", "mlflow": "mlflow", "wandb": "wandb"}
+PACKAGES: dict[TrackerName, tuple[str, ...]] = {  # any of them will do
+    "tensorboard": ("tensorboardX", "tensorboard"),
+    "mlflow": ("mlflow",),
+    "wandb": ("wandb",),
+}
 
 Row = Mapping[str, float]
 Track = Callable[[Sequence[Row]], None]
@@ -169,7 +173,7 @@ def send_later(run: Run, recipe: Recipe, progress: Progress) -> None:
 
 
 def _check_installed(name: TrackerName) -> None:
-    if importlib.util.find_spec(PACKAGES[name]) is None:
+    if not any(map(importlib.util.find_spec, PACKAGES[name])):
         extra = "tensorboardX" if name == "tensorboard" else f"'emoreg[{name}]'"
         raise UserError(f"training.trackers names {name}, which is not installed: pip install {extra}, or leave it out")
 

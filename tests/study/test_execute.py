@@ -73,7 +73,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, tiny_study: Study) -> list[str]:
         tried.append(out.name.rpartition("-")[0])
         if recipe.pretext == "shuffled":
             raise UserError("the stimuli are not there")
-        done(out, {"validation": {"ccc": 0.3}, "seconds": 1.0, "images": 3})
+        done(out, {"test": None, "validation": {"ccc": 0.3}, "seconds": 1.0, "images": 3})
 
     def stage_2(recipe: TrainRecipe, out: Path, progress: Progress) -> None:
         tried.append(out.name.rpartition("-")[0])
