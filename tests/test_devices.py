@@ -95,6 +95,7 @@ def own_model() -> RegulatedClassifier:
     return RegulatedClassifier(Plain(), Plain(), 10, mode="learned", freeze_encoder=True)
 
 
+@pytest.mark.slow
 def test_a_users_model_with_parameters_that_nothing_uses_is_trained_in_place(
     stage2: TrainRecipe, tmp_path: Path, quiet: Progress
 ) -> None:
@@ -169,6 +170,7 @@ def by_srun(arguments: Sequence[str], tasks: int = 2) -> list[tuple[int, str, st
     return [(process.returncode, *told) for process, told in zip(started, ended, strict=True)]
 
 
+@pytest.mark.slow
 def test_the_tasks_of_srun_train_one_run_and_find_it_finished_together(regulated: TrainRecipe, tmp_path: Path) -> None:
     arguments = command("train", on(regulated, 1, epochs=1), tmp_path / "run")
     for _ in range(2):
@@ -178,6 +180,7 @@ def test_the_tasks_of_srun_train_one_run_and_find_it_finished_together(regulated
     assert process_count(Run(tmp_path / "run")) == [2]
 
 
+@pytest.mark.slow
 def test_a_folder_of_another_run_is_refused_by_all_tasks_in_one_line(
     regulated: TrainRecipe, tmp_path: Path, quiet: Progress
 ) -> None:
@@ -227,6 +230,7 @@ def started(recipe: TrainRecipe, folder: Path) -> subprocess.Popen[str]:
     raise TimeoutError
 
 
+@pytest.mark.slow
 def test_a_signal_stops_all_processes_and_the_same_command_goes_on_to_the_same_numbers(
     stage2: TrainRecipe, tmp_path: Path, quiet: Progress
 ) -> None:
@@ -245,6 +249,7 @@ def test_a_signal_stops_all_processes_and_the_same_command_goes_on_to_the_same_n
     assert_same(run, train(recipe, tmp_path / "whole", progress=quiet), tolerance=1e-6)
 
 
+@pytest.mark.slow
 def test_a_run_of_two_processes_goes_on_with_one(stage2: TrainRecipe, tmp_path: Path, quiet: Progress) -> None:
     process = started(on(stage2, 2, epochs=12), tmp_path / "run")
     process.kill()
