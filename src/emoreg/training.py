@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -143,10 +143,8 @@ def fit(
 
 def make_objective(model: nn.Module, loss_of: Callable[[nn.Module, Batch], Tensor], is_compiled: bool) -> nn.Module:
     """What gives the loss of a batch."""
-    objective: nn.Module = _Objective(model, loss_of)
-    if is_compiled:
-        objective = torch.compile(objective)  # type: ignore[assignment]  # an OptimizedModule is a Module
-    return objective
+    objective = _Objective(model, loss_of)
+    return cast(nn.Module, torch.compile(objective)) if is_compiled else objective
 
 
 class _Objective(nn.Module):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,14 +75,14 @@ def read_hugging_face(name: str, root: str | None) -> tuple[Table, Table, tuple[
 @contextlib.contextmanager
 def _hushed() -> Iterator[None]:
     """Within, the Hub's client does not tell of each of its retries; what they come to is said in one line."""
-    from huggingface_hub.utils import logging
+    from huggingface_hub.utils import logging as client
 
-    level = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)
+    level = client.get_verbosity()
+    client.set_verbosity(logging.ERROR)
     try:
         yield
     finally:
-        logging.set_verbosity(level)
+        client.set_verbosity(level)
 
 
 def _load(name: str, path: str, config: str | None, root: str | None) -> dict[str, Dataset]:

@@ -270,7 +270,8 @@ def _render(
         library_name=library,
         pipeline_tag=pipeline_tag,
         tags=tags,
-        **({"model_name": name, "eval_results": results} if results else {}),
+        model_name=name if results else None,
+        eval_results=results or None,
     )
     # Markdown, not HTML: what others have named is escaped before. Names of classes stand in a code block, as JSON.
     environment = Environment(

@@ -122,7 +122,7 @@ def _write_hub(loaded: Loaded, made: Path, study: StudyFacts | None) -> tuple[fl
         "print(model.classes[response.logits[0].argmax()], response.lam)"
     )
     model.card = classifier_card(loaded, use, files, study)
-    model.save_pretrained(made)  # type: ignore[operator]  # of the mixin, which mypy does not see
+    model.save_pretrained(made)
     with contextlib.redirect_stdout(None):  # the mixin says where it loads from
         again = RegulatedModel.from_pretrained(str(made))
     return compare(Responses(loaded.model), Responses(again), loaded.image_size), "logits of the model loaded again"

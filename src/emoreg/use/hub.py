@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -32,9 +32,9 @@ MAX_CARD_BYTES = 2**20
 REGULATION = ("mode", "granularity", "mix", "lam")  # what of a recipe's regulation a trained classifier is made of
 
 
-class RegulatedModel(  # type: ignore[call-arg]  # mypy does not see huggingface_hub
+class RegulatedModel(
     RegulatedClassifier,
-    PyTorchModelHubMixin,  # type: ignore[misc]
+    PyTorchModelHubMixin,
     library_name="emoreg",
     license="apache-2.0",
     pipeline_tag="image-classification",
@@ -174,7 +174,7 @@ class RegulatedModel(  # type: ignore[call-arg]  # mypy does not see huggingface
         return model
 
     @classmethod
-    def _load_as_pickle(cls, *_arguments: Any) -> RegulatedModel:
+    def _load_as_pickle(cls, model: object, model_file: str, map_location: str, strict: bool) -> NoReturn:
         """In place of the mixin's, which takes pytorch_model.bin from the Hub where there is nothing else."""
         raise UserError(f"there is no {WEIGHTS}, and weights of other formats, which may hold code, are not loaded")
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -82,15 +82,15 @@ def look(model: RegulatedClassifier, images: ImageSet, rows: NDArray[np.int64], 
     """
     caught: dict[str, Tensor] = {}
 
-    def catch(name: str) -> object:
-        def hook(module: nn.Module, given: object, features: Tensor) -> None:
+    def catch(name: str) -> Callable[[nn.Module, tuple[Any, ...], Tensor], None]:
+        def hook(module: nn.Module, given: tuple[Any, ...], features: Tensor) -> None:
             caught[name] = features
 
         return hook
 
-    hooks = [model.backbone.register_forward_hook(catch("plain"))]  # type: ignore[arg-type]
+    hooks = [model.backbone.register_forward_hook(catch("plain"))]
     if model.encoder is not None:
-        hooks.append(model.encoder.register_forward_hook(catch("emotional")))  # type: ignore[arg-type]
+        hooks.append(model.encoder.register_forward_hook(catch("emotional")))
     parts: list[tuple[Tensor, ...]] = []
     kept: dict[str, list[Tensor]] = {"plain": [], "emotional": []}
     start = 0

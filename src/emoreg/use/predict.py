@@ -198,18 +198,32 @@ class _Answers(NamedTuple):
 
 
 def _joined(first: _Answers, second: _Answers) -> _Answers:
-    pairs = [None if a is None or b is None else np.concatenate((a, b)) for a, b in zip(first, second, strict=True)]
-    return _Answers(*pairs)  # type: ignore[arg-type]  # the first two are always there
+    def both(a: NDArray[np.float32] | None, b: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
+        return None if a is None or b is None else np.concatenate((a, b))
+
+    return _Answers(
+        np.concatenate((first.regulated, second.regulated)),
+        np.concatenate((first.non_emotional, second.non_emotional)),
+        both(first.emotional, second.emotional),
+        both(first.lam, second.lam),
+        both(first.felt, second.felt),
+    )
 
 
 def _arrays(response: Response, felt: Tensor | None) -> _Answers:
-    def on_cpu(values: Tensor | None) -> NDArray[np.float32] | None:
-        return None if values is None else values.float().cpu().numpy()
+    def on_cpu(values: Tensor) -> NDArray[np.float32]:
+        return values.float().cpu().numpy()
 
-    answers = (response.logits, response.non_emotional, response.emotional)
-    probabilities = (None if logits is None else logits.float().softmax(dim=1) for logits in answers)
-    lam = None if response.lam is None else response.lam.expand_as(response.logits)
-    return _Answers(*(on_cpu(values) for values in (*probabilities, lam, felt)))  # type: ignore[arg-type]
+    def shares(logits: Tensor) -> NDArray[np.float32]:
+        return on_cpu(logits.float().softmax(dim=1))
+
+    return _Answers(
+        shares(response.logits),
+        shares(response.non_emotional),
+        None if response.emotional is None else shares(response.emotional),
+        None if response.lam is None else on_cpu(response.lam.expand_as(response.logits)),
+        None if felt is None else on_cpu(felt),
+    )
 
 
 def _prediction(answers: _Answers, number: int, name: str, image: Image, loaded: Loaded) -> Prediction:
