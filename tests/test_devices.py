@@ -260,6 +260,7 @@ def test_a_run_of_two_processes_goes_on_with_one(stage2: TrainRecipe, tmp_path: 
     assert run.metrics["epoch"].tolist() == list(range(1, 13))
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_is_told_in_one_line(stage2: TrainRecipe, tmp_path: Path, quiet: Progress) -> None:
     optimizer = dataclasses.replace(stage2.optimizer, lr=1e30)
     recipe = on(dataclasses.replace(stage2, backbone=VIT, optimizer=optimizer), 2)
