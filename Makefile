@@ -21,14 +21,18 @@ docs: $(VENV)/installed-dev
 
 # The markers are written last, so that an install that broke off is done again.
 $(VENV)/installed: pyproject.toml
-	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit(sys.version_info < (3, 11) and f"emoreg needs Python >= 3.11; {sys.executable} is {v}. Choose another: make PYTHON=python3.12 ...")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable .
+	$(call install,.)
 	@touch $@
 
-$(VENV)/installed-dev: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
-	@touch $@
+$(VENV)/installed-dev: pyproject.toml
+	$(call install,.[dev])
+	@touch $(VENV)/installed $@
+
+define install
+@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit(sys.version_info < (3, 11) and f"emoreg needs Python >= 3.11; {sys.executable} is {v}. Choose another: make PYTHON=python3.12 ...")'
+$(PYTHON) -m venv $(VENV)
+$(BIN)/python -m pip install --quiet --editable '$(1)'
+endef
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

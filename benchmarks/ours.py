@@ -6,6 +6,7 @@ import dataclasses
 import io
 import itertools
 import multiprocessing
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -17,9 +18,13 @@ import torch
 from PIL import Image, ImageOps
 from turns import serve
 
+from emoreg.affect import heads_of
+from emoreg.backbones import build_backbone
 from emoreg.classification import build_classifier
+from emoreg.emotion import EmotionSpace
+from emoreg.experience import AffectiveModel
 from emoreg.frozen import frozen_features
-from emoreg.images.batches import Batch, resize, training_batches
+from emoreg.images.batches import Batch, normalise, resize, training_batches
 from emoreg.images.decode import ImageSet, by_all_cores, load_images, square, upright
 from emoreg.images.files import File
 from emoreg.images.table import Table
@@ -34,6 +39,8 @@ from emoreg.settings import (
     TrainRecipe,
 )
 from emoreg.training import make_fabric, make_optimizer, make_schedule, progressive_size
+from emoreg.use.load import Loaded, ReadOut
+from emoreg.use.predict import predict
 
 AUGMENT = AugmentSettings(crop_padding=4, flip=True)
 Work = Callable[[], float]
@@ -187,5 +194,47 @@ def decoding(decoder: str, width: int, height: int, size: int, count: int) -> Wo
         for _ in by_all_cores(lambda rows: [one(files[row % len(files)]) for row in rows], range(count), 16):
             pass
         return count / (time.perf_counter() - begun)
+
+    return work
+
+
+def predicting(asked: TrainRecipe, count: int) -> Work:
+    """Work that predicts so many JPEG files of 32x32 from a folder, and gives images per second.
+
+    A regulated classifier reads emotion out as well, with a stage-1 encoder of its own: three networks an image.
+    """
+    folder = tempfile.TemporaryDirectory()
+    for number, content in enumerate(photographs(count, 32, 32)):
+        (Path(folder.name) / f"{number}.jpg").write_bytes(content)
+    read_out = None
+    if asked.regulation.mode != "none":
+        heads = heads_of([("made here", EmotionSpace("dimensions", ("valence", "arousal")))])
+        read_out = ReadOut(AffectiveModel(build_backbone(asked.backbone, 32), 2).eval(), heads, 32, Path(folder.name))
+    classes = tuple(map(str, range(10)))
+    loaded = Loaded(Path(folder.name), build_classifier(asked, 10).eval(), asked, classes, 32, read_out)
+
+    def work() -> float:
+        begun = time.perf_counter()
+        assert sum(1 for _ in predict(loaded, folder.name, device=asked.training.device)) == count
+        return count / (time.perf_counter() - begun)
+
+    return work
+
+
+def forward(asked: TrainRecipe, count: int) -> Work:
+    """Work that only runs the classifier on batches that are there, as large as those of `predict`."""
+    fabric = make_fabric(asked.training)
+    classifier = build_classifier(asked, 10).eval().to(fabric.device)
+    size = 64 if fabric.device.type == "cpu" else 256
+    pixels = noise(size).pixels.to(fabric.device)
+
+    @torch.inference_mode()
+    def work() -> float:
+        begun = time.perf_counter()
+        for _ in range(count // size):
+            with fabric.autocast():
+                answers = classifier(normalise(pixels))
+        answers.sum().item()  # waits for the device
+        return count // size * size / (time.perf_counter() - begun)
 
     return work

@@ -25,7 +25,7 @@ from turns import Arm, take_turns
 
 from emoreg.run import environment
 
-PARTS = ("start", "data", "training", "regulated", "jobs", "decoding")
+PARTS = ("start", "data", "training", "regulated", "jobs", "decoding", "predict")
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def measure_start(options: argparse.Namespace) -> list[Line]:
         subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
         return time.perf_counter() - begun
 
-    runs = {"help": ("-m", "emoreg.cli", "--help"), "import": ("-c", "import emoreg"), "python": ("-c", "pass")}
+    runs = {"help": ("-m", "emoreg", "--help"), "import": ("-c", "import emoreg"), "python": ("-c", "pass")}
     found = {name: min(seconds(*arguments) for _ in range(5)) for name, arguments in runs.items()}
     lines = []
     for name, what in (("help", "emoreg --help, seconds"), ("import", "import emoreg, seconds")):
@@ -164,6 +164,24 @@ def measure_decoding(options: argparse.Namespace) -> list[Line]:
         figures = take_turns(arms, options.rounds)
         for other in ("Pillow", "torchvision"):
             lines.append(Line(what, figures.median("emoreg"), other, figures.ratio("emoreg", other), ""))
+    return lines
+
+
+def measure_predict(options: argparse.Namespace) -> list[Line]:
+    """Predictions from files, beside the backbone's bare forward pass. Regulated and felt are three networks."""
+    lines = []
+    for name in options.backbones:
+        plain, regulated = (ours.recipe(name, 64, options.device, arm) for arm in ("Backbone", "trained"))
+        count = 3 * steps_of(name, options) * options.batch_size  # forward alone is about three times a step's speed
+        arms: dict[str, Arm] = {
+            "predict": (ours.predicting, (plain, count)),
+            "predict, regulated and felt": (ours.predicting, (regulated, count)),
+            "the backbone alone": (ours.forward, (plain, count)),
+        }
+        figures = take_turns(arms, options.rounds)
+        for arm, limit in (("predict", ">= 0.9"), ("predict, regulated and felt", "")):
+            ratio = figures.ratio(arm, "the backbone alone")
+            lines.append(Line(f"{name}, {arm}", figures.median(arm), "the backbone alone", ratio, limit))
     return lines
 
 

@@ -345,7 +345,7 @@ def test_a_reader_that_goes_away_is_no_error(command: list[str], unbuffered: str
     os.close(reader)
     environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
     ended = subprocess.run(
-        [sys.executable, "-m", "emoreg.cli", *command],
+        [sys.executable, "-m", "emoreg", *command],
         stdout=writer,
         stderr=subprocess.PIPE,
         text=True,
@@ -359,7 +359,7 @@ def test_a_reader_that_goes_away_is_no_error(command: list[str], unbuffered: str
 
 def test_a_terminal_without_greek_gets_the_help_all_the_same() -> None:
     ended = subprocess.run(
-        [sys.executable, "-m", "emoreg.cli", "train", "--help"],
+        [sys.executable, "-m", "emoreg", "train", "--help"],
         capture_output=True,
         env={**os.environ, "PYTHONIOENCODING": "ascii"},
         check=False,

@@ -122,7 +122,7 @@ def test_devices_are_no_part_of_what_a_run_is(stage2: TrainRecipe) -> None:
 def command(name: str, recipe: Recipe, folder: Path) -> list[str]:
     file = folder.with_suffix(".yaml")
     file.write_text(recipe_yaml(recipe), encoding="utf-8")
-    return ["-m", "emoreg.cli", name, str(file), "--out", str(folder)]
+    return ["-m", "emoreg", name, str(file), "--out", str(folder)]
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -220,7 +220,7 @@ def test_a_process_that_is_killed_goes_on_when_started_again(
         training=dataclasses.replace(stage2.training, epochs=15),
     )
     (tmp_path / "recipe.yaml").write_text(recipe_yaml(recipe))
-    command = [sys.executable, "-m", "emoreg.cli", "train", "recipe.yaml", "--out", "killed", "--quiet"]
+    command = [sys.executable, "-m", "emoreg", "train", "recipe.yaml", "--out", "killed", "--quiet"]
     paths = os.pathsep.join(path for path in sys.path if path)  # the same emoreg as here
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
     process = subprocess.Popen(command, cwd=tmp_path, env=environment)
@@ -245,7 +245,7 @@ def test_a_process_that_is_asked_to_stop_saves_the_step_and_says_so(
 ) -> None:
     recipe = dataclasses.replace(stage2, training=dataclasses.replace(stage2.training, epochs=500))
     (tmp_path / "recipe.yaml").write_text(recipe_yaml(recipe))
-    command = [sys.executable, "-m", "emoreg.cli", "train", "recipe.yaml", "--out", "asked", "--quiet"]
+    command = [sys.executable, "-m", "emoreg", "train", "recipe.yaml", "--out", "asked", "--quiet"]
     paths = os.pathsep.join(path for path in sys.path if path)  # the same emoreg as here
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)

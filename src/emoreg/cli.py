@@ -324,7 +324,3 @@ def _print_metrics(title: str, metrics: dict[str, Any], run: Run | None = None) 
     console.print(table)
     if run is not None:
         console.print(f"run folder: {run.folder}", highlight=False, markup=False, soft_wrap=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import struct
+import threading
+import time
 import warnings
 import zlib
 from collections.abc import Callable
@@ -329,6 +331,18 @@ def test_parts_come_in_order_and_few_are_ahead() -> None:
         assert result == sum(rows) and rows.start == 5 + 3 * done
         assert len(begun) <= done + 2 + 4 * (os.cpu_count() or 1)
     assert rows.stop == 1000
+
+
+def test_long_parts_are_shared_among_threads_and_short_ones_stay_in_this_one() -> None:
+    def threads_of(seconds: float) -> set[int]:
+        def work(rows: range) -> int:
+            time.sleep(seconds)
+            return threading.get_ident()
+
+        return {result for _, result in by_all_cores(work, range(20), 1)}
+
+    assert threads_of(0) == {threading.get_ident()}
+    assert len(threads_of(0.02)) > 1
 
 
 def test_an_error_in_a_part_stops_the_rest() -> None:

@@ -26,7 +26,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
     def call(*arguments: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, "-m", "emoreg.cli", *arguments, "--quiet"],
+            [sys.executable, "-m", "emoreg", *arguments, "--quiet"],
             cwd=tmp_path,
             env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(SOURCE)},
             stderr=subprocess.PIPE,

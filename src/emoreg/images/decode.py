@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import io
+import itertools
+import math
 import os
+import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -169,6 +173,7 @@ def by_all_cores(work: Callable[[range], T], rows: range, step: int) -> Iterator
     """(part, work(part)) of consecutive parts of `rows`, in order, worked on by threads.
 
     Pillow and NumPy let go of the interpreter lock while they decode, resize and copy, so threads use all cores.
+    Parts that are done sooner than Python changes threads are worked on here: threads would wait for each other's lock.
     Only a few parts are ahead of the one that is given, so that results do not pile up.
 
     Args:
@@ -176,16 +181,26 @@ def by_all_cores(work: Callable[[range], T], rows: range, step: int) -> Iterator
         rows: consecutive.
         step: length of a part.
     """
+    parts = iter([rows[start : start + step] for start in range(0, len(rows), step)])
+    seconds = math.inf
+    for part in itertools.islice(parts, 3):  # the quickest counts: the first may import what decodes
+        begun = time.perf_counter()
+        done = work(part)
+        seconds = min(seconds, time.perf_counter() - begun)
+        yield part, done
+    if seconds < sys.getswitchinterval():
+        for part in parts:
+            yield part, work(part)
+        return
     workers = os.cpu_count() or 1
     waiting: deque[tuple[range, Future[T]]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:
-            for start in range(rows.start, rows.stop, step):
-                part = range(start, min(start + step, rows.stop))
+            for part in parts:
                 waiting.append((part, pool.submit(work, part)))
                 if len(waiting) > 3 * workers:
-                    part, result = waiting.popleft()
-                    yield part, result.result()
+                    oldest, result = waiting.popleft()
+                    yield oldest, result.result()
             for part, result in waiting:
                 yield part, result.result()
         finally:

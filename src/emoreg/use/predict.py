@@ -30,7 +30,7 @@ FeelWith = Literal["experience", "encoder"]
 Image = File | NDArray[np.uint8]
 Images = Path | str | Sequence[Path | str | Image]
 # Images that a thread decodes at a time: few enough that the first batch comes soon and that little is in memory.
-DECODED_TOGETHER = 8
+DECODED_TOGETHER = 16
 
 
 @dataclass(frozen=True)

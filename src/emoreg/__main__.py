@@ -1,0 +1,8 @@
+"""`python -m emoreg`: the command line where its script is not on the path."""
+
+import sys
+
+from emoreg.cli import main
+
+sys.argv[0] = "emoreg"
+sys.exit(main())
