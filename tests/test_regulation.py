@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from emoreg.regulation import RegulatedClassifier, Response, mix_probabilities, regulation_loss
+from emoreg.regulation import RegulatedClassifier, Response, disagreement, mix_probabilities, regulation_loss
 from tiny_backbone import TinyBackbone
 
 MODES = ["fixed", "random", "learned", "random_learned"]
@@ -171,6 +171,22 @@ def test_loss_is_the_three_terms() -> None:
         assert_close(regulation_loss(response, y, **weights, label_smoothing=smoothing), expected)
     plain = Response(z, z_n, None, None)
     assert_close(regulation_loss(plain, y, emotional=0.7), nn.CrossEntropyLoss()(z, y))
+
+
+def test_mutual_learning_draws_each_response_to_the_other_as_it_stands() -> None:
+    z_n, z_e = (torch.randn(6, K, requires_grad=True) for _ in range(2))
+    y, p_n, p_e = torch.randint(K, (6,)), z_n.softmax(1), z_e.softmax(1)
+    divergence = (p_e * (p_e / p_n).log()).sum(1).mean() + (p_n * (p_n / p_e).log()).sum(1).mean()
+    response = Response(z_n, z_n, z_e, torch.tensor([[0.5]]))
+    expected = nn.CrossEntropyLoss()(z_n, y) + 0.3 * divergence
+    assert_close(regulation_loss(response, y, mutual=0.3), expected)
+    disagreement(z_n, z_e).backward()
+    # The gradient of KL(p_e ‖ p_n) with p_e fixed, and the other way round: cross-entropy's, towards a distribution.
+    assert_close(z_n.grad, (p_n - p_e).detach() / 6)
+    assert_close(z_e.grad, (p_e - p_n).detach() / 6)
+    assert_close(regulation_loss(Response(z_n, z_n, None, None), y, mutual=0.3), nn.CrossEntropyLoss()(z_n, y))
+    with pytest.raises(ValueError, match="nothing to train"):  # agreement alone learns nothing
+        regulation_loss(response, y, regulated=0, mutual=1)
 
 
 def test_a_term_of_weight_zero_is_not_computed() -> None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, logsigmoid
+from torch.nn.functional import cross_entropy, kl_div, logsigmoid
 
 from emoreg.backbones import num_features
 from emoreg.settings import Granularity, Mixing, Mode
@@ -216,9 +216,10 @@ def regulation_loss(
     regulated: float = 1.0,
     non_emotional: float = 0.0,
     emotional: float = 0.0,
+    mutual: float = 0.0,
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """a · CE(z, y) + a_n · CE(z_n, y) + a_e · CE(z_e, y)   (ours; by default CE(z, y) alone).
+    """a · CE(z, y) + a_n · CE(z_n, y) + a_e · CE(z_e, y) + m · D(z_n, z_e)   (ours; by default CE(z, y) alone).
 
     Args:
         response: of a regulated classifier, logits (B, K).
@@ -226,7 +227,8 @@ def regulation_loss(
         regulated: a; 0 trains the two responses apart, as an ensemble. A term of weight 0 is not computed.
         non_emotional: a_n.
         emotional: a_e; without effect where there is no emotional branch.
-        label_smoothing: in [0, 1), for all three terms.
+        mutual: m, of `disagreement`; without effect where there is no emotional branch.
+        label_smoothing: in [0, 1), for the three terms with labels.
 
     Raises:
         ValueError: no term is left.
@@ -239,4 +241,17 @@ def regulation_loss(
     ]
     if not terms:
         raise ValueError("nothing to train: give regulated, or the loss of a response that is there, a weight above 0")
+    if mutual and response.emotional is not None:
+        terms.append(mutual * disagreement(response.non_emotional, response.emotional))
     return torch.stack(terms).sum()
+
+
+def disagreement(non_emotional: Tensor, emotional: Tensor) -> Tensor:
+    """KL(p_e ‖ p_n) + KL(p_n ‖ p_e), the mean over images, each distribution a fixed target of the other.
+
+    The loss of deep mutual learning (Zhang et al. 2018): either branch is distilled into the other as they train.
+    Logits are (B, K).
+    """
+    log_n, log_e = non_emotional.log_softmax(dim=1), emotional.log_softmax(dim=1)
+    to_emotional = kl_div(log_n, log_e.detach(), reduction="batchmean", log_target=True)
+    return to_emotional + kl_div(log_e, log_n.detach(), reduction="batchmean", log_target=True)

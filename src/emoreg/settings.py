@@ -191,7 +191,10 @@ class RegulationSettings:
 
 @dataclass(frozen=True)
 class LossSettings:
-    """loss = regulated · CE(z, y) + non_emotional · CE(z_n, y) + emotional · CE(z_e, y)   (ours)."""
+    """loss = regulated · CE(z, y) + non_emotional · CE(z_n, y) + emotional · CE(z_e, y) + mutual · D(z_n, z_e)
+
+    Ours; by default CE(z, y) alone.
+    """
 
     label_smoothing: float = 0.0
     """In [0, 1)."""
@@ -201,6 +204,8 @@ class LossSettings:
     """Weight a_n of the non-emotional response's own loss."""
     emotional: float = 0.0
     """Weight a_e of the emotional response's own loss."""
+    mutual: float = 0.0
+    """Weight m of both responses' divergence from each other: deep mutual learning (Zhang et al. 2018)."""
 
     def __post_init__(self) -> None:
         _require(
@@ -210,6 +215,7 @@ class LossSettings:
         _check_not_negative("loss.regulated", self.regulated)
         _check_not_negative("loss.non_emotional", self.non_emotional)
         _check_not_negative("loss.emotional", self.emotional)
+        _check_not_negative("loss.mutual", self.mutual)
 
 
 @dataclass(frozen=True)

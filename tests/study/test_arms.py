@@ -11,7 +11,7 @@ from emoreg.study.arms import ARMS, arm_recipe
 BASE = TrainRecipe(
     encoder=EncoderSettings(frozen=True, lr_factor=0.1),
     regulation=RegulationSettings("learned", lam=0.3, granularity="per_sample", lr_factor=2),
-    loss=LossSettings(label_smoothing=0.1, non_emotional=0.5, emotional=0.5),
+    loss=LossSettings(label_smoothing=0.1, non_emotional=0.5, emotional=0.5, mutual=0.5),
 )
 CONTROLS = ("random_encoder", "shuffled_affect", "neutral_pretext", "ensemble")
 
@@ -52,10 +52,10 @@ def test_the_ensemble_is_two_plain_backbones_each_with_its_own_loss_and_averaged
     recipe = arm_recipe(BASE, "ensemble", None, 0)
     assert recipe.encoder == EncoderSettings(backbone=recipe.backbone)  # trained, at the same learning rate
     assert recipe.regulation == RegulationSettings("fixed", lam=0.5, mix="probabilities")
-    assert (recipe.loss.regulated, recipe.loss.non_emotional, recipe.loss.emotional) == (0, 1, 1)
+    assert recipe.loss == LossSettings(label_smoothing=0.1, regulated=0, non_emotional=1, emotional=1)
 
 
 def test_the_backbone_has_no_part_of_the_method() -> None:
     recipe = arm_recipe(BASE, "backbone", None, 0)
     assert (recipe.encoder, recipe.regulation) == (EncoderSettings(), RegulationSettings())
-    assert (recipe.loss.regulated, recipe.loss.non_emotional, recipe.loss.emotional) == (1, 0, 0)
+    assert recipe.loss == LossSettings(label_smoothing=0.1)

@@ -71,14 +71,14 @@ def arm_recipe(
     recipe = dataclasses.replace(recipe, seed=seed)
     loss = recipe.loss
     if name == "backbone":
-        plain = dataclasses.replace(loss, regulated=1.0, non_emotional=0.0, emotional=0.0)
+        plain = dataclasses.replace(loss, regulated=1.0, non_emotional=0.0, emotional=0.0, mutual=0.0)
         return dataclasses.replace(recipe, encoder=EncoderSettings(), regulation=RegulationSettings(), loss=plain)
     if name == "ensemble":
         return dataclasses.replace(
             recipe,
             encoder=EncoderSettings(backbone=recipe.backbone),
             regulation=RegulationSettings(mode="fixed", lam=0.5, mix="probabilities"),
-            loss=dataclasses.replace(loss, regulated=0.0, non_emotional=1.0, emotional=1.0),
+            loss=dataclasses.replace(loss, regulated=0.0, non_emotional=1.0, emotional=1.0, mutual=0.0),
         )
     mode = arm.mode or control_mode
     # Only a λ that is learned can differ between classes or samples.
