@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -62,6 +63,20 @@ def test_a_study_from_its_plan_to_its_report(file: Path, capsys: pytest.CaptureF
 
     power = told(capsys, "power", "runs/pilot", "--half-width", "1")
     assert "Learn-E-Reg" in power and "seeds" in power
+
+    # The table alone stands for the study as well: the same report, curves and all, where there are no runs.
+    handed_on = tmp_path / "elsewhere" / "pilot.parquet"
+    handed_on.parent.mkdir()
+    (folder / "results.parquet").rename(handed_on)
+    shutil.rmtree(tmp_path / "runs")
+    told(capsys, "report", "elsewhere/pilot.parquet")
+    assert (handed_on.parent / "pilot" / "report.html").read_bytes() == page
+    told(capsys, "report", "elsewhere/pilot.parquet", "--out", "pages/mine")
+    assert (tmp_path / "pages" / "mine" / "report.md").exists()
+    assert told(capsys, "power", "elsewhere/pilot.parquet", "--half-width", "1") == power
+    assert "cannot write the report's folder" in told(
+        capsys, "report", "elsewhere/pilot.parquet", "--out", str(handed_on / "below"), code=2
+    )
 
 
 def test_a_dry_run_prints_the_plan_and_trains_nothing(

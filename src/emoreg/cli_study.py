@@ -36,6 +36,7 @@ REPORT_EXAMPLES = """\
 examples:
   emoreg report runs/cifar10-pilot
   emoreg report recipes/studies/cifar10-pilot.yaml
+  emoreg report results/cifar10-cpu.parquet --out build/cifar10-cpu    # of a table alone, without its runs
 """
 POWER_EXAMPLES = """\
 examples:
@@ -188,16 +189,22 @@ def report(arguments: Sequence[str]) -> None:
         "Write report.html (one page that opens anywhere, offline), report.md and report.tex of a study as it now is.",
         REPORT_EXAMPLES,
     )
-    parser.add_argument("study", metavar="STUDY", type=Path, help="a study's folder, or its YAML file")
+    parser.add_argument(
+        "study", metavar="STUDY", type=Path, help="a study's folder, its YAML file, or a results.parquet"
+    )
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, help="where to write; default: the study's folder, FILE for FILE.parquet"
+    )
     _add_runs(parser)
     options = parser.parse_args(arguments)
 
-    from emoreg.study.study import open_study
-
-    found = open_study(options.study, runs=options.runs)
-    table = found.table()
-    _need_results(table, found.out)
-    _report(found.study.name, table, found.out)
+    name, table, folder = _open(options.study, options.runs)
+    folder = options.out or folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write the report's folder {folder}: {error.strerror or error}") from None
+    _report(name, table, folder)
 
 
 def results(arguments: Sequence[str]) -> None:
@@ -274,7 +281,9 @@ def power(arguments: Sequence[str]) -> None:
         "How many seeds a study needs, from the spread of those that are done (a pilot: two or more, better five).",
         POWER_EXAMPLES,
     )
-    parser.add_argument("study", metavar="STUDY", type=Path, help="a study's folder, or its YAML file")
+    parser.add_argument(
+        "study", metavar="STUDY", type=Path, help="a study's folder, its YAML file, or a results.parquet"
+    )
     _add_runs(parser)
     parser.add_argument(
         "--half-width",
@@ -287,16 +296,24 @@ def power(arguments: Sequence[str]) -> None:
     if not 0 < options.half_width < 100:
         raise UserError(f"--half-width is {options.half_width}; it must be a number of points above 0")
 
-    from emoreg.study.study import open_study
-
-    found = open_study(options.study, runs=options.runs)
-    _need_results(found.table(), found.out)
-    _print_power(found.table(), options.half_width)
+    _, table, _ = _open(options.study, options.runs)
+    _print_power(table, options.half_width)
 
 
-def _need_results(table: pd.DataFrame, out: Path) -> None:
+def _open(path: Path, runs: Path | None) -> tuple[str, pd.DataFrame, Path]:
+    """A study's name, its results so far and its folder. UserError where there are no results yet."""
+    if path.suffix == ".parquet":
+        from emoreg.study.handed_on import read_handed_on
+
+        name, table, folder = path.stem, read_handed_on(path), path.with_suffix("")
+    else:
+        from emoreg.study.study import open_study
+
+        found = open_study(path, runs=runs)
+        name, table, folder = found.study.name, found.table(), found.out
     if not ((table.stage == 2) & (table.status == "finished")).any():
-        raise UserError(f"no run of this study is finished in {out}; run 'emoreg study' first")
+        raise UserError(f"no run of this study is finished in {folder}; run 'emoreg study' first")
+    return name, table, folder
 
 
 def _print_power(table: pd.DataFrame, half_width: float) -> None:

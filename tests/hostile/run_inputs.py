@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import json
+import math
 import os
 import pickle
 import shutil
@@ -384,6 +385,42 @@ def tables() -> Iterator[tuple[str, Content]]:
     yield "a pipe that nobody writes to", os.mkfifo
 
 
+def tables_for_reports() -> Iterator[tuple[str, bytes]]:
+    """Tables that can be read, and that a report must not rely on."""
+    import pandas as pd
+
+    right: dict[str, object] = {"stage": 2, "status": "finished", "run": "a", "error": None, "arm": "backbone"}
+    right |= {"target": "cifar10", "backbone": "resnet8", "experience": None, "pretext": None, "seed": 0}
+    right |= {"test_accuracy": 0.5, "test_per_class": [0.5], "epochs.epoch": [1, 2], "epochs.train_loss": [2.0, 1.0]}
+    for what, change in (
+        ("no run is finished", {"status": "waiting"}),
+        ("a run that is there twice", {}),
+        ("an arm that nobody knows", {"arm": "<b>learnt</b>"}),
+        ("an arm that is a number", {"arm": 3}),
+        ("no arm", {"arm": None}),
+        ("half a seed", {"seed": 0.5}),
+        ("no seed", {"seed": None}),
+        ("a stage that is text", {"stage": "2"}),
+        ("an accuracy of 5000 %", {"test_accuracy": 50.0}),
+        ("an accuracy that is text", {"test_accuracy": "high"}),
+        ("no accuracy", {"test_accuracy": None}),
+        ("an infinite time", {"seconds": math.inf}),
+        ("times for seconds", {"seconds": pd.Timestamp("2026-01-01")}),
+        ("accuracies of classes that are text", {"test_per_class": ["high"]}),
+        ("accuracies of classes above one", {"test_per_class": [3.0]}),
+        ("one accuracy for all classes", {"test_per_class": 0.5}),
+        ("classes that are numbers", {"classes": [1, 2]}),
+        ("a command that is a list", {"env.command": ["rm"]}),
+        ("a count of images that is text", {"images_train": "many"}),
+        ("curves of different lengths", {"epochs.train_loss": [2.0]}),
+        ("a curve of lists", {"epochs.train_loss": [[1.0], [2.0]]}),
+    ):
+        rows = [right | change] * (2 if "twice" in what else 1)
+        buffer = io.BytesIO()
+        pd.DataFrame(rows).to_parquet(buffer)
+        yield what, buffer.getvalue()
+
+
 def run_inputs() -> Iterator[Malformed]:
     """The files of runs, each through the command that reads it."""
     quiet = ("--out", "run", "--quiet")
@@ -419,6 +456,9 @@ def run_inputs() -> Iterator[Malformed]:
         yield Malformed(
             "results.parquet", what, {"r.parquet": content}, ("results", "r.parquet", "--columns", "all"), "r.parquet"
         )
+    for what, content in tables_for_reports():
+        place = "a twice" if "twice" in what else "in r" if "no run" in what else "r.parquet"
+        yield Malformed("results.parquet for a report", what, {"r.parquet": content}, ("report", "r.parquet"), place)
     for what, command in (("predict", predict), ("evaluate", ("evaluate", "run")), ("export", finish)):
         files = {"run/model.pt2": torch_saved(Runs()), "run/config.json": "{}", "photo.png": png()}
         yield Malformed("exported model", f"given to {what}", files, command, "run")

@@ -169,10 +169,9 @@ def test_a_table_read_from_a_file_says_the_same(tmp_path: Path) -> None:
     assert repr(one) == repr(other)
 
 
-def test_curves_are_read_where_they_are(tmp_path: Path) -> None:
+def test_curves_are_those_of_the_runs_that_have_some() -> None:
     rows = stage_2({"backbone": (0.9, 0.91)})
-    rows[1]["folder"] = str(tmp_path)
-    pd.DataFrame({"epoch": [1, 2], "val_accuracy": [0.5, 0.6]}).to_csv(tmp_path / "metrics.csv", index=False)
+    rows[1] |= {"epochs.epoch": [1, 2], "epochs.val_accuracy": [0.5, 0.6]}
     curves = arm_of(analyse("a study", results(rows)), "backbone").curves
     assert curves.to_dict("list") == {"epoch": [1, 2], "val_accuracy": [0.5, 0.6], "seed": [1, 1]}
 

@@ -6,7 +6,6 @@ import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,8 +13,6 @@ import numpy as np
 from emoreg.errors import UserError
 from emoreg.report.facts import facts_of
 from emoreg.report.statistics import Comparison, Interval, above_all, compare, holm, interval
-from emoreg.run import METRICS
-from emoreg.saved import read_metrics
 from emoreg.study.arms import ARMS, Arm
 
 if TYPE_CHECKING:
@@ -23,6 +20,7 @@ if TYPE_CHECKING:
 
 CELL = ("target", "backbone")
 EXPERIENCE = ("experience", "pretext", "backbone")
+EPOCHS = "epochs."  # columns of curves: a list a run
 TOO_FAR = 1e12  # for a chart: a loss that has run away, or is infinite, leaves a gap in its curve
 
 
@@ -263,7 +261,7 @@ def _mean(runs: pd.DataFrame, column: str) -> float:
     return interval(_values(runs, column)).mean
 
 
-def _lists(runs: pd.DataFrame, column: str) -> dict[Any, Any]:
+def _lists(runs: pd.DataFrame, column: Any) -> dict[Any, Any]:
     """Those that are there, by index, of a column of lists (arrays, if the table was read from a file)."""
     if column not in runs:
         return {}
@@ -304,8 +302,13 @@ def _reliability(runs: pd.DataFrame) -> tuple[tuple[float, float, int], ...]:
 def _curves(runs: pd.DataFrame) -> pd.DataFrame:
     import pandas as pd
 
-    paths = [(int(seed), Path(folder) / METRICS) for seed, folder in zip(runs.index, runs["folder"], strict=True)]
-    curves = [read_metrics(path).assign(seed=seed) for seed, path in paths if path.exists()]
+    lists = {
+        str(column).removeprefix(EPOCHS): _lists(runs, column) for column in runs if str(column).startswith(EPOCHS)
+    }
+    curves = [
+        pd.DataFrame({column: of_seed[seed] for column, of_seed in lists.items() if seed in of_seed}).assign(seed=seed)
+        for seed in lists.get("epoch", ())
+    ]
     if not curves:
         return pd.DataFrame({"seed": [], "epoch": []})
     together = pd.concat(curves, ignore_index=True)

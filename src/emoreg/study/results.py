@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from emoreg.errors import UserError, nearest, shortened
 from emoreg.reading import require_regular
 from emoreg.recipe import flatten
-from emoreg.run import FINAL, Run, write_atomically
+from emoreg.run import FINAL, METRICS, Run, write_atomically
 from emoreg.settings import PretrainRecipe
 from emoreg.study.plan import PlannedRun
 
@@ -34,12 +34,15 @@ def results_of(planned: Sequence[PlannedRun], failures: Mapping[str, str]) -> pd
     """The table of a study's runs, in the order of the plan.
 
     Columns: which run it is (stage, status, error, run, id, folder, arm, target, backbone, experience, pretext, seed);
-    its metrics (test_accuracy, validation_accuracy, lambda, seconds, parameters, ...); every setting as
-    recipe.<setting>; where it ran as env.<fact>.
+    its metrics (test_accuracy, validation_accuracy, lambda, seconds, parameters, ...); its curves, a list a metric, as
+    epochs.<column of metrics.csv>; every setting as recipe.<setting>; where it ran as env.<fact>.
 
     Args:
         planned: of `plan_runs`.
         failures: errors by the run's id.
+
+    Raises:
+        UserError: the metrics.csv of a finished run is damaged.
     """
     import pandas as pd
 
@@ -74,6 +77,8 @@ def _row(planned: PlannedRun, error: str | None) -> dict[str, Any]:
         "seed": planned.seed,
     }
     row |= measured | {f"recipe.{key}": value for key, value in flatten(dataclasses.asdict(recipe))} | _where(run)
+    if status == "finished" and run.folder.joinpath(METRICS).exists():
+        row |= {f"epochs.{name}": values.to_list() for name, values in run.metrics.items()}
     return {key: _in_unicode(value) for key, value in row.items()}
 
 
