@@ -221,7 +221,8 @@ def results(arguments: Sequence[str]) -> None:
     parser.add_argument("--format", default="table", choices=["table", "csv", "json", "markdown"], help="(%(default)s)")
     options = parser.parse_args(arguments)
 
-    from emoreg.study.results import TABLE, read_results, select, write_results
+    from emoreg.study.file import TABLE
+    from emoreg.study.results import read_results, select, write_results
     from emoreg.study.study import open_study
 
     if options.study.suffix == ".parquet":

@@ -14,8 +14,8 @@ from emoreg.errors import UserError
 from emoreg.progress import Progress
 from emoreg.report.statistics import interval
 from emoreg.run import Run
-from emoreg.use.explain import PAGE, explain
-from emoreg.use.explain_page import _leaning_sentence, fraction, letter, signed
+from emoreg.use.explain import explain
+from emoreg.use.explain_page import PAGE, _leaning_sentence, fraction, letter, signed
 from emoreg.use.leaning import Leaning
 
 pytest.importorskip("captum", reason="needs the extra explain")

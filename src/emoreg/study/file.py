@@ -36,6 +36,7 @@ R = TypeVar("R", PretrainRecipe, TrainRecipe)
 ControlMode = Literal["fixed", "random", "learned", "random_learned"]
 
 FILE = "study.yaml"  # in a study's folder: what was asked
+TABLE = "results.parquet"  # beside it, once the study has been run
 # Nobody has time for more, and a typo such as one zero too many is told before a plan of it fills the memory.
 MAX_SEEDS, MAX_LISTED, MAX_RUNS = 1_000, 100, 100_000
 # What the arms, seeds and backbones of a study decide.
@@ -112,8 +113,6 @@ def find_study(path: Path | str) -> Path:
 
 def is_kept(path: Path) -> bool:
     """Whether this is the file that a study's folder keeps, and not one that a person called the same."""
-    from emoreg.study.results import TABLE  # results.py builds on this module
-
     return path.name == FILE and any((path.parent / trace).exists() for trace in (TABLE, LOCK))
 
 

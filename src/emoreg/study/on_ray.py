@@ -11,7 +11,7 @@ from typing import Any
 
 from emoreg.errors import UserError
 from emoreg.progress import Progress
-from emoreg.study.execute import Done, blocked, perform
+from emoreg.study.perform import Done, blocked, perform
 from emoreg.study.plan import PlannedRun
 
 TRIES = 3  # after a worker has died: killed, out of memory, its machine gone

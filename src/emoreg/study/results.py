@@ -24,7 +24,6 @@ from emoreg.study.plan import PlannedRun
 if TYPE_CHECKING:
     import pandas as pd
 
-TABLE = "results.parquet"
 MAX_ROWS = 1_000_000  # ten times what a study may plan
 PACKAGES, COUNTS = ("emoreg", "torch", "torchvision", "timm"), ("cores", "threads")
 SESSION = ("git", "python", "platform", "cpu", "cores", "threads", "gpu", "device", "precision", "command", "started")

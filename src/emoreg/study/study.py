@@ -14,9 +14,9 @@ from emoreg.holding import hold
 from emoreg.progress import Progress
 from emoreg.run import write_atomically
 from emoreg.study.execute import execute, recorded_failures
-from emoreg.study.file import FILE, Study, find_study, is_kept, read_study
+from emoreg.study.file import FILE, TABLE, Study, find_study, is_kept, read_study
 from emoreg.study.plan import PlannedRun, plan_runs
-from emoreg.study.results import TABLE, results_of, write_results
+from emoreg.study.results import results_of, write_results
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,7 +7,6 @@ import dataclasses
 import io
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -23,11 +22,12 @@ from emoreg.run import Run, write_atomically
 from emoreg.settings import Device
 from emoreg.targets import read_for_scoring
 from emoreg.training import make_fabric
+from emoreg.use.explained import Explained, Plane, Split, squares
 from emoreg.use.leaning import Floats, Leaning, Looked, leanings, look, project
 from emoreg.use.load import Loaded, load_run
 from emoreg.use.pictures import thumbnail
-from emoreg.use.predict import Image, Images, Prediction, find_images, predict
-from emoreg.use.saliency import Saliency, salient
+from emoreg.use.predict import Image, Images, find_images, predict
+from emoreg.use.saliency import salient
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -36,50 +36,6 @@ Method = Literal["tsne", "pca"]
 MAX_IMAGES = 52  # a page with more is read by nobody
 CHOSEN = 6  # test images, where none are given
 POINTS = 1000  # of the test split, in the planes of features
-PAGE = "explain.html"
-
-
-@dataclass(frozen=True)
-class Explained:
-    """One image: what the classifier answers, and where its branches look."""
-
-    name: str
-    note: str  # beside the name; may be empty
-    picture: NDArray[np.uint8]  # (H, H, 3): the middle square, sharper than the network sees it
-    prediction: Prediction
-    saliency: tuple[Saliency, ...]
-
-
-@dataclass(frozen=True)
-class Plane:
-    """The features of one branch on a plane: those of test images, then those of the images that are explained."""
-
-    title: str
-    points: Floats  # (M + m, 2)
-    how: str
-
-
-@dataclass(frozen=True)
-class Split:
-    """What labelled images say.
-
-    Args:
-        name: of the images.
-        images: all of them.
-        looked: at all of them.
-        leanings: of the classes, the highest first; empty without an emotional branch.
-        rows: (M,) of those that are in the planes.
-        planes: of the plain and of the emotional features.
-        felt: (M, ΣE), what the stage-1 heads read out of the same M; None where they cannot.
-    """
-
-    name: str
-    images: ImageSet
-    looked: Looked
-    leanings: list[Leaning]
-    rows: NDArray[np.int64]
-    planes: tuple[Plane, ...]
-    felt: Floats | None
 
 
 def explain(
@@ -176,12 +132,6 @@ def _test_images(
         for row in rows.tolist()
     ]
     return list(pixels), names
-
-
-def squares(images: ImageSet, rows: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
-    """These images as the network sees them, uint8 (S, S, 3) each."""
-    batches = images.batches(torch.from_numpy(rows), max(len(rows), 1))
-    return [pixels.cpu().numpy() for batch, *_ in batches for pixels in batch.permute(0, 2, 3, 1)]
 
 
 def _explain_images(

@@ -18,7 +18,6 @@ from emoreg.report.drawing import Chart
 from emoreg.report.grids import NOTHING, Entry, Grid, percent
 from emoreg.report.page import Part, template
 from emoreg.run import write_atomically
-from emoreg.use.explain import PAGE, Explained, Split, squares
 from emoreg.use.explain_charts import (
     MAX_CLASSES,
     Colouring,
@@ -27,11 +26,13 @@ from emoreg.use.explain_charts import (
     leaning_chart,
     plane_chart,
 )
+from emoreg.use.explained import Explained, Split, squares
 from emoreg.use.leaning import Leaning
 from emoreg.use.load import Loaded
 from emoreg.use.predict import Prediction
 from emoreg.use.saliency import STEPS, Saliency, agreement, overlay
 
+PAGE = "explain.html"
 LABELS = {"non_emotional": "non-emotional", "emotional": "emotional", "regulated": "regulated"}
 SIDE = 256  # pixels of a map: sharp at the size at which it is seen
 NEGLIGIBLE = 0.001  # a mean change of probability below it is told as none
