@@ -1,0 +1,33 @@
+"""What the docs say that was found is what the tables in results/ say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from emoreg.report.analysis import analyse
+from emoreg.report.findings import findings
+from emoreg.report.tables import markdown_table
+from emoreg.study.handed_on import read_handed_on
+
+ROOT = Path(__file__).parents[2]
+FINDINGS, README = "docs/findings.md", "README.md"
+STUDIES = [
+    (path, page)
+    for path in sorted((ROOT / "results").glob("cifar10-*.parquet"))
+    for page in ((FINDINGS, README) if path.stem == "cifar10-cpu" else (FINDINGS,))
+]
+
+
+@pytest.mark.parametrize(("path", "page"), STUDIES, ids=[f"{path.stem} in {page}" for path, page in STUDIES])
+def test_every_number_of_a_study_stands_in_the_docs_as_its_table_has_it(path: Path, page: str) -> None:
+    analysis, text = analyse(path.stem, read_handed_on(path)), (ROOT / page).read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    arms = [line for line in markdown_table(analysis).splitlines() if " ± " in line and line.startswith("|")]
+    assert arms
+    for arm in arms:
+        label, _, *numbers = (cell.strip() for cell in arm.strip("|").split("|"))
+        told = [number for number in numbers[:4] if number != "–"]  # accuracy, gain, its p, emotion effect
+        assert [row for row in rows if label.split(" (")[0] in row and all(number in row for number in told)], arm
+    assert findings(analysis)[0] in " ".join(text.split())
