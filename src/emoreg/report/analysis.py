@@ -14,13 +14,13 @@ from emoreg.errors import UserError
 from emoreg.report.facts import facts_of
 from emoreg.report.statistics import Comparison, Interval, above_all, compare, holm, interval
 from emoreg.study.arms import ARMS, Arm
+from emoreg.study.results import CURVES
 
 if TYPE_CHECKING:
     import pandas as pd
 
 CELL = ("target", "backbone")
 EXPERIENCE = ("experience", "pretext", "backbone")
-EPOCHS = "epochs."  # columns of curves: a list a run
 TOO_FAR = 1e12  # for a chart: a loss that has run away, or is infinite, leaves a gap in its curve
 
 
@@ -303,7 +303,7 @@ def _curves(runs: pd.DataFrame) -> pd.DataFrame:
     import pandas as pd
 
     lists = {
-        str(column).removeprefix(EPOCHS): _lists(runs, column) for column in runs if str(column).startswith(EPOCHS)
+        str(column).removeprefix(CURVES): _lists(runs, column) for column in runs if str(column).startswith(CURVES)
     }
     curves = [
         pd.DataFrame({column: of_seed[seed] for column, of_seed in lists.items() if seed in of_seed}).assign(seed=seed)

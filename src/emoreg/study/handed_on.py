@@ -10,7 +10,7 @@ import numpy as np
 
 from emoreg.errors import UserError, nearest, shortened
 from emoreg.study.arms import ARMS
-from emoreg.study.results import read_results
+from emoreg.study.results import CURVES, read_results
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +26,6 @@ KINDS = {
     r"classes": "texts",
 }
 NEEDED = ("stage", "status", "run", "error", "arm", "target", "backbone", "experience", "pretext", "seed")
-CURVES = "epochs."
 SHARES = ("test_accuracy", "test_ece", "test_per_class", "validation_accuracy", "lambda")  # in [0, 1]
 
 

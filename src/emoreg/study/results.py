@@ -24,6 +24,7 @@ from emoreg.study.plan import PlannedRun
 if TYPE_CHECKING:
     import pandas as pd
 
+CURVES = "epochs."  # columns of what is in metrics.csv: a list a run
 MAX_ROWS = 1_000_000  # ten times what a study may plan
 PACKAGES, COUNTS = ("emoreg", "torch", "torchvision", "timm"), ("cores", "threads")
 SESSION = ("git", "python", "platform", "cpu", "cores", "threads", "gpu", "device", "precision", "command", "started")
@@ -77,7 +78,7 @@ def _row(planned: PlannedRun, error: str | None) -> dict[str, Any]:
     }
     row |= measured | {f"recipe.{key}": value for key, value in flatten(dataclasses.asdict(recipe))} | _where(run)
     if status == "finished" and run.folder.joinpath(METRICS).exists():
-        row |= {f"epochs.{name}": values.to_list() for name, values in run.metrics.items()}
+        row |= {f"{CURVES}{name}": values.to_list() for name, values in run.metrics.items()}
     return {key: _in_unicode(value) for key, value in row.items()}
 
 
