@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from torch import Tensor, nn
 from turns import serve
 
 from emoreg.affect import heads_of
@@ -38,7 +39,14 @@ from emoreg.settings import (
     TrainingSettings,
     TrainRecipe,
 )
-from emoreg.training import make_fabric, make_optimizer, make_schedule, progressive_size
+from emoreg.training import (
+    compile_mode,
+    make_fabric,
+    make_objective,
+    make_optimizer,
+    make_schedule,
+    progressive_size,
+)
 from emoreg.use.load import Loaded, ReadOut
 from emoreg.use.predict import predict
 
@@ -77,12 +85,16 @@ def training(asked: TrainRecipe, steps: int, threads: int | None = None) -> Work
     classifier = build_classifier(asked, num_classes=10)
     optimizer = make_optimizer(classifier, asked.optimizer, {})
     schedule = make_schedule(optimizer, dataclasses.replace(asked.optimizer, schedule="constant"), 10**9)
-    model, optimizer = fabric.setup(classifier, optimizer)
-    model.mark_forward_method("respond")
-    model.train()
     known = None
     if classifier.encoder is not None and classifier.freeze_encoder:
         known = frozen_features(classifier.encoder, images, asked.encoder.views, AUGMENT, 0)
+
+    def loss_of(model: nn.Module, batch: Batch) -> Tensor:
+        return regulation_loss(model.respond(batch.images, known and known(batch)), batch.labels)
+
+    objective = make_objective(classifier, loss_of, compile_mode(asked.training, fabric.device))
+    objective, optimizer = fabric.setup(objective, optimizer)
+    objective.train()
     batches = _endless(partial(training_batches, images, size, AUGMENT, 0))
 
     def work() -> float:
@@ -91,8 +103,7 @@ def training(asked: TrainRecipe, steps: int, threads: int | None = None) -> Work
         for step in range(steps):
             batch = next(batches)
             side = progressive_size(32, asked.training, asked.training.epochs * step / steps)
-            pixels = resize(batch.images, side)
-            loss = regulation_loss(model.respond(pixels, known and known(batch)), batch.labels)
+            loss = objective(batch._replace(images=resize(batch.images, side)))
             optimizer.zero_grad(set_to_none=True)
             fabric.backward(loss)
             optimizer.step()

@@ -24,7 +24,15 @@ from emoreg.progress import Advance, Progress
 from emoreg.regulation import RegulatedClassifier
 from emoreg.run import Run, start_run
 from emoreg.settings import AugmentSettings, BackboneSettings, OptimizerSettings, TrainingSettings, TrainRecipe
-from emoreg.training import fit, make_average, make_fabric, make_optimizer, make_schedule, progressive_size
+from emoreg.training import (
+    compile_mode,
+    fit,
+    make_average,
+    make_fabric,
+    make_optimizer,
+    make_schedule,
+    progressive_size,
+)
 from tiny_backbone import TinyBackbone
 
 K = 4
@@ -305,7 +313,8 @@ def test_bf16_mixed_computes_low_and_keeps_weights_full(tmp_path: Path) -> None:
 def test_compile_covers_model_and_loss_and_only_on_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[nn.Module] = []
 
-    def compile_(module: nn.Module) -> nn.Module:
+    def compile_(module: nn.Module, mode: str) -> nn.Module:
+        assert mode == "default"
         compiled.append(module)
         return module
 
@@ -318,6 +327,13 @@ def test_compile_covers_model_and_loss_and_only_on_request(tmp_path: Path, monke
     assert (
         compiled[0](Batch(torch.zeros(2, 3, 8, 8), torch.tensor([0, 1]), torch.arange(2))).ndim == 0
     )  # the loss, not the logits
+
+
+def test_what_is_compiled_on_a_gpu_is_replayed_as_cuda_graphs() -> None:
+    gpu, asked = torch.device("cuda"), TrainingSettings(compile=True)
+    assert compile_mode(asked, gpu) == "reduce-overhead"
+    assert compile_mode(asked, torch.device("cpu")) == "default"
+    assert compile_mode(TrainingSettings(), gpu) is None
 
 
 # Device

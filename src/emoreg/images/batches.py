@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -35,9 +36,16 @@ def normalise(images: Tensor) -> Tensor:
     # Whole lines of pixels, (B, H, 3 · W), with the statistics of a line beside them: an inner dimension of three
     # numbers would be worked on one number at a time.
     lines = images.permute(0, 2, 3, 1).reshape(count, height, 3 * width).to(torch.float32)
-    mean = torch.tensor(MEAN, device=images.device).mul_(255).repeat(width)
-    std = torch.tensor(STD, device=images.device).mul_(255).repeat(width)
+    mean, std = _statistics(width, images.device)
     return lines.sub_(mean).div_(std).view(count, height, width, 3).permute(0, 3, 1, 2)
+
+
+@functools.lru_cache(maxsize=64)
+def _statistics(width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of a line of pixels as bytes. Kept: a copy to a GPU waits for all that it has yet to do."""
+    with torch.inference_mode(False):
+        mean, std = (torch.tensor(values, device=device).mul_(255).repeat(width) for values in (MEAN, STD))
+    return mean, std
 
 
 def crop_and_flip(images: Tensor, padding: int, offsets: Tensor, mirrored: Tensor) -> Tensor:
