@@ -71,6 +71,11 @@ def test_a_study_from_its_plan_to_its_report(file: Path, capsys: pytest.CaptureF
     shutil.rmtree(tmp_path / "runs")
     told(capsys, "report", "elsewhere/pilot.parquet")
     assert (handed_on.parent / "pilot" / "report.html").read_bytes() == page
+    # A list that no run has is written as numbers that are absent, where other runs are not finished.
+    pd.read_parquet(handed_on).assign(lambda_per_class=float("nan")).to_parquet(handed_on.with_name("anew.parquet"))
+    told(capsys, "report", "elsewhere/anew.parquet")
+    anew = (handed_on.parent / "anew" / "report.html").read_text(encoding="utf-8")
+    assert anew.replace("anew", "pilot") == page.decode()
     told(capsys, "report", "elsewhere/pilot.parquet", "--out", "pages/mine")
     assert (tmp_path / "pages" / "mine" / "report.md").exists()
     assert told(capsys, "power", "elsewhere/pilot.parquet", "--half-width", "1") == power
