@@ -88,6 +88,7 @@ def _cell(
                 gain=None if is_plain or "backbone" not in names else compare(list(accuracy), list(level)),
                 effect=None,
                 lam=() if is_plain else tuple(rng.uniform(0.3, 0.6, seeds)),
+                responses=None if is_plain else (interval(list(accuracy - 0.05)), interval(list(accuracy - 0.02))),
                 ece=interval(list(rng.uniform(0.02, 0.05, seeds))),
                 reliability=_reliability(rng),
                 per_class=tuple(interval(list(values)) for values in of_class),

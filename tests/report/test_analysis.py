@@ -47,6 +47,19 @@ def test_gains_are_paired_by_seed_and_arms_come_in_their_order() -> None:
     assert (analysis.seeds, analysis.planned, analysis.finished) == ((0, 1, 2), 9, 9)
 
 
+def test_either_response_alone_is_of_the_seeds_that_have_both() -> None:
+    table = results(stage_2({"backbone": PLAIN, "learned": PLAIN}))
+    assert arm_of(analyse("a study", table), "learned").responses is None
+    of_learned = table["arm"] == "learned"
+    table.loc[of_learned, "test_accuracy_non_emotional"] = [0.2, 0.3, NAN]
+    table.loc[of_learned, "test_accuracy_emotional"] = [0.8, 0.9, 0.7]
+    analysis = analyse("a study", table)
+    assert arm_of(analysis, "backbone").responses is None
+    responses = arm_of(analysis, "learned").responses
+    assert responses is not None
+    assert [response.values for response in responses] == [(0.2, 0.3), (0.8, 0.9)]
+
+
 def test_only_seeds_that_both_have_are_compared() -> None:
     table = results(
         stage_2({"backbone": (NAN, 0.91, 0.905), "learned": (0.93, NAN, 0.925), "ensemble": (NAN, 0.9, NAN)})

@@ -161,6 +161,20 @@ def test_a_lambda_that_balances_nothing_is_said() -> None:
     )
 
 
+def test_a_branch_that_the_other_one_starves_is_told_whichever_it_is_in_each_seed() -> None:
+    table = study(backbone=0, learned=0, random_encoder=0)
+    of_learned, of_control = table["arm"] == "learned", table["arm"] == "random_encoder"
+    weak = np.where(table["seed"] < 4, 0.2, 0.6)
+    table.loc[of_learned, "test_accuracy_non_emotional"] = weak[of_learned]
+    table.loc[of_learned, "test_accuracy_emotional"] = 0.8 - weak[of_learned]
+    table.loc[of_control, ["test_accuracy_non_emotional", "test_accuracy_emotional"]] = 0.5
+    (sentence,) = [s for s in said(table) if s.startswith("One response")]
+    assert sentence == (
+        "One response answers almost alone, by their accuracies without each other: Learn-E-Reg, 60.00 % and 20.00 %. "
+        "λ then says which of them won, not that emotion is of use."
+    )
+
+
 def test_unfinished_and_failed_runs_are_counted() -> None:
     table = study(backbone=0, learned=0)
     table.loc[[0, 1], "status"] = ["failed", "waiting"]

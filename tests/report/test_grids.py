@@ -18,6 +18,7 @@ from emoreg.report.grids import (
     overview_grid,
     p_value,
     percent,
+    responses_grid,
     results_grid,
     scaled,
 )
@@ -86,6 +87,17 @@ def test_a_control_that_one_arm_lacks_leaves_a_dash() -> None:
     grid = controls_grid(dataclasses.replace(cell, arms=(cell.arms[0], fewer, *cell.arms[2:])))
     assert grid is not None
     assert grid.groups[0][1][0][2] == Entry("–")
+
+
+def test_either_response_stands_beside_the_regulated_one() -> None:
+    grid = responses_grid(made_up().cells[0])
+    assert grid is not None
+    assert [name for name, _ in grid.groups] == ["Without stage 1", "Experience: oasis"]
+    assert "Backbone" not in [row[0].value for _, rows in grid.groups for row in rows]
+    row = row_of(grid, "Experience: oasis", "Learn-E-Reg")
+    alone, emotional, regulated = (float(entry.value) for entry in list(row.values())[1:4])
+    assert (alone, emotional) == (pytest.approx(regulated - 5, abs=0.011), pytest.approx(regulated - 2, abs=0.011))
+    assert responses_grid(made_up(arms=("backbone",)).cells[0]) is None
 
 
 def test_columns_that_no_arm_has_are_left_out() -> None:

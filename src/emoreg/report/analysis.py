@@ -54,6 +54,8 @@ class ArmResult:
     gain: Comparison | None  # test accuracy minus Backbone's; None for Backbone, or if it was not run
     effect: Effect | None  # of regulated arms with a control beside them
     lam: tuple[float, ...]  # mean λ at the end of training, one a seed; empty without an emotional branch
+    # Test accuracy of each response by itself: non-emotional, emotional; None without an emotional branch.
+    responses: tuple[Interval, Interval] | None
     ece: Interval  # expected calibration error on the test split
     reliability: tuple[tuple[float, float, int], ...]  # (mean confidence, accuracy, images) a bin, all seeds
     per_class: tuple[Interval, ...]  # test accuracy of each class
@@ -184,6 +186,7 @@ def _arm(name: str, experience: str | None, runs: pd.DataFrame, plain: pd.DataFr
         gain=_difference(runs, other),
         effect=None,
         lam=_values(runs, "lambda"),
+        responses=_responses(runs),
         ece=interval(_values(runs, "test_ece")),
         reliability=_reliability(runs),
         per_class=_per_class([np.asarray(row, dtype=float) for row in _lists(runs, "test_per_class").values()]),
@@ -250,6 +253,15 @@ def _difference(one: pd.DataFrame, other: pd.DataFrame | None) -> Comparison | N
     if other is None or (seeds := one.index.intersection(other.index)).empty:
         return None
     return compare(*(arm["test_accuracy"].loc[seeds].astype(float).tolist() for arm in (one, other)))
+
+
+def _responses(runs: pd.DataFrame) -> tuple[Interval, Interval] | None:
+    """Of the seeds that have both."""
+    columns = ["test_accuracy_non_emotional", "test_accuracy_emotional"]
+    if not set(columns) <= set(runs.columns) or (both := runs.dropna(subset=columns)).empty:
+        return None
+    alone, emotional = (interval(_values(both, column)) for column in columns)
+    return alone, emotional
 
 
 def _values(runs: pd.DataFrame, column: str) -> tuple[float, ...]:

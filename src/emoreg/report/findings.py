@@ -12,6 +12,7 @@ from emoreg.study.arms import ARMS
 
 LISTED = 3  # so many of a kind are told one by one; the tables have the others
 STUCK = 0.02  # a mean λ this near 0 or 1 balances nothing
+STARVED = 0.5  # of the accuracy of the stronger response: a weaker one below that adds little
 WEAK_CCC = 0.1
 CHANCE_ROTATION = 0.3  # of four quarter turns, with some room for luck
 
@@ -65,6 +66,7 @@ def findings(analysis: Analysis) -> list[str]:
     sentences += _stage_1(analysis.experiences)
     sentences += _unlearned_rotation(analysis.experiences)
     sentences += _stuck(cases)
+    sentences += _taken_over(cases)
     sentences += _unfinished(analysis)
     return [*sentences, *_method(analysis, gains, effects)]
 
@@ -319,6 +321,23 @@ def _stuck(cases: Sequence[Case]) -> list[str]:
     if not each:
         return []
     return [f"λ ended where it balances nothing, one response alone answers: {_listed(each)}."]
+
+
+def _taken_over(cases: Sequence[Case]) -> list[str]:
+    """Networks in which one branch learned and the other one hardly did, whichever it is in each seed."""
+    each = []
+    for case in cases:
+        if case.arm.responses is not None:
+            pairs = list(zip(*(response.values for response in case.arm.responses), strict=True))
+            weaker, stronger = (math.fsum(map(pick, pairs)) / len(pairs) for pick in (min, max))
+            if weaker < STARVED * stronger:
+                each.append(f"{case.name}, {100 * stronger:.2f} % and {100 * weaker:.2f} %")
+    if not each:
+        return []
+    return [
+        f"One response answers almost alone, by their accuracies without each other: {_listed(each)}. "
+        "λ then says which of them won, not that emotion is of use."
+    ]
 
 
 def _unfinished(analysis: Analysis) -> list[str]:

@@ -115,6 +115,25 @@ def controls_grid(cell: Cell) -> Grid | None:
     return Grid("Differences to every control", caption, ("Arm", *names), _grouped(cell, row, only=arms))
 
 
+def responses_grid(cell: Cell) -> Grid | None:
+    """What each response of a network with two branches is worth by itself; None without such a network."""
+    arms = [arm for arm in cell.arms if arm.responses is not None]
+    if not arms:
+        return None
+
+    def row(arm: ArmResult) -> tuple[Entry, ...]:
+        assert arm.responses is not None
+        alone = (measured(response, percent) for response in arm.responses)
+        return name_entry(arm), *alone, measured(arm.accuracy, percent), lam_entry(arm)
+
+    caption = (
+        "Test accuracy, mean over seeds; below it the 95 % interval. Either response is that of its own branch, as "
+        "if λ were 0 or 1. Where one of them is hardly right, the other answers almost alone."
+    )
+    headers = ("Arm", "Non-emotional\nalone, %", "Emotional\nalone, %", "Regulated,\n%", "λ at\nend")
+    return Grid("Each response alone", caption, headers, _grouped(cell, row, only=arms))
+
+
 def calibration_grid(cell: Cell) -> Grid:
     """How well the confidence of each arm fits its accuracy."""
 

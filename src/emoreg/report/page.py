@@ -31,6 +31,7 @@ from emoreg.report.grids import (
     experience_grid,
     overview_grid,
     p_value,
+    responses_grid,
     results_grid,
 )
 from emoreg.report.statistics import smallest_p
@@ -124,6 +125,7 @@ def _section(number: int, cell: Cell, analysis: Analysis) -> Section:
             "Dashed: Backbone's mean, or zero. The axis of accuracies does not begin at zero.",
         ),
         Part(f"{key}-controls", "Against every control", controls_grid(cell)),
+        Part(f"{key}-responses", "Each response alone", responses_grid(cell)),
         _curves(key, cell, fold),
         Part(
             f"{key}-class-lambda",
