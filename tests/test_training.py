@@ -29,6 +29,7 @@ from emoreg.training import (
     fit,
     make_average,
     make_fabric,
+    make_objective,
     make_optimizer,
     make_schedule,
     progressive_size,
@@ -334,6 +335,21 @@ def test_what_is_compiled_on_a_gpu_is_replayed_as_cuda_graphs() -> None:
     assert compile_mode(asked, gpu) == "reduce-overhead"
     assert compile_mode(asked, torch.device("cpu")) == "default"
     assert compile_mode(TrainingSettings(), gpu) is None
+
+
+def test_every_run_of_a_process_is_compiled_however_many_came_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    compile_ = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda module, mode: compile_(module, backend="eager"))  # no code is made
+    are_compiled: list[bool] = []
+
+    def loss_of(model: nn.Module, batch: Batch) -> Tensor:
+        are_compiled.append(torch.compiler.is_compiling())
+        return model(batch.images).square().mean()
+
+    batch = Batch(torch.zeros(2, 3, 8, 8), torch.tensor([0, 1]), torch.arange(2))
+    for width in range(1, 11):  # PyTorch's own limit is 8
+        make_objective(nn.Sequential(nn.Flatten(), nn.Linear(192, width)), loss_of, "default")(batch)
+    assert are_compiled == [True] * 10
 
 
 # Device

@@ -153,7 +153,10 @@ def compile_mode(training: TrainingSettings, device: torch.device) -> str | None
 def make_objective(model: nn.Module, loss_of: Callable[[nn.Module, Batch], Tensor], mode: str | None) -> nn.Module:
     """What gives the loss of a batch. `mode` is of `compile_mode`."""
     objective = _Objective(model, loss_of)
-    return objective if mode is None else cast(nn.Module, torch.compile(objective, mode=mode))
+    if mode is None:
+        return objective
+    torch.compiler.reset()  # of the runs before: PyTorch compiles the same code for a few models, then no more
+    return cast(nn.Module, torch.compile(objective, mode=mode))
 
 
 class _Objective(nn.Module):
