@@ -8,6 +8,7 @@ import pytest
 
 from emoreg.report.analysis import analyse
 from emoreg.report.findings import findings
+from emoreg.report.grids import responses_grid
 from emoreg.report.tables import markdown_table
 from emoreg.study.handed_on import read_handed_on
 
@@ -31,3 +32,14 @@ def test_every_number_of_a_study_stands_in_the_docs_as_its_table_has_it(path: Pa
         told = [number for number in numbers[:4] if number != "–"]  # accuracy, gain, its p, emotion effect
         assert [row for row in rows if label.split(" (")[0] in row and all(number in row for number in told)], arm
     assert findings(analysis)[0] in " ".join(text.split())
+
+
+@pytest.mark.parametrize("path", sorted({path for path, _ in STUDIES}), ids=lambda path: path.stem)
+def test_what_either_response_is_worth_alone_stands_there_too(path: Path) -> None:
+    rows = [line for line in (ROOT / FINDINGS).read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+    for cell in analyse(path.stem, read_handed_on(path)).cells:
+        grid = responses_grid(cell)
+        assert grid is not None
+        for arm, alone, emotional, *_ in (row for _, of_group in grid.groups for row in of_group):
+            told = f"{alone.value}, {emotional.value}"
+            assert [row for row in rows if arm.value in row and told in row], (arm.value, told)
