@@ -285,7 +285,7 @@ class TrainingSettings:
     """auto is bf16-mixed on GPUs that compute in it, else 32-true. On CPUs with AVX512-BF16 or AMX,
     bf16-mixed is faster for convolutional networks."""
     compile: bool = False
-    """torch.compile the model together with its loss. Pays on GPUs over many epochs."""
+    """torch.compile the model together with its loss, on GPUs with CUDA graphs. Pays there over many epochs."""
     initial_scale: float = 1.0
     """Progressive resizing: side of the images at the beginning, as a share of image_size; it grows in steps of 4
     pixels over the first 80 % of the steps. Below 1 training is faster and no longer the same; networks whose

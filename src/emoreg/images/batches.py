@@ -42,7 +42,10 @@ def normalise(images: Tensor) -> Tensor:
 
 @functools.lru_cache(maxsize=64)
 def _statistics(width: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of a line of pixels as bytes. Kept: a copy to a GPU waits for all that it has yet to do."""
+    """Mean and deviation of a line of pixels as bytes, float32 (3 · W,) each, in the order R, G, B, R, ...
+
+    Kept, because a copy to a GPU waits for all that it has yet to do.
+    """
     with torch.inference_mode(False):
         mean, std = (torch.tensor(values, device=device).mul_(255).repeat(width) for values in (MEAN, STD))
     return mean, std
