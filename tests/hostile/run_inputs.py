@@ -142,7 +142,9 @@ def state_with(change: Callable[[dict[str, Any]], object]) -> Change:
 
 
 def first_weight(state: dict[str, Any]) -> str:
-    return next(name for name, value in state.items() if value.is_floating_point() and value.ndim > 1)
+    """A matrix by its name: λ's logit may be infinite, and safetensors gives tensors in any order."""
+    matrices = (n for n, v in state.items() if v.is_floating_point() and v.ndim > 1 and min(v.shape[:2]) > 1)
+    return min(matrices)
 
 
 def compressed(content: bytes) -> bytes:
