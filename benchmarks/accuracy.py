@@ -23,15 +23,7 @@ import usual
 from numpy.typing import NDArray
 from torch import nn
 
-from emoreg.backbones import build_backbone, num_features
-from emoreg.classification import train
-from emoreg.images.decode import load_images
-from emoreg.images.splits import cut_validation
-from emoreg.images.table import Table
-from emoreg.progress import Progress
-from emoreg.report.statistics import interval
-from emoreg.run import environment
-from emoreg.settings import (
+from emoreg.config.schema import (
     AugmentSettings,
     BackboneSettings,
     OptimizerSettings,
@@ -39,8 +31,16 @@ from emoreg.settings import (
     TrainingSettings,
     TrainRecipe,
 )
-from emoreg.targets import read_target
-from emoreg.training import make_schedule
+from emoreg.data.images.decode import load_images
+from emoreg.data.images.splits import cut_validation
+from emoreg.data.images.table import Table
+from emoreg.data.targets import read_target
+from emoreg.models.backbones import build_backbone, num_features
+from emoreg.report.statistics import interval
+from emoreg.runs.run import environment
+from emoreg.runtime.progress import Progress
+from emoreg.stages.classify import train
+from emoreg.training.loop import make_schedule
 
 
 def main() -> None:

@@ -19,19 +19,7 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 from turns import serve
 
-from emoreg.affect import heads_of
-from emoreg.backbones import build_backbone
-from emoreg.classification import build_classifier
-from emoreg.emotion import EmotionSpace
-from emoreg.experience import AffectiveModel
-from emoreg.frozen import frozen_features
-from emoreg.images.batches import Batch, normalise, resize, training_batches
-from emoreg.images.decode import ImageSet, by_all_cores, load_images, square, upright
-from emoreg.images.files import File
-from emoreg.images.table import Table
-from emoreg.progress import Progress
-from emoreg.regulation import regulation_loss
-from emoreg.settings import (
+from emoreg.config.schema import (
     AugmentSettings,
     BackboneSettings,
     EncoderSettings,
@@ -39,7 +27,21 @@ from emoreg.settings import (
     TrainingSettings,
     TrainRecipe,
 )
-from emoreg.training import (
+from emoreg.data.images.batches import Batch, normalise, resize, training_batches
+from emoreg.data.images.decode import ImageSet, by_all_cores, load_images, square, upright
+from emoreg.data.images.files import File
+from emoreg.data.images.table import Table
+from emoreg.data.stimuli.emotion import EmotionSpace
+from emoreg.inference.load import Loaded, ReadOut
+from emoreg.inference.predict import predict
+from emoreg.models.backbones import build_backbone
+from emoreg.models.regulation import regulation_loss
+from emoreg.runtime.progress import Progress
+from emoreg.stages.affective_heads import heads_of
+from emoreg.stages.classify import build_classifier
+from emoreg.stages.frozen_features import frozen_features
+from emoreg.stages.pretrain import AffectiveModel
+from emoreg.training.loop import (
     compile_mode,
     make_fabric,
     make_objective,
@@ -47,8 +49,6 @@ from emoreg.training import (
     make_schedule,
     progressive_size,
 )
-from emoreg.use.load import Loaded, ReadOut
-from emoreg.use.predict import predict
 
 AUGMENT = AugmentSettings(crop_padding=4, flip=True)
 Work = Callable[[], float]
@@ -73,7 +73,7 @@ def noise(count: int) -> ImageSet:
 
 
 def training(asked: TrainRecipe, steps: int, threads: int | None = None) -> Work:
-    """Work that trains for some steps, as `emoreg.training.fit` does, and gives images per second.
+    """Work that trains for some steps, as `emoreg.training.loop.fit` does, and gives images per second.
 
     A training that grows its images is gone through from beginning to end in every round, in as many steps.
     """

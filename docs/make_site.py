@@ -21,10 +21,10 @@ from typing import Any
 
 import yaml
 
-from emoreg.recipe import read_recipe
-from emoreg.settings import PretrainRecipe, TrainingSettings, TrainRecipe
+from emoreg.config.recipe import read_recipe
+from emoreg.config.schema import PretrainRecipe, TrainingSettings, TrainRecipe
 from emoreg.study.arms import ARMS
-from emoreg.study.file import read_study
+from emoreg.study.definition import read_study
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"

@@ -12,8 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from emoreg.progress import Progress
-from emoreg.settings import (
+from emoreg.config.schema import (
     AugmentSettings,
     BackboneSettings,
     OptimizerSettings,
@@ -23,6 +22,9 @@ from emoreg.settings import (
     TrainingSettings,
     TrainRecipe,
 )
+from emoreg.runtime.progress import Progress
+
+pytest_plugins = ["trained_runs"]  # finished runs, made once for all that use them
 
 TINY = TrainingSettings(epochs=3, batch_size=16, device="cpu", precision="32-true", trackers=())
 

@@ -41,9 +41,9 @@ def test_the_version_is_that_of_the_package() -> None:
     [
         "import emoreg; dir(emoreg)",
         "import emoreg; emoreg.UserError; emoreg.read_recipe(emoreg.TrainRecipe)",
-        "import emoreg.cli",
+        "import emoreg.cli.main",
         *(
-            f"from emoreg.cli import main\ntry: main({arguments})\nexcept SystemExit: pass"
+            f"from emoreg.cli.main import main\ntry: main({arguments})\nexcept SystemExit: pass"
             for arguments in (["--help"], ["--version"], ["quickstart", "--help"], ["train", "--help"], ["trian"])
         ),
     ],

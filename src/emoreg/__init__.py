@@ -19,47 +19,47 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from emoreg.backbones import build_backbone
-    from emoreg.classification import build_classifier, evaluate, train
-    from emoreg.emotion import EmotionSpace
+    from emoreg.config.recipe import read_recipe
+    from emoreg.config.schema import PretrainRecipe, TrainRecipe
+    from emoreg.data.images.table import Table
+    from emoreg.data.stimuli.emotion import EmotionSpace
     from emoreg.errors import UserError
-    from emoreg.experience import load_encoder, pretrain
-    from emoreg.images.table import Table
-    from emoreg.recipe import read_recipe
-    from emoreg.regulation import RegulatedClassifier, Response, regulation_loss
-    from emoreg.run import Run
-    from emoreg.settings import PretrainRecipe, TrainRecipe
-    from emoreg.study.file import Study, read_study
-    from emoreg.study.study import run_study
-    from emoreg.use.exported import export
-    from emoreg.use.hub import RegulatedModel
-    from emoreg.use.load import load_run
-    from emoreg.use.predict import predict
+    from emoreg.inference.export.export import export
+    from emoreg.inference.export.hub import RegulatedModel
+    from emoreg.inference.load import load_run
+    from emoreg.inference.predict import predict
+    from emoreg.models.backbones import build_backbone
+    from emoreg.models.regulation import RegulatedClassifier, Response, regulation_loss
+    from emoreg.runs.run import Run
+    from emoreg.stages.classify import build_classifier, evaluate, train
+    from emoreg.stages.pretrain import load_encoder, pretrain
+    from emoreg.study.definition import Study, read_study
+    from emoreg.study.run_study import run_study
 
 _HOMES = {
-    "EmotionSpace": "emotion",
-    "PretrainRecipe": "settings",
-    "RegulatedClassifier": "regulation",
-    "RegulatedModel": "use.hub",
-    "Response": "regulation",
-    "Run": "run",
-    "Table": "images.table",
-    "TrainRecipe": "settings",
-    "Study": "study.file",
+    "EmotionSpace": "data.stimuli.emotion",
+    "PretrainRecipe": "config.schema",
+    "RegulatedClassifier": "models.regulation",
+    "RegulatedModel": "inference.export.hub",
+    "Response": "models.regulation",
+    "Run": "runs.run",
+    "Table": "data.images.table",
+    "TrainRecipe": "config.schema",
+    "Study": "study.definition",
     "UserError": "errors",
-    "build_backbone": "backbones",
-    "build_classifier": "classification",
-    "evaluate": "classification",
-    "export": "use.exported",
-    "load_encoder": "experience",
-    "load_run": "use.load",
-    "predict": "use.predict",
-    "pretrain": "experience",
-    "read_recipe": "recipe",
-    "read_study": "study.file",
-    "regulation_loss": "regulation",
-    "run_study": "study.study",
-    "train": "classification",
+    "build_backbone": "models.backbones",
+    "build_classifier": "stages.classify",
+    "evaluate": "stages.classify",
+    "export": "inference.export.export",
+    "load_encoder": "stages.pretrain",
+    "load_run": "inference.load",
+    "predict": "inference.predict",
+    "pretrain": "stages.pretrain",
+    "read_recipe": "config.recipe",
+    "read_study": "study.definition",
+    "regulation_loss": "models.regulation",
+    "run_study": "study.run_study",
+    "train": "stages.classify",
 }
 
 __all__ = [

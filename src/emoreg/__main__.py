@@ -2,7 +2,7 @@
 
 import sys
 
-from emoreg.cli import main
+from emoreg.cli.main import main
 
 sys.argv[0] = "emoreg"
 sys.exit(main())

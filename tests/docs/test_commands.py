@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from emoreg.cli import main
+from emoreg.cli.main import main
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

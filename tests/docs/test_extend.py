@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 import timm
 
-import emoreg.data.catalogue
-import emoreg.stimuli
-import emoreg.targets
-from emoreg.classification import train
+import emoreg.data.stimuli
+import emoreg.data.targets
+import emoreg.data.tools.catalogue
+from emoreg.config.recipe import read_recipe
+from emoreg.config.schema import PretrainRecipe, StimuliSettings, TargetSettings, TrainRecipe
 from emoreg.errors import UserError
-from emoreg.experience import pretrain
-from emoreg.progress import Progress
-from emoreg.recipe import read_recipe
-from emoreg.run import Run
-from emoreg.settings import PretrainRecipe, StimuliSettings, TargetSettings, TrainRecipe
+from emoreg.runs.run import Run
+from emoreg.runtime.progress import Progress
+from emoreg.stages.classify import train
+from emoreg.stages.pretrain import pretrain
 
 PAGE = (Path(__file__).parents[2] / "docs" / "extend.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python(?: title=\"(.+?)\")?\n(.*?)```", PAGE, re.DOTALL)
@@ -44,10 +44,10 @@ def script_with(word: str) -> str:
 @pytest.fixture
 def moodboard(tmp_path: Path, write_image: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Path:
     """The set on disk, and known as the page says."""
-    module = module_of("src/emoreg/stimuli/moodboard.py")
+    module = module_of("src/emoreg/data/stimuli/moodboard.py")
     entry = eval(LINES[0].partition(":")[2].strip().rstrip(","), {"moodboard": module})
-    monkeypatch.setattr(emoreg.stimuli, "SETS", {**emoreg.stimuli.SETS, "moodboard": entry})
-    monkeypatch.setattr(emoreg.data.catalogue, "SETS", emoreg.stimuli.SETS)
+    monkeypatch.setattr(emoreg.data.stimuli, "SETS", {**emoreg.data.stimuli.SETS, "moodboard": entry})
+    monkeypatch.setattr(emoreg.data.tools.catalogue, "SETS", emoreg.data.stimuli.SETS)
     root = tmp_path / "moodboard"
     rows = ["photo,mood"]
     for number in range(16):
@@ -62,23 +62,23 @@ def test_a_stimulus_set_is_one_file_and_one_line(moodboard: Path, tmp_path: Path
     recipe = read_recipe(PretrainRecipe, None, changes | {"backbone.name": "resnet8", "training.epochs": 1})
     run = pretrain(recipe, tmp_path / "run", progress=quiet)
     assert run.final["stimuli"] == "moodboard" and run.final["images"] == 14
-    assert "moodboard" in [entry.name for entry in emoreg.data.catalogue.catalogue()]
+    assert "moodboard" in [entry.name for entry in emoreg.data.tools.catalogue.catalogue()]
 
 
 def test_a_bad_row_of_that_set_is_named(moodboard: Path) -> None:
     sheet = moodboard / "moods.csv"
     sheet.write_text(sheet.read_text().replace("Fear", "Feer"), encoding="utf-8")
     with pytest.raises(UserError, match=r"moods.csv, row 3: no emotion 'Feer' \(did you mean 'fear'\?\)"):
-        emoreg.stimuli.read_stimuli(StimuliSettings(name="moodboard", root=str(moodboard)), seed=0)
+        emoreg.data.stimuli.read_stimuli(StimuliSettings(name="moodboard", root=str(moodboard)), seed=0)
 
 
 def test_a_target_is_one_file_and_two_lines(tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = module_of("src/emoreg/targets/stripes.py")
+    module = module_of("src/emoreg/data/targets/stripes.py")
     source = f"def _read(name):\n{LINES[1]}"
-    space: dict[str, Callable[[str], emoreg.targets.Target]] = {}
-    exec(source, {"Target": emoreg.targets.Target, "stripes": module}, space)
-    monkeypatch.setattr(emoreg.targets, "_read", lambda settings: space["_read"](settings.name))
-    target = emoreg.targets.read_target(TargetSettings(name="stripes"))
+    space: dict[str, Callable[[str], emoreg.data.targets.Target]] = {}
+    exec(source, {"Target": emoreg.data.targets.Target, "stripes": module}, space)
+    monkeypatch.setattr(emoreg.data.targets, "_read", lambda settings: space["_read"](settings.name))
+    target = emoreg.data.targets.read_target(TargetSettings(name="stripes"))
     assert (len(target.train), len(target.test), target.classes) == (64, 32, ("horizontal", "vertical"))
     changes = {"target.name": "stripes", "target.image_size": 8, "backbone.name": "resnet8", "training.epochs": 1}
     run = train(read_recipe(TrainRecipe, None, changes), tmp_path / "run", progress=quiet)

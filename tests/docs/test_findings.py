@@ -8,9 +8,9 @@ import pytest
 
 from emoreg.report.analysis import analyse
 from emoreg.report.findings import findings
-from emoreg.report.grids import responses_grid
-from emoreg.report.tables import markdown_table
-from emoreg.study.handed_on import read_handed_on
+from emoreg.report.page_tables import responses_grid
+from emoreg.report.paper_tables import markdown_table
+from emoreg.study.external import read_handed_on
 
 ROOT = Path(__file__).parents[2]
 FINDINGS, README = "docs/findings.md", "README.md"

@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 import emoreg
-from emoreg import settings
-from emoreg.settings import PretrainRecipe, TrainRecipe
+from emoreg.config import schema
+from emoreg.config.schema import PretrainRecipe, TrainRecipe
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -102,8 +102,8 @@ def test_every_public_name_and_every_setting_is_in_the_reference() -> None:
     api, of_settings = ((DOCS / name).read_text(encoding="utf-8") for name in ("api.md", "settings.md"))
     documented = set(re.findall(r"^::: emoreg\.(\w+)$", api + of_settings, re.MULTILINE))
     assert documented == set(emoreg.__all__)
-    classes = {name for name in vars(settings) if name.endswith("Settings")}
-    assert set(re.findall(r"^::: emoreg\.settings\.(\w+)$", of_settings, re.MULTILINE)) == classes
+    classes = {name for name in vars(schema) if name.endswith("Settings")}
+    assert set(re.findall(r"^::: emoreg\.config\.schema\.(\w+)$", of_settings, re.MULTILINE)) == classes
     for kind in (PretrainRecipe, TrainRecipe):
         assert dataclasses.is_dataclass(kind) and f"::: emoreg.{kind.__name__}" in of_settings
 
@@ -122,7 +122,7 @@ def test_defaults_that_differ_between_the_stages_are_told() -> None:
 
 
 def test_placeholders_in_the_settings_docstrings_are_code_as_the_site_would_take_them_for_html() -> None:
-    text = Path(settings.__file__).read_text(encoding="utf-8")
+    text = Path(schema.__file__).read_text(encoding="utf-8")
     docstrings = re.findall(r'"""(.*?)"""', text, re.DOTALL)
     assert len(docstrings) > 50
     assert not [found for one in docstrings for found in re.findall(r"<\w+>", re.sub(r"`.*?`", "", one))]

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from emoreg.recipe import read_recipe
-from emoreg.settings import PretrainRecipe, TargetSettings, TrainRecipe
-from emoreg.study.file import read_study
-from emoreg.targets import read_target
+from emoreg.config.recipe import read_recipe
+from emoreg.config.schema import PretrainRecipe, TargetSettings, TrainRecipe
+from emoreg.data.targets import read_target
+from emoreg.study.definition import read_study
 
 PAGE = (Path(__file__).parents[2] / "docs" / "own-images.md").read_text(encoding="utf-8")
 

@@ -20,18 +20,18 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import atheris
 
 with atheris.instrument_imports(include=["emoreg", "yaml", "zipfile", "csv"]):
+    from emoreg.config.recipe import read_recipe
+    from emoreg.config.schema import TrainRecipe
+    from emoreg.data.images.decode import decode
+    from emoreg.data.images.files import File, list_files
+    from emoreg.data.images.packed import open_pack
+    from emoreg.data.stimuli import SETS
     from emoreg.errors import UserError
-    from emoreg.images.decode import decode
-    from emoreg.images.files import File, list_files
-    from emoreg.images.packed import open_pack
-    from emoreg.recipe import read_recipe
-    from emoreg.run import Run
-    from emoreg.settings import TrainRecipe
-    from emoreg.stimuli import SETS
-    from emoreg.study.file import read_study
+    from emoreg.runs.run import Run
+    from emoreg.study.definition import read_study
 
+from data.stimuli.layouts import LAYOUTS, file_of
 from hostile.set_inputs import encoded, pack_into, zipped
-from stimuli.layouts import LAYOUTS, file_of
 
 HOME = Path(tempfile.mkdtemp(prefix="emoreg-atheris-"))
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
+from data.stimuli.layouts import LAYOUTS, file_of
 from hostile.malformed import Content, Malformed
 from hostile.set_inputs import DEEP, RECIPE, png, pretrain
-from stimuli.layouts import LAYOUTS, file_of
 
 # Each change is made to the table of each set as it is published.
 CSV_SETS = ("abstract", "emotion6", "oasis", "emod", "manifest", "diffused_emod")

@@ -92,7 +92,7 @@ def all_inputs() -> list[Malformed]:
 
 def outcome(malformed: Malformed) -> Outcome:
     """Make the files in a new folder, run the command there, in this process, and see how it ends."""
-    from emoreg.cli import main
+    from emoreg.cli.main import main
 
     told = io.StringIO()
     with (

@@ -18,12 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from emoreg.classification import train
-from emoreg.experience import pretrain
-from emoreg.progress import Progress
-from emoreg.recipe import recipe_yaml
-from emoreg.run import CHECKPOINT, ENVIRONMENT, FINAL, METRICS, RECIPE, WEIGHTS, Run
-from emoreg.settings import (
+from emoreg.config.recipe import recipe_yaml
+from emoreg.config.schema import (
     BackboneSettings,
     EncoderSettings,
     OptimizerSettings,
@@ -34,6 +30,10 @@ from emoreg.settings import (
     TrainingSettings,
     TrainRecipe,
 )
+from emoreg.runs.run import CHECKPOINT, ENVIRONMENT, FINAL, METRICS, RECIPE, WEIGHTS, Run
+from emoreg.runtime.progress import Progress
+from emoreg.stages.classify import train
+from emoreg.stages.pretrain import pretrain
 from hostile.malformed import Content, Malformed
 from hostile.set_inputs import DEEP, png
 
@@ -344,7 +344,7 @@ def study_with(name: str, content: Content) -> Callable[[Path], None]:
     """A study's folder with its one run finished, but for a file of it."""
 
     def make(path: Path) -> None:
-        from emoreg.study.file import read_study
+        from emoreg.study.definition import read_study
         from emoreg.study.plan import plan_runs
 
         path.mkdir()

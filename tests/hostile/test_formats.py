@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import EpsImagePlugin, Image
 
+from emoreg.data.images.decode import decode
+from emoreg.data.images.files import IMAGE_FORMATS, IMAGE_SUFFIXES, File
+from emoreg.data.targets.hugging_face import _fetch
 from emoreg.errors import UserError
-from emoreg.images.decode import decode
-from emoreg.images.files import IMAGE_FORMATS, IMAGE_SUFFIXES, File
-from emoreg.targets.hugging_face import _fetch
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n8 8 scale\n%%EOF\n"
 

@@ -25,23 +25,23 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from data.stimuli.layouts import LAYOUTS, file_of
+from emoreg.config.recipe import read_recipe, recipe_yaml, setting_keys
+from emoreg.config.schema import PretrainRecipe, TrainRecipe
+from emoreg.data.images.decode import decode
+from emoreg.data.images.files import File, list_files
+from emoreg.data.images.packed import open_pack
+from emoreg.data.stimuli import SETS
 from emoreg.errors import UserError
-from emoreg.images.decode import decode
-from emoreg.images.files import File, list_files
-from emoreg.images.packed import open_pack
-from emoreg.recipe import read_recipe, recipe_yaml, setting_keys
 from emoreg.report.analysis import analyse
 from emoreg.report.findings import findings
-from emoreg.report.grids import calibration_grid, cost_grid, results_grid
-from emoreg.report.tables import latex_table, markdown_table
-from emoreg.run import CHECKPOINT, ENVIRONMENT, FINAL, METRICS, RECIPE, WEIGHTS, Run
-from emoreg.settings import PretrainRecipe, TrainRecipe
-from emoreg.stimuli import SETS
-from emoreg.study.file import read_study
+from emoreg.report.page_tables import calibration_grid, cost_grid, results_grid
+from emoreg.report.paper_tables import latex_table, markdown_table
+from emoreg.runs.run import CHECKPOINT, ENVIRONMENT, FINAL, METRICS, RECIPE, WEIGHTS, Run
+from emoreg.study.definition import read_study
 from emoreg.study.plan import plan_runs
 from emoreg.study.results import read_results, results_of, write_results
 from hostile.set_inputs import encoded, pack_into, png, zipped
-from stimuli.layouts import LAYOUTS, file_of
 
 EXAMPLES = os.environ.get("EMOREG_FUZZ_EXAMPLES")
 fuzzed = settings(

@@ -13,23 +13,23 @@ import pytest
 import torch
 import yaml
 
-from emoreg import cli
-from emoreg.emotion import VALENCE_AROUSAL
-from emoreg.progress import Progress
+from emoreg.cli import main as cli
+from emoreg.config.schema import TargetSettings
+from emoreg.data.stimuli.emotion import VALENCE_AROUSAL
+from emoreg.data.targets import read_target
+from emoreg.data.targets.folder import read_folder
+from emoreg.inference.demo import dimensions_drawn
+from emoreg.inference.explain.explain import explain
+from emoreg.inference.export.model_card import classifier_card
 from emoreg.report.analysis import Analysis
 from emoreg.report.findings import findings
 from emoreg.report.page import write_report
-from emoreg.report.tables import latex_table, markdown_table
-from emoreg.run import Run
-from emoreg.settings import TargetSettings
-from emoreg.targets import read_target
-from emoreg.targets.folder import read_folder
-from emoreg.use.card import classifier_card
-from emoreg.use.demo import dimensions_drawn
-from emoreg.use.explain import explain
+from emoreg.report.paper_tables import latex_table, markdown_table
+from emoreg.runs.run import Run
+from emoreg.runtime.progress import Progress
+from inference.combinations import untrained
 from refusing import refusal
 from report.made_up import made_up
-from use.combinations import untrained
 
 SCRIPT = "<script>document.title='hacked'</script>"
 ATTRIBUTE = '" onmouseover="document.title=\'hacked\'" x="'

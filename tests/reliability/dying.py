@@ -63,9 +63,9 @@ if os.environ.get(VARIABLE):
 
 if __name__ == "__main__":
     if sys.argv[1:3] == ["data", "pack"]:
-        from emoreg.data import pack
+        from emoreg.data.tools import pack
 
         pack.NOTED_EVERY_BYTES = NOTED_EVERY_BYTES
-    from emoreg.cli import main
+    from emoreg.cli.main import main
 
     sys.exit(main())

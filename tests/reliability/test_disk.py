@@ -9,10 +9,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from emoreg.cli import main
-from emoreg.data import pack as packing
-from emoreg.progress import Progress
-from emoreg.run import Run
+from emoreg.cli.main import main
+from emoreg.data.tools import pack as packing
+from emoreg.runs.run import Run
+from emoreg.runtime.progress import Progress
 from reliability.kill import CASES, CLASSIFIER, STUDY, run_outcome
 
 Mount = Callable[[Path, str], Path]
@@ -129,7 +129,7 @@ GO = ("study", "study.yaml", "--out", "out")
 
 def planned(tmp_path: Path) -> dict[str, Path]:
     """The run folders of the study, by arm."""
-    from emoreg.study.file import read_study
+    from emoreg.study.definition import read_study
     from emoreg.study.plan import plan_runs
 
     runs = plan_runs(read_study(tmp_path / "study.yaml"), tmp_path / "out" / "runs")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from emoreg.run import Run
+from emoreg.runs.run import Run
 from reliability.kill import CLASSIFIER, STUDY
 
 SOURCE = Path(__file__).parents[2] / "src"

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
-from emoreg.recipe import recipe_yaml
-from emoreg.settings import PretrainRecipe, TrainRecipe
-from emoreg.study.file import Cell, Experience, Study
+from emoreg.config.recipe import recipe_yaml
+from emoreg.config.schema import PretrainRecipe, TrainRecipe
+from emoreg.study.definition import Cell, Experience, Study
 from emoreg.study.plan import PlannedRun
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from emoreg.recipe import differences
-from emoreg.settings import EncoderSettings, LossSettings, RegulationSettings, TrainRecipe
+from emoreg.config.recipe import differences
+from emoreg.config.schema import EncoderSettings, LossSettings, RegulationSettings, TrainRecipe
 from emoreg.study.arms import ARMS, arm_recipe
 
 BASE = TrainRecipe(

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from emoreg.progress import Progress
+from emoreg.runtime.progress import Progress
 from emoreg.study import calibrate
 from emoreg.study.calibrate import estimate_seconds
-from emoreg.study.file import Study
+from emoreg.study.definition import Study
 from emoreg.study.plan import plan_runs
 
 

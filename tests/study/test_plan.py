@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from emoreg.recipe import build
-from emoreg.settings import BackboneSettings, PretrainRecipe, StimuliSettings, TrainRecipe
+from emoreg.config.recipe import build
+from emoreg.config.schema import BackboneSettings, PretrainRecipe, StimuliSettings, TrainRecipe
 from emoreg.study.arms import ARMS
-from emoreg.study.file import Cell, Experience, Study
+from emoreg.study.definition import Cell, Experience, Study
 from emoreg.study.plan import plan_runs, run_id
 
 OASIS = Experience("oasis", PretrainRecipe(stimuli=StimuliSettings("oasis", root="x")))

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from emoreg.errors import UserError
-from emoreg.study.file import Study
+from emoreg.study.definition import Study
 from emoreg.study.plan import plan_runs
 from emoreg.study.results import read_results, results_of, select, write_results
 

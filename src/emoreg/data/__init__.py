@@ -1,1 +1,1 @@
-"""Looking after image sets: which there are, whether one is whole, what it looks like, and packing it."""
+"""Images and their labels: reading files, affective stimuli, classification targets, and tools to look after them."""

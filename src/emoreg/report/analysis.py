@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from emoreg.errors import UserError
-from emoreg.report.facts import facts_of
+from emoreg.report.machine_notes import facts_of
 from emoreg.report.statistics import Comparison, Interval, above_all, compare, holm, interval
 from emoreg.study.arms import ARMS, Arm
 from emoreg.study.results import CURVES

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 
 from emoreg.report.analysis import ArmResult, Cell
 from emoreg.report.drawing import DASHES, INK, MARKERS, Chart, Row, colour, forest, point, short, small_multiples, svg
-from emoreg.report.grids import WITHOUT_STAGE_1, by_experience, control_within, gain_points, is_shown, percent, seconds
+from emoreg.report.page_tables import (
+    WITHOUT_STAGE_1,
+    by_experience,
+    control_within,
+    gain_points,
+    is_shown,
+    percent,
+    seconds,
+)
 from emoreg.report.statistics import Interval
 from emoreg.study.arms import ARMS
 

@@ -23,7 +23,7 @@ from emoreg.report.charts import (
     legend,
 )
 from emoreg.report.drawing import Chart
-from emoreg.report.grids import (
+from emoreg.report.page_tables import (
     Grid,
     calibration_grid,
     controls_grid,
@@ -35,7 +35,7 @@ from emoreg.report.grids import (
     results_grid,
 )
 from emoreg.report.statistics import smallest_p
-from emoreg.run import write_atomically
+from emoreg.runtime.safe_io import write_atomically
 
 if TYPE_CHECKING:  # imported where it is used, so that the command line's help is instant
     from jinja2 import Template

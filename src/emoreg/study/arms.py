@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from emoreg.settings import EncoderSettings, Mode, Pretext, RegulationSettings, TrainRecipe
+from emoreg.config.schema import EncoderSettings, Mode, Pretext, RegulationSettings, TrainRecipe
 
 
 @dataclass(frozen=True)

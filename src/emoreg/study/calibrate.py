@@ -10,18 +10,18 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from emoreg.backbones import build_backbone
-from emoreg.classification import build_classifier
-from emoreg.experience import AffectiveModel
-from emoreg.images.batches import steps_per_epoch
-from emoreg.images.splits import cut_validation
-from emoreg.progress import Progress
-from emoreg.settings import PretrainRecipe, Recipe, TargetSettings, TrainRecipe
-from emoreg.stimuli import read_stimuli
+from emoreg.config.schema import PretrainRecipe, Recipe, TargetSettings, TrainRecipe
+from emoreg.data.images.batches import steps_per_epoch
+from emoreg.data.images.splits import cut_validation
+from emoreg.data.stimuli import read_stimuli
+from emoreg.data.targets import read_target
+from emoreg.models.backbones import build_backbone
+from emoreg.runtime.progress import Progress
+from emoreg.stages.classify import build_classifier
+from emoreg.stages.pretrain import AffectiveModel
+from emoreg.stages.stimulus_mixture import cut_stimuli
 from emoreg.study.plan import PlannedRun
-from emoreg.targets import read_target
-from emoreg.training import make_fabric, make_optimizer
-from emoreg.union import cut_stimuli
+from emoreg.training.loop import make_fabric, make_optimizer
 
 SECONDS = 1.0  # that a kind of step is timed for, at least
 

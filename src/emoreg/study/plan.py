@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from emoreg.run import Run
-from emoreg.settings import PretrainRecipe, Recipe, TrainRecipe, identity
+from emoreg.config.schema import PretrainRecipe, Recipe, TrainRecipe, identity
+from emoreg.runs.run import Run
 from emoreg.study.arms import ARMS, arm_recipe
-from emoreg.study.file import Cell, Experience, Study
+from emoreg.study.definition import Cell, Experience, Study
 
 
 @dataclass(frozen=True)

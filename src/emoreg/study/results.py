@@ -14,11 +14,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from emoreg.config.recipe import flatten
+from emoreg.config.schema import PretrainRecipe
 from emoreg.errors import UserError, nearest, shortened
-from emoreg.reading import require_regular
-from emoreg.recipe import flatten
-from emoreg.run import FINAL, METRICS, Run, write_atomically
-from emoreg.settings import PretrainRecipe
+from emoreg.runs.run import FINAL, METRICS, Run
+from emoreg.runtime.safe_io import require_regular, write_atomically
 from emoreg.study.plan import PlannedRun
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""The command line: parsing and printing only. A command is a function of the library."""

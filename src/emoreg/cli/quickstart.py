@@ -1,0 +1,64 @@
+"""The method from end to end in minutes, on embedded data: no download, no settings to choose."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from emoreg.config.schema import (
+    AugmentSettings,
+    BackboneSettings,
+    OptimizerSettings,
+    PretrainRecipe,
+    StimuliSettings,
+    TargetSettings,
+    TrainingSettings,
+    TrainRecipe,
+)
+from emoreg.report.analysis import analyse
+from emoreg.report.files import write_reports
+from emoreg.report.paper_tables import results_table
+from emoreg.runtime.progress import Progress
+from emoreg.study.definition import Cell, Experience, Study
+from emoreg.study.run_study import run_study
+
+JOBS = 2  # at a time: networks this small do not fill two cores
+# ResNet-8 and few epochs: sized for two CPU cores and four minutes. On the CPU alone, so that every machine
+# runs the same arithmetic.
+STAGE_1 = PretrainRecipe(
+    stimuli=StimuliSettings(name="procedural", count=1000, image_size=16),
+    backbone=BackboneSettings(name="resnet8"),
+    augment=AugmentSettings(crop_padding=0, flip=True),  # a crop's black border would change brightness
+    optimizer=OptimizerSettings(name="adamw", lr=3e-3, weight_decay=0.01, warmup=0.1),
+    training=TrainingSettings(epochs=6, batch_size=64, device="cpu", precision="32-true"),
+)
+STAGE_2 = TrainRecipe(
+    target=TargetSettings(name="digits", image_size=16),
+    backbone=BackboneSettings(name="resnet8"),
+    augment=AugmentSettings(crop_padding=1, flip=False),
+    optimizer=OptimizerSettings(lr=0.05, warmup=0.2),
+    training=TrainingSettings(epochs=8, batch_size=64, device="cpu", precision="32-true"),
+)
+
+
+def quickstart(out: Path, seeds: int, progress: Progress) -> Path:
+    """Run all arms, print the table, write the page.
+
+    Args:
+        out: folder of the study; runs that are finished there are kept.
+        seeds: runs of each arm.
+        progress: where it is shown.
+
+    Returns:
+        The page.
+    """
+    from rich.console import Console
+
+    experience = Experience("procedural", STAGE_1)
+    cell = Cell("digits", STAGE_2.backbone.name, STAGE_2, (experience,))
+    study = Study("emoreg quickstart", (cell,), seeds=seeds)
+    analysis = analyse(study.name, run_study(study, out, jobs=JOBS, progress=progress))
+    page = write_reports(out, analysis)
+    console = Console()
+    console.print(results_table(analysis))
+    console.print(f"page: {page.resolve()}", highlight=False, markup=False, soft_wrap=True)
+    return page

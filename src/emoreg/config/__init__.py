@@ -1,0 +1,1 @@
+"""Settings: every one typed and in one place; recipes read from YAML and the command line."""

@@ -1,0 +1,87 @@
+"""What a reader of any image set gives: images and their labels, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emoreg.data.images.files import File
+from emoreg.data.images.packed import PackedImages
+from emoreg.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image of a library's data set (torchvision, Hugging Face), decoded by that library when it is needed."""
+
+    name: str  # for messages
+    index: int
+    fetch: Callable[[int], Image.Image]
+
+    def __str__(self) -> str:
+        return f"{self.name}[{self.index}]"
+
+
+Images = Sequence[File | Item] | NDArray[np.uint8] | PackedImages
+
+
+@dataclass(frozen=True)
+class Table:
+    """Images, not yet decoded (or drawn in memory), and one label each.
+
+    Args:
+        name: of the set, for messages and records.
+        images: N files or items, uint8 pixels (N, H, W, 3), or those of a pack.
+        labels: (N,) int64 class indices, or (N, E) float32 (see `EmotionSpace`).
+    """
+
+    name: str
+    images: Images
+    labels: NDArray[np.int64] | NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        if len(self.images) != len(self.labels):
+            raise ValueError(f"{self.name}: {len(self.images)} images but {len(self.labels)} labels")
+        if len(self.images) == 0:
+            raise UserError(f"{self.name} holds no images")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, rows: NDArray[np.int64]) -> Table:
+        """The table of these rows, in this order."""
+        return Table(self.name, take_images(self.images, rows), self.labels[rows])
+
+
+def take_images(images: Images, rows: NDArray[np.int64]) -> Images:
+    """The images of these rows, in this order."""
+    if isinstance(images, PackedImages):
+        return images.take(rows)
+    return images[rows] if isinstance(images, np.ndarray) else [images[row] for row in rows]
+
+
+def name_image(images: Images, row: int) -> str:
+    """What people know an image by: its file, its place in a library's set, or its row."""
+    if isinstance(images, PackedImages):
+        return images.name(row)
+    image = images[row]
+    return f"row {row}" if isinstance(image, np.ndarray) else str(image)
+
+
+@dataclass(frozen=True)
+class About:
+    """What people ask of a set before they get it."""
+
+    title: str
+    size: str  # how many images
+    labels: str  # what kind
+    licence: str
+    source: str  # where to get it
+    layout: str  # what is expected at its root

@@ -1,0 +1,62 @@
+"""Stimuli: the affective images of stage 1, each set in a file of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from emoreg.config.schema import StimuliSettings
+from emoreg.data.images.packed import is_pack, open_pack
+from emoreg.data.images.table import About
+from emoreg.data.stimuli import (
+    abstract,
+    artphoto,
+    diffused_emod,
+    emod,
+    emoset,
+    emotion6,
+    emotion_folder,
+    fi,
+    manifest,
+    oasis,
+    procedural,
+)
+from emoreg.data.stimuli.emotion import VALENCE_AROUSAL, EmotionSpace
+from emoreg.data.stimuli.stimulus_set import Labels, Stimuli
+from emoreg.errors import UserError, nearest
+
+# A new set is one file that has ABOUT and read(), and one line here.
+SETS: Mapping[str, tuple[About, Callable[[str | None, bool], Stimuli]]] = {
+    "emoset": (emoset.ABOUT, emoset.read),
+    "abstract": (abstract.ABOUT, abstract.read),
+    "emod": (emod.ABOUT, emod.read),
+    "diffused_emod": (diffused_emod.ABOUT, diffused_emod.read),
+    "artphoto": (artphoto.ABOUT, artphoto.read),
+    "emotion6": (emotion6.ABOUT, emotion6.read),
+    "fi": (fi.ABOUT, fi.read),
+    "oasis": (oasis.ABOUT, oasis.read),
+    "emotion_folder": (emotion_folder.ABOUT, emotion_folder.read),
+    "manifest": (manifest.ABOUT, manifest.read),
+}
+
+
+def read_stimuli(settings: StimuliSettings, seed: int) -> Stimuli:
+    """The whole set, before any choice of labels, validation split or limit.
+
+    Args:
+        settings: which set, and where.
+        seed: of the procedural compositions.
+
+    Raises:
+        UserError: the set is unknown, missing or malformed; says where and what to do.
+    """
+    if settings.name == "procedural":
+        images, labels = procedural.compose(settings.count, settings.image_size, seed)
+        return Stimuli("procedural", images, (Labels(VALENCE_AROUSAL, labels),))
+    if settings.root is not None and is_pack(settings.root):
+        pack = open_pack(settings.root, "stimuli", settings.name, settings.image_size)
+        of_kinds = [Labels(EmotionSpace(one.kind, one.names), one.values) for one in pack.labels if one.kind != "class"]
+        return Stimuli(pack.set, pack.images, tuple(of_kinds), None if pack.splits is None else pack.splits.tolist())
+    if settings.name not in SETS:
+        raise UserError(f"stimuli.name: no set '{settings.name}'{nearest(settings.name, ['procedural', *SETS])}")
+    _, read = SETS[settings.name]
+    return read(settings.root, settings.skip_unreadable)

@@ -1,0 +1,45 @@
+"""Abstract (Machajdik & Hanbury 2010, "Affective image classification using features inspired by psychology and
+art theory", ACM Multimedia).
+
+280 abstract paintings; about 14 people voted for one of eight Mikels categories each. Read as published:
+`ABSTRACT_groundTruth.csv`, whose names and headers stand in single quotes, and `abstract_NNNN.jpg` beside it.
+"""
+
+from __future__ import annotations
+
+import math
+
+from emoreg.data.images.table import About
+from emoreg.data.stimuli.emotion import MIKELS_8, EmotionSpace
+from emoreg.data.stimuli.set_reader import Rows, number, votes
+from emoreg.data.stimuli.stimulus_set import Stimuli
+from emoreg.data.stimuli.tabular import read_rows
+
+ABOUT = About(
+    title="Abstract (Machajdik & Hanbury 2010)",
+    size="280",
+    labels="votes for 8 Mikels categories",
+    licence="for research; the paintings belong to their artists",
+    source="imageemotion.org",
+    layout="ABSTRACT_groundTruth.csv, abstract_NNNN.jpg",
+)
+COLUMNS = ("Amusement", "Anger", "Awe", "Content", "Disgust", "Excitement", "Fear", "Sad")  # as MIKELS_8
+
+
+def read(root: str | None, skip_missing: bool) -> Stimuli:
+    """Paintings with their votes; `stimuli.labels: majority` leaves out the ties (228 of 280 are usually kept).
+
+    Args:
+        root: folder or zip that holds the table and the images.
+        skip_missing: leave out rows whose image is missing, instead of stopping at the first.
+
+    Raises:
+        UserError: something is missing, or an image has no votes; names file, row and column.
+    """
+    rows = Rows("abstract", root, skip_missing)
+    sheet = rows.sheet("ABSTRACT_groundTruth.csv")
+    folder = sheet.name[: -len("ABSTRACT_groundTruth.csv")]
+    for place, row in read_rows(sheet, ("", *COLUMNS), quote="'"):
+        counts = [number(place, column, row[column], 0, math.inf) for column in COLUMNS]
+        rows.add(place, row[""], rows.find(folder + row[""]), votes(place, counts))
+    return rows.stimuli(EmotionSpace("votes", MIKELS_8))

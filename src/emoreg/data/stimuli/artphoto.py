@@ -1,0 +1,50 @@
+"""ArtPhoto (Machajdik & Hanbury 2010, "Affective image classification using features inspired by psychology and
+art theory", ACM Multimedia).
+
+806 artistic photographs from an art-sharing site; the artist's intent gave each one of eight Mikels categories.
+Read as published: the category stands in the file's name, `<emotion>_NNNN.jpg`.
+"""
+
+from __future__ import annotations
+
+import re
+
+from emoreg.data.images.table import About
+from emoreg.data.stimuli.emotion import MIKELS_8, EmotionSpace, emotion_index
+from emoreg.data.stimuli.set_reader import Rows
+from emoreg.data.stimuli.stimulus_set import Stimuli
+from emoreg.errors import UserError
+
+ABOUT = About(
+    title="ArtPhoto (Machajdik & Hanbury 2010)",
+    size="806",
+    labels="8 Mikels categories, in the file names",
+    licence="for research; the photographs belong to their artists",
+    source="imageemotion.org",
+    layout="<emotion>_NNNN.jpg",
+)
+NAME = re.compile(r"(?:.*/)?([^/_]+)_[^/]+")
+
+
+def read(root: str | None, skip_missing: bool) -> Stimuli:
+    """Photographs with a category each.
+
+    Args:
+        root: folder or zip that holds them; other files than images are left alone.
+        skip_missing: of no effect: what is missing is not known.
+
+    Raises:
+        UserError: there are none, an image is named otherwise, or two have the same name; names the file.
+    """
+    rows = Rows("artphoto", root, skip_missing)
+    places: dict[str, str] = {}
+    for image in rows.image_files:
+        place, name = str(image), image.name.rsplit("/", 1)[-1]
+        match = NAME.fullmatch(image.name)
+        if match is None:
+            raise UserError(f"{place}: the name tells no emotion; images of ArtPhoto are named <emotion>_NNNN.jpg")
+        if name in places:
+            raise UserError(f"{place} is there a second time, after {places[name]}; remove one")
+        places[name] = place
+        rows.add(place, name, image, emotion_index(match[1], MIKELS_8, place))
+    return rows.stimuli(EmotionSpace("category", MIKELS_8))

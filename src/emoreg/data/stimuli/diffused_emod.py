@@ -1,0 +1,32 @@
+"""Diffused-EMOd (arXiv:2606.13081): EMOd's images made anew by image-to-image diffusion; the label travels along.
+
+It is not published to us. `emoreg data diffuse --from emod` makes such a set, and the manifest that is read here.
+"""
+
+from __future__ import annotations
+
+from emoreg.data.images.table import About
+from emoreg.data.stimuli.manifest import read_manifest
+from emoreg.data.stimuli.stimulus_set import Stimuli
+
+ABOUT = About(
+    title="Diffused-EMOd (Landi et al. 2026)",
+    size="as many as you make",
+    labels="those of the images that it is made from",
+    licence="that of the images that it is made from, and of the diffusion model",
+    source="emoreg data diffuse --from emod",
+    layout="manifest.csv|jsonl|parquet, and the images that it names",
+)
+
+
+def read(root: str | None, skip_missing: bool) -> Stimuli:
+    """Made images with the labels of their sources; where they come from (source, strength, ...) is not read.
+
+    Args:
+        root: folder or zip that holds one manifest, or the manifest.
+        skip_missing: leave out rows whose image is missing, instead of stopping at the first.
+
+    Raises:
+        UserError: as `manifest.read_manifest`.
+    """
+    return read_manifest("diffused_emod", root, skip_missing)

@@ -1,0 +1,48 @@
+"""Emotion6 (Peng et al. 2015, "A Mixed Bag of Emotions: Model, Predict, and Transfer Emotion Distributions", CVPR).
+
+1,980 photographs; 15 people each said which of Ekman's six emotions or neutral a photograph evoked, and rated its
+valence and arousal from 1 to 9 (self-assessment manikins). Read as published: `ground_truth.txt`, with tabs and
+a header in brackets, and `images/<emotion>/N.jpg`, where <emotion> is the word that the image was searched by.
+"""
+
+from __future__ import annotations
+
+import math
+
+from emoreg.data.images.table import About
+from emoreg.data.stimuli.emotion import EKMAN_6_NEUTRAL, VALENCE_AROUSAL, EmotionSpace
+from emoreg.data.stimuli.set_reader import Rows, number, votes
+from emoreg.data.stimuli.stimulus_set import Stimuli
+from emoreg.data.stimuli.tabular import read_rows
+
+ABOUT = About(
+    title="Emotion6 (Peng et al. 2015)",
+    size="1,980",
+    labels="probabilities of Ekman's 6 and neutral; valence and arousal, 1 to 9",
+    licence="for academic research; the photographs belong to their owners",
+    source="chenlab.ece.cornell.edu/downloads.html",
+    layout="ground_truth.txt, images/<emotion>/N.jpg",
+)
+
+
+def read(root: str | None, skip_missing: bool) -> Stimuli:
+    """Photographs with probabilities, and with the ratings mapped linearly from 1..9 to [-1, 1].
+
+    Args:
+        root: folder or zip that holds ground_truth.txt and images/.
+        skip_missing: leave out rows whose image is missing, instead of stopping at the first.
+
+    Raises:
+        UserError: something is missing or out of range; names file, row and column.
+    """
+    rows = Rows("emotion6", root, skip_missing)
+    sheet = rows.sheet("ground_truth.txt")
+    folder = sheet.name[: -len("ground_truth.txt")]
+    shares = [f"prob. {name}" for name in EKMAN_6_NEUTRAL]
+    ratings = VALENCE_AROUSAL.names
+    for place, row in read_rows(sheet, ("image_filename", *ratings, *shares), delimiter="\t"):
+        path = f"images/{row['image_filename']}"
+        probabilities = votes(place, [number(place, column, row[column], 0, math.inf) for column in shares])
+        dimensions = [(number(place, column, row[column], 1, 9) - 5) / 4 for column in ratings]
+        rows.add(place, path, rows.find(folder + path), probabilities, dimensions)
+    return rows.stimuli(EmotionSpace("votes", EKMAN_6_NEUTRAL), VALENCE_AROUSAL)

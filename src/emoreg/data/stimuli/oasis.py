@@ -1,0 +1,43 @@
+"""OASIS (Kurdi, Lozano & Banaji 2017, "Introducing the Open Affective Standardized Image Set").
+
+900 photographs; valence and arousal rated by people from 1 to 7. Read as published: `OASIS.csv` (with bare
+carriage returns as line ends and blanks behind some themes) and `images/<Theme>.jpg`, in a folder or a zip.
+"""
+
+from __future__ import annotations
+
+from emoreg.data.images.table import About
+from emoreg.data.stimuli.emotion import VALENCE_AROUSAL
+from emoreg.data.stimuli.set_reader import Rows, number
+from emoreg.data.stimuli.stimulus_set import Stimuli
+from emoreg.data.stimuli.tabular import read_rows
+
+ABOUT = About(
+    title="OASIS (Kurdi, Lozano & Banaji 2017)",
+    size="900",
+    labels="valence and arousal, 1 to 7",
+    licence="for research; each image's origin stands in its Source column",
+    source="benedekkurdi.com/#oasis",
+    layout="OASIS.csv, images/<Theme>.jpg",
+)
+
+
+def read(root: str | None, skip_missing: bool) -> Stimuli:
+    """Photographs with valence and arousal, the ratings mapped linearly from 1..7 to [-1, 1].
+
+    Args:
+        root: folder or zip that holds OASIS.csv and images/.
+        skip_missing: leave out rows whose image is missing, instead of stopping at the first.
+
+    Raises:
+        UserError: something is missing or out of range; names file, row and column.
+    """
+    rows = Rows("oasis", root, skip_missing)
+    sheet = rows.sheet("OASIS.csv")
+    folder = sheet.name[: -len("OASIS.csv")]
+    columns = ("Valence_mean", "Arousal_mean")
+    for place, row in read_rows(sheet, ("Theme", *columns)):
+        path = f"images/{row['Theme']}.jpg"
+        ratings = [(number(place, column, row[column], 1, 7) - 4) / 3 for column in columns]
+        rows.add(place, path, rows.find(folder + path), ratings)
+    return rows.stimuli(VALENCE_AROUSAL)

@@ -1,0 +1,170 @@
+"""What the readers of published sets share: finding files by name, and rows that say where they stand."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+
+from emoreg.data.images.files import IMAGE_SUFFIXES, File, list_files
+from emoreg.data.stimuli.emotion import EmotionSpace
+from emoreg.data.stimuli.stimulus_set import Labels, Split, Stimuli
+from emoreg.errors import UserError
+
+SPLITS: dict[str, Split] = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+
+
+class Rows:
+    """Collects images and labels while a reader goes through a set's tables.
+
+    Args:
+        name: of the set.
+        root: its folder or zip.
+        skip_missing: leave out rows whose image is not there, instead of stopping at the first.
+
+    Raises:
+        UserError: no `root`.
+    """
+
+    def __init__(self, name: str, root: str | None, skip_missing: bool) -> None:
+        if root is None:
+            raise UserError(f"stimuli.root: name the folder or zip that holds {name}")
+        self.name, self.root, self.skip_missing = name, root, skip_missing
+        self._images: list[File] = []
+        self._labels: list[tuple[int | Sequence[float], ...]] = []
+        self._splits: list[Split | None] = []
+        self._first_place: dict[str, str] = {}  # of each image
+        self._missing: list[str] = []
+
+    @cached_property
+    def files(self) -> list[File]:
+        """All files below the root. UserError if it cannot be listed."""
+        return list_files(self.root)
+
+    @property
+    def image_files(self) -> list[File]:
+        """Those that are images by their names."""
+        return [file for file in self.files if file.name.lower().endswith(IMAGE_SUFFIXES)]
+
+    def sheet(self, *names: str) -> File:
+        """The set's table, in whichever folder it lies (the topmost).
+
+        Args:
+            names: that it may have, whatever the case of the letters.
+
+        Raises:
+            UserError: there is none, or more than one.
+        """
+        wanted = {name.lower() for name in names}
+        found = [file for file in self.files if file.name.rsplit("/", 1)[-1].lower() in wanted]
+        if not found:
+            raise UserError(f"{self.root} holds no {' or '.join(names)}, where the labels of {self.name} stand")
+        depth = min(file.name.count("/") for file in found)
+        first, *others = (file for file in found if file.name.count("/") == depth)
+        if others:
+            raise UserError(f"{self.root} holds both {first.name} and {others[0].name}: keep one, or name its folder")
+        return first
+
+    def find(self, path: str) -> File | None:
+        """The file of this path below the root, whatever the case and Unicode form of its letters.
+
+        Raises:
+            UserError: several differ only in these, and none is written exactly so.
+        """
+        exact = self._by_name.get(path)
+        if exact is not None:
+            return exact
+        found = self._by_key.get(_key(path), [])
+        if len(found) > 1:
+            raise UserError(f"{self.root}: '{path}' may be {found[0].name!r} or {found[1].name!r}; rename one")
+        return found[0] if found else None
+
+    @cached_property
+    def _by_name(self) -> dict[str, File]:
+        return {file.name: file for file in self.files}
+
+    @cached_property
+    def _by_key(self) -> dict[str, list[File]]:
+        found: dict[str, list[File]] = {}
+        for file in self.files:
+            found.setdefault(_key(file.name), []).append(file)
+        return found
+
+    def add(
+        self, place: str, path: str, image: File | None, *labels: int | Sequence[float], split: Split | None = None
+    ) -> None:
+        """One row.
+
+        Args:
+            place: where it stands, e.g. "OASIS.csv, row 3".
+            path: what the row calls the image.
+            image: the file; None if it is not there.
+            labels: one for each of the spaces: an index, or E numbers.
+            split: that it is published in.
+
+        Raises:
+            UserError: the image is missing, or stands in an earlier row too.
+        """
+        if image is None:
+            if self.skip_missing:
+                self._missing.append(place)
+                return
+            raise UserError(f"{place}: no image {path!r} (stimuli.skip_unreadable: true leaves such rows out)")
+        first = self._first_place.setdefault(str(image), place)
+        if first != place:
+            raise UserError(f"{place}: {path!r} stands there a second time, after {first}; remove one")
+        self._images.append(image)
+        self._labels.append(labels)
+        self._splits.append(split)
+
+    def stimuli(self, *spaces: EmotionSpace) -> Stimuli:
+        """All rows so far, with labels in these spaces.
+
+        Raises:
+            UserError: there are none, or only some lie in a split.
+        """
+        if not self._images:
+            raise UserError(f"{self.root} holds no images of {self.name}")
+        columns = zip(*self._labels, strict=True)
+        labels = tuple(_labels(space, column) for space, column in zip(spaces, columns, strict=True))
+        splits = [split for split in self._splits if split is not None]
+        if 0 < len(splits) < len(self._splits):
+            image = self._images[self._splits.index(None)]
+            raise UserError(f"{self._first_place[str(image)]}: {image.name!r} lies in no split, but others do")
+        return Stimuli(self.name, self._images, labels, splits or None, self._missing)
+
+
+def _labels(space: EmotionSpace, column: Sequence[int | Sequence[float]]) -> Labels:
+    if space.kind == "category":
+        return Labels(space, np.array(column, np.int64))
+    return Labels(space, np.array(column, np.float32))
+
+
+def _key(path: str) -> str:
+    return unicodedata.normalize("NFC", path.replace("\\", "/")).casefold()
+
+
+def number(place: str, column: str, text: str, low: float, high: float, hint: str = "") -> float:
+    """The number in a cell. UserError if it is none, or not in [low, high]; the `hint` says what to do."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and low <= value <= high):
+        limits = f"from {low:g} to {high:g}" if math.isfinite(high) else f"{low:g} or more"
+        raise UserError(f"{place}: {column} is {text!r}; it must be a number {limits}{hint}")
+    return value
+
+
+def votes(place: str, counts: Sequence[float]) -> Sequence[float]:
+    """The votes of one row. UserError if there are none."""
+    if sum(counts) <= 0:
+        raise UserError(f"{place}: no votes at all; an image needs at least one")
+    return counts

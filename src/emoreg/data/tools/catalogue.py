@@ -1,0 +1,266 @@
+"""All stimulus sets and targets: what they are, where on this machine they lie, and reading one by its name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emoreg.config.schema import StimuliSettings, TargetSettings
+from emoreg.data.images.files import File
+from emoreg.data.images.packed import PACK, PackedImages, PackedLabels, is_pack, read_about
+from emoreg.data.images.table import About, Images, Item
+from emoreg.data.stimuli import SETS, read_stimuli
+from emoreg.errors import UserError, nearest, printable
+
+Kind = Literal["stimuli", "target"]
+
+PROCEDURAL = About(
+    title="Procedural compositions",
+    size="as many as you ask for",
+    labels="valence and arousal, computed from colour and form (Valdez & Mehrabian 1994 and others)",
+    licence="yours",
+    source="drawn here when they are needed",
+    layout="none",
+)
+IMAGE_FOLDERS = "[<split>/]<class>/*.jpg|png"
+TARGETS: Mapping[str, About] = {
+    "digits": About(
+        title="Handwritten digits (Alpaydin & Kaynak 1998)",
+        size="1,797",
+        labels="10 classes; no published split, 1/4 for the test",
+        licence="CC BY 4.0 (UCI)",
+        source="comes with scikit-learn",
+        layout="none",
+    ),
+    "cifar10": About(
+        title="CIFAR-10 (Krizhevsky 2009)",
+        size="60,000",
+        labels="10 classes",
+        licence="none stated; used for research",
+        source="downloaded when it is needed (www.cs.toronto.edu/~kriz/cifar.html)",
+        layout=f"cifar-10-python.tar.gz, or {IMAGE_FOLDERS}",
+    ),
+    "cifar100": About(
+        title="CIFAR-100 (Krizhevsky 2009)",
+        size="60,000",
+        labels="100 classes",
+        licence="none stated; used for research",
+        source="downloaded when it is needed (www.cs.toronto.edu/~kriz/cifar.html)",
+        layout=f"cifar-100-python.tar.gz, or {IMAGE_FOLDERS}",
+    ),
+    "folder": About(
+        title="Your images, a folder per class",
+        size="any",
+        labels="the folders' names",
+        licence="yours to know",
+        source="your own",
+        layout=IMAGE_FOLDERS,
+    ),
+    "svhn, stl10, flowers102, food101, ...": About(
+        title="Any classification set of torchvision",
+        size="see torchvision's documentation",
+        labels="classes",
+        licence="each set's own",
+        source="downloaded when it is needed, where torchvision can; name: its class's, in lower case",
+        layout="as torchvision keeps it",
+    ),
+    "hf:OWNER/NAME[/CONFIG]": About(
+        title="Any image classification set of the Hugging Face Hub",
+        size="see its page",
+        labels="classes",
+        licence="each set's own",
+        source="downloaded when it is needed (huggingface.co/datasets; pip install 'emoreg[hub]')",
+        layout="what Hugging Face's datasets loads",
+    ),
+}
+ARCHIVES = {"cifar10": "cifar-10-", "cifar100": "cifar-100-"}  # how what torchvision keeps begins
+FROM_ELSEWHERE = ("folder", "emotion_folder", "manifest")  # no name to look for
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a set lies: what to give as its root, and the size in pixels if it is a pack."""
+
+    root: Path
+    pack_of: int | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One set of the catalogue."""
+
+    name: str
+    kind: Kind
+    about: About
+    places: tuple[Place, ...]
+
+    @property
+    def needs_no_files(self) -> bool:
+        """Whether it is embedded or drawn."""
+        return self.about.layout == "none"
+
+    @property
+    def can_be_found(self) -> bool:
+        """Whether files of the set have a name to look for."""
+        return self.name in (*SETS, "cifar10", "cifar100") and self.name not in FROM_ELSEWHERE
+
+
+def catalogue(root: Path | str = "data") -> list[Entry]:
+    """Every set, stimuli first, with its places in the folder `root`."""
+    names: list[tuple[Kind, str, About]] = [("stimuli", "procedural", PROCEDURAL)]
+    names += [("stimuli", name, about) for name, (about, _) in SETS.items()]
+    names += [("target", name, about) for name, about in TARGETS.items()]
+    return [Entry(name, kind, about, places(name, root)) for kind, name, about in names]
+
+
+def places(name: str, root: Path | str = "data") -> tuple[Place, ...]:
+    """Where in the folder `root` a set lies, packs last.
+
+    `<name>` or `<name>-<anything>`, as a folder or a zip, whatever the case; packs of it, whatever their name;
+    for CIFAR the published archive too.
+    """
+    try:
+        children = sorted(path for path in Path(root).iterdir() if not path.name.startswith("."))
+    except OSError:
+        return ()
+    found, packs = [], []
+    pattern = re.compile(re.escape(name.lower()) + r"([-.].*)?")
+    for path in children:
+        if (path / PACK).is_file():
+            packs += _pack_of(name, path)
+        elif name in ARCHIVES and path.name.startswith(ARCHIVES[name]):
+            found.append(Place(Path(root)))
+        elif name not in FROM_ELSEWHERE and (path.is_dir() or path.suffix.lower() == ".zip"):
+            stem = path.name if path.is_dir() else path.stem
+            if any(pattern.fullmatch(stem.lower().replace(*change)) for change in ("--", "-_", "_-")):
+                found.append(Place(path))
+    return (*dict.fromkeys(found), *packs)
+
+
+def _pack_of(name: str, folder: Path) -> list[Place]:
+    try:
+        about = read_about(folder)
+        return [Place(folder, int(about["image_size"]))] if about["set"] == name else []
+    except (UserError, KeyError, ValueError, TypeError):
+        return []  # a damaged pack is none; opening it says so
+
+
+@dataclass(frozen=True)
+class Collection:
+    """A whole set of either kind, not yet decoded.
+
+    Args:
+        name: of the set.
+        kind: what it is for.
+        title: of its tables.
+        root: where it was read from; None for sets that need no files.
+        images: N of them.
+        labels: all that it has, the one that is used by default first.
+        splits: text (N,), or None for a set without.
+        missing: places of rows whose image is not there.
+    """
+
+    name: str
+    kind: Kind
+    title: str
+    root: str | None
+    images: Images | Sequence[Any]
+    labels: tuple[PackedLabels, ...]
+    splits: NDArray[np.str_] | None
+    missing: Sequence[str] = ()
+
+    def name_of(self, row: int) -> str:
+        """One image's, below the root; its number where it has no name."""
+        if isinstance(self.images, PackedImages):
+            return self.images.name(row)
+        image = self.images[row]
+        if isinstance(image, File):
+            return image.name
+        if isinstance(image, Item):
+            return str(image)
+        if self.splits is None:
+            return f"{self.name}[{row}]"
+        split = self.splits[row]
+        return f"{self.name}/{split}[{row - int(np.argmax(self.splits == split))}]"
+
+
+def kind_of(name: str) -> Kind:
+    """Which kind a set is. Names that are not known are a target's, which tells what is."""
+    return "stimuli" if name in SETS or name == "procedural" else "target"
+
+
+def find(name: str, root: Path | str | None, packs: bool = True) -> str | None:
+    """The root of a set: the one that is given, or else its place in the folder data.
+
+    None where a target's reader knows what to do, or none is needed.
+
+    Raises:
+        UserError: nothing there, or several places.
+    """
+    if root is not None:
+        if not Path(root).exists():
+            raise UserError(f"--root: {printable(str(root))} does not exist")
+        return str(root)
+    kind = kind_of(name)
+    found = [place.root for place in places(name) if packs or place.pack_of is None]
+    if len(found) > 1:
+        raise UserError(f"{name} lies in several places, {' and '.join(map(str, found))}: choose one with --root")
+    if found:
+        return str(found[0])
+    if name == "procedural" or (kind == "target" and name != "folder"):
+        return None
+    about = SETS[name][0] if name in SETS else TARGETS[name]
+    raise UserError(f"{name} is not in the folder data: give --root (get it from: {about.source})")
+
+
+def read_set(name: str, root: str | None, count: int = 2000, image_size: int = 32) -> Collection:
+    """A whole set, with rows left out whose image is missing.
+
+    Args:
+        name: of a stimulus set or a target.
+        root: see `find`.
+        count: how many images to draw (procedural only).
+        image_size: at which (procedural only).
+
+    Raises:
+        UserError: no such set, or it cannot be read.
+    """
+    kind = kind_of(name)
+    if root is not None and is_pack(root):
+        image_size = int(read_about(root).get("image_size", 0))
+    if kind == "target":
+        return _read_target(name, root, image_size)
+    settings = StimuliSettings(name=name, root=root, count=count, image_size=image_size, skip_unreadable=True)
+    stimuli = read_stimuli(settings, seed=0)
+    labels = tuple(PackedLabels(each.space.kind, each.space.names, each.values) for each in stimuli.labels)
+    splits = None if stimuli.splits is None else np.array(stimuli.splits)
+    return Collection(name, kind, stimuli.name, root, stimuli.images, labels, splits, stimuli.missing)
+
+
+def _read_target(name: str, root: str | None, image_size: int) -> Collection:
+    from emoreg.data.targets import read_target
+
+    if "," in name or name.startswith("hf:OWNER"):
+        raise UserError(f"'{name}' stands for many: name one of them, e.g. svhn or hf:uoft-cs/cifar10")
+    try:
+        target = read_target(TargetSettings(name=name, root=root, image_size=image_size, skip_unreadable=True))
+    except UserError as error:
+        if str(error).startswith("target.name: no target"):
+            raise UserError(f"no set '{name}'{nearest(name, ['procedural', *SETS, *TARGETS])}") from None
+        raise
+    parts = {"train": target.train, "test": target.test}
+    labels = PackedLabels("class", target.classes, np.concatenate([part.labels for part in parts.values()]))
+    splits = np.repeat(list(parts), [len(part) for part in parts.values()])
+    images: Any
+    if isinstance(target.train.images, PackedImages) and isinstance(target.test.images, PackedImages):
+        images = target.train.images
+        images = PackedImages(images.pixels, images.names, np.concatenate([images.rows, target.test.images.rows]))
+    else:
+        images = [*target.train.images, *target.test.images]
+    return Collection(name, "target", target.train.name, root, images, (labels,), splits)

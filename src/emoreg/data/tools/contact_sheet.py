@@ -1,0 +1,262 @@
+"""What an image set looks like: a contact sheet with labels, beside it how the labels are distributed."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emoreg.data.images.decode import by_all_cores, upright
+from emoreg.data.images.packed import PackedLabels
+from emoreg.data.stimuli.emotion import majority
+from emoreg.data.tools.catalogue import Collection
+from emoreg.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from PIL import Image
+
+    Place = Callable[[float, float, float, float], Axes]
+
+COLUMNS = 8
+THUMBNAIL = 240  # pixels: about twice what is seen, for sharp screens
+# Inches: an image with the gap behind it, its label, what stands above, and the chart at the right.
+CELL, GAP, CAPTION, HEADING, MARGIN, CHART_WIDTH, CHART_HEIGHT = 1.25, 0.08, 0.3, 0.95, 0.25, 4.9, 4.3
+BAR = 0.34  # inches that a bar and the gap behind it take
+TICKS = (-1, -0.5, 0, 0.5, 1)
+BINS = [number / 16 for number in range(-16, 17)]
+MAX_NAMED = 40  # classes whose names fit beside bars
+INK, QUIET, ACCENT, FAINT = "#222222", "#6b7280", "#2563a8", "#c8d3e0"
+SPLIT_COLOURS = {"train": "#2563a8", "validation": "#7fb0dc", "test": "#e08a3c", "all": "#2563a8"}
+# For names of classes in any script, those that are installed.
+FONTS = ["DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans", "Microsoft YaHei", "Arial Unicode MS"]
+
+
+def draw_sheet(collection: Collection, count: int = 32, seed: int = 0) -> bytes:
+    """A PNG: `count` images, spread over the labels, and the distribution of all labels.
+
+    Images with valence and arousal lie as on the plane: valence grows to the right, arousal upwards. All others
+    are drawn from each class in turn.
+
+    Args:
+        collection: the set.
+        count: how many images, at most; rounded up to whole rows for valence and arousal.
+        seed: of the choice.
+    """
+    import matplotlib
+    from matplotlib import font_manager
+    from matplotlib.figure import Figure
+
+    labels = collection.labels[0]
+    rows = choose(labels, count, seed)
+    thumbnails: list[Image.Image | None] = []
+    for _, images in by_all_cores(
+        lambda part: [_thumbnail(collection.images[rows[row]]) for row in part], range(len(rows)), 1
+    ):
+        thumbnails += images
+    columns = min(COLUMNS, len(rows))
+    lines = -(-len(rows) // columns)
+    tallest = max((image.height / image.width for image in thumbnails if image), default=1.0)
+    down = (CELL - GAP) * min(max(tallest, 0.5), 1)  # of an image, its width being CELL - GAP
+    is_short = labels.kind != "dimensions" and len(labels.names) <= MAX_NAMED
+    chart_height = min(CHART_HEIGHT, BAR * len(labels.names) + 0.6) if is_short else CHART_HEIGHT
+    grid_width, grid_height = columns * CELL, max(lines * (down + GAP + CAPTION), chart_height)
+    there = {font.name for font in font_manager.fontManager.ttflist}
+    fonts = [name for name in FONTS if name in there]
+    with matplotlib.rc_context({"font.family": fonts, "text.color": INK, "axes.edgecolor": QUIET}):
+        page = Figure((MARGIN + grid_width + CHART_WIDTH, HEADING + grid_height + MARGIN), dpi=110, facecolor="white")
+        width, height = page.get_size_inches()
+
+        def place(left: float, top: float, across: float, down: float) -> Axes:
+            """Axes at a place in inches from the upper left corner."""
+            return page.add_axes((left / width, 1 - (top + down) / height, across / width, down / height))
+
+        top = 1 - MARGIN / height
+        page.text(MARGIN / width, top, collection.name, size=15, weight="bold", va="top", parse_math=False)
+        text = f"{len(collection.images):,} images · {_told(labels)}"
+        page.text(MARGIN / width, top - 0.3 / height, text, size=9.5, color=QUIET, va="top", parse_math=False)
+        for number, (row, thumbnail) in enumerate(zip(rows, thumbnails, strict=True)):
+            line, column = divmod(number, columns)
+            axes = place(MARGIN + column * CELL, HEADING + line * (down + GAP + CAPTION), CELL - GAP, down)
+            _draw_image(axes, thumbnail, caption(labels, int(row)))
+        left, chart_height = MARGIN + grid_width, min(grid_height, 2 * CHART_HEIGHT)
+        if labels.kind != "dimensions":
+            _draw_bars(place, left, chart_height, collection)
+        elif {"valence", "arousal"} <= set(labels.names):
+            _draw_plane(place, left, labels, rows)
+        else:
+            _draw_histograms(place, left, chart_height, labels)
+        buffer = io.BytesIO()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing")  # an empty box stands for the letter
+            page.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def choose(labels: PackedLabels, count: int, seed: int) -> NDArray[np.int64]:
+    """Row numbers of the images to show, in the order in which they are shown."""
+    draw = np.random.default_rng(seed)
+    total = len(labels.values)
+    shuffled = draw.permutation(total)
+    if labels.kind == "dimensions" and {"valence", "arousal"} <= set(labels.names) and total > COLUMNS:
+        valence, arousal = (labels.values[:, labels.names.index(name)] for name in ("valence", "arousal"))
+        lines = max(1, min(-(-count // COLUMNS), total // COLUMNS))
+        cells = []
+        # Equally many images in every column, and within it in every cell; one of each cell is shown.
+        for column in np.array_split(shuffled[np.argsort(valence[shuffled], kind="stable")], COLUMNS):
+            upwards = column[np.argsort(-arousal[column], kind="stable")]
+            cells.append([draw.choice(cell) for cell in np.array_split(upwards, lines)])
+        return np.array(cells).T.ravel()
+    if labels.kind == "dimensions":
+        chosen = shuffled[: min(count, total)]
+        return chosen[np.argsort(labels.values[chosen, 0], kind="stable")]
+    classes = majority(labels.values.astype(np.float32)) if labels.values.ndim == 2 else labels.values
+    in_class = np.empty(total, np.int64)  # the number of an image within its class, in shuffled order
+    for number in np.unique(classes):
+        members = shuffled[classes[shuffled] == number]
+        in_class[members] = np.arange(len(members))
+    in_turn = shuffled[np.argsort(in_class[shuffled], kind="stable")][: min(count, total)]
+    return in_turn[np.argsort(classes[in_turn], kind="stable")]
+
+
+def caption(labels: PackedLabels, row: int) -> str:
+    """What an image's label says, in one or two lines."""
+    value = labels.values[row]
+    if labels.kind == "dimensions":
+        return "  ".join(f"{name[0].upper()} {number:+.2f}" for name, number in zip(labels.names, value, strict=True))
+    if labels.kind == "votes":
+        shares = value / value.sum()
+        top = np.argsort(-shares, kind="stable")[:2]
+        return "\n".join(f"{labels.names[number]} {shares[number]:.0%}" for number in top if shares[number] > 0)
+    return textwrap.shorten(labels.names[int(value)], 40, placeholder="…")
+
+
+def _thumbnail(image: Any) -> Image.Image | None:
+    from PIL import Image
+
+    try:
+        whole = Image.fromarray(image) if isinstance(image, np.ndarray) else upright(image, at_least=THUMBNAIL)
+    except UserError:
+        return None
+    if max(whole.size) <= THUMBNAIL / 2:  # small images: their own pixels, as squares
+        times = THUMBNAIL // max(whole.size)
+        return whole.resize((whole.width * times, whole.height * times), Image.Resampling.NEAREST)
+    whole.thumbnail((THUMBNAIL, THUMBNAIL))
+    return whole
+
+
+def _draw_image(axes: Axes, image: Image.Image | None, text: str) -> None:
+    if image is None:
+        axes.set_facecolor("#eeeeee")
+        axes.text(0.5, 0.5, "unreadable", size=7, color=QUIET, ha="center", va="center", transform=axes.transAxes)
+    else:
+        axes.imshow(np.asarray(image), interpolation="antialiased")
+        axes.set_anchor("S")  # on its caption
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    lines = [line for part in text.split("\n") for line in textwrap.wrap(part, 20)[:2]][:2]
+    axes.set_xlabel("\n".join(lines), size=7, color=INK, labelpad=2, linespacing=1.05, parse_math=False)
+
+
+def _told(labels: PackedLabels) -> str:
+    if labels.kind == "dimensions":
+        return ", ".join(labels.names)
+    return f"{len(labels.names)} {'classes' if labels.kind == 'class' else 'emotions'}" + (
+        ", by votes" if labels.kind == "votes" else ""
+    )
+
+
+def _draw_bars(place: Place, left: float, down: float, collection: Collection) -> None:
+    """How many images each class has, by split; of votes each emotion's share, and how often it has the most."""
+    labels = collection.labels[0]
+    names = list(labels.names)
+    bars: dict[str, NDArray[Any]]
+    if labels.kind == "votes":
+        shares = labels.values / labels.values.sum(axis=1, keepdims=True)
+        most = majority(labels.values.astype(np.float32))
+        bars = {"votes": shares.mean(axis=0)}
+        notes = [f"{share:.1%}" for share in bars["votes"]]
+        counts = np.bincount(most[most >= 0], minlength=len(names))
+        names = [f"{name}\nmost-voted: {count:,}" for name, count in zip(names, counts, strict=True)]
+        title = f"share of all votes ({np.sum(most == -1):,} images are ties)"
+    else:
+        of_split = {"all": np.ones(len(labels.values), bool)}
+        if collection.splits is not None:
+            of_split = {split: collection.splits == split for split in SPLIT_COLOURS if split in collection.splits}
+        bars = {split: np.bincount(labels.values[rows], minlength=len(names)) for split, rows in of_split.items()}
+        notes = [f"{count:,}" for count in np.sum(list(bars.values()), axis=0)]
+        title = "images"
+    is_named = len(names) <= MAX_NAMED
+    longest = max(len(line) for name in names for line in name.split("\n")) if is_named else 0
+    indent = min(0.35 + 0.068 * longest, 2.4)
+    down = min(down, BAR * len(names) + 0.3) if is_named else down
+    axes = place(left + indent, HEADING + 0.25, CHART_WIDTH - indent - 0.65, down - 0.25)
+    order = np.arange(len(names)) if is_named else np.argsort(-np.sum(list(bars.values()), axis=0), kind="stable")
+    begins = np.zeros(len(names))
+    for name, lengths in bars.items():
+        colour = SPLIT_COLOURS.get(name, ACCENT)
+        axes.barh(np.arange(len(names)), lengths[order], 0.72 if is_named else 1.0, begins, color=colour, label=name)
+        begins += lengths[order]
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.margins(x=0)
+    axes.set_title(title, size=9, color=QUIET, loc="left")
+    if is_named:
+        axes.set_yticks(range(len(names)))
+        shortened = ["\n".join(textwrap.shorten(line, 30, placeholder="…") for line in n.split("\n")) for n in names]
+        axes.set_yticklabels(shortened, size=8, parse_math=False)
+        for number, (end, note) in enumerate(zip(begins, notes, strict=True)):
+            axes.annotate(note, (end, number), (4, 0), textcoords="offset points", size=8, va="center", color=QUIET)
+        axes.set_xticks([])
+    else:
+        axes.set_yticks([])
+        axes.set_ylabel(f"{len(names):,} classes, the largest first", size=8, color=QUIET)
+        axes.tick_params(labelsize=8, colors=QUIET)
+    axes.tick_params(length=0)
+    axes.spines[["top", "right", "bottom"]].set_visible(False)
+    if len(bars) > 1:
+        axes.legend(fontsize=8, frameon=False, loc="lower right", bbox_to_anchor=(1.12, 1.0), ncols=3)
+
+
+def _draw_plane(place: Place, left: float, labels: PackedLabels, shown: NDArray[np.int64]) -> None:
+    """Valence against arousal, the distribution of each at its side."""
+    valence, arousal = (labels.values[:, labels.names.index(name)] for name in ("valence", "arousal"))
+    side, beside, indent = CHART_WIDTH - 1.35, 0.45, 0.7
+    plane = place(left + indent, HEADING + beside + 0.05, side, side)
+    above = place(left + indent, HEADING, side, beside)
+    right = place(left + indent + side + 0.05, HEADING + beside + 0.05, beside, side)
+    size = float(np.clip(6000 / len(valence), 2, 18))
+    plane.scatter(valence, arousal, size, color=ACCENT, alpha=0.35, linewidths=0)
+    plane.scatter(valence[shown], arousal[shown], 22, facecolors="none", edgecolors=INK, linewidths=0.9)
+    for line in (plane.axhline, plane.axvline):
+        line(0, color=FAINT, linewidth=0.8, zorder=0)
+    plane.set(xlim=(-1.03, 1.03), ylim=(-1.03, 1.03), xticks=TICKS, yticks=TICKS)
+    above.hist(valence, BINS, color=ACCENT, alpha=0.6)
+    right.hist(arousal, BINS, color=ACCENT, alpha=0.6, orientation="horizontal")
+    above.set(xlim=(-1.03, 1.03), xticks=[], yticks=[])
+    right.set(ylim=(-1.03, 1.03), xticks=[], yticks=[])
+    plane.set_xlabel(f"valence   (mean {valence.mean():+.2f}, deviation {valence.std():.2f})", size=8.5)
+    plane.set_ylabel(f"arousal   (mean {arousal.mean():+.2f}, deviation {arousal.std():.2f})", size=8.5)
+    plane.tick_params(labelsize=8, colors=QUIET, length=2)
+    plane.spines[["top", "right"]].set_visible(False)
+    for axes in (above, right):
+        axes.spines[:].set_visible(False)
+    note = "dots: all images; rings: those shown, valence growing to the right, arousal upwards"
+    plane.text(0, -0.2, "\n".join(textwrap.wrap(note, 58)), size=8, color=QUIET, va="top", transform=plane.transAxes)
+
+
+def _draw_histograms(place: Place, left: float, down: float, labels: PackedLabels) -> None:
+    share = (down - 0.2) / len(labels.names)
+    for number, name in enumerate(labels.names):
+        axes = place(left + 0.5, HEADING + 0.2 + number * share, CHART_WIDTH - 0.8, share - 0.5)
+        axes.hist(labels.values[:, number], BINS, color=ACCENT, alpha=0.6)
+        axes.set(xlim=(-1.03, 1.03), xticks=TICKS, yticks=[])
+        axes.set_title(name, size=9, color=QUIET, loc="left")
+        axes.tick_params(labelsize=8, colors=QUIET, length=2)
+        axes.spines[["top", "left", "right"]].set_visible(False)

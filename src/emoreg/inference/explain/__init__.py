@@ -1,0 +1,1 @@
+"""Looking inside a trained classifier, as one page."""

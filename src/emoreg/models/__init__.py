@@ -1,0 +1,1 @@
+"""The networks: backbones, and the regulated classifier around two of them."""

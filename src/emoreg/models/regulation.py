@@ -1,0 +1,257 @@
+"""Emotional Regulation: balancing a non-emotional and an emotionally influenced response.
+
+Stated by the source (arXiv:2606.13081): two responses, one through a plain backbone f and one through an
+emotional encoder e that was pre-trained on affective images, are balanced end to end; the balance may be
+fixed, random or learned. Ours, as the public summaries leave it open: the equation, λ's parametrisation,
+its granularity, and what else may be mixed. With image x (B, 3, H, W), K classes and heads h_n, h_e:
+
+    z_n = h_n(f(x))        z_e = h_e(e(x))        z = (1 - λ) · z_n + λ · z_e        λ in [0, 1]
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, kl_div, logsigmoid
+
+from emoreg.config.schema import Granularity, Mixing, Mode
+from emoreg.models.backbones import num_features
+
+
+class Response(NamedTuple):
+    """What a regulated classifier answers, in full. All logits are (B, K)."""
+
+    logits: Tensor  # regulated: z
+    non_emotional: Tensor  # z_n
+    emotional: Tensor | None  # z_e; None without an emotional branch
+    lam: Tensor | None  # λ, broadcastable to (B, K): (1, 1), (1, K), (B, 1) or (B, K)
+
+
+class Regulation(nn.Module):
+    """λ, as a constant, a draw, or σ(ρ) with a trained ρ (ours).
+
+    Args:
+        mode: "fixed", "random" (U(0, 1) per sample and step in training, its mean 0.5 in evaluation),
+            "learned" (starts at `lam`) or "random_learned" (starts at a draw from U(0, 1) by `seed`).
+        granularity: "scalar"; for the learned modes also "per_class" or "per_sample", the latter from a
+            linear gate on both features that starts as the scalar would.
+        lam: the constant of "fixed", the start of "learned", in [0, 1].
+        num_classes: K.
+        gate_features: D + De, the width of both features together.
+        seed: of the starting draw. Draws in training come from torch's default generator, as dropout's do.
+    """
+
+    def __init__(
+        self,
+        mode: Mode,
+        granularity: Granularity,
+        lam: float,
+        num_classes: int,
+        gate_features: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        if not 0 <= lam <= 1:
+            raise ValueError(f"λ must lie in [0, 1], not {lam}")
+        if granularity != "scalar" and mode not in ("learned", "random_learned"):
+            raise ValueError(f"granularity '{granularity}' needs mode 'learned' or 'random_learned', not '{mode}'")
+        if mode == "learned" and lam in (0, 1):
+            raise ValueError(f"a learned λ = σ(ρ) must start strictly between 0 and 1, not at {lam}")
+        self.mode = mode
+        width = num_classes if granularity == "per_class" else 1
+        start = torch.full((1, width), 0.5 if mode == "random" else lam)  # 0.5 is the mean of U(0, 1)
+        if mode == "random_learned":  # a σ that starts saturated would hardly learn
+            start = torch.rand(1, width, generator=torch.Generator().manual_seed(seed)).clamp(0.01, 0.99)
+        rho = start.logit()
+        if mode in ("learned", "random_learned"):
+            self.rho = nn.Parameter(rho)
+        else:
+            self.register_buffer("rho", rho)
+        self.gate: nn.Linear | None = None
+        if granularity == "per_sample":
+            self.gate = nn.Linear(gate_features, 1, bias=False)
+            nn.init.zeros_(self.gate.weight)
+
+    def no_weight_decay(self) -> set[str]:
+        """Parameters that weight decay would pull towards λ = 0.5 (timm's convention)."""
+        return {"rho", "gate.weight"}
+
+    def forward(self, features: Tensor, emotional_features: Tensor) -> Tensor:
+        """ρ, the log-odds of λ = σ(ρ): (1, 1), (1, K) per class, (B, 1) per sample or drawn.
+
+        Log-odds, because mixing probabilities needs log λ and log(1 - λ) without rounding to 0 or 1.
+        Features are f(x) (B, D) and e(x) (B, De).
+        """
+        if self.mode == "random" and self.training:
+            return torch.rand(len(features), 1, device=features.device).logit()
+        rho: Tensor = self.rho
+        if self.gate is not None:
+            rho = rho + self.gate(torch.cat([features, emotional_features], dim=1))
+        return rho
+
+
+def mix_probabilities(non_emotional: Tensor, emotional: Tensor, rho: Tensor) -> Tensor:
+    """log((1 - λ) · softmax(z_n) + λ · softmax(z_e)), computed in log space; its softmax is the mixture.
+
+    With one λ a class the mixture need not sum to 1; the softmax of what is returned renormalises it.
+    """
+    log_p_n = non_emotional.log_softmax(dim=1) + logsigmoid(-rho)  # log(1 - λ)
+    log_p_e = emotional.log_softmax(dim=1) + logsigmoid(rho)  # log λ
+    return torch.logaddexp(log_p_n, log_p_e)
+
+
+class RegulatedClassifier(nn.Module):
+    """A classifier around two backbones; `forward` returns the regulated logits z (B, K).
+
+    Args:
+        backbone: f, any module that maps (B, 3, H, W) to features (B, D).
+        encoder: e, any module that maps (B, 3, H, W) to features (B, De); None exactly when mode is "none".
+        num_classes: K.
+        mode: "none", "fixed", "random", "learned" or "random_learned"; see `Regulation`.
+        granularity: of λ; see `Regulation`.
+        mix: "logits", "probabilities", or "features": z = h_n((1 - λ) · f(x) + λ · P e(x)), with a linear
+            P: De -> D where the widths differ, and z_e = h_n(P e(x)).
+        lam: constant or start of λ, in [0, 1].
+        freeze_encoder: keep e's weights and batch statistics as they are.
+        feature_dims: (D, De) for modules without timm's `num_features`; De is ignored without an encoder.
+        seed: of λ's start in mode "random_learned".
+
+    Raises:
+        ValueError: λ outside [0, 1]; combinations that have no meaning; unknown feature widths.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        encoder: nn.Module | None,
+        num_classes: int,
+        mode: Mode = "learned",
+        granularity: Granularity = "scalar",
+        mix: Mixing = "logits",
+        lam: float = 0.5,
+        freeze_encoder: bool = False,
+        feature_dims: tuple[int, int] | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if (encoder is None) != (mode == "none"):
+            raise ValueError("mode 'none' goes without an encoder, every other mode needs one")
+        if mix == "features" and granularity == "per_class":
+            raise ValueError("features are mixed before there are classes: choose granularity scalar or per_sample")
+        width = feature_dims[0] if feature_dims else num_features(backbone)
+        self.mode, self.mix, self.num_classes = mode, mix, num_classes
+        self.freeze_encoder = freeze_encoder
+        self.backbone = backbone
+        self.head = nn.Linear(width, num_classes)  # h_n
+        self.encoder = encoder
+        if encoder is None:
+            return
+        emotional_width = feature_dims[1] if feature_dims else num_features(encoder)
+        self.projection: nn.Module = nn.Identity()
+        if mix == "features" and emotional_width != width:
+            self.projection = nn.Linear(emotional_width, width)  # P
+        if mix != "features":
+            self.emotional_head = nn.Linear(emotional_width, num_classes)  # h_e
+        self.regulation = Regulation(mode, granularity, lam, num_classes, width + emotional_width, seed)
+        encoder.requires_grad_(not freeze_encoder)
+
+    def train(self, mode: bool = True) -> RegulatedClassifier:
+        """As `nn.Module.train`, but a frozen encoder's batch norm and dropout stay in evaluation."""
+        super().train(mode)
+        if self.encoder is not None and self.freeze_encoder:
+            self.encoder.eval()
+        return self
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Regulated logits (B, K) of images (B, 3, H, W)."""
+        return self.respond(images).logits
+
+    def respond(self, images: Tensor, emotional_features: Tensor | None = None) -> Response:
+        """Both responses, λ and the regulated logits.
+
+        Args:
+            images: (B, 3, H, W).
+            emotional_features: e(x) (B, De) where it is known already, as a frozen encoder's may be; else computed.
+        """
+        features = self.backbone(images)  # (B, D)
+        non_emotional = self.head(features)
+        if self.encoder is None:
+            return Response(non_emotional, non_emotional, None, None)
+        if emotional_features is None:
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_encoder):
+                emotional_features = self.encoder(images)  # (B, De)
+        rho = self.regulation(features, emotional_features)
+        lam = rho.sigmoid()
+
+        emotional_features = self.projection(emotional_features)
+
+        if self.mix == "features":
+            emotional = self.head(emotional_features)
+            logits = self.head((1 - lam) * features + lam * emotional_features)
+        elif self.mix == "probabilities":
+            emotional = self.emotional_head(emotional_features)
+            logits = mix_probabilities(non_emotional, emotional, rho)
+        else:
+            emotional = self.emotional_head(emotional_features)
+            logits = (1 - lam) * non_emotional + lam * emotional
+        return Response(logits, non_emotional, emotional, lam)
+
+    @property
+    def lam(self) -> Tensor | None:
+        """λ in evaluation: (1, 1) or (1, K); None without an emotional branch.
+
+        With one λ a sample this is σ(ρ), the gate's value at features of zero; `respond` has each sample's.
+        """
+        if self.encoder is None:
+            return None
+        return self.regulation.rho.detach().sigmoid()
+
+
+def regulation_loss(
+    response: Response,
+    labels: Tensor,
+    *,
+    regulated: float = 1.0,
+    non_emotional: float = 0.0,
+    emotional: float = 0.0,
+    mutual: float = 0.0,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """a · CE(z, y) + a_n · CE(z_n, y) + a_e · CE(z_e, y) + m · D(z_n, z_e)   (ours; by default CE(z, y) alone).
+
+    Args:
+        response: of a regulated classifier, logits (B, K).
+        labels: y, class indices (B,).
+        regulated: a; 0 trains the two responses apart, as an ensemble. A term of weight 0 is not computed.
+        non_emotional: a_n.
+        emotional: a_e; without effect where there is no emotional branch.
+        mutual: m, of `disagreement`; without effect where there is no emotional branch.
+        label_smoothing: in [0, 1), for the three terms with labels.
+
+    Raises:
+        ValueError: no term is left.
+    """
+    answers = (response.logits, response.non_emotional, response.emotional)
+    terms = [
+        weight * cross_entropy(answer, labels, label_smoothing=label_smoothing)
+        for weight, answer in zip((regulated, non_emotional, emotional), answers, strict=True)
+        if weight and answer is not None
+    ]
+    if not terms:
+        raise ValueError("nothing to train: give regulated, or the loss of a response that is there, a weight above 0")
+    if mutual and response.emotional is not None:
+        terms.append(mutual * disagreement(response.non_emotional, response.emotional))
+    return torch.stack(terms).sum()
+
+
+def disagreement(non_emotional: Tensor, emotional: Tensor) -> Tensor:
+    """KL(p_e ‖ p_n) + KL(p_n ‖ p_e), the mean over images, each distribution a fixed target of the other.
+
+    The loss of deep mutual learning (Zhang et al. 2018): either branch is distilled into the other as they train.
+    Logits are (B, K).
+    """
+    log_n, log_e = non_emotional.log_softmax(dim=1), emotional.log_softmax(dim=1)
+    to_emotional = kl_div(log_n, log_e.detach(), reduction="batchmean", log_target=True)
+    return to_emotional + kl_div(log_e, log_n.detach(), reduction="batchmean", log_target=True)

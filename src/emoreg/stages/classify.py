@@ -1,0 +1,365 @@
+"""Stage 2: a classifier is trained on its target, regulated or plain, and measured once on the test split."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from emoreg.config.schema import Device, TargetSettings, TrainingSettings, TrainRecipe
+from emoreg.data.images.batches import Batch, evaluation_batches
+from emoreg.data.images.decode import ImageSet, load_images
+from emoreg.data.images.splits import cut_validation
+from emoreg.data.images.table import Table
+from emoreg.data.targets import read_for_scoring, read_target
+from emoreg.errors import UserError, is_plain, shortened
+from emoreg.models.backbones import build_backbone
+from emoreg.models.regulation import RegulatedClassifier, regulation_loss
+from emoreg.runs.run import WEIGHTS, Run, record_session
+from emoreg.runs.trackers import Track
+from emoreg.runtime.progress import Progress
+from emoreg.runtime.seeding import derive_seed, drawn_from
+from emoreg.stages.frozen_features import frozen_features
+from emoreg.stages.pretrain import encoder_architecture, load_encoder
+from emoreg.training.launch import carry_out_on_devices
+from emoreg.training.loop import fit, make_fabric
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+BINS = 15  # of confidence, as Guo et al. 2017, "On calibration of modern neural networks"
+
+
+def build_classifier(recipe: TrainRecipe, num_classes: int) -> RegulatedClassifier:
+    """The classifier that a recipe describes, the emotional encoder with its experience.
+
+    The backbone and its head start from the same weights in every mode of the same seed, so that arms differ
+    in nothing but the emotional branch.
+
+    Raises:
+        UserError: unknown architecture; no finished stage-1 run; an encoder of another architecture.
+    """
+    size, regulation, encoder_settings = recipe.target.image_size, recipe.regulation, recipe.encoder
+    with drawn_from(recipe.seed, "backbone"):
+        backbone = build_backbone(recipe.backbone, size)
+    encoder: nn.Module | None = None
+    if regulation.mode != "none":
+        with drawn_from(recipe.seed, "encoder"):
+            if encoder_settings.experience is not None:
+                encoder = load_encoder(encoder_settings.experience, encoder_settings.backbone, size)
+            else:
+                encoder = build_backbone(encoder_settings.backbone or recipe.backbone, size)
+    with drawn_from(recipe.seed, "heads"):
+        classifier = RegulatedClassifier(
+            backbone,
+            encoder,
+            num_classes,
+            mode=regulation.mode,
+            granularity=regulation.granularity,
+            mix=regulation.mix,
+            lam=regulation.lam,
+            freeze_encoder=encoder_settings.frozen,
+            seed=derive_seed(recipe.seed, "lambda"),
+        )
+    return classifier.to(memory_format=torch.channels_last)
+
+
+def with_encoder_architecture(recipe: TrainRecipe) -> TrainRecipe:
+    """The recipe with the architecture of the emotional encoder written out, so that it can be built alone."""
+    encoder = recipe.encoder
+    if recipe.regulation.mode == "none" or encoder.backbone is not None:
+        return recipe
+    backbone = recipe.backbone if encoder.experience is None else encoder_architecture(encoder.experience)
+    return dataclasses.replace(recipe, encoder=dataclasses.replace(encoder, backbone=backbone))
+
+
+def train(
+    recipe: TrainRecipe,
+    out: Path | str,
+    model: RegulatedClassifier | None = None,
+    progress: Progress | None = None,
+) -> Run:
+    """Train a classifier and score it once on the test split, or go on with a run that was stopped.
+
+    Args:
+        recipe: all settings.
+        out: the run folder; a finished run is returned as it is.
+        model: your own classifier around any two modules, in place of the one that the recipe describes; its
+            backbone, encoder and regulation settings are then not used. Trained in place.
+        progress: where it is shown; None for the terminal.
+
+    Raises:
+        UserError: bad input of any kind, in one line.
+    """
+    progress = progress or Progress()
+    if model is None:
+        recipe = with_encoder_architecture(recipe)
+    return carry_out_on_devices(out, recipe, _train, model, progress)
+
+
+def _train(
+    fabric: Fabric, run: Run, recipe: TrainRecipe, model: RegulatedClassifier | None, track: Track, progress: Progress
+) -> None:
+    target = read_target(recipe.target)
+    classifier = model or build_classifier(recipe, len(target.classes))
+    if classifier.num_classes != len(target.classes):
+        raise UserError(f"the model has {classifier.num_classes} classes, the target {len(target.classes)}")
+    asked = recipe.target
+    train_table, validation_table = cut_validation(
+        target.train, asked.validation, asked.limit, recipe.seed, asked.per_class, target.classes
+    )
+    images = _load(train_table, recipe.target, recipe.training, fabric, progress)
+    validation, test = (  # of several processes the one that writes measures
+        _load(table, recipe.target, recipe.training, fabric, progress) if table and run.writes else None
+        for table in (validation_table, target.test)
+    )
+    record_session(
+        run,
+        {
+            "device": str(fabric.device),
+            "precision": fabric._precision.precision,
+            "processes": fabric.world_size,
+            "experience": _fingerprint(recipe.encoder.experience) if model is None else None,
+            "model": "the recipe's" if model is None else "given by the caller",
+        },
+    )
+
+    def score(candidate: nn.Module) -> dict[str, float]:
+        assert isinstance(candidate, RegulatedClassifier)
+        lam = candidate.lam
+        row = {} if lam is None else {"lambda": lam.mean().item()}
+        if lam is not None and lam.numel() > 1:
+            row |= {f"lambda_{number}": value for number, value in enumerate(lam.flatten().tolist())}
+        if validation is not None:
+            measured = measure(candidate, validation, fabric)
+            row |= {f"val_{name}": measured[name] for name in ("accuracy", "loss")}
+        return row
+
+    weights = dataclasses.asdict(recipe.loss)
+    known: Callable[[Batch], Tensor] | None = None
+    if classifier.encoder is not None and classifier.freeze_encoder:
+        seed = derive_seed(recipe.seed, "views")
+        known = frozen_features(classifier.encoder, images, recipe.encoder.views, recipe.augment, seed)
+
+    def loss_of(model: nn.Module, batch: Batch) -> Tensor:
+        assert isinstance(model, RegulatedClassifier)
+        response = model.respond(batch.images, known and known(batch))
+        return regulation_loss(response, batch.labels, **weights)
+
+    factors = {"encoder.": recipe.encoder.lr_factor, "regulation.": recipe.regulation.lr_factor}
+    kept, seconds = fit(classifier, loss_of, images, score, recipe, factors, run, fabric, progress, track=track)
+    assert isinstance(kept, RegulatedClassifier)
+    if test is None:
+        return
+    final: dict[str, Any] = {
+        "test": measure(kept, test, fabric),
+        "validation": measure(kept, validation, fabric) if validation else None,
+        "lambda": None if kept.lam is None else kept.lam.flatten().tolist(),
+        "seconds": seconds,
+        "images_per_second": len(run.metrics) and float(run.metrics["images_per_second"].median()),
+        "parameters": sum(p.numel() for p in kept.parameters()),
+        "flops": count_flops(kept, asked.image_size, fabric),
+        "classes": list(target.classes),
+        "images": {"train": len(images), "validation": len(validation or ()), "test": len(test)},
+    }
+    run.finish(kept.state_dict(), {"stage": 2, "classes": target.classes}, final)
+
+
+def evaluate(
+    run: Run | Path | str,
+    data: str | None = None,
+    device: Device = "auto",
+    model: RegulatedClassifier | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Metrics of a finished run on its own test split, or on other labelled images.
+
+    Args:
+        run: the run or its folder.
+        data: a target's name ("cifar10"), or a folder or zip of `[test/]<class>/*.jpg|png` whose classes the
+            run knows; None for the run's own test split.
+        device: as training.device.
+        model: for a run that trained your own model, one built alike.
+        progress: where it is shown; None for the terminal.
+
+    Returns:
+        `measure`'s metrics, and images_per_second.
+
+    Raises:
+        UserError: unfinished run; missing images; classes that the run does not know.
+    """
+    progress = progress or Progress()
+    run = run if isinstance(run, Run) else Run(Path(run))
+    recipe = run.recipe
+    if not isinstance(recipe, TrainRecipe):
+        raise UserError(f"{run.folder} is a run of stage 1; evaluate takes a classifier's")
+    training = dataclasses.replace(recipe.training, device=device)
+    fabric = make_fabric(training)
+    classifier, classes = load_classifier(run, model)
+    table = read_for_scoring(recipe.target, data, classes)
+    images = _load(table, recipe.target, training, fabric, progress)
+    classifier = classifier.to(fabric.device)
+    begun = time.perf_counter()
+    metrics = measure(classifier, images, fabric)
+    return {**metrics, "images_per_second": len(images) / (time.perf_counter() - begun)}
+
+
+def load_classifier(run: Run, model: RegulatedClassifier | None = None) -> tuple[RegulatedClassifier, tuple[str, ...]]:
+    """The trained classifier of a finished run, in evaluation, and its classes' names.
+
+    Args:
+        run: of stage 2.
+        model: for a run that trained your own model, one built alike.
+
+    Raises:
+        UserError: unfinished run, or weights of another architecture.
+    """
+    recipe = run.recipe
+    if not isinstance(recipe, TrainRecipe):
+        raise UserError(f"{run.folder} is a run of stage 1; it holds no classifier")
+    weights, metadata = run.weights()
+    names = metadata.get("classes")
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) and is_plain(name) for name in names):
+        raise UserError(f"{run.folder / WEIGHTS} does not say what its classes are called: it is damaged")
+    classes = tuple(names)
+    if model is None:
+        # The run's own weights replace those of its experience, which need not be there any more.
+        untrained = dataclasses.replace(recipe.encoder, experience=None)
+        model = build_classifier(dataclasses.replace(recipe, encoder=untrained), len(classes))
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UserError(
+            f"{run.folder / WEIGHTS} holds weights of another architecture: {shortened(str(error), 300)}"
+        ) from None
+    return model.eval(), classes
+
+
+@torch.no_grad()
+def measure(classifier: RegulatedClassifier, images: ImageSet, fabric: Fabric) -> dict[str, Any]:
+    """Metrics on all of `images`.
+
+    Returns:
+        accuracy, loss (mean cross-entropy, nats), ece (expected calibration error) of the regulated response; with
+        an emotional branch also accuracy_non_emotional and accuracy_emotional of each response alone and the mean λ;
+        images (their number); per_class (see `per_class_accuracy`) and reliability (see `reliability`).
+    """
+    classifier.eval()
+    logits, labels, lams = [], [], []
+    hits = dict.fromkeys(("accuracy", "accuracy_non_emotional", "accuracy_emotional"), 0.0)
+    for batch, truth in evaluation_batches(images):
+        with fabric.autocast():
+            response = classifier.respond(batch)
+        logits.append(response.logits.float())
+        labels.append(truth)
+        if response.emotional is not None and response.lam is not None:
+            lams.append(response.lam.expand_as(response.logits).mean(dim=1).float())
+        for key, answer in zip(hits, (response.logits, response.non_emotional, response.emotional), strict=True):
+            if answer is not None:
+                hits[key] += (answer.argmax(dim=1) == truth).sum().item()
+    z, y = torch.cat(logits).cpu(), torch.cat(labels).cpu()
+    metrics: dict[str, Any] = {
+        "accuracy": hits["accuracy"] / len(images),
+        "loss": F.cross_entropy(z, y).item(),
+        "ece": calibration_error(z, y),
+        "images": len(images),
+        "per_class": per_class_accuracy(z, y),
+        "reliability": reliability(z, y),
+    }
+    if lams:
+        metrics |= {key: hits[key] / len(images) for key in ("accuracy_non_emotional", "accuracy_emotional")}
+        metrics["lambda"] = torch.cat(lams).mean().item()
+    return metrics
+
+
+def per_class_accuracy(logits: Tensor, labels: Tensor) -> list[float | None]:
+    """Of the images of each class, the share that is recognised: K numbers, None for a class without images.
+
+    Args:
+        logits: (N, K).
+        labels: int64 (N,).
+    """
+    images = labels.bincount(minlength=logits.shape[1])
+    hits = labels[logits.argmax(dim=1) == labels].bincount(minlength=logits.shape[1])
+    return [hit / count if count else None for hit, count in zip(hits.tolist(), images.tolist(), strict=True)]
+
+
+def calibration_error(logits: Tensor, labels: Tensor) -> float:
+    """The expected calibration error (Guo et al. 2017), in [0, 1]. Arguments as `per_class_accuracy`.
+
+    The mean distance of confidence, the highest probability, from accuracy over the bins of `reliability`.
+    """
+    from torchmetrics.functional.classification import multiclass_calibration_error
+
+    below_one = 1 - torch.finfo(torch.float32).eps / 2  # torchmetrics has a bin of its own, a 16th, for exactly 1
+    probabilities = logits.softmax(dim=1).clamp(max=below_one)
+    return multiclass_calibration_error(probabilities, labels, num_classes=logits.shape[1], n_bins=BINS).item()
+
+
+def reliability(logits: Tensor, labels: Tensor) -> dict[str, list[Any]]:
+    """How far confidence can be relied on: a reliability diagram (Guo et al. 2017). Arguments as `per_class_accuracy`.
+
+    Returns:
+        confidence and accuracy, the means in each of 15 bins of equal width from 0 to 1, None in an empty one; and
+        count, the images in each.
+    """
+    confidence = logits.softmax(dim=1).amax(dim=1)
+    edges = torch.linspace(0, 1, BINS + 1, device=logits.device)
+    bins = (torch.bucketize(confidence, edges, right=True) - 1).clamp(max=BINS - 1)  # 1 is in the last one
+    counts = bins.bincount(minlength=BINS).tolist()
+
+    def means(values: Tensor) -> list[float | None]:
+        sums = bins.bincount(weights=values, minlength=BINS).tolist()
+        return [total / count if count else None for total, count in zip(sums, counts, strict=True)]
+
+    hits = logits.argmax(dim=1) == labels
+    return {"confidence": means(confidence.double()), "accuracy": means(hits.double()), "count": counts}
+
+
+@torch.no_grad()
+def count_flops(classifier: RegulatedClassifier, image_size: int, fabric: Fabric) -> int:
+    """Floating-point operations of the forward pass of one image in evaluation.
+
+    A multiply and an add are two. Only products of matrices, convolutions and attention are counted, as PyTorch's
+    counter does; what is left out is small beside them. The classifier's state is as it was.
+
+    Args:
+        classifier: on the device.
+        image_size: S, in pixels.
+        fabric: device and precision.
+    """
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    count = 2  # someone's own model may squeeze a batch of one away
+    images = torch.zeros(count, 3, image_size, image_size, device=fabric.device).to(memory_format=torch.channels_last)
+    before = [(module, module.training) for module in classifier.modules()]
+    classifier.eval()
+    # Plain attention, as the fused kinds differ between devices and not all of them are counted.
+    with fabric.autocast(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        classifier.respond(images)
+    for module, was_training in before:
+        module.training = was_training
+    return int(counter.get_total_flops()) // count
+
+
+def _load(
+    table: Table, target: TargetSettings, training: TrainingSettings, fabric: Fabric, progress: Progress
+) -> ImageSet:
+    images = load_images(table, target.image_size, target.skip_unreadable, training.memory_limit_gib, progress)
+    return images.to(fabric.device)
+
+
+def _fingerprint(experience: str | None) -> dict[str, str] | None:
+    """Which experience an encoder has had: its folder, and the checksum of its weights."""
+    if experience is None:
+        return None
+    content = (Path(experience) / WEIGHTS).read_bytes()
+    return {"folder": str(experience), "sha256": hashlib.sha256(content).hexdigest()}

@@ -1,0 +1,235 @@
+"""Stage 1: an emotional encoder learns from affective stimuli (its "artificial subjective experience").
+
+Stated by the source (arXiv:2606.13081): the encoder, of the backbone's family, is pre-trained on images that
+are labelled with the emotion that they evoke. Ours: the losses and metrics for each kind of label, and the
+controls' pretext tasks (`pretext.py`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from emoreg.config.schema import BackboneSettings, PretrainRecipe
+from emoreg.data.images.decode import ImageSet, load_images
+from emoreg.data.images.table import Table
+from emoreg.data.stimuli import read_stimuli
+from emoreg.data.stimuli.emotion import EmotionSpace
+from emoreg.data.stimuli.stimulus_set import Labels, Stimuli
+from emoreg.errors import UserError, shortened
+from emoreg.models.backbones import build_backbone, num_features
+from emoreg.runs.run import Run, record_session
+from emoreg.runs.trackers import Track
+from emoreg.runtime.progress import Progress
+from emoreg.runtime.seeding import drawn_from
+from emoreg.stages.affective_heads import affective_loss, affective_metrics, check_labels, heads_of, measure_affect
+from emoreg.stages.pretext import pretext_task, with_shuffled_labels
+from emoreg.stages.stimulus_mixture import Cut, cut_stimuli, epoch_shares, fits_memory, join, views
+from emoreg.training.launch import carry_out_on_devices
+from emoreg.training.loop import fit
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+__all__ = [
+    "AffectiveModel",
+    "affective_loss",
+    "affective_metrics",
+    "check_labels",
+    "encoder_architecture",
+    "load_encoder",
+    "measure_affect",
+    "pretrain",
+]
+
+
+class AffectiveModel(nn.Module):
+    """An emotional encoder e with a linear read-out of emotion, or of what a control learns.
+
+    Args:
+        encoder: maps (B, 3, H, W) to (B, De) and has `num_features` = De.
+        outputs: E, the number of categories or dimensions, or of quarter turns.
+    """
+
+    def __init__(self, encoder: nn.Module, outputs: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = nn.Linear(num_features(encoder), outputs)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits or values (B, E) of images (B, 3, H, W)."""
+        return self.head(self.encoder(images))
+
+
+def pretrain(
+    recipe: PretrainRecipe,
+    out: Path | str,
+    stimuli: tuple[Table, EmotionSpace] | None = None,
+    progress: Progress | None = None,
+) -> Run:
+    """Train an emotional encoder, or go on with a run that was stopped.
+
+    Several sets (`recipe.also`) are learned at the same time by one encoder, each with a head of its own. What is
+    learned from them is `recipe.pretext`; images, splits, order, augmentation and steps are the same whichever it is.
+
+    Args:
+        recipe: all settings.
+        out: the run folder; a finished run is returned as it is.
+        stimuli: your own affective images in place of `recipe.stimuli.name`, with their own labels; for any pretext.
+        progress: where it is shown; None for the terminal.
+
+    Raises:
+        UserError: bad input of any kind, in one line.
+    """
+    progress = progress or Progress()
+    return carry_out_on_devices(out, recipe, _pretrain, stimuli, progress)
+
+
+def _pretrain(
+    fabric: Fabric,
+    run: Run,
+    recipe: PretrainRecipe,
+    stimuli: tuple[Table, EmotionSpace] | None,
+    track: Track,
+    progress: Progress,
+) -> None:
+    cuts = _cuts(recipe, stimuli, progress)
+    if recipe.pretext == "shuffled":
+        cuts = with_shuffled_labels(cuts, recipe.seed)
+    heads = heads_of([(cut.train.name, cut.space) for cut in cuts])
+    is_union = len(heads) > 1
+
+    size, limit = recipe.stimuli.image_size, recipe.training.memory_limit_gib
+
+    def load(tables: Sequence[Table | None], limit: float) -> list[ImageSet | None]:
+        return [
+            load_images(table, size, cut.settings.skip_unreadable, limit, progress) if table else None
+            for table, cut in zip(tables, cuts, strict=True)
+        ]
+
+    tables = [cut.train for cut in cuts]  # of a union together one set, which is held whole or not at all
+    parts = [part for part in load(tables, limit if fits_memory(tables, size, limit) else 0.0) if part]
+    images = (join(parts, heads) if is_union else parts[0]).to(fabric.device)
+    parts = views(images, parts)
+    validation, test = (
+        [part and part.to(fabric.device) for part in load(held_out if run.writes else [None] * len(cuts), limit)]
+        for held_out in ([cut.validation for cut in cuts], [cut.test for cut in cuts])
+    )
+    mixture = epoch_shares(parts, cuts)
+    quotas = [share.quota for share in mixture]
+    task = pretext_task(recipe.pretext, heads, quotas, fabric)
+    with drawn_from(recipe.seed, "encoder"):
+        model = AffectiveModel(build_backbone(recipe.backbone, size), task.outputs)
+    model.to(memory_format=torch.channels_last)
+    facts = {"device": str(fabric.device), "precision": fabric._precision.precision, "processes": fabric.world_size}
+    record_session(run, facts)
+
+    def score(candidate: nn.Module) -> dict[str, float]:
+        metrics = task.measure(candidate, validation) or {}
+        return {f"val_{name}": value for name, value in metrics.items()}
+
+    mixture = mixture if is_union else ()
+    kept, seconds = fit(model, task.loss_of, images, score, recipe, {}, run, fabric, progress, mixture, track)
+    if not run.writes:
+        return
+    counts = zip(heads, cuts, parts, validation, test, quotas, strict=True)
+    final: dict[str, Any] = {
+        "stimuli": images.table.name,
+        "images": len(images),
+        "sets": {
+            head.name: {
+                "train": len(part),
+                "validation": len(held_out or ()),
+                "test": len(tested or ()),
+                "left_out": cut.left_out,
+                "an_epoch": quota,
+            }
+            for head, cut, part, held_out, tested, quota in counts
+        },
+        "validation": task.measure(kept, validation),
+        "test": task.measure(kept, test),
+        "train": task.measure(kept, parts),  # with the labels that it was trained on
+        "seconds": seconds,
+        "parameters": sum(p.numel() for p in kept.parameters()),
+    }
+    metadata = {"stage": 1, "image_size": size, "pretext": recipe.pretext, **task.read_out}
+    run.finish(kept.state_dict(), metadata, final)
+
+
+def _cuts(recipe: PretrainRecipe, stimuli: tuple[Table, EmotionSpace] | None, progress: Progress) -> list[Cut]:
+    """Every set of the recipe in its parts; the first one is `stimuli`, if given."""
+    cuts = []
+    for settings in recipe.sets:
+        if stimuli is not None and settings is recipe.stimuli:
+            table, space = stimuli
+            check_labels(table, space)
+            own = Stimuli(table.name, table.images, (Labels(space, table.labels),))
+            cuts.append(cut_stimuli(own, dataclasses.replace(settings, labels="published"), recipe.seed, progress))
+        else:
+            cuts.append(cut_stimuli(read_stimuli(settings, recipe.seed), settings, recipe.seed, progress))
+    return cuts
+
+
+def load_encoder(
+    experience: Path | str, expected: BackboneSettings | None = None, image_size: int | None = None
+) -> nn.Module:
+    """The emotional encoder of a finished stage-1 run.
+
+    Args:
+        experience: its run folder.
+        expected: the architecture that stage 2 asks for; None takes what is there.
+        image_size: of stage 2, in pixels; a ViT's position embeddings must fit it. None for stage 1's.
+
+    Raises:
+        UserError: no finished stage-1 run, or an encoder of another architecture.
+    """
+    run, recipe = _experience_run(experience)
+    there = encoder_architecture(experience)
+    if expected is not None:
+        asked = dataclasses.asdict(dataclasses.replace(expected, pretrained=False))
+        other = [
+            f"{key} {value}, not {asked[key]}"
+            for key, value in dataclasses.asdict(there).items()
+            if value != asked[key]
+        ]
+        if other:
+            raise UserError(
+                f"encoder.experience: {experience} holds an encoder of another architecture than encoder.backbone "
+                f"asks ({'; '.join(other)}): leave encoder.backbone out, or pre-train that one"
+            )
+    weights, _ = run.weights()
+    image_size = image_size or recipe.stimuli.image_size
+    encoder = build_backbone(there, image_size)
+    prefix = "encoder."
+    try:
+        encoder.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
+    except RuntimeError as error:
+        detail = shortened(str(error), 300)
+        raise UserError(
+            f"encoder.experience: the encoder in {experience} ({there.name}, {recipe.stimuli.image_size} pixels) "
+            f"does not fit {image_size} pixels: {detail}"
+        ) from None
+    return encoder
+
+
+def encoder_architecture(experience: Path | str) -> BackboneSettings:
+    """The architecture of a stage-1 run's encoder. UserError if there is no such run."""
+    backbone = _experience_run(experience)[1].backbone
+    return dataclasses.replace(backbone, pretrained=False)  # its weights come from the run
+
+
+def _experience_run(experience: Path | str) -> tuple[Run, PretrainRecipe]:
+    if not Path(experience).is_dir():
+        raise UserError(f"encoder.experience: no run folder {experience}; make it with 'emoreg pretrain RECIPE'")
+    run = Run(Path(experience))
+    recipe = run.recipe
+    if not isinstance(recipe, PretrainRecipe):
+        raise UserError(f"encoder.experience: {experience} is a run of stage 2, not of stage 1")
+    if not run.is_finished:
+        raise UserError(f"encoder.experience: {experience} is not finished; start its emoreg pretrain again")
+    return run, recipe

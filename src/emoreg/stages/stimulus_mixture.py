@@ -1,0 +1,155 @@
+"""A union of experiences: stimulus sets, each cut into its parts, and several of them as one to train on (ours)."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from emoreg.config.schema import StimuliSettings
+from emoreg.data.images.batches import Share, shares
+from emoreg.data.images.decode import ImageSet
+from emoreg.data.images.splits import split_rows
+from emoreg.data.images.table import Table
+from emoreg.data.stimuli.emotion import EmotionSpace
+from emoreg.data.stimuli.stimulus_set import Stimuli, choose_labels
+from emoreg.errors import UserError
+from emoreg.runtime.progress import Progress
+from emoreg.runtime.seeding import derive_seed
+from emoreg.stages.affective_heads import Head, check_labels, joint_labels
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A stimulus set with the labels that were chosen, in parts that share no image.
+
+    Args:
+        settings: that it was asked for with.
+        space: of the labels.
+        train: trained on.
+        validation: measured after each epoch; choices may be made by it. None for no images.
+        test: measured once, at the end; None where none is published.
+        left_out: how many images have no such label.
+    """
+
+    settings: StimuliSettings
+    space: EmotionSpace
+    train: Table
+    validation: Table | None
+    test: Table | None
+    left_out: int
+
+
+def cut_stimuli(stimuli: Stimuli, settings: StimuliSettings, seed: int, progress: Progress) -> Cut:
+    """The parts of a set, with the labels that the settings choose.
+
+    Args:
+        stimuli: as read.
+        settings: labels, validation and limit are used.
+        seed: of the cuts.
+        progress: told how many images have no such label.
+
+    Raises:
+        UserError: no label follows; a label is out of range; nothing is left to train on.
+    """
+    table, space, rows = choose_labels(stimuli, settings.labels)
+    check_labels(table, space)
+    left_out = len(stimuli.images) - len(rows)
+    if left_out:
+        progress.say(
+            f"{stimuli.name}: left out {left_out} of {len(stimuli.images)} images, whose labels give no "
+            f"{settings.labels} (ties, or emotions that have no counterpart)"
+        )
+    part = _parts(stimuli, settings.validation, seed)[rows]
+    train, validation, test = (np.flatnonzero(part == name) for name in ("train", "validation", "test"))
+    if len(train) == 0:
+        hint = "check its train split" if stimuli.splits else "lower stimuli.validation"
+        raise UserError(
+            f"{stimuli.name}: no images to train on; of {len(table)} with labels, {len(validation)} are for "
+            f"validation and {len(test)} for the test: {hint}"
+        )
+    if settings.limit is not None and settings.limit < len(train):
+        share, limit_seed = settings.limit / len(train), derive_seed(seed, "limit")
+        train, validation = (r[split_rows(table.labels[r], share, limit_seed)[1]] for r in (train, validation))
+    return Cut(
+        settings,
+        space,
+        table.take(train),
+        table.take(validation) if len(validation) else None,
+        table.take(test) if len(test) else None,
+        left_out,
+    )
+
+
+def _parts(stimuli: Stimuli, share: float, seed: int) -> NDArray[np.str_]:
+    """Each image's part, as published or drawn (N,).
+
+    By the labels as published and before others are chosen: the same image is in the same part whatever its
+    label, so that no head trains the encoder on what another is measured on.
+    """
+    parts = np.array(stimuli.splits or ["train"] * len(stimuli.images), dtype="U10")
+    if not (parts == "validation").any():
+        rows = np.flatnonzero(parts == "train")
+        _, held_out = split_rows(stimuli.labels[0].values[rows], share, derive_seed(seed, "validation"))
+        parts[rows[held_out]] = "validation"
+    return parts
+
+
+def epoch_shares(images: Sequence[ImageSet], cuts: Sequence[Cut]) -> tuple[Share, ...]:
+    """How many images each set gives to an epoch. UserError for a set whose weight gives it none."""
+    weights = [cut.settings.weight for cut in cuts if cut.settings.weight is not None]
+    mixture = shares([len(part) for part in images], weights or None)
+    for cut, share in zip(cuts, mixture, strict=True):
+        if share.quota == 0:
+            raise UserError(
+                f"{cut.train.name}: a weight of {cut.settings.weight:g} beside {sum(weights):g} in all gives it none "
+                f"of the {sum(part.count for part in mixture)} images of an epoch; raise it"
+            )
+    return mixture
+
+
+def fits_memory(tables: Sequence[Table], image_size: int, limit_gib: float) -> bool:
+    """Whether the decoded images of all tables together take at most `limit_gib`."""
+    return sum(len(table) for table in tables) * 3 * image_size * image_size <= limit_gib * 2**30
+
+
+def join(parts: Sequence[ImageSet], heads: Sequence[Head]) -> ImageSet:
+    """Several sets as one, set behind set, with `joint_labels`; in memory only if all of them are."""
+    labels = joint_labels([part.labels for part in parts], heads)
+    images = _Chained([part.table.images for part in parts])
+    table = Table(" + ".join(head.name for head in heads), images, labels.cpu().numpy())
+    held = [part.pixels for part in parts if part.pixels is not None]
+    return ImageSet(table, parts[0].image_size, torch.cat(held) if len(held) == len(parts) else None, labels)
+
+
+def views(joined: ImageSet, parts: Sequence[ImageSet]) -> list[ImageSet]:
+    """The parts again with their own labels, their pixels where those of `joined` are."""
+    ends = list(accumulate(len(part) for part in parts))
+    return [
+        replace(
+            part,
+            pixels=None if joined.pixels is None else joined.pixels[end - len(part) : end],
+            labels=part.labels.to(joined.labels.device),
+        )
+        for part, end in zip(parts, ends, strict=True)
+    ]
+
+
+class _Chained(Sequence[Any]):
+    """Sequences behind each other, none of them copied."""
+
+    def __init__(self, parts: Sequence[Sequence[Any] | NDArray[Any]]) -> None:
+        self.parts, self.ends = parts, list(accumulate(len(part) for part in parts))
+
+    def __len__(self) -> int:
+        return self.ends[-1]
+
+    def __getitem__(self, row: Any) -> Any:
+        part = bisect_right(self.ends, row)
+        return self.parts[part][row - (self.ends[part - 1] if part else 0)]

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from emoreg.cli import quickstart as module
+from emoreg.cli.main import main
+from emoreg.cli.quickstart import quickstart
+from emoreg.runtime.progress import Progress
+from emoreg.study.arms import ARMS
+
+
+@pytest.fixture
+def _shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The quickstart with one epoch over few and small images."""
+    one, two = module.STAGE_1, module.STAGE_2
+    training = dataclasses.replace(one.training, epochs=1, batch_size=16)
+    stimuli = dataclasses.replace(one.stimuli, count=40, image_size=8)
+    target = dataclasses.replace(two.target, limit=48, image_size=8)
+    monkeypatch.setattr(module, "STAGE_1", dataclasses.replace(one, stimuli=stimuli, training=training))
+    monkeypatch.setattr(module, "STAGE_2", dataclasses.replace(two, target=target, training=training))
+    monkeypatch.setattr(module, "JOBS", 1)  # a process takes longer to start than these runs
+    monkeypatch.setenv("COLUMNS", "120")
+
+
+@pytest.mark.usefixtures("_shrunk")
+def test_all_arms_stand_in_the_table_and_on_the_page_and_nothing_is_trained_twice(
+    tmp_path: Path, quiet: Progress, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = quickstart(tmp_path / "out", 2, quiet)
+    shown = capsys.readouterr().out
+    content = page.read_text(encoding="utf-8")
+    for arm in ARMS.values():
+        assert re.search(rf"^\s*{re.escape(arm.label)}", shown, re.MULTILINE), arm.label
+        assert arm.label in content
+    assert "procedural" in content and "no person rated them" in content
+    assert f"page: {page.resolve()}" in shown
+    assert page == tmp_path / "out" / "report.html"
+    folders = [path for path in (tmp_path / "out" / "runs").iterdir() if path.is_dir()]
+    assert len(folders) == 2 * (len(ARMS) + 3)  # three pretexts
+
+    runs = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "runs").glob("*/*")}
+    assert main(["quickstart", "--out", str(tmp_path / "out"), "--seeds", "2", "--quiet"]) == 0
+    assert runs == {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "runs").glob("*/*")}
+    captured = capsys.readouterr()
+    assert captured.out == shown and captured.err == ""
+
+
+def test_both_stages_see_images_of_one_size_and_run_on_every_machine_alike() -> None:
+    one, two = module.STAGE_1, module.STAGE_2
+    assert one.stimuli.image_size == two.target.image_size
+    assert one.backbone == two.backbone
+    for training in (one.training, two.training):
+        assert (training.device, training.precision) == ("cpu", "32-true")
+    assert not two.augment.flip  # a mirrored digit is another digit

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from emoreg.cli.main import main
+from emoreg.study import calibrate
+
+STUDY = """\
+arms: [backbone, learned, random_encoder]
+seeds: 2
+experience:
+  stimuli: {count: 20}
+  training: {epochs: 1, batch_size: 16, device: cpu}
+classifier:
+  target: {name: digits, image_size: 8, limit: 64}
+  backbone: {name: resnet8}
+  training: {epochs: 1, batch_size: 16, device: cpu}
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    path = tmp_path / "pilot.yaml"
+    path.write_text(STUDY)
+    return path
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> str:
+    assert main(arguments) == code
+    captured = capsys.readouterr()
+    return captured.out if code == 0 else captured.err
+
+
+def test_a_study_from_its_plan_to_its_report(file: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    shown = told(capsys, "study", "pilot.yaml", "--quiet")
+    folder = tmp_path / "runs" / "pilot"
+    assert "Learn-E-Reg" in shown and f"page: {folder / 'report.html'}" in shown
+    made = {path.name for path in folder.glob("[!.]*")}
+    assert made == {"study.yaml", "results.parquet", "report.html", "report.md", "report.tex", "runs"}
+    assert len(pd.read_parquet(folder / "results.parquet")) == 2 * 4
+
+    # The folder stands for the study, and nothing is trained again.
+    before = {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("*")}
+    page = (folder / "report.html").read_bytes()
+    assert told(capsys, "report", "runs/pilot") == told(capsys, "report", "pilot.yaml")
+    assert told(capsys, "study", str(folder), "--quiet") == shown
+    assert before == {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("*")}
+    assert (folder / "report.html").read_bytes() == page
+
+    rows = json.loads(told(capsys, "results", "runs/pilot", "--where", "arm == 'learned'", "--format", "json"))
+    assert [row["seed"] for row in rows] == [0, 1]
+    csv = told(capsys, "results", "runs/pilot/results.parquet", "--columns", "arm,recipe.seed", "--format", "csv")
+    assert csv.splitlines()[0] == "arm,recipe.seed" and len(csv.splitlines()) == 1 + 8
+    assert "| learned |" in told(capsys, "results", "runs/pilot", "--columns", "arm", "--format", "markdown")
+    assert "random_encoder" in told(capsys, "results", "runs/pilot")
+
+    power = told(capsys, "power", "runs/pilot", "--half-width", "1")
+    assert "Learn-E-Reg" in power and "seeds" in power
+
+    # The table alone stands for the study as well: the same report, curves and all, where there are no runs.
+    handed_on = tmp_path / "elsewhere" / "pilot.parquet"
+    handed_on.parent.mkdir()
+    (folder / "results.parquet").rename(handed_on)
+    shutil.rmtree(tmp_path / "runs")
+    told(capsys, "report", "elsewhere/pilot.parquet")
+    assert (handed_on.parent / "pilot" / "report.html").read_bytes() == page
+    # A list that no run has is written as numbers that are absent, where other runs are not finished.
+    pd.read_parquet(handed_on).assign(lambda_per_class=float("nan")).to_parquet(handed_on.with_name("anew.parquet"))
+    told(capsys, "report", "elsewhere/anew.parquet")
+    anew = (handed_on.parent / "anew" / "report.html").read_text(encoding="utf-8")
+    assert anew.replace("anew", "pilot") == page.decode()
+    told(capsys, "report", "elsewhere/pilot.parquet", "--out", "pages/mine")
+    assert (tmp_path / "pages" / "mine" / "report.md").exists()
+    assert told(capsys, "power", "elsewhere/pilot.parquet", "--half-width", "1") == power
+    assert "cannot write the report's folder" in told(
+        capsys, "report", "elsewhere/pilot.parquet", "--out", str(handed_on / "below"), code=2
+    )
+
+
+def test_a_dry_run_prints_the_plan_and_trains_nothing(
+    file: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibrate, "SECONDS", 0.01)
+    shown = told(capsys, "study", "pilot.yaml", "--dry-run", "--quiet", "--seeds", "3")
+    assert "12 runs, 0 done, 12 to do: about 0m" in shown
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_study_with_a_run_that_fails_ends_with_1_and_says_which(
+    file: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file.write_text(
+        STUDY.replace("arms: [backbone, learned, random_encoder]", "arms: [backbone]").replace("seeds: 2", "seeds: 1")
+        + "targets:\n  - target: {name: digits}\n  - target: {name: folder, root: nothing}\n"
+    )
+    shown = told(capsys, "study", "pilot.yaml", "--quiet", code=1)
+    assert "emoreg: failed: nothing-resnet8-backbone-seed0: " in shown and "nothing" in shown
+    assert "1 of 2 runs failed" in shown and "Traceback" not in shown
+    assert "failed" in told(capsys, "results", "pilot.yaml")
+
+
+def test_smoke_runs_all_of_it_beside_the_real_study(
+    file: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file.write_text(
+        STUDY.replace("epochs: 1", "epochs: 99").replace(
+            "arms: [backbone, learned, random_encoder]", "arms: [backbone]"
+        )
+    )
+    told(capsys, "study", "pilot.yaml", "--smoke", "--quiet")
+    assert (tmp_path / "runs" / "pilot-smoke" / "report.html").exists() and not (tmp_path / "runs" / "pilot").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["study"], "the following arguments are required: STUDY"),
+        (["study", "pilot.yml"], "no study's file pilot.yml; give a YAML file"),
+        (["study", "pilot.yaml", "--jobs", "0"], "--jobs is 0; it must be at least 1"),
+        (["study", "pilot.yaml", "--gpus-per-run", "0.5"], "--gpus-per-run is for --ray"),
+        (["study", "pilot.yaml", "--ray", "auto", "--jobs", "2"], "--jobs is for this machine without Ray"),
+        (["study", "pilot.yaml", "--ray", "--cpus-per-run", "0"], "--cpus-per-run is 0; it must be at least 1"),
+        (["study", "pilot.yaml", "--seeds", "0"], "seeds is 0; it must be at least 1"),
+        (["study", "pilot.yaml", "--dryrun"], "unknown option '--dryrun' (did you mean '--dry-run'?)"),
+        (["report", "pilot.yaml"], "no run of this study is finished in runs/pilot; run 'emoreg study' first"),
+        (["power", "pilot.yaml"], "no run of this study is finished in runs/pilot; run 'emoreg study' first"),
+        (["power", "pilot.yaml", "--half-width", "-1"], "--half-width is -1.0; it must be a number of points above 0"),
+        (["results", "nothing.parquet"], "nothing.parquet cannot be read as a table of results"),
+        (["results", "pilot.yaml", "--columns", "arms"], "no column is called 'arms' (did you mean 'arm'?)"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(
+    file: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    shown = told(capsys, *arguments, code=2)
+    assert message in shown and len(shown.splitlines()) == 1
+
+
+@pytest.mark.parametrize("options", [[], ["--smoke"]])
+def test_a_study_can_be_asked_for_from_within_its_folder(
+    options: list[str], file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibrate, "SECONDS", 0.01)
+    file.rename(file.with_name("study.yaml"))
+    assert "runs, 0 done" in told(capsys, "study", "study.yaml", "--dry-run", "--quiet", *options)

@@ -1,0 +1,396 @@
+from __future__ import annotations
+
+import dataclasses
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from emoreg.config.recipe import SMOKE, differences, flatten, read_recipe, recipe_yaml, setting_keys
+from emoreg.config.schema import (
+    BackboneSettings,
+    EncoderSettings,
+    PretrainRecipe,
+    Recipe,
+    RegulationSettings,
+    TrainRecipe,
+)
+from emoreg.errors import UserError
+from emoreg.models.backbones import build_backbone, num_features
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in (ROOT / "recipes").rglob("*.yaml")
+    if path.parent.name != "studies"  # see tests/study/test_file.py
+)
+REGULATED = [name for name in SHIPPED if name.endswith("-learn-e-reg.yaml")]
+
+
+def shipped(name: str) -> PretrainRecipe | TrainRecipe:
+    path = ROOT / name
+    return read_recipe(PretrainRecipe, path) if "experience" in path.parts else read_recipe(TrainRecipe, path)
+
+
+def header_commands(name: str) -> list[list[str]]:
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    return [shlex.split(line.removeprefix("#")) for line in lines if line.startswith("#   emoreg ")]
+
+
+def refusal(kind: type[Recipe], path: Path | None = None, overrides: Any = ()) -> str:
+    with pytest.raises(UserError) as caught:
+        read_recipe(kind, path, overrides)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.fixture
+def recipe_file(tmp_path: Path) -> Path:
+    return tmp_path / "a recipe.yaml"
+
+
+def test_recipes_are_shipped() -> None:
+    assert len(SHIPPED) >= 29 and len(REGULATED) >= 10
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_recipe_parses_and_builds_its_backbone(name: str) -> None:
+    recipe = shipped(name)
+    size = recipe.stimuli.image_size if isinstance(recipe, PretrainRecipe) else recipe.target.image_size
+    with torch.device("meta"):
+        assert num_features(build_backbone(recipe.backbone, size)) > 0
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_recipe_begins_with_its_command_whose_recipes_exist(name: str) -> None:
+    commands = header_commands(name)
+    assert commands, "no command in the header"
+    for _, command, file, *options in commands:
+        assert (ROOT / file).is_file()
+        assert command == ("pretrain" if file.startswith("recipes/experience/") else "train")
+        kind = PretrainRecipe if command == "pretrain" else TrainRecipe
+        read_recipe(kind, ROOT / file, options)
+    assert commands[-1][2] == name
+
+
+@pytest.mark.parametrize("name", REGULATED)
+def test_a_regulated_recipe_is_its_plain_twin_but_for_encoder_and_regulation(name: str) -> None:
+    regulated, plain = shipped(name), shipped(name.replace("-learn-e-reg", ""))
+    assert isinstance(regulated, TrainRecipe) and isinstance(plain, TrainRecipe)
+    assert plain.encoder == EncoderSettings() and plain.regulation == RegulationSettings()
+    assert regulated.regulation.mode == "learned"
+    changed = {line.split(":")[0] for line in differences(plain, regulated)}
+    assert changed == {"encoder.experience", "regulation.mode"}
+
+
+@pytest.mark.parametrize("name", REGULATED)
+def test_a_regulated_recipe_takes_the_experience_that_the_command_before_it_makes(name: str) -> None:
+    (_, _, experience_file, *_), (_, command, _) = header_commands(name)
+    regulated, experience = shipped(name), shipped(experience_file)
+    assert command == "train" and isinstance(regulated, TrainRecipe) and isinstance(experience, PretrainRecipe)
+    assert regulated.encoder.experience == f"runs/experience-{Path(experience_file).stem}-seed0"
+    assert experience.backbone == regulated.backbone  # the encoder is of the backbone's family
+    assert experience.stimuli.image_size == regulated.target.image_size
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_recipe_comes_back_whole_from_its_own_yaml(name: str, tmp_path: Path) -> None:
+    recipe = shipped(name)
+    (tmp_path / "copy.yaml").write_text(recipe_yaml(recipe), encoding="utf-8")
+    assert read_recipe(type(recipe), tmp_path / "copy.yaml") == recipe
+
+
+def test_extreme_values_come_back_from_yaml_too(recipe_file: Path) -> None:
+    recipe = read_recipe(
+        TrainRecipe,
+        None,
+        {
+            "target.root": "1e-3",  # text that looks like a number
+            "optimizer.lr": 1e-300,
+            "optimizer.ema": 0.9999999999999999,
+            "regulation.mode": "random",
+            "encoder.backbone.name": "null",
+            "encoder.experience": "Größe: 猫 #1\ttab 'q' \"d\" " + "long " * 50,
+        },
+    )
+    recipe_file.write_text(recipe_yaml(recipe), encoding="utf-8")
+    assert read_recipe(TrainRecipe, recipe_file) == recipe
+
+
+def test_without_a_file_or_with_an_empty_one_a_recipe_is_its_defaults(recipe_file: Path) -> None:
+    recipe_file.write_text("# nothing but a remark\n")
+    for kind in (PretrainRecipe, TrainRecipe):
+        assert read_recipe(kind) == read_recipe(kind, recipe_file) == kind()
+
+
+def test_overrides_as_a_mapping_or_as_options_are_laid_over_the_file(recipe_file: Path) -> None:
+    recipe_file.write_text("training: {epochs: 3, batch_size: 7}\nseed: 5\n")
+    ways: list[Any] = [
+        {"training.epochs": 9, "optimizer.lr": 1e-3},
+        {"training": {"epochs": 9}, "optimizer": {"lr": 1e-3}},
+        ["--training.epochs=9", "--optimizer.lr=1e-3"],
+        ["--training.epochs", "9", "--optimizer.lr", "1e-3"],
+        ["--training.epochs", "2", "--optimizer.lr", "0.001", "--training.epochs", "9"],  # the last one counts
+    ]
+    for overrides in ways:
+        recipe = read_recipe(TrainRecipe, recipe_file, overrides)
+        assert (recipe.training.epochs, recipe.training.batch_size, recipe.seed) == (9, 7, 5)
+        assert recipe.optimizer.lr == 0.001
+
+
+def test_a_recipe_file_is_not_changed_by_reading_it_twice(recipe_file: Path) -> None:
+    recipe_file.write_text("training: {epochs: 3}\n")
+    overrides = {"training": {"batch_size": 5}}
+    assert read_recipe(TrainRecipe, recipe_file, overrides) == read_recipe(TrainRecipe, recipe_file, overrides)
+    assert overrides == {"training": {"batch_size": 5}}
+
+
+def test_null_takes_a_setting_away(recipe_file: Path) -> None:
+    recipe_file.write_text(
+        "regulation: {mode: learned}\nencoder: {experience: runs/x, backbone: {name: resnet8}}\n"
+        "target: {limit: 5, root: ~}\noptimizer: {clip_norm: null}\n"
+    )
+    assert read_recipe(TrainRecipe, recipe_file).target.root is None
+    for overrides in (
+        {"encoder.experience": None, "encoder.backbone": None, "target.limit": None},
+        ["--encoder.experience", "null", "--encoder.backbone=null", "--target.limit=null"],
+    ):
+        recipe = read_recipe(TrainRecipe, recipe_file, overrides)
+        assert recipe.encoder == EncoderSettings() and recipe.target.limit is None
+
+
+@pytest.mark.parametrize("backbone", ["null", "{name: resnet20, stem: imagenet}"])
+def test_a_setting_of_the_encoders_backbone_can_be_laid_over_none_or_over_another(
+    backbone: str, recipe_file: Path
+) -> None:
+    recipe_file.write_text(f"regulation: {{mode: learned}}\nencoder: {{backbone: {backbone}}}\n")
+    stem: Any = "cifar" if backbone == "null" else "imagenet"
+    for overrides in ({"encoder.backbone.name": "resnet8"}, ["--encoder.backbone.name", "resnet8"]):
+        recipe = read_recipe(TrainRecipe, recipe_file, overrides)
+        assert recipe.encoder.backbone == BackboneSettings("resnet8", stem=stem)
+
+
+@pytest.mark.parametrize(
+    "text", ["my photos/a b", "photos: 2024", "[1, 2]", "123", "'quoted'", "写真", "x" * 100 + " y", "-x", "a=b"]
+)
+def test_a_path_is_taken_as_it_is_written(text: str, recipe_file: Path) -> None:
+    recipe_file.write_text(yaml.safe_dump({"target": {"root": text}}, allow_unicode=True), encoding="utf-8")
+    for recipe in (
+        read_recipe(TrainRecipe, recipe_file),
+        read_recipe(TrainRecipe, None, {"target.root": text}),
+        read_recipe(TrainRecipe, None, [f"--target.root={text}"]),
+    ):
+        assert recipe.target.root == text
+
+
+@pytest.mark.parametrize("text", ["1e-3", "1E-3", "0.001", ".001", "1.0e-3", "'1e-3'"])
+def test_a_number_may_be_written_with_or_without_its_dot(text: str, recipe_file: Path) -> None:
+    recipe_file.write_text(f"optimizer: {{lr: {text}}}\n")
+    assert read_recipe(TrainRecipe, recipe_file).optimizer.lr == 0.001
+    recipe_file.write_text("optimizer: {lr: 1}\n")
+    assert type(read_recipe(TrainRecipe, recipe_file).optimizer.lr) is float
+
+
+@pytest.mark.parametrize(
+    ("word", "value"), [("yes", True), ("on", True), ("true", True), ("no", False), ("Off", False)]
+)
+def test_yes_and_no_are_yamls_booleans(word: str, value: bool, recipe_file: Path) -> None:
+    recipe_file.write_text(f"augment: {{flip: {word}}}\n")
+    assert read_recipe(TrainRecipe, recipe_file).augment.flip is value
+    assert read_recipe(TrainRecipe, None, [f"--augment.flip={word}"]).augment.flip is value
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("training:\n  epoch: 3", r":2: unknown key 'training.epoch' \(did you mean 'training.epochs'\?\)"),
+        ("trainin: {epochs: 3}", r":1: unknown key 'trainin' \(did you mean 'training'\?\)"),
+        ("seed: 1\nlr: 0.1", r":2: unknown key 'lr' \(did you mean 'optimizer.lr'\?\)"),
+        ("training: {name: x}", r":1: unknown key 'training.name' \(did you mean 'target.name' or .*"),
+        ("loss: {zzz: 1}", r":1: unknown key 'loss.zzz' \(known: emotional, .*, non_emotional, regulated\)"),
+        ("encoder: {backbone: {nam: x}}", r":1: unknown key 'encoder.backbone.nam' .*'encoder.backbone.name'.*"),
+        ("stimuli: {count: 50}", r":1: unknown key 'stimuli' \(it belongs to 'emoreg pretrain'\)"),
+        ("training.epochs: 3", r":1: key 'training.epochs' has a dot; write .*"),
+        ("1: 2", r":1: unknown key '1'.*"),
+        ("? [a, b]\n: 2", r":1: unknown key '\?'.*"),
+        ("<<: {seed: 1}", r":1: unknown key '<<'.*"),
+        ("seed: 1\ntraining: {epochs: 1}\nseed: 2", r":3: key 'seed' stands twice \(first on line 1\)"),
+        ("training:\n  epochs: 1\n  epochs: 2", r":3: key 'training.epochs' stands twice \(first on line 2\)"),
+        ("training:\n  epochs: three", r":2: training.epochs must be a whole number, not 'three'"),
+        ("training: {epochs: 1.0}", r":1: training.epochs must be a whole number, not 1.0"),
+        ("training: {epochs: '3'}", r":1: training.epochs must be a whole number, not '3'"),
+        ("training: {epochs: true}", r":1: training.epochs must be a whole number, not True"),
+        ("training: {epochs: null}", r":1: training.epochs must be a whole number, not null"),
+        ("training: {epochs:}", r":1: training.epochs must be a whole number, not null"),
+        ("seed: ~", r":1: seed must be a whole number, not null"),
+        ("optimizer: {lr: fast}", r":1: optimizer.lr must be a number, not 'fast'"),
+        ("optimizer: {lr: true}", r":1: optimizer.lr must be a number, not True"),
+        ("optimizer: {lr: [0.1]}", r":1: optimizer.lr must be a number, not \[0.1\]"),
+        ("optimizer: {lr: 0,1}", r":1: unknown key 'optimizer.1'.*"),
+        (f"optimizer: {{lr: 1{'0' * 400}}}", r":1: optimizer.lr must be a number, not 10.*"),
+        ("augment: {flip: 1}", r":1: augment.flip must be true or false, not 1"),
+        ("augment: {flip: maybe}", r":1: augment.flip must be true or false, not 'maybe'"),
+        ("target: {root: 2024}", r":1: target.root must be text, not 2024; write it in quotes"),
+        ("target: {root: 2024-02-03}", r":1: target.root must be text, not datetime.*; write it in quotes"),
+        ("target: {limit: none}", r":1: target.limit must be a whole number, not 'none'"),
+        ("regulation: {mode: learnd}", r":1: regulation.mode must be one of none, fixed, .*, not 'learnd'"),
+        ("regulation: {mode: null}", r":1: regulation.mode must be one of none, fixed, .*, not null"),
+        ("encoder:\n  backbone:\n    stem: x", r":3: encoder.backbone.stem must be one of cifar, imagenet, not 'x'"),
+        ("encoder: {backbone: {patch_size: x}}", r":1: encoder.backbone.patch_size must be a whole number, not 'x'"),
+        ("encoder: {backbone: resnet8}", r":1: encoder.backbone must be a mapping of keys to values"),
+        ("training: [epochs, 3]", r":1: training must be a mapping of keys to values"),
+        ("training: 3", r":1: training must be a mapping of keys to values"),
+        ("training:", r":1: training must be a mapping of keys to values; leave it out for the defaults"),
+        ("encoder: null", r":1: encoder must be a mapping of keys to values; leave it out for the defaults"),
+        ("- seed: 1", r":1: a recipe must be a mapping of keys to values"),
+        ("resnet20", r":1: a recipe must be a mapping of keys to values"),
+        ("!!set {seed}", r":1: tags \(!\) are not read; .*"),
+        ("training:\n  epochs: 0", r":2: training.epochs is 0; it must be at least 1"),
+        ("regulation: {mode: fixed, lam: 1.5}", r":1: regulation.lam is 1.5; λ must lie in \[0, 1\]"),
+        (
+            "backbone: {drop_path: 0.1}\nencoder:\n  backbone: {drop_path: 2}",
+            r":3: encoder.backbone.drop_path is 2.0.*",
+        ),
+        ("encoder:\n  experience: runs/x", r":2: encoder.experience is set but regulation.mode is none.*"),
+        ("seed: [1", r":1: not valid YAML: .*"),
+        ("training:\n\tepochs: 3", r":2: not valid YAML: .*"),
+        ("seed: 1\n---\nseed: 2", r":2: not valid YAML: .*"),
+        ("seed: \0", r": not valid YAML: .*"),
+        ("target: {root: 2024-02-31}", r": not valid YAML: .*"),
+        ("target: {root: *nobody}", r":1: anchors and aliases .* are not read; .*"),
+        ("training: &a {epochs: *a}", r":1: anchors and aliases .* are not read; .*"),
+        ("seed: !!int three", r":1: tags \(!\) are not read; .*"),
+        (f"seed: {'[' * 40}", r":1: nested more than 32 deep"),
+        ("target: {root: 'a\0b'}", r": not valid YAML: .*"),
+        ('target: {root: "a\\0b"}', r":1: target.root is 'a\\x00b'; it must be text without null bytes or .*"),
+        ('target: {root: "\\ud800"}', r":1: target.root is .*; it must be text without null bytes or .*"),
+        (f"seed: {2**63}", r":1: seed must be at most 9223372036854775807, not 9223372036854775808"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_said_in_one_line_with_file_line_and_key(
+    text: str, message: str, recipe_file: Path
+) -> None:
+    recipe_file.write_text(text)
+    assert re.fullmatch(re.escape(str(recipe_file)) + message, refusal(TrainRecipe, recipe_file))
+
+
+@pytest.mark.parametrize("value", [".inf", "-.inf", ".nan", "inf", "nan"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "optimizer.lr", "optimizer.momentum", "optimizer.weight_decay", "optimizer.warmup", "optimizer.clip_norm",
+        "optimizer.ema", "regulation.lam", "regulation.lr_factor", "encoder.lr_factor", "loss.label_smoothing",
+        "loss.emotional", "loss.non_emotional", "target.validation", "backbone.drop_path", "training.memory_limit_gib",
+    ],
+)  # fmt: skip
+def test_no_number_may_be_infinite_or_none_at_all(key: str, value: str, recipe_file: Path) -> None:
+    section, name = key.split(".")
+    recipe_file.write_text(f"regulation: {{mode: learned}}\n{section}: {{{name}: {value}}}\n".split("\n", 1)[1])
+    if section != "regulation":
+        recipe_file.write_text(f"regulation: {{mode: learned}}\n{recipe_file.read_text()}")
+    assert re.match(rf".*recipe\.yaml:\d: {key} ", refusal(TrainRecipe, recipe_file))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "seed: !!python/object/apply:os.system ['touch {}']",
+        "target: {{root: !!python/object/apply:os.system ['touch {}']}}",
+        "!!python/object/apply:os.system ['touch {}']",
+        "training: !!python/object/new:os.system ['touch {}']",
+    ],
+)
+def test_yaml_that_would_run_code_is_refused_and_never_run(text: str, recipe_file: Path, tmp_path: Path) -> None:
+    recipe_file.write_text(text.format(tmp_path / "ran"))
+    assert str(recipe_file) in refusal(TrainRecipe, recipe_file)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    assert "nothere.yaml: No such file" in refusal(TrainRecipe, tmp_path / "nothere.yaml")
+    assert str(tmp_path) in refusal(TrainRecipe, tmp_path)
+    (tmp_path / "latin.yaml").write_bytes("target: {root: Größe}".encode("latin-1"))
+    assert "latin.yaml" in refusal(TrainRecipe, tmp_path / "latin.yaml")
+
+
+def test_any_script_and_a_byte_order_mark_are_read(recipe_file: Path) -> None:
+    recipe_file.write_text("# λ\ntarget: {root: données/猫}\n", encoding="utf-8-sig")
+    assert read_recipe(TrainRecipe, recipe_file).target.root == "données/猫"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"training.epoch": 3}, r"unknown setting 'training.epoch' \(did you mean 'training.epochs'\?\)"),
+        ({"epochs": 3}, r"unknown setting 'epochs' \(did you mean 'training.epochs'\?\)"),
+        ({"stimuli.count": 30}, r"unknown setting 'stimuli.count' \(it belongs to 'emoreg pretrain'\)"),
+        ({"training.epochs": "3"}, "training.epochs must be a whole number, not '3'"),
+        ({"training": 3}, "training must be a mapping of keys to values, not 3"),
+        ({"seed": None}, "seed must be a whole number, not null"),
+        ({"regulation.lam": 2}, r"regulation.lam is 2.0; λ must lie in \[0, 1\]"),
+        (["--training.epoch", "3"], r"unknown setting 'training.epoch' \(did you mean 'training.epochs'\?\)"),
+        (["--trainin.epochs=3"], r"unknown setting 'trainin.epochs' \(did you mean 'training.epochs'\?\)"),
+        (["--encoder.backbone.nam", "x"], r"unknown setting 'encoder.backbone.nam' .*'encoder.backbone.name'.*"),
+        (["--training", "{foo: 1}"], "unknown setting 'training.foo' .*"),
+        (["--config", "x.yaml"], "unknown setting 'config' .*"),
+        (["training.epochs=3"], "unexpected argument 'training.epochs'"),
+        (["--training.epochs"], "argument --training.epochs: expected one argument"),
+        (["--training.epochs", "1.0"], "training.epochs must be a whole number, not '1.0'"),
+        (["--training.epochs", "null"], "training.epochs must be a whole number, not 'None'"),
+        (["--training", "{epochs: x}"], "training.epochs must be a whole number, not 'x'"),
+        (["--training", "nothere.yaml"], "training must be a mapping of keys to values, not 'nothere.yaml'"),
+        (["--encoder.backbone", "resnet8"], "encoder.backbone must be a mapping of keys to values, not 'resnet8'"),
+        (["--encoder.backbone.stem", "x"], "encoder.backbone.stem must be one of cifar, imagenet, not 'x'"),
+        (["--encoder.backbone.patch_size", "x"], "encoder.backbone.patch_size must be a whole number, not 'x'"),
+        (["--target.limit", "none"], "target.limit must be a whole number, not 'none'"),
+        (["--augment.flip", "maybe"], "augment.flip must be true or false, not 'maybe'"),
+        (["--regulation.mode", "learnd"], "regulation.mode must be one of none, fixed, .*, not 'learnd'"),
+        (["--training.epochs", "-3"], "training.epochs is -3; it must be at least 1"),
+        (["--optimizer.lr", "-0.1"], "optimizer.lr is -0.1; it must be positive and finite"),
+        (["--optimizer.lr=-1e-3"], "optimizer.lr is -0.001; it must be positive and finite"),
+        (["--optimizer.lr", ".nan"], "optimizer.lr is nan; it must be positive and finite"),
+    ],
+)
+def test_what_is_wrong_with_an_override_is_said_in_one_line_with_its_key(
+    overrides: Any, message: str, recipe_file: Path
+) -> None:
+    recipe_file.write_text("training: {epochs: 2}\n")
+    assert re.fullmatch(message, refusal(TrainRecipe, recipe_file, overrides))
+
+
+def test_smoke_shrinks_settings_that_exist() -> None:
+    for kind, overrides in SMOKE.items():
+        assert set(overrides) <= set(setting_keys(kind))
+        assert read_recipe(kind, None, overrides).training.epochs == 1  # type: ignore[type-var]
+
+
+def test_differences_name_each_setting_with_both_values() -> None:
+    old = TrainRecipe()
+    new = read_recipe(TrainRecipe, None, {"training.epochs": 10, "regulation.mode": "fixed", "encoder.backbone": {}})
+    assert differences(old, old) == []
+    changed = differences(old, read_recipe(TrainRecipe, None, {"training.epochs": 10, "seed": 2}))
+    assert changed == ["training.epochs: 100 -> 10", "seed: 0 -> 2"]
+    assert new.encoder.backbone is None  # an empty mapping of overrides sets nothing
+
+
+def test_setting_keys_are_all_leaves_and_only_those() -> None:
+    assert {key for key, _ in flatten(dataclasses.asdict(TrainRecipe()))} - {"encoder.backbone"} <= set(
+        setting_keys(TrainRecipe)
+    )
+    assert "training" not in setting_keys(TrainRecipe) and "encoder.backbone.name" in setting_keys(TrainRecipe)
+
+
+def test_a_section_that_is_given_in_part_keeps_the_recipes_own_defaults(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("optimizer:\n  lr: 0.01\n")
+    for recipe in (
+        read_recipe(PretrainRecipe, tmp_path / "r.yaml"),
+        read_recipe(PretrainRecipe, overrides=["--optimizer.lr", "0.01"]),
+        read_recipe(PretrainRecipe, overrides={"optimizer.lr": 0.01}),
+    ):
+        assert recipe.optimizer == dataclasses.replace(PretrainRecipe().optimizer, lr=0.01)
+        assert recipe.optimizer.name == "adamw"

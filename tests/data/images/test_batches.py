@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.testing import assert_close
+from torchvision.transforms import functional as reference
+
+from emoreg.config.schema import AugmentSettings
+from emoreg.data.images.batches import (
+    MEAN,
+    STD,
+    Share,
+    crop_and_flip,
+    evaluation_batches,
+    mixed_order,
+    normalise,
+    resize,
+    shares,
+    steps_per_epoch,
+    training_batches,
+    view_batches,
+)
+from emoreg.data.images.decode import ImageSet, load_images
+from emoreg.data.images.table import Table
+from emoreg.runtime.progress import Progress
+from emoreg.runtime.seeding import generator
+from refusing import refusal
+
+
+@pytest.fixture
+def images() -> ImageSet:
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 8, 8, 3), dtype=np.uint8)
+    return load_images(Table("noise", pixels, np.arange(50, dtype=np.int64)), 8, False, 1.0, Progress(quiet=True))
+
+
+def pixels_of(images: ImageSet) -> Tensor:
+    assert images.pixels is not None
+    return images.pixels
+
+
+def test_normalise_is_torchvisions(images: ImageSet) -> None:
+    expected = reference.normalize(pixels_of(images).float() / 255, list(MEAN), list(STD))
+    assert_close(normalise(pixels_of(images)), expected)
+    assert normalise(pixels_of(images)).is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("padding", [0, 2])
+def test_crop_and_flip_are_torchvisions_with_each_images_own_draw(images: ImageSet, padding: int) -> None:
+    offsets = torch.randint(0, 2 * padding + 1, (50, 2), generator=torch.Generator().manual_seed(0))
+    mirrored = torch.arange(50) % 3 == 0
+    for layout in (torch.contiguous_format, torch.channels_last):
+        pixels = pixels_of(images).contiguous(memory_format=layout)
+        changed = crop_and_flip(pixels, padding, offsets, mirrored)
+        for image, (down, right), flips, got in zip(pixels, offsets.tolist(), mirrored, changed, strict=True):
+            expected = reference.crop(reference.pad(image, [padding]), down, right, 8, 8)
+            assert torch.equal(got, reference.hflip(expected) if flips else expected)
+
+
+def test_only_what_is_asked_for_changes(images: ImageSet) -> None:
+    """Without a crop all pixels of a line stay in it; without a flip no image is mirrored."""
+    plain = normalise(pixels_of(images))
+    for batch, _, rows in training_batches(images, 10, AugmentSettings(crop_padding=0, flip=True), 0, 0):
+        flipped = [torch.equal(got, plain[row].flip(2)) for got, row in zip(batch, rows.tolist(), strict=True)]
+        same = [torch.equal(got, plain[row]) for got, row in zip(batch, rows.tolist(), strict=True)]
+        assert all(one != other for one, other in zip(flipped, same, strict=True))
+    for batch, _, rows in training_batches(images, 10, AugmentSettings(crop_padding=1, flip=False), 0, 0):
+        for got, row in zip(batch, rows.tolist(), strict=True):
+            bordered = F.pad(pixels_of(images)[row], (1, 1, 1, 1))
+            windows = [normalise(bordered[None, :, y : y + 8, x : x + 8])[0] for y in range(3) for x in range(3)]
+            assert any(torch.equal(got, window) for window in windows)
+
+
+def test_views_are_fixed_and_differ(images: ImageSet) -> None:
+    def view(number: int, seed: int = 0) -> Tensor:
+        batches = list(view_batches(images, AugmentSettings(), seed, number, batch_size=16))
+        assert torch.cat([rows for _, _, rows in batches]).tolist() == list(range(50))
+        return torch.cat([pixels for pixels, _, _ in batches])
+
+    assert torch.equal(view(0), view(0))
+    assert not torch.equal(view(0), view(1)) and not torch.equal(view(0), view(0, seed=1))
+
+
+def test_resizing_keeps_what_has_the_size_and_the_layout(images: ImageSet) -> None:
+    pixels = normalise(pixels_of(images))
+    assert resize(pixels, 8) is pixels
+    small = resize(pixels, 4)
+    assert small.shape == (50, 3, 4, 4) and small.is_contiguous(memory_format=torch.channels_last)
+    assert_close(small.mean(dim=(2, 3)), pixels.mean(dim=(2, 3)), atol=0.2, rtol=0)
+
+
+def test_every_image_is_seen_once_an_epoch_in_an_order_of_its_own(images: ImageSet) -> None:
+    orders = [
+        torch.cat([y for _, y, _ in training_batches(images, 10, AugmentSettings(), 0, epoch)]) for epoch in (0, 1)
+    ]
+    assert all(sorted(order.tolist()) == list(range(50)) for order in orders)
+    assert not torch.equal(*orders)
+
+
+def test_an_epoch_depends_on_seed_and_epoch_alone(images: ImageSet) -> None:
+    def epoch(seed: int, number: int) -> Tensor:
+        torch.rand(number + seed + 3)  # whatever else was drawn meanwhile
+        return torch.cat([x for x, _, _ in training_batches(images, 16, AugmentSettings(), seed, number)])
+
+    assert torch.equal(epoch(0, 1), epoch(0, 1))
+    assert not torch.equal(epoch(0, 1), epoch(0, 2)) and not torch.equal(epoch(0, 1), epoch(1, 1))
+
+
+def test_each_image_gets_its_own_draw(images: ImageSet) -> None:
+    """The same image many times: its views differ within one batch."""
+    pixels = pixels_of(images)[:1].expand(40, -1, -1, -1).contiguous()
+    same = ImageSet(images.table.take(np.zeros(40, np.int64)), 8, pixels, torch.zeros(40, dtype=torch.long))
+    ((batch, _, _),) = training_batches(same, 40, AugmentSettings(crop_padding=2, flip=True), 0, 0)
+    assert len(batch.flatten(1).unique(dim=0)) > 15
+
+
+def test_without_augmentation_images_are_as_they_are(images: ImageSet) -> None:
+    none = AugmentSettings(crop_padding=0, flip=False)
+    for batch, labels, rows in training_batches(images, 10, none, 0, 0):
+        assert torch.equal(rows, labels)  # of these images, whose labels are their rows
+        assert_close(batch, normalise(pixels_of(images)[labels]))
+
+
+def test_only_full_batches_but_for_a_set_smaller_than_one(images: ImageSet) -> None:
+    sizes = [len(y) for _, y, _ in training_batches(images, 16, AugmentSettings(), 0, 0)]
+    assert sizes == [16, 16, 16] and steps_per_epoch(50, 16) == 3
+    assert [len(y) for _, y, _ in training_batches(images, 64, AugmentSettings(), 0, 0)] == [50]
+    assert steps_per_epoch(50, 64) == 1
+
+
+@pytest.mark.parametrize(("parts", "batch_size"), [(2, 16), (3, 16), (4, 64)])
+def test_the_parts_of_each_batch_are_the_batch_with_its_order_and_its_changes(
+    images: ImageSet, parts: int, batch_size: int
+) -> None:
+    arguments = (images, batch_size, AugmentSettings(crop_padding=2), 3, 1)
+    whole = list(training_batches(*arguments, done=steps_per_epoch(50, batch_size) - 1))
+    shared = [
+        list(training_batches(*arguments, done=steps_per_epoch(50, batch_size) - 1, part=(which, parts)))
+        for which in range(parts)
+    ]
+    for number, batch in enumerate(whole):
+        joined = [torch.cat(tensors) for tensors in zip(*(part[number] for part in shared), strict=True)]
+        for tensor, expected in zip(joined, batch, strict=True):
+            assert torch.equal(tensor, expected)
+        sizes = [len(part[number].rows) for part in shared]
+        assert max(sizes) - min(sizes) <= 1
+
+
+def test_more_parts_than_a_batch_has_images_are_refused(images: ImageSet) -> None:
+    batches = training_batches(images, 2, AugmentSettings(), 0, 0, part=(0, 3))
+    assert "3 processes cannot share batches of 2 images" in refusal(lambda: next(batches))
+
+
+def order_of(mixture: tuple[Share, ...], seed: int, epoch: int) -> list[int]:
+    return mixed_order(mixture, seed, epoch, generator(seed, "epoch", epoch)).tolist()
+
+
+def test_quotas_are_in_proportion_to_the_weights_and_make_up_an_epoch() -> None:
+    assert shares([30, 20], None) == (Share(30, 30), Share(20, 20))
+    assert shares([30, 20], [1, 4]) == (Share(30, 10), Share(20, 40))
+    assert shares([30, 20], [0.5, 2]) == shares([30, 20], [1, 4])
+    assert [share.quota for share in shares([3, 3, 4], [1, 1, 1])] == [4, 3, 3]
+    assert [share.quota for share in shares([90, 10], [0.1, 0.2])] == [33, 67]
+    draw = np.random.default_rng(0)
+    for _ in range(200):
+        counts, weights = draw.integers(1, 500, 4).tolist(), draw.uniform(0.01, 9, 4).tolist()
+        quotas = np.array([share.quota for share in shares(counts, weights)])
+        assert quotas.sum() == sum(counts)
+        assert np.abs(quotas - sum(counts) * np.array(weights) / sum(weights)).max() < 1
+
+
+def test_an_epoch_has_each_sets_quota_shuffled_together() -> None:
+    order = np.array(order_of((Share(30, 10), Share(20, 40)), 0, 0))
+    first = order < 30
+    assert first.sum() == 10 and (~first).sum() == 40 and order.max() < 50
+    assert len(set(order[first])) == 10  # none twice while others wait
+    assert np.bincount(order[~first] - 30, minlength=20).tolist() == [2] * 20
+    assert 0 < first[:25].sum() < 10
+
+
+def test_a_set_is_exhausted_over_epochs_before_an_image_comes_again() -> None:
+    mixture = (Share(7, 3), Share(5, 9))
+    seen = np.concatenate([order_of(mixture, 0, epoch) for epoch in range(7)])
+    assert np.bincount(seen[seen < 7], minlength=7).tolist() == [3] * 7
+    small = np.bincount(seen[seen >= 7] - 7, minlength=5)
+    assert small.sum() == 63 and small.max() - small.min() == 1
+
+
+def test_a_mixed_epoch_depends_on_seed_and_epoch_alone() -> None:
+    mixture = (Share(30, 25), Share(20, 25))
+    assert order_of(mixture, 0, 3) == order_of(mixture, 0, 3)
+    assert order_of(mixture, 0, 3) != order_of(mixture, 0, 4) and order_of(mixture, 0, 3) != order_of(mixture, 1, 3)
+
+
+def test_mixed_batches_follow_the_mixed_order_and_one_set_its_plain_one(images: ImageSet) -> None:
+    mixture, none = (Share(30, 10), Share(20, 40)), AugmentSettings(crop_padding=0, flip=False)
+    mixed = [y for _, y, _ in training_batches(images, 16, none, 0, 1, mixture)]
+    assert torch.cat(mixed).tolist() == order_of(mixture, 0, 1)[:48] and len(mixed) == steps_per_epoch(50, 16)
+    plain = torch.cat([y for _, y, _ in training_batches(images, 50, none, 0, 1)])
+    assert torch.equal(plain, torch.randperm(50, generator=generator(0, "epoch", 1)))
+
+
+def test_evaluation_sees_all_images_in_order(images: ImageSet) -> None:
+    batches = list(evaluation_batches(images, 16))
+    assert torch.cat([y for _, y in batches]).tolist() == list(range(50))
+    assert_close(torch.cat([x for x, _ in batches]), normalise(pixels_of(images)))

@@ -1,0 +1,376 @@
+from __future__ import annotations
+
+import os
+import struct
+import threading
+import time
+import warnings
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageChops, ImageOps
+
+from emoreg.data.images import decode as decoding
+from emoreg.data.images.decode import by_all_cores, decode, load_images, upright
+from emoreg.data.images.files import File, list_files
+from emoreg.data.images.table import Table
+from emoreg.errors import UserError
+from emoreg.runtime.progress import Progress
+
+
+def saved(tmp_path: Path, image: Image.Image, name: str, **options: object) -> File:
+    image.save(tmp_path / name, **options)
+    return File(name, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("mode", "name"),
+    [("RGB", "a.jpg"), ("L", "a.png"), ("RGBA", "b.png"), ("P", "c.png"), ("CMYK", "d.jpg"), ("1", "e.png")],
+)
+def test_every_colour_mode_becomes_rgb(tmp_path: Path, mode: str, name: str) -> None:
+    square = decode(saved(tmp_path, Image.new("RGB", (9, 9), (255, 255, 255)).convert(mode), name), 4)
+    assert square.shape == (4, 4, 3) and square.dtype == np.uint8
+    assert square.min() > 240
+
+
+def test_a_photograph_is_turned_upright(tmp_path: Path) -> None:
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    pixels[:4] = 255  # white above, black below
+    exif = Image.Exif()
+    exif[0x0112] = 3  # the camera was upside down
+    upright = decode(saved(tmp_path, Image.fromarray(pixels), "turned.png", exif=exif), 8)
+    assert upright[:4].max() == 0 and upright[4:].min() == 255
+
+
+def test_the_middle_square_is_kept(tmp_path: Path) -> None:
+    pixels = np.zeros((8, 24, 3), np.uint8)
+    pixels[:, 8:16] = 255
+    assert decode(saved(tmp_path, Image.fromarray(pixels), "wide.png"), 8).min() == 255
+
+
+def test_pixels_of_the_right_size_come_back_unchanged(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    assert (decode(saved(tmp_path, Image.fromarray(pixels), "a.png"), 8) == pixels).all()
+    assert (decode(pixels, 8) == pixels).all()
+
+
+def test_what_cannot_be_decoded_is_named_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "text.jpg").write_text("not an image")
+    whole = saved(tmp_path, Image.effect_noise((64, 64), 50).convert("RGB"), "whole.jpg").read()
+    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "empty.png").write_bytes(b"")
+    for name in ("text.jpg", "cut.jpg", "empty.png"):
+        with pytest.raises(UserError, match=name) as caught:
+            decode(File(name, tmp_path), 8)
+        assert "\n" not in str(caught.value)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 1000)
+    with pytest.raises(UserError, match=r"whole\.jpg has 64x64 pixels; the limit"):
+        decode(File("whole.jpg", tmp_path), 8)
+
+
+GRADIENT = np.linspace(0, 65535, 64, dtype=np.uint16).reshape(8, 8)
+
+
+@pytest.mark.parametrize("name", ["grey16.png", "grey16.tif"])
+def test_16_bit_grey_is_scaled_and_not_clipped(tmp_path: Path, name: str) -> None:
+    square = decode(saved(tmp_path, Image.fromarray(GRADIENT), name), 8)
+    np.testing.assert_array_equal(square, np.repeat((GRADIENT >> 8).astype(np.uint8)[..., None], 3, axis=2))
+
+
+def test_big_endian_16_bit_grey_is_read_alike(tmp_path: Path) -> None:
+    square = decode(saved(tmp_path, Image.fromarray(GRADIENT.astype(">u2")), "big.tif"), 8)
+    np.testing.assert_array_equal(square[..., 0], GRADIENT >> 8)
+
+
+def png16(pixels: NDArray[np.uint16]) -> bytes:
+    """A PNG of 16-bit RGB, which Pillow reads but does not write."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    height, width, _ = pixels.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def tiff16(pixels: NDArray[np.uint16]) -> bytes:
+    """A TIFF of 16-bit RGB, which Pillow reads but does not write."""
+    height, width, _ = pixels.shape
+    begin = 8 + 2 + 9 * 12 + 4
+    tags = [
+        (256, 3, 1, width),
+        (257, 3, 1, height),
+        (258, 3, 3, begin),  # bits a sample, which stand behind the tags
+        (259, 3, 1, 1),
+        (262, 3, 1, 2),
+        (273, 4, 1, begin + 6),
+        (277, 3, 1, 3),
+        (278, 3, 1, height),
+        (279, 4, 1, pixels.nbytes),
+    ]
+    directory = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    start = struct.pack("<2sHIH", b"II", 42, 8, len(tags))
+    return start + directory + bytes(4) + struct.pack("<HHH", 16, 16, 16) + pixels.astype("<u2").tobytes()
+
+
+@pytest.mark.parametrize(("name", "write"), [("rgb16.png", png16), ("rgb16.tif", tiff16)])
+def test_16_bit_rgb_is_scaled_as_16_bit_grey_is(
+    tmp_path: Path, name: str, write: Callable[[NDArray[np.uint16]], bytes]
+) -> None:
+    pixels = np.stack([GRADIENT, GRADIENT[::-1], GRADIENT.T], axis=2)
+    (tmp_path / name).write_bytes(write(pixels))
+    np.testing.assert_array_equal(decode(File(name, tmp_path), 8), pixels >> 8)
+
+
+@pytest.mark.parametrize("kind", ["int32", "float32"])
+def test_pixels_of_unknown_range_are_refused(tmp_path: Path, kind: str) -> None:
+    file = saved(tmp_path, Image.fromarray(GRADIENT.astype(kind)), "numbers.tif")
+    with pytest.raises(UserError, match=r"numbers\.tif: its pixels are 32-bit numbers.*save it with 8 or 16 bits"):
+        decode(file, 8)
+
+
+CMYK = (0, 255, 255, 0)  # red
+
+
+def without_adobe_marker(content: bytes) -> bytes:
+    start = content.index(b"\xff\xee")  # APP14
+    return content[:start] + content[start + 2 + int.from_bytes(content[start + 2 : start + 4], "big") :]
+
+
+def test_cmyk_has_its_colours_with_adobes_inverted_values_and_without(tmp_path: Path) -> None:
+    image = Image.new("CMYK", (16, 16), CMYK)
+    adobe = saved(tmp_path, image, "adobe.jpg", quality=95)
+    assert b"Adobe" in adobe.read()
+    plain = saved(tmp_path, ImageChops.invert(image), "plain.jpg", quality=95)  # Pillow inverts what it writes
+    (tmp_path / "plain.jpg").write_bytes(without_adobe_marker(plain.read()))
+    for file in (adobe, plain, saved(tmp_path, image, "cmyk.tif")):
+        np.testing.assert_allclose(decode(file, 8)[4, 4].astype(int), (255, 0, 0), atol=4, err_msg=str(file))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_is_white(tmp_path: Path, mode: str) -> None:
+    image = Image.new("RGBA", (8, 8), (0, 0, 0, 0))  # the hidden colour is black
+    image.paste((10, 10, 10, 255), (0, 0, 8, 4))
+    if mode == "P":
+        palette = Image.new("P", (8, 8), 1)
+        palette.putpalette([10, 10, 10, 0, 0, 0])
+        palette.paste(0, (0, 0, 8, 4))
+        file = saved(tmp_path, palette, "a.png", transparency=1)
+    else:
+        file = saved(tmp_path, image.convert(mode), "a.png")
+    square = decode(file, 8)
+    assert (square[:4] == 10).all() and (square[4:] == 255).all()
+
+
+def test_half_transparent_is_half_white(tmp_path: Path) -> None:
+    square = decode(saved(tmp_path, Image.new("RGBA", (8, 8), (0, 0, 0, 128)), "a.webp", lossless=True), 8)
+    np.testing.assert_allclose(square, 127, atol=1)
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png", "a.tif"])
+def test_the_first_frame_of_an_animation_is_taken(tmp_path: Path, name: str) -> None:
+    frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue", "green")]
+    file = saved(tmp_path, frames[0], name, save_all=True, append_images=frames[1:], duration=100)
+    np.testing.assert_allclose(decode(file, 8).astype(int), np.broadcast_to((255, 0, 0), (8, 8, 3)), atol=3)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.tif"])
+def test_all_eight_orientations_are_turned_upright(tmp_path: Path, orientation: int, name: str) -> None:
+    upright = Image.new("RGB", (32, 32), "white")
+    upright.paste("black", (0, 0, 16, 8))  # no two of its eight positions look the same
+    stored = {
+        1: [],
+        2: [Image.Transpose.FLIP_LEFT_RIGHT],
+        3: [Image.Transpose.ROTATE_180],
+        4: [Image.Transpose.FLIP_TOP_BOTTOM],
+        5: [Image.Transpose.TRANSPOSE],
+        6: [Image.Transpose.ROTATE_90],  # it has to be turned back by 270 degrees
+        7: [Image.Transpose.TRANSVERSE],
+        8: [Image.Transpose.ROTATE_270],
+    }[orientation]
+    image = upright
+    for change in stored:
+        image = image.transpose(change)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    square = decode(saved(tmp_path, image, name, exif=exif, **({"quality": 95} if name != "a.png" else {})), 32)
+    assert np.abs(square.astype(int) - np.asarray(upright).astype(int)).mean() < 3
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+def test_broken_exif_does_not_make_an_image_unreadable(tmp_path: Path) -> None:
+    tag = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\xff\xff\xff\xff\x06\0\0\0"
+    for number, exif in enumerate((b"Exif\0\0garbage", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", tag)):
+        file = saved(tmp_path, Image.new("RGB", (8, 8), "white"), f"{number}.jpg", exif=exif)
+        assert decode(file, 8).min() > 250
+
+
+def test_a_png_named_jpg_is_read(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "a.jpg", format="PNG")
+    assert (decode(File("a.jpg", tmp_path), 8) == (255, 0, 0)).all()
+
+
+def test_large_photographs_are_decoded_at_a_fraction_and_look_the_same(tmp_path: Path) -> None:
+    coarse = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    photograph = Image.fromarray(coarse).resize((1600, 1200), Image.Resampling.BICUBIC)
+    file = saved(tmp_path, photograph, "large.jpg", quality=92)
+    whole = upright(file)
+    assert whole.size == (1600, 1200)
+    for wanted, decoded_at in ((32, (200, 150)), (150, (400, 300)), (300, (800, 600)), (301, (1600, 1200))):
+        part = upright(file, at_least=wanted)
+        assert part.size == decoded_at and min(part.size) >= min(2 * wanted, 150)
+        full = np.asarray(ImageOps.fit(whole, (wanted, wanted), Image.Resampling.BICUBIC)).astype(int)
+        assert np.abs(decode(file, wanted).astype(int) - full).mean() < 1.0
+        assert np.abs(decode(file, wanted).astype(int) - full).max() < 24
+
+
+def test_a_draft_is_never_smaller_than_what_is_wanted(tmp_path: Path) -> None:
+    file = saved(tmp_path, Image.new("RGB", (4000, 70)), "banner.jpg")
+    assert upright(file, at_least=35).size == (4000, 70)
+    assert upright(file, at_least=17).size == (2000, 35)
+
+
+def test_an_empty_file_is_called_empty(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"")
+    with pytest.raises(UserError, match=r"a\.png: it is empty \(0 bytes\)"):
+        decode(File("a.png", tmp_path), 8)
+
+
+def test_whatever_pillow_raises_becomes_one_line(tmp_path: Path) -> None:
+    whole = {
+        suffix: saved(tmp_path, Image.effect_noise((24, 24), 50).convert("RGB"), f"whole{suffix}").read()
+        for suffix in (".jpg", ".png", ".gif", ".webp", ".bmp", ".tif")
+    }
+    draw = np.random.default_rng(0)
+    refused = 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for suffix, content in whole.items():
+            for number in range(40):
+                broken = bytearray(content[: draw.integers(1, len(content) + 1)])
+                for position in draw.integers(0, min(len(broken), 120), 3):
+                    broken[position] = draw.integers(256)
+                (tmp_path / f"{number}{suffix}").write_bytes(broken)
+                try:
+                    decode(File(f"{number}{suffix}", tmp_path), 8)
+                except UserError as error:
+                    refused += 1
+                    assert f"{number}{suffix}" in str(error) and "\n" not in str(error)
+    assert refused > 100
+
+
+def table_of(folder: Path) -> Table:
+    images = list_files(folder)
+    return Table("set", images, np.arange(len(images), dtype=np.int64))
+
+
+def test_unreadable_images_stop_unless_asked_to_be_left_out(
+    image_folder: Path, quiet: Progress, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (image_folder / "train" / "red" / "0003.png").write_bytes(b"broken")
+    with pytest.raises(UserError, match=r"red/0003\.png.*skip_unreadable"):
+        load_images(table_of(image_folder), 8, False, 1.0, quiet)
+    images = load_images(table_of(image_folder), 8, True, 1.0, Progress())
+    assert len(images) == 31 and images.pixels is not None and len(images.pixels) == 31
+    assert not any(str(file).endswith("train/red/0003.png") for file in images.table.images)
+    assert set(images.labels.tolist()) == set(range(32)) - {
+        list(map(str, list_files(image_folder))).index(f"{image_folder}/train/red/0003.png")
+    }
+    assert "left out 1 unreadable of 32" in capsys.readouterr().err
+
+
+def test_a_set_over_the_memory_limit_gives_the_same_batches(image_folder: Path, quiet: Progress) -> None:
+    table = table_of(image_folder)
+    held, on_demand = (load_images(table, 8, False, limit, quiet) for limit in (1.0, 0.0))
+    assert held.pixels is not None and on_demand.pixels is None
+    order = torch.randperm(32, generator=torch.Generator().manual_seed(1))[:30]
+    one, other = (list(images.batches(order, 8)) for images in (held, on_demand))
+    assert [len(labels) for _, labels, _ in one] == [8, 8, 8, 6]
+    assert torch.equal(torch.cat([rows for _, _, rows in one]), order)
+    for (pixels, labels, _), (other_pixels, other_labels, _) in zip(one, other, strict=True):
+        assert torch.equal(pixels, other_pixels) and torch.equal(labels, other_labels)
+        assert pixels.dtype == torch.uint8 and pixels.shape[1:] == (3, 8, 8)
+
+
+def test_a_set_over_the_memory_limit_is_checked_before_training(image_folder: Path, quiet: Progress) -> None:
+    (image_folder / "train" / "red" / "0003.png").write_bytes(b"broken")
+    with pytest.raises(UserError, match=r"0003\.png"):
+        load_images(table_of(image_folder), 8, False, 0.0, quiet)
+    assert len(load_images(table_of(image_folder), 8, True, 0.0, quiet)) == 31
+
+
+def test_arrays_of_the_right_size_are_copied_whole(quiet: Progress, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "decode", None)  # no image is looked at by itself
+    pixels = np.random.default_rng(0).integers(0, 256, (3000, 8, 8, 3), dtype=np.uint8)
+    pixels.flags.writeable = False
+    table = Table("set", pixels, np.arange(3000))
+    held, left = (load_images(table, 8, False, limit, quiet) for limit in (1.0, 0.0))
+    assert held.pixels is not None and left.pixels is None
+    assert held.pixels.is_contiguous(memory_format=torch.channels_last)
+    np.testing.assert_array_equal(held.pixels.permute(0, 2, 3, 1), pixels)
+    order = torch.randperm(3000)[:70]
+    for one, other in zip(held.batches(order, 32), left.batches(order, 32), strict=True):
+        assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
+
+
+def test_parts_come_in_order_and_few_are_ahead() -> None:
+    begun: list[int] = []
+
+    def work(rows: range) -> int:
+        begun.append(rows.start)
+        return sum(rows)
+
+    for done, (rows, result) in enumerate(by_all_cores(work, range(5, 1000), 3)):
+        assert result == sum(rows) and rows.start == 5 + 3 * done
+        assert len(begun) <= done + 2 + 4 * (os.cpu_count() or 1)
+    assert rows.stop == 1000
+
+
+def test_long_parts_are_shared_among_threads_and_short_ones_stay_in_this_one() -> None:
+    def threads_of(seconds: float) -> set[int]:
+        def work(rows: range) -> int:
+            time.sleep(seconds)
+            return threading.get_ident()
+
+        return {result for _, result in by_all_cores(work, range(20), 1)}
+
+    assert threads_of(0) == {threading.get_ident()}
+    assert len(threads_of(0.02)) > 1
+
+
+def test_an_error_in_a_part_stops_the_rest() -> None:
+    begun: list[int] = []
+
+    def work(rows: range) -> None:
+        begun.append(rows.start)
+        if rows.start == 3:
+            raise UserError("no")
+
+    with pytest.raises(UserError):
+        list(by_all_cores(work, range(100_000), 1))
+    assert len(begun) < 1000
+
+
+def test_an_image_that_vanishes_during_training_is_told_in_one_line(image_folder: Path, quiet: Progress) -> None:
+    images = load_images(table_of(image_folder), 8, False, 0.0, quiet)
+    (image_folder / "train" / "red" / "0003.png").unlink()
+    with pytest.raises(UserError, match=r"^cannot read .*red/0003\.png: No such file") as caught:
+        list(images.batches(torch.arange(32), 8))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("width", "height", "size"), [(90, 90, 32), (160, 90, 64), (40, 61, 48)])
+def test_the_middle_square_is_resized_as_pillow_resizes_it(width: int, height: int, size: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    middle = Image.fromarray(pixels[top : top + side, left : left + side])
+    expected = np.asarray(middle.resize((size, size), Image.Resampling.BICUBIC)).astype(int)
+    assert np.abs(decoding.square(Image.fromarray(pixels), size).astype(int) - expected).max() <= 2  # rounding

@@ -1,0 +1,125 @@
+"""Sets that are folders: FI, ArtPhoto, and any folder per emotion."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from emoreg.data.stimuli import artphoto, emotion_folder, fi
+from emoreg.data.stimuli.emotion import EKMAN_6, EKMAN_6_NEUTRAL, MIKELS_8, POLARITY
+from emoreg.errors import UserError
+
+Build = Callable[..., Path]
+
+
+def in_splits(root: Path, *splits: str) -> Path:
+    """The same folders below each split."""
+    for split in splits:
+        shutil.copytree(root, root.parent / "in splits" / split)
+    return root.parent / "in splits"
+
+
+@pytest.mark.parametrize("read", [fi.read, emotion_folder.read])
+def test_folders_below_splits_give_the_splits(read: Callable[..., object], build: Build, pack: Build) -> None:
+    root = in_splits(build("fi"), "train", "Val", "testing")
+    for place in (root, pack(root)):
+        stimuli = read(str(place), False)
+        assert stimuli.splits == ["validation"] * 8 + ["test"] * 8 + ["train"] * 8
+        np.testing.assert_array_equal(stimuli.labels[0].values, list(range(8)) * 3)
+
+
+@pytest.mark.parametrize("read", [fi.read, emotion_folder.read])
+def test_a_split_without_images_is_named(read: Callable[..., object], build: Build, pack: Build) -> None:
+    root = in_splits(build("fi"), "train")
+    (root / "test").mkdir()
+    for place in (root, pack(root)):
+        with pytest.raises(UserError, match="/test holds no images"):
+            read(str(place), False)
+
+
+@pytest.mark.parametrize("read", [fi.read, emotion_folder.read])
+def test_an_emotion_without_images_is_named(read: Callable[..., object], build: Build, pack: Build) -> None:
+    root = in_splits(build("fi"), "train", "test")
+    (root / "test" / "awe" / "awe_1.jpg").unlink()
+    (root / "test" / "awe" / "notes.txt").write_text("no image")
+    for place in (root, pack(root)):
+        with pytest.raises(UserError, match="/test/awe holds no images"):
+            read(str(place), False)
+
+
+def test_fi_has_all_eight_emotions_in_whichever_folder(build: Build) -> None:
+    root = build("fi")
+    (root / "images").mkdir()
+    for folder in MIKELS_8:
+        (root / folder).rename(root / "images" / folder)
+    (root / "images" / "sadness").rename(root / "images" / "sad")
+    shutil.copytree(root / "images" / "awe", root / "figures")
+    assert len(fi.read(str(root), False).images) == 8
+    shutil.rmtree(root / "images" / "fear")
+    with pytest.raises(UserError, match=r"holds no images of 'fear' \(fear/\*\.jpg\)"):
+        fi.read(str(root), False)
+
+
+@pytest.mark.parametrize(
+    ("folders", "names"),
+    [
+        (("awe", "Sad", "content"), MIKELS_8),
+        (("anger", "fear"), MIKELS_8),
+        (("anger", "happy"), EKMAN_6),
+        (("anger", "neutral"), EKMAN_6_NEUTRAL),
+        (("Pos", "neg"), POLARITY),
+        (("joy", "awe"), ("awe", "joy")),
+        (("tense", "Calm", "happy"), ("Calm", "happy", "tense")),
+    ],
+)
+def test_the_space_is_the_first_that_knows_all_folders(
+    folders: tuple[str, ...], names: tuple[str, ...], tmp_path: Path, write_image: Build
+) -> None:
+    for folder in folders:
+        write_image(tmp_path / folder / "1.png")
+    labels = emotion_folder.read(str(tmp_path), False).labels[0]
+    assert labels.space.names == names
+    assert len(set(labels.values.tolist())) == len(folders)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (("awe/1.jpg", "amusment/1.jpg"), "amusment/1.jpg: 'amusment' is no known emotion; did you mean 'amusement'"),
+        (("awe/1.jpg", "fear/more/1.jpg"), "fear/more/1.jpg lies at another depth than awe/1.jpg"),
+        (("train/awe/1.jpg", "test/1.jpg"), "test/1.jpg lies in a split, but in no folder"),
+        (("train/awe/1.jpg", "trial/awe/1.jpg"), "'trial/awe/1.jpg' lies in no split, but others do"),
+        (("1.jpg", "2.jpg"), "holds no images as"),
+    ],
+)
+def test_folders_that_are_not_so_are_named(
+    images: tuple[str, ...], message: str, tmp_path: Path, write_image: Build
+) -> None:
+    for image in images:
+        write_image(tmp_path / image)
+    with pytest.raises(UserError) as caught:
+        emotion_folder.read(str(tmp_path), False)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        ("rage_0001.jpg", "rage_0001.jpg: no emotion 'rage'"),
+        ("amusment_0001.jpg", r"\(did you mean 'amusement'\?\)"),
+        ("0001.jpg", "0001.jpg: the name tells no emotion"),
+        ("_0001.jpg", "the name tells no emotion"),
+        ("copy/sad_0001.jpg", "sad_0001.jpg is there a second time, after .*/copy/sad_0001.jpg"),
+    ],
+)
+def test_artphoto_names_that_tell_no_emotion_are_said(
+    image: str, message: str, build: Build, write_image: Build
+) -> None:
+    root = build("artphoto")
+    write_image(root / image)
+    with pytest.raises(UserError, match=message):
+        artphoto.read(str(root), False)

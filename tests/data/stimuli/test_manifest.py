@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from data.stimuli.layouts import MANIFEST
+from emoreg.data.stimuli.emotion import MIKELS_8
+from emoreg.data.stimuli.manifest import read
+from emoreg.errors import UserError
+
+Build = Callable[..., Path]
+
+
+def rewrite(root: Path, suffix: str) -> Path:
+    """The manifest in another format, with real numbers in place of text."""
+    table = pd.read_csv(root / "manifest.csv")
+    (root / "manifest.csv").unlink()
+    if suffix == "parquet":
+        table.to_parquet(root / "manifest.parquet")
+    else:
+        table.to_json(root / "manifest.jsonl", orient="records", lines=True)
+    return root / f"manifest.{suffix}"
+
+
+@pytest.fixture
+def one(tmp_path: Path, write_image: Build) -> Callable[..., Path]:
+    """A manifest of one row, in JSON Lines, and its image a.jpg."""
+
+    def write(**row: Any) -> Path:
+        write_image(tmp_path / "a.jpg")
+        path = tmp_path / "list.jsonl"
+        path.write_text(json.dumps({"path": "a.jpg"} | row))
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_json_lines_and_parquet_read_as_csv_does(suffix: str, build: Build, pack: Build) -> None:
+    root = build("manifest")
+    expected = read(str(root), False)
+    path = rewrite(root, suffix)
+    for place in (root, path, pack(root)):
+        stimuli = read(str(place), False)
+        assert [image.name.removeprefix("manifest/") for image in stimuli.images] == [i.name for i in expected.images]
+        assert stimuli.splits == expected.splits
+        for found, known in zip(stimuli.labels, expected.labels, strict=True):
+            assert found.space == known.space
+            np.testing.assert_array_equal(found.values, known.values)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content", "message"),
+    [
+        ("csv", "path\na.jpg\n", "has no labels"),
+        ("csv", "file,emotion\na.jpg,awe\n", "no column 'path'"),
+        ("csv", "path,emotion,Emotion\na.jpg,awe,awe\n", ""),
+        ("csv", "path,path,emotion\na.jpg,a.jpg,awe\n", "the column 'path' stands there 2 times"),
+        ("csv", 'path,emotion\n"a.jpg,awe\n', "line 2: not a table"),
+        ("csv", "path,p_sad,p_sadness,p_awe\na.jpg,1,1,1", "'p_sad' and 'p_sadness' are the same emotion"),
+        ("csv", "path,p_sad,p_amusment\na.jpg,1,1", "p_amusment: 'amusment' is no known emotion"),
+        ("csv", "path,emotion\na.jpg,awe\nb.jpg,amusment\n", "row 3: 'amusment' is no known emotion"),
+        ("csv", "path,valence,arousl\na.jpg,1,1", "unknown column 'arousl'; did you mean 'arousal'"),
+        ("jsonl", "", "has no rows"),
+        ("jsonl", '{"path": "a.jpg", "emotion": "awe"\n', "row 1 is not JSON"),
+        ("jsonl", '\n["a.jpg", "awe"]\n', "row 2 must be an object"),
+        ("jsonl", '{"path": "a.jpg", "valence": NaN}', "row 1: valence is 'nan'"),
+        ("jsonl", '{"path": "a.jpg", "valence": null}', "row 1: valence is ''"),
+        ("jsonl", '{"path": "a.jpg", "valence": [1]}', "row 1: valence is '[1]'"),
+        ("jsonl", '{"path": "a.jpg", "emotion": "awe"}\n{"path": "b.jpg"}', "row 2: no emotion ''"),
+        ("jsonl", '{"path": "a\\nb.jpg", "emotion": "awe"}', "no image 'a\\nb.jpg'"),
+        ("jsonl", '{"path": "a.jpg", "emotion": "of\\nmine"}', "row 1: an emotion is called 'of\\nmine'"),
+        ("csv", "path,emotion,Emotion\na.jpg,awe,fear\n", "row 2: 'Emotion' is a second column 'emotion'"),
+        ("jsonl", '{"path": "a\\u0000b.jpg", "emotion": "awe"}', "no image 'a\\x00b.jpg'"),
+        ("parquet", "not parquet", "is not Parquet"),
+    ],
+)
+def test_a_malformed_manifest_is_named_in_one_line(
+    suffix: str, content: str, message: str, tmp_path: Path, write_image: Build
+) -> None:
+    write_image(tmp_path / "a.jpg")
+    path = tmp_path / f"manifest.{suffix}"
+    path.write_text(content)
+    if not message:
+        assert len(read(str(path), False).images) == 1
+        return
+    with pytest.raises(UserError) as caught:
+        read(str(path), False)
+    line = str(caught.value)
+    assert str(path) in line and message in line and "\n" not in line
+
+
+def test_other_columns_are_not_read(one: Callable[..., Path]) -> None:
+    stimuli = read(str(one(valence=0.5, valence_n=12, prompt="valence", seed=3, image={"bytes": "x"})), False)
+    assert [labels.space.names for labels in stimuli.labels] == [("valence",)]
+
+
+def test_votes_for_some_emotions_of_a_space_are_none_for_the_others(one: Callable[..., Path]) -> None:
+    votes = read(str(one(p_happy=0.25, p_fear=0.75)), False).labels[0]
+    assert votes.space.names == ("anger", "disgust", "fear", "joy", "sadness", "surprise")
+    np.testing.assert_array_equal(votes.values, [[0, 0, 0.75, 0.25, 0, 0]])
+
+
+def test_emotions_of_no_known_space_are_taken_as_they_are(one: Callable[..., Path]) -> None:
+    assert read(str(one(emotion="Nostalgia")), False).labels[0].space.names == ("Nostalgia",)
+
+
+def test_paths_may_be_absolute_or_lead_upwards_on_disk_but_not_in_a_zip(
+    tmp_path: Path, write_image: Build, pack: Build
+) -> None:
+    inside, outside = tmp_path / "set", write_image(tmp_path / "elsewhere" / "a.jpg")
+    write_image(inside / "sub" / "b.jpg")
+    sheet = inside / "manifest.csv"
+    sheet.write_text(f"path,emotion\n{outside},awe\n./sub\\b.jpg,fear\n")
+    stimuli = read(str(inside), False)
+    assert [image.name for image in stimuli.images] == ["a.jpg", "sub/b.jpg"]
+    assert stimuli.images[0].read() == outside.read_bytes()
+    with pytest.raises(UserError, match=r"row 2: the path .* leaves the zip"):
+        read(str(pack(inside)), False)
+    sheet.write_text("path,emotion\n../elsewhere/a.jpg,awe\n")
+    assert read(str(sheet), False).images[0].read() == outside.read_bytes()
+    sheet.write_text("path,emotion\nsub/b.jpg,awe\nsub/../sub/b.jpg,awe\n")
+    with pytest.raises(UserError, match=r"row 3: .* a second time"):
+        read(str(sheet), False)
+
+
+def test_two_manifests_are_one_too_many(build: Build) -> None:
+    root = build("manifest")
+    (root / "manifest.jsonl").write_text("{}")
+    with pytest.raises(UserError, match=r"holds both manifest\.csv and manifest\.jsonl"):
+        read(str(root), False)
+    assert len(read(str(root / "manifest.csv"), False).images) == 3
+
+
+def test_a_manifest_that_is_not_there_is_named(tmp_path: Path) -> None:
+    for path in (tmp_path / "manifest.csv", tmp_path / "nowhere" / "manifest.parquet"):
+        with pytest.raises(UserError, match=f"cannot read .*{path.name}"):
+            read(str(path), False)
+
+
+def test_some_rows_without_split_are_named(build: Build) -> None:
+    root = build("manifest")
+    (root / "manifest.csv").write_text(MANIFEST.replace(",val\n", ",\n"))
+    with pytest.raises(UserError, match=r"row 3: 'images/b\.jpg' lies in no split, but others do"):
+        read(str(root), False)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+def test_tables_are_read_in_the_encodings_that_programs_write(
+    encoding: str, tmp_path: Path, write_image: Build
+) -> None:
+    write_image(tmp_path / "Zoë’s.jpg")
+    (tmp_path / "manifest.csv").write_bytes("path,emotion\r\nZoë’s.jpg,awe\r\n".encode(encoding))
+    stimuli = read(str(tmp_path), False)
+    assert stimuli.images[0].name == "Zoë’s.jpg" and stimuli.labels[0].space.names == MIKELS_8
+
+
+def test_line_ends_within_quotes_and_unicode_separators_end_no_row(tmp_path: Path, write_image: Build) -> None:
+    write_image(tmp_path / "a.jpg")
+    (tmp_path / "manifest.csv").write_bytes('note,path,emotion\r"a\rb\nc",a.jpg,awe\rx\u2028y,b.jpg,awe\r'.encode())
+    with pytest.raises(UserError, match=r"row 3: no image 'b\.jpg'"):
+        read(str(tmp_path), False)
+
+
+def test_parquet_without_pyarrow_says_what_to_install(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = rewrite(build("manifest"), "parquet")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(UserError, match=r"Parquet needs pyarrow \(pip install pyarrow\)"):
+        read(str(path), False)

@@ -1,0 +1,87 @@
+"""CIFAR's published archives are rebuilt small: the layout and the checksums are the test's own."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import tarfile
+import urllib.error
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torchvision import datasets
+
+from emoreg.config.schema import TargetSettings
+from emoreg.data.targets import read_target
+from emoreg.errors import UserError
+
+
+def md5(path: Path) -> str:
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that holds `cifar-10-python.tar.gz` as published, with 4 images a batch."""
+    inner = tmp_path / "build" / "cifar-10-batches-py"
+    inner.mkdir(parents=True)
+    draw = np.random.default_rng(0)
+    names = [f"data_batch_{number}" for number in range(1, 6)] + ["test_batch"]
+    for name in names:
+        batch = {"data": draw.integers(0, 256, (4, 3072), dtype=np.uint8), "labels": [0, 1, 2, 9]}
+        (inner / name).write_bytes(pickle.dumps(batch))
+    classes = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+    (inner / "batches.meta").write_bytes(pickle.dumps({"label_names": classes}))
+    root = tmp_path / "data"
+    root.mkdir()
+    with tarfile.open(root / "cifar-10-python.tar.gz", "w:gz") as archive:
+        archive.add(inner, inner.name)
+    monkeypatch.setattr(datasets.CIFAR10, "tgz_md5", md5(root / "cifar-10-python.tar.gz"))
+    monkeypatch.setattr(datasets.CIFAR10, "train_list", [[name, md5(inner / name)] for name in names[:5]])
+    monkeypatch.setattr(datasets.CIFAR10, "test_list", [[names[5], md5(inner / names[5])]])
+    meta = {"filename": "batches.meta", "key": "label_names", "md5": md5(inner / "batches.meta")}
+    monkeypatch.setattr(datasets.CIFAR10, "meta", meta)
+    return root
+
+
+def test_the_published_archive_is_checked_unpacked_and_read(published: Path) -> None:
+    target = read_target(TargetSettings(name="cifar10", root=str(published)))
+    assert len(target.train) == 20 and len(target.test) == 4
+    assert target.train.images[0].shape == (32, 32, 3)
+    assert target.test.labels.tolist() == [0, 1, 2, 9]
+    assert target.classes[9] == "truck"
+
+
+def test_an_archive_with_a_wrong_checksum_is_not_opened(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.CIFAR10, "tgz_md5", "0" * 32)
+
+    def offline(*_arguments: object, **_options: object) -> None:
+        raise urllib.error.URLError("offline")
+
+    monkeypatch.setattr("urllib.request.urlopen", offline)
+    with pytest.raises(UserError, match=r"cifar10 is not in .*cifar-10-python\.tar\.gz"):
+        read_target(TargetSettings(name="cifar10", root=str(published)))
+    assert not (published / "cifar-10-batches-py").exists()
+
+
+def test_without_a_network_it_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_arguments: object, **_options: object) -> None:
+        raise urllib.error.URLError("no route to host")
+
+    monkeypatch.setattr("urllib.request.urlopen", offline)
+    with pytest.raises(UserError, match=r"cifar100 .*no route to host.*target\.root") as caught:
+        read_target(TargetSettings(name="cifar100", root=str(tmp_path)))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_zip_of_image_folders_serves_as_it_is(
+    image_folder: Path, image_zip: Path, write_image: Callable[..., Path], tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="2 classes; cifar10 has 10"):
+        read_target(TargetSettings(name="cifar10", root=str(image_zip)))
+    for split in ("train", "test"):
+        for label in range(10):
+            write_image(tmp_path / "ten" / "cifar10" / split / f"class{label}" / "0.png", size=(32, 32))
+    assert len(read_target(TargetSettings(name="cifar10", root=str(tmp_path / "ten"))).classes) == 10

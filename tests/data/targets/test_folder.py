@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from emoreg.config.schema import TargetSettings
+from emoreg.data.targets import read_for_scoring, read_target
+from emoreg.errors import UserError
+
+
+def test_folder_and_zip_give_the_same_task(image_folder: Path, image_zip: Path) -> None:
+    tasks = [read_target(TargetSettings(name="folder", root=str(root))) for root in (image_folder, image_zip)]
+    for task in tasks:
+        assert task.classes == ("blue", "red")
+        assert task.train.labels.tolist() == [0] * 12 + [1] * 12
+        assert task.test.labels.tolist() == [0] * 4 + [1] * 4
+    contents = [[file.read() for file in task.train.images] for task in tasks]
+    assert contents[0] == contents[1]
+
+
+def test_without_splits_a_fifth_of_each_class_is_always_the_same_test_split(
+    tmp_path: Path, write_image: Callable[..., Path]
+) -> None:
+    for name in ("cat", "dog"):
+        for number in range(10):
+            write_image(tmp_path / "pets" / name / f"{number}.jpg")
+    settings = TargetSettings(name="folder", root=str(tmp_path / "pets"))
+    task, again = read_target(settings), read_target(settings)
+    assert task.test.labels.tolist() == [0, 0, 1, 1] and len(task.train) == 16
+    assert list(map(str, task.test.images)) == list(map(str, again.test.images))
+    assert not set(map(str, task.test.images)) & set(map(str, task.train.images))
+
+
+def test_a_validation_folder_serves_where_there_is_no_test_folder(image_folder: Path) -> None:
+    (image_folder / "test").rename(image_folder / "val")
+    assert len(read_target(TargetSettings(name="folder", root=str(image_folder))).test) == 8
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (shutil.rmtree, "does not exist"),
+        (lambda root: shutil.rmtree(root / "test"), "no folder 'test'"),
+        (lambda root: shutil.rmtree(root / "train"), "no folder 'train'"),
+        (lambda root: shutil.rmtree(root / "test" / "red"), r"class 'red' has no images in the split 'test'"),
+        (lambda root: (root / "train" / "green").mkdir(), r"green: class 'green' has no images"),
+        (lambda root: [shutil.rmtree(root / split / "red") for split in ("train", "test")], "one class only"),
+        (lambda root: [file.unlink() for file in root.rglob("*.png")], "holds no images"),
+    ],
+)
+def test_what_is_wrong_with_a_folder_is_said(image_folder: Path, spoil: Callable[[Path], object], message: str) -> None:
+    spoil(image_folder)
+    with pytest.raises(UserError, match=message):
+        read_target(TargetSettings(name="folder", root=str(image_folder)))
+
+
+def test_a_folder_target_needs_its_root() -> None:
+    with pytest.raises(UserError, match=r"target\.root"):
+        read_target(TargetSettings(name="folder"))
+
+
+def test_scoring_labels_by_the_classifiers_order_and_refuses_unknown_classes(
+    image_folder: Path, tmp_path: Path, write_image: Callable[..., Path]
+) -> None:
+    settings = TargetSettings(name="digits")
+    assert read_for_scoring(settings, str(image_folder), ("red", "blue")).labels.tolist() == [1] * 4 + [0] * 4
+    assert len(read_for_scoring(settings, str(image_folder / "train"), ("blue", "red"))) == 24  # no splits: all
+    write_image(image_folder / "test" / "rad" / "0.png")
+    with pytest.raises(UserError, match=r"rad/0\.png: no class 'rad' in this run \(did you mean 'red'\?\)"):
+        read_for_scoring(settings, str(image_folder), ("blue", "red"))
+    with pytest.raises(UserError, match="not those that the run was trained on"):
+        read_for_scoring(settings, "digits", ("a", "b"))
+
+
+def test_names_in_any_script_are_read(tmp_path: Path, write_image: Callable[..., Path]) -> None:
+    for name in ("猫", "chien à poil"):
+        for number in range(5):
+            write_image(tmp_path / name / f"image №{number}.png")
+    assert read_target(TargetSettings(name="folder", root=str(tmp_path))).classes == ("chien à poil", "猫")

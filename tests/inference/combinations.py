@@ -1,0 +1,56 @@
+"""Classifiers of every kind, untrained, in a file that tests can import."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from emoreg.config.schema import (
+    BackboneSettings,
+    EncoderSettings,
+    Granularity,
+    Mixing,
+    Mode,
+    RegulationSettings,
+    TargetSettings,
+    TrainRecipe,
+)
+from emoreg.inference.load import Loaded
+from emoreg.stages.classify import build_classifier
+
+# Every mode, granularity and mix is in one of them; λ at an end is where logarithms are infinite.
+COMBINATIONS: tuple[tuple[Mode, Granularity, Mixing, float], ...] = (
+    ("none", "scalar", "logits", 0.5),
+    ("fixed", "scalar", "probabilities", 1.0),
+    ("random", "scalar", "features", 0.5),
+    ("learned", "per_class", "logits", 0.3),
+    ("random_learned", "per_sample", "probabilities", 0.5),
+    ("learned", "per_sample", "features", 0.7),
+)
+
+
+def recipe_of(mode: Mode, granularity: Granularity, mix: Mixing, lam: float) -> TrainRecipe:
+    """ResNet-8 beside a ResNet-14, 8 pixels."""
+    return TrainRecipe(
+        target=TargetSettings(image_size=8),
+        backbone=BackboneSettings("resnet8"),
+        encoder=EncoderSettings(backbone=None if mode == "none" else BackboneSettings("resnet14"), frozen=True),
+        regulation=RegulationSettings(mode, lam, granularity, mix),
+        seed=3,
+    )
+
+
+def untrained(mode: Mode, granularity: Granularity, mix: Mixing, lam: float) -> Loaded:
+    """Of three classes, its gate not at zero."""
+    recipe = recipe_of(mode, granularity, mix, lam)
+    model = build_classifier(recipe, 3).eval()
+    if model.encoder is not None and model.regulation.gate is not None:
+        model.regulation.gate.weight.data.normal_()
+    return Loaded(
+        folder=Path("nowhere"),
+        model=model,
+        recipe=recipe,
+        classes=("cat", "dog", "a `ship`|<b>"),
+        image_size=8,
+        read_out=None,
+        no_read_out="it was made by a test",
+    )

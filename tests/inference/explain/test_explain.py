@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import csv
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from emoreg.errors import UserError
+from emoreg.inference.explain.explain import explain
+from emoreg.inference.explain.leaning import Leaning
+from emoreg.inference.explain.page import PAGE, _leaning_sentence, fraction, letter, signed
+from emoreg.report.statistics import interval
+from emoreg.runs.run import Run
+from emoreg.runtime.progress import Progress
+
+pytest.importorskip("captum", reason="needs the extra explain")
+
+
+class Page(HTMLParser):
+    """The tags and the words of a page; a tag that is closed must be the one last opened."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.source = path.read_text(encoding="utf-8")
+        self.open, self.text, self.tags = list[str](), list[str](), list[tuple[str, dict[str, str | None]]]()
+        self.feed(self.source)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in {"meta", "br", "img"}:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.text.append(data)
+
+    @property
+    def words(self) -> str:
+        return " ".join(" ".join(self.text).split())
+
+
+def test_the_page_of_a_gated_run_has_every_part_and_needs_nothing_but_itself(
+    runs: Path, photos: Path, tmp_path: Path, quiet: Progress
+) -> None:
+    path = explain(runs / "gated", photos, tmp_path / "out", points=60, device="cpu", progress=quiet)
+    assert path == tmp_path / "out" / PAGE
+    page = Page(path)
+    for words in (
+        "Which classes lean on the emotional response",
+        "λ of each image",
+        "The highest λ:",
+        "Features of the backbone, by class",
+        "Features of the emotional encoder, by felt valence",
+        "Where both branches look",
+        "The images that were given.",
+        "449 test images",
+        "λ = 0 is this network with its emotional response left out, not a plain backbone",
+    ):
+        assert words in page.words
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    links = [value for _, attributes in page.tags for key, value in attributes.items() if key in ("src", "href")]
+    assert links and all(link and link.startswith(("data:image/png", "#")) for link in links)
+    assert all(attributes.get("alt") for tag, attributes in page.tags if tag == "img")
+    assert not re.search(r"<script|https?://(?!www\.w3\.org)", page.source)
+    svgs = sorted((tmp_path / "out").glob("*.svg"))
+    assert len(svgs) == 9 and all("var(" not in svg.read_text() for svg in svgs)
+    for svg in svgs:
+        ElementTree.parse(svg)
+    pictures = sorted((tmp_path / "out").glob("saliency-*.png"))
+    assert [picture.name[:10] for picture in pictures] == [f"saliency-{name}" for name in "ABCDE"]
+    with Image.open(pictures[0]) as strip:
+        assert strip.size == (4 * 256, 256)
+    rows = list(csv.DictReader((tmp_path / "out" / "leaning.csv").open()))
+    assert len(rows) == 10 and sum(int(row["images"]) for row in rows) == 449
+    assert [float(row["change"]) for row in rows] == sorted((float(row["change"]) for row in rows), reverse=True)
+
+
+def test_without_images_those_are_shown_where_the_emotional_response_changes_most(
+    runs: Path, tmp_path: Path, quiet: Progress
+) -> None:
+    page = Page(explain(runs / "learned", (), tmp_path, projection="pca", points=20, device="cpu", progress=quiet))
+    assert len(list(tmp_path.glob("saliency-*.png"))) == 6
+    changes = [float(change) for change in re.findall(r"change ([+-]\d\.\d\d)", page.words)]
+    assert len(changes) == 6 and changes == sorted(changes, reverse=True)
+    assert "the emotional response changes the true class's probability most" in page.words
+    assert "of the variance" in page.words and "λ of each image" not in page.words
+
+
+def test_a_plain_run_is_explained_without_what_it_does_not_have(runs: Path, photos: Path, tmp_path: Path) -> None:
+    quiet = Progress(quiet=True)
+    page = Page(explain(runs / "plain", photos / "a.png", tmp_path, points=20, device="cpu", progress=quiet))
+    assert "This classifier has no emotional branch." in page.words
+    assert "lean on" not in page.words and "emotional encoder" not in page.words.lower()
+    assert not (tmp_path / "leaning.csv").exists()
+
+
+def test_names_of_images_are_escaped(runs: Path, tmp_path: Path, quiet: Progress) -> None:
+    name = "<img src=x onerror=alert(1)>&.png"
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(tmp_path / name)
+    page = Page(explain(runs / "plain", tmp_path / name, tmp_path / "out", points=5, device="cpu", progress=quiet))
+    assert "<img src=x" not in page.source and name in page.words
+
+
+def test_where_the_test_split_cannot_be_read_the_page_says_so_and_goes_without_it(
+    runs: Path, photos: Path, tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*given: object) -> None:
+        raise UserError("target.root: no folder photos")
+
+    monkeypatch.setattr("emoreg.inference.explain.explain.read_for_scoring", gone)
+    page = Page(explain(runs / "learned", photos / "a.png", tmp_path, device="cpu", progress=quiet))
+    assert "This page goes without the test split: target.root: no folder photos" in page.words
+    assert "Where both branches look" in page.words and "What the" not in page.words
+    with pytest.raises(UserError, match="no folder photos"):
+        explain(runs / "learned", (), tmp_path, device="cpu", progress=quiet)
+
+
+def test_bad_input_is_told(runs: Path, tmp_path: Path, quiet: Progress) -> None:
+    many = [np.zeros((8, 8, 3), np.uint8)] * 60
+    with pytest.raises(UserError, match="60 images are too many for one page; give at most 52"):
+        explain(runs / "plain", many, tmp_path, progress=quiet)
+    with pytest.raises(UserError, match="the number of points is 2; it must be at least 3"):
+        explain(runs / "plain", (), tmp_path, points=2, progress=quiet)
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot make the folder"):
+        explain(runs / "plain", (), tmp_path / "file" / "out", progress=quiet)
+
+
+@pytest.mark.parametrize(
+    ("means", "expected"),
+    [
+        ((1e-5, -2e-5), "is as good as unused: it changes the true class's probability by no more than 2.0e-05"),
+        (
+            (0.2, -0.1),
+            "raises the true class's probability most in A (+0.200 on average, 2 images), and lowers it",
+        ),
+        (
+            (0.2, 0.1),
+            "raises the true class's probability most in A (+0.200 on average, 2 images), and raises",
+        ),
+        ((-0.1, -0.2), "lowers it least in A (−0.100 on average, 2 images), and lowers it most in B (−0.200"),
+    ],
+)
+def test_how_classes_lean_is_told_as_it_is(means: tuple[float, float], expected: str) -> None:
+    found = [Leaning(name, interval([mean, mean]), 0.5, 0.5, 0.5) for name, mean in zip("AB", means, strict=True)]
+    assert expected in re.sub(r", 95 % interval \S+ to [^,]+", "", _leaning_sentence(found))
+
+
+def test_numbers_and_letters_are_written_as_people_read_them() -> None:
+    assert [signed(value) for value in (0.1234, -0.5, 0.0, -1.2e-5)] == ["+0.123", "−0.500", "+0.000", "−1.2e-05"]
+    assert [fraction(value) for value in (0.314, 1.0, 0.0, 3.1e-5)] == ["0.31", "1.00", "0.00", "3.1e-05"]
+    assert [letter(number) for number in (0, 25, 26, 51)] == ["A", "Z", "AA", "AZ"]
+
+
+def test_the_run_itself_is_left_as_it_was(runs: Path, photos: Path, tmp_path: Path, quiet: Progress) -> None:
+    before = {path.name: path.stat().st_mtime_ns for path in (runs / "learned").iterdir()}
+    explain(runs / "learned", photos / "a.png", tmp_path, points=5, device="cpu", progress=quiet)
+    assert before == {path.name: path.stat().st_mtime_ns for path in (runs / "learned").iterdir()}
+    assert Run(runs / "learned").is_finished

@@ -1,0 +1,268 @@
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from huggingface_hub import ModelCard
+from torch import Tensor, nn
+
+from emoreg.cli.main import main
+from emoreg.config.schema import BackboneSettings, Granularity, Mixing, Mode
+from emoreg.inference.export import graphs, timm_weights
+from emoreg.inference.export.export import export
+from emoreg.inference.export.graphs import OUTPUTS, Responses, compare, onnx_answers, save_onnx, save_program
+from emoreg.inference.load import load_run
+from emoreg.models.regulation import RegulatedClassifier
+from emoreg.runs.run import Run
+from inference.combinations import COMBINATIONS
+from refusing import refusal
+from result_rows import results, stage_2
+from tiny_backbone import TinyBackbone
+
+needs_onnx = pytest.mark.skipif(
+    not all(map(importlib.util.find_spec, ("onnx", "onnxscript", "onnxruntime"))), reason="needs the extra export"
+)
+
+
+def run_card(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The names that the card's own code leaves behind, run beside photo.jpg."""
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    [code] = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    names: dict[str, Any] = {}
+    monkeypatch.chdir(folder)
+    exec(code, names)
+    return names
+
+
+def smallest(mode: Mode, granularity: Granularity, mix: Mixing, lam: float) -> RegulatedClassifier:
+    encoder = None if mode == "none" else TinyBackbone(5)
+    model = RegulatedClassifier(TinyBackbone(), encoder, 3, mode, granularity, mix, lam)
+    if encoder is not None and model.regulation.gate is not None:
+        model.regulation.gate.weight.data.normal_()
+    return model.eval()
+
+
+class Together(nn.Module):
+    """A classifier of every kind, answering side by side: one export of them all, as each costs seconds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kinds = nn.ModuleList(Responses(smallest(*kind)) for kind in COMBINATIONS)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return tuple(answer for kind in self.kinds for answer in kind(images))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(f"{name}_{number}" for number, kind in enumerate(self.kinds) for name in kind.names)
+
+
+@pytest.fixture(scope="module")
+def together() -> Together:
+    return Together().eval()
+
+
+@needs_onnx
+def test_onnx_of_every_kind_answers_as_the_network_in_batches_of_any_size(together: Together, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    save_onnx(together, 8, path, {"classes": ["cat", "λ"]})
+    assert compare(together, onnx_answers(path), 8) <= 1e-4
+
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    assert tuple(output.name for output in session.get_outputs()) == together.names
+    assert session.get_modelmeta().custom_metadata_map == {"classes": json.dumps(["cat", "λ"])}
+
+
+def test_a_program_of_every_kind_answers_as_the_network_in_batches_of_any_size(
+    together: Together, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.pt2"
+    save_program(together, 8, path, {"image_size": 8})
+    kept = {graphs.METADATA: ""}
+    network = torch.export.load(path, extra_files=kept).module()
+    assert compare(together, network, 8) <= 1e-4
+    assert json.loads(kept[graphs.METADATA]) == {"image_size": 8}
+
+
+def test_each_answer_has_the_batch_in_front() -> None:
+    for mode, granularity, mix, lam in COMBINATIONS:
+        network = Responses(smallest(mode, granularity, mix, lam))
+        answers = dict(zip(network.names, network(torch.zeros(4, 3, 8, 8)), strict=True))
+        assert tuple(answers) == (OUTPUTS if mode != "none" else OUTPUTS[:2])
+        assert all(answers[name].shape == (4, 3) for name in answers if name != "lam")
+        if mode != "none":
+            assert answers["lam"].shape == (4, 3 if granularity == "per_class" else 1)
+        if mode == "random":
+            assert (answers["lam"] == 0.5).all()  # the mean of U(0, 1)
+
+
+def test_a_difference_is_found_even_if_it_is_no_number() -> None:
+    def answers(value: float) -> Callable[[Tensor], list[Tensor]]:
+        return lambda images: [torch.full((len(images), 2), value)]
+
+    assert compare(answers(1.0), answers(1.00005), 8) == pytest.approx(5e-5, rel=0.1)
+    assert "1.0e-03" in refusal(lambda: compare(answers(1.0), answers(1.001), 8))
+    assert "nan" in refusal(lambda: compare(answers(1.0), answers(float("nan")), 8))
+
+
+@pytest.mark.parametrize("format", ["hub", pytest.param("onnx", marks=needs_onnx), "torch"])
+def test_the_card_s_own_code_gives_the_run_s_answer(
+    format: str,
+    runs: Path,
+    tmp_path: Path,
+    photos: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = str(tmp_path / "out")
+    assert main(["export", str(runs / "learned"), "--to", out, "--format", format, "--quiet"]) == 0
+    told = capsys.readouterr().out
+    file = {"hub": "model.safetensors", "onnx": "model.onnx", "torch": "model.pt2"}[format]
+    assert re.search(r"largest difference of the .*: \d\.\de[+-]\d\d \(allowed: 1e-04\)", told)
+    assert f"done: {out} (README.md, config.json, {file})" in told
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert len(config["classes"]) == 10 and config["image_size"] == 8
+    assert format == "hub" or config["outputs"] == list(OUTPUTS)
+    (photos / "b.jpg").rename(tmp_path / "out" / "photo.jpg")
+    found = run_card(tmp_path / "out", monkeypatch)
+    logits = found["response"].logits if format == "hub" else torch.as_tensor(found["logits"])
+
+    from emoreg.inference.predict import predict
+
+    [expected] = predict(load_run(runs / "learned"), tmp_path / "out" / "photo.jpg", device="cpu")
+    given = logits.softmax(dim=1)[0].detach().numpy()
+    assert given == pytest.approx(expected.regulated.probabilities, abs=1e-3)  # JPEG is decoded a little coarser
+
+
+def test_the_card_has_the_run_s_numbers_and_metadata(runs: Path, tmp_path: Path) -> None:
+    export(runs / "learned", tmp_path / "out", "hub")
+    card = ModelCard.load(tmp_path / "out" / "README.md")
+    test = Run(runs / "learned").final["test"]
+    assert card.data.license == "apache-2.0" and "emotional-regulation" in card.data.tags
+    assert card.data.eval_results[0].metric_value == pytest.approx(test["accuracy"], abs=1e-6)
+    assert f"| Test accuracy, emotional response alone | {100 * test['accuracy_emotional']:.2f} % |" in card.text
+    assert "pre-trained on affective images (procedural)" in card.text
+    assert "| Epochs | 1 |" in card.text and re.search(r"λ: 0\.\d\d \(Learn-E-Reg, mixing logits\)\.", card.text)
+    assert "do not say whether emotion helps" in " ".join(card.text.split())
+    assert str(runs) not in card.content  # no path of this machine
+
+
+def test_the_card_tells_a_study_s_null_result_first(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = results(stage_2({"backbone": [0.9, 0.9], "learned": [0.9, 0.9], "random_encoder": [0.9, 0.9]}))
+    found = SimpleNamespace(study=SimpleNamespace(name="pilot"), out=tmp_path, table=lambda: table)
+    monkeypatch.setattr("emoreg.study.run_study.open_study", lambda _: found)
+    export(runs / "learned", tmp_path / "other", "hub", study="pilot")
+    text = ModelCard.load(tmp_path / "other" / "README.md").text
+    section = text.partition("## The study\n\n")[2]
+    assert section.startswith("Nothing can be decided with 2 seeds")
+    assert 'not one of the runs of this study ("pilot")' in section and "| Learn-E-Reg (procedural) |" in section
+
+    table.loc[(table.arm == "learned") & (table.seed == 1), "folder"] = str(runs / "learned")
+    export(runs / "learned", tmp_path / "own", "hub", study="pilot")
+    assert "Learn-E-Reg (procedural), seed 1." in (tmp_path / "own" / "README.md").read_text(encoding="utf-8")
+
+    table["status"] = "waiting"
+    told = refusal(lambda: export(runs / "learned", tmp_path / "none", "hub", study="pilot"))
+    assert "no run of this study is finished" in told and not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "size"),
+    [
+        (BackboneSettings("resnet8"), 16),
+        (BackboneSettings("resnet18", stem="cifar"), 32),
+        (BackboneSettings("test_resnet", stem="imagenet"), 64),
+        (BackboneSettings("test_vit", patch_size=8), 32),
+        (BackboneSettings("test_efficientnet"), 32),
+    ],
+)
+def test_an_encoder_s_card_loads_its_weights_into_timm(
+    settings: BackboneSettings, size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from emoreg.config.schema import PretrainRecipe, StimuliSettings
+    from emoreg.models.backbones import build_backbone
+
+    encoder = build_backbone(settings, size)
+    recipe = PretrainRecipe(stimuli=StimuliSettings(image_size=size))
+    monkeypatch.setattr(timm_weights, "_encoder_of", lambda _: (recipe, encoder, settings, size))
+    monkeypatch.setattr("emoreg.inference.export.model_card._how_well", lambda *_: "")  # there is no run to ask
+    difference, _ = timm_weights.write_encoder(Path("runs/mine"), tmp_path)
+    assert difference <= 1e-4
+    loaded = run_card(tmp_path, monkeypatch)["encoder"]
+    images = torch.randn(2, 3, size, size)
+    assert torch.allclose(loaded(images), encoder.eval()(images), atol=1e-4)
+
+    import timm
+
+    card = ModelCard.load(tmp_path / "README.md")
+    if card.data.library_name == "timm":
+        again = timm.create_model(f"local-dir:{tmp_path}", pretrained=True)
+        assert torch.allclose(again.eval()(images), encoder(images), atol=1e-4)
+        assert again.pretrained_cfg["mean"] == pytest.approx((0.485, 0.456, 0.406))
+    else:
+        assert settings.name == "resnet8" or settings.stem == "cifar"
+
+
+def test_the_encoder_alone_comes_from_either_stage(runs: Path, tmp_path: Path) -> None:
+    export(runs / "experience", tmp_path / "one", "timm")
+    export(runs / "learned", tmp_path / "two", "timm")
+    one, two = ((tmp_path / part / "README.md").read_text(encoding="utf-8") for part in ("one", "two"))
+    assert "learned emotion from affective images (stage 1), and nothing else" in one
+    assert re.search(r"It saw 36 images for 1 epoch; on held-out images: CCC -?0\.\d\d, CCC valence ", one)
+    assert "trained on together with the classifier" in two
+
+
+def test_what_cannot_be_exported_is_refused_and_leaves_nothing(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+
+    def refused(run: str, format: Any, to: Path = out, **more: Any) -> str:
+        return refusal(lambda: export(runs / run, to, format, **more))
+
+    assert "has no emotional encoder" in refused("plain", "timm")
+    assert "is a run of stage 1" in refused("experience", "torch")
+    assert "--study belongs to the card of a classifier" in refused("learned", "timm", study="pilot")
+    own = load_run(runs / "learned").model
+    assert "a model of your own" in refused("learned", "hub", model=own)
+    assert "is a run; choose another folder" in refused("learned", "hub", runs / "plain", overwrite=True)
+    monkeypatch.setattr(graphs, "TOLERANCE", -1.0)
+    assert "nothing is written" in refused("learned", "torch")
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    assert "pip install 'emoreg[export]'" in refused("learned", "onnx")
+    assert not out.exists()
+
+
+def test_a_folder_with_files_is_kept_unless_told_otherwise(runs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "README.md").write_text("mine")
+    assert "is not empty; choose another folder" in refusal(lambda: export(runs / "plain", out, "hub"))
+    assert (out / "README.md").read_text() == "mine"
+    export(runs / "plain", out, "hub", overwrite=True)
+    assert (out / "README.md").read_text(encoding="utf-8").startswith("---")
+    assert {path.name for path in out.iterdir()} == {"README.md", "config.json", "model.safetensors"}
+
+
+def test_a_network_that_cannot_be_traced_is_told_in_one_line(tmp_path: Path) -> None:
+    model = smallest("none", "scalar", "logits", 0.5)
+
+    def forward(images: Tensor) -> Tensor:
+        return images.mean(dim=(2, 3)) if images.sum() > 0 else images.amax(dim=(2, 3))
+
+    model.backbone.forward = forward  # type: ignore[method-assign]
+    model.head = nn.Linear(3, 3)
+    told = refusal(lambda: save_program(Responses(model), 8, tmp_path / "model.pt2", {}))
+    assert told.startswith("torch.export cannot write this network")

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from emoreg.config.schema import Granularity, Mixing, Mode
+from emoreg.data.stimuli.emotion import VALENCE_AROUSAL, VALENCE_AROUSAL_DOMINANCE, EmotionSpace
+from emoreg.inference.demo import ask, build_page, dimensions_drawn, known_classes, served, trained_lambda
+from emoreg.inference.load import load_run
+from emoreg.inference.predict import at_lambda
+from emoreg.models.regulation import Response
+from inference.combinations import COMBINATIONS, untrained
+from refusing import refusal
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+needs_gradio = pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="needs the extra demo")
+needs_browser = pytest.mark.skipif(
+    CHROMIUM is None or importlib.util.find_spec("playwright") is None, reason="needs playwright and a Chromium"
+)
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+FLAGS += ["--disable-component-update", "--disable-sync"]
+
+
+def response_of(lam: torch.Tensor) -> Response:
+    return Response(torch.zeros(1, 3), torch.zeros(1, 3), torch.ones(1, 3), lam)
+
+
+def test_lambda_as_trained_is_told_for_an_image_and_for_classes() -> None:
+    value, told = trained_lambda(response_of(torch.tensor([[0.3049]])))
+    assert value == 0.3 and told.endswith("As trained: 0.30.")
+    value, told = trained_lambda(response_of(torch.tensor([[0.2, 0.3, 0.7]])))
+    assert value == 0.4 and "each class has its own, 0.20 to 0.70" in told
+
+
+@pytest.mark.parametrize(("mode", "granularity", "mix", "lam"), [kind for kind in COMBINATIONS if kind[0] != "none"])
+def test_moving_lambda_needs_no_second_look_at_the_image(
+    mode: Mode, granularity: Granularity, mix: Mixing, lam: float, photos: Path
+) -> None:
+    loaded = untrained(mode, granularity, mix, lam)
+    found = ask(loaded, photos / "a.png").response
+    assert found.lam is not None and found.emotional is not None
+    for end, alone in ((0.0, found.non_emotional), (1.0, found.emotional)):
+        moved = at_lambda(found, end, mix).logits.softmax(dim=1)
+        assert torch.allclose(moved, alone.softmax(dim=1), atol=1e-6)
+    if granularity != "per_class":  # where one λ can be what was trained
+        again = at_lambda(found, float(found.lam), mix).logits.softmax(dim=1)
+        assert torch.allclose(again, found.logits.softmax(dim=1), atol=1e-5)
+
+
+def test_valence_and_arousal_are_drawn_and_nothing_is_markup() -> None:
+    drawn = dimensions_drawn((-0.5, 1.4), VALENCE_AROUSAL)
+    assert "valence −0.50, arousal +1.40" in drawn
+    assert 'cx="70.0" cy="30.0"' in drawn  # beyond the edge it lies on it
+    assert "dominance +0.25" in dimensions_drawn((0.0, 0.0, 0.25), VALENCE_AROUSAL_DOMINANCE)
+    other = dimensions_drawn((0.5,), EmotionSpace("dimensions", ("<b>joy",)))
+    assert other == "<p>&lt;b&gt;joy +0.50</p>"
+
+
+def test_the_page_says_which_classes_there_are_few_by_name_and_many_by_number() -> None:
+    assert known_classes(("cat", "dog", "ship")) == "It knows cat, dog and ship, and nothing else."
+    many = known_classes(tuple(map(str, range(100))))
+    assert many.startswith("It knows 100 classes, such as 0, 1,") and "12" not in many
+
+
+def test_without_gradio_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    told = refusal(lambda: build_page(untrained("none", "scalar", "logits", 0.5), "mine"))
+    assert "pip install 'emoreg[demo]'" in told
+
+
+@pytest.fixture(scope="module")
+def url(runs: Path) -> Iterator[str]:
+    """The page of the run learned, served."""
+    with served(load_run(runs / "learned"), "learned <i>") as url:
+        yield url
+
+
+def status(address: str) -> int:
+    try:
+        with urllib.request.urlopen(address, timeout=10) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+@needs_gradio
+def test_the_server_is_this_machine_s_alone_and_gives_no_file(url: str) -> None:
+    assert url.startswith("http://127.0.0.1:") and status(url) == 200
+    here = Path(__file__)
+    for path in ("/etc/passwd", str(here), here.name, str(Path.cwd() / "pyproject.toml"), "pyproject.toml"):
+        assert status(f"{url}gradio_api/file={path}") in (403, 404)
+    port = int(url.rstrip("/").rpartition(":")[2])
+
+    def serve_again() -> None:
+        with served(untrained("none", "scalar", "logits", 0.5), "other", port=port):
+            pass
+
+    assert f"port {port}: it is taken" in refusal(serve_again)
+
+
+@needs_gradio
+@needs_browser
+def test_a_browser_uploads_an_image_moves_lambda_and_goes_back(url: str, photos: Path) -> None:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page(viewport={"width": 390, "height": 844})
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(url)
+        page.wait_for_selector("#image input[type=file]", state="attached")
+        assert page.inner_text("h1") == "learned <i>"  # a name, not markup
+
+        def bars(name: str) -> str:
+            return page.inner_text(f"#{name}")
+
+        def wait_for(condition: str) -> None:
+            page.wait_for_function(condition, timeout=10_000)
+
+        def wait_for_regulated(values: list[int]) -> None:
+            read = "[...document.querySelector('#regulated').innerText.matchAll(/(\\d+)%/g)].map(found => found[1])"
+            wait_for(f"{read}.join() === '{','.join(map(str, values))}'")
+
+        def move(value: str) -> None:
+            box = page.locator("#lambda input[type=number]")
+            box.fill(value)
+            box.press("Enter")
+
+        page.set_input_files("#image input[type=file]", photos / "b.jpg")
+        wait_for("document.querySelector('#emotional').innerText.includes('%')")
+        wait_for("document.querySelector('#felt-0').innerText.includes('arousal')")
+        trained = bars("regulated")
+        shown = percentages(trained)
+        assert 1 <= len(shown) <= 5 and all(0 <= value <= 100 for value in shown)
+        assert "As trained: 0." in page.inner_text("#lambda")
+
+        move("1")
+        wait_for_regulated(percentages(bars("emotional")))
+        move("0")
+        wait_for_regulated(percentages(bars("non-emotional")))
+        page.click("#as-trained")
+        wait_for_regulated(shown)
+        assert bars("regulated") == trained
+
+        broken = photos / "broken.png"
+        broken.write_text("no image at all")
+        page.click("#image button[aria-label='Remove Image'], #image button[aria-label='Clear']")
+        wait_for("!document.querySelector('#regulated').innerText.includes('%')")
+        page.set_input_files("#image input[type=file]", broken)
+        told = "broken.png: not an image in a known format"
+        page.wait_for_selector(f"[data-testid=toast-text] >> text={told}", timeout=10_000)
+
+        width = page.evaluate("document.documentElement.scrollWidth")
+        browser.close()
+    assert width <= 390  # nothing hangs over the edge of a phone
+    assert [address for address in asked if not address.startswith((url, "data:", "blob:"))] == []
+
+
+def percentages(text: str) -> list[int]:
+    return [int(value) for value in re.findall(r"(\d+)%", text)]
+
+
+@needs_gradio
+def test_a_plain_classifier_and_a_control_have_a_page_too(runs: Path) -> None:
+    def texts(page: Any) -> str:
+        return " ".join(str(block["props"].get("value")) for block in page.get_config_file()["components"])
+
+    plain = texts(build_page(load_run(runs / "plain"), "plain"))
+    assert "nothing to regulate" in plain and "the classifier has no emotional branch" in plain
+    control = texts(build_page(untrained("fixed", "scalar", "logits", 0.5), "control"))
+    assert "it was made by a test" in control and "a `ship`|&lt;b&gt;, and nothing else" in control

@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import dataclasses
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import emoreg.inference.predict
+from emoreg.config.schema import Mixing
+from emoreg.data.images.batches import normalise
+from emoreg.data.images.decode import decode
+from emoreg.data.images.files import list_files
+from emoreg.data.stimuli.emotion import MIKELS_8, VALENCE_AROUSAL, EmotionSpace
+from emoreg.errors import UserError
+from emoreg.inference.load import load_run
+from emoreg.inference.predict import Answer, Feeling, Prediction, at_lambda, predict
+from emoreg.models.regulation import RegulatedClassifier
+from emoreg.stages.affective_heads import heads_of
+from tiny_backbone import TinyBackbone
+
+
+def test_predictions_are_those_of_the_classifier_on_images_decoded_as_in_training(runs: Path, photos: Path) -> None:
+    loaded = load_run(runs / "learned")
+    files = list_files(photos)
+    predictions = list(predict(loaded, photos, device="cpu", batch_size=2))
+    assert [p.image for p in predictions] == [str(file) for file in files]
+    pixels = torch.from_numpy(np.stack([decode(file, 8) for file in files])).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        response = loaded.model.respond(normalise(pixels))
+    assert response.emotional is not None and response.lam is not None
+    for logits, name in (
+        (response.logits, "regulated"),
+        (response.non_emotional, "non_emotional"),
+        (response.emotional, "emotional"),
+    ):
+        found = np.stack([getattr(p, name).probabilities for p in predictions])
+        np.testing.assert_allclose(found, logits.softmax(dim=1).numpy(), atol=1e-5)
+    assert all(p.lam == pytest.approx(response.lam.item()) for p in predictions)
+
+
+def test_what_is_felt_is_read_from_images_of_the_size_of_stage_1(runs: Path, photos: Path) -> None:
+    loaded = load_run(runs / "learned")
+    assert loaded.read_out is not None and loaded.model.encoder is not None
+    files = list_files(photos)
+    large = normalise(torch.from_numpy(np.stack([decode(file, 16) for file in files])).permute(0, 3, 1, 2))
+    small = normalise(torch.from_numpy(np.stack([decode(file, 8) for file in files])).permute(0, 3, 1, 2))
+    for feel_with, expected in (
+        ("experience", loaded.read_out.feel(large)),
+        ("encoder", loaded.read_out.feel(small, loaded.model.encoder)),
+    ):
+        found = [p.felt[0].values for p in predict(loaded, photos, feel_with=feel_with, device="cpu")]  # type: ignore[arg-type]
+        np.testing.assert_allclose(np.stack(found), expected.numpy(), atol=1e-4)
+
+
+def test_an_unreadable_image_is_told_and_left_out_and_without_a_listener_it_stops(runs: Path, photos: Path) -> None:
+    (photos / "bb.png").write_bytes(b"this is no image")
+    told: list[UserError] = []
+    names = [Path(p.image).name for p in predict(runs / "learned", photos, device="cpu", on_unreadable=told.append)]
+    assert names == ["a.png", "b.jpg", "c.png", "d.bmp", "e.webp"]
+    assert len(told) == 1 and "bb.png: not an image in a known format" in str(told[0])
+    with pytest.raises(UserError, match=r"bb\.png"):
+        list(predict(runs / "learned", photos, device="cpu"))
+
+
+def test_images_come_from_folders_zips_files_and_pixels(runs: Path, photos: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "photos.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.write(photos / "a.png", "inside/a.png")
+        file.writestr("notes.txt", "not an image")
+    pixels = np.zeros((9, 9, 3), np.uint8)
+    predictions = list(predict(runs / "plain", [archive, photos / "b.jpg", pixels, photos / "below"], device="cpu"))
+    names = [p.image for p in predictions]
+    assert names == [f"{archive}/inside/a.png", f"{photos}/b.jpg", "2", f"{photos}/below/c.png"]
+    first = next(iter(predict(runs / "plain", photos / "a.png", device="cpu")))
+    np.testing.assert_allclose(predictions[0].regulated.probabilities, first.regulated.probabilities, atol=1e-6)
+
+
+@pytest.mark.parametrize("mix", ["logits", "probabilities", "features"])
+@pytest.mark.parametrize("lam", [0.0, 0.3, 1.0])
+def test_lambda_by_hand_gives_what_a_classifier_with_that_constant_gives(mix: Mixing, lam: float) -> None:
+    torch.manual_seed(0)
+    arms = TinyBackbone(6), TinyBackbone(4), 5
+    trained = RegulatedClassifier(*arms, mode="learned", mix=mix, lam=0.6).eval()
+    fixed = RegulatedClassifier(*arms, mode="fixed", mix=mix, lam=lam).eval()
+    weights = {key: value for key, value in trained.state_dict().items() if not key.startswith("regulation")}
+    fixed.load_state_dict(weights, strict=False)
+    images = torch.rand(3, 3, 8, 8)
+    with torch.no_grad():
+        by_hand = at_lambda(trained.respond(images), lam, mix)
+        expected = fixed.respond(images)
+    torch.testing.assert_close(by_hand.logits.softmax(dim=1), expected.logits.softmax(dim=1), rtol=1e-4, atol=1e-5)
+    assert by_hand.lam is not None and by_hand.lam.item() == pytest.approx(lam)
+
+
+def test_with_lambda_zero_the_answer_is_the_non_emotional_one(runs: Path, photos: Path) -> None:
+    for p in predict(runs / "gated", photos, lam=0.0, device="cpu"):
+        np.testing.assert_allclose(p.regulated.probabilities, p.non_emotional.probabilities, atol=1e-6)
+        assert p.lam == 0
+
+
+def test_a_batch_that_the_device_cannot_hold_is_halved(
+    runs: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load_run(runs / "learned")
+    expected = [p.row(with_all=True) for p in predict(loaded, photos, device="cpu")]
+    respond, sizes = loaded.model.respond, []
+
+    def small_memory(images: torch.Tensor, *more: torch.Tensor) -> object:
+        sizes.append(len(images))
+        if len(images) > 2:
+            raise torch.OutOfMemoryError("of device memory")
+        return respond(images, *more)
+
+    monkeypatch.setattr(loaded.model, "respond", small_memory)
+    found = [p.row(with_all=True) for p in predict(loaded, photos, device="cpu")]
+    assert sizes == [5, 2, 3, 1, 2]
+    for row, other in zip(found, expected, strict=True):
+        assert row["image"] == other["image"] and row["probability"] == pytest.approx(other["probability"], abs=1e-5)
+
+
+def test_only_a_few_images_are_decoded_ahead_of_the_one_that_is_given(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded = 0
+
+    def count(image: np.ndarray, size: int) -> np.ndarray:
+        nonlocal decoded
+        decoded += 1
+        return np.zeros((size, size, 3), np.uint8)
+
+    monkeypatch.setattr(emoreg.inference.predict, "decode", count)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    many = [np.zeros((8, 8, 3), np.uint8)] * 2000
+    predictions = predict(runs / "plain", many, device="cpu", batch_size=16)
+    next(predictions)
+    assert decoded < 200
+    predictions.close()  # type: ignore[attr-defined]  # an iterator that is a generator
+    assert decoded < 2000
+
+
+def test_rows_are_plain_values_with_what_is_felt_by_name() -> None:
+    half = np.array([0.25, 0.75], np.float32)
+    answer = Answer(half, ("cat", "dog"))
+    head, wheel = heads_of([("oasis", VALENCE_AROUSAL), ("emoset", EmotionSpace("category", MIKELS_8))])
+    felt = Feeling(head, np.array([0.5, -0.25], np.float32)), Feeling(wheel, np.eye(8, dtype=np.float32)[2])
+    prediction = Prediction("a.png", half[None], answer, answer, answer, 0.5, felt)  # type: ignore[arg-type]
+    row = prediction.row()
+    assert row["class"] == "dog" and row["probability"] == 0.75 and row["lambda"] == 0.5
+    assert row["felt"]["oasis"] == {"valence": 0.5, "arousal": -0.25} and row["felt"]["emoset"]["awe"] == 1
+    assert [feeling.told for feeling in felt] == ["valence +0.50, arousal -0.25", "awe 1.00"]
+    only = dataclasses.replace(prediction, felt=felt[:1], emotional=None, lam=None)
+    assert only.row() == {"image": "a.png", "class": "dog", "probability": 0.75, "felt": row["felt"]["oasis"]}
+    assert only.row(with_all=True)["probabilities"] == {"cat": 0.25, "dog": 0.75}
+
+
+@pytest.mark.parametrize(
+    ("images", "options", "message"),
+    [
+        ("nowhere.png", {}, "nowhere.png does not exist; give an image, a folder or a zip"),
+        ("empty", {}, "empty holds no images"),
+        ([], {}, "no images are given"),
+        (np.zeros((1, 4, 4), np.float32), {}, r"pixels must be uint8 \(H, W, 3\), not float32 \(1, 4, 4\)"),
+        (
+            np.zeros((4, 4, 3), np.uint8),
+            {"lam": 0.5},
+            "λ cannot be set by hand: this classifier has no emotional branch",
+        ),
+        (np.zeros((4, 4, 3), np.uint8), {"batch_size": 0}, "the batch size is 0; it must be at least 1"),
+    ],
+)
+def test_bad_input_is_told_before_anything_is_predicted(
+    images: object, options: dict[str, float], message: str, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    given = [images] if isinstance(images, np.ndarray) else images
+    with pytest.raises(UserError, match=message):
+        predict(runs / "plain", given, **options)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"λ is 1.5; it must lie in \[0, 1\]"):
+        predict(runs / "learned", [np.zeros((4, 4, 3), np.uint8)], lam=1.5)

@@ -1,0 +1,267 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from emoreg.models.regulation import RegulatedClassifier, Response, disagreement, mix_probabilities, regulation_loss
+from tiny_backbone import TinyBackbone
+
+MODES = ["fixed", "random", "learned", "random_learned"]
+K = 4
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def classifier(**options: Any) -> RegulatedClassifier:
+    torch.manual_seed(0)
+    return RegulatedClassifier(TinyBackbone(6), TinyBackbone(options.pop("encoder_width", 9)), K, **options)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_logits_are_the_equation_in_every_mode(mode: Any, images: Tensor) -> None:
+    model = classifier(mode=mode, lam=0.3).eval()
+    answer = model.respond(images)
+    z_n = model.head(model.backbone(images))
+    z_e = model.emotional_head(model.encoder(images))
+    assert_close(answer.logits, (1 - answer.lam) * z_n + answer.lam * z_e)
+    assert_close(model(images), answer.logits)
+    assert answer.logits.shape == (5, K)
+
+
+def test_lambda_zero_is_the_backbone_and_one_the_emotional_response(images: Tensor) -> None:
+    for mix in ("logits", "probabilities", "features"):
+        zero = classifier(mode="fixed", lam=0.0, mix=mix).eval().respond(images)
+        one = classifier(mode="fixed", lam=1.0, mix=mix).eval().respond(images)
+        assert_close(zero.logits.softmax(1), zero.non_emotional.softmax(1))
+        assert_close(one.logits.softmax(1), one.emotional.softmax(1))
+        assert zero.lam.item() == 0 and one.lam.item() == 1
+
+
+def test_mode_none_is_a_plain_classifier(images: Tensor) -> None:
+    model = RegulatedClassifier(TinyBackbone(), None, K, mode="none").eval()
+    answer = model.respond(images)
+    assert_close(answer.logits, model.head(model.backbone(images)))
+    assert answer.emotional is None and answer.lam is None and model.lam is None
+    assert not any("regulation" in name or "encoder" in name for name, _ in model.named_parameters())
+
+
+def test_learned_starts_where_it_is_told_and_random_learned_at_its_seed() -> None:
+    assert classifier(mode="learned", lam=0.2).lam.item() == pytest.approx(0.2)
+    draws = {round(classifier(mode="random_learned", seed=seed).lam.item(), 6) for seed in range(20)}
+    assert len(draws) == 20 and all(0 < draw < 1 for draw in draws)
+    assert min(draws) < 0.25 and max(draws) > 0.75  # U(0, 1), not something about 0.5
+    assert classifier(mode="random_learned", seed=3).lam == classifier(mode="random_learned", seed=3).lam
+
+
+def test_random_draws_one_lambda_a_sample_and_step_and_evaluates_at_the_mean(images: Tensor) -> None:
+    model = classifier(mode="random").train()
+    first, second = model.respond(images).lam, model.respond(images).lam
+    assert first.shape == (5, 1) and len(first.unique()) == 5
+    assert not torch.equal(first, second)
+    assert ((first >= 0) & (first <= 1)).all()
+    many = torch.cat([model.regulation(torch.zeros(1000, 6), torch.zeros(1000, 9)).sigmoid() for _ in range(5)])
+    assert many.mean().item() == pytest.approx(0.5, abs=0.02)
+    assert many.var().item() == pytest.approx(1 / 12, abs=0.005)
+    assert model.eval().respond(images).lam.item() == 0.5
+
+
+@pytest.mark.parametrize(("granularity", "shape"), [("scalar", (1, 1)), ("per_class", (1, K)), ("per_sample", (5, 1))])
+@pytest.mark.parametrize("mode", ["learned", "random_learned"])
+def test_granularity_gives_lambda_its_shape(
+    mode: Any, granularity: Any, shape: tuple[int, int], images: Tensor
+) -> None:
+    answer = classifier(mode=mode, granularity=granularity).respond(images)
+    assert answer.lam.shape == shape
+    assert answer.logits.shape == (5, K)
+
+
+def test_per_sample_gate_starts_as_the_scalar_and_then_tells_samples_apart(images: Tensor) -> None:
+    model = classifier(granularity="per_sample", lam=0.3).eval()
+    assert_close(model.respond(images).lam, torch.full((5, 1), 0.3))
+    nn.init.normal_(model.regulation.gate.weight)
+    assert len(model.respond(images).lam.unique()) == 5
+
+
+@pytest.mark.parametrize("mix", ["logits", "probabilities", "features"])
+@pytest.mark.parametrize("granularity", ["scalar", "per_class", "per_sample"])
+def test_gradients_reach_everything_that_learns(mix: Any, granularity: Any, images: Tensor) -> None:
+    if mix == "features" and granularity == "per_class":
+        pytest.skip("refused, see test_meaningless_combinations_are_refused")
+    model = classifier(mode="learned", mix=mix, granularity=granularity)
+    regulation_loss(model.respond(images), torch.tensor([0, 1, 2, 3, 0])).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_only_the_learned_modes_have_a_lambda_that_trains(mode: Any) -> None:
+    trained = {name for name, _ in classifier(mode=mode).named_parameters() if name.startswith("regulation")}
+    assert trained == ({"regulation.rho"} if "learned" in mode else set())
+
+
+def test_lambda_stays_in_bounds_however_far_it_is_driven(images: Tensor) -> None:
+    for mix in ("logits", "probabilities", "features"):
+        model = classifier(mode="learned", mix=mix)
+        for value in (-200.0, 200.0):
+            nn.init.constant_(model.regulation.rho, value)
+            answer = model.respond(images)
+            assert 0 <= answer.lam.item() <= 1
+            regulation_loss(answer, torch.zeros(5, dtype=torch.long)).backward()
+            assert torch.isfinite(answer.logits).all()
+            assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+def test_frozen_encoder_gets_no_gradient_and_keeps_its_statistics(images: Tensor) -> None:
+    model = classifier(freeze_encoder=True).train()
+    before = {name: value.clone() for name, value in model.encoder.state_dict().items()}
+    regulation_loss(model.respond(images), torch.zeros(5, dtype=torch.long)).backward()
+    assert all(p.grad is None and not p.requires_grad for p in model.encoder.parameters())
+    assert not model.encoder.training and not model.encoder.norm.training
+    assert all(torch.equal(before[name], value) for name, value in model.encoder.state_dict().items())
+    assert model.backbone.training and model.backbone.conv.weight.grad is not None
+    assert model.emotional_head.weight.grad is not None and model.regulation.rho.grad is not None
+
+
+def test_fine_tuned_encoder_moves_its_statistics(images: Tensor) -> None:
+    model = classifier().train()
+    before = model.encoder.norm.running_mean.clone()
+    model(images)
+    assert not torch.equal(before, model.encoder.norm.running_mean)
+
+
+def test_mixed_probabilities_are_the_mixture() -> None:
+    z_n, z_e, lam = torch.randn(7, K), torch.randn(7, K) * 5, torch.tensor([[0.3]])
+    mixed = mix_probabilities(z_n, z_e, lam.logit()).softmax(1)
+    assert_close(mixed, 0.7 * z_n.softmax(1) + 0.3 * z_e.softmax(1))
+
+
+def test_mixed_probabilities_survive_confident_disagreement() -> None:
+    sure = torch.tensor([[1e4, 0.0, 0.0, 0.0]])
+    mixed = mix_probabilities(sure, sure.flip(1), torch.tensor([[0.0]]))
+    assert torch.isfinite(mixed[:, [0, 3]]).all()
+    assert_close(mixed.softmax(1), torch.tensor([[0.5, 0, 0, 0.5]]))
+
+
+def test_mixed_features_share_one_head_and_project_only_where_widths_differ(images: Tensor) -> None:
+    same, other = classifier(mix="features", encoder_width=6), classifier(mix="features", encoder_width=9)
+    assert isinstance(same.projection, nn.Identity) and isinstance(other.projection, nn.Linear)
+    other.eval()
+    answer = other.respond(images)
+    f, e = other.backbone(images), other.projection(other.encoder(images))
+    assert_close(answer.logits, other.head(0.5 * f + 0.5 * e))
+    assert_close(answer.emotional, other.head(e))
+    assert not hasattr(other, "emotional_head")
+
+
+def test_loss_is_the_three_terms() -> None:
+    z, z_n, z_e, y = torch.randn(6, K), torch.randn(6, K), torch.randn(6, K), torch.randint(K, (6,))
+    response = Response(z, z_n, z_e, torch.tensor([[0.5]]))
+    for smoothing in (0.0, 0.1):
+        ce = nn.CrossEntropyLoss(label_smoothing=smoothing)
+        assert_close(regulation_loss(response, y, label_smoothing=smoothing), ce(z, y))
+        expected = 0.2 * ce(z, y) + 0.3 * ce(z_n, y) + 0.7 * ce(z_e, y)
+        weights = {"regulated": 0.2, "non_emotional": 0.3, "emotional": 0.7}
+        assert_close(regulation_loss(response, y, **weights, label_smoothing=smoothing), expected)
+    plain = Response(z, z_n, None, None)
+    assert_close(regulation_loss(plain, y, emotional=0.7), nn.CrossEntropyLoss()(z, y))
+
+
+def test_mutual_learning_draws_each_response_to_the_other_as_it_stands() -> None:
+    z_n, z_e = (torch.randn(6, K, requires_grad=True) for _ in range(2))
+    y, p_n, p_e = torch.randint(K, (6,)), z_n.softmax(1), z_e.softmax(1)
+    divergence = (p_e * (p_e / p_n).log()).sum(1).mean() + (p_n * (p_n / p_e).log()).sum(1).mean()
+    response = Response(z_n, z_n, z_e, torch.tensor([[0.5]]))
+    expected = nn.CrossEntropyLoss()(z_n, y) + 0.3 * divergence
+    assert_close(regulation_loss(response, y, mutual=0.3), expected)
+    disagreement(z_n, z_e).backward()
+    # The gradient of KL(p_e ‖ p_n) with p_e fixed, and the other way round: cross-entropy's, towards a distribution.
+    assert_close(z_n.grad, (p_n - p_e).detach() / 6)
+    assert_close(z_e.grad, (p_e - p_n).detach() / 6)
+    assert_close(regulation_loss(Response(z_n, z_n, None, None), y, mutual=0.3), nn.CrossEntropyLoss()(z_n, y))
+    with pytest.raises(ValueError, match="nothing to train"):  # agreement alone learns nothing
+        regulation_loss(response, y, regulated=0, mutual=1)
+
+
+def test_a_term_of_weight_zero_is_not_computed() -> None:
+    z, y, never = torch.randn(6, K), torch.randint(K, (6,)), torch.full((6, K), torch.nan)  # 0 · nan is nan
+    ce, lam = nn.CrossEntropyLoss()(z, y), torch.tensor([[0.5]])
+    assert torch.equal(regulation_loss(Response(z, never, never, lam), y), ce)
+    assert torch.equal(regulation_loss(Response(never, z, never, lam), y, regulated=0, non_emotional=1), ce)
+    assert torch.equal(regulation_loss(Response(never, never, z, lam), y, regulated=0, emotional=1), ce)
+
+
+def test_the_two_responses_train_apart_without_the_regulated_loss(images: Tensor) -> None:
+    """Each response's gradient is that of its own loss alone: the members of an ensemble."""
+    y = torch.tensor([0, 1, 2, 3, 0])
+    model = classifier(mode="learned", mix="probabilities").eval()
+    regulation_loss(model.respond(images), y, regulated=0, non_emotional=1, emotional=1).backward()
+    found = {name: p.grad for name, p in model.named_parameters()}
+    assert found.pop("regulation.rho") is None  # λ is no part of it
+    model.zero_grad()
+    nn.functional.cross_entropy(model.head(model.backbone(images)), y).backward()
+    nn.functional.cross_entropy(model.emotional_head(model.encoder(images)), y).backward()
+    for name, gradient in found.items():
+        assert gradient is not None and torch.equal(gradient, model.get_parameter(name).grad), name
+
+
+def test_a_loss_without_any_term_is_refused() -> None:
+    z, y = torch.randn(6, K), torch.randint(K, (6,))
+    for response in (Response(z, z, None, None), Response(z, z, z, torch.tensor([[0.5]]))):
+        with pytest.raises(ValueError, match="nothing to train"):
+            regulation_loss(response, y, regulated=0)
+    with pytest.raises(ValueError, match="nothing to train"):
+        regulation_loss(Response(z, z, None, None), y, regulated=0, emotional=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lam": 1.2}, r"\[0, 1\]"),
+        ({"lam": -0.1}, r"\[0, 1\]"),
+        ({"mode": "learned", "lam": 0.0}, "strictly between"),
+        ({"mode": "fixed", "granularity": "per_class"}, "granularity"),
+        ({"mode": "random", "granularity": "per_sample"}, "granularity"),
+        ({"mix": "features", "granularity": "per_class"}, "features"),
+        ({"mode": "none"}, "without an encoder"),
+    ],
+)
+def test_meaningless_combinations_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        classifier(**options)
+
+
+def test_any_two_modules_work_when_their_widths_are_given(images: Tensor) -> None:
+    f = nn.Sequential(nn.Flatten(), nn.Linear(192, 7))
+    e = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.raises(ValueError, match="feature_dims"):
+        RegulatedClassifier(f, e, K)
+    assert RegulatedClassifier(f, e, K, feature_dims=(7, 3))(images).shape == (5, K)
+
+
+def test_it_learns_one_batch_by_heart_in_anyones_loop(images: Tensor) -> None:
+    model, y = classifier(), torch.tensor([0, 1, 2, 3, 0])
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.03)
+    for _ in range(150):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(images), y).backward()
+        optimizer.step()
+    assert (model(images).argmax(1) == y).all()
+
+
+def test_bf16_autocast_gives_the_same_answer_within_its_precision(images: Tensor) -> None:
+    for mix in ("logits", "probabilities", "features"):
+        model = classifier(mix=mix).eval()
+        with torch.autocast("cpu", torch.bfloat16):
+            low = model(images)
+        assert_close(low.float(), model(images), atol=0.05, rtol=0.05)
+
+
+def test_lambda_and_both_gates_are_exempt_from_weight_decay() -> None:
+    assert classifier(granularity="per_sample").regulation.no_weight_decay() == {"rho", "gate.weight"}

@@ -1,0 +1,175 @@
+"""What runs have saved, after somebody else has had it. Whole tables of malformed files: tests/hostile."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from emoreg.config.recipe import recipe_yaml
+from emoreg.config.schema import RegulationSettings, TrainRecipe
+from emoreg.runs.readers import FORMAT, refuse_no_numbers
+from emoreg.runs.run import CHECKPOINT, ENVIRONMENT, FINAL, METRICS, RECIPE, WEIGHTS, Run, record_session, start_run
+from emoreg.runtime.progress import Progress
+from emoreg.stages.classify import evaluate, train
+from refusing import refusal
+
+
+@pytest.fixture
+def run(tmp_path: Path, stage2: TrainRecipe) -> Run:
+    run = start_run(tmp_path / "run", stage2)
+    run.save_checkpoint({"model": {"w": torch.ones(2, 2)}, "rows": [{"epoch": 1}], "seconds": 1.0})
+    content = (run.folder / CHECKPOINT).read_bytes()
+    run.finish({"w": torch.ones(2, 2)}, {"stage": 2, "classes": ["a", "b"]}, {"test": {"accuracy": 0.5}})
+    (run.folder / CHECKPOINT).write_bytes(content)
+    return run
+
+
+def test_a_later_format_is_refused_and_says_to_update(run: Run) -> None:
+    state = run.load_checkpoint()
+    assert state is not None and state["format"] == FORMAT
+    torch.save(state | {"format": FORMAT + 1}, run.folder / CHECKPOINT)
+    assert f"{CHECKPOINT} is of format 2, and this emoreg reads 1: update emoreg" in refusal(run.load_checkpoint)
+    run.finish({"w": torch.ones(1)}, {"format": FORMAT + 1}, {"test": {}})
+    assert f"{WEIGHTS} is of format 2" in refusal(run.weights)
+
+
+def test_a_setting_of_a_later_emoreg_names_the_version_that_wrote_the_run(run: Run) -> None:
+    path = run.folder / RECIPE
+    path.write_text(f"{path.read_text()}quantum: true\n")
+    assert "unknown key 'quantum'" in refusal(lambda: run.recipe) and "wrote this run" not in refusal(
+        lambda: run.recipe
+    )
+    (run.folder / ENVIRONMENT).write_text(json.dumps({"sessions": [{"packages": {"emoreg": "9.9.9"}}]}))
+    assert "; emoreg 9.9.9 wrote this run, and this is " in refusal(lambda: run.recipe)
+
+
+def test_a_compressed_checkpoint_which_may_grow_without_end_is_refused(run: Run) -> None:
+    path, buffer = run.folder / CHECKPOINT, io.BytesIO()
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as new:
+        for entry in old.infolist():
+            new.writestr(entry.filename, old.read(entry))
+    path.write_bytes(buffer.getvalue())
+    assert "it is compressed" in refusal(run.load_checkpoint)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused_and_named(run: Run, value: float) -> None:
+    run.finish({"a": torch.ones(2, 2), "b": torch.tensor([[1.0, value], [0, 0]])}, {"classes": ["a"]}, {"test": {}})
+    assert f"{WEIGHTS}: b holds NaN or infinity" in refusal(run.weights)
+
+
+def test_a_mask_and_the_logit_of_a_lambda_of_one_may_be_infinite() -> None:
+    refuse_no_numbers("x", {"mask": torch.full((3, 3), float("-inf")), "rho": torch.full((1, 1), float("inf"))})
+    refuse_no_numbers("x", {"empty": torch.empty(0, 2), "count": torch.tensor(3)})
+
+
+def test_a_classifier_with_a_lambda_of_one_is_read_again(tmp_path: Path, stage2: TrainRecipe, quiet: Progress) -> None:
+    recipe = dataclasses.replace(stage2, regulation=RegulationSettings(mode="fixed", lam=1.0))
+    run = train(recipe, tmp_path / "run", progress=quiet)
+    assert evaluate(run, progress=quiet)["accuracy"] == run.final["test"]["accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("final", "key"),
+    [
+        ({"seconds": 1}, "test"),
+        ({"test": [1]}, "test"),
+        ({"test": {"accuracy": 1.5}}, "test"),
+        ({"test": {"per_class": ["a"]}}, "test"),
+        ({"test": {"reliability": {"count": [1], "accuracy": [1, 1]}}}, "test"),
+        ({"test": {}, "lambda": [2]}, "lambda"),
+        ({"test": {}, "classes": "ab"}, "classes"),
+        ({"test": {}, "flops": 2**63}, "flops"),
+    ],
+)
+def test_final_metrics_of_another_kind_are_named(run: Run, final: dict[str, Any], key: str) -> None:
+    (run.folder / FINAL).write_text(json.dumps(final))
+    assert f"{FINAL} is damaged ({key} is not what emoreg writes there)" in refusal(lambda: run.final)
+
+
+def test_metrics_that_are_no_numbers_are_named(run: Run) -> None:
+    (run.folder / METRICS).write_text("epoch,loss\n1,high\n")
+    assert f"{METRICS} is damaged ('loss' has no numbers)" in refusal(lambda: run.metrics)
+
+
+def test_a_run_that_was_stopped_in_its_first_epoch_has_no_metrics_yet(run: Run) -> None:
+    run.save_checkpoint({"rows": [], "seconds": 0.0})
+    assert len(run.metrics) == 0
+
+
+def test_a_path_that_is_no_unicode_is_written_down_and_read_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["emoreg", "train", "caf\udce9.yaml"])  # as Python has the bytes of Latin-1
+    record_session(run, {})
+    assert run.environment[-1]["command"] == "emoreg train caf\udce9.yaml"
+
+
+# A checkpoint that is taken up
+
+
+@pytest.fixture
+def stopped(tmp_path: Path, stage2: TrainRecipe, quiet: Progress, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """After an epoch of three."""
+    saved: list[bytes] = []
+    save = Run.save_checkpoint
+
+    def keep(run: Run, state: dict[str, Any]) -> None:
+        save(run, state)
+        saved.append((run.folder / CHECKPOINT).read_bytes())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "save_checkpoint", keep)
+        train(stage2, tmp_path / "whole", progress=quiet)
+    run = Run(tmp_path / "run")
+    run.folder.mkdir()
+    (run.folder / RECIPE).write_text(recipe_yaml(stage2))
+    (run.folder / CHECKPOINT).write_bytes(saved[0])
+    return run
+
+
+def test_a_checkpoint_that_was_not_touched_is_taken_up(stopped: Run, stage2: TrainRecipe, quiet: Progress) -> None:
+    assert len(train(stage2, stopped.folder, progress=quiet).metrics) == 3
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "message"),
+    [
+        ("rows", "x", "rows are no metrics"),
+        ("seconds", None, "seconds are no number"),
+        ("begun", {"steps": 1}, "the epoch that was begun is none"),
+        ("begun", {"steps": 0, "seconds": 0.0, "losses": torch.zeros(99), "draws": None}, "in an epoch of 99 steps"),
+        ("schedule", {"last_epoch": "x"}, "schedule.last_epoch is not of the same kind"),
+        ("optimizer", {"state": {}, "param_groups": []}, "optimizer.param_groups is not of the same kind"),
+        ("model", {"head.weight": torch.full((10, 64), float("nan"))}, "head.weight holds NaN"),
+    ],
+)
+def test_a_checkpoint_of_another_kind_is_refused_before_the_first_step(
+    part: str, value: Any, message: str, stopped: Run, stage2: TrainRecipe, quiet: Progress
+) -> None:
+    state = stopped.load_checkpoint()
+    assert state is not None
+    torch.save(state | {part: value}, stopped.folder / CHECKPOINT)
+    line = refusal(lambda: train(stage2, stopped.folder, progress=quiet))
+    assert message in line and str(stopped.folder) in line
+
+
+def test_a_schedule_cannot_bring_methods_of_its_own(stopped: Run, stage2: TrainRecipe, quiet: Progress) -> None:
+    state = stopped.load_checkpoint()
+    assert state is not None
+    torch.save(state | {"schedule": state["schedule"] | {"step": 3}}, stopped.folder / CHECKPOINT)
+    assert train(stage2, stopped.folder, progress=quiet).is_finished  # torch alone would take 3 for the method
+
+
+def test_a_momentum_of_another_shape_is_refused(stopped: Run, stage2: TrainRecipe, quiet: Progress) -> None:
+    state = stopped.load_checkpoint()
+    assert state is not None
+    state["optimizer"]["state"][0]["momentum_buffer"] = torch.ones(7)
+    torch.save(state, stopped.folder / CHECKPOINT)
+    assert "momentum_buffer" in refusal(lambda: train(stage2, stopped.folder, progress=quiet))

@@ -1,0 +1,331 @@
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import os
+import socket
+import struct
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import emoreg.runs.trackers
+from emoreg.config.recipe import differences
+from emoreg.config.schema import PretrainRecipe, TrackerName, TrainRecipe
+from emoreg.runs.run import METRICS, Run
+from emoreg.runs.trackers import Row, Trackers
+from emoreg.runtime.progress import Progress
+from emoreg.stages.classify import train
+from emoreg.stages.pretrain import pretrain
+from emoreg.study.plan import run_id
+from refusing import refusal
+
+TIMES = ["seconds", "images_per_second"]
+
+
+class Told(Progress):
+    """Keeps what is said; cuts a run off after an epoch."""
+
+    def __init__(self, cut_off: int | None = None) -> None:
+        super().__init__(quiet=True)
+        self.lines: list[str] = []
+        self.cut_off = cut_off
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+        if self.cut_off is not None and line.startswith(f"epoch {self.cut_off}/"):
+            raise ConnectionAbortedError
+
+
+def tracked_by(recipe: Any, *names: TrackerName) -> Any:
+    return dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, trackers=names))
+
+
+def numbers(run: Run) -> pd.DataFrame:
+    return pd.read_csv(run.folder / METRICS).drop(columns=TIMES)
+
+
+def train_in_two_goes(recipe: TrainRecipe, folder: Path) -> Run:
+    with pytest.raises(ConnectionAbortedError):
+        train(recipe, folder, progress=Told(cut_off=2))
+    return train(recipe, folder, progress=Told())
+
+
+# TensorBoard
+
+
+def events(folder: Path) -> Iterator[tuple[str, int, float]]:
+    """(tag, step, value) of every number in a folder's event files: TFRecords of protocol buffers."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    for path in sorted(folder.glob("events.out.tfevents.*")):
+        content, place = path.read_bytes(), 0
+        while place < len(content):
+            (length,) = struct.unpack_from("<Q", content, place)
+            event = Event.FromString(content[place + 12 : place + 12 + length])
+            place += 12 + length + 4
+            for value in event.summary.value:
+                if value.WhichOneof("value") == "simple_value":
+                    yield value.tag, event.step, value.simple_value
+
+
+@pytest.mark.parametrize("in_two_goes", [False, True])
+def test_event_files_hold_the_rows_of_metrics_csv_once_each(
+    stage2: TrainRecipe, tmp_path: Path, in_two_goes: bool
+) -> None:
+    go = train_in_two_goes if in_two_goes else lambda recipe, folder: train(recipe, folder, progress=Told())
+    run = go(tracked_by(stage2, "tensorboard"), tmp_path / "run")
+    found = [event for event in events(run.folder / "tensorboard") if not event[0].startswith("final/")]
+    rows = run.metrics.set_index("epoch")
+    expected = {(key, epoch): value for epoch, row in rows.iterrows() for key, value in row.items()}
+    assert {(tag, step): value for tag, step, value in found if tag != "epoch"} == pytest.approx(expected, rel=1e-5)
+    assert len(found) == len({(tag, step) for tag, step, _ in found}) == len(rows) * (rows.shape[1] + 1)
+
+
+def test_event_files_hold_the_final_metrics_and_the_recipe(stage1: PretrainRecipe, tmp_path: Path) -> None:
+    run = pretrain(tracked_by(stage1, "tensorboard"), tmp_path / "run", progress=Told())
+    found = {tag: value for tag, _, value in events(run.folder / "tensorboard")}
+    assert found["final/test_ccc" if run.final["test"] else "final/validation_ccc"] == pytest.approx(
+        (run.final["test"] or run.final["validation"])["ccc"], abs=1e-6
+    )
+    content = b"".join(path.read_bytes() for path in (run.folder / "tensorboard").iterdir())
+    assert b"stimuli.image_size" in content and b"training.batch_size" in content
+
+
+# Any tracker
+
+
+class Fake:
+    """A tracker that fails while `away`, and keeps what it is told."""
+
+    away = False
+    told: list[Mapping[str, float]]
+    finals: list[Mapping[str, float]]
+    opened: list[tuple[str | None, int]]
+    id = "there"
+
+    def __init__(self, known: str | None, sent: int) -> None:
+        if Fake.away:
+            raise ConnectionError("no route\nto host")
+        Fake.opened.append((known, sent))
+        self.sent = sent
+
+    def log(self, row: Row) -> None:
+        if Fake.away:
+            raise ConnectionError("no route\nto host")
+        Fake.told.append(dict(row))
+
+    def finish(self, final: Mapping[str, float]) -> None:
+        Fake.finals.append(dict(final))
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> type[Fake]:
+    monkeypatch.setattr(Fake, "away", False)
+    for name in ("told", "finals", "opened"):
+        monkeypatch.setattr(Fake, name, [], raising=False)
+    monkeypatch.setattr(emoreg.runs.trackers, "_open", lambda name, run, settings, known, sent: Fake(known, sent))
+    monkeypatch.setattr(emoreg.runs.trackers, "_check_installed", lambda name: None)
+    return Fake
+
+
+def test_a_run_that_goes_on_goes_on_in_the_same_place_without_telling_a_row_twice(
+    stage2: TrainRecipe, tmp_path: Path, fake: type[Fake]
+) -> None:
+    run = train_in_two_goes(tracked_by(stage2, "mlflow"), tmp_path / "run")
+    assert [row["epoch"] for row in fake.told] == [1, 2, 3]
+    assert fake.opened == [(None, 0), ("there", 2)]
+    assert [final["final/test_accuracy"] for final in fake.finals] == [run.final["test"]["accuracy"]]
+
+
+def test_a_tracker_that_is_away_is_said_once_and_changes_nothing(
+    stage2: TrainRecipe, tmp_path: Path, fake: type[Fake], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Fake, "away", True)
+    told = Told()
+    run = train(tracked_by(stage2, "mlflow"), tmp_path / "run", progress=told)
+    plain = train(tracked_by(stage2), tmp_path / "plain", progress=Told())
+    about = [line for line in told.lines if "mlflow" in line]
+    assert len(about) == 1 and "no route to host" in about[0] and "\n" not in about[0]
+    pd.testing.assert_frame_equal(numbers(run), numbers(plain))
+    assert run.final["test"] == plain.final["test"]
+
+
+def test_what_could_not_be_sent_is_sent_when_it_answers_again(
+    stage2: TrainRecipe, tmp_path: Path, fake: type[Fake], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(emoreg.runs.trackers, "PAUSE", 0.0)
+    run = Run(tmp_path)
+    trackers = Trackers(run, tracked_by(stage2, "wandb"), Told())
+    rows = [{"epoch": number} for number in (1, 2, 3)]
+    trackers.update(rows[:1])
+    fake.away = True
+    trackers.update(rows[:2])
+    fake.away = False
+    trackers.update(rows)
+    assert [row["epoch"] for row in fake.told] == [1, 2, 3]
+
+
+def test_a_tracker_that_is_away_is_not_asked_again_at_once(
+    stage2: TrainRecipe, tmp_path: Path, fake: type[Fake]
+) -> None:
+    trackers = Trackers(Run(tmp_path), tracked_by(stage2, "wandb"), Told())
+    fake.away = True
+    trackers.update([{"epoch": 1}])
+    fake.away = False
+    trackers.update([{"epoch": 1}])
+    assert not fake.told
+
+
+def test_the_same_command_sends_a_finished_run_to_a_tracker_that_does_not_have_it(
+    stage2: TrainRecipe, tmp_path: Path, fake: type[Fake]
+) -> None:
+    train(tracked_by(stage2), tmp_path / "run", progress=Told())
+    for _ in range(2):
+        train(tracked_by(stage2, "mlflow"), tmp_path / "run", progress=Told())
+    assert [row["epoch"] for row in fake.told] == [1, 2, 3] and len(fake.finals) == 1
+
+
+def test_no_event_files_are_put_into_a_run_that_is_finished(stage2: TrainRecipe, tmp_path: Path) -> None:
+    run = train(tracked_by(stage2), tmp_path / "run", progress=Told())
+    before = sorted(path.name for path in run.folder.iterdir())
+    train(tracked_by(stage2, "tensorboard"), tmp_path / "run", progress=Told())
+    assert sorted(path.name for path in run.folder.iterdir()) == before
+
+
+def test_trackers_are_no_part_of_what_a_run_is(stage1: PretrainRecipe, stage2: TrainRecipe) -> None:
+    for recipe in (stage1, stage2):
+        other = tracked_by(recipe, "mlflow", "wandb")
+        assert differences(recipe, other) == [] and run_id(recipe) == run_id(other)
+
+
+def test_a_tracker_that_is_not_installed_is_refused_before_training(
+    stage2: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    told = refusal(lambda: train(tracked_by(stage2, "mlflow"), tmp_path / "run", progress=Told()))
+    assert "pip install 'emoreg[mlflow]'" in told and not (tmp_path / "run" / METRICS).exists()
+
+
+def test_a_damaged_record_is_no_reason_to_stop(stage2: TrainRecipe, tmp_path: Path, fake: type[Fake]) -> None:
+    (tmp_path / "trackers.json").write_text("[]")
+    Trackers(Run(tmp_path), tracked_by(stage2, "wandb"), Told()).update([{"epoch": 1}])
+    assert len(fake.told) == 1
+
+
+# MLflow
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    pytest.importorskip("mlflow.server", reason="no MLflow here (pip install mlflow)")
+    folder = tmp_path_factory.mktemp("mlflow")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder)]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, start_new_session=True)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(120):
+            try:
+                urllib.request.urlopen(f"{address}/health", timeout=1)
+                break
+            except OSError:
+                assert process.poll() is None, (folder / "log").read_text()
+                time.sleep(0.5)
+        else:
+            pytest.skip("the MLflow server did not start within a minute")
+        yield address
+    finally:
+        os.killpg(process.pid, 15)
+        process.wait()
+
+
+def test_an_mlflow_server_receives_a_run_that_was_stopped_in_between(
+    stage2: TrainRecipe, tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+    from mlflow import MlflowClient
+
+    run = train_in_two_goes(tracked_by(stage2, "mlflow"), tmp_path / "digits-run")
+    client = MlflowClient(server)
+    experiment = client.get_experiment_by_name("emoreg")
+    assert experiment is not None
+    (there,) = client.search_runs([experiment.experiment_id])
+    assert there.info.run_name == "digits-run" and there.info.status == "FINISHED"
+    history = client.get_metric_history(there.info.run_id, "train_loss")
+    assert [(each.step, each.value) for each in history] == [
+        (row.epoch, row.train_loss) for row in run.metrics.itertuples()
+    ]
+    assert there.data.metrics["final/test_accuracy"] == run.final["test"]["accuracy"]
+    assert there.data.params["training.epochs"] == "3" and there.data.params["backbone.name"] == "resnet8"
+
+
+def test_a_server_that_is_not_there_costs_one_line_and_seconds(
+    stage2: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("mlflow", reason="no MLflow here (pip install mlflow)")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # discard: nobody listens
+    told, begun = Told(), time.monotonic()
+    run = train(tracked_by(stage2, "mlflow"), tmp_path / "run", progress=told)
+    assert run.is_finished and len([line for line in told.lines if "mlflow" in line]) == 1
+    assert time.monotonic() - begun < 60
+
+
+# Weights & Biases
+
+
+def test_weights_and_biases_keeps_a_run_offline_in_the_run_folder(
+    stage2: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("wandb", reason="no Weights & Biases here (pip install wandb)")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    run = train_in_two_goes(tracked_by(stage2, "wandb"), tmp_path / "run")
+    steps: list[int] = []
+    for _ in range(100):  # W&B's own process writes a moment later
+        steps = [step for path in sorted(run.folder.glob("wandb/offline-run-*/*.wandb")) for step in history(path)]
+        if len(steps) >= 3:
+            break
+        time.sleep(0.1)
+    assert steps == [1, 2, 3]
+
+
+def history(path: Path) -> list[int]:
+    """The steps of the rows in a file of W&B's, a short one: chunks as in LevelDB's log."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    content, place, steps = path.read_bytes(), 7, []
+    while place + 7 <= len(content):
+        _, length, kind = struct.unpack_from("<IHB", content, place)
+        assert kind == 1  # whole
+        record = Record.FromString(content[place + 7 : place + 7 + length])
+        place += 7 + length
+        if record.WhichOneof("record_type") == "history":
+            steps.append(record.history.step.num)
+    return steps
+
+
+def test_without_a_key_weights_and_biases_asks_nothing_and_stops_nothing(
+    stage2: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("wandb", reason="no Weights & Biases here (pip install wandb)")
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    told = Told()
+    run = train(tracked_by(stage2, "wandb"), tmp_path / "run", progress=told)
+    about = [line for line in told.lines if "wandb" in line]
+    assert run.is_finished and len(about) == 1 and "WANDB_MODE=offline" in about[0]

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from emoreg.errors import UserError
+from emoreg.runtime.lock import hold
+
+# Holds the folder of its argument until it is killed.
+HOLDER = """
+import sys, time
+from pathlib import Path
+from emoreg.runtime.lock import hold
+with hold(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> subprocess.Popen[str]:
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_folder_is_held_by_one_process_and_the_other_says_by_which(
+    tmp_path: Path, other: subprocess.Popen[str]
+) -> None:
+    with pytest.raises(UserError) as error, hold(tmp_path, patience=0):
+        pass
+    other.kill()
+    other.wait()
+    assert f"{tmp_path} is being worked on by process {other.pid} on " in str(error.value)
+
+
+def test_a_process_that_is_killed_leaves_no_lock_behind(tmp_path: Path, other: subprocess.Popen[str]) -> None:
+    other.kill()
+    other.wait()
+    with hold(tmp_path, patience=0):
+        assert str(os.getpid()) in (tmp_path / ".holder.json").read_text()
+    assert not (tmp_path / ".holder.json").exists()
+
+
+def test_one_that_is_about_to_end_is_waited_for(tmp_path: Path, other: subprocess.Popen[str]) -> None:
+    other.kill()
+    begun = time.monotonic()
+    with hold(tmp_path):
+        assert time.monotonic() - begun < 4
+
+
+def test_an_unknown_holder_is_no_obstacle_to_the_message(tmp_path: Path, other: subprocess.Popen[str]) -> None:
+    (tmp_path / ".holder.json").write_text("{")
+    with pytest.raises(UserError, match="is being worked on by another process; wait"), hold(tmp_path, patience=0):
+        pass
+    other.kill()
+    other.wait()
+
+
+def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"cannot write in .*file: "), hold(tmp_path / "file"):
+        pass
+
+
+def test_what_a_killed_process_left_half_written_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / ".checkpoint.pt.123.part").touch()
+    for name in ("checkpoint.pt", "mine.part", ".hidden"):
+        (tmp_path / name).touch()
+    with hold(tmp_path):
+        assert {path.name for path in tmp_path.iterdir()} >= {"checkpoint.pt", "mine.part", ".hidden"}
+        assert not list(tmp_path.glob(".*.part"))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_process_that_is_killed_leaves_no_lock_to_its_children(tmp_path: Path) -> None:
+    """As the workers that decode images are: they notice only after seconds that they are orphans."""
+    forking = HOLDER.replace("    print", "    import os\n    child = os.fork()\n    print", 1)
+    forking = forking.replace('"held"', '"held" if child else "child"')
+    process = subprocess.Popen([sys.executable, "-c", forking, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    words = process.stdout.readline() + process.stdout.readline()  # of two processes, whose lines may mingle
+    assert "held" in words and "child" in words
+    process.kill()
+    process.wait()
+    with hold(tmp_path, patience=1):
+        pass

@@ -1,0 +1,574 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import emoreg.training.loop
+from emoreg.config.schema import (
+    AugmentSettings,
+    BackboneSettings,
+    EncoderSettings,
+    LossSettings,
+    PretrainRecipe,
+    RegulationSettings,
+    TargetSettings,
+    TrainRecipe,
+)
+from emoreg.data.images.batches import training_batches
+from emoreg.data.images.decode import ImageSet
+from emoreg.data.images.table import Table
+from emoreg.models.regulation import RegulatedClassifier, regulation_loss
+from emoreg.runs.run import WEIGHTS, Run, start_run
+from emoreg.runtime.progress import Progress
+from emoreg.stages import classify
+from emoreg.stages.classify import (
+    build_classifier,
+    calibration_error,
+    count_flops,
+    evaluate,
+    load_classifier,
+    measure,
+    per_class_accuracy,
+    reliability,
+    train,
+    with_encoder_architecture,
+)
+from emoreg.stages.pretrain import load_encoder, pretrain
+from emoreg.study.arms import arm_recipe
+from emoreg.training.loop import make_fabric
+from refusing import refusal
+from tiny_backbone import TinyBackbone
+
+ARMS_OF_PLAIN = ("backbone", "ensemble")
+VIT = BackboneSettings("test_vit", patch_size=8)
+RESNET = BackboneSettings("resnet8")
+
+
+def epochs(recipe: TrainRecipe, count: int, **changes: Any) -> TrainRecipe:
+    return dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, epochs=count), **changes)
+
+
+@pytest.fixture
+def experience(tmp_path: Path, stage1: PretrainRecipe, quiet: Progress) -> Run:
+    recipe = dataclasses.replace(stage1, training=dataclasses.replace(stage1.training, epochs=1))
+    return pretrain(recipe, tmp_path / "experience", progress=quiet)
+
+
+@pytest.fixture
+def regulated(stage2: TrainRecipe, experience: Run) -> TrainRecipe:
+    return epochs(
+        stage2,
+        1,
+        encoder=EncoderSettings(experience=str(experience.folder)),
+        regulation=RegulationSettings(mode="learned"),
+    )
+
+
+def part(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+
+
+def assert_equal(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
+    assert left.keys() == right.keys() and left
+    assert all(torch.equal(value, right[name]) for name, value in left.items())
+
+
+# What is built
+
+
+def arms(stage2: TrainRecipe, regulated: TrainRecipe) -> dict[str, TrainRecipe]:
+    """Arms of one study: the same seed, and nothing else different but the emotional branch."""
+    return {
+        "none": epochs(stage2, 1),
+        "learned": regulated,
+        "random": dataclasses.replace(regulated, regulation=RegulationSettings(mode="random")),
+        "random_encoder": dataclasses.replace(regulated, encoder=EncoderSettings()),
+    }
+
+
+def test_arms_of_a_seed_start_from_the_same_backbone_and_head(stage2: TrainRecipe, regulated: TrainRecipe) -> None:
+    starts = {name: build_classifier(recipe, 10).state_dict() for name, recipe in arms(stage2, regulated).items()}
+    for weights in starts.values():
+        for prefix in ("backbone.", "head."):
+            assert_equal(part(weights, prefix), part(starts["none"], prefix))
+    assert_equal(part(starts["random_encoder"], "emotional_head."), part(starts["learned"], "emotional_head."))
+    first = {name: part(weights, "encoder.").get("conv1.weight") for name, weights in starts.items()}
+    assert first["none"] is None and not torch.equal(first["random_encoder"], first["learned"])
+    assert not torch.equal(first["random_encoder"], starts["none"]["backbone.conv1.weight"])  # two draws, not one twice
+    other = build_classifier(dataclasses.replace(regulated, seed=1), 10).state_dict()
+    assert not torch.equal(other["backbone.conv1.weight"], starts["none"]["backbone.conv1.weight"])
+    assert not torch.equal(other["head.weight"], starts["none"]["head.weight"])
+
+
+def test_arms_of_a_seed_see_the_same_batches(
+    stage2: TrainRecipe, regulated: TrainRecipe, tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, list[tuple[Tensor, Tensor]]] = {}
+    for name, recipe in arms(stage2, regulated).items():
+        seen[name] = []
+
+        def batches(*arguments: Any, to: str = name, **options: Any) -> Any:
+            for batch in training_batches(*arguments, **options):
+                seen[to].append((batch.images.clone(), batch.labels.clone()))
+                yield batch
+
+        monkeypatch.setattr(emoreg.training.loop, "training_batches", batches)
+        train(epochs(recipe, 2), tmp_path / name, progress=quiet)
+    assert len(seen["none"]) == 8
+    for batches_of_arm in seen.values():
+        for (batch, labels), (expected, expected_labels) in zip(batches_of_arm, seen["none"], strict=True):
+            assert torch.equal(batch, expected) and torch.equal(labels, expected_labels)
+    assert not torch.equal(seen["none"][0][0], seen["none"][4][0])  # another epoch, another draw
+
+
+def test_the_encoder_starts_as_its_experience_left_it(regulated: TrainRecipe, experience: Run) -> None:
+    classifier = build_classifier(regulated, 10)
+    assert_equal(part(classifier.state_dict(), "encoder."), part(experience.weights()[0], "encoder."))
+
+
+def test_random_learned_draws_its_start_by_the_seed(stage2: TrainRecipe) -> None:
+    recipe = dataclasses.replace(stage2, regulation=RegulationSettings(mode="random_learned"))
+    lams = [build_classifier(dataclasses.replace(recipe, seed=seed), 10).lam.item() for seed in (0, 0, 1)]
+    assert lams[0] == lams[1] != lams[2]
+
+
+def test_the_architecture_of_the_encoder_is_written_into_the_recipe(
+    stage2: TrainRecipe, regulated: TrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    assert with_encoder_architecture(stage2) == stage2
+    other_backbone = dataclasses.replace(regulated, backbone=BackboneSettings("resnet14"))
+    assert with_encoder_architecture(other_backbone).encoder.backbone == RESNET  # of the experience
+    untrained = dataclasses.replace(other_backbone, encoder=EncoderSettings())
+    assert with_encoder_architecture(untrained).encoder.backbone == BackboneSettings("resnet14")  # of the backbone
+    asked = dataclasses.replace(untrained, encoder=EncoderSettings(backbone=VIT))
+    assert with_encoder_architecture(asked) == asked
+    assert train(regulated, tmp_path / "run", progress=quiet).recipe == with_encoder_architecture(regulated)
+
+
+def test_an_encoder_of_another_architecture_than_asked_is_refused(
+    regulated: TrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    encoder = dataclasses.replace(regulated.encoder, backbone=BackboneSettings("resnet14"))
+    message = refusal(lambda: train(dataclasses.replace(regulated, encoder=encoder), tmp_path / "run", progress=quiet))
+    assert "resnet8" in message and "resnet14" in message
+    gone = EncoderSettings(experience=str(tmp_path / "nowhere"))
+    message = refusal(lambda: train(dataclasses.replace(regulated, encoder=gone), tmp_path / "run2", progress=quiet))
+    assert "no run folder" in message
+
+
+# What trains
+
+
+def test_a_frozen_encoder_stays_as_its_experience_left_it(
+    regulated: TrainRecipe, experience: Run, tmp_path: Path, quiet: Progress
+) -> None:
+    recipe = epochs(regulated, 2, encoder=dataclasses.replace(regulated.encoder, frozen=True))
+    weights, _ = train(recipe, tmp_path / "run", progress=quiet).weights()
+    assert_equal(part(weights, "encoder."), part(experience.weights()[0], "encoder."))
+    start = build_classifier(recipe, 10).state_dict()
+    for name in ("backbone.conv1.weight", "emotional_head.weight", "regulation.rho"):
+        assert not torch.equal(weights[name], start[name]), name
+
+
+def test_an_encoder_at_a_rate_of_zero_keeps_its_parameters(
+    regulated: TrainRecipe, experience: Run, tmp_path: Path, quiet: Progress
+) -> None:
+    recipe = dataclasses.replace(regulated, encoder=dataclasses.replace(regulated.encoder, lr_factor=0.0))
+    weights, _ = train(recipe, tmp_path / "run", progress=quiet).weights()
+    trained, before = part(weights, "encoder."), part(experience.weights()[0], "encoder.")
+    parameters = {name for name, _ in load_encoder(experience.folder).named_parameters()}
+    for name, value in trained.items():
+        assert torch.equal(value, before[name]) == (name in parameters), name  # the statistics do move
+
+
+def test_a_fine_tuned_encoder_and_lambda_move_at_their_own_rates(
+    regulated: TrainRecipe, experience: Run, tmp_path: Path, quiet: Progress
+) -> None:
+    before = experience.weights()[0]["encoder.conv1.weight"]
+    recipe = dataclasses.replace(regulated, regulation=RegulationSettings(mode="learned", lr_factor=0.0))
+    run = train(recipe, tmp_path / "run", progress=quiet)
+    assert run.final["lambda"] == [0.5]
+    assert not torch.equal(run.weights()[0]["encoder.conv1.weight"], before)
+
+
+def test_the_loss_that_is_trained_is_the_recipes(
+    stage2: TrainRecipe, tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = epochs(
+        stage2,
+        1,
+        target=dataclasses.replace(stage2.target, limit=32),
+        augment=AugmentSettings(crop_padding=0, flip=False),
+        regulation=RegulationSettings(mode="learned", lam=0.3),
+        loss=LossSettings(label_smoothing=0.1, non_emotional=0.3, emotional=0.7),
+    )
+    recipe = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, batch_size=32))
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    def batches(*arguments: Any, **options: Any) -> Any:
+        for batch in training_batches(*arguments, **options):
+            seen.append((batch.images, batch.labels))
+            yield batch
+
+    monkeypatch.setattr(emoreg.training.loop, "training_batches", batches)
+    run = train(recipe, tmp_path / "run", progress=quiet)
+    ((batch, labels),) = seen
+    response = build_classifier(recipe, 10).train().respond(batch)
+    expected = regulation_loss(response, labels, non_emotional=0.3, emotional=0.7, label_smoothing=0.1).item()
+    assert run.metrics["train_loss"][0] == pytest.approx(expected, rel=1e-5)
+
+
+# What is measured
+
+
+def test_test_images_are_scored_once_at_the_end_and_no_image_is_in_two_parts(
+    image_folder: Path, tmp_path: Path, stage2: TrainRecipe, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    tables: list[Table] = []
+
+    def load(table: Table, *rest: Any) -> ImageSet:
+        tables.append(table)
+        return load_images(table, *rest)
+
+    def count(classifier: RegulatedClassifier, images: ImageSet, fabric: Any) -> dict[str, Any]:
+        events.append(["train", "validation", "test"][[set(map(str, t.images)) for t in tables].index(files(images))])
+        return measure(classifier, images, fabric)
+
+    def files(images: ImageSet) -> set[str]:
+        return set(map(str, images.table.images))
+
+    load_images = classify.load_images
+    monkeypatch.setattr(classify, "load_images", load)
+    monkeypatch.setattr(classify, "measure", count)
+    save = Run.save_checkpoint
+    monkeypatch.setattr(Run, "save_checkpoint", lambda run, state: events.append("epoch") or save(run, state))
+    target = TargetSettings(name="folder", root=str(image_folder), image_size=8, validation=0.25)
+    run = train(epochs(stage2, 3, target=target), tmp_path / "run", progress=quiet)
+    assert events == ["validation", "epoch"] * 3 + ["test", "validation"]
+    parts = [set(map(str, table.images)) for table in tables]
+    assert [len(part) for part in parts] == [18, 6, 8] and len(set.union(*parts)) == 32
+    assert all("/train/" in file for file in parts[0] | parts[1]) and all("/test/" in file for file in parts[2])
+    assert run.final["images"] == {"train": 18, "validation": 6, "test": 8}
+    assert not any("test" in column for column in run.metrics)
+
+
+def test_without_validation_nothing_is_held_out(
+    image_folder: Path, tmp_path: Path, stage2: TrainRecipe, quiet: Progress
+) -> None:
+    target = TargetSettings(name="folder", root=str(image_folder), image_size=8, validation=0.0)
+    run = train(epochs(stage2, 1, target=target), tmp_path / "run", progress=quiet)
+    assert run.final["validation"] is None and run.final["images"] == {"train": 24, "validation": 0, "test": 8}
+    assert "val_accuracy" not in run.metrics
+
+
+def test_metrics_are_what_their_names_say() -> None:
+    class Fixed(RegulatedClassifier):
+        """Always gives the same answers."""
+
+        def respond(self, images: Tensor) -> Any:
+            answer = super().respond(images)
+            return answer._replace(logits=logits, non_emotional=logits.flip(1), emotional=logits)
+
+    logits = torch.tensor([[4.0, 0.0], [0.0, 4.0], [4.0, 0.0], [4.0, 0.0]])
+    pixels, labels = np.zeros((4, 8, 8, 3), np.uint8), np.array([0, 1, 0, 1])
+    images = ImageSet(
+        Table("four", pixels, labels), 8, torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.tensor(labels)
+    )
+    recipe = TrainRecipe()
+    fabric = make_fabric(dataclasses.replace(recipe.training, device="cpu"))
+    model = Fixed(TinyBackbone(), TinyBackbone(), 2, mode="fixed", lam=0.25)
+    found = measure(model, images, fabric)
+    right, wrong = math.log(1 + math.exp(-4)), math.log(1 + math.exp(4))
+    assert found == {
+        "accuracy": 0.75,
+        "loss": pytest.approx((3 * right + wrong) / 4, rel=1e-5),
+        "ece": pytest.approx(1 / (1 + math.exp(-4)) - 0.75, rel=1e-5),  # sure of all, right in three of four
+        "images": 4,
+        "accuracy_non_emotional": 0.25,
+        "accuracy_emotional": 0.75,
+        "lambda": 0.25,
+        "per_class": [1.0, 0.5],
+        "reliability": {
+            "confidence": [*[None] * 14, pytest.approx(1 / (1 + math.exp(-4)))],
+            "accuracy": [*[None] * 14, 0.75],
+            "count": [*[0] * 14, 4],
+        },
+    }
+    plain = RegulatedClassifier(TinyBackbone(), None, 2, mode="none").train()
+    assert measure(plain, images, fabric).keys() == {"accuracy", "loss", "ece", "images", "per_class", "reliability"}
+    assert all(not parameter.grad_fn and parameter.grad is None for parameter in plain.parameters())
+
+
+def test_the_accuracy_of_a_class_is_that_of_its_images_and_none_without_any() -> None:
+    answers, labels = torch.tensor([0, 0, 1, 3, 3, 3]), torch.tensor([0, 1, 1, 3, 3, 0])
+    logits = nn.functional.one_hot(answers, 4).float()
+    assert per_class_accuracy(logits, labels) == [0.5, 0.5, None, 1.0]
+
+
+def some_answers(scale: float, count: int = 500) -> tuple[Tensor, Tensor]:
+    draw = torch.Generator().manual_seed(0)
+    return scale * torch.randn(count, 5, generator=draw), torch.randint(5, (count,), generator=draw)
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.1, 1.0, 5.0, 100.0])  # the last: confidences of exactly 1
+def test_the_calibration_error_is_that_of_the_reliability_diagram(scale: float) -> None:
+    logits, labels = some_answers(scale)
+    found = reliability(logits, labels)
+    assert {len(values) for values in found.values()} == {15} and sum(found["count"]) == 500
+    bins = list(zip(found["confidence"], found["accuracy"], found["count"], strict=True))
+    for number, (confidence, accuracy, count) in enumerate(bins):
+        assert (confidence is None) == (accuracy is None) == (count == 0)
+        assert confidence is None or number / 15 - 1e-6 <= confidence <= (number + 1) / 15 + 1e-6  # of single precision
+    gaps = sum(count * abs(accuracy - confidence) for confidence, accuracy, count in bins if count)
+    assert calibration_error(logits, labels) == pytest.approx(gaps / 500, abs=1e-6)
+    hits = sum(accuracy * count for _, accuracy, count in bins if count)
+    assert hits == pytest.approx(int((logits.argmax(dim=1) == labels).sum()))
+
+
+def test_a_network_that_is_all_but_certain_has_fifteen_bins_and_no_sixteenth() -> None:
+    logits = torch.tensor([[100.0, 0.0], [4.0, 0.0]])  # of confidence 1 and 0.98: wrong and right
+    confidence = (1 + 1 / (1 + math.exp(-4))) / 2
+    assert calibration_error(logits, torch.tensor([1, 0])) == pytest.approx(confidence - 0.5, abs=1e-6)
+
+
+def test_one_lambda_a_class_has_one_column_a_class(stage2: TrainRecipe, tmp_path: Path, quiet: Progress) -> None:
+    recipe = epochs(stage2, 2, regulation=RegulationSettings(mode="learned", lam=0.3, granularity="per_class"))
+    run = train(recipe, tmp_path / "run", progress=quiet)
+    columns = [f"lambda_{number}" for number in range(10)]
+    assert [column for column in run.metrics if column.startswith("lambda_")] == columns
+    last = run.metrics.iloc[-1]
+    assert last[columns].tolist() == pytest.approx(run.final["lambda"], rel=1e-6) and len(set(last[columns])) > 1
+    assert last["lambda"] == pytest.approx(last[columns].mean(), rel=1e-6)
+    scalar = train(epochs(stage2, 1, regulation=RegulationSettings("fixed")), tmp_path / "scalar", progress=quiet)
+    assert [column for column in scalar.metrics if column.startswith("lambda")] == ["lambda"]
+
+
+@pytest.mark.parametrize(
+    "regulation",
+    [
+        RegulationSettings("none"),
+        RegulationSettings("fixed", lam=0.3),
+        RegulationSettings("random"),
+        RegulationSettings("learned"),
+        RegulationSettings("random_learned"),
+        RegulationSettings("learned", granularity="per_sample"),
+        RegulationSettings("learned", mix="features"),
+        RegulationSettings("random", mix="features"),
+        RegulationSettings("learned", mix="probabilities", granularity="per_class"),
+        RegulationSettings("random", mix="probabilities"),
+    ],
+    ids=lambda r: f"{r.mode}-{r.mix}-{r.granularity}",
+)
+def test_every_configuration_trains_and_is_evaluated(
+    regulation: RegulationSettings, stage2: TrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    recipe = epochs(stage2, 1, regulation=regulation, target=dataclasses.replace(stage2.target, limit=32))
+    run = train(recipe, tmp_path / "run", progress=quiet)
+    again = evaluate(run.folder, device="cpu", progress=quiet)
+    assert again.pop("images_per_second") > 0
+    assert again == run.final["test"]  # to the last bit: the weights came back whole
+    assert len(run.metrics) == 1 and run.metrics.notna().all(axis=None)
+    if regulation.mode == "none":
+        assert run.final["lambda"] is None and "lambda" not in run.metrics and "lambda" not in again
+        return
+    assert again.keys() >= {"accuracy_non_emotional", "accuracy_emotional"} and 0 <= again["lambda"] <= 1
+    moved = run.final["lambda"] != build_classifier(recipe, 10).lam.flatten().tolist()
+    assert moved == ("learned" in regulation.mode)
+
+
+def test_encoder_and_backbone_may_be_of_different_families(
+    regulated: TrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    recipe = dataclasses.replace(
+        regulated, backbone=VIT, target=dataclasses.replace(regulated.target, image_size=16, limit=32)
+    )
+    for mix in ("logits", "features"):
+        chosen = dataclasses.replace(recipe, regulation=RegulationSettings("learned", mix=mix))  # type: ignore[arg-type]
+        run = train(chosen, tmp_path / mix, progress=quiet)
+        names = run.weights()[0]
+        assert "backbone.pos_embed" in names and "encoder.blocks.0.conv1.weight" in names
+        assert evaluate(run, device="cpu", progress=quiet)["accuracy"] == run.final["test"]["accuracy"]
+
+
+# The ensemble, a control
+
+
+def test_the_first_member_of_an_ensemble_is_the_backbone_arm_to_the_last_bit(
+    stage2: TrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    base = epochs(
+        stage2,
+        3,
+        target=dataclasses.replace(stage2.target, limit=48),
+        regulation=RegulationSettings("learned"),
+        loss=LossSettings(label_smoothing=0.1, non_emotional=0.5),
+    )
+    runs = {name: train(arm_recipe(base, name, None, 2), tmp_path / name, progress=quiet) for name in ARMS_OF_PLAIN}
+    plain, ensemble = (runs[name].weights()[0] for name in ARMS_OF_PLAIN)
+    for prefix in ("backbone.", "head."):
+        assert_equal(part(ensemble, prefix), part(plain, prefix))
+    assert not torch.equal(ensemble["encoder.conv1.weight"], ensemble["backbone.conv1.weight"])
+    assert not torch.equal(ensemble["emotional_head.weight"], ensemble["head.weight"])
+    recipe = runs["ensemble"].recipe
+    assert isinstance(recipe, TrainRecipe)
+    start = build_classifier(recipe, 10).state_dict()
+    assert not torch.equal(ensemble["encoder.conv1.weight"], start["encoder.conv1.weight"])  # both members train
+    test = {name: run.final["test"] for name, run in runs.items()}
+    assert test["ensemble"]["accuracy_non_emotional"] == test["backbone"]["accuracy"]
+    assert runs["ensemble"].final["lambda"] == [0.5] and set(runs["ensemble"].metrics["lambda"]) == {0.5}
+
+
+def test_an_ensemble_answers_with_the_mean_of_its_members_probabilities(stage2: TrainRecipe) -> None:
+    model = build_classifier(arm_recipe(stage2, "ensemble", None, 0), 10).eval()
+    answer = model.respond(torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)))
+    assert answer.emotional is not None
+    mean = (answer.non_emotional.softmax(dim=1) + answer.emotional.softmax(dim=1)) / 2
+    torch.testing.assert_close(answer.logits.softmax(dim=1), mean)
+
+
+# What it costs
+
+
+def test_flops_are_two_for_each_product_in_one_images_forward_pass(stage2: TrainRecipe) -> None:
+    fabric = make_fabric(stage2.training)
+    branch = 2 * (8 * 8 * 6 * 3 * 9 + 6 * 10)  # a convolution of 3x3 on 8x8 pixels, and a head
+    plain = RegulatedClassifier(TinyBackbone(), None, 10, mode="none")
+    assert count_flops(plain, 8, fabric) == branch
+    assert count_flops(RegulatedClassifier(TinyBackbone(), TinyBackbone(), 10), 8, fabric) == 2 * branch
+    assert count_flops(own(), 8, fabric) == 2 * (192 * 7 + 7 * 10 + 48 * 10)
+
+
+def test_counting_flops_leaves_the_model_as_it_was(stage2: TrainRecipe) -> None:
+    model = RegulatedClassifier(TinyBackbone(), TinyBackbone(), 10, freeze_encoder=True).train()
+    model.backbone.norm.eval()
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    modes = [module.training for module in model.modules()]
+    count_flops(model, 8, make_fabric(stage2.training))
+    assert_equal(model.state_dict(), state)
+    assert [module.training for module in model.modules()] == modes
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_attention_counts_too(stage2: TrainRecipe) -> None:
+    recipe = dataclasses.replace(stage2, backbone=VIT, target=dataclasses.replace(stage2.target, image_size=32))
+    model = build_classifier(recipe, 10)
+    tokens, width, blocks = model.backbone.pos_embed.shape[1], model.backbone.embed_dim, len(model.backbone.blocks)
+    hidden = model.backbone.blocks[0].mlp.fc1.out_features
+    products = 16 * 3 * 8 * 8 * width + width * 10  # patches and head
+    products += blocks * (4 * tokens * width * width + 2 * tokens * tokens * width + 2 * tokens * width * hidden)
+    assert count_flops(model, 32, make_fabric(stage2.training)) == 2 * products
+
+
+def test_costs_and_classes_stand_in_the_final_metrics(
+    image_folder: Path, tmp_path: Path, stage2: TrainRecipe, quiet: Progress
+) -> None:
+    target = TargetSettings(name="folder", root=str(image_folder), image_size=8)
+    run = train(epochs(stage2, 1, target=target), tmp_path / "run", progress=quiet)
+    assert run.final["classes"] == ["blue", "red"] and len(run.final["test"]["per_class"]) == 2
+    assert isinstance(run.recipe, TrainRecipe)
+    assert run.final["flops"] == count_flops(build_classifier(run.recipe, 2), 8, make_fabric(stage2.training))
+
+
+# After training
+
+
+def test_a_classifier_comes_back_without_its_experience(
+    regulated: TrainRecipe, experience: Run, tmp_path: Path, quiet: Progress
+) -> None:
+    run = train(regulated, tmp_path / "run", progress=quiet)
+    shutil.rmtree(experience.folder)
+    classifier, classes = load_classifier(Run(run.folder))
+    assert classes == tuple("0123456789") and not classifier.training
+    assert_equal(classifier.state_dict(), run.weights()[0])
+    assert evaluate(run.folder, device="cpu", progress=quiet)["loss"] == run.final["test"]["loss"]
+
+
+def test_where_the_experience_came_from_is_recorded(
+    regulated: TrainRecipe, experience: Run, tmp_path: Path, quiet: Progress
+) -> None:
+    import hashlib
+
+    (session,) = train(regulated, tmp_path / "run", progress=quiet).environment
+    digest = hashlib.sha256((experience.folder / WEIGHTS).read_bytes()).hexdigest()
+    assert session["experience"] == {"folder": str(experience.folder), "sha256": digest}
+
+
+def test_your_own_images_are_scored_and_a_class_that_is_not_known_is_named(
+    image_folder: Path, tmp_path: Path, stage2: TrainRecipe, quiet: Progress, write_image: Callable[..., Path]
+) -> None:
+    target = TargetSettings(name="folder", root=str(image_folder), image_size=8)
+    run = train(epochs(stage2, 1, target=target), tmp_path / "run", progress=quiet)
+    write_image(tmp_path / "more" / "red" / "1.png")
+    scored = evaluate(run, str(tmp_path / "more"), "cpu", progress=quiet)
+    assert scored["images"] == 1 and scored["per_class"][0] is None and scored["per_class"][1] in (0, 1)
+    json.loads(json.dumps(scored), parse_constant=pytest.fail)  # JSON has no NaN
+    write_image(tmp_path / "more" / "blu" / "1.png")
+    message = refusal(lambda: evaluate(run, str(tmp_path / "more"), "cpu", progress=quiet))
+    assert "no class 'blu'" in message and "did you mean 'blue'" in message
+    assert "classes" in refusal(lambda: evaluate(run, "digits", "cpu", progress=quiet))
+    assert "device" in refusal(lambda: evaluate(run, device="abacus", progress=quiet))
+
+
+def own(seed: int = 0, width: int = 7) -> RegulatedClassifier:
+    """Any two modules: no backbone of ours, and no `num_features`."""
+    torch.manual_seed(seed)
+    f = nn.Sequential(nn.Flatten(), nn.Linear(192, width), nn.Tanh(), nn.Dropout(0.1))
+    e = nn.Sequential(nn.AvgPool2d(2), nn.Flatten())
+    return RegulatedClassifier(f, e, 10, mode="learned", feature_dims=(width, 48))
+
+
+def test_your_own_classifier_trains_and_is_evaluated(stage2: TrainRecipe, tmp_path: Path, quiet: Progress) -> None:
+    model = own()
+    before = model.backbone[1].weight.detach().clone()
+    run = train(stage2, tmp_path / "run", model, quiet)
+    assert not torch.equal(model.backbone[1].weight, before)  # trained in place
+    assert_equal(run.weights()[0], model.state_dict())
+    assert run.environment[0]["model"] == "given by the caller" and run.final["lambda"] == [model.lam.item()]
+    found = evaluate(run, device="cpu", model=own(seed=1), progress=quiet)
+    found.pop("images_per_second")
+    assert found == run.final["test"]
+    assert "another architecture" in refusal(lambda: evaluate(run, device="cpu", progress=quiet))
+    assert "another architecture" in refusal(lambda: evaluate(run, device="cpu", model=own(width=8), progress=quiet))
+
+
+def test_one_module_can_be_both_backbone_and_encoder(stage2: TrainRecipe, tmp_path: Path, quiet: Progress) -> None:
+    shared = TinyBackbone()
+    run = train(epochs(stage2, 1), tmp_path / "run", RegulatedClassifier(shared, shared, 10, mode="fixed"), quiet)
+    both = TinyBackbone()
+    found = evaluate(run, device="cpu", model=RegulatedClassifier(both, both, 10, mode="fixed"), progress=quiet)
+    assert found["accuracy"] == run.final["test"]["accuracy"]
+
+
+def test_a_classifier_for_other_classes_is_refused(stage2: TrainRecipe, tmp_path: Path, quiet: Progress) -> None:
+    model = RegulatedClassifier(TinyBackbone(), TinyBackbone(), 7)
+    assert "7 classes, the target 10" in refusal(lambda: train(stage2, tmp_path / "run", model, quiet))
+
+
+def test_a_run_of_stage_1_is_no_classifier(experience: Run, quiet: Progress) -> None:
+    assert "stage 1" in refusal(lambda: evaluate(experience, device="cpu", progress=quiet))
+    assert "stage 1" in refusal(lambda: load_classifier(experience))
+
+
+def test_an_unfinished_experience_is_said_before_the_target_is_read(
+    tmp_path: Path, stage1: PretrainRecipe, stage2: TrainRecipe, quiet: Progress
+) -> None:
+    """The target may be a long download."""
+    experience = start_run(tmp_path / "experience", stage1).folder
+    recipe = dataclasses.replace(
+        stage2,
+        target=TargetSettings("folder", str(tmp_path / "nowhere")),
+        encoder=EncoderSettings(experience=str(experience)),
+        regulation=RegulationSettings("learned"),
+    )
+    assert "is not finished" in refusal(lambda: train(recipe, tmp_path / "run", progress=quiet))

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from emoreg.runs.run import CHECKPOINT
+from emoreg.runtime.progress import Progress
+from emoreg.study.definition import Study
+from emoreg.study.plan import plan_runs
+from emoreg.study.ray_pool import Ray
+from emoreg.study.run_study import run_study
+from refusing import refusal
+
+pytest.importorskip("ray", reason="no Ray here (pip install 'emoreg[ray]')")
+
+MEASURED = ["arm", "seed", "status", "test_accuracy", "validation_loss", "lambda", "id"]
+
+
+@pytest.fixture
+def two_cores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Ray]:
+    """A cluster of this machine that has two cores, whatever the machine has."""
+    import ray
+
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2] / "src"))
+    monkeypatch.chdir(tmp_path)
+    init = ray.init
+    monkeypatch.setattr(ray, "init", lambda **options: init(num_cpus=2, num_gpus=0, **options))
+    yield Ray()
+    ray.shutdown()
+
+
+def test_a_study_on_ray_has_the_table_that_it_has_without(
+    tiny_study: Study, tmp_path: Path, quiet: Progress, two_cores: Ray
+) -> None:
+    small = dataclasses.replace(tiny_study, seeds=1)
+    here = run_study(small, "here", progress=quiet)
+    there = run_study(small, "there", progress=quiet, ray=two_cores)
+    pd.testing.assert_frame_equal(here[MEASURED], there[MEASURED])
+    assert set(there["env.threads"]) == {1}
+    commands = there["env.command"].unique()
+    assert all(command != here["env.command"][0] for command in commands)  # it was not this process
+    assert run_study(small, "there", progress=quiet, ray=two_cores)["env.sessions"].tolist() == [1] * len(there)
+
+
+def test_a_run_whose_worker_is_killed_goes_on_from_its_checkpoint(
+    tiny_study: Study, quiet: Progress, two_cores: Ray
+) -> None:
+    cell = tiny_study.cells[0]
+    training = dataclasses.replace(cell.recipe.training, epochs=100)
+    recipe = dataclasses.replace(cell.recipe, training=training)
+    study = dataclasses.replace(
+        tiny_study, cells=(dataclasses.replace(cell, recipe=recipe),), arms=("backbone",), seeds=2
+    )
+    victim = plan_runs(study, Path("out/runs"))[0]
+    killed: list[int] = []
+
+    def kill() -> None:
+        for _ in range(4000):
+            if (victim.folder / CHECKPOINT).exists():
+                process = json.loads((victim.folder / ".holder.json").read_text())["process"]
+                os.kill(process, signal.SIGKILL)
+                killed.append(process)
+                return
+            time.sleep(0.05)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    table = run_study(study, "out", progress=quiet, ray=two_cores)
+    killer.join()
+    assert killed and killed[0] != os.getpid()
+    assert (table.status == "finished").all()
+    assert table["env.sessions"].tolist() == [2, 1]
+    assert victim.run.metrics["epoch"].tolist() == list(range(1, 101))
+
+
+def test_more_than_the_cluster_has_is_refused(tiny_study: Study, quiet: Progress, two_cores: Ray) -> None:
+    asked = dataclasses.replace(two_cores, gpus_per_run=0.25)
+    told = refusal(lambda: run_study(tiny_study, "out", progress=quiet, ray=asked))
+    assert "--gpus-per-run is 0.25, but the cluster has 0 GPUs" in told
+    assert "--cpus-per-run is 0" in refusal(lambda: Ray(cpus_per_run=0))

@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import pytest
+
+import emoreg.stages.classify
+import emoreg.stages.pretrain
+from emoreg.config.schema import PretrainRecipe, TrainRecipe
+from emoreg.errors import UserError
+from emoreg.runtime.progress import Advance, Progress
+from emoreg.study.definition import Study
+from emoreg.study.plan import PlannedRun, plan_runs
+from emoreg.study.run_study import run_study
+from emoreg.study.scheduler import execute, recorded_failures
+
+
+def times(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+class Told(Progress):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        super().__init__(details=False)
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def test_a_study_trains_every_run_once_and_finds_it_again(tiny_study: Study, tmp_path: Path, quiet: Progress) -> None:
+    table = run_study(tiny_study, tmp_path, progress=quiet)
+    assert (table.status == "finished").all() and len(table) == 2 * (3 + 2)
+    arms = table[table.stage == 2]
+    assert arms.groupby("arm").seed.apply(list).to_dict() == {
+        "backbone": [0, 1],
+        "learned": [0, 1],
+        "shuffled_affect": [0, 1],
+    }
+    before = times(tmp_path / "runs")
+    assert (
+        run_study(dataclasses.replace(tiny_study, arms=("learned", "backbone")), tmp_path, progress=quiet).shape[0] == 6
+    )
+    assert times(tmp_path / "runs") == before
+
+
+def test_runs_are_shared_between_studies_that_share_their_folder(
+    tiny_study: Study, tmp_path: Path, quiet: Progress
+) -> None:
+    one = dataclasses.replace(tiny_study, arms=("backbone",), seeds=1)
+    run_study(one, tmp_path / "one", tmp_path / "pool", progress=quiet)
+    before = times(tmp_path / "pool")
+    run_study(one, tmp_path / "two", tmp_path / "pool", progress=quiet)
+    assert times(tmp_path / "pool") == before and not (tmp_path / "two" / "runs").exists()
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch, tiny_study: Study) -> list[str]:
+    """Names of the runs that were tried. The pretext shuffled fails, and the backbone with seed 1."""
+    tried: list[str] = []
+
+    def stage_1(recipe: PretrainRecipe, out: Path, progress: Progress) -> None:
+        tried.append(out.name.rpartition("-")[0])
+        if recipe.pretext == "shuffled":
+            raise UserError("the stimuli are not there")
+        done(out, {"test": None, "validation": {"ccc": 0.3}, "seconds": 1.0, "images": 3})
+
+    def stage_2(recipe: TrainRecipe, out: Path, progress: Progress) -> None:
+        tried.append(out.name.rpartition("-")[0])
+        if recipe.regulation.mode == "none" and recipe.seed == 1:
+            raise RuntimeError("of a library,\nin two lines")
+        done(out, {"test": {"accuracy": 0.5}, "seconds": 1.0, "images": {"train": 3}, "lambda": None})
+
+    def done(out: Path, final: dict[str, object]) -> None:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "final.json").write_text(json.dumps(final))
+
+    monkeypatch.setattr(emoreg.stages.pretrain, "pretrain", stage_1)
+    monkeypatch.setattr(emoreg.stages.classify, "train", stage_2)
+    return tried
+
+
+def test_a_run_that_fails_is_recorded_and_the_rest_goes_on(
+    tiny_study: Study, failing: list[str], tmp_path: Path
+) -> None:
+    told = Told()
+    table = run_study(tiny_study, tmp_path, progress=told)
+    by_name = table.set_index("run")
+    assert by_name.status.value_counts().to_dict() == {"finished": 5, "failed": 3, "blocked": 2}
+    assert by_name.error["digits-resnet8-backbone-seed1"] == "RuntimeError: of a library, in two lines"
+    assert by_name.error["experience-resnet8-procedural-shuffled-seed0"] == "the stimuli are not there"
+    assert by_name.error["digits-resnet8-shuffled_affect-procedural-seed0"].startswith("not run, as the stage-1 run")
+    assert "digits-resnet8-learned-procedural-seed1" in failing  # after the failures
+    assert sum("FAILED" in line for line in told.lines) == 5
+    failures = json.loads((tmp_path / "failures.json").read_text())
+    assert any("Traceback" in failure["traceback"] for failure in failures.values())
+
+
+def test_what_failed_is_tried_again_and_its_record_goes_when_it_succeeds(
+    tiny_study: Study, failing: list[str], tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_study(tiny_study, tmp_path, progress=quiet)
+    planned = plan_runs(tiny_study, tmp_path / "runs")
+    assert len(recorded_failures(planned, tmp_path)) == 5
+    succeed = emoreg.stages.classify.train
+    monkeypatch.setattr(
+        emoreg.stages.pretrain,
+        "pretrain",
+        lambda r, out, progress: succeed(dataclasses.replace(TrainRecipe(), seed=7), out, progress),
+    )
+    failing.clear()
+    assert set(execute(planned, tmp_path, 1, quiet)) == {run.id for run in planned if "backbone-seed1" in run.name}
+    assert len(failing) == 5  # the three that failed, and the two that waited for them
+    assert list(recorded_failures(planned, tmp_path).values()) == ["RuntimeError: of a library, in two lines"]
+
+
+def test_a_damaged_record_of_failures_loses_nothing(
+    tiny_study: Study, failing: list[str], tmp_path: Path, quiet: Progress
+) -> None:
+    (tmp_path / "failures.json").write_text("{")
+    assert (run_study(tiny_study, tmp_path, progress=quiet).status == "finished").sum() == 5
+
+
+def test_an_interrupt_is_no_failure(
+    tiny_study: Study, tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(emoreg.stages.classify, "train", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(tiny_study, tmp_path, progress=quiet)
+    assert not (tmp_path / "failures.json").exists()
+
+
+def _workers() -> list[BaseProcess]:
+    """The study's processes, not the ones that another test's data loader may have left behind."""
+    spawned = multiprocessing.get_context("spawn").Process
+    return [process for process in multiprocessing.active_children() if isinstance(process, spawned)]
+
+
+class Killer(Told):
+    """Kills the process of the first run that trains."""
+
+    victim: str | None = None
+
+    @contextlib.contextmanager
+    def task(self, description: str, total: int, unit: str, done: int = 0) -> Iterator[Advance]:
+        if self.victim is None and description.startswith("train"):
+            self.victim = description.removeprefix("train ")
+            pid = _workers()[0].pid
+            assert pid is not None
+            os.kill(pid, signal.SIGKILL)
+        yield lambda more: None
+
+
+def test_several_runs_at_a_time_do_all_and_survive_the_death_of_one(tiny_study: Study, tmp_path: Path) -> None:
+    study = dataclasses.replace(tiny_study, arms=("backbone", "learned"), seeds=2)
+    killer = Killer()
+    planned = plan_runs(study, tmp_path / "runs")
+    failures = execute(planned, tmp_path, 2, killer)
+    dead = [run for run in planned if run.id in failures and not _is_blocked(failures, run)]
+    if not dead:
+        pytest.skip("the run was done before the signal came: this machine is too busy")
+    assert [failures[run.id] for run in dead] == ["its process was killed by signal 9 (out of memory?)"]
+    blocked = {run.id for run in planned if run.needs == dead[0].id}
+    assert set(failures) == {dead[0].id} | blocked
+    assert all(run.run.is_finished for run in planned if run.id not in failures)
+    assert not _workers()
+
+
+def _is_blocked(failures: dict[str, str], run: PlannedRun) -> bool:
+    return failures[run.id].startswith("not run")
+
+
+class KillerOfTheIdle(Told):
+    """Kills all processes when the first run is done, as none of them has a run then."""
+
+    def say(self, line: str) -> None:
+        super().say(line)
+        if len(self.lines) == 1:
+            for process in _workers():
+                assert process.pid is not None
+                os.kill(process.pid, signal.SIGKILL)
+                process.join()
+
+
+def test_a_process_that_dies_while_it_has_no_run_is_replaced(tiny_study: Study, tmp_path: Path) -> None:
+    study = dataclasses.replace(tiny_study, arms=("learned",), seeds=1)  # its second run waits for the first
+    killer = KillerOfTheIdle()
+    assert execute(plan_runs(study, tmp_path / "runs"), tmp_path, 2, killer) == {}
+    assert len([line for line in killer.lines if "seed0: " in line]) == 2
+
+
+def test_a_run_whose_folder_is_deleted_when_it_is_done_does_not_stop_the_rest(
+    tiny_study: Study, failing: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told, train = Told(), emoreg.stages.classify.train
+
+    def deleted(recipe: TrainRecipe, out: Path, progress: Progress) -> None:
+        if recipe.regulation.mode == "none" and recipe.seed == 0:
+            failing.append(out.name.rpartition("-")[0])
+        else:
+            train(recipe, out, progress=progress)
+
+    monkeypatch.setattr(emoreg.stages.classify, "train", deleted)
+    table = run_study(tiny_study, tmp_path, progress=told)
+    assert any("backbone-seed0" in line and "is not finished" in line for line in told.lines)
+    assert "digits-resnet8-learned-procedural-seed1" in failing
+    assert table.status.value_counts().to_dict() == {"finished": 4, "failed": 3, "blocked": 2, "waiting": 1}

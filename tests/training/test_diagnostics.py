@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from emoreg.config.schema import TrainingSettings
+from emoreg.data.images.batches import Batch
+from emoreg.data.images.decode import ImageSet
+from emoreg.data.images.files import list_files
+from emoreg.data.images.table import Table
+from emoreg.errors import UserError
+from emoreg.training.checkpoint import BegunEpoch
+from emoreg.training.diagnostics import check_losses, memory_told
+
+LABELS = np.arange(12, dtype=np.int64)
+
+
+def batches(done: int = 0) -> Iterator[Batch]:
+    for step in range(done, 3):
+        rows = torch.arange(4 * step, 4 * step + 4).flip(0)
+        yield Batch(torch.zeros(4, 3, 8, 8), torch.from_numpy(LABELS)[rows], rows)
+
+
+def told(images: ImageSet, *losses: float) -> str:
+    begun = BegunEpoch(len(losses), 0.0, torch.tensor([*losses, 0.0, 0.0]))
+    with pytest.raises(UserError) as caught:
+        check_losses(begun, batches, images, Path("run"), epoch=6)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_finite_losses_say_nothing() -> None:
+    pixels = np.zeros((12, 8, 8, 3), np.uint8)
+    images = ImageSet(Table("noise", pixels, LABELS), 8, None, torch.from_numpy(LABELS))
+    check_losses(BegunEpoch(2, 0.0, torch.tensor([1.0, 2.0, torch.nan])), batches, images, Path("run"), 0)
+
+
+def test_the_first_bad_step_and_its_images_are_named(image_folder: Path) -> None:
+    files = list_files(image_folder / "train" / "red")
+    images = ImageSet(Table("red", files, LABELS), 8, None, torch.from_numpy(LABELS))
+    message = told(images, 1.0, torch.inf, torch.nan)
+    assert "became inf in step 2 of epoch 7" in message
+    assert all(str(files[row]) in message for row in (7, 6, 5, 4)) and str(files[3]) not in message
+
+
+def test_images_in_memory_are_named_by_their_rows() -> None:
+    pixels = np.zeros((12, 8, 8, 3), np.uint8)
+    images = ImageSet(Table("noise", pixels, LABELS), 8, None, torch.from_numpy(LABELS))
+    assert "at the images row 3, row 2, row 1, row 0;" in told(images, torch.nan)
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_a_full_memory_suggests_a_batch_size(error: RuntimeError) -> None:
+    with pytest.raises(UserError, match=r"training\.batch_size to 64 \(now 128\)"), memory_told(TrainingSettings()):
+        raise error
+    with pytest.raises(UserError, match="smaller network"), memory_told(TrainingSettings(batch_size=1)):
+        raise error
+
+
+def test_other_errors_are_left_alone() -> None:
+    with pytest.raises(RuntimeError, match="shapes"), memory_told(TrainingSettings()):
+        raise RuntimeError("shapes do not match")

@@ -1,0 +1,284 @@
+"""Two processes on one processor stand for two devices: gloo between them, as NCCL between GPUs."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from emoreg.config.recipe import differences, recipe_yaml
+from emoreg.config.schema import BackboneSettings, LossSettings, PretrainRecipe, Recipe, TrainingSettings, TrainRecipe
+from emoreg.models.regulation import RegulatedClassifier
+from emoreg.runs.run import CHECKPOINT, METRICS, Run
+from emoreg.runtime import launch_env
+from emoreg.runtime.process_group import Team
+from emoreg.runtime.progress import Progress
+from emoreg.stages.classify import train
+from emoreg.stages.pretrain import pretrain
+from emoreg.study.plan import run_id
+from emoreg.training.loop import make_fabric
+from refusing import refusal
+
+# Of a run over two processes from that over one: they add the same numbers in another order.
+TOLERANCE = 1e-4
+# No batch norm, whose statistics on processors are each process's own; no dropout.
+VIT = BackboneSettings(name="vit_tiny_patch16_224", patch_size=4)
+
+
+def on(recipe: Any, devices: int, **training: Any) -> Any:
+    own = dataclasses.replace(recipe.training, devices=devices, trackers=(), **training)
+    return dataclasses.replace(recipe, training=own)
+
+
+@pytest.fixture
+def regulated(stage2: TrainRecipe) -> TrainRecipe:
+    """A ViT with a λ for each sample: a gate, two heads and two encoders whose gradients are averaged."""
+    regulation = dataclasses.replace(stage2.regulation, mode="learned", granularity="per_sample")
+    training = dataclasses.replace(stage2.training, epochs=2, batch_size=15)  # shares of 7 and 8
+    optimizer = dataclasses.replace(stage2.optimizer, clip_norm=1.0, ema=0.9)
+    return dataclasses.replace(stage2, backbone=VIT, regulation=regulation, training=training, optimizer=optimizer)
+
+
+def assert_same(one: Run, other: Run, tolerance: float = TOLERANCE) -> None:
+    times = ["seconds", "images_per_second"]
+    left, right = (run.metrics.drop(columns=times).to_numpy() for run in (one, other))
+    np.testing.assert_allclose(left, right, atol=tolerance, rtol=tolerance)
+    weights, others = one.weights()[0], other.weights()[0]
+    assert weights.keys() == others.keys()
+    for name, weight in weights.items():
+        torch.testing.assert_close(weight, others[name], atol=tolerance, rtol=tolerance, msg=name)
+
+
+def process_count(run: Run) -> list[int]:
+    return [session["processes"] for session in run.environment]
+
+
+# The same result
+
+
+def test_two_processes_train_a_regulated_classifier_as_one_does(
+    regulated: TrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    one, two = (train(on(regulated, n), tmp_path / str(n), progress=quiet) for n in (1, 2))
+    assert (process_count(one), process_count(two)) == ([1], [2])
+    assert_same(one, two)
+    assert one.final["test"]["accuracy"] == pytest.approx(two.final["test"]["accuracy"], abs=0.02)
+
+
+class Plain(nn.Module):
+    """Features of an image without batch norm; `spare` has no part in them, `shared` a part in two losses."""
+
+    num_features = 6
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.spare = nn.Linear(3 * 64, 6), nn.Linear(2, 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.linear(images.flatten(1)).tanh()
+
+
+def own_model() -> RegulatedClassifier:
+    torch.manual_seed(3)
+    return RegulatedClassifier(Plain(), Plain(), 10, mode="learned", freeze_encoder=True)
+
+
+@pytest.mark.slow
+def test_a_users_model_with_parameters_that_nothing_uses_is_trained_in_place(
+    stage2: TrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    loss = LossSettings(regulated=0.0, non_emotional=1.0)  # λ and the emotional head have no part in it
+    regulation = dataclasses.replace(stage2.regulation, mode="learned")
+    recipe = dataclasses.replace(stage2, loss=loss, regulation=regulation)
+    models = [own_model(), own_model()]
+    for number, model in enumerate(models, 1):
+        train(on(recipe, number), tmp_path / str(number), model, quiet)
+    for (name, one), two in zip(models[0].state_dict().items(), models[1].state_dict().values(), strict=True):
+        torch.testing.assert_close(one, two, atol=TOLERANCE, rtol=TOLERANCE, msg=name)
+    untrained = own_model().state_dict()
+    changed = {name for name, weight in models[1].state_dict().items() if not torch.equal(weight, untrained[name])}
+    assert changed == {"backbone.linear.weight", "backbone.linear.bias", "head.weight", "head.bias"}
+
+
+def test_devices_are_no_part_of_what_a_run_is(stage2: TrainRecipe) -> None:
+    assert differences(on(stage2, 1), on(stage2, 2)) == [] and run_id(on(stage2, 1)) == run_id(on(stage2, 2))
+
+
+# Launched by others
+
+
+def command(name: str, recipe: Recipe, folder: Path) -> list[str]:
+    file = folder.with_suffix(".yaml")
+    file.write_text(recipe_yaml(recipe), encoding="utf-8")
+    return ["-m", "emoreg", name, str(file), "--out", str(folder)]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """This process's, without what could be taken for a launcher's."""
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM_", "MASTER_"))}
+    source = str(Path(__file__).parents[2] / "src")
+    return {**inherited, "PYTHONPATH": source, "OMP_NUM_THREADS": "1", **more}
+
+
+def free_port() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
+
+
+def test_torchrun_trains_an_encoder_as_one_process_does_and_one_process_speaks(
+    stage1: PretrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    optimizer = dataclasses.replace(stage1.optimizer, name="sgd", lr=0.01)
+    recipe = on(dataclasses.replace(stage1, backbone=VIT, optimizer=optimizer), 1, epochs=2)
+    one = pretrain(recipe, tmp_path / "one", progress=quiet)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    torchrun += ["--master-addr", "127.0.0.1", "--master-port", free_port()]
+    arguments = [*torchrun, *command("pretrain", recipe, tmp_path / "two")]
+    ended = subprocess.run(arguments, env=environment(), capture_output=True, text=True, timeout=240, check=False)
+    assert ended.returncode == 0, ended.stderr
+    two = Run(tmp_path / "two")
+    assert process_count(two) == [2]
+    assert_same(one, two)
+    assert ended.stdout.count("run folder:") == 1 and ended.stderr.count("epoch 1/2") == 1
+
+
+def by_srun(arguments: Sequence[str], tasks: int = 2) -> list[tuple[int, str, str]]:
+    """What srun does, as far as a task can see: (exit code, stdout, stderr) of each."""
+    shared = {"SLURM_JOB_ID": "4711", "SLURM_JOB_NAME": "train", "SLURM_NODELIST": "127.0.0.1", "SLURM_NNODES": "1"}
+    shared |= {"SLURM_NTASKS": str(tasks), "SLURM_NTASKS_PER_NODE": str(tasks), "SLURM_NODEID": "0"}
+    shared |= {"SLURM_STEP_NUM_TASKS": str(tasks), "SLURM_STEP_NUM_NODES": "1", "MASTER_PORT": free_port()}
+    started = []
+    for rank in range(tasks):
+        own = environment(**shared, SLURM_PROCID=str(rank), SLURM_LOCALID=str(rank))
+        started.append(
+            subprocess.Popen([sys.executable, *arguments], env=own, text=True, stdout=subprocess.PIPE, stderr=-1)
+        )
+    ended = [process.communicate(timeout=240) for process in started]
+    return [(process.returncode, *told) for process, told in zip(started, ended, strict=True)]
+
+
+@pytest.mark.slow
+def test_the_tasks_of_srun_train_one_run_and_find_it_finished_together(regulated: TrainRecipe, tmp_path: Path) -> None:
+    arguments = command("train", on(regulated, 1, epochs=1), tmp_path / "run")
+    for _ in range(2):
+        ended = by_srun(arguments)
+        assert [code for code, _, _ in ended] == [0, 0], ended
+        assert "run folder:" in ended[0][1] and ended[1][1:] == ("", "")
+    assert process_count(Run(tmp_path / "run")) == [2]
+
+
+@pytest.mark.slow
+def test_a_folder_of_another_run_is_refused_by_all_tasks_in_one_line(
+    regulated: TrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    train(on(dataclasses.replace(regulated, seed=1), 1, epochs=1), tmp_path / "run", progress=quiet)
+    leading, other = by_srun(command("train", on(regulated, 1, epochs=1), tmp_path / "run"))
+    assert leading[0] == 2 and leading[2].count("\n") == 1 and "seed: 1 -> 0" in leading[2]
+    assert other[1:] == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, (1, True)),
+        ({"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "4", "RANK": "0"}, (4, True)),
+        ({"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "4", "RANK": "3"}, (4, False)),
+        ({"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1"}, (2, False)),
+        ({"SLURM_NTASKS": "2", "SLURM_PROCID": "0"}, (1, True)),  # of a batch script, which is alone
+    ],
+)
+def test_who_leads_is_told_by_the_launcher(
+    variables: Mapping[str, str], expected: tuple[int, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("TORCHELASTIC_RUN_ID", "WORLD_SIZE", "RANK", "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert (launch_env.processes(), launch_env.rank() == 0) == expected
+
+
+# Stopping, dying, refusing
+
+
+def started(recipe: TrainRecipe, folder: Path) -> subprocess.Popen[str]:
+    """A run over two processes that has finished an epoch."""
+    process = subprocess.Popen(
+        [sys.executable, *command("train", recipe, folder)],
+        env=environment(),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=-1,
+    )
+    for _ in range(1200):
+        if (folder / METRICS).exists():
+            return process
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    raise TimeoutError
+
+
+@pytest.mark.slow
+def test_a_signal_stops_all_processes_and_the_same_command_goes_on_to_the_same_numbers(
+    stage2: TrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    recipe = on(stage2, 2, epochs=12)
+    process = started(recipe, tmp_path / "run")
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 143 and "goes on where it stopped" in told, told
+    run = Run(tmp_path / "run")
+    done = len(run.metrics)
+    assert not run.is_finished and 1 <= done < 12
+    state = run.load_checkpoint()
+    assert state is not None and (state["begun"] is None or len(state["begun"]["draws"]) == 2)
+    run = train(recipe, run.folder, progress=quiet)
+    assert run.metrics["epoch"].tolist() == list(range(1, 13)) and process_count(run) == [2, 2]
+    assert_same(run, train(recipe, tmp_path / "whole", progress=quiet), tolerance=1e-6)
+
+
+@pytest.mark.slow
+def test_a_run_of_two_processes_goes_on_with_one(stage2: TrainRecipe, tmp_path: Path, quiet: Progress) -> None:
+    process = started(on(stage2, 2, epochs=12), tmp_path / "run")
+    process.kill()
+    process.communicate()
+    time.sleep(2)  # its processes end with it
+    run = train(on(stage2, 1, epochs=12), tmp_path / "run", progress=quiet)
+    assert run.is_finished and process_count(run) == [2, 1]
+    assert run.metrics["epoch"].tolist() == list(range(1, 13))
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_not_finite_is_told_in_one_line(stage2: TrainRecipe, tmp_path: Path, quiet: Progress) -> None:
+    optimizer = dataclasses.replace(stage2.optimizer, lr=1e30)
+    recipe = on(dataclasses.replace(stage2, backbone=VIT, optimizer=optimizer), 2)
+    told = refusal(lambda: train(recipe, tmp_path / "run", progress=quiet))
+    assert "the loss became" in told and "optimizer.lr" in told
+    assert not (tmp_path / "run" / CHECKPOINT).exists()
+
+
+def test_more_devices_than_there_are_or_than_a_batch_has_images_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert "finds 2" in refusal(lambda: make_fabric(TrainingSettings(device="cuda"), devices=4))
+    with pytest.raises(ValueError, match=r"training\.devices is 9.*batch_size \(8\)"):
+        TrainingSettings(devices=9, batch_size=8)
+
+
+def test_one_process_agrees_with_itself() -> None:
+    team = Team(make_fabric(TrainingSettings(device="cpu")))
+    loss = torch.tensor(2.0)
+    assert team.any_says(True) and not team.any_says(False)
+    assert team.weighted(loss, 7, 7) is loss and team.mean(loss) is loss and team.gather("a") == ["a"]
