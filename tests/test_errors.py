@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
-from emoreg.errors import MAX_LENGTH, UserError, is_plain, printable, shortened
+from emoreg.errors import MAX_LENGTH, SettingError, UserError, is_plain, printable, shortened
 
 
 @pytest.mark.parametrize("message", ["a\nb", "a\r\nb", "a \n\n\t b\n"])
@@ -32,3 +34,25 @@ def test_names_with_control_characters_or_broken_unicode_are_not_plain(name: str
 
 def test_a_long_text_of_another_library_is_cut() -> None:
     assert shortened("a\n  b") == "a b" and shortened("x" * 200) == "x" * 99 + "…"
+
+
+def test_a_setting_error_says_the_place_the_key_and_the_reason() -> None:
+    error = SettingError("epochs", "must be at least 1, not 0")
+    assert str(error) == "epochs: must be at least 1, not 0"
+    error = error.within("training")
+    assert str(error) == "training.epochs: must be at least 1, not 0"
+    assert str(error.at("my.yaml")) == "my.yaml: training.epochs: must be at least 1, not 0"
+    assert str(error.at("my.yaml", 3)) == "my.yaml:3: training.epochs: must be at least 1, not 0"
+    assert isinstance(error, UserError) and isinstance(error, ValueError)
+
+
+def test_a_setting_error_without_a_key_is_its_reason() -> None:
+    error = SettingError("", "nothing would be trained")
+    assert str(error) == "nothing would be trained"
+    assert error.within("loss").key == "loss"
+
+
+@pytest.mark.parametrize("error", [UserError("a"), SettingError("a.b", "must be c", "d.yaml", 7)])
+def test_errors_cross_processes_with_their_fields(error: UserError) -> None:
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is type(error) and str(copy) == str(error) and vars(copy) == vars(error)

@@ -1,8 +1,9 @@
-"""The one error that is meant for people."""
+"""User-facing errors, printed without a traceback, and the text that goes into them."""
 
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -11,10 +12,10 @@ MAX_LENGTH = 6000  # of a message, in characters: a path may have 4,096
 
 
 class UserError(Exception):
-    """Bad input, told in one line: what was wrong, where, and what to do.
+    """Bad input, explained in one line: what was wrong, where, and what to do.
 
-    The command line prints it without a traceback and ends with exit code 2. Whatever names, values or other
-    libraries' messages are in it, it is one line that can be read, and nothing in it can control a terminal.
+    The command line prints it without a traceback and exits with code 2. Names, values and other libraries' messages
+    are made printable first, so that nothing in them can control a terminal.
     """
 
     def __init__(self, message: str) -> None:
@@ -22,6 +23,38 @@ class UserError(Exception):
         if len(line) > MAX_LENGTH:  # the place stands at the beginning, what to do at the end
             line = f"{line[: MAX_LENGTH * 2 // 3]} … {line[-MAX_LENGTH // 3 :]}"
         super().__init__(line)
+
+
+class SettingError(UserError, ValueError):
+    """A setting with a wrong value or an unknown name.
+
+    Its message is `[path[:line]: ]key: reason`. Callers that know more about where the setting comes from raise it
+    again with `within` or `at` instead of editing the message. It can be pickled, so it crosses processes.
+
+    Args:
+        key: dotted name, such as "training.epochs"; empty for an error that concerns no single setting.
+        reason: what is wrong and what to do, such as "must be at least 1, not 0".
+        path: file that sets it; None if no file does.
+        line: in that file, from 1.
+    """
+
+    def __init__(
+        self, key: str, reason: str, path: str | os.PathLike[str] | None = None, line: int | None = None
+    ) -> None:
+        self.key, self.reason, self.path, self.line = key, reason, path, line
+        place = "" if path is None else f"{path}: " if line is None else f"{path}:{line}: "
+        super().__init__(f"{place}{key}: {reason}" if key else f"{place}{reason}")
+
+    def __reduce__(self) -> tuple[type[SettingError], tuple[object, ...]]:
+        return type(self), (self.key, self.reason, self.path, self.line)
+
+    def within(self, section: str) -> SettingError:
+        """The same error for a setting of `section`: the key "epochs" within "training" is "training.epochs"."""
+        return SettingError(f"{section}.{self.key}" if self.key else section, self.reason, self.path, self.line)
+
+    def at(self, path: str | os.PathLike[str], line: int | None = None) -> SettingError:
+        """The same error for a setting that stands in this file, on this line if it is known."""
+        return SettingError(self.key, self.reason, path, line)
 
 
 def printable(text: str) -> str:

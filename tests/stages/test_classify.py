@@ -31,18 +31,8 @@ from emoreg.models.regulation import RegulatedClassifier, regulation_loss
 from emoreg.runs.run import WEIGHTS, Run, start_run
 from emoreg.runtime.progress import Progress
 from emoreg.stages import classify
-from emoreg.stages.classify import (
-    build_classifier,
-    calibration_error,
-    count_flops,
-    evaluate,
-    load_classifier,
-    measure,
-    per_class_accuracy,
-    reliability,
-    train,
-    with_encoder_architecture,
-)
+from emoreg.stages.classify import build_classifier, evaluate, load_classifier, train, with_encoder_architecture
+from emoreg.stages.metrics import calibration_error, count_flops, measure, per_class_accuracy, reliability
 from emoreg.stages.pretrain import load_encoder, pretrain
 from emoreg.study.arms import arm_recipe
 from emoreg.training.loop import make_fabric

@@ -1,0 +1,86 @@
+"""What the first edition wrote (revision e469074) still opens: runs, a half-done one, a pack, a table of results.
+
+Fixed λ of 0 and 1 are among the runs, which new recipes refuse; `gated` has one λ an image.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import emoreg
+from emoreg.config.schema import TrainRecipe
+from emoreg.data.images.packed import open_pack
+from emoreg.report.analysis import analyse
+from emoreg.report.findings import findings
+from emoreg.runs.run import Run
+from emoreg.runtime.progress import Progress
+from emoreg.study.definition import read_study
+from emoreg.study.external import read_handed_on
+from emoreg.study.plan import plan_runs
+
+HERE = Path(__file__).parent
+RECIPES = HERE.parents[1] / "recipes" / "studies"
+
+
+@pytest.fixture
+def unzip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Everything unpacked in the working folder, as paths in these runs are relative to it."""
+    for archive in HERE.glob("*.zip"):
+        with zipfile.ZipFile(archive) as files:
+            files.extractall(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("name", "lam"), [("fixed-0", 0.0), ("fixed-1", 1.0)])
+def test_a_run_with_a_fixed_lambda_at_its_limit_opens(unzip: Path, quiet: Progress, name: str, lam: float) -> None:
+    run = Run(Path(name))
+    measured = emoreg.evaluate(run, device="cpu", progress=quiet)
+    assert measured["accuracy"] == run.final["test"]["accuracy"]
+    assert measured["lambda"] == lam
+    loaded = emoreg.load_run(name)
+    (prediction,) = emoreg.predict(loaded, [np.zeros((8, 8, 3), np.uint8)])
+    assert prediction.lam == lam
+
+
+def test_a_run_with_a_gate_opens(unzip: Path, quiet: Progress) -> None:
+    run = Run(Path("gated"))
+    measured = emoreg.evaluate(run, device="cpu", progress=quiet)
+    assert measured["accuracy"] == run.final["test"]["accuracy"]
+    assert measured["lambda"] == pytest.approx(run.final["test"]["lambda"], rel=1e-5)
+
+
+def test_an_encoder_opens(unzip: Path) -> None:
+    assert emoreg.load_encoder("experience").num_features == 64
+
+
+def test_a_half_done_run_is_resumed(unzip: Path, quiet: Progress) -> None:
+    run = Run(Path("half-done"))
+    recipe = run.recipe
+    assert isinstance(recipe, TrainRecipe) and not run.is_finished
+    finished = emoreg.train(recipe, run.folder, progress=quiet)
+    assert len(finished.metrics) == recipe.training.epochs
+    assert finished.final["test"]["lambda"] == 1.0
+
+
+def test_a_pack_opens(unzip: Path) -> None:
+    pack = open_pack(str(unzip / "pack"), "target")
+    assert pack.set == "folder" and len(pack.images) == 18
+    assert pack.splits is not None and sorted(set(pack.splits.tolist())) == ["test", "train"]
+
+
+def test_a_table_of_results_makes_a_report() -> None:
+    analysis = analyse("first edition", read_handed_on(HERE / "results.parquet"))
+    assert len(analysis.cells) == 1 and len(analysis.cells[0].arms) == 9
+    assert findings(analysis)
+
+
+def test_a_study_still_reads_and_its_runs_have_the_same_ids() -> None:
+    assert len(plan_runs(read_study(HERE / "study.yaml"), Path("runs"))) == 24
+    for file, ids in json.loads((HERE / "run_ids.json").read_text()).items():
+        assert {run.name: run.id for run in plan_runs(read_study(RECIPES / file, seeds=1), Path("runs"))} == ids
