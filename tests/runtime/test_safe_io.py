@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from emoreg.runtime.safe_io import read_bounded, read_json
+from emoreg.errors import UserError
+from emoreg.runtime.safe_io import make_folder, read_bounded, read_json, write_json
 
 
 def test_a_file_is_read_up_to_the_limit_and_no_further(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"12345")
     assert read_bounded(tmp_path / "a", 5) == b"12345"
-    with pytest.raises(OSError, match="it is larger than 4 bytes"):
+    with pytest.raises(OSError, match="larger than 4 bytes"):
         read_bounded(tmp_path / "a", 4)
 
 
@@ -21,7 +22,7 @@ def test_what_is_no_regular_file_is_refused_before_it_is_opened(tmp_path: Path) 
     (tmp_path / "link").symlink_to("pipe")
     (tmp_path / "endless").symlink_to("/dev/zero")
     for name in ("pipe", "link", "endless"):
-        with pytest.raises(OSError, match="it is no regular file"):
+        with pytest.raises(OSError, match="not a regular file"):
             read_bounded(tmp_path / name)
     with pytest.raises(IsADirectoryError):
         read_bounded(tmp_path)
@@ -31,3 +32,24 @@ def test_json_that_is_nested_too_deep_is_no_json(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("[" * 200_000)
     with pytest.raises(ValueError, match="nested too deep"):
         read_json(tmp_path / "a.json")
+
+
+def test_json_is_written_as_a_whole_in_utf_8_and_broken_unicode_is_escaped(tmp_path: Path) -> None:
+    content = {"λ": 0.5, "image": "caf\udce9.jpg", "none": None}  # a file name in Latin-1, as Python sees it
+    write_json(tmp_path / "a.json", content)
+    assert "λ" in (tmp_path / "a.json").read_text(encoding="utf-8")
+    assert read_json(tmp_path / "a.json") == content
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "a.json", {"a": object()})
+    assert read_json(tmp_path / "a.json") == content
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_folder_is_made_with_its_parents_and_may_exist(tmp_path: Path) -> None:
+    for _ in range(2):
+        make_folder(tmp_path / "a" / "b")
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "file" / "c"):
+        with pytest.raises(UserError, match="cannot create the run folder") as caught:
+            make_folder(path, "run folder")
+        assert str(path) in str(caught.value)

@@ -1,4 +1,4 @@
-"""Reading small files that others have made, and writing files atomically."""
+"""Reads small files from untrusted sources, and writes files atomically."""
 
 from __future__ import annotations
 
@@ -10,58 +10,59 @@ import stat
 from pathlib import Path
 from typing import Any
 
-MAX_TEXT_BYTES = 64 * 2**20  # of a file of ours in JSON or CSV: a study of a million runs would have more
+from emoreg.errors import UserError
+
+MAX_TEXT_BYTES = 64 * 2**20  # far above any JSON or CSV file that emoreg writes, short of a study of a million runs
 
 
 def require_regular(path: Path) -> None:
-    """Refuse what is no regular file.
+    """Refuse anything but a regular file.
 
-    A pipe may keep its reader waiting for ever, a device may never end, and a link that came out of an archive may
-    lead to either.
+    A pipe may block its reader for ever, a device may never end, and a link from an archive may point to either.
 
     Raises:
-        OSError: it is not there, or is something else.
+        OSError: there is no such file, or it is not a regular one.
     """
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(mode):
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
 
 
 def read_bounded(path: Path, limit: int = MAX_TEXT_BYTES) -> bytes:
-    """The content of a file.
-
-    Args:
-        path: of the file.
-        limit: in bytes.
+    """Read a regular file of at most `limit` bytes.
 
     Raises:
-        OSError: it cannot be read, is no regular file, or is larger.
+        OSError: the file cannot be read, is not a regular file, or is larger.
     """
     require_regular(path)
     with path.open("rb") as file:
-        content = file.read(limit + 1)  # not what its size was: it may be growing
+        content = file.read(limit + 1)  # not st_size: the file may be growing
     if len(content) > limit:
-        raise OSError(errno.EFBIG, f"it is larger than {limit:,} bytes, the limit for such a file", str(path))
+        raise OSError(errno.EFBIG, f"larger than {limit:,} bytes, the limit for such a file", str(path))
     return content
 
 
 def read_json(path: Path) -> Any:
-    """What a file of JSON holds.
+    """Read a JSON file.
 
     Raises:
         OSError: as `read_bounded`.
-        ValueError: it is no JSON, or nested too deep.
+        ValueError: the content is not JSON, or nested too deep.
     """
     try:
         return json.loads(read_bounded(path))
     except RecursionError:
-        raise ValueError("it is nested too deep") from None
+        raise ValueError("nested too deep") from None
 
 
 def write_atomically(path: Path, content: bytes | memoryview) -> None:
-    """Write a file so that, whatever happens, it is the old one or the new one, whole."""
+    """Replace a file as a whole: whatever happens, either the old content or the new one is there.
+
+    Raises:
+        OSError: the file cannot be written; the old content is kept.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with temporary.open("wb") as file:
@@ -70,5 +71,31 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
-        with contextlib.suppress(OSError):  # gone, or it would hide why it could not be written
+        with contextlib.suppress(OSError):  # usually gone; an error here would hide the one that matters
             temporary.unlink()
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write an indented JSON file atomically, in UTF-8. Broken Unicode, as in some file names, is escaped.
+
+    Raises:
+        OSError: as `write_atomically`.
+    """
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    write_atomically(path, text.encode("utf-8", "backslashreplace"))  # \udc80 is also JSON's escape for it
+
+
+def make_folder(path: Path, what: str = "folder") -> None:
+    """Create a folder and its parents unless it exists.
+
+    Args:
+        path: where.
+        what: its role in the message, such as "run folder".
+
+    Raises:
+        UserError: the folder cannot be created.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot create the {what} {path}: {error.strerror or error}") from None
