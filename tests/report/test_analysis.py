@@ -189,6 +189,33 @@ def test_curves_are_those_of_the_runs_that_have_some() -> None:
     assert curves.to_dict("list") == {"epoch": [1, 2], "val_accuracy": [0.5, 0.6], "seed": [1, 1]}
 
 
+def gated(version: str) -> pd.DataFrame:
+    """A study whose Learn-E-Reg has one λ per image: 0.4 at features of zero, 0.001 as the mean over test images."""
+    table = results(stage_2({"backbone": PLAIN, "learned": PLAIN, "fixed": PLAIN}))
+    of_learned = table["arm"] == "learned"
+    table["env.emoreg"] = version
+    table["recipe.regulation.granularity"] = np.where(of_learned, "per_sample", "scalar")
+    table["test_lambda"] = np.where(of_learned, 0.001, NAN)
+    table["epochs.epoch"] = [[1, 2]] * len(table)
+    table["epochs.lambda"] = [[0.5, 0.4] if arm != "backbone" else None for arm in table["arm"]]
+    return table
+
+
+def test_lambda_at_the_end_is_the_mean_over_test_images_where_that_was_measured() -> None:
+    analysis = analyse("a study", gated("0.2.0"))
+    assert arm_of(analysis, "learned").lam == (0.001,) * 3
+    assert arm_of(analysis, "fixed").lam == (0.4,) * 3
+    assert arm_of(analysis, "backbone").lam == ()
+
+
+@pytest.mark.parametrize(("version", "is_omitted"), [("0.1.0", True), ("0.2.0", False)])
+def test_a_lambda_curve_at_features_of_zero_is_left_out(version: str, is_omitted: bool) -> None:
+    analysis = analyse("a study", gated(version))
+    learned, fixed = arm_of(analysis, "learned"), arm_of(analysis, "fixed")
+    assert ("lambda" in learned.curves, learned.omits_lambda_curve) == (not is_omitted, is_omitted)
+    assert fixed.curves["lambda"].to_list() == [0.5, 0.4] * 3 and not fixed.omits_lambda_curve
+
+
 def test_what_stage_1_learned_is_told_by_pretext() -> None:
     table = results(stage_1("affect", (0.5, 0.7)), stage_1("shuffled", (0.0, 0.1)), stage_2({"backbone": PLAIN}))
     affect, shuffled = analyse("a study", table).experiences

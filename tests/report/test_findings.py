@@ -161,6 +161,12 @@ def test_a_lambda_that_balances_nothing_is_said() -> None:
     )
 
 
+def test_a_lambda_per_image_is_judged_by_its_mean_over_test_images() -> None:
+    table = study(backbone=0, learned=0)
+    table.loc[table["arm"] == "learned", "test_lambda"] = 0.001  # the column lambda has 0.4, at features of zero
+    assert any("Learn-E-Reg (near 0 in 10 of 10 seeds)" in s for s in said(table))
+
+
 def test_a_branch_that_the_other_one_starves_is_told_whichever_it_is_in_each_seed() -> None:
     table = study(backbone=0, learned=0, random_encoder=0)
     of_learned, of_control = table["arm"] == "learned", table["arm"] == "random_encoder"

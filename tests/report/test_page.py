@@ -208,6 +208,18 @@ def test_charts_without_data_are_left_out(page: Callable[..., Page]) -> None:
     assert "Reliability" not in got.words
 
 
+def test_a_lambda_curve_that_is_left_out_is_said(page: Callable[..., Page]) -> None:
+    analysis = made_up(arms=FEW)
+    reason = "λ of arms with one λ per image is left out for runs of emoreg 0.1.0"
+    assert reason not in page(analysis).words
+    arms = [
+        dataclasses.replace(arm, omits_lambda_curve=True, curves=arm.curves.drop(columns="lambda", errors="ignore"))
+        for arm in analysis.cells[0].arms
+    ]
+    cell = dataclasses.replace(analysis.cells[0], arms=tuple(arms))
+    assert reason in page(dataclasses.replace(analysis, cells=(cell,))).words
+
+
 @pytest.mark.parametrize("arms", [("backbone",), ("learned",), ("backbone", "learned"), ("learned", "random_encoder")])
 def test_a_study_without_controls_or_without_a_backbone_makes_a_page_too(
     page: Callable[..., Page], arms: tuple[str, ...]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 CELL = ("target", "backbone")
 EXPERIENCE = ("experience", "pretext", "backbone")
 TOO_FAR = 1e12  # for a chart: a loss that has run away, or is infinite, leaves a gap in its curve
+WRONG_GATE_CURVES = "0.1.0"  # this version recorded, for one λ per image, the gate's λ at features of zero
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class ArmResult:
     validation: Interval | None  # accuracy on validation images; None without any
     gain: Comparison | None  # test accuracy minus Backbone's; None for Backbone, or if it was not run
     effect: Effect | None  # of regulated arms with a control beside them
-    lam: tuple[float, ...]  # mean λ at the end of training, one a seed; empty without an emotional branch
+    lam: tuple[float, ...]  # mean λ over test images, one value per seed; empty without an emotional branch
     # Test accuracy of each response by itself: non-emotional, emotional; None without an emotional branch.
     responses: tuple[Interval, Interval] | None
     ece: Interval  # expected calibration error on the test split
@@ -65,6 +66,7 @@ class ArmResult:
     flops: int  # forward, one image
     images_per_second: float  # mean over seeds, in training
     curves: pd.DataFrame  # seed, epoch, train_loss, val_accuracy, lambda, lambda_0, ...: a row a seed and epoch
+    omits_lambda_curve: bool = False  # whether `curves` leave out a recorded λ that is not the mean over images
 
     @property
     def label(self) -> str:
@@ -185,7 +187,7 @@ def _arm(name: str, experience: str | None, runs: pd.DataFrame, plain: pd.DataFr
         validation=interval(validation) if validation else None,
         gain=_difference(runs, other),
         effect=None,
-        lam=_values(runs, "lambda"),
+        lam=_lambdas(runs),
         responses=_responses(runs),
         ece=interval(_values(runs, "test_ece")),
         reliability=_reliability(runs),
@@ -196,7 +198,20 @@ def _arm(name: str, experience: str | None, runs: pd.DataFrame, plain: pd.DataFr
         flops=next((int(count) for count in _values(runs, "flops")), 0),
         images_per_second=_mean(runs, "images_per_second"),
         curves=_curves(runs),
+        omits_lambda_curve=bool(_has_wrong_gate_curve(runs).any()),
     )
+
+
+def _lambdas(runs: pd.DataFrame) -> tuple[float, ...]:
+    """Mean λ over test images; where that was not measured, the module's own λ."""
+    columns = runs.reindex(columns=["test_lambda", "lambda"]).astype(float)
+    return tuple(columns["test_lambda"].fillna(columns["lambda"]).dropna())
+
+
+def _has_wrong_gate_curve(runs: pd.DataFrame) -> pd.Series[bool]:
+    """Which runs have one λ per image and a λ curve that is not its mean over images."""
+    columns = runs.reindex(columns=["recipe.regulation.granularity", "env.emoreg"])
+    return (columns["recipe.regulation.granularity"] == "per_sample") & (columns["env.emoreg"] == WRONG_GATE_CURVES)
 
 
 def _effect(result: ArmResult, runs: pd.DataFrame, all_arms: Iterable[tuple[ArmResult, pd.DataFrame]]) -> Effect | None:
@@ -317,6 +332,8 @@ def _curves(runs: pd.DataFrame) -> pd.DataFrame:
     lists = {
         str(column).removeprefix(CURVES): _lists(runs, column) for column in runs if str(column).startswith(CURVES)
     }
+    if "lambda" in lists:
+        lists["lambda"] = _lists(runs[~_has_wrong_gate_curve(runs)], f"{CURVES}lambda")
     curves = [
         pd.DataFrame({column: of_seed[seed] for column, of_seed in lists.items() if seed in of_seed}).assign(seed=seed)
         for seed in lists.get("epoch", ())

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emoreg.report.analysis import Analysis, ArmResult, Cell
+from emoreg.report.analysis import WRONG_GATE_CURVES, Analysis, ArmResult, Cell
 from emoreg.report.charts import (
     MAX_CLASSES,
     Key,
@@ -177,6 +177,11 @@ def _curves(key: str, cell: Cell, fold: bool) -> Part:
     caption = "Lines: mean over seeds. Bands: from the lowest to the highest seed."
     if any(arm.name == "ensemble" for arm in cell.arms):
         caption += " The ensemble's training loss is the sum of its two networks'."
+    if any(arm.omits_lambda_curve for arm in cell.arms):
+        caption += (
+            f" λ of arms with one λ per image is left out for runs of emoreg {WRONG_GATE_CURVES}, which recorded the "
+            "gate's λ at features of zero, not the mean over images."
+        )
     return Part(f"{key}-training", "Training", charts=charts, legend=legend(cell.arms), caption=caption, is_folded=fold)
 
 
