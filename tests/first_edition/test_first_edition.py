@@ -21,7 +21,8 @@ from emoreg.runs.run import Run
 from emoreg.runtime.progress import Progress
 from emoreg.study.definition import read_study
 from emoreg.study.external import read_handed_on
-from emoreg.study.plan import plan_runs
+from emoreg.study.plan import PlannedRun, plan_runs
+from emoreg.study.results import results_of
 
 HERE = Path(__file__).parent
 RECIPES = HERE.parents[1] / "recipes" / "studies"
@@ -53,6 +54,15 @@ def test_a_run_with_a_gate_opens(unzip: Path, quiet: Progress) -> None:
     measured = emoreg.evaluate(run, device="cpu", progress=quiet)
     assert measured["accuracy"] == run.final["test"]["accuracy"]
     assert measured["lambda"] == pytest.approx(run.final["test"]["lambda"], rel=1e-5)
+
+
+def test_the_lambda_of_a_gate_is_corrected_in_a_new_table(unzip: Path) -> None:
+    run = Run(Path("gated"))
+    assert run.final["lambda"][0] > 0.4 and run.final["test"]["lambda"] < 0.01  # at features of zero; over images
+    planned = PlannedRun("0", "gated", run.folder, run.recipe, None, "learned", "digits", "resnet8", None, 0)
+    row = results_of([planned], {}).iloc[0]
+    assert row["lambda"] == row["test_lambda"] == run.final["test"]["lambda"]
+    assert "epochs.lambda" not in row and len(row["epochs.train_loss"]) == 2
 
 
 def test_an_encoder_opens(unzip: Path) -> None:

@@ -265,3 +265,19 @@ def test_bf16_autocast_gives_the_same_answer_within_its_precision(images: Tensor
 
 def test_lambda_and_both_gates_are_exempt_from_weight_decay() -> None:
     assert classifier(granularity="per_sample").regulation.no_weight_decay() == {"rho", "gate.weight"}
+
+
+def test_a_constant_lambda_is_stored_as_itself_and_read_from_its_log_odds_too() -> None:
+    for lam in (0.0, 0.25, 1.0):
+        model = classifier(mode="fixed", lam=lam)
+        assert model.regulation.state_dict() == {"lam": torch.tensor([[lam]])}
+        assert model.lam is not None and model.lam.item() == lam
+        other = classifier(mode="fixed", lam=0.5)
+        old = {name.replace("regulation.lam", "regulation.rho"): value for name, value in model.state_dict().items()}
+        old["regulation.rho"] = old["regulation.rho"].logit()  # as the first edition stored it
+        other.load_state_dict(old)
+        assert other.lam is not None and other.lam.item() == pytest.approx(lam)
+
+
+def test_a_gate_has_no_single_lambda() -> None:
+    assert classifier(mode="learned", granularity="per_sample").lam is None

@@ -15,7 +15,7 @@ import torch
 
 from emoreg.config.recipe import recipe_yaml
 from emoreg.config.schema import RegulationSettings, TrainRecipe
-from emoreg.runs.readers import FORMAT, refuse_no_numbers
+from emoreg.runs.readers import FORMAT, refuse_non_finite
 from emoreg.runs.run import CHECKPOINT, ENVIRONMENT, FINAL, METRICS, RECIPE, WEIGHTS, Run, record_session, start_run
 from emoreg.runtime.progress import Progress
 from emoreg.stages.classify import evaluate, train
@@ -66,9 +66,15 @@ def test_weights_that_are_no_numbers_are_refused_and_named(run: Run, value: floa
     assert f"{WEIGHTS}: b holds NaN or infinity" in refusal(run.weights)
 
 
-def test_a_mask_and_the_logit_of_a_lambda_of_one_may_be_infinite() -> None:
-    refuse_no_numbers("x", {"mask": torch.full((3, 3), float("-inf")), "rho": torch.full((1, 1), float("inf"))})
-    refuse_no_numbers("x", {"empty": torch.empty(0, 2), "count": torch.tensor(3)})
+def test_a_mask_may_hold_minus_infinity() -> None:
+    refuse_non_finite("x", {"mask": torch.full((3, 3), float("-inf")).triu(1), "count": torch.tensor(3)})
+    refuse_non_finite("x", {"empty": torch.empty(0, 2)})
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1), (4,), (2, 2)])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_other_infinities_are_refused_whatever_the_shape(value: float, shape: tuple[int, ...]) -> None:
+    assert "rho holds NaN" in refusal(lambda: refuse_non_finite("x", {"rho": torch.full(shape, value)}))
 
 
 def test_a_classifier_with_a_lambda_of_one_is_read_again(tmp_path: Path, stage2: TrainRecipe, quiet: Progress) -> None:

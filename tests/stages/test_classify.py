@@ -24,9 +24,10 @@ from emoreg.config.schema import (
     TargetSettings,
     TrainRecipe,
 )
-from emoreg.data.images.batches import training_batches
-from emoreg.data.images.decode import ImageSet
+from emoreg.data.images.batches import evaluation_batches, training_batches
+from emoreg.data.images.decode import ImageSet, load_images
 from emoreg.data.images.table import Table
+from emoreg.data.targets import read_target
 from emoreg.models.regulation import RegulatedClassifier, regulation_loss
 from emoreg.runs.run import WEIGHTS, Run, start_run
 from emoreg.runtime.progress import Progress
@@ -373,8 +374,27 @@ def test_every_configuration_trains_and_is_evaluated(
         assert run.final["lambda"] is None and "lambda" not in run.metrics and "lambda" not in again
         return
     assert again.keys() >= {"accuracy_non_emotional", "accuracy_emotional"} and 0 <= again["lambda"] <= 1
-    moved = run.final["lambda"] != build_classifier(recipe, 10).lam.flatten().tolist()
-    assert moved == ("learned" in regulation.mode)
+    if regulation.granularity != "per_sample":
+        moved = run.final["lambda"] != build_classifier(recipe, 10).lam.flatten().tolist()
+        assert moved == ("learned" in regulation.mode)
+
+
+def test_the_lambda_of_a_gate_is_its_mean_over_images(stage2: TrainRecipe, tmp_path: Path, quiet: Progress) -> None:
+    gated = RegulationSettings("learned", granularity="per_sample", lr_factor=50)
+    recipe = epochs(stage2, 2, regulation=gated, target=dataclasses.replace(stage2.target, validation=0.5))
+    run = train(recipe, tmp_path / "run", progress=quiet)
+    classifier, _ = load_classifier(run)
+    at_zero = torch.sigmoid(classifier.regulation.rho).item()
+    target = read_target(recipe.target)
+    images = load_images(target.test, 8, False, 1.0, quiet)
+    (batch, _), *_ = evaluation_batches(images, len(images))
+    lam = classifier.respond(batch).lam
+    assert lam.std() > 0 and abs(lam.mean() - at_zero) > 0.1  # the gate differs from its value at features of zero
+    assert run.final["lambda"] == [run.final["test"]["lambda"]] == pytest.approx([lam.mean().item()], rel=1e-4)
+    assert run.metrics["lambda"].iloc[-1] == pytest.approx(run.final["validation"]["lambda"], rel=1e-6)
+    # Without validation images there is nothing to average over after an epoch.
+    alone = dataclasses.replace(recipe, target=dataclasses.replace(recipe.target, validation=0.0))
+    assert "lambda" not in train(alone, tmp_path / "alone", progress=quiet).metrics
 
 
 def test_encoder_and_backbone_may_be_of_different_families(

@@ -10,7 +10,7 @@ its granularity, and what else may be mixed. With image x (B, 3, H, W), K classe
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -29,19 +29,26 @@ class Response(NamedTuple):
     lam: Tensor | None  # λ, broadcastable to (B, K): (1, 1), (1, K), (B, 1) or (B, K)
 
 
+LEARNED = ("learned", "random_learned")  # modes whose λ = σ(ρ) is trained
+
+
 class Regulation(nn.Module):
-    """λ, as a constant, a draw, or σ(ρ) with a trained ρ (ours).
+    """The regulation λ: a constant, a random draw, or σ(ρ) with a trained ρ (ours).
+
+    A constant λ is stored as the buffer `lam`, a trained one as the parameter `rho`, its log-odds.
 
     Args:
         mode: "fixed", "random" (U(0, 1) per sample and step in training, its mean 0.5 in evaluation),
             "learned" (starts at `lam`) or "random_learned" (starts at a draw from U(0, 1) by `seed`).
-        granularity: "scalar"; for the learned modes also "per_class" or "per_sample", the latter from a
-            linear gate on both features that starts as the scalar would.
+        granularity: "scalar"; for the learned modes also "per_class", or "per_sample" from a linear gate on both
+            features that starts as the scalar would.
         lam: the constant of "fixed", the start of "learned", in [0, 1].
         num_classes: K.
         gate_features: D + De, the width of both features together.
-        seed: of the starting draw. Draws in training come from torch's default generator, as dropout's do.
+        seed: of the start of "random_learned". Draws in training come from torch's default generator, as dropout's do.
     """
+
+    lam: Tensor  # (1, 1), of a constant λ
 
     def __init__(
         self,
@@ -55,7 +62,7 @@ class Regulation(nn.Module):
         super().__init__()
         if not 0 <= lam <= 1:
             raise ValueError(f"λ must lie in [0, 1], not {lam}")
-        if granularity != "scalar" and mode not in ("learned", "random_learned"):
+        if granularity != "scalar" and mode not in LEARNED:
             raise ValueError(f"granularity '{granularity}' needs mode 'learned' or 'random_learned', not '{mode}'")
         if mode == "learned" and lam in (0, 1):
             raise ValueError(f"a learned λ = σ(ρ) must start strictly between 0 and 1, not at {lam}")
@@ -64,11 +71,10 @@ class Regulation(nn.Module):
         start = torch.full((1, width), 0.5 if mode == "random" else lam)  # 0.5 is the mean of U(0, 1)
         if mode == "random_learned":  # a σ that starts saturated would hardly learn
             start = torch.rand(1, width, generator=torch.Generator().manual_seed(seed)).clamp(0.01, 0.99)
-        rho = start.logit()
-        if mode in ("learned", "random_learned"):
-            self.rho = nn.Parameter(rho)
+        if mode in LEARNED:
+            self.rho = nn.Parameter(start.logit())
         else:
-            self.register_buffer("rho", rho)
+            self.register_buffer("lam", start)
         self.gate: nn.Linear | None = None
         if granularity == "per_sample":
             self.gate = nn.Linear(gate_features, 1, bias=False)
@@ -79,17 +85,24 @@ class Regulation(nn.Module):
         return {"rho", "gate.weight"}
 
     def forward(self, features: Tensor, emotional_features: Tensor) -> Tensor:
-        """ρ, the log-odds of λ = σ(ρ): (1, 1), (1, K) per class, (B, 1) per sample or drawn.
+        """The log-odds of λ: (1, 1), (1, K) per class, (B, 1) per sample or drawn.
 
-        Log-odds, because mixing probabilities needs log λ and log(1 - λ) without rounding to 0 or 1.
-        Features are f(x) (B, D) and e(x) (B, De).
+        Log-odds, because mixing probabilities needs log λ and log(1 - λ) without rounding to 0 or 1; ±∞ for a λ of
+        1 or 0. Features are f(x) (B, D) and e(x) (B, De).
         """
         if self.mode == "random" and self.training:
             return torch.rand(len(features), 1, device=features.device).logit()
-        rho: Tensor = self.rho
-        if self.gate is not None:
-            rho = rho + self.gate(torch.cat([features, emotional_features], dim=1))
-        return rho
+        if self.mode not in LEARNED:
+            return self.lam.logit()
+        if self.gate is None:
+            return self.rho
+        return self.rho + self.gate(torch.cat([features, emotional_features], dim=1))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """As `nn.Module`'s; the first edition stored the log-odds ρ of a constant λ too."""
+        if self.mode not in LEARNED and f"{prefix}rho" in state_dict:
+            state_dict[f"{prefix}lam"] = state_dict.pop(f"{prefix}rho").sigmoid()
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 def mix_probabilities(non_emotional: Tensor, emotional: Tensor, rho: Tensor) -> Tensor:
@@ -200,13 +213,13 @@ class RegulatedClassifier(nn.Module):
 
     @property
     def lam(self) -> Tensor | None:
-        """λ in evaluation: (1, 1) or (1, K); None without an emotional branch.
+        """λ in evaluation: (1, 1) or (1, K).
 
-        With one λ a sample this is σ(ρ), the gate's value at features of zero; `respond` has each sample's.
+        None without an emotional branch, and with a λ per sample: `respond` returns each sample's.
         """
-        if self.encoder is None:
+        if self.encoder is None or self.regulation.gate is not None:
             return None
-        return self.regulation.rho.detach().sigmoid()
+        return self.regulation.rho.detach().sigmoid() if self.mode in LEARNED else self.regulation.lam
 
 
 def regulation_loss(

@@ -56,25 +56,37 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         require_regular(path)
         with safe_open(path, framework="pt") as file:
             metadata = dict(json.loads(file.metadata()["emoreg"]))
-            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+            weights = with_constant_lambda({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118 (not a dict)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError, RecursionError) as error:
         raise UserError(f"{path} cannot be read as the weights of a run: {shortened(str(error), 300)}") from None
     _refuse_later_format(path, metadata)
-    refuse_no_numbers(path, weights)
+    refuse_non_finite(path, weights)
     return weights, {key: value for key, value in metadata.items() if key != "format"}
 
 
-def refuse_no_numbers(path: Path | str, weights: Mapping[str, Any]) -> None:
-    """UserError for weights that are no numbers: NaN, and +∞ in matrices. The logit of a λ of 0 or 1 is infinite."""
+def refuse_non_finite(path: Path | str, weights: Mapping[str, Any]) -> None:
+    """UserError for NaN and infinities in weights; a mask of 0 and -∞, as attention has, is none."""
     import torch
 
     for name, value in weights.items():
-        if not isinstance(value, torch.Tensor) or not value.is_floating_point() or not value.numel():
+        if not isinstance(value, torch.Tensor) or not value.is_floating_point():
             continue
-        highest = value.float().max().item()  # NaN if any is
-        is_matrix = value.ndim > 1 and min(value.shape[:2]) > 1
-        if math.isnan(highest) or (highest == math.inf and is_matrix):
+        finite = value.isfinite()
+        is_mask = (value[~finite] == -math.inf).all() and (value[finite] == 0).any() and (value[finite] == 0).all()
+        if not finite.all() and not is_mask:
             raise UserError(f"{path}: {shortened(name)} holds NaN or infinity: the file is damaged")
+
+
+def with_constant_lambda(weights: Mapping[str, Any]) -> dict[str, Any]:
+    """Weights in which a constant λ of 0 or 1 is stored as itself.
+
+    The first edition stored its log-odds ρ, which are infinite.
+    """
+    infinite = {name for name, value in weights.items() if name.endswith("regulation.rho") and value.isinf().all()}
+    return {
+        name.removesuffix("rho") + "lam" if name in infinite else name: value.sigmoid() if name in infinite else value
+        for name, value in weights.items()
+    }
 
 
 def read_final(path: Path) -> dict[str, Any]:

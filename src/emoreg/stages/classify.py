@@ -131,13 +131,16 @@ def _train(
 
     def score(candidate: nn.Module) -> dict[str, float]:
         assert isinstance(candidate, RegulatedClassifier)
-        lam = candidate.lam
-        row = {} if lam is None else {"lambda": lam.mean().item()}
+        lam, row = candidate.lam, {}
+        if lam is not None:
+            row["lambda"] = lam.mean().item()
         if lam is not None and lam.numel() > 1:
             row |= {f"lambda_{number}": value for number, value in enumerate(lam.flatten().tolist())}
         if validation is not None:
             measured = measure(candidate, validation, fabric)
             row |= {f"val_{name}": measured[name] for name in ("accuracy", "loss")}
+            if "lambda" in measured and lam is None:  # one λ per image
+                row["lambda"] = measured["lambda"]
         return row
 
     weights = dataclasses.asdict(recipe.loss)
@@ -156,10 +159,13 @@ def _train(
     assert isinstance(kept, RegulatedClassifier)
     if test is None:
         return
+    measured = measure(kept, test, fabric)
+    lam = kept.lam
     final: dict[str, Any] = {
-        "test": measure(kept, test, fabric),
+        "test": measured,
         "validation": measure(kept, validation, fabric) if validation else None,
-        "lambda": None if kept.lam is None else kept.lam.flatten().tolist(),
+        # One value, one a class, or, where each image has its own, their mean over the test images.
+        "lambda": lam.flatten().tolist() if lam is not None else [measured["lambda"]] if "lambda" in measured else None,
         "seconds": seconds,
         "images_per_second": len(run.metrics) and float(run.metrics["images_per_second"].median()),
         "parameters": sum(p.numel() for p in kept.parameters()),

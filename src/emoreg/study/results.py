@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emoreg.config.recipe import flatten
-from emoreg.config.schema import PretrainRecipe
+from emoreg.config.schema import PretrainRecipe, TrainRecipe
 from emoreg.errors import UserError, nearest, shortened
 from emoreg.runs.run import FINAL, METRICS, Run
 from emoreg.runtime.safe_io import require_regular, write_atomically
@@ -78,7 +78,8 @@ def _row(planned: PlannedRun, error: str | None) -> dict[str, Any]:
     }
     row |= measured | {f"recipe.{key}": value for key, value in flatten(dataclasses.asdict(recipe))} | _where(run)
     if status == "finished" and run.folder.joinpath(METRICS).exists():
-        row |= {f"{CURVES}{name}": values.to_list() for name, values in run.metrics.items()}
+        curves = run.metrics.drop(columns="lambda", errors="ignore") if _has_gate_at_zero(run) else run.metrics
+        row |= {f"{CURVES}{name}": values.to_list() for name, values in curves.items()}
     return {key: _in_unicode(value) for key, value in row.items()}
 
 
@@ -101,12 +102,23 @@ def _measured(run: Run) -> dict[str, Any]:
                 row |= {f"{split}_reliability_{name}": _numbers(values) for name, values in value.items()}
             else:
                 row[f"{split}_{key}"] = _numbers(value) if isinstance(value, list) else value
-    lam = final.get("lambda")
+    lam = [final["test"]["lambda"]] if _has_gate_at_zero(run) else final.get("lambda")
     row |= {f"images_{part}": count for part, count in _counts(final).items()}
     row["lambda"] = None if lam is None else statistics.fmean(lam)
     row["lambda_per_class"] = lam if lam is not None and len(lam) > 1 else None
     row["images_per_second"] = final.get("images_per_second")
     return row | {key: final.get(key) for key in ("seconds", "parameters", "flops", "classes")}
+
+
+def _has_gate_at_zero(run: Run) -> bool:
+    """Whether the λ of a finished run is its gate at features of zero, not the mean over images.
+
+    The first edition wrote that for runs with a λ per sample, in final.json and after each epoch.
+    """
+    recipe = run.recipe
+    if not isinstance(recipe, TrainRecipe) or recipe.regulation.granularity != "per_sample":
+        return False
+    return bool(run.final["lambda"] != [run.final["test"]["lambda"]])
 
 
 def _counts(final: Mapping[str, Any]) -> Mapping[str, int]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from emoreg.errors import UserError, shortened
-from emoreg.runs.readers import refuse_no_numbers
+from emoreg.runs.readers import refuse_non_finite, with_constant_lambda
 from emoreg.runs.run import CHECKPOINT, Run
 from emoreg.runtime.process_group import Team
 from emoreg.runtime.seeding import derive_seed
@@ -64,7 +64,8 @@ class Position:
             for name, part in self.parts.items():
                 state = saved[name]
                 if isinstance(part, nn.Module):
-                    refuse_no_numbers(self.place, state)
+                    state = with_constant_lambda(state)
+                    refuse_non_finite(self.place, state)
                 else:
                     state = _fitted(state, part.state_dict(), name)
                 part.load_state_dict(state)

@@ -24,7 +24,7 @@ from emoreg.inference.export.model_card import CARD, CONFIG
 from emoreg.inference.load import Loaded
 from emoreg.models.backbones import build_backbone
 from emoreg.models.regulation import RegulatedClassifier
-from emoreg.runs.readers import refuse_no_numbers
+from emoreg.runs.readers import refuse_non_finite
 from emoreg.runs.run import WEIGHTS
 from emoreg.runtime.safe_io import read_bounded, read_json, require_regular
 
@@ -161,7 +161,7 @@ class RegulatedModel(
             if isinstance(error, OSError) and error.filename and error.strerror:
                 reason = f"{Path(error.filename).name}: {error.strerror}"
             raise UserError(f"{where} cannot be loaded as a classifier: {shortened(reason, 300)}") from None
-        refuse_no_numbers(where, model.state_dict())
+        refuse_non_finite(where, model.state_dict())
         return model
 
     @classmethod
