@@ -228,14 +228,12 @@ def _diffuse(arguments: Sequence[str]) -> int:
 
     from emoreg.data.stimuli import SETS, read_stimuli
     from emoreg.data.tools.catalogue import find, kind_of
-    from emoreg.data.tools.diffusion.diffuse import MODEL, DiffuseSettings, diffuse, with_labels
+    from emoreg.data.tools.diffusion.diffuse import diffuse, with_labels
+    from emoreg.data.tools.diffusion.settings import MODEL, DiffuseSettings
 
     if kind_of(name) != "stimuli":
         raise UserError(f"--from: no stimulus set '{name}'{nearest(name, SETS)}")
-    try:
-        settings = DiffuseSettings(**given)
-    except ValueError as error:
-        raise UserError(str(error)) from None
+    settings = DiffuseSettings(**given)
     root, skip = find(name, root, packs=False), settings.skip_unreadable
     of = StimuliSettings(name=name, root=root, image_size=settings.size, skip_unreadable=skip)
     stimuli = with_labels(read_stimuli(of, settings.seed), labels)

@@ -29,7 +29,8 @@ from emoreg.data.stimuli import diffused_emod  # noqa: E402
 from emoreg.data.stimuli.emotion import MIKELS_8, VALENCE_AROUSAL, EmotionSpace  # noqa: E402
 from emoreg.data.stimuli.stimulus_set import Labels, Stimuli  # noqa: E402
 from emoreg.data.tools.diffusion import diffuse as module  # noqa: E402
-from emoreg.data.tools.diffusion.diffuse import DiffuseSettings, diffuse, with_labels  # noqa: E402
+from emoreg.data.tools.diffusion.diffuse import diffuse, with_labels  # noqa: E402
+from emoreg.data.tools.diffusion.settings import DiffuseSettings  # noqa: E402
 from emoreg.errors import UserError  # noqa: E402
 from emoreg.runtime.progress import Progress  # noqa: E402
 
@@ -428,7 +429,7 @@ def test_the_command_makes_a_set_that_stage_1_reads(
     assert [row["emotion"] for row in manifest(out)] == ["negative", "positive", "positive"]
     assert len(diffused_emod.read(str(out), False).images) == 3
     for wrong, message in (
-        (["--strength", "2"], "strength is 2; it must lie in (0, 1]"),
+        (["--strength", "2"], "strength: must lie in (0, 1], not 2"),
         (["--from", "emodd"], "--from: no stimulus set 'emodd' (did you mean 'emod'?)"),
         (["--seed", "1"], f"{out} holds images made with other settings (seed: 0 -> 1)"),
     ):
@@ -440,15 +441,15 @@ def test_the_command_makes_a_set_that_stage_1_reads(
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"strength": 0.0}, r"strength is 0; it must lie in \(0, 1\]"),
-        ({"strength": 1.5}, "strength is 1.5"),
-        ({"strength": float("nan")}, "strength is nan"),
-        ({"strength": 0.01}, "strength 0.01 of 50 steps is less than one step"),
-        ({"per_image": 0}, "per_image is 0"),
-        ({"size": 500}, "size is 500; it must be a multiple of 16"),
-        ({"limit": 0}, "limit is 0"),
-        ({"prompt": "two\nlines"}, "one line"),
-        ({"prompt": "{emotoin}"}, r"prompt has \{emotoin\}; the only placeholder is \{emotion\}"),
+        ({"strength": 0.0}, r"strength: must lie in \(0, 1\], not 0"),
+        ({"strength": 1.5}, r"strength: must lie in \(0, 1\], not 1.5"),
+        ({"strength": float("nan")}, r"strength: must lie in \(0, 1\], not nan"),
+        ({"strength": 0.01}, "strength: 0.01 of 50 steps is less than one step"),
+        ({"per_image": 0}, "per_image: must be at least 1, not 0"),
+        ({"size": 500}, "size: must be a multiple of 16 pixels, not 500"),
+        ({"limit": 0}, "limit: must be at least 1, not 0"),
+        ({"prompt": "two\nlines"}, "prompt: must be one line of text"),
+        ({"prompt": "{emotoin}"}, r"prompt: has \{emotoin\}; the only placeholder is \{emotion\}"),
     ],
 )
 def test_settings_out_of_range_are_refused(setting: dict[str, Any], message: str) -> None:

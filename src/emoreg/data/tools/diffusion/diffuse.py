@@ -23,13 +23,12 @@ round differently.
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -40,6 +39,7 @@ from emoreg.data.images.files import File
 from emoreg.data.images.table import Images
 from emoreg.data.stimuli.stimulus_set import Labels, Stimuli, choose_labels
 from emoreg.data.tools.diffusion.image_to_image import Model, hushed, load, require_extra, vary
+from emoreg.data.tools.diffusion.settings import DiffuseSettings
 from emoreg.data.tools.diffusion.variants import (
     FLAGGED,
     MANIFEST,
@@ -61,67 +61,11 @@ from emoreg.runtime.seeding import derive_seed, generator
 if TYPE_CHECKING:
     import torch
 
-MODEL = "stable-diffusion-v1-5/stable-diffusion-v1-5"  # (ours) open weights, small, and the field's common ground
 SETTINGS = "diffuse.json"
 MANIFEST_EVERY = 60.0  # seconds; images say themselves what they are, so this is only for those who look in early
 GUIDANCE = 7.5  # that of diffusers, where there is a prompt
 NO_GUIDANCE = 1.0  # diffusers guides above 1
-MULTIPLE = 16  # pixels; latent models divide the sides of an image by 8, and some by 2 once more
 LEAST_BYTES_PER_PIXEL = 1.0  # of a photograph as PNG; most take more
-
-
-@dataclass(frozen=True)
-class DiffuseSettings:
-    """What is made of a set, and how."""
-
-    strength: float = 0.5
-    """How much of the source turns to noise, in (0, 1]. At 1 the label has no ground any more."""
-    per_image: int = 4
-    """Variants of each source. May be raised later; what is there is kept."""
-    prompt: str = ""
-    """What the model is told; {emotion} stands for the category of the source. Empty: the image alone speaks."""
-    guidance: float | None = None
-    """How hard the prompt pulls; up to 1 is not at all. null is 7.5 with a prompt and 1 without."""
-    steps: int = 50
-    """Denoising steps from pure noise, of which strength · steps are done."""
-    size: int = 512
-    """Side of the square images in pixels. Models do best at the size that they were trained at."""
-    seed: int = 0
-    """Of the noise, and of which sources are taken under a limit."""
-    limit: int | None = None
-    """Use at most this many sources, drawn by seed; null for all. May be raised later, as per_image."""
-    revision: str | None = None
-    """Branch, tag or commit of a model on the Hub; null for the newest. The commit is recorded and kept to."""
-    batch_size: int = 4
-    """Images at once on an accelerator. A CPU takes one at a time: several are no faster there, and round
-    differently."""
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """auto takes the first accelerator that is there."""
-    skip_unreadable: bool = False
-    """Leave out sources that cannot be decoded, with a count, instead of stopping before anything is made."""
-
-    def __post_init__(self) -> None:
-        for name in ("per_image", "steps", "batch_size"):
-            _require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; it must be at least 1")
-        _require(self.limit is None or self.limit >= 1, f"limit is {self.limit}; it must be at least 1, or null")
-        _require(0 < self.strength <= 1, f"strength is {self.strength:g}; it must lie in (0, 1]")
-        _require(
-            int(self.strength * self.steps) >= 1,
-            f"strength {self.strength:g} of {self.steps} steps is less than one step; raise either",
-        )
-        _require(self.guidance is None or self.guidance >= 0, f"guidance is {self.guidance}; it must not be negative")
-        _require(
-            self.size >= MULTIPLE and self.size % MULTIPLE == 0,
-            f"size is {self.size}; it must be a multiple of {MULTIPLE} pixels",
-        )
-        _require(self.prompt.isprintable(), "prompt must be one line of text")
-        for word in re.findall(r"\{(.*?)\}", self.prompt):
-            _require(word == "emotion", f"prompt has {{{word}}}; the only placeholder is {{emotion}}")
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ValueError(message)
 
 
 @dataclass(frozen=True)
