@@ -38,6 +38,13 @@ def test_classic_resnet_halves_the_map_twice() -> None:
     assert sizes == [32, 16, 8]
 
 
+@pytest.mark.parametrize("name", ["davit_tiny", "efficientvit_b0", "fastvit_t8", "tiny_vit_5m_224", "mixer_s16_224"])
+def test_whether_an_architecture_is_built_for_a_size_is_asked_of_timm(name: str) -> None:
+    backbone = build_backbone(name, 64).eval()
+    with torch.no_grad():
+        assert backbone(torch.randn(1, 3, 64, 64)).shape == (1, num_features(backbone))
+
+
 def test_cifar_stem_keeps_a_map_where_the_imagenet_stem_loses_it() -> None:
     small, large = build_backbone("resnet18"), build_backbone(BackboneSettings("resnet18", stem="imagenet"))
     image = torch.randn(1, 3, 32, 32)
@@ -56,6 +63,7 @@ def test_vit_follows_image_and_patch_size() -> None:
     ("settings", "message"),
     [
         (BackboneSettings("resnet81"), "did you mean"),
+        (BackboneSettings("resnet18.a1_in2k"), r"no weights 'resnet18.a1_in2k' \(did you mean 'resnet18.a\d_in1k'"),
         (BackboneSettings("resnet20", patch_size=4), "backbone.patch_size"),
         (BackboneSettings("resnet18", patch_size=4), "patch_size"),
         (BackboneSettings("resnet18d"), "stem: imagenet"),

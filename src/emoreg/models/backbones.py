@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from emoreg.config.schema import BackboneSettings
-from emoreg.errors import UserError, nearest
+from emoreg.errors import SettingError, nearest
 
 CLASSIC_DEPTHS = (8, 14, 20, 32, 44, 56, 110)  # 6n + 2
 
@@ -23,11 +23,12 @@ def build_backbone(settings: BackboneSettings | str, image_size: int = 32) -> nn
     """A backbone with `num_features` and without a classification head.
 
     Args:
-        settings: the architecture, or just its name ("resnet20", "resnet18", "vit_tiny_patch16_224", ...).
+        settings: the architecture, or its name alone ("resnet20", "resnet18", "vit_tiny_patch16_224", ...).
         image_size: side of the square input in pixels; a ViT's position embeddings depend on it.
 
     Raises:
-        UserError: unknown name (the nearest known is named); a setting that the architecture does not have.
+        SettingError: unknown name (the nearest one is suggested); a setting that the architecture does not have;
+            weights that cannot be loaded.
     """
     if isinstance(settings, str):
         settings = BackboneSettings(settings)
@@ -39,8 +40,8 @@ def build_backbone(settings: BackboneSettings | str, image_size: int = 32) -> nn
 
 
 def num_features(module: nn.Module) -> int:
-    """Width D of a backbone's pooled features. ValueError for a module that does not say it."""
-    # timm: some architectures widen the pooled features once more and say so in head_hidden_size.
+    """Width D of a backbone's pooled features. ValueError for a module that does not declare it."""
+    # Some of timm's architectures widen the pooled features once more, to head_hidden_size.
     width = getattr(module, "head_hidden_size", None) or getattr(module, "num_features", None)
     if not isinstance(width, int):
         raise ValueError(
@@ -49,38 +50,51 @@ def num_features(module: nn.Module) -> int:
     return width
 
 
+def timm_arguments(settings: BackboneSettings, image_size: int) -> dict[str, Any]:
+    """What `timm.create_model` needs beside the name to build this architecture."""
+    from timm.models import get_pretrained_cfg
+
+    arguments: dict[str, Any] = {}
+    if settings.drop_path:
+        arguments["drop_path_rate"] = settings.drop_path
+    if settings.patch_size:
+        arguments["patch_size"] = settings.patch_size
+    config = get_pretrained_cfg(settings.name, allow_unregistered=True)
+    if config is not None and config.fixed_input_size:  # ViTs and others; the rest take any size
+        arguments["img_size"] = image_size
+    return arguments
+
+
 def _timm_backbone(settings: BackboneSettings, image_size: int) -> nn.Module:
     import timm
+    from timm.models import get_arch_pretrained_cfgs, split_model_name_tag
 
     name = settings.name
     if not timm.is_model(name):
         known = [*timm.list_models(), *(f"resnet{depth}" for depth in CLASSIC_DEPTHS)]
-        raise UserError(f"backbone.name: no architecture '{name}'{nearest(name, known)}")
+        raise SettingError("backbone.name", f"there is no architecture '{name}'{nearest(name, known)}")
+    architecture, tag = split_model_name_tag(name)
+    tagged = get_arch_pretrained_cfgs(architecture)
+    if tag and name not in tagged:
+        raise SettingError("backbone.name", f"{architecture} has no weights '{name}'{nearest(name, tagged)}")
     if settings.patch_size and image_size % settings.patch_size:
-        raise UserError(
-            f"backbone.patch_size: {image_size} pixels do not divide into patches of {settings.patch_size}, "
-            f"{name} would not see the rest"
+        raise SettingError(
+            "backbone.patch_size",
+            f"{image_size} pixels do not divide into patches of {settings.patch_size}; {name} would not see the rest",
         )
-    options: dict[str, Any] = {}
-    if settings.drop_path:
-        options["drop_path_rate"] = settings.drop_path
-    if settings.patch_size:
-        options["patch_size"] = settings.patch_size
-    if "vit" in name or "deit" in name or "swin" in name:
-        options["img_size"] = image_size
+    arguments = timm_arguments(settings, image_size)
     try:
-        model = timm.create_model(name, pretrained=settings.pretrained, num_classes=0, **options)
+        model = timm.create_model(name, pretrained=settings.pretrained, num_classes=0, **arguments)
     except (TypeError, AssertionError, ValueError) as error:
-        raise UserError(f"backbone {name} cannot be built with {options}: {error}") from None
+        raise SettingError("backbone.name", f"{name} cannot be built with {arguments}: {error}") from None
     except (OSError, RuntimeError) as error:
-        if "Invalid pretrained tag" in str(error):
-            raise UserError(f"backbone.name: {name.partition('.')[0]} has no weights called '{name}'") from None
         if not settings.pretrained:
             raise
         reason = str(error).splitlines()[0]
-        raise UserError(
-            f"backbone.pretrained: timm's weights for {name} could not be had ({reason}); "
-            "they are downloaded once, so this needs a network or a filled Hugging Face cache"
+        raise SettingError(
+            "backbone.pretrained",
+            f"timm's weights for {name} cannot be loaded ({reason}); they are downloaded once, which needs a network "
+            "or a filled Hugging Face cache",
         ) from None
     if settings.stem == "cifar" and isinstance(model, timm.models.resnet.ResNet):
         _use_cifar_stem(model, name)
@@ -91,7 +105,7 @@ def _use_cifar_stem(model: nn.Module, name: str) -> None:
     """A 3x3 convolution with stride 1 and no max-pool: the ImageNet stem leaves 32x32 images with 1x1 maps."""
     stem = model.conv1
     if not isinstance(stem, nn.Conv2d):
-        raise UserError(f"backbone.stem: {name} has a stem of several layers; set stem: imagenet")
+        raise SettingError("backbone.stem", f"{name} has a stem of several layers; set stem: imagenet")
     model.conv1 = nn.Conv2d(stem.in_channels, stem.out_channels, 3, stride=1, padding=1, bias=False)
     nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
     model.maxpool = nn.Identity()
@@ -100,7 +114,7 @@ def _use_cifar_stem(model: nn.Module, name: str) -> None:
 def _refuse(settings: BackboneSettings, **refused: bool) -> None:
     for key in refused:
         if getattr(settings, key):
-            raise UserError(f"backbone.{key}: {settings.name} does not have it; leave it out")
+            raise SettingError(f"backbone.{key}", f"{settings.name} does not have it; leave it out")
 
 
 class _Block(nn.Module):
