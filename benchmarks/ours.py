@@ -32,7 +32,7 @@ from emoreg.data.images.decode import ImageSet, by_all_cores, load_images, squar
 from emoreg.data.images.files import File
 from emoreg.data.images.table import Table
 from emoreg.data.stimuli.emotion import EmotionSpace
-from emoreg.inference.load import Loaded, ReadOut
+from emoreg.inference.load import EmotionReadout, LoadedRun
 from emoreg.inference.predict import predict
 from emoreg.models.backbones import build_backbone
 from emoreg.models.regulation import regulation_loss
@@ -217,12 +217,14 @@ def predicting(asked: TrainRecipe, count: int) -> Work:
     folder = tempfile.TemporaryDirectory()
     for number, content in enumerate(photographs(count, 32, 32)):
         (Path(folder.name) / f"{number}.jpg").write_bytes(content)
-    read_out = None
+    readout = None
     if asked.regulation.mode != "none":
         heads = heads_of([("made here", EmotionSpace("dimensions", ("valence", "arousal")))])
-        read_out = ReadOut(AffectiveModel(build_backbone(asked.backbone, 32), 2).eval(), heads, 32, Path(folder.name))
+        readout = EmotionReadout(
+            AffectiveModel(build_backbone(asked.backbone, 32), 2).eval(), heads, 32, Path(folder.name)
+        )
     classes = tuple(map(str, range(10)))
-    loaded = Loaded(Path(folder.name), build_classifier(asked, 10).eval(), asked, classes, 32, read_out)
+    loaded = LoadedRun(Path(folder.name), build_classifier(asked, 10).eval(), asked, classes, 32, readout)
 
     def work() -> float:
         begun = time.perf_counter()

@@ -18,7 +18,7 @@ from emoreg.config.schema import TargetSettings
 from emoreg.data.stimuli.emotion import VALENCE_AROUSAL
 from emoreg.data.targets import read_target
 from emoreg.data.targets.folder import read_folder
-from emoreg.inference.demo import dimensions_drawn
+from emoreg.inference.demo import draw_dimensions
 from emoreg.inference.explain.explain import explain
 from emoreg.inference.export.model_card import classifier_card
 from emoreg.report.analysis import Analysis
@@ -130,7 +130,7 @@ def explained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         untrained("learned", "per_sample", "logits", 0.5),
         classes=tuple(names),
         folder=root / names[0],
-        no_read_out=SCRIPT,
+        no_readout_reason=SCRIPT,
     )
     image = next((root / "set" / "test" / names[1]).iterdir())
     return explain(
@@ -194,7 +194,7 @@ def test_a_card_holds_hostile_names_as_text(tmp_path: Path, monkeypatch: pytest.
         folder=tmp_path / "<script>x<∕script>\n---\nlicense: other",
         classes=NAMES,
         recipe=dataclasses.replace(loaded.recipe, target=target),
-        no_read_out=f"its stage-1 run {SCRIPT} is not there",
+        no_readout_reason=f"its stage-1 run {SCRIPT} was not found",
     )
     card = classifier_card(loaded, "pass", {}, None)
     _, metadata, text = card.split("---\n", 2)
@@ -205,7 +205,7 @@ def test_a_card_holds_hostile_names_as_text(tmp_path: Path, monkeypatch: pytest.
 
 def test_the_demo_holds_hostile_names_as_text() -> None:
     space = dataclasses.replace(VALENCE_AROUSAL, names=(SCRIPT, ATTRIBUTE))
-    assert_harmless(dimensions_drawn([0.5, 0.5], space))
+    assert_harmless(draw_dimensions([0.5, 0.5], space))
 
 
 @pytest.mark.parametrize("name", ["a\x1b[2Jb", "a\nb", "a\rb", "a\x07b"])

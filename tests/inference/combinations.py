@@ -14,7 +14,7 @@ from emoreg.config.schema import (
     TargetSettings,
     TrainRecipe,
 )
-from emoreg.inference.load import Loaded
+from emoreg.inference.load import LoadedRun
 from emoreg.stages.classify import build_classifier
 
 # Every mode, granularity and mix is in one of them; λ at an end is where logarithms are infinite.
@@ -39,18 +39,18 @@ def recipe_of(mode: Mode, granularity: Granularity, mix: Mixing, lam: float) -> 
     )
 
 
-def untrained(mode: Mode, granularity: Granularity, mix: Mixing, lam: float) -> Loaded:
+def untrained(mode: Mode, granularity: Granularity, mix: Mixing, lam: float) -> LoadedRun:
     """Of three classes, its gate not at zero."""
     recipe = recipe_of(mode, granularity, mix, lam)
     model = build_classifier(recipe, 3).eval()
     if model.encoder is not None and model.regulation.gate is not None:
         model.regulation.gate.weight.data.normal_()
-    return Loaded(
+    return LoadedRun(
         folder=Path("nowhere"),
         model=model,
         recipe=recipe,
         classes=("cat", "dog", "a `ship`|<b>"),
         image_size=8,
-        read_out=None,
-        no_read_out="it was made by a test",
+        readout=None,
+        no_readout_reason="it was made by a test",
     )

@@ -15,7 +15,7 @@ import torch
 
 from emoreg.config.schema import Granularity, Mixing, Mode
 from emoreg.data.stimuli.emotion import VALENCE_AROUSAL, VALENCE_AROUSAL_DOMINANCE, EmotionSpace
-from emoreg.inference.demo import ask, build_page, dimensions_drawn, known_classes, served, trained_lambda
+from emoreg.inference.demo import build_page, classify, describe_classes, draw_dimensions, running_page, trained_lambda
 from emoreg.inference.load import load_run
 from emoreg.inference.predict import at_lambda
 from emoreg.models.regulation import Response
@@ -47,7 +47,7 @@ def test_moving_lambda_needs_no_second_look_at_the_image(
     mode: Mode, granularity: Granularity, mix: Mixing, lam: float, photos: Path
 ) -> None:
     loaded = untrained(mode, granularity, mix, lam)
-    found = ask(loaded, photos / "a.png").response
+    found = classify(loaded, photos / "a.png").response
     assert found.lam is not None and found.emotional is not None
     for end, alone in ((0.0, found.non_emotional), (1.0, found.emotional)):
         moved = at_lambda(found, end, mix).logits.softmax(dim=1)
@@ -58,17 +58,17 @@ def test_moving_lambda_needs_no_second_look_at_the_image(
 
 
 def test_valence_and_arousal_are_drawn_and_nothing_is_markup() -> None:
-    drawn = dimensions_drawn((-0.5, 1.4), VALENCE_AROUSAL)
+    drawn = draw_dimensions((-0.5, 1.4), VALENCE_AROUSAL)
     assert "valence −0.50, arousal +1.40" in drawn
     assert 'cx="70.0" cy="30.0"' in drawn  # beyond the edge it lies on it
-    assert "dominance +0.25" in dimensions_drawn((0.0, 0.0, 0.25), VALENCE_AROUSAL_DOMINANCE)
-    other = dimensions_drawn((0.5,), EmotionSpace("dimensions", ("<b>joy",)))
+    assert "dominance +0.25" in draw_dimensions((0.0, 0.0, 0.25), VALENCE_AROUSAL_DOMINANCE)
+    other = draw_dimensions((0.5,), EmotionSpace("dimensions", ("<b>joy",)))
     assert other == "<p>&lt;b&gt;joy +0.50</p>"
 
 
 def test_the_page_says_which_classes_there_are_few_by_name_and_many_by_number() -> None:
-    assert known_classes(("cat", "dog", "ship")) == "It knows cat, dog and ship, and nothing else."
-    many = known_classes(tuple(map(str, range(100))))
+    assert describe_classes(("cat", "dog", "ship")) == "It knows cat, dog and ship, and nothing else."
+    many = describe_classes(tuple(map(str, range(100))))
     assert many.startswith("It knows 100 classes, such as 0, 1,") and "12" not in many
 
 
@@ -81,7 +81,7 @@ def test_without_gradio_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.fixture(scope="module")
 def url(runs: Path) -> Iterator[str]:
     """The page of the run learned, served."""
-    with served(load_run(runs / "learned"), "learned <i>") as url:
+    with running_page(load_run(runs / "learned"), "learned <i>") as url:
         yield url
 
 
@@ -102,10 +102,21 @@ def test_the_server_is_this_machine_s_alone_and_gives_no_file(url: str) -> None:
     port = int(url.rstrip("/").rpartition(":")[2])
 
     def serve_again() -> None:
-        with served(untrained("none", "scalar", "logits", 0.5), "other", port=port):
+        with running_page(untrained("none", "scalar", "logits", 0.5), "other", port=port):
             pass
 
-    assert f"port {port}: it is taken" in refusal(serve_again)
+    assert f"port {port}: Address already in use; choose another --port" in refusal(serve_again)
+    with running_page(untrained("none", "scalar", "logits", 0.5), "other") as other:
+        assert other != url and status(other) == 200  # the next free port
+
+
+@needs_gradio
+def test_an_address_of_another_machine_is_refused_at_once() -> None:
+    def serve_elsewhere() -> None:
+        with running_page(untrained("none", "scalar", "logits", 0.5), "other", host="192.0.2.1"):  # RFC 5737
+            pass
+
+    assert "cannot listen on 192.0.2.1, ports 7860 to 7959: " in refusal(serve_elsewhere)
 
 
 @needs_gradio

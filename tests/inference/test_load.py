@@ -29,29 +29,29 @@ def test_a_run_is_used_as_its_folder_is(runs: Path, photos: Path, tmp_path: Path
 def test_a_run_is_loaded_with_the_stage_1_head_that_its_encoder_was_taught_with(runs: Path) -> None:
     loaded = load_run(runs / "learned")
     assert loaded.classes == tuple("0123456789") and loaded.image_size == 8 and not loaded.model.training
-    read_out = loaded.read_out
-    assert read_out is not None and loaded.no_read_out == ""
-    assert read_out.space == VALENCE_AROUSAL and read_out.image_size == 16
+    readout = loaded.readout
+    assert readout is not None and loaded.no_readout_reason == ""
+    assert readout.heads[0].space == VALENCE_AROUSAL and readout.image_size == 16
     weights, _ = Run(runs / "experience").weights()
     images = torch.rand(3, 3, 16, 16)
     expected = AffectiveModel(load_encoder(runs / "experience"), 2)
     expected.load_state_dict(weights)
     with torch.no_grad():
-        torch.testing.assert_close(read_out.feel(images), expected.eval()(images))
+        torch.testing.assert_close(readout.read(images), expected.eval()(images))
 
 
 def test_the_head_can_read_the_encoder_that_stage_2_made(runs: Path) -> None:
     loaded = load_run(runs / "learned")
-    assert loaded.read_out is not None and loaded.model.encoder is not None
+    assert loaded.readout is not None and loaded.model.encoder is not None
     images = torch.rand(2, 3, 8, 8)
-    felt = loaded.read_out.feel(images, loaded.model.encoder)
-    expected = loaded.read_out.model.head(loaded.model.encoder(images))
+    felt = loaded.readout.read(images, loaded.model.encoder)
+    expected = loaded.readout.model.head(loaded.model.encoder(images))
     torch.testing.assert_close(felt, expected.detach())
 
 
 def test_without_an_emotional_branch_nothing_is_felt_and_it_is_said_why(runs: Path) -> None:
     loaded = load_run(runs / "plain")
-    assert loaded.read_out is None and loaded.no_read_out == "the classifier has no emotional branch"
+    assert loaded.readout is None and loaded.no_readout_reason == "the classifier has no emotional branch"
 
 
 def test_a_moved_run_finds_its_stage_1_run_where_it_is_told_or_as_a_copy_in_itself(runs: Path, tmp_path: Path) -> None:
@@ -60,10 +60,10 @@ def test_a_moved_run_finds_its_stage_1_run_where_it_is_told_or_as_a_copy_in_itse
     recipe = (moved / "recipe.yaml").read_text().replace(str(runs / "experience"), "gone/experience")
     (moved / "recipe.yaml").write_text(recipe)
     loaded = load_run(moved)
-    assert loaded.read_out is None and loaded.no_read_out == "its stage-1 run gone/experience is not there"
-    assert load_run(moved, runs / "experience").read_out is not None
+    assert loaded.readout is None and loaded.no_readout_reason == "its stage-1 run gone/experience was not found"
+    assert load_run(moved, runs / "experience").readout is not None
     shutil.copytree(runs / "experience", moved / "experience")
-    assert load_run(moved).read_out is not None
+    assert load_run(moved).readout is not None
 
 
 def test_a_relative_experience_is_found_from_any_folder_above_the_run(
@@ -74,8 +74,8 @@ def test_a_relative_experience_is_found_from_any_folder_above_the_run(
     path = root / "runs" / "learned" / "recipe.yaml"
     path.write_text(path.read_text().replace(str(runs / "experience"), "runs/experience"))
     monkeypatch.chdir(tmp_path)
-    read_out = load_run(root / "runs" / "learned").read_out
-    assert read_out is not None and read_out.folder == root / "runs" / "experience"
+    readout = load_run(root / "runs" / "learned").readout
+    assert readout is not None and readout.folder == root / "runs" / "experience"
 
 
 def test_another_stage_1_run_in_the_same_place_is_not_taken_for_the_one_that_was_learned_from(
@@ -85,7 +85,7 @@ def test_another_stage_1_run_in_the_same_place_is_not_taken_for_the_one_that_was
     recipe = Run(runs / "experience").recipe
     assert isinstance(recipe, PretrainRecipe)
     pretrain(dataclasses.replace(recipe, seed=1), tmp_path / "learned" / "experience", progress=quiet)
-    assert load_run(tmp_path / "learned").read_out is not None  # the right one is where the recipe says
+    assert load_run(tmp_path / "learned").readout is not None  # the right one is where the recipe says
     with pytest.raises(UserError, match="are not those that it was trained from"):
         load_run(tmp_path / "learned", tmp_path / "learned" / "experience")
 
@@ -101,7 +101,7 @@ def test_a_control_feels_nothing(pretext: str, reason: str, runs: Path, tmp_path
     encoder = EncoderSettings(experience=str(tmp_path / "control"))
     run = train(dataclasses.replace(classifier, encoder=encoder), tmp_path / "run", progress=quiet)
     loaded = load_run(run.folder)
-    assert loaded.read_out is None and reason in loaded.no_read_out
+    assert loaded.readout is None and reason in loaded.no_readout_reason
 
 
 def test_of_several_stimulus_sets_each_head_feels_on_its_own(runs: Path, tmp_path: Path, quiet: Progress) -> None:
@@ -116,10 +116,10 @@ def test_of_several_stimulus_sets_each_head_feels_on_its_own(runs: Path, tmp_pat
         encoder=EncoderSettings(experience=str(tmp_path / "union"), frozen=True),
         regulation=RegulationSettings(mode="fixed"),
     )
-    read_out = load_run(train(asked, tmp_path / "run", progress=quiet).folder).read_out
-    assert read_out is not None
-    assert [head.space.names for head in read_out.heads] == [("valence", "arousal"), ("negative", "positive")]
-    felt = read_out.feel(torch.rand(4, 3, 16, 16))
+    readout = load_run(train(asked, tmp_path / "run", progress=quiet).folder).readout
+    assert readout is not None
+    assert [head.space.names for head in readout.heads] == [("valence", "arousal"), ("negative", "positive")]
+    felt = readout.read(torch.rand(4, 3, 16, 16))
     assert felt.shape == (4, 4)
     torch.testing.assert_close(felt[:, 2:].sum(dim=1), torch.ones(4))
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from emoreg.data.stimuli.emotion import EKMAN_6, MIKELS_8, VALENCE_AROUSAL, VALENCE_AROUSAL_DOMINANCE, EmotionSpace
 from emoreg.inference.pictures import WHEEL, draw_prediction, thumbnail, write_picture
-from emoreg.inference.predict import Answer, Feeling, Prediction, predict
+from emoreg.inference.predict import Answer, FeltEmotion, Prediction, predict
 from emoreg.stages.affective_heads import heads_of
 
 SPACES = (
@@ -31,7 +31,9 @@ def made_up(space: EmotionSpace, classes: int = 3) -> Prediction:
     (head,) = heads_of([("made-up", space)])
     values = draw.dirichlet(np.ones(len(space.names))).astype(np.float32)
     pixels = draw.integers(0, 256, (12, 20, 3)).astype(np.uint8)
-    return Prediction("../some/where/a $b$.png", pixels, answer(), answer(), answer(), 0.4, (Feeling(head, values),))
+    return Prediction(
+        "../some/where/a $b$.png", pixels, answer(), answer(), answer(), 0.4, (FeltEmotion(head, values),)
+    )
 
 
 @pytest.mark.parametrize("space", SPACES, ids=lambda space: "-".join(space.names))

@@ -16,7 +16,7 @@ from emoreg.data.images.files import list_files
 from emoreg.data.stimuli.emotion import MIKELS_8, VALENCE_AROUSAL, EmotionSpace
 from emoreg.errors import UserError
 from emoreg.inference.load import load_run
-from emoreg.inference.predict import Answer, Feeling, Prediction, at_lambda, predict
+from emoreg.inference.predict import Answer, FeltEmotion, Prediction, at_lambda, predict
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.stages.affective_heads import heads_of
 from tiny_backbone import TinyBackbone
@@ -43,13 +43,13 @@ def test_predictions_are_those_of_the_classifier_on_images_decoded_as_in_trainin
 
 def test_what_is_felt_is_read_from_images_of_the_size_of_stage_1(runs: Path, photos: Path) -> None:
     loaded = load_run(runs / "learned")
-    assert loaded.read_out is not None and loaded.model.encoder is not None
+    assert loaded.readout is not None and loaded.model.encoder is not None
     files = list_files(photos)
     large = normalise(torch.from_numpy(np.stack([decode(file, 16) for file in files])).permute(0, 3, 1, 2))
     small = normalise(torch.from_numpy(np.stack([decode(file, 8) for file in files])).permute(0, 3, 1, 2))
     for feel_with, expected in (
-        ("experience", loaded.read_out.feel(large)),
-        ("encoder", loaded.read_out.feel(small, loaded.model.encoder)),
+        ("experience", loaded.readout.read(large)),
+        ("encoder", loaded.readout.read(small, loaded.model.encoder)),
     ):
         found = [p.felt[0].values for p in predict(loaded, photos, feel_with=feel_with, device="cpu")]  # type: ignore[arg-type]
         np.testing.assert_allclose(np.stack(found), expected.numpy(), atol=1e-4)
@@ -145,12 +145,12 @@ def test_rows_are_plain_values_with_what_is_felt_by_name() -> None:
     half = np.array([0.25, 0.75], np.float32)
     answer = Answer(half, ("cat", "dog"))
     head, wheel = heads_of([("oasis", VALENCE_AROUSAL), ("emoset", EmotionSpace("category", MIKELS_8))])
-    felt = Feeling(head, np.array([0.5, -0.25], np.float32)), Feeling(wheel, np.eye(8, dtype=np.float32)[2])
+    felt = FeltEmotion(head, np.array([0.5, -0.25], np.float32)), FeltEmotion(wheel, np.eye(8, dtype=np.float32)[2])
     prediction = Prediction("a.png", half[None], answer, answer, answer, 0.5, felt)  # type: ignore[arg-type]
     row = prediction.row()
     assert row["class"] == "dog" and row["probability"] == 0.75 and row["lambda"] == 0.5
     assert row["felt"]["oasis"] == {"valence": 0.5, "arousal": -0.25} and row["felt"]["emoset"]["awe"] == 1
-    assert [feeling.told for feeling in felt] == ["valence +0.50, arousal -0.25", "awe 1.00"]
+    assert [emotion.summary for emotion in felt] == ["valence +0.50, arousal -0.25", "awe 1.00"]
     only = dataclasses.replace(prediction, felt=felt[:1], emotional=None, lam=None)
     assert only.row() == {"image": "a.png", "class": "dog", "probability": 0.75, "felt": row["felt"]["oasis"]}
     assert only.row(with_all=True)["probabilities"] == {"cat": 0.25, "dog": 0.75}
@@ -161,7 +161,7 @@ def test_rows_are_plain_values_with_what_is_felt_by_name() -> None:
     [
         ("nowhere.png", {}, "nowhere.png does not exist; give an image, a folder or a zip"),
         ("empty", {}, "empty holds no images"),
-        ([], {}, "no images are given"),
+        ([], {}, "no images were given"),
         (np.zeros((1, 4, 4), np.float32), {}, r"pixels must be uint8 \(H, W, 3\), not float32 \(1, 4, 4\)"),
         (
             np.zeros((4, 4, 3), np.uint8),

@@ -16,7 +16,7 @@ from emoreg.errors import UserError
 from emoreg.runtime.progress import Progress
 
 if TYPE_CHECKING:
-    from emoreg.inference.load import Loaded
+    from emoreg.inference.load import LoadedRun
     from emoreg.inference.predict import Prediction
 
 PREDICT_EXAMPLES = """\
@@ -46,7 +46,7 @@ def predict(arguments: Sequence[str]) -> int:
     from emoreg.inference.pictures import write_picture
     from emoreg.inference.predict import find_images
     from emoreg.inference.predict import predict as predictions_of
-    from emoreg.inference.writers import json_line, rows_file
+    from emoreg.inference.writers import json_line, row_writer
 
     loaded = load_run(options.run, options.experience)
     images = find_images(options.images)
@@ -71,7 +71,7 @@ def predict(arguments: Sequence[str]) -> int:
     )
     seen = _Seen([], Counter())
     with (
-        rows_file(options.out, options.probabilities) if options.out else contextlib.nullcontext(seen.add) as write,
+        row_writer(options.out, options.probabilities) if options.out else contextlib.nullcontext(seen.add) as write,
         progress.task("predict", len(images), "images") as advance,
     ):
         for prediction in predictions:
@@ -141,7 +141,7 @@ class _Seen:
             self.first.append(prediction)
 
 
-def _print_predictions(seen: _Seen, loaded: Loaded, feel_with: str) -> None:
+def _print_predictions(seen: _Seen, loaded: LoadedRun, feel_with: str) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -157,7 +157,7 @@ def _print_predictions(seen: _Seen, loaded: Loaded, feel_with: str) -> None:
             table.add_column("non-emotional")
             table.add_column("emotional")
             table.add_column("λ", justify="right")
-        heads = loaded.read_out.heads if loaded.read_out is not None else ()
+        heads = loaded.readout.heads if loaded.readout is not None else ()
         for head in heads:
             if head.space.kind == "dimensions":
                 for name in head.space.names:
@@ -171,9 +171,9 @@ def _print_predictions(seen: _Seen, loaded: Loaded, feel_with: str) -> None:
             cells = [prediction.image, *(f"{answer.name} {answer.probability:.2f}" for answer in answers)]
             if prediction.lam is not None:
                 cells.append(f"{prediction.lam:.2f}")
-            for feeling in prediction.felt:
-                is_plane = feeling.head.space.kind == "dimensions"
-                cells += [f"{value:+.2f}" for value in feeling.values] if is_plane else [feeling.told]
+            for emotion in prediction.felt:
+                is_plane = emotion.head.space.kind == "dimensions"
+                cells += [f"{value:+.2f}" for value in emotion.values] if is_plane else [emotion.summary]
             table.add_row(*(Text(cell) for cell in cells))
         console.print(table)
     if total > len(shown):
@@ -184,11 +184,11 @@ def _print_predictions(seen: _Seen, loaded: Loaded, feel_with: str) -> None:
     console.print(felt_note(loaded, feel_with), highlight=False, markup=False, style="dim")
 
 
-def felt_note(loaded: Loaded, feel_with: str) -> str:
+def felt_note(loaded: LoadedRun, feel_with: str) -> str:
     """In a sentence, what "felt" is here."""
-    if loaded.read_out is None:
-        return f"nothing is felt: {loaded.no_read_out}"
-    where = loaded.read_out.folder
+    if loaded.readout is None:
+        return f"nothing is felt: {loaded.no_readout_reason}"
+    where = loaded.readout.folder
     if feel_with == "encoder" and loaded.model.freeze_encoder:
         return f"felt: what the stage-1 head of {where} reads out of the encoder, which was frozen in stage 2"
     if feel_with == "experience":

@@ -1,12 +1,14 @@
-"""A page where people try a classifier: drop an image, see every response, move λ by hand, read what it feels."""
+"""A web page for trying a classifier: upload an image, compare the responses, move λ, see the felt emotion."""
 
 from __future__ import annotations
 
+import errno
 import html
 import os
+import socket
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,24 +22,25 @@ from emoreg.data.images.decode import decode
 from emoreg.data.images.files import File
 from emoreg.data.stimuli.emotion import EmotionSpace
 from emoreg.errors import UserError
-from emoreg.inference.load import Loaded, load_run
+from emoreg.inference.load import LoadedRun, load_run
 from emoreg.inference.predict import at_lambda
 from emoreg.models.regulation import Response
 from emoreg.runtime.signals import Stopped
 
-TOP = 5  # classes of each response
-NAMED = 12  # classes that the page names; more are counted
+TOP = 5  # classes shown per response
+MAX_NAMED = 12  # with more classes, the page names only the first of them
 MAX_UPLOAD = "64mb"
-ENDS = "0: the non-emotional response alone, 1: the emotional one."  # of λ
+PORTS = range(7860, 7960)  # tried in this order if no port is given; Gradio's own
+LAMBDA_INFO = "0: the non-emotional response alone, 1: the emotional one."
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What the classifier answers to one image, on the CPU.
+class DemoState:
+    """What the page keeps of the current image, on the CPU.
 
     Args:
         response: logits and λ of a batch of one.
-        felt: (ΣE,), as `ReadOut.feel` gives it; None without a read-out.
+        felt: the emotion read from it, (ΣE,) as `EmotionReadout.read`; None without a readout.
     """
 
     response: Response
@@ -45,54 +48,53 @@ class Asked:
 
 
 @torch.no_grad()
-def ask(loaded: Loaded, path: Path | str) -> Asked:
-    """The answer to an image, decoded as for training. UserError for what is no image."""
+def classify(loaded: LoadedRun, path: Path | str) -> DemoState:
+    """Both responses to an image file, decoded as for training. UserError if it cannot be decoded."""
 
-    def seen(image_size: int) -> Tensor:
+    def read_image(image_size: int) -> Tensor:
         pixels = torch.from_numpy(decode(File(Path(path).name, Path(path).parent), image_size).copy())
         return normalise(pixels.permute(2, 0, 1)[None])
 
-    read_out = loaded.read_out
-    felt = None if read_out is None else read_out.feel(seen(read_out.image_size))[0]
-    return Asked(loaded.model.respond(seen(loaded.image_size)), felt)
+    readout = loaded.readout
+    felt = None if readout is None else readout.read(read_image(readout.image_size))[0]
+    return DemoState(loaded.model.respond(read_image(loaded.image_size)), felt)
 
 
 def probabilities(logits: Tensor, classes: Sequence[str]) -> dict[str, float]:
-    """Of each class, from logits (1, K)."""
+    """The probability of each class, from logits (1, K)."""
     return dict(zip(classes, logits.softmax(dim=1)[0].tolist(), strict=True))
 
 
 def trained_lambda(response: Response) -> tuple[float, str]:
-    """λ of an image as trained, of two digits, the mean where each class has its own; and the same in words."""
+    """λ of an image as trained, rounded to two digits, and a description. The mean if each class has its own λ."""
     assert response.lam is not None
     values = response.lam.flatten().tolist()
     mean = round(sum(values) / len(values), 2)
     if len(values) == 1:
-        return mean, f"{ENDS} As trained: {mean:.2f}."
+        return mean, f"{LAMBDA_INFO} As trained: {mean:.2f}."
     return mean, (
-        f"{ENDS} As trained each class has its own, {min(values):.2f} to {max(values):.2f}; moved by hand it is one "
-        "for all."
+        f"{LAMBDA_INFO} As trained, each class has its own, {min(values):.2f} to {max(values):.2f}; moving the slider "
+        "sets one for all classes."
     )
 
 
-def build_page(loaded: Loaded, title: str) -> Any:
-    """The page as `gradio.Blocks`, not yet served.
+def build_page(loaded: LoadedRun, title: str) -> Any:
+    """Build the page as `gradio.Blocks`, without serving it.
 
     Args:
-        loaded: the run.
-        title: its name.
+        loaded: the classifier.
+        title: its name on the page.
 
     Raises:
         UserError: gradio is not installed.
     """
     gr = _gradio()
     regulated = loaded.model.encoder is not None
-    mix = loaded.model.mix
 
     with gr.Blocks(title=f"{title} · emoreg", analytics_enabled=False) as page:
-        asked = gr.State(None)
+        state = gr.State(None)
         gr.Markdown(f"# {html.escape(title)}\n\n{_introduction(loaded)}")
-        gr.HTML(f"<p>{html.escape(known_classes(loaded.classes))}</p>", elem_id="classes")  # names may be markup
+        gr.HTML(f"<p>{html.escape(describe_classes(loaded.classes))}</p>", elem_id="classes")  # names may be markup
         with gr.Row():
             with gr.Column(min_width=300):
                 image = gr.Image(
@@ -103,7 +105,7 @@ def build_page(loaded: Loaded, title: str) -> Any:
                     buttons=[],
                     elem_id="image",
                 )
-                # Gradio would open it first, and tell nobody on the page why it cannot.
+                # By default Gradio decodes the file first, and the page would not show why it failed.
                 image.preprocess = lambda payload: None if payload is None else payload.path
                 slider = gr.Slider(
                     0,
@@ -111,7 +113,7 @@ def build_page(loaded: Loaded, title: str) -> Any:
                     0.5,
                     step=0.01,
                     label="λ",
-                    info=ENDS,
+                    info=LAMBDA_INFO,
                     interactive=False,
                     visible=regulated,
                     buttons=[],
@@ -120,91 +122,99 @@ def build_page(loaded: Loaded, title: str) -> Any:
                 reset = gr.Button("As trained", interactive=False, visible=regulated, elem_id="as-trained")
             with gr.Column(min_width=300):
                 answers = [
-                    gr.Label(label=name, num_top_classes=TOP, show_heading=number == 0, elem_id=key)
-                    for number, (key, name) in enumerate(_responses(regulated))
+                    gr.Label(label=label, num_top_classes=TOP, show_heading=key == "regulated", elem_id=key)
+                    for key, label in _response_labels(regulated)
                 ]
             with gr.Column(min_width=300):
                 felt = _felt_components(gr, loaded)
 
-        def respond(path: str | None) -> list[Any]:
+        def on_image(path: str | None) -> list[Any]:
             if path is None:
                 empty = [gr.update(value=None) for _ in (*answers, *felt)]
-                return [None, gr.update(info=ENDS, interactive=False), gr.update(interactive=False), *empty]
+                return [None, gr.update(info=LAMBDA_INFO, interactive=False), gr.update(interactive=False), *empty]
             try:
-                found = ask(loaded, path)
+                new_state = classify(loaded, path)
             except UserError as error:
-                name = Path(path).name  # not where the server keeps it
+                name = Path(path).name  # not the server's path of the upload
                 raise gr.Error(f"{name}: {str(error).rpartition(': ')[2]}", print_exception=False) from None
-            move, press = gr.update(), gr.update()
+            response, slider_update = new_state.response, gr.update()
             if regulated:
-                value, told = trained_lambda(found.response)
-                move, press = gr.update(value=value, info=told, interactive=True), gr.update(interactive=True)
-            return [found, move, press, *_shown(found.response, loaded.classes), *_felt_values(found, loaded)]
+                value, info = trained_lambda(response)
+                slider_update = gr.update(value=value, info=info, interactive=True)
+            logits = [response.logits, response.non_emotional, response.emotional][: len(answers)]
+            shown = [probabilities(values, loaded.classes) for values in logits if values is not None]
+            return [
+                new_state,
+                slider_update,
+                gr.update(interactive=regulated),
+                *shown,
+                *_felt_values(new_state, loaded),
+            ]
 
-        def regulate(found: Asked | None, lam: float) -> dict[str, float] | None:
-            if found is None:
+        def on_slider(current: DemoState | None, lam: float) -> dict[str, float] | None:
+            if current is None:
                 return None
-            return probabilities(at_lambda(found.response, lam, mix).logits, loaded.classes)
+            return probabilities(at_lambda(current.response, lam, loaded.model.mix).logits, loaded.classes)
 
-        def as_trained(found: Asked | None) -> list[Any]:
-            if found is None:
+        def on_reset(current: DemoState | None) -> list[Any]:
+            if current is None:
                 return [gr.update(), None]
-            return [trained_lambda(found.response)[0], probabilities(found.response.logits, loaded.classes)]
+            return [trained_lambda(current.response)[0], probabilities(current.response.logits, loaded.classes)]
 
         options: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        image.change(respond, image, [asked, slider, reset, *answers, *felt], **options)
-        # Both responses are there already: moving λ asks no network.
-        slider.input(regulate, [asked, slider], answers[0], trigger_mode="always_last", **options)
-        reset.click(as_trained, asked, [slider, answers[0]], **options)
+        image.change(on_image, image, [state, slider, reset, *answers, *felt], **options)
+        # Both responses are in the state, so moving λ needs no forward pass.
+        slider.input(on_slider, [state, slider], answers[0], trigger_mode="always_last", **options)
+        reset.click(on_reset, state, [slider, answers[0]], **options)
     return page
 
 
 def serve(run: Path | str, host: str = "127.0.0.1", port: int | None = None, share: bool = False) -> None:
-    """Show a run to people until Ctrl-C.
+    """Serve the page of a run until Ctrl-C.
 
     Args:
-        run: folder of a finished classifier.
-        host: the address that is listened on.
-        port: None for the first free one from 7860 on.
-        share: also at a public address, through Gradio's servers.
+        run: folder of a finished run of stage 2.
+        host: address to listen on.
+        port: None for the first free one of `PORTS`.
+        share: also open a public address, through Gradio's servers.
 
     Raises:
-        UserError: no finished classifier; the port is taken; gradio is not installed.
+        UserError: no finished run of stage 2; the port is taken; gradio is not installed.
     """
     loaded = load_run(run)
     try:
-        with served(loaded, Path(run).resolve().name, host, port, share) as url:
-            print(f"open {url} (Ctrl-C ends it)", flush=True)
+        with running_page(loaded, Path(run).resolve().name, host, port, share) as url:
+            print(f"open {url} (press Ctrl-C to stop)", flush=True)
             if host not in ("127.0.0.1", "localhost", "::1"):
-                print(f"listening on {host}: everyone who reaches this machine can use it", flush=True)
+                print(f"listening on {host}: everyone who can reach this machine can use it", flush=True)
             threading.Event().wait()
-    except Stopped:  # asked to by a signal, which the exit code says
+    except Stopped:  # by a signal, which the exit code reports
         raise
     except KeyboardInterrupt:
-        print("ended")
+        print("stopped")
 
 
 @contextmanager
-def served(
-    loaded: Loaded, title: str, host: str = "127.0.0.1", port: int | None = None, share: bool = False
+def running_page(
+    loaded: LoadedRun, title: str, host: str = "127.0.0.1", port: int | None = None, share: bool = False
 ) -> Iterator[str]:
-    """The page, served as long as the block runs. Arguments and errors as `serve`.
+    """Serve the page while the block runs. Arguments and errors as `serve` and `build_page`.
 
-    What people upload is kept in a folder of its own, which is deleted at the end.
+    Uploads are kept in a temporary folder, which is deleted at the end.
 
-    Returns:
-        Its address on this machine.
+    Yields:
+        The address of the page.
     """
     with tempfile.TemporaryDirectory(prefix="emoreg-demo-") as uploads:
         before = os.environ.get("GRADIO_TEMP_DIR")
-        os.environ["GRADIO_TEMP_DIR"] = uploads  # Gradio asks nothing else where to keep them
+        os.environ["GRADIO_TEMP_DIR"] = uploads  # the only way to tell Gradio
         page = None
         try:
             page = build_page(loaded, title)
             gr = _gradio()
             _, url, public = page.launch(
                 server_name=host,
-                server_port=port,
+                server_port=_free_port(host, port),
                 share=share,
                 prevent_thread_lock=True,
                 quiet=True,
@@ -215,22 +225,14 @@ def served(
                 ssr_mode=False,
                 mcp_server=False,
                 pwa=False,
-                # Fonts of the machine itself: nothing is fetched from elsewhere.
+                # System fonts, so that nothing is downloaded.
                 theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]).set(
-                    block_info_text_color="*neutral_600"  # the default is too pale to be read
+                    block_info_text_color="*neutral_600"  # the default has too little contrast
                 ),
             )
             if share and not public:
-                raise UserError("Gradio's servers gave no public address; without --share the page works all the same")
+                raise UserError("Gradio's servers gave no public address; the page works without --share")
             yield public or url
-        except OSError as error:
-            if "empty port" not in str(error):
-                raise
-            place = f"port {port}" if port is not None else "any port from 7860 to 7959"
-            raise UserError(
-                f"cannot listen on {host}, {place}: it is taken, or no address of this machine; "
-                "choose another --port or --host"
-            ) from None
         finally:
             if page is not None:
                 page.close(verbose=False)
@@ -240,8 +242,27 @@ def served(
                 os.environ["GRADIO_TEMP_DIR"] = before
 
 
+def _free_port(host: str, port: int | None) -> int:
+    """`port` if it is free, by default the first free one of `PORTS`. Gradio wants it to be free on 127.0.0.1 too."""
+    reason = ""
+    for candidate in PORTS if port is None else (port,):
+        try:
+            for address in (host, "127.0.0.1"):
+                with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
+                    if os.name == "posix":  # on Windows the option would allow ports that are in use
+                        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    probe.bind((address, candidate))
+            return candidate
+        except OSError as error:
+            reason = error.strerror or str(error)
+            if error.errno != errno.EADDRINUSE:
+                break
+    where = f"port {port}" if port is not None else f"ports {PORTS[0]} to {PORTS[-1]}"
+    raise UserError(f"cannot listen on {host}, {where}: {reason}; choose another --port or --host")
+
+
 def _gradio() -> Any:
-    # Both are read when gradio is imported.
+    # Gradio reads both when it is imported.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     try:
@@ -251,24 +272,24 @@ def _gradio() -> Any:
     return gradio
 
 
-def _introduction(loaded: Loaded) -> str:
+def _introduction(loaded: LoadedRun) -> str:
     if loaded.model.encoder is None:
-        return "A plain classifier: it has no emotional branch, and nothing to regulate."
+        return "A plain classifier, without an emotional branch: there is nothing to regulate."
     return (
-        "Two responses to the same image, balanced by λ: one of a plain network, one through an emotional encoder "
+        "Two responses to the same image, balanced by λ: one from a plain network, one through an emotional encoder "
         "([arXiv:2606.13081](https://arxiv.org/abs/2606.13081))."
     )
 
 
-def known_classes(classes: Sequence[str]) -> str:
-    """What it can answer, in a sentence: whoever uploads a cat should know whether it has heard of cats."""
-    if len(classes) > NAMED:
-        return f"It knows {len(classes)} classes, such as {', '.join(classes[:NAMED])}."
+def describe_classes(classes: Sequence[str]) -> str:
+    """The classes in a sentence, so that users know what the classifier can and cannot recognise."""
+    if len(classes) > MAX_NAMED:
+        return f"It knows {len(classes)} classes, such as {', '.join(classes[:MAX_NAMED])}."
     return f"It knows {', '.join(classes[:-1])} and {classes[-1]}, and nothing else."
 
 
-def _responses(regulated: bool) -> list[tuple[str, str]]:
-    """Ids and names of the responses, that which answers first."""
+def _response_labels(regulated: bool) -> list[tuple[str, str]]:
+    """Element id and label of each response; the answer comes first."""
     if not regulated:
         return [("regulated", "Answer")]
     return [
@@ -278,25 +299,18 @@ def _responses(regulated: bool) -> list[tuple[str, str]]:
     ]
 
 
-def _shown(response: Response, classes: Sequence[str]) -> list[dict[str, float]]:
-    logits = [response.logits]
-    if response.emotional is not None:
-        logits += [response.non_emotional, response.emotional]
-    return [probabilities(each, classes) for each in logits]
-
-
-def _felt_components(gr: Any, loaded: Loaded) -> list[Any]:
-    """One component a head of stage 1, below a line that says what they are."""
-    if loaded.read_out is None:
-        gr.Markdown(f"**No felt emotion**: {html.escape(loaded.no_read_out)}.")
+def _felt_components(gr: Any, loaded: LoadedRun) -> list[Any]:
+    """One component per stage-1 head, below an explanation."""
+    if loaded.readout is None:
+        gr.Markdown(f"**No felt emotion**: {html.escape(loaded.no_readout_reason)}.")
         return []
     gr.Markdown(
-        "**Felt emotion**: what the emotional encoder read out of the image after stage 1, before it was used for this "
-        "task. It does not change with λ."
+        "**Felt emotion**: read from the image by the emotional encoder as stage 1 left it, before it was trained for "
+        "this task. It does not change with λ."
     )
-    several = len(loaded.read_out.heads) > 1
+    several = len(loaded.readout.heads) > 1
     components = []
-    for number, head in enumerate(loaded.read_out.heads):
+    for number, head in enumerate(loaded.readout.heads):
         label = f"Felt ({html.escape(head.name)})" if several else "Felt"
         if head.space.kind == "dimensions":
             if several:
@@ -307,38 +321,32 @@ def _felt_components(gr: Any, loaded: Loaded) -> list[Any]:
     return components
 
 
-def _felt_values(found: Asked, loaded: Loaded) -> list[Any]:
-    if loaded.read_out is None or found.felt is None:
+def _felt_values(state: DemoState, loaded: LoadedRun) -> list[str | dict[str, float]]:
+    if loaded.readout is None or state.felt is None:
         return []
-    values: list[Any] = []
-    for head in loaded.read_out.heads:
-        numbers = found.felt[head.outputs].tolist()
-        if head.space.kind == "dimensions":
-            values.append(dimensions_drawn(numbers, head.space))
-        else:
-            values.append(dict(zip(head.space.names, numbers, strict=True)))
-    return values
+    values = [(head.space, state.felt[head.outputs].tolist()) for head in loaded.readout.heads]
+    return [
+        draw_dimensions(numbers, space) if space.kind == "dimensions" else dict(zip(space.names, numbers, strict=True))
+        for space, numbers in values
+    ]
 
 
-def dimensions_drawn(values: Sequence[float], space: EmotionSpace) -> str:
+def draw_dimensions(values: Sequence[float], space: EmotionSpace) -> str:
     """Values of dimensions as HTML: numbers, and a point in the plane of valence and arousal (Russell 1980).
 
     Args:
-        values: (E,), mostly in [-1, 1]; what lies beyond is drawn at the edge.
-        space: of dimensions.
+        values: (E,); values outside [-1, 1] are drawn at the edge.
+        space: an emotion space of dimensions.
     """
     named = dict(zip(space.names, values, strict=True))
-    told = ", ".join(f"{html.escape(name)} {f'{value:+.2f}'.replace('-', '−')}" for name, value in named.items())
+    text = ", ".join(f"{html.escape(name)} {f'{value:+.2f}'.replace('-', '−')}" for name, value in named.items())
     if not {"valence", "arousal"} <= set(named):
-        return f"<p>{told}</p>"
+        return f"<p>{text}</p>"
 
-    def place(value: float, scale: Callable[[float], float]) -> float:
-        return scale(max(-1.0, min(1.0, value)))
-
-    x = place(named["valence"], lambda v: 110 + 80 * v)
-    y = place(named["arousal"], lambda a: 110 - 80 * a)
+    valence, arousal = (max(-1.0, min(1.0, named[name])) for name in ("valence", "arousal"))
+    x, y = 110 + 80 * valence, 110 - 80 * arousal
     return (
-        f'<p>{told}</p><svg viewBox="0 0 220 220" role="img" aria-label="{told}" '
+        f'<p>{text}</p><svg viewBox="0 0 220 220" role="img" aria-label="{text}" '
         'style="display:block;width:100%;max-width:260px;margin:auto;font-size:11px" fill="currentColor">'
         '<g fill="none" stroke="currentColor" opacity="0.35"><rect x="30" y="30" width="160" height="160"/>'
         '<path d="M30 110H190M110 30V190"/></g>'

@@ -1,4 +1,4 @@
-"""What a trained classifier answers to images, one row an image, however many there are."""
+"""Predicts any number of images with a trained classifier, a few batches at a time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from emoreg.data.images.decode import by_all_cores, decode
 from emoreg.data.images.files import IMAGE_SUFFIXES, File, list_files
 from emoreg.data.images.packed import is_pack
 from emoreg.errors import UserError
-from emoreg.inference.load import Loaded, load_run
+from emoreg.inference.load import LoadedRun, load_run
 from emoreg.models.regulation import Response, mix_probabilities
 from emoreg.runs.run import Run
 from emoreg.stages.affective_heads import Head
@@ -29,38 +29,55 @@ from emoreg.training.loop import make_fabric
 FeelWith = Literal["experience", "encoder"]
 Image = File | NDArray[np.uint8]
 Images = Path | str | Sequence[Path | str | Image]
-# Images that a thread decodes at a time: few enough that the first batch comes soon and that little is in memory.
+# Images that one thread decodes at a time: few, so that the first batch is ready soon and memory use stays low.
 DECODED_TOGETHER = 16
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One response: the probabilities of all classes (K,), float32."""
+    """One response: the probabilities of all classes, float32 (K,)."""
 
     probabilities: NDArray[np.float32]
     classes: tuple[str, ...]
 
     @property
+    def index(self) -> int:
+        """The most probable class, as an index into `classes`."""
+        return int(self.probabilities.argmax())
+
+    @property
     def name(self) -> str:
-        """Of the most probable class."""
-        return self.classes[int(self.probabilities.argmax())]
+        """Name of the most probable class."""
+        return self.classes[self.index]
 
     @property
     def probability(self) -> float:
-        """Of the most probable class, in [0, 1]."""
+        """Probability of the most probable class, in [0, 1]."""
         return float(self.probabilities.max())
+
+    def row(self, with_all: bool) -> dict[str, Any]:
+        """Plain values for JSON; with the probabilities of all classes if `with_all`."""
+        row: dict[str, Any] = {"class": self.name, "probability": round(self.probability, 6)}
+        if with_all:
+            row["probabilities"] = _by_name(self.classes, self.probabilities)
+        return row
 
 
 @dataclass(frozen=True)
-class Feeling:
-    """What a head of stage 1 reads out of an image."""
+class FeltEmotion:
+    """The emotion that one stage-1 head reads from an image.
+
+    Args:
+        head: the head.
+        values: (E,); probabilities that sum to 1, or values of dimensions, roughly within [-1, 1].
+    """
 
     head: Head
-    values: NDArray[np.float32]  # (E,): probabilities that add up to 1, or values of dimensions about [-1, 1]
+    values: NDArray[np.float32]
 
     @property
-    def told(self) -> str:
-        """In a few words: "contentment 0.41", or "valence +0.20, arousal -0.13"."""
+    def summary(self) -> str:
+        """A few words: "contentment 0.41", or "valence +0.20, arousal -0.13"."""
         names = self.head.space.names
         if self.head.space.kind == "dimensions":
             return ", ".join(f"{name} {value:+.2f}" for name, value in zip(names, self.values, strict=True))
@@ -69,16 +86,17 @@ class Feeling:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the classifier answers to one image.
+    """What the classifier predicts for one image.
 
     Args:
-        image: its path, or its number for pixels.
+        image: path of the image; its position in the input for pixels.
         source: the image itself.
-        regulated: the answer.
-        non_emotional: the plain backbone's.
-        emotional: the emotional encoder's; None without one.
-        lam: λ in [0, 1]; with one λ a class, that of the class that `regulated` names. None without an encoder.
-        felt: the emotion that stage 1's heads read out; empty where there is no such read-out.
+        regulated: the regulated response, which is the classifier's answer.
+        non_emotional: the response of the plain backbone.
+        emotional: the response of the emotional branch; None without one.
+        lam: λ in [0, 1]; with one λ per class, that of the class that `regulated` names. None without an emotional
+            branch.
+        felt: the emotion that each stage-1 head reads; empty without a readout.
     """
 
     image: str
@@ -87,30 +105,27 @@ class Prediction:
     non_emotional: Answer
     emotional: Answer | None
     lam: float | None
-    felt: tuple[Feeling, ...]
+    felt: tuple[FeltEmotion, ...]
 
     def row(self, with_all: bool = False) -> dict[str, Any]:
-        """As plain values for JSON, rounded to six digits.
+        """Plain values for JSON, rounded to six digits.
 
         Args:
-            with_all: the probabilities of all classes too.
+            with_all: include the probabilities of all classes.
         """
-        row: dict[str, Any] = {"image": self.image, **_written(self.regulated, with_all)}
+        row: dict[str, Any] = {"image": self.image, **self.regulated.row(with_all)}
         if self.emotional is not None and self.lam is not None:
             row["lambda"] = round(self.lam, 6)
-            row["non_emotional"] = _written(self.non_emotional, with_all)
-            row["emotional"] = _written(self.emotional, with_all)
-        felt = {
-            feeling.head.name: dict(zip(feeling.head.space.names, _rounded(feeling.values), strict=True))
-            for feeling in self.felt
-        }
+            row["non_emotional"] = self.non_emotional.row(with_all)
+            row["emotional"] = self.emotional.row(with_all)
+        felt = {emotion.head.name: _by_name(emotion.head.space.names, emotion.values) for emotion in self.felt}
         if felt:
             row["felt"] = felt if len(felt) > 1 else next(iter(felt.values()))
         return row
 
 
 def predict(
-    run: Loaded | Run | Path | str,
+    run: LoadedRun | Run | Path | str,
     images: Images,
     *,
     lam: float | None = None,
@@ -119,23 +134,24 @@ def predict(
     device: Device = "auto",
     on_unreadable: Callable[[UserError], None] | None = None,
 ) -> Iterator[Prediction]:
-    """Predictions one after the other, in the order of the images. Only a few batches are in memory at a time.
+    """Predict images one after the other, in the given order. Only a few batches are in memory at a time.
 
     Args:
-        run: of a classifier, its folder, or what `load_run` gives.
-        images: an image, a folder or zip of images, or any number of these; or pixels uint8 (H, W, 3).
-        lam: regulate by hand with this λ in [0, 1]; None for λ as trained.
-        feel_with: whose features the stage-1 head reads: "experience", those of the stage-1 encoder that it was
-            trained with; "encoder", those of the encoder that stage 2 has trained on, which it need not fit.
-        batch_size: images at a time; None for 256 on an accelerator and 64 on the CPU. Where the memory of an
-            accelerator is too small for so many, they are halved.
-        device: as training.device.
-        on_unreadable: told of each image that cannot be decoded, which is then left out; None stops there.
+        run: a finished run of stage 2, its folder, or the result of `load_run`.
+        images: an image, a folder or zip of images, or any number of these; or pixels, uint8 (H, W, 3).
+        lam: λ in [0, 1] for all images, in place of the trained one; None for λ as trained.
+        feel_with: the encoder whose features the stage-1 head reads: "experience" for the stage-1 encoder, with which
+            the head was trained; "encoder" for the one that stage 2 trained further, which the head may not fit.
+        batch_size: images per batch; None for 256 on an accelerator and 64 on the CPU. A batch that does not fit into
+            an accelerator's memory is halved.
+        device: as `training.device`.
+        on_unreadable: called with the error of each image that cannot be decoded, which is then skipped; None to raise
+            that error.
 
     Raises:
-        UserError: unfinished run; missing or unreadable images; λ by hand without an emotional branch.
+        UserError: unfinished run; missing or unreadable images; `lam` for a classifier without an emotional branch.
     """
-    loaded = run if isinstance(run, Loaded) else load_run(run)
+    loaded = run if isinstance(run, LoadedRun) else load_run(run)
     if lam is not None and loaded.model.encoder is None:
         raise UserError("λ cannot be set by hand: this classifier has no emotional branch")
     if lam is not None and not 0 <= lam <= 1:
@@ -146,7 +162,7 @@ def predict(
 
 
 def _predict(
-    loaded: Loaded,
+    loaded: LoadedRun,
     images: Sequence[Image],
     lam: float | None,
     feel_with: FeelWith,
@@ -155,111 +171,78 @@ def _predict(
     on_unreadable: Callable[[UserError], None] | None,
 ) -> Iterator[Prediction]:
     fabric = make_fabric(dataclasses.replace(loaded.recipe.training, device=device))
-    model = loaded.model.to(fabric.device)
-    read_out = loaded.read_out
-    if read_out is not None:
-        read_out.model.to(fabric.device)
-    feels_apart = read_out is not None and feel_with == "experience"
-    sizes = (loaded.image_size, read_out.image_size if read_out is not None and feels_apart else loaded.image_size)
-
+    model, readout = loaded.model.to(fabric.device), loaded.readout
+    if readout is not None:
+        readout.model.to(fabric.device)
+    uses_experience = readout is not None and feel_with == "experience"
+    readout_size = readout.image_size if readout is not None and uses_experience else loaded.image_size
     batch_size = batch_size or (64 if fabric.device.type == "cpu" else 256)
 
     @torch.inference_mode()
-    def ask(pixels: Tensor, pixels_felt: Tensor) -> _Answers:
+    def predict_batch(rows: list[int], pixels: Tensor, readout_pixels: Tensor) -> list[Prediction]:
         try:
             with fabric.autocast():
                 batch = normalise(pixels.to(fabric.device))
                 response = model.respond(batch)
                 felt = None
-                if read_out is not None:
-                    seen = normalise(pixels_felt.to(fabric.device)) if feels_apart else batch
-                    felt = read_out.feel(seen, None if feels_apart else model.encoder)
-            return _arrays(response if lam is None else at_lambda(response, lam, model.mix), felt)
+                if readout is not None and uses_experience:
+                    felt = readout.read(normalise(readout_pixels.to(fabric.device)))
+                elif readout is not None:
+                    felt = readout.read(batch, model.encoder)
+            if lam is not None:
+                response = at_lambda(response, lam, model.mix)
+            return _predictions(loaded, [(row, images[row]) for row in rows], response, felt)
         except torch.OutOfMemoryError:
-            half = len(pixels) // 2
+            half = len(rows) // 2
             if not half:
                 raise UserError(f"{fabric.device} has too little memory for one image; use --device cpu") from None
-        return _joined(ask(pixels[:half], pixels_felt[:half]), ask(pixels[half:], pixels_felt[half:]))
+        first = predict_batch(rows[:half], pixels[:half], readout_pixels[:half])
+        return first + predict_batch(rows[half:], pixels[half:], readout_pixels[half:])
 
-    for rows, squares in _batches(images, sizes, batch_size, on_unreadable):
-        answers = ask(*squares)
-        for number, row in enumerate(rows):
-            yield _prediction(answers, number, _name(images[row], row), images[row], loaded)
-
-
-class _Answers(NamedTuple):
-    """Of a batch, float32 on the CPU: probabilities (B, K), λ (B, K) and what is felt (B, ΣE)."""
-
-    regulated: NDArray[np.float32]
-    non_emotional: NDArray[np.float32]
-    emotional: NDArray[np.float32] | None
-    lam: NDArray[np.float32] | None
-    felt: NDArray[np.float32] | None
+    for rows, pixels, readout_pixels in _batches(images, (loaded.image_size, readout_size), batch_size, on_unreadable):
+        yield from predict_batch(rows, pixels, readout_pixels)
 
 
-def _joined(first: _Answers, second: _Answers) -> _Answers:
-    def both(a: NDArray[np.float32] | None, b: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
-        return None if a is None or b is None else np.concatenate((a, b))
+def _predictions(
+    loaded: LoadedRun, images: Sequence[tuple[int, Image]], response: Response, felt: Tensor | None
+) -> list[Prediction]:
+    """One prediction for each (row, image) of a batch; `felt` is (B, ΣE)."""
 
-    return _Answers(
-        np.concatenate((first.regulated, second.regulated)),
-        np.concatenate((first.non_emotional, second.non_emotional)),
-        both(first.emotional, second.emotional),
-        both(first.lam, second.lam),
-        both(first.felt, second.felt),
-    )
+    def answers(logits: Tensor) -> list[Answer]:
+        return [Answer(row, loaded.classes) for row in _numpy(logits.float().softmax(dim=1))]
 
-
-def _arrays(response: Response, felt: Tensor | None) -> _Answers:
-    def on_cpu(values: Tensor) -> NDArray[np.float32]:
-        return values.float().cpu().numpy()
-
-    def shares(logits: Tensor) -> NDArray[np.float32]:
-        return on_cpu(logits.float().softmax(dim=1))
-
-    return _Answers(
-        shares(response.logits),
-        shares(response.non_emotional),
-        None if response.emotional is None else shares(response.emotional),
-        None if response.lam is None else on_cpu(response.lam.expand_as(response.logits)),
-        None if felt is None else on_cpu(felt),
-    )
-
-
-def _prediction(answers: _Answers, number: int, name: str, image: Image, loaded: Loaded) -> Prediction:
-    regulated, classes = Answer(answers.regulated[number], loaded.classes), loaded.classes
-    felt: tuple[Feeling, ...] = ()
-    if answers.felt is not None and loaded.read_out is not None:
-        felt = tuple(Feeling(head, answers.felt[number, head.outputs]) for head in loaded.read_out.heads)
-    return Prediction(
-        name,
-        image,
-        regulated,
-        Answer(answers.non_emotional[number], classes),
-        None if answers.emotional is None else Answer(answers.emotional[number], classes),
-        None if answers.lam is None else float(answers.lam[number, int(regulated.probabilities.argmax())]),
-        felt,
-    )
-
-
-def _name(image: Image, row: int) -> str:
-    return str(image).removeprefix("./") if isinstance(image, File) else str(row)
+    regulated, non_emotional = answers(response.logits), answers(response.non_emotional)
+    emotional = None if response.emotional is None else answers(response.emotional)
+    lam = None if response.lam is None else _numpy(response.lam.expand_as(response.logits))
+    values = None if felt is None else _numpy(felt)
+    heads = () if loaded.readout is None else loaded.readout.heads
+    return [
+        Prediction(
+            image=str(image).removeprefix("./") if isinstance(image, File) else str(row),
+            source=image,
+            regulated=regulated[i],
+            non_emotional=non_emotional[i],
+            emotional=None if emotional is None else emotional[i],
+            lam=None if lam is None else float(lam[i, regulated[i].index]),
+            felt=() if values is None else tuple(FeltEmotion(head, values[i, head.outputs]) for head in heads),
+        )
+        for i, (row, image) in enumerate(images)
+    ]
 
 
 def at_lambda(response: Response, lam: float, mix: Mixing) -> Response:
-    """The response if λ were `lam` for every image and class, from both responses that are there.
+    """Mix the two responses again with the same λ for every image and class; needs no forward pass.
 
-    Exact also where features are mixed: their head is linear, so the head of a mixture of features is the mixture of
-    the head's two answers.
+    Exact for mixed features too: the head is linear, so its output for a mixture of features is the mixture of its
+    outputs.
 
     Args:
         response: of a classifier with an emotional branch.
         lam: λ in [0, 1].
-        mix: what the classifier's λ balances.
+        mix: what the classifier mixes.
     """
-    non_emotional, emotional = response.non_emotional.float(), response.emotional
-    assert emotional is not None
-    emotional = emotional.float()
+    assert response.emotional is not None
+    non_emotional, emotional = response.non_emotional.float(), response.emotional.float()
     value = torch.full((1, 1), lam, device=emotional.device)
     if mix == "probabilities":
         logits = mix_probabilities(non_emotional, emotional, value.logit())
@@ -269,22 +252,22 @@ def at_lambda(response: Response, lam: float, mix: Mixing) -> Response:
 
 
 def find_images(images: Images) -> list[Image]:
-    """Every image, in order: those below folders and in zips by name, single files as they are given.
+    """List all images: those in folders (recursively) and zips by name, single files in the given order.
 
     Raises:
-        UserError: something does not exist, or there is no image at all.
+        UserError: a path does not exist, or there is no image at all.
     """
     given = [images] if isinstance(images, Path | str) else images
     found: list[Image] = []
-    for one in given:
-        if isinstance(one, np.ndarray) and (one.dtype != np.uint8 or one.ndim != 3 or one.shape[2] != 3):
-            raise UserError(f"pixels must be uint8 (H, W, 3), not {one.dtype} {one.shape}")
-        if isinstance(one, np.ndarray | File):
-            found.append(one)
+    for item in given:
+        if isinstance(item, np.ndarray) and (item.dtype != np.uint8 or item.ndim != 3 or item.shape[2] != 3):
+            raise UserError(f"pixels must be uint8 (H, W, 3), not {item.dtype} {item.shape}")
+        if isinstance(item, np.ndarray | File):
+            found.append(item)
             continue
-        path = Path(one)
+        path = Path(item)
         if is_pack(path):
-            raise UserError(f"{path} is a pack; give the images that it was made of (or score it: emoreg evaluate)")
+            raise UserError(f"{path} is a pack; give the images it was made from, or score it with emoreg evaluate")
         if path.is_dir() or path.suffix.lower() == ".zip":
             inside = [file for file in list_files(path) if file.name.lower().endswith(IMAGE_SUFFIXES)]
             if not inside:
@@ -295,29 +278,27 @@ def find_images(images: Images) -> list[Image]:
         else:
             raise UserError(f"{path} does not exist; give an image, a folder or a zip")
     if not found:
-        raise UserError("no images are given")
+        raise UserError("no images were given")
     return found
 
 
 def _batches(
     images: Sequence[Image], sizes: tuple[int, int], batch_size: int, on_unreadable: Callable[[UserError], None] | None
-) -> Iterator[tuple[list[int], tuple[Tensor, Tensor]]]:
-    """Row numbers (B) and squares uint8 (B, 3, S, S) for each of both sizes, decoded as for training."""
+) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+    """Row numbers (B) and the images at both sizes, uint8 (B, 3, S, S), decoded as for training."""
 
-    apart = sizes[0] != sizes[1]
-
-    def work(rows: range) -> list[tuple[int, tuple[NDArray[np.uint8], ...] | UserError]]:
-        done: list[tuple[int, tuple[NDArray[np.uint8], ...] | UserError]] = []
+    def decode_rows(rows: range) -> list[tuple[int, list[NDArray[np.uint8]] | UserError]]:
+        decoded: list[tuple[int, list[NDArray[np.uint8]] | UserError]] = []
         for row in rows:
             try:
-                done.append((row, tuple(decode(images[row], size) for size in dict.fromkeys(sizes))))
+                decoded.append((row, [decode(images[row], size) for size in dict.fromkeys(sizes)]))
             except UserError as error:
-                done.append((row, error))
-        return done
+                decoded.append((row, error))
+        return decoded
 
-    def readable() -> Iterator[tuple[int, tuple[NDArray[np.uint8], ...]]]:
-        for _, done in by_all_cores(work, range(len(images)), DECODED_TOGETHER):
-            for row, squares in done:
+    def readable() -> Iterator[tuple[int, list[NDArray[np.uint8]]]]:
+        for _, decoded in by_all_cores(decode_rows, range(len(images)), DECODED_TOGETHER):
+            for row, squares in decoded:
                 if not isinstance(squares, UserError):
                     yield row, squares
                 elif on_unreadable is None:
@@ -325,21 +306,16 @@ def _batches(
                 else:
                     on_unreadable(squares)
 
-    def stack(squares: Sequence[NDArray[np.uint8]]) -> Tensor:
-        return torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2)
-
-    coming = readable()
-    while part := list(itertools.islice(coming, batch_size)):
-        first = stack([squares[0] for _, squares in part])
-        yield [row for row, _ in part], (first, stack([squares[-1] for _, squares in part]) if apart else first)
+    stream = readable()
+    while batch := list(itertools.islice(stream, batch_size)):
+        rows, squares = zip(*batch, strict=True)
+        pixels = [torch.from_numpy(np.stack(same_size)).permute(0, 3, 1, 2) for same_size in zip(*squares, strict=True)]
+        yield list(rows), pixels[0], pixels[-1]
 
 
-def _written(answer: Answer, with_all: bool) -> dict[str, Any]:
-    written: dict[str, Any] = {"class": answer.name, "probability": round(answer.probability, 6)}
-    if with_all:
-        written["probabilities"] = dict(zip(answer.classes, _rounded(answer.probabilities), strict=True))
-    return written
+def _by_name(names: Sequence[str], values: NDArray[np.float32]) -> dict[str, float]:
+    return dict(zip(names, [round(value, 6) for value in values.tolist()], strict=True))
 
 
-def _rounded(values: NDArray[np.float32]) -> list[float]:
-    return [round(value, 6) for value in values.tolist()]
+def _numpy(values: Tensor) -> NDArray[np.float32]:
+    return values.float().cpu().numpy()

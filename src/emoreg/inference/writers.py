@@ -1,4 +1,4 @@
-"""Predictions as rows of a file: JSON Lines or CSV, written while they come."""
+"""Writes predictions as JSON Lines or CSV, row by row."""
 
 from __future__ import annotations
 
@@ -8,67 +8,58 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from emoreg.config.recipe import flatten
 from emoreg.errors import UserError
 from emoreg.inference.predict import Prediction
 
-Write = Callable[[Prediction], None]
 FORMATS = (".jsonl", ".csv")
 
 
 def json_line(row: dict[str, Any]) -> str:
-    """One row as one line of JSON, without its end."""
+    """One row as a line of JSON, without the line break."""
     return json.dumps(row, ensure_ascii=False)
 
 
 @contextlib.contextmanager
-def rows_file(path: Path, with_all: bool = False) -> Iterator[Write]:
-    """Within, call the given function with each prediction. The file is there, whole, when all are written.
+def row_writer(path: Path, with_all: bool = False) -> Iterator[Callable[[Prediction], None]]:
+    """A function that writes one prediction as a row; the file appears at `path`, complete, when the block ends.
 
-    CSV has a column for each value, those within others as "non_emotional.class".
+    CSV has a column for each value, nested ones with a dot ("non_emotional.class").
 
     Args:
         path: ends in .jsonl or .csv.
-        with_all: the probabilities of all classes too.
+        with_all: include the probabilities of all classes.
 
     Raises:
-        UserError: another ending, or it cannot be written.
+        UserError: another ending, or the file cannot be written.
     """
-    if path.suffix.lower() not in FORMATS:
+    suffix = path.suffix.lower()
+    if suffix not in FORMATS:
         raise UserError(f"{path} must end in {' or '.join(FORMATS)}")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("w", encoding="utf-8", newline="") as file:
-            write = _csv_writer(file) if path.suffix.lower() == ".csv" else _json_writer(file)
-            yield lambda prediction: write(prediction.row(with_all))
+            table, has_header = csv.writer(file), False
+
+            def write(prediction: Prediction) -> None:
+                nonlocal has_header
+                row = prediction.row(with_all)
+                if suffix == ".jsonl":
+                    file.write(json_line(row) + "\n")
+                    return
+                columns = dict(flatten(row))
+                if not has_header:
+                    table.writerow(columns)
+                    has_header = True
+                table.writerow(columns.values())
+
+            yield write
         temporary.replace(path)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from None
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-
-
-def _json_writer(file: TextIO) -> Callable[[dict[str, Any]], None]:
-    def write(row: dict[str, Any]) -> None:
-        file.write(json_line(row) + "\n")
-
-    return write
-
-
-def _csv_writer(file: TextIO) -> Callable[[dict[str, Any]], None]:
-    writer = csv.writer(file)
-    is_first = True
-
-    def write(row: dict[str, Any]) -> None:
-        nonlocal is_first
-        values = dict(flatten(row))
-        if is_first:
-            writer.writerow(values)
-            is_first = False
-        writer.writerow(values.values())
-
-    return write

@@ -22,7 +22,7 @@ from emoreg.errors import UserError
 from emoreg.inference.explain.explanation import Explained, Plane, Split, squares
 from emoreg.inference.explain.leaning import Floats, Leaning, Looked, leanings, look, project
 from emoreg.inference.explain.saliency import salient
-from emoreg.inference.load import Loaded, load_run
+from emoreg.inference.load import LoadedRun, load_run
 from emoreg.inference.pictures import thumbnail
 from emoreg.inference.predict import Image, Images, find_images, predict
 from emoreg.runs.run import Run
@@ -40,7 +40,7 @@ POINTS = 1000  # of the test split, in the planes of features
 
 
 def explain(
-    run: Loaded | Run | Path | str,
+    run: LoadedRun | Run | Path | str,
     images: Images = (),
     out: Path | str = "explain",
     *,
@@ -72,7 +72,7 @@ def explain(
     from emoreg.inference.explain.page import write_page
 
     progress, out = progress or Progress(), Path(out)
-    loaded = run if isinstance(run, Loaded) else load_run(run)
+    loaded = run if isinstance(run, LoadedRun) else load_run(run)
     if points < 3:
         raise UserError(f"the number of points is {points}; it must be at least 3")
     given: list[Image] = find_images(images) if isinstance(images, Path | str) or len(images) else []
@@ -81,8 +81,8 @@ def explain(
     _make_folder(out)
     fabric = make_fabric(dataclasses.replace(loaded.recipe.training, device=device))
     loaded.model.to(fabric.device)
-    if loaded.read_out is not None:
-        loaded.read_out.model.to(fabric.device)
+    if loaded.readout is not None:
+        loaded.readout.model.to(fabric.device)
 
     missing = ""
     try:
@@ -105,7 +105,7 @@ def explain(
 
 
 def _look_at_split(
-    loaded: Loaded, data: str | None, points: int, fabric: Fabric, progress: Progress
+    loaded: LoadedRun, data: str | None, points: int, fabric: Fabric, progress: Progress
 ) -> tuple[ImageSet, NDArray[np.int64], Looked]:
     target, training = loaded.recipe.target, loaded.recipe.training
     table = read_for_scoring(target, data, loaded.classes)
@@ -136,7 +136,11 @@ def _test_images(
 
 
 def _explain_images(
-    loaded: Loaded, images: Sequence[Image], names: Sequence[tuple[str, str]] | None, fabric: Fabric, progress: Progress
+    loaded: LoadedRun,
+    images: Sequence[Image],
+    names: Sequence[tuple[str, str]] | None,
+    fabric: Fabric,
+    progress: Progress,
 ) -> list[Explained]:
     predictions = list(predict(loaded, images, device=cast(Device, fabric.device.type)))
     explained = []
@@ -157,7 +161,7 @@ def _pixels(images: Sequence[Image], image_size: int) -> torch.Tensor:
 
 
 def _split(
-    loaded: Loaded,
+    loaded: LoadedRun,
     images: ImageSet,
     rows: NDArray[np.int64],
     looked: Looked,
@@ -200,16 +204,16 @@ def _split(
 
 
 def _feel(
-    loaded: Loaded, images: ImageSet, rows: NDArray[np.int64], fabric: Fabric, progress: Progress
+    loaded: LoadedRun, images: ImageSet, rows: NDArray[np.int64], fabric: Fabric, progress: Progress
 ) -> Floats | None:
     """What is felt at these images, which are decoded again where stage 1 saw another size."""
-    read_out = loaded.read_out
-    if read_out is None:
+    readout = loaded.readout
+    if readout is None:
         return None
     limit = loaded.recipe.training.memory_limit_gib
-    seen = load_images(images.table.take(rows), read_out.image_size, False, limit, progress).to(fabric.device)
+    seen = load_images(images.table.take(rows), readout.image_size, False, limit, progress).to(fabric.device)
     with fabric.autocast():
-        return torch.cat([read_out.feel(batch) for batch, _ in evaluation_batches(seen)]).cpu().numpy()
+        return torch.cat([readout.read(batch) for batch, _ in evaluation_batches(seen)]).cpu().numpy()
 
 
 def _write_table(path: Path, found: Sequence[Leaning]) -> None:

@@ -25,7 +25,7 @@ from emoreg.inference.explain.charts import (
 from emoreg.inference.explain.explanation import Explained, Split, squares
 from emoreg.inference.explain.leaning import Leaning
 from emoreg.inference.explain.saliency import STEPS, Saliency, agreement, overlay
-from emoreg.inference.load import Loaded
+from emoreg.inference.load import LoadedRun
 from emoreg.inference.predict import Prediction
 from emoreg.report.drawing import Chart
 from emoreg.report.page import Part, template
@@ -72,7 +72,7 @@ class Thumb:
 
 def write_page(
     folder: Path,
-    loaded: Loaded,
+    loaded: LoadedRun,
     explained: Sequence[Explained],
     split: Split | None,
     missing: str,
@@ -126,7 +126,7 @@ def letter(number: int) -> str:
     return chr(ord("A") + number) if number < 26 else letter(number // 26 - 1) + letter(number % 26)
 
 
-def _sentences(loaded: Loaded, explained: Sequence[Explained], split: Split | None, missing: str) -> list[str]:
+def _sentences(loaded: LoadedRun, explained: Sequence[Explained], split: Split | None, missing: str) -> list[str]:
     sentences = []
     if split is not None and split.leanings:
         looked = split.looked
@@ -226,12 +226,12 @@ def _answers_grid(prediction: Prediction, note: str) -> Grid:
         )
     told = [note] if note else []
     told += [] if prediction.lam is None else [f"λ = {fraction(prediction.lam)}"]
-    told += [f"felt: {feeling.told}" for feeling in prediction.felt]
+    told += [f"felt: {emotion.summary}" for emotion in prediction.felt]
     headers = ("response", "class", "probability", f"of {prediction.regulated.name}")
     return Grid(f"Answers to {prediction.image}", "; ".join(told), headers, (("", tuple(rows)),))
 
 
-def _parts(loaded: Loaded, split: Split, letters: Sequence[str]) -> list[Part]:
+def _parts(loaded: LoadedRun, split: Split, letters: Sequence[str]) -> list[Part]:
     parts = []
     if split.leanings:
         which = ""
@@ -267,13 +267,13 @@ def _parts(loaded: Loaded, split: Split, letters: Sequence[str]) -> list[Part]:
     return parts
 
 
-def _colourings(loaded: Loaded, split: Split) -> list[Colouring]:
+def _colourings(loaded: LoadedRun, split: Split) -> list[Colouring]:
     found = [Colouring("class", split.looked.labels[split.rows], loaded.classes)]
-    if split.felt is None or loaded.read_out is None:
+    if split.felt is None or loaded.readout is None:
         return found
-    for head in loaded.read_out.heads:
+    for head in loaded.readout.heads:
         values = split.felt[:, head.outputs]
-        of = f" ({head.name})" if len(loaded.read_out.heads) > 1 else ""
+        of = f" ({head.name})" if len(loaded.readout.heads) > 1 else ""
         if head.space.kind == "dimensions":
             found += [
                 Colouring(f"felt {name}{of}", np.clip(values[:, column], -1, 1))
@@ -304,11 +304,11 @@ def _bounds(row: Leaning) -> str:
     return NOTHING if math.isnan(low) else f"{signed(low)}, {signed(high)}"
 
 
-def _is_gated(loaded: Loaded) -> bool:
+def _is_gated(loaded: LoadedRun) -> bool:
     return loaded.model.encoder is not None and loaded.recipe.regulation.granularity == "per_sample"
 
 
-def _thumbs(loaded: Loaded, split: Split) -> list[tuple[str, list[Thumb]]]:
+def _thumbs(loaded: LoadedRun, split: Split) -> list[tuple[str, list[Thumb]]]:
     assert split.looked.lam is not None
     lam, labels = split.looked.lam, split.looked.labels
     order = np.argsort(lam, kind="stable")
@@ -323,9 +323,9 @@ def _thumbs(loaded: Loaded, split: Split) -> list[tuple[str, list[Thumb]]]:
     return found
 
 
-def _felt_note(loaded: Loaded) -> str:
-    if loaded.read_out is None:
-        return f"Nothing is felt here: {loaded.no_read_out}." if loaded.model.encoder is not None else ""
+def _felt_note(loaded: LoadedRun) -> str:
+    if loaded.readout is None:
+        return f"Nothing is felt here: {loaded.no_readout_reason}." if loaded.model.encoder is not None else ""
     return (
         "What is felt is what the head of stage 1 reads out of the encoder as stage 1 left it: what it was taught to "
         "say of affective images, said of these. That a network says it does not mean that a person would, nor that "
@@ -333,7 +333,7 @@ def _felt_note(loaded: Loaded) -> str:
     )
 
 
-def _facts(loaded: Loaded) -> list[tuple[str, str]]:
+def _facts(loaded: LoadedRun) -> list[tuple[str, str]]:
     recipe = loaded.recipe
     regulation = recipe.regulation
     facts = [("Run", str(loaded.folder)), ("Target", f"{recipe.target.name}, {recipe.target.image_size} pixels")]
@@ -343,9 +343,9 @@ def _facts(loaded: Loaded) -> list[tuple[str, str]]:
         facts.append(("Emotional encoder", f"{encoder.name}, {'frozen' if recipe.encoder.frozen else 'trained on'}"))
         facts.append(("Experience", recipe.encoder.experience or "none"))
         facts.append(("λ", f"{regulation.mode}, {regulation.granularity.replace('_', ' ')}, mixes {regulation.mix}"))
-    if loaded.read_out is not None:
-        spaces = (f"{', '.join(head.space.names)}" for head in loaded.read_out.heads)
-        facts.append(("Felt", f"{'; '.join(spaces)} ({loaded.read_out.folder})"))
+    if loaded.readout is not None:
+        spaces = (f"{', '.join(head.space.names)}" for head in loaded.readout.heads)
+        facts.append(("Felt", f"{'; '.join(spaces)} ({loaded.readout.folder})"))
     return facts
 
 

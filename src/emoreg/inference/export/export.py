@@ -16,7 +16,7 @@ from emoreg.errors import UserError
 from emoreg.inference.export.graphs import METADATA, OPSET, Responses, compare, onnx_answers, save_onnx, save_program
 from emoreg.inference.export.model_card import CONFIG, StudyFacts, classifier_card, study_facts, write_description
 from emoreg.inference.export.timm_weights import write_encoder
-from emoreg.inference.load import Loaded, load_run
+from emoreg.inference.load import LoadedRun, load_run
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runs.run import RECIPE, WEIGHTS, Run
 
@@ -110,7 +110,7 @@ def _folder_for(to: Path, overwrite: bool) -> Iterator[Path]:
         raise UserError(f"cannot write {to}: {error.strerror or error}") from None
 
 
-def _write_hub(loaded: Loaded, made: Path, study: StudyFacts | None) -> tuple[float, str]:
+def _write_hub(loaded: LoadedRun, made: Path, study: StudyFacts | None) -> tuple[float, str]:
     from emoreg.inference.export.hub import RegulatedModel
 
     model = RegulatedModel.of(loaded)
@@ -128,7 +128,7 @@ def _write_hub(loaded: Loaded, made: Path, study: StudyFacts | None) -> tuple[fl
     return compare(Responses(loaded.model), Responses(again), loaded.image_size), "logits of the model loaded again"
 
 
-def _write_onnx(loaded: Loaded, made: Path, study: StudyFacts | None) -> tuple[float, str]:
+def _write_onnx(loaded: LoadedRun, made: Path, study: StudyFacts | None) -> tuple[float, str]:
     network = Responses(loaded.model).eval()
     metadata = _metadata(loaded, network) | {"opset": OPSET}
     save_onnx(network, loaded.image_size, made / "model.onnx", metadata)
@@ -144,7 +144,7 @@ def _write_onnx(loaded: Loaded, made: Path, study: StudyFacts | None) -> tuple[f
     return difference, "answers of onnxruntime"
 
 
-def _write_torch(loaded: Loaded, made: Path, study: StudyFacts | None) -> tuple[float, str]:
+def _write_torch(loaded: LoadedRun, made: Path, study: StudyFacts | None) -> tuple[float, str]:
     network = Responses(loaded.model).eval()
     metadata = _metadata(loaded, network)
     save_program(network, loaded.image_size, made / "model.pt2", metadata)
@@ -160,7 +160,7 @@ def _write_torch(loaded: Loaded, made: Path, study: StudyFacts | None) -> tuple[
     return difference, "answers of the program loaded again"
 
 
-def _metadata(loaded: Loaded, network: Responses) -> dict[str, Any]:
+def _metadata(loaded: LoadedRun, network: Responses) -> dict[str, Any]:
     """What a user of the file alone must know."""
     regulation = loaded.recipe.regulation
     return {
@@ -175,7 +175,7 @@ def _metadata(loaded: Loaded, network: Responses) -> dict[str, Any]:
 
 
 def _describe(
-    loaded: Loaded,
+    loaded: LoadedRun,
     made: Path,
     use: str,
     files: dict[str, str],

@@ -21,7 +21,7 @@ from emoreg.data.images.decode import decode, square
 from emoreg.data.images.files import File
 from emoreg.errors import UserError, is_plain, shortened
 from emoreg.inference.export.model_card import CARD, CONFIG
-from emoreg.inference.load import Loaded
+from emoreg.inference.load import LoadedRun
 from emoreg.models.backbones import build_backbone
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runs.readers import refuse_non_finite
@@ -97,7 +97,7 @@ class RegulatedModel(
         self.card: str | None = None  # the text of README.md
 
     @classmethod
-    def of(cls, loaded: Loaded) -> RegulatedModel:
+    def of(cls, loaded: LoadedRun) -> RegulatedModel:
         """The classifier of a run, in evaluation; it has the run's weights."""
         recipe = loaded.recipe
         encoder = recipe.encoder.backbone or recipe.backbone

@@ -19,7 +19,7 @@ from emoreg.runs.run import FINAL, Run
 from emoreg.study.arms import ARMS
 
 if TYPE_CHECKING:
-    from emoreg.inference.load import Loaded
+    from emoreg.inference.load import LoadedRun
 
 CARD, CONFIG = "README.md", "config.json"
 TAGS = ["emotional-regulation", "arxiv:2606.13081"]
@@ -65,7 +65,7 @@ def study_facts(folder: Path | str, run: Path) -> StudyFacts:
     return StudyFacts(markdown(analysis.name), markdown(findings(analysis)[0]), markdown_table(analysis).strip(), arm)
 
 
-def classifier_card(loaded: Loaded, use: str, files: Mapping[str, str], study: StudyFacts | None) -> str:
+def classifier_card(loaded: LoadedRun, use: str, files: Mapping[str, str], study: StudyFacts | None) -> str:
     """README.md of a classifier: YAML metadata as the Hub reads it, then Markdown.
 
     Args:
@@ -189,16 +189,16 @@ def describe(settings: BackboneSettings) -> str:
     return settings.name + (f" ({', '.join(more)})" if more else "")
 
 
-def _classifier_facts(loaded: Loaded, lam: list[float] | None) -> list[str]:
+def _classifier_facts(loaded: LoadedRun, lam: list[float] | None) -> list[str]:
     recipe = loaded.recipe
     backbone, encoder = recipe.backbone, recipe.encoder.backbone or recipe.backbone
     if lam is None:
         return [f"Backbone: {describe(backbone)}. No emotional branch."]
     branch = f"Emotional encoder: {describe(encoder)}, {'frozen' if recipe.encoder.frozen else 'trained on'} in stage 2"
-    if loaded.read_out is not None:
+    if loaded.readout is not None:
         branch += f", pre-trained on affective images ({markdown(', '.join(_stimuli(loaded)))})."
     else:
-        branch += f"; {markdown(loaded.no_read_out)}."
+        branch += f"; {markdown(loaded.no_readout_reason)}."
     return [f"Non-emotional branch: {describe(backbone)}.", branch, f"λ: {describe_lambda(recipe.regulation, lam)}."]
 
 
@@ -220,11 +220,11 @@ def describe_lambda(regulation: RegulationSettings, lam: list[float]) -> str:
     return f"{value} ({ARMS[regulation.mode].label}, mixing {regulation.mix})"
 
 
-def _stimuli(loaded: Loaded) -> list[str]:
+def _stimuli(loaded: LoadedRun) -> list[str]:
     """Of stage 1, where its run is there."""
-    if loaded.read_out is None:
+    if loaded.readout is None:
         return []
-    recipe = Run(loaded.read_out.folder).recipe
+    recipe = Run(loaded.readout.folder).recipe
     return [settings.name for settings in recipe.sets] if isinstance(recipe, PretrainRecipe) else []
 
 
