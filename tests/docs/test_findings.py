@@ -10,7 +10,7 @@ from emoreg.report.analysis import analyse
 from emoreg.report.findings import findings
 from emoreg.report.page_tables import responses_grid
 from emoreg.report.paper_tables import markdown_table
-from emoreg.study.external import read_handed_on
+from emoreg.study.results import read_external_results
 
 ROOT = Path(__file__).parents[2]
 FINDINGS, README = "docs/findings.md", "README.md"
@@ -23,7 +23,7 @@ STUDIES = [
 
 @pytest.mark.parametrize(("path", "page"), STUDIES, ids=[f"{path.stem} in {page}" for path, page in STUDIES])
 def test_every_number_of_a_study_stands_in_the_docs_as_its_table_has_it(path: Path, page: str) -> None:
-    analysis, text = analyse(path.stem, read_handed_on(path)), (ROOT / page).read_text(encoding="utf-8")
+    analysis, text = analyse(path.stem, read_external_results(path)), (ROOT / page).read_text(encoding="utf-8")
     rows = [line for line in text.splitlines() if line.startswith("|")]
     arms = [line for line in markdown_table(analysis).splitlines() if " ± " in line and line.startswith("|")]
     assert arms
@@ -37,7 +37,7 @@ def test_every_number_of_a_study_stands_in_the_docs_as_its_table_has_it(path: Pa
 @pytest.mark.parametrize("path", sorted({path for path, _ in STUDIES}), ids=lambda path: path.stem)
 def test_what_either_response_is_worth_alone_stands_there_too(path: Path) -> None:
     rows = [line for line in (ROOT / FINDINGS).read_text(encoding="utf-8").splitlines() if line.startswith("|")]
-    for cell in analyse(path.stem, read_handed_on(path)).cells:
+    for cell in analyse(path.stem, read_external_results(path)).cells:
         grid = responses_grid(cell)
         assert grid is not None
         for arm, alone, emotional, *_ in (row for _, of_group in grid.groups for row in of_group):

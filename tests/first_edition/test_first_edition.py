@@ -20,9 +20,8 @@ from emoreg.report.findings import findings
 from emoreg.runs.run import Run
 from emoreg.runtime.progress import Progress
 from emoreg.study.definition import read_study
-from emoreg.study.external import read_handed_on
 from emoreg.study.plan import PlannedRun, plan_runs
-from emoreg.study.results import results_of
+from emoreg.study.results import read_external_results, results_of
 
 HERE = Path(__file__).parent
 RECIPES = HERE.parents[1] / "recipes" / "studies"
@@ -85,7 +84,7 @@ def test_a_pack_opens(unzip: Path) -> None:
 
 
 def test_a_table_of_results_makes_a_report() -> None:
-    analysis = analyse("first edition", read_handed_on(HERE / "results.parquet"))
+    analysis = analyse("first edition", read_external_results(HERE / "results.parquet"))
     assert len(analysis.cells) == 1 and len(analysis.cells[0].arms) == 9
     assert findings(analysis)
 

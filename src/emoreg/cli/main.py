@@ -15,7 +15,7 @@ from emoreg.cli.parser import command_parser
 from emoreg.errors import UserError, nearest, printable
 from emoreg.runtime import launch_env
 from emoreg.runtime.progress import Progress
-from emoreg.runtime.signals import Stopped, heed_requests
+from emoreg.runtime.signals import Stopped, heed_requests, ignore_requests
 
 if TYPE_CHECKING:
     from emoreg.runs.run import Run
@@ -89,6 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             return _run(given)
         finally:
+            if arguments is None:
+                ignore_requests()
             sys.stdout.flush()  # so that a pipe that is closed shows here, and not when Python ends
     except UserError as error:
         print(f"emoreg{f' (process {launch_env.rank()})' if launch_env.rank() else ''}: {error}", file=sys.stderr)

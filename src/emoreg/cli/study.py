@@ -304,9 +304,9 @@ def power(arguments: Sequence[str]) -> None:
 def _open(path: Path, runs: Path | None) -> tuple[str, pd.DataFrame, Path]:
     """A study's name, its results so far and its folder. UserError where there are no results yet."""
     if path.suffix == ".parquet":
-        from emoreg.study.external import read_handed_on
+        from emoreg.study.results import read_external_results
 
-        name, table, folder = path.stem, read_handed_on(path), path.with_suffix("")
+        name, table, folder = path.stem, read_external_results(path), path.with_suffix("")
     else:
         from emoreg.study.run_study import open_study
 

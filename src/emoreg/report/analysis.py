@@ -14,7 +14,7 @@ from emoreg.errors import UserError
 from emoreg.report.machine_notes import facts_of
 from emoreg.report.statistics import Comparison, Interval, above_all, compare, holm, interval
 from emoreg.study.arms import ARMS, Arm
-from emoreg.study.results import CURVES
+from emoreg.study.columns import CURVES
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,4 +1,4 @@
-"""A request to stop, as schedulers send it before they take the machine away: a run saves where it is, then ends."""
+"""Requests to stop, which schedulers send before they take a machine away: a run saves where it is, then ends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasa
 
 
 class Stopped(KeyboardInterrupt):
-    """Raised where a request to stop is met. A KeyboardInterrupt, so that nothing takes it for a failed run."""
+    """Raised in answer to a request to stop. A KeyboardInterrupt, so that nothing takes it for a failed run."""
 
 
 _deferring = False
@@ -22,23 +22,33 @@ _asked = False
 
 
 def heed_requests() -> None:
-    """From here on the signals raise `Stopped`, at once or where `deferred` says. Only from the main thread."""
+    """From here on a request raises `Stopped`, at once or where `deferred` says, and only the first one does.
+
+    A request often comes more than once: schedulers signal a whole process group, and its main process passes the
+    signal on. Only the main thread may call this.
+    """
     for each in SIGNALS:
         signal.signal(each, _receive)
 
 
+def ignore_requests() -> None:
+    """From here on requests are ignored, because this process is ending. Only the main thread may call this."""
+    for each in SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+
+
 def _receive(number: int, frame: FrameType | None) -> None:
-    global _asked  # noqa: PLW0603 (a signal handler has nowhere else to put it)
-    _asked = True
-    if not _deferring:
+    global _asked
+    is_first, _asked = not _asked, True
+    if is_first and not _deferring:
         raise Stopped
 
 
 @contextlib.contextmanager
 def deferred() -> Iterator[Callable[[], bool]]:
-    """Within, a request is not met at once: the given function says whether there is one, at a moment that suits.
+    """Within, a request raises nothing: the given function returns whether there is one.
 
-    What was asked for and not met within is met at the end.
+    If there is one at the end, `Stopped` is raised there.
     """
     global _deferring  # noqa: PLW0603
     _deferring = True
@@ -53,13 +63,13 @@ def deferred() -> Iterator[Callable[[], bool]]:
 def leave_to_parent(worker: int) -> None:
     """Ignore requests in a worker process, as `DataLoader(worker_init_fn=...)` calls it with the worker's number.
 
-    Schedulers send their signal to every process of a job: workers that it ended would make a failure of the main
-    process's orderly stop. They heed only a SIGTERM of the main process, which sends it and waits when it ends.
+    Schedulers signal every process of a job, and a worker that ended early would make a failure of the main process's
+    orderly stop. Workers heed only the SIGTERM that the main process itself sends them when it ends.
     """
     for each in SIGNALS:
         if each != signal.SIGTERM:
             signal.signal(each, signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):  # elsewhere there is no telling who sent it
+    if hasattr(signal, "sigwaitinfo"):  # elsewhere the sender is not known
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_end_for_parent, daemon=True).start()
 

@@ -1,119 +1,187 @@
-"""Doing the runs of a plan several at a time on this machine, in processes of their own."""
+"""Does several runs of a plan at a time on this machine, in processes that share its cores."""
 
 from __future__ import annotations
 
 import contextlib
 import multiprocessing
 import os
+import signal
 import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, wait
-from typing import Any
 
 from emoreg.runtime.progress import Advance, Progress
-from emoreg.runtime.signals import heed_requests
+from emoreg.runtime.signals import heed_requests, ignore_requests
+from emoreg.study.columns import RunStatus
 from emoreg.study.plan import PlannedRun
-from emoreg.study.run_one import Done, blocked, perform
+from emoreg.study.run_one import RunOutcome, perform
+
+# Seconds that workers have to end, and to save where they are first: a step may be long, and so may a checkpoint.
+ENDING, SAVING = 5.0, 60.0
+CHECKED_EVERY = 1.0  # seconds: a dead worker's own child processes may hold its pipe open
+
+
+class LocalPool:
+    """A pool of `jobs` processes, started as they are needed. A process that dies is replaced.
+
+    Args:
+        jobs: runs at a time; each process gets its share of the cores as threads.
+        progress: shows the tasks and lines of all processes.
+    """
+
+    def __init__(self, jobs: int, progress: Progress) -> None:
+        self.jobs, self.progress = jobs, progress
+        self.workers: list[_Worker] = []
+
+    def free(self) -> int:
+        """Workers that have no run, and those that could be started."""
+        return self.jobs - sum(worker.run is not None for worker in self.workers)
+
+    def start(self, run: PlannedRun) -> None:
+        """Give a run to a worker that has none."""
+        self.workers = [worker for worker in self.workers if worker.run or worker.process.is_alive()]
+        worker = next((worker for worker in self.workers if worker.run is None), None)
+        if worker is None:
+            worker = _Worker(max(1, (os.cpu_count() or 1) // self.jobs))
+            self.workers.append(worker)
+        worker.start(run)
+
+    def wait(self) -> list[RunOutcome]:
+        """Show progress, and return the runs that have ended."""
+        busy = [worker for worker in self.workers if worker.run is not None]
+        ready = wait([worker.connection for worker in busy], CHECKED_EVERY)
+        outcomes = [
+            worker.receive(self.progress)
+            for worker in busy
+            if worker.connection in ready or not worker.process.is_alive()
+        ]
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    def close(self) -> None:
+        """End all workers: ask them to, then SIGTERM, on which a run is saved where it is, then SIGKILL.
+
+        Each step has a deadline, so that a worker that hangs does not hold the study.
+        """
+        try:
+            busy = [worker for worker in self.workers if worker.run is not None]
+            for worker in self.workers:
+                worker.ask_to_end()
+            alive = _alive_after(ENDING, [worker for worker in self.workers if worker not in busy])
+            alive += _alive_after(SAVING, busy)
+            for worker in alive:
+                worker.process.terminate()
+            _alive_after(ENDING, alive)
+        finally:  # Ctrl-C in the meantime: at once
+            for worker in self.workers:
+                worker.close()
+            _alive_after(ENDING, self.workers)
 
 
 class _Worker:
-    """A process that does runs, one after the other, and tells how far it is."""
+    """A process that does runs, one after the other."""
 
-    def __init__(self, context: Any, threads: int) -> None:
-        self.connection, there = context.Pipe()
-        self.process = context.Process(target=_work, args=(there, threads), daemon=True)
-        self.process.start()
-        there.close()
+    def __init__(self, threads: int) -> None:
+        context = multiprocessing.get_context("spawn")  # a forked CUDA context or thread pool does not work
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_work, args=(theirs, threads), daemon=True)
+        with _without_interrupts():
+            self.process.start()
+        theirs.close()
         self.run: PlannedRun | None = None
         self.tasks: dict[int, tuple[contextlib.ExitStack, Advance]] = {}
 
     def start(self, run: PlannedRun) -> None:
         self.run = run
-        with contextlib.suppress(OSError):  # a process that has died just now: `receive` tells
+        with contextlib.suppress(OSError):  # the process has just died: `receive` reports it
             self.connection.send(run)
 
-    def stop(self) -> None:
-        for stack, _ in self.tasks.values():
-            stack.close()
-        self.process.terminate()  # it saves where it is
-        self.process.join()
-        self.connection.close()
-
-    def receive(self, progress: Progress) -> tuple[str | None, str] | None:
-        """Take one message: show progress, or give the end of the run."""
+    def receive(self, progress: Progress) -> RunOutcome | None:
+        """Take one message if there is one; the outcome if the run has ended."""
+        assert self.run is not None
         try:
-            kind, *content = self.connection.recv()
-        except (EOFError, OSError):  # the process has ended without a word
-            self.process.join()
-            code = self.process.exitcode or 0
-            how = f"was killed by signal {-code} (out of memory?)" if code < 0 else f"ended with exit code {code}"
-            return f"its process {how}", ""
-        if kind == "done":
-            return content[0], content[1]
-        if kind == "say":
-            progress.say(content[0])
-        elif kind == "task":
-            key, *task = content
-            stack = contextlib.ExitStack()
-            self.tasks[key] = stack, stack.enter_context(progress.task(*task))
-        elif kind == "advance":
-            self.tasks[content[0]][1](content[1])
-        elif kind == "end":
-            self.tasks.pop(content[0])[0].close()
+            message = self.connection.recv() if self.connection.poll() else self._died(self.run)
+        except (EOFError, OSError):
+            message = self._died(self.run)
+        match message:
+            case RunOutcome():
+                self.run = None
+                self._close_tasks()
+                return message
+            case "say", line:
+                progress.say(line)
+            case "task", key, *task:
+                stack = contextlib.ExitStack()
+                self.tasks[key] = stack, stack.enter_context(progress.task(*task))
+            case "advance", key, more:
+                self.tasks[key][1](more)
+            case "end", key:
+                self.tasks.pop(key)[0].close()
         return None
 
+    def _died(self, run: PlannedRun) -> RunOutcome:
+        self.process.join(ENDING)
+        code = self.process.exitcode
+        if code is None:  # it has closed the pipe and hangs
+            self.process.kill()
+            how = "no longer answers"
+        else:
+            how = f"was killed by signal {-code} (out of memory?)" if code < 0 else f"ended with exit code {code}"
+        return RunOutcome(run, RunStatus.FAILED, f"its process {how}")
 
-def side_by_side(
-    waiting: Sequence[PlannedRun], finished: set[str], jobs: int, progress: Progress
-) -> Generator[Done, None, None]:
-    """Do `jobs` runs at a time, each after the one that it needs, in processes that share the cores evenly."""
-    context = multiprocessing.get_context("spawn")  # a forked CUDA context or thread pool does not work
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    todo, failed = list(waiting), set[str]()
-    workers = [_Worker(context, threads) for _ in range(min(jobs, len(todo)))]
+    def ask_to_end(self) -> None:
+        """Without a run it reads the request; with one it does not listen, and a signal makes it save."""
+        if self.run is not None:
+            self.process.terminate()
+        else:
+            with contextlib.suppress(OSError):
+                self.connection.send(None)
+
+    def close(self) -> None:
+        self._close_tasks()
+        self.process.kill()
+        self.connection.close()
+
+    def _close_tasks(self) -> None:
+        for stack, _ in self.tasks.values():
+            stack.close()
+        self.tasks.clear()
+
+
+def _alive_after(seconds: float, workers: Sequence[_Worker]) -> list[_Worker]:
+    """The workers that have not ended within the time."""
+    deadline = time.monotonic() + seconds
+    for worker in workers:
+        worker.process.join(max(0.0, deadline - time.monotonic()))
+    return [worker for worker in workers if worker.process.is_alive()]
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Processes that are started within ignore Ctrl-C: the main process gets it too, and ends them in order."""
+    if threading.current_thread() is not threading.main_thread():  # no other may set handlers, or gets a Ctrl-C
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        while todo or any(worker.run for worker in workers):
-            for run in [run for run in todo if run.needs in failed]:
-                todo.remove(run)
-                yield blocked(run)
-            for place, worker in enumerate(workers):
-                ready = next((run for run in todo if run.needs is None or run.needs in finished), None)
-                if worker.run is None and ready is not None:
-                    if not worker.process.is_alive():  # killed in a run, or while it had none
-                        worker.stop()
-                        workers[place] = _Worker(context, threads)
-                    todo.remove(ready)
-                    workers[place].start(ready)
-            busy = {worker.connection: worker for worker in workers if worker.run is not None}
-            for connection in wait(list(busy)):
-                assert isinstance(connection, Connection)
-                worker = busy[connection]
-                end = worker.receive(progress)
-                if end is None or worker.run is None:
-                    continue
-                run, worker.run = worker.run, None
-                if end[0] is None:
-                    finished.add(run.id)
-                else:
-                    failed.add(run.id)
-                yield run, *end
+        yield
     finally:
-        for worker in workers:
-            worker.stop()
+        signal.signal(signal.SIGINT, before)
 
 
 def _work(connection: Connection, threads: int) -> None:
-    """The life of a worker. It ends with the main process, however that ends."""
+    """What a worker does. It ends with the main process, however that ends."""
     import torch
 
     torch.set_num_threads(threads)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    heed_requests()  # the main process ends its workers by SIGTERM
     with contextlib.suppress(EOFError, OSError, KeyboardInterrupt):
-        while True:
-            run = connection.recv()
-            connection.send(("done", *perform(run, _Reporting(connection))))
+        try:
+            heed_requests()
+            while (run := connection.recv()) is not None:
+                connection.send(perform(run, _Reporting(connection)))
+        finally:
+            ignore_requests()
 
 
 def _end_with_parent() -> None:
@@ -125,7 +193,7 @@ def _end_with_parent() -> None:
 
 
 class _Reporting(Progress):
-    """Progress that is shown by the main process."""
+    """Progress that the main process shows."""
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(details=False)
@@ -138,16 +206,16 @@ class _Reporting(Progress):
     def task(self, description: str, total: int, unit: str, done: int = 0) -> Iterator[Advance]:
         key = self.count = self.count + 1
         self.connection.send(("task", key, description, total, unit, done))
-        waiting, last = 0, time.monotonic()
+        unsent, last = 0, time.monotonic()
 
         def advance(more: int) -> None:
-            nonlocal waiting, last
-            waiting += more
+            nonlocal unsent, last
+            unsent += more
             if time.monotonic() - last >= 0.2:
-                self.connection.send(("advance", key, waiting))
-                waiting, last = 0, time.monotonic()
+                self.connection.send(("advance", key, unsent))
+                unsent, last = 0, time.monotonic()
 
         yield advance
         with contextlib.suppress(OSError):
-            self.connection.send(("advance", key, waiting))
+            self.connection.send(("advance", key, unsent))
             self.connection.send(("end", key))

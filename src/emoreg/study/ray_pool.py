@@ -1,21 +1,22 @@
-"""Doing the runs of a plan on a Ray cluster: on several machines, or several on a GPU."""
+"""Does the runs of a plan on a Ray cluster: on several machines, or several on a GPU."""
 
 from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Generator, Sequence
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from emoreg.errors import UserError
 from emoreg.runtime.progress import Progress
+from emoreg.study.columns import RunStatus
 from emoreg.study.plan import PlannedRun
-from emoreg.study.run_one import Done, blocked, perform
+from emoreg.study.run_one import RunOutcome, perform
 
-TRIES = 3  # after a worker has died: killed, out of memory, its machine gone
-LOCAL = "local"  # in place of an address: a cluster of this machine alone, for this study
+TRIES = 3  # further ones after a worker has died: killed, out of memory, its machine gone
+LOCAL = "local"  # instead of an address: a cluster of this machine alone, for this study
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,11 @@ class Ray:
     """Which cluster, and how much of it a run gets."""
 
     address: str = LOCAL
-    """As ray.init takes it: auto (found by Ray, from one of its machines), HOST:PORT or ray://HOST:PORT."""
+    """As for ray.init: auto (on a machine of the cluster), HOST:PORT or ray://HOST:PORT; local for a new one here."""
     gpus_per_run: float | None = None
-    """May be a part of one: 0.25 puts four runs on a GPU. None for one where the cluster has any, else none."""
+    """May be a fraction: 0.25 puts four runs on a GPU. None for one if the cluster has any."""
     cpus_per_run: int = 1
-    """Cores, which are also a run's threads."""
+    """Cores, and threads, of a run."""
 
     def __post_init__(self) -> None:
         if self.gpus_per_run is not None and not 0 <= self.gpus_per_run < float("inf"):
@@ -36,43 +37,56 @@ class Ray:
             raise UserError(f"--cpus-per-run is {self.cpus_per_run}; it must be at least 1")
 
 
-def on_ray(
-    waiting: Sequence[PlannedRun], finished: set[str], progress: Progress, cluster: Ray
-) -> Generator[Done, None, None]:
-    """Do runs as the cluster has room for them, each after the one that it needs.
+class RayPool:
+    """A pool of as many runs as the cluster has room for.
 
-    A run whose worker dies is begun again on another one, from its checkpoint: its folder has to be one that all
-    machines share, under the same path, as have the images.
+    A run whose worker dies is begun again by another one, from its checkpoint. So all machines must share its folder
+    and the images, under the same paths.
 
     Args:
-        waiting: what is to be done.
-        finished: ids of runs that are done.
-        progress: told of what the cluster offers.
-        cluster: where.
+        cluster: which, and what of it a run gets.
+        progress: shows what the cluster offers.
 
     Raises:
-        UserError: Ray is not installed, the cluster does not answer, or it has not as much as a run is to get.
+        UserError: Ray is not installed, the cluster does not answer, or it is smaller than what a run gets.
     """
-    ray = _connect(cluster)
-    try:
-        gpus = _gpus_per_run(ray.cluster_resources(), cluster, progress)
-        task = ray.remote(num_cpus=cluster.cpus_per_run, num_gpus=gpus, max_retries=TRIES)(_do)
-        todo, failed = list(waiting), set[str]()
-        running: dict[Any, PlannedRun] = {}
-        while todo or running:
-            for run in [run for run in todo if run.needs in failed]:
-                todo.remove(run)
-                yield blocked(run)
-            for run in [run for run in todo if run.needs is None or run.needs in finished]:
-                todo.remove(run)
-                running[task.remote(run, str(Path.cwd()), cluster.cpus_per_run)] = run
-            ended, _ = ray.wait(list(running), num_returns=1, timeout=1.0) if running else ([], None)
-            for reference in ended:
-                run, end = running.pop(reference), _outcome(ray, reference)
-                (finished if end[0] is None else failed).add(run.id)
-                yield run, *end
-    finally:
-        ray.shutdown()  # and with it the runs that are under way; they go on from their checkpoints
+
+    def __init__(self, cluster: Ray, progress: Progress) -> None:
+        self.ray, self.cluster = _connect(cluster), cluster
+        self.running: dict[Any, PlannedRun] = {}
+        try:
+            gpus = _gpus_per_run(self.ray.cluster_resources(), cluster, progress)
+        except UserError:
+            self.close()
+            raise
+        options = {"num_cpus": cluster.cpus_per_run, "num_gpus": gpus, "max_retries": TRIES}
+        self.task = self.ray.remote(**options)(_do)
+
+    def free(self) -> int:
+        """Ray queues the runs that it has no room for."""
+        return sys.maxsize
+
+    def start(self, run: PlannedRun) -> None:
+        """Hand a run to Ray."""
+        self.running[self.task.remote(run, str(Path.cwd()), self.cluster.cpus_per_run)] = run
+
+    def wait(self) -> list[RunOutcome]:
+        """Wait for a run to end, for a second at most."""
+        ended, _ = self.ray.wait(list(self.running), num_returns=1, timeout=1.0)
+        return [self._outcome(reference, self.running.pop(reference)) for reference in ended]
+
+    def close(self) -> None:
+        """Leave the cluster, which ends the runs that are under way."""
+        self.ray.shutdown()
+
+    def _outcome(self, reference: Any, run: PlannedRun) -> RunOutcome:
+        try:
+            outcome: RunOutcome = self.ray.get(reference)
+        except self.ray.exceptions.RayError as death:
+            reason = next(iter(str(death).strip().splitlines()), "")
+            error = f"its worker died, {TRIES + 1} times ({type(death).__name__}: {reason})"
+            return RunOutcome(run, RunStatus.FAILED, error, str(death))
+        return outcome
 
 
 def _connect(cluster: Ray) -> Any:
@@ -102,22 +116,14 @@ def _gpus_per_run(offered: dict[str, float], cluster: Ray, progress: Progress) -
     return gpus
 
 
-def _do(run: PlannedRun, folder: str, threads: int) -> tuple[str | None, str]:
-    """In a worker: a run, told as `perform` tells it. `folder` is what its paths are relative to."""
+def _do(run: PlannedRun, folder: str, threads: int) -> RunOutcome:
+    """Do a run in a worker. Its paths are relative to `folder`."""
     import torch
 
     try:
         os.chdir(folder)
     except OSError:
-        return f"{platform.node()} has no folder {folder}: a study on Ray needs one that all machines share", ""
+        error = f"{platform.node()} has no folder {folder}: a study on Ray needs one that all machines share"
+        return RunOutcome(run, RunStatus.FAILED, error)
     torch.set_num_threads(threads)
     return perform(run, Progress(quiet=True))
-
-
-def _outcome(ray: Any, reference: Any) -> tuple[str | None, str]:
-    try:
-        error, trace = ray.get(reference)
-    except ray.exceptions.RayError as death:
-        reason = next(iter(str(death).strip().splitlines()), "")
-        return f"its worker died, {TRIES + 1} times ({type(death).__name__}: {reason})", str(death)
-    return error, trace

@@ -1,71 +1,76 @@
-"""The results of a study as one table, a row a run: what was asked, what came out, where it ran.
-
-It is written as Parquet, which pandas, polars and DuckDB read.
-"""
+"""The results of a study as one table with a row for each run; written as Parquet. `columns` has its schema."""
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import io
 import json
 import math
+import re
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emoreg.config.recipe import flatten
-from emoreg.config.schema import PretrainRecipe, TrainRecipe
+from emoreg.config.schema import PretrainRecipe, Recipe, TrainRecipe
 from emoreg.errors import UserError, nearest, shortened
 from emoreg.runs.run import FINAL, METRICS, Run
 from emoreg.runtime.safe_io import require_regular, write_atomically
+from emoreg.study.arms import ARMS
+from emoreg.study.columns import (
+    CURVES,
+    IDENTITY,
+    INTEGER,
+    MACHINE,
+    MACHINES,
+    NUMBER,
+    RECIPES,
+    SETTINGS,
+    SHARES,
+    RunStatus,
+    conform,
+    fits,
+    in_order,
+    type_of,
+)
 from emoreg.study.plan import PlannedRun
+from emoreg.study.run_one import RunOutcome
 
 if TYPE_CHECKING:
     import pandas as pd
 
-CURVES = "epochs."  # columns of what is in metrics.csv: a list a run
 MAX_ROWS = 1_000_000  # ten times what a study may plan
-PACKAGES, COUNTS = ("emoreg", "torch", "torchvision", "timm"), ("cores", "threads")
-SESSION = ("git", "python", "platform", "cpu", "cores", "threads", "gpu", "device", "precision", "command", "started")
 
 
-def results_of(planned: Sequence[PlannedRun], failures: Mapping[str, str]) -> pd.DataFrame:
-    """The table of a study's runs, in the order of the plan.
-
-    Columns: which run it is (stage, status, error, run, id, folder, arm, target, backbone, experience, pretext, seed);
-    its metrics (test_accuracy, validation_accuracy, lambda, seconds, parameters, ...); its curves, a list a metric, as
-    epochs.<column of metrics.csv>; every setting as recipe.<setting>; where it ran as env.<fact>.
+def results_of(planned: Sequence[PlannedRun], failures: Mapping[str, RunOutcome]) -> pd.DataFrame:
+    """The table of a study's runs, in the order of the plan, with all columns of `columns.FIXED`.
 
     Args:
-        planned: of `plan_runs`.
-        failures: errors by the run's id.
-
-    Raises:
-        UserError: the metrics.csv of a finished run is damaged.
+        planned: from `plan_runs`.
+        failures: by run id, for the runs that failed or were blocked.
     """
     import pandas as pd
 
-    return pd.DataFrame([_row(run, failures.get(run.id)) for run in planned])
+    rows = [_row(run, failures.get(run.id)) for run in planned]
+    return pd.DataFrame(rows, columns=in_order(name for row in rows for name in row))
 
 
-def _row(planned: PlannedRun, error: str | None) -> dict[str, Any]:
+def _row(planned: PlannedRun, failure: RunOutcome | None) -> dict[str, Any]:
     run, recipe = planned.run, planned.recipe
-    is_first = isinstance(recipe, PretrainRecipe)
-    status = "finished" if run.is_finished else "waiting"
-    if error is not None and not run.is_finished:
-        status = "blocked" if planned.needs and error.startswith("not run") else "failed"
-    measured: dict[str, Any] = {}
-    try:
-        measured = _measured(run) if run.is_finished else {}
-        if run.is_finished and not is_first and _is_absent(measured.get("test_accuracy")):
-            raise UserError(f"{run.folder / FINAL} is damaged (it tells no accuracy on the test split)")
-    except UserError as damage:  # one run's file is damaged: the others are worth a table
-        status, error = "failed", str(damage)
+    status, error, measured = RunStatus.WAITING, None, {}
+    if run.is_finished:
+        try:
+            status, measured = RunStatus.FINISHED, _measured(run, recipe) | _curves(run, recipe)
+        except UserError as damage:  # the other runs are worth a table
+            status, error = RunStatus.FAILED, str(damage)
+    elif failure is not None:
+        status, error = failure.status, failure.error
     row: dict[str, Any] = {
-        "stage": 1 if is_first else 2,
-        "status": status,
-        "error": error if status in ("failed", "blocked") else None,
+        "stage": 1 if isinstance(recipe, PretrainRecipe) else 2,
+        "status": str(status),
+        "error": error,
         "run": planned.name,
         "id": planned.id,
         "folder": str(planned.folder),
@@ -76,24 +81,20 @@ def _row(planned: PlannedRun, error: str | None) -> dict[str, Any]:
         "pretext": recipe.pretext if isinstance(recipe, PretrainRecipe) else None,
         "seed": planned.seed,
     }
-    row |= measured | {f"recipe.{key}": value for key, value in flatten(dataclasses.asdict(recipe))} | _where(run)
-    if status == "finished" and run.folder.joinpath(METRICS).exists():
-        curves = run.metrics.drop(columns="lambda", errors="ignore") if _has_gate_at_zero(run) else run.metrics
-        row |= {f"{CURVES}{name}": values.to_list() for name, values in curves.items()}
-    return {key: _in_unicode(value) for key, value in row.items()}
+    settings = {f"{SETTINGS}{key}": value for key, value in flatten(dataclasses.asdict(recipe))}
+    row |= measured | {key: value for key, value in settings.items() if key in RECIPES} | _where(run)
+    return {key: _stored(value) for key, value in row.items()}
 
 
-def _in_unicode(value: Any) -> Any:
-    """Text as Arrow can hold it: the odd characters of a path or command that is no Unicode as escapes."""
+def _stored(value: Any) -> Any:
+    """Text as Arrow can hold it, with what is not Unicode in a path or command as escapes; tuples as JSON."""
+    if isinstance(value, tuple):
+        return json.dumps(value)
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
-def _is_absent(value: float | None) -> bool:
-    return value is None or math.isnan(value)
-
-
-def _measured(run: Run) -> dict[str, Any]:
-    """The final metrics, flat."""
+def _measured(run: Run, recipe: Recipe) -> dict[str, Any]:
+    """The final metrics, flat. UserError if final.json is damaged."""
     final = run.final
     row: dict[str, Any] = {}
     for split in ("test", "validation"):
@@ -102,23 +103,35 @@ def _measured(run: Run) -> dict[str, Any]:
                 row |= {f"{split}_reliability_{name}": _numbers(values) for name, values in value.items()}
             else:
                 row[f"{split}_{key}"] = _numbers(value) if isinstance(value, list) else value
-    lam = [final["test"]["lambda"]] if _has_gate_at_zero(run) else final.get("lambda")
+    lam = [final["test"]["lambda"]] if _has_gate_at_zero(recipe, final) else final.get("lambda")
     row |= {f"images_{part}": count for part, count in _counts(final).items()}
     row["lambda"] = None if lam is None else statistics.fmean(lam)
     row["lambda_per_class"] = lam if lam is not None and len(lam) > 1 else None
-    row["images_per_second"] = final.get("images_per_second")
-    return row | {key: final.get(key) for key in ("seconds", "parameters", "flops", "classes")}
+    row |= {key: final.get(key) for key in ("images_per_second", "seconds", "parameters", "flops", "classes")}
+    if wrong := next((key for key, value in row.items() if not fits(key, value)), None):
+        raise UserError(f"{run.folder / FINAL} is damaged ({shortened(wrong)} is not what emoreg writes there)")
+    accuracy = row.get("test_accuracy")
+    if isinstance(recipe, TrainRecipe) and (accuracy is None or math.isnan(accuracy)):
+        raise UserError(f"{run.folder / FINAL} is damaged (it has no accuracy on the test split)")
+    return row
 
 
-def _has_gate_at_zero(run: Run) -> bool:
-    """Whether the λ of a finished run is its gate at features of zero, not the mean over images.
+def _curves(run: Run, recipe: Recipe) -> dict[str, list[float]]:
+    """The columns of metrics.csv, if it is there. UserError if it is damaged."""
+    if not (run.folder / METRICS).exists():
+        return {}
+    left_out = "lambda" if _has_gate_at_zero(recipe, run.final) else ""
+    return {f"{CURVES}{name}": values.to_list() for name, values in run.metrics.items() if name != left_out}
+
+
+def _has_gate_at_zero(recipe: Recipe, final: Mapping[str, Any]) -> bool:
+    """Whether the λ of a run is its gate at features of zero, not the mean over images.
 
     The first edition wrote that for runs with a λ per sample, in final.json and after each epoch.
     """
-    recipe = run.recipe
-    if not isinstance(recipe, TrainRecipe) or recipe.regulation.granularity != "per_sample":
-        return False
-    return bool(run.final["lambda"] != [run.final["test"]["lambda"]])
+    mean = (final.get("test") or {}).get("lambda")
+    is_gated = isinstance(recipe, TrainRecipe) and recipe.regulation.granularity == "per_sample"
+    return is_gated and mean is not None and final.get("lambda") != [mean]
 
 
 def _counts(final: Mapping[str, Any]) -> Mapping[str, int]:
@@ -132,82 +145,144 @@ def _numbers(values: Sequence[float | None]) -> list[float]:
 
 
 def _where(run: Run) -> dict[str, Any]:
+    """Where the last session of a run ran; facts that are not of their column's type are left out."""
     try:
         sessions = run.environment
     except UserError:  # its metrics are worth a row all the same
         sessions = []
     if not sessions:
         return {}
-    session = sessions[-1]
-    packages = session.get("packages")
-    facts: dict[str, Any] = {key: session.get(key) for key in SESSION}
-    facts |= {key: packages.get(key) if isinstance(packages, dict) else None for key in PACKAGES}
-    # In a column of Parquet all values are of one type.
-    where = {
-        f"env.{key}": value if isinstance(value, int if key in COUNTS else str) else None
-        for key, value in facts.items()
-    }
-    return where | {"env.sessions": len(sessions)}
+    session, packages = sessions[-1], sessions[-1].get("packages")
+    facts = {**(packages if isinstance(packages, dict) else {}), **session, "sessions": len(sessions)}
+    where = {name: facts.get(name.removeprefix(MACHINE)) for name in MACHINES}
+    return {name: value if fits(name, _stored(value)) else None for name, value in where.items()}
 
 
 def write_results(path: Path, table: pd.DataFrame) -> None:
-    """Write the table as Parquet, atomically. Settings that are lists are written as JSON.
+    """Write the table as Parquet, atomically, with the types of `columns`.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: the file cannot be written, or a column has values of another type.
     """
-    table = table.copy()
-    for column in table.columns[table.columns.str.startswith("recipe.")]:
-        values = [json.dumps(value) if isinstance(value, list | tuple) else value for value in table[column]]
-        kinds = {type(value) for value in values if value is not None and value == value}  # noqa: PLR0124 (not NaN)
-        mixed = len(kinds) > 1 and not kinds <= {int, float}
-        table[column] = [None if value is None else str(value) if mixed else value for value in values]
+    import pyarrow as pa
+    from pyarrow import parquet
+
     buffer = io.BytesIO()
-    table.to_parquet(buffer, index=False)
     try:
+        parquet.write_table(conform(pa.Table.from_pandas(table, preserve_index=False)), buffer)
         write_atomically(path, buffer.getbuffer())
     except OSError as error:
         reason = f"{error.strerror or error}; the runs are kept" if path.parent.is_dir() else "the folder is gone"
         raise UserError(f"cannot write the table of results {path}: {reason}") from None
+    except (ValueError, TypeError) as error:  # Arrow's own are of both kinds
+        raise UserError(f"cannot write the table of results {path}: {shortened(str(error), 200)}") from None
 
 
 def read_results(path: Path) -> pd.DataFrame:
-    """A table that `write_results` wrote. UserError if it is not there, damaged, or of anything else."""
-    import pandas as pd
+    """Read a table that `write_results` wrote, or another library from such a table.
+
+    Raises:
+        UserError: the file is not there, damaged, or not a table of results.
+    """
     from pyarrow import parquet
 
     try:
         require_regular(path)
-        # A few bytes can stand for any number of equal rows.
-        if (rows := parquet.read_metadata(path).num_rows) > MAX_ROWS:
-            raise ValueError(f"it has {rows:,} rows; the limit is {MAX_ROWS:,}")
-        table = pd.read_parquet(path)
-        if absent := [name for name in ("stage", "status", "run") if name not in table]:
-            raise ValueError(f"it has no column '{absent[0]}'")
-    except Exception as error:  # damaged, it makes Arrow and pandas raise almost anything
+        with parquet.ParquetFile(path) as file:
+            # A few bytes can stand for any number of equal rows.
+            if (rows := file.metadata.num_rows) > MAX_ROWS:
+                raise ValueError(f"it has {rows:,} rows; the limit is {MAX_ROWS:,}")
+            table = conform(file.read())
+        _require(table.column_names, ("stage", "status", "run"))
+        return table.to_pandas()
+    except Exception as error:  # a damaged file makes Arrow raise almost anything
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
         raise UserError(f"{path} cannot be read as a table of results: {shortened(reason, 200)}") from None
-    return table
+
+
+def _require(names: Sequence[str], needed: Iterable[str]) -> None:
+    for name in needed:
+        if name not in names:
+            raise ValueError(f"it has no column '{name}'")
+
+
+def read_external_results(path: Path) -> pd.DataFrame:
+    """Read a results.parquet for a report without its runs. The folders that it names are left out.
+
+    Raises:
+        UserError: the file is not there or damaged, or holds what no study writes.
+    """
+    table = read_results(path)
+    try:
+        _check_content(table)
+    except ValueError as error:
+        raise UserError(f"{path} cannot be read as a table of results: {error}") from None
+    return table.drop(columns="folder", errors="ignore")
+
+
+def _check_content(table: pd.DataFrame) -> None:
+    """ValueError for what would make a report wrong: types are right, values may not be."""
+    names = [str(name) for name in table]
+    _require(names, (name for name in IDENTITY if name not in ("id", "folder")))
+    for name in ("stage", "seed"):
+        if table[name].isna().any():
+            raise ValueError(f"a run has no {name}")
+    if unknown := sorted(set(table["status"].dropna()) - set(RunStatus)):
+        raise ValueError(f"no status is called '{shortened(unknown[0])}'{nearest(unknown[0], RunStatus)}")
+    finished = table[(table["stage"] == 2) & (table["status"] == RunStatus.FINISHED)]
+    for name in ("arm", "target", "backbone", "test_accuracy"):
+        if name not in finished or finished[name].isna().any():
+            raise ValueError(f"a finished run lacks its {name}")
+    for name in finished["arm"]:
+        if name not in ARMS:
+            raise ValueError(f"no arm is called '{shortened(name)}'{nearest(name, ARMS)}")
+    for name in names:
+        _check_numbers(name, table[name])
+    for curves in table[[name for name in names if name.startswith(CURVES)]].itertuples(index=False):
+        if len({len(curve) for curve in curves if curve is not None}) > 1:
+            raise ValueError("the curves of a run have different lengths")
+
+
+def _check_numbers(name: str, column: pd.Series[Any]) -> None:
+    """ValueError for an infinity, or a share outside [0, 1]. NaN stands for a missing value."""
+    import numpy as np
+    import pyarrow as pa
+
+    kind = type_of(name)
+    if kind is None or name.startswith(CURVES):  # charts leave out a loss that has run away
+        return
+    is_list = pa.types.is_list(kind)
+    if (kind.value_type if is_list else kind) not in (INTEGER, NUMBER):
+        return
+    values = np.concatenate([np.zeros(0), *column.dropna()]) if is_list else column.dropna().to_numpy(dtype=float)
+    if np.isinf(values).any():
+        raise ValueError(f"a number in column '{shortened(name)}' is infinite")
+    if name in SHARES and ((values < 0) | (values > 1)).any():
+        raise ValueError(f"a number in column '{name}' is not in [0, 1]")
 
 
 def select(table: pd.DataFrame, where: str | None, columns: Sequence[str] | None) -> pd.DataFrame:
     """Some rows and columns of a table.
 
     Args:
-        table: of `results_of`.
-        where: a condition on columns as pandas writes it: "arm == 'learned' and seed < 3"; a name with a dot stands
-            in backticks.
+        table: from `results_of` or `read_results`.
+        where: a condition as pandas.DataFrame.query takes it: "arm == 'learned' and seed < 3"; names with a dot stand
+            in backticks. None for all rows.
         columns: their names; None for all.
 
     Raises:
-        UserError: a column that is not there (the nearest is named), or a condition that cannot be read.
+        UserError: an unknown column (the nearest name is given), or a condition that cannot be read.
     """
     if where is not None:
         table = table[_mask(table, where)]
     for name in columns or ():
-        if name not in table.columns:
-            raise UserError(f"no column is called '{name}'{nearest(name, table.columns)}")
+        _check_known(name, table)
     return table if columns is None else table[list(columns)]
+
+
+def _check_known(name: str, table: pd.DataFrame) -> None:
+    if name not in table.columns:
+        raise UserError(f"no column is called '{name}'{nearest(name, table.columns)}")
 
 
 def _mask(table: pd.DataFrame, where: str) -> pd.Series[bool]:
@@ -215,13 +290,28 @@ def _mask(table: pd.DataFrame, where: str) -> pd.Series[bool]:
     import pandas as pd
 
     try:
+        for name in _names(where):
+            _check_known(name, table)
         mask = table.eval(where)
-    except pd.errors.UndefinedVariableError as error:
-        name = str(error).split("'")[1]
-        raise UserError(f"no column is called '{name}'{nearest(name, table.columns)}") from None
+    except UserError:
+        raise
     except Exception as error:  # pandas lets the errors of Python's parser and of any operator through
         reason = " ".join(str(error).split())
         raise UserError(f"--where cannot be read: {reason}; an example: arm == 'learned'") from None
     if not isinstance(mask, pd.Series) or mask.dtype != bool:
         raise UserError(f"--where cannot be read: {where} is no condition; an example: arm == 'learned'")
     return mask
+
+
+def _names(where: str) -> list[str]:
+    """The columns that a condition names. SyntaxError if it is not one."""
+    quoted: dict[str, str] = {}
+
+    def stand_in(match: re.Match[str]) -> str:
+        return quoted.setdefault(match[1], f"_quoted_{len(quoted)}")
+
+    tree = ast.parse(re.sub("`([^`]*)`", stand_in, where.strip()), mode="eval")
+    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}  # pandas knows sqrt and others
+    names = {stand: name for name, stand in quoted.items()}
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in called]
+    return [names.get(node.id, node.id) for node in found]

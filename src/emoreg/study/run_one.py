@@ -1,24 +1,29 @@
-"""Doing one run of a plan, whichever process it is done in."""
+"""One run of a plan, in whichever process it is done."""
 
 from __future__ import annotations
 
 import traceback
+from dataclasses import dataclass
 
 from emoreg.config.schema import PretrainRecipe
 from emoreg.errors import UserError
 from emoreg.runtime.progress import Progress
+from emoreg.study.columns import RunStatus
 from emoreg.study.plan import PlannedRun
 
-Done = tuple[PlannedRun, str | None, str]  # a run, its error if it has one, and the traceback
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """How a run ended: finished, failed, or blocked."""
+
+    run: PlannedRun
+    status: RunStatus
+    error: str | None = None  # one line; None for a finished run
+    traceback: str = ""
 
 
-def blocked(run: PlannedRun) -> Done:
-    """The end of a run that was not begun."""
-    return run, "not run, as the stage-1 run that it needs has failed", ""
-
-
-def perform(run: PlannedRun, progress: Progress) -> tuple[str | None, str]:
-    """Do one run. Its error in one line, None if there is none, and the traceback."""
+def perform(run: PlannedRun, progress: Progress) -> RunOutcome:
+    """Do one run. Whatever it raises becomes its outcome, unless it was interrupted."""
     from emoreg.stages.classify import train
     from emoreg.stages.pretrain import pretrain
 
@@ -28,9 +33,11 @@ def perform(run: PlannedRun, progress: Progress) -> tuple[str | None, str]:
         else:
             train(run.recipe, run.folder, progress=progress)
     except UserError as error:
-        return str(error), ""
+        return RunOutcome(run, RunStatus.FAILED, str(error))
     except OSError as error:
-        return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", traceback.format_exc()
-    except Exception as error:  # whatever it is, the other runs go on; the traceback is kept
-        return " ".join(f"{type(error).__name__}: {error}".split()), traceback.format_exc()
-    return None, ""
+        reason = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
+        return RunOutcome(run, RunStatus.FAILED, reason, traceback.format_exc())
+    except (Exception, SystemExit) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        return RunOutcome(run, RunStatus.FAILED, reason, traceback.format_exc())
+    return RunOutcome(run, RunStatus.FINISHED)

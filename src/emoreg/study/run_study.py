@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,11 +13,13 @@ import yaml
 from emoreg.errors import UserError
 from emoreg.runtime.lock import hold
 from emoreg.runtime.progress import Progress
-from emoreg.runtime.safe_io import write_atomically
+from emoreg.runtime.safe_io import make_folder, write_atomically
 from emoreg.study.definition import FILE, TABLE, Study, find_study, is_kept, read_study
+from emoreg.study.local_pool import LocalPool
 from emoreg.study.plan import PlannedRun, plan_runs
 from emoreg.study.results import results_of, write_results
-from emoreg.study.scheduler import execute, recorded_failures
+from emoreg.study.run_one import RunOutcome
+from emoreg.study.scheduler import InTurn, Pool, execute, recorded_failures
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,37 +39,42 @@ def run_study(
 ) -> pd.DataFrame:
     """Do all runs of a study that are not done yet, and write their table.
 
-    A study that was stopped, however hard, goes on with the same call. A run that fails is recorded with its error, and
+    To resume a study that was stopped, even killed, call this again. Runs that fail are recorded with their error, and
     tried again by the next call.
 
     Args:
-        study: of `read_study`, or made in Python.
-        out: the study's folder. results.parquet is written there, and study.yaml, so that the folder stands for the
-            study.
-        runs: folder of the run folders; None for `out`/runs. Studies that share it share their runs.
-        jobs: runs at a time.
-        progress: where it is shown; None for the terminal.
+        study: from `read_study`, or made in Python.
+        out: the study's folder, for results.parquet and study.yaml.
+        runs: folder of the run folders; None for `out`/runs. Studies with the same one share their runs.
+        jobs: runs at a time, at least 1.
+        progress: None for the terminal.
         ray: the cluster that does the runs, as many at a time as it has room for; None for this machine.
 
     Returns:
-        The table of `results_of`, those that failed in it.
+        The table from `results_of`, including the runs that failed.
 
     Raises:
-        UserError: the folder cannot be written, or another process is at it.
+        UserError: the folder cannot be written, or another process is working on it.
     """
     out = Path(out)
     planned = plan_runs(study, Path(runs or out / RUNS))
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write the study's folder {out}: {error.strerror or error}") from None
+    progress = progress or Progress(details=False)
+    make_folder(out, "study's folder")
     with hold(out):
-        if study.values is not None:  # not before it is ours: another process may be at another study there
+        if study.values is not None:  # only now that no other process may be doing another study there
             _write_study(out / FILE, study.values)
-        failures = execute(planned, out, jobs, progress or Progress(details=False), ray)
-        table = results_of(planned, failures)
-        write_results(out / TABLE, table)
+        with contextlib.closing(_pool(jobs, progress, ray)) as pool:
+            table = results_of(planned, execute(planned, out, pool, progress))
+            write_results(out / TABLE, table)  # before the pool is closed, which may take time
     return table
+
+
+def _pool(jobs: int, progress: Progress, ray: Ray | None) -> Pool:
+    if ray is not None:
+        from emoreg.study.ray_pool import RayPool
+
+        return RayPool(ray, progress)
+    return LocalPool(jobs, progress) if jobs > 1 else InTurn(progress)
 
 
 def _write_study(path: Path, values: Mapping[str, Any]) -> None:
@@ -77,13 +85,13 @@ def _write_study(path: Path, values: Mapping[str, Any]) -> None:
 
 
 @dataclass(frozen=True)
-class Found:
-    """A study that was run, or is running, as it is on disk now."""
+class StudyOnDisk:
+    """A study that was run, or is running, as far as its runs have come."""
 
     study: Study
-    out: Path
-    planned: list[PlannedRun]
-    failures: Mapping[str, str]
+    out: Path  # its folder
+    planned: Sequence[PlannedRun]
+    failures: Mapping[str, RunOutcome]  # by run id
 
     def table(self) -> pd.DataFrame:
         """Its results so far."""
@@ -92,26 +100,25 @@ class Found:
 
 def open_study(
     path: Path | str, out: Path | str | None = None, runs: Path | str | None = None, seeds: int | None = None
-) -> Found:
-    """A study with what is done of it.
+) -> StudyOnDisk:
+    """Open a study with what is done of it.
 
     Args:
         path: its file, or its folder.
-        out: its folder, where `path` is its file; None for runs/<name of the file>.
+        out: its folder, if `path` is its file; None for runs/<name of the file>.
         runs: folder of the run folders; None for the study's own.
-        seeds: in place of the file's.
+        seeds: replaces the file's.
 
     Raises:
         UserError: no such study.
     """
-    file = find_study(path)
-    study = read_study(file, seeds)
+    study = read_study(find_study(path), seeds)
     folder = Path(out) if out is not None else default_folder(path)
     planned = plan_runs(study, Path(runs or folder / RUNS))
-    return Found(study, folder, planned, recorded_failures(planned, folder))
+    return StudyOnDisk(study, folder, planned, recorded_failures(planned, folder))
 
 
 def default_folder(path: Path | str) -> Path:
-    """The folder of a study: that which is named, or runs/<name of the file>."""
+    """A study's folder, given itself or a study's file: that of a file that a folder keeps, else runs/<its name>."""
     path = Path(path)
     return path if path.is_dir() else path.parent if is_kept(path) else Path("runs") / path.stem

@@ -1,109 +1,164 @@
-"""Doing the runs of a plan, one after the other or several at a time. One that fails does not stop the rest."""
+"""Decides which run of a plan is next. A pool does them; a run that fails does not stop the others."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-from collections.abc import Generator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from emoreg.errors import UserError
 from emoreg.runtime.progress import Progress
-from emoreg.runtime.safe_io import read_json, write_atomically
-from emoreg.study.local_pool import side_by_side
+from emoreg.runtime.safe_io import read_json, write_json
+from emoreg.study.columns import RunStatus
 from emoreg.study.plan import PlannedRun
-from emoreg.study.run_one import Done, blocked, perform
-
-if TYPE_CHECKING:
-    from emoreg.study.ray_pool import Ray
+from emoreg.study.run_one import RunOutcome, perform
 
 FAILURES = "failures.json"
 
 
-def execute(
-    planned: Sequence[PlannedRun], out: Path, jobs: int, progress: Progress, ray: Ray | None = None
-) -> dict[str, str]:
-    """Do all runs that are not finished.
+class Pool(Protocol):
+    """Does runs, one or several at a time."""
+
+    def free(self) -> int:
+        """How many more runs can be started now."""
+
+    def start(self, run: PlannedRun) -> None:
+        """Start a run. Only if one is free."""
+
+    def wait(self) -> list[RunOutcome]:
+        """Wait a while, and return the runs that have ended since the last call, possibly none."""
+
+    def close(self) -> None:
+        """End, with all runs that are under way. They can be resumed."""
+
+
+class InTurn:
+    """Does one run at a time, in this process."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.started: list[PlannedRun] = []
+
+    def free(self) -> int:
+        """One, unless a run was started."""
+        return 1 - len(self.started)
+
+    def start(self, run: PlannedRun) -> None:
+        """Keep a run for `wait`."""
+        self.started.append(run)
+
+    def wait(self) -> list[RunOutcome]:
+        """Do the run."""
+        return [perform(self.started.pop(), self.progress)]
+
+    def close(self) -> None:
+        """Nothing is under way here."""
+
+
+def execute(planned: Sequence[PlannedRun], out: Path, pool: Pool, progress: Progress) -> dict[str, RunOutcome]:
+    """Do all runs that are not finished, in the order of the plan.
 
     Args:
-        planned: of `plan_runs`.
-        out: the study's folder, where failures are recorded with their traceback.
-        jobs: how many at a time. More than one are processes of their own, which share the cores evenly.
-        progress: one view of all.
-        ray: the cluster that does them, in place of this machine.
+        planned: from `plan_runs`.
+        out: the study's folder; failures are recorded there with their traceback.
+        pool: does the runs. The caller closes it.
+        progress: shows one task for the whole study.
 
     Returns:
-        What went wrong, by the run's id: its error, or that the run it needs has failed.
+        The runs that failed or were blocked, by run id.
     """
-    failures = _Failures(out)
+    recorded = _read_failures(out)
     finished = {run.id for run in planned if run.run.is_finished}
-    waiting = [run for run in planned if run.id not in finished]
-    total, left = (sum(run.branches for run in runs) for runs in (planned, waiting))
-    if ray is not None:
-        from emoreg.study.ray_pool import on_ray
-
-        ends = on_ray(waiting, finished, progress, ray)
-    else:
-        ends = side_by_side(waiting, finished, jobs, progress) if jobs > 1 else _in_turn(waiting, finished, progress)
-    with progress.task("all runs", total, "units", total - left) as advance, contextlib.closing(ends):
-        for run, error, trace in ends:
-            if error is None:
-                finished.add(run.id)
-                progress.say(_told(run))
+    todo = [run for run in planned if run.id not in finished]
+    total, left = (sum(run.branches for run in runs) for runs in (planned, todo))
+    with progress.task("all runs", total, "units", total - left) as advance:
+        for outcome in _outcomes(todo, finished, pool):
+            run = outcome.run
+            if outcome.status is RunStatus.FINISHED:
+                progress.say(_summary(run))
             else:
-                progress.say(f"{run.name}: FAILED: {error}")
-            failures.record(run, error, trace)
+                progress.say(f"{run.name}: {outcome.status.upper()}: {outcome.error}")
+            _record(recorded, outcome, out)
             advance(run.branches)
-    return failures.errors(planned)
+    return _failures(recorded, planned)
 
 
-class _Failures:
-    """What went wrong in a study's folder, kept until the run is finished after all."""
+def _outcomes(todo: list[PlannedRun], finished: set[str], pool: Pool) -> Iterator[RunOutcome]:
+    """Start each run as soon as the run that it needs is finished, and give the outcomes as they come.
 
-    def __init__(self, out: Path) -> None:
-        self.path = out / FAILURES
-        self.found: dict[str, dict[str, str]] = {}
-        with contextlib.suppress(OSError, TypeError, ValueError):  # damaged, it loses nothing: those are tried again
-            found = dict(read_json(self.path))
-            self.found = {
-                known: failure
-                for known, failure in found.items()
-                if isinstance(failure, dict) and isinstance(failure.get("error"), str)
-            }
-
-    def record(self, run: PlannedRun, error: str | None, trace: str) -> None:
-        before = dict(self.found)
-        self.found.pop(run.id, None)
-        if error is not None:
-            self.found[run.id] = {"run": run.name, "error": error, "traceback": trace}
-        if self.found != before:
-            with contextlib.suppress(OSError):  # a disk that is full is told by the runs that need it
-                write_atomically(self.path, (json.dumps(self.found, indent=2, ensure_ascii=False) + "\n").encode())
-
-    def errors(self, planned: Sequence[PlannedRun]) -> dict[str, str]:
-        open_runs = {run.id: run for run in planned if not run.run.is_finished}
-        return {known: self.found[known]["error"] for known in open_runs if known in self.found}
+    Args:
+        todo: in the order in which they are to be done; emptied.
+        finished: ids of the runs that are finished; added to.
+        pool: does them.
+    """
+    running: set[str] = set()
+    while todo or running:
+        still_open = running | {run.id for run in todo}
+        for run in [run for run in todo if run.needs and run.needs not in finished | still_open]:
+            todo.remove(run)
+            yield RunOutcome(run, RunStatus.BLOCKED, "not run, as the stage-1 run that it needs has failed")
+        ready = [run for run in todo if run.needs is None or run.needs in finished]
+        for run in ready[: pool.free()]:
+            todo.remove(run)
+            running.add(run.id)
+            pool.start(run)
+        for outcome in pool.wait() if running else []:
+            running.remove(outcome.run.id)
+            if outcome.status is RunStatus.FINISHED:
+                finished.add(outcome.run.id)
+            yield outcome
 
 
-def recorded_failures(planned: Sequence[PlannedRun], out: Path) -> dict[str, str]:
-    """What went wrong when a study was last run, by the run's id."""
-    return _Failures(out).errors(planned)
+def recorded_failures(planned: Sequence[PlannedRun], out: Path) -> dict[str, RunOutcome]:
+    """The runs that failed or were blocked when the study was last run, by run id."""
+    return _failures(_read_failures(out), planned)
 
 
-def _in_turn(waiting: Sequence[PlannedRun], finished: set[str], progress: Progress) -> Generator[Done, None, None]:
-    for run in waiting:
-        if run.needs is None or run.needs in finished:
-            yield run, *perform(run, progress)
-        else:
-            yield blocked(run)
+def _read_failures(out: Path) -> dict[str, dict[str, str]]:
+    """The records of failures.json by run id. A damaged one loses nothing: those runs are tried again."""
+    try:
+        found = dict(read_json(out / FAILURES))
+    except (OSError, TypeError, ValueError):
+        return {}
+    return {key: value for key, value in found.items() if isinstance(value, dict) and _is_record(value)}
 
 
-def _told(planned: PlannedRun) -> str:
+def _is_record(value: Mapping[str, Any]) -> bool:
+    return isinstance(value.get("error"), str) and value.get("status", RunStatus.FAILED) in list(RunStatus)
+
+
+def _record(recorded: dict[str, dict[str, str]], outcome: RunOutcome, out: Path) -> None:
+    """Record a failure, until the run is finished after all."""
+    before = recorded.pop(outcome.run.id, None)
+    after = None
+    if outcome.error is not None:
+        after = {"run": outcome.run.name, "status": str(outcome.status), "error": outcome.error}
+        after["traceback"] = outcome.traceback
+        recorded[outcome.run.id] = after
+    if after != before:
+        with contextlib.suppress(OSError):  # runs that need the disk report that it is full
+            write_json(out / FAILURES, recorded)
+
+
+def _failures(recorded: Mapping[str, Mapping[str, str]], planned: Sequence[PlannedRun]) -> dict[str, RunOutcome]:
+    """The outcomes of planned runs that were recorded and are still not finished."""
+    failures = {}
+    for run in planned:
+        if (record := recorded.get(run.id)) and not run.run.is_finished:
+            # Records of the first edition have no status. A run was tried if that which it needs had not failed.
+            default = RunStatus.BLOCKED if run.needs in recorded else RunStatus.FAILED
+            status = RunStatus(record.get("status", default))
+            failures[run.id] = RunOutcome(run, status, record["error"], record.get("traceback", ""))
+    return failures
+
+
+def _summary(planned: PlannedRun) -> str:
     try:
         final = planned.run.final
-    except UserError as error:  # its folder was deleted just now; the other runs go on
+    except UserError as error:  # its folder was deleted just now; the other runs are still done
         return f"{planned.name}: {error}"
     measured = final.get("test") or final.get("validation") or {}
-    told = ", ".join(f"{key} {value:.4f}" for key in ("accuracy", "ccc") if (value := measured.get(key)) is not None)
-    return f"{planned.name}: {told}, {final.get('seconds') or 0:.0f} s"
+    parts = [f"{key} {value:.4f}" for key in ("accuracy", "ccc") if (value := measured.get(key)) is not None]
+    seconds = f"{final.get('seconds') or 0:.0f} s"
+    return f"{planned.name}: {', '.join([*parts, seconds])}"
