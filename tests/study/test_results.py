@@ -8,9 +8,11 @@ import pandas as pd
 import pytest
 
 from emoreg.errors import UserError
+from emoreg.study.columns import RunStatus
 from emoreg.study.definition import Study
 from emoreg.study.plan import plan_runs
 from emoreg.study.results import read_results, results_of, select, write_results
+from emoreg.study.run_one import RunOutcome
 
 
 @pytest.fixture
@@ -18,7 +20,9 @@ def table(tiny_study: Study, tmp_path: Path, finish: Callable[..., None]) -> pd.
     planned = plan_runs(tiny_study, tmp_path / "runs")
     for number, run in enumerate(planned[:6]):
         finish(run, 0.5 + number / 100)
-    return results_of(planned, {planned[8].id: "the disk is full", planned[9].id: "not run, as the stage-1 run ..."})
+    failed = RunOutcome(planned[8], RunStatus.FAILED, "the disk is full")
+    blocked = RunOutcome(planned[9], RunStatus.BLOCKED, "its encoder is not there")  # whatever the error says
+    return results_of(planned, {planned[8].id: failed, planned[9].id: blocked})
 
 
 def test_there_is_a_row_a_run_with_what_it_is_and_how_it_stands(table: pd.DataFrame) -> None:
@@ -75,6 +79,13 @@ def test_rows_are_selected_by_a_condition_and_columns_by_name(table: pd.DataFram
         (None, ["test_acuracy"], r"no column is called 'test_acuracy' \(did you mean 'test_accuracy'\?\)"),
         ("arm < 3", None, "--where cannot be read"),
         ("seed + 1", None, "--where cannot be read"),
+        (
+            "`recipe.training.epoch` > 1",
+            None,
+            r"no column is called 'recipe.training.epoch' \(did you mean 'recipe.tra",
+        ),
+        ("arm.str.len() > 3 and sqrt(sead) > 1", None, r"no column is called 'sead' \(did you mean 'seed'\?\)"),
+        ("arm = 'learned'", None, "--where cannot be read"),
     ],
 )
 def test_a_mistake_names_the_nearest_column(
@@ -107,7 +118,7 @@ def test_a_run_whose_final_json_tells_no_accuracy_has_failed_and_the_others_have
     (wrong.folder / "final.json").write_text('{"test": {"loss": 1.0}}')
     table = results_of(planned, {})
     assert table.loc[table.status == "failed", "id"].tolist() == [wrong.id]
-    assert "it tells no accuracy on the test split" in table.error[table.status == "failed"].iloc[0]
+    assert "it has no accuracy on the test split" in table.error[table.status == "failed"].iloc[0]
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,12 @@ import emoreg.stages.pretrain
 from emoreg.config.schema import PretrainRecipe, TrainRecipe
 from emoreg.errors import UserError
 from emoreg.runtime.progress import Advance, Progress
+from emoreg.study.columns import RunStatus
 from emoreg.study.definition import Study
-from emoreg.study.plan import PlannedRun, plan_runs
+from emoreg.study.local_pool import LocalPool
+from emoreg.study.plan import plan_runs
 from emoreg.study.run_study import run_study
-from emoreg.study.scheduler import execute, recorded_failures
+from emoreg.study.scheduler import InTurn, execute, recorded_failures
 
 
 def times(folder: Path) -> dict[Path, int]:
@@ -101,7 +103,7 @@ def test_a_run_that_fails_is_recorded_and_the_rest_goes_on(
     assert by_name.error["experience-resnet8-procedural-shuffled-seed0"] == "the stimuli are not there"
     assert by_name.error["digits-resnet8-shuffled_affect-procedural-seed0"].startswith("not run, as the stage-1 run")
     assert "digits-resnet8-learned-procedural-seed1" in failing  # after the failures
-    assert sum("FAILED" in line for line in told.lines) == 5
+    assert sum("FAILED" in line for line in told.lines) == 3 and sum("BLOCKED" in line for line in told.lines) == 2
     failures = json.loads((tmp_path / "failures.json").read_text())
     assert any("Traceback" in failure["traceback"] for failure in failures.values())
 
@@ -119,9 +121,32 @@ def test_what_failed_is_tried_again_and_its_record_goes_when_it_succeeds(
         lambda r, out, progress: succeed(dataclasses.replace(TrainRecipe(), seed=7), out, progress),
     )
     failing.clear()
-    assert set(execute(planned, tmp_path, 1, quiet)) == {run.id for run in planned if "backbone-seed1" in run.name}
+    assert set(execute(planned, tmp_path, InTurn(quiet), quiet)) == {
+        run.id for run in planned if "backbone-seed1" in run.name
+    }
     assert len(failing) == 5  # the three that failed, and the two that waited for them
-    assert list(recorded_failures(planned, tmp_path).values()) == ["RuntimeError: of a library, in two lines"]
+    (left,) = recorded_failures(planned, tmp_path).values()
+    assert left.status is RunStatus.FAILED and left.error == "RuntimeError: of a library, in two lines"
+
+
+def test_the_record_of_failures_has_their_status_and_that_of_the_first_edition_is_read_without(
+    tiny_study: Study, failing: list[str], tmp_path: Path, quiet: Progress
+) -> None:
+    run_study(tiny_study, tmp_path, progress=quiet)
+    planned = plan_runs(tiny_study, tmp_path / "runs")
+    before = recorded_failures(planned, tmp_path)
+    records = json.loads((tmp_path / "failures.json").read_text())
+    assert {key: record["status"] for key, record in records.items()} == {
+        key: str(outcome.status) for key, outcome in before.items()
+    }
+    for record in records.values():
+        del record["status"]
+    (tmp_path / "failures.json").write_text(json.dumps(records))
+    assert recorded_failures(planned, tmp_path) == before
+    for record in records.values():
+        record["status"] = "lost"
+    (tmp_path / "failures.json").write_text(json.dumps(records))
+    assert recorded_failures(planned, tmp_path) == {}
 
 
 def test_a_damaged_record_of_failures_loses_nothing(
@@ -168,19 +193,16 @@ def test_several_runs_at_a_time_do_all_and_survive_the_death_of_one(tiny_study: 
     study = dataclasses.replace(tiny_study, arms=("backbone", "learned"), seeds=2)
     killer = Killer()
     planned = plan_runs(study, tmp_path / "runs")
-    failures = execute(planned, tmp_path, 2, killer)
-    dead = [run for run in planned if run.id in failures and not _is_blocked(failures, run)]
+    with contextlib.closing(LocalPool(2, killer)) as pool:
+        failures = execute(planned, tmp_path, pool, killer)
+    dead = [failure.run for failure in failures.values() if failure.status is RunStatus.FAILED]
     if not dead:
         pytest.skip("the run was done before the signal came: this machine is too busy")
-    assert [failures[run.id] for run in dead] == ["its process was killed by signal 9 (out of memory?)"]
+    assert [failures[run.id].error for run in dead] == ["its process was killed by signal 9 (out of memory?)"]
     blocked = {run.id for run in planned if run.needs == dead[0].id}
     assert set(failures) == {dead[0].id} | blocked
     assert all(run.run.is_finished for run in planned if run.id not in failures)
     assert not _workers()
-
-
-def _is_blocked(failures: dict[str, str], run: PlannedRun) -> bool:
-    return failures[run.id].startswith("not run")
 
 
 class KillerOfTheIdle(Told):
@@ -198,7 +220,8 @@ class KillerOfTheIdle(Told):
 def test_a_process_that_dies_while_it_has_no_run_is_replaced(tiny_study: Study, tmp_path: Path) -> None:
     study = dataclasses.replace(tiny_study, arms=("learned",), seeds=1)  # its second run waits for the first
     killer = KillerOfTheIdle()
-    assert execute(plan_runs(study, tmp_path / "runs"), tmp_path, 2, killer) == {}
+    with contextlib.closing(LocalPool(2, killer)) as pool:
+        assert execute(plan_runs(study, tmp_path / "runs"), tmp_path, pool, killer) == {}
     assert len([line for line in killer.lines if "seed0: " in line]) == 2
 
 

@@ -164,6 +164,8 @@ def _converted(name: str, column: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray
     try:
         return column.cast(wanted)
     except pa.ArrowException as error:
+        if pa.types.is_integer(wanted):
+            raise ValueError(f"a number in column '{shortened(name)}' is not a whole number") from None
         raise ValueError(f"column '{shortened(name)}': {shortened(str(error))}") from None
 
 

@@ -41,6 +41,7 @@ from emoreg.study.run_one import RunOutcome
 if TYPE_CHECKING:
     import pandas as pd
 
+AGAIN = "delete it to do this run again"
 MAX_ROWS = 1_000_000  # ten times what a study may plan
 
 
@@ -50,6 +51,9 @@ def results_of(planned: Sequence[PlannedRun], failures: Mapping[str, RunOutcome]
     Args:
         planned: from `plan_runs`.
         failures: by run id, for the runs that failed or were blocked.
+
+    Raises:
+        UserError: the metrics.csv of a finished run is damaged.
     """
     import pandas as pd
 
@@ -62,7 +66,7 @@ def _row(planned: PlannedRun, failure: RunOutcome | None) -> dict[str, Any]:
     status, error, measured = RunStatus.WAITING, None, {}
     if run.is_finished:
         try:
-            status, measured = RunStatus.FINISHED, _measured(run, recipe) | _curves(run, recipe)
+            status, measured = RunStatus.FINISHED, _measured(run, recipe)
         except UserError as damage:  # the other runs are worth a table
             status, error = RunStatus.FAILED, str(damage)
     elif failure is not None:
@@ -83,6 +87,8 @@ def _row(planned: PlannedRun, failure: RunOutcome | None) -> dict[str, Any]:
     }
     settings = {f"{SETTINGS}{key}": value for key, value in flatten(dataclasses.asdict(recipe))}
     row |= measured | {key: value for key, value in settings.items() if key in RECIPES} | _where(run)
+    if status is RunStatus.FINISHED:
+        row |= _curves(run, recipe)
     return {key: _stored(value) for key, value in row.items()}
 
 
@@ -109,10 +115,12 @@ def _measured(run: Run, recipe: Recipe) -> dict[str, Any]:
     row["lambda_per_class"] = lam if lam is not None and len(lam) > 1 else None
     row |= {key: final.get(key) for key in ("images_per_second", "seconds", "parameters", "flops", "classes")}
     if wrong := next((key for key, value in row.items() if not fits(key, value)), None):
-        raise UserError(f"{run.folder / FINAL} is damaged ({shortened(wrong)} is not what emoreg writes there)")
+        raise UserError(
+            f"{run.folder / FINAL} is damaged ({shortened(wrong)} is not what emoreg writes there); {AGAIN}"
+        )
     accuracy = row.get("test_accuracy")
     if isinstance(recipe, TrainRecipe) and (accuracy is None or math.isnan(accuracy)):
-        raise UserError(f"{run.folder / FINAL} is damaged (it has no accuracy on the test split)")
+        raise UserError(f"{run.folder / FINAL} is damaged (it has no accuracy on the test split); {AGAIN}")
     return row
 
 
