@@ -39,7 +39,7 @@ from emoreg.models.regulation import regulation_loss
 from emoreg.runtime.progress import Progress
 from emoreg.stages.affective_heads import heads_of
 from emoreg.stages.classify import build_classifier
-from emoreg.stages.frozen_features import frozen_features
+from emoreg.stages.frozen_features import FrozenFeatures
 from emoreg.stages.pretrain import AffectiveModel
 from emoreg.training.loop import (
     compile_mode,
@@ -85,12 +85,12 @@ def training(asked: TrainRecipe, steps: int, threads: int | None = None) -> Work
     classifier = build_classifier(asked, num_classes=10)
     optimizer = make_optimizer(classifier, asked.optimizer, {})
     schedule = make_schedule(optimizer, dataclasses.replace(asked.optimizer, schedule="constant"), 10**9)
-    known = None
+    known: FrozenFeatures | None = None
     if classifier.encoder is not None and classifier.freeze_encoder:
-        known = frozen_features(classifier.encoder, images, asked.encoder.views, AUGMENT, 0)
+        known = FrozenFeatures(classifier.encoder, images, asked.encoder.views, AUGMENT, 0)
 
     def loss_of(model: nn.Module, batch: Batch) -> Tensor:
-        return regulation_loss(model.respond(batch.images, known and known(batch)), batch.labels)
+        return regulation_loss(model.respond(batch.images, None if known is None else known(batch)), batch.labels)
 
     objective = make_objective(classifier, loss_of, compile_mode(asked.training, fabric.device))
     objective, optimizer = fabric.setup(objective, optimizer)

@@ -2,13 +2,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -33,7 +31,7 @@ from emoreg.runs.run import WEIGHTS, Run, start_run
 from emoreg.runtime.progress import Progress
 from emoreg.stages import classify
 from emoreg.stages.classify import build_classifier, evaluate, load_classifier, train, with_encoder_architecture
-from emoreg.stages.metrics import calibration_error, count_flops, measure, per_class_accuracy, reliability
+from emoreg.stages.metrics import count_flops, measure
 from emoreg.stages.pretrain import load_encoder, pretrain
 from emoreg.study.arms import arm_recipe
 from emoreg.training.loop import make_fabric
@@ -263,76 +261,6 @@ def test_without_validation_nothing_is_held_out(
     assert "val_accuracy" not in run.metrics
 
 
-def test_metrics_are_what_their_names_say() -> None:
-    class Fixed(RegulatedClassifier):
-        """Always gives the same answers."""
-
-        def respond(self, images: Tensor) -> Any:
-            answer = super().respond(images)
-            return answer._replace(logits=logits, non_emotional=logits.flip(1), emotional=logits)
-
-    logits = torch.tensor([[4.0, 0.0], [0.0, 4.0], [4.0, 0.0], [4.0, 0.0]])
-    pixels, labels = np.zeros((4, 8, 8, 3), np.uint8), np.array([0, 1, 0, 1])
-    images = ImageSet(
-        Table("four", pixels, labels), 8, torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.tensor(labels)
-    )
-    recipe = TrainRecipe()
-    fabric = make_fabric(dataclasses.replace(recipe.training, device="cpu"))
-    model = Fixed(TinyBackbone(), TinyBackbone(), 2, mode="fixed", lam=0.25)
-    found = measure(model, images, fabric)
-    right, wrong = math.log(1 + math.exp(-4)), math.log(1 + math.exp(4))
-    assert found == {
-        "accuracy": 0.75,
-        "loss": pytest.approx((3 * right + wrong) / 4, rel=1e-5),
-        "ece": pytest.approx(1 / (1 + math.exp(-4)) - 0.75, rel=1e-5),  # sure of all, right in three of four
-        "images": 4,
-        "accuracy_non_emotional": 0.25,
-        "accuracy_emotional": 0.75,
-        "lambda": 0.25,
-        "per_class": [1.0, 0.5],
-        "reliability": {
-            "confidence": [*[None] * 14, pytest.approx(1 / (1 + math.exp(-4)))],
-            "accuracy": [*[None] * 14, 0.75],
-            "count": [*[0] * 14, 4],
-        },
-    }
-    plain = RegulatedClassifier(TinyBackbone(), None, 2, mode="none").train()
-    assert measure(plain, images, fabric).keys() == {"accuracy", "loss", "ece", "images", "per_class", "reliability"}
-    assert all(not parameter.grad_fn and parameter.grad is None for parameter in plain.parameters())
-
-
-def test_the_accuracy_of_a_class_is_that_of_its_images_and_none_without_any() -> None:
-    answers, labels = torch.tensor([0, 0, 1, 3, 3, 3]), torch.tensor([0, 1, 1, 3, 3, 0])
-    logits = nn.functional.one_hot(answers, 4).float()
-    assert per_class_accuracy(logits, labels) == [0.5, 0.5, None, 1.0]
-
-
-def some_answers(scale: float, count: int = 500) -> tuple[Tensor, Tensor]:
-    draw = torch.Generator().manual_seed(0)
-    return scale * torch.randn(count, 5, generator=draw), torch.randint(5, (count,), generator=draw)
-
-
-@pytest.mark.parametrize("scale", [0.0, 0.1, 1.0, 5.0, 100.0])  # the last: confidences of exactly 1
-def test_the_calibration_error_is_that_of_the_reliability_diagram(scale: float) -> None:
-    logits, labels = some_answers(scale)
-    found = reliability(logits, labels)
-    assert {len(values) for values in found.values()} == {15} and sum(found["count"]) == 500
-    bins = list(zip(found["confidence"], found["accuracy"], found["count"], strict=True))
-    for number, (confidence, accuracy, count) in enumerate(bins):
-        assert (confidence is None) == (accuracy is None) == (count == 0)
-        assert confidence is None or number / 15 - 1e-6 <= confidence <= (number + 1) / 15 + 1e-6  # of single precision
-    gaps = sum(count * abs(accuracy - confidence) for confidence, accuracy, count in bins if count)
-    assert calibration_error(logits, labels) == pytest.approx(gaps / 500, abs=1e-6)
-    hits = sum(accuracy * count for _, accuracy, count in bins if count)
-    assert hits == pytest.approx(int((logits.argmax(dim=1) == labels).sum()))
-
-
-def test_a_network_that_is_all_but_certain_has_fifteen_bins_and_no_sixteenth() -> None:
-    logits = torch.tensor([[100.0, 0.0], [4.0, 0.0]])  # of confidence 1 and 0.98: wrong and right
-    confidence = (1 + 1 / (1 + math.exp(-4))) / 2
-    assert calibration_error(logits, torch.tensor([1, 0])) == pytest.approx(confidence - 0.5, abs=1e-6)
-
-
 def test_one_lambda_a_class_has_one_column_a_class(stage2: TrainRecipe, tmp_path: Path, quiet: Progress) -> None:
     recipe = epochs(stage2, 2, regulation=RegulationSettings(mode="learned", lam=0.3, granularity="per_class"))
     run = train(recipe, tmp_path / "run", progress=quiet)
@@ -448,36 +376,6 @@ def test_an_ensemble_answers_with_the_mean_of_its_members_probabilities(stage2: 
 
 
 # What it costs
-
-
-def test_flops_are_two_for_each_product_in_one_images_forward_pass(stage2: TrainRecipe) -> None:
-    fabric = make_fabric(stage2.training)
-    branch = 2 * (8 * 8 * 6 * 3 * 9 + 6 * 10)  # a convolution of 3x3 on 8x8 pixels, and a head
-    plain = RegulatedClassifier(TinyBackbone(), None, 10, mode="none")
-    assert count_flops(plain, 8, fabric) == branch
-    assert count_flops(RegulatedClassifier(TinyBackbone(), TinyBackbone(), 10), 8, fabric) == 2 * branch
-    assert count_flops(own(), 8, fabric) == 2 * (192 * 7 + 7 * 10 + 48 * 10)
-
-
-def test_counting_flops_leaves_the_model_as_it_was(stage2: TrainRecipe) -> None:
-    model = RegulatedClassifier(TinyBackbone(), TinyBackbone(), 10, freeze_encoder=True).train()
-    model.backbone.norm.eval()
-    state = {name: value.clone() for name, value in model.state_dict().items()}
-    modes = [module.training for module in model.modules()]
-    count_flops(model, 8, make_fabric(stage2.training))
-    assert_equal(model.state_dict(), state)
-    assert [module.training for module in model.modules()] == modes
-    assert all(parameter.grad is None for parameter in model.parameters())
-
-
-def test_attention_counts_too(stage2: TrainRecipe) -> None:
-    recipe = dataclasses.replace(stage2, backbone=VIT, target=dataclasses.replace(stage2.target, image_size=32))
-    model = build_classifier(recipe, 10)
-    tokens, width, blocks = model.backbone.pos_embed.shape[1], model.backbone.embed_dim, len(model.backbone.blocks)
-    hidden = model.backbone.blocks[0].mlp.fc1.out_features
-    products = 16 * 3 * 8 * 8 * width + width * 10  # patches and head
-    products += blocks * (4 * tokens * width * width + 2 * tokens * tokens * width + 2 * tokens * width * hidden)
-    assert count_flops(model, 32, make_fabric(stage2.training)) == 2 * products
 
 
 def test_costs_and_classes_stand_in_the_final_metrics(

@@ -15,7 +15,7 @@ from emoreg.data.images.decode import ImageSet, load_images
 from emoreg.data.images.table import Table
 from emoreg.models.backbones import build_backbone
 from emoreg.runtime.progress import Progress
-from emoreg.stages.frozen_features import folded, frozen_features
+from emoreg.stages.frozen_features import FrozenFeatures, folded
 
 AUGMENT = AugmentSettings(crop_padding=2, flip=True)
 
@@ -82,7 +82,7 @@ def test_what_cannot_be_folded_is_used_as_it_is(encoder: nn.Module) -> None:
 
 def test_features_of_a_batch_are_the_encoders(images: ImageSet) -> None:
     encoder = with_statistics(build_backbone("resnet8"))
-    known = frozen_features(encoder, images, None, AUGMENT, 0)
+    known = FrozenFeatures(encoder, images, None, AUGMENT, 0)
     for batch in training_batches(images, 8, AUGMENT, 0, 0):
         features = known(batch)
         assert not features.requires_grad
@@ -92,7 +92,7 @@ def test_features_of_a_batch_are_the_encoders(images: ImageSet) -> None:
 def test_features_of_images_as_they_are_are_computed_once(images: ImageSet) -> None:
     encoder = with_statistics(build_backbone("resnet8"))
     (expected,) = [encoder(pixels) for pixels, _ in evaluation_batches(images)]
-    known = frozen_features(encoder, images, 0, AUGMENT, 0)
+    known = FrozenFeatures(encoder, images, 0, AUGMENT, 0)
     batches = list(training_batches(images, 8, AUGMENT, 0, 0))
     known(batches[0])
     count = _count_calls(nn.Conv2d, lambda: [known(batch) for batch in batches])
@@ -104,7 +104,7 @@ def test_features_of_images_as_they_are_are_computed_once(images: ImageSet) -> N
 def test_each_image_is_seen_in_one_of_its_fixed_views(images: ImageSet) -> None:
     encoder = with_statistics(build_backbone("resnet8"))
     views = torch.stack([encoder(next(view_batches(images, AUGMENT, 7, view)).images) for view in range(3)])
-    known = frozen_features(encoder, images, 3, AUGMENT, 7)
+    known = FrozenFeatures(encoder, images, 3, AUGMENT, 7)
     batch = Batch(torch.zeros(24, 3, 16, 16), torch.zeros(24), torch.arange(24))
     torch.manual_seed(0)
     seen = set()
@@ -116,7 +116,7 @@ def test_each_image_is_seen_in_one_of_its_fixed_views(images: ImageSet) -> None:
 
 
 def test_one_view_needs_no_draw(images: ImageSet) -> None:
-    known = frozen_features(with_statistics(build_backbone("resnet8")), images, 1, AUGMENT, 0)
+    known = FrozenFeatures(with_statistics(build_backbone("resnet8")), images, 1, AUGMENT, 0)
     batch = next(training_batches(images, 8, AUGMENT, 0, 0))
     known(batch)
     torch.manual_seed(3)

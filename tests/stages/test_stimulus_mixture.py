@@ -220,10 +220,10 @@ def test_without_a_published_validation_split_it_is_cut_from_the_training_images
 
 def test_an_empty_train_split_is_refused_in_one_line(quiet: Progress) -> None:
     splits: list[Split] = ["test"] * 4 + ["validation"] * 6
-    with pytest.raises(UserError, match=r"mine: no images to train on.* 6 .* 4 .*train split") as caught:
+    with pytest.raises(UserError, match=r"mine: no training images.* 6 .* 4 .*train split") as caught:
         cut_stimuli(stimuli("mine", CATEGORY, 10, splits), settings(), 0, quiet)
     assert "\n" not in str(caught.value)
-    with pytest.raises(UserError, match=r"mine: no images to train on.*stimuli\.validation"):
+    with pytest.raises(UserError, match=r"mine: no training images.*stimuli\.validation"):
         cut_stimuli(stimuli("mine", CATEGORY, 10), settings(validation=0.99), 0, quiet)
 
 
@@ -242,7 +242,7 @@ def test_images_without_the_chosen_label_are_left_out_and_told_once() -> None:
     tied = Stimuli("paintings", pixels(12), (Labels(VOTES, votes),))
     cut = cut_stimuli(tied, settings(labels="majority"), 0, heard)
     assert cut.space == EmotionSpace("category", MIKELS_8) and cut.left_out == 3
-    assert len(heard.lines) == 1 and "paintings: left out 3 of 12" in heard.lines[0] and "majority" in heard.lines[0]
+    assert len(heard.lines) == 1 and "paintings: skipped 3 of 12" in heard.lines[0] and "majority" in heard.lines[0]
     assert cut_stimuli(tied, settings(), 0, heard).left_out == 0 and len(heard.lines) == 1
 
 
@@ -280,7 +280,7 @@ def test_sets_lie_behind_each_other_in_memory_and_on_demand() -> None:
 def test_a_weight_that_gives_a_set_nothing_is_refused(quiet: Progress) -> None:
     sets = [("photos", CATEGORY, 1.0), ("ratings", VALENCE_AROUSAL, 1e-6)]
     cuts = [cut_stimuli(stimuli(n, space, 20), settings(weight=w), 0, quiet) for n, space, w in sets]
-    with pytest.raises(UserError, match=r"ratings: a weight of 1e-06.* none of the 30 images"):
+    with pytest.raises(UserError, match=r"ratings: its weight, 1e-06 of 1.* none of the 30 images"):
         epoch_shares([image_set(CATEGORY, 15), image_set(VALENCE_AROUSAL, 15)], cuts)
 
 

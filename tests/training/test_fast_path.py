@@ -25,7 +25,7 @@ from emoreg.models.backbones import build_backbone
 from emoreg.models.regulation import RegulatedClassifier, regulation_loss
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import generator
-from emoreg.stages.frozen_features import frozen_features
+from emoreg.stages.frozen_features import FrozenFeatures
 
 COUNT, SIZE, K = 8, 16, 10
 
@@ -89,10 +89,10 @@ def test_loss_and_gradients_are_those_of_plain_pytorch(
     assert_close(batch.images, pixels)
     assert torch.equal(batch.labels, labels)
     batch = batch._replace(images=batch.images.to(dtype))
-    known = None
+    known: FrozenFeatures | None = None
     if model.encoder is not None and model.freeze_encoder:
-        known = frozen_features(model.encoder, images, None, augment, 0)
-    loss = regulation_loss(model.respond(batch.images, known and known(batch)), labels)
+        known = FrozenFeatures(model.encoder, images, None, augment, 0)
+    loss = regulation_loss(model.respond(batch.images, None if known is None else known(batch)), labels)
     loss.backward()
     expected = plain_loss(plain, batch.images.contiguous(), labels)
     expected.backward()

@@ -1,7 +1,7 @@
-"""What an encoder's read-out of emotion is trained for and measured by, for each kind of label (ours).
+"""Losses and metrics of an encoder's emotion read-out, for each kind of label (ours).
 
-An encoder that learns from several stimulus sets has a head for each. All heads together are one linear layer:
-a head is a slice of its outputs, and of the labels that lie beside each other in the same way.
+An encoder that learns from several stimulus sets has one head per set. All heads form one linear layer: a head is a
+slice of its outputs, and of the joint labels, which are laid out in the same way.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Head:
-    """The read-out of one stimulus set: the outputs `start` to `stop` (not included) of all heads' outputs."""
+    """The read-out of one stimulus set: outputs `start` to `stop` (exclusive) of the joint linear layer."""
 
-    name: str  # of the set, in metrics
+    name: str  # of the set, as in the names of its metrics
     space: EmotionSpace
     start: int
     stop: int
 
     @property
     def outputs(self) -> slice:
-        """Where its outputs lie."""
+        """The head's columns in the joint outputs."""
         return slice(self.start, self.stop)
 
 
 def heads_of(sets: Sequence[tuple[str, EmotionSpace]]) -> tuple[Head, ...]:
-    """The heads of sets, given as (name, space), one behind the other; a name that comes again gets a number."""
+    """One head per set, given as (name, space), side by side; a repeated name gets a number."""
     heads: list[Head] = []
     for name, space in sets:
         start, taken, unique = heads[-1].stop if heads else 0, {head.name for head in heads}, name
@@ -51,13 +51,13 @@ def heads_of(sets: Sequence[tuple[str, EmotionSpace]]) -> tuple[Head, ...]:
 
 
 def affective_loss(outputs: Tensor, labels: Tensor, space: EmotionSpace) -> Tensor:
-    """The stage-1 loss for a space's kind of label (ours), the mean over the images.
+    """The stage-1 loss for a space's kind of label (ours), averaged over the images.
 
     Args:
         outputs: (B, E).
         labels: category: int64 (B,), cross-entropy. votes: (B, E), counts or probabilities, KL divergence from
             the normalised votes. dimensions: (B, E) in [-1, 1], mean squared error.
-        space: which of the three.
+        space: of the labels; its kind chooses the loss.
     """
     if space.kind == "category":
         return F.cross_entropy(outputs, labels)
@@ -68,7 +68,7 @@ def affective_loss(outputs: Tensor, labels: Tensor, space: EmotionSpace) -> Tens
 
 
 def image_losses(outputs: Tensor, labels: Tensor, space: EmotionSpace) -> Tensor:
-    """The loss of each image (B,); their mean is `affective_loss`. Arguments as there."""
+    """The loss of each image (B,); their mean is `affective_loss`, with the same arguments."""
     if space.kind == "category":
         return F.cross_entropy(outputs, labels, reduction="none")
     if space.kind == "votes":
@@ -78,11 +78,11 @@ def image_losses(outputs: Tensor, labels: Tensor, space: EmotionSpace) -> Tensor
 
 
 def joint_labels(labels: Sequence[Tensor], heads: Sequence[Head]) -> Tensor:
-    """The labels of several sets in one tensor, set behind set: float32 (N, 1 + ΣE).
+    """The labels of several sets, concatenated: float32 (N, 1 + ΣE).
 
-    Column 0 says whose image it is, the number of its head. The rest are the heads' labels as the outputs lie;
-    a category is 1 in its place. Where an image has no label it stands 1, a valid label of any kind, so that
-    losses there are finite before they are masked.
+    Column 0 is the index of the image's head. The other columns hold the heads' labels in the order of their outputs;
+    categories are one-hot. The columns of the other heads are filled with 1, a valid label of every kind, so that their
+    losses are finite before they are masked.
     """
     width = heads[-1].stop
     parts = []
@@ -96,15 +96,14 @@ def joint_labels(labels: Sequence[Tensor], heads: Sequence[Head]) -> Tensor:
 
 
 def joint_loss(outputs: Tensor, labels: Tensor, heads: Sequence[Head]) -> Tensor:
-    """The loss of a batch from several sets: each image counts for its own head only, all images alike (ours).
+    """The loss of a batch drawn from several sets: every image has the same weight, in its own head only (ours).
 
-    Masked instead of indexed: how many images a set has in a batch is known to the device alone, and asking
-    would make the loop wait for it.
+    Masked, not indexed: the number of images per set is known on the device only, and reading it would synchronise.
 
     Args:
         outputs: (B, ΣE).
-        labels: (B, 1 + ΣE), of `joint_labels`.
-        heads: of the sets.
+        labels: (B, 1 + ΣE), from `joint_labels`.
+        heads: one per set.
     """
     total = outputs.new_zeros((), dtype=torch.float32)
     for number, head in enumerate(heads):
@@ -118,8 +117,8 @@ def joint_loss(outputs: Tensor, labels: Tensor, heads: Sequence[Head]) -> Tensor
 def affective_metrics(outputs: Tensor, labels: Tensor, space: EmotionSpace) -> dict[str, float]:
     """Metrics of all outputs (N, E) against all labels: the loss, and accuracy or CCC.
 
-    For votes the accuracy counts the most-voted category. The concordance correlation coefficient (CCC,
-    Lin 1989) of each dimension lies in [-1, 1]; `ccc` is their mean.
+    For votes, accuracy compares the most-voted categories. `ccc` is the mean over the dimensions of the concordance
+    correlation coefficient (Lin 1989), in [-1, 1].
     """
     from torchmetrics.functional.regression import concordance_corrcoef
 
@@ -128,7 +127,8 @@ def affective_metrics(outputs: Tensor, labels: Tensor, space: EmotionSpace) -> d
         if len(outputs) < 2:
             return metrics  # a correlation needs two points
         ccc = concordance_corrcoef(outputs.float(), labels).nan_to_num(0.0).reshape(-1).tolist()  # 0 for a constant
-        return metrics | {"ccc": sum(ccc) / len(ccc)} | {f"ccc_{n}": c for n, c in zip(space.names, ccc, strict=True)}
+        named = {f"ccc_{name}": value for name, value in zip(space.names, ccc, strict=True)}
+        return metrics | {"ccc": sum(ccc) / len(ccc)} | named
     truth = labels if space.kind == "category" else labels.argmax(dim=1)
     return metrics | {"accuracy": (outputs.argmax(dim=1) == truth).float().mean().item()}
 
@@ -140,11 +140,11 @@ def measure_affect(
     """Metrics of an affective model on all of `images`; see `affective_metrics`.
 
     Args:
-        model: gives (B, E), or (B, ΣE) of several heads.
-        images: with labels in `space`.
+        model: maps images to (B, E), or to (B, ΣE) with several heads.
+        images: labelled in `space`.
         space: of the labels.
         fabric: device and precision.
-        outputs: which of the model's belong to `space`.
+        outputs: the columns of the model's outputs that belong to `space`.
     """
     model.eval()
     with fabric.autocast():
@@ -159,14 +159,14 @@ def measure_heads(
     """Metrics of every head on its own set; None if there are no images at all.
 
     Args:
-        model: gives (B, ΣE).
-        sets: one a head; None for no images.
-        heads: of the sets.
+        model: maps images to (B, ΣE).
+        sets: one per head; None for a set without images.
+        heads: one per set.
         weights: of the sets in the mean loss.
         fabric: device and precision.
 
     Returns:
-        For one head `affective_metrics`. For several the same with the set's name before each ("oasis_ccc"), and
+        With one head, `affective_metrics`. With several, the same with the set's name as a prefix ("oasis_ccc"), and
         loss, the weighted mean.
     """
     found = [
@@ -184,7 +184,7 @@ def measure_heads(
 
 
 def check_labels(table: Table, space: EmotionSpace) -> None:
-    """UserError for labels that the space does not have; names set and row."""
+    """UserError for labels outside the space; names the set and the row."""
     count, width = len(table), len(space.names)
     dtype, shape = ("int64", (count,)) if space.kind == "category" else ("float32", (count, width))
     if (str(table.labels.dtype), table.labels.shape) != (dtype, shape):

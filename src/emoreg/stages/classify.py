@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +24,7 @@ from emoreg.runs.run import WEIGHTS, Run, record_session
 from emoreg.runs.trackers import Track
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import derive_seed, drawn_from
-from emoreg.stages.frozen_features import frozen_features
+from emoreg.stages.frozen_features import FrozenFeatures
 from emoreg.stages.metrics import count_flops, measure
 from emoreg.stages.pretrain import encoder_architecture, load_encoder
 from emoreg.training.launch import carry_out_on_devices
@@ -144,14 +143,14 @@ def _train(
         return row
 
     weights = dataclasses.asdict(recipe.loss)
-    known: Callable[[Batch], Tensor] | None = None
+    frozen: FrozenFeatures | None = None
     if classifier.encoder is not None and classifier.freeze_encoder:
         seed = derive_seed(recipe.seed, "views")
-        known = frozen_features(classifier.encoder, images, recipe.encoder.views, recipe.augment, seed)
+        frozen = FrozenFeatures(classifier.encoder, images, recipe.encoder.views, recipe.augment, seed)
 
     def loss_of(model: nn.Module, batch: Batch) -> Tensor:
         assert isinstance(model, RegulatedClassifier)
-        response = model.respond(batch.images, known and known(batch))
+        response = model.respond(batch.images, None if frozen is None else frozen(batch))
         return regulation_loss(response, batch.labels, **weights)
 
     factors = {"encoder.": recipe.encoder.lr_factor, "regulation.": recipe.regulation.lr_factor}

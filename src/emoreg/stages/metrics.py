@@ -1,7 +1,8 @@
-"""What a classifier is measured by: accuracy, loss, calibration, each class, and the cost of a forward pass."""
+"""Metrics of a classifier: accuracy, loss, calibration, accuracy per class, and the cost of a forward pass."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,9 +24,10 @@ def measure(classifier: RegulatedClassifier, images: ImageSet, fabric: Fabric) -
     """Metrics on all of `images`.
 
     Returns:
-        accuracy, loss (mean cross-entropy, nats), ece (expected calibration error) of the regulated response; with
-        an emotional branch also accuracy_non_emotional and accuracy_emotional of each response alone and the mean λ;
-        images (their number); per_class (see `per_class_accuracy`) and reliability (see `reliability`).
+        Of the regulated response: accuracy, loss (mean cross-entropy, nats), ece (expected calibration error, Guo et
+        al. 2017), per_class (see `per_class_accuracy`) and reliability (see `reliability`); images, their number. With
+        an emotional branch also accuracy_non_emotional and accuracy_emotional, of each response alone, and lambda, the
+        mean λ over the images.
     """
     classifier.eval()
     logits, labels, lams = [], [], []
@@ -41,13 +43,14 @@ def measure(classifier: RegulatedClassifier, images: ImageSet, fabric: Fabric) -
             if answer is not None:
                 hits[key] += (answer.argmax(dim=1) == truth).sum().item()
     z, y = torch.cat(logits).cpu(), torch.cat(labels).cpu()
+    bins = reliability(z, y)
     metrics: dict[str, Any] = {
         "accuracy": hits["accuracy"] / len(images),
         "loss": F.cross_entropy(z, y).item(),
-        "ece": calibration_error(z, y),
+        "ece": calibration_error(bins),
         "images": len(images),
         "per_class": per_class_accuracy(z, y),
-        "reliability": reliability(z, y),
+        "reliability": bins,
     }
     if lams:
         metrics |= {key: hits[key] / len(images) for key in ("accuracy_non_emotional", "accuracy_emotional")}
@@ -56,7 +59,7 @@ def measure(classifier: RegulatedClassifier, images: ImageSet, fabric: Fabric) -
 
 
 def per_class_accuracy(logits: Tensor, labels: Tensor) -> list[float | None]:
-    """Of the images of each class, the share that is recognised: K numbers, None for a class without images.
+    """Accuracy on the images of each class, K values; None for a class without images.
 
     Args:
         logits: (N, K).
@@ -67,28 +70,20 @@ def per_class_accuracy(logits: Tensor, labels: Tensor) -> list[float | None]:
     return [hit / count if count else None for hit, count in zip(hits.tolist(), images.tolist(), strict=True)]
 
 
-def calibration_error(logits: Tensor, labels: Tensor) -> float:
-    """The expected calibration error (Guo et al. 2017), in [0, 1]. Arguments as `per_class_accuracy`.
-
-    The mean distance of confidence, the highest probability, from accuracy over the bins of `reliability`.
-    """
-    from torchmetrics.functional.classification import multiclass_calibration_error
-
-    below_one = 1 - torch.finfo(torch.float32).eps / 2  # torchmetrics has a bin of its own, a 16th, for exactly 1
-    probabilities = logits.softmax(dim=1).clamp(max=below_one)
-    return multiclass_calibration_error(probabilities, labels, num_classes=logits.shape[1], n_bins=BINS).item()
-
-
 def reliability(logits: Tensor, labels: Tensor) -> dict[str, list[Any]]:
-    """How far confidence can be relied on: a reliability diagram (Guo et al. 2017). Arguments as `per_class_accuracy`.
+    """A reliability diagram (Guo et al. 2017): accuracy against confidence, the highest probability.
+
+    Args:
+        logits: (N, K).
+        labels: int64 (N,).
 
     Returns:
-        confidence and accuracy, the means in each of 15 bins of equal width from 0 to 1, None in an empty one; and
-        count, the images in each.
+        For each of 15 bins of equal width from 0 to 1: confidence and accuracy, the means over its images (None if it
+        is empty), and count, their number.
     """
     confidence = logits.softmax(dim=1).amax(dim=1)
     edges = torch.linspace(0, 1, BINS + 1, device=logits.device)
-    bins = (torch.bucketize(confidence, edges, right=True) - 1).clamp(max=BINS - 1)  # 1 is in the last one
+    bins = (torch.bucketize(confidence, edges, right=True) - 1).clamp(max=BINS - 1)  # 1 belongs to the last one
     counts = bins.bincount(minlength=BINS).tolist()
 
     def means(values: Tensor) -> list[float | None]:
@@ -99,26 +94,32 @@ def reliability(logits: Tensor, labels: Tensor) -> dict[str, list[Any]]:
     return {"confidence": means(confidence.double()), "accuracy": means(hits.double()), "count": counts}
 
 
+def calibration_error(bins: Mapping[str, Sequence[Any]]) -> float:
+    """The expected calibration error in [0, 1] from the bins of `reliability` (Guo et al. 2017, equation 3)."""
+    filled = [bin for bin in zip(bins["confidence"], bins["accuracy"], bins["count"], strict=True) if bin[2]]
+    return sum(abs(confidence - accuracy) * count for confidence, accuracy, count in filled) / sum(bins["count"])
+
+
 @torch.no_grad()
 def count_flops(classifier: RegulatedClassifier, image_size: int, fabric: Fabric) -> int:
     """Floating-point operations of the forward pass of one image in evaluation.
 
-    A multiply and an add are two. Only products of matrices, convolutions and attention are counted, as PyTorch's
-    counter does; what is left out is small beside them. The classifier's state is as it was.
+    A multiplication and an addition count as two. Only matrix products, convolutions and attention are counted, by
+    PyTorch's counter; the rest is small beside them. The classifier is left unchanged.
 
     Args:
         classifier: on the device.
-        image_size: S, in pixels.
+        image_size: side of the square input, in pixels.
         fabric: device and precision.
     """
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
-    count = 2  # someone's own model may squeeze a batch of one away
+    count = 2  # a model may squeeze a batch of one away
     images = torch.zeros(count, 3, image_size, image_size, device=fabric.device).to(memory_format=torch.channels_last)
     before = [(module, module.training) for module in classifier.modules()]
     classifier.eval()
-    # Plain attention, as the fused kinds differ between devices and not all of them are counted.
+    # Fused attention kernels differ between devices, and not all of them are counted.
     with fabric.autocast(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         classifier.respond(images)
     for module, was_training in before:

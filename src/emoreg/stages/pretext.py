@@ -1,8 +1,7 @@
-"""The pretext task of stage 1: what an encoder learns from affective stimuli, and what it is measured by.
+"""The pretext task of stage 1: what an encoder learns from affective stimuli, and its metrics.
 
-Stated by the source (arXiv:2606.13081): it learns the emotion that the images evoke. Ours are two controls, which
-see the same images in the same order, as many and as often, and learn nothing of emotion: the same labels permuted,
-and rotation.
+Stated by the source (arXiv:2606.13081): the emotion that the images evoke. Ours are two controls, which see the same
+images equally often and in the same order and learn nothing of emotion: permuted labels, and rotation.
 """
 
 from __future__ import annotations
@@ -35,10 +34,10 @@ class PretextTask:
 
     Args:
         outputs: width of the read-out.
-        loss_of: the loss, a scalar, of (model, batch with the labels of the stimuli).
-        measure: metrics of a model on image sets, one a stimulus set, None for no images; None if there are no
-            images at all.
-        read_out: what the outputs mean, for the metadata of the weights.
+        loss_of: maps (model, batch labelled as the stimuli are) to a scalar loss.
+        measure: maps a model and its image sets, one per stimulus set (None without images), to metrics; None if there
+            are no images at all.
+        read_out: meaning of the outputs, for the metadata of the weights.
     """
 
     outputs: int
@@ -48,12 +47,12 @@ class PretextTask:
 
 
 def pretext_task(pretext: Pretext, heads: Sequence[Head], weights: Sequence[int], fabric: Fabric) -> PretextTask:
-    """The task of a recipe. To shuffled labels, affect is what it is to true ones.
+    """The task of a recipe; shuffled labels are learned by the same task as true ones.
 
     Args:
-        pretext: its name.
-        heads: of the stimulus sets.
-        weights: of the sets in the mean loss that is reported.
+        pretext: name of the task.
+        heads: one per stimulus set.
+        weights: of the sets in the reported mean loss.
         fabric: device and precision.
     """
     return _rotation(fabric) if pretext == "rotation" else _affect(heads, weights, fabric)
@@ -88,13 +87,13 @@ def _rotation(fabric: Fabric) -> PretextTask:
 
 
 def with_shuffled_labels(cuts: Sequence[Cut], seed: int) -> list[Cut]:
-    """The sets with the labels of each one's training images permuted, an image's label as a whole.
+    """The sets with the labels of their training images permuted, all labels of an image together.
 
-    Validation and test images keep theirs, so that their metrics show whether anything of affect was learned.
+    Validation and test images keep theirs, so that their metrics show whether anything about affect was learned.
 
     Args:
-        cuts: of the stimulus sets.
-        seed: of the run; each set has a permutation of its own.
+        cuts: one per stimulus set.
+        seed: of the run; each set has its own permutation.
     """
     shuffled = []
     for number, cut in enumerate(cuts):
@@ -105,17 +104,17 @@ def with_shuffled_labels(cuts: Sequence[Cut], seed: int) -> list[Cut]:
 
 
 def turned(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Each image turned by a random quarter turn, for a network to tell which (Gidaris, Singh & Komodakis 2018,
-    "Unsupervised representation learning by predicting image rotations").
+    """Each image rotated by a random number of quarter turns, which a network is to predict (Gidaris, Singh &
+    Komodakis 2018, "Unsupervised representation learning by predicting image rotations").
 
-    Gidaris et al. put all four turns of an image into a batch. Here it is one (ours): a control takes as many
-    images and steps as what it is a control of.
+    Gidaris et al. put all four rotations of an image into a batch. Here it is one (ours), so that a control takes as
+    many images and steps as the arm that it controls for.
 
     Args:
-        images: (B, 3, S, S). The draws come from torch's default generator, as dropout's do.
+        images: (B, 3, S, S). Draws come from torch's default generator, as dropout's do.
 
     Returns:
-        The images, channels last in memory, and the number of each one's turn in `TURNS`, int64 (B,).
+        The images in channels-last memory format, and the index of each one's angle in `TURNS`, int64 (B,).
     """
     turns = torch.randint(len(TURNS), (len(images),), device=images.device)
     half, quarter = (turns >= 2).view(-1, 1, 1, 1), (turns % 2 == 1).view(-1, 1, 1, 1)  # 270° is both
@@ -126,11 +125,11 @@ def turned(images: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def measure_rotation(model: nn.Module, sets: Sequence[ImageSet | None], fabric: Fabric) -> dict[str, float] | None:
-    """Accuracy and loss (mean cross-entropy, nats) on every image in all four turns; chance is 1/4 and ln 4.
+    """Accuracy and loss (mean cross-entropy, nats) over all four rotations of every image; chance is 1/4 and ln 4.
 
     Args:
-        model: gives (B, 4).
-        sets: all their images count alike; None for no images.
+        model: maps images to (B, 4).
+        sets: every image has the same weight; None for a set without images.
         fabric: device and precision.
 
     Returns:

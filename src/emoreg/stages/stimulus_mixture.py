@@ -1,4 +1,4 @@
-"""A union of experiences: stimulus sets, each cut into its parts, and several of them as one to train on (ours)."""
+"""Stimulus sets split into training, validation and test images, and several sets trained on as one (ours)."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from emoreg.stages.affective_heads import Head, check_labels, joint_labels
 
 @dataclass(frozen=True)
 class Cut:
-    """A stimulus set with the labels that were chosen, in parts that share no image.
+    """A stimulus set with the chosen labels, split into disjoint parts.
 
     Args:
-        settings: that it was asked for with.
+        settings: of the set.
         space: of the labels.
-        train: trained on.
-        validation: measured after each epoch; choices may be made by it. None for no images.
+        train: training images.
+        validation: measured after each epoch, may guide choices; None without images.
         test: measured once, at the end; None where none is published.
-        left_out: how many images have no such label.
+        left_out: number of images without such a label.
     """
 
     settings: StimuliSettings
@@ -47,32 +47,32 @@ class Cut:
 
 
 def cut_stimuli(stimuli: Stimuli, settings: StimuliSettings, seed: int, progress: Progress) -> Cut:
-    """The parts of a set, with the labels that the settings choose.
+    """Split a set, with the labels that the settings choose.
 
     Args:
-        stimuli: as read.
+        stimuli: the whole set.
         settings: labels, validation and limit are used.
-        seed: of the cuts.
-        progress: told how many images have no such label.
+        seed: of the splits.
+        progress: reports how many images have no such label.
 
     Raises:
-        UserError: no label follows; a label is out of range; nothing is left to train on.
+        UserError: the labels cannot be derived; a label is out of range; no training image is left.
     """
     table, space, rows = choose_labels(stimuli, settings.labels)
     check_labels(table, space)
     left_out = len(stimuli.images) - len(rows)
     if left_out:
         progress.say(
-            f"{stimuli.name}: left out {left_out} of {len(stimuli.images)} images, whose labels give no "
-            f"{settings.labels} (ties, or emotions that have no counterpart)"
+            f"{stimuli.name}: skipped {left_out} of {len(stimuli.images)} images whose labels give no "
+            f"{settings.labels} (ties, or emotions without a counterpart)"
         )
     part = _parts(stimuli, settings.validation, seed)[rows]
     train, validation, test = (np.flatnonzero(part == name) for name in ("train", "validation", "test"))
     if len(train) == 0:
         hint = "check its train split" if stimuli.splits else "lower stimuli.validation"
         raise UserError(
-            f"{stimuli.name}: no images to train on; of {len(table)} with labels, {len(validation)} are for "
-            f"validation and {len(test)} for the test: {hint}"
+            f"{stimuli.name}: no training images; of {len(table)} labelled ones, {len(validation)} are for "
+            f"validation and {len(test)} for testing: {hint}"
         )
     if settings.limit is not None and settings.limit < len(train):
         share, limit_seed = settings.limit / len(train), derive_seed(seed, "limit")
@@ -88,10 +88,10 @@ def cut_stimuli(stimuli: Stimuli, settings: StimuliSettings, seed: int, progress
 
 
 def _parts(stimuli: Stimuli, share: float, seed: int) -> NDArray[np.str_]:
-    """Each image's part, as published or drawn (N,).
+    """The part of each image, as published or drawn (N,).
 
-    By the labels as published and before others are chosen: the same image is in the same part whatever its
-    label, so that no head trains the encoder on what another is measured on.
+    Drawn by the published labels, before others are chosen: an image is in the same part whatever its label, so that
+    no head trains the encoder on images that another head is measured on.
     """
     parts = np.array(stimuli.splits or ["train"] * len(stimuli.images), dtype="U10")
     if not (parts == "validation").any():
@@ -102,25 +102,25 @@ def _parts(stimuli: Stimuli, share: float, seed: int) -> NDArray[np.str_]:
 
 
 def epoch_shares(images: Sequence[ImageSet], cuts: Sequence[Cut]) -> tuple[Share, ...]:
-    """How many images each set gives to an epoch. UserError for a set whose weight gives it none."""
+    """Images drawn from each set per epoch. UserError for a set whose weight gives it none."""
     weights = [cut.settings.weight for cut in cuts if cut.settings.weight is not None]
     mixture = shares([len(part) for part in images], weights or None)
     for cut, share in zip(cuts, mixture, strict=True):
         if share.quota == 0:
             raise UserError(
-                f"{cut.train.name}: a weight of {cut.settings.weight:g} beside {sum(weights):g} in all gives it none "
-                f"of the {sum(part.count for part in mixture)} images of an epoch; raise it"
+                f"{cut.train.name}: its weight, {cut.settings.weight:g} of {sum(weights):g} in all, gives it none of "
+                f"the {sum(part.count for part in mixture)} images of an epoch; raise it"
             )
     return mixture
 
 
 def fits_memory(tables: Sequence[Table], image_size: int, limit_gib: float) -> bool:
-    """Whether the decoded images of all tables together take at most `limit_gib`."""
+    """Whether the decoded images of all tables fit into `limit_gib` together."""
     return sum(len(table) for table in tables) * 3 * image_size * image_size <= limit_gib * 2**30
 
 
 def join(parts: Sequence[ImageSet], heads: Sequence[Head]) -> ImageSet:
-    """Several sets as one, set behind set, with `joint_labels`; in memory only if all of them are."""
+    """Several sets concatenated, with `joint_labels`; held in memory only if all of them are."""
     labels = joint_labels([part.labels for part in parts], heads)
     images = _Chained([part.table.images for part in parts])
     table = Table(" + ".join(head.name for head in heads), images, labels.cpu().numpy())
@@ -129,7 +129,7 @@ def join(parts: Sequence[ImageSet], heads: Sequence[Head]) -> ImageSet:
 
 
 def views(joined: ImageSet, parts: Sequence[ImageSet]) -> list[ImageSet]:
-    """The parts again with their own labels, their pixels where those of `joined` are."""
+    """The parts with their own labels again; their pixels are views of the pixels of `joined`."""
     ends = list(accumulate(len(part) for part in parts))
     return [
         replace(
@@ -142,7 +142,7 @@ def views(joined: ImageSet, parts: Sequence[ImageSet]) -> list[ImageSet]:
 
 
 class _Chained(Sequence[Any]):
-    """Sequences behind each other, none of them copied."""
+    """Concatenated sequences, without copying them."""
 
     def __init__(self, parts: Sequence[Sequence[Any] | NDArray[Any]]) -> None:
         self.parts, self.ends = parts, list(accumulate(len(part) for part in parts))
