@@ -31,7 +31,7 @@ from emoreg.config.schema import (
     TrainingSettings,
     TrainRecipe,
 )
-from emoreg.data.images.decode import load_images
+from emoreg.data.images.image_set import load_images
 from emoreg.data.images.splits import cut_validation
 from emoreg.data.images.table import Table
 from emoreg.data.targets import read_target

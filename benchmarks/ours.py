@@ -27,10 +27,13 @@ from emoreg.config.schema import (
     TrainingSettings,
     TrainRecipe,
 )
-from emoreg.data.images.batches import Batch, normalise, resize, training_batches
-from emoreg.data.images.decode import ImageSet, by_all_cores, load_images, square, upright
+from emoreg.data.images.augment import normalise, resize
+from emoreg.data.images.batches import Batch, training_batches
+from emoreg.data.images.decode import square, upright
 from emoreg.data.images.files import File
+from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.images.table import Table
+from emoreg.data.images.threads import in_threads
 from emoreg.data.stimuli.emotion import EmotionSpace
 from emoreg.inference.load import EmotionReadout, LoadedRun
 from emoreg.inference.predict import predict
@@ -202,7 +205,7 @@ def decoding(decoder: str, width: int, height: int, size: int, count: int) -> Wo
 
     def work() -> float:
         begun = time.perf_counter()
-        for _ in by_all_cores(lambda rows: [one(files[row % len(files)]) for row in rows], range(count), 16):
+        for _ in in_threads(lambda rows: [one(files[row % len(files)]) for row in rows], range(count), 16):
             pass
         return count / (time.perf_counter() - begun)
 

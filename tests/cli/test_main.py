@@ -169,7 +169,7 @@ def test_an_unreadable_image_is_named_and_left_out_with_a_count_only_if_asked(
     assert "flags/train/red/bad.png" in line and "skip_unreadable: true" in line
     options = ["--target.validation=0", "--target.skip_unreadable=true", "--out=second"]
     assert cli.main(["train", "mine/stage2.yaml", *options]) == 0
-    assert "left out 1 unreadable of 25" in capsys.readouterr().err
+    assert "skipped 1 unreadable of 25 images" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")

@@ -10,7 +10,7 @@ import torch
 
 import emoreg.inference.predict
 from emoreg.config.schema import Mixing
-from emoreg.data.images.batches import normalise
+from emoreg.data.images.augment import normalise
 from emoreg.data.images.decode import decode
 from emoreg.data.images.files import list_files
 from emoreg.data.stimuli.emotion import MIKELS_8, VALENCE_AROUSAL, EmotionSpace

@@ -23,7 +23,7 @@ from emoreg.config.schema import (
     TrainRecipe,
 )
 from emoreg.data.images.batches import evaluation_batches, training_batches
-from emoreg.data.images.decode import ImageSet, load_images
+from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.images.table import Table
 from emoreg.data.targets import read_target
 from emoreg.models.regulation import RegulatedClassifier, regulation_loss

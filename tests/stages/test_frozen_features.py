@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from emoreg.config.schema import AugmentSettings
 from emoreg.data.images.batches import Batch, evaluation_batches, training_batches, view_batches
-from emoreg.data.images.decode import ImageSet, load_images
+from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.images.table import Table
 from emoreg.models.backbones import build_backbone
 from emoreg.runtime.progress import Progress

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from emoreg.config.schema import BackboneSettings, TrainRecipe
-from emoreg.data.images.decode import ImageSet
+from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.table import Table
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.stages.classify import build_classifier

@@ -21,7 +21,7 @@ from emoreg.config.schema import (
     TrainRecipe,
 )
 from emoreg.data.images.batches import training_batches
-from emoreg.data.images.decode import ImageSet, load_images
+from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.images.table import Table
 from emoreg.data.stimuli.emotion import VALENCE_AROUSAL, EmotionSpace
 from emoreg.data.stimuli.stimulus_set import Labels, Stimuli

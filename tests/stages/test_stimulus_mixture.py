@@ -23,8 +23,8 @@ from emoreg.config.schema import (
     StimuliSettings,
     TrainRecipe,
 )
-from emoreg.data.images.batches import normalise
-from emoreg.data.images.decode import ImageSet, load_images
+from emoreg.data.images.augment import normalise
+from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.images.table import Table
 from emoreg.data.stimuli.emotion import MIKELS_8, POLARITY, VALENCE_AROUSAL, EmotionSpace
 from emoreg.data.stimuli.stimulus_set import Labels, Split, Stimuli

@@ -9,8 +9,8 @@ import torch
 
 from emoreg.config.schema import TrainingSettings
 from emoreg.data.images.batches import Batch
-from emoreg.data.images.decode import ImageSet
 from emoreg.data.images.files import list_files
+from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.table import Table
 from emoreg.errors import UserError
 from emoreg.training.checkpoint import BegunEpoch

@@ -18,8 +18,9 @@ from torch.testing import assert_close
 from torchvision.transforms import functional as transforms
 
 from emoreg.config.schema import AugmentSettings
-from emoreg.data.images.batches import MEAN, STD, training_batches
-from emoreg.data.images.decode import ImageSet, load_images
+from emoreg.data.images.augment import MEAN, STD
+from emoreg.data.images.batches import training_batches
+from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.images.table import Table
 from emoreg.models.backbones import build_backbone
 from emoreg.models.regulation import RegulatedClassifier, regulation_loss

@@ -17,7 +17,7 @@ from torch.testing import assert_close
 
 from emoreg.config.schema import AugmentSettings, BackboneSettings, OptimizerSettings, TrainingSettings, TrainRecipe
 from emoreg.data.images.batches import Batch
-from emoreg.data.images.decode import ImageSet
+from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.table import Table
 from emoreg.errors import UserError
 from emoreg.models.backbones import build_backbone

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from emoreg.data.images.batches import normalise
+from emoreg.data.images.augment import normalise
 from emoreg.data.images.decode import decode
 from emoreg.data.images.files import File
 from emoreg.data.stimuli.emotion import EmotionSpace

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from emoreg.config.schema import Device, Mixing
-from emoreg.data.images.batches import normalise
-from emoreg.data.images.decode import by_all_cores, decode
+from emoreg.data.images.augment import normalise
+from emoreg.data.images.decode import decode
 from emoreg.data.images.files import IMAGE_SUFFIXES, File, list_files
 from emoreg.data.images.packed import is_pack
+from emoreg.data.images.threads import in_threads
 from emoreg.errors import UserError
 from emoreg.inference.load import LoadedRun, load_run
 from emoreg.models.regulation import Response, mix_probabilities
@@ -297,7 +298,7 @@ def _batches(
         return decoded
 
     def readable() -> Iterator[tuple[int, list[NDArray[np.uint8]]]]:
-        for _, decoded in by_all_cores(decode_rows, range(len(images)), DECODED_TOGETHER):
+        for _, decoded in in_threads(decode_rows, range(len(images)), DECODED_TOGETHER):
             for row, squares in decoded:
                 if not isinstance(squares, UserError):
                     yield row, squares

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from emoreg.data.images.batches import evaluation_batches
-from emoreg.data.images.decode import ImageSet
+from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.table import Table
 from emoreg.data.stimuli.emotion import EmotionSpace
 from emoreg.errors import UserError

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from emoreg.config.schema import Device, TargetSettings, TrainingSettings, TrainRecipe
 from emoreg.data.images.batches import Batch
-from emoreg.data.images.decode import ImageSet, load_images
+from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.images.splits import cut_validation
 from emoreg.data.images.table import Table
 from emoreg.data.targets import read_for_scoring, read_target

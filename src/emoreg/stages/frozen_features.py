@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from emoreg.config.schema import AugmentSettings
 from emoreg.data.images.batches import Batch, evaluation_batches, view_batches
-from emoreg.data.images.decode import ImageSet
+from emoreg.data.images.image_set import ImageSet
 
 TOLERANCE = 1e-3  # of folded features, relative to the largest: far above rounding, far below a wrong trace
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from emoreg.data.images.batches import evaluation_batches
-from emoreg.data.images.decode import ImageSet
+from emoreg.data.images.image_set import ImageSet
 from emoreg.models.regulation import RegulatedClassifier
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from emoreg.config.schema import Pretext
 from emoreg.data.images.batches import Batch, evaluation_batches
-from emoreg.data.images.decode import ImageSet
+from emoreg.data.images.image_set import ImageSet
 from emoreg.runtime.seeding import generator
 from emoreg.stages.affective_heads import Head, affective_loss, joint_loss, measure_heads
 from emoreg.stages.stimulus_mixture import Cut

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from emoreg.config.schema import BackboneSettings, PretrainRecipe
-from emoreg.data.images.decode import ImageSet, load_images
+from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.images.table import Table
 from emoreg.data.stimuli import read_stimuli
 from emoreg.data.stimuli.emotion import EmotionSpace
@@ -121,7 +121,7 @@ def _pretrain(
         for held_out in ([cut.validation for cut in cuts], [cut.test for cut in cuts])
     )
     mixture = epoch_shares(parts, cuts)
-    quotas = [share.quota for share in mixture]
+    quotas = [share.per_epoch for share in mixture]
     task = pretext_task(recipe.pretext, heads, quotas, fabric)
     with drawn_from(recipe.seed, "encoder"):
         model = AffectiveModel(build_backbone(recipe.backbone, size), task.outputs)

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from emoreg.config.schema import StimuliSettings
-from emoreg.data.images.batches import Share, shares
-from emoreg.data.images.decode import ImageSet
+from emoreg.data.images.batches import SetQuota, epoch_quotas
+from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.splits import split_rows
 from emoreg.data.images.table import Table
 from emoreg.data.stimuli.emotion import EmotionSpace
@@ -101,12 +101,12 @@ def _parts(stimuli: Stimuli, share: float, seed: int) -> NDArray[np.str_]:
     return parts
 
 
-def epoch_shares(images: Sequence[ImageSet], cuts: Sequence[Cut]) -> tuple[Share, ...]:
+def epoch_shares(images: Sequence[ImageSet], cuts: Sequence[Cut]) -> tuple[SetQuota, ...]:
     """Images drawn from each set per epoch. UserError for a set whose weight gives it none."""
     weights = [cut.settings.weight for cut in cuts if cut.settings.weight is not None]
-    mixture = shares([len(part) for part in images], weights or None)
+    mixture = epoch_quotas([len(part) for part in images], weights or None)
     for cut, share in zip(cuts, mixture, strict=True):
-        if share.quota == 0:
+        if share.per_epoch == 0:
             raise UserError(
                 f"{cut.train.name}: its weight, {cut.settings.weight:g} of {sum(weights):g} in all, gives it none of "
                 f"the {sum(part.count for part in mixture)} images of an epoch; raise it"

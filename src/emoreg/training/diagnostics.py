@@ -10,7 +10,7 @@ import torch
 
 from emoreg.config.schema import TrainingSettings
 from emoreg.data.images.batches import Batch
-from emoreg.data.images.decode import ImageSet
+from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.table import name_image
 from emoreg.errors import UserError
 from emoreg.training.checkpoint import BegunEpoch

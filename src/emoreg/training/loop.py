@@ -15,8 +15,9 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, O
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from emoreg.config.schema import OptimizerSettings, Recipe, TrainingSettings
-from emoreg.data.images.batches import Batch, Share, resize, steps_per_epoch, training_batches
-from emoreg.data.images.decode import ImageSet
+from emoreg.data.images.augment import resize
+from emoreg.data.images.batches import Batch, SetQuota, steps_per_epoch, training_batches
+from emoreg.data.images.image_set import ImageSet
 from emoreg.errors import UserError
 from emoreg.runs.run import Run
 from emoreg.runtime.malloc import keep_freed_memory
@@ -46,7 +47,7 @@ def fit(
     run: Run,
     fabric: Fabric,
     progress: Progress,
-    mixture: Sequence[Share] = (),
+    mixture: Sequence[SetQuota] = (),
     track: Callable[[Rows], None] = lambda rows: None,
 ) -> tuple[nn.Module, float]:
     """Train `model` in place, from the run's checkpoint if there is one.

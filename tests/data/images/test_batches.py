@@ -6,24 +6,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.testing import assert_close
-from torchvision.transforms import functional as reference
 
 from emoreg.config.schema import AugmentSettings
+from emoreg.data.images.augment import normalise
 from emoreg.data.images.batches import (
-    MEAN,
-    STD,
-    Share,
-    crop_and_flip,
+    SetQuota,
+    epoch_quotas,
     evaluation_batches,
     mixed_order,
-    normalise,
-    resize,
-    shares,
     steps_per_epoch,
     training_batches,
     view_batches,
 )
-from emoreg.data.images.decode import ImageSet, load_images
+from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.images.table import Table
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import generator
@@ -39,24 +34,6 @@ def images() -> ImageSet:
 def pixels_of(images: ImageSet) -> Tensor:
     assert images.pixels is not None
     return images.pixels
-
-
-def test_normalise_is_torchvisions(images: ImageSet) -> None:
-    expected = reference.normalize(pixels_of(images).float() / 255, list(MEAN), list(STD))
-    assert_close(normalise(pixels_of(images)), expected)
-    assert normalise(pixels_of(images)).is_contiguous(memory_format=torch.channels_last)
-
-
-@pytest.mark.parametrize("padding", [0, 2])
-def test_crop_and_flip_are_torchvisions_with_each_images_own_draw(images: ImageSet, padding: int) -> None:
-    offsets = torch.randint(0, 2 * padding + 1, (50, 2), generator=torch.Generator().manual_seed(0))
-    mirrored = torch.arange(50) % 3 == 0
-    for layout in (torch.contiguous_format, torch.channels_last):
-        pixels = pixels_of(images).contiguous(memory_format=layout)
-        changed = crop_and_flip(pixels, padding, offsets, mirrored)
-        for image, (down, right), flips, got in zip(pixels, offsets.tolist(), mirrored, changed, strict=True):
-            expected = reference.crop(reference.pad(image, [padding]), down, right, 8, 8)
-            assert torch.equal(got, reference.hflip(expected) if flips else expected)
 
 
 def test_only_what_is_asked_for_changes(images: ImageSet) -> None:
@@ -81,14 +58,6 @@ def test_views_are_fixed_and_differ(images: ImageSet) -> None:
 
     assert torch.equal(view(0), view(0))
     assert not torch.equal(view(0), view(1)) and not torch.equal(view(0), view(0, seed=1))
-
-
-def test_resizing_keeps_what_has_the_size_and_the_layout(images: ImageSet) -> None:
-    pixels = normalise(pixels_of(images))
-    assert resize(pixels, 8) is pixels
-    small = resize(pixels, 4)
-    assert small.shape == (50, 3, 4, 4) and small.is_contiguous(memory_format=torch.channels_last)
-    assert_close(small.mean(dim=(2, 3)), pixels.mean(dim=(2, 3)), atol=0.2, rtol=0)
 
 
 def test_every_image_is_seen_once_an_epoch_in_an_order_of_its_own(images: ImageSet) -> None:
@@ -153,26 +122,26 @@ def test_more_parts_than_a_batch_has_images_are_refused(images: ImageSet) -> Non
     assert "3 processes cannot share batches of 2 images" in refusal(lambda: next(batches))
 
 
-def order_of(mixture: tuple[Share, ...], seed: int, epoch: int) -> list[int]:
-    return mixed_order(mixture, seed, epoch, generator(seed, "epoch", epoch)).tolist()
+def order_of(quotas: tuple[SetQuota, ...], seed: int, epoch: int) -> list[int]:
+    return mixed_order(quotas, seed, epoch, generator(seed, "epoch", epoch)).tolist()
 
 
 def test_quotas_are_in_proportion_to_the_weights_and_make_up_an_epoch() -> None:
-    assert shares([30, 20], None) == (Share(30, 30), Share(20, 20))
-    assert shares([30, 20], [1, 4]) == (Share(30, 10), Share(20, 40))
-    assert shares([30, 20], [0.5, 2]) == shares([30, 20], [1, 4])
-    assert [share.quota for share in shares([3, 3, 4], [1, 1, 1])] == [4, 3, 3]
-    assert [share.quota for share in shares([90, 10], [0.1, 0.2])] == [33, 67]
+    assert epoch_quotas([30, 20], None) == (SetQuota(30, 30), SetQuota(20, 20))
+    assert epoch_quotas([30, 20], [1, 4]) == (SetQuota(30, 10), SetQuota(20, 40))
+    assert epoch_quotas([30, 20], [0.5, 2]) == epoch_quotas([30, 20], [1, 4])
+    assert [quota.per_epoch for quota in epoch_quotas([3, 3, 4], [1, 1, 1])] == [4, 3, 3]
+    assert [quota.per_epoch for quota in epoch_quotas([90, 10], [0.1, 0.2])] == [33, 67]
     draw = np.random.default_rng(0)
     for _ in range(200):
         counts, weights = draw.integers(1, 500, 4).tolist(), draw.uniform(0.01, 9, 4).tolist()
-        quotas = np.array([share.quota for share in shares(counts, weights)])
+        quotas = np.array([quota.per_epoch for quota in epoch_quotas(counts, weights)])
         assert quotas.sum() == sum(counts)
         assert np.abs(quotas - sum(counts) * np.array(weights) / sum(weights)).max() < 1
 
 
 def test_an_epoch_has_each_sets_quota_shuffled_together() -> None:
-    order = np.array(order_of((Share(30, 10), Share(20, 40)), 0, 0))
+    order = np.array(order_of((SetQuota(30, 10), SetQuota(20, 40)), 0, 0))
     first = order < 30
     assert first.sum() == 10 and (~first).sum() == 40 and order.max() < 50
     assert len(set(order[first])) == 10  # none twice while others wait
@@ -181,23 +150,23 @@ def test_an_epoch_has_each_sets_quota_shuffled_together() -> None:
 
 
 def test_a_set_is_exhausted_over_epochs_before_an_image_comes_again() -> None:
-    mixture = (Share(7, 3), Share(5, 9))
-    seen = np.concatenate([order_of(mixture, 0, epoch) for epoch in range(7)])
+    quotas = (SetQuota(7, 3), SetQuota(5, 9))
+    seen = np.concatenate([order_of(quotas, 0, epoch) for epoch in range(7)])
     assert np.bincount(seen[seen < 7], minlength=7).tolist() == [3] * 7
     small = np.bincount(seen[seen >= 7] - 7, minlength=5)
     assert small.sum() == 63 and small.max() - small.min() == 1
 
 
 def test_a_mixed_epoch_depends_on_seed_and_epoch_alone() -> None:
-    mixture = (Share(30, 25), Share(20, 25))
-    assert order_of(mixture, 0, 3) == order_of(mixture, 0, 3)
-    assert order_of(mixture, 0, 3) != order_of(mixture, 0, 4) and order_of(mixture, 0, 3) != order_of(mixture, 1, 3)
+    quotas = (SetQuota(30, 25), SetQuota(20, 25))
+    assert order_of(quotas, 0, 3) == order_of(quotas, 0, 3)
+    assert order_of(quotas, 0, 3) != order_of(quotas, 0, 4) and order_of(quotas, 0, 3) != order_of(quotas, 1, 3)
 
 
 def test_mixed_batches_follow_the_mixed_order_and_one_set_its_plain_one(images: ImageSet) -> None:
-    mixture, none = (Share(30, 10), Share(20, 40)), AugmentSettings(crop_padding=0, flip=False)
-    mixed = [y for _, y, _ in training_batches(images, 16, none, 0, 1, mixture)]
-    assert torch.cat(mixed).tolist() == order_of(mixture, 0, 1)[:48] and len(mixed) == steps_per_epoch(50, 16)
+    quotas, none = (SetQuota(30, 10), SetQuota(20, 40)), AugmentSettings(crop_padding=0, flip=False)
+    mixed = [y for _, y, _ in training_batches(images, 16, none, 0, 1, quotas)]
+    assert torch.cat(mixed).tolist() == order_of(quotas, 0, 1)[:48] and len(mixed) == steps_per_epoch(50, 16)
     plain = torch.cat([y for _, y, _ in training_batches(images, 50, none, 0, 1)])
     assert torch.equal(plain, torch.randperm(50, generator=generator(0, "epoch", 1)))
 

@@ -1,9 +1,6 @@
 from __future__ import annotations
 
-import os
 import struct
-import threading
-import time
 import warnings
 import zlib
 from collections.abc import Callable
@@ -11,16 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageOps
 
 from emoreg.data.images import decode as decoding
-from emoreg.data.images.decode import by_all_cores, decode, load_images, upright
-from emoreg.data.images.files import File, list_files
-from emoreg.data.images.table import Table
+from emoreg.data.images.decode import decode, upright
+from emoreg.data.images.files import File
 from emoreg.errors import UserError
-from emoreg.runtime.progress import Progress
 
 
 def saved(tmp_path: Path, image: Image.Image, name: str, **options: object) -> File:
@@ -264,106 +258,6 @@ def test_whatever_pillow_raises_becomes_one_line(tmp_path: Path) -> None:
                     refused += 1
                     assert f"{number}{suffix}" in str(error) and "\n" not in str(error)
     assert refused > 100
-
-
-def table_of(folder: Path) -> Table:
-    images = list_files(folder)
-    return Table("set", images, np.arange(len(images), dtype=np.int64))
-
-
-def test_unreadable_images_stop_unless_asked_to_be_left_out(
-    image_folder: Path, quiet: Progress, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (image_folder / "train" / "red" / "0003.png").write_bytes(b"broken")
-    with pytest.raises(UserError, match=r"red/0003\.png.*skip_unreadable"):
-        load_images(table_of(image_folder), 8, False, 1.0, quiet)
-    images = load_images(table_of(image_folder), 8, True, 1.0, Progress())
-    assert len(images) == 31 and images.pixels is not None and len(images.pixels) == 31
-    assert not any(str(file).endswith("train/red/0003.png") for file in images.table.images)
-    assert set(images.labels.tolist()) == set(range(32)) - {
-        list(map(str, list_files(image_folder))).index(f"{image_folder}/train/red/0003.png")
-    }
-    assert "left out 1 unreadable of 32" in capsys.readouterr().err
-
-
-def test_a_set_over_the_memory_limit_gives_the_same_batches(image_folder: Path, quiet: Progress) -> None:
-    table = table_of(image_folder)
-    held, on_demand = (load_images(table, 8, False, limit, quiet) for limit in (1.0, 0.0))
-    assert held.pixels is not None and on_demand.pixels is None
-    order = torch.randperm(32, generator=torch.Generator().manual_seed(1))[:30]
-    one, other = (list(images.batches(order, 8)) for images in (held, on_demand))
-    assert [len(labels) for _, labels, _ in one] == [8, 8, 8, 6]
-    assert torch.equal(torch.cat([rows for _, _, rows in one]), order)
-    for (pixels, labels, _), (other_pixels, other_labels, _) in zip(one, other, strict=True):
-        assert torch.equal(pixels, other_pixels) and torch.equal(labels, other_labels)
-        assert pixels.dtype == torch.uint8 and pixels.shape[1:] == (3, 8, 8)
-
-
-def test_a_set_over_the_memory_limit_is_checked_before_training(image_folder: Path, quiet: Progress) -> None:
-    (image_folder / "train" / "red" / "0003.png").write_bytes(b"broken")
-    with pytest.raises(UserError, match=r"0003\.png"):
-        load_images(table_of(image_folder), 8, False, 0.0, quiet)
-    assert len(load_images(table_of(image_folder), 8, True, 0.0, quiet)) == 31
-
-
-def test_arrays_of_the_right_size_are_copied_whole(quiet: Progress, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoding, "decode", None)  # no image is looked at by itself
-    pixels = np.random.default_rng(0).integers(0, 256, (3000, 8, 8, 3), dtype=np.uint8)
-    pixels.flags.writeable = False
-    table = Table("set", pixels, np.arange(3000))
-    held, left = (load_images(table, 8, False, limit, quiet) for limit in (1.0, 0.0))
-    assert held.pixels is not None and left.pixels is None
-    assert held.pixels.is_contiguous(memory_format=torch.channels_last)
-    np.testing.assert_array_equal(held.pixels.permute(0, 2, 3, 1), pixels)
-    order = torch.randperm(3000)[:70]
-    for one, other in zip(held.batches(order, 32), left.batches(order, 32), strict=True):
-        assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
-
-
-def test_parts_come_in_order_and_few_are_ahead() -> None:
-    begun: list[int] = []
-
-    def work(rows: range) -> int:
-        begun.append(rows.start)
-        return sum(rows)
-
-    for done, (rows, result) in enumerate(by_all_cores(work, range(5, 1000), 3)):
-        assert result == sum(rows) and rows.start == 5 + 3 * done
-        assert len(begun) <= done + 2 + 4 * (os.cpu_count() or 1)
-    assert rows.stop == 1000
-
-
-def test_long_parts_are_shared_among_threads_and_short_ones_stay_in_this_one() -> None:
-    def threads_of(seconds: float) -> set[int]:
-        def work(rows: range) -> int:
-            time.sleep(seconds)
-            return threading.get_ident()
-
-        return {result for _, result in by_all_cores(work, range(20), 1)}
-
-    assert threads_of(0) == {threading.get_ident()}
-    assert len(threads_of(0.02)) > 1
-
-
-def test_an_error_in_a_part_stops_the_rest() -> None:
-    begun: list[int] = []
-
-    def work(rows: range) -> None:
-        begun.append(rows.start)
-        if rows.start == 3:
-            raise UserError("no")
-
-    with pytest.raises(UserError):
-        list(by_all_cores(work, range(100_000), 1))
-    assert len(begun) < 1000
-
-
-def test_an_image_that_vanishes_during_training_is_told_in_one_line(image_folder: Path, quiet: Progress) -> None:
-    images = load_images(table_of(image_folder), 8, False, 0.0, quiet)
-    (image_folder / "train" / "red" / "0003.png").unlink()
-    with pytest.raises(UserError, match=r"^cannot read .*red/0003\.png: No such file") as caught:
-        list(images.batches(torch.arange(32), 8))
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("width", "height", "size"), [(90, 90, 32), (160, 90, 64), (40, 61, 48)])

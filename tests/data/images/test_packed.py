@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from emoreg.config.schema import StimuliSettings, TargetSettings
-from emoreg.data.images import decode as decoding
-from emoreg.data.images.decode import load_images
+from emoreg.data.images import image_set
 from emoreg.data.images.files import File
+from emoreg.data.images.image_set import load_images
 from emoreg.data.images.packed import PackedImages, is_pack, open_pack
 from emoreg.data.images.table import Table
 from emoreg.data.stimuli import read_stimuli
@@ -74,8 +74,8 @@ def test_a_pack_over_the_memory_limit_is_read_batch_by_batch_in_this_process(
 ) -> None:
     table = read_target(TargetSettings("folder", str(packed), image_size=SIZE)).train
     held = load_images(table, SIZE, False, 1.0, quiet)
-    monkeypatch.setattr(decoding, "DataLoader", None)
-    monkeypatch.setattr(decoding, "decode", None)
+    monkeypatch.setattr(image_set, "DataLoader", None)
+    monkeypatch.setattr(image_set, "decode", None)
     left = load_images(table, SIZE, False, 0.0, quiet)
     assert held.pixels is not None and left.pixels is None
     order = torch.randperm(24, generator=torch.Generator().manual_seed(0))

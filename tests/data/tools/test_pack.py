@@ -156,7 +156,7 @@ def test_a_killed_pack_goes_on_and_is_the_same(make: Callable[..., Packed], imag
                 os.kill(os.getpid(), signal.SIGKILL)
             return decode(image, size)
         packing._decode = killed
-        packing.by_all_cores = lambda work, rows, step: (
+        packing.in_threads = lambda work, rows, step: (
             (range(row, row + 1), work(range(row, row + 1))) for row in rows)
         packing.pack("folder", {str(image_folder)!r}, 8, Path({str(tmp_path / "pack")!r}), False, Progress(quiet=True))
     """

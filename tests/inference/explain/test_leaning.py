@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from emoreg.config.schema import TrainingSettings
-from emoreg.data.images.batches import normalise
-from emoreg.data.images.decode import ImageSet
+from emoreg.data.images.augment import normalise
+from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.table import Table
 from emoreg.inference.explain.leaning import Looked, leanings, look, project
 from emoreg.models.regulation import RegulatedClassifier

@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from emoreg.config.schema import Granularity, Mixing, Mode
-from emoreg.data.images.batches import normalise
+from emoreg.data.images.augment import normalise
 from emoreg.data.images.decode import decode
 from emoreg.data.images.files import File
 from emoreg.inference.export.hub import RegulatedModel

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emoreg.data.images.decode import by_all_cores, upright
+from emoreg.data.images.decode import upright
 from emoreg.data.images.packed import PackedLabels
+from emoreg.data.images.threads import in_threads
 from emoreg.data.stimuli.emotion import majority
 from emoreg.data.tools.catalogue import Collection
 from emoreg.errors import UserError
@@ -55,7 +56,7 @@ def draw_sheet(collection: Collection, count: int = 32, seed: int = 0) -> bytes:
     labels = collection.labels[0]
     rows = choose(labels, count, seed)
     thumbnails: list[Image.Image | None] = []
-    for _, images in by_all_cores(
+    for _, images in in_threads(
         lambda part: [_thumbnail(collection.images[rows[row]]) for row in part], range(len(rows)), 1
     ):
         thumbnails += images

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from emoreg import __version__
-from emoreg.data.images.decode import by_all_cores, square, upright
+from emoreg.data.images.decode import square, upright
 from emoreg.data.images.files import File
 from emoreg.data.images.packed import (
     FORMAT,
@@ -38,6 +38,7 @@ from emoreg.data.images.packed import (
     labels_file,
     read_about,
 )
+from emoreg.data.images.threads import in_threads
 from emoreg.data.tools.catalogue import Collection, read_set
 from emoreg.errors import UserError
 from emoreg.runtime.lock import hold, is_trace
@@ -148,7 +149,7 @@ def _fill(store: _Store, collection: Collection, names: NDArray[np.str_], progre
     try:
         with progress.task(f"pack {collection.name}", len(names), "images") as advance:
             advance(already)
-            for rows, results in by_all_cores(work, range(already, len(names)), 16):
+            for rows, results in in_threads(work, range(already, len(names)), 16):
                 for row, (result, length) in zip(rows, results, strict=True):
                     if isinstance(result, UserError) and not skip_unreadable:
                         raise UserError(f"{result} (--skip-unreadable leaves such images out, and goes on from here)")

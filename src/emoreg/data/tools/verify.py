@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from emoreg.data.images.decode import by_all_cores, upright
+from emoreg.data.images.decode import upright
 from emoreg.data.images.files import IMAGE_SUFFIXES, File, list_files
+from emoreg.data.images.threads import in_threads
 from emoreg.data.stimuli import SETS
 from emoreg.data.stimuli.emotion import majority
 from emoreg.data.tools.catalogue import Collection, kind_of, read_set
@@ -111,7 +112,7 @@ def _read_all(collection: Collection, progress: Progress) -> tuple[dict[int, str
 
     count = len(collection.images)
     with progress.task(f"read {collection.name}", count, "images") as advance:
-        for rows, results in by_all_cores(look, range(count), 16):
+        for rows, results in in_threads(look, range(count), 16):
             for row, result in zip(rows, results, strict=True):
                 if isinstance(result, UserError):
                     unreadable[row] = str(result)

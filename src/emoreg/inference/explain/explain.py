@@ -15,8 +15,10 @@ import torch
 from numpy.typing import NDArray
 
 from emoreg.config.schema import Device
-from emoreg.data.images.batches import evaluation_batches, normalise
-from emoreg.data.images.decode import ImageSet, decode, load_images
+from emoreg.data.images.augment import normalise
+from emoreg.data.images.batches import evaluation_batches
+from emoreg.data.images.decode import decode
+from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.targets import read_for_scoring
 from emoreg.errors import UserError
 from emoreg.inference.explain.explanation import Explained, Plane, Split, squares

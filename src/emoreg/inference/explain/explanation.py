@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from emoreg.data.images.decode import ImageSet
+from emoreg.data.images.image_set import ImageSet
 from emoreg.inference.explain.leaning import Floats, Leaning, Looked
 from emoreg.inference.explain.saliency import Saliency
 from emoreg.inference.predict import Prediction

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from emoreg.data.images.batches import evaluation_batches
-from emoreg.data.images.decode import ImageSet
+from emoreg.data.images.image_set import ImageSet
 from emoreg.inference.predict import at_lambda
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.report.statistics import Interval, interval

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 
-from emoreg.data.images.batches import MEAN, STD
+from emoreg.data.images.augment import MEAN, STD
 from emoreg.errors import UserError
 from emoreg.inference.export.graphs import METADATA, OPSET, Responses, compare, onnx_answers, save_onnx, save_program
 from emoreg.inference.export.model_card import CONFIG, StudyFacts, classifier_card, study_facts, write_description

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from emoreg.config.recipe import build
 from emoreg.config.schema import BackboneSettings, RegulationSettings, TargetSettings
-from emoreg.data.images.batches import MEAN, STD
+from emoreg.data.images.augment import MEAN, STD
 from emoreg.data.images.decode import decode, square
 from emoreg.data.images.files import File
 from emoreg.errors import UserError, is_plain, shortened

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from emoreg import __version__
 from emoreg.config.schema import BackboneSettings, PretrainRecipe, RegulationSettings, TrainRecipe
-from emoreg.data.images.batches import MEAN, STD
+from emoreg.data.images.augment import MEAN, STD
 from emoreg.errors import UserError
 from emoreg.report.paper_tables import markdown, markdown_table
 from emoreg.runs.run import FINAL, Run

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from emoreg.config.schema import BackboneSettings, TrainRecipe
-from emoreg.data.images.batches import MEAN, STD
+from emoreg.data.images.augment import MEAN, STD
 from emoreg.errors import UserError
 from emoreg.inference.export.graphs import compare
 from emoreg.inference.export.model_card import encoder_card, write_description

@@ -34,9 +34,10 @@ import numpy as np
 
 from emoreg import __version__
 from emoreg.config.schema import LabelChoice
-from emoreg.data.images.decode import by_all_cores, decode, upright
+from emoreg.data.images.decode import decode, upright
 from emoreg.data.images.files import File
 from emoreg.data.images.table import Images
+from emoreg.data.images.threads import in_threads
 from emoreg.data.stimuli.stimulus_set import Labels, Stimuli, choose_labels
 from emoreg.data.tools.diffusion.image_to_image import Model, hushed, load, require_extra, vary
 from emoreg.data.tools.diffusion.settings import DiffuseSettings
@@ -251,7 +252,7 @@ def _examine(
     done: dict[str, Provenance] = {}
     unreadable: list[UserError] = []
     with progress.task(f"read {stimuli.name}", len(chosen), "images") as advance:
-        work = by_all_cores(lambda part: [examine(chosen[i]) for i in part], range(len(chosen)), 16)
+        work = in_threads(lambda part: [examine(chosen[i]) for i in part], range(len(chosen)), 16)
         for part, results in work:
             for result in results:
                 if isinstance(result, UserError):

@@ -1,0 +1,84 @@
+"""What happens to pixels on their way to the network: random crops and flips, normalisation, scaling."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from emoreg.config.schema import AugmentSettings
+
+# One normalisation for every set and both stages (ours), so that a colour has the same value wherever the emotional
+# encoder meets it. The values are ImageNet's, which published weights expect.
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+
+
+def normalise(images: Tensor) -> Tensor:
+    """uint8 (B, 3, H, W) to normalised float32 (B, 3, H, W), channels last in memory."""
+    count, _, height, width = images.shape
+    # Whole lines of pixels, (B, H, 3 · W), and the statistics repeated along a line: kernels are not vectorised over
+    # an inner dimension of three.
+    lines = images.permute(0, 2, 3, 1).reshape(count, height, 3 * width).to(torch.float32)
+    mean, std = _statistics(width, images.device)
+    return lines.sub_(mean).div_(std).view(count, height, width, 3).permute(0, 3, 1, 2)
+
+
+@functools.lru_cache(maxsize=64)
+def _statistics(width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of a line of 8-bit pixels, float32 (3 · W,) each, in the order R, G, B, R, ...
+
+    Cached, because a copy to a GPU synchronises with it.
+    """
+    with torch.inference_mode(False):
+        mean, std = (torch.tensor(values, device=device).mul_(255).repeat(width) for values in (MEAN, STD))
+    return mean, std
+
+
+def crop_and_flip(images: Tensor, padding: int, offsets: Tensor, mirrored: Tensor) -> Tensor:
+    """Crop each image at its own offsets from a border of zeros, and mirror some of them left to right.
+
+    Args:
+        images: uint8 (B, 3, H, W), fastest if channels are last in memory.
+        padding: width of the border in pixels.
+        offsets: int64 (B, 2), down and right, in [0, 2 · padding].
+        mirrored: bool (B,).
+    """
+    count, _, height, width = images.shape
+    device = images.device
+    padded = F.pad(images.permute(0, 2, 3, 1), (0, 0, padding, padding, padding, padding))  # (B, H + 2p, W + 2p, 3)
+    down, right = torch.arange(height, device=device), torch.arange(width, device=device)
+    rows = torch.arange(count, device=device)[:, None] * padded.shape[1] + offsets[:, :1] + down  # (B, H)
+    columns = offsets[:, 1:] + torch.where(mirrored[:, None], right.flip(0), right)  # (B, W)
+    pixels = rows[:, :, None] * padded.shape[2] + columns[:, None, :]  # one gather crops and mirrors
+    chosen = padded.reshape(-1, 3).index_select(0, pixels.view(-1))
+    return chosen.view(count, height, width, 3).permute(0, 3, 1, 2)
+
+
+def resize(images: Tensor, size: int) -> Tensor:
+    """Normalised images (B, 3, S, S) scaled to `size` pixels a side, antialiased."""
+    if images.shape[-1] == size:
+        return images
+    return F.interpolate(images, size=(size, size), mode="bilinear", antialias=True)
+
+
+def draw_changes(
+    count: int, augment: AugmentSettings, draw: torch.Generator, device: torch.device
+) -> Callable[[Tensor, slice], Tensor]:
+    """Draw a random crop and flip for each of `count` images.
+
+    Returns:
+        A function of images uint8 (B, 3, S, S) and the slice of the draws that belongs to them.
+    """
+    offsets = torch.randint(0, 2 * augment.crop_padding + 1, (count, 2), generator=draw).to(device)
+    mirrored = (torch.rand(count, generator=draw) < 0.5).to(device) & augment.flip
+
+    def change(pixels: Tensor, part: slice) -> Tensor:
+        if not (augment.crop_padding or augment.flip):
+            return pixels
+        return crop_and_flip(pixels, augment.crop_padding, offsets[part], mirrored[part])
+
+    return change

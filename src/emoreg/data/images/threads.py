@@ -1,0 +1,66 @@
+"""Work on image sets in threads: Pillow and NumPy release the interpreter lock while they decode, resize and copy."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+A = TypeVar("A")
+T = TypeVar("T")
+
+
+def in_threads(work: Callable[[range], T], rows: range, step: int) -> Iterator[tuple[range, T]]:
+    """(part, work(part)) for consecutive parts of `rows`, in order, computed by one thread per core.
+
+    Work that takes less time than Python needs to switch threads is done in the calling thread: other threads would
+    only wait for the interpreter lock. Only a few parts are computed ahead, so that results do not pile up.
+
+    Args:
+        work: called with one part; its exceptions are raised here.
+        rows: row numbers.
+        step: length of a part.
+    """
+    parts = iter([rows[start : start + step] for start in range(0, len(rows), step)])
+    seconds = math.inf
+    for part in itertools.islice(parts, 3):  # the quickest counts: the first may include imports
+        begun = time.perf_counter()
+        done = work(part)
+        seconds = min(seconds, time.perf_counter() - begun)
+        yield part, done
+    if seconds < sys.getswitchinterval():
+        for part in parts:
+            yield part, work(part)
+        return
+    workers = os.cpu_count() or 1
+    waiting: deque[tuple[range, Future[T]]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for part in parts:
+                waiting.append((part, pool.submit(work, part)))
+                if len(waiting) > 3 * workers:
+                    oldest, result = waiting.popleft()
+                    yield oldest, result.result()
+            for part, result in waiting:
+                yield part, result.result()
+        finally:
+            for _, result in waiting:
+                result.cancel()
+
+
+def one_ahead(work: Callable[[A], T], items: Sequence[A]) -> Iterator[T]:
+    """work(item) for each item, in order; a thread works on the next one meanwhile."""
+    with ThreadPoolExecutor(1) as pool:
+        coming: Future[T] | None = None
+        for item in items:
+            ready, coming = coming, pool.submit(work, item)
+            if ready is not None:
+                yield ready.result()
+        if coming is not None:
+            yield coming.result()

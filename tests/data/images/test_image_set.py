@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from emoreg.data.images import image_set
+from emoreg.data.images.files import list_files
+from emoreg.data.images.image_set import load_images
+from emoreg.data.images.table import Table
+from emoreg.errors import UserError
+from emoreg.runtime.progress import Progress
+
+
+def table_of(folder: Path) -> Table:
+    images = list_files(folder)
+    return Table("set", images, np.arange(len(images), dtype=np.int64))
+
+
+def test_unreadable_images_stop_unless_asked_to_be_left_out(
+    image_folder: Path, quiet: Progress, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (image_folder / "train" / "red" / "0003.png").write_bytes(b"broken")
+    with pytest.raises(UserError, match=r"red/0003\.png.*skip_unreadable"):
+        load_images(table_of(image_folder), 8, False, 1.0, quiet)
+    images = load_images(table_of(image_folder), 8, True, 1.0, Progress())
+    assert len(images) == 31 and images.pixels is not None and len(images.pixels) == 31
+    assert not any(str(file).endswith("train/red/0003.png") for file in images.table.images)
+    assert set(images.labels.tolist()) == set(range(32)) - {
+        list(map(str, list_files(image_folder))).index(f"{image_folder}/train/red/0003.png")
+    }
+    assert "skipped 1 unreadable of 32 images" in capsys.readouterr().err
+
+
+def test_a_set_over_the_memory_limit_gives_the_same_batches(image_folder: Path, quiet: Progress) -> None:
+    table = table_of(image_folder)
+    held, on_demand = (load_images(table, 8, False, limit, quiet) for limit in (1.0, 0.0))
+    assert held.pixels is not None and on_demand.pixels is None
+    order = torch.randperm(32, generator=torch.Generator().manual_seed(1))[:30]
+    one, other = (list(images.batches(order, 8)) for images in (held, on_demand))
+    assert [len(labels) for _, labels, _ in one] == [8, 8, 8, 6]
+    assert torch.equal(torch.cat([rows for _, _, rows in one]), order)
+    for (pixels, labels, _), (other_pixels, other_labels, _) in zip(one, other, strict=True):
+        assert torch.equal(pixels, other_pixels) and torch.equal(labels, other_labels)
+        assert pixels.dtype == torch.uint8 and pixels.shape[1:] == (3, 8, 8)
+
+
+def test_a_set_over_the_memory_limit_is_checked_before_training(image_folder: Path, quiet: Progress) -> None:
+    (image_folder / "train" / "red" / "0003.png").write_bytes(b"broken")
+    with pytest.raises(UserError, match=r"0003\.png"):
+        load_images(table_of(image_folder), 8, False, 0.0, quiet)
+    assert len(load_images(table_of(image_folder), 8, True, 0.0, quiet)) == 31
+
+
+def test_arrays_of_the_right_size_are_copied_whole(quiet: Progress, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_set, "decode", None)  # no image is looked at by itself
+    pixels = np.random.default_rng(0).integers(0, 256, (3000, 8, 8, 3), dtype=np.uint8)
+    pixels.flags.writeable = False
+    table = Table("set", pixels, np.arange(3000))
+    held, left = (load_images(table, 8, False, limit, quiet) for limit in (1.0, 0.0))
+    assert held.pixels is not None and left.pixels is None
+    assert held.pixels.is_contiguous(memory_format=torch.channels_last)
+    np.testing.assert_array_equal(held.pixels.permute(0, 2, 3, 1), pixels)
+    order = torch.randperm(3000)[:70]
+    for one, other in zip(held.batches(order, 32), left.batches(order, 32), strict=True):
+        assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
+
+
+def test_an_image_that_vanishes_during_training_is_told_in_one_line(image_folder: Path, quiet: Progress) -> None:
+    images = load_images(table_of(image_folder), 8, False, 0.0, quiet)
+    (image_folder / "train" / "red" / "0003.png").unlink()
+    with pytest.raises(UserError, match=r"^cannot read .*red/0003\.png: No such file") as caught:
+        list(images.batches(torch.arange(32), 8))
+    assert "\n" not in str(caught.value)

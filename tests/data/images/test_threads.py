@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+import pytest
+
+from emoreg.data.images.threads import in_threads
+from emoreg.errors import UserError
+
+
+def test_parts_come_in_order_and_few_are_ahead() -> None:
+    begun: list[int] = []
+
+    def work(rows: range) -> int:
+        begun.append(rows.start)
+        return sum(rows)
+
+    for done, (rows, result) in enumerate(in_threads(work, range(5, 1000), 3)):
+        assert result == sum(rows) and rows.start == 5 + 3 * done
+        assert len(begun) <= done + 2 + 4 * (os.cpu_count() or 1)
+    assert rows.stop == 1000
+
+
+def test_long_parts_are_shared_among_threads_and_short_ones_stay_in_this_one() -> None:
+    def threads_of(seconds: float) -> set[int]:
+        def work(rows: range) -> int:
+            time.sleep(seconds)
+            return threading.get_ident()
+
+        return {result for _, result in in_threads(work, range(20), 1)}
+
+    assert threads_of(0) == {threading.get_ident()}
+    assert len(threads_of(0.02)) > 1
+
+
+def test_an_error_in_a_part_stops_the_rest() -> None:
+    begun: list[int] = []
+
+    def work(rows: range) -> None:
+        begun.append(rows.start)
+        if rows.start == 3:
+            raise UserError("no")
+
+    with pytest.raises(UserError):
+        list(in_threads(work, range(100_000), 1))
+    assert len(begun) < 1000
