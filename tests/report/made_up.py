@@ -9,7 +9,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from emoreg.report.analysis import Analysis, ArmResult, Cell, Effect, Experience
+from emoreg.report.analysis import Analysis, ArmResult, CellResult, Effect, ExperienceResult
 from emoreg.report.statistics import Interval, above_all, compare, interval
 from emoreg.study.arms import ARMS
 
@@ -36,7 +36,7 @@ def made_up(
     ]
     ccc = interval([0.61 + 0.01 * seed for seed in range(seeds)])
     stage_1 = [
-        Experience(
+        ExperienceResult(
             label, pretext, "resnet20", (("accuracy" if pretext == "rotation" else "ccc", ccc), ("loss", ccc)), 41.0
         )
         for label in experiences
@@ -66,7 +66,7 @@ def _cell(
     names: tuple[str, ...],
     classes: tuple[str, ...],
     lambda_per_class: bool,
-) -> Cell:
+) -> CellResult:
     level = 0.9 + rng.normal(0, 0.004, seeds)
     plain_classes = level - rng.normal(0, 0.03, (len(classes), 1)) + rng.normal(0, 0.01, (len(classes), seeds))
     arms: dict[tuple[str, str | None], ArmResult] = {}
@@ -91,7 +91,6 @@ def _cell(
                 responses=None if is_plain else (interval(list(accuracy - 0.05)), interval(list(accuracy - 0.02))),
                 ece=interval(list(rng.uniform(0.02, 0.05, seeds))),
                 reliability=_reliability(rng),
-                per_class=tuple(interval(list(values)) for values in of_class),
                 per_class_gain=()
                 if is_plain or "backbone" not in names
                 else tuple(interval(list(values)) for values in of_class - plain_classes),
@@ -111,8 +110,12 @@ def _cell(
         best = max(range(len(controls)), key=lambda n: controls[n].validation.mean if controls[n].validation else 0)
         differences = [c.difference.mean for _, c in against]
         p = float(above_all(differences, [c.p for _, c in against]))
-        judged.append(dataclasses.replace(result, effect=Effect(*against[best], against, p, math.nan)))
-    return Cell(target, backbone, classes, tuple(judged))
+        judged.append(
+            dataclasses.replace(
+                result, effect=Effect(against[best][0], against[best][1].difference, against, p, math.nan)
+            )
+        )
+    return CellResult(target, backbone, classes, tuple(judged))
 
 
 def corrected(analysis: Analysis) -> Analysis:
@@ -125,7 +128,7 @@ def corrected(analysis: Analysis) -> Analysis:
             if gain is not None:
                 p = min(1.0, 4 * gain.p) if arm.arm.is_regulated and gain.difference.n > 1 else math.nan
                 gain = dataclasses.replace(gain, p_holm=p)
-            if effect is not None and effect.size.difference.n > 1:
+            if effect is not None and effect.difference.n > 1:
                 effect = dataclasses.replace(effect, p_holm=min(1.0, 4 * effect.p))
             judged.append(dataclasses.replace(arm, gain=gain, effect=effect))
         cells.append(dataclasses.replace(cell, arms=tuple(judged)))

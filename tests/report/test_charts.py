@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from emoreg.report.analysis import Cell
+from emoreg.report.analysis import CellResult
 from emoreg.report.charts import (
     accuracy_chart,
     calibration_charts,
@@ -38,7 +38,7 @@ def _no_warnings() -> Iterator[None]:
         yield
 
 
-def few(**changes: object) -> Cell:
+def few(**changes: object) -> CellResult:
     return made_up(arms=FEW, **changes).cells[0]
 
 
@@ -82,7 +82,7 @@ def test_names_are_text_neither_markup_nor_mathematics_and_leave_room() -> None:
 def test_a_diamond_is_filled_where_the_corrected_p_decides() -> None:
     cell = few()
 
-    def with_p(p: float) -> Cell:
+    def with_p(p: float) -> CellResult:
         arms = [
             a if a.gain is None else dataclasses.replace(a, gain=dataclasses.replace(a.gain, p_holm=p))
             for a in cell.arms

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from emoreg.report.analysis import analyse
-from emoreg.report.findings import findings, points, told
+from emoreg.report.findings import findings, in_points
+from emoreg.report.formatting import points
 from emoreg.report.statistics import interval
 from emoreg.study.arms import ARMS
 from result_rows import results, stage_1, stage_2
@@ -35,8 +36,10 @@ def test_points_carry_their_sign_and_zero_has_no_minus() -> None:
 
 
 def test_a_difference_is_told_with_its_interval() -> None:
-    assert told(interval([0.01, 0.02, 0.03])) == "+2.00 points (95 % interval −0.48 to +4.48)"
-    assert told(interval([0.01])) == "+1.00 points (one seed, no interval)"
+    three = interval([0.01, 0.02, 0.03])
+    assert in_points(three) == "+2.00 points (95 % interval −0.48 to +4.48)"
+    assert in_points(three, 0.25) == "+2.00 points (95 % interval −0.48 to +4.48, p = 0.250)"
+    assert in_points(interval([0.01]), NAN) == "+1.00 points (one seed, no interval, no p)"
 
 
 def test_a_null_is_told_as_a_null() -> None:
@@ -44,8 +47,12 @@ def test_a_null_is_told_as_a_null() -> None:
     assert sentences[0] == (
         "No regulated arm is above every control with 10 seeds: nothing here shows that emotion does it."
     )
-    assert sentences[1].startswith("The largest difference to the best control is Learn-E-Reg's to random_encoder: ")
-    assert sentences[2].startswith("No gain over Backbone is distinguishable from zero with 10 seeds; the largest is ")
+    assert sentences[1].startswith(
+        "The largest difference to the best control is that of Learn-E-Reg to random_encoder: "
+    )
+    assert sentences[2].startswith(
+        "No gain over Backbone is distinguishable from zero with 10 seeds; the largest gain is that of "
+    )
 
 
 def test_an_emotion_effect_is_told_first_with_what_it_rules_out() -> None:
@@ -69,20 +76,22 @@ def test_a_gain_that_a_control_has_too_is_not_put_down_to_emotion() -> None:
     sentences = said(study(backbone=0, learned=0.02, random_encoder=0, ensemble=0.02))
     assert sentences[0].endswith("nothing here shows that emotion does it.")
     assert "Learn-E-Reg is above Backbone but not above ensemble, so ensembling may explain the gain." in sentences
-    own = next(s for s in sentences if s.startswith("Controls that are above Backbone"))
+    own = next(s for s in sentences if s.startswith("Controls above Backbone by their intervals: "))
     assert "ensemble by +2.00 points" in own
     assert "random_encoder" not in own
 
 
 def test_a_gain_without_any_control_shows_nothing_about_emotion() -> None:
     first, gain, *_ = said(study(backbone=0, learned=0.02))
-    assert first == "No control was run beside a regulated arm, so nothing here shows that emotion does it."
+    assert first == "No control was run with a regulated arm, so nothing here shows that emotion does it."
     assert gain.startswith("The one regulated arm is above Backbone with 10 seeds: Learn-E-Reg by +2.00 points")
 
 
 def test_a_loss_is_told_as_a_loss() -> None:
     sentences = said(study(backbone=0, learned=0, fixed=-0.02))
-    assert sentences[1].startswith("No regulated arm is above Backbone with 10 seeds; the largest is Learn-E-Reg's: ")
+    assert sentences[1].startswith(
+        "No regulated arm is above Backbone with 10 seeds; the largest gain is that of Learn-E-Reg: "
+    )
     assert sentences[2].startswith("1 of 2 regulated arms is below Backbone with 10 seeds: E-Reg by −2.00 points")
 
 
@@ -93,7 +102,11 @@ def test_too_few_seeds_decide_nothing_and_the_number_that_would_is_said(seeds: i
         f"Nothing can be decided with {told_as}: for 2 gains and 2 emotion effects the exact test with Holm's "
         "correction needs at least 7 seeds."
     )
-    hint = "The largest mean gain" if seeds == 1 else "Not a result, but what the intervals hint at: Learn-E-Reg over"
+    hint = (
+        "The largest mean gain"
+        if seeds == 1
+        else "Not a result, but a hint from the intervals: Learn-E-Reg exceeds every control, the best of them, "
+    )
     assert sentences[1].startswith(hint)
     assert not any("is above" in s or "is not explained" in s for s in sentences)
 
@@ -137,8 +150,8 @@ def test_what_stage_1_learned_is_told_beside_shuffled_labels() -> None:
     table = results(stage_1("affect", (0.8, 0.9)), stage_1("shuffled", (-0.01, -0.03)), stage2)
     told_of = next(s for s in said(table) if "stage 1" in s)
     assert told_of == (
-        "On validation images of stage 1 the encoder of procedural (resnet8) reaches CCC 0.85 "
-        "(−0.02 with shuffled labels)."
+        "In stage 1 the encoder of procedural (resnet8) reached CCC 0.85 (−0.02 with shuffled labels) on validation "
+        "images."
     )
     table = results(stage_1("affect", (0.01,)), stage_1("shuffled", (0.0,)), stage2)
     assert "hardly learned emotion" in next(s for s in said(table) if "stage 1" in s)
@@ -155,10 +168,7 @@ def test_a_lambda_that_balances_nothing_is_said() -> None:
     table = study(backbone=0, learned=0, fixed=0)
     assert not any(s.startswith("λ") for s in said(table))
     table.loc[(table["arm"] == "learned") & (table["seed"] < 3), "lambda"] = 0.995
-    assert (
-        "λ ended where it balances nothing, one response alone answers: Learn-E-Reg (near 1 in 3 of 10 seeds)."
-        in said(table)
-    )
+    assert "λ ended at a limit, where one response answers alone: Learn-E-Reg (near 1 in 3 of 10 seeds)." in said(table)
 
 
 def test_a_lambda_per_image_is_judged_by_its_mean_over_test_images() -> None:
@@ -176,22 +186,22 @@ def test_a_branch_that_the_other_one_starves_is_told_whichever_it_is_in_each_see
     table.loc[of_control, ["test_accuracy_non_emotional", "test_accuracy_emotional"]] = 0.5
     (sentence,) = [s for s in said(table) if s.startswith("One response")]
     assert sentence == (
-        "One response answers almost alone, by their accuracies without each other: Learn-E-Reg, 60.00 % and 20.00 %. "
-        "λ then says which of them won, not that emotion is of use."
+        "One response answers almost alone, by the accuracy of each without the other: Learn-E-Reg, 60.00 % and "
+        "20.00 %. λ then says which of them won, not that emotion is useful."
     )
 
 
 def test_unfinished_and_failed_runs_are_counted() -> None:
     table = study(backbone=0, learned=0)
     table.loc[[0, 1], "status"] = ["failed", "waiting"]
-    assert "2 of 20 runs are not finished (1 failed) and are left out; what is said may change." in said(table)
+    assert "2 of 20 runs are not finished (1 failed) and are left out; these findings may change." in said(table)
 
 
 def test_the_correction_and_the_choice_of_the_control_are_said_last() -> None:
     *_, correction, choice = said(study(backbone=0, learned=0, fixed=0, ensemble=0))
     assert correction == (
-        "Each p is of a sign-flip test paired by seed, after Holm's correction over 2 gains and, apart from them, "
-        "2 emotion effects; the intervals are not corrected."
+        "Each p is from a sign-flip test paired by seed, Holm-corrected over 2 gains and, separately, 2 emotion "
+        "effects; the intervals are not corrected."
     )
     assert choice == "The best control is the one with the highest mean accuracy on validation images."
     accuracies = {"backbone": arm(0), "learned": arm(0, 10, 1), "ensemble": arm(0, 10, 2)}
@@ -201,7 +211,7 @@ def test_the_correction_and_the_choice_of_the_control_are_said_last() -> None:
 @pytest.mark.parametrize("arms", [("backbone",), ("backbone", "ensemble"), ("learned",)])
 def test_nothing_to_compare_is_said(arms: tuple[str, ...]) -> None:
     assert said(study(**dict.fromkeys(arms, 0.0))) == [
-        "No regulated arm was run beside Backbone, so there is no gain to report."
+        "No regulated arm was run together with Backbone, so there is no gain to report."
     ]
 
 

@@ -190,7 +190,7 @@ def test_one_cell_has_no_clutter(page: Callable[..., Page]) -> None:
 
 
 def test_many_classes_are_not_all_shown_and_that_is_said(page: Callable[..., Page]) -> None:
-    said = "Of 100 classes the 10 highest and the 10 lowest are shown."
+    said = "Of 100 classes, the 10 highest and the 10 lowest are shown."
     assert said in page(made_up(arms=FEW, classes=tuple(f"class {number}" for number in range(100)))).words
     assert "the 10 highest" not in page(made_up(arms=FEW)).words
 
@@ -238,6 +238,6 @@ def test_a_study_of_which_nothing_is_finished_makes_a_page_too(page: Callable[..
 
 def test_the_page_says_over_what_p_is_corrected_and_how_small_it_can_be(page: Callable[..., Page]) -> None:
     got = page(made_up(seeds=5, arms=FEW))
-    assert "in two families: 1 gain of regulated arms and 1 emotion effect." in got.words
+    assert "in two families: one gain of regulated arms and one emotion effect." in got.words
     assert "With 5 seeds it cannot be smaller than 0.062." in got.words
     assert "With one seed there is none." in page(made_up(seeds=1, arms=FEW)).words

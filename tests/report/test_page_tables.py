@@ -6,6 +6,7 @@ import math
 import pytest
 
 from emoreg.report.analysis import ArmResult, Effect
+from emoreg.report.formatting import p_value, percent, scaled
 from emoreg.report.page_tables import (
     Entry,
     Grid,
@@ -16,11 +17,8 @@ from emoreg.report.page_tables import (
     experience_grid,
     measured,
     overview_grid,
-    p_value,
-    percent,
     responses_grid,
     results_grid,
-    scaled,
 )
 from emoreg.report.statistics import Comparison, Interval
 from report.made_up import made_up
@@ -39,7 +37,9 @@ def learned(p: float, p_holm: float) -> ArmResult:
     """An arm with a gain and an effect of 0.4 points, and these p's."""
     difference = Comparison(Interval(0.004, 0.001, 0.007, (0.003, 0.005)), p, p_holm, 1.5)
     arm = next(arm for arm in made_up().cells[0].arms if arm.name == "learned")
-    effect = Effect("shuffled_affect (oasis)", difference, (("shuffled_affect (oasis)", difference),), p, p_holm)
+    effect = Effect(
+        "shuffled_affect (oasis)", difference.difference, (("shuffled_affect (oasis)", difference),), p, p_holm
+    )
     return dataclasses.replace(arm, gain=difference, effect=effect)
 
 

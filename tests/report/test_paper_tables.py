@@ -48,9 +48,7 @@ def test_large_numbers_and_long_names_stay_within_80_columns() -> None:
     arms = []
     for arm in cell.arms:
         gain = arm.gain and dataclasses.replace(arm.gain, difference=wide, p_holm=0.0001)
-        effect = arm.effect and dataclasses.replace(
-            arm.effect, size=dataclasses.replace(arm.effect.size, difference=wide), p_holm=0.0001
-        )
+        effect = arm.effect and dataclasses.replace(arm.effect, difference=wide, p_holm=0.0001)
         accuracy = dataclasses.replace(arm.accuracy, mean=1.0, low=0.5, high=1.5)
         arms.append(dataclasses.replace(arm, gain=gain, effect=effect, accuracy=accuracy, lam=(0.0, 1.0)))
     lines = terminal(dataclasses.replace(analysis, cells=(dataclasses.replace(cell, arms=tuple(arms)),)))

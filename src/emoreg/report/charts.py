@@ -1,4 +1,4 @@
-"""The charts of the page: what is drawn of a cell. `key` is what the ids of a chart begin with."""
+"""The charts of a cell. `key` is the prefix of a chart's ids."""
 
 from __future__ import annotations
 
@@ -8,19 +8,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from emoreg.report.analysis import ArmResult, Cell
+from emoreg.report.analysis import ArmResult, CellResult
 from emoreg.report.drawing import DASHES, INK, MARKERS, Chart, Row, colour, forest, point, short, small_multiples, svg
-from emoreg.report.page_tables import (
-    WITHOUT_STAGE_1,
-    by_experience,
-    control_within,
-    gain_points,
-    is_shown,
-    percent,
-    seconds,
-)
+from emoreg.report.formatting import percent, points, seconds
+from emoreg.report.page_tables import WITHOUT_STAGE_1, by_experience
 from emoreg.report.statistics import Interval
-from emoreg.study.arms import ARMS
 
 if TYPE_CHECKING:  # imported where they are used, so that the command line's help is instant
     import pandas as pd
@@ -28,7 +20,6 @@ if TYPE_CHECKING:  # imported where they are used, so that the command line's he
     from matplotlib.figure import Figure
 
     Curves = list[tuple[ArmResult, pd.DataFrame]]
-    Bins = list[tuple[float, float, int]]
 
 MAX_CLASSES = 20  # of more than these the ten highest and the ten lowest are shown
 MANY_LINES = 6  # more than these need a panel for the regulated arms and one for the controls
@@ -56,47 +47,50 @@ class Key:
 
 
 def legend(arms: Sequence[ArmResult]) -> tuple[Key, ...]:
-    """What lines and points of these arms look like; the same arm with several experiences once."""
-    labels = {_number(arm): arm.arm.label for arm in arms}
+    """Lines and markers of these arms; an arm with several experiences once."""
+    labels = {arm.number: arm.arm.label for arm in arms}
     return tuple(
         Key(labels[n], n, " ".join(str(length) for length in DASHES[n]), MARKER_PATHS[MARKERS[n]])
         for n in sorted(labels)
     )
 
 
-def accuracy_chart(cell: Cell, key: str) -> Chart:
+def accuracy_chart(cell: CellResult, key: str) -> Chart:
     """Test accuracy of every arm; the dashed line is Backbone's mean."""
-    rows = _rows(cell, lambda arm: Row(arm.arm.label, arm.accuracy, _number(arm)))
+    rows = _rows(cell, lambda arm: Row(arm.arm.label, arm.accuracy, arm.number))
     backbone = next((arm.accuracy.mean for arm in cell.arms if arm.name == "backbone"), None)
     return forest(key, "Test accuracy", "%", rows, backbone, percent)
 
 
-def gain_chart(cell: Cell, key: str) -> Chart | None:
+def gain_chart(cell: CellResult, key: str) -> Chart | None:
     """Gains over Backbone; None without any."""
 
     def row(arm: ArmResult) -> Row | None:
         if arm.gain is None:
             return None
-        return Row(arm.arm.label, arm.gain.difference, _number(arm), is_shown(arm.gain.p_holm))
+        return Row(arm.arm.label, arm.gain.difference, arm.number, arm.gain.is_significant)
 
     rows = _rows(cell, row)
-    return forest(key, "Gain over Backbone", "points", rows, 0, gain_points) if rows else None
+    return forest(key, "Gain over Backbone", "points", rows, 0, points) if rows else None
 
 
-def effect_charts(cell: Cell, key: str) -> list[Chart]:
-    """Every regulated arm minus every control, a chart an experience."""
+def effect_charts(cell: CellResult, key: str) -> list[Chart]:
+    """Every regulated arm minus every control, a chart per experience."""
     charts = []
     for number, (experience, arms) in enumerate(by_experience(cell)):
         if rows := [row for arm in arms for row in _effect_rows(arm)]:
-            title = "Difference to every control" + _of(cell, experience)
-            charts.append(forest(f"{key}-{number}", title, "points", rows, 0, gain_points))
+            title = "Difference to every control" + _suffix(cell, experience)
+            charts.append(forest(f"{key}-{number}", title, "points", rows, 0, points))
     return charts
 
 
-def curve_charts(cell: Cell, key: str, column: str, title: str, scale: float = 1) -> list[Chart]:
-    """Mean and range over seeds against the epoch, in panels with the same axes; empty if no arm has the column."""
-    panels = [(name, [(arm, _curve(arm.curves, column) * scale) for arm in arms]) for name, arms in _panels(cell)]
-    panels = [(name, there) for name, curves in panels if (there := [pair for pair in curves if len(pair[1])])]
+def curve_charts(cell: CellResult, key: str, column: str, title: str, scale: float = 1) -> list[Chart]:
+    """Mean and range over seeds by epoch, in panels with the same axes; empty if no arm has the column."""
+    panels = []
+    for name, arms in _panels(cell):
+        curves = [(arm, curve * scale) for arm in arms if len(curve := _curve(arm.curves, column))]
+        if curves:
+            panels.append((name, curves))
     if not panels:
         return []
     low = min(curve["min"].min() for _, curves in panels for _, curve in curves)
@@ -105,97 +99,89 @@ def curve_charts(cell: Cell, key: str, column: str, title: str, scale: float = 1
     limits = (0.0, 1.0) if column == "lambda" else (low - margin, high + margin)
     charts = []
     for number, (name, curves) in enumerate(panels):
-        told = "; ".join(f"{arm.label} {curve['mean'].iloc[-1]:.2f}" for arm, curve in curves)
-        spoken = f"{title} over the epochs. At the last epoch, mean over seeds: {told}."
+        last = "; ".join(f"{arm.label} {curve['mean'].iloc[-1]:.2f}" for arm, curve in curves)
+        spoken = f"{title} over the epochs. At the last epoch, mean over seeds: {last}."
         drawn = svg(f"{key}-{number}", 2.6, partial(_draw_curves, curves=curves, limits=limits))
         charts.append(Chart(f"{title}{name and f', {name}'}", spoken, drawn))
     return charts
 
 
-def class_lambda_charts(cell: Cell, key: str) -> list[Chart]:
-    """λ of each class over training, a chart an experience; empty unless λ is one a class."""
+def class_lambda_charts(cell: CellResult, key: str) -> list[Chart]:
+    """λ of each class by epoch, a chart per experience; empty unless there is one λ per class."""
+    classes = range(len(cell.classes))
     charts = []
     for number, (experience, arms) in enumerate(by_experience(cell)):
-        curves = [(arm, of_class) for arm in arms if (of_class := _class_lambdas(arm, len(cell.classes)))]
+        curves = [(arm, by_class) for arm in arms if (by_class := _class_lambdas(arm, len(cell.classes)))]
         if not curves:
             continue
-        last = [_mean([of_class[k]["mean"].iloc[-1] for _, of_class in curves]) for k in range(len(cell.classes))]
+        last = [_mean([by_class[k]["mean"].iloc[-1] for _, by_class in curves]) for k in classes]
         shown = extremes(last)
-        told = "; ".join(f"{cell.classes[k]} {last[k]:.2f}" for k in shown)
-        spoken = f"λ of each class over the epochs. At the last epoch, mean over seeds and arms: {told}."
-        panels = [[(arm, of_class[k]) for arm, of_class in curves] for k in shown]
-        drawn = small_multiples(
-            f"{key}-{number}",
-            [cell.classes[k] for k in shown],
-            0.95,
-            ("Epoch", "λ"),
-            partial(_draw_class_lambdas, panels=panels),
-        )
-        charts.append(Chart("λ of each class" + _of(cell, experience, always=True), spoken, drawn))
+        values = "; ".join(f"{cell.classes[k]} {last[k]:.2f}" for k in shown)
+        spoken = f"λ of each class over the epochs. At the last epoch, mean over seeds and arms: {values}."
+        panels = [[(arm, by_class[k]) for arm, by_class in curves] for k in shown]
+        titles, draw = [cell.classes[k] for k in shown], partial(_draw_class_lambdas, panels=panels)
+        drawn = small_multiples(f"{key}-{number}", titles, 0.95, ("Epoch", "λ"), draw)
+        charts.append(Chart("λ of each class" + _suffix(cell, experience, always=True), spoken, drawn))
     return charts
 
 
-def class_gain_charts(cell: Cell, key: str) -> list[Chart]:
-    """Gain over Backbone in each class, a chart an experience, the classes in one order; empty without gains."""
-    regulated = [a for a in cell.arms if a.arm.is_regulated and a.per_class_gain and cell.classes]
+def class_gain_charts(cell: CellResult, key: str) -> list[Chart]:
+    """Gain over Backbone in each class, a chart per experience, the classes in one order; empty without gains."""
+    regulated = [arm for arm in cell.arms if _has_class_gains(arm)]
     means = [_mean([arm.per_class_gain[k].mean for arm in regulated]) for k in range(len(cell.classes))]
     shown = extremes(means)
     charts = []
-    for number, (experience, of_group) in enumerate(by_experience(cell)):
-        arms = [arm for arm in of_group if any(arm is one for one in regulated)]
+    for number, (experience, group) in enumerate(by_experience(cell)):
+        arms = [arm for arm in group if _has_class_gains(arm)]
         if not arms or not shown:
             continue
-        told = "; ".join(f"{cell.classes[k]} {gain_points(means[k])}" for k in shown)
-        spoken = f"Gain over Backbone in each class, points, mean over arms: {told}."
+        values = "; ".join(f"{cell.classes[k]} {points(means[k])}" for k in shown)
+        spoken = f"Gain over Backbone in each class, points, mean over arms: {values}."
         height = 0.65 + len(shown) * (0.1 + 0.1 * len(arms))
         drawn = svg(f"{key}-{number}", height, partial(_draw_class_gains, cell=cell, arms=arms, shown=shown))
-        charts.append(Chart("Gain in each class" + _of(cell, experience), spoken, drawn))
+        charts.append(Chart("Gain in each class" + _suffix(cell, experience), spoken, drawn))
     return charts
 
 
-def calibration_charts(cell: Cell, key: str) -> list[Chart]:
-    """Expected calibration error of every arm, then reliability diagrams, a chart a group of arms."""
-    rows = _rows(cell, lambda arm: None if math.isnan(arm.ece.mean) else Row(arm.arm.label, arm.ece, _number(arm)))
+def calibration_charts(cell: CellResult, key: str) -> list[Chart]:
+    """Expected calibration error of every arm, then reliability diagrams, a chart per experience."""
+    rows = _rows(cell, lambda arm: None if math.isnan(arm.ece.mean) else Row(arm.arm.label, arm.ece, arm.number))
     charts = [forest(f"{key}-ece", "Expected calibration error", "%", rows, None, percent)] if rows else []
-    for number, (experience, arms) in enumerate(by_experience(cell)):
-        filled = [(arm, [b for b in arm.reliability if b[2] > 0 and not math.isnan(b[0])]) for arm in arms]
-        if not (filled := [(arm, bins) for arm, bins in filled if bins]):
-            continue
-        told = "; ".join(f"{arm.arm.label} {_overconfidence(bins)}" for arm, bins in filled)
-        drawn = small_multiples(
-            f"{key}-{number}",
-            [arm.arm.label for arm, _ in filled],
-            1.25,
-            ("Confidence", "Accuracy"),
-            partial(_draw_reliability, arms=filled),
-        )
-        spoken = f"Reliability. Mean confidence minus accuracy, points: {told}."
-        charts.append(Chart("Reliability" + _of(cell, experience, always=True), spoken, drawn))
-    return charts
-
-
-def cost_charts(cell: Cell, key: str) -> list[Chart]:
-    """Gain over Backbone against the time of training, a chart an experience; empty without gains."""
-    groups = by_experience(cell)
-    alone = [arm for experience, arms in groups if experience is None for arm in arms]
-    charts = []
-    for number, (experience, of_group) in enumerate(groups):
-        if experience is None and len(groups) > 1:
-            continue
-        both = alone if experience is None else [*alone, *of_group]
-        arms = [(arm, arm.gain.difference) for arm in both if arm.gain is not None and not math.isnan(arm.seconds)]
+    for number, (experience, group) in enumerate(by_experience(cell)):
+        arms = [arm for arm in group if not math.isnan(arm.overconfidence)]
         if not arms:
             continue
-        plain = next((arm.seconds for arm in alone if arm.name == "backbone"), math.nan)
-        told = "; ".join(f"{a.arm.label} {seconds(a.seconds)} s, {gain_points(g.mean)} points" for a, g in arms)
-        spoken = f"Gain over Backbone, which takes {seconds(plain)} s, against the time of training: {told}."
+        titles, draw = [arm.arm.label for arm in arms], partial(_draw_reliability, arms=arms)
+        drawn = small_multiples(f"{key}-{number}", titles, 1.25, ("Confidence", "Accuracy"), draw)
+        values = "; ".join(f"{arm.arm.label} {points(arm.overconfidence)}" for arm in arms)
+        spoken = f"Reliability. Mean confidence minus accuracy, points: {values}."
+        charts.append(Chart("Reliability" + _suffix(cell, experience, always=True), spoken, drawn))
+    return charts
+
+
+def cost_charts(cell: CellResult, key: str) -> list[Chart]:
+    """Gain over Backbone against training time, a chart per experience; empty without gains."""
+    groups = dict(by_experience(cell))
+    shared = groups.pop(None, [])
+    plain = next((arm.seconds for arm in shared if arm.name == "backbone"), math.nan)
+    charts = []
+    for number, (experience, own) in enumerate(groups.items() or [(None, [])]):
+        arms = [
+            (arm, arm.gain.difference)
+            for arm in (*shared, *own)
+            if arm.gain is not None and not math.isnan(arm.seconds)
+        ]
+        if not arms:
+            continue
+        values = "; ".join(f"{a.arm.label} {seconds(a.seconds)} s, {points(g.mean)} points" for a, g in arms)
+        spoken = f"Gain over Backbone, which takes {seconds(plain)} s, against training time: {values}."
         drawn = svg(f"{key}-{number}", 2.6, partial(_draw_cost, arms=arms, plain=plain))
-        charts.append(Chart("Gain against time" + _of(cell, experience), spoken, drawn))
+        charts.append(Chart("Gain against time" + _suffix(cell, experience), spoken, drawn))
     return charts
 
 
 def extremes(values: Sequence[float]) -> list[int]:
-    """Places by falling value, NaN left out; of more than 20, the ten highest and the ten lowest."""
+    """Indices by falling value, without NaN; of more than 20, the ten highest and the ten lowest."""
     order = sorted((k for k, value in enumerate(values) if not math.isnan(value)), key=lambda k: -values[k])
     half = MAX_CLASSES // 2
     return order if len(order) <= MAX_CLASSES else order[:half] + order[-half:]
@@ -206,11 +192,8 @@ def _draw_curves(figure: Figure, curves: Curves, limits: tuple[float, float]) ->
 
     axes = figure.add_subplot()
     for arm, curve in curves:
-        number = _number(arm)
-        axes.fill_between(curve.index, curve["min"], curve["max"], color=colour(number), alpha=0.13, linewidth=0)
-        lines = axes.plot(curve.index, curve["mean"], color=colour(number), markersize=3)
-        lines[0].set_linestyle((0, DASHES[number]) if DASHES[number] else "-")
-        lines[0].set_marker("o" if len(curve) == 1 else "")  # one epoch makes no line
+        axes.fill_between(curve.index, curve["min"], curve["max"], color=colour(arm.number), alpha=0.13, linewidth=0)
+        _draw_mean(axes, arm, curve, linewidth=1.5)
     axes.set(xlabel="Epoch", ylim=limits)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
@@ -219,20 +202,31 @@ def _draw_class_lambdas(axes: Axes, number: int, panels: list[Curves]) -> None:
     from matplotlib.ticker import MaxNLocator
 
     for arm, curve in panels[number]:
-        lines = axes.plot(curve.index, curve["mean"], color=colour(_number(arm)), linewidth=1.2, markersize=3)
-        lines[0].set_linestyle((0, DASHES[_number(arm)]) if DASHES[_number(arm)] else "-")
-        lines[0].set_marker("o" if len(curve) == 1 else "")
+        _draw_mean(axes, arm, curve, linewidth=1.2)
     axes.set(ylim=(0, 1), yticks=(0, 0.5, 1))
     axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
 
 
-def _draw_class_gains(figure: Figure, cell: Cell, arms: list[ArmResult], shown: list[int]) -> None:
+def _draw_mean(axes: Axes, arm: ArmResult, curve: pd.DataFrame, linewidth: float) -> None:
+    dashes = DASHES[arm.number]
+    axes.plot(
+        curve.index,
+        curve["mean"],
+        color=colour(arm.number),
+        linewidth=linewidth,
+        linestyle=(0, dashes) if dashes else "-",
+        marker="o" if len(curve) == 1 else "",  # one epoch makes no line
+        markersize=3,
+    )
+
+
+def _draw_class_gains(figure: Figure, cell: CellResult, arms: list[ArmResult], shown: list[int]) -> None:
     axes = figure.add_subplot()
     axes.axvline(0, color=INK, linewidth=0.6, dashes=(4, 4))
     for place, arm in enumerate(arms):
         for row, k in enumerate(shown):
             y = row + 0.7 * ((place + 0.5) / len(arms) - 0.5)
-            point(axes, arm.per_class_gain[k], y, _number(arm), MARKERS[_number(arm)])
+            point(axes, arm.per_class_gain[k], y, arm.number, MARKERS[arm.number])
     for row in range(1, len(shown)):
         is_gap = len(cell.classes) > len(shown) == MAX_CLASSES and row == MAX_CLASSES // 2
         axes.axhline(row - 0.5, color=INK, linewidth=1 if is_gap else 0.2)
@@ -241,12 +235,13 @@ def _draw_class_gains(figure: Figure, cell: Cell, arms: list[ArmResult], shown: 
     axes.set(xlabel="points", ylim=(len(shown) - 0.5, -0.5))
 
 
-def _draw_reliability(axes: Axes, number: int, arms: list[tuple[ArmResult, Bins]]) -> None:
-    arm, bins = arms[number]
+def _draw_reliability(axes: Axes, number: int, arms: list[ArmResult]) -> None:
+    bins = [entry for entry in arms[number].reliability if entry[2]]
     confidence, accuracy, images = (list(part) for part in zip(*bins, strict=True))
+    drawn = colour(arms[number].number)
     axes.plot([0, 1], [0, 1], color=INK, linewidth=0.6, dashes=(4, 4))
-    axes.plot(confidence, accuracy, color=colour(_number(arm)), linewidth=1)
-    axes.scatter(confidence, accuracy, s=[3 + 60 * count / sum(images) for count in images], color=colour(_number(arm)))
+    axes.plot(confidence, accuracy, color=drawn, linewidth=1)
+    axes.scatter(confidence, accuracy, s=[3 + 60 * count / sum(images) for count in images], color=drawn)
     axes.set(xlim=(0, 1), ylim=(0, 1), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1), aspect="equal")
     axes.set_xticklabels(["0", ".5", "1"])
     axes.set_yticklabels(["0", ".5", "1"])
@@ -257,8 +252,7 @@ def _draw_cost(figure: Figure, arms: list[tuple[ArmResult, Interval]], plain: fl
     axes.axhline(0, color=INK, linewidth=0.6, dashes=(4, 4))
     axes.plot(plain, 0, MARKERS[0], color=colour(0), markersize=6)
     for arm, gain in arms:
-        number = _number(arm)
-        axes.plot(arm.seconds, 100 * gain.mean, MARKERS[number], color=colour(number), markersize=6)
+        axes.plot(arm.seconds, 100 * gain.mean, MARKERS[arm.number], color=colour(arm.number), markersize=6)
     axes.set(xlabel="Training, s per run", ylabel="Gain, points")
     axes.set_xlim(left=0)
 
@@ -269,23 +263,24 @@ def _effect_rows(arm: ArmResult) -> list[Row]:
     rows = [Row(arm.arm.label)]
     for label, difference in arm.effect.against:
         is_best = label == arm.effect.control
-        name = f"{control_within(label, arm)}{' (best)' if is_best else ''}"
-        rows.append(Row(name, difference.difference, _number(arm), is_best and is_shown(arm.effect.p_holm)))
+        name = f"{arm.control_name(label)}{' (best)' if is_best else ''}"
+        rows.append(Row(name, difference.difference, arm.number, is_best and arm.effect.is_significant))
     return rows
 
 
-def _rows(cell: Cell, row: Callable[[ArmResult], Row | None]) -> list[Row]:
-    """A row an arm that has one, under the headings of their groups where there are several."""
-    groups = [(e, [r for arm in arms if (r := row(arm)) is not None]) for e, arms in by_experience(cell)]
+def _rows(cell: CellResult, row: Callable[[ArmResult], Row | None]) -> list[Row]:
+    """A row for each arm that has one, under headings where there are several groups."""
+    groups = by_experience(cell)
     rows: list[Row] = []
-    for experience, of_group in groups:
-        rows += [Row(experience or WITHOUT_STAGE_1)] if of_group and len(groups) > 1 else []
-        rows += of_group
+    for experience, arms in groups:
+        group = [made for arm in arms if (made := row(arm)) is not None]
+        heading = [Row(experience or WITHOUT_STAGE_1)] if group and len(groups) > 1 else []
+        rows += [*heading, *group]
     return rows
 
 
-def _panels(cell: Cell) -> list[tuple[str, list[ArmResult]]]:
-    """Which arms share a panel of curves: all if they are few, else per experience the regulated and the controls."""
+def _panels(cell: CellResult) -> list[tuple[str, list[ArmResult]]]:
+    """The arms of each panel of curves: all if they are few, else regulated arms and controls per experience."""
     groups = dict(by_experience(cell))
     if len(cell.arms) <= MANY_LINES and len(groups) <= 2:
         return [("", list(cell.arms))]
@@ -299,8 +294,8 @@ def _panels(cell: Cell) -> list[tuple[str, list[ArmResult]]]:
     return panels or [("", alone)]
 
 
-def _of(cell: Cell, experience: str | None, always: bool = False) -> str:
-    """What to add to a title, to tell the charts of several groups apart."""
+def _suffix(cell: CellResult, experience: str | None, always: bool = False) -> str:
+    """What a title needs to tell the charts of several groups apart."""
     names = [name for name, _ in by_experience(cell)]
     if len(names) < 2 or (len(names) == 2 and None in names and not always):
         return ""
@@ -308,7 +303,7 @@ def _of(cell: Cell, experience: str | None, always: bool = False) -> str:
 
 
 def _curve(curves: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Columns mean, min, max over seeds, a row an epoch; empty without the column."""
+    """Columns mean, min, max over seeds, a row per epoch; empty without the column."""
     if column not in curves:
         return curves.iloc[:0]
     return curves.dropna(subset=[column]).groupby("epoch")[column].agg(["mean", "min", "max"])
@@ -320,15 +315,11 @@ def _class_lambdas(arm: ArmResult, classes: int) -> list[pd.DataFrame]:
     return curves if all(len(curve) for curve in curves) else []
 
 
-def _overconfidence(bins: Bins) -> str:
-    images = sum(count for _, _, count in bins)
-    return gain_points(sum((confidence - accuracy) * count for confidence, accuracy, count in bins) / images)
+def _has_class_gains(arm: ArmResult) -> bool:
+    return arm.arm.is_regulated and bool(arm.per_class_gain)
 
 
 def _mean(values: Sequence[float]) -> float:
-    there = [value for value in values if not math.isnan(value)]
-    return math.fsum(there) / len(there) if there else math.nan
-
-
-def _number(arm: ArmResult) -> int:
-    return list(ARMS).index(arm.name)
+    """Without NaN."""
+    numbers = [value for value in values if not math.isnan(value)]
+    return math.fsum(numbers) / len(numbers) if numbers else math.nan

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from emoreg.errors import printable
-from emoreg.report.page_tables import bounds
+from emoreg.report.formatting import bounds
 from emoreg.report.statistics import Interval
 
 if TYPE_CHECKING:  # imported where they are used, so that the command line's help is instant

@@ -1,14 +1,14 @@
-"""The page for people: one file that opens anywhere, offline, without a script."""
+"""The HTML page: one file that opens anywhere, offline and without scripts."""
 
 from __future__ import annotations
 
 import importlib.resources
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emoreg.report.analysis import WRONG_GATE_CURVES, Analysis, ArmResult, Cell
+from emoreg.report.analysis import Analysis, CellResult
 from emoreg.report.charts import (
     MAX_CLASSES,
     Key,
@@ -23,6 +23,7 @@ from emoreg.report.charts import (
     legend,
 )
 from emoreg.report.drawing import Chart
+from emoreg.report.formatting import count, p_value
 from emoreg.report.page_tables import (
     Grid,
     calibration_grid,
@@ -30,7 +31,6 @@ from emoreg.report.page_tables import (
     cost_grid,
     experience_grid,
     overview_grid,
-    p_value,
     responses_grid,
     results_grid,
 )
@@ -43,21 +43,21 @@ if TYPE_CHECKING:  # imported where it is used, so that the command line's help 
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of a cell's section: a table, charts with their legend, or both."""
+    """A part of a section: a table, charts with their legend, or both."""
 
-    key: str  # its id
+    key: str  # id
     title: str
     grid: Grid | None = None
     charts: tuple[Chart, ...] = ()
     legend: tuple[Key, ...] = ()
     caption: str = ""  # of the charts
-    is_folded: bool = False  # shown when it is asked for, and in print
-    is_first_tall: bool = False  # whether the first chart is as high as two others
+    is_folded: bool = False  # collapsed on screen; always shown in print
+    is_first_tall: bool = False  # whether the first chart spans two rows
 
 
 @dataclass(frozen=True)
 class Section:
-    """A cell on the page."""
+    """A cell of the study on the page."""
 
     key: str
     title: str
@@ -65,15 +65,15 @@ class Section:
 
 
 def write_report(path: Path, analysis: Analysis, sentences: Sequence[str]) -> Path:
-    """Write one self-contained HTML page: what was found, then each cell, then how to read it and what ran where.
+    """Write one self-contained HTML page: findings, then each cell, then how to read it, settings and machines.
 
     Args:
-        path: of the page.
-        analysis: of the study.
-        sentences: what was found, the most important first.
+        path: file to write.
+        analysis: the study.
+        sentences: findings, the most important first.
 
     Returns:
-        The path.
+        `path`.
     """
     seeds = len(analysis.seeds)
     page = template("page.html.jinja").render(
@@ -82,34 +82,34 @@ def write_report(path: Path, analysis: Analysis, sentences: Sequence[str]) -> Pa
         overview=overview_grid(analysis) if len(analysis.cells) > 1 else None,
         sections=[_section(number, cell, analysis) for number, cell in enumerate(analysis.cells, 1)],
         experiences=experience_grid(analysis.experiences) if analysis.experiences else None,
+        count=count,
         smallest_p=p_value(smallest_p(seeds)) if seeds > 1 else None,
-        by_validation=all(arm.effect.by_validation for arm in _arms(analysis) if arm.effect is not None),
+        by_validation=all(arm.effect.by_validation for arm in analysis.arms if arm.effect is not None),
     )
-    write_atomically(path, page.encode("utf-8", "backslashreplace"))  # of a folder whose name is no Unicode
+    write_atomically(path, page.encode("utf-8", "backslashreplace"))  # a folder's name may not be Unicode
     return path
 
 
 def template(name: str, *folders: str) -> Template:
-    """A page's template, whatever goes into it escaped.
+    """A page's template, which escapes everything it is given.
 
     Args:
         name: of its file.
-        folders: packages in which files are looked for before this one's, where the pieces of every page are.
+        folders: packages to search before `emoreg.report`, which has the parts shared by all pages.
     """
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-    def source(asked: str) -> str | None:
-        places = (importlib.resources.files(folder).joinpath(asked) for folder in (*folders, "emoreg.report"))
-        return next((place.read_text(encoding="utf-8") for place in places if place.is_file()), None)
+    def source(file: str) -> str | None:
+        paths = (importlib.resources.files(folder).joinpath(file) for folder in (*folders, "emoreg.report"))
+        return next((path.read_text(encoding="utf-8") for path in paths if path.is_file()), None)
 
-    loader = FunctionLoader(source)
     environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FunctionLoader(source), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     return environment.get_template(name)
 
 
-def _section(number: int, cell: Cell, analysis: Analysis) -> Section:
+def _section(number: int, cell: CellResult, analysis: Analysis) -> Section:
     key = f"cell-{number}"
     fold = len(analysis.cells) > 1  # the long parts of many cells would bury the tables
     parts = [
@@ -120,9 +120,9 @@ def _section(number: int, cell: Cell, analysis: Analysis) -> Section:
             charts=_drawn(
                 accuracy_chart(cell, f"{key}-a"), gain_chart(cell, f"{key}-g"), *effect_charts(cell, f"{key}-e")
             ),
-            caption="Circles: one a seed. Diamond and line: mean and 95 % interval. In gains and differences a filled "
-            "diamond says that the corrected p is at most 0.05; of a difference, that of being above every control. "
-            "Dashed: Backbone's mean, or zero. The axis of accuracies does not begin at zero.",
+            caption="Circles: seeds. Diamond and line: mean and 95 % interval. The diamond of a gain or a difference "
+            "is filled if the corrected p is at most 0.05 (for a difference, the p for being above every control). "
+            "Dashed line: Backbone's mean, or zero. The accuracy axis does not start at zero.",
         ),
         Part(f"{key}-controls", "Against every control", controls_grid(cell)),
         Part(f"{key}-responses", "Each response alone", responses_grid(cell)),
@@ -132,7 +132,7 @@ def _section(number: int, cell: Cell, analysis: Analysis) -> Section:
             "λ of each class",
             charts=tuple(class_lambda_charts(cell, f"{key}-cl")),
             legend=legend([arm for arm in cell.arms if "lambda_0" in arm.curves]),
-            caption=f"Mean over seeds; the classes by falling λ at the last epoch.{_which(cell)}",
+            caption=f"Mean over seeds. Classes are sorted by λ at the last epoch, highest first.{_shown_classes(cell)}",
             is_folded=fold,
         ),
         Part(
@@ -141,8 +141,8 @@ def _section(number: int, cell: Cell, analysis: Analysis) -> Section:
             charts=tuple(class_gain_charts(cell, f"{key}-cg")),
             legend=legend([arm for arm in cell.arms if arm.arm.is_regulated]),
             caption="Test accuracy in the class minus Backbone's, paired by seed: mean and 95 % interval, not "
-            "corrected: of this many some lie beside zero by chance. The classes by falling mean over all "
-            f"regulated arms.{_which(cell)}",
+            "corrected, so with many classes some differ from zero by chance. Classes are sorted by their mean over "
+            f"all regulated arms, highest first.{_shown_classes(cell)}",
             is_folded=fold,
         ),
         Part(
@@ -150,8 +150,8 @@ def _section(number: int, cell: Cell, analysis: Analysis) -> Section:
             "Calibration",
             calibration_grid(cell),
             charts=tuple(calibration_charts(cell, f"{key}-c")),
-            caption="Test images in bins by the confidence of the answer, all seeds together; the larger a point, the "
-            "more images. Below the dashed line the network is more confident than it is right.",
+            caption="Test images of all seeds in bins of confidence; larger points have more images. Below the dashed "
+            "line the network is overconfident.",
             is_folded=fold,
             is_first_tall=True,
         ),
@@ -161,26 +161,26 @@ def _section(number: int, cell: Cell, analysis: Analysis) -> Section:
             cost_grid(cell),
             charts=tuple(cost_charts(cell, f"{key}-t")),
             legend=legend(cell.arms),
-            caption="Mean gain against the mean time of training.",
+            caption="Mean gain against mean training time.",
             is_folded=fold,
         ),
     ]
     return Section(key, cell.title, tuple(part for part in parts if part.grid or part.charts))
 
 
-def _curves(key: str, cell: Cell, fold: bool) -> Part:
+def _curves(key: str, cell: CellResult, fold: bool) -> Part:
     charts = (
         *curve_charts(cell, f"{key}-v", "val_accuracy", "Validation accuracy, %", 100),
         *curve_charts(cell, f"{key}-l", "train_loss", "Training loss"),
         *curve_charts(cell, f"{key}-r", "lambda", "λ"),
     )
-    caption = "Lines: mean over seeds. Bands: from the lowest to the highest seed."
+    caption = "Line: mean over seeds. Band: lowest to highest seed."
     if any(arm.name == "ensemble" for arm in cell.arms):
         caption += " The ensemble's training loss is the sum of its two networks'."
     if any(arm.omits_lambda_curve for arm in cell.arms):
         caption += (
-            f" λ of arms with one λ per image is left out for runs of emoreg {WRONG_GATE_CURVES}, which recorded the "
-            "gate's λ at features of zero, not the mean over images."
+            " λ of arms with one λ per image is left out for runs of emoreg 0.1.0, which recorded the gate's λ at "
+            "features of zero, not the mean over images."
         )
     return Part(f"{key}-training", "Training", charts=charts, legend=legend(cell.arms), caption=caption, is_folded=fold)
 
@@ -189,13 +189,8 @@ def _drawn(*charts: Chart | None) -> tuple[Chart, ...]:
     return tuple(chart for chart in charts if chart is not None)
 
 
-def _which(cell: Cell) -> str:
+def _shown_classes(cell: CellResult) -> str:
+    half = MAX_CLASSES // 2
     if len(cell.classes) <= MAX_CLASSES:
         return ""
-    return (
-        f" Of {len(cell.classes)} classes the {MAX_CLASSES // 2} highest and the {MAX_CLASSES // 2} lowest are shown."
-    )
-
-
-def _arms(analysis: Analysis) -> Iterable[ArmResult]:
-    return (arm for cell in analysis.cells for arm in cell.arms)
+    return f" Of {len(cell.classes)} classes, the {half} highest and the {half} lowest are shown."

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from emoreg.errors import UserError
-from emoreg.report.analysis import ArmResult, analyse
-from emoreg.report.statistics import ALPHA, Comparison, least_seeds
+from emoreg.report.analysis import analyse
+from emoreg.report.statistics import ALPHA, Interval, least_seeds
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST = 1_000_000  # seeds that are looked at
+MAX_SEEDS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,9 @@ class Need:
     sd: float  # of the pilot's differences
     sd_safe: float  # its upper 80 % confidence limit
     width: int  # seeds for a 95 % interval of the wanted half-width, if sd is right
-    width_safe: int  # the same if sd_safe is
-    power: int  # seeds to see the wanted difference with the wanted power, if sd is right
-    power_safe: int  # the same if sd_safe is
+    width_safe: int  # the same for sd_safe
+    power: int  # seeds to detect the wanted difference with the wanted power, if sd is right
+    power_safe: int  # the same for sd_safe
     exact: int  # the least with which the exact test can decide anything in this family
 
     @property
@@ -46,77 +47,65 @@ def needed_seeds(table: pd.DataFrame, points: float, power: float = 0.8, alpha: 
 
     A pilot's standard deviation is itself uncertain, so each number comes twice: for the sd as it is, and for its
     upper 80 % confidence limit (chi-square), with which the study is large enough in about 80 % of pilots (Browne
-    1995). To see an emotion effect an arm must be above every control; the best stands for them, as the hardest.
+    1995). For an emotion effect an arm must be above every control; the best one, as the hardest, stands for all.
 
     Args:
-        table: a row a run of the pilot, as `emoreg.study.results` makes it.
-        points: wanted half-width of the 95 % interval, and the difference to be seen, in percentage points.
-        power: wanted probability to see such a difference, in (0, 1).
-        alpha: of the family; each of m comparisons gets alpha / m, the first and hardest step of Holm's correction.
+        table: one row per run of the pilot, as `emoreg.study.results` makes it.
+        points: wanted half-width of the 95 % interval, and difference to detect, in percentage points.
+        power: wanted probability of detecting that difference, in (0, 1).
+        alpha: family-wise error rate; each of m comparisons gets alpha / m, the first and hardest step of Holm's
+            correction.
 
     Raises:
-        UserError: no regulated arm with a Backbone or a control beside it, or fewer than two seeds.
+        UserError: no regulated arm shares a seed with Backbone or a control, or all share fewer than two.
     """
+    from scipy import stats
+
     analysis = analyse("pilot", table)
-    found = [
-        (cell.target, cell.backbone, arm, against, comparison)
-        for cell in analysis.cells
-        for arm in cell.arms
-        if arm.arm.is_regulated
-        for against, comparison in _comparisons(arm)
-    ]
+    found: list[tuple[tuple[str, str, str, str], Interval, int]] = []  # names, differences, size of the family
+    for cell in analysis.cells:
+        for arm in cell.arms:
+            if arm.arm.is_regulated and arm.gain is not None:
+                names = (cell.target, cell.backbone, arm.label, "Backbone")
+                found.append((names, arm.gain.difference, analysis.tested_gains))
+            if arm.effect is not None:
+                names = (cell.target, cell.backbone, arm.label, arm.effect.control)
+                found.append((names, arm.effect.difference, analysis.tested_effects))
     if not found:
         raise UserError(
-            "the pilot has no finished regulated arm with Backbone or a control beside it on the same seed: "
+            "the pilot has no finished regulated arm with Backbone or a control on the same seed: "
             "run its study to the end with 'emoreg study STUDY.yaml'"
         )
-    if all(comparison.difference.n < 2 for *_, comparison in found):
+    needs = []
+    for names, difference, family in found:
+        if (n := difference.n) < 2:
+            continue
+        least = least_seeds(family, alpha)
+        if least is None:
+            raise UserError(
+                f"{family} comparisons are too many for the exact test at {alpha}: study fewer arms or cells"
+            )
+        mean, sd = 100 * difference.mean, 100 * float(stats.tstd(difference.values))
+        sd_safe = sd * math.sqrt((n - 1) / stats.chi2.ppf(0.2, n - 1))
+        width, width_safe = (seeds_for_width(spread, points) for spread in (sd, sd_safe))
+        seen, seen_safe = (seeds_for_power(spread, points, power, alpha / family) for spread in (sd, sd_safe))
+        needs.append(Need(*names, n, mean, sd, sd_safe, width, width_safe, seen, seen_safe, least))
+    if not needs:
         raise UserError(
-            "the pilot has one seed, and the spread between seeds needs two or more, better five: "
+            "the pilot has one seed, but the spread between seeds needs at least two, better five: "
             "run 'emoreg study STUDY.yaml --seeds 5'"
         )
-    return [
-        _need(
-            (target, backbone, arm.label, against),
-            [100 * value for value in comparison.difference.values],
-            analysis.gains if against == "Backbone" else analysis.effects,
-            (points, power, alpha),
-        )
-        for target, backbone, arm, against, comparison in found
-        if comparison.difference.n > 1
-    ]
+    return needs
 
 
 def training_hours(table: pd.DataFrame, seeds: int) -> float:
-    """How long all runs of a study, both stages, would train with so many seeds, one run at a time.
+    """Training time of a whole study, both stages, with this many seeds, one run at a time.
 
-    From the mean time of each kind of run over its finished seeds; a kind without any is not counted.
+    From the mean time of the finished seeds of each kind of run; a kind without any is not counted.
     """
     done = table[table["status"] == "finished"]
     kinds = done.groupby(["stage", "arm", "target", "backbone", "experience", "pretext"], dropna=False)
     return float(kinds["seconds"].mean().sum()) * seeds / 3600
-
-
-def _comparisons(arm: ArmResult) -> list[tuple[str, Comparison]]:
-    gain = [] if arm.gain is None else [("Backbone", arm.gain)]
-    return gain if arm.effect is None else [*gain, (arm.effect.control, arm.effect.size)]
-
-
-def _need(
-    names: tuple[str, str, str, str], differences: Sequence[float], family: int, wanted: tuple[float, float, float]
-) -> Need:
-    from scipy import stats
-
-    points, power, alpha = wanted
-    n = len(differences)
-    mean, sd = stats.tmean(differences), stats.tstd(differences)
-    sd_safe = sd * math.sqrt((n - 1) / stats.chi2.ppf(0.2, n - 1))
-    least = least_seeds(family, alpha)
-    if least is None:
-        raise UserError(f"{family} comparisons are too many for the exact test at {alpha}: study fewer arms or cells")
-    width, width_safe = (seeds_for_width(spread, points) for spread in (sd, sd_safe))
-    seen, seen_safe = (seeds_for_power(spread, points, power, alpha / family) for spread in (sd, sd_safe))
-    return Need(*names, n, float(mean), float(sd), sd_safe, width, width_safe, seen, seen_safe, least)
 
 
 def seeds_for_width(sd: float, half_width: float) -> int:
@@ -127,7 +116,7 @@ def seeds_for_width(sd: float, half_width: float) -> int:
 
 
 def seeds_for_power(sd: float, difference: float, power: float, alpha: float) -> int:
-    """The least seeds with which a paired two-sided t-test sees this difference with this probability."""
+    """The least seeds with which a paired two-sided t-test detects this difference with this probability."""
     from statsmodels.stats.power import TTestPower
 
     effect_size = min(difference / sd, 20.0) if sd > 0 else 20.0  # scipy has no noncentral t far above
@@ -136,15 +125,10 @@ def seeds_for_power(sd: float, difference: float, power: float, alpha: float) ->
 
 
 def _least(is_enough: Callable[[int], bool]) -> int:
-    """The least number of seeds, from two on, that is enough, where more are never worse."""
-    if is_enough(2):
-        return 2
-    low, high = 2, 4
+    """The least number of seeds, from two on, that is enough; more seeds must never be worse."""
+    high = 2
     while not is_enough(high):
-        if high > MOST:
+        if high > MAX_SEEDS:
             raise UserError("more than a million seeds would be needed; ask for a larger difference in points")
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if is_enough(middle) else (middle, high)
-    return high
+        high *= 2
+    return bisect_left(range(high), True, lo=max(2, high // 2), key=is_enough)

@@ -56,6 +56,11 @@ class Comparison:
     p_holm: float  # corrected over all comparisons of its kind in the study (Holm 1979); NaN where not in the family
     effect_size: float  # Hedges' g of paired differences; NaN without spread
 
+    @property
+    def is_significant(self) -> bool:
+        """Whether the corrected p is at most 0.05."""
+        return self.p_holm <= ALPHA
+
 
 def interval(values: Sequence[float]) -> Interval:
     """Mean of `values` (one a seed) with its 95 % Student-t interval."""

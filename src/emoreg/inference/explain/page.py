@@ -28,8 +28,9 @@ from emoreg.inference.explain.saliency import STEPS, Saliency, agreement, overla
 from emoreg.inference.load import LoadedRun
 from emoreg.inference.predict import Prediction
 from emoreg.report.drawing import Chart
+from emoreg.report.formatting import NOTHING, percent
 from emoreg.report.page import Part, template
-from emoreg.report.page_tables import NOTHING, Entry, Grid, percent
+from emoreg.report.page_tables import Entry, Grid
 from emoreg.runtime.safe_io import write_atomically
 
 PAGE = "explain.html"

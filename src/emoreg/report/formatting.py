@@ -1,0 +1,55 @@
+"""How a report writes numbers. A number that is absent (NaN) is written as a dash."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from emoreg.report.statistics import Interval
+
+NOTHING = "–"
+
+
+def percent(fraction: float) -> str:
+    """0.9512 is "95.12"."""
+    return decimal(100 * fraction)
+
+
+def points(fraction: float) -> str:
+    """A difference in percentage points with its sign: 0.004 is "+0.40"."""
+    return NOTHING if math.isnan(fraction) else f"{100 * fraction:+z.2f}".replace("-", "−")
+
+
+def p_value(p: float) -> str:
+    """Three decimals, or "<0.001"."""
+    return "<0.001" if p < 0.001 else decimal(p, 3)
+
+
+def decimal(value: float, digits: int = 2) -> str:
+    """A plain number: −0.031 is "−0.03"."""
+    return NOTHING if math.isnan(value) else f"{value:.{digits}f}".replace("-", "−")
+
+
+def seconds(duration: float) -> str:
+    """Whole seconds; one decimal below ten."""
+    return NOTHING if math.isnan(duration) else f"{duration:,.{0 if duration >= 10 else 1}f}"
+
+
+def scaled(number: float) -> str:
+    """11,173,962 is "11.2 M"; zero was not measured."""
+    if not number > 0:
+        return NOTHING
+    scale, unit = next(((s, u) for s, u in ((1e9, " G"), (1e6, " M"), (1e3, " k")) if number >= s), (1.0, ""))
+    return f"{number / scale:.1f}{unit}" if unit else f"{number:.0f}"
+
+
+def count(n: int, noun: str) -> str:
+    """ "one seed", "3 seeds"."""
+    return f"one {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def bounds(interval: Interval, number: Callable[[float], str]) -> str:
+    """The interval of a mean, or why there is none."""
+    if interval.n == 1:
+        return "one seed"
+    return "" if math.isnan(interval.low) else f"{number(interval.low)}, {number(interval.high)}"
