@@ -122,7 +122,7 @@ def recipes_page() -> str:
         name = f"`{file.parent.name}/{file.name}`"
         if file.parent.name == "studies":
             study = read_study(file)
-            cells = "; ".join(f"{cell.target}, {cell.backbone}" for cell in study.cells)
+            cells = "; ".join(f"{cell.target}, {cell.backbone}" for cell in study.grid)
             arms = ", ".join(ARMS[arm].label for arm in study.arms)
             of_studies.append([name, cells, arms, str(study.seeds), seen(file)])
         elif file.parent.name == "experience":

@@ -52,6 +52,11 @@ def test_a_setting_error_without_a_key_is_its_reason() -> None:
     assert error.within("loss").key == "loss"
 
 
+def test_the_key_of_an_element_follows_its_list_without_a_dot() -> None:
+    assert SettingError("name", "must be text, not 3").within("[1]").within("also").key == "also[1].name"
+    assert SettingError("", "must be text, not 3").within("[0]").within("target.classes").key == "target.classes[0]"
+
+
 @pytest.mark.parametrize("error", [UserError("a"), SettingError("a.b", "must be c", "d.yaml", 7)])
 def test_errors_cross_processes_with_their_fields(error: UserError) -> None:
     copy = pickle.loads(pickle.dumps(error))

@@ -49,8 +49,12 @@ class SettingError(UserError, ValueError):
         return type(self), (self.key, self.reason, self.path, self.line)
 
     def within(self, section: str) -> SettingError:
-        """The same error for a setting of `section`: the key "epochs" within "training" is "training.epochs"."""
-        return SettingError(f"{section}.{self.key}" if self.key else section, self.reason, self.path, self.line)
+        """The same error for a setting of `section`: "epochs" within "training" is "training.epochs".
+
+        A key that begins with an index is that of an element: "[1].name" within "also" is "also[1].name".
+        """
+        dot = "." if self.key and not self.key.startswith("[") else ""
+        return SettingError(f"{section}{dot}{self.key}", self.reason, self.path, self.line)
 
     def at(self, path: str | os.PathLike[str], line: int | None = None) -> SettingError:
         """The same error for a setting that stands in this file, on this line if it is known."""

@@ -44,7 +44,7 @@ def test_a_later_format_is_refused_and_says_to_update(run: Run) -> None:
 def test_a_setting_of_a_later_emoreg_names_the_version_that_wrote_the_run(run: Run) -> None:
     path = run.folder / RECIPE
     path.write_text(f"{path.read_text()}quantum: true\n")
-    assert "unknown key 'quantum'" in refusal(lambda: run.recipe) and "wrote this run" not in refusal(
+    assert "quantum: unknown setting" in refusal(lambda: run.recipe) and "wrote this run" not in refusal(
         lambda: run.recipe
     )
     (run.folder / ENVIRONMENT).write_text(json.dumps({"sessions": [{"packages": {"emoreg": "9.9.9"}}]}))

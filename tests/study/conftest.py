@@ -10,7 +10,7 @@ import pytest
 
 from emoreg.config.recipe import recipe_yaml
 from emoreg.config.schema import PretrainRecipe, TrainRecipe
-from emoreg.study.definition import Cell, Experience, Study
+from emoreg.study.definition import ExperienceRecipe, GridPoint, Study
 from emoreg.study.plan import PlannedRun
 
 
@@ -22,7 +22,7 @@ def tiny_study(stage1: PretrainRecipe, stage2: TrainRecipe) -> Study:
     target = dataclasses.replace(stage2.target, image_size=8)
     one = dataclasses.replace(stage1, stimuli=stimuli, training=training)
     two = dataclasses.replace(stage2, target=target, training=training)
-    cell = Cell("digits", "resnet8", two, (Experience("procedural", one),))
+    cell = GridPoint("digits", "resnet8", two, (ExperienceRecipe("procedural", one),))
     return Study("tiny", (cell,), ("backbone", "learned", "shuffled_affect"), seeds=2)
 
 

@@ -23,9 +23,9 @@ def test_an_estimate_grows_with_epochs_and_every_kind_of_run_is_timed_once(
         return 0.01 * len(timed), 0.001
 
     monkeypatch.setattr(calibrate, "_seconds_per_image", per_image)
-    cell = tiny_study.cells[0]
+    cell = tiny_study.grid[0]
     longer = dataclasses.replace(cell.recipe, training=dataclasses.replace(cell.recipe.training, epochs=10))
-    study = dataclasses.replace(tiny_study, cells=(cell, dataclasses.replace(cell, target="longer", recipe=longer)))
+    study = dataclasses.replace(tiny_study, grid=(cell, dataclasses.replace(cell, target="longer", recipe=longer)))
     planned = plan_runs(study, tmp_path)
     seconds = estimate_seconds(planned, quiet)
     assert set(seconds) == {run.id for run in planned}

@@ -8,20 +8,20 @@ import pytest
 from emoreg.config.recipe import build
 from emoreg.config.schema import BackboneSettings, PretrainRecipe, StimuliSettings, TrainRecipe
 from emoreg.study.arms import ARMS
-from emoreg.study.definition import Cell, Experience, Study
+from emoreg.study.definition import ExperienceRecipe, GridPoint, Study
 from emoreg.study.plan import plan_runs, run_id
 
-OASIS = Experience("oasis", PretrainRecipe(stimuli=StimuliSettings("oasis", root="x")))
-PROCEDURAL = Experience("procedural", PretrainRecipe())
+OASIS = ExperienceRecipe("oasis", PretrainRecipe(stimuli=StimuliSettings("oasis", root="x")))
+PROCEDURAL = ExperienceRecipe("procedural", PretrainRecipe())
 
 
-def grid(*cells: Cell, arms: tuple[str, ...] = tuple(ARMS), seeds: int = 2) -> Study:
+def grid(*cells: GridPoint, arms: tuple[str, ...] = tuple(ARMS), seeds: int = 2) -> Study:
     return Study("grid", cells or (cell(),), arms, seeds)
 
 
-def cell(target: str = "digits", recipe: TrainRecipe | None = None) -> Cell:
+def cell(target: str = "digits", recipe: TrainRecipe | None = None) -> GridPoint:
     recipe = recipe or build(TrainRecipe(), {"regulation": {"mode": "learned"}, "target": {"name": target}})
-    return Cell(target, "resnet20", recipe, (OASIS, PROCEDURAL))
+    return GridPoint(target, "resnet20", recipe, (OASIS, PROCEDURAL))
 
 
 def test_every_arm_is_run_once_a_seed_and_once_an_experience_where_it_has_one(tmp_path: Path) -> None:

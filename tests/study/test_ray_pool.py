@@ -54,11 +54,11 @@ def test_a_study_on_ray_has_the_table_that_it_has_without(
 def test_a_run_whose_worker_is_killed_goes_on_from_its_checkpoint(
     tiny_study: Study, quiet: Progress, two_cores: Ray
 ) -> None:
-    cell = tiny_study.cells[0]
+    cell = tiny_study.grid[0]
     training = dataclasses.replace(cell.recipe.training, epochs=100)
     recipe = dataclasses.replace(cell.recipe, training=training)
     study = dataclasses.replace(
-        tiny_study, cells=(dataclasses.replace(cell, recipe=recipe),), arms=("backbone",), seeds=2
+        tiny_study, grid=(dataclasses.replace(cell, recipe=recipe),), arms=("backbone",), seeds=2
     )
     victim = plan_runs(study, Path("out/runs"))[0]
     killed: list[int] = []

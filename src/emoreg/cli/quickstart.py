@@ -18,7 +18,7 @@ from emoreg.report.analysis import analyse
 from emoreg.report.files import write_reports
 from emoreg.report.paper_tables import results_table
 from emoreg.runtime.progress import Progress
-from emoreg.study.definition import Cell, Experience, Study
+from emoreg.study.definition import ExperienceRecipe, GridPoint, Study
 from emoreg.study.run_study import run_study
 
 JOBS = 2  # at a time: networks this small do not fill two cores
@@ -53,9 +53,9 @@ def quickstart(out: Path, seeds: int, progress: Progress) -> Path:
     """
     from rich.console import Console
 
-    experience = Experience("procedural", STAGE_1)
-    cell = Cell("digits", STAGE_2.backbone.name, STAGE_2, (experience,))
-    study = Study("emoreg quickstart", (cell,), seeds=seeds)
+    experience = ExperienceRecipe("procedural", STAGE_1)
+    point = GridPoint("digits", STAGE_2.backbone.name, STAGE_2, (experience,))
+    study = Study("emoreg quickstart", (point,), seeds=seeds)
     analysis = analyse(study.name, run_study(study, out, jobs=JOBS, progress=progress))
     page = write_reports(out, analysis)
     console = Console()

@@ -15,7 +15,7 @@ import yaml
 from yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
 from emoreg.config.schema import PretrainRecipe, Recipe, TrainRecipe, identity
-from emoreg.errors import UserError, nearest, shortened
+from emoreg.errors import SettingError, UserError, nearest, shortened
 from emoreg.runtime.safe_io import read_bounded
 
 R = TypeVar("R", PretrainRecipe, TrainRecipe)
@@ -88,18 +88,16 @@ def read_recipe(kind: type[R], path: Path | str | None = None, overrides: Sequen
         given = parse_options(recipe_parser(kind), kind, overrides) if overrides else {}
     for key in given:
         if key not in known:
-            raise UserError(f"unknown setting '{key}'{_nearest_key(key, kind)}")
+            raise SettingError(key, f"unknown setting{_nearest_key(key, kind)}")
     values, lines = ({}, {}) if path is None else read_values(kind, Path(path))
     for key, value in sorted(given.items(), key=lambda item: "[]" in item[0]):  # a list before its elements
         put_setting(values, key, value)
     try:
         return build(kind(), values)
-    except ValueError as error:
-        named = re.match(r"[a-z_.\[\]0-9]+", str(error))
-        key = named[0] if named else ""
-        if path is None or key in given or key.partition("[")[0] in given:
-            raise UserError(str(error)) from None
-        raise UserError(f"{path}:{lines[key]}: {error}" if key in lines else f"{path}: {error}") from None
+    except SettingError as error:
+        if path is None or _unnumbered(error.key) in given or error.key.partition("[")[0] in given:
+            raise
+        raise error.at(path, lines.get(error.key)) from None
 
 
 def recipe_yaml(recipe: Recipe) -> str:
@@ -115,7 +113,7 @@ def setting_keys(kind: type) -> list[str]:
 def differences(old: Recipe, new: Recipe) -> list[str]:
     """The settings in which two recipes differ, as "training.epochs: 5 -> 10" or "also[0].root: a -> b".
 
-    Those of `settings.CIRCUMSTANCES` do not count.
+    Those of `schema.EXECUTION_ONLY` do not count.
     """
     before, after = (dict(_leaves(identity(recipe))) for recipe in (old, new))
     return [
@@ -249,15 +247,15 @@ def read_yaml(path: Path, check: Callable[[yaml.Node], None] = lambda root: None
     try:
         _refuse_what_may_blow_up(path, text)
         root = yaml.compose(text, Loader=yaml.SafeLoader)
-        if root is None:
-            return None
-        check(root)
-        return yaml.safe_load(text)
+        values = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: 2024-02-31 is written as a date but is none
         mark = getattr(error, "problem_mark", None)
         problem = " ".join(str(getattr(error, "problem", error)).split())
         place = f"{path}:{mark.line + 1}" if mark else str(path)
         raise UserError(f"{place}: not valid YAML: {problem}") from None
+    if root is not None:
+        check(root)
+    return values
 
 
 def _refuse_what_may_blow_up(path: Path, text: str) -> None:
@@ -287,64 +285,71 @@ def _check_keys(kind: type, path: Path, root: yaml.Node) -> dict[str, int]:
 
     def visit(node: yaml.Node, prefix: str) -> None:
         if node.tag != _MAPPING:
-            place = f"{path}:{node.start_mark.line + 1}"
             hint = "; leave it out for the defaults" if node.tag == _NULL else ""
-            raise UserError(f"{place}: {prefix.rstrip('.') or 'a recipe'} must be a mapping of keys to values{hint}")
+            reason = f"must be a mapping of keys to values{hint}"
+            raise SettingError(prefix.rstrip("."), reason, path, node.start_mark.line + 1)
         assert isinstance(node, yaml.MappingNode)
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
             name = shortened(key_node.value) if isinstance(key_node, yaml.ScalarNode) else "?"
             key = f"{prefix}{name}"
             if "." in name:
-                raise UserError(f"{path}:{line}: key '{key}' has a dot; write sections as mappings, as in recipes/")
+                raise SettingError(key, "a key must not have a dot; write sections as mappings", path, line)
             if _unnumbered(key) not in known:
-                raise UserError(f"{path}:{line}: unknown key '{key}'{_nearest_key(key, kind)}")
+                raise SettingError(key, f"unknown setting{_nearest_key(key, kind)}", path, line)
             annotation = known[_unnumbered(key)]
             if key in lines:
-                raise UserError(f"{path}:{line}: key '{key}' stands twice (first on line {lines[key]})")
+                raise SettingError(key, f"stands twice (first on line {lines[key]})", path, line)
             lines[key] = line
             is_left_out = value_node.tag == _NULL and NoneType in _options(annotation)
             if _dataclass_of(annotation) and not is_left_out:
                 visit(value_node, f"{key}.")
-            elif _dataclass_of(_element_of(annotation)) and isinstance(value_node, yaml.SequenceNode):
+            elif isinstance(value_node, yaml.SequenceNode):
                 for index, element in enumerate(value_node.value):
-                    visit(element, f"{key}[{index}].")
+                    lines[f"{key}[{index}]"] = element.start_mark.line + 1
+                    if _dataclass_of(_element_of(annotation)):
+                        visit(element, f"{key}[{index}].")
 
     visit(root, "")
     return lines
 
 
-def build(defaults: Any, values: Mapping[str, Any], prefix: str = "") -> Any:
+def build(defaults: Any, values: Mapping[str, Any]) -> Any:
     """`defaults` with nested values in place of its own: a section that is given in part keeps the rest.
 
-    ValueError, its message beginning with the key, for a wrong type or value.
+    Raises:
+        SettingError: unknown key, wrong type or value; its key is relative to `defaults`.
     """
     hints = get_type_hints(type(defaults))
-    typed = {
-        name: _typed(hints[name], value, f"{prefix}{name}", getattr(defaults, name)) for name, value in values.items()
-    }
-    try:
-        return dataclasses.replace(defaults, **typed)
-    except ValueError as error:  # BackboneSettings serve two sections: name the one that is meant
-        raise ValueError(re.sub(r"^\w+\.", prefix, str(error)) if prefix else str(error)) from None
+    typed = {}
+    for name, value in values.items():
+        if name not in hints:
+            raise SettingError(name, f"unknown setting{nearest(name, hints)}")
+        try:
+            typed[name] = _typed(hints[name], value, getattr(defaults, name))
+        except SettingError as error:
+            raise error.within(name) from None
+    return dataclasses.replace(defaults, **typed)
 
 
 _TYPES: dict[type, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
-def _typed(annotation: Any, value: Any, key: str, default: Any = None) -> Any:
-    """The value if it is of the annotated type. ValueError, its message beginning with the key, otherwise."""
+def _typed(annotation: Any, value: Any, default: Any = None) -> Any:
+    """The value if it is of the annotated type. SettingError, its key relative to this setting, otherwise."""
     options = _options(annotation)
     if value is None and NoneType in options:
         return None
     wanted, nested = options[0], _dataclass_of(annotation)
+    hint = ""
     if nested is not None:
         if isinstance(value, Mapping):
-            return build(nested() if default is None else default, value, f"{key}.")
+            return build(nested() if default is None else default, value)
         expected = "a mapping of keys to values"
+        hint = "; leave it out for the defaults" if value is None else ""
     elif (element := _element_of(annotation)) is not None:
         if isinstance(value, list | tuple):
-            return tuple(_typed(element, inner, f"{key}[{index}]") for index, inner in enumerate(value))
+            return tuple(_typed_element(element, index, inner) for index, inner in enumerate(value))
         expected = "a list of mappings, each begun with '- '" if _dataclass_of(element) else "a list"
     elif get_origin(wanted) is Literal:
         if value in get_args(wanted):
@@ -355,12 +360,19 @@ def _typed(annotation: Any, value: Any, key: str, default: Any = None) -> Any:
             value = _number(value)  # YAML 1.1 takes 1e-3, without a dot, for text
         is_too_large = type(value) is int and abs(value) > MAX_INTEGER
         if isinstance(value, str) and wanted is str and not _is_writable(value):
-            raise ValueError(f"{key} is {_shown(value)}; it must be text without null bytes or half characters")
+            raise SettingError("", f"must be text without null bytes or half characters, not {_shown(value)}")
         if type(value) is wanted and not is_too_large:
             return value
         expected = f"at most {MAX_INTEGER}" if is_too_large and wanted is int else _TYPES[wanted]
-    hint = "; write it in quotes" if wanted is str and value is not None else ""
-    raise ValueError(f"{key} must be {expected}, not {_shown(value)}{hint}")
+        hint = "; write it in quotes" if wanted is str and value is not None else ""
+    raise SettingError("", f"must be {expected}, not {_shown(value)}{hint}")
+
+
+def _typed_element(annotation: Any, index: int, value: Any) -> Any:
+    try:
+        return _typed(annotation, value)
+    except SettingError as error:
+        raise error.within(f"[{index}]") from None
 
 
 def _shown(value: Any) -> str:
@@ -400,7 +412,7 @@ def _explain(message: str, kind: type, others: Sequence[str]) -> str:
         return f"unexpected argument '{stray[2]}'"
     if stray or refused:
         name = stray[2] if stray else f"{refused[1] or key}.{refused[2]}" if refused else ""
-        return f"unknown setting '{name}'{_nearest_key(name, kind, others)}"
+        return f"{name}: unknown setting{_nearest_key(name, kind, others)}"
     expected = re.search(r"Expected a (?:<class '(\w+)'>|typing\.Literal\[(.*?)\]|dot import path)", message)
     got = re.search(r"(?:(?:Got|Given) value|import path string): (.*)", message)
     got = got or re.search(r"Unable to load config '(.*)'", message)
@@ -408,5 +420,5 @@ def _explain(message: str, kind: type, others: Sequence[str]) -> str:
         types = {t.__name__: text for t, text in _TYPES.items()} | {"tuple": "a list, such as [{name: oasis}]"}
         of_type = types.get(expected[1] or "") if expected else None
         one_of = f"one of {expected[2].replace(chr(39), '')}" if expected and expected[2] else None
-        return f"{key} must be {of_type or one_of or 'a mapping of keys to values'}, not '{shortened(got[1])}'"
+        return f"{key}: must be {of_type or one_of or 'a mapping of keys to values'}, not '{shortened(got[1])}'"
     return shortened(message, 300)

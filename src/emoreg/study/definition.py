@@ -21,71 +21,91 @@ backbones:             # laid over both
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from emoreg.config.recipe import SMOKE, SMOKE_LISTS, build, flatten, put_setting, read_values
 from emoreg.config.schema import Mode, PretrainRecipe, TrainRecipe
-from emoreg.errors import UserError, nearest
+from emoreg.errors import SettingError, UserError, nearest
 from emoreg.runtime.lock import LOCK
 from emoreg.study.arms import ARMS
 
 R = TypeVar("R", PretrainRecipe, TrainRecipe)
 ControlMode = Literal["fixed", "random", "learned", "random_learned"]
 
-FILE = "study.yaml"  # in a study's folder: what was asked
-TABLE = "results.parquet"  # beside it, once the study has been run
-# Nobody has time for more, and a typo such as one zero too many is told before a plan of it fills the memory.
+FILE = "study.yaml"  # in a study's folder: a copy of the file that defines it
+TABLE = "results.parquet"  # beside it, once the study has run
+# More than anybody has time for: a typo such as one zero too many is refused before its plan fills the memory.
 MAX_SEEDS, MAX_LISTED, MAX_RUNS = 1_000, 100, 100_000
-# What the arms, seeds and backbones of a study decide.
-DECIDED = (
-    *("experience.backbone", "experience.pretext", "experience.seed"),
-    *("classifier.encoder.experience", "classifier.regulation.mode", "classifier.seed"),
-)
+# Decided by the arms, seeds and backbones of a study, with what to do instead of setting them.
+LEAVE_OUT = "leave it out"
+DECIDED = {
+    "experience.backbone": "set classifier.encoder.backbone instead",
+    "experience.pretext": LEAVE_OUT,
+    "experience.seed": LEAVE_OUT,
+    "classifier.encoder.experience": LEAVE_OUT,
+    "classifier.regulation.mode": LEAVE_OUT,
+    "classifier.seed": LEAVE_OUT,
+}
+# The lists of partial recipes that are laid over each base recipe.
+LAID_OVER = {"experience": ("experiences",), "classifier": ("targets", "backbones")}
 
 
 @dataclass(frozen=True)
 class StudyFile:
-    """The keys of a study's file. Recipes are given in part: what is left out is as in the recipe below, or default."""
+    """The keys of a study's file. Recipes may be partial: settings left out keep the value of the recipe that the
+    partial one is laid over, or else their default."""
 
     arms: tuple[str, ...] = tuple(ARMS)
-    """What is compared, of: backbone, fixed, random, learned, random_learned, and the controls random_encoder,
+    """Arms to compare: backbone, fixed, random, learned, random_learned, and the controls random_encoder,
     shuffled_affect, neutral_pretext, ensemble."""
     seeds: int = 5
-    """Runs of each arm, with the seeds 0, 1, 2, ... To call anything significant at 0.05, 6 are the least."""
+    """Runs of each arm, with the seeds 0, 1, 2, ..., at most 1,000. At least 6 are needed to call a difference
+    significant at 0.05."""
     control_mode: ControlMode = "learned"
-    """Regulation of the controls random_encoder, shuffled_affect and neutral_pretext."""
+    """Regulation mode of the controls random_encoder, shuffled_affect and neutral_pretext."""
     experience: PretrainRecipe = field(default_factory=PretrainRecipe)
-    """Stage 1. The encoder's architecture is classifier.encoder.backbone, or else classifier.backbone; the image
-    size that of the target unless it is given."""
+    """Stage 1. The encoder has the architecture of classifier.encoder.backbone, or else of classifier.backbone; its
+    image size is the target's unless given here."""
     experiences: tuple[PretrainRecipe, ...] = ()
-    """Stimulus sets, each laid over `experience`."""
+    """Stimulus sets, each laid over `experience`; at most 100."""
     classifier: TrainRecipe = field(default_factory=TrainRecipe)
     """Stage 2."""
     targets: tuple[TrainRecipe, ...] = ()
-    """Targets, each laid over `classifier`."""
+    """Targets, each laid over `classifier`; at most 100."""
     backbones: tuple[TrainRecipe, ...] = ()
-    """Backbones with the training that suits them, each laid over every target."""
+    """Backbones with the training that suits them, each laid over every target; at most 100."""
+
+    def __post_init__(self) -> None:
+        if not self.arms:
+            raise SettingError("arms", "must name at least one arm")
+        for number, arm in enumerate(self.arms):
+            if arm not in ARMS:
+                raise SettingError(f"arms[{number}]", f"no arm is called '{arm}'{nearest(arm, ARMS)}")
+            if arm in self.arms[:number]:
+                raise SettingError(f"arms[{number}]", f"'{arm}' stands twice")
+        if not 1 <= self.seeds <= MAX_SEEDS:
+            raise SettingError("seeds", f"must be 1 to {MAX_SEEDS:,}, not {self.seeds}")
 
 
 @dataclass(frozen=True)
-class Experience:
-    """A stimulus set and how an encoder learns from it, but for the pretext and the seed."""
+class ExperienceRecipe:
+    """How an encoder learns from a stimulus set; each arm sets the pretext, each run the seed."""
 
     label: str  # in reports
     recipe: PretrainRecipe
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A target with a backbone: what the arms are compared on."""
+class GridPoint:
+    """A target with a backbone, on which the arms are compared; each arm sets the mode, each run the seed."""
 
-    target: str  # labels in reports
-    backbone: str
-    recipe: TrainRecipe  # but for the arm and the seed
-    experiences: tuple[Experience, ...]
+    target: str  # label in reports
+    backbone: str  # label in reports
+    recipe: TrainRecipe
+    experiences: tuple[ExperienceRecipe, ...]
 
 
 @dataclass(frozen=True)
@@ -93,26 +113,26 @@ class Study:
     """All that a study is to run."""
 
     name: str
-    cells: tuple[Cell, ...]
+    grid: tuple[GridPoint, ...]
     arms: tuple[str, ...] = tuple(ARMS)
     seeds: int = 5
     control_mode: Mode = "learned"
     values: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
-    """Of its file: written as YAML they give the same study. None for a study made in Python."""
+    """The values of its file: written as YAML they give the same study. None for a study made in Python."""
 
 
 def find_study(path: Path | str) -> Path:
-    """A study's file, given that file or the folder of a study that was run. UserError if there is none."""
+    """The file of a study, given that file or the folder that 'emoreg study' made. UserError if there is none."""
     path = Path(path)
     file = path / FILE if path.is_dir() else path
     if not file.is_file():
-        what = f"{path} has no {FILE}: it is no study's folder" if path.is_dir() else f"no study's file {path}"
+        what = f"{path} is not a study's folder: it has no {FILE}" if path.is_dir() else f"no study file {path}"
         raise UserError(f"{what}; give a YAML file, see recipes/studies/, or the folder that 'emoreg study' made")
     return file
 
 
 def is_kept(path: Path) -> bool:
-    """Whether this is the file that a study's folder keeps, and not one that a person called the same."""
+    """Whether this is the copy in a study's folder, rather than a user's own file of the same name."""
     return path.name == FILE and any((path.parent / trace).exists() for trace in (TABLE, LOCK))
 
 
@@ -120,131 +140,102 @@ def read_study(path: Path | str, seeds: int | None = None, smoke: bool = False) 
     """Read a study's file.
 
     Args:
-        path: of the YAML file.
-        seeds: in place of the file's.
+        path: the YAML file.
+        seeds: replaces the file's number of seeds.
         smoke: one seed of one epoch over few images in every run, to see that all of it runs.
 
     Raises:
-        UserError: unreadable file, unknown key (the nearest known one is named), wrong type, value out of range;
-            names the file, line and key.
+        UserError: unreadable file.
+        SettingError: unknown key (names the nearest known one), wrong type or value; names the file, line and key.
     """
     path = Path(path)
     values, lines = read_values(StudyFile, path)
     if seeds is not None:
         values["seeds"] = seeds
+        lines.pop("seeds", None)  # it is no longer the file's
     if smoke:
         values["seeds"] = 1
-        for stage, base, lists in (
-            (PretrainRecipe, "experience", ("experiences",)),
-            (TrainRecipe, "classifier", ("targets", "backbones")),
-        ):
+        for stage, base in ((PretrainRecipe, "experience"), (TrainRecipe, "classifier")):
             for key, value in (SMOKE[stage] | SMOKE_LISTS[stage]).items():
-                for place in (base, *(f"{name}[]" for name in lists)):
+                for place in (base, *(f"{name}[]" for name in LAID_OVER[base])):
                     put_setting(values, f"{place}.{key}", value)
     try:
-        # The file that a folder keeps is called like any other's; the folder has the study's name.
-        name = path.resolve().parent.name if is_kept(path) else path.stem
-        return _study(name, values)
-    except _WrongKey as error:
-        line = next((f":{lines[key]}" for place in error.places for key in lines if _is_within(key, place)), "")
-        raise UserError(f"{path}{line}: {error}") from None
+        # The copy in a study's folder is always called study.yaml; the folder has the study's name.
+        return _study(path.resolve().parent.name if is_kept(path) else path.stem, values, lines)
+    except SettingError as error:
+        raise error.at(path, lines.get(error.key)) from None
 
 
-def _is_within(key: str, place: str) -> bool:
-    return key == place or key.startswith((f"{place}.", f"{place}["))
-
-
-class _WrongKey(Exception):
-    """A message, and the keys of the file that it may be about, the likeliest first."""
-
-    def __init__(self, message: str, places: Sequence[str]) -> None:
-        super().__init__(message)
-        self.places = places
-
-
-def _study(name: str, values: Mapping[str, Any]) -> Study:
-    try:
-        header = build(StudyFile(), {key: values[key] for key in ("arms", "seeds", "control_mode") if key in values})
-    except ValueError as error:
-        raise _WrongKey(str(error), [str(error).split(" ")[0].partition("[")[0]]) from None
-    for arm in header.arms:
-        if arm not in ARMS:
-            raise _WrongKey(f"no arm is called '{arm}'{nearest(arm, ARMS)}", ["arms"])
-        if header.arms.count(arm) > 1:
-            raise _WrongKey(f"arms names '{arm}' twice", ["arms"])
-    if not header.arms:
-        raise _WrongKey("arms is empty; name at least one", ["arms"])
-    if not 1 <= header.seeds <= MAX_SEEDS:
-        limit = "at least 1" if header.seeds < 1 else f"at most {MAX_SEEDS:,}"
-        raise _WrongKey(f"seeds is {header.seeds}; it must be {limit}", ["seeds"])
-    assert header.control_mode in get_args(Mode)
+def _study(name: str, values: Mapping[str, Any], keys: Container[str]) -> Study:
+    """The study that a file's values define; `keys` are those that stand in the file, dotted."""
+    header = build(StudyFile(), {key: values[key] for key in ("arms", "seeds", "control_mode") if key in values})
     runs = header.seeds * len(header.arms)
     for key in ("experiences", "targets", "backbones"):
         listed = values.get(key) or []
         if not isinstance(listed, list):
-            raise _WrongKey(f"{key} must be a list of mappings, each begun with '- '", [key])
+            raise SettingError(key, "must be a list of mappings, each begun with '- '")
         if len(listed) > MAX_LISTED:
-            raise _WrongKey(f"{key} has {len(listed):,} entries; at most {MAX_LISTED}: make several studies", [key])
+            raise SettingError(
+                key, f"must have at most {MAX_LISTED} entries, not {len(listed):,}; make several studies"
+            )
         runs *= max(len(listed), 1)
     if runs > MAX_RUNS:
-        raise _WrongKey(f"seeds {header.seeds} makes up to {runs:,} runs; at most {MAX_RUNS:,}", ["seeds"])
-    for key in DECIDED:
-        for place in _places(key, values):
-            hint = "the encoder has classifier.encoder.backbone" if key == "experience.backbone" else "leave it out"
-            raise _WrongKey(f"{place} is decided by the study; {hint}", [place])
+        raise SettingError("seeds", f"{header.seeds:,} make up to {runs:,} runs; at most {MAX_RUNS:,} are possible")
+    _refuse_decided(values)
+    base = values.get("classifier") or {}
     targets, backbones = values.get("targets") or [{}], values.get("backbones") or [{}]
-    target_labels = _labels("targets", targets, values.get("classifier"), _target_name)
-    backbone_labels = _labels("backbones", backbones, values.get("classifier"), _backbone_name)
-    cells = [
-        _cell(values, (target_label, number, target), (backbone_label, index, backbone))
-        for number, (target_label, target) in enumerate(zip(target_labels, targets, strict=True))
-        for index, (backbone_label, backbone) in enumerate(zip(backbone_labels, backbones, strict=True))
-    ]
-    return Study(name, tuple(cells), header.arms, header.seeds, header.control_mode, values)
+    target_parts = _labelled("targets", targets, base, _target_name)
+    backbone_parts = _labelled("backbones", backbones, base, _backbone_name)
+    grid = tuple(_grid_point(values, target, backbone, keys) for target in target_parts for backbone in backbone_parts)
+    return Study(name, grid, header.arms, header.seeds, header.control_mode, values)
 
 
-def _places(key: str, values: Mapping[str, Any]) -> Iterator[str]:
-    """Where a key of a base recipe, or of the partial recipes over it, stands in the file."""
-    base, _, rest = key.partition(".")
-    lists = ("experiences",) if base == "experience" else ("targets", "backbones")
-    parts = [(base, values.get(base) or {})]
-    parts += [(f"{name}[{n}]", part) for name in lists for n, part in enumerate(values.get(name) or ())]
-    for place, part in parts:
-        if any(leaf == rest or leaf.startswith(f"{rest}.") for leaf, _ in flatten(part)):
-            yield f"{place}.{rest}"
+def _refuse_decided(values: Mapping[str, Any]) -> None:
+    """SettingError for a setting that the study decides, in a base recipe or in a partial one laid over it."""
+    for key, instead in DECIDED.items():
+        base, _, setting = key.partition(".")
+        parts = [(base, values.get(base) or {})]
+        parts += [(f"{name}[{n}]", part) for name in LAID_OVER[base] for n, part in enumerate(values.get(name) or ())]
+        for place, part in parts:
+            if any(leaf == setting or leaf.startswith(f"{setting}.") for leaf, _ in flatten(part)):
+                raise SettingError(f"{place}.{setting}", f"is decided by the study; {instead}")
 
 
-Part = tuple[str, int, Mapping[str, Any]]  # label, number in its list, values
+class _Part(NamedTuple):
+    """A partial recipe of a list in the file."""
+
+    key: str  # such as "targets[0]"
+    label: str
+    values: Mapping[str, Any]
 
 
-def _cell(values: Mapping[str, Any], target: Part, backbone: Part) -> Cell:
-    # The mode is a stand-in, so that what needs a learned λ can be checked; each arm sets its own.
+def _grid_point(values: Mapping[str, Any], target: _Part, backbone: _Part, keys: Container[str]) -> GridPoint:
+    # A stand-in for each arm's own mode, with which a λ of any granularity is valid.
     base = _over(values.get("classifier") or {}, {"regulation": {"mode": "learned"}})
-    places = [f"backbones[{backbone[1]}]", f"targets[{target[1]}]", "classifier"]
-    recipe = _recipe(TrainRecipe(), _over(_over(base, target[2]), backbone[2]), places)
+    classifier = _over(_over(base, target.values), backbone.values)
+    recipe = _recipe(TrainRecipe(), classifier, (backbone.key, target.key, "classifier"), keys)
     encoder = recipe.encoder.backbone or recipe.backbone
 
-    shared, parts = values.get("experience") or {}, values.get("experiences") or [{}]
+    shared = values.get("experience") or {}
     experiences = []
-    for number, (label, part) in enumerate(
-        zip(_labels("experiences", parts, shared, _experience_name), parts, strict=True)
-    ):
-        own = _over(shared, part)
+    for part in _labelled("experiences", values.get("experiences") or [{}], shared, _experience_name):
+        own = _over(shared, part.values)
         size = (own.get("stimuli") or {}).get("image_size", recipe.target.image_size)
         sized = _over(own, {"stimuli": {"image_size": size}})
         if isinstance(sized.get("also"), list):
             sized["also"] = [_over({"image_size": size}, other) for other in sized["also"]]
-        stage1 = _recipe(PretrainRecipe(), sized, [f"experiences[{number}]", "experience"])
-        experiences.append(Experience(label, replace(stage1, backbone=encoder)))
-    return Cell(target[0], backbone[0], recipe, tuple(experiences))
+        stage1 = _recipe(PretrainRecipe(), sized, (part.key, "experience"), keys)
+        experiences.append(ExperienceRecipe(part.label, replace(stage1, backbone=encoder)))
+    return GridPoint(target.label, backbone.label, recipe, tuple(experiences))
 
 
-def _recipe(default: R, values: Mapping[str, Any], places: Sequence[str]) -> R:
+def _recipe(default: R, values: Mapping[str, Any], sections: Sequence[str], keys: Container[str]) -> R:
+    """A recipe from merged values. An error names the first of the `sections`, innermost first, that has the key."""
     try:
         recipe: R = build(default, values)
-    except ValueError as error:
-        key = str(error).split(" ")[0].rstrip(":")
-        raise _WrongKey(str(error), [f"{place}.{key}" for place in places]) from None
+    except SettingError as error:
+        section = next((one for one in sections if error.within(one).key in keys), sections[-1])
+        raise error.within(section) from None
     return recipe
 
 
@@ -257,29 +248,28 @@ def _over(base: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _labels(key: str, parts: Sequence[Mapping[str, Any]], base: Mapping[str, Any] | None, name: Any) -> list[str]:
-    """A name for each partial recipe; where two would have the same, with the settings in which they differ."""
-    whole = [_over(base or {}, part) for part in parts]
-    names = [str(name(values)) for values in whole]
-    labels = []
-    for own, values in zip(names, whole, strict=True):
-        alike = [dict(flatten(other)) for other, its in zip(whole, names, strict=True) if its == own]
-        flat = dict(flatten(values))
-        differing = [leaf for leaf in dict.fromkeys(k for other in alike for k in other) if _differs(leaf, alike)]
-        told = [f"{leaf.rpartition('.')[2]} {flat[leaf]}" for leaf in differing if leaf in flat]
-        labels.append(", ".join([own, *told]))
-    for number, label in enumerate(labels):
-        if label in labels[:number]:
-            raise _WrongKey(f"{key}[{number}] is the same as {key}[{labels.index(label)}]", [f"{key}[{number}]", key])
-    return labels
-
-
-def _differs(leaf: str, alike: Sequence[Mapping[str, Any]]) -> bool:
-    return len({repr(values.get(leaf)) for values in alike}) > 1
+def _labelled(
+    key: str, parts: Sequence[Mapping[str, Any]], base: Mapping[str, Any], name_of: Callable[[Mapping[str, Any]], str]
+) -> list[_Part]:
+    """The partial recipes of a list, labelled by name; where names are equal, by the settings that differ too."""
+    merged = [_over(base, part) for part in parts]
+    names = [name_of(values) for values in merged]
+    flat = [dict(flatten(values)) for values in merged]
+    labelled: list[_Part] = []
+    for number, (part, name, own) in enumerate(zip(parts, names, flat, strict=True)):
+        namesakes = [other for other, its_name in zip(flat, names, strict=True) if its_name == name]
+        leaves = dict.fromkeys(leaf for other in namesakes for leaf in other)
+        differing = [leaf for leaf in leaves if len({repr(other.get(leaf)) for other in namesakes}) > 1]
+        label = ", ".join([name, *(f"{leaf.rpartition('.')[2]} {own[leaf]}" for leaf in differing if leaf in own)])
+        same = next((earlier.key for earlier in labelled if earlier.label == label), None)
+        if same is not None:
+            raise SettingError(f"{key}[{number}]", f"is the same as {same}")
+        labelled.append(_Part(f"{key}[{number}]", label, part))
+    return labelled
 
 
 def _set_name(settings: Mapping[str, Any], default: str) -> str:
-    """A set's name; for those that are a folder or file of the user's, that."""
+    """The name of a set; of a folder or file of the user's own, its stem."""
     name = settings.get("name", default)
     own = name in ("folder", "emotion_folder", "manifest") and settings.get("root")
     return Path(str(settings["root"])).stem if own else str(name)
@@ -290,15 +280,11 @@ def _target_name(values: Mapping[str, Any]) -> str:
 
 
 def _backbone_name(values: Mapping[str, Any]) -> str:
-    return (values.get("backbone") or {}).get("name", TrainRecipe().backbone.name)
+    return str((values.get("backbone") or {}).get("name", TrainRecipe().backbone.name))
 
 
 def _experience_name(values: Mapping[str, Any]) -> str:
-    first = _set_name(values.get("stimuli") or {}, PretrainRecipe().stimuli.name)
+    default = PretrainRecipe().stimuli.name
     also = values.get("also")
-    others = (
-        [_set_name(other, "procedural") for other in also if isinstance(other, Mapping)]
-        if isinstance(also, list)
-        else []
-    )
-    return "+".join([first, *others])
+    others = [other for other in also if isinstance(other, Mapping)] if isinstance(also, list) else []
+    return "+".join(_set_name(settings, default) for settings in (values.get("stimuli") or {}, *others))

@@ -13,7 +13,7 @@ from pathlib import Path
 from emoreg.config.schema import PretrainRecipe, Recipe, TrainRecipe, identity
 from emoreg.runs.run import Run
 from emoreg.study.arms import ARMS, arm_recipe
-from emoreg.study.definition import Cell, Experience, Study
+from emoreg.study.definition import ExperienceRecipe, GridPoint, Study
 
 
 @dataclass(frozen=True)
@@ -54,20 +54,20 @@ def plan_runs(study: Study, runs: Path) -> list[PlannedRun]:
     """
     planned: dict[str, PlannedRun] = {}
     for seed in range(study.seeds):
-        for cell in study.cells:
+        for point in study.grid:
             for name in study.arms:
                 pretext = ARMS[name].pretext
-                for experience in cell.experiences if pretext else (None,):
-                    for run in _runs(study, cell, name, experience, seed, runs):
+                for experience in point.experiences if pretext else (None,):
+                    for run in _runs(study, point, name, experience, seed, runs):
                         planned.setdefault(run.id, run)
     return list(planned.values())
 
 
 def _runs(
-    study: Study, cell: Cell, name: str, experience: Experience | None, seed: int, runs: Path
+    study: Study, point: GridPoint, name: str, experience: ExperienceRecipe | None, seed: int, runs: Path
 ) -> Iterator[PlannedRun]:
     """An arm's run, after that of its encoder's experience if it has one."""
-    encoder = cell.recipe.encoder.backbone or cell.recipe.backbone
+    encoder = point.recipe.encoder.backbone or point.recipe.backbone
     pretext, needed, folder = ARMS[name].pretext, None, None
     if experience is not None and pretext is not None:
         stage1 = dataclasses.replace(experience.recipe, backbone=encoder, pretext=pretext, seed=seed)
@@ -75,10 +75,10 @@ def _runs(
         yield lived
         needed, folder = lived.id, lived.folder
         encoder = dataclasses.replace(encoder, pretrained=False)  # its weights are the experience's
-    base = dataclasses.replace(cell.recipe, encoder=dataclasses.replace(cell.recipe.encoder, backbone=encoder))
+    base = dataclasses.replace(point.recipe, encoder=dataclasses.replace(point.recipe.encoder, backbone=encoder))
     recipe = arm_recipe(base, name, folder, seed, study.control_mode)
     label = experience.label if experience else None
-    yield _planned(recipe, runs, needed, name, cell.target, cell.backbone, label, seed)
+    yield _planned(recipe, runs, needed, name, point.target, point.backbone, label, seed)
 
 
 def _planned(
@@ -102,7 +102,7 @@ def run_id(recipe: Recipe, needs: str | None = None) -> str:
     """The hash of a resolved recipe: 16 hexadecimal digits.
 
     Args:
-        recipe: every setting counts but `settings.CIRCUMSTANCES`.
+        recipe: every setting counts but those of `config.schema.EXECUTION_ONLY`.
         needs: the hash of the stage-1 run that it takes its encoder from. It stands for that run's folder, so
             that runs are found again wherever their folder is moved to.
     """

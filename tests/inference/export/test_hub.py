@@ -55,7 +55,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         path.write_text(json.dumps(config | changes))
         return lambda: RegulatedModel.from_pretrained(tmp_path)
 
-    assert "mode must be one of" in refusal(edited(regulation={"mode": "calm"}))
+    assert "mode: must be one of" in refusal(edited(regulation={"mode": "calm"}))
     assert "no architecture 'resnet9'" in refusal(edited(backbone={"name": "resnet9"}))
     assert "size mismatch" in refusal(edited(classes=["cat", "dog"]))
     # The mixin alone would leave them out in silence.
@@ -71,14 +71,14 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         ({"classes": ["cat", 2, "dog"]}, "classes must be names"),
         ({"classes": ["cat", "a\x1b[2J", "dog"]}, "without control characters"),
         ({"image_size": "8"}, "image_size must be a whole number"),
-        ({"image_size": 10**12}, "it must be at most 8192 pixels"),
+        ({"image_size": 10**12}, "must be 8 to 8,192 pixels"),
         ({"mean": [0.5, 0.5]}, "mean must be three numbers"),
         ({"std": [0.5, 0.5, 0]}, "std must be above 0"),
         ({"std": [0.5, 0.5, float("nan")]}, "std must be three numbers"),
         ({"backbone": None}, "describes no classifier"),
         ({"backbone": [1, 2]}, "describes no classifier"),
         ({"backbone": {"name": "resnet8", "shape": 3}}, "describes no classifier"),
-        ({"regulation": {"lam": 7}}, "regulation.lam is 7"),
+        ({"regulation": {"lam": 7}}, "regulation.lam: λ must lie in [0, 1], not 7.0"),
         ({"regulation": "learned"}, "describes no classifier"),
     ],
 )

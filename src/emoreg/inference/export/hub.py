@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from emoreg.config.schema import BackboneSettings, RegulationSettings, TargetSet
 from emoreg.data.images.augment import MEAN, STD
 from emoreg.data.images.decode import decode, square
 from emoreg.data.images.files import File
-from emoreg.errors import UserError, is_plain, shortened
+from emoreg.errors import SettingError, UserError, is_plain, shortened
 from emoreg.inference.export.model_card import CARD, CONFIG
 from emoreg.inference.load import LoadedRun
 from emoreg.models.backbones import build_backbone
@@ -30,6 +30,7 @@ from emoreg.runtime.safe_io import read_bounded, read_json, require_regular
 
 MAX_CARD_BYTES = 2**20
 REGULATION = ("mode", "granularity", "mix", "lam")  # what of a recipe's regulation a trained classifier is made of
+S = TypeVar("S", BackboneSettings, RegulationSettings)
 
 
 class RegulatedModel(
@@ -79,10 +80,10 @@ class RegulatedModel(
     ) -> None:
         try:
             _check(classes, image_size, mean, std, unknown)
-            asked: RegulationSettings = build(RegulationSettings(), regulation or {}, "regulation.")
+            asked = _settings("regulation", RegulationSettings(), regulation or {})
             super().__init__(
-                build_backbone(_settings("backbone", backbone), image_size),
-                None if encoder is None else build_backbone(_settings("encoder", encoder), image_size),
+                build_backbone(_architecture_of("backbone", backbone), image_size),
+                None if encoder is None else build_backbone(_architecture_of("encoder", encoder), image_size),
                 len(classes),
                 mode=asked.mode,
                 granularity=asked.granularity,
@@ -205,12 +206,20 @@ def _is_finite(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) < math.inf
 
 
-def _settings(name: str, values: dict[str, Any]) -> BackboneSettings:
-    """An architecture as config.json has it. Whatever it says, nothing is downloaded: weights come with it."""
+def _settings(name: str, defaults: S, values: dict[str, Any]) -> S:
+    """A section of config.json. SettingError if it has a wrong value or unknown key."""
     if not isinstance(values, dict):
-        raise ValueError(f"{name} must be a mapping of keys to values")
-    settings: BackboneSettings = build(BackboneSettings(), values, f"{name}.")
-    return dataclasses.replace(settings, pretrained=False)
+        raise SettingError(name, "must be a mapping of keys to values")
+    try:
+        settings: S = build(defaults, values)
+    except SettingError as error:
+        raise error.within(name) from None
+    return settings
+
+
+def _architecture_of(name: str, values: dict[str, Any]) -> BackboneSettings:
+    """An architecture of config.json. Nothing is downloaded whatever it says: the weights come with it."""
+    return dataclasses.replace(_settings(name, BackboneSettings(), values), pretrained=False)
 
 
 def _architecture(settings: BackboneSettings) -> dict[str, Any]:
