@@ -35,7 +35,12 @@ def stage_2(
             is_finished = not math.isnan(accuracy)
             lived = experience if ARMS[arm].pretext else None
             name = f"{target}-{backbone}-{arm}-{lived}-seed{seed}"
-            row = {"stage": 2, "status": "finished" if is_finished else "waiting", "error": None, "run": name}
+            row: dict[str, Any] = {
+                "stage": 2,
+                "status": "finished" if is_finished else "waiting",
+                "error": None,
+                "run": name,
+            }
             row |= {"id": name, "folder": f"nowhere/{name}", "arm": arm, "target": target, "backbone": backbone}
             row |= {"experience": lived, "pretext": None, "seed": seed}
             if is_finished:

@@ -268,7 +268,12 @@ def test_the_default_run_folder_is_the_same_from_wherever_it_is_named_and_a_seco
     assert [path.name for path in (here / "runs").iterdir()] == ["mine-stage2-seed0"]
 
     folders: list[Path] = []
-    monkeypatch.setattr("emoreg.stages.classify.train", lambda _recipe, out, **_options: folders.append(out) or run)
+
+    def train(_recipe: TrainRecipe, out: Path, **_options: object) -> Run:
+        folders.append(out)
+        return run
+
+    monkeypatch.setattr("emoreg.stages.classify.train", train)
     run = Run(here / "runs" / "mine-stage2-seed0")
     monkeypatch.chdir(here / "mine")
     assert cli.main(["train", "stage2.yaml", "--quiet"]) == 0

@@ -366,7 +366,7 @@ def test_what_is_wrong_with_an_override_is_said_in_one_line_with_its_key(
 def test_smoke_shrinks_settings_that_exist() -> None:
     for kind, overrides in SMOKE.items():
         assert set(overrides) <= set(setting_keys(kind))
-        assert read_recipe(kind, None, overrides).training.epochs == 1  # type: ignore[type-var]
+        assert read_recipe(kind, None, overrides).training.epochs == 1
 
 
 def test_differences_name_each_setting_with_both_values() -> None:

@@ -165,7 +165,7 @@ def label_inputs() -> Iterator[Malformed]:
     for what, content, place in parquets():
         files = {"set/manifest.parquet": content, "set/a.jpg": png()}
         yield Malformed("label file", f"Parquet: {what}", RECIPE | files, pretrain("manifest", "set"), place)
-    for what, images, name, place in (
+    for what, paths, name, place in (
         ("a name without an emotion", ("set/photo.jpg",), "artphoto", "photo.jpg"),
         ("a name with a strange emotion", ("set/calm_1.jpg",), "artphoto", "calm_1.jpg"),
         ("one emotion of eight", ("set/awe/1.jpg",), "fi", "amusement"),
@@ -175,5 +175,5 @@ def label_inputs() -> Iterator[Malformed]:
         ("a folder that paints the terminal", ("set/\x1b[31m/1.jpg", "set/awe/1.jpg"), "emotion_folder", "[31m"),
     ):
         yield Malformed(
-            "label file", f"{name}: {what}", RECIPE | dict.fromkeys(images, png()), pretrain(name, "set"), place
+            "label file", f"{name}: {what}", RECIPE | dict.fromkeys(paths, png()), pretrain(name, "set"), place
         )

@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -50,7 +51,7 @@ STAGE_2 = TrainRecipe(
     training=ONE,
 )
 STUDY = "arms: [backbone]\nseeds: 1\nclassifier: {backbone: {name: resnet8}}\n"
-Change = Callable[[Path], None]  # of a run folder
+Change = Callable[[Path], object]  # of a run folder
 
 
 @functools.cache
@@ -60,17 +61,15 @@ def finished() -> Path:
     before = Path.cwd()
     os.chdir(home)  # the second names the first by its relative path, as a user in the folder would
     kept: list[bytes] = []
-    drop = Run.drop_checkpoint
-    Run.drop_checkpoint = lambda run: kept.append((run.folder / CHECKPOINT).read_bytes())  # type: ignore[method-assign]
     try:
         torch.set_num_threads(1)
-        pretrain(STAGE_1, "experience", progress=Progress(quiet=True))
-        train(STAGE_2, "run", progress=Progress(quiet=True))
+        with mock.patch.object(Run, "drop_checkpoint", lambda run: kept.append((run.folder / CHECKPOINT).read_bytes())):
+            pretrain(STAGE_1, "experience", progress=Progress(quiet=True))
+            train(STAGE_2, "run", progress=Progress(quiet=True))
         for folder in ("experience", "run"):
             (Path(folder) / CHECKPOINT).unlink(missing_ok=True)
         Path("checkpoint").write_bytes(kept[-1])
     finally:
-        Run.drop_checkpoint = drop  # type: ignore[method-assign]
         os.chdir(before)
     return home
 
@@ -114,7 +113,7 @@ def written(name: str, content: Content) -> Change:
 
 def edited(name: str, edit: Callable[[bytes], bytes]) -> Change:
     """A file whose bytes are changed."""
-    return lambda folder: (folder / name).write_bytes(edit((folder / name).read_bytes())) and None
+    return lambda folder: (folder / name).write_bytes(edit((folder / name).read_bytes()))
 
 
 class Runs:
@@ -426,11 +425,10 @@ def tables_for_reports() -> Iterator[tuple[str, bytes]]:
 def run_inputs() -> Iterator[Malformed]:
     """The files of runs, each through the command that reads it."""
     quiet = ("--out", "run", "--quiet")
-    resume, finish = (
-        ("train", "run/recipe.yaml", *quiet),
-        ("export", "run", "--to", "out", "--format", "hub", "--quiet"),
-    )
+    resume = ("train", "run/recipe.yaml", *quiet)
+    finish = ("export", "run", "--to", "out", "--format", "hub", "--quiet")
     predict = ("predict", "run", "photo.png", "--quiet")
+    command: tuple[str, ...]
     for what, change in CHECKPOINTS:
         yield Malformed("checkpoint", what, {"x": copied(unfinished(change))}, resume, "run")
     for number, (what, change) in enumerate((*WEIGHT_FILES, *MEANINGS_2)):

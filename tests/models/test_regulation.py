@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from emoreg.models.regulation import RegulatedClassifier, Response, disagreement, mix_probabilities, regulation_loss
+from narrow import present
 from tiny_backbone import TinyBackbone
 
 MODES = ["fixed", "random", "learned", "random_learned"]
@@ -24,13 +25,19 @@ def classifier(**options: Any) -> RegulatedClassifier:
     return RegulatedClassifier(TinyBackbone(6), TinyBackbone(options.pop("encoder_width", 9)), K, **options)
 
 
+def emotional(model: RegulatedClassifier, images: Tensor) -> Tensor:
+    """z_e: the emotional head's logits (B, K)."""
+    return model.get_submodule("emotional_head")(model.get_submodule("encoder")(images))
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_logits_are_the_equation_in_every_mode(mode: Any, images: Tensor) -> None:
     model = classifier(mode=mode, lam=0.3).eval()
     answer = model.respond(images)
     z_n = model.head(model.backbone(images))
-    z_e = model.emotional_head(model.encoder(images))
-    assert_close(answer.logits, (1 - answer.lam) * z_n + answer.lam * z_e)
+    z_e = emotional(model, images)
+    lam = present(answer.lam)
+    assert_close(answer.logits, (1 - lam) * z_n + lam * z_e)
     assert_close(model(images), answer.logits)
     assert answer.logits.shape == (5, K)
 
@@ -40,8 +47,8 @@ def test_lambda_zero_is_the_backbone_and_one_the_emotional_response(images: Tens
         zero = classifier(mode="fixed", lam=0.0, mix=mix).eval().respond(images)
         one = classifier(mode="fixed", lam=1.0, mix=mix).eval().respond(images)
         assert_close(zero.logits.softmax(1), zero.non_emotional.softmax(1))
-        assert_close(one.logits.softmax(1), one.emotional.softmax(1))
-        assert zero.lam.item() == 0 and one.lam.item() == 1
+        assert_close(one.logits.softmax(1), present(one.emotional).softmax(1))
+        assert present(zero.lam).item() == 0 and present(one.lam).item() == 1
 
 
 def test_mode_none_is_a_plain_classifier(images: Tensor) -> None:
@@ -53,8 +60,8 @@ def test_mode_none_is_a_plain_classifier(images: Tensor) -> None:
 
 
 def test_learned_starts_where_it_is_told_and_random_learned_at_its_seed() -> None:
-    assert classifier(mode="learned", lam=0.2).lam.item() == pytest.approx(0.2)
-    draws = {round(classifier(mode="random_learned", seed=seed).lam.item(), 6) for seed in range(20)}
+    assert present(classifier(mode="learned", lam=0.2).lam).item() == pytest.approx(0.2)
+    draws = {round(present(classifier(mode="random_learned", seed=seed).lam).item(), 6) for seed in range(20)}
     assert len(draws) == 20 and all(0 < draw < 1 for draw in draws)
     assert min(draws) < 0.25 and max(draws) > 0.75  # U(0, 1), not something about 0.5
     assert classifier(mode="random_learned", seed=3).lam == classifier(mode="random_learned", seed=3).lam
@@ -62,14 +69,14 @@ def test_learned_starts_where_it_is_told_and_random_learned_at_its_seed() -> Non
 
 def test_random_draws_one_lambda_a_sample_and_step_and_evaluates_at_the_mean(images: Tensor) -> None:
     model = classifier(mode="random").train()
-    first, second = model.respond(images).lam, model.respond(images).lam
+    first, second = present(model.respond(images).lam), present(model.respond(images).lam)
     assert first.shape == (5, 1) and len(first.unique()) == 5
     assert not torch.equal(first, second)
     assert ((first >= 0) & (first <= 1)).all()
     many = torch.cat([model.regulation(torch.zeros(1000, 6), torch.zeros(1000, 9)).sigmoid() for _ in range(5)])
     assert many.mean().item() == pytest.approx(0.5, abs=0.02)
     assert many.var().item() == pytest.approx(1 / 12, abs=0.005)
-    assert model.eval().respond(images).lam.item() == 0.5
+    assert present(model.eval().respond(images).lam).item() == 0.5
 
 
 @pytest.mark.parametrize(("granularity", "shape"), [("scalar", (1, 1)), ("per_class", (1, K)), ("per_sample", (5, 1))])
@@ -78,15 +85,15 @@ def test_granularity_gives_lambda_its_shape(
     mode: Any, granularity: Any, shape: tuple[int, int], images: Tensor
 ) -> None:
     answer = classifier(mode=mode, granularity=granularity).respond(images)
-    assert answer.lam.shape == shape
+    assert present(answer.lam).shape == shape
     assert answer.logits.shape == (5, K)
 
 
 def test_per_sample_gate_starts_as_the_scalar_and_then_tells_samples_apart(images: Tensor) -> None:
     model = classifier(granularity="per_sample", lam=0.3).eval()
     assert_close(model.respond(images).lam, torch.full((5, 1), 0.3))
-    nn.init.normal_(model.regulation.gate.weight)
-    assert len(model.respond(images).lam.unique()) == 5
+    nn.init.normal_(present(model.regulation.gate).weight)
+    assert len(present(model.respond(images).lam).unique()) == 5
 
 
 @pytest.mark.parametrize("mix", ["logits", "probabilities", "features"])
@@ -112,28 +119,29 @@ def test_lambda_stays_in_bounds_however_far_it_is_driven(images: Tensor) -> None
         for value in (-200.0, 200.0):
             nn.init.constant_(model.regulation.rho, value)
             answer = model.respond(images)
-            assert 0 <= answer.lam.item() <= 1
+            assert 0 <= present(answer.lam).item() <= 1
             regulation_loss(answer, torch.zeros(5, dtype=torch.long)).backward()
             assert torch.isfinite(answer.logits).all()
-            assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+            assert all(torch.isfinite(present(p.grad)).all() for p in model.parameters())
 
 
 def test_frozen_encoder_gets_no_gradient_and_keeps_its_statistics(images: Tensor) -> None:
     model = classifier(freeze_encoder=True).train()
-    before = {name: value.clone() for name, value in model.encoder.state_dict().items()}
+    encoder = present(model.encoder)
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
     regulation_loss(model.respond(images), torch.zeros(5, dtype=torch.long)).backward()
-    assert all(p.grad is None and not p.requires_grad for p in model.encoder.parameters())
-    assert not model.encoder.training and not model.encoder.norm.training
-    assert all(torch.equal(before[name], value) for name, value in model.encoder.state_dict().items())
-    assert model.backbone.training and model.backbone.conv.weight.grad is not None
+    assert all(p.grad is None and not p.requires_grad for p in encoder.parameters())
+    assert not any(module.training for module in encoder.modules())
+    assert all(torch.equal(before[name], value) for name, value in encoder.state_dict().items())
+    assert model.backbone.training and model.get_parameter("backbone.conv.weight").grad is not None
     assert model.emotional_head.weight.grad is not None and model.regulation.rho.grad is not None
 
 
 def test_fine_tuned_encoder_moves_its_statistics(images: Tensor) -> None:
     model = classifier().train()
-    before = model.encoder.norm.running_mean.clone()
+    before = model.get_buffer("encoder.norm.running_mean").clone()
     model(images)
-    assert not torch.equal(before, model.encoder.norm.running_mean)
+    assert not torch.equal(before, model.get_buffer("encoder.norm.running_mean"))
 
 
 def test_mixed_probabilities_are_the_mixture() -> None:
@@ -154,7 +162,7 @@ def test_mixed_features_share_one_head_and_project_only_where_widths_differ(imag
     assert isinstance(same.projection, nn.Identity) and isinstance(other.projection, nn.Linear)
     other.eval()
     answer = other.respond(images)
-    f, e = other.backbone(images), other.projection(other.encoder(images))
+    f, e = other.backbone(images), other.projection(present(other.encoder)(images))
     assert_close(answer.logits, other.head(0.5 * f + 0.5 * e))
     assert_close(answer.emotional, other.head(e))
     assert not hasattr(other, "emotional_head")
@@ -206,9 +214,9 @@ def test_the_two_responses_train_apart_without_the_regulated_loss(images: Tensor
     assert found.pop("regulation.rho") is None  # λ is no part of it
     model.zero_grad()
     nn.functional.cross_entropy(model.head(model.backbone(images)), y).backward()
-    nn.functional.cross_entropy(model.emotional_head(model.encoder(images)), y).backward()
+    nn.functional.cross_entropy(emotional(model, images), y).backward()
     for name, gradient in found.items():
-        assert gradient is not None and torch.equal(gradient, model.get_parameter(name).grad), name
+        assert gradient is not None and torch.equal(gradient, present(model.get_parameter(name).grad)), name
 
 
 def test_a_loss_without_any_term_is_refused() -> None:

@@ -107,7 +107,7 @@ def _cell(
             judged.append(result)
             continue
         against = tuple((c.label, compare(result.accuracy.values, c.accuracy.values)) for c in controls)
-        best = max(range(len(controls)), key=lambda n: controls[n].validation.mean if controls[n].validation else 0)
+        best = max(range(len(controls)), key=lambda n: v.mean if (v := controls[n].validation) else 0)
         differences = [c.difference.mean for _, c in against]
         p = float(above_all(differences, [c.p for _, c in against]))
         judged.append(

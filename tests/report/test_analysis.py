@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -143,7 +144,7 @@ def test_the_two_families_are_corrected_over_all_cells_and_controls_stay_out() -
 
 
 def test_classes_without_images_and_bins_without_images_stay_empty() -> None:
-    lists = {
+    lists: dict[str, Any] = {
         "classes": ["0", "1"],
         "test_per_class": [0.5, NAN],
         "test_reliability_confidence": [NAN, 0.9],
@@ -172,7 +173,7 @@ def test_reliability_is_pooled_by_images_not_by_seeds() -> None:
 
 
 def test_a_table_read_from_a_file_says_the_same(tmp_path: Path) -> None:
-    lists = {"classes": ["0", "1"], "test_per_class": [0.5, 0.9], "test_reliability_count": [1, 2]}
+    lists: dict[str, Any] = {"classes": ["0", "1"], "test_per_class": [0.5, 0.9], "test_reliability_count": [1, 2]}
     lists |= {"test_reliability_confidence": [0.5, 0.9], "test_reliability_accuracy": [0.5, 0.9]}
     accuracies = {"backbone": PLAIN, "learned": shifted(0.02, 0.021, 0.022), "ensemble": PLAIN}
     table = results(stage_1("affect", (0.5, 0.6, 0.7)), stage_2(accuracies, **lists))
@@ -194,8 +195,8 @@ def gated() -> pd.DataFrame:
     of_learned = table["arm"] == "learned"
     table["recipe.regulation.granularity"] = np.where(of_learned, "per_sample", "scalar")
     table["test_lambda"] = np.where(of_learned, 0.001, NAN)
-    table["epochs.epoch"] = [[1, 2]] * len(table)
-    table["epochs.lambda"] = [[0.5, 0.4] if arm != "backbone" else None for arm in table["arm"]]
+    table["epochs.epoch"] = pd.Series([[1, 2]] * len(table))
+    table["epochs.lambda"] = pd.Series([[0.5, 0.4] if arm != "backbone" else None for arm in table["arm"]])
     return table
 
 

@@ -23,7 +23,7 @@ def arm(gain: float, seeds: int = 10, number: int = 0) -> list[float]:
     return [round(value, 4) for value in 0.9 + np.arange(seeds) / 100 + gain + noise - noise.mean()]
 
 
-def study(seeds: int = 10, **gains: float) -> pd.DataFrame:
+def study(seeds: int = 10, /, **gains: float) -> pd.DataFrame:
     return results(stage_2({name: arm(gain, seeds, number) for number, (name, gain) in enumerate(gains.items())}))
 
 

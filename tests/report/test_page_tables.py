@@ -96,7 +96,7 @@ def test_either_response_stands_beside_the_regulated_one() -> None:
     assert "Backbone" not in [row[0].value for _, rows in grid.groups for row in rows]
     row = row_of(grid, "Experience: oasis", "Learn-E-Reg")
     alone, emotional, regulated = (float(entry.value) for entry in list(row.values())[1:4])
-    assert (alone, emotional) == (pytest.approx(regulated - 5, abs=0.011), pytest.approx(regulated - 2, abs=0.011))
+    assert (alone, emotional) == pytest.approx((regulated - 5, regulated - 2), abs=0.011)
     assert responses_grid(made_up(arms=("backbone",)).cells[0]) is None
 
 

@@ -39,10 +39,10 @@ from emoreg.runs.run import (
     Run,
     record_session,
     start_run,
-    write_atomically,
 )
 from emoreg.runtime import signals
 from emoreg.runtime.progress import Advance, Progress
+from emoreg.runtime.safe_io import write_atomically
 from emoreg.stages import classify
 from emoreg.stages import pretrain as stage_1
 from emoreg.stages.classify import train

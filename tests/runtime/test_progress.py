@@ -3,12 +3,12 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from emoreg.runtime import progress as module
 from emoreg.runtime.progress import Progress
 
 
@@ -29,7 +29,7 @@ def in_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
 @pytest.fixture
 def pass_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     now = [1000.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
 
     def let(seconds: float) -> None:
         now[0] += seconds

@@ -13,7 +13,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 from emoreg.config.schema import BackboneSettings, TrainRecipe
 from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.table import Table
-from emoreg.models.regulation import RegulatedClassifier
+from emoreg.models.regulation import RegulatedClassifier, Response
 from emoreg.stages.classify import build_classifier
 from emoreg.stages.metrics import calibration_error, count_flops, measure, per_class_accuracy, reliability
 from emoreg.training.loop import make_fabric
@@ -26,7 +26,7 @@ def test_metrics_are_what_their_names_say() -> None:
     class Fixed(RegulatedClassifier):
         """Always gives the same answers."""
 
-        def respond(self, images: Tensor) -> Any:
+        def respond(self, images: Tensor, emotional_features: Tensor | None = None) -> Response:
             answer = super().respond(images)
             return answer._replace(logits=logits, non_emotional=logits.flip(1), emotional=logits)
 
@@ -110,7 +110,7 @@ def test_flops_are_two_for_each_product_in_one_images_forward_pass(stage2: Train
 
 def test_counting_flops_leaves_the_model_as_it_was(stage2: TrainRecipe) -> None:
     model = RegulatedClassifier(TinyBackbone(), TinyBackbone(), 10, freeze_encoder=True).train()
-    model.backbone.norm.eval()
+    model.get_submodule("backbone.norm").eval()
     state = {name: value.clone() for name, value in model.state_dict().items()}
     modes = [module.training for module in model.modules()]
     count_flops(model, 8, make_fabric(stage2.training))
@@ -122,8 +122,9 @@ def test_counting_flops_leaves_the_model_as_it_was(stage2: TrainRecipe) -> None:
 def test_attention_counts_too(stage2: TrainRecipe) -> None:
     recipe = dataclasses.replace(stage2, backbone=VIT, target=dataclasses.replace(stage2.target, image_size=32))
     model = build_classifier(recipe, 10)
-    tokens, width, blocks = model.backbone.pos_embed.shape[1], model.backbone.embed_dim, len(model.backbone.blocks)
-    hidden = model.backbone.blocks[0].mlp.fc1.out_features
+    vit: Any = model.backbone
+    tokens, width, blocks = vit.pos_embed.shape[1], vit.embed_dim, len(vit.blocks)
+    hidden = vit.blocks[0].mlp.fc1.out_features
     products = 16 * 3 * 8 * 8 * width + width * 10  # patches and head
     products += blocks * (4 * tokens * width * width + 2 * tokens * tokens * width + 2 * tokens * width * hidden)
     assert count_flops(model, 32, make_fabric(stage2.training)) == 2 * products

@@ -24,7 +24,7 @@ from emoreg.data.images.batches import training_batches
 from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.images.table import Table
 from emoreg.data.stimuli.emotion import VALENCE_AROUSAL, EmotionSpace
-from emoreg.data.stimuli.stimulus_set import Labels, Stimuli
+from emoreg.data.stimuli.stimulus_set import Labels, Split, Stimuli
 from emoreg.models.backbones import build_backbone
 from emoreg.runs.run import Run
 from emoreg.runtime.progress import Progress
@@ -35,6 +35,7 @@ from emoreg.stages.pretrain import AffectiveModel, load_encoder, pretrain
 from emoreg.stages.stimulus_mixture import Cut, cut_stimuli
 from emoreg.study.arms import arm_recipe
 from emoreg.training.loop import make_fabric
+from narrow import pixels
 
 PRETEXTS: tuple[Pretext, ...] = ("affect", "shuffled", "rotation")
 CATEGORY = EmotionSpace("category", ("awe", "fear", "joy"))
@@ -50,12 +51,14 @@ def table(space: EmotionSpace = VALENCE_AROUSAL, count: int = 40, seed: int = 0)
 
 
 def loaded(images: Table) -> ImageSet:
-    return load_images(images, images.images[0].shape[0], False, 1.0, Progress(quiet=True))
+    return load_images(images, pixels(images.images).shape[1], False, 1.0, Progress(quiet=True))
 
 
 def cut(space: EmotionSpace = VALENCE_AROUSAL, seed: int = 0) -> Cut:
     mine = table(space, seed=seed)
-    stimuli = Stimuli("mine", mine.images, (Labels(space, mine.labels),), ["train"] * 24 + ["validation", "test"] * 8)
+    train: list[Split] = ["train"]
+    held_out: list[Split] = ["validation", "test"]
+    stimuli = Stimuli("mine", mine.images, (Labels(space, mine.labels),), train * 24 + held_out * 8)
     return cut_stimuli(stimuli, StimuliSettings("mine", image_size=SIZE), 0, Progress(quiet=True))
 
 
@@ -77,7 +80,7 @@ def union(stage1: PretrainRecipe) -> PretrainRecipe:
 def test_only_the_labels_of_training_images_are_permuted_each_as_a_whole(space: EmotionSpace) -> None:
     true = cut(space)
     (shuffled,) = with_shuffled_labels([true], seed=3)
-    assert np.array_equal(shuffled.train.images, true.train.images)
+    assert np.array_equal(pixels(shuffled.train.images), pixels(true.train.images))
     before, after = (sorted(np.atleast_1d(row).tolist() for row in c.train.labels) for c in (true, shuffled))
     assert before == after and not np.array_equal(shuffled.train.labels, true.train.labels)
     assert shuffled.train.labels.dtype == true.train.labels.dtype

@@ -14,6 +14,7 @@ from torch.testing import assert_close
 
 from emoreg.config.schema import BackboneSettings, PretrainRecipe, StimuliSettings, TrainingSettings, TrainRecipe
 from emoreg.data.images.files import File
+from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.images.table import Table
 from emoreg.data.stimuli.emotion import VALENCE_AROUSAL, EmotionSpace
 from emoreg.runs.run import Run, start_run
@@ -151,7 +152,7 @@ def test_a_bad_label_is_told_with_its_set_and_row(space: EmotionSpace, row: Any)
     good: dict[str, Any] = {"category": 2, "votes": [0.0, 1.0, 0.0], "dimensions": [-1.0, 1.0]}
     kind = np.int64 if space.kind == "category" else np.float32
     check_labels(noise(np.array([good[space.kind]] * 4, kind)), space)
-    labels = np.array([good[space.kind]] * 2 + [row] + [good[space.kind]], kind)
+    labels: NDArray[Any] = np.array([good[space.kind]] * 2 + [row] + [good[space.kind]], kind)
     message = refusal(lambda: check_labels(noise(labels), space))
     assert message.startswith("mine: label out of range in row 2:") and space.kind in message
     files = [File(f"{number}.jpg", Path("photos")) for number in range(4)]
@@ -203,10 +204,12 @@ def test_metrics_are_of_images_that_are_held_out(
     import emoreg.stages.pretrain
 
     tables: list[Table] = []
-    load = emoreg.stages.pretrain.load_images
-    monkeypatch.setattr(
-        emoreg.stages.pretrain, "load_images", lambda table, *rest: tables.append(table) or load(table, *rest)
-    )
+
+    def load(table: Table, *rest: Any) -> ImageSet:
+        tables.append(table)
+        return load_images(table, *rest)
+
+    monkeypatch.setattr(emoreg.stages.pretrain, "load_images", load)
     labels = np.random.default_rng(0).uniform(-1, 1, (40, 2)).astype(np.float32)
     run = pretrain(stage1, tmp_path / "run", (noise(labels), VALENCE_AROUSAL), quiet)
     trained_on, held_out = ({image.tobytes() for image in np.asarray(table.images)} for table in tables)
@@ -223,7 +226,7 @@ def test_without_validation_only_the_training_images_are_measured(
     run = pretrain(one_epoch(stage1, stimuli=stimuli), tmp_path / "run", progress=quiet)
     assert run.final["validation"] is None and run.final["images"] == 20
     assert -1 <= run.final["train"]["ccc"] <= 1
-    assert not any(column.startswith("val_") for column in run.metrics)
+    assert not any(str(column).startswith("val_") for column in run.metrics)
 
 
 @pytest.mark.parametrize("space", [CATEGORY, VOTES])

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 import emoreg.stages.pretrain
+import narrow
 from emoreg.config.recipe import SMOKE, SMOKE_LISTS, differences, read_recipe, recipe_yaml
 from emoreg.config.schema import (
     AugmentSettings,
@@ -43,6 +44,9 @@ CATEGORY = EmotionSpace("category", ("awe", "fear", "joy"))
 VOTES = EmotionSpace("votes", MIKELS_8)
 HEADS = heads_of([("photos", CATEGORY), ("paintings", VOTES), ("ratings", VALENCE_AROUSAL)])
 SIZE = 16
+TRAIN: list[Split] = ["train"]
+VALIDATION: list[Split] = ["validation"]
+TEST: list[Split] = ["test"]
 
 
 def pixels(count: int, seed: int = 0) -> Any:
@@ -192,7 +196,7 @@ def test_a_batch_of_one_set_has_that_sets_loss_and_leaves_the_other_heads_alone(
 
 
 def settings(**changes: Any) -> StimuliSettings:
-    return StimuliSettings(**({"name": "mine", "image_size": SIZE, "validation": 0.25} | changes))
+    return StimuliSettings(**(dict[str, Any](name="mine", image_size=SIZE, validation=0.25) | changes))
 
 
 def images_of(table: Table | None) -> set[bytes]:
@@ -200,26 +204,28 @@ def images_of(table: Table | None) -> set[bytes]:
 
 
 def test_published_splits_are_used_and_the_share_is_not(quiet: Progress) -> None:
-    splits: list[Split] = ["test"] * 5 + ["train"] * 20 + ["validation"] * 3
+    splits = TEST * 5 + TRAIN * 20 + VALIDATION * 3
     published = stimuli("mine", CATEGORY, 28, splits)
     cut = cut_stimuli(published, settings(), 0, quiet)
     assert cut.validation is not None and cut.test is not None
     for part, rows in ((cut.test, slice(0, 5)), (cut.train, slice(5, 25)), (cut.validation, slice(25, 28))):
-        assert np.array_equal(part.images, published.images[rows])
+        assert np.array_equal(narrow.pixels(part.images), narrow.pixels(published.images)[rows])
         assert np.array_equal(part.labels, published.labels[0].values[rows])
 
 
 def test_without_a_published_validation_split_it_is_cut_from_the_training_images_alone(quiet: Progress) -> None:
-    splits: list[Split] = ["test"] * 8 + ["train"] * 20
+    splits = TEST * 8 + TRAIN * 20
     published = stimuli("mine", CATEGORY, 28, splits)
     cut = cut_stimuli(published, settings(), 0, quiet)
     parts = [images_of(part) for part in (cut.train, cut.validation, cut.test)]
     assert [len(part) for part in parts] == [15, 5, 8]
-    assert len(set.union(*parts)) == 28 and parts[2] == {image.tobytes() for image in published.images[:8]}
+    assert len(set.union(*parts)) == 28 and parts[2] == {
+        image.tobytes() for image in narrow.pixels(published.images)[:8]
+    }
 
 
 def test_an_empty_train_split_is_refused_in_one_line(quiet: Progress) -> None:
-    splits: list[Split] = ["test"] * 4 + ["validation"] * 6
+    splits = TEST * 4 + VALIDATION * 6
     with pytest.raises(UserError, match=r"mine: no training images.* 6 .* 4 .*train split") as caught:
         cut_stimuli(stimuli("mine", CATEGORY, 10, splits), settings(), 0, quiet)
     assert "\n" not in str(caught.value)
@@ -228,7 +234,7 @@ def test_an_empty_train_split_is_refused_in_one_line(quiet: Progress) -> None:
 
 
 def test_the_limit_is_of_training_images_and_leaves_the_test_whole(quiet: Progress) -> None:
-    splits: list[Split] = ["test"] * 8 + ["train"] * 20 + ["validation"] * 10
+    splits = TEST * 8 + TRAIN * 20 + VALIDATION * 10
     cut = cut_stimuli(stimuli("mine", CATEGORY, 38, splits), settings(limit=10), 0, quiet)
     assert cut.validation is not None and cut.test is not None
     assert (len(cut.train), len(cut.validation), len(cut.test)) == (10, 5, 8)
@@ -315,7 +321,7 @@ def test_a_heads_own_metrics_are_those_of_its_slice(union: PretrainRecipe, tmp_p
     assert weights["head.weight"].shape == (13, 64)
     model = AffectiveModel(build_backbone(union.backbone, SIZE), 13)
     model.load_state_dict(weights)
-    photos = emoreg.stages.pretrain.read_stimuli(union.also[0], 0)
+    photos = stimuli("photos", CATEGORY, 24, seed=2)  # as in the fixture
     held_out = cut_stimuli(photos, union.also[0], union.seed, quiet).validation
     assert held_out is not None
     images = load_images(held_out, SIZE, False, 1.0, quiet)
@@ -356,7 +362,12 @@ def test_a_union_held_on_disk_trains_as_one_in_memory(
 ) -> None:
     """Each set alone would fit the limit, all of them together do not."""
     joined: list[ImageSet] = []
-    monkeypatch.setattr(emoreg.stages.pretrain, "join", lambda *given: joined.append(join(*given)) or joined[-1])
+
+    def join_kept(*given: Any) -> ImageSet:
+        joined.append(join(*given))
+        return joined[-1]
+
+    monkeypatch.setattr(emoreg.stages.pretrain, "join", join_kept)
     held = pretrain(epochs(union, 1), tmp_path / "held", progress=quiet)
     limit = 30 * 3 * SIZE * SIZE / 2**30
     training = dataclasses.replace(union.training, epochs=1, memory_limit_gib=limit)
@@ -387,7 +398,7 @@ def test_your_own_images_take_the_place_of_the_first_set(
 def test_the_test_split_is_measured_at_the_end_and_trains_and_chooses_nothing(
     stage1: PretrainRecipe, published: Callable[[Mapping[str, Stimuli]], None], tmp_path: Path, quiet: Progress
 ) -> None:
-    splits: list[Split] = ["train"] * 24 + ["validation"] * 8 + ["test"] * 8
+    splits = TRAIN * 24 + VALIDATION * 8 + TEST * 8
     whole = stimuli("mine", CATEGORY, 40, splits)
     other = some_labels(CATEGORY, 40)
     other[32:] = (other[32:] + 1) % 3
@@ -422,7 +433,7 @@ def test_one_set_alone_trains_as_the_plain_formulas_say(
     with drawn_from(asked.seed, "encoder"):
         encoder = build_backbone(asked.backbone, SIZE)
         head = nn.Linear(encoder.num_features, 2)  # type: ignore[arg-type]
-    model = nn.Sequential(encoder, head).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    model = nn.Sequential(encoder, head).to(memory_format=torch.channels_last).train()
     order = torch.randperm(30, generator=generator(asked.seed, "epoch", 0))
     batch = torch.from_numpy(pixels(30)).permute(0, 3, 1, 2).contiguous()[order]
     loss = F.mse_loss(model(normalise(batch)), torch.from_numpy(table.labels)[order])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -34,7 +35,13 @@ def finish() -> Callable[..., None]:
         planned.folder.mkdir(parents=True)
         (planned.folder / "recipe.yaml").write_text(recipe_yaml(planned.recipe), encoding="utf-8")
         (planned.folder / "metrics.csv").write_text("epoch,train_loss,val_accuracy\n1,2.0,0.1\n2,1.0,0.2\n")
-        final = {"validation": {"ccc": 0.1}, "test": None, "images": 18, "seconds": 1.0, "parameters": 3}
+        final: dict[str, Any] = {
+            "validation": {"ccc": 0.1},
+            "test": None,
+            "images": 18,
+            "seconds": 1.0,
+            "parameters": 3,
+        }
         if planned.arm is not None:
             reliability = {"confidence": [None, 0.5], "accuracy": [None, 0.4], "count": [0, 9]}
             scores = {"accuracy": accuracy, "loss": 1.0, "per_class": [0.5, None], "reliability": reliability}

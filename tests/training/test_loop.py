@@ -50,7 +50,7 @@ def image_set(count: int = 32, size: int = 8) -> ImageSet:
 
 
 def recipe(optimizer: OptimizerSettings = PLAIN, **training: Any) -> TrainRecipe:
-    settings = {"epochs": 2, "batch_size": 8, "device": "cpu", "precision": "32-true"} | training
+    settings = dict[str, Any](epochs=2, batch_size=8, device="cpu", precision="32-true") | training
     return TrainRecipe(
         augment=AugmentSettings(0, flip=False), optimizer=optimizer, training=TrainingSettings(**settings)
     )
@@ -238,13 +238,18 @@ def test_average_is_the_exponential_mean_of_weights_and_statistics(tmp_path: Pat
         states.append({name: value.clone() for name, value in model.state_dict().items()})
 
     scored: list[nn.Module] = []
+
+    def remember_candidate(candidate: nn.Module) -> dict[str, float]:
+        scored.append(candidate)
+        return {}
+
     asked = recipe(OptimizerSettings(lr=0.1, ema=decay), epochs=2)
     kept, _ = fit_in(
         tmp_path / "run",
         model,
         asked,
         progress=AfterEachStep(remember),
-        score=lambda candidate: scored.append(candidate) or {},
+        score=remember_candidate,
     )
     assert len(states) == 8
     expected = states[0]
@@ -258,12 +263,12 @@ def test_average_is_the_exponential_mean_of_weights_and_statistics(tmp_path: Pat
     assert not torch.equal(kept.state_dict()["0.norm.running_mean"], model.state_dict()["0.norm.running_mean"])
 
 
-def test_average_lives_where_fabric_put_the_model(tmp_path: Path) -> None:
+def test_average_lives_where_fabric_put_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A change of type stands in for the move to a GPU: both happen in place, in `Fabric.setup`."""
     asked = recipe(OptimizerSettings(lr=0.1, ema=0.9), epochs=1)
     fabric = make_fabric(asked.training)
     setup = fabric.setup
-    fabric.setup = lambda module, optimizer: setup(module.double(), optimizer)  # type: ignore[method-assign]
+    monkeypatch.setattr(fabric, "setup", lambda module, optimizer: setup(module.double(), optimizer))
     kept, _ = fit_in(
         tmp_path / "run",
         tiny_model(),

@@ -18,7 +18,7 @@ from emoreg.config.schema import PretrainRecipe, Recipe, TrainRecipe, identity
 from emoreg.errors import SettingError, UserError, nearest, shortened
 from emoreg.runtime.safe_io import read_bounded
 
-R = TypeVar("R", PretrainRecipe, TrainRecipe)
+R = TypeVar("R", bound=PretrainRecipe | TrainRecipe)
 
 # Of files that strangers may have written; those that ship have 2 kB and 4 levels.
 MAX_BYTES, MAX_DEPTH = 2**20, 32

@@ -5,6 +5,7 @@ import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from emoreg.data.images.files import File
 from emoreg.errors import UserError
 
 
-def saved(tmp_path: Path, image: Image.Image, name: str, **options: object) -> File:
+def saved(tmp_path: Path, image: Image.Image, name: str, **options: Any) -> File:
     image.save(tmp_path / name, **options)
     return File(name, tmp_path)
 

@@ -6,6 +6,7 @@ import pytest
 from emoreg.data.images.splits import cut_validation, split_rows
 from emoreg.data.images.table import Table
 from emoreg.errors import UserError
+from narrow import pixels
 
 LABELS = np.repeat(np.arange(5), 20).astype(np.int64)
 
@@ -34,7 +35,9 @@ def test_regression_labels_and_single_members_are_split_without_strata() -> None
 def test_validation_never_meets_training_even_with_a_limit() -> None:
     train, validation = cut_validation(table(), 0.2, limit=40, seed=0)
     assert validation is not None and len(train) == 40 and len(validation) == 10
-    assert not {image.tobytes() for image in train.images} & {image.tobytes() for image in validation.images}
+    assert not {image.tobytes() for image in pixels(train.images)} & {
+        image.tobytes() for image in pixels(validation.images)
+    }
     assert np.bincount(train.labels).tolist() == [8] * 5
 
 

@@ -22,6 +22,7 @@ from emoreg.data.stimuli.emotion import (
     polarity,
 )
 from emoreg.errors import UserError
+from narrow import present
 
 MIKELS_VOTES = EmotionSpace("votes", MIKELS_8)
 
@@ -98,10 +99,10 @@ def test_mikels_becomes_ekman_but_for_awe() -> None:
 def test_the_dimensions_of_words_are_averaged_by_votes() -> None:
     space = EmotionSpace("votes", EKMAN_6_NEUTRAL)
     votes = np.array([[0, 0, 0, 2, 0, 0, 2], [3, 0, 0, 0, 0, 0, 0]], np.float32)
-    expected = [[0.38, 0.24, 0.175], DIMENSIONS_OF["anger"]]
-    np.testing.assert_allclose(dimensions(votes, space), expected, rtol=1e-6)
-    categories = dimensions(np.array([0, 6]), EmotionSpace("category", EKMAN_6_NEUTRAL))
-    np.testing.assert_allclose(categories, [DIMENSIONS_OF["anger"], (0, 0, 0)], rtol=1e-6)
+    expected = np.array([[0.38, 0.24, 0.175], DIMENSIONS_OF["anger"]])
+    np.testing.assert_allclose(present(dimensions(votes, space)), expected, rtol=1e-6)
+    categories = present(dimensions(np.array([0, 6]), EmotionSpace("category", EKMAN_6_NEUTRAL)))
+    np.testing.assert_allclose(categories, np.array([DIMENSIONS_OF["anger"], (0, 0, 0)]), rtol=1e-6)
 
 
 def test_words_without_known_dimensions_give_none() -> None:

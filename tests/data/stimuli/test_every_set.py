@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from emoreg.data.stimuli import SETS
 from emoreg.data.stimuli.emotion import EKMAN_6, EKMAN_6_NEUTRAL, MIKELS_8, VALENCE_AROUSAL, EmotionSpace
 from emoreg.data.stimuli.stimulus_set import Stimuli
 from emoreg.errors import UserError
+from narrow import files
 
 Build = Callable[..., Path]
 WITH_SHEET = [name for name, layout in LAYOUTS.items() if layout.sheets]
@@ -47,7 +49,7 @@ def refusal(name: str, root: Path | str | None, skip_missing: bool = False) -> s
     return line
 
 
-PUBLISHED = {
+PUBLISHED: dict[str, list[tuple[EmotionSpace, Any]]] = {
     "abstract": [
         (EmotionSpace("votes", MIKELS_8), [[1, 0, 7, 2, 0, 1, 0, 3], [0, 4, 0, 0, 4, 0, 1, 0], [0] * 6 + [9, 5]])
     ],
@@ -88,8 +90,8 @@ def test_the_published_layout_parses_to_known_labels(name: str, build: Build, pa
     expected = {file_of(name, image) for image in LAYOUTS[name].images}
     for place, prefix in ((root, ""), (pack(root), f"{name}/")):
         stimuli = read(name, place)
-        assert {image.name for image in stimuli.images} == {prefix + image for image in expected}
-        assert all(image.read() for image in stimuli.images)
+        assert {image.name for image in files(stimuli.images)} == {prefix + image for image in expected}
+        assert all(image.read() for image in files(stimuli.images))
         assert [labels.space for labels in stimuli.labels] == [space for space, _ in PUBLISHED[name]]
         for labels, (space, values) in zip(stimuli.labels, PUBLISHED[name], strict=True):
             np.testing.assert_allclose(labels.values, values, atol=1e-6)
@@ -106,7 +108,7 @@ def test_other_files_are_left_alone(name: str, build: Build, write_image: Build)
     write_image(root / "__MACOSX" / "._awe_0001.jpg")
     if name in WITH_SHEET:
         write_image(root / "images" / "unlisted.jpg")
-    assert [image.name for image in read(name, root).images] == [image.name for image in before.images]
+    assert [image.name for image in files(read(name, root).images)] == [image.name for image in files(before.images)]
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -228,9 +230,12 @@ def test_an_image_that_is_listed_twice_is_named_with_both_rows(name: str, build:
 
 @pytest.mark.parametrize("stored", ["NFC", "NFD"])
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_names_beyond_ascii_are_found_in_either_unicode_form(name: str, stored: str, build: Build, pack: Build) -> None:
+def test_names_beyond_ascii_are_found_in_either_unicode_form(
+    name: str, stored: Literal["NFC", "NFD"], build: Build, pack: Build
+) -> None:
     """macOS stores names decomposed; tables are usually composed."""
-    root, written = build(name), "NFD" if stored == "NFC" else "NFC"
+    root = build(name)
+    written: Literal["NFC", "NFD"] = "NFD" if stored == "NFC" else "NFC"
     old = LAYOUTS[name].images[0]
     new = Path(old).with_stem(f"{Path(old).stem}_Zoë 日本").as_posix()
     image = root / file_of(name, old)
@@ -238,7 +243,7 @@ def test_names_beyond_ascii_are_found_in_either_unicode_form(name: str, stored: 
     if name in WITH_SHEET:
         edit(name, root, old, unicodedata.normalize(written, new))
     for place in (root, pack(root)):
-        images = read(name, place).images
+        images = files(read(name, place).images)
         assert len(images) == len(LAYOUTS[name].images)
         assert any("日本" in image.name and image.read() for image in images)
 
@@ -247,7 +252,7 @@ def test_names_beyond_ascii_are_found_in_either_unicode_form(name: str, stored: 
 def test_very_long_paths_are_read(name: str, build: Build, tmp_path: Path) -> None:
     root = build(name, where=tmp_path.joinpath(*("long" * 60 for _ in range(8))))
     assert len(str(root)) > 1900
-    assert all(image.read() for image in read(name, root).images)
+    assert all(image.read() for image in files(read(name, root).images))
 
 
 @pytest.mark.parametrize("name", WITH_SHEET)

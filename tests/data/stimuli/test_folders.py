@@ -11,6 +11,7 @@ import pytest
 
 from emoreg.data.stimuli import artphoto, emotion_folder, fi
 from emoreg.data.stimuli.emotion import EKMAN_6, EKMAN_6_NEUTRAL, MIKELS_8, POLARITY
+from emoreg.data.stimuli.stimulus_set import Stimuli
 from emoreg.errors import UserError
 
 Build = Callable[..., Path]
@@ -24,7 +25,7 @@ def in_splits(root: Path, *splits: str) -> Path:
 
 
 @pytest.mark.parametrize("read", [fi.read, emotion_folder.read])
-def test_folders_below_splits_give_the_splits(read: Callable[..., object], build: Build, pack: Build) -> None:
+def test_folders_below_splits_give_the_splits(read: Callable[..., Stimuli], build: Build, pack: Build) -> None:
     root = in_splits(build("fi"), "train", "Val", "testing")
     for place in (root, pack(root)):
         stimuli = read(str(place), False)
@@ -33,7 +34,7 @@ def test_folders_below_splits_give_the_splits(read: Callable[..., object], build
 
 
 @pytest.mark.parametrize("read", [fi.read, emotion_folder.read])
-def test_a_split_without_images_is_named(read: Callable[..., object], build: Build, pack: Build) -> None:
+def test_a_split_without_images_is_named(read: Callable[..., Stimuli], build: Build, pack: Build) -> None:
     root = in_splits(build("fi"), "train")
     (root / "test").mkdir()
     for place in (root, pack(root)):
@@ -42,7 +43,7 @@ def test_a_split_without_images_is_named(read: Callable[..., object], build: Bui
 
 
 @pytest.mark.parametrize("read", [fi.read, emotion_folder.read])
-def test_an_emotion_without_images_is_named(read: Callable[..., object], build: Build, pack: Build) -> None:
+def test_an_emotion_without_images_is_named(read: Callable[..., Stimuli], build: Build, pack: Build) -> None:
     root = in_splits(build("fi"), "train", "test")
     (root / "test" / "awe" / "awe_1.jpg").unlink()
     (root / "test" / "awe" / "notes.txt").write_text("no image")

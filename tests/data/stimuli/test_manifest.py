@@ -14,6 +14,7 @@ from data.stimuli.layouts import MANIFEST
 from emoreg.data.stimuli.emotion import MIKELS_8
 from emoreg.data.stimuli.manifest import read
 from emoreg.errors import UserError
+from narrow import files
 
 Build = Callable[..., Path]
 
@@ -46,10 +47,11 @@ def one(tmp_path: Path, write_image: Build) -> Callable[..., Path]:
 def test_json_lines_and_parquet_read_as_csv_does(suffix: str, build: Build, pack: Build) -> None:
     root = build("manifest")
     expected = read(str(root), False)
+    names = [image.name for image in files(expected.images)]
     path = rewrite(root, suffix)
     for place in (root, path, pack(root)):
         stimuli = read(str(place), False)
-        assert [image.name.removeprefix("manifest/") for image in stimuli.images] == [i.name for i in expected.images]
+        assert [image.name.removeprefix("manifest/") for image in files(stimuli.images)] == names
         assert stimuli.splits == expected.splits
         for found, known in zip(stimuli.labels, expected.labels, strict=True):
             assert found.space == known.space
@@ -120,12 +122,12 @@ def test_paths_may_be_absolute_or_lead_upwards_on_disk_but_not_in_a_zip(
     sheet = inside / "manifest.csv"
     sheet.write_text(f"path,emotion\n{outside},awe\n./sub\\b.jpg,fear\n")
     stimuli = read(str(inside), False)
-    assert [image.name for image in stimuli.images] == ["a.jpg", "sub/b.jpg"]
-    assert stimuli.images[0].read() == outside.read_bytes()
+    assert [image.name for image in files(stimuli.images)] == ["a.jpg", "sub/b.jpg"]
+    assert files(stimuli.images)[0].read() == outside.read_bytes()
     with pytest.raises(UserError, match=r"row 2: the path .* leaves the zip"):
         read(str(pack(inside)), False)
     sheet.write_text("path,emotion\n../elsewhere/a.jpg,awe\n")
-    assert read(str(sheet), False).images[0].read() == outside.read_bytes()
+    assert files(read(str(sheet), False).images)[0].read() == outside.read_bytes()
     sheet.write_text("path,emotion\nsub/b.jpg,awe\nsub/../sub/b.jpg,awe\n")
     with pytest.raises(UserError, match=r"row 3: .* a second time"):
         read(str(sheet), False)
@@ -159,7 +161,7 @@ def test_tables_are_read_in_the_encodings_that_programs_write(
     write_image(tmp_path / "Zoë’s.jpg")
     (tmp_path / "manifest.csv").write_bytes("path,emotion\r\nZoë’s.jpg,awe\r\n".encode(encoding))
     stimuli = read(str(tmp_path), False)
-    assert stimuli.images[0].name == "Zoë’s.jpg" and stimuli.labels[0].space.names == MIKELS_8
+    assert files(stimuli.images)[0].name == "Zoë’s.jpg" and stimuli.labels[0].space.names == MIKELS_8
 
 
 def test_line_ends_within_quotes_and_unicode_separators_end_no_row(tmp_path: Path, write_image: Build) -> None:

@@ -8,6 +8,7 @@ import pytest
 from data.stimuli.layouts import OASIS
 from emoreg.data.stimuli.oasis import read
 from emoreg.errors import UserError
+from narrow import files
 
 Build = Callable[..., Path]
 
@@ -16,7 +17,7 @@ def test_a_copy_in_windows_1252_is_read(build: Build, write_image: Build) -> Non
     root = build("oasis")
     (root / "OASIS.csv").write_bytes(OASIS.replace("Acorns 1,Object,Pixabay", "Café 1,Object,©Zoë").encode("cp1252"))
     write_image(root / "images" / "Café 1.jpg")
-    assert read(str(root), False).images[0].name == "images/Café 1.jpg"
+    assert files(read(str(root), False).images)[0].name == "images/Café 1.jpg"
 
 
 def test_letters_may_be_of_another_case_unless_that_is_ambiguous(build: Build, write_image: Build) -> None:

@@ -16,6 +16,7 @@ from torchvision import datasets
 from emoreg.config.schema import TargetSettings
 from emoreg.data.targets import read_target
 from emoreg.errors import UserError
+from narrow import pixels
 
 
 def md5(path: Path) -> str:
@@ -49,7 +50,7 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_published_archive_is_checked_unpacked_and_read(published: Path) -> None:
     target = read_target(TargetSettings(name="cifar10", root=str(published)))
     assert len(target.train) == 20 and len(target.test) == 4
-    assert target.train.images[0].shape == (32, 32, 3)
+    assert pixels(target.train.images)[0].shape == (32, 32, 3)
     assert target.test.labels.tolist() == [0, 1, 2, 9]
     assert target.classes[9] == "truck"
 

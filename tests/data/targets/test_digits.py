@@ -3,12 +3,14 @@ from __future__ import annotations
 import numpy as np
 
 from emoreg.data.targets.digits import read_digits
+from narrow import pixels
 
 
 def test_all_1797_digits_are_there_once_with_every_class_in_both_splits() -> None:
     train, test = read_digits()
     assert (len(train), len(test)) == (1348, 449)
     for part in (train, test):
-        assert part.images[0].shape == (8, 8, 3) and part.images.dtype == np.uint8
-        assert part.images.min() == 0 and part.images.max() == 255
+        images = pixels(part.images)
+        assert images[0].shape == (8, 8, 3) and images.dtype == np.uint8
+        assert images.min() == 0 and images.max() == 255
         assert set(part.labels.tolist()) == set(range(10))

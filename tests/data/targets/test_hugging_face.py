@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ def read(root: Path | None, name: str = "hf:me/pets", **settings: Any) -> Target
     return read_target(TargetSettings(name=name, root=None if root is None else str(root), **settings))
 
 
-def part(labels: list[int | None], names: list[str] = NAMES, **columns: Any) -> Any:
+def part(labels: Sequence[int | None], names: list[str] = NAMES, **columns: Any) -> Any:
     """A split whose images are as bright as their label says, but for the columns that are given."""
     images = [Image.new("RGB", (8, 8), (60 * (label or 0),) * 3) for label in labels]
     features = {"image": datasets.Image(), "label": datasets.ClassLabel(names=names)}
@@ -101,7 +101,7 @@ def test_a_set_of_one_split_holds_out_always_the_same_fifth(tmp_path: Path, spli
 
 
 def test_columns_are_chosen_by_kind_then_by_name(tmp_path: Path) -> None:
-    many = {
+    many: dict[str, Any] = {
         "coarse": (datasets.ClassLabel(names=["pet", "fish"]), [0, 1]),
         "mask": (datasets.Image(), [Image.new("L", (8, 8)), Image.new("L", (8, 8))]),
         "caption": (datasets.Value("string"), ["a", "b"]),

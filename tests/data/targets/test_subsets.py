@@ -16,8 +16,13 @@ from emoreg.data.targets.subsets import hold_out_fifth
 from emoreg.errors import UserError
 from emoreg.runtime.progress import Progress
 from emoreg.stages.classify import evaluate, train
+from narrow import pixels
 
 DIGITS = TargetSettings(name="digits")
+
+
+def contents(table: Table) -> set[bytes]:
+    return {image.tobytes() for image in pixels(table.images)}
 
 
 def test_classes_are_kept_in_the_order_that_is_given_with_their_images() -> None:
@@ -77,20 +82,20 @@ def test_each_class_has_its_few_images_and_validation_and_test_stay_as_they_are(
     few, validation = cut_validation(table, 0.2, None, seed=3, per_class=5)
     assert np.bincount(few.labels).tolist() == [5] * 10
     assert validation is not None and whole_validation is not None
-    assert np.array_equal(validation.images, whole_validation.images)
-    assert {i.tobytes() for i in few.images} <= {i.tobytes() for i in whole_train.images}
-    assert not {i.tobytes() for i in few.images} & {i.tobytes() for i in validation.images}
+    assert np.array_equal(pixels(validation.images), pixels(whole_validation.images))
+    assert contents(few) <= contents(whole_train)
+    assert not contents(few) & contents(validation)
 
 
 def test_the_few_depend_on_the_seed_alone_and_grow_with_their_number() -> None:
     table = read_target(DIGITS).train
-    contents = {
-        (count, seed): {i.tobytes() for i in cut_validation(table, 0.1, None, seed, per_class=count)[0].images}
+    found = {
+        (count, seed): contents(cut_validation(table, 0.1, None, seed, per_class=count)[0])
         for count, seed in ((3, 0), (8, 0), (3, 1))
     }
-    assert contents[3, 0] == {i.tobytes() for i in cut_validation(table, 0.1, None, 0, per_class=3)[0].images}
-    assert contents[3, 0] < contents[8, 0]
-    assert contents[3, 0] != contents[3, 1]
+    assert found[3, 0] == contents(cut_validation(table, 0.1, None, 0, per_class=3)[0])
+    assert found[3, 0] < found[8, 0]
+    assert found[3, 0] != found[3, 1]
 
 
 def test_a_class_with_too_few_images_is_named_with_their_number() -> None:
@@ -106,7 +111,8 @@ def test_a_limit_comes_after_and_cuts_validation_as_it_does_without(stage2: Trai
     few, validation = cut_validation(table, 0.2, 100, 0, per_class=20)
     assert len(few) == 100 and np.bincount(few.labels).tolist() == [10] * 10
     without = cut_validation(table, 0.2, 100, 0)[1]
-    assert validation is not None and without is not None and np.array_equal(validation.images, without.images)
+    assert validation is not None and without is not None
+    assert np.array_equal(pixels(validation.images), pixels(without.images))
     assert len(cut_validation(table, 0.2, 300, 0, per_class=20)[0]) == 200
 
 
@@ -114,7 +120,7 @@ def test_the_held_out_fifth_leaves_single_images_to_training() -> None:
     labels = np.array([0] * 10 + [1] + [2] * 10, np.int64)
     train_part, test = hold_out_fifth(Table("set", np.arange(63, dtype=np.uint8).reshape(21, 1, 1, 3), labels))
     assert np.bincount(train_part.labels).tolist() == [8, 1, 8] and np.bincount(test.labels).tolist() == [2, 0, 2]
-    assert sorted([*train_part.images[:, 0, 0, 0], *test.images[:, 0, 0, 0]]) == list(range(0, 63, 3))
+    assert sorted([*pixels(train_part.images)[:, 0, 0, 0], *pixels(test.images)[:, 0, 0, 0]]) == list(range(0, 63, 3))
 
 
 def test_a_recipe_keeps_both_and_a_run_trains_and_is_scored_on_them(

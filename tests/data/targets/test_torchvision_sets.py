@@ -47,7 +47,7 @@ def colour(label: int) -> tuple[int, int, int]:
 
 def picture(path: Path, label: int, size: int = 8) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (size, size), colour(label)).save(path, **({} if path.suffix == ".ppm" else {"quality": 95}))
+    Image.new("RGB", (size, size), colour(label)).save(path, quality=95)
     return path
 
 

@@ -218,10 +218,10 @@ def test_a_pack_that_was_killed_while_it_was_shortened_is_finished(
 ) -> None:
     (image_folder / "train" / "blue" / "0000.png").write_bytes(b"broken")
     save = np.save
-    monkeypatch.setattr(packing.np, "save", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(np, "save", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         make(skip_unreadable=True)
-    monkeypatch.setattr(packing.np, "save", save)
+    monkeypatch.setattr(np, "save", save)
     made = make(skip_unreadable=True)
     assert (made.images, made.decoded) == (31, 0)
     opened = open_pack(made.folder, "target")

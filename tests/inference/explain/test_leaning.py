@@ -76,7 +76,7 @@ def test_classes_are_ordered_by_the_mean_change_and_those_without_images_are_lef
     assert (first.name, second.name) == ("c", "a")
     assert first.change.mean == pytest.approx(0.3) and second.change.mean == pytest.approx(0.0, abs=1e-6)
     assert first.change.n == 2 and first.change.low < 0.3 < first.change.high
-    assert (first.was_right, first.is_right, first.lam) == (0, 1, pytest.approx(0.875))
+    assert (first.was_right, first.is_right, first.lam) == pytest.approx((0, 1, 0.875))
     alone = dataclasses.replace(looked, lam=None)
     assert np.isnan(leanings(alone, ("a", "b", "c"))[0].lam)
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -55,14 +55,12 @@ class Together(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.kinds = nn.ModuleList(Responses(smallest(*kind)) for kind in COMBINATIONS)
+        kinds = [Responses(smallest(*kind)) for kind in COMBINATIONS]
+        self.kinds = nn.ModuleList(kinds)
+        self.names = tuple(f"{name}_{number}" for number, kind in enumerate(kinds) for name in kind.names)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         return tuple(answer for kind in self.kinds for answer in kind(images))
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(f"{name}_{number}" for number, kind in enumerate(self.kinds) for name in kind.names)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +71,7 @@ def together() -> Together:
 @needs_onnx
 def test_onnx_of_every_kind_answers_as_the_network_in_batches_of_any_size(together: Together, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
-    save_onnx(together, 8, path, {"classes": ["cat", "λ"]})
+    save_onnx(cast(Responses, together), 8, path, {"classes": ["cat", "λ"]})
     assert compare(together, onnx_answers(path), 8) <= 1e-4
 
     import onnxruntime
@@ -87,7 +85,7 @@ def test_a_program_of_every_kind_answers_as_the_network_in_batches_of_any_size(
     together: Together, tmp_path: Path
 ) -> None:
     path = tmp_path / "model.pt2"
-    save_program(together, 8, path, {"image_size": 8})
+    save_program(cast(Responses, together), 8, path, {"image_size": 8})
     kept = {graphs.METADATA: ""}
     network = torch.export.load(path, extra_files=kept).module()
     assert compare(together, network, 8) <= 1e-4
@@ -208,7 +206,7 @@ def test_an_encoder_s_card_loads_its_weights_into_timm(
 
     card = ModelCard.load(tmp_path / "README.md")
     if card.data.library_name == "timm":
-        again = timm.create_model(f"local-dir:{tmp_path}", pretrained=True)
+        again: Any = timm.create_model(f"local-dir:{tmp_path}", pretrained=True)
         assert torch.allclose(again.eval()(images), encoder(images), atol=1e-4)
         assert again.pretrained_cfg["mean"] == pytest.approx((0.485, 0.456, 0.406))
     else:
@@ -262,7 +260,7 @@ def test_a_network_that_cannot_be_traced_is_told_in_one_line(tmp_path: Path) -> 
     def forward(images: Tensor) -> Tensor:
         return images.mean(dim=(2, 3)) if images.sum() > 0 else images.amax(dim=(2, 3))
 
-    model.backbone.forward = forward  # type: ignore[method-assign]
+    model.backbone.forward = forward
     model.head = nn.Linear(3, 3)
     told = refusal(lambda: save_program(Responses(model), 8, tmp_path / "model.pt2", {}))
     assert told.startswith("torch.export cannot write this network")

@@ -11,8 +11,9 @@ import torch
 from huggingface_hub import HfApi
 from PIL import Image
 from safetensors.torch import save_file
+from torch import nn
 
-from emoreg.config.schema import Granularity, Mixing, Mode
+from emoreg.config.schema import BackboneSettings, Granularity, Mixing, Mode
 from emoreg.data.images.augment import normalise
 from emoreg.data.images.decode import decode
 from emoreg.data.images.files import File
@@ -32,7 +33,8 @@ def test_a_folder_gives_the_same_responses(
     assert not model.training and model.classes == loaded.classes and model.image_size == 8
     images = torch.randn(3, 3, 8, 8)
     for again, before in zip(model.respond(images), loaded.model.respond(images), strict=True):
-        assert (again is None and before is None) or torch.allclose(again, before, atol=1e-5)
+        assert (again is None) == (before is None)
+        assert again is None or before is None or torch.allclose(again, before, atol=1e-5)
     if model.encoder is not None:
         assert not any(parameter.requires_grad for parameter in model.encoder.parameters())  # frozen, as it was
 
@@ -121,7 +123,7 @@ def damages(folder: Path) -> dict[str, Callable[[], object]]:
         "a weight that is NaN": lambda: save_file(tensors | {name: tensors[name] * float("nan")}, weights),
         "an infinite weight": lambda: save_file(tensors | {name: tensors[name] + float("inf")}, weights),
         "a weight that is missing": lambda: save_file({key: tensors[key] for key in tensors if key != name}, weights),
-        "weights that are a folder": lambda: (weights.unlink(), weights.mkdir()),
+        "weights that are a folder": lambda: [step() for step in (weights.unlink, weights.mkdir)],
     }
 
 
@@ -163,10 +165,12 @@ def test_pickled_weights_from_the_hub_are_not_loaded(tmp_path: Path, monkeypatch
 def test_nothing_is_downloaded_whatever_the_config_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     RegulatedModel.of(untrained("none", "scalar", "logits", 0.5)).save_pretrained(tmp_path)
     asked: list[bool] = []
-    monkeypatch.setattr(
-        "emoreg.inference.export.hub.build_backbone",
-        lambda settings, size: asked.append(settings.pretrained) or build_backbone(settings, size),
-    )
+
+    def build(settings: BackboneSettings, size: int) -> nn.Module:
+        asked.append(settings.pretrained)
+        return build_backbone(settings, size)
+
+    monkeypatch.setattr("emoreg.inference.export.hub.build_backbone", build)
     path = tmp_path / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"backbone": {"name": "resnet8", "pretrained": True}}))
     RegulatedModel.from_pretrained(tmp_path)

@@ -1,0 +1,29 @@
+"""What a test knows about a value and its type does not say, asserted."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emoreg.data.images.files import File
+from emoreg.data.images.table import Images
+
+T = TypeVar("T")
+
+
+def present(value: T | None) -> T:
+    assert value is not None
+    return value
+
+
+def pixels(images: Images) -> NDArray[np.uint8]:
+    assert isinstance(images, np.ndarray)
+    return images
+
+
+def files(images: Images) -> list[File]:
+    found = [image for image in images if isinstance(image, File)]
+    assert len(found) == len(images)
+    return found
