@@ -15,7 +15,7 @@ from emoreg.errors import UserError
 from emoreg.report.machine_notes import facts_of
 from emoreg.report.statistics import ALPHA, Comparison, Interval, above_all, compare, holm, interval
 from emoreg.study.arms import ARMS, Arm
-from emoreg.study.columns import CURVES
+from emoreg.study.columns import CURVES, SETTINGS, RunStatus
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -163,12 +163,12 @@ def analyse(name: str, table: pd.DataFrame) -> Analysis:
     Raises:
         UserError: the table holds a run twice.
     """
-    done = table[table["status"] == "finished"]
+    done = table[table["status"] == RunStatus.FINISHED]
     stage_1, stage_2 = done[done["stage"] == 1], done[done["stage"] == 2]
     repeated = stage_2[stage_2[["target", "backbone", "arm", "experience", "seed"]].duplicated()]
     if len(repeated):
         raise UserError(f"the results hold the run {repeated['run'].iloc[0]} twice: give each study's results once")
-    failed = table[table["status"] == "failed"]
+    failed = table[table["status"] == RunStatus.FAILED]
     cells = [
         _cell_result(target, backbone, runs) for (target, backbone), runs in _groups(stage_2, "target", "backbone")
     ]
@@ -296,9 +296,9 @@ def _lambdas(runs: pd.DataFrame) -> tuple[float, ...]:
 
 def _has_wrong_gate_curve(runs: pd.DataFrame) -> pd.Series[bool]:
     """Which runs have one λ per image and recorded the gate's λ at features of zero, as emoreg 0.1.0 did."""
-    columns = runs.reindex(columns=["recipe.regulation.granularity", "lambda", "test_lambda"])
-    is_mean = columns["lambda"] == columns["test_lambda"]
-    return (columns["recipe.regulation.granularity"] == "per_sample") & ~is_mean
+    granularity = f"{SETTINGS}regulation.granularity"
+    columns = runs.reindex(columns=[granularity, "lambda", "test_lambda"])
+    return (columns[granularity] == "per_sample") & (columns["lambda"] != columns["test_lambda"])
 
 
 def _values(runs: pd.DataFrame, column: str) -> tuple[float, ...]:

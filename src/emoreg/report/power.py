@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from emoreg.errors import UserError
 from emoreg.report.analysis import analyse
 from emoreg.report.statistics import ALPHA, Interval, least_seeds
+from emoreg.study.columns import RunStatus
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,7 +104,7 @@ def training_hours(table: pd.DataFrame, seeds: int) -> float:
 
     From the mean time of the finished seeds of each kind of run; a kind without any is not counted.
     """
-    done = table[table["status"] == "finished"]
+    done = table[table["status"] == RunStatus.FINISHED]
     kinds = done.groupby(["stage", "arm", "target", "backbone", "experience", "pretext"], dropna=False)
     return float(kinds["seconds"].mean().sum()) * seeds / 3600
 
