@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from emoreg.errors import UserError
+from emoreg.inference.explain.effect import ClassEffect
 from emoreg.inference.explain.explain import explain
-from emoreg.inference.explain.leaning import Leaning
-from emoreg.inference.explain.page import PAGE, _leaning_sentence, fraction, letter, signed
+from emoreg.inference.explain.page import PAGE, _effect_sentence, fraction, letter, signed
 from emoreg.report.statistics import interval
 from emoreg.runs.run import Run
 from emoreg.runtime.progress import Progress
@@ -55,15 +55,15 @@ def test_the_page_of_a_gated_run_has_every_part_and_needs_nothing_but_itself(
     assert path == tmp_path / "out" / PAGE
     page = Page(path)
     for words in (
-        "Which classes lean on the emotional response",
+        "Effect of the emotional response on each class",
         "λ of each image",
-        "The highest λ:",
+        "Highest λ:",
         "Features of the backbone, by class",
         "Features of the emotional encoder, by felt valence",
         "Where both branches look",
-        "The images that were given.",
+        "The given images.",
         "449 test images",
-        "λ = 0 is this network with its emotional response left out, not a plain backbone",
+        "λ = 0 is this network without its emotional response, not a backbone trained alone",
     ):
         assert words in page.words
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
@@ -92,7 +92,7 @@ def test_without_images_those_are_shown_where_the_emotional_response_changes_mos
     assert len(list(tmp_path.glob("saliency-*.png"))) == 6
     changes = [float(change) for change in re.findall(r"change ([+-]\d\.\d\d)", page.words)]
     assert len(changes) == 6 and changes == sorted(changes, reverse=True)
-    assert "the emotional response changes the true class's probability most" in page.words
+    assert "test images whose true class gains or loses most probability from the emotional response" in page.words
     assert "of the variance" in page.words and "λ of each image" not in page.words
 
 
@@ -100,7 +100,7 @@ def test_a_plain_run_is_explained_without_what_it_does_not_have(runs: Path, phot
     quiet = Progress(quiet=True)
     page = Page(explain(runs / "plain", photos / "a.png", tmp_path, points=20, device="cpu", progress=quiet))
     assert "This classifier has no emotional branch." in page.words
-    assert "lean on" not in page.words and "emotional encoder" not in page.words.lower()
+    assert "Effect of the emotional" not in page.words and "emotional encoder" not in page.words.lower()
     assert not (tmp_path / "leaning.csv").exists()
 
 
@@ -119,8 +119,8 @@ def test_where_the_test_split_cannot_be_read_the_page_says_so_and_goes_without_i
 
     monkeypatch.setattr("emoreg.inference.explain.explain.read_for_scoring", gone)
     page = Page(explain(runs / "learned", photos / "a.png", tmp_path, device="cpu", progress=quiet))
-    assert "This page goes without the test split: target.root: no folder photos" in page.words
-    assert "Where both branches look" in page.words and "What the" not in page.words
+    assert "Without the test split, which could not be read: target.root: no folder photos" in page.words
+    assert "Where both branches look" in page.words and "Results on" not in page.words
     with pytest.raises(UserError, match="no folder photos"):
         explain(runs / "learned", (), tmp_path, device="cpu", progress=quiet)
 
@@ -132,14 +132,14 @@ def test_bad_input_is_told(runs: Path, tmp_path: Path, quiet: Progress) -> None:
     with pytest.raises(UserError, match="the number of points is 2; it must be at least 3"):
         explain(runs / "plain", (), tmp_path, points=2, progress=quiet)
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="cannot make the folder"):
+    with pytest.raises(UserError, match="cannot create the folder"):
         explain(runs / "plain", (), tmp_path / "file" / "out", progress=quiet)
 
 
 @pytest.mark.parametrize(
     ("means", "expected"),
     [
-        ((1e-5, -2e-5), "is as good as unused: it changes the true class's probability by no more than 2.0e-05"),
+        ((1e-5, -2e-5), "is practically unused: it changes the true class's probability by no more than 2.0e-05"),
         (
             (0.2, -0.1),
             "raises the true class's probability most in A (+0.200 on average, 2 images), and lowers it",
@@ -152,8 +152,8 @@ def test_bad_input_is_told(runs: Path, tmp_path: Path, quiet: Progress) -> None:
     ],
 )
 def test_how_classes_lean_is_told_as_it_is(means: tuple[float, float], expected: str) -> None:
-    found = [Leaning(name, interval([mean, mean]), 0.5, 0.5, 0.5) for name, mean in zip("AB", means, strict=True)]
-    assert expected in re.sub(r", 95 % interval \S+ to [^,]+", "", _leaning_sentence(found))
+    found = [ClassEffect(name, interval([mean, mean]), 0.5, 0.5, 0.5) for name, mean in zip("AB", means, strict=True)]
+    assert expected in re.sub(r", 95 % interval \S+ to [^,]+", "", _effect_sentence(found))
 
 
 def test_numbers_and_letters_are_written_as_people_read_them() -> None:

@@ -9,7 +9,7 @@ import torch
 
 from emoreg.config.schema import Granularity, Mixing
 from emoreg.errors import UserError
-from emoreg.inference.explain.saliency import Saliency, agreement, overlay, salient
+from emoreg.inference.explain.saliency import SaliencyMap, agreement, overlay, saliency_maps
 from emoreg.models.regulation import RegulatedClassifier
 from tiny_backbone import TinyBackbone
 
@@ -32,7 +32,7 @@ def test_the_maps_of_every_branch_add_up_to_what_its_logit_gains(
     mix: Mixing, granularity: Granularity, frozen: bool
 ) -> None:
     model, images = classifier(mix, granularity, frozen), torch.randn(2, 3, 8, 8)
-    found = salient(model, images, [0, 2])
+    found = saliency_maps(model, images, [0, 2])
     with torch.no_grad():
         full, empty = model.respond(images), model.respond(torch.zeros_like(images))
     for number, (maps, chosen) in enumerate(zip(found, [0, 2], strict=True)):
@@ -40,9 +40,9 @@ def test_the_maps_of_every_branch_add_up_to_what_its_logit_gains(
         for one, field in zip(maps, ("non_emotional", "emotional", "logits"), strict=True):
             gained = (getattr(full, field) - getattr(empty, field))[number, chosen].item()
             assert one.values.shape == (8, 8) and np.abs(one.values).max() > 0
-            assert one.gained == pytest.approx(gained, abs=1e-5)
+            assert one.logit_gain == pytest.approx(gained, abs=1e-5)
             assert one.values.sum() == pytest.approx(gained, abs=0.05)
-            assert one.missed == pytest.approx(gained - one.values.sum(), abs=1e-5)
+            assert one.residual == pytest.approx(gained - one.values.sum(), abs=1e-5)
     assert model.freeze_encoder is frozen
 
 
@@ -53,19 +53,19 @@ def test_a_branch_that_sees_nothing_of_a_pixel_gives_it_nothing() -> None:
 
     torch.manual_seed(0)
     model = RegulatedClassifier(TinyBackbone(6), LeftHalf(4), 3).eval()
-    ((plain, emotional, _),) = salient(model, torch.randn(1, 3, 8, 8), [1])
+    ((plain, emotional, _),) = saliency_maps(model, torch.randn(1, 3, 8, 8), [1])
     assert not emotional.values[:, 4:].any() and emotional.values[:, :4].any() and plain.values[:, 4:].any()
 
 
 def test_a_plain_classifier_has_one_map() -> None:
     model = RegulatedClassifier(TinyBackbone(6), None, 3, mode="none").eval()
-    ((only,),) = salient(model, torch.randn(1, 3, 8, 8), [0])
+    ((only,),) = saliency_maps(model, torch.randn(1, 3, 8, 8), [0])
     assert only.branch == "regulated"
 
 
 def test_maps_agree_with_themselves_and_not_with_their_opposite() -> None:
     values = np.random.default_rng(0).normal(size=(8, 8)).astype(np.float32)
-    one, opposite, nothing = (Saliency("regulated", v, 0.0, 0.0) for v in (values, -values, 0 * values))
+    one, opposite, nothing = (SaliencyMap("regulated", v, 0.0, 0.0) for v in (values, -values, 0 * values))
     assert agreement(one, one) == pytest.approx(1) and agreement(one, opposite) == pytest.approx(-1)
     assert math.isnan(agreement(one, nothing))
 
@@ -81,4 +81,4 @@ def test_what_speaks_for_the_class_is_orange_and_what_speaks_against_it_is_blue(
 def test_without_captum_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "captum.attr", None)
     with pytest.raises(UserError, match=r"pip install 'emoreg\[explain\]'"):
-        salient(classifier("logits", "scalar", False), torch.randn(1, 3, 8, 8), [0])
+        saliency_maps(classifier("logits", "scalar", False), torch.randn(1, 3, 8, 8), [0])

@@ -1,1 +1,1 @@
-"""Looking inside a trained classifier, as one page."""
+"""One page about the inside of a trained classifier: saliency, the effect of the emotional response, features."""

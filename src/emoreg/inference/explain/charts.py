@@ -1,36 +1,39 @@
-"""The charts of `emoreg explain`, in the manner of the report's. `key` is what the ids of a chart begin with."""
+"""Charts of `emoreg explain`, in the style of the report. `key` is the prefix of the ids in a chart."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from emoreg.inference.explain.leaning import Leaning, Looked
+from emoreg.inference.explain.effect import ClassEffect, SplitResponses
+from emoreg.inference.explain.projection import Projection
 from emoreg.report.drawing import INK, PAPER, Chart, colour, short, svg
 
 if TYPE_CHECKING:  # imported where they are used, so that the command line's help is instant
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MAX_CLASSES = 20  # of more than these the ten highest and the ten lowest are shown
-MAX_NAMED = 20  # categories that are named in a plane of features
-# Of middling lightness, to be seen on light and on dark paper; for more categories the hues of a wheel.
+MAX_CLASSES = 20  # shown; with more classes, the ten highest and the ten lowest
+MAX_NAMED = 20  # categories named in a projection
+# Of medium lightness, for light and dark pages; with more categories, evenly spaced hues.
 HUES = ("#1f86c9", "#e07b1a", "#2f9e55", "#d4504f", "#9467bd", "#a0705f", "#d66bb3", "#8a8f95", "#a9a624", "#17a9bd")
-LOW, MIDDLE, HIGH = "#1f86c9", "#9aa0a6", "#e07b1a"  # of a value below, at and above 0
+LOW, MIDDLE, HIGH = "#1f86c9", "#9aa0a6", "#e07b1a"  # values below, at and above 0
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Colouring:
-    """What the points of a plane of features are coloured by.
+    """What the colours of a projection show.
 
     Args:
         title: its name.
         values: (M,), indices into `names`, or values in [-1, 1].
-        names: of the categories; empty for values.
+        names: the categories; empty for values.
     """
 
     title: str
@@ -38,41 +41,39 @@ class Colouring:
     names: tuple[str, ...] = ()
 
 
-def extremes(ordered: Sequence[Leaning]) -> list[Leaning]:
-    """All, or of many the highest and the lowest."""
+def extremes(ordered: Sequence[T]) -> list[T]:
+    """All rows, or the first and last ones if there are more than MAX_CLASSES."""
     half = MAX_CLASSES // 2
     return list(ordered) if len(ordered) <= MAX_CLASSES else [*ordered[:half], *ordered[-half:]]
 
 
-def leaning_chart(ordered: Sequence[Leaning], key: str) -> Chart:
-    """Mean change of the true class's probability in each class, with its interval over the images."""
-    rows = extremes(ordered)
+def effect_chart(effects: Sequence[ClassEffect], key: str) -> Chart:
+    """Mean change of the true class's probability in each class, with its 95 % interval over the images."""
+    rows = extremes(effects)
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
         axes.axvline(0, color=INK, linewidth=0.6, dashes=(4, 4))
-        for place, row in enumerate(rows):
+        for y, row in enumerate(rows):
             if row.change.low < row.change.high:
-                axes.hlines(place, row.change.low, row.change.high, color=colour(2), linewidth=1.5)
-            axes.plot(row.change.mean, place, "D", color=colour(2), markersize=5)
-        _name_rows(axes, [row.name for row in rows])
+                axes.hlines(y, row.change.low, row.change.high, color=colour(2), linewidth=1.5)
+            axes.plot(row.change.mean, y, "D", color=colour(2), markersize=5)
+        _label_rows(axes, [row.name for row in rows])
         axes.set_xlabel("change of the true class's probability")
         axes.locator_params(axis="x", nbins=4)
         axes.ticklabel_format(axis="x", scilimits=(-2, 2))
 
-    told = "; ".join(f"{row.name} {row.change.mean:+.3f}" for row in rows)
-    title = "What the emotional response changes"
-    return Chart(title, f"{title}, mean of each class and 95 % interval: {told}.", svg(key, _height(rows), draw))
+    title = "Effect of the emotional response"
+    means = "; ".join(f"{row.name} {row.change.mean:+.3f}" for row in rows)
+    return Chart(title, f"{title}, mean and 95 % interval per class: {means}.", svg(key, _height(rows), draw))
 
 
-def lambda_charts(looked: Looked, classes: Sequence[str], key: str) -> list[Chart]:
-    """λ of each image: how it is distributed, over all and in each class."""
-    assert looked.lam is not None
-    lam = looked.lam
-    found = [(name, lam[looked.labels == number]) for number, name in enumerate(classes)]
-    ordered = sorted(((name, values) for name, values in found if len(values)), key=lambda pair: -np.median(pair[1]))
-    half = MAX_CLASSES // 2
-    rows = ordered if len(ordered) <= MAX_CLASSES else [*ordered[:half], *ordered[-half:]]
+def lambda_charts(responses: SplitResponses, classes: Sequence[str], key: str) -> list[Chart]:
+    """The distribution of the images' λ, overall and in each class."""
+    assert responses.lam is not None
+    lam = responses.lam
+    by_class = [(name, lam[responses.labels == number]) for number, name in enumerate(classes)]
+    rows = extremes(sorted((row for row in by_class if len(row[1])), key=lambda row: -np.median(row[1])))
 
     def draw_all(figure: Figure) -> None:
         axes = figure.add_subplot()
@@ -83,13 +84,13 @@ def lambda_charts(looked: Looked, classes: Sequence[str], key: str) -> list[Char
 
     def draw_classes(figure: Figure) -> None:
         axes = figure.add_subplot()
-        for place, (_, values) in enumerate(rows):
-            low, middle, high = np.quantile(values, (0.05, 0.5, 0.95))
-            axes.hlines(place, low, high, color=colour(1), linewidth=1.5)
-            axes.plot(middle, place, "o", color=colour(1), markersize=5)
-        _name_rows(axes, [name for name, _ in rows])
+        for y, (_, values) in enumerate(rows):
+            low, median, high = np.quantile(values, (0.05, 0.5, 0.95))
+            axes.hlines(y, low, high, color=colour(1), linewidth=1.5)
+            axes.plot(median, y, "o", color=colour(1), markersize=5)
+        _label_rows(axes, [name for name, _ in rows])
         axes.set_xlim(-0.02, 1.02)
-        axes.set_xlabel("λ: median, and from the 5th to the 95th percentile")
+        axes.set_xlabel("λ: median, 5th to 95th percentile")
 
     low, high = float(lam.min()), float(lam.max())
     medians = "; ".join(f"{name} {np.median(values):.2f}" for name, values in rows)
@@ -99,17 +100,16 @@ def lambda_charts(looked: Looked, classes: Sequence[str], key: str) -> list[Char
     ]
 
 
-def plane_chart(title: str, plane: NDArray[np.float32], by: Colouring, marked: Sequence[str], key: str) -> Chart:
-    """Features on a plane, a point an image.
+def projection_chart(projection: Projection, by: Colouring, letters: Sequence[str], key: str) -> Chart:
+    """Projected features, one point per image.
 
     Args:
-        title: whose features.
-        plane: (M + m, 2); the last m are images that are marked with their letters.
-        by: the colours of the first M.
-        marked: m letters.
-        key: of the ids.
+        projection: (M + m, 2); the last m images are marked with letters.
+        by: the colours of the first M images.
+        letters: m letters.
+        key: prefix of the ids.
     """
-    points, letters = plane[: len(by.values)], plane[len(by.values) :]
+    points, marked = projection.points[: len(by.values)], projection.points[len(by.values) :]
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
@@ -119,25 +119,25 @@ def plane_chart(title: str, plane: NDArray[np.float32], by: Colouring, marked: S
             for index, name in enumerate(by.names):
                 inside = points[by.values == index]
                 if len(by.names) <= MAX_NAMED and len(inside):
-                    _write(axes, np.median(inside, axis=0), short(name, 14))
+                    _annotate(axes, np.median(inside, axis=0), short(name, 14))
         else:
-            top = round(max(0.1, float(np.quantile(np.abs(by.values), 0.98))), 1)  # so that most are told apart
-            across, up = points.T
-            drawn = axes.scatter(across, up, s=7, c=by.values, cmap=_map(), vmin=-top, vmax=top, linewidths=0)
-            bar = figure.colorbar(drawn, ax=axes, shrink=0.8, aspect=24, ticks=(-top, 0, top))
+            top = round(max(0.1, float(np.quantile(np.abs(by.values), 0.98))), 1)  # so that most differ in colour
+            x, y = points.T
+            dots = axes.scatter(x, y, s=7, c=by.values, cmap=_colour_map(), vmin=-top, vmax=top, linewidths=0)
+            bar = figure.colorbar(dots, ax=axes, shrink=0.8, aspect=24, ticks=(-top, 0, top))
             bar.outline.set_visible(False)
-        for letter, at in zip(marked, letters, strict=True):
+        for letter, at in zip(letters, marked, strict=True):
             axes.plot(*at, "o", markersize=8, color=INK, markerfacecolor=PAPER, markeredgewidth=1)
             axes.annotate(letter, at, size=7, weight="bold", ha="center", va="center_baseline")
         axes.set_xticks(())
         axes.set_yticks(())
         axes.spines[:].set_visible(False)
 
-    named = f"{title}, by {by.title}"
-    return Chart(named, f"{named}: {len(points)} images as points on a plane.", svg(key, 3.1, draw))
+    title = f"{projection.title}, by {by.title}"
+    return Chart(title, f"{title}: {len(points)} images as points in two dimensions.", svg(key, 3.1, draw))
 
 
-def _map() -> Any:
+def _colour_map() -> Any:
     from matplotlib.colors import LinearSegmentedColormap
 
     return LinearSegmentedColormap.from_list("felt", [LOW, MIDDLE, HIGH], N=33)
@@ -151,12 +151,12 @@ def _hues(count: int) -> list[Any]:
     return [tuple(hsv_to_rgb((number / count, 0.65, 0.8))) for number in range(count)]
 
 
-def _write(axes: Axes, at: NDArray[np.float32], text: str) -> None:
+def _annotate(axes: Axes, at: NDArray[np.float32], text: str) -> None:
     box = {"boxstyle": "round,pad=0.15", "facecolor": PAPER, "edgecolor": "none", "alpha": 0.75}
     axes.annotate(text, (float(at[0]), float(at[1])), size=8, ha="center", va="center", bbox=box)
 
 
-def _name_rows(axes: Axes, names: Sequence[str]) -> None:
+def _label_rows(axes: Axes, names: Sequence[str]) -> None:
     axes.set_yticks(range(len(names)), [short(name) for name in names])
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(names) - 0.4, -0.6)

@@ -1,4 +1,4 @@
-"""Look inside a trained classifier: where both branches look, what it leans on, how its features lie."""
+"""Explains a trained classifier: saliency of both branches, effect of the emotional response, features."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -21,24 +21,24 @@ from emoreg.data.images.decode import decode
 from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.targets import read_for_scoring
 from emoreg.errors import UserError
-from emoreg.inference.explain.explanation import Explained, Plane, Split, squares
-from emoreg.inference.explain.leaning import Floats, Leaning, Looked, leanings, look, project
-from emoreg.inference.explain.saliency import salient
+from emoreg.inference.explain.effect import ClassEffect, Floats, SplitResponses, class_effects, split_responses
+from emoreg.inference.explain.explanation import ExplainedImage, ExplainedSplit
+from emoreg.inference.explain.projection import Method, Projection, project
+from emoreg.inference.explain.saliency import saliency_maps
 from emoreg.inference.load import LoadedRun, load_run
 from emoreg.inference.pictures import thumbnail
 from emoreg.inference.predict import Image, Images, find_images, predict
 from emoreg.runs.run import Run
 from emoreg.runtime.progress import Progress
-from emoreg.runtime.safe_io import write_atomically
+from emoreg.runtime.safe_io import make_folder, write_atomically
 from emoreg.training.loop import make_fabric
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-Method = Literal["tsne", "pca"]
-MAX_IMAGES = 52  # a page with more is read by nobody
-CHOSEN = 6  # test images, where none are given
-POINTS = 1000  # of the test split, in the planes of features
+MAX_IMAGES = 52  # on one page
+CHOSEN = 6  # test images explained if none are given
+POINTS = 1000  # test images projected
 
 
 def explain(
@@ -55,21 +55,21 @@ def explain(
     """Write a page about a classifier, with its pictures and charts as files beside it.
 
     Args:
-        run: of a classifier, its folder, or what `load_run` gives.
-        images: as for `predict`; none for the test images where the emotional response changes most.
-        out: the folder that is written to.
+        run: a finished run of stage 2, its folder, or the result of `load_run`.
+        images: as for `predict`; none for the test images on which the emotional response has most effect.
+        out: output folder.
         data: labelled images in place of the run's test split: a target's name, a folder or a zip.
-        projection: of the features on a plane.
-        points: images in it, at most; drawn by seed.
-        device: as training.device.
-        progress: where it is shown; None for the terminal.
+        projection: of the features to two dimensions.
+        points: number of projected test images, at most; sampled with the run's seed.
+        device: as `training.device`.
+        progress: where to report progress; None for the terminal.
 
     Returns:
         The path of the page.
 
     Raises:
-        UserError: unfinished run; missing or unreadable images; captum is not installed. Where the test split cannot
-            be read, and images are given, the page goes without it.
+        UserError: unfinished run; missing or unreadable images; captum is not installed. If the test split cannot be
+            read but images are given, the page is written without it.
     """
     from emoreg.inference.explain.page import write_page
 
@@ -80,158 +80,135 @@ def explain(
     given: list[Image] = find_images(images) if isinstance(images, Path | str) or len(images) else []
     if len(given) > MAX_IMAGES:
         raise UserError(f"{len(given)} images are too many for one page; give at most {MAX_IMAGES}")
-    _make_folder(out)
+    make_folder(out)
     fabric = make_fabric(dataclasses.replace(loaded.recipe.training, device=device))
     loaded.model.to(fabric.device)
     if loaded.readout is not None:
         loaded.readout.model.to(fabric.device)
 
-    missing = ""
+    split, missing = None, ""
     try:
-        labelled, rows, looked = _look_at_split(loaded, data, points, fabric, progress)
+        split = _analyse_split(loaded, data, points, fabric, progress)
     except UserError as error:
         if not given or data is not None:
             raise
-        labelled, missing = None, str(error)
-        progress.say(f"the page goes without the test split: {error}")
-    names = None
-    if labelled is not None and not given:
-        chosen = _most_changed(looked)
-        given, names = _test_images(labelled, chosen, looked, loaded.classes)
-    explained = _explain_images(loaded, given, names, fabric, progress)
-    split = None
-    if labelled is not None:
-        split = _split(loaded, labelled, rows, looked, given, projection, fabric, progress)
-        _write_table(out / "leaning.csv", split.leanings)
-    return write_page(out, loaded, explained, split, missing, is_chosen=names is not None)
+        missing = str(error)
+        progress.say(f"the page leaves out the test split: {error}")
+    captions = None
+    if split is not None and not given:
+        chosen = _most_changed(split.responses.change)
+        given = list(split.pixels(chosen))
+        captions = [_caption(split.responses, row, loaded.classes) for row in chosen.tolist()]
+    explained = _explain_images(loaded, given, captions, fabric, progress)
+    if split is not None:
+        split = dataclasses.replace(split, projections=_project(loaded, split, given, projection, fabric, progress))
+        _write_table(out / "leaning.csv", split.effects)
+    return write_page(out, loaded, explained, split, missing, is_chosen=captions is not None)
 
 
-def _look_at_split(
+def _analyse_split(
     loaded: LoadedRun, data: str | None, points: int, fabric: Fabric, progress: Progress
-) -> tuple[ImageSet, NDArray[np.int64], Looked]:
-    target, training = loaded.recipe.target, loaded.recipe.training
+) -> ExplainedSplit:
+    """All but the projections, which show the explained images too."""
+    target, limit = loaded.recipe.target, loaded.recipe.training.memory_limit_gib
     table = read_for_scoring(target, data, loaded.classes)
-    images = load_images(table, loaded.image_size, target.skip_unreadable, training.memory_limit_gib, progress).to(
-        fabric.device
+    images = load_images(table, loaded.image_size, target.skip_unreadable, limit, progress).to(fabric.device)
+    sample = np.random.default_rng(loaded.recipe.seed).permutation(len(images))[:points]
+    rows = np.sort(sample).astype(np.int64)
+    responses = split_responses(loaded.model, images, rows, fabric)
+    return ExplainedSplit(
+        images,
+        responses,
+        [] if responses.lam is None else class_effects(responses, loaded.classes),
+        rows,
+        (),
+        _felt(loaded, images, rows, fabric, progress),
     )
-    draw = np.random.default_rng(loaded.recipe.seed)
-    rows = np.sort(draw.permutation(len(images))[:points]).astype(np.int64)
-    return images, rows, look(loaded.model, images, rows, fabric)
 
 
-def _most_changed(looked: Looked) -> NDArray[np.int64]:
-    """Half of them those that the emotional response helps most, half those that it harms most."""
-    order = np.argsort(-looked.change, kind="stable")
-    half = min(CHOSEN, len(order)) // 2
-    return np.concatenate([order[: CHOSEN - half], order[len(order) - half :]]) if len(order) > CHOSEN else order
+def _felt(
+    loaded: LoadedRun, images: ImageSet, rows: NDArray[np.int64], fabric: Fabric, progress: Progress
+) -> Floats | None:
+    """The emotion read from these images, which are decoded again at stage 1's size."""
+    readout = loaded.readout
+    if readout is None:
+        return None
+    limit = loaded.recipe.training.memory_limit_gib
+    resized = load_images(images.table.take(rows), readout.image_size, False, limit, progress).to(fabric.device)
+    with fabric.autocast():
+        return torch.cat([readout.read(batch) for batch, _ in evaluation_batches(resized)]).cpu().numpy()
 
 
-def _test_images(
-    images: ImageSet, rows: NDArray[np.int64], looked: Looked, classes: Sequence[str]
-) -> tuple[list[Image], list[tuple[str, str]]]:
-    pixels = squares(images, rows)
-    names = [
-        (f"test image {row} ({classes[looked.labels[row]]})", f"change {looked.change[row]:+.2f}")
-        for row in rows.tolist()
-    ]
-    return list(pixels), names
+def _most_changed(change: Floats) -> NDArray[np.int64]:
+    """The images whose true class gains most from the emotional response, and as many that lose most."""
+    order, half = np.argsort(-change, kind="stable"), CHOSEN // 2
+    return order if len(order) <= CHOSEN else np.concatenate([order[:half], order[-half:]])
+
+
+def _caption(responses: SplitResponses, row: int, classes: Sequence[str]) -> tuple[str, str]:
+    """Name of a test image, and a note on it."""
+    return f"test image {row} ({classes[responses.labels[row]]})", f"change {responses.change[row]:+.2f}"
 
 
 def _explain_images(
     loaded: LoadedRun,
     images: Sequence[Image],
-    names: Sequence[tuple[str, str]] | None,
+    captions: Sequence[tuple[str, str]] | None,
     fabric: Fabric,
     progress: Progress,
-) -> list[Explained]:
+) -> list[ExplainedImage]:
     predictions = list(predict(loaded, images, device=cast(Device, fabric.device.type)))
     explained = []
-    with progress.task("look where both branches look", len(images), "images") as advance:
+    with progress.task("compute saliency maps", len(images), "images") as advance:
         for number, prediction in enumerate(predictions):
-            pixels = _pixels([prediction.source], loaded.image_size).to(fabric.device)
-            answer = int(prediction.regulated.probabilities.argmax())
-            (saliency,) = salient(loaded.model, normalise(pixels), [answer])
-            picture = np.asarray(thumbnail(prediction.source))
-            name, note = names[number] if names else (prediction.image, "")
-            explained.append(Explained(name, note, picture, prediction, saliency))
+            batch = _batch([prediction.source], loaded.image_size, fabric)
+            (maps,) = saliency_maps(loaded.model, batch, [prediction.regulated.index])
+            name, note = captions[number] if captions else (prediction.image, "")
+            explained.append(ExplainedImage(name, note, np.asarray(thumbnail(prediction.source)), prediction, maps))
             advance(1)
     return explained
 
 
-def _pixels(images: Sequence[Image], image_size: int) -> torch.Tensor:
-    return torch.from_numpy(np.stack([decode(image, image_size) for image in images])).permute(0, 3, 1, 2)
-
-
-def _split(
+def _project(
     loaded: LoadedRun,
-    images: ImageSet,
-    rows: NDArray[np.int64],
-    looked: Looked,
+    split: ExplainedSplit,
     explained: Sequence[Image],
-    projection: Method,
+    method: Method,
     fabric: Fabric,
     progress: Progress,
-) -> Split:
-    with torch.inference_mode(), fabric.autocast():
-        batch = normalise(_pixels(explained, loaded.image_size).to(fabric.device))
-        own = [
-            module(batch).float().cpu().numpy() if module is not None else None
-            for module in (loaded.model.backbone, loaded.model.encoder)
-        ]
-    both = zip(
-        ("Features of the backbone", "Features of the emotional encoder"),
-        (looked.features, looked.emotional_features),
-        own,
-        strict=True,
+) -> tuple[Projection, ...]:
+    if len(split.rows) + len(explained) < 3:
+        return ()
+    batch = _batch(explained, loaded.image_size, fabric)
+    branches = (
+        ("Features of the backbone", loaded.model.backbone, split.responses.features),
+        ("Features of the emotional encoder", loaded.model.encoder, split.responses.emotional_features),
     )
-    planes = []
-    count = len(rows) + len(explained)
-    if count >= 3:
-        with progress.task("lay out the features", 2, "planes") as advance:
-            for title, features, more in both:
-                if features is not None and more is not None:
-                    plane, how = project(np.concatenate([features, more]), projection, loaded.recipe.seed)
-                    planes.append(Plane(title, plane, how))
-                advance(1)
-    is_regulated = looked.lam is not None
-    return Split(
-        images.table.name,
-        images,
-        looked,
-        leanings(looked, loaded.classes) if is_regulated else [],
-        rows,
-        tuple(planes),
-        _feel(loaded, images, rows, fabric, progress),
-    )
+    projections = []
+    with progress.task("project the features", len(branches), "branches") as advance:
+        for title, module, features in branches:
+            if module is not None and features is not None:
+                with torch.inference_mode(), fabric.autocast():
+                    own = module(batch).float().cpu().numpy()
+                projections.append(project(title, np.concatenate([features, own]), method, loaded.recipe.seed))
+            advance(1)
+    return tuple(projections)
 
 
-def _feel(
-    loaded: LoadedRun, images: ImageSet, rows: NDArray[np.int64], fabric: Fabric, progress: Progress
-) -> Floats | None:
-    """What is felt at these images, which are decoded again where stage 1 saw another size."""
-    readout = loaded.readout
-    if readout is None:
-        return None
-    limit = loaded.recipe.training.memory_limit_gib
-    seen = load_images(images.table.take(rows), readout.image_size, False, limit, progress).to(fabric.device)
-    with fabric.autocast():
-        return torch.cat([readout.read(batch) for batch, _ in evaluation_batches(seen)]).cpu().numpy()
+def _batch(images: Sequence[Image], image_size: int, fabric: Fabric) -> torch.Tensor:
+    """Images as the network sees them: normalised, (B, 3, S, S), on the device."""
+    pixels = torch.from_numpy(np.stack([decode(image, image_size) for image in images])).permute(0, 3, 1, 2)
+    return normalise(pixels.to(fabric.device))
 
 
-def _write_table(path: Path, found: Sequence[Leaning]) -> None:
-    if not found:
+def _write_table(path: Path, effects: Sequence[ClassEffect]) -> None:
+    if not effects:
         return
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["class", "images", "change", "low", "high", "accuracy_without", "accuracy", "lambda"])
-    for row in found:
-        values = (row.change.mean, row.change.low, row.change.high, row.was_right, row.is_right, row.lam)
-        writer.writerow([row.name, row.change.n, *("" if math.isnan(value) else f"{value:.6f}" for value in values)])
+    for effect in effects:
+        change = effect.change
+        values = (change.mean, change.low, change.high, effect.accuracy_without, effect.accuracy, effect.lam)
+        writer.writerow([effect.name, change.n, *("" if math.isnan(value) else f"{value:.6f}" for value in values)])
     write_atomically(path, text.getvalue().encode())
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot make the folder {path}: {error.strerror or error}") from None

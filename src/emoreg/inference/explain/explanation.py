@@ -1,4 +1,4 @@
-"""What is found when a classifier is looked into: the parts of the page."""
+"""The content of an explanation, before it is laid out as a page."""
 
 from __future__ import annotations
 
@@ -9,55 +9,44 @@ import torch
 from numpy.typing import NDArray
 
 from emoreg.data.images.image_set import ImageSet
-from emoreg.inference.explain.leaning import Floats, Leaning, Looked
-from emoreg.inference.explain.saliency import Saliency
+from emoreg.inference.explain.effect import ClassEffect, Floats, SplitResponses
+from emoreg.inference.explain.projection import Projection
+from emoreg.inference.explain.saliency import SaliencyMap
 from emoreg.inference.predict import Prediction
 
 
 @dataclass(frozen=True)
-class Explained:
-    """One image: what the classifier answers, and where its branches look."""
+class ExplainedImage:
+    """One image: its prediction and the saliency of each branch."""
 
     name: str
-    note: str  # beside the name; may be empty
-    picture: NDArray[np.uint8]  # (H, H, 3): the middle square, sharper than the network sees it
+    note: str  # for its caption; may be empty
+    picture: NDArray[np.uint8]  # (H, H, 3): the centre crop at a higher resolution than the network's
     prediction: Prediction
-    saliency: tuple[Saliency, ...]
+    maps: tuple[SaliencyMap, ...]
 
 
 @dataclass(frozen=True)
-class Plane:
-    """The features of one branch on a plane: those of test images, then those of the images that are explained."""
-
-    title: str
-    points: Floats  # (M + m, 2)
-    how: str
-
-
-@dataclass(frozen=True)
-class Split:
-    """What labelled images say.
+class ExplainedSplit:
+    """Analysis of N labelled images.
 
     Args:
-        name: of the images.
-        images: all of them.
-        looked: at all of them.
-        leanings: of the classes, the highest first; empty without an emotional branch.
-        rows: (M,) of those that are in the planes.
-        planes: of the plain and of the emotional features.
-        felt: (M, ΣE), what the stage-1 heads read out of the same M; None where they cannot.
+        images: the images.
+        responses: to all of them.
+        effects: of the emotional response on each class, the largest first; empty without an emotional branch.
+        rows: (M,), the images that are projected.
+        projections: of the plain and the emotional features; M test images, then the explained images.
+        felt: (M, ΣE), the emotion read from the projected test images; None without a readout.
     """
 
-    name: str
     images: ImageSet
-    looked: Looked
-    leanings: list[Leaning]
+    responses: SplitResponses
+    effects: list[ClassEffect]
     rows: NDArray[np.int64]
-    planes: tuple[Plane, ...]
+    projections: tuple[Projection, ...]
     felt: Floats | None
 
-
-def squares(images: ImageSet, rows: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
-    """These images as the network sees them, uint8 (S, S, 3) each."""
-    batches = images.batches(torch.from_numpy(rows), max(len(rows), 1))
-    return [pixels.cpu().numpy() for batch, *_ in batches for pixels in batch.permute(0, 2, 3, 1)]
+    def pixels(self, rows: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
+        """These images as the network sees them, uint8 (S, S, 3) each."""
+        batches = self.images.batches(torch.from_numpy(rows), max(len(rows), 1))
+        return [pixels.cpu().numpy() for batch, *_ in batches for pixels in batch.permute(0, 2, 3, 1)]

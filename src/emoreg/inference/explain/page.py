@@ -1,4 +1,4 @@
-"""The page of `emoreg explain`, and the files beside it: a PNG of each image, an SVG of each chart."""
+"""Lays out an explanation: an HTML page, a PNG of each image's saliency maps, an SVG of each chart."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from emoreg.inference.explain.charts import (
     MAX_CLASSES,
     Colouring,
+    effect_chart,
     extremes,
     lambda_charts,
-    leaning_chart,
-    plane_chart,
+    projection_chart,
 )
-from emoreg.inference.explain.explanation import Explained, Split, squares
-from emoreg.inference.explain.leaning import Leaning
-from emoreg.inference.explain.saliency import STEPS, Saliency, agreement, overlay
+from emoreg.inference.explain.effect import ClassEffect
+from emoreg.inference.explain.explanation import ExplainedImage, ExplainedSplit
+from emoreg.inference.explain.saliency import STEPS, SaliencyMap, agreement, overlay
 from emoreg.inference.load import LoadedRun
 from emoreg.inference.predict import Prediction
 from emoreg.report.drawing import Chart
@@ -34,91 +34,81 @@ from emoreg.report.page_tables import Entry, Grid
 from emoreg.runtime.safe_io import write_atomically
 
 PAGE = "explain.html"
-LABELS = {"non_emotional": "non-emotional", "emotional": "emotional", "regulated": "regulated"}
-SIDE = 256  # pixels of a map: sharp at the size at which it is seen
-NEGLIGIBLE = 0.001  # a mean change of probability below it is told as none
+SIDE = 256  # of a picture, in pixels
+NEGLIGIBLE = 0.001  # a smaller mean change of probability counts as none
 EXTREMES = 6  # images with the lowest λ, and as many with the highest
-# The colours of the page on light paper, for charts that stand alone.
+# The page's colours on a light background, for charts as files of their own.
 LIGHT = {"currentColor": "#1b1d1f", "var(--paper)": "#ffffff", "var(--arm-1)": "#0072b2", "var(--arm-2)": "#c44e00"}
 
 
 @dataclass(frozen=True)
-class Shown:
+class Picture:
     """A picture on the page."""
 
     label: str
-    told: str
-    spoken: str
+    caption: str
+    alt: str
     data: str  # a data URI
 
 
 @dataclass(frozen=True)
-class ShownImage:
+class ImageSection:
     """An image with its maps."""
 
     letter: str
     name: str
-    shown: tuple[Shown, ...]
+    pictures: tuple[Picture, ...]
     grid: Grid
-
-
-@dataclass(frozen=True)
-class Thumb:
-    """A small picture of a test image."""
-
-    name: str
-    told: str
-    data: str
 
 
 def write_page(
     folder: Path,
     loaded: LoadedRun,
-    explained: Sequence[Explained],
-    split: Split | None,
+    explained: Sequence[ExplainedImage],
+    split: ExplainedSplit | None,
     missing: str,
     is_chosen: bool = False,
 ) -> Path:
     """Write the page and the files beside it.
 
     Args:
-        folder: there already.
+        folder: an existing folder.
         loaded: the classifier.
         explained: the images.
-        split: what labelled images say; None where they could not be read.
-        missing: why they could not.
-        is_chosen: whether the images are test images that nobody asked for.
+        split: the analysis of labelled images; None if they could not be read.
+        missing: why they could not be read.
+        is_chosen: whether the images are test images that were selected because none were given.
 
     Returns:
         The path of the page.
     """
     letters = [letter(number) for number in range(len(explained))]
-    shown = [_shown(one, folder, name) for one, name in zip(explained, letters, strict=True)]
+    images = [_image_section(image, folder, name) for image, name in zip(explained, letters, strict=True)]
     parts = _parts(loaded, split, letters) if split else []
     for part in parts:
         for number, chart in enumerate(part.charts, 1):
             name = f"{part.key}-{number}" if len(part.charts) > 1 else part.key
             write_atomically(folder / f"{name}.svg", standalone(chart))
     is_regulated = loaded.model.encoder is not None
-    given = "The images that were given."
+    selection = "The given images."
     if is_chosen:
-        most = "Those where the emotional response changes the true class's probability most, up and down."
-        given = most if is_regulated else "The first of the test images."
+        most = "The test images whose true class gains or loses most probability from the emotional response."
+        selection = most if is_regulated else "The first test images."
     page = template("explain.html.jinja", "emoreg.inference.explain").render(
         title=f"Inside {loaded.folder}",
         sentences=_sentences(loaded, explained, split, missing),
-        split=f"the {len(split.looked.labels):,} test images of {split.name}" if split else "",
+        split=f"{len(split.responses.labels):,} test images of {split.images.table.name}" if split else "",
         parts=parts,
-        lowest_and_highest=_thumbs(loaded, split) if split and _is_gated(loaded) else [],
-        images=shown,
-        chosen=given,
+        lowest_and_highest=_lambda_extremes(loaded, split) if split and _is_gated(loaded) else [],
+        images=images,
+        selection=selection,
         steps=STEPS,
         is_regulated=is_regulated,
         felt=_felt_note(loaded),
         facts=_facts(loaded),
     )
     path = folder / PAGE
-    write_atomically(path, page.encode("utf-8", "backslashreplace"))  # of a folder whose name is no Unicode
+    write_atomically(path, page.encode("utf-8", "backslashreplace"))  # a folder's name may be broken Unicode
     return path
 
 
@@ -127,180 +117,192 @@ def letter(number: int) -> str:
     return chr(ord("A") + number) if number < 26 else letter(number // 26 - 1) + letter(number % 26)
 
 
-def _sentences(loaded: LoadedRun, explained: Sequence[Explained], split: Split | None, missing: str) -> list[str]:
+def _sentences(
+    loaded: LoadedRun, explained: Sequence[ExplainedImage], split: ExplainedSplit | None, missing: str
+) -> list[str]:
     sentences = []
-    if split is not None and split.leanings:
-        looked = split.looked
-        assert looked.lam is not None
-        sentences.append(
-            f"{percent(looked.is_right.mean())} % of {len(looked.labels):,} test images are recognised as trained, "
-            f"{percent(looked.was_right.mean())} % with the emotional response left out (λ = 0)."
-        )
-        sentences.append(_leaning_sentence(split.leanings))
-        told = f"λ is {fraction(looked.lam.mean())}"
-        if looked.lam.max() - looked.lam.min() > 1e-6:
-            each = "each image has its own" if _is_gated(loaded) else "each class has its own"
-            told += f" on average; {each}, from {fraction(looked.lam.min())} to {fraction(looked.lam.max())}"
-        sentences.append(f"{told}.")
-    elif split is not None:
-        right = percent(split.looked.is_right.mean())
-        sentences.append(f"{right} % of {len(split.looked.labels):,} test images are recognised.")
+    if split is not None:
+        responses = split.responses
+        accuracy = f"Accuracy on {len(responses.labels):,} test images: {percent(responses.correct.mean())} %"
+        if responses.lam is None:
+            sentences.append(f"{accuracy}.")
+        else:
+            without = percent(responses.correct_without.mean())
+            sentences.append(f"{accuracy} as trained, {without} % without the emotional response (λ = 0).")
+            sentences.append(_effect_sentence(split.effects))
+            lam = f"λ is {fraction(responses.lam.mean())}"
+            if responses.lam.max() - responses.lam.min() > 1e-6:
+                each = "image" if _is_gated(loaded) else "class"
+                bounds = f"from {fraction(responses.lam.min())} to {fraction(responses.lam.max())}"
+                lam += f" on average; each {each} has its own, {bounds}"
+            sentences.append(f"{lam}.")
     elif missing:
-        sentences.append(f"This page goes without the test split: {missing}")
-    pairs = [agreement(one.saliency[0], one.saliency[1]) for one in explained if len(one.saliency) > 1]
-    pairs = [value for value in pairs if not math.isnan(value)]
-    if pairs:
+        sentences.append(f"Without the test split, which could not be read: {missing}")
+    correlations = [agreement(image.maps[0], image.maps[1]) for image in explained if len(image.maps) > 1]
+    correlations = [value for value in correlations if not math.isnan(value)]
+    if correlations:
         sentences.append(
-            f"The maps of the two branches correlate by {signed(fmean(pairs))} on average over the "
-            f"{len(pairs)} image{'s' * (len(pairs) != 1)} below (1: they look at the same places alike, 0: at others)."
+            f"The maps of the two branches correlate by {signed(fmean(correlations))} on average over the "
+            f"{_images(len(correlations))} below (1: both rely on the same places, 0: on unrelated ones)."
         )
     if loaded.model.encoder is None:
         sentences.append("This classifier has no emotional branch.")
     return sentences
 
 
-def _leaning_sentence(found: Sequence[Leaning]) -> str:
-    first, last = found[0], found[-1]
+def _effect_sentence(effects: Sequence[ClassEffect]) -> str:
+    first, last = effects[0], effects[-1]
     largest = max(abs(first.change.mean), abs(last.change.mean))
     if largest < NEGLIGIBLE:
         return (
-            "The emotional response is as good as unused: it changes the true class's probability by no more than "
+            "The emotional response is practically unused: it changes the true class's probability by no more than "
             f"{fraction(largest)} on average in any class."
         )
-    if len(found) == 1:
-        return f"The emotional response changes the true class's probability in {_changed(first)}."
+    if len(effects) == 1:
+        return f"The emotional response changes the true class's probability in {_change(first)}."
     verb = "raises the true class's probability most in" if first.change.mean > 0 else "lowers it least in"
     other = "lowers it most in" if last.change.mean < 0 else "raises it least in"
-    return f"The emotional response {verb} {_changed(first)}, and {other} {_changed(last)}."
+    return f"The emotional response {verb} {_change(first)}, and {other} {_change(last)}."
 
 
-def _changed(leaning: Leaning) -> str:
-    change = leaning.change
+def _change(effect: ClassEffect) -> str:
+    change = effect.change
     bounds = "" if math.isnan(change.low) else f", 95 % interval {signed(change.low)} to {signed(change.high)}"
-    return f"{leaning.name} ({signed(change.mean)} on average{bounds}, {change.n} image{'s' * (change.n != 1)})"
+    return f"{effect.name} ({signed(change.mean)} on average{bounds}, {_images(change.n)})"
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count} images"
 
 
 def signed(value: float) -> str:
-    """A change of a probability: "+0.012", "−0.120", and "−1.2e-05" where that would be 0."""
-    return (f"{value:+.3f}" if abs(value) >= 0.0005 or value == 0 else f"{value:+.1e}").replace("-", "−", value < 0)
+    """A change of a probability: "+0.012", "−0.120", or "−1.2e-05" if three digits would show 0."""
+    size = abs(value)
+    digits = f"{size:.3f}" if size >= 0.0005 or size == 0 else f"{size:.1e}"
+    return f"−{digits}" if value < 0 else f"+{digits}"
 
 
 def fraction(value: float) -> str:
-    """A share between 0 and 1: "0.31", and "3.1e-05" where that would be 0."""
+    """A share between 0 and 1: "0.31", or "3.1e-05" if two digits would show 0."""
     return f"{value:.2f}" if value >= 0.005 or value == 0 else f"{value:.1e}"
 
 
-def _shown(one: Explained, folder: Path, name: str) -> ShownImage:
+def _image_section(image: ExplainedImage, folder: Path, name: str) -> ImageSection:
     from PIL import Image
 
-    picture = np.asarray(Image.fromarray(one.picture).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
-    answer = one.prediction.regulated.name
-    pictures = [picture, *(overlay(picture, saliency.values) for saliency in one.saliency)]
-    stem = re.sub(r"[^\w.-]+", "_", Path(one.name).stem).strip("._")[-60:] or "image"
-    write_atomically(folder / f"saliency-{name}-{stem}.png", _png(np.concatenate(pictures, axis=1)))
-    shown = [Shown("the image", "its middle square", f"The image {one.name}", _uri(picture))]
-    for saliency, drawn in zip(one.saliency, pictures[1:], strict=True):
-        label = LABELS[saliency.branch]
-        spoken = f"What speaks for and against {answer} in the {label} response"
-        shown.append(Shown(f"{label}, for {answer}", _sum(saliency), spoken, _uri(drawn)))
-    return ShownImage(name, one.name, tuple(shown), _answers_grid(one.prediction, one.note))
+    original = np.asarray(Image.fromarray(image.picture).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+    overlays = [overlay(original, each.values) for each in image.maps]
+    stem = re.sub(r"[^\w.-]+", "_", Path(image.name).stem).strip("._")[-60:] or "image"
+    write_atomically(folder / f"saliency-{name}-{stem}.png", _png(np.concatenate([original, *overlays], axis=1)))
+    pictures = [Picture("the image", "its centre crop", f"The image {image.name}", _uri(original))]
+    answer = image.prediction.regulated.name
+    for saliency, pixels in zip(image.maps, overlays, strict=True):
+        label = saliency.branch.replace("_", "-")
+        alt = f"What speaks for and against {answer} in the {label} response"
+        pictures.append(Picture(f"{label}, for {answer}", _sum(saliency), alt, _uri(pixels)))
+    return ImageSection(name, image.name, tuple(pictures), _answers_grid(image.prediction, image.note))
 
 
-def _sum(saliency: Saliency) -> str:
-    return f"adds up to {saliency.gained:+.1f}, missed {saliency.missed:+.2f}".replace("-", "−")
+def _sum(saliency: SaliencyMap) -> str:
+    return f"sums to {saliency.logit_gain:+.1f}, error {saliency.residual:+.2f}".replace("-", "−")
 
 
 def _answers_grid(prediction: Prediction, note: str) -> Grid:
     answers = {"regulated": prediction.regulated}
     if prediction.emotional is not None:
         answers = {"non-emotional": prediction.non_emotional, "emotional": prediction.emotional, **answers}
-    rows = []
-    named = int(prediction.regulated.probabilities.argmax())
-    for label, answer in answers.items():
-        rows.append(
-            (
-                Entry(label),
-                Entry(answer.name),
-                Entry(f"{answer.probability:.3f}"),
-                Entry(f"{answer.probabilities[named]:.3f}"),
-            )
+    predicted = prediction.regulated.index
+    rows = tuple(
+        (
+            Entry(label),
+            Entry(answer.name),
+            Entry(f"{answer.probability:.3f}"),
+            Entry(f"{answer.probabilities[predicted]:.3f}"),
         )
-    told = [note] if note else []
-    told += [] if prediction.lam is None else [f"λ = {fraction(prediction.lam)}"]
-    told += [f"felt: {emotion.summary}" for emotion in prediction.felt]
+        for label, answer in answers.items()
+    )
+    notes = [note] if note else []
+    notes += [] if prediction.lam is None else [f"λ = {fraction(prediction.lam)}"]
+    notes += [f"felt: {emotion.summary}" for emotion in prediction.felt]
     headers = ("response", "class", "probability", f"of {prediction.regulated.name}")
-    return Grid(f"Answers to {prediction.image}", "; ".join(told), headers, (("", tuple(rows)),))
+    return Grid(f"Responses to {prediction.image}", "; ".join(notes), headers, (("", rows),))
 
 
-def _parts(loaded: LoadedRun, split: Split, letters: Sequence[str]) -> list[Part]:
+def _parts(loaded: LoadedRun, split: ExplainedSplit, letters: Sequence[str]) -> list[Part]:
     parts = []
-    if split.leanings:
-        which = ""
-        if len(split.leanings) > MAX_CLASSES:
+    if split.effects:
+        shown = ""
+        if len(split.effects) > MAX_CLASSES:
             half = MAX_CLASSES // 2
-            which = f" Of {len(split.leanings)} classes the {half} highest and the {half} lowest; leaning.csv has all."
+            shown = f" The {half} highest and the {half} lowest of {len(split.effects)} classes; leaning.csv has all."
         parts.append(
             Part(
                 "leaning",
-                "Which classes lean on the emotional response",
-                _leaning_grid(split.leanings),
-                charts=(leaning_chart(split.leanings, "leaning"),),
-                caption="Change of the true class's probability between λ = 0 and λ as trained, mean over the class's "
-                f"test images and 95 % interval.{which}",
+                "Effect of the emotional response on each class",
+                _effects_grid(split.effects),
+                charts=(effect_chart(split.effects, "leaning"),),
+                caption="Change of the true class's probability from λ = 0 to λ as trained: mean over the class's test "
+                f"images and 95 % interval.{shown}",
             )
         )
-    if _is_gated(loaded) and split.looked.lam is not None:
-        charts = tuple(lambda_charts(split.looked, loaded.classes, "lambda"))
+    if _is_gated(loaded) and split.responses.lam is not None:
+        charts = tuple(lambda_charts(split.responses, loaded.classes, "lambda"))
         parts.append(Part("lambda", "λ of each image", charts=charts, caption="λ comes from a gate on both features."))
-    planes = [
-        plane_chart(plane.title, plane.points, by, letters, f"plane-{number}-{place}")
+    charts = tuple(
+        projection_chart(projection, by, letters, f"plane-{number}-{place}")
         for place, by in enumerate(_colourings(loaded, split))
-        for number, plane in enumerate(split.planes)
-    ]
-    if planes:
-        how = "; ".join(dict.fromkeys(plane.how for plane in split.planes))
-        caption = f"{len(split.rows):,} test images, a point each ({how}). The letters are the images below."
-        if any("t-SNE" in plane.how for plane in split.planes):
-            caption += " t-SNE shows which images are neighbours; the distances between groups mean little."
+        for number, projection in enumerate(split.projections)
+    )
+    if charts:
+        how = "; ".join(dict.fromkeys(projection.description for projection in split.projections))
+        caption = f"{len(split.rows):,} test images, one point each ({how}). Letters mark the images below."
+        if any("t-SNE" in projection.description for projection in split.projections):
+            caption += " t-SNE shows which images are neighbours; distances between groups mean little."
         if split.felt is not None:
-            caption += " Felt emotion is read out by the head of stage 1, from the encoder as stage 1 left it."
-        parts.append(Part("features", "How the features lie", charts=tuple(planes), caption=caption))
+            caption += " Felt emotion is read by the stage-1 head, from the encoder as stage 1 left it."
+        parts.append(Part("features", "Features of the branches", charts=charts, caption=caption))
     return parts
 
 
-def _colourings(loaded: LoadedRun, split: Split) -> list[Colouring]:
-    found = [Colouring("class", split.looked.labels[split.rows], loaded.classes)]
+def _colourings(loaded: LoadedRun, split: ExplainedSplit) -> list[Colouring]:
+    colourings = [Colouring("class", split.responses.labels[split.rows], loaded.classes)]
     if split.felt is None or loaded.readout is None:
-        return found
+        return colourings
     for head in loaded.readout.heads:
         values = split.felt[:, head.outputs]
-        of = f" ({head.name})" if len(loaded.readout.heads) > 1 else ""
+        suffix = f" ({head.name})" if len(loaded.readout.heads) > 1 else ""
         if head.space.kind == "dimensions":
-            found += [
-                Colouring(f"felt {name}{of}", np.clip(values[:, column], -1, 1))
+            colourings += [
+                Colouring(f"felt {name}{suffix}", np.clip(values[:, column], -1, 1))
                 for column, name in enumerate(head.space.names)
             ]
         else:
-            found.append(Colouring(f"felt emotion{of}", values.argmax(axis=1), head.space.names))
-    return found
+            colourings.append(Colouring(f"felt emotion{suffix}", values.argmax(axis=1), head.space.names))
+    return colourings
 
 
-def _leaning_grid(found: Sequence[Leaning]) -> Grid:
+def _effects_grid(effects: Sequence[ClassEffect]) -> Grid:
     rows = tuple(
         (
-            Entry(row.name, f"{row.change.n} image{'s' * (row.change.n != 1)}"),
+            Entry(row.name, _images(row.change.n)),
             Entry(signed(row.change.mean), _bounds(row)),
-            Entry(percent(row.was_right)),
-            Entry(percent(row.is_right)),
+            Entry(percent(row.accuracy_without)),
+            Entry(percent(row.accuracy)),
             Entry(fraction(row.lam)),
         )
-        for row in extremes(found)
+        for row in extremes(effects)
     )
-    headers = ("class", "change of the true\nclass's probability", "right, %\nat λ = 0", "right, %\nas trained", "λ")
-    return Grid("Classes by how they lean", "The classes by falling change.", headers, (("", rows),))
+    headers = (
+        "class",
+        "change of the true\nclass's probability",
+        "accuracy, %\nat λ = 0",
+        "accuracy, %\nas trained",
+        "λ",
+    )
+    return Grid("Effect on each class", "Classes by change, the largest increase first.", headers, (("", rows),))
 
 
-def _bounds(row: Leaning) -> str:
+def _bounds(row: ClassEffect) -> str:
     low, high = row.change.low, row.change.high
     return NOTHING if math.isnan(low) else f"{signed(low)}, {signed(high)}"
 
@@ -309,28 +311,31 @@ def _is_gated(loaded: LoadedRun) -> bool:
     return loaded.model.encoder is not None and loaded.recipe.regulation.granularity == "per_sample"
 
 
-def _thumbs(loaded: LoadedRun, split: Split) -> list[tuple[str, list[Thumb]]]:
-    assert split.looked.lam is not None
-    lam, labels = split.looked.lam, split.looked.labels
+def _lambda_extremes(loaded: LoadedRun, split: ExplainedSplit) -> list[tuple[str, list[Picture]]]:
+    """Test images with the lowest and with the highest λ."""
+    assert split.responses.lam is not None
+    lam, labels = split.responses.lam, split.responses.labels
     order = np.argsort(lam, kind="stable")
-    found = []
-    for label, rows in (("The lowest λ:", order[:EXTREMES]), ("The highest λ:", order[::-1][:EXTREMES].copy())):
-        pictures = squares(split.images, rows)
-        thumbs = [
-            Thumb(loaded.classes[labels[row]], fraction(lam[row]), _uri(pixels))
-            for row, pixels in zip(rows, pictures, strict=True)
+    groups = []
+    for heading, rows in (("Lowest λ:", order[:EXTREMES]), ("Highest λ:", order[::-1][:EXTREMES].copy())):
+        names = [loaded.classes[label] for label in labels[rows]]
+        pictures = [
+            Picture(name, f"λ = {fraction(value)}", f"Test image: {name}", _uri(pixels))
+            for name, value, pixels in zip(names, lam[rows], split.pixels(rows), strict=True)
         ]
-        found.append((label, thumbs))
-    return found
+        groups.append((heading, pictures))
+    return groups
 
 
 def _felt_note(loaded: LoadedRun) -> str:
+    if loaded.model.encoder is None:
+        return ""
     if loaded.readout is None:
-        return f"Nothing is felt here: {loaded.no_readout_reason}." if loaded.model.encoder is not None else ""
+        return f"No emotion is read from these images: {loaded.no_readout_reason}."
     return (
-        "What is felt is what the head of stage 1 reads out of the encoder as stage 1 left it: what it was taught to "
-        "say of affective images, said of these. That a network says it does not mean that a person would, nor that "
-        "stage 2 makes use of it."
+        "Felt emotion is what the stage-1 head reads from the encoder as stage 1 left it: what the encoder was taught "
+        "to say of affective images, applied to these. It does not mean that a person would feel it, nor that stage 2 "
+        "makes use of it."
     )
 
 
@@ -340,22 +345,22 @@ def _facts(loaded: LoadedRun) -> list[tuple[str, str]]:
     facts = [("Run", str(loaded.folder)), ("Target", f"{recipe.target.name}, {recipe.target.image_size} pixels")]
     facts.append(("Backbone", recipe.backbone.name))
     if loaded.model.encoder is not None:
-        encoder = recipe.encoder.backbone or recipe.backbone
-        facts.append(("Emotional encoder", f"{encoder.name}, {'frozen' if recipe.encoder.frozen else 'trained on'}"))
+        training = "frozen" if recipe.encoder.frozen else "trained further in stage 2"
+        facts.append(("Emotional encoder", f"{(recipe.encoder.backbone or recipe.backbone).name}, {training}"))
         facts.append(("Experience", recipe.encoder.experience or "none"))
         facts.append(("λ", f"{regulation.mode}, {regulation.granularity.replace('_', ' ')}, mixes {regulation.mix}"))
     if loaded.readout is not None:
-        spaces = (f"{', '.join(head.space.names)}" for head in loaded.readout.heads)
-        facts.append(("Felt", f"{'; '.join(spaces)} ({loaded.readout.folder})"))
+        spaces = "; ".join(", ".join(head.space.names) for head in loaded.readout.heads)
+        facts.append(("Felt", f"{spaces} ({loaded.readout.folder})"))
     return facts
 
 
 def standalone(chart: Chart) -> bytes:
     """A chart of the page as an SVG file of its own, on white."""
-    drawn = str(chart.svg)
+    source = str(chart.svg)
     for inherited, value in LIGHT.items():
-        drawn = drawn.replace(inherited, value)
-    return re.sub(r"(<svg[^>]*)>", r'\1 style="background:#ffffff">', drawn, count=1).encode()
+        source = source.replace(inherited, value)
+    return re.sub(r"(<svg[^>]*)>", r'\1 style="background:#ffffff">', source, count=1).encode()
 
 
 def _png(pixels: NDArray[np.uint8]) -> bytes:

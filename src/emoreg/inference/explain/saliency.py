@@ -1,4 +1,4 @@
-"""Where both branches look: how much each pixel adds to a response, by integrated gradients."""
+"""Saliency maps: how much each pixel contributes to a response, by integrated gradients."""
 
 from __future__ import annotations
 
@@ -15,42 +15,42 @@ from emoreg.errors import UserError
 from emoreg.models.regulation import RegulatedClassifier
 
 Branch = Literal["non_emotional", "emotional", "regulated"]
-_FIELDS: dict[Branch, str] = {"non_emotional": "non_emotional", "emotional": "emotional", "regulated": "logits"}
 STEPS = 32  # of the integral; Sundararajan et al. 2017 find 20 to 300 enough
-AT_ONCE = 64  # images that go through the network together
-BLUR = 1 / 40  # of the side: the width of the Gaussian over a map that is shown
+BATCH_SIZE = 64  # of the network's forward passes
+BLUR = 1 / 40  # standard deviation of the Gaussian blur of displayed maps, as a share of the side
 
 
 @dataclass(frozen=True)
-class Saliency:
-    """How much each pixel adds to the logit of one class, compared with an image of nothing.
+class SaliencyMap:
+    """How much each pixel contributes to the logit of one class, compared with a blank image.
 
     Args:
         branch: whose logit.
-        values: (S, S), float32, summed over the colours; positive speaks for the class.
-        gained: the logit of the image minus that of nothing. The values add up to it but for `missed`.
-        missed: what the steps of the integral leave out, in logits.
+        values: float32 (S, S), summed over the colours; positive values speak for the class.
+        logit_gain: the image's logit minus the blank image's; `values` sum to it up to `residual`.
+        residual: numerical error of the integral, in logits.
     """
 
     branch: Branch
     values: NDArray[np.float32]
-    gained: float
-    missed: float
+    logit_gain: float
+    residual: float
 
 
-def salient(model: RegulatedClassifier, images: Tensor, classes: Sequence[int]) -> list[tuple[Saliency, ...]]:
-    """The saliency of each branch for each image, by integrated gradients (Sundararajan, Taly & Yan 2017, "Axiomatic
-    attribution for deep networks"), which needs no particular layer and so treats every architecture alike.
+def saliency_maps(model: RegulatedClassifier, images: Tensor, classes: Sequence[int]) -> list[tuple[SaliencyMap, ...]]:
+    """Saliency of each branch by integrated gradients (Sundararajan, Taly & Yan 2017, "Axiomatic attribution for deep
+    networks"), which depend on no particular layer and so treat every architecture alike.
 
-    Nothing, where the integral begins, is an image of the mean colour: 0 after normalisation (ours).
+    The baseline is an image of the mean colour, which is 0 after normalisation (ours).
 
     Args:
-        model: in evaluation; on the device of the images. Gradients go through a frozen encoder too.
-        images: normalised (B, 3, S, S).
-        classes: whose logits are looked at, one an image.
+        model: in evaluation mode, on the device of the images. Gradients also pass through a frozen encoder.
+        images: normalised, (B, 3, S, S).
+        classes: (B,), the class of each image whose logit is explained.
 
     Returns:
-        For each image the non-emotional, the emotional and the regulated branch; without an emotional one the last.
+        For each image the maps of the non-emotional, the emotional and the regulated response; without an emotional
+        branch only the last.
 
     Raises:
         UserError: captum is not installed.
@@ -61,36 +61,36 @@ def salient(model: RegulatedClassifier, images: Tensor, classes: Sequence[int]) 
         raise UserError("saliency needs captum: pip install 'emoreg[explain]'") from None
 
     branches: tuple[Branch, ...] = ("non_emotional", "emotional", "regulated") if model.encoder else ("regulated",)
-    was_frozen, model.freeze_encoder = model.freeze_encoder, False  # it would keep gradients away from the pixels
-    nothing = torch.zeros_like(images[:1])
+    was_frozen, model.freeze_encoder = model.freeze_encoder, False  # a frozen encoder passes no gradients
+    blank = torch.zeros_like(images[:1])
 
-    def look(branch: Branch, image: Tensor, chosen: int) -> Saliency:
+    def explain(branch: Branch, image: Tensor, chosen: int) -> SaliencyMap:
         def logits_of(batch: Tensor) -> Tensor:
-            return getattr(model.respond(batch), _FIELDS[branch])
+            return getattr(model.respond(batch), "logits" if branch == "regulated" else branch)
 
-        attributed = IntegratedGradients(logits_of).attribute(
-            image, baselines=nothing, target=chosen, n_steps=STEPS, internal_batch_size=AT_ONCE
+        attributions = IntegratedGradients(logits_of).attribute(
+            image, baselines=blank, target=chosen, n_steps=STEPS, internal_batch_size=BATCH_SIZE
         )
         with torch.no_grad():
-            full, empty = logits_of(torch.cat([image, nothing]))[:, chosen].tolist()
-        values = attributed.detach().sum(dim=1)[0].float().cpu().numpy()
-        return Saliency(branch, values, full - empty, full - empty - float(values.sum()))
+            logit, blank_logit = logits_of(torch.cat([image, blank]))[:, chosen].tolist()
+        values = attributions.detach().sum(dim=1)[0].float().cpu().numpy()
+        return SaliencyMap(branch, values, logit - blank_logit, logit - blank_logit - float(values.sum()))
 
     try:
         pairs = zip(images.split(1), classes, strict=True)
-        return [tuple(look(branch, image, int(chosen)) for branch in branches) for image, chosen in pairs]
+        return [tuple(explain(branch, image, int(chosen)) for branch in branches) for image, chosen in pairs]
     finally:
         model.freeze_encoder = was_frozen
 
 
-def agreement(first: Saliency, second: Saliency) -> float:
-    """Pearson's correlation of two maps over the pixels, in [-1, 1]; NaN where one of them is constant."""
+def agreement(first: SaliencyMap, second: SaliencyMap) -> float:
+    """Pearson correlation of two maps over the pixels, in [-1, 1]; NaN if one of them is constant."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return float(np.corrcoef(blurred(first.values).ravel(), blurred(second.values).ravel())[0, 1])
 
 
 def blurred(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A map (S, S) as it is shown: single pixels of gradients are noise (Smilkov et al. 2017, "SmoothGrad")."""
+    """A map (S, S) for display: gradients of single pixels are noisy (Smilkov et al. 2017, "SmoothGrad")."""
     from scipy.ndimage import gaussian_filter
 
     return np.asarray(gaussian_filter(values, sigma=max(BLUR * values.shape[0], 0.5)), np.float32)
@@ -100,8 +100,11 @@ def overlay(picture: NDArray[np.uint8], values: NDArray[np.float32]) -> NDArray[
     """A map over its image in grey: orange speaks for the class, blue against it.
 
     Args:
-        picture: (H, H, 3).
-        values: (S, S). The strongest hundredth of its pixels has the full colour, so maps compare in place only.
+        picture: uint8 (H, H, 3).
+        values: (S, S). The strongest 1 % of the pixels get the full colour, so maps can be compared by place only.
+
+    Returns:
+        uint8 (H, H, 3).
     """
     from PIL import Image
 
@@ -110,7 +113,7 @@ def overlay(picture: NDArray[np.uint8], values: NDArray[np.float32]) -> NDArray[
     shown = np.clip(blurred(values) / scale, -1, 1)
     strength = np.asarray(Image.fromarray(shown).resize((side, side), Image.Resampling.BICUBIC))[..., None]
     strength = np.clip(strength, -1, 1)
-    grey = picture.mean(axis=2, keepdims=True) * 0.45 + 0.55 * 160  # faded, so that both colours show on it
+    grey = picture.mean(axis=2, keepdims=True) * 0.45 + 0.55 * 160  # faded, so that both colours are visible
     colour = np.where(strength > 0, np.array((213.0, 94.0, 0.0)), np.array((0.0, 114.0, 178.0)))
     alpha = np.abs(strength) ** 0.7
     return np.clip(grey * (1 - alpha) + colour * alpha, 0, 255).astype(np.uint8)

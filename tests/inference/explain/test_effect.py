@@ -10,7 +10,7 @@ from emoreg.config.schema import TrainingSettings
 from emoreg.data.images.augment import normalise
 from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.table import Table
-from emoreg.inference.explain.leaning import Looked, leanings, look, project
+from emoreg.inference.explain.effect import SplitResponses, class_effects, split_responses
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.training.loop import make_fabric
 from tiny_backbone import TinyBackbone
@@ -32,29 +32,32 @@ def test_one_pass_gives_what_the_classifier_answers_with_and_without_emotion(ima
     assert isinstance(model.regulation.rho, torch.nn.Parameter)
     model.regulation.rho.data = torch.tensor([[-1.0, 0.0, 2.0]])
     rows = np.array([0, 3, 511, 512, 699])
-    looked = look(model, images, rows, FABRIC)
+    responses = split_responses(model, images, rows, FABRIC)
     assert images.pixels is not None
     with torch.no_grad():
         pixels = normalise(images.pixels)
         response = model.respond(pixels)
         features, emotional = model.backbone(pixels), model.encoder(pixels) if model.encoder else None
     truth = images.labels[:, None]
-    for values, logits in ((looked.with_emotion, response.logits), (looked.without_emotion, response.non_emotional)):
+    for values, logits in (
+        (responses.probability, response.logits),
+        (responses.probability_without, response.non_emotional),
+    ):
         np.testing.assert_allclose(values, logits.softmax(dim=1).gather(1, truth)[:, 0].numpy(), atol=1e-5)
-    assert (looked.is_right == (response.logits.argmax(dim=1) == images.labels).numpy()).all()
-    assert (looked.was_right == (response.non_emotional.argmax(dim=1) == images.labels).numpy()).all()
-    assert looked.lam is not None and looked.emotional_features is not None and emotional is not None
+    assert (responses.correct == (response.logits.argmax(dim=1) == images.labels).numpy()).all()
+    assert (responses.correct_without == (response.non_emotional.argmax(dim=1) == images.labels).numpy()).all()
+    assert responses.lam is not None and responses.emotional_features is not None and emotional is not None
     expected = torch.tensor([-1.0, 0.0, 2.0]).sigmoid()[images.labels]
-    np.testing.assert_allclose(looked.lam, expected.numpy(), atol=1e-6)
-    np.testing.assert_allclose(looked.features, features[rows].numpy(), atol=1e-5)
-    np.testing.assert_allclose(looked.emotional_features, emotional[rows].numpy(), atol=1e-5)
+    np.testing.assert_allclose(responses.lam, expected.numpy(), atol=1e-6)
+    np.testing.assert_allclose(responses.features, features[rows].numpy(), atol=1e-5)
+    np.testing.assert_allclose(responses.emotional_features, emotional[rows].numpy(), atol=1e-5)
     assert not model.backbone._forward_hooks
 
 
-def test_a_plain_classifier_leans_on_nothing(images: ImageSet) -> None:
+def test_a_plain_classifier_has_no_emotional_effect(images: ImageSet) -> None:
     model = RegulatedClassifier(TinyBackbone(6), None, 3, mode="none").eval()
-    looked = look(model, images, np.arange(5), FABRIC)
-    assert looked.lam is None and looked.emotional_features is None and not looked.change.any()
+    responses = split_responses(model, images, np.arange(5), FABRIC)
+    assert responses.lam is None and responses.emotional_features is None and not responses.change.any()
 
 
 def test_classes_are_ordered_by_the_mean_change_and_those_without_images_are_left_out() -> None:
@@ -62,7 +65,7 @@ def test_classes_are_ordered_by_the_mean_change_and_those_without_images_are_lef
     with_emotion, without = np.array([0.2, 0.4, 0.6, 0.9, 0.7]), np.array([0.4, 0.4, 0.4, 0.5, 0.5])
     empty = np.zeros((0, 2), np.float32)
     right, wrong = np.ones(5, bool), np.zeros(5, bool)
-    looked = Looked(
+    responses = SplitResponses(
         labels,
         with_emotion.astype(np.float32),
         without.astype(np.float32),
@@ -72,30 +75,10 @@ def test_classes_are_ordered_by_the_mean_change_and_those_without_images_are_lef
         empty,
         empty,
     )
-    first, second = leanings(looked, ("a", "b", "c"))
+    first, second = class_effects(responses, ("a", "b", "c"))
     assert (first.name, second.name) == ("c", "a")
     assert first.change.mean == pytest.approx(0.3) and second.change.mean == pytest.approx(0.0, abs=1e-6)
     assert first.change.n == 2 and first.change.low < 0.3 < first.change.high
-    assert (first.was_right, first.is_right, first.lam) == pytest.approx((0, 1, 0.875))
-    alone = dataclasses.replace(looked, lam=None)
-    assert np.isnan(leanings(alone, ("a", "b", "c"))[0].lam)
-
-
-@pytest.mark.parametrize(("method", "told"), [("pca", "first two principal components"), ("tsne", "t-SNE")])
-def test_two_groups_of_features_lie_apart_on_the_plane(method: str, told: str) -> None:
-    draw = np.random.default_rng(0)
-    features = draw.normal(size=(40, 60)).astype(np.float32)
-    features[20:] += 8
-    plane, how = project(features, method, seed=0)
-    assert plane.shape == (40, 2) and told in how
-    centres = plane[:20].mean(axis=0), plane[20:].mean(axis=0)
-    spread = max(plane[:20].std(), plane[20:].std())
-    assert np.linalg.norm(centres[0] - centres[1]) > spread
-    again, _ = project(features, method, seed=0)
-    np.testing.assert_array_equal(plane, again)
-
-
-@pytest.mark.parametrize("method", ["pca", "tsne"])
-def test_very_few_or_constant_features_have_a_plane(method: str) -> None:
-    assert np.isfinite(project(np.random.default_rng(0).normal(size=(3, 2)).astype(np.float32), method, 0)[0]).all()
-    assert np.isfinite(project(np.zeros((12, 4), np.float32), method, 0)[0]).all()
+    assert (first.accuracy_without, first.accuracy, first.lam) == pytest.approx((0, 1, 0.875))
+    alone = dataclasses.replace(responses, lam=None)
+    assert np.isnan(class_effects(alone, ("a", "b", "c"))[0].lam)
