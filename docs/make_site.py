@@ -166,8 +166,8 @@ def seen(file: Path) -> str:
         if not line.startswith("#"):
             break
         header.append(line.removeprefix("#").strip())
-    found = re.search(r"\b(?:Accuracy|Seen)\b.*", " ".join(header))
-    return re.sub(r"^(Accuracy:|Seen) ", "", found[0]).replace("|", "\\|") if found else "not measured yet"
+    found = re.search(r"\b(?:Expected accuracy:|Result\b).*", " ".join(header))
+    return re.sub(r"^(Expected accuracy:|Result) ", "", found[0]).replace("|", "\\|") if found else "not measured yet"
 
 
 def architecture(name: str) -> str:
