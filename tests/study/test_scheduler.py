@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -27,6 +28,15 @@ from emoreg.study.scheduler import InTurn, execute, recorded_failures
 
 def times(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_run_that_exits_has_failed_and_does_not_end_the_study(
+    tiny_study: Study, tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(emoreg.stages.pretrain, "pretrain", lambda *_, **__: sys.exit(3))
+    table = run_study(dataclasses.replace(tiny_study, arms=("learned",)), tmp_path, progress=quiet)
+    assert table.error.tolist()[0] == "SystemExit: 3"
+    assert table.status.tolist() == ["failed", "blocked"] * 2
 
 
 class Told(Progress):

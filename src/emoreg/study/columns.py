@@ -133,11 +133,9 @@ def conform(table: pa.Table) -> pa.Table:
     Raises:
         ValueError: a column has values of another type, a misspelt name, or the name of another one.
     """
-    table = table.select([name for name in table.column_names if not re.fullmatch(r"__index_level_\d+__", name)])
-    names = table.column_names
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"it has two columns '{shortened(twice)}'")
+    names = [name for name in table.column_names if not re.fullmatch(r"__index_level_\d+__", name)]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"it has two columns '{shortened(twice[0])}'")
     absent = [name for name in FIXED if name not in names]
     for name in names:
         is_unknown = type_of(name) is None and not name.startswith(SETTINGS)

@@ -1,0 +1,74 @@
+"""Runs that end badly in the worker process of a study."""
+
+from __future__ import annotations
+
+import atexit
+import dataclasses
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from emoreg.errors import UserError
+from emoreg.runtime.progress import Progress
+from emoreg.study.plan import PlannedRun
+
+
+def misbehaving(run: PlannedRun, how: str) -> PlannedRun:
+    """The run, which a worker does in this way: a key of WAYS."""
+    return dataclasses.replace(run, name=_Name(run.name, how))
+
+
+class _Name(str):
+    """A run's name. Where it is unpickled, as in a worker, stages do what WAYS says."""
+
+    how: str
+
+    def __new__(cls, name: str, how: str) -> _Name:
+        self = super().__new__(cls, name)
+        self.how = how
+        return self
+
+    def __reduce__(self) -> tuple[Callable[[str, str], str], tuple[str, str]]:
+        return _arrive, (str(self), self.how)
+
+
+def _arrive(name: str, how: str) -> str:
+    import emoreg.stages.classify
+    import emoreg.stages.pretrain
+
+    def stage(recipe: object, out: Path, progress: Progress) -> None:
+        WAYS[how]()
+        out.mkdir(parents=True, exist_ok=True)
+        scores = {"accuracy": 0.5, "ece": 0.1}
+        (out / "final.json").write_text(json.dumps({"test": scores, "validation": scores, "seconds": 1.0}))
+
+    emoreg.stages.pretrain.pretrain = emoreg.stages.classify.train = stage  # type: ignore[assignment]
+    return name
+
+
+def _raise() -> None:
+    raise UserError("the loss is not finite")
+
+
+def _ignore_signals() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    print("deaf", file=sys.stderr, flush=True)
+    time.sleep(600)
+
+
+WAYS: dict[str, Callable[[], Any]] = {
+    "raises": _raise,
+    "exits": lambda: sys.exit(3),
+    "exits at once": lambda: os._exit(3),
+    "is killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    # These finish their run, and then their process does not end.
+    "leaves a thread": lambda: threading.Thread(target=time.sleep, args=(600,)).start(),
+    "blocks the exit": lambda: atexit.register(time.sleep, 600),
+    "ignores signals": _ignore_signals,
+}

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from emoreg.cli.main import main
+from emoreg.runs.run import CHECKPOINT
+from emoreg.runtime.progress import Progress
+from emoreg.study import local_pool, run_study
+from emoreg.study.definition import Study, read_study
+from emoreg.study.local_pool import LocalPool
+from emoreg.study.plan import PlannedRun, plan_runs
+from emoreg.study.scheduler import execute
+from misbehaving import misbehaving
+
+SOURCE = Path(__file__).parents[2] / "src"
+STUDY = """\
+arms: [backbone, learned]
+seeds: 1
+experience:
+  stimuli: {name: procedural, count: 40}
+  training: {epochs: 25, batch_size: 16, device: cpu, precision: 32-true}
+classifier:
+  target: {name: digits, image_size: 8, limit: 64}
+  backbone: {name: resnet8}
+  optimizer: {lr: 0.05}
+  training: {epochs: 25, batch_size: 16, device: cpu, precision: 32-true}
+"""
+
+
+@pytest.fixture
+def in_time() -> Iterator[None]:
+    """TimeoutError for a study that waits for ever."""
+
+    def late(*_: object) -> None:
+        raise TimeoutError("the study does not end")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(120)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.usefixtures("in_time")
+@pytest.mark.parametrize(
+    ("how", "error"),
+    [
+        ("raises", "the loss is not finite"),
+        ("exits", "SystemExit: 3"),
+        ("exits at once", "its process ended with exit code 3"),
+        ("is killed", "its process was killed by signal 9 (out of memory?)"),
+    ],
+)
+def test_however_a_stage_1_run_ends_the_study_ends_with_its_table_its_report_and_exit_code_1(
+    how: str, error: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is the last run that is busy: those that are left need it."""
+
+    def planned(study: Study, runs: Path) -> list[PlannedRun]:
+        return [misbehaving(run, how) if run.arm is None else run for run in plan_runs(study, runs)]
+
+    (tmp_path / "study.yaml").write_text(STUDY.replace("epochs: 25", "epochs: 1"))
+    monkeypatch.setattr(run_study, "plan_runs", planned)
+    assert main(["study", str(tmp_path / "study.yaml"), "--out", str(tmp_path / "out"), "--jobs", "2", "--quiet"]) == 1
+    table = pd.read_parquet(tmp_path / "out" / "results.parquet").fillna({"arm": "stage 1"}).set_index("arm")
+    assert table.status.to_dict() == {"backbone": "finished", "stage 1": "failed", "learned": "blocked"}
+    assert table.error["stage 1"] == error and (tmp_path / "out" / "report.html").exists()
+    assert f"seed0: {error}\nemoreg: 1 of 3 runs failed" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("in_time")
+@pytest.mark.parametrize("how", ["leaves a thread", "blocks the exit"])
+def test_a_worker_that_does_not_end_does_not_hold_the_study(
+    how: str, tiny_study: Study, tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_pool, "ENDING", 0.5)
+    (run,) = plan_runs(dataclasses.replace(tiny_study, arms=("backbone",), seeds=1), tmp_path / "runs")
+    with contextlib.closing(LocalPool(2, quiet)) as pool:
+        assert execute([misbehaving(run, how)], tmp_path, pool, quiet) == {}
+        (worker,) = pool.workers
+        begun = time.monotonic()
+    assert time.monotonic() - begun < 5 and worker.process.exitcode == -signal.SIGKILL
+
+
+@pytest.mark.usefixtures("in_time")
+def test_a_run_that_ignores_signals_does_not_hold_a_study_that_is_stopped(
+    tiny_study: Study,
+    tmp_path: Path,
+    quiet: Progress,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(local_pool, "ENDING", 0.5)
+    monkeypatch.setattr(local_pool, "SAVING", 0.5)
+    (run,) = plan_runs(dataclasses.replace(tiny_study, arms=("backbone",), seeds=1), tmp_path / "runs")
+    with contextlib.closing(LocalPool(2, quiet)) as pool:
+        pool.start(misbehaving(run, "ignores signals"))
+        told = ""
+        while "deaf" not in told:
+            assert pool.wait() == []
+            told += capfd.readouterr().err
+        (worker,) = pool.workers
+        begun = time.monotonic()
+    assert time.monotonic() - begun < 5 and worker.process.exitcode == -signal.SIGKILL
+
+
+def test_a_study_whose_process_group_is_asked_to_stop_twice_says_so_once_and_resumes_to_the_same_table(
+    tmp_path: Path, quiet: Progress
+) -> None:
+    """As schedulers and `timeout` do it: the workers have the signal from them and from the main process."""
+    file = tmp_path / "study.yaml"
+    file.write_text(STUDY)
+    jobs = max(2, os.cpu_count() or 1)  # so that a worker has one thread, as this process has
+    process = subprocess.Popen(
+        [sys.executable, "-m", "emoreg", "study", str(file), "--out", str(tmp_path / "out"), "--jobs", str(jobs)],
+        env=os.environ | {"PYTHONPATH": str(SOURCE)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 300
+    while len(list(tmp_path.glob(f"out/runs/*/{CHECKPOINT}"))) < 2:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGTERM)
+    time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 143
+    assert told.endswith("emoreg: stopped by a signal; the same command goes on where it stopped\n")
+    assert "Traceback" not in told and "FAILED" not in told and not (tmp_path / "out" / "failures.json").exists()
+    assert len(list(tmp_path.glob(f"out/runs/*/{CHECKPOINT}"))) == 2
+
+    study = read_study(file)
+    resumed, whole = (measured(run_study.run_study(study, tmp_path / out, progress=quiet)) for out in ("out", "whole"))
+    assert sorted(resumed["env.sessions"]) == [1, 2, 2]
+    pd.testing.assert_frame_equal(resumed.drop(columns="env.sessions"), whole.drop(columns="env.sessions"))
+
+
+def measured(table: pd.DataFrame) -> pd.DataFrame:
+    """What does not depend on a clock or on the place."""
+    clocks = ("seconds", "images_per_second", "env.started", "env.command", "folder", "recipe.encoder.experience")
+    return table[[name for name in table if name.removeprefix("epochs.") not in clocks]]
