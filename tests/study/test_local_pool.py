@@ -152,4 +152,4 @@ def test_a_study_whose_process_group_is_asked_to_stop_twice_says_so_once_and_res
 def measured(table: pd.DataFrame) -> pd.DataFrame:
     """What does not depend on a clock or on the place."""
     clocks = ("seconds", "images_per_second", "env.started", "env.command", "folder", "recipe.encoder.experience")
-    return table[[name for name in table if name.removeprefix("epochs.") not in clocks]]
+    return table[[name for name in table if str(name).removeprefix("epochs.") not in clocks]]
