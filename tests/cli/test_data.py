@@ -126,7 +126,7 @@ def test_an_interrupted_pack_says_that_it_goes_on(
 
     monkeypatch.setattr(packing, "_finish", interrupted)
     ended = run("pack", "folder", "--root", image_folder, "--image-size", 8, "--out", tmp_path / "p", "--quiet")
-    assert ended == (code, "", f"emoreg: {told}; the same command goes on where it stopped\n")
+    assert ended == (code, "", f"emoreg: {told}; run the same command again to resume\n")
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def test_a_study_from_its_plan_to_its_report(file: Path, capsys: pytest.CaptureF
     told(capsys, "report", "elsewhere/pilot.parquet", "--out", "pages/mine")
     assert (tmp_path / "pages" / "mine" / "report.md").exists()
     assert told(capsys, "power", "elsewhere/pilot.parquet", "--half-width", "1") == power
-    assert "cannot write the report's folder" in told(
+    assert "cannot create the report's folder" in told(
         capsys, "report", "elsewhere/pilot.parquet", "--out", str(handed_on / "below"), code=2
     )
 

@@ -1,17 +1,15 @@
-"""The commands that use a trained classifier: predict, and look inside."""
+"""The commands that apply a trained classifier to images: predict and explain."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import sys
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from emoreg.cli.parser import command_parser
+from emoreg.cli.parser import DeviceName, File, Folder, Quiet, Shown
 from emoreg.errors import UserError
 from emoreg.runtime.progress import Progress
 
@@ -19,27 +17,51 @@ if TYPE_CHECKING:
     from emoreg.inference.load import LoadedRun
     from emoreg.inference.predict import Prediction
 
-PREDICT_EXAMPLES = """\
-examples:
-  emoreg predict runs/cifar10-resnet20-learn-e-reg-seed0 cat.jpg dog.png
-  emoreg predict runs/cifar10-resnet20-learn-e-reg-seed0 my-photos/ --out predictions.csv
-  emoreg predict runs/cifar10-resnet20-learn-e-reg-seed0 my-photos/ --json | head
-  emoreg predict runs/cifar10-resnet20-learn-e-reg-seed0 cat.jpg --pictures pictures/ --lam 0.3
-"""
-EXPLAIN_EXAMPLES = """\
-examples:
-  emoreg explain runs/cifar10-resnet20-learn-e-reg-seed0
-  emoreg explain runs/cifar10-resnet20-learn-e-reg-seed0 cat.jpg dog.png --out inside
-  emoreg explain runs/cifar10-resnet20-learn-e-reg-seed0 --data my-photos/ --projection pca
-"""
-DEVICES = ["auto", "cpu", "cuda", "mps"]
-SHOWN = 40  # rows in the terminal; more are counted
+Run = Annotated[Path, Shown("RUN", "folder of a finished run of stage 2")]
+Images = Annotated[tuple[Path, ...], Shown("IMAGE")]
+ExperienceFolder = Annotated[Path, Shown("DIR", "the stage-1 run, if it was moved")]
+MAX_ROWS = 40  # in the terminal; further predictions are counted
 
 
-def predict(arguments: Sequence[str]) -> int:
-    """The command `emoreg predict`. 1 if an image could not be read."""
-    options = _predict_parser().parse_args(arguments)
-    if options.json and options.out:
+def predict(
+    run: Run,
+    images: Images,
+    *,
+    json: bool = False,
+    out: File | None = None,
+    pictures: Folder | None = None,
+    probabilities: bool = False,
+    lam: Annotated[float, Shown("λ")] | None = None,
+    feel_with: Literal["experience", "encoder"] = "experience",
+    experience: ExperienceFolder | None = None,
+    batch_size: int | None = None,
+    device: DeviceName = "auto",
+    quiet: Quiet = False,
+) -> int:
+    """Classify images, and read out what the classifier feels.
+
+    Prints class and probability of the non-emotional, the emotional and the regulated response, λ, and what the
+    network feels: the emotion that the stage-1 head reads out. Unreadable images are reported and skipped; the exit
+    code is then 1.
+
+    Args:
+        images: images, folders or zips of images
+        json: print JSON Lines, one object per image, as they come
+        out: write the predictions to a file: .csv or .jsonl
+        pictures: write a picture (PNG) of each prediction
+        probabilities: include those of all classes (with --json or --out)
+        lam: set λ by hand, in [0, 1]. Default: as trained
+        feel_with: whose features the stage-1 head reads: experience, those of the stage-1 encoder that it was trained
+            with, or encoder, those of the encoder as stage 2 trained it on
+        batch_size: images per batch. Default: by device
+
+    Examples:
+        emoreg predict runs/cifar10-resnet20-learn-e-reg-seed0 cat.jpg dog.png
+        emoreg predict runs/cifar10-resnet20-learn-e-reg-seed0 my-photos/ --out predictions.csv
+        emoreg predict runs/cifar10-resnet20-learn-e-reg-seed0 my-photos/ --json | head
+        emoreg predict runs/cifar10-resnet20-learn-e-reg-seed0 cat.jpg --pictures pictures/ --lam 0.3
+    """
+    if json and out:
         raise UserError("--json prints and --out writes the same rows; give one of them")
 
     from emoreg.inference.load import load_run
@@ -47,107 +69,72 @@ def predict(arguments: Sequence[str]) -> int:
     from emoreg.inference.predict import find_images
     from emoreg.inference.predict import predict as predictions_of
     from emoreg.inference.writers import json_line, row_writer
+    from emoreg.runtime.safe_io import make_folder
 
-    loaded = load_run(options.run, options.experience)
-    images = find_images(options.images)
-    if options.pictures is not None:
-        _make_folder(options.pictures)
-    progress, unreadable = Progress(quiet=options.quiet), 0
+    loaded, found = load_run(run, experience), find_images(images)
+    if pictures is not None:
+        make_folder(pictures)
+    progress, unreadable = Progress(quiet=quiet), 0
 
     def on_unreadable(error: UserError) -> None:
         nonlocal unreadable
         unreadable += 1
         advance(1)
-        print(f"emoreg: {error}; left out", file=sys.stderr)
+        print(f"emoreg: {error}; skipped", file=sys.stderr)
 
     predictions = predictions_of(
         loaded,
-        images,
-        lam=options.lam,
-        feel_with=options.feel_with,
-        batch_size=options.batch_size,
-        device=options.device,
+        found,
+        lam=lam,
+        feel_with=feel_with,
+        batch_size=batch_size,
+        device=device,
         on_unreadable=on_unreadable,
     )
-    seen = _Seen([], Counter())
+    summary = _Summary()
     with (
-        row_writer(options.out, options.probabilities) if options.out else contextlib.nullcontext(seen.add) as write,
-        progress.task("predict", len(images), "images") as advance,
+        row_writer(out, probabilities) if out else contextlib.nullcontext(summary.add) as write,
+        progress.task("predict", len(found), "images") as advance,
     ):
         for prediction in predictions:
-            if options.json:
-                print(json_line(prediction.row(options.probabilities)))
+            if json:
+                print(json_line(prediction.row(probabilities)))
             else:
                 write(prediction)
-            if options.pictures is not None:
-                write_picture(options.pictures, prediction)
+            if pictures is not None:
+                write_picture(pictures, prediction)
             advance(1)
-    if not options.json and not options.out:
-        _print_predictions(seen, loaded, options.feel_with)
-    for path in (options.out, options.pictures):
+    if not json and not out:
+        _print_predictions(summary, loaded, feel_with)
+    for path in (out, pictures):
         if path is not None:
             progress.say(f"written: {path}")
     if unreadable:
-        print(f"emoreg: {unreadable:,} of {len(images):,} images could not be read", file=sys.stderr)
+        print(f"emoreg: {unreadable:,} of {len(found):,} images could not be read", file=sys.stderr)
     return 1 if unreadable else 0
 
 
-def _predict_parser() -> argparse.ArgumentParser:
-    parser = command_parser(
-        "emoreg predict",
-        "Class and probability of images from the non-emotional, the emotional and the regulated response, λ, and\n"
-        "what the network feels: the emotion that the head of stage 1 reads out. Images that cannot be read are told\n"
-        "and left out; the exit code is then 1.",
-        PREDICT_EXAMPLES,
-    )
-    parser.add_argument("run", metavar="RUN", type=Path, help="folder of a finished run of stage 2")
-    parser.add_argument("images", metavar="IMAGE", nargs="+", type=Path, help="images, folders or zips of images")
-    parser.add_argument("--json", action="store_true", help="print JSON Lines: one object an image, as they come")
-    parser.add_argument("--out", metavar="FILE", type=Path, help="write a file: .csv or .jsonl")
-    parser.add_argument("--pictures", metavar="DIR", type=Path, help="write a picture (PNG) of each prediction")
-    parser.add_argument("--probabilities", action="store_true", help="of all classes too (--json, --out)")
-    parser.add_argument("--lam", metavar="λ", type=float, help="regulate by hand, in [0, 1]; left out, as trained")
-    parser.add_argument(
-        "--feel-with",
-        choices=["experience", "encoder"],
-        default="experience",
-        help="whose features the head of stage 1 reads: those of the encoder as stage 1 left it, which it was trained "
-        "with, or of the one that stage 2 made of it (%(default)s)",
-    )
-    parser.add_argument("--experience", metavar="DIR", type=Path, help="the stage-1 run, if it has been moved")
-    parser.add_argument("--batch-size", metavar="N", type=int, help="images at a time; left out, as the device bears")
-    parser.add_argument("--device", default="auto", choices=DEVICES, help="(%(default)s)")
-    parser.add_argument("--quiet", action="store_true", help="no progress")
-    return parser
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot make the folder {path}: {error.strerror}") from None
-
-
 @dataclass
-class _Seen:
-    """What the terminal shows: the first predictions, and how many there were of each class."""
+class _Summary:
+    """What the terminal shows: the first predictions, and the number of images per class."""
 
-    first: list[Prediction]
-    counts: Counter[str]
+    first: list[Prediction] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
 
     def add(self, prediction: Prediction) -> None:
         self.counts[prediction.regulated.name] += 1
-        if len(self.first) < SHOWN:
+        if len(self.first) < MAX_ROWS:
             self.first.append(prediction)
 
 
-def _print_predictions(seen: _Seen, loaded: LoadedRun, feel_with: str) -> None:
-    from rich.console import Console
+def _print_predictions(summary: _Summary, loaded: LoadedRun, feel_with: str) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
-    shown, counts, total = seen.first, seen.counts, seen.counts.total()
+    from emoreg.cli.terminal import console
+
+    screen, shown, counts = console(), summary.first, summary.counts
+    total = counts.total()
     if total:
         is_regulated = loaded.model.encoder is not None
         table = Table(box=None, header_style="bold", pad_edge=False)
@@ -157,8 +144,7 @@ def _print_predictions(seen: _Seen, loaded: LoadedRun, feel_with: str) -> None:
             table.add_column("non-emotional")
             table.add_column("emotional")
             table.add_column("λ", justify="right")
-        heads = loaded.readout.heads if loaded.readout is not None else ()
-        for head in heads:
+        for head in loaded.readout.heads if loaded.readout is not None else ():
             if head.space.kind == "dimensions":
                 for name in head.space.names:
                     table.add_column(f"felt\n{name}", justify="right")
@@ -175,17 +161,17 @@ def _print_predictions(seen: _Seen, loaded: LoadedRun, feel_with: str) -> None:
                 is_plane = emotion.head.space.kind == "dimensions"
                 cells += [f"{value:+.2f}" for value in emotion.values] if is_plane else [emotion.summary]
             table.add_row(*(Text(cell) for cell in cells))
-        console.print(table)
+        screen.print(table)
     if total > len(shown):
         named = ", ".join(f"{name} {count:,}" for name, count in counts.most_common(10))
-        more = f", and {len(counts) - 10} other classes" if len(counts) > 10 else ""
-        told = f"{total - len(shown):,} more (--json and --out give all). Of all {total:,}: {named}{more}"
-        console.print(told, highlight=False, markup=False)
-    console.print(felt_note(loaded, feel_with), highlight=False, markup=False, style="dim")
+        others = f", and {len(counts) - 10} other classes" if len(counts) > 10 else ""
+        more = f"{total - len(shown):,} more (--json and --out give all). Of all {total:,}: {named}{others}"
+        screen.print(more, markup=False)
+    screen.print(_felt_note(loaded, feel_with), markup=False, style="dim")
 
 
-def felt_note(loaded: LoadedRun, feel_with: str) -> str:
-    """In a sentence, what "felt" is here."""
+def _felt_note(loaded: LoadedRun, feel_with: str) -> str:
+    """One sentence on where the felt emotions come from."""
     if loaded.readout is None:
         return f"nothing is felt: {loaded.no_readout_reason}"
     where = loaded.readout.folder
@@ -193,54 +179,51 @@ def felt_note(loaded: LoadedRun, feel_with: str) -> str:
         return f"felt: what the stage-1 head of {where} reads out of the encoder, which was frozen in stage 2"
     if feel_with == "experience":
         return f"felt: what the stage-1 head of {where} reads out of the encoder as stage 1 left it"
-    return f"felt: what the stage-1 head of {where} reads out of the encoder of stage 2, which it need not fit"
+    return f"felt: what the stage-1 head of {where} reads out of the encoder of stage 2, which it may no longer fit"
 
 
-def explain(arguments: Sequence[str]) -> None:
-    """The command `emoreg explain`."""
-    parser = command_parser(
-        "emoreg explain",
-        "Look inside a trained classifier: where both branches look in an image, which classes lean on the emotional\n"
-        "response, λ of each image where it is gated, and how the features lie, by class and by felt emotion. Writes\n"
-        "one page that opens anywhere, with its pictures and charts as files beside it.",
-        EXPLAIN_EXAMPLES,
-    )
-    parser.add_argument("run", metavar="RUN", type=Path, help="folder of a finished run of stage 2")
-    parser.add_argument(
-        "images",
-        metavar="IMAGE",
-        nargs="*",
-        type=Path,
-        help="images, folders or zips; left out, the test images where the emotional response changes most",
-    )
-    parser.add_argument("--out", metavar="DIR", type=Path, help="folder of the page; default: RUN/explain")
-    parser.add_argument(
-        "--data",
-        help="labelled images in place of the run's test split: a target's name (cifar10), or a folder or zip of "
-        "[test/]<class>/*.jpg|png",
-    )
-    parser.add_argument(
-        "--projection", choices=["tsne", "pca"], default="tsne", help="of the features on a plane (%(default)s)"
-    )
-    parser.add_argument("--points", metavar="N", type=int, default=1000, help="test images in it (%(default)s)")
-    parser.add_argument("--experience", metavar="DIR", type=Path, help="the stage-1 run, if it has been moved")
-    parser.add_argument("--device", default="auto", choices=DEVICES, help="(%(default)s)")
-    parser.add_argument("--quiet", action="store_true", help="no progress")
-    options = parser.parse_args(arguments)
+def explain(
+    run: Run,
+    images: Images = (),
+    *,
+    out: Folder | None = None,
+    data: str | None = None,
+    projection: Literal["tsne", "pca"] = "tsne",
+    points: int = 1000,
+    experience: ExperienceFolder | None = None,
+    device: DeviceName = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Look inside a classifier: where it looks, what it leans on; writes a page.
 
-    from rich.console import Console
+    Shows where both branches look in an image, which classes lean on the emotional response, λ of each image if it is
+    gated, and how the features lie, by class and by felt emotion. Writes one page that opens anywhere, with its
+    pictures and charts as files beside it.
 
+    Args:
+        images: images, folders or zips. Default: the test images where the emotional response changes most
+        out: folder of the page. Default: RUN/explain
+        data: labelled images instead of the run's test split: a target's name (cifar10), or a folder or zip of
+            [test/]<class>/*.jpg|png
+        projection: how features are projected to a plane
+        points: number of test images in the projection
+
+    Examples:
+        emoreg explain runs/cifar10-resnet20-learn-e-reg-seed0
+        emoreg explain runs/cifar10-resnet20-learn-e-reg-seed0 cat.jpg dog.png --out inside
+        emoreg explain runs/cifar10-resnet20-learn-e-reg-seed0 --data my-photos/ --projection pca
+    """
     from emoreg.inference.explain.explain import explain as write_explanation
     from emoreg.inference.load import load_run
 
     page = write_explanation(
-        load_run(options.run, options.experience),
-        options.images,
-        options.out or options.run / "explain",
-        data=options.data,
-        projection=options.projection,
-        points=options.points,
-        device=options.device,
-        progress=Progress(quiet=options.quiet),
+        load_run(run, experience),
+        images,
+        out or run / "explain",
+        data=data,
+        projection=projection,
+        points=points,
+        device=device,
+        progress=Progress(quiet=quiet),
     )
-    Console().print(f"page: {page.resolve()}", highlight=False, markup=False, soft_wrap=True)
+    print(f"page: {page.resolve()}")

@@ -1,0 +1,135 @@
+"""The commands that train and score one model: pretrain, train and evaluate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from json import dumps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+from emoreg.cli.parser import DeviceName, Quiet, SettingsOf, Shown
+from emoreg.config.schema import PretrainRecipe, TrainRecipe
+from emoreg.runtime import launch_env
+from emoreg.runtime.progress import Progress
+
+if TYPE_CHECKING:
+    from emoreg.runs.run import Run
+
+R = TypeVar("R", PretrainRecipe, TrainRecipe)
+RecipeFile = Annotated[Path, Shown("RECIPE", "a YAML file, see recipes/")]
+RunFolder = Annotated[Path, Shown("DIR", "run folder. Default: runs/<folder>-<recipe>-seed<seed>")]
+PrintConfig = Annotated[bool, Shown(help="print the complete recipe and stop")]
+Smoke = Annotated[bool, Shown(help="train one epoch on a few images, to check that the recipe runs")]
+
+
+def pretrain(
+    recipe: RecipeFile,
+    *,
+    out: RunFolder | None = None,
+    print_config: PrintConfig = False,
+    smoke: Smoke = False,
+    quiet: Quiet = False,
+    settings: Annotated[Sequence[str], SettingsOf(PretrainRecipe)],
+) -> None:
+    """Stage 1: train an emotional encoder on affective images.
+
+    Every setting of the recipe is an option too.
+
+    Examples:
+        emoreg pretrain recipes/experience/procedural-resnet20.yaml
+        emoreg pretrain recipes/experience/oasis-resnet20.yaml --stimuli.root oasis.zip --seed 1
+        emoreg pretrain recipes/experience/oasis-resnet20.yaml --print-config
+    """
+    filled = _read(PretrainRecipe, recipe, settings, smoke, print_config)
+    if not print_config:
+        from emoreg.stages.pretrain import pretrain as train_encoder
+
+        run = train_encoder(filled, out or _default_folder(recipe, filled, smoke), progress=Progress(quiet=quiet))
+        _print_metrics("experience", run.final.get("validation") or run.final.get("train") or {}, run)
+
+
+def train(
+    recipe: RecipeFile,
+    *,
+    out: RunFolder | None = None,
+    print_config: PrintConfig = False,
+    smoke: Smoke = False,
+    quiet: Quiet = False,
+    settings: Annotated[Sequence[str], SettingsOf(TrainRecipe)],
+) -> None:
+    """Stage 2: train a classifier, regulated or plain.
+
+    Every setting of the recipe is an option too.
+
+    Examples:
+        emoreg train recipes/cifar10/resnet20.yaml
+        emoreg train recipes/cifar10/resnet20-learn-e-reg.yaml --regulation.granularity per_class
+        emoreg train recipes/cifar10/resnet20.yaml --target.name folder --target.root my-photos/
+        emoreg train recipes/cifar100/resnet18.yaml --smoke
+    """
+    filled = _read(TrainRecipe, recipe, settings, smoke, print_config)
+    if not print_config:
+        from emoreg.stages.classify import train as train_classifier
+
+        run = train_classifier(filled, out or _default_folder(recipe, filled, smoke), progress=Progress(quiet=quiet))
+        _print_metrics("test split", run.final["test"] or {}, run)
+
+
+def evaluate(
+    run: Annotated[Path, Shown("RUN")],
+    *,
+    data: str | None = None,
+    device: DeviceName = "auto",
+    json: bool = False,
+    quiet: Quiet = False,
+) -> None:
+    """Score a trained classifier on its test split or on your images.
+
+    Args:
+        run: folder of a finished run of stage 2
+        data: a target's name (cifar10), or a folder or zip of [test/]<class>/*.jpg|png. Default: the run's own test
+            split
+        json: print JSON
+
+    Examples:
+        emoreg evaluate runs/cifar10-resnet20-seed0
+        emoreg evaluate runs/cifar10-resnet20-seed0 --data my-photos/ --json
+    """
+    from emoreg.stages.classify import evaluate as evaluate_run
+
+    metrics = evaluate_run(run, data, device, progress=Progress(quiet=quiet))
+    if json:
+        print(dumps(metrics, indent=2))
+    else:
+        _print_metrics(data or "test split", metrics)
+
+
+def _read(kind: type[R], file: Path, settings: Sequence[str], smoke: bool, print_it: bool) -> R:
+    from emoreg.config.recipe import SMOKE, SMOKE_LISTS, parse_options, read_recipe, recipe_parser, recipe_yaml
+
+    given = parse_options(recipe_parser(kind), kind, settings, ("out", "print-config", "smoke", "quiet"))
+    recipe = read_recipe(kind, file, (SMOKE[kind] | SMOKE_LISTS[kind] if smoke else {}) | given)
+    if print_it:
+        print(recipe_yaml(recipe), end="")
+    return recipe
+
+
+def _default_folder(file: Path, recipe: PretrainRecipe | TrainRecipe, smoke: bool) -> Path:
+    """The run folder, the same for every path to the recipe's file."""
+    parts = (file.resolve().parent.name, file.stem, "smoke" if smoke else "", f"seed{recipe.seed}")
+    return Path("runs", "-".join(part for part in parts if part))
+
+
+def _print_metrics(title: str, metrics: dict[str, Any], run: Run | None = None) -> None:
+    if launch_env.rank() > 0:
+        return  # the first process prints
+    from emoreg.cli.terminal import console, two_columns
+
+    rows = [
+        (key, f"{value:,.4f}" if isinstance(value, float) else f"{value:,}")
+        for key, value in metrics.items()
+        if isinstance(value, int | float)  # lists, such as the accuracy of each class, are for files
+    ]
+    console().print(two_columns("metric", "value", rows, title))
+    if run is not None:
+        print(f"run folder: {run.folder}")
