@@ -140,7 +140,10 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "mine/stage2.yaml", "--target.root", "nothere"], "nothere does not exist; give a folder or a zip"),
         (["train", "mine/stage2.yaml", "--target.root", "mine/stage1.yaml"], ".*neither a folder nor a readable zip.*"),
         (["train", "mine/stage2.yaml", "--target.root", "null"], "target.root: name the folder or zip .*"),
-        (["train", "mine/stage2.yaml", "--backbone.name", "resnet81"], "backbone.name: no architecture .*"),
+        (
+            ["train", "mine/stage2.yaml", "--backbone.name", "resnet81"],
+            r"backbone.name: there is no architecture 'resnet81' \(did you mean 'resnet8'\?\)",
+        ),
         (
             ["train", "mine/stage2.yaml", "--regulation.mode=learned", "--encoder.experience=runs/none"],
             "encoder.experience: no run folder runs/none; make it with 'emoreg pretrain RECIPE'",
