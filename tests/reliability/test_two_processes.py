@@ -94,7 +94,5 @@ def test_of_two_at_the_same_study_one_works_and_another_study_does_not_take_its_
     assert (folder / "study.yaml").read_bytes() == before
     first.send_signal(signal.SIGTERM)
     _, told = first.communicate(timeout=120)
-    assert (
-        first.returncode == 143 and told == "emoreg: stopped by a signal; the same command goes on where it stopped\n"
-    )
+    assert first.returncode == 143 and told == "emoreg: stopped by a signal; run the same command again to resume\n"
     assert not (folder / "failures.json").exists()

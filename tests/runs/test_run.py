@@ -258,7 +258,7 @@ def test_a_process_that_is_asked_to_stop_saves_the_step_and_says_so(
     process.send_signal(getattr(signal, name))
     _, told = process.communicate(timeout=60)
     assert process.returncode == 143
-    assert told == "emoreg: stopped by a signal; the same command goes on where it stopped\n"
+    assert told == "emoreg: stopped by a signal; run the same command again to resume\n"
     run = Run(tmp_path / "asked")
     saved = run.load_checkpoint()
     assert saved is not None and not run.is_finished and not list(run.folder.glob("*.part"))
