@@ -21,9 +21,9 @@ if TYPE_CHECKING:  # imported where they are used, so that the command line's he
 
     Curves = list[tuple[ArmResult, pd.DataFrame]]
 
-MAX_CLASSES = 20  # of more than these the ten highest and the ten lowest are shown
-MANY_LINES = 6  # more than these need a panel for the regulated arms and one for the controls
-# The markers as SVG paths around (18, 5), for the legend.
+MAX_CLASSES = 20  # of more, the ten highest and the ten lowest are shown
+MAX_LINES = 6  # more arms than this get separate panels for regulated arms and controls
+# The markers of the legend as SVG paths around (18, 5).
 MARKER_PATHS = {
     "o": "M14.5 5a3.5 3.5 0 1 0 7 0a3.5 3.5 0 1 0-7 0z",
     "s": "M15 2h6v6h-6z",
@@ -282,7 +282,7 @@ def _rows(cell: CellResult, row: Callable[[ArmResult], Row | None]) -> list[Row]
 def _panels(cell: CellResult) -> list[tuple[str, list[ArmResult]]]:
     """The arms of each panel of curves: all if they are few, else regulated arms and controls per experience."""
     groups = dict(by_experience(cell))
-    if len(cell.arms) <= MANY_LINES and len(groups) <= 2:
+    if len(cell.arms) <= MAX_LINES and len(groups) <= 2:
         return [("", list(cell.arms))]
     alone = groups.pop(None, [])
     plain, controls = [arm for arm in alone if not arm.arm.is_control], [arm for arm in alone if arm.arm.is_control]

@@ -1,4 +1,4 @@
-"""How charts are drawn: inline SVG, all of one width so that their text is of one size, in the page's colours."""
+"""Draws charts as inline SVG, all of one width so that their text has one size, in the page's colours."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:  # imported where they are used, so that the command line's he
     from matplotlib.figure import Figure
 
 WIDTH = 3.9  # inches; at 10 points the text stays legible on a phone
-# matplotlib draws with stand-ins, which become CSS variables of the page, so that they differ between light and
-# dark: INK the colour of the text, PAPER that of the page, SERIES + two digits that of the arm of this number.
+# Placeholder colours for matplotlib, replaced by the page's CSS variables, which differ between light and dark: INK for
+# text, PAPER for the background, SERIES + two digits for an arm by its number.
 INK, PAPER, SERIES = "#0a0b0c", "#f8f9fa", "#d1e2"
-# By number of the arm, so that lines and points differ without colour too: dashes in points, and markers.
+# By the arm's number, so that arms differ without colour too: dashes (in points) and markers.
 DASHES = (
     *((), (5, 1.5), (1.5, 1.5), (9, 2), (5, 1.5, 1.5, 1.5)),
     *((3, 1), (1.5, 3), (9, 2, 2, 2), (5, 1.5, 1.5, 1.5, 1.5, 1.5)),
@@ -41,32 +41,32 @@ class Chart:
     """A figure of the page."""
 
     title: str
-    spoken: str  # what it shows, for those who do not see it
+    spoken: str  # its content as text, for screen readers
     svg: Markup
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a forest chart: a mean with its interval and seeds, or a heading where there is no interval."""
+    """A row of a forest chart: a mean with its interval and seeds, or a heading if there is no interval."""
 
     label: str
     interval: Interval | None = None
-    arm: int = 0  # number of the arm whose colour it has
+    arm: int = 0  # number of an arm, for the colour
     is_filled: bool = True
 
 
 def forest(
     key: str, title: str, unit: str, rows: Sequence[Row], line: float | None, number: Callable[[float], str]
 ) -> Chart:
-    """Means, intervals and seeds, a row each.
+    """A forest chart: means, intervals and seeds in rows.
 
     Args:
-        key: what the ids of the chart begin with, unlike any other's.
-        title: says what is drawn.
-        unit: of the axis, in hundredths of the rows' values.
+        key: unique prefix of the chart's ids.
+        title: title of the chart.
+        unit: unit of the axis: % or percentage points; the rows' values are fractions.
         rows: from top to bottom.
-        line: where a dashed one stands; None for none.
-        number: how a value is written.
+        line: value of a dashed line; None for none.
+        number: formats a value.
     """
 
     def draw(figure: Figure) -> None:
@@ -86,16 +86,15 @@ def forest(
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.set_xlabel(unit)
 
-    told = " ".join(_spoken(row, number) for row in rows).rstrip(";")
-    spoken = f"{title}, {unit}, mean and 95 % interval. {told}."
+    values = " ".join(_spoken(row, number) for row in rows).rstrip(";")
+    spoken = f"{title}, {unit}, mean and 95 % interval. {values}."
     return Chart(title, spoken, svg(key, 0.65 + 0.27 * len(rows), draw))
 
 
 def point(axes: Axes, interval: Interval, y: float, arm: int, marker: str, is_filled: bool = True) -> None:
-    """A mean, in hundredths, with its interval as a line."""
+    """A mean, in hundredths, with its interval as a line; PAPER in an open marker hides the line behind it."""
     if interval.low < interval.high:
         axes.hlines(y, 100 * interval.low, 100 * interval.high, color=colour(arm), linewidth=1.5)
-    # What is not filled is of the page's colour, so that the line does not show through.
     face = colour(arm) if is_filled else PAPER
     axes.plot(100 * interval.mean, y, marker, color=colour(arm), markersize=5, markerfacecolor=face)
 
@@ -103,14 +102,14 @@ def point(axes: Axes, interval: Interval, y: float, arm: int, marker: str, is_fi
 def small_multiples(
     key: str, titles: Sequence[str], height: float, labels: tuple[str, str], draw: Callable[[Axes, int], None]
 ) -> Markup:
-    """Small panels with the same axes, three in a row, each with a title and `height` inches high.
+    """Small panels with shared axes, three in a row.
 
     Args:
-        key: what the ids begin with, unlike any other's.
-        titles: of the panels.
-        height: of a panel.
+        key: unique prefix of the chart's ids.
+        titles: one per panel.
+        height: of a panel, in inches.
         labels: of the horizontal and the vertical axis.
-        draw: draws the panel of a number.
+        draw: draws one panel, given its axes and index.
     """
     rows = -(-len(titles) // 3)
 
@@ -130,7 +129,7 @@ def small_multiples(
 
 
 def svg(key: str, height: float, draw: Callable[[Figure], None]) -> Markup:
-    """An inline SVG of one chart (height in inches), its ids unlike those of any other `key`."""
+    """An inline SVG of one chart, `height` inches high, whose ids start with `key`."""
     from markupsafe import Markup
     from matplotlib import style
     from matplotlib.figure import Figure
@@ -139,23 +138,23 @@ def svg(key: str, height: float, draw: Callable[[Figure], None]) -> Markup:
     with style.context(["default", STYLE]):  # whatever the user's matplotlibrc says
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
         draw(figure)
-        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # it would hold addresses and the time
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # would hold addresses and the time
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     drawn = buffer.getvalue()
     drawn = drawn[drawn.index("<svg") :].replace(INK, "currentColor").replace(PAPER, "var(--paper)")
     drawn = re.sub(rf"{SERIES}(\d\d)", lambda match: f"var(--arm-{int(match[1])})", drawn)
     drawn = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{key}-", drawn)
     drawn = re.sub(r' d="[^"]*"', lambda match: re.sub(r"(\.\d\d)\d+", r"\1", match[0]), drawn)  # smaller by half
-    return Markup(re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", drawn)))
+    return Markup(re.sub(r' (width|height)="[^"]*"', "", drawn[: drawn.index(">")]) + drawn[drawn.index(">") :])
 
 
 def colour(arm: int) -> str:
-    """The stand-in for the colour of the arm of this number."""
+    """The placeholder for an arm's colour."""
     return f"{SERIES}{arm:02}"
 
 
 def short(label: str, length: int = 24) -> str:
-    """A label that leaves room for the chart, and that XML can hold."""
+    """A label cut to `length` characters, without characters that XML cannot hold."""
     label = printable(label)
     return label if len(label) <= length else f"{label[: length - 1]}…"
 
@@ -163,5 +162,5 @@ def short(label: str, length: int = 24) -> str:
 def _spoken(row: Row, number: Callable[[float], str]) -> str:
     if row.interval is None:
         return f"{row.label}:"
-    between = bounds(row.interval, number).replace(", ", " to ")
-    return f"{row.label} {number(row.interval.mean)}{between and f' ({between})'};"
+    limits = bounds(row.interval, number).replace(", ", " to ")
+    return f"{row.label} {number(row.interval.mean)}{limits and f' ({limits})'};"

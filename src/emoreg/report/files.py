@@ -15,7 +15,7 @@ def write_reports(folder: Path, analysis: Analysis) -> Path:
     """Write report.html, report.md and report.tex.
 
     Returns:
-        The path of report.html.
+        Path of report.html.
     """
     write_atomically(folder / "report.md", markdown_table(analysis).encode("utf-8", "backslashreplace"))
     write_atomically(folder / "report.tex", latex_table(analysis).encode("utf-8", "backslashreplace"))

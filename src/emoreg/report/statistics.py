@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 ALPHA = 0.05  # of every verdict, two-sided, after Holm's correction
-EXACT_SEEDS = 16  # up to here all flips are taken
-FLIPS = 2**EXACT_SEEDS  # of more seeds as many random ones
-TIE = 1e-12  # accuracies are ratios of counts: what is nearer than this differs by rounding only
+EXACT_SEEDS = 16  # up to this number all flips are taken
+FLIPS = 2**EXACT_SEEDS  # random flips for more seeds
+TIE = 1e-12  # accuracies are ratios of counts: smaller differences are rounding errors
 
 
 @dataclass(frozen=True)
@@ -29,18 +29,18 @@ class Interval:
     mean: float
     low: float
     high: float
-    values: tuple[float, ...]  # one a seed, in the order of the seeds
+    values: tuple[float, ...]  # one per seed, in the order of the seeds
 
     @property
     def n(self) -> int:
-        """How many seeds."""
+        """Number of seeds."""
         return len(self.values)
 
     @property
     def sign(self) -> int:
-        """1 if the interval lies above zero, -1 if below, 0 if that cannot be told.
+        """1 if the interval lies above zero, -1 if below, else 0.
 
-        Values that are the same in every seed count as 0: without any spread there is nothing to judge by.
+        Also 0 if every seed has the same value: without any spread there is nothing to judge by.
         """
         if not self.low < self.high:  # NaN too
             return 0
@@ -53,7 +53,7 @@ class Comparison:
 
     difference: Interval  # of accuracies, in [-1, 1]
     p: float  # exact two-sided sign-flip permutation test; NaN with one seed
-    p_holm: float  # corrected over all comparisons of its kind in the study (Holm 1979); NaN where not in the family
+    p_holm: float  # corrected over its family of comparisons in the study (Holm 1979); NaN if it is in none
     effect_size: float  # Hedges' g of paired differences; NaN without spread
 
     @property
@@ -63,7 +63,7 @@ class Comparison:
 
 
 def interval(values: Sequence[float]) -> Interval:
-    """Mean of `values` (one a seed) with its 95 % Student-t interval."""
+    """Mean of `values`, one per seed, with its 95 % Student-t interval."""
     from scipy import stats
 
     n = len(values)
@@ -79,9 +79,10 @@ def interval(values: Sequence[float]) -> Interval:
 
 
 def compare(one: Sequence[float], other: Sequence[float]) -> Comparison:
-    """`one` minus `other`, paired: both one value a seed, in the same order of seeds. `p_holm` is NaN.
+    """`one` minus `other`, paired: one value per seed each, in the same order of seeds. `p_holm` is NaN.
 
-    ValueError if they have not the same number of seeds.
+    Raises:
+        ValueError: the numbers of seeds differ.
     """
     differences = [a - b for a, b in zip(one, other, strict=True)]
     p = float(sign_flip_p(differences)) if len(differences) > 1 else math.nan
@@ -89,10 +90,10 @@ def compare(one: Sequence[float], other: Sequence[float]) -> Comparison:
 
 
 def sign_flip_p(differences: ArrayLike) -> NDArray[np.float64]:
-    """Two-sided p of paired differences (..., seeds): could their mean be so far from 0 if each sign were a coin's?
+    """Two-sided p of paired differences (..., seeds) by Fisher's randomisation test, which flips their signs.
 
-    Fisher's randomisation test. Up to 16 seeds it is exact: all 2^n flips. Above, it takes 65,536 random ones
-    with a fixed seed and counts the observed one among them, which keeps the test valid (Phipson & Smyth 2010).
+    With up to 16 seeds it is exact, over all 2^n flips. With more it takes 65,536 random flips with a fixed seed and
+    counts the observed signs among them, which keeps the test valid (Phipson & Smyth 2010).
 
     Returns:
         (...), in (0, 1].
@@ -107,7 +108,7 @@ def sign_flip_p(differences: ArrayLike) -> NDArray[np.float64]:
 
 @functools.lru_cache(maxsize=2)
 def _flips(seeds: int) -> NDArray[np.float64]:
-    """Signs ±1 (flips, seeds): all that there are, or 65,536 random ones."""
+    """Signs ±1, (flips, seeds): all of them, or 65,536 random ones."""
     if seeds > EXACT_SEEDS:
         bits = np.random.default_rng(0).integers(0, 2, (FLIPS, seeds))
     else:
@@ -116,13 +117,13 @@ def _flips(seeds: int) -> NDArray[np.float64]:
 
 
 def above_all(differences: ArrayLike, ps: ArrayLike) -> NDArray[np.float64]:
-    """p of "above every control", from the mean differences (..., controls) to each and their p's.
+    """p for "above every control", from the mean differences to each control and their p-values, both (..., controls).
 
-    Intersection-union test (Berger 1982): the largest p, where a difference that is not positive has p = 1. As
-    all must be passed, none is chosen, and nothing is corrected for their number.
+    Intersection-union test (Berger 1982): the largest p, where a difference that is not positive has p = 1. Since
+    all must be passed, none is chosen and no correction for their number is needed.
 
     Returns:
-        (...); NaN where one of the p's is.
+        (...); NaN where one of the p-values is.
     """
     p = np.where(np.asarray(differences) > TIE, np.asarray(ps, dtype=float), 1.0)
     largest: NDArray[np.float64] = np.where(np.isnan(ps), np.nan, p).max(axis=-1)
@@ -130,7 +131,7 @@ def above_all(differences: ArrayLike, ps: ArrayLike) -> NDArray[np.float64]:
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """p's corrected for their number (Holm 1979), in the same order; a NaN is not in the family and stays NaN."""
+    """p-values corrected for their number (Holm 1979), in the same order; NaN is not counted and stays NaN."""
     from statsmodels.stats.multitest import multipletests
 
     corrected = np.array(ps, dtype=float)
@@ -141,9 +142,9 @@ def holm(ps: Sequence[float]) -> list[float]:
 
 
 def hedges_g(differences: Sequence[float]) -> float:
-    """Mean of paired differences over their standard deviation, times Hedges' J (Hedges 1981, the exact one).
+    """Mean of paired differences over their standard deviation, times Hedges' exact J (Hedges 1981).
 
-    NaN without spread, and below three seeds, where J is 0 or not defined.
+    NaN without spread, and with fewer than three seeds, where J is 0 or undefined.
     """
     n = len(differences)
     if n < 3 or max(differences) - min(differences) < TIE:
@@ -154,13 +155,13 @@ def hedges_g(differences: Sequence[float]) -> float:
 
 
 def smallest_p(seeds: int) -> float:
-    """The least p that the sign-flip test can give: both signs of "all differences point the same way"."""
+    """The smallest p of the sign-flip test: all differences have one sign, and either sign counts."""
     return max(2.0 ** (1 - seeds), 1 / (FLIPS + 1))
 
 
 def least_seeds(family: int, alpha: float = ALPHA) -> int | None:
-    """With how many seeds one of `family` comparisons can come out at `alpha` after Holm's correction.
+    """The fewest seeds with which one of `family` comparisons can reach `alpha` after Holm's correction.
 
-    None where the 65,536 random flips above 16 seeds are too few for that.
+    None if the 65,536 random flips above 16 seeds are too few for that.
     """
     return next((n for n in range(2, 18) if smallest_p(n) * family <= alpha), None)
