@@ -37,10 +37,10 @@ from emoreg.data.images.table import Table
 from emoreg.data.targets import read_target
 from emoreg.models.backbones import build_backbone, num_features
 from emoreg.report.statistics import interval
-from emoreg.runs.run import environment
+from emoreg.runs.provenance import environment
 from emoreg.runtime.progress import Progress
 from emoreg.stages.classify import train
-from emoreg.training.loop import make_schedule
+from emoreg.training.optim import make_schedule
 
 
 def main() -> None:

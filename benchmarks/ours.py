@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from torch import Tensor, nn
 from turns import serve
 
 from emoreg.config.schema import (
@@ -38,20 +37,13 @@ from emoreg.data.stimuli.emotion import EmotionSpace
 from emoreg.inference.load import EmotionReadout, LoadedRun
 from emoreg.inference.predict import predict
 from emoreg.models.backbones import build_backbone
-from emoreg.models.regulation import regulation_loss
 from emoreg.runtime.progress import Progress
 from emoreg.stages.affective_heads import heads_of
-from emoreg.stages.classify import build_classifier
-from emoreg.stages.frozen_features import FrozenFeatures
+from emoreg.stages.classify import build_classifier, classification_loss
 from emoreg.stages.pretrain import AffectiveModel
-from emoreg.training.loop import (
-    compile_mode,
-    make_fabric,
-    make_objective,
-    make_optimizer,
-    make_schedule,
-    progressive_size,
-)
+from emoreg.training.fabric import make_fabric
+from emoreg.training.progressive_resizing import progressive_size
+from emoreg.training.step import make_state, train_step
 
 AUGMENT = AugmentSettings(crop_padding=4, flip=True)
 Work = Callable[[], float]
@@ -76,9 +68,9 @@ def noise(count: int) -> ImageSet:
 
 
 def training(asked: TrainRecipe, steps: int, threads: int | None = None) -> Work:
-    """Work that trains for some steps, as `emoreg.training.loop.fit` does, and gives images per second.
+    """Work that trains for some steps, as `emoreg.training.loop.fit` does, and returns images per second.
 
-    A training that grows its images is gone through from beginning to end in every round, in as many steps.
+    With growing images every round goes through all sizes, from the first to the last.
     """
     if threads:
         torch.set_num_threads(threads)
@@ -86,18 +78,10 @@ def training(asked: TrainRecipe, steps: int, threads: int | None = None) -> Work
     size = asked.training.batch_size
     images = noise(max(20, steps) * size).to(fabric.device)
     classifier = build_classifier(asked, num_classes=10)
-    optimizer = make_optimizer(classifier, asked.optimizer, {})
-    schedule = make_schedule(optimizer, dataclasses.replace(asked.optimizer, schedule="constant"), 10**9)
-    known: FrozenFeatures | None = None
-    if classifier.encoder is not None and classifier.freeze_encoder:
-        known = FrozenFeatures(classifier.encoder, images, asked.encoder.views, AUGMENT, 0)
-
-    def loss_of(model: nn.Module, batch: Batch) -> Tensor:
-        return regulation_loss(model.respond(batch.images, None if known is None else known(batch)), batch.labels)
-
-    objective = make_objective(classifier, loss_of, compile_mode(asked.training, fabric.device))
-    objective, optimizer = fabric.setup(objective, optimizer)
-    objective.train()
+    constant = dataclasses.replace(asked, optimizer=dataclasses.replace(asked.optimizer, schedule="constant"))
+    loss_of = classification_loss(classifier, images, asked)
+    state = make_state(fabric, classifier, loss_of, constant, size, steps=10**9)
+    state.objective.train()
     batches = _endless(partial(training_batches, images, size, AUGMENT, 0))
 
     def work() -> float:
@@ -106,12 +90,7 @@ def training(asked: TrainRecipe, steps: int, threads: int | None = None) -> Work
         for step in range(steps):
             batch = next(batches)
             side = progressive_size(32, asked.training, asked.training.epochs * step / steps)
-            loss = objective(batch._replace(images=resize(batch.images, side)))
-            optimizer.zero_grad(set_to_none=True)
-            fabric.backward(loss)
-            optimizer.step()
-            schedule.step()
-            losses[step] = loss.detach()
+            losses[step] = train_step(state, batch._replace(images=resize(batch.images, side)))
         losses.mean().item()  # waits for the device
         return steps * size / (time.perf_counter() - begun)
 

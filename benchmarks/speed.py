@@ -23,7 +23,7 @@ import ours
 import usual
 from turns import Arm, take_turns
 
-from emoreg.runs.run import environment
+from emoreg.runs.provenance import environment
 
 PARTS = ("start", "data", "training", "regulated", "jobs", "decoding", "predict")
 

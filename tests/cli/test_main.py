@@ -185,8 +185,8 @@ def test_an_out_folder_that_is_foreign_or_cannot_be_written_is_refused(
     here: Path, refused: Callable[..., str], finished: Path
 ) -> None:
     assert "flags is not empty and holds no run" in refused("train", "mine/stage2.yaml", "--out", "flags")
-    assert "cannot write the run folder" in refused("train", "mine/stage2.yaml", "--out", "mine/stage1.yaml")
-    assert "cannot write the run folder" in refused("train", "mine/stage2.yaml", "--out", "mine/stage1.yaml/x")
+    assert "cannot create the run folder" in refused("train", "mine/stage2.yaml", "--out", "mine/stage1.yaml")
+    assert "cannot create the run folder" in refused("train", "mine/stage2.yaml", "--out", "mine/stage1.yaml/x")
     assert "holds a run of stage 1" in refused("train", "mine/stage2.yaml", "--out", str(finished / "stage1"))
     line = refused("train", str(finished / "stage2.yaml"), "--out", str(finished / "stage2"), "--training.epochs=2")
     assert "holds a run with other settings (" in line and "training.epochs: 1 -> 2" in line

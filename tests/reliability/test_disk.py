@@ -69,8 +69,8 @@ def test_a_run_on_a_full_disk_says_so_and_goes_on_when_there_is_room(
     after_epoch("epoch 1/", lambda: fill(disk))
     told = tell(*TRAIN, code=2)
     assert told == (
-        "emoreg: cannot write disk/run/metrics.csv: No space left on device; what was saved before is kept, and the "
-        "same command goes on from it\n"
+        "emoreg: cannot write disk/run/metrics.csv: No space left on device; what was saved before is kept: run "
+        "the same command again to resume\n"
     )
     saved = Run(disk / "run").load_checkpoint()
     assert saved is not None and len(saved["rows"]) == 1 and not parts(disk)
@@ -87,7 +87,7 @@ def test_a_run_cannot_begin_on_a_full_or_read_only_disk(tell: Tell, mount: Mount
     assert "No space left on device" in tell(*TRAIN, code=2)
     mount(disk, "ro")
     assert tell("train", "recipe.yaml", "--out", "disk/other", code=2) == (
-        "emoreg: cannot write the run folder disk/other: Read-only file system\n"
+        "emoreg: cannot create the run folder disk/other: Read-only file system\n"
     )
 
 
@@ -116,7 +116,7 @@ def test_a_run_whose_folder_is_deleted_in_mid_run_says_so_and_begins_anew(
 ) -> None:
     after_epoch("epoch 1/", lambda: shutil.rmtree(tmp_path / "disk"))
     assert tell(*TRAIN, code=2) == (
-        "emoreg: cannot write disk/run/metrics.csv: the run folder is gone; the same command begins anew\n"
+        "emoreg: cannot write disk/run/metrics.csv: the run folder is gone; run the same command again to start anew\n"
     )
     tell(*TRAIN, code=0)
     assert len(Run(Path("disk/run")).metrics) == 3
@@ -157,7 +157,7 @@ def test_a_study_goes_on_when_a_runs_folder_is_deleted_in_mid_run(
 ) -> None:
     after_epoch("epoch 1/2  train_loss", lambda: shutil.rmtree(planned(tmp_path)["backbone"]))
     told = tell(*GO, code=1)
-    assert "the run folder is gone; the same command begins anew" in told and "1 of 3 runs failed" in told
+    assert "the run folder is gone; run the same command again to start anew" in told and "1 of 3 runs failed" in told
     tell(*GO, code=0)
 
 

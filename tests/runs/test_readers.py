@@ -16,7 +16,7 @@ import torch
 from emoreg.config.recipe import recipe_yaml
 from emoreg.config.schema import RegulationSettings, TrainRecipe
 from emoreg.runs.readers import FORMAT, refuse_non_finite
-from emoreg.runs.run import CHECKPOINT, ENVIRONMENT, FINAL, METRICS, RECIPE, WEIGHTS, Run, record_session, start_run
+from emoreg.runs.run import CHECKPOINT, ENVIRONMENT, FINAL, METRICS, RECIPE, WEIGHTS, Run, start_run
 from emoreg.runtime.progress import Progress
 from emoreg.stages.classify import evaluate, train
 from refusing import refusal
@@ -57,7 +57,7 @@ def test_a_compressed_checkpoint_which_may_grow_without_end_is_refused(run: Run)
         for entry in old.infolist():
             new.writestr(entry.filename, old.read(entry))
     path.write_bytes(buffer.getvalue())
-    assert "it is compressed" in refusal(run.load_checkpoint)
+    assert "compressed, which torch.save's files are not" in refusal(run.load_checkpoint)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -103,7 +103,7 @@ def test_final_metrics_of_another_kind_are_named(run: Run, final: dict[str, Any]
 
 def test_metrics_that_are_no_numbers_are_named(run: Run) -> None:
     (run.folder / METRICS).write_text("epoch,loss\n1,high\n")
-    assert f"{METRICS} is damaged ('loss' has no numbers)" in refusal(lambda: run.metrics)
+    assert f"{METRICS} is damaged ('loss' does not hold numbers)" in refusal(lambda: run.metrics)
 
 
 def test_a_run_that_was_stopped_in_its_first_epoch_has_no_metrics_yet(run: Run) -> None:
@@ -113,7 +113,7 @@ def test_a_run_that_was_stopped_in_its_first_epoch_has_no_metrics_yet(run: Run) 
 
 def test_a_path_that_is_no_unicode_is_written_down_and_read_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["emoreg", "train", "caf\udce9.yaml"])  # as Python has the bytes of Latin-1
-    record_session(run, {})
+    run.record_session({})
     assert run.environment[-1]["command"] == "emoreg train caf\udce9.yaml"
 
 
@@ -147,12 +147,12 @@ def test_a_checkpoint_that_was_not_touched_is_taken_up(stopped: Run, stage2: Tra
 @pytest.mark.parametrize(
     ("part", "value", "message"),
     [
-        ("rows", "x", "rows are no metrics"),
-        ("seconds", None, "seconds are no number"),
-        ("begun", {"steps": 1}, "the epoch that was begun is none"),
+        ("rows", "x", "'rows' does not hold metrics"),
+        ("seconds", None, "'seconds' is not a number"),
+        ("begun", {"steps": 1}, "'begun' does not describe an epoch"),
         ("begun", {"steps": 0, "seconds": 0.0, "losses": torch.zeros(99), "draws": None}, "in an epoch of 99 steps"),
-        ("schedule", {"last_epoch": "x"}, "schedule.last_epoch is not of the same kind"),
-        ("optimizer", {"state": {}, "param_groups": []}, "optimizer.param_groups is not of the same kind"),
+        ("schedule", {"last_epoch": "x"}, "schedule.last_epoch has another type"),
+        ("optimizer", {"state": {}, "param_groups": []}, "optimizer.param_groups has another type"),
         ("model", {"head.weight": torch.full((10, 64), float("nan"))}, "head.weight holds NaN"),
     ],
 )

@@ -18,6 +18,7 @@ import pytest
 import torch
 
 import emoreg.runs.run
+import emoreg.runtime.safe_io
 from emoreg.config.recipe import read_recipe, recipe_yaml
 from emoreg.config.schema import (
     BackboneSettings,
@@ -37,7 +38,6 @@ from emoreg.runs.run import (
     RECIPE,
     WEIGHTS,
     Run,
-    record_session,
     start_run,
 )
 from emoreg.runtime import signals
@@ -207,7 +207,8 @@ def test_a_run_that_cannot_write_a_file_goes_on_from_the_one_before(
         write_atomically(path, content)
 
     with monkeypatch.context() as patch, pytest.raises(Stopped):
-        patch.setattr(emoreg.runs.run, "write_atomically", write)
+        for module in (emoreg.runs.run, emoreg.runtime.safe_io):
+            patch.setattr(module, "write_atomically", write)
         train(recipe, tmp_path / "stopped", progress=quiet)
     assert_same_run(train(recipe, tmp_path / "stopped", progress=quiet), reference)
 
@@ -411,7 +412,7 @@ def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path, st
     with pytest.raises(UserError, match=r"is not empty and holds no run.*--out"):
         start_run(tmp_path, stage2)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
-    with pytest.raises(UserError, match="cannot write the run folder"):
+    with pytest.raises(UserError, match="cannot create the run folder"):
         start_run(tmp_path / "thesis.tex", stage2)
     assert (tmp_path / "thesis.tex").read_text() == "three years"
     (tmp_path / "empty").mkdir()
@@ -430,7 +431,7 @@ def test_each_start_adds_where_it_ran(tmp_path: Path, stage2: TrainRecipe, quiet
         assert session["cpu"] and session["cores"] >= 1 and session["threads"] == 1 and "gpu" in session
         assert session["device"] == "cpu" and session["precision"] == "32-true"
         assert {"started", "command", "python", "platform"} <= session.keys()
-    record_session(run, {"note": "later"})
+    run.record_session({"note": "later"})
     assert [session.get("note") for session in run.environment] == [None, None, "later"]
 
 

@@ -36,7 +36,7 @@ from emoreg.stages.classify import build_classifier, evaluate, load_classifier, 
 from emoreg.stages.metrics import count_flops, measure
 from emoreg.stages.pretrain import load_encoder, pretrain
 from emoreg.study.arms import arm_recipe
-from emoreg.training.loop import make_fabric
+from emoreg.training.fabric import make_fabric
 from narrow import present
 from refusing import refusal
 from tiny_backbone import TinyBackbone

@@ -16,7 +16,7 @@ from emoreg.data.images.table import Table
 from emoreg.models.regulation import RegulatedClassifier, Response
 from emoreg.stages.classify import build_classifier
 from emoreg.stages.metrics import calibration_error, count_flops, measure, per_class_accuracy, reliability
-from emoreg.training.loop import make_fabric
+from emoreg.training.fabric import make_fabric
 from tiny_backbone import TinyBackbone
 
 VIT = BackboneSettings("test_vit", patch_size=8)

@@ -34,7 +34,7 @@ from emoreg.stages.pretext import TURNS, measure_rotation, turned, with_shuffled
 from emoreg.stages.pretrain import AffectiveModel, load_encoder, pretrain
 from emoreg.stages.stimulus_mixture import Cut, cut_stimuli
 from emoreg.study.arms import arm_recipe
-from emoreg.training.loop import make_fabric
+from emoreg.training.fabric import make_fabric
 from narrow import pixels
 
 PRETEXTS: tuple[Pretext, ...] = ("affect", "shuffled", "rotation")

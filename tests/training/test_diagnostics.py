@@ -13,8 +13,7 @@ from emoreg.data.images.files import list_files
 from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.table import Table
 from emoreg.errors import UserError
-from emoreg.training.checkpoint import BegunEpoch
-from emoreg.training.diagnostics import check_losses, memory_told
+from emoreg.training.diagnostics import check_losses, explain_out_of_memory
 
 LABELS = np.arange(12, dtype=np.int64)
 
@@ -26,9 +25,8 @@ def batches(done: int = 0) -> Iterator[Batch]:
 
 
 def told(images: ImageSet, *losses: float) -> str:
-    begun = BegunEpoch(len(losses), 0.0, torch.tensor([*losses, 0.0, 0.0]))
     with pytest.raises(UserError) as caught:
-        check_losses(begun, batches, images, Path("run"), epoch=6)
+        check_losses(torch.tensor(losses), batches, images, Path("run"), epoch=6)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -36,7 +34,7 @@ def told(images: ImageSet, *losses: float) -> str:
 def test_finite_losses_say_nothing() -> None:
     pixels = np.zeros((12, 8, 8, 3), np.uint8)
     images = ImageSet(Table("noise", pixels, LABELS), 8, None, torch.from_numpy(LABELS))
-    check_losses(BegunEpoch(2, 0.0, torch.tensor([1.0, 2.0, torch.nan])), batches, images, Path("run"), 0)
+    check_losses(torch.tensor([1.0, 2.0]), batches, images, Path("run"), 0)
 
 
 def test_the_first_bad_step_and_its_images_are_named(image_folder: Path) -> None:
@@ -57,12 +55,15 @@ def test_images_in_memory_are_named_by_their_rows() -> None:
     "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
 )
 def test_a_full_memory_suggests_a_batch_size(error: RuntimeError) -> None:
-    with pytest.raises(UserError, match=r"training\.batch_size to 64 \(now 128\)"), memory_told(TrainingSettings()):
+    with (
+        pytest.raises(UserError, match=r"training\.batch_size to 64 \(now 128\)"),
+        explain_out_of_memory(TrainingSettings()),
+    ):
         raise error
-    with pytest.raises(UserError, match="smaller network"), memory_told(TrainingSettings(batch_size=1)):
+    with pytest.raises(UserError, match="smaller network"), explain_out_of_memory(TrainingSettings(batch_size=1)):
         raise error
 
 
 def test_other_errors_are_left_alone() -> None:
-    with pytest.raises(RuntimeError, match="shapes"), memory_told(TrainingSettings()):
+    with pytest.raises(RuntimeError, match="shapes"), explain_out_of_memory(TrainingSettings()):
         raise RuntimeError("shapes do not match")

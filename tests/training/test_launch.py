@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,11 @@ from emoreg.config.recipe import differences, recipe_yaml
 from emoreg.config.schema import BackboneSettings, LossSettings, PretrainRecipe, Recipe, TrainingSettings, TrainRecipe
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runs.run import CHECKPOINT, METRICS, Run
-from emoreg.runtime import launch_env
-from emoreg.runtime.process_group import Team
 from emoreg.runtime.progress import Progress
 from emoreg.stages.classify import train
 from emoreg.stages.pretrain import pretrain
 from emoreg.study.plan import run_id
-from emoreg.training.loop import make_fabric
+from emoreg.training.fabric import make_fabric
 from refusing import refusal
 
 # Of a run over two processes from that over one: they add the same numbers in another order.
@@ -190,26 +188,6 @@ def test_a_folder_of_another_run_is_refused_by_all_tasks_in_one_line(
     assert other[1:] == ("", "")
 
 
-@pytest.mark.parametrize(
-    ("variables", "expected"),
-    [
-        ({}, (1, True)),
-        ({"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "4", "RANK": "0"}, (4, True)),
-        ({"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "4", "RANK": "3"}, (4, False)),
-        ({"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1"}, (2, False)),
-        ({"SLURM_NTASKS": "2", "SLURM_PROCID": "0"}, (1, True)),  # of a batch script, which is alone
-    ],
-)
-def test_who_leads_is_told_by_the_launcher(
-    variables: Mapping[str, str], expected: tuple[int, bool], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("TORCHELASTIC_RUN_ID", "WORLD_SIZE", "RANK", "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS", "SLURM_PROCID"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    assert (launch_env.processes(), launch_env.rank() == 0) == expected
-
-
 # Stopping, dying, refusing
 
 
@@ -275,10 +253,3 @@ def test_more_devices_than_there_are_or_than_a_batch_has_images_are_refused(monk
     assert "finds 2" in refusal(lambda: make_fabric(TrainingSettings(device="cuda"), devices=4))
     with pytest.raises(ValueError, match=r"training\.devices is 9.*batch_size \(8\)"):
         TrainingSettings(devices=9, batch_size=8)
-
-
-def test_one_process_agrees_with_itself() -> None:
-    team = Team(make_fabric(TrainingSettings(device="cpu")))
-    loss = torch.tensor(2.0)
-    assert team.any_says(True) and not team.any_says(False)
-    assert team.weighted(loss, 7, 7) is loss and team.mean(loss) is loss and team.gather("a") == ["a"]

@@ -25,7 +25,7 @@ from emoreg.inference.load import LoadedRun, load_run
 from emoreg.models.regulation import Response, mix_probabilities
 from emoreg.runs.run import Run
 from emoreg.stages.affective_heads import Head
-from emoreg.training.loop import make_fabric
+from emoreg.training.fabric import make_fabric
 
 FeelWith = Literal["experience", "encoder"]
 Image = File | NDArray[np.uint8]

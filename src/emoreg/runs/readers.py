@@ -1,4 +1,4 @@
-"""Reading what runs have saved, whoever has had it since: no code in it is run, and damage is told in one line."""
+"""Loads run artifacts safely: never executes code in them; corruption raises a one-line UserError."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-FORMAT = 1  # of checkpoints and of what weights say of themselves; a later one is refused, never guessed at
-KEPT = ("test", "validation", "train")  # splits in final.json
+FORMAT = 1  # of checkpoints and weights; files of a later format are refused
+SPLITS = ("test", "validation", "train")  # keys of final.json that hold metrics
 FROM_0_TO_1 = ("accuracy", "accuracy_non_emotional", "accuracy_emotional", "ece", "lambda", "per_class", "confidence")
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """A checkpoint: numbers, names and tensors, on the CPU.
+    """Load a checkpoint: numbers, names and tensors, on the CPU.
 
     Raises:
-        UserError: the file is damaged, of a later format, or of anything else.
+        UserError: the file is damaged, of a later format, or not a checkpoint.
     """
     import torch
 
@@ -37,18 +37,18 @@ def read_state(path: Path) -> dict[str, Any]:
         state = dict(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:  # a damaged file makes the unpickler raise almost anything
         reason = shortened(str(error), 200) or type(error).__name__
-        if isinstance(error, pickle.UnpicklingError):  # torch's own words tell how to run the code after all
-            reason = "it is cut off, or holds code, which is not run"
+        if isinstance(error, pickle.UnpicklingError):  # torch's own message explains how to run the code anyway
+            reason = "truncated, or it holds code, which is never run"
         raise UserError(f"{path} is damaged ({reason}); delete it to start this run anew") from None
     _refuse_later_format(path, state)
     return state
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Weights (safetensors), and what the run said of them.
+    """Load weights (safetensors), and the run's metadata about them.
 
     Raises:
-        UserError: the file is damaged, of a later format, or holds what are no numbers.
+        UserError: the file is damaged, of a later format, or holds NaN or infinities.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -65,7 +65,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def refuse_non_finite(path: Path | str, weights: Mapping[str, Any]) -> None:
-    """UserError for NaN and infinities in weights; a mask of 0 and -∞, as attention has, is none."""
+    """Raise UserError for NaN or infinities in weights. Attention masks of 0 and -∞ are allowed."""
     import torch
 
     for name, value in weights.items():
@@ -78,10 +78,7 @@ def refuse_non_finite(path: Path | str, weights: Mapping[str, Any]) -> None:
 
 
 def with_constant_lambda(weights: Mapping[str, Any]) -> dict[str, Any]:
-    """Weights in which a constant λ of 0 or 1 is stored as itself.
-
-    The first edition stored its log-odds ρ, which are infinite.
-    """
+    """Weights with a constant λ of 0 or 1 stored as itself; the first edition stored its log-odds ρ, ±∞."""
     infinite = {name for name, value in weights.items() if name.endswith("regulation.rho") and value.isinf().all()}
     return {
         name.removesuffix("rho") + "lam" if name in infinite else name: value.sigmoid() if name in infinite else value
@@ -90,42 +87,48 @@ def with_constant_lambda(weights: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_final(path: Path) -> dict[str, Any]:
-    """The final metrics. UserError if they are damaged, or not what a report can rely on."""
+    """Load the final metrics. UserError if the file is damaged, or a value has the wrong type or range."""
     final = read_record(path)
-    wrong = next((key for key, value in final.items() if not _fits(key, value)), "" if "test" in final else "test")
-    if wrong:
-        raise UserError(f"{path} is damaged ({shortened(wrong)} is not what emoreg writes there)")
+    wrong = [key for key, value in final.items() if not _is_valid(key, value)]
+    if wrong or "test" not in final:
+        key = shortened([*wrong, "test"][0])
+        raise UserError(f"{path} is damaged ({key} is not what emoreg writes there)")
     return final
 
 
 def read_metrics(path: Path) -> pd.DataFrame:
-    """One row an epoch, all of it numbers. UserError if it is damaged."""
+    """Load metrics.csv: one row per epoch, numbers only. UserError if the file is damaged."""
     import pandas as pd
 
     try:
         content = read_bounded(path)
-        if not content.strip(b'"\r\n'):  # saved before the first epoch was done
+        if not content.strip(b'"\r\n'):  # saved within the first epoch
             return pd.DataFrame({"epoch": []})
         table = pd.read_csv(io.BytesIO(content))
-        other = [name for name in table if table[name].dtype.kind not in "iuf"]
-        if other or "epoch" not in table:
-            raise ValueError(f"{shortened(repr(other[0]))} has no numbers" if other else "it has no column 'epoch'")
+        if "epoch" not in table:
+            raise ValueError("it has no column 'epoch'")
+        for name in table:
+            if table[name].dtype.kind not in "iuf":
+                raise ValueError(f"{shortened(repr(name))} does not hold numbers")
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
     except (ValueError, OverflowError, RecursionError) as error:
-        raise UserError(f"{path} is damaged ({shortened(str(error))}); delete it to go without its curves") from None
+        raise UserError(
+            f"{path} is damaged ({shortened(str(error))}); delete it to continue without its curves"
+        ) from None
     return table
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """A JSON file that holds names and values. UserError if it does not."""
+    """Load a JSON object. UserError if the file is damaged."""
     try:
         return dict(read_json(path))
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
     except (TypeError, ValueError) as error:
-        reason = shortened(str(error))
-        raise UserError(f"{path} is damaged ({reason}); delete it, and the same command makes it anew") from None
+        raise UserError(
+            f"{path} is damaged ({shortened(str(error))}); delete it, and run the same command again to write a new one"
+        ) from None
 
 
 def _refuse_later_format(path: Path, content: Mapping[str, Any]) -> None:
@@ -135,52 +138,53 @@ def _refuse_later_format(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def _require_stored_zip(path: Path) -> None:
-    """ValueError for what torch.save does not write today: its older formats, and zips that grow when unpacked."""
+    """Raise ValueError for files that torch.save does not write: its older formats, and compressed zips."""
     require_regular(path)
     try:
         with zipfile.ZipFile(path) as archive:
-            grows = any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
+            is_stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in archive.infolist())
     except (zipfile.BadZipFile, NotImplementedError) as error:
-        raise ValueError(f"no file of torch.save: {error}") from None
-    if grows:
-        raise ValueError("it is compressed, as torch.save leaves none")
+        raise ValueError(f"not a file of torch.save: {error}") from None
+    if not is_stored:
+        raise ValueError("compressed, which torch.save's files are not")
 
 
-def _fits(key: str, value: Any) -> bool:
-    """Whether a value of final.json is of the kind that stands below this key."""
+def _is_valid(key: str, value: Any) -> bool:
+    """Whether a value of final.json has the type and range of its key."""
     if value is None:
         return True
     if key in ("seconds", "images_per_second", "parameters", "flops"):
         return _is_number(value)
     if key == "lambda":
-        return isinstance(value, list) and bool(value) and all(map(_is_share, value))
+        return isinstance(value, list) and bool(value) and all(map(_is_fraction, value))
     if key == "classes":
         return isinstance(value, list) and all(isinstance(name, str) and is_plain(name) for name in value)
     if key == "images":
         return _is_number(value) or (isinstance(value, dict) and all(map(_is_number, value.values())))
-    return key not in KEPT or (isinstance(value, dict) and all(map(_fits_metric, value, value.values())))
+    return key not in SPLITS or (isinstance(value, dict) and all(map(_is_valid_metric, value, value.values())))
 
 
-def _fits_metric(name: str, value: Any) -> bool:
-    if name == "reliability":
-        columns = list(value.items()) if isinstance(value, dict) else []
-        return all(isinstance(column, list) and _fits_all(key, column) for key, column in columns) and (
-            len({len(column) for _, column in columns}) == 1
+def _is_valid_metric(name: str, value: Any) -> bool:
+    if name == "reliability":  # a table: a list per column, all of one length
+        return (
+            isinstance(value, dict)
+            and all(isinstance(column, list) and _are_valid(key, column) for key, column in value.items())
+            and len({len(column) for column in value.values()}) == 1
         )
     if name == "per_class":
-        return isinstance(value, list) and _fits_all(name, value)
-    return _fits_all(name, [value])
+        return isinstance(value, list) and _are_valid(name, value)
+    return _are_valid(name, [value])
 
 
-def _fits_all(name: str, values: list[Any]) -> bool:
-    """Whether all are numbers, or null as for a class without images."""
-    kind = _is_share if name in FROM_0_TO_1 else _is_number
-    return all(value is None or kind(value) for value in values)
+def _are_valid(name: str, values: list[Any]) -> bool:
+    """Whether all values of a metric are numbers in its range, or null, as for a class without images."""
+    is_in_range = _is_fraction if name in FROM_0_TO_1 else _is_number
+    return all(value is None or is_in_range(value) for value in values)
 
 
 def _is_number(value: Any) -> bool:
     return type(value) is float or (type(value) is int and abs(value) <= MAX_INTEGER)
 
 
-def _is_share(value: Any) -> bool:
-    return _is_number(value) and not (value < 0 or value > 1)  # NaN is what it is of no image
+def _is_fraction(value: Any) -> bool:
+    return _is_number(value) and (math.isnan(value) or 0 <= value <= 1)  # NaN is the mean over no images

@@ -1,7 +1,7 @@
-"""Trackers: where the rows of metrics.csv are shown too, while a run trains. They never change it, nor stop it.
+"""Trackers show the rows of metrics.csv elsewhere while a run trains. They never change the run, and never stop it.
 
-Each is brought up to date with the run's rows and never told one twice, so that a run that was stopped goes on in the
-same place there, and what could not be sent is sent later.
+Each tracker receives every row once: a run that resumes continues its record there, and rows that could not be sent
+are sent later.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import importlib.util
 import json
+import math
 import os
 import time
 import uuid
@@ -18,16 +19,16 @@ from typing import Any, Protocol
 
 from emoreg.config.recipe import flatten
 from emoreg.config.schema import Recipe, TrackerName, identity
-from emoreg.errors import UserError
+from emoreg.errors import UserError, shortened
 from emoreg.runs.run import Run
 from emoreg.runtime.progress import Progress
-from emoreg.runtime.safe_io import write_atomically
+from emoreg.runtime.safe_io import write_json
 
-RECORD = "trackers.json"  # in the run folder: which run of a tracker it is, and how many rows that has
+RECORD = "trackers.json"  # in the run folder: by tracker, the id of the run there and how many rows it has
 EVENTS = "tensorboard"  # in the run folder
-PROJECT = "emoreg"  # MLflow's experiment, W&B's project, unless the environment names one
-PAUSE = 120.0  # seconds: a tracker that failed is left alone for so long, as each trial waits for its answer
-PACKAGES: dict[TrackerName, tuple[str, ...]] = {  # any of them will do
+PROJECT = "emoreg"  # MLflow's experiment and W&B's project, unless the environment names another
+PAUSE = 120.0  # seconds without another attempt after a failure, as each attempt waits for a timeout
+PACKAGES: dict[TrackerName, tuple[str, ...]] = {  # one of them must be installed
     "tensorboard": ("tensorboardX", "tensorboard"),
     "mlflow": ("mlflow",),
     "wandb": ("wandb",),
@@ -38,7 +39,7 @@ Track = Callable[[Sequence[Row]], None]
 
 
 class Tracker(Protocol):
-    """One place where a run is shown. What goes wrong there is raised, whatever it is."""
+    """One place where a run is shown. Any exception means that it could not be reached."""
 
     id: str  # of the run there
     sent: int  # rows that it has
@@ -47,22 +48,22 @@ class Tracker(Protocol):
         """Show the metrics of an epoch."""
 
     def finish(self, final: Mapping[str, float]) -> None:
-        """Show the final metrics: the run is finished."""
+        """Show the final metrics, and mark the run as finished."""
 
     def close(self) -> None:
-        """Write what is held back."""
+        """Flush buffers."""
 
 
 class Trackers:
-    """Those of one run.
+    """All trackers of one run.
 
     Args:
         run: whose rows are sent.
-        recipe: what is asked, for the hyperparameters; its training.trackers says which.
-        progress: told what goes wrong.
+        recipe: training.trackers names the trackers; all settings are sent as hyperparameters.
+        progress: reports failures.
 
     Raises:
-        UserError: one is asked for whose package is not installed.
+        UserError: the package of a tracker is not installed.
     """
 
     def __init__(self, run: Run, recipe: Recipe, progress: Progress) -> None:
@@ -72,105 +73,97 @@ class Trackers:
         self.run, self.progress = run, progress
         self.settings = dict(flatten(identity(recipe)))
         self.opened: dict[str, Tracker] = {}
-        self.failed: dict[str, float] = {}  # when, by name
+        self.failed_at: dict[str, float] = {}  # time of the last failure, by name
         self.record = _read_record(run)
 
     def update(self, rows: Sequence[Row], final: Mapping[str, Any] | None = None) -> None:
         """Bring every tracker up to date.
 
         Args:
-            rows: all of the run so far, one an epoch.
-            final: the final metrics, of a run that is finished.
+            rows: all rows of the run so far, one per epoch.
+            final: the final metrics of a finished run.
         """
         for name in self.names:
-            is_known = self.record.get(name, {}).get("finished", False)
-            rests = time.monotonic() - self.failed.get(name, -PAUSE) < PAUSE
-            if is_known or (rests and final is None):
+            is_pausing = time.monotonic() - self.failed_at.get(name, -math.inf) < PAUSE
+            if self._has_all(name) or (is_pausing and final is None):
                 continue
             try:
                 self._bring_up_to_date(name, rows, final)
             except Exception as error:  # a server may be away, a disk full, a client may have its own bugs
-                self._tell(name, error)
+                self._report_failure(name, error)
             else:
-                self.failed.pop(name, None)
+                self.failed_at.pop(name, None)
 
     def send_finished(self) -> None:
-        """Send what they do not have yet of a run that is finished; nothing of one that is not."""
-        if self.run.is_finished and any(not self.record.get(name, {}).get("finished") for name in self.names):
+        """Send the rows and final metrics that trackers do not have yet, if the run is finished."""
+        if self.run.is_finished and not all(map(self._has_all, self.names)):
             rows = [
-                {str(key): float(value) for key, value in row.items() if value == value}  # noqa: PLR0124 (not NaN)
+                {str(key): float(value) for key, value in row.items() if not math.isnan(value)}
                 for row in self.run.metrics.to_dict("records")
             ]
             self.update(rows, self.run.final)
 
     def close(self) -> None:
-        """End them all, in this process."""
+        """Close all trackers in this process."""
         for name, tracker in self.opened.items():
             try:
                 tracker.close()
             except Exception as error:
-                self._tell(name, error)
+                self._report_failure(name, error)
         self.opened.clear()
 
+    def _has_all(self, name: str) -> bool:
+        return bool(self.record.get(name, {}).get("finished"))
+
     def _bring_up_to_date(self, name: TrackerName, rows: Sequence[Row], final: Mapping[str, Any] | None) -> None:
-        known = self.record.get(name, {})
         tracker = self.opened.get(name)
         if tracker is None:
+            known = self.record.get(name, {})
             tracker = self.opened[name] = _open(name, self.run, self.settings, known.get("run"), known.get("rows", 0))
-            self._remember(name, tracker, False)
+            self._write_record(name, tracker, False)
         for row in rows[tracker.sent :]:
             tracker.log(row)
             tracker.sent += 1
         if final is not None:
             tracker.finish(_numbers(final))
-        self._remember(name, tracker, final is not None)
+        self._write_record(name, tracker, final is not None)
 
-    def _remember(self, name: TrackerName, tracker: Tracker, is_finished: bool) -> None:
+    def _write_record(self, name: str, tracker: Tracker, is_finished: bool) -> None:
         self.record[name] = {"run": tracker.id, "rows": tracker.sent, "finished": is_finished}
-        content = json.dumps(self.record, indent=2, ensure_ascii=False) + "\n"
-        write_atomically(self.run.folder / RECORD, content.encode())
+        write_json(self.run.folder / RECORD, self.record)
 
-    def _tell(self, name: str, error: Exception) -> None:
-        if name not in self.failed:
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            reason = reason if len(reason) <= 200 else f"{reason[:200]} ..."
+    def _report_failure(self, name: str, error: Exception) -> None:
+        """Print the first of several failures in a row, and note the time."""
+        if name not in self.failed_at:
+            reason = shortened(f"{type(error).__name__}: {error}", 200)
             self.progress.say(
-                f"{self.run.folder.name}: the tracker {name} fails ({reason}); nothing of the run is lost, and "
-                "what is missing there is sent when it answers, or by the same command later"
+                f"{self.run.folder.name}: the tracker {name} fails ({reason}); the run itself is not affected, and "
+                "missing rows are sent when the tracker answers, or by running the same command again"
             )
-        self.failed[name] = time.monotonic()
+        self.failed_at[name] = time.monotonic()
 
 
 @contextlib.contextmanager
 def tracked(run: Run, recipe: Recipe, progress: Progress) -> Iterator[Track]:
-    """Within, the given function brings the recipe's trackers up to date with all rows so far.
+    """Within, call the given function with all rows so far to bring the recipe's trackers up to date.
 
-    At the end a run that is finished is sent as a whole. Arguments as `Trackers`.
-
-    Raises:
-        UserError: a tracker is asked for whose package is not installed.
+    A run that is finished at the end is sent as a whole. Arguments and errors as for `Trackers`.
     """
-    trackers = Trackers(run, recipe, progress)
-    try:
+    with contextlib.closing(Trackers(run, recipe, progress)) as trackers:
         yield trackers.update
         trackers.send_finished()
-    finally:
-        trackers.close()
 
 
 def send_later(run: Run, recipe: Recipe, progress: Progress) -> None:
-    """Send a run that was finished before to the trackers that do not have all of it. Arguments as `Trackers`.
+    """Send a run that was finished earlier to the trackers that lack part of it. Arguments as for `Trackers`.
 
-    Event files are written while a run trains, and not afterwards: its folder may be of a disk that nothing is
-    written to.
+    TensorBoard is left out: its event files are written while a run trains, and the folder of a finished run may be
+    read-only.
     """
     names = tuple(name for name in recipe.training.trackers if name != "tensorboard")
     training = dataclasses.replace(recipe.training, trackers=names)
-    trackers = Trackers(run, dataclasses.replace(recipe, training=training), progress)
-    try:
+    with contextlib.closing(Trackers(run, dataclasses.replace(recipe, training=training), progress)) as trackers:
         trackers.send_finished()
-    finally:
-        trackers.close()
 
 
 def _check_installed(name: TrackerName) -> None:
@@ -182,12 +175,12 @@ def _check_installed(name: TrackerName) -> None:
 def _read_record(run: Run) -> dict[str, dict[str, Any]]:
     try:
         return {name: dict(known) for name, known in json.loads((run.folder / RECORD).read_text()).items()}
-    except (OSError, ValueError, TypeError, AttributeError):  # none, or damaged: at worst it begins anew there
+    except (OSError, ValueError, TypeError, AttributeError):  # missing or damaged: at worst a tracker starts a new run
         return {}
 
 
 def _numbers(final: Mapping[str, Any]) -> dict[str, float]:
-    """The final metrics that are numbers, as final/test_accuracy: a name of no column of the rows."""
+    """The final metrics that are numbers, as final/test_accuracy and so on: no row has such a column."""
     return {
         f"final/{key.replace('.', '_')}": float(value)
         for key, value in flatten(final)
@@ -204,7 +197,7 @@ def _open(name: TrackerName, run: Run, settings: Mapping[str, Any], known: str |
 
 
 class _TensorBoard:
-    """Event files in the run folder. They are written anew at every start, so that they hold each row once."""
+    """Event files in the run folder, replaced at every start, so that they hold each row once."""
 
     def __init__(self, run: Run, settings: Mapping[str, Any]) -> None:
         from lightning_fabric.loggers.tensorboard import TensorBoardLogger
@@ -230,13 +223,13 @@ class _TensorBoard:
 
 
 class _MLflow:
-    """A run of an MLflow server, or of whatever MLFLOW_TRACKING_URI names.
+    """A run on an MLflow server, or wherever MLFLOW_TRACKING_URI points.
 
-    Through MLflow's own client: Lightning's logger is in the package pytorch-lightning, which brings a trainer along.
+    Uses MLflow's own client: Lightning's logger needs the whole package pytorch-lightning.
     """
 
     def __init__(self, run: Run, settings: Mapping[str, Any], known: str | None) -> None:
-        # MLflow's own patience, seven trials of two minutes, would be the training's.
+        # By default MLflow would block training for seven attempts of two minutes each.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
         from mlflow import MlflowClient
@@ -250,7 +243,7 @@ class _MLflow:
             known = str(self.client.create_run(experiment, run_name=run.folder.name).info.run_id)
         self.id = known
         self.client.log_batch(known, params=[Param(key, str(value)) for key, value in settings.items()])
-        self.sent = int(self.client.get_run(known).data.metrics.get("epoch", 0))  # it knows best
+        self.sent = int(self.client.get_run(known).data.metrics.get("epoch", 0))  # the server knows best
 
     def log(self, row: Row) -> None:
         self._send(row, int(row["epoch"]))
@@ -260,7 +253,7 @@ class _MLflow:
         self.client.set_terminated(self.id)
 
     def close(self) -> None:
-        """Nothing is held back."""
+        """Nothing is buffered."""
 
     def _send(self, metrics: Row, step: int) -> None:
         from mlflow.entities import Metric
@@ -270,13 +263,13 @@ class _MLflow:
 
 
 class _WeightsAndBiases:
-    """A run of Weights & Biases, through its own client as `_MLflow`; with WANDB_MODE=offline in the run folder."""
+    """A run on Weights & Biases, through its own client; in the run folder if WANDB_MODE is offline."""
 
     def __init__(self, run: Run, settings: Mapping[str, Any], known: str | None, sent: int) -> None:
         import wandb
 
         is_online = os.environ.get("WANDB_MODE", "online") == "online"
-        if is_online and not wandb.login(prompt=False, verify=False):  # else it would ask at the terminal
+        if is_online and not wandb.login(prompt=False, verify=False):  # without a key, init would prompt
             raise RuntimeError("no API key: run 'wandb login', or set WANDB_API_KEY or WANDB_MODE=offline")
         self.run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),
@@ -289,7 +282,7 @@ class _WeightsAndBiases:
             settings=wandb.Settings(silent=True, init_timeout=20, console="off"),
         )
         self.id = str(self.run.id)
-        self.sent = max(sent, self.run.step - 1)  # offline it does not know what was sent before
+        self.sent = max(sent, self.run.step - 1)  # offline, W&B's step starts from 0
 
     def log(self, row: Row) -> None:
         self.run.log(dict(row), step=int(row["epoch"]))

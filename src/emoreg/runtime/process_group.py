@@ -1,4 +1,4 @@
-"""The processes that share a run, seen from one of them. One that is alone does nothing differently."""
+"""Collective operations for the processes that share a run; no-ops for a single process."""
 
 from __future__ import annotations
 
@@ -13,62 +13,62 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Team:
-    """All of them have to call its methods at the same moments.
+class ProcessGroup:
+    """All processes that share a run. Every process must call the same methods in the same order.
 
     Args:
-        fabric: launched; it knows how many they are. None for one that is alone.
+        fabric: launched; knows rank and world size.
     """
 
-    def __init__(self, fabric: Fabric | None = None) -> None:
-        self.rank = fabric.global_rank if fabric else 0
-        self.size = fabric.world_size if fabric else 1
-        # What is asked by way of the processors makes no one wait for a device.
-        self._by_processors: Any = distributed.new_group(backend="gloo") if self.size > 1 else None
+    def __init__(self, fabric: Fabric) -> None:
+        self.rank: int = fabric.global_rank
+        self.size: int = fabric.world_size
+        # Flags and Python objects travel between CPUs (gloo), so that exchanging them does not synchronise a GPU.
+        self._on_cpu: Any = distributed.new_group(backend="gloo") if self.size > 1 else None
 
     @property
     def share(self) -> tuple[int, int]:
-        """Of each batch: (which, of how many) parts."""
+        """This process's part of each batch: (index, number of parts)."""
         return self.rank, self.size
 
     def weighted(self, loss: Tensor, images: int, batch_size: int) -> Tensor:
-        """The mean loss of a part of a batch, so that its mean over the team is that of the batch.
+        """Weight the mean loss over a part of a batch so that the mean over all processes is that of the batch.
 
         Args:
-            loss: a scalar, the mean over the part.
-            images: of the part; parts may differ by one.
-            batch_size: images of the batch.
+            loss: scalar, the mean over this process's part.
+            images: number of images in the part; parts may differ by one.
+            batch_size: number of images in the batch.
         """
         return loss if images * self.size == batch_size else loss * (images * self.size / batch_size)
 
     def mean(self, value: Tensor) -> Tensor:
-        """Of what each gives, a scalar on its device."""
+        """Mean over the processes of a scalar on their devices."""
         if self.size == 1:
             return value
         total = value.clone()
         distributed.all_reduce(total)
         return total / self.size
 
-    def any_says(self, said: bool) -> bool:
-        """Whether one of them says so."""
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in any process."""
         if self.size == 1:
-            return said
-        flag = torch.tensor(float(said))
-        distributed.all_reduce(flag, distributed.ReduceOp.MAX, self._by_processors)
-        return bool(flag)
+            return flag
+        flags = torch.tensor(float(flag))
+        distributed.all_reduce(flags, distributed.ReduceOp.MAX, self._on_cpu)
+        return bool(flags)
 
     def gather(self, own: T) -> list[T]:
-        """What each gives, by rank."""
+        """The object of every process, by rank."""
         if self.size == 1:
             return [own]
-        everyone: list[Any] = [None] * self.size
-        distributed.all_gather_object(everyone, own, self._by_processors)
-        return everyone
+        objects: list[Any] = [None] * self.size
+        distributed.all_gather_object(objects, own, self._on_cpu)
+        return objects
 
-    def share_norms(self, model: nn.Module, device: torch.device) -> None:
-        """Let batch norm see the whole batch, in place; PyTorch can on GPUs only.
+    def synchronise_batch_norm(self, model: nn.Module, device: torch.device) -> None:
+        """Make batch norm see the whole batch, in place; PyTorch supports it on CUDA only.
 
-        A frozen part is left as it is: it takes nothing from the batch.
+        Frozen children are left alone: their statistics do not depend on the batch.
         """
         if self.size == 1 or device.type != "cuda":
             return

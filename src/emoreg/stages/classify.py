@@ -20,15 +20,16 @@ from emoreg.data.targets import read_for_scoring, read_target
 from emoreg.errors import UserError, is_plain, shortened
 from emoreg.models.backbones import build_backbone
 from emoreg.models.regulation import RegulatedClassifier, regulation_loss
-from emoreg.runs.run import WEIGHTS, Run, record_session
-from emoreg.runs.trackers import Track
+from emoreg.runs.run import WEIGHTS, Run
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import derive_seed, drawn_from
 from emoreg.stages.frozen_features import FrozenFeatures
 from emoreg.stages.metrics import count_flops, measure
 from emoreg.stages.pretrain import encoder_architecture, load_encoder
-from emoreg.training.launch import carry_out_on_devices
-from emoreg.training.loop import fit, make_fabric
+from emoreg.training.fabric import make_fabric
+from emoreg.training.launch import RunContext, launch
+from emoreg.training.loop import fit
+from emoreg.training.step import LossOf
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -83,27 +84,25 @@ def train(
     model: RegulatedClassifier | None = None,
     progress: Progress | None = None,
 ) -> Run:
-    """Train a classifier and score it once on the test split, or go on with a run that was stopped.
+    """Train a classifier and measure it once on the test split, or resume a run that was stopped.
 
     Args:
         recipe: all settings.
         out: the run folder; a finished run is returned as it is.
-        model: your own classifier around any two modules, in place of the one that the recipe describes; its
-            backbone, encoder and regulation settings are then not used. Trained in place.
-        progress: where it is shown; None for the terminal.
+        model: your own classifier around any two modules, trained in place. The recipe's backbone, encoder and
+            regulation settings are then not used.
+        progress: None shows it in the terminal.
 
     Raises:
         UserError: bad input of any kind, in one line.
     """
-    progress = progress or Progress()
     if model is None:
         recipe = with_encoder_architecture(recipe)
-    return carry_out_on_devices(out, recipe, _train, model, progress)
+    return launch(out, recipe, _train, model, progress or Progress())
 
 
-def _train(
-    fabric: Fabric, run: Run, recipe: TrainRecipe, model: RegulatedClassifier | None, track: Track, progress: Progress
-) -> None:
+def _train(context: RunContext[TrainRecipe], model: RegulatedClassifier | None) -> None:
+    fabric, run, recipe, progress = context.fabric, context.run, context.recipe, context.progress
     target = read_target(recipe.target)
     classifier = model or build_classifier(recipe, len(target.classes))
     if classifier.num_classes != len(target.classes):
@@ -113,19 +112,13 @@ def _train(
         target.train, asked.validation, asked.limit, recipe.seed, asked.per_class, target.classes
     )
     images = _load(train_table, recipe.target, recipe.training, fabric, progress)
-    validation, test = (  # of several processes the one that writes measures
-        _load(table, recipe.target, recipe.training, fabric, progress) if table and run.writes else None
+    validation, test = (
+        _load(table, recipe.target, recipe.training, fabric, progress) if table and context.is_leader else None
         for table in (validation_table, target.test)
     )
-    record_session(
-        run,
-        {
-            "device": str(fabric.device),
-            "precision": fabric._precision.precision,
-            "processes": fabric.world_size,
-            "experience": _fingerprint(recipe.encoder.experience) if model is None else None,
-            "model": "the recipe's" if model is None else "given by the caller",
-        },
+    context.record_session(
+        experience=_fingerprint(recipe.encoder.experience) if model is None else None,
+        model="the recipe's" if model is None else "given by the caller",
     )
 
     def score(candidate: nn.Module) -> dict[str, float]:
@@ -142,22 +135,12 @@ def _train(
                 row["lambda"] = measured["lambda"]
         return row
 
-    weights = dataclasses.asdict(recipe.loss)
-    frozen: FrozenFeatures | None = None
-    if classifier.encoder is not None and classifier.freeze_encoder:
-        seed = derive_seed(recipe.seed, "views")
-        frozen = FrozenFeatures(classifier.encoder, images, recipe.encoder.views, recipe.augment, seed)
-
-    def loss_of(model: nn.Module, batch: Batch) -> Tensor:
-        assert isinstance(model, RegulatedClassifier)
-        response = model.respond(batch.images, None if frozen is None else frozen(batch))
-        return regulation_loss(response, batch.labels, **weights)
-
     factors = {"encoder.": recipe.encoder.lr_factor, "regulation.": recipe.regulation.lr_factor}
-    kept, seconds = fit(classifier, loss_of, images, score, recipe, factors, run, fabric, progress, track=track)
+    kept, seconds = fit(context, classifier, classification_loss(classifier, images, recipe), images, score, factors)
     assert isinstance(kept, RegulatedClassifier)
-    if test is None:
+    if not context.is_leader:
         return
+    assert test is not None
     measured = measure(kept, test, fabric)
     lam = kept.lam
     final: dict[str, Any] = {
@@ -173,6 +156,22 @@ def _train(
         "images": {"train": len(images), "validation": len(validation or ()), "test": len(test)},
     }
     run.finish(kept.state_dict(), {"stage": 2, "classes": target.classes}, final)
+
+
+def classification_loss(classifier: RegulatedClassifier, images: ImageSet, recipe: TrainRecipe) -> LossOf:
+    """The loss that trains a classifier on batches of `images`, with the features of a frozen encoder made cheap."""
+    weights = dataclasses.asdict(recipe.loss)
+    features: FrozenFeatures | None = None
+    if classifier.encoder is not None and classifier.freeze_encoder:
+        seed = derive_seed(recipe.seed, "views")
+        features = FrozenFeatures(classifier.encoder, images, recipe.encoder.views, recipe.augment, seed)
+
+    def loss_of(model: nn.Module, batch: Batch) -> Tensor:
+        assert isinstance(model, RegulatedClassifier)
+        response = model.respond(batch.images, None if features is None else features(batch))
+        return regulation_loss(response, batch.labels, **weights)
+
+    return loss_of
 
 
 def evaluate(

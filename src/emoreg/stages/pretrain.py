@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,18 +23,14 @@ from emoreg.data.stimuli.emotion import EmotionSpace
 from emoreg.data.stimuli.stimulus_set import Labels, Stimuli
 from emoreg.errors import UserError, shortened
 from emoreg.models.backbones import build_backbone, num_features
-from emoreg.runs.run import Run, record_session
-from emoreg.runs.trackers import Track
+from emoreg.runs.run import Run
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import drawn_from
 from emoreg.stages.affective_heads import affective_loss, affective_metrics, check_labels, heads_of, measure_affect
 from emoreg.stages.pretext import pretext_task, with_shuffled_labels
 from emoreg.stages.stimulus_mixture import Cut, cut_stimuli, epoch_shares, fits_memory, join, views
-from emoreg.training.launch import carry_out_on_devices
+from emoreg.training.launch import RunContext, launch
 from emoreg.training.loop import fit
-
-if TYPE_CHECKING:
-    from lightning_fabric import Fabric
 
 __all__ = [
     "AffectiveModel",
@@ -72,32 +68,25 @@ def pretrain(
     stimuli: tuple[Table, EmotionSpace] | None = None,
     progress: Progress | None = None,
 ) -> Run:
-    """Train an emotional encoder, or go on with a run that was stopped.
+    """Train an emotional encoder, or resume a run that was stopped.
 
-    Several sets (`recipe.also`) are learned at the same time by one encoder, each with a head of its own. What is
-    learned from them is `recipe.pretext`; images, splits, order, augmentation and steps are the same whichever it is.
+    One encoder learns several sets (`recipe.also`) at the same time, with a head for each. `recipe.pretext` is what it
+    learns from them; images, splits, order, augmentation and steps do not depend on it.
 
     Args:
         recipe: all settings.
         out: the run folder; a finished run is returned as it is.
-        stimuli: your own affective images in place of `recipe.stimuli.name`, with their own labels; for any pretext.
-        progress: where it is shown; None for the terminal.
+        stimuli: your own affective images and labels in place of `recipe.stimuli.name`; for any pretext.
+        progress: None shows it in the terminal.
 
     Raises:
         UserError: bad input of any kind, in one line.
     """
-    progress = progress or Progress()
-    return carry_out_on_devices(out, recipe, _pretrain, stimuli, progress)
+    return launch(out, recipe, _pretrain, stimuli, progress or Progress())
 
 
-def _pretrain(
-    fabric: Fabric,
-    run: Run,
-    recipe: PretrainRecipe,
-    stimuli: tuple[Table, EmotionSpace] | None,
-    track: Track,
-    progress: Progress,
-) -> None:
+def _pretrain(context: RunContext[PretrainRecipe], stimuli: tuple[Table, EmotionSpace] | None) -> None:
+    fabric, run, recipe, progress = context.fabric, context.run, context.recipe, context.progress
     cuts = _cuts(recipe, stimuli, progress)
     if recipe.pretext == "shuffled":
         cuts = with_shuffled_labels(cuts, recipe.seed)
@@ -117,7 +106,7 @@ def _pretrain(
     images = (join(parts, heads) if is_union else parts[0]).to(fabric.device)
     parts = views(images, parts)
     validation, test = (
-        [part and part.to(fabric.device) for part in load(held_out if run.writes else [None] * len(cuts), limit)]
+        [part and part.to(fabric.device) for part in load(held_out if context.is_leader else [None] * len(cuts), limit)]
         for held_out in ([cut.validation for cut in cuts], [cut.test for cut in cuts])
     )
     mixture = epoch_shares(parts, cuts)
@@ -126,16 +115,14 @@ def _pretrain(
     with drawn_from(recipe.seed, "encoder"):
         model = AffectiveModel(build_backbone(recipe.backbone, size), task.outputs)
     model.to(memory_format=torch.channels_last)
-    facts = {"device": str(fabric.device), "precision": fabric._precision.precision, "processes": fabric.world_size}
-    record_session(run, facts)
+    context.record_session()
 
     def score(candidate: nn.Module) -> dict[str, float]:
         metrics = task.measure(candidate, validation) or {}
         return {f"val_{name}": value for name, value in metrics.items()}
 
-    mixture = mixture if is_union else ()
-    kept, seconds = fit(model, task.loss_of, images, score, recipe, {}, run, fabric, progress, mixture, track)
-    if not run.writes:
+    kept, seconds = fit(context, model, task.loss_of, images, score, mixture=mixture if is_union else ())
+    if not context.is_leader:
         return
     counts = zip(heads, cuts, parts, validation, test, quotas, strict=True)
     final: dict[str, Any] = {

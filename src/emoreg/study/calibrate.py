@@ -1,41 +1,54 @@
-"""How long a plan will take: a few steps of every kind of run are timed, the rest is multiplication."""
+"""Estimates how long a plan will take: a few steps of every kind of run are timed, the rest is multiplication."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from emoreg.config.schema import PretrainRecipe, Recipe, TargetSettings, TrainRecipe
-from emoreg.data.images.batches import steps_per_epoch
+from emoreg.data.images.augment import normalise, resize
+from emoreg.data.images.batches import Batch, steps_per_epoch, training_batches
+from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.images.splits import cut_validation
+from emoreg.data.images.table import Table
 from emoreg.data.stimuli import read_stimuli
+from emoreg.data.stimuli.emotion import EmotionSpace
 from emoreg.data.targets import read_target
 from emoreg.models.backbones import build_backbone
 from emoreg.runtime.progress import Progress
-from emoreg.stages.classify import build_classifier
+from emoreg.stages.affective_heads import heads_of
+from emoreg.stages.classify import build_classifier, classification_loss
+from emoreg.stages.pretext import pretext_task
 from emoreg.stages.pretrain import AffectiveModel
 from emoreg.stages.stimulus_mixture import cut_stimuli
 from emoreg.study.plan import PlannedRun
-from emoreg.training.loop import make_fabric, make_optimizer
+from emoreg.training.fabric import make_fabric
+from emoreg.training.progressive_resizing import progressive_size
+from emoreg.training.step import make_state, train_step
 
-SECONDS = 1.0  # that a kind of step is timed for, at least
+SECONDS = 1.0  # least time for which one kind of step is timed
+CLASSES = 10
+SPACE = EmotionSpace("dimensions", ("valence", "arousal"))
 
 
 def estimate_seconds(planned: Sequence[PlannedRun], progress: Progress, jobs: int = 1) -> dict[str, float]:
-    """Seconds that each run would take alone, by its id. Reads the image sets' tables, decodes no image.
+    """Seconds that each run would take alone, by its id. Reads the tables of the image sets, decodes no image.
 
     Args:
-        planned: of `plan_runs`.
-        progress: told what is measured.
-        jobs: runs at a time; each then has its share of the cores.
+        planned: from `plan_runs`.
+        progress: shows how many runs are estimated.
+        jobs: runs at a time; each has its share of the cores.
 
     Raises:
-        UserError: an image set is not there.
+        UserError: an image set is not available.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, threads // jobs))
@@ -44,11 +57,11 @@ def estimate_seconds(planned: Sequence[PlannedRun], progress: Progress, jobs: in
     try:
         with progress.task("calibrate", len(planned), "runs") as advance:
             for run in planned:
-                shape = _shape(run.recipe)
-                if shape not in speeds:
-                    speeds[shape] = _seconds_per_image(shape)
+                kind = _kind(run.recipe)
+                if kind not in speeds:
+                    speeds[kind] = _seconds_per_image(kind)
                 train, held_out, test = _counts(run.recipe)
-                training, (step, forward) = run.recipe.training, speeds[shape]
+                training, (step, forward) = run.recipe.training, speeds[kind]
                 images = steps_per_epoch(train, training.batch_size) * min(training.batch_size, train)
                 seconds[run.id] = training.epochs * (images * step + held_out * forward) + (held_out + test) * forward
                 advance(1)
@@ -57,73 +70,93 @@ def estimate_seconds(planned: Sequence[PlannedRun], progress: Progress, jobs: in
     return seconds
 
 
-def _shape(recipe: Recipe) -> Recipe:
-    """The recipe without what does not change the speed of a step."""
+def _kind(recipe: Recipe) -> Recipe:
+    """The recipe without the settings that do not change the speed of a step, and without downloads."""
     training = dataclasses.replace(recipe.training, epochs=1)
+    backbone = dataclasses.replace(recipe.backbone, pretrained=False)
     if isinstance(recipe, PretrainRecipe):
         stimuli = dataclasses.replace(PretrainRecipe().stimuli, image_size=recipe.stimuli.image_size)
-        return dataclasses.replace(recipe, stimuli=stimuli, also=(), pretext="affect", training=training, seed=0)
-    target = TargetSettings(image_size=recipe.target.image_size)
-    encoder = dataclasses.replace(recipe.encoder, experience=None)
-    return dataclasses.replace(recipe, target=target, encoder=encoder, training=training, seed=0)
+        pretext = "affect" if recipe.pretext == "shuffled" else recipe.pretext
+        return dataclasses.replace(
+            recipe, stimuli=stimuli, also=(), pretext=pretext, backbone=backbone, training=training, seed=0
+        )
+    target, encoder = TargetSettings(image_size=recipe.target.image_size), recipe.encoder
+    own = None if encoder.backbone is None else dataclasses.replace(encoder.backbone, pretrained=False)
+    encoder = dataclasses.replace(encoder, experience=None, backbone=own)
+    return dataclasses.replace(recipe, target=target, encoder=encoder, backbone=backbone, training=training, seed=0)
 
 
 def _seconds_per_image(recipe: Recipe) -> tuple[float, float]:
-    """Of a training step, and of the forward pass alone, on random images."""
-    fabric = make_fabric(recipe.training)
+    """Seconds per image of a training step, and of the forward pass alone, on random images."""
+    training, fabric = recipe.training, make_fabric(recipe.training)
     model: nn.Module
     if isinstance(recipe, TrainRecipe):
         size = recipe.target.image_size
-        model = build_classifier(_without_download(recipe), 10)
+        images = _noise(size, training.batch_size, fabric.device, has_classes=True)
+        model = classifier = build_classifier(recipe, CLASSES)
+        loss_of = classification_loss(classifier, images, recipe)
     else:
         size = recipe.stimuli.image_size
-        model = AffectiveModel(build_backbone(dataclasses.replace(recipe.backbone, pretrained=False), size), outputs=2)
-    optimizer = make_optimizer(model, recipe.optimizer, {})
-    model, fabric_optimizer = fabric.setup(model.to(memory_format=torch.channels_last), optimizer)
-    images = torch.randn(recipe.training.batch_size, 3, size, size, device=fabric.device)
-    images = images.to(memory_format=torch.channels_last)
+        images = _noise(size, training.batch_size, fabric.device, has_classes=False)
+        task = pretext_task(recipe.pretext, heads_of([("noise", SPACE)]), [1], fabric)
+        model = AffectiveModel(build_backbone(recipe.backbone, size), task.outputs)
+        model.to(memory_format=torch.channels_last)
+        loss_of = task.loss_of
+    state = make_state(fabric, model, loss_of, recipe, training.batch_size, steps=10**9)
+    state.objective.train()
+    batches = _endless_batches(images, recipe)
+    # Images that grow are timed at sizes spread evenly over the training.
+    points = [0.1, 0.3, 0.5, 0.7, 0.9] if training.initial_scale < 1 else [0.0]
 
-    def step() -> None:
-        loss = model(images).square().mean()
-        fabric_optimizer.zero_grad(set_to_none=True)
-        fabric.backward(loss)
-        fabric_optimizer.step()
+    def steps() -> None:
+        for point in points:
+            batch, small = next(batches), progressive_size(size, training, point)
+            train_step(state, batch._replace(images=resize(batch.images, small)))
+
+    assert images.pixels is not None
+    pixels = images.pixels[: training.batch_size]
 
     @torch.no_grad()
-    def forward() -> Tensor:
-        result: Tensor = model(images)
-        return result
+    def forward() -> None:
+        with fabric.autocast():
+            model(normalise(pixels))
 
-    return _timed(step, fabric.device) / len(images), _timed(forward, fabric.device) / len(images)
+    step = _timed(steps, fabric.device) / len(points)
+    model.eval()
+    return step / training.batch_size, _timed(forward, fabric.device) / len(pixels)
 
 
-def _without_download(recipe: TrainRecipe) -> TrainRecipe:
-    """The same architecture with random weights."""
-    encoder = recipe.encoder
-    if encoder.backbone is not None:
-        encoder = dataclasses.replace(encoder, backbone=dataclasses.replace(encoder.backbone, pretrained=False))
-    return dataclasses.replace(recipe, backbone=dataclasses.replace(recipe.backbone, pretrained=False), encoder=encoder)
+def _noise(size: int, batch_size: int, device: torch.device, has_classes: bool) -> ImageSet:
+    """Random images, two batches of them, with classes or with values in `SPACE`."""
+    draw, count = np.random.default_rng(0), 2 * batch_size
+    pixels = draw.integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+    labels = draw.integers(0, CLASSES, count) if has_classes else draw.random((count, 2), dtype=np.float32)
+    return load_images(Table("noise", pixels, labels), size, False, math.inf, Progress(quiet=True)).to(device)
+
+
+def _endless_batches(images: ImageSet, recipe: Recipe) -> Iterator[Batch]:
+    for epoch in itertools.count():
+        yield from training_batches(images, recipe.training.batch_size, recipe.augment, 0, epoch)
 
 
 def _timed(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds of one call, over as many as fill a second; the first one warms up."""
-    work()
-    _wait(device)
-    calls, begun = 0, time.perf_counter()
-    while (elapsed := time.perf_counter() - begun) < SECONDS:
+    """Mean seconds per call, over at least `SECONDS`; a first call is not counted."""
+
+    def call() -> None:
         work()
-        _wait(device)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    call()
+    calls, start = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - start) < SECONDS:
+        call()
         calls += 1
     return elapsed / calls
 
 
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-
-
 def _counts(recipe: Recipe) -> tuple[int, int, int]:
-    """Images that a run trains on, those that it holds out, and those that it is tested on."""
+    """Number of training, validation and test images of a run."""
     if isinstance(recipe, TrainRecipe):
         return _target_counts(dataclasses.replace(recipe, seed=0).target)
     return _stimuli_counts(dataclasses.replace(recipe, seed=0))

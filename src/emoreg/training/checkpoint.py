@@ -1,4 +1,4 @@
-"""All that a restart needs to go on as if training had never stopped, also in the middle of an epoch."""
+"""Checkpoints: everything needed to resume training as if it had never stopped, even in the middle of an epoch."""
 
 from __future__ import annotations
 
@@ -13,138 +13,164 @@ from torch.optim import SGD, AdamW, Optimizer
 from emoreg.errors import UserError, shortened
 from emoreg.runs.readers import refuse_non_finite, with_constant_lambda
 from emoreg.runs.run import CHECKPOINT, Run
-from emoreg.runtime.process_group import Team
 from emoreg.runtime.seeding import derive_seed
+from emoreg.training.launch import RunContext
+from emoreg.training.step import TrainState
+
+GeneratorStates = dict[str, Tensor]  # of one process: "cpu", and "cuda" on a GPU
 
 
 @dataclass
-class BegunEpoch:
-    """How far an epoch is. Order and augmentation need no state: they follow from (seed, epoch)."""
-
-    steps: int  # done
-    seconds: float  # spent
-    losses: Tensor  # of the steps (S,), on the device; 0 for those to come
-    draws: Sequence[dict[str, Any]] | None = None  # where each process's generators are; None at the beginning
-
-
-@dataclass
-class Position:
-    """Where training is.
+class EpochProgress:
+    """How far an epoch is. Order and augmentation need no state: they follow from (seed, epoch).
 
     Args:
-        parts: model, optimiser, schedule and, where there is one, the average of the weights, by name.
-        rows: metrics, one an epoch that is done.
-        seconds: spent training in those.
-        begun: the epoch that was stopped in the middle, if one was.
-        team: of the processes that share the run.
+        steps: done so far.
+        seconds: spent so far.
+        losses: one per step (S,), float32 on the device; 0 for the steps to come.
+        generators: states of each process's random generators; empty at the beginning of an epoch.
     """
 
-    parts: dict[str, Any]
+    steps: int
+    seconds: float
+    losses: Tensor
+    generators: Sequence[GeneratorStates] = ()
+
+
+@dataclass
+class History:
+    """What a training has done so far.
+
+    Args:
+        rows: metrics, one row per finished epoch.
+        seconds: spent on the finished epochs.
+        interrupted: the epoch in which training stopped, if it was not at the end of one.
+    """
+
     rows: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
-    begun: BegunEpoch | None = None
-    team: Team = field(default_factory=Team)
-    place: str = ""  # of the checkpoint that was taken up, for messages
-
-    def restore(self, run: Run, device: torch.device) -> None:
-        """Take up what the run's checkpoint holds, if it has one.
-
-        Raises:
-            UserError: the checkpoint is damaged, or of another model.
-        """
-        saved = run.load_checkpoint()
-        if saved is None:
-            return
-        self.place = str(run.folder / CHECKPOINT)
-        try:
-            _check_position(saved)
-        except ValueError as error:
-            raise UserError(f"{self.place} is damaged ({error}); delete it to start this run anew") from None
-        try:
-            for name, part in self.parts.items():
-                state = saved[name]
-                if isinstance(part, nn.Module):
-                    state = with_constant_lambda(state)
-                    refuse_non_finite(self.place, state)
-                else:
-                    state = _fitted(state, part.state_dict(), name)
-                part.load_state_dict(state)
-                if isinstance(part, Optimizer):
-                    _refuse_misshapen(part)
-            self.rows, self.seconds = saved["rows"], saved["seconds"]
-            self.begun = BegunEpoch(**saved["begun"]) if saved.get("begun") else None
-        except UserError:
-            raise
-        except Exception as error:  # of a state that fits nothing the parts make almost anything
-            detail = shortened(str(error), 300)
-            raise UserError(f"{run.folder}: its checkpoint is of another model ({detail}); give the same one") from None
-        if self.begun is not None:
-            self.begun.losses = self.begun.losses.to(device)
+    interrupted: EpochProgress | None = None
 
     def steps_done(self, steps: int) -> int:
-        """Of all epochs, where each has `steps`."""
-        return len(self.rows) * steps + (self.begun.steps if self.begun else 0)
+        """Number of steps done, at `steps` per epoch."""
+        return len(self.rows) * steps + (self.interrupted.steps if self.interrupted else 0)
 
-    def save(self, run: Run, begun: BegunEpoch | None = None) -> None:
-        """Write the checkpoint: after an epoch, or in the middle of the one that was begun."""
-        state = {name: part.state_dict() for name, part in self.parts.items()}
-        epoch = None
-        if begun is not None:
-            device = begun.losses.device
-            own = {"cpu": torch.get_rng_state()}
-            if device.type == "cuda":
-                own["cuda"] = torch.cuda.get_rng_state(device)
-            draws = self.team.gather(own)
-            epoch = {"steps": begun.steps, "seconds": begun.seconds, "losses": begun.losses.cpu(), "draws": draws}
-        run.save_checkpoint({**state, "rows": self.rows, "seconds": self.seconds, "begun": epoch})
+    def begin_epoch(self, seed: int, steps: int, device: torch.device, rank: int) -> EpochProgress:
+        """Seed PyTorch's default generators for the next epoch, or continue the interrupted one with its states.
 
-    def begin_epoch(self, seed: int, epoch: int, steps: int, device: torch.device) -> BegunEpoch:
-        """A new epoch, torch's default generators seeded for it; or the one that was begun, with its draws.
-
-        Each process draws for its own images; the first one as one process alone does.
+        Dropout, stochastic depth, a random λ and rotations draw from these generators. Each process has streams of
+        its own; those of rank 0 are the streams of a run on one process.
         """
-        rank = self.team.rank
         own = (rank,) if rank else ()
-        torch.manual_seed(derive_seed(seed, "dropout", epoch, *own))  # stochastic depth, drawn λ, rotations too
-        begun, self.begun = self.begun, None
-        if begun is None:
-            return BegunEpoch(0, 0.0, torch.zeros(steps, device=device))
-        if len(begun.losses) != steps:
-            raise UserError(
-                f"{self.place} was saved in an epoch of {len(begun.losses)} steps, and now one has {steps}: the images "
-                "are not the same; choose another folder with --out, or delete that one"
-            )
-        if begun.draws is not None and rank < len(begun.draws):  # of more processes than before, some begin anew
-            torch.set_rng_state(begun.draws[rank]["cpu"])
-            if "cuda" in begun.draws[rank]:
-                torch.cuda.set_rng_state(begun.draws[rank]["cuda"], device)
-        return begun
+        torch.manual_seed(derive_seed(seed, "dropout", len(self.rows), *own))
+        epoch, self.interrupted = self.interrupted, None
+        if epoch is None:
+            return EpochProgress(0, 0.0, torch.zeros(steps, device=device))
+        if rank < len(epoch.generators):  # a run that resumes on more processes has no states for the new ones
+            states = epoch.generators[rank]
+            torch.set_rng_state(states["cpu"])
+            if "cuda" in states:
+                torch.cuda.set_rng_state(states["cuda"], device)
+        return epoch
+
+    def add(self, row: dict[str, float]) -> None:
+        """Append the row of a finished epoch."""
+        self.rows.append(row)
+        self.seconds += row["seconds"]
 
 
-def _check_position(saved: Mapping[str, Any]) -> None:
-    """ValueError for a checkpoint that holds no position in a training."""
+def save(context: RunContext[Any], state: TrainState, history: History, epoch: EpochProgress | None = None) -> None:
+    """Write the checkpoint, after an epoch or in the middle of one. Every process must call it; the leader writes.
+
+    Raises:
+        UserError: the checkpoint cannot be written; the last one is kept.
+    """
+    begun = None
+    if epoch is not None:
+        device = epoch.losses.device
+        own = {"cpu": torch.get_rng_state()}
+        if device.type == "cuda":
+            own["cuda"] = torch.cuda.get_rng_state(device)
+        generators = state.processes.gather(own)
+        begun = {"steps": epoch.steps, "seconds": epoch.seconds, "losses": epoch.losses.cpu(), "draws": generators}
+    if context.is_leader:
+        parts = {name: part.state_dict() for name, part in state.parts.items()}
+        context.run.save_checkpoint({**parts, "rows": history.rows, "seconds": history.seconds, "begun": begun})
+
+
+def restore(run: Run, state: TrainState, steps: int) -> History:
+    """Load the run's checkpoint into the state, if there is one.
+
+    Args:
+        run: whose checkpoint is read.
+        state: changed in place.
+        steps: per epoch.
+
+    Returns:
+        The history in the checkpoint; an empty one if there is no checkpoint.
+
+    Raises:
+        UserError: the checkpoint is damaged, of another model, or of other images.
+    """
+    saved = run.load_checkpoint()
+    if saved is None:
+        return History()
+    path = run.folder / CHECKPOINT
+    try:
+        _check_history(saved)
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}); delete it to start this run anew") from None
+    try:
+        for name, part in state.parts.items():
+            if isinstance(part, nn.Module):
+                weights = with_constant_lambda(saved[name])
+                refuse_non_finite(path, weights)
+                part.load_state_dict(weights)
+            else:
+                part.load_state_dict(_like(part.state_dict(), saved[name], name))
+            if isinstance(part, Optimizer):
+                _check_optimizer(part)
+    except UserError:
+        raise
+    except Exception as error:  # load_state_dict raises almost anything for a state that does not fit
+        detail = shortened(str(error), 300)
+        raise UserError(f"{run.folder}: its checkpoint is of another model ({detail}); give the same one") from None
+    begun = saved.get("begun")
+    if not begun:
+        return History(saved["rows"], saved["seconds"])
+    if len(begun["losses"]) != steps:
+        raise UserError(
+            f"{path} was saved in an epoch of {len(begun['losses'])} steps, and now one has {steps}: the images are "
+            "not the same; choose another folder with --out, or delete that one"
+        )
+    losses = begun["losses"].to(state.fabric.device)
+    interrupted = EpochProgress(begun["steps"], begun["seconds"], losses, begun["draws"] or ())
+    return History(saved["rows"], saved["seconds"], interrupted)
+
+
+def _check_history(saved: Mapping[str, Any]) -> None:
+    """Raise ValueError unless a checkpoint holds a history of the right types."""
     rows, seconds, begun = saved.get("rows"), saved.get("seconds"), saved.get("begun")
     if not isinstance(rows, list) or not all(_is_row(row) for row in rows):
-        raise ValueError("rows are no metrics")
+        raise ValueError("'rows' does not hold metrics")
     if not isinstance(seconds, int | float):
-        raise ValueError("seconds are no number")
+        raise ValueError("'seconds' is not a number")
     if not begun:
         return
     if not isinstance(begun, dict) or begun.keys() != {"steps", "seconds", "losses", "draws"}:
-        raise ValueError("the epoch that was begun is none")
+        raise ValueError("'begun' does not describe an epoch")
     steps, losses, draws = begun["steps"], begun["losses"], begun["draws"]
     if not isinstance(losses, Tensor) or losses.ndim != 1 or losses.dtype != torch.float32:
-        raise ValueError("the losses of the epoch that was begun are none")
+        raise ValueError("'begun.losses' does not hold losses")
     if not isinstance(begun["seconds"], int | float) or type(steps) is not int or not 0 <= steps <= len(losses):
-        raise ValueError("the steps of the epoch that was begun are none")
+        raise ValueError("'begun.steps' is not a number of steps")
     try:
-        if draws is not None:
-            for own in draws:
-                if not own.keys() <= {"cpu", "cuda"} or any(state.dtype != torch.uint8 for state in own.values()):
-                    raise TypeError
-                torch.Generator().set_state(own["cpu"])
+        for states in draws or ():
+            if not states.keys() <= {"cpu", "cuda"} or any(state.dtype != torch.uint8 for state in states.values()):
+                raise TypeError
+            torch.Generator().set_state(states["cpu"])
     except (AttributeError, KeyError, TypeError, RuntimeError):
-        raise ValueError("the state of the random generators is none") from None
+        raise ValueError("'begun.draws' does not hold states of random generators") from None
 
 
 def _is_row(row: Any) -> bool:
@@ -153,37 +179,37 @@ def _is_row(row: Any) -> bool:
     )
 
 
-def _fitted(saved: Any, own: Any, place: str) -> Any:
-    """A saved state with no more names in it than one's own has, and with values of the same kind.
+def _like(own: Any, saved: Any, name: str) -> Any:
+    """The saved state, restricted to the keys of `own` and with values of the same types.
 
-    What torch's load_state_dict does not look at: a schedule takes every name for an attribute of its own, its methods
-    too, and an optimiser every value for a number.
+    torch's `load_state_dict` does not check this: a schedule takes every key for an attribute, even for a method, and
+    an optimiser every value for a number.
 
     Raises:
-        ValueError: a value is of another kind; says where.
+        ValueError: a value has another type; names it.
     """
     if isinstance(own, dict):
         if isinstance(saved, dict):
-            if place == "optimizer.state":  # empty before the first step; see `_refuse_misshapen`
+            if name == "optimizer.state":  # empty before the first step; see `_check_optimizer`
                 return saved
-            return {key: _fitted(saved[key], value, f"{place}.{key}") for key, value in own.items() if key in saved}
+            return {key: _like(value, saved[key], f"{name}.{key}") for key, value in own.items() if key in saved}
     elif isinstance(own, list | tuple):
         if isinstance(saved, list | tuple) and len(saved) == len(own):
-            return type(own)(_fitted(*both, place) for both in zip(saved, own, strict=True))
+            return type(own)(_like(*pair, name) for pair in zip(own, saved, strict=True))
     elif isinstance(saved, int | float) if type(own) in (int, float) else type(saved) is type(own):
         return saved
-    raise ValueError(f"{place} is not of the same kind")
+    raise ValueError(f"{name} has another type")
 
 
-NAMES = {SGD: {"momentum_buffer"}, AdamW: {"step", "exp_avg", "exp_avg_sq"}}  # of what an optimiser remembers
+OPTIMIZER_STATE = {SGD: {"momentum_buffer"}, AdamW: {"step", "exp_avg", "exp_avg_sq"}}  # names per parameter
 
 
-def _refuse_misshapen(optimizer: Optimizer) -> None:
-    """ValueError for what an optimiser cannot remember of its parameters: the first step would meet it."""
+def _check_optimizer(optimizer: Optimizer) -> None:
+    """Raise ValueError for optimiser state that would fail in the first step."""
     for parameter, state in optimizer.state.items():
-        if not state.keys() <= NAMES.get(type(optimizer), state.keys()):
-            raise ValueError(f"the optimizer remembers {', '.join(map(str, state))}")
+        if not state.keys() <= OPTIMIZER_STATE[type(optimizer)]:
+            raise ValueError(f"the optimizer state has the names {', '.join(map(str, state))}")
         for name, value in state.items():
             is_tensor = isinstance(value, Tensor) and (not value.ndim or value.shape == parameter.shape)
             if not is_tensor and value is not None:
-                raise ValueError(f"{name} of the optimizer is not of its parameter's shape")
+                raise ValueError(f"{name} of the optimizer does not have its parameter's shape")

@@ -1,4 +1,4 @@
-"""Training that goes wrong, told so that something can be done about it."""
+"""Turns non-finite losses and out-of-memory errors into actionable messages."""
 
 from __future__ import annotations
 
@@ -7,33 +7,32 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from emoreg.config.schema import TrainingSettings
 from emoreg.data.images.batches import Batch
 from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.table import name_image
 from emoreg.errors import UserError
-from emoreg.training.checkpoint import BegunEpoch
 
-NAMED = 5  # images of a batch that a message lists
+MAX_NAMED = 5  # images of a batch that a message names
 
 
 def check_losses(
-    begun: BegunEpoch, batches: Callable[..., Iterator[Batch]], images: ImageSet, folder: Path, epoch: int
+    losses: Tensor, batches: Callable[..., Iterator[Batch]], images: ImageSet, folder: Path, epoch: int
 ) -> None:
     """Stop at the first loss that is not finite.
 
     Args:
-        begun: the epoch.
-        batches: its batches from number `done` on, as they were.
-        images: that they come from.
-        folder: of the run.
+        losses: of the epoch's steps so far (S,).
+        batches: gives the epoch's batches again, from number `done` on.
+        images: training images.
+        folder: run folder.
         epoch: from 0.
 
     Raises:
-        UserError: it names the step and the images.
+        UserError: a loss is not finite; names the step and its images.
     """
-    losses = begun.losses[: begun.steps]
     wrong = (~torch.isfinite(losses)).nonzero()
     if not len(wrong):
         return
@@ -47,18 +46,23 @@ def check_losses(
 
 
 def _names(images: ImageSet, rows: list[int]) -> str:
-    more = f" and {len(rows) - NAMED} more" if len(rows) > NAMED else ""
-    return ", ".join(name_image(images.table.images, row) for row in rows[:NAMED]) + more
+    more = f" and {len(rows) - MAX_NAMED} more" if len(rows) > MAX_NAMED else ""
+    return ", ".join(name_image(images.table.images, row) for row in rows[:MAX_NAMED]) + more
 
 
 @contextlib.contextmanager
-def memory_told(training: TrainingSettings) -> Iterator[None]:
-    """Say which setting to lower when the memory is full. Raises UserError."""
+def explain_out_of_memory(training: TrainingSettings) -> Iterator[None]:
+    """Raise UserError with the setting to lower if a device or the machine runs out of memory within."""
     try:
         yield
-    except (torch.OutOfMemoryError, RuntimeError) as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+    except RuntimeError as error:
+        if not _is_out_of_memory(error):
             raise
         size = training.batch_size
         hint = f"set training.batch_size to {size // 2} (now {size})" if size > 1 else "choose a smaller network"
-        raise UserError(f"the memory of {training.device} is not enough for a step of training: {hint}") from None
+        raise UserError(f"out of memory on {training.device} in a training step: {hint}") from None
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    # PyTorch has a type for accelerators only; its allocator for CPUs raises a plain RuntimeError with this message.
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)

@@ -1,176 +1,242 @@
-"""One run on one device, or shared by several: a process each, of one machine or of several (Fabric's DDP).
+"""Runs on one device, or on several with one process each, on one machine or several (Fabric's DDP).
 
-Every process takes its share of each batch, in the order and with the augmentation that one process would give it;
-gradients are averaged. The first process, of rank 0, leads: it alone writes, measures and prints.
+Every process takes its share of each batch, in the order and with the augmentation that a single process would give
+it; gradients are averaged. The leading process, of rank 0, alone writes, measures and prints.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import enum
+import io
 import logging
 import multiprocessing
 import os
 import pickle
-import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import torch
 
-from emoreg.config.schema import Recipe, TrainingSettings
+from emoreg.config.schema import PretrainRecipe, Recipe, TrainingSettings, TrainRecipe
 from emoreg.errors import UserError
-from emoreg.runs.run import Run, carry_out
+from emoreg.runs.run import Run, claim_run
 from emoreg.runs.trackers import Track, send_later, tracked
 from emoreg.runtime import launch_env
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.signals import Stopped, heed_requests
-from emoreg.training.loop import make_fabric, prepare_process
+from emoreg.training.fabric import make_fabric, prepare_process, resolve_precision
 
 if TYPE_CHECKING:
+    from multiprocessing.queues import SimpleQueue
+
     from lightning_fabric import Fabric
 
-BEGUN, FINISHED, REFUSED = "begun", "finished", "refused"  # what the first process says to the others
-
-# What a stage does: (fabric, run, recipe, what the caller gave, track, progress).
-Work = Callable[["Fabric", Run, Any, Any, Track, Progress], None]
+R = TypeVar("R", PretrainRecipe, TrainRecipe)
 
 
-def carry_out_on_devices(folder: Path | str, recipe: Recipe, work: Work, given: Any, progress: Progress) -> Run:
-    """The run of `recipe` in `folder`, done by `work` on the devices that are asked for, unless it is finished.
+@dataclass(frozen=True)
+class RunContext(Generic[R]):
+    """A run as one of its processes sees it.
 
     Args:
-        folder: of the run.
-        recipe: training.devices says how many processes there are, unless torchrun or srun has started them.
-        work: of a module, so that other processes find it by its name.
-        given: passed on to `work`; other processes get a copy.
-        progress: passed on to `work`; silent but in the leading process.
+        fabric: device and precision, and the other processes.
+        run: where checkpoint, metrics and weights are written, by the leading process only.
+        recipe: all settings.
+        track: sends all rows so far to the trackers; does nothing in the other processes.
+        progress: for people; silent in the other processes.
+    """
+
+    fabric: Fabric
+    run: Run
+    recipe: R
+    track: Track
+    progress: Progress
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this process writes, measures and prints."""
+        return self.fabric.global_rank == 0
+
+    def record_session(self, **facts: Any) -> None:
+        """Add this start or restart to the run's environment.json: device, precision, processes and `facts`."""
+        if self.is_leader:
+            device = self.fabric.device
+            precision = resolve_precision(self.recipe.training, device.type)
+            processes = self.fabric.world_size
+            self.run.record_session({"device": str(device), "precision": precision, "processes": processes, **facts})
+
+
+# A stage of the method: trains the run of a context with what its caller gave (own images, an own model).
+Stage = Callable[[RunContext[Any], Any], None]
+
+
+def launch(folder: Path | str, recipe: Recipe, stage: Stage, given: Any, progress: Progress) -> Run:
+    """Finish the run of `recipe` in `folder` on the devices that it asks for; a finished run is returned as it is.
+
+    Args:
+        folder: run folder.
+        recipe: training.devices is the number of processes, unless torchrun or srun has started them.
+        stage: a function of a module, so that other processes find it by its name.
+        given: passed on to `stage`; other processes get a copy.
+        progress: passed on to `stage`.
 
     Raises:
-        UserError: as `carry_out`; or there are not as many devices; or one of the processes has died.
+        UserError: as `claim_run`; fewer devices than asked for; one of the processes has died.
     """
-    training, was_finished = recipe.training, Run(Path(folder)).is_finished
     if launch_env.processes() > 1:
-        return _in_step(folder, recipe, work, given, progress)
-
-    def alone(run: Run) -> None:
-        fabric = make_fabric(training)
-        with tracked(run, recipe, progress) as track:
-            work(fabric, run, recipe, given, track, progress)
-
-    def spread(run: Run) -> None:
-        _spawn(training, work, run, recipe, given, progress)
-
-    run = carry_out(folder, recipe, spread if training.devices > 1 else alone, progress)
-    if was_finished:
-        send_later(run, recipe, progress)
+        return _join_launched(Path(folder), recipe, stage, given, progress)
+    with claim_run(folder, recipe, progress) as run:
+        if run.is_finished:
+            send_later(run, recipe, progress)
+        elif recipe.training.devices > 1:
+            _spawn(run, recipe, stage, given, progress)
+        else:
+            _carry_out(make_fabric(recipe.training), run, recipe, stage, given, progress)
     return run
 
 
-def _in_step(folder: Path | str, recipe: Recipe, work: Work, given: Any, progress: Progress) -> Run:
-    """In a process that was launched as one of several: the first decides what is to be done, all do it."""
-    fabric = _fabric(recipe.training, launch_env.processes() // launch_env.machines(), launch_env.machines(), "popen")
-    fabric.launch()
+def _carry_out(fabric: Fabric, run: Run, recipe: Any, stage: Stage, given: Any, progress: Progress) -> None:
+    """This process's part of a run."""
     if fabric.global_rank > 0:
-        decision = fabric.broadcast("")
-        if decision == REFUSED:
-            raise SystemExit(2)  # the first process says why
-        if decision == BEGUN:
-            work(fabric, Run(Path(folder), writes=False), recipe, given, _ignore, Progress(quiet=True))
-        fabric.barrier()
-        return Run(Path(folder))
+        stage(RunContext(fabric, run, recipe, _track_nothing, Progress(quiet=True)), given)
+        return
+    with tracked(run, recipe, progress) as track:
+        stage(RunContext(fabric, run, recipe, track, progress), given)
 
-    decision = REFUSED
 
-    def lead(run: Run) -> None:
-        nonlocal decision
-        decision = fabric.broadcast(BEGUN)
-        with tracked(run, recipe, progress) as track:
-            work(fabric, run, recipe, given, track, progress)
+def _track_nothing(rows: Any) -> None:
+    """The leading process alone sends rows to trackers."""
 
-    try:
-        run = carry_out(folder, recipe, lead, progress)
-        decision = decision if decision == BEGUN else fabric.broadcast(FINISHED)
-    finally:
-        if decision == REFUSED:
-            fabric.broadcast(REFUSED)
-    if decision == FINISHED:
-        send_later(run, recipe, progress)
-    fabric.barrier()  # the others wait for the test images, so that the run is finished for them too
+
+class _Decision(enum.Enum):
+    """What the leading process tells the others that torchrun or srun has started."""
+
+    TRAIN = enum.auto()
+    FINISHED = enum.auto()
+    REFUSED = enum.auto()
+
+
+def _join_launched(folder: Path, recipe: Recipe, stage: Stage, given: Any, progress: Progress) -> Run:
+    """In one of several processes started by torchrun or srun: the leader claims the run, all train it."""
+    machines = launch_env.machines()
+    fabric = _ddp_fabric(recipe.training, launch_env.processes() // machines, machines, "popen")
+    fabric.launch()
+    run = Run(folder)
+    if fabric.global_rank > 0:
+        decision = fabric.broadcast(None)
+        if decision is _Decision.REFUSED:
+            raise SystemExit(2)  # the leader prints the reason
+        if decision is _Decision.TRAIN:
+            _carry_out(fabric, run, recipe, stage, given, progress)
+    else:
+        with contextlib.ExitStack() as claim:
+            try:
+                run = claim.enter_context(claim_run(folder, recipe, progress))
+            except BaseException:
+                fabric.broadcast(_Decision.REFUSED)
+                raise
+            if run.is_finished:
+                fabric.broadcast(_Decision.FINISHED)
+                send_later(run, recipe, progress)
+            else:
+                fabric.broadcast(_Decision.TRAIN)
+                _carry_out(fabric, run, recipe, stage, given, progress)
+    fabric.barrier()  # the others wait for the leader's measurements, so that they too return a finished run
     return run
 
 
-def _spawn(training: TrainingSettings, work: Work, run: Run, recipe: Recipe, given: Any, progress: Progress) -> None:
-    """Start a process a device, and wait for them."""
+def _spawn(run: Run, recipe: Recipe, stage: Stage, given: Any, progress: Progress) -> None:
+    """Start one process per device, and wait for them."""
     from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
+    training = recipe.training
     if multiprocessing.current_process().daemon:
         raise UserError(f"training.devices is {training.devices}: a study runs such runs one at a time (--jobs 1)")
-    fabric = _fabric(training, training.devices, 1, "spawn")
-    logging.getLogger(ProcessExitedException.__module__).setLevel(logging.ERROR)  # who is ended when one has failed
+    _require_picklable(given, training)
+    fabric = _ddp_fabric(training, training.devices, 1, "spawn")
+    logging.getLogger(ProcessExitedException.__module__).setLevel(logging.ERROR)  # it warns of each process it ends
     quiet = Progress(progress.quiet or progress.is_showing, progress.details, progress.every)
+    errors = multiprocessing.get_context("spawn").SimpleQueue()
     others, port = set(multiprocessing.active_children()), os.environ.get("MASTER_PORT")
+    member = partial(_spawned, errors=errors, run=run, recipe=recipe, stage=stage, given=given, progress=quiet)
     try:
-        member = partial(_member, work=work, run=run, recipe=recipe, given=given, progress=quiet)
         if fabric.launch(member) == "stopped":
             raise Stopped
-    except ProcessRaisedException as error:
-        told = re.search(r"^emoreg\.errors\.UserError: (.*)$", str(error), re.MULTILINE)
-        if told is None:
+    except (ProcessRaisedException, ProcessExitedException) as error:
+        if not errors.empty():
+            raise errors.get() from None
+        if isinstance(error, ProcessRaisedException):
             raise
-        raise UserError(told[1]) from None
-    except ProcessExitedException as error:
         how = " ".join(str(error).split())
-        raise UserError(f"{run.folder}: {how} (out of memory?); the same command goes on from the last epoch") from None
-    except (AttributeError, TypeError, pickle.PicklingError) as error:
-        if "pickle" not in str(error):
-            raise
         raise UserError(
-            f"training.devices is {training.devices}, but your own model cannot be sent to other processes ({error}): "
-            "start the script with torchrun instead"
+            f"{run.folder}: {how} (out of memory?); run the same command again to resume from the last epoch"
         ) from None
     finally:
         if port is None:
-            os.environ.pop("MASTER_PORT", None)  # Fabric's; the next run takes a free one
+            os.environ.pop("MASTER_PORT", None)  # set by Fabric; the next run takes a free port of its own
         for child in set(multiprocessing.active_children()) - others:
-            child.terminate()  # it saves where it is
+            child.terminate()  # it saves a checkpoint
             child.join()
-    if given is not None and isinstance(given, torch.nn.Module):
+    if isinstance(given, torch.nn.Module):
         given.load_state_dict(run.weights()[0])  # the processes have trained copies
 
 
-def _member(fabric: Fabric, work: Work, run: Run, recipe: Recipe, given: Any, progress: Progress) -> str:
-    """The life of a process that `_spawn` has started: how it ended."""
+def _spawned(
+    fabric: Fabric,
+    errors: SimpleQueue[UserError],
+    run: Run,
+    recipe: Recipe,
+    stage: Stage,
+    given: Any,
+    progress: Progress,
+) -> Literal["stopped", "done"]:
+    """The main function of a process that `_spawn` has started."""
     heed_requests()
     prepare_process(recipe.training, fabric.device.type)
-    given = copy.deepcopy(given)  # the tensors that came are in memory that all processes share
+    given = copy.deepcopy(given)  # the tensors that arrive are in memory that all processes share
     try:
-        if fabric.global_rank == 0:
-            with tracked(run, recipe, progress) as track:
-                work(fabric, run, recipe, given, track, progress)
-        else:
-            work(fabric, Run(run.folder, writes=False), recipe, given, _ignore, Progress(quiet=True))
+        _carry_out(fabric, run, recipe, stage, given, progress)
     except Stopped:
         return "stopped"
+    except UserError as error:
+        errors.put(error)
+        raise
     return "done"
 
 
-def _fabric(training: TrainingSettings, devices: int, nodes: int, start: Literal["popen", "spawn"]) -> Fabric:
-    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-    from lightning_fabric.strategies.ddp import DDPStrategy
-
-    # Parameters may have no part in the loss: loss.regulated 0 leaves out λ's, a user's model may have others. DDP
-    # bears that if they are the same in every step, and without a search of the graph in each.
-    strategy = DDPStrategy(start_method=start, static_graph=True)
-    plugins = [LightningEnvironment()] if start == "spawn" else []  # also within a job of SLURM, which has one task
+def _require_picklable(given: Any, training: TrainingSettings) -> None:
+    """Raise UserError for an own model or own images that cannot be sent to another process."""
     try:
-        return make_fabric(training, devices=devices, num_nodes=nodes, strategy=strategy, plugins=plugins)
-    except (RuntimeError, ValueError) as error:  # such as srun --ntasks without --ntasks-per-node
+        pickle.Pickler(_Nowhere()).dump(given)
+    except (AttributeError, TypeError, pickle.PicklingError) as error:  # what pickle raises, by the kind of object
         raise UserError(
-            f"{devices} processes on {nodes} machines cannot begin: {' '.join(str(error).split())}"
+            f"training.devices is {training.devices}, but your own model or images cannot be sent to other processes "
+            f"({error}): start the script with torchrun instead"
         ) from None
 
 
-def _ignore(rows: Any) -> None:
-    """The leading process alone tells the trackers."""
+class _Nowhere(io.RawIOBase):
+    """A file that keeps nothing."""
+
+    def write(self, content: Any) -> int:
+        return len(content)
+
+
+def _ddp_fabric(training: TrainingSettings, devices: int, machines: int, start: Literal["popen", "spawn"]) -> Fabric:
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+    from lightning_fabric.strategies.ddp import DDPStrategy
+
+    # Parameters may have no part in the loss: loss.regulated 0 leaves out λ's, a user's model may have others. A static
+    # graph allows this if they are the same in every step, without a search of the graph in each.
+    strategy = DDPStrategy(start_method=start, static_graph=True)
+    plugins = [LightningEnvironment()] if start == "spawn" else []  # also within a job of SLURM, which has one task
+    try:
+        return make_fabric(training, devices=devices, num_nodes=machines, strategy=strategy, plugins=plugins)
+    except (RuntimeError, ValueError) as error:  # such as srun --ntasks without --ntasks-per-node
+        reason = " ".join(str(error).split())
+        raise UserError(f"{devices} processes on {machines} machines cannot start: {reason}") from None

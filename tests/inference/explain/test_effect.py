@@ -12,7 +12,7 @@ from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.table import Table
 from emoreg.inference.explain.effect import SplitResponses, class_effects, split_responses
 from emoreg.models.regulation import RegulatedClassifier
-from emoreg.training.loop import make_fabric
+from emoreg.training.fabric import make_fabric
 from tiny_backbone import TinyBackbone
 
 FABRIC = make_fabric(TrainingSettings(device="cpu", precision="32-true"))

@@ -31,7 +31,7 @@ from emoreg.inference.predict import Image, Images, find_images, predict
 from emoreg.runs.run import Run
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.safe_io import make_folder, write_atomically
-from emoreg.training.loop import make_fabric
+from emoreg.training.fabric import make_fabric
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

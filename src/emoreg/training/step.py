@@ -1,0 +1,144 @@
+"""The training step: forward, backward, clipping, optimiser, schedule and weight average."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.swa_utils import AveragedModel
+
+from emoreg.config.schema import Recipe, TrainingSettings
+from emoreg.data.images.batches import Batch
+from emoreg.runtime.process_group import ProcessGroup
+from emoreg.training.optim import make_average, make_optimizer, make_schedule
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+    from lightning_fabric.wrappers import _FabricOptimizer
+
+LossOf = Callable[[nn.Module, Batch], Tensor]  # the mean loss of a model over a batch, a scalar
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """Everything that a training step reads and changes.
+
+    Args:
+        model: trained in place.
+        objective: maps a `Batch` to its mean loss; model and loss in one module, perhaps compiled, set up by Fabric.
+        optimizer: set up by Fabric.
+        schedule: of the learning rate; stepped with the optimiser.
+        average: exponential moving average of the model's weights, or None.
+        clip_norm: largest norm of the gradient, or None.
+        batch_size: images in a step, over all processes.
+        fabric: device and precision.
+        processes: those that share the step.
+    """
+
+    model: nn.Module
+    objective: nn.Module
+    optimizer: _FabricOptimizer
+    schedule: LRScheduler
+    average: AveragedModel | None
+    clip_norm: float | None
+    batch_size: int
+    fabric: Fabric
+    processes: ProcessGroup
+
+    @property
+    def kept(self) -> nn.Module:
+        """The model to measure and keep: the average of the weights if there is one."""
+        return self.model if self.average is None else self.average.module
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """Everything whose `state_dict` a checkpoint needs, by its name there."""
+        parts = {
+            "model": self.model,
+            "optimizer": self.optimizer.optimizer,
+            "schedule": self.schedule,
+            "average": self.average,
+        }
+        return {name: part for name, part in parts.items() if part is not None}
+
+
+def make_state(
+    fabric: Fabric,
+    model: nn.Module,
+    loss_of: LossOf,
+    recipe: Recipe,
+    batch_size: int,
+    steps: int,
+    lr_factors: Mapping[str, float] | None = None,
+) -> TrainState:
+    """Move a model to its device and prepare its first step.
+
+    Args:
+        fabric: device and precision.
+        model: trained in place.
+        loss_of: mean loss of (model, batch).
+        recipe: its optimizer and training are used.
+        batch_size: images in a step, over all processes.
+        steps: length of the training, for the schedule.
+        lr_factors: factors of the learning rate, by prefix of the parameters' names.
+    """
+    optimizer = make_optimizer(model, recipe.optimizer, lr_factors or {})
+    schedule = make_schedule(optimizer, recipe.optimizer, steps)
+    processes = ProcessGroup(fabric)
+    processes.synchronise_batch_norm(model, fabric.device)
+    objective = make_objective(model, loss_of, compile_mode(recipe.training, fabric.device))
+    objective, fabric_optimizer = fabric.setup(objective, optimizer)
+    average = make_average(model, recipe.optimizer.ema)  # a copy, so only now that the model is on its device
+    return TrainState(
+        model, objective, fabric_optimizer, schedule, average, recipe.optimizer.clip_norm, batch_size, fabric, processes
+    )
+
+
+def train_step(state: TrainState, batch: Batch) -> Tensor:
+    """Train on one batch; of several processes, each on its part.
+
+    Returns:
+        The mean loss over the batch before the step, a detached scalar on the device.
+    """
+    loss = state.objective(batch)
+    loss = state.processes.weighted(loss, len(batch.rows), state.batch_size)
+    state.optimizer.zero_grad(set_to_none=True)
+    state.fabric.backward(loss)
+    if state.clip_norm is not None:
+        nn.utils.clip_grad_norm_(state.model.parameters(), state.clip_norm)
+    state.optimizer.step()
+    state.schedule.step()
+    if state.average is not None:
+        state.average.update_parameters(state.model)
+    return state.processes.mean(loss.detach())
+
+
+def compile_mode(training: TrainingSettings, device: torch.device) -> str | None:
+    """torch.compile's mode, or None for no compilation. On GPUs CUDA graphs, from which small networks gain most."""
+    if not training.compile:
+        return None
+    return "reduce-overhead" if device.type == "cuda" else "default"
+
+
+def make_objective(model: nn.Module, loss_of: LossOf, mode: str | None) -> nn.Module:
+    """A module that maps a `Batch` to its loss, compiled in a mode of `compile_mode`."""
+    objective = _Objective(model, loss_of)
+    if mode is None:
+        return objective
+    torch.compiler.reset()  # PyTorch compiles the same code for a few models only; forget those of earlier runs
+    return cast(nn.Module, torch.compile(objective, mode=mode))
+
+
+class _Objective(nn.Module):
+    """Model and loss in one module, so that autocast and compilation cover both."""
+
+    def __init__(self, model: nn.Module, loss_of: LossOf) -> None:
+        super().__init__()
+        self.model, self.loss_of = model, loss_of
+
+    def forward(self, batch: Batch) -> Tensor:
+        return self.loss_of(self.model, batch)

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from emoreg.config.schema import BackboneSettings, OptimizerSettings
+from emoreg.models.backbones import build_backbone
+from emoreg.models.regulation import RegulatedClassifier
+from emoreg.training.optim import make_average, make_optimizer, make_schedule
+from tiny_backbone import TinyBackbone
+
+K = 4
+
+
+# Optimiser
+
+
+def grouped(model: nn.Module, settings: OptimizerSettings, factors: dict[str, float]) -> dict[str, tuple[float, float]]:
+    """(learning rate, decay) by parameter name; a parameter in two groups, or in none by mistake, fails."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    groups = make_optimizer(model, settings, factors).param_groups
+    found = [(names[id(p)], (group["lr"], group["weight_decay"])) for group in groups for p in group["params"]]
+    assert len(found) == len(dict(found))
+    return dict(found)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_only_weights_of_layers_decay(name: Any) -> None:
+    vit = build_backbone(BackboneSettings("test_vit", patch_size=8), 16)
+    model = RegulatedClassifier(vit, TinyBackbone(), K, mode="learned", granularity="per_sample")
+    found = grouped(model, OptimizerSettings(name=name, lr=0.1, weight_decay=0.01), {})
+    assert set(found) == {parameter for parameter, _ in model.named_parameters()}
+    assert {lr for lr, _ in found.values()} == {0.1}
+    decaying = {parameter for parameter, (_, decay) in found.items() if decay == 0.01}
+    exempt = {parameter for parameter, (_, decay) in found.items() if decay == 0.0}
+    assert decaying | exempt == set(found)
+    assert {"regulation.rho", "regulation.gate.weight", "backbone.cls_token", "backbone.pos_embed"} <= exempt
+    assert {"encoder.conv.bias", "encoder.norm.weight", "encoder.norm.bias", "head.bias"} <= exempt
+    assert {"head.weight", "emotional_head.weight", "encoder.conv.weight"} <= decaying
+    assert {"backbone.patch_embed.proj.weight", "backbone.blocks.0.mlp.fc1.weight"} <= decaying
+    assert not any(parameter.endswith("bias") or ".norm" in parameter for parameter in decaying)
+
+
+def test_what_a_module_lists_itself_is_exempt_where_the_module_stands() -> None:
+    class Scale(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale, self.weight = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2, 2))
+
+        def no_weight_decay(self) -> set[str]:
+            return {"scale"}
+
+    settings = OptimizerSettings(weight_decay=0.01)
+    assert grouped(Scale(), settings, {})["scale"][1] == 0.0
+    nested = grouped(nn.ModuleDict({"inner": Scale(), "scale": nn.Linear(2, 2)}), settings, {})
+    assert nested["inner.scale"][1] == 0.0
+    assert nested["inner.weight"][1] == nested["scale.weight"][1] == 0.01
+
+
+def test_learning_rates_follow_the_prefix_of_the_name() -> None:
+    model = RegulatedClassifier(TinyBackbone(), TinyBackbone(), K, mode="learned")
+    found = grouped(model, OptimizerSettings(lr=0.1), {"encoder.": 0.5, "regulation.": 10.0})
+    for name, (lr, _) in found.items():
+        factor = 0.5 if name.startswith("encoder.") else 10.0 if name.startswith("regulation.") else 1.0
+        assert lr == pytest.approx(0.1 * factor), name
+
+
+def test_frozen_parameters_are_left_to_themselves() -> None:
+    model = RegulatedClassifier(TinyBackbone(), TinyBackbone(), K, freeze_encoder=True)
+    found = grouped(model, OptimizerSettings(), {"encoder.": 0.5})
+    assert set(found) == {name for name, _ in model.named_parameters() if not name.startswith("encoder.")}
+
+
+# Schedule
+
+
+def rates(settings: OptimizerSettings, steps: int, factors: tuple[float, ...] = (1.0,)) -> list[list[float]]:
+    """The learning rates of each group at every step, and, last, what is left after them."""
+    groups = [{"params": [nn.Parameter(torch.zeros(1))], "lr": settings.lr * factor} for factor in factors]
+    optimizer = torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        schedule = make_schedule(optimizer, settings, steps)
+        seen = [[group["lr"] for group in optimizer.param_groups]]
+        for _ in range(steps):
+            optimizer.step()
+            schedule.step()
+            seen.append([group["lr"] for group in optimizer.param_groups])
+    assert all(group["momentum"] == settings.momentum for group in optimizer.param_groups)
+    return seen
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+def test_warmup_rises_linearly_to_the_learning_rate(schedule: Any) -> None:
+    lrs = np.array(rates(OptimizerSettings(lr=0.4, schedule=schedule, warmup=0.2), 50))[:, 0]
+    assert lrs[0] == pytest.approx(0.4 / 10)
+    assert lrs[10] == pytest.approx(0.4) and lrs.max() == pytest.approx(0.4)
+    np.testing.assert_allclose(np.diff(lrs[:11]), (lrs[10] - lrs[0]) / 10, rtol=1e-6)
+
+
+def test_cosine_is_the_cosine_and_ends_at_zero() -> None:
+    lrs = rates(OptimizerSettings(lr=0.4, schedule="cosine", warmup=0.2), 50)
+    for step in range(10, 51):
+        assert lrs[step][0] == pytest.approx(0.2 * (1 + math.cos(math.pi * (step - 10) / 40)), abs=1e-9)
+    assert rates(OptimizerSettings(lr=0.4, schedule="cosine", warmup=0.0), 50)[0] == [0.4]
+    assert lrs[50][0] == pytest.approx(0, abs=1e-9)
+
+
+def test_constant_stays() -> None:
+    assert {lr for (lr,) in rates(OptimizerSettings(lr=0.4, schedule="constant", warmup=0.0), 20)} == {0.4}
+    after = [lr for (lr,) in rates(OptimizerSettings(lr=0.4, schedule="constant", warmup=0.1), 20)][2:]
+    assert after == pytest.approx([0.4] * len(after))
+
+
+def test_one_cycle_rises_to_the_learning_rate_and_falls_to_almost_nothing() -> None:
+    lrs = [lr for (lr,) in rates(OptimizerSettings(lr=0.4, schedule="one_cycle", warmup=0.5), 39)]
+    peak = lrs.index(max(lrs))
+    assert peak == 19 and lrs[peak] == pytest.approx(0.4)
+    assert lrs[: peak + 1] == sorted(lrs[: peak + 1]) and lrs[peak:] == sorted(lrs[peak:], reverse=True)
+    assert lrs[0] < 0.4 / 20 and lrs[-1] < 0.4 / 1000
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "one_cycle", "constant"])
+def test_groups_keep_their_proportion_at_every_step(schedule: Any) -> None:
+    for full, half, none in rates(OptimizerSettings(lr=0.4, schedule=schedule, warmup=0.2), 20, (1.0, 0.5, 0.0)):
+        assert half == pytest.approx(full / 2) and none == 0
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "one_cycle", "constant"])
+def test_the_shortest_trainings_have_a_schedule_too(schedule: Any) -> None:
+    for steps in (1, 2, 3, 4, 9, 19):
+        for warmup in (0.0, 0.05, 0.1, 0.2, 0.5, 0.95):
+            if schedule != "one_cycle" or warmup:
+                lrs = rates(OptimizerSettings(lr=0.4, schedule=schedule, warmup=warmup), steps)
+                assert all(0 <= lr <= 0.4 + 1e-9 for (lr,) in lrs), (steps, warmup)
+
+
+# Average
+
+
+def test_no_average_is_made_unless_it_is_asked_for() -> None:
+    assert make_average(nn.Linear(2, 2), None) is None
