@@ -436,6 +436,11 @@ class TrainRecipe:
             "must be positive where loss.non_emotional and loss.emotional are 0: nothing would be trained",
         )
 
+    @property
+    def encoder_backbone(self) -> BackboneSettings:
+        """Architecture of the emotional encoder: `encoder.backbone`, by default the backbone's."""
+        return self.encoder.backbone or self.backbone
+
 
 Recipe = PretrainRecipe | TrainRecipe
 

@@ -1,1 +1,1 @@
-"""What is done with a trained classifier: predict, look inside, hand it on."""
+"""Use of a trained classifier: predict, explain, export, demo."""

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from emoreg.data.images.augment import normalise
-from emoreg.data.images.decode import decode
+from emoreg.data.images.decode import ImageError, decode
 from emoreg.data.images.files import File
 from emoreg.data.stimuli.emotion import EmotionSpace
 from emoreg.errors import UserError
@@ -49,7 +49,7 @@ class DemoState:
 
 @torch.no_grad()
 def classify(loaded: LoadedRun, path: Path | str) -> DemoState:
-    """Both responses to an image file, decoded as for training. UserError if it cannot be decoded."""
+    """Both responses to an image file, decoded as for training. ImageError if it cannot be decoded."""
 
     def read_image(image_size: int) -> Tensor:
         pixels = torch.from_numpy(decode(File(Path(path).name, Path(path).parent), image_size).copy())
@@ -134,9 +134,8 @@ def build_page(loaded: LoadedRun, title: str) -> Any:
                 return [None, gr.update(info=LAMBDA_INFO, interactive=False), gr.update(interactive=False), *empty]
             try:
                 new_state = classify(loaded, path)
-            except UserError as error:
-                name = Path(path).name  # not the server's path of the upload
-                raise gr.Error(f"{name}: {str(error).rpartition(': ')[2]}", print_exception=False) from None
+            except ImageError as error:  # its name alone: the path is the server's
+                raise gr.Error(f"{Path(path).name}: {error.reason}", print_exception=False) from None
             response, slider_update = new_state.response, gr.update()
             if regulated:
                 value, info = trained_lambda(response)

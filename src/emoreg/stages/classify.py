@@ -53,7 +53,7 @@ def build_classifier(recipe: TrainRecipe, num_classes: int) -> RegulatedClassifi
             if encoder_settings.experience is not None:
                 encoder = load_encoder(encoder_settings.experience, encoder_settings.backbone, size)
             else:
-                encoder = build_backbone(encoder_settings.backbone or recipe.backbone, size)
+                encoder = build_backbone(recipe.encoder_backbone, size)
     with drawn_from(recipe.seed, "heads"):
         classifier = RegulatedClassifier(
             backbone,

@@ -214,7 +214,7 @@ def _grid_point(values: Mapping[str, Any], target: _Part, backbone: _Part, keys:
     base = _over(values.get("classifier") or {}, {"regulation": {"mode": "learned"}})
     classifier = _over(_over(base, target.values), backbone.values)
     recipe = _recipe(TrainRecipe(), classifier, (backbone.key, target.key, "classifier"), keys)
-    encoder = recipe.encoder.backbone or recipe.backbone
+    encoder = recipe.encoder_backbone
 
     shared = values.get("experience") or {}
     experiences = []

@@ -67,7 +67,7 @@ def _runs(
     study: Study, point: GridPoint, name: str, experience: ExperienceRecipe | None, seed: int, runs: Path
 ) -> Iterator[PlannedRun]:
     """An arm's run, after that of its encoder's experience if it has one."""
-    encoder = point.recipe.encoder.backbone or point.recipe.backbone
+    encoder = point.recipe.encoder_backbone
     pretext, needed, folder = ARMS[name].pretext, None, None
     if experience is not None and pretext is not None:
         stage1 = dataclasses.replace(experience.recipe, backbone=encoder, pretext=pretext, seed=seed)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 import struct
 import warnings
 import zlib
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageOps
 
 from emoreg.data.images import decode as decoding
-from emoreg.data.images.decode import decode, upright
+from emoreg.data.images.decode import ImageError, decode, upright
 from emoreg.data.images.files import File
 from emoreg.errors import UserError
 
@@ -60,11 +61,13 @@ def test_what_cannot_be_decoded_is_named_in_one_line(tmp_path: Path, monkeypatch
     (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "empty.png").write_bytes(b"")
     for name in ("text.jpg", "cut.jpg", "empty.png"):
-        with pytest.raises(UserError, match=name) as caught:
+        with pytest.raises(ImageError, match=name) as caught:
             decode(File(name, tmp_path), 8)
-        assert "\n" not in str(caught.value)
+        again = pickle.loads(pickle.dumps(caught.value))  # as it crosses processes
+        assert "\n" not in str(caught.value) and str(again) == str(caught.value)
+        assert again.reason == caught.value.reason and name not in again.reason
     monkeypatch.setattr(decoding, "MAX_PIXELS", 1000)
-    with pytest.raises(UserError, match=r"whole\.jpg has 64x64 pixels; the limit"):
+    with pytest.raises(UserError, match=r"whole\.jpg: it has 64x64 pixels; the limit"):
         decode(File("whole.jpg", tmp_path), 8)
 
 

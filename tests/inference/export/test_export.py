@@ -18,7 +18,14 @@ from emoreg.cli.main import main
 from emoreg.config.schema import BackboneSettings, Granularity, Mixing, Mode
 from emoreg.inference.export import graphs, timm_weights
 from emoreg.inference.export.export import export
-from emoreg.inference.export.graphs import OUTPUTS, Responses, compare, onnx_answers, save_onnx, save_program
+from emoreg.inference.export.graphs import (
+    OUTPUTS,
+    ExportableClassifier,
+    load_onnx,
+    max_difference,
+    save_onnx,
+    save_program,
+)
 from emoreg.inference.load import load_run
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runs.run import Run
@@ -55,7 +62,7 @@ class Together(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        kinds = [Responses(smallest(*kind)) for kind in COMBINATIONS]
+        kinds = [ExportableClassifier(smallest(*kind)) for kind in COMBINATIONS]
         self.kinds = nn.ModuleList(kinds)
         self.names = tuple(f"{name}_{number}" for number, kind in enumerate(kinds) for name in kind.names)
 
@@ -71,8 +78,8 @@ def together() -> Together:
 @needs_onnx
 def test_onnx_of_every_kind_answers_as_the_network_in_batches_of_any_size(together: Together, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
-    save_onnx(cast(Responses, together), 8, path, {"classes": ["cat", "λ"]})
-    assert compare(together, onnx_answers(path), 8) <= 1e-4
+    save_onnx(cast(ExportableClassifier, together), 8, path, {"classes": ["cat", "λ"]})
+    assert max_difference(together, load_onnx(path), 8) <= 1e-4
 
     import onnxruntime
 
@@ -85,16 +92,16 @@ def test_a_program_of_every_kind_answers_as_the_network_in_batches_of_any_size(
     together: Together, tmp_path: Path
 ) -> None:
     path = tmp_path / "model.pt2"
-    save_program(cast(Responses, together), 8, path, {"image_size": 8})
+    save_program(cast(ExportableClassifier, together), 8, path, {"image_size": 8})
     kept = {graphs.METADATA: ""}
     network = torch.export.load(path, extra_files=kept).module()
-    assert compare(together, network, 8) <= 1e-4
+    assert max_difference(together, network, 8) <= 1e-4
     assert json.loads(kept[graphs.METADATA]) == {"image_size": 8}
 
 
 def test_each_answer_has_the_batch_in_front() -> None:
     for mode, granularity, mix, lam in COMBINATIONS:
-        network = Responses(smallest(mode, granularity, mix, lam))
+        network = ExportableClassifier(smallest(mode, granularity, mix, lam))
         answers = dict(zip(network.names, network(torch.zeros(4, 3, 8, 8)), strict=True))
         assert tuple(answers) == (OUTPUTS if mode != "none" else OUTPUTS[:2])
         assert all(answers[name].shape == (4, 3) for name in answers if name != "lam")
@@ -108,9 +115,9 @@ def test_a_difference_is_found_even_if_it_is_no_number() -> None:
     def answers(value: float) -> Callable[[Tensor], list[Tensor]]:
         return lambda images: [torch.full((len(images), 2), value)]
 
-    assert compare(answers(1.0), answers(1.00005), 8) == pytest.approx(5e-5, rel=0.1)
-    assert "1.0e-03" in refusal(lambda: compare(answers(1.0), answers(1.001), 8))
-    assert "nan" in refusal(lambda: compare(answers(1.0), answers(float("nan")), 8))
+    assert max_difference(answers(1.0), answers(1.00005), 8) == pytest.approx(5e-5, rel=0.1)
+    assert "1.0e-03" in refusal(lambda: max_difference(answers(1.0), answers(1.001), 8))
+    assert "nan" in refusal(lambda: max_difference(answers(1.0), answers(float("nan")), 8))
 
 
 @pytest.mark.parametrize("format", ["hub", pytest.param("onnx", marks=needs_onnx), "torch"])
@@ -155,6 +162,21 @@ def test_the_card_has_the_run_s_numbers_and_metadata(runs: Path, tmp_path: Path)
     assert str(runs) not in card.content  # no path of this machine
 
 
+def test_the_card_of_a_gated_run_has_the_mean_of_its_images_lambda(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    final = Run(runs / "gated").final
+    old = {**final, "lambda": [0.5], "test": {**final["test"], "lambda": 0.3711}}  # the gate at features of zero
+    monkeypatch.setattr(Run, "final", old)
+    export(runs / "gated", tmp_path / "out", "hub")
+    text = ModelCard.load(tmp_path / "out" / "README.md").text
+    assert "λ: one per image from a gate on both features, mean 0.37 over the test images (Learn-E-Reg," in text
+    assert "0.50" not in text
+
+    del old["test"]["lambda"]
+    assert "final.json is damaged: lambda is missing" in refusal(lambda: export(runs / "gated", tmp_path / "no", "hub"))
+
+
 def test_the_card_tells_a_study_s_null_result_first(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,7 +217,7 @@ def test_an_encoder_s_card_loads_its_weights_into_timm(
     encoder = build_backbone(settings, size)
     recipe = PretrainRecipe(stimuli=StimuliSettings(image_size=size))
     monkeypatch.setattr(timm_weights, "_encoder_of", lambda _: (recipe, encoder, settings, size))
-    monkeypatch.setattr("emoreg.inference.export.model_card._how_well", lambda *_: "")  # there is no run to ask
+    monkeypatch.setattr("emoreg.inference.export.model_card._stage1_results", lambda *_: "")  # there is no run to ask
     difference, _ = timm_weights.write_encoder(Path("runs/mine"), tmp_path)
     assert difference <= 1e-4
     loaded = run_card(tmp_path, monkeypatch)["encoder"]
@@ -217,9 +239,9 @@ def test_the_encoder_alone_comes_from_either_stage(runs: Path, tmp_path: Path) -
     export(runs / "experience", tmp_path / "one", "timm")
     export(runs / "learned", tmp_path / "two", "timm")
     one, two = ((tmp_path / part / "README.md").read_text(encoding="utf-8") for part in ("one", "two"))
-    assert "learned emotion from affective images (stage 1), and nothing else" in one
+    assert "trained to predict emotion from affective images (stage 1), and nothing else" in one
     assert re.search(r"It saw 36 images for 1 epoch; on held-out images: CCC -?0\.\d\d, CCC valence ", one)
-    assert "trained on together with the classifier" in two
+    assert "trained it together with the classifier" in two
 
 
 def test_what_cannot_be_exported_is_refused_and_leaves_nothing(
@@ -237,7 +259,7 @@ def test_what_cannot_be_exported_is_refused_and_leaves_nothing(
     assert "a model of your own" in refused("learned", "hub", model=own)
     assert "is a run; choose another folder" in refused("learned", "hub", runs / "plain", overwrite=True)
     monkeypatch.setattr(graphs, "TOLERANCE", -1.0)
-    assert "nothing is written" in refused("learned", "torch")
+    assert "nothing was written" in refused("learned", "torch")
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     assert "pip install 'emoreg[export]'" in refused("learned", "onnx")
     assert not out.exists()
@@ -262,5 +284,5 @@ def test_a_network_that_cannot_be_traced_is_told_in_one_line(tmp_path: Path) -> 
 
     model.backbone.forward = forward
     model.head = nn.Linear(3, 3)
-    told = refusal(lambda: save_program(Responses(model), 8, tmp_path / "model.pt2", {}))
+    told = refusal(lambda: save_program(ExportableClassifier(model), 8, tmp_path / "model.pt2", {}))
     assert told.startswith("torch.export cannot write this network")

@@ -7,7 +7,7 @@ import io
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageChops, ImageOps
+from PIL import ExifTags, Image, ImageChops, ImageOps, UnidentifiedImageError
 from torch.nn import functional as F
 
 from emoreg.data.images.files import IMAGE_FORMATS, File
@@ -18,6 +18,22 @@ MAX_PIXELS = 89_478_485  # of one image: Pillow's own guard against decompressio
 # How many times larger than wanted a JPEG file is decoded at least: the last halving is left to the resizing
 # filter. Pillow's thumbnail() takes 2 for the same reason (its reducing_gap).
 DRAFT_GAP = 2
+
+
+class ImageError(UserError):
+    """An image that cannot be decoded.
+
+    Args:
+        image: its path or description.
+        reason: what is wrong with it, without the path. Kept as a field.
+    """
+
+    def __init__(self, image: object, reason: str) -> None:
+        self.image, self.reason = str(image), reason
+        super().__init__(f"cannot decode {image}: {reason}")
+
+    def __reduce__(self) -> tuple[type[ImageError], tuple[str, str]]:
+        return type(self), (self.image, self.reason)
 
 
 def decode(image: File | Item | NDArray[np.uint8], image_size: int) -> NDArray[np.uint8]:
@@ -58,21 +74,21 @@ def upright(image: File | Item, content: bytes | None = None, at_least: int | No
         else:
             content = image.read() if content is None else content
             if not content:
-                raise UserError(f"cannot decode {image}: it is empty (0 bytes)")
+                raise ImageError(image, "it is empty (0 bytes)")
             opened = Image.open(io.BytesIO(content), formats=IMAGE_FORMATS)  # EPS would start Ghostscript
         with opened:
             if opened.width * opened.height > MAX_PIXELS:
-                raise UserError(f"{image} has {opened.width}x{opened.height} pixels; the limit is {MAX_PIXELS:,}")
+                raise ImageError(image, f"it has {opened.width}x{opened.height} pixels; the limit is {MAX_PIXELS:,}")
             if at_least is not None:
                 opened.draft(None, (DRAFT_GAP * at_least, DRAFT_GAP * at_least))
             opened.load()
             return _rgb(_turned(opened), opened)
     except UserError:
         raise
+    except UnidentifiedImageError:
+        raise ImageError(image, "not an image in a known format") from None
     except Exception as error:  # on broken bytes Pillow's readers raise nearly anything
-        reason = str(error) or type(error).__name__
-        reason = "not an image in a known format" if "cannot identify" in reason else printable(reason)
-        raise UserError(f"cannot decode {image}: {reason}") from None
+        raise ImageError(image, printable(str(error)) or type(error).__name__) from None
 
 
 def _turned(image: Image.Image) -> Image.Image:

@@ -346,7 +346,7 @@ def _facts(loaded: LoadedRun) -> list[tuple[str, str]]:
     facts.append(("Backbone", recipe.backbone.name))
     if loaded.model.encoder is not None:
         training = "frozen" if recipe.encoder.frozen else "trained further in stage 2"
-        facts.append(("Emotional encoder", f"{(recipe.encoder.backbone or recipe.backbone).name}, {training}"))
+        facts.append(("Emotional encoder", f"{recipe.encoder_backbone.name}, {training}"))
         facts.append(("Experience", recipe.encoder.experience or "none"))
         facts.append(("λ", f"{regulation.mode}, {regulation.granularity.replace('_', ' ')}, mixes {regulation.mix}"))
     if loaded.readout is not None:

@@ -1,1 +1,1 @@
-"""Writing a trained classifier for other tools: the Hugging Face Hub, ONNX, torch.export, timm."""
+"""Export of a trained classifier: the Hugging Face Hub, ONNX, torch.export, timm."""

@@ -1,4 +1,4 @@
-"""A regulated classifier as ONNX and as a torch.export program, and whether those answer as it does."""
+"""Writes a regulated classifier as ONNX or as a torch.export program, and compares their outputs with its own."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from emoreg.models.regulation import RegulatedClassifier
 
 OUTPUTS = ("logits", "non_emotional", "emotional", "lam")
 OPSET = 18  # of ONNX: what torch's own exporter writes since 2.6, and onnxruntime reads since 1.14
-TOLERANCE = 1e-4  # of an exported network's answers
-BATCHES = (1, 2, 5)  # on which it is compared
-METADATA = "emoreg.json"  # within a .pt2
+TOLERANCE = 1e-4  # largest allowed difference of an exported network's outputs
+BATCH_SIZES = (1, 2, 5)  # of the comparison
+METADATA = "emoreg.json"  # file inside a .pt2
 
 
-class Responses(nn.Module):
-    """A regulated classifier whose answers are plain tensors with the batch in front, for exporters.
+class ExportableClassifier(nn.Module):
+    """A regulated classifier whose outputs are plain tensors with the batch dimension first.
 
-    Images float32 (B, 3, S, S), normalised, to OUTPUTS: logits, non_emotional and emotional (B, K), and lam (B, 1), or
-    (B, K) with one λ a class. Without an emotional branch only the first two, which are then the same.
+    Maps images, float32 (B, 3, S, S), normalised, to OUTPUTS: logits, non_emotional and emotional (B, K), and lam
+    (B, 1), or (B, K) with one λ per class. Without an emotional branch there are only the first two, which are equal.
     """
 
     def __init__(self, classifier: RegulatedClassifier) -> None:
@@ -35,37 +35,37 @@ class Responses(nn.Module):
         self.classifier = classifier
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """See the class."""
+        """The outputs called `names`."""
         response = self.classifier.respond(images)
         if response.emotional is None or response.lam is None:
             return response.logits, response.non_emotional
-        lam = response.lam.expand(images.shape[0], -1)  # len(images) would fix the size of the batch
+        lam = response.lam.expand(images.shape[0], -1)  # len(images) would fix the batch size
         return response.logits, response.non_emotional, response.emotional, lam
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the outputs that are there."""
+        """Names of the outputs."""
         return OUTPUTS if self.classifier.encoder is not None else OUTPUTS[:2]
 
 
-def save_onnx(network: Responses, image_size: int, path: Path, metadata: dict[str, Any]) -> None:
-    """Write a network as ONNX: input "images" (batch, 3, S, S), outputs as `network.names`, any batch.
+def save_onnx(network: ExportableClassifier, image_size: int, path: Path, metadata: dict[str, Any]) -> None:
+    """Write a network as ONNX, with input "images" (batch, 3, S, S), outputs `network.names`, and any batch size.
 
     Args:
-        network: in evaluation.
+        network: in evaluation mode.
         image_size: S.
-        path: of the file.
-        metadata: kept in the file, as text.
+        path: where to write the file.
+        metadata: stored in the file; values other than strings as JSON.
 
     Raises:
         UserError: onnx or onnxscript is not installed, or torch cannot export the network.
     """
     try:
-        import onnxscript  # noqa: F401  # asked for by torch.onnx
+        import onnxscript  # noqa: F401  # needed by torch.onnx
     except ImportError:
-        raise UserError("ONNX needs the extra: pip install 'emoreg[export]'") from None
+        raise UserError("exporting ONNX needs the extra: pip install 'emoreg[export]'") from None
     program = _program(network, image_size)
-    with _silence(), _explained("ONNX"):
+    with _quiet(), _as_user_error("ONNX"):
         written = torch.onnx.export(
             program,
             dynamo=True,
@@ -81,8 +81,8 @@ def save_onnx(network: Responses, image_size: int, path: Path, metadata: dict[st
         written.save(path, external_data=False)
 
 
-def onnx_answers(path: Path) -> Callable[[Tensor], Sequence[Tensor]]:
-    """An ONNX file as a function of images, run by onnxruntime on the CPU. UserError if that is not installed."""
+def load_onnx(path: Path) -> Callable[[Tensor], Sequence[Tensor]]:
+    """An ONNX file as a function of images, run by onnxruntime on the CPU. UserError if it is not installed."""
     try:
         import onnxruntime
     except ImportError:
@@ -91,51 +91,51 @@ def onnx_answers(path: Path) -> Callable[[Tensor], Sequence[Tensor]]:
     return lambda images: [torch.from_numpy(values) for values in session.run(None, {"images": images.numpy()})]
 
 
-def save_program(network: Responses, image_size: int, path: Path, metadata: dict[str, Any]) -> None:
+def save_program(network: ExportableClassifier, image_size: int, path: Path, metadata: dict[str, Any]) -> None:
     """Write a network as a torch.export program (.pt2) of images (B, 3, S, S). Arguments as `save_onnx`."""
     program = _program(network, image_size)
-    with _silence(), _explained("torch.export"):
+    with _quiet(), _as_user_error("torch.export"):
         torch.export.save(program, path, extra_files={METADATA: json.dumps(metadata)})
 
 
-def _program(network: Responses, image_size: int) -> torch.export.ExportedProgram:
+def _program(network: ExportableClassifier, image_size: int) -> torch.export.ExportedProgram:
     device = next(network.parameters()).device
-    # Of two images: a batch of one would be taken for a constant.
+    # Two images, because a batch size of one would be exported as a constant.
     images = torch.zeros(2, 3, image_size, image_size, device=device)
     shapes = {"images": {0: torch.export.Dim("batch", min=1)}}
-    with torch.no_grad(), _silence(), _explained("torch.export"):
+    with torch.no_grad(), _quiet(), _as_user_error("torch.export"):
         return torch.export.export(network, (images,), dynamic_shapes=shapes, strict=False)
 
 
 @torch.no_grad()
-def compare(
+def max_difference(
     network: Callable[[Tensor], Sequence[Tensor]], other: Callable[[Tensor], Sequence[Tensor]], image_size: int
 ) -> float:
-    """The largest difference between the answers of two networks to seeded noise in batches of 1, 2 and 5.
+    """The largest difference between the outputs of two networks for seeded noise in batches of 1, 2 and 5 images.
 
     Raises:
-        UserError: it is above 1e-4, or no number.
+        UserError: the difference is above 1e-4 or NaN, or the shapes differ.
     """
     draw = torch.Generator().manual_seed(0)
     largest = torch.zeros(())
-    for size in BATCHES:
+    for size in BATCH_SIZES:
         images = torch.randn(size, 3, image_size, image_size, generator=draw)
         for one, two in zip(network(images), other(images), strict=True):
             if one.shape != two.shape:
-                raise UserError(f"what was exported answers {tuple(two.shape)}, not {tuple(one.shape)}")
-            largest = torch.maximum(largest, (one - two).abs().max())  # which keeps NaN
+                raise UserError(f"the exported network's output has shape {tuple(two.shape)}, not {tuple(one.shape)}")
+            largest = torch.maximum(largest, (one - two).abs().max())  # maximum() propagates NaN
     difference = float(largest)
     if not difference <= TOLERANCE:
         raise UserError(
-            f"what was exported answers otherwise than the run: its largest difference is {difference:.1e}, "
-            f"above {TOLERANCE:g}; nothing is written"
+            f"the exported network's outputs differ from the run's by up to {difference:.1e}, more than "
+            f"{TOLERANCE:g}; nothing was written"
         )
     return difference
 
 
 @contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Without the exporters' warnings, which are about their own insides."""
+def _quiet() -> Iterator[None]:
+    """Suppresses the exporters' warnings, which concern their own internals."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -150,11 +150,11 @@ def _silence() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _explained(exporter: str) -> Iterator[None]:
+def _as_user_error(exporter: str) -> Iterator[None]:
     try:
         yield
     except (UserError, OSError, MemoryError):
         raise
-    except Exception as error:  # an exporter that meets an operation it does not know raises nearly anything
+    except Exception as error:  # for an unknown operation, exporters raise nearly anything
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise UserError(f"{exporter} cannot write this network with a batch of any size: {reason}") from None

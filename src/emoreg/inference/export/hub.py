@@ -1,4 +1,4 @@
-"""A trained classifier as Hugging Face's Hub and its tools keep models: weights, config.json, a card."""
+"""A trained classifier in the format of the Hugging Face Hub: weights, config.json, a model card."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from emoreg.runs.run import WEIGHTS
 from emoreg.runtime.safe_io import read_bounded, read_json, require_regular
 
 MAX_CARD_BYTES = 2**20
-REGULATION = ("mode", "granularity", "mix", "lam")  # what of a recipe's regulation a trained classifier is made of
+REGULATION = ("mode", "granularity", "mix", "lam")  # the settings that config.json has
 S = TypeVar("S", BackboneSettings, RegulationSettings)
 
 
@@ -42,28 +42,28 @@ class RegulatedModel(
     tags=["emotional-regulation", "arxiv:2606.13081"],
     paper_url="https://arxiv.org/abs/2606.13081",
 ):
-    """A regulated classifier that is built from what config.json holds, and from nothing else.
+    """A regulated classifier built from config.json alone.
 
         model = RegulatedModel.from_pretrained("exported/")          # or "owner/name" on the Hub
         response = model.respond(model.prepare(["photo.jpg"]))
         model.classes[response.logits[0].argmax()]
 
     `from_pretrained`, `save_pretrained` and `push_to_hub` are the mixin's, with three differences: weights that do not
-    fit are an error, pickled ones are not loaded, and the card of a folder travels along.
+    fit raise an error, pickled weights are not loaded, and a folder's card is kept.
 
     Args:
-        backbone: its architecture, as `BackboneSettings`.
+        backbone: architecture, the fields of `BackboneSettings`.
         classes: K names, in the order of the logits.
         image_size: S, side of the square input in pixels.
-        encoder: architecture of the emotional encoder, as `BackboneSettings`; None exactly in mode "none".
-        regulation: mode, granularity, mix and lam, as `RegulationSettings`; lam is that before training.
-        freeze_encoder: whether further training leaves the encoder as it is.
-        mean: of each colour in [0, 1], taken from pixels.
-        std: of each colour in [0, 1], by which they are divided.
-        unknown: of a config.json that a later emoreg wrote; refused.
+        encoder: architecture of the emotional encoder, the fields of `BackboneSettings`; None exactly in mode "none".
+        regulation: mode, granularity, mix and lam of `RegulationSettings`; lam is λ before training.
+        freeze_encoder: whether further training leaves the encoder unchanged.
+        mean: of each colour in [0, 1], subtracted from the pixels.
+        std: of each colour in [0, 1], by which the pixels are divided.
+        unknown: keys of a config.json from a later version; refused.
 
     Raises:
-        UserError: values that mean no classifier, such as those of a config.json that was edited.
+        UserError: values that do not describe a classifier, such as those of an edited config.json.
     """
 
     def __init__(
@@ -99,14 +99,13 @@ class RegulatedModel(
 
     @classmethod
     def of(cls, loaded: LoadedRun) -> RegulatedModel:
-        """The classifier of a run, in evaluation; it has the run's weights."""
+        """The classifier of a run with its weights, in evaluation mode."""
         recipe = loaded.recipe
-        encoder = recipe.encoder.backbone or recipe.backbone
         model = cls(
             backbone=_architecture(recipe.backbone),
             classes=list(loaded.classes),
             image_size=loaded.image_size,
-            encoder=None if recipe.regulation.mode == "none" else _architecture(encoder),
+            encoder=None if recipe.regulation.mode == "none" else _architecture(recipe.encoder_backbone),
             regulation={name: getattr(recipe.regulation, name) for name in REGULATION},
             freeze_encoder=recipe.encoder.frozen,
             mean=list(MEAN),
@@ -116,15 +115,16 @@ class RegulatedModel(
         return model.eval()
 
     def prepare(self, images: Sequence[Path | str | Image.Image]) -> Tensor:
-        """Images as the classifier was trained on them: float32 (B, 3, S, S).
-
-        Decoded and turned upright, the shorter side resized to S, the middle square kept, normalised.
+        """Decode, turn upright, resize the shorter side to S, crop the centre, and normalise, as in training.
 
         Args:
-            images: paths, or images of Pillow.
+            images: B paths or Pillow images.
+
+        Returns:
+            float32 (B, 3, S, S).
 
         Raises:
-            UserError: a file that is no image.
+            UserError: a file cannot be decoded.
         """
         squares = [
             square(image.convert("RGB"), self.image_size)
@@ -138,14 +138,14 @@ class RegulatedModel(
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> RegulatedModel:
-        """As the mixin's, but what is wrong is told in one line, and nothing is unpickled.
+        """Load a model from a folder or the Hub, without unpickling anything.
 
         Args:
             pretrained_model_name_or_path: a folder, or "owner/name" on the Hub.
-            options: of the mixin: revision, token, local_files_only, ...
+            options: the mixin's: revision, token, local_files_only, ...
 
         Raises:
-            UserError: not there, damaged, of a later emoreg, or weights that do not fit or are no numbers.
+            UserError: the model is missing, damaged or from a later emoreg; its weights do not fit or are not finite.
         """
         where = pretrained_model_name_or_path
         try:
@@ -153,11 +153,11 @@ class RegulatedModel(
                 for name in (CONFIG, WEIGHTS):
                     require_regular(Path(where) / name)
                 if not isinstance(read_json(Path(where) / CONFIG), dict):
-                    raise ValueError(f"{CONFIG} is no mapping of names to values")
+                    raise ValueError(f"{CONFIG} must be a mapping of names to values")
             model: RegulatedModel = super().from_pretrained(where, **options)
         except UserError as error:
             raise UserError(f"{where}: {error}") from None
-        except Exception as error:  # of the Hub, of JSON, of safetensors, of torch
+        except Exception as error:  # from the Hub, JSON, safetensors or torch
             reason = str(error)
             if isinstance(error, OSError) and error.filename and error.strerror:
                 reason = f"{Path(error.filename).name}: {error.strerror}"
@@ -167,7 +167,7 @@ class RegulatedModel(
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, strict: bool = True, **options: Any) -> RegulatedModel:
-        """As the mixin's, but weights must fit, and a folder's card is kept."""
+        """As the mixin's, but the weights must fit, and a folder's card is kept."""
         model: RegulatedModel = super()._from_pretrained(model_id=model_id, strict=strict, **options)
         card = Path(model_id) / CARD
         if card.is_file():
@@ -176,16 +176,16 @@ class RegulatedModel(
 
     @classmethod
     def _load_as_pickle(cls, model: object, model_file: str, map_location: str, strict: bool) -> NoReturn:
-        """In place of the mixin's, which takes pytorch_model.bin from the Hub where there is nothing else."""
-        raise UserError(f"there is no {WEIGHTS}, and weights of other formats, which may hold code, are not loaded")
+        """Replaces the mixin's, which falls back to pytorch_model.bin on the Hub."""
+        raise UserError(f"there is no {WEIGHTS}, and other formats are not loaded because they may contain code")
 
     def generate_model_card(self, *arguments: Any, **options: Any) -> ModelCard:
-        """The card that the model came with; without one, the mixin's."""
+        """The card that the model was loaded with; by default the mixin's."""
         return ModelCard(self.card) if self.card else super().generate_model_card(*arguments, **options)
 
 
 def _check(classes: Any, image_size: Any, mean: Any, std: Any, unknown: Mapping[str, object]) -> None:
-    """ValueError for values of a config.json that mean no classifier."""
+    """ValueError for values of config.json that do not describe a classifier."""
     if unknown:
         raise ValueError(f"unknown key '{shortened(next(iter(unknown)))}'; a later emoreg may have written it")
     if not isinstance(classes, list | tuple) or not classes:
@@ -194,7 +194,7 @@ def _check(classes: Any, image_size: Any, mean: Any, std: Any, unknown: Mapping[
         raise ValueError("classes must be names, without control characters")
     if type(image_size) is not int:
         raise ValueError(f"image_size must be a whole number, not {shortened(repr(image_size))}")
-    TargetSettings(image_size=image_size)  # which knows the limits
+    TargetSettings(image_size=image_size)  # checks the limits
     for name, values in (("mean", mean), ("std", std)):
         if not isinstance(values, list | tuple) or len(values) != 3 or not all(map(_is_finite, values)):
             raise ValueError(f"{name} must be three numbers")
@@ -223,5 +223,5 @@ def _architecture_of(name: str, values: dict[str, Any]) -> BackboneSettings:
 
 
 def _architecture(settings: BackboneSettings) -> dict[str, Any]:
-    """Without `pretrained`: the weights come from the file, and nothing is to be downloaded for them."""
+    """An architecture for config.json, without `pretrained`: the weights come with the file."""
     return dataclasses.asdict(dataclasses.replace(settings, pretrained=False))

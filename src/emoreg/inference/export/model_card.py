@@ -1,21 +1,22 @@
-"""The card of an exported classifier: what it is, how it is used, its run's numbers, what its study found."""
+"""Writes model cards: what a model is, how to use it, the numbers of its run, the findings of its study."""
 
 from __future__ import annotations
 
 import importlib.resources
 import json
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emoreg import __version__
-from emoreg.config.schema import BackboneSettings, PretrainRecipe, RegulationSettings, TrainRecipe
+from emoreg.config.schema import BackboneSettings, PretrainRecipe, Recipe, RegulationSettings
 from emoreg.data.images.augment import MEAN, STD
 from emoreg.errors import UserError
 from emoreg.report.paper_tables import markdown, markdown_table
-from emoreg.runs.run import FINAL, Run
+from emoreg.runs.run import FINAL, WEIGHTS, Run
+from emoreg.runtime.safe_io import write_json
 from emoreg.study.arms import ARMS
 
 if TYPE_CHECKING:
@@ -23,28 +24,28 @@ if TYPE_CHECKING:
 
 CARD, CONFIG = "README.md", "config.json"
 TAGS = ["emotional-regulation", "arxiv:2606.13081"]
-SHOWN = 100  # classes that the card lists; config.json has all
+MAX_CLASSES = 100  # on the card; config.json has all
 
 
 @dataclass(frozen=True)
 class StudyFacts:
-    """What a card tells of a study, in Markdown."""
+    """What a card says about a study, in Markdown."""
 
     name: str
-    sentence: str  # the first of its findings
+    sentence: str  # its first finding
     table: str
-    arm: str | None  # what the run is in it, e.g. "Learn-E-Reg (oasis), seed 0"; None if it is not one of its runs
+    arm: str | None  # the run's place in it, such as "Learn-E-Reg (oasis), seed 0"; None if it is not one of its runs
 
 
 def study_facts(folder: Path | str, run: Path) -> StudyFacts:
-    """The table and the first finding of a study as it now is.
+    """The current table and first finding of a study.
 
     Args:
-        folder: of the study, or its file.
-        run: folder of the run that is exported.
+        folder: folder or file of the study.
+        run: folder of the exported run.
 
     Raises:
-        UserError: no such study, or none of its classifiers is finished.
+        UserError: there is no such study, or none of its classifiers is finished.
     """
     from emoreg.report.analysis import analyse
     from emoreg.report.findings import findings
@@ -66,19 +67,24 @@ def study_facts(folder: Path | str, run: Path) -> StudyFacts:
 
 
 def classifier_card(loaded: LoadedRun, use: str, files: Mapping[str, str], study: StudyFacts | None) -> str:
-    """README.md of a classifier: YAML metadata as the Hub reads it, then Markdown.
+    """README.md of a classifier: YAML metadata for the Hub, then Markdown.
 
     Args:
         loaded: the run.
-        use: how it is loaded, as the body of a code block in Python.
-        files: name and meaning of each file beside the card.
-        study: what its study found, if it has one.
+        use: Python code that loads and uses the classifier.
+        files: name and description of each file beside the card.
+        study: results of a study; None for none.
+
+    Raises:
+        UserError: final.json of the run is damaged.
     """
     recipe, final = loaded.recipe, Run(loaded.folder).final
-    needed = {"accuracy", "ece", "images"} - (final["test"] or {}).keys() | {"parameters", "lambda"} - final.keys()
-    if needed or not isinstance(final.get("images"), dict):
-        raise UserError(f"{loaded.folder / FINAL} does not tell {min(needed, default='images')}: it is damaged")
-    test = final["test"]
+    is_gated = recipe.regulation.granularity == "per_sample"
+    test = final["test"] or {}
+    missing = {"accuracy", "ece", "images", *(["lambda"] if is_gated else [])} - test.keys()
+    missing |= {"parameters", "lambda"} - final.keys()
+    if missing or not isinstance(final.get("images"), dict):
+        raise UserError(f"{loaded.folder / FINAL} is damaged: {min(missing, default='images')} is missing")
     rows = [
         ("Test accuracy, regulated response" if "lambda" in test else "Test accuracy", _percent(test["accuracy"])),
         *(
@@ -93,16 +99,16 @@ def classifier_card(loaded: LoadedRun, use: str, files: Mapping[str, str], study
         ("Parameters", f"{final['parameters']:,}"),
         ("Seed", str(recipe.seed)),
     ]
-    metrics = {"accuracy": test["accuracy"], "expected calibration error": test["ece"]}
+    kind = "plain" if recipe.regulation.mode == "none" else "regulated"
     return _render(
         loaded.folder,
         tags=["image-classification", *TAGS],
         pipeline_tag="image-classification",
         target=recipe.target.name,
-        metrics=metrics,
-        title=f"A {'plain' if recipe.regulation.mode == 'none' else 'regulated'} classifier of {len(loaded.classes)} "
-        f"classes",
-        facts=_classifier_facts(loaded, final["lambda"]),
+        metrics={"accuracy": test["accuracy"], "expected calibration error": test["ece"]},
+        title=f"A {kind} classifier of {len(loaded.classes)} classes",
+        # Old runs have the gate at features of zero in final["lambda"]; the mean over the test images is in both.
+        facts=_classifier_facts(loaded, [test["lambda"]] if is_gated else final["lambda"]),
         use=use,
         files=files,
         rows=rows,
@@ -114,37 +120,30 @@ def classifier_card(loaded: LoadedRun, use: str, files: Mapping[str, str], study
 
 
 def encoder_card(
-    folder: Path,
-    recipe: TrainRecipe | PretrainRecipe,
-    architecture: BackboneSettings,
-    size: int,
-    use: str,
-    note: str,
-    library: str,
+    folder: Path, recipe: Recipe, architecture: BackboneSettings, size: int, use: str, note: str, library: str
 ) -> str:
     """README.md of an emotional encoder alone.
 
     Args:
-        folder: of the run it comes from.
-        recipe: of that run, of either stage.
-        architecture: of the encoder.
+        folder: the run it comes from, of either stage.
+        recipe: recipe of that run.
+        architecture: architecture of the encoder.
         size: S, side of its input in pixels.
-        use: how it is loaded, as the body of a code block in Python.
-        note: what is to be known of that, in a sentence.
-        library: that loads it, for the Hub: "timm" or "emoreg".
+        use: Python code that loads the encoder.
+        note: a sentence about that code.
+        library: what loads it, for the Hub: "timm" or "emoreg".
     """
     if isinstance(recipe, PretrainRecipe):
         learned = {
-            "affect": "It has learned emotion from affective images (stage 1), and nothing else.",
-            "shuffled": "It is a control: it has learned labels of emotion that were shuffled among the images.",
-            "rotation": "It is a control: it has learned by which quarter turn an image was rotated, not emotion.",
+            "affect": "It was trained to predict emotion from affective images (stage 1), and nothing else.",
+            "shuffled": "It is a control, trained on emotion labels that were shuffled among the images.",
+            "rotation": "It is a control, trained to predict by which quarter turn images were rotated, not emotion.",
         }[recipe.pretext]
-        learned += f" {_how_well(Run(folder), recipe)}"
+        learned += f" {_stage1_results(Run(folder), recipe)}"
         data = ", ".join(dict.fromkeys(settings.name for settings in recipe.sets))
     else:
-        learned = "It is what stage 2 left of it, where it was " + (
-            "frozen." if recipe.encoder.frozen else "trained on together with the classifier."
-        )
+        training = "which froze it" if recipe.encoder.frozen else "which trained it together with the classifier"
+        learned = f"It comes from stage 2, {training}."
         if recipe.encoder.experience is None:
             learned += " It was never pre-trained on affective images (the control random_encoder)."
         data = f"{recipe.target.name} and the stimuli of stage 1"
@@ -156,28 +155,29 @@ def encoder_card(
         title="An emotional encoder: images to features, without a head",
         facts=[f"Architecture: {describe(architecture)}, input of {size}x{size} pixels.", learned, note],
         use=use,
-        files={"model.safetensors": "the weights", "config.json": "architecture, input size and normalisation"},
+        files={WEIGHTS: "weights", CONFIG: "architecture, input size and normalisation"},
         size=size,
         data=data,
     )
 
 
-def _how_well(run: Run, recipe: PretrainRecipe) -> str:
-    """How long stage 1 was, and how well its encoder tells what it was taught, in a sentence."""
+def _stage1_results(run: Run, recipe: PretrainRecipe) -> str:
+    """The length of stage 1 and the encoder's accuracy or CCC, in a sentence."""
     final, epochs = run.final, recipe.training.epochs
     split = "validation" if final["validation"] else "train"
-    told = ", ".join(
+    scores = ", ".join(
         f"{name.replace('_', ' ').replace('ccc', 'CCC')} {value:.2f}"
         for name, value in final[split].items()
         if "ccc" in name or "accuracy" in name
     )
-    where = "held-out images" if split == "validation" else "the images that it was trained on"
-    return f"It saw {final['images']:,} images for {epochs} epoch{'s' * (epochs > 1)}; on {where}: {told}."
+    where = "held-out images" if split == "validation" else "its training images"
+    duration = "1 epoch" if epochs == 1 else f"{epochs} epochs"
+    return f"It saw {final['images']:,} images for {duration}; on {where}: {scores}."
 
 
 def write_description(folder: Path, config: Mapping[str, Any], card: str) -> None:
     """Write config.json and README.md."""
-    (folder / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(folder / CONFIG, config)
     (folder / CARD).write_text(card, encoding="utf-8")
 
 
@@ -189,39 +189,40 @@ def describe(settings: BackboneSettings) -> str:
     return settings.name + (f" ({', '.join(more)})" if more else "")
 
 
-def _classifier_facts(loaded: LoadedRun, lam: list[float] | None) -> list[str]:
-    recipe = loaded.recipe
-    backbone, encoder = recipe.backbone, recipe.encoder.backbone or recipe.backbone
+def _classifier_facts(loaded: LoadedRun, lam: Sequence[float] | None) -> list[str]:
+    recipe, backbone = loaded.recipe, describe(loaded.recipe.backbone)
     if lam is None:
-        return [f"Backbone: {describe(backbone)}. No emotional branch."]
-    branch = f"Emotional encoder: {describe(encoder)}, {'frozen' if recipe.encoder.frozen else 'trained on'} in stage 2"
+        return [f"Backbone: {backbone}. No emotional branch."]
+    training = "frozen" if recipe.encoder.frozen else "trained further"
+    branch = f"Emotional encoder: {describe(recipe.encoder_backbone)}, {training} in stage 2"
     if loaded.readout is not None:
         branch += f", pre-trained on affective images ({markdown(', '.join(_stimuli(loaded)))})."
     else:
         branch += f"; {markdown(loaded.no_readout_reason)}."
-    return [f"Non-emotional branch: {describe(backbone)}.", branch, f"λ: {describe_lambda(recipe.regulation, lam)}."]
+    return [f"Non-emotional branch: {backbone}.", branch, f"λ: {describe_lambda(recipe.regulation, lam)}."]
 
 
-def describe_lambda(regulation: RegulationSettings, lam: list[float]) -> str:
+def describe_lambda(regulation: RegulationSettings, lam: Sequence[float]) -> str:
     """How λ balances the two responses, in words.
 
     Args:
-        regulation: of the recipe; with an emotional branch.
-        lam: at the end of training: one value, or one a class.
+        regulation: settings of a classifier with an emotional branch.
+        lam: λ at the end of training: one value; one per class; for a gate, which gives each image its own, the mean
+            over the test images.
     """
     if regulation.mode == "random":
         value = "drawn for each image in training, 0.5 in evaluation"
     elif regulation.granularity == "per_class":
-        value = f"one a class, {min(lam):.2f} to {max(lam):.2f}, mean {statistics.fmean(lam):.2f}"
+        value = f"one per class, {min(lam):.2f} to {max(lam):.2f}, mean {statistics.fmean(lam):.2f}"
     elif regulation.granularity == "per_sample":
-        value = f"one an image from a gate on both features, {lam[0]:.2f} at features of zero"
+        value = f"one per image from a gate on both features, mean {lam[0]:.2f} over the test images"
     else:
         value = f"{lam[0]:.2f}"
     return f"{value} ({ARMS[regulation.mode].label}, mixing {regulation.mix})"
 
 
 def _stimuli(loaded: LoadedRun) -> list[str]:
-    """Of stage 1, where its run is there."""
+    """Names of the stimulus sets of stage 1; empty if its run was not found."""
     if loaded.readout is None:
         return []
     recipe = Run(loaded.readout.folder).recipe
@@ -273,12 +274,12 @@ def _render(
         model_name=name if results else None,
         eval_results=results or None,
     )
-    # Markdown, not HTML: what others have named is escaped before. Names of classes stand in a code block, as JSON.
+    # Markdown, not HTML: names from outside are escaped before; class names stand in a code block, as JSON.
     environment = Environment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     source = importlib.resources.files("emoreg.inference.export").joinpath("card.md.jinja").read_text(encoding="utf-8")
-    shown = classes[:SHOWN] if classes else []
+    shown = classes[:MAX_CLASSES] if classes else []
     return environment.from_string(source).render(
         metadata=metadata.to_yaml().strip(),
         name=markdown(name),
