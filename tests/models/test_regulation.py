@@ -237,7 +237,7 @@ def test_a_loss_without_any_term_is_refused() -> None:
         ({"mode": "fixed", "granularity": "per_class"}, "granularity"),
         ({"mode": "random", "granularity": "per_sample"}, "granularity"),
         ({"mix": "features", "granularity": "per_class"}, "features"),
-        ({"mode": "none"}, "without an encoder"),
+        ({"mode": "none"}, "takes no encoder"),
     ],
 )
 def test_meaningless_combinations_are_refused(options: dict[str, Any], message: str) -> None:

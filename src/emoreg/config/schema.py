@@ -20,6 +20,7 @@ from emoreg.errors import SettingError
 MAX_IMAGE_SIZE = 8192  # pixels a side: above this even a few decoded images would fill the memory
 
 Mode = Literal["none", "fixed", "random", "learned", "random_learned"]
+LEARNED = ("learned", "random_learned")  # modes whose λ = σ(ρ) is trained
 Granularity = Literal["scalar", "per_class", "per_sample"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Mixing = Literal["logits", "probabilities", "features"]
@@ -61,9 +62,8 @@ def _check_share(settings: object, *names: str) -> None:
 def check_regulation(mode: Mode, lam: float, granularity: Granularity, mix: Mixing = "logits") -> None:
     """SettingError for a λ outside [0, 1] and for combinations that have no meaning; see `RegulationSettings`."""
     _require(0 <= lam <= 1, "lam", f"λ must lie in [0, 1], not {lam}")
-    is_learned = mode in ("learned", "random_learned")
     _require(
-        granularity == "scalar" or is_learned,
+        granularity == "scalar" or mode in LEARNED,
         "granularity",
         f"must be scalar in mode {mode}, not {granularity}: λ can differ only if it is learned or random_learned",
     )

@@ -16,20 +16,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, logsigmoid
 
-from emoreg.config.schema import Granularity, Mixing, Mode
+from emoreg.config.schema import LEARNED, Granularity, Mixing, Mode, check_regulation
 from emoreg.models.backbones import num_features
 
 
 class Response(NamedTuple):
-    """What a regulated classifier answers, in full. All logits are (B, K)."""
+    """The full output of a regulated classifier. All logits are (B, K)."""
 
     logits: Tensor  # regulated: z
     non_emotional: Tensor  # z_n
     emotional: Tensor | None  # z_e; None without an emotional branch
     lam: Tensor | None  # λ, broadcastable to (B, K): (1, 1), (1, K), (B, 1) or (B, K)
-
-
-LEARNED = ("learned", "random_learned")  # modes whose λ = σ(ρ) is trained
 
 
 class Regulation(nn.Module):
@@ -60,12 +57,6 @@ class Regulation(nn.Module):
         seed: int,
     ) -> None:
         super().__init__()
-        if not 0 <= lam <= 1:
-            raise ValueError(f"λ must lie in [0, 1], not {lam}")
-        if granularity != "scalar" and mode not in LEARNED:
-            raise ValueError(f"granularity '{granularity}' needs mode 'learned' or 'random_learned', not '{mode}'")
-        if mode == "learned" and lam in (0, 1):
-            raise ValueError(f"a learned λ = σ(ρ) must start strictly between 0 and 1, not at {lam}")
         self.mode = mode
         width = num_classes if granularity == "per_class" else 1
         start = torch.full((1, width), 0.5 if mode == "random" else lam)  # 0.5 is the mean of U(0, 1)
@@ -108,7 +99,7 @@ class Regulation(nn.Module):
 def mix_probabilities(non_emotional: Tensor, emotional: Tensor, rho: Tensor) -> Tensor:
     """log((1 - λ) · softmax(z_n) + λ · softmax(z_e)), computed in log space; its softmax is the mixture.
 
-    With one λ a class the mixture need not sum to 1; the softmax of what is returned renormalises it.
+    With one λ per class the mixture need not sum to 1; the softmax of the returned value renormalises it.
     """
     log_p_n = non_emotional.log_softmax(dim=1) + logsigmoid(-rho)  # log(1 - λ)
     log_p_e = emotional.log_softmax(dim=1) + logsigmoid(rho)  # log λ
@@ -120,19 +111,20 @@ class RegulatedClassifier(nn.Module):
 
     Args:
         backbone: f, any module that maps (B, 3, H, W) to features (B, D).
-        encoder: e, any module that maps (B, 3, H, W) to features (B, De); None exactly when mode is "none".
+        encoder: e, any module that maps (B, 3, H, W) to features (B, De); None if and only if mode is "none".
         num_classes: K.
         mode: "none", "fixed", "random", "learned" or "random_learned"; see `Regulation`.
         granularity: of λ; see `Regulation`.
         mix: "logits", "probabilities", or "features": z = h_n((1 - λ) · f(x) + λ · P e(x)), with a linear
             P: De -> D where the widths differ, and z_e = h_n(P e(x)).
         lam: constant or start of λ, in [0, 1].
-        freeze_encoder: keep e's weights and batch statistics as they are.
+        freeze_encoder: keep e's weights and batch statistics unchanged.
         feature_dims: (D, De) for modules without timm's `num_features`; De is ignored without an encoder.
-        seed: of λ's start in mode "random_learned".
+        seed: of the start of λ in mode "random_learned".
 
     Raises:
-        ValueError: λ outside [0, 1]; combinations that have no meaning; unknown feature widths.
+        SettingError: λ outside [0, 1]; combinations that have no meaning.
+        ValueError: an encoder in mode "none", or none in another mode; unknown feature widths.
     """
 
     def __init__(
@@ -149,10 +141,9 @@ class RegulatedClassifier(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        check_regulation(mode, lam, granularity, mix)
         if (encoder is None) != (mode == "none"):
-            raise ValueError("mode 'none' goes without an encoder, every other mode needs one")
-        if mix == "features" and granularity == "per_class":
-            raise ValueError("features are mixed before there are classes: choose granularity scalar or per_sample")
+            raise ValueError("mode 'none' takes no encoder, every other mode needs one")
         width = feature_dims[0] if feature_dims else num_features(backbone)
         self.mode, self.mix, self.num_classes = mode, mix, num_classes
         self.freeze_encoder = freeze_encoder
@@ -186,7 +177,7 @@ class RegulatedClassifier(nn.Module):
 
         Args:
             images: (B, 3, H, W).
-            emotional_features: e(x) (B, De) where it is known already, as a frozen encoder's may be; else computed.
+            emotional_features: e(x) (B, De) if it is known already, as a frozen encoder's may be; None to compute it.
         """
         features = self.backbone(images)  # (B, D)
         non_emotional = self.head(features)
@@ -237,10 +228,10 @@ def regulation_loss(
     Args:
         response: of a regulated classifier, logits (B, K).
         labels: y, class indices (B,).
-        regulated: a; 0 trains the two responses apart, as an ensemble. A term of weight 0 is not computed.
+        regulated: a; 0 trains the two responses independently, as an ensemble. A term of weight 0 is not computed.
         non_emotional: a_n.
-        emotional: a_e; without effect where there is no emotional branch.
-        mutual: m, of `disagreement`; without effect where there is no emotional branch.
+        emotional: a_e; ignored without an emotional branch.
+        mutual: m, of `disagreement`; ignored without an emotional branch.
         label_smoothing: in [0, 1), for the three terms with labels.
 
     Raises:
@@ -253,16 +244,16 @@ def regulation_loss(
         if weight and answer is not None
     ]
     if not terms:
-        raise ValueError("nothing to train: give regulated, or the loss of a response that is there, a weight above 0")
+        raise ValueError("nothing to train: set the weight of the regulated response, or of one that exists, above 0")
     if mutual and response.emotional is not None:
         terms.append(mutual * disagreement(response.non_emotional, response.emotional))
     return torch.stack(terms).sum()
 
 
 def disagreement(non_emotional: Tensor, emotional: Tensor) -> Tensor:
-    """KL(p_e ‖ p_n) + KL(p_n ‖ p_e), the mean over images, each distribution a fixed target of the other.
+    """KL(p_e ‖ p_n) + KL(p_n ‖ p_e), averaged over images, each distribution a fixed target for the other.
 
-    The loss of deep mutual learning (Zhang et al. 2018): either branch is distilled into the other as they train.
+    The loss of deep mutual learning (Zhang et al. 2018), which distils either branch into the other during training.
     Logits are (B, K).
     """
     log_n, log_e = non_emotional.log_softmax(dim=1), emotional.log_softmax(dim=1)

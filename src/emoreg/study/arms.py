@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from emoreg.config.schema import EncoderSettings, Mode, Pretext, RegulationSettings, TrainRecipe
+from emoreg.config.schema import LEARNED, EncoderSettings, Mode, Pretext, RegulationSettings, TrainRecipe
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def arm_recipe(
         )
     mode = arm.mode or control_mode
     # Only a λ that is learned can differ between classes or samples.
-    granularity = recipe.regulation.granularity if mode in ("learned", "random_learned") else "scalar"
+    granularity = recipe.regulation.granularity if mode in LEARNED else "scalar"
     return dataclasses.replace(
         recipe,
         encoder=dataclasses.replace(recipe.encoder, experience=None if arm.pretext is None else str(experience)),
