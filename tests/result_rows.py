@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from emoreg.study.arms import ARMS
+from emoreg.study.columns import RunStatus
 
 
 def stage_2(
@@ -19,30 +20,30 @@ def stage_2(
     validation: Mapping[str, float] | None = None,
     **more: Any,
 ) -> list[dict[str, Any]]:
-    """A finished run for each arm and seed (its place in the sequence); a NaN is a run that is still waiting.
+    """A finished run for each arm and seed; a NaN makes a run that is still waiting.
 
     Args:
-        accuracies: of each arm on the test split.
-        target: of all runs.
-        backbone: of all runs.
-        experience: of those that have one.
-        validation: each arm's accuracy on validation images, where it is not that on the test split; {} for none.
+        accuracies: test accuracies of each arm, in [0, 1], one per seed from 0 on.
+        target: target of all runs.
+        backbone: backbone of all runs.
+        experience: experience of the arms that have one.
+        validation: validation accuracy of each arm; None to use the test accuracies, {} for none.
         more: further columns of finished runs.
     """
     rows = []
-    for arm, of_arm in accuracies.items():
-        for seed, accuracy in enumerate(of_arm):
+    for arm, by_seed in accuracies.items():
+        for seed, accuracy in enumerate(by_seed):
             is_finished = not math.isnan(accuracy)
-            lived = experience if ARMS[arm].pretext else None
-            name = f"{target}-{backbone}-{arm}-{lived}-seed{seed}"
+            label = experience if ARMS[arm].pretext else None
+            name = f"{target}-{backbone}-{arm}-{label}-seed{seed}"
             row: dict[str, Any] = {
                 "stage": 2,
-                "status": "finished" if is_finished else "waiting",
+                "status": RunStatus.FINISHED if is_finished else RunStatus.WAITING,
                 "error": None,
                 "run": name,
             }
             row |= {"id": name, "folder": f"nowhere/{name}", "arm": arm, "target": target, "backbone": backbone}
-            row |= {"experience": lived, "pretext": None, "seed": seed}
+            row |= {"experience": label, "pretext": None, "seed": seed}
             if is_finished:
                 row |= {"test_accuracy": accuracy, "test_ece": 0.02, "seconds": 10.0, "parameters": 1000, "flops": 5000}
                 row |= {"images_per_second": 100.0, "lambda": None if arm == "backbone" else 0.4}
@@ -61,12 +62,19 @@ def stage_1(
     rows = []
     for seed, ccc in enumerate(cccs):
         name = f"experience-{backbone}-{experience}-{pretext}-seed{seed}"
-        row = {"stage": 1, "status": "finished", "error": None, "run": name, "id": name, "folder": f"nowhere/{name}"}
+        row = {
+            "stage": 1,
+            "status": RunStatus.FINISHED,
+            "error": None,
+            "run": name,
+            "id": name,
+            "folder": f"nowhere/{name}",
+        }
         row |= {"arm": None, "target": None, "backbone": backbone, "experience": experience, "pretext": pretext}
         rows.append(row | {"seed": seed, "validation_ccc": ccc, "validation_loss": 0.1, "seconds": 5.0})
     return rows
 
 
 def results(*parts: list[dict[str, Any]]) -> pd.DataFrame:
-    """One table of all."""
+    """One table of all rows."""
     return pd.DataFrame([row for rows in parts for row in rows])

@@ -217,7 +217,7 @@ def test_a_lambda_curve_at_features_of_zero_is_left_out(recorded: float, is_omit
     assert fixed.curves["lambda"].to_list() == [0.5, 0.4] * 3 and not fixed.omits_lambda_curve
 
 
-def test_what_stage_1_learned_is_told_by_pretext() -> None:
+def test_what_stage_1_learned_comes_by_pretext() -> None:
     table = results(stage_1("affect", (0.5, 0.7)), stage_1("shuffled", (0.0, 0.1)), stage_2({"backbone": PLAIN}))
     affect, shuffled = analyse("a study", table).experiences
     assert (affect.label, affect.pretext, affect.backbone, affect.seconds) == ("procedural", "affect", "resnet8", 5.0)

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from emoreg.report.analysis import ArmResult, Effect
-from emoreg.report.formatting import p_value, percent, scaled
+from emoreg.report.formatting import percent
 from emoreg.report.page_tables import (
     Entry,
     Grid,
@@ -69,7 +69,7 @@ def test_what_is_bold_is_decided_by_the_corrected_p(p_holm: float, is_strong: bo
     assert sum(entry.strong for entry in entries) == (4 if is_strong else 0)
 
 
-def test_every_regulated_arm_stands_beside_every_control_of_its_experience() -> None:
+def test_every_regulated_arm_is_compared_with_every_control_of_its_experience() -> None:
     grid = controls_grid(made_up(experiences=TWO).cells[0])
     assert grid is not None
     assert grid.headers == ("Arm", "random_encoder", "shuffled_affect", "neutral_pretext", "ensemble")
@@ -89,7 +89,7 @@ def test_a_control_that_one_arm_lacks_leaves_a_dash() -> None:
     assert grid.groups[0][1][0][2] == Entry("–")
 
 
-def test_either_response_stands_beside_the_regulated_one() -> None:
+def test_each_response_alone_is_shown_with_the_regulated_one() -> None:
     grid = responses_grid(made_up().cells[0])
     assert grid is not None
     assert [name for name, _ in grid.groups] == ["Without stage 1", "Experience: oasis"]
@@ -120,7 +120,7 @@ def test_the_overview_has_a_column_a_cell_and_gains_apart_from_effects() -> None
     assert row["cifar100, vit"] == measured(second.gain.difference, lambda x: f"{100 * x:+.2f}".replace("-", "−"))
 
 
-def test_stage_1_is_told_by_what_was_learned_in_its_own_measure() -> None:
+def test_each_pretext_of_stage_1_has_a_metric_of_its_own() -> None:
     grid = experience_grid(made_up().experiences)
     assert grid.headers[:6] == ("Learned", "Backbone", "Seeds", "CCC", "Loss", "Accuracy, %")
     rotation = row_of(grid, "Experience: oasis", "rotation")
@@ -145,18 +145,6 @@ def test_cost_that_was_not_measured_is_a_dash() -> None:
         "–",
         "–",
     ]
-
-
-@pytest.mark.parametrize(
-    ("count", "told"), [(0, "–"), (math.nan, "–"), (999, "999"), (11_173_962, "11.2 M"), (1.1e9, "1.1 G")]
-)
-def test_large_numbers_are_short(count: float, told: str) -> None:
-    assert scaled(count) == told
-
-
-@pytest.mark.parametrize(("p", "told"), [(math.nan, "–"), (0.0004, "<0.001"), (0.03125, "0.031"), (1.0, "1.000")])
-def test_a_p_has_three_decimals(p: float, told: str) -> None:
-    assert p_value(p) == told
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def p_value(p: float) -> str:
 
 def decimal(value: float, digits: int = 2) -> str:
     """A plain number: −0.031 is "−0.03"."""
-    return NOTHING if math.isnan(value) else f"{value:.{digits}f}".replace("-", "−")
+    return NOTHING if math.isnan(value) else f"{value:z.{digits}f}".replace("-", "−")
 
 
 def seconds(duration: float) -> str:

@@ -161,7 +161,10 @@ def experience_grid(experiences: Sequence[ExperienceResult]) -> Grid:
             Entry(PRETEXTS.get(experience.pretext, experience.pretext)),
             Entry(experience.backbone),
             Entry(str(max((interval.n for interval in intervals.values()), default=0) or NOTHING)),
-            *(measured(intervals.get(name), percent if "accuracy" in name else _three_digits) for name in metrics),
+            *(
+                measured(intervals.get(name), percent if "accuracy" in name else partial(decimal, digits=3))
+                for name in metrics
+            ),
             Entry(seconds(experience.seconds)),
         )
         groups.setdefault(_heading(experience.label), []).append(row)
@@ -262,10 +265,6 @@ def _against_entry(control: str, arm: ArmResult) -> Entry:
     p = "" if math.isnan(difference.p) else f"p {p_value(difference.p)}"
     best = "best" if control == arm.control_name(arm.effect.control) else ""
     return entry._replace(below="\n".join(filter(None, (entry.below, p, best))))
-
-
-def _three_digits(value: float) -> str:
-    return decimal(value, 3)
 
 
 def _metric_header(name: str) -> str:
