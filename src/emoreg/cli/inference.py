@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from emoreg.inference.predict import Prediction
 
 Run = Annotated[Path, Shown("RUN", "folder of a finished run of stage 2")]
-Images = Annotated[tuple[Path, ...], Shown("IMAGE")]
+Images = Annotated[Sequence[Path], Shown("IMAGE")]
 ExperienceFolder = Annotated[Path, Shown("DIR", "the stage-1 run, if it was moved")]
 MAX_ROWS = 40  # in the terminal; further predictions are counted
 

@@ -182,7 +182,7 @@ def _add(parser: Parser, name: str, hint: Any, default: Any, text: str | None, i
     else:
         options["metavar"] = shown.metavar or METAVARS.get(kind) or (None if is_option else name.upper())
         options["type"] = kind
-    if get_origin(kind) is tuple:
+    if get_origin(kind) is Sequence:
         options |= {"type": get_args(kind)[0], "nargs": "+" if is_required else "*"}
     if bool in kinds and kind is not bool:  # bool | str: a flag that may have a value
         options |= {"nargs": "?", "const": True}
