@@ -28,7 +28,7 @@ def test_predictions_are_a_table_with_what_is_felt(
 def test_of_many_images_the_first_are_shown_and_all_are_counted(
     run: str, photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("emoreg.cli.inference.MAX_ROWS", 2)
+    monkeypatch.setattr("emoreg.inference.summary.MAX_ROWS", 2)
     assert main(["predict", run, str(photos), "--device", "cpu"]) == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert "3 more (--json and --out give all). Of all 5:" in printed and "e.webp" not in printed

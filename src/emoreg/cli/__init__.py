@@ -1,1 +1,1 @@
-"""The command line: parsing and printing only. A command is a function of the library."""
+"""The command line. Commands are typed functions that call the library and print; options come from signatures."""

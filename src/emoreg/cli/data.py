@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,20 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 from emoreg.cli.parser import File, Folder, Group, Quiet, Shown
 from emoreg.config.schema import LabelChoice, StimuliSettings
 from emoreg.data.tools.diffusion.settings import MODEL, DiffuseSettings
-from emoreg.errors import UserError, nearest, printable
+from emoreg.errors import UserError, nearest
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.safe_io import make_folder, write_atomically
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from emoreg.data.tools.catalogue import Entry, Place
-    from emoreg.data.tools.verify import Findings
+    from emoreg.data.tools.catalogue import Entry
 
 SetName = Annotated[str, Shown("SET", "name of a stimulus set or target, see emoreg data list")]
 SetRoot = Annotated[str, Shown("DIR", "folder, zip or pack of the set. Default: its place in the folder data")]
 DATA_FOLDER = Path("data")
-MAX_CLASSES = 30  # with a line each
 
 
 def list_sets(*, root: Folder = DATA_FOLDER, json: bool = False) -> None:
@@ -46,8 +41,11 @@ def list_sets(*, root: Folder = DATA_FOLDER, json: bool = False) -> None:
     entries = catalogue(root)
     if json:
         print(dumps([_entry_json(entry) for entry in entries], indent=2, ensure_ascii=False))
-    else:
-        _print_entries(entries, root)
+        return
+    from emoreg.data.tools.tables import catalogue_list
+    from emoreg.runtime.terminal import console
+
+    console().print(catalogue_list(entries, root))
 
 
 def verify(
@@ -75,7 +73,10 @@ def verify(
     if json:
         print(dumps({"clean": findings.is_clean, **dataclasses.asdict(findings)}, indent=2))
     else:
-        _print_findings(findings, show)
+        from emoreg.data.tools.tables import findings_tables
+        from emoreg.runtime.terminal import console
+
+        console().print(findings_tables(findings, show), crop=False)  # a path in one line can be copied
     return 0 if findings.is_clean else 1
 
 
@@ -187,11 +188,11 @@ def diffuse(
         emoreg data diffuse --from abstract --labels majority --prompt 'a painting that evokes {emotion}'
         emoreg pretrain RECIPE --stimuli.name diffused_emod --stimuli.root data/diffused-emod
     """
-    from emoreg.cli.terminal import console, two_columns
     from emoreg.data.stimuli import SETS, read_stimuli
     from emoreg.data.tools.catalogue import find, kind_of
     from emoreg.data.tools.diffusion.diffuse import diffuse as diffuse_set
     from emoreg.data.tools.diffusion.diffuse import with_labels
+    from emoreg.runtime.terminal import console, two_columns
 
     if kind_of(from_) != "stimuli":
         raise UserError(f"--from: no stimulus set '{from_}'{nearest(from_, SETS)}")
@@ -240,94 +241,3 @@ def _entry_json(entry: Entry) -> dict[str, Any]:
     here = [{"root": str(place.root), "pack_of_pixels": place.pack_of} for place in entry.places]
     about = dataclasses.asdict(entry.about)
     return {"name": entry.name, "kind": entry.kind, **about, "needs_files": not entry.needs_no_files, "here": here}
-
-
-def _print_entries(entries: Sequence[Entry], root: Path) -> None:
-    from rich.padding import Padding
-    from rich.table import Table
-    from rich.text import Text
-
-    from emoreg.cli.terminal import console
-
-    screen = console()
-    for kind, title in (("stimuli", "Stimuli of stage 1"), ("target", "Targets of stage 2")):
-        screen.print(Text(f"{title}\n", style="bold underline"))
-        for entry in entries:
-            if entry.kind != kind:
-                continue
-            about, here = entry.about, ", ".join(_place(place) for place in entry.places)
-            screen.print(Text.assemble((entry.name, "bold"), "  ", about.title))
-            facts = Table.grid("key", "text", padding=(0, 2, 0, 0))
-            facts.columns[1].overflow = "fold"  # a long path is broken, not shortened
-            facts.add_row("images", Text(about.size))
-            facts.add_row("labels", Text(about.labels))
-            facts.add_row("from", Text(about.source))
-            facts.add_row("licence", Text(about.licence))
-            if entry.needs_no_files:
-                facts.add_row("here", Text("yes, it needs no files", "green"))
-            else:
-                facts.add_row("layout", Text(about.layout))
-                if here or entry.can_be_found:
-                    facts.add_row("here", Text(here, "green") if here else Text(f"no, not in {root}", "dim"))
-            screen.print(Padding(facts, (0, 0, 1, 4)))
-
-
-def _place(place: Place) -> str:
-    return str(place.root) if place.pack_of is None else f"{place.root} (a pack of {place.pack_of} pixels)"
-
-
-def _print_findings(findings: Findings, shown: int) -> None:
-    from rich.text import Text
-
-    from emoreg.cli.terminal import console, two_columns
-
-    leaks = [" = ".join(f"{printable(name)} ({split})" for name, split in group) for group in findings.leaks]
-    repeats = [" = ".join(printable(name) for name, _ in group) for group in findings.repeats]
-    problems: dict[str, list[str]] = {
-        "labels that cannot be read": [] if findings.error is None else [findings.error],
-        "unreadable images": [reason for _, reason in findings.unreadable],
-        "rows whose image is missing": findings.missing,
-        "images that no row names": [printable(name) for name in findings.unnamed],
-        "same pixels in several splits (a leak)": leaks,
-        "same pixels twice in a split": repeats,
-    }
-    screen = console()
-    if findings.error is None:
-        screen.print(_counts(findings))
-    counts = (Text(f"{len(found):,}", "bold red" if found else "green") for found in problems.values())
-    screen.print(two_columns("check", "found", zip(problems, counts, strict=True)))
-    for problem, found in problems.items():
-        if found:
-            screen.print(Text(f"{problem}:", "bold"))
-        for line in found[:shown]:
-            screen.print(Text(f"  {line}"), soft_wrap=True)
-        if len(found) > shown:
-            screen.print(Text(f"  and {len(found) - shown:,} more (--show N, or --json for all)"))
-
-
-def _counts(findings: Findings) -> Table:
-    """Images by class and split, or the ranges of valence, arousal, ... by split."""
-    from rich.table import Table
-    from rich.text import Text
-
-    of_labels: dict[str, Any] = {**findings.counts, **findings.ranges}  # one of them is empty
-    splits = list(next(iter(of_labels.values()), ()))
-    columns = [f"{split}: lowest, mean, highest" for split in splits] if findings.ranges else splits
-    title = Text(printable(f"{findings.name}: {findings.images:,} images"))
-    table = Table("dimension" if findings.ranges else "class", *columns, title=title, title_justify="left")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for name, ranges in findings.ranges.items():
-        table.add_row(name, *("  ".join(f"{number:+.2f}" for number in ranges[split]) for split in splits))
-    if findings.counts:
-        is_long = len(findings.counts) > MAX_CLASSES
-        for name, of_split in findings.counts.items():
-            if not is_long:
-                table.add_row(Text(printable(name)), *(f"{of_split[split]:,}" for split in splits))
-        numbers = [[of_split[split] for of_split in findings.counts.values()] for split in splits]
-        if is_long:
-            each = (f"{min(column):,} to {max(column):,}" for column in numbers)
-            table.add_row(f"{len(findings.counts)} classes, each", *each)
-        table.add_section()
-        table.add_row("all", *(f"{sum(column):,}" for column in numbers))
-    return table

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from emoreg.cli.parser import DeviceName, File, Folder, Quiet, Shown
 from emoreg.errors import UserError
 from emoreg.runtime.progress import Progress
 
-if TYPE_CHECKING:
-    from emoreg.inference.load import LoadedRun
-    from emoreg.inference.predict import Prediction
-
 Run = Annotated[Path, Shown("RUN", "folder of a finished run of stage 2")]
 Images = Annotated[Sequence[Path], Shown("IMAGE")]
 ExperienceFolder = Annotated[Path, Shown("DIR", "the stage-1 run, if it was moved")]
-MAX_ROWS = 40  # in the terminal; further predictions are counted
 
 
 def predict(
@@ -69,8 +62,10 @@ def predict(
     from emoreg.inference.pictures import write_picture
     from emoreg.inference.predict import find_images
     from emoreg.inference.predict import predict as predictions_of
+    from emoreg.inference.summary import Summary
     from emoreg.inference.writers import json_line, row_writer
     from emoreg.runtime.safe_io import make_folder
+    from emoreg.runtime.terminal import console
 
     loaded, found = load_run(run, experience), find_images(images)
     if pictures is not None:
@@ -92,7 +87,7 @@ def predict(
         device=device,
         on_unreadable=on_unreadable,
     )
-    summary = _Summary()
+    summary = Summary()
     with (
         row_writer(out, probabilities) if out else contextlib.nullcontext(summary.add) as write,
         progress.task("predict", len(found), "images") as advance,
@@ -106,81 +101,13 @@ def predict(
                 write_picture(pictures, prediction)
             advance(1)
     if not json and not out:
-        _print_predictions(summary, loaded, feel_with)
+        console().print(summary.shown(loaded, feel_with))
     for path in (out, pictures):
         if path is not None:
             progress.say(f"written: {path}")
     if unreadable:
         print(f"emoreg: {unreadable:,} of {len(found):,} images could not be read", file=sys.stderr)
     return 1 if unreadable else 0
-
-
-@dataclass
-class _Summary:
-    """What the terminal shows: the first predictions, and the number of images per class."""
-
-    first: list[Prediction] = field(default_factory=list)
-    counts: Counter[str] = field(default_factory=Counter)
-
-    def add(self, prediction: Prediction) -> None:
-        self.counts[prediction.regulated.name] += 1
-        if len(self.first) < MAX_ROWS:
-            self.first.append(prediction)
-
-
-def _print_predictions(summary: _Summary, loaded: LoadedRun, feel_with: str) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    from emoreg.cli.terminal import console
-
-    screen, shown, counts = console(), summary.first, summary.counts
-    total = counts.total()
-    if total:
-        is_regulated = loaded.model.encoder is not None
-        table = Table(box=None, header_style="bold", pad_edge=False)
-        table.add_column("image", overflow="fold")
-        table.add_column("regulated" if is_regulated else "class")
-        if is_regulated:
-            table.add_column("non-emotional")
-            table.add_column("emotional")
-            table.add_column("λ", justify="right")
-        for head in loaded.readout.heads if loaded.readout is not None else ():
-            if head.space.kind == "dimensions":
-                for name in head.space.names:
-                    table.add_column(f"felt\n{name}", justify="right")
-            else:
-                table.add_column("felt")
-        for prediction in shown:
-            answers = [prediction.regulated]
-            if prediction.emotional is not None:
-                answers += [prediction.non_emotional, prediction.emotional]
-            cells = [prediction.image, *(f"{answer.name} {answer.probability:.2f}" for answer in answers)]
-            if prediction.lam is not None:
-                cells.append(f"{prediction.lam:.2f}")
-            for emotion in prediction.felt:
-                is_plane = emotion.head.space.kind == "dimensions"
-                cells += [f"{value:+.2f}" for value in emotion.values] if is_plane else [emotion.summary]
-            table.add_row(*(Text(cell) for cell in cells))
-        screen.print(table)
-    if total > len(shown):
-        named = ", ".join(f"{name} {count:,}" for name, count in counts.most_common(10))
-        others = f", and {len(counts) - 10} other classes" if len(counts) > 10 else ""
-        more = f"{total - len(shown):,} more (--json and --out give all). Of all {total:,}: {named}{others}"
-        screen.print(more, markup=False)
-    screen.print(_felt_note(loaded, feel_with), markup=False, style="dim")
-
-
-def _felt_note(loaded: LoadedRun, feel_with: str) -> str:
-    """One sentence on where the felt emotions come from."""
-    if loaded.readout is None:
-        return f"nothing is felt: {loaded.no_readout_reason}"
-    where = loaded.readout.folder
-    if feel_with == "encoder" and loaded.model.freeze_encoder:
-        return f"felt: what the stage-1 head of {where} reads out of the encoder, which was frozen in stage 2"
-    if feel_with == "experience":
-        return f"felt: what the stage-1 head of {where} reads out of the encoder as stage 1 left it"
-    return f"felt: what the stage-1 head of {where} reads out of the encoder of stage 2, which it may no longer fit"
 
 
 def explain(

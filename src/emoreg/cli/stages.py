@@ -123,7 +123,7 @@ def _default_folder(file: Path, recipe: PretrainRecipe | TrainRecipe, smoke: boo
 def _print_metrics(title: str, metrics: dict[str, Any], run: Run | None = None) -> None:
     if launch_env.rank() > 0:
         return  # the first process prints
-    from emoreg.cli.terminal import console, two_columns
+    from emoreg.runtime.terminal import console, two_columns
 
     rows = [
         (key, f"{value:,.4f}" if isinstance(value, float) else f"{value:,}")

@@ -114,7 +114,7 @@ def _print_plan(planned: Sequence[PlannedRun], jobs: int, progress: Progress) ->
     from rich.table import Table
     from rich.text import Text
 
-    from emoreg.cli.terminal import console
+    from emoreg.runtime.terminal import console
     from emoreg.study.calibrate import estimate_seconds
 
     seconds = estimate_seconds(planned, progress, jobs)
@@ -137,11 +137,11 @@ def _print_plan(planned: Sequence[PlannedRun], jobs: int, progress: Progress) ->
 
 
 def _print_report(name: str, table: pd.DataFrame, out: Path) -> None:
-    from emoreg.cli.terminal import console
     from emoreg.report.analysis import analyse
     from emoreg.report.files import write_reports
     from emoreg.report.findings import findings
     from emoreg.report.paper_tables import results_table
+    from emoreg.runtime.terminal import console
 
     analysis = analyse(name, table)
     page = write_reports(out, analysis)
@@ -229,7 +229,7 @@ def _print_rows(table: pd.DataFrame, style: str) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from emoreg.cli.terminal import console
+    from emoreg.runtime.terminal import console
 
     shown = Table(box=None, header_style="bold")
     for name in table.columns:
@@ -265,8 +265,11 @@ def power(
     if not 0 < half_width < 100:
         raise UserError(f"--half-width is {half_width}; it must be a number of points above 0")
 
+    from emoreg.report.power_table import power_table
+    from emoreg.runtime.terminal import console
+
     _, table, _ = _open(study, runs)
-    _print_power(table, half_width)
+    console().print(power_table(table, half_width))
 
 
 def _open(path: Path, runs: Path | None) -> tuple[str, pd.DataFrame, Path]:
@@ -289,40 +292,3 @@ def _has_results(table: pd.DataFrame) -> bool:
     from emoreg.study.columns import RunStatus
 
     return bool(((table.stage == 2) & (table.status == RunStatus.FINISHED)).any())
-
-
-def _print_power(table: pd.DataFrame, half_width: float) -> None:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    from emoreg.cli.terminal import console
-    from emoreg.report.power import needed_seeds, training_hours
-    from emoreg.report.statistics import ALPHA
-
-    needs = needed_seeds(table, half_width)
-    is_single = len({(need.target, need.backbone) for need in needs}) == 1
-    shown = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
-    for number, header in enumerate(
-        ("Arm", "against", "spread,\npoints", "for the\ninterval", "for the\ndifference", "seeds")
-    ):
-        shown.add_column(header, justify="right" if number > 1 else "left")
-    for need in needs:
-        name = need.arm if is_single else f"{need.arm}\n{need.target}, {need.backbone}"
-        width, power = f"{need.width}–{need.width_safe}", f"{need.power}–{need.power_safe}"
-        shown.add_row(Text(name), Text(need.against), f"{need.sd:.2f}", width, power, str(need.seeds))
-    most = max(need.seeds for need in needs)
-    screen = console()
-    screen.print(shown)
-    for line in (
-        f"Pilot: {max(need.pilot for need in needs)} seeds. Spread: standard deviation of differences paired by seed.",
-        f"For the interval: seeds for a 95 % interval of ±{half_width:g} points.",
-        f"For the difference: seeds to detect {half_width:g} points with a power of 80 % at {ALPHA:g}, corrected for "
-        "all comparisons.",
-        "The first of two numbers is for the pilot's spread, the second for the upper 80 % limit of that spread, since "
-        "a pilot estimates it with error.",
-        f"The exact test with Holm's correction needs at least {max(need.exact for need in needs)} seeds to reach "
-        "significance.",
-        f"{most} seeds satisfy every row: about {training_hours(table, most):,.1f} hours of training in all.",
-    ):
-        screen.print(line)

@@ -1,4 +1,4 @@
-"""Tables in the terminal. Commands import this module when they print, as rich takes time to import."""
+"""Tables in the terminal, by rich. Imported only where something is printed, as rich takes time to import."""
 
 from __future__ import annotations
 

@@ -1,0 +1,113 @@
+"""What the catalogue and `verify` found, as tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from emoreg.errors import printable
+from emoreg.runtime.terminal import two_columns
+
+if TYPE_CHECKING:  # verify needs torch, the catalogue does not
+    from emoreg.data.tools.catalogue import Entry
+    from emoreg.data.tools.verify import Findings
+
+MAX_CLASSES = 30  # with a line each
+
+
+def catalogue_list(entries: Sequence[Entry], root: Path) -> Group:
+    """Every set with its size, labels, source, licence and place.
+
+    Args:
+        entries: from `catalogue`.
+        root: folder that was searched.
+    """
+    parts: list[RenderableType] = []
+    for kind, title in (("stimuli", "Stimuli of stage 1"), ("target", "Targets of stage 2")):
+        parts.append(Text(f"{title}\n", style="bold underline"))
+        for entry in entries:
+            if entry.kind == kind:
+                facts = Table.grid("key", "text", padding=(0, 2, 0, 0))
+                facts.columns[1].overflow = "fold"  # a long path is broken, not shortened
+                for key, value in _facts(entry, root):
+                    facts.add_row(key, value)
+                parts.append(Text.assemble((entry.name, "bold"), "  ", entry.about.title))
+                parts.append(Padding(facts, (0, 0, 1, 4)))
+    return Group(*parts)
+
+
+def _facts(entry: Entry, root: Path) -> Iterator[tuple[str, Text]]:
+    about = entry.about
+    yield "images", Text(about.size)
+    yield "labels", Text(about.labels)
+    yield "from", Text(about.source)
+    yield "licence", Text(about.licence)
+    if entry.needs_no_files:
+        yield "here", Text("yes, it needs no files", "green")
+        return
+    yield "layout", Text(about.layout)
+    if entry.places:
+        packs = {place: f" (a pack of {place.pack_of} pixels)" if place.pack_of else "" for place in entry.places}
+        yield "here", Text(", ".join(f"{place.root}{pack}" for place, pack in packs.items()), "green")
+    elif entry.can_be_found:
+        yield "here", Text(f"no, not in {root}", "dim")
+
+
+def findings_tables(findings: Findings, limit: int) -> Group:
+    """Number of images by class and split, number of problems by kind, and the first problems of each kind.
+
+    Args:
+        findings: from `verify`.
+        limit: problems of each kind that are named.
+    """
+    leaks = [" = ".join(f"{printable(name)} ({split})" for name, split in group) for group in findings.leaks]
+    repeats = [" = ".join(printable(name) for name, _ in group) for group in findings.repeats]
+    problems: dict[str, list[str]] = {
+        "labels that cannot be read": [] if findings.error is None else [findings.error],
+        "unreadable images": [reason for _, reason in findings.unreadable],
+        "rows whose image is missing": findings.missing,
+        "images that no row names": [printable(name) for name in findings.unnamed],
+        "same pixels in several splits (a leak)": leaks,
+        "same pixels twice in a split": repeats,
+    }
+    parts: list[RenderableType] = [_counts(findings)] if findings.error is None else []
+    counts = (Text(f"{len(found):,}", "bold red" if found else "green") for found in problems.values())
+    parts.append(two_columns("check", "found", zip(problems, counts, strict=True)))
+    for problem, found in problems.items():
+        if found:
+            parts.append(Text(f"{problem}:", "bold"))
+        parts += (Text(f"  {line}", no_wrap=True, overflow="ignore") for line in found[:limit])
+        if len(found) > limit:
+            parts.append(Text(f"  and {len(found) - limit:,} more (--show N, or --json for all)"))
+    return Group(*parts)
+
+
+def _counts(findings: Findings) -> Table:
+    """Images by class and split, or the ranges of valence, arousal, ... by split."""
+    of_labels: dict[str, Any] = {**findings.counts, **findings.ranges}  # one of them is empty
+    splits = list(next(iter(of_labels.values()), ()))
+    columns = [f"{split}: lowest, mean, highest" for split in splits] if findings.ranges else splits
+    title = Text(printable(f"{findings.name}: {findings.images:,} images"))
+    table = Table("dimension" if findings.ranges else "class", *columns, title=title, title_justify="left")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, ranges in findings.ranges.items():
+        table.add_row(name, *("  ".join(f"{number:+.2f}" for number in ranges[split]) for split in splits))
+    if findings.counts:
+        is_long = len(findings.counts) > MAX_CLASSES
+        for name, of_split in findings.counts.items():
+            if not is_long:
+                table.add_row(Text(printable(name)), *(f"{of_split[split]:,}" for split in splits))
+        numbers = [[of_split[split] for of_split in findings.counts.values()] for split in splits]
+        if is_long:
+            each = (f"{min(column):,} to {max(column):,}" for column in numbers)
+            table.add_row(f"{len(findings.counts)} classes, each", *each)
+        table.add_section()
+        table.add_row("all", *(f"{sum(column):,}" for column in numbers))
+    return table
