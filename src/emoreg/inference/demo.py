@@ -97,29 +97,17 @@ def build_page(loaded: LoadedRun, title: str) -> Any:
         gr.HTML(f"<p>{html.escape(describe_classes(loaded.classes))}</p>", elem_id="classes")  # names may be markup
         with gr.Row():
             with gr.Column(min_width=300):
+                sources = ["upload", "clipboard"]
                 image = gr.Image(
-                    label="Image",
-                    sources=["upload", "clipboard"],
-                    type="filepath",
-                    height=300,
-                    buttons=[],
-                    elem_id="image",
+                    label="Image", sources=sources, type="filepath", height=300, buttons=[], elem_id="image"
                 )
                 # By default Gradio decodes the file first, and the page would not show why it failed.
                 image.preprocess = lambda payload: None if payload is None else payload.path
+                initial = {"interactive": False, "visible": regulated}  # until there is an image
                 slider = gr.Slider(
-                    0,
-                    1,
-                    0.5,
-                    step=0.01,
-                    label="λ",
-                    info=LAMBDA_INFO,
-                    interactive=False,
-                    visible=regulated,
-                    buttons=[],
-                    elem_id="lambda",
+                    0, 1, 0.5, step=0.01, label="λ", info=LAMBDA_INFO, buttons=[], elem_id="lambda", **initial
                 )
-                reset = gr.Button("As trained", interactive=False, visible=regulated, elem_id="as-trained")
+                reset = gr.Button("As trained", elem_id="as-trained", **initial)
             with gr.Column(min_width=300):
                 answers = [
                     gr.Label(label=label, num_top_classes=TOP, show_heading=key == "regulated", elem_id=key)
@@ -142,13 +130,8 @@ def build_page(loaded: LoadedRun, title: str) -> Any:
                 slider_update = gr.update(value=value, info=info, interactive=True)
             logits = [response.logits, response.non_emotional, response.emotional][: len(answers)]
             shown = [probabilities(values, loaded.classes) for values in logits if values is not None]
-            return [
-                new_state,
-                slider_update,
-                gr.update(interactive=regulated),
-                *shown,
-                *_felt_values(new_state, loaded),
-            ]
+            felt_values = _felt_values(new_state, loaded)
+            return [new_state, slider_update, gr.update(interactive=regulated), *shown, *felt_values]
 
         def on_slider(current: DemoState | None, lam: float) -> dict[str, float] | None:
             if current is None:

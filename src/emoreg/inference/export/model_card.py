@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from huggingface_hub import EvalResult, ModelCardData
+
 from emoreg import __version__
 from emoreg.config.schema import BackboneSettings, PretrainRecipe, Recipe, RegulationSettings
 from emoreg.data.images.augment import MEAN, STD
@@ -100,12 +102,27 @@ def classifier_card(loaded: LoadedRun, use: str, files: Mapping[str, str], study
         ("Seed", str(recipe.seed)),
     ]
     kind = "plain" if recipe.regulation.mode == "none" else "regulated"
+    metadata = ModelCardData(
+        license="apache-2.0",
+        library_name="emoreg",
+        pipeline_tag="image-classification",
+        tags=["image-classification", *TAGS],
+        model_name=_name(loaded.folder),
+        eval_results=[
+            EvalResult(
+                task_type="image-classification",
+                dataset_type=recipe.target.name.removeprefix("hf:"),
+                dataset_name=recipe.target.name,
+                dataset_split="test",
+                metric_type=metric,
+                metric_value=round(value, 6),
+            )
+            for metric, value in (("accuracy", test["accuracy"]), ("expected calibration error", test["ece"]))
+        ],
+    )
     return _render(
         loaded.folder,
-        tags=["image-classification", *TAGS],
-        pipeline_tag="image-classification",
-        target=recipe.target.name,
-        metrics={"accuracy": test["accuracy"], "expected calibration error": test["ece"]},
+        metadata,
         title=f"A {kind} classifier of {len(loaded.classes)} classes",
         # Old runs have the gate at features of zero in final["lambda"]; the mean over the test images is in both.
         facts=_classifier_facts(loaded, [test["lambda"]] if is_gated else final["lambda"]),
@@ -114,8 +131,9 @@ def classifier_card(loaded: LoadedRun, use: str, files: Mapping[str, str], study
         rows=rows,
         study=study,
         size=loaded.image_size,
-        classes=list(loaded.classes),
-        data=", ".join(dict.fromkeys([recipe.target.name, *_stimuli(loaded)])),
+        classes=json.dumps(loaded.classes[:MAX_CLASSES], ensure_ascii=False),
+        left_out=max(len(loaded.classes) - MAX_CLASSES, 0),
+        data=markdown(", ".join(dict.fromkeys([recipe.target.name, *_stimuli(loaded)]))),
     )
 
 
@@ -147,17 +165,19 @@ def encoder_card(
         if recipe.encoder.experience is None:
             learned += " It was never pre-trained on affective images (the control random_encoder)."
         data = f"{recipe.target.name} and the stimuli of stage 1"
+    task = "image-feature-extraction"
     return _render(
         folder,
-        tags=["image-feature-extraction", *TAGS],
-        pipeline_tag="image-feature-extraction",
-        library=library,
+        ModelCardData(license="apache-2.0", library_name=library, pipeline_tag=task, tags=[task, *TAGS]),
         title="An emotional encoder: images to features, without a head",
         facts=[f"Architecture: {describe(architecture)}, input of {size}x{size} pixels.", learned, note],
         use=use,
         files={WEIGHTS: "weights", CONFIG: "architecture, input size and normalisation"},
+        rows=[],
+        study=None,
         size=size,
-        data=data,
+        classes="",
+        data=markdown(data),
     )
 
 
@@ -233,67 +253,24 @@ def _percent(fraction: float) -> str:
     return f"{100 * fraction:.2f} %"
 
 
-def _render(
-    folder: Path,
-    *,
-    tags: list[str],
-    pipeline_tag: str,
-    title: str,
-    facts: list[str],
-    use: str,
-    files: Mapping[str, str],
-    size: int,
-    data: str,
-    library: str = "emoreg",
-    target: str = "",
-    metrics: Mapping[str, float] | None = None,
-    rows: list[tuple[str, str]] | None = None,
-    study: StudyFacts | None = None,
-    classes: list[str] | None = None,
-) -> str:
-    from huggingface_hub import EvalResult, ModelCardData
+def _name(folder: Path) -> str:
+    return " ".join(folder.resolve().name.split())
+
+
+def _render(folder: Path, metadata: ModelCardData, *, use: str, **content: Any) -> str:
+    """Fill in card.md.jinja, which is Markdown: names from outside must be escaped, class names given as JSON."""
     from jinja2 import Environment, StrictUndefined
 
-    name = " ".join(folder.resolve().name.split())
-    results = [
-        EvalResult(
-            task_type=pipeline_tag,
-            dataset_type=target.removeprefix("hf:"),
-            dataset_name=target,
-            dataset_split="test",
-            metric_type=kind,
-            metric_value=round(value, 6),
-        )
-        for kind, value in (metrics or {}).items()
-    ]
-    metadata = ModelCardData(
-        license="apache-2.0",
-        library_name=library,
-        pipeline_tag=pipeline_tag,
-        tags=tags,
-        model_name=name if results else None,
-        eval_results=results or None,
-    )
-    # Markdown, not HTML: names from outside are escaped before; class names stand in a code block, as JSON.
     environment = Environment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     source = importlib.resources.files("emoreg.inference.export").joinpath("card.md.jinja").read_text(encoding="utf-8")
-    shown = classes[:MAX_CLASSES] if classes else []
     return environment.from_string(source).render(
         metadata=metadata.to_yaml().strip(),
-        name=markdown(name),
-        title=title,
-        facts=facts,
+        name=markdown(_name(folder)),
         use=use.strip(),
-        files=files,
-        rows=rows or [],
-        study=study,
-        size=size,
         mean=", ".join(map(str, MEAN)),
         std=", ".join(map(str, STD)),
-        classes=json.dumps(shown, ensure_ascii=False),
-        left_out=len(classes or ()) - len(shown),
-        data=markdown(data),
         version=__version__,
+        **content,
     )
