@@ -173,7 +173,10 @@ def test_the_hub_is_asked_for_owner_name_and_configuration_and_for_no_code(monke
     [
         (ConnectionError("Couldn't reach 'me/pets' on the Hub\n(LocalEntryNotFoundError)"), "Couldn't reach .*network"),
         (FileNotFoundError("Dataset 'me/pets' doesn't exist on the Hub"), "doesn't exist.*Check the name"),
-        (ValueError("Config name is missing.\nPlease pick one among: ['a', 'b']"), r"'a', 'b'.*hf:OWNER/NAME/CONFIG"),
+        (
+            ValueError("Config name is missing.\nPlease pick one of: ['a', 'b']"),
+            r"'a', 'b'.*as hf:OWNER/NAME/CONFIG",
+        ),
         (TimeoutError(), "TimeoutError"),
     ],
 )

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import bz2
 import hashlib
+import inspect
 import json
 import pickle
 import re
 import struct
 import urllib.error
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from emoreg.data.images.decode import decode
 from emoreg.data.images.files import File
 from emoreg.data.images.table import Item
 from emoreg.data.targets import Target, read_for_scoring, read_target
-from emoreg.data.targets.torchvision_sets import classification_sets
+from emoreg.data.targets.torchvision_sets import SETS
 from emoreg.errors import UserError
 
 Build = Callable[[Path, pytest.MonkeyPatch], None]
@@ -246,6 +247,58 @@ def lfw_people(root: Path, patch: pytest.MonkeyPatch) -> None:
     )
 
 
+def country211(root: Path, _patch: pytest.MonkeyPatch) -> None:
+    for split in ("train", "valid", "test"):
+        for label, name in enumerate(("AD", "FI")):
+            picture(root / "country211" / split / name / f"{split}.jpg", label)
+
+
+def rendered_sst2(root: Path, _patch: pytest.MonkeyPatch) -> None:
+    for split in ("train", "valid", "test"):
+        for label, name in enumerate(("negative", "positive")):
+            picture(root / "rendered-sst2" / split / name / "0.png", label)
+
+
+def fgvc_aircraft(root: Path, _patch: pytest.MonkeyPatch) -> None:
+    folder = root / "fgvc-aircraft-2013b" / "data"
+    text(folder / "variants.txt", "707-320\nCessna 172\n")
+    for split, lines in (("trainval", ["12 Cessna 172", "7 707-320"]), ("test", ["3 Cessna 172"])):
+        text(folder / f"images_variant_{split}.txt", "\n".join(lines))
+        for line in lines:
+            picture(folder / "images" / f"{line.split()[0]}.jpg", int("Cessna" in line))
+
+
+def stanford_cars(root: Path, _patch: pytest.MonkeyPatch) -> None:
+    folder = root / "stanford_cars"
+    (folder / "devkit").mkdir(parents=True)
+    scipy.io.savemat(folder / "devkit/cars_meta.mat", {"class_names": np.array(["Acura", "BMW", "Smart"], object)})
+    files = {"train": "devkit/cars_train_annos.mat", "test": "cars_test_annos_withlabels.mat"}
+    for split, labels in (("train", [3, 1]), ("test", [2, 3])):
+        cars = [(picture(folder / f"cars_{split}/{n}.jpg", label - 1).name, label) for n, label in enumerate(labels)]
+        annotations = np.array(cars, [("fname", object), ("class", object)])
+        scipy.io.savemat(folder / files[split], {"annotations": annotations})
+
+
+def semeion(root: Path, patch: pytest.MonkeyPatch) -> None:
+    rows = [" ".join(map(str, [*([1] * 256), *(int(digit == label) for digit in range(10))])) for label in [7] * 5]
+    patch.setattr(datasets.SEMEION, "md5_checksum", md5(text(root / "semeion.data", "\n".join(rows))))
+
+
+def caltech101(root: Path, _patch: pytest.MonkeyPatch) -> None:
+    for label, name in enumerate(("BACKGROUND_Google", "ant", "wrench")):
+        for number in range(1, 6):
+            picture(root / "caltech101/101_ObjectCategories" / name / f"image_{number:04}.jpg", label)
+
+
+FACES = ((3, "Training"), (6, "Training"), (0, "PublicTest"))
+
+
+def fer2013(root: Path, patch: pytest.MonkeyPatch, rows: Sequence[tuple[int, str]] = FACES) -> None:
+    lines = [f"{label},{usage},{' '.join(['9'] * 48 * 48)}" for label, usage in rows]
+    file = text(root / "fer2013" / "icml_face_data.csv", "\n".join(["emotion, Usage, pixels", *lines]))
+    patch.setitem(datasets.FER2013._RESOURCES, "icml", (file.name, md5(file)))
+
+
 def pcam(root: Path, _patch: pytest.MonkeyPatch) -> None:
     h5py = pytest.importorskip("h5py")
     (root / "pcam").mkdir(parents=True)
@@ -276,6 +329,13 @@ FORMS: list[tuple[str, Build, list[int], list[int], dict[int, str]]] = [
     ("caltech256", caltech256, [0] * 4 + [1] * 4, [0, 1], {0: "001.ak47", 1: "002.flag"}),
     ("usps", usps, [0, 1], [1], {0: "0", 1: "9"}),
     ("lfwpeople", lfw_people, [0] * 4 + [1] + [2] * 4, [0, 2], {0: "Ada_L", 2: "Kurt_G"}),
+    ("country211", country211, [0, 1, 0, 1], [0, 1], {0: "AD", 1: "FI"}),
+    ("renderedsst2", rendered_sst2, [0, 1, 0, 1], [0, 1], {0: "negative", 1: "positive"}),
+    ("fgvcaircraft", fgvc_aircraft, [1, 0], [1], {0: "707-320", 1: "Cessna 172"}),
+    ("stanfordcars", stanford_cars, [2, 0], [1, 2], {0: "Acura", 2: "Smart"}),
+    ("semeion", semeion, [0] * 4, [0], {0: "7"}),
+    ("caltech101", caltech101, [0] * 4 + [1] * 4, [0, 1], {0: "ant", 1: "wrench"}),
+    ("fer2013", fer2013, [3, 6], [0], {0: "angry", 6: "neutral"}),
     ("pcam", pcam, [0, 1, 1], [1, 0], {0: "0", 1: "1"}),
 ]
 
@@ -409,6 +469,9 @@ def test_damaged_files_and_splits_that_do_not_fit_are_told_in_one_line(
     text(tmp_path / "stl10_binary/class_names.txt", "airplane\nbird\n")
     with pytest.raises(UserError, match=r"stl10 in .* labels beyond its 2 classes"):
         read("stl10", tmp_path)
+    fer2013(tmp_path, monkeypatch, [(3, "Training")])
+    with pytest.raises(UserError, match=r"fer2013 in .* a split has no images"):
+        read("fer2013", tmp_path)
     (tmp_path / "file.zip").touch()
     with pytest.raises(UserError, match=r"target\.root: .*file\.zip is a file.*target\.name folder"):
         read("svhn", tmp_path / "file.zip")
@@ -437,14 +500,39 @@ def test_what_is_unknown_or_no_classification_set_is_refused(name: str, message:
         read(name, tmp_path)
 
 
-def test_all_of_torchvisions_classification_sets_are_found_by_their_signatures() -> None:
-    """A new release of torchvision that adds a set, or breaks the rule, shows here."""
-    assert sorted(classification_sets()) == [
-        *("caltech101", "caltech256", "cifar10", "cifar100", "clevrclassification", "country211", "dtd", "emnist"),
-        *("eurosat", "fashionmnist", "fer2013", "fgvcaircraft", "flowers102", "food101", "gtsrb", "imagenet"),
-        *("imagenette", "inaturalist", "kmnist", "lfwpeople", "mnist", "omniglot", "oxfordiiitpet", "pcam"),
-        *("places365", "qmnist", "renderedsst2", "semeion", "stanfordcars", "stl10", "sun397", "svhn", "usps"),
-    ]
+def arguments_of(set_class: type) -> set[str]:
+    """What the constructor takes, and what it hands to that of its base class as **kwargs."""
+    found: set[str] = set()
+    for ancestor in set_class.__mro__:
+        if "__init__" in vars(ancestor):
+            arguments = inspect.signature(vars(ancestor)["__init__"]).parameters
+            found |= set(arguments)
+            if all(argument.kind != argument.VAR_KEYWORD for argument in arguments.values()):
+                break
+    return found
+
+
+def test_the_table_has_all_of_torchvisions_classification_sets() -> None:
+    """A new release of torchvision that adds a set shows here."""
+    own_signature = {"fer2013", "imagenet", "oxfordiiitpet"}  # no `download`, or `transforms` as of segmentation
+    others = {"celeba", "lfwpairs", "sbu", "widerface"}  # attributes, pairs, captions, boxes
+    found = {
+        name.lower()
+        for name in datasets.__all__
+        if isinstance(set_class := getattr(datasets, name), type)
+        and {"root", "target_transform", "download"} <= (arguments := arguments_of(set_class))
+        and "transforms" not in arguments
+    }
+    assert {*SETS, "cifar10", "cifar100"} == (found | own_signature) - others
+
+
+@pytest.mark.parametrize("key", SETS)
+def test_torchvision_takes_the_arguments_of_the_table(key: str) -> None:
+    set_class = getattr(datasets, SETS[key].name)
+    train, test = SETS[key].parts
+    assert ("download" in arguments_of(set_class)) == SETS[key].can_download
+    for options in (*train, *([] if test is None else [test])):
+        assert set(options) <= arguments_of(set_class)
 
 
 def test_a_run_is_scored_on_another_set_of_the_same_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from emoreg.data.images.files import IMAGE_FORMATS, File
 from emoreg.data.images.table import Item
-from emoreg.errors import UserError, printable
+from emoreg.errors import UserError
 
 MAX_PIXELS = 89_478_485  # of one image: Pillow's own guard against decompression bombs, above most cameras
 # How many times larger than wanted a JPEG file is decoded at least: the last halving is left to the resizing
@@ -88,7 +88,7 @@ def upright(image: File | Item, content: bytes | None = None, at_least: int | No
     except UnidentifiedImageError:
         raise ImageError(image, "not an image in a known format") from None
     except Exception as error:  # on broken bytes Pillow's readers raise nearly anything
-        raise ImageError(image, printable(str(error)) or type(error).__name__) from None
+        raise ImageError(image, str(error) or type(error).__name__) from None
 
 
 def _turned(image: Image.Image) -> Image.Image:

@@ -22,7 +22,7 @@ from PIL import Image
 from emoreg.data.images.files import IMAGE_FORMATS
 from emoreg.data.images.table import Item, Table
 from emoreg.data.targets.subsets import hold_out_fifth
-from emoreg.errors import UserError
+from emoreg.errors import SettingError, UserError, shortened
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -47,7 +47,7 @@ def read_hugging_face(name: str, root: str | None) -> tuple[Table, Table, tuple[
     """
     parts = name[len(PREFIX) :].split("/")
     if len(parts) > 3 or not all(parts):
-        raise UserError(f"target.name: '{name}' is not of the form hf:OWNER/NAME or hf:OWNER/NAME/CONFIG")
+        raise SettingError("target.name", f"'{name}' is not of the form hf:OWNER/NAME or hf:OWNER/NAME/CONFIG")
     splits = _load(name, "/".join(parts[:2]), parts[2] if len(parts) == 3 else None, root)
     image, label = _columns(name, next(iter(splits.values())))
     features = {split: dataset.features for split, dataset in splits.items()}
@@ -90,11 +90,11 @@ def _load(name: str, path: str, config: str | None, root: str | None) -> dict[st
     try:
         import datasets
     except ImportError:
-        raise UserError(f"target.name: {name} needs Hugging Face's datasets: pip install 'emoreg[hub]'") from None
+        raise SettingError("target.name", f"{name} needs Hugging Face's datasets: pip install 'emoreg[hub]'") from None
     if root is not None and not Path(root).is_dir():
-        raise UserError(f"target.root: {root} is not a folder; {name} wants one that `datasets` can load")
+        raise SettingError("target.root", f"{root} is not a folder; {name} wants one that `datasets` can load")
     if root is None and Path(path).exists():  # load_dataset would read it in place of the Hub's
-        raise UserError(f"target.name: there is a folder {path} here; to read it, give it as target.root too")
+        raise SettingError("target.name", f"there is a folder {path} here; to read it, give it as target.root too")
     try:
         if root is None:
             with _hushed():
@@ -104,16 +104,16 @@ def _load(name: str, path: str, config: str | None, root: str | None) -> dict[st
         else:
             loaded = datasets.load_dataset(str(Path(root).resolve()), config)
     except Exception as error:  # of datasets, huggingface_hub, fsspec, pyarrow, the HTTP client: no common class
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        reason = shortened(str(error), 300) or type(error).__name__
         where = f" from {root}" if root is not None else ""
         advice = (
-            "Choose one as hf:OWNER/NAME/CONFIG"
-            if "Config name is missing" in reason
+            "Check the name at https://huggingface.co/datasets; without a network, set target.root to a folder with "
+            "the set, or load it once where there is a network"
+            if root is None
             else "See https://huggingface.co/docs/datasets/image_dataset for what a folder may hold"
-            if root is not None
-            else "Check the name at https://huggingface.co/datasets; without a network, set target.root to a folder "
-            "with the set, or load it once where there is a network"
         )
+        if config is None:
+            advice += "; choose one of several configurations as hf:OWNER/NAME/CONFIG"
         raise UserError(f"{name} could not be loaded{where} ({reason}). {advice}") from None
     return dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
 

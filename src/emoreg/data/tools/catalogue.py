@@ -16,6 +16,7 @@ from emoreg.data.images.files import File
 from emoreg.data.images.packed import PACK, PackedImages, PackedLabels, is_pack, read_about
 from emoreg.data.images.table import About, Images, Item
 from emoreg.data.stimuli import SETS, read_stimuli
+from emoreg.data.targets import is_known, read_target
 from emoreg.errors import UserError, nearest, printable
 
 Kind = Literal["stimuli", "target"]
@@ -244,16 +245,11 @@ def read_set(name: str, root: str | None, count: int = 2000, image_size: int = 3
 
 
 def _read_target(name: str, root: str | None, image_size: int) -> Collection:
-    from emoreg.data.targets import read_target
-
     if "," in name or name.startswith("hf:OWNER"):
         raise UserError(f"'{name}' stands for many: name one of them, e.g. svhn or hf:uoft-cs/cifar10")
-    try:
-        target = read_target(TargetSettings(name=name, root=root, image_size=image_size, skip_unreadable=True))
-    except UserError as error:
-        if str(error).startswith("target.name: no target"):
-            raise UserError(f"no set '{name}'{nearest(name, ['procedural', *SETS, *TARGETS])}") from None
-        raise
+    if not is_known(name) and not is_pack(root):
+        raise UserError(f"no set '{name}'{nearest(name, ['procedural', *SETS, *TARGETS])}")
+    target = read_target(TargetSettings(name=name, root=root, image_size=image_size, skip_unreadable=True))
     parts = {"train": target.train, "test": target.test}
     labels = PackedLabels("class", target.classes, np.concatenate([part.labels for part in parts.values()]))
     splits = np.repeat(list(parts), [len(part) for part in parts.values()])

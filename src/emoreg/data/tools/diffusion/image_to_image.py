@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import inspect
-import re
 import socket
 import warnings
 from collections.abc import Iterator, Sequence
@@ -18,12 +17,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from emoreg.errors import UserError, printable
+from emoreg.errors import UserError, shortened
 
 if TYPE_CHECKING:
     from PIL import Image
 
-PARTS = (".json", ".txt", ".safetensors")  # of a model's folder that make it what it is
+PARTS = (".json", ".txt", ".safetensors")  # files of a model's folder that make it what it is
+ONLY_SAFETENSORS = "its weights must be safetensors; pickled ones, which can run code, are not loaded"
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,9 @@ def load(name: str, revision: str | None, device: str) -> Model:
     is_folder = folder.is_dir()
     if is_folder and not (folder / "model_index.json").is_file():
         raise UserError(f"{name} holds no model that diffusers can load: it has no model_index.json")
+    for part in sorted(folder.glob("*/")):
+        if any(part.glob("*.bin")) and not any(part.glob("*.safetensors")):
+            raise UserError(f"{part} has no safetensors weights; {ONLY_SAFETENSORS}")
     if not is_folder and (name.count("/") > 1 or name.startswith((".", "/", "~"))):
         raise UserError(f"no folder {name}; give one, or a name on the Hub such as OWNER/MODEL")
     where = str(folder) if is_folder else name
@@ -203,10 +206,8 @@ def _explain(name: str, error: Exception) -> str:
         cause = cause.__cause__ or cause.__context__
     if _is_full(error):
         return f"out of memory while loading {name}; free some, or choose a smaller model or --device cpu"
-    message = printable(" ".join(str(error).split()) or type(error).__name__)
-    if re.search("(no file named|not find|not appear to have) .*safetensors", message):
-        return f"{name} has no safetensors weights, and pickled ones, which can run code, are not loaded: {message}"
-    return f"cannot load the model {name}: {message}"
+    message = shortened(str(error), 1000) or type(error).__name__
+    return f"cannot load the model {name} ({ONLY_SAFETENSORS}): {message}"
 
 
 def _digest(folder: Path) -> str:
