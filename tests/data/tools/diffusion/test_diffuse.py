@@ -432,7 +432,7 @@ def test_the_command_makes_a_set_that_stage_1_reads(
     small = ["--steps", "2", "--per-image", "1", "--size", "32", "--device", "cpu", "--quiet"]
     assert main([*command, *small, "--labels", "polarity"]) == 0
     said = capsys.readouterr()
-    assert "made" in said.out and "seconds an image" in said.out and said.err == ""
+    assert "made" in said.out and "seconds per image" in said.out and said.err == ""
     assert [row["emotion"] for row in manifest(out)] == ["negative", "positive", "positive"]
     assert len(diffused_emod.read(str(out), False).images) == 3
     for wrong, message in (
