@@ -125,8 +125,9 @@ def run_outcome(folder: Path) -> dict[str, object]:
 
 def study_outcome(folder: Path) -> dict[str, object]:
     table = pd.read_parquet(folder / "results.parquet")
+    clocks = [*CLOCKS, *(f"epochs.{clock}" for clock in CLOCKS), "env.started", "env.sessions"]
     found: dict[str, object] = {
-        "table": table.drop(columns=[*CLOCKS, "env.started", "env.sessions"]).to_csv(),
+        "table": table.drop(columns=clocks).to_csv(),
         "files": _files(folder),
     }
     for run in sorted((folder / "runs").iterdir()):

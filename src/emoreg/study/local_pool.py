@@ -23,27 +23,22 @@ CHECKED_EVERY = 1.0  # seconds: a dead worker's own child processes may hold its
 
 
 class LocalPool:
-    """A pool of `jobs` processes, started as they are needed. A process that dies is replaced.
+    """A pool of worker processes, started as they are needed. One that dies is replaced.
 
     Args:
-        jobs: runs at a time; each process gets its share of the cores as threads.
-        progress: shows the tasks and lines of all processes.
+        size: runs at a time; each worker gets an equal share of the cores as threads.
+        progress: shows the tasks and lines of all workers.
     """
 
-    def __init__(self, jobs: int, progress: Progress) -> None:
-        self.jobs, self.progress = jobs, progress
-        self.workers: list[_Worker] = []
-
-    def free(self) -> int:
-        """Workers that have no run, and those that could be started."""
-        return self.jobs - sum(worker.run is not None for worker in self.workers)
+    def __init__(self, size: int, progress: Progress) -> None:
+        self.size, self.progress, self.workers = size, progress, list[_Worker]()
 
     def start(self, run: PlannedRun) -> None:
         """Give a run to a worker that has none."""
         self.workers = [worker for worker in self.workers if worker.run or worker.process.is_alive()]
         worker = next((worker for worker in self.workers if worker.run is None), None)
         if worker is None:
-            worker = _Worker(max(1, (os.cpu_count() or 1) // self.jobs))
+            worker = _Worker(max(1, (os.cpu_count() or 1) // self.size))
             self.workers.append(worker)
         worker.start(run)
 
@@ -51,12 +46,8 @@ class LocalPool:
         """Show progress, and return the runs that have ended."""
         busy = [worker for worker in self.workers if worker.run is not None]
         ready = wait([worker.connection for worker in busy], CHECKED_EVERY)
-        outcomes = [
-            worker.receive(self.progress)
-            for worker in busy
-            if worker.connection in ready or not worker.process.is_alive()
-        ]
-        return [outcome for outcome in outcomes if outcome is not None]
+        told = [worker for worker in busy if worker.connection in ready or not worker.process.is_alive()]
+        return [outcome for worker in told if (outcome := worker.receive(self.progress)) is not None]
 
     def close(self) -> None:
         """End all workers: ask them to, then SIGTERM, on which a run is saved where it is, then SIGKILL.

@@ -38,7 +38,7 @@ class Ray:
 
 
 class RayPool:
-    """A pool of as many runs as the cluster has room for.
+    """A pool on a Ray cluster, which queues the runs that it has no room for.
 
     A run whose worker dies is begun again by another one, from its checkpoint. So all machines must share its folder
     and the images, under the same paths.
@@ -51,6 +51,8 @@ class RayPool:
         UserError: Ray is not installed, the cluster does not answer, or it is smaller than what a run gets.
     """
 
+    size = sys.maxsize
+
     def __init__(self, cluster: Ray, progress: Progress) -> None:
         self.ray, self.cluster = _connect(cluster), cluster
         self.running: dict[Any, PlannedRun] = {}
@@ -61,10 +63,6 @@ class RayPool:
             raise
         options = {"num_cpus": cluster.cpus_per_run, "num_gpus": gpus, "max_retries": TRIES}
         self.task = self.ray.remote(**options)(_do)
-
-    def free(self) -> int:
-        """Ray queues the runs that it has no room for."""
-        return sys.maxsize
 
     def start(self, run: PlannedRun) -> None:
         """Hand a run to Ray."""

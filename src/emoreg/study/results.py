@@ -41,7 +41,6 @@ from emoreg.study.run_one import RunOutcome
 if TYPE_CHECKING:
     import pandas as pd
 
-AGAIN = "delete it to do this run again"
 MAX_ROWS = 1_000_000  # ten times what a study may plan
 
 
@@ -76,14 +75,9 @@ def _row(planned: PlannedRun, failure: RunOutcome | None) -> dict[str, Any]:
         "status": str(status),
         "error": error,
         "run": planned.name,
-        "id": planned.id,
         "folder": str(planned.folder),
-        "arm": planned.arm,
-        "target": planned.target,
-        "backbone": planned.backbone,
-        "experience": planned.experience,
         "pretext": recipe.pretext if isinstance(recipe, PretrainRecipe) else None,
-        "seed": planned.seed,
+        **{key: getattr(planned, key) for key in ("id", "arm", "target", "backbone", "experience", "seed")},
     }
     settings = {f"{SETTINGS}{key}": value for key, value in flatten(dataclasses.asdict(recipe))}
     row |= measured | {key: value for key, value in settings.items() if key in RECIPES} | _where(run)
@@ -114,14 +108,14 @@ def _measured(run: Run, recipe: Recipe) -> dict[str, Any]:
     row["lambda"] = None if lam is None else statistics.fmean(lam)
     row["lambda_per_class"] = lam if lam is not None and len(lam) > 1 else None
     row |= {key: final.get(key) for key in ("images_per_second", "seconds", "parameters", "flops", "classes")}
-    if wrong := next((key for key, value in row.items() if not fits(key, value)), None):
-        raise UserError(
-            f"{run.folder / FINAL} is damaged ({shortened(wrong)} is not what emoreg writes there); {AGAIN}"
-        )
     accuracy = row.get("test_accuracy")
-    if isinstance(recipe, TrainRecipe) and (accuracy is None or math.isnan(accuracy)):
-        raise UserError(f"{run.folder / FINAL} is damaged (it has no accuracy on the test split); {AGAIN}")
-    return row
+    if wrong := [key for key, value in row.items() if not fits(key, value)]:
+        reason = f"{shortened(wrong[0])} is of another type"
+    elif isinstance(recipe, TrainRecipe) and (accuracy is None or math.isnan(accuracy)):
+        reason = "it has no accuracy on the test split"
+    else:
+        return row
+    raise UserError(f"{run.folder / FINAL} is damaged ({reason}); delete it to do this run again")
 
 
 def _curves(run: Run, recipe: Recipe) -> dict[str, list[float]]:

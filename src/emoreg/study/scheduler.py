@@ -18,34 +18,30 @@ FAILURES = "failures.json"
 
 
 class Pool(Protocol):
-    """Does runs, one or several at a time."""
+    """Does runs, at most `size` at a time."""
 
-    def free(self) -> int:
-        """How many more runs can be started now."""
+    size: int
 
     def start(self, run: PlannedRun) -> None:
-        """Start a run. Only if one is free."""
+        """Start a run."""
 
     def wait(self) -> list[RunOutcome]:
-        """Wait a while, and return the runs that have ended since the last call, possibly none."""
+        """Wait a while for runs to end, and return those that have, possibly none."""
 
     def close(self) -> None:
         """End, with all runs that are under way. They can be resumed."""
 
 
 class InTurn:
-    """Does one run at a time, in this process."""
+    """A pool that does one run at a time, in this process."""
+
+    size = 1
 
     def __init__(self, progress: Progress) -> None:
-        self.progress = progress
-        self.started: list[PlannedRun] = []
-
-    def free(self) -> int:
-        """One, unless a run was started."""
-        return 1 - len(self.started)
+        self.progress, self.started = progress, list[PlannedRun]()
 
     def start(self, run: PlannedRun) -> None:
-        """Keep a run for `wait`."""
+        """Keep the run for `wait`."""
         self.started.append(run)
 
     def wait(self) -> list[RunOutcome]:
@@ -53,7 +49,7 @@ class InTurn:
         return [perform(self.started.pop(), self.progress)]
 
     def close(self) -> None:
-        """Nothing is under way here."""
+        """Do nothing: no run outlasts `wait`."""
 
 
 def execute(planned: Sequence[PlannedRun], out: Path, pool: Pool, progress: Progress) -> dict[str, RunOutcome]:
@@ -99,7 +95,7 @@ def _outcomes(todo: list[PlannedRun], finished: set[str], pool: Pool) -> Iterato
             todo.remove(run)
             yield RunOutcome(run, RunStatus.BLOCKED, "not run, as the stage-1 run that it needs has failed")
         ready = [run for run in todo if run.needs is None or run.needs in finished]
-        for run in ready[: pool.free()]:
+        for run in ready[: pool.size - len(running)]:
             todo.remove(run)
             running.add(run.id)
             pool.start(run)
