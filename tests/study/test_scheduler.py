@@ -17,6 +17,7 @@ import emoreg.stages.classify
 import emoreg.stages.pretrain
 from emoreg.config.schema import PretrainRecipe, TrainRecipe
 from emoreg.errors import UserError
+from emoreg.runtime.lock import FolderInUse
 from emoreg.runtime.progress import Advance, Progress
 from emoreg.study.columns import RunStatus
 from emoreg.study.definition import Study
@@ -37,6 +38,25 @@ def test_a_run_that_exits_has_failed_and_does_not_end_the_study(
     table = run_study(dataclasses.replace(tiny_study, arms=("learned",)), tmp_path, progress=quiet)
     assert table.error.tolist()[0] == "SystemExit: 3"
     assert table.status.tolist() == ["failed", "blocked"] * 2
+
+
+def test_a_run_that_another_study_is_doing_is_waited_for_after_the_others(
+    tiny_study: Study, failing: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told, train = Told(), emoreg.stages.classify.train
+
+    def in_use_at_first(recipe: TrainRecipe, out: Path, progress: Progress) -> None:
+        is_first = not any(name.startswith("digits") for name in failing)
+        if is_first:
+            failing.append(out.name.rpartition("-")[0])
+            raise FolderInUse(f"{out} is being worked on by process 7")
+        train(recipe, out, progress=progress)
+
+    monkeypatch.setattr(emoreg.stages.classify, "train", in_use_at_first)
+    study = dataclasses.replace(tiny_study, arms=("backbone", "learned"), seeds=1)
+    assert (run_study(study, tmp_path, progress=told).status == "finished").all()
+    assert [name.split("-")[2] for name in failing if name.startswith("digits")] == ["backbone", "learned", "backbone"]
+    assert "digits-resnet8-backbone-seed0: WAITING: " in told.lines[0] and "by process 7" in told.lines[0]
 
 
 class Told(Progress):

@@ -1,4 +1,4 @@
-"""Whether torchrun or srun has started this process as one of several that share a run."""
+"""Detects processes that torchrun or srun has started to share a run."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import os
 
 
 def processes() -> int:
-    """How many there are, on all machines; 1 where neither has started them."""
-    if _is_by_torchrun():
+    """Number of processes on all machines; 1 if neither torchrun nor srun has started this one."""
+    if _is_torchrun():
         return int(os.environ.get("WORLD_SIZE", "1"))
-    return int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))  # of srun; a batch script itself has none
+    return int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))  # set by srun, not in the batch script itself
 
 
 def machines() -> int:
-    """On how many machines they are, the same number on each."""
-    if _is_by_torchrun():
+    """Number of machines. Each has the same number of processes."""
+    if _is_torchrun():
         return processes() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return int(os.environ.get("SLURM_STEP_NUM_NODES", "1"))
 
 
 def rank() -> int:
-    """Which of them this one is, from 0; the first one leads."""
-    return int(os.environ.get("RANK" if _is_by_torchrun() else "SLURM_PROCID", "0")) if processes() > 1 else 0
+    """Rank of this process, from 0. Rank 0 leads."""
+    return int(os.environ.get("RANK" if _is_torchrun() else "SLURM_PROCID", "0")) if processes() > 1 else 0
 
 
-def _is_by_torchrun() -> bool:
+def _is_torchrun() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ

@@ -1,4 +1,4 @@
-"""One process at a time in a folder: two that train the same run would overwrite each other's checkpoints."""
+"""Locks folders: two processes that train the same run would overwrite each other's checkpoints."""
 
 from __future__ import annotations
 
@@ -14,23 +14,28 @@ from emoreg.errors import UserError
 from emoreg.runtime.safe_io import read_json
 
 LOCK, HOLDER = ".lock", ".holder.json"
-CUT_OFF = ".*.part"  # what `run.write_atomically` leaves behind when it is killed
-PATIENCE = 5.0  # seconds: a process that was just killed may need a moment to be gone
+PARTIAL = ".*.part"  # left behind by `write_atomically` when the process is killed
+PATIENCE = 5.0  # seconds: a process that was just killed may take a moment to disappear
+
+
+class FolderInUse(UserError):
+    """Another process holds the lock of a folder."""
 
 
 @contextlib.contextmanager
 def hold(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
-    """Within, no other process can hold `folder`. What a killed one left half written there is removed.
+    """Lock a folder. Partial files that a killed process left there are removed.
 
-    The operating system lets go of the lock when the process ends, however it ends, so no lock is ever stale. Where
-    the file system has no such locks, filelock's are files that name their process, and a dead one's is taken over.
+    The operating system releases the lock when the process ends, however it ends, so no lock is ever stale. On file
+    systems without such locks, filelock writes files that name their process, and takes over those of dead ones.
 
     Args:
-        folder: is there already.
+        folder: must exist.
         patience: seconds to wait for another process.
 
     Raises:
-        UserError: another process holds it; says which. Or the lock cannot be written.
+        FolderInUse: another process holds the lock.
+        UserError: the lock cannot be written.
     """
     from filelock import FileLock, Timeout
 
@@ -38,16 +43,16 @@ def hold(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        raise UserError(
+        raise FolderInUse(
             f"{folder} is being worked on by {_holder(folder)}; wait for it to end, or choose another folder with --out"
         ) from None
     except OSError as error:
         raise UserError(f"cannot write in {folder}: {error.strerror or error}") from None
     try:
-        for path in folder.glob(CUT_OFF):  # else every kill would leave a checkpoint's worth of bytes for good
+        for path in folder.glob(PARTIAL):  # else every kill would leave the bytes of a checkpoint behind
             with contextlib.suppress(OSError):
                 path.unlink()
-        with contextlib.suppress(OSError):  # for messages alone
+        with contextlib.suppress(OSError):  # only for messages
             (folder / HOLDER).write_text(json.dumps(_this_process()))
         yield
     finally:
@@ -57,8 +62,8 @@ def hold(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
 
 
 def is_trace(path: Path) -> bool:
-    """Whether a file is nobody's work: of a lock, or what a write that was cut off left behind."""
-    return path.name in (LOCK, HOLDER) or path.match(CUT_OFF)
+    """Whether a file belongs to a lock, or was left behind by a write that was cut off."""
+    return path.name in (LOCK, HOLDER) or path.match(PARTIAL)
 
 
 def _this_process() -> dict[str, str | int]:
@@ -67,7 +72,7 @@ def _this_process() -> dict[str, str | int]:
 
 
 def _holder(folder: Path) -> str:
-    """Who holds it, as far as is known."""
+    """The process that holds the lock, as far as is known."""
     try:
         holder = read_json(folder / HOLDER)
         return f"process {holder['process']} on {holder['host']} since {holder['since']}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from emoreg.config.schema import PretrainRecipe
 from emoreg.errors import UserError
+from emoreg.runtime.lock import FolderInUse
 from emoreg.runtime.progress import Progress
 from emoreg.study.columns import RunStatus
 from emoreg.study.plan import PlannedRun
@@ -14,7 +15,7 @@ from emoreg.study.plan import PlannedRun
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """How a run ended: finished, failed, or blocked."""
+    """How a run ended: finished, failed, blocked, or still waiting because another process is doing it."""
 
     run: PlannedRun
     status: RunStatus
@@ -32,6 +33,8 @@ def perform(run: PlannedRun, progress: Progress) -> RunOutcome:
             pretrain(run.recipe, run.folder, progress=progress)
         else:
             train(run.recipe, run.folder, progress=progress)
+    except FolderInUse as error:
+        return RunOutcome(run, RunStatus.WAITING, str(error))
     except UserError as error:
         return RunOutcome(run, RunStatus.FAILED, str(error))
     except OSError as error:

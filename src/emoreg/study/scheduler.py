@@ -70,13 +70,11 @@ def execute(planned: Sequence[PlannedRun], out: Path, pool: Pool, progress: Prog
     total, left = (sum(run.branches for run in runs) for runs in (planned, todo))
     with progress.task("all runs", total, "units", total - left) as advance:
         for outcome in _outcomes(todo, finished, pool):
-            run = outcome.run
-            if outcome.status is RunStatus.FINISHED:
-                progress.say(_summary(run))
-            else:
-                progress.say(f"{run.name}: {outcome.status.upper()}: {outcome.error}")
-            _record(recorded, outcome, out)
-            advance(run.branches)
+            run, is_finished = outcome.run, outcome.status is RunStatus.FINISHED
+            progress.say(_summary(run) if is_finished else f"{run.name}: {outcome.status.upper()}: {outcome.error}")
+            if outcome.status is not RunStatus.WAITING:
+                _record(recorded, outcome, out)
+                advance(run.branches)
     return _failures(recorded, planned)
 
 
@@ -103,6 +101,8 @@ def _outcomes(todo: list[PlannedRun], finished: set[str], pool: Pool) -> Iterato
             running.remove(outcome.run.id)
             if outcome.status is RunStatus.FINISHED:
                 finished.add(outcome.run.id)
+            elif outcome.status is RunStatus.WAITING:  # another study is doing it: try again after the others
+                todo.append(outcome.run)
             yield outcome
 
 
