@@ -395,6 +395,8 @@ def tables_for_reports() -> Iterator[tuple[str, bytes]]:
     right |= {"test_accuracy": 0.5, "test_per_class": [0.5], "epochs.epoch": [1, 2], "epochs.train_loss": [2.0, 1.0]}
     for what, change in (
         ("no run is finished", {"status": "waiting"}),
+        ("a status that nobody knows", {"status": "done"}),
+        ("a column whose name is misspelt", {"lamda": 0.5}),
         ("a run that is there twice", {}),
         ("an arm that nobody knows", {"arm": "<b>learnt</b>"}),
         ("an arm that is a number", {"arm": 3}),
