@@ -19,7 +19,7 @@ from typing import Any
 VARIABLE = "EMOREG_DIES"
 HALF, WRITTEN, IN_PLACE = "half written", "written", "in place"
 NOTED_EVERY_BYTES = 4096  # of a pack, so that a tiny one too has moments between two notes
-GROWS = "pixels.npy"  # a file that is added to: what is in it was noted before, and half of it is never lost
+GROWS = "pixels.npy"  # a file that grows: its earlier content is recorded, and cutting off half would lose that
 
 
 def die_at(file: str, when: str, number: int) -> None:

@@ -3,10 +3,10 @@
     python tests/reliability/kill.py [--kills 50] [--seed 0] [--cases "stage 2,pack"]
 
 Each kill ends the whole process group of a real command: at a moment of the clock, or in the middle of a write (see
-dying.py). What it leaves is copied, and there the same command is run to its end. That must give what a run gives
-that was never stopped, bit for bit and but for times: metrics, λ, weights, the table of a study, the files of a pack,
-and no file more. The killed one itself is started again too and killed again, up to three times. A quarter of an hour
-on two CPU cores.
+dying.py). Its folder is copied, and in the copy the same command is run to its end. Except for times, the result must
+equal that of a command that was never stopped, bit for bit: metrics, λ, weights, the table of a study, the files of a
+pack, and no other files. The killed command itself is also started and killed again, up to three times. This takes a
+quarter of an hour on two CPU cores.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Case:
     Args:
         command: arguments of emoreg.
         prepare: writes what the command needs into its working folder.
-        made: the folder that it makes there.
+        made: the folder that it writes there.
         writes: files, and how often each is written if nothing is stopped.
         outcome: of the made folder: all that must be equal, by name.
     """
@@ -187,7 +187,7 @@ def run(case: Case, folder: Path, moment: Moment | None = None) -> bool:
 
     Args:
         case: what is run.
-        folder: where; a run that was killed there goes on.
+        folder: working folder; a command that was killed there is resumed.
         moment: when to kill it; None for never.
 
     Returns:
@@ -200,7 +200,7 @@ def run(case: Case, folder: Path, moment: Moment | None = None) -> bool:
     if moment is not None and moment.file is not None:
         environment["EMOREG_DIES"] = f"{moment.file},{moment.when},{moment.number}"
     holder = folder / case.made / ".holder.json"
-    holder.unlink(missing_ok=True)  # so that it tells when the work begins, after the libraries are imported
+    holder.unlink(missing_ok=True)  # it appears when the work begins, after the imports
     log = folder.with_suffix(".log")
     with log.open("w") as output:
         process = subprocess.Popen(
@@ -233,7 +233,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def differences(case: Case, folder: Path, whole: Mapping[str, object]) -> list[str]:
-    """Names of what is not as in the run that was never stopped."""
+    """Names of outcomes that differ from those of the command that was never stopped."""
     found = case.outcome(folder / case.made)
     return sorted(key for key in found.keys() | whole.keys() if found.get(key) != whole.get(key))
 
@@ -292,9 +292,9 @@ def main(arguments: list[str] | None = None) -> int:
             key = name, str(moment)
             seen[key] += 1
             equal[key] += not differing
-            told = "equal" if not differing else f"DIFFERS: {', '.join(differing)}"
+            verdict = "equal" if not differing else f"DIFFERS: {', '.join(differing)}"
             at = f"{moment.seconds:.2f} s" if moment.file is None else f"time {moment.number}"
-            print(f"{number + 1:3} {name}: {moment} ({at}): {told}", flush=True)
+            print(f"{number + 1:3} {name}: {moment} ({at}): {verdict}", flush=True)
     _print_table(seen, equal)
     return 0 if seen == equal else 1
 

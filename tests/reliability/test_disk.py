@@ -22,7 +22,7 @@ Tell = Callable[..., str]
 
 @pytest.fixture
 def tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Tell:
-    """Runs a command that must end with this code, and gives what it says of errors."""
+    """Runs a command that must end with this code, and returns its standard error."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "recipe.yaml").write_text(CLASSIFIER.replace("epochs: 6", "epochs: 3"))
     (tmp_path / "study.yaml").write_text(STUDY)
@@ -39,7 +39,7 @@ def tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
 @pytest.fixture
 def after_epoch(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Callable[[], object]], None]:
-    """Has something done when an epoch's line is first told, which follows the checkpoint."""
+    """Calls something when an epoch's line is first printed, which is after its checkpoint."""
 
     def call(line: str, work: Callable[[], object]) -> None:
         waiting = [work]

@@ -139,7 +139,7 @@ def test_a_study_whose_process_group_is_asked_to_stop_twice_says_so_once_and_res
     os.killpg(process.pid, signal.SIGTERM)
     _, told = process.communicate(timeout=120)
     assert process.returncode == 143
-    assert told.endswith("emoreg: stopped by a signal; the same command goes on where it stopped\n")
+    assert told.endswith("emoreg: stopped by a signal; run the same command again to resume\n")
     assert "Traceback" not in told and "FAILED" not in told and not (tmp_path / "out" / "failures.json").exists()
     assert len(list(tmp_path.glob(f"out/runs/*/{CHECKPOINT}"))) == 2
 

@@ -1,4 +1,4 @@
-"""The columns of a study's table of results: their names and types, for whoever writes, checks or reads it.
+"""The schema of a study's table of results, for the code that writes, checks and reads it.
 
 A row is a run of either stage. The types depend on the name alone, never on the values, so that the tables of several
 studies can be read as one. Every column may have missing values.

@@ -46,8 +46,8 @@ class LocalPool:
         """Show progress, and return the runs that have ended."""
         busy = [worker for worker in self.workers if worker.run is not None]
         ready = wait([worker.connection for worker in busy], CHECKED_EVERY)
-        told = [worker for worker in busy if worker.connection in ready or not worker.process.is_alive()]
-        return [outcome for worker in told if (outcome := worker.receive(self.progress)) is not None]
+        changed = [worker for worker in busy if worker.connection in ready or not worker.process.is_alive()]
+        return [outcome for worker in changed if (outcome := worker.receive(self.progress)) is not None]
 
     def close(self) -> None:
         """End all workers: ask them to, then SIGTERM, on which a run is saved where it is, then SIGKILL.
@@ -115,6 +115,7 @@ class _Worker:
         code = self.process.exitcode
         if code is None:  # it has closed the pipe and hangs
             self.process.kill()
+            self.process.join(ENDING)
             how = "no longer answers"
         else:
             how = f"was killed by signal {-code} (out of memory?)" if code < 0 else f"ended with exit code {code}"

@@ -38,7 +38,7 @@ class PlannedRun:
 
     @property
     def branches(self) -> int:
-        """Networks that it trains: the rough cost of a step."""
+        """Number of networks that it trains: the approximate cost of a step."""
         return 2 if isinstance(self.recipe, TrainRecipe) and self.recipe.regulation.mode != "none" else 1
 
 

@@ -101,7 +101,7 @@ class StudyOnDisk:
 def open_study(
     path: Path | str, out: Path | str | None = None, runs: Path | str | None = None, seeds: int | None = None
 ) -> StudyOnDisk:
-    """Open a study with what is done of it.
+    """Open a study as far as its runs have come.
 
     Args:
         path: its file, or its folder.
