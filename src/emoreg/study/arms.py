@@ -15,10 +15,11 @@ class Arm:
     """One thing that is compared.
 
     Args:
-        label: in reports.
-        mode: of the regulation; None for a control, whose mode is the study's `control_mode`.
-        pretext: what its emotional encoder learns in stage 1; None for an encoder that has no stage 1.
-        rules_out: for a control, the explanation of a gain that it rules out where an arm passes it.
+        label: its name in reports.
+        mode: regulation mode; None for a control that uses the study's `control_mode`.
+        pretext: what its emotional encoder learns in stage 1; None for an encoder without stage 1.
+        rules_out: the explanation of a gain that is ruled out if an arm is better than this control; empty for an arm
+            that is not a control.
     """
 
     label: str
@@ -28,7 +29,7 @@ class Arm:
 
     @property
     def is_control(self) -> bool:
-        """Whether it stands beside the regulated arms to judge them by."""
+        """Whether the regulated arms are judged by comparison with it."""
         return bool(self.rules_out)
 
     @property
@@ -54,18 +55,18 @@ ARMS: Mapping[str, Arm] = {
 def arm_recipe(
     recipe: TrainRecipe, name: str, experience: Path | str | None, seed: int, control_mode: Mode = "learned"
 ) -> TrainRecipe:
-    """The recipe of one arm: it differs from `recipe` in the emotional branch and the seed, in nothing else.
+    """The recipe of one arm. It differs from `recipe` only in the emotional branch and the seed.
 
-    What an arm cannot have is left out: the plain backbone the losses of the two responses, a λ that is not
-    learned its granularity. The ensemble is two plain backbones side by side: each has its own loss alone, on
-    the same batches, and their probabilities are averaged.
+    Settings that do not apply to the arm are reset: the losses of the two responses for the plain backbone, the
+    granularity of a λ that is not learned. The ensemble is two plain backbones, each trained by its own loss alone on
+    the same batches; their probabilities are averaged.
 
     Args:
-        recipe: of the study; its encoder's and regulation's other settings are kept.
-        name: of the arm.
-        experience: folder of the stage-1 run, for arms that have one.
-        seed: of the run.
-        control_mode: of the controls that have the method's shape.
+        recipe: the study's; its other settings are kept.
+        name: a key of ARMS.
+        experience: folder of the stage-1 run, for arms with a pretext.
+        seed: seed of the run.
+        control_mode: regulation mode of the controls that have none of their own.
     """
     arm = ARMS[name]
     recipe = dataclasses.replace(recipe, seed=seed)
@@ -81,7 +82,7 @@ def arm_recipe(
             loss=dataclasses.replace(loss, regulated=0.0, non_emotional=1.0, emotional=1.0, mutual=0.0),
         )
     mode = arm.mode or control_mode
-    # Only a λ that is learned can differ between classes or samples.
+    # Only a learned λ can differ between classes or samples.
     granularity = recipe.regulation.granularity if mode in LEARNED else "scalar"
     return dataclasses.replace(
         recipe,

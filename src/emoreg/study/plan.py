@@ -1,4 +1,4 @@
-"""Which runs a study needs. A run is known by the hash of its resolved recipe, so none is ever done twice."""
+"""Which runs a study needs. A run is identified by the hash of its resolved recipe, so none is ever done twice."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class PlannedRun:
     name: str  # for people: "cifar10-resnet20-learned-oasis-seed0"
     folder: Path
     recipe: Recipe
-    needs: str | None  # id of the stage-1 run whose encoder it takes
+    needs: str | None  # id of the stage-1 run that provides its encoder
     arm: str | None  # None in stage 1
     target: str | None  # None in stage 1, which may serve several
     backbone: str  # label; in stage 1 the encoder's
@@ -43,14 +43,14 @@ class PlannedRun:
 
 
 def plan_runs(study: Study, runs: Path) -> list[PlannedRun]:
-    """All runs of a study, in the order in which they are done.
+    """All runs of a study, in the order in which they are to be done.
 
-    Seed by seed, so that a study that is stopped has whole seeds to compare; each encoder before the arms that
-    take it, and once, however many arms and targets share it.
+    Seed by seed, so that a stopped study has complete seeds to compare. Each encoder comes before the arms that use it,
+    and only once, however many arms and targets share it.
 
     Args:
-        study: what is asked.
-        runs: the folder of run folders; studies that share it share their runs.
+        study: arms, cells and seeds.
+        runs: folder of the run folders. Studies with the same one share their runs.
     """
     planned: dict[str, PlannedRun] = {}
     for seed in range(study.seeds):
@@ -66,15 +66,15 @@ def plan_runs(study: Study, runs: Path) -> list[PlannedRun]:
 def _runs(
     study: Study, point: GridPoint, name: str, experience: ExperienceRecipe | None, seed: int, runs: Path
 ) -> Iterator[PlannedRun]:
-    """An arm's run, after that of its encoder's experience if it has one."""
+    """An arm's run, preceded by the stage-1 run of its encoder if it has one."""
     encoder = point.recipe.encoder_backbone
     pretext, needed, folder = ARMS[name].pretext, None, None
     if experience is not None and pretext is not None:
         stage1 = dataclasses.replace(experience.recipe, backbone=encoder, pretext=pretext, seed=seed)
-        lived = _planned(stage1, runs, None, None, None, encoder.name, experience.label, seed)
-        yield lived
-        needed, folder = lived.id, lived.folder
-        encoder = dataclasses.replace(encoder, pretrained=False)  # its weights are the experience's
+        pretraining = _planned(stage1, runs, None, None, None, encoder.name, experience.label, seed)
+        yield pretraining
+        needed, folder = pretraining.id, pretraining.folder
+        encoder = dataclasses.replace(encoder, pretrained=False)  # its weights come from stage 1
     base = dataclasses.replace(point.recipe, encoder=dataclasses.replace(point.recipe.encoder, backbone=encoder))
     recipe = arm_recipe(base, name, folder, seed, study.control_mode)
     label = experience.label if experience else None
@@ -91,11 +91,11 @@ def _planned(
     experience: str | None,
     seed: int,
 ) -> PlannedRun:
-    known = run_id(recipe, needs)
+    id_ = run_id(recipe, needs)
     what = ("experience", backbone, experience, recipe.pretext) if isinstance(recipe, PretrainRecipe) else ()
     parts = what or (target, backbone, arm, experience)
     name = re.sub(r"[^\w.+-]+", "-", "-".join([*(part for part in parts if part), f"seed{seed}"]))
-    return PlannedRun(known, name, runs / f"{name}-{known[:8]}", recipe, needs, arm, target, backbone, experience, seed)
+    return PlannedRun(id_, name, runs / f"{name}-{id_[:8]}", recipe, needs, arm, target, backbone, experience, seed)
 
 
 def run_id(recipe: Recipe, needs: str | None = None) -> str:
@@ -103,8 +103,8 @@ def run_id(recipe: Recipe, needs: str | None = None) -> str:
 
     Args:
         recipe: every setting counts but those of `config.schema.EXECUTION_ONLY`.
-        needs: the hash of the stage-1 run that it takes its encoder from. It stands for that run's folder, so
-            that runs are found again wherever their folder is moved to.
+        needs: hash of the stage-1 run that provides its encoder. It replaces that run's folder, so that runs are found
+            again when their folder has moved.
     """
     content = identity(recipe)
     if needs is not None:

@@ -98,22 +98,17 @@ class StudyOnDisk:
         return results_of(self.planned, self.failures)
 
 
-def open_study(
-    path: Path | str, out: Path | str | None = None, runs: Path | str | None = None, seeds: int | None = None
-) -> StudyOnDisk:
+def open_study(path: Path | str, runs: Path | str | None = None) -> StudyOnDisk:
     """Open a study as far as its runs have come.
 
     Args:
         path: its file, or its folder.
-        out: its folder, if `path` is its file; None for runs/<name of the file>.
         runs: folder of the run folders; None for the study's own.
-        seeds: replaces the file's.
 
     Raises:
         UserError: no such study.
     """
-    study = read_study(find_study(path), seeds)
-    folder = Path(out) if out is not None else default_folder(path)
+    study, folder = read_study(find_study(path)), default_folder(path)
     planned = plan_runs(study, Path(runs or folder / RUNS))
     return StudyOnDisk(study, folder, planned, recorded_failures(planned, folder))
 
