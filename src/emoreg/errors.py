@@ -53,7 +53,7 @@ class SettingError(UserError, ValueError):
 
         A key that begins with an index is that of an element: "[1].name" within "also" is "also[1].name".
         """
-        dot = "." if self.key and not self.key.startswith("[") else ""
+        dot = "." if section and self.key and not self.key.startswith("[") else ""
         return SettingError(f"{section}{dot}{self.key}", self.reason, self.path, self.line)
 
     def at(self, path: str | os.PathLike[str], line: int | None = None) -> SettingError:

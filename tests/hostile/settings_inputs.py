@@ -156,7 +156,7 @@ STUDIES: tuple[tuple[str, Content, str], ...] = (
 # What is wrong, the arguments, and what must be named.
 OPTIONS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("no command", ("trian",), "trian"),
-    ("no recipe", ("train",), "recipe"),
+    ("no recipe", ("train",), "RECIPE"),
     ("a recipe that is not there", ("train", "nowhere.yaml"), "nowhere.yaml"),
     ("a recipe whose name is too long", ("train", "x" * 5000), "File name too long"),
     ("a recipe whose name has a null byte", ("train", "a\0b"), "a\\x00b"),

@@ -15,7 +15,7 @@ from torch.testing import assert_close
 
 import emoreg.stages.pretrain
 import narrow
-from emoreg.config.recipe import SMOKE, SMOKE_LISTS, differences, read_recipe, recipe_yaml
+from emoreg.config.recipe import SMOKE, differences, read_recipe, recipe_yaml
 from emoreg.config.schema import (
     AugmentSettings,
     EncoderSettings,
@@ -472,7 +472,7 @@ def test_differences_name_the_element(tmp_path: Path) -> None:
 
 
 def test_smoke_shrinks_every_set(tmp_path: Path) -> None:
-    smoke = SMOKE[PretrainRecipe] | SMOKE_LISTS[PretrainRecipe]
+    smoke = SMOKE[PretrainRecipe]
     recipe = read_recipe(PretrainRecipe, recipe_in(tmp_path, UNION), smoke)
     assert [(s.limit, s.count) for s in recipe.sets] == [(64, 80), (64, 80)]
     assert read_recipe(PretrainRecipe, None, smoke).also == ()
@@ -511,14 +511,14 @@ def test_what_is_wrong_in_a_list_is_said_in_one_line_with_line_and_key(tmp_path:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("[{nam: fi}]", r"also\[\]\.nam: unknown setting \(did you mean 'also\[\]\.name'"),
-        ("[{limit: many}]", r"^also\[\]\.limit: must be a whole number, not 'many'"),
-        ("[{labels: no}]", r"^also\[\]\.labels: must be one of published"),
+        ("[{nam: fi}]", r"^also\[0\]\.nam: unknown setting \(did you mean 'also\[0\]\.name'"),
+        ("[{limit: many}]", r"^also\[0\]\.limit: must be a whole number, not 'many'"),
+        ("[{labels: no}]", r"^also\[0\]\.labels: must be one of published"),
         ("[{count: 3}]", r"^also\[0\]\.count: must be at least 10, not 3"),
-        ("{name: fi}", r"^also: must be a list, such as"),
-        ("fi", r"^also: must be a list, such as"),
-        ("[fi]", r"^also: must be a mapping of keys to values, not 'fi'"),
-        ("[", r"^also: must be a list"),
+        ("{name: fi}", r"^also\.name: unknown setting \(did you mean 'stimuli\.name'"),
+        ("fi", r"^also: must be a list of mappings, each begun with '- ', not 'fi'"),
+        ("[fi]", r"^also\[0\]: must be a mapping of keys to values, not 'fi'"),
+        ("[", r"^also: not valid YAML"),
     ],
 )
 def test_what_is_wrong_on_the_command_line_is_said_in_one_line(tmp_path: Path, given: str, said: str) -> None:

@@ -204,16 +204,17 @@ def _add_fields(parser: Parser, settings: Any) -> None:
 def _add_settings(parser: Parser, dest: str, recipe: Any) -> None:
     """Add an option for each setting of a recipe, such as --training.epochs; `dest` gets the words that were given."""
     usage = parser.format_usage().partition(": ")[2].rstrip()
-    _add_section(parser, dest, recipe, "", recipe())
+    _add_section(parser, dest, recipe, "", None)
     parser.usage = f"{usage} [--SETTING VALUE ...]"
 
 
 def _add_section(parser: Parser, dest: str, section: Any, prefix: str, defaults: Any) -> None:
     group = parser.add_argument_group(f"{prefix.rstrip('.')}: {_summary(section)}" if prefix else _summary(section))
     texts, hints = _field_texts(section), get_type_hints(section)
+    defaults = section() if defaults is None else defaults
     sections = []
     for field in dataclasses.fields(section):
-        key, default = f"{prefix}{field.name}", getattr(defaults, field.name, None)
+        key, default = f"{prefix}{field.name}", getattr(defaults, field.name)
         (kind, *_), _ = _kinds(hints[field.name])
         if dataclasses.is_dataclass(kind):
             sections.append((kind, f"{key}.", default))
@@ -225,7 +226,7 @@ def _add_section(parser: Parser, dest: str, section: Any, prefix: str, defaults:
                 action="append",
                 type=f"--{key}={{}}".format,
                 metavar=choices or METAVARS.get(kind, "VALUE"),
-                help=_help(texts[field.name], default),
+                help=_help(texts[field.name], {None: "null", (): "[]"}.get(default, default)),
             )
     for inner in sections:
         _add_section(parser, dest, *inner)

@@ -105,10 +105,10 @@ def evaluate(
 
 
 def _read(kind: type[R], file: Path, settings: Sequence[str], smoke: bool, print_it: bool) -> R:
-    from emoreg.config.recipe import SMOKE, SMOKE_LISTS, parse_options, read_recipe, recipe_parser, recipe_yaml
+    from emoreg.config.recipe import SMOKE, parse_options, read_recipe, recipe_yaml
 
-    given = parse_options(recipe_parser(kind), kind, settings, ("out", "print-config", "smoke", "quiet"))
-    recipe = read_recipe(kind, file, (SMOKE[kind] | SMOKE_LISTS[kind] if smoke else {}) | given)
+    given = parse_options(kind, settings, ("out", "print-config", "smoke", "quiet"))
+    recipe = read_recipe(kind, file, (SMOKE[kind] if smoke else {}) | given)
     if print_it:
         print(recipe_yaml(recipe), end="")
     return recipe

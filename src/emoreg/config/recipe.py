@@ -2,70 +2,37 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-import jsonargparse
 import yaml
-from yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
 from emoreg.config.schema import PretrainRecipe, Recipe, TrainRecipe, identity
+from emoreg.config.strict_yaml import parse_yaml, read_yaml
 from emoreg.errors import SettingError, UserError, nearest, shortened
-from emoreg.runtime.safe_io import read_bounded
 
 R = TypeVar("R", bound=PretrainRecipe | TrainRecipe)
 
-# Of files that strangers may have written; those that ship have 2 kB and 4 levels.
-MAX_BYTES, MAX_DEPTH = 2**20, 32
 MAX_INTEGER = 2**63 - 1  # what NumPy, PyTorch and Parquet can hold
 
-# One pass over few images: shows in seconds that a recipe runs; its accuracies mean nothing.
+# One epoch over few images: shows in seconds that a recipe runs; its accuracies mean nothing.
 SMOKE: dict[type, dict[str, Any]] = {
     PretrainRecipe: {
         "training.epochs": 1,
         "training.batch_size": 16,
         "stimuli.limit": 64,
         "stimuli.count": 80,
+        "also[].limit": 64,
+        "also[].count": 80,
     },
     TrainRecipe: {"training.epochs": 1, "training.batch_size": 16, "target.limit": 64},
 }
-SMOKE_LISTS: dict[type, dict[str, Any]] = {  # the same for every element of a list of settings
-    PretrainRecipe: {"also[].limit": 64, "also[].count": 80},
-    TrainRecipe: {},
-}
-
-
-def recipe_parser(kind: type[R], **options: Any) -> jsonargparse.ArgumentParser:
-    """A parser with one dotted option per setting of `kind`; its help comes from the settings' docstrings."""
-    jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = jsonargparse.ArgumentParser(exit_on_error=False, allow_abbrev=False, print_config=None, **options)
-    parser.add_class_arguments(kind, None)
-    return parser
-
-
-def parse_options(
-    parser: jsonargparse.ArgumentParser, kind: type[R], arguments: Sequence[str], others: Sequence[str] = ()
-) -> dict[str, Any]:
-    """The options that are given, by dotted name, without defaults.
-
-    Args:
-        parser: of `recipe_parser`.
-        kind: the recipe whose settings it takes.
-        arguments: of the command line.
-        others: names of the parser's options that are no settings.
-
-    Raises:
-        UserError: unknown option (the nearest known one is named), or a value of the wrong type.
-    """
-    try:
-        return dict(flatten(_plain(parser.parse_args(list(arguments), defaults=False))))
-    except jsonargparse.ArgumentError as error:
-        raise UserError(_explain(str(error), kind, others)) from None
 
 
 def read_recipe(kind: type[R], path: Path | str | None = None, overrides: Sequence[str] | Mapping[str, Any] = ()) -> R:
@@ -78,14 +45,12 @@ def read_recipe(kind: type[R], path: Path | str | None = None, overrides: Sequen
             the limit of every set in the list `also`.
 
     Raises:
-        UserError: unreadable file, unknown key (the nearest known one is named), wrong type, value out of
-            range; names the file, line and key.
+        UserError: unreadable file.
+        SettingError: unknown key (names the nearest known one), wrong type or value; names the file, line and key.
     """
+    given = overrides if isinstance(overrides, Mapping) else parse_options(kind, overrides)
+    given = copy.deepcopy(dict(flatten(given)))  # elements of its lists may be changed
     known = dict(_walk(kind))
-    if isinstance(overrides, Mapping):
-        given = dict(flatten(overrides))
-    else:
-        given = parse_options(recipe_parser(kind), kind, overrides) if overrides else {}
     for key in given:
         if key not in known:
             raise SettingError(key, f"unknown setting{_nearest_key(key, kind)}")
@@ -98,6 +63,45 @@ def read_recipe(kind: type[R], path: Path | str | None = None, overrides: Sequen
         if path is None or _unnumbered(error.key) in given or error.key.partition("[")[0] in given:
             raise
         raise error.at(path, lines.get(error.key)) from None
+
+
+def parse_options(kind: type, arguments: Sequence[str], others: Sequence[str] = ()) -> dict[str, Any]:
+    """The settings in command-line arguments, by dotted key.
+
+    Values are read as in a recipe's YAML, but text is taken as it is and needs no quotes.
+
+    Args:
+        kind: the recipe whose settings they are.
+        arguments: such as `["--training.epochs", "5"]` or `["--training.epochs=5"]`; the last of several counts.
+        others: names of the command's options that are no settings, to suggest for a misspelt one.
+
+    Raises:
+        UserError: an argument that is no option.
+        SettingError: unknown setting (names the nearest known one), or a value that is missing or not valid YAML.
+    """
+    known = {key: annotation for key, annotation in _walk(kind) if "[]" not in key}
+    given: dict[str, Any] = {}
+    words = iter(arguments)
+    for word in words:
+        if not word.startswith("-"):
+            raise UserError(f"unexpected argument '{word}'")
+        key, is_joined, text = word.lstrip("-").partition("=")
+        if key not in known:
+            raise SettingError(key, f"unknown setting{_nearest_key(key, kind, others)}")
+        value = text if is_joined else next(words, None)
+        if value is None:
+            raise SettingError(key, f"needs a value: --{key} VALUE")
+        given.update(flatten({key: _read_option(known[key], key, value)}))
+    return given
+
+
+def _read_option(annotation: Any, key: str, text: str) -> Any:
+    if str in _options(annotation):
+        return None if text == "null" and NoneType in _options(annotation) else text
+    try:
+        return parse_yaml(text)[0]
+    except SettingError as error:
+        raise error.within(key) from None
 
 
 def recipe_yaml(recipe: Recipe) -> str:
@@ -113,7 +117,7 @@ def setting_keys(kind: type) -> list[str]:
 def differences(old: Recipe, new: Recipe) -> list[str]:
     """The settings in which two recipes differ, as "training.epochs: 5 -> 10" or "also[0].root: a -> b".
 
-    Those of `schema.EXECUTION_ONLY` do not count.
+    Those in `schema.EXECUTION_ONLY` do not count.
     """
     before, after = (dict(_leaves(identity(recipe))) for recipe in (old, new))
     return [
@@ -133,7 +137,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def _leaves(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """As `flatten`, and the elements of lists too, as "also[0].name"."""
+    """As `flatten`, with the elements of lists too, as "also[0].name"."""
     for key, value in flatten(values):
         if isinstance(value, list | tuple):
             yield from _leaves({f"{key}[{index}]": element for index, element in enumerate(value)})
@@ -141,29 +145,139 @@ def _leaves(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield key, value
 
 
-def _plain(value: Any) -> Any:
-    """jsonargparse's namespaces as dictionaries, those within lists too."""
-    if isinstance(value, jsonargparse.Namespace):
-        return {name: _plain(inner) for name, inner in vars(value).items()}
-    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
-
-
 def put_setting(values: dict[str, Any], key: str, value: Any) -> None:
     """Set the value of a dotted key in nested settings; "also[].limit" sets it in every element of a list."""
     section, _, rest = key.partition(".")
-    if section.endswith("[]"):
-        section = section.removesuffix("[]")
-        elements = values.get(section)
-        if isinstance(elements, list) and all(isinstance(element, Mapping) for element in elements):
-            values[section] = [dict(element) for element in elements]
-            for element in values[section]:
-                put_setting(element, rest, value)
-    elif rest:
-        old = values.get(section)
-        values[section] = dict(old) if isinstance(old, Mapping) else {}
-        put_setting(values[section], rest, value)
-    else:
+    if not rest:
         values[section] = value
+    elif section.endswith("[]"):
+        elements = values.get(section.removesuffix("[]"))
+        for element in elements if isinstance(elements, list) else ():
+            if isinstance(element, dict):
+                put_setting(element, rest, value)
+    else:
+        if not isinstance(values.get(section), dict):
+            values[section] = {}
+        put_setting(values[section], rest, value)
+
+
+def read_values(kind: type, path: Path) -> tuple[dict[str, Any], dict[str, int]]:
+    """The nested values in a file with the keys and types of `kind`, and the line of every key.
+
+    Raises:
+        UserError: unreadable file.
+        SettingError: not YAML, unknown key or wrong type; names file, line and key.
+    """
+    values, lines = read_yaml(path)
+    try:
+        return _section(kind, {} if values is None else values, "", kind), lines
+    except SettingError as error:
+        raise error.at(path, lines.get(error.key) if error.key else 1) from None
+
+
+def build(defaults: Any, values: Mapping[str, Any]) -> Any:
+    """`defaults` with nested values in place of its own: a section that is given in part keeps the rest.
+
+    Raises:
+        SettingError: unknown key, wrong type or value; its key is relative to `defaults`.
+    """
+    return _build(defaults, _section(type(defaults), values, "", type(defaults)), "")
+
+
+def _build(defaults: Any, values: Mapping[str, Any], place: str) -> Any:
+    """As `build`, of values that have the right types. `place` is the dotted key of `defaults` in the recipe."""
+    hints = get_type_hints(type(defaults))
+    settings = {}
+    for name, value in values.items():
+        key = f"{place}.{name}" if place else name
+        section, element = _dataclass_of(hints[name]), _element_of(hints[name])
+        if section is not None and value is not None:
+            settings[name] = _build(getattr(defaults, name) or section(), value, key)
+        elif (kind := _dataclass_of(element)) is not None:
+            settings[name] = tuple(_build(kind(), inner, f"{key}[{index}]") for index, inner in enumerate(value))
+        else:
+            settings[name] = tuple(value) if isinstance(value, list) else value
+    try:
+        return dataclasses.replace(defaults, **settings)
+    except SettingError as error:
+        raise error.within(place) from None
+
+
+def _section(kind: type, values: Any, place: str, root: type) -> dict[str, Any]:
+    """Nested values with the keys and types of `kind`; SettingError if they have others.
+
+    Args:
+        kind: settings class; its defaults and rules do not matter here.
+        values: nested mappings and lists.
+        place: dotted key of `kind` within `root`.
+        root: the class of the whole recipe, for suggestions.
+    """
+    if not isinstance(values, Mapping):
+        hint = "; leave it out for the defaults" if values is None else ""
+        raise SettingError(place, f"must be a mapping of keys to values, not {_shown(values)}{hint}")
+    hints = get_type_hints(kind)
+    typed = {}
+    for name, value in values.items():
+        key = f"{place}.{name}" if place else str(name)
+        if name not in hints:
+            raise SettingError(key, f"unknown setting{_nearest_key(key, root)}")
+        typed[name] = _typed(hints[name], value, key, root)
+    return typed
+
+
+_TYPES: dict[type, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
+
+def _typed(annotation: Any, value: Any, key: str, root: type) -> Any:
+    """The value if it is of the annotated type; sections as mappings, tuples as lists. SettingError otherwise."""
+    options = _options(annotation)
+    if value is None and NoneType in options:
+        return None
+    wanted, section, hint = options[0], _dataclass_of(annotation), ""
+    if section is not None:
+        return _section(section, value, key, root)
+    if (element := _element_of(annotation)) is not None:
+        if isinstance(value, list | tuple):
+            return [_typed(element, inner, f"{key}[{index}]", root) for index, inner in enumerate(value)]
+        expected = "a list of mappings, each begun with '- '" if _dataclass_of(element) else "a list"
+    elif get_origin(wanted) is Literal:
+        if value in get_args(wanted):
+            return value
+        expected = f"one of {', '.join(get_args(wanted))}"
+    else:
+        if wanted is float and type(value) in (int, str):
+            value = _number(value)  # YAML 1.1 takes 1e-3, without a dot, for text
+        if isinstance(value, str) and wanted is str and not _is_writable(value):
+            raise SettingError(key, f"must be text without null bytes or half characters, not {_shown(value)}")
+        is_too_large = type(value) is int and abs(value) > MAX_INTEGER
+        if type(value) is wanted and not is_too_large:
+            return value
+        expected = f"at most {MAX_INTEGER}" if is_too_large and wanted is int else _TYPES[wanted]
+        hint = "; write it in quotes" if wanted is str and value is not None else ""
+    raise SettingError(key, f"must be {expected}, not {_shown(value)}{hint}")
+
+
+def _shown(value: Any) -> str:
+    """A value in a message, as in YAML where that is short."""
+    try:
+        return "null" if value is None else shortened(repr(value))
+    except ValueError:  # Python does not write whole numbers of thousands of digits
+        return f"one of {value.bit_length():,} bits" if isinstance(value, int) else "that"
+
+
+def _is_writable(text: str) -> bool:
+    """Whether the operating system takes it for a path; bytes that are not UTF-8 are surrogates in Python."""
+    try:
+        return b"\0" not in text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+
+
+def _number(value: int | str) -> float | int | str:
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return value
 
 
 def _dataclass_of(annotation: Any) -> type | None:
@@ -216,209 +330,3 @@ def _nearest_key(key: str, kind: type, others: Sequence[str] = ()) -> str:
     if meant:
         return f" (did you mean {' or '.join(repr(other) for other in meant)}?)"
     return nearest(name, siblings or names)
-
-
-def read_values(kind: type, path: Path) -> tuple[dict[str, Any], dict[str, int]]:
-    """The nested values in a file with the keys of `kind`, not yet of the right types, and the line of every key.
-
-    Raises:
-        UserError: unreadable file, no YAML, or a key that `kind` does not have; names file, line and key.
-    """
-    lines: dict[str, int] = {}
-    values = read_yaml(path, lambda root: lines.update(_check_keys(kind, path, root)))
-    return values or {}, lines
-
-
-def read_yaml(path: Path, check: Callable[[yaml.Node], None] = lambda root: None) -> Any:
-    """The values in a YAML file; None for an empty one.
-
-    Args:
-        path: of the file.
-        check: is given the nodes, which know their lines, before they become values.
-
-    Raises:
-        UserError: unreadable file, over MAX_BYTES or MAX_DEPTH, no YAML, or YAML with anchors or tags, of which a
-            recipe needs none and which a few lines can blow up; names file and line.
-    """
-    try:
-        text = read_bounded(path, MAX_BYTES).decode()
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the path, no UTF-8
-        raise UserError(f"cannot read the recipe {path}: {getattr(error, 'strerror', None) or error}") from None
-    try:
-        _refuse_what_may_blow_up(path, text)
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: 2024-02-31 is written as a date but is none
-        mark = getattr(error, "problem_mark", None)
-        problem = " ".join(str(getattr(error, "problem", error)).split())
-        place = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise UserError(f"{place}: not valid YAML: {problem}") from None
-    if root is not None:
-        check(root)
-    return values
-
-
-def _refuse_what_may_blow_up(path: Path, text: str) -> None:
-    """UserError for YAML that a recipe has no need of: with it a few lines can stand for any amount."""
-    depth = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
-        problem = ""
-        if isinstance(event, AliasEvent) or getattr(event, "anchor", None):
-            problem = "anchors and aliases (& and *) are not read; write the value out, or put it in quotes"
-        elif getattr(event, "tag", None):
-            problem = "tags (!) are not read; write the plain value, or put it in quotes"
-        elif depth > MAX_DEPTH:
-            problem = f"nested more than {MAX_DEPTH} deep"
-        if problem:
-            place = f"{path}:{event.start_mark.line + 1}" if event.start_mark else str(path)
-            raise UserError(f"{place}: {problem}")
-
-
-_NULL, _MAPPING = "tag:yaml.org,2002:null", "tag:yaml.org,2002:map"
-
-
-def _check_keys(kind: type, path: Path, root: yaml.Node) -> dict[str, int]:
-    """The line of every key; UserError for a key that `kind` does not have or that stands twice."""
-    known = dict(_walk(kind))
-    lines: dict[str, int] = {}
-
-    def visit(node: yaml.Node, prefix: str) -> None:
-        if node.tag != _MAPPING:
-            hint = "; leave it out for the defaults" if node.tag == _NULL else ""
-            reason = f"must be a mapping of keys to values{hint}"
-            raise SettingError(prefix.rstrip("."), reason, path, node.start_mark.line + 1)
-        assert isinstance(node, yaml.MappingNode)
-        for key_node, value_node in node.value:
-            line = key_node.start_mark.line + 1
-            name = shortened(key_node.value) if isinstance(key_node, yaml.ScalarNode) else "?"
-            key = f"{prefix}{name}"
-            if "." in name:
-                raise SettingError(key, "a key must not have a dot; write sections as mappings", path, line)
-            if _unnumbered(key) not in known:
-                raise SettingError(key, f"unknown setting{_nearest_key(key, kind)}", path, line)
-            annotation = known[_unnumbered(key)]
-            if key in lines:
-                raise SettingError(key, f"stands twice (first on line {lines[key]})", path, line)
-            lines[key] = line
-            is_left_out = value_node.tag == _NULL and NoneType in _options(annotation)
-            if _dataclass_of(annotation) and not is_left_out:
-                visit(value_node, f"{key}.")
-            elif isinstance(value_node, yaml.SequenceNode):
-                for index, element in enumerate(value_node.value):
-                    lines[f"{key}[{index}]"] = element.start_mark.line + 1
-                    if _dataclass_of(_element_of(annotation)):
-                        visit(element, f"{key}[{index}].")
-
-    visit(root, "")
-    return lines
-
-
-def build(defaults: Any, values: Mapping[str, Any]) -> Any:
-    """`defaults` with nested values in place of its own: a section that is given in part keeps the rest.
-
-    Raises:
-        SettingError: unknown key, wrong type or value; its key is relative to `defaults`.
-    """
-    hints = get_type_hints(type(defaults))
-    typed = {}
-    for name, value in values.items():
-        if name not in hints:
-            raise SettingError(name, f"unknown setting{nearest(name, hints)}")
-        try:
-            typed[name] = _typed(hints[name], value, getattr(defaults, name))
-        except SettingError as error:
-            raise error.within(name) from None
-    return dataclasses.replace(defaults, **typed)
-
-
-_TYPES: dict[type, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-
-
-def _typed(annotation: Any, value: Any, default: Any = None) -> Any:
-    """The value if it is of the annotated type. SettingError, its key relative to this setting, otherwise."""
-    options = _options(annotation)
-    if value is None and NoneType in options:
-        return None
-    wanted, nested = options[0], _dataclass_of(annotation)
-    hint = ""
-    if nested is not None:
-        if isinstance(value, Mapping):
-            return build(nested() if default is None else default, value)
-        expected = "a mapping of keys to values"
-        hint = "; leave it out for the defaults" if value is None else ""
-    elif (element := _element_of(annotation)) is not None:
-        if isinstance(value, list | tuple):
-            return tuple(_typed_element(element, index, inner) for index, inner in enumerate(value))
-        expected = "a list of mappings, each begun with '- '" if _dataclass_of(element) else "a list"
-    elif get_origin(wanted) is Literal:
-        if value in get_args(wanted):
-            return value
-        expected = f"one of {', '.join(get_args(wanted))}"
-    else:
-        if wanted is float and type(value) in (int, str):
-            value = _number(value)  # YAML 1.1 takes 1e-3, without a dot, for text
-        is_too_large = type(value) is int and abs(value) > MAX_INTEGER
-        if isinstance(value, str) and wanted is str and not _is_writable(value):
-            raise SettingError("", f"must be text without null bytes or half characters, not {_shown(value)}")
-        if type(value) is wanted and not is_too_large:
-            return value
-        expected = f"at most {MAX_INTEGER}" if is_too_large and wanted is int else _TYPES[wanted]
-        hint = "; write it in quotes" if wanted is str and value is not None else ""
-    raise SettingError("", f"must be {expected}, not {_shown(value)}{hint}")
-
-
-def _typed_element(annotation: Any, index: int, value: Any) -> Any:
-    try:
-        return _typed(annotation, value)
-    except SettingError as error:
-        raise error.within(f"[{index}]") from None
-
-
-def _shown(value: Any) -> str:
-    """A value in a message."""
-    try:
-        return "null" if value is None else shortened(repr(value))
-    except ValueError:  # Python does not write whole numbers of thousands of digits
-        return f"one of {value.bit_length():,} bits" if isinstance(value, int) else "that"
-
-
-def _is_writable(text: str) -> bool:
-    """Whether the operating system takes it for a path; bytes that are no UTF-8 are what Python makes of them."""
-    try:
-        return b"\0" not in text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return False
-
-
-def _number(value: int | str) -> float | int | str:
-    try:
-        return float(value)
-    except (ValueError, OverflowError):
-        return value
-
-
-def _explain(message: str, kind: type, others: Sequence[str]) -> str:
-    """jsonargparse's message about an option, in one line that names the setting and what to do."""
-    key = ""
-    for part in re.findall(r'key "([\w.]+)"', message):  # from the section to the setting
-        key = part if part.startswith(key) else f"{key}.{part}"
-    section, dot, rest = key.partition(".")
-    if "Problem with given class_path" in message and _element_of(dict(_walk(kind)).get(section)) is not None:
-        key = f"{section}[]{dot}{rest}"  # within an element of a list
-    stray = re.search(r"unrecognized arguments: (-*)([^\s=]+)", message)
-    refused = re.search(r"(?:Group '([\w.]+)' does not accept option|Option) '(.+?)'", message)
-    if stray and not stray[1]:
-        return f"unexpected argument '{stray[2]}'"
-    if stray or refused:
-        name = stray[2] if stray else f"{refused[1] or key}.{refused[2]}" if refused else ""
-        return f"{name}: unknown setting{_nearest_key(name, kind, others)}"
-    expected = re.search(r"Expected a (?:<class '(\w+)'>|typing\.Literal\[(.*?)\]|dot import path)", message)
-    got = re.search(r"(?:(?:Got|Given) value|import path string): (.*)", message)
-    got = got or re.search(r"Unable to load config '(.*)'", message)
-    if key and got:
-        types = {t.__name__: text for t, text in _TYPES.items()} | {"tuple": "a list, such as [{name: oasis}]"}
-        of_type = types.get(expected[1] or "") if expected else None
-        one_of = f"one of {expected[2].replace(chr(39), '')}" if expected and expected[2] else None
-        return f"{key}: must be {of_type or one_of or 'a mapping of keys to values'}, not '{shortened(got[1])}'"
-    return shortened(message, 300)

@@ -9,6 +9,8 @@ recipe use dotted keys.
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from math import inf
@@ -27,11 +29,6 @@ Mixing = Literal["logits", "probabilities", "features"]
 LabelChoice = Literal["published", "distribution", "majority", "polarity", "ekman", "dimensions"]
 Pretext = Literal["affect", "shuffled", "rotation"]
 TrackerName = Literal["tensorboard", "mlflow", "wandb"]
-
-
-def _require(condition: bool, key: str, reason: str) -> None:
-    if not condition:
-        raise SettingError(key, reason)
 
 
 def _check(settings: object, names: tuple[str, ...], holds: Callable[[float], bool], rule: str) -> None:
@@ -61,22 +58,17 @@ def _check_share(settings: object, *names: str) -> None:
 
 def check_regulation(mode: Mode, lam: float, granularity: Granularity, mix: Mixing = "logits") -> None:
     """SettingError for a λ outside [0, 1] and for combinations that have no meaning; see `RegulationSettings`."""
-    _require(0 <= lam <= 1, "lam", f"λ must lie in [0, 1], not {lam}")
-    _require(
-        granularity == "scalar" or mode in LEARNED,
-        "granularity",
-        f"must be scalar in mode {mode}, not {granularity}: λ can differ only if it is learned or random_learned",
-    )
-    _require(
-        mix != "features" or granularity != "per_class",
-        "granularity",
-        "must be scalar or per_sample with mix features, not per_class: features are mixed before there are classes",
-    )
-    _require(
-        mode != "learned" or 0 < lam < 1,
-        "lam",
-        f"must lie strictly between 0 and 1 in mode learned, not {lam}: it is the start of λ = σ(ρ)",
-    )
+    if not 0 <= lam <= 1:
+        raise SettingError("lam", f"λ must lie in [0, 1], not {lam}")
+    if mode == "learned" and lam in (0, 1):
+        reason = f"must lie strictly between 0 and 1 in mode learned, not {lam}: it is the start of λ = σ(ρ)"
+        raise SettingError("lam", reason)
+    if granularity != "scalar" and mode not in LEARNED:
+        reason = f"must be scalar in mode {mode}, not {granularity}: only learned modes have a λ per class or sample"
+        raise SettingError("granularity", reason)
+    if granularity == "per_class" and mix == "features":
+        reason = "must be scalar or per_sample with mix features, not per_class: features have no classes yet"
+        raise SettingError("granularity", reason)
 
 
 @dataclass(frozen=True)
@@ -139,17 +131,18 @@ class TargetSettings:
     """Skip images that cannot be decoded and report their number, instead of stopping at the first."""
 
     def __post_init__(self) -> None:
-        if (classes := self.classes) is not None:
-            _require(len(classes) >= 2, "classes", f"must name at least two, or be null for all, not {len(classes)}")
-            twice = next((name for name in classes if classes.count(name) > 1), None)
-            _require(twice is None, "classes", f"must not name '{twice}' twice")
+        if self.classes is not None:
+            if len(self.classes) < 2:
+                raise SettingError("classes", f"must name at least two, or be null for all, not {len(self.classes)}")
+            for name, times in Counter(self.classes).items():
+                if times > 1:
+                    raise SettingError("classes", f"must not name '{name}' {times} times")
         _check_at_least(1, self, "per_class")
         _check_images(self)
 
 
 def _check_images(settings: StimuliSettings | TargetSettings) -> None:
-    size = settings.image_size
-    _require(8 <= size <= MAX_IMAGE_SIZE, "image_size", f"must be 8 to {MAX_IMAGE_SIZE:,} pixels, not {size}")
+    _check(settings, ("image_size",), lambda side: 8 <= side <= MAX_IMAGE_SIZE, f"be 8 to {MAX_IMAGE_SIZE:,} pixels")
     _check_share(settings, "validation")
     _check_at_least(1, settings, "limit")
 
@@ -195,11 +188,9 @@ class EncoderSettings:
     def __post_init__(self) -> None:
         _check_not_negative(self, "lr_factor")
         _check_at_least(0, self, "views")
-        _require(
-            self.views is None or self.frozen,
-            "views",
-            f"must be null unless encoder.frozen is true, not {self.views}: features change as an encoder learns",
-        )
+        if self.views is not None and not self.frozen:
+            reason = f"must be null unless encoder.frozen is true, not {self.views}: learning changes the features"
+            raise SettingError("views", reason)
 
 
 @dataclass(frozen=True)
@@ -286,11 +277,8 @@ class OptimizerSettings:
         _check_positive(self, "lr", "clip_norm")
         _check_share(self, "momentum", "warmup")
         _check_not_negative(self, "weight_decay")
-        _require(
-            self.schedule != "one_cycle" or self.warmup > 0,
-            "warmup",
-            "must be positive with schedule one_cycle, not 0 (0.3 is usual)",
-        )
+        if self.schedule == "one_cycle" and self.warmup == 0:
+            raise SettingError("warmup", "must be positive with schedule one_cycle, not 0 (0.3 is usual)")
         _check(self, ("ema",), lambda decay: 0 < decay < 1, "lie in (0, 1)")
 
 
@@ -367,38 +355,27 @@ class PretrainRecipe:
 
 
 def _check_sets(sets: dict[str, StimuliSettings]) -> None:
-    """SettingError for stimulus sets, by key, that cannot be learned together."""
-    first = sets["stimuli"]
+    """SettingError for stimulus sets, by their keys, that cannot be learned together."""
+    size, weight = sets["stimuli"].image_size, sets["stimuli"].weight
     for key, own in sets.items():
-        _require(
-            own.image_size == first.image_size,
-            f"{key}.image_size",
-            f"must be {first.image_size} as in stimuli, not {own.image_size}: one encoder sees all sets at one size",
-        )
-        _require(
-            (own.weight is None) == (first.weight is None),
-            f"{key}.weight",
-            f"must be {'null' if first.weight is None else 'a number'} as in stimuli: weight every set, or none",
-        )
-        for earlier_key, earlier in sets.items():
-            if earlier_key == key:
-                break
-            if (earlier.name, Path(earlier.root or "")) != (own.name, Path(own.root or "")):
-                continue
-            # The same images under other labels must be split alike: no head may train on what another is measured on.
-            for name in ("count", "validation", "skip_unreadable"):
-                there, here = getattr(earlier, name), getattr(own, name)
-                _require(
-                    there == here,
-                    f"{key}.{name}",
-                    f"must be {there} as in {earlier_key}, not {here}: both are the set {own.name} and share its "
-                    "held-out images",
-                )
-            _require(
-                earlier.labels != own.labels,
-                f"{key}.labels",
-                f"must not be {own.labels} as in {earlier_key}: the same set a second time needs other labels",
-            )
+        if own.image_size != size:
+            reason = f"must be {size} as in stimuli, not {own.image_size}: one encoder sees all sets at one size"
+            raise SettingError(f"{key}.image_size", reason)
+        if (own.weight is None) != (weight is None):
+            kind = "null" if weight is None else "a number"
+            raise SettingError(f"{key}.weight", f"must be {kind} as in stimuli: weight every set, or none")
+    for (earlier, other), (key, own) in itertools.combinations(sets.items(), 2):
+        if (own.name, Path(own.root or "")) != (other.name, Path(other.root or "")):
+            continue
+        # The same images under other labels must be split alike: no head may train on what another is measured on.
+        for name in ("count", "validation", "skip_unreadable"):
+            here, there = getattr(own, name), getattr(other, name)
+            if here != there:
+                reason = f"must be {there} as in {earlier}, not {here}: both are {own.name} and share held-out images"
+                raise SettingError(f"{key}.{name}", reason)
+        if own.labels == other.labels:
+            reason = f"must not be {own.labels} as in {earlier}: the same set a second time needs other labels"
+            raise SettingError(f"{key}.labels", reason)
 
 
 @dataclass(frozen=True)
@@ -421,20 +398,18 @@ class TrainRecipe:
         _check_at_least(0, self, "seed")
         loss = self.loss
         if self.regulation.mode == "none":
-            needs_mode = "without a second response (regulation.mode none)"
-            _require(
-                self.encoder.experience is None,
-                "encoder.experience",
-                "must be null with regulation.mode none, which has no encoder: choose another mode, or leave it out",
-            )
-            _require(loss.regulated > 0, "loss.regulated", f"must be positive {needs_mode}: there is no other loss")
+            if self.encoder.experience is not None:
+                reason = "must be null with regulation.mode none; choose another mode, or leave it out"
+                raise SettingError("encoder.experience", reason)
+            without = "without a second response (regulation.mode none)"
+            if loss.regulated == 0:
+                raise SettingError("loss.regulated", f"must be positive {without}: there is no other loss")
             for name in ("non_emotional", "emotional"):
-                _require(getattr(loss, name) == 0, f"loss.{name}", f"must be 0 {needs_mode}")
-        _require(
-            loss.regulated > 0 or loss.non_emotional > 0 or loss.emotional > 0,
-            "loss.regulated",
-            "must be positive where loss.non_emotional and loss.emotional are 0: nothing would be trained",
-        )
+                if getattr(loss, name) > 0:
+                    raise SettingError(f"loss.{name}", f"must be 0 {without}, not {getattr(loss, name)}")
+        if loss.regulated == loss.non_emotional == loss.emotional == 0:
+            reason = "must be positive where loss.non_emotional and loss.emotional are 0: nothing would be trained"
+            raise SettingError("loss.regulated", reason)
 
     @property
     def encoder_backbone(self) -> BackboneSettings:

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from emoreg.config.recipe import differences, read_recipe, read_yaml, recipe_yaml
+from emoreg.config.recipe import differences, read_recipe, recipe_yaml
 from emoreg.config.schema import PretrainRecipe, Recipe, TrainRecipe
+from emoreg.config.strict_yaml import read_yaml
 from emoreg.errors import UserError, shortened
 from emoreg.runs.provenance import environment, package_version
 from emoreg.runs.readers import FORMAT, read_final, read_metrics, read_record, read_state, read_weights
@@ -58,7 +59,7 @@ class Run:
     def stage(self) -> Literal[1, 2]:
         """1 for an emotional encoder, 2 for a classifier. UserError if the folder is not a run's."""
         try:
-            keys = read_yaml(self.folder / RECIPE)
+            keys, _ = read_yaml(self.folder / RECIPE)
         except UserError as error:
             raise UserError(f"{self.folder} is not a run folder: {error}") from None
         if not isinstance(keys, dict):

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from emoreg.config.recipe import SMOKE, SMOKE_LISTS, build, flatten, put_setting, read_values
+from emoreg.config.recipe import SMOKE, build, flatten, put_setting, read_values
 from emoreg.config.schema import Mode, PretrainRecipe, TrainRecipe
 from emoreg.errors import SettingError, UserError, nearest
 from emoreg.runtime.lock import LOCK
@@ -156,7 +156,7 @@ def read_study(path: Path | str, seeds: int | None = None, smoke: bool = False) 
     if smoke:
         values["seeds"] = 1
         for stage, base in ((PretrainRecipe, "experience"), (TrainRecipe, "classifier")):
-            for key, value in (SMOKE[stage] | SMOKE_LISTS[stage]).items():
+            for key, value in SMOKE[stage].items():
                 for place in (base, *(f"{name}[]" for name in LAID_OVER[base])):
                     put_setting(values, f"{place}.{key}", value)
     try:
@@ -171,22 +171,16 @@ def _study(name: str, values: Mapping[str, Any], keys: Container[str]) -> Study:
     header = build(StudyFile(), {key: values[key] for key in ("arms", "seeds", "control_mode") if key in values})
     runs = header.seeds * len(header.arms)
     for key in ("experiences", "targets", "backbones"):
-        listed = values.get(key) or []
-        if not isinstance(listed, list):
-            raise SettingError(key, "must be a list of mappings, each begun with '- '")
-        if len(listed) > MAX_LISTED:
-            raise SettingError(
-                key, f"must have at most {MAX_LISTED} entries, not {len(listed):,}; make several studies"
-            )
-        runs *= max(len(listed), 1)
+        entries = len(values.get(key, ()))
+        if entries > MAX_LISTED:
+            raise SettingError(key, f"must have at most {MAX_LISTED} entries, not {entries:,}; make several studies")
+        runs *= max(entries, 1)
     if runs > MAX_RUNS:
         raise SettingError("seeds", f"{header.seeds:,} make up to {runs:,} runs; at most {MAX_RUNS:,} are possible")
     _refuse_decided(values)
-    base = values.get("classifier") or {}
-    targets, backbones = values.get("targets") or [{}], values.get("backbones") or [{}]
-    target_parts = _labelled("targets", targets, base, _target_name)
-    backbone_parts = _labelled("backbones", backbones, base, _backbone_name)
-    grid = tuple(_grid_point(values, target, backbone, keys) for target in target_parts for backbone in backbone_parts)
+    targets = _parts("targets", values, "classifier", _target_name)
+    backbones = _parts("backbones", values, "classifier", _backbone_name)
+    grid = tuple(_grid_point(values, target, backbone, keys) for target in targets for backbone in backbones)
     return Study(name, grid, header.arms, header.seeds, header.control_mode, values)
 
 
@@ -194,8 +188,8 @@ def _refuse_decided(values: Mapping[str, Any]) -> None:
     """SettingError for a setting that the study decides, in a base recipe or in a partial one laid over it."""
     for key, instead in DECIDED.items():
         base, _, setting = key.partition(".")
-        parts = [(base, values.get(base) or {})]
-        parts += [(f"{name}[{n}]", part) for name in LAID_OVER[base] for n, part in enumerate(values.get(name) or ())]
+        parts = [(base, values.get(base, {}))]
+        parts += [(f"{name}[{n}]", part) for name in LAID_OVER[base] for n, part in enumerate(values.get(name, ()))]
         for place, part in parts:
             if any(leaf == setting or leaf.startswith(f"{setting}.") for leaf, _ in flatten(part)):
                 raise SettingError(f"{place}.{setting}", f"is decided by the study; {instead}")
@@ -211,21 +205,17 @@ class _Part(NamedTuple):
 
 def _grid_point(values: Mapping[str, Any], target: _Part, backbone: _Part, keys: Container[str]) -> GridPoint:
     # A stand-in for each arm's own mode, with which a λ of any granularity is valid.
-    base = _over(values.get("classifier") or {}, {"regulation": {"mode": "learned"}})
+    base = _over(values.get("classifier", {}), {"regulation": {"mode": "learned"}})
     classifier = _over(_over(base, target.values), backbone.values)
     recipe = _recipe(TrainRecipe(), classifier, (backbone.key, target.key, "classifier"), keys)
-    encoder = recipe.encoder_backbone
-
-    shared = values.get("experience") or {}
     experiences = []
-    for part in _labelled("experiences", values.get("experiences") or [{}], shared, _experience_name):
-        own = _over(shared, part.values)
-        size = (own.get("stimuli") or {}).get("image_size", recipe.target.image_size)
-        sized = _over(own, {"stimuli": {"image_size": size}})
-        if isinstance(sized.get("also"), list):
-            sized["also"] = [_over({"image_size": size}, other) for other in sized["also"]]
+    for part in _parts("experiences", values, "experience", _experience_name):
+        own = _over(values.get("experience", {}), part.values)
+        sized = _over({"stimuli": {"image_size": recipe.target.image_size}}, own)
+        size = {"image_size": sized["stimuli"]["image_size"]}
+        sized["also"] = [_over(size, other) for other in sized.get("also", ())]
         stage1 = _recipe(PretrainRecipe(), sized, (part.key, "experience"), keys)
-        experiences.append(ExperienceRecipe(part.label, replace(stage1, backbone=encoder)))
+        experiences.append(ExperienceRecipe(part.label, replace(stage1, backbone=recipe.encoder_backbone)))
     return GridPoint(target.label, backbone.label, recipe, tuple(experiences))
 
 
@@ -248,13 +238,12 @@ def _over(base: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _labelled(
-    key: str, parts: Sequence[Mapping[str, Any]], base: Mapping[str, Any], name_of: Callable[[Mapping[str, Any]], str]
-) -> list[_Part]:
+def _parts(key: str, values: Mapping[str, Any], base: str, name_of: Callable[[Mapping[str, Any]], str]) -> list[_Part]:
     """The partial recipes of a list, labelled by name; where names are equal, by the settings that differ too."""
-    merged = [_over(base, part) for part in parts]
-    names = [name_of(values) for values in merged]
-    flat = [dict(flatten(values)) for values in merged]
+    parts = values.get(key) or [{}]
+    merged = [_over(values.get(base, {}), part) for part in parts]
+    names = [name_of(whole) for whole in merged]
+    flat = [dict(flatten(whole)) for whole in merged]
     labelled: list[_Part] = []
     for number, (part, name, own) in enumerate(zip(parts, names, flat, strict=True)):
         namesakes = [other for other, its_name in zip(flat, names, strict=True) if its_name == name]
@@ -270,21 +259,20 @@ def _labelled(
 
 def _set_name(settings: Mapping[str, Any], default: str) -> str:
     """The name of a set; of a folder or file of the user's own, its stem."""
-    name = settings.get("name", default)
-    own = name in ("folder", "emotion_folder", "manifest") and settings.get("root")
-    return Path(str(settings["root"])).stem if own else str(name)
+    name: str = settings.get("name", default)
+    root: str | None = settings.get("root")
+    return Path(root).stem if root and name in ("folder", "emotion_folder", "manifest") else name
 
 
 def _target_name(values: Mapping[str, Any]) -> str:
-    return _set_name(values.get("target") or {}, TrainRecipe().target.name)
+    return _set_name(values.get("target", {}), TrainRecipe().target.name)
 
 
 def _backbone_name(values: Mapping[str, Any]) -> str:
-    return str((values.get("backbone") or {}).get("name", TrainRecipe().backbone.name))
+    name: str = values.get("backbone", {}).get("name", TrainRecipe().backbone.name)
+    return name
 
 
 def _experience_name(values: Mapping[str, Any]) -> str:
-    default = PretrainRecipe().stimuli.name
-    also = values.get("also")
-    others = [other for other in also if isinstance(other, Mapping)] if isinstance(also, list) else []
-    return "+".join(_set_name(settings, default) for settings in (values.get("stimuli") or {}, *others))
+    sets = (values.get("stimuli", {}), *values.get("also", ()))
+    return "+".join(_set_name(settings, PretrainRecipe().stimuli.name) for settings in sets)
