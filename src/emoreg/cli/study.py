@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from emoreg.cli.parser import Folder, Quiet, Shown
 from emoreg.errors import UserError, printable
-from emoreg.runtime.progress import Progress, duration
+from emoreg.runtime.progress import Progress
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from emoreg.study.plan import PlannedRun
     from emoreg.study.ray_pool import Ray
 
 StudyOrTable = Annotated[Path, Shown("STUDY", "a study's folder, its YAML file, or a results.parquet")]
@@ -70,10 +67,13 @@ def study(
     resources = {"gpus_per_run": gpus_per_run, "cpus_per_run": cpus_per_run}
     cluster = _cluster(ray, {name: value for name, value in resources.items() if value is not None})
 
+    from emoreg.runtime.terminal import console
+    from emoreg.study.calibrate import estimate_seconds
     from emoreg.study.columns import RunStatus
     from emoreg.study.definition import find_study, read_study
     from emoreg.study.plan import plan_runs
     from emoreg.study.run_study import RUNS, default_folder, run_study
+    from emoreg.study.tables import plan_table
 
     definition = read_study(find_study(study), seeds, smoke)
     folder = default_folder(study)
@@ -83,7 +83,8 @@ def study(
     out = out or folder
     progress = Progress(quiet=quiet, details=False)
     if dry_run:
-        _print_plan(plan_runs(definition, runs or out / RUNS), jobs, progress)
+        planned = plan_runs(definition, runs or out / RUNS)
+        console().print(plan_table(planned, estimate_seconds(planned, progress, jobs), jobs))
         return 0
     table = run_study(definition, out, runs, jobs, progress, cluster)
     failed = table[table.status == RunStatus.FAILED]
@@ -108,32 +109,6 @@ def _cluster(ray: bool | str, resources: dict[str, Any]) -> Ray | None:
     from emoreg.study.ray_pool import LOCAL, Ray
 
     return Ray(ray if isinstance(ray, str) else LOCAL, **resources)
-
-
-def _print_plan(planned: Sequence[PlannedRun], jobs: int, progress: Progress) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    from emoreg.runtime.terminal import console
-    from emoreg.study.calibrate import estimate_seconds
-
-    seconds = estimate_seconds(planned, progress, jobs)
-    table = Table(
-        "stage", "target", "backbone", "arm", "experience", "runs", "done", "each", box=None, header_style="bold"
-    )
-    rows: dict[tuple[str, ...], list[PlannedRun]] = {}
-    for run in sorted(planned, key=lambda run: run.arm is not None):  # stage 1 first
-        stage, arm = ("1", f"({getattr(run.recipe, 'pretext', '')})") if run.arm is None else ("2", run.arm)
-        rows.setdefault((stage, run.target or "–", run.backbone, arm, run.experience or "–"), []).append(run)
-    for key, runs in rows.items():
-        done = sum(1 for run in runs if run.run.is_finished)
-        cells = (*key, str(len(runs)), str(done), duration(seconds[runs[0].id]))
-        table.add_row(*(Text(printable(cell)) for cell in cells))
-    left = [run for run in planned if not run.run.is_finished]
-    total = sum(seconds[run.id] for run in left) / jobs
-    parallel = f" with {jobs} at a time" if jobs > 1 else ""
-    console().print(table)
-    print(f"{len(planned)} runs, {len(planned) - len(left)} done, {len(left)} to do: about {duration(total)}{parallel}")
 
 
 def _print_report(name: str, table: pd.DataFrame, out: Path) -> None:
@@ -192,9 +167,11 @@ def results(
         emoreg results runs/cifar10-pilot --where "arm == 'learned' and seed < 3"
         emoreg results runs/cifar10-pilot --columns arm,seed,test_accuracy,recipe.training.epochs --format csv
     """
+    from emoreg.runtime.terminal import console
     from emoreg.study.definition import TABLE
     from emoreg.study.results import read_results, select, write_results
     from emoreg.study.run_study import open_study
+    from emoreg.study.tables import rows_table, rows_text
 
     if study.suffix == ".parquet":
         table = read_results(study)
@@ -211,38 +188,10 @@ def results(
         table = table.loc[table.stage == 2, [name for name in COLUMNS if name in table]]
     else:
         table = select(table, where, list(table.columns) if columns == "all" else columns.split(","))
-    _print_rows(table, format)
-
-
-def _print_rows(table: pd.DataFrame, style: str) -> None:
-    if style == "csv":
-        print(table.to_csv(index=False), end="")
-        return
-    if style == "json":
-        print(table.to_json(orient="records", indent=2, force_ascii=False))
-        return
-    cells = [[_cell(value) for value in row] for row in table.itertuples(index=False)]
-    if style == "markdown":
-        for row in [list(table.columns), ["---"] * table.shape[1], *cells]:
-            print(f"| {' | '.join(row)} |")
-        return
-    from rich.table import Table
-    from rich.text import Text
-
-    from emoreg.runtime.terminal import console
-
-    shown = Table(box=None, header_style="bold")
-    for name in table.columns:
-        shown.add_column(Text(name))
-    for row in cells:
-        shown.add_row(*map(Text, row))
-    console().print(shown)
-
-
-def _cell(value: Any) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "–"
-    return f"{value:.4f}" if isinstance(value, float) else printable(str(value))
+    if format == "table":
+        console().print(rows_table(table))
+    else:
+        print(rows_text(table, format), end="")
 
 
 def power(
