@@ -184,8 +184,9 @@ def results(
             except UserError as error:  # a study on a read-only disk can be read all the same
                 print(f"emoreg: {error}", file=sys.stderr)
     if columns is None:
+        known = [name for name in COLUMNS if name in table and table[name].notna().any()]
         table = select(table, where, None)
-        table = table.loc[table.stage == 2, [name for name in COLUMNS if name in table]]
+        table = table.loc[table.stage == 2, known]
     else:
         table = select(table, where, list(table.columns) if columns == "all" else columns.split(","))
     if format == "table":
