@@ -62,8 +62,8 @@ def accuracy_chart(cell: CellResult, key: str) -> Chart:
     return forest(key, "Test accuracy", "%", rows, backbone, percent)
 
 
-def gain_chart(cell: CellResult, key: str) -> Chart | None:
-    """Gains over Backbone; None without any."""
+def gain_charts(cell: CellResult, key: str) -> list[Chart]:
+    """One chart of the gains over Backbone; empty without any."""
 
     def row(arm: ArmResult) -> Row | None:
         if arm.gain is None:
@@ -71,7 +71,7 @@ def gain_chart(cell: CellResult, key: str) -> Chart | None:
         return Row(arm.arm.label, arm.gain.difference, arm.number, arm.gain.is_significant)
 
     rows = _rows(cell, row)
-    return forest(key, "Gain over Backbone", "points", rows, 0, points) if rows else None
+    return [forest(key, "Gain over Backbone", "points", rows, 0, points)] if rows else []
 
 
 def effect_charts(cell: CellResult, key: str) -> list[Chart]:

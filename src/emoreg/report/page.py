@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.resources
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from emoreg.report.charts import (
     cost_charts,
     curve_charts,
     effect_charts,
-    gain_chart,
+    gain_charts,
     legend,
 )
 from emoreg.report.drawing import Chart
@@ -97,14 +96,11 @@ def template(name: str, *folders: str) -> Template:
         name: of its file.
         folders: packages to search before `emoreg.report`, which has the parts shared by all pages.
     """
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
-    def source(file: str) -> str | None:
-        paths = (importlib.resources.files(folder).joinpath(file) for folder in (*folders, "emoreg.report"))
-        return next((path.read_text(encoding="utf-8") for path in paths if path.is_file()), None)
-
+    loader = ChoiceLoader([PackageLoader(folder, "") for folder in (*folders, "emoreg.report")])
     environment = Environment(
-        loader=FunctionLoader(source), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     return environment.get_template(name)
 
@@ -117,8 +113,10 @@ def _section(number: int, cell: CellResult, analysis: Analysis) -> Section:
         Part(
             f"{key}-accuracy",
             "Accuracy, gains and effects",
-            charts=_drawn(
-                accuracy_chart(cell, f"{key}-a"), gain_chart(cell, f"{key}-g"), *effect_charts(cell, f"{key}-e")
+            charts=(
+                accuracy_chart(cell, f"{key}-a"),
+                *gain_charts(cell, f"{key}-g"),
+                *effect_charts(cell, f"{key}-e"),
             ),
             caption="Circles: seeds. Diamond and line: mean and 95 % interval. The diamond of a gain or a difference "
             "is filled if the corrected p is at most 0.05 (for a difference, the p for being above every control). "
@@ -183,10 +181,6 @@ def _curves(key: str, cell: CellResult, fold: bool) -> Part:
             "features of zero, not the mean over images."
         )
     return Part(f"{key}-training", "Training", charts=charts, legend=legend(cell.arms), caption=caption, is_folded=fold)
-
-
-def _drawn(*charts: Chart | None) -> tuple[Chart, ...]:
-    return tuple(chart for chart in charts if chart is not None)
 
 
 def _shown_classes(cell: CellResult) -> str:
