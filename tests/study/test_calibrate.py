@@ -6,11 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from emoreg.config.schema import Pretext, PretrainRecipe, RegulationSettings, TrainRecipe
+from emoreg.data.images.batches import Batch
 from emoreg.runtime.progress import Progress
 from emoreg.study import calibrate
 from emoreg.study.calibrate import estimate_seconds
 from emoreg.study.definition import Study
 from emoreg.study.plan import plan_runs
+from emoreg.training.step import TrainState, train_step
 
 
 def test_an_estimate_grows_with_epochs_and_every_kind_of_run_is_timed_once(
@@ -45,3 +48,33 @@ def test_a_real_estimate_is_positive_and_leaves_the_threads_as_they_were(
     planned = plan_runs(dataclasses.replace(tiny_study, arms=("backbone", "learned"), seeds=1), tmp_path)
     assert all(value > 0 for value in estimate_seconds(planned, quiet, jobs=2).values())
     assert torch.get_num_threads() == threads and not list(tmp_path.iterdir())
+
+
+def test_what_is_timed_is_the_step_that_trains(stage2: TrainRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Augmented batches of every size, the loss of the recipe, clipping and average; no more than one network."""
+    monkeypatch.setattr(calibrate, "SECONDS", 0.01)
+    batches, states = list[Batch](), list[TrainState]()
+
+    def step(state: TrainState, batch: Batch) -> torch.Tensor:
+        batches.append(batch)
+        states.append(state)
+        return train_step(state, batch)
+
+    monkeypatch.setattr(calibrate, "train_step", step)
+    training = dataclasses.replace(stage2.training, initial_scale=0.5, epochs=1)
+    optimizer = dataclasses.replace(stage2.optimizer, clip_norm=1.0, ema=0.9)
+    regulation = RegulationSettings(mode="learned")
+    recipe = dataclasses.replace(stage2, training=training, optimizer=optimizer, regulation=regulation)
+    assert all(value > 0 for value in calibrate._seconds_per_image(recipe))
+    assert {batch.images.shape[-1] for batch in batches} == {4, 8}
+    assert {len(batch.images) for batch in batches} == {training.batch_size}
+    state = states[0]
+    assert all(other is state for other in states) and state.clip_norm == 1.0 and state.average is not None
+    assert all(parameter.grad is not None for parameter in state.model.parameters() if parameter.requires_grad)
+
+
+@pytest.mark.parametrize("pretext", ["affect", "shuffled", "rotation"])
+def test_every_pretext_can_be_timed(pretext: Pretext, stage1: PretrainRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibrate, "SECONDS", 0.01)
+    kind = calibrate._kind(dataclasses.replace(stage1, pretext=pretext))
+    assert all(value > 0 for value in calibrate._seconds_per_image(kind))

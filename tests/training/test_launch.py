@@ -216,7 +216,7 @@ def test_a_signal_stops_all_processes_and_the_same_command_goes_on_to_the_same_n
     process = started(recipe, tmp_path / "run")
     process.send_signal(signal.SIGTERM)
     _, told = process.communicate(timeout=120)
-    assert process.returncode == 143 and "goes on where it stopped" in told, told
+    assert process.returncode == 143 and "run the same command again to resume" in told, told
     run = Run(tmp_path / "run")
     done = len(run.metrics)
     assert not run.is_finished and 1 <= done < 12
@@ -251,5 +251,14 @@ def test_more_devices_than_there_are_or_than_a_batch_has_images_are_refused(monk
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert "finds 2" in refusal(lambda: make_fabric(TrainingSettings(device="cuda"), devices=4))
-    with pytest.raises(ValueError, match=r"training\.devices is 9.*batch_size \(8\)"):
+    with pytest.raises(ValueError, match=r"devices: must be at least 1 and at most training\.batch_size \(8\), not 9"):
         TrainingSettings(devices=9, batch_size=8)
+
+
+def test_an_own_model_that_cannot_be_pickled_is_refused_before_a_process_starts(
+    stage2: TrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    model = own_model()
+    model.register_forward_hook(lambda *_: None)
+    told = refusal(lambda: train(on(stage2, 2), tmp_path / "run", model, quiet))
+    assert "training.devices is 2" in told and "torchrun" in told

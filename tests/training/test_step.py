@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from emoreg.config.schema import TrainingSettings
+from emoreg.config.schema import OptimizerSettings, TrainingSettings, TrainRecipe
 from emoreg.data.images.batches import Batch
-from emoreg.training.step import compile_mode, make_objective
+from emoreg.training.fabric import make_fabric
+from emoreg.training.optim import make_average, make_optimizer, make_schedule
+from emoreg.training.step import compile_mode, make_objective, make_state, train_step
+from narrow import present
 
 
 def test_what_is_compiled_on_a_gpu_is_replayed_as_cuda_graphs() -> None:
@@ -29,3 +35,36 @@ def test_every_run_of_a_process_is_compiled_however_many_came_before(monkeypatch
     for width in range(1, 11):  # PyTorch's own limit is 8
         make_objective(nn.Sequential(nn.Flatten(), nn.Linear(192, width)), loss_of, "default")(batch)
     assert are_compiled == [True] * 10
+
+
+def test_a_step_is_that_of_plain_pytorch() -> None:
+    """Loss, clipped gradient, optimiser, schedule and average, over a few steps, to the last bit."""
+    settings = OptimizerSettings(lr=0.1, schedule="cosine", warmup=0.25, clip_norm=0.5, ema=0.9)
+    recipe = TrainRecipe(optimizer=settings, training=TrainingSettings(device="cpu", precision="32-true"))
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
+    plain = copy.deepcopy(model)
+    batches = [Batch(torch.randn(8, 3, 8, 8), torch.arange(8) % 4, torch.arange(8)) for _ in range(5)]
+
+    def loss_of(model: nn.Module, batch: Batch) -> Tensor:
+        return F.cross_entropy(model(batch.images), batch.labels)
+
+    state = make_state(make_fabric(recipe.training), model, loss_of, recipe, batch_size=8, steps=5)
+    assert state.parts.keys() == {"model", "optimizer", "schedule", "average"} and state.kept is not model
+    optimizer = make_optimizer(plain, settings, {})
+    schedule, average = make_schedule(optimizer, settings, 5), present(make_average(plain, 0.9))
+    for batch in batches:
+        loss = train_step(state, batch)
+        expected = loss_of(plain, batch)
+        optimizer.zero_grad()
+        expected.backward()
+        norm = nn.utils.clip_grad_norm_(plain.parameters(), 0.5)
+        assert norm > 0.5
+        optimizer.step()
+        schedule.step()
+        average.update_parameters(plain)
+        assert torch.equal(loss, expected.detach()) and not loss.requires_grad
+        assert state.schedule.get_last_lr() == schedule.get_last_lr()
+    for ours, theirs in ((model, plain), (state.kept, average.module)):
+        for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+            assert torch.equal(one, other)

@@ -1,4 +1,4 @@
-"""Memory that training frees is kept for its next step, instead of being given back to the system."""
+"""Keeps memory that a training step frees for the next step, instead of returning it to the system."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
 
 def keep_freed_memory() -> None:
-    """Raise glibc's thresholds for this process; elsewhere, or where its user set them, do nothing.
+    """Raise glibc's malloc thresholds for this process, unless the environment sets them. No-op with other C libraries.
 
-    Each step frees activations of the same sizes that the next one asks for. glibc would map and unmap each of
-    them, and the kernel fill its pages with zeros: a good part of a small network's step on a CPU (docs/speed.md).
+    Each step frees activations of the sizes that the next step allocates. By default glibc unmaps and maps them again,
+    and the kernel zeroes their pages: a good part of a small network's step on a CPU (docs/speed.md).
     """
     if any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
         return

@@ -1,4 +1,4 @@
-"""Progress for people: bars with an estimate in a terminal, plain lines elsewhere, silence on request."""
+"""Progress for people: bars with time estimates in a terminal, plain lines elsewhere, silence on request."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # rich is imported when a bar is first shown
+if TYPE_CHECKING:  # imported when the first bar is shown
     from rich.progress import Progress as _RichProgress
 
 Advance = Callable[[int], None]
 
 
 class Progress:
-    """Shows tasks that run within each other.
+    """Shows tasks, which may be nested.
 
     Args:
         quiet: show nothing.
-        details: show a line an epoch too.
-        every: without a terminal, the least seconds between two lines of one task.
+        details: also show one line per epoch.
+        every: least seconds between two lines of a task, without a terminal.
     """
 
     def __init__(self, quiet: bool = False, details: bool = True, every: float = 15.0) -> None:
@@ -31,11 +31,11 @@ class Progress:
 
     @property
     def is_showing(self) -> bool:
-        """Whether there are bars in the terminal now."""
+        """Whether bars are on the terminal now."""
         return self._bars is not None
 
     def say(self, line: str) -> None:
-        """Print one line, above the bars if there are any."""
+        """Print one line, above any bars."""
         if self.quiet:
             return
         try:
@@ -44,11 +44,11 @@ class Progress:
             else:
                 print(line, file=sys.stderr, flush=True)
         except OSError as error:
-            if error.errno != errno.ENOSPC:  # a log on a full disk is no reason to stop what may be done elsewhere
+            if error.errno != errno.ENOSPC:  # a log on a full disk must not stop work whose files may be elsewhere
                 raise
 
     def detail(self, line: str) -> None:
-        """Print a line that is one of many."""
+        """Print one of many lines; see `details`."""
         if self.details:
             self.say(line)
 
@@ -57,10 +57,10 @@ class Progress:
         """Within, call the given function with the number of units done since the last call.
 
         Args:
-            description: what is done.
-            total: units in all.
-            unit: their name.
-            done: units that were done before, which took none of the time.
+            description: of the task.
+            total: number of units.
+            unit: name of the units, plural.
+            done: units done in an earlier session; they do not count for the time estimate.
         """
         if self.quiet:
             yield lambda more: None
@@ -104,7 +104,7 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """In hours and minutes, or minutes and seconds: "2h05m", "3m20s"."""
+    """Format a duration in hours and minutes, or minutes and seconds: "2h05m", "3m20s"."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60}h{minutes % 60:02d}m" if minutes >= 60 else f"{minutes}m{rest:02d}s"
 

@@ -1,7 +1,7 @@
 """Seeds for separate purposes, derived from the one seed of a run.
 
-Two runs with the same seed draw the same weights, splits, order and augmentation for each purpose, whatever
-else differs between them. That is what makes arms comparable pair by pair.
+Two runs with the same seed draw the same weights, splits, order and augmentation for each purpose, however they
+differ otherwise. This makes arms comparable pair by pair.
 """
 
 from __future__ import annotations

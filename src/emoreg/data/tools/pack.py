@@ -43,7 +43,7 @@ from emoreg.data.tools.catalogue import Collection, read_set
 from emoreg.errors import UserError
 from emoreg.runtime.lock import hold, is_trace
 from emoreg.runtime.progress import Progress
-from emoreg.runtime.safe_io import read_json, write_atomically
+from emoreg.runtime.safe_io import read_json, write_json
 
 NOTED_EVERY_BYTES = 64 * 2**20  # of pixels: at most this much is decoded again after a kill
 SPARE_BYTES = 64 * 2**20  # left free on the disk
@@ -263,7 +263,7 @@ class _Store:
             "bytes": self.noted_bytes + read,
             "unreadable": self.unreadable,
         }
-        write_atomically(self.folder / UNFINISHED, json.dumps(state).encode())
+        write_json(self.folder / UNFINISHED, state)
 
     def cut(self, kept: int) -> None:
         """Shorten the file to the images that are in it."""
@@ -328,7 +328,7 @@ def _finish(store: _Store, collection: Collection, names: NDArray[np.str_]) -> d
         "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "identity": store.identity,
     }
-    write_atomically(folder / PACK, (json.dumps(about, indent=2) + "\n").encode())
+    write_json(folder / PACK, about)
     (folder / UNFINISHED).unlink()
     return about
 
