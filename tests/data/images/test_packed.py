@@ -108,8 +108,14 @@ def test_opening_reads_no_pixels(packed: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (TargetSettings("folder", image_size=32), r"image_size is 32, but .*pack is a pack of 8 pixels: set target\."),
-        (TargetSettings("cifar10", image_size=8), r"target\.name is cifar10, but .*pack is a pack of folder: set"),
+        (
+            TargetSettings("folder", image_size=32),
+            r"target\.image_size: is 32, but .*pack is a pack of 8 pixels; set it to 8",
+        ),
+        (
+            TargetSettings("cifar10", image_size=8),
+            r"target\.name: is cifar10, but .*pack is a pack of folder; set it to",
+        ),
         (StimuliSettings("oasis", image_size=8), r"stimuli\.root: .*pack is a pack of folder, which is for stage 2"),
     ],
 )

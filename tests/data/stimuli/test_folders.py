@@ -91,9 +91,9 @@ def test_the_space_is_the_first_that_knows_all_folders(
     ("images", "message"),
     [
         (("awe/1.jpg", "amusment/1.jpg"), "amusment/1.jpg: 'amusment' is no known emotion; did you mean 'amusement'"),
-        (("awe/1.jpg", "fear/more/1.jpg"), "fear/more/1.jpg lies at another depth than awe/1.jpg"),
-        (("train/awe/1.jpg", "test/1.jpg"), "test/1.jpg lies in a split, but in no folder"),
-        (("train/awe/1.jpg", "trial/awe/1.jpg"), "'trial/awe/1.jpg' lies in no split, but others do"),
+        (("awe/1.jpg", "fear/more/1.jpg"), "fear/more/1.jpg is at another depth than awe/1.jpg"),
+        (("train/awe/1.jpg", "test/1.jpg"), "test/1.jpg is in a split, but in no folder"),
+        (("train/awe/1.jpg", "trial/awe/1.jpg"), "'trial/awe/1.jpg' is in no split, but other images are"),
         (("1.jpg", "2.jpg"), "holds no images as"),
     ],
 )
@@ -112,9 +112,9 @@ def test_folders_that_are_not_so_are_named(
     [
         ("rage_0001.jpg", "rage_0001.jpg: no emotion 'rage'"),
         ("amusment_0001.jpg", r"\(did you mean 'amusement'\?\)"),
-        ("0001.jpg", "0001.jpg: the name tells no emotion"),
-        ("_0001.jpg", "the name tells no emotion"),
-        ("copy/sad_0001.jpg", "sad_0001.jpg is there a second time, after .*/copy/sad_0001.jpg"),
+        ("0001.jpg", "0001.jpg: its name has no emotion"),
+        ("_0001.jpg", "its name has no emotion"),
+        ("copy/sad_0001.jpg", "sad_0001.jpg has the same name as .*/copy/sad_0001.jpg"),
     ],
 )
 def test_artphoto_names_that_tell_no_emotion_are_said(

@@ -64,7 +64,7 @@ def test_json_lines_and_parquet_read_as_csv_does(suffix: str, build: Build, pack
         ("csv", "path\na.jpg\n", "has no labels"),
         ("csv", "file,emotion\na.jpg,awe\n", "no column 'path'"),
         ("csv", "path,emotion,Emotion\na.jpg,awe,awe\n", ""),
-        ("csv", "path,path,emotion\na.jpg,a.jpg,awe\n", "the column 'path' stands there 2 times"),
+        ("csv", "path,path,emotion\na.jpg,a.jpg,awe\n", "the column 'path' occurs 2 times"),
         ("csv", 'path,emotion\n"a.jpg,awe\n', "line 2: not a table"),
         ("csv", "path,p_sad,p_sadness,p_awe\na.jpg,1,1,1", "'p_sad' and 'p_sadness' are the same emotion"),
         ("csv", "path,p_sad,p_amusment\na.jpg,1,1", "p_amusment: 'amusment' is no known emotion"),
@@ -150,7 +150,7 @@ def test_a_manifest_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_some_rows_without_split_are_named(build: Build) -> None:
     root = build("manifest")
     (root / "manifest.csv").write_text(MANIFEST.replace(",val\n", ",\n"))
-    with pytest.raises(UserError, match=r"row 3: 'images/b\.jpg' lies in no split, but others do"):
+    with pytest.raises(UserError, match=r"row 3: 'images/b\.jpg' is in no split, but other images are"):
         read(str(root), False)
 
 

@@ -101,7 +101,9 @@ def test_the_few_depend_on_the_seed_alone_and_grow_with_their_number() -> None:
 def test_a_class_with_too_few_images_is_named_with_their_number() -> None:
     labels = np.array([0] * 20 + [1] * 10, np.int64)
     table = Table("pets", np.zeros((30, 1, 1, 3), np.uint8), labels)
-    with pytest.raises(UserError, match=r"pets: class 'dog' has 8 training images beside .*target\.per_class is 9"):
+    with pytest.raises(
+        UserError, match=r"pets: class 'dog' has 8 training images after validation; target\.per_class is 9"
+    ):
         cut_validation(table, 0.2, None, 0, per_class=9, classes=("cat", "dog"))
     assert len(cut_validation(table, 0.2, None, 0, per_class=8)[0]) == 16
 

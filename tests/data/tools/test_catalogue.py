@@ -98,8 +98,8 @@ def test_images_without_a_file_are_named_by_their_numbers() -> None:
     [
         ("oasiss", r"no set 'oasiss' \(did you mean 'oasis'\?\)"),
         ("cifar11", r"no set 'cifar11' \(did you mean 'cifar10'\?\)"),
-        ("hf:OWNER/NAME[/CONFIG]", "stands for many: name one of them"),
-        ("svhn, stl10, flowers102, food101, ...", "stands for many: name one of them"),
+        ("hf:OWNER/NAME[/CONFIG]", "stands for many sets: name one of them"),
+        ("svhn, stl10, flowers102, food101, ...", "stands for many sets: name one of them"),
     ],
 )
 def test_unknown_names_are_told_with_the_nearest(name: str, message: str) -> None:

@@ -132,7 +132,7 @@ def test_an_interrupted_pack_goes_on_where_it_was(
     with pytest.raises(KeyboardInterrupt):
         make()
     assert not (tmp_path / "pack" / "pack.json").exists()
-    with pytest.raises(UserError, match="not finished: run the same 'emoreg data pack' again"):
+    with pytest.raises(UserError, match="is an unfinished pack: run the same 'emoreg data pack' again to resume"):
         read_target(TargetSettings("folder", str(tmp_path / "pack"), image_size=8))
     monkeypatch.setattr(packing, "_decode", decode)
     made = make()
@@ -188,7 +188,7 @@ def test_an_unreadable_image_stops_the_pack_unless_it_is_to_be_left_out(
 ) -> None:
     broken = image_folder / "test" / "red" / "0002.png"
     broken.write_bytes(b"broken")
-    with pytest.raises(UserError, match=r"red/0002\.png: not an image .*--skip-unreadable leaves such images out"):
+    with pytest.raises(UserError, match=r"red/0002\.png: not an image .*--skip-unreadable skips such images"):
         make()
     made = make(skip_unreadable=True)
     assert made.images == 31 and made.decoded == 2  # what came before it had been written
@@ -252,7 +252,9 @@ def test_a_disk_that_fills_up_meanwhile_is_an_error_in_one_line(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(packing._Store, "add", full)
-    with pytest.raises(UserError, match=r"cannot write the pack .*: No space left on device; the same command goes on"):
+    with pytest.raises(
+        UserError, match=r"cannot write the pack .*: No space left on device; run the same command again to resume"
+    ):
         make()
 
 

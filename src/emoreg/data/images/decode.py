@@ -12,11 +12,11 @@ from torch.nn import functional as F
 
 from emoreg.data.images.files import IMAGE_FORMATS, File
 from emoreg.data.images.table import Item
-from emoreg.errors import UserError
+from emoreg.errors import UserError, printable
 
 MAX_PIXELS = 89_478_485  # of one image: Pillow's own guard against decompression bombs, above most cameras
-# How many times larger than wanted a JPEG file is decoded at least: the last halving is left to the resizing
-# filter. Pillow's thumbnail() takes 2 for the same reason (its reducing_gap).
+# JPEG files are decoded at no less than this multiple of the wanted size; the resizing filter does the rest. Pillow's
+# thumbnail() uses 2 for the same reason (its reducing_gap).
 DRAFT_GAP = 2
 
 
@@ -54,14 +54,14 @@ def upright(image: File | Item, content: bytes | None = None, at_least: int | No
 
     - Turned as its EXIF orientation says; of an animation the first frame.
     - 16-bit grey is scaled to 8 bits by its high byte, as Pillow scales 16-bit RGB, and never clipped.
-    - What is transparent is laid over white, as on a page (ours): the colour that the file keeps beneath was
-      never seen by those who rated the image.
-    - CMYK is converted by Pillow's plain formula, with Adobe's inverted values told by their marker. Colour
+    - Transparent parts are laid over white, as on a page (ours): those who rated the image never saw the colour
+      that the file stores there.
+    - CMYK is converted by Pillow's plain formula, with Adobe's inverted values recognised by their marker. Colour
       profiles are not applied.
 
     Args:
-        image: what to decode.
-        content: of the file, where it has been read already.
+        image: the image to decode.
+        content: content of the file, if it has been read already.
         at_least: a size in pixels that is enough for both sides. JPEG files of more than twice that size are
             then decoded at 1/2, 1/4 or 1/8, which is several times faster.
 
@@ -88,7 +88,7 @@ def upright(image: File | Item, content: bytes | None = None, at_least: int | No
     except UnidentifiedImageError:
         raise ImageError(image, "not an image in a known format") from None
     except Exception as error:  # on broken bytes Pillow's readers raise nearly anything
-        raise ImageError(image, str(error) or type(error).__name__) from None
+        raise ImageError(image, printable(str(error)) or type(error).__name__) from None
 
 
 def _turned(image: Image.Image) -> Image.Image:

@@ -92,7 +92,7 @@ class File:
 
 
 def list_files(root: Path | str) -> list[File]:
-    """All files below a folder or in a zip, in order of name; hidden ones (".x", "__MACOSX") are left out.
+    """All files below a folder or in a zip, in order of name; hidden ones (".x", "__MACOSX") are skipped.
 
     Links below a folder are followed, but for those that lead back to a folder above.
 
@@ -191,23 +191,23 @@ def _checked(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]
     entries: dict[str, zipfile.ZipInfo] = {}
     for info in infos:
         if not info.filename:
-            raise UserError(f"{shown} has an entry without a name; make the zip anew")
+            raise UserError(f"{shown} has an entry without a name; create the zip again")
         name = info.filename.replace("\\", "/")  # some Windows programs write them so
         if info.is_dir() or name.endswith("/"):
             continue
         if name.startswith("/") or name[1:2] == ":" or ".." in name.split("/"):
-            raise UserError(f"{shown}: the entry '{printable(name)}' points outside the zip; make the zip anew")
+            raise UserError(f"{shown}: the entry '{printable(name)}' points outside the zip; create the zip again")
         name = name.removeprefix("./")
         if _is_hidden(name):
             continue
         if name in entries:
-            raise UserError(f"{shown} holds '{printable(name)}' twice; make the zip anew")
+            raise UserError(f"{shown} holds '{printable(name)}' twice; create the zip again")
         if info.flag_bits & 1:
             raise UserError(f"{shown} is encrypted ('{printable(name)}'); unpack it, and give the folder")
         if stat.S_ISLNK(info.external_attr >> 16):
             raise UserError(f"{shown}: the entry '{printable(name)}' is a link; zip the files themselves")
         if info.compress_type not in _COMPRESSIONS:
-            raise UserError(f"{shown}: '{printable(name)}' is neither stored nor deflated; make the zip anew")
+            raise UserError(f"{shown}: '{printable(name)}' is neither stored nor deflated; create the zip again")
         entries[name] = info
     return entries
 

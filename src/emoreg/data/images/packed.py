@@ -2,7 +2,7 @@
 
 | file | holds |
 |---|---|
-| pack.json | what it is, see `Pack`; written last, so that without it the pack is known to be half done |
+| pack.json | its description, see `Pack`; written last, so a pack without it is known to be unfinished |
 | pixels.npy | uint8 (N, S, S, 3) |
 | names.npy | text (N,), of the files below the source's root |
 | labels-<kind>.npy | int64 (N,) or float32 (N, E); one file for each kind of label |
@@ -21,7 +21,7 @@ from typing import Any, Literal, get_args, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from emoreg.errors import UserError, is_plain, shortened
+from emoreg.errors import SettingError, UserError, is_plain, shortened
 from emoreg.runtime.safe_io import read_json, require_regular
 
 FORMAT = 1  # of packs; another one is packed again, never guessed at
@@ -31,12 +31,12 @@ PIXELS, NAMES, SPLITS = "pixels.npy", "names.npy", "splits.npy"
 
 @dataclass(frozen=True, eq=False)
 class PackedImages(Sequence[NDArray[np.uint8]]):
-    """Images in a file that is mapped into memory; read from it when they are asked for.
+    """Images in a memory-mapped file, read on access.
 
     Args:
         pixels: uint8 (N, S, S, 3), mapped.
         names: text (N,), mapped.
-        rows: which of the N, in which order: int64 (M,).
+        rows: int64 (M,), the selected images, in order.
     """
 
     pixels: NDArray[np.uint8]
@@ -62,7 +62,7 @@ class PackedImages(Sequence[NDArray[np.uint8]]):
         return np.asarray(self.pixels[self.rows[row]])
 
     def name(self, row: int) -> str:
-        """Of one image's source file."""
+        """Name of one image's source file."""
         return str(self.names[self.rows[row]])
 
     def take(self, rows: NDArray[np.int64]) -> PackedImages:
@@ -88,15 +88,15 @@ class PackedLabels:
 
 @dataclass(frozen=True)
 class Pack:
-    """What a pack holds.
+    """An opened pack.
 
     Args:
         set: name of the stimulus set or target.
-        title: of its tables, for messages and records.
-        images: N of them.
-        labels: at least one kind.
+        title: name of its tables, for messages and records.
+        images: N images.
+        labels: labels of at least one kind.
         splits: text (N,), or None for a set without splits.
-        about: all of pack.json.
+        about: the content of pack.json.
     """
 
     set: str
@@ -123,7 +123,7 @@ def read_about(folder: str | Path) -> dict[str, Any]:
     """pack.json. UserError if the pack is not finished, damaged, or of another version."""
     path = Path(folder) / PACK
     if not path.is_file():
-        raise UserError(f"{folder} is a pack that was not finished: run the same 'emoreg data pack' again")
+        raise UserError(f"{folder} is an unfinished pack: run the same 'emoreg data pack' again to resume")
     try:
         about = dict(read_json(path))
     except (OSError, ValueError, TypeError) as error:
@@ -140,10 +140,10 @@ def open_pack(
     """A pack as it is on disk: labels are read, pixels and names are only mapped.
 
     Args:
-        folder: of the pack.
-        kind: what is expected in it.
-        name: of the set that is expected; None for any.
-        image_size: S that is expected; None for any.
+        folder: folder of the pack.
+        kind: expected kind of set.
+        name: expected set; None for any.
+        image_size: expected S; None for any.
 
     Raises:
         UserError: the pack is not finished, damaged, or not what was expected; says which setting to change.
@@ -153,15 +153,15 @@ def open_pack(
         found_set, found_size, found_kind = str(about["set"]), int(about["image_size"]), about["kind"]
         if found_kind != kind:
             other = "stage 1 (stimuli)" if found_kind == "stimuli" else "stage 2 (target)"
-            raise UserError(f"{kind}.root: {folder} is a pack of {found_set}, which is for {other}")
+            raise SettingError(f"{kind}.root", f"{folder} is a pack of {found_set}, which is for {other}")
         if name is not None and name.casefold() != found_set.casefold():
-            raise UserError(
-                f"{kind}.name is {name}, but {folder} is a pack of {found_set}: set {kind}.name {found_set}"
-            )
+            reason = f"is {name}, but {folder} is a pack of {found_set}; set it to {found_set}"
+            raise SettingError(f"{kind}.name", reason)
         if image_size not in (None, found_size):
-            raise UserError(
-                f"{kind}.image_size is {image_size}, but {folder} is a pack of {found_size} pixels: "
-                f"set {kind}.image_size {found_size}, or pack the set again with --image-size {image_size}"
+            raise SettingError(
+                f"{kind}.image_size",
+                f"is {image_size}, but {folder} is a pack of {found_size} pixels; set it to {found_size}, or pack the "
+                f"set again with --image-size {image_size}",
             )
         return _open(Path(folder), about)
     except UserError:
@@ -189,7 +189,7 @@ def _open(folder: Path, about: dict[str, Any]) -> Pack:
     if names.dtype.kind != "U":
         raise ValueError(f"{NAMES} is of type {names.dtype}, not text")
     images = PackedImages(pixels, names, np.arange(count))
-    # Labels are small, and torch wants arrays that it could write to: not mapped but read.
+    # Read, not mapped: labels are small, and torch wants writable arrays.
     labels = tuple(
         PackedLabels(entry["kind"], tuple(entry["names"]), np.array(mapped(labels_file(entry["kind"]), (count,))))
         for entry in about["labels"]

@@ -23,13 +23,13 @@ def cut_validation(
     """Training and validation part of `table`, the same for every arm of a study with this seed.
 
     Args:
-        table: the training images of a set; its test images are not here.
-        share: of the validation part, in [0, 1); None is returned for a part of no images.
+        table: the training images of a set, without its test images.
+        share: share of the validation part, in [0, 1); None is returned for an empty part.
         limit: keep at most this many training images (and, in proportion, validation images).
-        seed: of all cuts.
+        seed: seed of all cuts.
         per_class: keep this many training images of each class. The validation part does not depend on it,
             and the images for a smaller number are among those for a larger one.
-        classes: names, for messages.
+        classes: class names, for messages.
 
     Raises:
         UserError: nothing is left to train on, or a class has fewer than `per_class` images.
@@ -56,7 +56,7 @@ def _few(table: Table, rows: NDArray[np.int64], per_class: int, seed: int, class
         if len(of_class) < per_class:
             name = classes[label] if classes else label
             raise UserError(
-                f"{table.name}: class '{name}' has {len(of_class)} training images beside those for validation; "
+                f"{table.name}: class '{name}' has {len(of_class)} training images after validation; "
                 f"target.per_class is {per_class}"
             )
         kept.append(of_class[:per_class])

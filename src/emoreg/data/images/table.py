@@ -1,4 +1,4 @@
-"""What a reader of any image set gives: images and their labels, and nothing else."""
+"""What the reader of any image set returns: images and their labels."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Table:
     """Images, not yet decoded (or drawn in memory), and one label each.
 
     Args:
-        name: of the set, for messages and records.
+        name: name of the set, for messages and records.
         images: N files or items, uint8 pixels (N, H, W, 3), or those of a pack.
         labels: (N,) int64 class indices, or (N, E) float32 (see `EmotionSpace`).
     """
@@ -68,7 +68,7 @@ def take_images(images: Images, rows: NDArray[np.int64]) -> Images:
 
 
 def name_image(images: Images, row: int) -> str:
-    """What people know an image by: its file, its place in a library's set, or its row."""
+    """Name of an image for messages: its file, its place in a library's set, or its row."""
     if isinstance(images, PackedImages):
         return images.name(row)
     image = images[row]
@@ -77,7 +77,7 @@ def name_image(images: Images, row: int) -> str:
 
 @dataclass(frozen=True)
 class About:
-    """What people ask of a set before they get it."""
+    """Facts about a set for people who do not have it yet."""
 
     title: str
     size: str  # how many images

@@ -22,7 +22,7 @@ from emoreg.data.stimuli import (
 )
 from emoreg.data.stimuli.emotion import VALENCE_AROUSAL, EmotionSpace
 from emoreg.data.stimuli.stimulus_set import Labels, Stimuli
-from emoreg.errors import UserError, nearest
+from emoreg.errors import SettingError, nearest
 
 # A new set is one file that has ABOUT and read(), and one line here.
 SETS: Mapping[str, tuple[About, Callable[[str | None, bool], Stimuli]]] = {
@@ -43,8 +43,8 @@ def read_stimuli(settings: StimuliSettings, seed: int) -> Stimuli:
     """The whole set, before any choice of labels, validation split or limit.
 
     Args:
-        settings: which set, and where.
-        seed: of the procedural compositions.
+        settings: name and location of the set.
+        seed: seed of the procedural compositions.
 
     Raises:
         UserError: the set is unknown, missing or malformed; says where and what to do.
@@ -57,6 +57,7 @@ def read_stimuli(settings: StimuliSettings, seed: int) -> Stimuli:
         of_kinds = [Labels(EmotionSpace(one.kind, one.names), one.values) for one in pack.labels if one.kind != "class"]
         return Stimuli(pack.set, pack.images, tuple(of_kinds), None if pack.splits is None else pack.splits.tolist())
     if settings.name not in SETS:
-        raise UserError(f"stimuli.name: no set '{settings.name}'{nearest(settings.name, ['procedural', *SETS])}")
+        known = nearest(settings.name, ["procedural", *SETS])
+        raise SettingError("stimuli.name", f"no set '{settings.name}'{known}")
     _, read = SETS[settings.name]
     return read(settings.root, settings.skip_unreadable)

@@ -11,7 +11,7 @@ import math
 
 from emoreg.data.images.table import About
 from emoreg.data.stimuli.emotion import MIKELS_8, EmotionSpace
-from emoreg.data.stimuli.set_reader import Rows, number, votes
+from emoreg.data.stimuli.set_reader import SetReader, number, votes
 from emoreg.data.stimuli.stimulus_set import Stimuli
 from emoreg.data.stimuli.tabular import read_rows
 
@@ -31,15 +31,15 @@ def read(root: str | None, skip_missing: bool) -> Stimuli:
 
     Args:
         root: folder or zip that holds the table and the images.
-        skip_missing: leave out rows whose image is missing, instead of stopping at the first.
+        skip_missing: skip rows whose image is missing, instead of stopping at the first.
 
     Raises:
         UserError: something is missing, or an image has no votes; names file, row and column.
     """
-    rows = Rows("abstract", root, skip_missing)
-    sheet = rows.sheet("ABSTRACT_groundTruth.csv")
+    reader = SetReader("abstract", root, skip_missing)
+    sheet = reader.sheet("ABSTRACT_groundTruth.csv")
     folder = sheet.name[: -len("ABSTRACT_groundTruth.csv")]
     for place, row in read_rows(sheet, ("", *COLUMNS), quote="'"):
         counts = [number(place, column, row[column], 0, math.inf) for column in COLUMNS]
-        rows.add(place, row[""], rows.find(folder + row[""]), votes(place, counts))
-    return rows.stimuli(EmotionSpace("votes", MIKELS_8))
+        reader.add(place, row[""], reader.find(folder + row[""]), votes(place, counts))
+    return reader.stimuli(EmotionSpace("votes", MIKELS_8))

@@ -11,7 +11,7 @@ import re
 
 from emoreg.data.images.table import About
 from emoreg.data.stimuli.emotion import MIKELS_8, EmotionSpace, emotion_index
-from emoreg.data.stimuli.set_reader import Rows
+from emoreg.data.stimuli.set_reader import SetReader
 from emoreg.data.stimuli.stimulus_set import Stimuli
 from emoreg.errors import UserError
 
@@ -31,20 +31,20 @@ def read(root: str | None, skip_missing: bool) -> Stimuli:
 
     Args:
         root: folder or zip that holds them; other files than images are left alone.
-        skip_missing: of no effect: what is missing is not known.
+        skip_missing: ignored: nothing lists the images that should be there.
 
     Raises:
         UserError: there are none, an image is named otherwise, or two have the same name; names the file.
     """
-    rows = Rows("artphoto", root, skip_missing)
+    reader = SetReader("artphoto", root, skip_missing)
     places: dict[str, str] = {}
-    for image in rows.image_files:
+    for image in reader.image_files:
         place, name = str(image), image.name.rsplit("/", 1)[-1]
         match = NAME.fullmatch(image.name)
         if match is None:
-            raise UserError(f"{place}: the name tells no emotion; images of ArtPhoto are named <emotion>_NNNN.jpg")
+            raise UserError(f"{place}: its name has no emotion; images of ArtPhoto are named <emotion>_NNNN.jpg")
         if name in places:
-            raise UserError(f"{place} is there a second time, after {places[name]}; remove one")
+            raise UserError(f"{place} has the same name as {places[name]}; remove one")
         places[name] = place
-        rows.add(place, name, image, emotion_index(match[1], MIKELS_8, place))
-    return rows.stimuli(EmotionSpace("category", MIKELS_8))
+        reader.add(place, name, image, emotion_index(match[1], MIKELS_8, place))
+    return reader.stimuli(EmotionSpace("category", MIKELS_8))

@@ -1,4 +1,4 @@
-"""Diffused-EMOd (arXiv:2606.13081): EMOd's images made anew by image-to-image diffusion; the label travels along.
+"""Diffused-EMOd (arXiv:2606.13081): variants of EMOd's images by image-to-image diffusion, with their labels.
 
 It is not published to us. `emoreg data diffuse --from emod` makes such a set, and the manifest that is read here.
 """
@@ -24,7 +24,7 @@ def read(root: str | None, skip_missing: bool) -> Stimuli:
 
     Args:
         root: folder or zip that holds one manifest, or the manifest.
-        skip_missing: leave out rows whose image is missing, instead of stopping at the first.
+        skip_missing: skip rows whose image is missing, instead of stopping at the first.
 
     Raises:
         UserError: as `manifest.read_manifest`.

@@ -11,7 +11,7 @@ import json
 
 from emoreg.data.images.table import About
 from emoreg.data.stimuli.emotion import MIKELS_8, EmotionSpace, emotion_index
-from emoreg.data.stimuli.set_reader import SPLITS, Rows
+from emoreg.data.stimuli.set_reader import SPLITS, SetReader
 from emoreg.data.stimuli.stimulus_set import Stimuli
 from emoreg.data.stimuli.tabular import read_json
 from emoreg.errors import UserError
@@ -31,15 +31,15 @@ def read(root: str | None, skip_missing: bool) -> Stimuli:
 
     Args:
         root: folder or zip that holds the three lists and image/.
-        skip_missing: leave out rows whose image is missing, instead of stopping at the first.
+        skip_missing: skip rows whose image is missing, instead of stopping at the first.
 
     Raises:
         UserError: a list is missing, empty or malformed, or an image is missing; names file and row.
     """
-    rows = Rows("emoset", root, skip_missing)
-    _check_emotions(rows)
+    reader = SetReader("emoset", root, skip_missing)
+    _check_emotions(reader)
     for name in ("train", "val", "test"):
-        sheet = rows.sheet(f"{name}.json")
+        sheet = reader.sheet(f"{name}.json")
         folder, entries = sheet.name[: -len(f"{name}.json")], read_json(sheet)
         if not isinstance(entries, list) or not entries:
             raise UserError(f"{sheet} has no rows; it must be a list of [emotion, image, annotation]")
@@ -49,17 +49,17 @@ def read(root: str | None, skip_missing: bool) -> Stimuli:
             match entry:
                 case [str(emotion), str(path), *_]:
                     label = emotion_index(emotion, MIKELS_8, place)
-                    rows.add(place, path, rows.find(folder + path), label, split=SPLITS[name])
+                    reader.add(place, path, reader.find(folder + path), label, split=SPLITS[name])
                 case _:
                     raise UserError(f"{place} must be [emotion, image, annotation], not {json.dumps(entry):.80}")
-    return rows.stimuli(EmotionSpace("category", MIKELS_8))
+    return reader.stimuli(EmotionSpace("category", MIKELS_8))
 
 
-def _check_emotions(rows: Rows) -> None:
+def _check_emotions(reader: SetReader) -> None:
     """UserError if there is an info.json that names other emotions; the numbers that it gives them do not matter."""
-    if not any(file.name.rsplit("/", 1)[-1] == "info.json" for file in rows.files):
+    if not any(file.name.rsplit("/", 1)[-1] == "info.json" for file in reader.files):
         return
-    sheet = rows.sheet("info.json")
+    sheet = reader.sheet("info.json")
     match read_json(sheet):
         case {"emotion": {"label2idx": dict(numbers)}} if set(numbers) == set(MIKELS_8):
             return

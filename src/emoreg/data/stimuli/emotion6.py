@@ -11,7 +11,7 @@ import math
 
 from emoreg.data.images.table import About
 from emoreg.data.stimuli.emotion import EKMAN_6_NEUTRAL, VALENCE_AROUSAL, EmotionSpace
-from emoreg.data.stimuli.set_reader import Rows, number, votes
+from emoreg.data.stimuli.set_reader import SetReader, number, votes
 from emoreg.data.stimuli.stimulus_set import Stimuli
 from emoreg.data.stimuli.tabular import read_rows
 
@@ -30,13 +30,13 @@ def read(root: str | None, skip_missing: bool) -> Stimuli:
 
     Args:
         root: folder or zip that holds ground_truth.txt and images/.
-        skip_missing: leave out rows whose image is missing, instead of stopping at the first.
+        skip_missing: skip rows whose image is missing, instead of stopping at the first.
 
     Raises:
         UserError: something is missing or out of range; names file, row and column.
     """
-    rows = Rows("emotion6", root, skip_missing)
-    sheet = rows.sheet("ground_truth.txt")
+    reader = SetReader("emotion6", root, skip_missing)
+    sheet = reader.sheet("ground_truth.txt")
     folder = sheet.name[: -len("ground_truth.txt")]
     shares = [f"prob. {name}" for name in EKMAN_6_NEUTRAL]
     ratings = VALENCE_AROUSAL.names
@@ -44,5 +44,5 @@ def read(root: str | None, skip_missing: bool) -> Stimuli:
         path = f"images/{row['image_filename']}"
         probabilities = votes(place, [number(place, column, row[column], 0, math.inf) for column in shares])
         dimensions = [(number(place, column, row[column], 1, 9) - 5) / 4 for column in ratings]
-        rows.add(place, path, rows.find(folder + path), probabilities, dimensions)
-    return rows.stimuli(EmotionSpace("votes", EKMAN_6_NEUTRAL), VALENCE_AROUSAL)
+        reader.add(place, path, reader.find(folder + path), probabilities, dimensions)
+    return reader.stimuli(EmotionSpace("votes", EKMAN_6_NEUTRAL), VALENCE_AROUSAL)

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from emoreg.data.images.files import File
 from emoreg.data.images.table import About
 from emoreg.data.stimuli.emotion import EmotionSpace, emotion_index, emotion_names, standard
-from emoreg.data.stimuli.set_reader import SPLITS, Rows
+from emoreg.data.stimuli.set_reader import SPLITS, SetReader
 from emoreg.data.stimuli.stimulus_set import Split, Stimuli
 from emoreg.errors import UserError
 
@@ -32,57 +32,57 @@ def read(root: str | None, skip_missing: bool) -> Stimuli:
 
     Args:
         root: folder or zip that holds the folders.
-        skip_missing: of no effect: what is missing is not known.
+        skip_missing: ignored: nothing lists the images that should be there.
 
     Raises:
         UserError: no such images, an empty folder among those of the emotions, a folder whose name is nearly an
-            emotion's, an image outside the splits that others lie in.
+            emotion's, an image outside the splits of the others.
     """
-    rows = Rows("emotion_folder", root, skip_missing)
-    found = list(folders_of(rows))
+    reader = SetReader("emotion_folder", root, skip_missing)
+    found = list(folders_of(reader))
     first = found[0][0]
     for image, _, _ in found:
         if image.name.count("/") != first.name.count("/"):
-            raise UserError(f"{image} lies at another depth than {first.name}; all must be [<split>/]<emotion>/*.jpg")
+            raise UserError(f"{image} is at another depth than {first.name}; all must be [<split>/]<emotion>/*.jpg")
     names = emotion_names({folder: str(image) for image, folder, _ in reversed(found)})
     for image, folder, split in found:
-        rows.add(str(image), image.name, image, emotion_index(folder, names, str(image)), split=split)
-    refuse_empty_folders(rows)
-    return rows.stimuli(EmotionSpace("category", names))
+        reader.add(str(image), image.name, image, emotion_index(folder, names, str(image)), split=split)
+    refuse_empty_folders(reader)
+    return reader.stimuli(EmotionSpace("category", names))
 
 
-def folders_of(rows: Rows) -> Iterator[tuple[File, str, Split | None]]:
-    """Each image that lies in a folder, the folder's name, and the split that the folder above names.
+def folders_of(reader: SetReader) -> Iterator[tuple[File, str, Split | None]]:
+    """Each image in a folder, the folder's name, and the split that the folder above names.
 
     Raises:
-        UserError: there are none, or one lies in a split but in no emotion's folder.
+        UserError: there are none, or one is in a split but in no emotion's folder.
     """
-    images = [image for image in rows.image_files if "/" in image.name]
+    images = [image for image in reader.image_files if "/" in image.name]
     if not images:
-        raise UserError(f"{rows.root} holds no images as [<split>/]<emotion>/*.jpg|png")
+        raise UserError(f"{reader.root} holds no images as [<split>/]<emotion>/*.jpg|png")
     for image in images:
         *above, folder, _ = image.name.split("/")
         if folder.lower() in SPLITS:
-            raise UserError(f"{image} lies in a split, but in no folder that names its emotion")
+            raise UserError(f"{image} is in a split, but in no folder that names its emotion")
         yield image, folder, SPLITS.get(above[-1].lower()) if above else None
 
 
-def refuse_empty_folders(rows: Rows, names: Collection[str] | None = None) -> None:
-    """UserError for a folder without images beside those of the emotions, or a split without images.
+def refuse_empty_folders(reader: SetReader, names: Collection[str] | None = None) -> None:
+    """UserError for an empty folder next to those of the emotions, or a split without images.
 
     Args:
-        rows: of the set.
-        names: of the emotions; None if any folder may be one.
+        reader: reader of the set.
+        names: the emotions; None if any folder may be one.
     """
-    with_images = {folder for image in rows.image_files for folder in PurePosixPath(image.name).parents}
-    emotions = {PurePosixPath(image.name).parent for image in rows.image_files if "/" in image.name}
-    beside = {folder.parent for folder in emotions}
-    beside_splits = {folder.parent for folder in beside if folder.name.lower() in SPLITS}
-    for folder in sorted(_folders(Path(rows.root)) - with_images):
-        is_split = folder.parent in beside_splits and folder.name.lower() in SPLITS
-        is_emotion = folder.parent in beside and (names is None or standard(folder.name) in names)
+    with_images = {folder for image in reader.image_files for folder in PurePosixPath(image.name).parents}
+    emotions = {PurePosixPath(image.name).parent for image in reader.image_files if "/" in image.name}
+    above = {folder.parent for folder in emotions}
+    above_splits = {folder.parent for folder in above if folder.name.lower() in SPLITS}
+    for folder in sorted(_folders(Path(reader.root)) - with_images):
+        is_split = folder.parent in above_splits and folder.name.lower() in SPLITS
+        is_emotion = folder.parent in above and (names is None or standard(folder.name) in names)
         if is_split or is_emotion:
-            raise UserError(f"{File(str(folder), Path(rows.root))} holds no images; put some there, or remove it")
+            raise UserError(f"{File(str(folder), Path(reader.root))} holds no images; put some there, or remove it")
 
 
 def _folders(root: Path) -> set[PurePosixPath]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from emoreg.data.images.table import About
 from emoreg.data.stimuli.emotion import MIKELS_8, EmotionSpace, emotion_index, standard
 from emoreg.data.stimuli.emotion_folder import folders_of, refuse_empty_folders
-from emoreg.data.stimuli.set_reader import Rows
+from emoreg.data.stimuli.set_reader import SetReader
 from emoreg.data.stimuli.stimulus_set import Stimuli
 from emoreg.errors import UserError
 
@@ -29,20 +29,20 @@ def read(root: str | None, skip_missing: bool) -> Stimuli:
 
     Args:
         root: folder or zip that holds the eight folders; images elsewhere are left alone.
-        skip_missing: of no effect: what is missing is not known.
+        skip_missing: ignored: nothing lists the images that should be there.
 
     Raises:
         UserError: one of the eight emotions, or a split, has no images.
     """
-    rows = Rows("fi", root, skip_missing)
+    reader = SetReader("fi", root, skip_missing)
     found = set()
-    for image, folder, split in folders_of(rows):
+    for image, folder, split in folders_of(reader):
         if standard(folder) in MIKELS_8:
             label = emotion_index(folder, MIKELS_8, str(image))
-            rows.add(str(image), image.name, image, label, split=split)
+            reader.add(str(image), image.name, image, label, split=split)
             found.add(MIKELS_8[label])
     for name in MIKELS_8:
         if name not in found:
             raise UserError(f"{root} holds no images of '{name}' ({name}/*.jpg); FI has all of {', '.join(MIKELS_8)}")
-    refuse_empty_folders(rows, MIKELS_8)
-    return rows.stimuli(EmotionSpace("category", MIKELS_8))
+    refuse_empty_folders(reader, MIKELS_8)
+    return reader.stimuli(EmotionSpace("category", MIKELS_8))

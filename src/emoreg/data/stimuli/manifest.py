@@ -24,7 +24,7 @@ from pathlib import Path
 from emoreg.data.images.files import File
 from emoreg.data.images.table import About
 from emoreg.data.stimuli.emotion import VALENCE_AROUSAL_DOMINANCE, EmotionSpace, emotion_index, emotion_names
-from emoreg.data.stimuli.set_reader import SPLITS, Rows, number, votes
+from emoreg.data.stimuli.set_reader import SPLITS, SetReader, number, votes
 from emoreg.data.stimuli.stimulus_set import Split, Stimuli
 from emoreg.data.stimuli.tabular import read_lines, read_parquet, read_rows
 from emoreg.errors import UserError, nearest
@@ -49,7 +49,7 @@ def read(root: str | None, skip_missing: bool) -> Stimuli:
 
     Args:
         root: the manifest, or a folder or zip that holds one, named manifest.csv, .jsonl or .parquet.
-        skip_missing: leave out rows whose image is missing, instead of stopping at the first.
+        skip_missing: skip rows whose image is missing, instead of stopping at the first.
 
     Raises:
         UserError: as `read_manifest`.
@@ -64,12 +64,12 @@ def read_manifest(name: str, root: str | None, skip_missing: bool) -> Stimuli:
         UserError: no manifest or more than one, no labels, a value out of range, an image that is missing or
             listed twice, a path that leaves the zip; names file, row and column.
     """
-    rows = Rows(name, root, skip_missing)
-    given = Path(rows.root)
+    reader = SetReader(name, root, skip_missing)
+    given = Path(reader.root)
     if given.suffix.lower() in (".csv", ".jsonl", ".parquet") and not given.is_dir():
         sheet = File(given.name, given.parent)
     else:
-        sheet = rows.sheet("manifest.csv", "manifest.jsonl", "manifest.parquet")
+        sheet = reader.sheet("manifest.csv", "manifest.jsonl", "manifest.parquet")
     table = list(_read_table(sheet))
     columns = list(dict.fromkeys(column for _, row in table for column in row))
     _check_columns(sheet, columns)
@@ -95,8 +95,8 @@ def read_manifest(name: str, root: str | None, skip_missing: bool) -> Stimuli:
         if dimensions:
             labels.append([number(place, column, row.get(column, ""), -1, 1, SCALE) for column in dimensions])
         path = row.get("path", "")
-        rows.add(place, path, _find(rows, sheet, place, path), *labels, split=_split(place, row.get("split", "")))
-    return rows.stimuli(*spaces)
+        reader.add(place, path, _find(reader, sheet, place, path), *labels, split=_split(place, row.get("split", "")))
+    return reader.stimuli(*spaces)
 
 
 def _read_table(sheet: File) -> Iterator[Row]:
@@ -145,7 +145,7 @@ def _split(place: str, text: str) -> Split | None:
     return SPLITS[text.lower()] if text else None
 
 
-def _find(rows: Rows, sheet: File, place: str, path: str) -> File | None:
+def _find(reader: SetReader, sheet: File, place: str, path: str) -> File | None:
     """The image at `path`, from the manifest's folder. UserError for an empty path, or one that leaves a zip."""
     if not path:
         raise UserError(f"{place}: path is empty")
@@ -155,7 +155,7 @@ def _find(rows: Rows, sheet: File, place: str, path: str) -> File | None:
         whole = posixpath.normpath(posixpath.join(inner, path))
         if whole.startswith(("/", "../")):
             raise UserError(f"{place}: the path {path!r} leaves the zip; images must be in it")
-        return rows.find(whole)
+        return reader.find(whole)
     folder = sheet.root / inner  # not listed: a manifest may stand beside a million other files
     for written in dict.fromkeys((path, unicodedata.normalize("NFC", path), unicodedata.normalize("NFD", path))):
         try:

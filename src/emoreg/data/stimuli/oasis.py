@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from emoreg.data.images.table import About
 from emoreg.data.stimuli.emotion import VALENCE_AROUSAL
-from emoreg.data.stimuli.set_reader import Rows, number
+from emoreg.data.stimuli.set_reader import SetReader, number
 from emoreg.data.stimuli.stimulus_set import Stimuli
 from emoreg.data.stimuli.tabular import read_rows
 
@@ -27,17 +27,17 @@ def read(root: str | None, skip_missing: bool) -> Stimuli:
 
     Args:
         root: folder or zip that holds OASIS.csv and images/.
-        skip_missing: leave out rows whose image is missing, instead of stopping at the first.
+        skip_missing: skip rows whose image is missing, instead of stopping at the first.
 
     Raises:
         UserError: something is missing or out of range; names file, row and column.
     """
-    rows = Rows("oasis", root, skip_missing)
-    sheet = rows.sheet("OASIS.csv")
+    reader = SetReader("oasis", root, skip_missing)
+    sheet = reader.sheet("OASIS.csv")
     folder = sheet.name[: -len("OASIS.csv")]
     columns = ("Valence_mean", "Arousal_mean")
     for place, row in read_rows(sheet, ("Theme", *columns)):
         path = f"images/{row['Theme']}.jpg"
         ratings = [(number(place, column, row[column], 1, 7) - 4) / 3 for column in columns]
-        rows.add(place, path, rows.find(folder + path), ratings)
-    return rows.stimuli(VALENCE_AROUSAL)
+        reader.add(place, path, reader.find(folder + path), ratings)
+    return reader.stimuli(VALENCE_AROUSAL)

@@ -1,4 +1,4 @@
-"""What the readers of published sets share: finding files by name, and rows that say where they stand."""
+"""What the readers of stimulus sets share: finding files by name, and collecting rows that know their place."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from emoreg.data.images.files import IMAGE_SUFFIXES, File, list_files
 from emoreg.data.stimuli.emotion import EmotionSpace
 from emoreg.data.stimuli.stimulus_set import Labels, Split, Stimuli
-from emoreg.errors import UserError
+from emoreg.errors import SettingError, UserError
 
 SPLITS: dict[str, Split] = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -21,13 +21,13 @@ SPLITS: dict[str, Split] = {
 }
 
 
-class Rows:
-    """Collects images and labels while a reader goes through a set's tables.
+class SetReader:
+    """Finds the files of a stimulus set, and collects its images and labels row by row.
 
     Args:
-        name: of the set.
+        name: name of the set.
         root: its folder or zip.
-        skip_missing: leave out rows whose image is not there, instead of stopping at the first.
+        skip_missing: skip rows whose image is missing, instead of stopping at the first.
 
     Raises:
         UserError: no `root`.
@@ -35,7 +35,7 @@ class Rows:
 
     def __init__(self, name: str, root: str | None, skip_missing: bool) -> None:
         if root is None:
-            raise UserError(f"stimuli.root: name the folder or zip that holds {name}")
+            raise SettingError("stimuli.root", f"name the folder or zip that holds {name}")
         self.name, self.root, self.skip_missing = name, root, skip_missing
         self._images: list[File] = []
         self._labels: list[tuple[int | Sequence[float], ...]] = []
@@ -50,14 +50,14 @@ class Rows:
 
     @property
     def image_files(self) -> list[File]:
-        """Those that are images by their names."""
+        """The files whose name is that of an image."""
         return [file for file in self.files if file.name.lower().endswith(IMAGE_SUFFIXES)]
 
     def sheet(self, *names: str) -> File:
         """The set's table, in whichever folder it lies (the topmost).
 
         Args:
-            names: that it may have, whatever the case of the letters.
+            names: its possible names, whatever the case of the letters.
 
         Raises:
             UserError: there is none, or more than one.
@@ -65,7 +65,7 @@ class Rows:
         wanted = {name.lower() for name in names}
         found = [file for file in self.files if file.name.rsplit("/", 1)[-1].lower() in wanted]
         if not found:
-            raise UserError(f"{self.root} holds no {' or '.join(names)}, where the labels of {self.name} stand")
+            raise UserError(f"{self.root} holds no {' or '.join(names)}, which has the labels of {self.name}")
         depth = min(file.name.count("/") for file in found)
         first, *others = (file for file in found if file.name.count("/") == depth)
         if others:
@@ -100,26 +100,26 @@ class Rows:
     def add(
         self, place: str, path: str, image: File | None, *labels: int | Sequence[float], split: Split | None = None
     ) -> None:
-        """One row.
+        """Add one row.
 
         Args:
-            place: where it stands, e.g. "OASIS.csv, row 3".
-            path: what the row calls the image.
-            image: the file; None if it is not there.
-            labels: one for each of the spaces: an index, or E numbers.
-            split: that it is published in.
+            place: file and row, e.g. "OASIS.csv, row 3".
+            path: path of the image, as the row gives it.
+            image: the file; None if it is missing.
+            labels: one per emotion space: an index, or E numbers.
+            split: published split, if any.
 
         Raises:
-            UserError: the image is missing, or stands in an earlier row too.
+            UserError: the image is missing, or an earlier row has it too.
         """
         if image is None:
             if self.skip_missing:
                 self._missing.append(place)
                 return
-            raise UserError(f"{place}: no image {path!r} (stimuli.skip_unreadable: true leaves such rows out)")
+            raise UserError(f"{place}: no image {path!r} (stimuli.skip_unreadable: true skips such rows)")
         first = self._first_place.setdefault(str(image), place)
         if first != place:
-            raise UserError(f"{place}: {path!r} stands there a second time, after {first}; remove one")
+            raise UserError(f"{place}: {path!r} is listed a second time, after {first}; remove one")
         self._images.append(image)
         self._labels.append(labels)
         self._splits.append(split)
@@ -128,7 +128,7 @@ class Rows:
         """All rows so far, with labels in these spaces.
 
         Raises:
-            UserError: there are none, or only some lie in a split.
+            UserError: there are none, or only some have a split.
         """
         if not self._images:
             raise UserError(f"{self.root} holds no images of {self.name}")
@@ -137,7 +137,7 @@ class Rows:
         splits = [split for split in self._splits if split is not None]
         if 0 < len(splits) < len(self._splits):
             image = self._images[self._splits.index(None)]
-            raise UserError(f"{self._first_place[str(image)]}: {image.name!r} lies in no split, but others do")
+            raise UserError(f"{self._first_place[str(image)]}: {image.name!r} is in no split, but other images are")
         return Stimuli(self.name, self._images, labels, splits or None, self._missing)
 
 

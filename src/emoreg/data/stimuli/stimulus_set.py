@@ -1,4 +1,4 @@
-"""What the reader of every stimulus set gives, and the label that is chosen from it."""
+"""A stimulus set as its reader returns it, and the choice of one label per image."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from emoreg.data.stimuli.emotion import (
     majority,
     polarity,
 )
-from emoreg.errors import UserError
+from emoreg.errors import SettingError
 
 Split = Literal["train", "validation", "test"]
 
@@ -33,7 +33,7 @@ class Labels:
     """One label an image, in one space.
 
     Args:
-        space: of the labels.
+        space: the emotion space of the labels.
         values: int64 (N,) or float32 (N, E), as the space says.
     """
 
@@ -46,11 +46,11 @@ class Stimuli:
     """A stimulus set as published.
 
     Args:
-        name: of the set.
-        images: N of them, not yet decoded.
-        labels: what the set has, the one that is used by default first.
-        splits: of each image, where the set is published with splits.
-        missing: the places of rows that were left out, as their images are not there.
+        name: name of the set.
+        images: N images, not yet decoded.
+        labels: all labels of the set, the default first.
+        splits: split of each image (N,), if the set is published with splits.
+        missing: places of the rows that were skipped because their image is missing.
     """
 
     name: str
@@ -61,13 +61,13 @@ class Stimuli:
 
 
 def choose_labels(stimuli: Stimuli, choice: LabelChoice) -> tuple[Table, EmotionSpace, NDArray[np.int64]]:
-    """The table with the labels that were chosen, their space, and which rows of `stimuli` are in it.
+    """The table with the chosen labels, their space, and the rows of `stimuli` that it contains.
 
-    Images that have no such label are left out: ties of a majority, surprise for polarity, and so on. Where a
-    choice follows from several kinds of labels, the set's first of them is taken.
+    Images without such a label are skipped: ties of a majority, surprise for polarity, and so on. If a choice follows
+    from several kinds of labels, the first of them is used.
 
     Args:
-        stimuli: as read.
+        stimuli: the whole set.
         choice: published (the set's own), distribution (of votes), majority (the most-voted category, ties
             left out), polarity (negative or positive), ekman (one of six), dimensions (valence, arousal, ...;
             those of the words where the set has none, see `emotion.dimensions`).
@@ -78,26 +78,27 @@ def choose_labels(stimuli: Stimuli, choice: LabelChoice) -> tuple[Table, Emotion
     chosen = next((follows for labels in _in_order(stimuli, choice) if (follows := _follow(labels, choice))), None)
     kinds = " and ".join(f"{labels.space.kind} ({', '.join(labels.space.names)})" for labels in stimuli.labels)
     if chosen is None:
-        raise UserError(f"stimuli.labels: {stimuli.name} has {kinds}, from which no {choice} follows")
+        raise SettingError("stimuli.labels", f"{stimuli.name} has {kinds}, from which no {choice} follows")
     values = chosen.values
     rows = np.flatnonzero(values >= 0) if chosen.space.kind == "category" else np.arange(len(values))
     if len(rows) == 0:
-        raise UserError(
-            f"stimuli.labels: {choice} leaves none of the {len(values)} images of {stimuli.name}: they tie, or it has "
-            "no place for their emotions"
+        raise SettingError(
+            "stimuli.labels",
+            f"{choice} leaves none of the {len(values)} images of {stimuli.name}: they tie, or it has no category for "
+            "their emotions",
         )
     return Table(stimuli.name, take_images(stimuli.images, rows), values[rows]), chosen.space, rows
 
 
 def _in_order(stimuli: Stimuli, choice: LabelChoice) -> Sequence[Labels]:
-    """The set's labels, those that answer the choice as they are before those that have to be mapped."""
+    """The set's labels; those that need no mapping for this choice come first."""
     if choice != "dimensions":
         return stimuli.labels
     return sorted(stimuli.labels, key=lambda labels: labels.space.kind != "dimensions")
 
 
 def _follow(labels: Labels, choice: LabelChoice) -> Labels | None:
-    """The labels that were chosen, -1 for images without; None if they do not follow from these."""
+    """The chosen labels, -1 for images without one; None if they do not follow from `labels`."""
     space, values = labels.space, labels.values
     if choice == "published" or (choice, space.kind) in (
         ("distribution", "votes"),

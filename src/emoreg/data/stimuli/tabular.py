@@ -1,4 +1,4 @@
-"""Tables as people write them: CSV, JSON and JSON Lines, Parquet; each row with the place where it stands."""
+"""Tables as people write them: CSV, JSON, JSON Lines and Parquet. Each row comes with its file and number."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def read_rows(
 
     Args:
         sheet: the file; in UTF-8 or UTF-16 with a byte-order mark, in UTF-8 without, or else in Windows-1252.
-        columns: that it must have; case matters, brackets around a header do not (Emotion6 has them).
-        delimiter: between fields.
-        quote: around fields.
+        columns: required columns; case matters, brackets around a header do not (Emotion6 has them).
+        delimiter: character between fields.
+        quote: character around fields.
 
     Raises:
-        UserError: an unreadable file, a column that is missing (the nearest is named) or stands there twice, a
+        UserError: an unreadable file, a column that is missing (the nearest is named) or repeated, a
             row of another length, no rows.
     """
     table = _cells(sheet, delimiter, quote)
@@ -35,7 +35,7 @@ def read_rows(
             raise UserError(f"{sheet}: no column '{column}'{nearest(column, filter(None, header))}")
     for column in filter(None, header):
         if header.count(column) > 1:
-            raise UserError(f"{sheet}: the column '{column}' stands there {header.count(column)} times; keep one")
+            raise UserError(f"{sheet}: the column '{column}' occurs {header.count(column)} times; keep one")
     count = 0
     for number, cells in enumerate(table[1:], start=2):
         if not any(cell.strip() for cell in cells):

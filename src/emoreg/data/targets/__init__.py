@@ -97,7 +97,7 @@ def read_for_scoring(settings: TargetSettings, data: str | None, classes: tuple[
     elif is_known(data) and (data.lower() not in torchvision_sets.SETS or not Path(data).exists()):
         target = read_target(TargetSettings(name=data, classes=settings.classes))
     else:  # a folder, even if it is named like one of torchvision's sets
-        return folder.read_for_scoring(data, classes, leave_out_others=settings.classes is not None)
+        return folder.read_for_scoring(data, classes, skip_others=settings.classes is not None)
     if target.classes != classes:
         raise UserError(f"the classes of {data or settings.name} are not those that the run was trained on")
     return target.test

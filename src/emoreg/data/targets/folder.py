@@ -13,7 +13,7 @@ from emoreg.data.images.table import Table
 from emoreg.errors import UserError, nearest
 
 TRAIN_NAMES = ("train", "training")
-TEST_NAMES = ("test", "testing", "val", "validation", "valid")  # the first that is there is scored
+TEST_NAMES = ("test", "testing", "val", "validation", "valid")  # the first that exists is the test split
 
 
 def read_folder(root: str | Path) -> tuple[Table, Table, tuple[str, ...]]:
@@ -45,13 +45,13 @@ def read_folder(root: str | Path) -> tuple[Table, Table, tuple[str, ...]]:
     return table.take(train_rows), table.take(test_rows), classes
 
 
-def read_for_scoring(root: str | Path, classes: tuple[str, ...], leave_out_others: bool = False) -> Table:
+def read_for_scoring(root: str | Path, classes: tuple[str, ...], skip_others: bool = False) -> Table:
     """The test split, or all images where there are no splits, labelled by their place in `classes`.
 
     Args:
         root: folder or zip.
         classes: the classifier's.
-        leave_out_others: leave out images of classes that are not in `classes`.
+        skip_others: skip images of classes that are not in `classes`.
 
     Raises:
         UserError: as `read_folder`; a class that is not in `classes` (the nearest is named), or none that is.
@@ -59,14 +59,14 @@ def read_for_scoring(root: str | Path, classes: tuple[str, ...], leave_out_other
     images, by_split = _list_images(root)
     images = next((by_split[name] for name in TEST_NAMES if name in by_split), images)
     known = [image for image in images if _class_of(image) in classes]
-    if not known or (len(known) < len(images) and not leave_out_others):
+    if not known or (len(known) < len(images) and not skip_others):
         image = next(image for image in images if _class_of(image) not in classes)
         raise UserError(f"{image}: no class '{_class_of(image)}' in this run{nearest(_class_of(image), classes)}")
     return _table(root, known, classes)
 
 
 def _list_images(root: str | Path) -> tuple[list[File], dict[str, list[File]]]:
-    """All images that lie in a class folder, and the same by the folder above it."""
+    """All images in class folders, and the same grouped by the folder above."""
     images = [f for f in list_files(root) if f.name.lower().endswith(IMAGE_SUFFIXES) and "/" in f.name]
     if not images:
         raise UserError(f"{root} holds no images as [<split>/]<class>/*.jpg|png")

@@ -73,8 +73,8 @@ def read_hugging_face(name: str, root: str | None) -> tuple[Table, Table, tuple[
 
 
 @contextlib.contextmanager
-def _hushed() -> Iterator[None]:
-    """Within, the Hub's client does not tell of each of its retries; what they come to is said in one line."""
+def _quiet_client() -> Iterator[None]:
+    """Silences the Hub client's messages about retries; a failure is reported in one line."""
     from huggingface_hub.utils import logging as client
 
     level = client.get_verbosity()
@@ -97,7 +97,7 @@ def _load(name: str, path: str, config: str | None, root: str | None) -> dict[st
         raise SettingError("target.name", f"there is a folder {path} here; to read it, give it as target.root too")
     try:
         if root is None:
-            with _hushed():
+            with _quiet_client():
                 loaded = datasets.load_dataset(path, config)
         elif any((Path(root) / file).exists() for file in ("dataset_dict.json", "state.json")):
             loaded = datasets.load_from_disk(root)

@@ -1,4 +1,4 @@
-"""Parts of a target, taken alike from every set: some of its classes, and a test split where it has none."""
+"""Parts of a target, cut the same way for every set: some of its classes, and a test split if it has none."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from emoreg.data.images.splits import split_rows
 from emoreg.data.images.table import Table
-from emoreg.errors import UserError, nearest
+from emoreg.errors import SettingError, UserError, nearest
 
 
 def keep_classes(table: Table, classes: Sequence[str], kept: Sequence[str], split: str) -> Table:
@@ -18,7 +18,7 @@ def keep_classes(table: Table, classes: Sequence[str], kept: Sequence[str], spli
         table: labels are indices into `classes`.
         classes: names, all different.
         kept: those to keep, in the order of the new labels.
-        split: what `table` is, for messages.
+        split: name of this split, for messages.
 
     Raises:
         UserError: a name that is not in `classes` (the nearest is named); a class without images.
@@ -26,7 +26,7 @@ def keep_classes(table: Table, classes: Sequence[str], kept: Sequence[str], spli
     new_labels = np.full(len(classes), -1, np.int64)
     for label, name in enumerate(kept):
         if name not in classes:
-            raise UserError(f"target.classes: {table.name} has no class '{name}'{nearest(name, classes)}")
+            raise SettingError("target.classes", f"{table.name} has no class '{name}'{nearest(name, classes)}")
         old_label = list(classes).index(name)
         if not np.any(table.labels == old_label):
             raise UserError(f"{table.name}: class '{name}' has no images in the {split} split")

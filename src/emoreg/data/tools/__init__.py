@@ -1,1 +1,1 @@
-"""Looking after image sets: which there are, whether one is whole, what it looks like, and packing it."""
+"""Tools for image sets: list, verify, show, pack, and make diffused variants."""

@@ -1,4 +1,4 @@
-"""All stimulus sets and targets: what they are, where on this machine they lie, and reading one by its name."""
+"""All stimulus sets and targets: facts, locations on this machine, and reading one by its name."""
 
 from __future__ import annotations
 
@@ -157,14 +157,14 @@ class Collection:
     """A whole set of either kind, not yet decoded.
 
     Args:
-        name: of the set.
-        kind: what it is for.
-        title: of its tables.
-        root: where it was read from; None for sets that need no files.
-        images: N of them.
-        labels: all that it has, the one that is used by default first.
+        name: name of the set.
+        kind: stimuli or target.
+        title: name of its tables.
+        root: its location; None for sets that need no files.
+        images: N images.
+        labels: all labels of the set, the default first.
         splits: text (N,), or None for a set without.
-        missing: places of rows whose image is not there.
+        missing: places of rows whose image is missing.
     """
 
     name: str
@@ -192,7 +192,7 @@ class Collection:
 
 
 def kind_of(name: str) -> Kind:
-    """Which kind a set is. Names that are not known are a target's, which tells what is."""
+    """Kind of a set; unknown names count as targets."""
     return "stimuli" if name in SETS or name == "procedural" else "target"
 
 
@@ -211,7 +211,7 @@ def find(name: str, root: Path | str | None, packs: bool = True) -> str | None:
     kind = kind_of(name)
     found = [place.root for place in places(name) if packs or place.pack_of is None]
     if len(found) > 1:
-        raise UserError(f"{name} lies in several places, {' and '.join(map(str, found))}: choose one with --root")
+        raise UserError(f"{name} is in several places, {' and '.join(map(str, found))}: choose one with --root")
     if found:
         return str(found[0])
     if name == "procedural" or (kind == "target" and name != "folder"):
@@ -221,7 +221,7 @@ def find(name: str, root: Path | str | None, packs: bool = True) -> str | None:
 
 
 def read_set(name: str, root: str | None, count: int = 2000, image_size: int = 32) -> Collection:
-    """A whole set, with rows left out whose image is missing.
+    """A whole set; rows whose image is missing are skipped.
 
     Args:
         name: of a stimulus set or a target.
@@ -246,7 +246,7 @@ def read_set(name: str, root: str | None, count: int = 2000, image_size: int = 3
 
 def _read_target(name: str, root: str | None, image_size: int) -> Collection:
     if "," in name or name.startswith("hf:OWNER"):
-        raise UserError(f"'{name}' stands for many: name one of them, e.g. svhn or hf:uoft-cs/cifar10")
+        raise UserError(f"'{name}' stands for many sets: name one of them, e.g. svhn or hf:uoft-cs/cifar10")
     if not is_known(name) and not is_pack(root):
         raise UserError(f"no set '{name}'{nearest(name, ['procedural', *SETS, *TARGETS])}")
     target = read_target(TargetSettings(name=name, root=root, image_size=image_size, skip_unreadable=True))

@@ -1,4 +1,4 @@
-"""What an image set looks like: a contact sheet with labels, beside it how the labels are distributed."""
+"""Draw a contact sheet of an image set: images with their labels, and the distribution of all labels."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def draw_sheet(collection: Collection, count: int = 32, seed: int = 0) -> bytes:
 
         top = 1 - MARGIN / height
         page.text(MARGIN / width, top, collection.name, size=15, weight="bold", va="top", parse_math=False)
-        text = f"{len(collection.images):,} images · {_told(labels)}"
+        text = f"{len(collection.images):,} images · {_describe(labels)}"
         page.text(MARGIN / width, top - 0.3 / height, text, size=9.5, color=QUIET, va="top", parse_math=False)
         for number, (row, thumbnail) in enumerate(zip(rows, thumbnails, strict=True)):
             line, column = divmod(number, columns)
@@ -166,7 +166,7 @@ def _draw_image(axes: Axes, image: Image.Image | None, text: str) -> None:
     axes.set_xlabel("\n".join(lines), size=7, color=INK, labelpad=2, linespacing=1.05, parse_math=False)
 
 
-def _told(labels: PackedLabels) -> str:
+def _describe(labels: PackedLabels) -> str:
     if labels.kind == "dimensions":
         return ", ".join(labels.names)
     return f"{len(labels.names)} {'classes' if labels.kind == 'class' else 'emotions'}" + (
@@ -228,10 +228,10 @@ def _draw_bars(place: Place, left: float, down: float, collection: Collection) -
 def _draw_plane(place: Place, left: float, labels: PackedLabels, shown: NDArray[np.int64]) -> None:
     """Valence against arousal, the distribution of each at its side."""
     valence, arousal = (labels.values[:, labels.names.index(name)] for name in ("valence", "arousal"))
-    side, beside, indent = CHART_WIDTH - 1.35, 0.45, 0.7
-    plane = place(left + indent, HEADING + beside + 0.05, side, side)
-    above = place(left + indent, HEADING, side, beside)
-    right = place(left + indent + side + 0.05, HEADING + beside + 0.05, beside, side)
+    side, margin, indent = CHART_WIDTH - 1.35, 0.45, 0.7
+    plane = place(left + indent, HEADING + margin + 0.05, side, side)
+    above = place(left + indent, HEADING, side, margin)
+    right = place(left + indent + side + 0.05, HEADING + margin + 0.05, margin, side)
     size = float(np.clip(6000 / len(valence), 2, 18))
     plane.scatter(valence, arousal, size, color=ACCENT, alpha=0.35, linewidths=0)
     plane.scatter(valence[shown], arousal[shown], 22, facecolors="none", edgecolors=INK, linewidths=0.9)

@@ -1,7 +1,7 @@
 """Packing: an image set decoded and resized once, into files that are opened in milliseconds (`images.packed`).
 
 Pixels go to the disk as they come, a few hundred images behind the decoding threads, so memory does not grow
-with the set. What has been written is noted now and then, and a pack that was stopped goes on from there.
+with the set. Progress is recorded regularly, and an interrupted pack resumes from there.
 """
 
 from __future__ import annotations
@@ -75,19 +75,19 @@ class Packed:
 def pack(
     name: str, root: str | None, image_size: int, out: Path | None, skip_unreadable: bool, progress: Progress
 ) -> Packed:
-    """Pack a set, or go on with a pack that was stopped.
+    """Pack a set, or resume an interrupted pack.
 
     Args:
-        name: of a stimulus set or target.
+        name: name of a stimulus set or target.
         root: see `catalogue.find`.
         image_size: S, in pixels.
         out: folder of the pack; None for data/<name>-<S>px.
-        skip_unreadable: leave out images that cannot be decoded or are missing, and say which in pack.json.
-        progress: told how far it is.
+        skip_unreadable: skip images that cannot be decoded or are missing, and list them in pack.json.
+        progress: shows how many images are packed.
 
     Raises:
         UserError: the set cannot be read; an image cannot be decoded; no space or no permission; `out` holds
-            something else, or another process is at it.
+            something else, or another process is writing to it.
     """
     if image_size < 8:
         raise UserError(f"--image-size is {image_size}; it must be at least 8 pixels")
@@ -99,13 +99,13 @@ def pack(
     collection = read_set(name, root)
     if collection.missing and not skip_unreadable:
         first, count = collection.missing[0], len(collection.missing)
-        raise UserError(f"{first}: the image is missing, as in {count} rows in all (--skip-unreadable leaves them out)")
+        raise UserError(f"{first}: the image is missing, as in {count} rows in all (--skip-unreadable skips them)")
     try:
         return _pack(collection, image_size, folder, skip_unreadable, progress)
     except OSError as error:
-        reason = f"{error.strerror or error}; the same command goes on from here"
+        reason = f"{error.strerror or error}; run the same command again to resume"
         if isinstance(error, FileNotFoundError) and not folder.is_dir():
-            reason = "its folder is gone; the same command begins anew"
+            reason = "its folder is gone; run the same command again to start over"
         raise UserError(f"cannot write the pack {folder}: {reason}") from None
 
 
@@ -152,7 +152,9 @@ def _fill(store: _Store, collection: Collection, names: NDArray[np.str_], progre
             for rows, results in in_threads(work, range(already, len(names)), 16):
                 for row, (result, length) in zip(rows, results, strict=True):
                     if isinstance(result, UserError) and not skip_unreadable:
-                        raise UserError(f"{result} (--skip-unreadable leaves such images out, and goes on from here)")
+                        raise UserError(
+                            f"{result} (--skip-unreadable skips such images; run the command again to resume)"
+                        )
                     if isinstance(result, UserError):
                         store.leave_out(row, str(names[row]), str(result))
                     else:
@@ -181,7 +183,7 @@ def _decode(image: Any, size: int) -> tuple[NDArray[np.uint8] | UserError, int]:
 
 
 def _identity(collection: Collection, names: NDArray[np.str_], size: int) -> dict[str, Any]:
-    """What tells this pack from any other: a half-done one goes on only for the same."""
+    """Identity of a pack: an unfinished one is resumed only if it is the same."""
     digest = hashlib.sha256(names.tobytes())
     for labels in collection.labels:
         digest.update(repr((labels.kind, labels.names)).encode())
@@ -208,7 +210,7 @@ class _Store:
         self.done = self.noted_bytes = self.unnoted = 0
         try:
             state = read_json(folder / UNFINISHED)
-            # What was left out by an earlier call and must not be by this one may have been mended meanwhile.
+            # An image that an earlier call skipped, and this one may not skip, may have been repaired meanwhile.
             is_ours = state["identity"] == identity and (skip_unreadable or not state["unreadable"])
             is_ours = is_ours and type(state["done"]) is int and 0 <= state["done"] <= count
             if is_ours and (folder / PIXELS).is_file():
@@ -216,7 +218,7 @@ class _Store:
                 # An interrupt may have come between the two changes of `leave_out`.
                 self.unreadable = [entry for entry in state["unreadable"] if entry["row"] < self.done]
         except (OSError, ValueError, KeyError, TypeError):
-            pass  # begins anew
+            pass  # starts over
 
     def open(self) -> None:
         path = self.folder / PIXELS
@@ -242,7 +244,7 @@ class _Store:
         self.done += 1
 
     def note(self, read: int) -> None:
-        """Make sure of what has been written, now and then."""
+        """Flush what has been written to the disk, and record progress, at intervals."""
         if self.unnoted >= NOTED_EVERY_BYTES:
             self.file.flush()
             os.fsync(self.file.fileno())

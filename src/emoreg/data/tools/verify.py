@@ -1,4 +1,4 @@
-"""Whether an image set is whole: every image read, every label and row looked at, duplicates found by their pixels."""
+"""Check an image set: read every image, label and row, and find duplicates by their pixels."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ ALL = "all"  # the split of sets without splits
 
 @dataclass(frozen=True)
 class Findings:
-    """What `verify` found. All but the first five are problems.
+    """Results of `verify`. All but the first five are problems.
 
     Args:
-        name: of the set.
-        root: where it lies.
-        images: how many it has.
+        name: name of the set.
+        root: its location.
+        images: number of images.
         counts: images by label and split, for categories, votes (by the most-voted; "(tie)") and classes.
         ranges: lowest, mean and highest value by dimension and split, for valence, arousal, ...
-        error: the reader's first; the images below the root were looked at all the same.
+        error: the reader's first error; the images below the root were checked nevertheless.
         unreadable: names and reasons.
-        missing: rows whose image is not there.
+        missing: rows whose image is missing.
         unnamed: images below the root that no row names.
         leaks: images with the same pixels in different splits; each a list of (name, split).
         repeats: images with the same pixels in the same split.
@@ -62,17 +62,17 @@ def verify(name: str, root: str | None, progress: Progress) -> Findings:
     """Read a whole set.
 
     Args:
-        name: of a stimulus set or target.
+        name: name of a stimulus set or target.
         root: see `catalogue.find`.
-        progress: told how far it is.
+        progress: shows how many images are read.
 
     Raises:
-        UserError: nothing that could be looked at: no such set, no such folder, a zip that is refused.
+        UserError: there is nothing to check: unknown set, missing folder, or a zip that is refused.
     """
     try:
         collection, error = read_set(name, root), None
     except UserError as reason:
-        # What is wrong with a table says nothing about the images beside it.
+        # An error in a table says nothing about the images, so these are checked nevertheless.
         files = [] if root is None else list_files(_folder(root))
         images = [file for file in files if file.name.lower().endswith(IMAGE_SUFFIXES)]
         if not images:

@@ -256,7 +256,7 @@ def test_a_model_that_has_changed_is_refused(model: str, stimuli: Stimuli, tmp_p
 
 
 def test_other_peoples_folders_are_left_alone(model: str, stimuli: Stimuli, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="set holds something else"):
+    with pytest.raises(UserError, match="set is not empty and holds no diffused images"):
         diffuse(stimuli, model, TINY, tmp_path / "set", QUIET)
     diffuse(stimuli, model, TINY, tmp_path / "set" / "out", QUIET)
     name = "out/images/Gr_e-1.png"
@@ -324,7 +324,9 @@ def test_what_the_safety_checker_flags_is_recorded_and_left_out(model: str, stim
 
 def test_unreadable_sources_stop_before_anything_is_made(model: str, stimuli: Stimuli, tmp_path: Path) -> None:
     (tmp_path / "set" / SOURCES[2]).write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"cannot decode .*水\.png: not an image .* \(--skip-unreadable leaves"):
+    with pytest.raises(
+        UserError, match=r"cannot decode .*水\.png: not an image .* \(--skip-unreadable skips such images\)"
+    ):
         diffuse(stimuli, model, TINY, tmp_path / "out", QUIET)
     assert not (tmp_path / "out").exists()
     done = diffuse(stimuli, model, dataclasses.replace(TINY, skip_unreadable=True), tmp_path / "out", QUIET)
@@ -416,7 +418,7 @@ def test_full_memory_and_full_disks_are_said_and_what_is_finished_is_kept(
             raise OSError(errno.ENOSPC, "No space left on device")
 
         patched.setattr("emoreg.data.tools.diffusion.variants.write_atomically", full)
-        with pytest.raises(UserError, match=r"cannot write .*: No space left on device; what is finished is kept"):
+        with pytest.raises(UserError, match=r"cannot write .*: No space left on device; finished images are kept; run"):
             diffuse(stimuli, model, TINY, tmp_path / "out", QUIET)
     with pytest.raises(UserError, match=r"images take \d+\.\d GB or more, but .* left"):
         diffuse(stimuli, model, dataclasses.replace(TINY, size=2**28), tmp_path / "large", QUIET)

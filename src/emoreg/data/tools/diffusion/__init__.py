@@ -1,1 +1,1 @@
-"""Sets like Diffused-EMOd: stimuli made anew by an image-to-image diffusion model."""
+"""Sets like Diffused-EMOd: variants of stimuli by an image-to-image diffusion model."""

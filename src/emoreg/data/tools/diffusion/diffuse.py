@@ -1,4 +1,4 @@
-"""Sets like Diffused-EMOd: the images of a stimulus set made anew by image-to-image diffusion.
+"""Sets like Diffused-EMOd: variants of the images of a stimulus set, by image-to-image diffusion.
 
 Stated by arXiv:2606.13081: Diffused-EMOd is made from EMOd with an image-to-image diffusion model, and an image
 keeps the label of the one that it is made from. Ours is all the rest: the model, every number, and that by default
@@ -77,8 +77,8 @@ class Diffused:
         manifest: the new set, as stimuli.root of diffused_emod or manifest.
         made: images made now.
         kept: images that were there already.
-        flagged: images that are left out, as the model's safety checker blackened them, now or before.
-        unreadable: sources left out.
+        flagged: images skipped because the model's safety checker blackened them, now or before.
+        unreadable: sources skipped.
         seconds: that an image took, of those made now; 0 if there were none.
     """
 
@@ -93,7 +93,7 @@ class Diffused:
 def diffuse(
     stimuli: Stimuli, model: str | Any, settings: DiffuseSettings, out: Path | str, progress: Progress
 ) -> Diffused:
-    """Make variants of the images of a set, with their labels and splits; go on where it was left.
+    """Make variants of the images of a set, with their labels and splits; resumes an interrupted run.
 
     A variant is in the split of its source, so that none leaks into another.
 
@@ -103,7 +103,7 @@ def diffuse(
             safetensors weights; or such a pipeline itself, which stays on its device.
         settings: how many, and how.
         out: folder; new, empty, or with images made so before.
-        progress: told how far it is.
+        progress: shows how many images are made.
 
     Raises:
         UserError: the extra is not installed; the folder holds something else, or images made with other
@@ -180,11 +180,11 @@ def _common(stimuli: Stimuli, name: str, settings: DiffuseSettings) -> Provenanc
 
 
 def _check_folder(out: Path, images: Images, common: Provenance) -> str:
-    """The model's commit in a folder that is gone on with, "" in a new one. UserError for any other folder."""
+    """The model's commit recorded in a folder to resume, "" in a new one. UserError for any other folder."""
     path = out / SETTINGS
     if not path.exists():
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise UserError(f"{out} holds something else than diffused images; choose another folder with --out")
+            raise UserError(f"{out} is not empty and holds no diffused images; choose another folder with --out")
         return ""
     try:
         stored = read_json(path)
@@ -226,7 +226,7 @@ def _check_space(out: Path, count: int, size: int) -> None:
 def _examine(
     stimuli: Stimuli, settings: DiffuseSettings, common: Provenance, out: Path, progress: Progress
 ) -> tuple[list[Variant], dict[str, Provenance], int]:
-    """The variants that are asked for, in the order of the set; those that are done, by file; sources left out."""
+    """The requested variants, in the order of the set; the finished ones, by file; the number of skipped sources."""
     files = file_names(stimuli)
     prompts = _prompts(stimuli, settings.prompt)
     order = np.random.default_rng(derive_seed(settings.seed, "diffuse", "limit")).permutation(len(files))
@@ -257,7 +257,7 @@ def _examine(
             for result in results:
                 if isinstance(result, UserError):
                     if not settings.skip_unreadable:
-                        raise UserError(f"{result} (--skip-unreadable leaves such images out)")
+                        raise UserError(f"{result} (--skip-unreadable skips such images)")
                     unreadable.append(result)
                     continue
                 wanted += [variant for variant, _ in result]
@@ -266,7 +266,9 @@ def _examine(
     if not wanted:
         raise UserError(f"{stimuli.name}: all {len(chosen)} images are unreadable; the first: {unreadable[0]}")
     if unreadable:
-        progress.say(f"{stimuli.name}: left out {len(unreadable)} unreadable of {len(chosen)}; first: {unreadable[0]}")
+        progress.say(
+            f"{stimuli.name}: skipped {len(unreadable)} unreadable of {len(chosen)} images; the first: {unreadable[0]}"
+        )
     return wanted, done, len(unreadable)
 
 
@@ -321,5 +323,5 @@ def _at_once(model: Model, settings: DiffuseSettings) -> int:
 
 
 def _noise(provenance: Provenance) -> torch.Generator:
-    """Where all noise of a variant comes from. On the CPU, so that it is the same for every device."""
+    """Source of all noise of a variant. On the CPU, so that it is the same for every device."""
     return generator(provenance["seed"], "diffuse", provenance["source_sha256"], provenance["variant"])

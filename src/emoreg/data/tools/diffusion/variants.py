@@ -43,7 +43,7 @@ class Variant:
 
     row: int  # of its source in the set
     file: str  # without folder and suffix
-    provenance: Provenance  # what can be told before it is made
+    provenance: Provenance  # known before it is made
 
 
 def source_name(stimuli: Stimuli, row: int) -> str:
@@ -176,4 +176,6 @@ def write(path: Path, content: bytes | memoryview) -> None:
         write_atomically(path, content)
     except OSError as error:
         reason = error.strerror or error
-        raise UserError(f"cannot write {path}: {reason}; what is finished is kept, and the same call goes on") from None
+        raise UserError(
+            f"cannot write {path}: {reason}; finished images are kept; run the same command again to resume"
+        ) from None
