@@ -126,6 +126,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "mine/stage2.yaml", "--print_config"], "print_config: .*'print-config'.*"),
         (["train", "mine/stage2.yaml", "--lr", "1"], r"lr: unknown setting \(did you mean 'optimizer.lr'\?\)"),
         (["train", "mine/stage2.yaml", "--training.epoch=1"], ".*did you mean 'training.epochs'.*"),
+        (["train", "--target", "{limt: 5}", "mine/stage2.yaml"], "target.limt: .*did you mean 'target.limit'.*"),
+        (["train", "--target={limit: 0, name: digits}", "mine/stage2.yaml"], "target.limit: must be at least 1.*"),
         (["train", "mine/stage2.yaml", "--stimuli.count", "9"], r".*\(it belongs to 'emoreg pretrain'\)"),
         (["train", "nothere.yaml"], "cannot read the recipe nothere.yaml: No such file or directory"),
         (["train", "mine"], "cannot read the recipe mine: Is a directory"),

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 SHIPPED = sorted(
     path.relative_to(ROOT).as_posix()
     for path in (ROOT / "recipes").rglob("*.yaml")
-    if path.parent.name != "studies"  # see tests/study/test_file.py
+    if path.parent.name != "studies"  # see tests/study/test_definition.py
 )
 REGULATED = [name for name in SHIPPED if name.endswith("-learn-e-reg.yaml")]
 

@@ -94,7 +94,7 @@ experience:
     assert [settings.image_size for settings in experience.recipe.sets] == [16, 16]
 
 
-def test_what_has_the_same_name_is_told_apart_by_what_differs(tmp_path: Path) -> None:
+def test_equal_names_are_distinguished_by_the_settings_that_differ(tmp_path: Path) -> None:
     text = """\
 targets:
   - target: {name: cifar10, limit: 500}
@@ -143,7 +143,7 @@ backbones:
         ("a: [", "not valid YAML"),
     ],
 )
-def test_a_mistake_is_told_with_its_line_and_key(tmp_path: Path, text: str, message: str) -> None:
+def test_a_mistake_is_reported_with_its_line_and_key(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UserError) as error:
         read(tmp_path, text)
     assert message in str(error.value) and "mine.yaml" in str(error.value) and "\n" not in str(error.value)

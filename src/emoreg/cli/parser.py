@@ -218,16 +218,19 @@ def _add_section(parser: Parser, dest: str, section: Any, prefix: str, defaults:
         (kind, *_), _ = _kinds(hints[field.name])
         if dataclasses.is_dataclass(kind):
             sections.append((kind, f"{key}.", default))
-        if not dataclasses.is_dataclass(kind) or default is None:
-            choices = f"{{{','.join(get_args(kind))}}}" if get_origin(kind) is Literal else None
-            group.add_argument(
-                f"--{key}",
-                dest=dest,
-                action="append",
-                type=f"--{key}={{}}".format,
-                metavar=choices or METAVARS.get(kind, "VALUE"),
-                help=_help(texts[field.name], {None: "null", (): "[]"}.get(default, default)),
-            )
+        if dataclasses.is_dataclass(kind) and default is not None:
+            text = f"settings of {key} as a YAML mapping"
+        else:
+            text = _help(texts[field.name], {None: "null", (): "[]"}.get(default, default))
+        choices = f"{{{','.join(get_args(kind))}}}" if get_origin(kind) is Literal else None
+        group.add_argument(
+            f"--{key}",
+            dest=dest,
+            action="append",
+            type=f"--{key}={{}}".format,
+            metavar=choices or METAVARS.get(kind, "VALUE"),
+            help=text,
+        )
     for inner in sections:
         _add_section(parser, dest, *inner)
 

@@ -73,7 +73,7 @@ def parse_options(kind: type, arguments: Sequence[str], others: Sequence[str] = 
     Args:
         kind: the recipe whose settings they are.
         arguments: such as `["--training.epochs", "5"]` or `["--training.epochs=5"]`; the last of several counts.
-        others: names of the command's options that are no settings, to suggest for a misspelt one.
+        others: names of the command's other options, suggested for misspelt ones.
 
     Raises:
         UserError: an argument that is no option.
@@ -315,7 +315,7 @@ def _unnumbered(key: str) -> str:
 
 
 def _nearest_key(key: str, kind: type, others: Sequence[str] = ()) -> str:
-    """As `nearest`: the same name in another section comes first, then a like name in the same section."""
+    """As `nearest`, preferring the same name in another section, then a similar name in the same section."""
     for stage, command in ((PretrainRecipe, "pretrain"), (TrainRecipe, "train")):
         if stage is not kind and key in dict(_walk(stage)):
             return f" (it belongs to 'emoreg {command}')"

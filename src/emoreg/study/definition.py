@@ -4,7 +4,7 @@ arms: [backbone, learned, random_encoder, shuffled_affect, neutral_pretext, ense
 seeds: 10
 experience:            # stage 1, as for emoreg pretrain
   optimizer: {lr: 0.002}
-experiences:           # a line a stimulus set, laid over `experience`
+experiences:           # one entry per stimulus set, laid over `experience`
   - stimuli: {name: oasis, root: oasis.zip}
   - stimuli: {name: procedural}
     training: {epochs: 15}
@@ -39,16 +39,11 @@ FILE = "study.yaml"  # in a study's folder: a copy of the file that defines it
 TABLE = "results.parquet"  # beside it, once the study has run
 # More than anybody has time for: a typo such as one zero too many is refused before its plan fills the memory.
 MAX_SEEDS, MAX_LISTED, MAX_RUNS = 1_000, 100, 100_000
-# Decided by the arms, seeds and backbones of a study, with what to do instead of setting them.
-LEAVE_OUT = "leave it out"
-DECIDED = {
-    "experience.backbone": "set classifier.encoder.backbone instead",
-    "experience.pretext": LEAVE_OUT,
-    "experience.seed": LEAVE_OUT,
-    "classifier.encoder.experience": LEAVE_OUT,
-    "classifier.regulation.mode": LEAVE_OUT,
-    "classifier.seed": LEAVE_OUT,
-}
+# Settings that the arms, seeds and backbones of a study decide.
+DECIDED = (
+    *("experience.backbone", "experience.pretext", "experience.seed"),
+    *("classifier.encoder.experience", "classifier.regulation.mode", "classifier.seed"),
+)
 # The lists of partial recipes that are laid over each base recipe.
 LAID_OVER = {"experience": ("experiences",), "classifier": ("targets", "backbones")}
 
@@ -186,7 +181,8 @@ def _study(name: str, values: Mapping[str, Any], keys: Container[str]) -> Study:
 
 def _refuse_decided(values: Mapping[str, Any]) -> None:
     """SettingError for a setting that the study decides, in a base recipe or in a partial one laid over it."""
-    for key, instead in DECIDED.items():
+    for key in DECIDED:
+        instead = "set classifier.encoder.backbone instead" if key == "experience.backbone" else "leave it out"
         base, _, setting = key.partition(".")
         parts = [(base, values.get(base, {}))]
         parts += [(f"{name}[{n}]", part) for name in LAID_OVER[base] for n, part in enumerate(values.get(name, ()))]
