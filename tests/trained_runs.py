@@ -1,4 +1,4 @@
-"""Finished runs to use: one stage 1, and classifiers trained from it, made once."""
+"""Finished runs for tests: one of stage 1 and classifiers trained from it, made once per session."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Five images of several sizes and kinds."""
+    """Five images of several sizes and formats."""
     folder = tmp_path / "photos"
     (folder / "below").mkdir(parents=True)
     draw = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""What others have named is text on every page and in every table, never markup. In Chromium, where there is one."""
+"""Names from outside are text on every page and in every table, never markup. Checked in Chromium if installed."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def assert_harmless(source: str) -> None:
 
 
 def dumped(page: Path, tmp_path: Path) -> str:
-    """The page as Chromium has understood it, scripts allowed."""
+    """The page's DOM in Chromium, with scripts allowed."""
     assert CHROMIUM is not None
     options = (
         *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
@@ -78,7 +78,7 @@ def dumped(page: Path, tmp_path: Path) -> str:
 
 @pytest.fixture(scope="module")
 def analysis() -> Analysis:
-    """A study in which everything that has a name has a hostile one."""
+    """A study in which every name is hostile."""
     study = made_up(experiences=(SCRIPT, ATTRIBUTE), classes=NAMES, cells=((CLOSING, SCRIPT), (ATTRIBUTE, "{{ x }}")))
     return dataclasses.replace(
         study,
@@ -114,7 +114,7 @@ def test_a_browser_would_have_run_it_where_it_was_not_escaped(tmp_path: Path) ->
 
 @pytest.fixture(scope="module")
 def explained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page of a classifier of hostile classes, about images in folders and files with such names."""
+    """The page of a classifier with hostile class names, for images in folders and files with such names."""
     from PIL import Image
 
     pytest.importorskip("captum")

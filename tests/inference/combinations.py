@@ -1,4 +1,4 @@
-"""Classifiers of every kind, untrained, in a file that tests can import."""
+"""Untrained classifiers of every kind, in a module that tests can import."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from emoreg.config.schema import (
 from emoreg.inference.load import LoadedRun
 from emoreg.stages.classify import build_classifier
 
-# Every mode, granularity and mix is in one of them; λ at an end is where logarithms are infinite.
+# Together they cover every mode, granularity and mix; at λ = 1 a logarithm is infinite.
 COMBINATIONS: tuple[tuple[Mode, Granularity, Mixing, float], ...] = (
     ("none", "scalar", "logits", 0.5),
     ("fixed", "scalar", "probabilities", 1.0),
@@ -40,7 +40,7 @@ def recipe_of(mode: Mode, granularity: Granularity, mix: Mixing, lam: float) -> 
 
 
 def untrained(mode: Mode, granularity: Granularity, mix: Mixing, lam: float) -> LoadedRun:
-    """Of three classes, its gate not at zero."""
+    """A run of three classes, with random gate weights."""
     recipe = recipe_of(mode, granularity, mix, lam)
     model = build_classifier(recipe, 3).eval()
     if model.encoder is not None and model.regulation.gate is not None:

@@ -80,15 +80,15 @@ class RegulatedModel(
     ) -> None:
         try:
             _check(classes, image_size, mean, std, unknown)
-            asked = _settings("regulation", RegulationSettings(), regulation or {})
+            settings = _settings("regulation", RegulationSettings(), regulation or {})
             super().__init__(
                 build_backbone(_architecture_of("backbone", backbone), image_size),
                 None if encoder is None else build_backbone(_architecture_of("encoder", encoder), image_size),
                 len(classes),
-                mode=asked.mode,
-                granularity=asked.granularity,
-                mix=asked.mix,
-                lam=asked.lam,
+                mode=settings.mode,
+                granularity=settings.granularity,
+                mix=settings.mix,
+                lam=settings.lam,
                 freeze_encoder=freeze_encoder,
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
