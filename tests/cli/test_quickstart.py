@@ -36,7 +36,7 @@ def test_all_arms_stand_in_the_table_and_on_the_page_and_nothing_is_trained_twic
     for arm in ARMS.values():
         assert re.search(rf"^\s*{re.escape(arm.label)}", shown, re.MULTILINE), arm.label
         assert arm.label in content
-    assert "procedural" in content and "no person rated them" in content
+    assert "procedural" in content and "not rated by people" in content
     assert f"page: {page.resolve()}" in shown
     folders = [path for path in (tmp_path / "out" / "runs").iterdir() if path.is_dir()]
     assert len(folders) == 2 * (len(ARMS) + 3)  # three pretexts

@@ -16,7 +16,6 @@ from emoreg.data.images.files import File
 from emoreg.data.images.packed import PACK, PackedImages, PackedLabels, is_pack, read_about
 from emoreg.data.images.table import About, Images, Item
 from emoreg.data.stimuli import SETS, read_stimuli
-from emoreg.data.targets import is_known, read_target
 from emoreg.errors import UserError, nearest, printable
 
 Kind = Literal["stimuli", "target"]
@@ -245,6 +244,8 @@ def read_set(name: str, root: str | None, count: int = 2000, image_size: int = 3
 
 
 def _read_target(name: str, root: str | None, image_size: int) -> Collection:
+    from emoreg.data.targets import is_known, read_target  # needs torch, which `catalogue` does without
+
     if "," in name or name.startswith("hf:OWNER"):
         raise UserError(f"'{name}' stands for many sets: name one of them, e.g. svhn or hf:uoft-cs/cifar10")
     if not is_known(name) and not is_pack(root):
