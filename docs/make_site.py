@@ -29,6 +29,7 @@ from emoreg.study.definition import read_study
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 HOME, RECIPES = "index.md", "recipes.md"  # the pages that are made here
+FROM_THE_ROOT = {"README.md": HOME, "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 WORKER, FETCHED = "assets/worker.js", "https://unpkg.com/iframe-worker/shim"
 LINK = re.compile(r"\[([^\]\[]+)\]\(([^)\s]+)\)")
 
@@ -63,8 +64,9 @@ def put_together(folder: Path) -> None:
     shutil.copytree(DOCS, pages, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
     for page in [*pages.rglob("*.md")]:
         page.write_text(for_the_site(page.read_text(encoding="utf-8"), DOCS), encoding="utf-8")
-    home = for_the_site((ROOT / "README.md").read_text(encoding="utf-8"), ROOT)
-    (pages / HOME).write_text(home, encoding="utf-8")
+    for name, page_name in FROM_THE_ROOT.items():
+        text = for_the_site((ROOT / name).read_text(encoding="utf-8"), ROOT)
+        (pages / page_name).write_text(text, encoding="utf-8")
     (pages / RECIPES).write_text(recipes_page(), encoding="utf-8")
     settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
     settings["nav"] = with_pages_that_exist(settings["nav"], pages)
@@ -89,8 +91,8 @@ def for_the_site(text: str, folder: Path) -> str:
         if not path or ":" in path:  # within the page, or https:
             return found[0]
         place = (folder / path).resolve()
-        if place == ROOT / "README.md":
-            return f"[{label}]({HOME}{hash_sign}{anchor})"
+        if place.parent == ROOT and place.name in FROM_THE_ROOT:
+            return f"[{label}]({FROM_THE_ROOT[place.name]}{hash_sign}{anchor})"
         if not place.is_relative_to(DOCS) or place.is_dir():
             return label
         if label == target and place.suffix == ".md":  # a path means nothing to readers of the site

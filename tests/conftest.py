@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+import extras
 from emoreg.config.schema import (
     AugmentSettings,
     BackboneSettings,
@@ -25,6 +26,22 @@ from emoreg.config.schema import (
 from emoreg.runtime.progress import Progress
 
 pytest_plugins = ["trained_runs"]  # finished runs, made once for all that use them
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--core", action="store_true", help="leave out the tests marked extra or thorough (make test)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    extras.core_only = config.getoption("core")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if extras.core_only:
+        left_out = [item for item in items if item.get_closest_marker("extra") or item.get_closest_marker("thorough")]
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
+
 
 TINY = TrainingSettings(epochs=3, batch_size=16, device="cpu", precision="32-true", trackers=())
 

@@ -2,15 +2,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tomllib
-from pathlib import Path
 
 import pytest
-import yaml
 
 import emoreg
-
-ROOT = Path(__file__).resolve().parents[1]
 
 HEAVY = ("torch", "timm", "numpy", "pandas", "matplotlib", "sklearn", "lightning_fabric", "rich", "PIL")
 
@@ -33,14 +28,6 @@ def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'emoreg' has no attribute 'pretain'"):
         _ = emoreg.pretain
     assert not hasattr(emoreg, "nothing")
-
-
-def test_the_version_is_written_once_and_the_citation_agrees() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    assert project["project"]["dynamic"] == ["version"]
-    assert project["tool"]["hatch"]["version"] == {"path": "src/emoreg/__init__.py"}
-    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
-    assert citation["version"] == emoreg.__version__
 
 
 @pytest.mark.parametrize(

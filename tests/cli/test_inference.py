@@ -114,10 +114,10 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert message in error and error.startswith("emoreg: ") and error.count("\n") == 1
 
 
+@pytest.mark.extra("explain")
 def test_explain_writes_a_page_and_says_where(
     run: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("captum", reason="needs the extra explain")
     out = tmp_path / "inside"
     given = [run, str(photos / "a.png"), "--out", str(out), "--projection", "pca", "--points", "20", "--quiet"]
     assert main(["explain", *given]) == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import runpy
 import shutil
 from pathlib import Path
@@ -13,8 +12,7 @@ ROOT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 FLAGS += ["--disable-component-update", "--disable-sync"]
-is_missing = any(importlib.util.find_spec(name) is None for name in ("zensical", "mkdocstrings", "playwright"))
-pytestmark = pytest.mark.skipif(is_missing or CHROMIUM is None, reason="needs the extra docs, playwright, a Chromium")
+pytestmark = [pytest.mark.extra("docs"), pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")]
 
 
 def test_the_site_opens_from_a_folder_is_searched_there_and_asks_no_other_host(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 
+import extras
 from emoreg.cli import main as cli
 from emoreg.config.schema import TargetSettings
 from emoreg.data.stimuli.emotion import VALENCE_AROUSAL
@@ -117,7 +118,7 @@ def explained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of a classifier with hostile class names, for images in folders and files with such names."""
     from PIL import Image
 
-    pytest.importorskip("captum")
+    extras.load("explain", "captum")
     torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("explained")
     names = [name.replace("/", "∕") for name in NAMES[:3]]  # no file name has a slash

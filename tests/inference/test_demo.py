@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import re
 import shutil
 import sys
@@ -23,10 +22,7 @@ from inference.combinations import COMBINATIONS, untrained
 from refusing import refusal
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-needs_gradio = pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="needs the extra demo")
-needs_browser = pytest.mark.skipif(
-    CHROMIUM is None or importlib.util.find_spec("playwright") is None, reason="needs playwright and a Chromium"
-)
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 FLAGS += ["--disable-component-update", "--disable-sync"]
 
@@ -93,7 +89,7 @@ def status(address: str) -> int:
         return error.code
 
 
-@needs_gradio
+@pytest.mark.extra("demo")
 def test_the_server_is_this_machine_s_alone_and_gives_no_file(url: str) -> None:
     assert url.startswith("http://127.0.0.1:") and status(url) == 200
     here = Path(__file__)
@@ -110,7 +106,7 @@ def test_the_server_is_this_machine_s_alone_and_gives_no_file(url: str) -> None:
         assert other != url and status(other) == 200  # the next free port
 
 
-@needs_gradio
+@pytest.mark.extra("demo")
 def test_an_address_of_another_machine_is_refused_at_once() -> None:
     def serve_elsewhere() -> None:
         with running_page(untrained("none", "scalar", "logits", 0.5), "other", host="192.0.2.1"):  # RFC 5737
@@ -119,7 +115,7 @@ def test_an_address_of_another_machine_is_refused_at_once() -> None:
     assert "cannot listen on 192.0.2.1, ports 7860 to 7959: " in refusal(serve_elsewhere)
 
 
-@needs_gradio
+@pytest.mark.extra("demo")
 @needs_browser
 def test_a_browser_uploads_an_image_moves_lambda_and_goes_back(url: str, photos: Path) -> None:
     from playwright.sync_api import sync_playwright
@@ -182,7 +178,7 @@ def percentages(text: str) -> list[int]:
     return [int(value) for value in re.findall(r"(\d+)%", text)]
 
 
-@needs_gradio
+@pytest.mark.extra("demo")
 def test_a_plain_classifier_and_a_control_have_a_page_too(runs: Path) -> None:
     def texts(page: Any) -> str:
         return " ".join(str(block["props"].get("value")) for block in page.get_config_file()["components"])

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-nbformat = pytest.importorskip("nbformat", reason="needs the extra docs")
-nbclient = pytest.importorskip("nbclient", reason="needs the extra docs")
+import extras
+
+nbformat = extras.load("docs", "nbformat")
+nbclient = extras.load("docs", "nbclient")
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOK = ROOT / "notebooks" / "emotional_regulation.ipynb"

@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 
 import emoreg.runs.trackers
+import extras
 from emoreg.config.recipe import differences
 from emoreg.config.schema import PretrainRecipe, TrackerName, TrainRecipe
 from emoreg.runs.run import METRICS, Run
@@ -228,7 +229,7 @@ def test_a_damaged_record_is_no_reason_to_stop(stage2: TrainRecipe, tmp_path: Pa
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    pytest.importorskip("mlflow.server", reason="no MLflow here (pip install mlflow)")
+    extras.load("mlflow", "mlflow.server")
     folder = tmp_path_factory.mktemp("mlflow")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -277,7 +278,7 @@ def test_an_mlflow_server_receives_a_run_that_was_stopped_in_between(
 def test_a_server_that_is_not_there_costs_one_line_and_seconds(
     stage2: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("mlflow", reason="no MLflow here (pip install mlflow)")
+    extras.load("mlflow", "mlflow")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # discard: nobody listens
     told, begun = Told(), time.monotonic()
     run = train(tracked_by(stage2, "mlflow"), tmp_path / "run", progress=told)
@@ -291,7 +292,7 @@ def test_a_server_that_is_not_there_costs_one_line_and_seconds(
 def test_weights_and_biases_keeps_a_run_offline_in_the_run_folder(
     stage2: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("wandb", reason="no Weights & Biases here (pip install wandb)")
+    extras.load("wandb", "wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     run = train_in_two_goes(tracked_by(stage2, "wandb"), tmp_path / "run")
     steps: list[int] = []
@@ -321,7 +322,7 @@ def history(path: Path) -> list[int]:
 def test_without_a_key_weights_and_biases_asks_nothing_and_stops_nothing(
     stage2: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("wandb", reason="no Weights & Biases here (pip install wandb)")
+    extras.load("wandb", "wandb")
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))

@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+import extras
 from emoreg.runs.run import CHECKPOINT
 from emoreg.runtime.progress import Progress
 from emoreg.study.definition import Study
@@ -20,7 +21,7 @@ from emoreg.study.ray_pool import Ray
 from emoreg.study.run_study import run_study
 from refusing import refusal
 
-pytest.importorskip("ray", reason="no Ray here (pip install 'emoreg[ray]')")
+extras.load("ray", "ray")
 
 MEASURED = ["arm", "seed", "status", "test_accuracy", "validation_loss", "lambda", "id"]
 

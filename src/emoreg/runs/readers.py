@@ -104,7 +104,7 @@ def read_metrics(path: Path) -> pd.DataFrame:
         content = read_bounded(path)
         if not content.strip(b'"\r\n'):  # saved within the first epoch
             return pd.DataFrame({"epoch": []})
-        table = pd.read_csv(io.BytesIO(content))
+        table = pd.read_csv(io.BytesIO(content), float_precision="round_trip")  # the default loses a bit
         if "epoch" not in table:
             raise ValueError("it has no column 'epoch'")
         for name in table:

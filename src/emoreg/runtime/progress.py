@@ -64,7 +64,7 @@ class Progress:
         """
         if self.quiet:
             yield lambda more: None
-        elif sys.stderr.isatty():
+        elif self._bars is not None or sys.stderr.isatty():  # under bars, rich before 15 stands in for stderr
             with self._bar(description, total, unit, done) as advance:
                 yield advance
         else:

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import extras
 from emoreg.config.schema import TargetSettings
 from emoreg.data.images.decode import decode
 from emoreg.data.targets import Target, read_for_scoring, read_target
 from emoreg.errors import UserError
 
-datasets = pytest.importorskip("datasets")
+datasets = extras.load("hub", "datasets")
 
 NAMES = ["cat", "dog", "eel"]
 

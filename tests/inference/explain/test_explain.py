@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import extras
 from emoreg.errors import UserError
 from emoreg.inference.explain.effect import ClassEffect
 from emoreg.inference.explain.explain import explain
@@ -18,7 +19,7 @@ from emoreg.report.statistics import interval
 from emoreg.runs.run import Run
 from emoreg.runtime.progress import Progress
 
-pytest.importorskip("captum", reason="needs the extra explain")
+extras.load("explain", "captum")
 
 
 class Page(HTMLParser):

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+import extras
 from emoreg.config.schema import Granularity, Mixing
 from emoreg.errors import UserError
 from emoreg.inference.explain.saliency import SaliencyMap, agreement, overlay, saliency_maps
 from emoreg.models.regulation import RegulatedClassifier
 from tiny_backbone import TinyBackbone
 
-pytest.importorskip("captum", reason="needs the extra explain")
+extras.load("explain", "captum")
 
 
 def classifier(

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import sys
@@ -34,9 +33,7 @@ from refusing import refusal
 from result_rows import results, stage_2
 from tiny_backbone import TinyBackbone
 
-needs_onnx = pytest.mark.skipif(
-    not all(map(importlib.util.find_spec, ("onnx", "onnxscript", "onnxruntime"))), reason="needs the extra export"
-)
+needs_onnx = pytest.mark.extra("export")
 
 
 def run_card(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:

@@ -167,12 +167,12 @@ class RegulatedModel(
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, strict: bool = True, **options: Any) -> RegulatedModel:
-        """As the mixin's, but the weights must fit, and a folder's card is kept."""
+        """As the mixin's, but the weights must fit, a folder's card is kept, and the model is in evaluation mode."""
         model: RegulatedModel = super()._from_pretrained(model_id=model_id, strict=strict, **options)
         card = Path(model_id) / CARD
         if card.is_file():
             model.card = read_bounded(card, MAX_CARD_BYTES).decode()
-        return model
+        return model.eval()  # huggingface_hub before 2 leaves it in training mode
 
     @classmethod
     def _load_as_pickle(cls, model: object, model_file: str, map_location: str, strict: bool) -> NoReturn:

@@ -20,10 +20,11 @@ import safetensors.torch
 import torch
 from PIL import Image
 
+import extras
 from emoreg.data.tools.diffusion.image_to_image import vary
 
-diffusers = pytest.importorskip("diffusers")
-transformers = pytest.importorskip("transformers")
+diffusers = extras.load("diffusion", "diffusers")
+transformers = extras.load("diffusion", "transformers")
 
 from emoreg.cli.main import main  # noqa: E402
 from emoreg.data.images.files import File  # noqa: E402
