@@ -38,7 +38,7 @@ class LocalPool:
         self.workers = [worker for worker in self.workers if worker.run or worker.process.is_alive()]
         worker = next((worker for worker in self.workers if worker.run is None), None)
         if worker is None:
-            worker = _Worker(max(1, (os.cpu_count() or 1) // self.size))
+            worker = _Worker(self.size)
             self.workers.append(worker)
         worker.start(run)
 
@@ -72,10 +72,10 @@ class LocalPool:
 class _Worker:
     """A process that does runs, one after the other."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, sharers: int) -> None:
         context = multiprocessing.get_context("spawn")  # a forked CUDA context or thread pool does not work
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(theirs, threads), daemon=True)
+        self.process = context.Process(target=_work, args=(theirs, sharers), daemon=True)
         with _without_interrupts():
             self.process.start()
         theirs.close()
@@ -161,11 +161,12 @@ def _without_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _work(connection: Connection, threads: int) -> None:
+def _work(connection: Connection, sharers: int) -> None:
     """What a worker does. It ends with the main process, however that ends."""
     import torch
 
-    torch.set_num_threads(threads)
+    # PyTorch counts the cores that this process may use, and heeds OMP_NUM_THREADS.
+    torch.set_num_threads(max(1, torch.get_num_threads() // sharers))
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(EOFError, OSError, KeyboardInterrupt):
         try:
