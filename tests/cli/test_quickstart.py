@@ -25,6 +25,7 @@ def _shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "120")
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("_shrunk")
 def test_all_arms_stand_in_the_table_and_on_the_page_and_nothing_is_trained_twice(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -38,6 +38,7 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> 
     return captured.out if code == 0 else captured.err
 
 
+@pytest.mark.thorough
 def test_a_study_from_its_plan_to_its_report(file: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     shown = told(capsys, "study", "pilot.yaml", "--quiet")
     folder = tmp_path / "runs" / "pilot"

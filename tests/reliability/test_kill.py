@@ -10,7 +10,10 @@ import pytest
 
 from reliability.kill import CASES, HALF, IN_PLACE, Moment, differences, run
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="dying.py asks /proc which file is written")
+pytestmark = [
+    pytest.mark.thorough,
+    pytest.mark.skipif(sys.platform != "linux", reason="dying.py asks /proc which file is written"),
+]
 KILLS = {
     "stage 2": [Moment(file="checkpoint.pt", when=HALF, number=3)],
     # Before anything of its own is in the folder, then where half of a file lies under its final name.

@@ -17,6 +17,7 @@ from reliability.kill import CLASSIFIER, STUDY
 
 SOURCE = Path(__file__).parents[2] / "src"
 LONG = "epochs: 5000"
+pytestmark = pytest.mark.thorough
 
 
 @pytest.fixture

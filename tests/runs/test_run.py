@@ -213,6 +213,7 @@ def test_a_run_that_cannot_write_a_file_goes_on_from_the_one_before(
     assert_same_run(train(recipe, tmp_path / "stopped", progress=quiet), reference)
 
 
+@pytest.mark.thorough
 def test_a_process_that_is_killed_goes_on_when_started_again(
     tmp_path: Path, stage2: TrainRecipe, quiet: Progress
 ) -> None:
@@ -242,6 +243,7 @@ def test_a_process_that_is_killed_goes_on_when_started_again(
     assert_same_run(run, train(recipe, tmp_path / "whole", progress=quiet))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
 def test_a_process_that_is_asked_to_stop_saves_the_step_and_says_so(
     name: str, tmp_path: Path, stage2: TrainRecipe, quiet: Progress

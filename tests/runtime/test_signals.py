@@ -45,6 +45,7 @@ raise SystemExit(7)
 """
 
 
+@pytest.mark.thorough
 def test_a_process_that_ends_in_the_middle_of_an_epoch_does_not_wait_for_its_workers() -> None:
     ended = subprocess.run([sys.executable, "-c", LEAVES_A_LOADER], timeout=60, check=False)
     assert ended.returncode == 7

@@ -219,6 +219,7 @@ class Killer(Told):
         yield lambda more: None
 
 
+@pytest.mark.thorough
 def test_several_runs_at_a_time_do_all_and_survive_the_death_of_one(tiny_study: Study, tmp_path: Path) -> None:
     study = dataclasses.replace(tiny_study, arms=("backbone", "learned"), seeds=2)
     killer = Killer()
@@ -247,6 +248,7 @@ class KillerOfTheIdle(Told):
                 process.join()
 
 
+@pytest.mark.thorough
 def test_a_process_that_dies_while_it_has_no_run_is_replaced(tiny_study: Study, tmp_path: Path) -> None:
     study = dataclasses.replace(tiny_study, arms=("learned",), seeds=1)  # its second run waits for the first
     killer = KillerOfTheIdle()

@@ -66,6 +66,7 @@ def process_count(run: Run) -> list[int]:
 # The same result
 
 
+@pytest.mark.thorough
 def test_two_processes_train_a_regulated_classifier_as_one_does(
     regulated: TrainRecipe, tmp_path: Path, quiet: Progress
 ) -> None:
@@ -136,6 +137,7 @@ def free_port() -> str:
         return str(free.getsockname()[1])
 
 
+@pytest.mark.thorough
 def test_torchrun_trains_an_encoder_as_one_process_does_and_one_process_speaks(
     stage1: PretrainRecipe, tmp_path: Path, quiet: Progress
 ) -> None:
