@@ -217,7 +217,7 @@ def test_a_pack_on_a_full_disk_says_so_and_goes_on_when_there_is_room(
     monkeypatch.setattr(packing, "SPARE_BYTES", -(2**30))
     monkeypatch.setattr(packing, "NOTED_EVERY_BYTES", 4096)
     assert tell(*PACK, code=2) == (
-        "emoreg: cannot write the pack pack: No space left on device; the same command goes on from here\n"
+        "emoreg: cannot write the pack pack: No space left on device; run the same command again to resume\n"
     )
     mount(disk, "size=4m")
     decode, decoded = packing._decode, [0]
@@ -240,7 +240,7 @@ def test_a_pack_on_a_read_only_disk_or_in_a_deleted_folder_says_so(
     disk = mount(tmp_path / "disk", "ro")
     there = [*PACK[:-3], "--out", "disk/pack", "--skip-unreadable"]
     assert disk.is_dir() and tell(*there, code=2) == (
-        "emoreg: cannot write the pack disk/pack: Read-only file system; the same command goes on from here\n"
+        "emoreg: cannot write the pack disk/pack: Read-only file system; run the same command again to resume\n"
     )
 
     def deleted(*_: object) -> None:

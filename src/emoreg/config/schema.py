@@ -136,7 +136,7 @@ class TargetSettings:
                 raise SettingError("classes", f"must name at least two, or be null for all, not {len(self.classes)}")
             for name, times in Counter(self.classes).items():
                 if times > 1:
-                    raise SettingError("classes", f"must not name '{name}' {times} times")
+                    raise SettingError("classes", f"must not name '{name}' more than once")
         _check_at_least(1, self, "per_class")
         _check_images(self)
 
