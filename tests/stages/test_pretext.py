@@ -275,7 +275,7 @@ def test_every_pretext_and_the_random_encoder_start_from_the_same_weights(
 ) -> None:
     starts: list[dict[str, Tensor]] = []
 
-    def start(model: AffectiveModel, *_rest: Any, **_options: Any) -> Any:
+    def start(_context: Any, model: AffectiveModel, *_rest: Any, **_options: Any) -> Any:
         starts.append(model.encoder.state_dict())
         raise Interrupted
 
