@@ -248,6 +248,6 @@ def test_a_pack_on_a_read_only_disk_or_in_a_deleted_folder_says_so(
         (tmp_path / "pack" / "names.npy").open("wb")
 
     monkeypatch.setattr(packing, "_finish", deleted)
-    assert (
-        tell(*PACK, code=2) == "emoreg: cannot write the pack pack: its folder is gone; the same command begins anew\n"
+    assert tell(*PACK, code=2) == (
+        "emoreg: cannot write the pack pack: its folder is gone; run the same command again to start over\n"
     )
