@@ -104,12 +104,14 @@ def read_metrics(path: Path) -> pd.DataFrame:
         content = read_bounded(path)
         if not content.strip(b'"\r\n'):  # saved within the first epoch
             return pd.DataFrame({"epoch": []})
-        table = pd.read_csv(io.BytesIO(content), float_precision="round_trip")  # the default loses a bit
+        table = pd.read_csv(io.BytesIO(content), dtype=str)  # pandas' own conversion to numbers loses a bit before 4
         if "epoch" not in table:
             raise ValueError("it has no column 'epoch'")
         for name in table:
-            if table[name].dtype.kind not in "iuf":
-                raise ValueError(f"{shortened(repr(name))} does not hold numbers")
+            try:
+                table[name] = table[name].map(float).astype(float)
+            except ValueError:
+                raise ValueError(f"{shortened(repr(name))} does not hold numbers") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
     except (ValueError, OverflowError, RecursionError) as error:
