@@ -44,7 +44,7 @@ def test_any_plain_value_is_read(text: str, values: object) -> None:
 @pytest.mark.parametrize(
     ("text", "key", "reason", "line"),
     [
-        ("a: 1\nb: {c: 1,\n c: 2}", "b.c", "stands twice (first on line 2)", 3),
+        ("a: 1\nb: {c: 1,\n c: 2}", "b.c", "appears twice (first on line 2)", 3),
         ("a:\n  b.c: 1", "a.b.c", "write sections as mappings, not with dots", 2),
         ("a:\n- {1: 2}", "a[0]", "keys must be text, not 1", 2),
         ("? {a: b}\n: 2", "", "keys must be text, not a list or mapping", 1),

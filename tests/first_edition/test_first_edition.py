@@ -1,6 +1,6 @@
 """What the first edition wrote (revision e469074) still opens: runs, a half-done one, a pack, a table of results.
 
-Fixed λ of 0 and 1 are among the runs, which new recipes refuse; `gated` has one λ an image.
+Fixed λ of 0 and 1 are among the runs, which new recipes refuse; `gated` has one λ per image.
 """
 
 from __future__ import annotations

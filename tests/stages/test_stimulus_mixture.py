@@ -490,7 +490,7 @@ def test_smoke_shrinks_every_set(tmp_path: Path) -> None:
         (UNION + "    weight: .inf\n", r"union\.yaml:5: also\[0\]\.weight: must be .*finite.*not inf"),
         (UNION + "    weight: 2\n", r"union\.yaml:5: also\[0\]\.weight: must be null as in stimuli"),
         (UNION + "    image_size: 64\n", r"union\.yaml:5: also\[0\]\.image_size: must be 32 as in stimuli, not 64"),
-        (UNION + "    count: 100\n", r"union\.yaml:5: also\[0\]\.count: stands twice \(first on line 4\)"),
+        (UNION + "    count: 100\n", r"union\.yaml:5: also\[0\]\.count: appears twice \(first on line 4\)"),
         (UNION + "  - fi\n", r"union\.yaml:5: also\[1\]: must be a mapping"),
         (UNION + "  - {name: fi}\n  - {name: fi}\n", r"also\[2\]\.labels: must not be published as in also\[1\]"),
         (

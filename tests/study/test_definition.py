@@ -117,7 +117,7 @@ backbones:
     [
         ("arm: [x]", ":1: arm: unknown setting (did you mean 'arms'?)"),
         ("seeds: 3\narms: [lerned]", ":2: arms[0]: no arm is called 'lerned' (did you mean 'learned'?)"),
-        ("arms: [learned, learned]", ":1: arms[1]: 'learned' stands twice"),
+        ("arms: [learned, learned]", ":1: arms[1]: 'learned' appears twice"),
         ("arms: []", ":1: arms: must name at least one arm"),
         ("arms: learned", ":1: arms: must be a list, not 'learned'"),
         ("seeds: 0", ":1: seeds: must be 1 to 1,000, not 0"),

@@ -1,4 +1,4 @@
-"""The command line: `main`, its commands, and what becomes of their errors.
+"""The command line: `main`, its commands, and how errors are reported.
 
 A command is a typed function of this package that parses nothing: `parser` builds the options from its signature and
 docstring. It calls the library and prints. Modules of this package import heavy libraries only within functions.

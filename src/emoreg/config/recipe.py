@@ -76,7 +76,7 @@ def parse_options(kind: type, arguments: Sequence[str], others: Sequence[str] = 
         others: names of the command's other options, suggested for misspelt ones.
 
     Raises:
-        UserError: an argument that is no option.
+        UserError: an argument that is not an option.
         SettingError: unknown setting (names the nearest known one), or a value that is missing or not valid YAML.
     """
     known = {key: annotation for key, annotation in _walk(kind) if "[]" not in key}
@@ -291,7 +291,7 @@ def _options(annotation: Any) -> tuple[Any, ...]:
 
 
 def _element_of(annotation: Any) -> Any:
-    """What a list setting holds: `tuple[X, ...]` gives X; None for settings that are no lists."""
+    """What a list setting holds: `tuple[X, ...]` gives X; None for settings that are not lists."""
     option = _options(annotation)[0]
     return get_args(option)[0] if get_origin(option) is tuple else None
 

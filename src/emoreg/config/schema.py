@@ -152,7 +152,7 @@ class BackboneSettings:
     """An architecture without its classification head."""
 
     name: str = "resnet20"
-    """resnet8/20/32/44/56/110 (He et al. 2016, for 32x32 images) or any model name of timm."""
+    """resnet8/14/20/32/44/56/110 (He et al. 2016, for 32x32 images) or any model name of timm."""
     stem: Literal["cifar", "imagenet"] = "cifar"
     """First layers of timm's ResNets: cifar is a 3x3 convolution with stride 1 and no max-pool, for small images."""
     patch_size: int | None = None

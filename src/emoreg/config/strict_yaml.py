@@ -40,7 +40,7 @@ def parse_yaml(text: str) -> tuple[Any, dict[str, int]]:
 
     Raises:
         SettingError: not YAML; nested deeper than MAX_DEPTH; anchors, aliases or tags; a key that is not text, has a
-            dot or stands twice. It has the line.
+            dot or appears twice. It has the line.
     """
     try:
         _refuse_expansion(text)
@@ -49,7 +49,7 @@ def parse_yaml(text: str) -> tuple[Any, dict[str, int]]:
         lines: dict[str, int] = {}
         for key, line in () if root is None else _lines(root):
             if key in lines:
-                raise SettingError(key, f"stands twice (first on line {lines[key]})", line=line)
+                raise SettingError(key, f"appears twice (first on line {lines[key]})", line=line)
             lines[key] = line
         return None if root is None else loader.construct_document(root), lines
     except SettingError:

@@ -19,12 +19,13 @@ from emoreg.errors import SettingError, nearest
 CLASSIC_DEPTHS = (8, 14, 20, 32, 44, 56, 110)  # 6n + 2
 
 
-def build_backbone(settings: BackboneSettings | str, image_size: int = 32) -> nn.Module:
+def build_backbone(settings: BackboneSettings | str, image_size: int = 32, section: str = "backbone") -> nn.Module:
     """A backbone with `num_features` and without a classification head.
 
     Args:
         settings: the architecture, or its name alone ("resnet20", "resnet18", "vit_tiny_patch16_224", ...).
         image_size: side of the square input in pixels; a ViT's position embeddings depend on it.
+        section: of a recipe that the settings are in, for errors: "backbone" or "encoder.backbone".
 
     Raises:
         SettingError: unknown name (the nearest one is suggested); a setting that the architecture does not have;
@@ -33,10 +34,13 @@ def build_backbone(settings: BackboneSettings | str, image_size: int = 32) -> nn
     if isinstance(settings, str):
         settings = BackboneSettings(settings)
     classic = re.fullmatch(r"resnet(\d+)", settings.name)
-    if classic and int(classic[1]) in CLASSIC_DEPTHS:
-        _refuse(settings, patch_size=True, drop_path=True, pretrained=True)
-        return ClassicResNet(int(classic[1]))
-    return _timm_backbone(settings, image_size)
+    try:
+        if classic and int(classic[1]) in CLASSIC_DEPTHS:
+            _refuse(settings, "patch_size", "drop_path", "pretrained")
+            return ClassicResNet(int(classic[1]))
+        return _timm_backbone(settings, image_size)
+    except SettingError as error:
+        raise error.within(section) from None
 
 
 def num_features(module: nn.Module) -> int:
@@ -72,27 +76,27 @@ def _timm_backbone(settings: BackboneSettings, image_size: int) -> nn.Module:
     name = settings.name
     if not timm.is_model(name):
         known = [*timm.list_models(), *(f"resnet{depth}" for depth in CLASSIC_DEPTHS)]
-        raise SettingError("backbone.name", f"there is no architecture '{name}'{nearest(name, known)}")
+        raise SettingError("name", f"there is no architecture '{name}'{nearest(name, known)}")
     architecture, tag = split_model_name_tag(name)
     tagged = get_arch_pretrained_cfgs(architecture)
     if tag and name not in tagged:
-        raise SettingError("backbone.name", f"{architecture} has no weights '{name}'{nearest(name, tagged)}")
+        raise SettingError("name", f"{architecture} has no weights '{name}'{nearest(name, tagged)}")
     if settings.patch_size and image_size % settings.patch_size:
         raise SettingError(
-            "backbone.patch_size",
+            "patch_size",
             f"{image_size} pixels do not divide into patches of {settings.patch_size}; {name} would not see the rest",
         )
     arguments = timm_arguments(settings, image_size)
     try:
         model = timm.create_model(name, pretrained=settings.pretrained, num_classes=0, **arguments)
     except (TypeError, AssertionError, ValueError) as error:
-        raise SettingError("backbone.name", f"{name} cannot be built with {arguments}: {error}") from None
+        raise SettingError("name", f"{name} cannot be built with {arguments}: {error}") from None
     except (OSError, RuntimeError) as error:
         if not settings.pretrained:
             raise
         reason = str(error).splitlines()[0]
         raise SettingError(
-            "backbone.pretrained",
+            "pretrained",
             f"timm's weights for {name} cannot be loaded ({reason}); they are downloaded once, which needs a network "
             "or a filled Hugging Face cache",
         ) from None
@@ -105,16 +109,16 @@ def _use_cifar_stem(model: nn.Module, name: str) -> None:
     """A 3x3 convolution with stride 1 and no max-pool: the ImageNet stem leaves 32x32 images with 1x1 maps."""
     stem = model.conv1
     if not isinstance(stem, nn.Conv2d):
-        raise SettingError("backbone.stem", f"{name} has a stem of several layers; set stem: imagenet")
+        raise SettingError("stem", f"{name} has a stem of several layers; set stem: imagenet")
     model.conv1 = nn.Conv2d(stem.in_channels, stem.out_channels, 3, stride=1, padding=1, bias=False)
     nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
     model.maxpool = nn.Identity()
 
 
-def _refuse(settings: BackboneSettings, **refused: bool) -> None:
-    for key in refused:
+def _refuse(settings: BackboneSettings, *keys: str) -> None:
+    for key in keys:
         if getattr(settings, key):
-            raise SettingError(f"backbone.{key}", f"{settings.name} does not have it; leave it out")
+            raise SettingError(key, f"{settings.name} does not have it; leave it out")
 
 
 class _Block(nn.Module):

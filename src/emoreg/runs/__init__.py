@@ -1,1 +1,1 @@
-"""A run on disk: what was asked, where it ran, what came out, and who is told while it trains."""
+"""A run on disk: what was asked, where it ran, what came out, and the trackers that follow it."""

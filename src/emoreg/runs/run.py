@@ -143,7 +143,7 @@ class Run:
             write_atomically(path, buffer.getbuffer())
 
     def load_checkpoint(self) -> dict[str, Any] | None:
-        """The last checkpoint; None for a run that has not finished its first epoch.
+        """The last checkpoint; None for a run that has not saved one.
 
         Raises:
             UserError: as `read_state`.

@@ -26,7 +26,7 @@ class FolderInUse(UserError):
 def hold(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
     """Lock a folder. Partial files that a killed process left there are removed.
 
-    The operating system releases the lock when the process ends, however it ends, so no lock is ever stale. On file
+    The operating system releases the lock when the process ends, for whatever reason, so no lock is ever stale. On file
     systems without such locks, filelock writes files that name their process, and takes over those of dead ones.
 
     Args:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -53,7 +55,7 @@ def build_classifier(recipe: TrainRecipe, num_classes: int) -> RegulatedClassifi
             if encoder_settings.experience is not None:
                 encoder = load_encoder(encoder_settings.experience, encoder_settings.backbone, size)
             else:
-                encoder = build_backbone(recipe.encoder_backbone, size)
+                encoder = build_backbone(recipe.encoder_backbone, size, "encoder.backbone")
     with drawn_from(recipe.seed, "heads"):
         classifier = RegulatedClassifier(
             backbone,
@@ -123,16 +125,13 @@ def _train(context: RunContext[TrainRecipe], model: RegulatedClassifier | None) 
 
     def score(candidate: nn.Module) -> dict[str, float]:
         assert isinstance(candidate, RegulatedClassifier)
-        lam, row = candidate.lam, {}
-        if lam is not None:
-            row["lambda"] = lam.mean().item()
-        if lam is not None and lam.numel() > 1:
-            row |= {f"lambda_{number}": value for number, value in enumerate(lam.flatten().tolist())}
-        if validation is not None:
-            measured = measure(candidate, validation, fabric)
+        measured = {} if validation is None else measure(candidate, validation, fabric)
+        lam = _lambda_values(candidate, measured)
+        row = {} if lam is None else {"lambda": fmean(lam)}
+        if lam is not None and len(lam) > 1:
+            row |= {f"lambda_{number}": value for number, value in enumerate(lam)}
+        if measured:
             row |= {f"val_{name}": measured[name] for name in ("accuracy", "loss")}
-            if "lambda" in measured and lam is None:  # one λ per image
-                row["lambda"] = measured["lambda"]
         return row
 
     factors = {"encoder.": recipe.encoder.lr_factor, "regulation.": recipe.regulation.lr_factor}
@@ -142,20 +141,25 @@ def _train(context: RunContext[TrainRecipe], model: RegulatedClassifier | None) 
         return
     assert test is not None
     measured = measure(kept, test, fabric)
-    lam = kept.lam
     final: dict[str, Any] = {
         "test": measured,
         "validation": measure(kept, validation, fabric) if validation else None,
-        # One value, one a class, or, where each image has its own, their mean over the test images.
-        "lambda": lam.flatten().tolist() if lam is not None else [measured["lambda"]] if "lambda" in measured else None,
+        "lambda": _lambda_values(kept, measured),
         "seconds": seconds,
-        "images_per_second": len(run.metrics) and float(run.metrics["images_per_second"].median()),
+        "images_per_second": float(run.metrics["images_per_second"].median()),
         "parameters": sum(p.numel() for p in kept.parameters()),
         "flops": count_flops(kept, asked.image_size, fabric),
         "classes": list(target.classes),
         "images": {"train": len(images), "validation": len(validation or ()), "test": len(test)},
     }
     run.finish(kept.state_dict(), {"stage": 2, "classes": target.classes}, final)
+
+
+def _lambda_values(classifier: RegulatedClassifier, measured: Mapping[str, Any]) -> list[float] | None:
+    """λ: one value, one per class, or, with one per image, the mean over measured images; None if there is none."""
+    if classifier.lam is not None:
+        return classifier.lam.flatten().tolist()
+    return [measured["lambda"]] if "lambda" in measured else None
 
 
 def classification_loss(classifier: RegulatedClassifier, images: ImageSet, recipe: TrainRecipe) -> LossOf:

@@ -22,7 +22,7 @@ from emoreg.errors import shortened
 
 SETTINGS = "recipe."  # a setting, such as recipe.training.epochs; lists as JSON
 MACHINE = "env."  # where the run's last session ran
-CURVES = "epochs."  # a column of metrics.csv as a list, one value an epoch
+CURVES = "epochs."  # a column of metrics.csv as a list, one value per epoch
 
 TEXT, INTEGER, NUMBER, FLAG = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 

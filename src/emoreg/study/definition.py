@@ -80,7 +80,7 @@ class StudyFile:
             if arm not in ARMS:
                 raise SettingError(f"arms[{number}]", f"no arm is called '{arm}'{nearest(arm, ARMS)}")
             if arm in self.arms[:number]:
-                raise SettingError(f"arms[{number}]", f"'{arm}' stands twice")
+                raise SettingError(f"arms[{number}]", f"'{arm}' appears twice")
         if not 1 <= self.seeds <= MAX_SEEDS:
             raise SettingError("seeds", f"must be 1 to {MAX_SEEDS:,}, not {self.seeds}")
 

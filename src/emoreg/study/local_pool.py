@@ -178,7 +178,7 @@ def _work(connection: Connection, sharers: int) -> None:
 
 
 def _end_with_parent() -> None:
-    """At once: an orphan would hold its run, which the next start of the study wants."""
+    """End at once with the parent: an orphan would hold its run, which the next start of the study needs."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

@@ -301,7 +301,7 @@ def _mask(table: pd.DataFrame, where: str) -> pd.Series[bool]:
         reason = " ".join(str(error).split())
         raise UserError(f"--where cannot be read: {reason}; an example: arm == 'learned'") from None
     if not isinstance(mask, pd.Series) or mask.dtype != bool:
-        raise UserError(f"--where cannot be read: {where} is no condition; an example: arm == 'learned'")
+        raise UserError(f"--where cannot be read: {where} is not a condition; an example: arm == 'learned'")
     return mask
 
 

@@ -48,7 +48,7 @@ def resolve_precision(training: TrainingSettings, device: str) -> Literal["32-tr
     """The precision that training.precision asks for; "auto" depends on the device (cpu, cuda or mps)."""
     if training.precision != "auto":
         return training.precision
-    return "bf16-mixed" if device == "cuda" and torch.cuda.is_bf16_supported() else "32-true"
+    return "bf16-mixed" if device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
 
 
 def prepare_process(training: TrainingSettings, device: str) -> None:

@@ -54,7 +54,7 @@ def test_an_emotion_is_found_however_it_is_spelt() -> None:
 def test_words_nearly_those_of_known_emotions_are_refused_and_others_kept() -> None:
     assert emotion_names(dict.fromkeys(["contempt", "anger", "nostalgia"], "x")) == ("anger", "contempt", "nostalgia")
     for word in ("amusment", "excitment", "suprise", "digust", "saddness"):
-        with pytest.raises(UserError, match=f"x: '{word}' is no known emotion; did you mean"):
+        with pytest.raises(UserError, match=f"x: '{word}' is not a known emotion; did you mean"):
             emotion_names(dict.fromkeys(["anger", word, "love"], "x"))
 
 

@@ -90,7 +90,10 @@ def test_the_space_is_the_first_that_knows_all_folders(
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (("awe/1.jpg", "amusment/1.jpg"), "amusment/1.jpg: 'amusment' is no known emotion; did you mean 'amusement'"),
+        (
+            ("awe/1.jpg", "amusment/1.jpg"),
+            "amusment/1.jpg: 'amusment' is not a known emotion; did you mean 'amusement'",
+        ),
         (("awe/1.jpg", "fear/more/1.jpg"), "fear/more/1.jpg is at another depth than awe/1.jpg"),
         (("train/awe/1.jpg", "test/1.jpg"), "test/1.jpg is in a split, but in no folder"),
         (("train/awe/1.jpg", "trial/awe/1.jpg"), "'trial/awe/1.jpg' is in no split, but other images are"),

@@ -1,4 +1,4 @@
-"""Batches of normalised images: the order of an epoch, from one set or several, and what of it makes each batch."""
+"""Batches of normalised images: the order of an epoch, from one set or several, and how it is split into batches."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def upright(image: File | Item, content: bytes | None = None, at_least: int | No
             then decoded at 1/2, 1/4 or 1/8, which is several times faster.
 
     Raises:
-        UserError: it cannot be decoded, has more than MAX_PIXELS pixels, or pixels that are no colours.
+        UserError: it cannot be decoded, has more than MAX_PIXELS pixels, or pixels that are not colours.
     """
     try:
         if isinstance(image, Item):

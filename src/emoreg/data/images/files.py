@@ -29,7 +29,7 @@ MAX_FILE_BYTES = 256 * 2**20  # of one file, unpacked: far above any photograph
 MAX_ENTRIES = 5_000_000  # of one zip: three times ImageNet; each costs about a kilobyte of memory
 MAX_EXPANDED_BYTES = 2**40  # of all files of one zip together, unpacked: six times ImageNet
 # Photographs hardly shrink in a zip, drawings as BMP tenfold or more, a bomb of deflated zeros a thousandfold.
-# Small archives may do as they like.
+# There is no ratio limit for small archives.
 MAX_EXPANSION, FREE_EXPANSION_BYTES = 200, 2**30
 MAX_OPEN_ZIPS = 8  # those used last stay open
 
@@ -213,7 +213,7 @@ def _checked(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]
 
 
 def _forget_opened() -> None:
-    """In a forked process: a file position shared with the parent would mix up what both read."""
+    """Reset in a forked child: a file position shared with the parent would mix up what both read."""
     global _opening  # noqa: PLW0603 (the lock may have been held by a thread that is not here)
     _opened.clear()
     _opening = threading.Lock()

@@ -198,7 +198,7 @@ def _open(folder: Path, about: dict[str, Any]) -> Pack:
         raise ValueError("it has no labels")
     for one in labels:
         if not one.names or not all(isinstance(name, str) and is_plain(name) for name in one.names):
-            raise ValueError(f"the names of {labels_file(one.kind)} are no text")
+            raise ValueError(f"the names of {labels_file(one.kind)} are not text")
         if not _fits(one):
             raise ValueError(f"{labels_file(one.kind)} does not fit {len(one.names)} names")
     splits = np.array(mapped(SPLITS, (count,))) if about["splits"] else None

@@ -1,7 +1,7 @@
 """EMOd (Fan et al. 2018, "Emotional Attention: A Study of Image Sentiment and Visual Attention", CVPR).
 
 1,019 photographs (321 of them from the IAPS) with the sentiment that they evoke, and with eye movements of 16
-people. The layout in which it is handed out is not fixed, so a manifest (see manifest.py) says what is what.
+people. It has no fixed published layout, so a manifest (manifest.py) lists its images and labels.
 """
 
 from __future__ import annotations

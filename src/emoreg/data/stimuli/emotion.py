@@ -131,7 +131,7 @@ def emotion_names(words: Mapping[str, str]) -> tuple[str, ...]:
     for word, name in spelt.items():
         close = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
         if name not in known and close:
-            raise UserError(f"{words[word]}: {word!r} is no known emotion; did you mean '{close[0]}'?")
+            raise UserError(f"{words[word]}: {word!r} is not a known emotion; did you mean '{close[0]}'?")
     return tuple(sorted(spelt))
 
 

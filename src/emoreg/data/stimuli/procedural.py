@@ -31,7 +31,7 @@ MEANS, DEVIATIONS = (0.531, 0.252, 0.502, 0.496), (0.204, 0.174, 0.370, 0.296)
 GAIN = 0.7  # ours: of tanh; labels spread over most of [-1, 1] and few crowd at its ends
 
 MAX_SHAPES = 24
-SEEN = 0.002  # of the image, two pixels of 32x32: a shape of which less is left uncovered does not count
+SEEN = 0.002  # of the image, two pixels of 32x32: shapes with a smaller visible area are ignored
 SUPERSAMPLING = 3  # drawn larger and averaged down: Pillow's shapes have hard edges
 HUES = ((0, 0, 0), (0, 0.07, -0.07), (0, 0.5, 0.55), (0, 1 / 3, 2 / 3))  # one, neighbours, opposites, a triad
 STRAIGHT, RADIAL = Image.linear_gradient("L"), Image.radial_gradient("L")
@@ -83,7 +83,7 @@ def draw(
     """One composition, and what its contours are like.
 
     Args:
-        rng: what is not asked for below comes from here; the same draws give the same layout.
+        rng: source of all other random choices; the same draws give the same layout.
         image_size: H = W.
         shapes: how many to draw, 1 to MAX_SHAPES.
         angular: share of them with corners, on average.

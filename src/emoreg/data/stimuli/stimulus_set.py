@@ -30,7 +30,7 @@ Split = Literal["train", "validation", "test"]
 
 @dataclass(frozen=True)
 class Labels:
-    """One label an image, in one space.
+    """One label per image, in one space.
 
     Args:
         space: the emotion space of the labels.

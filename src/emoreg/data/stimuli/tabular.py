@@ -79,7 +79,7 @@ def read_json(sheet: File) -> Any:
 
 
 def read_lines(sheet: File) -> Iterator[tuple[str, dict[str, str]]]:
-    """(place, row) of JSON Lines, one object a line; null is "". UserError names the line that is not so."""
+    """(place, row) of JSON Lines, one object per line; null is "". UserError names a line that is not."""
     for number, line in enumerate(sheet.read().split(b"\n"), start=1):
         place = f"{sheet}, row {number}"
         if not line.strip():

@@ -169,7 +169,7 @@ def _items(name: str, dataset: Dataset, column: str) -> list[Item]:
 
 
 def _fetch(dataset: Dataset, column: str, index: int) -> Image.Image:
-    """From several threads at once: rows are looked up in a table that does not change."""
+    """Decode one image. Thread-safe: rows are looked up in a table that does not change."""
     value = dataset[index][column]
     if value is None:
         raise ValueError("the row has no image")

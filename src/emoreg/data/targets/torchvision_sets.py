@@ -54,7 +54,7 @@ class _Set:
 
 
 def _splits(*names: str, argument: str = "split", **others: Any) -> Parts:
-    """Parts by the names of the splits, of which the last is the one to test on."""
+    """Parts by the names of the splits; the last one is the test split."""
     *train, test = ({argument: name, **others} for name in names)
     return train, test
 

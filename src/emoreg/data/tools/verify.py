@@ -123,7 +123,7 @@ def _read_all(collection: Collection, progress: Progress) -> tuple[dict[int, str
 
 
 def _digest(image: Any) -> bytes | UserError:
-    """Of the pixels as a person sees them: a copy is found under another name, format or comment, too."""
+    """Digest of the pixels after orientation, so that copies with another name, format or comment are found too."""
     if not isinstance(image, np.ndarray):
         try:
             image = np.asarray(upright(image))

@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     import torch
 
 SETTINGS = "diffuse.json"
-MANIFEST_EVERY = 60.0  # seconds; images say themselves what they are, so this is only for those who look in early
+MANIFEST_EVERY = 60.0  # seconds; images carry their own records, so this is for people who look before the end
 GUIDANCE = 7.5  # that of diffusers, where there is a prompt
 NO_GUIDANCE = 1.0  # diffusers guides above 1
 LEAST_BYTES_PER_PIXEL = 1.0  # of a photograph as PNG; most take more

@@ -211,7 +211,7 @@ def _explain(name: str, error: Exception) -> str:
 
 
 def _digest(folder: Path) -> str:
-    """Of the names and contents of a model's parts."""
+    """Digest of the names and contents of a model's parts."""
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.suffix in PARTS and path.is_file()):
         with path.open("rb") as file:

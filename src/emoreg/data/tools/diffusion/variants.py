@@ -89,7 +89,7 @@ def file_names(stimuli: Stimuli) -> list[str]:
 
 
 def _paths(out: Path, variant: Variant) -> tuple[Path, Path]:
-    """Of the image, and of what stands in its place if it was flagged."""
+    """Paths of the image and of its placeholder if it was flagged."""
     return out / IMAGES / f"{variant.file}.png", out / FLAGGED / f"{variant.file}.json"
 
 
