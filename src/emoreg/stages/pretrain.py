@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from emoreg.config.schema import BackboneSettings, PretrainRecipe
-from emoreg.data.images.image_set import ImageSet, load_images
+from emoreg.data.images.image_set import ImageSet, fits_memory, load_images
 from emoreg.data.images.table import Table
 from emoreg.data.stimuli import read_stimuli
 from emoreg.data.stimuli.emotion import EmotionSpace
@@ -28,7 +28,7 @@ from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import drawn_from
 from emoreg.stages.affective_heads import affective_loss, affective_metrics, check_labels, heads_of, measure_affect
 from emoreg.stages.pretext import pretext_task, with_shuffled_labels
-from emoreg.stages.stimulus_mixture import Cut, cut_stimuli, epoch_shares, fits_memory, join, views
+from emoreg.stages.stimulus_mixture import Cut, cut_stimuli, epoch_shares, join, views
 from emoreg.training.launch import RunContext, launch
 from emoreg.training.loop import fit
 

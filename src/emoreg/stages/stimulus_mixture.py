@@ -114,11 +114,6 @@ def epoch_shares(images: Sequence[ImageSet], cuts: Sequence[Cut]) -> tuple[SetQu
     return mixture
 
 
-def fits_memory(tables: Sequence[Table], image_size: int, limit_gib: float) -> bool:
-    """Whether the decoded images of all tables fit into `limit_gib` together."""
-    return sum(len(table) for table in tables) * 3 * image_size * image_size <= limit_gib * 2**30
-
-
 def join(parts: Sequence[ImageSet], heads: Sequence[Head]) -> ImageSet:
     """Several sets concatenated, with `joint_labels`; held in memory only if all of them are."""
     labels = joint_labels([part.labels for part in parts], heads)

@@ -92,8 +92,9 @@ def _planned(
     seed: int,
 ) -> PlannedRun:
     id_ = run_id(recipe, needs)
-    what = ("experience", backbone, experience, recipe.pretext) if isinstance(recipe, PretrainRecipe) else ()
-    parts = what or (target, backbone, arm, experience)
+    parts: tuple[str | None, ...] = (target, backbone, arm, experience)
+    if isinstance(recipe, PretrainRecipe):
+        parts = ("experience", backbone, experience, recipe.pretext)
     name = re.sub(r"[^\w.+-]+", "-", "-".join([*(part for part in parts if part), f"seed{seed}"]))
     return PlannedRun(id_, name, runs / f"{name}-{id_[:8]}", recipe, needs, arm, target, backbone, experience, seed)
 

@@ -298,8 +298,7 @@ def _mask(table: pd.DataFrame, where: str) -> pd.Series[bool]:
     except UserError:
         raise
     except Exception as error:  # pandas lets the errors of Python's parser and of any operator through
-        reason = " ".join(str(error).split())
-        raise UserError(f"--where cannot be read: {reason}; an example: arm == 'learned'") from None
+        raise UserError(f"--where cannot be read: {error}; an example: arm == 'learned'") from None
     if not isinstance(mask, pd.Series) or mask.dtype != bool:
         raise UserError(f"--where cannot be read: {where} is not a condition; an example: arm == 'learned'")
     return mask

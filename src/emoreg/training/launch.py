@@ -172,9 +172,8 @@ def _spawn(run: Run, recipe: Recipe, stage: Stage, given: Any, progress: Progres
             raise errors.get() from None
         if isinstance(error, ProcessRaisedException):
             raise
-        how = " ".join(str(error).split())
         raise UserError(
-            f"{run.folder}: {how} (out of memory?); run the same command again to resume from the last epoch"
+            f"{run.folder}: {error} (out of memory?); run the same command again to resume from the last epoch"
         ) from None
     finally:
         if port is None:
@@ -238,5 +237,4 @@ def _ddp_fabric(training: TrainingSettings, devices: int, machines: int, start: 
     try:
         return make_fabric(training, devices=devices, num_nodes=machines, strategy=strategy, plugins=plugins)
     except (RuntimeError, ValueError) as error:  # such as srun --ntasks without --ntasks-per-node
-        reason = " ".join(str(error).split())
-        raise UserError(f"{devices} processes on {machines} machines cannot start: {reason}") from None
+        raise UserError(f"{devices} processes on {machines} machines cannot start: {error}") from None

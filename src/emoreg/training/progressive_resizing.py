@@ -37,9 +37,8 @@ def refuse_fixed_size(model: nn.Module, size: int, training: TrainingSettings) -
         with torch.no_grad():
             model.eval()(torch.zeros(2, 3, small, small, device=device))
     except (AssertionError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())
         raise UserError(
             f"training.initial_scale is {training.initial_scale}, but this network accepts only images of {size} "
-            f"pixels, not {small} ({reason}): set it to 1"
+            f"pixels, not {small} ({error}): set it to 1"
         ) from None
     model.train(was_training)

@@ -64,6 +64,11 @@ class ImageSet:
             yield pixels.permute(0, 3, 1, 2), self.labels.index_select(0, rows), rows
 
 
+def fits_memory(tables: Sequence[Table], image_size: int, limit_gib: float) -> bool:
+    """Whether the decoded images of all tables fit into `limit_gib` together."""
+    return sum(len(table) for table in tables) * 3 * image_size * image_size <= limit_gib * 2**30
+
+
 def load_images(
     table: Table, image_size: int, skip_unreadable: bool, memory_limit_gib: float, progress: Progress
 ) -> ImageSet:
@@ -80,7 +85,7 @@ def load_images(
         UserError: an image cannot be decoded (its path is named) and `skip_unreadable` is false; none can.
     """
     count = len(table)
-    in_memory = count * 3 * image_size * image_size <= memory_limit_gib * 2**30
+    in_memory = fits_memory([table], image_size, memory_limit_gib)
     labels = torch.from_numpy(table.labels)
     gather = _gatherer(table.images, image_size)
     if gather is not None and not in_memory:

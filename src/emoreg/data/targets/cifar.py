@@ -37,9 +37,8 @@ def read_cifar(name: str, root: str | None) -> tuple[Table, Table, tuple[str, ..
     try:
         parts = [dataset(str(folder), train=train, download=True) for train in (True, False)]
     except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong checksum is a RuntimeError
-        reason = " ".join(str(error).split())
         raise UserError(
-            f"{name} is not in {folder} and could not be downloaded there ({reason}). Without a network: put the "
+            f"{name} is not in {folder} and could not be downloaded there ({error}). Without a network: put the "
             f"published archive ({dataset.filename}) into {folder}, or set target.root to a folder or zip of "
             "<split>/<class>/*.png"
         ) from None
