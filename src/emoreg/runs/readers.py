@@ -109,7 +109,7 @@ def read_metrics(path: Path) -> pd.DataFrame:
             raise ValueError("it has no column 'epoch'")
         for name in table:
             try:
-                table[name] = table[name].map(float).astype(float)
+                table[name] = table[name].map(_number).astype(float)
             except ValueError:
                 raise ValueError(f"{shortened(repr(name))} does not hold numbers") from None
     except OSError as error:
@@ -119,6 +119,14 @@ def read_metrics(path: Path) -> pd.DataFrame:
             f"{path} is damaged ({shortened(str(error))}); delete it to continue without its curves"
         ) from None
     return table
+
+
+def _number(text: str | float) -> float:
+    """A cell of metrics.csv, NaN if it is empty. ValueError for other text, and for numbers beyond a float's range."""
+    value = float(text)
+    if math.isinf(value) and "inf" not in str(text):
+        raise ValueError("out of range")
+    return value
 
 
 def read_record(path: Path) -> dict[str, Any]:
