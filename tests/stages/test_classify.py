@@ -28,6 +28,7 @@ from emoreg.data.images.batches import evaluation_batches, training_batches
 from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.images.table import Table
 from emoreg.data.targets import read_target
+from emoreg.errors import SettingError
 from emoreg.models.regulation import RegulatedClassifier, regulation_loss
 from emoreg.runs.run import WEIGHTS, Run, start_run
 from emoreg.runtime.progress import Progress
@@ -331,6 +332,17 @@ def test_the_lambda_of_a_gate_is_its_mean_over_images(stage2: TrainRecipe, tmp_p
     # Without validation images there is nothing to average over after an epoch.
     alone = dataclasses.replace(recipe, target=dataclasses.replace(recipe.target, validation=0.0))
     assert "lambda" not in train(alone, tmp_path / "alone", progress=quiet).metrics
+
+
+def test_an_unknown_encoder_is_named_by_its_own_setting(stage2: TrainRecipe) -> None:
+    encoder = EncoderSettings(backbone=BackboneSettings("resnet81"))
+    recipe = dataclasses.replace(stage2, encoder=encoder, regulation=RegulationSettings("learned"))
+    with pytest.raises(SettingError, match=r"no architecture 'resnet81'") as caught:
+        build_classifier(recipe, 10)
+    assert caught.value.key == "encoder.backbone.name"
+    with pytest.raises(SettingError) as caught:
+        build_classifier(dataclasses.replace(recipe, backbone=BackboneSettings("resnet81")), 10)
+    assert caught.value.key == "backbone.name"
 
 
 def test_encoder_and_backbone_may_be_of_different_families(
