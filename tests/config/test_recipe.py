@@ -87,7 +87,8 @@ def test_a_regulated_recipe_is_its_plain_twin_but_for_encoder_and_regulation(nam
     assert plain.encoder == EncoderSettings() and plain.regulation == RegulationSettings()
     assert regulated.regulation.mode == "learned"
     changed = {line.split(":")[0] for line in differences(plain, regulated)}
-    assert changed == {"encoder.experience", "regulation.mode"}
+    branches = {"loss.regulated", "loss.non_emotional", "loss.emotional"}  # weights of a loss for each response
+    assert changed == {"encoder.experience", "regulation.mode"} | branches
 
 
 @pytest.mark.parametrize("name", REGULATED)
@@ -214,7 +215,7 @@ def test_yes_and_no_are_yamls_booleans(word: str, value: bool, recipe_file: Path
         ("trainin: {epochs: 3}", r":1: trainin: unknown setting \(did you mean 'training'\?\)"),
         ("seed: 1\nlr: 0.1", r":2: lr: unknown setting \(did you mean 'optimizer.lr'\?\)"),
         ("training: {name: x}", r":1: training.name: unknown setting \(did you mean 'target.name' or .*"),
-        ("loss: {zzz: 1}", r":1: loss.zzz: unknown setting \(known: emotional, .*, non_emotional, regulated\)"),
+        ("loss: {zzz: 1}", r":1: loss.zzz: unknown setting \(known: budget, .*, non_emotional, regulated\)"),
         ("encoder: {backbone: {nam: x}}", r":1: encoder.backbone.nam: unknown setting .*'encoder.backbone.name'.*"),
         ("stimuli: {count: 50}", r":1: stimuli: unknown setting \(it belongs to 'emoreg pretrain'\)"),
         ("training.epochs: 3", r":1: training.epochs: write sections as mappings, not with dots"),

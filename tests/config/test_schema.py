@@ -48,9 +48,9 @@ def regulated(encoder: EncoderSettings | None = None, loss: LossSettings | None 
         (lambda: RegulationSettings(lam=1.1), "lam: λ must lie in [0, 1], not 1.1"),
         (lambda: RegulationSettings(lr_factor=-1), "lr_factor: must be at least 0 and finite, not -1"),
         (lambda: LossSettings(label_smoothing=1), "label_smoothing: must lie in [0, 1), not 1"),
-        (lambda: LossSettings(regulated=-1), "regulated: must be at least 0 and finite, not -1"),
-        (lambda: LossSettings(non_emotional=-1), "non_emotional: must be at least 0 and finite, not -1"),
-        (lambda: LossSettings(emotional=-1), "emotional: must be at least 0 and finite, not -1"),
+        (lambda: LossSettings(regulated=-1), "regulated: must be at least 0 and finite, or null, not -1"),
+        (lambda: LossSettings(non_emotional=-1), "non_emotional: must be at least 0 and finite, or null, not -1"),
+        (lambda: LossSettings(emotional=-1), "emotional: must be at least 0 and finite, or null, not -1"),
         (lambda: AugmentSettings(crop_padding=-1), "crop_padding: must be at least 0, not -1"),
         (lambda: OptimizerSettings(lr=0), "lr: must be positive and finite, not 0"),
         (lambda: OptimizerSettings(momentum=1), "momentum: must lie in [0, 1), not 1"),
@@ -68,8 +68,14 @@ def regulated(encoder: EncoderSettings | None = None, loss: LossSettings | None 
         (lambda: PretrainRecipe(seed=-1), "seed: must be at least 0, not -1"),
         (lambda: TrainRecipe(seed=-1), "seed: must be at least 0, not -1"),
         (lambda: regulated(EncoderSettings("runs/x")), "encoder.experience: must be null with regulation.mode none"),
-        (lambda: regulated(loss=LossSettings(emotional=1)), "loss.emotional: must be 0 without a second response"),
-        (lambda: regulated(loss=LossSettings(non_emotional=1)), "loss.non_emotional: must be 0 without a second"),
+        (
+            lambda: regulated(loss=LossSettings(emotional=1)),
+            "loss.emotional: must be 0 or null without a second response",
+        ),
+        (
+            lambda: regulated(loss=LossSettings(non_emotional=1)),
+            "loss.non_emotional: must be 0 or null without a second",
+        ),
         (
             lambda: regulated(loss=LossSettings(regulated=0)),
             "loss.regulated: must be positive without a second response (regulation.mode none)",
@@ -79,7 +85,18 @@ def regulated(encoder: EncoderSettings | None = None, loss: LossSettings | None 
             "loss.regulated: must be positive without a second response (regulation.mode none)",
         ),
         (
-            lambda: regulated(loss=LossSettings(regulated=0), mode="fixed"),
+            lambda: regulated(loss=LossSettings(regulated=0), mode="learned"),
+            "loss.regulated: must be positive in mode learned: no other loss trains λ",
+        ),
+        (
+            lambda: regulated(loss=LossSettings(0.0, 0, 0, 1), mode="fixed"),
+            "loss.non_emotional: must be positive where loss.regulated is 0 and loss.budget is matched",
+        ),
+        (lambda: regulated(mode="fixed", lam=0.0), "regulation.lam: must lie strictly between 0 and 1, not 0.0"),
+        (lambda: TrainRecipe(edition=3), "edition: must be 1 or 2, not 3"),
+        (lambda: TrainRecipe(edition=1), "loss.budget: must be as_given in edition 1, which had no other"),
+        (
+            lambda: regulated(loss=LossSettings(0.0, 0, 0, 0), mode="fixed"),
             "loss.regulated: must be positive where loss.non_emotional and loss.emotional are 0: nothing",
         ),
         (
@@ -109,10 +126,9 @@ def test_the_ends_of_the_ranges_are_allowed() -> None:
     OptimizerSettings(momentum=0, weight_decay=0, warmup=0, clip_norm=None, ema=None)
     TrainingSettings(epochs=1, batch_size=1, memory_limit_gib=0)
     for lam in (0, 1):
-        regulated(mode="fixed", lam=lam)
         regulated(mode="random_learned", lam=lam)  # its start is drawn
     for weights in ((0, 1, 0), (0, 0, 1), (0.5, 0, 0)):
-        regulated(loss=LossSettings(0.0, *weights), mode="fixed")
+        regulated(loss=LossSettings(0.0, *weights, budget="as_given"), mode="fixed")
     regulated(EncoderSettings(lr_factor=0), LossSettings(emotional=1, non_emotional=1), mode="random", lr_factor=0)
 
 

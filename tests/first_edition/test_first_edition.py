@@ -24,7 +24,7 @@ from emoreg.study.plan import PlannedRun, plan_runs
 from emoreg.study.results import read_external_results, results_of
 
 HERE = Path(__file__).parent
-RECIPES = HERE.parents[1] / "recipes" / "studies"
+STUDIES = HERE / "studies"  # as they were shipped
 
 
 @pytest.fixture
@@ -92,4 +92,4 @@ def test_a_table_of_results_makes_a_report() -> None:
 def test_a_study_still_reads_and_its_runs_have_the_same_ids() -> None:
     assert len(plan_runs(read_study(HERE / "study.yaml"), Path("runs"))) == 24
     for file, ids in json.loads((HERE / "run_ids.json").read_text()).items():
-        assert {run.name: run.id for run in plan_runs(read_study(RECIPES / file, seeds=1), Path("runs"))} == ids
+        assert {run.name: run.id for run in plan_runs(read_study(STUDIES / file, seeds=1), Path("runs"))} == ids

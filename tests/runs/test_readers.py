@@ -78,7 +78,9 @@ def test_other_infinities_are_refused_whatever_the_shape(value: float, shape: tu
 
 
 def test_a_classifier_with_a_lambda_of_one_is_read_again(tmp_path: Path, stage2: TrainRecipe, quiet: Progress) -> None:
-    recipe = dataclasses.replace(stage2, regulation=RegulationSettings(mode="fixed", lam=1.0))
+    loss = dataclasses.replace(stage2.loss, budget="as_given")
+    regulation = RegulationSettings(mode="fixed", lam=1.0)
+    recipe = dataclasses.replace(stage2, regulation=regulation, loss=loss, edition=1)
     run = train(recipe, tmp_path / "run", progress=quiet)
     assert evaluate(run, progress=quiet)["accuracy"] == run.final["test"]["accuracy"]
 

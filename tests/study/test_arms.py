@@ -58,4 +58,4 @@ def test_the_ensemble_is_two_plain_backbones_each_with_its_own_loss_and_averaged
 def test_the_backbone_has_no_part_of_the_method() -> None:
     recipe = arm_recipe(BASE, "backbone", None, 0)
     assert (recipe.encoder, recipe.regulation) == (EncoderSettings(), RegulationSettings())
-    assert recipe.loss == LossSettings(label_smoothing=0.1)
+    assert recipe.loss_weights == (1, 0, 0, 0) and recipe.loss.label_smoothing == 0.1

@@ -53,7 +53,7 @@ def test_an_empty_file_is_a_study_of_all_arms_on_the_defaults(tmp_path: Path) ->
     assert (cell.target, cell.backbone) == ("digits", "resnet20")
     assert cell.recipe.training == TrainRecipe().training
     (experience,) = cell.experiences
-    assert (experience.label, experience.recipe) == ("procedural", PretrainRecipe())
+    assert (experience.label, experience.recipe) == ("procedural", PretrainRecipe(edition=1))
 
 
 def test_partial_recipes_are_laid_over_the_base_and_make_a_grid(tmp_path: Path) -> None:

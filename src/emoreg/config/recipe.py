@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 
-from emoreg.config.schema import PretrainRecipe, Recipe, TrainRecipe, identity
+from emoreg.config.schema import EDITION, PretrainRecipe, Recipe, TrainRecipe, defaults, identity
 from emoreg.config.strict_yaml import parse_yaml, read_yaml
 from emoreg.errors import SettingError, UserError, nearest, shortened
 
@@ -35,7 +35,12 @@ SMOKE: dict[type, dict[str, Any]] = {
 }
 
 
-def read_recipe(kind: type[R], path: Path | str | None = None, overrides: Sequence[str] | Mapping[str, Any] = ()) -> R:
+def read_recipe(
+    kind: type[R],
+    path: Path | str | None = None,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+    is_stored: bool = False,
+) -> R:
     """Read `kind` (PretrainRecipe or TrainRecipe) from a YAML file and lay `overrides` over it.
 
     Args:
@@ -43,6 +48,7 @@ def read_recipe(kind: type[R], path: Path | str | None = None, overrides: Sequen
         path: the YAML file; None starts from the defaults.
         overrides: `{"training.epochs": 5}` or `["--training.epochs", "5"]`; in a mapping, "also[].limit" is
             the limit of every set in the list `also`.
+        is_stored: whether a run wrote the file. Without an edition it is then of the first, else of the current one.
 
     Raises:
         UserError: unreadable file.
@@ -57,8 +63,10 @@ def read_recipe(kind: type[R], path: Path | str | None = None, overrides: Sequen
     values, lines = ({}, {}) if path is None else read_values(kind, Path(path))
     for key, value in sorted(given.items(), key=lambda item: "[]" in item[0]):  # a list before its elements
         put_setting(values, key, value)
+    edition = values.setdefault("edition", 1 if is_stored else EDITION)
     try:
-        return build(kind(), values)
+        recipe: R = build(defaults(kind, 1 if edition == 1 else EDITION), values)
+        return recipe
     except SettingError as error:
         if path is None or _unnumbered(error.key) in given or error.key.partition("[")[0] in given:
             raise

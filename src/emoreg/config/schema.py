@@ -11,23 +11,28 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
 from math import inf
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from emoreg.errors import SettingError
 
 MAX_IMAGE_SIZE = 8192  # pixels a side: above this even a few decoded images would fill the memory
 
-Mode = Literal["none", "fixed", "random", "learned", "random_learned"]
+# Of the method, docs/method.md. Recipes of the first edition differ in defaults, and stay readable.
+EDITION = 2
+Mode = Literal["none", "fixed", "random", "learned", "random_learned", "transfer"]
+SINGLE = ("none", "transfer")  # modes of one network, without a second response
 LEARNED = ("learned", "random_learned")  # modes whose λ = σ(ρ) is trained
 Granularity = Literal["scalar", "per_class", "per_sample"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Mixing = Literal["logits", "probabilities", "features"]
 LabelChoice = Literal["published", "distribution", "majority", "polarity", "ekman", "dimensions"]
-Pretext = Literal["affect", "shuffled", "rotation"]
+Pretext = Literal["affect", "shuffled", "neutral", "rotation"]
+Takeover = Literal["as_is", "norm_matched", "shrunk"]
+Budget = Literal["matched", "as_given"]
 TrackerName = Literal["tensorboard", "mlflow", "wandb"]
 
 
@@ -80,6 +85,9 @@ class StimuliSettings:
     emoreg data list), emotion_folder (`<emotion>/*.jpg`) or manifest (a CSV, JSON Lines or Parquet file)."""
     root: str | None = None
     """Folder or zip of the set, the manifest file, or a pack made by `emoreg data pack`; procedural needs none."""
+    classes: tuple[str, ...] | None = None
+    """With the classes of a target (name: cifar10, cifar100, digits, folder) as stimuli: keep only these, at least two.
+    null for all. Other sets have no classes."""
     labels: LabelChoice = "published"
     """published (the set's own), distribution (of votes), majority (of votes; ties are left out), polarity
     (negative or positive), ekman (one of six) or dimensions (valence, arousal, ...)."""
@@ -101,6 +109,7 @@ class StimuliSettings:
     def __post_init__(self) -> None:
         _check_at_least(10, self, "count")
         _check_positive(self, "weight")
+        _check_classes(self.classes)
         _check_images(self)
 
 
@@ -125,20 +134,29 @@ class TargetSettings:
     validation: float = 0.1
     """Share of the training images held out for curves and model choices, in [0, 1). The test split is scored once,
     at the end."""
+    test: bool = True
+    """Score the test split at the end. false leaves it unseen, for explorations that validation images decide."""
     limit: int | None = None
     """Use at most this many training images, drawn by seed in proportion to the classes; null for all."""
     skip_unreadable: bool = False
     """Skip images that cannot be decoded and report their number, instead of stopping at the first."""
 
     def __post_init__(self) -> None:
-        if self.classes is not None:
-            if len(self.classes) < 2:
-                raise SettingError("classes", f"must name at least two, or be null for all, not {len(self.classes)}")
-            for name, times in Counter(self.classes).items():
-                if times > 1:
-                    raise SettingError("classes", f"must not name '{name}' more than once")
+        _check_classes(self.classes)
         _check_at_least(1, self, "per_class")
         _check_images(self)
+        if not self.test and not self.validation:
+            raise SettingError("validation", "must be above 0 where target.test is false: nothing would be measured")
+
+
+def _check_classes(classes: tuple[str, ...] | None) -> None:
+    if classes is None:
+        return
+    if len(classes) < 2:
+        raise SettingError("classes", f"must name at least two, or be null for all, not {len(classes)}")
+    for name, times in Counter(classes).items():
+        if times > 1:
+            raise SettingError("classes", f"must not name '{name}' more than once")
 
 
 def _check_images(settings: StimuliSettings | TargetSettings) -> None:
@@ -161,9 +179,15 @@ class BackboneSettings:
     """Stochastic depth rate of timm's models, in [0, 1)."""
     pretrained: bool = False
     """Start from timm's published weights (downloaded) where they fit the architecture."""
+    zero_gamma: bool | None = None
+    """Start the last batch norm of each residual block at γ = 0, which gates the block off at first (Goyal et al.
+    2017), or at 1 (false). ResNets only. null for the architecture's own: 0 in timm's ResNets, 1 in the classic ones.
+    """
+    width: int | None = None
+    """Channels of a ResNet's first stage, or embedding width of a ViT; null for the architecture's own."""
 
     def __post_init__(self) -> None:
-        _check_at_least(1, self, "patch_size")
+        _check_at_least(1, self, "patch_size", "width")
         _check_share(self, "drop_path")
 
 
@@ -172,8 +196,7 @@ class EncoderSettings:
     """The emotional encoder of stage 2."""
 
     experience: str | None = None
-    """Run folder of the stage-1 run that trained the encoder. null leaves it untrained: the control
-    random_encoder."""
+    """Run folder of the stage-1 run that trained the encoder. null leaves it untrained: the twin `fresh`."""
     backbone: BackboneSettings | None = None
     """Architecture; null for that of the experience or, without one, the same as the backbone."""
     frozen: bool = False
@@ -184,9 +207,19 @@ class EncoderSettings:
     same crop as the backbone, which changes the method (ours). null computes features at every step."""
     lr_factor: float = 1.0
     """Learning rate of the encoder as a multiple of optimizer.lr, at least 0."""
+    takeover: Takeover = "as_is"
+    """How stage 2 takes over the weights of stage 1: as_is; norm_matched (filters before a batch norm get the norms of
+    a fresh network, which leaves the function unchanged; not for ViTs); or shrunk (towards a fresh draw)."""
+    shrink: float = 0.5
+    """Share s of stage 1's weights that a shrunk takeover keeps, in [0, 1]: θ ← (1 - s) · fresh + s · stage 1 (Ash &
+    Adams 2020, in the convex form of Schwarzer et al. 2023)."""
+    moments_only: bool = False
+    """Keep of stage 1 only each layer's mean and variance of the weights, in a fresh draw, and its norms' γ and β: the
+    twin `moments` (Raghu et al. 2019)."""
 
     def __post_init__(self) -> None:
         _check_not_negative(self, "lr_factor")
+        _check(self, ("shrink",), lambda share: 0 <= share <= 1, "lie in [0, 1]")
         _check_at_least(0, self, "views")
         if self.views is not None and not self.frozen:
             reason = f"must be null unless encoder.frozen is true, not {self.views}: learning changes the features"
@@ -198,15 +231,15 @@ class RegulationSettings:
     """How the non-emotional and the emotional response are balanced."""
 
     mode: Mode = "none"
-    """none (plain backbone), fixed (E-Reg), random (Rand-E-Reg), learned (Learn-E-Reg) or random_learned
-    (Rand-Learn-E-Reg)."""
+    """none (plain backbone), fixed (E-Reg), random (Rand-E-Reg), learned (Learn-E-Reg), random_learned
+    (Rand-Learn-E-Reg), or transfer (the encoder of encoder.experience alone, fine-tuned; a reference)."""
     lam: float = 0.5
-    """λ in [0, 1]: the constant of fixed, the start of learned (there strictly between 0 and 1)."""
+    """λ strictly between 0 and 1: the constant of fixed, the start of learned."""
     granularity: Granularity = "scalar"
     """One λ, one per class, or one per sample from a gate on both features (per class and per sample: learned modes
     only)."""
-    mix: Mixing = "logits"
-    """What λ balances: logits, probabilities or features (features not with a λ per class)."""
+    mix: Mixing = "probabilities"
+    """What λ balances: probabilities, logits or features (features not with a λ per class)."""
     lr_factor: float = 1.0
     """Learning rate of λ's parameters as a multiple of optimizer.lr, at least 0."""
 
@@ -215,27 +248,47 @@ class RegulationSettings:
         _check_not_negative(self, "lr_factor")
 
 
+class LossWeights(NamedTuple):
+    """Weights of the terms of the loss, each at least 0; see `LossSettings`."""
+
+    regulated: float  # a
+    non_emotional: float  # a_n
+    emotional: float  # a_e
+    mutual: float  # m
+
+
 @dataclass(frozen=True)
 class LossSettings:
-    """loss = regulated · CE(z, y) + non_emotional · CE(z_n, y) + emotional · CE(z_e, y) + mutual · D(z_n, z_e)
+    """loss = a · CE(z, y) + a_n · CE(z_n, y) + a_e · CE(z_e, y) + m · D(z_n, z_e)
 
-    Ours; by default CE(z, y) alone. Weights are at least 0.
+    Ours; the plainest reading of the paper is a = 1 with the others 0 and regulation.mix logits. Weights are >= 0.
     """
 
     label_smoothing: float = 0.0
     """Label smoothing of all three cross-entropies, in [0, 1)."""
-    regulated: float = 1.0
-    """Weight of the regulated response's loss; 0 trains the two responses apart, as an ensemble."""
-    non_emotional: float = 0.0
-    """Weight a_n of the non-emotional response's own loss."""
-    emotional: float = 0.0
-    """Weight a_e of the emotional response's own loss."""
+    regulated: float | None = None
+    """Weight a of the regulated response's loss; 0 trains the two responses apart, as an ensemble. null: 0.5, or 1
+    without a second response."""
+    non_emotional: float | None = None
+    """Weight a_n of the non-emotional response's own loss. null: 0.75, or 0 without a second response."""
+    emotional: float | None = None
+    """Weight a_e of the emotional response's own loss. null: 0.75, or 0 without a second response."""
     mutual: float = 0.0
     """Weight m of the divergence between both responses: deep mutual learning (Zhang et al. 2018)."""
+    budget: Budget = "matched"
+    """matched: each branch starts with the gradient that the plain backbone gets, whatever the weights and λ; in the
+    backward pass only. as_given: as the loss gives it."""
 
     def __post_init__(self) -> None:
         _check_share(self, "label_smoothing")
         _check_not_negative(self, "regulated", "non_emotional", "emotional", "mutual")
+
+    def weights(self, has_two: bool) -> LossWeights:
+        """The weights, with defaults for a network with a second response or without one."""
+        defaults = (0.5, 0.75, 0.75) if has_two else (1.0, 0.0, 0.0)
+        given = (self.regulated, self.non_emotional, self.emotional)
+        a, a_n, a_e = (own if value is None else value for value, own in zip(given, defaults, strict=True))
+        return LossWeights(a, a_n, a_e, self.mutual)
 
 
 @dataclass(frozen=True)
@@ -330,9 +383,9 @@ class PretrainRecipe:
     """Further stimulus sets, learned at the same time, each with a head of its own: a list of settings as in
     stimuli. May repeat a set under other labels."""
     pretext: Pretext = "affect"
-    """What the encoder learns: affect (the images' labels; stated), or a control (ours): shuffled (the same labels,
-    permuted among the training images) or rotation (by which quarter turn an image was rotated, a task without
-    emotion; Gidaris et al. 2018)."""
+    """What the encoder learns: affect (the images' labels; stated), or for a twin (ours): shuffled (the same labels,
+    permuted among the training images), neutral (a label that is no emotion: a published one, or brightness and
+    colourfulness) or rotation (by which quarter turn an image was rotated; Gidaris et al. 2018)."""
     backbone: BackboneSettings = field(default_factory=BackboneSettings)
     # No crop: its black border would change brightness, which the default stimuli's labels follow. AdamW and few
     # epochs: rating is a regression, which diverges at a classifier's learning rate; stimuli are few.
@@ -343,9 +396,12 @@ class PretrainRecipe:
     training: TrainingSettings = field(default_factory=lambda: TrainingSettings(epochs=40, batch_size=64))
     seed: int = 0
     """Seeds the weights, the splits, the order of the images and their augmentation; at least 0."""
+    edition: int = EDITION
+    """Of the method (docs/method.md), 1 or 2. A stored recipe without one is of the first."""
 
     def __post_init__(self) -> None:
         _check_at_least(0, self, "seed")
+        _check_edition(self)
         _check_sets({"stimuli": self.stimuli} | {f"also[{number}]": other for number, other in enumerate(self.also)})
 
     @property
@@ -393,23 +449,58 @@ class TrainRecipe:
     training: TrainingSettings = field(default_factory=TrainingSettings)
     seed: int = 0
     """Seeds the weights, λ's draw, the splits, the order of the images and their augmentation; at least 0."""
+    edition: int = EDITION
+    """Of the method (docs/method.md), 1 or 2. A stored recipe without one is of the first."""
 
     def __post_init__(self) -> None:
         _check_at_least(0, self, "seed")
-        loss = self.loss
-        if self.regulation.mode == "none":
-            if self.encoder.experience is not None:
-                reason = "must be null with regulation.mode none; choose another mode, or leave it out"
+        _check_edition(self)
+        loss, weights, mode = self.loss, self.loss_weights, self.regulation.mode
+        if not self.has_two_responses:
+            if mode == "none" and self.encoder.experience is not None:
+                reason = (
+                    "must be null with regulation.mode none; choose another mode (transfer fine-tunes the encoder "
+                    "alone), or leave it out"
+                )
                 raise SettingError("encoder.experience", reason)
-            without = "without a second response (regulation.mode none)"
-            if loss.regulated == 0:
+            without = f"without a second response (regulation.mode {mode})"
+            if weights.regulated == 0:
                 raise SettingError("loss.regulated", f"must be positive {without}: there is no other loss")
             for name in ("non_emotional", "emotional"):
-                if getattr(loss, name) > 0:
-                    raise SettingError(f"loss.{name}", f"must be 0 {without}, not {getattr(loss, name)}")
-        if loss.regulated == loss.non_emotional == loss.emotional == 0:
+                if getattr(weights, name) > 0:
+                    raise SettingError(f"loss.{name}", f"must be 0 or null {without}, not {getattr(loss, name)}")
+        if weights[:3] == (0, 0, 0):
             reason = "must be positive where loss.non_emotional and loss.emotional are 0: nothing would be trained"
             raise SettingError("loss.regulated", reason)
+        if self.edition > 1:
+            self._check_second_edition(weights)
+
+    def _check_second_edition(self, weights: LossWeights) -> None:
+        mode, lam = self.regulation.mode, self.regulation.lam
+        if mode == "fixed" and lam in (0, 1):
+            reason = f"must lie strictly between 0 and 1, not {lam}: for one branch alone set regulation.mode "
+            raise SettingError("regulation.lam", reason + ("none" if lam == 0 else "transfer"))
+        if mode in LEARNED and weights.regulated == 0:
+            reason = f"must be positive in mode {mode}: no other loss trains λ"
+            raise SettingError("loss.regulated", reason)
+        if not self.has_two_responses or self.loss.budget == "as_given":
+            return
+        for name, given in (("non_emotional", weights.non_emotional), ("emotional", weights.emotional)):
+            if weights.regulated == given == 0:
+                reason = (
+                    "must be positive where loss.regulated is 0 and loss.budget is matched: its branch would not learn"
+                )
+                raise SettingError(f"loss.{name}", reason)
+
+    @property
+    def has_two_responses(self) -> bool:
+        """Whether there is an emotional branch beside the backbone."""
+        return self.regulation.mode not in SINGLE
+
+    @property
+    def loss_weights(self) -> LossWeights:
+        """The weights of the loss, with defaults filled in."""
+        return self.loss.weights(self.has_two_responses)
 
     @property
     def encoder_backbone(self) -> BackboneSettings:
@@ -422,9 +513,72 @@ Recipe = PretrainRecipe | TrainRecipe
 # Device count and trackers are not part of a run's identity: with other values of these it is the same run.
 EXECUTION_ONLY = ("devices", "trackers")  # of `TrainingSettings`
 
+# Settings that the second edition added, by their class, and what the first edition did.
+ADDED: dict[type, dict[str, Any]] = {
+    StimuliSettings: {"classes": None},
+    TargetSettings: {"test": True},
+    BackboneSettings: {"zero_gamma": None, "width": None},
+    EncoderSettings: {"takeover": "as_is", "shrink": 0.5, "moments_only": False},
+    LossSettings: {"budget": "as_given"},
+    TrainRecipe: {"edition": 1},
+    PretrainRecipe: {"edition": 1},
+}
+
+
+def defaults(kind: type, edition: int = EDITION) -> Any:
+    """A recipe of an edition with all its defaults."""
+    if edition == EDITION:
+        return kind()
+    if kind is PretrainRecipe:
+        return PretrainRecipe(edition=edition)
+    return TrainRecipe(
+        regulation=RegulationSettings(mix="logits"),
+        loss=LossSettings(regulated=1.0, non_emotional=0.0, emotional=0.0, budget="as_given"),
+        edition=edition,
+    )
+
+
+def _check_edition(recipe: PretrainRecipe | TrainRecipe) -> None:
+    """SettingError for an unknown edition, and for a setting that the first one did not have."""
+    if recipe.edition not in (1, EDITION):
+        raise SettingError("edition", f"must be 1 or {EDITION}, not {recipe.edition}")
+    if recipe.edition == 1:
+        for key, value, first in _added(recipe, ""):
+            if value != first:
+                raise SettingError(key, f"must be {first} in edition 1, which had no other, not {value}")
+
+
+def _added(settings: Any, prefix: str) -> Iterator[tuple[str, Any, Any]]:
+    """Key, value and first-edition value of every setting that the second edition added."""
+    for name, first in ADDED.get(type(settings), {}).items():
+        yield f"{prefix}{name}", getattr(settings, name), first
+    for item in fields(settings):
+        value = getattr(settings, item.name)
+        for number, part in enumerate(value if isinstance(value, tuple) else (value,)):
+            if is_dataclass(part):
+                place = f"{item.name}[{number}]" if isinstance(value, tuple) else item.name
+                yield from _added(part, f"{prefix}{place}.")
+
 
 def identity(recipe: Recipe) -> dict[str, Any]:
-    """The settings of a recipe, nested, without those that are execution only."""
-    content = asdict(recipe)
+    """The settings of a recipe, nested, without those that are execution only.
+
+    Of the first edition also without those that it did not have, so that its runs keep their ids; of later ones with
+    the resolved weights of the loss.
+    """
+    content: dict[str, Any] = _plain(recipe, recipe.edition)
     content["training"] = {key: value for key, value in content["training"].items() if key not in EXECUTION_ONLY}
+    if isinstance(recipe, TrainRecipe) and recipe.edition > 1:
+        content["loss"] |= recipe.loss_weights._asdict()
     return content
+
+
+def _plain(settings: Any, edition: int) -> Any:
+    """Nested dictionaries of settings that an edition has."""
+    if isinstance(settings, tuple):
+        return tuple(_plain(part, edition) for part in settings)
+    if not is_dataclass(settings):
+        return settings
+    left_out = ADDED.get(type(settings), {}) if edition == 1 else {}
+    names = [item.name for item in fields(settings) if item.name not in left_out]
+    return {name: _plain(getattr(settings, name), edition) for name in names}

@@ -51,7 +51,8 @@ class Run:
         """All settings. UserError if the recipe is damaged."""
         path = self.folder / RECIPE
         try:
-            return read_recipe(PretrainRecipe, path) if self.stage == 1 else read_recipe(TrainRecipe, path)
+            kind: type[Recipe] = PretrainRecipe if self.stage == 1 else TrainRecipe
+            return read_recipe(kind, path, is_stored=True)
         except UserError as error:
             raise UserError(f"{error}{self._written_by()}") from None
 

@@ -164,7 +164,7 @@ def _lambda_values(classifier: RegulatedClassifier, measured: Mapping[str, Any])
 
 def classification_loss(classifier: RegulatedClassifier, images: ImageSet, recipe: TrainRecipe) -> LossOf:
     """The loss that trains a classifier on batches of `images`, with the features of a frozen encoder made cheap."""
-    weights = dataclasses.asdict(recipe.loss)
+    weights = {**recipe.loss_weights._asdict(), "label_smoothing": recipe.loss.label_smoothing}
     features: FrozenFeatures | None = None
     if classifier.encoder is not None and classifier.freeze_encoder:
         seed = derive_seed(recipe.seed, "views")

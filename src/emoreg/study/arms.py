@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from emoreg.config.schema import LEARNED, EncoderSettings, Mode, Pretext, RegulationSettings, TrainRecipe
+from emoreg.config.schema import LEARNED, EncoderSettings, Mode, Pretext, RegulationSettings, TrainRecipe, defaults
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,8 @@ def arm_recipe(
     loss = recipe.loss
     if name == "backbone":
         plain = dataclasses.replace(loss, regulated=1.0, non_emotional=0.0, emotional=0.0, mutual=0.0)
-        return dataclasses.replace(recipe, encoder=EncoderSettings(), regulation=RegulationSettings(), loss=plain)
+        own = defaults(TrainRecipe, recipe.edition).regulation
+        return dataclasses.replace(recipe, encoder=EncoderSettings(), regulation=own, loss=plain)
     if name == "ensemble":
         return dataclasses.replace(
             recipe,

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from emoreg.config.recipe import SMOKE, build, flatten, put_setting, read_values
-from emoreg.config.schema import Mode, PretrainRecipe, TrainRecipe
+from emoreg.config.schema import Mode, PretrainRecipe, TrainRecipe, defaults
 from emoreg.errors import SettingError, UserError, nearest
 from emoreg.runtime.lock import LOCK
 from emoreg.study.arms import ARMS
@@ -203,14 +203,14 @@ def _grid_point(values: Mapping[str, Any], target: _Part, backbone: _Part, keys:
     # A stand-in for each arm's own mode, with which a λ of any granularity is valid.
     base = _over(values.get("classifier", {}), {"regulation": {"mode": "learned"}})
     classifier = _over(_over(base, target.values), backbone.values)
-    recipe = _recipe(TrainRecipe(), classifier, (backbone.key, target.key, "classifier"), keys)
+    recipe = _recipe(defaults(TrainRecipe, 1), classifier, (backbone.key, target.key, "classifier"), keys)
     experiences = []
     for part in _parts("experiences", values, "experience", _experience_name):
         own = _over(values.get("experience", {}), part.values)
         sized = _over({"stimuli": {"image_size": recipe.target.image_size}}, own)
         size = {"image_size": sized["stimuli"]["image_size"]}
         sized["also"] = [_over(size, other) for other in sized.get("also", ())]
-        stage1 = _recipe(PretrainRecipe(), sized, (part.key, "experience"), keys)
+        stage1 = _recipe(defaults(PretrainRecipe, 1), sized, (part.key, "experience"), keys)
         experiences.append(ExperienceRecipe(part.label, replace(stage1, backbone=recipe.encoder_backbone)))
     return GridPoint(target.label, backbone.label, recipe, tuple(experiences))
 
