@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from emoreg.inference.predict import predict
     from emoreg.models.backbones import build_backbone
     from emoreg.models.regulation import RegulatedClassifier, Response, regulation_loss
+    from emoreg.report.contrasts import analyse
     from emoreg.runs.run import Run
     from emoreg.stages.classify import build_classifier, evaluate, train
     from emoreg.stages.pretrain import load_encoder, pretrain
@@ -47,6 +48,7 @@ _HOMES = {
     "TrainRecipe": "config.schema",
     "Study": "study.definition",
     "UserError": "errors",
+    "analyse": "report.contrasts",
     "build_backbone": "models.backbones",
     "build_classifier": "stages.classify",
     "evaluate": "stages.classify",
@@ -73,6 +75,7 @@ __all__ = [
     "Table",
     "TrainRecipe",
     "UserError",
+    "analyse",
     "build_backbone",
     "build_classifier",
     "evaluate",

@@ -10,12 +10,16 @@ from scipy import stats
 from emoreg.report.statistics import (
     above_all,
     compare,
+    estimate,
     hedges_g,
     holm,
+    image_variance,
     interval,
     least_seeds,
+    p_above,
     sign_flip_p,
     smallest_p,
+    smallest_tail,
 )
 
 NAN = math.nan
@@ -139,3 +143,91 @@ def test_hedges_g_corrects_for_few_seeds() -> None:
 @pytest.mark.parametrize(("family", "seeds"), [(1, 6), (2, 7), (4, 8), (6, 8), (7, 9), (10**6, None)])
 def test_the_least_seeds_are_those_with_which_one_of_a_family_can_pass(family: int, seeds: int | None) -> None:
     assert least_seeds(family) == seeds
+
+
+# The studentised bootstrap
+
+
+def test_the_bootstrap_agrees_with_one_written_plainly() -> None:
+    values = np.random.default_rng(0).normal(0.4, 1, 6)
+    rng = np.random.default_rng(1)
+    resamples = values[rng.integers(0, 6, (200_000, 6))]
+    with np.errstate(divide="ignore"):
+        t = (resamples.mean(axis=1) - values.mean()) / (resamples.std(axis=1, ddof=1) / math.sqrt(6))
+    se = values.std(ddof=1) / math.sqrt(6)
+    got = estimate(values)
+    assert got.p_above[0] == pytest.approx((t >= values.mean() / se).mean(), abs=0.006)
+    assert got.p_below[0] == pytest.approx((t <= values.mean() / se).mean(), abs=0.006)
+    low, high = values.mean() - np.quantile(t, [0.975, 0.025]) * se
+    assert (got.low[0], got.high[0]) == pytest.approx((low, high), abs=0.15)
+
+
+def test_normal_differences_have_nearly_the_t_interval() -> None:
+    values = stats.norm.ppf((np.arange(40) + 0.5) / 40)
+    got, t = estimate(values), interval(list(values))
+    assert (got.low[0], got.high[0]) == pytest.approx((t.low, t.high), abs=0.02)
+
+
+@pytest.mark.parametrize("v", [0.0, 0.05, 5.0])
+def test_limits_exclude_zero_exactly_where_the_test_passes(v: float) -> None:
+    differences = np.random.default_rng(2).normal(0.6, 1, (400, 8))
+    for level in (0.025, 0.0015, 0.2):
+        got = estimate(differences, v, level)
+        assert ((got.low > 0) == (got.p_above <= level)).all()
+        assert ((got.high < 0) == (got.p_below <= level)).all()
+        assert (got.p_above == p_above(differences, v)).all()
+        mirrored = estimate(-differences, v, level)
+        assert mirrored.low == pytest.approx(-got.high, rel=0.2, abs=0.1)
+
+
+def test_where_the_images_prevail_the_interval_is_the_normal_one() -> None:
+    got = estimate([0.0, 0.001, -0.001, 0.0005, -0.0005], 1.0)
+    assert (got.low[0], got.high[0]) == pytest.approx((-1.96, 1.96), abs=0.01)
+
+
+def test_each_pair_is_estimated_as_if_alone() -> None:
+    differences = np.random.default_rng(3).normal(0.3, 1, (11, 7))
+    v = np.linspace(0, 0.1, 11)
+    together = estimate(differences, v, 0.025, np.array([[0.025, 0.005]] * 11))
+    for place in (0, 4, 10):
+        alone = estimate(differences[place], v[place])
+        assert (together.p_above[place], together.low[place]) == (alone.p_above[0], alone.low[0])
+        assert together.high[place, 0] == alone.high[0]
+        assert together.high[place, 1] > together.high[place, 0]
+
+
+def test_differences_without_spread_are_no_evidence() -> None:
+    got = estimate([[0.3 - 0.2, 0.1, 0.9 - 0.8, 0.1], [0.0] * 4])
+    assert got.p_above.tolist() == got.p_below.tolist() == [1, 1]
+    assert got.low == pytest.approx(got.high)
+
+
+@pytest.mark.parametrize("seeds", [0, 1])
+def test_fewer_than_two_seeds_have_no_test(seeds: int) -> None:
+    got = estimate(np.ones((2, seeds)))
+    assert np.isnan([got.p_above, got.p_below, got.low, got.high]).all()
+
+
+def test_a_tail_that_no_resample_reaches_has_no_limit() -> None:
+    values = np.array([0.1, 0.2, 0.15])  # one resample in nine repeats a single seed
+    got = estimate(values)
+    assert got.low[0] == -math.inf
+    assert got.p_above[0] > 0.025
+    assert smallest_tail(3) > 0.025 > smallest_tail(4)
+    assert estimate(np.arange(9.0), 0.0, 0.00001).low[0] == -math.inf
+
+
+def test_the_variance_of_images_is_found_in_a_two_way_table() -> None:
+    rng = np.random.default_rng(4)
+    seeds, images = 12, 4000
+    table = rng.normal(0, 2, images) + rng.normal(0, 0.5, (seeds, 1)) + rng.normal(0, 3, (seeds, images))
+    got = image_variance(table.sum(axis=0), float((table**2).sum()), table.mean(axis=1))
+    assert got == pytest.approx(4 / images, rel=0.1)
+    rest = table - table.mean(axis=0) - table.mean(axis=1, keepdims=True) + table.mean()
+    s2_rest = (rest**2).sum() / ((seeds - 1) * (images - 1))
+    assert got == pytest.approx(table.mean(axis=0).var(ddof=1) / images - s2_rest / (seeds * images))
+
+
+def test_images_without_a_difficulty_of_their_own_add_nothing() -> None:
+    table = np.random.default_rng(7).normal(0, 1, (4, 3)) * 0 + np.eye(4, 3)
+    assert image_variance(table.sum(axis=0), float((table**2).sum()), table.mean(axis=1)) == 0

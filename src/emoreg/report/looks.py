@@ -1,0 +1,61 @@
+"""Planned looks at a study that still grows: how much of the level each may spend."""
+
+from __future__ import annotations
+
+import functools
+import math
+from statistics import NormalDist
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+NODES = 400  # of the integral over what earlier looks left open
+FAR = 8.0  # standard deviations below 0 where that integral begins
+
+
+@functools.lru_cache(maxsize=256)
+def nominal_levels(looks: tuple[int, ...], level: float) -> tuple[float, ...]:
+    """The one-sided level at which each look tests, so that all together err with probability `level`.
+
+    After a share t of the planned seeds 2 - 2 Φ(z_(level / 2) / √t) of the error may be spent, which is the spending
+    function of Lan & DeMets (1983) that resembles O'Brien & Fleming's design. The probability to pass first at
+    some look is integrated recursively (Armitage, McPherson & Rowe 1969). SciPy's multivariate normal is not exact
+    enough for levels of one in a million, and the packages that have group-sequential designs bring much else along.
+
+    Args:
+        looks: numbers of seeds, ascending; the last is what the study planned.
+        level: of the whole study, one-sided, in (0, 0.5).
+    """
+    if len(looks) == 1:
+        return (level,)
+    from scipy.optimize import brentq
+
+    normal = NormalDist()
+    z = -normal.inv_cdf(level / 2)
+    nodes, weights = np.polynomial.legendre.leggauss(NODES)
+    levels: list[float] = []
+    spent = before = 0.0
+    places, density = np.zeros(1), np.ones(1)  # Brownian motion at the look before, where no look was passed
+    for look in looks:
+        time = look / looks[-1]
+        may_spend = 2 * normal.cdf(-z / math.sqrt(time))
+        new = may_spend - spent
+        step = math.sqrt(time - before)
+        bound = brentq(_excess, 0.0, 40.0, args=(places / step, density, step, new), xtol=1e-12)
+        levels.append(normal.cdf(-bound / math.sqrt(time)))
+        low = -FAR * math.sqrt(time)
+        grid = low + (bound - low) * (nodes + 1) / 2
+        kernel = np.exp(-(((grid[:, None] - places) / step) ** 2) / 2) / (step * math.sqrt(2 * math.pi))
+        density = (kernel @ density) * weights * (bound - low) / 2
+        places, spent, before = grid, may_spend, time
+    return tuple(levels)
+
+
+def _excess(bound: float, places: NDArray[np.float64], density: NDArray[np.float64], step: float, new: float) -> float:
+    """By how much more than `new` is spent with this bound; `places` are in steps."""
+    from scipy.special import ndtr
+
+    return float(density @ ndtr(places - bound / step)) - new

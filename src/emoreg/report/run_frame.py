@@ -1,0 +1,335 @@
+"""The runs that statistics are made of, read from a frame: a study's table of results, or the least columns."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from emoreg.errors import UserError, nearest
+from emoreg.study.columns import RunStatus
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+MODES: Mapping[str, str] = {  # names in reports
+    "none": "Backbone",
+    "fixed": "E-Reg",
+    "random": "Rand-E-Reg",
+    "learned": "Learn-E-Reg",
+    "random_learned": "Rand-Learn-E-Reg",
+    "ensemble": "Ensemble",
+    "wide": "Wide",
+    "transfer": "Transfer",
+}
+REGULATED = ("fixed", "random", "learned", "random_learned")
+WITHOUT_EXPERIENCE = ("none", "ensemble", "wide")
+TWINS = ("fresh", "moments", "shuffled", "neutral", "rotation")  # of `affect`
+EXPERIENCES = ("affect", *TWINS)
+EXPLORATION, CONFIRMATION = "exploration", "confirmation"
+ONES = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(
+    axis=1, dtype=np.uint8
+)  # bits that are set in each byte
+
+
+class Cell(NamedTuple):
+    """What is never compared with each other."""
+
+    purpose: str | None  # exploration or confirmation
+    target: str | None
+    backbone: str | None
+
+
+class Arm(NamedTuple):
+    """What is compared within a cell; its runs differ in their seeds alone."""
+
+    mode: str
+    experience: str | None
+    variant: str | None
+    stimuli: str | None
+
+    @property
+    def is_regulated(self) -> bool:
+        """Whether it is one of the method's own arms, and not a twin or a reference."""
+        return self.mode in REGULATED and self.experience == "affect"
+
+    @property
+    def label(self) -> str:
+        """For messages: "Learn-E-Reg, shuffled, mixture"."""
+        return ", ".join([MODES[self.mode], *(part for part in self[1:] if part)])
+
+
+class Plan(NamedTuple):
+    """How many seeds a study planned, and at which numbers it planned to look; the last look is at all of them."""
+
+    seeds: int
+    looks: tuple[int, ...]
+
+
+class Answers(NamedTuple):
+    """Right or wrong for each test image, of several runs of an arm."""
+
+    packed: NDArray[np.uint8]  # (runs, bytes), as of numpy.packbits
+    right: NDArray[np.int16]  # (bits,), right answers to each image
+    images: int
+    checksum: str | None
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Runs of stage 2 as columns; a run is named by its row."""
+
+    cells: Mapping[Cell, Mapping[Arm, Mapping[int, int]]]  # rows of finished runs by seed, seeds ascending
+    planned: Mapping[Cell, Sequence[Arm]]  # with a row at least, finished or not
+    plans: Mapping[tuple[Cell, Arm], Plan]  # without an arm whose table has no plan: it looks once, at what is there
+    accuracy: NDArray[np.float64]  # share of right answers; NaN where it is not finite
+    is_collapsed: NDArray[np.bool_]
+    starved: Sequence[str | None]  # the starved branch, non_emotional or emotional; "" for neither, None where unknown
+    facts: Mapping[str, Sequence[Any]]  # what must not differ within a contrast: device, precision, edition
+    correct: Sequence[Any]
+    checksum: Sequence[Any]
+    _answers: dict[tuple[int, ...], Answers | None] = field(default_factory=dict)
+
+    def answers(self, rows: tuple[int, ...]) -> Answers | None:
+        """Right or wrong per test image of some runs; None without any, or if they are of different images.
+
+        Raises:
+            UserError: the right ones do not fit the accuracy of their run.
+        """
+        if rows not in self._answers:
+            of_runs = [self.correct[row] for row in rows], {self.checksum[row] for row in rows}
+            self._answers[rows] = _answers(*of_runs, self.accuracy[list(rows)])
+        return self._answers[rows]
+
+
+def read_runs(frame: pd.DataFrame) -> Runs:
+    """Check a frame of runs and bring it into the form that statistics need.
+
+    Args:
+        frame: a row per run, with at least `mode`, `experience`, `seed` and `accuracy`. A table of results fits as it
+            is: it has `test_accuracy`, and rows of stage 1 or of runs that are not finished count for the plan alone.
+            Further columns, each of which may be absent: `variant`, `stimuli`, `target`, `backbone`; `purpose`
+            (exploration takes `validation_accuracy`); `planned_seeds`, `looks`; `classes` (names, or their number);
+            `correct` or `test_correct` (right or wrong per test image, as truth values or packed by numpy.packbits),
+            `checksum` or `test_checksum`; `test_loss`; `train_accuracy_non_emotional`, `train_accuracy_emotional`;
+            `device`, `precision` (also as `env.`) and `edition`.
+
+    Raises:
+        UserError: a column is missing, a name is unknown, an accuracy is outside [0, 1], or a run is there twice.
+    """
+    frame = _stage_2(frame)
+    rows = range(len(frame))
+    modes = [_mode(name) for name in _texts(frame, "mode")]
+    experiences, variants, stimuli = (_texts(frame, name) for name in ("experience", "variant", "stimuli"))
+    arms = [_arm(*names) for names in zip(modes, experiences, variants, stimuli, strict=True)]
+    purposes = [_purpose(name) for name in _texts(frame, "purpose")]
+    cells = [Cell(*names) for names in zip(purposes, _texts(frame, "target"), _texts(frame, "backbone"), strict=True)]
+    seeds = _seeds(frame)
+    is_done = [True] * len(frame) if "status" not in frame else (frame["status"] == RunStatus.FINISHED).tolist()
+    accuracy = _accuracies(frame, purposes, is_done)
+
+    found: dict[Cell, dict[Arm, dict[int, int]]] = {}
+    plans: dict[tuple[Cell, Arm], Plan] = {}
+    planned_seeds, looks = _values(frame, "planned_seeds"), _values(frame, "looks")
+    for row in rows:
+        of_arm = found.setdefault(cells[row], {}).setdefault(arms[row], {})
+        if is_done[row] and of_arm.setdefault(seeds[row], row) != row:
+            place = ", ".join(part for part in cells[row] if part) or "this table"
+            raise UserError(
+                f"{place} has the run {arms[row].label}, seed {seeds[row]} twice: give each study's results once"
+            )
+        if planned_seeds[row] is not None and (cells[row], arms[row]) not in plans:
+            plans[cells[row], arms[row]] = _plan(planned_seeds[row], looks[row])
+    return Runs(
+        cells={
+            cell: {arm: dict(sorted(by_seed.items())) for arm, by_seed in of_cell.items() if by_seed}
+            for cell, of_cell in found.items()
+        },
+        planned={cell: list(of_cell) for cell, of_cell in found.items()},
+        plans=plans,
+        accuracy=accuracy,
+        is_collapsed=_collapsed(frame, accuracy),
+        starved=_starved(frame),
+        facts={name: _values(frame, name, f"env.{name}") for name in ("device", "precision", "edition")},
+        correct=_values(frame, "correct", "test_correct"),
+        checksum=_values(frame, "checksum", "test_checksum"),
+    )
+
+
+def collapse_threshold(classes: int) -> float:
+    """The accuracy below which a run has collapsed: twice chance, or chance and 0.1 if that is less (ours)."""
+    return min(2 / classes, 1 / classes + 0.1)
+
+
+def _stage_2(frame: pd.DataFrame) -> pd.DataFrame:
+    if "mode" not in frame and "arm" in frame:
+        raise UserError(
+            "the table has a column 'arm' and no 'mode': it is of the first edition. "
+            "Open it with emoreg.study.results.read_results, which translates it"
+        )
+    for name in ("mode", "experience", "seed"):
+        if name not in frame:
+            raise UserError(_missing(name, frame))
+    if not any(name in frame for name in ("accuracy", "test_accuracy", "validation_accuracy")):
+        raise UserError(_missing("accuracy", frame))
+    return frame[frame["stage"] == 2] if "stage" in frame else frame
+
+
+def _missing(name: str, frame: pd.DataFrame) -> str:
+    meant = nearest(name, map(str, frame.columns))
+    return (
+        f"the table has no column '{name}'{meant}: at least mode, experience, seed and accuracy (or test_accuracy) are "
+        "needed, in a row per run"
+    )
+
+
+def _values(frame: pd.DataFrame, *names: str) -> list[Any]:
+    """The values of the first of these columns that is there, with None for what is missing."""
+    for name in names:
+        if name in frame:
+            column = frame[name]
+            return [
+                None if gone else value for value, gone in zip(column.tolist(), column.isna().tolist(), strict=True)
+            ]
+    return [None] * len(frame)
+
+
+def _texts(frame: pd.DataFrame, name: str) -> list[str | None]:
+    return [None if value is None or value == "" else str(value) for value in _values(frame, name)]
+
+
+_BY_NAME = {label.lower(): mode for mode, label in MODES.items()} | {mode: mode for mode in MODES}
+
+
+def _mode(name: str | None) -> str:
+    if name is None:
+        raise UserError("a run has no mode; Backbone's is 'none'")
+    if (mode := _BY_NAME.get(name.lower())) is None:
+        raise UserError(f"mode '{name}' is unknown{nearest(name, MODES)}")
+    return mode
+
+
+def _arm(mode: str, experience: str | None, variant: str | None, stimuli: str | None) -> Arm:
+    if mode in WITHOUT_EXPERIENCE:  # shared by all variants and stimuli
+        if experience is not None:
+            raise UserError(f"a run of mode '{mode}' has the experience '{experience}'; {MODES[mode]} has none")
+        return Arm(mode, None, None, None)
+    if mode == "transfer" and experience is None:
+        experience = "affect"
+    if experience not in EXPERIENCES:
+        what = f"experience '{experience}' is unknown" if experience else f"a run of mode '{mode}' has no experience"
+        raise UserError(f"{what}{nearest(experience or '', EXPERIENCES)}")
+    return Arm(mode, experience, variant, stimuli)
+
+
+def _purpose(name: str | None) -> str | None:
+    if name not in (None, EXPLORATION, CONFIRMATION):
+        raise UserError(f"purpose '{name}' is unknown{nearest(str(name), (EXPLORATION, CONFIRMATION))}")
+    return name
+
+
+def _seeds(frame: pd.DataFrame) -> list[int]:
+    seeds = []
+    for value in _values(frame, "seed"):
+        try:
+            seed = int(value)
+        except (TypeError, ValueError, OverflowError):
+            seed = None
+        if seed is None or seed != value:
+            raise UserError(f"a seed is {value}; it must be a whole number")
+        seeds.append(seed)
+    return seeds
+
+
+def _accuracies(frame: pd.DataFrame, purposes: Sequence[str | None], is_done: Sequence[bool]) -> NDArray[np.float64]:
+    tested = "accuracy" if "accuracy" in frame else "test_accuracy"
+    validated = "validation_accuracy" if "validation_accuracy" in frame else tested
+    columns = {name: _values(frame, name) for name in (tested, validated)}
+    accuracy = np.full(len(frame), math.nan)
+    for row, purpose in enumerate(purposes):
+        name = validated if purpose == EXPLORATION else tested
+        value = columns[name][row]
+        if not is_done[row] or value is None:
+            continue
+        try:
+            accuracy[row] = float(value)
+        except (TypeError, ValueError):
+            raise UserError(f"{name} holds '{value}'; it must be a number") from None
+        if math.isfinite(accuracy[row]) and not 0 <= accuracy[row] <= 1:
+            percent = ", not in percent: divide it by 100" if 1 < accuracy[row] <= 100 else ""
+            raise UserError(f"{name} holds {value}; accuracies are shares in [0, 1]{percent}")
+    accuracy[~np.isfinite(accuracy)] = math.nan
+    return accuracy
+
+
+def _collapsed(frame: pd.DataFrame, accuracy: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Runs with an accuracy or a loss that is not finite, or below the threshold for their number of classes."""
+    collapsed = np.isnan(accuracy)
+    for row, classes in enumerate(_values(frame, "classes")):
+        if classes is not None:
+            number = classes if isinstance(classes, int | float | np.number) else len(classes)
+            collapsed[row] |= accuracy[row] < collapse_threshold(int(number))
+    for row, loss in enumerate(frame["test_loss"].tolist() if "test_loss" in frame else []):
+        collapsed[row] |= loss is not None and math.isinf(loss)
+    return collapsed
+
+
+def _starved(frame: pd.DataFrame) -> list[str | None]:
+    """A branch has starved whose accuracy alone, on training images at the end, is under half of the other's."""
+    branches = ("non_emotional", "emotional")
+    accuracies = zip(*(_values(frame, f"train_accuracy_{branch}") for branch in branches), strict=True)
+    found: list[str | None] = []
+    for of_branches in accuracies:
+        if None in of_branches:
+            found.append(None)
+        else:
+            least = int(np.argmin(of_branches))
+            found.append(branches[least] if of_branches[least] < of_branches[1 - least] / 2 else "")
+    return found
+
+
+def _plan(seeds: Any, looks: Any) -> Plan:
+    at = tuple(int(look) for look in looks) if looks is not None and len(looks) else (int(seeds),)
+    if at[0] < 1 or at[-1] != seeds or any(one >= after for one, after in itertools.pairwise(at)):
+        raise UserError(f"looks are {list(at)}; they must ascend, and end with all planned seeds, {int(seeds)}")
+    return Plan(int(seeds), at)
+
+
+def _answers(correct: Sequence[Any], checksums: set[Any], accuracy: NDArray[np.float64]) -> Answers | None:
+    known = [_packed(of_run) for of_run in correct if of_run is not None]
+    if len(known) < len(correct) or len({(len(packed), exactly) for packed, exactly in known}) != 1:
+        return None
+    if len(checksums) != 1 or np.isnan(accuracy).any():
+        return None
+    packed, exactly = np.stack([packed for packed, _ in known]), known[0][1]
+    unpacked = np.unpackbits(packed, axis=1)
+    right = unpacked.sum(axis=1, dtype=np.int64)  # of each run
+    # Packing fills the last byte up; the accuracies say how far.
+    possible = range(unpacked.shape[1], unpacked.shape[1] - 8, -1) if exactly is None else [exactly]
+    errors = np.abs(right - accuracy * np.array(possible)[:, None]).max(axis=1)
+    if errors.min() > 0.01:
+        worst = int(np.argmax(np.abs(right - accuracy * unpacked.shape[1])))
+        raise UserError(
+            f"a run has {right[worst]:,} right answers to test images, which does not fit its accuracy of "
+            f"{accuracy[worst]:.6g}: they are of different runs, or packed in another way than by numpy.packbits"
+        )
+    checksum = next(iter(checksums))
+    return Answers(
+        packed,
+        unpacked.sum(axis=0, dtype=np.int16),
+        possible[int(np.argmax(errors <= 0.01))],
+        None if checksum is None else str(checksum),
+    )
+
+
+def _packed(correct: Any) -> tuple[NDArray[np.uint8], int | None]:
+    """Packed bits, with the number of images where it is known exactly."""
+    if isinstance(correct, bytes | bytearray | memoryview):
+        return np.frombuffer(correct, dtype=np.uint8), None
+    answers = np.asarray(correct, dtype=bool)
+    return np.packbits(answers), answers.size

@@ -1,0 +1,96 @@
+"""What a frame of runs must hold, and what is said where it does not."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from emoreg.report.contrasts import analyse
+from emoreg.report.run_frame import MODES, Arm, read_runs
+from refusing import refusal
+from report.study_rows import arms, study
+
+
+def test_report_names_and_case_stand_for_modes() -> None:
+    frame = study(arms(0.92, 0.90))
+    named = frame.assign(mode=[MODES[mode] for mode in frame["mode"]])
+    pd.testing.assert_frame_equal(analyse(named), analyse(frame))
+
+
+def test_backbone_and_ensemble_belong_to_no_variant_or_stimuli() -> None:
+    runs = read_runs(study({("none", None): 0.9, ("ensemble", None): 0.9}, variant="mixture", stimuli="oasis"))
+    (cell,) = runs.cells.values()
+    assert list(cell) == [Arm("none", None, None, None), Arm("ensemble", None, None, None)]
+
+
+def test_rows_of_stage_1_and_unfinished_runs_do_not_count() -> None:
+    frame = study(arms(0.92, 0.90)).rename(columns={"accuracy": "test_accuracy"}).assign(stage=2, status="finished")
+    other = pd.DataFrame([{"stage": 1, "status": "finished", "seed": 0}, {"stage": 1, "status": "failed", "seed": 1}])
+    waiting = frame.assign(status="waiting", test_accuracy=math.nan, seed=frame["seed"] + 8)
+    whole = pd.concat([frame, other, waiting], ignore_index=True).astype({"seed": int})
+    pd.testing.assert_frame_equal(analyse(whole), analyse(frame))
+
+
+def test_a_table_without_a_needed_column_names_the_nearest() -> None:
+    frame = study(arms(0.92, 0.90))
+    assert "no column 'accuracy' (did you mean 'accuracys'?)" in refusal(
+        lambda: analyse(frame.rename(columns={"accuracy": "accuracys"}))
+    )
+    assert "no column 'seed' (did you mean 'seeds'?)" in refusal(
+        lambda: analyse(frame.rename(columns={"seed": "seeds"}))
+    )
+
+
+def test_a_table_of_the_first_edition_is_told_how_to_be_opened() -> None:
+    assert "first edition" in refusal(lambda: analyse(study(arms(0.9, 0.9)).rename(columns={"mode": "arm"})))
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"mode": "learnt"}, "mode 'learnt' is unknown (did you mean 'learned'?)"),
+        ({"mode": None}, "a run has no mode; Backbone's is 'none'"),
+        ({"experience": "shufled"}, "experience 'shufled' is unknown (did you mean 'shuffled'?)"),
+        ({"experience": None}, "a run of mode 'learned' has no experience"),
+        ({"mode": "none"}, "a run of mode 'none' has the experience 'affect'; Backbone has none"),
+        ({"purpose": "explore"}, "purpose 'explore' is unknown (did you mean 'exploration'?)"),
+        ({"seed": 0.5}, "a seed is 0.5; it must be a whole number"),
+        ({"accuracy": 91.2}, "accuracy holds 91.2; accuracies are shares in [0, 1], not in percent: divide it by 100"),
+        ({"accuracy": -0.1}, "accuracy holds -0.1; accuracies are shares in [0, 1]"),
+        ({"accuracy": "high"}, "accuracy holds 'high'; it must be a number"),
+        (
+            {"planned_seeds": 8, "looks": [8, 4]},
+            "looks are [8, 4]; they must ascend, and end with all planned seeds, 8",
+        ),
+        ({"planned_seeds": 8, "looks": [4, 6]}, "looks are [4, 6]; they must ascend"),
+    ],
+)
+def test_wrong_values_are_refused(row: dict[str, Any], message: str) -> None:
+    right = {"mode": "learned", "experience": "affect", "seed": 0, "accuracy": 0.9, "purpose": None}
+    assert message in refusal(lambda: analyse(pd.DataFrame([right | row])))
+
+
+def test_a_run_that_is_there_twice_is_refused() -> None:
+    frame = study(arms(0.92, 0.90), target="digits")
+    assert "digits has the run Learn-E-Reg, affect, seed 0 twice" in refusal(
+        lambda: analyse(pd.concat([frame, frame.iloc[:1]]))
+    )
+
+
+@pytest.mark.parametrize("images", [9993, 9999, 10_000])
+def test_the_number_of_images_is_found_from_the_accuracy(images: int) -> None:
+    right = np.random.default_rng(0).random((4, images)) < 0.7
+    frame = study({("none", None): 0.5}, seeds=4)
+    frame["accuracy"], frame["correct"] = right.mean(axis=1), [np.packbits(of_run).tobytes() for of_run in right]
+    answers = read_runs(frame).answers((0, 1, 2, 3))
+    assert answers is not None
+    assert answers.images == images
+    assert (answers.right[:images] == right.sum(axis=0)).all()
+
+
+def test_an_empty_frame_has_no_contrasts() -> None:
+    assert analyse(study(arms(0.9, 0.9)).iloc[:0]).empty
