@@ -20,7 +20,7 @@ __version__ = "0.2.0.dev0"
 
 if TYPE_CHECKING:
     from emoreg.config.recipe import read_recipe
-    from emoreg.config.schema import PretrainRecipe, TrainRecipe
+    from emoreg.config.schema import LossWeights, PretrainRecipe, TrainRecipe
     from emoreg.data.images.table import Table
     from emoreg.data.stimuli.emotion import EmotionSpace
     from emoreg.errors import UserError
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "EmotionSpace": "data.stimuli.emotion",
+    "LossWeights": "config.schema",
     "PretrainRecipe": "config.schema",
     "RegulatedClassifier": "models.regulation",
     "RegulatedModel": "inference.export.hub",
@@ -66,6 +67,7 @@ _HOMES = {
 
 __all__ = [
     "EmotionSpace",
+    "LossWeights",
     "PretrainRecipe",
     "RegulatedClassifier",
     "RegulatedModel",

@@ -108,11 +108,11 @@ def test_a_batch_that_the_device_cannot_hold_is_halved(
     expected = [p.row(with_all=True) for p in predict(loaded, photos, device="cpu")]
     respond, sizes = loaded.model.respond, []
 
-    def small_memory(images: torch.Tensor, *more: torch.Tensor) -> object:
+    def small_memory(images: torch.Tensor) -> object:
         sizes.append(len(images))
         if len(images) > 2:
             raise torch.OutOfMemoryError("of device memory")
-        return respond(images, *more)
+        return respond(images)
 
     monkeypatch.setattr(loaded.model, "respond", small_memory)
     found = [p.row(with_all=True) for p in predict(loaded, photos, device="cpu")]

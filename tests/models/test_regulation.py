@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from emoreg.config.schema import LossWeights
 from emoreg.models.regulation import RegulatedClassifier, Response, disagreement, mix_probabilities, regulation_loss
 from narrow import present
 from tiny_backbone import TinyBackbone
@@ -32,7 +33,7 @@ def emotional(model: RegulatedClassifier, images: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_logits_are_the_equation_in_every_mode(mode: Any, images: Tensor) -> None:
-    model = classifier(mode=mode, lam=0.3).eval()
+    model = classifier(mode=mode, lam=0.3, mix="logits").eval()
     answer = model.respond(images)
     z_n = model.head(model.backbone(images))
     z_e = emotional(model, images)
@@ -173,12 +174,17 @@ def test_loss_is_the_three_terms() -> None:
     response = Response(z, z_n, z_e, torch.tensor([[0.5]]))
     for smoothing in (0.0, 0.1):
         ce = nn.CrossEntropyLoss(label_smoothing=smoothing)
-        assert_close(regulation_loss(response, y, label_smoothing=smoothing), ce(z, y))
+        default = 0.5 * ce(z, y) + 0.75 * ce(z_n, y) + 0.75 * ce(z_e, y)
+        assert_close(regulation_loss(response, y, label_smoothing=smoothing), default)
         expected = 0.2 * ce(z, y) + 0.3 * ce(z_n, y) + 0.7 * ce(z_e, y)
-        weights = {"regulated": 0.2, "non_emotional": 0.3, "emotional": 0.7}
-        assert_close(regulation_loss(response, y, **weights, label_smoothing=smoothing), expected)
-    plain = Response(z, z_n, None, None)
-    assert_close(regulation_loss(plain, y, emotional=0.7), nn.CrossEntropyLoss()(z, y))
+        assert_close(regulation_loss(response, y, LossWeights(0.2, 0.3, 0.7), smoothing), expected)
+
+
+def test_the_loss_of_one_response_is_plain_cross_entropy() -> None:
+    z, z_n, y = torch.randn(6, K), torch.randn(6, K), torch.randint(K, (6,))
+    plain, ce = Response(z, z_n, None, None), nn.CrossEntropyLoss()(z, y)
+    assert torch.equal(regulation_loss(plain, y), ce)
+    assert torch.equal(regulation_loss(plain, y, LossWeights(1, 0, 0.7)), ce)  # there is no other response
 
 
 def test_mutual_learning_draws_each_response_to_the_other_as_it_stands() -> None:
@@ -187,29 +193,30 @@ def test_mutual_learning_draws_each_response_to_the_other_as_it_stands() -> None
     divergence = (p_e * (p_e / p_n).log()).sum(1).mean() + (p_n * (p_n / p_e).log()).sum(1).mean()
     response = Response(z_n, z_n, z_e, torch.tensor([[0.5]]))
     expected = nn.CrossEntropyLoss()(z_n, y) + 0.3 * divergence
-    assert_close(regulation_loss(response, y, mutual=0.3), expected)
+    weights = LossWeights(1, 0, 0, mutual=0.3)
+    assert_close(regulation_loss(response, y, weights), expected)
     disagreement(z_n, z_e).backward()
     # The gradient of KL(p_e ‖ p_n) with p_e fixed, and the other way round: cross-entropy's, towards a distribution.
     assert_close(z_n.grad, (p_n - p_e).detach() / 6)
     assert_close(z_e.grad, (p_e - p_n).detach() / 6)
-    assert_close(regulation_loss(Response(z_n, z_n, None, None), y, mutual=0.3), nn.CrossEntropyLoss()(z_n, y))
+    assert_close(regulation_loss(Response(z_n, z_n, None, None), y, weights), nn.CrossEntropyLoss()(z_n, y))
     with pytest.raises(ValueError, match="nothing to train"):  # agreement alone learns nothing
-        regulation_loss(response, y, regulated=0, mutual=1)
+        regulation_loss(response, y, LossWeights(0, 0, 0, mutual=1))
 
 
 def test_a_term_of_weight_zero_is_not_computed() -> None:
     z, y, never = torch.randn(6, K), torch.randint(K, (6,)), torch.full((6, K), torch.nan)  # 0 · nan is nan
     ce, lam = nn.CrossEntropyLoss()(z, y), torch.tensor([[0.5]])
-    assert torch.equal(regulation_loss(Response(z, never, never, lam), y), ce)
-    assert torch.equal(regulation_loss(Response(never, z, never, lam), y, regulated=0, non_emotional=1), ce)
-    assert torch.equal(regulation_loss(Response(never, never, z, lam), y, regulated=0, emotional=1), ce)
+    assert torch.equal(regulation_loss(Response(z, never, never, lam), y, LossWeights(1, 0, 0)), ce)
+    assert torch.equal(regulation_loss(Response(never, z, never, lam), y, LossWeights(0, 1, 0)), ce)
+    assert torch.equal(regulation_loss(Response(never, never, z, lam), y, LossWeights(0, 0, 1)), ce)
 
 
 def test_the_two_responses_train_apart_without_the_regulated_loss(images: Tensor) -> None:
     """Each response's gradient is that of its own loss alone: the members of an ensemble."""
     y = torch.tensor([0, 1, 2, 3, 0])
-    model = classifier(mode="learned", mix="probabilities").eval()
-    regulation_loss(model.respond(images), y, regulated=0, non_emotional=1, emotional=1).backward()
+    model = classifier(mode="learned").eval()
+    regulation_loss(model.respond(images), y, LossWeights(0, 1, 1)).backward()
     found = {name: p.grad for name, p in model.named_parameters()}
     assert found.pop("regulation.rho") is None  # λ is no part of it
     model.zero_grad()
@@ -223,9 +230,29 @@ def test_a_loss_without_any_term_is_refused() -> None:
     z, y = torch.randn(6, K), torch.randint(K, (6,))
     for response in (Response(z, z, None, None), Response(z, z, z, torch.tensor([[0.5]]))):
         with pytest.raises(ValueError, match="nothing to train"):
-            regulation_loss(response, y, regulated=0)
+            regulation_loss(response, y, LossWeights(0, 0, 0))
     with pytest.raises(ValueError, match="nothing to train"):
-        regulation_loss(Response(z, z, None, None), y, regulated=0, emotional=1)
+        regulation_loss(Response(z, z, None, None), y, LossWeights(0, 0, 1))
+
+
+@pytest.mark.parametrize("mix", ["logits", "features"])
+def test_branches_hold_every_parameter_once(mix: Any) -> None:
+    model = classifier(mode="learned", granularity="per_sample", mix=mix)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    non_emotional, emotional, regulation = ([names.pop(id(p)) for p in branch] for branch in model.branches())
+    assert not names
+    assert {name.split(".")[0] for name in non_emotional} == {"backbone", "head"}
+    own = "projection" if mix == "features" else "emotional_head"
+    assert {name.split(".")[0] for name in emotional} == {"encoder", own}
+    assert regulation == ["regulation.rho", "regulation.gate.weight"]
+
+
+def test_one_network_has_one_branch_and_a_shared_trunk_belongs_to_the_first() -> None:
+    plain = RegulatedClassifier(TinyBackbone(), None, K, mode="none")
+    assert [len(branch) for branch in plain.branches()] == [len(list(plain.parameters())), 0, 0]
+    shared = TinyBackbone()
+    both = RegulatedClassifier(shared, shared, K)
+    assert both.branches()[1] == list(both.emotional_head.parameters())
 
 
 @pytest.mark.parametrize(
@@ -238,6 +265,7 @@ def test_a_loss_without_any_term_is_refused() -> None:
         ({"mode": "random", "granularity": "per_sample"}, "granularity"),
         ({"mix": "features", "granularity": "per_class"}, "features"),
         ({"mode": "none"}, "takes no encoder"),
+        ({"mode": "transfer"}, "one network"),
     ],
 )
 def test_meaningless_combinations_are_refused(options: dict[str, Any], message: str) -> None:

@@ -18,6 +18,7 @@ from emoreg.config.schema import (
     Device,
     EncoderSettings,
     LossSettings,
+    LossWeights,
     Mixing,
     PretrainRecipe,
     RegulationSettings,
@@ -218,7 +219,7 @@ def test_the_loss_that_is_trained_is_the_recipes(
     run = train(recipe, tmp_path / "run", progress=quiet)
     ((batch, labels),) = seen
     response = build_classifier(recipe, 10).train().respond(batch)
-    expected = regulation_loss(response, labels, non_emotional=0.3, emotional=0.7, label_smoothing=0.1).item()
+    expected = regulation_loss(response, labels, LossWeights(0.5, 0.3, 0.7), label_smoothing=0.1).item()
     assert run.metrics["train_loss"][0] == pytest.approx(expected, rel=1e-5)
 
 

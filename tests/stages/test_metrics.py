@@ -26,8 +26,8 @@ def test_metrics_are_what_their_names_say() -> None:
     class Fixed(RegulatedClassifier):
         """Always gives the same answers."""
 
-        def respond(self, images: Tensor, emotional_features: Tensor | None = None) -> Response:
-            answer = super().respond(images)
+        def respond(self, images: Tensor, *given: Any, **options: Any) -> Response:
+            answer = super().respond(images, *given, **options)
             return answer._replace(logits=logits, non_emotional=logits.flip(1), emotional=logits)
 
     logits = torch.tensor([[4.0, 0.0], [0.0, 4.0], [4.0, 0.0], [4.0, 0.0]])

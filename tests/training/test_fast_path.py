@@ -56,11 +56,14 @@ def plain_batch(images: ImageSet, augment: AugmentSettings) -> tuple[Tensor, Ten
 
 
 def plain_loss(model: RegulatedClassifier, pixels: Tensor, labels: Tensor) -> Tensor:
-    z = model.head(model.backbone(pixels))
-    if model.encoder is not None:
-        lam = model.regulation.rho.sigmoid()
-        z = (1 - lam) * z + lam * model.emotional_head(model.encoder(pixels))
-    return F.cross_entropy(z, labels)
+    z_n = model.head(model.backbone(pixels))
+    if model.encoder is None:
+        return F.cross_entropy(z_n, labels)
+    z_e = model.emotional_head(model.encoder(pixels))
+    lam = model.regulation.rho.sigmoid()
+    mixture = (1 - lam) * z_n.softmax(1) + lam * z_e.softmax(1)
+    own = F.cross_entropy(z_n, labels) + F.cross_entropy(z_e, labels)
+    return 0.5 * F.nll_loss(mixture.log(), labels) + 0.75 * own
 
 
 @pytest.mark.parametrize("name", ["resnet8", "resnet18"])

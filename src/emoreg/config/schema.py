@@ -249,12 +249,12 @@ class RegulationSettings:
 
 
 class LossWeights(NamedTuple):
-    """Weights of the terms of the loss, each at least 0; see `LossSettings`."""
+    """Weights a, a_n, a_e and m of the terms of the loss, each at least 0; see `LossSettings` and `regulation_loss`."""
 
     regulated: float  # a
     non_emotional: float  # a_n
     emotional: float  # a_e
-    mutual: float  # m
+    mutual: float = 0.0  # m
 
 
 @dataclass(frozen=True)

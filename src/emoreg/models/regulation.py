@@ -6,6 +6,9 @@ fixed, random or learned. Ours, as the public summaries leave it open: the equat
 its granularity, and what else may be mixed. With image x (B, 3, H, W), K classes and heads h_n, h_e:
 
     z_n = h_n(f(x))        z_e = h_e(e(x))        z = (1 - λ) · z_n + λ · z_e        λ in [0, 1]
+
+By default probabilities are mixed in place of logits, and each response has a loss of its own beside that of the
+mixture (ours): one loss on a mixture lets one branch answer for both.
 """
 
 from __future__ import annotations
@@ -16,8 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, logsigmoid
 
-from emoreg.config.schema import LEARNED, Granularity, Mixing, Mode, check_regulation
+from emoreg.config.schema import LEARNED, Granularity, LossSettings, LossWeights, Mixing, Mode, check_regulation
 from emoreg.models.backbones import num_features
+from emoreg.models.gradient_budget import UNSCALED, GradientScale, expected_start, scale_gradient
 
 
 class Response(NamedTuple):
@@ -58,8 +62,9 @@ class Regulation(nn.Module):
     ) -> None:
         super().__init__()
         self.mode = mode
+        self.expected_start = expected_start(mode, lam)  # λ₀, in expectation over draws
         width = num_classes if granularity == "per_class" else 1
-        start = torch.full((1, width), 0.5 if mode == "random" else lam)  # 0.5 is the mean of U(0, 1)
+        start = torch.full((1, width), self.expected_start)
         if mode == "random_learned":  # a σ that starts saturated would hardly learn
             start = torch.rand(1, width, generator=torch.Generator().manual_seed(seed)).clamp(0.01, 0.99)
         if mode in LEARNED:
@@ -113,9 +118,10 @@ class RegulatedClassifier(nn.Module):
         backbone: f, any module that maps (B, 3, H, W) to features (B, D).
         encoder: e, any module that maps (B, 3, H, W) to features (B, De); None if and only if mode is "none".
         num_classes: K.
-        mode: "none", "fixed", "random", "learned" or "random_learned"; see `Regulation`.
+        mode: "none", "fixed", "random", "learned" or "random_learned"; see `Regulation`. A recipe's mode "transfer" is
+            "none" around the encoder.
         granularity: of λ; see `Regulation`.
-        mix: "logits", "probabilities", or "features": z = h_n((1 - λ) · f(x) + λ · P e(x)), with a linear
+        mix: "probabilities", "logits", or "features": z = h_n((1 - λ) · f(x) + λ · P e(x)), with a linear
             P: De -> D where the widths differ, and z_e = h_n(P e(x)).
         lam: constant or start of λ, in [0, 1].
         freeze_encoder: keep e's weights and batch statistics unchanged.
@@ -124,7 +130,7 @@ class RegulatedClassifier(nn.Module):
 
     Raises:
         SettingError: λ outside [0, 1]; combinations that have no meaning.
-        ValueError: an encoder in mode "none", or none in another mode; unknown feature widths.
+        ValueError: an encoder in mode "none", or none in another mode; mode "transfer"; unknown feature widths.
     """
 
     def __init__(
@@ -134,7 +140,7 @@ class RegulatedClassifier(nn.Module):
         num_classes: int,
         mode: Mode = "learned",
         granularity: Granularity = "scalar",
-        mix: Mixing = "logits",
+        mix: Mixing = "probabilities",
         lam: float = 0.5,
         freeze_encoder: bool = False,
         feature_dims: tuple[int, int] | None = None,
@@ -142,6 +148,8 @@ class RegulatedClassifier(nn.Module):
     ) -> None:
         super().__init__()
         check_regulation(mode, lam, granularity, mix)
+        if mode == "transfer":
+            raise ValueError("mode 'transfer' is one network: give the encoder as backbone, in mode 'none'")
         if (encoder is None) != (mode == "none"):
             raise ValueError("mode 'none' takes no encoder, every other mode needs one")
         width = feature_dims[0] if feature_dims else num_features(backbone)
@@ -172,35 +180,50 @@ class RegulatedClassifier(nn.Module):
         """Regulated logits (B, K) of images (B, 3, H, W)."""
         return self.respond(images).logits
 
-    def respond(self, images: Tensor, emotional_features: Tensor | None = None) -> Response:
+    def respond(
+        self, images: Tensor, emotional_features: Tensor | None = None, scale: GradientScale = UNSCALED
+    ) -> Response:
         """Both responses, λ and the regulated logits.
 
         Args:
             images: (B, 3, H, W).
             emotional_features: e(x) (B, De) if it is known already, as a frozen encoder's may be; None to compute it.
+            scale: of the gradients that come back through z_n, z_e (features mixed: f(x), P e(x)) and λ; the response
+                is the same, bit for bit. `matched_scale` makes one.
         """
         features = self.backbone(images)  # (B, D)
-        non_emotional = self.head(features)
         if self.encoder is None:
-            return Response(non_emotional, non_emotional, None, None)
+            logits = self.head(features)
+            return Response(logits, logits, None, None)
         if emotional_features is None:
             with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_encoder):
                 emotional_features = self.encoder(images)  # (B, De)
-        rho = self.regulation(features, emotional_features)
+        rho = scale_gradient(self.regulation(features, emotional_features), scale.rho)
         lam = rho.sigmoid()
 
-        emotional_features = self.projection(emotional_features)
-
+        projected = self.projection(emotional_features)
         if self.mix == "features":
-            emotional = self.head(emotional_features)
-            logits = self.head((1 - lam) * features + lam * emotional_features)
-        elif self.mix == "probabilities":
-            emotional = self.emotional_head(emotional_features)
+            features = scale_gradient(features, scale.non_emotional)
+            projected = scale_gradient(projected, scale.emotional)
+            non_emotional, emotional = self.head(features), self.head(projected)
+            logits = self.head((1 - lam) * features + lam * projected)
+            return Response(logits, non_emotional, emotional, lam)
+
+        non_emotional = scale_gradient(self.head(features), scale.non_emotional)
+        emotional = scale_gradient(self.emotional_head(projected), scale.emotional)
+        if self.mix == "probabilities":
             logits = mix_probabilities(non_emotional, emotional, rho)
         else:
-            emotional = self.emotional_head(emotional_features)
             logits = (1 - lam) * non_emotional + lam * emotional
         return Response(logits, non_emotional, emotional, lam)
+
+    def branches(self) -> tuple[list[nn.Parameter], ...]:
+        """The parameters of f and h_n; of e, P and h_e; and of λ. Whatever both branches share is in the first."""
+        places = {"encoder": 1, "projection": 1, "emotional_head": 1, "regulation": 2}
+        groups: tuple[list[nn.Parameter], ...] = ([], [], [])
+        for name, parameter in self.named_parameters():
+            groups[places.get(name.partition(".")[0], 0)].append(parameter)
+        return groups
 
     @property
     def lam(self) -> Tensor | None:
@@ -214,39 +237,34 @@ class RegulatedClassifier(nn.Module):
 
 
 def regulation_loss(
-    response: Response,
-    labels: Tensor,
-    *,
-    regulated: float = 1.0,
-    non_emotional: float = 0.0,
-    emotional: float = 0.0,
-    mutual: float = 0.0,
-    label_smoothing: float = 0.0,
+    response: Response, labels: Tensor, weights: LossWeights | None = None, label_smoothing: float = 0.0
 ) -> Tensor:
-    """a · CE(z, y) + a_n · CE(z_n, y) + a_e · CE(z_e, y) + m · D(z_n, z_e)   (ours; by default CE(z, y) alone).
+    """a · CE(z, y) + a_n · CE(z_n, y) + a_e · CE(z_e, y) + m · D(z_n, z_e)   (ours)
 
     Args:
         response: of a regulated classifier, logits (B, K).
         labels: y, class indices (B,).
-        regulated: a; 0 trains the two responses independently, as an ensemble. A term of weight 0 is not computed.
-        non_emotional: a_n.
-        emotional: a_e; ignored without an emotional branch.
-        mutual: m, of `disagreement`; ignored without an emotional branch.
+        weights: a, a_n, a_e and m, of `disagreement`; None for 0.5, 0.75, 0.75 and 0, without an emotional branch for
+            CE(z, y) alone. a = 0 trains the two responses independently, as an ensemble; (1, 0, 0), with logits mixed,
+            is the plainest reading of the source. A term of weight 0 is not computed; a_e and m are ignored without an
+            emotional branch.
         label_smoothing: in [0, 1), for the three terms with labels.
 
     Raises:
         ValueError: no term is left.
     """
+    if weights is None:
+        weights = LossSettings().weights(has_two=response.emotional is not None)
     answers = (response.logits, response.non_emotional, response.emotional)
     terms = [
         weight * cross_entropy(answer, labels, label_smoothing=label_smoothing)
-        for weight, answer in zip((regulated, non_emotional, emotional), answers, strict=True)
+        for weight, answer in zip(weights[:3], answers, strict=True)
         if weight and answer is not None
     ]
     if not terms:
         raise ValueError("nothing to train: set the weight of the regulated response, or of one that exists, above 0")
-    if mutual and response.emotional is not None:
-        terms.append(mutual * disagreement(response.non_emotional, response.emotional))
+    if weights.mutual and response.emotional is not None:
+        terms.append(weights.mutual * disagreement(response.non_emotional, response.emotional))
     return torch.stack(terms).sum()
 
 

@@ -21,6 +21,7 @@ from emoreg.data.images.table import Table
 from emoreg.data.targets import read_for_scoring, read_target
 from emoreg.errors import UserError, is_plain, shortened
 from emoreg.models.backbones import build_backbone
+from emoreg.models.gradient_budget import UNSCALED, matched_scale
 from emoreg.models.regulation import RegulatedClassifier, regulation_loss
 from emoreg.runs.run import WEIGHTS, Run
 from emoreg.runtime.progress import Progress
@@ -163,8 +164,15 @@ def _lambda_values(classifier: RegulatedClassifier, measured: Mapping[str, Any])
 
 
 def classification_loss(classifier: RegulatedClassifier, images: ImageSet, recipe: TrainRecipe) -> LossOf:
-    """The loss that trains a classifier on batches of `images`, with the features of a frozen encoder made cheap."""
-    weights = {**recipe.loss_weights._asdict(), "label_smoothing": recipe.loss.label_smoothing}
+    """The loss that trains a classifier on batches of `images`, with the features of a frozen encoder made cheap.
+
+    Raises:
+        SettingError: a matched budget for a classifier of your own one branch of which gets no gradient.
+    """
+    loss, has_two = recipe.loss, classifier.encoder is not None  # your own classifier's mode need not be the recipe's
+    weights, scale = loss.weights(has_two), UNSCALED
+    if has_two and loss.budget == "matched":
+        scale = matched_scale(weights, classifier.regulation.expected_start)
     features: FrozenFeatures | None = None
     if classifier.encoder is not None and classifier.freeze_encoder:
         seed = derive_seed(recipe.seed, "views")
@@ -172,8 +180,8 @@ def classification_loss(classifier: RegulatedClassifier, images: ImageSet, recip
 
     def loss_of(model: nn.Module, batch: Batch) -> Tensor:
         assert isinstance(model, RegulatedClassifier)
-        response = model.respond(batch.images, None if features is None else features(batch))
-        return regulation_loss(response, batch.labels, **weights)
+        response = model.respond(batch.images, None if features is None else features(batch), scale)
+        return regulation_loss(response, batch.labels, weights, loss.label_smoothing)
 
     return loss_of
 
