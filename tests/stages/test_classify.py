@@ -24,6 +24,7 @@ from emoreg.config.schema import (
     RegulationSettings,
     TargetSettings,
     TrainRecipe,
+    defaults,
 )
 from emoreg.data.images.batches import evaluation_batches, training_batches
 from emoreg.data.images.image_set import ImageSet, load_images
@@ -221,6 +222,32 @@ def test_the_loss_that_is_trained_is_the_recipes(
     response = build_classifier(recipe, 10).train().respond(batch)
     expected = regulation_loss(response, labels, LossWeights(0.5, 0.3, 0.7), label_smoothing=0.1).item()
     assert run.metrics["train_loss"][0] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("edition", [1, 2])
+def test_branches_are_clipped_apart_since_the_second_edition(
+    edition: int, stage2: TrainRecipe, tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clipped: list[int] = []
+    clip = nn.utils.clip_grad_norm_
+
+    def count(parameters: Any, max_norm: float) -> Tensor:
+        clipped.append(len(parameters))
+        return clip(parameters, max_norm)
+
+    monkeypatch.setattr(nn.utils, "clip_grad_norm_", count)
+    asked = dataclasses.replace(defaults(TrainRecipe, edition), backbone=stage2.backbone, training=stage2.training)
+    asked = epochs(
+        asked,
+        1,
+        target=dataclasses.replace(stage2.target, limit=32),
+        regulation=dataclasses.replace(asked.regulation, mode="learned"),
+        optimizer=dataclasses.replace(stage2.optimizer, clip_norm=1.0),
+    )
+    asked = dataclasses.replace(asked, training=dataclasses.replace(asked.training, batch_size=32))
+    train(asked, tmp_path / "run", progress=quiet)
+    branch = len(list(build_classifier(asked, 10).backbone.parameters())) + 2
+    assert clipped == ([2 * branch + 1] if edition == 1 else [branch, branch, 1])
 
 
 # What is measured

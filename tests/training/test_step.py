@@ -68,3 +68,28 @@ def test_a_step_is_that_of_plain_pytorch() -> None:
     for ours, theirs in ((model, plain), (state.kept, average.module)):
         for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
             assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("is_alone", [False, True])
+def test_each_group_of_parameters_is_clipped_by_itself(is_alone: bool) -> None:
+    """A large gradient elsewhere must not shorten the step of a branch; without groups it does, as it always did."""
+    settings = OptimizerSettings(lr=1.0, momentum=0, weight_decay=0, schedule="constant", warmup=0, clip_norm=0.5)
+    recipe = TrainRecipe(optimizer=settings, training=TrainingSettings(device="cpu", precision="32-true"))
+    loud, quiet, outside = (nn.Linear(3, 2) for _ in range(3))
+    model = nn.ModuleList([loud, quiet, outside])
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+
+    def loss_of(_model: nn.Module, _batch: Batch) -> Tensor:
+        return 100 * loud.weight.sum() + 0.1 * quiet.weight.sum() + 7 * outside.bias.sum()
+
+    groups = [list(branch.parameters()) for branch in (loud, quiet)] if is_alone else []
+    state = make_state(make_fabric(recipe.training), model, loss_of, recipe, 1, steps=1, clip_groups=groups)
+    train_step(state, Batch(torch.zeros(1, 3, 8, 8), torch.zeros(1), torch.arange(1)))
+    loud_step, quiet_step, outside_step = (
+        (model.get_parameter(f"{place}") - before[place]).norm().item() for place in ("0.weight", "1.weight", "2.bias")
+    )
+    if is_alone:
+        # ‖g‖ of the quiet branch is 0.1 · √6, under the limit; what is in no group is not clipped.
+        assert (loud_step, quiet_step, outside_step) == pytest.approx((0.5, 0.1 * 6**0.5, 7 * 2**0.5), rel=1e-4)
+    else:
+        assert loud_step == pytest.approx(0.5, rel=1e-2) and quiet_step < 1e-3 and outside_step < 0.05

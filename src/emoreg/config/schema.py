@@ -321,7 +321,7 @@ class OptimizerSettings:
     warmup: float = 0.05
     """Share of all steps over which the learning rate rises, in [0, 1); one_cycle needs more than 0."""
     clip_norm: float | None = None
-    """Largest norm of the gradient, above 0; null for no clipping."""
+    """Largest norm of the gradient, above 0, for each branch and λ by itself; null for no clipping."""
     ema: float | None = None
     """Decay per step of a moving average of the weights, in (0, 1). The average is evaluated and saved in place of
     the weights. null for none."""

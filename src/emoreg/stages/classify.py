@@ -136,7 +136,9 @@ def _train(context: RunContext[TrainRecipe], model: RegulatedClassifier | None) 
         return row
 
     factors = {"encoder.": recipe.encoder.lr_factor, "regulation.": recipe.regulation.lr_factor}
-    kept, seconds = fit(context, classifier, classification_loss(classifier, images, recipe), images, score, factors)
+    loss_of = classification_loss(classifier, images, recipe)
+    clip_groups = classifier.branches() if recipe.edition > 1 else ()  # the first edition clipped both together
+    kept, seconds = fit(context, classifier, loss_of, images, score, factors, clip_groups=clip_groups)
     assert isinstance(kept, RegulatedClassifier)
     if not context.is_leader:
         return

@@ -30,6 +30,7 @@ def fit(
     score: Score,
     lr_factors: Mapping[str, float] | None = None,
     mixture: Sequence[SetQuota] = (),
+    clip_groups: Sequence[Sequence[nn.Parameter]] = (),
 ) -> tuple[nn.Module, float]:
     """Train a model in place, from the run's checkpoint if there is one.
 
@@ -43,6 +44,7 @@ def fit(
         score: metrics of a model after each epoch, for that epoch's row; called in the leading process only.
         lr_factors: factors of the learning rate, by prefix of the parameters' names.
         mixture: images drawn from each set per epoch, if `images` joins several sets.
+        clip_groups: parameters whose gradients are clipped together; empty for all in one.
 
     Returns:
         The model to keep (the average of the weights if one was asked for) and the seconds spent training.
@@ -54,7 +56,7 @@ def fit(
     fabric, run, recipe, progress = context.fabric, context.run, context.recipe, context.progress
     training, seed, is_on_cpu = recipe.training, recipe.seed, fabric.device.type == "cpu"
     steps, batch_size = steps_per_epoch(len(images), training.batch_size), min(training.batch_size, len(images))
-    state = make_state(fabric, model, loss_of, recipe, batch_size, steps * training.epochs, lr_factors)
+    state = make_state(fabric, model, loss_of, recipe, batch_size, steps * training.epochs, lr_factors, clip_groups)
     processes = state.processes
     history = restore(run, state, steps)
     refuse_fixed_size(model, images.image_size, training)

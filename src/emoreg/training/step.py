@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -34,6 +34,7 @@ class TrainState:
         schedule: of the learning rate; stepped with the optimiser.
         average: exponential moving average of the model's weights, or None.
         clip_norm: largest norm of the gradient, or None.
+        clip_groups: parameters whose gradients are clipped together, each group by itself.
         batch_size: images in a step, over all processes.
         fabric: device and precision.
         processes: those that share the step.
@@ -45,6 +46,7 @@ class TrainState:
     schedule: LRScheduler
     average: AveragedModel | None
     clip_norm: float | None
+    clip_groups: Sequence[Sequence[nn.Parameter]]
     batch_size: int
     fabric: Fabric
     processes: ProcessGroup
@@ -74,6 +76,7 @@ def make_state(
     batch_size: int,
     steps: int,
     lr_factors: Mapping[str, float] | None = None,
+    clip_groups: Sequence[Sequence[nn.Parameter]] = (),
 ) -> TrainState:
     """Move a model to its device and prepare its first step.
 
@@ -85,6 +88,8 @@ def make_state(
         batch_size: images in a step, over all processes.
         steps: length of the training, for the schedule.
         lr_factors: factors of the learning rate, by prefix of the parameters' names.
+        clip_groups: parameters whose gradients are clipped together, each group by itself; empty to clip all of them
+            together.
     """
     optimizer = make_optimizer(model, recipe.optimizer, lr_factors or {})
     schedule = make_schedule(optimizer, recipe.optimizer, steps)
@@ -93,8 +98,9 @@ def make_state(
     objective = make_objective(model, loss_of, compile_mode(recipe.training, fabric.device))
     objective, fabric_optimizer = fabric.setup(objective, optimizer)
     average = make_average(model, recipe.optimizer.ema)  # a copy, so only now that the model is on its device
+    clip_norm, clip_groups = recipe.optimizer.clip_norm, clip_groups or [list(model.parameters())]
     return TrainState(
-        model, objective, fabric_optimizer, schedule, average, recipe.optimizer.clip_norm, batch_size, fabric, processes
+        model, objective, fabric_optimizer, schedule, average, clip_norm, clip_groups, batch_size, fabric, processes
     )
 
 
@@ -109,7 +115,8 @@ def train_step(state: TrainState, batch: Batch) -> Tensor:
     state.optimizer.zero_grad(set_to_none=True)
     state.fabric.backward(loss)
     if state.clip_norm is not None:
-        nn.utils.clip_grad_norm_(state.model.parameters(), state.clip_norm)
+        for group in state.clip_groups:
+            nn.utils.clip_grad_norm_(group, state.clip_norm)
     state.optimizer.step()
     state.schedule.step()
     if state.average is not None:
