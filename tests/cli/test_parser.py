@@ -103,6 +103,22 @@ def test_values_have_the_types_of_the_annotations() -> None:
     assert values("here", "--to", "there", "--cluster")["cluster"] is True
 
 
+def test_an_argument_with_a_default_may_be_left_out() -> None:
+    def show(source: Path | None = None, *, count: int = 3) -> int:
+        """Show.
+
+        Args:
+            source: where from
+            count: how many
+        """
+        called.update(locals())
+        return 0
+
+    for arguments, source in (((), None), (("here", "--count", "2"), Path("here"))):
+        assert run(show, "emoreg show", arguments) == 0
+        assert called["source"] == source
+
+
 def test_help_comes_from_the_docstring_the_annotations_and_the_fields(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

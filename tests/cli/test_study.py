@@ -62,9 +62,6 @@ def test_a_study_from_its_plan_to_its_report(file: Path, capsys: pytest.CaptureF
     assert "| learned |" in told(capsys, "results", "runs/pilot", "--columns", "arm", "--format", "markdown")
     assert "random_encoder" in told(capsys, "results", "runs/pilot")
 
-    power = told(capsys, "power", "runs/pilot", "--half-width", "1")
-    assert "Learn-E-Reg" in power and "seeds" in power
-
     # The table alone stands for the study as well: the same report, curves and all, where there are no runs.
     handed_on = tmp_path / "elsewhere" / "pilot.parquet"
     handed_on.parent.mkdir()
@@ -79,7 +76,6 @@ def test_a_study_from_its_plan_to_its_report(file: Path, capsys: pytest.CaptureF
     assert anew.replace("anew", "pilot") == page.decode()
     told(capsys, "report", "elsewhere/pilot.parquet", "--out", "pages/mine")
     assert (tmp_path / "pages" / "mine" / "report.md").exists()
-    assert told(capsys, "power", "elsewhere/pilot.parquet", "--half-width", "1") == power
     assert "cannot create the report's folder" in told(
         capsys, "report", "elsewhere/pilot.parquet", "--out", str(handed_on / "below"), code=2
     )
@@ -132,7 +128,7 @@ def test_smoke_runs_all_of_it_beside_the_real_study(
         (["study", "pilot.yaml", "--dryrun"], "unknown option '--dryrun' (did you mean '--dry-run'?)"),
         (["report", "pilot.yaml"], "no run of this study is finished in runs/pilot; run 'emoreg study' first"),
         (["power", "pilot.yaml"], "no run of this study is finished in runs/pilot; run 'emoreg study' first"),
-        (["power", "pilot.yaml", "--half-width", "-1"], "--half-width is -1.0; it must be a number of points above 0"),
+        (["power", "pilot.yaml", "--effect", "-1"], "--effect is -1.0; it must be a number of points above 0"),
         (["results", "nothing.parquet"], "nothing.parquet cannot be read as a table of results"),
         (["results", "pilot.yaml", "--columns", "arms"], "no column is called 'arms' (did you mean 'arm'?)"),
     ],

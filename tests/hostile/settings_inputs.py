@@ -180,7 +180,7 @@ OPTIONS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("no results", ("results", "nowhere.parquet"), "nowhere.parquet"),
     ("no set", ("data", "verify", "nothing", "--root", "."), "nothing"),
     ("no root", ("data", "show", "oasis", "--root", "nowhere"), "nowhere"),
-    ("no width", ("power", "good.yaml", "--half-width", "nan"), "--half-width"),
+    ("no effect", ("power", "good.yaml", "--effect", "nan"), "--effect"),
 )
 
 

@@ -1,87 +1,159 @@
+"""How likely a study is to find an effect, by simulating its test."""
+
 from __future__ import annotations
 
+import dataclasses
+import io
+import itertools
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
+from rich.console import Console
 from scipy import stats
-from statsmodels.stats.power import TTestPower
 
-from emoreg.report.power import needed_seeds, seeds_for_power, seeds_for_width, training_hours
+from emoreg.report.contrasts import Verdict, analyse
+from emoreg.report.power import Spread, given_spread, simulate_power, spreads_of, training_hours
+from emoreg.report.power_table import power_table
 from refusing import refusal
-from result_rows import results, stage_1, stage_2
-
-PLAIN = (0.900, 0.910, 0.905, 0.890, 0.900)
-PILOT = stage_2(
-    {
-        "backbone": PLAIN,
-        "learned": (0.911, 0.914, 0.918, 0.897, 0.912),
-        "fixed": (0.903, 0.908, 0.909, 0.896, 0.899),
-        "random_encoder": (0.901, 0.909, 0.904, 0.890, 0.902),
-        "ensemble": (0.905, 0.912, 0.908, 0.895, 0.908),
-    }
-)
+from report.study_rows import SD, arms, study
+from report.test_contrasts import with_answers
 
 
-@pytest.mark.parametrize(("sd", "half_width"), [(1.0, 0.5), (0.3, 0.2), (2.0, 0.1)])
-def test_the_interval_is_as_narrow_as_asked_and_with_one_seed_less_is_not(sd: float, half_width: float) -> None:
-    def half(n: int) -> float:
-        return float(stats.t.ppf(0.975, n - 1) * sd / math.sqrt(n))
-
-    n = seeds_for_width(sd, half_width)
-    assert half(n) <= half_width < half(n - 1)
+def test_independent_arms_spread_root_two_as_much_in_their_difference() -> None:
+    assert given_spread(0.3).sd == pytest.approx(0.3 * math.sqrt(2))
+    assert given_spread(0.3, correlation=0.5).sd == pytest.approx(0.3)
 
 
-def test_seeds_for_power_agree_with_statsmodels() -> None:
-    assert seeds_for_power(1.0, 0.5, 0.8, 0.05) == math.ceil(TTestPower().solve_power(0.5, alpha=0.05, power=0.8))
+def test_the_power_is_the_share_of_studies_whose_contrasts_are_above() -> None:
+    effect, count = 0.005, 200
+    ((found, _),) = simulate_power(given_spread(100 * SD), 100 * effect, [8])
+    above = dict.fromkeys(("gain", "label", "emotion"), 0)
+    for rng in range(count):
+        table = analyse(study(arms(0.9 + effect, 0.9), rng=rng))
+        for name in above:
+            verdicts = table[(table["contrast"] == name) & (table["experience"] == "affect")]["verdict"]
+            above[name] += int(verdicts.tolist() == [Verdict.ABOVE])
+    for name, times in above.items():
+        power = getattr(found, name)
+        assert times / count == pytest.approx(power, abs=4 * math.sqrt(power * (1 - power) / count)), name
 
 
-def test_differences_that_are_seen_at_once_need_few_seeds_whatever_the_numerics() -> None:
-    assert seeds_for_power(0.0, 0.5, 0.8, 0.05) <= 3
-    assert seeds_for_width(0.0, 0.5) == 2
-    assert seeds_for_power(0.01, 0.5, 0.8, 0.05 / 32) <= 5
+def test_more_seeds_find_more_and_more_twins_find_less() -> None:
+    powers = [found for found, _ in simulate_power(given_spread(0.3), 0.5, [4, 8, 16])]
+    for fewer, more in itertools.pairwise(powers):
+        assert fewer.gain < more.gain and fewer.label < more.label and fewer.emotion < more.emotion
+    for found in powers:
+        assert found.gain >= found.label >= found.emotion
 
 
-def test_a_million_seeds_are_refused() -> None:
-    assert "more than a million seeds" in refusal(lambda: seeds_for_width(5.0, 0.001))
+def test_nothing_is_found_of_nothing_but_by_error() -> None:
+    ((found, _),) = simulate_power(given_spread(0.3), 1e-9, [8])
+    assert found.gain == pytest.approx(0.025, abs=0.012)
+    assert found.emotion < 0.025
 
 
-def test_each_regulated_arm_is_planned_against_backbone_and_the_best_control() -> None:
-    needs = needed_seeds(results(PILOT), points=0.5)
-    assert [(need.arm, need.against) for need in needs] == [
-        ("E-Reg (procedural)", "Backbone"),
-        ("E-Reg (procedural)", "ensemble"),
-        ("Learn-E-Reg (procedural)", "Backbone"),
-        ("Learn-E-Reg (procedural)", "ensemble"),
-    ]
-    learned = needs[2]
-    differences = 100 * (np.array([0.911, 0.914, 0.918, 0.897, 0.912]) - PLAIN)
-    assert (learned.pilot, learned.mean, learned.sd) == pytest.approx((5, differences.mean(), differences.std(ddof=1)))
-    assert learned.sd_safe == pytest.approx(learned.sd * math.sqrt(4 / stats.chi2.ppf(0.2, 4)))
-    assert learned.width == seeds_for_width(learned.sd, 0.5)
-    assert learned.power == seeds_for_power(learned.sd, 0.5, 0.8, 0.025)
-    assert learned.exact == 7  # 2^-6 · 2 gains
-    assert learned.width <= learned.width_safe <= learned.seeds
-    assert learned.power <= learned.power_safe <= learned.seeds
+def test_a_family_and_looks_make_the_test_stricter() -> None:
+    spread = given_spread(0.3)
+    alone, family, looked = (
+        simulate_power(*arguments)[0][0]
+        for arguments in (
+            (spread, 0.5, [12]),
+            (dataclasses.replace(spread, arms=4), 0.5, [12]),
+            (spread, 0.5, [12], [6]),
+        )
+    )
+    assert family.gain < alone.gain
+    assert looked.looks == (6, 12)
+    assert alone.gain - 0.03 < looked.gain < alone.gain + 0.03  # O'Brien and Fleming's form costs next to nothing
+
+
+def test_too_few_seeds_find_nothing_however_large() -> None:
+    ((found, _),) = simulate_power(given_spread(0.3), 50.0, [3])
+    assert (found.gain, found.label, found.emotion) == (0, 0, 0)
+
+
+def test_the_spread_of_a_pilot_is_that_of_its_differences() -> None:
+    (spread,) = spreads_of(study(arms(0.92, 0.90), seeds=50, target="digits", backbone="resnet8"))
+    assert spread.sd == pytest.approx(100 * SD * math.sqrt(2), rel=0.1)
+    assert spread.sd < spread.sd_safe < 1.1 * spread.sd
+    assert (spread.label, spread.seeds, spread.arms, spread.image_sd) == ("digits, resnet8", 50, 1, 0)
+
+
+def test_what_all_arms_share_does_not_count_as_spread() -> None:
+    frame = study(arms(0.72, 0.70, 0.70), seeds=50)
+    shared = 0.05 * np.random.default_rng(9).normal(size=50)
+    (spread,) = spreads_of(frame.assign(accuracy=frame["accuracy"] + shared[frame["seed"]]))
+    assert spread.sd == pytest.approx(100 * SD * math.sqrt(2), rel=0.1)
 
 
 def test_the_upper_limit_of_the_spread_holds_in_four_pilots_of_five() -> None:
-    draws = np.random.default_rng(0).normal(0, 1, (4000, 5)).std(axis=1, ddof=1)
-    share = (draws * math.sqrt(4 / stats.chi2.ppf(0.2, 4)) >= 1).mean()
-    assert share == pytest.approx(0.8, abs=0.03)
+    held = 0
+    for rng in range(200):
+        (spread,) = spreads_of(study({("learned", "affect"): 0.9, ("none", None): 0.9}, seeds=5, rng=rng))
+        held += spread.sd_safe >= 100 * SD * math.sqrt(2)
+    assert held / 200 == pytest.approx(0.8, abs=0.1)
 
 
-def test_training_hours_count_both_stages_and_every_arm_once_a_seed() -> None:
-    table = results(PILOT, stage_1("affect", (0.8, 0.9)))
-    table.loc[table["seed"] == 4, "status"] = "waiting"  # the mean of what is finished stands for it
-    assert training_hours(table, seeds=36) == pytest.approx(36 * (5 * 10.0 + 5.0) / 3600)
+def test_test_images_lower_the_power() -> None:
+    (spread,) = spreads_of(with_answers(study(arms(0.75, 0.72, 0.72))))
+    assert spread.image_sd > 0
+    ((found, _),) = simulate_power(spread, 3.0, [8])
+    ((without, _),) = simulate_power(dataclasses.replace(spread, image_sd=0.0), 3.0, [8])
+    assert found.gain < without.gain
 
 
-def test_a_pilot_of_one_seed_is_refused_with_what_to_run() -> None:
-    table = results(stage_2({"backbone": (0.9,), "learned": (0.91,)}))
-    assert "emoreg study STUDY.yaml --seeds 5" in refusal(lambda: needed_seeds(table, points=0.5))
+def test_arms_without_a_run_yet_count_in_the_family() -> None:
+    done = study(arms(0.92, 0.90)).assign(status="finished")
+    waiting = study({("fixed", "affect"): math.nan}).assign(status="waiting")
+    (spread,) = spreads_of(pd.concat([done, waiting], ignore_index=True))
+    assert spread.arms == 2
 
 
 def test_a_pilot_without_a_pair_is_refused() -> None:
-    table = results(stage_2({"backbone": PLAIN}))
-    assert "no finished regulated arm" in refusal(lambda: needed_seeds(table, points=0.5))
+    assert "no two arms" in refusal(lambda: spreads_of(study({("none", None): 0.9})))
+    assert "no two arms" in refusal(lambda: spreads_of(study(arms(0.9, 0.9), seeds=1)))
+
+
+def test_training_hours_count_both_stages_and_every_arm_once_a_seed() -> None:
+    stage_2 = study({("learned", "affect"): 0.9, ("none", None): 0.9}, seeds=5).assign(stage=2, seconds=10.0)
+    stage_1 = study({("none", None): 0.9}, seeds=2).assign(stage=1, mode=None, seconds=5.0)
+    table = pd.concat([stage_2, stage_1], ignore_index=True).assign(status="finished")
+    table.loc[table["seed"] == 4, "status"] = "waiting"  # the mean of what is finished stands for it
+    assert training_hours(table, seeds=36) == pytest.approx(36 * (2 * 10.0 + 5.0) / 3600)
+
+
+def printed(table: object) -> str:
+    screen = Console(file=io.StringIO(), width=200)
+    screen.print(table)
+    assert isinstance(screen.file, io.StringIO)
+    return screen.file.getvalue()
+
+
+def test_the_table_has_a_row_for_each_number_of_seeds_and_says_what_is_enough() -> None:
+    text = printed(power_table(given_spread(0.3), 0.5, [12, 8, 40]))
+    rows = [line.split()[0] for line in text.splitlines() if "%" in line][:3]
+    assert rows == ["8", "12", "40"]
+    assert (
+        "Fewest of these numbers of seeds with at least 80%: gain over Backbone 12, label effect 12, emotion 40."
+        in text
+    )
+    assert "(" not in text.splitlines()[3]
+
+
+def test_with_a_pilot_the_table_plans_with_the_upper_limit_of_the_spread() -> None:
+    spread = Spread(sd=0.4, sd_safe=0.7, arms=3, label="digits, resnet8", seeds=5)
+    text = printed(power_table(spread, 0.5, [8], looks=[4]))
+    assert "digits, resnet8" in text
+    assert "from 5 seeds; at most 0.70 with 80 % confidence" in text
+    assert "none of them" in text
+    assert "0.025 / 3" in text and "looks after 4 seeds" in text
+    found, safe = simulate_power(spread, 0.5, [8], [4])[0]
+    assert f"{found.gain:.0%} ({safe.gain:.0%})" in text
+
+
+def test_the_bootstrap_needs_little_more_than_a_paired_t_test() -> None:
+    ((found, _),) = simulate_power(Spread(sd=0.42, sd_safe=0.42), 0.5, [12])
+    noncentral = stats.nct(11, 0.5 / 0.42 * math.sqrt(12))
+    assert noncentral.sf(stats.t.ppf(0.975, 11)) - 0.05 < found.gain < noncentral.sf(stats.t.ppf(0.975, 11))

@@ -188,6 +188,8 @@ def _add(parser: Parser, name: str, hint: Any, default: Any, text: str | None, i
         options |= {"nargs": "?", "const": True}
     if not is_required:
         options["default"] = default
+        if not is_option:
+            options.setdefault("nargs", "?")
     if is_option:
         parser.add(_flag(name), dest=name, required=is_required, **options)
     else:

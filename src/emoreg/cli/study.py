@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -196,30 +198,61 @@ def results(
 
 
 def power(
-    study: StudyOrTable,
+    study: StudyOrTable | None = None,
     *,
     runs: RunsFolder | None = None,
-    half_width: Annotated[float, Shown("POINTS")] = 0.5,
+    effect: Annotated[float, Shown("POINTS")] = 0.5,
+    seeds: Annotated[Sequence[int], Shown("N")] = (6, 8, 12, 16),
+    looks: Annotated[Sequence[int], Shown("N")] = (),
+    sd: Annotated[float | None, Shown("POINTS")] = None,
+    correlation: float = 0.0,
+    arms: int | None = None,
 ) -> None:
-    """Estimate how many seeds a study needs, from the spread of its finished ones.
+    """Estimate how likely a study is to find an effect, for several numbers of seeds.
 
-    The finished seeds are the pilot: two or more, better five.
+    Simulates the very test that the report does, with the spread between the finished seeds of a pilot, two or more,
+    better five, or with a spread that is given.
 
     Args:
-        half_width: wanted half width of the 95 % interval, and difference to detect, in points
+        effect: difference to find, in percentage points
+        seeds: numbers of seeds to try
+        looks: numbers of seeds at which the study is looked at before its end
+        sd: standard deviation of an arm's accuracy between seeds, in points, in place of a pilot
+        correlation: with --sd; of two arms with the same seed. 0 for independent arms
+        arms: regulated arms that are tested together. Default: those of the pilot, or 1
 
     Examples:
         emoreg power runs/cifar10-pilot
-        emoreg power runs/cifar10-pilot --half-width 0.25
+        emoreg power runs/cifar10-pilot --effect 1 --seeds 4 8 12 --looks 4
+        emoreg power --sd 0.3 --seeds 8 12
     """
-    if not 0 < half_width < 100:
-        raise UserError(f"--half-width is {half_width}; it must be a number of points above 0")
+    if not 0 < effect < 100:
+        raise UserError(f"--effect is {effect}; it must be a number of points above 0")
+    if not seeds or not all(2 <= number <= 100 for number in seeds):
+        raise UserError(f"--seeds is {' '.join(map(str, seeds)) or 'empty'}; give numbers from 2 to 100")
+    if any(look < 1 for look in looks):
+        raise UserError(f"--looks is {min(looks)}; it must be at least 1")
+    if sd is not None and not 0 < sd < 100:
+        raise UserError(f"--sd is {sd}; it must be a number of points above 0")
+    if not -1 < correlation < 1:
+        raise UserError(f"--correlation is {correlation}; it must be above -1 and below 1")
+    if arms is not None and arms < 1:
+        raise UserError(f"--arms is {arms}; it must be at least 1")
+    if (study is None) == (sd is None):
+        raise UserError("give either a pilot (STUDY) or its numbers (--sd)")
 
+    from emoreg.report.power import given_spread, spreads_of
     from emoreg.report.power_table import power_table
     from emoreg.runtime.terminal import console
 
-    _, table, _ = _open(study, runs)
-    console().print(power_table(table, half_width))
+    if study is None:
+        spreads, pilot = [given_spread(sd or 0.0, correlation)], None
+    else:
+        _, pilot, _ = _open(study, runs)
+        spreads = spreads_of(pilot)
+    for spread in spreads:
+        family = spread if arms is None else dataclasses.replace(spread, arms=arms)
+        console().print(power_table(family, effect, seeds, looks, pilot))
 
 
 def _open(path: Path, runs: Path | None) -> tuple[str, pd.DataFrame, Path]:

@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from emoreg.report.looks import nominal_levels
-from emoreg.report.run_frame import EXPLORATION, ONES, TWINS, Arm, Cell, Runs, read_runs
-from emoreg.report.statistics import LEVEL, TIE, Estimates, estimate, holm, image_variance, smallest_tail
+from emoreg.report.run_frame import EXPLORATION, TWINS, Arm, Cell, Runs, read_runs, variance_of_images
+from emoreg.report.statistics import LEVEL, TIE, Estimates, estimate, holm, smallest_tail
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -283,7 +283,7 @@ def _estimated(runs: Runs, pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...
     by_seed = estimate(values, 0.0, lower, upper)
     v, images = np.zeros(len(pairs)), np.zeros(len(pairs), dtype=np.int64)
     for place, (one, other, _) in enumerate(pairs):
-        v[place], images[place] = _of_images(runs, one, other, values[place])
+        v[place], images[place] = variance_of_images(runs, one, other)
     both = by_seed
     if (rest := np.flatnonzero(v)).size:
         both = _with(by_seed, rest, estimate(values[rest], v[rest], lower[rest], upper[rest]))
@@ -303,22 +303,6 @@ def _with(estimates: Estimates, places: NDArray[np.intp], new: Estimates) -> Est
     for name, values in fields.items():
         values[places] = getattr(new, name)
     return Estimates(**fields)
-
-
-def _of_images(
-    runs: Runs, one: tuple[int, ...], other: tuple[int, ...] | None, by_seed: NDArray[np.float64]
-) -> tuple[float, int]:
-    """The variance that test images add to a pair, and their number; (0, 0) if not all runs saw the same images."""
-    first, second = runs.answers(one), runs.answers(other or one)
-    if first is None or second is None:
-        return 0.0, 0
-    images = min(first.images, second.images)
-    if other is None:
-        return image_variance(first.right[:images], float(first.right.sum()), by_seed), images
-    if first.checksum != second.checksum or first.packed.shape != second.packed.shape:
-        return 0.0, 0
-    squares = float(ONES[first.packed ^ second.packed].sum())
-    return image_variance(first.right[:images] - second.right[:images], squares, by_seed), images
 
 
 def _hardest(of: _Estimated, places: Sequence[int], contrast: str) -> _Size:

@@ -1,102 +1,166 @@
-"""How many seeds a study needs, from the spread of a pilot's differences."""
+"""How likely a study is to find an effect of some size, by simulating the very test that it does."""
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from emoreg.errors import UserError
-from emoreg.report.analysis import analyse
-from emoreg.report.statistics import ALPHA, Interval, least_seeds
+from emoreg.report.contrasts import BACKBONE, LABEL_TWINS
+from emoreg.report.looks import nominal_levels
+from emoreg.report.run_frame import TWINS, Arm, Cell, Runs, read_runs, variance_of_images
+from emoreg.report.statistics import LEVEL, TIE, p_above, smallest_tail
 from emoreg.study.columns import RunStatus
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MAX_SEEDS = 1_000_000
+STUDIES = 2000  # simulated for each number of seeds: the error of a power is 0.01
+KINDS = ("stage", *Arm._fields, "target", "backbone")
+SAFE = 0.8  # how often the true spread lies below the upper limit that is planned with
 
 
 @dataclass(frozen=True)
-class Need:
-    """Seeds that one comparison needs. Differences are in percentage points."""
-
-    target: str
-    backbone: str
-    arm: str  # label
-    against: str  # label: Backbone, or the best control
-    pilot: int  # seeds
-    mean: float  # of the pilot's differences
-    sd: float  # of the pilot's differences
-    sd_safe: float  # its upper 80 % confidence limit
-    width: int  # seeds for a 95 % interval of the wanted half-width, if sd is right
-    width_safe: int  # the same for sd_safe
-    power: int  # seeds to detect the wanted difference with the wanted power, if sd is right
-    power_safe: int  # the same for sd_safe
-    exact: int  # the least with which the exact test can decide anything in this family
-
-    @property
-    def seeds(self) -> int:
-        """The most demanding of them: what to plan with."""
-        return max(self.width_safe, self.power_safe, self.exact)
-
-
-def needed_seeds(table: pd.DataFrame, points: float, power: float = 0.8, alpha: float = ALPHA) -> list[Need]:
-    """Seeds for every regulated arm of every cell, against Backbone and against the best control.
-
-    A pilot's standard deviation is itself uncertain, so each number comes twice: for the sd as it is, and for its
-    upper 80 % confidence limit (chi-square), with which the study is large enough in about 80 % of pilots (Browne
-    1995). For an emotion effect an arm must be above every control; the best one, as the hardest, stands for all.
+class Spread:
+    """What the power of a study depends on, besides the effect. Standard deviations are in percentage points.
 
     Args:
-        table: one row per run of the pilot, as `emoreg.study.results` makes it.
-        points: wanted half-width of the 95 % interval, and difference to detect, in percentage points.
-        power: wanted probability of detecting that difference, in (0, 1).
-        alpha: family-wise error rate; each of m comparisons gets alpha / m, the first and hardest step of Holm's
-            correction.
+        sd: of differences between two arms, paired by seed.
+        sd_safe: its upper 80 % confidence limit, since a pilot estimates it with error; equal to `sd` if it is given.
+        image_sd: what the choice of test images adds to the mean difference of two arms; 0 where it is not known.
+        arms: regulated arms in the family.
+        label: of the cell: "cifar10, resnet20"; empty if the spread was given.
+        seeds: of the pilot; 0 if the spread was given.
+    """
+
+    sd: float
+    sd_safe: float
+    image_sd: float = 0.0
+    arms: int = 1
+    label: str = ""
+    seeds: int = 0
+
+
+@dataclass(frozen=True)
+class Power:
+    """The probability to find an effect, with one number of seeds."""
+
+    seeds: int
+    looks: tuple[int, ...]  # the last is `seeds`
+    gain: float
+    label: float
+    emotion: float
+
+
+def spreads_of(table: pd.DataFrame) -> list[Spread]:
+    """The spread of each target and backbone of a pilot.
+
+    Of Backbone, the regulated arms and their twins on the seeds that all of them have: what is left of the table of
+    arms × seeds after both means, times √2 for a difference. Arms are taken to spread alike.
+
+    Args:
+        table: as for `contrasts.analyse`.
 
     Raises:
-        UserError: no regulated arm shares a seed with Backbone or a control, or all share fewer than two.
+        UserError: no cell has two arms with two seeds in common.
     """
     from scipy import stats
 
-    analysis = analyse("pilot", table)
-    found: list[tuple[tuple[str, str, str, str], Interval, int]] = []  # names, differences, size of the family
-    for cell in analysis.cells:
-        for arm in cell.arms:
-            if arm.arm.is_regulated and arm.gain is not None:
-                names = (cell.target, cell.backbone, arm.label, "Backbone")
-                found.append((names, arm.gain.difference, analysis.tested_gains))
-            if arm.effect is not None:
-                names = (cell.target, cell.backbone, arm.label, arm.effect.control)
-                found.append((names, arm.effect.difference, analysis.tested_effects))
-    if not found:
-        raise UserError(
-            "the pilot has no finished regulated arm with Backbone or a control on the same seed: "
-            "run its study to the end with 'emoreg study STUDY.yaml'"
-        )
-    needs = []
-    for names, difference, family in found:
-        if (n := difference.n) < 2:
+    runs = read_runs(table)
+    spreads = []
+    for cell, of_cell in runs.cells.items():
+        arms = [arm for arm in of_cell if arm == BACKBONE or arm.experience in ("affect", *TWINS)]
+        arms = [arm for arm in arms if arm.mode != "transfer" and len(of_cell[arm]) > 1]
+        seeds = sorted(set.intersection(*(set(of_cell[arm]) for arm in arms))) if arms else []
+        if len(arms) < 2 or len(seeds) < 2:
             continue
-        least = least_seeds(family, alpha)
-        if least is None:
-            raise UserError(
-                f"{family} comparisons are too many for the exact test at {alpha}: study fewer arms or cells"
-            )
-        mean, sd = 100 * difference.mean, 100 * float(stats.tstd(difference.values))
-        sd_safe = sd * math.sqrt((n - 1) / stats.chi2.ppf(0.2, n - 1))
-        width, width_safe = (seeds_for_width(spread, points) for spread in (sd, sd_safe))
-        seen, seen_safe = (seeds_for_power(spread, points, power, alpha / family) for spread in (sd, sd_safe))
-        needs.append(Need(*names, n, mean, sd, sd_safe, width, width_safe, seen, seen_safe, least))
-    if not needs:
+        rows = [tuple(of_cell[arm][seed] for seed in seeds) for arm in arms]
+        accuracy = runs.accuracy[np.array(rows)]
+        rest = accuracy - accuracy.mean(axis=0) - accuracy.mean(axis=1, keepdims=True) + accuracy.mean()
+        freedom = (len(arms) - 1) * (len(seeds) - 1)
+        sd = 100 * math.sqrt(2 * float((rest**2).sum()) / freedom)
+        sd_safe = sd * math.sqrt(freedom / stats.chi2.ppf(1 - SAFE, freedom))
+        image_sd = 100 * math.sqrt(_image_variance(runs, rows))
+        planned = sum(arm.is_regulated for arm in runs.planned[cell])
+        spreads.append(Spread(sd, sd_safe, image_sd, max(1, planned), _label(cell), len(seeds)))
+    if not spreads:
         raise UserError(
-            "the pilot has one seed, but the spread between seeds needs at least two, better five: "
-            "run 'emoreg study STUDY.yaml --seeds 5'"
+            "the pilot has no two arms (Backbone, regulated or twins) with two finished seeds in common: run it with "
+            "'emoreg study STUDY.yaml', or give --sd"
         )
-    return needs
+    return spreads
+
+
+def given_spread(sd: float, correlation: float = 0.0, arms: int = 1) -> Spread:
+    """The spread of differences from that of runs.
+
+    Args:
+        sd: standard deviation of an arm's accuracy between seeds, in percentage points.
+        correlation: between two arms with the same seed, below 1. 0 for independent arms.
+        arms: regulated arms in the family.
+    """
+    of_differences = sd * math.sqrt(2 * (1 - correlation))
+    return Spread(of_differences, of_differences, arms=arms)
+
+
+def simulate_power(
+    spread: Spread, effect: float, seeds: Sequence[int], looks: Sequence[int] = (), studies: int = STUDIES
+) -> list[tuple[Power, Power]]:
+    """The power for each number of seeds: with the spread as it is, and with its upper limit.
+
+    Simulated studies have Backbone and five twins, all of them worse than the regulated arm by `effect`, which is the
+    hardest case, and differences that are normally distributed. They are tested as `contrasts.analyse` tests: by the
+    studentised bootstrap, against every twin, at the level of the first step of Holm's correction, or of each look.
+
+    Args:
+        spread: of the differences.
+        effect: difference to find, in percentage points.
+        seeds: numbers of seeds to try.
+        looks: numbers of seeds at which the study looks before its end; those below each of `seeds` count.
+        studies: to simulate.
+    """
+    return [
+        _powers(spread, effect, number, (*sorted({look for look in looks if look < number}), number), studies)
+        for number in seeds
+    ]
+
+
+def _powers(spread: Spread, effect: float, seeds: int, looks: tuple[int, ...], studies: int) -> tuple[Power, Power]:
+    others = 1 + len(TWINS)
+    rng = np.random.default_rng(0)
+    # In units of the spread of differences, in which an arm alone has 1 / √2.
+    draws = rng.normal(0, math.sqrt(0.5), (studies, 1 + others, seeds))
+    share = spread.image_sd / spread.sd if spread.sd > 0 else 0.0
+    draws += rng.normal(0, share * math.sqrt(0.5), (studies, 1 + others, 1))
+    differences = (draws[:, :1] - draws[:, 1:]).reshape(studies * others, seeds)
+    shifts = [min(effect / sd, 1e6) if sd > 0 else 1e6 for sd in (spread.sd, spread.sd_safe)]
+    found = np.zeros((len(shifts), 3, studies), dtype=bool)
+    for look, level in zip(looks, nominal_levels(looks, LEVEL / spread.arms), strict=True):
+        if look < 2 or smallest_tail(look) > level:
+            continue
+        p = p_above(differences[:, :look], share**2, shifts).reshape(len(shifts), studies, others)
+        if share:  # as in `contrasts`: images never help
+            p = np.maximum(p, p_above(differences[:, :look], 0.0, shifts).reshape(p.shape))
+        kinds = (p[..., :1], p[..., 1 : 1 + len(LABEL_TWINS)], p[..., 1:])
+        found |= np.stack([kind.max(axis=-1) <= level + TIE for kind in kinds], axis=1)
+    sure, safe = (Power(seeds, looks, *map(float, of_spread.mean(axis=-1))) for of_spread in found)
+    return sure, safe
+
+
+def _image_variance(runs: Runs, rows: Sequence[tuple[int, ...]]) -> float:
+    """Mean over pairs of arms of the variance that test images add to their difference; 0 where it is not known."""
+    found = [variance_of_images(runs, one, other) for one, other in combinations(rows, 2)]
+    known = [variance for variance, images in found if images]
+    return float(np.mean(known)) if known else 0.0
+
+
+def _label(cell: Cell) -> str:
+    return ", ".join(part for part in (cell.target, cell.backbone) if part)
 
 
 def training_hours(table: pd.DataFrame, seeds: int) -> float:
@@ -105,31 +169,5 @@ def training_hours(table: pd.DataFrame, seeds: int) -> float:
     From the mean time of the finished seeds of each kind of run; a kind without any is not counted.
     """
     done = table[table["status"] == RunStatus.FINISHED]
-    kinds = done.groupby(["stage", "arm", "target", "backbone", "experience", "pretext"], dropna=False)
+    kinds = done.groupby([name for name in KINDS if name in done], dropna=False)
     return float(kinds["seconds"].mean().sum()) * seeds / 3600
-
-
-def seeds_for_width(sd: float, half_width: float) -> int:
-    """The least seeds whose 95 % t-interval has at most this half-width, in the unit of the standard deviation."""
-    from scipy import stats
-
-    return _least(lambda n: stats.t.ppf(0.975, n - 1) * sd / math.sqrt(n) <= half_width)
-
-
-def seeds_for_power(sd: float, difference: float, power: float, alpha: float) -> int:
-    """The least seeds with which a paired two-sided t-test detects this difference with this probability."""
-    from statsmodels.stats.power import TTestPower
-
-    effect_size = min(difference / sd, 20.0) if sd > 0 else 20.0  # scipy has no noncentral t far above
-    # The upper tail alone: the lower one, a verdict in the wrong direction, adds next to nothing and may be NaN.
-    return _least(lambda n: TTestPower().power(effect_size, n, alpha / 2, alternative="larger") >= power)
-
-
-def _least(is_enough: Callable[[int], bool]) -> int:
-    """The least number of seeds, from two on, that is enough; more seeds must never be worse."""
-    high = 2
-    while not is_enough(high):
-        if high > MAX_SEEDS:
-            raise UserError("more than a million seeds would be needed; ask for a larger difference in points")
-        high *= 2
-    return bisect_left(range(high), True, lo=max(2, high // 2), key=is_enough)

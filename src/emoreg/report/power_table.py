@@ -1,52 +1,70 @@
-"""How many seeds a study needs, as a table with its explanation for the terminal."""
+"""The power of a study, as a table with its explanation for the terminal."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich import box
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from emoreg.report.power import needed_seeds, training_hours
-from emoreg.report.statistics import ALPHA
+from emoreg.report.power import STUDIES, Spread, simulate_power, training_hours
 
 if TYPE_CHECKING:
     import pandas as pd
 
+KINDS = {"gain": "gain over Backbone", "label": "label effect", "emotion": "emotion"}
+WANTED = 0.8
 
-def power_table(table: pd.DataFrame, half_width: float) -> Group:
-    """A row per comparison, and what the numbers mean.
+
+def power_table(
+    spread: Spread, effect: float, seeds: Sequence[int], looks: Sequence[int] = (), pilot: pd.DataFrame | None = None
+) -> Group:
+    """A row for each number of seeds, a column for each contrast, and what the numbers mean.
 
     Args:
-        table: results of the pilot, one row per run.
-        half_width: wanted half width of the 95 % interval, and difference to detect, in percentage points.
-
-    Raises:
-        UserError: as `needed_seeds`.
+        spread: of the differences.
+        effect: difference to find, in percentage points.
+        seeds: numbers of seeds to try.
+        looks: numbers of seeds at which the study looks before its end.
+        pilot: table of results to reckon training hours from; None without one.
     """
-    needs = needed_seeds(table, half_width)
-    is_single = len({(need.target, need.backbone) for need in needs}) == 1
-    shown = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
-    for header in ("Arm", "against"):
-        shown.add_column(header)
-    for header in ("spread,\npoints", "for the\ninterval", "for the\ndifference", "seeds"):
+    powers = simulate_power(spread, effect, sorted(set(seeds)), looks)
+    is_estimated = spread.seeds > 0
+    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
+    hours = [] if pilot is None else ["hours of\ntraining"]
+    for header in ("seeds", *(name.replace(" ", "\n", 1) for name in KINDS.values()), *hours):
         shown.add_column(header, justify="right")
-    for need in needs:
-        name = need.arm if is_single else f"{need.arm}\n{need.target}, {need.backbone}"
-        width, power = f"{need.width}–{need.width_safe}", f"{need.power}–{need.power_safe}"
-        shown.add_row(Text(name), Text(need.against), f"{need.sd:.2f}", width, power, str(need.seeds))
-    most = max(need.seeds for need in needs)
-    lines = (
-        f"Pilot: {max(need.pilot for need in needs)} seeds. Spread: standard deviation of differences paired by seed.",
-        f"For the interval: seeds for a 95 % interval of ±{half_width:g} points.",
-        f"For the difference: seeds to detect {half_width:g} points with a power of 80 % at {ALPHA:g}, corrected for "
-        "all comparisons.",
-        "The first of two numbers is for the pilot's spread, the second for the upper 80 % limit of that spread, since "
-        "a pilot estimates it with error.",
-        f"The exact test with Holm's correction needs at least {max(need.exact for need in needs)} seeds to reach "
-        "significance.",
-        f"{most} seeds satisfy every row: about {training_hours(table, most):,.1f} hours of training in all.",
-    )
-    return Group(shown, *map(Text, lines))
+    for found, safe in powers:
+        cells = [_percent(getattr(found, kind), getattr(safe, kind) if is_estimated else None) for kind in KINDS]
+        hours = [] if pilot is None else [f"{training_hours(pilot, found.seeds):,.1f}"]
+        shown.add_row(str(found.seeds), *cells, *hours)
+    enough = [
+        f"{name} {next((str(safe.seeds) for _, safe in powers if getattr(safe, kind) >= WANTED), 'none of them')}"
+        for kind, name in KINDS.items()
+    ]
+    safe_spread = f", from {spread.seeds} seeds; at most {spread.sd_safe:.2f} with 80 % confidence, in parentheses"
+    lines = [
+        f"Probability to find an effect of {effect:g} points, in {STUDIES:,} simulated studies that are tested as the "
+        "report tests: against three twins for the label effect and five for emotion, all equally good.",
+        f"Spread: {spread.sd:.2f} points, the standard deviation of differences paired by seed"
+        f"{safe_spread if is_estimated else ''}.",
+        f"Fewest of these numbers of seeds with at least {WANTED:.0%}: {', '.join(enough)}.",
+    ]
+    if spread.image_sd:
+        lines.append(
+            f"The choice of test images adds {spread.image_sd:.2f} points to the error of a difference, however many "
+            "seeds there are."
+        )
+    if spread.arms > 1:
+        lines.append(f"Each of {spread.arms} regulated arms is tested at a level of 0.025 / {spread.arms}.")
+    if looks:
+        lines.append(f"The study looks after {', '.join(map(str, sorted(set(looks))))} seeds and at its end.")
+    title: list[RenderableType] = [Text(spread.label)] if spread.label else []
+    return Group(*title, shown, *map(Text, lines))
+
+
+def _percent(power: float, safe: float | None) -> str:
+    return f"{power:.0%}" if safe is None else f"{power:.0%} ({safe:.0%})"

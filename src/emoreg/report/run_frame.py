@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from emoreg.errors import UserError, nearest
+from emoreg.report.statistics import image_variance
 from emoreg.study.columns import RunStatus
 
 if TYPE_CHECKING:
@@ -159,6 +160,33 @@ def read_runs(frame: pd.DataFrame) -> Runs:
         correct=_values(frame, "correct", "test_correct"),
         checksum=_values(frame, "checksum", "test_checksum"),
     )
+
+
+def variance_of_images(runs: Runs, one: tuple[int, ...], other: tuple[int, ...] | None) -> tuple[float, int]:
+    """What the choice of test images adds to the variance of a mean difference of two arms, and their number.
+
+    Args:
+        runs: of both.
+        one: rows of an arm's runs.
+        other: those of another's with the same seeds; None for the accuracy of `one` itself.
+
+    Returns:
+        (0, 0) if not all runs saw the same images.
+
+    Raises:
+        UserError: as `Runs.answers`.
+    """
+    first, second = runs.answers(one), runs.answers(other or one)
+    if first is None or second is None:
+        return 0.0, 0
+    images, accuracy = min(first.images, second.images), runs.accuracy[list(one)]
+    if other is None:
+        return image_variance(first.right[:images], float(first.right.sum()), accuracy), images
+    if first.checksum != second.checksum or first.packed.shape != second.packed.shape:
+        return 0.0, 0
+    squares = float(ONES[first.packed ^ second.packed].sum())
+    differences = accuracy - runs.accuracy[list(other)]
+    return image_variance(first.right[:images] - second.right[:images], squares, differences), images
 
 
 def collapse_threshold(classes: int) -> float:

@@ -1,0 +1,35 @@
+"""`emoreg power` from numbers that are given."""
+
+from __future__ import annotations
+
+import pytest
+
+from emoreg.cli.main import main
+
+
+def test_power_needs_no_study_where_its_numbers_are_given(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["power", "--sd", "0.3", "--seeds", "8", "12", "--effect", "0.5"]) == 0
+    shown = capsys.readouterr().out
+    assert "Spread: 0.42 points" in shown and "12" in shown and "hours" not in shown
+    assert main(["power", "--sd", "0.3", "--correlation", "0.5", "--seeds", "8", "--looks", "4", "--arms", "2"]) == 0
+    shown = capsys.readouterr().out
+    assert "Spread: 0.30 points" in shown and "looks after 4 seeds" in shown and "0.025 / 2" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give either a pilot (STUDY) or its numbers (--sd)"),
+        (["pilot.yaml", "--sd", "0.3"], "give either a pilot (STUDY) or its numbers (--sd)"),
+        (["--sd", "0"], "--sd is 0.0; it must be a number of points above 0"),
+        (["--sd", "0.3", "--effect", "nan"], "--effect is nan; it must be a number of points above 0"),
+        (["--sd", "0.3", "--seeds", "1"], "--seeds is 1; give numbers from 2 to 100"),
+        (["--sd", "0.3", "--seeds"], "--seeds is empty; give numbers from 2 to 100"),
+        (["--sd", "0.3", "--looks", "0"], "--looks is 0; it must be at least 1"),
+        (["--sd", "0.3", "--correlation", "1"], "--correlation is 1.0; it must be above -1 and below 1"),
+        (["--sd", "0.3", "--arms", "0"], "--arms is 0; it must be at least 1"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["power", *arguments]) == 2
+    assert capsys.readouterr().err == f"emoreg: {message}\n"
