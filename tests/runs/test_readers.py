@@ -93,6 +93,10 @@ def test_a_classifier_with_a_lambda_of_one_is_read_again(tmp_path: Path, stage2:
         ({"test": {"accuracy": 1.5}}, "test"),
         ({"test": {"per_class": ["a"]}}, "test"),
         ({"test": {"reliability": {"count": [1], "accuracy": [1, 1]}}}, "test"),
+        ({"test": {"correct": "!", "images": 8}}, "test"),
+        ({"test": {"correct": "AAA=", "images": 8}}, "test"),  # sixteen bits
+        ({"test": {"checksum": "0"}}, "test"),
+        ({"test": None, "train": {"accuracy_emotional": -1}}, "train"),
         ({"test": {}, "lambda": [2]}, "lambda"),
         ({"test": {}, "classes": "ab"}, "classes"),
         ({"test": {}, "flops": 2**63}, "flops"),

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
+import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 import emoreg.training.loop
@@ -20,20 +25,25 @@ from emoreg.config.schema import (
     LossSettings,
     LossWeights,
     Mixing,
+    OptimizerSettings,
     PretrainRecipe,
     RegulationSettings,
     TargetSettings,
     TrainRecipe,
     defaults,
 )
+from emoreg.data.images.augment import normalise
 from emoreg.data.images.batches import evaluation_batches, training_batches
 from emoreg.data.images.image_set import ImageSet, load_images
+from emoreg.data.images.splits import cut_validation
 from emoreg.data.images.table import Table
 from emoreg.data.targets import read_target
 from emoreg.errors import SettingError
-from emoreg.models.regulation import RegulatedClassifier, regulation_loss
+from emoreg.models.regulation import RegulatedClassifier, Response, regulation_loss
 from emoreg.runs.run import WEIGHTS, Run, start_run
+from emoreg.runtime.process_group import ProcessGroup
 from emoreg.runtime.progress import Progress
+from emoreg.runtime.signals import Stopped
 from emoreg.stages import classify
 from emoreg.stages.classify import build_classifier, evaluate, load_classifier, train, with_encoder_architecture
 from emoreg.stages.metrics import count_flops, measure
@@ -76,6 +86,11 @@ def part(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def assert_equal(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
     assert left.keys() == right.keys() and left
     assert all(torch.equal(value, right[name]) for name, value in left.items())
+
+
+def scored_again(run: Run) -> dict[str, Any]:
+    """What `evaluate` gives on the run's test split."""
+    return {key: value for key, value in run.final["test"].items() if key not in ("correct", "checksum")}
 
 
 # What is built
@@ -263,9 +278,9 @@ def test_test_images_are_scored_once_at_the_end_and_no_image_is_in_two_parts(
         tables.append(table)
         return load_images(table, *rest)
 
-    def count(classifier: RegulatedClassifier, images: ImageSet, fabric: Any) -> dict[str, Any]:
+    def count(classifier: RegulatedClassifier, images: ImageSet, *rest: Any, **options: Any) -> dict[str, Any]:
         events.append(["train", "validation", "test"][[set(map(str, t.images)) for t in tables].index(files(images))])
-        return measure(classifier, images, fabric)
+        return measure(classifier, images, *rest, **options)
 
     def files(images: ImageSet) -> set[str]:
         return set(map(str, images.table.images))
@@ -281,7 +296,7 @@ def test_test_images_are_scored_once_at_the_end_and_no_image_is_in_two_parts(
     monkeypatch.setattr(Run, "save_checkpoint", save_counted)
     target = TargetSettings(name="folder", root=str(image_folder), image_size=8, validation=0.25)
     run = train(epochs(stage2, 3, target=target), tmp_path / "run", progress=quiet)
-    assert events == ["validation", "epoch"] * 3 + ["test", "validation"]
+    assert events == ["validation", "epoch"] * 3 + ["test", "validation"]  # of one network no training images
     parts = [set(map(str, table.images)) for table in tables]
     assert [len(part) for part in parts] == [18, 6, 8] and len(set.union(*parts)) == 32
     assert all("/train/" in file for file in parts[0] | parts[1]) and all("/test/" in file for file in parts[2])
@@ -296,6 +311,177 @@ def test_without_validation_nothing_is_held_out(
     run = train(epochs(stage2, 1, target=target), tmp_path / "run", progress=quiet)
     assert run.final["validation"] is None and run.final["images"] == {"train": 24, "validation": 0, "test": 8}
     assert "val_accuracy" not in run.metrics
+
+
+def test_which_test_images_are_right_is_kept_with_a_checksum_of_them(
+    stage2: TrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    recipes = (epochs(stage2, 1), epochs(stage2, 2, regulation=RegulationSettings("learned"), seed=1))
+    runs = [train(recipe, tmp_path / str(number), progress=quiet) for number, recipe in enumerate(recipes)]
+    test = read_target(stage2.target).test
+    pixels = present(load_images(test, 8, False, 1.0, quiet).pixels)
+    for run in runs:
+        classifier, _ = load_classifier(run)
+        right = classifier(normalise(pixels)).argmax(dim=1) == torch.from_numpy(test.labels)
+        packed = np.frombuffer(base64.b64decode(run.final["test"]["correct"]), np.uint8)
+        assert np.unpackbits(packed, count=len(test)).tolist() == right.tolist()
+        assert run.final["test"]["accuracy"] == right.double().mean().item()
+    assert runs[0].final["test"]["checksum"] == runs[1].final["test"]["checksum"]
+    assert "correct" not in runs[0].final["validation"]
+
+
+def test_each_response_alone_is_measured_on_training_images_at_the_end(
+    image_folder: Path, tmp_path: Path, stage2: TrainRecipe, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = TargetSettings(name="folder", root=str(image_folder), image_size=8, validation=0.25)
+    recipe = epochs(stage2, 2, target=target, regulation=RegulationSettings("learned"))
+    run = train(recipe, tmp_path / "run", progress=quiet)
+    classifier, _ = load_classifier(run)
+    kept, _ = cut_validation(read_target(target).train, 0.25, None, recipe.seed)
+    images = load_images(kept, 8, False, 1.0, quiet)
+    ((batch, labels),) = evaluation_batches(images)
+    names = ("accuracy", "accuracy_non_emotional", "accuracy_emotional")
+    right = [(present(z).argmax(dim=1) == labels).double().mean().item() for z in classifier.respond(batch)[:3]]
+    expected = dict(zip(names, right, strict=True))
+    assert run.final["train"] == {**expected, "images": 18}
+    monkeypatch.setattr(classify, "TRAINING_IMAGES", 5)
+    few = [train(recipe, tmp_path / f"few {number}", progress=quiet).final["train"] for number in range(2)]
+    assert few[0] == few[1] and few[0]["images"] == 5
+    plain = train(epochs(stage2, 1, target=target), tmp_path / "plain", progress=quiet)
+    assert plain.final["train"] is None and not {"gradient_share", "norm_emotional"} & set(plain.metrics)
+
+
+@pytest.mark.parametrize("ema", [None, 0.9])
+def test_gradient_shares_and_norms_of_both_trunks_stand_in_every_epochs_row(
+    ema: float | None, stage2: TrainRecipe, tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are those of the last step, before its gradients are clipped, of the network that is trained."""
+    seen: list[float] = []
+    norms: list[list[float]] = []
+    backward, save = Fabric.backward, Run.save_checkpoint
+
+    def norm(values: Iterable[Tensor | None]) -> float:
+        return math.sqrt(sum(present(value).double().square().sum().item() for value in values))
+
+    def remember(fabric: Fabric, loss: Tensor, *rest: Any, **options: Any) -> None:
+        backward(fabric, loss, *rest, **options)
+        own, other = (norm(p.grad for p in trunk.parameters()) for trunk in (model.backbone, present(model.encoder)))
+        seen.append(own / (own + other))
+
+    def save_and_remember(run: Run, state: dict[str, Any]) -> None:
+        save(run, state)
+        norms.append([norm(trunk.parameters()) for trunk in (model.backbone, present(model.encoder))])
+
+    monkeypatch.setattr(Fabric, "backward", remember)
+    monkeypatch.setattr(Run, "save_checkpoint", save_and_remember)
+    model = RegulatedClassifier(TinyBackbone(), TinyBackbone(9), 10)
+    recipe = dataclasses.replace(stage2, optimizer=OptimizerSettings(lr=0.05, clip_norm=1e-3, ema=ema))
+    lines: list[str] = []
+    progress = Progress()
+    monkeypatch.setattr(progress, "say", lines.append)
+    rows = train(recipe, tmp_path / "run", model, progress).metrics
+    assert len(seen) == 12 and rows["gradient_share"].tolist() == pytest.approx(seen[3::4], rel=1e-5)
+    assert rows[["norm_non_emotional", "norm_emotional"]].to_numpy().tolist() == [
+        pytest.approx(row, rel=1e-5) for row in norms
+    ]
+    assert any("val_accuracy" in line for line in lines)
+    assert not any("norm" in line or "gradient" in line for line in lines)  # they are for files and trackers
+
+
+def test_a_frozen_encoder_has_no_share_of_the_gradient(regulated: TrainRecipe, tmp_path: Path, quiet: Progress) -> None:
+    recipe = epochs(regulated, 2, encoder=dataclasses.replace(regulated.encoder, frozen=True))
+    rows = train(recipe, tmp_path / "run", progress=quiet).metrics
+    assert "gradient_share" not in rows and rows["norm_emotional"].nunique() == 1
+    assert rows["norm_non_emotional"].nunique() == 2
+
+
+def test_the_curves_of_a_run_that_was_stopped_are_those_of_one_that_was_not(
+    stage2: TrainRecipe, tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = dataclasses.replace(stage2, regulation=RegulationSettings("learned"))
+    whole = train(recipe, tmp_path / "whole", progress=quiet).metrics
+    steps = 0
+
+    def stop_in_the_second_epoch(*_: Any) -> bool:
+        nonlocal steps
+        steps += 1
+        return steps == 7  # of epochs of four
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ProcessGroup, "any", stop_in_the_second_epoch)
+        with pytest.raises(Stopped):
+            train(recipe, tmp_path / "run", progress=quiet)
+    again = train(recipe, tmp_path / "run", progress=quiet).metrics
+    names = ["gradient_share", "norm_non_emotional", "norm_emotional", "train_loss"]
+    assert len(again) == 3 and again[names].equals(whole[names])
+
+
+# A test split that is left unseen
+
+
+def test_without_a_test_the_test_images_are_neither_decoded_nor_scored(
+    image_folder: Path, tmp_path: Path, stage2: TrainRecipe, quiet: Progress
+) -> None:
+    for file in (image_folder / "test").rglob("*.png"):
+        file.write_bytes(b"no image")
+    target = TargetSettings(name="folder", root=str(image_folder), image_size=8, validation=0.25, test=False)
+    regulation = RegulationSettings("learned", granularity="per_sample")
+    run = train(epochs(stage2, 1, target=target, regulation=regulation), tmp_path / "run", progress=quiet)
+    assert run.final["test"] is None and run.final["images"] == {"train": 18, "validation": 6, "test": 0}
+    assert run.final["lambda"] == [run.final["validation"]["lambda"]]
+    for own in (None, "folder", str(image_folder)):
+        message = refusal(partial(evaluate, run, own, "cpu", progress=quiet))
+        assert "target.test" in message and "--data" in message
+
+
+def test_another_look_at_the_test_images_is_told_and_one_at_other_images_is_not(
+    image_folder: Path, tmp_path: Path, stage2: TrainRecipe, quiet: Progress, write_image: Callable[..., Path]
+) -> None:
+    target = TargetSettings(name="folder", root=str(image_folder), image_size=8)
+    run = train(epochs(stage2, 1, target=target), tmp_path / "run", progress=quiet)
+    write_image(tmp_path / "more" / "red" / "1.png")
+    lines: list[str] = []
+
+    class Listening(Progress):
+        def say(self, line: str) -> None:
+            lines.append(line)
+
+    evaluate(run, str(tmp_path / "more"), "cpu", progress=Listening())
+    assert not lines
+    for own in (None, str(image_folder)):
+        evaluate(run, own, "cpu", progress=Listening())
+        assert len(lines) == 1 and "another look" in lines.pop()
+
+
+# A run that diverges
+
+
+def test_weights_that_are_not_finite_after_the_last_step_end_the_run(
+    stage2: TrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    """The loss of the last step is finite, as it is computed before the step."""
+    optimizer = OptimizerSettings(lr=1e38, momentum=0.0, weight_decay=10.0, schedule="constant", warmup=0.0)
+    target = dataclasses.replace(stage2.target, limit=16, validation=0.0)
+    message = refusal(
+        lambda: train(epochs(stage2, 1, target=target, optimizer=optimizer), tmp_path / "run", progress=quiet)
+    )
+    assert "is not finite after epoch 1" in message and "optimizer.lr" in message
+    assert not Run(tmp_path / "run").has_begun
+
+
+def test_answers_that_are_not_finite_end_the_run_though_its_weights_are(
+    stage2: TrainRecipe, tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = RegulatedClassifier.respond
+
+    def overflow(model: RegulatedClassifier, *arguments: Any) -> Response:
+        response = real(model, *arguments)
+        return response if model.training else response._replace(logits=response.logits * math.inf)
+
+    monkeypatch.setattr(RegulatedClassifier, "respond", overflow)
+    target = dataclasses.replace(stage2.target, validation=0.0)
+    message = refusal(lambda: train(epochs(stage2, 1, target=target), tmp_path / "run", progress=quiet))
+    assert "loss on the test images is nan" in message and not Run(tmp_path / "run").is_finished
 
 
 def test_one_lambda_a_class_has_one_column_a_class(stage2: TrainRecipe, tmp_path: Path, quiet: Progress) -> None:
@@ -333,7 +519,7 @@ def test_every_configuration_trains_and_is_evaluated(
     run = train(recipe, tmp_path / "run", progress=quiet)
     again = evaluate(run.folder, device="cpu", progress=quiet)
     assert again.pop("images_per_second") > 0
-    assert again == run.final["test"]  # to the last bit: the weights came back whole
+    assert again == scored_again(run)  # to the last bit: the weights came back whole
     assert len(run.metrics) == 1 and run.metrics.notna().all(axis=None)
     if regulation.mode == "none":
         assert run.final["lambda"] is None and "lambda" not in run.metrics and "lambda" not in again
@@ -494,7 +680,7 @@ def test_your_own_classifier_trains_and_is_evaluated(stage2: TrainRecipe, tmp_pa
     assert run.environment[0]["model"] == "given by the caller" and run.final["lambda"] == [present(model.lam).item()]
     found = evaluate(run, device="cpu", model=own(seed=1), progress=quiet)
     found.pop("images_per_second")
-    assert found == run.final["test"]
+    assert found == scored_again(run)
     assert "another architecture" in refusal(lambda: evaluate(run, device="cpu", progress=quiet))
     assert "another architecture" in refusal(lambda: evaluate(run, device="cpu", model=own(width=8), progress=quiet))
 

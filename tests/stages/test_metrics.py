@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import base64
 import dataclasses
+import hashlib
 import math
 from typing import Any
 
@@ -55,6 +57,11 @@ def test_metrics_are_what_their_names_say() -> None:
             "count": [*[0] * 14, 4],
         },
     }
+    of_each = measure(model, images, fabric, each_image=True)
+    assert np.unpackbits(np.frombuffer(base64.b64decode(of_each.pop("correct")), np.uint8)).tolist()[:4] == [1, 1, 1, 0]
+    assert len(of_each.pop("checksum")) == 32 and of_each == found
+    logits = logits[:2]
+    assert measure(model, images, fabric, torch.tensor([1, 2]))["per_class"] == [0.0, 0.0]  # images 1 and 2, in order
     plain = RegulatedClassifier(TinyBackbone(), None, 2, mode="none").train()
     assert measure(plain, images, fabric).keys() == {"accuracy", "loss", "ece", "images", "per_class", "reliability"}
     assert all(not parameter.grad_fn and parameter.grad is None for parameter in plain.parameters())
@@ -64,6 +71,24 @@ def test_the_accuracy_of_a_class_is_that_of_its_images_and_none_without_any() ->
     answers, labels = torch.tensor([0, 0, 1, 3, 3, 3]), torch.tensor([0, 1, 1, 3, 3, 0])
     logits = nn.functional.one_hot(answers, 4).float()
     assert per_class_accuracy(logits, labels) == [0.5, 0.5, None, 1.0]
+
+
+def test_the_checksum_is_that_of_the_images_in_their_order(stage2: TrainRecipe) -> None:
+    pixels, labels = np.random.default_rng(0).integers(0, 256, (1100, 8, 8, 3), np.uint8), np.arange(1100) % 10
+    fabric, model = make_fabric(stage2.training), RegulatedClassifier(TinyBackbone(), None, 10, mode="none")
+
+    def checksum(pixels: Any, labels: Any = labels, is_held: bool = True) -> str:
+        held = torch.from_numpy(pixels).permute(0, 3, 1, 2) if is_held else None
+        images = ImageSet(Table("noise", pixels, labels), 8, held, torch.from_numpy(labels))
+        found: str = measure(model, images, fabric, each_image=True)["checksum"]
+        return found
+
+    expected = hashlib.blake2b(pixels.tobytes(), digest_size=16).hexdigest()
+    assert checksum(pixels) == checksum(pixels, labels[::-1].copy()) == checksum(pixels, is_held=False) == expected
+    changed = pixels.copy()
+    changed[1099, 7, 7, 2] ^= 1
+    swapped = pixels[[1, 0, *range(2, 1100)]]
+    assert len({checksum(changed), checksum(swapped), checksum(pixels[:-1], labels[:-1]), expected}) == 4
 
 
 def some_answers(scale: float, count: int = 500) -> tuple[Tensor, Tensor]:

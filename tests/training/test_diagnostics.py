@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from emoreg.config.schema import TrainingSettings
 from emoreg.data.images.batches import Batch
@@ -13,7 +14,7 @@ from emoreg.data.images.files import list_files
 from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.table import Table
 from emoreg.errors import UserError
-from emoreg.training.diagnostics import check_losses, explain_out_of_memory
+from emoreg.training.diagnostics import check_losses, check_weights, explain_out_of_memory
 
 LABELS = np.arange(12, dtype=np.int64)
 
@@ -49,6 +50,14 @@ def test_images_in_memory_are_named_by_their_rows() -> None:
     pixels = np.zeros((12, 8, 8, 3), np.uint8)
     images = ImageSet(Table("noise", pixels, LABELS), 8, None, torch.from_numpy(LABELS))
     assert "at the images row 3, row 2, row 1, row 0;" in told(images, torch.nan)
+
+
+def test_weights_that_are_not_finite_are_named() -> None:
+    model = nn.BatchNorm1d(2)
+    check_weights(model, Path("run"), 0)
+    model.get_buffer("running_var")[1] = torch.inf
+    with pytest.raises(UserError, match=r"run: running_var is not finite after epoch 3; lower optimizer\.lr"):
+        check_weights(model, Path("run"), 2)
 
 
 @pytest.mark.parametrize(

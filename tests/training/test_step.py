@@ -53,13 +53,18 @@ def test_a_step_is_that_of_plain_pytorch() -> None:
     assert state.parts.keys() == {"model", "optimizer", "schedule", "average"} and state.kept is not model
     optimizer = make_optimizer(plain, settings, {})
     schedule, average = make_schedule(optimizer, settings, 5), present(make_average(plain, 0.9))
+    norms: list[Tensor] = []
+
+    def observe() -> None:
+        norms.append(nn.utils.get_total_norm([present(parameter.grad) for parameter in model.parameters()]))
+
     for batch in batches:
-        loss = train_step(state, batch)
+        loss = train_step(state, batch, observe)
         expected = loss_of(plain, batch)
         optimizer.zero_grad()
         expected.backward()
         norm = nn.utils.clip_grad_norm_(plain.parameters(), 0.5)
-        assert norm > 0.5
+        assert norm > 0.5 and torch.equal(norms[-1], norm)  # observed before it is clipped
         optimizer.step()
         schedule.step()
         average.update_parameters(plain)

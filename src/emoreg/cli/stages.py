@@ -72,7 +72,8 @@ def train(
         from emoreg.stages.classify import train as train_classifier
 
         run = train_classifier(filled, out or _default_folder(recipe, filled, smoke), progress=Progress(quiet=quiet))
-        _print_metrics("test split", run.final["test"] or {}, run)
+        measured = run.final["test"]
+        _print_metrics("test split" if measured else "validation split", measured or run.final["validation"] or {}, run)
 
 
 def evaluate(
@@ -83,7 +84,7 @@ def evaluate(
     json: bool = False,
     quiet: Quiet = False,
 ) -> None:
-    """Score a trained classifier on its test split or on your images.
+    """Score a trained classifier on your images, or once more on its test split.
 
     Args:
         run: folder of a finished run of stage 2

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import math
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -66,15 +68,24 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def refuse_non_finite(path: Path | str, weights: Mapping[str, Any]) -> None:
     """Raise UserError for NaN or infinities in weights. Attention masks of 0 and -∞ are allowed."""
+    if (name := non_finite(weights)) is not None:
+        raise UserError(f"{path}: {shortened(name)} holds NaN or infinity: the file is damaged")
+
+
+def non_finite(weights: Mapping[str, Any]) -> str | None:
+    """The first weights that hold NaN or infinities, by name. Attention masks of 0 and -∞ do not count."""
     import torch
 
     for name, value in weights.items():
         if not isinstance(value, torch.Tensor) or not value.is_floating_point():
             continue
         finite = value.isfinite()
+        if finite.all():
+            continue
         is_mask = (value[~finite] == -math.inf).all() and (value[finite] == 0).any() and (value[finite] == 0).all()
-        if not finite.all() and not is_mask:
-            raise UserError(f"{path}: {shortened(name)} holds NaN or infinity: the file is damaged")
+        if not is_mask:
+            return name
+    return None
 
 
 def with_constant_lambda(weights: Mapping[str, Any]) -> dict[str, Any]:
@@ -171,10 +182,22 @@ def _is_valid(key: str, value: Any) -> bool:
         return isinstance(value, list) and all(isinstance(name, str) and is_plain(name) for name in value)
     if key == "images":
         return _is_number(value) or (isinstance(value, dict) and all(map(_is_number, value.values())))
-    return key not in SPLITS or (isinstance(value, dict) and all(map(_is_valid_metric, value, value.values())))
+    return key not in SPLITS or (
+        isinstance(value, dict) and all(map(_is_valid_metric, value, value.values())) and _has_a_bit_for_each(value)
+    )
+
+
+def _has_a_bit_for_each(metrics: Mapping[str, Any]) -> bool:
+    """Whether as many images are right or wrong as were measured, if which of them are is kept."""
+    packed, images = metrics.get("correct"), metrics.get("images")
+    return packed is None or (type(images) is int and len(base64.b64decode(packed)) == (images + 7) // 8)
 
 
 def _is_valid_metric(name: str, value: Any) -> bool:
+    if name == "correct":  # a bit an image; see stages.metrics.packed
+        return value is None or (isinstance(value, str) and _is_base64(value))
+    if name == "checksum":
+        return value is None or (isinstance(value, str) and re.fullmatch("[0-9a-f]{32}", value) is not None)
     if name == "reliability":  # a table: a list per column, all of one length
         return (
             isinstance(value, dict)
@@ -184,6 +207,13 @@ def _is_valid_metric(name: str, value: Any) -> bool:
     if name == "per_class":
         return isinstance(value, list) and _are_valid(name, value)
     return _are_valid(name, [value])
+
+
+def _is_base64(text: str) -> bool:
+    try:
+        return bool(base64.b64decode(text, validate=True))
+    except ValueError:
+        return False
 
 
 def _are_valid(name: str, values: list[Any]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,7 +26,7 @@ from emoreg.models.gradient_budget import UNSCALED, matched_scale
 from emoreg.models.regulation import RegulatedClassifier, regulation_loss
 from emoreg.runs.run import WEIGHTS, Run
 from emoreg.runtime.progress import Progress
-from emoreg.runtime.seeding import derive_seed, drawn_from
+from emoreg.runtime.seeding import derive_seed, drawn_from, generator
 from emoreg.stages.frozen_features import FrozenFeatures
 from emoreg.stages.metrics import count_flops, measure
 from emoreg.stages.pretrain import encoder_architecture, load_encoder
@@ -33,6 +34,8 @@ from emoreg.training.fabric import make_fabric
 from emoreg.training.launch import RunContext, launch
 from emoreg.training.loop import fit
 from emoreg.training.step import LossOf
+
+TRAINING_IMAGES = 10_000  # at most so many are measured at the end
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -117,12 +120,18 @@ def _train(context: RunContext[TrainRecipe], model: RegulatedClassifier | None) 
     images = _load(train_table, recipe.target, recipe.training, fabric, progress)
     validation, test = (
         _load(table, recipe.target, recipe.training, fabric, progress) if table and context.is_leader else None
-        for table in (validation_table, target.test)
+        for table in (validation_table, target.test if asked.test else None)
     )
     context.record_session(
         experience=_fingerprint(recipe.encoder.experience) if model is None else None,
         model="the recipe's" if model is None else "given by the caller",
     )
+
+    curves: dict[str, float] = {}
+
+    def observe() -> None:
+        share = gradient_share(classifier)
+        curves.update({} if share is None else {"gradient_share": share})
 
     def score(candidate: nn.Module) -> dict[str, float]:
         assert isinstance(candidate, RegulatedClassifier)
@@ -133,29 +142,78 @@ def _train(context: RunContext[TrainRecipe], model: RegulatedClassifier | None) 
             row |= {f"lambda_{number}": value for number, value in enumerate(lam)}
         if measured:
             row |= {f"val_{name}": measured[name] for name in ("accuracy", "loss")}
-        return row
+        return row | curves | trunk_norms(classifier)  # of what is trained: `candidate` may be its average
 
     factors = {"encoder.": recipe.encoder.lr_factor, "regulation.": recipe.regulation.lr_factor}
     loss_of = classification_loss(classifier, images, recipe)
     clip_groups = classifier.branches() if recipe.edition > 1 else ()  # the first edition clipped both together
-    kept, seconds = fit(context, classifier, loss_of, images, score, factors, clip_groups=clip_groups)
+    kept, seconds = fit(context, classifier, loss_of, images, score, factors, clip_groups=clip_groups, observe=observe)
     assert isinstance(kept, RegulatedClassifier)
     if not context.is_leader:
         return
-    assert test is not None
-    measured = measure(kept, test, fabric)
-    final: dict[str, Any] = {
-        "test": measured,
+    measured = {
+        "test": measure(kept, test, fabric, each_image=True) if test else None,
         "validation": measure(kept, validation, fabric) if validation else None,
-        "lambda": _lambda_values(kept, measured),
+    }
+    _refuse_divergence(run, measured)
+    final: dict[str, Any] = {
+        **measured,
+        "train": _measure_training(kept, images, recipe.seed, fabric),
+        "lambda": _lambda_values(kept, measured["test"] or measured["validation"] or {}),
         "seconds": seconds,
         "images_per_second": float(run.metrics["images_per_second"].median()),
         "parameters": sum(p.numel() for p in kept.parameters()),
         "flops": count_flops(kept, asked.image_size, fabric),
         "classes": list(target.classes),
-        "images": {"train": len(images), "validation": len(validation or ()), "test": len(test)},
+        "images": {"train": len(images), "validation": len(validation or ()), "test": len(test or ())},
     }
     run.finish(kept.state_dict(), {"stage": 2, "classes": target.classes}, final)
+
+
+def _measure_training(
+    classifier: RegulatedClassifier, images: ImageSet, seed: int, fabric: Fabric
+) -> dict[str, Any] | None:
+    """Accuracy of each response on training images as they are, to see a branch that has starved; None without two."""
+    if classifier.encoder is None:
+        return None
+    drawn = torch.randperm(len(images), generator=generator(seed, "training images"))[:TRAINING_IMAGES]
+    measured = measure(classifier, images, fabric, drawn.sort().values)
+    return {name: measured[name] for name in ("accuracy", "accuracy_non_emotional", "accuracy_emotional", "images")}
+
+
+def _refuse_divergence(run: Run, measured: Mapping[str, Mapping[str, Any] | None]) -> None:
+    """UserError if the answers on a split are not finite: their accuracy would be that of a constant answer."""
+    for split, metrics in measured.items():
+        if metrics is not None and not math.isfinite(metrics["loss"]):
+            raise UserError(
+                f"{run.folder}: the loss on the {split} images is {metrics['loss']} at the end of training: it has "
+                "diverged; lower optimizer.lr, or set optimizer.clip_norm or optimizer.warmup, in another run"
+            )
+
+
+def gradient_share(classifier: RegulatedClassifier) -> float | None:
+    """‖g_n‖ / (‖g_n‖ + ‖g_e‖) over the parameters of the trunks, backbone and encoder, in [0, 1].
+
+    None without an emotional branch, where a trunk is frozen, and where no gradient flows.
+    """
+    if classifier.encoder is None:
+        return None
+    trunks = (classifier.backbone, classifier.encoder)
+    gradients = [[p.grad for p in trunk.parameters() if p.grad is not None] for trunk in trunks]
+    own, other = (_norm(of_trunk) for of_trunk in gradients)
+    return own / (own + other) if all(gradients) and own + other > 0 else None
+
+
+def trunk_norms(classifier: RegulatedClassifier) -> dict[str, float]:
+    """norm_non_emotional and norm_emotional: ‖θ‖ over the parameters of backbone and encoder; empty without two."""
+    if classifier.encoder is None:
+        return {}
+    trunks = {"non_emotional": classifier.backbone, "emotional": classifier.encoder}
+    return {f"norm_{name}": _norm([p.detach() for p in trunk.parameters()]) for name, trunk in trunks.items()}
+
+
+def _norm(tensors: list[Tensor]) -> float:
+    return nn.utils.get_total_norm(tensors).item()
 
 
 def _lambda_values(classifier: RegulatedClassifier, measured: Mapping[str, Any]) -> list[float] | None:
@@ -197,6 +255,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Metrics of a finished run on its own test split, or on other labelled images.
 
+    The run's own test split was scored once, when training ended; scoring it again says so in a line.
+
     Args:
         run: the run or its folder.
         data: a target's name ("cifar10"), or a folder or zip of `[test/]<class>/*.jpg|png` whose classes the
@@ -209,7 +269,8 @@ def evaluate(
         `measure`'s metrics, and images_per_second.
 
     Raises:
-        UserError: unfinished run; missing images; classes that the run does not know.
+        UserError: unfinished run; missing images; classes that the run does not know; the own test split of a run
+            that leaves it unseen (target.test).
     """
     progress = progress or Progress()
     run = run if isinstance(run, Run) else Run(Path(run))
@@ -219,12 +280,29 @@ def evaluate(
     training = dataclasses.replace(recipe.training, device=device)
     fabric = make_fabric(training)
     classifier, classes = load_classifier(run, model)
+    if _is_own_test_split(recipe.target, data):
+        if not recipe.target.test:
+            raise UserError(
+                f"{run.folder} has target.test false, which leaves its test split unseen: evaluate other images "
+                "(--data on the command line), or train another run with target.test true"
+            )
+        progress.say(
+            f"{run.folder.name}: another look at its test images, which were scored when training ended; choices made "
+            "from it bias what is reported on them"
+        )
     table = read_for_scoring(recipe.target, data, classes)
     images = _load(table, recipe.target, training, fabric, progress)
     classifier = classifier.to(fabric.device)
     begun = time.perf_counter()
     metrics = measure(classifier, images, fabric)
     return {**metrics, "images_per_second": len(images) / (time.perf_counter() - begun)}
+
+
+def _is_own_test_split(target: TargetSettings, data: str | None) -> bool:
+    """Whether `data` of `evaluate` means the images that the run was tested on."""
+    if data is None or data.lower() == target.name.lower():
+        return True
+    return target.root is not None and Path(data).resolve() == Path(target.root).resolve()
 
 
 def load_classifier(run: Run, model: RegulatedClassifier | None = None) -> tuple[RegulatedClassifier, tuple[str, ...]]:

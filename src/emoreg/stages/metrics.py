@@ -1,61 +1,92 @@
-"""Metrics of a classifier: accuracy, loss, calibration, accuracy per class, and the cost of a forward pass."""
+"""Metrics of a classifier: accuracy, loss, calibration, which images are right, and the cost of a forward pass."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from emoreg.data.images.batches import evaluation_batches
+from emoreg.data.images.augment import normalise
 from emoreg.data.images.image_set import ImageSet
 from emoreg.models.regulation import RegulatedClassifier
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+BATCH = 512  # images at a time
+CHECKSUM_BYTES = 16
 BINS = 15  # of confidence, as Guo et al. 2017, "On calibration of modern neural networks"
 
 
 @torch.no_grad()
-def measure(classifier: RegulatedClassifier, images: ImageSet, fabric: Fabric) -> dict[str, Any]:
-    """Metrics on all of `images`.
+def measure(
+    classifier: RegulatedClassifier,
+    images: ImageSet,
+    fabric: Fabric,
+    rows: Tensor | None = None,
+    each_image: bool = False,
+) -> dict[str, Any]:
+    """Metrics on `images`.
+
+    Args:
+        classifier: on the device; left in evaluation.
+        images: labelled, on the device.
+        fabric: device and precision.
+        rows: int64 (M,), on the CPU, the numbers of the images to measure; None for all, in their order.
+        each_image: also tell which images are right.
 
     Returns:
         Of the regulated response: accuracy, loss (mean cross-entropy, nats), ece (expected calibration error, Guo et
         al. 2017), per_class (see `per_class_accuracy`) and reliability (see `reliability`); images, their number. With
         an emotional branch also accuracy_non_emotional and accuracy_emotional, of each response alone, and lambda, the
-        mean λ over the images.
+        mean λ over the images. With `each_image` also correct (see `packed`), and checksum, a digest of the images'
+        pixels in their order: two runs can be compared image by image if and only if their checksums are the same.
     """
     classifier.eval()
+    rows = torch.arange(len(images)) if rows is None else rows
     logits, labels, lams = [], [], []
-    hits = dict.fromkeys(("accuracy", "accuracy_non_emotional", "accuracy_emotional"), 0.0)
-    for batch, truth in evaluation_batches(images):
+    right: dict[str, list[Tensor]] = {"accuracy": [], "accuracy_non_emotional": [], "accuracy_emotional": []}
+    checksum = hashlib.blake2b(digest_size=CHECKSUM_BYTES)
+    for pixels, truth, _ in images.batches(rows, BATCH):
         with fabric.autocast():
-            response = classifier.respond(batch)
+            response = classifier.respond(normalise(pixels))
         logits.append(response.logits.float())
         labels.append(truth)
         if response.emotional is not None and response.lam is not None:
             lams.append(response.lam.expand_as(response.logits).mean(dim=1).float())
-        for key, answer in zip(hits, (response.logits, response.non_emotional, response.emotional), strict=True):
+        for of_answer, answer in zip(right.values(), response[:3], strict=True):
             if answer is not None:
-                hits[key] += (answer.argmax(dim=1) == truth).sum().item()
+                of_answer.append(answer.argmax(dim=1) == truth)
+        if each_image:
+            checksum.update(pixels.permute(0, 2, 3, 1).cpu().numpy().tobytes())
     z, y = torch.cat(logits).cpu(), torch.cat(labels).cpu()
     bins = reliability(z, y)
+    correct = {key: torch.cat(parts).cpu() for key, parts in right.items() if parts}
     metrics: dict[str, Any] = {
-        "accuracy": hits["accuracy"] / len(images),
+        "accuracy": int(correct["accuracy"].sum()) / len(rows),
         "loss": F.cross_entropy(z, y).item(),
         "ece": calibration_error(bins),
-        "images": len(images),
+        "images": len(rows),
         "per_class": per_class_accuracy(z, y),
         "reliability": bins,
     }
     if lams:
-        metrics |= {key: hits[key] / len(images) for key in ("accuracy_non_emotional", "accuracy_emotional")}
+        metrics |= {key: int(answers.sum()) / len(rows) for key, answers in correct.items()}
         metrics["lambda"] = torch.cat(lams).mean().item()
+    if each_image:
+        metrics |= {"correct": packed(correct["accuracy"]), "checksum": checksum.hexdigest()}
     return metrics
+
+
+def packed(correct: Tensor) -> str:
+    """Right or wrong for each of N images, bool (N,), as text: eight images a byte (`numpy.packbits`), in base64."""
+    return base64.b64encode(np.packbits(correct.numpy()).tobytes()).decode("ascii")
 
 
 def per_class_accuracy(logits: Tensor, labels: Tensor) -> list[float | None]:

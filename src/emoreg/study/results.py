@@ -101,7 +101,7 @@ def _measured(run: Run, recipe: Recipe) -> dict[str, Any]:
         for key, value in (final.get(split) or {}).items():
             if key == "reliability":
                 row |= {f"{split}_reliability_{name}": _numbers(values) for name, values in value.items()}
-            else:
+            elif key not in ("correct", "checksum"):
                 row[f"{split}_{key}"] = _numbers(value) if isinstance(value, list) else value
     lam = [final["test"]["lambda"]] if _has_gate_at_zero(recipe, final) else final.get("lambda")
     row |= {f"images_{part}": count for part, count in _counts(final).items()}

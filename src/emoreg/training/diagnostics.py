@@ -1,4 +1,4 @@
-"""Turns non-finite losses and out-of-memory errors into actionable messages."""
+"""Turns non-finite losses and weights, and out-of-memory errors, into actionable messages."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from emoreg.config.schema import TrainingSettings
 from emoreg.data.images.batches import Batch
 from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.table import name_image
 from emoreg.errors import UserError
+from emoreg.runs.readers import non_finite
 
 MAX_NAMED = 5  # images of a batch that a message names
+_REMEDY = "lower optimizer.lr, or set optimizer.clip_norm or optimizer.warmup (the last good epoch is kept)"
 
 
 def check_losses(
@@ -40,9 +42,23 @@ def check_losses(
     rows = next(batches(done=step)).rows.tolist()
     raise UserError(
         f"{folder}: the loss became {losses[step].item()} in step {step + 1} of epoch {epoch + 1}, at the images "
-        f"{_names(images, rows)}; lower optimizer.lr, or set optimizer.clip_norm or optimizer.warmup (the last good "
-        "epoch is kept)"
+        f"{_names(images, rows)}; {_REMEDY}"
     )
+
+
+def check_weights(model: nn.Module, folder: Path, epoch: int) -> None:
+    """Stop where the last step of an epoch has left weights that are not finite; its loss was computed before it.
+
+    Args:
+        model: the one that would be kept.
+        folder: run folder.
+        epoch: from 0.
+
+    Raises:
+        UserError: weights are not finite; names them.
+    """
+    if (name := non_finite(model.state_dict())) is not None:
+        raise UserError(f"{folder}: {name} is not finite after epoch {epoch + 1}; {_REMEDY}")
 
 
 def _names(images: ImageSet, rows: list[int]) -> str:

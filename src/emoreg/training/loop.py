@@ -14,7 +14,7 @@ from emoreg.data.images.batches import SetQuota, steps_per_epoch, training_batch
 from emoreg.data.images.image_set import ImageSet
 from emoreg.runtime.signals import Stopped, deferred
 from emoreg.training.checkpoint import restore, save
-from emoreg.training.diagnostics import check_losses, explain_out_of_memory
+from emoreg.training.diagnostics import check_losses, check_weights, explain_out_of_memory
 from emoreg.training.launch import RunContext
 from emoreg.training.progressive_resizing import progressive_size, refuse_fixed_size
 from emoreg.training.step import LossOf, make_state, train_step
@@ -31,6 +31,7 @@ def fit(
     lr_factors: Mapping[str, float] | None = None,
     mixture: Sequence[SetQuota] = (),
     clip_groups: Sequence[Sequence[nn.Parameter]] = (),
+    observe: Callable[[], None] | None = None,
 ) -> tuple[nn.Module, float]:
     """Train a model in place, from the run's checkpoint if there is one.
 
@@ -45,6 +46,8 @@ def fit(
         lr_factors: factors of the learning rate, by prefix of the parameters' names.
         mixture: images drawn from each set per epoch, if `images` joins several sets.
         clip_groups: parameters whose gradients are clipped together; empty for all in one.
+        observe: called in the leading process in the last step of each epoch, before `score`: gradients are those of
+            the loss, over all processes, and not yet clipped.
 
     Returns:
         The model to keep (the average of the weights if one was asked for) and the seconds spent training.
@@ -74,7 +77,9 @@ def fit(
             batches = partial(training_batches, images, training.batch_size, recipe.augment, seed, epoch, mixture)
             for batch in batches(done=current.steps, part=processes.share):
                 size = progressive_size(images.image_size, training, epoch + current.steps / steps)
-                current.losses[current.steps] = train_step(state, batch._replace(images=resize(batch.images, size)))
+                watch = observe if context.is_leader and current.steps + 1 == steps else None
+                resized = batch._replace(images=resize(batch.images, size))
+                current.losses[current.steps] = train_step(state, resized, watch)
                 current.steps += 1
                 advance(1)
                 stops = processes.any(is_asked_to_stop()) and current.steps < steps
@@ -84,6 +89,7 @@ def fit(
                     current.seconds = time.perf_counter() - start
                     save(context, state, history, current)
                     raise Stopped
+            check_weights(state.kept, run.folder, epoch)
             seconds = time.perf_counter() - start
             row = {
                 "epoch": epoch + 1,
@@ -104,6 +110,6 @@ def fit(
 
 def _line(row: Mapping[str, float], epochs: int) -> str:
     width = len(str(epochs))
-    hidden = ("epoch", "lr", "seconds", "images_per_second")
-    metrics = "  ".join(f"{key} {value:.4f}" for key, value in row.items() if key not in hidden)
+    hidden = ("epoch", "lr", "seconds", "images_per_second", "gradient_", "norm_")  # names, or how they begin
+    metrics = "  ".join(f"{key} {value:.4f}" for key, value in row.items() if not key.startswith(hidden))
     return f"epoch {int(row['epoch']):{width}}/{epochs}  {metrics}  {row['images_per_second']:,.0f} images/s"

@@ -104,8 +104,13 @@ def make_state(
     )
 
 
-def train_step(state: TrainState, batch: Batch) -> Tensor:
+def train_step(state: TrainState, batch: Batch, observe: Callable[[], None] | None = None) -> Tensor:
     """Train on one batch; of several processes, each on its part.
+
+    Args:
+        state: changed in place.
+        batch: or this process's part of it.
+        observe: called when the gradients are those of the batch's loss, before they are clipped and used.
 
     Returns:
         The mean loss over the batch before the step, a detached scalar on the device.
@@ -114,6 +119,8 @@ def train_step(state: TrainState, batch: Batch) -> Tensor:
     loss = state.processes.weighted(loss, len(batch.rows), state.batch_size)
     state.optimizer.zero_grad(set_to_none=True)
     state.fabric.backward(loss)
+    if observe is not None:
+        observe()
     if state.clip_norm is not None:
         for group in state.clip_groups:
             nn.utils.clip_grad_norm_(group, state.clip_norm)

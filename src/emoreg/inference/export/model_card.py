@@ -82,20 +82,21 @@ def classifier_card(loaded: LoadedRun, use: str, files: Mapping[str, str], study
     """
     recipe, final = loaded.recipe, Run(loaded.folder).final
     is_gated = recipe.regulation.granularity == "per_sample"
-    test = final["test"] or {}
-    missing = {"accuracy", "ece", "images", *(["lambda"] if is_gated else [])} - test.keys()
+    split = "test" if recipe.target.test else "validation"  # of an exploration, which leaves the test split unseen
+    measured, title = final[split] or {}, split.capitalize()
+    missing = {"accuracy", "ece", "images", *(["lambda"] if is_gated else [])} - measured.keys()
     missing |= {"parameters", "lambda"} - final.keys()
     if missing or not isinstance(final.get("images"), dict):
         raise UserError(f"{loaded.folder / FINAL} is damaged: {min(missing, default='images')} is missing")
     rows = [
-        ("Test accuracy, regulated response" if "lambda" in test else "Test accuracy", _percent(test["accuracy"])),
+        (f"{title} accuracy{', regulated response' if 'lambda' in measured else ''}", _percent(measured["accuracy"])),
         *(
-            (f"Test accuracy, {name.replace('_', '-')} response alone", _percent(test[f"accuracy_{name}"]))
+            (f"{title} accuracy, {name.replace('_', '-')} response alone", _percent(measured[f"accuracy_{name}"]))
             for name in ("non_emotional", "emotional")
-            if f"accuracy_{name}" in test
+            if f"accuracy_{name}" in measured
         ),
-        ("Expected calibration error (15 bins)", f"{test['ece']:.4f}"),
-        ("Test images", f"{test['images']:,}"),
+        ("Expected calibration error (15 bins)", f"{measured['ece']:.4f}"),
+        (f"{title} images", f"{measured['images']:,}"),
         ("Training images", f"{final['images']['train']:,}"),
         ("Epochs", f"{recipe.training.epochs:,}"),
         ("Parameters", f"{final['parameters']:,}"),
@@ -113,19 +114,19 @@ def classifier_card(loaded: LoadedRun, use: str, files: Mapping[str, str], study
                 task_type="image-classification",
                 dataset_type=recipe.target.name.removeprefix("hf:"),
                 dataset_name=recipe.target.name,
-                dataset_split="test",
+                dataset_split=split,
                 metric_type=metric,
                 metric_value=round(value, 6),
             )
-            for metric, value in (("accuracy", test["accuracy"]), ("expected calibration error", test["ece"]))
+            for metric, value in (("accuracy", measured["accuracy"]), ("expected calibration error", measured["ece"]))
         ],
     )
     return _render(
         loaded.folder,
         metadata,
         title=f"A {kind} classifier of {len(loaded.classes)} classes",
-        # Old runs have the gate at features of zero in final["lambda"]; the mean over the test images is in both.
-        facts=_classifier_facts(loaded, [test["lambda"]] if is_gated else final["lambda"]),
+        # Old runs have the gate at features of zero in final["lambda"]; the mean over the images is in both.
+        facts=_classifier_facts(loaded, [measured["lambda"]] if is_gated else final["lambda"]),
         use=use,
         files=files,
         rows=rows,
