@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -90,12 +91,20 @@ def test_another_stage_1_run_in_the_same_place_is_not_taken_for_the_one_that_was
         load_run(tmp_path / "learned", tmp_path / "learned" / "experience")
 
 
-@pytest.mark.parametrize(("pretext", "reason"), [("shuffled", "learned shuffled"), ("rotation", "learned rotation")])
-def test_a_control_feels_nothing(pretext: str, reason: str, runs: Path, tmp_path: Path, quiet: Progress) -> None:
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"pretext": "shuffled"}, "learned shuffled"),
+        ({"pretext": "rotation"}, "learned rotation"),
+        ({"stimuli": StimuliSettings("digits", image_size=16, limit=40)}, "learned classes and not emotion"),
+    ],
+)
+def test_a_control_feels_nothing(
+    changes: dict[str, Any], reason: str, runs: Path, tmp_path: Path, quiet: Progress
+) -> None:
     recipe = Run(runs / "experience").recipe
     assert isinstance(recipe, PretrainRecipe)
-    control = dataclasses.replace(recipe, pretext=pretext)  # type: ignore[arg-type]  # of a parameter
-    pretrain(control, tmp_path / "control", progress=quiet)
+    pretrain(dataclasses.replace(recipe, **changes), tmp_path / "control", progress=quiet)
     classifier = Run(runs / "learned").recipe
     assert isinstance(classifier, TrainRecipe)
     encoder = EncoderSettings(experience=str(tmp_path / "control"))

@@ -23,21 +23,32 @@ from emoreg.config.schema import (
 from emoreg.data.images.batches import training_batches
 from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.images.table import Table
-from emoreg.data.stimuli.emotion import VALENCE_AROUSAL, EmotionSpace
+from emoreg.data.stimuli.emotion import POLARITY, VALENCE_AROUSAL, EmotionSpace
 from emoreg.data.stimuli.stimulus_set import Labels, Split, Stimuli
+from emoreg.errors import SettingError
 from emoreg.models.backbones import build_backbone
 from emoreg.runs.run import Run
 from emoreg.runtime.progress import Progress
+from emoreg.runtime.seeding import generator
 from emoreg.stages.affective_heads import heads_of, measure_heads
 from emoreg.stages.classify import build_classifier
-from emoreg.stages.pretext import TURNS, measure_rotation, turned, with_shuffled_labels
+from emoreg.stages.pretext import (
+    APPEARANCE,
+    TURNS,
+    appearance,
+    labelled_by_appearance,
+    measure_rotation,
+    turned,
+    with_neutral_labels,
+    with_shuffled_labels,
+)
 from emoreg.stages.pretrain import AffectiveModel, load_encoder, pretrain
 from emoreg.stages.stimulus_mixture import Cut, cut_stimuli
 from emoreg.study.arms import arm_recipe
 from emoreg.training.fabric import make_fabric
 from narrow import pixels
 
-PRETEXTS: tuple[Pretext, ...] = ("affect", "shuffled", "rotation")
+PRETEXTS: tuple[Pretext, ...] = ("affect", "shuffled", "rotation")  # of any stimuli; neutral is not for procedural ones
 CATEGORY = EmotionSpace("category", ("awe", "fear", "joy"))
 SIZE = 16
 
@@ -60,6 +71,11 @@ def cut(space: EmotionSpace = VALENCE_AROUSAL, seed: int = 0) -> Cut:
     held_out: list[Split] = ["validation", "test"]
     stimuli = Stimuli("mine", mine.images, (Labels(space, mine.labels),), train * 24 + held_out * 8)
     return cut_stimuli(stimuli, StimuliSettings("mine", image_size=SIZE), 0, Progress(quiet=True))
+
+
+def renamed(some: Cut, name: str) -> Cut:
+    """The same images as another set."""
+    return dataclasses.replace(some, settings=dataclasses.replace(some.settings, name=name))
 
 
 def learning(stage1: PretrainRecipe, pretext: Pretext, epochs: int = 1, **changes: Any) -> PretrainRecipe:
@@ -89,10 +105,62 @@ def test_only_the_labels_of_training_images_are_permuted_each_as_a_whole(space: 
 
 
 def test_the_permutation_follows_from_the_seed_and_is_another_for_each_set() -> None:
-    first, second = (c.train.labels for c in with_shuffled_labels([cut(), cut()], 0))
+    first, second = (c.train.labels for c in with_shuffled_labels([cut(), renamed(cut(), "other")], 0))
     again, other = (with_shuffled_labels([cut()], seed)[0].train.labels for seed in (0, 1))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, second) and not np.array_equal(first, other)
+
+
+def test_the_permutation_of_a_set_is_drawn_as_ever() -> None:
+    (shuffled,) = with_shuffled_labels([cut()], 5)
+    order = torch.randperm(24, generator=generator(5, "shuffle", 0)).numpy()
+    assert np.array_equal(shuffled.train.labels, cut().train.labels[order])
+
+
+def numbered(kept: list[int], kind: str) -> Cut:
+    """A set whose images 0 to 23 are trained on and have their own number as valence; `kept` have a label of `kind`."""
+    values = np.zeros((32, 2), np.float32)
+    values[:, 0] = np.arange(32) / 32
+    names = tuple(str(number) for number in range(32))
+    category = np.array([number if number in kept or number >= 24 else -1 for number in range(32)])
+    published = (Labels(VALENCE_AROUSAL, values), Labels(EmotionSpace("category", names), category))
+    train: list[Split] = ["train"]
+    held_out: list[Split] = ["validation"]
+    stimuli = Stimuli("mine", table(count=32).images, published, train * 24 + held_out * 8)
+    settings = StimuliSettings("mine", image_size=SIZE, labels="majority" if kind == "category" else "published")
+    return cut_stimuli(stimuli, settings, 0, Progress(quiet=True))
+
+
+def sources(shuffled: Cut) -> dict[int, int]:
+    """Of each training image the one whose label it got, both by their numbers in the set."""
+    labels = shuffled.train.labels
+    numbers = labels if labels.ndim == 1 else np.round(labels[:, 0] * 32)
+    return dict(zip(shuffled.rows[0].tolist(), numbers.astype(int).tolist(), strict=True))
+
+
+def test_all_labels_of_an_image_move_together_where_its_set_stands_twice() -> None:
+    every = list(range(24))
+    first, second = map(sources, with_shuffled_labels([numbered(every, "values"), numbered(every, "category")], 0))
+    assert first == second and any(image != source for image, source in first.items())
+
+
+def test_where_a_label_leaves_images_out_the_others_move_together_as_far_as_possible() -> None:
+    kept = [number for number in range(24) if number % 3]
+    whole, part = map(
+        sources, with_shuffled_labels([numbered(list(range(24)), "values"), numbered(kept, "category")], 0)
+    )
+    assert sorted(part) == sorted(part.values()) == kept
+    for image, source in part.items():
+        expected = whole[image]
+        while expected not in kept:
+            expected = whole[expected]
+        assert source == expected
+    part, whole = map(
+        sources, with_shuffled_labels([numbered(kept, "category"), numbered(list(range(24)), "values")], 0)
+    )
+    assert all(whole[image] == source for image, source in part.items())
+    left_out = set(range(24)) - set(kept)
+    assert {whole[image] for image in left_out} == left_out
 
 
 def test_it_trains_on_shuffled_labels_and_is_measured_on_true_ones(
@@ -120,6 +188,170 @@ def test_it_trains_on_shuffled_labels_and_is_measured_on_true_ones(
         "pretext": "shuffled",
         "space": {"kind": "dimensions", "names": ["valence", "arousal"]},
     }
+
+
+# Neutral labels
+
+
+def plain_appearance(image: Any) -> list[float]:
+    """As Hasler & Süsstrunk write it, of uint8 (H, W, 3)."""
+    red, green, blue = (image[..., channel].astype(float) for channel in range(3))
+    rg, yb = red - green, 0.5 * (red + green) - blue
+    colourfulness = np.sqrt(rg.std() ** 2 + yb.std() ** 2) + 0.3 * np.sqrt(rg.mean() ** 2 + yb.mean() ** 2)
+    brightness = (0.2126 * red + 0.7152 * green + 0.0722 * blue).mean() / 255
+    return [2 * brightness - 1, min(2 * colourfulness / 109 - 1, 1)]
+
+
+@pytest.mark.parametrize(
+    ("colour", "brightness", "colourfulness"),
+    [
+        ((0, 0, 0), -1, -1),
+        ((255, 255, 255), 1, -1),
+        ((51, 51, 51), -0.6, -1),
+        ((255, 0, 0), 2 * 0.2126 - 1, 2 * 0.3 * 255 * math.sqrt(1.25) / 109 - 1),
+    ],
+)
+def test_the_appearance_of_plain_colours(colour: tuple[int, int, int], brightness: float, colourfulness: float) -> None:
+    image = torch.tensor(colour, dtype=torch.uint8).view(1, 3, 1, 1).expand(1, 3, 4, 4)
+    assert appearance(image)[0].tolist() == pytest.approx([brightness, colourfulness], abs=1e-6)
+
+
+def test_appearance_is_the_published_formula_within_the_range_of_ratings() -> None:
+    draw = np.random.default_rng(0)
+    vivid = draw.integers(0, 256, (4, SIZE, SIZE, 3), np.uint8)
+    pale = (vivid // 8 + np.arange(4, dtype=np.uint8)[:, None, None, None] * 50).astype(np.uint8)
+    images = np.concatenate([vivid, pale])
+    found = appearance(torch.from_numpy(images).permute(0, 3, 1, 2))
+    assert found.dtype == torch.float32
+    for row, image in zip(found.tolist(), images, strict=True):
+        assert row == pytest.approx(plain_appearance(image), abs=1e-5)
+    assert found.abs().max() <= 1 and found[0, 1] == 1  # clipped
+
+
+def test_appearance_follows_from_the_own_image_and_not_from_a_flip(quiet: Progress) -> None:
+    images = loaded(table())
+    labelled = labelled_by_appearance(images, quiet)
+    few = labelled_by_appearance(loaded(table().take(np.arange(3))), quiet)
+    assert torch.equal(few.labels, labelled.labels[:3])
+    assert images.pixels is not None
+    assert torch.allclose(appearance(images.pixels.flip(3)), labelled.labels, atol=1e-6)
+    assert np.array_equal(labelled.table.labels, labelled.labels.numpy())
+
+
+def with_neutral(some: Cut) -> Cut:
+    """The set, published with a category that is no emotion: even or odd row numbers."""
+    rows = np.arange(max(int(part.max()) for part in some.rows) + 1)
+    return dataclasses.replace(some, neutral=Labels(EmotionSpace("category", ("even", "odd")), rows % 2))
+
+
+def test_a_published_neutral_label_takes_the_place_of_the_emotion_in_every_part() -> None:
+    true = with_neutral(cut())
+    (neutral,) = with_neutral_labels([true])
+    assert neutral.space.names == ("even", "odd")
+    for part, before, rows in (
+        (neutral.train, true.train, true.rows[0]),
+        (neutral.validation, true.validation, true.rows[1]),
+        (neutral.test, true.test, true.rows[2]),
+    ):
+        assert part is not None and before is not None and np.array_equal(part.labels, rows % 2)
+        assert np.array_equal(pixels(part.images), pixels(before.images))
+
+
+@pytest.mark.parametrize("space", [VALENCE_AROUSAL, CATEGORY])
+@pytest.mark.parametrize("limit", [4.0, 0.0], ids=["memory", "disk"])
+def test_neutral_learns_appearance_from_the_same_batches(
+    space: EmotionSpace,
+    limit: float,
+    stage1: PretrainRecipe,
+    tmp_path: Path,
+    quiet: Progress,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = dataclasses.replace(stage1, training=dataclasses.replace(stage1.training, memory_limit_gib=limit))
+    given, runs = (table(space), space), {}
+    seen: dict[str, list[Tensor]] = {"affect": [], "neutral": []}
+    for pretext in ("affect", "neutral"):
+
+        def batches(*arguments: Any, to: str = pretext, **options: Any) -> Any:
+            for batch in training_batches(*arguments, **options):
+                seen[to].append(batch.images.clone())
+                yield batch
+
+        monkeypatch.setattr(emoreg.training.loop, "training_batches", batches)
+        recipe = dataclasses.replace(asked, pretext=pretext)
+        recipe = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, epochs=2))
+        runs[pretext] = pretrain(recipe, tmp_path / pretext, given, quiet)
+    assert all(torch.equal(one, other) for one, other in zip(seen["affect"], seen["neutral"], strict=True))
+    assert runs["neutral"].final["sets"] == runs["affect"].final["sets"]
+    for part in ("train", "validation"):
+        assert runs["neutral"].final[part].keys() == {"loss", "ccc", "ccc_brightness", "ccc_colourfulness"}
+    metadata = runs["neutral"].weights()[1]
+    assert metadata["pretext"] == "neutral" and metadata["space"] == {
+        "kind": "dimensions",
+        "names": list(APPEARANCE.names),
+    }
+
+
+def test_neutral_labels_of_a_set_on_disk_are_those_of_one_in_memory(
+    stage1: PretrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    runs = []
+    for limit in (4.0, 0.0):
+        recipe = learning(stage1, "neutral")
+        training = dataclasses.replace(recipe.training, memory_limit_gib=limit)
+        recipe = dataclasses.replace(recipe, training=training)
+        runs.append(pretrain(recipe, tmp_path / str(limit), (table(), VALENCE_AROUSAL), quiet))
+    one, other = (run.weights()[0] for run in runs)
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+    assert runs[0].final["validation"] == runs[1].final["validation"]
+
+
+def test_neutral_is_measured_on_the_validation_images_own_appearance(
+    stage1: PretrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    recipe, mine = learning(stage1, "neutral"), table()
+    run = pretrain(recipe, tmp_path / "run", (mine, VALENCE_AROUSAL), quiet)
+    model = AffectiveModel(build_backbone(recipe.backbone, SIZE), 2)
+    model.load_state_dict(run.weights()[0])
+    stimuli = Stimuli("mine", mine.images, (Labels(VALENCE_AROUSAL, mine.labels),))
+    held_out = cut_stimuli(stimuli, recipe.stimuli, recipe.seed, quiet).validation
+    assert held_out is not None
+    labels = np.array([plain_appearance(image) for image in pixels(held_out.images)], np.float32)
+    images = loaded(Table("mine", held_out.images, labels))
+    fabric, heads = make_fabric(recipe.training), heads_of([("mine", APPEARANCE)])
+    assert run.final["validation"] == pytest.approx(measure_heads(model, [images], heads, [1], fabric), rel=1e-4)
+
+
+def test_each_set_of_a_union_gets_its_own_kind_of_neutral_label(
+    stage1: PretrainRecipe, tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    category = EmotionSpace("category", ("cat", "dog"))
+    some = table(count=40)
+    sets = {
+        "one": Stimuli(
+            "one", some.images, (Labels(VALENCE_AROUSAL, some.labels),), neutral=Labels(category, np.arange(40) % 2)
+        ),
+        "two": Stimuli("two", some.images, (Labels(EmotionSpace("category", POLARITY), np.arange(40) % 2),)),
+    }
+    monkeypatch.setattr(emoreg.stages.pretrain, "read_stimuli", lambda settings, seed: sets[settings.name])
+    first, second = (dataclasses.replace(stage1.stimuli, name=name) for name in sets)
+    run = pretrain(learning(stage1, "neutral", stimuli=first, also=(second,)), tmp_path / "run", progress=quiet)
+    spaces = [head["space"] for head in run.weights()[1]["heads"]]
+    assert [space["names"] for space in spaces] == [["cat", "dog"], list(APPEARANCE.names)]
+    assert {"one_accuracy", "two_ccc_brightness"} < run.final["validation"].keys()
+
+
+@pytest.mark.parametrize("also", [False, True])
+def test_neutral_is_refused_for_procedural_stimuli_whose_emotion_it_is(
+    also: bool, stage1: PretrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    recipe, given = learning(stage1, "neutral"), None
+    if also:
+        recipe = learning(stage1, "neutral", also=(dataclasses.replace(stage1.stimuli, labels="polarity"),))
+        given = (table(), VALENCE_AROUSAL)
+    with pytest.raises(SettingError, match="procedural stimuli: their emotion is computed from brightness") as caught:
+        pretrain(recipe, tmp_path / "run", given, quiet)
+    assert caught.value.key == "pretext"
 
 
 # Rotation
@@ -220,16 +452,16 @@ class StopsAfterAnEpoch(Progress):
         raise Interrupted
 
 
-@pytest.mark.parametrize("pretext", ["shuffled", "rotation"])
-def test_a_stopped_control_goes_on_to_the_same_weights(
+@pytest.mark.parametrize("pretext", ["shuffled", "neutral", "rotation"])
+def test_a_stopped_twin_goes_on_to_the_same_weights(
     pretext: Pretext, stage1: PretrainRecipe, tmp_path: Path, quiet: Progress
 ) -> None:
-    recipe = learning(stage1, pretext, epochs=2)
-    whole = pretrain(recipe, tmp_path / "whole", progress=quiet)
+    recipe, mine = learning(stage1, pretext, epochs=2), (table(), VALENCE_AROUSAL)
+    whole = pretrain(recipe, tmp_path / "whole", mine, quiet)
     with pytest.raises(Interrupted):
-        pretrain(recipe, tmp_path / "stopped", progress=StopsAfterAnEpoch(quiet=True))
+        pretrain(recipe, tmp_path / "stopped", mine, StopsAfterAnEpoch(quiet=True))
     assert not Run(tmp_path / "stopped").is_finished
-    resumed = pretrain(recipe, tmp_path / "stopped", progress=quiet)
+    resumed = pretrain(recipe, tmp_path / "stopped", mine, quiet)
     for name, value in whole.weights()[0].items():
         assert torch.equal(value, resumed.weights()[0][name]), name
 
@@ -280,9 +512,10 @@ def test_every_pretext_and_the_random_encoder_start_from_the_same_weights(
         raise Interrupted
 
     monkeypatch.setattr(emoreg.stages.pretrain, "fit", start)
-    for pretext in PRETEXTS:
+    mine = (table(), VALENCE_AROUSAL)
+    for pretext in (*PRETEXTS, "neutral"):
         with pytest.raises(Interrupted):
-            pretrain(learning(stage1, pretext, backbone=backbone, seed=3), tmp_path / pretext, progress=quiet)
+            pretrain(learning(stage1, pretext, backbone=backbone, seed=3), tmp_path / pretext, mine, quiet)
     target = dataclasses.replace(stage2.target, image_size=SIZE)
     base = dataclasses.replace(stage2, target=target, backbone=backbone, regulation=RegulationSettings("learned"))
     control = build_classifier(arm_recipe(base, "random_encoder", None, seed=3), 10).encoder
@@ -292,7 +525,7 @@ def test_every_pretext_and_the_random_encoder_start_from_the_same_weights(
         assert all(torch.equal(value, weights[name]) for name, value in control.state_dict().items())
 
 
-@pytest.mark.parametrize("pretext", PRETEXTS)
+@pytest.mark.parametrize("pretext", [*PRETEXTS, "neutral"])
 def test_your_own_stimuli_serve_every_pretext_and_stage_2_takes_its_encoder(
     pretext: Pretext, stage1: PretrainRecipe, tmp_path: Path, quiet: Progress
 ) -> None:

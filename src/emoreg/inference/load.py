@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from emoreg.config.schema import PretrainRecipe, TrainRecipe
+from emoreg.data.stimuli import WITH_CLASSES
 from emoreg.data.stimuli.emotion import EmotionSpace, Kind
 from emoreg.errors import UserError, is_plain, shortened
 from emoreg.models.regulation import RegulatedClassifier
@@ -145,6 +146,8 @@ def _read_stage1(folder: Path) -> EmotionReadout | str:
     weights, metadata = run.weights()
     if recipe.pretext != "affect":
         return f"it is a control, whose encoder learned {recipe.pretext} and not emotion"
+    if any(settings.name in WITH_CLASSES for settings in recipe.sets):
+        return "it is a positive control, whose encoder learned classes and not emotion"
     try:
         heads = _heads(metadata)
     except (AttributeError, KeyError, TypeError, ValueError) as error:

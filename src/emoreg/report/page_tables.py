@@ -13,7 +13,7 @@ from emoreg.report.formatting import NOTHING, bounds, decimal, p_value, percent,
 from emoreg.report.statistics import Comparison, Interval
 
 WITHOUT_STAGE_1 = "Without stage 1"
-PRETEXTS = {"affect": "affect", "shuffled": "shuffled labels", "rotation": "rotation"}
+PRETEXTS = {"affect": "affect", "shuffled": "shuffled labels", "neutral": "neutral labels", "rotation": "rotation"}
 
 
 class Entry(NamedTuple):

@@ -1,7 +1,8 @@
 """The pretext task of stage 1: what an encoder learns from affective stimuli, and its metrics.
 
-Stated by the source (arXiv:2606.13081): the emotion that the images evoke. Ours are two controls, which see the same
-images equally often and in the same order and learn nothing of emotion: permuted labels, and rotation.
+Stated by the source (arXiv:2606.13081): the emotion that the images evoke. Ours are the twins' tasks, which show the
+same images equally often and in the same order and teach nothing of emotion: permuted labels, labels that are no
+emotion, and rotation.
 """
 
 from __future__ import annotations
@@ -9,15 +10,22 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from emoreg.config.schema import Pretext
 from emoreg.data.images.batches import Batch, evaluation_batches
 from emoreg.data.images.image_set import ImageSet
+from emoreg.data.stimuli.emotion import EmotionSpace
+from emoreg.data.stimuli.stimulus_set import Labels
+from emoreg.errors import SettingError
+from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import generator
 from emoreg.stages.affective_heads import Head, affective_loss, joint_loss, measure_heads
 from emoreg.stages.stimulus_mixture import Cut
@@ -26,6 +34,11 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 TURNS = (0, 90, 180, 270)  # degrees, counter-clockwise: the classes of rotation
+
+# The neutral label of a set that is published without one.
+APPEARANCE = EmotionSpace("dimensions", ("brightness", "colourfulness"))
+LUMA = (0.2126, 0.7152, 0.0722)  # of R, G and B: Rec. ITU-R BT.709, applied to the pixels as they are, gamma-encoded
+EXTREMELY_COLOURFUL = 109.0  # the highest of the seven steps that people told apart: Hasler & Süsstrunk 2003, table 2
 
 
 @dataclass(frozen=True)
@@ -47,7 +60,7 @@ class PretextTask:
 
 
 def pretext_task(pretext: Pretext, heads: Sequence[Head], weights: Sequence[int], fabric: Fabric) -> PretextTask:
-    """The task of a recipe; shuffled labels are learned by the same task as true ones.
+    """The task of a recipe; shuffled and neutral labels are learned by the same task as true ones.
 
     Args:
         pretext: name of the task.
@@ -91,16 +104,114 @@ def with_shuffled_labels(cuts: Sequence[Cut], seed: int) -> list[Cut]:
 
     Validation and test images keep theirs, so that their metrics show whether anything about affect was learned.
 
+    A set that occurs again, under other labels, is permuted as at its first time: an image gets both labels of one
+    other image. Where a kind of label leaves images out (ties, say), this holds as far as it can: an image whose
+    new label is left out gets the next one on its cycle of the permutation that is not. Images that the first
+    occurrence left out are permuted among themselves.
+
     Args:
         cuts: one per stimulus set.
         seed: of the run; each set has its own permutation.
     """
     shuffled = []
+    first: dict[tuple[str, str, Path], dict[int, int]] = {}  # of each set: which image's labels an image gets, by rows
     for number, cut in enumerate(cuts):
-        order = torch.randperm(len(cut.train), generator=generator(seed, "shuffle", number)).numpy()
+        own, rows = generator(seed, "shuffle", number), cut.rows[0]
+        earlier = first.get(place := (cut.train.name, cut.settings.name, Path(cut.settings.root or "")))
+        if earlier is None:
+            order = torch.randperm(len(rows), generator=own).numpy()
+            first[place] = dict(zip(rows.tolist(), rows[order].tolist(), strict=True))
+        else:
+            order = _order_as_before(rows, earlier, own)
         train = dataclasses.replace(cut.train, labels=cut.train.labels[order])
         shuffled.append(dataclasses.replace(cut, train=train))
     return shuffled
+
+
+def _order_as_before(rows: NDArray[np.int64], earlier: dict[int, int], draw: torch.Generator) -> NDArray[np.int64]:
+    """For each of the `rows` the place among them of the row whose label it gets, as far as possible by `earlier`."""
+    place = {row: index for index, row in enumerate(rows.tolist())}
+    order = np.arange(len(rows))
+    for row, index in place.items():
+        if row in earlier:
+            source = earlier[row]
+            while source not in place:  # ends at the row itself, if not before
+                source = earlier[source]
+            order[index] = place[source]
+    new = np.array([index for row, index in place.items() if row not in earlier], np.int64)
+    order[new] = new[torch.randperm(len(new), generator=draw).numpy()]
+    return order
+
+
+def refuse_neutral(sets: Sequence[str]) -> None:
+    """SettingError for the pretext `neutral` with procedural stimuli, given the names of the sets."""
+    if "procedural" in sets:
+        raise SettingError(
+            "pretext",
+            "must not be neutral with procedural stimuli: their emotion is computed from brightness and colour, so "
+            "these are no neutral label; choose rated stimuli, or leave the twin neutral out",
+        )
+
+
+def with_neutral_labels(cuts: Sequence[Cut]) -> list[Cut]:
+    """The sets with labels that are no emotion, for all their images.
+
+    A published one where the set has it (OASIS's Category). Else labels in APPEARANCE, zeros until the images are
+    decoded: see `labelled_by_appearance`.
+    """
+    return [
+        cut.relabelled(cut.neutral or Labels(APPEARANCE, np.zeros((max(map(_end, cut.rows)), 2), np.float32)))
+        for cut in cuts
+    ]
+
+
+def _end(rows: NDArray[np.int64]) -> int:
+    return int(rows.max(initial=-1)) + 1
+
+
+def labelled_by_appearance(images: ImageSet, progress: Progress) -> ImageSet:
+    """The same images, labelled with what they look like, from their pixels at the network's size (ours).
+
+    A label depends on its own image alone. It has no part in augmentation: flips leave it as it is, and the zero
+    padding of crops, which darkens, is off by default in stage 1.
+
+    Args:
+        images: on any device; a set too large to hold in memory is read once.
+        progress: shows how many images are measured.
+    """
+    parts = []
+    with progress.task(f"colours of {images.table.name}", len(images), "images") as advance:
+        for pixels, _, _ in images.batches(torch.arange(len(images)), 512):
+            parts.append(appearance(pixels))
+            advance(len(pixels))
+    labels = torch.cat(parts)
+    return dataclasses.replace(
+        images, table=dataclasses.replace(images.table, labels=labels.cpu().numpy()), labels=labels
+    )
+
+
+def appearance(pixels: Tensor) -> Tensor:
+    """Brightness and colourfulness of images, each in [-1, 1] as ratings are.
+
+    Brightness is the mean luma, from black (-1) to white (1). Colourfulness is the measure M of Hasler & Süsstrunk 2003
+    ("Measuring colorfulness in natural images"), which followed people's ratings, from none (-1) to "extremely
+    colourful" (1; what is above is clipped). The scales are ours. Over OASIS at 32 pixels their deviations are 0.28 and
+    0.46, those of valence and arousal 0.42 and 0.27.
+
+    Args:
+        pixels: uint8 (B, 3, H, W).
+
+    Returns:
+        float32 (B, 2), on the same device.
+    """
+    channels = pixels.flatten(2).float()  # (B, 3, H·W), 0 to 255
+    brightness = (channels.mean(dim=2) * channels.new_tensor(LUMA)).sum(dim=1)
+    red, green, blue = channels.unbind(dim=1)
+    opponents = torch.stack([red - green, (red + green) / 2 - blue], dim=1)  # (B, 2, H·W): rg and yb
+    deviation = opponents.var(dim=2, correction=0).sum(dim=1).sqrt()
+    colourfulness = deviation + 0.3 * opponents.mean(dim=2).square().sum(dim=1).sqrt()
+    labels = torch.stack([brightness / 255, colourfulness / EXTREMELY_COLOURFUL], dim=1)
+    return (2 * labels - 1).clamp(-1, 1)
 
 
 def turned(images: Tensor) -> tuple[Tensor, Tensor]:

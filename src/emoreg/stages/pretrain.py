@@ -2,7 +2,7 @@
 
 Stated by the source (arXiv:2606.13081): the encoder, of the backbone's family, is pre-trained on images that
 are labelled with the emotion that they evoke. Ours: the losses and metrics for each kind of label, and the
-controls' pretext tasks (`pretext.py`).
+twins' pretext tasks (`pretext.py`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from emoreg.config.schema import BackboneSettings, PretrainRecipe
 from emoreg.data.images.image_set import ImageSet, fits_memory, load_images
 from emoreg.data.images.table import Table
-from emoreg.data.stimuli import read_stimuli
+from emoreg.data.stimuli import WITH_CLASSES
 from emoreg.data.stimuli.emotion import EmotionSpace
 from emoreg.data.stimuli.stimulus_set import Labels, Stimuli
 from emoreg.errors import UserError, shortened
@@ -27,7 +27,14 @@ from emoreg.runs.run import Run
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import drawn_from
 from emoreg.stages.affective_heads import affective_loss, affective_metrics, check_labels, heads_of, measure_affect
-from emoreg.stages.pretext import pretext_task, with_shuffled_labels
+from emoreg.stages.class_stimuli import read_stimuli
+from emoreg.stages.pretext import (
+    labelled_by_appearance,
+    pretext_task,
+    refuse_neutral,
+    with_neutral_labels,
+    with_shuffled_labels,
+)
 from emoreg.stages.stimulus_mixture import Cut, cut_stimuli, epoch_shares, join, views
 from emoreg.training.launch import RunContext, launch
 from emoreg.training.loop import fit
@@ -90,16 +97,21 @@ def _pretrain(context: RunContext[PretrainRecipe], stimuli: tuple[Table, Emotion
     cuts = _cuts(recipe, stimuli, progress)
     if recipe.pretext == "shuffled":
         cuts = with_shuffled_labels(cuts, recipe.seed)
+    elif recipe.pretext == "neutral":
+        refuse_neutral([cut.train.name for cut in cuts])
+        cuts = with_neutral_labels(cuts)
     heads = heads_of([(cut.train.name, cut.space) for cut in cuts])
     is_union = len(heads) > 1
 
     size, limit = recipe.stimuli.image_size, recipe.training.memory_limit_gib
 
     def load(tables: Sequence[Table | None], limit: float) -> list[ImageSet | None]:
-        return [
-            load_images(table, size, cut.settings.skip_unreadable, limit, progress) if table else None
-            for table, cut in zip(tables, cuts, strict=True)
-        ]
+        loaded: list[ImageSet | None] = []
+        for table, cut in zip(tables, cuts, strict=True):
+            part = load_images(table, size, cut.settings.skip_unreadable, limit, progress) if table else None
+            has_placeholders = recipe.pretext == "neutral" and cut.neutral is None
+            loaded.append(labelled_by_appearance(part, progress) if part and has_placeholders else part)
+        return loaded
 
     tables = [cut.train for cut in cuts]  # of a union together one set, which is held whole or not at all
     parts = [part for part in load(tables, limit if fits_memory(tables, size, limit) else 0.0) if part]
@@ -158,6 +170,11 @@ def _cuts(recipe: PretrainRecipe, stimuli: tuple[Table, EmotionSpace] | None, pr
             own = Stimuli(table.name, table.images, (Labels(space, table.labels),))
             cuts.append(cut_stimuli(own, dataclasses.replace(settings, labels="published"), recipe.seed, progress))
         else:
+            if settings.name in WITH_CLASSES:
+                progress.say(
+                    f"{settings.name}: its classes are the stimuli of stage 1; they are no emotion, and serve "
+                    "positive controls"
+                )
             cuts.append(cut_stimuli(read_stimuli(settings, recipe.seed), settings, recipe.seed, progress))
     return cuts
 

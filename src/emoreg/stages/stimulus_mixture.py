@@ -18,7 +18,7 @@ from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.splits import split_rows
 from emoreg.data.images.table import Table
 from emoreg.data.stimuli.emotion import EmotionSpace
-from emoreg.data.stimuli.stimulus_set import Stimuli, choose_labels
+from emoreg.data.stimuli.stimulus_set import Labels, Stimuli, choose_labels
 from emoreg.errors import UserError
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import derive_seed
@@ -36,6 +36,8 @@ class Cut:
         validation: measured after each epoch, may guide choices; None without images.
         test: measured once, at the end; None where none is published.
         left_out: number of images without such a label.
+        rows: of the training, validation and test images, in the whole set.
+        neutral: a published label that is no emotion, of all images of the set; None without one.
     """
 
     settings: StimuliSettings
@@ -44,6 +46,24 @@ class Cut:
     validation: Table | None
     test: Table | None
     left_out: int
+    rows: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+    neutral: Labels | None
+
+    def relabelled(self, labels: Labels) -> Cut:
+        """The same images in the same parts, with other labels, given for all images of the set."""
+
+        def with_labels(table: Table | None, rows: NDArray[np.int64]) -> Table | None:
+            return table and replace(table, labels=labels.values[rows])
+
+        train, *held_out = self.rows
+        validation, test = map(with_labels, (self.validation, self.test), held_out)
+        return replace(
+            self,
+            space=labels.space,
+            train=replace(self.train, labels=labels.values[train]),
+            validation=validation,
+            test=test,
+        )
 
 
 def cut_stimuli(stimuli: Stimuli, settings: StimuliSettings, seed: int, progress: Progress) -> Cut:
@@ -84,6 +104,8 @@ def cut_stimuli(stimuli: Stimuli, settings: StimuliSettings, seed: int, progress
         table.take(validation) if len(validation) else None,
         table.take(test) if len(test) else None,
         left_out,
+        (rows[train], rows[validation], rows[test]),
+        stimuli.neutral,
     )
 
 

@@ -19,12 +19,12 @@ from emoreg.data.images.batches import Batch, steps_per_epoch, training_batches
 from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.images.splits import cut_validation
 from emoreg.data.images.table import Table
-from emoreg.data.stimuli import read_stimuli
 from emoreg.data.stimuli.emotion import EmotionSpace
 from emoreg.data.targets import read_target
 from emoreg.models.backbones import build_backbone
 from emoreg.runtime.progress import Progress
 from emoreg.stages.affective_heads import heads_of
+from emoreg.stages.class_stimuli import read_stimuli
 from emoreg.stages.classify import build_classifier, classification_loss
 from emoreg.stages.pretext import pretext_task
 from emoreg.stages.pretrain import AffectiveModel

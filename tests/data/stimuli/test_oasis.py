@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from data.stimuli.layouts import OASIS
+from emoreg.data.stimuli.emotion import VALENCE_AROUSAL, EmotionSpace
 from emoreg.data.stimuli.oasis import read
 from emoreg.errors import UserError
 from narrow import files
@@ -37,3 +38,21 @@ def test_two_tables_are_one_too_many_but_the_topmost_counts(build: Build) -> Non
     (root / "oasis.CSV").write_text("something else")
     with pytest.raises(UserError, match=r"holds both OASIS\.csv and oasis\.CSV"):
         read(str(root), False)
+
+
+def test_its_category_is_kept_as_a_label_that_is_no_emotion(build: Build) -> None:
+    root = build("oasis")
+    stimuli = read(str(root), False)
+    assert [labels.space for labels in stimuli.labels] == [VALENCE_AROUSAL] and stimuli.neutral is not None
+    assert stimuli.neutral.space == EmotionSpace("category", ("Animal", "Object", "Scene"))
+    assert stimuli.neutral.values.tolist() == [1, 0, 2]
+    (root / "images" / "Dog 6.jpg").unlink()
+    left = read(str(root), True).neutral
+    assert left is not None and left.space.names == ("Object", "Scene") and left.values.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(("old", "new"), [("Category", "Kategorie"), ("Dog 6 ,Animal", "Dog 6 ,")])
+def test_without_a_category_for_every_image_there_is_no_neutral_label(build: Build, old: str, new: str) -> None:
+    root = build("oasis")
+    (root / "OASIS.csv").write_bytes(OASIS.replace(old, new).encode())
+    assert read(str(root), False).neutral is None

@@ -8,6 +8,7 @@ import pytest
 
 from emoreg.config.schema import TargetSettings
 from emoreg.data.targets import read_for_scoring, read_target
+from emoreg.data.targets.folder import read_validation
 from emoreg.errors import UserError
 from narrow import files
 
@@ -38,6 +39,21 @@ def test_without_splits_a_fifth_of_each_class_is_always_the_same_test_split(
 def test_a_validation_folder_serves_where_there_is_no_test_folder(image_folder: Path) -> None:
     (image_folder / "test").rename(image_folder / "val")
     assert len(read_target(TargetSettings(name="folder", root=str(image_folder))).test) == 8
+
+
+def test_a_validation_split_is_one_only_besides_a_test_split(
+    image_folder: Path, write_image: Callable[..., Path]
+) -> None:
+    assert read_validation(image_folder) is None
+    (image_folder / "test").rename(image_folder / "val")
+    assert read_validation(image_folder) is None
+    for name in ("blue", "red"):
+        write_image(image_folder / "test" / name / "1.png")
+    found = read_validation(image_folder)
+    assert found is not None and found[0].labels.tolist() == [0] * 4 + [1] * 4 and found[1] == ("blue", "red")
+    shutil.rmtree(image_folder / "val" / "red")
+    with pytest.raises(UserError, match=r"class 'red' has no images in the split 'val'"):
+        read_validation(image_folder)
 
 
 @pytest.mark.parametrize(

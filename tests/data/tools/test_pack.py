@@ -92,6 +92,23 @@ def test_several_kinds_of_label_and_splits_are_kept(
         assert one.values.dtype == other.values.dtype
 
 
+def test_a_neutral_label_is_kept(tmp_path: Path, write_image: Callable[..., Path], quiet: Progress) -> None:
+    root = tmp_path / "oasis"
+    header, rows = (
+        "Theme,Category,Valence_mean,Arousal_mean",
+        [f"{n},{c},4,3" for n, c in (("a", "Scene"), ("b", "Person"))],
+    )
+    for name in ("a", "b"):
+        write_image(root / "images" / f"{name}.jpg")
+    (root / "OASIS.csv").write_text("\n".join([header, *rows]))
+    pack("oasis", str(root), 8, tmp_path / "pack", False, quiet)
+    neutral = read_stimuli(StimuliSettings("oasis", str(root), image_size=8), 0).neutral
+    opened = read_stimuli(StimuliSettings("oasis", str(tmp_path / "pack"), image_size=8), 0)
+    assert neutral is not None and opened.neutral is not None and neutral.space == opened.neutral.space
+    assert opened.neutral.values.tolist() == neutral.values.tolist() == [1, 0]
+    assert [labels.space.kind for labels in opened.labels] == ["dimensions"]
+
+
 def test_pack_json_says_what_it_is(make: Callable[..., Packed], image_folder: Path) -> None:
     made = make()
     about = json.loads((made.folder / "pack.json").read_text())

@@ -74,12 +74,13 @@ class PackedImages(Sequence[NDArray[np.uint8]]):
         return np.take(self.pixels, self.rows[rows], axis=0)
 
 
-LabelKind = Literal["class", "category", "votes", "dimensions"]
+LabelKind = Literal["class", "category", "votes", "dimensions", "neutral"]
 
 
 @dataclass(frozen=True)
 class PackedLabels:
-    """Labels of one kind: "class" for targets, else the kind of an `EmotionSpace`; the names they stand for."""
+    """Labels of one kind, and the names they stand for: "class" for targets, "neutral" for categories that are no
+    emotion, else the kind of an `EmotionSpace`."""
 
     kind: LabelKind
     names: tuple[str, ...]
@@ -210,6 +211,6 @@ def _open(folder: Path, about: dict[str, Any]) -> Pack:
 def _fits(labels: PackedLabels) -> bool:
     """Whether the values are what the kind says, in shape, type and range."""
     values, count = labels.values, len(labels.names)
-    if labels.kind in ("class", "category"):
+    if labels.kind in ("class", "category", "neutral"):
         return values.ndim == 1 and values.dtype == np.int64 and values.min() >= -1 and values.max() < count
     return values.shape[1:] == (count,) and values.dtype == np.float32 and bool(np.isfinite(values).all())

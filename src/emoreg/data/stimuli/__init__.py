@@ -38,6 +38,9 @@ SETS: Mapping[str, tuple[About, Callable[[str | None, bool], Stimuli]]] = {
     "manifest": (manifest.ABOUT, manifest.read),
 }
 
+# Targets whose classes may serve as stimuli, for positive controls (`stages.class_stimuli`).
+WITH_CLASSES = ("cifar10", "cifar100", "digits", "folder")
+
 
 def read_stimuli(settings: StimuliSettings, seed: int) -> Stimuli:
     """The whole set, before any choice of labels, validation split or limit.
@@ -54,10 +57,16 @@ def read_stimuli(settings: StimuliSettings, seed: int) -> Stimuli:
         return Stimuli("procedural", images, (Labels(VALENCE_AROUSAL, labels),))
     if settings.root is not None and is_pack(settings.root):
         pack = open_pack(settings.root, "stimuli", settings.name, settings.image_size)
-        of_kinds = [Labels(EmotionSpace(one.kind, one.names), one.values) for one in pack.labels if one.kind != "class"]
-        return Stimuli(pack.set, pack.images, tuple(of_kinds), None if pack.splits is None else pack.splits.tolist())
+        emotions, neutral = [], None
+        for one in pack.labels:
+            if one.kind == "neutral":
+                neutral = Labels(EmotionSpace("category", one.names), one.values)
+            elif one.kind != "class":
+                emotions.append(Labels(EmotionSpace(one.kind, one.names), one.values))
+        splits = None if pack.splits is None else pack.splits.tolist()
+        return Stimuli(pack.set, pack.images, tuple(emotions), splits, neutral=neutral)
     if settings.name not in SETS:
-        known = nearest(settings.name, ["procedural", *SETS])
+        known = nearest(settings.name, ["procedural", *SETS, *WITH_CLASSES])
         raise SettingError("stimuli.name", f"no set '{settings.name}'{known}")
     _, read = SETS[settings.name]
     return read(settings.root, settings.skip_unreadable)

@@ -1,21 +1,26 @@
 """OASIS (Kurdi, Lozano & Banaji 2017, "Introducing the Open Affective Standardized Image Set").
 
-900 photographs; valence and arousal rated by people from 1 to 7. Read as published: `OASIS.csv` (with bare
-carriage returns as line ends and blanks behind some themes) and `images/<Theme>.jpg`, in a folder or a zip.
+900 photographs; valence and arousal rated by people from 1 to 7, and a Category (Animal, Object, Person or Scene),
+which is no emotion. Read as published: `OASIS.csv` (with bare carriage returns as line ends and blanks behind some
+themes) and `images/<Theme>.jpg`, in a folder or a zip.
 """
 
 from __future__ import annotations
 
+import dataclasses
+
+import numpy as np
+
 from emoreg.data.images.table import About
-from emoreg.data.stimuli.emotion import VALENCE_AROUSAL
+from emoreg.data.stimuli.emotion import VALENCE_AROUSAL, EmotionSpace
 from emoreg.data.stimuli.set_reader import SetReader, number
-from emoreg.data.stimuli.stimulus_set import Stimuli
+from emoreg.data.stimuli.stimulus_set import Labels, Stimuli
 from emoreg.data.stimuli.tabular import read_rows
 
 ABOUT = About(
     title="OASIS (Kurdi, Lozano & Banaji 2017)",
     size="900",
-    labels="valence and arousal, 1 to 7",
+    labels="valence and arousal, 1 to 7; a neutral Category",
     licence="for research; each image's origin stands in its Source column",
     source="benedekkurdi.com/#oasis",
     layout="OASIS.csv, images/<Theme>.jpg",
@@ -24,6 +29,8 @@ ABOUT = About(
 
 def read(root: str | None, skip_missing: bool) -> Stimuli:
     """Photographs with valence and arousal, the ratings mapped linearly from 1..7 to [-1, 1].
+
+    Their neutral label is the Category, if the table has one for every image.
 
     Args:
         root: folder or zip that holds OASIS.csv and images/.
@@ -36,8 +43,17 @@ def read(root: str | None, skip_missing: bool) -> Stimuli:
     sheet = reader.sheet("OASIS.csv")
     folder = sheet.name[: -len("OASIS.csv")]
     columns = ("Valence_mean", "Arousal_mean")
+    categories: list[str] = []
     for place, row in read_rows(sheet, ("Theme", *columns)):
         path = f"images/{row['Theme']}.jpg"
         ratings = [(number(place, column, row[column], 1, 7) - 4) / 3 for column in columns]
-        reader.add(place, path, reader.find(folder + path), ratings)
-    return reader.stimuli(VALENCE_AROUSAL)
+        image = reader.find(folder + path)
+        reader.add(place, path, image, ratings)
+        if image is not None:
+            categories.append(row.get("Category", ""))
+    stimuli = reader.stimuli(VALENCE_AROUSAL)
+    if not all(categories):
+        return stimuli
+    names, values = np.unique(categories, return_inverse=True)
+    neutral = Labels(EmotionSpace("category", tuple(names.tolist())), values.astype(np.int64))
+    return dataclasses.replace(stimuli, neutral=neutral)

@@ -51,6 +51,7 @@ class Stimuli:
         labels: all labels of the set, the default first.
         splits: split of each image (N,), if the set is published with splits.
         missing: places of the rows that were skipped because their image is missing.
+        neutral: a published label that is no emotion (categories), for the pretext `neutral`; None without one.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Stimuli:
     labels: tuple[Labels, ...]
     splits: Sequence[Split] | None = None
     missing: Sequence[str] = ()
+    neutral: Labels | None = None
 
 
 def choose_labels(stimuli: Stimuli, choice: LabelChoice) -> tuple[Table, EmotionSpace, NDArray[np.int64]]:

@@ -13,7 +13,8 @@ from emoreg.data.images.table import Table
 from emoreg.errors import UserError, nearest
 
 TRAIN_NAMES = ("train", "training")
-TEST_NAMES = ("test", "testing", "val", "validation", "valid")  # the first that exists is the test split
+VALIDATION_NAMES = ("val", "validation", "valid")
+TEST_NAMES = ("test", "testing", *VALIDATION_NAMES)  # the first that exists is the test split
 
 
 def read_folder(root: str | Path) -> tuple[Table, Table, tuple[str, ...]]:
@@ -43,6 +44,21 @@ def read_folder(root: str | Path) -> tuple[Table, Table, tuple[str, ...]]:
     table = _table(root, images, classes)
     train_rows, test_rows = split_rows(table.labels, share=0.2, seed=0)
     return table.take(train_rows), table.take(test_rows), classes
+
+
+def read_validation(root: str | Path) -> tuple[Table, tuple[str, ...]] | None:
+    """The validation split and class names, as `read_folder` has them; None without one besides a test split.
+
+    Raises:
+        UserError: as `read_folder`; a class without images in it.
+    """
+    images, by_split = _list_images(root)
+    name = next((name for name in VALIDATION_NAMES if name in by_split), None)
+    if name is None or not any(name in by_split for name in TEST_NAMES if name not in VALIDATION_NAMES):
+        return None
+    classes = tuple(sorted({_class_of(image) for image in images}))
+    _refuse_empty_classes(Path(root), name, by_split[name], classes)
+    return _table(root, by_split[name], classes), classes
 
 
 def read_for_scoring(root: str | Path, classes: tuple[str, ...], skip_others: bool = False) -> Table:

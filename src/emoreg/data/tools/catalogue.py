@@ -239,6 +239,8 @@ def read_set(name: str, root: str | None, count: int = 2000, image_size: int = 3
     settings = StimuliSettings(name=name, root=root, count=count, image_size=image_size, skip_unreadable=True)
     stimuli = read_stimuli(settings, seed=0)
     labels = tuple(PackedLabels(each.space.kind, each.space.names, each.values) for each in stimuli.labels)
+    if stimuli.neutral is not None:
+        labels += (PackedLabels("neutral", stimuli.neutral.space.names, stimuli.neutral.values),)
     splits = None if stimuli.splits is None else np.array(stimuli.splits)
     return Collection(name, kind, stimuli.name, root, stimuli.images, labels, splits, stimuli.missing)
 

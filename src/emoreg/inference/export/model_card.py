@@ -156,6 +156,7 @@ def encoder_card(
         learned = {
             "affect": "It was trained to predict emotion from affective images (stage 1), and nothing else.",
             "shuffled": "It is a control, trained on emotion labels that were shuffled among the images.",
+            "neutral": "It is a control, trained to predict what is no emotion: a neutral category, or colours.",
             "rotation": "It is a control, trained to predict by which quarter turn images were rotated, not emotion.",
         }[recipe.pretext]
         learned += f" {_stage1_results(Run(folder), recipe)}"

@@ -1,0 +1,69 @@
+"""Stimulus sets of any kind: affective ones, and for positive controls the classes of a target (ours).
+
+Classes are no emotion, and nobody was moved by them. A study needs a stage 1 whose labels are known to help the target,
+such as half of CIFAR's classes for the other half: what finds no label effect there cannot find one anywhere.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from emoreg.config.schema import StimuliSettings, TargetSettings
+from emoreg.data import stimuli
+from emoreg.data.images.packed import is_pack
+from emoreg.data.images.table import Table
+from emoreg.data.stimuli import WITH_CLASSES
+from emoreg.data.stimuli.emotion import EmotionSpace
+from emoreg.data.stimuli.stimulus_set import Labels, Split, Stimuli
+from emoreg.data.targets import folder, read_target
+from emoreg.data.targets.subsets import keep_classes
+from emoreg.errors import SettingError
+
+
+def read_stimuli(settings: StimuliSettings, seed: int) -> Stimuli:
+    """The whole set: affective images, or the training images of a target with their classes.
+
+    Args:
+        settings: name and location of the set.
+        seed: of the procedural compositions.
+
+    Raises:
+        UserError: the set is unknown, missing or malformed, or has no classes; says where and what to do.
+    """
+    if settings.name in WITH_CLASSES:
+        return _classes(settings)
+    if settings.classes is not None:
+        raise SettingError(
+            "stimuli.classes",
+            f"must be null: {settings.name} has emotions and no classes; those of {', '.join(WITH_CLASSES)} can be "
+            "stimuli, for positive controls",
+        )
+    return stimuli.read_stimuli(settings, seed)
+
+
+def _classes(settings: StimuliSettings) -> Stimuli:
+    """Training images of a target, and its published validation split, if the folder has one besides a test split."""
+    asked = TargetSettings(settings.name, settings.root, settings.classes, image_size=settings.image_size)
+    try:
+        target = read_target(asked)
+        held_out = _validation(settings)
+    except SettingError as error:  # of the same setting, where a target is read
+        name = error.key.removeprefix("target.")
+        raise SettingError(f"stimuli.{name}", error.reason, error.path, error.line) from None
+    space, train = EmotionSpace("category", target.classes), target.train
+    if held_out is None:
+        return Stimuli(train.name, train.images, (Labels(space, train.labels.astype(np.int64)),))
+    parts: list[tuple[Split, Table]] = [("train", train), ("validation", held_out)]
+    splits = [name for name, part in parts for _ in range(len(part))]
+    values = np.concatenate([train.labels, held_out.labels]).astype(np.int64)
+    return Stimuli(train.name, [*train.images, *held_out.images], (Labels(space, values),), splits)
+
+
+def _validation(settings: StimuliSettings) -> Table | None:
+    """The published validation split: of a folder that has a test split too. Other targets have none."""
+    if settings.name != "folder" or settings.root is None or is_pack(settings.root):
+        return None
+    found = folder.read_validation(settings.root)
+    if found is None or settings.classes is None:
+        return found and found[0]
+    return keep_classes(*found, settings.classes, "validation")
