@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from emoreg.config.schema import (
@@ -13,6 +14,7 @@ from emoreg.config.schema import (
     RegulationSettings,
     TargetSettings,
     TrainRecipe,
+    defaults,
 )
 from emoreg.inference.load import LoadedRun
 from emoreg.stages.classify import build_classifier
@@ -30,7 +32,9 @@ COMBINATIONS: tuple[tuple[Mode, Granularity, Mixing, float], ...] = (
 
 def recipe_of(mode: Mode, granularity: Granularity, mix: Mixing, lam: float) -> TrainRecipe:
     """ResNet-8 beside a ResNet-14, 8 pixels."""
-    return TrainRecipe(
+    edition = 1 if lam in (0, 1) else 2  # the second refuses these, and opens the first's runs
+    return replace(
+        defaults(TrainRecipe, edition),
         target=TargetSettings(image_size=8),
         backbone=BackboneSettings("resnet8"),
         encoder=EncoderSettings(backbone=None if mode == "none" else BackboneSettings("resnet14"), frozen=True),

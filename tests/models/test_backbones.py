@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
+import timm
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from emoreg.config.schema import BackboneSettings
-from emoreg.errors import UserError
-from emoreg.models.backbones import ClassicResNet, build_backbone, num_features
+from emoreg.config.schema import BackboneSettings, TrainingSettings
+from emoreg.errors import SettingError, UserError
+from emoreg.models.backbones import ClassicResNet, build_backbone, matching_width, num_features
+from emoreg.models.regulation import RegulatedClassifier
+from emoreg.stages.metrics import count_flops
+from emoreg.training.fabric import make_fabric
 
 VIT = BackboneSettings("vit_tiny_patch16_224", patch_size=4)
 
@@ -86,3 +92,110 @@ def test_weights_that_cannot_be_downloaded_are_said_in_one_line(monkeypatch: pyt
     monkeypatch.setattr("timm.create_model", offline)
     with pytest.raises(UserError, match=r"backbone\.pretrained.*no route to host.*network"):
         build_backbone(BackboneSettings("resnet18", pretrained=True))
+
+
+# γ and width
+
+
+def seeded(settings: BackboneSettings, size: int = 32) -> dict[str, Tensor]:
+    torch.manual_seed(0)
+    state: dict[str, Tensor] = build_backbone(settings, size).state_dict()
+    return state | {"the next random number": torch.rand(())}
+
+
+@pytest.mark.parametrize(
+    ("default", "written_out"),
+    [
+        (BackboneSettings("resnet20"), BackboneSettings("resnet20", zero_gamma=False, width=16)),
+        (BackboneSettings("resnet18"), BackboneSettings("resnet18", zero_gamma=True, width=64)),
+        (BackboneSettings("resnet26d", stem="imagenet"), BackboneSettings("resnet26d", "imagenet", width=64)),
+        (VIT, BackboneSettings("vit_tiny_patch16_224", patch_size=4, width=192)),
+    ],
+)
+def test_the_architectures_own_settings_draw_the_same_weights_to_the_bit(
+    default: BackboneSettings, written_out: BackboneSettings
+) -> None:
+    one, other = seeded(default), seeded(written_out)
+    assert one.keys() == other.keys() and all(torch.equal(value, other[key]) for key, value in one.items())
+
+
+def test_without_settings_of_ours_the_weights_are_those_of_timm() -> None:
+    torch.manual_seed(0)
+    theirs = timm.create_model("resnet18", num_classes=0).state_dict()
+    ours = seeded(BackboneSettings("resnet18", stem="imagenet"))
+    assert all(torch.equal(ours[key], value) for key, value in theirs.items())
+
+
+@pytest.mark.parametrize("name", ["resnet20", "resnet18", "resnet50"])
+def test_the_last_gamma_of_each_block_starts_as_told_and_nothing_else_changes(name: str) -> None:
+    off, on = (seeded(BackboneSettings(name, zero_gamma=zero)) for zero in (True, False))
+    last = {"resnet20": "bn2", "resnet18": "bn2", "resnet50": "bn3"}[name]
+    gated = {key for key in on if key.startswith(("blocks", "layer")) and key.endswith(f"{last}.weight")}
+    assert len(gated) == {"resnet20": 9, "resnet18": 8, "resnet50": 16}[name]
+    for key, value in on.items():
+        assert torch.equal(off[key], torch.zeros_like(value) if key in gated else value), key
+        assert key not in gated or (value == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "features"),
+    [
+        (BackboneSettings("resnet8", width=24), 96),
+        (BackboneSettings("resnet18", width=33), 264),
+        (BackboneSettings("resnet50", width=32), 1024),
+        (BackboneSettings("vit_tiny_patch16_224", patch_size=8, width=48), 48),
+    ],
+)
+def test_width_is_that_of_the_first_stage_or_of_the_embedding(settings: BackboneSettings, features: int) -> None:
+    backbone = build_backbone(settings, 32).eval()
+    assert num_features(backbone) == features and backbone(torch.zeros(2, 3, 32, 32)).shape == (2, features)
+
+
+@pytest.mark.parametrize(
+    ("settings", "key", "reason"),
+    [
+        (VIT, "zero_gamma", "only ResNets"),
+        (BackboneSettings("mobilenetv3_small_050"), "zero_gamma", "only ResNets"),
+        (BackboneSettings("resnet18", pretrained=True), "zero_gamma", "pretrained"),
+        (BackboneSettings("mobilenetv3_small_050"), "width", "only ResNets and ViTs"),
+        (VIT, "width", "multiple of 3"),
+        (BackboneSettings("resnet18", pretrained=True), "width", "pretrained"),
+    ],
+)
+def test_what_an_architecture_does_not_have_is_refused(settings: BackboneSettings, key: str, reason: str) -> None:
+    changed = {"zero_gamma": False} if key == "zero_gamma" else {"width": 64}
+    with pytest.raises(SettingError, match=reason) as caught:
+        build_backbone(replace(settings, **changed), 32)
+    assert caught.value.key == f"backbone.{key}"
+
+
+@pytest.mark.parametrize("factor", [0.5, 2.0, 3.0])
+@pytest.mark.parametrize(
+    "settings", [BackboneSettings("resnet8"), BackboneSettings("resnet18"), BackboneSettings("resnet50"), VIT]
+)
+def test_a_matching_width_costs_the_factor_within_five_percent(settings: BackboneSettings, factor: float) -> None:
+    state = torch.get_rng_state()
+    wide = matching_width(settings, 32, 100, factor)
+    assert torch.equal(state, torch.get_rng_state())
+    assert wide is not None and wide == replace(settings, width=wide.width)
+    fabric = make_fabric(TrainingSettings(device="cpu", precision="32-true"))
+    one, other = (
+        count_flops(RegulatedClassifier(build_backbone(own), None, 100, mode="none"), 32, fabric)
+        for own in (settings, wide)
+    )
+    assert other / one == pytest.approx(factor, rel=0.05)
+
+
+def test_no_width_matches_what_has_none() -> None:
+    assert matching_width(BackboneSettings("mobilenetv3_small_050"), 32, 10) is None
+    assert matching_width(BackboneSettings("resnet18", pretrained=True), 32, 10) is None
+    narrow = BackboneSettings("vit_tiny_patch16_224", patch_size=8, width=3)  # steps of 3 are too coarse there
+    assert matching_width(narrow, 32, 10, factor=1.4) is None
+
+
+@pytest.mark.parametrize("settings", [BackboneSettings("resnet18"), VIT])
+def test_a_matching_width_is_found_while_one_waits(settings: BackboneSettings) -> None:
+    matching_width.cache_clear()
+    begun = time.process_time()
+    matching_width(settings, 32, 10)
+    assert time.process_time() - begun < 3  # a second, with room for a busy machine

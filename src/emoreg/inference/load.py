@@ -115,7 +115,7 @@ def load_run(
 
 def _find_readout(run: Run, recipe: TrainRecipe, experience: Path | None) -> EmotionReadout | str:
     """The readout, or the reason why there is none."""
-    if recipe.regulation.mode == "none":
+    if not recipe.has_two_responses:
         return "the classifier has no emotional branch"
     if recipe.encoder.experience is None:
         return "its emotional encoder was never pre-trained"

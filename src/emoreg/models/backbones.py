@@ -7,7 +7,9 @@ timm's models by name, its ResNets with a stem for small images, and the classic
 from __future__ import annotations
 
 import re
-from typing import Any
+from dataclasses import replace
+from functools import cache
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +19,8 @@ from emoreg.config.schema import BackboneSettings
 from emoreg.errors import SettingError, nearest
 
 CLASSIC_DEPTHS = (8, 14, 20, 32, 44, 56, 110)  # 6n + 2
+CLASSIC_WIDTH = 16  # channels of the first stage
+SAME_FLOPS = 0.05  # relative tolerance of `matching_width`
 
 
 def build_backbone(settings: BackboneSettings | str, image_size: int = 32, section: str = "backbone") -> nn.Module:
@@ -33,14 +37,64 @@ def build_backbone(settings: BackboneSettings | str, image_size: int = 32, secti
     """
     if isinstance(settings, str):
         settings = BackboneSettings(settings)
-    classic = re.fullmatch(r"resnet(\d+)", settings.name)
     try:
-        if classic and int(classic[1]) in CLASSIC_DEPTHS:
+        if (depth := _classic_depth(settings.name)) is not None:
             _refuse(settings, "patch_size", "drop_path", "pretrained")
-            return ClassicResNet(int(classic[1]))
+            return ClassicResNet(depth, settings.width or CLASSIC_WIDTH, bool(settings.zero_gamma))
         return _timm_backbone(settings, image_size)
     except SettingError as error:
         raise error.within(section) from None
+
+
+@cache
+def matching_width(
+    settings: BackboneSettings, image_size: int, num_classes: int, factor: float = 2.0
+) -> BackboneSettings | None:
+    """The same architecture, so wide that its forward pass takes `factor` times as many FLOPs, head included.
+
+    For the reference `wide`: one network of the cost of two backbones.
+
+    Args:
+        settings: of the architecture; it is built without memory and without drawing random numbers.
+        image_size: side of the square input in pixels.
+        num_classes: K, outputs of the linear head.
+        factor: above 0.
+
+    Returns:
+        The width whose FLOPs come nearest; None if they are off by more than 5 %, if the architecture has no width that
+        can be set, or if it is pretrained, as published weights have a width of their own.
+
+    Raises:
+        SettingError: an architecture that cannot be built.
+    """
+    own = _own_width(settings.name)
+    if own is None or settings.pretrained:
+        return None
+    target = factor * _flops(settings, image_size, num_classes)
+    ratios: dict[int, float] = {}  # FLOPs / target, by width
+    width = settings.width or own.value
+    guess = width * factor**0.5
+    for _ in range(5):  # FLOPs grow nearly with the square of the width
+        width = max(round(guess / own.step), 1) * own.step
+        if width in ratios:
+            break
+        ratios[width] = _flops(replace(settings, width=width), image_size, num_classes) / target
+        guess = width / ratios[width] ** 0.5
+    best = min(ratios, key=lambda tried: abs(ratios[tried] - 1))
+    return replace(settings, width=best) if abs(ratios[best] - 1) <= SAME_FLOPS else None
+
+
+def _flops(settings: BackboneSettings, image_size: int, num_classes: int) -> int:
+    """Of the forward pass of an image, as `stages.metrics.count_flops` counts them, on tensors without memory."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.device("meta"):
+        backbone = build_backbone(settings, image_size).eval()
+        images = torch.zeros(2, 3, image_size, image_size)
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            backbone(images)
+    return int(counter.get_total_flops()) // len(images) + 2 * num_features(backbone) * num_classes
 
 
 def num_features(module: nn.Module) -> int:
@@ -55,7 +109,11 @@ def num_features(module: nn.Module) -> int:
 
 
 def timm_arguments(settings: BackboneSettings, image_size: int) -> dict[str, Any]:
-    """What `timm.create_model` needs beside the name to build this architecture."""
+    """What `timm.create_model` needs beside the name to build this architecture.
+
+    Raises:
+        SettingError: a width that the architecture cannot have.
+    """
     from timm.models import get_pretrained_cfg
 
     arguments: dict[str, Any] = {}
@@ -63,6 +121,8 @@ def timm_arguments(settings: BackboneSettings, image_size: int) -> dict[str, Any
         arguments["drop_path_rate"] = settings.drop_path
     if settings.patch_size:
         arguments["patch_size"] = settings.patch_size
+    if settings.width is not None:
+        arguments |= _width_arguments(settings.name, settings.width)
     config = get_pretrained_cfg(settings.name, allow_unregistered=True)
     if config is not None and config.fixed_input_size:  # ViTs and others; the rest take any size
         arguments["img_size"] = image_size
@@ -86,7 +146,15 @@ def _timm_backbone(settings: BackboneSettings, image_size: int) -> nn.Module:
             "patch_size",
             f"{image_size} pixels do not divide into patches of {settings.patch_size}; {name} would not see the rest",
         )
+    if settings.pretrained:
+        for key in ("width", "zero_gamma"):
+            if getattr(settings, key) is not None:
+                raise SettingError(key, "must be null with pretrained true: timm's weights have their own")
     arguments = timm_arguments(settings, image_size)
+    if settings.zero_gamma is not None:
+        if not isinstance(_without_memory(name), timm.models.resnet.ResNet):
+            raise SettingError("zero_gamma", f"{name} does not have it, only ResNets do; leave it out")
+        arguments["zero_init_last"] = settings.zero_gamma
     try:
         model = timm.create_model(name, pretrained=settings.pretrained, num_classes=0, **arguments)
     except (TypeError, AssertionError, ValueError) as error:
@@ -105,6 +173,62 @@ def _timm_backbone(settings: BackboneSettings, image_size: int) -> nn.Module:
     return model
 
 
+class _Width(NamedTuple):
+    """The width that `BackboneSettings.width` changes."""
+
+    value: int  # the architecture's own
+    step: int  # widths are multiples of it
+
+
+def _own_width(name: str) -> _Width | None:
+    """The own width of an architecture; None if no width can be set."""
+    from timm.models import is_model
+    from timm.models.resnet import ResNet
+    from timm.models.vision_transformer import VisionTransformer
+
+    if _classic_depth(name) is not None:
+        return _Width(CLASSIC_WIDTH, 1)
+    model = _without_memory(name) if is_model(name) else None
+    if isinstance(model, ResNet):
+        return _Width(_stage_channels(model)[0], 1)
+    if isinstance(model, VisionTransformer):
+        block: Any = model.blocks[0]
+        return _Width(model.embed_dim, block.attn.num_heads)
+    return None
+
+
+def _width_arguments(name: str, width: int) -> dict[str, Any]:
+    """What `timm.create_model` needs for a width. SettingError if the architecture cannot have it."""
+    from timm.models.resnet import ResNet
+
+    own = _own_width(name)
+    if own is None:
+        raise SettingError("width", f"{name} has none that can be set, only ResNets and ViTs do; leave it out")
+    if width % own.step:
+        raise SettingError("width", f"must be a multiple of {own.step}, the number of {name}'s heads, not {width}")
+    model = _without_memory(name)
+    if isinstance(model, ResNet):
+        return {"channels": tuple(width * channels // own.value for channels in _stage_channels(model))}
+    return {"embed_dim": width}
+
+
+def _stage_channels(model: Any) -> list[int]:
+    """timm's `channels` of a ResNet: of each stage, before a bottleneck's expansion."""
+    stages = [getattr(model, info["module"]) for info in model.feature_info if info["module"].startswith("layer")]
+    widths = [info["num_chs"] for info in model.feature_info if info["module"].startswith("layer")]
+    return [chs // stage[0].expansion for chs, stage in zip(widths, stages, strict=True)]
+
+
+@cache
+def _without_memory(name: str) -> nn.Module:
+    """timm's model of that name on the meta device, to ask of what kind it is."""
+    import timm
+
+    with torch.device("meta"):
+        model: nn.Module = timm.create_model(name, num_classes=0)
+    return model
+
+
 def _use_cifar_stem(model: nn.Module, name: str) -> None:
     """A 3x3 convolution with stride 1 and no max-pool: the ImageNet stem leaves 32x32 images with 1x1 maps."""
     stem = model.conv1
@@ -113,6 +237,12 @@ def _use_cifar_stem(model: nn.Module, name: str) -> None:
     model.conv1 = nn.Conv2d(stem.in_channels, stem.out_channels, 3, stride=1, padding=1, bias=False)
     nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
     model.maxpool = nn.Identity()
+
+
+def _classic_depth(name: str) -> int | None:
+    """Depth of a classic ResNet by its name; None for another architecture."""
+    matched = re.fullmatch(r"resnet(\d+)", name)
+    return int(matched[1]) if matched and int(matched[1]) in CLASSIC_DEPTHS else None
 
 
 def _refuse(settings: BackboneSettings, *keys: str) -> None:
@@ -142,21 +272,23 @@ class _Block(nn.Module):
 
 
 class ClassicResNet(nn.Module):
-    """ResNet-(6n+2) for 32x32 images: stages of 16, 32 and 64 channels, n blocks each, global average.
+    """ResNet-(6n+2) for 32x32 images: three stages of n blocks, global average. Maps (B, 3, H, W) to (B, 4 * width).
 
-    Maps (B, 3, H, W) to (B, 64).
+    Args:
+        depth: 6n + 2.
+        width: channels of the first stage; the others have twice and four times as many. 16 in the paper.
+        zero_gamma: start the last γ of each block at 0 in place of 1.
     """
 
-    num_features = 64
-
-    def __init__(self, depth: int) -> None:
+    def __init__(self, depth: int, width: int = CLASSIC_WIDTH, zero_gamma: bool = False) -> None:
         super().__init__()
         blocks = (depth - 2) // 6
-        self.conv1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(16)
+        self.num_features = 4 * width
+        self.conv1 = nn.Conv2d(3, width, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
         layers: list[nn.Module] = []
-        channels_in = 16
-        for channels, first_stride in ((16, 1), (32, 2), (64, 2)):
+        channels_in = width
+        for channels, first_stride in ((width, 1), (2 * width, 2), (4 * width, 2)):
             for index in range(blocks):
                 layers.append(_Block(channels_in, channels, first_stride if index == 0 else 1))
                 channels_in = channels
@@ -164,8 +296,10 @@ class ClassicResNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):  # He et al. 2015, as the paper's section 3.4 says
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            elif isinstance(module, _Block) and zero_gamma:
+                nn.init.zeros_(module.bn2.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features (B, 64) of images (B, 3, H, W)."""
+        """Features (B, 4 * width) of images (B, 3, H, W)."""
         x = F.relu(self.bn1(self.conv1(x)), inplace=True)
         return torch.flatten(F.adaptive_avg_pool2d(self.blocks(x), 1), 1)

@@ -195,7 +195,8 @@ def load_encoder(
     run, recipe = _experience_run(experience)
     there = encoder_architecture(experience)
     if expected is not None:
-        asked = dataclasses.asdict(dataclasses.replace(expected, pretrained=False))
+        # How weights start is no part of an architecture: here they come from stage 1.
+        asked = dataclasses.asdict(dataclasses.replace(expected, pretrained=False, zero_gamma=there.zero_gamma))
         other = [
             f"{key} {value}, not {asked[key]}"
             for key, value in dataclasses.asdict(there).items()

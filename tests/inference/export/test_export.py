@@ -154,7 +154,7 @@ def test_the_card_has_the_run_s_numbers_and_metadata(runs: Path, tmp_path: Path)
     assert card.data.eval_results[0].metric_value == pytest.approx(test["accuracy"], abs=1e-6)
     assert f"| Test accuracy, emotional response alone | {100 * test['accuracy_emotional']:.2f} % |" in card.text
     assert "pre-trained on affective images (procedural)" in card.text
-    assert "| Epochs | 1 |" in card.text and re.search(r"λ: 0\.\d\d \(Learn-E-Reg, mixing logits\)\.", card.text)
+    assert "| Epochs | 1 |" in card.text and re.search(r"λ: 0\.\d\d \(Learn-E-Reg, mixing probabilities\)\.", card.text)
     assert "do not say whether emotion helps" in " ".join(card.text.split())
     assert str(runs) not in card.content  # no path of this machine
 
@@ -199,9 +199,12 @@ def test_the_card_tells_a_study_s_null_result_first(
     ("settings", "size"),
     [
         (BackboneSettings("resnet8"), 16),
+        (BackboneSettings("resnet8", width=10, zero_gamma=True), 16),
         (BackboneSettings("resnet18", stem="cifar"), 32),
         (BackboneSettings("test_resnet", stem="imagenet"), 64),
+        (BackboneSettings("resnet10t", stem="imagenet", width=20, zero_gamma=False), 64),
         (BackboneSettings("test_vit", patch_size=8), 32),
+        (BackboneSettings("test_vit", patch_size=8, width=48), 32),
         (BackboneSettings("test_efficientnet"), 32),
     ],
 )

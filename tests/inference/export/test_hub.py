@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from emoreg.config.schema import BackboneSettings, Granularity, Mixing, Mode
+from emoreg.config.schema import BackboneSettings, EncoderSettings, Granularity, Mixing, Mode, RegulationSettings
 from emoreg.data.images.augment import normalise
 from emoreg.data.images.decode import decode
 from emoreg.data.images.files import File
 from emoreg.inference.export.hub import RegulatedModel
 from emoreg.models.backbones import build_backbone
+from emoreg.models.regulation import RegulatedClassifier
 from inference.combinations import COMBINATIONS, untrained
 from refusing import refusal
 
@@ -37,6 +39,24 @@ def test_a_folder_gives_the_same_responses(
         assert again is None or before is None or torch.allclose(again, before, atol=1e-5)
     if model.encoder is not None:
         assert not any(parameter.requires_grad for parameter in model.encoder.parameters())  # frozen, as it was
+
+
+def test_a_fine_tuned_encoder_is_one_network_of_its_own_architecture_and_width(tmp_path: Path) -> None:
+    wide = BackboneSettings("resnet14", zero_gamma=True, width=6)
+    loaded = untrained("none", "scalar", "logits", 0.5)
+    recipe = replace(
+        loaded.recipe,
+        regulation=RegulationSettings("transfer"),
+        encoder=EncoderSettings(experience="runs/stage1", backbone=wide),
+    )
+    model = RegulatedClassifier(build_backbone(wide), None, 3, mode="none").eval()
+    loaded = replace(loaded, recipe=recipe, model=model)
+    RegulatedModel.of(loaded).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["regulation"]["mode"] == "none" and config["encoder"] is None
+    assert config["backbone"]["width"] == 6 and config["backbone"]["zero_gamma"] is None
+    images = torch.randn(2, 3, 8, 8)
+    assert torch.allclose(RegulatedModel.from_pretrained(tmp_path)(images), model(images), atol=1e-6)
 
 
 def test_config_says_all_that_is_needed(tmp_path: Path) -> None:

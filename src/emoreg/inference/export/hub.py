@@ -101,12 +101,13 @@ class RegulatedModel(
     def of(cls, loaded: LoadedRun) -> RegulatedModel:
         """The classifier of a run with its weights, in evaluation mode."""
         recipe = loaded.recipe
+        mode = recipe.regulation.mode
         model = cls(
-            backbone=_architecture(recipe.backbone),
+            backbone=_architecture(recipe.encoder_backbone if mode == "transfer" else recipe.backbone),
             classes=list(loaded.classes),
             image_size=loaded.image_size,
-            encoder=None if recipe.regulation.mode == "none" else _architecture(recipe.encoder_backbone),
-            regulation={name: getattr(recipe.regulation, name) for name in REGULATION},
+            encoder=_architecture(recipe.encoder_backbone) if recipe.has_two_responses else None,
+            regulation={name: getattr(recipe.regulation, name) for name in REGULATION} | {"mode": loaded.model.mode},
             freeze_encoder=recipe.encoder.frozen,
             mean=list(MEAN),
             std=list(STD),
@@ -223,5 +224,5 @@ def _architecture_of(name: str, values: dict[str, Any]) -> BackboneSettings:
 
 
 def _architecture(settings: BackboneSettings) -> dict[str, Any]:
-    """An architecture for config.json, without `pretrained`: the weights come with the file."""
-    return dataclasses.asdict(dataclasses.replace(settings, pretrained=False))
+    """An architecture for config.json, without how its weights start: they come with the file."""
+    return dataclasses.asdict(dataclasses.replace(settings, pretrained=False, zero_gamma=None))

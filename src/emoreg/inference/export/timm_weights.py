@@ -43,7 +43,7 @@ def write_encoder(folder: Path, to: Path) -> tuple[float, str]:
     from safetensors.torch import load_file, save_file
 
     recipe, encoder, settings, size = _encoder_of(folder)
-    settings = dataclasses.replace(settings, drop_path=0.0)  # for training only; has no weights
+    settings = dataclasses.replace(settings, drop_path=0.0, zero_gamma=None)  # for training only; have no weights
     # Cloned, because safetensors does not support shared memory.
     save_file({key: value.contiguous().clone() for key, value in encoder.state_dict().items()}, to / WEIGHTS)
     loader = timm_loader(settings, encoder, size)
@@ -92,9 +92,12 @@ def _encoder_of(folder: Path) -> tuple[Recipe, nn.Module, BackboneSettings, int]
 def timm_loader(settings: BackboneSettings, encoder: nn.Module, image_size: int) -> Loader:
     """How the weights of an encoder are loaded."""
     if settings.name in {f"resnet{depth}" for depth in CLASSIC_DEPTHS}:
+        imports, asked = "import emoreg\n", f'"{settings.name}"'
+        if settings.width is not None:
+            imports += "from emoreg.config.schema import BackboneSettings\n"
+            asked = f"BackboneSettings({asked}, width={settings.width})"
         code = (
-            "import emoreg\nfrom safetensors.torch import load_file\n\n"
-            f'encoder = emoreg.build_backbone("{settings.name}")\n'
+            f"{imports}from safetensors.torch import load_file\n\nencoder = emoreg.build_backbone({asked})\n"
             'encoder.load_state_dict(load_file("model.safetensors"))\n'
             "encoder.eval()"
         )
