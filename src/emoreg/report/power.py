@@ -139,16 +139,21 @@ def _powers(spread: Spread, effect: float, seeds: int, looks: tuple[int, ...], s
     draws += rng.normal(0, share * math.sqrt(0.5), (studies, 1 + others, 1))
     differences = (draws[:, :1] - draws[:, 1:]).reshape(studies * others, seeds)
     shifts = [min(effect / sd, 1e6) if sd > 0 else 1e6 for sd in (spread.sd, spread.sd_safe)]
-    found = np.zeros((len(shifts), 3, studies), dtype=bool)
+    passed = []  # at each look: (shifts, studies, others)
     for look, level in zip(looks, nominal_levels(looks, LEVEL / spread.arms), strict=True):
         if look < 2 or smallest_tail(look) > level:
             continue
-        p = p_above(differences[:, :look], share**2, shifts).reshape(len(shifts), studies, others)
+        p = p_above(differences[:, :look], share**2, shifts)
         if share:  # as in `contrasts`: images never help
-            p = np.maximum(p, p_above(differences[:, :look], 0.0, shifts).reshape(p.shape))
-        kinds = (p[..., :1], p[..., 1 : 1 + len(LABEL_TWINS)], p[..., 1:])
-        found |= np.stack([kind.max(axis=-1) <= level + TIE for kind in kinds], axis=1)
-    sure, safe = (Power(seeds, looks, *map(float, of_spread.mean(axis=-1))) for of_spread in found)
+            p = np.maximum(p, p_above(differences[:, :look], 0.0, shifts))
+        passed.append(p.reshape(len(shifts), studies, others) <= level + TIE)
+    # Backbone and the twins are alike here, so that any one, three or five of them stand for a contrast.
+    at_looks = np.array(passed) if passed else np.zeros((1, len(shifts), studies, others), dtype=bool)
+    by_kind = []
+    for k in (1, len(LABEL_TWINS), len(TWINS)):
+        found = [at_looks[..., chosen].all(axis=-1).any(axis=0) for chosen in combinations(range(others), k)]
+        by_kind.append(np.mean(found, axis=(0, 2)))
+    sure, safe = (Power(seeds, looks, *map(float, of_spread)) for of_spread in zip(*by_kind, strict=True))
     return sure, safe
 
 
