@@ -243,7 +243,7 @@ def _sizes(runs: Runs, contrasts: Sequence[_Contrast]) -> dict[int, list[_Size]]
     estimated = {seeds: _estimated(runs, list(of_n.places)) for seeds, of_n in pairs.items()}
     return {
         id(contrast): [
-            _hardest(estimated[len(look.seeds)], places, contrast.name) if places else _UNKNOWN
+            _hardest([estimated[len(look.seeds)][place] for place in places], contrast.name) if places else _UNKNOWN
             for look, places in zip(contrast.looks, wanted[id(contrast)], strict=True)
         ]
         for contrast in contrasts
@@ -258,22 +258,21 @@ _UNKNOWN = _Size(-1, 0, math.nan, math.nan, math.nan, math.nan, math.nan, math.n
 TWIN_COUNTS = (1, len(LABEL_TWINS), len(TWINS))  # an upper limit for each, at 1 - level / k
 
 
-@dataclass(frozen=True)
-class _Estimated:
-    """Estimates of many pairs: over seeds alone, and over seeds and images. Upper limits are (pairs, TWIN_COUNTS)."""
+class _Estimated(NamedTuple):
+    """The estimate of a pair: over seeds and images, and over seeds alone, with an upper limit per TWIN_COUNTS."""
 
-    images: NDArray[np.int64]
-    mean: NDArray[np.float64]
-    low: NDArray[np.float64]
-    high: NDArray[np.float64]
-    low_seeds: NDArray[np.float64]
-    high_seeds: NDArray[np.float64]
-    p: NDArray[np.float64]
-    p_below: NDArray[np.float64]
-    collapsed: list[frozenset[int]]  # rows
+    images: int
+    mean: float
+    low: float
+    high: list[float]
+    low_seeds: float
+    high_seeds: list[float]
+    p: float
+    p_below: float
+    collapsed: frozenset[int]  # rows
 
 
-def _estimated(runs: Runs, pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...] | None, float]]) -> _Estimated:
+def _estimated(runs: Runs, pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...] | None, float]]) -> list[_Estimated]:
     ones = np.array([one for one, _, _ in pairs], dtype=np.intp)
     is_alone = np.array([other is None for _, other, _ in pairs])
     others = np.array([one if other is None else other for one, other, _ in pairs], dtype=np.intp)
@@ -294,7 +293,8 @@ def _estimated(runs: Runs, pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...
     low, high = np.minimum(np.maximum(both.low, floor), low_seeds), np.maximum(np.minimum(both.high, 1.0), high_seeds)
     p, p_below = np.maximum(by_seed.p_above, both.p_above), np.maximum(by_seed.p_below, both.p_below)
     collapsed = [frozenset(row for row in (*one, *(other or ())) if runs.is_collapsed[row]) for one, other, _ in pairs]
-    return _Estimated(images, by_seed.mean, low, high, low_seeds, high_seeds, p, p_below, collapsed)
+    columns = (images, by_seed.mean, low, high, low_seeds, high_seeds, p, p_below)
+    return [_Estimated(*of_pair) for of_pair in zip(*(column.tolist() for column in columns), collapsed, strict=True)]
 
 
 def _with(estimates: Estimates, places: NDArray[np.intp], new: Estimates) -> Estimates:
@@ -305,21 +305,25 @@ def _with(estimates: Estimates, places: NDArray[np.intp], new: Estimates) -> Est
     return Estimates(**fields)
 
 
-def _hardest(of: _Estimated, places: Sequence[int], contrast: str) -> _Size:
-    """The size against the hardest of several: where all means are above 0 the least certain one is told."""
+def _hardest(pairs: Sequence[_Estimated], contrast: str) -> _Size:
+    """The size against the hardest of several: each number is that of the other which makes it smallest."""
     limit = {"label": 1, "emotion": 2}.get(contrast, 0)
-    at = np.array(places)
+    collapsed = len(frozenset().union(*(pair.collapsed for pair in pairs)))
+    # Where a run has no accuracy there is no mean, and no hardest: it is told of the other that is without one.
+    hardest = min(range(len(pairs)), key=lambda place: (not math.isnan(pairs[place].mean), pairs[place].mean))
+    if math.isnan(pairs[hardest].mean):
+        pairs = [pairs[hardest]]
     return _Size(
-        hardest=int(np.argmin(of.mean[at])),
-        images=int(of.images[at].min()),
-        point=float(of.mean[at].min()),
-        low=float(of.low[at].min()),
-        high=float(of.high[at, limit].min()),
-        low_seeds=float(of.low_seeds[at].min()),
-        high_seeds=float(of.high_seeds[at, limit].min()),
-        p=float(of.p[at].max()),
-        p_below=float(of.p_below[at].max()),
-        collapsed=len(frozenset().union(*(of.collapsed[place] for place in places))),
+        hardest=hardest,
+        images=min(pair.images for pair in pairs),
+        point=min(pair.mean for pair in pairs),
+        low=min(pair.low for pair in pairs),
+        high=min(pair.high[limit] for pair in pairs),
+        low_seeds=min(pair.low_seeds for pair in pairs),
+        high_seeds=min(pair.high_seeds[limit] for pair in pairs),
+        p=max(pair.p for pair in pairs),
+        p_below=max(pair.p_below for pair in pairs),
+        collapsed=collapsed,
     )
 
 

@@ -76,7 +76,7 @@ class Answers(NamedTuple):
     """Right or wrong for each test image, of several runs of an arm."""
 
     packed: NDArray[np.uint8]  # (runs, bytes), as of numpy.packbits
-    right: NDArray[np.int16]  # (bits,), right answers to each image
+    right: NDArray[np.float64]  # (bits,), right answers to each image
     images: int
     checksum: str | None
 
@@ -349,7 +349,7 @@ def _answers(correct: Sequence[Any], checksums: set[Any], accuracy: NDArray[np.f
     checksum = next(iter(checksums))
     return Answers(
         packed,
-        unpacked.sum(axis=0, dtype=np.int16),
+        unpacked.sum(axis=0, dtype=np.int16).astype(float),
         possible[int(np.argmax(errors <= 0.01))],
         None if checksum is None else str(checksum),
     )

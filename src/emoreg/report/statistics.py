@@ -316,7 +316,7 @@ def smallest_tail(seeds: int) -> float:
     return max(float(seeds) ** -seeds, 1 / (RESAMPLES + 1)) if seeds > 1 else 1.0
 
 
-def image_variance(sums: NDArray[np.integer], squares: float, seed_means: ArrayLike) -> float:
+def image_variance(sums: NDArray[np.float64], squares: float, seed_means: ArrayLike) -> float:
     """The variance that test images add to a mean over seeds and images, from the table of seeds × images.
 
     With s²_image the variance of the means of images and s²_rest that of what seeds and images leave (two-way table
@@ -334,7 +334,7 @@ def image_variance(sums: NDArray[np.integer], squares: float, seed_means: ArrayL
     total = float(sums.sum())
     mean = total / (seeds * images)
     # Sums of squares: of images, of seeds, and what is left of the whole.
-    of_images = float(np.dot(sums, sums.astype(float))) / seeds - total * mean
+    of_images = float(np.dot(sums, sums)) / seeds - total * mean
     of_seeds = images * float(((by_seed - mean) ** 2).sum())
     rest = max(0.0, squares - total * mean - of_images - of_seeds)
     s2_image, s2_rest = of_images / seeds / (images - 1), rest / ((seeds - 1) * (images - 1))
