@@ -23,7 +23,7 @@ import yaml
 
 from emoreg.config.recipe import read_recipe
 from emoreg.config.schema import PretrainRecipe, TrainingSettings, TrainRecipe
-from emoreg.study.arms import ARMS
+from emoreg.study.arms import LABELS
 from emoreg.study.definition import read_study
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -125,7 +125,7 @@ def recipes_page() -> str:
         if file.parent.name == "studies":
             study = read_study(file)
             cells = "; ".join(f"{cell.target}, {cell.backbone}" for cell in study.grid)
-            arms = ", ".join(ARMS[arm].label for arm in study.arms)
+            arms = ", ".join(dict.fromkeys(LABELS[arm.mode] for arm in study.arms))
             of_studies.append([name, cells, arms, str(study.seeds), seen(file)])
         elif file.parent.name == "experience":
             first = read_recipe(PretrainRecipe, file)
@@ -134,7 +134,7 @@ def recipes_page() -> str:
         else:
             second = read_recipe(TrainRecipe, file)
             mode = second.regulation.mode
-            arm = ARMS["backbone" if mode == "none" else mode].label
+            arm = LABELS[mode]
             row = [name, second.target.name, architecture(second.backbone.name), arm, lasts(second.training)]
             of_stage_2.append([*row, seen(file)])
     return "\n".join(

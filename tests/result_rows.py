@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from emoreg.study.arms import ARMS
+from emoreg.report.old_arms import ARMS
 from emoreg.study.columns import RunStatus
 
 

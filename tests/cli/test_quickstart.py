@@ -9,7 +9,7 @@ import pytest
 from emoreg.cli import quickstart as module
 from emoreg.cli.main import main
 from emoreg.cli.quickstart import quickstart
-from emoreg.study.arms import ARMS
+from emoreg.report.old_arms import ARMS
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ def test_the_shapes_are_a_target_of_three_classes(here: Path) -> None:
 def test_the_study_is_of_the_recipes_that_were_tried_before(here: Path) -> None:
     study = read_study(here / "study.yaml")
     (cell,) = study.grid
-    (experience,) = cell.experiences
+    (stimuli,) = cell.stimuli
     assert cell.recipe == read_recipe(TrainRecipe, here / "shapes.yaml", {"regulation.mode": "learned"})
-    assert experience.recipe == read_recipe(PretrainRecipe, here / "experience.yaml")
+    assert stimuli.recipe == read_recipe(PretrainRecipe, here / "experience.yaml")
     assert study.seeds == 6 and f"{study.seeds} seeds" in PAGE

@@ -19,8 +19,8 @@ from emoreg.report.analysis import analyse
 from emoreg.report.findings import findings
 from emoreg.runs.run import Run
 from emoreg.runtime.progress import Progress
-from emoreg.study.definition import read_study
-from emoreg.study.plan import PlannedRun, plan_runs
+from emoreg.study.definition import Study, read_study
+from emoreg.study.plan import Factors, PlannedRun, plan_runs
 from emoreg.study.results import read_external_results, results_of
 
 HERE = Path(__file__).parent
@@ -58,8 +58,9 @@ def test_a_run_with_a_gate_opens(unzip: Path, quiet: Progress) -> None:
 def test_the_lambda_of_a_gate_is_corrected_in_a_new_table(unzip: Path) -> None:
     run = Run(Path("gated"))
     assert run.final["lambda"][0] > 0.4 and run.final["test"]["lambda"] < 0.01  # at features of zero; over images
-    planned = PlannedRun("0", "gated", run.folder, run.recipe, None, "learned", "digits", "resnet8", None, 0)
-    row = results_of([planned], {}).iloc[0]
+    factors = Factors("learned", "affect", None, None, "digits", "resnet8")
+    planned = PlannedRun("0", "gated", run.folder, run.recipe, None, *factors, seed=0)
+    row = results_of(Study("first", (), edition=1, purpose=None), [planned], {}).iloc[0]
     assert row["lambda"] == row["test_lambda"] == run.final["test"]["lambda"]
     assert "epochs.lambda" not in row and len(row["epochs.train_loss"]) == 2
 
@@ -90,6 +91,7 @@ def test_a_table_of_results_makes_a_report() -> None:
 
 
 def test_a_study_still_reads_and_its_runs_have_the_same_ids() -> None:
-    assert len(plan_runs(read_study(HERE / "study.yaml"), Path("runs"))) == 24
+    assert len(plan_runs(read_study(HERE / "study.yaml", is_stored=True), Path("runs"))) == 24
     for file, ids in json.loads((HERE / "run_ids.json").read_text()).items():
-        assert {run.name: run.id for run in plan_runs(read_study(STUDIES / file, seeds=1), Path("runs"))} == ids
+        planned = plan_runs(read_study(STUDIES / file, seeds=1, is_stored=True), Path("runs"))
+        assert {run.name: run.id for run in planned} == ids

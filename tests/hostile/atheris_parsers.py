@@ -68,7 +68,7 @@ def all_files(path: Path) -> None:
 
 SEEDS: dict[str, bytes] = {
     "recipe": b"training: {epochs: 3}\nseed: 1\n",
-    "study": b"arms: [backbone]\nseeds: 1\ntargets: [{target: {name: digits}}]\n",
+    "study": b"modes: []\nreferences: [backbone]\nseeds: 1\ntargets: [{target: {name: digits}}]\n",
     "oasis": LAYOUTS["oasis"].sheets["OASIS.csv"].encode(),
     "emotion6": LAYOUTS["emotion6"].sheets["ground_truth.txt"].encode(),
     "emoset": LAYOUTS["emoset"].sheets["train.json"].encode(),

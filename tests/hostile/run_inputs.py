@@ -50,7 +50,7 @@ STAGE_2 = TrainRecipe(
     optimizer=OptimizerSettings(lr=0.01),
     training=ONE,
 )
-STUDY = "arms: [backbone]\nseeds: 1\nclassifier: {backbone: {name: resnet8}}\n"
+STUDY = "modes: []\nreferences: [backbone]\nseeds: 1\nclassifier: {backbone: {name: resnet8}}\n"
 Change = Callable[[Path], object]  # of a run folder
 
 
@@ -390,17 +390,25 @@ def tables_for_reports() -> Iterator[tuple[str, bytes]]:
     """Tables that can be read, and that a report must not rely on."""
     import pandas as pd
 
-    right: dict[str, object] = {"stage": 2, "status": "finished", "run": "a", "error": None, "arm": "backbone"}
-    right |= {"target": "cifar10", "backbone": "resnet8", "experience": None, "pretext": None, "seed": 0}
+    right: dict[str, object] = {"stage": 2, "status": "finished", "run": "a", "error": None, "mode": "none"}
+    right |= {
+        "target": "cifar10",
+        "backbone": "resnet8",
+        "experience": None,
+        "variant": None,
+        "stimuli": None,
+        "seed": 0,
+    }
     right |= {"test_accuracy": 0.5, "test_per_class": [0.5], "epochs.epoch": [1, 2], "epochs.train_loss": [2.0, 1.0]}
     for what, change in (
         ("no run is finished", {"status": "waiting"}),
         ("a status that nobody knows", {"status": "done"}),
         ("a column whose name is misspelt", {"lamda": 0.5}),
         ("a run that is there twice", {}),
-        ("an arm that nobody knows", {"arm": "<b>learnt</b>"}),
-        ("an arm that is a number", {"arm": 3}),
-        ("no arm", {"arm": None}),
+        ("a mode that nobody knows", {"mode": "<b>learnt</b>"}),
+        ("an arm that nobody knew", {"arm": "<b>learnt</b>"}),
+        ("a mode that is a number", {"mode": 3}),
+        ("no mode", {"mode": None}),
         ("half a seed", {"seed": 0.5}),
         ("no seed", {"seed": None}),
         ("a stage that is text", {"stage": "2"}),

@@ -160,26 +160,44 @@ def str_bytes(text: str) -> bytes:
 
 
 ARMS = st.lists(st.sampled_from(("backbone", "learned", "ensemble", "nobody")), max_size=3)
+VARIANTS = st.fixed_dictionaries(
+    {}, optional={"name": st.one_of(texts, anything), "classifier": st.one_of(settings_of(TrainRecipe), anything)}
+)
 STUDIES = st.fixed_dictionaries(
     {},
     optional={
+        "edition": st.one_of(st.integers(0, 3), anything),
+        "purpose": st.one_of(st.sampled_from(("exploration", "confirmation")), anything),
         "arms": st.one_of(ARMS, anything),
+        "modes": st.one_of(ARMS, anything),
+        "references": st.one_of(ARMS, anything),
         "seeds": st.one_of(st.integers(1, 3), anything),
+        "looks": st.one_of(st.lists(st.integers(1, 3), max_size=3), anything),
+        "run_seeds": st.one_of(st.integers(1, 3), anything),
         "control_mode": st.one_of(st.sampled_from(("learned", "none")), anything),
         "experience": st.one_of(settings_of(PretrainRecipe), anything),
+        "pretraining": st.one_of(settings_of(PretrainRecipe), anything),
+        "stimuli": st.one_of(st.lists(settings_of(PretrainRecipe), max_size=3), anything),
+        "variants": st.one_of(st.lists(VARIANTS, max_size=3), anything),
         "classifier": st.one_of(settings_of(TrainRecipe), anything),
         "experiences": st.one_of(st.lists(settings_of(PretrainRecipe), max_size=3), anything),
         "targets": st.one_of(st.lists(settings_of(TrainRecipe), max_size=3), anything),
         "backbones": st.one_of(st.lists(settings_of(TrainRecipe), max_size=3), anything),
     },
 )
-STUDY = b"""arms: [backbone, learned, random_encoder]
+STUDY = b"""edition: 2
+purpose: confirmation
+modes: [learned]
+experiences: [affect, fresh]
+references: [backbone]
 seeds: 3
-experience: {optimizer: {lr: 0.002}}
-experiences: [{stimuli: {name: oasis, root: oasis.zip}}, {stimuli: {name: procedural}, training: {epochs: 15}}]
+looks: [2, 3]
+pretraining: {optimizer: {lr: 0.002}}
+stimuli: [{stimuli: {name: oasis, root: oasis.zip}}, {stimuli: {name: procedural}, training: {epochs: 15}}]
 classifier: {training: {epochs: 100}}
 targets: [{target: {name: cifar10}}, {target: {name: cifar100}}]
 backbones: [{backbone: {name: resnet20}}, {backbone: {name: vit_tiny_patch16_224, patch_size: 4}}]
+variants: [{name: mixture, classifier: {regulation: {mix: logits}}}]
 """
 
 
@@ -329,8 +347,9 @@ FINALS = st.fixed_dictionaries(
 @fuzzed
 def test_a_report_of_runs_with_anything_for_their_results(finals: list[Any], session: Any) -> None:
     root = folder("report")
-    (root / "study.yaml").write_text("arms: [backbone, learned]\nseeds: 1\n")
-    planned = [run for run in plan_runs(read_study(root / "study.yaml"), root / "runs") if run.arm is not None]
+    (root / "study.yaml").write_text("experiences: [affect]\nreferences: [backbone]\nseeds: 1\n")
+    study = read_study(root / "study.yaml")
+    planned = [run for run in plan_runs(study, root / "runs") if run.mode is not None]
     for run, final in zip(planned, finals, strict=False):
         run.folder.mkdir(parents=True, exist_ok=True)
         (run.folder / FINAL).write_text(json.dumps(final))
@@ -338,7 +357,7 @@ def test_a_report_of_runs_with_anything_for_their_results(finals: list[Any], ses
         (run.folder / ENVIRONMENT).write_text(json.dumps({"sessions": [session]}))
 
     def report() -> None:
-        table = results_of(planned, {})
+        table = results_of(study, planned, {})
         write_results(root / "results.parquet", table)
         read_results(root / "results.parquet")
         found = analyse("a study", table)

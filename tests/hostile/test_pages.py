@@ -225,7 +225,8 @@ def test_names_that_are_markup_for_the_terminal_are_text(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("study.yaml").write_text(
-        "arms: [backbone]\nseeds: 1\nclassifier: {backbone: {name: resnet8}, target: {limit: 32, image_size: 8}}\n"
+        "modes: []\nreferences: [backbone]\nseeds: 1\n"
+        "classifier: {backbone: {name: resnet8}, target: {limit: 32, image_size: 8}}\n"
         "targets: [{target: {name: digits, root: '[/red]'}}, {target: {name: digits, root: '[bold]'}}]\n"
     )
     assert cli.main(["study", "study.yaml", "--dry-run", "--quiet"]) == 0

@@ -52,7 +52,8 @@ augment: {crop_padding: 1, flip: false}
 training: {epochs: 6, batch_size: 16, device: cpu, precision: 32-true}
 """
 STUDY = """\
-arms: [backbone, learned]
+experiences: [affect]
+references: [backbone]
 seeds: 1
 experience:
   stimuli: {name: procedural, count: 40}

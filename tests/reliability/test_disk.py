@@ -133,7 +133,7 @@ def planned(tmp_path: Path) -> dict[str, Path]:
     from emoreg.study.plan import plan_runs
 
     runs = plan_runs(read_study(tmp_path / "study.yaml"), tmp_path / "out" / "runs")
-    return {run.arm or "experience": run.folder for run in runs}
+    return {run.mode or "pretraining": run.folder for run in runs}
 
 
 @pytest.mark.parametrize(("fault", "reason"), [("size=64k", "No space left on device"), ("ro", "Read-only file")])
@@ -141,13 +141,13 @@ def test_a_study_goes_on_when_one_run_cannot_be_written(
     fault: str, reason: str, tell: Tell, mount: Mount, tmp_path: Path
 ) -> None:
     folders = planned(tmp_path)
-    mount(folders["backbone"], fault)
+    mount(folders["none"], fault)
     told = tell(*GO, code=1).splitlines()
     assert told[0].startswith("emoreg: failed: digits-resnet8-backbone-seed0: cannot write ") and reason in told[0]
     assert told[1].startswith("emoreg: 1 of 3 runs failed") and len(told) == 2
-    table = pd.read_parquet("out/results.parquet").set_index("arm")
-    assert table.status["backbone"] == "failed" and table.status["learned"] == "finished"
-    mount(folders["backbone"], "rw,size=8m")
+    table = pd.read_parquet("out/results.parquet").set_index("mode")
+    assert table.status["none"] == "failed" and table.status["learned"] == "finished"
+    mount(folders["none"], "rw,size=8m")
     tell(*GO, code=0)
     assert (pd.read_parquet("out/results.parquet").status == "finished").all()
 

@@ -86,7 +86,7 @@ def test_of_two_at_the_same_study_one_works_and_another_study_does_not_take_its_
     start: Callable[..., subprocess.Popen[str]], tmp_path: Path
 ) -> None:
     (tmp_path / "study.yaml").write_text(STUDY.replace("epochs: 2", LONG))
-    (tmp_path / "other.yaml").write_text(STUDY.replace("arms: [backbone, learned]", "arms: [backbone]"))
+    (tmp_path / "other.yaml").write_text(STUDY.replace("experiences: [affect]", "modes: []"))
     folder = tmp_path / "out"
     first = start("study", "study.yaml", "--out", "out", "--jobs", "2")
     wait_for(folder / "study.yaml", first)

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from emoreg.report.analysis import Analysis, ArmResult, CellResult, Effect, ExperienceResult
+from emoreg.report.old_arms import ARMS
 from emoreg.report.statistics import Interval, above_all, compare, interval
-from emoreg.study.arms import ARMS
 
 WITHOUT_STAGE_1 = ("backbone", "random_encoder", "ensemble")
 METRIC = {"affect": "ccc", "shuffled": "ccc", "rotation": "accuracy"}

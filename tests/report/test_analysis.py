@@ -12,8 +12,8 @@ from scipy import stats
 from statsmodels.stats.power import TTestPower
 
 from emoreg.report.analysis import Analysis, ArmResult, analyse
+from emoreg.report.old_arms import ARMS
 from emoreg.report.statistics import above_all, holm, sign_flip_p
-from emoreg.study.arms import ARMS
 from refusing import refusal
 from result_rows import results, stage_1, stage_2
 

@@ -23,7 +23,7 @@ from emoreg.report.charts import (
     legend,
 )
 from emoreg.report.drawing import Chart
-from emoreg.study.arms import ARMS
+from emoreg.report.old_arms import ARMS
 from report.made_up import made_up, nothing
 
 FEW = ("backbone", "learned", "random_encoder")

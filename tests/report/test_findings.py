@@ -8,8 +8,8 @@ import pytest
 
 from emoreg.report.analysis import analyse
 from emoreg.report.findings import findings, in_points
+from emoreg.report.old_arms import ARMS
 from emoreg.report.statistics import interval
-from emoreg.study.arms import ARMS
 from result_rows import results, stage_1, stage_2
 
 NAN = math.nan

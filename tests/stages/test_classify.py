@@ -48,13 +48,13 @@ from emoreg.stages import classify
 from emoreg.stages.classify import build_classifier, evaluate, load_classifier, train, with_encoder_architecture
 from emoreg.stages.metrics import count_flops, measure
 from emoreg.stages.pretrain import load_encoder, pretrain
-from emoreg.study.arms import arm_recipe
+from emoreg.study.arms import REFERENCES, Reference, recipe_of
 from emoreg.training.fabric import make_fabric
 from narrow import present
 from refusing import refusal
 from tiny_backbone import TinyBackbone
 
-ARMS_OF_PLAIN = ("backbone", "ensemble")
+ARMS_OF_PLAIN: tuple[Reference, ...] = ("backbone", "ensemble")
 VIT = BackboneSettings("test_vit", patch_size=8)
 RESNET = BackboneSettings("resnet8")
 
@@ -587,15 +587,16 @@ def test_the_first_member_of_an_ensemble_is_the_backbone_arm_to_the_last_bit(
         regulation=RegulationSettings("learned"),
         loss=LossSettings(label_smoothing=0.1, non_emotional=0.5),
     )
-    runs = {name: train(arm_recipe(base, name, None, 2), tmp_path / name, progress=quiet) for name in ARMS_OF_PLAIN}
+    runs = {
+        name: train(recipe_of(REFERENCES[name], base, None, 2), tmp_path / name, progress=quiet)
+        for name in ARMS_OF_PLAIN
+    }
     plain, ensemble = (runs[name].weights()[0] for name in ARMS_OF_PLAIN)
     for prefix in ("backbone.", "head."):
         assert_equal(part(ensemble, prefix), part(plain, prefix))
     assert not torch.equal(ensemble["encoder.conv1.weight"], ensemble["backbone.conv1.weight"])
     assert not torch.equal(ensemble["emotional_head.weight"], ensemble["head.weight"])
-    recipe = runs["ensemble"].recipe
-    assert isinstance(recipe, TrainRecipe)
-    start = build_classifier(recipe, 10).state_dict()
+    start = build_classifier(recipe_of(REFERENCES["ensemble"], base, None, 2), 10).state_dict()
     assert not torch.equal(ensemble["encoder.conv1.weight"], start["encoder.conv1.weight"])  # both members train
     test = {name: run.final["test"] for name, run in runs.items()}
     assert test["ensemble"]["accuracy_non_emotional"] == test["backbone"]["accuracy"]
@@ -603,7 +604,7 @@ def test_the_first_member_of_an_ensemble_is_the_backbone_arm_to_the_last_bit(
 
 
 def test_an_ensemble_answers_with_the_mean_of_its_members_probabilities(stage2: TrainRecipe) -> None:
-    model = build_classifier(arm_recipe(stage2, "ensemble", None, 0), 10).eval()
+    model = build_classifier(recipe_of(REFERENCES["ensemble"], stage2, None, 0), 10).eval()
     answer = model.respond(torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)))
     assert answer.emotional is not None
     mean = (answer.non_emotional.softmax(dim=1) + answer.emotional.softmax(dim=1)) / 2

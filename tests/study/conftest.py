@@ -11,8 +11,9 @@ import pytest
 
 from emoreg.config.recipe import recipe_yaml
 from emoreg.config.schema import PretrainRecipe, TrainRecipe
-from emoreg.study.definition import ExperienceRecipe, GridPoint, Study
+from emoreg.study.definition import GridPoint, StimuliRecipe, Study
 from emoreg.study.plan import PlannedRun
+from study_arms import BACKBONE, LEARNED, SHUFFLED
 
 
 @pytest.fixture
@@ -23,8 +24,8 @@ def tiny_study(stage1: PretrainRecipe, stage2: TrainRecipe) -> Study:
     target = dataclasses.replace(stage2.target, image_size=8)
     one = dataclasses.replace(stage1, stimuli=stimuli, training=training)
     two = dataclasses.replace(stage2, target=target, training=training)
-    cell = GridPoint("digits", "resnet8", two, (ExperienceRecipe("procedural", one),))
-    return Study("tiny", (cell,), ("backbone", "learned", "shuffled_affect"), seeds=2)
+    cell = GridPoint("digits", "resnet8", two, (StimuliRecipe("procedural", one),))
+    return Study("tiny", (cell,), (BACKBONE, LEARNED, SHUFFLED), seeds=2)
 
 
 @pytest.fixture
@@ -42,11 +43,20 @@ def finish() -> Callable[..., None]:
             "seconds": 1.0,
             "parameters": 3,
         }
-        if planned.arm is not None:
+        if planned.mode is not None:
             reliability = {"confidence": [None, 0.5], "accuracy": [None, 0.4], "count": [0, 9]}
-            scores = {"accuracy": accuracy, "loss": 1.0, "per_class": [0.5, None], "reliability": reliability}
-            final |= {"test": scores, "validation": scores, "images": {"train": 18, "validation": 2, "test": 9}}
-            final |= {"lambda": None if planned.arm == "backbone" else [0.25, 0.75], "classes": ["a", "b"]}
+            scores: dict[str, Any] = {
+                "accuracy": accuracy,
+                "loss": 1.0,
+                "per_class": [0.5, None],
+                "reliability": reliability,
+            }
+            final |= {
+                "test": {**scores, "images": 9, "correct": "qgA=", "checksum": "0a" * 16},
+                "validation": scores,
+                "images": {"train": 18, "validation": 2, "test": 9},
+            }
+            final |= {"lambda": None if planned.mode == "none" else [0.25, 0.75], "classes": ["a", "b"]}
         (planned.folder / "final.json").write_text(json.dumps(final))
 
     return finished

@@ -6,56 +6,101 @@ import pytest
 
 from emoreg.config.recipe import differences
 from emoreg.config.schema import EncoderSettings, LossSettings, RegulationSettings, TrainRecipe
-from emoreg.study.arms import ARMS, arm_recipe
+from emoreg.study.arms import EXPERIENCES, REFERENCES, REGULATED, Arm, Experience, RegulatedMode, factorial, recipe_of
 
 BASE = TrainRecipe(
-    encoder=EncoderSettings(frozen=True, lr_factor=0.1),
+    encoder=EncoderSettings(frozen=True, lr_factor=0.1, takeover="shrunk", shrink=0.7),
     regulation=RegulationSettings("learned", lam=0.3, granularity="per_sample", lr_factor=2),
-    loss=LossSettings(label_smoothing=0.1, non_emotional=0.5, emotional=0.5, mutual=0.5),
+    loss=LossSettings(label_smoothing=0.1, regulated=1, non_emotional=0.5, emotional=0.5, mutual=0.5),
 )
-CONTROLS = ("random_encoder", "shuffled_affect", "neutral_pretext", "ensemble")
+STAGE_1 = Path("runs/stage-1")
 
 
-def test_every_control_says_what_it_rules_out_and_no_regulated_arm_is_one() -> None:
-    assert tuple(name for name, arm in ARMS.items() if arm.is_control) == CONTROLS
-    assert {name for name, arm in ARMS.items() if arm.is_regulated} == {"fixed", "random", "learned", "random_learned"}
-    assert not ARMS["backbone"].is_control and not ARMS["backbone"].is_regulated
+def changed(arm: Arm) -> set[str]:
+    """The settings in which the recipe of an arm differs from the study's."""
+    return {line.split(":")[0] for line in differences(BASE, recipe_of(arm, BASE, STAGE_1, seed=7))}
 
 
-@pytest.mark.parametrize("name", ARMS)
-def test_an_arm_differs_from_the_studys_recipe_in_the_emotional_branch_and_the_seed_alone(name: str) -> None:
-    recipe = arm_recipe(BASE, name, Path("runs/experience"), seed=7)
-    changed = {line.split(":")[0] for line in differences(BASE, recipe)}
-    assert {key.split(".")[0] for key in changed} <= {"encoder", "regulation", "loss", "seed"}
-    assert recipe.seed == 7 and recipe.loss.label_smoothing == 0.1
-    assert recipe.encoder.experience == ("runs/experience" if ARMS[name].pretext else None)
-    if name not in ("backbone", "ensemble"):
-        assert changed <= {"encoder.experience", "regulation.mode", "regulation.granularity", "seed"}
-        assert recipe.regulation.mode == (ARMS[name].mode or "learned")
-        assert recipe.regulation.granularity == ("per_sample" if "learned" in recipe.regulation.mode else "scalar")
+def test_a_factorial_design_has_every_mode_with_every_experience_and_each_reference_once() -> None:
+    arms = factorial(("fixed", "learned"))
+    assert len(arms) == 2 * 6 + 4 == len(set(arms)) and arms[0] == Arm("none")
+    assert {arm for arm in arms if not arm.is_regulated} == set(REFERENCES.values())
+    assert [arm.experience for arm in arms if arm.mode == "fixed"] == list(EXPERIENCES)
+    assert factorial((), (), ("ensemble", "backbone")) == (Arm("none"), Arm("ensemble"))
 
 
-def test_a_control_differs_from_its_arm_in_the_experience_alone() -> None:
-    learned = arm_recipe(BASE, "learned", "runs/affect", 1)
-    for name, folder in (("random_encoder", None), ("shuffled_affect", "runs/s"), ("neutral_pretext", "runs/r")):
-        assert differences(learned, arm_recipe(BASE, name, folder, 1)) == [
-            f"encoder.experience: runs/affect -> {folder}"
-        ]
+@pytest.mark.parametrize("mode", REGULATED)
+@pytest.mark.parametrize("experience", EXPERIENCES)
+def test_a_regulated_arm_differs_from_the_studys_recipe_in_mode_experience_and_seed_alone(
+    mode: RegulatedMode, experience: Experience
+) -> None:
+    arm = Arm(mode, experience)
+    recipe = recipe_of(arm, BASE, STAGE_1, seed=7)
+    allowed = {"encoder.experience", "regulation.mode", "regulation.granularity", "seed"}
+    allowed |= {"encoder.moments_only"} if experience == "moments" else set()
+    allowed |= {"encoder.takeover", "encoder.shrink"} if experience == "fresh" else set()  # of nothing
+    assert changed(arm) <= allowed
+    assert recipe.seed == 7 and recipe.regulation.mode == mode
+    assert recipe.encoder.experience == (None if experience == "fresh" else str(STAGE_1))
+    assert recipe.regulation.granularity == ("per_sample" if "learned" in mode else "scalar")
 
 
-def test_controls_can_be_regulated_in_another_mode() -> None:
-    assert arm_recipe(BASE, "random_encoder", None, 0, control_mode="fixed").regulation.mode == "fixed"
-    assert arm_recipe(BASE, "random_learned", "x", 0, control_mode="fixed").regulation.mode == "random_learned"
+@pytest.mark.parametrize("mode", REGULATED)
+def test_a_twin_differs_from_its_arm_in_the_experience_alone(mode: RegulatedMode) -> None:
+    affect = recipe_of(Arm(mode, "affect"), BASE, "runs/affect", 1)
+    for experience in ("shuffled", "neutral", "rotation"):
+        twin = recipe_of(Arm(mode, experience), BASE, f"runs/{experience}", 1)
+        assert differences(affect, twin) == [f"encoder.experience: runs/affect -> runs/{experience}"]
+    moments = recipe_of(Arm(mode, "moments"), BASE, "runs/affect", 1)
+    assert differences(affect, moments) == ["encoder.moments_only: False -> True"]
+    fresh = recipe_of(Arm(mode, "fresh"), BASE, None, 1)
+    assert {line.split(":")[0] for line in differences(affect, fresh)} == {
+        "encoder.experience",
+        "encoder.takeover",
+        "encoder.shrink",
+    }
+
+
+def test_what_becomes_of_stage_1_s_weights_does_not_change_the_fresh_twin() -> None:
+    as_is = TrainRecipe(regulation=RegulationSettings("learned"))
+    shrunk = TrainRecipe(regulation=RegulationSettings("learned"), encoder=EncoderSettings(takeover="shrunk"))
+    fresh = Arm("learned", "fresh")
+    assert recipe_of(fresh, as_is, None, 0) == recipe_of(fresh, shrunk, None, 0)
+
+
+def test_affect_and_moments_and_transfer_need_the_same_stage_1_and_fresh_none() -> None:
+    pretexts = {experience: Arm("learned", experience).pretext for experience in EXPERIENCES}
+    assert pretexts == {"affect": "affect", "moments": "affect", "fresh": None} | {
+        name: name for name in ("shuffled", "neutral", "rotation")
+    }
+    assert {name: arm.pretext for name, arm in REFERENCES.items() if arm.pretext} == {"transfer": "affect"}
 
 
 def test_the_ensemble_is_two_plain_backbones_each_with_its_own_loss_and_averaged_probabilities() -> None:
-    recipe = arm_recipe(BASE, "ensemble", None, 0)
+    recipe = recipe_of(Arm("ensemble"), BASE, None, 0)
     assert recipe.encoder == EncoderSettings(backbone=recipe.backbone)  # trained, at the same learning rate
     assert recipe.regulation == RegulationSettings("fixed", lam=0.5, mix="probabilities")
     assert recipe.loss == LossSettings(label_smoothing=0.1, regulated=0, non_emotional=1, emotional=1)
+    assert recipe.loss.budget == "matched"
 
 
-def test_the_backbone_has_no_part_of_the_method() -> None:
-    recipe = arm_recipe(BASE, "backbone", None, 0)
+@pytest.mark.parametrize("mode", ["none", "wide"])
+def test_a_plain_network_has_no_part_of_the_method(mode: str) -> None:
+    recipe = recipe_of(Arm("none" if mode == "none" else "wide"), BASE, None, 0)
     assert (recipe.encoder, recipe.regulation) == (EncoderSettings(), RegulationSettings())
-    assert recipe.loss_weights == (1, 0, 0, 0) and recipe.loss.label_smoothing == 0.1
+    assert recipe.loss == LossSettings(label_smoothing=0.1) and recipe.loss_weights == (1, 0, 0, 0)
+
+
+def test_transfer_fine_tunes_the_encoder_alone_with_the_studys_takeover() -> None:
+    recipe = recipe_of(Arm("transfer", "affect"), BASE, STAGE_1, 0)
+    assert recipe.encoder == EncoderSettings(str(STAGE_1), takeover="shrunk", shrink=0.7)
+    assert recipe.regulation == RegulationSettings("transfer")
+    assert recipe.loss == LossSettings(label_smoothing=0.1)
+
+
+def test_the_first_edition_s_references_keep_its_losses() -> None:
+    loss = LossSettings(regulated=1, non_emotional=0, emotional=0, budget="as_given")
+    old = TrainRecipe(regulation=RegulationSettings("learned", mix="logits"), loss=loss, edition=1)
+    assert recipe_of(Arm("none"), old, None, 0).loss == loss
+    ensemble = LossSettings(regulated=0, non_emotional=1, emotional=1, budget="as_given")
+    assert recipe_of(Arm("ensemble"), old, None, 0).loss == ensemble

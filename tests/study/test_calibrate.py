@@ -14,6 +14,7 @@ from emoreg.study.calibrate import estimate_seconds
 from emoreg.study.definition import Study
 from emoreg.study.plan import plan_runs
 from emoreg.training.step import TrainState, train_step
+from study_arms import BACKBONE, LEARNED
 
 
 def test_an_estimate_grows_with_epochs_and_every_kind_of_run_is_timed_once(
@@ -45,7 +46,7 @@ def test_a_real_estimate_is_positive_and_leaves_the_threads_as_they_were(
 ) -> None:
     monkeypatch.setattr(calibrate, "SECONDS", 0.01)
     threads = torch.get_num_threads()
-    planned = plan_runs(dataclasses.replace(tiny_study, arms=("backbone", "learned"), seeds=1), tmp_path)
+    planned = plan_runs(dataclasses.replace(tiny_study, arms=(BACKBONE, LEARNED), seeds=1), tmp_path)
     assert all(value > 0 for value in estimate_seconds(planned, quiet, jobs=2).values())
     assert torch.get_num_threads() == threads and not list(tmp_path.iterdir())
 

@@ -19,6 +19,7 @@ from emoreg.study.plan import plan_runs
 from emoreg.study.results import read_external_results, read_results, results_of, write_results
 from emoreg.study.run_one import RunOutcome
 from refusing import refusal
+from study_arms import BACKBONE
 
 RESULTS = sorted(Path(__file__).parents[2].glob("results/*.parquet"))
 
@@ -31,7 +32,7 @@ def written(tiny_study: Study, tmp_path: Path, finish: Callable[..., None]) -> P
         finish(run)
     path = tmp_path / "results.parquet"
     failure = RunOutcome(planned[7], RunStatus.FAILED, "the disk is full")
-    write_results(path, results_of(planned, {planned[7].id: failure}))
+    write_results(path, results_of(tiny_study, planned, {planned[7].id: failure}))
     return path
 
 
@@ -68,8 +69,8 @@ def test_all_columns_are_there_with_the_same_types_whatever_the_runs_have(
     written: Path, tiny_study: Study, tmp_path: Path
 ) -> None:
     nothing = tmp_path / "nothing.parquet"
-    alone = dataclasses.replace(tiny_study, arms=("backbone",), seeds=1)  # no stage 1, and no run is finished
-    write_results(nothing, results_of(plan_runs(alone, tmp_path / "elsewhere"), {}))
+    alone = dataclasses.replace(tiny_study, arms=(BACKBONE,), seeds=1)  # no stage 1, and no run is finished
+    write_results(nothing, results_of(alone, plan_runs(alone, tmp_path / "elsewhere"), {}))
     full, empty = parquet.read_schema(written), parquet.read_schema(nothing)
     assert set(FIXED) <= set(empty.names) <= set(full.names)
     assert all(full.field(name).type == type_of(name) for name in full.names)
@@ -93,7 +94,7 @@ def test_curves_come_last_and_metrics_that_not_all_runs_have_before_the_settings
 def indexed(table: pa.Table) -> pa.Table:
     """As pandas writes rows that were selected, with text of few values as categories."""
     frame = table.to_pandas().sort_values("seed", kind="stable")
-    return pa.Table.from_pandas(frame.astype({"arm": "category", "status": "category"}), preserve_index=True)
+    return pa.Table.from_pandas(frame.astype({"mode": "category", "status": "category"}), preserve_index=True)
 
 
 def reordered(table: pa.Table) -> pa.Table:
@@ -103,6 +104,7 @@ def reordered(table: pa.Table) -> pa.Table:
 def as_polars_writes(table: pa.Table) -> pa.Table:
     """Large text and lists, categories, NaN for what is missing, small integers."""
     large = {pa.string(): pa.large_string(), pa.list_(pa.float64()): pa.large_list(pa.float64())}
+    large[pa.binary()] = pa.large_binary()
     columns = [column.cast(large.get(column.type, column.type)) for column in table.columns]
     made = pa.table(columns, names=table.column_names)
     gaps = pa.array(np.where(table["lambda"].is_null(), np.nan, table["lambda"].to_numpy()))
@@ -133,6 +135,7 @@ def test_a_table_that_another_library_has_written_is_read_as_it_was(
 def test_tables_of_the_first_edition_are_read_with_todays_types(path: Path, tmp_path: Path) -> None:
     table = read_results(path)
     pd.testing.assert_frame_equal(table[["run", "seed"]], pd.read_parquet(path)[["run", "seed"]])
+    assert not {"arm", "pretext"} & set(table) and table["edition"].eq(1).all()
     write_results(tmp_path / "again.parquet", table)
     schema = parquet.read_schema(tmp_path / "again.parquet")
     assert all(field.type == type_of(field.name) for field in schema if type_of(field.name) is not None)
@@ -148,7 +151,10 @@ def test_tables_of_the_first_edition_are_read_with_todays_types(path: Path, tmp_
         (lambda table: table.assign(seed="one"), "column 'seed' holds text in place of numbers"),
         (lambda table: table.assign(seed=0.5), "a number in column 'seed' is not a whole number"),
         (lambda table: table.assign(status="done"), "no status is called 'done'"),
-        (lambda table: table.assign(arm=table["arm"] + "s"), r"no arm is called 'backbones' \(did you mean 'backbone'"),
+        (
+            lambda table: table.assign(mode=table["mode"].replace("learned", "learnt")),
+            r"no mode is called 'learnt' \(did you mean 'learned'",
+        ),
         (lambda table: table.assign(**{"lambda": 2.0}), r"a number in column 'lambda' is not in \[0, 1\]"),
     ],
 )

@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 import yaml
 
-from emoreg.config.schema import BackboneSettings, PretrainRecipe, TrainRecipe
+from emoreg.config.schema import BackboneSettings, PretrainRecipe, TargetSettings, TrainRecipe
 from emoreg.errors import UserError
-from emoreg.study.arms import ARMS
-from emoreg.study.definition import Study, find_study, read_study
+from emoreg.study.arms import Arm, factorial
+from emoreg.study.definition import Study, find_study, has_edition, read_study
 from emoreg.study.run_study import default_folder
+from study_arms import BACKBONE, ENSEMBLE, FRESH, SHUFFLED
 
 
 def written(tmp_path: Path, text: str, name: str = "mine.yaml") -> Path:
@@ -24,11 +25,11 @@ def read(tmp_path: Path, text: str, **options: Any) -> Study:
 
 
 GRID = """\
-arms: [backbone, learned]
+modes: [learned]
 seeds: 3
-experience:
+pretraining:
   optimizer: {lr: 0.002}
-experiences:
+stimuli:
   - stimuli: {name: oasis, root: oasis.zip}
   - stimuli: {name: procedural}
     training: {epochs: 15}
@@ -44,16 +45,27 @@ backbones:
   - backbone: {name: resnet8}
     optimizer: {lr: 0.3}
 """
+VARIANTS = """\
+variants:
+  - name: own losses
+  - name: mixture
+    classifier: {loss: {regulated: 1, non_emotional: 0, emotional: 0}, regulation: {mix: logits}}
+  - name: longer
+    pretraining: {training: {epochs: 99}}
+"""
 
 
-def test_an_empty_file_is_a_study_of_all_arms_on_the_defaults(tmp_path: Path) -> None:
+def test_an_empty_file_is_a_confirmation_of_one_mode_with_all_twins_and_references(tmp_path: Path) -> None:
     study = read(tmp_path, "")
-    assert (study.name, study.arms, study.seeds, study.control_mode) == ("mine", tuple(ARMS), 5, "learned")
+    assert (study.name, study.arms, study.seeds, study.looks) == ("mine", factorial(("learned",)), 8, None)
+    assert (study.purpose, study.edition, list(study.seed_numbers)) == ("confirmation", 2, list(range(8)))
     (cell,) = study.grid
     assert (cell.target, cell.backbone) == ("digits", "resnet20")
     assert cell.recipe.training == TrainRecipe().training
-    (experience,) = cell.experiences
-    assert (experience.label, experience.recipe) == ("procedural", PretrainRecipe(edition=1))
+    (stimuli,) = cell.stimuli
+    assert (stimuli.label, stimuli.recipe) == ("procedural", PretrainRecipe())
+    (variant,) = cell.regulated
+    assert variant.label is None and variant.recipe.regulation.mode == "learned"
 
 
 def test_partial_recipes_are_laid_over_the_base_and_make_a_grid(tmp_path: Path) -> None:
@@ -64,7 +76,7 @@ def test_partial_recipes_are_laid_over_the_base_and_make_a_grid(tmp_path: Path) 
     last = study.grid[-1]
     assert last.recipe.augment.flip and last.recipe.training.epochs == 7
     assert last.recipe.optimizer.lr == 0.3 and study.grid[0].recipe.optimizer.lr == TrainRecipe().optimizer.lr
-    oasis, procedural = last.experiences
+    oasis, procedural = last.stimuli
     assert (oasis.label, procedural.label) == ("oasis", "procedural")
     assert oasis.recipe.optimizer.lr == procedural.recipe.optimizer.lr == 0.002
     assert (oasis.recipe.training.epochs, procedural.recipe.training.epochs) == (40, 15)
@@ -72,26 +84,26 @@ def test_partial_recipes_are_laid_over_the_base_and_make_a_grid(tmp_path: Path) 
 
 def test_an_encoder_has_the_backbone_and_image_size_of_its_cell_unless_others_are_given(tmp_path: Path) -> None:
     for cell in read(tmp_path, GRID).grid:
-        for experience in cell.experiences:
-            assert experience.recipe.backbone == cell.recipe.backbone
-            assert experience.recipe.stimuli.image_size == 16
-    given = "classifier: {encoder: {backbone: {name: resnet14}}}\nexperience: {stimuli: {image_size: 24}}"
+        for stimuli in cell.stimuli:
+            assert stimuli.recipe.backbone == cell.recipe.backbone
+            assert stimuli.recipe.stimuli.image_size == 16
+    given = "classifier: {encoder: {backbone: {name: resnet14}}}\npretraining: {stimuli: {image_size: 24}}"
     (cell,) = read(tmp_path, given).grid
-    assert cell.experiences[0].recipe.backbone == BackboneSettings("resnet14")
-    assert cell.experiences[0].recipe.stimuli.image_size == 24
+    assert cell.stimuli[0].recipe.backbone == BackboneSettings("resnet14")
+    assert cell.stimuli[0].recipe.stimuli.image_size == 24
 
 
-def test_a_union_of_sets_is_one_experience_of_one_size(tmp_path: Path) -> None:
+def test_a_union_of_sets_is_one_label_of_one_size(tmp_path: Path) -> None:
     text = """\
 classifier: {target: {image_size: 16}}
-experience:
+pretraining:
   stimuli: {name: oasis, root: x}
   also: [{name: fi, root: y}]
 """
     (cell,) = read(tmp_path, text).grid
-    (experience,) = cell.experiences
-    assert experience.label == "oasis+fi"
-    assert [settings.image_size for settings in experience.recipe.sets] == [16, 16]
+    (stimuli,) = cell.stimuli
+    assert stimuli.label == "oasis+fi"
+    assert [settings.image_size for settings in stimuli.recipe.sets] == [16, 16]
 
 
 def test_equal_names_are_distinguished_by_the_settings_that_differ(tmp_path: Path) -> None:
@@ -112,24 +124,93 @@ backbones:
     ]
 
 
+def test_variants_are_laid_over_what_has_two_branches_and_the_base_is_the_references(tmp_path: Path) -> None:
+    for cell in read(tmp_path, GRID + VARIANTS).grid:
+        own, mixture, longer = cell.regulated
+        assert [variant.label for variant in cell.regulated] == ["own losses", "mixture", "longer"]
+        assert own.recipe.loss_weights == (0.5, 0.75, 0.75, 0) and own.recipe.regulation.mix == "probabilities"
+        assert mixture.recipe.loss_weights == (1, 0, 0, 0) and mixture.recipe.regulation.mix == "logits"
+        assert cell.recipe.loss_weights == (1, 0, 0, 0) and cell.recipe.regulation.mode == "none"
+        assert own.stimuli == mixture.stimuli == cell.stimuli
+        assert {stimuli.recipe.training.epochs for stimuli in longer.stimuli} == {99}
+        for variant in cell.regulated:
+            assert variant.recipe.target == cell.recipe.target and variant.recipe.training == cell.recipe.training
+
+
+def test_a_per_class_lambda_may_be_asked_for_in_a_study_of_several_modes(tmp_path: Path) -> None:
+    text = "modes: [fixed, learned]\nclassifier: {regulation: {granularity: per_class}}"
+    (cell,) = read(tmp_path, text).grid
+    assert cell.recipe.regulation.granularity == "per_class"
+    (cell,) = read(tmp_path, text.replace("fixed, learned", "fixed")).grid
+    assert cell.recipe.regulation.granularity == "scalar"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("purpose: exploration", TargetSettings(validation=0.1, test=False)),
+        ("purpose: confirmation", TargetSettings(validation=0.0)),
+        (
+            "purpose: exploration\nclassifier: {target: {validation: 0.2}}",
+            TargetSettings(validation=0.2, test=False),
+        ),
+        ("classifier: {target: {validation: 0.2}}", TargetSettings(validation=0.2)),
+    ],
+)
+def test_an_exploration_holds_images_out_and_leaves_the_test_split_unseen(
+    text: str, expected: TargetSettings, tmp_path: Path
+) -> None:
+    study = read(tmp_path, text)
+    (cell,) = study.grid
+    assert cell.recipe.target == expected
+    assert study.seed_numbers.start == (1000 if "exploration" in text else 0)
+
+
+def test_the_number_of_seeds_to_run_does_not_change_the_plan(tmp_path: Path) -> None:
+    study = read(tmp_path, "seeds: 8\nlooks: [4, 8]", seeds=4)
+    assert (study.seeds, study.looks, len(study.seed_numbers)) == (8, (4, 8), 4)
+    assert len(read(tmp_path, "seeds: 8\nrun_seeds: 4", seeds=10).seed_numbers) == 10
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("arm: [x]", ":1: arm: unknown setting (did you mean 'arms'?)"),
-        ("seeds: 3\narms: [lerned]", ":2: arms[0]: no arm is called 'lerned' (did you mean 'learned'?)"),
-        ("arms: [learned, learned]", ":1: arms[1]: 'learned' appears twice"),
-        ("arms: []", ":1: arms: must name at least one arm"),
-        ("arms: learned", ":1: arms: must be a list, not 'learned'"),
+        ("modse: [x]", ":1: modse: unknown setting (did you mean 'modes'?)"),
+        (
+            "seeds: 3\nmodes: [lerned]",
+            ":2: modes[0]: must be one of fixed, random, learned, random_learned, not 'lerned'",
+        ),
+        ("modes: [learned, learned]", ":1: modes[1]: 'learned' appears twice"),
+        ("references: [backbone, backbone]", ":1: references[1]: 'backbone' appears twice"),
+        ("modes: []\nreferences: []", ":1: modes: must name at least one, or references must"),
+        ("experiences: []", ":1: experiences: must name at least one"),
+        ("modes: learned", ":1: modes: must be a list, not 'learned'"),
         ("seeds: 0", ":1: seeds: must be 1 to 1,000, not 0"),
         ("seeds: many", ":1: seeds: must be a whole number, not 'many'"),
-        ("control_mode: none", ":1: control_mode: must be one of fixed, random, learned, random_learned, not 'none'"),
+        ("seeds: 8\nlooks: [4, 6]", ":2: looks: must end with all 8 seeds, not be [4, 6]"),
+        ("seeds: 8\nlooks: [5, 4, 8]", ":2: looks: must ascend from at least 1, not be [5, 4, 8]"),
+        ("purpose: fun", ":1: purpose: must be one of exploration, confirmation, not 'fun'"),
+        ("edition: 3", ":1: edition: must be 1 or 2, not 3"),
         ("targets: 5", ":1: targets: must be a list of mappings, each begun with '- '"),
-        ("experience: {also: 5}", ":1: experience.also: must be a list of mappings, each begun with '- ', not 5"),
-        ("seeds: 2\nexperience:\n  backbone: {name: resnet8}", ":3: experience.backbone: is decided by the study; set"),
-        ("experiences:\n  - seed: 4", ":2: experiences[0].seed: is decided by the study; leave it out"),
+        ("pretraining: {also: 5}", ":1: pretraining.also: must be a list of mappings, each begun with '- ', not 5"),
+        (
+            "seeds: 2\npretraining:\n  backbone: {name: resnet8}",
+            ":3: pretraining.backbone: is decided by the study; set",
+        ),
+        ("stimuli:\n  - seed: 4", ":2: stimuli[0].seed: is decided by the study; leave it out"),
         ("backbones:\n  - regulation: {mode: fixed}", ":2: backbones[0].regulation.mode: is decided by the study"),
         ("classifier:\n  encoder: {experience: x}", ":2: classifier.encoder.experience: is decided by the study"),
+        (
+            "classifier:\n  encoder: {moments_only: true}",
+            ":2: classifier.encoder.moments_only: is decided by the",
+        ),
+        ("classifier:\n  edition: 1", ":2: classifier.edition: is decided by the study"),
+        ("classifier:\n  target: {test: true}", ":2: classifier.target.test: is decided by the study; set the study's"),
         ("classifier:\n  training:\n    epochs: 0", ":3: classifier.training.epochs: must be at least 1, not 0"),
+        (
+            "modes: [learned, fixed]\nclassifier:\n  loss: {regulated: 0}",
+            ":3: classifier.loss.regulated: must be positive in mode learned",
+        ),
         (
             "targets:\n- training: {epochs: 1}\n- training:\n    epochs: no",
             ":4: targets[1].training.epochs: must be a whole number",
@@ -139,6 +220,22 @@ backbones:
             "backbones:\n- backbone: {nam: x}",
             ":2: backbones[0].backbone.nam: unknown setting (did you mean 'backbones[0].",
         ),
+        ("variants:\n- classifier: {}", "variants[0].name: is missing"),
+        ("variants:\n- name: a\n- name: a", ":3: variants[1].name: 'a' appears twice"),
+        (
+            "variants:\n- name: a\n  classifier:\n    optimizer: {lr: 1}",
+            ":4: variants[0].classifier.optimizer.lr: must not differ between variants, which share the references",
+        ),
+        (
+            "variants:\n- name: a\n  classifier: {loss: {label_smoothing: 0.1}}",
+            ":3: variants[0].classifier.loss.label_smoothing: must not differ between variants",
+        ),
+        (
+            "variants:\n- name: a\n  classifier: {regulation: {lam: 2}}",
+            ":3: variants[0].classifier.regulation.lam: λ must lie in [0, 1], not 2",
+        ),
+        ("variants:\n- name: a\n  pretraining: {seed: 1}", ":3: variants[0].pretraining.seed: is decided by the study"),
+        ("variants:\n- name: a\n  pretraining: {training: {epochs: 0}}", ":3: variants[0].pretraining.training.epochs"),
         ("[]", ":1: must be a mapping of keys to values"),
         ("a: [", "not valid YAML"),
     ],
@@ -149,9 +246,87 @@ def test_a_mistake_is_reported_with_its_line_and_key(tmp_path: Path, text: str, 
     assert message in str(error.value) and "mine.yaml" in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "seeds: 2\narms: [backbone, learned, fixed, random_encoder, neutral_pretext]",
+            ":2: arms: is a key of the first edition; write modes: [fixed, learned], "
+            "experiences: [affect, fresh, rotation], references: [backbone]",
+        ),
+        ("control_mode: fixed", ":1: control_mode: is a key of the first edition; leave it out: twins have the mode"),
+        ("experience: {seed: 1}", ":1: experience: is a key of the first edition; write pretraining: with the same"),
+        (
+            "experiences:\n- stimuli: {}",
+            ":1: experiences: holds the settings of stage 1, as in the first edition; write",
+        ),
+    ],
+)
+def test_a_key_of_the_first_edition_is_refused_with_what_to_write_instead(
+    text: str, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError) as error:
+        read(tmp_path, text)
+    assert message in str(error.value)
+
+
+FIRST = """\
+arms: [backbone, fixed, random_encoder, shuffled_affect, ensemble]
+seeds: 4
+experience: {training: {epochs: 3}}
+experiences: [{stimuli: {name: oasis, root: x}}]
+"""
+
+
+@pytest.mark.parametrize("how", ["explicit", "stored", "kept"])
+def test_a_file_of_the_first_edition_is_read_as_what_it_was(how: str, tmp_path: Path) -> None:
+    if how == "kept":
+        (tmp_path / "results.parquet").touch()
+        study = read_study(written(tmp_path, FIRST, "study.yaml"))
+    else:
+        text = f"edition: 1\n{FIRST}" if how == "explicit" else FIRST
+        study = read(tmp_path, text, is_stored=True if how == "stored" else None)
+    assert study.arms == (BACKBONE, Arm("fixed", "affect"), FRESH, SHUFFLED, ENSEMBLE)  # controls in mode learned
+    assert (study.edition, study.purpose, study.seeds, len(study.seed_numbers)) == (1, None, 4, 4)
+    (cell,) = study.grid
+    assert cell.recipe.edition == cell.stimuli[0].recipe.edition == 1
+    assert cell.stimuli[0].label == "oasis" and cell.stimuli[0].recipe.training.epochs == 3
+    assert cell.recipe.loss.budget == "as_given" and cell.recipe.target.validation == 0.1
+    again = read(tmp_path, yaml.safe_dump(study.values))
+    assert (again.arms, again.grid, again.seeds) == (study.arms, study.grid, study.seeds)
+
+
+def test_seeds_of_a_first_edition_s_study_replace_those_of_its_file(tmp_path: Path) -> None:
+    assert read(tmp_path, f"edition: 1\n{FIRST}", seeds=2).seeds == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("arms: [lerned]", ":2: arms[0]: no arm is called 'lerned' (did you mean 'learned'?)"),
+        ("arms: [learned, learned]", ":2: arms[1]: 'learned' appears twice"),
+        ("control_mode: none", ":2: control_mode: must be one of fixed, random, learned, random_learned, not 'none'"),
+        ("experience:\n  training: {epochs: 0}", ":3: experience.training.epochs: must be at least 1, not 0"),
+        ("experiences:\n- seed: 1", ":3: experiences[0].seed: is decided by the study"),
+        ("modes: [learned]", ":2: modes: unknown setting"),
+        ("classifier:\n  loss: {budget: matched}", "classifier.loss.budget: must be as_given in edition 1"),
+    ],
+)
+def test_a_mistake_in_a_file_of_the_first_edition_is_told_in_its_words(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        read(tmp_path, f"edition: 1\n{text}")
+    assert message in str(error.value)
+
+
 def test_the_values_written_again_give_the_same_study(tmp_path: Path) -> None:
-    study = read(tmp_path, GRID, seeds=7)
-    assert study.seeds == 7 and read(tmp_path, yaml.safe_dump(study.values)) == study
+    study = read(tmp_path, GRID + VARIANTS, seeds=7)
+    assert study.run_seeds == 7 and read(tmp_path, yaml.safe_dump(study.values)) == study
+    assert study.values is not None and study.values["edition"] == 2
+
+
+def test_whether_a_file_says_its_edition_can_be_asked(tmp_path: Path) -> None:
+    assert not has_edition(written(tmp_path, "seeds: 2")) and not has_edition(written(tmp_path, ""))
+    assert has_edition(written(tmp_path, "edition: 2"))
 
 
 def test_a_file_of_a_person_s_own_may_be_called_study_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,18 +337,20 @@ def test_a_file_of_a_person_s_own_may_be_called_study_yaml(tmp_path: Path, monke
 
 
 def test_smoke_shrinks_every_recipe_of_the_grid(tmp_path: Path) -> None:
-    study = read(tmp_path, GRID, smoke=True)
-    assert study.seeds == 1
-    recipes = [cell.recipe for cell in study.grid] + [e.recipe for cell in study.grid for e in cell.experiences]
-    assert {recipe.training.epochs for recipe in recipes} == {1}
-    assert {cell.recipe.target.limit for cell in study.grid} == {64}
+    study = read(tmp_path, f"{GRID}{VARIANTS}looks: [2, 3]\n", smoke=True)
+    assert study.seeds == 1 and study.looks is None
+    variants = [variant for cell in study.grid for variant in cell.regulated]
+    recipes = [cell.recipe for cell in study.grid] + [variant.recipe for variant in variants]
+    stage_1 = [stimuli.recipe for variant in variants for stimuli in variant.stimuli]
+    assert {recipe.training.epochs for recipe in recipes} == {recipe.training.epochs for recipe in stage_1} == {1}
+    assert {recipe.target.limit for recipe in recipes} == {64}
     assert read(tmp_path, yaml.safe_dump(study.values)) == study
 
 
 def test_a_study_is_found_by_its_file_or_its_folder(tmp_path: Path) -> None:
     folder = tmp_path / "pilot"
     folder.mkdir()
-    file = written(folder, "seeds: 2", "study.yaml")
+    file = written(folder, "seeds: 2\nedition: 2", "study.yaml")
     assert find_study(folder) == find_study(file) == file
     (folder / "results.parquet").touch()
     assert read_study(file).name == "pilot" and default_folder(file) == default_folder(folder) == folder
@@ -187,4 +364,4 @@ def test_every_study_that_ships_can_be_read() -> None:
     shipped = sorted((Path(__file__).parents[2] / "recipes" / "studies").glob("*.yaml"))
     assert shipped
     for path in shipped:
-        assert read_study(path).grid
+        assert has_edition(path) and read_study(path).grid

@@ -22,6 +22,7 @@ from emoreg.study.local_pool import LocalPool
 from emoreg.study.plan import PlannedRun, plan_runs
 from emoreg.study.scheduler import execute
 from misbehaving import misbehaving
+from study_arms import BACKBONE
 
 SOURCE = Path(__file__).parents[2] / "src"
 STUDY = """\
@@ -68,7 +69,7 @@ def test_however_a_stage_1_run_ends_the_study_ends_with_its_table_its_report_and
     """It is the last run that is busy: those that are left need it."""
 
     def planned(study: Study, runs: Path) -> list[PlannedRun]:
-        return [misbehaving(run, how) if run.arm is None else run for run in plan_runs(study, runs)]
+        return [misbehaving(run, how) if run.mode is None else run for run in plan_runs(study, runs)]
 
     (tmp_path / "study.yaml").write_text(STUDY.replace("epochs: 25", "epochs: 1"))
     monkeypatch.setattr(run_study, "plan_runs", planned)
@@ -85,7 +86,7 @@ def test_a_worker_that_does_not_end_does_not_hold_the_study(
     how: str, tiny_study: Study, tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local_pool, "ENDING", 0.5)
-    (run,) = plan_runs(dataclasses.replace(tiny_study, arms=("backbone",), seeds=1), tmp_path / "runs")
+    (run,) = plan_runs(dataclasses.replace(tiny_study, arms=(BACKBONE,), seeds=1), tmp_path / "runs")
     with contextlib.closing(LocalPool(2, quiet)) as pool:
         assert execute([misbehaving(run, how)], tmp_path, pool, quiet) == {}
         (worker,) = pool.workers
@@ -103,7 +104,7 @@ def test_a_run_that_ignores_signals_does_not_hold_a_study_that_is_stopped(
 ) -> None:
     monkeypatch.setattr(local_pool, "ENDING", 0.5)
     monkeypatch.setattr(local_pool, "SAVING", 0.5)
-    (run,) = plan_runs(dataclasses.replace(tiny_study, arms=("backbone",), seeds=1), tmp_path / "runs")
+    (run,) = plan_runs(dataclasses.replace(tiny_study, arms=(BACKBONE,), seeds=1), tmp_path / "runs")
     with contextlib.closing(LocalPool(2, quiet)) as pool:
         pool.start(misbehaving(run, "ignores signals"))
         told = ""

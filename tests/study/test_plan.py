@@ -6,17 +6,20 @@ from pathlib import Path
 import pytest
 
 from emoreg.config.recipe import build
-from emoreg.config.schema import BackboneSettings, PretrainRecipe, StimuliSettings, TrainRecipe
-from emoreg.study.arms import ARMS
-from emoreg.study.definition import ExperienceRecipe, GridPoint, Study
-from emoreg.study.plan import plan_runs, run_id
+from emoreg.config.schema import BackboneSettings, PretrainRecipe, StimuliSettings, TrainingSettings, TrainRecipe
+from emoreg.study.arms import EXPERIENCES, Arm, factorial
+from emoreg.study.definition import GridPoint, StimuliRecipe, Study, Variant
+from emoreg.study.machine import Machine
+from emoreg.study.plan import PlannedRun, left_out, plan_runs, run_id
+from study_arms import BACKBONE, FRESH, LEARNED
 
-OASIS = ExperienceRecipe("oasis", PretrainRecipe(stimuli=StimuliSettings("oasis", root="x")))
-PROCEDURAL = ExperienceRecipe("procedural", PretrainRecipe())
+OASIS = StimuliRecipe("oasis", PretrainRecipe(stimuli=StimuliSettings("oasis", root="x")))
+PROCEDURAL = StimuliRecipe("procedural", PretrainRecipe())
+CPU = Machine()
 
 
-def grid(*cells: GridPoint, arms: tuple[str, ...] = tuple(ARMS), seeds: int = 2) -> Study:
-    return Study("grid", cells or (cell(),), arms, seeds)
+def grid(*cells: GridPoint, arms: tuple[Arm, ...] = factorial(), seeds: int = 2, machine: Machine = CPU) -> Study:
+    return Study("grid", cells or (cell(),), arms, seeds, machine=machine)
 
 
 def cell(target: str = "digits", recipe: TrainRecipe | None = None) -> GridPoint:
@@ -24,14 +27,25 @@ def cell(target: str = "digits", recipe: TrainRecipe | None = None) -> GridPoint
     return GridPoint(target, "resnet20", recipe, (OASIS, PROCEDURAL))
 
 
-def test_every_arm_is_run_once_a_seed_and_once_an_experience_where_it_has_one(tmp_path: Path) -> None:
+def variants(**changes: dict[str, object]) -> GridPoint:
+    """A cell with a variant for each overlay on stage 2."""
+    base = cell()
+    made = [Variant(name, build(base.recipe, change), base.stimuli) for name, change in changes.items()]
+    return dataclasses.replace(base, variants=tuple(made))
+
+
+def labels(planned: list[PlannedRun], arm: Arm) -> list[tuple[int, str | None]]:
+    return [(run.seed, run.stimuli) for run in planned if (run.mode, run.experience) == (arm.mode, arm.experience)]
+
+
+def test_every_arm_is_run_once_a_seed_and_once_a_stimulus_set_where_it_has_one(tmp_path: Path) -> None:
     planned = plan_runs(grid(), tmp_path)
-    for name, arm in ARMS.items():
-        got = [(run.seed, run.experience) for run in planned if run.arm == name]
-        labels = ("oasis", "procedural") if arm.pretext else (None,)
-        assert got == [(seed, label) for seed in (0, 1) for label in labels]
-    pretexts = [(run.recipe.pretext, run.experience) for run in planned if isinstance(run.recipe, PretrainRecipe)]
-    assert len(pretexts) == 2 * 3 * 2 and len(set(pretexts)) == 6  # once, though four arms take the affective one
+    for arm in factorial():
+        sets: tuple[str | None, ...] = ("oasis", "procedural") if arm.pretext else (None,)
+        sets = ("oasis",) if arm.experience == "neutral" else () if arm.mode == "wide" else sets
+        assert labels(planned, arm) == [(seed, label) for seed in (0, 1) for label in sets], arm
+    pretexts = [(run.experience, run.stimuli) for run in planned if run.mode is None]
+    assert len(pretexts) == 2 * 7 and len(set(pretexts)) == 7  # once, though three arms take the affective one
 
 
 def test_seeds_come_one_after_the_other_and_an_encoder_before_the_arms_that_take_it(tmp_path: Path) -> None:
@@ -48,22 +62,82 @@ def test_seeds_come_one_after_the_other_and_an_encoder_before_the_arms_that_take
 
 
 def test_targets_share_their_encoders(tmp_path: Path) -> None:
-    planned = plan_runs(grid(cell("digits"), cell("cifar10"), arms=("learned",), seeds=1), tmp_path)
-    assert sum(run.arm is None for run in planned) == 2
-    assert sum(run.arm == "learned" for run in planned) == 4
+    planned = plan_runs(grid(cell("digits"), cell("cifar10"), arms=(LEARNED,), seeds=1), tmp_path)
+    assert sum(run.mode is None for run in planned) == 2
+    assert sum(run.mode == "learned" for run in planned) == 4
 
 
-def test_a_random_encoder_starts_as_stage_1_does_and_has_the_architecture_of_the_other_arms(tmp_path: Path) -> None:
+def test_variants_share_the_references_and_each_has_its_own_twins(tmp_path: Path) -> None:
+    mixture = {"loss": {"regulated": 1.0, "non_emotional": 0.0, "emotional": 0.0}, "regulation": {"mix": "logits"}}
+    planned = plan_runs(grid(variants(own={}, mixture=mixture), seeds=1), tmp_path)
+    for arm in factorial():
+        of_arm = [run for run in planned if (run.mode, run.experience) == (arm.mode, arm.experience)]
+        expected = {"own", "mixture"} if arm.is_regulated else {None} if arm.mode != "wide" else set()
+        assert {run.variant for run in of_arm} == expected, arm
+    of_stage_1 = [run for run in planned if run.mode is None]
+    assert {run.variant for run in of_stage_1} == {None} and len(of_stage_1) == 7
+    loss = {run.variant: run.recipe.loss_weights for run in planned if isinstance(run.recipe, TrainRecipe)}
+    assert loss["own"] == (0.5, 0.75, 0.75, 0) and loss["mixture"] == (1, 0, 0, 0)
+
+
+def test_variants_of_the_takeover_are_one_fresh_twin_with_a_row_for_each(tmp_path: Path) -> None:
+    study = grid(variants(as_is={}, shrunk={"encoder": {"takeover": "shrunk"}}), arms=(LEARNED, FRESH), seeds=1)
+    planned = plan_runs(study, tmp_path)
+    fresh = [run for run in planned if run.experience == "fresh"]
+    assert [run.variant for run in fresh] == ["as_is", "shrunk"]
+    assert len({(run.id, run.folder, run.name) for run in fresh}) == 1
+    affect = {run.variant: run.id for run in planned if run.mode == "learned" and run.experience == "affect"}
+    assert len({run.stimuli for run in planned if run.mode == "learned" and run.experience == "affect"}) == 2
+    assert affect["as_is"] != affect["shrunk"]
+
+
+def test_a_variant_of_stage_1_has_encoders_of_its_own(tmp_path: Path) -> None:
+    base = cell()
+    longer = dataclasses.replace(OASIS, recipe=dataclasses.replace(OASIS.recipe, training=TrainingSettings(epochs=99)))
+    both = (Variant("short", base.recipe, (OASIS,)), Variant("long", base.recipe, (longer,)))
+    point = dataclasses.replace(base, stimuli=(OASIS,), variants=both)
+    planned = plan_runs(grid(point, arms=(LEARNED, Arm("transfer", "affect")), seeds=1), tmp_path)
+    stage_1 = {run.variant: run for run in planned if run.mode is None}
+    assert set(stage_1) == {None, "long"} and stage_1["long"].recipe.training.epochs == 99
+    needs = {run.variant: run.needs for run in planned if run.mode == "learned"}
+    assert needs == {"short": stage_1[None].id, "long": stage_1["long"].id}
+    assert [run.needs for run in planned if run.mode == "transfer"] == [stage_1[None].id]
+
+
+def test_moments_and_transfer_take_the_affective_encoder_of_their_seed(tmp_path: Path) -> None:
+    for run in (planned := plan_runs(grid(), tmp_path)):
+        if run.experience == "moments" or run.mode == "transfer":
+            (encoder,) = [other for other in planned if other.id == run.needs]
+            assert (encoder.experience, encoder.stimuli, encoder.seed) == ("affect", run.stimuli, run.seed)
+            assert isinstance(run.recipe, TrainRecipe)
+            assert run.recipe.encoder.moments_only == (run.experience == "moments")
+
+
+def test_a_neutral_label_of_procedural_stimuli_is_left_out_and_said(tmp_path: Path) -> None:
+    study = grid(arms=factorial(("learned",), EXPERIENCES, ()))
+    (line,) = left_out(study)
+    assert line.startswith("digits, resnet20: neutral is left out for procedural: ")
+    assert {run.stimuli for run in plan_runs(study, tmp_path) if run.experience == "neutral"} == {"oasis"}
+    assert left_out(grid(arms=(BACKBONE, LEARNED))) == []
+
+
+def test_a_fresh_encoder_starts_as_stage_1_does_and_has_the_architecture_of_the_other_arms(tmp_path: Path) -> None:
     own = {"regulation": {"mode": "learned"}, "encoder": {"backbone": {"name": "resnet18", "pretrained": True}}}
     planned = plan_runs(grid(cell(recipe=build(TrainRecipe(), own)), seeds=1), tmp_path)
     published = BackboneSettings("resnet18", pretrained=True)
     for run in planned:
         if isinstance(run.recipe, PretrainRecipe):
             assert run.recipe.backbone == published
-        elif run.arm == "random_encoder":
+        elif run.experience == "fresh":
             assert run.recipe.encoder.backbone == published
         elif run.needs:  # its weights come from stage 1
             assert run.recipe.encoder.backbone == BackboneSettings("resnet18")
+
+
+def test_explorations_have_seeds_of_their_own(tmp_path: Path) -> None:
+    study = dataclasses.replace(grid(arms=(BACKBONE,)), purpose="exploration", run_seeds=3)
+    assert [run.seed for run in plan_runs(study, tmp_path)] == [1000, 1001, 1002]
+    assert [run.seed for run in plan_runs(grid(arms=(BACKBONE,)), tmp_path)] == [0, 1]
 
 
 def test_the_hash_knows_every_setting_and_no_place(tmp_path: Path) -> None:
@@ -73,12 +147,46 @@ def test_the_hash_knows_every_setting_and_no_place(tmp_path: Path) -> None:
     here, there = (plan_runs(grid(), tmp_path / place) for place in ("here", "there"))
     assert [run.id for run in here] == [run.id for run in there]
     assert len({run.id for run in here}) == len(here)
-    more = plan_runs(grid(seeds=3, arms=("learned", "backbone")), tmp_path / "here")
+    more = plan_runs(grid(seeds=3, arms=(LEARNED, BACKBONE)), tmp_path / "here")
     assert {run.folder for run in more if run.seed < 2} <= {run.folder for run in here}  # found again in a larger study
+
+
+def test_a_run_is_what_was_resolved_not_what_was_asked_for(tmp_path: Path) -> None:
+    """`auto` is another run on another kind of device, in both stages; a study that pins both has one set of ids."""
+    gpu = Machine("cuda", "bf16-mixed")
+    asked = [{run.id for run in plan_runs(grid(machine=machine), tmp_path)} for machine in (CPU, gpu)]
+    assert not asked[0] & asked[1]
+    for run in plan_runs(grid(machine=gpu), tmp_path):
+        assert (run.recipe.training.device, run.recipe.training.precision) == ("cuda", "bf16-mixed")
+
+    pinned = TrainingSettings(device="cpu", precision="32-true")
+    point = cell(recipe=dataclasses.replace(cell().recipe, training=pinned))
+    sets = tuple(dataclasses.replace(s, recipe=dataclasses.replace(s.recipe, training=pinned)) for s in point.stimuli)
+    study = grid(dataclasses.replace(point, stimuli=sets))
+    again = dataclasses.replace(study, machine=gpu)
+    assert [run.id for run in plan_runs(study, tmp_path)] == [run.id for run in plan_runs(again, tmp_path)]
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "machine", "expected"),
+    [
+        ("auto", "auto", Machine("mps"), ("mps", "32-true")),
+        ("cuda", "auto", CPU, ("cuda", "bf16-mixed")),  # which need not be here
+        ("cuda", "auto", Machine("cuda", "32-true"), ("cuda", "32-true")),  # an old GPU
+        ("cpu", "auto", Machine("cuda", "bf16-mixed"), ("cpu", "32-true")),
+        ("auto", "32-true", Machine("cuda", "bf16-mixed"), ("cuda", "32-true")),
+    ],
+)
+def test_auto_stands_for_what_the_machine_has(
+    device: str, precision: str, machine: Machine, expected: tuple[str, str], tmp_path: Path
+) -> None:
+    recipe = build(TrainRecipe(), {"training": {"device": device, "precision": precision}})
+    (run,) = plan_runs(grid(cell(recipe=recipe), arms=(BACKBONE,), seeds=1, machine=machine), tmp_path)
+    assert (run.recipe.training.device, run.recipe.training.precision) == expected
 
 
 @pytest.mark.parametrize("label", ["a/b: <c>", "ünïcode set, limit 5"])
 def test_a_label_makes_a_folder_name_that_any_disk_takes(tmp_path: Path, label: str) -> None:
-    (run,) = plan_runs(grid(dataclasses.replace(cell(), target=label), arms=("backbone",), seeds=1), tmp_path)
+    (run,) = plan_runs(grid(dataclasses.replace(cell(), target=label), arms=(BACKBONE,), seeds=1), tmp_path)
     assert run.target == label and run.folder.parent == tmp_path
     assert not set(run.folder.name) & set('/\\:<>"|?* ')

@@ -20,6 +20,7 @@ from emoreg.study.plan import plan_runs
 from emoreg.study.ray_pool import Ray
 from emoreg.study.run_study import run_study
 from refusing import refusal
+from study_arms import BACKBONE
 
 extras.load("ray", "ray")
 
@@ -58,9 +59,7 @@ def test_a_run_whose_worker_is_killed_goes_on_from_its_checkpoint(
     cell = tiny_study.grid[0]
     training = dataclasses.replace(cell.recipe.training, epochs=100)
     recipe = dataclasses.replace(cell.recipe, training=training)
-    study = dataclasses.replace(
-        tiny_study, grid=(dataclasses.replace(cell, recipe=recipe),), arms=("backbone",), seeds=2
-    )
+    study = dataclasses.replace(tiny_study, grid=(dataclasses.replace(cell, recipe=recipe),), arms=(BACKBONE,), seeds=2)
     victim = plan_runs(study, Path("out/runs"))[0]
     killed: list[int] = []
 

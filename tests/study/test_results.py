@@ -22,19 +22,22 @@ def table(tiny_study: Study, tmp_path: Path, finish: Callable[..., None]) -> pd.
         finish(run, 0.5 + number / 100)
     failed = RunOutcome(planned[8], RunStatus.FAILED, "the disk is full")
     blocked = RunOutcome(planned[9], RunStatus.BLOCKED, "its encoder is not there")  # whatever the error says
-    return results_of(planned, {planned[8].id: failed, planned[9].id: blocked})
+    return results_of(tiny_study, planned, {planned[8].id: failed, planned[9].id: blocked})
 
 
 def test_there_is_a_row_a_run_with_what_it_is_and_how_it_stands(table: pd.DataFrame) -> None:
     assert table.status.tolist() == ["finished"] * 6 + ["waiting", "waiting", "failed", "blocked"]
     assert table.error[8] == "the disk is full" and pd.isna(table.error[0])
-    assert table[table.stage == 1].pretext.tolist() == ["affect", "shuffled"] * 2
-    assert table[table.stage == 2].pretext.isna().all() and table[table.stage == 1].arm.isna().all()
+    assert table[table.stage == 1].experience.tolist() == ["affect", "shuffled"] * 2
+    assert table[table.stage == 1]["mode"].isna().all() and table.variant.isna().all()
+    assert table[table.stage == 2]["mode"].tolist() == ["none", "learned", "learned"] * 2
+    assert table.edition.eq(2).all() and table.purpose.eq("confirmation").all()
+    assert table.planned_seeds.eq(2).all() and table.looks.tolist() == [[2]] * 10
     assert table.id.is_unique and table.run.is_unique
 
 
 def test_metrics_stand_flat_beside_it(table: pd.DataFrame) -> None:
-    learned = table[(table.arm == "learned") & (table.seed == 0)].iloc[0]
+    learned = table[(table["mode"] == "learned") & (table.experience == "affect") & (table.seed == 0)].iloc[0]
     assert learned.test_accuracy == pytest.approx(0.52) and learned["lambda"] == 0.5
     assert learned.lambda_per_class == [0.25, 0.75] and learned.classes == ["a", "b"]
     assert learned.test_per_class[0] == 0.5 and pd.isna(learned.test_per_class[1])
@@ -66,7 +69,11 @@ def test_a_table_that_is_not_there_or_damaged_is_told(tmp_path: Path) -> None:
 
 
 def test_rows_are_selected_by_a_condition_and_columns_by_name(table: pd.DataFrame) -> None:
-    got = select(table, "arm == 'learned' and seed < 1 and `recipe.training.epochs` == 1", ["seed", "test_accuracy"])
+    got = select(
+        table,
+        "mode == 'learned' and experience == 'affect' and seed < 1 and `recipe.training.epochs` == 1",
+        ["seed", "test_accuracy"],
+    )
     assert got.columns.tolist() == ["seed", "test_accuracy"] and len(got) == 1
     assert select(table, None, None) is table
 
@@ -74,18 +81,18 @@ def test_rows_are_selected_by_a_condition_and_columns_by_name(table: pd.DataFram
 @pytest.mark.parametrize(
     ("where", "columns", "message"),
     [
-        ("arms == 'learned'", None, r"no column is called 'arms' \(did you mean 'arm'\?\)"),
-        ("arm ==", None, "--where cannot be read: .*an example: arm == 'learned'"),
+        ("modes == 'learned'", None, r"no column is called 'modes' \(did you mean 'mode'\?\)"),
+        ("mode ==", None, "--where cannot be read: .*an example: mode == 'learned'"),
         (None, ["test_acuracy"], r"no column is called 'test_acuracy' \(did you mean 'test_accuracy'\?\)"),
-        ("arm < 3", None, "--where cannot be read"),
+        ("mode < 3", None, "--where cannot be read"),
         ("seed + 1", None, "--where cannot be read"),
         (
             "`recipe.training.epoch` > 1",
             None,
             r"no column is called 'recipe.training.epoch' \(did you mean 'recipe.tra",
         ),
-        ("arm.str.len() > 3 and sqrt(sead) > 1", None, r"no column is called 'sead' \(did you mean 'seed'\?\)"),
-        ("arm = 'learned'", None, "--where cannot be read"),
+        ("mode.str.len() > 3 and sqrt(sead) > 1", None, r"no column is called 'sead' \(did you mean 'seed'\?\)"),
+        ("mode = 'learned'", None, "--where cannot be read"),
     ],
 )
 def test_a_mistake_names_the_nearest_column(
@@ -103,7 +110,7 @@ def test_a_damaged_run_is_told_in_its_row_and_the_others_have_theirs(
         finish(run)
     (planned[1].folder / "final.json").write_text("{")
     (planned[2].folder / "environment.json").write_text("{")
-    table = results_of(planned, {})
+    table = results_of(tiny_study, planned, {})
     assert table.status.value_counts().to_dict() == {"finished": len(planned) - 1, "failed": 1}
     assert "final.json is damaged" in table.error[1] and "delete it" in table.error[1]
 
@@ -114,9 +121,9 @@ def test_a_run_whose_final_json_tells_no_accuracy_has_failed_and_the_others_have
     planned = plan_runs(tiny_study, tmp_path / "runs")
     for run in planned:
         finish(run)
-    wrong = next(run for run in planned if run.arm == "learned")
+    wrong = next(run for run in planned if run.mode == "learned")
     (wrong.folder / "final.json").write_text('{"test": {"loss": 1.0}}')
-    table = results_of(planned, {})
+    table = results_of(tiny_study, planned, {})
     assert table.loc[table.status == "failed", "id"].tolist() == [wrong.id]
     assert "it has no accuracy on the test split" in table.error[table.status == "failed"].iloc[0]
 
@@ -133,7 +140,7 @@ def test_facts_of_another_kind_are_left_out_so_that_the_table_can_be_written(
         finish(run)
     (planned[0].folder / "environment.json").write_text(json.dumps({"sessions": [session]}))
     (planned[1].folder / "environment.json").write_text('{"sessions": [{"cores": 2, "started": "2024"}]}')
-    write_results(tmp_path / "results.parquet", results_of(planned, {}))
+    write_results(tmp_path / "results.parquet", results_of(tiny_study, planned, {}))
     table = read_results(tmp_path / "results.parquet")
     assert table["env.cores"].dropna().tolist() == [2] and table["env.started"].dropna().tolist() == ["2024"]
 

@@ -25,6 +25,7 @@ from emoreg.study.local_pool import LocalPool
 from emoreg.study.plan import plan_runs
 from emoreg.study.run_study import run_study
 from emoreg.study.scheduler import InTurn, execute, recorded_failures
+from study_arms import BACKBONE, LEARNED
 
 
 def times(folder: Path) -> dict[Path, int]:
@@ -35,7 +36,7 @@ def test_a_run_that_exits_has_failed_and_does_not_end_the_study(
     tiny_study: Study, tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(emoreg.stages.pretrain, "pretrain", lambda *_, **__: sys.exit(3))
-    table = run_study(dataclasses.replace(tiny_study, arms=("learned",)), tmp_path, progress=quiet)
+    table = run_study(dataclasses.replace(tiny_study, arms=(LEARNED,)), tmp_path, progress=quiet)
     assert table.error.tolist()[0] == "SystemExit: 3"
     assert table.status.tolist() == ["failed", "blocked"] * 2
 
@@ -53,7 +54,7 @@ def test_a_run_that_another_study_is_doing_is_waited_for_after_the_others(
         train(recipe, out, progress=progress)
 
     monkeypatch.setattr(emoreg.stages.classify, "train", in_use_at_first)
-    study = dataclasses.replace(tiny_study, arms=("backbone", "learned"), seeds=1)
+    study = dataclasses.replace(tiny_study, arms=(BACKBONE, LEARNED), seeds=1)
     assert (run_study(study, tmp_path, progress=told).status == "finished").all()
     assert [name.split("-")[2] for name in failing if name.startswith("digits")] == ["backbone", "learned", "backbone"]
     assert "digits-resnet8-backbone-seed0: WAITING: " in told.lines[0] and "by process 7" in told.lines[0]
@@ -80,16 +81,14 @@ def test_a_study_trains_every_run_once_and_finds_it_again(tiny_study: Study, tmp
         "shuffled_affect": [0, 1],
     }
     before = times(tmp_path / "runs")
-    assert (
-        run_study(dataclasses.replace(tiny_study, arms=("learned", "backbone")), tmp_path, progress=quiet).shape[0] == 6
-    )
+    assert run_study(dataclasses.replace(tiny_study, arms=(LEARNED, BACKBONE)), tmp_path, progress=quiet).shape[0] == 6
     assert times(tmp_path / "runs") == before
 
 
 def test_runs_are_shared_between_studies_that_share_their_folder(
     tiny_study: Study, tmp_path: Path, quiet: Progress
 ) -> None:
-    one = dataclasses.replace(tiny_study, arms=("backbone",), seeds=1)
+    one = dataclasses.replace(tiny_study, arms=(BACKBONE,), seeds=1)
     run_study(one, tmp_path / "one", tmp_path / "pool", progress=quiet)
     before = times(tmp_path / "pool")
     run_study(one, tmp_path / "two", tmp_path / "pool", progress=quiet)
@@ -130,9 +129,9 @@ def test_a_run_that_fails_is_recorded_and_the_rest_goes_on(
     by_name = table.set_index("run")
     assert by_name.status.value_counts().to_dict() == {"finished": 5, "failed": 3, "blocked": 2}
     assert by_name.error["digits-resnet8-backbone-seed1"] == "RuntimeError: of a library, in two lines"
-    assert by_name.error["experience-resnet8-procedural-shuffled-seed0"] == "the stimuli are not there"
-    assert by_name.error["digits-resnet8-shuffled_affect-procedural-seed0"].startswith("not run, as the stage-1 run")
-    assert "digits-resnet8-learned-procedural-seed1" in failing  # after the failures
+    assert by_name.error["pretraining-resnet8-procedural-shuffled-seed0"] == "the stimuli are not there"
+    assert by_name.error["digits-resnet8-learned-shuffled-procedural-seed0"].startswith("not run, as the stage-1 run")
+    assert "digits-resnet8-learned-affect-procedural-seed1" in failing  # after the failures
     assert sum("FAILED" in line for line in told.lines) == 3 and sum("BLOCKED" in line for line in told.lines) == 2
     failures = json.loads((tmp_path / "failures.json").read_text())
     assert any("Traceback" in failure["traceback"] for failure in failures.values())
@@ -221,7 +220,7 @@ class Killer(Told):
 
 @pytest.mark.thorough
 def test_several_runs_at_a_time_do_all_and_survive_the_death_of_one(tiny_study: Study, tmp_path: Path) -> None:
-    study = dataclasses.replace(tiny_study, arms=("backbone", "learned"), seeds=2)
+    study = dataclasses.replace(tiny_study, arms=(BACKBONE, LEARNED), seeds=2)
     killer = Killer()
     planned = plan_runs(study, tmp_path / "runs")
     with contextlib.closing(LocalPool(2, killer)) as pool:
@@ -250,7 +249,7 @@ class KillerOfTheIdle(Told):
 
 @pytest.mark.thorough
 def test_a_process_that_dies_while_it_has_no_run_is_replaced(tiny_study: Study, tmp_path: Path) -> None:
-    study = dataclasses.replace(tiny_study, arms=("learned",), seeds=1)  # its second run waits for the first
+    study = dataclasses.replace(tiny_study, arms=(LEARNED,), seeds=1)  # its second run waits for the first
     killer = KillerOfTheIdle()
     with contextlib.closing(LocalPool(2, killer)) as pool:
         assert execute(plan_runs(study, tmp_path / "runs"), tmp_path, pool, killer) == {}
@@ -271,5 +270,5 @@ def test_a_run_whose_folder_is_deleted_when_it_is_done_does_not_stop_the_rest(
     monkeypatch.setattr(emoreg.stages.classify, "train", deleted)
     table = run_study(tiny_study, tmp_path, progress=told)
     assert any("backbone-seed0" in line and "is not finished" in line for line in told.lines)
-    assert "digits-resnet8-learned-procedural-seed1" in failing
+    assert "digits-resnet8-learned-affect-procedural-seed1" in failing
     assert table.status.value_counts().to_dict() == {"finished": 4, "failed": 3, "blocked": 2, "waiting": 1}

@@ -58,11 +58,11 @@ def quickstart(*, out: Folder = Path("runs/quickstart"), seeds: int = 3, quiet: 
     from emoreg.report.files import write_reports
     from emoreg.report.paper_tables import results_table
     from emoreg.runtime.terminal import console
-    from emoreg.study.definition import ExperienceRecipe, GridPoint, Study
+    from emoreg.study.definition import GridPoint, StimuliRecipe, Study
     from emoreg.study.run_study import run_study
 
-    experience = ExperienceRecipe("procedural", STAGE_1)
-    point = GridPoint("digits", STAGE_2.backbone.name, STAGE_2, (experience,))
+    stimuli = StimuliRecipe("procedural", STAGE_1)
+    point = GridPoint("digits", STAGE_2.backbone.name, STAGE_2, (stimuli,))
     study = Study("emoreg quickstart", (point,), seeds=seeds)
     progress = Progress(quiet=quiet, details=False)
     analysis = analyse(study.name, run_study(study, out, jobs=JOBS, progress=progress))

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 StudyOrTable = Annotated[Path, Shown("STUDY", "a study's folder, its YAML file, or a results.parquet")]
 RunsFolder = Annotated[Path, Shown("DIR", "folder of the run folders, for studies that share runs. Default: OUT/runs")]
 # Printed unless columns are named.
-COLUMNS = ["target", "backbone", "arm", "experience", "seed", "status", "test_accuracy", "validation_accuracy"]
-COLUMNS += ["lambda", "seconds"]
+COLUMNS = ["target", "backbone", "mode", "experience", "variant", "stimuli", "seed", "status", "validation_accuracy"]
+COLUMNS += ["train_loss", "lambda", "seconds"]
 
 
 def study(
@@ -166,8 +166,8 @@ def results(
 
     Examples:
         emoreg results runs/cifar10-pilot
-        emoreg results runs/cifar10-pilot --where "arm == 'learned' and seed < 3"
-        emoreg results runs/cifar10-pilot --columns arm,seed,test_accuracy,recipe.training.epochs --format csv
+        emoreg results runs/cifar10-pilot --where "mode == 'learned' and seed < 3"
+        emoreg results runs/cifar10-pilot --columns mode,experience,seed,recipe.training.epochs --format csv
     """
     from emoreg.runtime.terminal import console
     from emoreg.study.definition import TABLE

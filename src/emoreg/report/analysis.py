@@ -13,8 +13,8 @@ import numpy as np
 
 from emoreg.errors import UserError
 from emoreg.report.machine_notes import facts_of
+from emoreg.report.old_arms import ARMS, Arm, with_arms
 from emoreg.report.statistics import ALPHA, Comparison, Interval, above_all, compare, holm, interval
-from emoreg.study.arms import ARMS, Arm
 from emoreg.study.columns import CURVES, SETTINGS, RunStatus
 
 if TYPE_CHECKING:
@@ -163,6 +163,7 @@ def analyse(name: str, table: pd.DataFrame) -> Analysis:
     Raises:
         UserError: the table holds a run twice.
     """
+    table = with_arms(table)
     done = table[table["status"] == RunStatus.FINISHED]
     stage_1, stage_2 = done[done["stage"] == 1], done[done["stage"] == 2]
     repeated = stage_2[stage_2[["target", "backbone", "arm", "experience", "seed"]].duplicated()]

@@ -9,8 +9,8 @@ from typing import Generic, TypeVar
 
 from emoreg.report.analysis import Analysis, ArmResult, Effect, ExperienceResult
 from emoreg.report.formatting import count, decimal, percent, points
+from emoreg.report.old_arms import ARMS
 from emoreg.report.statistics import ALPHA, EXACT_SEEDS, Comparison, Interval, least_seeds, smallest_p
-from emoreg.study.arms import ARMS
 
 LISTED = 3  # items of a list in a sentence; the tables have the others
 STUCK = 0.02  # a mean λ this close to 0 or 1 balances nothing

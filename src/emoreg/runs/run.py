@@ -91,6 +91,14 @@ class Run:
         return read_metrics(self.folder / METRICS)
 
     @property
+    def last_loss(self) -> float | None:
+        """The training loss of the last epoch; None if there are no metrics. UserError if they are damaged."""
+        if not (self.folder / METRICS).exists():
+            return None
+        losses = self.metrics.get("train_loss")
+        return None if losses is None or losses.empty else float(losses.iloc[-1])
+
+    @property
     def final(self) -> dict[str, Any]:
         """The final metrics. UserError if the run is not finished, or the file is damaged."""
         self._require_finished()

@@ -1,92 +1,141 @@
-"""What a study compares: the plain backbone, the regulated arms, and the controls to judge them by."""
+"""What a study compares: the regulated arms, each with its twins, and the references."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
-from emoreg.config.schema import LEARNED, EncoderSettings, Mode, Pretext, RegulationSettings, TrainRecipe, defaults
+from emoreg.config.schema import LEARNED, EncoderSettings, Pretext, TrainRecipe, defaults
+from emoreg.errors import SettingError
+
+RegulatedMode = Literal["fixed", "random", "learned", "random_learned"]
+ArmMode = Literal["none", RegulatedMode, "ensemble", "wide", "transfer"]
+Experience = Literal["affect", "fresh", "moments", "shuffled", "neutral", "rotation"]
+Reference = Literal["backbone", "ensemble", "wide", "transfer"]
+
+# Names in reports, as in docs/method.md.
+LABELS: Mapping[ArmMode, str] = {
+    "none": "Backbone",
+    "fixed": "E-Reg",
+    "random": "Rand-E-Reg",
+    "learned": "Learn-E-Reg",
+    "random_learned": "Rand-Learn-E-Reg",
+    "ensemble": "Ensemble",
+    "wide": "Wide",
+    "transfer": "Transfer",
+}
+REGULATED: tuple[RegulatedMode, ...] = get_args(RegulatedMode)
+# What an encoder has experienced: the stimuli's true labels, or, in a twin (ours), something else.
+EXPERIENCES: tuple[Experience, ...] = get_args(Experience)
+# What the encoder learns in stage 1, for every experience that has one. `moments` keeps only what affect's run
+# tells of the scale of its weights.
+PRETEXTS: Mapping[Experience, Pretext] = {
+    "affect": "affect",
+    "moments": "affect",
+    "shuffled": "shuffled",
+    "neutral": "neutral",
+    "rotation": "rotation",
+}
+MAX_SEEDS = 1_000  # more than anybody has time for
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One thing that is compared.
+    """One thing that is compared: how λ is made, and what the encoder has experienced.
 
     Args:
-        label: its name in reports.
-        mode: regulation mode; None for a control that uses the study's `control_mode`.
-        pretext: what its emotional encoder learns in stage 1; None for an encoder without stage 1.
-        rules_out: the explanation of a gain that is ruled out if an arm is better than this control; empty for an arm
-            that is not a control.
+        mode: a key of `LABELS`.
+        experience: one of `EXPERIENCES`; None for Backbone, ensemble and wide, whose networks have none.
     """
 
-    label: str
-    mode: Mode | None
-    pretext: Pretext | None
-    rules_out: str = ""
-
-    @property
-    def is_control(self) -> bool:
-        """Whether the regulated arms are judged by comparison with it."""
-        return bool(self.rules_out)
+    mode: ArmMode
+    experience: Experience | None = None
 
     @property
     def is_regulated(self) -> bool:
-        """Whether it is one of the method's own arms."""
-        return self.pretext == "affect"
+        """Whether it has an emotional branch: the method's own arms and their twins."""
+        return self.mode in REGULATED
+
+    @property
+    def pretext(self) -> Pretext | None:
+        """What its encoder learns in stage 1; None for an arm without stage 1."""
+        return None if self.experience is None else PRETEXTS.get(self.experience)
 
 
-# Names and labels as in docs/method.md; the controls are ours.
-ARMS: Mapping[str, Arm] = {
-    "backbone": Arm("Backbone", "none", None),
-    "fixed": Arm("E-Reg", "fixed", "affect"),
-    "random": Arm("Rand-E-Reg", "random", "affect"),
-    "learned": Arm("Learn-E-Reg", "learned", "affect"),
-    "random_learned": Arm("Rand-Learn-E-Reg", "random_learned", "affect"),
-    "random_encoder": Arm("random_encoder", None, None, rules_out="capacity"),
-    "shuffled_affect": Arm("shuffled_affect", None, "shuffled", rules_out="image statistics without emotion"),
-    "neutral_pretext": Arm("neutral_pretext", None, "rotation", rules_out="any pre-training"),
-    "ensemble": Arm("ensemble", "fixed", None, rules_out="ensembling"),
+REFERENCES: Mapping[Reference, Arm] = {
+    "backbone": Arm("none"),
+    "ensemble": Arm("ensemble"),
+    "wide": Arm("wide"),
+    "transfer": Arm("transfer", "affect"),
 }
 
 
-def arm_recipe(
-    recipe: TrainRecipe, name: str, experience: Path | str | None, seed: int, control_mode: Mode = "learned"
-) -> TrainRecipe:
-    """The recipe of one arm. It differs from `recipe` only in the emotional branch and the seed.
+def factorial(
+    modes: Sequence[RegulatedMode] = ("learned",),
+    experiences: Sequence[Experience] = EXPERIENCES,
+    references: Sequence[Reference] = tuple(REFERENCES),
+) -> tuple[Arm, ...]:
+    """Every mode with every experience, and the references; Backbone first."""
+    regulated = [Arm(mode, experience) for mode in modes for experience in experiences]
+    others = [REFERENCES[name] for name in sorted(references, key=list(REFERENCES).index)]
+    first = [arm for arm in others if arm.mode == "none"]
+    return (*first, *regulated, *(arm for arm in others if arm.mode != "none"))
 
-    Settings that do not apply to the arm are reset: the losses of the two responses for the plain backbone, the
-    granularity of a λ that is not learned. The ensemble is two plain backbones, each trained by its own loss alone on
-    the same batches; their probabilities are averaged.
+
+def recipe_of(arm: Arm, recipe: TrainRecipe, pretraining: Path | str | None, seed: int) -> TrainRecipe:
+    """The recipe of one run. It differs from `recipe` in what the arm says, and in the seed.
+
+    Settings that do not apply to the arm are reset: those of a second branch for networks without one, the granularity
+    of a λ that is not learned, the takeover of an encoder without stage 1. The ensemble is two plain backbones, each
+    trained by its own loss alone on the same batches; their probabilities are averaged.
 
     Args:
-        recipe: the study's; its other settings are kept.
-        name: a key of ARMS.
-        experience: folder of the stage-1 run, for arms with a pretext.
-        seed: seed of the run.
-        control_mode: regulation mode of the controls that have none of their own.
+        arm: what to compare. For `wide`, `recipe` has the wider backbone already.
+        recipe: the study's, with the variant's settings for an arm that is regulated.
+        pretraining: folder of the stage-1 run, for arms with a pretext.
+        seed: of the run.
     """
-    arm = ARMS[name]
     recipe = dataclasses.replace(recipe, seed=seed)
-    loss = recipe.loss
-    if name == "backbone":
-        plain = dataclasses.replace(loss, regulated=1.0, non_emotional=0.0, emotional=0.0, mutual=0.0)
-        own = defaults(TrainRecipe, recipe.edition).regulation
-        return dataclasses.replace(recipe, encoder=EncoderSettings(), regulation=own, loss=plain)
-    if name == "ensemble":
-        return dataclasses.replace(
-            recipe,
-            encoder=EncoderSettings(backbone=recipe.backbone),
-            regulation=RegulationSettings(mode="fixed", lam=0.5, mix="probabilities"),
-            loss=dataclasses.replace(loss, regulated=0.0, non_emotional=1.0, emotional=1.0, mutual=0.0),
-        )
-    mode = arm.mode or control_mode
+    own: TrainRecipe = defaults(TrainRecipe, recipe.edition)
+    encoder, regulation = recipe.encoder, recipe.regulation
+    plain = dataclasses.replace(own.loss, label_smoothing=recipe.loss.label_smoothing)
+    stage_1 = None if arm.pretext is None else str(pretraining)
+    match arm.mode:
+        case "none" | "wide":
+            return dataclasses.replace(recipe, encoder=EncoderSettings(), regulation=own.regulation, loss=plain)
+        case "transfer":
+            taken_over = EncoderSettings(stage_1, encoder.backbone, takeover=encoder.takeover, shrink=encoder.shrink)
+            alone = dataclasses.replace(own.regulation, mode="transfer")
+            return dataclasses.replace(recipe, encoder=taken_over, regulation=alone, loss=plain)
+        case "ensemble":
+            return dataclasses.replace(
+                recipe,
+                encoder=EncoderSettings(backbone=recipe.backbone),
+                regulation=dataclasses.replace(own.regulation, mode="fixed", mix="probabilities"),
+                loss=dataclasses.replace(plain, regulated=0.0, non_emotional=1.0, emotional=1.0),
+            )
     # Only a learned λ can differ between classes or samples.
-    granularity = recipe.regulation.granularity if mode in LEARNED else "scalar"
+    granularity = regulation.granularity if arm.mode in LEARNED else "scalar"
+    encoder = dataclasses.replace(encoder, experience=stage_1, moments_only=arm.experience == "moments")
+    if stage_1 is None:
+        fresh = EncoderSettings()
+        encoder = dataclasses.replace(encoder, takeover=fresh.takeover, shrink=fresh.shrink)
     return dataclasses.replace(
-        recipe,
-        encoder=dataclasses.replace(recipe.encoder, experience=None if arm.pretext is None else str(experience)),
-        regulation=dataclasses.replace(recipe.regulation, mode=mode, granularity=granularity),
+        recipe, encoder=encoder, regulation=dataclasses.replace(regulation, mode=arm.mode, granularity=granularity)
     )
+
+
+def check_seeds(key: str, seeds: int) -> None:
+    """SettingError for a number of seeds outside 1 to `MAX_SEEDS`."""
+    if not 1 <= seeds <= MAX_SEEDS:
+        raise SettingError(key, f"must be 1 to {MAX_SEEDS:,}, not {seeds}")
+
+
+def check_once(key: str, names: Sequence[str]) -> None:
+    """SettingError for a name that a list has twice."""
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            raise SettingError(f"{key}[{number}]", f"'{name}' appears twice")

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from emoreg.config.schema import PretrainRecipe, Recipe, TargetSettings, TrainRecipe
+from emoreg.config.schema import EncoderSettings, PretrainRecipe, Recipe, TargetSettings, TrainRecipe
 from emoreg.data.images.augment import normalise, resize
 from emoreg.data.images.batches import Batch, steps_per_epoch, training_batches
 from emoreg.data.images.image_set import ImageSet, load_images
@@ -76,13 +76,15 @@ def _kind(recipe: Recipe) -> Recipe:
     backbone = dataclasses.replace(recipe.backbone, pretrained=False)
     if isinstance(recipe, PretrainRecipe):
         stimuli = dataclasses.replace(PretrainRecipe().stimuli, image_size=recipe.stimuli.image_size)
-        pretext = "affect" if recipe.pretext == "shuffled" else recipe.pretext
+        pretext = "affect" if recipe.pretext in ("shuffled", "neutral") else recipe.pretext
         return dataclasses.replace(
             recipe, stimuli=stimuli, also=(), pretext=pretext, backbone=backbone, training=training, seed=0
         )
     target, encoder = TargetSettings(image_size=recipe.target.image_size), recipe.encoder
     own = None if encoder.backbone is None else dataclasses.replace(encoder.backbone, pretrained=False)
-    encoder = dataclasses.replace(encoder, experience=None, backbone=own)
+    encoder = dataclasses.replace(
+        encoder, experience=None, backbone=own, takeover="as_is", shrink=EncoderSettings().shrink, moments_only=False
+    )
     return dataclasses.replace(recipe, target=target, encoder=encoder, backbone=backbone, training=training, seed=0)
 
 

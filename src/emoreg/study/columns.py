@@ -24,7 +24,7 @@ SETTINGS = "recipe."  # a setting, such as recipe.training.epochs; lists as JSON
 MACHINE = "env."  # where the run's last session ran
 CURVES = "epochs."  # a column of metrics.csv as a list, one value per epoch
 
-TEXT, INTEGER, NUMBER, FLAG = pa.string(), pa.int64(), pa.float64(), pa.bool_()
+TEXT, INTEGER, NUMBER, FLAG, BYTES = pa.string(), pa.int64(), pa.float64(), pa.bool_(), pa.binary()
 
 
 class RunStatus(StrEnum):
@@ -44,18 +44,28 @@ IDENTITY: Mapping[str, pa.DataType] = {
     "run": TEXT,
     "id": TEXT,
     "folder": TEXT,
-    "arm": TEXT,
+    "mode": TEXT,  # none (Backbone), fixed, random, learned, random_learned, ensemble, wide, transfer; null in stage 1
+    "experience": TEXT,  # affect or a twin of it; null without an encoder that has or lacks one
+    "variant": TEXT,  # label of the settings laid over those with two branches; null without
+    "stimuli": TEXT,  # label of the sets of stage 1; null where it plays no part
     "target": TEXT,
     "backbone": TEXT,
-    "experience": TEXT,
-    "pretext": TEXT,
     "seed": INTEGER,
+    "edition": INTEGER,  # of the method
+    "purpose": TEXT,  # exploration or confirmation; the first edition had none, and no plan
+    "planned_seeds": INTEGER,
+    "looks": pa.list_(INTEGER),  # numbers of seeds at which verdicts were planned; the last is planned_seeds
 }
 # Final metrics that every table has a column for. Further metrics of the splits stand beside them as test_* and
 # validation_*; their types are in FAMILIES.
 METRICS: Mapping[str, pa.DataType] = {
     "test_accuracy": NUMBER,
+    "test_correct": BYTES,  # right (1) or wrong per test image, in order, packed by numpy.packbits
+    "test_checksum": TEXT,  # of the test images' pixels in their order
     "validation_accuracy": NUMBER,
+    "train_loss": NUMBER,  # in the last epoch
+    "train_accuracy_non_emotional": NUMBER,  # of each response alone, on training images at the end
+    "train_accuracy_emotional": NUMBER,
     "images_train": INTEGER,
     "images_validation": INTEGER,
     "images_test": INTEGER,
@@ -75,15 +85,18 @@ MACHINES: Mapping[str, pa.DataType] = {
 }
 # The types of all other columns, by the first pattern that matches the whole name.
 FAMILIES: tuple[tuple[str, pa.DataType], ...] = (
-    (r"(test|validation)_images", INTEGER),
-    (r"(test|validation)_reliability_count", pa.list_(INTEGER)),
-    (r"(test|validation)_(per_class|reliability_.+)", pa.list_(NUMBER)),
-    (r"(test|validation)_.+", NUMBER),
+    (r"validation_correct", BYTES),
+    (r"validation_checksum", TEXT),
+    (r"(test|validation|train)_images", INTEGER),
+    (r"(test|validation|train)_reliability_count", pa.list_(INTEGER)),
+    (r"(test|validation|train)_(per_class|reliability_.+)", pa.list_(NUMBER)),
+    (r"(test|validation|train)_.+", NUMBER),
     (r"env\..+", TEXT),
     (r"epochs\.epoch", pa.list_(INTEGER)),
     (r"epochs\..+", pa.list_(NUMBER)),
 )
-SHARES = ("test_accuracy", "test_ece", "test_per_class", "validation_accuracy", "lambda")  # in [0, 1]
+RESPONSES = ("train_accuracy_non_emotional", "train_accuracy_emotional")
+SHARES = ("test_accuracy", "test_ece", "test_per_class", "validation_accuracy", "lambda", *RESPONSES)  # in [0, 1]
 
 
 def _settings(recipe: type, prefix: str) -> Iterator[tuple[str, pa.DataType]]:
@@ -176,4 +189,6 @@ def _kind(of: pa.DataType) -> str:
         return "text"
     if types.is_integer(of) or types.is_floating(of) or types.is_decimal(of):
         return "numbers"
+    if types.is_binary(of) or types.is_large_binary(of) or types.is_fixed_size_binary(of) or str(of) == "binary_view":
+        return "bytes"
     return "truth values" if types.is_boolean(of) else "nothing" if types.is_null(of) else str(of)

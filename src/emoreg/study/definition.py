@@ -1,10 +1,15 @@
-"""A study's file: base recipes, and the partial recipes that are laid over them to make a grid.
+"""A study's file: base recipes, the factors that are crossed, and partial recipes that are laid over the base.
 
-arms: [backbone, learned, random_encoder, shuffled_affect, neutral_pretext, ensemble]
-seeds: 10
-experience:            # stage 1, as for emoreg pretrain
+edition: 2
+purpose: confirmation  # or exploration: validation images decide, other seeds, the test split stays unseen
+modes: [learned]       # each with all of these experiences: affect and its twins
+experiences: [affect, fresh, moments, shuffled, neutral, rotation]
+references: [backbone, ensemble, wide, transfer]
+seeds: 8
+looks: [4, 8]          # numbers of seeds at which verdicts are due; by default one look at all seeds
+pretraining:           # stage 1, as for emoreg pretrain
   optimizer: {lr: 0.002}
-experiences:           # one entry per stimulus set, laid over `experience`
+stimuli:               # one entry per stimulus set, laid over `pretraining`
   - stimuli: {name: oasis, root: oasis.zip}
   - stimuli: {name: procedural}
     training: {epochs: 15}
@@ -17,35 +22,74 @@ backbones:             # laid over both
   - backbone: {name: resnet20}
   - backbone: {name: vit_tiny_patch16_224, patch_size: 4}
     optimizer: {name: adamw, lr: 0.001}
+variants:              # laid over whatever has two branches; the references are shared
+  - name: own losses
+  - name: mixture
+    classifier: {loss: {regulated: 1, non_emotional: 0, emotional: 0}, regulation: {mix: logits}}
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from emoreg.config.recipe import SMOKE, build, flatten, put_setting, read_values
-from emoreg.config.schema import Mode, PretrainRecipe, TrainRecipe, defaults
-from emoreg.errors import SettingError, UserError, nearest
+from emoreg.config.schema import EDITION, LEARNED, PretrainRecipe, TargetSettings, TrainRecipe, defaults
+from emoreg.config.strict_yaml import read_yaml
+from emoreg.errors import SettingError, UserError
 from emoreg.runtime.lock import LOCK
-from emoreg.study.arms import ARMS
+from emoreg.study import first_edition
+from emoreg.study.arms import (
+    EXPERIENCES,
+    REFERENCES,
+    Arm,
+    Experience,
+    Reference,
+    RegulatedMode,
+    check_once,
+    check_seeds,
+    factorial,
+)
+from emoreg.study.machine import Machine
 
 R = TypeVar("R", PretrainRecipe, TrainRecipe)
-ControlMode = Literal["fixed", "random", "learned", "random_learned"]
+Purpose = Literal["exploration", "confirmation"]
 
 FILE = "study.yaml"  # in a study's folder: a copy of the file that defines it
 TABLE = "results.parquet"  # beside it, once the study has run
 # More than anybody has time for: a typo such as one zero too many is refused before its plan fills the memory.
-MAX_SEEDS, MAX_LISTED, MAX_RUNS = 1_000, 100, 100_000
-# Settings that the arms, seeds and backbones of a study decide.
+MAX_LISTED, MAX_RUNS = 100, 100_000
+# Explorations have seeds of their own, so that no run that chose a setting confirms it. Both kinds fit into 16 bits.
+FIRST_SEED: Mapping[Purpose | None, int] = {"exploration": 1_000, "confirmation": 0, None: 0}
+# Settings of the recipes that the study decides.
 DECIDED = (
-    *("experience.backbone", "experience.pretext", "experience.seed"),
-    *("classifier.encoder.experience", "classifier.regulation.mode", "classifier.seed"),
+    *("pretraining.backbone", "pretraining.pretext", "pretraining.seed", "pretraining.edition"),
+    *("classifier.encoder.experience", "classifier.encoder.moments_only", "classifier.regulation.mode"),
+    *("classifier.seed", "classifier.edition", "classifier.target.test"),
 )
+INSTEAD = {
+    "pretraining.backbone": "set classifier.encoder.backbone instead",
+    "classifier.target.test": "set the study's purpose: an exploration leaves the test split unseen",
+}
 # The lists of partial recipes that are laid over each base recipe.
-LAID_OVER = {"experience": ("experiences",), "classifier": ("targets", "backbones")}
+LAID_OVER = {"pretraining": ("stimuli",), "classifier": ("targets", "backbones")}
+# Sections that a variant may change. Everything else is shared with the references, or a comparison compares it.
+OF_VARIANTS = ("encoder", "regulation", "loss")
+
+
+@dataclass(frozen=True)
+class VariantFile:
+    """Settings that are laid over whatever has two branches."""
+
+    name: str | None = None
+    """For reports; every variant needs its own."""
+    classifier: TrainRecipe = field(default_factory=TrainRecipe)
+    """Stage 2: encoder, regulation and loss, without its label smoothing. All else is shared with the references."""
+    pretraining: PretrainRecipe = field(default_factory=PretrainRecipe)
+    """Stage 1."""
 
 
 @dataclass(frozen=True)
@@ -53,54 +97,97 @@ class StudyFile:
     """The keys of a study's file. Recipes may be partial: settings left out keep the value of the recipe that the
     partial one is laid over, or else their default."""
 
-    arms: tuple[str, ...] = tuple(ARMS)
-    """Arms to compare: backbone, fixed, random, learned, random_learned, and the controls random_encoder,
-    shuffled_affect, neutral_pretext, ensemble."""
-    seeds: int = 5
-    """Runs of each arm, with the seeds 0, 1, 2, ..., at most 1,000. At least 6 are needed to call a difference
-    significant at 0.05."""
-    control_mode: ControlMode = "learned"
-    """Regulation mode of the controls random_encoder, shuffled_affect and neutral_pretext."""
-    experience: PretrainRecipe = field(default_factory=PretrainRecipe)
+    edition: int = EDITION
+    """Of the method (docs/method.md)."""
+    purpose: Purpose = "confirmation"
+    """exploration (10 % of the training images are held out for validation unless classifier.target.validation says
+    otherwise, the test split stays unseen, seeds count from 1000, no verdicts) or confirmation (all training images,
+    seeds from 0)."""
+    modes: tuple[RegulatedMode, ...] = ("learned",)
+    """How λ is made: fixed, random, learned, random_learned."""
+    experiences: tuple[Experience, ...] = EXPERIENCES
+    """What the encoder has experienced, in every mode: affect, and its twins fresh, moments, shuffled, neutral,
+    rotation. Without a twin there is no verdict on what it would rule out."""
+    references: tuple[Reference, ...] = tuple(REFERENCES)
+    """Networks without a regulation, once per target, backbone and seed: backbone, ensemble, wide, transfer (once per
+    stimulus set)."""
+    seeds: int = 8
+    """Planned runs of each arm, at most 1,000. What is added beyond them gets no verdict."""
+    looks: tuple[int, ...] | None = None
+    """Numbers of seeds at which verdicts are due, ascending; the last is `seeds`. null for one look at the end."""
+    run_seeds: int | None = None
+    """How many seeds to run for now, also more than planned; null for `seeds`. emoreg study --seeds sets it."""
+    pretraining: PretrainRecipe = field(default_factory=PretrainRecipe)
     """Stage 1. The encoder has the architecture of classifier.encoder.backbone, or else of classifier.backbone; its
     image size is the target's unless given here."""
-    experiences: tuple[PretrainRecipe, ...] = ()
-    """Stimulus sets, each laid over `experience`; at most 100."""
+    stimuli: tuple[PretrainRecipe, ...] = ()
+    """Stimulus sets, each laid over `pretraining`; at most 100."""
     classifier: TrainRecipe = field(default_factory=TrainRecipe)
     """Stage 2."""
     targets: tuple[TrainRecipe, ...] = ()
     """Targets, each laid over `classifier`; at most 100."""
     backbones: tuple[TrainRecipe, ...] = ()
     """Backbones with the training that suits them, each laid over every target; at most 100."""
+    variants: tuple[VariantFile, ...] = ()
+    """Variants of the method, each laid over whatever has two branches; at most 100. Without any, the base recipes are
+    the only one; with some, only these are run."""
+    machine: Machine | None = None
+    """What training.device and training.precision of auto stand for; null for this machine. emoreg study writes it
+    into the copy in the study's folder."""
 
     def __post_init__(self) -> None:
-        if not self.arms:
-            raise SettingError("arms", "must name at least one arm")
-        for number, arm in enumerate(self.arms):
-            if arm not in ARMS:
-                raise SettingError(f"arms[{number}]", f"no arm is called '{arm}'{nearest(arm, ARMS)}")
-            if arm in self.arms[:number]:
-                raise SettingError(f"arms[{number}]", f"'{arm}' appears twice")
-        if not 1 <= self.seeds <= MAX_SEEDS:
-            raise SettingError("seeds", f"must be 1 to {MAX_SEEDS:,}, not {self.seeds}")
+        for key in ("modes", "experiences", "references"):
+            check_once(key, getattr(self, key))
+        if not self.modes and not self.references:
+            raise SettingError("modes", "must name at least one, or references must")
+        if self.modes and not self.experiences:
+            raise SettingError("experiences", "must name at least one; modes need affect")
+        check_seeds("seeds", self.seeds)
+        check_seeds("run_seeds", self.seeds if self.run_seeds is None else self.run_seeds)
+        check_looks(self.looks, self.seeds)
+
+
+def check_looks(looks: Sequence[int] | None, seeds: int) -> None:
+    """SettingError unless the looks ascend from at least 1 to all seeds."""
+    if looks is None:
+        return
+    if not looks or looks[-1] != seeds:
+        raise SettingError("looks", f"must end with all {seeds} seeds, not be {list(looks)}")
+    if looks[0] < 1 or any(one >= after for one, after in itertools.pairwise(looks)):
+        raise SettingError("looks", f"must ascend from at least 1, not be {list(looks)}")
 
 
 @dataclass(frozen=True)
-class ExperienceRecipe:
-    """How an encoder learns from a stimulus set; each arm sets the pretext, each run the seed."""
+class StimuliRecipe:
+    """How an encoder learns from stimulus sets; each experience sets the pretext, each run the seed."""
 
     label: str  # in reports
     recipe: PretrainRecipe
 
 
 @dataclass(frozen=True)
+class Variant:
+    """Settings of whatever has two branches; each arm sets the mode and the experience, each run the seed."""
+
+    label: str | None  # in reports; None for the only one
+    recipe: TrainRecipe
+    stimuli: tuple[StimuliRecipe, ...]
+
+
+@dataclass(frozen=True)
 class GridPoint:
-    """A target with a backbone, on which the arms are compared; each arm sets the mode, each run the seed."""
+    """A target with a backbone, on which the arms are compared."""
 
     target: str  # label in reports
     backbone: str  # label in reports
-    recipe: TrainRecipe
-    experiences: tuple[ExperienceRecipe, ...]
+    recipe: TrainRecipe  # of the references, and without variants of all arms
+    stimuli: tuple[StimuliRecipe, ...]  # as `recipe`
+    variants: tuple[Variant, ...] = ()
+
+    @property
+    def regulated(self) -> tuple[Variant, ...]:
+        """The variants to run: at least one."""
+        return self.variants or (Variant(None, self.recipe, self.stimuli),)
 
 
 @dataclass(frozen=True)
@@ -109,11 +196,24 @@ class Study:
 
     name: str
     grid: tuple[GridPoint, ...]
-    arms: tuple[str, ...] = tuple(ARMS)
-    seeds: int = 5
-    control_mode: Mode = "learned"
+    arms: tuple[Arm, ...] = factorial()
+    seeds: int = 8  # planned
+    looks: tuple[int, ...] | None = None  # None for one look at all seeds
+    run_seeds: int | None = None  # to run for now; None for all that are planned
+    purpose: Purpose | None = "confirmation"  # None in the first edition
+    machine: Machine | None = None  # what `auto` stands for; None for this one
+    edition: int = EDITION
     values: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
     """The values of its file: written as YAML they give the same study. None for a study made in Python."""
+
+    def __post_init__(self) -> None:
+        check_looks(self.looks, self.seeds)
+
+    @property
+    def seed_numbers(self) -> range:
+        """The seeds to run."""
+        first = FIRST_SEED[self.purpose]
+        return range(first, first + (self.run_seeds or self.seeds))
 
 
 def find_study(path: Path | str) -> Path:
@@ -131,64 +231,134 @@ def is_kept(path: Path) -> bool:
     return path.name == FILE and any((path.parent / trace).exists() for trace in (TABLE, LOCK))
 
 
-def read_study(path: Path | str, seeds: int | None = None, smoke: bool = False) -> Study:
+def has_edition(path: Path | str) -> bool:
+    """Whether the YAML file of a study or recipe says which edition of the method it is of."""
+    keys, _ = read_yaml(Path(path))
+    return isinstance(keys, Mapping) and "edition" in keys
+
+
+def read_study(path: Path | str, seeds: int | None = None, smoke: bool = False, is_stored: bool | None = None) -> Study:
     """Read a study's file.
 
     Args:
         path: the YAML file.
-        seeds: replaces the file's number of seeds.
+        seeds: how many to run for now, also more than the file plans; the plan stays. None for those of the file.
         smoke: one seed of one epoch over few images in every run, to see that all of it runs.
+        is_stored: whether 'emoreg study' wrote the file. Without an edition it is then of the first, else of the
+            current one. None to tell by its place.
 
     Raises:
         UserError: unreadable file.
         SettingError: unknown key (names the nearest known one), wrong type or value; names the file, line and key.
     """
     path = Path(path)
-    values, lines = read_values(StudyFile, path)
+    is_copy = is_kept(path)
+    # The copy in a study's folder is always called study.yaml; the folder has the study's name.
+    name = path.resolve().parent.name if is_copy else path.stem
+    raw, lines = read_yaml(path)
+    given = raw if isinstance(raw, Mapping) else {}
+    edition = given.get("edition", 1 if (is_copy if is_stored is None else is_stored) else EDITION)
+    if edition != 1 and (old := first_edition.old_key(given)) is not None:
+        raise SettingError(*old, path, lines.get(old[0]))
+    kind = first_edition.StudyFile if edition == 1 else StudyFile
+    values, lines = read_values(kind, path)
+    values.setdefault("edition", edition)
     if seeds is not None:
-        values["seeds"] = seeds
-        lines.pop("seeds", None)  # it is no longer the file's
+        key = "seeds" if edition == 1 else "run_seeds"
+        values[key] = seeds
+        lines.pop(key, None)  # it is no longer the file's
+    words = first_edition.WORDS if edition == 1 else {}
     if smoke:
-        values["seeds"] = 1
-        for stage, base in ((PretrainRecipe, "experience"), (TrainRecipe, "classifier")):
-            for key, value in SMOKE[stage].items():
-                for place in (base, *(f"{name}[]" for name in LAID_OVER[base])):
-                    put_setting(values, f"{place}.{key}", value)
+        values = {key: value for key, value in values.items() if key not in ("looks", "run_seeds")} | {"seeds": 1}
+        _shrink(values, words)
     try:
-        # The copy in a study's folder is always called study.yaml; the folder has the study's name.
-        return _study(path.resolve().parent.name if is_kept(path) else path.stem, values, lines)
+        return _study(name, _File(values, lines, words))
     except SettingError as error:
         raise error.at(path, lines.get(error.key)) from None
 
 
-def _study(name: str, values: Mapping[str, Any], keys: Container[str]) -> Study:
-    """The study that a file's values define; `keys` are those that stand in the file, dotted."""
-    header = build(StudyFile(), {key: values[key] for key in ("arms", "seeds", "control_mode") if key in values})
-    runs = header.seeds * len(header.arms)
-    for key in ("experiences", "targets", "backbones"):
-        entries = len(values.get(key, ()))
+def _shrink(values: dict[str, Any], words: Mapping[str, str]) -> None:
+    """Smoke settings in every recipe of a file's values."""
+    for stage, base in ((PretrainRecipe, "pretraining"), (TrainRecipe, "classifier")):
+        places = [words.get(name, name) for name in (base, *LAID_OVER[base])]
+        for key, value in SMOKE[stage].items():
+            for place in (places[0], *(f"{name}[]" for name in places[1:])):
+                put_setting(values, f"{place}.{key}", value)
+    for variant in values.get("variants", ()):
+        for key, value in SMOKE[PretrainRecipe].items() if "pretraining" in variant else ():
+            put_setting(variant, f"pretraining.{key}", value)
+
+
+@dataclass(frozen=True)
+class _File:
+    """The values of a study's file, by today's keys."""
+
+    given: Mapping[str, Any]
+    keys: Mapping[str, int]  # lines of the keys that stand in the file, dotted
+    words: Mapping[str, str]  # today's keys that have another name in this file
+
+    def get(self, key: str, default: Any) -> Any:
+        return self.given.get(self.name(key), default)
+
+    def name(self, key: str) -> str:
+        """What the file calls a key."""
+        head, dot, rest = key.partition(".")
+        name, bracket, index = head.partition("[")
+        return f"{self.words.get(name, name)}{bracket}{index}{dot}{rest}"
+
+
+def _study(name: str, file: _File) -> Study:
+    """The study that a file's values define."""
+    if (edition := file.given["edition"]) == 1:
+        old = build(first_edition.StudyFile(), _header(file, ("edition", "arms", "seeds", "control_mode")))
+        arms = tuple(first_edition.arm_of(arm, old.control_mode) for arm in old.arms)
+        study = Study(name, (), arms, old.seeds, purpose=None, edition=1, values=file.given)
+    else:
+        keys = ("edition", "purpose", "modes", "experiences", "references", "seeds", "looks", "run_seeds", "machine")
+        new: StudyFile = build(StudyFile(), _header(file, keys))
+        if edition != EDITION:
+            raise SettingError("edition", f"must be 1 or {EDITION}, not {edition}")
+        arms = factorial(new.modes, new.experiences, new.references)
+        plan = (new.seeds, new.looks, new.run_seeds, new.purpose, new.machine, EDITION, file.given)
+        study = Study(name, (), arms, *plan)
+    runs = len(study.seed_numbers) * len(arms)
+    for key in ("stimuli", "targets", "backbones", "variants"):
+        entries = len(file.get(key, ()))
         if entries > MAX_LISTED:
-            raise SettingError(key, f"must have at most {MAX_LISTED} entries, not {entries:,}; make several studies")
+            raise SettingError(
+                file.name(key), f"must have at most {MAX_LISTED} entries, not {entries:,}; make several studies"
+            )
         runs *= max(entries, 1)
     if runs > MAX_RUNS:
-        raise SettingError("seeds", f"{header.seeds:,} make up to {runs:,} runs; at most {MAX_RUNS:,} are possible")
-    _refuse_decided(values)
-    targets = _parts("targets", values, "classifier", _target_name)
-    backbones = _parts("backbones", values, "classifier", _backbone_name)
-    grid = tuple(_grid_point(values, target, backbone, keys) for target in targets for backbone in backbones)
-    return Study(name, grid, header.arms, header.seeds, header.control_mode, values)
+        seeds = len(study.seed_numbers)
+        raise SettingError("seeds", f"{seeds:,} make up to {runs:,} runs; at most {MAX_RUNS:,} are possible")
+    _refuse_decided(file)
+    targets = _parts("targets", file, "classifier", _target_name)
+    backbones = _parts("backbones", file, "classifier", _backbone_name)
+    variants = _variants(file)
+    return replace(
+        study,
+        grid=tuple(
+            _grid_point(file, study, target, backbone, variants) for target in targets for backbone in backbones
+        ),
+    )
 
 
-def _refuse_decided(values: Mapping[str, Any]) -> None:
+def _header(file: _File, keys: Sequence[str]) -> dict[str, Any]:
+    return {key: file.given[key] for key in keys if key in file.given}
+
+
+def _refuse_decided(file: _File) -> None:
     """SettingError for a setting that the study decides, in a base recipe or in a partial one laid over it."""
     for key in DECIDED:
-        instead = "set classifier.encoder.backbone instead" if key == "experience.backbone" else "leave it out"
         base, _, setting = key.partition(".")
-        parts = [(base, values.get(base, {}))]
-        parts += [(f"{name}[{n}]", part) for name in LAID_OVER[base] for n, part in enumerate(values.get(name, ()))]
+        parts = [(base, file.get(base, {}))]
+        parts += [(f"{name}[{n}]", part) for name in LAID_OVER[base] for n, part in enumerate(file.get(name, ()))]
+        parts += [(f"variants[{n}].{base}", part.get(base, {})) for n, part in enumerate(file.get("variants", ()))]
         for place, part in parts:
             if any(leaf == setting or leaf.startswith(f"{setting}.") for leaf, _ in flatten(part)):
-                raise SettingError(f"{place}.{setting}", f"is decided by the study; {instead}")
+                reason = f"is decided by the study; {INSTEAD.get(key, 'leave it out')}"
+                raise SettingError(f"{file.name(place)}.{setting}", reason)
 
 
 class _Part(NamedTuple):
@@ -199,28 +369,88 @@ class _Part(NamedTuple):
     values: Mapping[str, Any]
 
 
-def _grid_point(values: Mapping[str, Any], target: _Part, backbone: _Part, keys: Container[str]) -> GridPoint:
-    # A stand-in for each arm's own mode, with which a λ of any granularity is valid.
-    base = _over(values.get("classifier", {}), {"regulation": {"mode": "learned"}})
-    classifier = _over(_over(base, target.values), backbone.values)
-    recipe = _recipe(defaults(TrainRecipe, 1), classifier, (backbone.key, target.key, "classifier"), keys)
-    experiences = []
-    for part in _parts("experiences", values, "experience", _experience_name):
-        own = _over(values.get("experience", {}), part.values)
-        sized = _over({"stimuli": {"image_size": recipe.target.image_size}}, own)
+class _Variant(NamedTuple):
+    """A variant of the file, or the base recipes alone, as the only one."""
+
+    label: str | None
+    classifier: _Part
+    pretraining: _Part
+
+
+def _variants(file: _File) -> list[_Variant]:
+    """The variants of a file; none without any. SettingError for one that has no name of its own, or changes more."""
+    variants: list[_Variant] = []
+    for number, part in enumerate(file.get("variants", ())):
+        place, name = f"variants[{number}]", part.get("name")
+        if not name:
+            raise SettingError(f"{place}.name", "is missing: reports call a variant by its name")
+        if any(name == earlier.label for earlier in variants):
+            raise SettingError(f"{place}.name", f"'{name}' appears twice")
+        overlay = part.get("classifier", {})
+        for leaf, _ in flatten(overlay):
+            if leaf.partition(".")[0] not in OF_VARIANTS or leaf == "loss.label_smoothing":
+                reason = "must not differ between variants, which share the references: set it in the base recipe"
+                raise SettingError(f"{place}.classifier.{leaf}", reason)
+        parts = (_Part(f"{place}.{base}", name, part.get(base, {})) for base in ("classifier", "pretraining"))
+        variants.append(_Variant(name, *parts))
+    return variants
+
+
+def _grid_point(file: _File, study: Study, target: _Part, backbone: _Part, variants: Sequence[_Variant]) -> GridPoint:
+    base = _over(_over(file.get("classifier", {}), target.values), backbone.values)
+    sections = (backbone.key, target.key, "classifier")
+    modes = tuple(dict.fromkeys(arm.mode for arm in study.arms if arm.is_regulated))
+    default: TrainRecipe = defaults(TrainRecipe, study.edition)
+    if study.edition > 1:
+        is_exploration = study.purpose == "exploration"
+        own = TargetSettings(validation=0.1 if is_exploration else 0.0, test=not is_exploration)
+        default = replace(default, target=own)
+    if variants or not modes:
+        loss = {key: value for key, value in base.get("loss", {}).items() if key == "label_smoothing"}
+        recipe = _recipe(default, {**base, "regulation": {}, "loss": loss}, sections, file)
+    else:
+        recipe = _regulated(default, base, modes, sections, file)
+    of_variants = []
+    for label, classifier, pretraining in variants if modes else ():
+        own_recipe = _regulated(default, _over(base, classifier.values), modes, (classifier.key, *sections), file)
+        of_variants.append(Variant(label, own_recipe, tuple(_stimuli(file, study, own_recipe, pretraining))))
+    return GridPoint(target.label, backbone.label, recipe, tuple(_stimuli(file, study, recipe)), tuple(of_variants))
+
+
+def _regulated(
+    default: TrainRecipe, values: Mapping[str, Any], modes: Sequence[str], sections: Sequence[str], file: _File
+) -> TrainRecipe:
+    """The recipe of regulated arms, with one of their modes; SettingError if it is wrong in any of them."""
+    recipes = []
+    # Only a learned λ can differ between classes or samples: where there is one, it stands for the others.
+    for mode in sorted(modes, key=lambda mode: mode not in LEARNED):
+        own = {"mode": mode} if mode in LEARNED else {"mode": mode, "granularity": "scalar"}
+        recipes.append(_recipe(default, _over(values, {"regulation": own}), sections, file))
+    return recipes[0]
+
+
+def _stimuli(file: _File, study: Study, classifier: TrainRecipe, over: _Part | None = None) -> Iterator[StimuliRecipe]:
+    """Stage 1 for a classifier on each of the file's stimulus sets, with a variant's settings laid over it."""
+    default: PretrainRecipe = defaults(PretrainRecipe, study.edition)
+    for part in _parts("stimuli", file, "pretraining", _stimuli_name):
+        own = _over(file.get("pretraining", {}), part.values)
+        sections = [part.key, "pretraining"]
+        if over is not None:
+            own, sections = _over(own, over.values), [over.key, *sections]
+        sized = _over({"stimuli": {"image_size": classifier.target.image_size}}, own)
         size = {"image_size": sized["stimuli"]["image_size"]}
         sized["also"] = [_over(size, other) for other in sized.get("also", ())]
-        stage1 = _recipe(defaults(PretrainRecipe, 1), sized, (part.key, "experience"), keys)
-        experiences.append(ExperienceRecipe(part.label, replace(stage1, backbone=recipe.encoder_backbone)))
-    return GridPoint(target.label, backbone.label, recipe, tuple(experiences))
+        recipe = _recipe(default, sized, sections, file)
+        yield StimuliRecipe(part.label, replace(recipe, backbone=classifier.encoder_backbone))
 
 
-def _recipe(default: R, values: Mapping[str, Any], sections: Sequence[str], keys: Container[str]) -> R:
+def _recipe(default: R, values: Mapping[str, Any], sections: Sequence[str], file: _File) -> R:
     """A recipe from merged values. An error names the first of the `sections`, innermost first, that has the key."""
     try:
         recipe: R = build(default, values)
     except SettingError as error:
-        section = next((one for one in sections if error.within(one).key in keys), sections[-1])
+        names = [file.name(section) for section in sections]
+        section = next((one for one in names if error.within(one).key in file.keys), names[-1])
         raise error.within(section) from None
     return recipe
 
@@ -234,10 +464,10 @@ def _over(base: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _parts(key: str, values: Mapping[str, Any], base: str, name_of: Callable[[Mapping[str, Any]], str]) -> list[_Part]:
+def _parts(key: str, file: _File, base: str, name_of: Callable[[Mapping[str, Any]], str]) -> list[_Part]:
     """The partial recipes of a list, labelled by name; where names are equal, by the settings that differ too."""
-    parts = values.get(key) or [{}]
-    merged = [_over(values.get(base, {}), part) for part in parts]
+    parts = file.get(key, ()) or [{}]
+    merged = [_over(file.get(base, {}), part) for part in parts]
     names = [name_of(whole) for whole in merged]
     flat = [dict(flatten(whole)) for whole in merged]
     labelled: list[_Part] = []
@@ -248,7 +478,7 @@ def _parts(key: str, values: Mapping[str, Any], base: str, name_of: Callable[[Ma
         label = ", ".join([name, *(f"{leaf.rpartition('.')[2]} {own[leaf]}" for leaf in differing if leaf in own)])
         same = next((earlier.key for earlier in labelled if earlier.label == label), None)
         if same is not None:
-            raise SettingError(f"{key}[{number}]", f"is the same as {same}")
+            raise SettingError(file.name(f"{key}[{number}]"), f"is the same as {file.name(same)}")
         labelled.append(_Part(f"{key}[{number}]", label, part))
     return labelled
 
@@ -269,6 +499,6 @@ def _backbone_name(values: Mapping[str, Any]) -> str:
     return name
 
 
-def _experience_name(values: Mapping[str, Any]) -> str:
+def _stimuli_name(values: Mapping[str, Any]) -> str:
     sets = (values.get("stimuli", {}), *values.get("also", ()))
     return "+".join(_set_name(settings, PretrainRecipe().stimuli.name) for settings in sets)

@@ -9,26 +9,62 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from emoreg.config.schema import PretrainRecipe, Recipe, TrainRecipe, identity
+from emoreg.config.schema import BackboneSettings, Recipe, TrainRecipe, identity
 from emoreg.runs.run import Run
-from emoreg.study.arms import ARMS, arm_recipe
-from emoreg.study.definition import ExperienceRecipe, GridPoint, Study
+from emoreg.study import first_edition
+from emoreg.study.arms import Arm, ArmMode, Experience, recipe_of
+from emoreg.study.definition import GridPoint, StimuliRecipe, Study, Variant
+from emoreg.study.machine import resolved
+
+
+class Factors(NamedTuple):
+    """What a run is, but for its seed; see `PlannedRun`."""
+
+    mode: ArmMode | None
+    experience: Experience | None
+    variant: str | None
+    stimuli: str | None
+    target: str | None
+    backbone: str
+
+    @property
+    def name(self) -> tuple[str | None, ...]:
+        """The parts of the run's name."""
+        if self.mode is None:
+            return "pretraining", self.backbone, self.stimuli, self.experience, self.variant
+        if self.mode in ("none", "transfer"):
+            return self.target, self.backbone, "backbone" if self.mode == "none" else self.mode, self.stimuli
+        return self.target, self.backbone, self.mode, self.experience, self.variant, self.stimuli
+
+    @property
+    def old_name(self) -> tuple[str | None, ...]:
+        """The parts of the name that the run had in the first edition."""
+        if self.mode is None:
+            return "experience", self.backbone, self.stimuli, self.experience
+        return self.target, self.backbone, first_edition.name_of(Arm(self.mode, self.experience)), self.stimuli
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run of a study, done or to be done."""
+    """One run of a study, done or to be done.
+
+    Arms of several variants may be the same run, such as `fresh` where variants differ in what becomes of stage 1's
+    weights: they have one id and one folder.
+    """
 
     id: str  # hash of its resolved recipe
-    name: str  # for people: "cifar10-resnet20-learned-oasis-seed0"
+    name: str  # for people: "cifar10-resnet20-learned-affect-oasis-seed0"
     folder: Path
     recipe: Recipe
     needs: str | None  # id of the stage-1 run that provides its encoder
-    arm: str | None  # None in stage 1
-    target: str | None  # None in stage 1, which may serve several
+    mode: ArmMode | None  # None in stage 1
+    experience: Experience | None  # in stage 1 the pretext; None for networks without an encoder
+    variant: str | None  # label; None for what variants share
+    stimuli: str | None  # label; None for an arm without stage 1
+    target: str | None  # label; None in stage 1, which may serve several
     backbone: str  # label; in stage 1 the encoder's
-    experience: str | None  # label; None for an arm without stage 1
     seed: int
 
     @property
@@ -39,7 +75,7 @@ class PlannedRun:
     @property
     def branches(self) -> int:
         """Number of networks that it trains: the approximate cost of a step."""
-        return 2 if isinstance(self.recipe, TrainRecipe) and self.recipe.regulation.mode != "none" else 1
+        return 2 if isinstance(self.recipe, TrainRecipe) and self.recipe.has_two_responses else 1
 
 
 def plan_runs(study: Study, runs: Path) -> list[PlannedRun]:
@@ -52,51 +88,88 @@ def plan_runs(study: Study, runs: Path) -> list[PlannedRun]:
         study: arms, cells and seeds.
         runs: folder of the run folders. Studies with the same one share their runs.
     """
-    planned: dict[str, PlannedRun] = {}
-    for seed in range(study.seeds):
+    planned: dict[tuple[str, str | None], PlannedRun] = {}
+    by_id: dict[str, PlannedRun] = {}
+    for seed in study.seed_numbers:
         for point in study.grid:
-            for name in study.arms:
-                pretext = ARMS[name].pretext
-                for experience in point.experiences if pretext else (None,):
-                    for run in _runs(study, point, name, experience, seed, runs):
-                        planned.setdefault(run.id, run)
+            for arm in study.arms:
+                for run in _runs_of_arm(study, point, arm, seed, runs):
+                    first = by_id.setdefault(run.id, run)
+                    same = dataclasses.replace(run, name=first.name, folder=first.folder)
+                    # A run of stage 1 is the same thing whoever needs it; one of stage 2 stands for each variant.
+                    planned.setdefault((run.id, None if run.mode is None else run.variant), same)
     return list(planned.values())
 
 
+def left_out(study: Study) -> list[str]:
+    """What the study asks for and cannot be done, with the reason, a line for each."""
+    lines = []
+    for point in study.grid:
+        where = f"{point.target}, {point.backbone}"
+        if Arm("wide") in study.arms and study.edition > 1 and wider_backbone(point.recipe) is None:
+            lines.append(f"{where}: wide is left out: no width gives the backbone the cost of two within 5 %")
+        if any(arm.experience == "neutral" for arm in study.arms):
+            drawn = {each.label: None for variant in point.regulated for each in variant.stimuli if _is_drawn(each)}
+            lines += [
+                f"{where}: neutral is left out for {label}: the emotion of procedural stimuli is their brightness and "
+                "colourfulness"
+                for label in drawn
+            ]
+    return lines
+
+
+def _runs_of_arm(study: Study, point: GridPoint, arm: Arm, seed: int, runs: Path) -> Iterator[PlannedRun]:
+    base = Variant(None, point.recipe, point.stimuli)
+    for variant in point.regulated if arm.is_regulated else (base,):
+        for stimuli in variant.stimuli if arm.pretext else (None,):
+            if arm.experience == "neutral" and stimuli is not None and _is_drawn(stimuli):
+                continue
+            yield from _runs(study, point, arm, variant, stimuli, seed, runs)
+
+
 def _runs(
-    study: Study, point: GridPoint, name: str, experience: ExperienceRecipe | None, seed: int, runs: Path
+    study: Study, point: GridPoint, arm: Arm, variant: Variant, stimuli: StimuliRecipe | None, seed: int, runs: Path
 ) -> Iterator[PlannedRun]:
-    """An arm's run, preceded by the stage-1 run of its encoder if it has one."""
-    encoder = point.recipe.encoder_backbone
-    pretext, needed, folder = ARMS[name].pretext, None, None
-    if experience is not None and pretext is not None:
-        stage1 = dataclasses.replace(experience.recipe, backbone=encoder, pretext=pretext, seed=seed)
-        pretraining = _planned(stage1, runs, None, None, None, encoder.name, experience.label, seed)
+    """A run of stage 2, preceded by the stage-1 run of its encoder if it has one."""
+    base, encoder, needed, folder = variant.recipe, variant.recipe.encoder_backbone, None, None
+    if arm.mode == "wide":
+        wider = wider_backbone(base)
+        if wider is None:
+            return
+        base = dataclasses.replace(base, backbone=wider)
+    label = None if stimuli is None else stimuli.label
+    if stimuli is not None and arm.pretext is not None:
+        stage_1 = dataclasses.replace(stimuli.recipe, backbone=encoder, pretext=arm.pretext, seed=seed)
+        shared = next((each.recipe for each in point.stimuli if each.label == label), None)
+        own = None if stimuli.recipe == shared else variant.label
+        encoding = Factors(None, arm.pretext, own, label, None, encoder.name)
+        pretraining = _planned(study, stage_1, runs, None, encoding, seed)
         yield pretraining
         needed, folder = pretraining.id, pretraining.folder
         encoder = dataclasses.replace(encoder, pretrained=False)  # its weights come from stage 1
-    base = dataclasses.replace(point.recipe, encoder=dataclasses.replace(point.recipe.encoder, backbone=encoder))
-    recipe = arm_recipe(base, name, folder, seed, study.control_mode)
-    label = experience.label if experience else None
-    yield _planned(recipe, runs, needed, name, point.target, point.backbone, label, seed)
+    base = dataclasses.replace(base, encoder=dataclasses.replace(base.encoder, backbone=encoder))
+    recipe = recipe_of(arm, base, folder, seed)
+    factors = Factors(arm.mode, arm.experience, variant.label, label, point.target, point.backbone)
+    yield _planned(study, recipe, runs, needed, factors, seed)
 
 
-def _planned(
-    recipe: Recipe,
-    runs: Path,
-    needs: str | None,
-    arm: str | None,
-    target: str | None,
-    backbone: str,
-    experience: str | None,
-    seed: int,
-) -> PlannedRun:
+def _planned(study: Study, recipe: Recipe, runs: Path, needs: str | None, factors: Factors, seed: int) -> PlannedRun:
+    if study.edition > 1:
+        recipe = resolved(recipe, study.machine)
     id_ = run_id(recipe, needs)
-    parts: tuple[str | None, ...] = (target, backbone, arm, experience)
-    if isinstance(recipe, PretrainRecipe):
-        parts = ("experience", backbone, experience, recipe.pretext)
+    parts = factors.old_name if study.edition == 1 else factors.name
     name = re.sub(r"[^\w.+-]+", "-", "-".join([*(part for part in parts if part), f"seed{seed}"]))
-    return PlannedRun(id_, name, runs / f"{name}-{id_[:8]}", recipe, needs, arm, target, backbone, experience, seed)
+    return PlannedRun(id_, name, runs / f"{name}-{id_[:8]}", recipe, needs, *factors, seed)
+
+
+def wider_backbone(recipe: TrainRecipe) -> BackboneSettings | None:
+    """The backbone with the width at which one network costs what two of them do; None if there is no such width."""
+    return None
+
+
+def _is_drawn(stimuli: StimuliRecipe) -> bool:
+    """Whether the sets of stage 1 are procedural, at least one of them."""
+    return any(each.name == "procedural" for each in stimuli.recipe.sets)
 
 
 def run_id(recipe: Recipe, needs: str | None = None) -> str:

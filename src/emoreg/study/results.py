@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import base64
 import dataclasses
 import io
 import json
@@ -18,10 +19,9 @@ from emoreg.config.schema import PretrainRecipe, Recipe, TrainRecipe
 from emoreg.errors import UserError, nearest, shortened
 from emoreg.runs.run import FINAL, METRICS, Run
 from emoreg.runtime.safe_io import require_regular, write_atomically
-from emoreg.study.arms import ARMS
+from emoreg.study.arms import EXPERIENCES, LABELS
 from emoreg.study.columns import (
     CURVES,
-    IDENTITY,
     INTEGER,
     MACHINE,
     MACHINES,
@@ -35,19 +35,24 @@ from emoreg.study.columns import (
     in_order,
     type_of,
 )
+from emoreg.study.definition import Study
+from emoreg.study.first_edition import with_modes
 from emoreg.study.plan import PlannedRun
 from emoreg.study.run_one import RunOutcome
 
 if TYPE_CHECKING:
     import pandas as pd
 
+# Columns with the attributes of a planned run.
+FACTORS = ("id", "mode", "experience", "variant", "stimuli", "target", "backbone", "seed")
 MAX_ROWS = 1_000_000  # ten times what a study may plan
 
 
-def results_of(planned: Sequence[PlannedRun], failures: Mapping[str, RunOutcome]) -> pd.DataFrame:
+def results_of(study: Study, planned: Sequence[PlannedRun], failures: Mapping[str, RunOutcome]) -> pd.DataFrame:
     """The table of a study's runs, in the order of the plan, with all columns of `columns.FIXED`.
 
     Args:
+        study: whose purpose and looks stand in every row.
         planned: from `plan_runs`.
         failures: by run id, for the runs that failed or were blocked.
 
@@ -56,7 +61,11 @@ def results_of(planned: Sequence[PlannedRun], failures: Mapping[str, RunOutcome]
     """
     import pandas as pd
 
-    rows = [_row(run, failures.get(run.id)) for run in planned]
+    plan: dict[str, Any] = {}
+    if study.purpose is not None:
+        looks = list(study.looks or (study.seeds,))
+        plan = {"purpose": study.purpose, "planned_seeds": study.seeds, "looks": looks}
+    rows = [_row(run, failures.get(run.id)) | plan for run in planned]
     return pd.DataFrame(rows, columns=in_order(name for row in rows for name in row))
 
 
@@ -76,8 +85,8 @@ def _row(planned: PlannedRun, failure: RunOutcome | None) -> dict[str, Any]:
         "error": error,
         "run": planned.name,
         "folder": str(planned.folder),
-        "pretext": recipe.pretext if isinstance(recipe, PretrainRecipe) else None,
-        **{key: getattr(planned, key) for key in ("id", "arm", "target", "backbone", "experience", "seed")},
+        "edition": recipe.edition,
+        **{key: getattr(planned, key) for key in FACTORS},
     }
     settings = {f"{SETTINGS}{key}": value for key, value in flatten(dataclasses.asdict(recipe))}
     row |= measured | {key: value for key, value in settings.items() if key in RECIPES} | _where(run)
@@ -97,21 +106,25 @@ def _measured(run: Run, recipe: Recipe) -> dict[str, Any]:
     """The final metrics, flat. UserError if final.json is damaged."""
     final = run.final
     row: dict[str, Any] = {}
-    for split in ("test", "validation"):
+    for split in ("test", "validation", "train"):
         for key, value in (final.get(split) or {}).items():
             if key == "reliability":
                 row |= {f"{split}_reliability_{name}": _numbers(values) for name, values in value.items()}
-            elif key not in ("correct", "checksum"):
+            elif key == "correct":  # as base64; a damaged one was refused
+                row[f"{split}_{key}"] = value and base64.b64decode(value)
+            else:
                 row[f"{split}_{key}"] = _numbers(value) if isinstance(value, list) else value
     lam = [final["test"]["lambda"]] if _has_gate_at_zero(recipe, final) else final.get("lambda")
     row |= {f"images_{part}": count for part, count in _counts(final).items()}
     row["lambda"] = None if lam is None else statistics.fmean(lam)
     row["lambda_per_class"] = lam if lam is not None and len(lam) > 1 else None
     row |= {key: final.get(key) for key in ("images_per_second", "seconds", "parameters", "flops", "classes")}
+    row.setdefault("train_loss", run.last_loss)
+    is_tested = isinstance(recipe, TrainRecipe) and recipe.target.test
     accuracy = row.get("test_accuracy")
     if wrong := [key for key, value in row.items() if not fits(key, value)]:
         reason = f"{shortened(wrong[0])} is of another type"
-    elif isinstance(recipe, TrainRecipe) and (accuracy is None or math.isnan(accuracy)):
+    elif is_tested and (accuracy is None or math.isnan(accuracy)):
         reason = "it has no accuracy on the test split"
     else:
         return row
@@ -183,6 +196,8 @@ def write_results(path: Path, table: pd.DataFrame) -> None:
 def read_results(path: Path) -> pd.DataFrame:
     """Read a table that `write_results` wrote, or another library from such a table.
 
+    A table of the first edition is read as one of today.
+
     Raises:
         UserError: the file is not there, damaged, or not a table of results.
     """
@@ -196,7 +211,7 @@ def read_results(path: Path) -> pd.DataFrame:
                 raise ValueError(f"it has {rows:,} rows; the limit is {MAX_ROWS:,}")
             table = conform(file.read())
         _require(table.column_names, ("stage", "status", "run"))
-        return table.to_pandas()
+        return with_modes(table.to_pandas())
     except Exception as error:  # a damaged file makes Arrow raise almost anything
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
         raise UserError(f"{path} cannot be read as a table of results: {shortened(reason, 200)}") from None
@@ -225,24 +240,32 @@ def read_external_results(path: Path) -> pd.DataFrame:
 def _check_content(table: pd.DataFrame) -> None:
     """ValueError for what would make a report wrong: types are right, values may not be."""
     names = [str(name) for name in table]
-    _require(names, (name for name in IDENTITY if name not in ("id", "folder")))
+    _require(names, ("stage", "status", "error", "run", "mode", "experience", "target", "backbone", "seed"))
     for name in ("stage", "seed"):
         if table[name].isna().any():
             raise ValueError(f"a run has no {name}")
     if unknown := sorted(set(table["status"].dropna()) - set(RunStatus)):
         raise ValueError(f"no status is called '{shortened(unknown[0])}'{nearest(unknown[0], RunStatus)}")
     finished = table[(table["stage"] == 2) & (table["status"] == RunStatus.FINISHED)]
-    for name in ("arm", "target", "backbone", "test_accuracy"):
-        if name not in finished or finished[name].isna().any():
-            raise ValueError(f"a finished run lacks its {name}")
-    for name in finished["arm"]:
-        if name not in ARMS:
-            raise ValueError(f"no arm is called '{shortened(name)}'{nearest(name, ARMS)}")
+    for name in ("mode", "target", "backbone"):
+        _require_values(finished, name)
+    is_exploration = finished["purpose"] == "exploration" if "purpose" in finished else finished["seed"].isna()
+    _require_values(finished[~is_exploration], "test_accuracy")
+    _require_values(finished[is_exploration], "validation_accuracy")
+    for column, known in (("mode", LABELS), ("experience", EXPERIENCES)):
+        for name in finished[column].dropna():
+            if name not in known:
+                raise ValueError(f"no {column} is called '{shortened(name)}'{nearest(name, known)}")
     for name in names:
         _check_numbers(name, table[name])
     for curves in table[[name for name in names if name.startswith(CURVES)]].itertuples(index=False):
         if len({len(curve) for curve in curves if curve is not None}) > 1:
             raise ValueError("the curves of a run have different lengths")
+
+
+def _require_values(finished: pd.DataFrame, name: str) -> None:
+    if len(finished) and (name not in finished or finished[name].isna().any()):
+        raise ValueError(f"a finished run lacks its {name}")
 
 
 def _check_numbers(name: str, column: pd.Series[Any]) -> None:
@@ -268,7 +291,7 @@ def select(table: pd.DataFrame, where: str | None, columns: Sequence[str] | None
 
     Args:
         table: from `results_of` or `read_results`.
-        where: a condition as pandas.DataFrame.query takes it: "arm == 'learned' and seed < 3"; names with a dot stand
+        where: a condition as pandas.DataFrame.query takes it: "mode == 'learned' and seed < 3"; names with a dot stand
             in backticks. None for all rows.
         columns: their names; None for all.
 
@@ -298,9 +321,9 @@ def _mask(table: pd.DataFrame, where: str) -> pd.Series[bool]:
     except UserError:
         raise
     except Exception as error:  # pandas lets the errors of Python's parser and of any operator through
-        raise UserError(f"--where cannot be read: {error}; an example: arm == 'learned'") from None
+        raise UserError(f"--where cannot be read: {error}; an example: mode == 'learned'") from None
     if not isinstance(mask, pd.Series) or mask.dtype != bool:
-        raise UserError(f"--where cannot be read: {where} is not a condition; an example: arm == 'learned'")
+        raise UserError(f"--where cannot be read: {where} is not a condition; an example: mode == 'learned'")
     return mask
 
 

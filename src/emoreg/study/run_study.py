@@ -64,7 +64,7 @@ def run_study(
         if study.values is not None:  # only now that no other process may be doing another study there
             _write_study(out / FILE, study.values)
         with contextlib.closing(_pool(jobs, progress, ray)) as pool:
-            table = results_of(planned, execute(planned, out, pool, progress))
+            table = results_of(study, planned, execute(planned, out, pool, progress))
             write_results(out / TABLE, table)  # before the pool is closed, which may take time
     return table
 
@@ -95,7 +95,7 @@ class StudyOnDisk:
 
     def table(self) -> pd.DataFrame:
         """Its results so far."""
-        return results_of(self.planned, self.failures)
+        return results_of(self.study, self.planned, self.failures)
 
 
 def open_study(path: Path | str, runs: Path | str | None = None) -> StudyOnDisk:

@@ -66,8 +66,9 @@ def execute(planned: Sequence[PlannedRun], out: Path, pool: Pool, progress: Prog
     """
     recorded = _read_failures(out)
     finished = {run.id for run in planned if run.run.is_finished}
-    todo = [run for run in planned if run.id not in finished]
-    total, left = (sum(run.branches for run in runs) for runs in (planned, todo))
+    once = list({run.id: run for run in planned}.values())  # several arms may be the same run
+    todo = [run for run in once if run.id not in finished]
+    total, left = (sum(run.branches for run in runs) for runs in (once, todo))
     with progress.task("all runs", total, "units", total - left) as advance:
         for outcome in _outcomes(todo, finished, pool):
             run, is_finished = outcome.run, outcome.status is RunStatus.FINISHED
@@ -154,7 +155,12 @@ def _summary(planned: PlannedRun) -> str:
         final = planned.run.final
     except UserError as error:  # its folder was deleted just now; the other runs are still done
         return f"{planned.name}: {error}"
-    measured = final.get("test") or final.get("validation") or {}
+    # Not the test split: who sees its figures while a study runs is tempted to stop it, or to change it.
+    measured = final.get("validation") or {}
     parts = [f"{key} {value:.4f}" for key in ("accuracy", "ccc") if (value := measured.get(key)) is not None]
+    if not parts and (loss := planned.run.last_loss) is not None:
+        parts = [f"training loss {loss:.4f}"]
+    elif parts:
+        parts[0] = f"validation {parts[0]}"
     seconds = f"{final.get('seconds') or 0:.0f} s"
     return f"{planned.name}: {', '.join([*parts, seconds])}"

@@ -29,9 +29,9 @@ def plan_table(planned: Sequence[PlannedRun], seconds: Mapping[str, float], jobs
     names = ("stage", "target", "backbone", "arm", "experience", "runs", "done", "each")
     table = Table(*names, box=None, header_style="bold")
     rows: dict[tuple[str, ...], list[PlannedRun]] = {}
-    for run in sorted(planned, key=lambda run: run.arm is not None):  # stage 1 first
-        stage, arm = ("1", f"({getattr(run.recipe, 'pretext', '')})") if run.arm is None else ("2", run.arm)
-        rows.setdefault((stage, run.target or "–", run.backbone, arm, run.experience or "–"), []).append(run)
+    for run in sorted(planned, key=lambda run: run.mode is not None):  # stage 1 first
+        stage, arm = ("1", f"({run.experience})") if run.mode is None else ("2", f"{run.mode} {run.experience or ''}")
+        rows.setdefault((stage, run.target or "–", run.backbone, arm, run.stimuli or "–"), []).append(run)
     for key, runs in rows.items():
         done = [run for run in runs if run.run.is_finished]
         cells = (*key, str(len(runs)), str(len(done)), duration(seconds[runs[0].id]))

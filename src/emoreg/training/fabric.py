@@ -30,11 +30,8 @@ def make_fabric(training: TrainingSettings, devices: int = 1, **options: Any) ->
     """
     from lightning_fabric import Fabric
 
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    device = training.device
-    if device == "auto":
-        device = "cuda" if available["cuda"] else "mps" if available["mps"] else "cpu"
-    if not available.get(device, False):
+    device = first_device() if training.device == "auto" else training.device
+    if not is_available(device):
         raise UserError(f"training.device is {device}, but PyTorch finds none here; use auto or cpu")
     count = {"cuda": torch.cuda.device_count(), "mps": 1}.get(device, devices)
     if devices > count:
@@ -42,6 +39,17 @@ def make_fabric(training: TrainingSettings, devices: int = 1, **options: Any) ->
     prepare_process(training, device)
     precision = resolve_precision(training, device)
     return Fabric(accelerator=device, devices=devices, precision=precision, **options)
+
+
+def is_available(device: str) -> bool:
+    """Whether PyTorch finds a device of this kind (cpu, cuda or mps)."""
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    return available.get(device, False)
+
+
+def first_device() -> Literal["cpu", "cuda", "mps"]:
+    """The kind of device that training.device auto stands for: the first accelerator, or else the CPU."""
+    return "cuda" if is_available("cuda") else "mps" if is_available("mps") else "cpu"
 
 
 def resolve_precision(training: TrainingSettings, device: str) -> Literal["32-true", "bf16-mixed"]:

@@ -16,10 +16,10 @@ from emoreg import __version__
 from emoreg.config.schema import BackboneSettings, PretrainRecipe, Recipe, RegulationSettings
 from emoreg.data.images.augment import MEAN, STD
 from emoreg.errors import UserError
+from emoreg.report.old_arms import ARMS, with_arms
 from emoreg.report.paper_tables import markdown, markdown_table
 from emoreg.runs.run import FINAL, WEIGHTS, Run
 from emoreg.runtime.safe_io import write_json
-from emoreg.study.arms import ARMS
 
 if TYPE_CHECKING:
     from emoreg.inference.load import LoadedRun
@@ -54,7 +54,7 @@ def study_facts(folder: Path | str, run: Path) -> StudyFacts:
     from emoreg.study.run_study import open_study
 
     found = open_study(folder)
-    table = found.table()
+    table = with_arms(found.table())
     done = table[(table.stage == 2) & (table.status == "finished")]
     if done.empty:
         raise UserError(f"--study {folder}: no run of this study is finished in {found.out}")

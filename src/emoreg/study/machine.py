@@ -1,0 +1,49 @@
+"""What `auto` stands for: a run's identity holds the kind of device and the precision that it was trained with."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from dataclasses import dataclass
+from typing import Literal
+
+from emoreg.config.schema import Recipe, TrainingSettings
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The kind of device and the precision that training.device and training.precision of `auto` stand for."""
+
+    device: Literal["cpu", "cuda", "mps"] = "cpu"
+    """Kind of device."""
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    """Precision on it."""
+
+
+@functools.cache
+def this_machine() -> Machine:
+    """What auto stands for in this process."""
+    from emoreg.training.fabric import first_device, resolve_precision
+
+    device = first_device()
+    return Machine(device, resolve_precision(TrainingSettings(), device))
+
+
+def resolved(recipe: Recipe, machine: Machine | None) -> Recipe:
+    """The recipe with `auto` replaced. The device need not be there.
+
+    Args:
+        recipe: of either stage.
+        machine: None for this one, which is asked only if a setting is `auto`.
+    """
+    training = recipe.training
+    if "auto" not in (training.device, training.precision):
+        return recipe
+    machine = machine or this_machine()
+    device = machine.device if training.device == "auto" else training.device
+    precision = training.precision
+    if precision == "auto" and device == machine.device:
+        precision = machine.precision
+    elif precision == "auto":  # a device of another kind, which may be elsewhere: GPUs since 2020 compute in bfloat16
+        precision = "bf16-mixed" if device == "cuda" else "32-true"
+    return dataclasses.replace(recipe, training=dataclasses.replace(training, device=device, precision=precision))
