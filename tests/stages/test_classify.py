@@ -26,8 +26,10 @@ from emoreg.config.schema import (
     LossWeights,
     Mixing,
     OptimizerSettings,
+    Pretext,
     PretrainRecipe,
     RegulationSettings,
+    Takeover,
     TargetSettings,
     TrainRecipe,
     defaults,
@@ -39,10 +41,13 @@ from emoreg.data.images.splits import cut_validation
 from emoreg.data.images.table import Table
 from emoreg.data.targets import read_target
 from emoreg.errors import SettingError
+from emoreg.models.backbones import build_backbone
 from emoreg.models.regulation import RegulatedClassifier, Response, regulation_loss
+from emoreg.models.takeover import estimate_statistics, keep_moments, match_norms, shrink_and_perturb
 from emoreg.runs.run import WEIGHTS, Run, start_run
 from emoreg.runtime.process_group import ProcessGroup
 from emoreg.runtime.progress import Progress
+from emoreg.runtime.seeding import drawn_from
 from emoreg.runtime.signals import Stopped
 from emoreg.stages import classify
 from emoreg.stages.classify import build_classifier, evaluate, load_classifier, train, with_encoder_architecture
@@ -50,6 +55,7 @@ from emoreg.stages.metrics import count_flops, measure
 from emoreg.stages.pretrain import load_encoder, pretrain
 from emoreg.study.arms import REFERENCES, Reference, recipe_of
 from emoreg.training.fabric import make_fabric
+from emoreg.training.loop import fit
 from narrow import present
 from refusing import refusal
 from tiny_backbone import TinyBackbone
@@ -145,6 +151,210 @@ def test_arms_of_a_seed_see_the_same_batches(
 def test_the_encoder_starts_as_its_experience_left_it(regulated: TrainRecipe, experience: Run) -> None:
     classifier = build_classifier(regulated, 10)
     assert_equal(part(classifier.state_dict(), "encoder."), part(experience.weights()[0], "encoder."))
+
+
+# How an encoder is taken over
+
+
+def with_encoder(recipe: TrainRecipe, **changes: Any) -> TrainRecipe:
+    return dataclasses.replace(recipe, encoder=dataclasses.replace(recipe.encoder, **changes))
+
+
+def fresh_draw(recipe: TrainRecipe) -> nn.Module:
+    """θ₀, drawn as the first edition did."""
+    with drawn_from(recipe.seed, "encoder"):
+        return build_backbone("resnet8", recipe.target.image_size)
+
+
+TAKEOVERS: dict[str, dict[str, Any]] = {
+    "as is": {},
+    "norm-matched": {"takeover": "norm_matched"},
+    "shrunk": {"takeover": "shrunk", "shrink": 0.3},
+    "moments": {"moments_only": True},
+    "moments, norm-matched": {"takeover": "norm_matched", "moments_only": True},
+    "moments, shrunk": {"takeover": "shrunk", "shrink": 0.3, "moments_only": True},
+}
+
+
+@pytest.mark.parametrize("changes", TAKEOVERS.values(), ids=list(TAKEOVERS))
+def test_an_encoder_is_taken_over_against_the_draw_of_its_seed(regulated: TrainRecipe, changes: dict[str, Any]) -> None:
+    recipe = with_encoder(dataclasses.replace(regulated, seed=5), **changes)
+    expected, fresh = load_encoder(present(recipe.encoder.experience)), fresh_draw(recipe)
+    if recipe.encoder.takeover == "norm_matched":
+        match_norms(expected, fresh)
+    if recipe.encoder.takeover == "shrunk":
+        shrink_and_perturb(expected, fresh, 0.3)
+    if recipe.encoder.moments_only:
+        keep_moments(expected, fresh)
+    encoder = present(build_classifier(recipe, 10).encoder)
+    assert_equal(encoder.state_dict(), expected.state_dict())
+
+
+def test_an_encoder_that_is_shrunk_to_nothing_is_the_fresh_twins(regulated: TrainRecipe, stage2: TrainRecipe) -> None:
+    fresh = dataclasses.replace(stage2, regulation=regulated.regulation)
+    twin = part(build_classifier(fresh, 10).state_dict(), "encoder.")
+    assert_equal(twin, fresh_draw(fresh).state_dict())
+    shrunk = part(build_classifier(with_encoder(regulated, takeover="shrunk", shrink=0.0), 10).state_dict(), "encoder.")
+    parameters = {name for name, _ in fresh_draw(fresh).named_parameters()}
+    assert_equal(
+        {n: v for n, v in shrunk.items() if n in parameters}, {n: v for n, v in twin.items() if n in parameters}
+    )
+
+
+def test_twins_of_a_seed_differ_in_the_encoder_alone(
+    stage1: PretrainRecipe, regulated: TrainRecipe, tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Backbone, heads, the start of λ and every batch are the same to the bit, whatever the encoder went through."""
+    one_epoch = dataclasses.replace(stage1, training=dataclasses.replace(stage1.training, epochs=1))
+    base = dataclasses.replace(regulated, regulation=RegulationSettings("random_learned"))
+    twins = {"fresh": dataclasses.replace(base, encoder=EncoderSettings())}
+    twins |= {name: with_encoder(base, **changes) for name, changes in TAKEOVERS.items()}
+    pretexts: tuple[Pretext, ...] = ("shuffled", "rotation")
+    for pretext in pretexts:
+        run = pretrain(dataclasses.replace(one_epoch, pretext=pretext), tmp_path / "1" / pretext, progress=quiet)
+        twins[pretext] = with_encoder(base, experience=str(run.folder), takeover="shrunk")
+    starts = {name: build_classifier(recipe, 10).state_dict() for name, recipe in twins.items()}
+    shared = [name for name in starts["fresh"] if not name.startswith("encoder.")]
+    assert {name.split(".")[0] for name in shared} == {"backbone", "head", "emotional_head", "regulation"}
+    for weights in starts.values():
+        assert_equal({name: weights[name] for name in shared}, {name: starts["fresh"][name] for name in shared})
+    assert len({weights["encoder.conv1.weight"].numpy().tobytes() for weights in starts.values()}) == len(starts)
+
+    seen: dict[str, list[tuple[Tensor, Tensor]]] = {}
+    for name, recipe in twins.items():
+        seen[name] = []
+
+        def batches(*arguments: Any, to: str = name, **options: Any) -> Any:
+            for batch in training_batches(*arguments, **options):
+                seen[to].append((batch.images.clone(), torch.get_rng_state()))
+                yield batch
+
+        monkeypatch.setattr(emoreg.training.loop, "training_batches", batches)
+        train(epochs(recipe, 2), tmp_path / "2" / name, progress=quiet)
+        for (batch, draws), (expected, expected_draws) in zip(seen[name], seen["fresh"], strict=True):
+            assert torch.equal(batch, expected) and torch.equal(draws, expected_draws)  # of dropout and a random λ
+
+
+def test_a_shrunk_encoder_gets_statistics_of_training_images_before_it_trains(
+    regulated: TrainRecipe, tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts: list[dict[str, Tensor]] = []
+
+    def keep_start(context: Any, model: nn.Module, *rest: Any, **options: Any) -> Any:
+        starts.append({name: value.clone() for name, value in model.state_dict().items()})
+        return fit(context, model, *rest, **options)
+
+    monkeypatch.setattr(classify, "fit", keep_start)
+    recipe = with_encoder(regulated, takeover="shrunk", frozen=True)
+    run = train(recipe, tmp_path / "run", progress=quiet)
+    built = build_classifier(recipe, 10)
+    encoder = present(built.encoder)
+    train_table, _ = cut_validation(read_target(recipe.target).train, 0.1, 64, recipe.seed)
+    images = load_images(train_table, 8, False, 1.0, quiet)
+    estimate_statistics(encoder, (batch.images for batch in training_batches(images, 16, recipe.augment, 0, 0)))
+    assert_equal(part(starts[0], "encoder."), encoder.state_dict())
+    assert_equal(part(run.weights()[0], "encoder."), encoder.state_dict())  # frozen
+    assert_equal(part(starts[0], "backbone."), built.backbone.state_dict())
+
+    def stop(*_: Any) -> bool:
+        return True
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ProcessGroup, "any", stop)
+        with pytest.raises(Stopped):
+            train(recipe, tmp_path / "again", progress=quiet)
+    monkeypatch.setattr(classify, "estimate_statistics", pytest.fail)  # the checkpoint has them
+    assert_equal(train(recipe, tmp_path / "again", progress=quiet).weights()[0], run.weights()[0])
+
+
+def test_how_many_filters_were_scaled_is_told_and_kept(
+    regulated: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    progress = Progress()
+    monkeypatch.setattr(progress, "say", lines.append)
+    found = {
+        name: train(with_encoder(regulated, takeover=name), tmp_path / name, progress=progress).final["takeover"]
+        for name in ("as_is", "norm_matched")
+    }
+    assert found["as_is"] is None
+    takeover = found["norm_matched"]
+    convolutions = [module for module in fresh_draw(regulated).modules() if isinstance(module, nn.Conv2d)]
+    assert sum(takeover.values()) == sum(layer.out_channels for layer in convolutions) and takeover["scaled"] > 0
+    (told,) = [line for line in lines if "filters" in line]
+    assert f"{takeover['scaled']:,} filters of the encoder" in told
+
+
+def test_a_takeover_needs_something_to_take_over(
+    stage2: TrainRecipe, regulated: TrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    untrained = dataclasses.replace(stage2, regulation=RegulationSettings("learned"))
+    transfer = RegulationSettings("transfer")
+    refused = {
+        "encoder.takeover": with_encoder(untrained, takeover="shrunk"),
+        "encoder.moments_only": with_encoder(untrained, moments_only=True),
+        "encoder.experience": dataclasses.replace(stage2, regulation=transfer),
+        "encoder.frozen": with_encoder(dataclasses.replace(regulated, regulation=transfer), frozen=True),
+    }
+    for key, recipe in refused.items():
+        with pytest.raises(SettingError) as caught:
+            train(recipe, tmp_path / "run", progress=quiet)
+        assert caught.value.key == key and not (tmp_path / "run").exists()
+
+
+def test_norms_of_a_vit_cannot_be_matched(
+    stage1: PretrainRecipe, regulated: TrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    one_epoch = dataclasses.replace(stage1.training, epochs=1)
+    stage_1 = pretrain(dataclasses.replace(stage1, backbone=VIT, training=one_epoch), tmp_path / "vit", progress=quiet)
+    target = dataclasses.replace(regulated.target, image_size=16)
+    recipe = with_encoder(
+        dataclasses.replace(regulated, target=target), experience=str(stage_1.folder), takeover="norm_matched"
+    )
+    with pytest.raises(SettingError) as caught:
+        train(recipe, tmp_path / "run", progress=quiet)
+    assert caught.value.key == "encoder.takeover" and "no batch norms" in str(caught.value)
+
+
+def test_transfer_trains_the_encoder_alone_and_comes_back_without_its_experience(
+    regulated: TrainRecipe, experience: Run, tmp_path: Path, quiet: Progress
+) -> None:
+    recipe = dataclasses.replace(
+        with_encoder(regulated, lr_factor=0.0), regulation=RegulationSettings("transfer"), backbone=VIT
+    )
+    run = train(recipe, tmp_path / "run", progress=quiet)
+    before, after = part(experience.weights()[0], "encoder."), run.weights()[0]
+    assert {name.split(".")[0] for name in after} == {"backbone", "head"}
+    parameters = {name for name, _ in load_encoder(experience.folder).named_parameters()}
+    for name, value in part(after, "backbone.").items():
+        assert torch.equal(value, before[name]) == (name in parameters), name  # at a rate of zero statistics move alone
+    assert run.final["lambda"] is None and run.final["train"] is None
+    plain = build_classifier(dataclasses.replace(recipe, backbone=RESNET, encoder=EncoderSettings()), 10).state_dict()
+    assert_equal(part(build_classifier(recipe, 10).state_dict(), "head."), part(plain, "head."))
+    shutil.rmtree(experience.folder)
+    assert evaluate(run.folder, device="cpu", progress=quiet)["accuracy"] == run.final["test"]["accuracy"]
+    matched = with_encoder(recipe, takeover="norm_matched", experience=None)
+    assert "encoder.takeover" in refusal(lambda: build_classifier(matched, 10))
+
+
+@pytest.mark.parametrize("takeover", ["norm_matched", "shrunk"])
+def test_a_classifier_whose_encoder_was_taken_over_comes_back_without_its_experience(
+    takeover: Takeover, regulated: TrainRecipe, experience: Run, tmp_path: Path, quiet: Progress
+) -> None:
+    run = train(with_encoder(regulated, takeover=takeover, moments_only=True), tmp_path / "run", progress=quiet)
+    shutil.rmtree(experience.folder)
+    assert_equal(load_classifier(Run(run.folder))[0].state_dict(), run.weights()[0])
+
+
+def test_the_fresh_draw_starts_its_blocks_as_the_backbone_does(regulated: TrainRecipe) -> None:
+    """γ of a fresh draw is no part of the architecture that stage 1 left."""
+    recipe = dataclasses.replace(regulated, backbone=BackboneSettings("resnet8", zero_gamma=True))
+    assert with_encoder_architecture(recipe).encoder.backbone == BackboneSettings("resnet8", zero_gamma=True)
+    other = dataclasses.replace(regulated, backbone=BackboneSettings("resnet14", zero_gamma=True))
+    assert with_encoder_architecture(other).encoder.backbone == RESNET
+
+
+# How λ starts
 
 
 def test_random_learned_draws_its_start_by_the_seed(stage2: TrainRecipe) -> None:

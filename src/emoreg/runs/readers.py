@@ -180,7 +180,7 @@ def _is_valid(key: str, value: Any) -> bool:
         return isinstance(value, list) and bool(value) and all(map(_is_fraction, value))
     if key == "classes":
         return isinstance(value, list) and all(isinstance(name, str) and is_plain(name) for name in value)
-    if key == "images":
+    if key in ("images", "takeover"):
         return _is_number(value) or (isinstance(value, dict) and all(map(_is_number, value.values())))
     return key not in SPLITS or (
         isinstance(value, dict) and all(map(_is_valid_metric, value, value.values())) and _has_a_bit_for_each(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import math
 import time
 from collections.abc import Mapping
@@ -14,16 +15,24 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from emoreg.config.schema import Device, TargetSettings, TrainingSettings, TrainRecipe
-from emoreg.data.images.batches import Batch
+from emoreg.config.schema import (
+    BackboneSettings,
+    Device,
+    EncoderSettings,
+    TargetSettings,
+    TrainingSettings,
+    TrainRecipe,
+)
+from emoreg.data.images.batches import Batch, training_batches
 from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.images.splits import cut_validation
 from emoreg.data.images.table import Table
-from emoreg.data.targets import read_for_scoring, read_target
-from emoreg.errors import UserError, is_plain, shortened
+from emoreg.data.targets import is_own_test_split, read_for_scoring, read_target
+from emoreg.errors import SettingError, UserError, is_plain, shortened
 from emoreg.models.backbones import build_backbone
 from emoreg.models.gradient_budget import UNSCALED, matched_scale
 from emoreg.models.regulation import RegulatedClassifier, regulation_loss
+from emoreg.models.takeover import NormMatch, estimate_statistics, keep_moments, match_norms, shrink_and_perturb
 from emoreg.runs.run import WEIGHTS, Run
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import derive_seed, drawn_from, generator
@@ -35,53 +44,118 @@ from emoreg.training.launch import RunContext, launch
 from emoreg.training.loop import fit
 from emoreg.training.step import LossOf
 
-TRAINING_IMAGES = 10_000  # at most so many are measured at the end
+TRAINING_IMAGES = 10_000  # that accuracies at the end and statistics at the beginning are taken from, at most
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
 def build_classifier(recipe: TrainRecipe, num_classes: int) -> RegulatedClassifier:
-    """The classifier that a recipe describes, the emotional encoder with its experience.
+    """The classifier that a recipe describes, its emotional encoder taken over from its experience.
 
-    The backbone and its head start from the same weights in every mode of the same seed, so that arms differ
-    in nothing but the emotional branch.
+    Backbone, heads and the start of λ are the same in every mode of the same seed, whatever the encoder has experienced
+    and however it is taken over, so that arms differ in nothing but the emotional branch. After a shrunk takeover the
+    running statistics of batch norms do not fit; `train` estimates them anew.
 
     Raises:
-        UserError: unknown architecture; no finished stage-1 run; an encoder of another architecture.
+        UserError: unknown architecture; no finished stage-1 run; an encoder of another architecture; a takeover that
+            is impossible for it, or without anything to take over.
     """
-    size, regulation, encoder_settings = recipe.target.image_size, recipe.regulation, recipe.encoder
-    with drawn_from(recipe.seed, "backbone"):
-        backbone = build_backbone(recipe.backbone, size)
+    return _build(recipe, num_classes)[0]
+
+
+def _build(recipe: TrainRecipe, num_classes: int) -> tuple[RegulatedClassifier, NormMatch | None]:
+    """As `build_classifier`; also what a norm-matched takeover has done."""
+    size, regulation, mode = recipe.target.image_size, recipe.regulation, recipe.regulation.mode
     encoder: nn.Module | None = None
-    if regulation.mode != "none":
-        with drawn_from(recipe.seed, "encoder"):
-            if encoder_settings.experience is not None:
-                encoder = load_encoder(encoder_settings.experience, encoder_settings.backbone, size)
-            else:
-                encoder = build_backbone(recipe.encoder_backbone, size, "encoder.backbone")
+    matched: NormMatch | None = None
+    if mode == "transfer":
+        backbone, matched = _build_encoder(recipe)
+        mode = "none"  # one network, which is the encoder
+    else:
+        with drawn_from(recipe.seed, "backbone"):
+            backbone = build_backbone(recipe.backbone, size)
+        if mode != "none":
+            encoder, matched = _build_encoder(recipe)
     with drawn_from(recipe.seed, "heads"):
         classifier = RegulatedClassifier(
             backbone,
             encoder,
             num_classes,
-            mode=regulation.mode,
+            mode=mode,
             granularity=regulation.granularity,
             mix=regulation.mix,
             lam=regulation.lam,
-            freeze_encoder=encoder_settings.frozen,
+            freeze_encoder=recipe.encoder.frozen,
             seed=derive_seed(recipe.seed, "lambda"),
         )
-    return classifier.to(memory_format=torch.channels_last)
+    return classifier.to(memory_format=torch.channels_last), matched
+
+
+def _build_encoder(recipe: TrainRecipe) -> tuple[nn.Module, NormMatch | None]:
+    """The emotional encoder as training begins, and what a norm-matched takeover has done."""
+    settings, size = recipe.encoder, recipe.target.image_size
+    _check_takeover(settings)
+    if settings.experience is None:
+        with drawn_from(recipe.seed, "encoder"):
+            return build_backbone(recipe.encoder_backbone, size, "encoder.backbone"), None
+    with drawn_from(recipe.seed, "encoder"):
+        encoder = load_encoder(settings.experience, settings.backbone, size)
+    if settings.takeover == "as_is" and not settings.moments_only:
+        return encoder, None
+    with drawn_from(recipe.seed, "encoder"):  # θ₀, the weights of the twin `fresh` of this seed
+        fresh = build_backbone(_encoder_architecture(recipe), size, "encoder.backbone")
+    matched = None
+    if settings.takeover == "norm_matched":
+        matched = match_norms(encoder, fresh)
+    elif settings.takeover == "shrunk":
+        shrink_and_perturb(encoder, fresh, settings.shrink)
+    if settings.moments_only:
+        keep_moments(encoder, fresh)
+    return encoder, matched
+
+
+def _check_takeover(settings: EncoderSettings) -> None:
+    """SettingError where there is nothing to take over."""
+    if settings.experience is None:
+        without = "without encoder.experience: there is nothing to take over"
+        if settings.takeover != "as_is":
+            raise SettingError("encoder.takeover", f"must be as_is {without}, not {settings.takeover}")
+        if settings.moments_only:
+            raise SettingError("encoder.moments_only", f"must be false {without}")
+
+
+def _check_encoder(recipe: TrainRecipe) -> None:
+    """SettingError for settings of the encoder that mean nothing in a training of this mode."""
+    encoder = recipe.encoder
+    if recipe.regulation.mode == "transfer":
+        if encoder.experience is None:
+            raise SettingError("encoder.experience", "must name a stage-1 run with regulation.mode transfer, not null")
+        if encoder.frozen:
+            raise SettingError("encoder.frozen", "must be false with regulation.mode transfer, which fine-tunes")
+    _check_takeover(encoder)
 
 
 def with_encoder_architecture(recipe: TrainRecipe) -> TrainRecipe:
     """The recipe with the architecture of the emotional encoder written out, so that it can be built alone."""
-    encoder = recipe.encoder
-    if recipe.regulation.mode == "none" or encoder.backbone is not None:
+    if recipe.regulation.mode == "none" or recipe.encoder.backbone is not None:
         return recipe
-    backbone = recipe.backbone if encoder.experience is None else encoder_architecture(encoder.experience)
-    return dataclasses.replace(recipe, encoder=dataclasses.replace(encoder, backbone=backbone))
+    architecture = _encoder_architecture(recipe)
+    return dataclasses.replace(recipe, encoder=dataclasses.replace(recipe.encoder, backbone=architecture))
+
+
+def _encoder_architecture(recipe: TrainRecipe) -> BackboneSettings:
+    """Architecture of the encoder: as asked, or that of its experience, or else the backbone's."""
+    if recipe.encoder.experience is None:
+        return recipe.encoder_backbone
+    if recipe.encoder.backbone is not None:
+        return dataclasses.replace(recipe.encoder.backbone, pretrained=False)  # its weights come from stage 1
+    there = encoder_architecture(recipe.encoder.experience)
+    if (
+        there.name == recipe.backbone.name
+    ):  # γ of a fresh draw: as in the twin `fresh`, which is built like the backbone
+        return dataclasses.replace(there, zero_gamma=recipe.backbone.zero_gamma)
+    return there
 
 
 def train(
@@ -103,6 +177,7 @@ def train(
         UserError: bad input of any kind, in one line.
     """
     if model is None:
+        _check_encoder(recipe)
         recipe = with_encoder_architecture(recipe)
     return launch(out, recipe, _train, model, progress or Progress())
 
@@ -110,7 +185,7 @@ def train(
 def _train(context: RunContext[TrainRecipe], model: RegulatedClassifier | None) -> None:
     fabric, run, recipe, progress = context.fabric, context.run, context.recipe, context.progress
     target = read_target(recipe.target)
-    classifier = model or build_classifier(recipe, len(target.classes))
+    classifier, matched = (model, None) if model is not None else _build(recipe, len(target.classes))
     if classifier.num_classes != len(target.classes):
         raise UserError(f"the model has {classifier.num_classes} classes, the target {len(target.classes)}")
     asked = recipe.target
@@ -122,6 +197,13 @@ def _train(context: RunContext[TrainRecipe], model: RegulatedClassifier | None) 
         _load(table, recipe.target, recipe.training, fabric, progress) if table and context.is_leader else None
         for table in (validation_table, target.test if asked.test else None)
     )
+    if matched is not None:
+        progress.detail(
+            f"{run.folder.name}: {matched.scaled:,} filters of the encoder get the norms of a fresh draw; left as they "
+            f"are: {matched.quiet:,} of almost no variance, {matched.elsewhere:,} that feed no batch norm alone"
+        )
+    if model is None and recipe.encoder.takeover == "shrunk" and not run.has_begun:  # a checkpoint has the statistics
+        _estimate_statistics(classifier, images, recipe, fabric)
     context.record_session(
         experience=_fingerprint(recipe.encoder.experience) if model is None else None,
         model="the recipe's" if model is None else "given by the caller",
@@ -144,7 +226,8 @@ def _train(context: RunContext[TrainRecipe], model: RegulatedClassifier | None) 
             row |= {f"val_{name}": measured[name] for name in ("accuracy", "loss")}
         return row | curves | trunk_norms(classifier)  # of what is trained: `candidate` may be its average
 
-    factors = {"encoder.": recipe.encoder.lr_factor, "regulation.": recipe.regulation.lr_factor}
+    encoder = "backbone." if recipe.regulation.mode == "transfer" and model is None else "encoder."
+    factors = {encoder: recipe.encoder.lr_factor, "regulation.": recipe.regulation.lr_factor}
     loss_of = classification_loss(classifier, images, recipe)
     clip_groups = classifier.branches() if recipe.edition > 1 else ()  # the first edition clipped both together
     kept, seconds = fit(context, classifier, loss_of, images, score, factors, clip_groups=clip_groups, observe=observe)
@@ -159,6 +242,7 @@ def _train(context: RunContext[TrainRecipe], model: RegulatedClassifier | None) 
     final: dict[str, Any] = {
         **measured,
         "train": _measure_training(kept, images, recipe.seed, fabric),
+        "takeover": matched and matched._asdict(),
         "lambda": _lambda_values(kept, measured["test"] or measured["validation"] or {}),
         "seconds": seconds,
         "images_per_second": float(run.metrics["images_per_second"].median()),
@@ -168,6 +252,18 @@ def _train(context: RunContext[TrainRecipe], model: RegulatedClassifier | None) 
         "images": {"train": len(images), "validation": len(validation or ()), "test": len(test or ())},
     }
     run.finish(kept.state_dict(), {"stage": 2, "classes": target.classes}, final)
+
+
+def _estimate_statistics(
+    classifier: RegulatedClassifier, images: ImageSet, recipe: TrainRecipe, fabric: Fabric
+) -> None:
+    """Estimate the running statistics of the encoder's batch norms on training images, augmented as in training."""
+    classifier.to(fabric.device)
+    encoder = classifier.encoder or classifier.backbone  # in mode transfer it is the only network
+    batches = training_batches(images, recipe.training.batch_size, recipe.augment, recipe.seed, epoch=0)
+    enough = -(-TRAINING_IMAGES // recipe.training.batch_size)
+    with fabric.autocast(), drawn_from(recipe.seed, "statistics"):
+        estimate_statistics(encoder, (batch.images for batch in itertools.islice(batches, enough)))
 
 
 def _measure_training(
@@ -280,29 +376,17 @@ def evaluate(
     training = dataclasses.replace(recipe.training, device=device)
     fabric = make_fabric(training)
     classifier, classes = load_classifier(run, model)
-    if _is_own_test_split(recipe.target, data):
-        if not recipe.target.test:
-            raise UserError(
-                f"{run.folder} has target.test false, which leaves its test split unseen: evaluate other images "
-                "(--data on the command line), or train another run with target.test true"
-            )
+    table = read_for_scoring(recipe.target, data, classes)
+    if is_own_test_split(recipe.target, data):
         progress.say(
             f"{run.folder.name}: another look at its test images, which were scored when training ended; choices made "
             "from it bias what is reported on them"
         )
-    table = read_for_scoring(recipe.target, data, classes)
     images = _load(table, recipe.target, training, fabric, progress)
     classifier = classifier.to(fabric.device)
     begun = time.perf_counter()
     metrics = measure(classifier, images, fabric)
     return {**metrics, "images_per_second": len(images) / (time.perf_counter() - begun)}
-
-
-def _is_own_test_split(target: TargetSettings, data: str | None) -> bool:
-    """Whether `data` of `evaluate` means the images that the run was tested on."""
-    if data is None or data.lower() == target.name.lower():
-        return True
-    return target.root is not None and Path(data).resolve() == Path(target.root).resolve()
 
 
 def load_classifier(run: Run, model: RegulatedClassifier | None = None) -> tuple[RegulatedClassifier, tuple[str, ...]]:
@@ -325,7 +409,7 @@ def load_classifier(run: Run, model: RegulatedClassifier | None = None) -> tuple
     classes = tuple(names)
     if model is None:
         # The run's own weights replace those of its experience, which need not be there any more.
-        untrained = dataclasses.replace(recipe.encoder, experience=None)
+        untrained = dataclasses.replace(recipe.encoder, experience=None, takeover="as_is", moments_only=False)
         model = build_classifier(dataclasses.replace(recipe, encoder=untrained), len(classes))
     try:
         model.load_state_dict(weights)

@@ -78,6 +78,13 @@ def _unpack(pack: Pack) -> Target:
     return Target(train, test, labels.names)
 
 
+def is_own_test_split(settings: TargetSettings, data: str | None) -> bool:
+    """Whether `data` of `read_for_scoring` means the test split of the target that a run was trained on."""
+    if data is None or data.lower() == settings.name.lower():
+        return True
+    return settings.root is not None and Path(data).resolve() == Path(settings.root).resolve()
+
+
 def read_for_scoring(settings: TargetSettings, data: str | None, classes: tuple[str, ...]) -> Table:
     """Labelled images to score a trained classifier on; of `settings.classes` only, if given.
 
@@ -87,8 +94,14 @@ def read_for_scoring(settings: TargetSettings, data: str | None, classes: tuple[
         classes: the classifier's classes; labels are indices into them.
 
     Raises:
-        UserError: missing images, or classes that the classifier does not know.
+        UserError: missing images; classes that the classifier does not know; the own test split of a run that leaves it
+            unseen (`settings.test`).
     """
+    if is_own_test_split(settings, data) and not settings.test:
+        raise UserError(
+            "target.test is false, which leaves this run's test split unseen: name other images (--data on the command "
+            "line), or train another run with target.test true"
+        )
     if data is None or data == settings.name:
         target = read_target(settings)
     elif is_pack(data):

@@ -343,7 +343,11 @@ def _facts(loaded: LoadedRun) -> list[tuple[str, str]]:
     recipe = loaded.recipe
     regulation = recipe.regulation
     facts = [("Run", str(loaded.folder)), ("Target", f"{recipe.target.name}, {recipe.target.image_size} pixels")]
-    facts.append(("Backbone", recipe.backbone.name))
+    if regulation.mode == "transfer":
+        facts.append(("Encoder, trained further in stage 2", recipe.encoder_backbone.name))
+        facts.append(("Experience", recipe.encoder.experience or "none"))
+    else:
+        facts.append(("Backbone", recipe.backbone.name))
     if loaded.model.encoder is not None:
         training = "frozen" if recipe.encoder.frozen else "trained further in stage 2"
         facts.append(("Emotional encoder", f"{recipe.encoder_backbone.name}, {training}"))

@@ -102,7 +102,7 @@ def classifier_card(loaded: LoadedRun, use: str, files: Mapping[str, str], study
         ("Parameters", f"{final['parameters']:,}"),
         ("Seed", str(recipe.seed)),
     ]
-    kind = "plain" if recipe.regulation.mode == "none" else "regulated"
+    kind = "regulated" if recipe.has_two_responses else "plain"
     metadata = ModelCardData(
         license="apache-2.0",
         library_name="emoreg",
@@ -213,6 +213,8 @@ def describe(settings: BackboneSettings) -> str:
 
 def _classifier_facts(loaded: LoadedRun, lam: Sequence[float] | None) -> list[str]:
     recipe, backbone = loaded.recipe, describe(loaded.recipe.backbone)
+    if recipe.regulation.mode == "transfer":
+        return [f"One network: {describe(recipe.encoder_backbone)}, an encoder of stage 1, trained further in stage 2."]
     if lam is None:
         return [f"Backbone: {backbone}. No emotional branch."]
     training = "frozen" if recipe.encoder.frozen else "trained further"
