@@ -1,0 +1,44 @@
+"""The study file and the code of docs/study.md are what emoreg reads and runs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from emoreg.study.definition import StudyFile, read_study
+
+PAGE = (Path(__file__).parents[2] / "docs" / "study.md").read_text(encoding="utf-8")
+FILES, CODE = (re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL) for language in ("yaml", "python"))
+
+
+def test_the_study_file_is_read_with_all_that_the_page_says_it_has(tmp_path: Path) -> None:
+    whole, pinned = FILES
+    (tmp_path / "all.yaml").write_text(whole + pinned, encoding="utf-8")
+    study = read_study(tmp_path / "all.yaml")
+    assert [f"{point.target}, {point.backbone}" for point in study.grid] == [
+        f"{target}, {backbone}"
+        for target in ("cifar10", "cifar100")
+        for backbone in ("resnet20", "vit_tiny_patch16_224")
+    ]
+    for point in study.grid:
+        assert [variant.label for variant in point.variants] == ["own losses", "mixture", "shrunk"]
+        assert [stimuli.label for stimuli in point.stimuli] == ["oasis", "emoset"]
+        assert point.recipe.target.validation == 0 and point.recipe.target.test  # a confirmation
+    assert (study.seeds, study.looks, study.machine is None) == (8, (4, 8), False)
+
+
+def test_every_key_of_a_study_file_but_those_for_a_command_is_on_the_page() -> None:
+    keys = re.findall(r"^(\w+):", "".join(FILES), re.MULTILINE)
+    assert set(keys) == set(StudyFile.__dataclass_fields__) - {"run_seeds"}  # --seeds
+
+
+def test_the_smallest_frame_that_can_be_analysed_is_analysed() -> None:
+    (example,) = (code for code in CODE if "DataFrame" in code)
+    space: dict[str, Any] = {}
+    exec(compile(example, "docs/study.md", "exec"), space)
+    (gain,) = space["contrasts"].query("contrast == 'gain'").itertuples()
+    assert gain.verdict == "above" and abs(gain.point - (0.02 - 0.0005 * 3.5)) < 1e-9
+    assert isinstance(space["frame"], pd.DataFrame)
