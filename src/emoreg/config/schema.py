@@ -82,7 +82,9 @@ class StimuliSettings:
 
     name: str = "procedural"
     """procedural (drawn on the fly, labels from psychophysics), a published set (emoset, abstract, emod, ...; see
-    emoreg data list), emotion_folder (`<emotion>/*.jpg`) or manifest (a CSV, JSON Lines or Parquet file)."""
+    emoreg data list), emotion_folder (`<emotion>/*.jpg`) or manifest (a CSV, JSON Lines or Parquet file). For positive
+    controls, the training images of a target with their classes, which are no emotion: cifar10, cifar100, digits or
+    folder."""
     root: str | None = None
     """Folder or zip of the set, the manifest file, or a pack made by `emoreg data pack`; procedural needs none."""
     classes: tuple[str, ...] | None = None
@@ -119,7 +121,8 @@ class TargetSettings:
 
     name: str = "digits"
     """digits (embedded), cifar10, cifar100, folder (any images as `[<split>/]<class>/*.jpg|png`), any of
-    torchvision's classification sets (svhn, stl10, flowers102, food101, ...), or hf:OWNER/NAME (Hugging Face)."""
+    torchvision's classification sets (svhn, stl10, flowers102, food101, ...), hf:OWNER/NAME (Hugging Face), or an
+    affective set by its emotions (abstract, artphoto, emoset, emotion6, fi)."""
     root: str | None = None
     """Folder or zip of the images, or a pack made by `emoreg data pack`. For cifar10, cifar100 and torchvision's
     sets: the download folder (null for data). For hf: a local folder to read instead of the Hub."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 RECIPE, ENVIRONMENT, METRICS = "recipe.yaml", "environment.json", "metrics.csv"
 CHECKPOINT, WEIGHTS, FINAL = "checkpoint.pt", "model.safetensors", "final.json"
+SEEN = "seen.bin"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Run:
     |---|---|
     | recipe.yaml | every setting |
     | environment.json | versions, git revision, hardware, command; one entry per start or restart |
+    | seen.bin | stage 1: a checksum of every training image, see `stages.leaks` |
     | metrics.csv | one row per epoch |
     | checkpoint.pt | everything needed to resume; deleted when the run is finished |
     | model.safetensors | the final weights; the file's metadata says how to use them |
@@ -133,6 +135,11 @@ class Run:
         content = {"sessions": [*self.environment, {**environment(), **facts}]}
         with self._writing(ENVIRONMENT) as path:
             write_json(path, content)
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file of the run atomically. UserError if it cannot be written."""
+        with self._writing(name) as path:
+            write_atomically(path, content)
 
     def save_checkpoint(self, state: Mapping[str, Any]) -> None:
         """Write everything needed to resume, and the metrics so far (`state["rows"]`) for people.

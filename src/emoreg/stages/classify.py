@@ -37,6 +37,7 @@ from emoreg.runs.run import WEIGHTS, Run
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import derive_seed, drawn_from, generator
 from emoreg.stages.frozen_features import FrozenFeatures
+from emoreg.stages.leaks import refuse_leaks
 from emoreg.stages.metrics import count_flops, measure
 from emoreg.stages.pretrain import encoder_architecture, load_encoder
 from emoreg.training.fabric import make_fabric
@@ -185,6 +186,8 @@ def train(
 def _train(context: RunContext[TrainRecipe], model: RegulatedClassifier | None) -> None:
     fabric, run, recipe, progress = context.fabric, context.run, context.recipe, context.progress
     target = read_target(recipe.target)
+    if target.left_out:
+        progress.say(f"{target.train.name}: left out {target.left_out} images whose most-voted emotions tie")
     classifier, matched = (model, None) if model is not None else _build(recipe, len(target.classes))
     if classifier.num_classes != len(target.classes):
         raise UserError(f"the model has {classifier.num_classes} classes, the target {len(target.classes)}")
@@ -197,6 +200,8 @@ def _train(context: RunContext[TrainRecipe], model: RegulatedClassifier | None) 
         _load(table, recipe.target, recipe.training, fabric, progress) if table and context.is_leader else None
         for table in (validation_table, target.test if asked.test else None)
     )
+    if test is not None and model is None and recipe.encoder.experience is not None:
+        refuse_leaks(recipe.encoder.experience, test, target.train, progress)
     if matched is not None:
         progress.detail(
             f"{run.folder.name}: {matched.scaled:,} filters of the encoder get the norms of a fresh draw; left as they "

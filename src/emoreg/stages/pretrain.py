@@ -28,6 +28,7 @@ from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import drawn_from
 from emoreg.stages.affective_heads import affective_loss, affective_metrics, check_labels, heads_of, measure_affect
 from emoreg.stages.class_stimuli import read_stimuli
+from emoreg.stages.leaks import record_seen
 from emoreg.stages.pretext import (
     labelled_by_appearance,
     pretext_task,
@@ -115,6 +116,8 @@ def _pretrain(context: RunContext[PretrainRecipe], stimuli: tuple[Table, Emotion
 
     tables = [cut.train for cut in cuts]  # of a union together one set, which is held whole or not at all
     parts = [part for part in load(tables, limit if fits_memory(tables, size, limit) else 0.0) if part]
+    if context.is_leader:
+        record_seen(run, parts, progress)
     images = (join(parts, heads) if is_union else parts[0]).to(fabric.device)
     parts = views(images, parts)
     validation, test = (

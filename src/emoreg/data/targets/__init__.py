@@ -10,7 +10,7 @@ import numpy as np
 from emoreg.config.schema import TargetSettings
 from emoreg.data.images.packed import Pack, is_pack, open_pack, read_about
 from emoreg.data.images.table import Table
-from emoreg.data.targets import cifar, digits, folder, hugging_face, torchvision_sets
+from emoreg.data.targets import affective, cifar, digits, folder, hugging_face, torchvision_sets
 from emoreg.data.targets.subsets import keep_classes
 from emoreg.errors import SettingError, UserError, is_plain, nearest
 
@@ -19,11 +19,19 @@ NAMES = ("digits", "cifar10", "cifar100", "folder")
 
 @dataclass(frozen=True)
 class Target:
-    """A classification task: training and test images with class indices, and the classes' names."""
+    """A classification task.
+
+    Args:
+        train: training images with class indices.
+        test: test images.
+        classes: the classes' names.
+        left_out: number of images without one class, as those whose emotions tie.
+    """
 
     train: Table
     test: Table
     classes: tuple[str, ...]
+    left_out: int = 0
 
 
 def is_known(name: str) -> bool:
@@ -38,7 +46,8 @@ def read_target(settings: TargetSettings) -> Target:
     Raises:
         UserError: the set is missing or malformed, or a class is not in it; says where and what to do.
     """
-    target = _read(settings)
+    is_affective = settings.name.lower() in affective.SETS
+    target = Target(*affective.read_affective(settings)) if is_affective else _read(settings)
     for name in target.classes:
         if not is_plain(name):  # it would be written to files, pages and terminals
             raise UserError(
@@ -48,7 +57,7 @@ def read_target(settings: TargetSettings) -> Target:
         return target
     train = keep_classes(target.train, target.classes, settings.classes, "training")
     test = keep_classes(target.test, target.classes, settings.classes, "test")
-    return Target(train, test, settings.classes)
+    return Target(train, test, settings.classes, target.left_out)
 
 
 def _read(settings: TargetSettings) -> Target:
@@ -56,7 +65,10 @@ def _read(settings: TargetSettings) -> Target:
         return _unpack(open_pack(settings.root, "target", settings.name, settings.image_size))
     name = settings.name.lower()
     if not is_known(name):
-        close = nearest(name, [*NAMES, *torchvision_sets.SETS]) or " (known: those of torchvision, and hf:OWNER/NAME)"
+        close = (
+            nearest(name, [*NAMES, *affective.SETS, *torchvision_sets.SETS])
+            or " (known: those of torchvision, and hf:OWNER/NAME)"
+        )
         raise SettingError("target.name", f"no target for classification is called '{settings.name}'{close}")
     if name == "digits":
         return Target(*digits.read_digits(), digits.CLASSES)

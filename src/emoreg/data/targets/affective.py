@@ -1,0 +1,50 @@
+"""Published affective sets as targets: which emotion an image evokes in most people (ours).
+
+A positive control of the method: if anything helps here, an encoder that has learned affect does.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from emoreg.config.schema import StimuliSettings, TargetSettings
+from emoreg.data.images.table import Table
+from emoreg.data.stimuli import read_stimuli
+from emoreg.data.stimuli.stimulus_set import choose_labels
+from emoreg.data.targets.subsets import hold_out_fifth, keep_classes
+from emoreg.errors import SettingError
+
+SETS = ("abstract", "artphoto", "emoset", "emotion6", "fi")
+
+
+def read_affective(settings: TargetSettings) -> tuple[Table, Table, tuple[str, ...], int]:
+    """Training table, test table, class names, and the number of images that were left out.
+
+    The class is the published emotion, or the one with most votes; images whose most-voted emotions tie are left out,
+    and emotions that no image is left of are no class. The published test split is used, and all else is for training;
+    without one the same fifth of each class is always the test split, whatever the seed.
+
+    Args:
+        settings: name of the set, and its folder, zip or pack.
+
+    Raises:
+        UserError: the set is missing or malformed.
+    """
+    asked = StimuliSettings(
+        settings.name.lower(), settings.root, image_size=settings.image_size, skip_unreadable=settings.skip_unreadable
+    )
+    try:
+        stimuli = read_stimuli(asked, seed=0)
+        table, space, rows = choose_labels(stimuli, "majority")
+    except SettingError as error:  # of the same setting, where stimuli are read
+        raise SettingError(
+            f"target.{error.key.removeprefix('stimuli.')}", error.reason, error.path, error.line
+        ) from None
+    classes = tuple(name for label, name in enumerate(space.names) if np.any(table.labels == label))
+    table = keep_classes(table, space.names, classes, "whole")
+    if stimuli.splits is None:
+        train, test = hold_out_fifth(table)
+    else:
+        is_test = np.array(stimuli.splits)[rows] == "test"
+        train, test = (table.take(np.flatnonzero(part)) for part in (~is_test, is_test))
+    return train, test, classes, len(stimuli.images) - len(rows)

@@ -1,0 +1,148 @@
+"""Leaks between the stages: test images of the target that the encoder was trained on (ours).
+
+Stage 1 keeps a checksum of every training image; stage 2 refuses an encoder that has seen an image of its test split.
+Training images of the target may be seen: a positive control needs that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from emoreg.data.images.files import MAX_ENTRIES
+from emoreg.data.images.image_set import ImageSet, load_images
+from emoreg.data.images.packed import PackedImages
+from emoreg.data.images.table import Table, name_image
+from emoreg.errors import SettingError, UserError
+from emoreg.runs.run import SEEN, Run
+from emoreg.runtime.progress import Progress
+from emoreg.runtime.safe_io import read_bounded
+
+FORMAT = 1
+MAGIC = b"emoregSE"
+HEADER = struct.Struct("<8sIIQ")  # magic, format, image size in pixels, number of checksums; then these, 8 bytes each
+CHECKSUM = np.dtype("<u8")
+NAMED = 3  # images in an error
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The training images of a stage-1 run: checksums uint64 (N,) of their pixels, decoded at `image_size`."""
+
+    image_size: int
+    checksums: NDArray[np.uint64]
+
+
+def checksums(images: ImageSet, progress: Progress) -> NDArray[np.uint64]:
+    """BLAKE2b, cut to 64 bits, of each image's pixels (S, S, 3): uint64 (N,), in order.
+
+    Two of a million different images share a checksum with a probability of 3e-8.
+
+    Args:
+        images: on any device; a set too large to hold in memory is read once.
+        progress: shows how many images are done.
+    """
+    found: list[bytes] = []
+    with progress.task(f"checksums of {images.table.name}", len(images), "images") as advance:
+        for pixels, _, _ in images.batches(torch.arange(len(images)), 512):
+            for image in pixels.permute(0, 2, 3, 1).cpu().contiguous().numpy():
+                found.append(hashlib.blake2b(image, digest_size=CHECKSUM.itemsize).digest())
+            advance(len(pixels))
+    return np.frombuffer(b"".join(found), CHECKSUM).astype(np.uint64)
+
+
+def record_seen(run: Run, parts: Sequence[ImageSet], progress: Progress) -> None:
+    """Write the checksums of a stage-1 run's training images into its folder, unless it is resumed.
+
+    Args:
+        run: of stage 1.
+        parts: its training images, one set or several.
+        progress: as `checksums`.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    if run.has_begun and (run.folder / SEEN).exists():
+        return
+    every = np.sort(np.concatenate([checksums(part, progress) for part in parts]))
+    run.write(SEEN, HEADER.pack(MAGIC, FORMAT, parts[0].image_size, len(every)) + every.astype(CHECKSUM).tobytes())
+
+
+def read_seen(run: Run) -> Seen | None:
+    """What a stage-1 run was trained on; None for one of the first edition, which did not record it.
+
+    Raises:
+        UserError: the file cannot be read, is damaged, or of another format.
+    """
+    path = run.folder / SEEN
+    if not path.exists():
+        return None
+    try:
+        content = read_bounded(path, HEADER.size + CHECKSUM.itemsize * MAX_ENTRIES)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
+    damaged = UserError(f"{path} is damaged: it does not tell which images stage 1 has seen; run stage 1 again")
+    if len(content) < HEADER.size:
+        raise damaged
+    magic, version, image_size, count = HEADER.unpack_from(content)
+    if magic != MAGIC:
+        raise damaged
+    if version != FORMAT:
+        raise UserError(f"{path} is of format {version}, and this emoreg reads {FORMAT}: update emoreg")
+    if image_size == 0 or len(content) != HEADER.size + CHECKSUM.itemsize * count:
+        raise damaged
+    return Seen(image_size, np.frombuffer(content, CHECKSUM, offset=HEADER.size).astype(np.uint64))
+
+
+def refuse_leaks(experience: Path | str, test: ImageSet, train: Table, progress: Progress) -> None:
+    """Refuse an encoder that was trained on images of the target's test split.
+
+    Images are the same if their pixels are, decoded at stage 1's size. Test images that the target itself has among
+    its training images too, as CIFAR-100 is published with ten, are not counted: stage 1 adds nothing there.
+
+    Args:
+        experience: folder of the stage-1 run.
+        test: the test images, at stage 2's size.
+        train: all training images of the target.
+        progress: tells in a line where nothing can be checked.
+
+    Raises:
+        SettingError: how many test images were seen, the names of the first, what to do.
+        UserError: as `read_seen`.
+    """
+    name, seen = test.table.name, read_seen(Run(Path(experience)))
+    if seen is None:
+        progress.say(
+            f"{experience}: the first edition did not record the images of stage 1; not checked whether test images "
+            f"of {name} are among them"
+        )
+        return
+    size = seen.image_size
+    if size != test.image_size:
+        if isinstance(test.table.images, PackedImages):
+            progress.say(
+                f"{name} is a pack of {test.image_size} pixels and stage 1 saw {size}: test images that it has seen "
+                "may go unnoticed"
+            )
+        test = ImageSet(test.table, size, None, test.labels.cpu())
+    own = checksums(test, progress)
+    found = np.isin(own, seen.checksums)
+    if found.any():
+        trained = load_images(train, size, skip_unreadable=True, memory_limit_gib=4.0, progress=Progress(quiet=True))
+        found &= ~np.isin(own, checksums(trained, progress))
+    if found.any():
+        rows = np.flatnonzero(found).tolist()
+        names = ", ".join(name_image(test.table.images, row) for row in rows[:NAMED])
+        raise SettingError(
+            "encoder.experience",
+            f"{experience} was trained on {len(rows)} of the {len(test)} test images of {name} "
+            f"({names}{', ...' if len(rows) > NAMED else ''}), so accuracy on them would mean nothing: choose other "
+            "stimuli, or leave these images out of them",
+        )

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from emoreg.config.schema import TargetSettings
+from emoreg.data.stimuli.emotion import MIKELS_8
+from emoreg.data.targets import read_for_scoring, read_target
+from emoreg.data.tools.pack import pack
+from emoreg.errors import SettingError
+from emoreg.runtime.progress import Progress
+from narrow import files
+
+HEADER = "'','Amusement','Anger','Awe','Content','Disgust','Excitement','Fear','Sad'"
+
+
+@pytest.fixture
+def abstract(tmp_path: Path, write_image: Callable[..., Path]) -> Path:
+    """Ten images of fear, ten of awe, two ties."""
+    rows = [(0, 1, 2, 0, 0, 0, 9, 0)] * 10 + [(0, 1, 9, 0, 0, 0, 2, 0)] * 10 + [(4, 4, 0, 0, 0, 0, 0, 0)] * 2
+    lines = [HEADER]
+    for number, votes in enumerate(rows, start=1):
+        write_image(tmp_path / "abstract" / f"abstract_{number:04}.jpg")
+        lines.append(f"'abstract_{number:04}.jpg',{','.join(map(str, votes))}")
+    (tmp_path / "abstract" / "ABSTRACT_groundTruth.csv").write_text("\r".join(lines))
+    return tmp_path / "abstract"
+
+
+def settings(root: Path, name: str = "abstract") -> TargetSettings:
+    return TargetSettings(name, str(root), image_size=8)
+
+
+def test_the_class_is_the_emotion_with_most_votes_and_ties_are_counted(abstract: Path) -> None:
+    target = read_target(settings(abstract))
+    assert target.classes == ("awe", "fear") and target.left_out == 2
+    assert target.train.labels.tolist() == [1] * 8 + [0] * 8 and target.test.labels.tolist() == [1] * 2 + [0] * 2
+
+
+def test_the_test_split_is_always_the_same_and_apart_from_the_training_images(abstract: Path) -> None:
+    one, again = read_target(settings(abstract)), read_target(settings(abstract))
+    names = [[file.name for file in files(table.images)] for table in (one.train, one.test)]
+    assert names[1] == [file.name for file in files(again.test.images)]
+    assert not set(names[0]) & set(names[1]) and len(names[0] + names[1]) == 20
+
+
+def test_a_zip_and_a_pack_give_the_same_task(abstract: Path, tmp_path: Path, quiet: Progress) -> None:
+    path = tmp_path / "abstract.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(abstract.iterdir()):
+            archive.write(file, file.name)
+    pack("abstract", str(abstract), 8, tmp_path / "pack", False, quiet)
+    expected = read_target(settings(abstract))
+    for root in (path, tmp_path / "pack"):
+        target = read_target(settings(root))
+        assert target.classes == expected.classes and target.left_out == 2
+        for own, other in ((target.train, expected.train), (target.test, expected.test)):
+            assert np.array_equal(own.labels, other.labels)
+
+
+def test_some_of_the_emotions_may_be_kept(abstract: Path) -> None:
+    target = read_target(TargetSettings("abstract", str(abstract), ("fear", "awe")))
+    assert target.train.labels.tolist() == [0] * 8 + [1] * 8 and target.left_out == 2
+    assert len(read_for_scoring(TargetSettings("abstract", str(abstract)), None, ("awe", "fear"))) == 4
+
+
+def test_a_published_test_split_is_used_and_its_validation_split_trained_on(
+    tmp_path: Path, write_image: Callable[..., Path]
+) -> None:
+    for split, count in (("train", 3), ("val", 1), ("test", 2)):
+        for name in MIKELS_8:
+            for number in range(count):
+                write_image(tmp_path / "fi" / split / name / f"{number}.jpg")
+    target = read_target(settings(tmp_path / "fi", "fi"))
+    assert target.classes == MIKELS_8 and target.left_out == 0
+    assert {file.name.split("/")[0] for file in files(target.train.images)} == {"train", "val"}
+    assert {file.name.split("/")[0] for file in files(target.test.images)} == {"test"}
+    assert np.bincount(target.train.labels).tolist() == [4] * 8
+
+
+def test_what_is_wrong_is_said_of_the_setting_of_stage_2(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="name the folder or zip that holds fi") as caught:
+        read_target(TargetSettings("fi"))
+    assert caught.value.key == "target.root"
+    with pytest.raises(SettingError, match="did you mean 'emotion6'"):
+        read_target(TargetSettings("emotion7", str(tmp_path)))
