@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import sys
@@ -14,7 +15,7 @@ from huggingface_hub import ModelCard
 from torch import Tensor, nn
 
 from emoreg.cli.main import main
-from emoreg.config.schema import BackboneSettings, Granularity, Mixing, Mode
+from emoreg.config.schema import BackboneSettings, EncoderSettings, Granularity, Mixing, Mode, RegulationSettings
 from emoreg.inference.export import graphs, timm_weights
 from emoreg.inference.export.export import export
 from emoreg.inference.export.graphs import (
@@ -28,10 +29,13 @@ from emoreg.inference.export.graphs import (
 from emoreg.inference.load import load_run
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runs.run import Run
+from emoreg.runtime.progress import Progress
+from emoreg.stages.classify import train
 from inference.combinations import COMBINATIONS
 from refusing import refusal
 from result_rows import results, stage_2
 from tiny_backbone import TinyBackbone
+from trained_runs import CLASSIFIER
 
 needs_onnx = pytest.mark.extra("export")
 
@@ -157,6 +161,38 @@ def test_the_card_has_the_run_s_numbers_and_metadata(runs: Path, tmp_path: Path)
     assert "| Epochs | 1 |" in card.text and re.search(r"λ: 0\.\d\d \(Learn-E-Reg, mixing probabilities\)\.", card.text)
     assert "do not say whether emotion helps" in " ".join(card.text.split())
     assert str(runs) not in card.content  # no path of this machine
+
+
+def test_the_card_of_an_exploration_has_its_validation_images_numbers(tmp_path: Path, quiet: Progress) -> None:
+    recipe = dataclasses.replace(
+        CLASSIFIER,
+        target=dataclasses.replace(CLASSIFIER.target, validation=0.5, test=False),
+        regulation=RegulationSettings("learned", granularity="per_sample"),
+    )
+    validation = train(recipe, tmp_path / "run", progress=quiet).final["validation"]
+    export(tmp_path / "run", tmp_path / "out", "hub")
+    card = ModelCard.load(tmp_path / "out" / "README.md")
+    accuracy = 100 * validation["accuracy"]
+    assert f"| Validation accuracy, regulated response | {accuracy:.2f} % |" in card.text
+    assert "over the validation images" in card.text and "| Test " not in card.text
+    assert {result.dataset_split for result in card.data.eval_results} == {"validation"}
+
+
+def test_the_card_of_a_transfer_says_that_it_is_one_network_of_stage_1(
+    runs: Path, tmp_path: Path, quiet: Progress
+) -> None:
+    recipe = dataclasses.replace(
+        CLASSIFIER,
+        backbone=BackboneSettings("resnet14"),
+        encoder=EncoderSettings(experience=str(runs / "experience")),
+        regulation=RegulationSettings("transfer"),
+    )
+    train(recipe, tmp_path / "run", progress=quiet)
+    export(tmp_path / "run", tmp_path / "out", "hub")
+    text = ModelCard.load(tmp_path / "out" / "README.md").text
+    assert "A plain classifier" in text and "One network: resnet8, an encoder of stage 1" in text
+    assert "resnet14" not in text and "λ: " not in text
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["backbone"]["name"] == "resnet8"
 
 
 def test_the_card_of_a_gated_run_has_the_mean_of_its_images_lambda(

@@ -126,7 +126,7 @@ def classifier_card(loaded: LoadedRun, use: str, files: Mapping[str, str], study
         metadata,
         title=f"A {kind} classifier of {len(loaded.classes)} classes",
         # Old runs have the gate at features of zero in final["lambda"]; the mean over the images is in both.
-        facts=_classifier_facts(loaded, [measured["lambda"]] if is_gated else final["lambda"]),
+        facts=_classifier_facts(loaded, [measured["lambda"]] if is_gated else final["lambda"], split),
         use=use,
         files=files,
         rows=rows,
@@ -211,7 +211,7 @@ def describe(settings: BackboneSettings) -> str:
     return settings.name + (f" ({', '.join(more)})" if more else "")
 
 
-def _classifier_facts(loaded: LoadedRun, lam: Sequence[float] | None) -> list[str]:
+def _classifier_facts(loaded: LoadedRun, lam: Sequence[float] | None, split: str) -> list[str]:
     recipe, backbone = loaded.recipe, describe(loaded.recipe.backbone)
     if recipe.regulation.mode == "transfer":
         return [f"One network: {describe(recipe.encoder_backbone)}, an encoder of stage 1, trained further in stage 2."]
@@ -223,23 +223,24 @@ def _classifier_facts(loaded: LoadedRun, lam: Sequence[float] | None) -> list[st
         branch += f", pre-trained on affective images ({markdown(', '.join(_stimuli(loaded)))})."
     else:
         branch += f"; {markdown(loaded.no_readout_reason)}."
-    return [f"Non-emotional branch: {backbone}.", branch, f"λ: {describe_lambda(recipe.regulation, lam)}."]
+    return [f"Non-emotional branch: {backbone}.", branch, f"λ: {describe_lambda(recipe.regulation, lam, split)}."]
 
 
-def describe_lambda(regulation: RegulationSettings, lam: Sequence[float]) -> str:
+def describe_lambda(regulation: RegulationSettings, lam: Sequence[float], split: str = "test") -> str:
     """How λ balances the two responses, in words.
 
     Args:
         regulation: settings of a classifier with an emotional branch.
         lam: λ at the end of training: one value; one per class; for a gate, which gives each image its own, the mean
-            over the test images.
+            over the images of `split`.
+        split: test, or validation for a run that leaves its test split unseen.
     """
     if regulation.mode == "random":
         value = "drawn for each image in training, 0.5 in evaluation"
     elif regulation.granularity == "per_class":
         value = f"one per class, {min(lam):.2f} to {max(lam):.2f}, mean {statistics.fmean(lam):.2f}"
     elif regulation.granularity == "per_sample":
-        value = f"one per image from a gate on both features, mean {lam[0]:.2f} over the test images"
+        value = f"one per image from a gate on both features, mean {lam[0]:.2f} over the {split} images"
     else:
         value = f"{lam[0]:.2f}"
     return f"{value} ({ARMS[regulation.mode].label}, mixing {regulation.mix})"
