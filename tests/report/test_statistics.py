@@ -231,3 +231,16 @@ def test_the_variance_of_images_is_found_in_a_two_way_table() -> None:
 def test_images_without_a_difficulty_of_their_own_add_nothing() -> None:
     table = np.random.default_rng(7).normal(0, 1, (4, 3)) * 0 + np.eye(4, 3)
     assert image_variance(table.sum(axis=0), float((table**2).sum()), table.mean(axis=1)) == 0
+
+
+@pytest.mark.parametrize("seeds", [8, 12])
+def test_nothing_is_found_as_often_as_the_level_says_and_the_interval_holds_as_often(seeds: int) -> None:
+    got = estimate(np.random.default_rng(seeds).normal(size=(8000, seeds)))
+    assert (got.p_above <= 0.025).mean() == pytest.approx(0.025, abs=0.005)
+    assert ((got.low <= 0) & (got.high >= 0)).mean() == pytest.approx(0.95, abs=0.01)
+
+
+def test_skewed_differences_mislead_the_bootstrap_less_than_a_t_test() -> None:
+    skewed = 1 - np.random.default_rng(5).exponential(size=(8000, 12))
+    found = (p_above(skewed) <= 0.025).mean()
+    assert found < 0.055 < (stats.ttest_1samp(skewed, 0, axis=1, alternative="greater").pvalue <= 0.025).mean()

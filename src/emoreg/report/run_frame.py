@@ -300,7 +300,9 @@ def _collapsed(frame: pd.DataFrame, accuracy: NDArray[np.float64]) -> NDArray[np
     collapsed = np.isnan(accuracy)
     for row, classes in enumerate(_values(frame, "classes")):
         if classes is not None:
-            number = classes if isinstance(classes, int | float | np.number) else len(classes)
+            number = len(classes) if isinstance(classes, Sequence | np.ndarray) else classes
+            if isinstance(classes, str) or not number >= 1:
+                raise UserError(f"classes holds '{classes}'; give the number of classes, or a list of their names")
             collapsed[row] |= accuracy[row] < collapse_threshold(int(number))
     for row, loss in enumerate(frame["test_loss"].tolist() if "test_loss" in frame else []):
         collapsed[row] |= loss is not None and math.isinf(loss)
@@ -322,10 +324,14 @@ def _starved(frame: pd.DataFrame) -> list[str | None]:
 
 
 def _plan(seeds: Any, looks: Any) -> Plan:
-    at = tuple(int(look) for look in looks) if looks is not None and len(looks) else (int(seeds),)
-    if at[0] < 1 or at[-1] != seeds or any(one >= after for one, after in itertools.pairwise(at)):
-        raise UserError(f"looks are {list(at)}; they must ascend, and end with all planned seeds, {int(seeds)}")
-    return Plan(int(seeds), at)
+    try:
+        number = int(seeds)
+        at = (number,) if looks is None or len(looks) == 0 else tuple(int(look) for look in looks)
+    except (TypeError, ValueError):
+        raise UserError(f"planned_seeds is {seeds} and looks {looks}; give a number and a list of numbers") from None
+    if at[0] < 1 or at[-1] != number or any(one >= after for one, after in itertools.pairwise(at)):
+        raise UserError(f"looks are {list(at)}; they must ascend, and end with all planned seeds, {number}")
+    return Plan(number, at)
 
 
 def _answers(correct: Sequence[Any], checksums: set[Any], accuracy: NDArray[np.float64]) -> Answers | None:
