@@ -33,9 +33,9 @@ WITHOUT_EXPERIENCE = ("none", "ensemble", "wide")
 TWINS = ("fresh", "moments", "shuffled", "neutral", "rotation")  # of `affect`
 EXPERIENCES = ("affect", *TWINS)
 EXPLORATION, CONFIRMATION = "exploration", "confirmation"
-ONES = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(
-    axis=1, dtype=np.uint8
-)  # bits that are set in each byte
+_BYTES = np.arange(256, dtype=np.uint8)
+_ONES = np.unpackbits(_BYTES[:, None], axis=1).sum(axis=1, dtype=np.uint8)
+count_ones = getattr(np, "bitwise_count", _ONES.__getitem__)  # bits that are set in each byte; numpy has it since 2.0
 
 
 class Cell(NamedTuple):
@@ -184,7 +184,7 @@ def variance_of_images(runs: Runs, one: tuple[int, ...], other: tuple[int, ...] 
         return image_variance(first.right[:images], float(first.right.sum()), accuracy), images
     if first.checksum != second.checksum or first.packed.shape != second.packed.shape:
         return 0.0, 0
-    squares = float(ONES[first.packed ^ second.packed].sum())
+    squares = float(count_ones(first.packed ^ second.packed).sum())
     differences = accuracy - runs.accuracy[list(other)]
     return image_variance(first.right[:images] - second.right[:images], squares, differences), images
 
@@ -301,7 +301,7 @@ def _collapsed(frame: pd.DataFrame, accuracy: NDArray[np.float64]) -> NDArray[np
     for row, classes in enumerate(_values(frame, "classes")):
         if classes is not None:
             number = len(classes) if isinstance(classes, Sequence | np.ndarray) else classes
-            if isinstance(classes, str) or not number >= 1:
+            if isinstance(classes, str) or not number >= 2:
                 raise UserError(f"classes holds '{classes}'; give the number of classes, or a list of their names")
             collapsed[row] |= accuracy[row] < collapse_threshold(int(number))
     for row, loss in enumerate(frame["test_loss"].tolist() if "test_loss" in frame else []):
@@ -341,8 +341,7 @@ def _answers(correct: Sequence[Any], checksums: set[Any], accuracy: NDArray[np.f
     if len(checksums) != 1 or np.isnan(accuracy).any():
         return None
     packed, exactly = np.stack([packed for packed, _ in known]), known[0][1]
-    unpacked = np.unpackbits(packed, axis=1)
-    right = unpacked.sum(axis=1, dtype=np.int64)  # of each run
+    unpacked, right = np.unpackbits(packed, axis=1), count_ones(packed).sum(axis=1)
     # Packing fills the last byte up; the accuracies say how far.
     possible = range(unpacked.shape[1], unpacked.shape[1] - 8, -1) if exactly is None else [exactly]
     errors = np.abs(right - accuracy * np.array(possible)[:, None]).max(axis=1)
