@@ -117,13 +117,14 @@ def twins(studies: int) -> Iterator[Row]:
             accuracy = study(np.random.default_rng(10 * seeds + tied), studies, seeds, means, POINT)
             differences = accuracy[:, :1] - accuracy[:, 1:-1]
             _check(accuracy)
-            for contrast, number in (("label", LABEL), ("emotion", EMOTION)):
-                if contrast == "label" and tied > LABEL:
+            upper = np.array([[LEVEL / LABEL, LEVEL / EMOTION]] * differences[..., 0].size)
+            found = estimate(differences.reshape(-1, seeds), 0.0, LEVEL, upper)
+            ps, lows = (values.reshape(studies, EMOTION) for values in (found.p_above, found.low))
+            for place, (contrast, number) in enumerate((("label", LABEL), ("emotion", EMOTION))):
+                if tied > number:
                     continue
-                pairs = differences[:, :number].reshape(-1, seeds)
-                found = estimate(pairs, 0.0, LEVEL, LEVEL / number)
-                p = found.p_above.reshape(studies, number).max(axis=1)
-                low, high = (ends.reshape(studies, number).min(axis=1) for ends in (found.low, found.high))
+                p, low = ps[:, :number].max(axis=1), lows[:, :number].min(axis=1)
+                high = found.high[:, place].reshape(studies, EMOTION)[:, :number].min(axis=1)
                 setting = f"mode worth a point, {tied} of {number} twins as good as the arm"
                 yield Row("level", setting, contrast, str(seeds), float((p <= LEVEL).mean()), most=0.03)
                 held = (low <= 0) & (high >= 0)
@@ -132,17 +133,17 @@ def twins(studies: int) -> Iterator[Row]:
 
 def looks(studies: int) -> Iterator[Row]:
     """Seeds that are added at planned looks; and what testing at the full level each time would do."""
-    for at in ((4, 8), (6, 12), (4, 8, 12), (5, 6, 7, 8, 9, 10, 11, 12)):
+    for at in ((4, 8), (6, 8), (6, 12), (4, 8, 12), (5, 6, 7, 8, 9, 10, 11, 12)):
         levels = nominal_levels(at, LEVEL)
         accuracy = study(np.random.default_rng(at[0]), studies, at[-1], np.zeros(EMOTION), 0.0)
         differences = (accuracy[:, :1] - accuracy[:, 1:]).reshape(-1, at[-1])
         passed = np.zeros((4, studies), dtype=bool)
         for seeds, level in zip(at, levels, strict=True):
-            p = p_above(differences[:, :seeds]).reshape(studies, -1)
+            p = p_above(differences[:, :seeds], is_early=seeds < at[-1]).reshape(studies, -1)
             passed[0] |= p[:, -1] <= level
             passed[1] |= p[:, :LABEL].max(axis=1) <= level
             passed[2] |= p[:, :EMOTION].max(axis=1) <= level
-            passed[3] |= p[:, -1] <= LEVEL
+            passed[3] |= p_above(differences[:, :seeds].reshape(studies, -1, seeds)[:, -1]) <= LEVEL
         shown, shares = ", ".join(map(str, at)), passed.mean(axis=1).tolist()
         for name, share in zip(("gain", "label", "emotion"), shares, strict=False):
             yield Row("level", "nothing differs, planned looks", name, shown, share, most=0.03)
@@ -192,7 +193,7 @@ def test_images(studies: int) -> Iterator[Row]:
 
 def power(studies: int) -> Iterator[Row]:
     """How often emoreg.analyse finds an effect of half a point, and how far that is from what `emoreg power` says."""
-    studies, effect = max(200, studies // 5), 0.5
+    studies, effect = max(200, studies // 8), 0.5
     for at in ((8,), (12,), (16,), (6, 12)):
         ((said, _),) = simulate_power(given_spread(100 * SD), effect, [at[-1]], at[:-1])
         rng = np.random.default_rng(at[-1])

@@ -218,7 +218,7 @@ def test_each_look_tests_at_its_own_level() -> None:
         row = contrast(analyse(frame[frame["seed"] < seeds]), "gain")
         assert row["level"] == pytest.approx(level)
         assert row["n"] == seeds
-        gain = estimate(differences(frame[frame["seed"] < seeds], ("none", None)), 0.0, level)
+        gain = estimate(differences(frame[frame["seed"] < seeds], ("none", None)), 0.0, level, is_early=seeds < 12)
         assert row["low"] == pytest.approx(gain.low[0])
         assert (row["verdict"] == Verdict.ABOVE) == (gain.p_above[0] <= level)
 

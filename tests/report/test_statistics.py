@@ -180,6 +180,22 @@ def test_limits_exclude_zero_exactly_where_the_test_passes(v: float) -> None:
         assert mirrored.low == pytest.approx(-got.high, rel=0.2, abs=0.1)
 
 
+@pytest.mark.parametrize("v", [0.0, 0.1])
+def test_at_an_early_look_students_t_must_agree(v: float) -> None:
+    differences = np.random.default_rng(6).normal(1.0, 1, (300, 6))
+    level = 0.0015
+    early, last = estimate(differences, v, level, is_early=True), estimate(differences, v, level)
+    assert ((early.low > 0) == (early.p_above <= level)).all() and ((early.high < 0) == (early.p_below <= level)).all()
+    assert (early.low <= last.low).all() and (early.high >= last.high).all() and (early.p_above >= last.p_above).all()
+    assert (early.p_above == p_above(differences, v, is_early=True)).all()
+    if v == 0:
+        t = stats.ttest_1samp(differences, 0, axis=1, alternative="greater")
+        assert early.p_above == pytest.approx(np.maximum(last.p_above, t.pvalue))
+        assert early.low == pytest.approx(np.minimum(last.low, t.confidence_interval(1 - level).low))
+    with_two = estimate(differences, v, level, np.full((300, 2), level), is_early=True)
+    assert (with_two.high == early.high[:, None]).all()
+
+
 def test_where_the_images_prevail_the_interval_is_the_normal_one() -> None:
     got = estimate([0.0, 0.001, -0.001, 0.0005, -0.0005], 1.0)
     assert (got.low[0], got.high[0]) == pytest.approx((-1.96, 1.96), abs=0.01)

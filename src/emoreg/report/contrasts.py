@@ -118,6 +118,7 @@ class _Look:
     seeds: tuple[int, ...]
     level: float  # one-sided, of its limits
     number: int | None  # among the planned looks; None for what is shown before the first
+    is_early: bool = False  # more looks are planned
 
 
 @dataclass(frozen=True)
@@ -208,25 +209,34 @@ def _contrast(
     at = plan.looks if name != "accuracy" else plan.looks[-1:]
     levels = nominal_levels(at, LEVEL)
     looks = [
-        _Look(tuple(seeds[:number]), levels[place], place)
+        _Look(tuple(seeds[:number]), levels[place], place, number < at[-1])
         for place, number in enumerate(at)
         if seeds[:number] == list(range(number))
     ]
-    looks = looks or [_Look(tuple(seeds), levels[0], None)]
+    looks = looks or [_Look(tuple(seeds), levels[0], None, len(at) > 1)]
     return _Contrast(cell, arm, name, tuple(others), missing, tuple(looks), at, len(seeds), len(common) - len(seeds))
 
 
 # Sizes
 
 
+class _Pair(NamedTuple):
+    """An arm and another, or itself alone, at one look."""
+
+    one: tuple[int, ...]  # rows
+    other: tuple[int, ...] | None
+    level: float
+    is_early: bool
+
+
 @dataclass
 class _Pairs:
     """Pairs of arms of the same number of seeds, estimated together; each pair once."""
 
-    places: dict[tuple[tuple[int, ...], tuple[int, ...] | None, float], int] = field(default_factory=dict)
+    places: dict[_Pair, int] = field(default_factory=dict)
 
-    def place(self, one: tuple[int, ...], other: tuple[int, ...] | None, level: float) -> int:
-        return self.places.setdefault((one, other, level), len(self.places))
+    def place(self, pair: _Pair) -> int:
+        return self.places.setdefault(pair, len(self.places))
 
 
 def _sizes(runs: Runs, contrasts: Sequence[_Contrast]) -> dict[int, list[_Size]]:
@@ -239,7 +249,9 @@ def _sizes(runs: Runs, contrasts: Sequence[_Contrast]) -> dict[int, list[_Size]]
         for look in contrast.looks:
             one = _rows(arms[contrast.arm], look.seeds)
             others = [None if other is None else _rows(arms[other], look.seeds) for other in contrast.others]
-            wanted[id(contrast)].append([pairs[len(one)].place(one, other, look.level) for other in others])
+            wanted[id(contrast)].append(
+                [pairs[len(one)].place(_Pair(one, other, look.level, look.is_early)) for other in others]
+            )
     estimated = {seeds: _estimated(runs, list(of_n.places)) for seeds, of_n in pairs.items()}
     return {
         id(contrast): [
@@ -272,27 +284,27 @@ class _Estimated(NamedTuple):
     collapsed: frozenset[int]  # rows
 
 
-def _estimated(runs: Runs, pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...] | None, float]]) -> list[_Estimated]:
-    ones = np.array([one for one, _, _ in pairs], dtype=np.intp)
-    is_alone = np.array([other is None for _, other, _ in pairs])
-    others = np.array([one if other is None else other for one, other, _ in pairs], dtype=np.intp)
+def _estimated(runs: Runs, pairs: Sequence[_Pair]) -> list[_Estimated]:
+    ones = np.array([pair.one for pair in pairs], dtype=np.intp)
+    others = np.array([pair.other or pair.one for pair in pairs], dtype=np.intp)
+    is_alone, is_early = np.array([(pair.other is None, pair.is_early) for pair in pairs]).T
     values = runs.accuracy[ones] - np.where(is_alone[:, None], 0.0, runs.accuracy[others])
-    lower = np.array([level for _, _, level in pairs])
+    lower = np.array([pair.level for pair in pairs])
     upper = lower[:, None] / np.array(TWIN_COUNTS)
-    by_seed = estimate(values, 0.0, lower, upper)
+    by_seed = estimate(values, 0.0, lower, upper, is_early)
     v, images = np.zeros(len(pairs)), np.zeros(len(pairs), dtype=np.int64)
-    for place, (one, other, _) in enumerate(pairs):
-        v[place], images[place] = variance_of_images(runs, one, other)
+    for place, pair in enumerate(pairs):
+        v[place], images[place] = variance_of_images(runs, pair.one, pair.other)
     both = by_seed
     if (rest := np.flatnonzero(v)).size:
-        both = _with(by_seed, rest, estimate(values[rest], v[rest], lower[rest], upper[rest]))
+        both = _with(by_seed, rest, estimate(values[rest], v[rest], lower[rest], upper[rest], is_early[rest]))
     # Accuracies have their bounds, and where resamples set no limit these are all that is known.
     floor = np.where(is_alone, 0.0, -1.0)
     low_seeds, high_seeds = np.maximum(by_seed.low, floor), np.minimum(by_seed.high, 1.0)
     # Images never make an interval narrower, though the bootstrap of both might by a hair where they add little.
     low, high = np.minimum(np.maximum(both.low, floor), low_seeds), np.maximum(np.minimum(both.high, 1.0), high_seeds)
     p, p_below = np.maximum(by_seed.p_above, both.p_above), np.maximum(by_seed.p_below, both.p_below)
-    collapsed = [frozenset(row for row in (*one, *(other or ())) if runs.is_collapsed[row]) for one, other, _ in pairs]
+    collapsed = [frozenset(row for row in (*pair.one, *(pair.other or ())) if runs.is_collapsed[row]) for pair in pairs]
     columns = (images, by_seed.mean, low, high, low_seeds, high_seeds, p, p_below)
     return [_Estimated(*of_pair) for of_pair in zip(*(column.tolist() for column in columns), collapsed, strict=True)]
 

@@ -143,9 +143,10 @@ def _powers(spread: Spread, effect: float, seeds: int, looks: tuple[int, ...], s
     for look, level in zip(looks, nominal_levels(looks, LEVEL / spread.arms), strict=True):
         if look < 2 or smallest_tail(look) > level:
             continue
-        p = p_above(differences[:, :look], share**2, shifts)
+        is_early = look < seeds
+        p = p_above(differences[:, :look], share**2, shifts, is_early)
         if share:  # as in `contrasts`: images never help
-            p = np.maximum(p, p_above(differences[:, :look], 0.0, shifts))
+            p = np.maximum(p, p_above(differences[:, :look], 0.0, shifts, is_early))
         passed.append(p.reshape(len(shifts), studies, others) <= level + TIE)
     # Backbone and the twins are alike here, so that any one, three or five of them stand for a contrast.
     at_looks = np.array(passed) if passed else np.zeros((1, len(shifts), studies, others), dtype=bool)

@@ -192,6 +192,7 @@ def estimate(
     image_variance: ArrayLike = 0.0,
     lower: ArrayLike = LEVEL,
     upper: ArrayLike | None = None,
+    is_early: ArrayLike = False,
 ) -> Estimates:
     """Studentised bootstrap of means over seeds, and over test images where their variance is known.
 
@@ -201,17 +202,24 @@ def estimate(
     becomes the normal one, which is right for thousands of images. A resample without spread and without v counts as
     infinitely far away. scipy.stats.bootstrap has no studentised method.
 
+    At an early look the level is so small that resamples of few seeds have too thin a tail: there Student's t must
+    agree, so that the larger p and the wider limit count (with v, Satterthwaite's degrees of freedom). Without that,
+    studies that look after every seed from 5 to 12 err in 3.2 % of cases, and with it in 2.6 %.
+
     Args:
         differences: (pairs, seeds), or (seeds,) for one pair.
         image_variance: v of each pair, from `image_variance`; 0 for an interval over seeds alone.
         lower: probability of the tail below `low`, of each pair; it is one-sided: 0.025 for a 95 % interval.
         upper: the same above `high`; (pairs,), or (pairs, m) for m limits each. Default: as `lower`.
+        is_early: whether a pair is estimated at a look before the last one that is planned.
 
     Returns:
         With fewer than two seeds the tests and limits are NaN. Pairs whose differences are all the same, without v,
         give no evidence: both p are 1 and both limits are the mean. A limit is infinite where the resamples cannot
         tell it: for a tail below `smallest_tail`.
     """
+    from scipy.special import stdtr, stdtrit
+
     data = np.atleast_2d(np.asarray(differences, dtype=float))
     pairs, seeds = data.shape
     below = np.broadcast_to(np.asarray(lower, dtype=float), pairs)
@@ -237,6 +245,14 @@ def estimate(
             p_below[pair] = (1 + np.searchsorted(row[1:-1], observed, side="right")) / (RESAMPLES + 1)
             low[pair] -= row[-1 - beyond_low[pair]] * se[pair]
             high[pair] -= row[beyond_high[pair]] * se[pair]
+    if (early := np.flatnonzero(np.broadcast_to(np.asarray(is_early), pairs) & has_spread)).size:
+        freedom = _freedom(data[early], v[early])
+        p_above[early] = np.maximum(p_above[early], stdtr(freedom, -mean[early] / se[early]))
+        p_below[early] = np.maximum(p_below[early], stdtr(freedom, mean[early] / se[early]))
+        low[early] = np.minimum(low[early], mean[early] + stdtrit(freedom, below[early]) * se[early])
+        by_limit = (early.size, *[1] * (above.ndim - 1))
+        far, middle = -stdtrit(freedom.reshape(by_limit), above[early]) * se[early].reshape(by_limit), mean[early]
+        high[early] = np.maximum(high[early], middle.reshape(by_limit) + far)
     return Estimates(mean, p_above, p_below, low, high)
 
 
@@ -245,8 +261,17 @@ def _beyond(tail: NDArray[np.float64]) -> NDArray[np.intp]:
     return np.floor(tail * (RESAMPLES + 1) + TIE).astype(np.intp)
 
 
+def _freedom(data: NDArray[np.float64], v: ArrayLike) -> NDArray[np.float64]:
+    """Degrees of freedom of the variance of a mean, of which v is known (Satterthwaite 1946); (pairs,)."""
+    seeds = data.shape[1]
+    of_seeds = data.var(axis=1, ddof=1) / seeds
+    with np.errstate(divide="ignore"):
+        freedom: NDArray[np.float64] = (seeds - 1) * (1 + v / of_seeds) ** 2
+    return np.minimum(freedom, 1e9)
+
+
 def p_above(
-    differences: NDArray[np.float64], image_variance: float = 0.0, shifts: ArrayLike = 0.0
+    differences: NDArray[np.float64], image_variance: float = 0.0, shifts: ArrayLike = 0.0, is_early: bool = False
 ) -> NDArray[np.float64]:
     """`estimate(...).p_above` of many pairs alone, for simulations: faster, and for several shifts of the mean at once.
 
@@ -254,10 +279,13 @@ def p_above(
         differences: (pairs, seeds), with spread in every pair.
         image_variance: of every pair.
         shifts: added to the differences; a number or (shifts,).
+        is_early: as for `estimate`, of all pairs.
 
     Returns:
         (pairs,) or (shifts, pairs).
     """
+    from scipy.special import stdtr
+
     pairs, seeds = differences.shape
     se = np.sqrt(differences.var(axis=1, ddof=1) / seeds + image_variance)
     observed = (differences.mean(axis=1) + np.asarray(shifts)[..., None]) / se
@@ -268,7 +296,7 @@ def p_above(
         for shift in np.ndindex(observed.shape[:-1]):
             beyond[*shift, block] = np.count_nonzero(t >= observed[*shift, block, None], axis=1)
     p: NDArray[np.float64] = (1 + beyond) / (RESAMPLES + 1)
-    return p
+    return np.maximum(p, stdtr(_freedom(differences, image_variance), -observed)) if is_early else p
 
 
 def _resampled_t(data: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.float32]:
