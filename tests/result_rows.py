@@ -8,60 +8,72 @@ from typing import Any
 
 import pandas as pd
 
-from emoreg.report.old_arms import ARMS
 from emoreg.study.columns import RunStatus
+
+WITHOUT_EXPERIENCE = ("none", "ensemble", "wide")
+TWINS = ("fresh", "moments", "shuffled", "neutral", "rotation")
 
 
 def stage_2(
     accuracies: Mapping[str, Sequence[float]],
     target: str = "digits",
     backbone: str = "resnet8",
-    experience: str = "procedural",
+    stimuli: str | None = "procedural",
+    variant: str | None = None,
     validation: Mapping[str, float] | None = None,
+    first_seed: int = 0,
     **more: Any,
 ) -> list[dict[str, Any]]:
     """A finished run for each arm and seed; a NaN makes a run that is still waiting.
 
     Args:
-        accuracies: test accuracies of each arm, in [0, 1], one per seed from 0 on.
+        accuracies: test accuracies in [0, 1], one per seed, by mode ("none", "learned", "ensemble") or mode and
+            experience ("learned shuffled"); a mode with a branch of its own has `affect` unless it says otherwise.
         target: target of all runs.
         backbone: backbone of all runs.
-        experience: experience of the arms that have one.
+        stimuli: stimuli of the arms that have some.
+        variant: variant of the arms that can have one.
         validation: validation accuracy of each arm; None to use the test accuracies, {} for none.
+        first_seed: the others follow.
         more: further columns of finished runs.
     """
     rows = []
     for arm, by_seed in accuracies.items():
-        for seed, accuracy in enumerate(by_seed):
+        mode, _, named = arm.partition(" ")
+        is_shared = mode in WITHOUT_EXPERIENCE
+        experience = None if is_shared else named or "affect"
+        for seed, accuracy in enumerate(by_seed, first_seed):
             is_finished = not math.isnan(accuracy)
-            label = experience if ARMS[arm].pretext else None
-            name = f"{target}-{backbone}-{arm}-{label}-seed{seed}"
+            own = None if is_shared or experience == "fresh" else stimuli
+            name = "-".join(part for part in (target, backbone, mode, experience, own, f"seed{seed}") if part)
             row: dict[str, Any] = {
                 "stage": 2,
                 "status": RunStatus.FINISHED if is_finished else RunStatus.WAITING,
                 "error": None,
                 "run": name,
             }
-            row |= {"id": name, "folder": f"nowhere/{name}", "arm": arm, "target": target, "backbone": backbone}
-            row |= {"experience": label, "pretext": None, "seed": seed}
+            row |= {"id": name, "folder": f"nowhere/{name}", "mode": mode, "experience": experience}
+            row |= {"variant": None if is_shared else variant, "stimuli": own, "target": target, "backbone": backbone}
+            row |= {"seed": seed, "edition": 2, "purpose": None, "planned_seeds": None, "looks": None}
+            row["test_accuracy"] = math.nan  # every table has this column
             if is_finished:
                 row |= {"test_accuracy": accuracy, "test_ece": 0.02, "seconds": 10.0, "parameters": 1000, "flops": 5000}
-                row |= {"images_per_second": 100.0, "lambda": None if arm == "backbone" else 0.4}
+                row |= {"images_per_second": 100.0, "lambda": None if mode in ("none", "wide", "transfer") else 0.4}
                 row["validation_accuracy"] = (
                     accuracy if validation is None else validation[arm] if validation else math.nan
                 )
-                row |= more
+            row |= more if is_finished else {key: more[key] for key in more if key in row}
             rows.append(row)
     return rows
 
 
 def stage_1(
-    pretext: str, cccs: Sequence[float], experience: str = "procedural", backbone: str = "resnet8"
+    experience: str, cccs: Sequence[float], stimuli: str = "procedural", backbone: str = "resnet8"
 ) -> list[dict[str, Any]]:
     """A finished encoder for each seed, with its CCC on validation images."""
     rows = []
     for seed, ccc in enumerate(cccs):
-        name = f"experience-{backbone}-{experience}-{pretext}-seed{seed}"
+        name = f"experience-{backbone}-{stimuli}-{experience}-seed{seed}"
         row = {
             "stage": 1,
             "status": RunStatus.FINISHED,
@@ -70,7 +82,8 @@ def stage_1(
             "id": name,
             "folder": f"nowhere/{name}",
         }
-        row |= {"arm": None, "target": None, "backbone": backbone, "experience": experience, "pretext": pretext}
+        row |= {"mode": None, "experience": experience, "variant": None, "stimuli": stimuli, "target": None}
+        row |= {"backbone": backbone, "edition": 2, "purpose": None, "planned_seeds": None, "looks": None}
         rows.append(row | {"seed": seed, "validation_ccc": ccc, "validation_loss": 0.1, "seconds": 5.0})
     return rows
 

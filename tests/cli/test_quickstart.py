@@ -9,7 +9,7 @@ import pytest
 from emoreg.cli import quickstart as module
 from emoreg.cli.main import main
 from emoreg.cli.quickstart import quickstart
-from emoreg.report.old_arms import ARMS
+from emoreg.study.arms import EXPERIENCES, LABELS
 
 
 @pytest.fixture
@@ -34,13 +34,14 @@ def test_all_arms_stand_in_the_table_and_on_the_page_and_nothing_is_trained_twic
     page = tmp_path / "out" / "report.html"
     shown = capsys.readouterr().out
     content = page.read_text(encoding="utf-8")
-    for arm in ARMS.values():
-        assert re.search(rf"^\s*{re.escape(arm.label)}", shown, re.MULTILINE), arm.label
-        assert arm.label in content
+    for label in (LABELS["none"], *(LABELS[mode] for mode in ("ensemble", "learned")), *EXPERIENCES[1:]):
+        if label != "neutral":  # the emotion of procedural stimuli is what a neutral label would be
+            assert re.search(rf"^\s*{re.escape(label)}", shown, re.MULTILINE), label
+            assert label in content
     assert "procedural" in content and "not rated by people" in content
     assert f"page: {page.resolve()}" in shown
     folders = [path for path in (tmp_path / "out" / "runs").iterdir() if path.is_dir()]
-    assert len(folders) == 2 * (len(ARMS) + 3)  # three pretexts
+    assert len(folders) == 2 * (5 + 3 + 3)  # experiences, references (no width fits), pretexts
 
     runs = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "runs").glob("*/*")}
     assert main(["quickstart", "--out", str(tmp_path / "out"), "--seeds", "2", "--quiet"]) == 0

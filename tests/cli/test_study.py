@@ -44,7 +44,7 @@ def test_a_study_from_its_plan_to_its_report(file: Path, capsys: pytest.CaptureF
     folder = tmp_path / "runs" / "pilot"
     assert "Learn-E-Reg" in shown and f"page: {folder / 'report.html'}" in shown
     made = {path.name for path in folder.glob("[!.]*")}
-    assert made == {"study.yaml", "results.parquet", "report.html", "report.md", "report.tex", "runs"}
+    assert made == {"study.yaml", "results.parquet", "report.html", "report.json", "report.md", "report.tex", "runs"}
     assert len(pd.read_parquet(folder / "results.parquet")) == 2 * 4
 
     # The folder stands for the study, and nothing is trained again.

@@ -35,7 +35,7 @@ from emoreg.data.stimuli import SETS
 from emoreg.errors import UserError
 from emoreg.report.analysis import analyse
 from emoreg.report.findings import findings
-from emoreg.report.page_tables import calibration_grid, cost_grid, results_grid
+from emoreg.report.page_tables import accuracy_grid, calibration_grid, contrasts_grid, cost_grid
 from emoreg.report.paper_tables import latex_table, markdown_table
 from emoreg.runs.run import CHECKPOINT, ENVIRONMENT, FINAL, METRICS, RECIPE, WEIGHTS, Run
 from emoreg.study.definition import read_study
@@ -364,7 +364,7 @@ def test_a_report_of_runs_with_anything_for_their_results(finals: list[Any], ses
         if found.cells:
             findings(found)
         for cell in found.cells:
-            results_grid(cell), calibration_grid(cell), cost_grid(cell)
+            contrasts_grid(cell), accuracy_grid(cell), calibration_grid(cell), cost_grid(cell)
         markdown_table(found), latex_table(found)
 
     is_refused(report, "")

@@ -80,7 +80,7 @@ def dumped(page: Path, tmp_path: Path) -> str:
 @pytest.fixture(scope="module")
 def analysis() -> Analysis:
     """A study in which every name is hostile."""
-    study = made_up(experiences=(SCRIPT, ATTRIBUTE), classes=NAMES, cells=((CLOSING, SCRIPT), (ATTRIBUTE, "{{ x }}")))
+    study = made_up(stimuli=(SCRIPT, ATTRIBUTE), classes=NAMES, cells=((CLOSING, SCRIPT), (ATTRIBUTE, "{{ x }}")))
     return dataclasses.replace(
         study,
         name=SCRIPT,
@@ -171,13 +171,13 @@ def test_markdown_and_latex_hold_hostile_names_as_text(analysis: Analysis) -> No
 
 @pytest.mark.parametrize("name", [r"\input{/etc/passwd}", "a_b^c%d#e$f~g", "\\write18{touch hacked}", "a\nb | c"])
 def test_a_set_called_like_a_command_of_latex_is_text(name: str) -> None:
-    study = made_up(experiences=(name,), cells=((name, "resnet20"),))
+    study = made_up(stimuli=(name, "oasis"), cells=((name, "resnet20"),))
     latex = latex_table(study)
     assert r"\input" not in latex and r"\write18" not in latex
     rows = [line for line in latex.splitlines() if line.endswith(r"\\")]
-    assert {line.replace(r"\&", "").count("&") for line in rows} == {6}
+    assert {line.replace(r"\&", "").count("&") for line in rows} == {4}
     lines = [line for line in markdown_table(study).splitlines() if line.startswith("|")]
-    assert {line.replace(r"\|", "").count("|") for line in lines} == {8}
+    assert {line.replace(r"\|", "").count("|") for line in lines} == {6}
 
 
 def test_a_card_holds_hostile_names_as_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,24 +9,24 @@ from xml.etree import ElementTree
 
 import pytest
 
-from emoreg.report.analysis import CellResult
+from emoreg.report.analysis import ROLES, CellResult
 from emoreg.report.charts import (
     accuracy_chart,
     calibration_charts,
     class_gain_charts,
     class_lambda_charts,
+    contrast_charts,
     cost_charts,
     curve_charts,
-    effect_charts,
     extremes,
-    gain_charts,
     legend,
+    twin_charts,
 )
+from emoreg.report.contrasts import Verdict
 from emoreg.report.drawing import Chart
-from emoreg.report.old_arms import ARMS
-from report.made_up import made_up, nothing
+from report.made_up import FEW, made_up, nothing
+from result_rows import TWINS
 
-FEW = ("backbone", "learned", "random_encoder")
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -62,70 +62,74 @@ def test_a_chart_is_the_same_every_time_and_its_ids_are_its_own() -> None:
 
 def test_accuracy_has_a_row_an_arm_in_its_colour_and_is_spoken() -> None:
     chart = accuracy_chart(few(), "a")
-    assert [text for text in texts(chart) if text in {arm.label for arm in ARMS.values()}] == [
-        "Backbone",
-        "random_encoder",
-        "Learn-E-Reg",
-    ]
-    assert {"Without stage 1", "oasis"} <= set(texts(chart))
-    assert colours(chart) == {list(ARMS).index(name) for name in FEW}
-    assert re.search(r"Backbone 8\d\.\d\d|Backbone 9\d\.\d\d \(\d\d\.\d\d to \d\d\.\d\d\)", chart.spoken)
+    names = ("Backbone", "affect", "fresh", "shuffled")
+    assert [text for text in texts(chart) if text in names] == list(names)
+    assert {"References", "Learn-E-Reg"} <= set(texts(chart))
+    assert colours(chart) == {ROLES.index(name) for name in names}
+    assert re.search(r"Backbone \d\d\.\d\d \(\d\d\.\d\d to \d\d\.\d\d\)", chart.spoken)
 
 
 def test_names_are_text_neither_markup_nor_mathematics_and_leave_room() -> None:
     nasty = "<script>alert('$x_1$')</script>"
-    chart = accuracy_chart(few(experiences=(nasty,)), "a")
+    chart = accuracy_chart(few(stimuli=(nasty, "oasis")), "a")
     assert "<script" not in chart.svg
-    assert any(nasty.startswith(text.removesuffix("…")) for text in texts(chart) if text.startswith("<"))
+    assert any(text.startswith("Learn-E-Reg (<script") and text.endswith("…") for text in texts(chart))
 
 
-def test_a_diamond_is_filled_where_the_corrected_p_decides() -> None:
+def test_the_picture_has_every_tested_contrast_under_its_heading() -> None:
+    (chart,) = contrast_charts(made_up().cells[0], "p")
+    rows = texts(chart)
+    headings = ["Gain over Backbone", "Over the ensemble", "Label effect", "Emotion effect"]
+    places = [rows.index(heading) for heading in headings]
+    assert places == sorted(places)
+    assert rows[places[0] + 1 : places[1]] == ["E-Reg", "Learn-E-Reg"]
+    assert rows[places[2] + 1].startswith("E-Reg to ")
+    assert chart.spoken.count("Learn-E-Reg") == 4
+
+
+def test_a_diamond_is_filled_where_the_test_passed() -> None:
     cell = few()
 
-    def with_p(p: float) -> CellResult:
+    def with_verdict(verdict: Verdict) -> CellResult:
         arms = [
-            a if a.gain is None else dataclasses.replace(a, gain=dataclasses.replace(a.gain, p_holm=p))
-            for a in cell.arms
+            dataclasses.replace(
+                arm, contrasts={n: dataclasses.replace(c, verdict=verdict) for n, c in arm.contrasts.items()}
+            )
+            for arm in cell.arms
         ]
         return dataclasses.replace(cell, arms=tuple(arms))
 
-    (filled,), (open_,) = gain_charts(with_p(0.05), "g"), gain_charts(with_p(0.06), "g")
+    (filled,), (open_,) = (contrast_charts(with_verdict(v), "g") for v in (Verdict.ABOVE, Verdict.NOT_ABOVE))
     assert "fill: var(--paper)" in open_.svg
     assert "fill: var(--paper)" not in filled.svg
 
 
-def test_effects_name_every_control_and_which_is_the_best() -> None:
-    cell = made_up(arms=("backbone", "learned", "random_encoder", "ensemble")).cells[0]
-    (chart,) = effect_charts(cell, "e")
-    learned = next(arm for arm in cell.arms if arm.name == "learned")
-    assert learned.effect is not None
-    other = ({"random_encoder", "ensemble"} - {learned.effect.control}).pop()
-    assert {f"{learned.effect.control} (best)", other} <= set(texts(chart))
+def test_every_twin_has_a_row_in_its_colour() -> None:
+    (chart,) = twin_charts(made_up().cells[0], "e")
+    assert {f"to {name}" for name in TWINS} <= set(texts(chart))
+    assert colours(chart) == {ROLES.index(name) for name in TWINS}
 
 
-def test_few_arms_share_a_panel_and_many_do_not() -> None:
+def test_every_family_has_a_panel_with_the_references() -> None:
     assert [chart.title for chart in curve_charts(few(epochs=2), "v", "val_accuracy", "Accuracy")] == ["Accuracy"]
-    arms = ("backbone", "learned", "random_learned", "random_encoder", "shuffled_affect")
-    many = made_up(epochs=2, arms=arms, experiences=("oasis", "emod")).cells[0]
+    many = made_up(epochs=2, arms=(*FEW, "fixed"), stimuli=("oasis", "emod")).cells[0]
     charts = curve_charts(many, "v", "val_accuracy", "Accuracy")
     assert [chart.title for chart in charts] == [
-        "Accuracy, oasis: regulated arms",
-        "Accuracy, oasis: controls",
-        "Accuracy, emod: regulated arms",
-        "Accuracy, emod: controls",
+        "Accuracy, E-Reg (oasis)",
+        "Accuracy, E-Reg (emod)",
+        "Accuracy, Learn-E-Reg (oasis)",
+        "Accuracy, Learn-E-Reg (emod)",
     ]
-    numbers = {name: number for number, name in enumerate(ARMS)}
-    assert colours(charts[0]) == {numbers[name] for name in ("backbone", "learned", "random_learned")}
-    assert colours(charts[1]) == {numbers[name] for name in ("backbone", "random_encoder", "shuffled_affect")}
+    assert colours(charts[0]) == {ROLES.index(name) for name in ("Backbone", "affect")}
+    assert colours(charts[2]) == {ROLES.index(name) for name in ("Backbone", "affect", "fresh", "shuffled")}
 
 
 def test_what_no_run_recorded_has_no_chart() -> None:
     assert curve_charts(few(has_validation=False), "v", "val_accuracy", "Accuracy") == []
     assert class_lambda_charts(few(), "l") == []
-    assert len(gain_charts(few(experiences=()), "g")) == 1  # random_encoder's
-    alone = made_up(arms=("backbone",)).cells[0]
-    assert gain_charts(alone, "g") == []
-    assert effect_charts(alone, "e") == class_gain_charts(alone, "c") == cost_charts(alone, "t") == []
+    alone = made_up(arms=("none",)).cells[0]
+    assert contrast_charts(alone, "g") == twin_charts(alone, "e") == []
+    assert class_gain_charts(alone, "c") == cost_charts(alone, "t") == []
 
 
 def test_one_epoch_and_one_seed_make_charts_too() -> None:
@@ -138,13 +142,13 @@ def test_one_epoch_and_one_seed_make_charts_too() -> None:
 def test_lambda_of_each_class_has_a_panel_a_class() -> None:
     cell = few(epochs=2, classes=("cat", "dog", "ship", "truck"), lambda_per_class=True)
     charts = class_lambda_charts(cell, "l")
-    assert [chart.title for chart in charts] == ["λ of each class, without stage 1", "λ of each class, oasis"]
-    assert {"cat", "dog", "ship", "truck"} <= set(texts(charts[1]))
+    assert [chart.title for chart in charts] == ["λ of each class"]
+    assert {"cat", "dog", "ship", "truck"} <= set(texts(charts[0]))
 
 
 def test_a_class_without_test_images_is_left_out() -> None:
     cell = few()
-    arms = [dataclasses.replace(a, per_class_gain=(nothing(3), *a.per_class_gain[1:])) for a in cell.arms if a.gain]
+    arms = [dataclasses.replace(a, per_class_gain=(nothing(3), *a.per_class_gain[1:])) for a in cell.arms[1:]]
     (chart,) = class_gain_charts(dataclasses.replace(cell, arms=tuple(arms)), "c")
     assert "cat" not in texts(chart)
     assert {"dog", "ship"} <= set(texts(chart))
@@ -155,8 +159,8 @@ def test_the_reliability_diagram_leaves_empty_bins_out() -> None:
     charts = calibration_charts(cell, "c")
     assert [chart.title for chart in charts] == [
         "Expected calibration error",
-        "Reliability, without stage 1",
-        "Reliability, oasis",
+        "Reliability, References",
+        "Reliability, Learn-E-Reg",
     ]
     arms = [dataclasses.replace(arm, reliability=(), ece=nothing()) for arm in cell.arms]
     assert calibration_charts(dataclasses.replace(cell, arms=tuple(arms)), "c") == []
@@ -169,8 +173,8 @@ def test_of_many_values_the_highest_and_the_lowest_are_shown() -> None:
     assert len(extremes(values[:20])) == 20
 
 
-def test_arms_differ_without_colour_and_each_has_one_line_in_the_legend() -> None:
-    keys = legend(made_up(experiences=("oasis", "emod")).cells[0].arms)
-    assert [key.label for key in keys] == [arm.label for arm in ARMS.values()]
-    assert len({(key.dashes, key.marker) for key in keys}) == len(ARMS)
-    assert len({key.dashes for key in keys}) == len(ARMS)
+def test_roles_differ_without_colour_and_each_has_one_line_in_the_legend() -> None:
+    keys = legend(made_up(stimuli=("oasis", "emod")).cells[0].arms)
+    assert [key.label for key in keys] == list(ROLES)
+    assert len({(key.dashes, key.marker) for key in keys}) == len(ROLES)
+    assert len({key.dashes for key in keys}) == len(ROLES)

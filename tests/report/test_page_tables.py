@@ -5,25 +5,49 @@ import math
 
 import pytest
 
-from emoreg.report.analysis import ArmResult, Effect
-from emoreg.report.formatting import percent
+from emoreg.report.analysis import Contrast, Frequency
+from emoreg.report.contrasts import Verdict
+from emoreg.report.formatting import percent, points
 from emoreg.report.page_tables import (
     Entry,
     Grid,
-    by_experience,
+    accuracy_grid,
     calibration_grid,
-    controls_grid,
+    claims_grid,
+    contrast_entry,
+    contrasts_grid,
     cost_grid,
-    experience_grid,
+    in_groups,
     measured,
     overview_grid,
     responses_grid,
-    results_grid,
+    stage_one_grid,
+    twins_grid,
 )
-from emoreg.report.statistics import Comparison, Interval
-from report.made_up import made_up
+from emoreg.report.paper_claims import paper_claims
+from emoreg.report.statistics import Interval
+from report.made_up import FEW, made_up
+from result_rows import TWINS
 
+NAN = math.nan
 TWO = ("oasis", "emod")
+SIZE = Interval(0.004, 0.001, 0.007, (0.003, 0.005))
+GAIN = Contrast(
+    name="gain",
+    against="none",
+    size=SIZE,
+    over_seeds=Interval(0.004, 0.002, 0.006, SIZE.values),
+    level=0.025,
+    images=10_000,
+    p=0.012,
+    family=1,
+    missing=(),
+    collapsed=0,
+    extra_seeds=0,
+    mixed=(),
+    next_look=None,
+    verdict=Verdict.ABOVE,
+)
 
 
 def row_of(grid: Grid, heading: str, label: str) -> dict[str, Entry]:
@@ -33,126 +57,159 @@ def row_of(grid: Grid, heading: str, label: str) -> dict[str, Entry]:
     return dict(zip(headers, row, strict=True))
 
 
-def learned(p: float, p_holm: float) -> ArmResult:
-    """An arm with a gain and an effect of 0.4 points, and these p's."""
-    difference = Comparison(Interval(0.004, 0.001, 0.007, (0.003, 0.005)), p, p_holm, 1.5)
-    arm = next(arm for arm in made_up().cells[0].arms if arm.name == "learned")
-    effect = Effect(
-        "shuffled_affect (oasis)", difference.difference, (("shuffled_affect (oasis)", difference),), p, p_holm
-    )
-    return dataclasses.replace(arm, gain=difference, effect=effect)
-
-
-def test_arms_come_in_groups_those_without_stage_1_first() -> None:
-    groups = by_experience(made_up(experiences=TWO).cells[0])
-    assert [experience for experience, _ in groups] == [None, "oasis", "emod"]
-    assert [arm.name for arm in groups[0][1]] == ["backbone", "random_encoder", "ensemble"]
-    assert all(arm.experience == experience for experience, arms in groups for arm in arms)
-
-
-def test_a_row_has_the_gain_the_effect_and_both_ps() -> None:
-    cell = dataclasses.replace(made_up().cells[0], arms=(learned(0.031, 0.125),))
-    row = row_of(results_grid(cell), "Experience: oasis", "Learn-E-Reg")
-    assert row["Gain over Backbone, points"] == Entry("+0.40", "+0.10, +0.70")
-    assert row["Hedges' g"].value == "1.50"
-    assert row["Emotion effect, points"] == Entry("+0.40", "+0.10, +0.70\nvs shuffled_affect")
-    assert [entry for entry in results_grid(cell).groups[0][1][0] if "Holm" in entry.below] == [
-        Entry("0.031", "Holm 0.125"),
-        Entry("0.031", "Holm 0.125"),
+def test_arms_come_in_groups_references_first_and_each_once() -> None:
+    groups = in_groups(made_up(stimuli=TWO).cells[0])
+    assert [title for title, _ in groups] == [
+        "References",
+        "E-Reg (oasis)",
+        "E-Reg (emod)",
+        "Learn-E-Reg (oasis)",
+        "Learn-E-Reg (emod)",
     ]
+    arms = [arm.label for _, of_group in groups for arm in of_group]
+    assert len(arms) == len(set(arms)) == len(made_up(stimuli=TWO).cells[0].arms)
 
 
-@pytest.mark.parametrize(("p_holm", "is_strong"), [(0.05, True), (0.051, False), (math.nan, False)])
-def test_what_is_bold_is_decided_by_the_corrected_p(p_holm: float, is_strong: bool) -> None:
-    cell = dataclasses.replace(made_up().cells[0], arms=(learned(0.01, p_holm),))
-    entries = results_grid(cell).groups[0][1][0]
-    assert sum(entry.strong for entry in entries) == (4 if is_strong else 0)
+def test_a_contrast_has_both_widths_its_p_and_its_verdict() -> None:
+    assert contrast_entry(GAIN) == Entry("+0.40", "+0.10, +0.70\n[+0.20, +0.60]\np 0.012\nabove", True)
+    without_images = dataclasses.replace(GAIN, images=0)
+    assert contrast_entry(without_images).below == "+0.10, +0.70\np 0.012\nabove"
+    label = dataclasses.replace(GAIN, name="label", against="shuffled", verdict=Verdict.NOT_ABOVE)
+    assert contrast_entry(label) == Entry("+0.40", "+0.10, +0.70\n[+0.20, +0.60]\nto shuffled\np 0.012\nnot above")
+    assert contrast_entry(None) == Entry("–")
 
 
-def test_every_regulated_arm_is_compared_with_every_control_of_its_experience() -> None:
-    grid = controls_grid(made_up(experiences=TWO).cells[0])
+def test_the_limits_of_a_look_say_their_own_coverage() -> None:
+    look = dataclasses.replace(GAIN, level=0.0015, images=0)
+    assert contrast_entry(look).below.startswith("+0.10, +0.70 (99.7 %)\n")
+
+
+@pytest.mark.parametrize("verdict", [v for v in Verdict if v not in (Verdict.ABOVE, Verdict.BELOW)])
+def test_what_was_not_found_is_never_bold(verdict: Verdict) -> None:
+    entry = contrast_entry(dataclasses.replace(GAIN, verdict=verdict))
+    assert not entry.strong
+    assert entry.below.endswith("not above") or "no verdict: " in entry.below
+
+
+def test_a_contrast_without_any_twin_is_a_dash_with_the_reason() -> None:
+    nothing = Interval(NAN, NAN, NAN, ())
+    missing = dataclasses.replace(GAIN, name="emotion", against=None, size=nothing, over_seeds=nothing, p=NAN)
+    entry = contrast_entry(dataclasses.replace(missing, verdict=Verdict.MISSING_TWIN))
+    assert entry == Entry("–", "no verdict: missing twin")
+
+
+def test_every_regulated_arm_has_a_row_of_contrasts_and_no_other() -> None:
+    grid = contrasts_grid(made_up().cells[0])
     assert grid is not None
-    assert grid.headers == ("Arm", "random_encoder", "shuffled_affect", "neutral_pretext", "ensemble")
-    assert [(name, len(rows)) for name, rows in grid.groups] == [("Experience: oasis", 4), ("Experience: emod", 4)]
-    for _, rows in grid.groups:
-        assert all(sum(entry.below.endswith("best") for entry in row) == 1 for row in rows)
-        assert all("p 0." in entry.below or "p 1." in entry.below for row in rows for entry in row[1:])
+    assert [header.replace("\n", " ") for header in grid.headers] == [
+        "Arm",
+        "Gain over Backbone",
+        "Over the ensemble",
+        "Label effect",
+        "Emotion effect",
+    ]
+    assert [row[0] for row in grid.groups[0][1]] == [Entry("E-Reg", "4 seeds"), Entry("Learn-E-Reg", "4 seeds")]
+    assert contrasts_grid(made_up(arms=("none",)).cells[0]) is None
 
 
-def test_a_control_that_one_arm_lacks_leaves_a_dash() -> None:
-    cell = made_up(arms=("backbone", "learned", "random_learned", "random_encoder", "ensemble")).cells[0]
-    first = cell.arms[1]
-    assert first.effect is not None
-    fewer = dataclasses.replace(first, effect=dataclasses.replace(first.effect, against=first.effect.against[:1]))
-    grid = controls_grid(dataclasses.replace(cell, arms=(cell.arms[0], fewer, *cell.arms[2:])))
+def test_columns_that_no_arm_has_are_left_out() -> None:
+    headers = accuracy_grid(made_up(arms=("none",)).cells[0]).headers
+    assert [header.replace("\n", " ") for header in headers] == ["Arm", "Seeds", "Accuracy, %"]
+    grid = contrasts_grid(made_up(arms=("none", "learned")).cells[0])
+    assert grid is not None and "Over the\nensemble" not in grid.headers
+    assert twins_grid(made_up(arms=("none", "learned")).cells[0]) is None
+
+
+def test_collapsed_runs_and_starved_branches_stand_beside_the_accuracies() -> None:
+    cell = made_up(arms=FEW).cells[0]
+    collapsed = dataclasses.replace(cell.arms[1], collapsed=Frequency(1, 4, 0.006, 0.806))
+    grid = accuracy_grid(dataclasses.replace(cell, arms=(cell.arms[0], collapsed, *cell.arms[2:])))
+    row = row_of(grid, "Learn-E-Reg", "affect")
+    assert row["Collapsed"] == Entry("1 of 4", "1–81 %")
+    assert row["Starved"].value == "0 of 4"
+    assert row_of(grid, "References", "Backbone")["Starved"] == Entry("–")
+    assert "Collapsed" not in accuracy_grid(cell).headers
+
+
+def test_every_regulated_arm_is_compared_with_each_of_its_twins() -> None:
+    grid = twins_grid(made_up().cells[0])
     assert grid is not None
-    assert grid.groups[0][1][0][2] == Entry("–")
+    assert grid.headers == ("Arm", *TWINS)
+    fixed, learned = grid.groups[0][1]
+    assert [entry.value == "–" for entry in fixed[1:]] == [True, True, False, True, True]
+    assert all(entry.value != "–" for entry in learned[1:])
 
 
 def test_each_response_alone_is_shown_with_the_regulated_one() -> None:
     grid = responses_grid(made_up().cells[0])
     assert grid is not None
-    assert [name for name, _ in grid.groups] == ["Without stage 1", "Experience: oasis"]
-    assert "Backbone" not in [row[0].value for _, rows in grid.groups for row in rows]
-    row = row_of(grid, "Experience: oasis", "Learn-E-Reg")
+    assert [name for name, _ in grid.groups] == ["References", "E-Reg", "Learn-E-Reg"]
+    assert [row[0].value for row in grid.groups[0][1]] == ["Ensemble"]
+    row = row_of(grid, "Learn-E-Reg", "affect")
     alone, emotional, regulated = (float(entry.value) for entry in list(row.values())[1:4])
     assert (alone, emotional) == pytest.approx((regulated - 5, regulated - 2), abs=0.011)
-    assert responses_grid(made_up(arms=("backbone",)).cells[0]) is None
+    assert responses_grid(made_up(arms=("none",)).cells[0]) is None
 
 
-def test_columns_that_no_arm_has_are_left_out() -> None:
-    headers = results_grid(made_up(arms=("backbone",)).cells[0]).headers
-    assert [header.replace("\n", " ") for header in headers] == ["Arm", "Seeds", "Accuracy, %"]
-    assert controls_grid(made_up(arms=("backbone", "learned")).cells[0]) is None
-
-
-def test_the_overview_has_a_column_a_cell_and_gains_apart_from_effects() -> None:
+def test_the_overview_has_a_column_a_cell_and_a_group_a_contrast() -> None:
     analysis = made_up(cells=(("cifar10", "resnet20"), ("cifar100", "vit")))
     grid = overview_grid(analysis)
     assert grid.headers == ("Arm", "cifar10,\nresnet20", "cifar100,\nvit")
     assert [(name, len(rows)) for name, rows in grid.groups] == [
-        ("Gain over Backbone, points", 8),
-        ("Emotion effect, points", 4),
+        ("Gain over Backbone, points", 2),
+        ("Over the ensemble, points", 2),
+        ("Label effect, points", 2),
+        ("Emotion effect, points", 2),
     ]
-    second = next(arm for arm in analysis.cells[1].arms if arm.name == "learned")
-    assert second.gain is not None
-    row = row_of(grid, "Gain over Backbone, points", "Learn-E-Reg (oasis)")
-    assert row["cifar100, vit"] == measured(second.gain.difference, lambda x: f"{100 * x:+.2f}".replace("-", "−"))
+    second = next(arm for arm in analysis.cells[1].arms if arm.label == "Learn-E-Reg")
+    row = row_of(grid, "Gain over Backbone, points", "Learn-E-Reg")
+    assert row["cifar100, vit"] == contrast_entry(second.contrasts["gain"])
 
 
-def test_each_pretext_of_stage_1_has_a_metric_of_its_own() -> None:
-    grid = experience_grid(made_up().experiences)
-    assert grid.headers[:6] == ("Learned", "Backbone", "Seeds", "CCC", "Loss", "Accuracy, %")
-    rotation = row_of(grid, "Experience: oasis", "rotation")
-    assert (rotation["CCC"].value, rotation["Accuracy, %"].value, rotation["Seeds"].value) == ("–", "62.00", "3")
+def test_the_papers_claim_stands_beside_the_largest_gain_and_the_ensembles() -> None:
+    analysis = made_up()
+    assert claims_grid(paper_claims(analysis)) is None  # digits
+    cell = dataclasses.replace(analysis.cells[0], benchmark="cifar10")
+    (claim,) = paper_claims(dataclasses.replace(analysis, cells=(cell,)))
+    largest = max((arm for arm in cell.arms if arm.arm.is_regulated), key=lambda arm: arm.contrasts["gain"].size.mean)
+    assert (claim.arm, claim.claimed, claim.arms) == (largest, 0.0157, 2)
+    grid = claims_grid([claim])
+    assert grid is not None
+    target, paper, ours, ensemble, images = grid.groups[0][1][0]
+    assert (target.value, paper.value, images.value) == ("CIFAR-10", "up to +1.57", "50,000")
+    assert ours.value == points(largest.contrasts["gain"].size.mean) and ours.below.endswith(largest.label)
+    assert ensemble.value == points(cell.references[1].contrasts["gain"].size.mean)
+
+
+def test_each_experience_of_stage_1_has_a_metric_of_its_own() -> None:
+    grid = stage_one_grid(made_up().stage_1)
+    assert grid is not None
+    assert grid.headers[:6] == ("Experience", "Backbone", "Seeds", "CCC", "Loss", "Accuracy, %")
+    rotation = row_of(grid, "Stimuli: oasis", "rotation")
+    assert (rotation["CCC"].value, rotation["Accuracy, %"].value, rotation["Seeds"].value) == ("–", "62.50", "4")
+    assert stage_one_grid(()) is None
 
 
 def test_confidence_above_accuracy_is_counted_by_images() -> None:
-    cell = made_up(arms=("backbone",)).cells[0]
-    bins = ((0.5, 0.4, 30), (math.nan, math.nan, 0), (0.9, 0.9, 10))
+    cell = made_up(arms=("none",)).cells[0]
+    bins = ((0.5, 0.4, 30), (NAN, NAN, 0), (0.9, 0.9, 10))
     grid = calibration_grid(dataclasses.replace(cell, arms=(dataclasses.replace(cell.arms[0], reliability=bins),)))
     assert grid.groups[0][1][0][-1].value == "+7.50"
 
 
 def test_cost_that_was_not_measured_is_a_dash() -> None:
-    cell = made_up(arms=("backbone",)).cells[0]
-    unknown = dataclasses.replace(cell.arms[0], seconds=math.nan, images_per_second=math.nan, flops=0)
-    assert [entry.value for entry in cost_grid(dataclasses.replace(cell, arms=(unknown,))).groups[0][1][0]] == [
-        "Backbone",
-        "–",
-        "–",
-        "272.5 k",
-        "–",
-        "–",
-    ]
+    cell = made_up(arms=("none",)).cells[0]
+    unknown = dataclasses.replace(cell.arms[0], seconds=NAN, images_per_second=NAN, flops=0)
+    row = cost_grid(dataclasses.replace(cell, arms=(unknown,))).groups[0][1][0]
+    assert [entry.value for entry in row] == ["Backbone", "–", "–", "1.0 k", "–"]
 
 
 @pytest.mark.parametrize(
     ("interval", "entry"),
     [
         (None, Entry("–")),
-        (Interval(math.nan, math.nan, math.nan, ()), Entry("–")),
-        (Interval(0.9, math.nan, math.nan, (0.9,)), Entry("90.00", "one seed")),
+        (Interval(NAN, NAN, NAN, ()), Entry("–")),
+        (Interval(0.9, NAN, NAN, (0.9,)), Entry("90.00", "one seed")),
         (Interval(0.9, 0.89, 0.91, (0.9, 0.9)), Entry("90.00", "89.00, 91.00")),
     ],
 )

@@ -73,7 +73,7 @@ def study(
     from emoreg.study.calibrate import estimate_seconds
     from emoreg.study.columns import RunStatus
     from emoreg.study.definition import find_study, read_study
-    from emoreg.study.plan import plan_runs
+    from emoreg.study.plan import left_out, plan_runs
     from emoreg.study.run_study import RUNS, default_folder, run_study
     from emoreg.study.tables import plan_table
 
@@ -91,7 +91,7 @@ def study(
     table = run_study(definition, out, runs, jobs, progress, cluster)
     failed = table[table.status == RunStatus.FAILED]
     if _has_results(table):
-        _print_report(definition.name, table, out)
+        _print_report(definition.name, table, out, left_out(definition))
     for run in failed.itertuples():
         print(printable(f"emoreg: failed: {run.run}: {run.error}"), file=sys.stderr)
     if len(failed):
@@ -113,14 +113,14 @@ def _cluster(ray: bool | str, resources: dict[str, Any]) -> Ray | None:
     return Ray(ray if isinstance(ray, str) else LOCAL, **resources)
 
 
-def _print_report(name: str, table: pd.DataFrame, out: Path) -> None:
+def _print_report(name: str, table: pd.DataFrame, out: Path, left_out: Sequence[str]) -> None:
     from emoreg.report.analysis import analyse
     from emoreg.report.files import write_reports
     from emoreg.report.findings import findings
     from emoreg.report.paper_tables import results_table
     from emoreg.runtime.terminal import console
 
-    analysis = analyse(name, table)
+    analysis = analyse(name, table, left_out)
     page = write_reports(out, analysis)
     screen = console()
     screen.print(results_table(analysis))
@@ -129,9 +129,10 @@ def _print_report(name: str, table: pd.DataFrame, out: Path) -> None:
 
 
 def report(study: StudyOrTable, *, out: Folder | None = None, runs: RunsFolder | None = None) -> None:
-    """Write a study's report as it now stands: a page, Markdown, LaTeX.
+    """Write a study's report as it now stands: a page, Markdown, LaTeX, JSON.
 
-    report.html is one page that opens anywhere, offline; report.md and report.tex hold its tables.
+    report.html is one page that opens anywhere, offline; report.md and report.tex hold its tables,
+    report.json every contrast.
 
     Args:
         out: folder to write. Default: the study's folder, FILE for FILE.parquet
@@ -143,9 +144,9 @@ def report(study: StudyOrTable, *, out: Folder | None = None, runs: RunsFolder |
     """
     from emoreg.runtime.safe_io import make_folder
 
-    name, table, folder = _open(study, runs)
+    name, table, folder, not_run = _open(study, runs)
     make_folder(out or folder, "report's folder")
-    _print_report(name, table, out or folder)
+    _print_report(name, table, out or folder, not_run)
 
 
 def results(
@@ -248,27 +249,31 @@ def power(
     if study is None:
         spreads, pilot = [given_spread(sd or 0.0, correlation)], None
     else:
-        _, pilot, _ = _open(study, runs)
+        _, pilot, *_ = _open(study, runs)
         spreads = spreads_of(pilot)
     for spread in spreads:
         family = spread if arms is None else dataclasses.replace(spread, arms=arms)
         console().print(power_table(family, effect, seeds, looks, pilot))
 
 
-def _open(path: Path, runs: Path | None) -> tuple[str, pd.DataFrame, Path]:
-    """A study's name, its results so far and its folder. Raises UserError if there are no results yet."""
+def _open(path: Path, runs: Path | None) -> tuple[str, pd.DataFrame, Path, list[str]]:
+    """A study's name, its results so far, its folder and what it leaves out, which a table alone does not say.
+
+    Raises UserError if there are no results yet.
+    """
     if path.suffix == ".parquet":
         from emoreg.study.results import read_external_results
 
-        name, table, folder = path.stem, read_external_results(path), path.with_suffix("")
+        name, table, folder, not_run = path.stem, read_external_results(path), path.with_suffix(""), list[str]()
     else:
+        from emoreg.study.plan import left_out
         from emoreg.study.run_study import open_study
 
         found = open_study(path, runs=runs)
-        name, table, folder = found.study.name, found.table(), found.out
+        name, table, folder, not_run = found.study.name, found.table(), found.out, left_out(found.study)
     if not _has_results(table):
         raise UserError(f"no run of this study is finished in {folder}; run 'emoreg study' first")
-    return name, table, folder
+    return name, table, folder, not_run
 
 
 def _has_results(table: pd.DataFrame) -> bool:

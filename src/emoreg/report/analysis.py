@@ -1,120 +1,175 @@
-"""From a table of runs to what is compared: intervals, gains and emotion effects, all paired by seed."""
+"""From a table of runs to what a report shows: the arms of each cell, their contrasts, and all that was measured."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from emoreg.errors import UserError
+from emoreg.report import contrasts
+from emoreg.report.collapse import frequencies
+from emoreg.report.contrasts import BACKBONE, ENSEMBLE, LABEL_TWINS, Verdict, twin_of
 from emoreg.report.machine_notes import facts_of
-from emoreg.report.old_arms import ARMS, Arm, with_arms
-from emoreg.report.statistics import ALPHA, Comparison, Interval, above_all, compare, holm, interval
-from emoreg.study.columns import CURVES, SETTINGS, RunStatus
+from emoreg.report.method_notes import MethodNotes, method_notes
+from emoreg.report.run_frame import EXPLORATION, MODES, TWINS, Arm, Cell, Runs, read_runs
+from emoreg.report.statistics import Interval, interval
+from emoreg.study.columns import CURVES, NUMBER, SETTINGS, RunStatus, type_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    Frame = pd.DataFrame
+    Contrasts = Mapping[tuple[Cell, Arm], list["Contrast"]]
+
 DIVERGED = 1e12  # losses beyond this, or infinite, leave a gap in their curve
+REFERENCES = ("none", "ensemble", "wide", "transfer")  # modes
+# What an arm is within a comparison; decides its colour and marker.
+ROLES = ("Backbone", "affect", *TWINS, "Ensemble", "Wide", "Transfer")
 
 
 @dataclass(frozen=True)
-class Effect:
-    """The emotion effect: a regulated arm against the controls of its cell.
+class Contrast:
+    """A row of the contrast frame (`contrasts.analyse`), with the differences that it is made of."""
 
-    Its *p* chooses no control: to pass, the arm must be above every one, so p is the largest of the p-values against
-    each (intersection-union test, Berger 1982), and 1 where a difference is not positive. Its *size* is the
-    difference to one control, the best on validation images. The images that choose are not the images that measure;
-    the luck that remains, since a run that trained well is good on both, favours the control.
-    """
-
-    control: str  # label of the best control
-    difference: Interval  # test accuracy minus that control's, in [-1, 1]
-    against: tuple[tuple[str, Comparison], ...]  # (label, difference) of every control
-    p: float  # for being above every control
-    p_holm: float  # corrected over all effects of the study
-    by_validation: bool = True  # False: without validation images the control with the best test accuracy was chosen
+    name: str  # accuracy, gain, over_ensemble, twin, label or emotion
+    against: str | None  # the (hardest) twin's experience, or a reference's mode
+    size: Interval  # over seeds and images; its values are the differences to `against`, one per seed
+    over_seeds: Interval  # over seeds alone
+    level: float  # one-sided, of the limits
+    images: int  # that `size` covers; 0: over seeds alone
+    p: float  # one-sided, for the family: of being below where the verdict is below, else of being above
+    family: int  # arms; 0 where nothing is tested
+    missing: tuple[str, ...]  # twins
+    collapsed: int  # runs
+    extra_seeds: int  # beyond the plan, not used
+    mixed: tuple[str, ...]  # what differs between the runs: device, precision, edition
+    next_look: int | None  # at so many seeds; None without a plan, or when it is complete
+    verdict: Verdict | None
 
     @property
-    def is_significant(self) -> bool:
-        """Whether the corrected p is at most 0.05."""
-        return self.p_holm <= ALPHA
+    def is_found(self) -> bool:
+        """Whether the test passed, in either direction."""
+        return self.verdict in (Verdict.ABOVE, Verdict.BELOW)
+
+
+@dataclass(frozen=True)
+class Frequency:
+    """How many of an arm's runs did something, with the exact 95 % interval of the share."""
+
+    count: int
+    runs: int  # in which it was measured
+    low: float  # NaN without any
+    high: float
 
 
 @dataclass(frozen=True)
 class ArmResult:
-    """The results of one arm in one cell; intervals are over seeds."""
+    """The results of one arm in one cell. Intervals other than those of contrasts are Student's, over seeds."""
 
-    name: str  # key of ARMS, e.g. "learned"
     arm: Arm
-    experience: str | None  # of its emotional encoder; None for an arm without stage 1
-    accuracy: Interval  # on the test split, in [0, 1]
+    label: str  # "Learn-E-Reg", "Learn-E-Reg, shuffled", "Learn-E-Reg, mixture (oasis)"
+    contrasts: Mapping[str, Contrast]  # by name, without those to single twins
+    twins: tuple[Contrast, ...]  # a regulated arm minus each of its twins
     validation: Interval | None  # accuracy on validation images; None without any
-    gain: Comparison | None  # test accuracy minus Backbone's; None for Backbone, or if it was not run
-    effect: Effect | None  # for regulated arms with a control that shares a seed
-    lam: tuple[float, ...]  # mean λ over test images, one value per seed; empty without an emotional branch
-    # Test accuracy of each response alone: non-emotional, emotional; None without an emotional branch.
+    lam: tuple[float, ...]  # mean λ over the scored images, one value per seed; empty without an emotional branch
+    # Accuracy of each response alone: non-emotional, emotional; None without an emotional branch.
     responses: tuple[Interval, Interval] | None
-    ece: Interval  # expected calibration error on the test split
+    collapsed: Frequency
+    starved: Frequency  # runs in which one branch starved
+    ece: Interval  # expected calibration error
     reliability: tuple[tuple[float, float, int], ...]  # (mean confidence, accuracy, images) of each bin, all seeds
-    per_class_gain: tuple[Interval, ...]  # test accuracy of each class minus Backbone's, paired; empty for Backbone
+    per_class_gain: tuple[Interval, ...]  # accuracy of each class minus Backbone's, paired; empty for Backbone
     seconds: float  # mean training time of a run
     parameters: int
     flops: int  # forward, one image
     images_per_second: float  # mean over seeds, in training
-    curves: pd.DataFrame  # seed, epoch, train_loss, val_accuracy, lambda, lambda_0, ...: a row per seed and epoch
+    curves: pd.DataFrame  # seed, epoch, train_loss, val_accuracy, lambda, gradient_share, ...: a row per seed and epoch
     omits_lambda_curve: bool = False  # whether `curves` leave out a recorded λ that is not the mean over images
 
     @property
-    def label(self) -> str:
-        """For reports, with the experience if it has one: "Learn-E-Reg (oasis)"."""
-        return self.arm.label if self.experience is None else f"{self.arm.label} ({self.experience})"
+    def accuracy(self) -> Interval:
+        """On the test split, in [0, 1]; of an exploration, on validation images."""
+        return self.contrasts["accuracy"].size
+
+    @property
+    def role(self) -> str:
+        """One of ROLES: a reference's name, or the experience."""
+        is_twin = self.arm.mode not in REFERENCES and self.arm.experience is not None
+        return str(self.arm.experience) if is_twin else MODES[self.arm.mode]
 
     @property
     def number(self) -> int:
-        """Place in ARMS, which decides colour and marker."""
-        return list(ARMS).index(self.name)
+        """Place of the role, which decides colour and marker."""
+        return ROLES.index(self.role)
 
     @property
     def overconfidence(self) -> float:
-        """Mean confidence minus accuracy over the test images of all seeds; NaN if it was not measured."""
+        """Mean confidence minus accuracy over the scored images of all seeds; NaN if it was not measured."""
         bins = [entry for entry in self.reliability if entry[2]]
         if not bins:
             return math.nan
         excess = math.fsum((confidence - accuracy) * images for confidence, accuracy, images in bins)
         return excess / sum(images for _, _, images in bins)
 
-    def control_name(self, label: str) -> str:
-        """A control's label next to this arm: without the experience that both have."""
-        return label if self.experience is None else label.removesuffix(f" ({self.experience})")
+
+@dataclass(frozen=True)
+class Family:
+    """A regulated arm and its twins: one mode, variant and set of stimuli, with every experience."""
+
+    title: str  # "Learn-E-Reg, mixture (oasis)"
+    arms: tuple[ArmResult, ...]  # in the order of ROLES
 
 
 @dataclass(frozen=True)
 class CellResult:
-    """All arms on one target with one backbone. Backbone first, then the arms in the order of ARMS."""
+    """All arms on one target with one backbone. References first, then the modes in their order."""
 
     target: str
     backbone: str
+    purpose: str | None  # exploration, confirmation or, in the first edition, None
     classes: tuple[str, ...]  # names
+    benchmark: str | None  # cifar10 or cifar100 where the target is all of it
+    images: int  # training images
+    has_stimuli: bool  # whether labels name the stimuli, as the study has several
     arms: tuple[ArmResult, ...]
 
     @property
     def title(self) -> str:
         """For headings: "cifar10, resnet20"."""
-        return f"{self.target}, {self.backbone}"
+        return f"{self.target}, {self.backbone}{', exploration' if self.purpose == EXPLORATION else ''}"
+
+    @property
+    def references(self) -> tuple[ArmResult, ...]:
+        """Backbone, Ensemble, Wide and Transfer, as far as they were run."""
+        return tuple(arm for arm in self.arms if arm.arm.mode in REFERENCES)
+
+    @property
+    def families(self) -> tuple[Family, ...]:
+        """All other arms. A twin without stimuli (fresh) belongs to the families of all stimuli."""
+        others = [arm for arm in self.arms if arm.arm.mode not in REFERENCES]
+        keys = dict.fromkeys((arm.arm.mode, arm.arm.variant, arm.arm.stimuli) for arm in others)
+        with_stimuli = {key[:2] for key in keys if key[2] is not None}
+        families = []
+        for mode, variant, stimuli in keys:
+            if stimuli is None and (mode, variant) in with_stimuli:
+                continue
+            own = [arm for arm in others if (arm.arm.mode, arm.arm.variant) == (mode, variant)]
+            own = sorted((arm for arm in own if arm.arm.stimuli in (None, stimuli)), key=lambda arm: arm.number)
+            title = label_of(Arm(mode, "affect", variant, stimuli), self.has_stimuli)
+            families.append(Family(title, tuple(own)))
+        return tuple(families)
 
 
 @dataclass(frozen=True)
-class ExperienceResult:
-    """What the encoders of one experience, pretext and backbone learned in stage 1."""
+class StageOneResult:
+    """What the encoders of one set of stimuli, one experience and one backbone learned in stage 1."""
 
-    label: str  # "oasis"
-    pretext: str  # affect, shuffled, rotation
+    stimuli: str  # label, with the variant if it has one
+    experience: str  # affect, shuffled, neutral, rotation
     backbone: str
     metrics: tuple[tuple[str, Interval], ...]  # on validation images: ("ccc", ...), ("accuracy", ...), ("loss", ...)
     seconds: float
@@ -126,162 +181,237 @@ class Analysis:
 
     name: str
     cells: tuple[CellResult, ...]
-    experiences: tuple[ExperienceResult, ...]
+    stage_1: tuple[StageOneResult, ...]
     seeds: tuple[int, ...]  # with at least one finished run of stage 2
     planned: int  # runs in the plan, both stages
     finished: int
     failures: tuple[tuple[str, str], ...]  # (run, error)
     facts: tuple[tuple[str, str], ...]  # settings and machines: (name, value)
+    notes: MethodNotes
+    left_out: tuple[str, ...]  # what the plan leaves out, with the reason
+    contrasts: pd.DataFrame  # the contrast frame
 
     @property
     def arms(self) -> tuple[ArmResult, ...]:
         """The arms of all cells."""
         return tuple(arm for cell in self.cells for arm in cell.arms)
 
-    @property
-    def tested_gains(self) -> int:
-        """Size of the family of gains over Backbone: those with two seeds or more."""
-        return sum(arm.gain is not None and not math.isnan(arm.gain.p_holm) for arm in self.arms)
 
-    @property
-    def tested_effects(self) -> int:
-        """Size of the family of emotion effects: those with two seeds or more."""
-        return sum(arm.effect is not None and not math.isnan(arm.effect.p_holm) for arm in self.arms)
-
-
-def analyse(name: str, table: pd.DataFrame) -> Analysis:
-    """Compare the arms of a study.
-
-    A pair of arms is compared on the seeds that both have; runs that are not finished are ignored. Holm's correction
-    has two families, each over all cells: the gains of the regulated arms, and their emotion effects. The gain of a
-    control has a p of its own, outside both.
+def analyse(name: str, table: Frame, left_out: Sequence[str] = ()) -> Analysis:
+    """Everything that a report shows of a study.
 
     Args:
         name: of the study.
-        table: one row per run, as `emoreg.study.results` makes it.
+        table: one row per run, as `emoreg.study.results` makes it. Runs that are not finished count as planned alone.
+        left_out: what the study asks for and cannot be done, with the reason, a line for each.
 
     Raises:
-        UserError: the table holds a run twice.
+        UserError: the table holds a run twice, or what no study writes.
     """
-    table = with_arms(table)
     done = table[table["status"] == RunStatus.FINISHED]
-    stage_1, stage_2 = done[done["stage"] == 1], done[done["stage"] == 2]
-    repeated = stage_2[stage_2[["target", "backbone", "arm", "experience", "seed"]].duplicated()]
-    if len(repeated):
-        raise UserError(f"the results hold the run {repeated['run'].iloc[0]} twice: give each study's results once")
+    stage_1, stage_2 = (done[done["stage"] == stage] for stage in (1, 2))
     failed = table[table["status"] == RunStatus.FAILED]
-    cells = [
-        _cell_result(target, backbone, runs) for (target, backbone), runs in _groups(stage_2, "target", "backbone")
-    ]
-    experiences = _groups(stage_1, "experience", "pretext", "backbone")
+    frame = contrasts.analyse(table)
     return Analysis(
         name=name,
-        cells=_corrected(cells),
-        experiences=tuple(
-            _experience_result(label, pretext, backbone, runs) for (label, pretext, backbone), runs in experiences
-        ),
+        cells=tuple(_cells(table[table["stage"] == 2], frame)),
+        stage_1=tuple(_stage_one(key, runs) for key, runs in _groups(stage_1)),
         seeds=tuple(sorted({int(seed) for seed in stage_2["seed"]})),
         planned=len(table),
         finished=len(done),
         failures=tuple((str(run), str(error)) for run, error in zip(failed["run"], failed["error"], strict=True)),
         facts=facts_of(done),
+        notes=method_notes(stage_2),
+        left_out=tuple(left_out),
+        contrasts=frame,
     )
 
 
-def _groups(table: pd.DataFrame, *columns: str) -> list[tuple[tuple[Any, ...], pd.DataFrame]]:
-    """Runs by their values of `columns` (None where absent), in order of appearance."""
-    groups = table.groupby(list(columns), sort=False, dropna=False)
-    return [(tuple(part if isinstance(part, str) else None for part in key), runs) for key, runs in groups]
+def label_of(arm: Arm, has_stimuli: bool) -> str:
+    """An arm's name in reports; `affect` goes without saying, and so do the stimuli of a study with one set."""
+    parts = (MODES[arm.mode], arm.experience if arm.experience != "affect" else None, arm.variant)
+    label = ", ".join(part for part in parts if part)
+    return f"{label} ({arm.stimuli})" if has_stimuli and arm.stimuli else label
 
 
-def _cell_result(target: str, backbone: str, runs: pd.DataFrame) -> CellResult:
-    order = list(ARMS)
-    groups = [(key, own.set_index("seed").sort_index()) for key, own in _groups(runs, "arm", "experience")]
-    groups.sort(key=lambda group: order.index(group[0][0]))  # stable: experiences stay in their order
-    plain = dict(groups).get(("backbone", None))
-    arms = [(_arm_result(name, experience, own, plain), own) for (name, experience), own in groups]
-    judged = tuple(dataclasses.replace(arm, effect=_effect(arm, own, arms)) for arm, own in arms)
-    classes = next(iter(_lists_by_index(runs, "classes").values()), ())
-    return CellResult(target, backbone, tuple(str(name) for name in classes), judged)
+def _cells(table: Frame, frame: Frame) -> Iterable[CellResult]:
+    """The cells of a table of stage 2, in order of appearance."""
+    runs = read_runs(table)
+    judged = _contrasts(runs, frame)
+    counted = {_key(row): row for row in _records(frequencies(table))}
+    has_stimuli = len({arm.stimuli for of_cell in runs.cells.values() for arm in of_cell} - {None}) > 1
+    for cell, by_arm in runs.cells.items():
+        prefix = "validation_" if cell.purpose == EXPLORATION else "test_"
+        rows = {arm: table.iloc[list(by_seed.values())].set_index("seed") for arm, by_seed in by_arm.items()}
+        arms = [
+            _arm_result(
+                arm,
+                label_of(arm, has_stimuli),
+                rows[arm],
+                rows.get(BACKBONE),
+                prefix,
+                judged[cell, arm],
+                counted[cell, arm],
+            )
+            for arm in _in_order(by_arm)
+        ]
+        if arms:
+            everything = table.iloc[[row for by_seed in by_arm.values() for row in by_seed.values()]]
+            classes = next(iter(_lists(everything, "classes").values()), ())
+            yield CellResult(
+                target=str(cell.target),
+                backbone=str(cell.backbone),
+                purpose=cell.purpose,
+                classes=tuple(str(name) for name in classes),
+                benchmark=_benchmark(everything, len(classes)),
+                images=int(max(_values(everything, "images_train"), default=0)),
+                has_stimuli=has_stimuli,
+                arms=tuple(arms),
+            )
 
 
-def _arm_result(name: str, experience: str | None, runs: pd.DataFrame, plain: pd.DataFrame | None) -> ArmResult:
-    """All but the effect, which needs the other arms. `runs` and `plain` (Backbone's) are indexed by seed."""
-    reference = None if name == "backbone" else plain
+def _in_order(arms: Iterable[Arm]) -> list[Arm]:
+    """References first, then by mode and experience; variants and stimuli in order of appearance, none first."""
+    arms = list(arms)
+    modes = [*REFERENCES, *(mode for mode in MODES if mode not in REFERENCES)]
+    variants, stimuli = (list(dict.fromkeys([None, *(arm[field] for arm in arms)])) for field in (2, 3))
+    experiences = [None, "affect", *TWINS]
+    return sorted(
+        arms,
+        key=lambda arm: (
+            modes.index(arm.mode),
+            variants.index(arm.variant),
+            experiences.index(arm.experience),
+            stimuli.index(arm.stimuli),
+        ),
+    )
+
+
+def _records(frame: Frame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
+def _key(row: Mapping[str, Any]) -> tuple[Cell, Arm]:
+    """Of a row of a frame about arms."""
+    text = {name: row[name] if isinstance(row[name], str) else None for name in (*Cell._fields, *Arm._fields)}
+    return Cell(*(text[name] for name in Cell._fields)), Arm(str(row["mode"]), *(text[n] for n in Arm._fields[1:]))
+
+
+def _contrasts(runs: Runs, frame: Frame) -> Contrasts:
+    found: dict[tuple[Cell, Arm], list[Contrast]] = {}
+    for row in _records(frame):
+        found.setdefault(_key(row), []).append(_contrast(runs, row))
+    return found
+
+
+def _contrast(runs: Runs, row: Mapping[str, Any]) -> Contrast:
+    cell, arm = _key(row)
+    arms, plan = runs.cells[cell], runs.plans.get((cell, arm))
+    text = {
+        name: row[name] if isinstance(row[name], str) else None for name in ("against", "missing", "mixed", "verdict")
+    }
+    others = _others(arms, arm, str(row["contrast"]), text["against"])
+    common = sorted(seed for seed in arms[arm] if all(seed in arms[other] for other in others.values()))
+    used = common[: int(row["n"])]
+    hardest = arms[others[text["against"]]] if text["against"] else None
+    values = [float(runs.accuracy[arms[arm][seed]] - (runs.accuracy[hardest[seed]] if hardest else 0)) for seed in used]
+    is_below = text["verdict"] == Verdict.BELOW
+    looks = plan.looks if plan is not None and cell.purpose != EXPLORATION else ()
+    return Contrast(
+        name=str(row["contrast"]),
+        against=text["against"],
+        size=Interval(float(row["point"]), float(row["low"]), float(row["high"]), tuple(values)),
+        over_seeds=Interval(float(row["point"]), float(row["low_seeds"]), float(row["high_seeds"]), tuple(values)),
+        level=float(row["level"]),
+        images=int(row["images"]),
+        p=float(row["p_below_corrected" if is_below else "p_corrected"]),
+        family=int(row["family"]),
+        missing=tuple((text["missing"] or "").split(", ")) if text["missing"] else (),
+        collapsed=int(row["collapsed"]),
+        extra_seeds=int(row["extra_seeds"]),
+        mixed=tuple(text["mixed"].split(", ")) if text["mixed"] else (),
+        next_look=next((look for look in looks if common[:look] != list(range(look))), None),
+        verdict=Verdict(text["verdict"]) if text["verdict"] else None,
+    )
+
+
+def _others(arms: Iterable[Arm], arm: Arm, contrast: str, against: str | None) -> dict[str | None, Arm]:
+    """What an arm is compared with, by the name that the column `against` gives it."""
+    names: Sequence[str]
+    match contrast:
+        case "gain":
+            return {BACKBONE.mode: BACKBONE}
+        case "over_ensemble":
+            return {ENSEMBLE.mode: ENSEMBLE}
+        case "label":
+            names = LABEL_TWINS
+        case "emotion":
+            names = TWINS
+        case "twin":
+            names = (str(against),)
+        case _:
+            names = ()
+    return {name: twin for name in names if (twin := twin_of(arms, arm, name)) is not None}
+
+
+def _arm_result(
+    arm: Arm,
+    label: str,
+    runs: Frame,
+    plain: Frame | None,
+    prefix: str,
+    judged: Sequence[Contrast],
+    counted: Mapping[str, Any],
+) -> ArmResult:
+    """`runs` and `plain` (Backbone's) are indexed by seed; `prefix` is that of the split that is scored."""
+    reference = None if arm == BACKBONE else plain
     validation = _interval(runs, "validation_accuracy")
     return ArmResult(
-        name=name,
-        arm=ARMS[name],
-        experience=experience,
-        accuracy=_interval(runs, "test_accuracy"),
+        arm=arm,
+        label=label,
+        contrasts={contrast.name: contrast for contrast in judged if contrast.name != "twin"},
+        twins=tuple(contrast for contrast in judged if contrast.name == "twin"),
         validation=validation if validation.n else None,
-        gain=_paired(runs, reference),
-        effect=None,
-        lam=_lambdas(runs),
-        responses=_responses(runs),
-        ece=_interval(runs, "test_ece"),
-        reliability=_reliability(runs),
-        per_class_gain=() if reference is None else _per_class_gain(runs, reference),
+        lam=_lambdas(runs, prefix),
+        responses=_responses(runs, prefix),
+        collapsed=_frequency(counted, "collapsed", "runs"),
+        starved=_frequency(counted, "starved", "measured"),
+        ece=_interval(runs, f"{prefix}ece"),
+        reliability=_reliability(runs, prefix),
+        per_class_gain=() if reference is None else _per_class_gain(runs, reference, prefix),
         seconds=_interval(runs, "seconds").mean,
         parameters=next((int(value) for value in _values(runs, "parameters")), 0),
         flops=next((int(value) for value in _values(runs, "flops")), 0),
         images_per_second=_interval(runs, "images_per_second").mean,
-        curves=_curves(runs),
-        omits_lambda_curve=bool(_has_wrong_gate_curve(runs).any()),
+        curves=_curves(runs, prefix),
+        omits_lambda_curve=bool(_has_wrong_gate_curve(runs, prefix).any()),
     )
 
 
-def _effect(result: ArmResult, runs: pd.DataFrame, arms: Iterable[tuple[ArmResult, pd.DataFrame]]) -> Effect | None:
-    """Against the controls of the arm's own experience and those without one; None without any that shares a seed."""
-    if not result.arm.is_regulated:
-        return None
-    pairs = [
-        (control, difference)
-        for control, control_runs in arms
-        if control.arm.is_control and control.experience in (None, result.experience)
-        if (difference := _paired(runs, control_runs)) is not None
-    ]
-    if not pairs:
-        return None
-    validation = [control.validation.mean for control, _ in pairs if control.validation is not None]
-    by_validation = len(validation) == len(pairs)
-    best = int(np.argmax(validation if by_validation else [control.accuracy.mean for control, _ in pairs]))
-    return Effect(
-        control=pairs[best][0].label,
-        difference=pairs[best][1].difference,
-        against=tuple((control.label, difference) for control, difference in pairs),
-        p=float(above_all([d.difference.mean for _, d in pairs], [d.p for _, d in pairs])),
-        p_holm=math.nan,
-        by_validation=by_validation,
+def _frequency(counted: Mapping[str, Any], name: str, of: str) -> Frequency:
+    limits = (float(counted[f"{name}_{end}"]) for end in ("low", "high"))
+    return Frequency(int(counted[name]), int(counted[of]), *limits)
+
+
+def _groups(stage_1: Frame) -> list[tuple[tuple[str | None, ...], Frame]]:
+    """Runs of stage 1 by stimuli, variant, experience and backbone, in order of appearance."""
+    names = ["stimuli", "variant", "experience", "backbone"]
+    groups = stage_1.reindex(columns=[*stage_1, *(name for name in names if name not in stage_1)])
+    by = groups.groupby(names, sort=False, dropna=False)
+    return [(tuple(part if isinstance(part, str) else None for part in key), runs) for key, runs in by]
+
+
+def _benchmark(runs: Frame, classes: int) -> str | None:
+    """The paper's target that these runs have, if they have all of its classes."""
+    names = set(runs.get(f"{SETTINGS}target.name", ()))
+    return next(
+        (name for name, number in (("cifar10", 10), ("cifar100", 100)) if names == {name} and classes == number), None
     )
 
 
-def _corrected(cells: Sequence[CellResult]) -> tuple[CellResult, ...]:
-    """The cells with every `p_holm` of the two families filled in; `holm` leaves NaN out of a family."""
-    arms = [arm for cell in cells for arm in cell.arms]
-    gains = holm([arm.gain.p if arm.gain and arm.arm.is_regulated else math.nan for arm in arms])
-    effects = holm([arm.effect.p if arm.effect else math.nan for arm in arms])
-    corrected = iter(
-        dataclasses.replace(
-            arm,
-            gain=arm.gain and dataclasses.replace(arm.gain, p_holm=gain_p),
-            effect=arm.effect and dataclasses.replace(arm.effect, p_holm=effect_p),
-        )
-        for arm, gain_p, effect_p in zip(arms, gains, effects, strict=True)
-    )
-    return tuple(dataclasses.replace(cell, arms=tuple(islice(corrected, len(cell.arms)))) for cell in cells)
-
-
-def _paired(runs: pd.DataFrame, others: pd.DataFrame | None) -> Comparison | None:
-    """Test accuracies of two arms (runs indexed by seed) on the seeds that both have; None without any."""
-    if others is None or (seeds := runs.index.intersection(others.index)).empty:
-        return None
-    return compare(*(arm["test_accuracy"].loc[seeds].astype(float).tolist() for arm in (runs, others)))
-
-
-def _responses(runs: pd.DataFrame) -> tuple[Interval, Interval] | None:
-    """Test accuracy of each response on the seeds that have both."""
-    columns = ["test_accuracy_non_emotional", "test_accuracy_emotional"]
+def _responses(runs: Frame, prefix: str) -> tuple[Interval, Interval] | None:
+    """Accuracy of each response on the seeds that have both."""
+    columns = [f"{prefix}accuracy_non_emotional", f"{prefix}accuracy_emotional"]
     both = runs.reindex(columns=columns).dropna()
     if both.empty:
         return None
@@ -289,38 +419,38 @@ def _responses(runs: pd.DataFrame) -> tuple[Interval, Interval] | None:
     return non_emotional, emotional
 
 
-def _lambdas(runs: pd.DataFrame) -> tuple[float, ...]:
-    """Mean λ over test images; where that was not measured, the module's own λ."""
-    columns = runs.reindex(columns=["test_lambda", "lambda"]).astype(float)
-    return tuple(columns["test_lambda"].fillna(columns["lambda"]).dropna())
+def _lambdas(runs: Frame, prefix: str) -> tuple[float, ...]:
+    """Mean λ over the scored images; where that was not measured, the module's own λ."""
+    columns = runs.reindex(columns=[f"{prefix}lambda", "lambda"]).astype(float)
+    return tuple(columns[f"{prefix}lambda"].fillna(columns["lambda"]).dropna())
 
 
-def _has_wrong_gate_curve(runs: pd.DataFrame) -> pd.Series[bool]:
+def _has_wrong_gate_curve(runs: Frame, prefix: str) -> pd.Series[bool]:
     """Which runs have one λ per image and recorded the gate's λ at features of zero, as emoreg 0.1.0 did."""
-    granularity = f"{SETTINGS}regulation.granularity"
-    columns = runs.reindex(columns=[granularity, "lambda", "test_lambda"])
-    return (columns[granularity] == "per_sample") & (columns["lambda"] != columns["test_lambda"])
+    granularity, measured = f"{SETTINGS}regulation.granularity", f"{prefix}lambda"
+    columns = runs.reindex(columns=[granularity, "lambda", measured])
+    return (columns[granularity] == "per_sample") & (columns["lambda"] != columns[measured])
 
 
-def _values(runs: pd.DataFrame, column: str) -> tuple[float, ...]:
+def _values(runs: Frame, column: str) -> tuple[float, ...]:
     """The values of a column, without absent ones."""
     return tuple(runs[column].dropna().astype(float)) if column in runs else ()
 
 
-def _interval(runs: pd.DataFrame, column: str) -> Interval:
+def _interval(runs: Frame, column: str) -> Interval:
     return interval(_values(runs, column))
 
 
-def _lists_by_index(runs: pd.DataFrame, column: str) -> dict[Any, Any]:
+def _lists(runs: Frame, column: str) -> dict[Any, Any]:
     """A column of lists (arrays, if the table was read from a file) by the index of their rows, without absent ones."""
     if column not in runs:
         return {}
     return {key: row for key, row in runs[column].items() if isinstance(row, list | tuple | np.ndarray)}
 
 
-def _per_class_gain(runs: pd.DataFrame, plain: pd.DataFrame) -> tuple[Interval, ...]:
+def _per_class_gain(runs: Frame, plain: Frame, prefix: str) -> tuple[Interval, ...]:
     """An interval per class over the seeds that both have; a class without images (NaN) has no values."""
-    own, reference = (_lists_by_index(arm, "test_per_class") for arm in (runs, plain))
+    own, reference = (_lists(arm, f"{prefix}per_class") for arm in (runs, plain))
     if len({len(row) for row in own.values()}) > 1:
         raise UserError("runs of one arm have accuracies of different numbers of classes: a final.json was edited")
     gains = [
@@ -331,10 +461,10 @@ def _per_class_gain(runs: pd.DataFrame, plain: pd.DataFrame) -> tuple[Interval, 
     return tuple(interval(column[~np.isnan(column)].tolist()) for column in np.transpose(gains))
 
 
-def _reliability(runs: pd.DataFrame) -> tuple[tuple[float, float, int], ...]:
+def _reliability(runs: Frame, prefix: str) -> tuple[tuple[float, float, int], ...]:
     """Confidence and accuracy of each bin, over all images of all seeds; NaN in a bin without images."""
-    columns = ("test_reliability_confidence", "test_reliability_accuracy", "test_reliability_count")
-    lists = [[*_lists_by_index(runs, column).values()] for column in columns]
+    columns = (f"{prefix}reliability_{part}" for part in ("confidence", "accuracy", "count"))
+    lists = [[*_lists(runs, column).values()] for column in columns]
     if len({len(row) for rows in lists for row in rows}) != 1 or len({len(rows) for rows in lists}) != 1:
         return ()  # not measured, or in different bins
     confidence, accuracy, count = (np.array(rows, dtype=float) for rows in lists)
@@ -344,13 +474,13 @@ def _reliability(runs: pd.DataFrame) -> tuple[tuple[float, float, int], ...]:
     return tuple((float(c), float(a), int(n)) for c, a, n in zip(*means, images, strict=True))
 
 
-def _curves(runs: pd.DataFrame) -> pd.DataFrame:
+def _curves(runs: Frame, prefix: str) -> Frame:
     import pandas as pd
 
     columns = [str(column) for column in runs if str(column).startswith(CURVES)]
-    lists = {column.removeprefix(CURVES): _lists_by_index(runs, column) for column in columns}
+    lists = {column.removeprefix(CURVES): _lists(runs, column) for column in columns}
     if "lambda" in lists:
-        lists["lambda"] = _lists_by_index(runs[~_has_wrong_gate_curve(runs)], f"{CURVES}lambda")
+        lists["lambda"] = _lists(runs[~_has_wrong_gate_curve(runs, prefix)], f"{CURVES}lambda")
     curves = [
         pd.DataFrame({name: values[seed] for name, values in lists.items() if seed in values}).assign(seed=seed)
         for seed in lists.get("epoch", ())
@@ -361,8 +491,10 @@ def _curves(runs: pd.DataFrame) -> pd.DataFrame:
     return table.where(table.abs() < DIVERGED)
 
 
-def _experience_result(label: str, pretext: str, backbone: str, runs: pd.DataFrame) -> ExperienceResult:
-    columns = [column for column in runs.columns if column.startswith("validation_")]
+def _stage_one(key: tuple[str | None, ...], runs: Frame) -> StageOneResult:
+    columns = [name for name in runs.columns if name.startswith("validation_") and type_of(name) == NUMBER]
     metrics = ((column.removeprefix("validation_"), _interval(runs, column)) for column in columns)
     measured = tuple((name, values) for name, values in metrics if values.n)
-    return ExperienceResult(label, pretext, backbone, measured, _interval(runs, "seconds").mean)
+    stimuli, variant, experience, backbone = key
+    label = str(stimuli) if variant is None else f"{stimuli}, {variant}"
+    return StageOneResult(label, str(experience), str(backbone), measured, _interval(runs, "seconds").mean)

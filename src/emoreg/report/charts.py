@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from emoreg.report.analysis import ArmResult, CellResult
+from emoreg.report.analysis import ROLES, ArmResult, CellResult
+from emoreg.report.contrasts import BACKBONE
 from emoreg.report.drawing import DASHES, INK, MARKERS, Chart, Row, colour, forest, point, short, small_multiples, svg
 from emoreg.report.formatting import percent, points, seconds
-from emoreg.report.page_tables import WITHOUT_STAGE_1, by_experience
+from emoreg.report.page_tables import TESTED, in_groups, name_in_group
 from emoreg.report.statistics import Interval
 
 if TYPE_CHECKING:  # imported where they are used, so that the command line's help is instant
@@ -21,8 +22,10 @@ if TYPE_CHECKING:  # imported where they are used, so that the command line's he
 
     Curves = list[tuple[ArmResult, pd.DataFrame]]
 
+ROW = 28  # characters of a row's label
 MAX_CLASSES = 20  # of more, the ten highest and the ten lowest are shown
-MAX_LINES = 6  # more arms than this get separate panels for regulated arms and controls
+SHARES = ("lambda", "gradient_share")  # curves in [0, 1]
+CONTRAST_COLOURS = {"gain": 0, "over_ensemble": 7, "label": 1, "emotion": 2}
 # The markers of the legend as SVG paths around (18, 5).
 MARKER_PATHS = {
     "o": "M14.5 5a3.5 3.5 0 1 0 7 0a3.5 3.5 0 1 0-7 0z",
@@ -33,6 +36,7 @@ MARKER_PATHS = {
     "X": "M16 1l2 2 2-2 2 2-2 2 2 2-2 2-2-2-2 2-2-2 2-2-2-2z",
     "P": "M16.7 1h2.6v2.7H22v2.6h-2.7V9h-2.6V6.3H14V3.7h2.7z",
     "<": "M14 5l7.5-4v8z",
+    ">": "M22 5l-7.5-4v8z",
 }
 
 
@@ -47,41 +51,44 @@ class Key:
 
 
 def legend(arms: Sequence[ArmResult]) -> tuple[Key, ...]:
-    """Lines and markers of these arms; an arm with several experiences once."""
-    labels = {arm.number: arm.arm.label for arm in arms}
+    """Lines and markers of these arms by role: arms that differ in mode alone look alike, and stand apart."""
     return tuple(
-        Key(labels[n], n, " ".join(str(length) for length in DASHES[n]), MARKER_PATHS[MARKERS[n]])
-        for n in sorted(labels)
+        Key(ROLES[n], n, " ".join(str(length) for length in DASHES[n]), MARKER_PATHS[MARKERS[n]])
+        for n in sorted({arm.number for arm in arms})
     )
 
 
+def contrast_charts(cell: CellResult, key: str) -> list[Chart]:
+    """All tested contrasts of a cell in one forest chart; empty without a regulated arm."""
+    rows: list[Row] = []
+    for name, header in TESTED.items():
+        found = [(arm, arm.contrasts[name]) for arm in cell.arms if arm.arm.is_regulated and name in arm.contrasts]
+        found = [(arm, contrast) for arm, contrast in found if contrast.size.n]
+        if found:
+            rows.append(Row(header.replace("\n", " ")))
+        for arm, contrast in found:
+            to = f" to {contrast.against}" if name in ("label", "emotion") else ""
+            rows.append(
+                Row(f"{short(arm.label, ROW - len(to))}{to}", contrast.size, CONTRAST_COLOURS[name], contrast.is_found)
+            )
+    return [forest(key, cell.title, "points", rows, 0, points)] if rows else []
+
+
 def accuracy_chart(cell: CellResult, key: str) -> Chart:
-    """Test accuracy of every arm; the dashed line is Backbone's mean."""
-    rows = _rows(cell, lambda arm: Row(arm.arm.label, arm.accuracy, arm.number))
-    backbone = next((arm.accuracy.mean for arm in cell.arms if arm.name == "backbone"), None)
-    return forest(key, "Test accuracy", "%", rows, backbone, percent)
+    """Accuracy of every arm; the dashed line is Backbone's mean."""
+    rows = _rows(cell, lambda arm: Row(name_in_group(arm), arm.accuracy, arm.number))
+    backbone = next((arm.accuracy.mean for arm in cell.arms if arm.arm == BACKBONE), None)
+    return forest(key, "Accuracy", "%", rows, backbone, percent)
 
 
-def gain_charts(cell: CellResult, key: str) -> list[Chart]:
-    """One chart of the gains over Backbone; empty without any."""
-
-    def row(arm: ArmResult) -> Row | None:
-        if arm.gain is None:
-            return None
-        return Row(arm.arm.label, arm.gain.difference, arm.number, arm.gain.is_significant)
-
-    rows = _rows(cell, row)
-    return [forest(key, "Gain over Backbone", "points", rows, 0, points)] if rows else []
-
-
-def effect_charts(cell: CellResult, key: str) -> list[Chart]:
-    """Every regulated arm minus every control, a chart per experience."""
-    charts = []
-    for number, (experience, arms) in enumerate(by_experience(cell)):
-        if rows := [row for arm in arms for row in _effect_rows(arm)]:
-            title = "Difference to every control" + _suffix(cell, experience)
-            charts.append(forest(f"{key}-{number}", title, "points", rows, 0, points))
-    return charts
+def twin_charts(cell: CellResult, key: str) -> list[Chart]:
+    """Every regulated arm minus each of its twins; empty without a twin."""
+    rows: list[Row] = []
+    for arm in cell.arms:
+        if arm.twins:
+            rows.append(Row(arm.label))
+            rows += [Row(f"to {twin.against}", twin.size, ROLES.index(str(twin.against))) for twin in arm.twins]
+    return [forest(key, "Difference to every twin", "points", rows, 0, points)] if rows else []
 
 
 def curve_charts(cell: CellResult, key: str, column: str, title: str, scale: float = 1) -> list[Chart]:
@@ -96,21 +103,21 @@ def curve_charts(cell: CellResult, key: str, column: str, title: str, scale: flo
     low = min(curve["min"].min() for _, curves in panels for _, curve in curves)
     high = max(curve["max"].max() for _, curves in panels for _, curve in curves)
     margin = 0.04 * (high - low) or 0.04
-    limits = (0.0, 1.0) if column == "lambda" else (low - margin, high + margin)
+    limits = (0.0, 1.0) if column in SHARES else (low - margin, high + margin)
     charts = []
     for number, (name, curves) in enumerate(panels):
         last = "; ".join(f"{arm.label} {curve['mean'].iloc[-1]:.2f}" for arm, curve in curves)
         spoken = f"{title} over the epochs. At the last epoch, mean over seeds: {last}."
         drawn = svg(f"{key}-{number}", 2.6, partial(_draw_curves, curves=curves, limits=limits))
-        charts.append(Chart(f"{title}{name and f', {name}'}", spoken, drawn))
+        charts.append(Chart(f"{title}{name}", spoken, drawn))
     return charts
 
 
 def class_lambda_charts(cell: CellResult, key: str) -> list[Chart]:
-    """λ of each class by epoch, a chart per experience; empty unless there is one λ per class."""
+    """λ of each class by epoch, a chart per family; empty unless there is one λ per class."""
     classes = range(len(cell.classes))
     charts = []
-    for number, (experience, arms) in enumerate(by_experience(cell)):
+    for number, (name, arms) in enumerate(_panels(cell)):
         curves = [(arm, by_class) for arm in arms if (by_class := _class_lambdas(arm, len(cell.classes)))]
         if not curves:
             continue
@@ -121,62 +128,58 @@ def class_lambda_charts(cell: CellResult, key: str) -> list[Chart]:
         panels = [[(arm, by_class[k]) for arm, by_class in curves] for k in shown]
         titles, draw = [cell.classes[k] for k in shown], partial(_draw_class_lambdas, panels=panels)
         drawn = small_multiples(f"{key}-{number}", titles, 0.95, ("Epoch", "λ"), draw)
-        charts.append(Chart("λ of each class" + _suffix(cell, experience, always=True), spoken, drawn))
+        charts.append(Chart(f"λ of each class{name}", spoken, drawn))
     return charts
 
 
 def class_gain_charts(cell: CellResult, key: str) -> list[Chart]:
-    """Gain over Backbone in each class, a chart per experience, the classes in one order; empty without gains."""
-    regulated = [arm for arm in cell.arms if _has_class_gains(arm)]
+    """Difference to Backbone in each class, a chart per family, the classes in one order; empty without gains."""
+    regulated = [arm for arm in cell.arms if arm.arm.is_regulated and arm.per_class_gain]
     means = [_mean([arm.per_class_gain[k].mean for arm in regulated]) for k in range(len(cell.classes))]
     shown = extremes(means)
     charts = []
-    for number, (experience, group) in enumerate(by_experience(cell)):
-        arms = [arm for arm in group if _has_class_gains(arm)]
+    for number, family in enumerate(cell.families):
+        arms = [arm for arm in family.arms if arm.per_class_gain]
         if not arms or not shown:
             continue
         values = "; ".join(f"{cell.classes[k]} {points(means[k])}" for k in shown)
-        spoken = f"Gain over Backbone in each class, points, mean over arms: {values}."
+        spoken = f"Minus Backbone in each class, points, mean over regulated arms: {values}."
         height = 0.65 + len(shown) * (0.1 + 0.1 * len(arms))
         drawn = svg(f"{key}-{number}", height, partial(_draw_class_gains, cell=cell, arms=arms, shown=shown))
-        charts.append(Chart("Gain in each class" + _suffix(cell, experience), spoken, drawn))
+        charts.append(Chart(f"Minus Backbone in each class{_suffix(cell, family.title)}", spoken, drawn))
     return charts
 
 
 def calibration_charts(cell: CellResult, key: str) -> list[Chart]:
-    """Expected calibration error of every arm, then reliability diagrams, a chart per experience."""
-    rows = _rows(cell, lambda arm: None if math.isnan(arm.ece.mean) else Row(arm.arm.label, arm.ece, arm.number))
+    """Expected calibration error of every arm, then reliability diagrams, a chart per group."""
+    rows = _rows(cell, lambda arm: None if math.isnan(arm.ece.mean) else Row(name_in_group(arm), arm.ece, arm.number))
     charts = [forest(f"{key}-ece", "Expected calibration error", "%", rows, None, percent)] if rows else []
-    for number, (experience, group) in enumerate(by_experience(cell)):
+    for number, (title, group) in enumerate(in_groups(cell)):
         arms = [arm for arm in group if not math.isnan(arm.overconfidence)]
         if not arms:
             continue
-        titles, draw = [arm.arm.label for arm in arms], partial(_draw_reliability, arms=arms)
+        titles, draw = [name_in_group(arm) for arm in arms], partial(_draw_reliability, arms=arms)
         drawn = small_multiples(f"{key}-{number}", titles, 1.25, ("Confidence", "Accuracy"), draw)
-        values = "; ".join(f"{arm.arm.label} {points(arm.overconfidence)}" for arm in arms)
+        values = "; ".join(f"{arm.label} {points(arm.overconfidence)}" for arm in arms)
         spoken = f"Reliability. Mean confidence minus accuracy, points: {values}."
-        charts.append(Chart("Reliability" + _suffix(cell, experience, always=True), spoken, drawn))
+        charts.append(Chart(f"Reliability, {title}", spoken, drawn))
     return charts
 
 
 def cost_charts(cell: CellResult, key: str) -> list[Chart]:
-    """Gain over Backbone against training time, a chart per experience; empty without gains."""
-    groups = dict(by_experience(cell))
-    shared = groups.pop(None, [])
-    plain = next((arm.seconds for arm in shared if arm.name == "backbone"), math.nan)
+    """Difference to Backbone against training time, a chart per family; empty without any."""
+    plain = next((arm.seconds for arm in cell.arms if arm.arm == BACKBONE), math.nan)
     charts = []
-    for number, (experience, own) in enumerate(groups.items() or [(None, [])]):
+    for number, (name, own) in enumerate(_panels(cell)):
         arms = [
-            (arm, arm.gain.difference)
-            for arm in (*shared, *own)
-            if arm.gain is not None and not math.isnan(arm.seconds)
+            (arm, arm.contrasts["gain"].size) for arm in own if "gain" in arm.contrasts and not math.isnan(arm.seconds)
         ]
         if not arms:
             continue
-        values = "; ".join(f"{a.arm.label} {seconds(a.seconds)} s, {points(g.mean)} points" for a, g in arms)
-        spoken = f"Gain over Backbone, which takes {seconds(plain)} s, against training time: {values}."
+        values = "; ".join(f"{a.label} {seconds(a.seconds)} s, {points(g.mean)} points" for a, g in arms)
+        spoken = f"Minus Backbone, which takes {seconds(plain)} s, against training time: {values}."
         drawn = svg(f"{key}-{number}", 2.6, partial(_draw_cost, arms=arms, plain=plain))
-        charts.append(Chart("Gain against time" + _suffix(cell, experience), spoken, drawn))
+        charts.append(Chart(f"Accuracy against time{name}", spoken, drawn))
     return charts
 
 
@@ -253,53 +256,30 @@ def _draw_cost(figure: Figure, arms: list[tuple[ArmResult, Interval]], plain: fl
     axes.plot(plain, 0, MARKERS[0], color=colour(0), markersize=6)
     for arm, gain in arms:
         axes.plot(arm.seconds, 100 * gain.mean, MARKERS[arm.number], color=colour(arm.number), markersize=6)
-    axes.set(xlabel="Training, s per run", ylabel="Gain, points")
+    axes.set(xlabel="Training, s per run", ylabel="Minus Backbone, points")
     axes.set_xlim(left=0)
 
 
-def _effect_rows(arm: ArmResult) -> list[Row]:
-    if arm.effect is None:
-        return []
-    rows = [Row(arm.arm.label)]
-    for label, difference in arm.effect.against:
-        is_best = label == arm.effect.control
-        name = f"{arm.control_name(label)}{' (best)' if is_best else ''}"
-        rows.append(Row(name, difference.difference, arm.number, is_best and arm.effect.is_significant))
-    return rows
-
-
 def _rows(cell: CellResult, row: Callable[[ArmResult], Row | None]) -> list[Row]:
-    """A row for each arm that has one, under headings where there are several groups."""
-    groups = by_experience(cell)
+    """A row for each arm that has one, under the headings of their groups."""
     rows: list[Row] = []
-    for experience, arms in groups:
+    for title, arms in in_groups(cell):
         group = [made for arm in arms if (made := row(arm)) is not None]
-        heading = [Row(experience or WITHOUT_STAGE_1)] if group and len(groups) > 1 else []
-        rows += [*heading, *group]
+        rows += [Row(title), *group] if group else []
     return rows
 
 
 def _panels(cell: CellResult) -> list[tuple[str, list[ArmResult]]]:
-    """The arms of each panel of curves: all if they are few, else regulated arms and controls per experience."""
-    groups = dict(by_experience(cell))
-    if len(cell.arms) <= MAX_LINES and len(groups) <= 2:
-        return [("", list(cell.arms))]
-    alone = groups.pop(None, [])
-    plain, controls = [arm for arm in alone if not arm.arm.is_control], [arm for arm in alone if arm.arm.is_control]
-    panels = []
-    for experience, arms in groups.items():
-        name = f"{experience}: " if len(groups) > 1 else ""
-        panels.append((f"{name}regulated arms", plain + [arm for arm in arms if not arm.arm.is_control]))
-        panels.append((f"{name}controls", plain + controls + [arm for arm in arms if arm.arm.is_control]))
-    return panels or [("", alone)]
+    """The references with each family in turn: (suffix of its title, arms)."""
+    references = list(cell.references)
+    return [(_suffix(cell, family.title), [*references, *family.arms]) for family in cell.families] or [
+        ("", references)
+    ]
 
 
-def _suffix(cell: CellResult, experience: str | None, always: bool = False) -> str:
-    """What a title needs to tell the charts of several groups apart."""
-    names = [name for name, _ in by_experience(cell)]
-    if len(names) < 2 or (len(names) == 2 and None in names and not always):
-        return ""
-    return f", {'without stage 1' if experience is None else experience}"
+def _suffix(cell: CellResult, family: str) -> str:
+    """What a title needs to tell the charts of several families apart."""
+    return f", {family}" if len(cell.families) > 1 else ""
 
 
 def _curve(curves: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -313,10 +293,6 @@ def _class_lambdas(arm: ArmResult, classes: int) -> list[pd.DataFrame]:
     """The curve of each class's λ; empty unless every class has one."""
     curves = [_curve(arm.curves, f"lambda_{k}") for k in range(classes)]
     return curves if all(len(curve) for curve in curves) else []
-
-
-def _has_class_gains(arm: ArmResult) -> bool:
-    return arm.arm.is_regulated and bool(arm.per_class_gain)
 
 
 def _mean(values: Sequence[float]) -> float:

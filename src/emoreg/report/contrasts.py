@@ -180,7 +180,7 @@ def _contrasts(runs: Runs, cell: Cell) -> Iterable[_Contrast]:
             continue
         if ENSEMBLE in arms:
             yield _contrast(runs, cell, arm, "over_ensemble", [ENSEMBLE])
-        twins = {name: twin for name in TWINS if (twin := _twin(arms, arm, name)) is not None}
+        twins = {name: twin for name in TWINS if (twin := twin_of(arms, arm, name)) is not None}
         for twin in twins.values():
             yield _contrast(runs, cell, arm, "twin", [twin])
         for contrast, names in (("label", LABEL_TWINS), ("emotion", TWINS)):
@@ -188,7 +188,7 @@ def _contrasts(runs: Runs, cell: Cell) -> Iterable[_Contrast]:
             yield _contrast(runs, cell, arm, contrast, [twins[name] for name in names if name in twins], missing)
 
 
-def _twin(arms: Iterable[Arm], arm: Arm, experience: str) -> Arm | None:
+def twin_of(arms: Iterable[Arm], arm: Arm, experience: str) -> Arm | None:
     """A fresh encoder saw no stimuli: one such twin serves all of them."""
     own, shared = arm._replace(experience=experience), arm._replace(experience=experience, stimuli=None)
     return own if own in arms else shared if shared in arms else None

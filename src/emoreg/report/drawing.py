@@ -24,9 +24,9 @@ INK, PAPER, SERIES = "#0a0b0c", "#f8f9fa", "#d1e2"
 # By the arm's number, so that arms differ without colour too: dashes (in points) and markers.
 DASHES = (
     *((), (5, 1.5), (1.5, 1.5), (9, 2), (5, 1.5, 1.5, 1.5)),
-    *((3, 1), (1.5, 3), (9, 2, 2, 2), (5, 1.5, 1.5, 1.5, 1.5, 1.5)),
+    *((3, 1), (1.5, 3), (9, 2, 2, 2), (5, 1.5, 1.5, 1.5, 1.5, 1.5), (12, 3)),
 )
-MARKERS = ("o", "o", "s", "^", "D", "v", "X", "P", "<")
+MARKERS = ("o", "o", "s", "^", "D", "v", "X", "P", "<", ">")
 STYLE = {
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
     **dict.fromkeys(("axes.spines.top", "axes.spines.right", "text.parse_math"), False),
@@ -79,7 +79,7 @@ def forest(
             values, places = [100 * value for value in row.interval.values], [place + 0.3] * row.interval.n
             axes.plot(values, places, "o", color=colour(row.arm), markersize=2.5, fillstyle="none")
             point(axes, row.interval, place, row.arm, "D", row.is_filled)
-        axes.set_yticks(range(len(rows)), [short(row.label) for row in rows])
+        axes.set_yticks(range(len(rows)), [short(row.label, 28) for row in rows])
         axes.tick_params(axis="y", length=0)
         for tick, row in zip(axes.get_yticklabels(), rows, strict=True):
             tick.set_fontweight("bold" if row.interval is None else "normal")

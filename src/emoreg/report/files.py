@@ -1,8 +1,11 @@
-"""The files of a report: a page for people, tables for papers."""
+"""The files of a report: a page for people, tables for papers, and all contrasts for programs."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from emoreg.report.analysis import Analysis
 from emoreg.report.findings import findings
@@ -12,11 +15,26 @@ from emoreg.runtime.safe_io import write_atomically
 
 
 def write_reports(folder: Path, analysis: Analysis) -> Path:
-    """Write report.html, report.md and report.tex.
+    """Write report.html, report.md, report.tex and report.json.
 
     Returns:
         Path of report.html.
     """
+    sentences = findings(analysis)
     write_atomically(folder / "report.md", markdown_table(analysis).encode("utf-8", "backslashreplace"))
     write_atomically(folder / "report.tex", latex_table(analysis).encode("utf-8", "backslashreplace"))
-    return write_report(folder / "report.html", analysis, findings(analysis))
+    content = json.dumps(_content(analysis, sentences), indent=1, ensure_ascii=False, allow_nan=False)
+    write_atomically(folder / "report.json", content.encode("utf-8", "backslashreplace"))
+    return write_report(folder / "report.html", analysis, sentences)
+
+
+def _content(analysis: Analysis, sentences: Sequence[str]) -> dict[str, Any]:
+    """The contrast frame as records, null for what is missing, with the findings."""
+    records = analysis.contrasts.astype(object).where(analysis.contrasts.notna(), None).to_dict("records")
+    return {
+        "study": analysis.name,
+        "editions": list(analysis.notes.editions),
+        "runs": {"planned": analysis.planned, "finished": analysis.finished, "failed": len(analysis.failures)},
+        "findings": list(sentences),
+        "contrasts": records,
+    }

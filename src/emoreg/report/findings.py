@@ -1,258 +1,349 @@
-"""What a study found, in sentences: the most important first, a null result as plainly as a gain."""
+"""What a study found, in sentences: the verdict first, a null result as plainly as an effect.
+
+The sentences claim what the contrasts show and no more. An effect of the labels is one of emotion only if it exceeds
+the neutral and the rotation twin too; a gain over Backbone or the ensemble says nothing of emotion at all.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
 
-from emoreg.report.analysis import Analysis, ArmResult, Effect, ExperienceResult
-from emoreg.report.formatting import count, decimal, percent, points
-from emoreg.report.old_arms import ARMS
-from emoreg.report.statistics import ALPHA, EXACT_SEEDS, Comparison, Interval, least_seeds, smallest_p
+from emoreg.report.analysis import Analysis, ArmResult, Contrast, Frequency, StageOneResult
+from emoreg.report.contrasts import LABEL_TWINS, Verdict
+from emoreg.report.formatting import all_of, count, coverage, decimal, listed, percent, points
+from emoreg.report.method_notes import FIRST_EDITION
+from emoreg.report.paper_claims import SOURCE, paper_claims
+from emoreg.report.run_frame import TWINS
+from emoreg.report.statistics import LEVEL, smallest_tail
 
-LISTED = 3  # items of a list in a sentence; the tables have the others
 STUCK = 0.02  # a mean λ this close to 0 or 1 balances nothing
-STARVED = 0.5  # of the accuracy of the stronger response: a weaker one below that adds little
+STARVED = 0.5  # of the accuracy of the stronger response, as for `run_frame.Runs.starved`
 WEAK_CCC = 0.1
 CHANCE_ROTATION = 0.3  # one quarter turn of four, with some room for luck
-
-Judged = TypeVar("Judged", Comparison, Effect)
+MOST_SEEDS = 100  # that a study is told to run
+# What a difference to each twin is not explained by.
+RULES_OUT = {
+    "fresh": "capacity",
+    "moments": "the scale of weights",
+    "shuffled": "the images and the act of training",
+    "neutral": "any meaningful label",
+    "rotation": "self-supervised pre-training",
+}
+WHAT = {
+    "label": "the label effect",
+    "emotion": "the emotion effect",
+    "gain": "the gain over Backbone",
+    "over_ensemble": "the difference to the ensemble",
+}
+POSITIVE_CONTROLS = "recipes/studies/positive-control-*.yaml"
 
 
 @dataclass(frozen=True)
-class Case(Generic[Judged]):
-    """The gain or the emotion effect of an arm."""
+class Case:
+    """A tested contrast of a regulated arm."""
 
-    name: str  # for a sentence: "Learn-E-Reg", with experience and cell only where there are several
+    name: str  # of the arm in a sentence, with its cell only where there are several
     arm: ArmResult
-    judged: Judged
-
-    @property
-    def difference(self) -> Interval:
-        """Test accuracy minus that of Backbone, or of the best control."""
-        return self.judged.difference
-
-
-Gains = Sequence[Case[Comparison]]
-Effects = Sequence[Case[Effect]]
+    contrast: Contrast
 
 
 def findings(analysis: Analysis) -> list[str]:
-    """What was found, in sentences, the most important first.
-
-    A regulated arm is above Backbone, or above every control, if the exact p after Holm's correction is at most 0.05.
-    Where the seeds are too few for any p to reach that, this is the first finding, and what the intervals suggest is
-    called a hint, not a result.
-    """
-    arms = _named_arms(analysis)
-    gains = [Case(name, arm, arm.gain) for name, arm in arms if arm.arm.is_regulated and arm.gain is not None]
-    effects = [Case(name, arm, arm.effect) for name, arm in arms if arm.effect is not None]
-    controls = [Case(name, arm, arm.gain) for name, arm in arms if arm.arm.is_control and arm.gain is not None]
-    if not gains and not effects:
-        return [
-            "No regulated arm was run together with Backbone, so there is no gain to report.",
-            *_unfinished(analysis),
-        ]
-    can_decide_gains = _can_decide(case.difference.n for case in gains)
-    can_decide_effects = _can_decide(min(d.difference.n for _, d in case.judged.against) for case in effects)
-    if can_decide_gains or can_decide_effects:
-        verdict = [
-            *_effect_verdict(effects, can_decide_effects),
-            *_gain_verdict(gains, can_decide_gains),
-            *_other_explanations(gains),
-        ]
-    else:
-        verdict = [_undecided("Nothing", gains, effects), *_hints(gains, effects)]
-        if not effects:
-            verdict.append("No control was run with a regulated arm, so nothing here could show that emotion does it.")
+    """What was found, in sentences, the most important first."""
+    cases = _cases(analysis)
+    if not cases:
+        return ["No regulated arm is finished, so there is nothing to compare.", *_unfinished(analysis)]
+    by_contrast = {name: [case for case in cases if case.contrast.name == name] for name in WHAT}
+    label, emotion = by_contrast["label"], by_contrast["emotion"]
     return [
-        *verdict,
-        *_control_gains(controls),
-        *_stage_1(analysis.experiences),
-        *_unlearned_rotation(analysis.experiences),
-        *_stuck_lambdas(arms),
-        *_starved_responses(arms),
+        *_exploration(cases),
+        *_specific(emotion),
+        *_of_labels(label, emotion),
+        *_no_effect(label),
+        *_without_verdict(cases),
+        *_edition(analysis),
+        *_practical(by_contrast["gain"], by_contrast["over_ensemble"]),
+        *_beside_the_paper(analysis),
+        *_need_of_a_positive_control(label),
+        *_collapsed(analysis),
+        *_starved(analysis),
+        *_stage_1(analysis.stage_1),
+        *_unlearned_rotation(analysis.stage_1),
+        *_stuck_lambdas(analysis),
+        *_mixed(cases),
+        *(f"{line}." for line in analysis.left_out),
+        *analysis.notes.remarks,
         *_unfinished(analysis),
-        *_method(analysis, gains, effects),
+        *_method(cases),
     ]
 
 
-def in_points(difference: Interval, p: float | None = None) -> str:
+def in_points(contrast: Contrast) -> str:
     """A difference in words: "+0.40 points (95 % interval +0.10 to +0.70, p = 0.031)"."""
-    bounds = f"95 % interval {points(difference.low)} to {points(difference.high)}"
-    remarks = ["one seed, no interval" if difference.n == 1 else bounds] + ([] if p is None else [_p(p)])
-    return f"{points(difference.mean)} points ({', '.join(remarks)})"
+    size = contrast.size
+    limits = f"{coverage(contrast.level)} interval {points(size.low)} to {points(size.high)}"
+    remarks = ["one seed, no interval" if size.n == 1 else limits]
+    if not math.isnan(contrast.p):
+        remarks.append("p < 0.001" if contrast.p < 0.001 else f"p = {contrast.p:.3f}")
+    return f"{points(size.mean)} points ({', '.join(remarks)})"
 
 
-def _p(p: float) -> str:
-    return "no p" if math.isnan(p) else "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
-
-
-def _named_arms(analysis: Analysis) -> list[tuple[str, ArmResult]]:
-    """All arms but Backbone, with their names for sentences."""
-    has_experiences = len({arm.experience for arm in analysis.arms} - {None}) > 1
+def _cases(analysis: Analysis) -> list[Case]:
     return [
-        (
-            (arm.label if has_experiences else arm.arm.label)
-            + (f" on {cell.title}" if len(analysis.cells) > 1 else ""),
-            arm,
-        )
+        Case(name, arm, arm.contrasts[contrast])
+        for name, arm in _named(analysis)
+        if arm.arm.is_regulated
+        for contrast in WHAT
+        if contrast in arm.contrasts
+    ]
+
+
+def _named(analysis: Analysis) -> list[tuple[str, ArmResult]]:
+    """All arms with their names for sentences."""
+    has_cells = len(analysis.cells) > 1
+    return [
+        (f"{arm.label} on {cell.title}" if has_cells else arm.label, arm)
         for cell in analysis.cells
         for arm in cell.arms
-        if arm.name != "backbone"
     ]
 
 
-def _can_decide(seeds: Iterable[int]) -> bool:
-    """Whether the smallest p that a family of comparisons with these seeds can have passes Holm's first step."""
-    least = [smallest_p(n) for n in seeds if n > 1]
-    return bool(least) and min(least) * len(least) <= ALPHA
-
-
-def _undecided(what: str, gains: Gains, effects: Effects) -> str:
-    families = [(len(cases), noun) for cases, noun in ((gains, "gain"), (effects, "emotion effect")) if cases]
-    compared = _and([count(n, noun) for n, noun in families])
-    needed = [least_seeds(n) for n, _ in families]
-    lack = f"{what} can be decided with {_seeds([*gains, *effects])}"
-    if None in needed:
-        return f"{lack}: {compared} are too many for the exact test with Holm's correction."
-    return (
-        f"{lack}: for {compared} the exact test with Holm's correction "
-        f"needs at least {max(n for n in needed if n is not None)} seeds."
-    )
-
-
-def _hints(gains: Gains, effects: Effects) -> list[str]:
-    """What the intervals alone suggest, for a study that decides nothing."""
-    hints = [
-        f"{case.name} exceeds every control, the best of them, {_best_control(case)}, by {in_points(case.difference)}"
-        for case in effects
-        if all(difference.difference.sign > 0 for _, difference in case.judged.against)
-    ]
-    hints += [
-        f"{case.name} differs from Backbone by {in_points(case.difference)}" for case in gains if case.difference.sign
-    ]
-    if hints:
-        return [f"Not a result, but a hint from the intervals: {_listed(hints)}."]
-    if not gains:
+def _exploration(cases: Sequence[Case]) -> list[str]:
+    """Sizes on validation images, for what is no test."""
+    explored = [case for case in cases if case.contrast.verdict is Verdict.EXPLORATION and case.contrast.size.n]
+    if not explored:
         return []
-    largest = _falling(gains)[0]
-    no_hint = "" if largest.difference.n == 1 else "; the intervals hint at nothing"
-    return [f"The largest mean gain over Backbone is that of {largest.name}: {in_points(largest.difference)}{no_hint}."]
-
-
-def _effect_verdict(effects: Effects, can_decide: bool) -> list[str]:
-    if not effects:
-        return ["No control was run with a regulated arm, so nothing here shows that emotion does it."]
-    if not can_decide:
-        return [_undecided("No emotion effect", [], effects)]
-    falling = _falling(effects)
-    above = [case for case in falling if case.judged.is_significant]
-    if not above:
-        largest = falling[0]
-        return [
-            f"No regulated arm is above every control with {_seeds(effects)}: nothing here shows that emotion does it.",
-            f"The largest difference to the best control is that of {largest.name} to {_best_control(largest)}: "
-            f"{in_points(largest.difference)}; for being above every control, {_p(largest.judged.p_holm)}.",
-        ]
-    each = [
-        f"{case.name}, over the best one, {_best_control(case)}, by {in_points(case.difference, case.judged.p_holm)}"
-        for case in above
+    sentences = [
+        "This is an exploration: its accuracies are of validation images and it gives no verdict; what it suggests has "
+        "to be confirmed with other seeds."
     ]
-    return [
-        f"{_share(above, effects)} above every control with {_seeds(effects)}: {_listed(each)}.",
-        *_ruled_out(above),
-    ]
-
-
-def _ruled_out(above: Effects) -> list[str]:
-    """What cannot explain these effects, and what still can because its control was not run."""
-    passed = [{case.arm.control_name(label) for label, _ in case.judged.against} for case in above]
-    controls = [arm for arm in ARMS.values() if arm.is_control]
-    run = [arm for arm in controls if all(arm.label in labels for labels in passed)]
-    missing = [arm for arm in controls if arm not in run]
-    sentences = []
-    if run:
-        sentences.append(f"This is not explained by {_and([arm.rules_out for arm in run], 'or')}.")
-    if missing:
-        with_all = "" if len(above) == 1 else " with all of these arms"
-        sentences.append(
-            f"It may still be explained by {_and([arm.rules_out for arm in missing], 'or')}, as "
-            f"{_and([arm.label for arm in missing])} {'was' if len(missing) == 1 else 'were'} not run{with_all}."
-        )
+    for name, what in WHAT.items():
+        to = " to the hardest of its twins" if name in ("label", "emotion") else ""
+        if sizes := [case for case in _falling(explored) if case.contrast.name == name]:
+            sentences.append(f"On validation images, {what}{to}: {_sizes(sizes)}.")
     return sentences
 
 
-def _gain_verdict(gains: Gains, can_decide: bool) -> list[str]:
+def _specific(emotion: Sequence[Case]) -> list[str]:
+    found = [case for case in _falling(emotion) if case.contrast.verdict is Verdict.ABOVE]
+    if not found:
+        return []
+    each = [f"{case.name} by {in_points(case.contrast)} over the hardest, {case.contrast.against}" for case in found]
+    explanations = all_of([RULES_OUT[name] for name in TWINS], "or")
+    return [
+        f"An effect specific to emotion is found with {_seeds(found)}: above every twin {_are(found)} {listed(each)}.",
+        f"It is not explained by {explanations}.",
+    ]
+
+
+def _of_labels(label: Sequence[Case], emotion: Sequence[Case]) -> list[str]:
+    """Effects of the labels that were not shown to be of emotion, as what they are."""
+    of_emotion = {(case.name, id(case.arm)): case.contrast for case in emotion}
+    found, details = [], []
+    for case in _falling(label):
+        hardest = of_emotion[case.name, id(case.arm)]
+        if case.contrast.verdict is not Verdict.ABOVE or hardest.verdict is Verdict.ABOVE:
+            continue
+        found.append(case)
+        if hardest.verdict is Verdict.NOT_ABOVE:
+            details.append(
+                f"{case.name} is at {in_points(hardest)} to {hardest.against}, so {RULES_OUT[str(hardest.against)]} "
+                "may do as much"
+            )
+    if not found:
+        return []
+    each = [f"{case.name} by {in_points(case.contrast)} over the hardest, {case.contrast.against}" for case in found]
+    return [
+        f"The labels did something; it is not shown to be specific to emotion: above {all_of(LABEL_TWINS)} with "
+        f"{_seeds(found)} {_are(found)} {listed(each)}.",
+        *(
+            [f"Of the twins that could tell emotion from any other label or task, {listed(details)}."]
+            if details
+            else []
+        ),
+    ]
+
+
+def _no_effect(label: Sequence[Case]) -> list[str]:
+    null = _falling(case for case in label if case.contrast.verdict is Verdict.NOT_ABOVE)
+    if not null:
+        return []
+    each = [f"{case.name}, {in_points(case.contrast)} to {case.contrast.against}" for case in null]
+    of = "" if len(null) == len(label) else f" of {all_of([case.name for case in null])}"
+    return [
+        f"No label effect{of} is shown with {_seeds(null)}.",
+        f"The differences to the hardest of {all_of(LABEL_TWINS)}: {listed(each)}.",
+    ]
+
+
+def _without_verdict(cases: Sequence[Case]) -> list[str]:
+    """One sentence for each reason, with what it concerns."""
+    decided_null = {id(c.arm) for c in cases if c.contrast.name == "label" and c.contrast.verdict is Verdict.NOT_ABOVE}
+    groups: dict[tuple[Verdict, str], dict[str, dict[str, None]]] = {}
+    for case in cases:
+        contrast = case.contrast
+        if contrast.verdict is None or (contrast.name == "emotion" and id(case.arm) in decided_null):
+            continue  # what is no effect of the labels is none of emotion
+        if reason := _reason(case):
+            names = groups.setdefault((contrast.verdict, reason), {})
+            names.setdefault(case.name, {})[WHAT[contrast.name]] = None
+    sentences = []
+    for (_, reason), names in groups.items():
+        by_what: dict[tuple[str, ...], list[str]] = {}
+        for name, whats in names.items():
+            by_what.setdefault(tuple(whats), []).append(name)
+        what = "; ".join(
+            f"on {all_of(whats, 'or')} of {all_of(arms) if len(arms) <= 4 else count(len(arms), 'arm')}"
+            for whats, arms in by_what.items()
+        )
+        sentences.append(f"No verdict {what}: {reason}.")
+    return sentences
+
+
+def _reason(case: Case) -> str:
+    """Why a contrast has no verdict; empty if it has one, or if that is said elsewhere."""
+    contrast = case.contrast
+    match contrast.verdict:
+        case Verdict.MISSING_TWIN:
+            return _missing(case.arm)
+        case Verdict.TOO_FEW:
+            return _too_few(contrast)
+        case Verdict.BETWEEN_LOOKS:
+            when = f"the next is at {count(contrast.next_look, 'seed')}" if contrast.next_look else "none is left"
+            return f"the study looks only at the numbers of seeds that it planned, and {when}"
+        case Verdict.COLLAPSED:
+            return "runs collapsed, and a mean over them says nothing"
+    return ""
+
+
+def _missing(arm: ArmResult) -> str:
+    """The twins that an arm lacks: those of its labels, and those that it lacks for emotion alone."""
+    label, emotion = arm.contrasts["label"].missing, arm.contrasts["emotion"].missing
+    further = [name for name in emotion if name not in label]
+    missing = [*label] or further
+    text = f"the twin{'s' if len(missing) > 1 else ''} {all_of(missing)} {'are' if len(missing) > 1 else 'is'} missing"
+    return f"{text}, and for emotion also {all_of(further)}" if label and further else text
+
+
+def _too_few(contrast: Contrast) -> str:
+    needed = next((n for n in range(2, MOST_SEEDS) if smallest_tail(n) * max(contrast.family, 1) <= LEVEL), MOST_SEEDS)
+    arms = f" of {contrast.family} arms" if contrast.family > 1 else ""
+    return f"with {count(contrast.size.n, 'seed')} no test{arms} can pass; it takes at least {needed}"
+
+
+def _edition(analysis: Analysis) -> list[str]:
+    return [FIRST_EDITION] if 1 in analysis.notes.editions else []
+
+
+def _practical(gains: Sequence[Case], over_ensemble: Sequence[Case]) -> list[str]:
+    """What a user wants to know; it says nothing of emotion, and is not called so."""
     if not gains:
         return ["Backbone was not run with the regulated arms, so there is no gain to report."]
-    if not can_decide:
-        return [_undecided("No gain", gains, [])]
-    falling = _falling(gains)
-    above = [case for case in falling if case.judged.is_significant and case.difference.mean > 0]
-    below = [case for case in reversed(falling) if case.judged.is_significant and case.difference.mean < 0]
     sentences = []
-    if not above:
-        largest = falling[0]
-        null = "No regulated arm is above Backbone" if below else "No gain over Backbone is distinguishable from zero"
-        sentences.append(
-            f"{null} with {_seeds(gains)}; the largest gain is that of {largest.name}: "
-            f"{in_points(largest.difference, largest.judged.p_holm)}."
-        )
-    for side, cases in (("above", above), ("below", below)):
-        if cases:
-            each = [f"{case.name} by {in_points(case.difference, case.judged.p_holm)}" for case in cases]
-            sentences.append(f"{_share(cases, gains)} {side} Backbone with {_seeds(gains)}: {_listed(each)}.")
+    for verdict, side in (
+        (Verdict.ABOVE, "Above Backbone"),
+        (Verdict.NOT_ABOVE, "Not shown to be above Backbone"),
+        (Verdict.BELOW, "Below Backbone"),
+    ):
+        if found := [case for case in _falling(gains) if case.contrast.verdict is verdict]:
+            sentences.append(f"{side} with {_seeds(found)}: {_sizes(found)}.")
+    above = {id(case.arm) for case in gains if case.contrast.verdict is Verdict.ABOVE}
+    compared = [
+        case for case in _falling(over_ensemble) if id(case.arm) in above or case.contrast.verdict is Verdict.BELOW
+    ]
+    for verdict, side, meaning in (
+        (Verdict.ABOVE, "Above the ensemble of two plain networks too", ""),
+        (
+            Verdict.NOT_ABOVE,
+            "But not shown to be above the ensemble of two plain networks",
+            ", so ensembling may explain as much",
+        ),
+        (Verdict.BELOW, "Below the ensemble of two plain networks", ""),
+    ):
+        if found := [case for case in compared if case.contrast.verdict is verdict]:
+            sentences.append(f"{side}: {_sizes(found)}{meaning}.")
+    if above and not over_ensemble:
+        sentences.append("The ensemble of two plain networks was not run, so ensembling may explain the gain.")
     return sentences
 
 
-def _other_explanations(gains: Gains) -> list[str]:
-    """For gains over Backbone: the controls that the arm is not above, and what may then explain the gain."""
-    names_by_controls: dict[tuple[str, ...], list[str]] = {}
-    for case in gains:
-        if case.judged.is_significant and case.difference.mean > 0 and case.arm.effect is not None:
-            labels = tuple(
-                case.arm.control_name(label)
-                for label, control in case.arm.effect.against
-                if not (control.difference.mean > 0 and control.p <= ALPHA)
-            )
-            if labels:
-                names_by_controls.setdefault(labels, []).append(case.name)
-    rules_out = {arm.label: arm.rules_out for arm in ARMS.values()}
+def _beside_the_paper(analysis: Analysis) -> list[str]:
+    sentences = []
+    for claim in paper_claims(analysis):
+        ensemble = "; the ensemble was not run"
+        if claim.ensemble is not None:
+            ensemble = f", and the ensemble of two plain networks gains {in_points(claim.ensemble)}"
+        of = f", the largest of {claim.arms}," if claim.arms > 1 else ""
+        sentences.append(
+            f"The paper claims up to {points(claim.claimed)} points over the plain backbone on {claim.target} "
+            f"({SOURCE}; number of runs and interval not published): here, on {claim.cell.title} with "
+            f"{claim.cell.images:,} training images, {claim.arm.label}{of} is at {in_points(claim.gain)}"
+            f"{ensemble}."
+        )
+    return sentences
+
+
+def _need_of_a_positive_control(label: Sequence[Case]) -> list[str]:
+    if all(case.contrast.verdict is not Verdict.NOT_ABOVE for case in label):
+        return []
     return [
-        f"{_and(names)} {'is' if len(names) == 1 else 'are'} above Backbone but not above "
-        f"{_and(labels, 'or')}, so {_and([rules_out[label] for label in labels], 'or')} may explain the gain."
-        for labels, names in names_by_controls.items()
+        "That no effect is shown means little unless the same method finds one where one must be: see the positive "
+        f"controls, {POSITIVE_CONTROLS}."
     ]
 
 
-def _control_gains(controls: Gains) -> list[str]:
-    if all(case.difference.n == 1 for case in controls):
+def _collapsed(analysis: Analysis) -> list[str]:
+    each = [f"{name} {_share(arm.collapsed)}" for name, arm in _named(analysis) if arm.collapsed.count]
+    if not each:
         return []
+    return [f"Collapsed (not finite, or hardly above chance): {listed(each)}."]
+
+
+def _starved(analysis: Analysis) -> list[str]:
+    """Networks in which one branch learned and the other hardly did, whichever it is in each seed."""
+    on_training = [f"{name} {_share(arm.starved)}" for name, arm in _named(analysis) if arm.starved.count]
+    on_test = []
+    for name, arm in _named(analysis):
+        if arm.responses is not None and not arm.starved.runs:
+            pairs = list(zip(*(response.values for response in arm.responses), strict=True))
+            weaker, stronger = (math.fsum(map(pick, pairs)) / len(pairs) for pick in (min, max))
+            if weaker < STARVED * stronger:
+                on_test.append(f"{name}, {percent(stronger)} % and {percent(weaker)} %")
     sentences = []
-    for side, sign in (("above", 1), ("below", -1)):
-        cases = sorted(controls, key=lambda case: -abs(case.difference.mean))
-        each = [f"{case.name} by {in_points(case.difference)}" for case in cases if case.difference.sign == sign]
-        if each:
-            sentences.append(f"Controls {side} Backbone by their intervals: {_listed(each)}.")
-    return sentences or ["No control differs from Backbone by its 95 % interval."]
+    if on_training:
+        sentences.append(
+            "One branch starved, alone under half as accurate as the other on training images at the end: "
+            f"{listed(on_training)}."
+        )
+    if on_test:
+        sentences.append(
+            f"One response answers almost alone, by the test accuracy of each without the other: {listed(on_test)}."
+        )
+    if sentences:
+        sentences[-1] += " λ then says which branch won, not that emotion is useful."
+    return sentences
 
 
-def _stage_1(experiences: Sequence[ExperienceResult]) -> list[str]:
+def _share(frequency: Frequency) -> str:
+    """ "in 2 of 8 runs (exact 95 % interval 3 to 65 %)"."""
+    low, high = f"{100 * frequency.low:.0f}", f"{100 * frequency.high:.0f}"
+    return f"in {frequency.count} of {count(frequency.runs, 'run')} (exact 95 % interval {low} to {high} %)"
+
+
+def _stage_1(results: Sequence[StageOneResult]) -> list[str]:
     """What the affective encoders learned, compared with those of shuffled labels."""
-    shuffled = {(e.label, e.backbone): dict(e.metrics) for e in experiences if e.pretext == "shuffled"}
+    shuffled = {(e.stimuli, e.backbone): dict(e.metrics) for e in results if e.experience == "shuffled"}
     sentences = []
-    for experience in experiences:
+    for result in results:
         measured = {
             name: interval.mean
-            for name, interval in experience.metrics
+            for name, interval in result.metrics
             if name.split("_")[-1] in ("ccc", "accuracy") and interval.n > 0
         }
-        if experience.pretext != "affect" or not measured:
+        if result.experience != "affect" or not measured:
             continue
-        baseline = {name: i.mean for name, i in shuffled.get((experience.label, experience.backbone), {}).items()}
+        baseline = {name: i.mean for name, i in shuffled.get((result.stimuli, result.backbone), {}).items()}
         each = [
             f"{name.replace('_', ' ').replace('ccc', 'CCC')} {decimal(mean)}"
             + (f" ({decimal(baseline[name])} with shuffled labels)" if name in baseline else "")
@@ -261,56 +352,58 @@ def _stage_1(experiences: Sequence[ExperienceResult]) -> list[str]:
         is_no_better = all(name in baseline and mean <= baseline[name] for name, mean in measured.items())
         is_weak = all(name.endswith("ccc") and mean < WEAK_CCC for name, mean in measured.items())
         lesson = (
-            ": it hardly learned emotion, so no emotion effect is to be expected" if is_no_better or is_weak else ""
+            ": it hardly learned its labels, so no effect of them is to be expected" if is_no_better or is_weak else ""
         )
         sentences.append(
-            f"In stage 1 the encoder of {experience.label} ({experience.backbone}) reached {_and(each)} on validation "
+            f"In stage 1 the encoder of {result.stimuli} ({result.backbone}) reached {all_of(each)} on validation "
             f"images{lesson}."
         )
     return sentences
 
 
-def _unlearned_rotation(experiences: Sequence[ExperienceResult]) -> list[str]:
-    """Stimuli without an up and a down teach nothing by their rotation, which then controls for no pre-training."""
+def _unlearned_rotation(results: Sequence[StageOneResult]) -> list[str]:
+    """Stimuli without an up and a down teach nothing by their rotation, whose twin then rules out little."""
     each = [
-        f"{experience.label} ({experience.backbone}), accuracy {decimal(accuracy.mean)}"
-        for experience in experiences
-        if experience.pretext == "rotation"
-        if (accuracy := dict(experience.metrics).get("accuracy")) is not None and accuracy.mean < CHANCE_ROTATION
+        f"{result.stimuli} ({result.backbone}), accuracy {decimal(accuracy.mean)}"
+        for result in results
+        if result.experience == "rotation"
+        if (accuracy := dict(result.metrics).get("accuracy")) is not None and accuracy.mean < CHANCE_ROTATION
     ]
     if not each:
         return []
     return [
-        f"neutral_pretext did not learn which way up an image is (chance: 0.25): {_listed(each)}. There it controls "
-        "for little more than random_encoder does."
+        f"The rotation twin did not learn which way up an image is (chance: 0.25): {listed(each)}. There it rules out "
+        "little more than fresh does."
     ]
 
 
-def _stuck_lambdas(arms: Sequence[tuple[str, ArmResult]]) -> list[str]:
+def _stuck_lambdas(analysis: Analysis) -> list[str]:
     each = [
         f"{name} (near {limit} in {stuck} of {count(len(arm.lam), 'seed')})"
-        for name, arm in arms
+        for name, arm in _named(analysis)
         for limit in (0, 1)
         if (stuck := sum(abs(lam - limit) < STUCK for lam in arm.lam))
     ]
-    return [f"λ ended at a limit, where one response answers alone: {_listed(each)}."] if each else []
+    return [f"λ ended at a limit, where one response answers alone: {listed(each)}."] if each else []
 
 
-def _starved_responses(arms: Sequence[tuple[str, ArmResult]]) -> list[str]:
-    """Networks in which one branch learned and the other hardly did, whichever it is in each seed."""
-    each = []
-    for name, arm in arms:
-        if arm.responses is not None:
-            pairs = list(zip(*(response.values for response in arm.responses), strict=True))
-            weaker, stronger = (math.fsum(map(pick, pairs)) / len(pairs) for pick in (min, max))
-            if weaker < STARVED * stronger:
-                each.append(f"{name}, {percent(stronger)} % and {percent(weaker)} %")
-    if not each:
-        return []
-    return [
-        f"One response answers almost alone, by the accuracy of each without the other: {_listed(each)}. "
-        "λ then says which of them won, not that emotion is useful."
-    ]
+def _mixed(cases: Sequence[Case]) -> list[str]:
+    """What makes runs of one comparison unlike, and what an interval leaves out."""
+    sentences = []
+    differing = dict.fromkeys(name for case in cases for name in case.contrast.mixed)
+    if differing:
+        arms = list(dict.fromkeys(case.name for case in cases if case.contrast.mixed))
+        sentences.append(f"The runs compared for {listed(arms)} differ in {all_of(list(differing))}.")
+    if extra := max(case.contrast.extra_seeds for case in cases):
+        sentences.append(f"Seeds beyond the plan (up to {extra}) are in no estimate and no test.")
+    without = list(dict.fromkeys(case.name for case in cases if case.contrast.size.n > 1 and not case.contrast.images))
+    if without:
+        names = "" if len(without) == len({case.name for case in cases}) else f" of {listed(without)}"
+        sentences.append(
+            f"Right or wrong per test image is not known for all runs{names}, or is of other images: there the "
+            "intervals are over seeds alone, and hold for these very test images."
+        )
+    return sentences
 
 
 def _unfinished(analysis: Analysis) -> list[str]:
@@ -321,53 +414,39 @@ def _unfinished(analysis: Analysis) -> list[str]:
     return [f"{left} of {analysis.planned} runs are not finished{failed} and are left out; these findings may change."]
 
 
-def _method(analysis: Analysis, gains: Gains, effects: Effects) -> list[str]:
-    families = ((analysis.tested_gains, "gain"), (analysis.tested_effects, "emotion effect"))
-    compared = " and, separately, ".join(count(n, noun) for n, noun in families if n)
-    sentences = []
-    if compared:
-        most = max([case.difference.n for case in gains] + [case.difference.n for case in effects])
-        random = ", of 65,536 random flips above 16 seeds" if most > EXACT_SEEDS else ""
-        sentences.append(
-            f"Each p is from a sign-flip test paired by seed{random}, Holm-corrected over {compared}; "
-            "the intervals are not corrected."
-        )
-    if effects and all(case.judged.by_validation for case in effects):
-        sentences.append("The best control is the one with the highest mean accuracy on validation images.")
-    elif effects:
-        sentences.append(
-            "Where there are no validation images, the best control is the one with the highest mean test accuracy, "
-            "which makes the difference to it look smaller; p compares with every control and chooses none."
-        )
-    return sentences
+def _method(cases: Sequence[Case]) -> list[str]:
+    tested = [case.contrast for case in cases if not math.isnan(case.contrast.p)]
+    if not tested:
+        return []
+    images = " and test images" if any(contrast.images for contrast in tested) else ""
+    arms = max(contrast.family for contrast in tested)
+    corrected = f", corrected for {arms} arms" if arms > 1 else ""
+    twins = any(contrast.name in ("label", "emotion") for contrast in tested)
+    hardest = (
+        " Against several twins p is the largest, and the mean told is the smallest, which is biased low."
+        if twins
+        else ""
+    )
+    return [
+        f"Each p is one-sided, from a studentised bootstrap over seeds{images}, paired by seed{corrected}; a verdict "
+        f"needs 0.025. Intervals ignore the number of arms.{hardest}"
+    ]
 
 
-def _best_control(case: Case[Effect]) -> str:
-    return case.arm.control_name(case.judged.control)
+def _sizes(cases: Iterable[Case]) -> str:
+    return listed([f"{case.name}, {in_points(case.contrast)}" for case in cases])
 
 
-def _falling(cases: Sequence[Case[Judged]]) -> list[Case[Judged]]:
+def _falling(cases: Iterable[Case]) -> list[Case]:
     """The largest mean difference first."""
-    return sorted(cases, key=lambda case: -case.difference.mean)
+    return sorted(cases, key=lambda case: -case.contrast.size.mean)
 
 
-def _seeds(cases: Sequence[Case[Comparison] | Case[Effect]]) -> str:
-    numbers = [case.difference.n for case in cases]
+def _are(cases: Sequence[Case]) -> str:
+    return "is" if len(cases) == 1 else "are"
+
+
+def _seeds(cases: Sequence[Case]) -> str:
+    numbers = [case.contrast.size.n for case in cases]
     low, high = min(numbers), max(numbers)
     return count(high, "seed") if low == high else f"{low} to {high} seeds"
-
-
-def _share(cases: Gains | Effects, of: Gains | Effects) -> str:
-    if len(of) == 1:
-        return "The one regulated arm is"
-    share = "All" if len(cases) == len(of) else f"{len(cases)} of"
-    return f"{share} {len(of)} regulated arms {'is' if len(cases) == 1 else 'are'}"
-
-
-def _listed(parts: Sequence[str]) -> str:
-    more = [f"{len(parts) - LISTED} more"] if len(parts) > LISTED else []
-    return "; ".join([*parts[:LISTED], *more])
-
-
-def _and(parts: Sequence[str], word: str = "and") -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} {word} {parts[-1]}"

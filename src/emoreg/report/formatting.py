@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from emoreg.report.statistics import Interval
 
 NOTHING = "–"
+LISTED = 3  # items of a list in a sentence; the tables have the others
 
 
 def percent(fraction: float) -> str:
@@ -53,3 +54,19 @@ def bounds(interval: Interval, number: Callable[[float], str]) -> str:
     if interval.n == 1:
         return "one seed"
     return "" if math.isnan(interval.low) else f"{number(interval.low)}, {number(interval.high)}"
+
+
+def coverage(level: float) -> str:
+    """Of an interval whose limits have this one-sided level: 0.025 is "95 %"."""
+    return f"{100 * (1 - 2 * level):.3g} %"
+
+
+def all_of(parts: Sequence[str], word: str = "and") -> str:
+    """A list in words: "a, b and c"."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} {word} {parts[-1]}"
+
+
+def listed(parts: Sequence[str]) -> str:
+    """The first three parts, and how many more there are."""
+    more = [f"{len(parts) - LISTED} more"] if len(parts) > LISTED else []
+    return "; ".join([*parts[:LISTED], *more])

@@ -24,8 +24,8 @@ def facts_of(done: pd.DataFrame) -> tuple[tuple[str, str], ...]:
     facts = {
         "Targets": "; ".join(_target(str(target), runs) for target, runs in second.groupby("target", sort=False)),
         "Backbones": _values(second, "backbone"),
-        "Experiences": _values(first, "experience"),
-        "Stimuli": _values(first, f"{SETTINGS}stimuli.name").replace("procedural", PROCEDURAL),
+        "Stimuli": _values(first, "stimuli"),
+        "Images of stage 1": _values(first, f"{SETTINGS}stimuli.name").replace("procedural", PROCEDURAL),
         "Epochs": ", ".join(f"{values} in stage {stage}" for values, stage in epochs if values),
         "Seeds": _range(sorted({int(seed) for seed in second["seed"]})),
         "Training": f"{duration(float(done['seconds'].sum()))} in {len(done)} runs" if "seconds" in done else "",

@@ -15,29 +15,46 @@ from emoreg.report.charts import (
     calibration_charts,
     class_gain_charts,
     class_lambda_charts,
+    contrast_charts,
     cost_charts,
     curve_charts,
-    effect_charts,
-    gain_charts,
     legend,
+    twin_charts,
 )
+from emoreg.report.contrasts import ENSEMBLE
 from emoreg.report.drawing import Chart
-from emoreg.report.formatting import count, p_value
 from emoreg.report.page_tables import (
     Grid,
+    accuracy_grid,
     calibration_grid,
-    controls_grid,
+    claims_grid,
+    contrasts_grid,
     cost_grid,
-    experience_grid,
     overview_grid,
     responses_grid,
-    results_grid,
+    stage_one_grid,
+    twins_grid,
 )
-from emoreg.report.statistics import smallest_p
+from emoreg.report.paper_claims import paper_claims
 from emoreg.runtime.safe_io import write_atomically
 
 if TYPE_CHECKING:  # imported where it is used, so that the command line's help is instant
     from jinja2 import Template
+
+
+FOREST = "Circles: seeds. Diamond and line: mean and 95 % interval."
+CONTRASTS_CAPTION = (
+    "Differences in points, paired by seed. Circles: seeds. Diamond and line: mean and interval over seeds and test "
+    "images; filled where the test passed. Dashed line: zero."
+)
+CURVES = (  # columns of metrics.csv, their titles and factors
+    ("val_accuracy", "Validation accuracy, %", 100),
+    ("train_loss", "Training loss", 1),
+    ("lambda", "λ", 1),
+    ("gradient_share", "Backbone branch's share of the gradient", 1),
+    ("norm_non_emotional", "Norm of the backbone branch's weights", 1),
+    ("norm_emotional", "Norm of the encoder's weights", 1),
+)
 
 
 @dataclass(frozen=True)
@@ -64,7 +81,7 @@ class Section:
 
 
 def write_report(path: Path, analysis: Analysis, sentences: Sequence[str]) -> Path:
-    """Write one self-contained HTML page: findings, then each cell, then how to read it, settings and machines.
+    """Write one self-contained HTML page: the verdict, a picture of all contrasts, the other findings, then each cell.
 
     Args:
         path: file to write.
@@ -74,16 +91,18 @@ def write_report(path: Path, analysis: Analysis, sentences: Sequence[str]) -> Pa
     Returns:
         `path`.
     """
-    seeds = len(analysis.seeds)
+    charts = [
+        chart for number, cell in enumerate(analysis.cells, 1) for chart in contrast_charts(cell, f"lead-{number}")
+    ]
+    picture = Part("picture", "Contrasts", charts=tuple(charts), caption=CONTRASTS_CAPTION) if charts else None
     page = template("page.html.jinja").render(
         analysis=analysis,
         sentences=list(sentences),
+        picture=picture,
         overview=overview_grid(analysis) if len(analysis.cells) > 1 else None,
+        claims=claims_grid(paper_claims(analysis)),
         sections=[_section(number, cell, analysis) for number, cell in enumerate(analysis.cells, 1)],
-        experiences=experience_grid(analysis.experiences) if analysis.experiences else None,
-        count=count,
-        smallest_p=p_value(smallest_p(seeds)) if seeds > 1 else None,
-        by_validation=all(arm.effect.by_validation for arm in analysis.arms if arm.effect is not None),
+        stage_1=stage_one_grid(analysis.stage_1),
     )
     write_atomically(path, page.encode("utf-8", "backslashreplace"))  # a folder's name may not be Unicode
     return path
@@ -109,20 +128,21 @@ def _section(number: int, cell: CellResult, analysis: Analysis) -> Section:
     key = f"cell-{number}"
     fold = len(analysis.cells) > 1  # the long parts of many cells would bury the tables
     parts = [
-        Part(f"{key}-results", "Results", results_grid(cell)),
+        Part(f"{key}-contrasts", "Contrasts", contrasts_grid(cell)),
         Part(
             f"{key}-accuracy",
-            "Accuracy, gains and effects",
-            charts=(
-                accuracy_chart(cell, f"{key}-a"),
-                *gain_charts(cell, f"{key}-g"),
-                *effect_charts(cell, f"{key}-e"),
-            ),
-            caption="Circles: seeds. Diamond and line: mean and 95 % interval. The diamond of a gain or a difference "
-            "is filled if the corrected p is at most 0.05 (for a difference, the p for being above every control). "
-            "Dashed line: Backbone's mean, or zero. The accuracy axis does not start at zero.",
+            "Accuracies",
+            accuracy_grid(cell),
+            charts=(accuracy_chart(cell, f"{key}-a"),),
+            caption=f"{FOREST} Dashed line: Backbone's mean. The axis does not start at zero.",
         ),
-        Part(f"{key}-controls", "Against every control", controls_grid(cell)),
+        Part(
+            f"{key}-twins",
+            "Against every twin",
+            twins_grid(cell),
+            charts=tuple(twin_charts(cell, f"{key}-w")),
+            caption=f"{FOREST} Dashed line: zero.",
+        ),
         Part(f"{key}-responses", "Each response alone", responses_grid(cell)),
         _curves(key, cell, fold),
         Part(
@@ -135,12 +155,12 @@ def _section(number: int, cell: CellResult, analysis: Analysis) -> Section:
         ),
         Part(
             f"{key}-class-gain",
-            "Gain in each class",
+            "Each class",
             charts=tuple(class_gain_charts(cell, f"{key}-cg")),
-            legend=legend([arm for arm in cell.arms if arm.arm.is_regulated]),
-            caption="Test accuracy in the class minus Backbone's, paired by seed: mean and 95 % interval, not "
-            "corrected, so with many classes some differ from zero by chance. Classes are sorted by their mean over "
-            f"all regulated arms, highest first.{_shown_classes(cell)}",
+            legend=legend([arm for family in cell.families for arm in family.arms]),
+            caption="Accuracy in the class minus Backbone's, paired by seed: mean and 95 % interval, not corrected, so "
+            "with many classes some differ from zero by chance. Classes are sorted by their mean over all regulated "
+            f"arms, highest first.{_shown_classes(cell)}",
             is_folded=fold,
         ),
         Part(
@@ -148,8 +168,8 @@ def _section(number: int, cell: CellResult, analysis: Analysis) -> Section:
             "Calibration",
             calibration_grid(cell),
             charts=tuple(calibration_charts(cell, f"{key}-c")),
-            caption="Test images of all seeds in bins of confidence; larger points have more images. Below the dashed "
-            "line the network is overconfident.",
+            caption="Images of all seeds in bins of confidence; larger points have more images. Below the dashed line "
+            "the network is overconfident.",
             is_folded=fold,
             is_first_tall=True,
         ),
@@ -159,7 +179,7 @@ def _section(number: int, cell: CellResult, analysis: Analysis) -> Section:
             cost_grid(cell),
             charts=tuple(cost_charts(cell, f"{key}-t")),
             legend=legend(cell.arms),
-            caption="Mean gain against mean training time.",
+            caption="Mean difference to Backbone against mean training time.",
             is_folded=fold,
         ),
     ]
@@ -167,20 +187,27 @@ def _section(number: int, cell: CellResult, analysis: Analysis) -> Section:
 
 
 def _curves(key: str, cell: CellResult, fold: bool) -> Part:
-    charts = (
-        *curve_charts(cell, f"{key}-v", "val_accuracy", "Validation accuracy, %", 100),
-        *curve_charts(cell, f"{key}-l", "train_loss", "Training loss"),
-        *curve_charts(cell, f"{key}-r", "lambda", "λ"),
-    )
+    charts = [
+        chart
+        for place, (column, title, scale) in enumerate(CURVES)
+        for chart in curve_charts(cell, f"{key}-v{place}", column, title, scale)
+    ]
     caption = "Line: mean over seeds. Band: lowest to highest seed."
-    if any(arm.name == "ensemble" for arm in cell.arms):
+    if any("gradient_share" in arm.curves for arm in cell.arms):
+        caption += (
+            " Backbone branch's share: ‖g_n‖ / (‖g_n‖ + ‖g_e‖) over the trunks, at the last step of the epoch; near 0 "
+            "or 1 one branch starves."
+        )
+    if any(arm.arm == ENSEMBLE for arm in cell.arms):
         caption += " The ensemble's training loss is the sum of its two networks'."
     if any(arm.omits_lambda_curve for arm in cell.arms):
         caption += (
             " λ of arms with one λ per image is left out for runs of emoreg 0.1.0, which recorded the gate's λ at "
             "features of zero, not the mean over images."
         )
-    return Part(f"{key}-training", "Training", charts=charts, legend=legend(cell.arms), caption=caption, is_folded=fold)
+    return Part(
+        f"{key}-training", "Training", charts=tuple(charts), legend=legend(cell.arms), caption=caption, is_folded=fold
+    )
 
 
 def _shown_classes(cell: CellResult) -> str:

@@ -8,12 +8,41 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
-from emoreg.report.analysis import Analysis, ArmResult, CellResult, Effect, ExperienceResult
-from emoreg.report.formatting import NOTHING, bounds, decimal, p_value, percent, points, scaled, seconds
-from emoreg.report.statistics import Comparison, Interval
+from emoreg.report.analysis import Analysis, ArmResult, CellResult, Contrast, Frequency, StageOneResult
+from emoreg.report.contrasts import Verdict
+from emoreg.report.formatting import (
+    NOTHING,
+    bounds,
+    count,
+    coverage,
+    decimal,
+    p_value,
+    percent,
+    points,
+    scaled,
+    seconds,
+)
+from emoreg.report.paper_claims import PaperClaim
+from emoreg.report.run_frame import MODES, TWINS
+from emoreg.report.statistics import Interval
 
-WITHOUT_STAGE_1 = "Without stage 1"
-PRETEXTS = {"affect": "affect", "shuffled": "shuffled labels", "neutral": "neutral labels", "rotation": "rotation"}
+REFERENCES = "References"
+TESTED = {  # contrasts of regulated arms, with the headers of their columns
+    "gain": "Gain over\nBackbone",
+    "over_ensemble": "Over the\nensemble",
+    "label": "Label\neffect",
+    "emotion": "Emotion\neffect",
+}
+VERDICTS = {
+    Verdict.ABOVE: "above",
+    Verdict.NOT_ABOVE: "not above",
+    Verdict.BELOW: "below",
+    Verdict.MISSING_TWIN: "no verdict: missing twin",
+    Verdict.TOO_FEW: "no verdict: too few",
+    Verdict.BETWEEN_LOOKS: "no verdict: between looks",
+    Verdict.COLLAPSED: "no verdict: collapsed",
+    Verdict.EXPLORATION: "no verdict: exploration",
+}
 
 
 class Entry(NamedTuple):
@@ -21,7 +50,7 @@ class Entry(NamedTuple):
 
     value: str
     below: str = ""  # in small type: an interval, a range or a remark
-    strong: bool = False  # whether its Holm-corrected p is at most 0.05
+    strong: bool = False  # whether its test passed
 
 
 ABSENT = Entry(NOTHING)
@@ -39,54 +68,97 @@ class Grid:
     groups: tuple[tuple[str, tuple[Row, ...]], ...]  # (heading or "", rows)
 
 
-def by_experience(cell: CellResult) -> list[tuple[str | None, list[ArmResult]]]:
-    """The arms in groups, in their order: first those without stage 1 (None), then those of each experience."""
-    groups: dict[str | None, list[ArmResult]] = {None: []}
-    for arm in cell.arms:
-        groups.setdefault(arm.experience, []).append(arm)
-    return [(experience, arms) for experience, arms in groups.items() if arms]
+def in_groups(cell: CellResult) -> list[tuple[str, list[ArmResult]]]:
+    """The references, then each regulated arm with its twins; a twin of several arms stands with the first."""
+    groups: list[tuple[str, list[ArmResult]]] = [(REFERENCES, list(cell.references))]
+    seen: set[tuple[str | None, ...]] = set()
+    for family in cell.families:
+        groups.append((family.title, [arm for arm in family.arms if arm.arm not in seen]))
+        seen |= {arm.arm for arm in family.arms}
+    return [(title, arms) for title, arms in groups if arms]
 
 
-def results_grid(cell: CellResult) -> Grid:
-    """All arms of a cell: accuracy, gain over Backbone, emotion effect, λ."""
-    columns: list[Column] = [ARM, ("Seeds", lambda arm: Entry(str(arm.accuracy.n)))]
-    columns.append(("Accuracy,\n%", lambda arm: measured(arm.accuracy, percent)))
-    caption = "Test accuracy: mean over seeds, with the 95 % interval below it."
-    if any(arm.gain is not None for arm in cell.arms):
-        columns += [
-            ("Gain over\nBackbone,\npoints", lambda arm: difference_entry(arm.gain)),
-            ("p,\nHolm", lambda arm: _p_entry(arm.gain)),
-            ("Hedges'\ng", lambda arm: Entry(decimal(arm.gain.effect_size)) if arm.gain else ABSENT),
-        ]
-        caption += (
-            " p: exact, paired by seed, with the Holm-corrected p below it. Bold: the corrected p is at most 0.05."
-        )
-    if any(arm.effect is not None for arm in cell.arms):
-        columns += [("Emotion\neffect,\npoints", _effect_entry), ("p,\nHolm", lambda arm: _p_entry(arm.effect))]
-        caption += (
-            " Emotion effect: the difference to the best control, named below it; its p is for being above every"
-            " control."
-        )
-    return _grid("Results", caption, [*columns, LAM] if any(arm.lam for arm in cell.arms) else columns, cell)
-
-
-def controls_grid(cell: CellResult) -> Grid | None:
-    """Every regulated arm minus every control of its cell; None without a control."""
-    effects = [(arm, arm.effect) for arm in cell.arms if arm.effect is not None]
-    controls = dict.fromkeys(arm.control_name(label) for arm, effect in effects for label, _ in effect.against)
-    if not controls:
+def contrasts_grid(cell: CellResult) -> Grid | None:
+    """The tested contrasts of every regulated arm; None without one."""
+    regulated = [arm for arm in cell.arms if arm.arm.is_regulated]
+    names = [name for name in TESTED if any(name in arm.contrasts for arm in regulated)]
+    if not regulated or not names:
         return None
-    columns: list[Column] = [("Arm", lambda arm: Entry(arm.arm.label))]
-    columns += [(control, partial(_against_entry, control)) for control in controls]
-    caption = (
-        "Test accuracy of each regulated arm minus that of each control, in points, paired by seed, with the 95 % "
-        "interval and the uncorrected exact p below it. Best: the control used for the emotion effect."
+    rows = tuple(
+        (Entry(arm.label, count(arm.accuracy.n, "seed")), *(contrast_entry(arm.contrasts.get(name)) for name in names))
+        for arm in regulated
     )
-    return _grid("Differences to every control", caption, columns, cell, lambda arm: arm.effect is not None)
+    caption = (
+        "Differences in accuracy, in points, paired by seed: mean, with the interval over seeds and test images, in "
+        "brackets that over seeds alone, and p, corrected for the number of arms. The label effect is the difference "
+        "to the hardest of the twins fresh, moments and shuffled; the emotion effect is that to the hardest of all "
+        "five. Bold: the test passed."
+    )
+    return Grid("Contrasts", caption, ("Arm", *(TESTED[name] for name in names)), (("", rows),))
+
+
+def accuracy_grid(cell: CellResult) -> Grid:
+    """All arms of a cell: accuracy, difference to Backbone, λ, runs that collapsed and branches that starved."""
+    columns: list[Column] = [ARM, SEEDS, ("Accuracy,\n%", lambda arm: measured(arm.accuracy, percent))]
+    caption = "Accuracy: mean, with its 95 % interval below."
+    if any("gain" in arm.contrasts for arm in cell.arms):
+        columns.append(("Minus\nBackbone,\npoints", _untested_entry))
+        caption += " Minus Backbone: paired by seed, with its interval; it is a test for regulated arms alone, above."
+    if any(arm.lam for arm in cell.arms):
+        columns.append(LAM)
+    if any(arm.collapsed.count for arm in cell.arms):
+        columns.append(("Collapsed", lambda arm: _frequency_entry(arm.collapsed)))
+        caption += " Collapsed: runs that are not finite or hardly above chance; their means say nothing."
+    if any(arm.starved.runs for arm in cell.arms):
+        columns.append(("Starved", lambda arm: _frequency_entry(arm.starved)))
+        caption += (
+            " Starved: runs in which one branch alone is under half as accurate as the other, on training images at "
+            "the end. The exact 95 % interval of the share is below."
+        )
+    return _grid("Accuracies", caption, columns, cell)
+
+
+def twins_grid(cell: CellResult) -> Grid | None:
+    """Every regulated arm minus each of its twins; None without a twin."""
+    regulated = [arm for arm in cell.arms if arm.twins]
+    names = [name for name in TWINS if any(twin.against == name for arm in regulated for twin in arm.twins)]
+    if not names:
+        return None
+    rows = tuple(
+        (Entry(arm.label), *(_twin_entry({twin.against: twin for twin in arm.twins}.get(name)) for name in names))
+        for arm in regulated
+    )
+    caption = (
+        "Accuracy of each regulated arm minus that of its twins, in points, paired by seed, with the 95 % interval. "
+        "Single twins are not tested: an arm has to be above all of them."
+    )
+    return Grid("Differences to every twin", caption, ("Arm", *names), (("", rows),))
+
+
+def claims_grid(claims: Sequence[PaperClaim]) -> Grid | None:
+    """The paper's claims beside the gains of the study; None without a target that the paper has."""
+    if not claims:
+        return None
+    rows = tuple(
+        (
+            Entry(claim.target),
+            Entry(f"up to {points(claim.claimed)}", "runs not published"),
+            Entry(points(claim.gain.size.mean), f"{bounds(claim.gain.size, points)}\n{claim.arm.label}".strip()),
+            ABSENT if claim.ensemble is None else measured(claim.ensemble.size, points),
+            Entry(f"{claim.cell.images:,}", claim.cell.title),
+        )
+        for claim in claims
+    )
+    caption = (
+        "Gains over the plain backbone, in points. Ours: the largest mean of all regulated arms, as the claim is one "
+        '"up to". Ensemble: two plain networks, their probabilities averaged.'
+    )
+    headers = ("Target", "Paper", "Ours", "Ensemble", "Training\nimages")
+    return Grid("The paper's claims", caption, headers, (("", rows),))
 
 
 def responses_grid(cell: CellResult) -> Grid | None:
-    """Test accuracy of each response of a network with two branches; None without such a network."""
+    """Accuracy of each response of a network with two branches; None without such a network."""
     if all(arm.responses is None for arm in cell.arms):
         return None
     columns = [
@@ -97,8 +169,8 @@ def responses_grid(cell: CellResult) -> Grid | None:
         LAM,
     ]
     caption = (
-        "Test accuracy: mean over seeds, with the 95 % interval below it. Each response alone is that of its branch, "
-        "as if λ were 0 or 1. Where one of them has a low accuracy, the other answers almost alone."
+        "Accuracy: mean over seeds, with the 95 % interval below it. Each response alone is that of its branch, as if "
+        "λ were 0 or 1. Where one of them has a low accuracy, the other answers almost alone."
     )
     return _grid("Each response alone", caption, columns, cell, lambda arm: arm.responses is not None)
 
@@ -111,8 +183,8 @@ def calibration_grid(cell: CellResult) -> Grid:
         ("Confidence\nminus accuracy,\npoints", lambda arm: Entry(points(arm.overconfidence))),
     ]
     caption = (
-        "On the test split. ECE: expected calibration error, mean over seeds, with the 95 % interval below it. Mean "
-        "confidence minus accuracy: above zero the network is overconfident."
+        "ECE: expected calibration error, mean over seeds, with the 95 % interval below it. Mean confidence minus "
+        "accuracy: above zero the network is overconfident."
     )
     return _grid("Calibration", caption, columns, cell)
 
@@ -128,51 +200,48 @@ def cost_grid(cell: CellResult) -> Grid:
         ),
         ("Parameters", lambda arm: Entry(scaled(arm.parameters))),
         ("FLOPs", lambda arm: Entry(scaled(arm.flops))),
-        ("Gain over\nBackbone,\npoints", lambda arm: Entry(points(arm.gain.difference.mean)) if arm.gain else ABSENT),
     ]
-    caption = (
-        "Training time and images per second: mean over seeds. FLOPs: one forward pass on one image. Gain: mean over "
-        "seeds."
-    )
+    caption = "Training time and images per second: mean over seeds. FLOPs: one forward pass on one image."
     return _grid("Cost", caption, columns, cell)
 
 
 def overview_grid(analysis: Analysis) -> Grid:
-    """Gains and effects of all cells side by side: a row per arm, a column per cell."""
+    """The tested contrasts of all cells side by side: a row per regulated arm, a column per cell."""
     caption = (
-        "Mean over seeds, with the 95 % interval below it. Bold: the p after Holm's correction over the whole study is "
-        "at most 0.05."
+        "In points: mean, with its interval, p and verdict below. Bold: the test passed, corrected for the arms of its "
+        "cell."
     )
-    groups = (
-        ("Gain over Backbone, points", _across(analysis, lambda arm: difference_entry(arm.gain))),
-        ("Emotion effect, points", _across(analysis, _effect_entry)),
+    groups = tuple(
+        (f"{header.replace(chr(10), ' ')}, points", _across(analysis, name)) for name, header in TESTED.items()
     )
     headers = ("Arm", *(cell.title.replace(", ", ",\n") for cell in analysis.cells))
     return Grid("Overview", caption, headers, tuple(group for group in groups if group[1]))
 
 
-def experience_grid(experiences: Sequence[ExperienceResult]) -> Grid:
-    """What the encoders learned in stage 1."""
-    metrics = list(dict.fromkeys(name for experience in experiences for name, _ in experience.metrics))
+def stage_one_grid(results: Sequence[StageOneResult]) -> Grid | None:
+    """What the encoders learned in stage 1; None without any."""
+    if not results:
+        return None
+    metrics = list(dict.fromkeys(name for result in results for name, _ in result.metrics))
     groups: dict[str, list[Row]] = {}
-    for experience in experiences:
-        intervals = dict(experience.metrics)
+    for result in results:
+        intervals = dict(result.metrics)
         row = (
-            Entry(PRETEXTS.get(experience.pretext, experience.pretext)),
-            Entry(experience.backbone),
+            Entry(result.experience),
+            Entry(result.backbone),
             Entry(str(max((interval.n for interval in intervals.values()), default=0) or NOTHING)),
             *(
                 measured(intervals.get(name), percent if "accuracy" in name else partial(decimal, digits=3))
                 for name in metrics
             ),
-            Entry(seconds(experience.seconds)),
+            Entry(seconds(result.seconds)),
         )
-        groups.setdefault(_heading(experience.label), []).append(row)
+        groups.setdefault(f"Stimuli: {result.stimuli}", []).append(row)
     caption = (
         "On the validation images of the stimuli: mean over seeds, with the 95 % interval below it. CCC: concordance "
         "correlation of predicted and rated emotion; 1 is perfect."
     )
-    headers = ("Learned", "Backbone", "Seeds", *map(_metric_header, metrics), "Training,\ns per run")
+    headers = ("Experience", "Backbone", "Seeds", *map(_metric_header, metrics), "Training,\ns per run")
     return Grid("What stage 1 learned", caption, headers, tuple((name, tuple(rows)) for name, rows in groups.items()))
 
 
@@ -183,9 +252,22 @@ def measured(interval: Interval | None, number: Callable[[float], str], strong: 
     return Entry(number(interval.mean), bounds(interval, number), strong)
 
 
-def name_entry(arm: ArmResult) -> Entry:
-    """The name of an arm; below it whether it is a control."""
-    return Entry(arm.arm.label, "control" if arm.arm.is_control else "")
+def contrast_entry(contrast: Contrast | None) -> Entry:
+    """A mean in points with both intervals, p and verdict below; strong if its test passed."""
+    if contrast is None:
+        return ABSENT
+    lines = []
+    if contrast.size.n:
+        lines.append(_with_level(contrast))
+        if contrast.images and contrast.size.n > 1:
+            lines.append(f"[{bounds(contrast.over_seeds, points)}]")
+        if contrast.name in ("label", "emotion"):
+            lines.append(f"to {contrast.against}")
+    if not math.isnan(contrast.p):
+        lines.append(f"p {p_value(contrast.p)}")
+    if contrast.verdict is not None:
+        lines.append(VERDICTS[contrast.verdict])
+    return Entry(points(contrast.size.mean), "\n".join(filter(None, lines)), contrast.is_found)
 
 
 def lam_entry(arm: ArmResult) -> Entry:
@@ -197,13 +279,14 @@ def lam_entry(arm: ArmResult) -> Entry:
     return Entry(decimal(sum(lam) / len(lam)), "" if low == high else f"{low}–{high}")
 
 
-def difference_entry(judged: Comparison | Effect | None) -> Entry:
-    """A mean difference in points with its interval; strong if its corrected p is at most 0.05."""
-    return ABSENT if judged is None else measured(judged.difference, points, judged.is_significant)
-
-
-ARM: Column = ("Arm", name_entry)
+ARM: Column = ("Arm", lambda arm: Entry(name_in_group(arm)))
+SEEDS: Column = ("Seeds", lambda arm: Entry(str(arm.accuracy.n)))
 LAM: Column = ("λ at\nend", lam_entry)
+
+
+def name_in_group(arm: ArmResult) -> str:
+    """An arm's name under the heading of its group, which has mode, variant and stimuli."""
+    return arm.label if arm.role == MODES[arm.arm.mode] else arm.role
 
 
 def _grid(
@@ -213,58 +296,45 @@ def _grid(
     cell: CellResult,
     has_row: Callable[[ArmResult], bool] = lambda arm: True,
 ) -> Grid:
-    """A row for each arm that has one, in groups by experience."""
+    """A row for each arm that has one, in groups."""
     groups = [
-        (experience, tuple(tuple(entry(arm) for _, entry in columns) for arm in arms if has_row(arm)))
-        for experience, arms in by_experience(cell)
+        (title, tuple(tuple(entry(arm) for _, entry in columns) for arm in arms if has_row(arm)))
+        for title, arms in in_groups(cell)
     ]
-    has_headings = any(experience is not None for experience, _ in groups)
-    return Grid(
-        name,
-        caption,
-        tuple(header for header, _ in columns),
-        tuple((_heading(experience) if has_headings else "", rows) for experience, rows in groups if rows),
-    )
+    return Grid(name, caption, tuple(header for header, _ in columns), tuple(group for group in groups if group[1]))
 
 
-def _heading(experience: str | None) -> str:
-    return WITHOUT_STAGE_1 if experience is None else f"Experience: {experience}"
-
-
-def _across(analysis: Analysis, entry: Callable[[ArmResult], Entry]) -> tuple[Row, ...]:
-    """A row for each arm that has an entry in some cell, a column per cell."""
-    names = {arm.label: name_entry(arm)._replace(value=arm.label) for cell in analysis.cells for arm in cell.arms}
-    columns = [{arm.label: entry(arm) for arm in cell.arms} for cell in analysis.cells]
-    rows = [(name, *(column.get(label, ABSENT) for column in columns)) for label, name in names.items()]
+def _across(analysis: Analysis, name: str) -> tuple[Row, ...]:
+    """A row for each regulated arm that has the contrast in some cell, a column per cell."""
+    columns = [
+        {arm.label: contrast_entry(arm.contrasts.get(name)) for arm in cell.arms if arm.arm.is_regulated}
+        for cell in analysis.cells
+    ]
+    labels = dict.fromkeys(label for column in columns for label in column)
+    rows = [(Entry(label), *(column.get(label, ABSENT) for column in columns)) for label in labels]
     return tuple(row for row in rows if any(value != ABSENT for value in row[1:]))
 
 
-def _effect_entry(arm: ArmResult) -> Entry:
-    entry = difference_entry(arm.effect)
-    if arm.effect is None:
-        return entry
-    return entry._replace(below=f"{entry.below}\nvs {arm.control_name(arm.effect.control)}".strip())
+def _with_level(contrast: Contrast) -> str:
+    """The interval, with its coverage where that is not 95 %."""
+    limits = bounds(contrast.size, points)
+    own = coverage(contrast.level)
+    return limits if own == "95 %" or contrast.size.n < 2 else f"{limits} ({own})"
 
 
-def _p_entry(judged: Comparison | Effect | None) -> Entry:
-    if judged is None:
+def _untested_entry(arm: ArmResult) -> Entry:
+    gain = arm.contrasts.get("gain")
+    return ABSENT if gain is None else measured(gain.size, points)
+
+
+def _twin_entry(twin: Contrast | None) -> Entry:
+    return ABSENT if twin is None else measured(twin.size, points)
+
+
+def _frequency_entry(frequency: Frequency) -> Entry:
+    if not frequency.runs:
         return ABSENT
-    corrected = "" if math.isnan(judged.p_holm) else f"Holm {p_value(judged.p_holm)}"
-    return Entry(p_value(judged.p), corrected, judged.is_significant)
-
-
-def _against_entry(control: str, arm: ArmResult) -> Entry:
-    """The difference to one control, its interval and p, and whether it is the best one."""
-    differences = (
-        {arm.control_name(label): difference for label, difference in arm.effect.against} if arm.effect else {}
-    )
-    if arm.effect is None or control not in differences:
-        return ABSENT
-    difference = differences[control]
-    entry = measured(difference.difference, points)
-    p = "" if math.isnan(difference.p) else f"p {p_value(difference.p)}"
-    best = "best" if control == arm.control_name(arm.effect.control) else ""
-    return entry._replace(below="\n".join(filter(None, (entry.below, p, best))))
+    return Entry(f"{frequency.count} of {frequency.runs}", f"{100 * frequency.low:.0f}–{100 * frequency.high:.0f} %")
 
 
 def _metric_header(name: str) -> str:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from emoreg.report.analysis import Analysis, ArmResult, CellResult
-from emoreg.report.formatting import decimal, p_value, percent, points
-from emoreg.report.page_tables import ABSENT, WITHOUT_STAGE_1, Entry, by_experience, lam_entry, measured, name_entry
-from emoreg.report.statistics import Interval
+from emoreg.report.analysis import Analysis, ArmResult, CellResult, Contrast
+from emoreg.report.formatting import bounds, p_value, percent, points
+from emoreg.report.page_tables import (
+    ABSENT,
+    TESTED,
+    VERDICTS,
+    Entry,
+    in_groups,
+    lam_entry,
+    measured,
+    name_in_group,
+)
 
 if TYPE_CHECKING:  # imported where they are used, so that the command line's help is instant
     from rich.console import Group
@@ -20,46 +28,51 @@ LATEX = str.maketrans(
     {
         **{sign: f"\\{sign}" for sign in "&%$#_{}"},
         **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "|": r"\textbar{}"},
-        **{"<": r"\textless{}", ">": r"\textgreater{}", "\n": " ", "±": r"\(\pm\)", "−": r"\(-\)", "–": "--"},
+        **{"<": r"\textless{}", ">": r"\textgreater{}", "\n": " ", "−": r"\(-\)", "–": "--", "λ": r"\(\lambda\)"},
     }
 )
-TERMINAL_HEADERS = (
-    *("Arm", "Accuracy,\n%", "Gain over\nBackbone,\npoints", "p,\nHolm", "Emotion\neffect,\npoints", "p,\nHolm"),
-    *("λ at\nend", "Seeds"),
+ACCURACY_HEADERS = ("Arm", "Seeds", "Accuracy, %", "Minus Backbone, points", "λ at end")
+CONTRASTS_HEADERS = ("Arm", *(f"{header.replace(chr(10), ' ')}, points" for header in TESTED.values()))
+ACCURACIES = "Mean and 95 % interval; differences to Backbone are paired by seed."
+CONTRASTS = (
+    "Mean difference, interval, corrected p, verdict. Label and emotion effect are told against the hardest twin, "
+    "which is named."
 )
-PAPER_HEADERS = ("Arm", "Seeds", "Accuracy, %", "Gain, points", "p (Holm)", "Emotion effect, points", "p (Holm)")
 
 
 def results_table(analysis: Analysis) -> Group:
-    """For the terminal: a table per cell, a row per arm, within 80 columns."""
+    """For the terminal: contrasts and accuracies of each cell, within 80 columns."""
     from rich.console import Group
 
-    return Group(*(_terminal_table(cell) for cell in analysis.cells))
+    return Group(*(table for cell in analysis.cells for table in _terminal_tables(cell)))
 
 
 def markdown_table(analysis: Analysis) -> str:
-    """A table per cell, a row per arm, in the Markdown of GitHub and Pandoc."""
+    """The tables of each cell in the Markdown of GitHub and Pandoc."""
     blocks = []
     for cell in analysis.cells:
-        header, *rows = ([markdown(value) for value in row] for row in (PAPER_HEADERS, *_paper_rows(cell)))
-        lines = [f"| {' | '.join(row)} |" for row in (header, ["---", *["---:"] * (len(header) - 1)], *rows)]
-        blocks.append("\n".join([f"**{markdown(cell.title)}**", "", *lines, "", markdown(_caption(cell))]))
+        for title, headers, rows, caption in _paper_tables(cell):
+            header, *lines = ([markdown(value) for value in row] for row in (headers, *rows))
+            under = ["---", *["---:"] * (len(header) - 1)]
+            table = [f"| {' | '.join(row)} |" for row in (header, under, *lines)]
+            blocks.append("\n".join([f"**{markdown(title)}**", "", *table, "", markdown(caption)]))
     return "\n\n".join(blocks) + "\n"
 
 
 def latex_table(analysis: Analysis) -> str:
-    """A table environment per cell, a row per arm, with booktabs."""
+    """The tables of each cell as table environments, with booktabs."""
     import pandas as pd
 
     blocks = [r"% needs \usepackage{booktabs}"]
-    for number, cell in enumerate(analysis.cells, 1):
-        rows = pd.DataFrame(_paper_rows(cell), columns=PAPER_HEADERS).style.hide().format(_latex)
+    tables = [table for cell in analysis.cells for table in _paper_tables(cell)]
+    for number, (title, headers, rows, caption) in enumerate(tables, 1):
+        drawn = pd.DataFrame(rows, columns=headers).style.hide().format(_latex)
         blocks.append(
-            rows.format_index(_latex, axis="columns").to_latex(
+            drawn.format_index(_latex, axis="columns").to_latex(
                 hrules=True,
                 position_float="centering",
-                column_format="l" + "r" * (len(PAPER_HEADERS) - 1),
-                caption=_latex(f"{cell.title}. {_caption(cell)}"),
+                column_format="l" + "r" * (len(headers) - 1),
+                caption=_latex(f"{title}. {caption}"),
                 label=f"tab:emoreg-{number}",
             )
         )
@@ -76,66 +89,88 @@ def _latex(text: object) -> str:
     return str(text).translate(LATEX)
 
 
-def _terminal_table(cell: CellResult) -> Table:
+PaperTable = tuple[str, tuple[str, ...], list[list[str]], str]  # title, headers, rows, caption
+
+
+def _paper_tables(cell: CellResult) -> Iterable[PaperTable]:
+    regulated = _regulated(cell)
+    if regulated:
+        rows = [[arm.label, *(_one_line(arm.contrasts.get(name)) for name in TESTED)] for arm in regulated]
+        yield f"{cell.title}: contrasts", CONTRASTS_HEADERS, rows, CONTRASTS
+    rows = [
+        [arm.label, str(arm.accuracy.n), *(f"{e.value} {e.below and f'({e.below})'}".strip() for e in _accuracies(arm))]
+        for _, arms in in_groups(cell)
+        for arm in arms
+    ]
+    yield f"{cell.title}: accuracies", ACCURACY_HEADERS, rows, ACCURACIES
+
+
+def _terminal_tables(cell: CellResult) -> Iterable[Table]:
+    if regulated := _regulated(cell):
+        headers = ["Arm", *(f"{header},\npoints" for header in TESTED.values())]
+        rows = [[Entry(arm.label), *(_short(arm.contrasts.get(name)) for name in TESTED)] for arm in regulated]
+        yield _terminal_table(f"{cell.title}: contrasts", headers, [("", rows)], CONTRASTS)
+    groups = [
+        (title, [[Entry(name_in_group(arm)), *_accuracies(arm), Entry(str(arm.accuracy.n))] for arm in arms])
+        for title, arms in in_groups(cell)
+    ]
+    headers = ["Arm", "Accuracy,\n%", "Minus\nBackbone,\npoints", "λ at\nend", "Seeds"]
+    yield _terminal_table(f"{cell.title}: accuracies", headers, groups, ACCURACIES)
+
+
+def _terminal_table(
+    title: str, headers: list[str], groups: Iterable[tuple[str, list[list[Entry]]]], caption: str
+) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, title_justify="left", title_style="bold")
-    table.title, table.caption, table.caption_justify = Text(cell.title), Text(_caption(cell)), "left"
-    table.add_column(Text(TERMINAL_HEADERS[0]), max_width=20, overflow="fold")
-    for header in TERMINAL_HEADERS[1:]:
+    table.title, table.caption, table.caption_justify = Text(title), Text(caption), "left"
+    table.add_column(Text(headers[0]), max_width=20, overflow="fold")
+    for header in headers[1:]:
         table.add_column(Text(header), justify="right", no_wrap=True, overflow="fold")
-    groups = by_experience(cell)
-    for experience, arms in groups:
-        if len(groups) > 1:
-            table.add_row(Text(experience or WITHOUT_STAGE_1, style="italic"))
-        for arm in arms:
-            entries = [name_entry(arm), *_judged_entries(arm), lam_entry(arm), Entry(str(arm.accuracy.n))]
+    for heading, rows in groups:
+        if heading:
+            table.add_row(Text(heading, style="italic"))
+        for entries in rows:
             table.add_row(*(Text.assemble(e.value, *([("\n" + e.below, "dim")] if e.below else [])) for e in entries))
     return table
 
 
-def _paper_rows(cell: CellResult) -> list[list[str]]:
-    return [
-        [arm.label, str(arm.accuracy.n), *(_one_line(entry) for entry in _judged_entries(arm))]
-        for _, arms in by_experience(cell)
-        for arm in arms
-    ]
+def _regulated(cell: CellResult) -> list[ArmResult]:
+    return [arm for arm in cell.arms if arm.arm.is_regulated and any(name in arm.contrasts for name in TESTED)]
 
 
-def _judged_entries(arm: ArmResult) -> list[Entry]:
-    """Accuracy; gain and its corrected p; emotion effect and its corrected p."""
-    entries = [_half_interval(arm.accuracy, percent)]
-    for judged in (arm.gain, arm.effect):
-        if judged is None:
-            entries += [ABSENT, ABSENT]
-        else:
-            entries += [_half_interval(judged.difference, points), Entry(p_value(judged.p_holm))]
-    return entries
+def _accuracies(arm: ArmResult) -> list[Entry]:
+    """Accuracy, difference to Backbone, λ."""
+    gain = arm.contrasts.get("gain")
+    difference = ABSENT if gain is None else measured(gain.size, points)
+    return [_ranged(measured(arm.accuracy, percent)), _ranged(difference), lam_entry(arm)]
 
 
-def _half_interval(interval: Interval, number: Callable[[float], str]) -> Entry:
-    """A mean; below it half of its interval, which is symmetric."""
-    entry = measured(interval, number)
-    if not entry.below or interval.n == 1:
-        return entry
-    return entry._replace(below=f"±{decimal(50 * (interval.high - interval.low))}")
+def _ranged(entry: Entry) -> Entry:
+    return entry._replace(below=entry.below.replace(", ", " to "))
 
 
-def _one_line(entry: Entry) -> str:
-    return f"{entry.value} {entry.below.replace('±', '± ')}" if entry.below.startswith("±") else entry.value
+def _short(contrast: Contrast | None) -> Entry:
+    """For a narrow column: a mean, its interval, whom it is against, the verdict."""
+    if contrast is None:
+        return ABSENT
+    against = f"to {contrast.against}" if contrast.name in ("label", "emotion") and contrast.against else ""
+    verdict = "" if contrast.verdict is None else VERDICTS[contrast.verdict].removeprefix("no verdict: ")
+    return Entry(points(contrast.size.mean), "\n".join(filter(None, (bounds(contrast.size, points), against, verdict))))
 
 
-def _caption(cell: CellResult) -> str:
-    caption = (
-        "Test accuracy, gain and emotion effect: mean over seeds ± half of the 95 % interval. p: exact, paired by "
-        "seed, Holm-corrected over the study."
-    )
-    controls = dict.fromkeys(arm.effect.control for arm in cell.arms if arm.effect is not None)
-    if not controls:
-        return caption
-    return (
-        f"{caption} The emotion effect is the difference to the best control ({', '.join(controls)}); its p is for "
-        "being above every control."
-    )
+def _one_line(contrast: Contrast | None) -> str:
+    if contrast is None:
+        return ABSENT.value
+    limits = _ranged(Entry("", bounds(contrast.size, points))).below
+    remarks = [limits] if limits else []
+    if contrast.name in ("label", "emotion") and contrast.against:
+        remarks.append(f"to {contrast.against}")
+    if contrast.p == contrast.p:
+        remarks.append(f"p {p_value(contrast.p)}")
+    if contrast.verdict is not None:
+        remarks.append(VERDICTS[contrast.verdict])
+    return f"{points(contrast.size.mean)} ({'; '.join(remarks)})" if remarks else points(contrast.size.mean)

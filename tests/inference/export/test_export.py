@@ -213,16 +213,16 @@ def test_the_card_of_a_gated_run_has_the_mean_of_its_images_lambda(
 def test_the_card_tells_a_study_s_null_result_first(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table = results(stage_2({"backbone": [0.9, 0.9], "learned": [0.9, 0.9], "random_encoder": [0.9, 0.9]}))
+    table = results(stage_2({"none": [0.9, 0.9], "learned": [0.9, 0.9], "learned fresh": [0.9, 0.9]}))
     found = SimpleNamespace(study=SimpleNamespace(name="pilot"), out=tmp_path, table=lambda: table)
     monkeypatch.setattr("emoreg.study.run_study.open_study", lambda _: found)
     export(runs / "learned", tmp_path / "other", "hub", study="pilot")
     text = ModelCard.load(tmp_path / "other" / "README.md").text
     section = text.partition("## The study\n\n")[2]
-    assert section.startswith("Nothing can be decided with 2 seeds")
-    assert 'not one of the runs of this study ("pilot")' in section and "| Learn-E-Reg (procedural) |" in section
+    assert section.startswith("No verdict on the label effect or the emotion effect of Learn-E-Reg")
+    assert 'not one of the runs of this study ("pilot")' in section and "| Learn-E-Reg |" in section
 
-    table.loc[(table.arm == "learned") & (table.seed == 1), "folder"] = str(runs / "learned")
+    table.loc[(table.run == "digits-resnet8-learned-affect-procedural-seed1"), "folder"] = str(runs / "learned")
     export(runs / "learned", tmp_path / "own", "hub", study="pilot")
     assert "Learn-E-Reg (procedural), seed 1." in (tmp_path / "own" / "README.md").read_text(encoding="utf-8")
 

@@ -16,10 +16,10 @@ from emoreg import __version__
 from emoreg.config.schema import BackboneSettings, PretrainRecipe, Recipe, RegulationSettings
 from emoreg.data.images.augment import MEAN, STD
 from emoreg.errors import UserError
-from emoreg.report.old_arms import ARMS, with_arms
 from emoreg.report.paper_tables import markdown, markdown_table
 from emoreg.runs.run import FINAL, WEIGHTS, Run
 from emoreg.runtime.safe_io import write_json
+from emoreg.study.arms import LABELS
 
 if TYPE_CHECKING:
     from emoreg.inference.load import LoadedRun
@@ -49,21 +49,21 @@ def study_facts(folder: Path | str, run: Path) -> StudyFacts:
     Raises:
         UserError: there is no such study, or none of its classifiers is finished.
     """
-    from emoreg.report.analysis import analyse
+    from emoreg.report.analysis import analyse, label_of
     from emoreg.report.findings import findings
+    from emoreg.report.run_frame import Arm
     from emoreg.study.run_study import open_study
 
     found = open_study(folder)
-    table = with_arms(found.table())
+    table = found.table()
     done = table[(table.stage == 2) & (table.status == "finished")]
     if done.empty:
         raise UserError(f"--study {folder}: no run of this study is finished in {found.out}")
-    rows = done[["folder", "arm", "experience", "seed"]].itertuples(index=False)
-    own = next((row for row in map(tuple, rows) if Path(row[0]).resolve() == run.resolve()), None)
+    own = done[[Path(path).resolve() == run.resolve() for path in done["folder"]]].to_dict("records")
     arm = None
-    if own is not None:
-        _, name, experience, seed = own
-        arm = markdown(f"{ARMS[name].label}{f' ({experience})' if isinstance(experience, str) else ''}, seed {seed}")
+    if own:
+        names = (own[0][name] if isinstance(own[0][name], str) else None for name in Arm._fields[1:])
+        arm = markdown(f"{label_of(Arm(own[0]['mode'], *names), has_stimuli=True)}, seed {own[0]['seed']}")
     analysis = analyse(found.study.name, table)
     return StudyFacts(markdown(analysis.name), markdown(findings(analysis)[0]), markdown_table(analysis).strip(), arm)
 
@@ -243,7 +243,7 @@ def describe_lambda(regulation: RegulationSettings, lam: Sequence[float], split:
         value = f"one per image from a gate on both features, mean {lam[0]:.2f} over the {split} images"
     else:
         value = f"{lam[0]:.2f}"
-    return f"{value} ({ARMS[regulation.mode].label}, mixing {regulation.mix})"
+    return f"{value} ({LABELS[regulation.mode]}, mixing {regulation.mix})"
 
 
 def _stimuli(loaded: LoadedRun) -> list[str]:

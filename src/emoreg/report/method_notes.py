@@ -1,0 +1,169 @@
+"""What a report says of the method's settings: its edition, the gradient that each branch starts with, the takeover."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from emoreg.config.schema import LossSettings, LossWeights
+from emoreg.report.formatting import all_of, count, decimal
+from emoreg.report.run_frame import MODES, REGULATED
+from emoreg.study.columns import SETTINGS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    Row = Mapping[str, Any]
+
+FIRST_EDITION = (
+    "These runs are of the first edition of the method, in which gradients were not matched, so that differences to "
+    "Backbone and to the ensemble are of step size too, and all controls had one mode, so that they are twins of the "
+    "arm of that mode alone."
+)
+PLAN = ("mode", "variant", "edition", "purpose", "planned_seeds", "looks")
+TAKEOVERS = {"as_is": "as it is", "norm_matched": "norm-matched", "shrunk": "shrunk and perturbed"}
+
+
+@dataclass(frozen=True)
+class MethodNotes:
+    """Settings of the method in words."""
+
+    editions: tuple[int, ...] = ()
+    facts: tuple[tuple[str, str], ...] = ()  # (name, value)
+    remarks: tuple[str, ...] = ()  # sentences on what the settings mean for the findings
+
+
+def method_notes(runs: pd.DataFrame) -> MethodNotes:
+    """Notes on finished runs of stage 2: rows of a table of results, with their settings where these are known."""
+    editions = tuple(sorted({1 if _is_absent(row.get("edition")) else int(row["edition"]) for row in _rows(runs)}))
+    rows = [row for row in _rows(runs) if row["mode"] in REGULATED and not _is_absent(_setting(row, "loss.regulated"))]
+    facts = {
+        "Edition of the method": all_of([str(edition) for edition in editions]) if editions else "",
+        "Plan": "; ".join(dict.fromkeys(filter(None, map(_plan, _rows(runs))))),
+        "Loss": _by_line(rows, _loss),
+        "Gradient budget": _by_line(rows, _budget),
+        "Takeover of the encoder": _by_line(rows, _takeover),
+    }
+    remarks = [*_as_given(rows), *_features(rows), *_adamw(rows)]
+    return MethodNotes(editions, tuple((name, value) for name, value in facts.items() if value), tuple(remarks))
+
+
+def _rows(runs: pd.DataFrame) -> list[dict[str, Any]]:
+    names = [name for name in runs if str(name).startswith(SETTINGS)]
+    rows = runs.reindex(columns=[*PLAN, *names]).to_dict("records")
+    return [{str(name): value for name, value in row.items()} for row in rows]
+
+
+def _plan(row: Row) -> str:
+    """Empty for a run without a plan, as of the first edition."""
+    seeds, looks = row["planned_seeds"], row["looks"]
+    if _is_absent(seeds):
+        return "" if _is_absent(row["purpose"]) else str(row["purpose"])
+    at = [] if looks is None or isinstance(looks, float) or len(looks) < 2 else [str(int(look)) for look in looks]
+    when = f", looks at {all_of(at)}" if at else ""
+    return f"{row['purpose']}, {count(int(seeds), 'seed')}{when}"
+
+
+def _setting(row: Row, name: str) -> Any:
+    return row.get(f"{SETTINGS}{name}")
+
+
+def _is_absent(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _arm(row: Row) -> str:
+    return MODES[row["mode"]] + ("" if _is_absent(row["variant"]) else f", {row['variant']}")
+
+
+def _by_line(rows: Iterable[Row], line: Callable[[Row], str]) -> str:
+    """A line about each arm, once where arms share it."""
+    arms: dict[str, dict[str, None]] = {}
+    for row in rows:
+        arms.setdefault(line(row), {})[_arm(row)] = None
+    if len(arms) == 1:
+        return next(iter(arms))
+    return "; ".join(f"{all_of(list(names))}: {line}" for line, names in arms.items())
+
+
+def _weights(row: Row) -> LossWeights:
+    given = [_setting(row, f"loss.{name}") for name in ("regulated", "non_emotional", "emotional")]
+    a, a_n, a_e = (None if _is_absent(value) else float(value) for value in given)
+    m = _setting(row, "loss.mutual")
+    settings = LossSettings(regulated=a, non_emotional=a_n, emotional=a_e, mutual=0.0 if _is_absent(m) else float(m))
+    return settings.weights(has_two=True)
+
+
+def _shares(row: Row) -> tuple[float, float]:
+    """What backbone branch and encoder get at the start of Backbone's gradient, as the loss gives it."""
+    from emoreg.models.gradient_budget import expected_start, gradient_shares  # imports torch
+
+    return gradient_shares(_weights(row), expected_start(row["mode"], float(_setting(row, "regulation.lam"))))
+
+
+def _is_matched(row: Row) -> bool:
+    return _setting(row, "loss.budget") == "matched"
+
+
+def _loss(row: Row) -> str:
+    """Its terms, and what is mixed."""
+    a, a_n, a_e, m = _weights(row)
+    terms = ((a, "CE(z, y)"), (a_n, "CE(z_n, y)"), (a_e, "CE(z_e, y)"), (m, "D(z_n, z_e)"))
+    mixed = _setting(row, "regulation.mix")
+    loss = " + ".join(f"{weight:g} · {term}" for weight, term in terms if weight)
+    return loss if _is_absent(mixed) else f"{loss}, {mixed} mixed"
+
+
+def _budget(row: Row) -> str:
+    if _is_matched(row):
+        n, e = map(decimal, _shares(row))
+        return f"matched: both branches start with Backbone's gradient (the loss alone would give {n} and {e} of it)"
+    return f"as given: {_start(row)}"
+
+
+def _start(row: Row) -> str:
+    n, e = map(decimal, _shares(row))
+    return f"the backbone branch starts with {n} of Backbone's gradient, the encoder with {e}"
+
+
+def _takeover(row: Row) -> str:
+    kind = _setting(row, "encoder.takeover")
+    shrink = f" (s = {_setting(row, 'encoder.shrink'):g})" if kind == "shrunk" else ""
+    return TAKEOVERS["as_is" if _is_absent(kind) else kind] + shrink
+
+
+def _as_given(rows: Sequence[Row]) -> list[str]:
+    unmatched = [
+        row
+        for row in rows
+        if row["edition"] != 1 and not _is_matched(row) and any(abs(share - 1) > 0.005 for share in _shares(row))
+    ]
+    if not unmatched:
+        return []
+    return [
+        f"The gradient budget of {all_of(_names(unmatched))} is as given ({_by_line(unmatched, _start)}): "
+        "differences to Backbone and to the ensemble are of step size too."
+    ]
+
+
+def _features(rows: Sequence[Row]) -> list[str]:
+    mixed = [row for row in rows if _setting(row, "regulation.mix") == "features"]
+    if not mixed:
+        return []
+    sums = sorted({sum(_weights(row)[:3]) for row in mixed})
+    return [
+        f"{all_of(_names(mixed))} mix{'es' if len(_names(mixed)) == 1 else ''} features: the head that both branches "
+        f"share gets {all_of([decimal(value) for value in sums])} times the gradient of Backbone's head."
+    ]
+
+
+def _adamw(rows: Sequence[Row]) -> list[str]:
+    if all(_setting(row, "optimizer.name") != "adamw" for row in rows):
+        return []
+    return ["AdamW does not feel a loss's scale: with it a matched gradient budget and one as given are the same."]
+
+
+def _names(rows: Iterable[Row]) -> list[str]:
+    return list(dict.fromkeys(_arm(row) for row in rows))

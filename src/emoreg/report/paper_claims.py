@@ -1,0 +1,42 @@
+"""What the paper claims on its own targets, beside what a study found there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from emoreg.report.analysis import Analysis, ArmResult, CellResult, Contrast
+from emoreg.report.contrasts import ENSEMBLE
+
+SOURCE = "arXiv:2606.13081"
+# Gains over the plain backbone, "up to", as its public summaries state them; of how many seeds, and with which
+# interval, is not published there. Percent are read as points.
+CLAIMS: Mapping[str, tuple[str, float]] = {"cifar10": ("CIFAR-10", 0.0157), "cifar100": ("CIFAR-100", 0.0319)}
+
+
+@dataclass(frozen=True)
+class PaperClaim:
+    """A claim of the paper and the gains of one cell."""
+
+    target: str  # as the paper writes it
+    claimed: float  # gain over the plain backbone, a share
+    cell: CellResult
+    arm: ArmResult  # the regulated arm with the largest mean gain, as the claim is one "up to"
+    gain: Contrast
+    arms: int  # regulated arms with a gain
+    ensemble: Contrast | None  # the ensemble's gain
+
+
+def paper_claims(analysis: Analysis) -> list[PaperClaim]:
+    """A claim for every cell whose target the paper has, with all its classes, and that has a gain."""
+    claims = []
+    for cell in analysis.cells:
+        gains = [(arm, arm.contrasts["gain"]) for arm in cell.arms if arm.arm.is_regulated and "gain" in arm.contrasts]
+        gains = [(arm, gain) for arm, gain in gains if gain.size.n]
+        if cell.benchmark is None or not gains:
+            continue
+        target, claimed = CLAIMS[cell.benchmark]
+        arm, gain = max(gains, key=lambda pair: pair[1].size.mean)
+        ensemble = next((arm.contrasts.get("gain") for arm in cell.arms if arm.arm == ENSEMBLE), None)
+        claims.append(PaperClaim(target, claimed, cell, arm, gain, len(gains), ensemble))
+    return claims

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+from emoreg.report.files import write_reports
+from emoreg.report.findings import findings
+from report.made_up import FEW, made_up
+
+
+def test_a_report_is_a_page_two_kinds_of_tables_and_json(tmp_path: Path) -> None:
+    analysis = made_up(epochs=1, arms=FEW)
+    assert write_reports(tmp_path, analysis) == tmp_path / "report.html"
+    assert {path.name for path in tmp_path.iterdir()} == {"report.html", "report.md", "report.tex", "report.json"}
+    content = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert content["study"] == "A study" and content["editions"] == [2]
+    assert content["findings"] == findings(analysis)
+    assert content["runs"] == {"planned": analysis.planned, "finished": analysis.finished, "failed": 1}
+
+
+def test_json_has_the_contrast_frame_as_records_and_null_for_what_is_missing(tmp_path: Path) -> None:
+    analysis = made_up(epochs=1, arms=FEW)
+    write_reports(tmp_path, analysis)
+    records = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["contrasts"]
+    assert len(records) == len(analysis.contrasts)
+    assert list(records[0]) == list(analysis.contrasts.columns)
+    emotion = next(record for record in records if record["contrast"] == "emotion")
+    assert (emotion["verdict"], emotion["missing"], emotion["p"]) == (
+        "missing_twin",
+        "moments, neutral, rotation",
+        None,
+    )
+    row = analysis.contrasts[analysis.contrasts["contrast"] == "emotion"].iloc[0]
+    assert math.isclose(emotion["point"], row.point)
