@@ -76,7 +76,7 @@ def record_seen(run: Run, parts: Sequence[ImageSet], progress: Progress) -> None
 
 
 def read_seen(run: Run) -> Seen | None:
-    """What a stage-1 run was trained on; None for one of the first edition, which did not record it.
+    """What a stage-1 run was trained on; None where no record is, as in runs of the first edition.
 
     Raises:
         UserError: the file cannot be read, is damaged, or of another format.
@@ -120,8 +120,8 @@ def refuse_leaks(experience: Path | str, test: ImageSet, train: Table, progress:
     name, seen = test.table.name, read_seen(Run(Path(experience)))
     if seen is None:
         progress.say(
-            f"{experience}: the first edition did not record the images of stage 1; not checked whether test images "
-            f"of {name} are among them"
+            f"{experience} holds no record of its images, as runs of the first edition: not checked whether test "
+            f"images of {name} are among them"
         )
         return
     size = seen.image_size
