@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 import math
 
 import numpy as np
@@ -8,17 +7,11 @@ import pytest
 from scipy import stats
 
 from emoreg.report.statistics import (
-    above_all,
-    compare,
     estimate,
-    hedges_g,
     holm,
     image_variance,
     interval,
-    least_seeds,
     p_above,
-    sign_flip_p,
-    smallest_p,
     smallest_tail,
 )
 
@@ -39,22 +32,16 @@ def test_an_interval_agrees_with_scipy() -> None:
 
 
 @pytest.mark.parametrize("values", [[0.5, 0.5, 0.5], [0.3 - 0.2, 0.1, 0.9 - 0.8]])
-def test_identical_values_give_an_interval_of_no_width_and_no_evidence(values: list[float]) -> None:
+def test_identical_values_give_an_interval_of_no_width(values: list[float]) -> None:
     got = interval(values)
     assert got.low == got.mean == got.high
-    assert got.sign == 0
 
 
-def test_one_seed_gives_no_interval_and_no_evidence() -> None:
+def test_one_seed_gives_no_interval() -> None:
     got = interval([0.7])
     assert got.mean == 0.7
     assert math.isnan(got.low)
     assert math.isnan(got.high)
-    assert got.sign == 0
-    alone = compare([0.7], [0.6])
-    assert alone.difference.mean == pytest.approx(0.1)
-    assert math.isnan(alone.p)
-    assert math.isnan(alone.effect_size)
 
 
 def test_no_value_gives_no_mean() -> None:
@@ -62,87 +49,11 @@ def test_no_value_gives_no_mean() -> None:
     assert interval([]).n == 0
 
 
-@pytest.mark.parametrize(
-    ("values", "sign"), [([0.020, 0.021, 0.022], 1), ([-0.020, -0.021, -0.022], -1), ([0.01, -0.01, 0.002], 0)]
-)
-def test_the_sign_is_that_of_the_whole_interval(values: list[float], sign: int) -> None:
-    assert interval(values).sign == sign
-
-
-def test_a_comparison_is_paired_by_seed() -> None:
-    assert compare([0.9, 0.5], [0.8, 0.3]).difference.values == pytest.approx((0.1, 0.2))
-    with pytest.raises(ValueError, match="shorter"):
-        compare([0.9, 0.5], [0.9])
-
-
-def test_the_sign_flip_p_is_the_share_of_all_flips_that_are_as_far_from_zero() -> None:
-    differences = np.random.default_rng(3).normal(0.3, 1, 7)
-    means = [abs(np.mean(differences * signs)) for signs in itertools.product((-1, 1), repeat=7)]
-    assert sign_flip_p(differences) == np.mean([mean >= abs(differences.mean()) - 1e-12 for mean in means])
-
-
-def test_the_sign_flip_p_agrees_with_scipy() -> None:
-    differences = np.random.default_rng(4).normal(0.3, 1, 9)
-    expected = stats.permutation_test((differences,), np.mean, permutation_type="samples", n_resamples=np.inf)
-    assert sign_flip_p(differences) == expected.pvalue
-
-
-@pytest.mark.parametrize("seeds", [2, 5, 10, 16])
-def test_differences_that_all_point_one_way_give_the_smallest_p(seeds: int) -> None:
-    assert sign_flip_p(-np.linspace(0.01, 0.02, seeds)) == smallest_p(seeds) == 2.0 ** (1 - seeds)
-
-
-def test_above_16_seeds_the_flips_are_random_but_the_same_each_time() -> None:
-    differences = np.random.default_rng(0).normal(0.4, 1, 24)
-    first, second = sign_flip_p(differences), sign_flip_p(differences)
-    assert first == second
-    assert first == pytest.approx(stats.ttest_1samp(differences, 0).pvalue, rel=0.1)
-    assert smallest_p(24) == 1 / 65_537 <= sign_flip_p(np.full(24, 0.1))
-
-
-def test_equal_accuracies_are_ties_even_where_rounding_differs() -> None:
-    assert compare([0.3, 0.9, 0.7], [0.2 + 0.1, 0.8 + 0.1, 0.6 + 0.1]).p == 1.0
-    # +1, +1, -2 hits of 10: the mean is 0 but for rounding, so every flip is as far from it.
-    assert sign_flip_p([0.3 - 0.2, 0.8 - 0.7, 0.5 - 0.7]) == 1.0
-    # 1, 2 and 3 hits: 1 + 2 - 3 = 0 and 3 + 3 = 6 come out of many flips, each a little different as floats.
-    hits = np.array([1, 2, 3, 3, -3, 1])
-    exact = [abs(np.dot(hits, signs)) >= abs(hits.sum()) for signs in itertools.product((-1, 1), repeat=6)]
-    assert sign_flip_p([0.9 + hit / 10 - 0.9 for hit in hits]) == np.mean(exact)
-
-
-def test_many_comparisons_at_once_give_what_each_gives_alone() -> None:
-    differences = np.random.default_rng(1).normal(0, 1, (2, 3, 6))
-    together = sign_flip_p(differences)
-    assert together.shape == (2, 3)
-    assert together[1, 2] == sign_flip_p(differences[1, 2])
-
-
 def test_holm_multiplies_in_steps_and_leaves_out_what_is_not_there() -> None:
     assert holm([0.03, NAN, 0.01, 0.04]) == pytest.approx([0.06, NAN, 0.03, 0.06], nan_ok=True)
     assert holm([0.6, 0.8]) == [1.0, 1.0]
     assert holm([]) == []
     assert math.isnan(holm([NAN])[0])
-
-
-def test_to_be_above_all_is_to_be_above_the_hardest() -> None:
-    assert above_all([0.1, 0.2], [0.04, 0.01]) == 0.04
-    assert above_all([0.1, -0.2], [0.04, 0.01]) == 1.0
-    assert above_all([0.1, 1e-17], [0.04, 0.01]) == 1.0
-    assert math.isnan(above_all([0.1, -0.2], [0.04, NAN]))
-    assert above_all([[0.1, 0.2], [-0.1, 0.2]], [[0.04, 0.01], [0.04, 0.01]]).tolist() == [0.04, 1.0]
-
-
-def test_hedges_g_corrects_for_few_seeds() -> None:
-    differences = [1.0, 2.0, 3.0, 4.0, 5.0]
-    d = 3 / math.sqrt(2.5)
-    assert hedges_g(differences) == pytest.approx(d * (1 - 3 / (4 * 4 - 1)), rel=0.01)  # Hedges' approximation of J
-    assert math.isnan(hedges_g([0.1, 0.1, 0.1]))
-    assert math.isnan(hedges_g([0.1, 0.2]))
-
-
-@pytest.mark.parametrize(("family", "seeds"), [(1, 6), (2, 7), (4, 8), (6, 8), (7, 9), (10**6, None)])
-def test_the_least_seeds_are_those_with_which_one_of_a_family_can_pass(family: int, seeds: int | None) -> None:
-    assert least_seeds(family) == seeds
 
 
 # The studentised bootstrap

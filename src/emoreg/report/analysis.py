@@ -275,7 +275,7 @@ def _in_order(arms: Iterable[Arm]) -> list[Arm]:
     arms = list(arms)
     modes = [*REFERENCES, *(mode for mode in MODES if mode not in REFERENCES)]
     variants, stimuli = (list(dict.fromkeys([None, *(arm[field] for arm in arms)])) for field in (2, 3))
-    experiences = [None, "affect", *TWINS]
+    experiences: list[str | None] = [None, "affect", *TWINS]
     return sorted(
         arms,
         key=lambda arm: (

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from emoreg.config.schema import LossSettings, LossWeights
 from emoreg.report.formatting import all_of, count, decimal
-from emoreg.report.run_frame import MODES, REGULATED
+from emoreg.report.run_frame import MODES
+from emoreg.study.arms import REGULATED
 from emoreg.study.columns import SETTINGS
 
 if TYPE_CHECKING:

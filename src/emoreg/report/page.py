@@ -44,8 +44,8 @@ if TYPE_CHECKING:  # imported where it is used, so that the command line's help 
 
 FOREST = "Circles: seeds. Diamond and line: mean and 95 % interval."
 CONTRASTS_CAPTION = (
-    "Differences in points, paired by seed. Circles: seeds. Diamond and line: mean and interval over seeds and test "
-    "images; filled where the test passed. Dashed line: zero."
+    "Differences in points, paired by seed. Circles: seeds. Diamond and line: mean and interval; filled where "
+    "the test passed. Dashed line: zero."
 )
 CURVES = (  # columns of metrics.csv, their titles and factors
     ("val_accuracy", "Validation accuracy, %", 100),

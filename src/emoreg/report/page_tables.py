@@ -88,11 +88,12 @@ def contrasts_grid(cell: CellResult) -> Grid | None:
         (Entry(arm.label, count(arm.accuracy.n, "seed")), *(contrast_entry(arm.contrasts.get(name)) for name in names))
         for arm in regulated
     )
+    has_images = any(contrast.images for arm in regulated for contrast in arm.contrasts.values())
+    widths = "over seeds and test images, in brackets that over seeds alone" if has_images else "over seeds"
     caption = (
-        "Differences in accuracy, in points, paired by seed: mean, with the interval over seeds and test images, in "
-        "brackets that over seeds alone, and p, corrected for the number of arms. The label effect is the difference "
-        "to the hardest of the twins fresh, moments and shuffled; the emotion effect is that to the hardest of all "
-        "five. Bold: the test passed."
+        f"Differences in accuracy, in points, paired by seed: mean, with the interval {widths}, and p, corrected for "
+        "the number of arms. The label effect is the difference to the hardest of the twins fresh, moments and "
+        "shuffled; the emotion effect is that to the hardest of all five. Bold: the test passed."
     )
     return Grid("Contrasts", caption, ("Arm", *(TESTED[name] for name in names)), (("", rows),))
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from emoreg.report.analysis import Analysis, ArmResult, CellResult, Contrast
 from emoreg.report.contrasts import ENSEMBLE
+from emoreg.report.run_frame import EXPLORATION
 
 SOURCE = "arXiv:2606.13081"
 # Gains over the plain backbone, "up to", as its public summaries state them; of how many seeds, and with which
@@ -28,12 +29,12 @@ class PaperClaim:
 
 
 def paper_claims(analysis: Analysis) -> list[PaperClaim]:
-    """A claim for every cell whose target the paper has, with all its classes, and that has a gain."""
+    """A claim for every cell whose target the paper has, with all its classes, and that has a gain on test images."""
     claims = []
     for cell in analysis.cells:
         gains = [(arm, arm.contrasts["gain"]) for arm in cell.arms if arm.arm.is_regulated and "gain" in arm.contrasts]
         gains = [(arm, gain) for arm, gain in gains if gain.size.n]
-        if cell.benchmark is None or not gains:
+        if cell.benchmark is None or cell.purpose == EXPLORATION or not gains:
             continue
         target, claimed = CLAIMS[cell.benchmark]
         arm, gain = max(gains, key=lambda pair: pair[1].size.mean)

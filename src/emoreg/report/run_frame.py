@@ -12,26 +12,16 @@ import numpy as np
 
 from emoreg.errors import UserError, nearest
 from emoreg.report.statistics import image_variance
+from emoreg.study.arms import EXPERIENCES, LABELS, REGULATED
 from emoreg.study.columns import RunStatus
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-MODES: Mapping[str, str] = {  # names in reports
-    "none": "Backbone",
-    "fixed": "E-Reg",
-    "random": "Rand-E-Reg",
-    "learned": "Learn-E-Reg",
-    "random_learned": "Rand-Learn-E-Reg",
-    "ensemble": "Ensemble",
-    "wide": "Wide",
-    "transfer": "Transfer",
-}
-REGULATED = ("fixed", "random", "learned", "random_learned")
+MODES: Mapping[str, str] = {str(mode): label for mode, label in LABELS.items()}
 WITHOUT_EXPERIENCE = ("none", "ensemble", "wide")
-TWINS = ("fresh", "moments", "shuffled", "neutral", "rotation")  # of `affect`
-EXPERIENCES = ("affect", *TWINS)
+TWINS: tuple[str, ...] = EXPERIENCES[1:]  # of `affect`
 EXPLORATION, CONFIRMATION = "exploration", "confirmation"
 _BYTES = np.arange(256, dtype=np.uint8)
 _ONES = np.unpackbits(_BYTES[:, None], axis=1).sum(axis=1, dtype=np.uint8)
