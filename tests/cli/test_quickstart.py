@@ -41,7 +41,7 @@ def test_all_arms_stand_in_the_table_and_on_the_page_and_nothing_is_trained_twic
     assert "procedural" in content and "not rated by people" in content
     assert f"page: {page.resolve()}" in shown
     folders = [path for path in (tmp_path / "out" / "runs").iterdir() if path.is_dir()]
-    assert len(folders) == 2 * (5 + 3 + 3)  # experiences, references (no width fits), pretexts
+    assert len(folders) == 2 * (5 + 4 + 3)  # experiences, references, pretexts
 
     runs = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "runs").glob("*/*")}
     assert main(["quickstart", "--out", str(tmp_path / "out"), "--seeds", "2", "--quiet"]) == 0

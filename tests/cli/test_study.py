@@ -11,9 +11,12 @@ from emoreg.cli.main import main
 from emoreg.study import calibrate
 
 STUDY = """\
-arms: [backbone, learned, random_encoder]
+edition: 2
+modes: [learned]
+experiences: [affect, fresh]
+references: [backbone]
 seeds: 2
-experience:
+pretraining:
   stimuli: {count: 20}
   training: {epochs: 1, batch_size: 16, device: cpu}
 classifier:
@@ -55,12 +58,16 @@ def test_a_study_from_its_plan_to_its_report(file: Path, capsys: pytest.CaptureF
     assert before == {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("*")}
     assert (folder / "report.html").read_bytes() == page
 
-    rows = json.loads(told(capsys, "results", "runs/pilot", "--where", "arm == 'learned'", "--format", "json"))
+    rows = json.loads(told(capsys, "results", "runs/pilot", "--where", "experience == 'affect'", "--format", "json"))
     assert [row["seed"] for row in rows] == [0, 1]
-    csv = told(capsys, "results", "runs/pilot/results.parquet", "--columns", "arm,recipe.seed", "--format", "csv")
-    assert csv.splitlines()[0] == "arm,recipe.seed" and len(csv.splitlines()) == 1 + 8
-    assert "| learned |" in told(capsys, "results", "runs/pilot", "--columns", "arm", "--format", "markdown")
-    assert "random_encoder" in told(capsys, "results", "runs/pilot")
+    csv = told(capsys, "results", "runs/pilot/results.parquet", "--columns", "mode,recipe.seed", "--format", "csv")
+    assert csv.splitlines()[0] == "mode,recipe.seed" and len(csv.splitlines()) == 1 + 8
+    assert "| learned |" in told(capsys, "results", "runs/pilot", "--columns", "mode", "--format", "markdown")
+    shown = told(capsys, "results", "runs/pilot")
+    assert "fresh" in shown and "train_loss" in shown and "test_accuracy" not in shown
+    assert "test_accuracy" in told(capsys, "results", "runs/pilot", "--columns", "seed,test_accuracy")
+    everything = json.loads(told(capsys, "results", "runs/pilot", "--columns", "all", "--format", "json"))
+    assert {len(row["test_correct"]) for row in everything if row["stage"] == 2} == {76}  # 450 images in base64
 
     # The table alone stands for the study as well: the same report, curves and all, where there are no runs.
     handed_on = tmp_path / "elsewhere" / "pilot.parquet"
@@ -94,7 +101,7 @@ def test_a_study_with_a_run_that_fails_ends_with_1_and_says_which(
     file: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     file.write_text(
-        STUDY.replace("arms: [backbone, learned, random_encoder]", "arms: [backbone]").replace("seeds: 2", "seeds: 1")
+        STUDY.replace("modes: [learned]", "modes: []").replace("seeds: 2", "seeds: 1")
         + "targets:\n  - target: {name: digits}\n  - target: {name: folder, root: nothing}\n"
     )
     shown = told(capsys, "study", "pilot.yaml", "--quiet", code=1)
@@ -106,11 +113,7 @@ def test_a_study_with_a_run_that_fails_ends_with_1_and_says_which(
 def test_smoke_runs_all_of_it_beside_the_real_study(
     file: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    file.write_text(
-        STUDY.replace("epochs: 1", "epochs: 99").replace(
-            "arms: [backbone, learned, random_encoder]", "arms: [backbone]"
-        )
-    )
+    file.write_text(STUDY.replace("epochs: 1", "epochs: 99").replace("modes: [learned]", "modes: []"))
     told(capsys, "study", "pilot.yaml", "--smoke", "--quiet")
     assert (tmp_path / "runs" / "pilot-smoke" / "report.html").exists() and not (tmp_path / "runs" / "pilot").exists()
 
@@ -124,13 +127,13 @@ def test_smoke_runs_all_of_it_beside_the_real_study(
         (["study", "pilot.yaml", "--gpus-per-run", "0.5"], "--gpus-per-run is for --ray"),
         (["study", "pilot.yaml", "--ray", "auto", "--jobs", "2"], "--jobs is for this machine without Ray"),
         (["study", "pilot.yaml", "--ray", "--cpus-per-run", "0"], "--cpus-per-run is 0; it must be at least 1"),
-        (["study", "pilot.yaml", "--seeds", "0"], "seeds: must be 1 to 1,000, not 0"),
+        (["study", "pilot.yaml", "--seeds", "0"], "run_seeds: must be 1 to 1,000, not 0"),
         (["study", "pilot.yaml", "--dryrun"], "unknown option '--dryrun' (did you mean '--dry-run'?)"),
         (["report", "pilot.yaml"], "no run of this study is finished in runs/pilot; run 'emoreg study' first"),
         (["power", "pilot.yaml"], "no run of this study is finished in runs/pilot; run 'emoreg study' first"),
         (["power", "pilot.yaml", "--effect", "-1"], "--effect is -1.0; it must be a number of points above 0"),
         (["results", "nothing.parquet"], "nothing.parquet cannot be read as a table of results"),
-        (["results", "pilot.yaml", "--columns", "arms"], "no column is called 'arms' (did you mean 'arm'?)"),
+        (["results", "pilot.yaml", "--columns", "modes"], "no column is called 'modes' (did you mean 'mode'?)"),
     ],
 )
 def test_a_mistake_is_told_in_one_line(

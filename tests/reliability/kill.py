@@ -52,6 +52,7 @@ augment: {crop_padding: 1, flip: false}
 training: {epochs: 6, batch_size: 16, device: cpu, precision: 32-true}
 """
 STUDY = """\
+edition: 2
 experiences: [affect]
 references: [backbone]
 seeds: 1

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 import yaml
 
+from emoreg.config.recipe import has_edition
 from emoreg.config.schema import BackboneSettings, PretrainRecipe, TargetSettings, TrainRecipe
 from emoreg.errors import UserError
 from emoreg.study.arms import Arm, factorial
-from emoreg.study.definition import Study, find_study, has_edition, read_study
+from emoreg.study.definition import Study, find_study, read_study
 from emoreg.study.run_study import default_folder
 from study_arms import BACKBONE, ENSEMBLE, FRESH, SHUFFLED
 

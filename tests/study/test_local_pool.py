@@ -74,8 +74,8 @@ def test_however_a_stage_1_run_ends_the_study_ends_with_its_table_its_report_and
     (tmp_path / "study.yaml").write_text(STUDY.replace("epochs: 25", "epochs: 1"))
     monkeypatch.setattr(run_study, "plan_runs", planned)
     assert main(["study", str(tmp_path / "study.yaml"), "--out", str(tmp_path / "out"), "--jobs", "2", "--quiet"]) == 1
-    table = pd.read_parquet(tmp_path / "out" / "results.parquet").fillna({"arm": "stage 1"}).set_index("arm")
-    assert table.status.to_dict() == {"backbone": "finished", "stage 1": "failed", "learned": "blocked"}
+    table = pd.read_parquet(tmp_path / "out" / "results.parquet").fillna({"mode": "stage 1"}).set_index("mode")
+    assert table.status.to_dict() == {"none": "finished", "stage 1": "failed", "learned": "blocked"}
     assert table.error["stage 1"] == error and (tmp_path / "out" / "report.html").exists()
     assert f"seed0: {error}\nemoreg: 1 of 3 runs failed" in capsys.readouterr().err
 

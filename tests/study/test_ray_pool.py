@@ -24,7 +24,7 @@ from study_arms import BACKBONE
 
 extras.load("ray", "ray")
 
-MEASURED = ["arm", "seed", "status", "test_accuracy", "validation_loss", "lambda", "id"]
+MEASURED = ["mode", "experience", "seed", "status", "test_accuracy", "validation_loss", "lambda", "id"]
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -7,11 +8,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from emoreg.config.recipe import build
 from emoreg.errors import UserError
 from emoreg.study.columns import RunStatus
 from emoreg.study.definition import Study
 from emoreg.study.plan import plan_runs
-from emoreg.study.results import read_results, results_of, select, write_results
+from emoreg.study.results import between_looks, read_external_results, read_results, results_of, select, write_results
 from emoreg.study.run_one import RunOutcome
 
 
@@ -149,3 +151,56 @@ def test_a_table_of_anything_else_is_refused(tmp_path: Path) -> None:
     pd.DataFrame({"x": [1]}).to_parquet(tmp_path / "x.parquet")
     with pytest.raises(UserError, match=r"x\.parquet cannot be read as a table of results: it has no column 'stage'"):
         read_results(tmp_path / "x.parquet")
+
+
+WAIT = "3 of 4 planned seeds are complete: verdicts wait for the look at 4"
+
+
+@pytest.mark.parametrize(
+    ("seeds", "looks", "message"),
+    [
+        (1, (2, 4), "1 of 4 planned seeds are complete: verdicts wait for the look at 2"),
+        (2, (2, 4), None),
+        (
+            3,
+            (2, 4),
+            "3 of 4 planned seeds are complete: verdicts wait for the look at 4 (those of the look at 2 stand)",
+        ),
+        (4, (2, 4), None),
+        (5, (2, 4), None),
+        (3, None, WAIT),
+    ],
+)
+def test_between_looks_it_is_said_that_verdicts_wait(
+    seeds: int,
+    looks: tuple[int, ...] | None,
+    message: str | None,
+    tiny_study: Study,
+    tmp_path: Path,
+    finish: Callable[..., None],
+) -> None:
+    study = dataclasses.replace(tiny_study, seeds=4, looks=looks, run_seeds=6)
+    planned = plan_runs(study, tmp_path / "runs")
+    for run in planned:
+        if run.seed < seeds:
+            finish(run)
+    assert between_looks(results_of(study, planned, {})) == message
+
+
+def test_an_exploration_needs_no_accuracy_on_the_test_split(
+    tiny_study: Study, tmp_path: Path, finish: Callable[..., None]
+) -> None:
+    (cell,) = tiny_study.grid
+    untested = build(cell.recipe, {"target": {"test": False, "validation": 0.1}})
+    point = dataclasses.replace(cell, recipe=untested)
+    study = dataclasses.replace(tiny_study, grid=(point,), purpose="exploration")
+    planned = plan_runs(study, tmp_path / "runs")
+    for run in planned:
+        finish(run)
+        final = json.loads((run.folder / "final.json").read_text())
+        (run.folder / "final.json").write_text(json.dumps(final | {"test": None}))
+    table = results_of(study, planned, {})
+    assert table["status"].eq("finished").all() and table["test_accuracy"].isna().all()
+    assert between_looks(table) is None and table["seed"].min() == 1000
+    write_results(tmp_path / "results.parquet", table)
+    assert len(read_external_results(tmp_path / "results.parquet")) == len(table)

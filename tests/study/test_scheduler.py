@@ -75,10 +75,10 @@ def test_a_study_trains_every_run_once_and_finds_it_again(tiny_study: Study, tmp
     table = run_study(tiny_study, tmp_path, progress=quiet)
     assert (table.status == "finished").all() and len(table) == 2 * (3 + 2)
     arms = table[table.stage == 2]
-    assert arms.groupby("arm").seed.apply(list).to_dict() == {
-        "backbone": [0, 1],
-        "learned": [0, 1],
-        "shuffled_affect": [0, 1],
+    assert arms.fillna({"experience": "none"}).groupby(["mode", "experience"]).seed.apply(list).to_dict() == {
+        ("none", "none"): [0, 1],
+        ("learned", "affect"): [0, 1],
+        ("learned", "shuffled"): [0, 1],
     }
     before = times(tmp_path / "runs")
     assert run_study(dataclasses.replace(tiny_study, arms=(LEARNED, BACKBONE)), tmp_path, progress=quiet).shape[0] == 6

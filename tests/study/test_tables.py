@@ -1,18 +1,26 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pandas as pd
+import pytest
 from rich.console import Console
 
-from emoreg.study.tables import rows_table, rows_text
+from emoreg.config.recipe import build
+from emoreg.config.schema import PretrainRecipe, TrainRecipe
+from emoreg.study.arms import factorial
+from emoreg.study.definition import GridPoint, StimuliRecipe, Study, Variant
+from emoreg.study.machine import Machine
+from emoreg.study.plan import plan_runs
+from emoreg.study.tables import plan_table, rows_table, rows_text
 
-TABLE = pd.DataFrame({"arm": ["learned", None], "test_accuracy": [0.91239, float("nan")], "seed": [0, 1]})
+TABLE = pd.DataFrame({"mode": ["learned", None], "test_accuracy": [0.91239, float("nan")], "seed": [0, 1]})
 
 
 def test_rows_as_markdown_round_numbers_and_show_what_is_missing_as_a_dash() -> None:
     assert rows_text(TABLE, "markdown").splitlines() == [
-        "| arm | test_accuracy | seed |",
+        "| mode | test_accuracy | seed |",
         "| --- | --- | --- |",
         "| learned | 0.9124 | 0 |",
         "| – | – | 1 |",
@@ -20,14 +28,59 @@ def test_rows_as_markdown_round_numbers_and_show_what_is_missing_as_a_dash() -> 
 
 
 def test_rows_as_csv_and_json_keep_all_digits() -> None:
-    assert rows_text(TABLE, "csv") == "arm,test_accuracy,seed\nlearned,0.91239,0\n,,1\n"
+    assert rows_text(TABLE, "csv") == "mode,test_accuracy,seed\nlearned,0.91239,0\n,,1\n"
     text = rows_text(TABLE, "json")
-    assert text.endswith("]\n") and json.loads(text)[1] == {"arm": None, "test_accuracy": None, "seed": 1}
+    assert text.endswith("]\n") and json.loads(text)[1] == {"mode": None, "test_accuracy": None, "seed": 1}
 
 
 def test_names_in_the_terminals_table_are_no_markup() -> None:
     console = Console(width=60)
     with console.capture() as captured:
-        console.print(rows_table(TABLE.rename(columns={"arm": "[red]arm"}).replace("learned", "a\x1b[31mb")))
+        console.print(rows_table(TABLE.rename(columns={"mode": "[red]mode"}).replace("learned", "a\x1b[31mb")))
     shown = captured.get()
-    assert "[red]arm" in shown and "\x1b" not in shown and "0.9124" in shown
+    assert "[red]mode" in shown and "\x1b" not in shown and "0.9124" in shown
+
+
+def test_bytes_are_written_as_base64_and_shown_as_their_number() -> None:
+    table = pd.DataFrame({"test_correct": [b"\xff\x00", None]})
+    assert rows_text(table, "csv") == 'test_correct\n/wA=\n""\n'
+    assert json.loads(rows_text(table, "json"))[0] == {"test_correct": "/wA="}
+    console = Console(width=60)
+    with console.capture() as captured:
+        console.print(rows_table(table))
+    assert "2 bytes" in captured.get()
+
+
+@pytest.fixture
+def study() -> Study:
+    base = build(TrainRecipe(), {"regulation": {"mode": "learned"}, "backbone": {"name": "resnet8"}})
+    mixture = {"loss": {"regulated": 1.0, "non_emotional": 0.0, "emotional": 0.0}}
+    sets = (StimuliRecipe("procedural", PretrainRecipe()),)
+    variants = (Variant("own", base, sets), Variant("mixture", build(base, mixture), sets))
+    point = GridPoint("digits", "resnet8", base, sets, variants)
+    return Study("s", (point,), factorial(), seeds=4, looks=(2, 4), run_seeds=2, machine=Machine())
+
+
+def test_a_plan_shows_factors_looks_budgets_what_is_left_out_and_the_cost(study: Study, tmp_path: Path) -> None:
+    planned = plan_runs(study, tmp_path)
+    console = Console(width=200)
+    with console.capture() as captured:
+        console.print(plan_table(study, planned, {run.id: 60.0 for run in planned}, jobs=2, elsewhere={planned[0].id}))
+    shown = captured.get()
+    regulated = [line.split() for line in shown.splitlines() if "Learn-E-Reg" in line and "budget" not in line]
+    assert [line[4] for line in regulated] == ["own", "mixture"]
+    assert all("affect, fresh, moments, shuffled, rotation" in " ".join(line) for line in regulated)
+    assert "confirmation: 2 seeds of 4 planned, 0 to 1; verdicts at 2 and 4 seeds" in shown
+    assert "gradient budget, Learn-E-Reg (own), Ensemble: matched: gradients at z_n and z_e divided by 1.00" in shown
+    assert "gradient budget, Learn-E-Reg (mixture): matched: gradients at z_n and z_e divided by 0.50" in shown
+    assert "digits, resnet8: neutral is left out for procedural: " in shown
+    runs = len({run.id for run in planned})
+    assert f"{runs} runs, 1 done, {runs - 1} to do: about " in shown and "with 2 at a time" in shown
+
+
+def test_a_plan_for_a_device_that_is_not_here_has_no_estimate(study: Study, tmp_path: Path) -> None:
+    planned = plan_runs(study, tmp_path)
+    console = Console(width=200)
+    with console.capture() as captured:
+        console.print(plan_table(study, planned, {}, jobs=1))
+    assert "to do: no estimate, as there is no cpu here" in captured.get()

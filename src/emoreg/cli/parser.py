@@ -184,6 +184,8 @@ def _add(parser: Parser, name: str, hint: Any, default: Any, text: str | None, i
         options["type"] = kind
     if get_origin(kind) is Sequence:
         options |= {"type": get_args(kind)[0], "nargs": "+" if is_required else "*"}
+        if is_option:
+            options["action"] = _Extend
     if bool in kinds and kind is not bool:  # bool | str: a flag that may have a value
         options |= {"nargs": "?", "const": True}
     if not is_required:
@@ -194,6 +196,14 @@ def _add(parser: Parser, name: str, hint: Any, default: Any, text: str | None, i
         parser.add(_flag(name), dest=name, required=is_required, **options)
     else:
         parser.add(name, **options)
+
+
+class _Extend(argparse.Action):
+    """A list that may be given in several parts, as in `--with A --with B`. The first one replaces the default."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+        before = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, [*(() if before is self.default else before), *values])
 
 
 def _add_fields(parser: Parser, settings: Any) -> None:

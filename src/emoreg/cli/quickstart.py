@@ -40,8 +40,8 @@ STAGE_2 = TrainRecipe(
 def quickstart(*, out: Folder = Path("runs/quickstart"), seeds: int = 3, quiet: Quiet = False) -> None:
     """Run the whole method on embedded data, in minutes: a table and a page.
 
-    Needs no network: stage 1 on procedural affective images, then five regulation modes and all four
-    controls on handwritten digits.
+    Needs no network: stage 1 on procedural affective images, then Learn-E-Reg with its twins and the references on
+    handwritten digits. The twin `neutral` is left out: procedural stimuli have no label but their emotion.
 
     Args:
         out: the study's folder; finished runs in it are kept.

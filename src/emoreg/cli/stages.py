@@ -7,6 +7,7 @@ from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
+from emoreg.cli.edition import say_edition
 from emoreg.cli.parser import DeviceName, Quiet, SettingsOf, Shown
 from emoreg.config.schema import PretrainRecipe, TrainRecipe
 from emoreg.runtime import launch_env
@@ -44,6 +45,7 @@ def pretrain(
     if not print_config:
         from emoreg.stages.pretrain import pretrain as train_encoder
 
+        say_edition(recipe)
         run = train_encoder(filled, out or _default_folder(recipe, filled, smoke), progress=Progress(quiet=quiet))
         _print_metrics("experience", run.final.get("validation") or run.final.get("train") or {}, run)
 
@@ -71,6 +73,7 @@ def train(
     if not print_config:
         from emoreg.stages.classify import train as train_classifier
 
+        say_edition(recipe)
         run = train_classifier(filled, out or _default_folder(recipe, filled, smoke), progress=Progress(quiet=quiet))
         measured = run.final["test"]
         _print_metrics("test split" if measured else "validation split", measured or run.final["validation"] or {}, run)

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from emoreg.cli.parser import Folder, Quiet, Shown
+from emoreg.cli.edition import say_edition
+from emoreg.cli.parser import File, Folder, Quiet, Shown
 from emoreg.errors import UserError, printable
 from emoreg.runtime.progress import Progress
 
@@ -30,6 +31,7 @@ def study(
     out: Folder | None = None,
     runs: RunsFolder | None = None,
     seeds: int | None = None,
+    with_: Annotated[Sequence[Path], Shown("TABLE")] = (),
     jobs: int = 1,
     ray: Annotated[bool | str, Shown("ADDRESS")] = False,
     gpus_per_run: float | None = None,
@@ -38,15 +40,17 @@ def study(
     smoke: bool = False,
     quiet: Quiet = False,
 ) -> int:
-    """Run a study: arms, controls, seeds, targets, backbones; then write the report.
+    """Run a study: modes, experiences, references, variants, seeds; then write the report.
 
-    Trains every arm on every target, backbone and experience with every seed, then writes the table and the report.
-    Finished runs are never repeated; run the same command again to resume a study. The exit code is 1 if a run failed.
+    Trains every arm on every target and backbone with every seed, then writes the table and the report. Finished runs
+    are never repeated; run the same command again to resume a study. While it runs only validation images or training
+    losses are shown: the test split stands in the report. The exit code is 1 if a run failed.
 
     Args:
         study: a YAML file, see recipes/studies/, or a study's folder
         out: the study's folder. Default: runs/<name of the file>
-        seeds: number of seeds, instead of the file's
+        seeds: number of seeds to run for now; what the file plans stays the plan
+        with_: tables of results of other machines: runs of this study that are finished there count as done
         jobs: parallel runs, on this machine
         ray: run on a Ray cluster: auto or HOST:PORT; without an address, one of this machine alone. All machines must
             share the study's folder
@@ -59,7 +63,8 @@ def study(
         emoreg study recipes/studies/cifar10-pilot.yaml --dry-run
         emoreg study recipes/studies/cifar10-pilot.yaml --jobs 2
         emoreg study recipes/studies/cifar10-pilot.yaml --smoke
-        emoreg study recipes/studies/cifar10-pilot.yaml --seeds 10     # ten in all: finished ones are kept
+        emoreg study recipes/studies/cifar10-pilot.yaml --seeds 2      # for now, two of the planned ones
+        emoreg study recipes/studies/cifar10-pilot.yaml --with gpu/results.parquet
         emoreg study recipes/studies/cifar10-pilot.yaml --ray auto --gpus-per-run 0.25
     """
     if jobs < 1:
@@ -72,12 +77,15 @@ def study(
     from emoreg.runtime.terminal import console
     from emoreg.study.calibrate import estimate_seconds
     from emoreg.study.columns import RunStatus
-    from emoreg.study.definition import find_study, read_study
+    from emoreg.study.definition import find_study, is_kept, read_study
     from emoreg.study.plan import left_out, plan_runs
-    from emoreg.study.run_study import RUNS, default_folder, run_study
+    from emoreg.study.results import read_results
+    from emoreg.study.run_study import RUNS, default_folder, done_elsewhere, run_study
     from emoreg.study.tables import plan_table
 
-    definition = read_study(find_study(study), seeds, smoke)
+    definition, tables = read_study(find_study(study), seeds, smoke), list(with_)
+    if not is_kept(find_study(study)) and definition.edition > 1:
+        say_edition(find_study(study))
     folder = default_folder(study)
     if smoke:
         folder = folder.resolve()  # "." has no name
@@ -86,12 +94,14 @@ def study(
     progress = Progress(quiet=quiet, details=False)
     if dry_run:
         planned = plan_runs(definition, runs or out / RUNS)
-        console().print(plan_table(planned, estimate_seconds(planned, progress, jobs), jobs))
+        done = done_elsewhere(out, planned, [(str(path), read_results(path)) for path in tables])
+        ids = set() if done is None else set(done["id"])
+        console().print(plan_table(definition, planned, estimate_seconds(planned, progress, jobs), jobs, ids))
         return 0
-    table = run_study(definition, out, runs, jobs, progress, cluster)
+    table = run_study(definition, out, runs, jobs, progress, cluster, tables)
     failed = table[table.status == RunStatus.FAILED]
     if _has_results(table):
-        _print_report(definition.name, table, out, left_out(definition))
+        _print_report(definition.name, table, out, left_out(definition), is_asked_for=False)
     for run in failed.itertuples():
         print(printable(f"emoreg: failed: {run.run}: {run.error}"), file=sys.stderr)
     if len(failed):
@@ -113,18 +123,25 @@ def _cluster(ray: bool | str, resources: dict[str, Any]) -> Ray | None:
     return Ray(ray if isinstance(ray, str) else LOCAL, **resources)
 
 
-def _print_report(name: str, table: pd.DataFrame, out: Path, left_out: Sequence[str]) -> None:
+def _print_report(
+    name: str, table: pd.DataFrame, out: Path, left_out: Sequence[str], is_asked_for: bool = True
+) -> None:
+    """Write the report and print its table, or, between looks, only that verdicts wait, unless it was asked for."""
     from emoreg.report.analysis import analyse
     from emoreg.report.files import write_reports
     from emoreg.report.findings import findings
     from emoreg.report.paper_tables import results_table
     from emoreg.runtime.terminal import console
+    from emoreg.study.results import between_looks
 
     analysis = analyse(name, table, left_out)
     page = write_reports(out, analysis)
-    screen = console()
-    screen.print(results_table(analysis))
-    screen.print(findings(analysis)[0], markup=False)
+    screen, interim = console(), between_looks(table)
+    if interim is None or is_asked_for:
+        screen.print(results_table(analysis))
+        screen.print(findings(analysis)[0], markup=False)
+    if interim is not None:
+        screen.print(interim)
     print(f"page: {page.resolve()}")
 
 
@@ -150,52 +167,74 @@ def report(study: StudyOrTable, *, out: Folder | None = None, runs: RunsFolder |
 
 
 def results(
-    study: StudyOrTable,
+    studies: Annotated[Sequence[Path], Shown("STUDY", "studies' folders, YAML files or results.parquet")],
     *,
+    merge: File | None = None,
     runs: RunsFolder | None = None,
     where: Annotated[str, Shown("CONDITION")] | None = None,
     columns: Annotated[str, Shown("NAMES")] | None = None,
     format: Literal["table", "csv", "json", "markdown"] = "table",
 ) -> None:
-    """Print, filter and export a study's table of runs as it now stands.
+    """Print, filter, join and export studies' tables of runs as they now stand.
 
-    Also writes results.parquet into the study's folder.
+    Also writes results.parquet into the study's folder. Several tables are joined, with every run once. What is shown
+    by default leaves the test split out: it stands in the report.
 
     Args:
+        merge: write the joined table to this Parquet file, and stop
         where: rows to print, as pandas.DataFrame.query takes them
         columns: names separated by commas; all for every column
 
     Examples:
         emoreg results runs/cifar10-pilot
+        emoreg results runs/cifar10-pilot gpu/results.parquet --merge all.parquet
         emoreg results runs/cifar10-pilot --where "mode == 'learned' and seed < 3"
         emoreg results runs/cifar10-pilot --columns mode,experience,seed,recipe.training.epochs --format csv
     """
     from emoreg.runtime.terminal import console
-    from emoreg.study.definition import TABLE
-    from emoreg.study.results import read_results, select, write_results
-    from emoreg.study.run_study import open_study
+    from emoreg.study.elsewhere import merged
+    from emoreg.study.results import select, write_results
     from emoreg.study.tables import rows_table, rows_text
 
-    if study.suffix == ".parquet":
-        table = read_results(study)
-    else:
-        found = open_study(study, runs=runs)
-        table = found.table()
-        if found.out.is_dir():
-            try:
-                write_results(found.out / TABLE, table)
-            except UserError as error:  # a study on a read-only disk can be read all the same
-                print(f"emoreg: {error}", file=sys.stderr)
+    if runs is not None and len(studies) > 1:
+        raise UserError("--runs is for one study; give the folders of several")
+    tables = [(str(path), _table(path, runs)) for path in studies]
+    table = tables[0][1] if len(tables) == 1 else merged(tables)
+    if merge is not None:
+        write_results(merge, table)
+        print(f"{merge}: {len(table)} runs of {len(tables)} tables")
+        return
     if columns is None:
-        known = [name for name in COLUMNS if name in table and table[name].notna().any()]
         table = select(table, where, None)
-        table = table.loc[table.stage == 2, known]
+        table = table[table.stage == 2]
+        known = [name for name in COLUMNS if name in table and table[name].notna().any()]
+        if "validation_accuracy" in known and table["validation_accuracy"].notna().sum() == table["train_loss"].count():
+            known.remove("train_loss")  # for runs without validation images
+        table = table[known]
     else:
         table = select(table, where, list(table.columns) if columns == "all" else columns.split(","))
     if format == "table":
         console().print(rows_table(table))
     else:
         print(rows_text(table, format), end="")
+
+
+def _table(path: Path, runs: Path | None) -> pd.DataFrame:
+    """A study's results as they now stand, which are also written into its folder; or those of a table."""
+    from emoreg.study.definition import TABLE
+    from emoreg.study.results import read_results, write_results
+    from emoreg.study.run_study import open_study
+
+    if path.suffix == ".parquet":
+        return read_results(path)
+    found = open_study(path, runs=runs)
+    table = found.table()
+    if found.out.is_dir():
+        try:
+            write_results(found.out / TABLE, table)
+        except UserError as error:  # a study on a read-only disk can be read all the same
+            print(f"emoreg: {error}", file=sys.stderr)
+    return table
 
 
 def power(

@@ -73,6 +73,12 @@ def read_recipe(
         raise error.at(path, lines.get(error.key)) from None
 
 
+def has_edition(path: Path | str) -> bool:
+    """Whether the YAML file of a recipe or study says which edition of the method it is of."""
+    keys, _ = read_yaml(Path(path))
+    return isinstance(keys, Mapping) and "edition" in keys
+
+
 def parse_options(kind: type, arguments: Sequence[str], others: Sequence[str] = ()) -> dict[str, Any]:
     """The settings in command-line arguments, by dotted key.
 

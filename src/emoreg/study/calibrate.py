@@ -30,7 +30,7 @@ from emoreg.stages.pretext import pretext_task
 from emoreg.stages.pretrain import AffectiveModel
 from emoreg.stages.stimulus_mixture import cut_stimuli
 from emoreg.study.plan import PlannedRun
-from emoreg.training.fabric import make_fabric
+from emoreg.training.fabric import is_available, make_fabric
 from emoreg.training.progressive_resizing import progressive_size
 from emoreg.training.step import make_state, train_step
 
@@ -41,6 +41,8 @@ SPACE = EmotionSpace("dimensions", ("valence", "arousal"))
 
 def estimate_seconds(planned: Sequence[PlannedRun], progress: Progress, jobs: int = 1) -> dict[str, float]:
     """Seconds that each run would take alone, by its id. Reads the tables of the image sets, decodes no image.
+
+    Runs on a kind of device that is not here are left out.
 
     Args:
         planned: from `plan_runs`.
@@ -57,6 +59,9 @@ def estimate_seconds(planned: Sequence[PlannedRun], progress: Progress, jobs: in
     try:
         with progress.task("calibrate", len(planned), "runs") as advance:
             for run in planned:
+                if run.recipe.training.device != "auto" and not is_available(run.recipe.training.device):
+                    advance(1)
+                    continue
                 kind = _kind(run.recipe)
                 if kind not in speeds:
                     speeds[kind] = _seconds_per_image(kind)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
@@ -126,6 +127,13 @@ def in_order(names: Iterable[str]) -> list[str]:
     others = [name for name in dict.fromkeys(names) if name not in FIXED]
     curves = [name for name in others if name.startswith(CURVES)]
     return [*IDENTITY, *METRICS, *(name for name in others if name not in curves), *RECIPES, *MACHINES, *curves]
+
+
+def stored(value: Any) -> Any:
+    """Text as Arrow can hold it, with what is not Unicode in a path or command as escapes; tuples as JSON."""
+    if isinstance(value, tuple):
+        return json.dumps(value)
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 def fits(name: str, value: Any) -> bool:

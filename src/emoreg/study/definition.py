@@ -32,12 +32,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from emoreg.config.recipe import SMOKE, build, flatten, put_setting, read_values
-from emoreg.config.schema import EDITION, LEARNED, PretrainRecipe, TargetSettings, TrainRecipe, defaults
+from emoreg.config.schema import EDITION, LEARNED, PretrainRecipe, Recipe, TargetSettings, TrainRecipe, defaults
 from emoreg.config.strict_yaml import read_yaml
 from emoreg.errors import SettingError, UserError
 from emoreg.runtime.lock import LOCK
@@ -210,10 +210,26 @@ class Study:
         check_looks(self.looks, self.seeds)
 
     @property
+    def recipes(self) -> list[Recipe]:
+        """All base recipes of both stages."""
+        recipes: list[Recipe] = []
+        for point in self.grid:
+            setups = [(point.recipe, point.stimuli), *((each.recipe, each.stimuli) for each in point.variants)]
+            for recipe, sets in setups:
+                recipes += [recipe, *(stimuli.recipe for stimuli in sets)]
+        return recipes
+
+    @property
     def seed_numbers(self) -> range:
         """The seeds to run."""
         first = FIRST_SEED[self.purpose]
         return range(first, first + (self.run_seeds or self.seeds))
+
+
+def on_machine(study: Study, machine: Machine) -> Study:
+    """The study with what `auto` stands for, also in the values of its file."""
+    values = None if study.values is None else {**study.values, "machine": asdict(machine)}
+    return replace(study, machine=machine, values=values)
 
 
 def find_study(path: Path | str) -> Path:
@@ -229,12 +245,6 @@ def find_study(path: Path | str) -> Path:
 def is_kept(path: Path) -> bool:
     """Whether this is the copy in a study's folder, rather than a user's own file of the same name."""
     return path.name == FILE and any((path.parent / trace).exists() for trace in (TABLE, LOCK))
-
-
-def has_edition(path: Path | str) -> bool:
-    """Whether the YAML file of a study or recipe says which edition of the method it is of."""
-    keys, _ = read_yaml(Path(path))
-    return isinstance(keys, Mapping) and "edition" in keys
 
 
 def read_study(path: Path | str, seeds: int | None = None, smoke: bool = False, is_stored: bool | None = None) -> Study:

@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection, wait
 from emoreg.runtime.progress import Advance, Progress
 from emoreg.runtime.signals import heed_requests, ignore_requests
 from emoreg.study.columns import RunStatus
+from emoreg.study.machine import Machine, this_machine
 from emoreg.study.plan import PlannedRun
 from emoreg.study.run_one import RunOutcome, perform
 
@@ -48,6 +49,10 @@ class LocalPool:
         ready = wait([worker.connection for worker in busy], CHECKED_EVERY)
         changed = [worker for worker in busy if worker.connection in ready or not worker.process.is_alive()]
         return [outcome for worker in changed if (outcome := worker.receive(self.progress)) is not None]
+
+    def machine(self) -> Machine:
+        """This one."""
+        return this_machine()
 
     def close(self) -> None:
         """End all workers: ask them to, then SIGTERM, on which a run is saved where it is, then SIGKILL.

@@ -29,6 +29,11 @@ def this_machine() -> Machine:
     return Machine(device, resolve_precision(TrainingSettings(), device))
 
 
+def has_auto(recipe: Recipe) -> bool:
+    """Whether a machine decides what the recipe means."""
+    return "auto" in (recipe.training.device, recipe.training.precision)
+
+
 def resolved(recipe: Recipe, machine: Machine | None) -> Recipe:
     """The recipe with `auto` replaced. The device need not be there.
 
@@ -37,7 +42,7 @@ def resolved(recipe: Recipe, machine: Machine | None) -> Recipe:
         machine: None for this one, which is asked only if a setting is `auto`.
     """
     training = recipe.training
-    if "auto" not in (training.device, training.precision):
+    if not has_auto(recipe):
         return recipe
     machine = machine or this_machine()
     device = machine.device if training.device == "auto" else training.device

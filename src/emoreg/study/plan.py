@@ -18,6 +18,8 @@ from emoreg.study.arms import Arm, ArmMode, Experience, recipe_of
 from emoreg.study.definition import GridPoint, StimuliRecipe, Study, Variant
 from emoreg.study.machine import resolved
 
+CLASSES = 10  # outputs of the head for which the width of `wide` is found
+
 
 class Factors(NamedTuple):
     """What a run is, but for its seed; see `PlannedRun`."""
@@ -164,7 +166,10 @@ def _planned(study: Study, recipe: Recipe, runs: Path, needs: str | None, factor
 
 def wider_backbone(recipe: TrainRecipe) -> BackboneSettings | None:
     """The backbone with the width at which one network costs what two of them do; None if there is no such width."""
-    return None
+    from emoreg.models.backbones import matching_width
+
+    # The head is a thousandth of a network: any number of classes gives the same width.
+    return matching_width(recipe.backbone, recipe.target.image_size, CLASSES)
 
 
 def _is_drawn(stimuli: StimuliRecipe) -> bool:

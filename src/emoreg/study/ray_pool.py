@@ -12,6 +12,7 @@ from typing import Any
 from emoreg.errors import UserError
 from emoreg.runtime.progress import Progress
 from emoreg.study.columns import RunStatus
+from emoreg.study.machine import Machine, this_machine
 from emoreg.study.plan import PlannedRun
 from emoreg.study.run_one import RunOutcome, perform
 
@@ -62,7 +63,7 @@ class RayPool:
             self.close()
             raise
         options = {"num_cpus": cluster.cpus_per_run, "num_gpus": gpus, "max_retries": TRIES}
-        self.task = self.ray.remote(**options)(_do)
+        self.task, self.ask = (self.ray.remote(**options)(function) for function in (_do, this_machine.__wrapped__))
 
     def start(self, run: PlannedRun) -> None:
         """Hand a run to Ray."""
@@ -72,6 +73,11 @@ class RayPool:
         """Wait for a run to end, for a second at most."""
         ended, _ = self.ray.wait(list(self.running), num_returns=1, timeout=1.0)
         return [self._outcome(reference, self.running.pop(reference)) for reference in ended]
+
+    def machine(self) -> Machine:
+        """That of a worker with what a run gets: a cluster is taken to be of one kind."""
+        found: Machine = self.ray.get(self.ask.remote())
+        return found
 
     def close(self) -> None:
         """Leave the cluster, which ends the runs that are under way."""

@@ -6,7 +6,6 @@ import ast
 import base64
 import dataclasses
 import io
-import json
 import math
 import re
 import statistics
@@ -33,6 +32,7 @@ from emoreg.study.columns import (
     conform,
     fits,
     in_order,
+    stored,
     type_of,
 )
 from emoreg.study.definition import Study
@@ -48,13 +48,19 @@ FACTORS = ("id", "mode", "experience", "variant", "stimuli", "target", "backbone
 MAX_ROWS = 1_000_000  # ten times what a study may plan
 
 
-def results_of(study: Study, planned: Sequence[PlannedRun], failures: Mapping[str, RunOutcome]) -> pd.DataFrame:
+def results_of(
+    study: Study,
+    planned: Sequence[PlannedRun],
+    failures: Mapping[str, RunOutcome],
+    elsewhere: pd.DataFrame | None = None,
+) -> pd.DataFrame:
     """The table of a study's runs, in the order of the plan, with all columns of `columns.FIXED`.
 
     Args:
         study: whose purpose and looks stand in every row.
         planned: from `plan_runs`.
         failures: by run id, for the runs that failed or were blocked.
+        elsewhere: rows of runs that other machines have finished; a run that is finished here has its own.
 
     Raises:
         UserError: the metrics.csv of a finished run is damaged.
@@ -65,8 +71,41 @@ def results_of(study: Study, planned: Sequence[PlannedRun], failures: Mapping[st
     if study.purpose is not None:
         looks = list(study.looks or (study.seeds,))
         plan = {"purpose": study.purpose, "planned_seeds": study.seeds, "looks": looks}
-    rows = [_row(run, failures.get(run.id)) | plan for run in planned]
+    of_others: dict[str, dict[str, Any]] = {}
+    for row in [] if elsewhere is None else elsewhere.to_dict("records"):
+        of_others.setdefault(row["id"], {str(key): value for key, value in row.items() if not _is_missing(value)})
+    rows = [
+        _handed_on(run, of_others[run.id]) | plan
+        if run.id in of_others and not run.run.is_finished
+        else _row(run, failures.get(run.id)) | plan
+        for run in planned
+    ]
     return pd.DataFrame(rows, columns=in_order(name for row in rows for name in row))
+
+
+def between_looks(table: pd.DataFrame) -> str | None:
+    """That verdicts wait for the next planned look, if the complete seeds of a confirmation are not at one now."""
+    own = table[(table["stage"] == 2) & table["planned_seeds"].notna()]
+    if own.empty or (own["purpose"] != "confirmation").any():
+        return None
+    is_complete = (own["status"] == RunStatus.FINISHED).groupby(own["seed"]).all()
+    seeds, looks = int(is_complete.sum()), sorted({int(look) for planned in own["looks"] for look in planned})
+    later = [look for look in looks if look > seeds]
+    if seeds in looks or not later:
+        return None
+    earlier = [look for look in looks if look < seeds]
+    since = f" (those of the look at {earlier[-1]} stand)" if earlier else ""
+    return f"{seeds} of {looks[-1]} planned seeds are complete: verdicts wait for the look at {later[0]}{since}"
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _handed_on(planned: PlannedRun, row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row of a run that another machine has finished, as this study calls the run. It has no folder here."""
+    own = {"run": planned.name, "folder": None, **{key: getattr(planned, key) for key in FACTORS}}
+    return {**row, **own}
 
 
 def _row(planned: PlannedRun, failure: RunOutcome | None) -> dict[str, Any]:
@@ -92,14 +131,7 @@ def _row(planned: PlannedRun, failure: RunOutcome | None) -> dict[str, Any]:
     row |= measured | {key: value for key, value in settings.items() if key in RECIPES} | _where(run)
     if status is RunStatus.FINISHED:
         row |= _curves(run, recipe)
-    return {key: _stored(value) for key, value in row.items()}
-
-
-def _stored(value: Any) -> Any:
-    """Text as Arrow can hold it, with what is not Unicode in a path or command as escapes; tuples as JSON."""
-    if isinstance(value, tuple):
-        return json.dumps(value)
-    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+    return {key: stored(value) for key, value in row.items()}
 
 
 def _measured(run: Run, recipe: Recipe) -> dict[str, Any]:
@@ -170,7 +202,7 @@ def _where(run: Run) -> dict[str, Any]:
     session, packages = sessions[-1], sessions[-1].get("packages")
     facts = {**(packages if isinstance(packages, dict) else {}), **session, "sessions": len(sessions)}
     where = {name: facts.get(name.removeprefix(MACHINE)) for name in MACHINES}
-    return {name: value if fits(name, _stored(value)) else None for name, value in where.items()}
+    return {name: value if fits(name, stored(value)) else None for name, value in where.items()}
 
 
 def write_results(path: Path, table: pd.DataFrame) -> None:

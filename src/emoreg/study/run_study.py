@@ -14,10 +14,13 @@ from emoreg.errors import UserError
 from emoreg.runtime.lock import hold
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.safe_io import make_folder, write_atomically
-from emoreg.study.definition import FILE, TABLE, Study, find_study, is_kept, read_study
+from emoreg.study.definition import FILE, TABLE, Study, find_study, is_kept, on_machine, read_study
+from emoreg.study.elsewhere import FILE as ELSEWHERE
+from emoreg.study.elsewhere import finished_elsewhere, merged
 from emoreg.study.local_pool import LocalPool
+from emoreg.study.machine import has_auto
 from emoreg.study.plan import PlannedRun, plan_runs
-from emoreg.study.results import results_of, write_results
+from emoreg.study.results import read_results, results_of, write_results
 from emoreg.study.run_one import RunOutcome
 from emoreg.study.scheduler import InTurn, Pool, execute, recorded_failures
 
@@ -36,6 +39,7 @@ def run_study(
     jobs: int = 1,
     progress: Progress | None = None,
     ray: Ray | None = None,
+    elsewhere: Sequence[Path | str] = (),
 ) -> pd.DataFrame:
     """Do all runs of a study that are not done yet, and write their table.
 
@@ -49,24 +53,53 @@ def run_study(
         jobs: runs at a time, at least 1.
         progress: None for the terminal.
         ray: the cluster that does the runs, as many at a time as it has room for; None for this machine.
+        elsewhere: tables of results of other machines, whose finished runs of this study count as done. The study's
+            folder keeps them.
 
     Returns:
         The table from `results_of`, including the runs that failed.
 
     Raises:
-        UserError: the folder cannot be written, or another process is working on it.
+        UserError: the folder cannot be written, or another process is working on it; a table that cannot be read, or
+            holds no run of this study.
     """
     out = Path(out)
-    planned = plan_runs(study, Path(runs or out / RUNS))
     progress = progress or Progress(details=False)
     make_folder(out, "study's folder")
-    with hold(out):
+    tables = [(str(path), read_results(Path(path))) for path in elsewhere]
+    with hold(out), contextlib.closing(_pool(jobs, progress, ray)) as pool:
+        if study.edition > 1 and study.machine is None and any(map(has_auto, study.recipes)):
+            study = on_machine(study, pool.machine())
+        planned = plan_runs(study, Path(runs or out / RUNS))
+        done = done_elsewhere(out, planned, tables)
+        if tables and done is not None:
+            write_results(out / ELSEWHERE, done)
         if study.values is not None:  # only now that no other process may be doing another study there
             _write_study(out / FILE, study.values)
-        with contextlib.closing(_pool(jobs, progress, ray)) as pool:
-            table = results_of(study, planned, execute(planned, out, pool, progress))
-            write_results(out / TABLE, table)  # before the pool is closed, which may take time
+        ids = set() if done is None else set(done["id"])
+        table = results_of(study, planned, execute(planned, out, pool, progress, ids), done)
+        write_results(out / TABLE, table)  # before the pool is closed, which may take time
     return table
+
+
+def done_elsewhere(
+    out: Path, planned: Sequence[PlannedRun], tables: Sequence[tuple[str, pd.DataFrame]] = ()
+) -> pd.DataFrame | None:
+    """The finished runs of other machines that a study's folder keeps, with those of further tables; None without any.
+
+    Args:
+        out: the study's folder.
+        planned: from `plan_runs`.
+        tables: names for errors, and tables of results.
+
+    Raises:
+        UserError: the folder's table cannot be read; as `finished_elsewhere`.
+    """
+    path = out / ELSEWHERE
+    kept = [(str(path), read_results(path))] if path.exists() else []
+    if not tables:
+        return kept[0][1] if kept else None
+    return merged([*kept, ("the other table", finished_elsewhere(tables, planned))])
 
 
 def _pool(jobs: int, progress: Progress, ray: Ray | None) -> Pool:
@@ -92,10 +125,11 @@ class StudyOnDisk:
     out: Path  # its folder
     planned: Sequence[PlannedRun]
     failures: Mapping[str, RunOutcome]  # by run id
+    elsewhere: pd.DataFrame | None = None  # rows of runs that other machines have finished
 
     def table(self) -> pd.DataFrame:
         """Its results so far."""
-        return results_of(self.study, self.planned, self.failures)
+        return results_of(self.study, self.planned, self.failures, self.elsewhere)
 
 
 def open_study(path: Path | str, runs: Path | str | None = None) -> StudyOnDisk:
@@ -110,7 +144,8 @@ def open_study(path: Path | str, runs: Path | str | None = None) -> StudyOnDisk:
     """
     study, folder = read_study(find_study(path)), default_folder(path)
     planned = plan_runs(study, Path(runs or folder / RUNS))
-    return StudyOnDisk(study, folder, planned, recorded_failures(planned, folder))
+    done = done_elsewhere(folder, planned)
+    return StudyOnDisk(study, folder, planned, recorded_failures(planned, folder), done)
 
 
 def default_folder(path: Path | str) -> Path:

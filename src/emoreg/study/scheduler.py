@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,6 +11,7 @@ from emoreg.errors import UserError
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.safe_io import read_json, write_json
 from emoreg.study.columns import RunStatus
+from emoreg.study.machine import Machine, this_machine
 from emoreg.study.plan import PlannedRun
 from emoreg.study.run_one import RunOutcome, perform
 
@@ -27,6 +28,9 @@ class Pool(Protocol):
 
     def wait(self) -> list[RunOutcome]:
         """Wait a while for runs to end, and return those that have, possibly none."""
+
+    def machine(self) -> Machine:
+        """What a device and precision of `auto` stand for where the runs are done."""
 
     def close(self) -> None:
         """End, with all runs that are under way. They can be resumed."""
@@ -48,11 +52,17 @@ class InTurn:
         """Do the run."""
         return [perform(self.started.pop(), self.progress)]
 
+    def machine(self) -> Machine:
+        """This one."""
+        return this_machine()
+
     def close(self) -> None:
         """Do nothing: no run outlasts `wait`."""
 
 
-def execute(planned: Sequence[PlannedRun], out: Path, pool: Pool, progress: Progress) -> dict[str, RunOutcome]:
+def execute(
+    planned: Sequence[PlannedRun], out: Path, pool: Pool, progress: Progress, elsewhere: Set[str] = frozenset()
+) -> dict[str, RunOutcome]:
     """Do all runs that are not finished, in the order of the plan.
 
     Args:
@@ -60,14 +70,16 @@ def execute(planned: Sequence[PlannedRun], out: Path, pool: Pool, progress: Prog
         out: the study's folder; failures are recorded there with their traceback.
         pool: does the runs. The caller closes it.
         progress: shows one task for the whole study.
+        elsewhere: ids of runs that other machines have finished. An encoder of stage 1 is trained here all the same if
+            a run that is left needs its weights.
 
     Returns:
         The runs that failed or were blocked, by run id.
     """
     recorded = _read_failures(out)
-    finished = {run.id for run in planned if run.run.is_finished}
     once = list({run.id: run for run in planned}.values())  # several arms may be the same run
-    todo = [run for run in once if run.id not in finished]
+    todo = left_to_do(once, elsewhere)
+    finished = {run.id for run in once if run.run.is_finished}
     total, left = (sum(run.branches for run in runs) for runs in (once, todo))
     with progress.task("all runs", total, "units", total - left) as advance:
         for outcome in _outcomes(todo, finished, pool):
@@ -77,6 +89,16 @@ def execute(planned: Sequence[PlannedRun], out: Path, pool: Pool, progress: Prog
                 _record(recorded, outcome, out)
                 advance(run.branches)
     return _failures(recorded, planned)
+
+
+def left_to_do(planned: Sequence[PlannedRun], elsewhere: Set[str] = frozenset()) -> list[PlannedRun]:
+    """The runs of a plan, in its order, that are finished neither here nor elsewhere; see `execute`."""
+    left = [run for run in planned if run.id not in elsewhere and not run.run.is_finished]
+    needed = {run.needs for run in left}
+    taken_elsewhere = {run.needs for run in planned if run.id in elsewhere}
+    ids = {run.id for run in left if run.mode is not None or run.id in needed or run.id not in taken_elsewhere}
+    ids |= {run.id for run in planned if run.id in needed and not run.run.is_finished}
+    return [run for run in planned if run.id in ids]
 
 
 def _outcomes(todo: list[PlannedRun], finished: set[str], pool: Pool) -> Iterator[RunOutcome]:

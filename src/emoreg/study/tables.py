@@ -2,49 +2,105 @@
 
 from __future__ import annotations
 
+import base64
 import math
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from emoreg.config.schema import TrainRecipe
 from emoreg.errors import printable
+from emoreg.models.gradient_budget import describe_budget
 from emoreg.runtime.progress import duration
-from emoreg.study.plan import PlannedRun
+from emoreg.study.arms import LABELS
+from emoreg.study.definition import Study
+from emoreg.study.plan import PlannedRun, left_out
+from emoreg.study.scheduler import left_to_do
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def plan_table(planned: Sequence[PlannedRun], seconds: Mapping[str, float], jobs: int) -> Group:
-    """The number of runs, planned and done, for each arm on each target, backbone and experience; and the time left.
+def plan_table(
+    study: Study,
+    planned: Sequence[PlannedRun],
+    seconds: Mapping[str, float],
+    jobs: int,
+    elsewhere: Set[str] = frozenset(),
+) -> Group:
+    """What a study is: the number of runs, planned and done, for each of its factors; what is left out; the time left.
 
     Args:
+        study: whose plan it is.
         planned: from `plan_runs`.
-        seconds: estimated duration of each run, by id.
+        seconds: estimated duration of each run, by id; without those that cannot be timed here.
         jobs: parallel runs.
+        elsewhere: ids of runs that other machines have finished.
     """
-    names = ("stage", "target", "backbone", "arm", "experience", "runs", "done", "each")
-    table = Table(*names, box=None, header_style="bold")
+    once = list({run.id: run for run in planned}.values())
+    left = left_to_do(once, elsewhere)
+    table = Table(*COLUMNS, box=None, header_style="bold")
     rows: dict[tuple[str, ...], list[PlannedRun]] = {}
     for run in sorted(planned, key=lambda run: run.mode is not None):  # stage 1 first
-        stage, arm = ("1", f"({run.experience})") if run.mode is None else ("2", f"{run.mode} {run.experience or ''}")
-        rows.setdefault((stage, run.target or "–", run.backbone, arm, run.stimuli or "–"), []).append(run)
+        stage, arm = ("1", "(encoder)") if run.mode is None else ("2", LABELS[run.mode])
+        rows.setdefault((stage, run.target or "–", run.backbone, arm, run.variant or "–"), []).append(run)
     for key, runs in rows.items():
-        done = [run for run in runs if run.run.is_finished]
-        cells = (*key, str(len(runs)), str(len(done)), duration(seconds[runs[0].id]))
+        experiences, stimuli = (_listed(getattr(run, name) for run in runs) for name in ("experience", "stimuli"))
+        done = sum(run not in left for run in runs)
+        times = [seconds[run.id] for run in runs if run.id in seconds]
+        each = duration(statistics.fmean(times)) if times else "–"
+        cells = (*key, experiences, stimuli, str(len(runs)), str(done), each)
         table.add_row(*(Text(printable(cell)) for cell in cells))
-    left = [run for run in planned if not run.run.is_finished]
-    total = duration(sum(seconds[run.id] for run in left) / jobs)
+    return Group(table, Text("\n".join(printable(line) for line in _lines(study, once, left, seconds, jobs))))
+
+
+COLUMNS = ("stage", "target", "backbone", "arm", "variant", "experience", "stimuli", "runs", "done", "each")
+
+
+def _lines(
+    study: Study, once: Sequence[PlannedRun], left: Sequence[PlannedRun], seconds: Mapping[str, float], jobs: int
+) -> Iterator[str]:
+    """The plan in sentences; `once` has every run once."""
+    seeds = study.seed_numbers
+    looks = " and ".join(map(str, study.looks or (study.seeds,)))
+    what = f"{study.purpose}: " if study.purpose else ""
+    verdicts = "no verdicts" if study.purpose == "exploration" else f"verdicts at {looks} seeds"
+    more = f" of {study.seeds} planned" if len(seeds) != study.seeds else ""
+    yield f"{what}{len(seeds)} seeds{more}, {seeds[0]} to {seeds[-1]}; {verdicts}"
+    for line, arms in _budgets(once).items():
+        yield f"gradient budget, {', '.join(arms)}: {line}"
+    yield from left_out(study)
+    total = duration(sum(seconds.get(run.id, 0.0) for run in left) / jobs)
     parallel = f" with {jobs} at a time" if jobs > 1 else ""
-    line = f"{len(planned)} runs, {len(planned) - len(left)} done, {len(left)} to do: about {total}{parallel}"
-    return Group(table, Text(line))
+    untimed = {run.recipe.training.device for run in left if run.id not in seconds}
+    cost = f"no estimate, as there is no {' or '.join(sorted(untimed))} here" if untimed else f"about {total}{parallel}"
+    yield f"{len(once)} runs, {len(once) - len(left)} done, {len(left)} to do: {cost}"
+
+
+def _budgets(planned: Sequence[PlannedRun]) -> dict[str, list[str]]:
+    """The arms and variants of each gradient budget, by its description."""
+    found: dict[str, list[str]] = {}
+    for run in planned:
+        if run.mode is None or not isinstance(run.recipe, TrainRecipe) or not run.recipe.has_two_responses:
+            continue
+        arm = LABELS[run.mode] + (f" ({run.variant})" if run.variant else "")
+        arms = found.setdefault(describe_budget(run.recipe), [])
+        if arm not in arms:
+            arms.append(arm)
+    return found
+
+
+def _listed(values: Iterable[str | None]) -> str:
+    return ", ".join(dict.fromkeys(value for value in values if value)) or "–"
 
 
 def rows_text(table: pd.DataFrame, style: Literal["csv", "json", "markdown"]) -> str:
-    """All rows of a table of results as text that ends with a line break."""
+    """All rows of a table of results as text that ends with a line break; bytes are written in base64."""
+    table = table.map(lambda value: base64.b64encode(value).decode() if isinstance(value, bytes) else value)
     if style == "csv":
         return table.to_csv(index=False)
     if style == "json":
@@ -70,4 +126,6 @@ def _cells(table: pd.DataFrame) -> list[list[str]]:
 def _cell(value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
+    if isinstance(value, bytes):
+        return f"{len(value)} bytes"
     return f"{value:.4f}" if isinstance(value, float) else printable(str(value))

@@ -1,0 +1,116 @@
+"""Runs that other machines have finished: tables of results are joined, and a study takes their runs for done."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from emoreg.config.recipe import flatten
+from emoreg.config.schema import EXECUTION_ONLY
+from emoreg.errors import UserError
+from emoreg.study.columns import RECIPES, SETTINGS, RunStatus, conform, stored
+from emoreg.study.plan import PlannedRun
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FILE = "elsewhere.parquet"  # in a study's folder: finished runs of it that other machines did
+# Measurements that tell whether two rows of a run are of the same training; times and machines differ anyway.
+RESULTS = ("test_accuracy", "validation_accuracy", "train_loss", "test_correct", "test_checksum", "lambda")
+IGNORED = (f"{SETTINGS}encoder.experience", *(f"{SETTINGS}training.{name}" for name in EXECUTION_ONLY))
+SHOWN = 3  # differences in an error
+
+
+def merged(tables: Sequence[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
+    """Several tables of results as one, with every run once.
+
+    A run is the same where its id and its variant are. Of a run that several tables have, a finished row stands.
+
+    Args:
+        tables: names for errors, and tables from `results_of` or `read_results`, of any edition.
+
+    Raises:
+        UserError: two tables have different results of a run, or one has no ids.
+    """
+    import pyarrow as pa
+
+    for name, table in tables:
+        if "id" not in table or table["id"].isna().any():
+            raise UserError(f"{name} cannot be joined: a run has no id")
+    parts = [conform(pa.Table.from_pandas(table, preserve_index=False)) for _, table in tables]
+    names = [name for name, table in tables for _ in range(len(table))]
+    rows = pa.concat_tables(parts, promote_options="permissive").to_pandas()
+    kept: dict[tuple[str, str | None], int] = {}
+    for number, row in enumerate(rows[["id", "variant"]].itertuples(index=False)):
+        key = row.id, row.variant if isinstance(row.variant, str) else None
+        first = kept.setdefault(key, number)
+        if rows["status"].iloc[number] != RunStatus.FINISHED or first == number:
+            continue
+        if rows["status"].iloc[first] != RunStatus.FINISHED:
+            kept[key] = number
+        elif differing := _differing(rows.iloc[first], rows.iloc[number], RESULTS):
+            raise UserError(
+                f"{names[first]} and {names[number]} have different results of the run {rows['run'].iloc[number]} "
+                f"(id {row.id}; {differing[0]}): join one of them alone"
+            )
+    return rows.iloc[sorted(kept.values())].reset_index(drop=True)
+
+
+def finished_elsewhere(tables: Sequence[tuple[str, pd.DataFrame]], planned: Sequence[PlannedRun]) -> pd.DataFrame:
+    """The finished runs of a plan that tables hold.
+
+    Raises:
+        UserError: as `merged`; a table holds no run of the plan. It says in which setting its nearest run differs.
+    """
+    ids = {run.id for run in planned}
+    for name, table in tables:
+        if not ids & set(table.get("id", ())):
+            raise UserError(f"{name} has no run of this study: {_why(table, planned)}")
+    rows = merged(tables)
+    return rows[(rows["status"] == RunStatus.FINISHED) & rows["id"].isin(ids)]
+
+
+def _why(table: pd.DataFrame, planned: Sequence[PlannedRun]) -> str:
+    """How the table's run that is most like a planned one differs from it."""
+    by_arm: dict[tuple[Any, ...], list[Mapping[Any, Any]]] = {}
+    for found in table.to_dict("records"):
+        row: Mapping[Any, Any] = found
+        by_arm.setdefault((*(_plain(row.get(key)) for key in ("mode", "experience")), row.get("seed")), []).append(row)
+    nearest: list[str] | None = None
+    for run in planned:
+        own = {f"{SETTINGS}{key}": stored(value) for key, value in flatten(dataclasses.asdict(run.recipe))}
+        for other in by_arm.get((run.mode, run.experience, run.seed), ()):
+            if other.get("edition") != run.recipe.edition:
+                differing = _differing(other, {"edition": run.recipe.edition}, ["edition"])
+            else:
+                differing = _differing(other, own, [key for key in own if key in RECIPES and key not in IGNORED])
+            # Runs with the same settings have other encoders: those of stage 1 tell the difference.
+            if differing and (nearest is None or len(differing) < len(nearest)):
+                nearest = differing
+    if nearest is None:
+        return "none has the mode, experience and seed of a planned one"
+    more = f" and {len(nearest) - SHOWN} more" if len(nearest) > SHOWN else ""
+    return f"its nearest one differs in {', '.join(nearest[:SHOWN])}{more}"
+
+
+def _differing(there: Mapping[Any, Any], here: Mapping[Any, Any], names: Sequence[str]) -> list[str]:
+    """The columns in which two rows differ, as "training.device (cuda there, cpu here)"."""
+    pairs = ((name, _plain(there.get(name)), _plain(here.get(name))) for name in names)
+    return [
+        f"{name.removeprefix(SETTINGS)} ({_told(one)} there, {_told(other)} here)"
+        for name, one, other in pairs
+        if one != other
+    ]
+
+
+def _plain(value: Any) -> Any:
+    """None for what is missing; numbers that are equal are equal."""
+    return None if value is None or (isinstance(value, float) and math.isnan(value)) else value
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, bytes):
+        return f"{len(value)} bytes"
+    return "null" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

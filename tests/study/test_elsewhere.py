@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import emoreg.stages.classify
+import emoreg.stages.pretrain
+from emoreg.config.recipe import build
+from emoreg.config.schema import PretrainRecipe, TrainRecipe
+from emoreg.errors import UserError
+from emoreg.runtime.progress import Progress
+from emoreg.study.definition import Study
+from emoreg.study.elsewhere import finished_elsewhere, merged
+from emoreg.study.plan import PlannedRun, plan_runs
+from emoreg.study.results import read_results, results_of, write_results
+from emoreg.study.run_study import run_study
+from emoreg.study.scheduler import left_to_do
+from refusing import refusal
+
+FIRST_EDITION = Path(__file__).parents[1] / "first_edition" / "results.parquet"
+
+
+@pytest.fixture
+def planned(tiny_study: Study, tmp_path: Path) -> list[PlannedRun]:
+    return plan_runs(tiny_study, tmp_path / "runs")
+
+
+@pytest.fixture
+def table_of(tiny_study: Study, tmp_path: Path, finish: Callable[..., None]) -> Callable[..., pd.DataFrame]:
+    """A table of another machine, on which the runs with these numbers are finished."""
+
+    def made(name: str, *numbers: int, accuracy: float = 0.5, study: Study | None = None) -> pd.DataFrame:
+        runs = plan_runs(study or tiny_study, tmp_path / name)
+        for number in numbers:
+            finish(runs[number], accuracy)
+        write_results(tmp_path / f"{name}.parquet", results_of(study or tiny_study, runs, {}))
+        return read_results(tmp_path / f"{name}.parquet")
+
+    return made
+
+
+def test_tables_are_joined_with_every_run_once_and_a_finished_row_stands(table_of: Callable[..., pd.DataFrame]) -> None:
+    one, two = table_of("one", 0, 1, 2), table_of("two", 2, 3)
+    both = merged([("one", one), ("two", two)])
+    assert both["id"].is_unique and len(both) == len(one)
+    assert set(both.loc[both.status == "finished", "id"]) == {*one["id"][:3], one["id"][3]}
+    correct = both.loc[both["mode"] == "none", "test_correct"].dropna()
+    assert correct.tolist() == [b"\xaa\x00"]  # as it was
+
+
+def test_a_run_with_two_results_is_refused(table_of: Callable[..., pd.DataFrame]) -> None:
+    one, two = table_of("one", 0), table_of("two", 0, accuracy=0.6)
+    told = refusal(lambda: merged([("one.parquet", one), ("two.parquet", two)]))
+    assert "one.parquet and two.parquet have different results of the run digits-resnet8-backbone-seed0" in told
+    assert "test_accuracy (0.5 there, 0.6 here)" in told
+
+
+def test_tables_of_both_editions_are_joined(table_of: Callable[..., pd.DataFrame]) -> None:
+    old = read_results(FIRST_EDITION)
+    both = merged([("new", table_of("new", 0)), ("old", old)])
+    assert both["edition"].value_counts().to_dict() == {1: len(old), 2: len(both) - len(old)}
+    assert {"learned", "none", "ensemble"} <= set(both["mode"].dropna()) and "arm" not in both
+
+
+def test_a_table_without_ids_is_not_joined(table_of: Callable[..., pd.DataFrame]) -> None:
+    table = table_of("one", 0).drop(columns="id")
+    assert "mine cannot be joined: a run has no id" in refusal(lambda: merged([("mine", table)]))
+
+
+def test_finished_runs_of_another_machine_count_as_done_and_stand_in_the_table(
+    tiny_study: Study, planned: list[PlannedRun], table_of: Callable[..., pd.DataFrame]
+) -> None:
+    done = finished_elsewhere([("other", table_of("other", 0, 2))], planned)
+    assert done["id"].tolist() == [planned[0].id, planned[2].id]
+    table = results_of(tiny_study, planned, {}, done)
+    assert table["status"].tolist()[:4] == ["finished", "waiting", "finished", "waiting"]
+    assert table["test_accuracy"][0] == 0.5 and pd.isna(table["folder"][0]) and table["run"][0] == planned[0].name
+    assert table["test_correct"][0] == b"\xaa\x00" and list(table["epochs.train_loss"][0]) == [2.0, 1.0]
+
+
+def test_stage_1_is_done_again_only_for_a_run_that_is_left(planned: list[PlannedRun]) -> None:
+    """Of each seed: Backbone, an encoder and its arm, a shuffled encoder and its arm."""
+    names = [run.mode or "encoder" for run in planned[:5]]
+    assert names == ["none", "encoder", "learned", "encoder", "learned"]
+    ids = [run.id for run in planned]
+    assert left_to_do(planned) == planned
+    assert left_to_do(planned[:5], set(ids[:3])) == planned[3:5]  # all that the first encoder serves is done
+    assert left_to_do(planned[:5], {ids[2]}) == [planned[0], *planned[3:5]]  # whether or not its row is there
+    assert left_to_do(planned[:5], {ids[0], ids[1]}) == planned[1:5]  # its weights are needed, and not here
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"device": "cuda"}, "its nearest one differs in training.device (cuda there, cpu here)"),
+        ({"precision": "bf16-mixed"}, "training.precision (bf16-mixed there, 32-true here)"),
+        ({"epochs": 9}, "training.epochs (9 there, 1 here)"),
+    ],
+)
+def test_a_table_of_another_study_is_refused_with_the_nearest_difference(
+    change: dict[str, object],
+    message: str,
+    tiny_study: Study,
+    planned: list[PlannedRun],
+    table_of: Callable[..., pd.DataFrame],
+) -> None:
+    (cell,) = tiny_study.grid
+    other = dataclasses.replace(cell, recipe=build(cell.recipe, {"training": change}))
+    table = table_of("other", 0, study=dataclasses.replace(tiny_study, grid=(other,)))
+    alone = table[table["mode"] == "none"]
+    told = refusal(lambda: finished_elsewhere([("other.parquet", alone)], planned))
+    assert told.startswith("other.parquet has no run of this study: ") and message in told
+
+
+def test_a_table_of_the_first_edition_or_of_other_arms_says_so(planned: list[PlannedRun]) -> None:
+    old = read_results(FIRST_EDITION)
+    assert "edition (1 there, 2 here)" in refusal(lambda: finished_elsewhere([("old", old)], planned[:1]))
+    none = old[old["mode"] == "ensemble"]
+    assert "none has the mode, experience and seed" in refusal(lambda: finished_elsewhere([("old", none)], planned))
+
+
+def test_a_study_goes_on_where_another_machine_stopped_and_remembers_its_runs(
+    tiny_study: Study, tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = run_study(dataclasses.replace(tiny_study, run_seeds=1), tmp_path / "there", progress=quiet)
+    trained: list[str] = []
+    pretrain, train = emoreg.stages.pretrain.pretrain, emoreg.stages.classify.train
+
+    def noted_pretrain(recipe: PretrainRecipe, out: Path, progress: Progress) -> None:
+        trained.append(out.name)
+        pretrain(recipe, out, progress=progress)
+
+    def noted_train(recipe: TrainRecipe, out: Path, progress: Progress) -> None:
+        trained.append(out.name)
+        train(recipe, out, progress=progress)
+
+    monkeypatch.setattr(emoreg.stages.pretrain, "pretrain", noted_pretrain)
+    monkeypatch.setattr(emoreg.stages.classify, "train", noted_train)
+    handed_on = [tmp_path / "there" / "results.parquet"]
+    table = run_study(tiny_study, tmp_path / "here", progress=quiet, elsewhere=handed_on)
+    assert len(trained) == 5 and all("seed1" in name for name in trained)
+    assert table["status"].eq("finished").all() and len(table) == 10
+    columns = ["id", "test_accuracy", "test_correct", "test_checksum", "validation_ccc"]
+    pd.testing.assert_frame_equal(table[table.seed == 0][columns].reset_index(drop=True), there[columns])
+    again = run_study(tiny_study, tmp_path / "here", progress=quiet)  # without being told of the other machine again
+    assert len(trained) == 5
+    pd.testing.assert_frame_equal(again[columns], table[columns])
+
+
+def test_a_table_that_is_not_of_this_study_stops_it_before_anything_is_trained(
+    tiny_study: Study, tmp_path: Path, quiet: Progress
+) -> None:
+    with pytest.raises(UserError, match=r"results\.parquet has no run of this study"):
+        run_study(tiny_study, tmp_path / "here", progress=quiet, elsewhere=[FIRST_EDITION])
+    assert not (tmp_path / "here" / "runs").exists() and not (tmp_path / "here" / "elsewhere.parquet").exists()
