@@ -46,7 +46,7 @@ def test_contrasts_are_those_of_the_frame_with_the_differences_they_are_made_of(
     assert gain.size.values == pytest.approx((0.02, 0.021, 0.022))
     rows = contrast_frame(table).to_dict("records")
     (row,) = [row for row in rows if (row["mode"], row["contrast"]) == ("learned", "gain")]
-    assert (gain.size.mean, gain.size.low, gain.size.high) == pytest.approx((row["point"], row["low"], row["high"]))
+    assert gain.size.mean == pytest.approx(row["point"])
     assert gain.against == "none" and gain.verdict == row["verdict"]
     assert learned.contrasts["over_ensemble"].size.values == pytest.approx((0.01, 0.009, 0.011))
     assert learned.accuracy.values == pytest.approx(shifted(0.02, 0.021, 0.022))
@@ -66,6 +66,19 @@ def test_the_hardest_twin_is_told_with_its_own_differences() -> None:
     assert [twin.against for twin in learned.twins] == ["fresh", "moments", "shuffled"]
     assert learned.contrasts["emotion"].missing == ("neutral", "rotation")
     assert learned.contrasts["emotion"].verdict is Verdict.MISSING_TWIN
+
+
+def test_limits_are_those_of_the_frame_and_none_where_so_few_seeds_cannot_tell_them() -> None:
+    four = results(stage_2({"none": (0.9, 0.91, 0.905, 0.9), "learned": (0.92, 0.931, 0.927, 0.925)}))
+    (row,) = [row for row in contrast_frame(four).to_dict("records") if row["contrast"] == "gain"]
+    gain = arm_of(analyse("a study", four), "Learn-E-Reg").contrasts["gain"]
+    assert (gain.size.low, gain.size.high) == pytest.approx((row["low"], row["high"]))
+    assert (gain.over_seeds.low, gain.over_seeds.high) == pytest.approx((row["low_seeds"], row["high_seeds"]))
+    table = results(stage_2({"none": (0.9, 0.91), "learned": (0.92, 0.935)}))
+    learned = arm_of(analyse("a study", table), "Learn-E-Reg")
+    for contrast in (learned.contrasts["gain"], learned.contrasts["accuracy"]):
+        assert contrast.size.n == 2
+        assert math.isnan(contrast.size.low) and math.isnan(contrast.size.high)
 
 
 def test_twins_of_another_mode_variant_or_set_of_stimuli_are_not_an_arms_own() -> None:

@@ -320,8 +320,8 @@ def _contrast(runs: Runs, row: Mapping[str, Any]) -> Contrast:
     return Contrast(
         name=str(row["contrast"]),
         against=text["against"],
-        size=Interval(float(row["point"]), float(row["low"]), float(row["high"]), tuple(values)),
-        over_seeds=Interval(float(row["point"]), float(row["low_seeds"]), float(row["high_seeds"]), tuple(values)),
+        size=_interval_of(row, "", values),
+        over_seeds=_interval_of(row, "_seeds", values),
         level=float(row["level"]),
         images=int(row["images"]),
         p=float(row["p_below_corrected" if is_below else "p_corrected"]),
@@ -333,6 +333,15 @@ def _contrast(runs: Runs, row: Mapping[str, Any]) -> Contrast:
         next_look=next((look for look in looks if common[:look] != list(range(look))), None),
         verdict=Verdict(text["verdict"]) if text["verdict"] else None,
     )
+
+
+def _interval_of(row: Mapping[str, Any], suffix: str, values: Sequence[float]) -> Interval:
+    """Limits at the ends of the range are none: so few seeds cannot tell them."""
+    low, high = float(row[f"low{suffix}"]), float(row[f"high{suffix}"])
+    is_accuracy = row["contrast"] == "accuracy"
+    if (low <= 0 and high >= 1) if is_accuracy else (low <= -1 or high >= 1):
+        low = high = math.nan
+    return Interval(float(row["point"]), low, high, tuple(values))
 
 
 def _others(arms: Iterable[Arm], arm: Arm, contrast: str, against: str | None) -> dict[str | None, Arm]:

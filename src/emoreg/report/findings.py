@@ -83,6 +83,8 @@ def in_points(contrast: Contrast) -> str:
     """A difference in words: "+0.40 points (95 % interval +0.10 to +0.70, p = 0.031)"."""
     size = contrast.size
     limits = f"{coverage(contrast.level)} interval {points(size.low)} to {points(size.high)}"
+    if math.isnan(size.low):
+        limits = "too few seeds for an interval"
     remarks = ["one seed, no interval" if size.n == 1 else limits]
     if not math.isnan(contrast.p):
         remarks.append("p < 0.001" if contrast.p < 0.001 else f"p = {contrast.p:.3f}")

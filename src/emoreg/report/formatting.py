@@ -53,7 +53,9 @@ def bounds(interval: Interval, number: Callable[[float], str]) -> str:
     """The interval of a mean, or why there is none."""
     if interval.n == 1:
         return "one seed"
-    return "" if math.isnan(interval.low) else f"{number(interval.low)}, {number(interval.high)}"
+    if math.isnan(interval.low):
+        return "too few seeds" if interval.n else ""
+    return f"{number(interval.low)}, {number(interval.high)}"
 
 
 def coverage(level: float) -> str:
