@@ -1,10 +1,15 @@
-"""`emoreg power` from numbers that are given."""
+"""`emoreg power` from numbers that are given, and from a table."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 
 from emoreg.cli.main import main
+from emoreg.study.columns import IDENTITY
+from emoreg.study.results import write_results
+from report.study_rows import arms, study
 
 
 def test_power_needs_no_study_where_its_numbers_are_given(capsys: pytest.CaptureFixture[str]) -> None:
@@ -14,6 +19,17 @@ def test_power_needs_no_study_where_its_numbers_are_given(capsys: pytest.Capture
     assert main(["power", "--sd", "0.3", "--correlation", "0.5", "--seeds", "8", "--looks", "4", "--arms", "2"]) == 0
     shown = capsys.readouterr().out
     assert "Spread: 0.30 points" in shown and "looks after 4 seeds" in shown and "0.025 / 2" in shown
+
+
+def test_a_pilots_table_stands_for_its_numbers(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    table = study(
+        arms(0.92, 0.90), seeds=5, target="digits", backbone="resnet8", stage=2, status="finished", seconds=9.0
+    )
+    table = table.rename(columns={"accuracy": "test_accuracy"})
+    write_results(tmp_path / "pilot.parquet", table.reindex(columns=[*dict.fromkeys([*IDENTITY, *table])]))
+    assert main(["power", str(tmp_path / "pilot.parquet"), "--seeds", "8"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "digits, resnet8" in shown and "hours of" in shown and "from 5 seeds" in shown
 
 
 @pytest.mark.parametrize(
