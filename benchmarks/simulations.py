@@ -1,7 +1,9 @@
 """Whether emoreg's tests err as often as they say, its intervals hold the truth, and its power is what it promises.
 
-    python benchmarks/simulations.py
-    python benchmarks/simulations.py --studies 2000 --json simulations.json      # a quick look
+    python benchmarks/simulations.py                      # about ten minutes on an idle processor
+    python benchmarks/simulations.py --studies 2000       # a quick look
+
+Last seen: of 126 numbers, 20,000 studies each, none missed its limit (benchmarks/seen/simulations.json).
 
 Simulated studies have an arm with an experience of affect, its five twins and Backbone; a run deviates by 0.3 points.
 They are judged by `estimate`, the engine of `emoreg.analyse`, many at a time; the first ones of each setting also by
