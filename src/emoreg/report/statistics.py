@@ -95,7 +95,7 @@ def estimate(
 
     At an early look the level is so small that resamples of few seeds have too thin a tail: there Student's t must
     agree, so that the larger p and the wider limit count (with v, Satterthwaite's degrees of freedom). Without that,
-    studies that look after every seed from 5 to 12 err in 3.2 % of cases, and with it in 2.5 % (benchmarks/seen/simulations.json).
+    studies that look after every seed from 5 to 12 err in 3.2 % of cases, and with it in 2.5 %.
 
     Args:
         differences: (pairs, seeds), or (seeds,) for one pair.
