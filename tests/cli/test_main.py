@@ -23,11 +23,13 @@ STAGE_1 = """\
 stimuli: {name: procedural, count: 20, image_size: 16}
 backbone: {name: resnet8}
 training: {epochs: 1, batch_size: 8, device: cpu, precision: 32-true}
+edition: 2
 """
 STAGE_2 = """\
 target: {name: folder, root: flags, image_size: 16}
 backbone: {name: resnet8}
 training: {epochs: 1, batch_size: 8, device: cpu, precision: 32-true}
+edition: 2
 """
 
 

@@ -39,6 +39,7 @@ def test_all_arms_stand_in_the_table_and_on_the_page_and_nothing_is_trained_twic
             assert re.search(rf"^\s*{re.escape(label)}", shown, re.MULTILINE), label
             assert label in content
     assert "procedural" in content and "not rated by people" in content
+    assert "neutral is left out for procedural" in shown and "neutral is left out for procedural" in content
     assert f"page: {page.resolve()}" in shown
     folders = [path for path in (tmp_path / "out" / "runs").iterdir() if path.is_dir()]
     assert len(folders) == 2 * (5 + 4 + 3)  # experiences, references, pretexts

@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from emoreg.cli.main import main
 from emoreg.study import calibrate
+from emoreg.study.machine import this_machine
 
+FIRST_EDITION = Path(__file__).parents[1] / "first_edition" / "results.parquet"
 STUDY = """\
 edition: 2
 modes: [learned]
@@ -150,3 +155,62 @@ def test_a_study_can_be_asked_for_from_within_its_folder(
     monkeypatch.setattr(calibrate, "SECONDS", 0.01)
     file.rename(file.with_name("study.yaml"))
     assert "runs, 0 done" in told(capsys, "study", "study.yaml", "--dry-run", "--quiet", *options)
+
+
+def test_finished_runs_of_another_machine_are_taken_over_and_tables_are_joined(
+    file: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file.write_text(STUDY.replace("modes: [learned]", "modes: []"))
+    first = told(capsys, "study", "pilot.yaml", "--seeds", "1", "--out", "there", "--quiet")
+    assert "1 of 2 planned seeds are complete: verdicts wait for the look at 2" in first and "Backbone" not in first
+    assert "Backbone" in told(capsys, "report", "there")  # which was asked for
+    plan = told(capsys, "study", "pilot.yaml", "--with", "there/results.parquet", "--dry-run", "--quiet")
+    assert "2 runs, 1 done, 1 to do" in plan and not (tmp_path / "runs").exists()
+    shown = told(capsys, "study", "pilot.yaml", "--with", "there/results.parquet", "--quiet")
+    assert "Backbone" in shown and "verdicts wait" not in shown
+    assert len(list((tmp_path / "runs" / "pilot" / "runs").glob("digits-*"))) == 1
+    assert [*pd.read_parquet("runs/pilot/results.parquet").status] == ["finished"] * 2
+
+    told(capsys, "results", "there", "runs/pilot", "--merge", "all.parquet")
+    joined = pd.read_parquet("all.parquet")
+    assert joined["seed"].tolist() == [0, 1] and joined["id"].is_unique
+    assert "--runs is for one study" in told(capsys, "results", "there", "all.parquet", "--runs", "x", code=2)
+    other = told(capsys, "study", "pilot.yaml", "--out", "x", "--with", str(FIRST_EDITION), "--quiet", code=2)
+    assert "has no run of this study: its nearest one differs in edition (1 there, 2 here)" in other
+
+
+def test_while_a_study_runs_the_test_split_stays_unseen(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.write_text(STUDY.replace("modes: [learned]", "modes: []").replace("seeds: 2", "seeds: 1"))
+    assert main(["study", "pilot.yaml"]) == 0
+    assert re.search(r"digits-resnet8-backbone-seed0: training loss \d\.\d{4}, ", capsys.readouterr().err)
+    file.write_text(file.read_text().replace("limit: 64", "limit: 64, validation: 0.5"))
+    assert main(["study", "pilot.yaml"]) == 0
+    assert re.search(r"digits-resnet8-backbone-seed0: validation accuracy \d\.\d{4}, ", capsys.readouterr().err)
+
+
+def test_the_copy_in_a_study_s_folder_says_what_auto_stood_for(
+    file: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    text = STUDY.replace("modes: [learned]", "modes: []").replace(", device: cpu", "")
+    file.write_text(text)
+    told(capsys, "study", "pilot.yaml", "--quiet", "--smoke")
+    kept = yaml.safe_load((tmp_path / "runs" / "pilot-smoke" / "study.yaml").read_text())
+    assert kept["machine"] == dataclasses.asdict(this_machine())
+    (recipe,) = (tmp_path / "runs" / "pilot-smoke" / "runs").glob("*/recipe.yaml")
+    training = yaml.safe_load(recipe.read_text())["training"]
+    assert {key: training[key] for key in kept["machine"]} == kept["machine"]
+
+
+def test_a_file_that_does_not_say_its_edition_is_told_which_it_gets(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = "training: {epochs: 1, device: cpu}\ntarget: {image_size: 8, limit: 32}\nbackbone: {name: resnet8}\n"
+    Path("mine.yaml").write_text(small)
+    for text, expected in ((small, 1), (f"edition: 2\n{small}", 0)):
+        Path("mine.yaml").write_text(text)
+        assert main(["train", "mine.yaml", "--quiet", "--out", f"run-{expected}"]) == 0
+        line = "emoreg: mine.yaml: edition 2 of the method; write 'edition: 2' to keep it"
+        assert capsys.readouterr().err.count(line) == expected
+    file.write_text(STUDY.replace("edition: 2\n", "").replace("modes: [learned]", "modes: []"))
+    assert main(["study", "pilot.yaml", "--smoke", "--quiet"]) == 0
+    assert "emoreg: pilot.yaml: edition 2 of the method" in capsys.readouterr().err

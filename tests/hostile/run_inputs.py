@@ -50,7 +50,7 @@ STAGE_2 = TrainRecipe(
     optimizer=OptimizerSettings(lr=0.01),
     training=ONE,
 )
-STUDY = "modes: []\nreferences: [backbone]\nseeds: 1\nclassifier: {backbone: {name: resnet8}}\n"
+STUDY = "edition: 2\nmodes: []\nreferences: [backbone]\nseeds: 1\nclassifier: {backbone: {name: resnet8}}\n"
 Change = Callable[[Path], object]  # of a run folder
 
 

@@ -347,7 +347,7 @@ FINALS = st.fixed_dictionaries(
 @fuzzed
 def test_a_report_of_runs_with_anything_for_their_results(finals: list[Any], session: Any) -> None:
     root = folder("report")
-    (root / "study.yaml").write_text("experiences: [affect]\nreferences: [backbone]\nseeds: 1\n")
+    (root / "study.yaml").write_text("edition: 2\nexperiences: [affect]\nreferences: [backbone]\nseeds: 1\n")
     study = read_study(root / "study.yaml")
     planned = [run for run in plan_runs(study, root / "runs") if run.mode is not None]
     for run, final in zip(planned, finals, strict=False):

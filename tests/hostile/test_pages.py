@@ -225,7 +225,7 @@ def test_names_that_are_markup_for_the_terminal_are_text(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("study.yaml").write_text(
-        "modes: []\nreferences: [backbone]\nseeds: 1\n"
+        "edition: 2\nmodes: []\nreferences: [backbone]\nseeds: 1\n"
         "classifier: {backbone: {name: resnet8}, target: {limit: 32, image_size: 8}}\n"
         "targets: [{target: {name: digits, root: '[/red]'}}, {target: {name: digits, root: '[bold]'}}]\n"
     )

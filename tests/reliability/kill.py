@@ -42,6 +42,7 @@ stimuli: {name: procedural, count: 120, image_size: 16, validation: 0.2}
 backbone: {name: resnet8}
 optimizer: {name: adamw, lr: 0.001}
 training: {epochs: 5, batch_size: 16, device: cpu, precision: 32-true}
+edition: 2
 """
 CLASSIFIER = """\
 target: {name: digits, image_size: 8, limit: 128}
@@ -50,13 +51,14 @@ regulation: {mode: random_learned, granularity: per_class}
 optimizer: {name: sgd, lr: 0.05, momentum: 0.9, ema: 0.9}
 augment: {crop_padding: 1, flip: false}
 training: {epochs: 6, batch_size: 16, device: cpu, precision: 32-true}
+edition: 2
 """
 STUDY = """\
 edition: 2
 experiences: [affect]
 references: [backbone]
 seeds: 1
-experience:
+pretraining:
   stimuli: {name: procedural, count: 40}
   training: {epochs: 2, batch_size: 16, device: cpu, precision: 32-true}
 classifier:

@@ -155,7 +155,7 @@ def test_a_study_goes_on_when_one_run_cannot_be_written(
 def test_a_study_goes_on_when_a_runs_folder_is_deleted_in_mid_run(
     tell: Tell, after_epoch: Callable[..., None], tmp_path: Path
 ) -> None:
-    after_epoch("epoch 1/2  train_loss", lambda: shutil.rmtree(planned(tmp_path)["backbone"]))
+    after_epoch("epoch 1/2  train_loss", lambda: shutil.rmtree(planned(tmp_path)["none"]))
     told = tell(*GO, code=1)
     assert "the run folder is gone; run the same command again to start anew" in told and "1 of 3 runs failed" in told
     tell(*GO, code=0)

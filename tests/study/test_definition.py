@@ -359,10 +359,3 @@ def test_a_study_is_found_by_its_file_or_its_folder(tmp_path: Path) -> None:
         find_study(tmp_path)
     with pytest.raises(UserError, match="no study file"):
         find_study(tmp_path / "nothing.yaml")
-
-
-def test_every_study_that_ships_can_be_read() -> None:
-    shipped = sorted((Path(__file__).parents[2] / "recipes" / "studies").glob("*.yaml"))
-    assert shipped
-    for path in shipped:
-        assert has_edition(path) and read_study(path).grid

@@ -165,7 +165,7 @@ def encoder_card(
         training = "which froze it" if recipe.encoder.frozen else "which trained it together with the classifier"
         learned = f"It comes from stage 2, {training}."
         if recipe.encoder.experience is None:
-            learned += " It was never pre-trained on affective images (the control random_encoder)."
+            learned += " It was never pre-trained on affective images (the twin `fresh`)."
         data = f"{recipe.target.name} and the stimuli of stage 1"
     task = "image-feature-extraction"
     return _render(

@@ -1,0 +1,51 @@
+"""Every study that ships can be planned, and its runs train on stand-ins for its images."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from emoreg.config.recipe import has_edition
+from emoreg.config.schema import PretrainRecipe, StimuliSettings, TargetSettings, TrainingSettings, TrainRecipe
+from emoreg.runtime.progress import Progress
+from emoreg.study.columns import RunStatus
+from emoreg.study.definition import read_study
+from emoreg.study.plan import PlannedRun, plan_runs
+from emoreg.study.run_one import perform
+
+STUDIES = sorted((Path(__file__).parents[2] / "recipes" / "studies").glob("*.yaml"))
+TINY = TrainingSettings(epochs=1, batch_size=16, device="cpu", precision="32-true", trackers=())
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_a_study_that_ships_has_all_its_arms_on_all_its_targets(path: Path, tmp_path: Path) -> None:
+    study = read_study(path)
+    assert has_edition(path) and study.edition == 2
+    planned = plan_runs(study, tmp_path)
+    assert {run.target for run in planned} - {None} == {point.target for point in study.grid}
+    assert {(run.mode, run.experience) for run in planned if run.mode} == {(a.mode, a.experience) for a in study.arms}
+    assert len({run.folder for run in planned}) == len({run.id for run in planned})
+
+
+@pytest.mark.thorough
+def test_every_kind_of_run_trains_on_stand_ins(tmp_path: Path) -> None:
+    """Of one seed of the positive control: both stages, all twins and references."""
+    study = read_study(Path(__file__).parents[2] / "recipes" / "studies" / "positive-control-cifar10.yaml", seeds=1)
+    study = dataclasses.replace(study, grid=study.grid[:1])
+    for run in plan_runs(study, tmp_path):
+        outcome = perform(dataclasses.replace(run, recipe=_on_stand_ins(run)), Progress(quiet=True))
+        assert outcome.status is RunStatus.FINISHED, (run.name, outcome.error)
+
+
+def _on_stand_ins(run: PlannedRun) -> PretrainRecipe | TrainRecipe:
+    """The run's recipe for an epoch over a few digits, halves of them as in the study."""
+    recipe = run.recipe
+    if isinstance(recipe, PretrainRecipe):
+        classes = tuple(str(digit) for digit in range(5))
+        stimuli = StimuliSettings("digits", classes=classes, image_size=8, limit=32)
+        return dataclasses.replace(recipe, stimuli=stimuli, training=TINY)
+    target = TargetSettings("digits", classes=tuple(str(digit) for digit in range(5, 10)), image_size=8, per_class=5)
+    target = dataclasses.replace(target, validation=recipe.target.validation)
+    return dataclasses.replace(recipe, target=target, training=TINY)
