@@ -1,0 +1,60 @@
+"""The simulated figures in docs/method.md are those that benchmarks/simulations.py was last seen to give."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGE = " ".join((ROOT / "docs" / "method.md").read_text(encoding="utf-8").split())
+SEEN = json.loads((ROOT / "benchmarks" / "seen" / "simulations.json").read_text(encoding="utf-8"))
+VALUES = {(row["table"], row["setting"], row["contrast"], row["seeds"]): 100 * row["value"] for row in SEEN["rows"]}
+WORTH = "mode worth a point, {} of {} twins as good as the arm"
+SKEWED, HARD, SOON = "gamma of shape 4, left-skewed", "images that one arm finds hard", "5, 6, 7, 8, 9, 10, 11, 12"
+
+
+def value(table: str, setting: str, contrast: str = "gain", seeds: str = "8") -> float:
+    """In percent."""
+    return float(VALUES[table, setting, contrast, seeds])
+
+
+@pytest.mark.parametrize(
+    ("start", "cells"),
+    [
+        (
+            "mode worth a point, one twin as good as the arm | 8",
+            [
+                f"{value('level', 'normal'):.1f} %",
+                f"{value('level', WORTH.format(1, 3), 'label'):.1f} %",
+                f"{value('level', WORTH.format(1, 5), 'emotion'):.1f} %",
+            ],
+        ),
+        ("(gamma of shape 4) | 12", [f"{value('level', SKEWED, seeds='12'):.1f} %"]),
+        (
+            "all twins as good as the arm | 8",
+            [
+                f"{value('coverage', 'normal'):.1f} %",
+                f"{value('coverage', WORTH.format(3, 3), 'label'):.1f} %",
+                f"{value('coverage', WORTH.format(5, 5), 'emotion'):.1f} %",
+            ],
+        ),
+        *(
+            (start, [f"{value('power', 'half a point', name, seeds):.0f} %" for name in ("gain", "label", "emotion")])
+            for start, seeds in (("all twins equal | 8", "8"), ("| | 12", "12"))
+        ),
+    ],
+)
+def test_the_table_of_simulations_is_that_of_the_last_run(start: str, cells: list[str]) -> None:
+    assert f"{start} | {' | '.join(cells)} |" in PAGE
+
+
+def test_what_the_page_says_beside_the_table_is_of_the_same_run() -> None:
+    alone = value("coverage", f"{HARD}, by an interval over seeds alone")
+    assert f"covers {alone:.0f} % with 8 seeds, and one over seeds and images {value('coverage', HARD):.0f} %" in PAGE
+    often = value("level", "nothing differs, looks at the full level", seeds=SOON)
+    planned = value("level", "nothing differs, planned looks", seeds=SOON)
+    assert f"find {often:.1f} % of effects that are not there, planned ones {planned:.1f} %" in PAGE
+    assert f"{value('level', SKEWED):.1f} % for the gamma with 8 seeds" in PAGE
+    assert f"{SEEN['studies']:,} studies" in PAGE
