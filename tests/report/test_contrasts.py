@@ -258,6 +258,25 @@ def test_a_look_too_early_to_decide_says_so() -> None:
     assert row["verdict"] == Verdict.TOO_FEW  # 4 of 8 seeds: level 0.0015, but one resample in 256 repeats one seed
 
 
+def test_what_is_no_label_effect_is_none_of_emotion() -> None:
+    """An arm without a neutral twin leaves the family of emotion alone, which makes that family's correction milder."""
+    strong = study(arms(0.9035, 0.90) | {("learned", twin): 0.88 for twin in TWINS}, rng=1)
+    other = study(arms(0.90, 0.90, modes=["fixed"]), rng=4)
+    frame = pd.concat(
+        [strong, other[(other["mode"] == "fixed") & (other["experience"] != "neutral")]], ignore_index=True
+    )
+    twin = (frame["mode"] == "learned") & (frame["experience"] == "fresh")
+    affect = frame[(frame["mode"] == "learned") & (frame["experience"] == "affect")]["accuracy"].to_numpy()
+    noise = np.array([2.04, 0.54, 1.64, -0.06, 1.44, 1.34, 0.14, 1.24])  # p = 0.02: passes alone, and not for two arms
+    frame.loc[twin, "accuracy"] = affect - 0.001 * noise
+    found = analyse(frame)
+    label, emotion = (contrast(found, name, mode="learned") for name in ("label", "emotion"))
+    assert 0.0125 < emotion["p"] < 0.025
+    assert (label["family"], label["verdict"]) == (2, Verdict.NOT_ABOVE)
+    assert (emotion["family"], emotion["verdict"]) == (1, Verdict.NOT_ABOVE)
+    assert emotion["p_corrected"] > 0.025 and math.isnan(emotion["decided_at"] or math.nan)
+
+
 # What bars a verdict
 
 

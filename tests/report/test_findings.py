@@ -145,6 +145,27 @@ def test_more_arms_need_more_seeds() -> None:
     )
 
 
+def test_what_an_early_look_found_and_later_seeds_do_not_show_is_not_praised() -> None:
+    table = study({**REFERENCES, "learned": 0.02, **twins()}, purpose="confirmation", planned_seeds=10, looks=[7, 10])
+    late = (table["mode"] == "learned") & (table["experience"] == "affect") & (table["seed"] >= 7)
+    table.loc[late, "test_accuracy"] -= 0.2
+    first, *others = said(table)
+    assert first.startswith(
+        "What an early look found is not seen with the seeds since: the label effect of Learn-E-Reg, above with 7 "
+        "seeds, with 10 at −"
+    )
+    assert not any(text in sentence for sentence in others for text in ("is found", "The labels did", "Above "))
+
+
+def test_a_twin_that_the_labels_beat_is_not_said_to_do_as_much() -> None:
+    table = study({**REFERENCES, "learned": 0.02, **twins(shuffled=0.01)})
+    neutral = table["experience"] == "neutral"
+    table.loc[neutral, "test_accuracy"] += [0.06, -0.06] * (SEEDS // 2)
+    first, second, *_ = said(table)
+    assert first.startswith("The labels did something") and "over the hardest, shuffled." in first
+    assert second.endswith(" to neutral, so any meaningful label may do as much.")
+
+
 def test_between_looks_the_next_one_is_said() -> None:
     plan: dict[str, Any] = {"purpose": "confirmation", "planned_seeds": 8, "looks": [4, 8]}
     sentences = said(study({**REFERENCES, "learned": 0.0, **twins()}, 2, **plan))

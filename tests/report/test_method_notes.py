@@ -88,6 +88,7 @@ def test_the_start_of_a_drawn_lambda_is_its_mean(mode: str, n: str, e: str) -> N
 def test_adamw_and_mixed_features_are_said() -> None:
     (adamw,) = notes(run({"optimizer.name": "adamw"})).remarks
     assert adamw.startswith("AdamW does not feel a loss's scale")
+    assert notes(run({**MIXTURE, "optimizer.name": "adamw"})).remarks == (adamw,)  # so it is not of step size
     (features,) = notes(run({"regulation.mix": "features"})).remarks
     assert features == (
         "Learn-E-Reg mixes features: the head that both branches share gets 2.00 times the gradient of Backbone's head."

@@ -46,6 +46,7 @@ GAIN = Contrast(
     extra_seeds=0,
     mixed=(),
     next_look=None,
+    decided_at=None,
     verdict=Verdict.ABOVE,
 )
 

@@ -16,7 +16,7 @@ from emoreg.report.contrasts import BACKBONE, ENSEMBLE, LABEL_TWINS, Verdict, tw
 from emoreg.report.machine_notes import facts_of
 from emoreg.report.method_notes import MethodNotes, method_notes
 from emoreg.report.run_frame import EXPLORATION, MODES, TWINS, Arm, Cell, Runs, read_runs
-from emoreg.report.statistics import Interval, interval
+from emoreg.report.statistics import LEVEL, TIE, Interval, interval
 from emoreg.study.columns import CURVES, NUMBER, SETTINGS, RunStatus, type_of
 
 if TYPE_CHECKING:
@@ -48,12 +48,18 @@ class Contrast:
     extra_seeds: int  # beyond the plan, not used
     mixed: tuple[str, ...]  # what differs between the runs: device, precision, edition
     next_look: int | None  # at so many seeds; None without a plan, or when it is complete
+    decided_at: int | None  # seeds of the look that decided for above or below
     verdict: Verdict | None
 
     @property
     def is_found(self) -> bool:
         """Whether the test passed, in either direction."""
         return self.verdict in (Verdict.ABOVE, Verdict.BELOW)
+
+    @property
+    def has_faded(self) -> bool:
+        """Whether an early look decided, and the seeds since no longer show it."""
+        return self.is_found and self.decided_at is not None and self.decided_at < self.size.n and self.p > LEVEL + TIE
 
 
 @dataclass(frozen=True)
@@ -331,6 +337,7 @@ def _contrast(runs: Runs, row: Mapping[str, Any]) -> Contrast:
         extra_seeds=int(row["extra_seeds"]),
         mixed=tuple(text["mixed"].split(", ")) if text["mixed"] else (),
         next_look=next((look for look in looks if common[:look] != list(range(look))), None),
+        decided_at=None if math.isnan(row["decided_at"] or math.nan) else int(row["decided_at"]),
         verdict=Verdict(text["verdict"]) if text["verdict"] else None,
     )
 

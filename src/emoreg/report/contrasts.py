@@ -66,7 +66,7 @@ def analyse(frame: pd.DataFrame) -> pd.DataFrame:
     The family of a test is the same contrast of all regulated arms (mode, variant, stimuli) of a target and backbone:
     Holm's correction, or, where looks are planned, a level of 0.025 / m for each of m arms, spent over the looks
     (`looks.nominal_levels`). Seeds count from 0; a look is complete when a contrast has all of its first seeds, and
-    `above` at one look holds for good. Intervals ignore the family.
+    `above` at one look holds for good. What is no label effect is none of emotion. Intervals ignore the family.
 
     Args:
         frame: a row per run, with at least the columns `mode`, `experience`, `seed` and `accuracy`; see
@@ -107,6 +107,10 @@ def analyse(frame: pd.DataFrame) -> pd.DataFrame:
         arms = sum(arm.is_regulated for arm in runs.planned[cell])
         decided = _decide(members, [sizes[id(contrast)] for contrast in members], arms)
         decisions |= {id(contrast): decision for contrast, decision in zip(members, decided, strict=True)}
+    labels = {(one.cell, one.arm): decisions[id(one)] for one in contrasts if one.is_tested and one.name == "label"}
+    for one in contrasts:
+        if one.is_tested and one.name == "emotion":
+            decisions[id(one)] = _specific(decisions[id(one)], labels[one.cell, one.arm])
     rows = [_row(runs, one, sizes[id(one)], decisions.get(id(one), _NOTHING)) for one in contrasts]
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -427,6 +431,14 @@ def _spent(contrast: _Contrast, sizes: Sequence[_Size], arms: int) -> _Decision:
     p, p_below = (min(1.0, p * look.level / level) for p in (size.p, size.p_below))
     below = (size.p_below, p_below) if is_practical else (math.nan, math.nan)
     return _Decision(verdict, size.p, p, *below, arms, decided_at)
+
+
+def _specific(emotion: _Decision, label: _Decision) -> _Decision:
+    """An effect of emotion is one of the labels first, which a smaller family or other seeds could belie."""
+    if emotion.verdict is not Verdict.ABOVE or label.verdict is Verdict.ABOVE:
+        return emotion
+    p = max(emotion.p_corrected, 1.0 if math.isnan(label.p_corrected) else label.p_corrected)
+    return emotion._replace(verdict=label.verdict, p_corrected=p, decided_at=None)
 
 
 def _row(runs: Runs, contrast: _Contrast, sizes: Sequence[_Size], decision: _Decision) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from emoreg.report.analysis import Analysis, ArmResult, Contrast, Frequency, StageOneResult
 from emoreg.report.contrasts import LABEL_TWINS, Verdict
@@ -52,12 +52,16 @@ class Case:
 def findings(analysis: Analysis) -> list[str]:
     """What was found, in sentences, the most important first."""
     cases = _cases(analysis)
+    faded = [case for case in cases if case.contrast.has_faded]
+    # What an early look found stands, but is not told as what all seeds show.
+    cases = [replace(case, contrast=replace(case.contrast, verdict=None)) if case in faded else case for case in cases]
     if not cases:
         return ["No regulated arm is finished, so there is nothing to compare.", *_unfinished(analysis)]
     by_contrast = {name: [case for case in cases if case.contrast.name == name] for name in WHAT}
     label, emotion = by_contrast["label"], by_contrast["emotion"]
     return [
         *_exploration(cases),
+        *_faded(faded),
         *_specific(emotion),
         *_of_labels(label, emotion),
         *_no_effect(label),
@@ -127,6 +131,17 @@ def _exploration(cases: Sequence[Case]) -> list[str]:
     return sentences
 
 
+def _faded(faded: Sequence[Case]) -> list[str]:
+    if not faded:
+        return []
+    each = []
+    for case in faded:
+        name, at = WHAT[case.contrast.name], count(case.contrast.decided_at or 0, "seed")
+        now = f"{case.contrast.size.n} at {in_points(case.contrast)}"
+        each.append(f"{name} of {case.name}, {case.contrast.verdict} with {at}, with {now}")
+    return [f"What an early look found is not seen with the seeds since: {listed(each)}."]
+
+
 def _specific(emotion: Sequence[Case]) -> list[str]:
     found = [case for case in _falling(emotion) if case.contrast.verdict is Verdict.ABOVE]
     if not found:
@@ -149,6 +164,7 @@ def _of_labels(label: Sequence[Case], emotion: Sequence[Case]) -> list[str]:
             continue
         found.append(case)
         if hardest.verdict is Verdict.NOT_ABOVE:
+            hardest = _hardest_pretext(case.arm, hardest)
             details.append(
                 f"{case.name} is at {in_points(hardest)} to {hardest.against}, so {RULES_OUT[str(hardest.against)]} "
                 "may do as much"
@@ -165,6 +181,14 @@ def _of_labels(label: Sequence[Case], emotion: Sequence[Case]) -> list[str]:
             else []
         ),
     ]
+
+
+def _hardest_pretext(arm: ArmResult, emotion: Contrast) -> Contrast:
+    """The contrast to the twin that leaves open whether a label effect is of emotion: not one that labels do beat."""
+    pretexts = [twin for twin in arm.twins if twin.against not in LABEL_TWINS]
+    if emotion.against not in LABEL_TWINS or not pretexts:
+        return emotion
+    return min(pretexts, key=lambda twin: twin.size.low)
 
 
 def _no_effect(label: Sequence[Case]) -> list[str]:

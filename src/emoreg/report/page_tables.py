@@ -267,8 +267,16 @@ def contrast_entry(contrast: Contrast | None) -> Entry:
     if not math.isnan(contrast.p):
         lines.append(f"p {p_value(contrast.p)}")
     if contrast.verdict is not None:
-        lines.append(VERDICTS[contrast.verdict])
+        lines.append(verdict_entry(contrast))
     return Entry(points(contrast.size.mean), "\n".join(filter(None, lines)), contrast.is_found)
+
+
+def verdict_entry(contrast: Contrast) -> str:
+    """The verdict of a contrast, with the number of seeds of the look that decided it if that was an early one."""
+    if contrast.verdict is None:
+        return ""
+    at = contrast.decided_at
+    return VERDICTS[contrast.verdict] + ("" if at is None or at >= contrast.size.n else f" at {count(at, 'seed')}")
 
 
 def lam_entry(arm: ArmResult) -> Entry:

@@ -11,12 +11,12 @@ from emoreg.report.formatting import bounds, p_value, percent, points
 from emoreg.report.page_tables import (
     ABSENT,
     TESTED,
-    VERDICTS,
     Entry,
     in_groups,
     lam_entry,
     measured,
     name_in_group,
+    verdict_entry,
 )
 
 if TYPE_CHECKING:  # imported where they are used, so that the command line's help is instant
@@ -158,7 +158,7 @@ def _short(contrast: Contrast | None) -> Entry:
     if contrast is None:
         return ABSENT
     against = f"to {contrast.against}" if contrast.name in ("label", "emotion") and contrast.against else ""
-    verdict = "" if contrast.verdict is None else VERDICTS[contrast.verdict].removeprefix("no verdict: ")
+    verdict = verdict_entry(contrast).removeprefix("no verdict: ")
     return Entry(points(contrast.size.mean), "\n".join(filter(None, (bounds(contrast.size, points), against, verdict))))
 
 
@@ -172,5 +172,5 @@ def _one_line(contrast: Contrast | None) -> str:
     if contrast.p == contrast.p:
         remarks.append(f"p {p_value(contrast.p)}")
     if contrast.verdict is not None:
-        remarks.append(VERDICTS[contrast.verdict])
+        remarks.append(verdict_entry(contrast))
     return f"{points(contrast.size.mean)} ({'; '.join(remarks)})" if remarks else points(contrast.size.mean)

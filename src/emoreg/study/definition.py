@@ -142,6 +142,8 @@ class StudyFile:
             raise SettingError("modes", "must name at least one, or references must")
         if self.modes and not self.experiences:
             raise SettingError("experiences", "must name at least one; modes need affect")
+        if self.modes and "affect" not in self.experiences:
+            raise SettingError("experiences", "must name affect: the others are its twins, to be compared with it")
         check_seeds("seeds", self.seeds)
         check_seeds("run_seeds", self.seeds if self.run_seeds is None else self.run_seeds)
         check_looks(self.looks, self.seeds)
