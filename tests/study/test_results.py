@@ -187,6 +187,12 @@ def test_between_looks_it_is_said_that_verdicts_wait(
     assert between_looks(results_of(study, planned, {})) == message
 
 
+def test_a_table_of_the_first_edition_has_no_looks_to_wait_for() -> None:
+    old = read_results(Path(__file__).parents[1] / "first_edition" / "results.parquet")
+    assert "planned_seeds" not in old
+    assert between_looks(old) is None
+
+
 def test_an_exploration_needs_no_accuracy_on_the_test_split(
     tiny_study: Study, tmp_path: Path, finish: Callable[..., None]
 ) -> None:

@@ -85,6 +85,8 @@ def results_of(
 
 def between_looks(table: pd.DataFrame) -> str | None:
     """That verdicts wait for the next planned look, if the complete seeds of a confirmation are not at one now."""
+    if "planned_seeds" not in table:  # a table of the first edition
+        return None
     own = table[(table["stage"] == 2) & table["planned_seeds"].notna()]
     if own.empty or (own["purpose"] != "confirmation").any():
         return None
