@@ -25,6 +25,10 @@ class UserError(Exception):
         super().__init__(line)
 
 
+class Diverged(UserError):
+    """Losses, weights or answers of a training that are not finite. A study counts such a run, with no accuracy."""
+
+
 class SettingError(UserError, ValueError):
     """A setting with a wrong value or an unknown name.
 

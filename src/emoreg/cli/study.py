@@ -99,11 +99,11 @@ def study(
         console().print(plan_table(definition, planned, estimate_seconds(planned, progress, jobs), jobs, ids))
         return 0
     table = run_study(definition, out, runs, jobs, progress, cluster, tables)
-    failed = table[table.status == RunStatus.FAILED]
+    failed = table[table.status.isin((RunStatus.FAILED, RunStatus.DIVERGED))]
     if _has_results(table):
         _print_report(definition.name, table, out, left_out(definition), is_asked_for=False)
     for run in failed.itertuples():
-        print(printable(f"emoreg: failed: {run.run}: {run.error}"), file=sys.stderr)
+        print(printable(f"emoreg: {run.status}: {run.run}: {run.error}"), file=sys.stderr)
     if len(failed):
         print(
             f"emoreg: {len(failed)} of {len(table)} runs failed; their tracebacks are in {out}/failures.json; "

@@ -216,7 +216,7 @@ def analyse(name: str, table: Frame, left_out: Sequence[str] = ()) -> Analysis:
     """
     done = table[table["status"] == RunStatus.FINISHED]
     stage_1, stage_2 = (done[done["stage"] == stage] for stage in (1, 2))
-    failed = table[table["status"] == RunStatus.FAILED]
+    failed = table[table["status"].isin((RunStatus.FAILED, RunStatus.DIVERGED))]
     frame = contrasts.analyse(table)
     return Analysis(
         name=name,

@@ -121,7 +121,8 @@ def read_runs(frame: pd.DataFrame) -> Runs:
     purposes = [_purpose(name) for name in _texts(frame, "purpose")]
     cells = [Cell(*names) for names in zip(purposes, _texts(frame, "target"), _texts(frame, "backbone"), strict=True)]
     seeds = _seeds(frame)
-    is_done = [True] * len(frame) if "status" not in frame else (frame["status"] == RunStatus.FINISHED).tolist()
+    ended = (RunStatus.FINISHED, RunStatus.DIVERGED)
+    is_done = [True] * len(frame) if "status" not in frame else frame["status"].isin(ended).tolist()
     accuracy = _accuracies(frame, purposes, is_done)
 
     found: dict[Cell, dict[Arm, dict[int, int]]] = {}

@@ -28,7 +28,7 @@ from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.images.splits import cut_validation
 from emoreg.data.images.table import Table
 from emoreg.data.targets import is_own_test_split, read_for_scoring, read_target
-from emoreg.errors import SettingError, UserError, is_plain, shortened
+from emoreg.errors import Diverged, SettingError, UserError, is_plain, shortened
 from emoreg.models.backbones import build_backbone
 from emoreg.models.gradient_budget import UNSCALED, matched_scale
 from emoreg.models.regulation import RegulatedClassifier, regulation_loss
@@ -283,10 +283,10 @@ def _measure_training(
 
 
 def _refuse_divergence(run: Run, measured: Mapping[str, Mapping[str, Any] | None]) -> None:
-    """UserError if the answers on a split are not finite: their accuracy would be that of a constant answer."""
+    """`Diverged` if the answers on a split are not finite: their accuracy would be that of a constant answer."""
     for split, metrics in measured.items():
         if metrics is not None and not math.isfinite(metrics["loss"]):
-            raise UserError(
+            raise Diverged(
                 f"{run.folder}: the loss on the {split} images is {metrics['loss']} at the end of training: it has "
                 "diverged; lower optimizer.lr, or set optimizer.clip_norm or optimizer.warmup, in another run"
             )

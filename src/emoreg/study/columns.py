@@ -34,6 +34,7 @@ class RunStatus(StrEnum):
     WAITING = "waiting"  # not begun, or stopped
     FINISHED = "finished"
     FAILED = "failed"
+    DIVERGED = "diverged"  # its losses, weights or answers are not finite: it counts, with no accuracy
     BLOCKED = "blocked"  # not begun, because the stage-1 run that it needs has failed
 
 

@@ -6,7 +6,7 @@ import traceback
 from dataclasses import dataclass
 
 from emoreg.config.schema import PretrainRecipe
-from emoreg.errors import UserError
+from emoreg.errors import Diverged, UserError
 from emoreg.runtime.lock import FolderInUse
 from emoreg.runtime.progress import Progress
 from emoreg.study.columns import RunStatus
@@ -15,7 +15,7 @@ from emoreg.study.plan import PlannedRun
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """How a run ended: finished, failed, blocked, or still waiting because another process is doing it."""
+    """How a run ended: finished, diverged, failed, blocked, or still waiting because another process is doing it."""
 
     run: PlannedRun
     status: RunStatus
@@ -35,6 +35,8 @@ def perform(run: PlannedRun, progress: Progress) -> RunOutcome:
             train(run.recipe, run.folder, progress=progress)
     except FolderInUse as error:
         return RunOutcome(run, RunStatus.WAITING, str(error))
+    except Diverged as error:
+        return RunOutcome(run, RunStatus.DIVERGED, str(error))
     except UserError as error:
         return RunOutcome(run, RunStatus.FAILED, str(error))
     except OSError as error:

@@ -13,7 +13,7 @@ from emoreg.config.schema import TrainingSettings
 from emoreg.data.images.batches import Batch
 from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.table import name_image
-from emoreg.errors import UserError
+from emoreg.errors import Diverged, UserError
 from emoreg.runs.readers import non_finite
 
 MAX_NAMED = 5  # images of a batch that a message names
@@ -33,14 +33,14 @@ def check_losses(
         epoch: from 0.
 
     Raises:
-        UserError: a loss is not finite; names the step and its images.
+        Diverged: a loss is not finite; names the step and its images.
     """
     wrong = (~torch.isfinite(losses)).nonzero()
     if not len(wrong):
         return
     step = int(wrong[0])
     rows = next(batches(done=step)).rows.tolist()
-    raise UserError(
+    raise Diverged(
         f"{folder}: the loss became {losses[step].item()} in step {step + 1} of epoch {epoch + 1}, at the images "
         f"{_names(images, rows)}; {_REMEDY}"
     )
@@ -55,10 +55,10 @@ def check_weights(model: nn.Module, folder: Path, epoch: int) -> None:
         epoch: from 0.
 
     Raises:
-        UserError: weights are not finite; names them.
+        Diverged: weights are not finite; names them.
     """
     if (name := non_finite(model.state_dict())) is not None:
-        raise UserError(f"{folder}: {name} is not finite after epoch {epoch + 1}; {_REMEDY}")
+        raise Diverged(f"{folder}: {name} is not finite after epoch {epoch + 1}; {_REMEDY}")
 
 
 def _names(images: ImageSet, rows: list[int]) -> str:
