@@ -6,7 +6,7 @@ modes: [learned]       # each with all of these experiences: affect and its twin
 experiences: [affect, fresh, moments, shuffled, neutral, rotation]
 references: [backbone, ensemble, wide, transfer]
 seeds: 8
-looks: [4, 8]          # numbers of seeds at which verdicts are due; by default one look at all seeds
+looks: [5, 8]          # numbers of seeds at which verdicts are due; by default one look at all seeds
 pretraining:           # stage 1, as for emoreg pretrain
   optimizer: {lr: 0.002}
 stimuli:               # one entry per stimulus set, laid over `pretraining`
