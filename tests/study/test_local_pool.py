@@ -26,9 +26,12 @@ from study_arms import BACKBONE
 
 SOURCE = Path(__file__).parents[2] / "src"
 STUDY = """\
-arms: [backbone, learned]
+edition: 2
+modes: [learned]
+experiences: [affect]
+references: [backbone]
 seeds: 1
-experience:
+pretraining:
   stimuli: {name: procedural, count: 40}
   training: {epochs: 25, batch_size: 16, device: cpu, precision: 32-true}
 classifier:
