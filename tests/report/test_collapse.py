@@ -51,8 +51,7 @@ def test_a_frame_without_runs_has_no_frequencies() -> None:
 
 def test_a_run_that_diverged_in_a_study_counts_as_collapsed() -> None:
     frame = study({("learned", "affect"): 0.8}, seeds=8)
-    frame["status"] = "finished"
-    frame.loc[2, ["status", "accuracy"]] = ["diverged", math.nan]
-    frame.loc[3, ["status", "accuracy"]] = ["failed", math.nan]
+    frame["status"] = [*["finished"] * 2, "diverged", "failed", *["finished"] * 4]
+    frame.loc[[2, 3], "accuracy"] = math.nan
     (counted,) = frequencies(frame).to_dict("records")
     assert (counted["runs"], counted["collapsed"]) == (7, 1)
