@@ -46,6 +46,17 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> 
     return captured.out if code == 0 else captured.err
 
 
+def test_a_plan_does_not_change_once_there_are_results(
+    file: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file.write_text(STUDY.replace("learned", "fixed").replace("[affect, fresh]", "[affect]"))
+    told(capsys, "study", "pilot.yaml", "--seeds", "1", "--quiet")
+    assert "run_seeds" not in (tmp_path / "runs" / "pilot" / "study.yaml").read_text()
+    file.write_text(file.read_text().replace("seeds: 2", "seeds: 1"))
+    message = told(capsys, "study", "pilot.yaml", "--quiet", code=2)
+    assert "planned confirmation, seeds 2, looks [2]; this one plans confirmation, seeds 1, looks [1]" in message
+
+
 @pytest.mark.thorough
 def test_a_study_from_its_plan_to_its_report(file: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     shown = told(capsys, "study", "pilot.yaml", "--quiet")

@@ -100,3 +100,10 @@ def test_the_number_of_images_is_found_from_the_accuracy(images: int) -> None:
 
 def test_an_empty_frame_has_no_contrasts() -> None:
     assert analyse(study(arms(0.9, 0.9)).iloc[:0]).empty
+
+
+def test_runs_of_one_arm_with_different_plans_are_refused_whatever_their_order() -> None:
+    frame = study({("learned", "affect"): 0.8, ("none", None): 0.8}, seeds=8)
+    frame["planned_seeds"] = frame["seed"].map(lambda seed: 4 if seed < 4 else 8)
+    messages = [refusal(lambda: read_runs(frame)), refusal(lambda: read_runs(frame.iloc[::-1]))]
+    assert all("are of different plans (planned_seeds, looks)" in message for message in messages)

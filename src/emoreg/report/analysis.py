@@ -346,7 +346,7 @@ def _interval_of(row: Mapping[str, Any], suffix: str, values: Sequence[float]) -
     """Limits at the ends of the range are none: so few seeds cannot tell them."""
     low, high = float(row[f"low{suffix}"]), float(row[f"high{suffix}"])
     is_accuracy = row["contrast"] == "accuracy"
-    if (low <= 0 and high >= 1) if is_accuracy else (low <= -1 or high >= 1):
+    if (low <= 0 or (high >= 1 and len(values) < 5)) if is_accuracy else (low <= -1 or high >= 1):
         low = high = math.nan
     return Interval(float(row["point"]), low, high, tuple(values))
 

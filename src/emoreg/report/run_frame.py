@@ -135,8 +135,13 @@ def read_runs(frame: pd.DataFrame) -> Runs:
             raise UserError(
                 f"{place} has the run {arms[row].label}, seed {seeds[row]} twice: give each study's results once"
             )
-        if planned_seeds[row] is not None and (cells[row], arms[row]) not in plans:
-            plans[cells[row], arms[row]] = _plan(planned_seeds[row], looks[row])
+        if planned_seeds[row] is not None:
+            plan = _plan(planned_seeds[row], looks[row])
+            if plans.setdefault((cells[row], arms[row]), plan) != plan:
+                raise UserError(
+                    f"the runs of {arms[row].label} are of different plans (planned_seeds, looks): a plan does not "
+                    "change once results are there; give the rows of one study"
+                )
     return Runs(
         cells={
             cell: {arm: dict(sorted(by_seed.items())) for arm, by_seed in of_cell.items() if by_seed}

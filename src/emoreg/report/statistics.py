@@ -106,8 +106,8 @@ def estimate(
 
     Returns:
         With fewer than two seeds the tests and limits are NaN. Pairs whose differences are all the same, without v,
-        give no evidence: both p are 1 and both limits are the mean. A limit is infinite where the resamples cannot
-        tell it: for a tail below `smallest_tail`.
+        give no evidence: both p are 1 and the limits are infinite. So is a limit that the resamples cannot tell: for a
+        tail below `smallest_tail`.
     """
     from scipy.special import stdtr, stdtrit
 
@@ -125,6 +125,8 @@ def estimate(
     has_spread = (np.ptp(data, axis=1) > TIE) | (v > 0)
     p_above, p_below = np.ones(pairs), np.ones(pairs)
     low, high = mean.copy(), np.broadcast_to(mean.reshape(-1, *[1] * (above.ndim - 1)), above.shape).copy()
+    low[~has_spread & ~np.isnan(mean)] = -math.inf
+    high[~has_spread & ~np.isnan(mean)] = math.inf
     beyond_low, beyond_high = _beyond(below), _beyond(above)
     for start in range(0, pairs, BLOCK):
         block = np.flatnonzero(has_spread[start : start + BLOCK]) + start

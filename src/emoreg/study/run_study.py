@@ -75,7 +75,8 @@ def run_study(
         if tables and done is not None:
             write_results(out / ELSEWHERE, done)
         if study.values is not None:  # only now that no other process may be doing another study there
-            _write_study(out / FILE, study.values)
+            _refuse_other_plan(out, study)
+            _write_study(out / FILE, {key: value for key, value in study.values.items() if key != "run_seeds"})
         ids = set() if done is None else set(done["id"])
         table = results_of(study, planned, execute(planned, out, pool, progress, ids), done)
         write_results(out / TABLE, table)  # before the pool is closed, which may take time
@@ -108,6 +109,21 @@ def _pool(jobs: int, progress: Progress, ray: Ray | None) -> Pool:
 
         return RayPool(ray, progress)
     return LocalPool(jobs, progress) if jobs > 1 else InTurn(progress)
+
+
+def _refuse_other_plan(out: Path, study: Study) -> None:
+    """UserError if the study in the folder has results already, and planned other seeds or looks."""
+    if not (out / TABLE).exists() or not (out / FILE).exists():
+        return
+    kept = read_study(out / FILE)
+    before, now = ((one.purpose, one.seeds, one.looks or (one.seeds,)) for one in (kept, study))
+    if before != now and kept.edition > 1:
+        shown = [f"{purpose}, seeds {seeds}, looks {list(looks)}" for purpose, seeds, looks in (before, now)]
+        raise UserError(
+            f"{out} holds results of a study that planned {shown[0]}; this one plans {shown[1]}. A plan does not "
+            "change once results are there: choose another folder with --out (--runs shares the runs), or give --seeds "
+            "to run fewer seeds for now, or more"
+        )
 
 
 def _write_study(path: Path, values: Mapping[str, Any]) -> None:
