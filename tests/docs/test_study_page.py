@@ -27,7 +27,7 @@ def test_the_study_file_is_read_with_all_that_the_page_says_it_has(tmp_path: Pat
         assert [variant.label for variant in point.variants] == ["own losses", "mixture", "shrunk"]
         assert [stimuli.label for stimuli in point.stimuli] == ["oasis", "emoset"]
         assert point.recipe.target.validation == 0 and point.recipe.target.test  # a confirmation
-    assert (study.seeds, study.looks, study.machine is None) == (8, (4, 8), False)
+    assert (study.seeds, study.looks, study.machine is None) == (8, (5, 8), False)
 
 
 def test_every_key_of_a_study_file_but_those_for_a_command_is_on_the_page() -> None:
