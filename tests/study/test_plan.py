@@ -42,7 +42,7 @@ def test_every_arm_is_run_once_a_seed_and_once_a_stimulus_set_where_it_has_one(t
     planned = plan_runs(grid(), tmp_path)
     for arm in factorial():
         sets: tuple[str | None, ...] = ("oasis", "procedural") if arm.pretext else (None,)
-        sets = ("oasis",) if arm.experience == "neutral" else () if arm.mode == "wide" else sets
+        sets = ("oasis",) if arm.experience == "neutral" else sets
         assert labels(planned, arm) == [(seed, label) for seed in (0, 1) for label in sets], arm
     pretexts = [(run.experience, run.stimuli) for run in planned if run.mode is None]
     assert len(pretexts) == 2 * 7 and len(set(pretexts)) == 7  # once, though three arms take the affective one
@@ -72,7 +72,7 @@ def test_variants_share_the_references_and_each_has_its_own_twins(tmp_path: Path
     planned = plan_runs(grid(variants(own={}, mixture=mixture), seeds=1), tmp_path)
     for arm in factorial():
         of_arm = [run for run in planned if (run.mode, run.experience) == (arm.mode, arm.experience)]
-        expected = {"own", "mixture"} if arm.is_regulated else {None} if arm.mode != "wide" else set()
+        expected = {"own", "mixture"} if arm.is_regulated else {None}
         assert {run.variant for run in of_arm} == expected, arm
     of_stage_1 = [run for run in planned if run.mode is None]
     assert {run.variant for run in of_stage_1} == {None} and len(of_stage_1) == 7
@@ -89,6 +89,17 @@ def test_variants_of_the_takeover_are_one_fresh_twin_with_a_row_for_each(tmp_pat
     affect = {run.variant: run.id for run in planned if run.mode == "learned" and run.experience == "affect"}
     assert len({run.stimuli for run in planned if run.mode == "learned" and run.experience == "affect"}) == 2
     assert affect["as_is"] != affect["shrunk"]
+
+
+def test_a_run_is_found_where_another_study_with_other_labels_has_put_it(tiny_study: Study, tmp_path: Path) -> None:
+    before = plan_runs(tiny_study, tmp_path)
+    for run in before:
+        run.folder.mkdir(parents=True)
+    (point,) = tiny_study.grid
+    renamed = dataclasses.replace(tiny_study, grid=(dataclasses.replace(point, target="my digits"),))
+    after = plan_runs(renamed, tmp_path)
+    assert [run.folder for run in after] == [run.folder for run in before]
+    assert any(run.name != old.name for run, old in zip(after, before, strict=True))
 
 
 def test_a_variant_of_stage_1_has_encoders_of_its_own(tmp_path: Path) -> None:

@@ -90,12 +90,13 @@ def plan_runs(study: Study, runs: Path) -> list[PlannedRun]:
         study: arms, cells and seeds.
         runs: folder of the run folders. Studies with the same one share their runs.
     """
+    folders = _Folders(runs)
     planned: dict[tuple[str, str | None], PlannedRun] = {}
     by_id: dict[str, PlannedRun] = {}
     for seed in study.seed_numbers:
         for point in study.grid:
             for arm in study.arms:
-                for run in _runs_of_arm(study, point, arm, seed, runs):
+                for run in _runs_of_arm(study, point, arm, seed, folders):
                     first = by_id.setdefault(run.id, run)
                     same = dataclasses.replace(run, name=first.name, folder=first.folder)
                     # A run of stage 1 is the same thing whoever needs it; one of stage 2 stands for each variant.
@@ -120,17 +121,34 @@ def left_out(study: Study) -> list[str]:
     return lines
 
 
-def _runs_of_arm(study: Study, point: GridPoint, arm: Arm, seed: int, runs: Path) -> Iterator[PlannedRun]:
+class _Folders:
+    """Where runs are, or will be. Names have the labels of one study; another may call the same run otherwise."""
+
+    def __init__(self, runs: Path) -> None:
+        self.runs = runs
+        self.there = {folder.name.rpartition("-")[2]: folder for folder in runs.iterdir()} if runs.is_dir() else {}
+
+    def of(self, name: str, id_: str) -> Path:
+        return self.there.get(id_[:8], self.runs / f"{name}-{id_[:8]}")
+
+
+def _runs_of_arm(study: Study, point: GridPoint, arm: Arm, seed: int, folders: _Folders) -> Iterator[PlannedRun]:
     base = Variant(None, point.recipe, point.stimuli)
     for variant in point.regulated if arm.is_regulated else (base,):
         for stimuli in variant.stimuli if arm.pretext else (None,):
             if arm.experience == "neutral" and stimuli is not None and _is_drawn(stimuli):
                 continue
-            yield from _runs(study, point, arm, variant, stimuli, seed, runs)
+            yield from _runs(study, point, arm, variant, stimuli, seed, folders)
 
 
 def _runs(
-    study: Study, point: GridPoint, arm: Arm, variant: Variant, stimuli: StimuliRecipe | None, seed: int, runs: Path
+    study: Study,
+    point: GridPoint,
+    arm: Arm,
+    variant: Variant,
+    stimuli: StimuliRecipe | None,
+    seed: int,
+    folders: _Folders,
 ) -> Iterator[PlannedRun]:
     """A run of stage 2, preceded by the stage-1 run of its encoder if it has one."""
     base, encoder, needed, folder = variant.recipe, variant.recipe.encoder_backbone, None, None
@@ -145,23 +163,25 @@ def _runs(
         shared = next((each.recipe for each in point.stimuli if each.label == label), None)
         own = None if stimuli.recipe == shared else variant.label
         encoding = Factors(None, arm.pretext, own, label, None, encoder.name)
-        pretraining = _planned(study, stage_1, runs, None, encoding, seed)
+        pretraining = _planned(study, stage_1, folders, None, encoding, seed)
         yield pretraining
         needed, folder = pretraining.id, pretraining.folder
         encoder = dataclasses.replace(encoder, pretrained=False)  # its weights come from stage 1
     base = dataclasses.replace(base, encoder=dataclasses.replace(base.encoder, backbone=encoder))
     recipe = recipe_of(arm, base, folder, seed)
     factors = Factors(arm.mode, arm.experience, variant.label, label, point.target, point.backbone)
-    yield _planned(study, recipe, runs, needed, factors, seed)
+    yield _planned(study, recipe, folders, needed, factors, seed)
 
 
-def _planned(study: Study, recipe: Recipe, runs: Path, needs: str | None, factors: Factors, seed: int) -> PlannedRun:
+def _planned(
+    study: Study, recipe: Recipe, folders: _Folders, needs: str | None, factors: Factors, seed: int
+) -> PlannedRun:
     if study.edition > 1:
         recipe = resolved(recipe, study.machine)
     id_ = run_id(recipe, needs)
     parts = factors.old_name if study.edition == 1 else factors.name
     name = re.sub(r"[^\w.+-]+", "-", "-".join([*(part for part in parts if part), f"seed{seed}"]))
-    return PlannedRun(id_, name, runs / f"{name}-{id_[:8]}", recipe, needs, *factors, seed)
+    return PlannedRun(id_, name, folders.of(name, id_), recipe, needs, *factors, seed)
 
 
 def wider_backbone(recipe: TrainRecipe) -> BackboneSettings | None:
