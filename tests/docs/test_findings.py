@@ -8,11 +8,14 @@ import pandas as pd
 import pytest
 
 import emoreg
+from emoreg.study.results import read_results
 
 ROOT = Path(__file__).parents[2]
 RESULTS = sorted((ROOT / "results").glob("*.parquet"))
 FINDINGS = " ".join((ROOT / "docs" / "findings.md").read_text(encoding="utf-8").split())
 CONTROLS = {"random_encoder": "fresh", "shuffled_affect": "shuffled", "neutral_pretext": "rotation"}
+SECOND_EDITION = [path for path in RESULTS if path.stem.startswith("second-")]
+VERDICTS = {"above": "above", "not_above": "not above", "below": "below", "missing_twin": "(a twin is missing)"}
 FIRST_EDITION = [path for path in RESULTS if path.stem.startswith("cifar10-")]
 
 
@@ -38,6 +41,20 @@ def test_the_differences_to_twins_that_remain_of_the_first_edition_are_those_of_
     assert f"| `{path.stem}` | {' | '.join(cells)} |" in FINDINGS
     told = contrasts[contrasts.contrast.isin(["label", "emotion"])]
     assert set(told.verdict) == {"missing_twin"}  # `moments`, which the first edition did not have
+
+
+@pytest.mark.parametrize("path", SECOND_EDITION, ids=lambda path: path.stem)
+def test_the_contrasts_of_the_second_edition_are_those_of_its_tables(path: Path) -> None:
+    contrasts = emoreg.analyse(read_results(path))
+    for variant, of_arm in contrasts[contrasts.verdict.notna()].groupby("variant", dropna=False):
+        rows = {str(row["contrast"]): row for row in of_arm.to_dict("records")}
+        cells = [
+            f"{points(row['point'])} [{points(row['low'])}, {points(row['high'])}] {VERDICTS[row['verdict']]}"
+            for row in (rows["gain"], rows["over_ensemble"], rows["label"])
+        ]
+        name = f"`results/{path.name}`" + (f", {variant}" if isinstance(variant, str) else "")
+        label = rows["label"]
+        assert f"| {name} | {label['n']} | {' | '.join(cells)}, {label['against']} |" in FINDINGS
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
