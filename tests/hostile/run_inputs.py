@@ -50,7 +50,15 @@ STAGE_2 = TrainRecipe(
     optimizer=OptimizerSettings(lr=0.01),
     training=ONE,
 )
-STUDY = "edition: 2\nmodes: []\nreferences: [backbone]\nseeds: 1\nclassifier: {backbone: {name: resnet8}}\n"
+STUDY = """\
+edition: 2
+modes: []
+references: [backbone]
+seeds: 1
+classifier:
+  backbone: {name: resnet8}
+  training: {device: cpu, precision: 32-true}
+"""
 Change = Callable[[Path], object]  # of a run folder
 
 

@@ -16,7 +16,9 @@ from PIL import Image
 
 from hostile.malformed import Content, Malformed
 
-RECIPE = {"recipe.yaml": "backbone: {name: resnet8}\ntraining: {epochs: 1, device: cpu, precision: 32-true}\n"}
+RECIPE = {
+    "recipe.yaml": "edition: 2\nbackbone: {name: resnet8}\ntraining: {epochs: 1, device: cpu, precision: 32-true}\n"
+}
 DEEP = 100_000
 
 

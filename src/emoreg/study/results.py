@@ -132,7 +132,7 @@ def _row(planned: PlannedRun, failure: RunOutcome | None) -> dict[str, Any]:
     settings = {f"{SETTINGS}{key}": value for key, value in flatten(dataclasses.asdict(recipe))}
     row |= measured | {key: value for key, value in settings.items() if key in RECIPES} | _where(run)
     if status is RunStatus.FINISHED:
-        row |= _curves(run, recipe)
+        row |= {"train_loss": run.last_loss} | row | _curves(run, recipe)
     return {key: stored(value) for key, value in row.items()}
 
 
@@ -153,7 +153,6 @@ def _measured(run: Run, recipe: Recipe) -> dict[str, Any]:
     row["lambda"] = None if lam is None else statistics.fmean(lam)
     row["lambda_per_class"] = lam if lam is not None and len(lam) > 1 else None
     row |= {key: final.get(key) for key in ("images_per_second", "seconds", "parameters", "flops", "classes")}
-    row.setdefault("train_loss", run.last_loss)
     is_tested = isinstance(recipe, TrainRecipe) and recipe.target.test
     accuracy = row.get("test_accuracy")
     if wrong := [key for key, value in row.items() if not fits(key, value)]:
