@@ -16,20 +16,12 @@ from emoreg.errors import SettingError
 from emoreg.runtime.progress import Progress
 from emoreg.stages.class_stimuli import read_stimuli
 from emoreg.stages.pretrain import load_encoder, pretrain
+from listening import Listening
 from narrow import files, pixels
 
 
 def settings(**changes: Any) -> StimuliSettings:
     return StimuliSettings(**(dict[str, Any](name="digits", image_size=8) | changes))
-
-
-class Heard(Progress):
-    def __init__(self) -> None:
-        super().__init__(quiet=True)
-        self.lines: list[str] = []
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
 
 
 def test_the_classes_of_a_target_are_categories_of_its_training_images_alone() -> None:
@@ -87,7 +79,7 @@ def test_what_is_wrong_is_said_of_the_setting_of_stage_1(changes: dict[str, Any]
 
 
 def test_they_are_learned_end_to_end_and_called_what_they_are(stage1: PretrainRecipe, tmp_path: Path) -> None:
-    heard = Heard()
+    heard = Listening()
     asked = settings(classes=("0", "1", "2", "3", "4"), limit=40)
     recipe = dataclasses.replace(stage1, stimuli=asked, training=dataclasses.replace(stage1.training, epochs=1))
     run = pretrain(recipe, tmp_path / "run", progress=heard)

@@ -27,20 +27,12 @@ from emoreg.runtime.progress import Progress
 from emoreg.stages.classify import train
 from emoreg.stages.leaks import HEADER, checksums, read_seen, record_seen, refuse_leaks
 from emoreg.stages.pretrain import pretrain
+from listening import Listening
 from narrow import pixels
 
 SIZE = 16
 SILENT = Progress(quiet=True)
 RATINGS = np.linspace(-1, 1, 40, dtype=np.float32).reshape(20, 2)
-
-
-class Heard(Progress):
-    def __init__(self) -> None:
-        super().__init__(quiet=True)
-        self.lines: list[str] = []
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
 
 
 def table(count: int = 20, seed: int = 0, size: int = SIZE) -> Table:
@@ -127,7 +119,7 @@ def test_seen_test_images_are_counted_and_named(tmp_path: Path) -> None:
 
 
 def test_training_images_of_the_target_may_be_seen(tmp_path: Path) -> None:
-    heard, own = Heard(), table()
+    heard, own = Listening(), table()
     refuse_leaks(experience(tmp_path / "run", loaded(own)), loaded(table(seed=1)), own, heard)
     assert heard.lines == []
 
@@ -151,7 +143,7 @@ def test_images_are_compared_at_the_size_of_stage_1(stage1: int, stage2: int, li
 
 
 def test_of_a_run_without_checksums_it_is_said_that_nothing_is_checked(tmp_path: Path) -> None:
-    heard = Heard()
+    heard = Listening()
     (tmp_path / "run").mkdir()
     refuse_leaks(tmp_path / "run", loaded(table()), table(seed=1), heard)
     assert len(heard.lines) == 1 and "not checked" in heard.lines[0] and "mine" in heard.lines[0]

@@ -38,6 +38,7 @@ from emoreg.stages.affective_heads import Head, affective_loss, heads_of, image_
 from emoreg.stages.classify import build_classifier
 from emoreg.stages.pretrain import AffectiveModel, load_encoder, pretrain
 from emoreg.stages.stimulus_mixture import cut_stimuli, epoch_shares, join
+from listening import Listening
 from tiny_backbone import TinyBackbone
 
 CATEGORY = EmotionSpace("category", ("awe", "fear", "joy"))
@@ -121,15 +122,6 @@ class StopsAfter(Progress):
         self.left -= 1
         if self.left == 0:
             raise Interrupted
-
-
-class Heard(Progress):
-    def __init__(self) -> None:
-        super().__init__(quiet=True)
-        self.lines: list[str] = []
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
 
 
 # Heads
@@ -244,7 +236,7 @@ def test_images_without_the_chosen_label_are_left_out_and_told_once() -> None:
     votes = np.zeros((12, 8), np.float32)
     votes[np.arange(12), np.arange(12) % 8] = 5
     votes[:3, 7] = 5  # ties
-    heard = Heard()
+    heard = Listening()
     tied = Stimuli("paintings", pixels(12), (Labels(VOTES, votes),))
     cut = cut_stimuli(tied, settings(labels="majority"), 0, heard)
     assert cut.space == EmotionSpace("category", MIKELS_8) and cut.left_out == 3
