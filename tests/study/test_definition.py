@@ -252,24 +252,86 @@ def test_a_mistake_is_reported_with_its_line_and_key(tmp_path: Path, text: str, 
     ("text", "message"),
     [
         (
-            "seeds: 2\narms: [backbone, learned, fixed, random_encoder, neutral_pretext]",
+            "edition: 2\narms: [backbone, learned, fixed, random_encoder, neutral_pretext]",
             ":2: arms: is a key of the first edition; write modes: [fixed, learned], "
             "experiences: [affect, fresh, rotation], references: [backbone]",
         ),
-        ("control_mode: fixed", ":1: control_mode: is a key of the first edition; leave it out: twins have the mode"),
-        ("experience: {seed: 1}", ":1: experience: is a key of the first edition; write pretraining: with the same"),
         (
-            "experiences:\n- stimuli: {}",
-            ":1: experiences: holds the settings of stage 1, as in the first edition; write",
+            "edition: 2\ncontrol_mode: fixed",
+            ":2: control_mode: is a key of the first edition; leave it out: twins have",
         ),
+        ("edition: 2\nexperience: {seed: 1}", ":2: experience: is a key of the first edition; write pretraining: with"),
+        (
+            "edition: 2\nexperiences:\n- stimuli: {}",
+            ":2: experiences: holds the settings of stage 1, as in the first edition; write",
+        ),
+        (
+            "seeds: 2\narms: [backbone, learned, fixed, random_encoder]",  # now a twin of each mode
+            ":2: arms: is a key of the first edition, and now twins (random_encoder) go with affect, in every mode: "
+            "write modes: [fixed, learned], experiences: [affect, fresh], references: [backbone], or edition: 1",
+        ),
+        ("arms: [backbone, random_encoder]", "write modes: [learned], experiences: [affect, fresh]"),  # without affect
+        (
+            "control_mode: fixed\narms: [random_encoder, learned]",
+            "write modes: [learned], experiences: [affect, fresh]",
+        ),
+        ("arms: [lerned]", ":1: arms[0]: no arm is called 'lerned' (did you mean 'learned'?)"),
+        ("arms: learned", ":1: arms: must be a list"),
+        ("modes: [learned]\ncontrol_mode: fixed", ":2: control_mode: is a key of the first edition; leave it out"),
+        (
+            "experience: {seed: 1}",
+            "a study without arms ran all of them; write pretraining: with the same settings, and",
+        ),
+        ("arms: [learned]\nmodes: [fixed]", ":1: arms: is what the first edition called modes, which is there too"),
+        (
+            "arms: [learned]\nexperience: {}\npretraining: {}",
+            ":2: experience: is what the first edition called pretraining, which is there too; keep one",
+        ),
+        (
+            "arms: [learned]\nexperience:\n  training: {epochs: 0}",
+            ":3: pretraining.training.epochs: must be at least 1",
+        ),
+        ("arms: [learned]\nexperiences:\n- stimuli: {nam: x}", ":3: stimuli[0].stimuli.nam: unknown setting"),
     ],
 )
-def test_a_key_of_the_first_edition_is_refused_with_what_to_write_instead(
+def test_what_of_the_first_edition_cannot_be_taken_for_today_s_is_refused_with_what_to_write(
     text: str, message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError) as error:
         read(tmp_path, text)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "today"),
+    [
+        ("arms: [learned]", "modes: [learned]\nexperiences: [affect]\nreferences: []"),
+        ("arms: [ensemble, backbone]", "modes: []\nexperiences: []\nreferences: [backbone, ensemble]"),
+        ("arms: [fixed, random]", "modes: [fixed, random]\nexperiences: [affect]\nreferences: []"),
+        (
+            "arms: [backbone, fixed, neutral_pretext, random_encoder, shuffled_affect]\ncontrol_mode: fixed",
+            "modes: [fixed]\nexperiences: [affect, fresh, shuffled, rotation]\nreferences: [backbone]",
+        ),
+        (
+            "arms: [learned]\nexperience: {training: {epochs: 3}}\nexperiences: [{stimuli: {name: oasis, root: x}}]",
+            "modes: [learned]\nexperiences: [affect]\nreferences: []\npretraining: {training: {epochs: 3}}\n"
+            "stimuli: [{stimuli: {name: oasis, root: x}}]",
+        ),
+        (
+            "modes: [learned]\nexperience: {training: {epochs: 3}}",
+            "modes: [learned]\npretraining: {training: {epochs: 3}}",
+        ),
+    ],
+)
+def test_keys_of_the_first_edition_are_read_as_today_s_and_told(
+    old: str, today: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = read(tmp_path, f"seeds: 2\n{old}")
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and "mine.yaml: keys of the first edition: " in told and "now edition 2" in told
+    assert study == read(tmp_path, f"seeds: 2\n{today}") and study.edition == 2
+    again = read(tmp_path, yaml.safe_dump(study.values))  # what the study's folder keeps
+    assert again == study and not capsys.readouterr().err
 
 
 FIRST = """\

@@ -84,7 +84,7 @@ def study(
     from emoreg.study.tables import plan_table
 
     definition, tables = read_study(find_study(study), seeds, smoke), list(with_)
-    if not is_kept(find_study(study)) and definition.edition > 1:
+    if not is_kept(find_study(study)) and definition.edition > 1 and definition.read_as is None:
         say_edition(find_study(study))
     folder = default_folder(study)
     if smoke:

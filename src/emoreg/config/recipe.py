@@ -183,8 +183,17 @@ def read_values(kind: type, path: Path) -> tuple[dict[str, Any], dict[str, int]]
         SettingError: not YAML, unknown key or wrong type; names file, line and key.
     """
     values, lines = read_yaml(path)
+    return typed_values(kind, values, lines, path), lines
+
+
+def typed_values(kind: type, values: Any, lines: Mapping[str, int], path: Path) -> dict[str, Any]:
+    """The values of a file that `read_yaml` has read, None for an empty one, if they have the keys and types of `kind`.
+
+    Raises:
+        SettingError: unknown key or wrong type; names file, line and key.
+    """
     try:
-        return _section(kind, {} if values is None else values, "", kind), lines
+        return _section(kind, {} if values is None else values, "", kind)
     except SettingError as error:
         raise error.at(path, lines.get(error.key) if error.key else 1) from None
 

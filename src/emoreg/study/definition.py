@@ -36,11 +36,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from emoreg.config.recipe import SMOKE, build, flatten, put_setting, read_values
+from emoreg.config.recipe import SMOKE, build, flatten, put_setting, typed_values
 from emoreg.config.schema import EDITION, LEARNED, PretrainRecipe, Recipe, TargetSettings, TrainRecipe, defaults
 from emoreg.config.strict_yaml import read_yaml
-from emoreg.errors import SettingError, UserError
+from emoreg.errors import SettingError, UserError, printable
 from emoreg.runtime.lock import LOCK
+from emoreg.runtime.progress import Progress
 from emoreg.study import first_edition
 from emoreg.study.arms import (
     EXPERIENCES,
@@ -207,6 +208,8 @@ class Study:
     edition: int = EDITION
     values: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
     """The values of its file: written as YAML they give the same study. None for a study made in Python."""
+    read_as: str | None = field(default=None, compare=False, repr=False)
+    """What keys of the first edition in its file were taken for; None without any."""
 
     def __post_init__(self) -> None:
         check_looks(self.looks, self.seeds)
@@ -249,8 +252,14 @@ def is_kept(path: Path) -> bool:
     return path.name == FILE and any((path.parent / trace).exists() for trace in (TABLE, LOCK))
 
 
-def read_study(path: Path | str, seeds: int | None = None, smoke: bool = False, is_stored: bool | None = None) -> Study:
-    """Read a study's file.
+def read_study(
+    path: Path | str,
+    seeds: int | None = None,
+    smoke: bool = False,
+    is_stored: bool | None = None,
+    progress: Progress | None = None,
+) -> Study:
+    """Read a study's file. Keys of the first edition, in a file that does not say its edition, are read as today's.
 
     Args:
         path: the YAML file.
@@ -258,6 +267,7 @@ def read_study(path: Path | str, seeds: int | None = None, smoke: bool = False, 
         smoke: one seed of one epoch over few images in every run, to see that all of it runs.
         is_stored: whether 'emoreg study' wrote the file. Without an edition it is then of the first, else of the
             current one. None to tell by its place.
+        progress: says what keys of the first edition were taken for; None for the terminal.
 
     Raises:
         UserError: unreadable file.
@@ -270,11 +280,18 @@ def read_study(path: Path | str, seeds: int | None = None, smoke: bool = False, 
     raw, lines = read_yaml(path)
     given = raw if isinstance(raw, Mapping) else {}
     edition = given.get("edition", 1 if (is_copy if is_stored is None else is_stored) else EDITION)
-    if edition != 1 and (old := first_edition.old_key(given)) is not None:
+    read_as = None
+    if edition != 1 and "edition" in given and (old := first_edition.old_key(given)) is not None:
         raise SettingError(*old, path, lines.get(old[0]))
+    if edition != 1:
+        try:
+            translation = first_edition.translated(given)
+        except SettingError as error:
+            raise error.at(path, lines.get(error.key)) from None
+        if translation is not None:
+            raw, lines, read_as = translation.values, translation.lines(lines), translation.read_as
     kind = first_edition.StudyFile if edition == 1 else StudyFile
-    values, lines = read_values(kind, path)
-    values.setdefault("edition", edition)
+    values = {"edition": edition, **typed_values(kind, raw, lines, path)}
     if seeds is not None:
         key = "seeds" if edition == 1 else "run_seeds"
         values[key] = seeds
@@ -284,9 +301,13 @@ def read_study(path: Path | str, seeds: int | None = None, smoke: bool = False, 
         values = {key: value for key, value in values.items() if key not in ("looks", "run_seeds")} | {"seeds": 1}
         _shrink(values, words)
     try:
-        return _study(name, _File(values, lines, words))
+        study = _study(name, _File(values, lines, words))
     except SettingError as error:
         raise error.at(path, lines.get(error.key)) from None
+    if read_as is not None:
+        line = f"emoreg: {path}: keys of the first edition: {read_as}; now edition {EDITION} of the method, with its "
+        (progress or Progress()).say(printable(f"{line}defaults; write 'edition: 1' to keep the first"))
+    return replace(study, read_as=read_as)
 
 
 def _shrink(values: dict[str, Any], words: Mapping[str, str]) -> None:

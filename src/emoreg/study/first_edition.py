@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from emoreg.config.recipe import build
 from emoreg.config.schema import PretrainRecipe, TrainRecipe, defaults
 from emoreg.errors import SettingError, nearest, shortened
 from emoreg.study.arms import REFERENCES, Arm, Experience, RegulatedMode, check_once, check_seeds
@@ -29,7 +32,10 @@ OTHERS: Mapping[str, Arm] = {
     "ensemble": Arm("ensemble"),
 }
 NAMES = ("backbone", "fixed", "random", "learned", "random_learned", *CONTROLS, "ensemble")
+OF_ITS_ARM = "is a key of the first edition; leave it out: twins have the mode of their arm"
+FACTORS = ("modes", "experiences", "references")  # today's keys for its arms
 WORDS = {"pretraining": "experience", "stimuli": "experiences"}  # what its study files called today's keys
+TODAY = {old: today for today, old in WORDS.items()}
 GONE = ("arm", "pretext")  # columns of its tables; their `experience` is today's `stimuli`
 CONTROL_MODE = "recipe.regulation.mode"  # column
 
@@ -59,31 +65,118 @@ class StudyFile:
 
 
 def old_key(values: Mapping[str, Any]) -> tuple[str, str] | None:
-    """The first key of the first edition in a current file, with what to write instead; None if there is none."""
-    for key, value in values.items():
+    """The first key of the first edition in a file of a later one, with what to write instead; None if it has none."""
+    for key in _old_keys(values):
         match key:
             case "arms":
-                return key, f"is a key of the first edition; write {_translated(value)}"
+                return key, f"is a key of the first edition; write {_shown(_nearest_factors(values['arms']))}"
             case "control_mode":
-                return key, "is a key of the first edition; leave it out: twins have the mode of their arm"
+                return key, OF_ITS_ARM
             case "experience":
                 return key, "is a key of the first edition; write pretraining: with the same settings"
-            case "experiences" if isinstance(value, list) and any(isinstance(part, Mapping) for part in value):
+            case _:
                 return key, "holds the settings of stage 1, as in the first edition; write stimuli: with the same list"
     return None
 
 
-def _translated(arms: Any) -> str:
-    """Today's keys for a list of arms."""
-    names = [name for name in NAMES if isinstance(arms, list) and name in arms] or NAMES
+class Translation(NamedTuple):
+    """A file of the first edition in today's words."""
+
+    values: dict[str, Any]
+    keys: dict[str, tuple[str, ...]]  # today's keys in place of each key of the first edition
+    read_as: str  # what was taken for what, in a line
+
+    def lines(self, lines: Mapping[str, int]) -> dict[str, int]:
+        """The lines of dotted keys, by today's."""
+        moved: dict[str, int] = {}
+        for key, line in lines.items():
+            head = re.split(r"[.[]", key, maxsplit=1)[0]
+            moved |= {f"{today}{key[len(head) :]}": line for today in self.keys.get(head, (head,))}
+        return moved
+
+
+def translated(values: Mapping[str, Any]) -> Translation | None:
+    """A study's file that does not say its edition, with today's keys in place of the first edition's.
+
+    Args:
+        values: of the file.
+
+    Returns:
+        None if it has none of them.
+
+    Raises:
+        SettingError: today's keys cannot say the same, or the file says it in both ways. It names the line to write.
+    """
+    old = _old_keys(values)
+    if not old:
+        return None
+    keys: dict[str, tuple[str, ...]] = {key: (TODAY[key],) for key in old if key in TODAY}
+    parts = [f"{key} as {today}" for key, (today,) in keys.items()]
+    factors: Mapping[str, Sequence[str]] = {}
+    if "arms" in values:
+        factors = _factors_of(values)
+        keys["arms"] = tuple(factors)
+        parts.insert(0, f"arms as {_shown(factors)}")
+    elif "control_mode" in values:
+        raise SettingError("control_mode", OF_ITS_ARM)
+    elif not any(key in values and key not in keys for key in FACTORS):
+        reason = f"is a key of the first edition, where a study without arms ran all of them; write {keys[old[0]][0]}:"
+        raise SettingError(old[0], f"{reason} with the same settings, and {_shown(_nearest_factors(None))}")
+    if "control_mode" in values:
+        keys["control_mode"] = ()
+        parts.append("control_mode as the mode of its arm")
+    for key, today in keys.items():
+        if twice := [name for name in today if name in values and name not in keys]:
+            raise SettingError(key, f"is what the first edition called {twice[0]}, which is there too; keep one")
+    kept = {key: value for key, value in values.items() if key not in keys}
+    moved = {TODAY[key]: values[key] for key in keys if key in TODAY}
+    return Translation({**factors, **kept, **moved}, keys, "; ".join(parts))
+
+
+def _old_keys(values: Mapping[str, Any]) -> list[str]:
+    """The keys of the first edition in a file. Today's `experiences` is a list of names."""
+    of_settings = {
+        "experience": isinstance(values.get("experience"), Mapping),
+        "experiences": isinstance(parts := values.get("experiences"), list)
+        and any(isinstance(part, Mapping) for part in parts),
+    }
+    return [key for key in values if of_settings.get(key, key in ("arms", "control_mode"))]
+
+
+def _factors_of(values: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Today's keys for the arms of a file; SettingError unless they are the same arms."""
+    given = {key: values[key] for key in ("arms", "control_mode") if key in values}
+    file: StudyFile = build(StudyFile(), given)
+    factors = _nearest_factors(file.arms, file.control_mode)
+    regulated = set(itertools.product(factors["modes"], factors["experiences"]))
+    wanted = {arm_of(name, file.control_mode) for name in file.arms}
+    if {(arm.mode, arm.experience) for arm in wanted if arm.is_regulated} != regulated:
+        names = ", ".join(name for name in file.arms if name in CONTROLS)
+        raise SettingError(
+            "arms",
+            f"is a key of the first edition, and now twins ({names}) go with affect, in every mode: write "
+            f"{_shown(factors)}, or edition: 1 for the study as it was",
+        )
+    return factors
+
+
+def _nearest_factors(arms: Any, control_mode: RegulatedMode = "learned") -> dict[str, list[str]]:
+    """Today's keys for a list of arms, or for all; with twins, at least for these arms."""
+    names = [name for name in NAMES if isinstance(arms, list | tuple) and name in arms] or NAMES
     found = [OTHERS[name] for name in names if name in OTHERS]
-    twins = [CONTROLS[name] for name in names if name in CONTROLS]
-    lists: dict[str, Sequence[str]] = {
-        "modes": [arm.mode for arm in found if arm.is_regulated],
-        "experiences": ["affect", *twins],
+    twins: list[str] = [CONTROLS[name] for name in names if name in CONTROLS]
+    modes: list[str] = [arm.mode for arm in found if arm.is_regulated]
+    if twins and not modes:
+        modes = [control_mode]
+    return {
+        "modes": modes,
+        "experiences": ["affect", *twins] if modes else [],
         "references": [name for name, arm in REFERENCES.items() if arm in found],
     }
-    return ", ".join(f"{key}: [{', '.join(listed)}]" for key, listed in lists.items())
+
+
+def _shown(factors: Mapping[str, Sequence[str]]) -> str:
+    return ", ".join(f"{key}: [{', '.join(names)}]" for key, names in factors.items())
 
 
 def arm_of(name: str, control_mode: RegulatedMode) -> Arm:
