@@ -423,3 +423,28 @@ def test_a_section_that_is_given_in_part_keeps_the_recipes_own_defaults(tmp_path
     ):
         assert recipe.optimizer == dataclasses.replace(PretrainRecipe().optimizer, lr=0.01)
         assert recipe.optimizer.name == "adamw"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("data/cats", "./data//cats/"),
+        ("data/cats", "data\\cats"),
+        ("data/cats", "{here}/data/cats"),
+        ("data/cats", "link"),
+    ],
+)
+def test_two_paths_to_one_place_are_no_difference(
+    before: str, after: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data" / "cats").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("data/cats")
+    one, two = (
+        read_recipe(TrainRecipe, None, {"target.name": "folder", "target.root": root.format(here=tmp_path)})
+        for root in (before, after)
+    )
+    assert differences(one, two) == []
+    other = read_recipe(TrainRecipe, None, {"target.name": "folder", "target.root": "data/dogs"})
+    assert differences(one, other) == ["target.root: data/cats -> data/dogs"]
+    assert differences(one, other, but=["target.root"]) == []

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import dataclasses
 import difflib
+import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -128,17 +129,34 @@ def setting_keys(kind: type) -> list[str]:
     return [key for key, annotation in _walk(kind) if _dataclass_of(annotation) is None and "[]" not in key]
 
 
-def differences(old: Recipe, new: Recipe) -> list[str]:
+def differences(old: Recipe, new: Recipe, but: Collection[str] = ()) -> list[str]:
     """The settings in which two recipes differ, as "training.epochs: 5 -> 10" or "also[0].root: a -> b".
 
-    Those in `schema.EXECUTION_ONLY` do not count.
+    Those in `schema.EXECUTION_ONLY` do not count, nor do two paths to the same place.
+
+    Args:
+        old: a recipe.
+        new: another one of the same stage.
+        but: keys that are not compared.
     """
     before, after = (dict(_leaves(identity(recipe))) for recipe in (old, new))
     return [
         f"{key}: {before.get(key)} -> {after.get(key)}"
         for key in dict.fromkeys([*before, *after])
-        if before.get(key) != after.get(key)
+        if key not in but and not _is_same(key, before.get(key), after.get(key))
     ]
+
+
+def _is_same(key: str, before: Any, after: Any) -> bool:
+    if before == after:
+        return True
+    is_path = key == "encoder.experience" or key.endswith(".root")
+    return is_path and None not in (before, after) and _place(before) == _place(after)
+
+
+def _place(path: str) -> str:
+    """Where a path leads, through links; separators of Windows are like others."""
+    return os.path.realpath(path.replace("\\", "/"))
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

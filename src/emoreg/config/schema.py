@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from math import inf
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from emoreg.config.contents import Contents
 from emoreg.errors import SettingError
 
 MAX_IMAGE_SIZE = 8192  # pixels a side: above this even a few decoded images would fill the memory
@@ -405,12 +406,17 @@ class PretrainRecipe:
     def __post_init__(self) -> None:
         _check_at_least(0, self, "seed")
         _check_edition(self)
-        _check_sets({"stimuli": self.stimuli} | {f"also[{number}]": other for number, other in enumerate(self.also)})
+        _check_sets(self.sections)
 
     @property
     def sets(self) -> tuple[StimuliSettings, ...]:
         """All stimulus sets, `stimuli` first."""
         return (self.stimuli, *self.also)
+
+    @property
+    def sections(self) -> dict[str, StimuliSettings]:
+        """All stimulus sets by their keys: stimuli, also[0], ..."""
+        return {"stimuli": self.stimuli} | {f"also[{number}]": other for number, other in enumerate(self.also)}
 
 
 def _check_sets(sets: dict[str, StimuliSettings]) -> None:
@@ -496,6 +502,11 @@ class TrainRecipe:
                 raise SettingError(f"loss.{name}", reason)
 
     @property
+    def sections(self) -> dict[str, TargetSettings]:
+        """The target by its key, as `PretrainRecipe.sections`."""
+        return {"target": self.target}
+
+    @property
     def has_two_responses(self) -> bool:
         """Whether there is an emotional branch beside the backbone."""
         return self.regulation.mode not in SINGLE
@@ -563,16 +574,24 @@ def _added(settings: Any, prefix: str) -> Iterator[tuple[str, Any, Any]]:
                 yield from _added(part, f"{prefix}{place}.")
 
 
-def identity(recipe: Recipe) -> dict[str, Any]:
+def identity(recipe: Recipe, contents: Mapping[str, Contents] | None = None) -> dict[str, Any]:
     """The settings of a recipe, nested, without those that are execution only.
 
     Of the first edition also without those that it did not have, so that its runs keep their ids; of later ones with
     the resolved weights of the loss.
+
+    Args:
+        recipe: of either stage.
+        contents: what stands at the roots of its image sets, by section ("target", "also[0]"): their checksums replace
+            the paths, which stay as they are written where nothing is known of the images.
     """
     content: dict[str, Any] = _plain(recipe, recipe.edition)
     content["training"] = {key: value for key, value in content["training"].items() if key not in EXECUTION_ONLY}
     if isinstance(recipe, TrainRecipe) and recipe.edition > 1:
         content["loss"] |= recipe.loss_weights._asdict()
+    for section, found in (contents or {}).items():
+        name, _, index = section.rstrip("]").partition("[")
+        (content[name][int(index)] if index else content[name])["root"] = found.sha256
     return content
 
 
