@@ -14,3 +14,6 @@ class Listening(Progress):
 
     def say(self, line: str) -> None:
         self.lines.append(line)
+
+    def warn(self, line: str) -> None:
+        self.lines.append(line)

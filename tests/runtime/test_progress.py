@@ -55,6 +55,13 @@ def test_lines_go_to_stderr_and_details_can_be_left_out(capsys: pytest.CaptureFi
     assert capsys.readouterr() == ("", "said\nsaid again\n")
 
 
+def test_what_was_read_is_told_once_and_what_was_left_out_even_if_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    for progress in (Progress(), Progress(quiet=True)):
+        for _ in range(2):
+            progress.tell(("val: validation",), ("left out 3 images",))
+    assert capsys.readouterr() == ("", "val: validation\nleft out 3 images\nleft out 3 images\n")
+
+
 def test_without_a_terminal_a_task_tells_a_line_with_an_estimate_at_most_every_so_often(
     capsys: pytest.CaptureFixture[str], pass_time: Callable[[float], None]
 ) -> None:

@@ -113,7 +113,9 @@ def show(
     from emoreg.data.tools.catalogue import find, read_set
     from emoreg.data.tools.contact_sheet import draw_sheet
 
-    picture = draw_sheet(read_set(name, find(name, root), count=1000, image_size=96), count, seed)
+    collection = read_set(name, find(name, root), count=1000, image_size=96)
+    Progress(quiet=quiet).tell(collection.notes, collection.left_out)
+    picture = draw_sheet(collection, count, seed)
     make_folder(out.parent)
     try:
         write_atomically(out, picture)
@@ -202,8 +204,10 @@ def diffuse(
         image_size=settings.size,
         skip_unreadable=settings.skip_unreadable,
     )
-    stimuli = with_labels(read_stimuli(source, settings.seed), labels)
-    made = diffuse_set(stimuli, model, settings, out or Path(f"data/diffused-{from_}"), Progress(quiet=quiet))
+    progress, whole = Progress(quiet=quiet), read_stimuli(source, settings.seed)
+    progress.tell(whole.notes, whole.left_out)
+    stimuli = with_labels(whole, labels)
+    made = diffuse_set(stimuli, model, settings, out or Path(f"data/diffused-{from_}"), progress)
     rows = [
         ("made", f"{made.made:,}"),
         ("already there", f"{made.kept:,}"),

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # imported when the first bar is shown
@@ -28,6 +28,7 @@ class Progress:
         self.quiet, self.details, self.every = quiet, details, every
         self._bars: _RichProgress | None = None
         self._depth = 0
+        self._told: set[str] = set()
 
     @property
     def is_showing(self) -> bool:
@@ -36,8 +37,11 @@ class Progress:
 
     def say(self, line: str) -> None:
         """Print one line, above any bars."""
-        if self.quiet:
-            return
+        if not self.quiet:
+            self.warn(line)
+
+    def warn(self, line: str) -> None:
+        """Print one line, above any bars, even if `quiet`."""
         try:
             if self._bars is not None:
                 self._bars.console.print(line, markup=False, highlight=False)
@@ -51,6 +55,18 @@ class Progress:
         """Print one of many lines; see `details`."""
         if self.details:
             self.say(line)
+
+    def tell(self, notes: Sequence[str], left_out: Sequence[str] = ()) -> None:
+        """Print what was read and how, each line once, however many runs read the same set.
+
+        Args:
+            notes: what was taken for what.
+            left_out: which images were not used, and why: printed even if `quiet`.
+        """
+        for line in (*notes, *left_out):
+            if line not in self._told:
+                self._told.add(line)
+                (self.warn if line in left_out else self.say)(line)
 
     @contextlib.contextmanager
     def task(self, description: str, total: int, unit: str, done: int = 0) -> Iterator[Advance]:

@@ -6,6 +6,8 @@ such as half of CIFAR's classes for the other half: what finds no label effect t
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from emoreg.config.schema import StimuliSettings, TargetSettings
@@ -51,12 +53,13 @@ def _classes(settings: StimuliSettings) -> Stimuli:
         name = error.key.removeprefix("target.")
         raise SettingError(f"stimuli.{name}", error.reason, error.path, error.line) from None
     space, train = EmotionSpace("category", target.classes), target.train
+    told: dict[str, Any] = {"notes": target.notes, "left_out": target.left_out}
     if held_out is None:
-        return Stimuli(train.name, train.images, (Labels(space, train.labels.astype(np.int64)),))
+        return Stimuli(train.name, train.images, (Labels(space, train.labels.astype(np.int64)),), **told)
     parts: list[tuple[Split, Table]] = [("train", train), ("validation", held_out)]
     splits = [name for name, part in parts for _ in range(len(part))]
     values = np.concatenate([train.labels, held_out.labels]).astype(np.int64)
-    return Stimuli(train.name, [*train.images, *held_out.images], (Labels(space, values),), splits)
+    return Stimuli(train.name, [*train.images, *held_out.images], (Labels(space, values),), splits, **told)
 
 
 def _validation(settings: StimuliSettings) -> Table | None:

@@ -186,8 +186,8 @@ def train(
 def _train(context: RunContext[TrainRecipe], model: RegulatedClassifier | None) -> None:
     fabric, run, recipe, progress = context.fabric, context.run, context.recipe, context.progress
     target = read_target(recipe.target)
-    if target.left_out:
-        progress.say(f"{target.train.name}: left out {target.left_out} images whose most-voted emotions tie")
+    if context.is_leader:
+        progress.tell(target.notes, target.left_out)
     classifier, matched = (model, None) if model is not None else _build(recipe, len(target.classes))
     if classifier.num_classes != len(target.classes):
         raise UserError(f"the model has {classifier.num_classes} classes, the target {len(target.classes)}")
@@ -381,7 +381,7 @@ def evaluate(
     training = dataclasses.replace(recipe.training, device=device)
     fabric = make_fabric(training)
     classifier, classes = load_classifier(run, model)
-    table = read_for_scoring(recipe.target, data, classes)
+    table = read_for_scoring(recipe.target, data, classes, progress)
     if is_own_test_split(recipe.target, data):
         progress.say(
             f"{run.folder.name}: another look at its test images, which were scored when training ended; choices made "

@@ -95,7 +95,7 @@ def pretrain(
 
 def _pretrain(context: RunContext[PretrainRecipe], stimuli: tuple[Table, EmotionSpace] | None) -> None:
     fabric, run, recipe, progress = context.fabric, context.run, context.recipe, context.progress
-    cuts = _cuts(recipe, stimuli, progress)
+    cuts = _cuts(recipe, stimuli, progress, context.is_leader)
     if recipe.pretext == "shuffled":
         cuts = with_shuffled_labels(cuts, recipe.seed)
     elif recipe.pretext == "neutral":
@@ -163,8 +163,10 @@ def _pretrain(context: RunContext[PretrainRecipe], stimuli: tuple[Table, Emotion
     run.finish(kept.state_dict(), metadata, final)
 
 
-def _cuts(recipe: PretrainRecipe, stimuli: tuple[Table, EmotionSpace] | None, progress: Progress) -> list[Cut]:
-    """Every set of the recipe in its parts; the first one is `stimuli`, if given."""
+def _cuts(
+    recipe: PretrainRecipe, stimuli: tuple[Table, EmotionSpace] | None, progress: Progress, is_leader: bool
+) -> list[Cut]:
+    """Every set of the recipe in its parts; the first one is `stimuli`, if given. The leader says what was read."""
     cuts = []
     for settings in recipe.sets:
         if stimuli is not None and settings is recipe.stimuli:
@@ -178,7 +180,10 @@ def _cuts(recipe: PretrainRecipe, stimuli: tuple[Table, EmotionSpace] | None, pr
                     f"{settings.name}: its classes are the stimuli of stage 1; they are no emotion, and serve "
                     "positive controls"
                 )
-            cuts.append(cut_stimuli(read_stimuli(settings, recipe.seed), settings, recipe.seed, progress))
+            whole = read_stimuli(settings, recipe.seed)
+            if is_leader:
+                progress.tell(whole.notes, whole.left_out)
+            cuts.append(cut_stimuli(whole, settings, recipe.seed, progress))
     return cuts
 
 

@@ -106,6 +106,10 @@ class _Worker:
                 return message
             case "say", line:
                 progress.say(line)
+            case "warn", line:
+                progress.warn(line)
+            case "tell", notes, left_out:
+                progress.tell(notes, left_out)
             case "task", key, *task:
                 stack = contextlib.ExitStack()
                 self.tasks[key] = stack, stack.enter_context(progress.task(*task))
@@ -199,6 +203,12 @@ class _Reporting(Progress):
 
     def say(self, line: str) -> None:
         self.connection.send(("say", line))
+
+    def warn(self, line: str) -> None:
+        self.connection.send(("warn", line))
+
+    def tell(self, notes: Sequence[str], left_out: Sequence[str] = ()) -> None:
+        self.connection.send(("tell", notes, left_out))
 
     @contextlib.contextmanager
     def task(self, description: str, total: int, unit: str, done: int = 0) -> Iterator[Advance]:

@@ -52,6 +52,8 @@ class Stimuli:
         splits: split of each image (N,), if the set is published with splits.
         missing: places of the rows that were skipped because their image is missing.
         neutral: a published label that is no emotion (categories), for the pretext `neutral`; None without one.
+        notes: lines that say what was taken for what: columns, splits, emotions.
+        left_out: lines that say which images below the root are not used, and why.
     """
 
     name: str
@@ -60,6 +62,8 @@ class Stimuli:
     splits: Sequence[Split] | None = None
     missing: Sequence[str] = ()
     neutral: Labels | None = None
+    notes: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 def choose_labels(stimuli: Stimuli, choice: LabelChoice) -> tuple[Table, EmotionSpace, NDArray[np.int64]]:

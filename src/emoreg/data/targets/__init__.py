@@ -13,6 +13,7 @@ from emoreg.data.images.table import Table
 from emoreg.data.targets import affective, cifar, digits, folder, hugging_face, torchvision_sets
 from emoreg.data.targets.subsets import keep_classes
 from emoreg.errors import SettingError, UserError, is_plain, nearest
+from emoreg.runtime.progress import Progress
 
 NAMES = ("digits", "cifar10", "cifar100", "folder")
 
@@ -25,13 +26,15 @@ class Target:
         train: training images with class indices.
         test: test images.
         classes: the classes' names.
-        left_out: number of images without one class, as those whose emotions tie.
+        notes: lines that say what was taken for what: splits, classes, images.
+        left_out: lines that say which images below the root are in neither table, and why.
     """
 
     train: Table
     test: Table
     classes: tuple[str, ...]
-    left_out: int = 0
+    notes: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 def is_known(name: str) -> bool:
@@ -57,7 +60,7 @@ def read_target(settings: TargetSettings) -> Target:
         return target
     train = keep_classes(target.train, target.classes, settings.classes, "training")
     test = keep_classes(target.test, target.classes, settings.classes, "test")
-    return Target(train, test, settings.classes, target.left_out)
+    return Target(train, test, settings.classes, target.notes, target.left_out)
 
 
 def _read(settings: TargetSettings) -> Target:
@@ -97,13 +100,16 @@ def is_own_test_split(settings: TargetSettings, data: str | None) -> bool:
     return settings.root is not None and Path(data).resolve() == Path(settings.root).resolve()
 
 
-def read_for_scoring(settings: TargetSettings, data: str | None, classes: tuple[str, ...]) -> Table:
+def read_for_scoring(
+    settings: TargetSettings, data: str | None, classes: tuple[str, ...], progress: Progress | None = None
+) -> Table:
     """Labelled images to score a trained classifier on; of `settings.classes` only, if given.
 
     Args:
         settings: the target that the run was trained on.
         data: another target's name, or a folder or zip; None for the run's own test split.
         classes: the classifier's classes; labels are indices into them.
+        progress: says what was taken for what; None for silence.
 
     Raises:
         UserError: missing images; classes that the classifier does not know; the own test split of a run that leaves it
@@ -125,4 +131,6 @@ def read_for_scoring(settings: TargetSettings, data: str | None, classes: tuple[
         return folder.read_for_scoring(data, classes, skip_others=settings.classes is not None)
     if target.classes != classes:
         raise UserError(f"the classes of {data or settings.name} are not those that the run was trained on")
+    if progress is not None:
+        progress.tell(target.notes, target.left_out)
     return target.test

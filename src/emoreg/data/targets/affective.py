@@ -17,8 +17,8 @@ from emoreg.errors import SettingError
 SETS = ("abstract", "artphoto", "emoset", "emotion6", "fi")
 
 
-def read_affective(settings: TargetSettings) -> tuple[Table, Table, tuple[str, ...], int]:
-    """Training table, test table, class names, and the number of images that were left out.
+def read_affective(settings: TargetSettings) -> tuple[Table, Table, tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """Training table, test table, class names, and the lines on what was read and on what was left out.
 
     The class is the published emotion, or the one with most votes; images whose most-voted emotions tie are left out,
     and emotions that no image is left of are no class. The published test split is used, and all else is for training;
@@ -47,4 +47,6 @@ def read_affective(settings: TargetSettings) -> tuple[Table, Table, tuple[str, .
     else:
         is_test = np.array(stimuli.splits)[rows] == "test"
         train, test = (table.take(np.flatnonzero(part)) for part in (~is_test, is_test))
-    return train, test, classes, len(stimuli.images) - len(rows)
+    ties = len(stimuli.images) - len(rows)
+    left_out = (f"{stimuli.name}: left out {ties} images whose most-voted emotions tie",) if ties else ()
+    return train, test, classes, stimuli.notes, (*stimuli.left_out, *left_out)

@@ -164,6 +164,8 @@ class Collection:
         labels: all labels of the set, the default first.
         splits: text (N,), or None for a set without.
         missing: places of rows whose image is missing.
+        notes: lines that say what was taken for what.
+        left_out: lines that say which images are not used, and why.
     """
 
     name: str
@@ -174,6 +176,8 @@ class Collection:
     labels: tuple[PackedLabels, ...]
     splits: NDArray[np.str_] | None
     missing: Sequence[str] = ()
+    notes: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     def name_of(self, row: int) -> str:
         """One image's, below the root; its number where it has no name."""
@@ -242,7 +246,8 @@ def read_set(name: str, root: str | None, count: int = 2000, image_size: int = 3
     if stimuli.neutral is not None:
         labels += (PackedLabels("neutral", stimuli.neutral.space.names, stimuli.neutral.values),)
     splits = None if stimuli.splits is None else np.array(stimuli.splits)
-    return Collection(name, kind, stimuli.name, root, stimuli.images, labels, splits, stimuli.missing)
+    told = stimuli.notes, stimuli.left_out
+    return Collection(name, kind, stimuli.name, root, stimuli.images, labels, splits, stimuli.missing, *told)
 
 
 def _read_target(name: str, root: str | None, image_size: int) -> Collection:
@@ -262,4 +267,5 @@ def _read_target(name: str, root: str | None, image_size: int) -> Collection:
         images = PackedImages(images.pixels, images.names, np.concatenate([images.rows, target.test.images.rows]))
     else:
         images = [*target.train.images, *target.test.images]
-    return Collection(name, "target", target.train.name, root, images, (labels,), splits)
+    told = target.notes, target.left_out
+    return Collection(name, "target", target.train.name, root, images, (labels,), splits, (), *told)

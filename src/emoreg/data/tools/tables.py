@@ -60,7 +60,7 @@ def _facts(entry: Entry, root: Path) -> Iterator[tuple[str, Text]]:
 
 
 def findings_tables(findings: Findings, limit: int) -> Group:
-    """Number of images by class and split, number of problems by kind, and the first problems of each kind.
+    """What was read as what, images by class and split, and problems by kind: their number, and the first of each.
 
     Args:
         findings: from `verify`.
@@ -76,7 +76,8 @@ def findings_tables(findings: Findings, limit: int) -> Group:
         "same pixels in several splits (a leak)": leaks,
         "same pixels twice in a split": repeats,
     }
-    parts: list[RenderableType] = [_counts(findings)] if findings.error is None else []
+    parts: list[RenderableType] = [Text(printable(line)) for line in (*findings.notes, *findings.left_out)]
+    parts += [_counts(findings)] if findings.error is None else []
     counts = (Text(f"{len(found):,}", "bold red" if found else "green") for found in problems.values())
     parts.append(two_columns("check", "found", zip(problems, counts, strict=True)))
     for problem, found in problems.items():

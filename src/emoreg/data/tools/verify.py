@@ -23,7 +23,7 @@ ALL = "all"  # the split of sets without splits
 
 @dataclass(frozen=True)
 class Findings:
-    """Results of `verify`. All but the first five are problems.
+    """Results of `verify`. All but the first five and the last two are problems.
 
     Args:
         name: name of the set.
@@ -37,6 +37,8 @@ class Findings:
         unnamed: images below the root that no row names.
         leaks: images with the same pixels in different splits; each a list of (name, split).
         repeats: images with the same pixels in the same split.
+        notes: lines that say what was taken for what.
+        left_out: lines that say which images are not used, and why.
     """
 
     name: str
@@ -50,6 +52,8 @@ class Findings:
     unnamed: list[str] = field(default_factory=list)
     leaks: list[list[tuple[str, str]]] = field(default_factory=list)
     repeats: list[list[tuple[str, str]]] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     @property
     def is_clean(self) -> bool:
@@ -93,6 +97,8 @@ def verify(name: str, root: str | None, progress: Progress) -> Findings:
         _unnamed(collection),
         [group for group in groups if len({split for _, split in group}) > 1],
         [group for group in groups if len({split for _, split in group}) == 1],
+        collection.notes,
+        collection.left_out,
     )
 
 
