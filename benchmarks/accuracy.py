@@ -1,6 +1,6 @@
 """Whether emoreg's fast path learns what the usual recipe learns: test accuracies, paired by seed.
 
-    python benchmarks/accuracy.py --root data/cifar10-32
+    python benchmarks/accuracy.py                            # downloads CIFAR-10 into data, unless it is there
     python benchmarks/accuracy.py --root cifar10.zip --backbone resnet20 --epochs 10 --seeds 3 --json accuracy.json
 
 The usual recipe is that of usual.py, with the same learning-rate schedule, on the same training images. It draws its
@@ -45,7 +45,7 @@ from emoreg.training.optim import make_schedule
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", required=True, help="CIFAR-10: folder, zip or pack")
+    parser.add_argument("--root", help="CIFAR-10: folder, zip or pack; downloaded into data if none is given")
     parser.add_argument("--backbone", default="resnet8")
     parser.add_argument("--limit", type=int, default=5000, help="training images")
     parser.add_argument("--epochs", type=int, default=10)

@@ -1,4 +1,4 @@
-"""A handful of the kills that kill.py does by the dozen."""
+"""A handful of the kills that kill.py does by the dozen, at least one of each case, compared as it compares."""
 
 from __future__ import annotations
 
@@ -16,9 +16,14 @@ pytestmark = [
 ]
 KILLS = {
     "stage 2": [Moment(file="checkpoint.pt", when=HALF, number=3)],
+    "stage 1": [Moment(file="model.safetensors", when=IN_PLACE)],
     # Before anything of its own is in the folder, then where half of a file lies under its final name.
     "pack": [Moment(file="unfinished.json", when=HALF), Moment(file="names.npy", when=HALF)],
 }
+
+
+def test_no_case_is_left_to_kill_py_alone() -> None:
+    assert {*KILLS, "study"} == set(CASES)
 
 
 @pytest.mark.parametrize("name", KILLS)
@@ -34,6 +39,7 @@ def test_a_command_that_is_killed_in_the_middle_of_a_write_ends_as_if_it_never_w
 
 def test_a_study_that_is_killed_while_its_table_is_written_writes_it_and_trains_nothing_again(tmp_path: Path) -> None:
     case, folder = CASES["study"], tmp_path / "killed"
+    assert not run(case, tmp_path / "whole")
     for moment in (Moment(file="results.parquet", when=HALF), Moment(file="results.parquet", when=IN_PLACE)):
         assert run(case, folder, moment), moment
         table, runs = folder / "study" / "results.parquet", folder / "study" / "runs"
@@ -41,3 +47,4 @@ def test_a_study_that_is_killed_while_its_table_is_written_writes_it_and_trains_
         done = {path: path.stat().st_mtime_ns for path in runs.rglob("*")}
     assert done == {path: path.stat().st_mtime_ns for path in runs.rglob("*")}
     assert len(list(runs.glob("*/final.json"))) == 3 and not list(table.parent.glob(".*.part"))
+    assert not run(case, folder) and differences(case, folder, case.outcome(tmp_path / "whole" / case.made)) == []

@@ -1,0 +1,58 @@
+"""The benchmarks run to their end and write what they promise; what they measure in so short a time means nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.thorough
+
+
+def record(folder: Path, script: str, *arguments: str, codes: tuple[int, ...] = (0,)) -> dict[str, object]:
+    """What a benchmark writes with --json."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / script), *arguments, "--json", str(folder / "seen.json")],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode in codes, done.stderr
+    found: dict[str, object] = json.loads((folder / "seen.json").read_text(encoding="utf-8"))
+    assert {"packages", "cpu", "git"} <= found.keys()
+    return found
+
+
+def test_speed(tmp_path: Path) -> None:
+    short = ("--rounds", "2", "--seconds", "0.01", "--batch-size", "16", "--device", "cpu")
+    found = record(tmp_path, "speed.py", "--parts", "regulated", "--backbones", "resnet8", *short)
+    assert isinstance(found["lines"], list) and all(line["figure"] > 0 for line in found["lines"])
+
+
+def test_simulations(tmp_path: Path) -> None:
+    # With so few studies numbers miss their limits by chance, which is exit code 1.
+    found = record(tmp_path, "simulations.py", "--studies", "10", codes=(0, 1))
+    assert isinstance(found["rows"], list) and {row["table"] for row in found["rows"]} >= {"level", "coverage", "power"}
+
+
+def test_accuracy(tmp_path: Path) -> None:
+    for split, each in (("train", 4), ("test", 2)):
+        for label in range(10):
+            folder = tmp_path / "images" / split / str(label)
+            folder.mkdir(parents=True)
+            for number in range(each):
+                Image.new("RGB", (32, 32), (25 * label, 40 * number, 100)).save(folder / f"{number}.png")
+    short = ("--epochs", "1", "--seeds", "2", "--batch-size", "20", "--limit", "40")
+    found = record(tmp_path, "accuracy.py", "--root", "images", *short)
+    assert isinstance(found["accuracies"], dict)
+    assert np.shape(list(found["accuracies"].values())) == (3, 2)
