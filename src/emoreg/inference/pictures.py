@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from emoreg.data.images.decode import square, upright
-from emoreg.data.images.files import File
 from emoreg.data.stimuli.emotion import MIKELS_8
 from emoreg.errors import UserError
 from emoreg.inference.predict import FeltEmotion, Image, Prediction
@@ -178,7 +177,7 @@ def thumbnail(image: Image, side: int = THUMBNAIL) -> Pillow.Image:
     """The centre crop of an image, as the network sees it, but at a higher resolution."""
     from PIL import Image as Pillow
 
-    whole = upright(image, at_least=side) if isinstance(image, File) else Pillow.fromarray(image)
+    whole = Pillow.fromarray(image) if isinstance(image, np.ndarray) else upright(image, at_least=side)
     if max(whole.size) < side:  # small images are not enlarged
         return Pillow.fromarray(square(whole, min(whole.size)))
     return Pillow.fromarray(square(whole, side))

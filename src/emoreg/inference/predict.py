@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image as Pillow
 from torch import Tensor
 
 from emoreg.config.schema import Device, Mixing
@@ -20,7 +23,7 @@ from emoreg.data.images.decode import decode
 from emoreg.data.images.files import IMAGE_SUFFIXES, File, list_files
 from emoreg.data.images.packed import is_pack
 from emoreg.data.images.threads import in_threads
-from emoreg.errors import UserError
+from emoreg.errors import UserError, shortened
 from emoreg.inference.load import LoadedRun, load_run
 from emoreg.models.regulation import Response, mix_probabilities
 from emoreg.runs.run import Run
@@ -28,8 +31,10 @@ from emoreg.stages.affective_heads import Head
 from emoreg.training.fabric import make_fabric
 
 FeelWith = Literal["experience", "encoder"]
-Image = File | NDArray[np.uint8]
-Images = Path | str | Sequence[Path | str | Image]
+Image = File | NDArray[np.uint8] | bytes | Pillow.Image  # bytes: the content of a file
+Given = PathLike[str] | str | Image | IO[bytes]
+Images = Given | Iterable[Given]
+ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 # Images that one thread decodes at a time: few, so that the first batch is ready soon and memory use stays low.
 DECODED_TOGETHER = 16
 
@@ -90,7 +95,7 @@ class Prediction:
     """What the classifier predicts for one image.
 
     Args:
-        image: path of the image; its position in the input for pixels.
+        image: path of the image; its position in the input for one without a path.
         source: the image itself.
         regulated: the regulated response, which is the classifier's answer.
         non_emotional: the response of the plain backbone.
@@ -139,7 +144,8 @@ def predict(
 
     Args:
         run: a finished run of stage 2, its folder, or the result of `load_run`.
-        images: an image, a folder or zip of images, or any number of these; or pixels, uint8 (H, W, 3).
+        images: an image, a folder or zip of images, or any number of these. An image is a path, the content of a file
+            (bytes, or a file opened for reading), an image of Pillow's, or pixels, uint8 (H, W, 3).
         lam: λ in [0, 1] for all images, in place of the trained one; None for λ as trained.
         feel_with: the encoder whose features the stage-1 head reads: "experience" for the stage-1 encoder, with which
             the head was trained; "encoder" for the one that stage 2 trained further, which the head may not fit.
@@ -253,34 +259,75 @@ def at_lambda(response: Response, lam: float, mix: Mixing) -> Response:
 
 
 def find_images(images: Images) -> list[Image]:
-    """List all images: those in folders (recursively) and zips by name, single files in the given order.
+    """List all images: those in folders (recursively) and zips by name, all others in the given order.
+
+    Args:
+        images: as for `predict`.
 
     Raises:
-        UserError: a path does not exist, or there is no image at all.
+        UserError: a path does not exist, what is given is no image, or there is no image at all.
     """
-    given = [images] if isinstance(images, Path | str) else images
-    found: list[Image] = []
-    for item in given:
-        if isinstance(item, np.ndarray) and (item.dtype != np.uint8 or item.ndim != 3 or item.shape[2] != 3):
-            raise UserError(f"pixels must be uint8 (H, W, 3), not {item.dtype} {item.shape}")
-        if isinstance(item, np.ndarray | File):
-            found.append(item)
-            continue
-        path = Path(item)
+    if isinstance(images, str | PathLike | bytes | bytearray | memoryview | File | Pillow.Image | Tensor):
+        given: Iterable[Any] = [images]
+    elif hasattr(images, "read") or (isinstance(images, np.ndarray) and images.ndim in (2, 3)):
+        given = [images]
+    elif isinstance(images, Iterable):
+        given = images
+    else:
+        raise _no_image(images)
+    found = [image for item in given for image in _images_of(item)]
+    if not found:
+        raise UserError("no images were given")
+    return found
+
+
+def _images_of(item: Any) -> list[Image]:
+    """The images that one item of the input stands for."""
+    if isinstance(item, np.ndarray):
+        if item.dtype != np.uint8 or item.ndim != 3 or item.shape[2] != 3:
+            advice = "values 0 to 255, colours last; grey or transparent ones as PIL.Image.fromarray(pixels)"
+            raise UserError(f"pixels must be uint8 (H, W, 3), not {item.dtype} {item.shape}: {advice}")
+        return [item]
+    if isinstance(item, File | bytes | Pillow.Image):
+        return [item]
+    if isinstance(item, bytearray | memoryview):
+        return [bytes(item)]
+    if hasattr(item, "read"):
+        if item.seekable():
+            item.seek(0)
+        content = item.read()
+        if not isinstance(content, bytes):
+            raise UserError(f"{getattr(item, 'name', 'a file')} was opened as text; open it with mode 'rb'")
+        return [content]
+    if isinstance(item, str | PathLike):
+        return list(_images_at(Path(item), str(item)))
+    raise _no_image(item)
+
+
+def _images_at(path: Path, given: str) -> Sequence[File]:
+    if ADDRESS.match(given):
+        raise UserError(f"{given} is an address, and nothing is downloaded; give a file, a folder or a zip")
+    try:
         if is_pack(path):
             raise UserError(f"{path} is a pack; give the images it was made from, or score it with emoreg evaluate")
         if path.is_dir() or path.suffix.lower() == ".zip":
             inside = [file for file in list_files(path) if file.name.lower().endswith(IMAGE_SUFFIXES)]
             if not inside:
                 raise UserError(f"{path} holds no images ({', '.join(IMAGE_SUFFIXES)})")
-            found += inside
-        elif path.is_file():
-            found.append(File(path.name, path.parent))
-        else:
-            raise UserError(f"{path} does not exist; give an image, a folder or a zip")
-    if not found:
-        raise UserError("no images were given")
-    return found
+            return inside
+        if path.is_file():
+            return [File(path.name, path.parent)]
+    except (OSError, ValueError) as error:  # a name that is too long, or holds a zero byte
+        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+    raise UserError(f"{path} does not exist; give an image, a folder or a zip")
+
+
+def _no_image(given: Any) -> UserError:
+    if isinstance(given, Tensor):
+        shape, advice = tuple(given.shape), "give pixels as a NumPy array, uint8 (H, W, 3)"
+        return UserError(f"a tensor is no image ({given.dtype} {shape}): its order and range are not known; {advice}")
+    kinds = "a path, bytes, an opened file, an image of Pillow's, or pixels as uint8 (H, W, 3)"
+    return UserError(f"{shortened(repr(given))} is no image; give {kinds}")
 
 
 def _batches(

@@ -12,10 +12,14 @@ from typing import Any, cast
 import pytest
 import torch
 from huggingface_hub import ModelCard
+from PIL import Image
 from torch import Tensor, nn
 
 from emoreg.cli.main import main
 from emoreg.config.schema import BackboneSettings, EncoderSettings, Granularity, Mixing, Mode, RegulationSettings
+from emoreg.data.images.augment import STD, normalise
+from emoreg.data.images.decode import decode
+from emoreg.data.images.files import File
 from emoreg.inference.export import graphs, timm_weights
 from emoreg.inference.export.export import export
 from emoreg.inference.export.graphs import (
@@ -26,12 +30,14 @@ from emoreg.inference.export.graphs import (
     save_onnx,
     save_program,
 )
+from emoreg.inference.export.preparation import preparation
 from emoreg.inference.load import load_run
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runs.run import Run
 from emoreg.runtime.progress import Progress
 from emoreg.stages.classify import train
 from inference.combinations import COMBINATIONS
+from odd_images import write_odd_images
 from refusing import refusal
 from result_rows import results, stage_2
 from tiny_backbone import TinyBackbone
@@ -40,14 +46,27 @@ from trained_runs import CLASSIFIER
 needs_onnx = pytest.mark.extra("export")
 
 
-def run_card(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The names that the card's own code leaves behind, run beside photo.jpg."""
+def run_card(folder: Path, image: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The names that the card's own code leaves behind, run in its folder with another image for photo.jpg."""
     card = (folder / "README.md").read_text(encoding="utf-8")
     [code] = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    assert code.count('"photo.jpg"') == 1
     names: dict[str, Any] = {}
     monkeypatch.chdir(folder)
-    exec(code, names)
+    exec(code.replace('"photo.jpg"', repr(str(image))), names)
     return names
+
+
+def decoded(image: Path, size: int) -> Tensor:
+    """An image as in training, float32 (1, 3, S, S)."""
+    return normalise(torch.from_numpy(decode(File(image.name, image.parent), size).copy()).permute(2, 0, 1)[None])
+
+
+ODD = (  # one of each kind: a network is loaded for each; the cards of encoders, which cost less, are tried with all
+    *("plain.png", "turned-6.jpg", "large.jpg", "transparent.png", "palette-transparent.png", "grey.png", "grey16.png"),
+    *("cmyk.jpg", "moving.gif"),
+)
+TWO_LEVELS = 2 / 255 / min(STD)  # by which Pillow's rounding may differ from torch's, in a normalised pixel
 
 
 def smallest(mode: Mode, granularity: Granularity, mix: Mixing, lam: float) -> RegulatedClassifier:
@@ -122,11 +141,10 @@ def test_a_difference_is_found_even_if_it_is_no_number() -> None:
 
 
 @pytest.mark.parametrize("format", ["hub", pytest.param("onnx", marks=needs_onnx), "torch"])
-def test_the_card_s_own_code_gives_the_run_s_answer(
+def test_the_card_s_own_code_gives_the_run_s_answer_for_images_of_every_kind(
     format: str,
     runs: Path,
     tmp_path: Path,
-    photos: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -139,15 +157,18 @@ def test_the_card_s_own_code_gives_the_run_s_answer(
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert len(config["classes"]) == 10 and config["image_size"] == 8
     assert format == "hub" or config["outputs"] == list(OUTPUTS)
-    (photos / "b.jpg").rename(tmp_path / "out" / "photo.jpg")
-    found = run_card(tmp_path / "out", monkeypatch)
-    logits = found["response"].logits if format == "hub" else torch.as_tensor(found["logits"])
 
     from emoreg.inference.predict import predict
 
-    [expected] = predict(load_run(runs / "learned"), tmp_path / "out" / "photo.jpg", device="cpu")
-    given = logits.softmax(dim=1)[0].detach().numpy()
-    assert given == pytest.approx(expected.regulated.probabilities, abs=1e-3)  # JPEG is decoded a little coarser
+    images = [image for image in write_odd_images(tmp_path / "odd") if image.name in ODD]
+    for image, expected in zip(images, predict(load_run(runs / "learned"), images, device="cpu"), strict=True):
+        found = run_card(tmp_path / "out", image, monkeypatch)
+        logits = found["response"].logits if format == "hub" else torch.as_tensor(found["logits"])
+        given = logits.softmax(dim=1)[0].detach().numpy()
+        assert given == pytest.approx(expected.regulated.probabilities, abs=1e-3), image.name
+        if format != "hub":
+            apart = (torch.from_numpy(found["pixels"]) - decoded(image, 8)).abs().max()
+            assert apart <= TWO_LEVELS, image.name
 
 
 def test_the_card_has_the_run_s_numbers_and_metadata(runs: Path, tmp_path: Path) -> None:
@@ -256,7 +277,8 @@ def test_an_encoder_s_card_loads_its_weights_into_timm(
     monkeypatch.setattr("emoreg.inference.export.model_card._stage1_results", lambda *_: "")  # there is no run to ask
     difference, _ = timm_weights.write_encoder(Path("runs/mine"), tmp_path)
     assert difference <= 1e-4
-    loaded = run_card(tmp_path, monkeypatch)["encoder"]
+    [image, *_] = write_odd_images(tmp_path / "odd")
+    loaded = run_card(tmp_path, image, monkeypatch)["encoder"]
     images = torch.randn(2, 3, size, size)
     assert torch.allclose(loaded(images), encoder.eval()(images), atol=1e-4)
 
@@ -269,6 +291,34 @@ def test_an_encoder_s_card_loads_its_weights_into_timm(
         assert again.pretrained_cfg["mean"] == pytest.approx((0.485, 0.456, 0.406))
     else:
         assert settings.name == "resnet8" or settings.stem == "cifar"
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # about the broken EXIF data
+@pytest.mark.parametrize("name", ["resnet8", "test_resnet"])
+def test_an_encoder_s_card_gives_its_features_of_images_of_every_kind(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from emoreg.config.schema import PretrainRecipe, StimuliSettings
+    from emoreg.models.backbones import build_backbone
+
+    settings = BackboneSettings(name, stem="imagenet" if name == "test_resnet" else "cifar")
+    encoder = build_backbone(settings, 32)
+    recipe = PretrainRecipe(stimuli=StimuliSettings(image_size=32))
+    monkeypatch.setattr(timm_weights, "_encoder_of", lambda _: (recipe, encoder, settings, 32))
+    monkeypatch.setattr("emoreg.inference.export.model_card._stage1_results", lambda *_: "")  # there is no run to ask
+    timm_weights.write_encoder(Path("runs/mine"), tmp_path)
+    for image in write_odd_images(tmp_path / "odd"):
+        found = run_card(tmp_path, image, monkeypatch)
+        assert (torch.from_numpy(found["pixels"]) - decoded(image, 32)).abs().max() <= TWO_LEVELS, image.name
+        with torch.no_grad():
+            assert torch.allclose(found["features"], encoder(torch.from_numpy(found["pixels"])), atol=1e-5), image.name
+
+
+def test_the_card_s_code_refuses_pixels_of_unknown_range(tmp_path: Path) -> None:
+    Image.new("F", (8, 8)).save(tmp_path / "numbers.tif")
+    code = preparation(8, "import torch").replace("photo.jpg", str(tmp_path / "numbers.tif"))
+    with pytest.raises(ValueError, match="32-bit numbers, whose range is not known"):
+        exec(code, {})
 
 
 def test_the_encoder_alone_comes_from_either_stage(runs: Path, tmp_path: Path) -> None:

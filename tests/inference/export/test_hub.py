@@ -6,22 +6,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, PyTorchModelHubMixin
 from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
 from emoreg.config.schema import BackboneSettings, EncoderSettings, Granularity, Mixing, Mode, RegulationSettings
 from emoreg.data.images.augment import normalise
-from emoreg.data.images.decode import decode
+from emoreg.data.images.decode import as_rgb, decode
 from emoreg.data.images.files import File
 from emoreg.inference.export.hub import RegulatedModel
 from emoreg.models.backbones import build_backbone
 from emoreg.models.regulation import RegulatedClassifier
 from inference.combinations import COMBINATIONS, untrained
+from odd_images import write_odd_images
 from refusing import refusal
 
 
@@ -204,8 +206,47 @@ def test_images_are_prepared_as_for_training(tmp_path: Path, write_image: Callab
     prepared = model.prepare([path, str(path)])
     assert prepared.shape == (2, 3, 8, 8)
     assert torch.allclose(prepared[:1], normalise(pixels), atol=1e-5)
-    with Image.open(write_image(tmp_path / "photo.png", size=(8, 8))) as image:
-        assert torch.allclose(model.prepare([image]), model.prepare([tmp_path / "photo.png"]))
+
+
+def test_an_image_gives_the_same_values_however_it_is_given(tmp_path: Path) -> None:
+    model = RegulatedModel.of(untrained("none", "scalar", "logits", 0.5))
+    for path in write_odd_images(tmp_path):
+        expected = model.prepare(path)
+        with Image.open(path) as image, path.open("rb") as file:
+            size, frame = image.size, image.tell()
+            for given in (image, path.read_bytes(), file, file, image):
+                assert torch.equal(model.prepare([given]), expected), f"{path.name}, {type(given).__name__}"
+            assert (image.size, image.tell()) == (size, frame)  # the caller's own
+            image.load()
+            if path.suffix != ".jpg":  # loaded whole, it comes too late to be decoded at a fraction
+                assert torch.equal(model.prepare([image]), expected), f"{path.name}, loaded"
+                rgb = as_rgb(image)
+                assert torch.equal(model.prepare([rgb, np.asarray(rgb)]), expected.repeat(2, 1, 1, 1)), path.name
+            else:
+                assert (model.prepare([image]) - expected).abs().mean() < 0.1, path.name
+
+
+def test_a_frame_that_the_caller_has_chosen_is_kept(tmp_path: Path) -> None:
+    model = RegulatedModel.of(untrained("none", "scalar", "logits", 0.5))
+    red, blue = (Image.new("RGB", (8, 8), colour) for colour in ("red", "blue"))
+    red.save(tmp_path / "moving.gif", save_all=True, append_images=[blue])
+    with Image.open(tmp_path / "moving.gif") as moving:
+        moving.seek(1)
+        assert torch.equal(model.prepare(moving), model.prepare(blue)) and moving.tell() == 1
+
+
+def test_a_model_is_in_evaluation_mode_whatever_the_mixin_leaves_it_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    RegulatedModel.of(untrained("learned", "scalar", "logits", 0.3)).save_pretrained(tmp_path)
+    inherited = PyTorchModelHubMixin._from_pretrained.__func__
+
+    def in_training(cls: type[RegulatedModel], **options: Any) -> Any:  # as huggingface_hub 0.36 to 1.8
+        return inherited(cls, **options).train()
+
+    monkeypatch.setattr(PyTorchModelHubMixin, "_from_pretrained", classmethod(in_training))
+    model = RegulatedModel.from_pretrained(tmp_path)
+    assert not any(module.training for module in model.modules())
 
 
 def test_the_card_of_a_folder_is_pushed_with_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import threading
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageChops, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageFile, ImageOps, UnidentifiedImageError
 from torch.nn import functional as F
 
 from emoreg.data.images.files import IMAGE_FORMATS, File
@@ -18,6 +20,9 @@ MAX_PIXELS = 89_478_485  # of one image: Pillow's own guard against decompressio
 # JPEG files are decoded at no less than this multiple of the wanted size; the resizing filter does the rest. Pillow's
 # thumbnail() uses 2 for the same reason (its reducing_gap).
 DRAFT_GAP = 2
+# A file, an image of a library's set, the content of a file, or one that the caller has opened with Pillow.
+Encoded = File | Item | bytes | Image.Image
+_reading = threading.Lock()  # a caller's image has one file position for all threads
 
 
 class ImageError(UserError):
@@ -36,8 +41,12 @@ class ImageError(UserError):
         return type(self), (self.image, self.reason)
 
 
-def decode(image: File | Item | NDArray[np.uint8], image_size: int) -> NDArray[np.uint8]:
+def decode(image: Encoded | NDArray[np.uint8], image_size: int) -> NDArray[np.uint8]:
     """One image as uint8 (S, S, 3): `upright`, its shorter side resized to S, its middle square.
+
+    Args:
+        image: the image to decode; an array is one of pixels, (H, W, 3).
+        image_size: S.
 
     Raises:
         UserError: as `upright`.
@@ -49,15 +58,11 @@ def decode(image: File | Item | NDArray[np.uint8], image_size: int) -> NDArray[n
     return square(upright(image, at_least=image_size), image_size)
 
 
-def upright(image: File | Item, content: bytes | None = None, at_least: int | None = None) -> Image.Image:
-    """The whole image, in RGB, as a person sees it.
+def upright(image: Encoded, content: bytes | None = None, at_least: int | None = None) -> Image.Image:
+    """The whole image, as `as_rgb` makes it; of an animation the first frame.
 
-    - Turned as its EXIF orientation says; of an animation the first frame.
-    - 16-bit grey is scaled to 8 bits by its high byte, as Pillow scales 16-bit RGB, and never clipped.
-    - Transparent parts are laid over white, as on a page (ours): those who rated the image never saw the colour
-      that the file stores there.
-    - CMYK is converted by Pillow's plain formula, with Adobe's inverted values recognised by their marker. Colour
-      profiles are not applied.
+    An image of Pillow's stays as it is, and gives what its file gives. Only for a JPEG file whose pixels Pillow has
+    loaded already, `at_least` comes too late: the whole file was decoded, and its values differ by rounding.
 
     Args:
         image: the image to decode.
@@ -69,43 +74,84 @@ def upright(image: File | Item, content: bytes | None = None, at_least: int | No
         UserError: it cannot be decoded, has more than MAX_PIXELS pixels, or pixels that are not colours.
     """
     try:
-        if isinstance(image, Item):
-            opened = image.fetch(image.index)
-        else:
-            content = image.read() if content is None else content
-            if not content:
-                raise ImageError(image, "it is empty (0 bytes)")
-            opened = Image.open(io.BytesIO(content), formats=IMAGE_FORMATS)  # EPS would start Ghostscript
-        with opened:
+        with _open(image, content) as opened:
             if opened.width * opened.height > MAX_PIXELS:
-                raise ImageError(image, f"it has {opened.width}x{opened.height} pixels; the limit is {MAX_PIXELS:,}")
+                reason = f"it has {opened.width}x{opened.height} pixels; the limit is {MAX_PIXELS:,}"
+                raise ImageError(describe(image), reason)
             if at_least is not None:
                 opened.draft(None, (DRAFT_GAP * at_least, DRAFT_GAP * at_least))
             opened.load()
-            return _rgb(_turned(opened), opened)
+            return as_rgb(opened)
     except UserError:
         raise
     except UnidentifiedImageError:
-        raise ImageError(image, "not an image in a known format") from None
+        raise ImageError(describe(image), "not an image in a known format") from None
     except Exception as error:  # on broken bytes Pillow's readers raise nearly anything
-        raise ImageError(image, printable(str(error)) or type(error).__name__) from None
+        raise ImageError(describe(image), printable(str(error)) or type(error).__name__) from None
 
 
-def _turned(image: Image.Image) -> Image.Image:
+def describe(image: Encoded) -> str:
+    """An image in a message: its path, or what is known of one that has none."""
+    if isinstance(image, bytes):
+        return f"an image of {len(image):,} bytes"
+    if isinstance(image, Image.Image):
+        return str(getattr(image, "filename", "")) or f"an image of {image.width}x{image.height}, mode {image.mode}"
+    return str(image)
+
+
+def _open(image: Encoded, content: bytes | None) -> Image.Image:
+    """The image, opened for this call alone and not yet decoded where that can be."""
+    if isinstance(image, Item):
+        return image.fetch(image.index)
+    if isinstance(image, Image.Image):
+        with _reading:
+            content = _unread(image)
+            if content is None:
+                own = image.copy()
+                own.format = image.format
+                return own
+    elif isinstance(image, bytes):
+        content = image
+    elif content is None:
+        content = image.read()
+    if not content:
+        raise ImageError(describe(image), "it is empty (0 bytes)")
+    return Image.open(io.BytesIO(content), formats=IMAGE_FORMATS)  # EPS would start Ghostscript
+
+
+def _unread(image: Image.Image) -> bytes | None:
+    """The file of an image whose pixels have not been loaded, at its first frame; None for any other."""
+    if not isinstance(image, ImageFile.ImageFile) or not image.tile or image.fp is None or image.tell():
+        return None
+    position = image.fp.tell()
+    image.fp.seek(0)
     try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        return ImageOps.exif_transpose(image) if orientation in range(2, 9) else image
-    except Exception:  # broken EXIF tells nothing, and the picture may be whole
-        return image
+        return image.fp.read()
+    finally:
+        image.fp.seek(position)
 
 
-def _rgb(image: Image.Image, source: Image.Image) -> Image.Image:
-    """`image` in RGB; `source` is the opened file, which knows its format. ValueError for pixels without colours."""
-    if image.mode.startswith("I;16") or (image.mode == "I" and source.format in ("PNG", "PPM")):
+# The source of this function stands on the cards of exported models too: it needs only NumPy and Pillow, and the
+# imports that `emoreg.inference.export.preparation` writes above it.
+def as_rgb(image: Image.Image) -> Image.Image:
+    """The whole image in RGB, as a person sees it; ValueError for pixels that are not colours.
+
+    - Turned as its EXIF orientation says.
+    - 16-bit grey is scaled to 8 bits by its high byte, as Pillow scales 16-bit RGB, and never clipped.
+    - CMYK is converted by Pillow's plain formula, with Adobe's inverted values recognised by their marker. Colour
+      profiles are not applied.
+    - Transparent parts are laid over white, as on a page (ours): those who rated the image never saw the colour
+      that the file stores there.
+    """
+    kind, is_adobe = image.format, "adobe" in image.info
+    with contextlib.suppress(Exception):  # broken EXIF tells nothing, and the picture may be whole
+        if image.getexif().get(0x0112, 1) in range(2, 9):
+            image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16") or (image.mode == "I" and kind in ("PNG", "PPM")):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     elif image.mode in ("I", "F"):
         raise ValueError("its pixels are 32-bit numbers, whose range is not known; save it with 8 or 16 bits")
-    elif image.mode == "CMYK" and source.format == "JPEG" and "adobe" not in source.info:
+    elif image.mode == "CMYK" and kind == "JPEG" and not is_adobe:
         image = ImageChops.invert(image)  # Pillow takes all for Adobe's
     if image.has_transparency_data:
         page = Image.new("RGBA", image.size, "white")

@@ -23,20 +23,13 @@ from emoreg.inference.export.graphs import (
     save_program,
 )
 from emoreg.inference.export.model_card import CONFIG, StudyFacts, classifier_card, study_facts, write_description
+from emoreg.inference.export.preparation import preparation
 from emoreg.inference.export.timm_weights import write_encoder
 from emoreg.inference.load import LoadedRun, load_run
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runs.run import RECIPE, WEIGHTS, Run
 
 Format = Literal["hub", "onnx", "torch", "timm"]
-# Python code for the cards of formats that are used without emoreg.
-PREPARE = """\
-import numpy as np, {library}
-from PIL import Image, ImageOps
-
-image = ImageOps.fit(Image.open("photo.jpg").convert("RGB"), ({size}, {size}), Image.Resampling.BICUBIC)
-pixels = ((np.asarray(image) / 255 - {mean}) / {std}).astype(np.float32)
-"""
 
 
 @dataclass(frozen=True)
@@ -147,7 +140,7 @@ def _write_onnx(loaded: LoadedRun, folder: Path, study: StudyFacts | None) -> tu
     difference = max_difference(network, load_onnx(folder / "model.onnx"), loaded.image_size)
     code = (
         'session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])\n'
-        f"{', '.join(network.names)} = session.run(None, {{'images': pixels.transpose(2, 0, 1)[None]}})"
+        f"{', '.join(network.names)} = session.run(None, {{'images': pixels}})"
     )
     files = {"model.onnx": f"network, ONNX opset {OPSET}, any batch size; its metadata include {CONFIG}"}
     _describe(loaded, folder, "onnxruntime", code, files, metadata, study)
@@ -161,7 +154,7 @@ def _write_torch(loaded: LoadedRun, folder: Path, study: StudyFacts | None) -> t
     difference = max_difference(network, torch.export.load(folder / "model.pt2").module(), loaded.image_size)
     code = (
         'network = torch.export.load("model.pt2").module()\n'
-        f"{', '.join(network.names)} = network(torch.from_numpy(pixels).permute(2, 0, 1)[None])"
+        f"{', '.join(network.names)} = network(torch.from_numpy(pixels))"
     )
     files = {"model.pt2": f"network, a torch.export program, any batch size; it contains {CONFIG} as {METADATA}"}
     _describe(loaded, folder, "torch", code, files, metadata, study)
@@ -192,6 +185,6 @@ def _describe(
     study: StudyFacts | None,
 ) -> None:
     """Write config.json and the card of a format that is used without emoreg."""
-    use = PREPARE.format(library=library, size=loaded.image_size, mean=MEAN, std=STD) + code
+    use = preparation(loaded.image_size, f"import {library}") + code
     files = files | {CONFIG: "classes, input size, normalisation, names of the outputs"}
     write_description(folder, metadata, classifier_card(loaded, use, files, study))

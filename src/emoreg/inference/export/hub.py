@@ -11,17 +11,16 @@ from typing import Any, NoReturn, TypeVar
 import numpy as np
 import torch
 from huggingface_hub import ModelCard, PyTorchModelHubMixin
-from PIL import Image
 from torch import Tensor
 
 from emoreg.config.recipe import build
 from emoreg.config.schema import BackboneSettings, RegulationSettings, TargetSettings
 from emoreg.data.images.augment import MEAN, STD
-from emoreg.data.images.decode import decode, square
-from emoreg.data.images.files import File
+from emoreg.data.images.decode import decode
 from emoreg.errors import SettingError, UserError, is_plain, shortened
 from emoreg.inference.export.model_card import CARD, CONFIG
 from emoreg.inference.load import LoadedRun
+from emoreg.inference.predict import Images, find_images
 from emoreg.models.backbones import build_backbone
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runs.readers import refuse_non_finite
@@ -115,24 +114,20 @@ class RegulatedModel(
         model.load_state_dict(loaded.model.state_dict())
         return model.eval()
 
-    def prepare(self, images: Sequence[Path | str | Image.Image]) -> Tensor:
+    def prepare(self, images: Images) -> Tensor:
         """Decode, turn upright, resize the shorter side to S, crop the centre, and normalise, as in training.
 
         Args:
-            images: B paths or Pillow images.
+            images: B images, as for `predict`: paths, contents of files, Pillow's, pixels. Whichever it is, the same
+                image gives the same values (for large JPEG files see `upright`).
 
         Returns:
             float32 (B, 3, S, S).
 
         Raises:
-            UserError: a file cannot be decoded.
+            UserError: an image cannot be decoded.
         """
-        squares = [
-            square(image.convert("RGB"), self.image_size)
-            if isinstance(image, Image.Image)
-            else decode(File(Path(image).name, Path(image).parent), self.image_size)
-            for image in images
-        ]
+        squares = [decode(image, self.image_size) for image in find_images(images)]
         pixels = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).float() / 255
         mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (self.mean, self.std))
         return (pixels - mean) / std
@@ -164,16 +159,16 @@ class RegulatedModel(
                 reason = f"{Path(error.filename).name}: {error.strerror}"
             raise UserError(f"{where} cannot be loaded as a classifier: {shortened(reason, 300)}") from None
         refuse_non_finite(where, model.state_dict())
-        return model
+        return model.eval()  # huggingface_hub before 1.9 leaves it in training mode, after `_from_pretrained` too
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, strict: bool = True, **options: Any) -> RegulatedModel:
-        """As the mixin's, but the weights must fit, a folder's card is kept, and the model is in evaluation mode."""
+        """As the mixin's, but the weights must fit, and a folder's card is kept."""
         model: RegulatedModel = super()._from_pretrained(model_id=model_id, strict=strict, **options)
         card = Path(model_id) / CARD
         if card.is_file():
             model.card = read_bounded(card, MAX_CARD_BYTES).decode()
-        return model.eval()  # huggingface_hub before 2 leaves it in training mode
+        return model
 
     @classmethod
     def _load_as_pickle(cls, model: object, model_file: str, map_location: str, strict: bool) -> NoReturn:

@@ -16,6 +16,7 @@ from emoreg import __version__
 from emoreg.config.schema import BackboneSettings, PretrainRecipe, Recipe, RegulationSettings
 from emoreg.data.images.augment import MEAN, STD
 from emoreg.errors import UserError
+from emoreg.inference.export.preparation import INPUT
 from emoreg.report.paper_tables import markdown, markdown_table
 from emoreg.runs.run import FINAL, WEIGHTS, Run
 from emoreg.runtime.safe_io import write_json
@@ -274,6 +275,7 @@ def _render(folder: Path, metadata: ModelCardData, *, use: str, **content: Any) 
         metadata=metadata.to_yaml().strip(),
         name=markdown(_name(folder)),
         use=use.strip(),
+        input=INPUT,
         mean=", ".join(map(str, MEAN)),
         std=", ".join(map(str, STD)),
         version=__version__,

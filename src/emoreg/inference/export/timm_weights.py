@@ -13,15 +13,20 @@ from emoreg.data.images.augment import MEAN, STD
 from emoreg.errors import UserError
 from emoreg.inference.export.graphs import max_difference
 from emoreg.inference.export.model_card import encoder_card, write_description
+from emoreg.inference.export.preparation import preparation
 from emoreg.inference.load import load_run
 from emoreg.models.backbones import CLASSIC_DEPTHS, build_backbone, num_features, timm_arguments
 from emoreg.runs.run import WEIGHTS, Run
 from emoreg.stages.pretrain import encoder_architecture, load_encoder
 
+LOAD_FILE = "from safetensors.torch import load_file"
+FEATURES = "\nwith torch.no_grad():\n    features = encoder(torch.from_numpy(pixels))"
+
 
 class Loader(NamedTuple):
     """How exported weights are loaded."""
 
+    imports: str  # Python, for `code`
     code: str  # Python that makes `encoder` from model.safetensors
     note: str  # a sentence about it
     is_timm: bool  # whether `timm.create_model` alone does it
@@ -48,7 +53,8 @@ def write_encoder(folder: Path, to: Path) -> tuple[float, str]:
     save_file({key: value.contiguous().clone() for key, value in encoder.state_dict().items()}, to / WEIGHTS)
     loader = timm_loader(settings, encoder, size)
     library = "timm" if loader.is_timm else "emoreg"
-    card = encoder_card(folder, recipe, settings, size, loader.code, loader.note, library)
+    use = preparation(size, loader.imports) + loader.code + FEATURES
+    card = encoder_card(folder, recipe, settings, size, use, loader.note, library)
     write_description(to, _config(settings, num_features(encoder), size, loader.is_timm), card)
     if loader.is_timm:
         import timm
@@ -92,24 +98,24 @@ def _encoder_of(folder: Path) -> tuple[Recipe, nn.Module, BackboneSettings, int]
 def timm_loader(settings: BackboneSettings, encoder: nn.Module, image_size: int) -> Loader:
     """How the weights of an encoder are loaded."""
     if settings.name in {f"resnet{depth}" for depth in CLASSIC_DEPTHS}:
-        imports, asked = "import emoreg\n", f'"{settings.name}"'
+        imports, asked = ["import emoreg, torch"], f'"{settings.name}"'
         if settings.width is not None:
-            imports += "from emoreg.config.schema import BackboneSettings\n"
+            imports.append("from emoreg.config.schema import BackboneSettings")
             asked = f"BackboneSettings({asked}, width={settings.width})"
+        imports.append(LOAD_FILE)
         code = (
-            f"{imports}from safetensors.torch import load_file\n\nencoder = emoreg.build_backbone({asked})\n"
+            f"encoder = emoreg.build_backbone({asked})\n"
             'encoder.load_state_dict(load_file("model.safetensors"))\n'
             "encoder.eval()"
         )
         note = "timm has no ResNet for 32x32 images (He et al. 2016, section 4.2); emoreg builds it."
-        return Loader(code, note, is_timm=False)
+        return Loader("\n".join(imports), code, note, is_timm=False)
     import timm
 
     more = "".join(f", {key}={value!r}" for key, value in timm_arguments(settings, image_size).items())
     if settings.stem == "cifar" and isinstance(encoder, timm.models.resnet.ResNet):
         stem: Any = encoder.conv1
         code = (
-            "import timm, torch\nfrom safetensors.torch import load_file\n\n"
             f'encoder = timm.create_model("{settings.name}", num_classes=0{more})\n'
             f"encoder.conv1 = torch.nn.Conv2d(3, {stem.out_channels}, 3, stride=1, padding=1, bias=False)\n"
             "encoder.maxpool = torch.nn.Identity()\n"
@@ -117,11 +123,10 @@ def timm_loader(settings: BackboneSettings, encoder: nn.Module, image_size: int)
             "encoder.eval()"
         )
         note = "Unlike timm's, its stem is for small images (3x3, stride 1, no max-pool)."
-        return Loader(code, note, is_timm=False)
+        return Loader(f"import timm, torch\n{LOAD_FILE}", code, note, is_timm=False)
     code = (
-        "import timm\n\n"
         f'encoder = timm.create_model("{settings.name}", num_classes=0, checkpoint_path="model.safetensors"{more})\n'
         "encoder.eval()"
     )
     note = "timm reads config.json too: `timm.create_model('local-dir:DIR', pretrained=True)`, or 'hf-hub:OWNER/NAME'."
-    return Loader(code, note, is_timm=True)
+    return Loader("import timm, torch", code, note, is_timm=True)

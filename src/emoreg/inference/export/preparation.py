@@ -1,0 +1,52 @@
+"""The code on the cards that prepares an image without emoreg, as a run prepares it: Pillow and NumPy are enough."""
+
+from __future__ import annotations
+
+import inspect
+import re
+
+from emoreg.data.images.augment import MEAN, STD
+from emoreg.data.images.decode import DRAFT_GAP, as_rgb
+
+IMPORTS = """\
+import contextlib
+
+import numpy as np
+{imports}
+from PIL import Image, ImageChops, ImageOps
+
+
+"""
+PREPARE = """\
+
+
+image, size = Image.open("photo.jpg"), {size}
+image.draft(None, ({gap} * size, {gap} * size))  # as in training, large JPEG files are decoded at a fraction
+image.load()
+image = as_rgb(image)
+left, top = (image.width - min(image.size)) // 2, (image.height - min(image.size)) // 2
+image = image.crop((left, top, left + min(image.size), top + min(image.size)))
+image = image.resize((size, size), Image.Resampling.BICUBIC)
+pixels = ((np.asarray(image) / 255 - {mean}) / {std}).astype(np.float32).transpose(2, 0, 1)[None]
+
+"""
+# The same in words.
+INPUT = (
+    "RGB, turned as EXIF says, of an animation the first frame, transparent parts over white, 16-bit values by their "
+    "high byte"
+)
+
+
+def preparation(size: int, imports: str) -> str:
+    """Python that makes `pixels`, float32 (1, 3, S, S), from photo.jpg.
+
+    `as_rgb` is the function that decodes images for training, in its own words; Pillow resizes as `square` does, but
+    for the rounding of single values.
+
+    Args:
+        size: S.
+        imports: the line that imports what runs the network.
+    """
+    function = re.sub(r' *"""(.*?)\n\n.*?"""', r'    """\1"""', inspect.getsource(as_rgb), count=1, flags=re.DOTALL)
+    prepare = PREPARE.format(size=size, gap=DRAFT_GAP, mean=MEAN, std=STD)
+    return IMPORTS.format(imports=imports) + function.strip() + "\n" + prepare
