@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Literal
 
 from emoreg.cli.parser import Folder, Quiet
-from emoreg.errors import UserError
 from emoreg.runtime.progress import Progress
 
 
@@ -64,9 +63,6 @@ def demo(run: Path, *, port: int | None = None, host: str = "127.0.0.1", share: 
         emoreg demo runs/cifar10-resnet20-learn-e-reg-seed0
         emoreg demo runs/cifar10-resnet20-learn-e-reg-seed0 --port 8000
     """
-    if port is not None and not 0 < port < 65536:
-        raise UserError(f"--port is {port}; it must lie in 1 to 65535")
-
     from emoreg.inference.demo import serve
 
     serve(run, host, port, share)

@@ -21,10 +21,11 @@ from emoreg.data.images.augment import normalise
 from emoreg.data.images.decode import ImageError, decode
 from emoreg.data.images.files import File
 from emoreg.data.stimuli.emotion import EmotionSpace
-from emoreg.errors import UserError
+from emoreg.errors import UserError, shortened
 from emoreg.inference.load import LoadedRun, load_run
 from emoreg.inference.predict import at_lambda
 from emoreg.models.regulation import Response
+from emoreg.runtime.optional import importing
 from emoreg.runtime.signals import Stopped
 
 TOP = 5  # classes shown per response
@@ -86,9 +87,14 @@ def build_page(loaded: LoadedRun, title: str) -> Any:
         title: its name on the page.
 
     Raises:
-        UserError: gradio is not installed.
+        UserError: gradio is not installed, or cannot build the page.
     """
     gr = _gradio()
+    with _plainly("build"):
+        return _build(gr, loaded, title)
+
+
+def _build(gr: Any, loaded: LoadedRun, title: str) -> Any:
     regulated = loaded.model.encoder is not None
 
     with gr.Blocks(title=f"{title} · emoreg", analytics_enabled=False) as page:
@@ -157,11 +163,11 @@ def serve(run: Path | str, host: str = "127.0.0.1", port: int | None = None, sha
     Args:
         run: folder of a finished run of stage 2.
         host: address to listen on.
-        port: None for the first free one of `PORTS`.
+        port: 1 to 65535; None for the first free one of `PORTS`.
         share: also open a public address, through Gradio's servers.
 
     Raises:
-        UserError: no finished run of stage 2; the port is taken; gradio is not installed.
+        UserError: no finished run of stage 2; the port is taken; gradio is not installed, or cannot serve the page.
     """
     loaded = load_run(run)
     try:
@@ -182,50 +188,86 @@ def running_page(
 ) -> Iterator[str]:
     """Serve the page while the block runs. Arguments and errors as `serve` and `build_page`.
 
-    Uploads are kept in a temporary folder, which is deleted at the end.
+    Uploads are kept in a temporary folder, which is deleted at the end. Proxies of the environment are asked for the
+    public address alone, never for the page itself.
 
     Yields:
         The address of the page.
     """
-    with tempfile.TemporaryDirectory(prefix="emoreg-demo-") as uploads:
-        before = os.environ.get("GRADIO_TEMP_DIR")
-        os.environ["GRADIO_TEMP_DIR"] = uploads  # the only way to tell Gradio
+    port = _free_port(host, port)
+    with (
+        tempfile.TemporaryDirectory(prefix="emoreg-demo-") as uploads,
+        _environment(GRADIO_TEMP_DIR=uploads),  # the only way to tell Gradio
+    ):
         page = None
         try:
             page = build_page(loaded, title)
-            gr = _gradio()
-            _, url, public = page.launch(
-                server_name=host,
-                server_port=_free_port(host, port),
-                share=share,
-                prevent_thread_lock=True,
-                quiet=True,
-                max_file_size=MAX_UPLOAD,
-                enable_monitoring=False,
-                run_history=False,
-                footer_links=[],
-                ssr_mode=False,
-                mcp_server=False,
-                pwa=False,
-                # System fonts, so that nothing is downloaded.
-                theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]).set(
-                    block_info_text_color="*neutral_600"  # the default has too little contrast
-                ),
+            theme = _gradio().themes.Default(  # system fonts, so that nothing is downloaded
+                font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
             )
+            # Gradio asks the page whether it answers, which a proxy cannot do.
+            with _plainly("serve"), _environment(no_proxy=_no_proxy(host) if share else "*"):
+                _, url, public = page.launch(
+                    server_name=host,
+                    server_port=port,
+                    share=share,
+                    prevent_thread_lock=True,
+                    quiet=True,
+                    max_file_size=MAX_UPLOAD,
+                    enable_monitoring=False,
+                    run_history=False,
+                    footer_links=[],
+                    ssr_mode=False,
+                    mcp_server=False,
+                    pwa=False,
+                    theme=theme.set(block_info_text_color="*neutral_600"),  # the default has too little contrast
+                )
             if share and not public:
                 raise UserError("Gradio's servers gave no public address; the page works without --share")
             yield public or url
         finally:
             if page is not None:
                 page.close(verbose=False)
-            if before is None:
-                del os.environ["GRADIO_TEMP_DIR"]
-            else:
-                os.environ["GRADIO_TEMP_DIR"] = before
+
+
+@contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    """Environment variables that have these values while the block runs."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+def _no_proxy(host: str) -> str:
+    """The environment's no_proxy, with this machine."""
+    given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    return ",".join(dict.fromkeys([*filter(None, given.split(",")), "localhost", "127.0.0.1", "::1", host]))
+
+
+@contextmanager
+def _plainly(verb: str) -> Iterator[None]:
+    """Within, what Gradio raises is told in one line: it reads many environment variables, and asks the network."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        reason = shortened(f"{type(error).__name__}: {error}", 400)
+        raise UserError(f"Gradio cannot {verb} the page: {reason}") from None
 
 
 def _free_port(host: str, port: int | None) -> int:
     """`port` if it is free, by default the first free one of `PORTS`. Gradio wants it to be free on 127.0.0.1 too."""
+    if port is not None and not 0 < port < 65536:
+        raise UserError(f"the port is {port}; it must lie in 1 to 65535. Without --port the first free one is taken")
+    if not host:
+        raise UserError("the host is empty; give --host 127.0.0.1 for this machine alone, 0.0.0.0 for all addresses")
     reason = ""
     for candidate in PORTS if port is None else (port,):
         try:
@@ -235,6 +277,9 @@ def _free_port(host: str, port: int | None) -> int:
                         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                     probe.bind((address, candidate))
             return candidate
+        except UnicodeError:  # of a name that no host can have
+            reason = "not the name of a host"
+            break
         except OSError as error:
             reason = error.strerror or str(error)
             if error.errno != errno.EADDRINUSE:
@@ -247,10 +292,9 @@ def _gradio() -> Any:
     # Gradio reads both when it is imported.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    try:
+    # It makes clients for the network as well, which read the proxies of the environment and may refuse them.
+    with importing("gradio", "the demo", "'emoreg[demo]'"), _environment(no_proxy="*"):
         import gradio
-    except ImportError:
-        raise UserError("the demo needs gradio: pip install 'emoreg[demo]'") from None
     return gradio
 
 

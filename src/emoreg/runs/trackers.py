@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib.util
 import json
 import math
 import os
@@ -21,6 +20,7 @@ from emoreg.config.recipe import flatten
 from emoreg.config.schema import Recipe, TrackerName, identity
 from emoreg.errors import UserError, shortened
 from emoreg.runs.run import Run
+from emoreg.runtime.optional import is_installed
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.safe_io import write_json
 
@@ -167,7 +167,7 @@ def send_later(run: Run, recipe: Recipe, progress: Progress) -> None:
 
 
 def _check_installed(name: TrackerName) -> None:
-    if not any(map(importlib.util.find_spec, PACKAGES[name])):
+    if not any(map(is_installed, PACKAGES[name])):
         extra = "tensorboardX" if name == "tensorboard" else f"'emoreg[{name}]'"
         raise UserError(f"training.trackers names {name}, which is not installed: pip install {extra}, or leave it out")
 

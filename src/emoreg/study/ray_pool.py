@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from emoreg.errors import UserError
+from emoreg.runtime.optional import importing
 from emoreg.runtime.progress import Progress
 from emoreg.study.columns import RunStatus
 from emoreg.study.machine import Machine, this_machine
@@ -95,10 +96,8 @@ class RayPool:
 
 def _connect(cluster: Ray) -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
+    with importing("ray", "--ray", "'emoreg[ray]'"):
         import ray
-    except ImportError:
-        raise UserError("--ray needs Ray, which is not installed: pip install 'emoreg[ray]'") from None
     options = {"include_dashboard": False} if cluster.address == LOCAL else {}
     try:
         ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR", **options)

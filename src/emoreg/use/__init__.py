@@ -16,7 +16,7 @@ from typing import Any
 MOVED = {  # module of 0.1.0: modules below emoreg.inference that have its names
     "card": ("export.model_card",),
     "demo": ("demo",),
-    "explain": ("explain.explain", "explain.projection"),
+    "explain": ("explain.projection", "explain.explain"),
     "explain_charts": ("explain.charts",),
     "explain_page": ("explain.page",),
     "explained": ("explain.explanation",),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from huggingface_hub import HfApi, PyTorchModelHubMixin
+from huggingface_hub import HfApi
 from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
@@ -239,12 +239,14 @@ def test_a_model_is_in_evaluation_mode_whatever_the_mixin_leaves_it_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     RegulatedModel.of(untrained("learned", "scalar", "logits", 0.3)).save_pretrained(tmp_path)
-    inherited = PyTorchModelHubMixin._from_pretrained.__func__
+    inherited = RegulatedModel._from_pretrained
 
-    def in_training(cls: type[RegulatedModel], **options: Any) -> Any:  # as huggingface_hub 0.36 to 1.8
-        return inherited(cls, **options).train()
+    def in_training(**options: Any) -> RegulatedModel:  # as huggingface_hub 0.36 to 1.8 leave it
+        model = inherited(**options)
+        model.train()
+        return model
 
-    monkeypatch.setattr(PyTorchModelHubMixin, "_from_pretrained", classmethod(in_training))
+    monkeypatch.setattr(RegulatedModel, "_from_pretrained", in_training)
     model = RegulatedModel.from_pretrained(tmp_path)
     assert not any(module.training for module in model.modules())
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from emoreg.data.images.files import MAX_ENTRIES, File
 from emoreg.errors import UserError, nearest, shortened
+from emoreg.runtime.optional import importing
 
 
 def read_rows(
@@ -99,10 +100,8 @@ def read_parquet(sheet: File) -> Iterator[tuple[str, dict[str, str]]]:
     Raises:
         UserError: it is none, or pyarrow is not installed.
     """
-    try:
+    with importing("pyarrow", f"{sheet}: Parquet", "pyarrow, or write CSV or JSON Lines"):
         from pyarrow import parquet, types
-    except ImportError:
-        raise UserError(f"{sheet}: Parquet needs pyarrow (pip install pyarrow); or write CSV or JSON Lines") from None
     try:
         file = parquet.ParquetFile(io.BytesIO(sheet.read()))
         # A few bytes can stand for any number of equal rows.

@@ -23,6 +23,7 @@ from emoreg.data.images.files import IMAGE_FORMATS
 from emoreg.data.images.table import Item, Table
 from emoreg.data.targets.subsets import hold_out_fifth
 from emoreg.errors import SettingError, UserError, shortened
+from emoreg.runtime.optional import importing
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -88,9 +89,10 @@ def _quiet_client() -> Iterator[None]:
 def _load(name: str, path: str, config: str | None, root: str | None) -> dict[str, Dataset]:
     """All splits by name."""
     try:
-        import datasets
-    except ImportError:
-        raise SettingError("target.name", f"{name} needs Hugging Face's datasets: pip install 'emoreg[hub]'") from None
+        with importing("datasets", name, "'emoreg[hub]'"):
+            import datasets
+    except UserError as error:
+        raise SettingError("target.name", str(error)) from None
     if root is not None and not Path(root).is_dir():
         raise SettingError("target.root", f"{root} is not a folder; {name} wants one that `datasets` can load")
     if root is None and Path(path).exists():  # load_dataset would read it in place of the Hub's

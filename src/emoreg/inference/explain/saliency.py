@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from emoreg.errors import UserError
 from emoreg.models.regulation import RegulatedClassifier
+from emoreg.runtime.optional import importing
 
 Branch = Literal["non_emotional", "emotional", "regulated"]
 STEPS = 32  # of the integral; Sundararajan et al. 2017 find 20 to 300 enough
@@ -55,10 +55,8 @@ def saliency_maps(model: RegulatedClassifier, images: Tensor, classes: Sequence[
     Raises:
         UserError: captum is not installed.
     """
-    try:
+    with importing("captum", "saliency", "'emoreg[explain]'"):
         from captum.attr import IntegratedGradients
-    except ImportError:
-        raise UserError("saliency needs captum: pip install 'emoreg[explain]'") from None
 
     branches: tuple[Branch, ...] = ("non_emotional", "emotional", "regulated") if model.encoder else ("regulated",)
     was_frozen, model.freeze_encoder = model.freeze_encoder, False  # a frozen encoder passes no gradients

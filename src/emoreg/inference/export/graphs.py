@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import logging
 import warnings
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from emoreg.errors import UserError
 from emoreg.models.regulation import RegulatedClassifier
+from emoreg.runtime.optional import importing
 
 OUTPUTS = ("logits", "non_emotional", "emotional", "lam")
 OPSET = 18  # of ONNX: what torch's own exporter writes since 2.6, and onnxruntime reads since 1.14
@@ -60,10 +62,9 @@ def save_onnx(network: ExportableClassifier, image_size: int, path: Path, metada
     Raises:
         UserError: onnx or onnxscript is not installed, or torch cannot export the network.
     """
-    try:
-        import onnxscript  # noqa: F401  # needed by torch.onnx
-    except ImportError:
-        raise UserError("exporting ONNX needs the extra: pip install 'emoreg[export]'") from None
+    for package in ("onnx", "onnxscript"):  # which torch.onnx needs
+        with importing(package, "exporting ONNX", "'emoreg[export]'"):
+            importlib.import_module(package)
     program = _program(network, image_size)
     with _quiet(), _as_user_error("ONNX"):
         written = torch.onnx.export(
@@ -83,10 +84,8 @@ def save_onnx(network: ExportableClassifier, image_size: int, path: Path, metada
 
 def load_onnx(path: Path) -> Callable[[Tensor], Sequence[Tensor]]:
     """An ONNX file as a function of images, run by onnxruntime on the CPU. UserError if it is not installed."""
-    try:
+    with importing("onnxruntime", "comparing ONNX", "'emoreg[export]'"):
         import onnxruntime
-    except ImportError:
-        raise UserError("comparing ONNX needs onnxruntime: pip install 'emoreg[export]'") from None
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return lambda images: [torch.from_numpy(values) for values in session.run(None, {"images": images.numpy()})]
 

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from emoreg.errors import UserError, shortened
+from emoreg.runtime.optional import importing
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -48,12 +49,10 @@ class Model:
 
 def require_extra() -> str:
     """The version of diffusers. UserError if it, or transformers, is not installed."""
-    try:
+    with importing("diffusers", "image-to-image diffusion", "'emoreg[diffusion]'"):
         import diffusers
+    with importing("transformers", "image-to-image diffusion", "'emoreg[diffusion]'"):
         import transformers  # noqa: F401 (without it, diffusers imports, but has no text encoders)
-    except ImportError as error:
-        missing = error.name or "diffusers"
-        raise UserError(f"image-to-image diffusion needs {missing}: pip install 'emoreg[diffusion]'") from None
     return str(diffusers.__version__)
 
 

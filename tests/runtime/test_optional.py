@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+from emoreg.runtime.optional import importing, is_installed
+from refusing import refusal
+
+
+def importing_it() -> None:
+    with importing("an_extra", "the demo", "'emoreg[demo]'"):
+        importlib.import_module("an_extra")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("import no_such_part", "ModuleNotFoundError: No module named 'no_such_part'"),
+        ("raise ImportError('Using SOCKS proxy, but ...')", "ImportError: Using SOCKS proxy, but ..."),
+        ("int('abc')", "ValueError: invalid literal for int() with base 10: 'abc'"),
+        ("open('/no/such/certificates.pem')", "FileNotFoundError: [Errno 2] No such file or directory"),
+    ],
+)
+def test_an_installed_package_that_fails_is_not_said_to_be_missing(
+    content: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "an_extra.py").write_text(content)
+    monkeypatch.syspath_prepend(tmp_path)
+    told = refusal(importing_it)
+    assert f"the demo needs an_extra, which is installed but cannot be imported: {reason}" in told
+    assert "pip install" not in told
+
+
+def test_a_missing_package_is_named_with_what_installs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = "the demo needs an_extra: pip install 'emoreg[demo]'"
+    assert refusal(importing_it) == told
+    (tmp_path / "an_extra").mkdir()  # as W&B writes its runs into "wandb", and people their images into "datasets"
+    monkeypatch.syspath_prepend(tmp_path)
+    assert refusal(importing_it) == told and not is_installed("an_extra") and is_installed("pytest")
