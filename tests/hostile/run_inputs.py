@@ -31,7 +31,7 @@ from emoreg.config.schema import (
     TrainingSettings,
     TrainRecipe,
 )
-from emoreg.runs.run import CHECKPOINT, ENVIRONMENT, FINAL, METRICS, RECIPE, WEIGHTS, Run
+from emoreg.runs.run import CHECKPOINT, ENVIRONMENT, FINAL, INPUTS, METRICS, RECIPE, WEIGHTS, Run
 from emoreg.runtime.progress import Progress
 from emoreg.stages.classify import train
 from emoreg.stages.pretrain import pretrain
@@ -326,6 +326,12 @@ ENVIRONMENTS: tuple[tuple[str, Content], ...] = (
     ("brackets in brackets", "[" * DEEP),
     ("an endless file", lambda path: path.symlink_to("/dev/zero")),
 )
+INPUT_FILES: tuple[tuple[str, Content], ...] = (
+    ("nothing", ""),
+    ("a list", "[]"),
+    ("no checksums", '{"data": {"target": {}}, "experience": null}'),
+    ("an endless file", lambda path: path.symlink_to("/dev/zero")),
+)
 RECIPES: tuple[tuple[str, Change, str], ...] = (
     ("nothing", written(RECIPE, ""), RECIPE),
     ("a list", written(RECIPE, "- a\n- b\n"), RECIPE),
@@ -468,6 +474,8 @@ def run_inputs() -> Iterator[Malformed]:
     for what, content in ENVIRONMENTS:
         files = {"x": copied(written(ENVIRONMENT, content)), "photo.png": png()}
         yield Malformed("environment.json", what, files, predict, ENVIRONMENT)
+    for what, content in INPUT_FILES:
+        yield Malformed("inputs.json", what, {"x": copied(unfinished(written(INPUTS, content)))}, resume, INPUTS)
     for what, change, place in RECIPES:
         yield Malformed("recipe of a run", what, {"x": copied(change), "photo.png": png()}, predict, place)
     for what, content in tables():

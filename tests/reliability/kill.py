@@ -68,7 +68,7 @@ classifier:
   training: {epochs: 2, batch_size: 16, device: cpu, precision: 32-true}
 """
 PACKING = ("--skip-unreadable", "--quiet")
-RUN_FILES = {"recipe.yaml": 1, "environment.json": 1, "model.safetensors": 1, "final.json": 1}
+RUN_FILES = {"recipe.yaml": 1, "inputs.json": 1, "environment.json": 1, "model.safetensors": 1, "final.json": 1}
 
 
 @dataclass(frozen=True)

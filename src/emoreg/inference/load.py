@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from emoreg.data.stimuli import WITH_CLASSES
 from emoreg.data.stimuli.emotion import EmotionSpace, Kind
 from emoreg.errors import UserError, is_plain, shortened
 from emoreg.models.regulation import RegulatedClassifier
+from emoreg.runs.inputs import weights_checksum
 from emoreg.runs.run import WEIGHTS, Run
 from emoreg.stages.affective_heads import Head, heads_of
 from emoreg.stages.classify import load_classifier
@@ -119,13 +119,13 @@ def _find_readout(run: Run, recipe: TrainRecipe, experience: Path | None) -> Emo
         return "the classifier has no emotional branch"
     if recipe.encoder.experience is None:
         return "its emotional encoder was never pre-trained"
-    expected = _recorded_checksum(run)
+    expected = run.inputs.experience
     candidates = _candidates(run.folder, Path(recipe.encoder.experience)) if experience is None else [experience]
     found = [folder for folder in candidates if (folder / WEIGHTS).is_file()]
     if not found:
         return f"its stage-1 run {recipe.encoder.experience} was not found"
     for folder in found:
-        if expected in (None, _checksum(folder)):
+        if expected in (None, weights_checksum(folder / WEIGHTS)):
             return _read_stage1(folder)
     return f"the weights in {found[0]} are not those that it was trained from"
 
@@ -190,15 +190,3 @@ def _name(value: Any) -> str:
     if not isinstance(value, str) or not is_plain(value):
         raise ValueError("a name that is not plain text")
     return value
-
-
-def _recorded_checksum(run: Run) -> str | None:
-    """SHA-256 of the stage-1 weights that the run started from; None for a run that did not record it."""
-    sessions = run.environment
-    recorded = sessions[-1].get("experience") if sessions else None
-    checksum = recorded.get("sha256") if isinstance(recorded, dict) else None
-    return checksum if isinstance(checksum, str) else None
-
-
-def _checksum(folder: Path) -> str:
-    return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()

@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from emoreg.config.recipe import differences, read_recipe, recipe_yaml
+from emoreg.config.recipe import read_recipe, recipe_yaml
 from emoreg.config.schema import PretrainRecipe, Recipe, TrainRecipe
 from emoreg.config.strict_yaml import read_yaml
 from emoreg.errors import UserError, shortened
+from emoreg.runs.inputs import Inputs, changes, from_record
 from emoreg.runs.provenance import environment, package_version
 from emoreg.runs.readers import FORMAT, read_final, read_metrics, read_record, read_state, read_weights
 from emoreg.runtime.lock import hold, is_trace
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 RECIPE, ENVIRONMENT, METRICS = "recipe.yaml", "environment.json", "metrics.csv"
 CHECKPOINT, WEIGHTS, FINAL = "checkpoint.pt", "model.safetensors", "final.json"
-SEEN = "seen.bin"
+SEEN, INPUTS = "seen.bin", "inputs.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Run:
     | file | content |
     |---|---|
     | recipe.yaml | every setting |
+    | inputs.json | checksums of its images and of its stage-1 weights, see `runs.inputs` |
     | environment.json | versions, git revision, hardware, command; one entry per start or restart |
     | seen.bin | stage 1: a checksum of every training image, see `stages.leaks` |
     | metrics.csv | one row per epoch |
@@ -116,6 +118,23 @@ class Run:
                 f"{path} is damaged (no list of sessions); delete it, and run the same command again to write a new one"
             )
         return sessions
+
+    @property
+    def inputs(self) -> Inputs:
+        """What the run was begun with, as far as it is known: of a run of an earlier emoreg, the stage-1 weights.
+
+        Raises:
+            UserError: a file that tells it is damaged.
+        """
+        path = self.folder / INPUTS
+        if path.exists():
+            try:
+                return from_record(read_record(path))
+            except ValueError as error:
+                raise UserError(f"{path} is damaged ({error}); delete it to go on without this check") from None
+        recorded = self.environment[0].get("experience") if self.environment else None
+        checksum = recorded.get("sha256") if isinstance(recorded, dict) else None
+        return Inputs(experience=checksum if isinstance(checksum, str) else None)
 
     def weights(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The final weights, and the metadata passed to `finish`.
@@ -202,29 +221,48 @@ class Run:
             raise UserError(f"cannot write {path}: {reason}") from None
 
 
-def start_run(folder: Path | str, recipe: Recipe) -> Run:
+def start_run(folder: Path | str, recipe: Recipe, inputs: Inputs | None = None) -> Run:
     """The run of `recipe` in `folder`: new, unfinished or finished.
 
+    Args:
+        folder: of the run.
+        recipe: all settings.
+        inputs: what is there to make it from; None if nothing is known of that.
+
     Raises:
-        UserError: the folder holds a run of another recipe (the differing settings are named), or something
-            else; or it cannot be written.
+        UserError: the folder holds a run of another recipe (the differing settings are named), of other images or
+            other stage-1 weights (told as they were and are), or something else; or it cannot be written.
     """
-    run = Run(Path(folder))
+    run, inputs = Run(Path(folder)), inputs or Inputs()
     _make_run_folder(run.folder)
     if (run.folder / RECIPE).exists():
         if not isinstance(recipe, PretrainRecipe if run.stage == 1 else TrainRecipe):
             raise UserError(f"{run.folder} holds a run of stage {run.stage}; choose another folder with --out")
-        changed = differences(run.recipe, recipe)
-        if changed and run.has_begun:
+        before = run.inputs if run.has_begun else inputs
+        settings, others = changes(run.recipe, recipe, before, inputs)
+        if settings and run.has_begun:
             raise UserError(
-                f"{run.folder} holds a run with other settings ({'; '.join(changed)}); "
+                f"{run.folder} holds a run with other settings ({'; '.join([*settings, *others])}); "
                 "choose another folder with --out, or delete that one"
             )
-        if not changed:
+        if others:
+            raise UserError(
+                f"{run.folder} holds a run of other images or weights ({'; '.join(others)}); bring back what it was "
+                "begun with, choose another folder with --out, or delete that one"
+            )
+        if not settings and run.has_begun:
+            if not run.is_finished and not (run.folder / INPUTS).exists():  # begun by an earlier emoreg
+                _write_inputs(run, inputs)
             return run
     with run._writing(RECIPE) as path:  # replaces the recipe of a run whose first start failed
         write_atomically(path, recipe_yaml(recipe).encode())
+    _write_inputs(run, inputs)
     return Run(run.folder)
+
+
+def _write_inputs(run: Run, inputs: Inputs) -> None:
+    with run._writing(INPUTS) as path:
+        write_json(path, inputs.record())
 
 
 def _make_run_folder(folder: Path) -> None:
@@ -238,8 +276,14 @@ def _make_run_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def claim_run(folder: Path | str, recipe: Recipe, progress: Progress) -> Iterator[Run]:
+def claim_run(folder: Path | str, recipe: Recipe, progress: Progress, inputs: Inputs | None = None) -> Iterator[Run]:
     """Within, the run of `recipe` in `folder` belongs to this process, unless it is finished: check `is_finished`.
+
+    Args:
+        folder: of the run.
+        recipe: all settings.
+        progress: told of a run that is finished.
+        inputs: as for `start_run`.
 
     Raises:
         UserError: as `start_run`; another process is training the run.
@@ -248,11 +292,11 @@ def claim_run(folder: Path | str, recipe: Recipe, progress: Progress) -> Iterato
     if not Run(folder).is_finished:  # a finished run may be in a place that cannot be written
         _make_run_folder(folder)
         with hold(folder):  # before the recipe is written: another process may not have saved anything yet
-            run = start_run(folder, recipe)
+            run = start_run(folder, recipe, inputs)
             if not run.is_finished:  # another process may have finished it while this one waited
                 yield run
                 return
-    run = start_run(folder, recipe)
+    run = start_run(folder, recipe, inputs)
     run.drop_checkpoint()  # the process that finished the run may have been killed just before
     progress.detail(f"{folder}: already finished, nothing to train")
     yield run

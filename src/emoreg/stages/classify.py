@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import itertools
 import math
 import time
@@ -33,10 +32,12 @@ from emoreg.models.backbones import build_backbone
 from emoreg.models.gradient_budget import UNSCALED, matched_scale
 from emoreg.models.regulation import RegulatedClassifier, regulation_loss
 from emoreg.models.takeover import NormMatch, estimate_statistics, keep_moments, match_norms, shrink_and_perturb
+from emoreg.runs.inputs import weights_checksum
 from emoreg.runs.run import WEIGHTS, Run
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import derive_seed, drawn_from, generator
 from emoreg.stages.frozen_features import FrozenFeatures
+from emoreg.stages.inputs import inputs_of
 from emoreg.stages.leaks import refuse_leaks
 from emoreg.stages.metrics import count_flops, measure
 from emoreg.stages.pretrain import encoder_architecture, load_encoder
@@ -180,7 +181,7 @@ def train(
     if model is None:
         _check_encoder(recipe)
         recipe = with_encoder_architecture(recipe)
-    return launch(out, recipe, _train, model, progress or Progress())
+    return launch(out, recipe, _train, model, progress or Progress(), inputs_of(recipe, model))
 
 
 def _train(context: RunContext[TrainRecipe], model: RegulatedClassifier | None) -> None:
@@ -436,5 +437,5 @@ def _fingerprint(experience: str | None) -> dict[str, str] | None:
     """Which experience an encoder has had: its folder, and the checksum of its weights."""
     if experience is None:
         return None
-    content = (Path(experience) / WEIGHTS).read_bytes()
-    return {"folder": str(experience), "sha256": hashlib.sha256(content).hexdigest()}
+    checksum = weights_checksum(Path(experience) / WEIGHTS)
+    return None if checksum is None else {"folder": str(experience), "sha256": checksum}

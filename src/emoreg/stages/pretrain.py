@@ -28,6 +28,7 @@ from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import drawn_from
 from emoreg.stages.affective_heads import affective_loss, affective_metrics, check_labels, heads_of, measure_affect
 from emoreg.stages.class_stimuli import read_stimuli
+from emoreg.stages.inputs import inputs_of
 from emoreg.stages.leaks import record_seen
 from emoreg.stages.pretext import (
     labelled_by_appearance,
@@ -90,7 +91,7 @@ def pretrain(
     Raises:
         UserError: bad input of any kind, in one line.
     """
-    return launch(out, recipe, _pretrain, stimuli, progress or Progress())
+    return launch(out, recipe, _pretrain, stimuli, progress or Progress(), inputs_of(recipe, stimuli))
 
 
 def _pretrain(context: RunContext[PretrainRecipe], stimuli: tuple[Table, EmotionSpace] | None) -> None:

@@ -24,6 +24,7 @@ import torch
 
 from emoreg.config.schema import PretrainRecipe, Recipe, TrainingSettings, TrainRecipe
 from emoreg.errors import UserError
+from emoreg.runs.inputs import Inputs
 from emoreg.runs.run import Run, claim_run
 from emoreg.runs.trackers import Track, send_later, tracked
 from emoreg.runtime import launch_env
@@ -75,7 +76,9 @@ class RunContext(Generic[R]):
 Stage = Callable[[RunContext[Any], Any], None]
 
 
-def launch(folder: Path | str, recipe: Recipe, stage: Stage, given: Any, progress: Progress) -> Run:
+def launch(
+    folder: Path | str, recipe: Recipe, stage: Stage, given: Any, progress: Progress, inputs: Inputs | None = None
+) -> Run:
     """Finish the run of `recipe` in `folder` on the devices that it asks for; a finished run is returned as it is.
 
     Args:
@@ -84,13 +87,14 @@ def launch(folder: Path | str, recipe: Recipe, stage: Stage, given: Any, progres
         stage: a function of a module, so that other processes find it by its name.
         given: passed on to `stage`; other processes get a copy.
         progress: passed on to `stage`.
+        inputs: as for `claim_run`.
 
     Raises:
         UserError: as `claim_run`; fewer devices than asked for; one of the processes has died.
     """
     if launch_env.processes() > 1:
-        return _join_launched(Path(folder), recipe, stage, given, progress)
-    with claim_run(folder, recipe, progress) as run:
+        return _join_launched(Path(folder), recipe, stage, given, progress, inputs)
+    with claim_run(folder, recipe, progress, inputs) as run:
         if run.is_finished:
             send_later(run, recipe, progress)
         elif recipe.training.devices > 1:
@@ -121,7 +125,9 @@ class _Decision(enum.Enum):
     REFUSED = enum.auto()
 
 
-def _join_launched(folder: Path, recipe: Recipe, stage: Stage, given: Any, progress: Progress) -> Run:
+def _join_launched(
+    folder: Path, recipe: Recipe, stage: Stage, given: Any, progress: Progress, inputs: Inputs | None
+) -> Run:
     """In one of several processes started by torchrun or srun: the leader claims the run, all train it."""
     machines = launch_env.machines()
     fabric = _ddp_fabric(recipe.training, launch_env.processes() // machines, machines, "popen")
@@ -136,7 +142,7 @@ def _join_launched(folder: Path, recipe: Recipe, stage: Stage, given: Any, progr
     else:
         with contextlib.ExitStack() as claim:
             try:
-                run = claim.enter_context(claim_run(folder, recipe, progress))
+                run = claim.enter_context(claim_run(folder, recipe, progress, inputs))
             except BaseException:
                 fabric.broadcast(_Decision.REFUSED)
                 raise

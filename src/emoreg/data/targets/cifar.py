@@ -24,7 +24,7 @@ def read_cifar(name: str, root: str | None) -> tuple[Table, Table, tuple[str, ..
         UserError: the set is not there and cannot be downloaded, or is not whole.
     """
     folder = Path(root or "data")
-    if root is not None and (zipfile.is_zipfile(folder) or _holds_image_folders(folder)):
+    if root is not None and (zipfile.is_zipfile(folder) or holds_image_folders(folder)):
         train, test, classes = read_folder(folder)
         expected = 10 if name == "cifar10" else 100
         if len(classes) != expected:
@@ -46,5 +46,6 @@ def read_cifar(name: str, root: str | None) -> tuple[Table, Table, tuple[str, ..
     return tables[0], tables[1], tuple(parts[0].classes)
 
 
-def _holds_image_folders(folder: Path) -> bool:
+def holds_image_folders(folder: Path) -> bool:
+    """Whether the images are in folders, rather than in the published archive."""
     return any((folder / prefix / "train").is_dir() for prefix in (".", "cifar10", "cifar100"))

@@ -1,0 +1,107 @@
+"""What a run is made from besides its settings: images and the weights of stage 1, by their contents.
+
+Wherever they lie when a run is resumed, and whatever their paths are then, they are the same if their contents are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from emoreg.config.contents import Contents
+from emoreg.config.recipe import differences
+from emoreg.config.schema import Recipe
+
+EXPERIENCE = "encoder.experience"
+SHOWN = 8  # digits of a checksum in messages
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a run is made from.
+
+    Args:
+        data: what stands at the roots of its image sets, by section of the recipe ("target", "also[0]"); without
+            those of which nothing is known.
+        experience: SHA-256 of the weights of its stage-1 run; None without one, or where it is not known.
+    """
+
+    data: Mapping[str, Contents] = field(default_factory=dict)
+    experience: str | None = None
+
+    def record(self) -> dict[str, Any]:
+        """As it is written to a file; `from_record` reads it."""
+        return {
+            "data": {key: dataclasses.asdict(each) for key, each in self.data.items()},
+            "experience": self.experience,
+        }
+
+
+def from_record(record: Mapping[str, Any]) -> Inputs:
+    """The inverse of `Inputs.record`.
+
+    Raises:
+        ValueError: it is not what `record` gives.
+    """
+    data, experience = record.get("data"), record.get("experience")
+    if not isinstance(data, dict) or not (experience is None or _is_checksum(experience)):
+        raise ValueError("no data, or no checksum of an experience")
+    return Inputs({key: _contents(each) for key, each in data.items()}, experience)
+
+
+def _contents(record: Any) -> Contents:
+    match record:
+        case {"sha256": None | str() as digest, "files": int(files), "bytes": int(size)}:
+            if digest is None or _is_checksum(digest):
+                return Contents(digest, files, size)
+    raise ValueError("images without a checksum")
+
+
+def _is_checksum(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
+
+
+def weights_checksum(weights: Path) -> str | None:
+    """SHA-256 of a file of weights; None if it is not there."""
+    try:
+        return hashlib.sha256(weights.read_bytes()).hexdigest()
+    except OSError:
+        return None
+
+
+def changes(old: Recipe, new: Recipe, before: Inputs, now: Inputs) -> tuple[list[str], list[str]]:
+    """In what a run that is to be resumed is another one: its settings, and what it is made from.
+
+    What is known of both is compared by contents, everything else by what is written.
+
+    Args:
+        old: the run's recipe.
+        new: the one that is asked for now, of the same stage.
+        before: what the run was begun with.
+        now: what is there.
+
+    Returns:
+        A line for each setting, and a line for each of images and weights.
+    """
+    lines, known = [], []
+    for section in sorted(before.data.keys() & now.data.keys()):
+        known.append(f"{section}.root")
+        then, there = before.data[section], now.data[section]
+        if then.sha256 != there.sha256:
+            what = f"{then} then, {there} now"
+            if str(then) == str(there):
+                what += ", but other names or labels"
+            lines.append(f"{section}.root: {what} in {new.sections[section].root}")
+    if None not in (before.experience, now.experience):
+        known.append(EXPERIENCE)
+        if before.experience != now.experience:
+            places = [each.encoder.experience for each in (old, new) if hasattr(each, "encoder")]
+            sums = (str(each)[:SHOWN] for each in (before.experience, now.experience))
+            told = (f"{place} (weights {digest})" for place, digest in zip(places, sums, strict=True))
+            lines.append(f"{EXPERIENCE}: {' -> '.join(told)}")
+    return differences(old, new, known), lines

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import unicodedata
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from emoreg.config.contents import Contents
+from emoreg.config.schema import StimuliSettings, TargetSettings
+from emoreg.data.fingerprint import contents_of
+from emoreg.data.tools.pack import pack
+from emoreg.runtime.progress import Progress
+
+LABELS = "path,emotion\na.png,awe\nb.png,fear\n"
+
+
+def of(root: Path | str, name: str = "folder") -> Contents:
+    found = contents_of(TargetSettings(name, str(root)))
+    assert found is not None
+    return found
+
+
+def zipped(folder: Path, path: Path, above: str = "") -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(folder.rglob("*"), reverse=True):  # in another order
+            if file.is_file():
+                archive.write(file, f"{above}{file.relative_to(folder).as_posix()}")
+    return path
+
+
+def test_the_same_images_are_the_same_wherever_they_are(
+    image_folder: Path, image_zip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = of(image_folder)
+    assert first.files == 32 and first.bytes == sum(path.stat().st_size for path in image_folder.rglob("*.png"))
+    (tmp_path / "link").symlink_to(image_folder)
+    shutil.copytree(image_folder, tmp_path / "elsewhere" / "copy")
+    bare = zipped(image_folder, tmp_path / "bare.zip")
+    wrapped = zipped(image_folder, tmp_path / "wrapped.zip", above="a/b/")
+    for other in (image_zip, bare, wrapped, tmp_path / "link", tmp_path / "elsewhere" / "copy", f"{image_folder}/."):
+        assert of(other) == first, other
+    monkeypatch.chdir(image_folder.parent)
+    assert of(image_folder.name) == of(f"./{image_folder.name}/") == first
+    image_folder.rename(tmp_path / "renamed")
+    assert of("renamed") == first and contents_of(TargetSettings("folder", str(image_folder))) is None
+
+
+def test_names_in_any_unicode_form_are_the_same(tmp_path: Path, write_image: Callable[..., Path]) -> None:
+    for form in ("NFC", "NFD"):
+        for name in ("Bär", "Zoë"):
+            write_image(tmp_path / form / unicodedata.normalize(form, name) / "1.png", size=(8, 8)).write_bytes(b"one")
+    assert of(tmp_path / "NFC") == of(tmp_path / "NFD")
+
+
+def test_hidden_files_are_no_images(image_folder: Path) -> None:
+    first = of(image_folder)
+    for name in (".DS_Store", "train/Thumbs.db", "train/red/.lock", "__MACOSX/train/._0000.png"):
+        (image_folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (image_folder / name).write_text("x")
+    assert of(image_folder) == first
+
+
+def change(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def replaced(path: Path) -> None:
+    path.unlink()
+    path.write_bytes(b"another image")
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda root: (root / "train" / "red" / "0003.png").unlink(),
+        lambda root: change(root / "train" / "red" / "9999.png", b"x"),
+        lambda root: replaced(root / "train" / "red" / "0003.png"),
+        lambda root: (root / "train" / "red" / "0003.png").rename(root / "train" / "blue" / "9999.png"),
+        lambda root: (root / "test").rename(root / "val"),
+        lambda root: change(root / "labels.csv", LABELS.replace("awe", "joy").encode()),  # of as many bytes
+    ],
+    ids=["removed", "added", "replaced", "of another class", "of another split", "labelled otherwise"],
+)
+def test_other_images_are_others_also_to_a_process_that_has_seen_them_before(
+    edit: Callable[[Path], None], image_folder: Path
+) -> None:
+    (image_folder / "labels.csv").write_text(LABELS)
+    first = of(image_folder)
+    edit(image_folder)
+    assert of(image_folder).sha256 != first.sha256
+
+
+def test_a_split_alone_is_not_what_is_in_it(image_folder: Path) -> None:
+    shutil.rmtree(image_folder / "test")
+    assert of(image_folder) != of(image_folder / "train")
+
+
+def manifest(folder: Path, text: str, name: str = "manifest.csv") -> Path:
+    (folder / name).write_text(text)
+    return folder / name
+
+
+def test_a_manifest_is_its_images_with_their_labels_however_it_writes_their_paths(
+    tmp_path: Path, write_image: Callable[..., Path]
+) -> None:
+    for name in ("a.png", "b.png"):
+        write_image(tmp_path / "set" / name)
+    settings = StimuliSettings("manifest", str(manifest(tmp_path / "set", LABELS)))
+    first = contents_of(settings)
+    assert first is not None and first.files == 2
+
+    def again(text: str, name: str = "manifest.csv", folder: str = "set") -> Contents | None:
+        path = manifest(tmp_path / folder, text, name)
+        return contents_of(dataclasses.replace(settings, root=str(path)))
+
+    assert contents_of(dataclasses.replace(settings, root=str(tmp_path / "set"))) == first
+    assert again(LABELS, "labels.csv") == first
+    (tmp_path / "lists").mkdir()
+    assert again(LABELS.replace("a.png", "../set/a.png").replace("b.png", "../set/b.png"), folder="lists") == first
+    assert again(LABELS.replace("a.png", str(tmp_path / "set" / "a.png")), "absolute.csv") == first
+    assert again(LABELS.replace("awe", "joy"), "joy.csv") != first
+    assert again("path,emotion\nb.png,fear\na.png,awe\n", "order.csv") != first
+    write_image(tmp_path / "set" / "a.png", size=(40, 40))
+    assert again(LABELS) != first
+
+
+def test_a_pack_is_what_it_was_made_from_and_may_be_moved(image_folder: Path, tmp_path: Path, quiet: Progress) -> None:
+    def made(out: str, root: Path = image_folder, size: int = 16) -> Path:
+        return pack("folder", str(root), size, tmp_path / out, False, quiet).folder
+
+    first = of(made("pack"))
+    assert first.files == 32 and first == of(made("again"))
+    assert of((tmp_path / "pack").rename(tmp_path / "moved")) == first != of(made("larger", size=32))
+    change(
+        image_folder / "train" / "red" / "0003.png", (image_folder / "train" / "red" / "0004.png").read_bytes() + b"\0"
+    )
+    assert of(made("changed")) != first
+    about = json.loads((tmp_path / "moved" / "pack.json").read_text())
+    for damaged in ("[]", "{}", json.dumps(about | {"identity": None}), json.dumps(about | {"unreadable": [1]})):
+        (tmp_path / "moved" / "pack.json").write_text(damaged)
+        assert contents_of(TargetSettings("folder", str(tmp_path / "moved"))) is None
+
+
+def test_a_set_that_its_name_defines_has_no_contents_of_its_own(tmp_path: Path, image_folder: Path) -> None:
+    for settings in (
+        TargetSettings("digits"),
+        TargetSettings("digits", "anything"),
+        TargetSettings("cifar10"),
+        TargetSettings("svhn", str(tmp_path)),
+        TargetSettings("cifar10", str(tmp_path)),  # where it is downloaded to
+        TargetSettings("hf:OWNER/NAME"),
+        StimuliSettings("procedural"),
+    ):
+        assert contents_of(settings) == Contents(), settings
+    assert of(image_folder, "cifar10").files == 32  # the same as images in folders
+
+
+@pytest.mark.parametrize("root", ["missing", "a\0b", "empty.zip", "x" * 5000])
+def test_what_cannot_be_read_is_left_to_its_reader(root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.zip").write_text("")
+    assert contents_of(TargetSettings("folder", root)) is None

@@ -1,0 +1,199 @@
+"""Runs that are moved, and whose images and stage-1 weights are moved, go on; changed ones are refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emoreg.config.contents import Contents
+from emoreg.config.schema import (
+    EncoderSettings,
+    PretrainRecipe,
+    Recipe,
+    RegulationSettings,
+    StimuliSettings,
+    TargetSettings,
+    TrainRecipe,
+)
+from emoreg.data.images.table import Table
+from emoreg.data.stimuli import read_stimuli
+from emoreg.runs.inputs import Inputs, from_record, weights_checksum
+from emoreg.runs.run import CHECKPOINT, INPUTS, RECIPE, WEIGHTS, Run, start_run
+from emoreg.runtime.progress import Progress
+from emoreg.stages.classify import train
+from emoreg.stages.pretrain import pretrain
+from refusing import refusal
+
+ONE, OTHER = "1" * 64, "2" * 64
+
+
+class StopAt(Progress):
+    """Stops a training at the line of its first epoch, which follows the checkpoint."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+
+    def detail(self, line: str) -> None:
+        if line.startswith("epoch 1/"):
+            raise InterruptedError
+
+
+def stopped(recipe: Recipe, folder: Path) -> Path:
+    """A run that was stopped after its first epoch."""
+    start: Any = pretrain if isinstance(recipe, PretrainRecipe) else train
+    with pytest.raises(InterruptedError):
+        start(recipe, folder, progress=StopAt())
+    assert (folder / CHECKPOINT).exists()
+    return folder
+
+
+@pytest.fixture
+def of_folder(stage2: TrainRecipe) -> Callable[[Path | str], TrainRecipe]:
+    def made(root: Path | str) -> TrainRecipe:
+        target = TargetSettings("folder", str(root), image_size=8)
+        return dataclasses.replace(stage2, target=target)
+
+    return made
+
+
+def test_a_run_goes_on_with_its_images_under_another_path(
+    image_folder: Path,
+    image_zip: Path,
+    of_folder: Callable[[Path | str], TrainRecipe],
+    tmp_path: Path,
+    quiet: Progress,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = stopped(of_folder(image_folder), tmp_path / "run")
+    image_folder.rename(tmp_path / "moved")
+    (tmp_path / "link").symlink_to("moved")
+    monkeypatch.chdir(tmp_path)
+    roots: tuple[Path | str, ...] = ("moved", tmp_path / "link", image_zip)
+    for number, root in enumerate(roots):
+        copy = tmp_path / f"renamed{number}"
+        shutil.copytree(folder, copy)
+        run = train(of_folder(root), copy, progress=quiet)
+        assert len(run.environment) == 2 and len(run.metrics) == 3
+        assert train(of_folder("moved"), copy, progress=quiet).is_finished
+
+
+def test_a_run_whose_images_have_changed_is_refused_with_what_changed(
+    image_folder: Path, of_folder: Callable[[Path | str], TrainRecipe], tmp_path: Path, quiet: Progress
+) -> None:
+    recipe = of_folder(image_folder)
+    folder = stopped(recipe, tmp_path / "run")
+    size = sum(path.stat().st_size for path in image_folder.rglob("*.png"))
+    (image_folder / "train" / "red" / "more.png").write_bytes(b"12345")
+    told = refusal(lambda: train(recipe, folder, progress=quiet))
+    assert f"target.root: 32 files of {size:,} bytes then, 33 files of {size + 5:,} bytes now in {image_folder}" in told
+    (image_folder / "train" / "red" / "more.png").unlink()
+    (image_folder / "train" / "red" / "0000.png").rename(image_folder / "train" / "red" / "other.png")
+    assert "but other names or labels" in refusal(lambda: train(recipe, folder, progress=quiet))
+
+
+def test_images_in_the_same_place_are_not_taken_for_those_of_another_run(
+    image_folder: Path,
+    of_folder: Callable[[Path | str], TrainRecipe],
+    tmp_path: Path,
+    quiet: Progress,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for place in ("here", "there"):
+        shutil.copytree(image_folder, tmp_path / place / "images")
+    (tmp_path / "there" / "images" / "train" / "red" / "0000.png").unlink()
+    monkeypatch.chdir(tmp_path / "here")
+    train(of_folder("images"), tmp_path / "run", progress=quiet)
+    monkeypatch.chdir(tmp_path / "there")
+    assert "32 files" in refusal(lambda: train(of_folder("images"), tmp_path / "run", progress=quiet))
+
+
+@pytest.fixture
+def regulated(stage2: TrainRecipe) -> Callable[[Path | str], TrainRecipe]:
+    def made(experience: Path | str) -> TrainRecipe:
+        mode = RegulationSettings(mode="learned")
+        return dataclasses.replace(stage2, regulation=mode, encoder=EncoderSettings(str(experience)))
+
+    return made
+
+
+def test_a_run_goes_on_with_the_same_weights_of_stage_1_under_another_path_and_with_no_others(
+    stage1: PretrainRecipe,
+    regulated: Callable[[Path | str], TrainRecipe],
+    tmp_path: Path,
+    quiet: Progress,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stage1 = dataclasses.replace(stage1, stimuli=dataclasses.replace(stage1.stimuli, image_size=8))
+    pretrain(stage1, tmp_path / "experience", progress=quiet)
+    pretrain(dataclasses.replace(stage1, seed=5), tmp_path / "other", progress=quiet)
+    folder = stopped(regulated(tmp_path / "experience"), tmp_path / "run")
+    of_earlier = tmp_path / "of an earlier emoreg"  # whose environment tells the weights alone
+    shutil.copytree(folder, of_earlier)
+    (of_earlier / INPUTS).unlink()
+    (tmp_path / "experience").rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path)
+    checksum = weights_checksum(tmp_path / "moved" / WEIGHTS)
+    assert checksum is not None
+    for place in (folder, of_earlier):
+        told = refusal(partial(train, regulated("other"), place, progress=quiet))
+        assert f"{tmp_path / 'experience'} (weights {checksum[:8]}) -> other (weights " in told
+        assert train(regulated("moved"), place, progress=quiet).is_finished
+        assert Run(place).inputs.experience == checksum
+
+
+def test_a_run_of_an_earlier_emoreg_is_compared_by_its_paths_and_checked_from_then_on(
+    image_folder: Path, of_folder: Callable[[Path | str], TrainRecipe], tmp_path: Path, quiet: Progress
+) -> None:
+    folder = stopped(of_folder(image_folder), tmp_path / "run")
+    (folder / INPUTS).unlink()
+    shutil.copytree(image_folder, tmp_path / "copy")
+    told = refusal(lambda: train(of_folder(tmp_path / "copy"), folder, progress=quiet))
+    assert f"target.root: {image_folder} -> {tmp_path / 'copy'}" in told
+    stopped_again = start_run(folder, of_folder(image_folder), Inputs({"target": Contents(ONE, 1, 1)}))
+    assert stopped_again.inputs == Inputs({"target": Contents(ONE, 1, 1)})
+
+
+def test_own_images_are_not_looked_for_where_the_recipe_says(
+    stage1: PretrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    own = read_stimuli(stage1.stimuli, 0)
+    recipe = dataclasses.replace(stage1, stimuli=StimuliSettings("manifest", "nowhere.csv", image_size=16))
+    run = pretrain(
+        recipe, tmp_path / "run", (Table("own", own.images, own.labels[0].values), own.labels[0].space), quiet
+    )
+    assert run.inputs == Inputs()
+
+
+def test_a_run_that_has_saved_nothing_takes_what_is_there_now(tmp_path: Path, stage2: TrainRecipe) -> None:
+    start_run(tmp_path, stage2, Inputs({"target": Contents(ONE, 1, 1)}))
+    assert start_run(tmp_path, stage2, Inputs({"target": Contents(OTHER, 2, 2)})).inputs.data["target"].files == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == [INPUTS, RECIPE]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {},
+        {"data": [], "experience": None},
+        {"data": {"target": {"sha256": "x", "files": 1, "bytes": 1}}, "experience": None},
+        {"data": {"target": {"sha256": ONE, "files": "1", "bytes": 1}}, "experience": None},
+        {"data": {}, "experience": "short"},
+    ],
+)
+def test_a_damaged_record_is_refused_by_its_name(record: dict[str, Any], tmp_path: Path, stage2: TrainRecipe) -> None:
+    start_run(tmp_path, stage2)
+    (tmp_path / CHECKPOINT).write_bytes(b"")
+    (tmp_path / INPUTS).write_text(json.dumps(record))
+    assert str(tmp_path / INPUTS) in refusal(lambda: start_run(tmp_path, stage2))
+
+
+def test_a_record_is_read_as_it_was_written() -> None:
+    inputs = Inputs({"stimuli": Contents(ONE, 3, 4), "also[0]": Contents()}, OTHER)
+    assert from_record(json.loads(json.dumps(inputs.record()))) == inputs
