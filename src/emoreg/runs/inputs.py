@@ -16,6 +16,7 @@ from typing import Any
 from emoreg.config.contents import Contents
 from emoreg.config.recipe import differences
 from emoreg.config.schema import Recipe
+from emoreg.runtime.safe_io import require_regular
 
 EXPERIENCE = "encoder.experience"
 SHOWN = 8  # digits of a checksum in messages
@@ -67,9 +68,11 @@ def _is_checksum(value: Any) -> bool:
 
 
 def weights_checksum(weights: Path) -> str | None:
-    """SHA-256 of a file of weights; None if it is not there."""
+    """SHA-256 of a file of weights; None if it is not there, or no regular file."""
     try:
-        return hashlib.sha256(weights.read_bytes()).hexdigest()
+        require_regular(weights)
+        with weights.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return None
 
