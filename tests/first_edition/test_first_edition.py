@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import emoreg
@@ -62,7 +63,7 @@ def test_the_lambda_of_a_gate_is_corrected_in_a_new_table(unzip: Path) -> None:
     planned = PlannedRun("0", "gated", run.folder, run.recipe, None, *factors, seed=0)
     row = results_of(Study("first", (), edition=1, purpose=None), [planned], {}).iloc[0]
     assert row["lambda"] == row["test_lambda"] == run.final["test"]["lambda"]
-    assert "epochs.lambda" not in row and len(row["epochs.train_loss"]) == 2
+    assert pd.isna(row["epochs.lambda"]) and len(row["epochs.train_loss"]) == 2
 
 
 def test_an_encoder_opens(unzip: Path) -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from emoreg.report.contrasts import analyse
 from emoreg.report.run_frame import MODES, Arm, read_runs
+from emoreg.study.tables import rows_text
 from refusing import refusal
 from report.study_rows import arms, study
+from result_rows import results, stage_2
 
 
 def test_report_names_and_case_stand_for_modes() -> None:
@@ -107,3 +112,38 @@ def test_runs_of_one_arm_with_different_plans_are_refused_whatever_their_order()
     frame["planned_seeds"] = frame["seed"].map(lambda seed: 4 if seed < 4 else 8)
     messages = [refusal(lambda: read_runs(frame)), refusal(lambda: read_runs(frame.iloc[::-1]))]
     assert all("are of different plans (planned_seeds, looks)" in message for message in messages)
+
+
+def in_csv(frame: pd.DataFrame) -> pd.DataFrame:
+    return pd.read_csv(io.StringIO(rows_text(frame, "csv")))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pa.Table.from_pandas,
+        lambda frame: pa.Table.from_pandas(frame.astype({"mode": "category"})),
+        lambda frame: frame.set_index(["mode", "seed"]),
+        lambda frame: frame.convert_dtypes(),
+        in_csv,
+    ],
+    ids=["arrow", "categories", "index", "nullable", "csv"],
+)
+def test_a_frame_of_another_library_gives_the_same_runs(change: Callable[[pd.DataFrame], Any]) -> None:
+    rows = stage_2({"none": [0.5, 0.75], "learned": [0.75, 0.25]}, classes=["a", "b"], test_correct=b"\xf0")
+    frame = results(rows).assign(looks=pd.Series([[2]] * 4), planned_seeds=2)
+    before, after = read_runs(frame), read_runs(change(frame))
+    assert after.cells == before.cells and after.plans == before.plans and after.correct == before.correct
+    assert after.accuracy.tolist() == before.accuracy.tolist() and after.is_collapsed.any() == before.is_collapsed.any()
+
+
+def test_what_is_no_frame_is_refused() -> None:
+    nothing: Any = []
+    assert "runs are given as a list" in refusal(lambda: read_runs(nothing))
+
+
+def test_bits_that_a_csv_file_has_spoiled_are_refused() -> None:
+    frame = results(stage_2({"none": [0.5]}, test_correct="b'\\xf0'"))
+    assert "column 'test_correct' holds text in place of bytes, as after a CSV file" in refusal(
+        lambda: read_runs(frame)
+    )

@@ -5,14 +5,18 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from emoreg.config.recipe import recipe_yaml
 from emoreg.config.schema import PretrainRecipe, TrainRecipe
+from emoreg.study.columns import RunStatus
 from emoreg.study.definition import GridPoint, StimuliRecipe, Study
-from emoreg.study.plan import PlannedRun
+from emoreg.study.plan import PlannedRun, plan_runs
+from emoreg.study.results import results_of, write_results
+from emoreg.study.run_one import RunOutcome
 from study_arms import BACKBONE, LEARNED, SHUFFLED
 
 
@@ -60,3 +64,15 @@ def finish() -> Callable[..., None]:
         (planned.folder / "final.json").write_text(json.dumps(final))
 
     return finished
+
+
+@pytest.fixture
+def written(tiny_study: Study, tmp_path: Path, finish: Callable[..., None]) -> Path:
+    """The results of a study: a run of each stage is finished, one has failed."""
+    planned = plan_runs(tiny_study, tmp_path / "runs")
+    for run in planned[:6]:
+        finish(run)
+    path = tmp_path / "results.parquet"
+    failure = RunOutcome(planned[7], RunStatus.FAILED, "the disk is full")
+    write_results(path, results_of(tiny_study, planned, {planned[7].id: failure}))
+    return path

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 StudyOrTable = Annotated[Path, Shown("STUDY", "a study's folder, its YAML file, or a results.parquet")]
 RunsFolder = Annotated[Path, Shown("DIR", "folder of the run folders, for studies that share runs. Default: OUT/runs")]
+TABLES = (".parquet", ".csv")
 # Printed unless columns are named.
 COLUMNS = ["target", "backbone", "mode", "experience", "variant", "stimuli", "seed", "status", "validation_accuracy"]
 COLUMNS += ["train_loss", "lambda", "seconds"]
@@ -225,7 +226,7 @@ def _table(path: Path, runs: Path | None) -> pd.DataFrame:
     from emoreg.study.results import read_results, write_results
     from emoreg.study.run_study import open_study
 
-    if path.suffix == ".parquet":
+    if path.suffix.lower() in TABLES:
         return read_results(path)
     found = open_study(path, runs=runs)
     table = found.table()
@@ -300,7 +301,7 @@ def _open(path: Path, runs: Path | None) -> tuple[str, pd.DataFrame, Path, list[
 
     Raises UserError if there are no results yet.
     """
-    if path.suffix == ".parquet":
+    if path.suffix.lower() in TABLES:
         from emoreg.study.results import read_external_results
 
         name, table, folder, not_run = path.stem, read_external_results(path), path.with_suffix(""), list[str]()

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from emoreg.report.looks import nominal_levels
-from emoreg.report.run_frame import EXPLORATION, TWINS, Arm, Cell, Runs, read_runs, variance_of_images
+from emoreg.report.run_frame import EXPLORATION, TWINS, Arm, ArrowFrame, Cell, Runs, read_runs, variance_of_images
 from emoreg.report.statistics import LEVEL, TIE, Estimates, estimate, holm, smallest_tail
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Verdict(StrEnum):
     EXPLORATION = "exploration"  # on validation images, to be confirmed with other seeds
 
 
-def analyse(frame: pd.DataFrame) -> pd.DataFrame:
+def analyse(frame: pd.DataFrame | ArrowFrame) -> pd.DataFrame:
     """Compare the arms of a study: every contrast with its size, its interval, its p and its verdict.
 
     Tests are one-sided at 0.025, by a studentised bootstrap over seeds and test images (`statistics.estimate`), so that
@@ -69,8 +69,8 @@ def analyse(frame: pd.DataFrame) -> pd.DataFrame:
     `above` at one look holds for good. What is no label effect is none of emotion. Intervals ignore the family.
 
     Args:
-        frame: a row per run, with at least the columns `mode`, `experience`, `seed` and `accuracy`; see
-            `run_frame.read_runs` for the others, and for what a table of results holds.
+        frame: of pandas, polars, DuckDB or pyarrow: a row per run, with at least the columns `mode`, `experience`,
+            `seed` and `accuracy`; see `run_frame.read_runs` for the others, and for what a table of results holds.
 
     Returns:
         A row per contrast. Accuracies and differences are shares, in [-1, 1]. Columns:

@@ -6,14 +6,16 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
+import pyarrow as pa
 
 from emoreg.errors import UserError, nearest
 from emoreg.report.statistics import image_variance
 from emoreg.study.arms import EXPERIENCES, LABELS, REGULATED
-from emoreg.study.columns import RunStatus
+from emoreg.study.columns import BYTES, RunStatus, type_of
+from emoreg.study.conform import decoded, from_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +28,13 @@ EXPLORATION, CONFIRMATION = "exploration", "confirmation"
 _BYTES = np.arange(256, dtype=np.uint8)
 _ONES = np.unpackbits(_BYTES[:, None], axis=1).sum(axis=1, dtype=np.uint8)
 count_ones = getattr(np, "bitwise_count", _ONES.__getitem__)  # bits that are set in each byte; numpy has it since 2.0
+
+
+class ArrowFrame(Protocol):
+    """A frame of any library that has Arrow's interface: polars, DuckDB, pyarrow."""
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """The frame as a stream of Arrow's."""
 
 
 class Cell(NamedTuple):
@@ -98,12 +107,13 @@ class Runs:
         return self._answers[rows]
 
 
-def read_runs(frame: pd.DataFrame) -> Runs:
+def read_runs(frame: pd.DataFrame | ArrowFrame) -> Runs:
     """Check a frame of runs and bring it into the form that statistics need.
 
     Args:
-        frame: a row per run, with at least `mode`, `experience`, `seed` and `accuracy`. A table of results fits as it
-            is: it has `test_accuracy`, and rows of stage 1 or of runs that are not finished count for the plan alone.
+        frame: of pandas, or of any library with Arrow's interface (polars, DuckDB, pyarrow). A row per run, with at
+            least `mode`, `experience`, `seed` and `accuracy`. A table of results fits as it is: it has `test_accuracy`,
+            and rows of stage 1 or of runs that are not finished count for the plan alone.
             Further columns, each of which may be absent: `variant`, `stimuli`, `target`, `backbone`; `purpose`
             (exploration takes `validation_accuracy`); `planned_seeds`, `looks`; `classes` (names, or their number);
             `correct` or `test_correct` (right or wrong per test image, as truth values or packed by numpy.packbits),
@@ -113,7 +123,7 @@ def read_runs(frame: pd.DataFrame) -> Runs:
     Raises:
         UserError: a column is missing, a name is unknown, an accuracy is outside [0, 1], or a run is there twice.
     """
-    frame = _stage_2(frame)
+    frame = _stage_2(_in_pandas(frame))
     rows = range(len(frame))
     modes = [_mode(name) for name in _texts(frame, "mode")]
     experiences, variants, stimuli = (_texts(frame, name) for name in ("experience", "variant", "stimuli"))
@@ -190,6 +200,20 @@ def collapse_threshold(classes: int) -> float:
     return min(2 / classes, 1 / classes + 0.1)
 
 
+def _in_pandas(frame: pd.DataFrame | ArrowFrame) -> pd.DataFrame:
+    """A frame of any library, with what pandas made its index as columns."""
+    import pandas as pd
+
+    if isinstance(frame, pd.DataFrame):
+        index = [name for name in frame.index.names if name is not None and name not in frame]
+        return frame.reset_index(level=index) if index else frame
+    if not hasattr(frame, "__arrow_c_stream__"):
+        raise UserError(f"runs are given as a {type(frame).__name__}; give a frame of pandas, polars or DuckDB")
+    table = pa.table(frame)
+    plain: pd.DataFrame = pa.table([decoded(column) for column in table.columns], table.column_names).to_pandas()
+    return plain
+
+
 def _stage_2(frame: pd.DataFrame) -> pd.DataFrame:
     if "mode" not in frame and "arm" in frame:
         raise UserError(
@@ -218,9 +242,23 @@ def _values(frame: pd.DataFrame, *names: str) -> list[Any]:
         if name in frame:
             column = frame[name]
             return [
-                None if gone else value for value, gone in zip(column.tolist(), column.isna().tolist(), strict=True)
+                None if gone else _read_text(names[-1], value)
+                for value, gone in zip(column.tolist(), column.isna().tolist(), strict=True)
             ]
     return [None] * len(frame)
+
+
+def _read_text(name: str, value: Any) -> Any:
+    """A value, of a list or of bits from the text that a CSV file has for it."""
+    kind = type_of(name)
+    if not isinstance(value, str) or kind is None or not (kind == BYTES or pa.types.is_list(kind)):
+        return value
+    try:
+        return from_text(name, value)
+    except ValueError as error:
+        if kind == BYTES:
+            raise UserError(str(error)) from None
+        return value  # refused where it is used
 
 
 def _texts(frame: pd.DataFrame, name: str) -> list[str | None]:
@@ -341,7 +379,8 @@ def _answers(correct: Sequence[Any], checksums: set[Any], accuracy: NDArray[np.f
     # Packing fills the last byte up; the accuracies say how far.
     possible = range(unpacked.shape[1], unpacked.shape[1] - 8, -1) if exactly is None else [exactly]
     errors = np.abs(right - accuracy * np.array(possible)[:, None]).max(axis=1)
-    if errors.min() > 0.01:
+    allowed = max(0.01, 1e-7 * unpacked.shape[1])  # a table of 32-bit floats
+    if errors.min() > allowed:
         worst = int(np.argmax(np.abs(right - accuracy * unpacked.shape[1])))
         raise UserError(
             f"a run has {right[worst]:,} right answers to test images, which does not fit its accuracy of "
@@ -351,7 +390,7 @@ def _answers(correct: Sequence[Any], checksums: set[Any], accuracy: NDArray[np.f
     return Answers(
         packed,
         unpacked.sum(axis=0, dtype=np.int16).astype(float),
-        possible[int(np.argmax(errors <= 0.01))],
+        possible[int(np.argmax(errors <= allowed))],
         None if checksum is None else str(checksum),
     )
 

@@ -1,13 +1,13 @@
 """The schema of a study's table of results, for the code that writes, checks and reads it.
 
-A row is a run of either stage. The types depend on the name alone, never on the values, so that the tables of several
-studies can be read as one. Every column may have missing values.
+A row is a run of either stage. Every file has the same columns, in the same order, whatever the runs have, and a type
+depends on the name alone, so that the tables of several studies can be read as one by any library. Every column may
+have missing values.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,16 +16,19 @@ from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from emoreg.config.schema import PretrainRecipe, TrainRecipe
-from emoreg.errors import shortened
 
 SETTINGS = "recipe."  # a setting, such as recipe.training.epochs; lists as JSON
 MACHINE = "env."  # where the run's last session ran
 CURVES = "epochs."  # a column of metrics.csv as a list, one value per epoch
+# In a file alone: JSON objects of the metrics and the curves that only some studies have, such as those of one of
+# several stimulus sets. In memory each is a column.
+MORE_METRICS, MORE_CURVES = "more_metrics", "more_curves"
+FORMAT = 2  # of a file, in its metadata; the columns of 1 followed from what the runs had
 
 TEXT, INTEGER, NUMBER, FLAG, BYTES = pa.string(), pa.int64(), pa.float64(), pa.bool_(), pa.binary()
+NUMBERS, COUNTS = pa.list_(NUMBER), pa.list_(INTEGER)
 
 
 class RunStatus(StrEnum):
@@ -56,47 +59,62 @@ IDENTITY: Mapping[str, pa.DataType] = {
     "edition": INTEGER,  # of the method
     "purpose": TEXT,  # exploration or confirmation; the first edition had none, and no plan
     "planned_seeds": INTEGER,
-    "looks": pa.list_(INTEGER),  # numbers of seeds at which verdicts were planned; the last is planned_seeds
+    "looks": COUNTS,  # numbers of seeds at which verdicts were planned; the last is planned_seeds
 }
-# Final metrics that every table has a column for. Further metrics of the splits stand beside them as test_* and
-# validation_*; their types are in FAMILIES.
+# Metrics of a split by their names without it.
+OF_BOTH_STAGES = ("accuracy", "loss", "images", "ccc", "ccc_valence", "ccc_arousal", "ccc_dominance")
+OF_A_BRANCH = ("accuracy_non_emotional", "accuracy_emotional")
+OF_ANSWERS = ("ece", "lambda", "per_class", "reliability_confidence", "reliability_accuracy", "reliability_count")
+# The types of metrics and curves, by the first pattern that matches the whole name.
+FAMILIES: tuple[tuple[str, pa.DataType], ...] = (
+    (r"(test|validation|train)_correct", BYTES),  # right (1) or wrong per image, in order, packed by numpy.packbits
+    (r"(test|validation|train)_checksum", TEXT),  # of the images' pixels in their order
+    (r"(test|validation|train)_images", INTEGER),
+    (r"(test|validation|train)_reliability_count", COUNTS),
+    (r"(test|validation|train)_(per_class|reliability_.+)", NUMBERS),
+    (r"(test|validation|train)_.+", NUMBER),
+    (r"epochs\.epoch", COUNTS),
+    (r"epochs\..+", NUMBERS),
+)
+
+
+def _of_families(names: Iterable[str]) -> dict[str, pa.DataType]:
+    return {name: next(kind for pattern, kind in FAMILIES if re.fullmatch(pattern, name)) for name in names}
+
+
 METRICS: Mapping[str, pa.DataType] = {
-    "test_accuracy": NUMBER,
-    "test_correct": BYTES,  # right (1) or wrong per test image, in order, packed by numpy.packbits
-    "test_checksum": TEXT,  # of the test images' pixels in their order
-    "validation_accuracy": NUMBER,
-    "train_loss": NUMBER,  # in the last epoch
-    "train_accuracy_non_emotional": NUMBER,  # of each response alone, on training images at the end
-    "train_accuracy_emotional": NUMBER,
+    **_of_families(
+        f"{split}_{name}"
+        for split, names in {
+            "test": (*OF_BOTH_STAGES, *OF_A_BRANCH, *OF_ANSWERS, "correct", "checksum"),
+            "validation": (*OF_BOTH_STAGES, *OF_A_BRANCH, *OF_ANSWERS),
+            "train": (*OF_BOTH_STAGES, *OF_A_BRANCH),  # of stage 2 on training images at the end
+        }.items()
+        for name in names
+    ),
     "images_train": INTEGER,
     "images_validation": INTEGER,
     "images_test": INTEGER,
     "lambda": NUMBER,
-    "lambda_per_class": pa.list_(NUMBER),
+    "lambda_per_class": NUMBERS,
     "images_per_second": NUMBER,
     "seconds": NUMBER,
     "parameters": INTEGER,
     "flops": INTEGER,
     "classes": pa.list_(TEXT),
 }
+EPOCH = ("epoch", "train_loss", "lr", "seconds", "images_per_second", "lambda")
+EPOCH_VALIDATION = ("val_accuracy", "val_loss", "val_ccc", "val_ccc_valence", "val_ccc_arousal", "val_ccc_dominance")
+EPOCH_BRANCHES = ("gradient_share", "norm_non_emotional", "norm_emotional")
+EPOCHS: Mapping[str, pa.DataType] = _of_families(
+    f"{CURVES}{name}" for name in (*EPOCH, *EPOCH_VALIDATION, *EPOCH_BRANCHES)
+)
 SESSION = ("git", "python", "platform", "cpu", "cores", "threads", "gpu", "device", "precision", "command", "started")
 PACKAGES = ("emoreg", "torch", "torchvision", "timm")
-COUNTS = ("cores", "threads", "sessions")
+WHOLE = ("cores", "threads", "sessions")
 MACHINES: Mapping[str, pa.DataType] = {
-    f"{MACHINE}{name}": INTEGER if name in COUNTS else TEXT for name in (*SESSION, *PACKAGES, "sessions")
+    f"{MACHINE}{name}": INTEGER if name in WHOLE else TEXT for name in (*SESSION, *PACKAGES, "sessions")
 }
-# The types of all other columns, by the first pattern that matches the whole name.
-FAMILIES: tuple[tuple[str, pa.DataType], ...] = (
-    (r"validation_correct", BYTES),
-    (r"validation_checksum", TEXT),
-    (r"(test|validation|train)_images", INTEGER),
-    (r"(test|validation|train)_reliability_count", pa.list_(INTEGER)),
-    (r"(test|validation|train)_(per_class|reliability_.+)", pa.list_(NUMBER)),
-    (r"(test|validation|train)_.+", NUMBER),
-    (r"env\..+", TEXT),
-    (r"epochs\.epoch", pa.list_(INTEGER)),
-    (r"epochs\..+", pa.list_(NUMBER)),
-)
 RESPONSES = ("train_accuracy_non_emotional", "train_accuracy_emotional")
 SHARES = ("test_accuracy", "test_ece", "test_per_class", "validation_accuracy", "lambda", *RESPONSES)  # in [0, 1]
 
@@ -115,7 +133,8 @@ def _settings(recipe: type, prefix: str) -> Iterator[tuple[str, pa.DataType]]:
 
 
 RECIPES: Mapping[str, pa.DataType] = dict((*_settings(TrainRecipe, SETTINGS), *_settings(PretrainRecipe, SETTINGS)))
-FIXED: Mapping[str, pa.DataType] = {**IDENTITY, **METRICS, **RECIPES, **MACHINES}
+# All columns of a table in memory, but for the metrics and curves that only some studies have.
+FIXED: Mapping[str, pa.DataType] = {**IDENTITY, **METRICS, **RECIPES, **MACHINES, **EPOCHS}
 
 
 def type_of(name: str) -> pa.DataType | None:
@@ -124,10 +143,18 @@ def type_of(name: str) -> pa.DataType | None:
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """All columns of a table that has these: the fixed ones too, and curves last."""
+    """All columns of a table in memory that has these: the fixed ones too, and others before the settings."""
     others = [name for name in dict.fromkeys(names) if name not in FIXED]
     curves = [name for name in others if name.startswith(CURVES)]
-    return [*IDENTITY, *METRICS, *(name for name in others if name not in curves), *RECIPES, *MACHINES, *curves]
+    return [
+        *IDENTITY,
+        *METRICS,
+        *(name for name in others if name not in curves),
+        *RECIPES,
+        *MACHINES,
+        *EPOCHS,
+        *curves,
+    ]
 
 
 def stored(value: Any) -> Any:
@@ -135,69 +162,3 @@ def stored(value: Any) -> Any:
     if isinstance(value, tuple):
         return json.dumps(value)
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
-
-
-def fits(name: str, value: Any) -> bool:
-    """Whether a value can stand in the column of this name."""
-    try:
-        _converted(name, pa.array([value]))
-    except (pa.ArrowException, ValueError, OverflowError, TypeError):
-        return False
-    return True
-
-
-def conform(table: pa.Table) -> pa.Table:
-    """The table with the types of the schema, whichever library wrote it.
-
-    An index that pandas wrote is left out. Columns that emoreg does not write are kept as they are: settings of another
-    version, or the user's own. But a name close to that of a column that the table lacks is taken for a misspelling.
-
-    Raises:
-        ValueError: a column has values of another type, a misspelt name, or the name of another one.
-    """
-    names = [name for name in table.column_names if not re.fullmatch(r"__index_level_\d+__", name)]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"it has two columns '{shortened(twice[0])}'")
-    absent = [name for name in FIXED if name not in names]
-    for name in names:
-        is_unknown = type_of(name) is None and not name.startswith(SETTINGS)
-        if is_unknown and (meant := difflib.get_close_matches(name, absent, n=1, cutoff=0.75)):
-            raise ValueError(f"no column is called '{shortened(name)}' (did you mean '{meant[0]}'?)")
-    columns = [_converted(name, table.column(name)) for name in names]
-    return pa.table(columns, names=names)
-
-
-def _converted(name: str, column: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
-    """A column with the type of its name. ValueError if its values are of another kind."""
-    wanted = type_of(name)
-    if pa.types.is_dictionary(column.type):  # a categorical
-        column = column.cast(column.type.value_type)
-    if wanted is None:
-        return column
-    if pc.all(column.is_null(nan_is_null=True)).as_py() is not False:  # libraries give such a column any type
-        return pa.nulls(len(column), wanted)
-    found, expected = _kind(column.type), _kind(wanted)
-    if found != expected and (found != "lists of nothing" or not pa.types.is_list(wanted)):
-        raise ValueError(f"column '{shortened(name)}' holds {shortened(found)} in place of {expected}")
-    if pa.types.is_integer(wanted) and pa.types.is_floating(column.type):  # pandas has no missing integers
-        column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
-    try:
-        return column.cast(wanted)
-    except pa.ArrowException as error:
-        if pa.types.is_integer(wanted):
-            raise ValueError(f"a number in column '{shortened(name)}' is not a whole number") from None
-        raise ValueError(f"column '{shortened(name)}': {shortened(str(error))}") from None
-
-
-def _kind(of: pa.DataType) -> str:
-    """What a column holds, in words. Types of the same kind differ in width and encoding alone."""
-    types = pa.types
-    if types.is_list(of) or types.is_large_list(of) or types.is_fixed_size_list(of):
-        return f"lists of {_kind(of.value_type)}"
-    if types.is_string(of) or types.is_large_string(of) or str(of) == "string_view":  # pyarrow 16 cannot test for it
-        return "text"
-    if types.is_integer(of) or types.is_floating(of) or types.is_decimal(of):
-        return "numbers"
-    if types.is_binary(of) or types.is_large_binary(of) or types.is_fixed_size_binary(of) or str(of) == "binary_view":
-        return "bytes"
-    return "truth values" if types.is_boolean(of) else "nothing" if types.is_null(of) else str(of)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from emoreg.config.recipe import flatten
 from emoreg.config.schema import EXECUTION_ONLY
-from emoreg.errors import UserError
-from emoreg.study.columns import RECIPES, SETTINGS, RunStatus, conform, stored
+from emoreg.errors import UserError, shortened
+from emoreg.study.columns import RECIPES, SETTINGS, RunStatus, stored
+from emoreg.study.conform import conform
 from emoreg.study.plan import PlannedRun
 
 if TYPE_CHECKING:
@@ -39,9 +40,12 @@ def merged(tables: Sequence[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
     for name, table in tables:
         if "id" not in table or table["id"].isna().any():
             raise UserError(f"{name} cannot be joined: a run has no id")
-    parts = [conform(pa.Table.from_pandas(table, preserve_index=False)) for _, table in tables]
     names = [name for name, table in tables for _ in range(len(table))]
-    rows = pa.concat_tables(parts, promote_options="permissive").to_pandas()
+    try:
+        parts = [conform(pa.Table.from_pandas(table, preserve_index=False)) for _, table in tables]
+        rows = pa.concat_tables(parts, promote_options="permissive").to_pandas()
+    except (ValueError, TypeError) as error:  # Arrow's own are of both kinds
+        raise UserError(f"the tables cannot be joined: {shortened(str(error), 200)}") from None
     kept: dict[tuple[str, str | None], int] = {}
     for number, row in enumerate(rows[["id", "variant"]].itertuples(index=False)):
         key = row.id, row.variant if isinstance(row.variant, str) else None
@@ -101,8 +105,13 @@ def _differing(there: Mapping[Any, Any], here: Mapping[Any, Any], names: Sequenc
     return [
         f"{name.removeprefix(SETTINGS)} ({_told(one)} there, {_told(other)} here)"
         for name, one, other in pairs
-        if one != other
+        if one != other and not _is_rounded(one, other)
     ]
+
+
+def _is_rounded(one: Any, other: Any) -> bool:
+    """Whether two numbers differ by no more than a table of 32-bit floats makes them."""
+    return isinstance(one, float) and isinstance(other, float) and math.isclose(one, other, rel_tol=1e-7)
 
 
 def _plain(value: Any) -> Any:

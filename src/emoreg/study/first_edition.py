@@ -12,6 +12,7 @@ from emoreg.config.recipe import build
 from emoreg.config.schema import PretrainRecipe, TrainRecipe, defaults
 from emoreg.errors import SettingError, nearest, shortened
 from emoreg.study.arms import REFERENCES, Arm, Experience, RegulatedMode, check_once, check_seeds
+from emoreg.study.columns import RunStatus
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -199,18 +200,16 @@ def name_of(arm: Arm) -> str:
 def with_modes(table: pd.DataFrame) -> pd.DataFrame:
     """A table of results with the rows of the first edition as today's; any other comes back as it is.
 
+    Args:
+        table: with all columns of `columns.FIXED`.
+
     Raises:
         ValueError: an arm that the first edition did not have, or a control without its mode.
     """
     if "arm" not in table:
         return table
-    import pandas as pd
-
-    old = table["edition"].isna() if "edition" in table else pd.Series(True, index=table.index)
+    old = table["edition"].isna()
     new = table.drop(columns=[name for name in GONE if name in table])
-    for name in ("mode", "variant", "stimuli", "edition"):
-        if name not in new:
-            new[name] = None
     own = table.reindex(columns=["arm", "pretext", "experience", CONTROL_MODE])[old]
     factors = [_factors(*row) for row in zip(own["arm"], own["pretext"], own[CONTROL_MODE], strict=True)]
     values: dict[str, list[Any]] = {
@@ -223,6 +222,9 @@ def with_modes(table: pd.DataFrame) -> pd.DataFrame:
         column = new[name].astype(object)
         column[old] = of_old
         new[name] = column
+    done = new[old & (new["stage"] == 2) & (new["status"] == RunStatus.FINISHED)]
+    if len(done) and done["test_accuracy"].isna().all():  # it had no word for explorations
+        new.loc[old, "purpose"] = "exploration"
     return new
 
 

@@ -21,6 +21,7 @@ from emoreg.runtime.safe_io import require_regular, write_atomically
 from emoreg.study.arms import EXPERIENCES, LABELS
 from emoreg.study.columns import (
     CURVES,
+    FIXED,
     INTEGER,
     MACHINE,
     MACHINES,
@@ -29,12 +30,11 @@ from emoreg.study.columns import (
     SETTINGS,
     SHARES,
     RunStatus,
-    conform,
-    fits,
     in_order,
     stored,
     type_of,
 )
+from emoreg.study.conform import as_file, conform, fits
 from emoreg.study.definition import Study
 from emoreg.study.first_edition import with_modes
 from emoreg.study.plan import PlannedRun
@@ -42,6 +42,7 @@ from emoreg.study.run_one import RunOutcome
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 # Columns with the attributes of a planned run.
 FACTORS = ("id", "mode", "experience", "variant", "stimuli", "target", "backbone", "seed")
@@ -85,8 +86,6 @@ def results_of(
 
 def between_looks(table: pd.DataFrame) -> str | None:
     """That verdicts wait for the next planned look, if the complete seeds of a confirmation are not at one now."""
-    if "planned_seeds" not in table:  # a table of the first edition
-        return None
     own = table[(table["stage"] == 2) & table["planned_seeds"].notna()]
     if own.empty or (own["purpose"] != "confirmation").any():
         return None
@@ -217,7 +216,7 @@ def write_results(path: Path, table: pd.DataFrame) -> None:
 
     buffer = io.BytesIO()
     try:
-        parquet.write_table(conform(pa.Table.from_pandas(table, preserve_index=False)), buffer)
+        parquet.write_table(as_file(conform(pa.Table.from_pandas(table, preserve_index=False))), buffer)
         write_atomically(path, buffer.getbuffer())
     except OSError as error:
         reason = f"{error.strerror or error}; the runs are kept" if path.parent.is_dir() else "the folder is gone"
@@ -231,23 +230,38 @@ def read_results(path: Path) -> pd.DataFrame:
 
     A table of the first edition is read as one of today.
 
+    Args:
+        path: Parquet, or CSV of `emoreg results --format csv` with all columns.
+
     Raises:
         UserError: the file is not there, damaged, or not a table of results.
     """
-    from pyarrow import parquet
-
     try:
         require_regular(path)
-        with parquet.ParquetFile(path) as file:
-            # A few bytes can stand for any number of equal rows.
-            if (rows := file.metadata.num_rows) > MAX_ROWS:
-                raise ValueError(f"it has {rows:,} rows; the limit is {MAX_ROWS:,}")
-            table = conform(file.read())
+        table = _read_csv(path) if path.suffix.lower() == ".csv" else _read_parquet(path)
         _require(table.column_names, ("stage", "status", "run"))
-        return with_modes(table.to_pandas())
+        return with_modes(conform(table).to_pandas())
     except Exception as error:  # a damaged file makes Arrow raise almost anything
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-        raise UserError(f"{path} cannot be read as a table of results: {shortened(reason, 200)}") from None
+        raise UserError(f"{path} cannot be read as a table of results: {shortened(reason, 250)}") from None
+
+
+def _read_parquet(path: Path) -> pa.Table:
+    from pyarrow import parquet
+
+    with parquet.ParquetFile(path) as file:
+        if (rows := file.metadata.num_rows) > MAX_ROWS:  # a few bytes can stand for any number of equal rows
+            raise ValueError(f"it has {rows:,} rows; the limit is {MAX_ROWS:,}")
+        return file.read()
+
+
+def _read_csv(path: Path) -> pa.Table:
+    """All columns as text: their types follow from their names."""
+    import pandas as pd
+    import pyarrow as pa
+
+    table = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
+    return pa.Table.from_pandas(table, preserve_index=False)
 
 
 def _require(names: Sequence[str], needed: Iterable[str]) -> None:
@@ -304,10 +318,13 @@ def _require_values(finished: pd.DataFrame, name: str) -> None:
 def _check_numbers(name: str, column: pd.Series[Any]) -> None:
     """ValueError for an infinity, or a share outside [0, 1]. NaN stands for a missing value."""
     import numpy as np
+    import pandas as pd
     import pyarrow as pa
 
     kind = type_of(name)
     if kind is None or name.startswith(CURVES):  # charts leave out a loss that has run away
+        return
+    if name not in FIXED and not pd.api.types.is_numeric_dtype(column):  # the user's own of such a name
         return
     is_list = pa.types.is_list(kind)
     if (kind.value_type if is_list else kind) not in (INTEGER, NUMBER):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import json
 import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -99,14 +101,22 @@ def _listed(values: Iterable[str | None]) -> str:
 
 
 def rows_text(table: pd.DataFrame, style: Literal["csv", "json", "markdown"]) -> str:
-    """All rows of a table of results as text that ends with a line break; bytes are written in base64."""
+    """All rows of a table of results as text that ends with a line break; bytes in base64, lists in a CSV as JSON."""
     table = table.map(lambda value: base64.b64encode(value).decode() if isinstance(value, bytes) else value)
     if style == "csv":
-        return table.to_csv(index=False)
+        return table.map(_as_json).to_csv(index=False)
     if style == "json":
         return f"{table.to_json(orient='records', indent=2, force_ascii=False)}\n"
     lines = [list(table.columns), ["---"] * table.shape[1], *_cells(table)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _as_json(value: Any) -> Any:
+    """A list as JSON, with null for NaN; any other value as it is."""
+    if not isinstance(value, list | np.ndarray):
+        return value
+    parts = value.tolist() if isinstance(value, np.ndarray) else value
+    return json.dumps([None if isinstance(part, float) and math.isnan(part) else part for part in parts])
 
 
 def rows_table(table: pd.DataFrame) -> Table:
