@@ -38,9 +38,13 @@ def test_every_command_has_help_with_examples(command: str, capsys: pytest.Captu
     assert ended.value.code == 0 and f"emoreg data {command}" in capsys.readouterr().out.split("examples:")[1]
 
 
-def test_list_tells_every_set_in_80_columns(run: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+def test_list_tells_every_set_in_80_columns(
+    run: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "oasis.zip").touch()
-    code, out, _ = run("list", "--root", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = run("list", "--root", ".")
     assert code == 0 and max(map(len, out.splitlines())) <= 80
     for word in ("emoset", "118,102", "vcc.tech/EmoSet", "cifar100", "hf:OWNER/NAME[/CONFIG]", "imageemotion.org"):
         assert word in out

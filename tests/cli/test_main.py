@@ -382,6 +382,39 @@ def test_a_reader_that_goes_away_is_no_error(command: list[str], unbuffered: str
     assert ended.stderr == "" and ended.returncode == 141
 
 
+@pytest.mark.skipif(os.name != "posix", reason="closes streams as a shell does")
+@pytest.mark.parametrize(
+    ("streams", "code", "told"),
+    [
+        (">&-", 0, ""),
+        ("2>&-", 0, ""),
+        ("<&- >&- 2>&-", 0, ""),
+        pytest.param(
+            ">/dev/full",
+            2,
+            r"emoreg: stdout cannot be written: No space left on device; .*\n",
+            marks=pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full here"),
+        ),
+    ],
+)
+@pytest.mark.parametrize("command", ["data list", "--version"])
+def test_streams_that_take_nothing_make_no_traceback(command: str, streams: str, code: int, told: str) -> None:
+    line = f"{sys.executable} -m emoreg {command} {streams}"
+    ended = subprocess.run(line, shell=True, capture_output=True, text=True, check=False)
+    assert ended.returncode == code and re.fullmatch(told, ended.stderr)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(("streams", "code"), [(">&- 2>&-", 0), ("2>&1 | true", 141)])
+def test_a_training_whose_terminal_goes_away_is_finished_all_the_same(streams: str, code: int, here: Path) -> None:
+    line = f"{sys.executable} -m emoreg pretrain mine/stage1.yaml --out finished {streams}"
+    ended = subprocess.run(
+        ["bash", "-c", f"{line}; exit ${{PIPESTATUS[0]}}"], capture_output=True, text=True, check=False, cwd=here
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (code, "", "")
+    assert Run(here / "finished").final
+
+
 def test_a_terminal_without_greek_gets_the_help_all_the_same() -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "emoreg", "train", "--help"],
@@ -389,4 +422,4 @@ def test_a_terminal_without_greek_gets_the_help_all_the_same() -> None:
         env={**os.environ, "PYTHONIOENCODING": "ascii"},
         check=False,
     )
-    assert ended.returncode == 0 and b"? strictly between 0 and 1" in ended.stdout and ended.stderr == b""
+    assert ended.returncode == 0 and b"lambda strictly between 0 and 1" in ended.stdout and ended.stderr == b""

@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-import contextlib
+import errno
 import io
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -148,10 +147,67 @@ def test_brackets_are_shown_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None
     assert "[bold]plain[/bold]" in terminal.getvalue()
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full here")
-def test_a_log_on_a_full_disk_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    log = Path("/dev/full").open("w")  # noqa: SIM115 (its end fails too)
-    monkeypatch.setattr(sys, "stderr", log)
-    Progress().say("a line")
-    with contextlib.suppress(OSError):
-        log.close()
+class Gone(Terminal):
+    """A terminal, or a log, that takes nothing any more."""
+
+    def __init__(self, error: int) -> None:
+        super().__init__()
+        self.error, self.is_gone = error, False
+
+    def write(self, text: str) -> int:
+        if self.is_gone:
+            raise OSError(self.error, "it is gone")
+        return super().write(text)
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EPIPE, errno.EIO])
+def test_work_goes_on_when_its_terminal_goes_away(error: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_a_terminal(monkeypatch)
+    gone = Gone(error)
+    monkeypatch.setattr(sys, "stderr", gone)
+    progress, done = Progress(), 0
+    progress.say("a line")
+    with progress.task("train", 4, "steps") as advance:
+        for step in range(4):
+            gone.is_gone = step > 1
+            advance(1)
+            progress.say("another")
+            done += 1
+    progress.say("and one at the end")
+    assert done == 4 and "a line" in gone.getvalue()
+
+
+@pytest.mark.parametrize("stream", ["none", "closed"])
+def test_without_a_stderr_work_goes_on(
+    stream: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr(sys, "stderr", None if stream == "none" else closed)
+    progress = Progress(every=0)
+    with progress.task("train", 3, "steps") as advance:
+        advance(1)
+        progress.say("a line")
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("columns", ["0", "abc", "²", "30", "40"])
+def test_a_bar_shows_whole_numbers_at_any_width(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = in_a_terminal(monkeypatch)
+    monkeypatch.setenv("COLUMNS", columns)
+    with Progress().task("train", 1200, "steps") as advance:
+        advance(377)
+        time.sleep(0.2)  # until it is drawn
+    shown = terminal.getvalue()
+    assert "377/1200" in shown and "steps" in shown
+
+
+def test_a_terminal_that_cannot_move_its_cursor_gets_lines(
+    monkeypatch: pytest.MonkeyPatch, pass_time: Callable[[float], None]
+) -> None:
+    terminal = in_a_terminal(monkeypatch)
+    monkeypatch.setenv("TERM", "dumb")
+    with Progress(every=10).task("train", 100, "steps") as advance:
+        pass_time(10)
+        advance(10)
+    assert terminal.getvalue() == "train: 10/100 steps, about 1m30s left\n"

@@ -43,9 +43,9 @@ def list_sets(*, root: Folder = DATA_FOLDER, json: bool = False) -> None:
         print(dumps([_entry_json(entry) for entry in entries], indent=2, ensure_ascii=False))
         return
     from emoreg.data.tools.tables import catalogue_list
-    from emoreg.runtime.terminal import console
+    from emoreg.runtime.terminal import show as show_parts
 
-    console().print(catalogue_list(entries, root))
+    show_parts(catalogue_list(entries, root))
 
 
 def verify(
@@ -74,9 +74,9 @@ def verify(
         print(dumps({"clean": findings.is_clean, **dataclasses.asdict(findings)}, indent=2))
     else:
         from emoreg.data.tools.tables import findings_tables
-        from emoreg.runtime.terminal import console
+        from emoreg.runtime.terminal import show as show_parts
 
-        console().print(findings_tables(findings, show), crop=False)  # a path in one line can be copied
+        show_parts(findings_tables(findings, show))
     return 0 if findings.is_clean else 1
 
 
@@ -194,7 +194,7 @@ def diffuse(
     from emoreg.data.tools.catalogue import find, kind_of
     from emoreg.data.tools.diffusion.diffuse import diffuse as diffuse_set
     from emoreg.data.tools.diffusion.diffuse import with_labels
-    from emoreg.runtime.terminal import console, two_columns
+    from emoreg.runtime.terminal import show, two_columns
 
     if kind_of(from_) != "stimuli":
         raise UserError(f"--from: no stimulus set '{from_}'{nearest(from_, SETS)}")
@@ -216,7 +216,7 @@ def diffuse(
     ]
     if made.made:
         rows.append(("seconds per image", f"{made.seconds:,.2f}"))
-    console().print(two_columns("images", "number", rows, title=str(made.manifest.parent)))
+    show(two_columns("images", "number", rows, title=str(made.manifest.parent)))
     print(f"use it: emoreg pretrain RECIPE --stimuli.name diffused_emod --stimuli.root {made.manifest.parent}")
 
 

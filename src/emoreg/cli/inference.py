@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,6 +10,7 @@ from typing import Annotated, Literal
 from emoreg.cli.parser import DeviceName, File, Folder, Quiet, Shown
 from emoreg.errors import UserError
 from emoreg.runtime.progress import Progress
+from emoreg.runtime.streams import tell
 
 Run = Annotated[Path, Shown("RUN", "folder of a finished run of stage 2")]
 Images = Annotated[Sequence[Path], Shown("IMAGE")]
@@ -65,7 +65,7 @@ def predict(
     from emoreg.inference.summary import Summary
     from emoreg.inference.writers import json_line, row_writer
     from emoreg.runtime.safe_io import make_folder
-    from emoreg.runtime.terminal import console
+    from emoreg.runtime.terminal import show
 
     loaded, found = load_run(run, experience), find_images(images)
     if pictures is not None:
@@ -76,7 +76,7 @@ def predict(
         nonlocal unreadable
         unreadable += 1
         advance(1)
-        print(f"emoreg: {error}; skipped", file=sys.stderr)
+        tell(f"emoreg: {error}; skipped")
 
     predictions = predictions_of(
         loaded,
@@ -101,12 +101,12 @@ def predict(
                 write_picture(pictures, prediction)
             advance(1)
     if not json and not out:
-        console().print(summary.shown(loaded, feel_with))
+        show(summary.shown(loaded, feel_with))
     for path in (out, pictures):
         if path is not None:
             progress.say(f"written: {path}")
     if unreadable:
-        print(f"emoreg: {unreadable:,} of {len(found):,} images could not be read", file=sys.stderr)
+        tell(f"emoreg: {unreadable:,} of {len(found):,} images could not be read")
     return 1 if unreadable else 0
 
 

@@ -6,10 +6,8 @@ docstring. It calls the library and prints. Modules of this package import heavy
 
 from __future__ import annotations
 
-import io
-import os
+import errno
 import sys
-import warnings
 from collections.abc import Sequence
 
 from emoreg import __version__
@@ -23,6 +21,7 @@ from emoreg.cli.study import power, report, results, study
 from emoreg.errors import UserError, printable
 from emoreg.runtime import launch_env
 from emoreg.runtime.signals import Stopped, heed_requests, ignore_requests
+from emoreg.runtime.streams import StdoutError, close_streams, open_streams, tell
 
 EMOREG = Group(
     "Emotional Regulation for image classification (arXiv:2606.13081): give a network an emotional experience, train "
@@ -69,36 +68,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
         closed pipe, 143 when stopped by SIGTERM or SIGUSR1.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if arguments is None:
+    is_process = arguments is None
+    if is_process:
+        open_streams()
         heed_requests()
-    warnings.filterwarnings("ignore", module="PIL")  # about odd metadata of single images
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal without λ shows "?" for it
+    try:
+        try:
+            return _run(given, is_process)
+        finally:
+            close_streams()  # here, not when Python exits, which would print a traceback
+    except StdoutError as error:
+        if error.errno == errno.EPIPE:  # the reader of our output, such as head, has closed it
+            return 141
+        tell(f"emoreg: stdout cannot be written: {error.strerror}; send it elsewhere, as in > FILE")
+        return 2
+
+
+def _run(given: Sequence[str], is_process: bool) -> int:
     command = None
     try:
         try:
             command, prog, rest = find(EMOREG, "emoreg", given)
             return _help(command, prog, rest) if isinstance(command, Group) else run(command, prog, rest)
         finally:
-            if arguments is None:
+            if is_process:
                 ignore_requests()
-            sys.stdout.flush()  # so that a closed pipe raises here, not when Python exits
     except UserError as error:
-        print(f"emoreg{f' (process {launch_env.rank()})' if launch_env.rank() else ''}: {error}", file=sys.stderr)
+        tell(f"emoreg{f' (process {launch_env.rank()})' if launch_env.rank() else ''}: {error}")
         return 2
     except KeyboardInterrupt as error:
         was_stopped = isinstance(error, Stopped)
         hint = "; run the same command again to resume" if command in RESUMABLE else ""
-        print(f"emoreg: {'stopped by a signal' if was_stopped else 'interrupted'}{hint}", file=sys.stderr)
+        tell(f"emoreg: {'stopped by a signal' if was_stopped else 'interrupted'}{hint}")
         return 143 if was_stopped else 130
-    except BrokenPipeError:  # the reader of our output, such as head, has closed it
-        for stream in (sys.stdout, sys.stderr):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-        return 141
+    except StdoutError:
+        raise
     except OSError as error:  # a full or read-only disk, wherever it shows
         where = f": {error.filename}" if error.filename else ""
-        print(printable(f"emoreg: {error.strerror or error}{where}"), file=sys.stderr)
+        tell(printable(f"emoreg: {error.strerror or error}{where}"))
         return 2
 
 

@@ -57,7 +57,7 @@ def quickstart(*, out: Folder = Path("runs/quickstart"), seeds: int = 3, quiet: 
     from emoreg.report.analysis import analyse
     from emoreg.report.files import write_reports
     from emoreg.report.paper_tables import results_table
-    from emoreg.runtime.terminal import console
+    from emoreg.runtime.terminal import show
     from emoreg.study.definition import GridPoint, StimuliRecipe, Study
     from emoreg.study.plan import left_out
     from emoreg.study.run_study import run_study
@@ -68,7 +68,7 @@ def quickstart(*, out: Folder = Path("runs/quickstart"), seeds: int = 3, quiet: 
     progress = Progress(quiet=quiet, details=False)
     analysis = analyse(study.name, run_study(study, out, jobs=JOBS, progress=progress), left_out(study))
     page = write_reports(out, analysis)
-    console().print(results_table(analysis))
+    show(results_table(analysis))
     for line in left_out(study):
         print(line)
     print(f"page: {page.resolve()}")

@@ -127,13 +127,13 @@ def _default_folder(file: Path, recipe: PretrainRecipe | TrainRecipe, smoke: boo
 def _print_metrics(title: str, metrics: dict[str, Any], run: Run | None = None) -> None:
     if launch_env.rank() > 0:
         return  # the first process prints
-    from emoreg.runtime.terminal import console, two_columns
+    from emoreg.runtime.terminal import show, two_columns
 
     rows = [
         (key, f"{value:,.4f}" if isinstance(value, float) else f"{value:,}")
         for key, value in metrics.items()
         if isinstance(value, int | float)  # lists, such as the accuracy of each class, are for files
     ]
-    console().print(two_columns("metric", "value", rows, title))
+    show(two_columns("metric", "value", rows, title))
     if run is not None:
         print(f"run folder: {run.folder}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -12,6 +11,7 @@ from emoreg.cli.edition import say_edition
 from emoreg.cli.parser import File, Folder, Quiet, Shown
 from emoreg.errors import UserError, printable
 from emoreg.runtime.progress import Progress
+from emoreg.runtime.streams import tell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,7 +75,7 @@ def study(
     resources = {"gpus_per_run": gpus_per_run, "cpus_per_run": cpus_per_run}
     cluster = _cluster(ray, {name: value for name, value in resources.items() if value is not None})
 
-    from emoreg.runtime.terminal import console
+    from emoreg.runtime.terminal import show
     from emoreg.study.calibrate import estimate_seconds
     from emoreg.study.columns import RunStatus
     from emoreg.study.definition import find_study, is_kept, read_study
@@ -97,19 +97,18 @@ def study(
         planned = plan_runs(definition, runs or out / RUNS)
         done = done_elsewhere(out, planned, [(str(path), read_results(path)) for path in tables])
         ids = set() if done is None else set(done["id"])
-        console().print(plan_table(definition, planned, estimate_seconds(planned, progress, jobs), jobs, ids))
+        show(plan_table(definition, planned, estimate_seconds(planned, progress, jobs), jobs, ids))
         return 0
     table = run_study(definition, out, runs, jobs, progress, cluster, tables)
     failed = table[table.status.isin((RunStatus.FAILED, RunStatus.DIVERGED))]
     if _has_results(table):
         _print_report(definition.name, table, out, left_out(definition), is_asked_for=False)
     for run in failed.itertuples():
-        print(printable(f"emoreg: {run.status}: {run.run}: {run.error}"), file=sys.stderr)
+        tell(printable(f"emoreg: {run.status}: {run.run}: {run.error}"))
     if len(failed):
-        print(
+        tell(
             f"emoreg: {len(failed)} of {len(table)} runs failed; their tracebacks are in {out}/failures.json; "
-            "run the same command again to retry them",
-            file=sys.stderr,
+            "run the same command again to retry them"
         )
     return 1 if len(failed) else 0
 
@@ -132,17 +131,16 @@ def _print_report(
     from emoreg.report.files import write_reports
     from emoreg.report.findings import findings
     from emoreg.report.paper_tables import results_table
-    from emoreg.runtime.terminal import console
+    from emoreg.runtime.terminal import show
     from emoreg.study.results import between_looks
 
     analysis = analyse(name, table, left_out)
     page = write_reports(out, analysis)
-    screen, interim = console(), between_looks(table)
+    interim = between_looks(table)
     if interim is None or is_asked_for:
-        screen.print(results_table(analysis))
-        screen.print(findings(analysis)[0], markup=False)
+        show(results_table(analysis), findings(analysis)[0])
     if interim is not None:
-        screen.print(interim)
+        show(interim)
     print(f"page: {page.resolve()}")
 
 
@@ -192,7 +190,7 @@ def results(
         emoreg results runs/cifar10-pilot --where "mode == 'learned' and seed < 3"
         emoreg results runs/cifar10-pilot --columns mode,experience,seed,recipe.training.epochs --format csv
     """
-    from emoreg.runtime.terminal import console
+    from emoreg.runtime.terminal import show
     from emoreg.study.elsewhere import merged
     from emoreg.study.results import select, write_results
     from emoreg.study.tables import rows_table, rows_text
@@ -215,7 +213,7 @@ def results(
     else:
         table = select(table, where, list(table.columns) if columns == "all" else columns.split(","))
     if format == "table":
-        console().print(rows_table(table))
+        show(rows_table(table))
     else:
         print(rows_text(table, format), end="")
 
@@ -234,7 +232,7 @@ def _table(path: Path, runs: Path | None) -> pd.DataFrame:
         try:
             write_results(found.out / TABLE, table)
         except UserError as error:  # a study on a read-only disk can be read all the same
-            print(f"emoreg: {error}", file=sys.stderr)
+            tell(f"emoreg: {error}")
     return table
 
 
@@ -284,7 +282,7 @@ def power(
 
     from emoreg.report.power import given_spread, spreads_of
     from emoreg.report.power_table import power_table
-    from emoreg.runtime.terminal import console
+    from emoreg.runtime.terminal import show
 
     if study is None:
         spreads, pilot = [given_spread(sd or 0.0, correlation)], None
@@ -293,7 +291,7 @@ def power(
         spreads = spreads_of(pilot)
     for spread in spreads:
         family = spread if arms is None else dataclasses.replace(spread, arms=arms)
-        console().print(power_table(family, effect, seeds, looks, pilot))
+        show(power_table(family, effect, seeds, looks, pilot))
 
 
 def _open(path: Path, runs: Path | None) -> tuple[str, pd.DataFrame, Path, list[str]]:

@@ -6,11 +6,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from emoreg.inference.load import LoadedRun
 from emoreg.inference.predict import FeelWith, Prediction
+from emoreg.runtime.terminal import Table
 
 MAX_ROWS = 40  # further predictions are counted
 
@@ -50,7 +50,7 @@ class Summary:
 def _table(predictions: list[Prediction], loaded: LoadedRun) -> Table:
     is_regulated = loaded.model.encoder is not None
     table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("image", overflow="fold")
+    table.add_column("image")
     table.add_column("regulated" if is_regulated else "class")
     if is_regulated:
         table.add_column("non-emotional")

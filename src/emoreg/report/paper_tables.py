@@ -21,7 +21,8 @@ from emoreg.report.page_tables import (
 
 if TYPE_CHECKING:  # imported where they are used, so that the command line's help is instant
     from rich.console import Group
-    from rich.table import Table
+
+    from emoreg.runtime.terminal import Table
 
 # Like pandas' own escape for LaTeX, and what that leaves: the OT1 encoding has no < > |, and few fonts have the others.
 LATEX = str.maketrans(
@@ -122,14 +123,15 @@ def _terminal_table(
     title: str, headers: list[str], groups: Iterable[tuple[str, list[list[Entry]]]], caption: str
 ) -> Table:
     from rich import box
-    from rich.table import Table
     from rich.text import Text
+
+    from emoreg.runtime.terminal import Table
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, title_justify="left", title_style="bold")
     table.title, table.caption, table.caption_justify = Text(title), Text(caption), "left"
-    table.add_column(Text(headers[0]), max_width=20, overflow="fold")
+    table.add_column(headers[0])
     for header in headers[1:]:
-        table.add_column(Text(header), justify="right", no_wrap=True, overflow="fold")
+        table.add_column(Text(header), justify="right", no_wrap=True)
     for heading, rows in groups:
         if heading:
             table.add_row(Text(heading, style="italic"))

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from emoreg.report.power import STUDIES, Spread, simulate_power, training_hours
+from emoreg.runtime.terminal import Table
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import errno
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any, cast
+
+from emoreg.runtime.streams import tell
 
 if TYPE_CHECKING:  # imported when the first bar is shown
     from rich.progress import Progress as _RichProgress
 
 Advance = Callable[[int], None]
+NARROW = 60  # columns of a terminal; with fewer there is no bar, so that the numbers are whole
 
 
 class Progress:
@@ -42,14 +45,10 @@ class Progress:
 
     def warn(self, line: str) -> None:
         """Print one line, above any bars, even if `quiet`."""
-        try:
-            if self._bars is not None:
-                self._bars.console.print(line, markup=False, highlight=False)
-            else:
-                print(line, file=sys.stderr, flush=True)
-        except OSError as error:
-            if error.errno != errno.ENOSPC:  # a log on a full disk must not stop work whose files may be elsewhere
-                raise
+        if self._bars is not None:
+            self._bars.console.print(line, markup=False, highlight=False, crop=False, overflow="ignore")
+        else:
+            tell(line)
 
     def detail(self, line: str) -> None:
         """Print one of many lines; see `details`."""
@@ -80,7 +79,7 @@ class Progress:
         """
         if self.quiet:
             yield lambda more: None
-        elif self._bars is not None or sys.stderr.isatty():  # under bars, rich before 15 stands in for stderr
+        elif self._bars is not None or _has_bars():  # under bars, rich before 15 stands in for stderr
             with self._bar(description, total, unit, done) as advance:
                 yield advance
         else:
@@ -125,16 +124,50 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60}h{minutes % 60:02d}m" if minutes >= 60 else f"{minutes}m{rest:02d}s"
 
 
+def _has_bars() -> bool:
+    """Whether stderr is a terminal that can move its cursor."""
+    try:
+        return sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+    except ValueError:  # it is closed
+        return False
+
+
+class _Lossy:
+    """A stream that drops what nobody can receive any more, so that work goes on when its terminal goes away."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 def _rich_progress() -> _RichProgress:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
-    return Progress(
+    from emoreg.runtime.terminal import size_of
+
+    width, height = size_of(sys.stderr)
+    columns: list[ProgressColumn] = [
         TextColumn("{task.description}", markup=False),
-        BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[unit]}"),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
+    ]
+    if width >= NARROW:
+        columns.insert(1, BarColumn())
+    stream = cast(IO[str], _Lossy(sys.stderr))
+    # Without them rich follows a terminal that is resized. With them it believes even a width of 0.
+    is_told = "COLUMNS" in os.environ or "LINES" in os.environ
+    console = Console(file=stream, width=width, height=height) if is_told else Console(file=stream)
+    return Progress(*columns, console=console, transient=True)

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
 from emoreg.config.schema import TrainRecipe
 from emoreg.errors import printable
 from emoreg.models.gradient_budget import describe_budget
 from emoreg.runtime.progress import duration
+from emoreg.runtime.terminal import Table
 from emoreg.study.arms import LABELS
 from emoreg.study.definition import Study
 from emoreg.study.plan import PlannedRun, left_out

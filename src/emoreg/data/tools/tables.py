@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from emoreg.errors import printable
-from emoreg.runtime.terminal import two_columns
+from emoreg.runtime.terminal import Table, two_columns
 
 if TYPE_CHECKING:  # verify needs torch, the catalogue does not
     from emoreg.data.tools.catalogue import Entry
@@ -34,11 +33,10 @@ def catalogue_list(entries: Sequence[Entry], root: Path) -> Group:
         for entry in entries:
             if entry.kind == kind:
                 facts = Table.grid("key", "text", padding=(0, 2, 0, 0))
-                facts.columns[1].overflow = "fold"  # a long path is broken, not shortened
                 for key, value in _facts(entry, root):
                     facts.add_row(key, value)
                 parts.append(Text.assemble((entry.name, "bold"), "  ", entry.about.title))
-                parts.append(Padding(facts, (0, 0, 1, 4)))
+                parts.append(Padding(facts, (0, 0, 1, 4), expand=False))
     return Group(*parts)
 
 
