@@ -7,6 +7,7 @@ import contextlib
 import io
 import os
 import sys
+from typing import IO
 
 ESCAPES = "emoreg.escapes"  # name of the error handler below
 # Signs of our own texts; every other character that a terminal lacks is written as an escape, as JSON writes it.
@@ -23,14 +24,17 @@ def open_streams() -> None:
         if getattr(sys, name) is None:
             _open_null(number)
             mode = "r" if name == "stdin" else "w"
-            stream = open(number, mode, encoding="utf-8", closefd=False)  # noqa: SIM115 (for the whole process)
-            setattr(sys, name, stream)
-            setattr(sys, f"__{name}__", stream)
+            _install(name, open(number, mode, encoding="utf-8", closefd=False))
     if isinstance(sys.stdout, io.TextIOWrapper):
         settings = (sys.stdout.encoding, ESCAPES, None, sys.stdout.line_buffering, sys.stdout.write_through)
-        sys.stdout = sys.__stdout__ = _Stdout(sys.stdout.detach(), *settings)
+        _install("stdout", _Stdout(sys.stdout.detach(), *settings))
     if isinstance(sys.stderr, io.TextIOWrapper):
         sys.stderr.reconfigure(errors=ESCAPES)
+
+
+def _install(name: str, stream: IO[str]) -> None:
+    for each in (name, f"__{name}__"):  # where libraries look for the one, and for the other
+        setattr(sys, each, stream)
 
 
 class StdoutError(OSError):
