@@ -24,7 +24,7 @@ def open_streams() -> None:
         if getattr(sys, name) is None:
             _open_null(number)
             mode = "r" if name == "stdin" else "w"
-            _install(name, open(number, mode, encoding="utf-8", closefd=False))
+            _install(name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 (it stays open)
     if isinstance(sys.stdout, io.TextIOWrapper):
         settings = (sys.stdout.encoding, ESCAPES, None, sys.stdout.line_buffering, sys.stdout.write_through)
         _install("stdout", _Stdout(sys.stdout.detach(), *settings))
