@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ import usual
 from turns import Arm, take_turns
 
 from emoreg.runs.provenance import environment
+from emoreg.runtime.cores import usable_cores
 
 PARTS = ("start", "data", "training", "regulated", "jobs", "decoding", "predict")
 
@@ -103,7 +103,7 @@ def measure_training(options: argparse.Namespace) -> list[Line]:
         growing = ours.recipe(name, size, device, initial_scale=0.5)
         arms: dict[str, Arm] = {
             f"usual, {workers} workers": (usual.training, (name, size, workers, steps, device_of(device)))
-            for workers in (0, min(os.cpu_count() or 2, 8))
+            for workers in (0, min(usable_cores(), 8))
         }
         peers, limit = tuple(arms), ">= 2.5"
         arms |= {
@@ -140,7 +140,7 @@ def measure_regulated(options: argparse.Namespace) -> list[Line]:
 
 def measure_jobs(options: argparse.Namespace) -> list[Line]:
     lines = []
-    cores = os.cpu_count() or 1
+    cores = usable_cores()
     is_cpu = device_of(options.device) == "cpu"
     for name in ("resnet8", *options.backbones[:1]):
         steps = steps_of(name, options)

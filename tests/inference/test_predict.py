@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import emoreg.data.images.threads
 import emoreg.inference.predict
 from emoreg.config.schema import Mixing
 from emoreg.data.images.augment import normalise
@@ -132,7 +133,7 @@ def test_only_a_few_images_are_decoded_ahead_of_the_one_that_is_given(
         return np.zeros((size, size, 3), np.uint8)
 
     monkeypatch.setattr(emoreg.inference.predict, "decode", count)
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr(emoreg.data.images.threads, "usable_cores", lambda: 2)
     many = [np.zeros((8, 8, 3), np.uint8)] * 2000
     predictions = predict(runs / "plain", many, device="cpu", batch_size=16)
     next(predictions)

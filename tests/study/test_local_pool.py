@@ -15,6 +15,7 @@ import pytest
 
 from emoreg.cli.main import main
 from emoreg.runs.run import CHECKPOINT
+from emoreg.runtime.cores import allowed_cores
 from emoreg.runtime.progress import Progress
 from emoreg.study import local_pool, run_study
 from emoreg.study.definition import Study, read_study
@@ -125,7 +126,7 @@ def test_a_study_whose_process_group_is_asked_to_stop_twice_says_so_once_and_res
     """As schedulers and `timeout` do it: the workers have the signal from them and from the main process."""
     file = tmp_path / "study.yaml"
     file.write_text(STUDY)
-    jobs = max(2, os.cpu_count() or 1)  # so that a worker has one thread, as this process has
+    jobs = max(2, allowed_cores())  # so that a worker has one thread, as this process has
     process = subprocess.Popen(
         [sys.executable, "-m", "emoreg", "study", str(file), "--out", str(tmp_path / "out"), "--jobs", str(jobs)],
         env=os.environ | {"PYTHONPATH": str(SOURCE)},

@@ -35,7 +35,7 @@ def two_cores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Ray]:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2] / "src"))
     monkeypatch.chdir(tmp_path)
     init = ray.init
-    monkeypatch.setattr(ray, "init", lambda **options: init(num_cpus=2, num_gpus=0, **options))
+    monkeypatch.setattr(ray, "init", lambda **options: init(**options | {"num_cpus": 2, "num_gpus": 0}))
     yield Ray()
     ray.shutdown()
 

@@ -361,8 +361,8 @@ class TrainingSettings:
     deterministic: bool = False
     """On GPUs: use only deterministic kernels, which are slower. CPUs are always deterministic."""
     memory_limit_gib: float = 4.0
-    """Image sets up to this size in GiB are decoded once and held in memory. Larger ones are decoded again every
-    epoch by worker processes, or read from their pack (emoreg data pack)."""
+    """Image sets up to this size in GiB, and up to half of the memory that this process may use, are decoded once and
+    held. Larger ones are decoded again every epoch by worker processes, or read from their pack (emoreg data pack)."""
     devices: int = 1
     """Devices of this machine that share each batch, one process each, at most batch_size (docs/scale.md). Ignored
     under torchrun and srun, which start the processes themselves, on one machine or on several."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import datetime
 import functools
 import importlib.metadata
-import os
 import platform
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from emoreg.runtime.cores import allowed_cores
 
 RECORDED = ("emoreg", "torch", "torchvision", "timm", "lightning-fabric", "numpy", "pillow", "torchmetrics")
 
@@ -27,7 +28,7 @@ def environment() -> dict[str, Any]:
         "packages": {name: package_version(name) for name in RECORDED},
         "platform": platform.platform(),
         "cpu": _cpu_name(),
-        "cores": os.cpu_count(),
+        "cores": allowed_cores(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }

@@ -116,7 +116,7 @@ def _pretrain(context: RunContext[PretrainRecipe], stimuli: tuple[Table, Emotion
         return loaded
 
     tables = [cut.train for cut in cuts]  # of a union together one set, which is held whole or not at all
-    parts = [part for part in load(tables, limit if fits_memory(tables, size, limit) else 0.0) if part]
+    parts = [part for part in load(tables, limit if fits_memory(tables, size, limit, progress) else 0.0) if part]
     if context.is_leader:
         record_seen(run, parts, progress)
     images = (join(parts, heads) if is_union else parts[0]).to(fabric.device)

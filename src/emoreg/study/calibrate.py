@@ -22,6 +22,7 @@ from emoreg.data.images.table import Table
 from emoreg.data.stimuli.emotion import EmotionSpace
 from emoreg.data.targets import read_target
 from emoreg.models.backbones import build_backbone
+from emoreg.runtime.cores import usable_cores
 from emoreg.runtime.progress import Progress
 from emoreg.stages.affective_heads import heads_of
 from emoreg.stages.class_stimuli import read_stimuli
@@ -53,7 +54,7 @@ def estimate_seconds(planned: Sequence[PlannedRun], progress: Progress, jobs: in
         UserError: an image set is not available.
     """
     threads = torch.get_num_threads()
-    torch.set_num_threads(max(1, threads // jobs))
+    torch.set_num_threads(max(1, min(threads, usable_cores()) // jobs))
     speeds: dict[Recipe, tuple[float, float]] = {}
     seconds = {}
     try:

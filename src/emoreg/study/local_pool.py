@@ -9,8 +9,10 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from multiprocessing.connection import Connection, wait
 
+from emoreg.runtime.cores import take_part, usable_cores
 from emoreg.runtime.progress import Advance, Progress
 from emoreg.runtime.signals import heed_requests, ignore_requests
 from emoreg.study.columns import RunStatus
@@ -27,7 +29,7 @@ class LocalPool:
     """A pool of worker processes, started as they are needed. One that dies is replaced.
 
     Args:
-        size: runs at a time; each worker gets an equal share of the cores as threads.
+        size: runs at a time; each worker gets an equal share of the cores and of the memory that this process may use.
         progress: shows the tasks and lines of all workers.
     """
 
@@ -174,8 +176,9 @@ def _work(connection: Connection, sharers: int) -> None:
     """What a worker does. It ends with the main process, however that ends."""
     import torch
 
-    # PyTorch counts the cores that this process may use, and heeds OMP_NUM_THREADS.
-    torch.set_num_threads(max(1, torch.get_num_threads() // sharers))
+    threads = max(1, torch.get_num_threads() // sharers)  # PyTorch may count fewer: a core's two threads as one
+    take_part(Fraction(1, sharers))
+    torch.set_num_threads(min(threads, usable_cores()))
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(EOFError, OSError, KeyboardInterrupt):
         try:

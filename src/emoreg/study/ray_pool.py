@@ -6,10 +6,12 @@ import os
 import platform
 import sys
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from emoreg.errors import UserError
+from emoreg.runtime.cores import allowed_cores, take_part, usable_cores
 from emoreg.runtime.optional import importing
 from emoreg.runtime.progress import Progress
 from emoreg.study.columns import RunStatus
@@ -30,7 +32,7 @@ class Ray:
     gpus_per_run: float | None = None
     """May be a fraction: 0.25 puts four runs on a GPU. None for one if the cluster has any."""
     cpus_per_run: int = 1
-    """Cores, and threads, of a run."""
+    """Cores, and threads, of a run; no more threads than OMP_NUM_THREADS where that is set."""
 
     def __post_init__(self) -> None:
         if self.gpus_per_run is not None and not 0 <= self.gpus_per_run < float("inf"):
@@ -98,7 +100,9 @@ def _connect(cluster: Ray) -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     with importing("ray", "--ray", "'emoreg[ray]'"):
         import ray
-    options = {"include_dashboard": False} if cluster.address == LOCAL else {}
+    options: dict[str, Any] = {}
+    if cluster.address == LOCAL:
+        options = {"include_dashboard": False, "num_cpus": allowed_cores()}
     try:
         ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR", **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -128,5 +132,6 @@ def _do(run: PlannedRun, folder: str, threads: int) -> RunOutcome:
     except OSError:
         error = f"{platform.node()} has no folder {folder}: a study on Ray needs one that all machines share"
         return RunOutcome(run, RunStatus.FAILED, error)
-    torch.set_num_threads(threads)
+    take_part(min(Fraction(threads, allowed_cores()), Fraction(1)))
+    torch.set_num_threads(min(threads, usable_cores()))
     return perform(run, Progress(quiet=True))

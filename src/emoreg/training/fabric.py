@@ -11,6 +11,7 @@ import torch
 
 from emoreg.config.schema import TrainingSettings
 from emoreg.errors import UserError
+from emoreg.runtime.cores import usable_cores
 from emoreg.runtime.malloc import keep_freed_memory
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ def resolve_precision(training: TrainingSettings, device: str) -> Literal["32-tr
 
 def prepare_process(training: TrainingSettings, device: str) -> None:
     """Set PyTorch's process-wide switches for training on a device (cpu, cuda or mps)."""
+    if torch.get_num_threads() > usable_cores():  # PyTorch heeds affinity and OMP_NUM_THREADS, but no cgroup's quota
+        torch.set_num_threads(usable_cores())
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning_fabric")
     if device == "cpu":

@@ -16,6 +16,7 @@ import os
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
@@ -28,6 +29,7 @@ from emoreg.runs.inputs import Inputs
 from emoreg.runs.run import Run, claim_run
 from emoreg.runs.trackers import Track, send_later, tracked
 from emoreg.runtime import launch_env
+from emoreg.runtime.cores import take_part
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.signals import Stopped, heed_requests
 from emoreg.training.fabric import make_fabric, prepare_process, resolve_precision
@@ -202,6 +204,7 @@ def _spawned(
 ) -> Literal["stopped", "done"]:
     """The main function of a process that `_spawn` has started."""
     heed_requests()
+    take_part(Fraction(1, fabric.world_size))
     prepare_process(recipe.training, fabric.device.type)
     given = copy.deepcopy(given)  # the tensors that arrive are in memory that all processes share
     try:

@@ -47,6 +47,16 @@ def test_a_set_over_the_memory_limit_gives_the_same_batches(image_folder: Path, 
         assert pixels.dtype == torch.uint8 and pixels.shape[1:] == (3, 8, 8)
 
 
+def test_a_set_that_needs_over_half_of_the_memory_that_the_process_may_use_is_not_held(
+    image_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = table_of(image_folder)
+    for usable, is_held in ((2 * 32 * 3 * 64, True), (2 * 32 * 3 * 64 - 2, False)):
+        monkeypatch.setattr(image_set, "usable_memory", lambda usable=usable: usable)
+        assert (load_images(table, 8, False, 1.0, Progress()).pixels is not None) is is_held
+        assert ("set: 0.0 GiB of pixels are not held, as this process" in capsys.readouterr().err) is not is_held
+
+
 def test_a_set_over_the_memory_limit_is_checked_before_training(image_folder: Path, quiet: Progress) -> None:
     (image_folder / "train" / "red" / "0003.png").write_bytes(b"broken")
     with pytest.raises(UserError, match=r"0003\.png"):

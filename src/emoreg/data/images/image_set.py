@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from emoreg.data.images.packed import PackedImages
 from emoreg.data.images.table import Images, Table
 from emoreg.data.images.threads import in_threads, one_ahead
 from emoreg.errors import UserError
+from emoreg.runtime.cores import usable_cores, usable_memory
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.signals import leave_to_parent
 
@@ -64,9 +64,18 @@ class ImageSet:
             yield pixels.permute(0, 3, 1, 2), self.labels.index_select(0, rows), rows
 
 
-def fits_memory(tables: Sequence[Table], image_size: int, limit_gib: float) -> bool:
-    """Whether the decoded images of all tables fit into `limit_gib` together."""
-    return sum(len(table) for table in tables) * 3 * image_size * image_size <= limit_gib * 2**30
+def fits_memory(tables: Sequence[Table], image_size: int, limit_gib: float, progress: Progress) -> bool:
+    """Whether the decoded images of all tables fit together into `limit_gib`, and into half of the usable memory.
+
+    If only the latter is too small, a line says so.
+    """
+    size, usable = sum(len(table) for table in tables) * 3 * image_size**2 / 2**30, usable_memory() / 2**30
+    if usable / 2 < size <= limit_gib:
+        progress.say(
+            f"{', '.join(table.name for table in tables)}: {size:.1f} GiB of pixels are not held, as this process may "
+            f"use {usable:.1f} GiB of memory; they are read again every epoch"
+        )
+    return size <= min(limit_gib, usable / 2)
 
 
 def load_images(
@@ -85,7 +94,7 @@ def load_images(
         UserError: an image cannot be decoded (its path is named) and `skip_unreadable` is false; none can.
     """
     count = len(table)
-    in_memory = fits_memory([table], image_size, memory_limit_gib)
+    in_memory = fits_memory([table], image_size, memory_limit_gib, progress)
     labels = torch.from_numpy(table.labels)
     gather = _gatherer(table.images, image_size)
     if gather is not None and not in_memory:
@@ -147,7 +156,7 @@ def _read(table: Table, image_size: int, batches: Sequence[Tensor], pin_memory: 
         _DecodedBatches(table, image_size),
         batch_size=None,  # the sampler gives the rows of whole batches
         sampler=[rows.tolist() for rows in batches],
-        num_workers=min(os.cpu_count() or 1, 8),
+        num_workers=min(usable_cores(), 8),
         pin_memory=pin_memory,
         worker_init_fn=leave_to_parent,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 import sys
 import time
 from collections import deque
@@ -12,12 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from emoreg.runtime.cores import usable_cores
+
 A = TypeVar("A")
 T = TypeVar("T")
 
 
 def in_threads(work: Callable[[range], T], rows: range, step: int) -> Iterator[tuple[range, T]]:
-    """(part, work(part)) for consecutive parts of `rows`, in order, computed by one thread per core.
+    """(part, work(part)) for consecutive parts of `rows`, in order, computed by one thread per usable core.
 
     Work that takes less time than Python needs to switch threads is done in the calling thread: other threads would
     only wait for the interpreter lock. Only a few parts are computed ahead, so that results do not pile up.
@@ -38,7 +39,7 @@ def in_threads(work: Callable[[range], T], rows: range, step: int) -> Iterator[t
         for part in parts:
             yield part, work(part)
         return
-    workers = os.cpu_count() or 1
+    workers = usable_cores()
     waiting: deque[tuple[range, Future[T]]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:
