@@ -83,10 +83,13 @@ def shortened(text: str, length: int = 100) -> str:
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
+def closest(word: str, known: Iterable[str]) -> str:
+    """The end of a sentence that names the known word that was meant, " (did you mean 'lam'?)"; "" if none is near."""
+    close = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.5)
+    return f" (did you mean '{close[0]}'?)" if close else ""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
-    """The end of a sentence that names the nearest known word, or a few: " (did you mean 'lam'?)"."""
+    """As `closest`; where no word is near, it names a few known ones."""
     names = sorted(known)
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
-    if close:
-        return f" (did you mean '{close[0]}'?)"
-    return f" (known: {', '.join(names)})" if len(names) <= 16 else ""
+    return closest(word, names) or (f" (known: {', '.join(names)})" if len(names) <= 16 else "")

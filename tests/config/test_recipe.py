@@ -267,7 +267,10 @@ def test_yes_and_no_are_yamls_booleans(word: str, value: bool, recipe_file: Path
         ("target: {root: 2024}", r":1: target.root: must be text, not 2024; write it in quotes"),
         ("target: {root: 2024-02-03}", r":1: target.root: must be text, not datetime.*; write it in quotes"),
         ("target: {limit: none}", r":1: target.limit: must be a whole number, not 'none'"),
-        ("regulation: {mode: learnd}", r":1: regulation.mode: must be one of none, fixed, .*, not 'learnd'"),
+        (
+            "regulation: {mode: learnd}",
+            r":1: regulation.mode: must be one of none, fixed, .*, not 'learnd' \(did you mean 'learned'\?\)",
+        ),
         ("regulation: {mode: null}", r":1: regulation.mode: must be one of none, fixed, .*, not null"),
         ("encoder:\n  backbone:\n    stem: x", r":3: encoder.backbone.stem: must be one of cifar, imagenet, not 'x'"),
         ("encoder: {backbone: {patch_size: x}}", r":1: encoder.backbone.patch_size: must be a whole number, not 'x'"),
@@ -378,7 +381,10 @@ def test_any_script_and_a_byte_order_mark_are_read(recipe_file: Path) -> None:
         (["--encoder.backbone.patch_size", "x"], "encoder.backbone.patch_size: must be a whole number, not 'x'"),
         (["--target.limit", "none"], "target.limit: must be a whole number, not 'none'"),
         (["--augment.flip", "maybe"], "augment.flip: must be true or false, not 'maybe'"),
-        (["--regulation.mode", "learnd"], "regulation.mode: must be one of none, fixed, .*, not 'learnd'"),
+        (
+            ["--regulation.mode", "learnd"],
+            "regulation.mode: must be one of none, fixed, .*, not 'learnd' \(did you mean 'learned'\?\)",
+        ),
         (["--training.epochs", "-3"], "training.epochs: must be at least 1, not -3"),
         (["--optimizer.lr", "-0.1"], "optimizer.lr: must be positive and finite, not -0.1"),
         (["--optimizer.lr=-1e-3"], "optimizer.lr: must be positive and finite, not -0.001"),

@@ -189,6 +189,13 @@ def test_the_number_of_seeds_to_run_does_not_change_the_plan(tmp_path: Path) -> 
         ("modes: learned", ":1: modes: must be a list, not 'learned'"),
         ("seeds: 0", ":1: seeds: must be 1 to 1,000, not 0"),
         ("seeds: many", ":1: seeds: must be a whole number, not 'many'"),
+        ("mode: [learned]", ":1: mode: unknown setting (did you mean 'modes'?)"),
+        ("seed: 3", ":1: seed: unknown setting (did you mean 'seeds'?)"),
+        (
+            "modes: [learn]",
+            ":1: modes[0]: must be one of fixed, random, learned, random_learned, not 'learn' (did you m",
+        ),
+        ("purpose: exploration\nlooks: [4, 8]", ":2: looks: must be left out of an exploration"),
         ("seeds: 8\nlooks: [4, 6]", ":2: looks: must end with all 8 seeds, not be [4, 6]"),
         ("seeds: 8\nlooks: [5, 4, 8]", ":2: looks: must ascend from at least 1, not be [5, 4, 8]"),
         ("purpose: fun", ":1: purpose: must be one of exploration, confirmation, not 'fun'"),
@@ -224,6 +231,11 @@ def test_the_number_of_seeds_to_run_does_not_change_the_plan(tmp_path: Path) -> 
         ),
         ("variants:\n- classifier: {}", "variants[0].name: is missing"),
         ("variants:\n- name: a\n- name: a", ":3: variants[1].name: 'a' appears twice"),
+        ("variants:\n- name: a\n- name: b", ":3: variants[1]: has the same settings as variants[0], 'a'; change one"),
+        (
+            "variants:\n- name: a\n- name: b\n  classifier: {regulation: {lam: 0.5}}",
+            ":3: variants[1]: has the same settings as variants[0], 'a'; change one",
+        ),
         (
             "variants:\n- name: a\n  classifier:\n    optimizer: {lr: 1}",
             ":4: variants[0].classifier.optimizer.lr: must not differ between variants, which share the references",
@@ -408,7 +420,7 @@ def test_smoke_shrinks_every_recipe_of_the_grid(tmp_path: Path) -> None:
     stage_1 = [stimuli.recipe for variant in variants for stimuli in variant.stimuli]
     assert {recipe.training.epochs for recipe in recipes} == {recipe.training.epochs for recipe in stage_1} == {1}
     assert {recipe.target.limit for recipe in recipes} == {64}
-    assert read(tmp_path, yaml.safe_dump(study.values)) == study
+    assert read(tmp_path, yaml.safe_dump(study.values), is_stored=True) == study
 
 
 def test_a_study_is_found_by_its_file_or_its_folder(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import yaml
 
 from emoreg.config.schema import EDITION, PretrainRecipe, Recipe, TrainRecipe, defaults, identity
 from emoreg.config.strict_yaml import parse_yaml, read_yaml
-from emoreg.errors import SettingError, UserError, nearest, shortened
+from emoreg.errors import SettingError, UserError, closest, nearest, shortened
 
 R = TypeVar("R", bound=PretrainRecipe | TrainRecipe)
 
@@ -285,6 +285,7 @@ def _typed(annotation: Any, value: Any, key: str, root: type) -> Any:
         if value in get_args(wanted):
             return value
         expected = f"one of {', '.join(get_args(wanted))}"
+        hint = closest(value, get_args(wanted)) if isinstance(value, str) else ""
     else:
         if wanted is float and type(value) in (int, str):
             value = _number(value)  # YAML 1.1 takes 1e-3, without a dot, for text
@@ -356,14 +357,16 @@ def _unnumbered(key: str) -> str:
 
 
 def _nearest_key(key: str, kind: type, others: Sequence[str] = ()) -> str:
-    """As `nearest`, preferring the same name in another section, then a similar name in the same section."""
-    for stage, command in ((PretrainRecipe, "pretrain"), (TrainRecipe, "train")):
-        if stage is not kind and key in dict(_walk(stage)):
-            return f" (it belongs to 'emoreg {command}')"
+    """As `nearest`: a name beside it but for a letter, the same name in another section, then any similar name."""
     section, _, name = _unnumbered(key).rpartition(".")
     keys = [other for other in dict(_walk(kind)) if "[]" not in other or other.startswith(f"{section}.")]
     names = {other: other.rpartition(".") for other in (*keys, *others)}
     siblings = [leaf for there, _, leaf in names.values() if there == section]
+    if slip := difflib.get_close_matches(name, siblings, n=1, cutoff=0.85):
+        return f" (did you mean {key.removesuffix(name) + slip[0]!r}?)"
+    for stage, command in ((PretrainRecipe, "pretrain"), (TrainRecipe, "train")):
+        if stage is not kind and key in dict(_walk(stage)):
+            return f" (it belongs to 'emoreg {command}')"
     meant = [other for other, (_, _, leaf) in names.items() if leaf == name]
     meant = meant or [
         key.removesuffix(name) + leaf for leaf in difflib.get_close_matches(name, siblings, n=1, cutoff=0.5)

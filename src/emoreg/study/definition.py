@@ -265,8 +265,8 @@ def read_study(
         path: the YAML file.
         seeds: how many to run for now, also more than the file plans; the plan stays. None for those of the file.
         smoke: one seed of one epoch over few images in every run, to see that all of it runs.
-        is_stored: whether 'emoreg study' wrote the file. Without an edition it is then of the first, else of the
-            current one. None to tell by its place.
+        is_stored: whether 'emoreg study' wrote the file. It is then read as it is: without an edition it is of the
+            first, else of the current one. None to tell by its place.
         progress: says what keys of the first edition were taken for; None for the terminal.
 
     Raises:
@@ -279,7 +279,8 @@ def read_study(
     name = path.resolve().parent.name if is_copy else path.stem
     raw, lines = read_yaml(path)
     given = raw if isinstance(raw, Mapping) else {}
-    edition = given.get("edition", 1 if (is_copy if is_stored is None else is_stored) else EDITION)
+    is_stored = is_copy if is_stored is None else is_stored
+    edition = given.get("edition", 1 if is_stored else EDITION)
     read_as = None
     if edition != 1 and "edition" in given and (old := first_edition.old_key(given)) is not None:
         raise SettingError(*old, path, lines.get(old[0]))
@@ -297,17 +298,31 @@ def read_study(
         values[key] = seeds
         lines.pop(key, None)  # it is no longer the file's
     words = first_edition.WORDS if edition == 1 else {}
-    if smoke:
-        values = {key: value for key, value in values.items() if key not in ("looks", "run_seeds")} | {"seeds": 1}
-        _shrink(values, words)
     try:
         study = _study(name, _File(values, lines, words))
+        if not is_stored:  # what a study began with stays readable; of a smoke run, variants may be alike
+            _refuse_without_effect(study)
     except SettingError as error:
         raise error.at(path, lines.get(error.key)) from None
     if read_as is not None:
         line = f"emoreg: {path}: keys of the first edition: {read_as}; now edition {EDITION} of the method, with its "
         (progress or Progress()).say(printable(f"{line}defaults; write 'edition: 1' to keep the first"))
+    if smoke:
+        values = {key: value for key, value in values.items() if key not in ("looks", "run_seeds")} | {"seeds": 1}
+        _shrink(values, words)
+        study = _study(name, _File(values, lines, words))
     return replace(study, read_as=read_as)
+
+
+def _refuse_without_effect(study: Study) -> None:
+    """SettingError for looks that nobody takes, and for a variant that is another one under a second name."""
+    if study.purpose == "exploration" and study.looks is not None:
+        raise SettingError("looks", "must be left out of an exploration, which gives no verdicts")
+    variants = enumerate(zip(*(point.variants for point in study.grid), strict=True))
+    for (first, one), (second, other) in itertools.combinations(variants, 2):
+        if all((a.recipe, a.stimuli) == (b.recipe, b.stimuli) for a, b in zip(one, other, strict=True)):
+            reason = f"has the same settings as variants[{first}], '{one[0].label}'; change one, or leave it out"
+            raise SettingError(f"variants[{second}]", reason)
 
 
 def _shrink(values: dict[str, Any], words: Mapping[str, str]) -> None:
