@@ -383,7 +383,7 @@ def test_any_script_and_a_byte_order_mark_are_read(recipe_file: Path) -> None:
         (["--augment.flip", "maybe"], "augment.flip: must be true or false, not 'maybe'"),
         (
             ["--regulation.mode", "learnd"],
-            "regulation.mode: must be one of none, fixed, .*, not 'learnd' \(did you mean 'learned'\?\)",
+            r"regulation.mode: must be one of none, fixed, .*, not 'learnd' \(did you mean 'learned'\?\)",
         ),
         (["--training.epochs", "-3"], "training.epochs: must be at least 1, not -3"),
         (["--optimizer.lr", "-0.1"], "optimizer.lr: must be positive and finite, not -0.1"),
