@@ -148,7 +148,10 @@ def test_an_interrupted_pack_says_that_it_goes_on(
         (["show", "procedural", "--out", "sheet.pdf"], "--out: sheet.pdf must end in .png"),
         (["pack", "oasis"], "the following arguments are required: --image-size"),
         (["pack", "procedural", "--image-size", "32"], "nothing to pack"),
-        (["pack", "digits", "--image-size", "x"], "argument --image-size: invalid int value: 'x'"),
+        (
+            ["pack", "digits", "--image-size", "x"],
+            "argument --image-size: must be a whole number in plain digits, not 'x'",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(

@@ -133,7 +133,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "mine/stage2.yaml", "--stimuli.count", "9"], r".*\(it belongs to 'emoreg pretrain'\)"),
         (["train", "nothere.yaml"], "cannot read the recipe nothere.yaml: No such file or directory"),
         (["train", "mine"], "cannot read the recipe mine: Is a directory"),
-        (["train", "flags/train/red/0000.png"], "cannot read the recipe flags/train/red/0000.png: .*"),
+        (["train", "flags/train/red/0000.png"], "flags/train/red/0000.png:1: not text in UTF-8; .*"),
         (["train", "mine/stage1.yaml"], r"mine/stage1.yaml:1: stimuli: .* \(it belongs to 'emoreg pretrain'\)"),
         (["pretrain", "mine/stage2.yaml"], r"mine/stage2.yaml:1: target: .* \(it belongs to 'emoreg train'\)"),
         (["train", "mine/stage2.yaml", "--regulation.lam", "1.5"], r"regulation.lam: λ must lie in \[0, 1\], not 1.5"),

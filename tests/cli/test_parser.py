@@ -153,7 +153,7 @@ def test_help_comes_from_the_docstring_the_annotations_and_the_fields(
         (["here", "--to", "there", "--line-width", "-2"], "--line-width: must not be negative"),
         (
             ["here", "--to", "there", "--count", "x"],
-            "argument --count: invalid int value: 'x' (see emoreg draw --help)",
+            "argument --count: must be a whole number in plain digits, not 'x' (see emoreg draw --help)",
         ),
         (["here", "--to"], "argument --to: expected one argument (see emoreg draw --help)"),
         (["here", "--t", "there"], "the following arguments are required: --to (see emoreg draw --help)"),

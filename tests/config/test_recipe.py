@@ -21,7 +21,7 @@ from emoreg.config.schema import (
     RegulationSettings,
     TrainRecipe,
 )
-from emoreg.errors import UserError
+from emoreg.errors import SettingError, UserError
 from emoreg.models.backbones import build_backbone, num_features
 
 ROOT = Path(__file__).parents[2]
@@ -225,6 +225,38 @@ def test_a_number_may_be_written_with_or_without_its_dot(text: str, recipe_file:
     assert type(read_recipe(TrainRecipe, recipe_file).optimizer.lr) is float
 
 
+WRITTEN = """10 010 08 1:30 1_000 0x10 0b11 0o17 1e3 1e-3 1.5 01.5 1_0.5 0,1 .5 +5 -1 .inf inf .nan nan on No y true
+null Null NULL ~ 2024-01-02 ３ '3' [a,b] [010,08] [2024-01-02,b] [no,yes] [1,2] a [a,null] 10% []"""
+KEYS = ("seed", "target.limit", "optimizer.lr", "augment.flip", "target.classes")
+
+
+def readings(key: str, text: str, file: Path) -> list[object]:
+    """What a text is for a setting, or why it is refused: in a file, and on the command line."""
+    section, _, name = key.rpartition(".")
+    file.write_text(f"{section}:\n  {name}: {text}\n" if section else f"{name}: {text}\n", encoding="utf-8")
+    found: list[object] = []
+    for path, options in ((file, []), (None, [f"--{key}", text])):
+        try:
+            recipe = read_recipe(TrainRecipe, path, options)
+            found.append(getattr(getattr(recipe, section) if section else recipe, name))
+        except SettingError as error:
+            found.append(f"{error.key}: {error.reason}")
+    return found
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("text", [*WRITTEN.split(), "1 000", "3 # three"])
+def test_a_file_and_the_command_line_read_the_same_or_refuse_alike(key: str, text: str, recipe_file: Path) -> None:
+    file, command_line = readings(key, text, recipe_file)
+    assert file == command_line
+
+
+@pytest.mark.parametrize("text", WRITTEN.replace("'3'", "").split())
+def test_text_in_a_file_is_that_of_the_command_line_or_must_be_quoted(text: str, recipe_file: Path) -> None:
+    file, command_line = readings("target.root", text, recipe_file)
+    assert file == command_line or "target.root: must be text, not " in str(file)
+
+
 @pytest.mark.parametrize(
     ("word", "value"), [("yes", True), ("on", True), ("true", True), ("no", False), ("Off", False)]
 )
@@ -247,12 +279,12 @@ def test_yes_and_no_are_yamls_booleans(word: str, value: bool, recipe_file: Path
         ("training.epochs: 3", r":1: training.epochs: write sections as mappings, not with dots"),
         ("1: 2", r":1: keys must be text, not 1"),
         ("? [a, b]\n: 2", r":1: keys must be text, not a list or mapping"),
-        ("<<: {seed: 1}", r":1: keys must be text, not <<"),
+        ("<<: {seed: 1}", r":1: merge keys \(<<\) are not supported; write the settings out"),
         ("seed: 1\ntraining: {epochs: 1}\nseed: 2", r":3: seed: appears twice \(first on line 1\)"),
         ("training:\n  epochs: 1\n  epochs: 2", r":3: training.epochs: appears twice \(first on line 2\)"),
         ("training:\n  epochs: three", r":2: training.epochs: must be a whole number, not 'three'"),
         ("training: {epochs: 1.0}", r":1: training.epochs: must be a whole number, not 1.0"),
-        ("training: {epochs: '3'}", r":1: training.epochs: must be a whole number, not '3'"),
+        ("training: {epochs: '3'}", r":1: training.epochs: must be a whole number, not '3'; write it without quotes"),
         ("training: {epochs: true}", r":1: training.epochs: must be a whole number, not True"),
         ("training: {epochs: null}", r":1: training.epochs: must be a whole number, not null"),
         ("training: {epochs:}", r":1: training.epochs: must be a whole number, not null"),
@@ -261,11 +293,16 @@ def test_yes_and_no_are_yamls_booleans(word: str, value: bool, recipe_file: Path
         ("optimizer: {lr: true}", r":1: optimizer.lr: must be a number, not True"),
         ("optimizer: {lr: [0.1]}", r":1: optimizer.lr: must be a number, not \[0.1\]"),
         ("optimizer: {lr: 0,1}", r":1: optimizer: keys must be text, not 1"),
-        (f"optimizer: {{lr: 1{'0' * 400}}}", r":1: optimizer.lr: must be a number, not 10.*"),
+        (f"optimizer: {{lr: 1{'0' * 400}}}", r":1: optimizer.lr: must be positive and finite, not inf"),
         ("augment: {flip: 1}", r":1: augment.flip: must be true or false, not 1"),
         ("augment: {flip: maybe}", r":1: augment.flip: must be true or false, not 'maybe'"),
-        ("target: {root: 2024}", r":1: target.root: must be text, not 2024; write it in quotes"),
-        ("target: {root: 2024-02-03}", r":1: target.root: must be text, not datetime.*; write it in quotes"),
+        ("target: {root: 2024}", r":1: target.root: must be text, not 2024; write it in quotes, as '2024'"),
+        ("target: {root: no}", r":1: target.root: must be text, not False; write it in quotes, as 'no'"),
+        ("target: {root: ' '}", r":1: target.root: must be text, not empty; leave it out for its default"),
+        ("target: {classes: [1, 2]}", r":1: target.classes\[0\]: must be text, not 1; write it in quotes, as '1'"),
+        ("target: {classes: cat}", r":1: target.classes: must be a list, not 'cat'; write \[cat\]"),
+        ("seed: 2024-02-03", r":1: seed: must be a whole number, not '2024-02-03'; write the digits 0 to 9 alone.*"),
+        ("optimizer:\n  lr: 0,1", r":2: optimizer.lr: must be a number, not '0,1'; write .* with a point .*"),
         ("target: {limit: none}", r":1: target.limit: must be a whole number, not 'none'"),
         (
             "regulation: {mode: learnd}",
@@ -280,7 +317,7 @@ def test_yes_and_no_are_yamls_booleans(word: str, value: bool, recipe_file: Path
         ("training:", r":1: training: must be a mapping of keys to values, not null; leave it out for the defaults"),
         ("encoder: null", r":1: encoder: must be a mapping of keys to values, not null; leave it out for the defaults"),
         ("- seed: 1", r":1: must be a mapping of keys to values, not \[\{'seed': 1\}\]"),
-        ("resnet20", r":1: must be a mapping of keys to values, not 'resnet20'"),
+        ("resnet20", r":1: must be a mapping of keys to values, not 'resnet20'; write 'key: value', .*"),
         ("!!set {seed}", r":1: tags \(!\) are not supported; .*"),
         ("training:\n  epochs: 0", r":2: training.epochs: must be at least 1, not 0"),
         ("regulation: {mode: fixed, lam: 1.5}", r":1: regulation.lam: λ must lie in \[0, 1\], not 1.5"),
@@ -292,13 +329,12 @@ def test_yes_and_no_are_yamls_booleans(word: str, value: bool, recipe_file: Path
         ("seed: [1", r":1: not valid YAML: .*"),
         ("training:\n\tepochs: 3", r":2: not valid YAML: .*"),
         ("seed: 1\n---\nseed: 2", r":2: not valid YAML: .*"),
-        ("seed: \0", r": not valid YAML: .*"),
-        ("target: {root: 2024-02-31}", r": not valid YAML: .*"),
+        ("seed: \0", r":1: a character that YAML does not allow, U\+0000; .*"),
         ("target: {root: *nobody}", r":1: anchors and aliases .* are not supported; .*"),
         ("training: &a {epochs: *a}", r":1: anchors and aliases .* are not supported; .*"),
         ("seed: !!int three", r":1: tags \(!\) are not supported; .*"),
         (f"seed: {'[' * 40}", r":1: nested more than 32 deep"),
-        ("target: {root: 'a\0b'}", r": not valid YAML: .*"),
+        ("seed: 1\ntarget: {root: 'a\0b'}", r":2: a character that YAML does not allow, U\+0000; .*"),
         ('target: {root: "a\\0b"}', r":1: target.root: must be text without null bytes or .*, not 'a\\x00b'"),
         ('target: {root: "\\ud800"}', r":1: target.root: must be text without null bytes or .*, not '\\ud800'"),
         (f"seed: {2**63}", r":1: seed: must be at most 9223372036854775807, not 9223372036854775808"),
@@ -361,7 +397,7 @@ def test_any_script_and_a_byte_order_mark_are_read(recipe_file: Path) -> None:
         ({"training.epoch": 3}, r"training.epoch: unknown setting \(did you mean 'training.epochs'\?\)"),
         ({"epochs": 3}, r"epochs: unknown setting \(did you mean 'training.epochs'\?\)"),
         ({"stimuli.count": 30}, r"stimuli.count: unknown setting \(it belongs to 'emoreg pretrain'\)"),
-        ({"training.epochs": "3"}, "training.epochs: must be a whole number, not '3'"),
+        ({"training.epochs": "3"}, "training.epochs: must be a whole number, not '3'; write it without quotes"),
         ({"training": 3}, "training: must be a mapping of keys to values, not 3"),
         ({"seed": None}, "seed: must be a whole number, not null"),
         ({"regulation.lam": 2}, r"regulation.lam: λ must lie in \[0, 1\], not 2.0"),

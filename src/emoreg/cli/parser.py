@@ -18,7 +18,8 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, NoReturn, Union, get_args, get_origin, get_type_hints
 
 from emoreg.config.schema import Device
-from emoreg.errors import SettingError, UserError, nearest
+from emoreg.config.strict_yaml import decimal_number, whole_number
+from emoreg.errors import SettingError, UserError, nearest, shortened
 
 # Parameters before `*` become arguments, those after it options; a dataclass becomes an option per field.
 # Returns the exit code; None is 0.
@@ -181,9 +182,9 @@ def _add(parser: Parser, name: str, hint: Any, default: Any, text: str | None, i
         options["choices"] = get_args(kind)
     else:
         options["metavar"] = shown.metavar or METAVARS.get(kind) or (None if is_option else name.upper())
-        options["type"] = kind
+        options["type"] = _READ.get(kind, kind)
     if get_origin(kind) is Sequence:
-        options |= {"type": get_args(kind)[0], "nargs": "+" if is_required else "*"}
+        options |= {"type": _READ.get(get_args(kind)[0], get_args(kind)[0]), "nargs": "+" if is_required else "*"}
         if is_option:
             options["action"] = _Extend
     if bool in kinds and kind is not bool:  # bool | str: a flag that may have a value
@@ -196,6 +197,21 @@ def _add(parser: Parser, name: str, hint: Any, default: Any, text: str | None, i
         parser.add(_flag(name), dest=name, required=is_required, **options)
     else:
         parser.add(name, **options)
+
+
+def _whole(text: str) -> int:
+    if (number := whole_number(text)) is None:
+        raise argparse.ArgumentTypeError(f"must be a whole number in plain digits, not {shortened(text)!r}")
+    return number
+
+
+def _number(text: str) -> float:
+    if (number := decimal_number(text)) is None:
+        raise argparse.ArgumentTypeError(f"must be a number in plain digits, not {shortened(text)!r}")
+    return number
+
+
+_READ: dict[Any, Callable[[str], Any]] = {int: _whole, float: _number}  # as recipes are read, not as Python reads
 
 
 class _Extend(argparse.Action):

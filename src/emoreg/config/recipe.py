@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 import yaml
 
 from emoreg.config.schema import EDITION, PretrainRecipe, Recipe, TrainRecipe, defaults, identity
-from emoreg.config.strict_yaml import parse_yaml, read_yaml
+from emoreg.config.strict_yaml import NULLS, decimal_number, parse_yaml, read_yaml, whole_number
 from emoreg.errors import SettingError, UserError, closest, nearest, shortened
 
 R = TypeVar("R", bound=PretrainRecipe | TrainRecipe)
@@ -83,7 +83,7 @@ def has_edition(path: Path | str) -> bool:
 def parse_options(kind: type, arguments: Sequence[str], others: Sequence[str] = ()) -> dict[str, Any]:
     """The settings in command-line arguments, by dotted key.
 
-    Values are read as in a recipe's YAML, but text is taken as it is and needs no quotes.
+    Values are read as in a recipe's YAML, but text that is no part of a list is taken as it is and needs no quotes.
 
     Args:
         kind: the recipe whose settings they are.
@@ -112,7 +112,7 @@ def parse_options(kind: type, arguments: Sequence[str], others: Sequence[str] = 
 
 def _read_option(annotation: Any, key: str, text: str) -> Any:
     if str in _options(annotation):
-        return None if text == "null" and NoneType in _options(annotation) else text
+        return None if text in NULLS and NoneType in _options(annotation) else text
     try:
         return parse_yaml(text)[0]
     except SettingError as error:
@@ -255,6 +255,8 @@ def _section(kind: type, values: Any, place: str, root: type) -> dict[str, Any]:
     """
     if not isinstance(values, Mapping):
         hint = "; leave it out for the defaults" if values is None else ""
+        if isinstance(values, str) and not place:
+            hint = "; write 'key: value', with a blank after the colon"
         raise SettingError(place, f"must be a mapping of keys to values, not {_shown(values)}{hint}")
     hints = get_type_hints(kind)
     typed = {}
@@ -266,7 +268,12 @@ def _section(kind: type, values: Any, place: str, root: type) -> dict[str, Any]:
     return typed
 
 
-_TYPES: dict[type, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_TYPES: dict[type, str] = {int: "a whole number", float: "a number", bool: "true or false"}
+# YAML 1.1 takes 010 for 8, 1:30 for 90 and 0x10 for 16; other readers do not.
+_PLAIN = {
+    int: "write the digits 0 to 9 alone, without a leading zero",
+    float: "write the digits 0 to 9, with a point and without a leading zero, as 10.5 or 1e-3",
+}
 
 
 def _typed(annotation: Any, value: Any, key: str, root: type) -> Any:
@@ -274,28 +281,50 @@ def _typed(annotation: Any, value: Any, key: str, root: type) -> Any:
     options = _options(annotation)
     if value is None and NoneType in options:
         return None
-    wanted, section, hint = options[0], _dataclass_of(annotation), ""
-    if section is not None:
+    if (section := _dataclass_of(annotation)) is not None:
         return _section(section, value, key, root)
-    if (element := _element_of(annotation)) is not None:
-        if isinstance(value, list | tuple):
-            return [_typed(element, inner, f"{key}[{index}]", root) for index, inner in enumerate(value)]
-        expected = "a list of mappings, each begun with '- '" if _dataclass_of(element) else "a list"
-    elif get_origin(wanted) is Literal:
-        if value in get_args(wanted):
+    if (element := _element_of(annotation)) is None:
+        return _text(value, key) if options[0] is str else _scalar(options[0], value, key)
+    if isinstance(value, list | tuple):
+        return [_typed(element, inner, f"{key}[{index}]", root) for index, inner in enumerate(value)]
+    if _dataclass_of(element):
+        raise SettingError(key, f"must be a list of mappings, each begun with '- ', not {_shown(value)}")
+    hint = f"; write [{shortened(str(value))}]" if isinstance(value, str | int) else ""
+    raise SettingError(key, f"must be a list, not {_shown(value)}{hint}")
+
+
+def _text(value: Any, key: str) -> str:
+    """The value if it is text that the operating system takes for a path. SettingError otherwise."""
+    if not isinstance(value, str):
+        if value is None or isinstance(value, list | Mapping):
+            hint = ""
+        else:
+            hint = f"; write it in quotes, as '{'no' if value is False else 'yes' if value is True else value}'"
+        raise SettingError(key, f"must be text, not {_shown(value)}{hint}")
+    if not value.strip():
+        raise SettingError(key, "must be text, not empty; leave it out for its default")
+    if not _is_writable(value):
+        raise SettingError(key, f"must be text without null bytes or half characters, not {_shown(value)}")
+    return value
+
+
+def _scalar(wanted: Any, value: Any, key: str) -> Any:
+    """The value if it is a number, a truth or a word of the wanted type. SettingError otherwise."""
+    if get_origin(wanted) is Literal:
+        words = get_args(wanted)
+        if value in words:
             return value
-        expected = f"one of {', '.join(get_args(wanted))}"
-        hint = closest(value, get_args(wanted)) if isinstance(value, str) else ""
-    else:
-        if wanted is float and type(value) in (int, str):
-            value = _number(value)  # YAML 1.1 takes 1e-3, without a dot, for text
-        if isinstance(value, str) and wanted is str and not _is_writable(value):
-            raise SettingError(key, f"must be text without null bytes or half characters, not {_shown(value)}")
-        is_too_large = type(value) is int and abs(value) > MAX_INTEGER
-        if type(value) is wanted and not is_too_large:
-            return value
-        expected = f"at most {MAX_INTEGER}" if is_too_large and wanted is int else _TYPES[wanted]
-        hint = "; write it in quotes" if wanted is str and value is not None else ""
+        hint = closest(value, words) if isinstance(value, str) else ""
+        raise SettingError(key, f"must be one of {', '.join(words)}, not {_shown(value)}{hint}")
+    if wanted is float and isinstance(value, int | str) and not isinstance(value, bool):
+        value = _number(value)
+    is_too_large = type(value) is int and abs(value) > MAX_INTEGER
+    if type(value) is wanted and not is_too_large:
+        return value
+    expected, hint = f"at most {MAX_INTEGER}" if is_too_large and wanted is int else _TYPES[wanted], ""
+    if wanted is not bool and isinstance(value, str) and any(character.isdigit() for character in value):
+        is_quoted = whole_number(value) is not None
+        hint = "; write it without quotes" if is_quoted else f"; {_PLAIN[wanted]}"
     raise SettingError(key, f"must be {expected}, not {_shown(value)}{hint}")
 
 
@@ -316,10 +345,12 @@ def _is_writable(text: str) -> bool:
 
 
 def _number(value: int | str) -> float | int | str:
+    """The number as a float, or the value itself if it is none or too large for one; YAML 1.1 takes 1e-3 for text."""
     try:
-        return float(value)
-    except (ValueError, OverflowError):
+        number = decimal_number(value) if isinstance(value, str) else float(value)
+    except OverflowError:
         return value
+    return value if number is None else number
 
 
 def _dataclass_of(annotation: Any) -> type | None:
