@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 import pytest
 
 from emoreg.runtime import launch_env
+from refusing import refusal
+
+LAUNCHERS = ("TORCHELASTIC_", "WORLD_SIZE", "RANK", "LOCAL_RANK", "SLURM_", "OMPI_", "PMI_")
 
 
 @pytest.mark.parametrize(
@@ -20,8 +24,54 @@ from emoreg.runtime import launch_env
 def test_who_leads_is_told_by_the_launcher(
     variables: Mapping[str, str], expected: tuple[int, bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("TORCHELASTIC_RUN_ID", "WORLD_SIZE", "RANK", "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS", "SLURM_PROCID"):
-        monkeypatch.delenv(name, raising=False)
+    environment(monkeypatch, variables)
+    assert (launch_env.processes(), launch_env.rank() == 0) == expected
+
+
+def environment(monkeypatch: pytest.MonkeyPatch, variables: Mapping[str, str]) -> None:
+    for name in [name for name in os.environ if name.startswith(LAUNCHERS)]:
+        monkeypatch.delenv(name)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert (launch_env.processes(), launch_env.rank() == 0) == expected
+
+
+@pytest.mark.parametrize(
+    ("variables", "told"),
+    [
+        ({"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "2", "RANK": "1"}, "torchrun has started 2 processes: no"),
+        ({"SLURM_STEP_NUM_TASKS": "3", "SLURM_PROCID": "0"}, "srun has started 3 processes: no"),
+        ({"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0"}, "mpirun has started 2 processes: no"),
+        ({"PMI_SIZE": "4", "PMI_RANK": "3"}, "mpirun has started 4 processes: no"),
+        (
+            {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"},
+            "a launcher that sets WORLD_SIZE has started 2 processes: no",
+        ),
+    ],
+)
+def test_what_is_for_one_process_is_refused_to_several(
+    variables: Mapping[str, str], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment(monkeypatch, variables)
+    assert refusal(lambda: launch_env.refuse_launchers("no")) == told
+    if "mpirun" in told or "WORLD_SIZE" in told:
+        assert refusal(lambda: launch_env.refuse_other_launchers("no")) == told
+    else:
+        launch_env.refuse_other_launchers("no")
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0"},
+        {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0", "PMI_SIZE": "1", "PMI_RANK": "0"},
+        {"SLURM_NTASKS": "4", "SLURM_PROCID": "0"},  # of a batch script
+        {"OMPI_COMM_WORLD_SIZE": "1", "OMPI_COMM_WORLD_RANK": "0"},
+        {"WORLD_SIZE": "2", "RANK": "1"},  # of a job of Kubernetes, with one process on each machine
+        {"WORLD_SIZE": "many", "RANK": "0", "LOCAL_RANK": "0"},
+    ],
+)
+def test_one_process_may_do_anything(variables: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    environment(monkeypatch, variables)
+    launch_env.refuse_launchers("no")
+    launch_env.refuse_other_launchers("no")

@@ -81,9 +81,10 @@ def study(
     from emoreg.study.definition import find_study, is_kept, read_study
     from emoreg.study.plan import left_out, plan_runs
     from emoreg.study.results import read_results
-    from emoreg.study.run_study import RUNS, default_folder, done_elsewhere, run_study
+    from emoreg.study.run_study import RUNS, default_folder, done_elsewhere, require_own_process, run_study
     from emoreg.study.tables import plan_table
 
+    require_own_process()
     definition, tables = read_study(find_study(study), seeds, smoke), list(with_)
     if not is_kept(find_study(study)) and definition.edition > 1 and definition.read_as is None:
         say_edition(find_study(study))

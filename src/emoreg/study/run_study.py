@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from emoreg.errors import UserError
+from emoreg.runtime.launch_env import refuse_launchers
 from emoreg.runtime.lock import hold
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.safe_io import make_folder, write_atomically
@@ -61,8 +62,9 @@ def run_study(
 
     Raises:
         UserError: the folder cannot be written, or another process is working on it; a table that cannot be read, or
-            holds no run of this study.
+            holds no run of this study; torchrun, srun or the like has started several processes.
     """
+    require_own_process()
     out = Path(out)
     progress = progress or Progress(details=False)
     make_folder(out, "study's folder")
@@ -81,6 +83,14 @@ def run_study(
         table = results_of(study, planned, execute(planned, out, pool, progress, ids), done)
         write_results(out / TABLE, table)  # before the pool is closed, which may take time
     return table
+
+
+def require_own_process() -> None:
+    """UserError if torchrun, srun or the like has started this process with others, each of which would run it all."""
+    refuse_launchers(
+        "a study is not for torchrun, srun or mpirun; start it once: --jobs or --ray do several runs at a time, and "
+        "training.devices one run on several devices"
+    )
 
 
 def done_elsewhere(

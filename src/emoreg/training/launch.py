@@ -92,8 +92,10 @@ def launch(
         inputs: as for `claim_run`.
 
     Raises:
-        UserError: as `claim_run`; fewer devices than asked for; one of the processes has died.
+        UserError: as `claim_run`; fewer devices than asked for; one of the processes has died; mpirun or the like has
+            started several.
     """
+    launch_env.refuse_other_launchers("start a run with torchrun or srun, or once, with training.devices")
     if launch_env.processes() > 1:
         return _join_launched(Path(folder), recipe, stage, given, progress, inputs)
     with claim_run(folder, recipe, progress, inputs) as run:
