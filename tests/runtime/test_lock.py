@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from emoreg.errors import UserError
-from emoreg.runtime.lock import hold
+from emoreg.runtime.lock import Holder, hold, holder
 
 # Holds the folder of its argument until it is killed.
 HOLDER = """
 import sys, time
 from pathlib import Path
-from emoreg.runtime.lock import hold
+from emoreg.runtime.lock import Holder, hold, holder
 with hold(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -37,6 +37,17 @@ def test_a_folder_is_held_by_one_process_and_the_other_says_by_which(
     other.kill()
     other.wait()
     assert f"{tmp_path} is being worked on by process {other.pid} on " in str(error.value)
+
+
+def test_who_holds_a_folder_can_be_asked_without_holding_it(tmp_path: Path, other: subprocess.Popen[str]) -> None:
+    found = holder(tmp_path)
+    assert found is not None and found.process == other.pid and found.is_here
+    (tmp_path / ".holder.json").write_text('{"process": 7, "host": "elsewhere", "since": "today"}')
+    assert holder(tmp_path) == Holder(7, "elsewhere", "today") != found and not Holder(7, "elsewhere").is_here
+    other.kill()
+    other.wait()
+    assert holder(tmp_path) is None and holder(tmp_path / "nowhere") is None
+    assert not (tmp_path / "nowhere").exists()
 
 
 def test_a_process_that_is_killed_leaves_no_lock_behind(tmp_path: Path, other: subprocess.Popen[str]) -> None:

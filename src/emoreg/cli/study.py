@@ -100,7 +100,7 @@ def study(
         ids = set() if done is None else set(done["id"])
         show(plan_table(definition, planned, estimate_seconds(planned, progress, jobs), jobs, ids))
         return 0
-    table = run_study(definition, out, runs, jobs, progress, cluster, tables)
+    table = run_study(definition, out, runs, jobs, progress, cluster, tables, isolated=True)
     failed = table[table.status.isin((RunStatus.FAILED, RunStatus.DIVERGED))]
     if _has_results(table):
         _print_report(definition.name, table, out, left_out(definition), is_asked_for=False)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import json
 import os
 import platform
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from emoreg.errors import UserError
@@ -20,6 +22,39 @@ PATIENCE = 5.0  # seconds: a process that was just killed may take a moment to d
 
 class FolderInUse(UserError):
     """Another process holds the lock of a folder."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The process that holds a lock, as far as is known."""
+
+    process: int | None = None
+    host: str | None = None
+    since: str | None = None  # ISO 8601
+
+    def __str__(self) -> str:
+        """For a message."""
+        return "another process" if self.host is None else f"process {self.process} on {self.host} since {self.since}"
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is a process of this machine."""
+        return self.host == platform.node()
+
+
+def holder(folder: Path) -> Holder | None:
+    """The process that holds the lock of a folder; None if none does, or nobody can tell."""
+    from filelock import FileLock, Timeout
+
+    if not (folder / LOCK).exists():
+        return None
+    try:
+        with FileLock(folder / LOCK, timeout=0):
+            return None
+    except Timeout:
+        return _holder(folder)
+    except OSError:
+        return None
 
 
 @contextlib.contextmanager
@@ -53,7 +88,7 @@ def hold(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
             with contextlib.suppress(OSError):
                 path.unlink()
         with contextlib.suppress(OSError):  # only for messages
-            (folder / HOLDER).write_text(json.dumps(_this_process()))
+            (folder / HOLDER).write_text(json.dumps(dataclasses.asdict(_this_process())))
         yield
     finally:
         with contextlib.suppress(OSError):
@@ -66,15 +101,14 @@ def is_trace(path: Path) -> bool:
     return path.name in (LOCK, HOLDER) or path.match(PARTIAL)
 
 
-def _this_process() -> dict[str, str | int]:
+def _this_process() -> Holder:
     now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-    return {"process": os.getpid(), "host": platform.node(), "since": now}
+    return Holder(os.getpid(), platform.node(), now)
 
 
-def _holder(folder: Path) -> str:
-    """The process that holds the lock, as far as is known."""
+def _holder(folder: Path) -> Holder:
     try:
-        holder = read_json(folder / HOLDER)
-        return f"process {holder['process']} on {holder['host']} since {holder['since']}"
+        found = read_json(folder / HOLDER)
+        return Holder(*(found[item.name] for item in dataclasses.fields(Holder)))
     except (OSError, ValueError, KeyError, TypeError):
-        return "another process"
+        return Holder()

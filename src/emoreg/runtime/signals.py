@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import threading
@@ -72,6 +73,21 @@ def leave_to_parent(worker: int) -> None:
     if hasattr(signal, "sigwaitinfo"):  # elsewhere the sender is not known
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_end_for_parent, daemon=True).start()
+
+
+def end_with_parent() -> None:
+    """From here on this process, which multiprocessing has started, ends at once with its parent, however that ends.
+
+    An orphan would hold its run, or go on writing there while another process does the run anew.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _end_for_parent() -> None:

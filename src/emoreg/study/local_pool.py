@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from multiprocessing.connection import Connection, wait
 
+from emoreg.errors import UserError
 from emoreg.runtime.cores import take_part, usable_cores
+from emoreg.runtime.main_module import GUARD, NO_GUARD, shared, without_guard
 from emoreg.runtime.progress import Advance, Progress
-from emoreg.runtime.signals import heed_requests, ignore_requests
+from emoreg.runtime.signals import Stopped, end_with_parent, heed_requests, ignore_requests
 from emoreg.study.columns import RunStatus
 from emoreg.study.machine import Machine, this_machine
 from emoreg.study.plan import PlannedRun
@@ -22,6 +24,7 @@ from emoreg.study.run_one import RunOutcome, perform
 
 # Seconds that workers have to end, and to save where they are first: a step may be long, and so may a checkpoint.
 ENDING, SAVING = 5.0, 60.0
+STOPPED = 143  # exit code of a worker that was asked to stop, as of the command
 CHECKED_EVERY = 1.0  # seconds: a dead worker's own child processes may hold its pipe open
 
 
@@ -30,23 +33,38 @@ class LocalPool:
 
     Args:
         size: runs at a time; each worker gets an equal share of the cores and of the memory that this process may use.
+            A single one may start further processes, for a run on several devices.
         progress: shows the tasks and lines of all workers.
     """
 
     def __init__(self, size: int, progress: Progress) -> None:
         self.size, self.progress, self.workers = size, progress, list[_Worker]()
+        self.unable = list[RunOutcome]()  # runs for which no process could be started
+        if (note := without_guard()) is not None:
+            progress.say(note)
 
     def start(self, run: PlannedRun) -> None:
         """Give a run to a worker that has none."""
         self.workers = [worker for worker in self.workers if worker.run or worker.process.is_alive()]
         worker = next((worker for worker in self.workers if worker.run is None), None)
         if worker is None:
-            worker = _Worker(self.size)
+            try:
+                worker = _Worker(self.size, self.progress.quiet or self.progress.is_showing)
+            except OSError as error:  # out of memory or of processes
+                reason = f"no process can be started for it: {error.strerror or error}"
+                self.unable.append(RunOutcome(run, RunStatus.FAILED, reason))
+                return
             self.workers.append(worker)
         worker.start(run)
 
     def wait(self) -> list[RunOutcome]:
-        """Show progress, and return the runs that have ended."""
+        """Show progress, and return the runs that have ended.
+
+        Raises:
+            UserError: the script that asks for the study begins it again in each worker.
+        """
+        if self.unable:
+            return [self.unable.pop()]
         busy = [worker for worker in self.workers if worker.run is not None]
         ready = wait([worker.connection for worker in busy], CHECKED_EVERY)
         changed = [worker for worker in busy if worker.connection in ready or not worker.process.is_alive()]
@@ -79,11 +97,11 @@ class LocalPool:
 class _Worker:
     """A process that does runs, one after the other."""
 
-    def __init__(self, sharers: int) -> None:
+    def __init__(self, sharers: int, is_quiet: bool) -> None:
         context = multiprocessing.get_context("spawn")  # a forked CUDA context or thread pool does not work
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(theirs, sharers), daemon=True)
-        with _without_interrupts():
+        self.process = context.Process(target=_work, args=(theirs, sharers, is_quiet), daemon=sharers > 1)
+        with shared(), _without_interrupts():
             self.process.start()
         theirs.close()
         self.run: PlannedRun | None = None
@@ -128,6 +146,10 @@ class _Worker:
             self.process.kill()
             self.process.join(ENDING)
             how = "no longer answers"
+        elif code == NO_GUARD:
+            raise UserError(GUARD)
+        elif code == STOPPED:
+            how = "was stopped by a signal"
         else:
             how = f"was killed by signal {-code} (out of memory?)" if code < 0 else f"ended with exit code {code}"
         return RunOutcome(run, RunStatus.FAILED, f"its process {how}")
@@ -172,36 +194,31 @@ def _without_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _work(connection: Connection, sharers: int) -> None:
+def _work(connection: Connection, sharers: int, is_quiet: bool) -> None:
     """What a worker does. It ends with the main process, however that ends."""
     import torch
 
     threads = max(1, torch.get_num_threads() // sharers)  # PyTorch may count fewer: a core's two threads as one
     take_part(Fraction(1, sharers))
     torch.set_num_threads(min(threads, usable_cores()))
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    with contextlib.suppress(EOFError, OSError, KeyboardInterrupt):
-        try:
-            heed_requests()
-            while (run := connection.recv()) is not None:
-                connection.send(perform(run, _Reporting(connection)))
-        finally:
-            ignore_requests()
-
-
-def _end_with_parent() -> None:
-    """End at once with the parent: an orphan would hold its run, which the next start of the study needs."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
+    end_with_parent()
+    try:
+        heed_requests()
+        while (run := connection.recv()) is not None:
+            connection.send(perform(run, _Reporting(connection, is_quiet)))
+    except Stopped:
+        sys.exit(STOPPED)
+    except (EOFError, OSError, KeyboardInterrupt):
+        pass
+    finally:
+        ignore_requests()
 
 
 class _Reporting(Progress):
-    """Progress that the main process shows."""
+    """Progress that the main process shows. `quiet` is for the processes of a run on several devices, which print."""
 
-    def __init__(self, connection: Connection) -> None:
-        super().__init__(details=False)
+    def __init__(self, connection: Connection, is_quiet: bool) -> None:
+        super().__init__(is_quiet, details=False)
         self.connection, self.count = connection, 0
 
     def say(self, line: str) -> None:

@@ -13,6 +13,7 @@ import yaml
 from emoreg.errors import UserError
 from emoreg.runtime.launch_env import refuse_launchers
 from emoreg.runtime.lock import hold
+from emoreg.runtime.main_module import require_guard
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.safe_io import make_folder, write_atomically
 from emoreg.study.definition import FILE, TABLE, Study, find_study, is_kept, on_machine, read_study
@@ -41,6 +42,7 @@ def run_study(
     progress: Progress | None = None,
     ray: Ray | None = None,
     elsewhere: Sequence[Path | str] = (),
+    isolated: bool = False,
 ) -> pd.DataFrame:
     """Do all runs of a study that are not done yet, and write their table.
 
@@ -56,6 +58,8 @@ def run_study(
         ray: the cluster that does the runs, as many at a time as it has room for; None for this machine.
         elsewhere: tables of results of other machines, whose finished runs of this study count as done. The study's
             folder keeps them.
+        isolated: with jobs 1, do the runs in another process, as with more jobs: the study then goes on even if the
+            system ends a run, for want of memory, or a library crashes.
 
     Returns:
         The table from `results_of`, including the runs that failed.
@@ -64,12 +68,13 @@ def run_study(
         UserError: the folder cannot be written, or another process is working on it; a table that cannot be read, or
             holds no run of this study; torchrun, srun or the like has started several processes.
     """
+    require_guard()
     require_own_process()
     out = Path(out)
     progress = progress or Progress(details=False)
     make_folder(out, "study's folder")
     tables = [(str(path), read_results(Path(path))) for path in elsewhere]
-    with hold(out), contextlib.closing(_pool(jobs, progress, ray)) as pool:
+    with hold(out), contextlib.closing(_pool(jobs, progress, ray, isolated)) as pool:
         if study.edition > 1 and study.machine is None and any(map(has_auto, study.recipes)):
             study = on_machine(study, pool.machine())
         planned = plan_runs(study, Path(runs or out / RUNS))
@@ -113,12 +118,12 @@ def done_elsewhere(
     return merged([*kept, ("the other table", finished_elsewhere(tables, planned))])
 
 
-def _pool(jobs: int, progress: Progress, ray: Ray | None) -> Pool:
+def _pool(jobs: int, progress: Progress, ray: Ray | None, isolated: bool) -> Pool:
     if ray is not None:
         from emoreg.study.ray_pool import RayPool
 
         return RayPool(ray, progress)
-    return LocalPool(jobs, progress) if jobs > 1 else InTurn(progress)
+    return LocalPool(jobs, progress) if jobs > 1 or isolated else InTurn(progress)
 
 
 def _refuse_other_plan(out: Path, study: Study) -> None:

@@ -14,6 +14,7 @@ from emoreg.study.columns import RunStatus
 from emoreg.study.machine import Machine, this_machine
 from emoreg.study.plan import PlannedRun
 from emoreg.study.run_one import RunOutcome, perform
+from emoreg.study.shared_runs import SharedRuns
 
 FAILURES = "failures.json"
 
@@ -82,12 +83,11 @@ def execute(
     finished = {run.id for run in once if run.run.is_finished}
     total, left = (sum(run.branches for run in runs) for runs in (once, todo))
     with progress.task("all runs", total, "units", total - left) as advance:
-        for outcome in _outcomes(todo, finished, pool):
+        for outcome in _outcomes(todo, finished, pool, SharedRuns(progress)):
             run, is_finished = outcome.run, outcome.status is RunStatus.FINISHED
             progress.say(_summary(run) if is_finished else f"{run.name}: {outcome.status.upper()}: {outcome.error}")
-            if outcome.status is not RunStatus.WAITING:
-                _record(recorded, outcome, out)
-                advance(run.branches)
+            _record(recorded, outcome, out)
+            advance(run.branches)
     return _failures(recorded, planned)
 
 
@@ -101,13 +101,14 @@ def left_to_do(planned: Sequence[PlannedRun], elsewhere: Set[str] = frozenset())
     return [run for run in planned if run.id in ids]
 
 
-def _outcomes(todo: list[PlannedRun], finished: set[str], pool: Pool) -> Iterator[RunOutcome]:
+def _outcomes(todo: list[PlannedRun], finished: set[str], pool: Pool, shared: SharedRuns) -> Iterator[RunOutcome]:
     """Start each run as soon as the run that it needs is finished, and give the outcomes as they come.
 
     Args:
         todo: in the order in which they are to be done; emptied.
         finished: ids of the runs that are finished; added to.
         pool: does them.
+        shared: knows which of them another study is doing.
     """
     running: set[str] = set()
     while todo or running:
@@ -116,16 +117,19 @@ def _outcomes(todo: list[PlannedRun], finished: set[str], pool: Pool) -> Iterato
             todo.remove(run)
             yield RunOutcome(run, RunStatus.BLOCKED, "not run, as the stage-1 run that it needs has failed")
         ready = [run for run in todo if run.needs is None or run.needs in finished]
-        for run in ready[: pool.size - len(running)]:
+        for run in shared.free(ready, pool.size - len(running)):
             todo.remove(run)
             running.add(run.id)
             pool.start(run)
+        if ready and not running:
+            shared.wait(ready)
         for outcome in pool.wait() if running else []:
             running.remove(outcome.run.id)
+            if outcome.status is RunStatus.WAITING:  # another study was faster to begin it
+                todo.append(outcome.run)
+                continue
             if outcome.status is RunStatus.FINISHED:
                 finished.add(outcome.run.id)
-            elif outcome.status is RunStatus.WAITING:  # another study is doing it: try again after the others
-                todo.append(outcome.run)
             yield outcome
 
 

@@ -17,9 +17,8 @@ import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 
@@ -28,11 +27,11 @@ from emoreg.errors import UserError
 from emoreg.runs.inputs import Inputs
 from emoreg.runs.run import Run, claim_run
 from emoreg.runs.trackers import Track, send_later, tracked
-from emoreg.runtime import launch_env
-from emoreg.runtime.cores import take_part
+from emoreg.runtime import launch_env, main_module
+from emoreg.runtime.cores import take_part, usable_cores
 from emoreg.runtime.progress import Progress
-from emoreg.runtime.signals import Stopped, heed_requests
-from emoreg.training.fabric import make_fabric, prepare_process, resolve_precision
+from emoreg.runtime.signals import Stopped, end_with_parent, heed_requests
+from emoreg.training.fabric import make_fabric, resolve_precision
 
 if TYPE_CHECKING:
     from multiprocessing.queues import SimpleQueue
@@ -74,6 +73,8 @@ class RunContext(Generic[R]):
             self.run.record_session({"device": str(device), "precision": precision, "processes": processes, **facts})
 
 
+# What pickle raises, by the kind of object that it cannot write.
+UNPICKLABLE = (AttributeError, TypeError, pickle.PicklingError)
 # A stage of the method: trains the run of a context with what its caller gave (own images, an own model).
 Stage = Callable[[RunContext[Any], Any], None]
 
@@ -93,8 +94,9 @@ def launch(
 
     Raises:
         UserError: as `claim_run`; fewer devices than asked for; one of the processes has died; mpirun or the like has
-            started several.
+            started several; a script without a main guard, where it needs one.
     """
+    main_module.require_guard()
     launch_env.refuse_other_launchers("start a run with torchrun or srun, or once, with training.devices")
     if launch_env.processes() > 1:
         return _join_launched(Path(folder), recipe, stage, given, progress, inputs)
@@ -134,7 +136,7 @@ def _join_launched(
 ) -> Run:
     """In one of several processes started by torchrun or srun: the leader claims the run, all train it."""
     machines = launch_env.machines()
-    fabric = _ddp_fabric(recipe.training, launch_env.processes() // machines, machines, "popen")
+    fabric = _ddp_fabric(recipe.training, launch_env.processes() // machines, machines)
     fabric.launch()
     run = Run(folder)
     if fabric.global_rank > 0:
@@ -162,71 +164,98 @@ def _join_launched(
 
 def _spawn(run: Run, recipe: Recipe, stage: Stage, given: Any, progress: Progress) -> None:
     """Start one process per device, and wait for them."""
-    from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
+    from lightning_fabric.plugins.environments.lightning import find_free_network_port
+    from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, start_processes
 
     training = recipe.training
     if multiprocessing.current_process().daemon:
         raise UserError(f"training.devices is {training.devices}: a study runs such runs one at a time (--jobs 1)")
-    _require_picklable(given, training)
-    fabric = _ddp_fabric(training, training.devices, 1, "spawn")
+    _require_sendable(given, training)
+    if (note := main_module.without_guard()) is not None:
+        progress.say(note)
+    _ddp_fabric(training, training.devices, 1, is_spawned=True)  # refuses more devices than there are
     logging.getLogger(ProcessExitedException.__module__).setLevel(logging.ERROR)  # it warns of each process it ends
     quiet = Progress(progress.quiet or progress.is_showing, progress.details, progress.every)
-    errors = multiprocessing.get_context("spawn").SimpleQueue()
-    others, port = set(multiprocessing.active_children()), os.environ.get("MASTER_PORT")
-    member = partial(_spawned, errors=errors, run=run, recipe=recipe, stage=stage, given=given, progress=quiet)
+    ends = multiprocessing.get_context("spawn").SimpleQueue()
+    others, port = set(multiprocessing.active_children()), find_free_network_port()
     try:
-        if fabric.launch(member) == "stopped":
-            raise Stopped
+        with main_module.shared():
+            arguments = (port, ends, run, recipe, stage, given, quiet)
+            members: Any = start_processes(_spawned, arguments, training.devices, join=False, start_method="spawn")
+        while not members.join():
+            pass
     except (ProcessRaisedException, ProcessExitedException) as error:
-        if not errors.empty():
-            raise errors.get() from None
+        if not ends.empty():
+            raise ends.get() from None
         if isinstance(error, ProcessRaisedException):
             raise
+        if error.exit_code == main_module.NO_GUARD:
+            raise UserError(main_module.GUARD) from None
         raise UserError(
             f"{run.folder}: {error} (out of memory?); run the same command again to resume from the last epoch"
         ) from None
+    except OSError as error:
+        raise UserError(f"{training.devices} processes cannot start: {error.strerror or error}") from None
     finally:
-        if port is None:
-            os.environ.pop("MASTER_PORT", None)  # set by Fabric; the next run takes a free port of its own
         for child in set(multiprocessing.active_children()) - others:
             child.terminate()  # it saves a checkpoint
             child.join()
+    if not ends.empty():
+        raise ends.get()
     if isinstance(given, torch.nn.Module):
         given.load_state_dict(run.weights()[0])  # the processes have trained copies
 
 
 def _spawned(
-    fabric: Fabric,
-    errors: SimpleQueue[UserError],
+    rank: int,
+    port: int,
+    ends: SimpleQueue[UserError | Stopped],
     run: Run,
     recipe: Recipe,
     stage: Stage,
     given: Any,
     progress: Progress,
-) -> Literal["stopped", "done"]:
+) -> None:
     """The main function of a process that `_spawn` has started."""
     heed_requests()
-    take_part(Fraction(1, fabric.world_size))
-    prepare_process(recipe.training, fabric.device.type)
+    end_with_parent()
+    devices = recipe.training.devices
+    os.environ.update(NODE_RANK="0", LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    threads = max(1, torch.get_num_threads() // devices)
+    take_part(Fraction(1, devices))
+    torch.set_num_threads(min(threads, usable_cores()))
     given = copy.deepcopy(given)  # the tensors that arrive are in memory that all processes share
     try:
+        fabric = _ddp_fabric(recipe.training, devices, 1, is_spawned=True)
+        fabric.launch()
         _carry_out(fabric, run, recipe, stage, given, progress)
-    except Stopped:
-        return "stopped"
+    except Stopped as stop:
+        ends.put(stop)
     except UserError as error:
-        errors.put(error)
+        ends.put(error)
         raise
-    return "done"
 
 
-def _require_picklable(given: Any, training: TrainingSettings) -> None:
-    """Raise UserError for an own model or own images that cannot be sent to another process."""
+def _require_sendable(given: Any, training: TrainingSettings) -> None:
+    """UserError for an own model or own images that cannot be sent to another process, or are unknown there."""
+    what = f"training.devices is {training.devices}, but your own model or images"
     try:
         pickle.Pickler(_Nowhere()).dump(given)
-    except (AttributeError, TypeError, pickle.PicklingError) as error:  # what pickle raises, by the kind of object
+    except UNPICKLABLE as error:
         raise UserError(
-            f"training.devices is {training.devices}, but your own model or images cannot be sent to other processes "
-            f"({error}): start the script with torchrun instead"
+            f"{what} cannot be sent to other processes ({error}): start the script with torchrun instead"
+        ) from None
+    if main_module.is_guarded():
+        return
+    try:
+        with main_module.hidden():
+            pickle.Pickler(_Nowhere()).dump(given)
+    except UNPICKLABLE:
+        if main_module.script() is not None:
+            raise UserError(f"{what} are defined in the script, and {main_module.GUARD}") from None
+        raise UserError(
+            f"{what} are defined in a notebook, in a console or on the standard input, where other processes do not "
+            "find them: put them into a module and import it"
         ) from None
 
 
@@ -237,14 +266,14 @@ class _Nowhere(io.RawIOBase):
         return len(content)
 
 
-def _ddp_fabric(training: TrainingSettings, devices: int, machines: int, start: Literal["popen", "spawn"]) -> Fabric:
+def _ddp_fabric(training: TrainingSettings, devices: int, machines: int, is_spawned: bool = False) -> Fabric:
     from lightning_fabric.plugins.environments.lightning import LightningEnvironment
     from lightning_fabric.strategies.ddp import DDPStrategy
 
     # Parameters may have no part in the loss: loss.regulated 0 leaves out λ's, a user's model may have others. A static
     # graph allows this if they are the same in every step, without a search of the graph in each.
-    strategy = DDPStrategy(start_method=start, static_graph=True)
-    plugins = [LightningEnvironment()] if start == "spawn" else []  # also within a job of SLURM, which has one task
+    strategy = DDPStrategy(static_graph=True)
+    plugins = [LightningEnvironment()] if is_spawned else []  # also within a job of SLURM, which has one task
     try:
         return make_fabric(training, devices=devices, num_nodes=machines, strategy=strategy, plugins=plugins)
     except (RuntimeError, ValueError) as error:  # such as srun --ntasks without --ntasks-per-node
