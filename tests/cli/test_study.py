@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from emoreg.cli.main import main
-from emoreg.study import calibrate
+from emoreg.study import calibrate, run_study
 from emoreg.study.machine import this_machine
+from emoreg.study.scheduler import InTurn
 
 FIRST_EDITION = Path(__file__).parents[1] / "first_edition" / "results.parquet"
 STUDY = """\
@@ -29,6 +30,12 @@ classifier:
   backbone: {name: resnet8}
   training: {epochs: 1, batch_size: 16, device: cpu}
 """
+
+
+@pytest.fixture(autouse=True)
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The runs of a study need no process of their own, which would import all of PyTorch again."""
+    monkeypatch.setattr(run_study, "LocalPool", lambda jobs, progress: InTurn(progress))
 
 
 @pytest.fixture

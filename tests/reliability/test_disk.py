@@ -13,6 +13,8 @@ from emoreg.cli.main import main
 from emoreg.data.tools import pack as packing
 from emoreg.runs.run import Run
 from emoreg.runtime.progress import Progress
+from emoreg.study import run_study
+from emoreg.study.scheduler import InTurn
 from reliability.kill import CASES, CLASSIFIER, STUDY, run_outcome
 
 Mount = Callable[[Path, str], Path]
@@ -39,7 +41,11 @@ def tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
 @pytest.fixture
 def after_epoch(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Callable[[], object]], None]:
-    """Calls something when an epoch's line is first printed, which is after its checkpoint."""
+    """Calls something when an epoch's line is first printed, which is after its checkpoint.
+
+    The runs of a study are done in this process then.
+    """
+    monkeypatch.setattr(run_study, "LocalPool", lambda jobs, progress: InTurn(progress))
 
     def call(line: str, work: Callable[[], object]) -> None:
         waiting = [work]

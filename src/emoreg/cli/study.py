@@ -102,8 +102,12 @@ def study(
         return 0
     table = run_study(definition, out, runs, jobs, progress, cluster, tables, isolated=True)
     failed = table[table.status.isin((RunStatus.FAILED, RunStatus.DIVERGED))]
+    unwritten = None
     if _has_results(table):
-        _print_report(definition.name, table, out, left_out(definition), is_asked_for=False)
+        try:
+            _print_report(definition.name, table, out, left_out(definition), is_asked_for=False)
+        except UserError as error:  # a full disk: what failed is told all the same
+            unwritten = error
     for run in failed.itertuples():
         tell(printable(f"emoreg: {run.status}: {run.run}: {run.error}"))
     if len(failed):
@@ -111,6 +115,8 @@ def study(
             f"emoreg: {len(failed)} of {len(table)} runs failed; their tracebacks are in {out}/failures.json; "
             "run the same command again to retry them"
         )
+    if unwritten is not None:
+        raise unwritten
     return 1 if len(failed) else 0
 
 

@@ -79,7 +79,10 @@ class RayPool:
 
     def machine(self) -> Machine:
         """That of a worker with what a run gets: a cluster is taken to be of one kind."""
-        found: Machine = self.ray.get(self.ask.remote())
+        try:
+            found: Machine = self.ray.get(self.ask.remote())
+        except self.ray.exceptions.RayError as death:
+            raise UserError(f"--ray {self.cluster.address}: no worker can start there ({_first_line(death)})") from None
         return found
 
     def close(self) -> None:
@@ -90,8 +93,7 @@ class RayPool:
         try:
             outcome: RunOutcome = self.ray.get(reference)
         except self.ray.exceptions.RayError as death:
-            reason = next(iter(str(death).strip().splitlines()), "")
-            error = f"its worker died, {TRIES + 1} times ({type(death).__name__}: {reason})"
+            error = f"its worker died, {TRIES + 1} times ({type(death).__name__}: {_first_line(death)})"
             return RunOutcome(run, RunStatus.FAILED, error, str(death))
         return outcome
 
@@ -106,9 +108,12 @@ def _connect(cluster: Ray) -> Any:
     try:
         ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR", **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise UserError(f"--ray {cluster.address}: no Ray cluster answers there ({reason})") from None
+        raise UserError(f"--ray {cluster.address}: no Ray cluster answers there ({_first_line(error)})") from None
     return ray
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _gpus_per_run(offered: dict[str, float], cluster: Ray, progress: Progress) -> float:
