@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from emoreg.errors import UserError
+from emoreg.runtime.main_module import NO_GUARD
 from emoreg.runtime.progress import Progress
 from emoreg.study.plan import PlannedRun
 
@@ -67,6 +68,9 @@ WAYS: dict[str, Callable[[], Any]] = {
     "exits": lambda: sys.exit(3),
     "exits at once": lambda: os._exit(3),
     "is killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "crashes": lambda: os.kill(os.getpid(), signal.SIGSEGV),
+    "is stopped": lambda: os.kill(os.getpid(), signal.SIGTERM),
+    "imports a script without a guard": lambda: os._exit(NO_GUARD),
     # These finish their run, and then their process does not end.
     "leaves a thread": lambda: threading.Thread(target=time.sleep, args=(600,)).start(),
     "blocks the exit": lambda: atexit.register(time.sleep, 600),

@@ -16,6 +16,7 @@ import pytest
 from emoreg.cli.main import main
 from emoreg.runs.run import CHECKPOINT
 from emoreg.runtime.cores import allowed_cores
+from emoreg.runtime.main_module import GUARD
 from emoreg.runtime.progress import Progress
 from emoreg.study import local_pool, run_study
 from emoreg.study.definition import Study, read_study
@@ -23,6 +24,7 @@ from emoreg.study.local_pool import LocalPool
 from emoreg.study.plan import PlannedRun, plan_runs
 from emoreg.study.scheduler import execute
 from misbehaving import misbehaving
+from refusing import refusal
 from study_arms import BACKBONE
 
 SOURCE = Path(__file__).parents[2] / "src"
@@ -59,16 +61,23 @@ def in_time() -> Iterator[None]:
 
 @pytest.mark.usefixtures("in_time")
 @pytest.mark.parametrize(
-    ("how", "error"),
+    ("how", "jobs", "error"),
     [
-        ("raises", "the loss is not finite"),
-        ("exits", "SystemExit: 3"),
-        ("exits at once", "its process ended with exit code 3"),
-        ("is killed", "its process was killed by signal 9 (out of memory?)"),
+        ("raises", 2, "the loss is not finite"),
+        ("exits", 2, "SystemExit: 3"),
+        ("exits at once", 2, "its process ended with exit code 3"),
+        ("is killed", 2, "its process was killed by signal 9 (out of memory?)"),
+        ("crashes", 1, "its process was killed by signal 11 (out of memory?)"),
+        ("is stopped", 1, "its process was stopped by a signal"),
     ],
 )
 def test_however_a_stage_1_run_ends_the_study_ends_with_its_table_its_report_and_exit_code_1(
-    how: str, error: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    how: str,
+    jobs: int,
+    error: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """It is the last run that is busy: those that are left need it."""
 
@@ -77,11 +86,34 @@ def test_however_a_stage_1_run_ends_the_study_ends_with_its_table_its_report_and
 
     (tmp_path / "study.yaml").write_text(STUDY.replace("epochs: 25", "epochs: 1"))
     monkeypatch.setattr(run_study, "plan_runs", planned)
-    assert main(["study", str(tmp_path / "study.yaml"), "--out", str(tmp_path / "out"), "--jobs", "2", "--quiet"]) == 1
+    command = ["study", str(tmp_path / "study.yaml"), "--out", str(tmp_path / "out"), "--jobs", str(jobs), "--quiet"]
+    assert main(command) == 1
     table = pd.read_parquet(tmp_path / "out" / "results.parquet").fillna({"mode": "stage 1"}).set_index("mode")
     assert table.status.to_dict() == {"none": "finished", "stage 1": "failed", "learned": "blocked"}
     assert table.error["stage 1"] == error and (tmp_path / "out" / "report.html").exists()
     assert f"seed0: {error}\nemoreg: 1 of 3 runs failed" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("in_time")
+def test_a_worker_that_begins_the_script_again_is_no_failed_run(
+    tiny_study: Study, tmp_path: Path, quiet: Progress
+) -> None:
+    (run,) = plan_runs(dataclasses.replace(tiny_study, arms=(BACKBONE,), seeds=1), tmp_path / "runs")
+    with contextlib.closing(LocalPool(2, quiet)) as pool:
+        told = refusal(lambda: execute([misbehaving(run, "imports a script without a guard")], tmp_path, pool, quiet))
+    assert told == GUARD and not (tmp_path / "failures.json").exists()
+
+
+def test_a_study_ends_when_no_process_can_be_started(
+    tiny_study: Study, tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_many(*_: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(local_pool, "_Worker", too_many)
+    table = run_study.run_study(tiny_study, tmp_path, jobs=2, progress=quiet)
+    assert set(table.status) == {"failed", "blocked"}
+    assert "no process can be started for it: Resource temporarily unavailable" in set(table.error)
 
 
 @pytest.mark.usefixtures("in_time")

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from emoreg.runtime.progress import Progress
 from emoreg.stages.classify import train
 from emoreg.stages.pretrain import pretrain
 from emoreg.study.plan import run_id
+from emoreg.training import launch
 from emoreg.training.fabric import make_fabric
 from refusing import refusal
 
@@ -264,3 +266,43 @@ def test_an_own_model_that_cannot_be_pickled_is_refused_before_a_process_starts(
     model.register_forward_hook(lambda *_: None)
     told = refusal(lambda: train(on(stage2, 2), tmp_path / "run", model, quiet))
     assert "training.devices is 2" in told and "torchrun" in told
+
+
+class Own:
+    """Stands for a model that a person has defined in `__main__`."""
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "told"),
+    [
+        (None, "", "are defined in a notebook, in a console or on the standard input"),
+        ("script.py", "train()", "are defined in the script, and every process that emoreg starts imports the script"),
+        ("script.py", "if __name__ == '__main__': train()", None),
+    ],
+)
+def test_an_own_model_that_other_processes_would_not_find_is_refused_before_one_starts(
+    file: str | None, text: str, told: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main = ModuleType("__main__")
+    if file is not None:
+        (tmp_path / file).write_text(text)
+        main.__file__ = str(tmp_path / file)
+    monkeypatch.setattr(Own, "__module__", "__main__")
+    monkeypatch.setattr(main, "Own", Own, raising=False)
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    training = TrainingSettings(devices=2)
+    if told is None:
+        launch._require_sendable(Own(), training)
+    else:
+        message = refusal(lambda: launch._require_sendable(Own(), training))
+        assert message.startswith("training.devices is 2, but your own model or images are defined") and told in message
+    launch._require_sendable(np.zeros(3), training)  # of a library
+
+
+def test_mpirun_is_refused_before_anything_is_begun(
+    stage2: TrainRecipe, tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
+    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "0")
+    assert "mpirun has started 2 processes" in refusal(lambda: train(stage2, tmp_path / "run", progress=quiet))
+    assert not (tmp_path / "run").exists()

@@ -7,6 +7,7 @@ standard input cannot be imported at all. Their processes are started without it
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import multiprocessing
 import os
@@ -31,11 +32,16 @@ def script() -> Path | None:
 
 
 def is_guarded() -> bool:
-    """Whether `__main__` is a file that seems to have a main guard: it names it."""
+    """Whether `__main__` is a file with a main guard: a statement at its top compares `__name__` with "__main__"."""
     path = script()
-    with contextlib.suppress(OSError):
-        return path is not None and b"__main__" in path.read_bytes()
-    return False
+    if path is None:
+        return False
+    try:
+        statements = ast.parse(path.read_bytes()).body
+    except (OSError, SyntaxError, ValueError):
+        return False
+    tests = [statement.test for statement in statements if isinstance(statement, ast.If)]
+    return any("__name__" in (text := ast.unparse(test)) and "__main__" in text for test in tests)
 
 
 def without_guard() -> str | None:
