@@ -71,6 +71,12 @@ def test_processes_of_a_script_without_a_guard_do_not_begin_it_again(how: str, t
     assert (NOT_IMPORTED in lines[2]) == (how == "a script") and len(lines) == 3
 
 
+def test_a_package_that_is_run_is_not_imported_either_and_nothing_is_said_of_it(tmp_path: Path) -> None:
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "__main__.py").write_text(BODY)
+    assert said(["-m", "package"], tmp_path) == ["begun", "done", "0 None __main__"]
+
+
 def test_a_script_with_a_guard_is_imported_for_what_it_registers(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(f"print(__name__, flush=True)\n{GUARDED}")
     assert said(["script.py"], tmp_path) == ["__main__", "begun", "__mp_main__", "done", "0 None __main__"]

@@ -26,8 +26,14 @@ _hiding = threading.Lock()
 
 
 def script() -> Path | None:
-    """The file of `__main__`; None in a notebook or a console, and for a text or the standard input."""
-    path = getattr(sys.modules["__main__"], "__file__", None)
+    """The file of `__main__`; None in a notebook or a console, and for a text or the standard input.
+
+    Also None for `python -m package`: multiprocessing does not import the `__main__` of a package.
+    """
+    main = sys.modules["__main__"]
+    if getattr(main.__spec__, "name", "").endswith(".__main__"):
+        return None
+    path = getattr(main, "__file__", None)
     return Path(path) if path and Path(path).is_file() else None
 
 
