@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
+import json
 import os
+import shutil
 import socket
 import struct
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,7 @@ import extras
 from emoreg.config.recipe import differences
 from emoreg.config.schema import PretrainRecipe, TrackerName, TrainRecipe
 from emoreg.runs.run import METRICS, Run
-from emoreg.runs.trackers import Row, Trackers
+from emoreg.runs.trackers import Row, Trackers, send_all_later
 from emoreg.runtime.progress import Progress
 from emoreg.stages.classify import train
 from emoreg.stages.pretrain import pretrain
@@ -43,6 +46,11 @@ class Told(Progress):
         self.lines.append(line)
         if self.cut_off is not None and line.startswith(f"epoch {self.cut_off}/"):
             raise ConnectionAbortedError
+
+
+@pytest.fixture(autouse=True)
+def _nothing_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(emoreg.runs.trackers, "_failed", {})
 
 
 def tracked_by(recipe: Any, *names: TrackerName) -> Any:
@@ -107,6 +115,7 @@ class Fake:
     """A tracker that fails while `away`, and keeps what it is told."""
 
     away = False
+    place: str | None = "here"
     told: list[Mapping[str, float]]
     finals: list[Mapping[str, float]]
     opened: list[tuple[str | None, int]]
@@ -118,13 +127,19 @@ class Fake:
         Fake.opened.append((known, sent))
         self.sent = sent
 
-    def log(self, row: Row) -> None:
+    def log(self, rows: Sequence[Row]) -> None:
         if Fake.away:
             raise ConnectionError("no route\nto host")
-        Fake.told.append(dict(row))
+        Fake.told += map(dict, rows)
+        self.sent += len(rows)
 
     def finish(self, final: Mapping[str, float]) -> None:
+        if Fake.away:
+            raise ConnectionError("no route\nto host")
         Fake.finals.append(dict(final))
+
+    def is_there(self) -> bool:
+        return True
 
     def close(self) -> None:
         pass
@@ -133,10 +148,13 @@ class Fake:
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> type[Fake]:
     monkeypatch.setattr(Fake, "away", False)
+    monkeypatch.setattr(Fake, "place", "here")
     for name in ("told", "finals", "opened"):
         monkeypatch.setattr(Fake, name, [], raising=False)
     monkeypatch.setattr(emoreg.runs.trackers, "_open", lambda name, run, settings, known, sent: Fake(known, sent))
     monkeypatch.setattr(emoreg.runs.trackers, "_check_installed", lambda name: None)
+    monkeypatch.setattr(emoreg.runs.trackers, "_place_of", lambda name: Fake.place)
+    monkeypatch.setattr(emoreg.runs.trackers, "_is_kept", lambda name, run, place, known: True)
     return Fake
 
 
@@ -195,6 +213,124 @@ def test_the_same_command_sends_a_finished_run_to_a_tracker_that_does_not_have_i
     for _ in range(2):
         train(tracked_by(stage2, "mlflow"), tmp_path / "run", progress=Told())
     assert [row["epoch"] for row in fake.told] == [1, 2, 3] and len(fake.finals) == 1
+
+
+def test_a_run_is_sent_to_every_place_once(
+    stage2: TrainRecipe, tmp_path: Path, fake: type[Fake], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tracked_by(stage2, "mlflow")
+    for place in ("here", "there", "here", "there"):
+        monkeypatch.setattr(Fake, "place", place)
+        told = Told()
+        train(recipe, tmp_path / "run", progress=told)
+    assert len(fake.finals) == 2 and [row["epoch"] for row in fake.told] == [1, 2, 3] * 2
+    assert fake.opened == [(None, 0), (None, 0)] and not [line for line in told.lines if "mlflow" in line]
+
+
+def test_a_record_that_does_not_name_the_place_stands_for_the_first_one_asked(
+    stage2: TrainRecipe, tmp_path: Path, fake: type[Fake]
+) -> None:
+    (tmp_path / "trackers.json").write_text('{"wandb": {"run": "old", "rows": 2, "finished": false}}')
+    Trackers(Run(tmp_path), tracked_by(stage2, "wandb"), Told()).update([{"epoch": 1}, {"epoch": 2}, {"epoch": 3}])
+    assert fake.opened == [("old", 2)] and fake.told == [{"epoch": 3}]
+
+
+def test_a_tracker_that_is_switched_off_is_said_and_not_recorded_and_gets_all_when_it_is_on(
+    stage2: TrainRecipe, tmp_path: Path, fake: type[Fake], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, told = tracked_by(stage2, "wandb"), Told()
+    monkeypatch.setattr(Fake, "place", None)
+    run = train(recipe, tmp_path / "run", progress=told)
+    assert [line for line in told.lines if "wandb" in line] == [
+        "run: the tracker wandb is switched off: nothing is sent"
+    ]
+    assert not (run.folder / "trackers.json").exists() and not fake.opened
+    monkeypatch.setattr(Fake, "place", "here")
+    later = Told()
+    train(recipe, tmp_path / "run", progress=later)
+    assert [row["epoch"] for row in fake.told] == [
+        1,
+        2,
+        3,
+    ] and "run: sent to wandb, which lacked part of it" in later.lines
+
+
+def test_a_study_sends_its_finished_runs_and_asks_a_server_that_is_away_once(
+    stage2: TrainRecipe, tmp_path: Path, fake: type[Fake], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tracked_by(stage2, "mlflow")
+    runs = [(train(tracked_by(stage2), tmp_path / name, progress=Told()), recipe) for name in ("one", "two", "three")]
+    monkeypatch.setattr(Fake, "away", True)
+    told = Told()
+    send_all_later(runs, told)
+    assert len(told.lines) == 2 and told.lines[0].startswith("one: the tracker mlflow fails")
+    assert told.lines[1] == "3 finished runs are still to be sent to mlflow: run the same command again when it answers"
+    monkeypatch.setattr(Fake, "away", False)
+    monkeypatch.setattr(emoreg.runs.trackers, "_failed", {})  # as in another process
+    told = Told()
+    send_all_later(runs, told)
+    assert told.lines == [f"{name}: sent to mlflow, which lacked part of it" for name in ("one", "two", "three")]
+    assert len(fake.finals) == 3
+    send_all_later(runs, told)
+    assert len(told.lines) == len(fake.finals) == 3
+
+
+def test_a_run_that_cannot_record_what_it_sent_sends_nothing(
+    stage2: TrainRecipe, tmp_path: Path, fake: type[Fake], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(tracked_by(stage2), tmp_path / "run", progress=Told())
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
+    told = Told()
+    train(tracked_by(stage2, "mlflow"), tmp_path / "run", progress=told)
+    assert not fake.opened and any("cannot be written" in line for line in told.lines)
+
+
+def test_a_slow_server_is_asked_less_often_and_has_everything_at_the_end(
+    stage2: TrainRecipe, tmp_path: Path, fake: type[Fake], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(emoreg.runs.trackers, "SLOW", 0.0)
+    monkeypatch.setattr(emoreg.runs.trackers, "SHARE", 1e9)
+    trackers = Trackers(Run(tmp_path), tracked_by(stage2, "wandb"), Told())
+    rows: list[Row] = [{"epoch": number} for number in (1, 2, 3)]
+    for number in (1, 2):
+        trackers.update(rows[:number])
+    assert fake.told == rows[:1]
+    trackers.update(rows, {"seconds": 1.0})
+    assert fake.told == rows and len(fake.finals) == 1
+
+
+def test_what_failed_for_one_run_is_not_asked_again_at_once_for_the_next(
+    stage2: TrainRecipe, tmp_path: Path, fake: type[Fake], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Fake, "away", True)
+    recipe = tracked_by(stage2, "mlflow")
+    train(recipe, tmp_path / "one", progress=Told())
+    monkeypatch.setattr(Fake, "away", False)
+    told = Told()
+    train(recipe, tmp_path / "two", progress=told)
+    assert "two: the tracker mlflow has just failed; this run is sent by the same command later" in told.lines
+    assert not fake.opened
+
+
+def test_event_files_that_were_deleted_are_written_again(stage2: TrainRecipe, tmp_path: Path) -> None:
+    recipe = tracked_by(stage2, "tensorboard")
+    run = train(recipe, tmp_path / "run", progress=Told())
+    shutil.rmtree(run.folder / "tensorboard")
+    told = Told()
+    train(recipe, tmp_path / "run", progress=told)
+    found = {step for tag, step, _ in events(run.folder / "tensorboard") if tag == "train_loss"}
+    assert found == {1, 2, 3} and "run: sent to tensorboard, which lacked part of it" in told.lines
+
+
+def test_event_files_that_are_deleted_while_a_run_trains_have_all_rows_in_the_end(
+    stage2: TrainRecipe, tmp_path: Path
+) -> None:
+    with contextlib.closing(Trackers(Run(tmp_path), tracked_by(stage2, "tensorboard"), Told())) as trackers:
+        rows: list[Row] = [{"epoch": number, "train_loss": 1.0} for number in (1, 2, 3)]
+        trackers.update(rows[:2])
+        shutil.rmtree(tmp_path / "tensorboard")
+        trackers.update(rows)
+    assert {step for tag, step, _ in events(tmp_path / "tensorboard") if tag == "train_loss"} == {1, 2, 3}
 
 
 def test_no_event_files_are_put_into_a_run_that_is_finished(stage2: TrainRecipe, tmp_path: Path) -> None:
@@ -273,6 +409,32 @@ def test_an_mlflow_server_receives_a_run_that_was_stopped_in_between(
     ]
     assert there.data.metrics["final/test_accuracy"] == run.final["test"]["accuracy"]
     assert there.data.params["training.epochs"] == "3" and there.data.params["backbone.name"] == "resnet8"
+
+
+def test_another_local_database_gets_the_runs_that_it_lacks(
+    stage2: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mlflow = extras.load("mlflow", "mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/store.db")
+    for is_late in (False, False, True):
+        if is_late:  # as after the file was deleted and made again by something else
+            known = json.loads((tmp_path / "run" / "trackers.json").read_text())
+            known["mlflow"][0]["run"] = "0" * 32
+            (tmp_path / "run" / "trackers.json").write_text(json.dumps(known))
+        told = Told()
+        train(tracked_by(stage2, "mlflow"), tmp_path / "run", progress=told)
+        assert any("sent to mlflow" in line for line in told.lines) == is_late
+    client = mlflow.MlflowClient()
+    assert len(client.search_runs([client.get_experiment_by_name("emoreg").experiment_id])) == 2
+
+
+def test_passwords_of_a_server_stand_neither_in_the_record_nor_in_a_message(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    extras.load("mlflow", "mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "mine")
+    assert emoreg.runs.trackers._place_of("mlflow") == "http://127.0.0.1:9 mine"
 
 
 def test_a_server_that_is_not_there_costs_one_line_and_seconds(

@@ -1,7 +1,7 @@
 """Trackers show the rows of metrics.csv elsewhere while a run trains. They never change the run, and never stop it.
 
-Each tracker receives every row once: a run that resumes continues its record there, and rows that could not be sent
-are sent later.
+Each place of a tracker receives every row once: a run that resumes continues its record there, and what could not be
+sent is sent later, by the same command at the latest. A place that lost or never kept what it was sent gets it again.
 """
 
 from __future__ import annotations
@@ -9,25 +9,34 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import logging
 import math
 import os
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from emoreg.config.recipe import flatten
 from emoreg.config.schema import Recipe, TrackerName, identity
 from emoreg.errors import UserError, shortened
 from emoreg.runs.run import Run
+from emoreg.runtime.lock import FolderInUse, hold
 from emoreg.runtime.optional import is_installed
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.safe_io import write_json
 
-RECORD = "trackers.json"  # in the run folder: by tracker, the id of the run there and how many rows it has
+RECORD = "trackers.json"  # in the run folder: by tracker and place, the id of the run there and how many rows it has
 EVENTS = "tensorboard"  # in the run folder
 PROJECT = "emoreg"  # MLflow's experiment and W&B's project, unless the environment names another
+EVENT_FILES = "events.out.tfevents.*"
 PAUSE = 120.0  # seconds without another attempt after a failure, as each attempt waits for a timeout
+SLOW, SHARE = 0.5, 20  # a server that takes longer, in seconds, then rests for so many times as long
+FLUSHED = 30.0  # seconds that W&B may take at the end to send what it has buffered
+ROWS = 50  # in a request to MLflow, which takes a thousand numbers at a time
+PAUSES = (0.5, 2.0, 5.0)  # seconds between attempts to make MLflow's database
 PACKAGES: dict[TrackerName, tuple[str, ...]] = {  # one of them must be installed
     "tensorboard": ("tensorboardX", "tensorboard"),
     "mlflow": ("mlflow",),
@@ -36,6 +45,8 @@ PACKAGES: dict[TrackerName, tuple[str, ...]] = {  # one of them must be installe
 
 Row = Mapping[str, float]
 Track = Callable[[Sequence[Row]], None]
+# By tracker, in this process: the run whose attempt failed last, and when. Its server is then left alone for a while.
+_failed: dict[str, tuple[Path, float]] = {}
 
 
 class Tracker(Protocol):
@@ -44,11 +55,14 @@ class Tracker(Protocol):
     id: str  # of the run there
     sent: int  # rows that it has
 
-    def log(self, row: Row) -> None:
-        """Show the metrics of an epoch."""
+    def log(self, rows: Sequence[Row]) -> None:
+        """Show the metrics of further epochs."""
 
     def finish(self, final: Mapping[str, float]) -> None:
-        """Show the final metrics, and mark the run as finished."""
+        """Show the final metrics, and mark the run as finished. When this returns, all of it is kept there."""
+
+    def is_there(self) -> bool:
+        """Whether what was sent is still there, as far as that can be told without asking a server."""
 
     def close(self) -> None:
         """Flush buffers."""
@@ -61,47 +75,69 @@ class Trackers:
         run: whose rows are sent.
         recipe: training.trackers names the trackers; all settings are sent as hyperparameters.
         progress: reports failures.
+        is_late: whether the run was finished earlier.
 
     Raises:
         UserError: the package of a tracker is not installed.
     """
 
-    def __init__(self, run: Run, recipe: Recipe, progress: Progress) -> None:
+    def __init__(self, run: Run, recipe: Recipe, progress: Progress, is_late: bool = False) -> None:
+        self.is_late = is_late
         self.names = tuple(dict.fromkeys(recipe.training.trackers))
         for name in self.names:
             _check_installed(name)
         self.run, self.progress = run, progress
         self.settings = dict(flatten(identity(recipe)))
         self.opened: dict[str, Tracker] = {}
-        self.failed_at: dict[str, float] = {}  # time of the last failure, by name
+        self.told: set[str] = set()  # trackers of which a failure, or that they are off, was said
+        self.rests_until: dict[str, float] = {}  # by name: a slow server is asked less often
         self.record = _read_record(run)
 
-    def update(self, rows: Sequence[Row], final: Mapping[str, Any] | None = None) -> None:
+    def update(self, rows: Sequence[Row], final: Mapping[str, Any] | None = None) -> dict[str, bool]:
         """Bring every tracker up to date.
 
         Args:
             rows: all rows of the run so far, one per epoch.
             final: the final metrics of a finished run.
+
+        Returns:
+            By name, of the trackers that lacked something, whether they have it now.
         """
+        done: dict[str, bool] = {}
         for name in self.names:
-            is_pausing = time.monotonic() - self.failed_at.get(name, -math.inf) < PAUSE
-            if self._has_all(name) or (is_pausing and final is None):
+            is_resting = self._is_resting(name, final is not None)
+            if is_resting and final is None:
                 continue
             try:
-                self._bring_up_to_date(name, rows, final)
+                place = _place_of(name)
+                if self._has_all(name, place):
+                    continue
+                if place is None:
+                    self._say(name, "is switched off: nothing is sent")
+                    continue
+                if is_resting:
+                    done[name] = False
+                    self._say(name, "has just failed; this run is sent by the same command later")
+                    continue
+                self._bring_up_to_date(name, place, rows, final)
+                done[name] = True
             except Exception as error:  # a server may be away, a disk full, a client may have its own bugs
+                done[name] = False
                 self._report_failure(name, error)
             else:
-                self.failed_at.pop(name, None)
+                _failed.pop(name, None)
+                self.told.discard(name)
+        return done
 
-    def send_finished(self) -> None:
-        """Send the rows and final metrics that trackers do not have yet, if the run is finished."""
-        if self.run.is_finished and not all(map(self._has_all, self.names)):
-            rows = [
-                {str(key): float(value) for key, value in row.items() if not math.isnan(value)}
-                for row in self.run.metrics.to_dict("records")
-            ]
-            self.update(rows, self.run.final)
+    def send_finished(self) -> dict[str, bool]:
+        """Send what trackers lack of the run if it is finished; returns as `update`."""
+        if not self.run.is_finished or not self.names:
+            return {}
+        rows = [
+            {str(key): float(value) for key, value in row.items() if not math.isnan(value)}
+            for row in self.run.metrics.to_dict("records")
+        ]
+        return self.update(rows, self.run.final)
 
     def close(self) -> None:
         """Close all trackers in this process."""
@@ -112,35 +148,65 @@ class Trackers:
                 self._report_failure(name, error)
         self.opened.clear()
 
-    def _has_all(self, name: str) -> bool:
-        return bool(self.record.get(name, {}).get("finished"))
+    def _is_resting(self, name: str, is_last: bool) -> bool:
+        """Whether a tracker is left alone for now. A run's own pauses end with it, those of other runs do not."""
+        folder, when = _failed.get(name, (self.run.folder, -math.inf))
+        has_failed = time.monotonic() - when < PAUSE
+        if has_failed and (self.is_late or folder != self.run.folder):
+            return True
+        return not is_last and (has_failed or time.monotonic() < self.rests_until.get(name, -math.inf))
 
-    def _bring_up_to_date(self, name: TrackerName, rows: Sequence[Row], final: Mapping[str, Any] | None) -> None:
+    def _has_all(self, name: str, place: str | None) -> bool:
+        known = self._known(name, place)
+        return bool(known.get("finished")) and _is_kept(name, self.run, place, known)
+
+    def _known(self, name: str, place: str | None) -> dict[str, Any]:
+        """What is recorded of the run in this place. Records of earlier versions do not say where."""
+        entries = self.record.get(name, [])
+        return next((entry for entry in entries if entry.get("where") in (place, None)), {})
+
+    def _bring_up_to_date(
+        self, name: TrackerName, place: str, rows: Sequence[Row], final: Mapping[str, Any] | None
+    ) -> None:
         tracker = self.opened.get(name)
-        if tracker is None:
-            known = self.record.get(name, {})
-            tracker = self.opened[name] = _open(name, self.run, self.settings, known.get("run"), known.get("rows", 0))
-            self._write_record(name, tracker, False)
-        for row in rows[tracker.sent :]:
-            tracker.log(row)
-            tracker.sent += 1
+        if tracker is None or not tracker.is_there():
+            known = self._known(name, place)
+            if not os.access(self.run.folder, os.W_OK):  # else it would be sent again by every command
+                raise PermissionError(f"{self.run.folder} cannot be written, so what is sent could not be recorded")
+            id_ = known.get("run")
+            if name == "wandb" and id_ is None:  # `wandb sync` may bring an offline run to where it is sent now
+                id_ = next((entry.get("run") for entry in self.record.get(name, [])), None)
+            tracker = self.opened[name] = _open(name, self.run, self.settings, id_, known.get("rows", 0))
+            self._write_record(name, place, tracker, False)
+        begun = time.monotonic()
+        tracker.log(rows[tracker.sent :])
         if final is not None:
             tracker.finish(_numbers(final))
-        self._write_record(name, tracker, final is not None)
+        self._write_record(name, place, tracker, final is not None)
+        taken = time.monotonic() - begun
+        self.rests_until[name] = time.monotonic() + (SHARE * taken if taken > SLOW else 0.0)
 
-    def _write_record(self, name: str, tracker: Tracker, is_finished: bool) -> None:
-        self.record[name] = {"run": tracker.id, "rows": tracker.sent, "finished": is_finished}
+    def _write_record(self, name: str, place: str, tracker: Tracker, is_finished: bool) -> None:
+        others = [entry for entry in self.record.get(name, []) if entry.get("where") not in (place, None)]
+        entry = {"where": place, "run": tracker.id, "rows": tracker.sent, "finished": is_finished}
+        self.record[name] = [*others, entry]
         write_json(self.run.folder / RECORD, self.record)
 
     def _report_failure(self, name: str, error: Exception) -> None:
         """Print the first of several failures in a row, and note the time."""
-        if name not in self.failed_at:
-            reason = shortened(f"{type(error).__name__}: {error}", 200)
-            self.progress.say(
-                f"{self.run.folder.name}: the tracker {name} fails ({reason}); the run itself is not affected, and "
-                "missing rows are sent when the tracker answers, or by running the same command again"
-            )
-        self.failed_at[name] = time.monotonic()
+        reason = shortened(_without_passwords(f"{type(error).__name__}: {error}"), 200)
+        self._say(
+            name,
+            f"fails ({reason}); the run itself is not affected, and what is missing there is sent when it answers, or "
+            "by the same command later",
+        )
+        _failed[name] = (self.run.folder, time.monotonic())
+
+    def _say(self, name: str, what: str) -> None:
+        """Say something of a tracker, once until it is up to date again."""
+        if name not in self.told:
+            self.told.add(name)
+            self.progress.say(f"{self.run.folder.name}: the tracker {name} {what}")
 
 
 @contextlib.contextmanager
@@ -150,20 +216,122 @@ def tracked(run: Run, recipe: Recipe, progress: Progress) -> Iterator[Track]:
     A run that is finished at the end is sent as a whole. Arguments and errors as for `Trackers`.
     """
     with contextlib.closing(Trackers(run, recipe, progress)) as trackers:
-        yield trackers.update
+
+        def track(rows: Sequence[Row]) -> None:
+            trackers.update(rows)
+
+        yield track
         trackers.send_finished()
 
 
-def send_later(run: Run, recipe: Recipe, progress: Progress) -> None:
-    """Send a run that was finished earlier to the trackers that lack part of it. Arguments as for `Trackers`.
+def send_later(run: Run, recipe: Recipe, progress: Progress) -> dict[str, bool]:
+    """Send a run that was finished earlier to the trackers that lack part of it; returns as `Trackers.update`.
 
-    TensorBoard is left out: its event files are written while a run trains, and the folder of a finished run may be
-    read-only.
+    TensorBoard is left out unless its event files were deleted: they are written while a run trains, and the folder of
+    a finished run may be read-only. Arguments as for `Trackers`.
     """
-    names = tuple(name for name in recipe.training.trackers if name != "tensorboard")
+    is_lost = "tensorboard" in _read_record(run) and os.access(run.folder, os.W_OK)
+    names = tuple(name for name in recipe.training.trackers if name != "tensorboard" or is_lost)
     training = dataclasses.replace(recipe.training, trackers=names)
-    with contextlib.closing(Trackers(run, dataclasses.replace(recipe, training=training), progress)) as trackers:
-        trackers.send_finished()
+    with contextlib.closing(Trackers(run, dataclasses.replace(recipe, training=training), progress, True)) as trackers:
+        done = trackers.send_finished()
+    for name in (name for name, is_sent in done.items() if is_sent):
+        progress.say(f"{run.folder.name}: sent to {name}, which lacked part of it")
+    return done
+
+
+def send_all_later(finished: Sequence[tuple[Run, Recipe]], progress: Progress) -> None:
+    """As `send_later`, of the finished runs of a study. A server that does not answer is asked once."""
+    missing: dict[str, int] = {}
+    for run, recipe in finished:
+        if not recipe.training.trackers:
+            continue
+        try:
+            with hold(run.folder, patience=0.0) if os.access(run.folder, os.W_OK) else contextlib.nullcontext():
+                done = send_later(run, recipe, progress if not missing else Progress(quiet=True))
+        except FolderInUse:  # another process is sending it
+            continue
+        except UserError as error:  # not installed here, or a run that is damaged
+            progress.say(f"{run.folder.name}: not sent to its trackers: {error}")
+            continue
+        for name in (name for name, is_sent in done.items() if not is_sent):
+            missing[name] = missing.get(name, 0) + 1
+    for name, count in missing.items():
+        what = "a finished run is" if count == 1 else f"{count} finished runs are"
+        progress.say(f"{what} still to be sent to {name}: run the same command again when it answers")
+
+
+def _place_of(name: str) -> str | None:
+    """Where a tracker keeps runs now, without passwords; None if it is switched off."""
+    if name == "mlflow":
+        from mlflow import get_tracking_uri
+
+        place = str(get_tracking_uri())
+        path = place.removeprefix("sqlite:///") if place.startswith("sqlite:///") else place.removeprefix("file:")
+        if "://" not in path:
+            path = str(Path(path).absolute())
+            place = f"sqlite:///{path}" if place.startswith("sqlite:") else path
+        return f"{_without_passwords(place)} {os.environ.get('MLFLOW_EXPERIMENT_NAME', PROJECT)}"
+    if name == "wandb":
+        mode = _wandb_mode()
+        if mode in ("offline", "disabled"):
+            return None if mode == "disabled" else mode
+        names = (os.environ.get("WANDB_BASE_URL", ""), os.environ.get("WANDB_ENTITY", ""))
+        return _without_passwords(" ".join(part for part in (*names, os.environ.get("WANDB_PROJECT", PROJECT)) if part))
+    return EVENTS
+
+
+def _wandb_mode() -> str:
+    """The mode of W&B, which `wandb offline` and `wandb disabled` set too; older names as today's."""
+    import wandb
+
+    mode = str(os.environ.get("WANDB_MODE") or getattr(wandb.setup().settings, "mode", "online"))
+    return {"dryrun": "offline", "run": "online"}.get(mode, mode)
+
+
+def _is_kept(name: str, run: Run, place: str | None, known: Mapping[str, Any]) -> bool:
+    """Whether what was recorded as sent is there: a server is believed, local files and databases are asked."""
+    if name == "tensorboard":
+        return any((run.folder / EVENTS).glob(EVENT_FILES))
+    if name == "wandb":
+        return place != "offline" or any((run.folder / "wandb").glob("offline-run-*"))
+    if known.get("where") is None:  # an earlier version did not record of which server
+        return False
+    if place is None or _is_remote(place):
+        return True
+    return _run_there(_mlflow_client(), str(known.get("run"))) is not None
+
+
+def _is_remote(place: str) -> bool:
+    """Whether MLflow's runs are on a server, and not in a local database or folder."""
+    return "://" in place.replace("sqlite://", "")
+
+
+def _mlflow_client() -> Any:
+    # By default MLflow would block training for seven attempts of two minutes each.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    from mlflow import MlflowClient
+
+    for name in ("mlflow.store.db.utils", "alembic"):  # they tell of each table that a new database gets
+        logging.getLogger(name).setLevel(logging.WARNING)
+    return MlflowClient()
+
+
+def _run_there(client: Any, id_: str) -> Any:
+    """MLflow's run of this id; None if the store has none."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_run(id_)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+
+
+def _without_passwords(text: str) -> str:
+    return re.sub(r"//[^/@\s]*@", "//", text)
 
 
 def _check_installed(name: TrackerName) -> None:
@@ -172,9 +340,11 @@ def _check_installed(name: TrackerName) -> None:
         raise UserError(f"training.trackers names {name}, which is not installed: pip install {extra}, or leave it out")
 
 
-def _read_record(run: Run) -> dict[str, dict[str, Any]]:
+def _read_record(run: Run) -> dict[str, list[dict[str, Any]]]:
     try:
-        return {name: dict(known) for name, known in json.loads((run.folder / RECORD).read_text()).items()}
+        found = json.loads((run.folder / RECORD).read_text()).items()
+        # Earlier versions recorded one place, without saying which.
+        return {name: [dict(of) for of in ([known] if isinstance(known, dict) else known)] for name, known in found}
     except (OSError, ValueError, TypeError, AttributeError):  # missing or damaged: at worst a tracker starts a new run
         return {}
 
@@ -202,21 +372,27 @@ class _TensorBoard:
     def __init__(self, run: Run, settings: Mapping[str, Any]) -> None:
         from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
-        for old in (run.folder / EVENTS).glob("events.out.tfevents.*"):
+        self.folder = run.folder / EVENTS
+        for old in self.folder.glob(EVENT_FILES):
             old.unlink()
         self.id, self.sent, self.settings = EVENTS, 0, settings
         self.logger = TensorBoardLogger(run.folder, name=EVENTS, version="", default_hp_metric=False)
         lines = [f"    {key}: {value}" for key, value in settings.items()]  # indented: Markdown's plain text
         self.logger.experiment.add_text("recipe", "\n".join(lines))
 
-    def log(self, row: Row) -> None:
-        self.logger.log_metrics(dict(row), step=int(row["epoch"]))
+    def log(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            self.logger.log_metrics(dict(row), step=int(row["epoch"]))
+            self.sent += 1
         self.logger.save()
 
     def finish(self, final: Mapping[str, float]) -> None:
         plain = {key: "null" if value is None else value for key, value in self.settings.items()}
         self.logger.log_hyperparams(plain, dict(final), step=0)
         self.logger.save()
+
+    def is_there(self) -> bool:
+        return any(self.folder.glob(EVENT_FILES))
 
     def close(self) -> None:
         self.logger.finalize("")
@@ -229,37 +405,55 @@ class _MLflow:
     """
 
     def __init__(self, run: Run, settings: Mapping[str, Any], known: str | None) -> None:
-        # By default MLflow would block training for seven attempts of two minutes each.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-        from mlflow import MlflowClient
+        for pause in PAUSES:  # several runs that start at once all make the database and the experiment
+            try:
+                self.client = _mlflow_client()
+                self.id, self.sent = self._found(run, settings, known)
+                return
+            except Exception as error:  # of MLflow, SQLAlchemy and Alembic
+                is_taken = getattr(error, "error_code", None) == "RESOURCE_ALREADY_EXISTS"
+                if not is_taken and _is_remote(_place_of("mlflow") or ""):
+                    raise
+                time.sleep(pause)
+        self.client = _mlflow_client()
+        self.id, self.sent = self._found(run, settings, known)
+
+    def _found(self, run: Run, settings: Mapping[str, Any], known: str | None) -> tuple[str, int]:
+        """The id of the run there, made if it has none, and the rows that it has: the server knows best."""
         from mlflow.entities import Param
 
-        self.client = MlflowClient()
-        if known is None:
+        there = None if known is None else _run_there(self.client, known)
+        if there is None:
             name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
             found = self.client.get_experiment_by_name(name)
             experiment = found.experiment_id if found else self.client.create_experiment(name)
-            known = str(self.client.create_run(experiment, run_name=run.folder.name).info.run_id)
-        self.id = known
-        self.client.log_batch(known, params=[Param(key, str(value)) for key, value in settings.items()])
-        self.sent = int(self.client.get_run(known).data.metrics.get("epoch", 0))  # the server knows best
+            there = self.client.create_run(experiment, run_name=run.folder.name)
+        id_ = str(there.info.run_id)
+        self.client.log_batch(id_, params=[Param(key, str(value)) for key, value in settings.items()])
+        return id_, int(there.data.metrics.get("epoch", 0))
 
-    def log(self, row: Row) -> None:
-        self._send(row, int(row["epoch"]))
+    def log(self, rows: Sequence[Row]) -> None:
+        for first in range(0, len(rows), ROWS):
+            part = rows[first : first + ROWS]
+            self._send([(row, int(row["epoch"])) for row in part])
+            self.sent += len(part)
 
     def finish(self, final: Mapping[str, float]) -> None:
-        self._send(final, 0)
+        self._send([(final, 0)])
         self.client.set_terminated(self.id)
+
+    def is_there(self) -> bool:
+        return True
 
     def close(self) -> None:
         """Nothing is buffered."""
 
-    def _send(self, metrics: Row, step: int) -> None:
+    def _send(self, rows: Sequence[tuple[Row, int]]) -> None:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        self.client.log_batch(self.id, metrics=[Metric(key, value, now, step) for key, value in metrics.items()])
+        metrics = [Metric(key, value, now, step) for row, step in rows for key, value in row.items()]
+        self.client.log_batch(self.id, metrics=metrics)
 
 
 class _WeightsAndBiases:
@@ -268,7 +462,7 @@ class _WeightsAndBiases:
     def __init__(self, run: Run, settings: Mapping[str, Any], known: str | None, sent: int) -> None:
         import wandb
 
-        is_online = os.environ.get("WANDB_MODE", "online") == "online"
+        is_online = _wandb_mode() != "offline"
         if is_online and not wandb.login(prompt=False, verify=False):  # without a key, init would prompt
             raise RuntimeError("no API key: run 'wandb login', or set WANDB_API_KEY or WANDB_MODE=offline")
         self.run = wandb.init(
@@ -279,16 +473,28 @@ class _WeightsAndBiases:
             dir=run.folder,
             config=dict(settings),
             reinit="create_new",  # several runs of a study in one process
-            settings=wandb.Settings(silent=True, init_timeout=20, console="off"),
+            settings=wandb.Settings(
+                silent=True, console="off", init_timeout=20, finish_timeout=FLUSHED, finish_timeout_raises=True
+            ),
         )
         self.id = str(self.run.id)
         self.sent = max(sent, self.run.step - 1)  # offline, W&B's step starts from 0
 
-    def log(self, row: Row) -> None:
-        self.run.log(dict(row), step=int(row["epoch"]))
+        self.is_open = True
+
+    def log(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            self.run.log(dict(row), step=int(row["epoch"]))
+            self.sent += 1
 
     def finish(self, final: Mapping[str, float]) -> None:
         self.run.summary.update(dict(final))
+        self.close()  # waits until it has arrived, or raises
+
+    def is_there(self) -> bool:
+        return True
 
     def close(self) -> None:
-        self.run.finish()
+        if self.is_open:
+            self.is_open = False
+            self.run.finish()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from emoreg.errors import UserError
+from emoreg.runs.trackers import send_all_later
 from emoreg.runtime.launch_env import refuse_launchers
 from emoreg.runtime.lock import hold
 from emoreg.runtime.main_module import require_guard
@@ -87,6 +88,8 @@ def run_study(
         ids = set() if done is None else set(done["id"])
         table = results_of(study, planned, execute(planned, out, pool, progress, ids), done)
         write_results(out / TABLE, table)  # before the pool is closed, which may take time
+        once = {run.id: run for run in planned if run.run.is_finished}
+        send_all_later([(run.run, run.recipe) for run in once.values()], progress)
     return table
 
 
