@@ -78,8 +78,9 @@ def study(
     from emoreg.runtime.terminal import show
     from emoreg.study.calibrate import estimate_seconds
     from emoreg.study.columns import RunStatus
-    from emoreg.study.definition import find_study, is_kept, read_study
-    from emoreg.study.plan import left_out, plan_runs
+    from emoreg.study.definition import find_study, is_kept, read_study, with_data
+    from emoreg.study.kept_data import at_places, find_data
+    from emoreg.study.plan import known_as, left_out, plan_runs
     from emoreg.study.results import read_results
     from emoreg.study.run_study import RUNS, default_folder, done_elsewhere, require_own_process, run_study
     from emoreg.study.tables import plan_table
@@ -95,9 +96,12 @@ def study(
     out = out or folder
     progress = Progress(quiet=quiet, details=False)
     if dry_run:
+        definition = with_data(definition, out)
         planned = plan_runs(definition, runs or out / RUNS)
         done = done_elsewhere(out, planned, [(str(path), read_results(path)) for path in tables])
         ids = set() if done is None else set(done["id"])
+        places, _ = find_data(definition.data, [run.recipe for run in planned], out)
+        planned = [dataclasses.replace(run, recipe=at_places(run.recipe, places)) for run in known_as(planned, ids)]
         show(plan_table(definition, planned, estimate_seconds(planned, progress, jobs), jobs, ids))
         return 0
     table = run_study(definition, out, runs, jobs, progress, cluster, tables, isolated=True)

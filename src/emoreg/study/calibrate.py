@@ -30,6 +30,7 @@ from emoreg.stages.classify import build_classifier, classification_loss
 from emoreg.stages.pretext import pretext_task
 from emoreg.stages.pretrain import AffectiveModel
 from emoreg.stages.stimulus_mixture import cut_stimuli
+from emoreg.study.kept_data import not_here
 from emoreg.study.plan import PlannedRun
 from emoreg.training.fabric import is_available, make_fabric
 from emoreg.training.progressive_resizing import progressive_size
@@ -43,7 +44,7 @@ SPACE = EmotionSpace("dimensions", ("valence", "arousal"))
 def estimate_seconds(planned: Sequence[PlannedRun], progress: Progress, jobs: int = 1) -> dict[str, float]:
     """Seconds that each run would take alone, by its id. Reads the tables of the image sets, decodes no image.
 
-    Runs on a kind of device that is not here are left out.
+    Runs on a kind of device that is not here are left out, and those of images that are not here.
 
     Args:
         planned: from `plan_runs`.
@@ -60,7 +61,8 @@ def estimate_seconds(planned: Sequence[PlannedRun], progress: Progress, jobs: in
     try:
         with progress.task("calibrate", len(planned), "runs") as advance:
             for run in planned:
-                if run.recipe.training.device != "auto" and not is_available(run.recipe.training.device):
+                device = run.recipe.training.device
+                if not_here(run.recipe) or (device != "auto" and not is_available(device)):
                     advance(1)
                     continue
                 kind = _kind(run.recipe)

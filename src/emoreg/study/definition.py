@@ -30,6 +30,7 @@ variants:              # laid over whatever has two branches; the references are
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -54,6 +55,7 @@ from emoreg.study.arms import (
     check_seeds,
     factorial,
 )
+from emoreg.study.kept_data import KeptData, with_those_here
 from emoreg.study.machine import Machine
 
 R = TypeVar("R", PretrainRecipe, TrainRecipe)
@@ -135,6 +137,8 @@ class StudyFile:
     machine: Machine | None = None
     """What training.device and training.precision of auto stand for; null for this machine. emoreg study writes it
     into the copy in the study's folder."""
+    data: tuple[KeptData, ...] = ()
+    """What the images were when the study began. emoreg study writes it into the copy in the study's folder."""
 
     def __post_init__(self) -> None:
         for key in ("modes", "experiences", "references"):
@@ -206,6 +210,7 @@ class Study:
     purpose: Purpose | None = "confirmation"  # None in the first edition
     machine: Machine | None = None  # what `auto` stands for; None for this one
     edition: int = EDITION
+    data: tuple[KeptData, ...] = ()  # what is known of its images
     values: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
     """The values of its file: written as YAML they give the same study. None for a study made in Python."""
     read_as: str | None = field(default=None, compare=False, repr=False)
@@ -235,6 +240,18 @@ def on_machine(study: Study, machine: Machine) -> Study:
     """The study with what `auto` stands for, also in the values of its file."""
     values = None if study.values is None else {**study.values, "machine": asdict(machine)}
     return replace(study, machine=machine, values=values)
+
+
+def with_data(study: Study, out: Path) -> Study:
+    """The study with what is known of its images: by its folder `out`, and of others by what is here now."""
+    copy = out / FILE
+    kept = study.data
+    if not kept and copy.is_file():
+        with contextlib.suppress(UserError):  # a damaged copy knows nothing
+            kept = read_study(copy).data
+    data = with_those_here(kept, study.recipes)
+    values = None if study.values is None else {**study.values, "data": [asdict(each) for each in data]}
+    return replace(study, data=data, values=values)
 
 
 def find_study(path: Path | str) -> Path:
@@ -358,16 +375,27 @@ class _File:
 def _study(name: str, file: _File) -> Study:
     """The study that a file's values define."""
     if (edition := file.given["edition"]) == 1:
-        old = build(first_edition.StudyFile(), _header(file, ("edition", "arms", "seeds", "control_mode")))
+        old = build(first_edition.StudyFile(), _header(file, ("edition", "arms", "seeds", "control_mode", "data")))
         arms = tuple(first_edition.arm_of(arm, old.control_mode) for arm in old.arms)
-        study = Study(name, (), arms, old.seeds, purpose=None, edition=1, values=file.given)
+        study = Study(name, (), arms, old.seeds, purpose=None, edition=1, data=old.data, values=file.given)
     else:
-        keys = ("edition", "purpose", "modes", "experiences", "references", "seeds", "looks", "run_seeds", "machine")
-        new: StudyFile = build(StudyFile(), _header(file, keys))
+        keys = (
+            "edition",
+            "purpose",
+            "modes",
+            "experiences",
+            "references",
+            "seeds",
+            "looks",
+            "run_seeds",
+            "machine",
+            "data",
+        )
+        new: StudyFile = build(StudyFile(), _header(file, (*keys, "machine", "data")))
         if edition != EDITION:
             raise SettingError("edition", f"must be 1 or {EDITION}, not {edition}")
         arms = factorial(new.modes, new.experiences, new.references)
-        plan = (new.seeds, new.looks, new.run_seeds, new.purpose, new.machine, EDITION, file.given)
+        plan = (new.seeds, new.looks, new.run_seeds, new.purpose, new.machine, EDITION, new.data, file.given)
         study = Study(name, (), arms, *plan)
     runs = len(study.seed_numbers) * len(arms)
     for key in ("stimuli", "targets", "backbones", "variants"):

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 FILE = "elsewhere.parquet"  # in a study's folder: finished runs of it that other machines did
 # Measurements that tell whether two rows of a run are of the same training; times and machines differ anyway.
 RESULTS = ("test_accuracy", "validation_accuracy", "train_loss", "test_correct", "test_checksum", "lambda")
-IGNORED = (f"{SETTINGS}encoder.experience", *(f"{SETTINGS}training.{name}" for name in EXECUTION_ONLY))
+PATHS = ("encoder.experience", "target.root", "stimuli.root")
+IGNORED = tuple(f"{SETTINGS}{name}" for name in (*PATHS, *(f"training.{name}" for name in EXECUTION_ONLY)))
 SHOWN = 3  # differences in an error
 
 
@@ -68,7 +69,7 @@ def finished_elsewhere(tables: Sequence[tuple[str, pd.DataFrame]], planned: Sequ
     Raises:
         UserError: as `merged`; a table holds no run of the plan. It says in which setting its nearest run differs.
     """
-    ids = {run.id for run in planned}
+    ids = {id_ for run in planned for id_ in (run.id, run.with_paths)}
     for name, table in tables:
         if not ids & set(table.get("id", ())):
             raise UserError(f"{name} has no run of this study: {_why(table, planned)}")
@@ -83,6 +84,7 @@ def _why(table: pd.DataFrame, planned: Sequence[PlannedRun]) -> str:
         row: Mapping[Any, Any] = found
         by_arm.setdefault((*(_plain(row.get(key)) for key in ("mode", "experience")), row.get("seed")), []).append(row)
     nearest: list[str] | None = None
+    is_of_others = False
     for run in planned:
         own = {f"{SETTINGS}{key}": stored(value) for key, value in flatten(dataclasses.asdict(run.recipe))}
         for other in by_arm.get((run.mode, run.experience, run.seed), ()):
@@ -90,9 +92,12 @@ def _why(table: pd.DataFrame, planned: Sequence[PlannedRun]) -> str:
                 differing = _differing(other, {"edition": run.recipe.edition}, ["edition"])
             else:
                 differing = _differing(other, own, [key for key in own if key in RECIPES and key not in IGNORED])
-            # Runs with the same settings have other encoders: those of stage 1 tell the difference.
+            # Runs with the same settings have other encoders, whose stage 1 tells the difference, or other images.
+            is_of_others = is_of_others or not differing
             if differing and (nearest is None or len(differing) < len(nearest)):
                 nearest = differing
+    if nearest is None and is_of_others:
+        return "its settings are the same, but its images have other names, sizes or labels than those here"
     if nearest is None:
         return "none has the mode, experience and seed of a planned one"
     more = f" and {len(nearest) - SHOWN} more" if len(nearest) > SHOWN else ""

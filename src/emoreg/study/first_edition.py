@@ -13,6 +13,7 @@ from emoreg.config.schema import PretrainRecipe, TrainRecipe, defaults
 from emoreg.errors import SettingError, nearest, shortened
 from emoreg.study.arms import REFERENCES, Arm, Experience, RegulatedMode, check_once, check_seeds
 from emoreg.study.columns import RunStatus
+from emoreg.study.kept_data import KeptData
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,6 +55,7 @@ class StudyFile:
     classifier: TrainRecipe = field(default_factory=lambda: defaults(TrainRecipe, EDITION))
     targets: tuple[TrainRecipe, ...] = ()
     backbones: tuple[TrainRecipe, ...] = ()
+    data: tuple[KeptData, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.arms:

@@ -1,4 +1,8 @@
-"""Which runs a study needs. A run is identified by the hash of its resolved recipe, so none is ever done twice."""
+"""Which runs a study needs. A run is identified by the hash of its resolved recipe, so none is ever done twice.
+
+No path is part of that: images count by their contents, and the encoder by the hash of its stage-1 run. In runs that
+were begun before this was so, the paths of the images are; they are still found by their ids of then.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +10,19 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from emoreg.config.contents import Contents
 from emoreg.config.schema import BackboneSettings, Recipe, TrainRecipe, identity
+from emoreg.errors import UserError
 from emoreg.runs.run import Run
 from emoreg.study import first_edition
 from emoreg.study.arms import Arm, ArmMode, Experience, recipe_of
 from emoreg.study.definition import GridPoint, StimuliRecipe, Study, Variant
+from emoreg.study.kept_data import contents_in
 from emoreg.study.machine import resolved
 
 CLASSES = 10  # outputs of the head for which the width of `wide` is found
@@ -56,7 +63,7 @@ class PlannedRun:
     weights: they have one id and one folder.
     """
 
-    id: str  # hash of its resolved recipe
+    id: str  # hash of its resolved recipe; of a run that was begun while paths were part of it, that of then
     name: str  # for people: "cifar10-resnet20-learned-affect-oasis-seed0"
     folder: Path
     recipe: Recipe
@@ -68,6 +75,8 @@ class PlannedRun:
     target: str | None  # label; None in stage 1, which may serve several
     backbone: str  # label; in stage 1 the encoder's
     seed: int
+    without_paths: str = ""  # the id that a run has which is begun now
+    with_paths: str = ""  # the id that it had while paths were part of it; tables of then call it by that
 
     @property
     def run(self) -> Run:
@@ -87,8 +96,11 @@ def plan_runs(study: Study, runs: Path) -> list[PlannedRun]:
     and only once, however many arms and targets share it.
 
     Args:
-        study: arms, cells and seeds.
+        study: arms, cells and seeds; `data` is what is known of its images, and enters the ids in place of their paths.
         runs: folder of the run folders. Studies with the same one share their runs.
+
+    Raises:
+        UserError: two targets, or two stimulus sets, are the same images.
     """
     folders = _Folders(runs)
     planned: dict[tuple[str, str | None], PlannedRun] = {}
@@ -98,6 +110,7 @@ def plan_runs(study: Study, runs: Path) -> list[PlannedRun]:
             for arm in study.arms:
                 for run in _runs_of_arm(study, point, arm, seed, folders):
                     first = by_id.setdefault(run.id, run)
+                    _refuse_twice(first, run)
                     same = dataclasses.replace(run, name=first.name, folder=first.folder)
                     # A run of stage 1 is the same thing whoever needs it; one of stage 2 stands for each variant.
                     planned.setdefault((run.id, None if run.mode is None else run.variant), same)
@@ -121,6 +134,25 @@ def left_out(study: Study) -> list[str]:
     return lines
 
 
+def known_as(planned: Sequence[PlannedRun], ids: Set[str]) -> list[PlannedRun]:
+    """The runs of a plan, called by the ids with paths where these are among those of finished runs elsewhere."""
+    own = {run.id for run in planned}
+    wanted = (run for run in planned if run.id not in ids and run.with_paths in ids - own)
+    new = {run.id: run.with_paths for run in wanted}
+    return [
+        dataclasses.replace(run, id=new.get(run.id, run.id), needs=run.needs and new.get(run.needs, run.needs))
+        for run in planned
+    ]
+
+
+def _refuse_twice(first: PlannedRun, run: PlannedRun) -> None:
+    """UserError for a run that stands for another target or stimulus set too: their images are the same."""
+    for kind in ("target", "stimuli"):
+        one, other = getattr(first, kind), getattr(run, kind)
+        if one != other:
+            raise UserError(f"the {kind} {one} and {other} are the same images with the same settings: leave one out")
+
+
 class _Folders:
     """Where runs are, or will be. Names have the labels of one study; another may call the same run otherwise."""
 
@@ -128,8 +160,22 @@ class _Folders:
         self.runs = runs
         self.there = {folder.name.rpartition("-")[2]: folder for folder in runs.iterdir()} if runs.is_dir() else {}
 
+    def has(self, id_: str) -> bool:
+        return id_[:8] in self.there
+
     def of(self, name: str, id_: str) -> Path:
         return self.there.get(id_[:8], self.runs / f"{name}-{id_[:8]}")
+
+    def has_begun(self, with_paths: str, contents: Mapping[str, Contents]) -> bool:
+        """Whether there is a run with this id, which may be of these images: its id does not tell."""
+        folder = self.there.get(with_paths[:8])
+        if folder is None:
+            return False
+        try:
+            begun = Run(folder).inputs.data
+        except UserError:  # whoever goes on with it says that it is damaged
+            return True
+        return all(begun[key].sha256 == contents[key].sha256 for key in begun.keys() & contents.keys())
 
 
 def _runs_of_arm(study: Study, point: GridPoint, arm: Arm, seed: int, folders: _Folders) -> Iterator[PlannedRun]:
@@ -151,7 +197,9 @@ def _runs(
     folders: _Folders,
 ) -> Iterator[PlannedRun]:
     """A run of stage 2, preceded by the stage-1 run of its encoder if it has one."""
-    base, encoder, needed, folder = variant.recipe, variant.recipe.encoder_backbone, None, None
+    base, encoder = variant.recipe, variant.recipe.encoder_backbone
+    needed: PlannedRun | None = None
+    folder: Path | None = None
     if arm.mode == "wide":
         wider = wider_backbone(base)
         if wider is None:
@@ -165,7 +213,7 @@ def _runs(
         encoding = Factors(None, arm.pretext, own, label, None, encoder.name)
         pretraining = _planned(study, stage_1, folders, None, encoding, seed)
         yield pretraining
-        needed, folder = pretraining.id, pretraining.folder
+        needed, folder = pretraining, pretraining.folder
         encoder = dataclasses.replace(encoder, pretrained=False)  # its weights come from stage 1
     base = dataclasses.replace(base, encoder=dataclasses.replace(base.encoder, backbone=encoder))
     recipe = recipe_of(arm, base, folder, seed)
@@ -174,14 +222,18 @@ def _runs(
 
 
 def _planned(
-    study: Study, recipe: Recipe, folders: _Folders, needs: str | None, factors: Factors, seed: int
+    study: Study, recipe: Recipe, folders: _Folders, needed: PlannedRun | None, factors: Factors, seed: int
 ) -> PlannedRun:
     if study.edition > 1:
         recipe = resolved(recipe, study.machine)
-    id_ = run_id(recipe, needs)
+    contents = contents_in(recipe, study.data) if study.edition > 1 else {}
+    own = run_id(recipe, None if needed is None else needed.without_paths, contents)
+    with_paths = run_id(recipe, None if needed is None else needed.with_paths)
     parts = factors.old_name if study.edition == 1 else factors.name
     name = re.sub(r"[^\w.+-]+", "-", "-".join([*(part for part in parts if part), f"seed{seed}"]))
-    return PlannedRun(id_, name, folders.of(name, id_), recipe, needs, *factors, seed)
+    id_ = with_paths if not folders.has(own) and folders.has_begun(with_paths, contents) else own
+    needs = None if needed is None else needed.id
+    return PlannedRun(id_, name, folders.of(name, id_), recipe, needs, *factors, seed, own, with_paths)
 
 
 def wider_backbone(recipe: TrainRecipe) -> BackboneSettings | None:
@@ -197,15 +249,16 @@ def _is_drawn(stimuli: StimuliRecipe) -> bool:
     return any(each.name == "procedural" for each in stimuli.recipe.sets)
 
 
-def run_id(recipe: Recipe, needs: str | None = None) -> str:
+def run_id(recipe: Recipe, needs: str | None = None, contents: Mapping[str, Contents] | None = None) -> str:
     """The hash of a resolved recipe: 16 hexadecimal digits.
 
     Args:
         recipe: every setting counts but those of `config.schema.EXECUTION_ONLY`.
         needs: hash of the stage-1 run that provides its encoder. It replaces that run's folder, so that runs are found
             again when their folder has moved.
+        contents: what is known of its images, by section; it replaces their paths.
     """
-    content = identity(recipe)
+    content = identity(recipe, contents)
     if needs is not None:
         content["encoder"]["experience"] = needs
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,15 +17,16 @@ from emoreg.runtime.lock import hold
 from emoreg.runtime.main_module import require_guard
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.safe_io import make_folder, write_atomically
-from emoreg.study.definition import FILE, TABLE, Study, find_study, is_kept, on_machine, read_study
+from emoreg.study.definition import FILE, TABLE, Study, find_study, is_kept, on_machine, read_study, with_data
 from emoreg.study.elsewhere import FILE as ELSEWHERE
 from emoreg.study.elsewhere import finished_elsewhere, merged
+from emoreg.study.kept_data import at_places, find_data, refuse
 from emoreg.study.local_pool import LocalPool
 from emoreg.study.machine import has_auto
-from emoreg.study.plan import PlannedRun, plan_runs
+from emoreg.study.plan import PlannedRun, known_as, plan_runs
 from emoreg.study.results import read_results, results_of, write_results
 from emoreg.study.run_one import RunOutcome
-from emoreg.study.scheduler import InTurn, Pool, execute, recorded_failures
+from emoreg.study.scheduler import InTurn, Pool, execute, left_to_do, recorded_failures
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,7 +68,8 @@ def run_study(
 
     Raises:
         UserError: the folder cannot be written, or another process is working on it; a table that cannot be read, or
-            holds no run of this study; torchrun, srun or the like has started several processes.
+            holds no run of this study; there are runs to do, and images have changed since the study began, or are
+            not there; torchrun, srun or the like has started several processes.
     """
     require_guard()
     require_own_process()
@@ -78,15 +80,22 @@ def run_study(
     with hold(out), contextlib.closing(_pool(jobs, progress, ray, isolated)) as pool:
         if study.edition > 1 and study.machine is None and any(map(has_auto, study.recipes)):
             study = on_machine(study, pool.machine())
+        study = with_data(study, out)
         planned = plan_runs(study, Path(runs or out / RUNS))
         done = done_elsewhere(out, planned, tables)
+        ids = set() if done is None else set(done["id"])
+        planned = known_as(planned, ids)
+        left = left_to_do(planned, ids)
+        places, lines = find_data(study.data, [run.recipe for run in left], out)
+        refuse(lines, out)
+        _say_old(planned, progress)
         if tables and done is not None:
             write_results(out / ELSEWHERE, done)
         if study.values is not None:  # only now that no other process may be doing another study there
             _refuse_other_plan(out, study)
             _write_study(out / FILE, {key: value for key, value in study.values.items() if key != "run_seeds"})
-        ids = set() if done is None else set(done["id"])
-        table = results_of(study, planned, execute(planned, out, pool, progress, ids), done)
+        here = [replace(run, recipe=at_places(run.recipe, places)) for run in planned]
+        table = results_of(study, planned, execute(here, out, pool, progress, ids), done)
         write_results(out / TABLE, table)  # before the pool is closed, which may take time
         once = {run.id: run for run in planned if run.run.is_finished}
         send_all_later([(run.run, run.recipe) for run in once.values()], progress)
@@ -119,6 +128,16 @@ def done_elsewhere(
     if not tables:
         return kept[0][1] if kept else None
     return merged([*kept, ("the other table", finished_elsewhere(tables, planned))])
+
+
+def _say_old(planned: Sequence[PlannedRun], progress: Progress) -> None:
+    """Say which runs are found by an id that tells of their images only where they were."""
+    old = [run for run in planned if run.id == run.with_paths != run.without_paths]
+    if old:
+        progress.say(
+            f"{len(old)} of {len(planned)} runs were begun when their ids had the paths of images in them: they are "
+            "taken for runs of the images that are there now"
+        )
 
 
 def _pool(jobs: int, progress: Progress, ray: Ray | None, isolated: bool) -> Pool:
@@ -177,8 +196,10 @@ def open_study(path: Path | str, runs: Path | str | None = None) -> StudyOnDisk:
         UserError: no such study.
     """
     study, folder = read_study(find_study(path)), default_folder(path)
+    study = with_data(study, folder)
     planned = plan_runs(study, Path(runs or folder / RUNS))
     done = done_elsewhere(folder, planned)
+    planned = known_as(planned, set() if done is None else set(done["id"]))
     return StudyOnDisk(study, folder, planned, recorded_failures(planned, folder), done)
 
 

@@ -20,6 +20,7 @@ from emoreg.runtime.progress import duration
 from emoreg.runtime.terminal import Table
 from emoreg.study.arms import LABELS
 from emoreg.study.definition import Study
+from emoreg.study.kept_data import not_here
 from emoreg.study.plan import PlannedRun, left_out
 from emoreg.study.scheduler import left_to_do
 
@@ -78,7 +79,8 @@ def _lines(
     yield from left_out(study)
     total = duration(sum(seconds.get(run.id, 0.0) for run in left) / jobs)
     parallel = f" with {jobs} at a time" if jobs > 1 else ""
-    untimed = {run.recipe.training.device for run in left if run.id not in seconds}
+    recipes = [run.recipe for run in left if run.id not in seconds]
+    untimed = {name for recipe in recipes for name in not_here(recipe) or [recipe.training.device]}
     cost = f"no estimate, as there is no {' or '.join(sorted(untimed))} here" if untimed else f"about {total}{parallel}"
     yield f"{len(once)} runs, {len(once) - len(left)} done, {len(left)} to do: {cost}"
 

@@ -1,0 +1,224 @@
+"""Studies that are moved, whose images are moved, and whose images are away or others."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from emoreg.cli.main import main
+from emoreg.runs.run import FINAL, INPUTS, WEIGHTS
+from emoreg.runtime.progress import Progress
+from emoreg.stages.inputs import inputs_of
+from emoreg.study import scheduler
+from emoreg.study.columns import RunStatus
+from emoreg.study.definition import read_study, with_data
+from emoreg.study.elsewhere import finished_elsewhere
+from emoreg.study.plan import PlannedRun, known_as, plan_runs
+from emoreg.study.results import read_results
+from emoreg.study.run_one import RunOutcome
+from emoreg.study.run_study import open_study, run_study
+from refusing import refusal
+
+STUDY = """\
+edition: 2
+modes: [learned]
+experiences: [affect]
+references: [backbone]
+seeds: {seeds}
+pretraining:
+  stimuli: {{name: folder, root: {root}, image_size: 8}}
+  training: &training {{epochs: 1, batch_size: 8, device: cpu, precision: 32-true, trackers: []}}
+classifier:
+  target: {{name: folder, root: {root}, image_size: 8}}
+  backbone: {{name: resnet8}}
+  training: {{epochs: 1, batch_size: 8, device: cpu, precision: 32-true, trackers: []}}
+""".replace("&training ", "")
+
+
+@pytest.fixture(autouse=True)
+def _as_if_trained(monkeypatch: pytest.MonkeyPatch, finish: Callable[..., None]) -> None:
+    """A run is as if it had been trained where its images are there, and its stage-1 run."""
+
+    def perform(run: PlannedRun, _progress: Progress) -> RunOutcome:
+        inputs = inputs_of(run.recipe)
+        assert inputs.data and (run.needs is None) == (inputs.experience is None)
+        shutil.rmtree(run.folder, ignore_errors=True)
+        finish(run, 4 / 9)  # as its right answers say
+        (run.folder / INPUTS).write_text(json.dumps(inputs.record()))
+        (run.folder / WEIGHTS).write_text(run.id)
+        return RunOutcome(run, RunStatus.FINISHED)
+
+    monkeypatch.setattr(scheduler, "perform", perform)
+
+
+@pytest.fixture
+def place(tmp_path: Path, image_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with images in data/flags and a study of them."""
+    place = tmp_path / "work"
+    (place / "data").mkdir(parents=True)
+    image_folder.rename(place / "data" / "flags")
+    monkeypatch.chdir(place)
+    return place
+
+
+def written(root: Path | str = "data/flags", seeds: int = 1, path: str = "study-of-flags.yaml") -> Path:
+    Path(path).write_text(STUDY.format(root=root, seeds=seeds))
+    return Path(path)
+
+
+def done(study: Path | str, out: Path | str, quiet: Progress, runs: Path | None = None) -> pd.DataFrame:
+    return run_study(read_study(study), out, runs, progress=quiet)
+
+
+def planned(out: Path | str) -> list[PlannedRun]:
+    return list(open_study(out).planned)
+
+
+def ids(root: Path | str) -> list[str]:
+    study = with_data(read_study(written(root, path="other.yaml")), Path("nowhere"))
+    return [run.id for run in plan_runs(study, Path("runs"))]
+
+
+def test_no_path_enters_an_id(image_zip: Path, place: Path) -> None:
+    first = ids("data/flags")
+    (place / "link").symlink_to("data")
+    for other in ("./data//flags/", place / "data" / "flags", "link/flags", image_zip, "data\\flags"):
+        assert ids(other) == first, other
+    assert ids("nowhere") != first
+
+
+def test_other_images_under_the_same_path_are_other_runs(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quiet: Progress
+) -> None:
+    """Today's worst: the second study took the runs of the first for its own, and said that all was done."""
+    shared = tmp_path / "shared"
+    first = done(written(), "s", quiet, shared)
+    shutil.copytree(place / "data", tmp_path / "other" / "data")
+    (tmp_path / "other" / "data" / "flags" / "train" / "red" / "0000.png").unlink()
+    monkeypatch.chdir(tmp_path / "other")
+    second = done(written(), "s", quiet, shared)
+    assert not set(first["id"]) & set(second["id"]) and set(second["status"]) == {"finished"}
+
+
+def moves() -> Iterator[tuple[str, Callable[[Path], Path | str]]]:
+    def moved(place: Path) -> Path:
+        return Path(shutil.move(place / "s", place.parent / "renamed"))
+
+    def linked(place: Path) -> str:
+        (place / "link").symlink_to("s")
+        return "link"
+
+    def whole_tree(place: Path) -> Path:
+        (place.parent / "b").mkdir()
+        return Path(shutil.move(place, place.parent / "b" / "work")) / "s"
+
+    yield "moved and renamed", moved
+    yield "by its absolute path", lambda place: place / "s"
+    yield "through a link", linked
+    yield "together with its images", whole_tree
+
+
+@pytest.mark.parametrize(("move", "elsewhere"), [(move, cwd) for _, move in moves() for cwd in (False, True)])
+def test_a_study_goes_on_wherever_it_is_and_whatever_it_is_called(
+    move: Callable[[Path], Path | str],
+    elsewhere: bool,
+    place: Path,
+    tmp_path: Path,
+    quiet: Progress,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = done(written(seeds=2), "s", quiet)
+    (Path(before["folder"].iloc[-1]) / FINAL).unlink()  # the last run has to be done again
+    out = Path(move(place)).absolute()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere" if elsewhere or not place.exists() else place)
+    after = done(out / "study.yaml", out, quiet)
+    assert after["id"].tolist() == before["id"].tolist() and set(after["status"]) == {"finished"}
+    assert after["recipe.target.root"].dropna().unique().tolist() == ["data/flags"]
+
+
+def test_reports_need_no_images_and_a_plan_neither(
+    place: Path, quiet: Progress, capfd: pytest.CaptureFixture[str]
+) -> None:
+    done(written(), "s", quiet)
+    before = [run.id for run in planned("s")]
+    shutil.rmtree(place / "data")
+    assert [run.id for run in planned("s")] == before and all(run.run.is_finished for run in planned("s"))
+    assert main(["report", "s"]) == main(["results", "s"]) == main(["study", "s", "--quiet"]) == 0
+    assert main(["results", "s", "s/results.parquet", "--merge", "all.parquet"]) == 0
+    assert len(read_results(Path("all.parquet"))) == 3
+    capfd.readouterr()
+    assert main(["study", "s", "--seeds", "2", "--dry-run", "--quiet"]) == 0
+    assert "6 runs, 3 done, 3 to do: no estimate, as there is no data/flags here" in capfd.readouterr().out
+    assert main(["study", str(written("never/there", path="n.yaml")), "--dry-run", "--quiet"]) == 0
+    told = refusal(lambda: done("s/study.yaml", "s", quiet) if rewritten_with(2) else None)
+    assert "data/flags (folder) is not here: it was 32 files of" in told
+
+
+def rewritten_with(seeds: int) -> bool:
+    """A study's own copy of its file asks for more seeds now."""
+    path = Path("s/study.yaml")
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"run_seeds": seeds}))
+    return True
+
+
+def test_images_that_have_changed_are_refused_where_there_is_more_to_do(place: Path, quiet: Progress) -> None:
+    done(written(), "s", quiet)
+    (place / "data" / "flags" / "train" / "red" / "more.png").write_bytes(b"x")
+    assert set(done(written(), "s", quiet)["status"]) == {"finished"}  # there is nothing to do
+    told = refusal(lambda: run_study(read_study(written(), seeds=2), "s", progress=quiet))
+    assert "data/flags (folder) has changed: 32 files of" in told and "33 files of" in told and "--out" in told
+    assert main(["report", "s"]) == 0
+
+
+def test_a_study_that_was_begun_with_paths_in_its_ids_goes_on(
+    place: Path, tmp_path: Path, quiet: Progress, capfd: pytest.CaptureFixture[str]
+) -> None:
+    study = read_study(written(seeds=2), seeds=1)
+    as_then = plan_runs(study, tmp_path / "then" / "runs")  # nothing is known of the images
+    done(written(), tmp_path / "then", quiet)
+    for run, then in zip(planned(tmp_path / "then"), as_then, strict=True):
+        assert run.id != then.id and run.with_paths == then.id
+        run.folder.rename(then.folder)
+        (then.folder / INPUTS).unlink()
+    kept = yaml.safe_load((tmp_path / "then" / "study.yaml").read_text())
+    (tmp_path / "then" / "study.yaml").write_text(yaml.safe_dump({k: v for k, v in kept.items() if k != "data"}))
+    table = run_study(read_study(written(seeds=1), seeds=2), tmp_path / "then", progress=Progress())
+    assert table["id"].tolist()[:3] == [run.id for run in as_then] and set(table["status"]) == {"finished"}
+    assert "3 of 6 runs were begun when their ids had the paths of images in them" in capfd.readouterr().err
+    assert len(list((tmp_path / "then" / "runs").iterdir())) == 6
+
+    # Another machine that plans them anew takes them for done, by the ids that they have there.
+    here = plan_runs(with_data(read_study(written(seeds=1), seeds=2), Path("nowhere")), tmp_path / "runs")
+    found = finished_elsewhere([("then", table)], here)
+    assert set(found["id"]) == set(table["id"])
+    renamed = known_as(here, set(found["id"]))
+    assert [run.id for run in renamed] == table["id"].tolist()
+    assert {run.needs for run in renamed} - {None} <= {run.id for run in renamed}
+
+
+def test_a_run_with_a_path_in_its_id_that_is_known_to_be_of_other_images_is_not_taken(
+    place: Path, tmp_path: Path, quiet: Progress
+) -> None:
+    as_then = plan_runs(read_study(written()), tmp_path / "runs")
+    done(written(), "s", quiet, tmp_path / "runs")
+    for run, then in zip(open_study("s", tmp_path / "runs").planned, as_then, strict=True):
+        run.folder.rename(then.folder)
+    (place / "data" / "flags" / "train" / "red" / "more.png").write_bytes(b"x")
+    study = with_data(read_study(written()), Path("nowhere"))
+    assert not any(run.run.is_finished for run in plan_runs(study, tmp_path / "runs"))
+
+
+def test_one_set_of_images_under_two_paths_is_not_two_targets(place: Path) -> None:
+    (place / "same").symlink_to("data/flags")
+    targets = "targets: [{target: {root: data/flags}}, {target: {root: same}}]\n"
+    path = written()
+    path.write_text(path.read_text() + targets)
+    told = refusal(lambda: plan_runs(with_data(read_study(path), Path("nowhere")), Path("runs")))
+    assert "the target flags and same are the same images" in told
