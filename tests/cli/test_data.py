@@ -90,6 +90,15 @@ def test_show_writes_a_picture(run: Callable[..., tuple[int, str, str]], image_f
     assert Image.open(out_file).size[0] > 800
 
 
+def test_show_says_which_letters_have_no_font(
+    run: Callable[..., tuple[int, str, str]], image_folder: Path, tmp_path: Path
+) -> None:
+    for split in ("train", "test"):
+        (image_folder / split / "red").rename(image_folder / split / "\U0001f9ff\U00016f1f")  # no machine has Miao here
+    code, _, err = run("show", "folder", "--root", image_folder, "--out", tmp_path / "sheet.png")
+    assert code == 0 and re.search("no installed font has .*\U00016f1f", err)
+
+
 def test_pack_says_how_fast_it_was_and_how_to_use_it(
     run: Callable[..., tuple[int, str, str]], image_folder: Path, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,18 @@ def test_predictions_are_a_table_with_what_is_felt(
     for word in ("regulated", "non-emotional", "emotional", "λ", "valence", "arousal", "a.png", "e.webp"):
         assert word in printed
     assert "reads out of the encoder as stage 1 left it" in " ".join(printed.split())
+
+
+@pytest.mark.parametrize("columns", ["0", "abc", "1", "40", "80"])
+def test_no_prediction_is_cut_on_a_narrow_terminal(
+    columns: str, run: str, photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert main(["predict", run, str(photos), "--device", "cpu", "--quiet"]) == 0
+    printed = capsys.readouterr().out
+    assert "…" not in printed
+    assert all(str(path) in printed for path in photos.rglob("*.*"))
+    assert len(re.findall(r"[+-]\d\.\d\d\b", printed)) == 10  # valence and arousal of five images
 
 
 def test_of_many_images_the_first_are_shown_and_all_are_counted(

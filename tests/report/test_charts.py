@@ -23,7 +23,7 @@ from emoreg.report.charts import (
     twin_charts,
 )
 from emoreg.report.contrasts import Verdict
-from emoreg.report.drawing import Chart
+from emoreg.report.drawing import Chart, short
 from report.made_up import FEW, made_up, nothing
 from result_rows import TWINS
 
@@ -74,6 +74,17 @@ def test_names_are_text_neither_markup_nor_mathematics_and_leave_room() -> None:
     chart = accuracy_chart(few(stimuli=(nasty, "oasis")), "a")
     assert "<script" not in chart.svg
     assert any(text.startswith("Learn-E-Reg (<script") and text.endswith("…") for text in texts(chart))
+
+
+@pytest.mark.parametrize("name", ["猫と犬", "كلب", "कुत्ता", "😀"])
+def test_names_of_any_script_stay_text_for_the_browsers_fonts_without_a_warning(name: str) -> None:
+    assert any(name in text for text in texts(accuracy_chart(few(stimuli=(name, "oasis")), "a")))
+
+
+def test_wide_letters_count_twice_where_a_label_is_cut() -> None:
+    assert short("a" * 24) == "a" * 24 and short("a" * 25) == "a" * 23 + "…"
+    assert short("猫" * 12) == "猫" * 12 and short("猫" * 13) == "猫" * 11 + "…"
+    assert short("") == ""
 
 
 def test_the_picture_has_every_tested_contrast_under_its_heading() -> None:

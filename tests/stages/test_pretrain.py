@@ -113,7 +113,6 @@ def test_concordance_is_the_formula(names: tuple[str, ...]) -> None:
     assert found["ccc"] == pytest.approx(sum(expected.values()) / len(names), abs=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore:The variance of predictions or target is close to zero")
 def test_concordance_is_one_for_equal_minus_one_for_opposite_and_zero_for_constant_answers() -> None:
     labels = torch.tensor([[-0.5, 0.5], [0.5, -0.5], [1.0, -1.0], [-1.0, 1.0]])
     assert affective_metrics(labels, labels, VALENCE_AROUSAL)["ccc"] == pytest.approx(1)

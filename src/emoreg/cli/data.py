@@ -112,15 +112,19 @@ def show(
 
     from emoreg.data.tools.catalogue import find, read_set
     from emoreg.data.tools.contact_sheet import draw_sheet
+    from emoreg.runtime.fonts import lacking_note
 
     collection = read_set(name, find(name, root), count=1000, image_size=96)
-    Progress(quiet=quiet).tell(collection.notes, collection.left_out)
+    progress = Progress(quiet=quiet)
+    progress.tell(collection.notes, collection.left_out)
     picture = draw_sheet(collection, count, seed)
     make_folder(out.parent)
     try:
         write_atomically(out, picture)
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror}") from None
+    if note := lacking_note("".join((collection.name, *collection.labels[0].names))):
+        progress.say(note)
     print(out)
 
 

@@ -64,6 +64,7 @@ def predict(
     from emoreg.inference.predict import predict as predictions_of
     from emoreg.inference.summary import Summary
     from emoreg.inference.writers import json_line, row_writer
+    from emoreg.runtime.fonts import lacking_note
     from emoreg.runtime.safe_io import make_folder
     from emoreg.runtime.terminal import show
 
@@ -87,7 +88,7 @@ def predict(
         device=device,
         on_unreadable=on_unreadable,
     )
-    summary = Summary()
+    summary, drawn = Summary(), set[str]()  # letters in pictures
     with (
         row_writer(out, probabilities) if out else contextlib.nullcontext(summary.add) as write,
         progress.task("predict", len(found), "images") as advance,
@@ -99,12 +100,15 @@ def predict(
                 write(prediction)
             if pictures is not None:
                 write_picture(pictures, prediction)
+                drawn.update(prediction.image)
             advance(1)
     if not json and not out:
         show(summary.shown(loaded, feel_with))
     for path in (out, pictures):
         if path is not None:
             progress.say(f"written: {path}")
+    if pictures is not None and (note := lacking_note("".join(drawn.union(*loaded.classes)))):
+        progress.say(note)
     if unreadable:
         tell(f"emoreg: {unreadable:,} of {len(found):,} images could not be read")
     return 1 if unreadable else 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 import re
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from emoreg.data.images.decode import square, upright
 from emoreg.data.stimuli.emotion import MIKELS_8
 from emoreg.errors import UserError
 from emoreg.inference.predict import FeltEmotion, Image, Prediction
+from emoreg.runtime.fonts import set_fonts
 from emoreg.runtime.safe_io import write_atomically
 
 if TYPE_CHECKING:
@@ -70,8 +70,7 @@ def draw_prediction(prediction: Prediction) -> bytes:
 
     buffer = io.BytesIO()
     panels = 2 + len(prediction.felt)
-    with style.context(["default", STYLE]), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # such a letter is drawn as an empty box
+    with style.context(["default", STYLE]):
         figure = Figure((2.9 * panels, 3.0), dpi=130, facecolor="white", layout="constrained")
         parts = figure.subfigures(1, panels, squeeze=False, width_ratios=[2.4, 3.3, *[3.0] * len(prediction.felt)])[0]
         axes = parts[0].add_subplot()
@@ -82,6 +81,7 @@ def draw_prediction(prediction: Prediction) -> bytes:
         draw_answers(parts[1].add_subplot(), prediction)
         for part, emotion in zip(parts[2:], prediction.felt, strict=True):
             draw_emotion(part, emotion)
+        set_fonts(figure)
         figure.savefig(buffer, format="png")
     return buffer.getvalue()
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import bisect
 import io
+import itertools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from unicodedata import east_asian_width
 
 from emoreg.errors import printable
 from emoreg.report.formatting import bounds
 from emoreg.report.statistics import Interval
+from emoreg.runtime.fonts import hush_glyphs
 
 if TYPE_CHECKING:  # imported where they are used, so that the command line's help is instant
     from markupsafe import Markup
@@ -138,6 +142,7 @@ def svg(key: str, height: float, draw: Callable[[Figure], None]) -> Markup:
     with style.context(["default", STYLE]):  # whatever the user's matplotlibrc says
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
         draw(figure)
+        hush_glyphs()
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # would hold addresses and the time
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     drawn = buffer.getvalue()
@@ -154,9 +159,12 @@ def colour(arm: int) -> str:
 
 
 def short(label: str, length: int = 24) -> str:
-    """A label cut to `length` characters, without characters that XML cannot hold."""
+    """A label cut to `length` characters, of which wide ones count twice, without those that XML cannot hold."""
     label = printable(label)
-    return label if len(label) <= length else f"{label[: length - 1]}…"
+    ends = list(itertools.accumulate(2 if east_asian_width(letter) in "WF" else 1 for letter in label))
+    if not ends or ends[-1] <= length:
+        return label
+    return f"{label[: bisect.bisect(ends, length - 1)]}…"
 
 
 def _spoken(row: Row, number: Callable[[float], str]) -> str:

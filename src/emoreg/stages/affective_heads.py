@@ -19,6 +19,7 @@ from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.table import Table
 from emoreg.data.stimuli.emotion import EmotionSpace
 from emoreg.errors import UserError
+from emoreg.runtime.library_warnings import hush
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -126,6 +127,7 @@ def affective_metrics(outputs: Tensor, labels: Tensor, space: EmotionSpace) -> d
     if space.kind == "dimensions":
         if len(outputs) < 2:
             return metrics  # a correlation needs two points
+        hush(UserWarning, "The variance of predictions or target is close to zero")  # of a constant the ccc is 0
         ccc = concordance_corrcoef(outputs.float(), labels).nan_to_num(0.0).reshape(-1).tolist()  # 0 for a constant
         named = {f"ccc_{name}": value for name, value in zip(space.names, ccc, strict=True)}
         return metrics | {"ccc": sum(ccc) / len(ccc)} | named

@@ -5,6 +5,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from emoreg.data.images import decode as decoding
 from emoreg.data.images.decode import ImageError, decode, upright
 from emoreg.data.images.files import File
 from emoreg.errors import UserError
+from refusing import refusal
 
 
 def saved(tmp_path: Path, image: Image.Image, name: str, **options: Any) -> File:
@@ -202,12 +204,33 @@ def test_all_eight_orientations_are_turned_upright(tmp_path: Path, orientation: 
     assert np.abs(square.astype(int) - np.asarray(upright).astype(int)).mean() < 3
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
-def test_broken_exif_does_not_make_an_image_unreadable(tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("error")
+def test_broken_exif_does_not_make_an_image_unreadable_and_is_no_warning(tmp_path: Path) -> None:
     tag = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\xff\xff\xff\xff\x06\0\0\0"
     for number, exif in enumerate((b"Exif\0\0garbage", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", tag)):
         file = saved(tmp_path, Image.new("RGB", (8, 8), "white"), f"{number}.jpg", exif=exif)
         assert decode(file, 8).min() > 250
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_palette_with_transparency_is_read_without_a_warning(tmp_path: Path) -> None:
+    image = Image.new("P", (8, 8), 1)
+    image.putpalette([255, 0, 0, 0, 0, 255])
+    file = saved(tmp_path, image, "a.png", transparency=b"\xff\x00")
+    assert decode(file, 8).min() == 255  # white shows through
+
+
+@pytest.mark.filterwarnings("error")
+def test_more_pixels_than_pillow_likes_are_refused_in_our_words(tmp_path: Path) -> None:
+    file = saved(tmp_path, Image.new("1", (9500, 9500)), "large.png")
+    assert "9500x9500 pixels" in refusal(lambda: decode(file, 8))
+
+
+@pytest.mark.filterwarnings("error")
+def test_threads_that_decode_at_once_hear_no_warning(tmp_path: Path) -> None:
+    file = saved(tmp_path, Image.new("RGB", (8, 8)), "a.jpg", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff")
+    with ThreadPoolExecutor(8) as pool:
+        assert len(list(pool.map(lambda _: decode(file, 8), range(64)))) == 64
 
 
 def test_a_png_named_jpg_is_read(tmp_path: Path) -> None:

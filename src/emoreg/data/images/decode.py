@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from emoreg.data.images.files import IMAGE_FORMATS, File
 from emoreg.data.images.table import Item
 from emoreg.errors import UserError, printable
+from emoreg.runtime.library_warnings import hush
 
 MAX_PIXELS = 89_478_485  # of one image: Pillow's own guard against decompression bombs, above most cameras
 # JPEG files are decoded at no less than this multiple of the wanted size; the resizing filter does the rest. Pillow's
@@ -73,6 +74,7 @@ def upright(image: Encoded, content: bytes | None = None, at_least: int | None =
     Raises:
         UserError: it cannot be decoded, has more than MAX_PIXELS pixels, or pixels that are not colours.
     """
+    _hush_pillow()
     try:
         with _open(image, content) as opened:
             if opened.width * opened.height > MAX_PIXELS:
@@ -88,6 +90,14 @@ def upright(image: Encoded, content: bytes | None = None, at_least: int | None =
         raise ImageError(describe(image), "not an image in a known format") from None
     except Exception as error:  # on broken bytes Pillow's readers raise nearly anything
         raise ImageError(describe(image), printable(str(error)) or type(error).__name__) from None
+
+
+def _hush_pillow() -> None:
+    """Ignore what Pillow warns of while it reads: EXIF that is broken, too many pixels, palettes with transparency, ...
+
+    What matters of it is an error of ours, with the image's name. The rest is about metadata that no training uses.
+    """
+    hush(module=r"PIL\.|emoreg\.data\.images\.decode$")
 
 
 def describe(image: Encoded) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import textwrap
-import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from emoreg.data.images.threads import in_threads
 from emoreg.data.stimuli.emotion import majority
 from emoreg.data.tools.catalogue import Collection
 from emoreg.errors import UserError
+from emoreg.runtime.fonts import set_fonts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,8 +34,6 @@ BINS = [number / 16 for number in range(-16, 17)]
 MAX_NAMED = 40  # classes whose names fit beside bars
 INK, QUIET, ACCENT, FAINT = "#222222", "#6b7280", "#2563a8", "#c8d3e0"
 SPLIT_COLOURS = {"train": "#2563a8", "validation": "#7fb0dc", "test": "#e08a3c", "all": "#2563a8"}
-# For names of classes in any script, those that are installed.
-FONTS = ["DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans", "Microsoft YaHei", "Arial Unicode MS"]
 
 
 def draw_sheet(collection: Collection, count: int = 32, seed: int = 0) -> bytes:
@@ -50,7 +48,6 @@ def draw_sheet(collection: Collection, count: int = 32, seed: int = 0) -> bytes:
         seed: of the choice.
     """
     import matplotlib
-    from matplotlib import font_manager
     from matplotlib.figure import Figure
 
     labels = collection.labels[0]
@@ -67,9 +64,7 @@ def draw_sheet(collection: Collection, count: int = 32, seed: int = 0) -> bytes:
     is_short = labels.kind != "dimensions" and len(labels.names) <= MAX_NAMED
     chart_height = min(CHART_HEIGHT, BAR * len(labels.names) + 0.6) if is_short else CHART_HEIGHT
     grid_width, grid_height = columns * CELL, max(lines * (down + GAP + CAPTION), chart_height)
-    there = {font.name for font in font_manager.fontManager.ttflist}
-    fonts = [name for name in FONTS if name in there]
-    with matplotlib.rc_context({"font.family": fonts, "text.color": INK, "axes.edgecolor": QUIET}):
+    with matplotlib.rc_context({"text.color": INK, "axes.edgecolor": QUIET}):
         page = Figure((MARGIN + grid_width + CHART_WIDTH, HEADING + grid_height + MARGIN), dpi=110, facecolor="white")
         width, height = page.get_size_inches()
 
@@ -93,9 +88,8 @@ def draw_sheet(collection: Collection, count: int = 32, seed: int = 0) -> bytes:
         else:
             _draw_histograms(place, left, chart_height, labels)
         buffer = io.BytesIO()
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph .* missing")  # an empty box stands for the letter
-            page.savefig(buffer, format="png")
+        set_fonts(page)
+        page.savefig(buffer, format="png")
     return buffer.getvalue()
 
 

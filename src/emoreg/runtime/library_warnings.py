@@ -1,0 +1,32 @@
+"""Warnings of libraries that tell a user nothing, or nothing that our own messages do not tell better."""
+
+from __future__ import annotations
+
+import re
+import warnings
+
+
+def hush(category: type[Warning] = Warning, message: str = "", module: str = "") -> None:
+    """Ignore one kind of warning from here on; called where it arises, every time.
+
+    `warnings.catch_warnings` would end when the work does, but it must not be used in threads, and images are decoded
+    in threads: two that overlap leave the filters of the one that ends last.
+
+    Args:
+        category: of the warning.
+        message: pattern of its beginning; empty for any.
+        module: pattern of the beginning of the module's name that the warning is about; empty for any.
+    """
+    own = (
+        "ignore",
+        re.compile(message, re.IGNORECASE) if message else None,
+        category,
+        re.compile(module) if module else None,
+        0,
+    )
+    for entry in warnings.filters:
+        if entry == own:
+            return
+        if entry[0] != "ignore":  # behind it, ours would not count
+            break
+    warnings.filterwarnings("ignore", message=message, category=category, module=module)

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import warnings
+
+import pytest
+
+from emoreg.runtime.library_warnings import hush
+
+
+def test_only_what_is_named_is_hushed_even_among_filters_that_came_later() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        hush(UserWarning, "The variance")
+        warnings.simplefilter("error")
+        hush(UserWarning, "The variance")
+        warnings.warn("The variance is small", UserWarning, stacklevel=1)
+        with pytest.raises(UserWarning):
+            warnings.warn("something else", UserWarning, stacklevel=1)
+        with pytest.raises(RuntimeWarning):
+            warnings.warn("The variance is small", RuntimeWarning, stacklevel=1)
+
+
+def test_calls_without_end_leave_one_filter() -> None:
+    with warnings.catch_warnings():
+        before = len(warnings.filters)
+        for _ in range(10):
+            hush(UserWarning, "one")
+            hush(module="PIL")
+        assert len(warnings.filters) == before + 2
