@@ -134,7 +134,7 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, prog: str, description: str, examples: Sequence[str]) -> None:
-        width = shutil.get_terminal_size().columns - 2  # as argparse's own
+        width = max(shutil.get_terminal_size().columns - 2, 11)  # as argparse's own
         super().__init__(
             prog,
             description="\n\n".join(textwrap.fill(paragraph, width) for paragraph in description.split("\n\n")),
