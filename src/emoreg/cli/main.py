@@ -7,6 +7,7 @@ docstring. It calls the library and prints. Modules of this package import heavy
 from __future__ import annotations
 
 import errno
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -65,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0, 1 for problems found in data or failed runs, 2 for bad input, 130 when interrupted, 141 for a
-        closed pipe, 143 when stopped by SIGTERM or SIGUSR1.
+        closed pipe, 143 when stopped by SIGTERM, SIGUSR1 or SIGHUP.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     is_process = arguments is None
@@ -97,10 +98,14 @@ def _run(given: Sequence[str], is_process: bool) -> int:
         tell(f"emoreg{f' (process {launch_env.rank()})' if launch_env.rank() else ''}: {error}")
         return 2
     except KeyboardInterrupt as error:
-        was_stopped = isinstance(error, Stopped)
-        hint = "; run the same command again to resume" if command in RESUMABLE else ""
-        tell(f"emoreg: {'stopped by a signal' if was_stopped else 'interrupted'}{hint}")
-        return 143 if was_stopped else 130
+        by_signal = isinstance(error, Stopped) and error.by != signal.SIGINT
+        how, hint = "stopped by a signal" if by_signal else "interrupted", ""
+        if command in RESUMABLE:
+            hint = "; run the same command again to resume"
+            if isinstance(error, Stopped) and error.at_once:
+                hint = " at once; run the same command again to resume from what was saved before"
+        tell(f"emoreg: {how}{hint}")
+        return 143 if by_signal else 130
     except StdoutError:
         raise
     except OSError as error:  # a full or read-only disk, wherever it shows

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import html
 import os
+import signal
 import socket
 import tempfile
 import threading
@@ -176,9 +177,9 @@ def serve(run: Path | str, host: str = "127.0.0.1", port: int | None = None, sha
             if host not in ("127.0.0.1", "localhost", "::1"):
                 print(f"listening on {host}: everyone who can reach this machine can use it", flush=True)
             threading.Event().wait()
-    except Stopped:  # by a signal, which the exit code reports
-        raise
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        if isinstance(error, Stopped) and error.by != signal.SIGINT:  # which the exit code reports
+            raise
         print("stopped")
 
 

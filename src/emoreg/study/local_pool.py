@@ -81,13 +81,17 @@ class LocalPool:
         """
         try:
             busy = [worker for worker in self.workers if worker.run is not None]
+            if busy:
+                self.progress.say(f"saving {len(busy)} runs where they are; Ctrl-C again ends them at once")
             for worker in self.workers:
                 worker.ask_to_end()
             alive = _alive_after(ENDING, [worker for worker in self.workers if worker not in busy])
             alive += _alive_after(SAVING, busy)
             for worker in alive:
                 worker.process.terminate()
-            _alive_after(ENDING, alive)
+            for worker in _alive_after(ENDING, alive):
+                if worker.run is not None:
+                    self.progress.say(f"{worker.run.name} could not be saved in time; it resumes from its last epoch")
         finally:  # Ctrl-C in the meantime: at once
             for worker in self.workers:
                 worker.close()

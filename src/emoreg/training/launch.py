@@ -14,6 +14,7 @@ import logging
 import multiprocessing
 import os
 import pickle
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -197,9 +198,15 @@ def _spawn(run: Run, recipe: Recipe, stage: Stage, given: Any, progress: Progres
     except OSError as error:
         raise UserError(f"{training.devices} processes cannot start: {error.strerror or error}") from None
     finally:
-        for child in set(multiprocessing.active_children()) - others:
+        children = set(multiprocessing.active_children()) - others
+        for child in children:
             child.terminate()  # it saves a checkpoint
-            child.join()
+        try:
+            for child in children:
+                child.join()
+        finally:  # Ctrl-C in the meantime: at once
+            for child in children:
+                child.kill()
     if not ends.empty():
         raise ends.get()
     if isinstance(given, torch.nn.Module):
@@ -217,6 +224,7 @@ def _spawned(
     progress: Progress,
 ) -> None:
     """The main function of a process that `_spawn` has started."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process gets a Ctrl-C too, and asks this one to end
     heed_requests()
     end_with_parent()
     devices = recipe.training.devices

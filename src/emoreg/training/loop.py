@@ -54,7 +54,7 @@ def fit(
 
     Raises:
         UserError: a loss is not finite; out of memory; the checkpoint does not fit the model.
-        Stopped: a signal asked to stop; the checkpoint includes the last step.
+        Stopped: Ctrl-C or a signal asked to stop; the checkpoint includes the last step.
     """
     fabric, run, recipe, progress = context.fabric, context.run, context.recipe, context.progress
     training, seed, is_on_cpu = recipe.training, recipe.seed, fabric.device.type == "cpu"
