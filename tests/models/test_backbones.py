@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import replace
 from typing import Any
@@ -9,10 +10,12 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from emoreg.config.schema import BackboneSettings, TrainingSettings
+from emoreg.config.schema import BackboneSettings, LossSettings, TrainingSettings
 from emoreg.errors import SettingError, UserError
+from emoreg.models import backbones
 from emoreg.models.backbones import ClassicResNet, build_backbone, matching_width, num_features
-from emoreg.models.regulation import RegulatedClassifier
+from emoreg.models.gradient_budget import matched_scale
+from emoreg.models.regulation import RegulatedClassifier, regulation_loss
 from emoreg.stages.metrics import count_flops
 from emoreg.training.fabric import make_fabric
 
@@ -51,6 +54,102 @@ def test_whether_an_architecture_is_built_for_a_size_is_asked_of_timm(name: str)
     backbone = build_backbone(name, 64).eval()
     with torch.no_grad():
         assert backbone(torch.randn(1, 3, 64, 64)).shape == (1, num_features(backbone))
+
+
+# One of each kind of architecture: for a fixed size or any, with windows, distilled, of convolutions, attention, both.
+KINDS = (
+    "deit_tiny_distilled_patch16_224", "edgenext_xx_small", "lcnet_035", "levit_128s", "mobilevit_xxs", "pit_ti_224",
+    "regnetx_002", "test_coatnet", "test_convnext", "test_efficientnet", "test_nfnet", "xcit_nano_12_p8_224",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_architectures_of_every_kind_train_in_both_branches_with_a_matched_budget(name: str) -> None:
+    assert_trains(name, 32)
+
+
+def assert_trains(name: str, size: int) -> None:
+    classifier = RegulatedClassifier(build_backbone(name, size), build_backbone(name, size), 3)
+    weights = LossSettings().weights(has_two=True)
+    response = classifier.respond(torch.randn(2, 3, size, size), scale=matched_scale(weights, 0.5))
+    regulation_loss(response, torch.tensor([0, 2]), weights).backward()
+    for trunk in (classifier.backbone, classifier.encoder):
+        assert trunk is not None and any(p.grad is not None and p.grad.any() for p in trunk.parameters())
+    assert count_flops(classifier, size, make_fabric(TrainingSettings(device="cpu", precision="32-true"))) > 0
+    with torch.no_grad():
+        assert classifier.eval()(torch.zeros(1, 3, size, size)).shape == (1, 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", timm.list_modules())
+def test_every_family_of_timm_trains_or_is_refused_in_one_line_with_sizes_that_would_do(module: str) -> None:
+    """Its smallest architecture, at 32 pixels, and where that is refused at each size that the message names."""
+    with torch.device("meta"):
+        sizes = {
+            name: sum(p.numel() for p in timm.create_model(name, num_classes=0).parameters())
+            for name in timm.list_models(module=module)
+        }
+    name = min(sizes, key=lambda each: sizes[each])
+    try:
+        assert_trains(name, 32)
+    except SettingError as error:
+        told = str(error)
+        assert error.key == "backbone.name" and "\n" not in told and name in told
+        if "32 pixels" not in told:
+            assert "cannot be built as a backbone: it gives" in told
+        for size in re.findall(r"\d+", told.partition("; set image_size to ")[2]):
+            assert_trains(name, int(size))
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "sizes"),
+    [
+        ("inception_v3", 32, "84 or 96 or 299"),
+        ("vit_tiny_patch16_224", 33, "32 or 48 or 224"),
+    ],
+)
+def test_a_size_that_an_architecture_does_not_take_is_refused_with_sizes_that_it_does(
+    name: str, size: int, sizes: str
+) -> None:
+    with pytest.raises(SettingError) as caught:
+        build_backbone(name, size, "encoder.backbone")
+    told = str(caught.value)
+    assert caught.value.key == "encoder.backbone.name" and "\n" not in told
+    assert f"{name} does not take images of {size} pixels (" in told and f"set image_size to {sizes}, or" in told
+
+
+def test_what_does_not_pool_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    create = timm.create_model
+
+    def unpooled(name: str, **options: Any) -> nn.Module:
+        return create(name, **options | {"global_pool": ""})
+
+    monkeypatch.setattr(timm, "create_model", unpooled)
+    with pytest.raises(
+        SettingError, match=r"resnet18 cannot be built as a backbone: it gives features of shape \(512, "
+    ):
+        build_backbone("resnet18", 32)
+
+
+def test_trying_an_architecture_changes_neither_its_weights_nor_what_is_drawn_next() -> None:
+    torch.manual_seed(0)
+    theirs = timm.create_model("mobilenetv3_small_050", num_classes=0)
+    drawn = torch.rand(())
+    ours = seeded(BackboneSettings("mobilenetv3_small_050"))
+    assert all(torch.equal(ours[key], value) for key, value in theirs.state_dict().items())
+    assert torch.equal(ours["the next random number"], drawn)
+    assert build_backbone("mobilenetv3_small_050").training
+
+
+def test_trying_a_usual_architecture_costs_no_time_to_speak_of() -> None:
+    model = build_backbone("resnet18", 32)
+    assert min(_seconds(model) for _ in range(9)) < 0.05
+
+
+def _seconds(model: nn.Module) -> float:
+    begun = time.process_time()
+    assert backbones._fault(model, 32) is None
+    return time.process_time() - begun
 
 
 def test_cifar_stem_keeps_a_map_where_the_imagenet_stem_loses_it() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from emoreg.runtime.signals import SIGNALS, leave_to_parent
+from emoreg.runtime.signals import SIGNALS, Stopped, deferred, leave_to_parent
 
 
 class Pids(Dataset[torch.Tensor]):
@@ -49,3 +49,87 @@ raise SystemExit(7)
 def test_a_process_that_ends_in_the_middle_of_an_epoch_does_not_wait_for_its_workers() -> None:
     ended = subprocess.run([sys.executable, "-c", LEAVES_A_LOADER], timeout=60, check=False)
     assert ended.returncode == 7
+
+
+# A program that does two steps, and tells of each.
+WORKS = """
+import signal, sys, time
+from emoreg.runtime.signals import Stopped, deferred, heed_requests
+if sys.argv[1] == "command":
+    heed_requests()
+try:
+    with deferred() as is_asked_to_stop:
+        for step in range(2):
+            print("step", flush=True)
+            end = time.monotonic() + float(sys.argv[2])
+            while time.monotonic() < end:
+                time.sleep(0.01)
+        print("saved" if is_asked_to_stop() else "done", flush=True)
+    print("went on", flush=True)
+except KeyboardInterrupt as error:
+    at_once = isinstance(error, Stopped) and error.at_once
+    print(type(error).__name__, getattr(error, "by", None) == signal.SIGINT, at_once, flush=True)
+"""
+
+
+def interrupted(kind: str, *signals: signal.Signals, seconds: float = 0.5) -> tuple[int, list[str]]:
+    """Exit code, and what is told after the first step, of a program that is sent signals, 0.3 s apart, in it."""
+    program = [sys.executable, "-c", WORKS, kind, str(seconds)]
+    process = subprocess.Popen(program, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stdout is not None and process.stdout.readline() == "step\n"
+    for each in signals:
+        process.send_signal(each)
+        time.sleep(0.3)
+    told, _ = process.communicate(timeout=60)
+    return process.returncode, told.splitlines()
+
+
+@pytest.mark.parametrize("each", SIGNALS)
+def test_a_request_lets_a_command_save_and_then_stops_it(each: signal.Signals) -> None:
+    is_interrupt = each == signal.SIGINT
+    assert interrupted("command", each) == (0, ["step", "saved", f"Stopped {is_interrupt} False"])
+
+
+def test_ctrl_c_lets_a_script_or_a_notebook_save_and_is_then_a_keyboard_interrupt() -> None:
+    assert interrupted("script", signal.SIGINT) == (0, ["step", "saved", "KeyboardInterrupt False False"])
+
+
+def test_another_signal_lets_a_script_save_and_then_ends_it_as_it_would_have() -> None:
+    assert interrupted("script", signal.SIGTERM) == (-signal.SIGTERM, ["step", "saved"])
+
+
+@pytest.mark.parametrize("kind", ["command", "script"])
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_after_another_request_ends_at_once(kind: str, first: signal.Signals) -> None:
+    assert interrupted(kind, first, signal.SIGINT, seconds=30) == (0, ["Stopped True True"])
+
+
+def test_a_signal_that_the_program_handles_itself_is_left_to_it() -> None:
+    before = [signal.getsignal(each) for each in SIGNALS]
+    heard: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    try:
+        with deferred() as is_asked_to_stop:
+            signal.raise_signal(signal.SIGTERM)
+            assert not is_asked_to_stop()
+    finally:
+        signal.signal(signal.SIGTERM, before[SIGNALS.index(signal.SIGTERM)])
+    assert heard == [signal.SIGTERM] and [signal.getsignal(each) for each in SIGNALS] == before
+
+
+def test_what_another_process_of_the_run_was_asked_reaches_the_caller() -> None:
+    with pytest.raises(Stopped) as caught, deferred():
+        raise Stopped
+    assert caught.value.by is None
+
+
+def test_signals_that_a_command_was_started_to_ignore_stay_ignored() -> None:
+    asks = (
+        "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); signal.signal(signal.SIGINT, signal.SIG_IGN);"
+        "from emoreg.runtime.signals import heed_requests; heed_requests();"
+        "print(*(signal.getsignal(each) is signal.SIG_IGN for each in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)))"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", asks], capture_output=True, text=True, check=True).stdout
+        == "True True False\n"
+    )

@@ -13,8 +13,14 @@ from emoreg.data.images.batches import Batch
 from emoreg.data.images.files import list_files
 from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.table import Table
-from emoreg.errors import UserError
-from emoreg.training.diagnostics import check_losses, check_weights, explain_out_of_memory
+from emoreg.errors import SettingError, UserError
+from emoreg.training.diagnostics import (
+    check_losses,
+    check_weights,
+    explain_out_of_memory,
+    refuse_single_images,
+    refuse_without_compiler,
+)
 
 LABELS = np.arange(12, dtype=np.int64)
 
@@ -76,3 +82,50 @@ def test_a_full_memory_suggests_a_batch_size(error: RuntimeError) -> None:
 def test_other_errors_are_left_alone() -> None:
     with pytest.raises(RuntimeError, match="shapes"), explain_out_of_memory(TrainingSettings()):
         raise RuntimeError("shapes do not match")
+
+
+def loss_of(model: nn.Module, batch: Batch) -> torch.Tensor:
+    return model(batch.images).sum()
+
+
+@pytest.mark.parametrize(
+    ("count", "batch_size", "told"),
+    [
+        (1, 1, "^noise leaves one image to train on, but this network .*: give at least two$"),
+        (1, 64, "^noise leaves one image to train on, but this network .*: give at least two$"),
+        (9, 1, r"^training\.batch_size: must be at least 2, not 1: this network .* at 8 pixels$"),
+        (9, 3, r"^training\.batch_size: 3 leaves one image to some process"),
+    ],
+)
+def test_a_step_on_one_image_is_refused_where_batch_norm_has_maps_of_one_pixel(
+    count: int, batch_size: int, told: str
+) -> None:
+    labels = np.zeros(count, np.int64)
+    images = ImageSet(Table("noise", np.zeros((count, 8, 8, 3), np.uint8), labels), 8, None, torch.from_numpy(labels))
+    first = Batch(torch.zeros(1, 3, 8, 8), torch.zeros(1), torch.zeros(1))
+    training = TrainingSettings(batch_size=batch_size)
+    small = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(3)).eval()
+    before = small[1].running_mean.clone()  # type: ignore[operator]  # a buffer
+    with pytest.raises(UserError, match=told):
+        refuse_single_images(small, loss_of, first, images, training)
+    assert torch.equal(small[1].running_mean, before) and not small.training  # type: ignore[arg-type]
+    refuse_single_images(nn.BatchNorm2d(3), loss_of, first, images, training)  # of maps of 8 x 8
+    with pytest.raises(ValueError, match="else"):  # that is no matter of the number
+        refuse_single_images(small, _fails, first, images, training)
+
+
+def _fails(model: nn.Module, batch: Batch) -> torch.Tensor:
+    raise ValueError("something else")
+
+
+def test_compilation_without_a_compiler_is_refused_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_compiler(*_: object) -> None:
+        raise RuntimeError("no g++\nhere")
+
+    monkeypatch.setattr(torch, "compile", lambda _function: no_compiler)
+    refuse_without_compiler(TrainingSettings(), torch.device("cpu"))
+    with pytest.raises(
+        SettingError, match=r"cannot compile for cpu here \(no g\+\+ here\): set it to false, or"
+    ) as caught:
+        refuse_without_compiler(TrainingSettings(compile=True), torch.device("cpu"))
+    assert caught.value.key == "training.compile"

@@ -6,6 +6,8 @@ timm's models by name, its ResNets with a stem for small images, and the classic
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import re
 from dataclasses import replace
 from functools import cache
@@ -16,10 +18,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from emoreg.config.schema import BackboneSettings
-from emoreg.errors import SettingError, nearest
+from emoreg.errors import SettingError, nearest, shortened
 
 CLASSIC_DEPTHS = (8, 14, 20, 32, 44, 56, 110)  # 6n + 2
 CLASSIC_WIDTH = 16  # channels of the first stage
+SIZES = (16, 32, 48, 64, 96, 128, 160, 192, 224, 256, 288, 320, 384, 448, 512)  # of images, tried for a message
+SMALL = 64  # pixels up to which two images pass sooner through a network than through PyTorch's Python code for shapes
+TRIED = 12  # of them at most: each takes a moment
 SAME_FLOPS = 0.05  # relative tolerance of `matching_width`
 
 
@@ -91,6 +96,7 @@ def _flops(settings: BackboneSettings, image_size: int, num_classes: int) -> int
 
     with torch.device("meta"):
         backbone = build_backbone(settings, image_size).eval()
+        backbone.requires_grad_(False)  # the counter hooks gradients, and fails at a view of a parameter
         images = torch.zeros(2, 3, image_size, image_size)
         with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
             backbone(images)
@@ -114,8 +120,11 @@ def timm_arguments(settings: BackboneSettings, image_size: int) -> dict[str, Any
     Raises:
         SettingError: a width that the architecture cannot have.
     """
-    from timm.models import get_pretrained_cfg
+    return _own_arguments(settings) | _sizing(_kind(settings), image_size)
 
+
+def _own_arguments(settings: BackboneSettings) -> dict[str, Any]:
+    """Those of `timm_arguments` that do not depend on the images."""
     arguments: dict[str, Any] = {}
     if settings.drop_path:
         arguments["drop_path_rate"] = settings.drop_path
@@ -123,10 +132,95 @@ def timm_arguments(settings: BackboneSettings, image_size: int) -> dict[str, Any
         arguments["patch_size"] = settings.patch_size
     if settings.width is not None:
         arguments |= _width_arguments(settings.name, settings.width)
-    config = get_pretrained_cfg(settings.name, allow_unregistered=True)
-    if config is not None and config.fixed_input_size:  # ViTs and others; the rest take any size
-        arguments["img_size"] = image_size
     return arguments
+
+
+def _sizings(name: str, image_size: int) -> tuple[dict[str, int], dict[str, int]]:
+    """The ways to build an architecture for images of a size, the likelier one first."""
+    from timm.models import get_pretrained_cfg
+
+    config = get_pretrained_cfg(name, allow_unregistered=True)
+    given: tuple[dict[str, int], dict[str, int]] = {"img_size": image_size}, {}
+    return given if config is not None and config.fixed_input_size else given[::-1]
+
+
+@cache
+def _sizing(settings: BackboneSettings, image_size: int) -> dict[str, int]:
+    """The way that leads to one vector of features per image. Tried on tensors without memory, which draws no numbers.
+
+    Raises:
+        SettingError: there is none; names sizes of images that would do.
+    """
+    faults = []
+    for sizing in _sizings(settings.name, image_size):
+        if (fault := _fault_without_memory(settings, image_size, sizing)) is None:
+            return sizing
+        faults.append(fault)
+    raise SettingError("name", _refusal(settings, image_size, faults[0]))
+
+
+def _kind(settings: BackboneSettings) -> BackboneSettings:
+    """The settings without those that make no difference to shapes."""
+    return replace(settings, pretrained=False, zero_gamma=None)
+
+
+def _fault_without_memory(settings: BackboneSettings, image_size: int, sizing: dict[str, int]) -> str | None:
+    """`_fault` of an architecture that is built for it; also what keeps it from being built."""
+    try:
+        with torch.device("meta"):
+            model = _create(settings, sizing)
+    except SettingError:  # of another setting
+        raise
+    except (TypeError, AssertionError, ValueError, RuntimeError) as error:
+        return shortened(str(error), 200)
+    return _fault(model, image_size)
+
+
+def _fault(model: nn.Module, image_size: int) -> str | None:
+    """What keeps a network from giving images of a size one vector of features each; None if nothing does.
+
+    Two images are tried, in evaluation; the network and the random generators are left as they were.
+    """
+    tensors = dict([*model.named_parameters(), *model.named_buffers()])
+    device = next(iter(tensors.values())).device
+    if image_size > SMALL:
+        device = torch.device("meta")
+        tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            images = torch.zeros(2, 3, image_size, image_size, device=device)
+            features = torch.func.functional_call(model.eval(), tensors, (images,))
+        width = num_features(model)
+    except Exception as error:  # an architecture may raise anything for a size that it was not made for
+        return shortened(str(error), 200)
+    finally:
+        model.train()
+    if not isinstance(features, Tensor) or not features.is_floating_point():
+        return f"it gives a {type(features).__name__} in place of a vector of features"
+    if features.shape != (2, width):
+        return f"it gives features of shape {tuple(features.shape[1:])} in place of a vector of {width}"
+    return None
+
+
+def _refusal(settings: BackboneSettings, image_size: int, fault: str) -> str:
+    """Why an architecture cannot be used, and the nearest sizes of images, in pixels, that it takes."""
+    from timm.models import get_pretrained_cfg
+
+    name, config = settings.name, get_pretrained_cfg(settings.name, allow_unregistered=True)
+    own = 224 if config is None else config.input_size[-1]
+
+    def takes(size: int) -> bool:
+        return any(_fault_without_memory(settings, size, sizing) is None for sizing in _sizings(name, size))
+
+    if not takes(own):
+        asked = f" with {arguments}" if (arguments := _own_arguments(settings)) else ""
+        return f"{name} cannot be built{asked} as a backbone: {fault}"
+    others = sorted({*SIZES, *range(28, 113, 14)} - {own, image_size}, key=lambda size: abs(size - image_size))
+    sizes = [*sorted(itertools.islice(filter(takes, others[:TRIED]), 2)), own]
+    return (
+        f"{name} does not take images of {image_size} pixels ({fault}); set image_size to "
+        f"{' or '.join(map(str, dict.fromkeys(sizes)))}, or choose another"
+    )
 
 
 def _timm_backbone(settings: BackboneSettings, image_size: int) -> nn.Module:
@@ -150,15 +244,19 @@ def _timm_backbone(settings: BackboneSettings, image_size: int) -> nn.Module:
         for key in ("width", "zero_gamma"):
             if getattr(settings, key) is not None:
                 raise SettingError(key, "must be null with pretrained true: timm's weights have their own")
-    arguments = timm_arguments(settings, image_size)
-    if settings.zero_gamma is not None:
-        if not isinstance(_without_memory(name), timm.models.resnet.ResNet):
-            raise SettingError("zero_gamma", f"{name} does not have it, only ResNets do; leave it out")
-        arguments["zero_init_last"] = settings.zero_gamma
+    if settings.zero_gamma is not None and not isinstance(_without_memory(name), timm.models.resnet.ResNet):
+        raise SettingError("zero_gamma", f"{name} does not have it, only ResNets do; leave it out")
+    state = torch.get_rng_state()
     try:
-        model = timm.create_model(name, pretrained=settings.pretrained, num_classes=0, **arguments)
-    except (TypeError, AssertionError, ValueError) as error:
-        raise SettingError("name", f"{name} cannot be built with {arguments}: {error}") from None
+        with contextlib.suppress(TypeError, AssertionError, ValueError):
+            model = _create(settings, _sizings(name, image_size)[0])
+            if _fault(model, image_size) is None:
+                return model
+        sizing = _sizing(_kind(settings), image_size)  # the likelier way was none
+        torch.set_rng_state(state)
+        return _create(settings, sizing)
+    except SettingError:
+        raise
     except (OSError, RuntimeError) as error:
         if not settings.pretrained:
             raise
@@ -168,8 +266,18 @@ def _timm_backbone(settings: BackboneSettings, image_size: int) -> nn.Module:
             f"timm's weights for {name} cannot be loaded ({reason}); they are downloaded once, which needs a network "
             "or a filled Hugging Face cache",
         ) from None
+
+
+def _create(settings: BackboneSettings, sizing: dict[str, int]) -> nn.Module:
+    """timm's model without a head, with its parameters drawn or loaded."""
+    import timm
+
+    arguments = _own_arguments(settings) | sizing
+    if settings.zero_gamma is not None:
+        arguments["zero_init_last"] = settings.zero_gamma
+    model: nn.Module = timm.create_model(settings.name, pretrained=settings.pretrained, num_classes=0, **arguments)
     if settings.stem == "cifar" and isinstance(model, timm.models.resnet.ResNet):
-        _use_cifar_stem(model, name)
+        _use_cifar_stem(model, settings.name)
     return model
 
 

@@ -149,10 +149,13 @@ def count_flops(classifier: RegulatedClassifier, image_size: int, fabric: Fabric
     count = 2  # a model may squeeze a batch of one away
     images = torch.zeros(count, 3, image_size, image_size, device=fabric.device).to(memory_format=torch.channels_last)
     before = [(module, module.training) for module in classifier.modules()]
-    classifier.eval()
+    trained = [parameter for parameter in classifier.parameters() if parameter.requires_grad]
+    classifier.eval().requires_grad_(False)  # the counter hooks gradients, and fails at a view of a parameter
     # Fused attention kernels differ between devices, and not all of them are counted.
     with fabric.autocast(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         classifier.respond(images)
+    for parameter in trained:
+        parameter.requires_grad = True
     for module, was_training in before:
         module.training = was_training
     return int(counter.get_total_flops()) // count

@@ -1,8 +1,9 @@
-"""Turns non-finite losses and weights, and out-of-memory errors, into actionable messages."""
+"""Turns what would end a training with a traceback, or make it worthless, into actionable messages."""
 
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from emoreg.config.schema import TrainingSettings
 from emoreg.data.images.batches import Batch
 from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.table import name_image
-from emoreg.errors import Diverged, UserError
+from emoreg.errors import Diverged, SettingError, UserError, shortened
 from emoreg.runs.readers import non_finite
+from emoreg.training.step import LossOf
 
 MAX_NAMED = 5  # images of a batch that a message names
 _REMEDY = "lower optimizer.lr, or set optimizer.clip_norm or optimizer.warmup (the last good epoch is kept)"
@@ -64,6 +66,62 @@ def check_weights(model: nn.Module, folder: Path, epoch: int) -> None:
 def _names(images: ImageSet, rows: list[int]) -> str:
     more = f" and {len(rows) - MAX_NAMED} more" if len(rows) > MAX_NAMED else ""
     return ", ".join(name_image(images.table.images, row) for row in rows[:MAX_NAMED]) + more
+
+
+def refuse_single_images(
+    model: nn.Module, loss_of: LossOf, first: Batch, images: ImageSet, training: TrainingSettings
+) -> None:
+    """Refuse steps on one image where the network has none of it: batch norm of maps of one pixel.
+
+    Args:
+        model: tried on a copy, which is trained in nothing.
+        loss_of: mean loss of (model, batch).
+        first: the first batch, or this process's part of it. Nothing is tried if it holds several images.
+        images: training images.
+        training: batch_size and devices are named.
+
+    Raises:
+        UserError: the network can be trained on two images, but not on one; names what to change.
+    """
+    if len(first.rows) > 1:
+        return
+    tried = copy.deepcopy(model).train()
+    pair = Batch(*(torch.cat([part, part]) for part in first))
+    with torch.no_grad():
+        try:
+            loss_of(tried, first)
+        except ValueError:
+            loss_of(tried, pair)  # what fails here too has nothing to do with the number
+        else:
+            return
+    reason = "this network normalises over the values of a step, and finds only one per channel"
+    if len(images) == 1:
+        raise UserError(f"{images.table.name} leaves one image to train on, but {reason}: give at least two")
+    size = training.batch_size
+    if size > 1:
+        raise SettingError(
+            "training.batch_size", f"{size} leaves one image to some process, but {reason}: give each at least two"
+        )
+    raise SettingError("training.batch_size", f"must be at least 2, not 1: {reason} at {images.image_size} pixels")
+
+
+def refuse_without_compiler(training: TrainingSettings, device: torch.device) -> None:
+    """Raise SettingError if training.compile is true and PyTorch can compile nothing here; tries a small function."""
+    if not training.compile:
+        return
+    try:
+        torch.compile(_small)(torch.zeros(64, device=device))
+    except Exception as error:  # by the version of PyTorch and by what is missing: a compiler, headers, a folder
+        reason = shortened(str(error) or type(error).__name__, 200)
+        raise SettingError(
+            "training.compile",
+            f"is true, but PyTorch cannot compile for {device.type} here ({reason}): set it to false, or install a "
+            "compiler (g++ or clang)",
+        ) from None
+
+
+def _small(x: Tensor) -> Tensor:
+    return x.sin() + 1
 
 
 @contextlib.contextmanager

@@ -14,7 +14,13 @@ from emoreg.data.images.batches import SetQuota, steps_per_epoch, training_batch
 from emoreg.data.images.image_set import ImageSet
 from emoreg.runtime.signals import Stopped, deferred
 from emoreg.training.checkpoint import restore, save
-from emoreg.training.diagnostics import check_losses, check_weights, explain_out_of_memory
+from emoreg.training.diagnostics import (
+    check_losses,
+    check_weights,
+    explain_out_of_memory,
+    refuse_single_images,
+    refuse_without_compiler,
+)
 from emoreg.training.launch import RunContext
 from emoreg.training.progressive_resizing import progressive_size, refuse_fixed_size
 from emoreg.training.step import LossOf, make_state, train_step
@@ -58,11 +64,15 @@ def fit(
     """
     fabric, run, recipe, progress = context.fabric, context.run, context.recipe, context.progress
     training, seed, is_on_cpu = recipe.training, recipe.seed, fabric.device.type == "cpu"
+    refuse_without_compiler(training, fabric.device)
     steps, batch_size = steps_per_epoch(len(images), training.batch_size), min(training.batch_size, len(images))
     state = make_state(fabric, model, loss_of, recipe, batch_size, steps * training.epochs, lr_factors, clip_groups)
     processes = state.processes
     history = restore(run, state, steps)
     refuse_fixed_size(model, images.image_size, training)
+    if batch_size < 2 * processes.size:
+        first = next(training_batches(images, batch_size, recipe.augment, seed, 0, mixture, part=processes.share))
+        refuse_single_images(model, loss_of, first, images, training)
     context.track(history.rows)
     task = progress.task(f"train {run.folder.name}", training.epochs * steps, "steps", history.steps_done(steps))
     with (

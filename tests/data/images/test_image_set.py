@@ -47,6 +47,24 @@ def test_a_set_over_the_memory_limit_gives_the_same_batches(image_folder: Path, 
         assert pixels.dtype == torch.uint8 and pixels.shape[1:] == (3, 8, 8)
 
 
+def test_where_shared_memory_is_small_threads_decode_the_same_batches_and_a_line_says_so(
+    image_folder: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = load_images(table_of(image_folder), 8, False, 0.0, quiet)
+    before = [pixels for pixels, _, _ in images.batches(torch.arange(32), 10)]
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(image_set, "_shared_memory", lambda: 10 * 3 * 8 * 8)
+    monkeypatch.setattr(image_set, "DataLoader", None)
+    image_set._say_threads.cache_clear()
+    for _ in range(2):
+        assert all(map(torch.equal, before, (pixels for pixels, _, _ in images.batches(torch.arange(32), 10))))
+    told = capsys.readouterr().err
+    assert told.startswith("/dev/shm is too small") and "--shm-size" in told and told.count("\n") == 1
+    (image_folder / "train" / "red" / "0003.png").unlink()
+    with pytest.raises(UserError, match=r"^cannot read .*red/0003\.png: No such file"):
+        list(images.batches(torch.arange(32), 8))
+
+
 def test_a_set_that_needs_over_half_of_the_memory_that_the_process_may_use_is_not_held(
     image_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import math
+import shutil
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,11 +19,14 @@ from torch.utils.data import DataLoader, Dataset
 from emoreg.data.images.decode import decode
 from emoreg.data.images.packed import PackedImages
 from emoreg.data.images.table import Images, Table
-from emoreg.data.images.threads import in_threads, one_ahead
+from emoreg.data.images.threads import ahead, in_threads
 from emoreg.errors import UserError
 from emoreg.runtime.cores import usable_cores, usable_memory
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.signals import leave_to_parent
+
+AHEAD = 2  # batches that each worker process has ready in shared memory
+SHARED_MEMORY = Path("/dev/shm")  # where Linux keeps it; in containers it is often small (docker: 64 MB)
 
 
 @dataclass(frozen=True)
@@ -147,23 +155,54 @@ def _gatherer(images: Images, image_size: int) -> Callable[[NDArray[np.int64]], 
 
 
 def _read(table: Table, image_size: int, batches: Sequence[Tensor], pin_memory: bool) -> Iterator[Tensor]:
-    """Pixels (B, S, S, 3) of each batch of row numbers, read one ahead or decoded by worker processes."""
+    """Pixels (B, S, S, 3) of each batch of row numbers, read one ahead, or decoded by worker processes or threads."""
     gather = _gatherer(table.images, image_size)
     if gather is not None:
-        yield from map(torch.from_numpy, one_ahead(gather, [rows.numpy() for rows in batches]))
+        yield from map(torch.from_numpy, ahead(gather, [rows.numpy() for rows in batches]))
         return
-    loader = DataLoader(
-        _DecodedBatches(table, image_size),
-        batch_size=None,  # the sampler gives the rows of whole batches
-        sampler=[rows.tolist() for rows in batches],
-        num_workers=min(usable_cores(), 8),
-        pin_memory=pin_memory,
-        worker_init_fn=leave_to_parent,
-    )
-    for pixels in loader:
+    workers, decoded = min(usable_cores(), 8), _DecodedBatches(table, image_size)
+    order = [rows.tolist() for rows in batches]
+    read: Iterator[Tensor | UserError]
+    largest = max((len(rows) for rows in batches), default=0) * 3 * image_size**2
+    if _shared_memory() < (AHEAD * workers + 2) * largest:  # two more: this process has one, and copies another
+        _say_threads()
+        read = ahead(decoded.__getitem__, order, workers)
+    else:
+        read = iter(
+            DataLoader(
+                decoded,
+                batch_size=None,  # the sampler gives the rows of whole batches
+                sampler=order,
+                num_workers=workers,
+                prefetch_factor=AHEAD,
+                pin_memory=pin_memory,
+                worker_init_fn=leave_to_parent,
+            )
+        )
+    for pixels in read:
         if isinstance(pixels, UserError):
             raise pixels
         yield pixels
+
+
+def _shared_memory() -> float:
+    """Bytes of shared memory that are free; infinite where it has no limit of its own."""
+    if sys.platform != "linux":
+        return math.inf
+    try:
+        return shutil.disk_usage(SHARED_MEMORY).free
+    except OSError:
+        return 0.0
+
+
+@functools.cache  # once
+def _say_threads() -> None:
+    print(
+        f"{SHARED_MEMORY} is too small for worker processes to hand over images: threads decode them, which is slower; "
+        "make it larger (docker run --shm-size 2g), or pack the images once (emoreg data pack)",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 class _DecodedBatches(Dataset[Tensor | UserError]):

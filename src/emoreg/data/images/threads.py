@@ -55,13 +55,23 @@ def in_threads(work: Callable[[range], T], rows: range, step: int) -> Iterator[t
                 result.cancel()
 
 
-def one_ahead(work: Callable[[A], T], items: Sequence[A]) -> Iterator[T]:
-    """work(item) for each item, in order; a thread works on the next one meanwhile."""
-    with ThreadPoolExecutor(1) as pool:
-        coming: Future[T] | None = None
-        for item in items:
-            ready, coming = coming, pool.submit(work, item)
-            if ready is not None:
-                yield ready.result()
-        if coming is not None:
-            yield coming.result()
+def ahead(work: Callable[[A], T], items: Sequence[A], workers: int = 1) -> Iterator[T]:
+    """work(item) for each item, in order; threads work on the next ones meanwhile, as many items as there are threads.
+
+    Args:
+        work: called with one item; its exceptions are raised here.
+        items: in order.
+        workers: number of threads.
+    """
+    coming: deque[Future[T]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for item in items:
+                coming.append(pool.submit(work, item))
+                if len(coming) > workers:
+                    yield coming.popleft().result()
+            while coming:
+                yield coming.popleft().result()
+        finally:
+            for result in coming:
+                result.cancel()
