@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from emoreg.config.schema import BackboneSettings, LossSettings, TrainingSettings
 from emoreg.errors import SettingError, UserError
 from emoreg.models import backbones
-from emoreg.models.backbones import ClassicResNet, build_backbone, matching_width, num_features
+from emoreg.models.backbones import ClassicResNet, build_backbone, channels_last, matching_width, num_features
 from emoreg.models.gradient_budget import matched_scale
 from emoreg.models.regulation import RegulatedClassifier, regulation_loss
 from emoreg.stages.metrics import count_flops
@@ -69,7 +69,7 @@ def test_architectures_of_every_kind_train_in_both_branches_with_a_matched_budge
 
 
 def assert_trains(name: str, size: int) -> None:
-    classifier = RegulatedClassifier(build_backbone(name, size), build_backbone(name, size), 3)
+    classifier = channels_last(RegulatedClassifier(build_backbone(name, size), build_backbone(name, size), 3))
     weights = LossSettings().weights(has_two=True)
     response = classifier.respond(torch.randn(2, 3, size, size), scale=matched_scale(weights, 0.5))
     regulation_loss(response, torch.tensor([0, 2]), weights).backward()
@@ -129,6 +129,14 @@ def test_what_does_not_pool_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         SettingError, match=r"resnet18 cannot be built as a backbone: it gives features of shape \(512, "
     ):
         build_backbone("resnet18", 32)
+
+
+def test_weights_of_five_dimensions_are_left_as_they_are() -> None:
+    both = nn.ModuleList([nn.Conv2d(3, 4, 1), nn.Conv3d(3, 4, 2)])
+    theirs = nn.Conv2d(3, 4, 1).to(memory_format=torch.channels_last)
+    channels_last(both)
+    assert both.get_parameter("0.weight").stride() == theirs.weight.stride()
+    assert both.get_parameter("1.weight").is_contiguous()
 
 
 def test_trying_an_architecture_changes_neither_its_weights_nor_what_is_drawn_next() -> None:

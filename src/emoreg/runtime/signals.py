@@ -112,6 +112,19 @@ def deferred() -> Iterator[Callable[[], bool]]:
         raise Stopped(_asked)
 
 
+@contextlib.contextmanager
+def without_interrupts() -> Iterator[None]:
+    """Processes that are started within ignore Ctrl-C: the main process gets it too, and ends them in order."""
+    if threading.current_thread() is not threading.main_thread():  # no other may set handlers, or gets a Ctrl-C
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def leave_to_parent(worker: int) -> None:
     """Ignore requests in a worker process, as `DataLoader(worker_init_fn=...)` calls it with the worker's number.
 

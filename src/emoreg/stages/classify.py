@@ -28,7 +28,7 @@ from emoreg.data.images.splits import cut_validation
 from emoreg.data.images.table import Table
 from emoreg.data.targets import is_own_test_split, read_for_scoring, read_target
 from emoreg.errors import Diverged, SettingError, UserError, is_plain, shortened
-from emoreg.models.backbones import build_backbone
+from emoreg.models.backbones import build_backbone, channels_last
 from emoreg.models.gradient_budget import UNSCALED, matched_scale
 from emoreg.models.regulation import RegulatedClassifier, regulation_loss
 from emoreg.models.takeover import NormMatch, estimate_statistics, keep_moments, match_norms, shrink_and_perturb
@@ -91,7 +91,7 @@ def _build(recipe: TrainRecipe, num_classes: int) -> tuple[RegulatedClassifier, 
             freeze_encoder=recipe.encoder.frozen,
             seed=derive_seed(recipe.seed, "lambda"),
         )
-    return classifier.to(memory_format=torch.channels_last), matched
+    return channels_last(classifier), matched
 
 
 def _build_encoder(recipe: TrainRecipe) -> tuple[nn.Module, NormMatch | None]:

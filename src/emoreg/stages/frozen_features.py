@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from emoreg.config.schema import AugmentSettings
 from emoreg.data.images.batches import Batch, evaluation_batches, view_batches
 from emoreg.data.images.image_set import ImageSet
+from emoreg.models.backbones import channels_last
 
 TOLERANCE = 1e-3  # of folded features, relative to the largest: far above rounding, far below a wrong trace
 
@@ -78,7 +79,7 @@ def folded(encoder: nn.Module, images: Tensor) -> nn.Module:
     if not any(isinstance(module, nn.BatchNorm2d) for module in encoder.modules()):
         return encoder
     try:
-        fast = fuse(copy.deepcopy(encoder)).to(memory_format=torch.channels_last)
+        fast = channels_last(fuse(copy.deepcopy(encoder)))
         features, expected = fast(images), encoder(images)
     except Exception:  # tracing a user's module may raise anything
         logging.getLogger(__name__).debug("an encoder cannot be traced and is used as it is", exc_info=True)

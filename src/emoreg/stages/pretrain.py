@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from emoreg.config.schema import BackboneSettings, PretrainRecipe
@@ -22,7 +21,7 @@ from emoreg.data.stimuli import WITH_CLASSES
 from emoreg.data.stimuli.emotion import EmotionSpace
 from emoreg.data.stimuli.stimulus_set import Labels, Stimuli
 from emoreg.errors import UserError, shortened
-from emoreg.models.backbones import build_backbone, num_features
+from emoreg.models.backbones import build_backbone, channels_last, num_features
 from emoreg.runs.run import Run
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import drawn_from
@@ -130,7 +129,7 @@ def _pretrain(context: RunContext[PretrainRecipe], stimuli: tuple[Table, Emotion
     task = pretext_task(recipe.pretext, heads, quotas, fabric)
     with drawn_from(recipe.seed, "encoder"):
         model = AffectiveModel(build_backbone(recipe.backbone, size), task.outputs)
-    model.to(memory_format=torch.channels_last)
+    channels_last(model)
     context.record_session()
 
     def score(candidate: nn.Module) -> dict[str, float]:

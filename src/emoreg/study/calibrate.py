@@ -21,7 +21,7 @@ from emoreg.data.images.splits import cut_validation
 from emoreg.data.images.table import Table
 from emoreg.data.stimuli.emotion import EmotionSpace
 from emoreg.data.targets import read_target
-from emoreg.models.backbones import build_backbone
+from emoreg.models.backbones import build_backbone, channels_last
 from emoreg.runtime.cores import usable_cores
 from emoreg.runtime.progress import Progress
 from emoreg.stages.affective_heads import heads_of
@@ -110,7 +110,7 @@ def _seconds_per_image(recipe: Recipe) -> tuple[float, float]:
         images = _noise(size, training.batch_size, fabric.device, has_classes=False)
         task = pretext_task(recipe.pretext, heads_of([("noise", SPACE)]), [1], fabric)
         model = AffectiveModel(build_backbone(recipe.backbone, size), task.outputs)
-        model.to(memory_format=torch.channels_last)
+        channels_last(model)
         loss_of = task.loss_of
     state = make_state(fabric, model, loss_of, recipe, training.batch_size, steps=10**9)
     state.objective.train()

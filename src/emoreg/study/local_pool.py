@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -16,7 +14,7 @@ from emoreg.errors import UserError
 from emoreg.runtime.cores import take_part, usable_cores
 from emoreg.runtime.main_module import GUARD, NO_GUARD, shared, without_guard
 from emoreg.runtime.progress import Advance, Progress
-from emoreg.runtime.signals import Stopped, end_with_parent, heed_requests, ignore_requests
+from emoreg.runtime.signals import Stopped, end_with_parent, heed_requests, ignore_requests, without_interrupts
 from emoreg.study.columns import RunStatus
 from emoreg.study.machine import Machine, this_machine
 from emoreg.study.plan import PlannedRun
@@ -105,7 +103,7 @@ class _Worker:
         context = multiprocessing.get_context("spawn")  # a forked CUDA context or thread pool does not work
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(theirs, sharers, is_quiet), daemon=sharers > 1)
-        with shared(), _without_interrupts():
+        with shared(), without_interrupts():
             self.process.start()
         theirs.close()
         self.run: PlannedRun | None = None
@@ -183,19 +181,6 @@ def _alive_after(seconds: float, workers: Sequence[_Worker]) -> list[_Worker]:
     for worker in workers:
         worker.process.join(max(0.0, deadline - time.monotonic()))
     return [worker for worker in workers if worker.process.is_alive()]
-
-
-@contextlib.contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """Processes that are started within ignore Ctrl-C: the main process gets it too, and ends them in order."""
-    if threading.current_thread() is not threading.main_thread():  # no other may set handlers, or gets a Ctrl-C
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _work(connection: Connection, sharers: int, is_quiet: bool) -> None:

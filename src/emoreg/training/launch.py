@@ -14,8 +14,7 @@ import logging
 import multiprocessing
 import os
 import pickle
-import signal
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -31,10 +30,11 @@ from emoreg.runs.trackers import Track, send_later, tracked
 from emoreg.runtime import launch_env, main_module
 from emoreg.runtime.cores import take_part, usable_cores
 from emoreg.runtime.progress import Progress
-from emoreg.runtime.signals import Stopped, end_with_parent, heed_requests
+from emoreg.runtime.signals import Stopped, end_with_parent, heed_requests, without_interrupts
 from emoreg.training.fabric import make_fabric, resolve_precision
 
 if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
     from multiprocessing.queues import SimpleQueue
 
     from lightning_fabric import Fabric
@@ -180,7 +180,7 @@ def _spawn(run: Run, recipe: Recipe, stage: Stage, given: Any, progress: Progres
     ends = multiprocessing.get_context("spawn").SimpleQueue()
     others, port = set(multiprocessing.active_children()), find_free_network_port()
     try:
-        with main_module.shared():
+        with main_module.shared(), without_interrupts():
             arguments = (port, ends, run, recipe, stage, given, quiet)
             members: Any = start_processes(_spawned, arguments, training.devices, join=False, start_method="spawn")
         while not members.join():
@@ -198,19 +198,23 @@ def _spawn(run: Run, recipe: Recipe, stage: Stage, given: Any, progress: Progres
     except OSError as error:
         raise UserError(f"{training.devices} processes cannot start: {error.strerror or error}") from None
     finally:
-        children = set(multiprocessing.active_children()) - others
-        for child in children:
-            child.terminate()  # it saves a checkpoint
-        try:
-            for child in children:
-                child.join()
-        finally:  # Ctrl-C in the meantime: at once
-            for child in children:
-                child.kill()
+        _end(set(multiprocessing.active_children()) - others)
     if not ends.empty():
         raise ends.get()
     if isinstance(given, torch.nn.Module):
         given.load_state_dict(run.weights()[0])  # the processes have trained copies
+
+
+def _end(children: Collection[BaseProcess]) -> None:
+    """End processes in order, which save a checkpoint; Ctrl-C in the meantime ends them at once."""
+    for child in children:
+        child.terminate()
+    try:
+        for child in children:
+            child.join()
+    finally:
+        for child in children:
+            child.kill()
 
 
 def _spawned(
@@ -224,7 +228,6 @@ def _spawned(
     progress: Progress,
 ) -> None:
     """The main function of a process that `_spawn` has started."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process gets a Ctrl-C too, and asks this one to end
     heed_requests()
     end_with_parent()
     devices = recipe.training.devices
