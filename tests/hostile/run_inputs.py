@@ -344,6 +344,11 @@ RECIPES: tuple[tuple[str, Change, str], ...] = (
     ("a deeper network", edited(RECIPE, lambda text: text.replace(b"name: resnet8", b"name: resnet14")), WEIGHTS),
     ("a network that nobody knows", edited(RECIPE, lambda t: t.replace(b"resnet8", b"resnet9")), "backbone"),
     ("a network from the Hub", edited(RECIPE, lambda t: t.replace(b"resnet8", b"hf-hub:me/mine")), "backbone.name"),
+    (
+        "a network for larger images",
+        edited(RECIPE, lambda t: t.replace(b"resnet8", b"inception_v3")),
+        "does not take images of 8 pixels",
+    ),
     ("weights that nobody knows", edited(RECIPE, lambda t: t.replace(b"resnet8", b"resnet18.mine")), "backbone.name"),
     ("another mode", edited(RECIPE, lambda text: text.replace(b"mode: learned", b"mode: none")), "encoder.experience"),
     ("λ for each class", edited(RECIPE, lambda text: text.replace(b"scalar", b"per_class")), WEIGHTS),
