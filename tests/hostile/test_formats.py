@@ -9,7 +9,7 @@ import pytest
 from PIL import EpsImagePlugin, Image
 
 from emoreg.data.images.decode import decode
-from emoreg.data.images.files import IMAGE_FORMATS, IMAGE_SUFFIXES, File
+from emoreg.data.images.files import IMAGE_FORMATS, File, image_suffixes, is_image
 from emoreg.data.targets.hugging_face import _fetch
 from emoreg.errors import UserError
 
@@ -29,9 +29,16 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return asked
 
 
-def test_every_suffix_that_is_listed_has_its_format_among_those_that_are_decoded() -> None:
-    Image.init()
-    assert {Image.EXTENSION[suffix] for suffix in IMAGE_SUFFIXES} <= set(IMAGE_FORMATS)
+@pytest.mark.parametrize("suffix", image_suffixes())
+def test_an_image_with_any_suffix_that_is_listed_is_decoded(suffix: str, tmp_path: Path) -> None:
+    Image.new("1", (8, 8)).save(tmp_path / f"x{suffix}") if suffix == ".pbm" else Image.new("L", (8, 8)).save(
+        tmp_path / f"x{suffix}"
+    )
+    assert is_image(f"X{suffix.upper()}") and decode(File(f"x{suffix}", tmp_path), 8).shape == (8, 8, 3)
+
+
+def test_suffixes_of_other_formats_are_not_listed() -> None:
+    assert not any(map(is_image, ("a.eps", "a.pdf", "a.pfm", "a.heic", "a.svg", "a.dng", "a.txt", "png", "a")))
 
 
 def test_without_a_choice_pillow_would_start_another_program(started: list[str]) -> None:

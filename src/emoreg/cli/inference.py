@@ -68,10 +68,10 @@ def predict(
     from emoreg.runtime.safe_io import make_folder
     from emoreg.runtime.terminal import show
 
-    loaded, found = load_run(run, experience), find_images(images)
+    progress, unreadable = Progress(quiet=quiet), 0
+    loaded, found = load_run(run, experience), find_images(images, progress)
     if pictures is not None:
         make_folder(pictures)
-    progress, unreadable = Progress(quiet=quiet), 0
 
     def on_unreadable(error: UserError) -> None:
         nonlocal unreadable

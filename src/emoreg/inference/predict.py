@@ -20,13 +20,14 @@ from torch import Tensor
 from emoreg.config.schema import Device, Mixing
 from emoreg.data.images.augment import normalise
 from emoreg.data.images.decode import decode
-from emoreg.data.images.files import IMAGE_SUFFIXES, File, list_files
+from emoreg.data.images.files import File, guessed_names, image_suffixes, is_image, list_files, not_read
 from emoreg.data.images.packed import is_pack
 from emoreg.data.images.threads import in_threads
 from emoreg.errors import UserError, shortened
 from emoreg.inference.load import LoadedRun, load_run
 from emoreg.models.regulation import Response, mix_probabilities
 from emoreg.runs.run import Run
+from emoreg.runtime.progress import Progress
 from emoreg.stages.affective_heads import Head
 from emoreg.training.fabric import make_fabric
 
@@ -258,11 +259,12 @@ def at_lambda(response: Response, lam: float, mix: Mixing) -> Response:
     return Response(logits, non_emotional, emotional, value)
 
 
-def find_images(images: Images) -> list[Image]:
+def find_images(images: Images, progress: Progress | None = None) -> list[Image]:
     """List all images: those in folders (recursively) and zips by name, all others in the given order.
 
     Args:
         images: as for `predict`.
+        progress: says which files of a folder or zip are no images; None for the terminal.
 
     Raises:
         UserError: a path does not exist, what is given is no image, or there is no image at all.
@@ -275,13 +277,14 @@ def find_images(images: Images) -> list[Image]:
         given = images
     else:
         raise _no_image(images)
-    found = [image for item in given for image in _images_of(item)]
+    progress = progress or Progress()
+    found = [image for item in given for image in _images_of(item, progress)]
     if not found:
         raise UserError("no images were given")
     return found
 
 
-def _images_of(item: Any) -> list[Image]:
+def _images_of(item: Any, progress: Progress) -> list[Image]:
     """The images that one item of the input stands for."""
     if isinstance(item, np.ndarray):
         if item.dtype != np.uint8 or item.ndim != 3 or item.shape[2] != 3:
@@ -300,20 +303,22 @@ def _images_of(item: Any) -> list[Image]:
             raise UserError(f"{getattr(item, 'name', 'a file')} was opened as text; open it with mode 'rb'")
         return [content]
     if isinstance(item, str | PathLike):
-        return list(_images_at(Path(item), str(item)))
+        return list(_images_at(Path(item), str(item), progress))
     raise _no_image(item)
 
 
-def _images_at(path: Path, given: str) -> Sequence[File]:
+def _images_at(path: Path, given: str, progress: Progress) -> Sequence[File]:
     if ADDRESS.match(given):
         raise UserError(f"{given} is an address, and nothing is downloaded; give a file, a folder or a zip")
     try:
         if is_pack(path):
             raise UserError(f"{path} is a pack; give the images it was made from, or score it with emoreg evaluate")
         if path.is_dir() or path.suffix.lower() == ".zip":
-            inside = [file for file in list_files(path) if file.name.lower().endswith(IMAGE_SUFFIXES)]
+            files = list_files(path)
+            inside = [file for file in files if is_image(file.name)]
             if not inside:
-                raise UserError(f"{path} holds no images ({', '.join(IMAGE_SUFFIXES)})")
+                raise UserError(f"{path} holds no images ({', '.join(image_suffixes())})")
+            progress.tell(guessed_names(path), not_read(path, files))
             return inside
         if path.is_file():
             return [File(path.name, path.parent)]

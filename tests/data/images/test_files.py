@@ -2,15 +2,17 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import struct
 import tracemalloc
 import zipfile
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from emoreg.data.images import files
-from emoreg.data.images.files import File, list_files
+from emoreg.data.images.files import File, guessed_names, list_files, not_read
 from emoreg.errors import UserError
 
 
@@ -89,6 +91,65 @@ def test_a_zip_that_is_refused_is_so_in_one_line(
     with pytest.raises(UserError, match=rf"odd\.zip.*{message}") as caught:
         list_files(written(tmp_path / "odd.zip", *entries))
     assert "\n" not in str(caught.value)
+
+
+def zip_without_flag(path: Path, *raw: bytes, extra: bytes = b"") -> Path:
+    """A zip with these names, written as by programs that do not say in which encoding."""
+    for number, name in enumerate(raw):
+        assert len(name) >= 4
+        info = zipfile.ZipInfo(f"{number:0{len(name)}}")
+        info.extra = extra
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr(info, b"x")
+    content = path.read_bytes()
+    for number, name in enumerate(raw):
+        content = content.replace(f"{number:0{len(name)}}".encode(), name)
+    path.write_bytes(content)
+    return path
+
+
+def test_names_that_can_be_utf_8_are_read_so_without_the_flag(tmp_path: Path) -> None:
+    path = zip_without_flag(tmp_path / "mac.zip", "bären/été.png".encode(), "猫/1.png".encode())
+    assert [file.name for file in list_files(path)] == ["bären/été.png", "猫/1.png"]
+    assert [file.read() for file in list_files(path)] == [b"x", b"x"] and guessed_names(path) == ()
+
+
+@pytest.mark.parametrize("encoding", ["gbk", "shift_jis", "cp1252", "cp850"])
+def test_names_that_can_be_no_utf_8_are_said(tmp_path: Path, encoding: str) -> None:
+    # 猫猫 in GBK, C3 A8 C3 A8, can be UTF-8 too; 狗狗 cannot.
+    names = {"gbk": ("猫猫", "狗狗"), "shift_jis": ("猫", "犬")}.get(encoding, ("Bären", "Füchse"))
+    path = zip_without_flag(tmp_path / "old.zip", *(f"{name}/1.png".encode(encoding) for name in names))
+    assert [file.read() for file in list_files(path)] == [b"x", b"x"]
+    (line,) = guessed_names(path)
+    assert line.startswith("old.zip: its names are no UTF-8; 2 are read as code page 437") and "unzip -O" in line
+
+
+def unicode_name(name: str, raw: bytes, version: int = 1) -> bytes:
+    content = struct.pack("<BI", version, zlib.crc32(raw)) + name.encode()
+    return struct.pack("<HHI", 0xCAFE, 4, 0) + struct.pack("<HH", 0x7075, len(content)) + content
+
+
+@pytest.mark.parametrize("raw", ["狗狗/1.png".encode("gbk"), b"____/1.png"])
+def test_the_field_for_unicode_names_is_heeded(tmp_path: Path, raw: bytes) -> None:
+    path = zip_without_flag(tmp_path / "zip.zip", raw, extra=unicode_name("狗狗/1.png", raw))
+    assert [(file.name, file.read()) for file in list_files(path)] == [("狗狗/1.png", b"x")]
+    assert guessed_names(path) == ()
+
+
+def test_a_field_for_unicode_names_of_another_name_is_not_heeded_and_leads_nowhere(tmp_path: Path) -> None:
+    path = zip_without_flag(tmp_path / "a.zip", b"dog/1.png", extra=unicode_name("cat/1.png", b"other"))
+    assert [file.name for file in list_files(path)] == ["dog/1.png"]
+    path = zip_without_flag(tmp_path / "b.zip", b"dog/1.png", extra=unicode_name("../1.png", b"dog/1.png"))
+    with pytest.raises(UserError, match="outside"):
+        list_files(path)
+
+
+def test_what_is_not_read_is_counted_by_suffix(tmp_path: Path) -> None:
+    for name in ("a.png", "b.JFIF", "c.heic", "d.HEIC", "e.txt", "f"):
+        (tmp_path / name).write_bytes(b"x")
+    (line,) = not_read(tmp_path, list_files(tmp_path))
+    assert "left out 2 .heic, 1 .txt, 1 without a suffix: only .apng, .bmp," in line
+    assert not_read(tmp_path, [File("a.png", tmp_path)]) == ()
 
 
 def test_an_encrypted_zip_is_refused(tmp_path: Path) -> None:

@@ -7,21 +7,21 @@ refused in one line. The limits are far above any published image set and far be
 
 from __future__ import annotations
 
+import functools
 import os
 import stat
 import struct
 import threading
 import zipfile
 import zlib
-from collections import OrderedDict
-from collections.abc import Iterator
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from emoreg.errors import UserError, printable, shortened
 from emoreg.runtime.safe_io import read_bounded
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 # What is decoded, whatever a file is called: of those that Pillow knows, these start no other program (EPS starts
 # Ghostscript) and are what image sets are published in. JPEG: the MPO files of phones too; PPM: GTSRB.
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
@@ -34,6 +34,33 @@ MAX_EXPANSION, FREE_EXPANSION_BYTES = 200, 2**30
 MAX_OPEN_ZIPS = 8  # those used last stay open
 
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
+
+@functools.cache
+def image_suffixes() -> tuple[str, ...]:
+    """The suffixes that Pillow registers for `IMAGE_FORMATS`, in lower case and in order."""
+    from PIL import Image  # here, as it imports a plug-in for each format that there is
+
+    # Pillow reads MPO, the two-picture JPEG of phones, with JPEG, and calls it by a format of its own. Pixels of PFM
+    # are floats, whose range is not known (`decode`).
+    found = {suffix for suffix, form in Image.registered_extensions().items() if form in (*IMAGE_FORMATS, "MPO")}
+    return tuple(sorted(found - {".pfm"}))
+
+
+def is_image(name: str) -> bool:
+    """Whether a file of this name is read as an image, by its suffix in any case."""
+    return name.lower().endswith(image_suffixes())
+
+
+def not_read(root: Path | str, files: Iterable[File]) -> tuple[str, ...]:
+    """A line that counts by suffix the files that are not read as images; nothing if all are."""
+    others = (PurePosixPath(file.name).suffix.lower() for file in files if not is_image(file.name))
+    suffixes = Counter(suffix or "without a suffix" for suffix in others)
+    if not suffixes:
+        return ()
+    counts = ", ".join(f"{count:,} {printable(suffix)}" for suffix, count in suffixes.most_common())
+    read = ", ".join(image_suffixes())
+    return (f"{printable(Path(root).name)}: left out {shortened(counts)}: only {read} are read as images",)
 
 
 @dataclass(frozen=True)
@@ -114,6 +141,27 @@ def list_files(root: Path | str) -> list[File]:
         raise UserError(f"{printable(str(root))} is neither a folder nor a readable zip: {reason}") from None
 
 
+def list_folders(root: Path | str) -> set[PurePosixPath]:
+    """All folders below a folder or in a zip that are not hidden, those without files too; relative to the root."""
+    root = Path(root)
+    if root.is_dir():
+        names = {Path(above, name).relative_to(root).as_posix() for above, below, _ in os.walk(root) for name in below}
+    else:
+        names = set(_open_zip(root).folders)
+    return {PurePosixPath(name) for name in names if not _is_hidden(name)}
+
+
+def guessed_names(root: Path | str) -> tuple[str, ...]:
+    """A line on a zip that does not say in which encoding its names are, and they are no UTF-8; nothing for others."""
+    if Path(root).is_dir() or not (guessed := _open_zip(Path(root)).guessed):
+        return ()
+    return (
+        f"{printable(Path(root).name)}: its names are no UTF-8; {len(guessed):,} are read as code page 437, e.g. "
+        f"'{printable(guessed[0])}'. If that looks wrong, unpack the zip in the encoding of its maker (unzip -O gbk, "
+        "shift_jis, cp1252, ...), and give the folder",
+    )
+
+
 def _walk(root: Path) -> Iterator[str]:
     """Names of the files below `root`; OSError for a folder that cannot be listed."""
     waiting = [""]
@@ -151,6 +199,8 @@ def _reason(error: Exception) -> str:
 class _Archive:
     zip: zipfile.ZipFile
     entries: dict[str, zipfile.ZipInfo]
+    folders: tuple[str, ...]
+    guessed: tuple[str, ...]  # names whose encoding nothing tells
     lock: threading.Lock
 
 
@@ -165,7 +215,7 @@ def _open_zip(path: Path) -> _Archive:
         if key not in _opened:
             archive = zipfile.ZipFile(path)
             try:
-                _opened[key] = _Archive(archive, _checked(path, archive), threading.Lock())
+                _opened[key] = _Archive(archive, *_checked(path, archive), threading.Lock())
             except UserError:
                 archive.close()
                 raise
@@ -177,8 +227,10 @@ def _open_zip(path: Path) -> _Archive:
         return _opened[key]
 
 
-def _checked(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """The files of an archive by name. UserError for one that is refused."""
+def _checked(
+    path: Path, archive: zipfile.ZipFile
+) -> tuple[dict[str, zipfile.ZipInfo], tuple[str, ...], tuple[str, ...]]:
+    """The files of an archive by name, its folders, and guessed names. UserError for an archive that is refused."""
     shown, infos = printable(str(path)), archive.infolist()
     if len(infos) > MAX_ENTRIES:
         raise UserError(f"{shown} has {len(infos):,} entries; the limit is {MAX_ENTRIES:,}")
@@ -189,27 +241,75 @@ def _checked(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]
         times = expanded // packed
         raise UserError(f"{shown} would unpack to {times:,} times its size, like a zip bomb; at most {MAX_EXPANSION}")
     entries: dict[str, zipfile.ZipInfo] = {}
-    for info in infos:
-        if not info.filename:
+    folders, guessed = [], []
+    for info, (written, is_guess) in zip(infos, _names(infos), strict=True):
+        if not written:
             raise UserError(f"{shown} has an entry without a name; create the zip again")
-        name = info.filename.replace("\\", "/")  # some Windows programs write them so
+        name = written.replace("\\", "/").removeprefix("./")  # some Windows programs write them so
         if info.is_dir() or name.endswith("/"):
+            folders.append(name.rstrip("/"))
             continue
         if name.startswith("/") or name[1:2] == ":" or ".." in name.split("/"):
             raise UserError(f"{shown}: the entry '{printable(name)}' points outside the zip; create the zip again")
-        name = name.removeprefix("./")
         if _is_hidden(name):
             continue
         if name in entries:
             raise UserError(f"{shown} holds '{printable(name)}' twice; create the zip again")
-        if info.flag_bits & 1:
-            raise UserError(f"{shown} is encrypted ('{printable(name)}'); unpack it, and give the folder")
-        if stat.S_ISLNK(info.external_attr >> 16):
-            raise UserError(f"{shown}: the entry '{printable(name)}' is a link; zip the files themselves")
-        if info.compress_type not in _COMPRESSIONS:
-            raise UserError(f"{shown}: '{printable(name)}' is neither stored nor deflated; create the zip again")
+        _refuse_entry(shown, name, info)
         entries[name] = info
-    return entries
+        if is_guess:
+            guessed.append(name)
+    return entries, tuple(folders), tuple(guessed)
+
+
+def _refuse_entry(shown: str, name: str, info: zipfile.ZipInfo) -> None:
+    if info.flag_bits & 1:
+        raise UserError(f"{shown} is encrypted ('{printable(name)}'); unpack it, and give the folder")
+    if stat.S_ISLNK(info.external_attr >> 16):
+        raise UserError(f"{shown}: the entry '{printable(name)}' is a link; zip the files themselves")
+    if info.compress_type not in _COMPRESSIONS:
+        raise UserError(f"{shown}: '{printable(name)}' is neither stored nor deflated; create the zip again")
+
+
+def _names(infos: Sequence[zipfile.ZipInfo]) -> list[tuple[str, bool]]:
+    """The name of each entry, and whether its encoding is guessed.
+
+    A name is UTF-8 where flag 11 or Info-ZIP's field 0x7075 says so (APPNOTE.TXT 4.4.4 and 4.6.9). Else the format has
+    code page 437, but programs write what their system speaks. All such names together are taken for UTF-8 if all can
+    be: one that can be may be two letters of GBK.
+    """
+    told: list[str | None] = []
+    raw: list[bytes] = []
+    for info in infos:
+        is_unicode = bool(info.flag_bits & 0x800)
+        raw.append(b"" if is_unicode else info.orig_filename.encode("cp437"))  # as zipfile has decoded it
+        told.append(info.filename if is_unicode else _unicode_name(info.extra, raw[-1]))
+    untold = [name for name, known in zip(raw, told, strict=True) if known is None]
+    try:
+        b"".join(name + b"/" for name in untold).decode("utf-8")
+        encoding = "utf-8"
+    except UnicodeDecodeError:
+        encoding = "cp437"
+
+    def read(name: bytes) -> tuple[str, bool]:
+        return name.decode(encoding).partition("\0")[0], encoding == "cp437" and not name.isascii()
+
+    return [read(name) if known is None else (known, False) for name, known in zip(raw, told, strict=True)]
+
+
+def _unicode_name(extra: bytes, raw: bytes) -> str | None:
+    """The name in Info-ZIP's field 0x7075, if there is one and it belongs to the raw name."""
+    while len(extra) >= 4:
+        kind, length = struct.unpack_from("<HH", extra)
+        if kind == 0x7075 and length > 5:
+            version, checksum = struct.unpack_from("<BI", extra, 4)
+            try:
+                name = extra[9 : 4 + length].decode("utf-8")
+            except UnicodeDecodeError:
+                return None
+            return name if version == 1 and checksum == zlib.crc32(raw) and "\0" not in name else None
+        extra = extra[4 + length :]
+    return None
 
 
 def _forget_opened() -> None:

@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from emoreg.data.images.files import IMAGE_SUFFIXES, File, list_files
+from emoreg.data.images.files import File, is_image, list_files
 from emoreg.data.stimuli.emotion import EmotionSpace
 from emoreg.data.stimuli.stimulus_set import Labels, Split, Stimuli
 from emoreg.errors import SettingError, UserError
@@ -51,7 +51,7 @@ class SetReader:
     @property
     def image_files(self) -> list[File]:
         """The files whose name is that of an image."""
-        return [file for file in self.files if file.name.lower().endswith(IMAGE_SUFFIXES)]
+        return [file for file in self.files if is_image(file.name)]
 
     def sheet(self, *names: str) -> File:
         """The set's table, in whichever folder it lies (the topmost).

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from emoreg.data.images.files import IMAGE_SUFFIXES, File, list_files
+from emoreg.data.images.files import File, is_image, list_files
 from emoreg.data.images.splits import split_rows
 from emoreg.data.images.table import Table
 from emoreg.errors import UserError, nearest
@@ -83,7 +83,7 @@ def read_for_scoring(root: str | Path, classes: tuple[str, ...], skip_others: bo
 
 def _list_images(root: str | Path) -> tuple[list[File], dict[str, list[File]]]:
     """All images in class folders, and the same grouped by the folder above."""
-    images = [f for f in list_files(root) if f.name.lower().endswith(IMAGE_SUFFIXES) and "/" in f.name]
+    images = [f for f in list_files(root) if is_image(f.name) and "/" in f.name]
     if not images:
         raise UserError(f"{root} holds no images as [<split>/]<class>/*.jpg|png")
     by_split: dict[str, list[File]] = defaultdict(list)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from emoreg.data.images.decode import upright
-from emoreg.data.images.files import IMAGE_SUFFIXES, File, list_files
+from emoreg.data.images.files import File, is_image, list_files
 from emoreg.data.images.threads import in_threads
 from emoreg.data.stimuli import SETS
 from emoreg.data.stimuli.emotion import majority
@@ -78,7 +78,7 @@ def verify(name: str, root: str | None, progress: Progress) -> Findings:
     except UserError as reason:
         # An error in a table says nothing about the images, so these are checked nevertheless.
         files = [] if root is None else list_files(_folder(root))
-        images = [file for file in files if file.name.lower().endswith(IMAGE_SUFFIXES)]
+        images = [file for file in files if is_image(file.name)]
         if not images:
             raise
         collection, error = Collection(name, kind_of(name), name, root, images, (), None), str(reason)
@@ -180,4 +180,4 @@ def _unnamed(collection: Collection) -> list[str]:
     if collection.root is None or not named or collection.name not in (*SETS, "folder", "cifar10", "cifar100"):
         return []
     files = list_files(_folder(collection.root))
-    return [file.name for file in files if file.name.lower().endswith(IMAGE_SUFFIXES) and str(file) not in named]
+    return [file.name for file in files if is_image(file.name) and str(file) not in named]

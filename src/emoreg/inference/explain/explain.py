@@ -77,7 +77,7 @@ def explain(
     loaded = run if isinstance(run, LoadedRun) else load_run(run)
     if points < 3:
         raise UserError(f"the number of points is {points}; it must be at least 3")
-    given: list[Image] = [] if isinstance(images, tuple | list) and not images else find_images(images)
+    given: list[Image] = [] if isinstance(images, tuple | list) and not images else find_images(images, progress)
     if len(given) > MAX_IMAGES:
         raise UserError(f"{len(given)} images are too many for one page; give at most {MAX_IMAGES}")
     make_folder(out)
