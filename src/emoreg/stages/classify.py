@@ -194,7 +194,15 @@ def _train(context: RunContext[TrainRecipe], model: RegulatedClassifier | None) 
         raise UserError(f"the model has {classifier.num_classes} classes, the target {len(target.classes)}")
     asked = recipe.target
     train_table, validation_table = cut_validation(
-        target.train, asked.validation, asked.limit, recipe.seed, asked.per_class, target.classes
+        target.train,
+        asked.validation,
+        asked.limit,
+        recipe.seed,
+        asked.per_class,
+        target.classes,
+        target.validation,
+        recipe.edition,
+        progress,
     )
     images = _load(train_table, recipe.target, recipe.training, fabric, progress)
     validation, test = (

@@ -173,7 +173,8 @@ def _cuts(
             table, space = stimuli
             check_labels(table, space)
             own = Stimuli(table.name, table.images, (Labels(space, table.labels),))
-            cuts.append(cut_stimuli(own, dataclasses.replace(settings, labels="published"), recipe.seed, progress))
+            as_given = dataclasses.replace(settings, labels="published")
+            cuts.append(cut_stimuli(own, as_given, recipe.seed, progress, recipe.edition))
         else:
             if settings.name in WITH_CLASSES:
                 progress.say(
@@ -183,7 +184,7 @@ def _cuts(
             whole = read_stimuli(settings, recipe.seed)
             if is_leader:
                 progress.tell(whole.notes, whole.left_out)
-            cuts.append(cut_stimuli(whole, settings, recipe.seed, progress))
+            cuts.append(cut_stimuli(whole, settings, recipe.seed, progress, recipe.edition))
     return cuts
 
 

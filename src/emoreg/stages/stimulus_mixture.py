@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from emoreg.config.schema import StimuliSettings
+from emoreg.config.schema import EDITION, StimuliSettings
 from emoreg.data.images.batches import SetQuota, epoch_quotas
 from emoreg.data.images.image_set import ImageSet
-from emoreg.data.images.splits import split_rows
+from emoreg.data.images.splits import classes_without, keep_rows, split_rows
 from emoreg.data.images.table import Table
 from emoreg.data.stimuli.emotion import EmotionSpace
 from emoreg.data.stimuli.stimulus_set import Labels, Stimuli, choose_labels
@@ -66,14 +66,17 @@ class Cut:
         )
 
 
-def cut_stimuli(stimuli: Stimuli, settings: StimuliSettings, seed: int, progress: Progress) -> Cut:
+def cut_stimuli(
+    stimuli: Stimuli, settings: StimuliSettings, seed: int, progress: Progress, edition: int = EDITION
+) -> Cut:
     """Split a set, with the labels that the settings choose.
 
     Args:
         stimuli: the whole set.
         settings: labels, validation and limit are used.
         seed: of the splits.
-        progress: reports how many images have no such label.
+        progress: reports how many images have no such label, and classes that a cut leaves without images.
+        edition: of the run, see `split_rows`.
 
     Raises:
         UserError: the labels cannot be derived; a label is out of range; no training image is left.
@@ -86,7 +89,7 @@ def cut_stimuli(stimuli: Stimuli, settings: StimuliSettings, seed: int, progress
             f"{stimuli.name}: skipped {left_out} of {len(stimuli.images)} images whose labels give no "
             f"{settings.labels} (ties, or emotions without a counterpart)"
         )
-    part = _parts(stimuli, settings.validation, seed)[rows]
+    part = _parts(stimuli, settings.validation, seed, edition)[rows]
     train, validation, test = (np.flatnonzero(part == name) for name in ("train", "validation", "test"))
     if len(train) == 0:
         hint = "check its train split" if stimuli.splits else "lower stimuli.validation"
@@ -94,9 +97,17 @@ def cut_stimuli(stimuli: Stimuli, settings: StimuliSettings, seed: int, progress
             f"{stimuli.name}: no training images; of {len(table)} labelled ones, {len(validation)} are for "
             f"validation and {len(test)} for testing: {hint}"
         )
+    if settings.validation and space.kind == "category":
+        labels = table.labels, table.labels[validation]
+        what = "its validation split" if stimuli.splits else f"a validation share of {settings.validation:g}"
+        progress.tell(classes_without(stimuli.name, *labels, space.names, what, "validation images"))
     if settings.limit is not None and settings.limit < len(train):
         share, limit_seed = settings.limit / len(train), derive_seed(seed, "limit")
-        train, validation = (r[split_rows(table.labels[r], share, limit_seed)[1]] for r in (train, validation))
+        kept = [r[keep_rows(table.labels[r], share, limit_seed, edition)] for r in (train, validation)]
+        what = f"a limit of {settings.limit:,}"
+        labels = table.labels[train], table.labels[kept[0]]
+        progress.tell(classes_without(stimuli.name, *labels, space.names, what, "training images"))
+        train, validation = kept
     return Cut(
         settings,
         space,
@@ -109,7 +120,7 @@ def cut_stimuli(stimuli: Stimuli, settings: StimuliSettings, seed: int, progress
     )
 
 
-def _parts(stimuli: Stimuli, share: float, seed: int) -> NDArray[np.str_]:
+def _parts(stimuli: Stimuli, share: float, seed: int, edition: int) -> NDArray[np.str_]:
     """The part of each image, as published or drawn (N,).
 
     Drawn by the published labels, before others are chosen: an image is in the same part whatever its label, so that
@@ -118,7 +129,7 @@ def _parts(stimuli: Stimuli, share: float, seed: int) -> NDArray[np.str_]:
     parts = np.array(stimuli.splits or ["train"] * len(stimuli.images), dtype="U10")
     if not (parts == "validation").any():
         rows = np.flatnonzero(parts == "train")
-        _, held_out = split_rows(stimuli.labels[0].values[rows], share, derive_seed(seed, "validation"))
+        _, held_out = split_rows(stimuli.labels[0].values[rows], share, derive_seed(seed, "validation"), edition)
         parts[rows[held_out]] = "validation"
     return parts
 

@@ -176,7 +176,7 @@ def _counts(recipe: Recipe) -> tuple[int, int, int]:
 def _target_counts(settings: TargetSettings) -> tuple[int, int, int]:
     target = read_target(settings)
     train, held_out = cut_validation(
-        target.train, settings.validation, settings.limit, 0, settings.per_class, target.classes
+        target.train, settings.validation, settings.limit, 0, settings.per_class, target.classes, target.validation
     )
     return len(train), len(held_out or ()), len(target.test)
 

@@ -3,10 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from emoreg.data.images.splits import cut_validation, split_rows
+from emoreg.data.images.splits import cut_validation, keep_rows, split_rows
 from emoreg.data.images.table import Table
 from emoreg.errors import UserError
-from narrow import pixels
+from listening import Listening
+from narrow import pixels, present
 
 LABELS = np.repeat(np.arange(5), 20).astype(np.int64)
 
@@ -26,10 +27,74 @@ def test_the_cut_depends_on_the_seed_alone() -> None:
     assert one == again != other
 
 
-def test_regression_labels_and_single_members_are_split_without_strata() -> None:
+def test_regression_labels_are_split_without_strata() -> None:
     ratings = np.random.default_rng(0).random((30, 2)).astype(np.float32)
     assert len(split_rows(ratings, 0.2, 0)[1]) == 6
-    assert len(split_rows(np.arange(10), 0.2, 0)[1]) == 2
+
+
+@pytest.mark.parametrize(
+    ("sizes", "held_out"),
+    [
+        ([40, 40, 1], [8, 8, 0]),  # ants, bees, and one picture of a wasp
+        ([4] * 6, [1] * 6),  # fewer than classes by the share: one of each
+        ([100, 2], [19, 1]),  # scikit-learn may give the small class nothing
+        ([1, 1, 1, 10], [0, 0, 0, 3]),
+        ([1] * 10, [0] * 10),
+        ([500, 300, 5, 3, 2, 1], [99, 60, 1, 1, 1, 0]),
+    ],
+)
+def test_each_class_of_two_images_or_more_is_in_both_parts_in_proportion(sizes: list[int], held_out: list[int]) -> None:
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    for seed in range(5):
+        larger, smaller = split_rows(labels, 0.2, seed)
+        assert np.bincount(labels[smaller], minlength=len(sizes)).tolist() == held_out
+        assert sorted([*larger, *smaller]) == list(range(len(labels)))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "digest"),
+    [([20] * 5, 954), ([40, 40, 1], 680), ([4] * 6, 77), ([100, 2], 1075)],
+)
+def test_the_first_edition_still_cuts_as_it_did(sizes: list[int], digest: int) -> None:
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    assert int(split_rows(labels, 0.2, 0, edition=1)[1].sum()) == digest
+    assert int(keep_rows(labels, 0.2, 0, edition=1).sum()) == digest
+
+
+def test_where_the_first_edition_kept_every_class_in_both_parts_the_cut_is_the_same() -> None:
+    for seed in range(20):
+        assert np.array_equal(split_rows(LABELS, 0.2, seed)[1], split_rows(LABELS, 0.2, seed, edition=1)[1])
+
+
+def test_a_limit_keeps_every_class_if_there_is_room_and_else_says_which_are_gone() -> None:
+    labels = np.repeat(np.arange(4), [50, 30, 2, 1])
+    heard = Listening()
+    for seed in range(5):
+        train, _ = cut_validation(table(labels), 0, 10, seed, progress=heard)
+        assert np.bincount(train.labels).tolist() == [5, 3, 1, 1]
+    assert heard.lines == []
+    train, _ = cut_validation(table(labels), 0, 2, 0, classes="abcd", progress=heard)
+    assert len(train) == 2 and "a limit of 2 leaves" in heard.lines[0] and "without training images" in heard.lines[0]
+
+
+def test_what_a_validation_cut_cannot_keep_is_said() -> None:
+    heard = Listening()
+    train, validation = cut_validation(
+        table(np.repeat(np.arange(4), [4, 4, 4, 1])), 0.1, None, 0, classes=("ant", "bee", "cat", "dog"), progress=heard
+    )
+    assert len(train) == 10 and present(validation).labels.tolist() == [0, 1, 2]
+    assert heard.lines == [
+        "set: a validation share of 0.1 leaves 1 of its classes without validation images: dog",
+        "set: 3 of 13 images are for validation, more than the share of 0.1, so that each class has one",
+    ]
+
+
+def test_a_published_validation_split_is_used_in_place_of_a_cut() -> None:
+    published = Table("set", np.zeros((10, 1, 1, 3), np.uint8), np.repeat(np.arange(5), 2))
+    train, validation = cut_validation(table(), 0.5, None, 0, published=published)
+    assert len(train) == 100 and np.array_equal(present(validation).labels, published.labels)
+    train, validation = cut_validation(table(), 0.5, 50, 0, published=published)
+    assert len(train) == 50 and present(validation).labels.tolist() == [0, 1, 2, 3, 4]
 
 
 def test_validation_never_meets_training_even_with_a_limit() -> None:

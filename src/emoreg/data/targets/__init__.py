@@ -26,6 +26,7 @@ class Target:
         train: training images with class indices.
         test: test images.
         classes: the classes' names.
+        validation: the published validation split; None for a set without one.
         notes: lines that say what was taken for what: splits, classes, images.
         left_out: lines that say which images below the root are in neither table, and why.
     """
@@ -33,6 +34,7 @@ class Target:
     train: Table
     test: Table
     classes: tuple[str, ...]
+    validation: Table | None = None
     notes: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
 
@@ -60,7 +62,7 @@ def read_target(settings: TargetSettings) -> Target:
         return target
     train = keep_classes(target.train, target.classes, settings.classes, "training")
     test = keep_classes(target.test, target.classes, settings.classes, "test")
-    return Target(train, test, settings.classes, target.notes, target.left_out)
+    return Target(train, test, settings.classes, None, target.notes, target.left_out)
 
 
 def _read(settings: TargetSettings) -> Target:

@@ -17,7 +17,9 @@ from emoreg.errors import SettingError
 SETS = ("abstract", "artphoto", "emoset", "emotion6", "fi")
 
 
-def read_affective(settings: TargetSettings) -> tuple[Table, Table, tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+def read_affective(
+    settings: TargetSettings,
+) -> tuple[Table, Table, tuple[str, ...], None, tuple[str, ...], tuple[str, ...]]:
     """Training table, test table, class names, and the lines on what was read and on what was left out.
 
     The class is the published emotion, or the one with most votes; images whose most-voted emotions tie are left out,
@@ -49,4 +51,4 @@ def read_affective(settings: TargetSettings) -> tuple[Table, Table, tuple[str, .
         train, test = (table.take(np.flatnonzero(part)) for part in (~is_test, is_test))
     ties = len(stimuli.images) - len(rows)
     left_out = (f"{stimuli.name}: left out {ties} images whose most-voted emotions tie",) if ties else ()
-    return train, test, classes, stimuli.notes, (*stimuli.left_out, *left_out)
+    return train, test, classes, None, stimuli.notes, (*stimuli.left_out, *left_out)
