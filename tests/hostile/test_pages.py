@@ -215,7 +215,7 @@ def test_a_class_with_control_characters_is_refused(name: str, tmp_path: Path) -
         (tmp_path / "set" / folder).mkdir(parents=True)
         for number in range(5):
             (tmp_path / "set" / folder / f"{number}.png").write_bytes(b"x")
-    assert len(read_folder(tmp_path / "set")[2]) == 2
+    assert len(read_folder(tmp_path / "set").classes) == 2
     line = refusal(lambda: read_target(TargetSettings("folder", str(tmp_path / "set"))))
     assert "the class name " in line and "contains control characters" in line and line.isprintable()
 

@@ -6,19 +6,15 @@ such as half of CIFAR's classes for the other half: what finds no label effect t
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from emoreg.config.schema import StimuliSettings, TargetSettings
 from emoreg.data import stimuli
-from emoreg.data.images.packed import is_pack
-from emoreg.data.images.table import Table
+from emoreg.data.images.table import Table, joined
 from emoreg.data.stimuli import WITH_CLASSES
 from emoreg.data.stimuli.emotion import EmotionSpace
 from emoreg.data.stimuli.stimulus_set import Labels, Split, Stimuli
-from emoreg.data.targets import folder, read_target
-from emoreg.data.targets.subsets import keep_classes
+from emoreg.data.targets import read_target
 from emoreg.errors import SettingError
 
 
@@ -44,29 +40,17 @@ def read_stimuli(settings: StimuliSettings, seed: int) -> Stimuli:
 
 
 def _classes(settings: StimuliSettings) -> Stimuli:
-    """Training images of a target, and its published validation split, if the folder has one besides a test split."""
+    """Training images of a target, and its published validation split, if there is one besides a test split."""
     asked = TargetSettings(settings.name, settings.root, settings.classes, image_size=settings.image_size)
     try:
         target = read_target(asked)
-        held_out = _validation(settings)
     except SettingError as error:  # of the same setting, where a target is read
         name = error.key.removeprefix("target.")
         raise SettingError(f"stimuli.{name}", error.reason, error.path, error.line) from None
-    space, train = EmotionSpace("category", target.classes), target.train
-    told: dict[str, Any] = {"notes": target.notes, "left_out": target.left_out}
-    if held_out is None:
-        return Stimuli(train.name, train.images, (Labels(space, train.labels.astype(np.int64)),), **told)
-    parts: list[tuple[Split, Table]] = [("train", train), ("validation", held_out)]
-    splits = [name for name, part in parts for _ in range(len(part))]
-    values = np.concatenate([train.labels, held_out.labels]).astype(np.int64)
-    return Stimuli(train.name, [*train.images, *held_out.images], (Labels(space, values),), splits, **told)
-
-
-def _validation(settings: StimuliSettings) -> Table | None:
-    """The published validation split: of a folder that has a test split too. Other targets have none."""
-    if settings.name != "folder" or settings.root is None or is_pack(settings.root):
-        return None
-    found = folder.read_validation(settings.root)
-    if found is None or settings.classes is None:
-        return found and found[0]
-    return keep_classes(*found, settings.classes, "validation")
+    parts: list[tuple[Split, Table]] = [("train", target.train)]
+    if target.validation is not None:
+        parts.append(("validation", target.validation))
+    table = joined([part for _, part in parts])
+    labels = Labels(EmotionSpace("category", target.classes), table.labels.astype(np.int64))
+    splits = [name for name, part in parts for _ in range(len(part))] if len(parts) > 1 else None
+    return Stimuli(table.name, table.images, (labels,), splits, notes=target.notes, left_out=target.left_out)

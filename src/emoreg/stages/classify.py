@@ -186,7 +186,7 @@ def train(
 
 def _train(context: RunContext[TrainRecipe], model: RegulatedClassifier | None) -> None:
     fabric, run, recipe, progress = context.fabric, context.run, context.recipe, context.progress
-    target = read_target(recipe.target)
+    target = read_target(recipe.target, recipe.edition)
     if context.is_leader:
         progress.tell(target.notes, target.left_out)
     classifier, matched = (model, None) if model is not None else _build(recipe, len(target.classes))
@@ -390,7 +390,7 @@ def evaluate(
     training = dataclasses.replace(recipe.training, device=device)
     fabric = make_fabric(training)
     classifier, classes = load_classifier(run, model)
-    table = read_for_scoring(recipe.target, data, classes, progress)
+    table = read_for_scoring(recipe.target, data, classes, progress, recipe.edition)
     if is_own_test_split(recipe.target, data):
         progress.say(
             f"{run.folder.name}: another look at its test images, which were scored when training ended; choices made "

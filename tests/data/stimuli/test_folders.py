@@ -94,9 +94,11 @@ def test_the_space_is_the_first_that_knows_all_folders(
             ("awe/1.jpg", "amusment/1.jpg"),
             "amusment/1.jpg: 'amusment' is not a known emotion; did you mean 'amusement'",
         ),
-        (("awe/1.jpg", "fear/more/1.jpg"), "fear/more/1.jpg is at another depth than awe/1.jpg"),
-        (("train/awe/1.jpg", "test/1.jpg"), "test/1.jpg is in a split, but in no folder"),
-        (("train/awe/1.jpg", "trial/awe/1.jpg"), "'trial/awe/1.jpg' is in no split, but other images are"),
+        (
+            ("train/awe/1.jpg", "trial/awe/1.jpg"),
+            "it is not clear which folders are the splits: 'train' beside 'trial'",
+        ),
+        (("awe/train/1.jpg", "awe/test/1.jpg", "fear/train/1.jpg"), "awe holds the splits 'test' and 'train'"),
         (("1.jpg", "2.jpg"), "holds no images as"),
     ],
 )
@@ -108,6 +110,24 @@ def test_folders_that_are_not_so_are_named(
     with pytest.raises(UserError) as caught:
         emotion_folder.read(str(tmp_path), False)
     assert message in str(caught.value)
+
+
+def test_the_emotion_is_the_folder_below_the_root_whatever_lies_below_it(tmp_path: Path, write_image: Build) -> None:
+    for image in ("awe/1.jpg", "awe/day 1/2.jpg", "fear/more/1.jpg", "fear/more/2.heic"):
+        write_image(tmp_path / "set" / image) if image.endswith("jpg") else (tmp_path / "set" / image).touch()
+    stimuli = emotion_folder.read(str(tmp_path / "set"), False)
+    names = stimuli.labels[0].space.names
+    assert [names[label] for label in stimuli.labels[0].values] == ["awe", "awe", "fear"]
+    assert stimuli.notes == ("set: 3 images; 2 emotions: awe, fear",)
+    assert len(stimuli.left_out) == 1 and "left out 1 .heic" in stimuli.left_out[0]
+
+
+def test_images_of_a_split_without_emotions_are_left_out_aloud(tmp_path: Path, write_image: Build) -> None:
+    for image in ("train_set/awe/1.jpg", "train_set/fear/1.jpg", "test_set/1.jpg"):
+        write_image(tmp_path / "set" / image)
+    stimuli = emotion_folder.read(str(tmp_path / "set"), False)
+    assert stimuli.splits == ["train", "train"]
+    assert stimuli.left_out[0].startswith("set: left out 1 images in 'test_set', which has no class folders")
 
 
 @pytest.mark.parametrize(

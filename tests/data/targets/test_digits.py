@@ -7,9 +7,9 @@ from narrow import pixels
 
 
 def test_all_1797_digits_are_there_once_with_every_class_in_both_splits() -> None:
-    train, test = read_digits()
-    assert (len(train), len(test)) == (1348, 449)
-    for part in (train, test):
+    target = read_digits()
+    assert (len(target.train), len(target.test)) == (1348, 449)
+    for part in (target.train, target.test):
         images = pixels(part.images)
         assert images[0].shape == (8, 8, 3) and images.dtype == np.uint8
         assert images.min() == 0 and images.max() == 255

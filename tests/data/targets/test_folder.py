@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,9 +9,9 @@ import pytest
 
 from emoreg.config.schema import TargetSettings
 from emoreg.data.targets import read_for_scoring, read_target
-from emoreg.data.targets.folder import read_validation
 from emoreg.errors import UserError
-from narrow import files
+from listening import Listening
+from narrow import files, present
 
 
 def test_folder_and_zip_give_the_same_task(image_folder: Path, image_zip: Path) -> None:
@@ -41,19 +42,49 @@ def test_a_validation_folder_serves_where_there_is_no_test_folder(image_folder: 
     assert len(read_target(TargetSettings(name="folder", root=str(image_folder))).test) == 8
 
 
-def test_a_validation_split_is_one_only_besides_a_test_split(
+def test_with_train_val_and_test_val_is_the_validation_split(
     image_folder: Path, write_image: Callable[..., Path]
 ) -> None:
-    assert read_validation(image_folder) is None
+    settings = TargetSettings(name="folder", root=str(image_folder))
+    assert read_target(settings).validation is None
     (image_folder / "test").rename(image_folder / "val")
-    assert read_validation(image_folder) is None
+    assert read_target(settings).validation is None
     for name in ("blue", "red"):
         write_image(image_folder / "test" / name / "1.png")
-    found = read_validation(image_folder)
-    assert found is not None and found[0].labels.tolist() == [0] * 4 + [1] * 4 and found[1] == ("blue", "red")
+    target = read_target(settings)
+    assert present(target.validation).labels.tolist() == [0] * 4 + [1] * 4 and len(target.test) == 2
+    assert target.notes == (
+        f"{image_folder.name}: train 24 images from 'train', validation 8 images from 'val', test 2 images from "
+        "'test'; 2 classes: blue, red",
+        f"{image_folder.name}: its own validation split, 8 images, is used; no share is cut for it",
+    )
+    assert target.left_out == ()
     shutil.rmtree(image_folder / "val" / "red")
-    with pytest.raises(UserError, match=r"class 'red' has no images in the split 'val'"):
-        read_validation(image_folder)
+    assert "without validation images: red" in read_target(settings).notes[-1]
+
+
+def test_the_first_edition_leaves_a_third_split_alone(image_folder: Path) -> None:
+    shutil.copytree(image_folder / "test", image_folder / "val")
+    target = read_target(TargetSettings(name="folder", root=str(image_folder)), edition=1)
+    assert target.validation is None and (len(target.train), len(target.test)) == (24, 8)
+
+
+def test_the_images_of_a_validation_split_are_scored_where_there_is_no_test_split(image_folder: Path) -> None:
+    (image_folder / "test").rename(image_folder / "val_images")
+    heard = Listening()
+    table = read_for_scoring(TargetSettings(name="digits"), str(image_folder), ("blue", "red"), heard)
+    assert len(table) == 8
+    assert heard.lines == [f"{image_folder.name}: scored on 8 images from 'val_images'; 2 classes: blue, red"]
+
+
+def test_names_are_one_class_in_either_unicode_form(tmp_path: Path, write_image: Callable[..., Path]) -> None:
+    for name in ("café", "bar"):
+        write_image(tmp_path / "train" / name / "1.png")
+        write_image(tmp_path / "test" / unicodedata.normalize("NFD", name) / "1.png")
+    for name in ("café", unicodedata.normalize("NFD", "café")):
+        settings = TargetSettings(name="folder", root=str(tmp_path), classes=(name, "bar"))
+        assert read_target(settings).classes == ("café", "bar")
+        assert len(read_for_scoring(TargetSettings(name="digits"), str(tmp_path), ("bar", name))) == 2
 
 
 @pytest.mark.parametrize(
@@ -63,7 +94,7 @@ def test_a_validation_split_is_one_only_besides_a_test_split(
         (lambda root: shutil.rmtree(root / "test"), "no folder 'test'"),
         (lambda root: shutil.rmtree(root / "train"), "no folder 'train'"),
         (lambda root: shutil.rmtree(root / "test" / "red"), r"class 'red' has no images in the split 'test'"),
-        (lambda root: (root / "train" / "green").mkdir(), r"green: class 'green' has no images"),
+        (lambda root: (root / "train" / "green").mkdir(), r"green holds no images; put some there, or remove it"),
         (lambda root: [*map(shutil.rmtree, root.glob("*/red"))], "one class only"),
         (lambda root: [file.unlink() for file in root.rglob("*.png")], "holds no images"),
     ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +58,20 @@ class Table:
     def take(self, rows: NDArray[np.int64]) -> Table:
         """The table of these rows, in this order."""
         return Table(self.name, take_images(self.images, rows), self.labels[rows])
+
+
+def joined(tables: Sequence[Table]) -> Table:
+    """One table of several of the same kind of images, in this order."""
+    labels = np.concatenate([table.labels for table in tables])
+    pixels = [table.images for table in tables if isinstance(table.images, np.ndarray)]
+    if pixels:
+        return Table(tables[0].name, np.concatenate(pixels), labels)
+    packed = [table.images for table in tables if isinstance(table.images, PackedImages)]
+    if packed:
+        rows = np.concatenate([images.rows for images in packed])
+        return Table(tables[0].name, PackedImages(packed[0].pixels, packed[0].names, rows), labels)
+    images: list[Any] = [image for table in tables for image in table.images]
+    return Table(tables[0].name, images, labels)
 
 
 def take_images(images: Images, rows: NDArray[np.int64]) -> Images:

@@ -7,11 +7,15 @@ Read as published: `<emotion>/*.jpg`, in whichever folder; also below `train`, `
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from emoreg.data.images.files import File, list_folders
+from emoreg.data.images.layout import split_name
 from emoreg.data.images.table import About
 from emoreg.data.stimuli.emotion import MIKELS_8, EmotionSpace, emotion_index, standard
-from emoreg.data.stimuli.emotion_folder import folders_of, refuse_empty_folders
 from emoreg.data.stimuli.set_reader import SetReader
-from emoreg.data.stimuli.stimulus_set import Stimuli
+from emoreg.data.stimuli.stimulus_set import Split, Stimuli
 from emoreg.errors import UserError
 
 ABOUT = About(
@@ -36,7 +40,7 @@ def read(root: str | None, skip_missing: bool) -> Stimuli:
     """
     reader = SetReader("fi", root, skip_missing)
     found = set()
-    for image, folder, split in folders_of(reader):
+    for image, folder, split in _folders_of(reader):
         if standard(folder) in MIKELS_8:
             label = emotion_index(folder, MIKELS_8, str(image))
             reader.add(str(image), image.name, image, label, split=split)
@@ -44,5 +48,35 @@ def read(root: str | None, skip_missing: bool) -> Stimuli:
     for name in MIKELS_8:
         if name not in found:
             raise UserError(f"{root} holds no images of '{name}' ({name}/*.jpg); FI has all of {', '.join(MIKELS_8)}")
-    refuse_empty_folders(reader, MIKELS_8)
+    _refuse_empty_folders(reader)
     return reader.stimuli(EmotionSpace("category", MIKELS_8))
+
+
+def _folders_of(reader: SetReader) -> Iterator[tuple[File, str, Split | None]]:
+    """Each image in a folder, the folder's name, and the split that the folder above names.
+
+    Raises:
+        UserError: there are none, or one is in a split but in no emotion's folder.
+    """
+    images = [image for image in reader.image_files if "/" in image.name]
+    if not images:
+        raise UserError(f"{reader.root} holds no images as [<split>/]<emotion>/*.jpg|png")
+    for image in images:
+        *above, folder, _ = image.name.split("/")
+        if split_name(folder) is not None:
+            raise UserError(f"{image} is in a split, but in no folder that names its emotion")
+        split = split_name(above[-1]) if above else None
+        yield image, folder, split and split[0]
+
+
+def _refuse_empty_folders(reader: SetReader) -> None:
+    """UserError for an empty folder next to those of the emotions, or a split without images."""
+    with_images = {folder for image in reader.image_files for folder in PurePosixPath(image.name).parents}
+    emotions = {PurePosixPath(image.name).parent for image in reader.image_files if "/" in image.name}
+    above = {folder.parent for folder in emotions}
+    above_splits = {folder.parent for folder in above if split_name(folder.name) is not None}
+    for folder in sorted(list_folders(reader.root) - with_images):
+        is_split = folder.parent in above_splits and split_name(folder.name) is not None
+        is_emotion = folder.parent in above and standard(folder.name) in MIKELS_8
+        if is_split or is_emotion:
+            raise UserError(f"{File(str(folder), Path(reader.root))} holds no images; put some there, or remove it")

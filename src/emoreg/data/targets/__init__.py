@@ -2,41 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from emoreg.config.schema import TargetSettings
+from emoreg.config.schema import EDITION, TargetSettings
+from emoreg.data.images.layout import composed
 from emoreg.data.images.packed import Pack, is_pack, open_pack, read_about
-from emoreg.data.images.table import Table
+from emoreg.data.images.splits import classes_without
+from emoreg.data.images.table import Table, joined
 from emoreg.data.targets import affective, cifar, digits, folder, hugging_face, torchvision_sets
 from emoreg.data.targets.subsets import keep_classes
+from emoreg.data.targets.target import Target
 from emoreg.errors import SettingError, UserError, is_plain, nearest
 from emoreg.runtime.progress import Progress
 
+__all__ = ["Target", "is_known", "is_own_test_split", "read_for_scoring", "read_target"]
+
 NAMES = ("digits", "cifar10", "cifar100", "folder")
-
-
-@dataclass(frozen=True)
-class Target:
-    """A classification task.
-
-    Args:
-        train: training images with class indices.
-        test: test images.
-        classes: the classes' names.
-        validation: the published validation split; None for a set without one.
-        notes: lines that say what was taken for what: splits, classes, images.
-        left_out: lines that say which images below the root are in neither table, and why.
-    """
-
-    train: Table
-    test: Table
-    classes: tuple[str, ...]
-    validation: Table | None = None
-    notes: tuple[str, ...] = ()
-    left_out: tuple[str, ...] = ()
 
 
 def is_known(name: str) -> bool:
@@ -45,27 +30,58 @@ def is_known(name: str) -> bool:
     return name in NAMES or name in torchvision_sets.SETS or name.startswith(hugging_face.PREFIX)
 
 
-def read_target(settings: TargetSettings) -> Target:
-    """The whole task, before any validation split, `per_class` or limit; of `settings.classes` only, if given.
+def read_target(settings: TargetSettings, edition: int = EDITION) -> Target:
+    """The whole task, before any cut of `per_class` or limit; of `settings.classes` only, if given.
+
+    Args:
+        settings: name and location of the set.
+        edition: of the run; in the first one a published validation split was trained on.
 
     Raises:
         UserError: the set is missing or malformed, or a class is not in it; says where and what to do.
     """
     is_affective = settings.name.lower() in affective.SETS
-    target = Target(*affective.read_affective(settings)) if is_affective else _read(settings)
-    for name in target.classes:
+    target = _with_composed_names(affective.read_affective(settings) if is_affective else _read(settings, edition))
+    if edition == 1 and target.validation is not None:
+        target = dataclasses.replace(target, train=joined([target.train, target.validation]), validation=None)
+    if settings.classes is not None:
+        kept = tuple(map(composed, settings.classes))
+        target = dataclasses.replace(
+            target,
+            train=keep_classes(target.train, target.classes, kept, "training"),
+            test=keep_classes(target.test, target.classes, kept, "test"),
+            validation=target.validation
+            and keep_classes(target.validation, target.classes, kept, "validation", may_lack=True),
+            classes=kept,
+        )
+    return dataclasses.replace(target, notes=(*target.notes, *_what_is_missing(target)))
+
+
+def _with_composed_names(target: Target) -> Target:
+    """The same with its classes' names in one Unicode form. UserError for names that are not plain, or alike."""
+    names = tuple(map(composed, target.classes))
+    for name in names:
         if not is_plain(name):  # it would be written to files, pages and terminals
             raise UserError(
                 f"{target.train.name}: the class name '{name}' contains control characters or broken Unicode; rename it"
             )
-    if settings.classes is None:
-        return target
-    train = keep_classes(target.train, target.classes, settings.classes, "training")
-    test = keep_classes(target.test, target.classes, settings.classes, "test")
-    return Target(train, test, settings.classes, None, target.notes, target.left_out)
+        if names.count(name) > 1:
+            raise UserError(f"{target.train.name}: two classes are called '{name}', in two Unicode forms; rename one")
+    return dataclasses.replace(target, classes=names)
 
 
-def _read(settings: TargetSettings) -> Target:
+def _what_is_missing(target: Target) -> Iterator[str]:
+    """Lines on classes without images in a part, and on a setting that is not used."""
+    name, labels = target.train.name, target.train.labels
+    what = f"its test split, {len(target.test):,} images,"
+    yield from classes_without(name, labels, target.test.labels, target.classes, what, "test images")
+    if target.validation is not None:
+        yield f"{name}: its own validation split, {len(target.validation):,} images, is used; no share is cut for it"
+        what = "its validation split"
+        yield from classes_without(name, labels, target.validation.labels, target.classes, what, "validation images")
+
+
+def _read(settings: TargetSettings, edition: int) -> Target:
     if settings.root is not None and is_pack(settings.root):
         return _unpack(open_pack(settings.root, "target", settings.name, settings.image_size))
     name = settings.name.lower()
@@ -76,23 +92,27 @@ def _read(settings: TargetSettings) -> Target:
         )
         raise SettingError("target.name", f"no target for classification is called '{settings.name}'{close}")
     if name == "digits":
-        return Target(*digits.read_digits(), digits.CLASSES)
+        return digits.read_digits()
     if name == "folder":
         if settings.root is None:
             raise SettingError("target.root", "name the folder or zip of the target 'folder'")
-        return Target(*folder.read_folder(settings.root))
+        return folder.read_folder(settings.root, edition)
     if name in ("cifar10", "cifar100"):
-        return Target(*cifar.read_cifar(name, settings.root))
+        return cifar.read_cifar(name, settings.root, edition)
     if name.startswith(hugging_face.PREFIX):
-        return Target(*hugging_face.read_hugging_face(settings.name, settings.root))
-    return Target(*torchvision_sets.read_torchvision(name, settings.root))
+        return hugging_face.read_hugging_face(settings.name, settings.root)
+    return torchvision_sets.read_torchvision(name, settings.root)
 
 
 def _unpack(pack: Pack) -> Target:
     labels = pack.labels[0]
-    rows = [np.flatnonzero(pack.splits == split) for split in ("train", "test")]
-    train, test = (Table(pack.title, pack.images.take(part), labels.values[part]) for part in rows)
-    return Target(train, test, labels.names)
+    rows = {split: np.flatnonzero(pack.splits == split) for split in ("train", "validation", "test")}
+    parts = {
+        split: Table(pack.title, pack.images.take(part), labels.values[part])
+        for split, part in rows.items()
+        if split != "validation" or len(part)
+    }
+    return Target(parts["train"], parts["test"], labels.names, parts.get("validation"))
 
 
 def is_own_test_split(settings: TargetSettings, data: str | None) -> bool:
@@ -103,7 +123,11 @@ def is_own_test_split(settings: TargetSettings, data: str | None) -> bool:
 
 
 def read_for_scoring(
-    settings: TargetSettings, data: str | None, classes: tuple[str, ...], progress: Progress | None = None
+    settings: TargetSettings,
+    data: str | None,
+    classes: tuple[str, ...],
+    progress: Progress | None = None,
+    edition: int = EDITION,
 ) -> Table:
     """Labelled images to score a trained classifier on; of `settings.classes` only, if given.
 
@@ -112,6 +136,7 @@ def read_for_scoring(
         data: another target's name, or a folder or zip; None for the run's own test split.
         classes: the classifier's classes; labels are indices into them.
         progress: says what was taken for what; None for silence.
+        edition: of the run.
 
     Raises:
         UserError: missing images; classes that the classifier does not know; the own test split of a run that leaves it
@@ -122,16 +147,20 @@ def read_for_scoring(
             "target.test is false, which leaves this run's test split unseen: name other images (--data on the command "
             "line), or train another run with target.test true"
         )
+    own = tuple(map(composed, classes))
     if data is None or data == settings.name:
-        target = read_target(settings)
+        target = read_target(settings, edition)
     elif is_pack(data):
         name = str(read_about(data).get("set"))
         target = read_target(TargetSettings(name, data, settings.classes, image_size=settings.image_size))
     elif is_known(data) and (data.lower() not in torchvision_sets.SETS or not Path(data).exists()):
         target = read_target(TargetSettings(name=data, classes=settings.classes))
     else:  # a folder, even if it is named like one of torchvision's sets
-        return folder.read_for_scoring(data, classes, skip_others=settings.classes is not None)
-    if target.classes != classes:
+        table, *told = folder.read_for_scoring(data, own, skip_others=settings.classes is not None)
+        if progress is not None:
+            progress.tell(*told)
+        return table
+    if target.classes != own:
         raise UserError(f"the classes of {data or settings.name} are not those that the run was trained on")
     if progress is not None:
         progress.tell(target.notes, target.left_out)

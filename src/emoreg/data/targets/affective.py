@@ -8,23 +8,21 @@ from __future__ import annotations
 import numpy as np
 
 from emoreg.config.schema import StimuliSettings, TargetSettings
-from emoreg.data.images.table import Table
 from emoreg.data.stimuli import read_stimuli
 from emoreg.data.stimuli.stimulus_set import choose_labels
 from emoreg.data.targets.subsets import hold_out_fifth, keep_classes
+from emoreg.data.targets.target import Target
 from emoreg.errors import SettingError
 
 SETS = ("abstract", "artphoto", "emoset", "emotion6", "fi")
 
 
-def read_affective(
-    settings: TargetSettings,
-) -> tuple[Table, Table, tuple[str, ...], None, tuple[str, ...], tuple[str, ...]]:
-    """Training table, test table, class names, and the lines on what was read and on what was left out.
+def read_affective(settings: TargetSettings) -> Target:
+    """The task by a set's emotions.
 
     The class is the published emotion, or the one with most votes; images whose most-voted emotions tie are left out,
-    and emotions that no image is left of are no class. The published test split is used, and all else is for training;
-    without one the same fifth of each class is always the test split, whatever the seed.
+    and emotions that no image is left of are no class. Published splits are used; without a test split the same fifth
+    of each class is always the test split, whatever the seed.
 
     Args:
         settings: name of the set, and its folder, zip or pack.
@@ -44,11 +42,16 @@ def read_affective(
         ) from None
     classes = tuple(name for label, name in enumerate(space.names) if np.any(table.labels == label))
     table = keep_classes(table, space.names, classes, "whole")
-    if stimuli.splits is None:
+    validation = None
+    if stimuli.splits is None or set(stimuli.splits) == {"train"}:
         train, test = hold_out_fifth(table)
     else:
-        is_test = np.array(stimuli.splits)[rows] == "test"
-        train, test = (table.take(np.flatnonzero(part)) for part in (~is_test, is_test))
+        splits = np.array(stimuli.splits)[rows]
+        parts = {split: np.flatnonzero(splits == split) for split in ("train", "validation", "test")}
+        test_split = "test" if len(parts["test"]) else "validation"
+        train, test = table.take(parts["train"]), table.take(parts[test_split])
+        if test_split == "test" and len(parts["validation"]):
+            validation = table.take(parts["validation"])
     ties = len(stimuli.images) - len(rows)
     left_out = (f"{stimuli.name}: left out {ties} images whose most-voted emotions tie",) if ties else ()
-    return train, test, classes, None, stimuli.notes, (*stimuli.left_out, *left_out)
+    return Target(train, test, classes, validation, stimuli.notes, (*stimuli.left_out, *left_out))

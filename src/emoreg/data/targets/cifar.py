@@ -7,29 +7,32 @@ from pathlib import Path
 
 import numpy as np
 
+from emoreg.config.schema import EDITION
+from emoreg.data.images.layout import split_name
 from emoreg.data.images.table import Table
 from emoreg.data.targets.folder import read_folder
+from emoreg.data.targets.target import Target
 from emoreg.errors import UserError
 
 
-def read_cifar(name: str, root: str | None) -> tuple[Table, Table, tuple[str, ...]]:
-    """Training table, test table and class names.
+def read_cifar(name: str, root: str | None, edition: int = EDITION) -> Target:
+    """The task.
 
     Args:
         name: cifar10 or cifar100.
         root: a folder or zip of `<split>/<class>/*.jpg|png`; or the folder of the published archive, where
             torchvision downloads it (checked by MD5) if it is not there. None is "data".
+        edition: of the run, see `read_folder`.
 
     Raises:
         UserError: the set is not there and cannot be downloaded, or is not whole.
     """
     folder = Path(root or "data")
     if root is not None and (zipfile.is_zipfile(folder) or holds_image_folders(folder)):
-        train, test, classes = read_folder(folder)
-        expected = 10 if name == "cifar10" else 100
-        if len(classes) != expected:
-            raise UserError(f"{folder} has {len(classes)} classes; {name} has {expected}")
-        return train, test, classes
+        target, expected = read_folder(folder, edition), 10 if name == "cifar10" else 100
+        if len(target.classes) != expected:
+            raise UserError(f"{folder} has {len(target.classes)} classes; {name} has {expected}")
+        return target
 
     from torchvision import datasets
 
@@ -43,9 +46,13 @@ def read_cifar(name: str, root: str | None) -> tuple[Table, Table, tuple[str, ..
             "<split>/<class>/*.png"
         ) from None
     tables = [Table(name, part.data, np.asarray(part.targets, np.int64)) for part in parts]
-    return tables[0], tables[1], tuple(parts[0].classes)
+    return Target(tables[0], tables[1], tuple(parts[0].classes))
 
 
 def holds_image_folders(folder: Path) -> bool:
-    """Whether the images are in folders, rather than in the published archive."""
-    return any((folder / prefix / "train").is_dir() for prefix in (".", "cifar10", "cifar100"))
+    """Whether a training split is there, or below the set's name."""
+    try:
+        names = [path.name for prefix in (".", "cifar10", "cifar100") for path in (folder / prefix).glob("*/")]
+    except OSError:
+        return False
+    return any((split_name(name) or ("", ""))[0] == "train" for name in names)

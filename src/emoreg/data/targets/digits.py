@@ -9,16 +9,17 @@ import numpy as np
 
 from emoreg.data.images.splits import split_rows
 from emoreg.data.images.table import Table
+from emoreg.data.targets.target import Target
 
 CLASSES = tuple("0123456789")
 
 
-def read_digits() -> tuple[Table, Table]:
-    """Training and test table; the test share (1/4) is ours, as the embedded set has no split of its own."""
+def read_digits() -> Target:
+    """The task; the test share (1/4) is ours, as the embedded set has no split of its own."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     grey = (digits.images * (255 / 16)).round().astype(np.uint8)  # (1797, 8, 8), 0..16 in the file
     table = Table("digits", np.repeat(grey[..., None], 3, axis=-1), digits.target.astype(np.int64))
     train, test = split_rows(table.labels, share=0.25, seed=0)
-    return table.take(train), table.take(test)
+    return Target(table.take(train), table.take(test), CLASSES)

@@ -1,68 +1,70 @@
-"""Any images in folders: `[<split>/]<class>/*.jpg|png`, in a folder or in a zip."""
+"""Any images in folders: `[<split>/]<class>/*.jpg|png`, in a folder or in a zip (`images.layout`)."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 
-from emoreg.data.images.files import File, is_image, list_files
+from emoreg.config.schema import EDITION
+from emoreg.data.images.layout import Layout, Part, Split, composed, find_layout
 from emoreg.data.images.splits import split_rows
 from emoreg.data.images.table import Table
-from emoreg.errors import UserError, nearest
-
-TRAIN_NAMES = ("train", "training")
-VALIDATION_NAMES = ("val", "validation", "valid")
-TEST_NAMES = ("test", "testing", *VALIDATION_NAMES)  # the first that exists is the test split
+from emoreg.data.targets.subsets import hold_out_fifth
+from emoreg.data.targets.target import Target
+from emoreg.errors import UserError, nearest, printable
 
 
-def read_folder(root: str | Path) -> tuple[Table, Table, tuple[str, ...]]:
-    """Training table, test table and class names (sorted) of a folder or zip.
+def read_folder(root: str | Path, edition: int = EDITION) -> Target:
+    """The task of a folder or zip.
 
-    The class is the name of an image's folder, the split that of the folder above. Without splits a fifth of
-    each class, always the same, becomes the test split.
+    With train, val and test folders val is the validation split; with train and val alone val is the test split.
+    Without splits a fifth of each class, always the same, becomes the test split.
+
+    Args:
+        root: folder or zip.
+        edition: of the run; the first one left a third split alone, and cut sets without splits by `split_rows`.
 
     Raises:
-        UserError: nothing at `root`, no images, fewer than two classes, a class without images in a split.
+        UserError: nothing at `root`, no images, fewer than two classes, a class without images in train or test.
     """
-    images, by_split = _list_images(root)
-    classes = tuple(sorted({_class_of(image) for image in images}))
+    layout = find_layout(root)
+    layout.refuse_empty_folders()
+    classes = layout.classes
     if len(classes) < 2:
         raise UserError(f"{root} holds one class only, '{classes[0]}'; a classifier needs two")
-
-    train = next((by_split[name] for name in TRAIN_NAMES if name in by_split), None)
-    test = next((by_split[name] for name in TEST_NAMES if name in by_split), None)
-    if train is not None and test is not None:
-        _refuse_empty_classes(Path(root), "train", train, classes)
-        _refuse_empty_classes(Path(root), "test", test, classes)
-        return _table(root, train, classes), _table(root, test, classes), classes
-    if train is not None or test is not None:
-        missing = "test" if test is None else "train"
-        raise UserError(f"{root} has a split '{'train' if missing == 'test' else 'test'}' but no folder '{missing}'")
-    _refuse_empty_classes(Path(root), "", images, classes)
-    table = _table(root, images, classes)
-    train_rows, test_rows = split_rows(table.labels, share=0.2, seed=0)
-    return table.take(train_rows), table.take(test_rows), classes
-
-
-def read_validation(root: str | Path) -> tuple[Table, tuple[str, ...]] | None:
-    """The validation split and class names, as `read_folder` has them; None without one besides a test split.
-
-    Raises:
-        UserError: as `read_folder`; a class without images in it.
-    """
-    images, by_split = _list_images(root)
-    name = next((name for name in VALIDATION_NAMES if name in by_split), None)
-    if name is None or not any(name in by_split for name in TEST_NAMES if name not in VALIDATION_NAMES):
-        return None
-    classes = tuple(sorted({_class_of(image) for image in images}))
-    _refuse_empty_classes(Path(root), name, by_split[name], classes)
-    return _table(root, by_split[name], classes), classes
+    if layout.whole is not None:
+        table = _table(layout, layout.whole, classes)
+        if edition == 1:
+            train, test = (table.take(rows) for rows in split_rows(table.labels, 0.2, 0, edition))
+        else:
+            train, test = hold_out_fifth(table)
+        note = layout.describe({"": layout.whole}, more=", of each class a fifth for testing")
+        return Target(train, test, classes, None, (*layout.notes, note), layout.left_out)
+    parts = dict(layout.splits)
+    if "test" not in parts and "validation" in parts:
+        parts["test"] = parts.pop("validation")
+    needed: tuple[Split, Split] = ("train", "test")
+    for split, other in (needed, needed[::-1]):
+        if split not in parts:
+            why = "; ".join(layout.left_out) or "without splits, give the folder of the classes as the root"
+            raise UserError(f"{root} has a split '{other}' but no folder '{split}' with classes ({why})")
+    for split in needed:
+        for name in classes:
+            if name not in parts[split].classes:
+                raise UserError(f"{root}: class '{name}' has no images in the split '{parts[split].folder}'")
+    tables = {split: _table(layout, part, classes) for split, part in parts.items()}
+    note = layout.describe(parts)
+    validation = tables.get("validation") if edition > 1 else None
+    return Target(tables["train"], tables["test"], classes, validation, (*layout.notes, note), layout.left_out)
 
 
-def read_for_scoring(root: str | Path, classes: tuple[str, ...], skip_others: bool = False) -> Table:
-    """The test split, or all images where there are no splits, labelled by their place in `classes`.
+def read_for_scoring(
+    root: str | Path, classes: tuple[str, ...], skip_others: bool = False
+) -> tuple[Table, tuple[str, ...], tuple[str, ...]]:
+    """The test split, labelled by place in `classes`, and lines on what was read and on what was left out.
+
+    Without a test split it is the validation split; of a set without splits, or with a training split alone, all.
 
     Args:
         root: folder or zip.
@@ -72,45 +74,21 @@ def read_for_scoring(root: str | Path, classes: tuple[str, ...], skip_others: bo
     Raises:
         UserError: as `read_folder`; a class that is not in `classes` (the nearest is named), or none that is.
     """
-    images, by_split = _list_images(root)
-    images = next((by_split[name] for name in TEST_NAMES if name in by_split), images)
-    known = [image for image in images if _class_of(image) in classes]
-    if not known or (len(known) < len(images) and not skip_others):
-        image = next(image for image in images if _class_of(image) not in classes)
-        raise UserError(f"{image}: no class '{_class_of(image)}' in this run{nearest(_class_of(image), classes)}")
-    return _table(root, known, classes)
+    own = tuple(map(composed, classes))
+    layout = find_layout(root, own)
+    part = layout.splits.get("test") or layout.splits.get("validation") or layout.parts[0]
+    known = [(image, name) for image, name in zip(part.images, part.classes, strict=True) if name in own]
+    others = len(part.images) - len(known)
+    left_out = layout.left_out
+    if not known or (others and not skip_others):
+        image, name = next(pair for pair in zip(part.images, part.classes, strict=True) if pair[1] not in own)
+        raise UserError(f"{image}: no class '{printable(name)}' in this run{nearest(name, own)}")
+    if others:
+        left_out += (f"{Path(root).name}: left out {others:,} images of classes that are not target.classes",)
+    kept = Part(part.folder, tuple(image for image, _ in known), tuple(name for _, name in known))
+    return _table(layout, kept, own), (*layout.notes, layout.describe({"scored on": kept})), left_out
 
 
-def _list_images(root: str | Path) -> tuple[list[File], dict[str, list[File]]]:
-    """All images in class folders, and the same grouped by the folder above."""
-    images = [f for f in list_files(root) if is_image(f.name) and "/" in f.name]
-    if not images:
-        raise UserError(f"{root} holds no images as [<split>/]<class>/*.jpg|png")
-    by_split: dict[str, list[File]] = defaultdict(list)
-    for image in images:
-        parts = image.name.split("/")
-        by_split[parts[-3].lower() if len(parts) > 2 else ""].append(image)
-    return images, by_split
-
-
-def _class_of(image: File) -> str:
-    return image.name.split("/")[-2]
-
-
-def _table(root: str | Path, images: list[File], classes: tuple[str, ...]) -> Table:
+def _table(layout: Layout, part: Part, classes: tuple[str, ...]) -> Table:
     index = {name: number for number, name in enumerate(classes)}
-    return Table(Path(root).stem, images, np.array([index[_class_of(image)] for image in images], np.int64))
-
-
-def _refuse_empty_classes(root: Path, split: str, images: list[File], classes: tuple[str, ...]) -> None:
-    """UserError for a class without images in this split, or for an empty class folder."""
-    present = {_class_of(image) for image in images}
-    for name in classes:
-        if name not in present:
-            raise UserError(f"{root}: class '{name}' has no images in the split '{split}'")
-    if root.is_dir():  # an empty folder holds no files, so it is not in the list of files
-        for image in images:
-            for sibling in sorted((root / image.name).parent.parent.iterdir()):
-                if sibling.is_dir() and not sibling.name.startswith(".") and sibling.name not in present:
-                    raise UserError(f"{sibling}: class '{sibling.name}' has no images")
-            break
+    return Table(layout.root.stem, list(part.images), np.array([index[name] for name in part.classes], np.int64))

@@ -1,8 +1,7 @@
 """Image classification sets of the Hugging Face Hub, and folders of the same kinds (extra emoreg[hub]).
 
-Ours, as with torchvision's sets: a published validation split is trained on, as the images for validation are
-cut from the training split of every set (target.validation). A set without a test split that is labelled is
-scored on its validation split, or else on a fifth of each class, always the same.
+A published validation split is used as one. Ours, as with torchvision's sets: a set without a test split that is
+labelled is scored on its validation split, or else on a fifth of each class, always the same.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import contextlib
 import functools
 import io
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,7 @@ from PIL import Image
 from emoreg.data.images.files import IMAGE_FORMATS
 from emoreg.data.images.table import Item, Table
 from emoreg.data.targets.subsets import hold_out_fifth
+from emoreg.data.targets.target import Target
 from emoreg.errors import SettingError, UserError, shortened
 from emoreg.runtime.optional import importing
 
@@ -34,8 +34,8 @@ LABEL_NAMES = ("label", "labels", "fine_label")
 VALIDATION_NAMES = ("validation", "valid", "val", "dev")
 
 
-def read_hugging_face(name: str, root: str | None) -> tuple[Table, Table, tuple[str, ...]]:
-    """Training table, test table and class names; images are decoded when they are needed.
+def read_hugging_face(name: str, root: str | None) -> Target:
+    """The task; images are decoded when they are needed.
 
     Args:
         name: hf:OWNER/NAME or hf:OWNER/NAME/CONFIG, of the Hub, from which the set is downloaded once.
@@ -55,8 +55,9 @@ def read_hugging_face(name: str, root: str | None) -> tuple[Table, Table, tuple[
     classes = tuple(next(iter(features.values()))[label].names)
     labels = {split: _labels(dataset, label) for split, dataset in splits.items()}
 
-    train_name, test_name, joined = _choose(name, labels)
-    for split in filter(None, (train_name, test_name, *joined)):
+    train_name, test_name, validation_name = _choose(name, labels)
+    used = [split for split in (train_name, validation_name, test_name) if split is not None]
+    for split in used:
         names = getattr(features[split].get(label), "names", None)
         if image not in features[split] or tuple(names or ()) != classes:
             raise UserError(f"{name}: the split '{split}' has other columns or classes than the first split")
@@ -64,13 +65,23 @@ def read_hugging_face(name: str, root: str | None) -> tuple[Table, Table, tuple[
         row = int(np.argmax(labels[train_name] < 0))
         raise UserError(f"{name}: row {row} of the split '{train_name}' has no '{label}'")
 
-    def table(*names: str) -> Table:
-        images = [item for split in names for item in _items(f"{name}/{split}", splits[split], image)]
-        return Table(name, images, np.concatenate([labels[split] for split in names]))
+    def table(split: str) -> Table:
+        return Table(name, _items(f"{name}/{split}", splits[split], image), labels[split])
 
+    left_out = tuple(
+        f"{name}: left out the split '{split}', {len(dataset):,} images"
+        f"{' without labels' if np.any(labels[split] < 0) else ''}"
+        for split, dataset in splits.items()
+        if split not in used
+    )
     if test_name is None:
-        return *hold_out_fifth(table(train_name)), classes
-    return table(train_name, *joined), table(test_name), classes
+        note = f"{name}: split '{train_name}', {len(classes):,} classes; a fifth of each class is the test split"
+        return Target(*hold_out_fifth(table(train_name)), classes, None, (note,), left_out)
+    validation = None if validation_name is None else table(validation_name)
+    roles = {"train": train_name, "validation": validation_name, "test": test_name}
+    how = ", ".join(f"{role} from the split '{split}'" for role, split in roles.items() if split is not None)
+    note = f"{name}: {how}; {len(classes):,} classes"
+    return Target(table(train_name), table(test_name), classes, validation, (note,), left_out)
 
 
 @contextlib.contextmanager
@@ -151,15 +162,15 @@ def _labels(dataset: Dataset, column: str) -> NDArray[np.int64]:
     return np.array([-1 if value is None else value for value in values], np.int64)
 
 
-def _choose(name: str, labels: dict[str, NDArray[np.int64]]) -> tuple[str, str | None, Sequence[str]]:
-    """The split to train on, the one to test on (None: a fifth of the first), and those that join the first."""
+def _choose(name: str, labels: dict[str, NDArray[np.int64]]) -> tuple[str, str | None, str | None]:
+    """The split to train on, the one to test on (None: a fifth of the first), and the one for validation, if any."""
     train = "train" if "train" in labels else next(iter(labels)) if len(labels) == 1 else None
     if train is None:
         raise UserError(f"{name} has no split 'train', but {', '.join(labels)}; give a folder as target.root that has")
     known = [split for split in ("test", *VALIDATION_NAMES) if split != train and len(labels.get(split, ())) > 0]
     labelled = [split for split in known if np.all(labels[split] >= 0)]
-    test = labelled[0] if labelled else None
-    return train, test, labelled[1:]
+    test, validation = (*labelled, None, None)[:2]
+    return train, test, validation
 
 
 def _items(name: str, dataset: Dataset, column: str) -> list[Item]:

@@ -11,7 +11,9 @@ from emoreg.data.images.table import Table
 from emoreg.errors import SettingError, UserError, nearest
 
 
-def keep_classes(table: Table, classes: Sequence[str], kept: Sequence[str], split: str) -> Table:
+def keep_classes(
+    table: Table, classes: Sequence[str], kept: Sequence[str], split: str, may_lack: bool = False
+) -> Table:
     """The images of some classes only, labelled by the place of their class in `kept`.
 
     Args:
@@ -19,6 +21,7 @@ def keep_classes(table: Table, classes: Sequence[str], kept: Sequence[str], spli
         classes: names, all different.
         kept: those to keep, in the order of the new labels.
         split: name of this split, for messages.
+        may_lack: whether a class may have no images in it.
 
     Raises:
         UserError: a name that is not in `classes` (the nearest is named); a class without images.
@@ -28,7 +31,7 @@ def keep_classes(table: Table, classes: Sequence[str], kept: Sequence[str], spli
         if name not in classes:
             raise SettingError("target.classes", f"{table.name} has no class '{name}'{nearest(name, classes)}")
         old_label = list(classes).index(name)
-        if not np.any(table.labels == old_label):
+        if not may_lack and not np.any(table.labels == old_label):
             raise UserError(f"{table.name}: class '{name}' has no images in the {split} split")
         new_labels[old_label] = label
     labels = new_labels[table.labels.astype(np.int64)]

@@ -2,9 +2,8 @@
 
 torchvision downloads and checks the files; the table below says where its classes keep labels, names and images.
 
-Ours: a published validation split is trained on, as the images for validation are cut from the training split of every
-set (target.validation). A set without a labelled test split is scored on its validation split, or else on a fifth of
-each class, always the same.
+A published validation split is used as one. Ours: a set without a labelled test split is scored on its validation
+split, or else on a fifth of each class, always the same.
 """
 
 from __future__ import annotations
@@ -20,8 +19,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from emoreg.data.images.files import File
-from emoreg.data.images.table import Images, Item, Table
+from emoreg.data.images.table import Images, Item, Table, joined
 from emoreg.data.targets.subsets import hold_out_fifth
+from emoreg.data.targets.target import Target
 from emoreg.errors import SettingError, UserError, shortened
 
 Options = Mapping[str, Any]  # arguments of a torchvision class
@@ -54,7 +54,7 @@ class _Set:
 
 
 def _splits(*names: str, argument: str = "split", **others: Any) -> Parts:
-    """Parts by the names of the splits; the last one is the test split."""
+    """Parts by the names of the splits: the last one is the test split, a second of three that for validation."""
     *train, test = ({argument: name, **others} for name in names)
     return train, test
 
@@ -134,8 +134,8 @@ _TABLE = (
 SETS: Mapping[str, _Set] = {row.name.lower(): row for row in _TABLE}
 
 
-def read_torchvision(key: str, root: str | None) -> tuple[Table, Table, tuple[str, ...]]:
-    """Training table, test table and class names; images are decoded when they are needed.
+def read_torchvision(key: str, root: str | None) -> Target:
+    """The task, with a validation split where one is published; images are decoded when they are needed.
 
     Args:
         key: name in `SETS`.
@@ -167,8 +167,11 @@ def read_torchvision(key: str, root: str | None) -> tuple[Table, Table, tuple[st
             table = table.take(np.argsort([str(image) for image in table.images]))
         tables.append(table)
     if test is None:
-        return *hold_out_fifth(_join(tables)), classes
-    return _join(tables[:-1]), tables[-1], classes
+        return Target(*hold_out_fifth(joined(tables)), classes)
+    *first, last = tables
+    if len(first) > 1:
+        return Target(first[0], last, classes, joined(first[1:]))
+    return Target(first[0], last, classes)
 
 
 def _open(key: str, folder: Path, options: Options) -> Any:
@@ -277,12 +280,3 @@ def _read_h5(path: Path, dataset: str, rows: int | slice) -> NDArray[np.uint8]:
 
     with h5py.File(path) as file:
         return np.asarray(file[dataset][rows])
-
-
-def _join(tables: Sequence[Table]) -> Table:
-    labels = np.concatenate([table.labels for table in tables])
-    pixels = [table.images for table in tables if isinstance(table.images, np.ndarray)]
-    if pixels:
-        return Table(tables[0].name, np.concatenate(pixels), labels)
-    images: list[Any] = [image for table in tables for image in table.images]
-    return Table(tables[0].name, images, labels)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from emoreg.config.schema import StimuliSettings, TargetSettings
 from emoreg.data.images.files import File
 from emoreg.data.images.packed import PACK, PackedImages, PackedLabels, is_pack, read_about
-from emoreg.data.images.table import About, Images, Item
+from emoreg.data.images.table import About, Images, Item, joined
 from emoreg.data.stimuli import SETS, read_stimuli
 from emoreg.errors import UserError, nearest, printable
 
@@ -258,14 +258,14 @@ def _read_target(name: str, root: str | None, image_size: int) -> Collection:
     if not is_known(name) and not is_pack(root):
         raise UserError(f"no set '{name}'{nearest(name, ['procedural', *SETS, *TARGETS])}")
     target = read_target(TargetSettings(name=name, root=root, image_size=image_size, skip_unreadable=True))
-    parts = {"train": target.train, "test": target.test}
+    tables = {"train": target.train, "validation": target.validation, "test": target.test}
+    parts = {split: table for split, table in tables.items() if table is not None}
     labels = PackedLabels("class", target.classes, np.concatenate([part.labels for part in parts.values()]))
     splits = np.repeat(list(parts), [len(part) for part in parts.values()])
     images: Any
-    if isinstance(target.train.images, PackedImages) and isinstance(target.test.images, PackedImages):
-        images = target.train.images
-        images = PackedImages(images.pixels, images.names, np.concatenate([images.rows, target.test.images.rows]))
+    if isinstance(target.train.images, PackedImages):
+        images = joined(list(parts.values())).images
     else:
-        images = [*target.train.images, *target.test.images]
+        images = [image for part in parts.values() for image in part.images]  # pixels may be of several sizes
     told = target.notes, target.left_out
     return Collection(name, "target", target.train.name, root, images, (labels,), splits, (), *told)

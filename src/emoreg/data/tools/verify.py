@@ -174,10 +174,10 @@ def _by_split(collection: Collection) -> dict[str, Any]:
 
 
 def _unnamed(collection: Collection) -> list[str]:
-    """Images below the root that no row names; of readers that look through it themselves."""
+    """Images below the root that no row names; of stimulus sets that do not say themselves what they left out."""
     images = collection.images if isinstance(collection.images, list) else []
     named = {str(image) for image in images if isinstance(image, File)}
-    if collection.root is None or not named or collection.name not in (*SETS, "folder", "cifar10", "cifar100"):
+    if collection.root is None or not named or collection.name not in SETS or collection.left_out:
         return []
     files = list_files(_folder(collection.root))
     return [file.name for file in files if is_image(file.name) and str(file) not in named]

@@ -111,7 +111,7 @@ def _analyse_split(
 ) -> ExplainedSplit:
     """All but the projections, which show the explained images too."""
     target, limit = loaded.recipe.target, loaded.recipe.training.memory_limit_gib
-    table = read_for_scoring(target, data, loaded.classes, progress)
+    table = read_for_scoring(target, data, loaded.classes, progress, loaded.recipe.edition)
     images = load_images(table, loaded.image_size, target.skip_unreadable, limit, progress).to(fabric.device)
     sample = np.random.default_rng(loaded.recipe.seed).permutation(len(images))[:points]
     rows = np.sort(sample).astype(np.int64)
