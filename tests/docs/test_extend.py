@@ -77,7 +77,7 @@ def test_a_target_is_one_file_and_two_lines(tmp_path: Path, quiet: Progress, mon
     source = f"def _read(name):\n{LINES[1]}"
     space: dict[str, Callable[[str], emoreg.data.targets.Target]] = {}
     exec(source, {"Target": emoreg.data.targets.Target, "stripes": module}, space)
-    monkeypatch.setattr(emoreg.data.targets, "_read", lambda settings: space["_read"](settings.name))
+    monkeypatch.setattr(emoreg.data.targets, "_read", lambda settings, edition: space["_read"](settings.name))
     target = emoreg.data.targets.read_target(TargetSettings(name="stripes"))
     assert (len(target.train), len(target.test), target.classes) == (64, 32, ("horizontal", "vertical"))
     changes = {"target.name": "stripes", "target.image_size": 8, "backbone.name": "resnet8", "training.epochs": 1}

@@ -136,8 +136,9 @@ class TargetSettings:
     image_size: int = 32
     """Side of the square network input in pixels, 8 to 8,192."""
     validation: float = 0.1
-    """Share of the training images held out for curves and model choices, in [0, 1). The test split is scored once,
-    at the end."""
+    """Share of the training images held out for curves and model choices, in [0, 1). Ignored for a set that is
+    published with a validation split beside its test split: that split is used. The test split is scored once, at the
+    end."""
     test: bool = True
     """Score the test split at the end. false leaves it unseen, for explorations that validation images decide."""
     limit: int | None = None
