@@ -13,7 +13,7 @@ from emoreg.data.targets import read_for_scoring, read_target
 from emoreg.data.tools.pack import pack
 from emoreg.errors import SettingError
 from emoreg.runtime.progress import Progress
-from narrow import files
+from narrow import files, present
 
 HEADER = "'','Amusement','Anger','Awe','Content','Disgust','Excitement','Fear','Sad'"
 
@@ -70,18 +70,17 @@ def test_some_of_the_emotions_may_be_kept(abstract: Path) -> None:
     assert len(read_for_scoring(TargetSettings("abstract", str(abstract)), None, ("awe", "fear"))) == 4
 
 
-def test_a_published_test_split_is_used_and_its_validation_split_trained_on(
-    tmp_path: Path, write_image: Callable[..., Path]
-) -> None:
+def test_published_splits_are_used(tmp_path: Path, write_image: Callable[..., Path]) -> None:
     for split, count in (("train", 3), ("val", 1), ("test", 2)):
         for name in MIKELS_8:
             for number in range(count):
                 write_image(tmp_path / "fi" / split / name / f"{number}.jpg")
     target = read_target(settings(tmp_path / "fi", "fi"))
     assert target.classes == MIKELS_8 and target.left_out == ()
-    assert {file.name.split("/")[0] for file in files(target.train.images)} == {"train", "val"}
+    assert {file.name.split("/")[0] for file in files(target.train.images)} == {"train"}
+    assert {file.name.split("/")[0] for file in files(present(target.validation).images)} == {"val"}
     assert {file.name.split("/")[0] for file in files(target.test.images)} == {"test"}
-    assert np.bincount(target.train.labels).tolist() == [4] * 8
+    assert np.bincount(target.train.labels).tolist() == [3] * 8
 
 
 def test_what_is_wrong_is_said_of_the_setting_of_stage_2(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from emoreg.config.schema import TargetSettings
 from emoreg.data.images.decode import decode
 from emoreg.data.targets import Target, read_for_scoring, read_target
 from emoreg.errors import UserError
+from narrow import present
 
 datasets = extras.load("hub", "datasets")
 
@@ -80,12 +81,15 @@ def test_an_image_folder_is_read(image_folder: Path) -> None:
         decode(target.test.images[0], 8)
 
 
-def test_a_validation_split_is_trained_on_or_else_scored_where_it_is_the_only_one(tmp_path: Path) -> None:
+def test_a_validation_split_is_one_or_is_scored_where_it_is_the_only_one(tmp_path: Path) -> None:
     splits = {"train": part([0, 1]), "validation": part([2])}
     both = read(saved(tmp_path / "both", {**splits, "test": part([1, 0])}))
-    assert both.train.labels.tolist() == [0, 1, 2] and both.test.labels.tolist() == [1, 0]
+    assert both.train.labels.tolist() == [0, 1] and both.test.labels.tolist() == [1, 0]
+    assert present(both.validation).labels.tolist() == [2] and both.left_out == ()
+    assert "validation from the split 'validation'" in both.notes[0]
     unlabelled = read(saved(tmp_path / "unlabelled", {**splits, "test": part([-1, -1])}))
     assert unlabelled.train.labels.tolist() == [0, 1] and unlabelled.test.labels.tolist() == [2]
+    assert unlabelled.left_out == ("hf:me/pets: left out the split 'test', 2 images without labels",)
 
 
 @pytest.mark.parametrize("split", ["train", "everything"])

@@ -340,6 +340,9 @@ FORMS: list[tuple[str, Build, list[int], list[int], dict[int, str]]] = [
 ]
 
 
+WITH_VALIDATION = ("dtd", "flowers102", "country211", "renderedsst2", "pcam")
+
+
 @pytest.mark.parametrize(("name", "build", "train", "test", "classes"), FORMS, ids=[form[0] for form in FORMS])
 def test_labels_classes_and_splits_are_those_on_disk(
     name: str,
@@ -352,7 +355,11 @@ def test_labels_classes_and_splits_are_those_on_disk(
 ) -> None:
     build(tmp_path, monkeypatch)
     target = read(name, tmp_path)
-    assert target.train.labels.tolist() == train and target.test.labels.tolist() == test
+    held_out = [] if target.validation is None else target.validation.labels.tolist()
+    assert [*target.train.labels.tolist(), *held_out] == train and target.test.labels.tolist() == test
+    assert bool(held_out) == (name in WITH_VALIDATION)
+    first_edition = read_target(TargetSettings(name, str(tmp_path)), edition=1)
+    assert first_edition.train.labels.tolist() == train and first_edition.validation is None
     assert {label: target.classes[label] for label in classes} == classes
     for table in (target.train, target.test):
         assert all(decode(image, 8).shape == (8, 8, 3) for image in table.images)
