@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sys
@@ -14,7 +15,17 @@ import torch
 
 from emoreg.config.schema import Granularity, Mixing, Mode
 from emoreg.data.stimuli.emotion import VALENCE_AROUSAL, VALENCE_AROUSAL_DOMINANCE, EmotionSpace
-from emoreg.inference.demo import build_page, classify, describe_classes, draw_dimensions, running_page, trained_lambda
+from emoreg.inference.demo import (
+    _gradio,
+    _no_proxy,
+    build_page,
+    classify,
+    describe_classes,
+    draw_dimensions,
+    running_page,
+    serve,
+    trained_lambda,
+)
 from emoreg.inference.load import load_run
 from emoreg.inference.predict import at_lambda
 from emoreg.models.regulation import Response
@@ -104,6 +115,86 @@ def test_the_server_is_this_machine_s_alone_and_gives_no_file(url: str) -> None:
     assert f"port {port}: Address already in use; choose another --port" in refusal(serve_again)
     with running_page(untrained("none", "scalar", "logits", 0.5), "other") as other:
         assert other != url and status(other) == 200  # the next free port
+
+
+PROXY = "http://127.0.0.1:9"  # where nothing answers
+
+
+@pytest.mark.extra("demo")
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"http_proxy": PROXY},
+        {"HTTP_PROXY": PROXY, "HTTPS_PROXY": PROXY, "NO_PROXY": ".example.org"},
+        {"all_proxy": "socks5://127.0.0.1:9"},
+        {"ALL_PROXY": "socks4://127.0.0.1:9", "no_proxy": "10.0.0.0/8"},
+        {"http_proxy": "proxy.example:3128"},
+        {"http_proxy": "http://proxy:abc"},
+        {"https_proxy": "ftp://proxy"},
+        {"SSL_CERT_FILE": "/no/such/certificates.pem"},
+    ],
+    ids=" ".join,
+)
+def test_the_page_is_served_whatever_proxy_or_certificate_the_environment_names(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    before = dict(os.environ)
+    with running_page(untrained("none", "scalar", "logits", 0.5), "mine") as url:
+        assert {name: os.environ.get(name) for name in environment} == environment  # and not only then
+        directly = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        assert directly.open(url, timeout=10).status == 200
+    assert dict(os.environ) == before
+
+
+def test_gradio_is_imported_without_the_proxies_that_it_may_refuse(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gradio.py").write_text("import os\nno_proxy = os.environ['no_proxy']\n")
+    monkeypatch.delitem(sys.modules, "gradio", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("no_proxy", ".example.org")
+    assert _gradio().no_proxy == "*" and os.environ["no_proxy"] == ".example.org"
+    monkeypatch.delitem(sys.modules, "gradio")
+
+
+def test_with_a_public_address_the_proxies_stay_but_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", ".example.org,localhost")
+    assert _no_proxy("127.0.0.1") == ".example.org,localhost,127.0.0.1,::1"
+
+
+@pytest.mark.extra("demo")
+def test_what_gradio_raises_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("all_proxy", "socks5://127.0.0.1:9")
+
+    def share() -> None:
+        with running_page(untrained("none", "scalar", "logits", 0.5), "mine", share=True):
+            pass
+
+    told = refusal(share)
+    assert told.startswith("Gradio cannot serve the page: ") and "socks" in told.lower()
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "message"),
+    [
+        ("127.0.0.1", 0, "the port is 0; it must lie in 1 to 65535"),
+        ("127.0.0.1", 65536, "the port is 65536; it must lie in 1 to 65535"),
+        ("", None, "the host is empty; give --host 127.0.0.1"),
+        ("a" * 70, None, "cannot listen on aaa"),
+        ("a..b", 8000, "cannot listen on a..b, port 8000: "),
+        ("nul\0host", 8000, "not the name of a host"),
+        ("http://localhost", 8000, "cannot listen on http://localhost, port 8000"),
+    ],
+)
+def test_a_host_or_port_that_cannot_be_is_refused_before_anything_is_loaded(
+    host: str, port: int | None, message: str, tmp_path: Path
+) -> None:
+    assert message in refusal(lambda: serve(tmp_path / "no-run", host, port))
 
 
 @pytest.mark.extra("demo")

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import emoreg.data.images.threads
 import emoreg.inference.predict
@@ -17,6 +20,7 @@ from emoreg.data.images.files import list_files
 from emoreg.data.stimuli.emotion import MIKELS_8, VALENCE_AROUSAL, EmotionSpace
 from emoreg.errors import UserError
 from emoreg.inference.load import load_run
+from emoreg.inference.pictures import thumbnail
 from emoreg.inference.predict import Answer, FeltEmotion, Prediction, at_lambda, predict
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.stages.affective_heads import heads_of
@@ -77,6 +81,67 @@ def test_images_come_from_folders_zips_files_and_pixels(runs: Path, photos: Path
     assert names == [f"{archive}/inside/a.png", f"{photos}/b.jpg", "2", f"{photos}/below/c.png"]
     first = next(iter(predict(runs / "plain", photos / "a.png", device="cpu")))
     np.testing.assert_allclose(predictions[0].regulated.probabilities, first.regulated.probabilities, atol=1e-6)
+
+
+def test_an_image_gives_the_same_answer_however_it_is_given(runs: Path, photos: Path) -> None:
+    loaded, path = load_run(runs / "plain"), photos / "a.png"
+    with Image.open(path) as image, path.open("rb") as file:
+        pixels, content = np.asarray(image.convert("RGB")), path.read_bytes()
+        many: list[Any] = [str(path), path, image, file, io.BytesIO(content), content, bytearray(content), pixels]
+        found = list(predict(loaded, (given for given in many), device="cpu"))
+        alone = [next(iter(predict(loaded, given, device="cpu"))) for given in (path, image, file, content, pixels)]
+    assert [p.image for p in found] == [str(path)] * 2 + [str(row) for row in range(2, 8)]
+    for prediction in (*found, *alone):
+        np.testing.assert_allclose(prediction.regulated.probabilities, found[0].regulated.probabilities, atol=1e-6)
+    assert all(thumbnail(p.source).size == thumbnail(found[0].source).size for p in found)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (np.zeros((4, 4, 3)), r"uint8 \(H, W, 3\), not float64 \(4, 4, 3\): values 0 to 255, colours last; grey or"),
+        (np.zeros((3, 4, 4), np.uint8), r"not uint8 \(3, 4, 4\): values 0 to 255, colours last"),
+        (np.zeros((4, 4), np.uint8), r"not uint8 \(4, 4\)"),
+        (np.zeros((4, 4, 4), np.uint8), r"grey or transparent ones as PIL\.Image\.fromarray\(pixels\)"),
+        (np.zeros((4, 4, 3), np.uint16), "not uint16"),
+        (torch.rand(3, 4, 4), r"a tensor is no image \(torch\.float32 \(3, 4, 4\)\): .* as a NumPy array, uint8"),
+        ("https://example.org/cat.jpg", r"https://example\.org/cat\.jpg is an address, and nothing is downloaded"),
+        ("s3://bucket/cat.jpg", "is an address"),
+        (io.StringIO("text"), "a file was opened as text; open it with mode 'rb'"),
+        (7, "7 is no image; give a path, bytes, an opened file, an image of Pillow's, or pixels"),
+        ([None], "None is no image"),
+        ([], "no images were given"),
+        ("x" * 300, "cannot read x+: File name too long"),
+        ("nul\0.png", r"nul\\x00\.png"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_is_no_image_is_refused_with_what_to_give_instead(given: Any, message: str, runs: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        predict(runs / "plain", given)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (Image.new("F", (4, 5)), "an image of 4x5, mode F: its pixels are 32-bit numbers, whose range is not known"),
+        (Image.new("I", (4, 5)), "mode I: its pixels are 32-bit numbers"),
+        (b"no image", "an image of 8 bytes: not an image in a known format"),
+        (b"", "it is empty"),
+    ],
+    ids=["F", "I", "bytes", "empty"],
+)
+def test_an_image_without_a_path_is_described_when_it_cannot_be_decoded(image: Any, message: str, runs: Path) -> None:
+    told: list[UserError] = []
+    assert list(predict(runs / "plain", [image], device="cpu", on_unreadable=told.append)) == []
+    assert message in str(told[0]) and "\n" not in str(told[0]) and "0x" not in str(told[0])
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "I;16"])
+def test_an_image_of_pillow_s_in_any_mode_of_colours_is_seen_as_it_looks(mode: str) -> None:
+    white = Image.new("RGB", (8, 8), "white")
+    image = Image.new("I;16", (8, 8), 65535) if mode == "I;16" else white.convert(mode)
+    assert decode(image, 8).min() > 250
 
 
 @pytest.mark.parametrize("mix", ["logits", "probabilities", "features"])

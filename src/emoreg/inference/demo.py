@@ -9,7 +9,7 @@ import signal
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,8 @@ TOP = 5  # classes shown per response
 MAX_NAMED = 12  # with more classes, the page names only the first of them
 MAX_UPLOAD = "64mb"
 PORTS = range(7860, 7960)  # tried in this order if no port is given; Gradio's own
+# The environment of what needs no network: settings for reaching other machines may be wrong, or in the way.
+ALONE = {"no_proxy": "*", "SSL_CERT_FILE": None, "SSL_CERT_DIR": None}
 LAMBDA_INFO = "0: the non-emotional response alone, 1: the emotional one."
 
 
@@ -170,6 +172,7 @@ def serve(run: Path | str, host: str = "127.0.0.1", port: int | None = None, sha
     Raises:
         UserError: no finished run of stage 2; the port is taken; gradio is not installed, or cannot serve the page.
     """
+    _free_port(host, port)  # refused before anything is loaded
     loaded = load_run(run)
     try:
         with running_page(loaded, Path(run).resolve().name, host, port, share) as url:
@@ -195,10 +198,9 @@ def running_page(
     Yields:
         The address of the page.
     """
-    port = _free_port(host, port)
     with (
         tempfile.TemporaryDirectory(prefix="emoreg-demo-") as uploads,
-        _environment(GRADIO_TEMP_DIR=uploads),  # the only way to tell Gradio
+        _environment({"GRADIO_TEMP_DIR": uploads}),  # the only way to tell Gradio
     ):
         page = None
         try:
@@ -207,10 +209,10 @@ def running_page(
                 font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
             )
             # Gradio asks the page whether it answers, which a proxy cannot do.
-            with _plainly("serve"), _environment(no_proxy=_no_proxy(host) if share else "*"):
+            with _plainly("serve"), _environment({"no_proxy": _no_proxy(host)} if share else ALONE):
                 _, url, public = page.launch(
-                    server_name=host,
-                    server_port=port,
+                    server_name=f"[{host}]" if ":" in host else host,
+                    server_port=_free_port(host, port),
                     share=share,
                     prevent_thread_lock=True,
                     quiet=True,
@@ -232,17 +234,21 @@ def running_page(
 
 
 @contextmanager
-def _environment(**values: str) -> Iterator[None]:
-    """Environment variables that have these values while the block runs."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
+def _environment(values: Mapping[str, str | None]) -> Iterator[None]:
+    """Environment variables that have these values while the block runs, or are not set for None."""
+
+    def put(wanted: Mapping[str, str | None]) -> None:
+        for name, value in wanted.items():
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
+
+    before = {name: os.environ.get(name) for name in values}
+    put(values)
+    try:
+        yield
+    finally:
+        put(before)
 
 
 def _no_proxy(host: str) -> str:
@@ -278,7 +284,7 @@ def _free_port(host: str, port: int | None) -> int:
                         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                     probe.bind((address, candidate))
             return candidate
-        except UnicodeError:  # of a name that no host can have
+        except (UnicodeError, ValueError, TypeError):  # of a name that no host can have
             reason = "not the name of a host"
             break
         except OSError as error:
@@ -293,8 +299,9 @@ def _gradio() -> Any:
     # Gradio reads both when it is imported.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    # It makes clients for the network as well, which read the proxies of the environment and may refuse them.
-    with importing("gradio", "the demo", "'emoreg[demo]'"), _environment(no_proxy="*"):
+    # It makes clients for the network as well, which read proxies and certificates and may refuse them; a port is asked
+    # of us alone.
+    with importing("gradio", "the demo", "'emoreg[demo]'"), _environment({**ALONE, "GRADIO_SERVER_PORT": None}):
         import gradio
     return gradio
 
