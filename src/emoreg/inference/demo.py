@@ -211,7 +211,7 @@ def running_page(
             # Gradio asks the page whether it answers, which a proxy cannot do.
             with _plainly("serve"), _environment({"no_proxy": _no_proxy(host)} if share else ALONE):
                 _, url, public = page.launch(
-                    server_name=f"[{host}]" if ":" in host else host,
+                    server_name=host,
                     server_port=_free_port(host, port),
                     share=share,
                     prevent_thread_lock=True,
