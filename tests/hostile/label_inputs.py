@@ -97,6 +97,13 @@ LINES: tuple[tuple[str, bytes, str], ...] = (
     ("brackets in brackets", b'{"path": ' + b"[" * DEEP, "row 1"),
     ("bytes that are no Unicode", b'{"path": "\xff"}\n', "row 1"),
     ("an empty file", b"", "manifest.jsonl"),
+    ("a list for an emotion", b'{"path": "a.jpg", "emotion": ["joy"]}\n', "row 1: emotion"),
+    ("a truth for an emotion", b'{"path": "a.jpg", "emotion": true}\n', "row 1: emotion"),
+    ("a number for an emotion", b'{"path": "a.jpg", "emotion": 1.0}\n', "row 1: emotion"),
+    ("a key twice", b'{"path": "a.jpg", "path": "b.jpg", "emotion": "joy"}\n', "row 1"),
+    ("one emotion alone", b'{"path": "a.jpg", "emotion": "joy"}\n', "all 1 training images are 'joy'"),
+    ("a p-value for an emotion", b'{"path": "a.jpg", "p_value": 0.04}\n', "'p_value'"),
+    ("a p-value among emotions", b'{"path": "a.jpg", "p_value": 0.04, "p_joy": 0.2}\n', "'p_value'"),
     ("an object for a path", b'{"path": {"a": 1}, "emotion": "awe"}\n', "row 1"),
     ("a list for a number", b'{"path": "a.jpg", "valence": [0.5]}\n', "row 1: valence"),
     ("a truth for a number", b'{"path": "a.jpg", "valence": true}\n', "row 1: valence"),
@@ -166,6 +173,7 @@ def label_inputs() -> Iterator[Malformed]:
         files = {"set/manifest.parquet": content, "set/a.jpg": png()}
         yield Malformed("label file", f"Parquet: {what}", RECIPE | files, pretrain("manifest", "set"), place)
     for what, paths, name, place in (
+        ("a spreadsheet", ("set/manifest.xlsx",), "manifest", "manifest"),
         ("a name without an emotion", ("set/photo.jpg",), "artphoto", "photo.jpg"),
         ("a name with a strange emotion", ("set/calm_1.jpg",), "artphoto", "calm_1.jpg"),
         ("one emotion of eight", ("set/awe/1.jpg",), "fi", "amusement"),

@@ -37,7 +37,7 @@ from emoreg.runtime.seeding import drawn_from, generator
 from emoreg.stages.affective_heads import Head, affective_loss, heads_of, image_losses, joint_labels, joint_loss
 from emoreg.stages.classify import build_classifier
 from emoreg.stages.pretrain import AffectiveModel, load_encoder, pretrain
-from emoreg.stages.stimulus_mixture import cut_stimuli, epoch_shares, join
+from emoreg.stages.stimulus_mixture import cut_stimuli, epoch_shares, join, refuse_one_class
 from listening import Listening
 from tiny_backbone import TinyBackbone
 
@@ -223,6 +223,36 @@ def test_an_empty_train_split_is_refused_in_one_line(quiet: Progress) -> None:
     assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match=r"mine: no training images.*stimuli\.validation"):
         cut_stimuli(stimuli("mine", CATEGORY, 10), settings(validation=0.99), 0, quiet)
+
+
+@pytest.mark.parametrize(
+    ("space", "labels", "choice", "message"),
+    [
+        (CATEGORY, [2, 2, 2, 2], "published", "all 4 training images are 'joy'; stage 1 needs at least two classes"),
+        (CATEGORY, [0, 2, 0, 2], "polarity", "all 4 training images are 'positive' by stimuli.labels polarity"),
+        (EmotionSpace("votes", ("awe", "fear")), [[3, 0], [1, 0]], "published", "all 2 training images are 'awe'"),
+        (EmotionSpace("dimensions", ("valence",)), [[0.5], [0.2], [0.1]], "polarity", "are 'positive' by"),
+    ],
+)
+def test_one_class_alone_is_refused_whatever_it_comes_from(
+    space: EmotionSpace, labels: list[Any], choice: Any, message: str, quiet: Progress
+) -> None:
+    values = np.array(labels, np.int64 if space.kind == "category" else np.float32)
+    whole = Stimuli("photos", pixels(len(labels)), (Labels(space, values),))
+    cut = cut_stimuli(whole, settings(labels=choice, validation=0.0), 0, quiet)
+    with pytest.raises(UserError, match=message):
+        refuse_one_class(cut)
+
+
+def test_one_class_in_training_alone_is_refused_and_two_are_not(quiet: Progress) -> None:
+    for labels, splits in (([0, 0, 1], [*TRAIN, *TRAIN, *TEST]), ([0, 1, 1], [*TRAIN, *TRAIN, *TEST])):
+        whole = Stimuli("photos", pixels(3), (Labels(CATEGORY, np.array(labels)),), splits)
+        cut = cut_stimuli(whole, settings(validation=0.0), 0, quiet)
+        if labels[1]:
+            refuse_one_class(cut)
+        else:
+            with pytest.raises(UserError, match="all 2 training images are 'awe'"):
+                refuse_one_class(cut)
 
 
 def test_the_limit_is_of_training_images_and_leaves_the_test_whole(quiet: Progress) -> None:

@@ -36,7 +36,7 @@ from emoreg.stages.pretext import (
     with_neutral_labels,
     with_shuffled_labels,
 )
-from emoreg.stages.stimulus_mixture import Cut, cut_stimuli, epoch_shares, join, views
+from emoreg.stages.stimulus_mixture import Cut, cut_stimuli, epoch_shares, join, refuse_one_class, views
 from emoreg.training.launch import RunContext, launch
 from emoreg.training.loop import fit
 
@@ -96,6 +96,9 @@ def pretrain(
 def _pretrain(context: RunContext[PretrainRecipe], stimuli: tuple[Table, EmotionSpace] | None) -> None:
     fabric, run, recipe, progress = context.fabric, context.run, context.recipe, context.progress
     cuts = _cuts(recipe, stimuli, progress, context.is_leader)
+    if recipe.pretext in ("affect", "shuffled"):
+        for cut in cuts:
+            refuse_one_class(cut)
     if recipe.pretext == "shuffled":
         cuts = with_shuffled_labels(cuts, recipe.seed)
     elif recipe.pretext == "neutral":

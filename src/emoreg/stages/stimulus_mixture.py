@@ -120,6 +120,21 @@ def cut_stimuli(
     )
 
 
+def refuse_one_class(cut: Cut) -> None:
+    """UserError if all training images have the same class, or all votes: nothing would be learned, with accuracy 1."""
+    labels = cut.train.labels
+    if cut.space.kind == "dimensions":
+        return
+    seen = np.unique(labels) if cut.space.kind == "category" else np.flatnonzero(labels.sum(axis=0))
+    if len(seen) < 2:
+        choice = cut.settings.labels
+        by = "" if choice == "published" else f" by stimuli.labels {choice}"
+        raise UserError(
+            f"{cut.train.name}: all {len(labels)} training images are '{cut.space.names[int(seen[0])]}'{by}; stage 1 "
+            "needs at least two classes: check the labels and splits, or choose other stimuli.labels"
+        )
+
+
 def _parts(stimuli: Stimuli, share: float, seed: int, edition: int) -> NDArray[np.str_]:
     """The part of each image, as published or drawn (N,).
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 
 from data.stimuli.layouts import MANIFEST
 from emoreg.data.stimuli.emotion import MIKELS_8
-from emoreg.data.stimuli.manifest import read
+from emoreg.data.stimuli.manifest import NAMED, read
 from emoreg.errors import UserError
 from narrow import files
 
@@ -63,7 +64,37 @@ def test_json_lines_and_parquet_read_as_csv_does(suffix: str, build: Build, pack
     [
         ("csv", "path\na.jpg\n", "has no labels"),
         ("csv", "file,emotion\na.jpg,awe\n", "no column 'path'"),
-        ("csv", "path,emotion,Emotion\na.jpg,awe,awe\n", ""),
+        ("csv", "path,emotion,Emotion\na.jpg,awe,awe\n", "row 2: 'Emotion' is a second column 'emotion'; keep one"),
+        ("csv", "path,p_é,p_e\u0301\na.jpg,1,1\n", "the column 'p_é' occurs 2 times"),
+        (
+            "jsonl",
+            '{"path": "a.jpg", "path": "b.jpg", "emotion": "awe"}',
+            "row 1 is not JSON: the key 'path' occurs twice",
+        ),
+        ("jsonl", '{"path": "a.jpg", "emotion": ["joy"]}', 'row 1: emotion must be text, not ["joy"]'),
+        ("jsonl", '{"path": "a.jpg", "emotion": {"a": 1}}', 'row 1: emotion must be text, not {"a": 1}'),
+        ("jsonl", '{"path": "a.jpg", "emotion": true}', "row 1: emotion must be text, not true"),
+        ("jsonl", '{"path": "a.jpg", "emotion": 1.0}', "row 1: emotion must be text, not 1.0"),
+        ("jsonl", '{"path": ["a.jpg"], "emotion": "joy"}', 'row 1: path must be text, not ["a.jpg"]'),
+        ("jsonl", '{"path": "a.jpg", "emotion": "joy", "split": 1}', "row 1: split must be text, not 1"),
+        ("json", '[{"path": "a.jpg", "emotion": "joy"}, ["b.jpg"]]', "row 2 must be an object"),
+        ("json", '{"path": {"0": "a.jpg"}, "emotion": {"0": "joy"}}', 'row 1: path must be text, not {"0": "a.jpg"}'),
+        (
+            "csv",
+            "path,p_value\na.jpg,0.03\n",
+            "has no labels: no emotion, p_<emotion>, valence, arousal or dominance ('p_v",
+        ),
+        ("csv", "path,p_joy,p_value\na.jpg,0.4,0.03\n", "'p_value': no known emotion, and no shares that add up to 1"),
+        (
+            "csv",
+            "path,emotion\na.jpg,calm\nb.jpg,Calm\n",
+            "elsewhere; write the emotion in one way",
+        ),
+        ("csv", "path,emotion\na.jpg;awe\n", "row 2: 1 fields, but the header has 2"),
+        ("csv", 'path,valence\na.jpg,"0,5"\n', "row 2: valence is '0,5'; it must be a number"),
+        ("csv", "path;valence\na.jpg;1.000,5\n", "row 2: valence is '1.000,5'; it must be a number"),
+        ("xlsx", "PK", "is no manifest; save the table as one of .csv, .tsv, .txt, .json, .jsonl, .parquet"),
+        ("yaml", "path: a.jpg", "is no manifest; save the table as one of .csv"),
         ("csv", "path,path,emotion\na.jpg,a.jpg,awe\n", "the column 'path' occurs 2 times"),
         ("csv", 'path,emotion\n"a.jpg,awe\n', "line 2: not a table"),
         ("csv", "path,p_sad,p_sadness,p_awe\na.jpg,1,1,1", "'p_sad' and 'p_sadness' are the same emotion"),
@@ -97,6 +128,97 @@ def test_a_malformed_manifest_is_named_in_one_line(
         read(str(path), False)
     line = str(caught.value)
     assert str(path) in line and message in line and "\n" not in line
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|", ","])
+@pytest.mark.parametrize("name", ["manifest.csv", "manifest.txt", "manifest.tsv"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+def test_tables_of_any_separator_are_read_and_the_separator_is_said(
+    separator: str, name: str, encoding: str, tmp_path: Path, write_image: Build
+) -> None:
+    write_image(tmp_path / "Zoë.jpg")
+    half = "0.5" if separator == "," else "0,5"
+    rows = [["emotion", "Path", "valence"], ["joy", "Zoë.jpg", half]]
+    (tmp_path / name).write_bytes("\r\n".join(separator.join(row) for row in rows).encode(encoding))
+    stimuli = read(str(tmp_path), False)
+    category, valence = stimuli.labels
+    assert category.space.names[int(category.values[0])] == "joy" and valence.values.tolist() == [[0.5]]
+    assert [NAMED[separator] in note for note in stimuli.notes] == ([] if separator == "," else [True])
+
+
+@pytest.mark.parametrize("above", ["sep=;\r\n", "\n\n", ";;\n  \n", "\ufeffsep=;\n"])
+def test_what_excel_writes_above_a_header_is_no_row(above: str, tmp_path: Path, write_image: Build) -> None:
+    write_image(tmp_path / "a.jpg")
+    (tmp_path / "manifest.csv").write_text(f"{above}path;emotion\na.jpg;joy\nb.jpg;fear\n", encoding="utf-8")
+    row = above.count("\n") + 3
+    with pytest.raises(UserError, match=rf"row {row}: no image 'b\.jpg'"):
+        read(str(tmp_path), False)
+    assert len(read(str(tmp_path), True).images) == 1
+
+
+def test_a_list_of_objects_is_read_as_json_lines_are(tmp_path: Path, write_image: Build) -> None:
+    write_image(tmp_path / "a.jpg")
+    (tmp_path / "manifest.json").write_text('[\n {"path": "a.jpg", "emotion": "joy", "p_n": null}\n]')
+    assert read(str(tmp_path), False).labels[0].values.tolist() == [3]
+
+
+@pytest.mark.parametrize("column", ["p_value", "p_total", "p_n", "p_id", "p_"])
+def test_a_column_that_is_no_emotion_is_not_read_and_said(column: str, one: Callable[..., Path]) -> None:
+    stimuli = read(str(one(valence=0.5, **{column: 1})), False)
+    assert [labels.space.kind for labels in stimuli.labels] == ["dimensions"]
+    assert [f"'{column}'" in note and note.endswith("not read") for note in stimuli.notes] == [True]
+
+
+@pytest.mark.parametrize(
+    ("rows", "are_emotions"),
+    [
+        ([[0.25, 0.75], [1, 0]], True),
+        ([[3, 9], [10, 2]], True),
+        ([[1, 14], [2, 14], [3, 30]], False),
+        ([[0.01, 0.3], [0.5, 0.5]], False),
+        ([[-1, 2], [0, 1]], False),
+        ([["", 1], [1, 0]], False),
+    ],
+)
+def test_words_of_ones_own_are_emotions_where_they_are_shares_or_votes(
+    rows: list[list[object]], are_emotions: bool, tmp_path: Path, write_image: Build
+) -> None:
+    lines = ["path,valence,p_calm,p_longing"]
+    for number, row in enumerate(rows):
+        write_image(tmp_path / f"{number}.jpg")
+        lines.append(f"{number}.jpg,0.5,{row[0]},{row[1]}")
+    (tmp_path / "manifest.csv").write_text("\n".join(lines))
+    stimuli = read(str(tmp_path), False)
+    spaces = [labels.space.names for labels in stimuli.labels]
+    assert spaces == ([("calm", "longing"), ("valence",)] if are_emotions else [("valence",)])
+    assert len(stimuli.notes) == 1 and "p_longing" in stimuli.notes[0]
+
+
+@pytest.mark.parametrize("written", ["NFC", "NFD"])
+@pytest.mark.parametrize("there", ["NFC", "NFD"])
+def test_names_are_compared_in_one_unicode_form_and_paths_whatever_their_case(
+    written: Any, there: Any, tmp_path: Path, write_image: Build, pack: Build
+) -> None:
+    root = tmp_path / "set"
+    write_image(root / unicodedata.normalize(there, "Fotos é") / unicodedata.normalize(there, "Zoë.JPG"))
+    write_image(root / "b.jpg")
+    path = unicodedata.normalize(written, "./fotos é\\zoë.jpg")
+    sheet = (
+        f"path,emotion\n{path},{unicodedata.normalize(written, 'née')}\nb.jpg,{unicodedata.normalize(there, 'née')}\n"
+    )
+    (root / "manifest.csv").write_text(sheet, encoding="utf-8")
+    for place in (root, pack(root)):
+        stimuli = read(str(place), False)
+        assert len(stimuli.images) == 2 and stimuli.labels[0].space.names == ("née",)
+
+
+def test_a_path_that_fits_two_files_is_refused(tmp_path: Path, write_image: Build) -> None:
+    write_image(tmp_path / "A.jpg"), write_image(tmp_path / "a.JPG")
+    if len(list(tmp_path.iterdir())) < 2:
+        return  # a file system that has one name for both
+    (tmp_path / "manifest.csv").write_text("path,emotion\na.jpg,joy\n")
+    with pytest.raises(UserError, match=r"row 2: 'a\.jpg' may be "):
+        read(str(tmp_path), False)
 
 
 def test_other_columns_are_not_read(one: Callable[..., Path]) -> None:

@@ -9,6 +9,7 @@ dominance). Each mapping names its own source; what is ours says so.
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -59,6 +60,8 @@ SPELLINGS: Mapping[str, str] = {
     "surprised": "surprise",
 }
 
+_KNOWN = frozenset((*MIKELS_8, *EKMAN_6_NEUTRAL, *POLARITY, *SPELLINGS))
+
 # Mikels et al. 2005 found four pleasant and four unpleasant categories. Of Ekman's six, surprise is neither, and
 # neutral is none (ours: both are left out of polarity).
 POLARITY_OF: Mapping[str, str] = {
@@ -90,9 +93,19 @@ DIMENSIONS_OF: Mapping[str, tuple[float, float, float]] = {
 }
 
 
+def composed(word: str) -> str:
+    """A name without outer blanks in the Unicode form in which names are compared, NFC; macOS writes others."""
+    return unicodedata.normalize("NFC", word.strip())
+
+
+def is_known(word: str) -> bool:
+    """Whether a word is an emotion of a known space, however it is spelt."""
+    return standard(word) in _KNOWN
+
+
 def standard(word: str) -> str:
-    """An emotion's usual spelling here: without outer blanks or capitals, and as in SPELLINGS."""
-    name = word.strip().lower()
+    """An emotion's usual spelling here: without outer blanks or capitals, in NFC, and as in SPELLINGS."""
+    name = composed(word).lower()
     return SPELLINGS.get(name, name)
 
 
@@ -102,7 +115,7 @@ def emotion_index(word: str, names: Sequence[str], place: str) -> int:
     Raises:
         UserError: it is not among them; says at which `place`, and names the nearest.
     """
-    for name in (word, word.strip().lower(), standard(word)):
+    for name in (word, composed(word), composed(word).lower(), standard(word)):
         if name in names:
             return names.index(name)
     raise UserError(f"{place}: no emotion {word!r}{nearest(standard(word), names)}")
@@ -115,10 +128,11 @@ def emotion_names(words: Mapping[str, str]) -> tuple[str, ...]:
         words: as the set spells them, each with the place where it stands first.
 
     Returns:
-        MIKELS_8, EKMAN_6, EKMAN_6_NEUTRAL or POLARITY, the first that has them all; or else the words, sorted.
+        MIKELS_8, EKMAN_6, EKMAN_6_NEUTRAL or POLARITY, the first that has them all; or else the words in NFC, sorted.
 
     Raises:
-        UserError: a word is nearly that of a known emotion, as "amusment" is, or has control characters in it.
+        UserError: a word is nearly that of a known emotion, as "amusment" is, or has control characters in it; or two
+            differ in nothing but capitals.
     """
     spelt = {word: standard(word) for word in words}
     for word, place in words.items():
@@ -127,12 +141,21 @@ def emotion_names(words: Mapping[str, str]) -> tuple[str, ...]:
     for names in (MIKELS_8, EKMAN_6, EKMAN_6_NEUTRAL, POLARITY):
         if set(spelt.values()) <= set(names):
             return names
-    known = {*MIKELS_8, *EKMAN_6_NEUTRAL, *POLARITY, *SPELLINGS}
-    for word, name in spelt.items():
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
-        if name not in known and close:
-            raise UserError(f"{words[word]}: {word!r} is not a known emotion; did you mean '{close[0]}'?")
-    return tuple(sorted(spelt))
+    refuse_nearly_known(words)
+    names_of: dict[str, str] = {}
+    for word, place in words.items():
+        first = names_of.setdefault(composed(word).lower(), composed(word))
+        if first != composed(word):
+            raise UserError(f"{place}: {word!r} is {first!r} elsewhere; write the emotion in one way")
+    return tuple(sorted(names_of.values()))
+
+
+def refuse_nearly_known(words: Mapping[str, str]) -> None:
+    """UserError for a word, given with its place, that is nearly that of a known emotion, as "amusment" is."""
+    for word, place in words.items():
+        close = difflib.get_close_matches(standard(word), _KNOWN, n=1, cutoff=0.85)
+        if not is_known(word) and close:
+            raise UserError(f"{place}: {word!r} is not a known emotion; did you mean '{close[0]}'?")
 
 
 def majority(votes: NDArray[np.float32]) -> NDArray[np.int64]:

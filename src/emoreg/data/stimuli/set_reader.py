@@ -81,7 +81,7 @@ class SetReader:
         exact = self._by_name.get(path)
         if exact is not None:
             return exact
-        found = self._by_key.get(_key(path), [])
+        found = self._by_key.get(path_key(path), [])
         if len(found) > 1:
             raise UserError(f"{self.root}: '{path}' may be {found[0].name!r} or {found[1].name!r}; rename one")
         return found[0] if found else None
@@ -94,7 +94,7 @@ class SetReader:
     def _by_key(self) -> dict[str, list[File]]:
         found: dict[str, list[File]] = {}
         for file in self.files:
-            found.setdefault(_key(file.name), []).append(file)
+            found.setdefault(path_key(file.name), []).append(file)
         return found
 
     def add(
@@ -124,8 +124,8 @@ class SetReader:
         self._labels.append(labels)
         self._splits.append(split)
 
-    def stimuli(self, *spaces: EmotionSpace) -> Stimuli:
-        """All rows so far, with labels in these spaces.
+    def stimuli(self, *spaces: EmotionSpace, notes: Sequence[str] = ()) -> Stimuli:
+        """All rows so far, with labels in these spaces, and notes of what was taken for what.
 
         Raises:
             UserError: there are none, or only some have a split.
@@ -138,7 +138,7 @@ class SetReader:
         if 0 < len(splits) < len(self._splits):
             image = self._images[self._splits.index(None)]
             raise UserError(f"{self._first_place[str(image)]}: {image.name!r} is in no split, but other images are")
-        return Stimuli(self.name, self._images, labels, splits or None, self._missing)
+        return Stimuli(self.name, self._images, labels, splits or None, self._missing, notes=tuple(notes))
 
 
 def _labels(space: EmotionSpace, column: Sequence[int | Sequence[float]]) -> Labels:
@@ -147,7 +147,8 @@ def _labels(space: EmotionSpace, column: Sequence[int | Sequence[float]]) -> Lab
     return Labels(space, np.array(column, np.float32))
 
 
-def _key(path: str) -> str:
+def path_key(path: str) -> str:
+    """What two paths to one file have in common: whatever the slashes, the Unicode form and the case of the letters."""
     return unicodedata.normalize("NFC", path.replace("\\", "/")).casefold()
 
 
