@@ -130,7 +130,7 @@ def _sheet(reader: SetReader) -> File:
         return reader.sheet(*(f"manifest{one}" for one in SUFFIXES))
     if suffix in SUFFIXES:
         return File(given.name, given.parent)
-    if suffix in SPREADSHEETS or (given.is_file() and not zipfile.is_zipfile(given)):
+    if suffix in SPREADSHEETS or (suffix != ".zip" and given.is_file() and not zipfile.is_zipfile(given)):
         raise UserError(f"{given} is no manifest; save the table as one of {', '.join(SUFFIXES)}")
     return reader.sheet(*(f"manifest{one}" for one in SUFFIXES))
 
