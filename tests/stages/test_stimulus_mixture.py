@@ -237,7 +237,7 @@ def test_an_empty_train_split_is_refused_in_one_line(quiet: Progress) -> None:
 def test_one_class_alone_is_refused_whatever_it_comes_from(
     space: EmotionSpace, labels: list[Any], choice: Any, message: str, quiet: Progress
 ) -> None:
-    values = np.array(labels, np.int64 if space.kind == "category" else np.float32)
+    values = np.array(labels, np.int64) if space.kind == "category" else np.array(labels, np.float32)
     whole = Stimuli("photos", pixels(len(labels)), (Labels(space, values),))
     cut = cut_stimuli(whole, settings(labels=choice, validation=0.0), 0, quiet)
     with pytest.raises(UserError, match=message):

@@ -188,8 +188,8 @@ def _emotions_of_shares(sheet: File, table: Sequence[Row], columns: Sequence[str
     if strange:
         refuse_nearly_known(words)
         if not _are_shares(table, columns):
-            names = " and ".join(f"'{column}'" for column in strange)
-            why = f"{names}: no known emotion, and no shares that add up to 1 or votes of about as many people"
+            listed = " and ".join(f"'{column}'" for column in strange)
+            why = f"{listed}: no known emotion, and no shares that add up to 1 or votes of about as many people"
             if len(strange) < len(columns):
                 raise UserError(f"{sheet}: {why}; rename what is no emotion, so that it does not begin with p_")
             return {}, f"{why}; not read"
