@@ -67,6 +67,19 @@ def test_a_moved_run_finds_its_stage_1_run_where_it_is_told_or_as_a_copy_in_itse
     assert load_run(moved).readout is not None
 
 
+@pytest.mark.parametrize(
+    "written", ["gone/runs/experience", "/gone/runs/experience", "C:\\\\gone\\\\runs\\\\experience"]
+)
+def test_runs_that_are_moved_together_find_each_other(written: str, runs: Path, tmp_path: Path) -> None:
+    for name in ("learned", "experience"):
+        shutil.copytree(runs / name, tmp_path / "elsewhere" / name)
+    moved = tmp_path / "elsewhere" / "learned"
+    recipe = (moved / "recipe.yaml").read_text().replace(str(runs / "experience"), f'"{written}"')
+    (moved / "recipe.yaml").write_text(recipe)
+    loaded = load_run(moved)
+    assert loaded.readout is not None and loaded.readout.folder == tmp_path / "elsewhere" / "experience"
+
+
 def test_a_relative_experience_is_found_from_any_folder_above_the_run(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,7 +27,7 @@ from emoreg.data.stimuli import read_stimuli
 from emoreg.runs.inputs import Inputs, from_record, weights_checksum
 from emoreg.runs.run import CHECKPOINT, INPUTS, RECIPE, WEIGHTS, Run, start_run
 from emoreg.runtime.progress import Progress
-from emoreg.stages.classify import train
+from emoreg.stages.classify import evaluate, train
 from emoreg.stages.pretrain import pretrain
 from refusing import refusal
 
@@ -82,6 +82,24 @@ def test_a_run_goes_on_with_its_images_under_another_path(
         run = train(of_folder(root), copy, progress=quiet)
         assert len(run.environment) == 2 and len(run.metrics) == 3
         assert train(of_folder("moved"), copy, progress=quiet).is_finished
+
+
+def test_a_test_split_is_the_runs_own_wherever_it_is(
+    image_folder: Path,
+    of_folder: Callable[[Path | str], TrainRecipe],
+    tmp_path: Path,
+    quiet: Progress,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    recipe = of_folder(image_folder)
+    run = train(recipe, tmp_path / "run", progress=quiet)
+    image_folder.rename(tmp_path / "moved")
+    again = evaluate(run, str(tmp_path / "moved"))
+    assert run.final["test"]["accuracy"] == again["accuracy"] and "another look" in capfd.readouterr().err
+    target = dataclasses.replace(recipe.target, root=str(tmp_path / "moved"), test=False)
+    other = train(dataclasses.replace(recipe, target=target), tmp_path / "other", progress=quiet)
+    (tmp_path / "moved").rename(tmp_path / "again")
+    assert "target.test is false" in refusal(lambda: evaluate(other, str(tmp_path / "again")))
 
 
 def test_a_run_whose_images_have_changed_is_refused_with_what_changed(

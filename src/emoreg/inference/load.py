@@ -91,8 +91,8 @@ def load_run(
     """Load a finished run of stage 2, with the emotion readout of its stage-1 run if that can be found.
 
     The stage-1 run is searched for at the recipe's path, relative to the current folder and to every folder above the
-    run, and in the run itself ("experience", a copy). It is only used if its weights are those that the run started
-    from.
+    run, and in the run itself ("experience", a copy); also where both were moved together. It is only used if its
+    weights are those that the run started from.
 
     Args:
         run: the run or its folder.
@@ -120,7 +120,8 @@ def _find_readout(run: Run, recipe: TrainRecipe, experience: Path | None) -> Emo
     if recipe.encoder.experience is None:
         return "its emotional encoder was never pre-trained"
     expected = run.inputs.experience
-    candidates = _candidates(run.folder, Path(recipe.encoder.experience)) if experience is None else [experience]
+    written = recipe.encoder.experience
+    candidates = _candidates(run.folder, written, expected is not None) if experience is None else [experience]
     found = [folder for folder in candidates if (folder / WEIGHTS).is_file()]
     if not found:
         return f"its stage-1 run {recipe.encoder.experience} was not found"
@@ -130,11 +131,21 @@ def _find_readout(run: Run, recipe: TrainRecipe, experience: Path | None) -> Emo
     return f"the weights in {found[0]} are not those that it was trained from"
 
 
-def _candidates(folder: Path, experience: Path) -> Iterator[Path]:
+def _candidates(folder: Path, written: str, is_known: bool) -> Iterator[Path]:
+    """Where a run's stage-1 run may be: in it, at the path as it is written, and from every folder above the run.
+
+    Args:
+        folder: of the run.
+        written: path of its stage-1 run, on the system where it was trained.
+        is_known: whether its weights are known; then the end of the path is enough, as both may have been moved.
+    """
     yield folder / COPY
-    yield experience
-    if not experience.is_absolute():
-        yield from (parent / experience for parent in folder.resolve().parents)
+    yield Path(written)
+    path = Path(written.replace("\\", "/"))
+    parts = path.parts[1:] if path.is_absolute() else path.parts
+    whole = [] if path.is_absolute() else [parts]
+    tails = [parts[start:] for start in range(len(parts))] if is_known else whole
+    yield from (Path(parent, *tail) for parent in folder.resolve().parents for tail in tails)
 
 
 def _read_stage1(folder: Path) -> EmotionReadout | str:

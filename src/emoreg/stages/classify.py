@@ -22,6 +22,7 @@ from emoreg.config.schema import (
     TrainingSettings,
     TrainRecipe,
 )
+from emoreg.data.fingerprint import contents_of
 from emoreg.data.images.batches import Batch, training_batches
 from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.images.splits import cut_validation
@@ -390,8 +391,11 @@ def evaluate(
     training = dataclasses.replace(recipe.training, device=device)
     fabric = make_fabric(training)
     classifier, classes = load_classifier(run, model)
-    table = read_for_scoring(recipe.target, data, classes, progress, recipe.edition)
-    if is_own_test_split(recipe.target, data):
+    target = recipe.target
+    if data is not None and _is_own(run, target, data):
+        target, data = dataclasses.replace(target, root=data), None
+    table = read_for_scoring(target, data, classes, progress, recipe.edition)
+    if is_own_test_split(target, data):
         progress.say(
             f"{run.folder.name}: another look at its test images, which were scored when training ended; choices made "
             "from it bias what is reported on them"
@@ -401,6 +405,12 @@ def evaluate(
     begun = time.perf_counter()
     metrics = measure(classifier, images, fabric)
     return {**metrics, "images_per_second": len(images) / (time.perf_counter() - begun)}
+
+
+def _is_own(run: Run, target: TargetSettings, data: str) -> bool:
+    """Whether the images of a run are at `data` now, whatever their path was."""
+    was, now = run.inputs.data.get("target"), contents_of(dataclasses.replace(target, root=data))
+    return was is not None and now is not None and was.sha256 == now.sha256 is not None
 
 
 def load_classifier(run: Run, model: RegulatedClassifier | None = None) -> tuple[RegulatedClassifier, tuple[str, ...]]:
