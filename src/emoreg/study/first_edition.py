@@ -38,7 +38,8 @@ OF_ITS_ARM = "is a key of the first edition; leave it out: twins have the mode o
 FACTORS = ("modes", "experiences", "references")  # today's keys for its arms
 WORDS = {"pretraining": "experience", "stimuli": "experiences"}  # what its study files called today's keys
 TODAY = {old: today for today, old in WORDS.items()}
-GONE = ("arm", "pretext")  # columns of its tables; their `experience` is today's `stimuli`
+# Columns of its tables; their `experience` is today's `stimuli`, and the last was empty: its parts have columns.
+GONE = ("arm", "pretext", "recipe.encoder.backbone")
 CONTROL_MODE = "recipe.regulation.mode"  # column
 
 
