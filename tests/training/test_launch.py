@@ -100,7 +100,7 @@ def own_model() -> RegulatedClassifier:
 def test_a_users_model_with_parameters_that_nothing_uses_is_trained_in_place(
     stage2: TrainRecipe, tmp_path: Path, quiet: Progress
 ) -> None:
-    loss = LossSettings(regulated=0.0, non_emotional=1.0)  # λ and the emotional head have no part in it
+    loss = LossSettings(regulated=0.0, non_emotional=1.0, emotional=0.0)  # λ and the emotional head have no part in it
     regulation = dataclasses.replace(stage2.regulation, mode="fixed")  # a recipe of a learned λ trains it
     recipe = dataclasses.replace(stage2, loss=loss, regulation=regulation)
     models = [own_model(), own_model()]
