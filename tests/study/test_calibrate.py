@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from emoreg.config.schema import Pretext, PretrainRecipe, RegulationSettings, TrainRecipe
+from emoreg.config.schema import BackboneSettings, Pretext, PretrainRecipe, RegulationSettings, TrainRecipe
 from emoreg.data.images.batches import Batch
+from emoreg.errors import SettingError
 from emoreg.runtime.progress import Progress
 from emoreg.study import calibrate
 from emoreg.study.calibrate import estimate_seconds
@@ -72,6 +73,17 @@ def test_what_is_timed_is_the_step_that_trains(stage2: TrainRecipe, monkeypatch:
     state = states[0]
     assert all(other is state for other in states) and state.clip_norm == 1.0 and state.average is not None
     assert all(parameter.grad is not None for parameter in state.model.parameters() if parameter.requires_grad)
+
+
+def test_what_training_refuses_is_refused_before_it_is_timed(stage2: TrainRecipe) -> None:
+    of_one = dataclasses.replace(
+        stage2,
+        backbone=BackboneSettings("mobilenetv3_small_050"),
+        target=dataclasses.replace(stage2.target, image_size=32),
+        training=dataclasses.replace(stage2.training, batch_size=1),
+    )
+    with pytest.raises(SettingError, match="must be at least 2, not 1"):
+        calibrate._seconds_per_image(calibrate._kind(of_one))
 
 
 @pytest.mark.parametrize("pretext", ["affect", "shuffled", "rotation"])

@@ -32,6 +32,7 @@ from emoreg.stages.pretrain import AffectiveModel
 from emoreg.stages.stimulus_mixture import cut_stimuli
 from emoreg.study.kept_data import not_here
 from emoreg.study.plan import PlannedRun
+from emoreg.training.diagnostics import refuse_single_images, refuse_without_compiler
 from emoreg.training.fabric import is_available, make_fabric
 from emoreg.training.progressive_resizing import progressive_size
 from emoreg.training.step import make_state, train_step
@@ -52,7 +53,7 @@ def estimate_seconds(planned: Sequence[PlannedRun], progress: Progress, jobs: in
         jobs: runs at a time; each has its share of the cores.
 
     Raises:
-        UserError: an image set is not available.
+        UserError: an image set is not available, or a run cannot be trained as it is: see `training.diagnostics`.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, min(threads, usable_cores()) // jobs))
@@ -99,6 +100,7 @@ def _kind(recipe: Recipe) -> Recipe:
 def _seconds_per_image(recipe: Recipe) -> tuple[float, float]:
     """Seconds per image of a training step, and of the forward pass alone, on random images."""
     training, fabric = recipe.training, make_fabric(recipe.training)
+    refuse_without_compiler(training, fabric.device)
     model: nn.Module
     if isinstance(recipe, TrainRecipe):
         size = recipe.target.image_size
@@ -115,6 +117,7 @@ def _seconds_per_image(recipe: Recipe) -> tuple[float, float]:
     state = make_state(fabric, model, loss_of, recipe, training.batch_size, steps=10**9)
     state.objective.train()
     batches = _endless_batches(images, recipe)
+    refuse_single_images(model, loss_of, next(batches), images, training)
     # Images that grow are timed at sizes spread evenly over the training.
     points = [0.1, 0.3, 0.5, 0.7, 0.9] if training.initial_scale < 1 else [0.0]
 
