@@ -38,7 +38,10 @@ def test_a_pilots_table_stands_for_its_numbers(capsys: pytest.CaptureFixture[str
         ([], "give either a pilot (STUDY) or its numbers (--sd)"),
         (["pilot.yaml", "--sd", "0.3"], "give either a pilot (STUDY) or its numbers (--sd)"),
         (["--sd", "0"], "--sd is 0.0; it must be a number of points above 0"),
-        (["--sd", "0.3", "--effect", "nan"], "--effect is nan; it must be a number of points above 0"),
+        (
+            ["--sd", "0.3", "--effect", "nan"],
+            "argument --effect: must be a number in plain digits, not 'nan' (see emoreg power --help)",
+        ),
         (["--sd", "0.3", "--seeds", "1"], "--seeds is 1; give numbers from 2 to 100"),
         (["--sd", "0.3", "--seeds"], "--seeds is empty; give numbers from 2 to 100"),
         (["--sd", "0.3", "--looks", "0"], "--looks is 0; it must be at least 1"),

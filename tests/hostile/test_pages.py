@@ -227,7 +227,7 @@ def test_names_that_are_markup_for_the_terminal_are_text(
     Path("study.yaml").write_text(
         "edition: 2\nmodes: []\nreferences: [backbone]\nseeds: 1\n"
         "classifier: {backbone: {name: resnet8}, target: {limit: 32, image_size: 8}}\n"
-        "targets: [{target: {name: digits, root: '[/red]'}}, {target: {name: digits, root: '[bold]'}}]\n"
+        "targets: [{target: {name: digits, root: '[/red]', limit: 16}}, {target: {name: digits, root: '[bold]'}}]\n"
     )
     assert cli.main(["study", "study.yaml", "--dry-run", "--quiet"]) == 0
     assert "[/red]" in capsys.readouterr().out.replace(" ", "").replace("\n", "")

@@ -230,9 +230,7 @@ def send_later(run: Run, recipe: Recipe, progress: Progress) -> dict[str, bool]:
     TensorBoard is left out unless its event files were deleted: they are written while a run trains, and the folder of
     a finished run may be read-only. Arguments as for `Trackers`.
     """
-    is_lost = "tensorboard" in _read_record(run) and os.access(run.folder, os.W_OK)
-    names = tuple(name for name in recipe.training.trackers if name != "tensorboard" or is_lost)
-    training = dataclasses.replace(recipe.training, trackers=names)
+    training = dataclasses.replace(recipe.training, trackers=_asked_later(run, recipe))
     with contextlib.closing(Trackers(run, dataclasses.replace(recipe, training=training), progress, True)) as trackers:
         done = trackers.send_finished()
     for name in (name for name, is_sent in done.items() if is_sent):
@@ -240,11 +238,18 @@ def send_later(run: Run, recipe: Recipe, progress: Progress) -> dict[str, bool]:
     return done
 
 
+def _asked_later(run: Run, recipe: Recipe) -> tuple[TrackerName, ...]:
+    """The trackers that may lack part of a finished run; see `send_later`."""
+    has_events = any((run.folder / EVENTS).glob(EVENT_FILES))
+    is_lost = not has_events and "tensorboard" in _read_record(run) and os.access(run.folder, os.W_OK)
+    return tuple(name for name in recipe.training.trackers if name != "tensorboard" or is_lost)
+
+
 def send_all_later(finished: Sequence[tuple[Run, Recipe]], progress: Progress) -> None:
     """As `send_later`, of the finished runs of a study. A server that does not answer is asked once."""
     missing: dict[str, int] = {}
     for run, recipe in finished:
-        if not recipe.training.trackers:
+        if not _asked_later(run, recipe):  # a lock would leave its trace in the folder
             continue
         try:
             with hold(run.folder, patience=0.0) if os.access(run.folder, os.W_OK) else contextlib.nullcontext():

@@ -80,6 +80,6 @@ def test_what_speaks_for_the_class_is_orange_and_what_speaks_against_it_is_blue(
 
 
 def test_without_captum_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "captum.attr", None)
+    monkeypatch.setitem(sys.modules, "captum", None)
     with pytest.raises(UserError, match=r"pip install 'emoreg\[explain\]'"):
         saliency_maps(classifier("logits", "scalar", False), torch.randn(1, 3, 8, 8), [0])
