@@ -178,7 +178,12 @@ def label_inputs() -> Iterator[Malformed]:
         ("a name with a strange emotion", ("set/calm_1.jpg",), "artphoto", "calm_1.jpg"),
         ("one emotion of eight", ("set/awe/1.jpg",), "fi", "amusement"),
         ("images outside of folders", ("set/1.jpg",), "emotion_folder", "set"),
-        ("folders of different depth", ("set/awe/1.jpg", "set/a/fear/1.jpg"), "emotion_folder", "1.jpg"),
+        (
+            "splits below the emotions",
+            tuple(f"set/{emotion}/{split}/1.jpg" for emotion in ("awe", "fear") for split in ("train", "test")),
+            "emotion_folder",
+            "train",
+        ),
         ("a folder that is nearly an emotion", ("set/amusment/1.jpg", "set/awe/1.jpg"), "emotion_folder", "amusment"),
         ("a folder that paints the terminal", ("set/\x1b[31m/1.jpg", "set/awe/1.jpg"), "emotion_folder", "[31m"),
     ):

@@ -430,7 +430,7 @@ def tables_for_reports() -> Iterator[tuple[str, bytes]]:
         ("no mode", {"mode": None}),
         ("half a seed", {"seed": 0.5}),
         ("no seed", {"seed": None}),
-        ("a stage that is text", {"stage": "2"}),
+        ("a stage that is text", {"stage": "two"}),
         ("an accuracy of 5000 %", {"test_accuracy": 50.0}),
         ("an accuracy that is text", {"test_accuracy": "high"}),
         ("no accuracy", {"test_accuracy": None}),
@@ -477,8 +477,9 @@ def run_inputs() -> Iterator[Malformed]:
     for what, content in METRIC_FILES:
         yield Malformed("metrics.csv", what, {"study": study_with(METRICS, content)}, ("report", "study"), METRICS)
     for what, content in ENVIRONMENTS:
-        files = {"x": copied(written(ENVIRONMENT, content)), "photo.png": png()}
-        yield Malformed("environment.json", what, files, predict, ENVIRONMENT)
+        yield Malformed(
+            "environment.json", what, {"x": copied(unfinished(written(ENVIRONMENT, content)))}, resume, ENVIRONMENT
+        )
     for what, content in INPUT_FILES:
         yield Malformed("inputs.json", what, {"x": copied(unfinished(written(INPUTS, content)))}, resume, INPUTS)
     for what, change, place in RECIPES:
@@ -488,7 +489,7 @@ def run_inputs() -> Iterator[Malformed]:
             "results.parquet", what, {"r.parquet": content}, ("results", "r.parquet", "--columns", "all"), "r.parquet"
         )
     for what, content in tables_for_reports():
-        place = "a twice" if "twice" in what else "in r" if "no run" in what else "r.parquet"
+        place = "seed 0 twice" if "twice" in what else "in r" if "no run" in what else "r.parquet"
         yield Malformed("results.parquet for a report", what, {"r.parquet": content}, ("report", "r.parquet"), place)
     for what, command in (("predict", predict), ("evaluate", ("evaluate", "run")), ("export", finish)):
         files = {"run/model.pt2": torch_saved(Runs()), "run/config.json": "{}", "photo.png": png()}

@@ -63,7 +63,7 @@ RECIPES: tuple[tuple[str, Content, str], ...] = (
     ("one class", "target: {classes: [a]}", "target.classes"),
     ("a class twice", "target: {classes: [a, a]}", "target.classes"),
     ("an experience without a mode", "encoder: {experience: runs/x}", "encoder.experience"),
-    ("nothing to train", "regulation: {mode: fixed}\nloss: {regulated: 0}", "loss.regulated"),
+    ("nothing to train", "regulation: {mode: fixed}\nloss: {regulated: 0, non_emotional: 0, emotional: 0}", "loss"),
     ("a bracket left open", "seed: [1", "recipe.yaml:1"),
     ("a brace left open", "training: {epochs: 1", "recipe.yaml:1"),
     ("a quote left open", 'target: {root: "a', "recipe.yaml:1"),
