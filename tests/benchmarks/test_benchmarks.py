@@ -33,9 +33,13 @@ def record(folder: Path, script: str, *arguments: str, codes: tuple[int, ...] = 
     return found
 
 
-def test_speed(tmp_path: Path) -> None:
+PARTS = [["start"], pytest.param(["data", "training", "regulated", "jobs", "predict"], marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("parts", PARTS, ids=["start", "all others"])
+def test_speed(parts: list[str], tmp_path: Path) -> None:
     short = ("--rounds", "2", "--seconds", "0.01", "--batch-size", "16", "--device", "cpu")
-    found = record(tmp_path, "speed.py", "--parts", "regulated", "--backbones", "resnet8", *short)
+    found = record(tmp_path, "speed.py", "--parts", *parts, "--backbones", "resnet8", *short)
     assert isinstance(found["lines"], list) and all(line["figure"] > 0 for line in found["lines"])
 
 

@@ -179,13 +179,14 @@ def test_a_run_that_is_stopped_again_and_again_ends_as_if_it_never_was(
     quiet: Progress,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(signals, "_OURS", ())  # as in a command, whose own handlers end nothing by themselves
     reference = case.start(tmp_path / "whole", stage1, stage2, quiet)
     for when, progress in STOPS.items():
-        monkeypatch.setattr(signals, "_asked", False)
+        monkeypatch.setattr(signals, "_asked", None)
         with pytest.raises((Stopped, signals.Stopped)):
             case.start(tmp_path / "stopped", stage1, stage2, progress)
         assert not Run(tmp_path / "stopped").is_finished, when
-    monkeypatch.setattr(signals, "_asked", False)
+    monkeypatch.setattr(signals, "_asked", None)
     run = case.start(tmp_path / "stopped", stage1, stage2, quiet)
     assert_same_run(run, reference)
     assert len(run.environment) == len(STOPS) + 1

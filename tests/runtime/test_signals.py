@@ -55,6 +55,8 @@ def test_a_process_that_ends_in_the_middle_of_an_epoch_does_not_wait_for_its_wor
 WORKS = """
 import signal, sys, time
 from emoreg.runtime.signals import Stopped, deferred, heed_requests
+signal.signal(signal.SIGINT, signal.default_int_handler)  # nohup and a shell's background have them ignored
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 if sys.argv[1] == "command":
     heed_requests()
 try:
