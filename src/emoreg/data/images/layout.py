@@ -128,7 +128,7 @@ def find_layout(root: Path | str, known: Collection[str] = ()) -> Layout:
     """
     root, files = Path(root), list_files(root)
     images = [file for file in files if is_image(file.name)]
-    others = not_read(root, files)
+    others = not_read(root, (file for file in files if not file.name.endswith(ANNOTATIONS)))  # labels, no images
     if not any("/" in image.name for image in images):
         hint = f" ({others[0].partition(': ')[2]})" if others else ""
         raise UserError(f"{printable(str(root))} holds no images as {LAYOUT}{hint}")
