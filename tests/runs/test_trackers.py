@@ -24,7 +24,8 @@ import extras
 from emoreg.config.recipe import differences
 from emoreg.config.schema import PretrainRecipe, TrackerName, TrainRecipe
 from emoreg.runs.run import METRICS, Run
-from emoreg.runs.trackers import Row, Trackers, send_all_later
+from emoreg.runs.tracker_clients import Row, place_of
+from emoreg.runs.trackers import Trackers, send_all_later
 from emoreg.runtime.progress import Progress
 from emoreg.stages.classify import train
 from emoreg.stages.pretrain import pretrain
@@ -151,10 +152,12 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[Fake]:
     monkeypatch.setattr(Fake, "place", "here")
     for name in ("told", "finals", "opened"):
         monkeypatch.setattr(Fake, name, [], raising=False)
-    monkeypatch.setattr(emoreg.runs.trackers, "_open", lambda name, run, settings, known, sent: Fake(known, sent))
-    monkeypatch.setattr(emoreg.runs.trackers, "_check_installed", lambda name: None)
-    monkeypatch.setattr(emoreg.runs.trackers, "_place_of", lambda name: Fake.place)
-    monkeypatch.setattr(emoreg.runs.trackers, "_is_kept", lambda name, run, place, known: True)
+    monkeypatch.setattr(
+        emoreg.runs.trackers, "open_tracker", lambda name, run, settings, known, sent: Fake(known, sent)
+    )
+    monkeypatch.setattr(emoreg.runs.trackers, "check_installed", lambda name: None)
+    monkeypatch.setattr(emoreg.runs.trackers, "place_of", lambda name: Fake.place)
+    monkeypatch.setattr(emoreg.runs.trackers, "is_kept", lambda name, run, place, known: True)
     return Fake
 
 
@@ -434,7 +437,7 @@ def test_passwords_of_a_server_stand_neither_in_the_record_nor_in_a_message(
     extras.load("mlflow", "mlflow")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "mine")
-    assert emoreg.runs.trackers._place_of("mlflow") == "http://127.0.0.1:9 mine"
+    assert place_of("mlflow") == "http://127.0.0.1:9 mine"
 
 
 def test_a_server_that_is_not_there_costs_one_line_and_seconds(
