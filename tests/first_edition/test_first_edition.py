@@ -16,7 +16,7 @@ import pytest
 import emoreg
 from emoreg.config.schema import TrainRecipe
 from emoreg.data.images.packed import open_pack
-from emoreg.report.analysis import analyse
+from emoreg.report.analyse_table import analyse
 from emoreg.report.findings import findings
 from emoreg.runs.run import Run
 from emoreg.runtime.progress import Progress

@@ -33,7 +33,7 @@ from emoreg.data.images.files import File, list_files
 from emoreg.data.images.packed import open_pack
 from emoreg.data.stimuli import SETS
 from emoreg.errors import UserError
-from emoreg.report.analysis import analyse
+from emoreg.report.analyse_table import analyse
 from emoreg.report.findings import findings
 from emoreg.report.page_tables import accuracy_grid, calibration_grid, contrasts_grid, cost_grid
 from emoreg.report.paper_tables import latex_table, markdown_table

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from emoreg.report.analysis import Analysis, analyse
+from emoreg.report.analyse_table import analyse
+from emoreg.report.analysis import Analysis
 from emoreg.report.statistics import Interval
 from result_rows import results, stage_1, stage_2
 

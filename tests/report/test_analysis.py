@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from emoreg.report.analysis import Analysis, ArmResult, analyse
+from emoreg.report.analyse_table import analyse
+from emoreg.report.analysis import Analysis, ArmResult
 from emoreg.report.contrasts import Verdict
 from emoreg.report.contrasts import analyse as contrast_frame
 from refusing import refusal

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from emoreg.report.analysis import analyse
+from emoreg.report.analyse_table import analyse
 from emoreg.report.findings import findings
 from result_rows import TWINS, results, stage_1, stage_2
 

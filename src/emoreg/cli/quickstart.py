@@ -54,7 +54,7 @@ def quickstart(*, out: Folder = Path("runs/quickstart"), seeds: int = 3, quiet: 
     if seeds < 1:
         raise UserError(f"--seeds is {seeds}; it must be at least 1")
 
-    from emoreg.report.analysis import analyse
+    from emoreg.report.analyse_table import analyse
     from emoreg.report.files import write_reports
     from emoreg.report.paper_tables import results_table
     from emoreg.runtime.terminal import show

@@ -138,7 +138,7 @@ def _print_report(
     name: str, table: pd.DataFrame, out: Path, left_out: Sequence[str], is_asked_for: bool = True
 ) -> None:
     """Write the report and print its table, or, between looks, only that verdicts wait, unless it was asked for."""
-    from emoreg.report.analysis import analyse
+    from emoreg.report.analyse_table import analyse
     from emoreg.report.files import write_reports
     from emoreg.report.findings import findings
     from emoreg.report.paper_tables import results_table

@@ -50,7 +50,8 @@ def study_facts(folder: Path | str, run: Path) -> StudyFacts:
     Raises:
         UserError: there is no such study, or none of its classifiers is finished.
     """
-    from emoreg.report.analysis import analyse, label_of
+    from emoreg.report.analyse_table import analyse
+    from emoreg.report.analysis import label_of
     from emoreg.report.findings import findings
     from emoreg.report.run_frame import Arm
     from emoreg.study.run_study import open_study
