@@ -24,7 +24,7 @@ import yaml
 from emoreg.config.recipe import read_recipe
 from emoreg.config.schema import PretrainRecipe, TrainingSettings, TrainRecipe
 from emoreg.study.arms import LABELS
-from emoreg.study.definition import read_study
+from emoreg.study.read_study import read_study
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"

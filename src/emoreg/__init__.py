@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from emoreg.runs.run import Run
     from emoreg.stages.classify import build_classifier, evaluate, train
     from emoreg.stages.pretrain import load_encoder, pretrain
-    from emoreg.study.definition import Study, read_study
+    from emoreg.study.definition import Study
+    from emoreg.study.read_study import read_study
     from emoreg.study.run_study import run_study
 
 _HOMES = {
@@ -59,7 +60,7 @@ _HOMES = {
     "predict": "inference.predict",
     "pretrain": "stages.pretrain",
     "read_recipe": "config.recipe",
-    "read_study": "study.definition",
+    "read_study": "study.read_study",
     "regulation_loss": "models.regulation",
     "run_study": "study.run_study",
     "train": "stages.classify",

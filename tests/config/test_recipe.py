@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 SHIPPED = sorted(
     path.relative_to(ROOT).as_posix()
     for path in (ROOT / "recipes").rglob("*.yaml")
-    if path.parent.name != "studies"  # see tests/study/test_definition.py
+    if path.parent.name != "studies"  # see tests/study/test_read_study.py
 )
 REGULATED = [name for name in SHIPPED if name.endswith("-learn-e-reg.yaml")]
 

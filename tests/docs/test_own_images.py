@@ -10,7 +10,7 @@ import pytest
 from emoreg.config.recipe import read_recipe
 from emoreg.config.schema import PretrainRecipe, TargetSettings, TrainRecipe
 from emoreg.data.targets import read_target
-from emoreg.study.definition import read_study
+from emoreg.study.read_study import read_study
 
 PAGE = (Path(__file__).parents[2] / "docs" / "own-images.md").read_text(encoding="utf-8")
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from emoreg.study.definition import StudyFile, read_study
+from emoreg.study.read_study import read_study
+from emoreg.study.study_file import StudyFile
 
 PAGE = (Path(__file__).parents[2] / "docs" / "study.md").read_text(encoding="utf-8")
 FILES, CODE = (re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL) for language in ("yaml", "python"))

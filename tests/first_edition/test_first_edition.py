@@ -20,8 +20,9 @@ from emoreg.report.analyse_table import analyse
 from emoreg.report.findings import findings
 from emoreg.runs.run import Run
 from emoreg.runtime.progress import Progress
-from emoreg.study.definition import Study, read_study
+from emoreg.study.definition import Study
 from emoreg.study.plan import Factors, PlannedRun, plan_runs
+from emoreg.study.read_study import read_study
 from emoreg.study.results import read_external_results, results_of
 
 HERE = Path(__file__).parent

@@ -28,7 +28,7 @@ with atheris.instrument_imports(include=["emoreg", "yaml", "zipfile", "csv"]):
     from emoreg.data.stimuli import SETS
     from emoreg.errors import UserError
     from emoreg.runs.run import Run
-    from emoreg.study.definition import read_study
+    from emoreg.study.read_study import read_study
 
 from data.stimuli.layouts import LAYOUTS, file_of
 from hostile.set_inputs import encoded, pack_into, zipped

@@ -362,8 +362,8 @@ def study_with(name: str, content: Content) -> Callable[[Path], None]:
     """A study's folder with its one run finished, but for a file of it."""
 
     def make(path: Path) -> None:
-        from emoreg.study.definition import read_study
         from emoreg.study.plan import plan_runs
+        from emoreg.study.read_study import read_study
 
         path.mkdir()
         (path / "study.yaml").write_text(STUDY)

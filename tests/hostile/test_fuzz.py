@@ -38,8 +38,8 @@ from emoreg.report.findings import findings
 from emoreg.report.page_tables import accuracy_grid, calibration_grid, contrasts_grid, cost_grid
 from emoreg.report.paper_tables import latex_table, markdown_table
 from emoreg.runs.run import CHECKPOINT, ENVIRONMENT, FINAL, METRICS, RECIPE, WEIGHTS, Run
-from emoreg.study.definition import read_study
 from emoreg.study.plan import plan_runs
+from emoreg.study.read_study import read_study
 from emoreg.study.results import read_results, results_of, write_results
 from hostile.set_inputs import encoded, pack_into, png, zipped
 

@@ -135,8 +135,8 @@ GO = ("study", "study.yaml", "--out", "out")
 
 def planned(tmp_path: Path) -> dict[str, Path]:
     """The run folders of the study, by arm."""
-    from emoreg.study.definition import read_study
     from emoreg.study.plan import plan_runs
+    from emoreg.study.read_study import read_study
 
     runs = plan_runs(read_study(tmp_path / "study.yaml"), tmp_path / "out" / "runs")
     return {run.mode or "pretraining": run.folder for run in runs}

@@ -17,9 +17,9 @@ from emoreg.runtime.progress import Progress
 from emoreg.stages.inputs import inputs_of
 from emoreg.study import scheduler
 from emoreg.study.columns import RunStatus
-from emoreg.study.definition import read_study, with_data
 from emoreg.study.elsewhere import finished_elsewhere
 from emoreg.study.plan import PlannedRun, known_as, plan_runs
+from emoreg.study.read_study import read_study, with_data
 from emoreg.study.results import read_results
 from emoreg.study.run_one import RunOutcome
 from emoreg.study.run_study import open_study, run_study

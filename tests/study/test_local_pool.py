@@ -19,9 +19,10 @@ from emoreg.runtime.cores import allowed_cores
 from emoreg.runtime.main_module import GUARD
 from emoreg.runtime.progress import Progress
 from emoreg.study import local_pool, run_study
-from emoreg.study.definition import Study, read_study
+from emoreg.study.definition import Study
 from emoreg.study.local_pool import LocalPool
 from emoreg.study.plan import PlannedRun, plan_runs
+from emoreg.study.read_study import read_study
 from emoreg.study.scheduler import execute
 from misbehaving import misbehaving
 from refusing import refusal

@@ -11,8 +11,8 @@ from emoreg.config.recipe import has_edition
 from emoreg.config.schema import PretrainRecipe, StimuliSettings, TargetSettings, TrainingSettings, TrainRecipe
 from emoreg.runtime.progress import Progress
 from emoreg.study.columns import RunStatus
-from emoreg.study.definition import read_study
 from emoreg.study.plan import PlannedRun, plan_runs
+from emoreg.study.read_study import read_study
 from emoreg.study.run_one import perform
 
 STUDIES = sorted((Path(__file__).parents[2] / "recipes" / "studies").glob("*.yaml"))

@@ -78,9 +78,9 @@ def study(
     from emoreg.runtime.terminal import show
     from emoreg.study.calibrate import estimate_seconds
     from emoreg.study.columns import RunStatus
-    from emoreg.study.definition import find_study, is_kept, read_study, with_data
     from emoreg.study.kept_data import at_places, find_data
     from emoreg.study.plan import known_as, left_out, plan_runs
+    from emoreg.study.read_study import find_study, is_kept, read_study, with_data
     from emoreg.study.results import read_results
     from emoreg.study.run_study import RUNS, default_folder, done_elsewhere, require_own_process, run_study
     from emoreg.study.tables import plan_table
@@ -231,7 +231,7 @@ def results(
 
 def _table(path: Path, runs: Path | None) -> pd.DataFrame:
     """A study's results as they now stand, which are also written into its folder; or those of a table."""
-    from emoreg.study.definition import TABLE
+    from emoreg.study.read_study import TABLE
     from emoreg.study.results import read_results, write_results
     from emoreg.study.run_study import open_study
 

@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING
 
 from emoreg.report.contrasts import Verdict
 from emoreg.report.method_notes import MethodNotes
-from emoreg.report.run_frame import EXPLORATION, MODES, TWINS, Arm, Cell
+from emoreg.report.run_frame import EXPLORATION, MODES, TWINS, Arm
 from emoreg.report.statistics import LEVEL, TIE, Interval
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    Frame = pd.DataFrame
-    Contrasts = Mapping[tuple[Cell, Arm], list["Contrast"]]
 
 REFERENCES = ("none", "ensemble", "wide", "transfer")  # modes
 # What an arm is within a comparison; decides its colour and marker.

@@ -17,13 +17,14 @@ from emoreg.runtime.lock import hold
 from emoreg.runtime.main_module import require_guard
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.safe_io import make_folder, write_atomically
-from emoreg.study.definition import FILE, TABLE, Study, find_study, is_kept, on_machine, read_study, with_data
+from emoreg.study.definition import Study, on_machine
 from emoreg.study.elsewhere import FILE as ELSEWHERE
 from emoreg.study.elsewhere import finished_elsewhere, merged
 from emoreg.study.kept_data import at_places, find_data, refuse
 from emoreg.study.local_pool import LocalPool
 from emoreg.study.machine import has_auto
 from emoreg.study.plan import PlannedRun, known_as, plan_runs
+from emoreg.study.read_study import FILE, TABLE, find_study, is_kept, read_study, with_data
 from emoreg.study.results import read_results, results_of, write_results
 from emoreg.study.run_one import RunOutcome
 from emoreg.study.scheduler import InTurn, Pool, execute, left_to_do, recorded_failures

@@ -10,7 +10,8 @@ from emoreg.config.recipe import has_edition
 from emoreg.config.schema import BackboneSettings, PretrainRecipe, TargetSettings, TrainRecipe
 from emoreg.errors import UserError
 from emoreg.study.arms import Arm, factorial
-from emoreg.study.definition import Study, find_study, read_study
+from emoreg.study.definition import Study
+from emoreg.study.read_study import find_study, read_study
 from emoreg.study.run_study import default_folder
 from study_arms import BACKBONE, ENSEMBLE, FRESH, SHUFFLED
 

@@ -1,0 +1,119 @@
+"""A study's file: base recipes, the factors that are crossed, and partial recipes that are laid over the base.
+
+edition: 2
+purpose: confirmation  # or exploration: validation images decide, other seeds, the test split stays unseen
+modes: [learned]       # each with all of these experiences: affect and its twins
+experiences: [affect, fresh, moments, shuffled, neutral, rotation]
+references: [backbone, ensemble, wide, transfer]
+seeds: 8
+looks: [5, 8]          # numbers of seeds at which verdicts are due; by default one look at all seeds
+pretraining:           # stage 1, as for emoreg pretrain
+  optimizer: {lr: 0.002}
+stimuli:               # one entry per stimulus set, laid over `pretraining`
+  - stimuli: {name: oasis, root: oasis.zip}
+  - stimuli: {name: procedural}
+    training: {epochs: 15}
+classifier:            # stage 2, as for emoreg train
+  training: {epochs: 100}
+targets:               # laid over `classifier`
+  - target: {name: cifar10}
+  - target: {name: cifar100}
+backbones:             # laid over both
+  - backbone: {name: resnet20}
+  - backbone: {name: vit_tiny_patch16_224, patch_size: 4}
+    optimizer: {name: adamw, lr: 0.001}
+variants:              # laid over whatever has two branches; the references are shared
+  - name: own losses
+  - name: mixture
+    classifier: {loss: {regulated: 1, non_emotional: 0, emotional: 0}, regulation: {mix: logits}}
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from emoreg.config.schema import EDITION, PretrainRecipe, TrainRecipe
+from emoreg.errors import SettingError
+from emoreg.study.arms import (
+    EXPERIENCES,
+    REFERENCES,
+    Experience,
+    Reference,
+    RegulatedMode,
+    check_once,
+    check_seeds,
+)
+from emoreg.study.definition import Purpose, check_looks
+from emoreg.study.kept_data import KeptData
+from emoreg.study.machine import Machine
+
+
+@dataclass(frozen=True)
+class VariantFile:
+    """Settings that are laid over whatever has two branches."""
+
+    name: str | None = None
+    """For reports; every variant needs its own."""
+    classifier: TrainRecipe = field(default_factory=TrainRecipe)
+    """Stage 2: encoder, regulation and loss, without its label smoothing. All else is shared with the references."""
+    pretraining: PretrainRecipe = field(default_factory=PretrainRecipe)
+    """Stage 1."""
+
+
+@dataclass(frozen=True)
+class StudyFile:
+    """The keys of a study's file. Recipes may be partial: settings left out keep the value of the recipe that the
+    partial one is laid over, or else their default."""
+
+    edition: int = EDITION
+    """Of the method (docs/method.md)."""
+    purpose: Purpose = "confirmation"
+    """exploration (10 % of the training images are held out for validation unless classifier.target.validation says
+    otherwise, the test split stays unseen, seeds count from 1000, no verdicts) or confirmation (all training images,
+    seeds from 0)."""
+    modes: tuple[RegulatedMode, ...] = ("learned",)
+    """How λ is made: fixed, random, learned, random_learned."""
+    experiences: tuple[Experience, ...] = EXPERIENCES
+    """What the encoder has experienced, in every mode: affect, and its twins fresh, moments, shuffled, neutral,
+    rotation. Without a twin there is no verdict on what it would rule out."""
+    references: tuple[Reference, ...] = tuple(REFERENCES)
+    """Networks without a regulation, once per target, backbone and seed: backbone, ensemble, wide, transfer (once per
+    stimulus set)."""
+    seeds: int = 8
+    """Planned runs of each arm, at most 1,000. What is added beyond them gets no verdict."""
+    looks: tuple[int, ...] | None = None
+    """Numbers of seeds at which verdicts are due, ascending; the last is `seeds`. null for one look at the end."""
+    run_seeds: int | None = None
+    """How many seeds to run for now, also more than planned; null for `seeds`. emoreg study --seeds sets it."""
+    pretraining: PretrainRecipe = field(default_factory=PretrainRecipe)
+    """Stage 1. The encoder has the architecture of classifier.encoder.backbone, or else of classifier.backbone; its
+    image size is the target's unless given here."""
+    stimuli: tuple[PretrainRecipe, ...] = ()
+    """Stimulus sets, each laid over `pretraining`; at most 100."""
+    classifier: TrainRecipe = field(default_factory=TrainRecipe)
+    """Stage 2."""
+    targets: tuple[TrainRecipe, ...] = ()
+    """Targets, each laid over `classifier`; at most 100."""
+    backbones: tuple[TrainRecipe, ...] = ()
+    """Backbones with the training that suits them, each laid over every target; at most 100."""
+    variants: tuple[VariantFile, ...] = ()
+    """Variants of the method, each laid over whatever has two branches; at most 100. Without any, the base recipes are
+    the only one; with some, only these are run."""
+    machine: Machine | None = None
+    """What training.device and training.precision of auto stand for; null for this machine. emoreg study writes it
+    into the copy in the study's folder."""
+    data: tuple[KeptData, ...] = ()
+    """What the images were when the study began. emoreg study writes it into the copy in the study's folder."""
+
+    def __post_init__(self) -> None:
+        for key in ("modes", "experiences", "references"):
+            check_once(key, getattr(self, key))
+        if not self.modes and not self.references:
+            raise SettingError("modes", "must name at least one, or references must")
+        if self.modes and not self.experiences:
+            raise SettingError("experiences", "must name at least one; modes need affect")
+        if self.modes and "affect" not in self.experiences:
+            raise SettingError("experiences", "must name affect: the others are its twins, to be compared with it")
+        check_seeds("seeds", self.seeds)
+        check_seeds("run_seeds", self.seeds if self.run_seeds is None else self.run_seeds)
+        check_looks(self.looks, self.seeds)
