@@ -23,14 +23,8 @@ import usual
 from numpy.typing import NDArray
 from torch import nn
 
-from emoreg.config.schema import (
-    AugmentSettings,
-    BackboneSettings,
-    OptimizerSettings,
-    TargetSettings,
-    TrainingSettings,
-    TrainRecipe,
-)
+from emoreg.config.recipe import TrainRecipe
+from emoreg.config.schema import AugmentSettings, BackboneSettings, OptimizerSettings, TargetSettings, TrainingSettings
 from emoreg.data.images.image_set import load_images
 from emoreg.data.images.splits import cut_validation
 from emoreg.data.images.table import Table

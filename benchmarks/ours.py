@@ -18,13 +18,13 @@ import torch
 from PIL import Image, ImageOps
 from turns import serve
 
+from emoreg.config.recipe import TrainRecipe
 from emoreg.config.schema import (
     AugmentSettings,
     BackboneSettings,
     EncoderSettings,
     RegulationSettings,
     TrainingSettings,
-    TrainRecipe,
 )
 from emoreg.data.images.augment import normalise, resize
 from emoreg.data.images.batches import Batch, training_batches

@@ -21,8 +21,9 @@ from typing import Any
 
 import yaml
 
-from emoreg.config.recipe import read_recipe
-from emoreg.config.schema import PretrainRecipe, TrainingSettings, TrainRecipe
+from emoreg.config.read_recipe import read_recipe
+from emoreg.config.recipe import PretrainRecipe, TrainRecipe
+from emoreg.config.schema import TrainingSettings
 from emoreg.study.arms import LABELS
 from emoreg.study.read_study import read_study
 

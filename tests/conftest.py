@@ -13,15 +13,14 @@ import torch
 from PIL import Image
 
 import extras
+from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 from emoreg.config.schema import (
     AugmentSettings,
     BackboneSettings,
     OptimizerSettings,
-    PretrainRecipe,
     StimuliSettings,
     TargetSettings,
     TrainingSettings,
-    TrainRecipe,
 )
 from emoreg.runtime.progress import Progress
 

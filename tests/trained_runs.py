@@ -10,17 +10,16 @@ import pytest
 import torch
 from PIL import Image
 
+from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 from emoreg.config.schema import (
     AugmentSettings,
     BackboneSettings,
     EncoderSettings,
     OptimizerSettings,
-    PretrainRecipe,
     RegulationSettings,
     StimuliSettings,
     TargetSettings,
     TrainingSettings,
-    TrainRecipe,
 )
 from emoreg.runtime.progress import Progress
 from emoreg.stages.classify import train

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.2.0.dev0"
 
 if TYPE_CHECKING:
-    from emoreg.config.recipe import read_recipe
-    from emoreg.config.schema import LossWeights, PretrainRecipe, TrainRecipe
+    from emoreg.config.read_recipe import read_recipe
+    from emoreg.config.recipe import PretrainRecipe, TrainRecipe
+    from emoreg.config.schema import LossWeights
     from emoreg.data.images.table import Table
     from emoreg.data.stimuli.emotion import EmotionSpace
     from emoreg.errors import UserError
@@ -41,13 +42,13 @@ if TYPE_CHECKING:
 _HOMES = {
     "EmotionSpace": "data.stimuli.emotion",
     "LossWeights": "config.schema",
-    "PretrainRecipe": "config.schema",
+    "PretrainRecipe": "config.recipe",
     "RegulatedClassifier": "models.regulation",
     "RegulatedModel": "inference.export.hub",
     "Response": "models.regulation",
     "Run": "runs.run",
     "Table": "data.images.table",
-    "TrainRecipe": "config.schema",
+    "TrainRecipe": "config.recipe",
     "Study": "study.definition",
     "UserError": "errors",
     "analyse": "report.contrasts",
@@ -59,7 +60,7 @@ _HOMES = {
     "load_run": "inference.load",
     "predict": "inference.predict",
     "pretrain": "stages.pretrain",
-    "read_recipe": "config.recipe",
+    "read_recipe": "config.read_recipe",
     "read_study": "study.read_study",
     "regulation_loss": "models.regulation",
     "run_study": "study.run_study",

@@ -14,8 +14,8 @@ import torch
 
 from emoreg import __version__
 from emoreg.cli import main as cli
-from emoreg.config.recipe import read_recipe
-from emoreg.config.schema import PretrainRecipe, TrainRecipe
+from emoreg.config.read_recipe import read_recipe
+from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 from emoreg.runs.run import Run
 
 COMMANDS = ("quickstart", "pretrain", "train", "evaluate")

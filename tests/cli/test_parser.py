@@ -10,7 +10,7 @@ import pytest
 
 from emoreg.cli import data, export, inference, stages, study
 from emoreg.cli.parser import Command, Folder, Group, Quiet, SettingsOf, Shown, find, group_parser, run
-from emoreg.config.schema import TrainRecipe
+from emoreg.config.recipe import TrainRecipe
 from emoreg.data.tools.contact_sheet import draw_sheet
 from emoreg.errors import SettingError, UserError
 

@@ -8,19 +8,18 @@ from typing import Any
 import pytest
 
 from emoreg.cli.main import main
-from emoreg.config.recipe import setting_keys
+from emoreg.config.read_recipe import setting_keys
+from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 from emoreg.config.schema import (
     AugmentSettings,
     BackboneSettings,
     EncoderSettings,
     LossSettings,
     OptimizerSettings,
-    PretrainRecipe,
     RegulationSettings,
     StimuliSettings,
     TargetSettings,
     TrainingSettings,
-    TrainRecipe,
 )
 from emoreg.errors import SettingError
 

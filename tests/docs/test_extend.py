@@ -14,8 +14,9 @@ import timm
 import emoreg.data.stimuli
 import emoreg.data.targets
 import emoreg.data.tools.catalogue
-from emoreg.config.recipe import read_recipe
-from emoreg.config.schema import PretrainRecipe, StimuliSettings, TargetSettings, TrainRecipe
+from emoreg.config.read_recipe import read_recipe
+from emoreg.config.recipe import PretrainRecipe, TrainRecipe
+from emoreg.config.schema import StimuliSettings, TargetSettings
 from emoreg.errors import UserError
 from emoreg.runs.run import Run
 from emoreg.runtime.progress import Progress

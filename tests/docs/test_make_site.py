@@ -13,7 +13,7 @@ import yaml
 
 import emoreg
 from emoreg.config import schema
-from emoreg.config.schema import PretrainRecipe, TrainRecipe
+from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

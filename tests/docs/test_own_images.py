@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from emoreg.config.recipe import read_recipe
-from emoreg.config.schema import PretrainRecipe, TargetSettings, TrainRecipe
+from emoreg.config.read_recipe import read_recipe
+from emoreg.config.recipe import PretrainRecipe, TrainRecipe
+from emoreg.config.schema import TargetSettings
 from emoreg.data.targets import read_target
 from emoreg.study.read_study import read_study
 

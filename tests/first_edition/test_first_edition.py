@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 import emoreg
-from emoreg.config.schema import TrainRecipe
+from emoreg.config.recipe import TrainRecipe
 from emoreg.data.images.packed import open_pack
 from emoreg.report.analyse_table import analyse
 from emoreg.report.findings import findings

@@ -20,8 +20,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import atheris
 
 with atheris.instrument_imports(include=["emoreg", "yaml", "zipfile", "csv"]):
-    from emoreg.config.recipe import read_recipe
-    from emoreg.config.schema import TrainRecipe
+    from emoreg.config.read_recipe import read_recipe
+    from emoreg.config.recipe import TrainRecipe
     from emoreg.data.images.decode import decode
     from emoreg.data.images.files import File, list_files
     from emoreg.data.images.packed import open_pack

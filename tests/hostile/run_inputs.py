@@ -19,17 +19,16 @@ from unittest import mock
 import numpy as np
 import torch
 
-from emoreg.config.recipe import recipe_yaml
+from emoreg.config.read_recipe import recipe_yaml
+from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 from emoreg.config.schema import (
     BackboneSettings,
     EncoderSettings,
     OptimizerSettings,
-    PretrainRecipe,
     RegulationSettings,
     StimuliSettings,
     TargetSettings,
     TrainingSettings,
-    TrainRecipe,
 )
 from emoreg.runs.run import CHECKPOINT, ENVIRONMENT, FINAL, INPUTS, METRICS, RECIPE, WEIGHTS, Run
 from emoreg.runtime.progress import Progress

@@ -26,8 +26,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data.stimuli.layouts import LAYOUTS, file_of
-from emoreg.config.recipe import read_recipe, recipe_yaml, setting_keys
-from emoreg.config.schema import PretrainRecipe, TrainRecipe
+from emoreg.config.read_recipe import read_recipe, recipe_yaml, setting_keys
+from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 from emoreg.data.images.decode import decode
 from emoreg.data.images.files import File, list_files
 from emoreg.data.images.packed import open_pack

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from emoreg.config.recipe import TrainRecipe, defaults
 from emoreg.config.schema import (
     BackboneSettings,
     EncoderSettings,
@@ -13,8 +14,6 @@ from emoreg.config.schema import (
     Mode,
     RegulationSettings,
     TargetSettings,
-    TrainRecipe,
-    defaults,
 )
 from emoreg.inference.load import LoadedRun
 from emoreg.stages.classify import build_classifier

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from emoreg.config.schema import EncoderSettings, PretrainRecipe, RegulationSettings, StimuliSettings, TrainRecipe
+from emoreg.config.recipe import PretrainRecipe, TrainRecipe
+from emoreg.config.schema import EncoderSettings, RegulationSettings, StimuliSettings
 from emoreg.data.stimuli.emotion import VALENCE_AROUSAL
 from emoreg.errors import UserError
 from emoreg.inference.export.export import export

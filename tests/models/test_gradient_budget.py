@@ -13,16 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from emoreg.config.schema import (
-    SINGLE,
-    LossSettings,
-    LossWeights,
-    Mixing,
-    Mode,
-    OptimizerSettings,
-    RegulationSettings,
-    TrainRecipe,
-)
+from emoreg.config.recipe import TrainRecipe
+from emoreg.config.schema import SINGLE, LossSettings, LossWeights, Mixing, Mode, OptimizerSettings, RegulationSettings
 from emoreg.errors import SettingError
 from emoreg.models.gradient_budget import (
     UNSCALED,

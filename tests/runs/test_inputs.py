@@ -13,15 +13,8 @@ from typing import Any
 import pytest
 
 from emoreg.config.contents import Contents
-from emoreg.config.schema import (
-    EncoderSettings,
-    PretrainRecipe,
-    Recipe,
-    RegulationSettings,
-    StimuliSettings,
-    TargetSettings,
-    TrainRecipe,
-)
+from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe
+from emoreg.config.schema import EncoderSettings, RegulationSettings, StimuliSettings, TargetSettings
 from emoreg.data.images.table import Table
 from emoreg.data.stimuli import read_stimuli
 from emoreg.runs.inputs import Inputs, from_record, weights_checksum

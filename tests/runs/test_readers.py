@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 import torch
 
-from emoreg.config.recipe import recipe_yaml
-from emoreg.config.schema import RegulationSettings, TrainRecipe
+from emoreg.config.read_recipe import recipe_yaml
+from emoreg.config.recipe import TrainRecipe
+from emoreg.config.schema import RegulationSettings
 from emoreg.runs.readers import FORMAT, refuse_non_finite
 from emoreg.runs.run import CHECKPOINT, ENVIRONMENT, FINAL, METRICS, RECIPE, WEIGHTS, Run, start_run
 from emoreg.runtime.progress import Progress

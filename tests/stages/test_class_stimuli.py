@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emoreg.config.schema import PretrainRecipe, StimuliSettings, TargetSettings
+from emoreg.config.recipe import PretrainRecipe
+from emoreg.config.schema import StimuliSettings, TargetSettings
 from emoreg.data.stimuli.emotion import EmotionSpace
 from emoreg.data.targets import read_target
 from emoreg.data.tools.pack import pack

@@ -17,6 +17,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 import emoreg.training.loop
+from emoreg.config.recipe import PretrainRecipe, TrainRecipe, defaults
 from emoreg.config.schema import (
     AugmentSettings,
     BackboneSettings,
@@ -27,12 +28,9 @@ from emoreg.config.schema import (
     Mixing,
     OptimizerSettings,
     Pretext,
-    PretrainRecipe,
     RegulationSettings,
     Takeover,
     TargetSettings,
-    TrainRecipe,
-    defaults,
 )
 from emoreg.data.images.augment import normalise
 from emoreg.data.images.batches import evaluation_batches, training_batches

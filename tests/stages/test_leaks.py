@@ -9,14 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emoreg.config.schema import (
-    EncoderSettings,
-    PretrainRecipe,
-    RegulationSettings,
-    StimuliSettings,
-    TargetSettings,
-    TrainRecipe,
-)
+from emoreg.config.recipe import PretrainRecipe, TrainRecipe
+from emoreg.config.schema import EncoderSettings, RegulationSettings, StimuliSettings, TargetSettings
 from emoreg.data.images.files import list_files
 from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.images.table import Table

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from emoreg.config.schema import BackboneSettings, TrainRecipe
+from emoreg.config.recipe import TrainRecipe
+from emoreg.config.schema import BackboneSettings
 from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.table import Table
 from emoreg.models.regulation import RegulatedClassifier, Response

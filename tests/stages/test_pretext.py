@@ -12,14 +12,8 @@ from torch import Tensor, nn
 
 import emoreg.stages.pretrain
 import emoreg.training.loop
-from emoreg.config.schema import (
-    BackboneSettings,
-    Pretext,
-    PretrainRecipe,
-    RegulationSettings,
-    StimuliSettings,
-    TrainRecipe,
-)
+from emoreg.config.recipe import PretrainRecipe, TrainRecipe
+from emoreg.config.schema import BackboneSettings, Pretext, RegulationSettings, StimuliSettings
 from emoreg.data.images.batches import training_batches
 from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.images.table import Table

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from emoreg.config.schema import BackboneSettings, PretrainRecipe, StimuliSettings, TrainingSettings, TrainRecipe
+from emoreg.config.recipe import PretrainRecipe, TrainRecipe
+from emoreg.config.schema import BackboneSettings, StimuliSettings, TrainingSettings
 from emoreg.data.images.files import File
 from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.images.table import Table

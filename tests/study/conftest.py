@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from emoreg.config.recipe import recipe_yaml
-from emoreg.config.schema import PretrainRecipe, TrainRecipe
+from emoreg.config.read_recipe import recipe_yaml
+from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 from emoreg.study.columns import RunStatus
 from emoreg.study.definition import GridPoint, StimuliRecipe, Study
 from emoreg.study.plan import PlannedRun, plan_runs

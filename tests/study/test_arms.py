@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from emoreg.config.recipe import differences
-from emoreg.config.schema import EncoderSettings, LossSettings, RegulationSettings, TrainRecipe
+from emoreg.config.read_recipe import differences
+from emoreg.config.recipe import TrainRecipe
+from emoreg.config.schema import EncoderSettings, LossSettings, RegulationSettings
 from emoreg.study.arms import EXPERIENCES, REFERENCES, REGULATED, Arm, Experience, RegulatedMode, factorial, recipe_of
 
 BASE = TrainRecipe(

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from emoreg.config.schema import BackboneSettings, Pretext, PretrainRecipe, RegulationSettings, TrainRecipe
+from emoreg.config.recipe import PretrainRecipe, TrainRecipe
+from emoreg.config.schema import BackboneSettings, Pretext, RegulationSettings
 from emoreg.data.images.batches import Batch
 from emoreg.errors import SettingError
 from emoreg.runtime.progress import Progress

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import dataset, parquet
 
-from emoreg.config.recipe import flatten
-from emoreg.config.schema import PretrainRecipe, TrainRecipe
+from emoreg.config.read_recipe import flatten
+from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 from emoreg.study.columns import CURVES, FIXED, in_order, type_of
 from emoreg.study.conform import fits
 from emoreg.study.definition import Study

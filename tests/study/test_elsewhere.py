@@ -9,8 +9,8 @@ import pytest
 
 import emoreg.stages.classify
 import emoreg.stages.pretrain
-from emoreg.config.recipe import build
-from emoreg.config.schema import PretrainRecipe, TrainRecipe
+from emoreg.config.read_recipe import build
+from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 from emoreg.errors import UserError
 from emoreg.runtime.progress import Progress
 from emoreg.study.definition import Study

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from emoreg.config.recipe import build
-from emoreg.config.schema import BackboneSettings, PretrainRecipe, StimuliSettings, TrainingSettings, TrainRecipe
+from emoreg.config.read_recipe import build
+from emoreg.config.recipe import PretrainRecipe, TrainRecipe
+from emoreg.config.schema import BackboneSettings, StimuliSettings, TrainingSettings
 from emoreg.study.arms import EXPERIENCES, Arm, factorial
 from emoreg.study.definition import GridPoint, StimuliRecipe, Study, Variant
 from emoreg.study.machine import Machine

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
-from emoreg.config.recipe import has_edition
-from emoreg.config.schema import BackboneSettings, PretrainRecipe, TargetSettings, TrainRecipe
+from emoreg.config.read_recipe import has_edition
+from emoreg.config.recipe import PretrainRecipe, TrainRecipe
+from emoreg.config.schema import BackboneSettings, TargetSettings
 from emoreg.errors import UserError
 from emoreg.study.arms import Arm, factorial
 from emoreg.study.definition import Study

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from emoreg.config.recipe import build
+from emoreg.config.read_recipe import build
 from emoreg.errors import UserError
 from emoreg.study.columns import RunStatus
 from emoreg.study.definition import Study

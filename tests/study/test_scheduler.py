@@ -15,7 +15,7 @@ import pytest
 
 import emoreg.stages.classify
 import emoreg.stages.pretrain
-from emoreg.config.schema import PretrainRecipe, TrainRecipe
+from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 from emoreg.errors import UserError
 from emoreg.runtime.lock import FolderInUse
 from emoreg.runtime.progress import Advance, Progress

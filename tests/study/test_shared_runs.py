@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import emoreg.stages.classify
-from emoreg.config.schema import TrainRecipe
+from emoreg.config.recipe import TrainRecipe
 from emoreg.runtime.lock import HOLDER
 from emoreg.runtime.progress import Progress
 from emoreg.study import shared_runs

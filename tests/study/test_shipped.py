@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from emoreg.config.recipe import has_edition
-from emoreg.config.schema import PretrainRecipe, StimuliSettings, TargetSettings, TrainingSettings, TrainRecipe
+from emoreg.config.read_recipe import has_edition
+from emoreg.config.recipe import PretrainRecipe, TrainRecipe
+from emoreg.config.schema import StimuliSettings, TargetSettings, TrainingSettings
 from emoreg.runtime.progress import Progress
 from emoreg.study.columns import RunStatus
 from emoreg.study.plan import PlannedRun, plan_runs

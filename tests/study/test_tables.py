@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from emoreg.config.recipe import build
-from emoreg.config.schema import PretrainRecipe, TrainRecipe
+from emoreg.config.read_recipe import build
+from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 from emoreg.study.arms import factorial
 from emoreg.study.definition import GridPoint, StimuliRecipe, Study, Variant
 from emoreg.study.machine import Machine

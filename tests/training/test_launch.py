@@ -19,8 +19,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from emoreg.config.recipe import differences, recipe_yaml
-from emoreg.config.schema import BackboneSettings, LossSettings, PretrainRecipe, Recipe, TrainingSettings, TrainRecipe
+from emoreg.config.read_recipe import differences, recipe_yaml
+from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe
+from emoreg.config.schema import BackboneSettings, LossSettings, TrainingSettings
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runs.run import CHECKPOINT, METRICS, Run
 from emoreg.runtime.progress import Progress

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from emoreg.config.schema import AugmentSettings, BackboneSettings, OptimizerSettings, TrainingSettings, TrainRecipe
+from emoreg.config.recipe import TrainRecipe
+from emoreg.config.schema import AugmentSettings, BackboneSettings, OptimizerSettings, TrainingSettings
 from emoreg.data.images.batches import Batch
 from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.table import Table

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from emoreg.config.recipe import has_edition
-from emoreg.config.schema import EDITION
+from emoreg.config.read_recipe import has_edition
+from emoreg.config.recipe import EDITION
 from emoreg.errors import printable
 from emoreg.runtime import launch_env
 from emoreg.runtime.streams import tell

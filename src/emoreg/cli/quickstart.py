@@ -5,15 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from emoreg.cli.parser import Folder, Quiet
+from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 from emoreg.config.schema import (
     AugmentSettings,
     BackboneSettings,
     OptimizerSettings,
-    PretrainRecipe,
     StimuliSettings,
     TargetSettings,
     TrainingSettings,
-    TrainRecipe,
 )
 from emoreg.errors import UserError
 from emoreg.runtime.progress import Progress

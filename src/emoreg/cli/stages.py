@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from emoreg.cli.edition import say_edition
 from emoreg.cli.parser import DeviceName, Quiet, SettingsOf, Shown
-from emoreg.config.schema import PretrainRecipe, TrainRecipe
+from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 from emoreg.runtime import launch_env
 from emoreg.runtime.progress import Progress
 
@@ -109,7 +109,7 @@ def evaluate(
 
 
 def _read(kind: type[R], file: Path, settings: Sequence[str], smoke: bool, print_it: bool) -> R:
-    from emoreg.config.recipe import SMOKE, parse_options, read_recipe, recipe_yaml
+    from emoreg.config.read_recipe import SMOKE, parse_options, read_recipe, recipe_yaml
 
     given = parse_options(kind, settings, ("out", "print-config", "smoke", "quiet"))
     recipe = read_recipe(kind, file, (SMOKE[kind] if smoke else {}) | given)

@@ -1,407 +1,262 @@
-"""Recipes: settings read from YAML and the command line, written back whole."""
+"""The recipes of the two stages, every setting of a run in one frozen object; editions, and what makes a run that run.
+
+Checks across the sections of a recipe raise `SettingError` with dotted keys.
+"""
 
 from __future__ import annotations
 
-import copy
-import dataclasses
-import difflib
-import os
-import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any
 
-import yaml
+from emoreg.config.contents import Contents
+from emoreg.config.schema import (
+    LEARNED,
+    SINGLE,
+    AugmentSettings,
+    BackboneSettings,
+    EncoderSettings,
+    LossSettings,
+    LossWeights,
+    OptimizerSettings,
+    Pretext,
+    RegulationSettings,
+    StimuliSettings,
+    TargetSettings,
+    TrainingSettings,
+    check_at_least,
+)
+from emoreg.errors import SettingError
 
-from emoreg.config.schema import EDITION, PretrainRecipe, Recipe, TrainRecipe, defaults, identity
-from emoreg.config.strict_yaml import NULLS, decimal_number, parse_yaml, read_yaml, whole_number
-from emoreg.errors import SettingError, UserError, closest, nearest, shortened
+# Of the method, docs/method.md. Recipes of the first edition differ in defaults, and stay readable.
+EDITION = 2
 
-R = TypeVar("R", bound=PretrainRecipe | TrainRecipe)
 
-MAX_INTEGER = 2**63 - 1  # what NumPy, PyTorch and Parquet can hold
+@dataclass(frozen=True)
+class PretrainRecipe:
+    """Stage 1: an emotional encoder learns from affective stimuli."""
 
-# One epoch over few images: shows in seconds that a recipe runs; its accuracies mean nothing.
-SMOKE: dict[type, dict[str, Any]] = {
-    PretrainRecipe: {
-        "training.epochs": 1,
-        "training.batch_size": 16,
-        "stimuli.limit": 64,
-        "stimuli.count": 80,
-        "also[].limit": 64,
-        "also[].count": 80,
-    },
-    TrainRecipe: {"training.epochs": 1, "training.batch_size": 16, "target.limit": 64},
+    stimuli: StimuliSettings = field(default_factory=StimuliSettings)
+    also: tuple[StimuliSettings, ...] = ()
+    """Further stimulus sets, learned at the same time, each with a head of its own: a list of settings as in
+    stimuli. May repeat a set under other labels."""
+    pretext: Pretext = "affect"
+    """What the encoder learns: affect (the images' labels; stated), or for a twin (ours): shuffled (the same labels,
+    permuted among the training images), neutral (a label that is no emotion: a published one, or brightness and
+    colourfulness) or rotation (by which quarter turn an image was rotated; Gidaris et al. 2018)."""
+    backbone: BackboneSettings = field(default_factory=BackboneSettings)
+    # No crop: its black border would change brightness, which the default stimuli's labels follow. AdamW and few
+    # epochs: rating is a regression, which diverges at a classifier's learning rate; stimuli are few.
+    augment: AugmentSettings = field(default_factory=lambda: AugmentSettings(crop_padding=0))
+    optimizer: OptimizerSettings = field(
+        default_factory=lambda: OptimizerSettings(name="adamw", lr=2e-3, weight_decay=0.05, warmup=0.1)
+    )
+    training: TrainingSettings = field(default_factory=lambda: TrainingSettings(epochs=40, batch_size=64))
+    seed: int = 0
+    """Seeds the weights, the splits, the order of the images and their augmentation; at least 0."""
+    edition: int = EDITION
+    """Of the method (docs/method.md), 1 or 2. A stored recipe without one is of the first."""
+
+    def __post_init__(self) -> None:
+        check_at_least(0, self, "seed")
+        _check_edition(self)
+        _check_sets(self.sections)
+
+    @property
+    def sets(self) -> tuple[StimuliSettings, ...]:
+        """All stimulus sets, `stimuli` first."""
+        return (self.stimuli, *self.also)
+
+    @property
+    def sections(self) -> dict[str, StimuliSettings]:
+        """All stimulus sets by their keys: stimuli, also[0], ..."""
+        return {"stimuli": self.stimuli} | {f"also[{number}]": other for number, other in enumerate(self.also)}
+
+
+def _check_sets(sets: dict[str, StimuliSettings]) -> None:
+    """SettingError for stimulus sets, by their keys, that cannot be learned together."""
+    size, weight = sets["stimuli"].image_size, sets["stimuli"].weight
+    for key, own in sets.items():
+        if own.image_size != size:
+            reason = f"must be {size} as in stimuli, not {own.image_size}: one encoder sees all sets at one size"
+            raise SettingError(f"{key}.image_size", reason)
+        if (own.weight is None) != (weight is None):
+            kind = "null" if weight is None else "a number"
+            raise SettingError(f"{key}.weight", f"must be {kind} as in stimuli: weight every set, or none")
+    for (earlier, other), (key, own) in itertools.combinations(sets.items(), 2):
+        if (own.name, Path(own.root or "")) != (other.name, Path(other.root or "")):
+            continue
+        # The same images under other labels must be split alike: no head may train on what another is measured on.
+        for name in ("count", "validation", "skip_unreadable"):
+            here, there = getattr(own, name), getattr(other, name)
+            if here != there:
+                reason = f"must be {there} as in {earlier}, not {here}: both are {own.name} and share held-out images"
+                raise SettingError(f"{key}.{name}", reason)
+        if own.labels == other.labels:
+            reason = f"must not be {own.labels} as in {earlier}: the same set a second time needs other labels"
+            raise SettingError(f"{key}.labels", reason)
+
+
+@dataclass(frozen=True)
+class TrainRecipe:
+    """Stage 2: a classifier whose two responses are balanced by λ."""
+
+    target: TargetSettings = field(default_factory=TargetSettings)
+    backbone: BackboneSettings = field(default_factory=BackboneSettings)
+    encoder: EncoderSettings = field(default_factory=EncoderSettings)
+    regulation: RegulationSettings = field(default_factory=RegulationSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
+    # No flip: the default target is digits, and a mirrored digit is none.
+    augment: AugmentSettings = field(default_factory=lambda: AugmentSettings(flip=False))
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    seed: int = 0
+    """Seeds the weights, λ's draw, the splits, the order of the images and their augmentation; at least 0."""
+    edition: int = EDITION
+    """Of the method (docs/method.md), 1 or 2. A stored recipe without one is of the first."""
+
+    def __post_init__(self) -> None:
+        check_at_least(0, self, "seed")
+        _check_edition(self)
+        loss, weights, mode = self.loss, self.loss_weights, self.regulation.mode
+        if not self.has_two_responses:
+            if mode == "none" and self.encoder.experience is not None:
+                reason = (
+                    "must be null with regulation.mode none; choose another mode (transfer fine-tunes the encoder "
+                    "alone), or leave it out"
+                )
+                raise SettingError("encoder.experience", reason)
+            without = f"without a second response (regulation.mode {mode})"
+            if weights.regulated == 0:
+                raise SettingError("loss.regulated", f"must be positive {without}: there is no other loss")
+            for name in ("non_emotional", "emotional"):
+                if getattr(weights, name) > 0:
+                    raise SettingError(f"loss.{name}", f"must be 0 or null {without}, not {getattr(loss, name)}")
+        if weights[:3] == (0, 0, 0):
+            reason = "must be positive where loss.non_emotional and loss.emotional are 0: nothing would be trained"
+            raise SettingError("loss.regulated", reason)
+        if self.edition > 1:
+            self._check_second_edition(weights)
+
+    def _check_second_edition(self, weights: LossWeights) -> None:
+        mode, lam = self.regulation.mode, self.regulation.lam
+        if mode == "fixed" and lam in (0, 1):
+            reason = f"must lie strictly between 0 and 1, not {lam}: for one branch alone set regulation.mode "
+            raise SettingError("regulation.lam", reason + ("none" if lam == 0 else "transfer"))
+        if mode in LEARNED and weights.regulated == 0:
+            reason = f"must be positive in mode {mode}: no other loss trains λ"
+            raise SettingError("loss.regulated", reason)
+        if not self.has_two_responses or self.loss.budget == "as_given":
+            return
+        for name, given in (("non_emotional", weights.non_emotional), ("emotional", weights.emotional)):
+            if weights.regulated == given == 0:
+                reason = (
+                    "must be positive where loss.regulated is 0 and loss.budget is matched: its branch would not learn"
+                )
+                raise SettingError(f"loss.{name}", reason)
+
+    @property
+    def sections(self) -> dict[str, TargetSettings]:
+        """The target by its key, as `PretrainRecipe.sections`."""
+        return {"target": self.target}
+
+    @property
+    def has_two_responses(self) -> bool:
+        """Whether there is an emotional branch beside the backbone."""
+        return self.regulation.mode not in SINGLE
+
+    @property
+    def loss_weights(self) -> LossWeights:
+        """The weights of the loss, with defaults filled in."""
+        return self.loss.weights(self.has_two_responses)
+
+    @property
+    def encoder_backbone(self) -> BackboneSettings:
+        """Architecture of the emotional encoder: `encoder.backbone`, by default the backbone's."""
+        return self.encoder.backbone or self.backbone
+
+
+Recipe = PretrainRecipe | TrainRecipe
+
+# Device count and trackers are not part of a run's identity: with other values of these it is the same run.
+EXECUTION_ONLY = ("devices", "trackers")  # of `TrainingSettings`
+
+# Settings that the second edition added, by their class, and what the first edition did.
+ADDED: dict[type, dict[str, Any]] = {
+    StimuliSettings: {"classes": None},
+    TargetSettings: {"test": True},
+    BackboneSettings: {"zero_gamma": None, "width": None},
+    EncoderSettings: {"takeover": "as_is", "shrink": 0.5, "moments_only": False},
+    LossSettings: {"budget": "as_given"},
+    TrainRecipe: {"edition": 1},
+    PretrainRecipe: {"edition": 1},
 }
 
 
-def read_recipe(
-    kind: type[R],
-    path: Path | str | None = None,
-    overrides: Sequence[str] | Mapping[str, Any] = (),
-    is_stored: bool = False,
-) -> R:
-    """Read `kind` (PretrainRecipe or TrainRecipe) from a YAML file and lay `overrides` over it.
+def defaults(kind: type, edition: int = EDITION) -> Any:
+    """A recipe of an edition with all its defaults."""
+    if edition == EDITION:
+        return kind()
+    if kind is PretrainRecipe:
+        return PretrainRecipe(edition=edition)
+    return TrainRecipe(
+        regulation=RegulationSettings(mix="logits"),
+        loss=LossSettings(regulated=1.0, non_emotional=0.0, emotional=0.0, budget="as_given"),
+        edition=edition,
+    )
+
+
+def _check_edition(recipe: PretrainRecipe | TrainRecipe) -> None:
+    """SettingError for an unknown edition, and for a setting that the first one did not have."""
+    if recipe.edition not in (1, EDITION):
+        raise SettingError("edition", f"must be 1 or {EDITION}, not {recipe.edition}")
+    if recipe.edition == 1:
+        for key, value, first in _added(recipe, ""):
+            if value != first:
+                raise SettingError(key, f"must be {first} in edition 1, which had no other, not {value}")
+
+
+def _added(settings: Any, prefix: str) -> Iterator[tuple[str, Any, Any]]:
+    """Key, value and first-edition value of every setting that the second edition added."""
+    for name, first in ADDED.get(type(settings), {}).items():
+        yield f"{prefix}{name}", getattr(settings, name), first
+    for item in fields(settings):
+        value = getattr(settings, item.name)
+        for number, part in enumerate(value if isinstance(value, tuple) else (value,)):
+            if is_dataclass(part):
+                place = f"{item.name}[{number}]" if isinstance(value, tuple) else item.name
+                yield from _added(part, f"{prefix}{place}.")
+
+
+def identity(recipe: Recipe, contents: Mapping[str, Contents] | None = None) -> dict[str, Any]:
+    """The settings of a recipe, nested, without those that are execution only.
+
+    Of the first edition also without those that it did not have, so that its runs keep their ids; of later ones with
+    the resolved weights of the loss.
 
     Args:
-        kind: which recipe the file is.
-        path: the YAML file; None starts from the defaults.
-        overrides: `{"training.epochs": 5}` or `["--training.epochs", "5"]`; in a mapping, "also[].limit" is
-            the limit of every set in the list `also`.
-        is_stored: whether a run wrote the file. Without an edition it is then of the first, else of the current one.
-
-    Raises:
-        UserError: unreadable file.
-        SettingError: unknown key (names the nearest known one), wrong type or value; names the file, line and key.
+        recipe: of either stage.
+        contents: what stands at the roots of its image sets, by section ("target", "also[0]"): their checksums replace
+            the paths, which stay as they are written where nothing is known of the images.
     """
-    given = overrides if isinstance(overrides, Mapping) else parse_options(kind, overrides)
-    given = copy.deepcopy(dict(flatten(given)))  # elements of its lists may be changed
-    known = dict(_walk(kind))
-    for key in given:
-        if key not in known:
-            raise SettingError(key, f"unknown setting{_nearest_key(key, kind)}")
-    values, lines = ({}, {}) if path is None else read_values(kind, Path(path))
-    for key, value in sorted(given.items(), key=lambda item: "[]" in item[0]):  # a list before its elements
-        put_setting(values, key, value)
-    edition = values.setdefault("edition", 1 if is_stored else EDITION)
-    try:
-        recipe: R = build(defaults(kind, 1 if edition == 1 else EDITION), values)
-        return recipe
-    except SettingError as error:
-        if path is None or _unnumbered(error.key) in given or error.key.partition("[")[0] in given:
-            raise
-        raise error.at(path, lines.get(error.key)) from None
-
-
-def has_edition(path: Path | str) -> bool:
-    """Whether the YAML file of a recipe or study says which edition of the method it is of."""
-    keys, _ = read_yaml(Path(path))
-    return isinstance(keys, Mapping) and "edition" in keys
-
-
-def parse_options(kind: type, arguments: Sequence[str], others: Sequence[str] = ()) -> dict[str, Any]:
-    """The settings in command-line arguments, by dotted key.
-
-    Values are read as in a recipe's YAML, but text that is no part of a list is taken as it is and needs no quotes.
-
-    Args:
-        kind: the recipe whose settings they are.
-        arguments: such as `["--training.epochs", "5"]` or `["--training.epochs=5"]`; the last of several counts.
-        others: names of the command's other options, suggested for misspelt ones.
-
-    Raises:
-        UserError: an argument that is not an option.
-        SettingError: unknown setting (names the nearest known one), or a value that is missing or not valid YAML.
-    """
-    known = {key: annotation for key, annotation in _walk(kind) if "[]" not in key}
-    given: dict[str, Any] = {}
-    words = iter(arguments)
-    for word in words:
-        if not word.startswith("-"):
-            raise UserError(f"unexpected argument '{word}'")
-        key, is_joined, text = word.lstrip("-").partition("=")
-        if key not in known:
-            raise SettingError(key, f"unknown setting{_nearest_key(key, kind, others)}")
-        value = text if is_joined else next(words, None)
-        if value is None:
-            raise SettingError(key, f"needs a value: --{key} VALUE")
-        given.update(flatten({key: _read_option(known[key], key, value)}))
-    return given
-
-
-def _read_option(annotation: Any, key: str, text: str) -> Any:
-    if str in _options(annotation):
-        return None if text in NULLS and NoneType in _options(annotation) else text
-    try:
-        return parse_yaml(text)[0]
-    except SettingError as error:
-        raise error.within(key) from None
-
-
-def recipe_yaml(recipe: Recipe) -> str:
-    """The whole recipe as YAML, every setting written out; `read_recipe` gives the same recipe back."""
-    return yaml.safe_dump(dataclasses.asdict(recipe), sort_keys=False, allow_unicode=True)
-
-
-def setting_keys(kind: type) -> list[str]:
-    """The dotted names of all settings of `kind`, e.g. "training.epochs"; a list of settings is one."""
-    return [key for key, annotation in _walk(kind) if _dataclass_of(annotation) is None and "[]" not in key]
-
-
-def differences(old: Recipe, new: Recipe, but: Collection[str] = ()) -> list[str]:
-    """The settings in which two recipes differ, as "training.epochs: 5 -> 10" or "also[0].root: a -> b".
-
-    Those in `schema.EXECUTION_ONLY` do not count, nor do two paths to the same place.
-
-    Args:
-        old: a recipe.
-        new: another one of the same stage.
-        but: keys that are not compared.
-    """
-    before, after = (dict(_leaves(identity(recipe))) for recipe in (old, new))
-    return [
-        f"{key}: {before.get(key)} -> {after.get(key)}"
-        for key in dict.fromkeys([*before, *after])
-        if key not in but and not _is_same(key, before.get(key), after.get(key))
-    ]
-
-
-def _is_same(key: str, before: Any, after: Any) -> bool:
-    if before == after:
-        return True
-    is_path = key == "encoder.experience" or key.endswith(".root")
-    return is_path and None not in (before, after) and _place(before) == _place(after)
-
-
-def _place(path: str) -> str:
-    """Where a path leads, through links; separators of Windows are like others."""
-    return os.path.realpath(path.replace("\\", "/"))
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of nested settings as (dotted key, value)."""
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _leaves(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """As `flatten`, with the elements of lists too, as "also[0].name"."""
-    for key, value in flatten(values):
-        if isinstance(value, list | tuple):
-            yield from _leaves({f"{key}[{index}]": element for index, element in enumerate(value)})
-        else:
-            yield key, value
-
-
-def put_setting(values: dict[str, Any], key: str, value: Any) -> None:
-    """Set the value of a dotted key in nested settings; "also[].limit" sets it in every element of a list."""
-    section, _, rest = key.partition(".")
-    if not rest:
-        values[section] = value
-    elif section.endswith("[]"):
-        elements = values.get(section.removesuffix("[]"))
-        for element in elements if isinstance(elements, list) else ():
-            if isinstance(element, dict):
-                put_setting(element, rest, value)
-    else:
-        if not isinstance(values.get(section), dict):
-            values[section] = {}
-        put_setting(values[section], rest, value)
-
-
-def read_values(kind: type, path: Path) -> tuple[dict[str, Any], dict[str, int]]:
-    """The nested values in a file with the keys and types of `kind`, and the line of every key.
-
-    Raises:
-        UserError: unreadable file.
-        SettingError: not YAML, unknown key or wrong type; names file, line and key.
-    """
-    values, lines = read_yaml(path)
-    return typed_values(kind, values, lines, path), lines
-
-
-def typed_values(kind: type, values: Any, lines: Mapping[str, int], path: Path) -> dict[str, Any]:
-    """The values of a file that `read_yaml` has read, None for an empty one, if they have the keys and types of `kind`.
-
-    Raises:
-        SettingError: unknown key or wrong type; names file, line and key.
-    """
-    try:
-        return _section(kind, {} if values is None else values, "", kind)
-    except SettingError as error:
-        raise error.at(path, lines.get(error.key) if error.key else 1) from None
-
-
-def build(defaults: Any, values: Mapping[str, Any]) -> Any:
-    """`defaults` with nested values in place of its own: a section that is given in part keeps the rest.
-
-    Raises:
-        SettingError: unknown key, wrong type or value; its key is relative to `defaults`.
-    """
-    return _build(defaults, _section(type(defaults), values, "", type(defaults)), "")
-
-
-def _build(defaults: Any, values: Mapping[str, Any], place: str) -> Any:
-    """As `build`, of values that have the right types. `place` is the dotted key of `defaults` in the recipe."""
-    hints = get_type_hints(type(defaults))
-    settings = {}
-    for name, value in values.items():
-        key = f"{place}.{name}" if place else name
-        section, element = _dataclass_of(hints[name]), _element_of(hints[name])
-        if section is not None and value is not None:
-            settings[name] = _build(getattr(defaults, name) or section(), value, key)
-        elif (kind := _dataclass_of(element)) is not None:
-            settings[name] = tuple(_build(kind(), inner, f"{key}[{index}]") for index, inner in enumerate(value))
-        else:
-            settings[name] = tuple(value) if isinstance(value, list) else value
-    try:
-        return dataclasses.replace(defaults, **settings)
-    except SettingError as error:
-        raise error.within(place) from None
-
-
-def _section(kind: type, values: Any, place: str, root: type) -> dict[str, Any]:
-    """Nested values with the keys and types of `kind`; SettingError if they have others.
-
-    Args:
-        kind: settings class; its defaults and rules do not matter here.
-        values: nested mappings and lists.
-        place: dotted key of `kind` within `root`.
-        root: the class of the whole recipe, for suggestions.
-    """
-    if not isinstance(values, Mapping):
-        hint = "; leave it out for the defaults" if values is None else ""
-        if isinstance(values, str) and not place:
-            hint = "; write 'key: value', with a blank after the colon"
-        raise SettingError(place, f"must be a mapping of keys to values, not {_shown(values)}{hint}")
-    hints = get_type_hints(kind)
-    typed = {}
-    for name, value in values.items():
-        key = f"{place}.{name}" if place else str(name)
-        if name not in hints:
-            raise SettingError(key, f"unknown setting{_nearest_key(key, root)}")
-        typed[name] = _typed(hints[name], value, key, root)
-    return typed
-
-
-_TYPES: dict[type, str] = {int: "a whole number", float: "a number", bool: "true or false"}
-# YAML 1.1 takes 010 for 8, 1:30 for 90 and 0x10 for 16; other readers do not.
-_PLAIN = {
-    int: "write the digits 0 to 9 alone, without a leading zero",
-    float: "write the digits 0 to 9, with a point and without a leading zero, as 10.5 or 1e-3",
-}
-
-
-def _typed(annotation: Any, value: Any, key: str, root: type) -> Any:
-    """The value if it is of the annotated type; sections as mappings, tuples as lists. SettingError otherwise."""
-    options = _options(annotation)
-    if value is None and NoneType in options:
-        return None
-    if (section := _dataclass_of(annotation)) is not None:
-        return _section(section, value, key, root)
-    if (element := _element_of(annotation)) is None:
-        return _text(value, key) if options[0] is str else _scalar(options[0], value, key)
-    if isinstance(value, list | tuple):
-        return [_typed(element, inner, f"{key}[{index}]", root) for index, inner in enumerate(value)]
-    if _dataclass_of(element):
-        raise SettingError(key, f"must be a list of mappings, each begun with '- ', not {_shown(value)}")
-    hint = f"; write [{shortened(str(value))}]" if isinstance(value, str | int) else ""
-    raise SettingError(key, f"must be a list, not {_shown(value)}{hint}")
-
-
-def _text(value: Any, key: str) -> str:
-    """The value if it is text that the operating system takes for a path. SettingError otherwise."""
-    if not isinstance(value, str):
-        if value is None or isinstance(value, list | Mapping):
-            hint = ""
-        else:
-            hint = f"; write it in quotes, as '{'no' if value is False else 'yes' if value is True else value}'"
-        raise SettingError(key, f"must be text, not {_shown(value)}{hint}")
-    if not value.strip():
-        raise SettingError(key, "must be text, not empty; leave it out for its default")
-    if not _is_writable(value):
-        raise SettingError(key, f"must be text without null bytes or half characters, not {_shown(value)}")
-    return value
-
-
-def _scalar(wanted: Any, value: Any, key: str) -> Any:
-    """The value if it is a number, a truth or a word of the wanted type. SettingError otherwise."""
-    if get_origin(wanted) is Literal:
-        words = get_args(wanted)
-        if value in words:
-            return value
-        hint = closest(value, words) if isinstance(value, str) else ""
-        raise SettingError(key, f"must be one of {', '.join(words)}, not {_shown(value)}{hint}")
-    if wanted is float and isinstance(value, int | str) and not isinstance(value, bool):
-        value = _number(value)
-    is_too_large = type(value) is int and abs(value) > MAX_INTEGER
-    if type(value) is wanted and not is_too_large:
-        return value
-    expected, hint = f"at most {MAX_INTEGER}" if is_too_large and wanted is int else _TYPES[wanted], ""
-    if wanted is not bool and isinstance(value, str) and any(character.isdigit() for character in value):
-        is_quoted = whole_number(value) is not None
-        hint = "; write it without quotes" if is_quoted else f"; {_PLAIN[wanted]}"
-    raise SettingError(key, f"must be {expected}, not {_shown(value)}{hint}")
-
-
-def _shown(value: Any) -> str:
-    """A value in a message, as in YAML where that is short."""
-    try:
-        return "null" if value is None else shortened(repr(value))
-    except ValueError:  # Python does not write whole numbers of thousands of digits
-        return f"one of {value.bit_length():,} bits" if isinstance(value, int) else "that"
-
-
-def _is_writable(text: str) -> bool:
-    """Whether the operating system takes it for a path; bytes that are not UTF-8 are surrogates in Python."""
-    try:
-        return b"\0" not in text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return False
-
-
-def _number(value: int | str) -> float | int | str:
-    """The number as a float, or the value itself if it is none or too large for one; YAML 1.1 takes 1e-3 for text."""
-    try:
-        number = decimal_number(value) if isinstance(value, str) else float(value)
-    except OverflowError:
-        return value
-    return value if number is None else number
-
-
-def _dataclass_of(annotation: Any) -> type | None:
-    """The settings class behind `X` or `X | None`, None for plain values."""
-    return next((o for o in _options(annotation) if isinstance(o, type) and dataclasses.is_dataclass(o)), None)
-
-
-def _options(annotation: Any) -> tuple[Any, ...]:
-    """The types that a setting may have: `int | None` gives int and NoneType."""
-    return get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
-
-
-def _element_of(annotation: Any) -> Any:
-    """What a list setting holds: `tuple[X, ...]` gives X; None for settings that are not lists."""
-    option = _options(annotation)[0]
-    return get_args(option)[0] if get_origin(option) is tuple else None
-
-
-def _walk(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """All (dotted key, annotation) of a settings class; those of the elements of a list as "also[].name"."""
-    hints = get_type_hints(kind)
-    for item in dataclasses.fields(kind):
-        key, annotation = f"{prefix}{item.name}", hints[item.name]
-        yield key, annotation
-        nested, element = _dataclass_of(annotation), _dataclass_of(_element_of(annotation))
-        if nested is not None:
-            yield from _walk(nested, f"{key}.")
-        elif element is not None:
-            yield from _walk(element, f"{key}[].")
-
-
-def _unnumbered(key: str) -> str:
-    """The key as `_walk` has it: "also[].name" of "also[0].name"."""
-    return re.sub(r"\[\d+\]", "[]", key)
-
-
-def _nearest_key(key: str, kind: type, others: Sequence[str] = ()) -> str:
-    """As `nearest`: a name beside it but for a letter, the same name in another section, then any similar name."""
-    section, _, name = _unnumbered(key).rpartition(".")
-    keys = [other for other in dict(_walk(kind)) if "[]" not in other or other.startswith(f"{section}.")]
-    names = {other: other.rpartition(".") for other in (*keys, *others)}
-    siblings = [leaf for there, _, leaf in names.values() if there == section]
-    if slip := difflib.get_close_matches(name, siblings, n=1, cutoff=0.85):
-        return f" (did you mean {key.removesuffix(name) + slip[0]!r}?)"
-    for stage, command in ((PretrainRecipe, "pretrain"), (TrainRecipe, "train")):
-        if stage is not kind and key in dict(_walk(stage)):
-            return f" (it belongs to 'emoreg {command}')"
-    meant = [other for other, (_, _, leaf) in names.items() if leaf == name]
-    meant = meant or [
-        key.removesuffix(name) + leaf for leaf in difflib.get_close_matches(name, siblings, n=1, cutoff=0.5)
-    ]
-    if meant:
-        return f" (did you mean {' or '.join(repr(other) for other in meant)}?)"
-    return nearest(name, siblings or names)
+    content: dict[str, Any] = _plain(recipe, recipe.edition)
+    content["training"] = {key: value for key, value in content["training"].items() if key not in EXECUTION_ONLY}
+    if isinstance(recipe, TrainRecipe) and recipe.edition > 1:
+        content["loss"] |= recipe.loss_weights._asdict()
+    for section, found in (contents or {}).items():
+        name, _, index = section.rstrip("]").partition("[")
+        (content[name][int(index)] if index else content[name])["root"] = found.sha256
+    return content
+
+
+def _plain(settings: Any, edition: int) -> Any:
+    """Nested dictionaries of settings that an edition has."""
+    if isinstance(settings, tuple):
+        return tuple(_plain(part, edition) for part in settings)
+    if not is_dataclass(settings):
+        return settings
+    left_out = ADDED.get(type(settings), {}) if edition == 1 else {}
+    names = [item.name for item in fields(settings) if item.name not in left_out]
+    return {name: _plain(getattr(settings, name), edition) for name in names}

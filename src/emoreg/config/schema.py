@@ -1,29 +1,23 @@
-"""Every setting, once: typed, with its unit, range and reason. Recipes are these classes written as YAML.
+"""Every setting, once: typed, with its unit, range and reason. `config.recipe` has the recipes that they make up.
 
 What the paper states and what is ours is marked where it matters; see docs/method.md.
 
 A wrong value raises `SettingError`. Its key is relative to the class that checks it ("patch_size"), because some
-classes serve several sections of a recipe; `config.recipe.build` adds the section. Checks across the sections of a
-recipe use dotted keys.
+classes serve several sections of a recipe; `config.read_recipe.build` adds the section.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from math import inf
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-from emoreg.config.contents import Contents
 from emoreg.errors import SettingError
 
 MAX_IMAGE_SIZE = 8192  # pixels a side: above this even a few decoded images would fill the memory
 
-# Of the method, docs/method.md. Recipes of the first edition differ in defaults, and stay readable.
-EDITION = 2
 Mode = Literal["none", "fixed", "random", "learned", "random_learned", "transfer"]
 SINGLE = ("none", "transfer")  # modes of one network, without a second response
 LEARNED = ("learned", "random_learned")  # modes whose λ = σ(ρ) is trained
@@ -46,7 +40,8 @@ def _check(settings: object, names: tuple[str, ...], holds: Callable[[float], bo
             raise SettingError(name, f"must {rule}{or_null}, not {value}")
 
 
-def _check_at_least(lowest: int, settings: object, *names: str) -> None:
+def check_at_least(lowest: int, settings: object, *names: str) -> None:
+    """SettingError unless each named setting is null or at least `lowest`."""
     _check(settings, names, lambda value: value >= lowest, f"be at least {lowest}")
 
 
@@ -110,7 +105,7 @@ class StimuliSettings:
     """Skip images that cannot be decoded and report their number, instead of stopping at the first."""
 
     def __post_init__(self) -> None:
-        _check_at_least(10, self, "count")
+        check_at_least(10, self, "count")
         _check_positive(self, "weight")
         _check_classes(self.classes)
         _check_images(self)
@@ -148,7 +143,7 @@ class TargetSettings:
 
     def __post_init__(self) -> None:
         _check_classes(self.classes)
-        _check_at_least(1, self, "per_class")
+        check_at_least(1, self, "per_class")
         _check_images(self)
         if not self.test and not self.validation:
             raise SettingError("validation", "must be above 0 where target.test is false: nothing would be measured")
@@ -167,7 +162,7 @@ def _check_classes(classes: tuple[str, ...] | None) -> None:
 def _check_images(settings: StimuliSettings | TargetSettings) -> None:
     _check(settings, ("image_size",), lambda side: 8 <= side <= MAX_IMAGE_SIZE, f"be 8 to {MAX_IMAGE_SIZE:,} pixels")
     _check_share(settings, "validation")
-    _check_at_least(1, settings, "limit")
+    check_at_least(1, settings, "limit")
 
 
 @dataclass(frozen=True)
@@ -192,7 +187,7 @@ class BackboneSettings:
     """Channels of a ResNet's first stage, or embedding width of a ViT; null for the architecture's own."""
 
     def __post_init__(self) -> None:
-        _check_at_least(1, self, "patch_size", "width")
+        check_at_least(1, self, "patch_size", "width")
         _check_share(self, "drop_path")
 
 
@@ -225,7 +220,7 @@ class EncoderSettings:
     def __post_init__(self) -> None:
         _check_not_negative(self, "lr_factor")
         _check(self, ("shrink",), lambda share: 0 <= share <= 1, "lie in [0, 1]")
-        _check_at_least(0, self, "views")
+        check_at_least(0, self, "views")
         if self.views is not None and not self.frozen:
             reason = f"must be null unless encoder.frozen is true, not {self.views}: learning changes the features"
             raise SettingError("views", reason)
@@ -306,7 +301,7 @@ class AugmentSettings:
     """Mirror left to right with probability 1/2. Wrong for digits and text."""
 
     def __post_init__(self) -> None:
-        _check_at_least(0, self, "crop_padding")
+        check_at_least(0, self, "crop_padding")
 
 
 @dataclass(frozen=True)
@@ -372,236 +367,8 @@ class TrainingSettings:
     run folder), mlflow and wandb; [] for nowhere."""
 
     def __post_init__(self) -> None:
-        _check_at_least(1, self, "epochs", "batch_size")
+        check_at_least(1, self, "epochs", "batch_size")
         _check(self, ("initial_scale",), lambda scale: 0.25 <= scale <= 1, "lie in [0.25, 1]")
         _check_not_negative(self, "memory_limit_gib")
         most = f"be at least 1 and at most training.batch_size ({self.batch_size})"
         _check(self, ("devices",), lambda devices: 1 <= devices <= self.batch_size, most)
-
-
-@dataclass(frozen=True)
-class PretrainRecipe:
-    """Stage 1: an emotional encoder learns from affective stimuli."""
-
-    stimuli: StimuliSettings = field(default_factory=StimuliSettings)
-    also: tuple[StimuliSettings, ...] = ()
-    """Further stimulus sets, learned at the same time, each with a head of its own: a list of settings as in
-    stimuli. May repeat a set under other labels."""
-    pretext: Pretext = "affect"
-    """What the encoder learns: affect (the images' labels; stated), or for a twin (ours): shuffled (the same labels,
-    permuted among the training images), neutral (a label that is no emotion: a published one, or brightness and
-    colourfulness) or rotation (by which quarter turn an image was rotated; Gidaris et al. 2018)."""
-    backbone: BackboneSettings = field(default_factory=BackboneSettings)
-    # No crop: its black border would change brightness, which the default stimuli's labels follow. AdamW and few
-    # epochs: rating is a regression, which diverges at a classifier's learning rate; stimuli are few.
-    augment: AugmentSettings = field(default_factory=lambda: AugmentSettings(crop_padding=0))
-    optimizer: OptimizerSettings = field(
-        default_factory=lambda: OptimizerSettings(name="adamw", lr=2e-3, weight_decay=0.05, warmup=0.1)
-    )
-    training: TrainingSettings = field(default_factory=lambda: TrainingSettings(epochs=40, batch_size=64))
-    seed: int = 0
-    """Seeds the weights, the splits, the order of the images and their augmentation; at least 0."""
-    edition: int = EDITION
-    """Of the method (docs/method.md), 1 or 2. A stored recipe without one is of the first."""
-
-    def __post_init__(self) -> None:
-        _check_at_least(0, self, "seed")
-        _check_edition(self)
-        _check_sets(self.sections)
-
-    @property
-    def sets(self) -> tuple[StimuliSettings, ...]:
-        """All stimulus sets, `stimuli` first."""
-        return (self.stimuli, *self.also)
-
-    @property
-    def sections(self) -> dict[str, StimuliSettings]:
-        """All stimulus sets by their keys: stimuli, also[0], ..."""
-        return {"stimuli": self.stimuli} | {f"also[{number}]": other for number, other in enumerate(self.also)}
-
-
-def _check_sets(sets: dict[str, StimuliSettings]) -> None:
-    """SettingError for stimulus sets, by their keys, that cannot be learned together."""
-    size, weight = sets["stimuli"].image_size, sets["stimuli"].weight
-    for key, own in sets.items():
-        if own.image_size != size:
-            reason = f"must be {size} as in stimuli, not {own.image_size}: one encoder sees all sets at one size"
-            raise SettingError(f"{key}.image_size", reason)
-        if (own.weight is None) != (weight is None):
-            kind = "null" if weight is None else "a number"
-            raise SettingError(f"{key}.weight", f"must be {kind} as in stimuli: weight every set, or none")
-    for (earlier, other), (key, own) in itertools.combinations(sets.items(), 2):
-        if (own.name, Path(own.root or "")) != (other.name, Path(other.root or "")):
-            continue
-        # The same images under other labels must be split alike: no head may train on what another is measured on.
-        for name in ("count", "validation", "skip_unreadable"):
-            here, there = getattr(own, name), getattr(other, name)
-            if here != there:
-                reason = f"must be {there} as in {earlier}, not {here}: both are {own.name} and share held-out images"
-                raise SettingError(f"{key}.{name}", reason)
-        if own.labels == other.labels:
-            reason = f"must not be {own.labels} as in {earlier}: the same set a second time needs other labels"
-            raise SettingError(f"{key}.labels", reason)
-
-
-@dataclass(frozen=True)
-class TrainRecipe:
-    """Stage 2: a classifier whose two responses are balanced by λ."""
-
-    target: TargetSettings = field(default_factory=TargetSettings)
-    backbone: BackboneSettings = field(default_factory=BackboneSettings)
-    encoder: EncoderSettings = field(default_factory=EncoderSettings)
-    regulation: RegulationSettings = field(default_factory=RegulationSettings)
-    loss: LossSettings = field(default_factory=LossSettings)
-    # No flip: the default target is digits, and a mirrored digit is none.
-    augment: AugmentSettings = field(default_factory=lambda: AugmentSettings(flip=False))
-    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
-    training: TrainingSettings = field(default_factory=TrainingSettings)
-    seed: int = 0
-    """Seeds the weights, λ's draw, the splits, the order of the images and their augmentation; at least 0."""
-    edition: int = EDITION
-    """Of the method (docs/method.md), 1 or 2. A stored recipe without one is of the first."""
-
-    def __post_init__(self) -> None:
-        _check_at_least(0, self, "seed")
-        _check_edition(self)
-        loss, weights, mode = self.loss, self.loss_weights, self.regulation.mode
-        if not self.has_two_responses:
-            if mode == "none" and self.encoder.experience is not None:
-                reason = (
-                    "must be null with regulation.mode none; choose another mode (transfer fine-tunes the encoder "
-                    "alone), or leave it out"
-                )
-                raise SettingError("encoder.experience", reason)
-            without = f"without a second response (regulation.mode {mode})"
-            if weights.regulated == 0:
-                raise SettingError("loss.regulated", f"must be positive {without}: there is no other loss")
-            for name in ("non_emotional", "emotional"):
-                if getattr(weights, name) > 0:
-                    raise SettingError(f"loss.{name}", f"must be 0 or null {without}, not {getattr(loss, name)}")
-        if weights[:3] == (0, 0, 0):
-            reason = "must be positive where loss.non_emotional and loss.emotional are 0: nothing would be trained"
-            raise SettingError("loss.regulated", reason)
-        if self.edition > 1:
-            self._check_second_edition(weights)
-
-    def _check_second_edition(self, weights: LossWeights) -> None:
-        mode, lam = self.regulation.mode, self.regulation.lam
-        if mode == "fixed" and lam in (0, 1):
-            reason = f"must lie strictly between 0 and 1, not {lam}: for one branch alone set regulation.mode "
-            raise SettingError("regulation.lam", reason + ("none" if lam == 0 else "transfer"))
-        if mode in LEARNED and weights.regulated == 0:
-            reason = f"must be positive in mode {mode}: no other loss trains λ"
-            raise SettingError("loss.regulated", reason)
-        if not self.has_two_responses or self.loss.budget == "as_given":
-            return
-        for name, given in (("non_emotional", weights.non_emotional), ("emotional", weights.emotional)):
-            if weights.regulated == given == 0:
-                reason = (
-                    "must be positive where loss.regulated is 0 and loss.budget is matched: its branch would not learn"
-                )
-                raise SettingError(f"loss.{name}", reason)
-
-    @property
-    def sections(self) -> dict[str, TargetSettings]:
-        """The target by its key, as `PretrainRecipe.sections`."""
-        return {"target": self.target}
-
-    @property
-    def has_two_responses(self) -> bool:
-        """Whether there is an emotional branch beside the backbone."""
-        return self.regulation.mode not in SINGLE
-
-    @property
-    def loss_weights(self) -> LossWeights:
-        """The weights of the loss, with defaults filled in."""
-        return self.loss.weights(self.has_two_responses)
-
-    @property
-    def encoder_backbone(self) -> BackboneSettings:
-        """Architecture of the emotional encoder: `encoder.backbone`, by default the backbone's."""
-        return self.encoder.backbone or self.backbone
-
-
-Recipe = PretrainRecipe | TrainRecipe
-
-# Device count and trackers are not part of a run's identity: with other values of these it is the same run.
-EXECUTION_ONLY = ("devices", "trackers")  # of `TrainingSettings`
-
-# Settings that the second edition added, by their class, and what the first edition did.
-ADDED: dict[type, dict[str, Any]] = {
-    StimuliSettings: {"classes": None},
-    TargetSettings: {"test": True},
-    BackboneSettings: {"zero_gamma": None, "width": None},
-    EncoderSettings: {"takeover": "as_is", "shrink": 0.5, "moments_only": False},
-    LossSettings: {"budget": "as_given"},
-    TrainRecipe: {"edition": 1},
-    PretrainRecipe: {"edition": 1},
-}
-
-
-def defaults(kind: type, edition: int = EDITION) -> Any:
-    """A recipe of an edition with all its defaults."""
-    if edition == EDITION:
-        return kind()
-    if kind is PretrainRecipe:
-        return PretrainRecipe(edition=edition)
-    return TrainRecipe(
-        regulation=RegulationSettings(mix="logits"),
-        loss=LossSettings(regulated=1.0, non_emotional=0.0, emotional=0.0, budget="as_given"),
-        edition=edition,
-    )
-
-
-def _check_edition(recipe: PretrainRecipe | TrainRecipe) -> None:
-    """SettingError for an unknown edition, and for a setting that the first one did not have."""
-    if recipe.edition not in (1, EDITION):
-        raise SettingError("edition", f"must be 1 or {EDITION}, not {recipe.edition}")
-    if recipe.edition == 1:
-        for key, value, first in _added(recipe, ""):
-            if value != first:
-                raise SettingError(key, f"must be {first} in edition 1, which had no other, not {value}")
-
-
-def _added(settings: Any, prefix: str) -> Iterator[tuple[str, Any, Any]]:
-    """Key, value and first-edition value of every setting that the second edition added."""
-    for name, first in ADDED.get(type(settings), {}).items():
-        yield f"{prefix}{name}", getattr(settings, name), first
-    for item in fields(settings):
-        value = getattr(settings, item.name)
-        for number, part in enumerate(value if isinstance(value, tuple) else (value,)):
-            if is_dataclass(part):
-                place = f"{item.name}[{number}]" if isinstance(value, tuple) else item.name
-                yield from _added(part, f"{prefix}{place}.")
-
-
-def identity(recipe: Recipe, contents: Mapping[str, Contents] | None = None) -> dict[str, Any]:
-    """The settings of a recipe, nested, without those that are execution only.
-
-    Of the first edition also without those that it did not have, so that its runs keep their ids; of later ones with
-    the resolved weights of the loss.
-
-    Args:
-        recipe: of either stage.
-        contents: what stands at the roots of its image sets, by section ("target", "also[0]"): their checksums replace
-            the paths, which stay as they are written where nothing is known of the images.
-    """
-    content: dict[str, Any] = _plain(recipe, recipe.edition)
-    content["training"] = {key: value for key, value in content["training"].items() if key not in EXECUTION_ONLY}
-    if isinstance(recipe, TrainRecipe) and recipe.edition > 1:
-        content["loss"] |= recipe.loss_weights._asdict()
-    for section, found in (contents or {}).items():
-        name, _, index = section.rstrip("]").partition("[")
-        (content[name][int(index)] if index else content[name])["root"] = found.sha256
-    return content
-
-
-def _plain(settings: Any, edition: int) -> Any:
-    """Nested dictionaries of settings that an edition has."""
-    if isinstance(settings, tuple):
-        return tuple(_plain(part, edition) for part in settings)
-    if not is_dataclass(settings):
-        return settings
-    left_out = ADDED.get(type(settings), {}) if edition == 1 else {}
-    names = [item.name for item in fields(settings) if item.name not in left_out]
-    return {name: _plain(getattr(settings, name), edition) for name in names}

@@ -1,7 +1,7 @@
 """YAML files from untrusted sources: plain values only, with the line of every key.
 
 What the versions of YAML read differently is text here, which a setting that wants a number refuses: 010 (8 or 10),
-1:30 (90), 1_000, 0x10, dates. 1e-3 is text too, and `config.recipe` takes it for a number.
+1:30 (90), 1_000, 0x10, dates. 1e-3 is text too, and `config.read_recipe` takes it for a number.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
-from emoreg.config.schema import PretrainRecipe, TrainRecipe
+from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 from emoreg.data.stimuli import WITH_CLASSES
 from emoreg.data.stimuli.emotion import EmotionSpace, Kind
 from emoreg.errors import UserError, is_plain, shortened

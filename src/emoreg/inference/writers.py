@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from emoreg.config.recipe import flatten
+from emoreg.config.read_recipe import flatten
 from emoreg.errors import UserError
 from emoreg.inference.predict import Prediction
 

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from emoreg.config.schema import LossWeights, Mode, TrainRecipe
+from emoreg.config.recipe import TrainRecipe
+from emoreg.config.schema import LossWeights, Mode
 from emoreg.errors import SettingError
 
 SCALE_FREE = ("adamw",)  # optimisers whose step does not depend on the loss's scale

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from emoreg.config.contents import Contents
-from emoreg.config.recipe import differences
-from emoreg.config.schema import Recipe
+from emoreg.config.read_recipe import differences
+from emoreg.config.recipe import Recipe
 from emoreg.runtime.safe_io import require_regular
 
 EXPERIENCE = "encoder.experience"

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from emoreg.config.recipe import read_recipe, recipe_yaml
-from emoreg.config.schema import PretrainRecipe, Recipe, TrainRecipe
+from emoreg.config.read_recipe import read_recipe, recipe_yaml
+from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe
 from emoreg.config.strict_yaml import read_yaml
 from emoreg.errors import UserError, shortened
 from emoreg.runs.inputs import Inputs, changes, from_record

@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from emoreg.config.recipe import flatten
-from emoreg.config.schema import Recipe, TrackerName, identity
+from emoreg.config.read_recipe import flatten
+from emoreg.config.recipe import Recipe, identity
+from emoreg.config.schema import TrackerName
 from emoreg.errors import UserError, shortened
 from emoreg.runs.run import Run
 from emoreg.runs.tracker_clients import (

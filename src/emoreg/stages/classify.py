@@ -14,14 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from emoreg.config.schema import (
-    BackboneSettings,
-    Device,
-    EncoderSettings,
-    TargetSettings,
-    TrainingSettings,
-    TrainRecipe,
-)
+from emoreg.config.recipe import TrainRecipe
+from emoreg.config.schema import BackboneSettings, Device, EncoderSettings, TargetSettings, TrainingSettings
 from emoreg.data.fingerprint import contents_of
 from emoreg.data.images.batches import Batch, training_batches
 from emoreg.data.images.image_set import ImageSet, load_images

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from emoreg.config.schema import PretrainRecipe, Recipe, StimuliSettings, TargetSettings
+from emoreg.config.recipe import PretrainRecipe, Recipe
+from emoreg.config.schema import StimuliSettings, TargetSettings
 from emoreg.data.fingerprint import contents_of
 from emoreg.runs.inputs import Inputs, weights_checksum
 from emoreg.runs.run import WEIGHTS

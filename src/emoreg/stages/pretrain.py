@@ -14,7 +14,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from emoreg.config.schema import BackboneSettings, PretrainRecipe
+from emoreg.config.recipe import PretrainRecipe
+from emoreg.config.schema import BackboneSettings
 from emoreg.data.images.image_set import ImageSet, fits_memory, load_images
 from emoreg.data.images.table import Table
 from emoreg.data.stimuli import WITH_CLASSES

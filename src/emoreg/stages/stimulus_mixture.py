@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from emoreg.config.schema import EDITION, StimuliSettings
+from emoreg.config.recipe import EDITION
+from emoreg.config.schema import StimuliSettings
 from emoreg.data.images.batches import SetQuota, epoch_quotas
 from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.splits import classes_without, keep_rows, split_rows

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from emoreg.config.schema import LEARNED, EncoderSettings, Pretext, TrainRecipe, defaults
+from emoreg.config.recipe import TrainRecipe, defaults
+from emoreg.config.schema import LEARNED, EncoderSettings, Pretext
 from emoreg.errors import SettingError
 
 RegulatedMode = Literal["fixed", "random", "learned", "random_learned"]

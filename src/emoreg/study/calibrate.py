@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from emoreg.config.schema import EncoderSettings, PretrainRecipe, Recipe, TargetSettings, TrainRecipe
+from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe
+from emoreg.config.schema import EncoderSettings, TargetSettings
 from emoreg.data.images.augment import normalise, resize
 from emoreg.data.images.batches import Batch, steps_per_epoch, training_batches
 from emoreg.data.images.image_set import ImageSet, load_images

@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
 
-from emoreg.config.schema import PretrainRecipe, TrainRecipe
+from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 
 SETTINGS = "recipe."  # a setting, such as recipe.training.epochs; lists as JSON
 MACHINE = "env."  # where the run's last session ran

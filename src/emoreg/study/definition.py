@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from emoreg.config.schema import EDITION, PretrainRecipe, Recipe, TrainRecipe
+from emoreg.config.recipe import EDITION, PretrainRecipe, Recipe, TrainRecipe
 from emoreg.errors import SettingError
 from emoreg.study.arms import Arm, factorial
 from emoreg.study.kept_data import KeptData

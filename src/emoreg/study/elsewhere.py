@@ -7,8 +7,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from emoreg.config.recipe import flatten
-from emoreg.config.schema import EXECUTION_ONLY
+from emoreg.config.read_recipe import flatten
+from emoreg.config.recipe import EXECUTION_ONLY
 from emoreg.errors import UserError, shortened
 from emoreg.study.columns import RECIPES, SETTINGS, RunStatus, stored
 from emoreg.study.conform import conform

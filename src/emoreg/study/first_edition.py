@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from emoreg.config.recipe import build
-from emoreg.config.schema import PretrainRecipe, TrainRecipe, defaults
+from emoreg.config.read_recipe import build
+from emoreg.config.recipe import PretrainRecipe, TrainRecipe, defaults
 from emoreg.errors import SettingError, nearest, shortened
 from emoreg.study.arms import REFERENCES, Arm, Experience, RegulatedMode, check_once, check_seeds
 from emoreg.study.columns import RunStatus

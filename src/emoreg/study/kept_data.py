@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from emoreg.config.contents import Contents
-from emoreg.config.schema import PretrainRecipe, Recipe, StimuliSettings, TargetSettings, TrainRecipe
+from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe
+from emoreg.config.schema import StimuliSettings, TargetSettings
 from emoreg.data.fingerprint import contents_of
 from emoreg.errors import UserError
 

@@ -7,7 +7,8 @@ import functools
 from dataclasses import dataclass
 from typing import Literal
 
-from emoreg.config.schema import Recipe, TrainingSettings
+from emoreg.config.recipe import Recipe
+from emoreg.config.schema import TrainingSettings
 
 
 @dataclass(frozen=True)

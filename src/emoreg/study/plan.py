@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from emoreg.config.contents import Contents
-from emoreg.config.schema import BackboneSettings, Recipe, TrainRecipe, identity
+from emoreg.config.recipe import Recipe, TrainRecipe, identity
+from emoreg.config.schema import BackboneSettings
 from emoreg.errors import UserError
 from emoreg.runs.run import Run
 from emoreg.study import first_edition
@@ -253,7 +254,7 @@ def run_id(recipe: Recipe, needs: str | None = None, contents: Mapping[str, Cont
     """The hash of a resolved recipe: 16 hexadecimal digits.
 
     Args:
-        recipe: every setting counts but those of `config.schema.EXECUTION_ONLY`.
+        recipe: every setting counts but those of `config.recipe.EXECUTION_ONLY`.
         needs: hash of the stage-1 run that provides its encoder. It replaces that run's folder, so that runs are found
             again when their folder has moved.
         contents: what is known of its images, by section; it replaces their paths.

@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from emoreg.config.recipe import SMOKE, build, flatten, put_setting, typed_values
-from emoreg.config.schema import EDITION, LEARNED, PretrainRecipe, TargetSettings, TrainRecipe, defaults
+from emoreg.config.read_recipe import SMOKE, build, flatten, put_setting, typed_values
+from emoreg.config.recipe import EDITION, PretrainRecipe, TrainRecipe, defaults
+from emoreg.config.schema import LEARNED, TargetSettings
 from emoreg.config.strict_yaml import read_yaml
 from emoreg.errors import SettingError, UserError, printable
 from emoreg.runtime.lock import LOCK

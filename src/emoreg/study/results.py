@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emoreg.config.recipe import flatten
-from emoreg.config.schema import PretrainRecipe, Recipe, TrainRecipe
+from emoreg.config.read_recipe import flatten
+from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe
 from emoreg.errors import UserError, nearest, shortened
 from emoreg.runs.run import FINAL, METRICS, Run
 from emoreg.runtime.safe_io import require_regular, write_atomically

@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from dataclasses import dataclass
 
-from emoreg.config.schema import PretrainRecipe
+from emoreg.config.recipe import PretrainRecipe
 from emoreg.errors import Diverged, UserError
 from emoreg.runtime.lock import FolderInUse
 from emoreg.runtime.progress import Progress

@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from emoreg.config.schema import EDITION, PretrainRecipe, TrainRecipe
+from emoreg.config.recipe import EDITION, PretrainRecipe, TrainRecipe
 from emoreg.errors import SettingError
 from emoreg.study.arms import (
     EXPERIENCES,

@@ -13,7 +13,7 @@ import numpy as np
 from rich.console import Group
 from rich.text import Text
 
-from emoreg.config.schema import TrainRecipe
+from emoreg.config.recipe import TrainRecipe
 from emoreg.errors import printable
 from emoreg.models.gradient_budget import describe_budget
 from emoreg.runtime.progress import duration

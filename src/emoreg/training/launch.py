@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 
-from emoreg.config.schema import PretrainRecipe, Recipe, TrainingSettings, TrainRecipe
+from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe
+from emoreg.config.schema import TrainingSettings
 from emoreg.errors import UserError
 from emoreg.runs.inputs import Inputs
 from emoreg.runs.run import Run, claim_run

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emoreg.config.recipe import read_recipe, recipe_yaml
-from emoreg.config.schema import TargetSettings, TrainRecipe
+from emoreg.config.read_recipe import read_recipe, recipe_yaml
+from emoreg.config.recipe import TrainRecipe
+from emoreg.config.schema import TargetSettings
 from emoreg.data.images.splits import cut_validation
 from emoreg.data.images.table import Table
 from emoreg.data.targets import read_for_scoring, read_target

@@ -268,7 +268,8 @@ def test_the_card_tells_a_study_s_null_result_first(
 def test_an_encoder_s_card_loads_its_weights_into_timm(
     settings: BackboneSettings, size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from emoreg.config.schema import PretrainRecipe, StimuliSettings
+    from emoreg.config.recipe import PretrainRecipe
+    from emoreg.config.schema import StimuliSettings
     from emoreg.models.backbones import build_backbone
 
     encoder = build_backbone(settings, size)
@@ -298,7 +299,8 @@ def test_an_encoder_s_card_loads_its_weights_into_timm(
 def test_an_encoder_s_card_gives_its_features_of_images_of_every_kind(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from emoreg.config.schema import PretrainRecipe, StimuliSettings
+    from emoreg.config.recipe import PretrainRecipe
+    from emoreg.config.schema import StimuliSettings
     from emoreg.models.backbones import build_backbone
 
     settings = BackboneSettings(name, stem="imagenet" if name == "test_resnet" else "cifar")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from emoreg.config.schema import EDITION
+from emoreg.config.recipe import EDITION
 from emoreg.data.images.table import Table
 from emoreg.errors import UserError, shortened
 from emoreg.runtime.progress import Progress

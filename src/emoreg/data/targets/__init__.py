@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from emoreg.config.schema import EDITION, TargetSettings
+from emoreg.config.recipe import EDITION
+from emoreg.config.schema import TargetSettings
 from emoreg.data.images.layout import composed
 from emoreg.data.images.packed import Pack, is_pack, open_pack, read_about
 from emoreg.data.images.splits import classes_without

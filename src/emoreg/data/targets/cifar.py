@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from emoreg.config.schema import EDITION
+from emoreg.config.recipe import EDITION
 from emoreg.data.images.layout import split_name
 from emoreg.data.images.table import Table
 from emoreg.data.targets.folder import read_folder

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from emoreg.config.schema import EDITION
+from emoreg.config.recipe import EDITION
 from emoreg.data.images.layout import Layout, Part, Split, composed, find_layout
 from emoreg.data.images.splits import split_rows
 from emoreg.data.images.table import Table

@@ -13,7 +13,7 @@ import torch
 from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from torch import Tensor
 
-from emoreg.config.recipe import build
+from emoreg.config.read_recipe import build
 from emoreg.config.schema import BackboneSettings, RegulationSettings, TargetSettings
 from emoreg.data.images.augment import MEAN, STD
 from emoreg.data.images.decode import decode

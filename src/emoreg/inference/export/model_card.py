@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from emoreg import __version__
-from emoreg.config.schema import BackboneSettings, PretrainRecipe, Recipe, RegulationSettings
+from emoreg.config.recipe import PretrainRecipe, Recipe
+from emoreg.config.schema import BackboneSettings, RegulationSettings
 from emoreg.data.images.augment import MEAN, STD
 from emoreg.errors import UserError
 from emoreg.inference.export.preparation import INPUT

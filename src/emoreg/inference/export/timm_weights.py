@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from emoreg.config.schema import BackboneSettings, PretrainRecipe, Recipe
+from emoreg.config.recipe import PretrainRecipe, Recipe
+from emoreg.config.schema import BackboneSettings
 from emoreg.data.images.augment import MEAN, STD
 from emoreg.errors import UserError
 from emoreg.inference.export.graphs import max_difference

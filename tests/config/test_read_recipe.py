@@ -11,16 +11,9 @@ import pytest
 import torch
 import yaml
 
-from emoreg.config.recipe import SMOKE, differences, flatten, read_recipe, recipe_yaml, setting_keys
-from emoreg.config.schema import (
-    EDITION,
-    BackboneSettings,
-    EncoderSettings,
-    PretrainRecipe,
-    Recipe,
-    RegulationSettings,
-    TrainRecipe,
-)
+from emoreg.config.read_recipe import SMOKE, differences, flatten, read_recipe, recipe_yaml, setting_keys
+from emoreg.config.recipe import EDITION, PretrainRecipe, Recipe, TrainRecipe
+from emoreg.config.schema import BackboneSettings, EncoderSettings, RegulationSettings
 from emoreg.errors import SettingError, UserError
 from emoreg.models.backbones import build_backbone, num_features
 

@@ -1,0 +1,407 @@
+"""Recipes: settings read from YAML and the command line, written back whole."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import difflib
+import os
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+import yaml
+
+from emoreg.config.recipe import EDITION, PretrainRecipe, Recipe, TrainRecipe, defaults, identity
+from emoreg.config.strict_yaml import NULLS, decimal_number, parse_yaml, read_yaml, whole_number
+from emoreg.errors import SettingError, UserError, closest, nearest, shortened
+
+R = TypeVar("R", bound=PretrainRecipe | TrainRecipe)
+
+MAX_INTEGER = 2**63 - 1  # what NumPy, PyTorch and Parquet can hold
+
+# One epoch over few images: shows in seconds that a recipe runs; its accuracies mean nothing.
+SMOKE: dict[type, dict[str, Any]] = {
+    PretrainRecipe: {
+        "training.epochs": 1,
+        "training.batch_size": 16,
+        "stimuli.limit": 64,
+        "stimuli.count": 80,
+        "also[].limit": 64,
+        "also[].count": 80,
+    },
+    TrainRecipe: {"training.epochs": 1, "training.batch_size": 16, "target.limit": 64},
+}
+
+
+def read_recipe(
+    kind: type[R],
+    path: Path | str | None = None,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+    is_stored: bool = False,
+) -> R:
+    """Read `kind` (PretrainRecipe or TrainRecipe) from a YAML file and lay `overrides` over it.
+
+    Args:
+        kind: which recipe the file is.
+        path: the YAML file; None starts from the defaults.
+        overrides: `{"training.epochs": 5}` or `["--training.epochs", "5"]`; in a mapping, "also[].limit" is
+            the limit of every set in the list `also`.
+        is_stored: whether a run wrote the file. Without an edition it is then of the first, else of the current one.
+
+    Raises:
+        UserError: unreadable file.
+        SettingError: unknown key (names the nearest known one), wrong type or value; names the file, line and key.
+    """
+    given = overrides if isinstance(overrides, Mapping) else parse_options(kind, overrides)
+    given = copy.deepcopy(dict(flatten(given)))  # elements of its lists may be changed
+    known = dict(_walk(kind))
+    for key in given:
+        if key not in known:
+            raise SettingError(key, f"unknown setting{_nearest_key(key, kind)}")
+    values, lines = ({}, {}) if path is None else read_values(kind, Path(path))
+    for key, value in sorted(given.items(), key=lambda item: "[]" in item[0]):  # a list before its elements
+        put_setting(values, key, value)
+    edition = values.setdefault("edition", 1 if is_stored else EDITION)
+    try:
+        recipe: R = build(defaults(kind, 1 if edition == 1 else EDITION), values)
+        return recipe
+    except SettingError as error:
+        if path is None or _unnumbered(error.key) in given or error.key.partition("[")[0] in given:
+            raise
+        raise error.at(path, lines.get(error.key)) from None
+
+
+def has_edition(path: Path | str) -> bool:
+    """Whether the YAML file of a recipe or study says which edition of the method it is of."""
+    keys, _ = read_yaml(Path(path))
+    return isinstance(keys, Mapping) and "edition" in keys
+
+
+def parse_options(kind: type, arguments: Sequence[str], others: Sequence[str] = ()) -> dict[str, Any]:
+    """The settings in command-line arguments, by dotted key.
+
+    Values are read as in a recipe's YAML, but text that is no part of a list is taken as it is and needs no quotes.
+
+    Args:
+        kind: the recipe whose settings they are.
+        arguments: such as `["--training.epochs", "5"]` or `["--training.epochs=5"]`; the last of several counts.
+        others: names of the command's other options, suggested for misspelt ones.
+
+    Raises:
+        UserError: an argument that is not an option.
+        SettingError: unknown setting (names the nearest known one), or a value that is missing or not valid YAML.
+    """
+    known = {key: annotation for key, annotation in _walk(kind) if "[]" not in key}
+    given: dict[str, Any] = {}
+    words = iter(arguments)
+    for word in words:
+        if not word.startswith("-"):
+            raise UserError(f"unexpected argument '{word}'")
+        key, is_joined, text = word.lstrip("-").partition("=")
+        if key not in known:
+            raise SettingError(key, f"unknown setting{_nearest_key(key, kind, others)}")
+        value = text if is_joined else next(words, None)
+        if value is None:
+            raise SettingError(key, f"needs a value: --{key} VALUE")
+        given.update(flatten({key: _read_option(known[key], key, value)}))
+    return given
+
+
+def _read_option(annotation: Any, key: str, text: str) -> Any:
+    if str in _options(annotation):
+        return None if text in NULLS and NoneType in _options(annotation) else text
+    try:
+        return parse_yaml(text)[0]
+    except SettingError as error:
+        raise error.within(key) from None
+
+
+def recipe_yaml(recipe: Recipe) -> str:
+    """The whole recipe as YAML, every setting written out; `read_recipe` gives the same recipe back."""
+    return yaml.safe_dump(dataclasses.asdict(recipe), sort_keys=False, allow_unicode=True)
+
+
+def setting_keys(kind: type) -> list[str]:
+    """The dotted names of all settings of `kind`, e.g. "training.epochs"; a list of settings is one."""
+    return [key for key, annotation in _walk(kind) if _dataclass_of(annotation) is None and "[]" not in key]
+
+
+def differences(old: Recipe, new: Recipe, but: Collection[str] = ()) -> list[str]:
+    """The settings in which two recipes differ, as "training.epochs: 5 -> 10" or "also[0].root: a -> b".
+
+    Those in `recipe.EXECUTION_ONLY` do not count, nor do two paths to the same place.
+
+    Args:
+        old: a recipe.
+        new: another one of the same stage.
+        but: keys that are not compared.
+    """
+    before, after = (dict(_leaves(identity(recipe))) for recipe in (old, new))
+    return [
+        f"{key}: {before.get(key)} -> {after.get(key)}"
+        for key in dict.fromkeys([*before, *after])
+        if key not in but and not _is_same(key, before.get(key), after.get(key))
+    ]
+
+
+def _is_same(key: str, before: Any, after: Any) -> bool:
+    if before == after:
+        return True
+    is_path = key == "encoder.experience" or key.endswith(".root")
+    return is_path and None not in (before, after) and _place(before) == _place(after)
+
+
+def _place(path: str) -> str:
+    """Where a path leads, through links; separators of Windows are like others."""
+    return os.path.realpath(path.replace("\\", "/"))
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of nested settings as (dotted key, value)."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _leaves(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """As `flatten`, with the elements of lists too, as "also[0].name"."""
+    for key, value in flatten(values):
+        if isinstance(value, list | tuple):
+            yield from _leaves({f"{key}[{index}]": element for index, element in enumerate(value)})
+        else:
+            yield key, value
+
+
+def put_setting(values: dict[str, Any], key: str, value: Any) -> None:
+    """Set the value of a dotted key in nested settings; "also[].limit" sets it in every element of a list."""
+    section, _, rest = key.partition(".")
+    if not rest:
+        values[section] = value
+    elif section.endswith("[]"):
+        elements = values.get(section.removesuffix("[]"))
+        for element in elements if isinstance(elements, list) else ():
+            if isinstance(element, dict):
+                put_setting(element, rest, value)
+    else:
+        if not isinstance(values.get(section), dict):
+            values[section] = {}
+        put_setting(values[section], rest, value)
+
+
+def read_values(kind: type, path: Path) -> tuple[dict[str, Any], dict[str, int]]:
+    """The nested values in a file with the keys and types of `kind`, and the line of every key.
+
+    Raises:
+        UserError: unreadable file.
+        SettingError: not YAML, unknown key or wrong type; names file, line and key.
+    """
+    values, lines = read_yaml(path)
+    return typed_values(kind, values, lines, path), lines
+
+
+def typed_values(kind: type, values: Any, lines: Mapping[str, int], path: Path) -> dict[str, Any]:
+    """The values of a file that `read_yaml` has read, None for an empty one, if they have the keys and types of `kind`.
+
+    Raises:
+        SettingError: unknown key or wrong type; names file, line and key.
+    """
+    try:
+        return _section(kind, {} if values is None else values, "", kind)
+    except SettingError as error:
+        raise error.at(path, lines.get(error.key) if error.key else 1) from None
+
+
+def build(defaults: Any, values: Mapping[str, Any]) -> Any:
+    """`defaults` with nested values in place of its own: a section that is given in part keeps the rest.
+
+    Raises:
+        SettingError: unknown key, wrong type or value; its key is relative to `defaults`.
+    """
+    return _build(defaults, _section(type(defaults), values, "", type(defaults)), "")
+
+
+def _build(defaults: Any, values: Mapping[str, Any], place: str) -> Any:
+    """As `build`, of values that have the right types. `place` is the dotted key of `defaults` in the recipe."""
+    hints = get_type_hints(type(defaults))
+    settings = {}
+    for name, value in values.items():
+        key = f"{place}.{name}" if place else name
+        section, element = _dataclass_of(hints[name]), _element_of(hints[name])
+        if section is not None and value is not None:
+            settings[name] = _build(getattr(defaults, name) or section(), value, key)
+        elif (kind := _dataclass_of(element)) is not None:
+            settings[name] = tuple(_build(kind(), inner, f"{key}[{index}]") for index, inner in enumerate(value))
+        else:
+            settings[name] = tuple(value) if isinstance(value, list) else value
+    try:
+        return dataclasses.replace(defaults, **settings)
+    except SettingError as error:
+        raise error.within(place) from None
+
+
+def _section(kind: type, values: Any, place: str, root: type) -> dict[str, Any]:
+    """Nested values with the keys and types of `kind`; SettingError if they have others.
+
+    Args:
+        kind: settings class; its defaults and rules do not matter here.
+        values: nested mappings and lists.
+        place: dotted key of `kind` within `root`.
+        root: the class of the whole recipe, for suggestions.
+    """
+    if not isinstance(values, Mapping):
+        hint = "; leave it out for the defaults" if values is None else ""
+        if isinstance(values, str) and not place:
+            hint = "; write 'key: value', with a blank after the colon"
+        raise SettingError(place, f"must be a mapping of keys to values, not {_shown(values)}{hint}")
+    hints = get_type_hints(kind)
+    typed = {}
+    for name, value in values.items():
+        key = f"{place}.{name}" if place else str(name)
+        if name not in hints:
+            raise SettingError(key, f"unknown setting{_nearest_key(key, root)}")
+        typed[name] = _typed(hints[name], value, key, root)
+    return typed
+
+
+_TYPES: dict[type, str] = {int: "a whole number", float: "a number", bool: "true or false"}
+# YAML 1.1 takes 010 for 8, 1:30 for 90 and 0x10 for 16; other readers do not.
+_PLAIN = {
+    int: "write the digits 0 to 9 alone, without a leading zero",
+    float: "write the digits 0 to 9, with a point and without a leading zero, as 10.5 or 1e-3",
+}
+
+
+def _typed(annotation: Any, value: Any, key: str, root: type) -> Any:
+    """The value if it is of the annotated type; sections as mappings, tuples as lists. SettingError otherwise."""
+    options = _options(annotation)
+    if value is None and NoneType in options:
+        return None
+    if (section := _dataclass_of(annotation)) is not None:
+        return _section(section, value, key, root)
+    if (element := _element_of(annotation)) is None:
+        return _text(value, key) if options[0] is str else _scalar(options[0], value, key)
+    if isinstance(value, list | tuple):
+        return [_typed(element, inner, f"{key}[{index}]", root) for index, inner in enumerate(value)]
+    if _dataclass_of(element):
+        raise SettingError(key, f"must be a list of mappings, each begun with '- ', not {_shown(value)}")
+    hint = f"; write [{shortened(str(value))}]" if isinstance(value, str | int) else ""
+    raise SettingError(key, f"must be a list, not {_shown(value)}{hint}")
+
+
+def _text(value: Any, key: str) -> str:
+    """The value if it is text that the operating system takes for a path. SettingError otherwise."""
+    if not isinstance(value, str):
+        if value is None or isinstance(value, list | Mapping):
+            hint = ""
+        else:
+            hint = f"; write it in quotes, as '{'no' if value is False else 'yes' if value is True else value}'"
+        raise SettingError(key, f"must be text, not {_shown(value)}{hint}")
+    if not value.strip():
+        raise SettingError(key, "must be text, not empty; leave it out for its default")
+    if not _is_writable(value):
+        raise SettingError(key, f"must be text without null bytes or half characters, not {_shown(value)}")
+    return value
+
+
+def _scalar(wanted: Any, value: Any, key: str) -> Any:
+    """The value if it is a number, a truth or a word of the wanted type. SettingError otherwise."""
+    if get_origin(wanted) is Literal:
+        words = get_args(wanted)
+        if value in words:
+            return value
+        hint = closest(value, words) if isinstance(value, str) else ""
+        raise SettingError(key, f"must be one of {', '.join(words)}, not {_shown(value)}{hint}")
+    if wanted is float and isinstance(value, int | str) and not isinstance(value, bool):
+        value = _number(value)
+    is_too_large = type(value) is int and abs(value) > MAX_INTEGER
+    if type(value) is wanted and not is_too_large:
+        return value
+    expected, hint = f"at most {MAX_INTEGER}" if is_too_large and wanted is int else _TYPES[wanted], ""
+    if wanted is not bool and isinstance(value, str) and any(character.isdigit() for character in value):
+        is_quoted = whole_number(value) is not None
+        hint = "; write it without quotes" if is_quoted else f"; {_PLAIN[wanted]}"
+    raise SettingError(key, f"must be {expected}, not {_shown(value)}{hint}")
+
+
+def _shown(value: Any) -> str:
+    """A value in a message, as in YAML where that is short."""
+    try:
+        return "null" if value is None else shortened(repr(value))
+    except ValueError:  # Python does not write whole numbers of thousands of digits
+        return f"one of {value.bit_length():,} bits" if isinstance(value, int) else "that"
+
+
+def _is_writable(text: str) -> bool:
+    """Whether the operating system takes it for a path; bytes that are not UTF-8 are surrogates in Python."""
+    try:
+        return b"\0" not in text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+
+
+def _number(value: int | str) -> float | int | str:
+    """The number as a float, or the value itself if it is none or too large for one; YAML 1.1 takes 1e-3 for text."""
+    try:
+        number = decimal_number(value) if isinstance(value, str) else float(value)
+    except OverflowError:
+        return value
+    return value if number is None else number
+
+
+def _dataclass_of(annotation: Any) -> type | None:
+    """The settings class behind `X` or `X | None`, None for plain values."""
+    return next((o for o in _options(annotation) if isinstance(o, type) and dataclasses.is_dataclass(o)), None)
+
+
+def _options(annotation: Any) -> tuple[Any, ...]:
+    """The types that a setting may have: `int | None` gives int and NoneType."""
+    return get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+
+
+def _element_of(annotation: Any) -> Any:
+    """What a list setting holds: `tuple[X, ...]` gives X; None for settings that are not lists."""
+    option = _options(annotation)[0]
+    return get_args(option)[0] if get_origin(option) is tuple else None
+
+
+def _walk(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """All (dotted key, annotation) of a settings class; those of the elements of a list as "also[].name"."""
+    hints = get_type_hints(kind)
+    for item in dataclasses.fields(kind):
+        key, annotation = f"{prefix}{item.name}", hints[item.name]
+        yield key, annotation
+        nested, element = _dataclass_of(annotation), _dataclass_of(_element_of(annotation))
+        if nested is not None:
+            yield from _walk(nested, f"{key}.")
+        elif element is not None:
+            yield from _walk(element, f"{key}[].")
+
+
+def _unnumbered(key: str) -> str:
+    """The key as `_walk` has it: "also[].name" of "also[0].name"."""
+    return re.sub(r"\[\d+\]", "[]", key)
+
+
+def _nearest_key(key: str, kind: type, others: Sequence[str] = ()) -> str:
+    """As `nearest`: a name beside it but for a letter, the same name in another section, then any similar name."""
+    section, _, name = _unnumbered(key).rpartition(".")
+    keys = [other for other in dict(_walk(kind)) if "[]" not in other or other.startswith(f"{section}.")]
+    names = {other: other.rpartition(".") for other in (*keys, *others)}
+    siblings = [leaf for there, _, leaf in names.values() if there == section]
+    if slip := difflib.get_close_matches(name, siblings, n=1, cutoff=0.85):
+        return f" (did you mean {key.removesuffix(name) + slip[0]!r}?)"
+    for stage, command in ((PretrainRecipe, "pretrain"), (TrainRecipe, "train")):
+        if stage is not kind and key in dict(_walk(stage)):
+            return f" (it belongs to 'emoreg {command}')"
+    meant = [other for other, (_, _, leaf) in names.items() if leaf == name]
+    meant = meant or [
+        key.removesuffix(name) + leaf for leaf in difflib.get_close_matches(name, siblings, n=1, cutoff=0.5)
+    ]
+    if meant:
+        return f" (did you mean {' or '.join(repr(other) for other in meant)}?)"
+    return nearest(name, siblings or names)
