@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 import emoreg
+import emoreg.config.recipe
 from emoreg.config import schema
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 
@@ -122,7 +123,8 @@ def test_defaults_that_differ_between_the_stages_are_told() -> None:
 
 
 def test_placeholders_in_the_settings_docstrings_are_code_as_the_site_would_take_them_for_html() -> None:
-    text = Path(schema.__file__).read_text(encoding="utf-8")
+    files = (Path(str(module.__file__)) for module in (schema, emoreg.config.recipe))
+    text = "".join(file.read_text(encoding="utf-8") for file in files)
     docstrings = re.findall(r'"""(.*?)"""', text, re.DOTALL)
     assert len(docstrings) > 50
     assert not [found for one in docstrings for found in re.findall(r"<\w+>", re.sub(r"`.*?`", "", one))]

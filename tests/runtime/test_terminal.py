@@ -20,12 +20,12 @@ def table() -> Table:
     return made
 
 
-def printed(*parts: object, columns: str | None, capsys: pytest.CaptureFixture[str]) -> str:
+def printed(*parts: Table | str, columns: str | None, capsys: pytest.CaptureFixture[str]) -> str:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("COLUMNS", raising=False)
         if columns is not None:
             patch.setenv("COLUMNS", columns)
-        show(*parts)  # type: ignore[arg-type]
+        show(*parts)
     return capsys.readouterr().out
 
 

@@ -54,6 +54,7 @@ from emoreg.stages.pretrain import load_encoder, pretrain
 from emoreg.study.arms import REFERENCES, Reference, recipe_of
 from emoreg.training.fabric import make_fabric
 from emoreg.training.loop import fit
+from listening import Listening
 from narrow import present
 from refusing import refusal
 from tiny_backbone import TinyBackbone
@@ -648,18 +649,13 @@ def test_another_look_at_the_test_images_is_told_and_one_at_other_images_is_not(
     target = TargetSettings(name="folder", root=str(image_folder), image_size=8)
     run = train(epochs(stage2, 1, target=target), tmp_path / "run", progress=quiet)
     write_image(tmp_path / "more" / "red" / "1.png")
-    lines: list[str] = []
-
-    class Listening(Progress):
-        def say(self, line: str) -> None:
-            lines.append(line)
-
-    evaluate(run, str(tmp_path / "more"), "cpu", progress=Listening())
-    assert not [line for line in lines if "another look" in line]
+    told = Listening()
+    evaluate(run, str(tmp_path / "more"), "cpu", progress=told)
+    assert not [line for line in told.lines if "another look" in line]
     for own in (None, str(image_folder)):
-        lines.clear()
-        evaluate(run, own, "cpu", progress=Listening())
-        assert len([line for line in lines if "another look" in line]) == 1
+        told.lines.clear()
+        evaluate(run, own, "cpu", progress=told)
+        assert len([line for line in told.lines if "another look" in line]) == 1
 
 
 # A run that diverges

@@ -25,6 +25,7 @@ from emoreg.study.local_pool import LocalPool
 from emoreg.study.plan import plan_runs
 from emoreg.study.run_study import run_study
 from emoreg.study.scheduler import InTurn, execute, recorded_failures
+from listening import Listening
 from study_arms import BACKBONE, LEARNED
 
 
@@ -44,7 +45,7 @@ def test_a_run_that_exits_has_failed_and_does_not_end_the_study(
 def test_a_run_that_another_study_began_first_is_tried_again_after_the_others(
     tiny_study: Study, failing: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told, train = Told(), emoreg.stages.classify.train
+    told, train = Listening(), emoreg.stages.classify.train
 
     def in_use_at_first(recipe: TrainRecipe, out: Path, progress: Progress) -> None:
         is_first = not any(name.startswith("digits") for name in failing)
@@ -58,17 +59,6 @@ def test_a_run_that_another_study_began_first_is_tried_again_after_the_others(
     assert (run_study(study, tmp_path, progress=told).status == "finished").all()
     assert [name.split("-")[2] for name in failing if name.startswith("digits")] == ["backbone", "learned", "backbone"]
     assert not (tmp_path / "failures.json").exists()
-
-
-class Told(Progress):
-    """Keeps what is said."""
-
-    def __init__(self) -> None:
-        super().__init__(details=False)
-        self.lines: list[str] = []
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
 
 
 def test_a_study_trains_every_run_once_and_finds_it_again(tiny_study: Study, tmp_path: Path, quiet: Progress) -> None:
@@ -124,7 +114,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, tiny_study: Study) -> list[str]:
 def test_a_run_that_fails_is_recorded_and_the_rest_goes_on(
     tiny_study: Study, failing: list[str], tmp_path: Path
 ) -> None:
-    told = Told()
+    told = Listening()
     table = run_study(tiny_study, tmp_path, progress=told)
     by_name = table.set_index("run")
     assert by_name.status.value_counts().to_dict() == {"finished": 5, "failed": 3, "blocked": 2}
@@ -203,7 +193,7 @@ def _workers() -> list[BaseProcess]:
     return [process for process in multiprocessing.active_children() if isinstance(process, spawned)]
 
 
-class Killer(Told):
+class Killer(Listening):
     """Kills the process of the first run that trains."""
 
     victim: str | None = None
@@ -235,7 +225,7 @@ def test_several_runs_at_a_time_do_all_and_survive_the_death_of_one(tiny_study: 
     assert not _workers()
 
 
-class KillerOfTheIdle(Told):
+class KillerOfTheIdle(Listening):
     """Kills all processes when the first run is done, as none of them has a run then."""
 
     def say(self, line: str) -> None:
@@ -259,7 +249,7 @@ def test_a_process_that_dies_while_it_has_no_run_is_replaced(tiny_study: Study, 
 def test_a_run_whose_folder_is_deleted_when_it_is_done_does_not_stop_the_rest(
     tiny_study: Study, failing: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told, train = Told(), emoreg.stages.classify.train
+    told, train = Listening(), emoreg.stages.classify.train
 
     def deleted(recipe: TrainRecipe, out: Path, progress: Progress) -> None:
         if recipe.regulation.mode == "none" and recipe.seed == 0:

@@ -105,10 +105,11 @@ def test_a_step_on_one_image_is_refused_where_batch_norm_has_maps_of_one_pixel(
     first = Batch(torch.zeros(1, 3, 8, 8), torch.zeros(1), torch.zeros(1))
     training = TrainingSettings(batch_size=batch_size)
     small = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(3)).eval()
-    before = small[1].running_mean.clone()  # type: ignore[operator]  # a buffer
+    mean = small.get_buffer("1.running_mean")
+    before = mean.clone()
     with pytest.raises(UserError, match=told):
         refuse_single_images(small, loss_of, first, images, training)
-    assert torch.equal(small[1].running_mean, before) and not small.training  # type: ignore[arg-type]
+    assert torch.equal(mean, before) and not small.training
     refuse_single_images(nn.BatchNorm2d(3), loss_of, first, images, training)  # of maps of 8 x 8
     with pytest.raises(ValueError, match="else"):  # that is no matter of the number
         refuse_single_images(small, _fails, first, images, training)

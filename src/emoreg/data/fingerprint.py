@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import unicodedata
 import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
@@ -17,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from emoreg.config.contents import Contents
 from emoreg.config.schema import StimuliSettings, TargetSettings
 from emoreg.data.images.files import MAX_FILE_BYTES, File, list_files
+from emoreg.data.images.layout import composed, split_name
 from emoreg.data.images.packed import PACK, is_pack, read_about
 from emoreg.errors import UserError
 
@@ -25,9 +25,6 @@ MANIFESTS = ("manifest", "diffused_emod")
 FOLDERS = ("folder", "emotion_folder")  # of anybody's own
 PUBLISHED = ("cifar10", "cifar100")  # as an archive, or made into folders
 TABLES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet")
-# Folders above all files are left out of names, as a zip mostly has one more than what is unpacked from it; not one
-# that says what the images are for.
-SPLITS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing")
 OF_WINDOWS = ("thumbs.db", "desktop.ini")  # written by its file manager, hidden there
 
 Stamp = tuple[Path, int, int]  # time of the last change in ns, and bytes
@@ -105,7 +102,7 @@ def _is_table(name: str) -> bool:
 
 def _of_files(files: Sequence[File]) -> Contents:
     sizes = _sizes(files)
-    names = _without_wrapping([unicodedata.normalize("NFC", file.name) for file in files])
+    names = _without_wrapping([composed(file.name) for file in files])
     digest, count, total = hashlib.sha256(), 0, 0
     for name, size, file in sorted(zip(names, sizes, files, strict=True), key=lambda each: each[:2]):
         if name.rpartition("/")[2].lower() in OF_WINDOWS:
@@ -130,10 +127,13 @@ def _sizes(files: Sequence[File]) -> list[int]:
 
 
 def _without_wrapping(names: list[str]) -> list[str]:
-    """Names without the folders that all of them are in."""
+    """Names without the folders that all of them are in: a zip mostly has one more than what is unpacked from it.
+
+    A folder that says what the images are for stays.
+    """
     while names and "/" in names[0]:
         folder = names[0][: names[0].index("/") + 1]
-        if folder[:-1].lower() in SPLITS or not all(name.startswith(folder) for name in names):
+        if split_name(folder[:-1]) is not None or not all(name.startswith(folder) for name in names):
             break
         names = [name[len(folder) :] for name in names]
     return names
@@ -161,7 +161,7 @@ def _of_manifest(name: str, root: Path) -> tuple[Contents, list[Path]]:
     files = [image for image in stimuli.images if isinstance(image, File)]
     sizes, digest = _sizes(files), hashlib.sha256()
     for file, size in zip(files, sizes, strict=True):
-        base = unicodedata.normalize("NFC", file.name.rpartition("/")[2])
+        base = composed(file.name.rpartition("/")[2])
         digest.update(f"{base}\0{size}\n".encode("utf-8", "surrogateescape"))
     for labels in stimuli.labels:
         digest.update(repr((labels.space.kind, labels.space.names)).encode())

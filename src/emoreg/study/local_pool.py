@@ -152,8 +152,11 @@ class _Worker:
             raise UserError(GUARD)
         elif code == STOPPED:
             how = "was stopped by a signal"
+        elif code < 0:
+            why = " (out of memory?)" if -code == 9 else ""  # SIGKILL, which Windows lacks
+            how = f"was killed by signal {-code}{why}"
         else:
-            how = f"was killed by signal {-code} (out of memory?)" if code < 0 else f"ended with exit code {code}"
+            how = f"ended with exit code {code}"
         return RunOutcome(run, RunStatus.FAILED, f"its process {how}")
 
     def ask_to_end(self) -> None:
