@@ -59,6 +59,12 @@ def regulated(encoder: EncoderSettings | None = None, loss: LossSettings | None 
             lambda: OptimizerSettings(schedule="one_cycle", warmup=0),
             "warmup: must be positive with schedule one_cycle, not 0",
         ),
+        (lambda: OptimizerSettings(lr_per_batch=0), "lr_per_batch: must be at least 1, or null, not 0"),
+        (lambda: OptimizerSettings(layer_decay=0), "layer_decay: must lie in (0, 1], or null, not 0"),
+        (
+            lambda: BackboneSettings(class_token=False),
+            "class_token: must be null or true unless pool is average, not false: it is read",
+        ),
         (lambda: OptimizerSettings(clip_norm=0), "clip_norm: must be positive and finite, or null, not 0"),
         (lambda: OptimizerSettings(ema=1), "ema: must lie in (0, 1), or null, not 1"),
         (lambda: TrainingSettings(epochs=0), "epochs: must be at least 1, not 0"),

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from emoreg.config.schema import BackboneSettings, LossSettings, TrainingSettings
 from emoreg.errors import SettingError, UserError
 from emoreg.models import backbones
-from emoreg.models.backbones import ClassicResNet, build_backbone, channels_last, matching_width, num_features
+from emoreg.models.backbones import build_backbone, channels_last, matching_width, num_features
+from emoreg.models.classic_resnet import ClassicResNet
 from emoreg.models.gradient_budget import matched_scale
 from emoreg.models.regulation import RegulatedClassifier, regulation_loss
 from emoreg.stages.metrics import count_flops
@@ -31,6 +32,30 @@ def test_features_are_pooled_and_as_wide_as_announced(settings: BackboneSettings
     backbone = build_backbone(settings, 32).eval()
     with torch.no_grad():
         assert backbone(torch.randn(2, 3, 32, 32)).shape == (2, num_features(backbone))
+
+
+@pytest.mark.parametrize("class_token", [None, False])
+def test_a_vit_that_averages_gives_the_mean_of_its_patches_after_the_last_norm(class_token: bool | None) -> None:
+    settings = BackboneSettings("test_vit", patch_size=8, pool="average", class_token=class_token)
+    vit: Any = build_backbone(settings, 32).eval()
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        tokens = vit.forward_features(images)
+        assert tokens.shape[1] == 16 + (class_token is None) and isinstance(vit.norm, nn.LayerNorm)
+        assert torch.equal(vit(images), tokens[:, -16:].mean(dim=1))
+
+
+def test_weights_fit_a_vit_whichever_way_it_pools() -> None:
+    token, average = (build_backbone(replace(VIT, name="test_vit", pool=pool), 32) for pool in ("token", "average"))
+    average.load_state_dict(token.state_dict())
+
+
+@pytest.mark.parametrize("name", ["resnet8", "test_resnet", "mobilenetv3_small_050"])
+@pytest.mark.parametrize("setting", [{"pool": "average"}, {"class_token": True}])
+def test_what_is_no_vit_has_no_other_pooling(name: str, setting: dict[str, Any]) -> None:
+    with pytest.raises(SettingError, match=rf"^backbone\.{next(iter(setting))}: {name} .*leave it out$") as caught:
+        build_backbone(BackboneSettings(name, stem="imagenet", **setting))
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("depth", "millions"), [(20, 0.27), (32, 0.46), (44, 0.66), (56, 0.85), (110, 1.7)])

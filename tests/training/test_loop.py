@@ -22,11 +22,16 @@ from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.table import Table
 from emoreg.errors import UserError
 from emoreg.models.backbones import build_backbone
+from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runs.run import Run, start_run
+from emoreg.runtime.process_group import ProcessGroup
 from emoreg.runtime.progress import Advance, Progress
+from emoreg.runtime.signals import Stopped
+from emoreg.training.checkpoint import restore
 from emoreg.training.fabric import make_fabric
 from emoreg.training.launch import RunContext
 from emoreg.training.loop import fit
+from emoreg.training.step import make_state
 from tiny_backbone import TinyBackbone
 
 K = 4
@@ -287,6 +292,57 @@ def test_a_checkpoint_of_another_model_is_refused_in_one_line(tmp_path: Path) ->
     with pytest.raises(UserError, match=r"checkpoint.*another model") as caught:
         fit_in(tmp_path / "run", wider, recipe())
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_a_training_that_was_stopped_ends_with_the_same_bits_whatever_its_optimiser(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: Any
+) -> None:
+    asked = recipe(
+        OptimizerSettings(name, lr=1e-2, lr_per_batch=32, schedule="one_cycle", layer_decay=0.8, clip_norm=1.0, ema=0.5)
+    )
+
+    def model() -> nn.Module:
+        torch.manual_seed(0)
+        return RegulatedClassifier(build_backbone("resnet8"), build_backbone("resnet8"), K, mode="learned")
+
+    def fit_again(folder: str) -> dict[str, Tensor]:
+        kept, _ = fit_in(tmp_path / folder, model(), asked, lr_factors={"encoder.": 0.5})
+        return kept.state_dict()
+
+    whole, steps = fit_again("whole"), iter(range(99))
+    with monkeypatch.context() as patch:
+        patch.setattr(ProcessGroup, "any", lambda *_: next(steps) == 2)
+        with pytest.raises(Stopped):
+            fit_again("stopped")
+    saved = Run(tmp_path / "stopped").load_checkpoint()
+    assert saved is not None and saved["begun"]["steps"] == 3
+    assert_close(fit_again("stopped"), whole, rtol=0, atol=0)
+
+
+def test_which_kernels_make_a_step_is_not_taken_from_a_checkpoint(tmp_path: Path) -> None:
+    """It follows from the device; earlier versions stored that they had chosen none."""
+    fit_in(tmp_path / "run", tiny_model(), recipe(epochs=1))
+    run = Run(tmp_path / "run")
+    saved = run.load_checkpoint()
+    assert saved is not None
+    for group in saved["optimizer"]["param_groups"]:
+        assert group["fused"] is None
+        group["fused"] = True
+    run.save_checkpoint(saved)
+    state = make_state(make_fabric(recipe().training), tiny_model(), cross_entropy, recipe(epochs=1), 8, 4)
+    restore(run, state, 4)
+    assert all(group["fused"] is None for group in state.optimizer.optimizer.param_groups)
+
+
+def test_a_rate_that_follows_the_batch_is_said_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    progress, lines = Progress(quiet=True), list[str]()
+    monkeypatch.setattr(progress, "detail", lines.append)
+    _, run = fit_in(
+        tmp_path / "run", tiny_model(), recipe(dataclasses.replace(PLAIN, lr_per_batch=32)), progress=progress
+    )
+    assert lines[0] == "run: learning rate 0.025 = 0.1 · 8 / 32 images per step" and len(lines) == 3
+    assert run.metrics["lr"].tolist() == [0.025, 0.025]
 
 
 # Progressive resizing

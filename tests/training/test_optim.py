@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.testing import assert_close
 
 from emoreg.config.schema import BackboneSettings, OptimizerSettings
 from emoreg.models.backbones import build_backbone
@@ -16,6 +18,7 @@ from emoreg.training.optim import make_average, make_optimizer, make_schedule
 from tiny_backbone import TinyBackbone
 
 K = 4
+PATCHES = "backbone.patch_embed.proj.weight"
 
 
 # Optimiser
@@ -24,13 +27,13 @@ K = 4
 def grouped(model: nn.Module, settings: OptimizerSettings, factors: dict[str, float]) -> dict[str, tuple[float, float]]:
     """(learning rate, decay) by parameter name; a parameter in two groups, or in none by mistake, fails."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    groups = make_optimizer(model, settings, factors).param_groups
+    groups = make_optimizer(model, settings, factors, 128).param_groups
     found = [(names[id(p)], (group["lr"], group["weight_decay"])) for group in groups for p in group["params"]]
     assert len(found) == len(dict(found))
     return dict(found)
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw"])
+@pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
 def test_only_weights_of_layers_decay(name: Any) -> None:
     vit = build_backbone(BackboneSettings("test_vit", patch_size=8), 16)
     model = RegulatedClassifier(vit, TinyBackbone(), K, mode="learned", granularity="per_sample")
@@ -75,6 +78,62 @@ def test_frozen_parameters_are_left_to_themselves() -> None:
     model = RegulatedClassifier(TinyBackbone(), TinyBackbone(), K, freeze_encoder=True)
     found = grouped(model, OptimizerSettings(), {"encoder.": 0.5})
     assert set(found) == {name for name, _ in model.named_parameters() if not name.startswith("encoder.")}
+
+
+@pytest.mark.parametrize(("name", "times"), [("sgd", 4.0), ("adamw", 2.0), ("muon", 2.0)])
+def test_the_rate_follows_the_batch_where_the_recipe_says_for_which_batch_it_is(name: Any, times: float) -> None:
+    model = RegulatedClassifier(TinyBackbone(), None, K, mode="none")
+    given, scaled = OptimizerSettings(name, lr=0.1), OptimizerSettings(name, lr=0.1, lr_per_batch=512)
+    for settings, lr in ((given, 0.1), (scaled, 0.1 * times)):
+        assert settings.peak_lr(2048) == pytest.approx(lr)
+        optimizer = make_optimizer(model, settings, {"head.": 0.5}, 2048)
+        assert {group["lr"] for group in optimizer.param_groups} == {settings.peak_lr(2048), settings.peak_lr(2048) / 2}
+    ratio = "2048 / 512" if name == "sgd" else "√(2048 / 512)"
+    assert scaled.describe_lr(2048) == f"learning rate {0.1 * times:g} = 0.1 · {ratio} images per step"
+
+
+def test_fused_kernels_are_used_on_cuda_alone() -> None:
+    for settings in (OptimizerSettings("sgd"), OptimizerSettings("adamw")):
+        for device, fused in (("cuda", True), ("cpu", None)):
+            optimizer = make_optimizer(nn.Linear(2, 2), settings, {}, 8, torch.device(device))
+            assert {group["fused"] for group in optimizer.param_groups} == {fused}
+
+
+def test_a_step_of_muon_on_a_matrix_is_that_of_torch_and_the_rest_gets_adamw() -> None:
+    torch.manual_seed(0)
+    settings = OptimizerSettings("muon", lr=0.01, momentum=0.95, weight_decay=0.1)
+    model = RegulatedClassifier(build_backbone(BackboneSettings("test_vit", patch_size=8), 16), None, K, mode="none")
+    twin = copy.deepcopy(model)
+    optimizer = make_optimizer(model, settings, {}, 8)
+    hidden = {id(p) for group in optimizer.param_groups if group["use_muon"] for p in group["params"]}
+    pairs = [
+        (id(own) in hidden, name, other)
+        for (name, own), other in zip(model.named_parameters(), twin.parameters(), strict=True)
+    ]
+    expected: list[torch.optim.Optimizer] = [
+        torch.optim.Muon(
+            [other for is_hidden, _, other in pairs if is_hidden],
+            lr=0.01,
+            momentum=0.95,
+            weight_decay=0.1,
+            adjust_lr_fn="match_rms_adamw",
+        ),
+        *(
+            torch.optim.AdamW([other], lr=0.01, weight_decay=0.1 if name in ("head.weight", PATCHES) else 0.0)
+            for is_hidden, name, other in pairs
+            if not is_hidden
+        ),
+    ]
+    for _ in range(3):
+        for own, other in zip(model.parameters(), twin.parameters(), strict=True):
+            own.grad = torch.randn_like(own)
+            other.grad = own.grad.clone()
+        for each in (optimizer, *expected):
+            each.step()
+    for (name, own), other in zip(model.named_parameters(), twin.parameters(), strict=True):
+        # Products in bfloat16, in another order.
+        assert_close(own, other, rtol=0, atol=1e-4, msg=name)
+    assert len(hidden) == sum(parameter.ndim == 2 for parameter in model.backbone.parameters()) > 0
 
 
 # Schedule

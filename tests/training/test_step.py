@@ -52,7 +52,7 @@ def test_a_step_is_that_of_plain_pytorch() -> None:
 
     state = make_state(make_fabric(recipe.training), model, loss_of, recipe, batch_size=8, steps=5)
     assert state.parts.keys() == {"model", "optimizer", "schedule", "average"} and state.kept is not model
-    optimizer = make_optimizer(plain, settings, {})
+    optimizer = make_optimizer(plain, settings, {}, 8)
     schedule, average = make_schedule(optimizer, settings, 5), present(make_average(plain, 0.9))
     norms: list[Tensor] = []
 

@@ -10,11 +10,11 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
-from emoreg.config.recipe import EDITION, PretrainRecipe, Recipe, TrainRecipe, defaults, identity
+from emoreg.config.recipe import EDITION, PretrainRecipe, Recipe, TrainRecipe, defaults, resolved
 from emoreg.config.strict_yaml import NULLS, decimal_number, parse_yaml, read_yaml, whole_number
 from emoreg.errors import SettingError, UserError, closest, nearest, shortened
 
@@ -139,7 +139,7 @@ def differences(old: Recipe, new: Recipe, but: Collection[str] = ()) -> list[str
         new: another one of the same stage.
         but: keys that are not compared.
     """
-    before, after = (dict(_leaves(identity(recipe))) for recipe in (old, new))
+    before, after = (dict(_leaves(resolved(recipe))) for recipe in (old, new))
     return [
         f"{key}: {before.get(key)} -> {after.get(key)}"
         for key in dict.fromkeys([*before, *after])
@@ -360,7 +360,8 @@ def _dataclass_of(annotation: Any) -> type | None:
 
 def _options(annotation: Any) -> tuple[Any, ...]:
     """The types that a setting may have: `int | None` gives int and NoneType."""
-    return get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    # `Literal[...] | None` is a Union, and not a UnionType.
+    return get_args(annotation) if get_origin(annotation) in (UnionType, Union) else (annotation,)
 
 
 def _element_of(annotation: Any) -> Any:

@@ -194,6 +194,13 @@ ADDED: dict[type, dict[str, Any]] = {
     PretrainRecipe: {"edition": 1},
 }
 
+# Settings that came while the second edition was in use, by their class, and what was done without them. At this value
+# they are no part of a run's identity, so that runs from before keep their ids; the first edition has no other value.
+LATER: dict[type, dict[str, Any]] = {
+    BackboneSettings: {"pool": None, "class_token": None},
+    OptimizerSettings: {"lr_per_batch": None, "layer_decay": None},
+}
+
 
 def defaults(kind: type, edition: int = EDITION) -> Any:
     """A recipe of an edition with all its defaults."""
@@ -219,8 +226,8 @@ def _check_edition(recipe: PretrainRecipe | TrainRecipe) -> None:
 
 
 def _added(settings: Any, prefix: str) -> Iterator[tuple[str, Any, Any]]:
-    """Key, value and first-edition value of every setting that the second edition added."""
-    for name, first in ADDED.get(type(settings), {}).items():
+    """Key, value and first-edition value of every setting that the first edition did not have."""
+    for name, first in (ADDED.get(type(settings), {}) | LATER.get(type(settings), {})).items():
         yield f"{prefix}{name}", getattr(settings, name), first
     for item in fields(settings):
         value = getattr(settings, item.name)
@@ -231,32 +238,49 @@ def _added(settings: Any, prefix: str) -> Iterator[tuple[str, Any, Any]]:
 
 
 def identity(recipe: Recipe, contents: Mapping[str, Contents] | None = None) -> dict[str, Any]:
-    """The settings of a recipe, nested, without those that are execution only.
-
-    Of the first edition also without those that it did not have, so that its runs keep their ids; of later ones with
-    the resolved weights of the loss.
+    """What makes a run that run: `resolved`, without later settings that are not used.
 
     Args:
         recipe: of either stage.
         contents: what stands at the roots of its image sets, by section ("target", "also[0]"): their checksums replace
             the paths, which stay as they are written where nothing is known of the images.
     """
-    content: dict[str, Any] = _plain(recipe, recipe.edition)
-    content["training"] = {key: value for key, value in content["training"].items() if key not in EXECUTION_ONLY}
-    if isinstance(recipe, TrainRecipe) and recipe.edition > 1:
-        content["loss"] |= recipe.loss_weights._asdict()
+    content = _resolved(recipe, LATER)
     for section, found in (contents or {}).items():
         name, _, index = section.rstrip("]").partition("[")
         (content[name][int(index)] if index else content[name])["root"] = found.sha256
     return content
 
 
-def _plain(settings: Any, edition: int) -> Any:
-    """Nested dictionaries of settings that an edition has."""
+def resolved(recipe: Recipe) -> dict[str, Any]:
+    """The settings of a recipe, nested, without those that are execution only.
+
+    Of the first edition also without those that it did not have, so that its runs keep their ids; of later ones with
+    the resolved weights of the loss.
+    """
+    return _resolved(recipe, {})
+
+
+def _resolved(recipe: Recipe, unused: Mapping[type, Mapping[str, Any]]) -> dict[str, Any]:
+    content: dict[str, Any] = _plain(recipe, recipe.edition, unused)
+    content["training"] = {key: value for key, value in content["training"].items() if key not in EXECUTION_ONLY}
+    if isinstance(recipe, TrainRecipe) and recipe.edition > 1:
+        content["loss"] |= recipe.loss_weights._asdict()
+    return content
+
+
+def _plain(settings: Any, edition: int, unused: Mapping[type, Mapping[str, Any]]) -> Any:
+    """Nested dictionaries of settings that an edition has, without those, by class and name, that have this value."""
     if isinstance(settings, tuple):
-        return tuple(_plain(part, edition) for part in settings)
+        return tuple(_plain(part, edition, unused) for part in settings)
     if not is_dataclass(settings):
         return settings
-    left_out = ADDED.get(type(settings), {}) if edition == 1 else {}
-    names = [item.name for item in fields(settings) if item.name not in left_out]
-    return {name: _plain(getattr(settings, name), edition) for name in names}
+    kind = type(settings)
+    missing = ADDED.get(kind, {}) | LATER.get(kind, {}) if edition == 1 else {}
+    values = {item.name: getattr(settings, item.name) for item in fields(settings) if item.name not in missing}
+    without = unused.get(kind, {})
+    return {
+        name: _plain(value, edition, unused)
+        for name, value in values.items()
+        if name not in without or value != without[name]
+    }

@@ -1,7 +1,6 @@
 """Backbones: modules that map images (B, 3, H, W) to pooled features (B, num_features).
 
-timm's models by name, its ResNets with a stem for small images, and the classic ResNets for 32x32
-(He et al. 2016, "Deep Residual Learning for Image Recognition", section 4.2), which timm does not have.
+timm's models by name, its ResNets with a stem for small images, and the classic ResNets (`models.classic_resnet`).
 """
 
 from __future__ import annotations
@@ -15,14 +14,12 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from emoreg.config.schema import BackboneSettings
 from emoreg.errors import SettingError, nearest, shortened
+from emoreg.models.classic_resnet import CLASSIC_DEPTHS, CLASSIC_WIDTH, ClassicResNet
 
 M = TypeVar("M", bound=nn.Module)
-CLASSIC_DEPTHS = (8, 14, 20, 32, 44, 56, 110)  # 6n + 2
-CLASSIC_WIDTH = 16  # channels of the first stage
 SIZES = (16, 32, 48, 64, 96, 128, 160, 192, 224, 256, 288, 320, 384, 448, 512)  # of images, tried for a message
 SMALL = 64  # pixels up to which two images pass sooner through a network than through PyTorch's Python code for shapes
 TRIED = 8  # of them at most: each takes a moment
@@ -45,7 +42,7 @@ def build_backbone(settings: BackboneSettings | str, image_size: int = 32, secti
         settings = BackboneSettings(settings)
     try:
         if (depth := _classic_depth(settings.name)) is not None:
-            _refuse(settings, "patch_size", "drop_path", "pretrained")
+            _refuse(settings, "patch_size", "drop_path", "pretrained", "pool", "class_token")
             return ClassicResNet(depth, settings.width or CLASSIC_WIDTH, bool(settings.zero_gamma))
         return _timm_backbone(settings, image_size)
     except SettingError as error:
@@ -144,6 +141,13 @@ def _own_arguments(settings: BackboneSettings) -> dict[str, Any]:
         arguments["patch_size"] = settings.patch_size
     if settings.width is not None:
         arguments |= _width_arguments(settings.name, settings.width)
+    if settings.pool is not None:
+        # The norm stands before the average (Beyer et al. 2022): pretrained weights have one there.
+        arguments |= (
+            {"global_pool": "avg", "fc_norm": False} if settings.pool == "average" else {"global_pool": "token"}
+        )
+    if settings.class_token is not None:
+        arguments["class_token"] = settings.class_token
     return arguments
 
 
@@ -247,17 +251,7 @@ def _timm_backbone(settings: BackboneSettings, image_size: int) -> nn.Module:
     tagged = get_arch_pretrained_cfgs(architecture)
     if tag and name not in tagged:
         raise SettingError("name", f"{architecture} has no weights '{name}'{nearest(name, tagged)}")
-    if settings.patch_size and image_size % settings.patch_size:
-        raise SettingError(
-            "patch_size",
-            f"{image_size} pixels do not divide into patches of {settings.patch_size}; {name} would not see the rest",
-        )
-    if settings.pretrained:
-        for key in ("width", "zero_gamma"):
-            if getattr(settings, key) is not None:
-                raise SettingError(key, "must be null with pretrained true: timm's weights have their own")
-    if settings.zero_gamma is not None and not isinstance(_without_memory(name), timm.models.resnet.ResNet):
-        raise SettingError("zero_gamma", f"{name} does not have it, only ResNets do; leave it out")
+    _refuse_what_it_lacks(settings, image_size)
     state = torch.get_rng_state()
     try:
         with contextlib.suppress(TypeError, AssertionError, ValueError):
@@ -278,6 +272,28 @@ def _timm_backbone(settings: BackboneSettings, image_size: int) -> nn.Module:
             f"timm's weights for {name} cannot be loaded ({reason}); they are downloaded once, which needs a network "
             "or a filled Hugging Face cache",
         ) from None
+
+
+def _refuse_what_it_lacks(settings: BackboneSettings, image_size: int) -> None:
+    """SettingError for a setting that an architecture of timm, or its published weights, cannot have."""
+    from timm.models.resnet import ResNet
+    from timm.models.vision_transformer import VisionTransformer
+
+    name = settings.name
+    if settings.patch_size and image_size % settings.patch_size:
+        raise SettingError(
+            "patch_size",
+            f"{image_size} pixels do not divide into patches of {settings.patch_size}; {name} would not see the rest",
+        )
+    if settings.pretrained:
+        for key in ("width", "zero_gamma", "class_token"):
+            if getattr(settings, key) is not None:
+                raise SettingError(key, "must be null with pretrained true: timm's weights have their own")
+    for key in ("pool", "class_token"):
+        if getattr(settings, key) is not None and not isinstance(_without_memory(name), VisionTransformer):
+            raise SettingError(key, f"{name} has none that can be set, only ViTs do; leave it out")
+    if settings.zero_gamma is not None and not isinstance(_without_memory(name), ResNet):
+        raise SettingError("zero_gamma", f"{name} does not have it, only ResNets do; leave it out")
 
 
 def _create(settings: BackboneSettings, sizing: dict[str, int]) -> nn.Module:
@@ -369,57 +385,3 @@ def _refuse(settings: BackboneSettings, *keys: str) -> None:
     for key in keys:
         if getattr(settings, key):
             raise SettingError(key, f"{settings.name} does not have it; leave it out")
-
-
-class _Block(nn.Module):
-    """Two 3x3 convolutions and a parameter-free shortcut (option A: subsample, pad channels with zeros)."""
-
-    def __init__(self, channels_in: int, channels: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels_in, channels, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(channels)
-        self.stride, self.new_channels = stride, channels - channels_in
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        out = self.bn2(self.conv2(out))
-        if self.stride != 1 or self.new_channels:
-            half = self.new_channels // 2
-            x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, half, self.new_channels - half))
-        return F.relu(out + x, inplace=True)
-
-
-class ClassicResNet(nn.Module):
-    """ResNet-(6n+2) for 32x32 images: three stages of n blocks, global average. Maps (B, 3, H, W) to (B, 4 * width).
-
-    Args:
-        depth: 6n + 2.
-        width: channels of the first stage; the others have twice and four times as many. 16 in the paper.
-        zero_gamma: start the last γ of each block at 0 in place of 1.
-    """
-
-    def __init__(self, depth: int, width: int = CLASSIC_WIDTH, zero_gamma: bool = False) -> None:
-        super().__init__()
-        blocks = (depth - 2) // 6
-        self.num_features = 4 * width
-        self.conv1 = nn.Conv2d(3, width, 3, 1, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        layers: list[nn.Module] = []
-        channels_in = width
-        for channels, first_stride in ((width, 1), (2 * width, 2), (4 * width, 2)):
-            for index in range(blocks):
-                layers.append(_Block(channels_in, channels, first_stride if index == 0 else 1))
-                channels_in = channels
-        self.blocks = nn.Sequential(*layers)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):  # He et al. 2015, as the paper's section 3.4 says
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            elif isinstance(module, _Block) and zero_gamma:
-                nn.init.zeros_(module.bn2.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Features (B, 4 * width) of images (B, 3, H, W)."""
-        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        return torch.flatten(F.adaptive_avg_pool2d(self.blocks(x), 1), 1)

@@ -6,8 +6,8 @@ half each, a loss for each response beside it one and a half. Otherwise equal ru
 *matched* budget divides the gradients by these two numbers, in the backward pass only.
 
 What it does not do: nothing is matched after the start, when one branch may take over the residual of the other; an
-optimiser that divides by the gradient's size (AdamW) does not feel it; D(z_n, z_e) is left out, as it is 0 while both
-answer alike.
+optimiser that divides by the gradient's size (AdamW, Muon) does not feel it; D(z_n, z_e) is left out, as it is 0 while
+both answer alike.
 """
 
 from __future__ import annotations
@@ -18,10 +18,8 @@ import torch
 from torch import Tensor
 
 from emoreg.config.recipe import TrainRecipe
-from emoreg.config.schema import LossWeights, Mode
+from emoreg.config.schema import SCALE_FREE, LossWeights, Mode
 from emoreg.errors import SettingError
-
-SCALE_FREE = ("adamw",)  # optimisers whose step does not depend on the loss's scale
 
 
 class GradientScale(NamedTuple):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from emoreg.config.schema import LossSettings, LossWeights
+from emoreg.config.schema import SCALE_FREE, LossSettings, LossWeights
 from emoreg.report.formatting import all_of, count, decimal
 from emoreg.report.run_frame import MODES
 from emoreg.study.arms import REGULATED
@@ -47,7 +47,7 @@ def method_notes(runs: pd.DataFrame) -> MethodNotes:
         "Gradient budget": _by_line(rows, _budget),
         "Takeover of the encoder": _by_line(rows, _takeover),
     }
-    remarks = [*_as_given(rows), *_features(rows), *_adamw(rows)]
+    remarks = [*_as_given(rows), *_features(rows), *_scale_free(rows)]
     return MethodNotes(editions, tuple((name, value) for name, value in facts.items() if value), tuple(remarks))
 
 
@@ -141,7 +141,7 @@ def _as_given(rows: Sequence[Row]) -> list[str]:
         for row in rows
         if row["edition"] != 1
         and not _is_matched(row)
-        and _setting(row, "optimizer.name") != "adamw"
+        and _setting(row, "optimizer.name") not in SCALE_FREE
         and any(abs(share - 1) > 0.005 for share in _shares(row))
     ]
     if not unmatched:
@@ -163,10 +163,13 @@ def _features(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def _adamw(rows: Sequence[Row]) -> list[str]:
-    if all(_setting(row, "optimizer.name") != "adamw" for row in rows):
-        return []
-    return ["AdamW does not feel a loss's scale: with it a matched gradient budget and one as given are the same."]
+def _scale_free(rows: Sequence[Row]) -> list[str]:
+    used = {_setting(row, "optimizer.name") for row in rows}
+    return [
+        f"{words} does not feel a loss's scale: with it a matched gradient budget and one as given are the same."
+        for name, words in SCALE_FREE.items()
+        if name in used
+    ]
 
 
 def _names(rows: Iterable[Row]) -> list[str]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from emoreg.config.read_recipe import flatten
-from emoreg.config.recipe import Recipe, identity
+from emoreg.config.recipe import Recipe, resolved
 from emoreg.config.schema import TrackerName
 from emoreg.errors import UserError, shortened
 from emoreg.runs.run import Run
@@ -62,7 +62,7 @@ class Trackers:
         for name in self.names:
             check_installed(name)
         self.run, self.progress = run, progress
-        self.settings = dict(flatten(identity(recipe)))
+        self.settings = dict(flatten(resolved(recipe)))
         self.opened: dict[str, Tracker] = {}
         self.told: set[str] = set()  # trackers of which a failure, or that they are off, was said
         self.rests_until: dict[str, float] = {}  # by name: a slow server is asked less often

@@ -127,7 +127,7 @@ def restore(run: Run, state: TrainState, steps: int) -> History:
                 refuse_non_finite(path, weights)
                 part.load_state_dict(weights)
             else:
-                part.load_state_dict(_like(part.state_dict(), saved[name], name))
+                part.load_state_dict(_like(part.state_dict(), _with_own_kernels(part, saved[name]), name))
             if isinstance(part, Optimizer):
                 _check_optimizer(part)
     except UserError:
@@ -146,6 +146,17 @@ def restore(run: Run, state: TrainState, steps: int) -> History:
     losses = begun["losses"].to(state.fabric.device)
     interrupted = EpochProgress(begun["steps"], begun["seconds"], losses, begun["draws"] or ())
     return History(saved["rows"], saved["seconds"], interrupted)
+
+
+def _with_own_kernels(part: Any, saved: Any) -> Any:
+    """An optimiser's saved state with the kernels of `part`: they follow from the device, not from the checkpoint."""
+    if not isinstance(part, Optimizer) or not isinstance(saved, dict):
+        return saved
+    own, groups = part.param_groups, saved.get("param_groups")
+    if not isinstance(groups, list) or not all(isinstance(group, dict) for group in groups):
+        return saved
+    fused = {"fused": own[0]["fused"]} if "fused" in own[0] else {}
+    return saved | {"param_groups": [group | fused for group in groups]}
 
 
 def _check_history(saved: Mapping[str, Any]) -> None:
@@ -201,15 +212,21 @@ def _like(own: Any, saved: Any, name: str) -> Any:
     raise ValueError(f"{name} has another type")
 
 
-OPTIMIZER_STATE = {SGD: {"momentum_buffer"}, AdamW: {"step", "exp_avg", "exp_avg_sq"}}  # names per parameter
+def _state_names(optimizer: Optimizer) -> set[str]:
+    """Names of an optimiser's state of a parameter."""
+    if isinstance(optimizer, SGD):
+        return {"momentum_buffer"}
+    adam = {"step", "exp_avg", "exp_avg_sq"}
+    return adam if isinstance(optimizer, AdamW) else adam | {"momentum_buffer", "use_muon"}
 
 
 def _check_optimizer(optimizer: Optimizer) -> None:
     """Raise ValueError for optimiser state that would fail in the first step."""
+    names = _state_names(optimizer)
     for parameter, state in optimizer.state.items():
-        if not state.keys() <= OPTIMIZER_STATE[type(optimizer)]:
+        if not state.keys() <= names:
             raise ValueError(f"the optimizer state has the names {', '.join(map(str, state))}")
         for name, value in state.items():
             is_tensor = isinstance(value, Tensor) and (not value.ndim or value.shape == parameter.shape)
-            if not is_tensor and value is not None:
+            if not is_tensor and value is not None and not (name == "use_muon" and isinstance(value, bool)):
                 raise ValueError(f"{name} of the optimizer does not have its parameter's shape")

@@ -67,12 +67,14 @@ class RunContext(Generic[R]):
         return self.fabric.global_rank == 0
 
     def record_session(self, **facts: Any) -> None:
-        """Add this start or restart to the run's environment.json: device, precision, processes and `facts`."""
+        """Add this start or restart to the run's environment.json: device, precision, processes, lr and `facts`."""
         if self.is_leader:
             device = self.fabric.device
             precision = resolve_precision(self.recipe.training, device.type)
             processes = self.fabric.world_size
-            self.run.record_session({"device": str(device), "precision": precision, "processes": processes, **facts})
+            lr = self.recipe.optimizer.peak_lr(self.recipe.training.batch_size)
+            resolved = {"device": str(device), "precision": precision, "processes": processes, "lr": lr}
+            self.run.record_session(resolved | facts)
 
 
 # What pickle raises, by the kind of object that it cannot write.

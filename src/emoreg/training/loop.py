@@ -74,6 +74,8 @@ def fit(
         first = next(training_batches(images, batch_size, recipe.augment, seed, 0, mixture, part=processes.share))
         refuse_single_images(model, loss_of, first, images, training)
     context.track(history.rows)
+    if recipe.optimizer.lr_per_batch is not None:
+        progress.detail(f"{run.folder.name}: {recipe.optimizer.describe_lr(training.batch_size)}")
     task = progress.task(f"train {run.folder.name}", training.epochs * steps, "steps", history.steps_done(steps))
     with (
         task as advance,

@@ -92,7 +92,8 @@ def make_state(
         clip_groups: parameters whose gradients are clipped together, each group by itself; empty to clip all of them
             together.
     """
-    optimizer = make_optimizer(model, recipe.optimizer, lr_factors or {})
+    asked = recipe.training.batch_size
+    optimizer = make_optimizer(model, recipe.optimizer, lr_factors or {}, asked, fabric.device)
     schedule = make_schedule(optimizer, recipe.optimizer, steps)
     processes = ProcessGroup(fabric)
     processes.synchronise_batch_norm(model, fabric.device)

@@ -262,6 +262,7 @@ def test_the_card_tells_a_study_s_null_result_first(
         (BackboneSettings("resnet10t", stem="imagenet", width=20, zero_gamma=False), 64),
         (BackboneSettings("test_vit", patch_size=8), 32),
         (BackboneSettings("test_vit", patch_size=8, width=48), 32),
+        (BackboneSettings("test_vit", patch_size=8, pool="average", class_token=False), 32),
         (BackboneSettings("test_efficientnet"), 32),
     ],
 )

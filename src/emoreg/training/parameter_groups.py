@@ -1,0 +1,104 @@
+"""Which parameters an optimiser treats alike: by weight decay, learning rate, depth, and what Muon takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, NamedTuple, cast
+
+from torch import nn
+
+from emoreg.config.schema import OptimizerSettings
+from emoreg.errors import SettingError
+
+TRUNKS = ("backbone", "encoder")  # the attributes f and e of the models of both stages; anything else is a head or λ
+COLOURS = 3  # channels of an image, by which a network's first layer is known
+ADAM = {"betas": (0.9, 0.999), "eps": 1e-8}  # torch.optim.AdamW's own; timm's Muon has others
+
+
+class _Group(NamedTuple):
+    """What the parameters of a group have in common."""
+
+    factor: float  # of the learning rate
+    decay: float
+    is_hidden: bool  # a weight that Muon takes
+
+
+def parameter_groups(
+    model: nn.Module, settings: OptimizerSettings, lr: float, lr_factors: Mapping[str, float]
+) -> list[dict[str, Any]]:
+    """The trainable parameters of a model, as a torch optimiser takes them.
+
+    Biases, norms and the parameters that a module lists in `no_weight_decay()` (timm's convention) are not decayed.
+
+    Args:
+        model: frozen parameters (requires_grad false) are left out.
+        settings: name, weight_decay and layer_decay are used.
+        lr: peak learning rate.
+        lr_factors: factors of the learning rate, by prefix of the parameters' names; multiplied with that of the layer.
+
+    Raises:
+        SettingError: layer_decay for an architecture that does not tell its layers.
+    """
+    exempt = {
+        f"{prefix}.{name}".lstrip(".")
+        for prefix, module in model.named_modules()
+        if hasattr(module, "no_weight_decay")
+        for name in module.no_weight_decay()
+    }
+    layers = {} if settings.layer_decay is None else _layer_factors(model, settings.layer_decay)
+    groups: dict[_Group, list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            factor = next((factor for prefix, factor in lr_factors.items() if name.startswith(prefix)), 1.0)
+            decays = parameter.ndim >= 2 and name not in exempt
+            group = _Group(
+                factor * layers.get(name, 1.0),
+                settings.weight_decay if decays else 0.0,
+                settings.name == "muon" and decays and _is_hidden(name, parameter),
+            )
+            groups.setdefault(group, []).append(parameter)
+    if layers:  # the first group's rate is the one that is logged
+        groups = dict(sorted(groups.items(), key=lambda item: item[0].factor != 1))
+    return [
+        {"params": parameters, "lr": lr * group.factor, "weight_decay": group.decay}
+        | ({} if settings.name != "muon" else {"use_muon": True} if group.is_hidden else {"use_muon": False, **ADAM})
+        for group, parameters in groups.items()
+    ]
+
+
+def _is_hidden(name: str, parameter: nn.Parameter) -> bool:
+    """Whether a weight is a matrix, or a filter of several channels, within a network: not its first layer or head.
+
+    Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks", leave input and output layers to
+    AdamW, and flatten filters to matrices. A depthwise filter has no channels to mix.
+    """
+    outputs, inputs = parameter.shape[:2]
+    is_first = parameter.ndim == 4 and inputs == COLOURS
+    return name.partition(".")[0] in TRUNKS and min(outputs, inputs) > 1 and not is_first
+
+
+def _layer_factors(model: nn.Module, decay: float) -> dict[str, float]:
+    """The factor decay^(L - l) of every parameter in a trunk, at layer l of L, by name; heads are at layer L.
+
+    Clark et al. 2020 (ELECTRA); Bao et al. 2021 (BEiT). Layers are timm's, as in its `param_groups_layer_decay`, which
+    takes a single network with its own head.
+    """
+    from timm.models import group_parameters
+
+    factors: dict[str, float] = {}
+    for prefix in TRUNKS:
+        trunk = getattr(model, prefix, None)
+        if trunk is None:
+            continue
+        if not hasattr(trunk, "group_matcher"):
+            reason = f"{type(trunk).__name__} does not tell its layers (timm's group_matcher); leave it out"
+            raise SettingError("optimizer.layer_decay", reason)
+        # timm puts what its matcher does not name last: the head above all, which our trunks have outside.
+        named = [*trunk.named_parameters(), ("head.weight", None)]
+        with_head = cast(nn.Module, SimpleNamespace(named_parameters=partial(iter, named)))
+        layers = group_parameters(with_head, trunk.group_matcher(coarse=False), reverse=True)
+        last = layers.pop("head.weight")
+        factors |= {f"{prefix}.{name}": decay ** (last - layer) for name, layer in layers.items()}
+    return factors
