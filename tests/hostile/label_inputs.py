@@ -79,6 +79,8 @@ EMOSET: tuple[tuple[str, bytes, str], ...] = (
     ("numbers for rows", b"[1, 2, 3]", "row 1"),
     ("numbers for paths", b'[["awe", 1, 2]]', "row 1"),
     ("a row that is too short", b'[["awe"]]', "row 1"),
+    ("an id for an image", b'[["awe", "awe_00001", "image/awe/awe_00001.jpg"]]', "row 1"),
+    ("a row that is too long", b'[["awe", "awe_1", "image/awe/awe_00001.jpg", "a.json", 5]]', "row 1"),
     ("an emotion that is not known", b'[["ave", "image/awe/awe_00001.jpg", ""]]', "row 1"),
     ("a number of 5,000 digits", b"[" + b"9" * 5000 + b"]", "train.json"),
     ("bytes that are no Unicode", b'[["awe", "\xff\xfe\xfd", ""]]', "train.json"),
@@ -147,6 +149,46 @@ def parquets() -> Iterator[tuple[str, bytes, str]]:
     yield "six million rows in a few kilobytes", equal_rows(6_000_000), "6,000,000 rows"
 
 
+def matrices() -> Iterator[tuple[str, bytes, str]]:
+    """EMOd's MATLAB file, with a row for 1.jpg and one for 2.jpg."""
+    from scipy.io import savemat
+
+    def saved(values: object, variable: str = "allfindata1019", **options: object) -> bytes:
+        buffer = io.BytesIO()
+        savemat(buffer, {variable: values}, **options)
+        return buffer.getvalue()
+
+    def changed(row: int, column: int, value: float) -> bytes:
+        table = good.copy()
+        table[row, column] = value
+        return saved(table)
+
+    sheet = "allfindata1019_renamed.mat"
+    good = np.full((2, 15), 3.0)
+    good[:, 0] = 1, 2
+    whole, packed = saved(good), saved(good, do_compression=True)
+    yield "an empty file", b"", sheet
+    yield "text", b"1,2,3", sheet
+    yield "version 4", saved(good, format="4"), "'-v7'"
+    yield "version 7.3", b"MATLAB 7.3 MAT-file".ljust(512) + b"\x89HDF\r\n\x1a\n", "version 7.3"
+    yield "cut in half", whole[: len(whole) // 2], sheet
+    yield "packed and cut in half", packed[: len(packed) // 2], sheet
+    yield "packed and damaged", packed[:150] + bytes(20) + packed[170:], sheet
+    yield "more rows than numbers", whole.replace(b"\2\0\0\0\x0f\0\0\0", b"\xff\xff\xff\x7f\x0f\0\0\0"), sheet
+    yield "rows below zero", whole.replace(b"\2\0\0\0\x0f\0\0\0", b"\xfe\xff\xff\xff\x0f\0\0\0"), sheet
+    yield "another variable", saved(good, "allfindata"), "'allfindata1019'"
+    yield "a structure", saved({"id": good}), "'allfindata1019' is struct"
+    yield "cells", saved(np.array([[1, "two"]], object)), "'allfindata1019' is cell"
+    yield "text for numbers", saved("allfindata"), "'allfindata1019' is char"
+    yield "complex numbers", saved(good * 1j), "complex"
+    yield "five columns", saved(good[:, :5]), "5 columns"
+    yield "an id that is no number", changed(1, 0, np.nan), "row 2: column 1"
+    yield "an id twice", changed(1, 0, 1), "row 2"
+    yield "an endless rating", changed(1, 3, np.inf), "row 2: valence"
+    yield "ratings on another scale", changed(1, 3, 500), sheet
+    yield "an image that is not there", changed(1, 0, 7), "row 2"
+
+
 def label_inputs() -> Iterator[Malformed]:
     for name in CSV_SETS:
         (sheet, text), *_ = LAYOUTS[name].sheets.items()
@@ -172,6 +214,10 @@ def label_inputs() -> Iterator[Malformed]:
     for what, content, place in parquets():
         files = {"set/manifest.parquet": content, "set/a.jpg": png()}
         yield Malformed("label file", f"Parquet: {what}", RECIPE | files, pretrain("manifest", "set"), place)
+    for what, content, place in matrices():
+        files = {f"set/EMOdImages1019/{number}.jpg": png() for number in (1, 2)}
+        files["set/allfindata1019_renamed.mat"] = content
+        yield Malformed("label file", f"emod: {what}", RECIPE | files, pretrain("emod", "set"), place)
     for what, paths, name, place in (
         ("a spreadsheet", ("set/manifest.xlsx",), "manifest", "manifest"),
         ("a name without an emotion", ("set/photo.jpg",), "artphoto", "photo.jpg"),

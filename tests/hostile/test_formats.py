@@ -10,7 +10,7 @@ from PIL import EpsImagePlugin, Image
 
 from emoreg.data.images.decode import decode
 from emoreg.data.images.files import IMAGE_FORMATS, File, image_suffixes, is_image
-from emoreg.data.targets.hugging_face import _fetch
+from emoreg.data.images.hugging_face import _fetch
 from emoreg.errors import UserError
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n8 8 scale\n%%EOF\n"

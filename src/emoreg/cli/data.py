@@ -248,4 +248,6 @@ def _bytes(count: int) -> str:
 def _entry_json(entry: Entry) -> dict[str, Any]:
     here = [{"root": str(place.root), "pack_of_pixels": place.pack_of} for place in entry.places]
     about = dataclasses.asdict(entry.about)
-    return {"name": entry.name, "kind": entry.kind, **about, "needs_files": not entry.needs_no_files, "here": here}
+    published = None if entry.published is None else dataclasses.asdict(entry.published)
+    facts = {"name": entry.name, "kind": entry.kind, **about, "published": published}
+    return {**facts, "needs_files": not entry.needs_no_files, "here": here}

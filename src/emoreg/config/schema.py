@@ -80,11 +80,12 @@ class StimuliSettings:
 
     name: str = "procedural"
     """procedural (drawn on the fly, labels from psychophysics), a published set (emoset, abstract, emod, ...; see
-    emoreg data list), emotion_folder (`<emotion>/*.jpg`) or manifest (a CSV, JSON Lines or Parquet file). For positive
-    controls, the training images of a target with their classes, which are no emotion: cifar10, cifar100, digits or
-    folder."""
+    emoreg data list), hf:OWNER/NAME (a set of the Hugging Face Hub whose classes are emotions), emotion_folder
+    (`<emotion>/*.jpg`) or manifest (a CSV, JSON Lines or Parquet file). For positive controls, the training images of a
+    target with their classes, which are no emotion: cifar10, cifar100, digits or folder."""
     root: str | None = None
-    """Folder or zip of the set, the manifest file, or a pack made by `emoreg data pack`; procedural needs none."""
+    """Folder or zip of the set, the manifest file, or a pack made by `emoreg data pack`; procedural needs none. For hf:
+    a local folder to read instead of the Hub."""
     classes: tuple[str, ...] | None = None
     """With the classes of a target (name: cifar10, cifar100, digits, folder) as stimuli: keep only these, at least two.
     null for all. Other sets have no classes."""

@@ -25,6 +25,9 @@ MANIFESTS = ("manifest", "diffused_emod")
 FOLDERS = ("folder", "emotion_folder")  # of anybody's own
 PUBLISHED = ("cifar10", "cifar100")  # as an archive, or made into folders
 TABLES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet")
+WITH_MATRIX = (
+    "emod",
+)  # whose labels may be in a MATLAB file; in a user's own folder such a file is none of its tables
 OF_WINDOWS = ("thumbs.db", "desktop.ini")  # written by its file manager, hidden there
 
 Stamp = tuple[Path, int, int]  # time of the last change in ns, and bytes
@@ -65,12 +68,13 @@ def _look(name: str, root: Path) -> tuple[Contents, Iterable[Path]]:
     if _is_published(name, root):
         return Contents(), [root]
     files = list_files(root)
-    contents = _of_files(files)
+    tables = (*TABLES, ".mat") if name in WITH_MATRIX else TABLES
+    contents = _of_files(files, tables)
     if not root.is_dir():
         return contents, [root]
     folders = {PurePosixPath(folder) for folder in {file.name.rpartition("/")[0] for file in files}}
     above = {root / each for folder in folders for each in (folder, *folder.parents)}
-    return contents, [*above, *(root / file.name for file in files if _is_table(file.name))]
+    return contents, [*above, *(root / file.name for file in files if _is_table(file.name, tables))]
 
 
 def _stamp(path: Path) -> Stamp:
@@ -96,18 +100,18 @@ def _is_published(name: str, root: Path) -> bool:
     return name in torchvision_sets.SETS
 
 
-def _is_table(name: str) -> bool:
-    return name.lower().endswith(TABLES)
+def _is_table(name: str, tables: tuple[str, ...]) -> bool:
+    return name.lower().endswith(tables)
 
 
-def _of_files(files: Sequence[File]) -> Contents:
+def _of_files(files: Sequence[File], tables: tuple[str, ...]) -> Contents:
     sizes = _sizes(files)
     names = _without_wrapping([composed(file.name) for file in files])
     digest, count, total = hashlib.sha256(), 0, 0
     for name, size, file in sorted(zip(names, sizes, files, strict=True), key=lambda each: each[:2]):
         if name.rpartition("/")[2].lower() in OF_WINDOWS:
             continue
-        is_read = _is_table(name) and 0 <= size <= MAX_FILE_BYTES
+        is_read = _is_table(name, tables) and 0 <= size <= MAX_FILE_BYTES
         content = hashlib.sha256(file.read()).hexdigest() if is_read else ""
         digest.update(f"{name}\0{size}\0{content}\n".encode("utf-8", "surrogateescape"))
         count, total = count + 1, total + max(size, 0)

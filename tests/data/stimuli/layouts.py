@@ -22,11 +22,13 @@ class Layout:
     images: tuple[str, ...]
 
 
-ABSTRACT = """'','Amusement','Anger','Awe','Content','Disgust','Excitement','Fear','Sad'
-'abstract_0001.jpg',1,0,7,2,0,1,0,3
-'abstract_0002.jpg',0,4,0,0,4,0,1,0
-'abstract_0003.jpg',0,0,0,0,0,0,9,5
-"""
+# Bare carriage returns, none at the end; the first name in the header is empty and not quoted.
+ABSTRACT = (
+    ",'Amusement','Anger','Awe','Content','Disgust','Excitement','Fear','Sad'\r"
+    "'abstract_0001.jpg',1,0,7,2,0,1,0,3\r"
+    "'abstract_0002.jpg',0,4,0,0,4,0,1,0\r"
+    "'abstract_0003.jpg',0,0,0,0,0,0,9,5"
+)
 # Bare carriage returns, a leading column without a name, blanks behind a theme.
 OASIS = (
     ",Theme,Category,Source,Valence_mean,Valence_SD,Valence_N,Arousal_mean,Arousal_SD,Arousal_N\r"
@@ -57,12 +59,27 @@ EMOSET = {
 }
 
 
-def _emoset_list(split: str) -> str:
-    return json.dumps([[e, f"image/{e}/{name}.jpg", f"annotation/{e}/{name}.json"] for e, name in EMOSET[split]])
+def emoset_list(split: str, has_ids: bool = False) -> str:
+    """A list as it is in circulation; or with ids, as in the README of its authors."""
+    rows = [
+        [e, *([name] if has_ids else []), f"image/{e}/{name}.jpg", f"annotation/{e}/{name}.json"]
+        for e, name in EMOSET[split]
+    ]
+    return json.dumps(rows, indent=2)
 
 
-EMOSET_SHEETS = {f"{split}.json": _emoset_list(split) for split in ("train", "val", "test")}
-EMOSET_INFO = json.dumps({"emotion": {"label2idx": {name: i for i, name in enumerate(sorted(MIKELS_8))}}})
+EMOSET_SHEETS = {f"{split}.json": emoset_list(split) for split in ("train", "val", "test")}
+EMOSET_NAMES = ("amusement", "awe", "contentment", "excitement", "anger", "disgust", "fear", "sadness")
+EMOSET_INFO = json.dumps(
+    {
+        "emotion": {
+            "label2idx": {name: number for number, name in enumerate(EMOSET_NAMES)},
+            "idx2label": {str(number): name for number, name in enumerate(EMOSET_NAMES)},
+        },
+        "brightness": {"label2idx": {"0.0": 0, "0.1": 1}, "idx2label": {"0": 0.0, "1": 0.1}},
+    },
+    indent=2,
+)
 
 LAYOUTS = {
     "abstract": Layout({"ABSTRACT_groundTruth.csv": ABSTRACT}, tuple(f"abstract_000{n}.jpg" for n in (1, 2, 3))),

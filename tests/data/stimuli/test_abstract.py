@@ -10,7 +10,7 @@ from emoreg.data.stimuli.emotion import MIKELS_8, EmotionSpace
 from emoreg.data.stimuli.stimulus_set import choose_labels
 from emoreg.errors import UserError
 
-HEADER = "'','Amusement','Anger','Awe','Content','Disgust','Excitement','Fear','Sad'"
+HEADER = ",'Amusement','Anger','Awe','Content','Disgust','Excitement','Fear','Sad'"
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def paintings(tmp_path: Path) -> Path:
         counts = rng.permutation([6, 6, 1, 1, 0, 0, 0, 0] if number % 280 < 52 else [6, 5, 2, 1, 0, 0, 0, 0])
         lines.append(f"'abstract_{number:04}.jpg',{','.join(map(str, counts))}")
         (tmp_path / f"abstract_{number:04}.jpg").write_bytes(b"not read here")
-    (tmp_path / "ABSTRACT_groundTruth.csv").write_text("\r\n".join(lines))
+    (tmp_path / "ABSTRACT_groundTruth.csv").write_bytes("\r".join(lines).encode())
     return tmp_path
 
 
@@ -50,6 +50,6 @@ def test_a_distribution_keeps_ties_and_polarity_drops_those_between_the_halves(p
 
 def test_a_quote_that_is_never_closed_is_named(paintings: Path) -> None:
     sheet = paintings / "ABSTRACT_groundTruth.csv"
-    sheet.write_text(sheet.read_text().replace("'abstract_0270.jpg'", "'abstract_0270.jpg"))
+    sheet.write_bytes(sheet.read_bytes().replace(b"'abstract_0270.jpg'", b"'abstract_0270.jpg"))
     with pytest.raises(UserError, match=r"ABSTRACT_groundTruth\.csv, line \d+: not a table: .*check the quotes"):
         read(str(paintings), False)

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from data.stimuli.layouts import EMOSET_INFO
+from data.stimuli.layouts import EMOSET_INFO, LAYOUTS, emoset_list
 from emoreg.data.stimuli.emoset import read
 from emoreg.errors import UserError
+from narrow import files
 
 Build = Callable[..., Path]
 
@@ -29,8 +30,17 @@ def test_each_list_is_needed_and_must_have_rows(name: str, build: Build) -> None
     [
         ('[["awe", "image/awe/awe_00001.jpg"', r"train\.json is not JSON"),
         ('{"awe": []}', r"train\.json has no rows; it must be a list of"),
-        ('[["awe"]]', r"train\.json, row 1 must be \[emotion, image, annotation\], not \[\"awe\"\]"),
+        ('[["awe"]]', r"train\.json, row 1 must be \[emotion, image, annotation\] or .*, not \[\"awe\"\]"),
         ('[["awe", 3, 4]]', r"train\.json, row 1 must be"),
+        ('[["awe", "a.jpg"]]', r"row 1 must be"),
+        (
+            '[["awe", "awe_1", "a.jpg"]]',
+            r"row 1 must be .* or \[emotion, id, image, annotation\], not \[\"awe\", \"awe_1\"",
+        ),
+        ('[["awe", "awe_1.jpg", "a.jpg"]]', r"row 1 must be"),
+        ('[["awe", "a.jpg", "a.json", "a.txt"]]', r"row 1 must be"),
+        ('[["awe", 1, "a.jpg", "a.json"]]', r"row 1 must be"),
+        ('[["awe", "awe_1", "a.jpg", "a.json", "x"]]', r"row 1 must be"),
         ("[3]", r"train\.json, row 1 must be"),
         ('[["amusment", "a.jpg", ""]]', r"train\.json, row 1: no emotion 'amusment' \(did you mean 'amusement'\?\)"),
     ],
@@ -40,6 +50,23 @@ def test_malformed_lists_are_named_with_the_row(content: str, message: str, buil
     (root / "train.json").write_text(content)
     with pytest.raises(UserError, match=message):
         read(str(root), False)
+
+
+def test_rows_with_ids_are_read_as_those_without(build: Build, pack: Build) -> None:
+    """As the README and the reader of its authors have them; an id may look like an image."""
+    root = build("emoset")
+    expected = read(str(root), False)
+    assert expected.notes == ("emoset: rows are [emotion, image, annotation]; annotations are not read",)
+    for split in ("train", "val", "test"):
+        (root / f"{split}.json").write_text(emoset_list(split, has_ids=True))
+    for place, prefix in ((root, ""), (pack(root), "emoset/")):
+        stimuli = read(str(place), False)
+        assert [image.name for image in files(stimuli.images)] == [prefix + name for name in LAYOUTS["emoset"].images]
+        assert stimuli.splits == expected.splits
+        assert stimuli.labels[0].values.tolist() == expected.labels[0].values.tolist()
+        assert stimuli.notes == ("emoset: rows are [emotion, id, image, annotation]; annotations are not read",)
+    (root / "train.json").write_text(emoset_list("train", has_ids=True).replace('"awe_00001",', '"awe_00001.jpg",'))
+    assert [image.name for image in files(read(str(root), False).images)] == list(LAYOUTS["emoset"].images)
 
 
 def test_an_image_in_two_splits_is_named_with_both(build: Build) -> None:
@@ -54,7 +81,7 @@ def test_info_may_be_absent_but_must_name_the_same_emotions(build: Build) -> Non
     info = json.loads(EMOSET_INFO)
     info["emotion"]["label2idx"].pop("awe")
     (root / "info.json").write_text(json.dumps(info))
-    with pytest.raises(UserError, match=r"info\.json, emotion\.label2idx: amusement, anger, contentment"):
+    with pytest.raises(UserError, match=r"info\.json, emotion\.label2idx: amusement, contentment, excitement"):
         read(str(root), False)
     (root / "info.json").write_text("{}")
     with pytest.raises(UserError, match=r"info\.json has no emotion\.label2idx"):

@@ -258,7 +258,7 @@ def test_very_long_paths_are_read(name: str, build: Build, tmp_path: Path) -> No
 @pytest.mark.parametrize("name", WITH_SHEET)
 def test_a_name_that_is_too_long_for_a_file_is_a_missing_image(name: str, build: Build) -> None:
     root = build(name)
-    edit(name, root, LAYOUTS[name].images[0], "x" * 5000)
+    edit(name, root, LAYOUTS[name].images[0], f"{'x' * 5000}.jpg")
     assert "no image" in refusal(name, root)
 
 

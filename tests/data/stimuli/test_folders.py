@@ -13,6 +13,7 @@ from emoreg.data.stimuli import artphoto, emotion_folder, fi
 from emoreg.data.stimuli.emotion import EKMAN_6, EKMAN_6_NEUTRAL, MIKELS_8, POLARITY
 from emoreg.data.stimuli.stimulus_set import Stimuli
 from emoreg.errors import UserError
+from narrow import files
 
 Build = Callable[..., Path]
 
@@ -63,6 +64,27 @@ def test_fi_has_all_eight_emotions_in_whichever_folder(build: Build) -> None:
     shutil.rmtree(root / "images" / "fear")
     with pytest.raises(UserError, match=r"holds no images of 'fear' \(fear/\*\.jpg\)"):
         fi.read(str(root), False)
+
+
+def test_the_picture_of_deleted_photographs_is_left_out_of_fi_aloud(build: Build, pack: Build) -> None:
+    root = build("fi")
+    for number in range(6):
+        for folder in ("awe", "sadness", "fear"):
+            (root / folder / f"gone_{number}.jpg").write_bytes(b"a picture, or none: it is not opened")
+    for place, prefix in ((root, ""), (pack(root), "fi/")):
+        stimuli = fi.read(str(place), False)
+        assert [image.name for image in files(stimuli.images)] == [f"{prefix}{name}/{name}_1.jpg" for name in MIKELS_8]
+        assert stimuli.left_out == (
+            "fi: left out 18 files that are one and the same picture, with 3 emotions, e.g. "
+            f"'{prefix}awe/gone_0.jpg': what a site serves in place of a deleted photograph",
+        )
+
+
+def test_images_of_fi_in_no_folder_of_an_emotion_are_told(build: Build, write_image: Build) -> None:
+    root = build("fi")
+    write_image(root / "figures" / "1.jpg")
+    write_image(root / "2.jpg")
+    assert fi.read(str(root), False).left_out == ("fi: left out 2 images in no folder of an emotion, e.g. '2.jpg'",)
 
 
 @pytest.mark.parametrize(

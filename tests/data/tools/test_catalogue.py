@@ -9,7 +9,7 @@ import pytest
 from emoreg.data.images.files import File
 from emoreg.data.stimuli import SETS
 from emoreg.data.targets import NAMES
-from emoreg.data.tools.catalogue import TARGETS, Place, catalogue, find, places, read_set
+from emoreg.data.tools.catalogue import TARGETS, Place, catalogue, find, places, read_set, what_it_needs
 from emoreg.data.tools.pack import pack
 from emoreg.errors import UserError
 from emoreg.runtime.progress import Progress
@@ -78,6 +78,14 @@ def test_a_set_is_looked_for_in_the_folder_data(tmp_path: Path, monkeypatch: pyt
     assert find("oasis", "data/oasis") == "data/oasis"
     with pytest.raises(UserError, match="--root: nowhere does not exist"):
         find("oasis", "nowhere")
+
+
+def test_what_a_missing_set_needs_is_said_in_one_line() -> None:
+    line = what_it_needs("emoset")
+    assert line.startswith("get it from: vcc.tech/EmoSet") and "licence: for research, on request" in line
+    assert line.endswith("it must hold: train.json, val.json, test.json, image/<emotion>/<name>.jpg (and info.json)")
+    assert all(what_it_needs(name) and "\n" not in what_it_needs(name) for name in SETS)
+    assert what_it_needs("procedural") == what_it_needs("digits") == what_it_needs("svhn") == ""
 
 
 def test_a_target_is_read_as_one_with_its_splits(image_folder: Path) -> None:

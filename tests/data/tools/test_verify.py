@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from data.stimuli.layouts import ABSTRACT
+from emoreg.data.stimuli.emotion import MIKELS_8
 from emoreg.data.tools.pack import pack
 from emoreg.data.tools.verify import Findings, verify
 from emoreg.errors import UserError
@@ -104,6 +106,31 @@ def test_votes_are_counted_by_the_most_voted(
     }
 
 
+def test_a_published_set_is_held_against_what_is_published(
+    look: Callable[..., Findings], tmp_path: Path, write_image: Callable[..., Path]
+) -> None:
+    root = tmp_path / "abstract"
+    write_image(root / "abstract_0001.jpg")
+    (root / "ABSTRACT_groundTruth.csv").write_bytes(ABSTRACT.encode().split(b"\r'abstract_0002")[0])
+    findings = look("abstract", str(root))
+    assert findings.is_clean  # a sample is no error
+    (row,) = findings.published
+    assert (row.what, row.found, row.published, row.verdict) == ("images", 1, 280, "a part")
+
+
+def test_what_a_site_serves_for_deleted_photographs_is_told_as_what_it_is(
+    look: Callable[..., Findings], tmp_path: Path, write_image: Callable[..., Path]
+) -> None:
+    for name in MIKELS_8:
+        write_image(tmp_path / "fi" / name / "1.png")
+    gone = write_image(tmp_path / "gone.png").read_bytes()
+    for number in range(9):
+        (tmp_path / "fi" / MIKELS_8[number % 8] / f"gone_{number}.png").write_bytes(gone)
+    findings = look("fi", str(tmp_path / "fi"))
+    assert findings.is_clean and findings.images == 8
+    assert "left out 9 files that are one and the same picture, with 8 emotions" in findings.left_out[0]
+
+
 def test_a_manifest_may_be_given_as_a_file(
     look: Callable[..., Findings], tmp_path: Path, write_image: Callable[..., Path]
 ) -> None:
@@ -115,7 +142,8 @@ def test_a_manifest_may_be_given_as_a_file(
 
 
 def test_sets_without_files_are_looked_at_too(look: Callable[..., Findings]) -> None:
-    assert look("digits", None).images == 1797
+    digits = look("digits", None)
+    assert digits.images == 1797 and digits.published == []
     assert look("procedural", None).is_clean
 
 

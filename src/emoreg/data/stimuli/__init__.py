@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from emoreg.config.schema import StimuliSettings
+from emoreg.data.images.hugging_face import PREFIX
 from emoreg.data.images.packed import is_pack, open_pack
 from emoreg.data.images.table import About
 from emoreg.data.stimuli import (
@@ -16,11 +17,13 @@ from emoreg.data.stimuli import (
     emotion6,
     emotion_folder,
     fi,
+    hugging_face,
     manifest,
     oasis,
     procedural,
 )
 from emoreg.data.stimuli.emotion import VALENCE_AROUSAL, EmotionSpace
+from emoreg.data.stimuli.published import Published
 from emoreg.data.stimuli.stimulus_set import Labels, Stimuli
 from emoreg.errors import SettingError, nearest
 
@@ -36,6 +39,17 @@ SETS: Mapping[str, tuple[About, Callable[[str | None, bool], Stimuli]]] = {
     "oasis": (oasis.ABOUT, oasis.read),
     "emotion_folder": (emotion_folder.ABOUT, emotion_folder.read),
     "manifest": (manifest.ABOUT, manifest.read),
+}
+
+# How many images they have by their authors' account, where they do not depend on the user.
+PUBLISHED: Mapping[str, Published] = {
+    "emoset": emoset.PUBLISHED,
+    "abstract": abstract.PUBLISHED,
+    "emod": emod.PUBLISHED,
+    "artphoto": artphoto.PUBLISHED,
+    "emotion6": emotion6.PUBLISHED,
+    "fi": fi.PUBLISHED,
+    "oasis": oasis.PUBLISHED,
 }
 
 # Targets whose classes may serve as stimuli, for positive controls (`stages.class_stimuli`).
@@ -65,6 +79,8 @@ def read_stimuli(settings: StimuliSettings, seed: int) -> Stimuli:
                 emotions.append(Labels(EmotionSpace(one.kind, one.names), one.values))
         splits = None if pack.splits is None else pack.splits.tolist()
         return Stimuli(pack.set, pack.images, tuple(emotions), splits, neutral=neutral)
+    if settings.name.lower().startswith(PREFIX):
+        return hugging_face.read(settings.name, settings.root)
     if settings.name not in SETS:
         known = nearest(settings.name, ["procedural", *SETS, *WITH_CLASSES])
         raise SettingError("stimuli.name", f"no set '{settings.name}'{known}")

@@ -11,6 +11,7 @@ import math
 
 from emoreg.data.images.table import About
 from emoreg.data.stimuli.emotion import MIKELS_8, EmotionSpace
+from emoreg.data.stimuli.published import UNTIED, Published
 from emoreg.data.stimuli.set_reader import SetReader, number, votes
 from emoreg.data.stimuli.stimulus_set import Stimuli
 from emoreg.data.stimuli.tabular import read_rows
@@ -22,6 +23,15 @@ ABOUT = About(
     licence="for research; the paintings belong to their artists",
     source="imageemotion.org",
     layout="ABSTRACT_groundTruth.csv, abstract_NNNN.jpg",
+)
+PUBLISHED = Published(
+    images=280,
+    source="Machajdik & Hanbury 2010",
+    emotions=dict(zip(MIKELS_8, (25, 3, 15, 63, 18, 36, 36, 32), strict=True)),
+    expected={
+        UNTIED: (229, "the table has one more without a tie than the paper"),
+        "contentment": (64, "the table has one more than the paper"),
+    },
 )
 COLUMNS = ("Amusement", "Anger", "Awe", "Content", "Disgust", "Excitement", "Fear", "Sad")  # as MIKELS_8
 

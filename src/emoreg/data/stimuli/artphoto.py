@@ -11,6 +11,7 @@ import re
 
 from emoreg.data.images.table import About
 from emoreg.data.stimuli.emotion import MIKELS_8, EmotionSpace, emotion_index
+from emoreg.data.stimuli.published import Published
 from emoreg.data.stimuli.set_reader import SetReader
 from emoreg.data.stimuli.stimulus_set import Stimuli
 from emoreg.errors import UserError
@@ -22,6 +23,11 @@ ABOUT = About(
     licence="for research; the photographs belong to their artists",
     source="imageemotion.org",
     layout="<emotion>_NNNN.jpg",
+)
+PUBLISHED = Published(
+    images=806,
+    source="Machajdik & Hanbury 2010",
+    emotions=dict(zip(MIKELS_8, (101, 77, 102, 70, 70, 105, 115, 166), strict=True)),
 )
 NAME = re.compile(r"(?:.*/)?([^/_]+)_[^/]+")
 

@@ -1,33 +1,129 @@
 """EMOd (Fan et al. 2018, "Emotional Attention: A Study of Image Sentiment and Visual Attention", CVPR).
 
 1,019 photographs (321 of them from the IAPS) with the sentiment that they evoke, and with eye movements of 16
-people. It has no fixed published layout, so a manifest (manifest.py) lists its images and labels.
+people. Read as a public reader of it has it: `EMOdImages1019/<id>.jpg` and `allfindata1019_renamed.mat`, whose matrix
+`allfindata1019` has a row per image: an id first, in columns 4 to 6 valence, arousal and dominance, in columns 7 to 15
+the shares of nine emotions. Which emotions these are is not said with the file, so they are not read. Or read from a
+manifest (manifest.py), which can name them.
 """
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emoreg.data.images.files import File
 from emoreg.data.images.table import About
-from emoreg.data.stimuli.manifest import read_manifest
+from emoreg.data.stimuli.emotion import VALENCE_AROUSAL_DOMINANCE
+from emoreg.data.stimuli.manifest import MANIFESTS, read_manifest
+from emoreg.data.stimuli.matlab import read_matrix
+from emoreg.data.stimuli.published import IMAGES, Published
+from emoreg.data.stimuli.set_reader import SetReader
 from emoreg.data.stimuli.stimulus_set import Stimuli
+from emoreg.errors import UserError
+
+SHEET, VARIABLE, FOLDER = "allfindata1019_renamed.mat", "allfindata1019", "EMOdImages1019"
+DIMENSIONS, SHARES = [3, 4, 5], range(6, 15)  # columns, from 0
+# The scale is not said with the file. Ratings of photographs that were chosen for what they evoke come near the ends of
+# theirs, so it is the first of these that holds all of them (ours): -1 to 1, or self-assessment from 1 to 5, 7 or 9.
+SCALES = ((-1.0, 1.0), (1.0, 5.0), (1.0, 7.0), (1.0, 9.0))
+FROM_IAPS = "321 of EMOd's images are from the IAPS, which has terms of its own"
 
 ABOUT = About(
     title="EMOd (Fan et al. 2018)",
     size="1,019",
-    labels="as your manifest has them: the sentiment or emotion evoked",
+    labels="valence, arousal, dominance; or as your manifest has them",
     licence="for research, on request to its authors; the IAPS has terms of its own",
-    source="its authors, see the paper",
-    layout="manifest.csv|jsonl|parquet (path, emotion, valence, ...), which you write, and the images that it names",
+    source="nus-sesame.top/emotionalattention",
+    layout=f"{SHEET}, {FOLDER}/<id>.jpg; or manifest.csv|jsonl|parquet (path, emotion, valence, ...), and its images",
+)
+PUBLISHED = Published(
+    images=1_019, source="Fan et al. 2018", expected={IMAGES: (698, f"{FROM_IAPS}, and are not here")}
 )
 
 
 def read(root: str | None, skip_missing: bool) -> Stimuli:
-    """Photographs with the labels that the manifest gives them.
+    """Photographs with valence, arousal and dominance in [-1, 1], or with the labels that a manifest gives them.
 
     Args:
-        root: folder or zip that holds one manifest, or the manifest.
+        root: folder or zip that holds the .mat file and the images, or one manifest; or the manifest.
         skip_missing: skip rows whose image is missing, instead of stopping at the first.
 
     Raises:
-        UserError: as `manifest.read_manifest`.
+        UserError: as `manifest.read_manifest`; or the .mat file has another content, or an image is missing.
     """
-    return read_manifest("emod", root, skip_missing)
+    return read_as_emod("emod", root, skip_missing)
+
+
+def read_as_emod(name: str, root: str | None, skip_missing: bool) -> Stimuli:
+    """The set `name` in EMOd's layout, or from a manifest, which is read where both are there; errors as in `read`."""
+    if root is not None and Path(root).is_file() and Path(root).suffix.lower() != ".zip":
+        return read_manifest(name, root, skip_missing)
+    reader = SetReader(name, root, skip_missing)
+    if reader.has(*MANIFESTS):
+        return read_manifest(name, root, skip_missing)
+    sheet = reader.sheet(*MANIFESTS, SHEET)
+    table = read_matrix(sheet, VARIABLE)
+    if table.shape[1] <= SHARES[-1]:
+        raise UserError(
+            f"{sheet}: '{VARIABLE}' has {table.shape[1]} columns; it must have {SHARES[-1] + 1} or more: an id, two "
+            "others, valence, arousal, dominance, the shares of nine emotions"
+        )
+    ids = [_id(sheet, row, number) for row, number in enumerate(table[:, 0].tolist(), start=1)]
+    ratings = table[:, DIMENSIONS]
+    low, high = _scale(sheet, ratings)
+    labels = (ratings - (low + high) / 2) / ((high - low) / 2)
+    folder = sheet.name[: -len(SHEET)] + FOLDER
+    images = [reader.find(f"{folder}/{each}.jpg") for each in ids]
+    missing = images.count(None)
+    if missing and not skip_missing:
+        row = images.index(None)
+        raise UserError(
+            f"{sheet}, row {row + 1}: no image '{folder}/{ids[row]}.jpg'; {missing:,} of {len(ids):,} are missing "
+            f"({FROM_IAPS}; stimuli.skip_unreadable: true skips such rows)"
+        )
+    for row, (each, image) in enumerate(zip(ids, images, strict=True)):
+        reader.add(f"{sheet}, row {row + 1}", f"{folder}/{each}.jpg", image, labels[row].tolist())
+    notes = [
+        f"{sheet}: valence, arousal and dominance are taken for ratings from {low:g} to {high:g}; they are "
+        f"{ratings.min():.2f} to {ratings.max():.2f}",
+        f"{sheet}: the shares of nine emotions are not read, as it does not name these; a manifest can",
+    ]
+    stimuli = reader.stimuli(VALENCE_AROUSAL_DOMINANCE, notes=notes)
+    return dataclasses.replace(stimuli, left_out=tuple(_others(reader, folder, set(images))))
+
+
+def _id(sheet: File, row: int, number: float) -> int:
+    if not (number.is_integer() and number >= 0):
+        raise UserError(f"{sheet}, row {row}: column 1, the id, is {number:g}; it must be a whole number")
+    return int(number)
+
+
+def _scale(sheet: File, ratings: NDArray[np.float64]) -> tuple[float, float]:
+    """The ends of the scale that people rated on. UserError for numbers that are on none of SCALES."""
+    for row, column in np.argwhere(~np.isfinite(ratings)):
+        what = VALENCE_AROUSAL_DOMINANCE.names[column]
+        raise UserError(f"{sheet}, row {row + 1}: {what} is {ratings[row, column]}; it must be a number")
+    for low, high in SCALES:
+        if low <= ratings.min() and ratings.max() <= high:
+            return low, high
+    raise UserError(
+        f"{sheet}: valence, arousal and dominance are {ratings.min():g} to {ratings.max():g}; columns 4 to 6 must be "
+        f"ratings {', '.join(f'{low:g} to {high:g}' for low, high in SCALES)}: write a manifest, mapped to -1 to 1"
+    )
+
+
+def _others(reader: SetReader, folder: str, used: set[File | None]) -> Iterator[str]:
+    """Lines on the images that no row names."""
+    others = [image for image in reader.image_files if image not in used]
+    unnamed = [image for image in others if image.name.startswith(f"{folder}/")]
+    elsewhere = [image for image in others if not image.name.startswith(f"{folder}/")]
+    if unnamed:
+        yield f"{reader.name}: left out {len(unnamed):,} images that no row names, e.g. '{unnamed[0].name}'"
+    if elsewhere:
+        where = f"outside {FOLDER}, e.g. '{elsewhere[0].name}' (fixation maps are no stimuli)"
+        yield f"{reader.name}: left out {len(elsewhere):,} images {where}"

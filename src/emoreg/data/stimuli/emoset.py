@@ -1,16 +1,19 @@
 """EmoSet-118K (Yang et al. 2023, "EmoSet: A Large-scale Visual Emotion Dataset with Rich Attributes", ICCV).
 
 118,102 photographs from the web; each of eight Mikels categories was confirmed by people. Read as published:
-`train.json`, `val.json` and `test.json`, each a list of `[emotion, "image/<emotion>/<name>.jpg",
-"annotation/<emotion>/<name>.json"]`, and `info.json`. The attributes in annotation/ are not read.
+`info.json`, and `train.json`, `val.json` and `test.json`, each a list of rows. A row is `[emotion,
+"image/<emotion>/<name>.jpg", "annotation/<emotion>/<name>.json"]`, as the lists in circulation have it, or has an id in
+second place, as the authors' README and reader do. The attributes in annotation/ are not read.
 """
 
 from __future__ import annotations
 
 import json
 
+from emoreg.data.images.files import is_image
 from emoreg.data.images.table import About
 from emoreg.data.stimuli.emotion import MIKELS_8, EmotionSpace, emotion_index
+from emoreg.data.stimuli.published import Published
 from emoreg.data.stimuli.set_reader import SPLITS, SetReader
 from emoreg.data.stimuli.stimulus_set import Stimuli
 from emoreg.data.stimuli.tabular import read_json
@@ -24,6 +27,13 @@ ABOUT = About(
     source="vcc.tech/EmoSet",
     layout="train.json, val.json, test.json, image/<emotion>/<name>.jpg (and info.json)",
 )
+PUBLISHED = Published(
+    images=118_102,
+    source="Yang et al. 2023; the lists val.json and test.json, and for train.json the rest",
+    splits={"train": 94_481, "validation": 5_905, "test": 17_716},
+)
+ROWS = {3: "[emotion, image, annotation]", 4: "[emotion, id, image, annotation]"}
+EITHER = " or ".join(ROWS.values())
 
 
 def read(root: str | None, skip_missing: bool) -> Stimuli:
@@ -38,26 +48,41 @@ def read(root: str | None, skip_missing: bool) -> Stimuli:
     """
     reader = SetReader("emoset", root, skip_missing)
     _check_emotions(reader)
+    lengths: set[int] = set()
     for name in ("train", "val", "test"):
         sheet = reader.sheet(f"{name}.json")
         folder, entries = sheet.name[: -len(f"{name}.json")], read_json(sheet)
         if not isinstance(entries, list) or not entries:
-            raise UserError(f"{sheet} has no rows; it must be a list of [emotion, image, annotation]")
+            raise UserError(f"{sheet} has no rows; it must be a list of {EITHER}")
         where = str(sheet)
         for number, entry in enumerate(entries, start=1):
             place = f"{where}, row {number}"
-            match entry:
-                case [str(emotion), str(path), *_]:
-                    label = emotion_index(emotion, MIKELS_8, place)
-                    reader.add(place, path, reader.find(folder + path), label, split=SPLITS[name])
-                case _:
-                    raise UserError(f"{place} must be [emotion, image, annotation], not {json.dumps(entry):.80}")
-    return reader.stimuli(EmotionSpace("category", MIKELS_8))
+            emotion, path, length = _parts(place, entry)
+            label = emotion_index(emotion, MIKELS_8, place)
+            reader.add(place, path, reader.find(folder + path), label, split=SPLITS[name])
+            lengths.add(length)
+    note = f"emoset: rows are {' and '.join(ROWS[length] for length in sorted(lengths))}; annotations are not read"
+    return reader.stimuli(EmotionSpace("category", MIKELS_8), notes=[note])
+
+
+def _parts(place: str, entry: object) -> tuple[str, str, int]:
+    """The emotion and the image's path of a row, and the row's length.
+
+    Length alone would take another kind of row for one of these: the image must have the name of one, and what comes
+    behind it must not.
+    """
+    match entry:
+        case [str(emotion), str(image), str(annotation)] if is_image(image) and not is_image(annotation):
+            return emotion, image, 3
+        case [str(emotion), str(), str(image), str(annotation)] if is_image(image) and not is_image(annotation):
+            return emotion, image, 4
+        case _:
+            raise UserError(f"{place} must be {EITHER}, not {json.dumps(entry):.80}")
 
 
 def _check_emotions(reader: SetReader) -> None:
     """UserError if there is an info.json that names other emotions; the numbers that it gives them do not matter."""
-    if not any(file.name.rsplit("/", 1)[-1] == "info.json" for file in reader.files):
+    if not reader.has("info.json"):
         return
     sheet = reader.sheet("info.json")
     match read_json(sheet):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -40,6 +40,7 @@ MIKELS_8 = ("amusement", "anger", "awe", "contentment", "disgust", "excitement",
 EKMAN_6 = ("anger", "disgust", "fear", "joy", "sadness", "surprise")
 EKMAN_6_NEUTRAL = (*EKMAN_6, "neutral")
 POLARITY = ("negative", "positive")
+SPACES = (MIKELS_8, EKMAN_6, EKMAN_6_NEUTRAL, POLARITY)  # the first that has all of a set's words is taken
 VALENCE_AROUSAL = EmotionSpace("dimensions", ("valence", "arousal"))  # scales are mapped linearly to [-1, 1]
 VALENCE_AROUSAL_DOMINANCE = EmotionSpace("dimensions", ("valence", "arousal", "dominance"))
 
@@ -138,9 +139,9 @@ def emotion_names(words: Mapping[str, str]) -> tuple[str, ...]:
     for word, place in words.items():
         if not is_plain(word):
             raise UserError(f"{place}: an emotion is called {word!r}; rename it, without control characters")
-    for names in (MIKELS_8, EKMAN_6, EKMAN_6_NEUTRAL, POLARITY):
-        if set(spelt.values()) <= set(names):
-            return names
+    space = _space_of(spelt.values())
+    if space is not None:
+        return space
     refuse_nearly_known(words)
     names_of: dict[str, str] = {}
     for word, place in words.items():
@@ -148,6 +149,27 @@ def emotion_names(words: Mapping[str, str]) -> tuple[str, ...]:
         if first != composed(word):
             raise UserError(f"{place}: {word!r} is {first!r} elsewhere; write the emotion in one way")
     return tuple(sorted(names_of.values()))
+
+
+def known_space(words: Mapping[str, str]) -> tuple[str, ...]:
+    """The first of SPACES that has all of a set's words for emotions, given with the place where each stands.
+
+    Raises:
+        UserError: a word is no known emotion (the nearest is named), or no one space has them all.
+    """
+    for word, place in words.items():
+        if not is_known(word):
+            raise UserError(f"{place}: {word!r} is no known emotion{nearest(standard(word), _KNOWN)}")
+    space = _space_of(map(standard, words))
+    if space is None:
+        spaces = "; ".join(", ".join(names) for names in SPACES)
+        raise UserError(f"{next(iter(words.values()))}: no one space has all of {', '.join(words)} ({spaces})")
+    return space
+
+
+def _space_of(emotions: Iterable[str]) -> tuple[str, ...] | None:
+    wanted = set(emotions)
+    return next((names for names in SPACES if wanted <= set(names)), None)
 
 
 def refuse_nearly_known(words: Mapping[str, str]) -> None:

@@ -11,6 +11,7 @@ import math
 
 from emoreg.data.images.table import About
 from emoreg.data.stimuli.emotion import EKMAN_6_NEUTRAL, VALENCE_AROUSAL, EmotionSpace
+from emoreg.data.stimuli.published import Published
 from emoreg.data.stimuli.set_reader import SetReader, number, votes
 from emoreg.data.stimuli.stimulus_set import Stimuli
 from emoreg.data.stimuli.tabular import read_rows
@@ -23,6 +24,7 @@ ABOUT = About(
     source="chenlab.ece.cornell.edu/downloads.html",
     layout="ground_truth.txt, images/<emotion>/N.jpg",
 )
+PUBLISHED = Published(images=1_980, source="Peng et al. 2015")
 
 
 def read(root: str | None, skip_missing: bool) -> Stimuli:

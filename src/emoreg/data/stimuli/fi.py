@@ -1,30 +1,39 @@
 """FI, Flickr and Instagram (You et al. 2016, "Building a Large Scale Dataset for Image Emotion Recognition: The
 Fine Print and The Benchmark", AAAI).
 
-About 23,000 photographs, one of eight Mikels categories each, which at least three of five people confirmed.
-Read as published: `<emotion>/*.jpg`, in whichever folder; also below `train`, `val` and `test`, as many keep it.
+23,308 photographs, one of eight Mikels categories each, which at least three of five people confirmed.
+Read as published: `<emotion>/*.jpg`, in whichever folder; also below `train`, `val` and `test`, as many keep it. The
+pictures that a site served in place of deleted photographs are left out (placeholders.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from emoreg.data.images.files import File, list_folders
 from emoreg.data.images.layout import split_name
 from emoreg.data.images.table import About
 from emoreg.data.stimuli.emotion import MIKELS_8, EmotionSpace, emotion_index, standard
+from emoreg.data.stimuli.placeholders import find_placeholders
+from emoreg.data.stimuli.published import Published
 from emoreg.data.stimuli.set_reader import SetReader
 from emoreg.data.stimuli.stimulus_set import Split, Stimuli
 from emoreg.errors import UserError
 
 ABOUT = About(
     title="FI (You et al. 2016)",
-    size="about 23,000",
+    size="23,308",
     labels="8 Mikels categories",
     licence="for research, on request to its authors; the photographs belong to their owners",
     source="its first author, Quanzeng You",
     layout="[<split>/]<emotion>/*.jpg",
+)
+PUBLISHED = Published(
+    images=23_308,
+    source="You et al. 2016",
+    emotions=dict(zip(MIKELS_8, (4_942, 1_266, 3_151, 5_374, 1_658, 2_963, 1_032, 2_922), strict=True)),
 )
 
 
@@ -32,24 +41,43 @@ def read(root: str | None, skip_missing: bool) -> Stimuli:
     """Photographs with a category each, and their split where they lie in splits.
 
     Args:
-        root: folder or zip that holds the eight folders; images elsewhere are left alone.
+        root: folder or zip that holds the eight folders; images elsewhere are left out.
         skip_missing: ignored: nothing lists the images that should be there.
 
     Raises:
         UserError: one of the eight emotions, or a split, has no images.
     """
     reader = SetReader("fi", root, skip_missing)
-    found = set()
-    for image, folder, split in _folders_of(reader):
-        if standard(folder) in MIKELS_8:
-            label = emotion_index(folder, MIKELS_8, str(image))
-            reader.add(str(image), image.name, image, label, split=split)
-            found.add(MIKELS_8[label])
-    for name in MIKELS_8:
-        if name not in found:
+    rows = [row for row in _folders_of(reader) if standard(row[1]) in MIKELS_8]
+    labels = [emotion_index(folder, MIKELS_8, str(image)) for image, folder, _ in rows]
+    images = [image for image, _, _ in rows]
+    placeholders = find_placeholders(images, labels)
+    dropped = {row for group in placeholders for row in group}
+    kept = [row for row in range(len(rows)) if row not in dropped]
+    found = {labels[row] for row in kept}
+    for label, name in enumerate(MIKELS_8):
+        if label not in found:
             raise UserError(f"{root} holds no images of '{name}' ({name}/*.jpg); FI has all of {', '.join(MIKELS_8)}")
     _refuse_empty_folders(reader)
-    return reader.stimuli(EmotionSpace("category", MIKELS_8))
+    for row in kept:
+        image, _, split = rows[row]
+        reader.add(str(image), image.name, image, labels[row], split=split)
+    stimuli = reader.stimuli(EmotionSpace("category", MIKELS_8))
+    used = set(images)
+    elsewhere = [image for image in reader.image_files if image not in used]
+    groups = [(images[group[0]], len(group), len({labels[row] for row in group})) for group in placeholders]
+    return dataclasses.replace(stimuli, left_out=tuple(_left_out(elsewhere, groups)))
+
+
+def _left_out(elsewhere: Sequence[File], placeholders: Sequence[tuple[File, int, int]]) -> Iterator[str]:
+    """Lines on images in no emotion's folder, and on placeholders: the first file, copies and emotions of each."""
+    if elsewhere:
+        yield f"fi: left out {len(elsewhere):,} images in no folder of an emotion, e.g. '{elsewhere[0].name}'"
+    for first, copies, emotions in placeholders:
+        yield (
+            f"fi: left out {copies:,} files that are one and the same picture, with {emotions} emotions, e.g. "
+            f"'{first.name}': what a site serves in place of a deleted photograph"
+        )
 
 
 def _folders_of(reader: SetReader) -> Iterator[tuple[File, str, Split | None]]:

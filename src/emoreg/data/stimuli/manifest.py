@@ -56,6 +56,7 @@ COLUMNS = ("path", "emotion", *DIMENSIONS, "split")
 NAMED = {";": "semicolons", "\t": "tabs", "|": "bars"}
 TEXT = ("path", "emotion", "split")  # all else is a number, or is not read
 SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet")
+MANIFESTS = tuple(f"manifest{suffix}" for suffix in SUFFIXES)
 SPREADSHEETS = (".xlsx", ".xlsm", ".xls", ".ods", ".numbers")  # some are zips, and would be taken for a set
 SCALE = "; map the ratings to it first, e.g. (x - 5) / 4 from 1..9"
 
@@ -127,12 +128,12 @@ def _sheet(reader: SetReader) -> File:
     given = Path(reader.root)
     suffix = given.suffix.lower()
     if given.is_dir():
-        return reader.sheet(*(f"manifest{one}" for one in SUFFIXES))
+        return reader.sheet(*MANIFESTS)
     if suffix in SUFFIXES:
         return File(given.name, given.parent)
     if suffix in SPREADSHEETS or (suffix != ".zip" and given.is_file() and not zipfile.is_zipfile(given)):
         raise UserError(f"{given} is no manifest; save the table as one of {', '.join(SUFFIXES)}")
-    return reader.sheet(*(f"manifest{one}" for one in SUFFIXES))
+    return reader.sheet(*MANIFESTS)
 
 
 def _read_table(sheet: File) -> tuple[str | None, list[Row]]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from emoreg.data.images.table import About
 from emoreg.data.stimuli.emotion import VALENCE_AROUSAL, EmotionSpace
+from emoreg.data.stimuli.published import Published
 from emoreg.data.stimuli.set_reader import SetReader, number
 from emoreg.data.stimuli.stimulus_set import Labels, Stimuli
 from emoreg.data.stimuli.tabular import read_rows
@@ -25,6 +26,7 @@ ABOUT = About(
     source="benedekkurdi.com/#oasis",
     layout="OASIS.csv, images/<Theme>.jpg",
 )
+PUBLISHED = Published(images=900, source="Kurdi, Lozano & Banaji 2017")
 
 
 def read(root: str | None, skip_missing: bool) -> Stimuli:

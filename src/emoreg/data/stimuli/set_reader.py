@@ -53,6 +53,14 @@ class SetReader:
         """The files whose name is that of an image."""
         return [file for file in self.files if is_image(file.name)]
 
+    def has(self, *names: str) -> bool:
+        """Whether a file of one of these names is there, in whichever folder and whatever the case of the letters."""
+        return bool(self._named(names))
+
+    def _named(self, names: Sequence[str]) -> list[File]:
+        wanted = {name.lower() for name in names}
+        return [file for file in self.files if file.name.rsplit("/", 1)[-1].lower() in wanted]
+
     def sheet(self, *names: str) -> File:
         """The set's table, in whichever folder it lies (the topmost).
 
@@ -62,8 +70,7 @@ class SetReader:
         Raises:
             UserError: there is none, or more than one.
         """
-        wanted = {name.lower() for name in names}
-        found = [file for file in self.files if file.name.rsplit("/", 1)[-1].lower() in wanted]
+        found = self._named(names)
         if not found:
             raise UserError(f"{self.root} holds no {' or '.join(names)}, which has the labels of {self.name}")
         depth = min(file.name.count("/") for file in found)

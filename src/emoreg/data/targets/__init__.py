@@ -10,6 +10,7 @@ import numpy as np
 
 from emoreg.config.recipe import EDITION
 from emoreg.config.schema import TargetSettings
+from emoreg.data.images.hugging_face import PREFIX
 from emoreg.data.images.layout import composed
 from emoreg.data.images.packed import Pack, is_pack, open_pack, read_about
 from emoreg.data.images.splits import classes_without
@@ -28,7 +29,7 @@ NAMES = ("digits", "cifar10", "cifar100", "folder")
 def is_known(name: str) -> bool:
     """Whether `name` is that of a target, whatever the case of its letters."""
     name = name.lower()
-    return name in NAMES or name in torchvision_sets.SETS or name.startswith(hugging_face.PREFIX)
+    return name in NAMES or name in torchvision_sets.SETS or name.startswith(PREFIX)
 
 
 def read_target(settings: TargetSettings, edition: int = EDITION) -> Target:
@@ -100,7 +101,7 @@ def _read(settings: TargetSettings, edition: int) -> Target:
         return folder.read_folder(settings.root, edition)
     if name in ("cifar10", "cifar100"):
         return cifar.read_cifar(name, settings.root, edition)
-    if name.startswith(hugging_face.PREFIX):
+    if name.startswith(PREFIX):
         return hugging_face.read_hugging_face(settings.name, settings.root)
     return torchvision_sets.read_torchvision(name, settings.root)
 

@@ -15,7 +15,8 @@ from emoreg.config.schema import StimuliSettings, TargetSettings
 from emoreg.data.images.files import File
 from emoreg.data.images.packed import PACK, PackedImages, PackedLabels, is_pack, read_about
 from emoreg.data.images.table import About, Images, Item, joined
-from emoreg.data.stimuli import SETS, read_stimuli
+from emoreg.data.stimuli import PUBLISHED, SETS, read_stimuli
+from emoreg.data.stimuli.published import Published
 from emoreg.errors import UserError, nearest, printable
 
 Kind = Literal["stimuli", "target"]
@@ -99,6 +100,7 @@ class Entry:
     kind: Kind
     about: About
     places: tuple[Place, ...]
+    published: Published | None = None
 
     @property
     def needs_no_files(self) -> bool:
@@ -116,7 +118,7 @@ def catalogue(root: Path | str = "data") -> list[Entry]:
     names: list[tuple[Kind, str, About]] = [("stimuli", "procedural", PROCEDURAL)]
     names += [("stimuli", name, about) for name, (about, _) in SETS.items()]
     names += [("target", name, about) for name, about in TARGETS.items()]
-    return [Entry(name, kind, about, places(name, root)) for kind, name, about in names]
+    return [Entry(name, kind, about, places(name, root), PUBLISHED.get(name)) for kind, name, about in names]
 
 
 def places(name: str, root: Path | str = "data") -> tuple[Place, ...]:
@@ -219,8 +221,15 @@ def find(name: str, root: Path | str | None, packs: bool = True) -> str | None:
         return str(found[0])
     if name == "procedural" or (kind == "target" and name != "folder"):
         return None
-    about = SETS[name][0] if name in SETS else TARGETS[name]
-    raise UserError(f"{name} is not in the folder data: give --root (get it from: {about.source})")
+    raise UserError(f"{name} is not in the folder data: give --root ({what_it_needs(name)})")
+
+
+def what_it_needs(name: str) -> str:
+    """What a set that is not here needs: where it is got, and what its folder or zip must hold; "" for none such."""
+    about = SETS[name][0] if name in SETS else TARGETS.get(name)
+    if about is None or about.layout == "none":
+        return ""
+    return f"get it from: {about.source}; licence: {about.licence}; it must hold: {about.layout}"
 
 
 def read_set(name: str, root: str | None, count: int = 2000, image_size: int = 32) -> Collection:

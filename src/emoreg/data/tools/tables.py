@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
+from emoreg.data.stimuli.published import IMAGES
 from emoreg.errors import printable
 from emoreg.runtime.terminal import Table, two_columns
 
@@ -76,6 +77,7 @@ def findings_tables(findings: Findings, limit: int) -> Group:
     }
     parts: list[RenderableType] = [Text(printable(line)) for line in (*findings.notes, *findings.left_out)]
     parts += [_counts(findings)] if findings.error is None else []
+    parts += [_published(findings)] if findings.published else []
     counts = (Text(f"{len(found):,}", "bold red" if found else "green") for found in problems.values())
     parts.append(two_columns("check", "found", zip(problems, counts, strict=True)))
     for problem, found in problems.items():
@@ -109,4 +111,17 @@ def _counts(findings: Findings) -> Table:
             table.add_row(f"{len(findings.counts)} classes, each", *each)
         table.add_section()
         table.add_row("all", *(f"{sum(column):,}" for column in numbers))
+    return table
+
+
+def _published(findings: Findings) -> Table:
+    """What was found against what the set's authors give: the whole set, and what is not as they say."""
+    told = [row for row in findings.published if row.what == IMAGES or row.verdict != "as published"]
+    others = len(findings.published) - len(told)
+    more = f", {others} more counts as published" if others else ""
+    table = Table("count", "found", "published", "", title=Text(f"found and published{more}"), title_justify="left")
+    for column in table.columns[1:3]:
+        column.justify = "right"
+    for row in told:
+        table.add_row(row.what, f"{row.found:,}", f"{row.published:,}", ": ".join(filter(None, (row.verdict, row.why))))
     return table

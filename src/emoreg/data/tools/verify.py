@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,18 +13,20 @@ import numpy as np
 from emoreg.data.images.decode import upright
 from emoreg.data.images.files import File, is_image, list_files
 from emoreg.data.images.threads import in_threads
-from emoreg.data.stimuli import SETS
+from emoreg.data.stimuli import PUBLISHED, SETS
 from emoreg.data.stimuli.emotion import majority
+from emoreg.data.stimuli.published import Comparison, compare
 from emoreg.data.tools.catalogue import Collection, kind_of, read_set
 from emoreg.errors import UserError
 from emoreg.runtime.progress import Progress
 
 ALL = "all"  # the split of sets without splits
+TIE = "(tie)"  # the label of images whose most-voted emotions tie
 
 
 @dataclass(frozen=True)
 class Findings:
-    """Results of `verify`. All but the first five and the last two are problems.
+    """Results of `verify`. All but the first five and the last three are problems.
 
     Args:
         name: name of the set.
@@ -39,6 +42,7 @@ class Findings:
         repeats: images with the same pixels in the same split.
         notes: lines that say what was taken for what.
         left_out: lines that say which images are not used, and why.
+        published: numbers of images against those that the set's authors give; empty for a set of the user's own.
     """
 
     name: str
@@ -54,6 +58,7 @@ class Findings:
     repeats: list[list[tuple[str, str]]] = field(default_factory=list)
     notes: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    published: list[Comparison] = field(default_factory=list)
 
     @property
     def is_clean(self) -> bool:
@@ -84,12 +89,13 @@ def verify(name: str, root: str | None, progress: Progress) -> Findings:
         collection, error = Collection(name, kind_of(name), name, root, images, (), None), str(reason)
     unreadable, alike = _read_all(collection, progress)
     splits = [ALL] * len(collection.images) if collection.splits is None else collection.splits.tolist()
+    counts = _counts(collection)
     groups = [[(collection.name_of(row), splits[row]) for row in rows] for rows in alike]
     return Findings(
         name,
         root,
         len(collection.images),
-        _counts(collection),
+        counts,
         _ranges(collection),
         error,
         [(collection.name_of(row), reason) for row, reason in unreadable.items()],
@@ -99,7 +105,17 @@ def verify(name: str, root: str | None, progress: Progress) -> Findings:
         [group for group in groups if len({split for _, split in group}) == 1],
         collection.notes,
         collection.left_out,
+        _compared(collection, counts) if error is None else [],
     )
+
+
+def _compared(collection: Collection, counts: dict[str, dict[str, int]]) -> list[Comparison]:
+    """What is found against what is published, for a published set."""
+    if collection.kind != "stimuli" or collection.name not in PUBLISHED:
+        return []
+    splits = {} if collection.splits is None else Counter(collection.splits.tolist())
+    emotions = {label: sum(of_split.values()) for label, of_split in counts.items() if label != TIE}
+    return compare(PUBLISHED[collection.name], len(collection.images), splits, emotions)
 
 
 def _folder(root: str) -> str:
@@ -145,7 +161,7 @@ def _counts(collection: Collection) -> dict[str, dict[str, int]]:
         return {}
     names, values = collection.labels[0].names, collection.labels[0].values
     rows = majority(values.astype(np.float32)) if values.ndim == 2 else values
-    labels = [*names, "(tie)"] if np.any(rows == -1) else list(names)
+    labels = [*names, TIE] if np.any(rows == -1) else list(names)
     return {
         label: {split: int(np.sum(of_split & (rows == number))) for split, of_split in _by_split(collection).items()}
         for label, number in zip(labels, [*range(len(names)), -1], strict=False)

@@ -1,0 +1,149 @@
+"""Affective sets as `datasets` writes and reads them, made here; the Hub is never asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+import extras
+from emoreg.config.schema import StimuliSettings
+from emoreg.data.images.decode import decode
+from emoreg.data.stimuli import read_stimuli
+from emoreg.data.stimuli.emotion import EKMAN_6, MIKELS_8, POLARITY
+from emoreg.data.stimuli.stimulus_set import Stimuli
+from emoreg.errors import UserError
+
+datasets = extras.load("hub", "datasets")
+
+NAMES = [
+    "amusement",
+    "awe",
+    "contentment",
+    "excitement",
+    "anger",
+    "disgust",
+    "fear",
+    "sadness",
+]  # as info.json has them
+
+
+@pytest.fixture(autouse=True)
+def _quiet_and_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    datasets.disable_progress_bars()
+
+
+def read(root: Path | None, name: str = "hf:me/EmoSet-118K") -> Stimuli:
+    return read_stimuli(StimuliSettings(name=name, root=None if root is None else str(root)), seed=0)
+
+
+def part(values: Sequence[Any], names: list[str] | None = None, column: str = "emotion", **more: Any) -> Any:
+    """A split of as many images, each brighter than the one before; emotions are words, or indices into names."""
+    images = [Image.new("RGB", (8, 8), (20 * number,) * 3) for number in range(len(values))]
+    kind = datasets.Value("string") if names is None else datasets.ClassLabel(names=names)
+    features = {"image": datasets.Image(), column: kind}
+    content: dict[str, Any] = {"image": images, column: values}
+    for name, (feature, given) in more.items():
+        features[name], content[name] = feature, given
+    return datasets.Dataset.from_dict(content, features=datasets.Features(features))
+
+
+def saved(root: Path, splits: Mapping[str, Any]) -> Path:
+    datasets.DatasetDict(splits).save_to_disk(root)
+    return root
+
+
+def test_a_copy_of_emoset_is_read_with_words_for_emotions(tmp_path: Path) -> None:
+    """As one on the Hub has them: strings, splits train, val and test, attributes beside."""
+    attributes: dict[str, Any] = {
+        "image_id": (datasets.Value("string"), ["a", "b"]),
+        "brightness": (datasets.Value("float32"), [0.1, 1]),
+    }
+    splits = {"train": part(["awe", "fear"], **attributes), "val": part(["sadness"]), "test": part(["awe", "anger"])}
+    stimuli = read(saved(tmp_path / "emoset", splits))
+    assert stimuli.name == "hf:me/EmoSet-118K" and stimuli.splits == ["train"] * 2 + ["validation"] + ["test"] * 2
+    (labels,) = stimuli.labels
+    assert labels.space.names == MIKELS_8 and labels.values.tolist() == [2, 6, 7, 2, 1]
+    assert [int(decode(image, 8)[0, 0, 0]) for image in stimuli.images] == [0, 20, 0, 0, 20]
+    assert str(stimuli.images[2]) == "hf:me/EmoSet-118K/val[0]"
+    assert stimuli.notes == (
+        "hf:me/EmoSet-118K: train from the split 'train', validation from the split 'val', test from the split 'test'; "
+        "the emotions from the column 'emotion': awe, fear, sadness, anger",
+    )
+
+
+def test_class_labels_are_mapped_by_their_names(tmp_path: Path) -> None:
+    """As another copy has them: img and label, in the order of info.json."""
+    data = part([1, 7, 4], NAMES, "label").rename_column("image", "img")
+    stimuli = read(saved(tmp_path / "emoset", {"train": data}))
+    assert stimuli.labels[0].space.names == MIKELS_8 and stimuli.labels[0].values.tolist() == [2, 7, 1]
+    assert stimuli.splits is None and "all images from the split 'train'" in stimuli.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "names", "labels", "taken"),
+    [
+        (["happy", "Sad", "fear"], EKMAN_6, [3, 4, 2], "happy for joy, Sad for sadness, fear"),
+        (["pos", "neg"], POLARITY, [1, 0], "pos for positive, neg for negative"),
+    ],
+)
+def test_what_was_taken_for_what_is_said(
+    words: list[str], names: tuple[str, ...], labels: list[int], taken: str, tmp_path: Path
+) -> None:
+    stimuli = read(saved(tmp_path / "set", {"train": part(words)}))
+    assert stimuli.labels[0].space.names == names and stimuli.labels[0].values.tolist() == labels
+    assert stimuli.notes[0].endswith(f"from the column 'emotion': {taken}")
+
+
+@pytest.mark.parametrize(
+    ("splits", "message"),
+    [
+        (
+            {"train": part(["awe", "amusment"])},
+            r"'emotion': 'amusment' is no known emotion \(did you mean 'amusement'\?\)",
+        ),
+        ({"train": part([0, 1], ["cat", "dog"], "label")}, "'label': 'cat' is no known emotion"),
+        ({"train": part(["awe", "joy"])}, "'emotion': no one space has all of awe, joy"),
+        ({"train": part(["awe", None])}, "row 1 of the split 'train' has no 'emotion'"),
+        ({"train": part([0, -1], NAMES)}, "row 1 of the split 'train' has no 'emotion'"),
+        ({"some": part(["awe"]), "test": part(["fear"])}, "no split 'train', but some, test"),
+        (
+            {"train": part(["awe"]), "val": part(["awe"]), "dev": part(["awe"])},
+            "two splits for validation, 'dev' among",
+        ),
+        ({"train": part(["awe"], column="words")}, "has no emotion column; its columns: image: Image, words: Value"),
+        ({"train": part(["awe"]).remove_columns("image")}, "has no image column"),
+        ({"train": part(["awe"]), "test": part(["awe"]).remove_columns("image")}, "'test' has no column 'image'"),
+    ],
+)
+def test_what_is_no_such_set_is_told(splits: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=rf"^hf:me/EmoSet-118K.*{message}"):
+        read(saved(tmp_path / "set", splits))
+
+
+def test_splits_of_no_use_and_without_emotions_are_left_out_aloud(tmp_path: Path) -> None:
+    splits = {"train": part(["awe", "fear"]), "test": part([None, None]), "extra": part(["awe"])}
+    stimuli = read(saved(tmp_path / "set", splits))
+    assert len(stimuli.images) == 2 and stimuli.splits == ["train", "train"]
+    assert stimuli.left_out == (
+        "hf:me/EmoSet-118K: left out the split 'extra', 1 images",
+        "hf:me/EmoSet-118K: left out the split 'test', 2 images without 'emotion'",
+    )
+
+
+def test_what_cannot_be_loaded_names_the_setting_of_the_stimuli(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub.constants
+
+    with pytest.raises(UserError, match=r"^stimuli\.root: .*nowhere is not a folder"):
+        read(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"^stimuli\.name: 'hf:' is not of the form"):
+        read(None, "hf:")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError, match=r"set stimuli\.root to a folder"):
+        read(None)
