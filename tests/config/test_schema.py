@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -51,6 +52,38 @@ def regulated(encoder: EncoderSettings | None = None, loss: LossSettings | None 
         (lambda: LossSettings(non_emotional=-1), "non_emotional: must be at least 0 and finite, or null, not -1"),
         (lambda: LossSettings(emotional=-1), "emotional: must be at least 0 and finite, or null, not -1"),
         (lambda: AugmentSettings(crop_padding=-1), "crop_padding: must be at least 0, not -1"),
+        (
+            lambda: AugmentSettings(flip=False, alternate_flip=True),
+            "alternate_flip: must be false where flip is false",
+        ),
+        (lambda: AugmentSettings(policy_ops=0), "policy_ops: must be at least 1, not 0"),
+        (lambda: AugmentSettings(policy_magnitude=31), "policy_magnitude: must be 0 to 30, not 31"),
+        (lambda: AugmentSettings(jitter=1), "jitter: must lie in [0, 1), not 1"),
+        (lambda: AugmentSettings(erase=1.1), "erase: must lie in [0, 1], not 1.1"),
+        (lambda: AugmentSettings(cutout=1), "cutout: must lie in [0, 1), not 1"),
+        (lambda: AugmentSettings(mixup=-1), "mixup: must be at least 0 and finite, not -1"),
+        (lambda: AugmentSettings(cutmix=math.inf), "cutmix: must be at least 0 and finite, not inf"),
+        (lambda: AugmentSettings(mix_share=0), "mix_share: must lie in (0, 1], not 0"),
+        (
+            lambda: TrainRecipe(augment=AugmentSettings(cutmix=1), training=TrainingSettings(batch_size=1)),
+            "training.batch_size: must be at least 2 with augment.cutmix, not 1: images are mixed in pairs",
+        ),
+        (
+            lambda: PretrainRecipe(augment=AugmentSettings(mixup=1), training=TrainingSettings(batch_size=1)),
+            "training.batch_size: must be at least 2 with augment.mixup, not 1: images are mixed in pairs",
+        ),
+        (
+            lambda: TrainRecipe(
+                augment=AugmentSettings(mixup=1),
+                encoder=EncoderSettings(frozen=True, views=2),
+                regulation=RegulationSettings(mode="learned"),
+            ),
+            "augment.mixup: must be 0 with encoder.views: features that are looked up are those of images that are not",
+        ),
+        (
+            lambda: PretrainRecipe(augment=AugmentSettings(policy="trivial"), pretext="rotation"),
+            "augment.policy: must not be trivial with pretext rotation: it turns images by up to 135°",
+        ),
         (lambda: OptimizerSettings(lr=0), "lr: must be positive and finite, not 0"),
         (lambda: OptimizerSettings(momentum=1), "momentum: must lie in [0, 1), not 1"),
         (lambda: OptimizerSettings(weight_decay=-1), "weight_decay: must be at least 0 and finite, not -1"),
@@ -129,6 +162,8 @@ def test_a_value_out_of_range_is_refused_by_its_name(make: Callable[[], object],
 def test_the_ends_of_the_ranges_are_allowed() -> None:
     TargetSettings(image_size=8, validation=0, limit=1)
     OptimizerSettings(momentum=0, weight_decay=0, warmup=0, clip_norm=None, ema=None)
+    AugmentSettings(0, policy="rand", policy_ops=1, policy_magnitude=30, jitter=0, erase=1, mixup=0, mix_share=1)
+    PretrainRecipe(augment=AugmentSettings(policy="rand"), pretext="rotation")
     TrainingSettings(epochs=1, batch_size=1, memory_limit_gib=0)
     for lam in (0, 1):
         regulated(mode="random_learned", lam=lam)  # its start is drawn

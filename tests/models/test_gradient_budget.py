@@ -29,6 +29,7 @@ from emoreg.models.regulation import RegulatedClassifier, regulation_loss
 from narrow import present
 
 K, WIDTH, LAM = 4, 6, 0.3
+MIXED = [1, 0, 3, 2, 5, 4, 7, 6]  # the partner of each image
 MODES = [mode for mode in get_args(Mode) if mode not in SINGLE]
 MIXES = get_args(Mixing)
 LOSSES = {
@@ -99,8 +100,13 @@ def trunks_and_heads(model: RegulatedClassifier) -> dict[str, tuple[str, str]]:
     return names
 
 
-def gradients(model: RegulatedClassifier, weights: LossWeights, scale: GradientScale, smoothing: float = 0.0) -> None:
+def gradients(
+    model: RegulatedClassifier, weights: LossWeights, scale: GradientScale, smoothing: float = 0.0, mixed: bool = False
+) -> None:
     ((images, labels),) = batches(1)
+    if mixed:  # with its neighbour, as by mixup
+        soft = torch.nn.functional.one_hot(labels, K).double()
+        images, labels = images.lerp(images[MIXED], 0.3), soft.lerp(soft[MIXED], 0.3)
     model.zero_grad()
     regulation_loss(model.respond(images, scale=scale), labels, weights, smoothing).backward()
 
@@ -119,6 +125,17 @@ def test_matched_each_branch_gets_the_gradient_of_the_plain_backbone(mode: Mode,
     if mix == "features":
         expected = present(plain.head.weight.grad) * sum(weights[:3])
         check(model.head.weight.grad, expected)
+
+
+@pytest.mark.parametrize("mix", MIXES)
+def test_matched_each_branch_gets_the_gradient_of_the_plain_backbone_for_mixed_images_too(mix: Mixing) -> None:
+    model, plain = pair("learned", mix)
+    weights = LOSSES["own weights"]
+    gradients(model, weights, matched_scale(weights, LAM), smoothing=0.1, mixed=True)
+    gradients(plain, LossWeights(1, 0, 0), UNSCALED, smoothing=0.1, mixed=True)
+    for name, copies in trunks_and_heads(model).items():
+        for own in copies:
+            check(model.get_parameter(own).grad, plain.get_parameter(name).grad)
 
 
 @pytest.mark.parametrize(("mode", "mix", "loss"), EVERYTHING)

@@ -180,6 +180,22 @@ def test_loss_is_the_three_terms() -> None:
         assert_close(regulation_loss(response, y, LossWeights(0.2, 0.3, 0.7), smoothing), expected)
 
 
+def test_the_loss_of_mixed_images_is_that_of_both_labels_in_their_shares() -> None:
+    z, z_n, z_e = (torch.randn(6, K) for _ in range(3))
+    y, other, share = torch.randint(K, (6,)), torch.randint(K, (6,)), torch.rand(6)
+    of_one, of_other = (nn.functional.one_hot(labels, K).float() for labels in (y, other))
+    soft = torch.lerp(of_other, of_one, share[:, None])
+    response, weights = Response(z, z_n, z_e, torch.tensor([[0.5]])), LossWeights(0.2, 0.3, 0.7, 0.4)
+    for smoothing in (0.0, 0.1):
+        ce = nn.CrossEntropyLoss(label_smoothing=smoothing, reduction="none")
+        expected = weights.mutual * disagreement(z_n, z_e)
+        for weight, answer in zip(weights[:3], (z, z_n, z_e), strict=True):
+            expected = expected + weight * (share * ce(answer, y) + (1 - share) * ce(answer, other)).mean()
+        assert_close(regulation_loss(response, soft, weights, smoothing), expected)
+    certain = nn.functional.one_hot(y, K).float()
+    assert_close(regulation_loss(response, certain, weights, 0.1), regulation_loss(response, y, weights, 0.1))
+
+
 def test_the_loss_of_one_response_is_plain_cross_entropy() -> None:
     z, z_n, y = torch.randn(6, K), torch.randn(6, K), torch.randint(K, (6,))
     plain, ce = Response(z, z_n, None, None), nn.CrossEntropyLoss()(z, y)

@@ -64,6 +64,11 @@ VIT = BackboneSettings("test_vit", patch_size=8)
 RESNET = BackboneSettings("resnet8")
 
 
+EVERYTHING = AugmentSettings(
+    1, alternate_flip=True, policy="trivial", jitter=0.3, erase=0.3, cutout=0.2, mixup=0.8, cutmix=1.0
+)
+
+
 def epochs(recipe: TrainRecipe, count: int, **changes: Any) -> TrainRecipe:
     return dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, epochs=count), **changes)
 
@@ -604,11 +609,14 @@ def test_a_frozen_encoder_has_no_share_of_the_gradient(regulated: TrainRecipe, t
     assert rows["norm_non_emotional"].nunique() == 2
 
 
-def test_the_curves_of_a_run_that_was_stopped_are_those_of_one_that_was_not(
-    stage2: TrainRecipe, tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("augment", [AugmentSettings(1, flip=False), EVERYTHING])
+def test_a_run_that_was_stopped_has_the_curves_and_weights_of_one_that_was_not(
+    augment: AugmentSettings, stage2: TrainRecipe, tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = dataclasses.replace(stage2, regulation=RegulationSettings("learned"))
-    whole = train(recipe, tmp_path / "whole", progress=quiet).metrics
+    loss, learned = LossSettings(label_smoothing=0.1, mutual=0.5), RegulationSettings("learned")
+    recipe = dataclasses.replace(stage2, regulation=learned, augment=augment, loss=loss)
+    uninterrupted = train(recipe, tmp_path / "whole", progress=quiet)
+    whole = uninterrupted.metrics
     steps = 0
 
     def stop_in_the_second_epoch(*_: Any) -> bool:
@@ -620,9 +628,40 @@ def test_the_curves_of_a_run_that_was_stopped_are_those_of_one_that_was_not(
         patch.setattr(ProcessGroup, "any", stop_in_the_second_epoch)
         with pytest.raises(Stopped):
             train(recipe, tmp_path / "run", progress=quiet)
-    again = train(recipe, tmp_path / "run", progress=quiet).metrics
+    resumed = train(recipe, tmp_path / "run", progress=quiet)
+    again = resumed.metrics
     names = ["gradient_share", "norm_non_emotional", "norm_emotional", "train_loss"]
     assert len(again) == 3 and again[names].equals(whole[names])
+    assert_equal(resumed.weights()[0], uninterrupted.weights()[0])
+
+
+def test_arms_of_a_seed_see_the_same_mixed_images_and_are_asked_for_the_same_answers(
+    stage2: TrainRecipe, tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, list[Tensor]] = {}
+    for mode in ("none", "random", "learned"):
+
+        def batches(*arguments: Any, to: str = mode, **options: Any) -> Any:
+            for batch in training_batches(*arguments, **options):
+                seen.setdefault(to, []).extend((batch.images.clone(), batch.targets(10)))
+                yield batch
+
+        monkeypatch.setattr(emoreg.training.loop, "training_batches", batches)
+        recipe = epochs(stage2, 2, augment=EVERYTHING, regulation=RegulationSettings(cast(Any, mode)))
+        train(recipe, tmp_path / mode, progress=quiet)
+    for mode in ("random", "learned"):
+        assert all(torch.equal(one, other) for one, other in zip(seen[mode], seen["none"], strict=True))
+    assert all((targets > 0).sum(dim=1).max() == 2 for targets in seen["none"][1::2])
+
+
+def test_mixed_images_train_a_frozen_encoder_and_small_first_images_in_reduced_precision(
+    regulated: TrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    encoder = dataclasses.replace(regulated.encoder, frozen=True)
+    training = dataclasses.replace(regulated.training, initial_scale=0.5, precision="bf16-mixed", epochs=2)
+    recipe = dataclasses.replace(regulated, encoder=encoder, training=training, augment=EVERYTHING)
+    losses = train(recipe, tmp_path / "run", progress=quiet).metrics["train_loss"]
+    assert np.isfinite(losses).all()
 
 
 # A test split that is left unseen

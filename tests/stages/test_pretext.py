@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.testing import assert_close
 
 import emoreg.stages.pretrain
 import emoreg.training.loop
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
-from emoreg.config.schema import BackboneSettings, Pretext, RegulationSettings, StimuliSettings
-from emoreg.data.images.batches import training_batches
+from emoreg.config.schema import AugmentSettings, BackboneSettings, Pretext, RegulationSettings, StimuliSettings
+from emoreg.data.images.batches import Batch, training_batches
 from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.images.table import Table
 from emoreg.data.stimuli.emotion import POLARITY, VALENCE_AROUSAL, EmotionSpace
@@ -24,7 +25,7 @@ from emoreg.models.backbones import build_backbone
 from emoreg.runs.run import Run
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import generator
-from emoreg.stages.affective_heads import heads_of, measure_heads
+from emoreg.stages.affective_heads import heads_of, joint_labels, joint_loss, measure_heads
 from emoreg.stages.classify import build_classifier
 from emoreg.stages.pretext import (
     APPEARANCE,
@@ -32,6 +33,8 @@ from emoreg.stages.pretext import (
     appearance,
     labelled_by_appearance,
     measure_rotation,
+    pretext_task,
+    refuse_mixed_ratings,
     turned,
     with_neutral_labels,
     with_shuffled_labels,
@@ -458,6 +461,67 @@ def test_a_stopped_twin_goes_on_to_the_same_weights(
     resumed = pretrain(recipe, tmp_path / "stopped", mine, quiet)
     for name, value in whole.weights()[0].items():
         assert torch.equal(value, resumed.weights()[0][name]), name
+
+
+# Mixed images
+
+
+VOTES = EmotionSpace("votes", ("awe", "fear", "joy"))
+MIXED = AugmentSettings(0, mixup=1.0, cutmix=1.0)
+
+
+def labels_of(space: EmotionSpace, count: int) -> Tensor:
+    draw = torch.Generator().manual_seed(0)
+    if space.kind == "category":
+        return torch.randint(3, (count,), generator=draw)
+    return torch.randint(1, 9, (count, 3), generator=draw).float()
+
+
+@pytest.mark.parametrize("space", [CATEGORY, VOTES])
+def test_a_mixed_image_is_drawn_to_the_mixture_of_both_labels(space: EmotionSpace, stage1: PretrainRecipe) -> None:
+    labels, share, outputs = labels_of(space, 6), torch.rand(6), torch.randn(6, 3, requires_grad=True)
+    other = labels.flip(0)
+    task = pretext_task("affect", heads_of([("mine", space)]), [6], make_fabric(stage1.training))
+    task.loss_of(nn.Identity(), Batch(outputs, labels, torch.arange(6), other, share)).backward()
+    of_one, of_other = (
+        torch.nn.functional.one_hot(kind, 3).float() if space.kind == "category" else kind / kind.sum(1, keepdim=True)
+        for kind in (labels, other)
+    )
+    mixture = torch.lerp(of_other, of_one, share[:, None])
+    assert_close(outputs.grad, (outputs.softmax(dim=1) - mixture).detach() / 6)  # cross-entropy's, towards it
+
+
+def test_a_mixture_of_two_sets_trains_both_heads_by_their_shares(stage1: PretrainRecipe) -> None:
+    heads = heads_of([("one", CATEGORY), ("two", VOTES)])
+    labels = joint_labels([labels_of(CATEGORY, 3), labels_of(VOTES, 3)], heads)
+    share, outputs = torch.rand(6), torch.randn(6, 6)
+    task = pretext_task("affect", heads, [3, 3], make_fabric(stage1.training))
+    loss = task.loss_of(nn.Identity(), Batch(outputs, labels, torch.arange(6), labels.flip(0), share))
+    expected = torch.zeros(())
+    for row in range(6):
+        for source, part in ((row, share[row]), (5 - row, 1 - share[row])):
+            expected = expected + part * joint_loss(outputs[row : row + 1], labels[source : source + 1], heads)
+    assert_close(loss, expected / 6)
+
+
+def test_ratings_are_not_mixed_and_what_has_shares_is() -> None:
+    refuse_mixed_ratings([cut(CATEGORY)], "affect", MIXED)
+    refuse_mixed_ratings([cut(VALENCE_AROUSAL)], "rotation", MIXED)  # turns are the label
+    refuse_mixed_ratings([cut(VALENCE_AROUSAL)], "affect", AugmentSettings(policy="trivial", erase=0.5))
+    for augment, name in ((MIXED, "mixup"), (AugmentSettings(cutmix=1.0), "cutmix")):
+        with pytest.raises(SettingError, match=rf"^augment\.{name}: must be 0 where images have ratings \(mine: val"):
+            refuse_mixed_ratings([cut(CATEGORY), cut(VALENCE_AROUSAL)], "shuffled", augment)
+    with pytest.raises(SettingError, match=r"ratings \(mine: brightness, colourfulness\)"):
+        refuse_mixed_ratings(with_neutral_labels([cut(CATEGORY)]), "neutral", MIXED)
+
+
+def test_all_pretexts_of_categories_train_on_mixed_images(
+    stage1: PretrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    for pretext in PRETEXTS:
+        recipe = learning(stage1, pretext, augment=MIXED)
+        run = pretrain(recipe, tmp_path / pretext, (table(CATEGORY), CATEGORY), quiet)
+        assert math.isfinite(run.metrics["train_loss"].iloc[-1])
 
 
 # What is equal between them

@@ -111,6 +111,9 @@ def test_a_step_on_one_image_is_refused_where_batch_norm_has_maps_of_one_pixel(
         refuse_single_images(small, loss_of, first, images, training)
     assert torch.equal(mean, before) and not small.training
     refuse_single_images(nn.BatchNorm2d(3), loss_of, first, images, training)  # of maps of 8 x 8
+    mixed = first._replace(partner_labels=torch.zeros(1), share=torch.ones(1))
+    with pytest.raises(UserError, match=told):
+        refuse_single_images(small, loss_of, mixed, images, training)
     with pytest.raises(ValueError, match="else"):  # that is no matter of the number
         refuse_single_images(small, _fails, first, images, training)
 

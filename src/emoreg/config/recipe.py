@@ -63,6 +63,10 @@ class PretrainRecipe:
         check_at_least(0, self, "seed")
         _check_edition(self)
         _check_sets(self.sections)
+        _check_mixing(self)
+        if self.pretext == "rotation" and self.augment.policy == "trivial":
+            reason = "must not be trivial with pretext rotation: it turns images by up to 135°, as the pretext does"
+            raise SettingError("augment.policy", reason)
 
     @property
     def sets(self) -> tuple[StimuliSettings, ...]:
@@ -99,6 +103,13 @@ def _check_sets(sets: dict[str, StimuliSettings]) -> None:
             raise SettingError(f"{key}.labels", reason)
 
 
+def _check_mixing(recipe: PretrainRecipe | TrainRecipe) -> None:
+    """SettingError for batches in which no image has another one to be mixed with."""
+    if recipe.augment.mixing and recipe.training.batch_size < 2:
+        reason = f"must be at least 2 with augment.{recipe.augment.mixing}, not 1: images are mixed in pairs"
+        raise SettingError("training.batch_size", reason)
+
+
 @dataclass(frozen=True)
 class TrainRecipe:
     """Stage 2: a classifier whose two responses are balanced by λ."""
@@ -120,6 +131,10 @@ class TrainRecipe:
     def __post_init__(self) -> None:
         check_at_least(0, self, "seed")
         _check_edition(self)
+        _check_mixing(self)
+        if self.augment.mixing and self.encoder.views is not None:
+            reason = "must be 0 with encoder.views: features that are looked up are those of images that are not mixed"
+            raise SettingError(f"augment.{self.augment.mixing}", reason)
         loss, weights, mode = self.loss, self.loss_weights, self.regulation.mode
         if not self.has_two_responses:
             if mode == "none" and self.encoder.experience is not None:
@@ -199,6 +214,18 @@ ADDED: dict[type, dict[str, Any]] = {
 LATER: dict[type, dict[str, Any]] = {
     BackboneSettings: {"pool": None, "class_token": None},
     OptimizerSettings: {"lr_per_batch": None, "layer_decay": None},
+    AugmentSettings: {
+        "alternate_flip": False,
+        "policy": "none",
+        "policy_ops": 2,
+        "policy_magnitude": 9,
+        "jitter": 0.0,
+        "erase": 0.0,
+        "cutout": 0.0,
+        "mixup": 0.0,
+        "cutmix": 0.0,
+        "mix_share": 1.0,
+    },
 }
 
 

@@ -243,7 +243,7 @@ def regulation_loss(
 
     Args:
         response: of a regulated classifier, logits (B, K).
-        labels: y, class indices (B,).
+        labels: y, class indices (B,), or of mixed images probabilities (B, K).
         weights: a, a_n, a_e and m, of `disagreement`; None for 0.5, 0.75, 0.75 and 0, without an emotional branch for
             CE(z, y) alone. a = 0 trains the two responses independently, as an ensemble; (1, 0, 0), with logits mixed,
             is the plainest reading of the source. A term of weight 0 is not computed; a_e and m are ignored without an

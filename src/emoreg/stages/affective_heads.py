@@ -96,7 +96,7 @@ def joint_labels(labels: Sequence[Tensor], heads: Sequence[Head]) -> Tensor:
     return torch.cat(parts)
 
 
-def joint_loss(outputs: Tensor, labels: Tensor, heads: Sequence[Head]) -> Tensor:
+def joint_loss(outputs: Tensor, labels: Tensor, heads: Sequence[Head], shares: Tensor | None = None) -> Tensor:
     """The loss of a batch drawn from several sets: every image has the same weight, in its own head only (ours).
 
     Masked, not indexed: the number of images per set is known on the device only, and reading it would synchronise.
@@ -105,12 +105,14 @@ def joint_loss(outputs: Tensor, labels: Tensor, heads: Sequence[Head]) -> Tensor
         outputs: (B, ΣE).
         labels: (B, 1 + ΣE), from `joint_labels`.
         heads: one per set.
+        shares: weights of the images' losses (B,); None for 1.
     """
     total = outputs.new_zeros((), dtype=torch.float32)
     for number, head in enumerate(heads):
         own = labels[:, 1 + head.start : 1 + head.stop]
         own = own.argmax(dim=1) if head.space.kind == "category" else own
         losses = image_losses(outputs[:, head.outputs], own, head.space)
+        losses = losses if shares is None else losses * shares
         total = total + torch.where(labels[:, 0] == number, losses, 0.0).sum()
     return total / len(outputs)
 

@@ -346,7 +346,7 @@ def classification_loss(classifier: RegulatedClassifier, images: ImageSet, recip
     def loss_of(model: nn.Module, batch: Batch) -> Tensor:
         assert isinstance(model, RegulatedClassifier)
         response = model.respond(batch.images, None if features is None else features(batch), scale)
-        return regulation_loss(response, batch.labels, weights, loss.label_smoothing)
+        return regulation_loss(response, batch.targets(model.num_classes), weights, loss.label_smoothing)
 
     return loss_of
 

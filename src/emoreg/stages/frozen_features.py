@@ -57,10 +57,11 @@ class FrozenFeatures:
         return self.features[views, batch.rows]
 
     def _features_of_all_images(self, encoder: nn.Module) -> Tensor:
-        views: list[Iterable[tuple[Tensor, ...]]] = [evaluation_batches(self.images)]
+        views: list[Iterable[Tensor]] = [(pixels for pixels, _ in evaluation_batches(self.images))]
         if self.views:
-            views = [view_batches(self.images, self.augment, self.seed, view) for view in range(self.views)]
-        return torch.stack([torch.cat([encoder(pixels) for pixels, *_ in batches]) for batches in views])
+            drawn = (view_batches(self.images, self.augment, self.seed, view) for view in range(self.views))
+            views = [(batch.images for batch in batches) for batches in drawn]
+        return torch.stack([torch.cat([encoder(pixels) for pixels in view]) for view in views])
 
 
 @torch.no_grad()

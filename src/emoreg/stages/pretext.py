@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from emoreg.config.schema import Pretext
+from emoreg.config.schema import AugmentSettings, Pretext
 from emoreg.data.images.batches import Batch, evaluation_batches
 from emoreg.data.images.image_set import ImageSet
 from emoreg.data.stimuli.emotion import EmotionSpace
@@ -27,7 +27,7 @@ from emoreg.data.stimuli.stimulus_set import Labels
 from emoreg.errors import SettingError
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import generator
-from emoreg.stages.affective_heads import Head, affective_loss, joint_loss, measure_heads
+from emoreg.stages.affective_heads import Head, affective_loss, image_losses, joint_loss, measure_heads
 from emoreg.stages.stimulus_mixture import Cut
 
 if TYPE_CHECKING:
@@ -75,9 +75,17 @@ def _affect(heads: Sequence[Head], weights: Sequence[int], fabric: Fabric) -> Pr
     is_union = len(heads) > 1
 
     def loss_of(model: nn.Module, batch: Batch) -> Tensor:
+        outputs = model(batch.images)
+        if batch.partner_labels is None or batch.share is None:
+            return loss_by(outputs, batch.labels)
+        return loss_by(outputs, batch.labels, batch.share) + loss_by(outputs, batch.partner_labels, 1 - batch.share)
+
+    def loss_by(outputs: Tensor, labels: Tensor, shares: Tensor | None = None) -> Tensor:
         if is_union:
-            return joint_loss(model(batch.images), batch.labels, heads)
-        return affective_loss(model(batch.images), batch.labels, heads[0].space)
+            return joint_loss(outputs, labels, heads, shares)
+        if shares is None:
+            return affective_loss(outputs, labels, heads[0].space)
+        return (image_losses(outputs, labels, heads[0].space) * shares).mean()
 
     def measure(model: nn.Module, sets: Sequence[ImageSet | None]) -> dict[str, float] | None:
         return measure_heads(model, sets, heads, weights, fabric)
@@ -90,7 +98,7 @@ def _affect(heads: Sequence[Head], weights: Sequence[int], fabric: Fabric) -> Pr
 
 def _rotation(fabric: Fabric) -> PretextTask:
     def loss_of(model: nn.Module, batch: Batch) -> Tensor:
-        rotated, turns = turned(batch.images)
+        rotated, turns = turned(batch.images)  # both parts of a mixed image by the same turn
         return F.cross_entropy(model(rotated), turns)
 
     def measure(model: nn.Module, sets: Sequence[ImageSet | None]) -> dict[str, float] | None:
@@ -151,6 +159,29 @@ def refuse_neutral(sets: Sequence[str]) -> None:
             "must not be neutral with procedural stimuli: their emotion is computed from brightness and colour, so "
             "these are no neutral label; choose rated stimuli, or leave the twin neutral out",
         )
+
+
+def refuse_mixed_ratings(cuts: Sequence[Cut], pretext: Pretext, augment: AugmentSettings) -> None:
+    """SettingError where mixed images would get mixed ratings, which have no meaning.
+
+    Of a category or a distribution a mixture has shares. A rating between two images' is not what their mixture evokes:
+    mixed at random, images with numbers for labels have arbitrary ones (Yao et al. 2022, "C-Mixup"). Rotation needs
+    no label: both images of a mixture are turned alike.
+
+    Args:
+        cuts: with the labels that are learned.
+        pretext: what is learned from them.
+        augment: of the recipe.
+    """
+    if augment.mixing is None or pretext == "rotation":
+        return
+    for cut in cuts:
+        if cut.space.kind == "dimensions":
+            raise SettingError(
+                f"augment.{augment.mixing}",
+                f"must be 0 where images have ratings ({cut.train.name}: {', '.join(cut.space.names)}): what a mixture "
+                "of two images evokes is not the mean of what they evoke; categories and distributions can be mixed",
+            )
 
 
 def with_neutral_labels(cuts: Sequence[Cut]) -> list[Cut]:

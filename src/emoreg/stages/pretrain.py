@@ -33,6 +33,7 @@ from emoreg.stages.leaks import record_seen
 from emoreg.stages.pretext import (
     labelled_by_appearance,
     pretext_task,
+    refuse_mixed_ratings,
     refuse_neutral,
     with_neutral_labels,
     with_shuffled_labels,
@@ -105,6 +106,7 @@ def _pretrain(context: RunContext[PretrainRecipe], stimuli: tuple[Table, Emotion
     elif recipe.pretext == "neutral":
         refuse_neutral([cut.train.name for cut in cuts])
         cuts = with_neutral_labels(cuts)
+    refuse_mixed_ratings(cuts, recipe.pretext, recipe.augment)
     heads = heads_of([(cut.train.name, cut.space) for cut in cuts])
     is_union = len(heads) > 1
 

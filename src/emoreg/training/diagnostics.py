@@ -86,7 +86,7 @@ def refuse_single_images(
     if len(first.rows) > 1:
         return
     tried = copy.deepcopy(model).train()
-    pair = Batch(*(torch.cat([part, part]) for part in first))
+    pair = first._replace(**{key: torch.cat([part, part]) for key, part in first._asdict().items() if part is not None})
     with torch.no_grad():
         try:
             loss_of(tried, first)

@@ -1,4 +1,4 @@
-"""What happens to pixels on their way to the network: random crops and flips, normalisation, scaling."""
+"""What happens to pixels on their way to the network: random changes, normalisation, scaling."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from emoreg.config.schema import AugmentSettings
+from emoreg.data.images.boxes import draw_erased, erase
+from emoreg.data.images.image_set import ImageSet
+from emoreg.data.images.policies import apply_round, draw_rounds
+from emoreg.runtime.seeding import generator
 
 # One normalisation for every set and both stages (ours), so that a colour has the same value wherever the emotional
 # encoder meets it. The values are ImageNet's, which published weights expect.
@@ -66,19 +70,46 @@ def resize(images: Tensor, size: int) -> Tensor:
 
 
 def draw_changes(
-    count: int, augment: AugmentSettings, draw: torch.Generator, device: torch.device
+    images: ImageSet,
+    order: Tensor,
+    augment: AugmentSettings,
+    seed: int,
+    purpose: tuple[str, int],
+    draw: torch.Generator,
 ) -> Callable[[Tensor, slice], Tensor]:
-    """Draw a random crop and flip for each of `count` images.
+    """Draw the random changes of an epoch's images, all but how they are mixed.
+
+    Args:
+        images: the set; its size and device.
+        order: row numbers of the images, by position in the epoch.
+        augment: what to change.
+        seed: of the run.
+        purpose: ("epoch", number) or ("view", number). What is not drawn from `draw` has a generator of its own for
+            it, so that no change depends on which others there are.
+        draw: of crops and flips.
 
     Returns:
-        A function of images uint8 (B, 3, S, S) and the slice of the draws that belongs to them.
+        A function of images uint8 (B, 3, S, S) and the slice of positions that they are at. It gives them changed and
+        normalised, float32.
     """
+    count, size, device = len(images), images.image_size, images.labels.device
     offsets = torch.randint(0, 2 * augment.crop_padding + 1, (count, 2), generator=draw).to(device)
-    mirrored = (torch.rand(count, generator=draw) < 0.5).to(device) & augment.flip
+    mirrored = torch.rand(count, generator=draw) < 0.5
+    if augment.alternate_flip:
+        first = torch.rand(count, generator=generator(seed, "flip", purpose[0])) < 0.5
+        mirrored = (first ^ (purpose[1] % 2 == 1))[order]
+    mirrored = mirrored.to(device) & augment.flip
+    rounds = draw_rounds(count, size, augment, seed, purpose, device)
+    boxes = draw_erased(count, size, augment, seed, purpose, device)
 
     def change(pixels: Tensor, part: slice) -> Tensor:
-        if not (augment.crop_padding or augment.flip):
-            return pixels
-        return crop_and_flip(pixels, augment.crop_padding, offsets[part], mirrored[part])
+        if augment.crop_padding or augment.flip:
+            pixels = crop_and_flip(pixels, augment.crop_padding, offsets[part], mirrored[part])
+        for kernels, values in rounds:
+            pixels = apply_round(pixels, kernels[part], values[part])
+        normalised = normalise(pixels)
+        for box in boxes:
+            erase(normalised, box[part])
+        return normalised
 
     return change

@@ -8,10 +8,12 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from emoreg.config.schema import AugmentSettings
 from emoreg.data.images.augment import draw_changes, normalise
 from emoreg.data.images.image_set import ImageSet
+from emoreg.data.images.mixing import Mixing, draw_mixing, mix, partners
 from emoreg.errors import UserError
 from emoreg.runtime.seeding import generator
 
@@ -22,6 +24,16 @@ class Batch(NamedTuple):
     images: Tensor  # float32 (B, 3, S, S), normalised, channels last in memory
     labels: Tensor  # (B,) int64 or (B, E) float32
     rows: Tensor  # int64 (B,): row numbers in the set
+    partner_labels: Tensor | None = None  # as `labels`, of the images that these are mixed with; None if they are not
+    share: Tensor | None = None  # float32 (B,), in [0, 1]: of an image itself in the mixture
+
+    def targets(self, classes: int) -> Tensor:
+        """What a classifier of K classes is to answer: `labels`, class indices (B,), or of mixed images float32 (B, K),
+        probabilities."""
+        if self.partner_labels is None or self.share is None:
+            return self.labels
+        own, other = (F.one_hot(labels, classes).float() for labels in (self.labels, self.partner_labels))
+        return torch.lerp(other, own, self.share[:, None].float())  # in mixed precision Fabric makes it bfloat16
 
 
 @dataclass(frozen=True)
@@ -94,22 +106,38 @@ def training_batches(
             differ by at most one image.
 
     Raises:
-        UserError: a batch has fewer images than parts.
+        UserError: a batch has fewer images than parts; parts that are to be mixed would not consist of whole pairs.
     """
     count = len(images)
     draw = generator(seed, "epoch", epoch)
     order = mixed_order(quotas, seed, epoch, draw) if quotas else torch.randperm(count, generator=draw)
     order = order[: count - count % batch_size or None]
-    change = draw_changes(count, augment, draw, images.labels.device)
+    change = draw_changes(images, order, augment, seed, ("epoch", epoch), draw)
+    mixing = draw_mixing(count, images.image_size, augment, seed, ("epoch", epoch), images.labels.device)
     size, (which, parts) = min(batch_size, len(order)), part
     if size < parts:
         raise UserError(f"{parts} processes cannot share batches of {size} images; start fewer, or use larger batches")
+    if mixing and parts > 1 and size % (2 * parts):
+        raise UserError(
+            f"{parts} processes cannot share batches of {size} images that are mixed in pairs (augment."
+            f"{augment.mixing}); make training.batch_size a multiple of {2 * parts}"
+        )
     first, last = size * which // parts, size * (which + 1) // parts
     mine = order.view(-1, size)[done:, first:last].reshape(-1)
     start = done * size + first
     for pixels, labels, rows in images.batches(mine, last - first):
-        yield Batch(normalise(change(pixels, slice(start, start + len(pixels)))), labels, rows)
+        part_of_epoch = slice(start, start + len(pixels))
+        batch = Batch(change(pixels, part_of_epoch), labels, rows)
+        yield _mixed(batch, Mixing(*(draws[part_of_epoch] for draws in mixing))) if mixing else batch
         start += size
+
+
+def _mixed(batch: Batch, mixing: Mixing) -> Batch:
+    """A batch each image of which is mixed with its partner's, by draws for these images."""
+    other = partners(len(batch.rows), batch.images.device)
+    of_others = batch.images.permute(0, 2, 3, 1).index_select(0, other).permute(0, 3, 1, 2)  # stays channels last
+    images = mix(batch.images, of_others, mixing)
+    return batch._replace(images=images, partner_labels=batch.labels.index_select(0, other), share=mixing.share)
 
 
 def steps_per_epoch(count: int, batch_size: int) -> int:
@@ -120,11 +148,12 @@ def steps_per_epoch(count: int, batch_size: int) -> int:
 def view_batches(
     images: ImageSet, augment: AugmentSettings, seed: int, view: int, batch_size: int = 512
 ) -> Iterator[Batch]:
-    """All images in order, with random changes that depend on (seed, view) alone."""
-    change = draw_changes(len(images), augment, generator(seed, "view", view), images.labels.device)
-    for pixels, labels, rows in images.batches(torch.arange(len(images)), batch_size):
+    """All images in order, with random changes that depend on (seed, view) alone. Images are not mixed."""
+    order = torch.arange(len(images))
+    change = draw_changes(images, order, augment, seed, ("view", view), generator(seed, "view", view))
+    for pixels, labels, rows in images.batches(order, batch_size):
         part = slice(int(rows[0]), int(rows[0]) + len(rows))
-        yield Batch(normalise(change(pixels, part)), labels, rows)
+        yield Batch(change(pixels, part), labels, rows)
 
 
 def evaluation_batches(images: ImageSet, batch_size: int = 512) -> Iterator[tuple[Tensor, Tensor]]:

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as reference
+
+from emoreg.data.images import colour
+
+Change = Callable[[Tensor, Tensor], Tensor]
+
+
+@pytest.fixture
+def pixels() -> Tensor:
+    """Noise, channels last in memory as image sets have it, and among it images of few values."""
+    draw = torch.Generator().manual_seed(0)
+    noise = torch.randint(0, 256, (12, 16, 16, 3), dtype=torch.uint8, generator=draw)
+    noise[0], noise[1], noise[2] = 7, 0, 255
+    noise[3] = noise[3] // 4 + 90
+    return noise.permute(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "torchvisions"),
+    [
+        (colour.brightness, reference.adjust_brightness),
+        (colour.contrast, reference.adjust_contrast),
+        (colour.saturation, reference.adjust_saturation),
+        (colour.sharpness, reference.adjust_sharpness),
+    ],
+)
+def test_factors_are_torchvisions_with_one_for_each_image(
+    change: Change, torchvisions: Callable[[Tensor, float], Tensor], pixels: Tensor
+) -> None:
+    factors = torch.linspace(0.01, 1.99, len(pixels))
+    for image, factor, got in zip(pixels, factors.tolist(), change(pixels, factors), strict=True):
+        difference = (torchvisions(image, factor).int() - got.int()).abs()
+        assert difference.max() <= 1  # it rounds in another order
+        assert (difference > 0).float().mean() < 0.05
+
+
+@pytest.mark.parametrize("change", [colour.brightness, colour.contrast, colour.saturation, colour.sharpness])
+def test_a_factor_of_one_changes_nothing(change: Change, pixels: Tensor) -> None:
+    assert torch.equal(change(pixels, torch.ones(len(pixels))), pixels)
+
+
+def test_posterizing_is_torchvisions_for_every_number_of_bits(pixels: Tensor) -> None:
+    bits = torch.arange(len(pixels)) % 8 + 1
+    for image, number, got in zip(pixels, bits.tolist(), colour.posterize(pixels, bits.float()), strict=True):
+        assert torch.equal(got, reference.posterize(image, number))
+
+
+def test_solarizing_is_torchvisions_for_every_threshold(pixels: Tensor) -> None:
+    thresholds = 255 * torch.linspace(0, 1, len(pixels))
+    for image, threshold, got in zip(pixels, thresholds.tolist(), colour.solarize(pixels, thresholds), strict=True):
+        assert torch.equal(got, reference.solarize(image, threshold))
+
+
+@pytest.mark.parametrize(
+    ("change", "torchvisions"),
+    [(colour.autocontrast, reference.autocontrast), (colour.equalize, reference.equalize)],
+)
+def test_what_has_no_strength_treats_each_image_by_itself(
+    change: Change, torchvisions: Callable[[Tensor], Tensor], pixels: Tensor
+) -> None:
+    for image, got in zip(pixels, change(pixels, torch.zeros(len(pixels))), strict=True):
+        assert torch.equal(got, torchvisions(image))
