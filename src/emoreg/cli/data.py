@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SetName = Annotated[str, Shown("SET", "name of a stimulus set or target, see emoreg data list")]
 SetRoot = Annotated[str, Shown("DIR", "folder, zip or pack of the set. Default: its place in the folder data")]
+AsStimuli = Annotated[bool, Shown(help="read a set of the Hugging Face Hub (hf:) for its emotions, not its classes")]
 DATA_FOLDER = Path("data")
 
 
@@ -49,7 +50,13 @@ def list_sets(*, root: Folder = DATA_FOLDER, json: bool = False) -> None:
 
 
 def verify(
-    name: SetName, *, root: SetRoot | None = None, show: int = 20, json: bool = False, quiet: Quiet = False
+    name: SetName,
+    *,
+    root: SetRoot | None = None,
+    stimuli: AsStimuli = False,
+    show: int = 20,
+    json: bool = False,
+    quiet: Quiet = False,
 ) -> int:
     """Read a whole set: unreadable images, wrong labels, duplicates across splits.
 
@@ -66,10 +73,11 @@ def verify(
     if show < 0:
         raise UserError(f"--show is {show}; it must not be negative")
 
-    from emoreg.data.tools.catalogue import find
+    from emoreg.data.tools.catalogue import find, kind_of
     from emoreg.data.tools.verify import verify as verify_set
 
-    findings = verify_set(name, find(name, root), Progress(quiet=quiet))
+    kind = kind_of(name, stimuli)
+    findings = verify_set(name, find(name, root), Progress(quiet=quiet), kind)
     if json:
         print(dumps({"clean": findings.is_clean, **dataclasses.asdict(findings)}, indent=2))
     else:
@@ -84,6 +92,7 @@ def show(
     name: SetName,
     *,
     root: SetRoot | None = None,
+    stimuli: AsStimuli = False,
     out: File | None = None,
     count: int = 32,
     seed: int = 0,
@@ -110,11 +119,12 @@ def show(
     if out.suffix.lower() != ".png":
         raise UserError(f"--out: {out} must end in .png")
 
-    from emoreg.data.tools.catalogue import find, read_set
+    from emoreg.data.tools.catalogue import find, kind_of, read_set
     from emoreg.data.tools.contact_sheet import draw_sheet
     from emoreg.runtime.fonts import lacking_note
 
-    collection = read_set(name, find(name, root), count=1000, image_size=96)
+    kind = kind_of(name, stimuli)
+    collection = read_set(name, find(name, root), count=1000, image_size=96, kind=kind)
     progress = Progress(quiet=quiet)
     progress.tell(collection.notes, collection.left_out)
     picture = draw_sheet(collection, count, seed)
@@ -132,6 +142,7 @@ def pack(
     name: SetName,
     *,
     root: SetRoot | None = None,
+    stimuli: AsStimuli = False,
     image_size: int,
     out: Folder | None = None,
     skip_unreadable: bool = False,
@@ -154,7 +165,8 @@ def pack(
     from emoreg.data.tools.catalogue import find, kind_of
     from emoreg.data.tools.pack import pack as pack_set
 
-    made = pack_set(name, find(name, root, packs=False), image_size, out, skip_unreadable, Progress(quiet=quiet))
+    kind, there = kind_of(name, stimuli), find(name, root, packs=False)
+    made = pack_set(name, there, image_size, out, skip_unreadable, Progress(quiet=quiet), kind)
     size = f"{made.images:,} images of {image_size}x{image_size} pixels, {_bytes(made.bytes)}"
     if made.seconds is None:
         print(f"{made.folder} was packed before: {size}")
@@ -164,7 +176,7 @@ def pack(
         print(f"{made.decoded:,} images ({_bytes(made.source_bytes)}) in {made.seconds:.1f} s: {rate} of source")
     if made.left_out:
         print(f"skipped {len(made.left_out):,} unreadable; the first: {made.left_out[0]['reason']}")
-    command, section = ("pretrain", "stimuli") if kind_of(name) == "stimuli" else ("train", "target")
+    command, section = ("pretrain", "stimuli") if kind == "stimuli" else ("train", "target")
     print(f"use it: emoreg {command} RECIPE --{section}.root {made.folder}")
 
 

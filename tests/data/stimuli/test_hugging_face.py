@@ -15,7 +15,11 @@ from emoreg.data.images.decode import decode
 from emoreg.data.stimuli import read_stimuli
 from emoreg.data.stimuli.emotion import EKMAN_6, MIKELS_8, POLARITY
 from emoreg.data.stimuli.stimulus_set import Stimuli
+from emoreg.data.tools.catalogue import kind_of
+from emoreg.data.tools.pack import pack
+from emoreg.data.tools.verify import verify
 from emoreg.errors import UserError
+from emoreg.runtime.progress import Progress
 
 datasets = extras.load("hub", "datasets")
 
@@ -147,3 +151,16 @@ def test_what_cannot_be_loaded_names_the_setting_of_the_stimuli(
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match=r"set stimuli\.root to a folder"):
         read(None)
+
+
+def test_it_can_be_looked_at_and_packed_as_stimuli(tmp_path: Path, quiet: Progress) -> None:
+    root = str(saved(tmp_path / "set", {"train": part(["awe", "fear"]), "test": part(["awe"])}))
+    name = "hf:me/EmoSet-118K"
+    findings = verify(name, root, quiet, kind_of(name, as_stimuli=True))
+    assert findings.counts["awe"] == {"train": 1, "test": 1} and findings.published == []
+    folder = pack(name, root, 8, tmp_path / "pack", False, quiet, "stimuli").folder
+    packed = read_stimuli(StimuliSettings(name=name, root=str(folder), image_size=8), seed=0)
+    assert packed.labels[0].space.names == MIKELS_8 and packed.splits == ["train", "train", "test"]
+    assert kind_of(name) == "target"
+    with pytest.raises(UserError, match="--stimuli is for sets of the Hugging Face Hub"):
+        kind_of("cifar10", as_stimuli=True)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from emoreg.config.schema import StimuliSettings, TargetSettings
 from emoreg.data.images.files import File
+from emoreg.data.images.hugging_face import PREFIX
 from emoreg.data.images.packed import PACK, PackedImages, PackedLabels, is_pack, read_about
 from emoreg.data.images.table import About, Images, Item, joined
 from emoreg.data.stimuli import PUBLISHED, SETS, read_stimuli
@@ -74,7 +75,7 @@ TARGETS: Mapping[str, About] = {
     "hf:OWNER/NAME[/CONFIG]": About(
         title="Any image classification set of the Hugging Face Hub",
         size="see its page",
-        labels="classes",
+        labels="classes; or emotions, as stimuli of stage 1",
         licence="each set's own",
         source="downloaded when it is needed (huggingface.co/datasets; pip install 'emoreg[hub]')",
         layout="what Hugging Face's datasets loads",
@@ -196,9 +197,19 @@ class Collection:
         return f"{self.name}/{split}[{row - int(np.argmax(self.splits == split))}]"
 
 
-def kind_of(name: str) -> Kind:
-    """Kind of a set; unknown names count as targets."""
-    return "stimuli" if name in SETS or name == "procedural" else "target"
+def kind_of(name: str, as_stimuli: bool = False) -> Kind:
+    """Kind of a set; unknown names count as targets.
+
+    Args:
+        name: of the set.
+        as_stimuli: a set of the Hugging Face Hub is read for its emotions, and not for its classes.
+
+    Raises:
+        UserError: as stimuli, another set than one of the Hub.
+    """
+    if as_stimuli and not name.lower().startswith(PREFIX):
+        raise UserError(f"--stimuli is for sets of the Hugging Face Hub, hf:OWNER/NAME; leave it out for {name}")
+    return "stimuli" if as_stimuli or name in SETS or name == "procedural" else "target"
 
 
 def find(name: str, root: Path | str | None, packs: bool = True) -> str | None:
@@ -232,7 +243,9 @@ def what_it_needs(name: str) -> str:
     return f"get it from: {about.source}; licence: {about.licence}; it must hold: {about.layout}"
 
 
-def read_set(name: str, root: str | None, count: int = 2000, image_size: int = 32) -> Collection:
+def read_set(
+    name: str, root: str | None, count: int = 2000, image_size: int = 32, kind: Kind | None = None
+) -> Collection:
     """A whole set; rows whose image is missing are skipped.
 
     Args:
@@ -240,11 +253,12 @@ def read_set(name: str, root: str | None, count: int = 2000, image_size: int = 3
         root: see `find`.
         count: how many images to draw (procedural only).
         image_size: at which (procedural only).
+        kind: of the set; None for that of its name.
 
     Raises:
         UserError: no such set, or it cannot be read.
     """
-    kind = kind_of(name)
+    kind = kind or kind_of(name)
     if root is not None and is_pack(root):
         image_size = int(read_about(root).get("image_size", 0))
     if kind == "target":

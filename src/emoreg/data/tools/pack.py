@@ -39,7 +39,7 @@ from emoreg.data.images.packed import (
     read_about,
 )
 from emoreg.data.images.threads import in_threads
-from emoreg.data.tools.catalogue import Collection, read_set
+from emoreg.data.tools.catalogue import Collection, Kind, read_set
 from emoreg.errors import UserError
 from emoreg.runtime.lock import hold, is_trace
 from emoreg.runtime.progress import Progress
@@ -73,7 +73,13 @@ class Packed:
 
 
 def pack(
-    name: str, root: str | None, image_size: int, out: Path | None, skip_unreadable: bool, progress: Progress
+    name: str,
+    root: str | None,
+    image_size: int,
+    out: Path | None,
+    skip_unreadable: bool,
+    progress: Progress,
+    kind: Kind | None = None,
 ) -> Packed:
     """Pack a set, or resume an interrupted pack.
 
@@ -84,6 +90,7 @@ def pack(
         out: folder of the pack; None for data/<name>-<S>px.
         skip_unreadable: skip images that cannot be decoded or are missing, and list them in pack.json.
         progress: shows how many images are packed.
+        kind: of the set; None for that of its name.
 
     Raises:
         UserError: the set cannot be read; an image cannot be decoded; no space or no permission; `out` holds
@@ -96,7 +103,7 @@ def pack(
     if root is not None and is_pack(root):
         raise UserError(f"{root} is a pack already: give the folder or zip that it was made from")
     folder = out or Path("data") / f"{re.sub(r'[^a-z0-9_.]+', '-', name.lower())}-{image_size}px"
-    collection = read_set(name, root)
+    collection = read_set(name, root, kind=kind)
     progress.tell(collection.notes, collection.left_out)
     if collection.missing and not skip_unreadable:
         first, count = collection.missing[0], len(collection.missing)

@@ -16,7 +16,7 @@ from emoreg.data.images.threads import in_threads
 from emoreg.data.stimuli import PUBLISHED, SETS
 from emoreg.data.stimuli.emotion import majority
 from emoreg.data.stimuli.published import Comparison, compare
-from emoreg.data.tools.catalogue import Collection, kind_of, read_set
+from emoreg.data.tools.catalogue import Collection, Kind, kind_of, read_set
 from emoreg.errors import UserError
 from emoreg.runtime.progress import Progress
 
@@ -67,26 +67,27 @@ class Findings:
         return self.error is None and not any(lists)
 
 
-def verify(name: str, root: str | None, progress: Progress) -> Findings:
+def verify(name: str, root: str | None, progress: Progress, kind: Kind | None = None) -> Findings:
     """Read a whole set.
 
     Args:
         name: name of a stimulus set or target.
         root: see `catalogue.find`.
         progress: shows how many images are read.
+        kind: of the set; None for that of its name.
 
     Raises:
         UserError: there is nothing to check: unknown set, missing folder, or a zip that is refused.
     """
     try:
-        collection, error = read_set(name, root), None
+        collection, error = read_set(name, root, kind=kind), None
     except UserError as reason:
         # An error in a table says nothing about the images, so these are checked nevertheless.
         files = [] if root is None else list_files(_folder(root))
         images = [file for file in files if is_image(file.name)]
         if not images:
             raise
-        collection, error = Collection(name, kind_of(name), name, root, images, (), None), str(reason)
+        collection, error = Collection(name, kind or kind_of(name), name, root, images, (), None), str(reason)
     unreadable, alike = _read_all(collection, progress)
     splits = [ALL] * len(collection.images) if collection.splits is None else collection.splits.tolist()
     counts = _counts(collection)
