@@ -33,8 +33,8 @@ def make_optimizer(
         lr_factors: factors of the learning rate, by prefix of the parameters' names.
         batch_size: images per step that the recipe asks for, for `settings.peak_lr`.
         device: where the model is trained. On CUDA the fused kernels are used. On CPUs they are not: they take a
-            half (SGD) to a third (AdamW) of the time, which is below 1 % of a step of 128 images, and AdamW's round
-            otherwise.
+            half (SGD) to a third (AdamW) of the time, which is about 1 % of a step of 128 images, and AdamW's round
+            otherwise (docs/speed.md).
 
     Raises:
         SettingError: as `parameter_groups`.
