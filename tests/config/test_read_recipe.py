@@ -35,7 +35,7 @@ def shipped(name: str) -> PretrainRecipe | TrainRecipe:
 
 
 def without_download(backbone: BackboneSettings) -> BackboneSettings:
-    assert not backbone.pretrained or timm.get_pretrained_cfg(backbone.name).has_weights
+    assert not backbone.pretrained or timm.is_model_pretrained(backbone.name)
     return dataclasses.replace(backbone, pretrained=False)
 
 
