@@ -345,6 +345,13 @@ def test_a_rate_that_follows_the_batch_is_said_in_a_line(tmp_path: Path, monkeyp
     assert run.metrics["lr"].tolist() == [0.025, 0.025]
 
 
+def test_a_step_may_have_two_thousand_images(tmp_path: Path) -> None:
+    asked = recipe(OptimizerSettings(lr=0.1, lr_per_batch=256, warmup=0.0), epochs=1, batch_size=2048)
+    _, run = fit_in(tmp_path / "run", tiny_model(), asked, images=image_set(4096))
+    saved = run.load_checkpoint()
+    assert saved is not None and saved["schedule"]["last_epoch"] == 2 and saved["schedule"]["base_lrs"] == [0.8, 0.8]
+
+
 # Progressive resizing
 
 
