@@ -362,7 +362,8 @@ class OptimizerSettings:
     name: OptimizerName = "sgd"
     """sgd (with Nesterov momentum), adamw, or muon (Jordan et al. 2024): orthogonalised momentum for the matrices and
     filters within a network, and AdamW for its first layer, heads, biases, norms and λ. Muon's steps have the size of
-    AdamW's (Liu et al. 2025), so lr and weight_decay are those of adamw."""
+    AdamW's (Liu et al. 2025), so lr and weight_decay are those of adamw. timm's Muon, whose step of a matrix is that of
+    torch.optim.Muon, which takes no filters."""
     lr: float = 0.1
     """Peak learning rate, above 0."""
     lr_per_batch: int | None = None
