@@ -46,17 +46,39 @@ from emoreg.training.progressive_resizing import progressive_size
 from emoreg.training.step import make_state, train_step
 
 AUGMENT = AugmentSettings(crop_padding=4, flip=True)
+# Each alone on top of crop and flip, and together: as DeiT (Touvron et al. 2021) trains, and everything that there is.
+AUGMENTATIONS = {
+    "alternate_flip": AugmentSettings(alternate_flip=True),
+    "trivial": AugmentSettings(policy="trivial"),
+    "rand": AugmentSettings(policy="rand"),
+    "jitter": AugmentSettings(jitter=0.4),
+    "erase": AugmentSettings(erase=0.25),
+    "cutout": AugmentSettings(cutout=0.5),
+    "mixup": AugmentSettings(mixup=0.8),
+    "cutmix": AugmentSettings(cutmix=1.0),
+    "deit": AugmentSettings(policy="rand", erase=0.25, mixup=0.8, cutmix=1.0),
+    "everything": AugmentSettings(
+        alternate_flip=True, policy="rand", jitter=0.4, erase=0.25, cutout=0.5, mixup=0.8, cutmix=1.0
+    ),
+}
 Work = Callable[[], float]
 
 
-def recipe(name: str, batch_size: int, device: str, arm: str = "Backbone", **training: Any) -> TrainRecipe:
+def recipe(
+    name: str,
+    batch_size: int,
+    device: str,
+    arm: str = "Backbone",
+    augment: AugmentSettings = AUGMENT,
+    **training: Any,
+) -> TrainRecipe:
     """Of one of the arms "Backbone", "trained", "frozen", "views"."""
     is_regulated, is_frozen = arm != "Backbone", arm in ("frozen", "views")
     return TrainRecipe(
-        backbone=BackboneSettings(name),
+        backbone=BackboneSettings(name, patch_size=4 if "vit" in name else None),
         encoder=EncoderSettings(frozen=is_frozen, views=0 if arm == "views" else None),
         regulation=RegulationSettings(mode="learned" if is_regulated else "none"),
-        augment=AUGMENT,
+        augment=augment,
         training=TrainingSettings(batch_size=batch_size, device=device, **training),
     )
 
@@ -82,7 +104,7 @@ def training(asked: TrainRecipe, steps: int, threads: int | None = None) -> Work
     loss_of = classification_loss(classifier, images, asked)
     state = make_state(fabric, classifier, loss_of, constant, size, steps=10**9)
     state.objective.train()
-    batches = _endless(partial(training_batches, images, size, AUGMENT, 0))
+    batches = _endless(partial(training_batches, images, size, asked.augment, 0))
 
     def work() -> float:
         losses = torch.zeros(steps, device=fabric.device)
@@ -102,13 +124,13 @@ def _endless(epoch_of: Callable[[int], Iterator[Batch]]) -> Iterator[Batch]:
         yield from epoch_of(epoch)
 
 
-def data(batch_size: int, steps: int, device: str) -> Work:
+def data(batch_size: int, steps: int, device: str, augment: AugmentSettings = AUGMENT) -> Work:
     """Work that only makes batches, an epoch of `steps`, and gives images per second."""
     images = noise(steps * batch_size).to(make_fabric(TrainingSettings(device=device)).device)
 
     def work() -> float:
         begun = time.perf_counter()
-        for batch in training_batches(images, batch_size, AUGMENT, 0, 0):
+        for batch in training_batches(images, batch_size, augment, 0, 0):
             assert len(batch.labels) == batch_size
         batch.labels.sum().item()  # waits for the device
         return steps * batch_size / (time.perf_counter() - begun)

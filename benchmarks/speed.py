@@ -25,7 +25,7 @@ from turns import Arm, take_turns
 from emoreg.runs.provenance import environment
 from emoreg.runtime.cores import usable_cores
 
-PARTS = ("start", "data", "training", "regulated", "jobs", "decoding", "predict")
+PARTS = ("start", "data", "augmentation", "training", "regulated", "jobs", "decoding", "predict")
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--backbones", nargs="+", default=["resnet20", "resnet18"])
+    parser.add_argument(
+        "--augmentations",
+        nargs="+",
+        choices=ours.AUGMENTATIONS,
+        default=["deit", "everything"],
+        help="on top of crop, flip",
+    )
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--seconds", type=float, default=1.5, help="about how long a round of an arm takes")
@@ -92,6 +99,30 @@ def measure_data(options: argparse.Namespace) -> list[Line]:
     figures = take_turns(arms, options.rounds)
     best = max(("usual, 0 workers", "usual, 2 workers"), key=figures.median)
     return [Line("batches alone", figures.median("batches alone"), best, figures.ratio("batches alone", best), ">= 20")]
+
+
+def measure_augmentation(options: argparse.Namespace) -> list[Line]:
+    """Batches alone, and training, with more than crop and flip, beside crop and flip."""
+    lines = []
+    size, device = options.batch_size, options.device
+    arms: dict[str, Arm] = {"crop and flip": (ours.data, (size, 40, device))}
+    arms |= {name: (ours.data, (size, 40, device, ours.AUGMENTATIONS[name])) for name in options.augmentations}
+    figures = take_turns(arms, options.rounds)
+    for name in options.augmentations:
+        ratio = figures.ratio(name, "crop and flip")
+        lines.append(Line(f"batches alone: {name}", figures.median(name), "crop and flip", ratio, ""))
+    for backbone in options.backbones:
+        steps = steps_of(backbone, options)
+        settings = {"crop and flip": ours.AUGMENT} | {name: ours.AUGMENTATIONS[name] for name in options.augmentations}
+        arms = {
+            name: (ours.training, (ours.recipe(backbone, size, device, augment=augment), steps))
+            for name, augment in settings.items()
+        }
+        figures = take_turns(arms, options.rounds)
+        for name in options.augmentations:
+            ratio = figures.ratio(name, "crop and flip")
+            lines.append(Line(f"{backbone}, {name}", figures.median(name), "crop and flip", ratio, ">= 0.85"))
+    return lines
 
 
 def measure_training(options: argparse.Namespace) -> list[Line]:

@@ -33,7 +33,10 @@ def record(folder: Path, script: str, *arguments: str, codes: tuple[int, ...] = 
     return found
 
 
-PARTS = [["start"], pytest.param(["data", "training", "regulated", "jobs", "predict"], marks=pytest.mark.slow)]
+PARTS = [
+    ["start"],
+    pytest.param(["data", "augmentation", "training", "regulated", "jobs", "predict"], marks=pytest.mark.slow),
+]
 
 
 @pytest.mark.parametrize("parts", PARTS, ids=["start", "all others"])
