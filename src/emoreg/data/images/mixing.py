@@ -3,7 +3,8 @@
 Images are mixed in pairs of neighbours in the batch, whose order is random: so the parts of a batch that several
 processes share can be mixed each by itself, with the result that one process would have. λ and the choice between
 mixup and CutMix are drawn for each image, not once a batch: as cheap here, and one step then sees many strengths.
-timm's Mixup does that in a loop over the images (4 times slower at 32 pixels), and draws from NumPy's global state.
+timm's Mixup does that in a loop over the images (5 times slower at 32 pixels on a CPU), and draws from NumPy's global
+state.
 """
 
 from __future__ import annotations

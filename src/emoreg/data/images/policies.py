@@ -2,7 +2,7 @@
 
 An operation is applied to all images of a batch that have drawn it, at once. Which ones these are is known on the CPU,
 where draws are made, so a GPU is never waited for. torchvision's classes draw once a batch, or have to be called for
-each image (30 times slower), and like kornia's and timm's take no generator.
+each image (8 times slower at 32 pixels on a CPU), and take no generator; kornia's draw the operation once a batch.
 """
 
 from __future__ import annotations
