@@ -127,6 +127,7 @@ def test_a_study_with_a_run_that_fails_ends_with_1_and_says_which(
         STUDY.replace("modes: [learned]", "modes: []").replace("seeds: 2", "seeds: 1")
         + "targets:\n  - target: {name: digits}\n  - target: {name: folder, root: nothing}\n"
     )
+    (tmp_path / "nothing").mkdir()
     shown = told(capsys, "study", "pilot.yaml", "--quiet", code=1)
     assert "emoreg: failed: nothing-resnet8-backbone-seed0: " in shown and "nothing" in shown
     assert "1 of 2 runs failed" in shown and "Traceback" not in shown

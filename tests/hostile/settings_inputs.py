@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hostile.malformed import Content, Malformed
 
+BACKBONE_SEED = "backbones: [{pretraining: {seed: 3}}]"
 LAUGHS = "\n".join(
     ["a0: &a0 [lol, lol, lol]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 10))]
 )
@@ -185,6 +186,7 @@ STUDIES: tuple[tuple[str, Content, str], ...] = (
     ("what the study decides: the seed", "classifier: {seed: 3}", "classifier.seed"),
     ("what the study decides: the mode", "classifier: {regulation: {mode: fixed}}", "classifier.regulation.mode"),
     ("what the study decides: the pretext", "stimuli: [{pretext: rotation}]", "stimuli[0].pretext"),
+    ("what the study decides: the seed of a backbone's stage 1", BACKBONE_SEED, "backbones[0].pretraining.seed"),
     ("what the study decides: the encoder", "pretraining: {backbone: {name: resnet8}}", "pretraining.backbone"),
     ("a λ that no arm can learn", "classifier: {regulation: {lam: 1}}", "regulation.lam"),
     ("a setting of the other stage", "classifier: {stimuli: {name: oasis}}", "classifier.stimuli"),

@@ -155,7 +155,8 @@ def test_reports_need_no_images_and_a_plan_neither(
     assert len(read_results(Path("all.parquet"))) == 3
     capfd.readouterr()
     assert main(["study", "s", "--seeds", "2", "--dry-run", "--quiet"]) == 0
-    assert "6 runs, 3 done, 3 to do: no estimate, as there is no data/flags here" in capfd.readouterr().out
+    shown = capfd.readouterr().out
+    assert "6 runs, 3 done, 3 to do: no estimate, as there is no data/flags here" in shown
     assert main(["study", str(written("never/there", path="n.yaml")), "--dry-run", "--quiet"]) == 0
     told = refusal(lambda: done("s/study.yaml", "s", quiet) if rewritten_with(2) else None)
     assert "data/flags (folder) is not here: it was 32 files of" in told

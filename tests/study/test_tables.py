@@ -74,8 +74,9 @@ def test_a_plan_shows_factors_looks_budgets_what_is_left_out_and_the_cost(study:
     assert "gradient budget, Learn-E-Reg (own), Ensemble: matched: gradients at z_n and z_e divided by 1.00" in shown
     assert "gradient budget, Learn-E-Reg (mixture): matched: gradients at z_n and z_e divided by 0.50" in shown
     assert "digits, resnet8: neutral is left out for procedural: " in shown
-    runs = len({run.id for run in planned})
+    runs, encoders = len({run.id for run in planned}), len({run.id for run in planned if run.mode is None})
     assert f"{runs} runs, 1 done, {runs - 1} to do: about " in shown and "with 2 at a time" in shown
+    assert f"stage 1: {encoders} runs; stage 2: {runs - encoders} runs" in shown
 
 
 def test_a_plan_for_a_device_that_is_not_here_has_no_estimate(study: Study, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from emoreg.runtime.streams import tell
 if TYPE_CHECKING:
     import pandas as pd
 
+    from emoreg.study.definition import Study
     from emoreg.study.ray_pool import Ray
 
 StudyOrTable = Annotated[Path, Shown("STUDY", "a study's folder, its YAML file, or a results.parquet")]
@@ -33,6 +34,7 @@ def study(
     runs: RunsFolder | None = None,
     seeds: int | None = None,
     with_: Annotated[Sequence[Path], Shown("TABLE")] = (),
+    only: Annotated[Sequence[str], Shown("LABEL")] = (),
     jobs: int = 1,
     ray: Annotated[bool | str, Shown("ADDRESS")] = False,
     gpus_per_run: float | None = None,
@@ -52,12 +54,15 @@ def study(
         out: the study's folder. Default: runs/<name of the file>
         seeds: number of seeds to run for now; what the file plans stays the plan
         with_: tables of results of other machines: runs of this study that are finished there count as done
+        only: the part of the study to run for now, by labels of targets, backbones, stimuli or variants, and modes;
+            the plan stays whole, also for the report
         jobs: parallel runs, on this machine
         ray: run on a Ray cluster: auto or HOST:PORT; without an address, one of this machine alone. All machines must
             share the study's folder
         gpus_per_run: with --ray; 0.25 puts four runs on a GPU. Default: one if the cluster has any
         cpus_per_run: with --ray. Default: 1
-        dry_run: print the plan and how long it will take, and stop
+        dry_run: print the plan, how long it will take, and what image sets that are not here need, and stop; the exit
+            code is 0 also if some are not here
         smoke: train one seed for one epoch on a few images, to check that all of it runs
 
     Examples:
@@ -65,6 +70,7 @@ def study(
         emoreg study recipes/studies/cifar10-pilot.yaml --jobs 2
         emoreg study recipes/studies/cifar10-pilot.yaml --smoke
         emoreg study recipes/studies/cifar10-pilot.yaml --seeds 2      # for now, two of the planned ones
+        emoreg study recipes/studies/paper.yaml --only resnet18 abstract    # a backbone with one stimulus set
         emoreg study recipes/studies/cifar10-pilot.yaml --with gpu/results.parquet
         emoreg study recipes/studies/cifar10-pilot.yaml --ray auto --gpus-per-run 0.25
     """
@@ -75,15 +81,10 @@ def study(
     resources = {"gpus_per_run": gpus_per_run, "cpus_per_run": cpus_per_run}
     cluster = _cluster(ray, {name: value for name, value in resources.items() if value is not None})
 
-    from emoreg.runtime.terminal import show
-    from emoreg.study.calibrate import estimate_seconds
     from emoreg.study.columns import RunStatus
-    from emoreg.study.kept_data import at_places, find_data
-    from emoreg.study.plan import known_as, left_out, plan_runs
-    from emoreg.study.read_study import find_study, is_kept, read_study, with_data
-    from emoreg.study.results import read_results
-    from emoreg.study.run_study import RUNS, default_folder, done_elsewhere, require_own_process, run_study
-    from emoreg.study.tables import plan_table
+    from emoreg.study.plan import left_out
+    from emoreg.study.read_study import find_study, is_kept, read_study
+    from emoreg.study.run_study import default_folder, require_own_process, run_study
 
     require_own_process()
     definition, tables = read_study(find_study(study), seeds, smoke), list(with_)
@@ -96,15 +97,9 @@ def study(
     out = out or folder
     progress = Progress(quiet=quiet, details=False)
     if dry_run:
-        definition = with_data(definition, out)
-        planned = plan_runs(definition, runs or out / RUNS)
-        done = done_elsewhere(out, planned, [(str(path), read_results(path)) for path in tables])
-        ids = set() if done is None else set(done["id"])
-        places, _ = find_data(definition.data, [run.recipe for run in planned], out)
-        planned = [dataclasses.replace(run, recipe=at_places(run.recipe, places)) for run in known_as(planned, ids)]
-        show(plan_table(definition, planned, estimate_seconds(planned, progress, jobs), jobs, ids))
+        _print_plan(definition, out, runs, jobs, tables, only, progress)
         return 0
-    table = run_study(definition, out, runs, jobs, progress, cluster, tables, isolated=True)
+    table = run_study(definition, out, runs, jobs, progress, cluster, tables, isolated=True, only=only)
     failed = table[table.status.isin((RunStatus.FAILED, RunStatus.DIVERGED))]
     unwritten = None
     if _has_results(table):
@@ -122,6 +117,38 @@ def study(
     if unwritten is not None:
         raise unwritten
     return 1 if len(failed) else 0
+
+
+def _print_plan(
+    study: Study,
+    out: Path,
+    runs: Path | None,
+    jobs: int,
+    tables: Sequence[Path],
+    only: Sequence[str],
+    progress: Progress,
+) -> None:
+    """Print what is to be done, how long it will take, and what image sets that are not here need."""
+    from emoreg.runtime.terminal import show
+    from emoreg.study.calibrate import estimate_seconds, timed_on
+    from emoreg.study.kept_data import at_places, find_data
+    from emoreg.study.part import part_of
+    from emoreg.study.plan import known_as, plan_runs
+    from emoreg.study.read_study import with_data
+    from emoreg.study.results import read_results
+    from emoreg.study.run_study import RUNS, done_elsewhere
+    from emoreg.study.tables import plan_table
+
+    study = with_data(study, out)
+    planned = plan_runs(study, runs or out / RUNS)
+    done = done_elsewhere(out, planned, [(str(path), read_results(path)) for path in tables])
+    ids = set() if done is None else set(done["id"])
+    places, _ = find_data(study.data, [run.recipe for run in planned], out)
+    part = part_of(known_as(planned, ids), only)
+    part = [dataclasses.replace(run, recipe=at_places(run.recipe, places)) for run in part]
+    whole = len({run.id for run in planned}) if only else None
+    seconds = estimate_seconds(part, progress, jobs)
+    show(plan_table(study, part, seconds, jobs, ids, timed_on(part, jobs), whole))
 
 
 def _cluster(ray: bool | str, resources: dict[str, Any]) -> Ray | None:

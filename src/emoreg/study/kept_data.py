@@ -123,11 +123,6 @@ def _spellings(root: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((root, root.replace("\\", "/"))))
 
 
-def not_here(recipe: Recipe) -> list[str]:
-    """The roots of a recipe at which there is nothing."""
-    return [root for _, root in image_sets([recipe]) if not Path(root).exists()]
-
-
 def at_places(recipe: Recipe, places: Places) -> Recipe:
     """A recipe with the roots where its images are now."""
 

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from emoreg.config.contents import Contents
 from emoreg.config.recipe import Recipe, TrainRecipe, identity
@@ -159,6 +159,7 @@ class _Folders:
 
     def __init__(self, runs: Path) -> None:
         self.runs = runs
+        self.encoders: dict[tuple[Recipe, Factors], PlannedRun] = {}  # runs of stage 1, which many arms need
         self.there = {folder.name.rpartition("-")[2]: folder for folder in runs.iterdir()} if runs.is_dir() else {}
 
     def has(self, id_: str) -> bool:
@@ -212,7 +213,9 @@ def _runs(
         shared = next((each.recipe for each in point.stimuli if each.label == label), None)
         own = None if stimuli.recipe == shared else variant.label
         encoding = Factors(None, arm.pretext, own, label, None, encoder.name)
-        pretraining = _planned(study, stage_1, folders, None, encoding, seed)
+        pretraining = folders.encoders.get((stage_1, encoding))
+        if pretraining is None:
+            pretraining = folders.encoders[stage_1, encoding] = _planned(study, stage_1, folders, None, encoding, seed)
         yield pretraining
         needed, folder = pretraining, pretraining.folder
         encoder = dataclasses.replace(encoder, pretrained=False)  # its weights come from stage 1
@@ -228,8 +231,12 @@ def _planned(
     if study.edition > 1:
         recipe = resolved(recipe, study.machine)
     contents = contents_in(recipe, study.data) if study.edition > 1 else {}
-    own = run_id(recipe, None if needed is None else needed.without_paths, contents)
-    with_paths = run_id(recipe, None if needed is None else needed.with_paths)
+    settings = identity(recipe)
+    with_paths = _hash(settings, None if needed is None else needed.with_paths)
+    # What is the same is not written out twice: a study may have thousands of runs.
+    with_contents = identity(recipe, contents) if contents else settings
+    is_same = with_contents is settings and (needed is None or needed.with_paths == needed.without_paths)
+    own = with_paths if is_same else _hash(with_contents, None if needed is None else needed.without_paths)
     parts = factors.old_name if study.edition == 1 else factors.name
     name = re.sub(r"[^\w.+-]+", "-", "-".join([*(part for part in parts if part), f"seed{seed}"]))
     id_ = with_paths if not folders.has(own) and folders.has_begun(with_paths, contents) else own
@@ -259,7 +266,11 @@ def run_id(recipe: Recipe, needs: str | None = None, contents: Mapping[str, Cont
             again when their folder has moved.
         contents: what is known of its images, by section; it replaces their paths.
     """
-    content = identity(recipe, contents)
+    return _hash(identity(recipe, contents), needs)
+
+
+def _hash(settings: Mapping[str, Any], needs: str | None) -> str:
+    """As `run_id`, of settings from `identity`."""
     if needs is not None:
-        content["encoder"]["experience"] = needs
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+        settings = {**settings, "encoder": {**settings["encoder"], "experience": needs}}
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]

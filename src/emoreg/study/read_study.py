@@ -154,9 +154,9 @@ def _shrink(values: dict[str, Any], words: Mapping[str, str]) -> None:
         for key, value in SMOKE[stage].items():
             for place in (places[0], *(f"{name}[]" for name in places[1:])):
                 put_setting(values, f"{place}.{key}", value)
-    for variant in values.get("variants", ()):
-        for key, value in SMOKE[PretrainRecipe].items() if "pretraining" in variant else ():
-            put_setting(variant, f"pretraining.{key}", value)
+    for part in (*values.get("variants", ()), *values.get("backbones", ())):
+        for key, value in SMOKE[PretrainRecipe].items() if "pretraining" in part else ():
+            put_setting(part, f"pretraining.{key}", value)
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ def _study(name: str, file: _File) -> Study:
         raise SettingError("seeds", f"{seeds:,} make up to {runs:,} runs; at most {MAX_RUNS:,} are possible")
     _refuse_decided(file)
     targets = _parts("targets", file, "classifier", _target_name)
-    backbones = _parts("backbones", file, "classifier", _backbone_name)
+    backbones = _backbones(file)
     variants = _variants(file)
     return replace(
         study,
@@ -223,7 +223,8 @@ def _refuse_decided(file: _File) -> None:
         base, _, setting = key.partition(".")
         parts = [(base, file.get(base, {}))]
         parts += [(f"{name}[{n}]", part) for name in LAID_OVER[base] for n, part in enumerate(file.get(name, ()))]
-        parts += [(f"variants[{n}].{base}", part.get(base, {})) for n, part in enumerate(file.get("variants", ()))]
+        for name in ("variants", "backbones"):
+            parts += [(f"{name}[{n}].{base}", part.get(base, {})) for n, part in enumerate(file.get(name, ()))]
         for place, part in parts:
             if any(leaf == setting or leaf.startswith(f"{setting}.") for leaf, _ in flatten(part)):
                 reason = f"is decided by the study; {INSTEAD.get(key, 'leave it out')}"
@@ -236,6 +237,23 @@ class _Part(NamedTuple):
     key: str  # such as "targets[0]"
     label: str
     values: Mapping[str, Any]
+
+
+class _Backbone(NamedTuple):
+    """A backbone of the file, with what its encoders need in stage 1."""
+
+    classifier: _Part
+    pretraining: _Part
+
+
+def _backbones(file: _File) -> list[_Backbone]:
+    """The backbones of a file, or the base recipes alone, as the only one."""
+    found = []
+    for part in _parts("backbones", file, "classifier", _backbone_name):
+        own = {key: value for key, value in part.values.items() if key != "pretraining"}
+        stage_1 = _Part(f"{part.key}.pretraining", part.label, part.values.get("pretraining", {}))
+        found.append(_Backbone(part._replace(values=own), stage_1))
+    return found
 
 
 class _Variant(NamedTuple):
@@ -265,9 +283,11 @@ def _variants(file: _File) -> list[_Variant]:
     return variants
 
 
-def _grid_point(file: _File, study: Study, target: _Part, backbone: _Part, variants: Sequence[_Variant]) -> GridPoint:
-    base = _over(_over(file.get("classifier", {}), target.values), backbone.values)
-    sections = (backbone.key, target.key, "classifier")
+def _grid_point(
+    file: _File, study: Study, target: _Part, backbone: _Backbone, variants: Sequence[_Variant]
+) -> GridPoint:
+    base = _over(_over(file.get("classifier", {}), target.values), backbone.classifier.values)
+    sections = (backbone.classifier.key, target.key, "classifier")
     modes = tuple(dict.fromkeys(arm.mode for arm in study.arms if arm.is_regulated))
     default: TrainRecipe = defaults(TrainRecipe, study.edition)
     if study.edition > 1:
@@ -282,8 +302,10 @@ def _grid_point(file: _File, study: Study, target: _Part, backbone: _Part, varia
     of_variants = []
     for label, classifier, pretraining in variants if modes else ():
         own_recipe = _regulated(default, _over(base, classifier.values), modes, (classifier.key, *sections), file)
-        of_variants.append(Variant(label, own_recipe, tuple(_stimuli(file, study, own_recipe, pretraining))))
-    return GridPoint(target.label, backbone.label, recipe, tuple(_stimuli(file, study, recipe)), tuple(of_variants))
+        sets = tuple(_stimuli(file, study, own_recipe, backbone.pretraining, pretraining))
+        of_variants.append(Variant(label, own_recipe, sets))
+    sets = tuple(_stimuli(file, study, recipe, backbone.pretraining))
+    return GridPoint(target.label, backbone.classifier.label, recipe, sets, tuple(of_variants))
 
 
 def _regulated(
@@ -298,14 +320,14 @@ def _regulated(
     return recipes[0]
 
 
-def _stimuli(file: _File, study: Study, classifier: TrainRecipe, over: _Part | None = None) -> Iterator[StimuliRecipe]:
-    """Stage 1 for a classifier on each of the file's stimulus sets, with a variant's settings laid over it."""
+def _stimuli(file: _File, study: Study, classifier: TrainRecipe, *over: _Part) -> Iterator[StimuliRecipe]:
+    """Stage 1 for a classifier on each of the file's stimulus sets, a backbone's and a variant's settings over it."""
     default: PretrainRecipe = defaults(PretrainRecipe, study.edition)
     for part in _parts("stimuli", file, "pretraining", _stimuli_name):
         own = _over(file.get("pretraining", {}), part.values)
         sections = [part.key, "pretraining"]
-        if over is not None:
-            own, sections = _over(own, over.values), [over.key, *sections]
+        for each in over:
+            own, sections = _over(own, each.values), [each.key, *sections]
         sized = _over({"stimuli": {"image_size": classifier.target.image_size}}, own)
         size = {"image_size": sized["stimuli"]["image_size"]}
         sized["also"] = [_over(size, other) for other in sized.get("also", ())]

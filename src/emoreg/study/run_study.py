@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,8 @@ from emoreg.study.elsewhere import finished_elsewhere, merged
 from emoreg.study.kept_data import at_places, find_data, refuse
 from emoreg.study.local_pool import LocalPool
 from emoreg.study.machine import has_auto
+from emoreg.study.missing_sets import refuse_missing
+from emoreg.study.part import part_of
 from emoreg.study.plan import PlannedRun, known_as, plan_runs
 from emoreg.study.read_study import FILE, TABLE, find_study, is_kept, read_study, with_data
 from emoreg.study.results import read_results, results_of, write_results
@@ -46,6 +48,7 @@ def run_study(
     ray: Ray | None = None,
     elsewhere: Sequence[Path | str] = (),
     isolated: bool = False,
+    only: Collection[str] = (),
 ) -> pd.DataFrame:
     """Do all runs of a study that are not done yet, and write their table.
 
@@ -63,6 +66,8 @@ def run_study(
             folder keeps them.
         isolated: with jobs 1, do the runs in another process, as with more jobs: the study then goes on even if the
             system ends a run, for want of memory, or a library crashes.
+        only: labels of the part of the study to run for now, see `part_of`; none for all of it. The table has the
+            whole plan.
 
     Returns:
         The table from `results_of`, including the runs that failed.
@@ -70,7 +75,8 @@ def run_study(
     Raises:
         UserError: the folder cannot be written, or another process is working on it; a table that cannot be read, or
             holds no run of this study; there are runs to do, and images have changed since the study began, or are
-            not there; torchrun, srun or the like has started several processes.
+            not there, which is said of all such sets at once; `only` has an unknown label; torchrun, srun or the like
+            has started several processes.
     """
     require_guard()
     require_own_process()
@@ -86,17 +92,20 @@ def run_study(
         done = done_elsewhere(out, planned, tables)
         ids = set() if done is None else set(done["id"])
         planned = known_as(planned, ids)
-        left = left_to_do(planned, ids)
+        part = part_of(planned, only)
+        left = left_to_do(part, ids)
         places, lines = find_data(study.data, [run.recipe for run in left], out)
         refuse(lines, out)
+        refuse_missing(replace(run, recipe=at_places(run.recipe, places)) for run in left)
         _say_old(planned, progress)
         if tables and done is not None:
             write_results(out / ELSEWHERE, done)
         if study.values is not None:  # only now that no other process may be doing another study there
             _refuse_other_plan(out, study)
             _write_study(out / FILE, {key: value for key, value in study.values.items() if key != "run_seeds"})
-        here = [replace(run, recipe=at_places(run.recipe, places)) for run in planned]
-        table = results_of(study, planned, execute(here, out, pool, progress, ids), done)
+        here = [replace(run, recipe=at_places(run.recipe, places)) for run in part]
+        failed = execute(here, out, pool, progress, ids)
+        table = results_of(study, planned, recorded_failures(planned, out) | failed, done)
         write_results(out / TABLE, table)  # before the pool is closed, which may take time
         once = {run.id: run for run in planned if run.run.is_finished}
         send_all_later([(run.run, run.recipe) for run in once.values()], progress)

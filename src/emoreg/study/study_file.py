@@ -22,6 +22,7 @@ backbones:             # laid over both
   - backbone: {name: resnet20}
   - backbone: {name: vit_tiny_patch16_224, patch_size: 4}
     optimizer: {name: adamw, lr: 0.001}
+    pretraining: {optimizer: {lr: 0.001}}    # stage 1 of its encoders, laid over every stimulus set
 variants:              # laid over whatever has two branches; the references are shared
   - name: own losses
   - name: mixture
@@ -46,6 +47,14 @@ from emoreg.study.arms import (
 from emoreg.study.definition import Purpose, check_looks
 from emoreg.study.kept_data import KeptData
 from emoreg.study.machine import Machine
+
+
+@dataclass(frozen=True)
+class BackboneFile(TrainRecipe):
+    """A backbone with the training that suits it, in both stages."""
+
+    pretraining: PretrainRecipe = field(default_factory=PretrainRecipe)
+    """Stage 1 of its encoders."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +103,9 @@ class StudyFile:
     """Stage 2."""
     targets: tuple[TrainRecipe, ...] = ()
     """Targets, each laid over `classifier`; at most 100."""
-    backbones: tuple[TrainRecipe, ...] = ()
-    """Backbones with the training that suits them, each laid over every target; at most 100."""
+    backbones: tuple[BackboneFile, ...] = ()
+    """Backbones with the training that suits them, each laid over every target; at most 100. `pretraining` in one is
+    stage 1 of its encoders, laid over every stimulus set."""
     variants: tuple[VariantFile, ...] = ()
     """Variants of the method, each laid over whatever has two branches; at most 100. Without any, the base recipes are
     the only one; with some, only these are run."""

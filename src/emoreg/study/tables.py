@@ -6,7 +6,7 @@ import base64
 import json
 import math
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -18,9 +18,9 @@ from emoreg.errors import printable
 from emoreg.models.gradient_budget import describe_budget
 from emoreg.runtime.progress import duration
 from emoreg.runtime.terminal import Table
-from emoreg.study.arms import LABELS
+from emoreg.study.arms import LABELS, REGULATED
 from emoreg.study.definition import Study
-from emoreg.study.kept_data import not_here
+from emoreg.study.missing_sets import missing_sets, not_here
 from emoreg.study.plan import PlannedRun, left_out
 from emoreg.study.scheduler import left_to_do
 
@@ -34,38 +34,74 @@ def plan_table(
     seconds: Mapping[str, float],
     jobs: int,
     elsewhere: Set[str] = frozenset(),
+    timed_on: str = "",
+    whole: int | None = None,
 ) -> Group:
     """What a study is: the number of runs, planned and done, for each of its factors; what is left out; the time left.
 
+    Above `MANY` rows, those of one target and backbone are put together: regulated arms, and references.
+
     Args:
         study: whose plan it is.
-        planned: from `plan_runs`.
+        planned: from `plan_runs`, or a part of it.
         seconds: estimated duration of each run, by id; without those that cannot be timed here.
         jobs: parallel runs.
         elsewhere: ids of runs that other machines have finished.
+        timed_on: the machine that the durations are of.
+        whole: number of runs of the whole plan, if this is a part.
     """
     once = list({run.id: run for run in planned}.values())
     left = left_to_do(once, elsewhere)
     table = Table(*COLUMNS, box=None, header_style="bold")
-    rows: dict[tuple[str, ...], list[PlannedRun]] = {}
-    for run in sorted(planned, key=lambda run: run.mode is not None):  # stage 1 first
-        stage, arm = ("1", "(encoder)") if run.mode is None else ("2", LABELS[run.mode])
-        rows.setdefault((stage, run.target or "–", run.backbone, arm, run.variant or "–"), []).append(run)
+    rows, to_do = _rows(planned, _arm), {run.id for run in left}
+    if len(rows) > MANY:
+        rows = _rows(planned, _kind)
     for key, runs in rows.items():
         experiences, stimuli = (_listed(getattr(run, name) for run in runs) for name in ("experience", "stimuli"))
-        done = sum(run not in left for run in runs)
+        done = sum(run.id not in to_do for run in runs)
         times = [seconds[run.id] for run in runs if run.id in seconds]
         each = duration(statistics.fmean(times)) if times else "–"
-        cells = (*key, experiences, stimuli, str(len(runs)), str(done), each)
+        cells = (*key, experiences, stimuli, f"{len(runs):,}", f"{done:,}", each)
         table.add_row(*(Text(printable(cell)) for cell in cells))
-    return Group(table, Text("\n".join(printable(line) for line in _lines(study, once, left, seconds, jobs))))
+    lines = [*_lines(study, once, left, seconds, jobs, timed_on, whole), *_missing(left)]
+    return Group(table, Text("\n".join(map(printable, lines))))
+
+
+MANY = 24  # rows of a plan that are read at a glance
+
+
+def _rows(
+    planned: Sequence[PlannedRun], kind_of: Callable[[PlannedRun], tuple[str, str]]
+) -> dict[tuple[str, ...], list[PlannedRun]]:
+    """The runs of each stage, target, backbone and kind."""
+    rows: dict[tuple[str, ...], list[PlannedRun]] = {}
+    for run in sorted(planned, key=lambda run: run.mode is not None):  # stage 1 first
+        stage = "1" if run.mode is None else "2"
+        rows.setdefault((stage, run.target or "–", run.backbone, *kind_of(run)), []).append(run)
+    return rows
+
+
+def _arm(run: PlannedRun) -> tuple[str, str]:
+    return "(encoder)" if run.mode is None else LABELS[run.mode], run.variant or "–"
+
+
+def _kind(run: PlannedRun) -> tuple[str, str]:
+    if run.mode is None:
+        return "(encoder)", run.variant or "–"
+    return ("regulated", run.variant or "–") if run.mode in REGULATED else ("references", "–")
 
 
 COLUMNS = ("stage", "target", "backbone", "arm", "variant", "experience", "stimuli", "runs", "done", "each")
 
 
 def _lines(
-    study: Study, once: Sequence[PlannedRun], left: Sequence[PlannedRun], seconds: Mapping[str, float], jobs: int
+    study: Study,
+    once: Sequence[PlannedRun],
+    left: Sequence[PlannedRun],
+    seconds: Mapping[str, float],
+    jobs: int,
+    timed_on: str,
+    whole: int | None,
 ) -> Iterator[str]:
     """The plan in sentences; `once` has every run once."""
     seeds = study.seed_numbers
@@ -79,10 +115,38 @@ def _lines(
     yield from left_out(study)
     total = duration(sum(seconds.get(run.id, 0.0) for run in left) / jobs)
     parallel = f" with {jobs} at a time" if jobs > 1 else ""
-    recipes = [run.recipe for run in left if run.id not in seconds]
-    untimed = {name for recipe in recipes for name in not_here(recipe) or [recipe.training.device]}
-    cost = f"no estimate, as there is no {' or '.join(sorted(untimed))} here" if untimed else f"about {total}{parallel}"
-    yield f"{len(once)} runs, {len(once) - len(left)} done, {len(left)} to do: {cost}"
+    untimed = [run for run in left if run.id not in seconds]
+    what = " or ".join(sorted({name for run in untimed for name in _unknown(run)}))
+    if not untimed:
+        cost = f"about {total}{parallel}"
+    elif len(untimed) < len(left):
+        cost = f"about {total}{parallel}, without {len(untimed):,} runs, as there is no {what} here"
+    else:
+        cost = f"no estimate, as there is no {what} here"
+    if whole is not None:
+        yield f"a part of the study: {len(once):,} of {whole:,} runs; its plan and the families of its tests stay whole"
+    stage_1 = sum(run.mode is None for run in once)
+    yield f"stage 1: {stage_1:,} runs; stage 2: {len(once) - stage_1:,} runs"
+    yield f"{len(once):,} runs, {len(once) - len(left):,} done, {len(left):,} to do: {cost}"
+    if len(untimed) < len(left) and timed_on:
+        yield (
+            f"estimated on {timed_on}: a few steps of each kind on random images; decoding, and what is not a step, is "
+            "not in it; a set that is not here counts with its published number of images"
+        )
+
+
+def _unknown(run: PlannedRun) -> list[str]:
+    """What is not here without which a run cannot be timed."""
+    return not_here(run.recipe) or [run.recipe.training.device]
+
+
+def _missing(left: Sequence[PlannedRun]) -> Iterator[str]:
+    """A line for each image set that runs which are left to do need, and that is not here."""
+    missing = missing_sets(left)
+    if missing:
+        yield f"{len(missing)} image set{'s are' if len(missing) > 1 else ' is'} not here, and needed before any run:"
+    for number, each in enumerate(missing, start=1):
+        yield f"[{number}] {each.line}"
 
 
 def _budgets(planned: Sequence[PlannedRun]) -> dict[str, list[str]]:

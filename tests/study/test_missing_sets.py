@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from emoreg.config.read_recipe import build
+from emoreg.config.recipe import PretrainRecipe
+from emoreg.errors import UserError
+from emoreg.runtime.progress import Progress
+from emoreg.study import calibrate
+from emoreg.study.calibrate import estimate_seconds
+from emoreg.study.definition import StimuliRecipe, Study
+from emoreg.study.missing_sets import missing_sets
+from emoreg.study.plan import plan_runs
+from emoreg.study.run_study import run_study
+
+
+@pytest.fixture
+def study(tiny_study: Study, tmp_path: Path) -> Study:
+    """Its stimuli are three sets of which nothing is here."""
+    point = tiny_study.grid[0]
+    base = point.stimuli[0].recipe
+    sets = [("emoset", str(tmp_path / "emoset")), ("fi", str(tmp_path / "fi")), ("manifest", str(tmp_path / "own"))]
+    stimuli = tuple(StimuliRecipe(name, build(base, {"stimuli": {"name": name, "root": root}})) for name, root in sets)
+    return dataclasses.replace(tiny_study, grid=(dataclasses.replace(point, stimuli=stimuli),), seeds=1)
+
+
+def test_all_missing_sets_are_told_at_once_with_what_they_need(study: Study, tmp_path: Path) -> None:
+    found = missing_sets(plan_runs(study, tmp_path))
+    assert [each.name for each in found] == ["emoset", "fi", "manifest"]
+    emoset = found[0]
+    assert emoset.asked_by == ("stimuli emoset",) and emoset.runs == 2  # affect and shuffled
+    for part in ("118,102", "vcc.tech/EmoSet", "train.json", str(tmp_path / "emoset"), "emoreg data pack emoset"):
+        assert part in emoset.line
+
+
+def test_a_study_whose_sets_are_missing_is_refused_before_any_run(
+    study: Study, tmp_path: Path, quiet: Progress
+) -> None:
+    with pytest.raises(UserError) as told:
+        run_study(study, tmp_path / "out", progress=quiet)
+    assert str(told.value).startswith("3 image sets are not here, and no run was begun")
+    assert all(f"[{number}]" in str(told.value) for number in (1, 2, 3))
+    assert not (tmp_path / "out" / "runs").exists()
+
+
+def test_a_missing_set_is_timed_with_its_published_number_of_images(
+    study: Study, tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibrate, "_seconds_per_image", lambda recipe: (0.001, 0.0))
+    planned = plan_runs(study, tmp_path)
+    seconds = estimate_seconds(planned, quiet)
+    stage_1 = {run.stimuli: run for run in planned if isinstance(run.recipe, PretrainRecipe)}
+    assert stage_1["emoset"].recipe.training.epochs == 1
+    assert seconds[stage_1["emoset"].id] == pytest.approx(94.481, rel=0.02)  # its published training split
+    assert stage_1["manifest"].id not in seconds  # nobody knows
+    assert {run.id for run in planned if run.mode is not None} <= set(seconds)
