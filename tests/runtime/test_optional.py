@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from pathlib import Path
 
 import pytest
 
-from emoreg.runtime.optional import importing, is_installed
+from emoreg.runtime.optional import import_fabric, importing, is_installed
 from refusing import refusal
 
 
@@ -39,3 +40,19 @@ def test_a_missing_package_is_named_with_what_installs_it(tmp_path: Path, monkey
     (tmp_path / "an_extra").mkdir()  # as W&B writes its runs into "wandb", and people their images into "datasets"
     monkeypatch.syspath_prepend(tmp_path)
     assert refusal(importing_it) == told and not is_installed("an_extra") and is_installed("pytest")
+
+
+def test_fabric_is_imported_without_torchmetrics_which_can_be_imported_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, content in {
+        "lightning_fabric": "try:\n    import torchmetrics\nexcept ImportError:\n    torchmetrics = None\n",
+        "torchmetrics": "",
+    }.items():
+        (tmp_path / f"{name}.py").write_text(content)
+        monkeypatch.setitem(sys.modules, name, sys)  # so that what was imported before is restored
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path)
+    import_fabric()
+    assert sys.modules["lightning_fabric"].torchmetrics is None
+    assert importlib.import_module("torchmetrics") is sys.modules["torchmetrics"]

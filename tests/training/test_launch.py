@@ -35,7 +35,7 @@ from refusing import refusal
 # Of a run over two processes from that over one: they add the same numbers in another order.
 TOLERANCE = 1e-4
 # No batch norm, whose statistics on processors are each process's own; no dropout.
-VIT = BackboneSettings(name="vit_tiny_patch16_224", patch_size=4)
+VIT = BackboneSettings(name="vit_tiny_patch16_224", patch_size=4, width=24)
 
 
 def on(recipe: Any, devices: int, **training: Any) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 
 from emoreg.runtime.cores import allowed_cores
 
-RECORDED = ("emoreg", "torch", "torchvision", "timm", "lightning-fabric", "numpy", "pillow", "torchmetrics")
+RECORDED = ("emoreg", "torch", "torchvision", "timm", "lightning-fabric", "numpy", "pillow")
 
 
 def environment() -> dict[str, Any]:

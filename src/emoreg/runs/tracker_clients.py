@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from emoreg.config.schema import TrackerName
 from emoreg.errors import UserError
 from emoreg.runs.run import Run
-from emoreg.runtime.optional import is_installed
+from emoreg.runtime.optional import import_fabric, is_installed
 
 EVENTS = "tensorboard"  # in the run folder
 PROJECT = "emoreg"  # MLflow's experiment and W&B's project, unless the environment names another
@@ -152,6 +152,7 @@ class _TensorBoard:
     """Event files in the run folder, replaced at every start, so that they hold each row once."""
 
     def __init__(self, run: Run, settings: Mapping[str, Any]) -> None:
+        import_fabric()
         from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
         self.folder = run.folder / EVENTS

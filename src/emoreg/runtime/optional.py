@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
+import sys
 from collections.abc import Iterator
+from typing import Any
 
 from emoreg.errors import UserError, shortened
 
@@ -37,3 +40,16 @@ def importing(package: str, purpose: str, install: str) -> Iterator[None]:
     except Exception as error:  # packages look at the machine and the environment when they are imported
         reason = shortened(f"{type(error).__name__}: {error}", 400)
         raise UserError(f"{purpose} needs {package}, which is installed but cannot be imported: {reason}") from None
+
+
+def import_fabric() -> None:
+    """Import Lightning Fabric without torchmetrics, which it imports, for seconds, only to see whether it is there."""
+    if {"torchmetrics", "lightning_fabric"} & sys.modules.keys():
+        importlib.import_module("lightning_fabric")
+        return
+    absent: Any = None  # makes an import fail as if the package were not installed
+    sys.modules["torchmetrics"] = absent
+    try:
+        importlib.import_module("lightning_fabric")
+    finally:
+        del sys.modules["torchmetrics"]

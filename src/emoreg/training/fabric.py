@@ -13,6 +13,7 @@ from emoreg.config.schema import TrainingSettings
 from emoreg.errors import UserError
 from emoreg.runtime.cores import usable_cores
 from emoreg.runtime.malloc import keep_freed_memory
+from emoreg.runtime.optional import import_fabric
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -29,6 +30,7 @@ def make_fabric(training: TrainingSettings, devices: int = 1, **options: Any) ->
     Raises:
         UserError: the device is not available, or there are fewer than `devices`.
     """
+    import_fabric()
     from lightning_fabric import Fabric
 
     device = first_device() if training.device == "auto" else training.device

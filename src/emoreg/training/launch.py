@@ -30,6 +30,7 @@ from emoreg.runs.run import Run, claim_run
 from emoreg.runs.trackers import Track, send_later, tracked
 from emoreg.runtime import launch_env, main_module
 from emoreg.runtime.cores import take_part, usable_cores
+from emoreg.runtime.optional import import_fabric
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.signals import Stopped, end_with_parent, heed_requests, without_interrupts
 from emoreg.training.fabric import make_fabric, resolve_precision
@@ -168,6 +169,7 @@ def _join_launched(
 
 def _spawn(run: Run, recipe: Recipe, stage: Stage, given: Any, progress: Progress) -> None:
     """Start one process per device, and wait for them."""
+    import_fabric()
     from lightning_fabric.plugins.environments.lightning import find_free_network_port
     from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, start_processes
 
@@ -281,6 +283,7 @@ class _Nowhere(io.RawIOBase):
 
 
 def _ddp_fabric(training: TrainingSettings, devices: int, machines: int, is_spawned: bool = False) -> Fabric:
+    import_fabric()
     from lightning_fabric.plugins.environments.lightning import LightningEnvironment
     from lightning_fabric.strategies.ddp import DDPStrategy
 
