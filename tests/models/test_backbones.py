@@ -323,4 +323,4 @@ def test_a_matching_width_is_found_while_one_waits(settings: BackboneSettings) -
     matching_width.cache_clear()
     begun = time.process_time()
     matching_width(settings, 32, 10)
-    assert time.process_time() - begun < 3  # a second, with room for a busy machine
+    assert time.process_time() - begun < 8  # a second or two, with room for a busy machine
