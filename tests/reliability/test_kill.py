@@ -37,6 +37,7 @@ def test_a_command_that_is_killed_in_the_middle_of_a_write_ends_as_if_it_never_w
     assert differences(case, tmp_path / "killed", case.outcome(tmp_path / "whole" / case.made)) == []
 
 
+@pytest.mark.slow
 def test_a_study_that_is_killed_while_its_table_is_written_writes_it_and_trains_nothing_again(tmp_path: Path) -> None:
     case, folder = CASES["study"], tmp_path / "killed"
     assert not run(case, tmp_path / "whole")

@@ -53,6 +53,7 @@ def test_a_study_on_ray_has_the_table_that_it_has_without(
     assert run_study(small, "there", progress=quiet, ray=two_cores)["env.sessions"].tolist() == [1] * len(there)
 
 
+@pytest.mark.slow
 def test_a_run_whose_worker_is_killed_goes_on_from_its_checkpoint(
     tiny_study: Study, quiet: Progress, two_cores: Ray
 ) -> None:
