@@ -7,12 +7,13 @@ import pytest
 
 from emoreg.config.read_recipe import build
 from emoreg.config.recipe import PretrainRecipe
+from emoreg.config.schema import StimuliSettings, TargetSettings
 from emoreg.errors import UserError
 from emoreg.runtime.progress import Progress
 from emoreg.study import calibrate
 from emoreg.study.calibrate import estimate_seconds
 from emoreg.study.definition import StimuliRecipe, Study
-from emoreg.study.missing_sets import missing_sets
+from emoreg.study.missing_sets import is_missing, missing_sets
 from emoreg.study.plan import plan_runs
 from emoreg.study.run_study import run_study
 
@@ -34,6 +35,13 @@ def test_all_missing_sets_are_told_at_once_with_what_they_need(study: Study, tmp
     assert emoset.asked_by == ("stimuli emoset",) and emoset.runs == 2  # affect and shuffled
     for part in ("118,102", "vcc.tech/EmoSet", "train.json", str(tmp_path / "emoset"), "emoreg data pack emoset"):
         assert part in emoset.line
+
+
+def test_what_people_must_bring_is_missing_without_a_root_or_where_nothing_is(tmp_path: Path) -> None:
+    nowhere, here = str(tmp_path / "nowhere"), str(tmp_path)
+    missing = [StimuliSettings("emoset"), StimuliSettings("emoset", nowhere), TargetSettings("folder", nowhere)]
+    others = [StimuliSettings(), StimuliSettings("emoset", here), TargetSettings("cifar10"), TargetSettings("hf:a/b")]
+    assert all(map(is_missing, missing)) and not any(map(is_missing, others))
 
 
 def test_a_study_whose_sets_are_missing_is_refused_before_any_run(
