@@ -39,6 +39,8 @@ def test_all_missing_sets_are_told_at_once_with_what_they_need(study: Study, tmp
 
 def test_what_people_must_bring_is_missing_without_a_root_or_where_nothing_is(tmp_path: Path) -> None:
     nowhere, here = str(tmp_path / "nowhere"), str(tmp_path)
+    missing: list[StimuliSettings | TargetSettings]
+    others: list[StimuliSettings | TargetSettings]
     missing = [StimuliSettings("emoset"), StimuliSettings("emoset", nowhere), TargetSettings("folder", nowhere)]
     others = [StimuliSettings(), StimuliSettings("emoset", here), TargetSettings("cifar10"), TargetSettings("hf:a/b")]
     assert all(map(is_missing, missing)) and not any(map(is_missing, others))
