@@ -41,8 +41,9 @@ from emoreg.training.progressive_resizing import progressive_size
 from emoreg.training.step import make_state, train_step
 
 SECONDS = 0.5  # least time for which one kind of step is timed
-# On a CPU an image of a large network costs nearly the same in any batch, and a step of a whole one takes long.
-LARGE, CPU_BATCH = 1_000_000, 8  # weights; images
+# On a CPU a step of a whole batch takes long with a large network. With so few images the optimiser's part of it makes
+# an image a tenth dearer (ResNet-18); with 8 it would be half as dear again.
+LARGE, CPU_BATCH = 1_000_000, 32  # weights; images
 CLASSES = 10
 R = TypeVar("R", PretrainRecipe, TrainRecipe)
 SPACE = EmotionSpace("dimensions", ("valence", "arousal"))
