@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 import extras
 from emoreg.config.schema import StimuliSettings
@@ -20,6 +19,7 @@ from emoreg.data.tools.pack import pack
 from emoreg.data.tools.verify import verify
 from emoreg.errors import UserError
 from emoreg.runtime.progress import Progress
+from hub_sets import saved, split_of
 
 datasets = extras.load("hub", "datasets")
 
@@ -47,18 +47,8 @@ def read(root: Path | None, name: str = "hf:me/EmoSet-118K") -> Stimuli:
 
 def part(values: Sequence[Any], names: list[str] | None = None, column: str = "emotion", **more: Any) -> Any:
     """A split of as many images, each brighter than the one before; emotions are words, or indices into names."""
-    images = [Image.new("RGB", (8, 8), (20 * number,) * 3) for number in range(len(values))]
     kind = datasets.Value("string") if names is None else datasets.ClassLabel(names=names)
-    features = {"image": datasets.Image(), column: kind}
-    content: dict[str, Any] = {"image": images, column: values}
-    for name, (feature, given) in more.items():
-        features[name], content[name] = feature, given
-    return datasets.Dataset.from_dict(content, features=datasets.Features(features))
-
-
-def saved(root: Path, splits: Mapping[str, Any]) -> Path:
-    datasets.DatasetDict(splits).save_to_disk(root)
-    return root
+    return split_of([20 * number for number in range(len(values))], {column: (kind, values), **more})
 
 
 def test_a_copy_of_emoset_is_read_with_words_for_emotions(tmp_path: Path) -> None:

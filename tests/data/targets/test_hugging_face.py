@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from emoreg.config.schema import TargetSettings
 from emoreg.data.images.decode import decode
 from emoreg.data.targets import Target, read_for_scoring, read_target
 from emoreg.errors import UserError
+from hub_sets import saved, split_of
 from narrow import present
 
 datasets = extras.load("hub", "datasets")
@@ -37,17 +38,8 @@ def read(root: Path | None, name: str = "hf:me/pets", **settings: Any) -> Target
 
 def part(labels: Sequence[int | None], names: list[str] = NAMES, **columns: Any) -> Any:
     """A split whose images are as bright as their label says, but for the columns that are given."""
-    images = [Image.new("RGB", (8, 8), (60 * (label or 0),) * 3) for label in labels]
-    features = {"image": datasets.Image(), "label": datasets.ClassLabel(names=names)}
-    values: dict[str, Any] = {"image": images, "label": labels}
-    for column, (feature, content) in columns.items():
-        features[column], values[column] = feature, content
-    return datasets.Dataset.from_dict(values, features=datasets.Features(features))
-
-
-def saved(root: Path, splits: Mapping[str, Any]) -> Path:
-    datasets.DatasetDict(splits).save_to_disk(root)
-    return root
+    named = {"label": (datasets.ClassLabel(names=names), labels)}
+    return split_of([60 * (label or 0) for label in labels], named | columns)
 
 
 def brightness(target: Target) -> list[list[int]]:
