@@ -42,8 +42,8 @@ from emoreg.training.step import make_state, train_step
 
 SECONDS = 0.5  # least time for which one kind of step is timed
 # On a CPU a step of a whole batch takes long with a large network. With so few images the optimiser's part of it makes
-# an image a tenth dearer (ResNet-18); with 8 it would be half as dear again.
-LARGE, CPU_BATCH = 1_000_000, 32  # weights; images
+# an image a fifth dearer (ResNet-18); with 8 it would be half as dear again, and 32 take minutes over the paper's grid.
+LARGE, CPU_BATCH = 1_000_000, 16  # weights; images
 CLASSES = 10
 R = TypeVar("R", PretrainRecipe, TrainRecipe)
 SPACE = EmotionSpace("dimensions", ("valence", "arousal"))
