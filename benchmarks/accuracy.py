@@ -23,8 +23,11 @@ import usual
 from numpy.typing import NDArray
 from torch import nn
 
+from emoreg.config.augment import AugmentSettings
+from emoreg.config.optimizer import OptimizerSettings
 from emoreg.config.recipe import TrainRecipe
-from emoreg.config.schema import AugmentSettings, BackboneSettings, OptimizerSettings, TargetSettings, TrainingSettings
+from emoreg.config.schema import BackboneSettings, TargetSettings
+from emoreg.config.training import TrainingSettings
 from emoreg.data.images.image_set import load_images
 from emoreg.data.images.splits import cut_validation
 from emoreg.data.images.table import Table

@@ -18,14 +18,10 @@ import torch
 from PIL import Image, ImageOps
 from turns import serve
 
+from emoreg.config.augment import AugmentSettings
 from emoreg.config.recipe import TrainRecipe
-from emoreg.config.schema import (
-    AugmentSettings,
-    BackboneSettings,
-    EncoderSettings,
-    RegulationSettings,
-    TrainingSettings,
-)
+from emoreg.config.schema import BackboneSettings, EncoderSettings, RegulationSettings
+from emoreg.config.training import TrainingSettings
 from emoreg.data.images.augment import normalise, resize
 from emoreg.data.images.batches import Batch, training_batches
 from emoreg.data.images.decode import square, upright

@@ -23,7 +23,7 @@ import yaml
 
 from emoreg.config.read_recipe import read_recipe
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
-from emoreg.config.schema import TrainingSettings
+from emoreg.config.training import TrainingSettings
 from emoreg.study.arms import LABELS
 from emoreg.study.read_study import read_study
 

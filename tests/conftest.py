@@ -13,15 +13,11 @@ import torch
 from PIL import Image
 
 import extras
+from emoreg.config.augment import AugmentSettings
+from emoreg.config.optimizer import OptimizerSettings
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
-from emoreg.config.schema import (
-    AugmentSettings,
-    BackboneSettings,
-    OptimizerSettings,
-    StimuliSettings,
-    TargetSettings,
-    TrainingSettings,
-)
+from emoreg.config.schema import BackboneSettings, StimuliSettings, TargetSettings
+from emoreg.config.training import TrainingSettings
 from emoreg.runtime.progress import Progress
 
 pytest_plugins = ["trained_runs"]  # finished runs, made once for all that use them

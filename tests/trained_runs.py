@@ -10,17 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
+from emoreg.config.augment import AugmentSettings
+from emoreg.config.optimizer import OptimizerSettings
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
-from emoreg.config.schema import (
-    AugmentSettings,
-    BackboneSettings,
-    EncoderSettings,
-    OptimizerSettings,
-    RegulationSettings,
-    StimuliSettings,
-    TargetSettings,
-    TrainingSettings,
-)
+from emoreg.config.schema import BackboneSettings, EncoderSettings, RegulationSettings, StimuliSettings, TargetSettings
+from emoreg.config.training import TrainingSettings
 from emoreg.runtime.progress import Progress
 from emoreg.stages.classify import train
 from emoreg.stages.pretrain import pretrain

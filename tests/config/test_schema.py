@@ -9,19 +9,19 @@ from typing import Any
 import pytest
 
 from emoreg.cli.main import main
+from emoreg.config.augment import AugmentSettings
+from emoreg.config.optimizer import OptimizerSettings
 from emoreg.config.read_recipe import setting_keys
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 from emoreg.config.schema import (
-    AugmentSettings,
     BackboneSettings,
     EncoderSettings,
     LossSettings,
-    OptimizerSettings,
     RegulationSettings,
     StimuliSettings,
     TargetSettings,
-    TrainingSettings,
 )
+from emoreg.config.training import TrainingSettings
 from emoreg.errors import SettingError
 
 

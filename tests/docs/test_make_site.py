@@ -13,11 +13,12 @@ import yaml
 
 import emoreg
 import emoreg.config.recipe
-from emoreg.config import schema
+from emoreg.config import augment, optimizer, schema, training
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
+SETTINGS = (schema, augment, optimizer, training)
 
 
 @pytest.fixture(scope="module")
@@ -103,8 +104,13 @@ def test_every_public_name_and_every_setting_is_in_the_reference() -> None:
     api, of_settings = ((DOCS / name).read_text(encoding="utf-8") for name in ("api.md", "settings.md"))
     documented = set(re.findall(r"^::: emoreg\.(\w+)$", api + of_settings, re.MULTILINE))
     assert documented == set(emoreg.__all__)
-    classes = {name for name in vars(schema) if name.endswith("Settings")}
-    assert set(re.findall(r"^::: emoreg\.config\.schema\.(\w+)$", of_settings, re.MULTILINE)) == classes
+    classes = {
+        f"{module.__name__}.{name}"
+        for module in SETTINGS
+        for name, kind in vars(module).items()
+        if name.endswith("Settings") and kind.__module__ == module.__name__
+    }
+    assert set(re.findall(r"^::: (emoreg\.config\.\S+)$", of_settings, re.MULTILINE)) == classes
     for kind in (PretrainRecipe, TrainRecipe):
         assert dataclasses.is_dataclass(kind) and f"::: emoreg.{kind.__name__}" in of_settings
 
@@ -123,7 +129,7 @@ def test_defaults_that_differ_between_the_stages_are_told() -> None:
 
 
 def test_placeholders_in_the_settings_docstrings_are_code_as_the_site_would_take_them_for_html() -> None:
-    files = (Path(str(module.__file__)) for module in (schema, emoreg.config.recipe))
+    files = (Path(str(module.__file__)) for module in (*SETTINGS, emoreg.config.recipe))
     text = "".join(file.read_text(encoding="utf-8") for file in files)
     docstrings = re.findall(r'"""(.*?)"""', text, re.DOTALL)
     assert len(docstrings) > 50

@@ -19,17 +19,11 @@ from unittest import mock
 import numpy as np
 import torch
 
+from emoreg.config.optimizer import OptimizerSettings
 from emoreg.config.read_recipe import recipe_yaml
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
-from emoreg.config.schema import (
-    BackboneSettings,
-    EncoderSettings,
-    OptimizerSettings,
-    RegulationSettings,
-    StimuliSettings,
-    TargetSettings,
-    TrainingSettings,
-)
+from emoreg.config.schema import BackboneSettings, EncoderSettings, RegulationSettings, StimuliSettings, TargetSettings
+from emoreg.config.training import TrainingSettings
 from emoreg.runs.run import CHECKPOINT, ENVIRONMENT, FINAL, INPUTS, METRICS, RECIPE, WEIGHTS, Run
 from emoreg.runtime.progress import Progress
 from emoreg.stages.classify import train

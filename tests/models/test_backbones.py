@@ -11,7 +11,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from emoreg.config.schema import BackboneSettings, LossSettings, TrainingSettings
+from emoreg.config.schema import BackboneSettings, LossSettings
+from emoreg.config.training import TrainingSettings
 from emoreg.errors import SettingError, UserError
 from emoreg.models import backbones
 from emoreg.models.backbones import build_backbone, channels_last, matching_width, num_features

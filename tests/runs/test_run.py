@@ -19,9 +19,10 @@ import torch
 
 import emoreg.runs.run
 import emoreg.runtime.safe_io
+from emoreg.config.optimizer import OptimizerSettings
 from emoreg.config.read_recipe import read_recipe, recipe_yaml
 from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe
-from emoreg.config.schema import BackboneSettings, OptimizerSettings, RegulationSettings
+from emoreg.config.schema import BackboneSettings, RegulationSettings
 from emoreg.errors import UserError
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runs.run import (

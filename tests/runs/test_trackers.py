@@ -23,7 +23,7 @@ import emoreg.runs.trackers
 import extras
 from emoreg.config.read_recipe import differences
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
-from emoreg.config.schema import TrackerName
+from emoreg.config.training import TrackerName
 from emoreg.runs.run import METRICS, Run
 from emoreg.runs.tracker_clients import Row, place_of
 from emoreg.runs.trackers import Trackers, send_all_later

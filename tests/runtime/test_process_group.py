@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from emoreg.config.schema import TrainingSettings
+from emoreg.config.training import TrainingSettings
 from emoreg.runtime.process_group import ProcessGroup
 from emoreg.training.fabric import make_fabric
 

@@ -17,21 +17,21 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 import emoreg.training.loop
+from emoreg.config.augment import AugmentSettings
+from emoreg.config.optimizer import OptimizerSettings
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe, defaults
 from emoreg.config.schema import (
-    AugmentSettings,
     BackboneSettings,
-    Device,
     EncoderSettings,
     LossSettings,
     LossWeights,
     Mixing,
-    OptimizerSettings,
     Pretext,
     RegulationSettings,
     Takeover,
     TargetSettings,
 )
+from emoreg.config.training import Device
 from emoreg.data.images.augment import normalise
 from emoreg.data.images.batches import evaluation_batches, training_batches
 from emoreg.data.images.image_set import ImageSet, load_images

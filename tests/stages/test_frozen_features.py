@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from emoreg.config.schema import AugmentSettings
+from emoreg.config.augment import AugmentSettings
 from emoreg.data.images.batches import Batch, evaluation_batches, training_batches, view_batches
 from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.images.table import Table

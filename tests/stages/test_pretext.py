@@ -13,8 +13,9 @@ from torch.testing import assert_close
 
 import emoreg.stages.pretrain
 import emoreg.training.loop
+from emoreg.config.augment import AugmentSettings
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
-from emoreg.config.schema import AugmentSettings, BackboneSettings, Pretext, RegulationSettings, StimuliSettings
+from emoreg.config.schema import BackboneSettings, Pretext, RegulationSettings, StimuliSettings
 from emoreg.data.images.batches import Batch, training_batches
 from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.images.table import Table

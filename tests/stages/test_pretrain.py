@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
-from emoreg.config.schema import BackboneSettings, StimuliSettings, TrainingSettings
+from emoreg.config.schema import BackboneSettings, StimuliSettings
+from emoreg.config.training import TrainingSettings
 from emoreg.data.images.files import File
 from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.images.table import Table

@@ -15,9 +15,10 @@ from torch.testing import assert_close
 
 import emoreg.stages.pretrain
 import narrow
+from emoreg.config.augment import AugmentSettings
 from emoreg.config.read_recipe import SMOKE, differences, read_recipe, recipe_yaml
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
-from emoreg.config.schema import AugmentSettings, EncoderSettings, RegulationSettings, StimuliSettings
+from emoreg.config.schema import EncoderSettings, RegulationSettings, StimuliSettings
 from emoreg.data.images.augment import normalise
 from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.images.table import Table

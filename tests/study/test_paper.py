@@ -13,9 +13,10 @@ import pytest
 import yaml
 
 from data.stimuli.layouts import LAYOUTS, file_of
+from emoreg.config.optimizer import OptimizerSettings
 from emoreg.config.read_recipe import read_recipe
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
-from emoreg.config.schema import BackboneSettings, OptimizerSettings
+from emoreg.config.schema import BackboneSettings
 from emoreg.runtime.progress import Progress
 from emoreg.study import plan
 from emoreg.study.arms import EXPERIENCES, REFERENCES, REGULATED, ArmMode, Experience

@@ -7,7 +7,8 @@ import pytest
 
 from emoreg.config.read_recipe import build
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
-from emoreg.config.schema import BackboneSettings, StimuliSettings, TrainingSettings
+from emoreg.config.schema import BackboneSettings, StimuliSettings
+from emoreg.config.training import TrainingSettings
 from emoreg.study.arms import EXPERIENCES, Arm, factorial
 from emoreg.study.definition import GridPoint, StimuliRecipe, Study, Variant
 from emoreg.study.machine import Machine

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from emoreg.config.optimizer import OptimizerSettings
 from emoreg.config.recipe import TrainRecipe
-from emoreg.config.schema import OptimizerSettings
 from emoreg.runtime.progress import Progress
 from emoreg.study.columns import RunStatus
 from emoreg.study.plan import PlannedRun

@@ -9,7 +9,8 @@ import pytest
 
 from emoreg.config.read_recipe import has_edition
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
-from emoreg.config.schema import StimuliSettings, TargetSettings, TrainingSettings
+from emoreg.config.schema import StimuliSettings, TargetSettings
+from emoreg.config.training import TrainingSettings
 from emoreg.runtime.progress import Progress
 from emoreg.study.columns import RunStatus
 from emoreg.study.plan import PlannedRun, plan_runs

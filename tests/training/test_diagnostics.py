@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from emoreg.config.schema import TrainingSettings
+from emoreg.config.training import TrainingSettings
 from emoreg.data.images.batches import Batch
 from emoreg.data.images.files import list_files
 from emoreg.data.images.image_set import ImageSet

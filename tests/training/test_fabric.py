@@ -6,7 +6,7 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
-from emoreg.config.schema import TrainingSettings
+from emoreg.config.training import TrainingSettings
 from emoreg.errors import UserError
 from emoreg.training.fabric import make_fabric, resolve_precision
 

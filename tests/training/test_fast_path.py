@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 from torchvision.transforms import functional as transforms
 
-from emoreg.config.schema import AugmentSettings
+from emoreg.config.augment import AugmentSettings
 from emoreg.data.images.augment import MEAN, STD
 from emoreg.data.images.batches import training_batches
 from emoreg.data.images.image_set import ImageSet, load_images

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from emoreg.config.read_recipe import differences, recipe_yaml
 from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe
-from emoreg.config.schema import BackboneSettings, LossSettings, TrainingSettings
+from emoreg.config.schema import BackboneSettings, LossSettings
+from emoreg.config.training import TrainingSettings
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runs.run import CHECKPOINT, METRICS, Run
 from emoreg.runtime.progress import Progress

@@ -15,8 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
+from emoreg.config.augment import AugmentSettings
+from emoreg.config.optimizer import OptimizerSettings
 from emoreg.config.recipe import TrainRecipe
-from emoreg.config.schema import AugmentSettings, BackboneSettings, OptimizerSettings, TrainingSettings
+from emoreg.config.schema import BackboneSettings
+from emoreg.config.training import TrainingSettings
 from emoreg.data.images.batches import Batch
 from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.table import Table

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from emoreg.config.schema import BackboneSettings, OptimizerSettings
+from emoreg.config.optimizer import OptimizerSettings
+from emoreg.config.schema import BackboneSettings
 from emoreg.models.backbones import build_backbone
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.training.optim import make_average, make_optimizer, make_schedule

@@ -7,7 +7,8 @@ import timm
 from timm.optim._param_groups import param_groups_layer_decay
 from torch import nn
 
-from emoreg.config.schema import BackboneSettings, OptimizerSettings
+from emoreg.config.optimizer import OptimizerSettings
+from emoreg.config.schema import BackboneSettings
 from emoreg.errors import SettingError
 from emoreg.models.backbones import build_backbone, timm_arguments
 from emoreg.models.regulation import RegulatedClassifier

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from emoreg.config.schema import TrainingSettings
+from emoreg.config.training import TrainingSettings
 from emoreg.training.progressive_resizing import progressive_size
 
 

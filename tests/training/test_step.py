@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from emoreg.config.optimizer import OptimizerSettings
 from emoreg.config.recipe import TrainRecipe
-from emoreg.config.schema import OptimizerSettings, TrainingSettings
+from emoreg.config.training import TrainingSettings
 from emoreg.data.images.batches import Batch
 from emoreg.training.fabric import make_fabric
 from emoreg.training.optim import make_average, make_optimizer, make_schedule

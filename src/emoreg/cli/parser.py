@@ -17,8 +17,8 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, NoReturn, Union, get_args, get_origin, get_type_hints
 
-from emoreg.config.schema import Device
 from emoreg.config.strict_yaml import decimal_number, whole_number
+from emoreg.config.training import Device
 from emoreg.errors import SettingError, UserError, nearest, shortened
 
 # Parameters before `*` become arguments, those after it options; a dataclass becomes an option per field.

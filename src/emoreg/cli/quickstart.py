@@ -5,15 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from emoreg.cli.parser import Folder, Quiet
+from emoreg.config.augment import AugmentSettings
+from emoreg.config.optimizer import OptimizerSettings
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
-from emoreg.config.schema import (
-    AugmentSettings,
-    BackboneSettings,
-    OptimizerSettings,
-    StimuliSettings,
-    TargetSettings,
-    TrainingSettings,
-)
+from emoreg.config.schema import BackboneSettings, StimuliSettings, TargetSettings
+from emoreg.config.training import TrainingSettings
 from emoreg.errors import UserError
 from emoreg.runtime.progress import Progress
 

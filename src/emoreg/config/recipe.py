@@ -11,23 +11,23 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from emoreg.config.augment import AugmentSettings
 from emoreg.config.contents import Contents
+from emoreg.config.optimizer import OptimizerSettings
+from emoreg.config.rules import check_at_least
 from emoreg.config.schema import (
     LEARNED,
     SINGLE,
-    AugmentSettings,
     BackboneSettings,
     EncoderSettings,
     LossSettings,
     LossWeights,
-    OptimizerSettings,
     Pretext,
     RegulationSettings,
     StimuliSettings,
     TargetSettings,
-    TrainingSettings,
-    check_at_least,
 )
+from emoreg.config.training import TrainingSettings
 from emoreg.errors import SettingError
 
 # Of the method, docs/method.md. Recipes of the first edition differ in defaults, and stay readable.

@@ -1,4 +1,7 @@
-"""Every setting, once: typed, with its unit, range and reason. `config.recipe` has the recipes that they make up.
+"""Settings of images, networks, regulation and loss: each once, typed, with its unit, range and reason.
+
+`config.augment`, `config.optimizer` and `config.training` have the others, `config.recipe` the recipes that all of them
+make up.
 
 What the paper states and what is ours is marked where it matters; see docs/method.md.
 
@@ -9,11 +12,10 @@ classes serve several sections of a recipe; `config.read_recipe.build` adds the 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import inf
 from typing import Literal, NamedTuple
 
+from emoreg.config.rules import check_at_least, check_not_negative, check_positive, check_rule, check_share
 from emoreg.errors import SettingError
 
 MAX_IMAGE_SIZE = 8192  # pixels a side: above this even a few decoded images would fill the memory
@@ -22,41 +24,11 @@ Mode = Literal["none", "fixed", "random", "learned", "random_learned", "transfer
 SINGLE = ("none", "transfer")  # modes of one network, without a second response
 LEARNED = ("learned", "random_learned")  # modes whose λ = σ(ρ) is trained
 Granularity = Literal["scalar", "per_class", "per_sample"]
-Device = Literal["auto", "cpu", "cuda", "mps"]
 Mixing = Literal["logits", "probabilities", "features"]
 LabelChoice = Literal["published", "distribution", "majority", "polarity", "ekman", "dimensions"]
 Pretext = Literal["affect", "shuffled", "neutral", "rotation"]
 Takeover = Literal["as_is", "norm_matched", "shrunk"]
 Budget = Literal["matched", "as_given"]
-TrackerName = Literal["tensorboard", "mlflow", "wandb"]
-OptimizerName = Literal["sgd", "adamw", "muon"]
-SCALE_FREE: Mapping[str, str] = {"adamw": "AdamW", "muon": "Muon"}  # optimisers that do not feel a loss's scale
-
-
-def _check(settings: object, names: tuple[str, ...], holds: Callable[[float], bool], rule: str) -> None:
-    """SettingError unless the rule holds for the value of each named setting; null always passes."""
-    for name in names:
-        value = getattr(settings, name)
-        if value is not None and not holds(value):
-            or_null = ", or null" if getattr(type(settings), name) is None else ""  # optional settings default to null
-            raise SettingError(name, f"must {rule}{or_null}, not {value}")
-
-
-def check_at_least(lowest: int, settings: object, *names: str) -> None:
-    """SettingError unless each named setting is null or at least `lowest`."""
-    _check(settings, names, lambda value: value >= lowest, f"be at least {lowest}")
-
-
-def _check_not_negative(settings: object, *names: str) -> None:
-    _check(settings, names, lambda value: 0 <= value < inf, "be at least 0 and finite")
-
-
-def _check_positive(settings: object, *names: str) -> None:
-    _check(settings, names, lambda value: 0 < value < inf, "be positive and finite")
-
-
-def _check_share(settings: object, *names: str) -> None:
-    _check(settings, names, lambda value: 0 <= value < 1, "lie in [0, 1)")
 
 
 def check_regulation(mode: Mode, lam: float, granularity: Granularity, mix: Mixing = "logits") -> None:
@@ -109,7 +81,7 @@ class StimuliSettings:
 
     def __post_init__(self) -> None:
         check_at_least(10, self, "count")
-        _check_positive(self, "weight")
+        check_positive(self, "weight")
         _check_classes(self.classes)
         _check_images(self)
 
@@ -163,8 +135,10 @@ def _check_classes(classes: tuple[str, ...] | None) -> None:
 
 
 def _check_images(settings: StimuliSettings | TargetSettings) -> None:
-    _check(settings, ("image_size",), lambda side: 8 <= side <= MAX_IMAGE_SIZE, f"be 8 to {MAX_IMAGE_SIZE:,} pixels")
-    _check_share(settings, "validation")
+    check_rule(
+        settings, ("image_size",), lambda side: 8 <= side <= MAX_IMAGE_SIZE, f"be 8 to {MAX_IMAGE_SIZE:,} pixels"
+    )
+    check_share(settings, "validation")
     check_at_least(1, settings, "limit")
 
 
@@ -196,7 +170,7 @@ class BackboneSettings:
 
     def __post_init__(self) -> None:
         check_at_least(1, self, "patch_size", "width")
-        _check_share(self, "drop_path")
+        check_share(self, "drop_path")
         if self.class_token is False and self.pool != "average":
             raise SettingError("class_token", "must be null or true unless pool is average, not false: it is read")
 
@@ -228,8 +202,8 @@ class EncoderSettings:
     twin `moments` (Raghu et al. 2019)."""
 
     def __post_init__(self) -> None:
-        _check_not_negative(self, "lr_factor")
-        _check(self, ("shrink",), lambda share: 0 <= share <= 1, "lie in [0, 1]")
+        check_not_negative(self, "lr_factor")
+        check_rule(self, ("shrink",), lambda share: 0 <= share <= 1, "lie in [0, 1]")
         check_at_least(0, self, "views")
         if self.views is not None and not self.frozen:
             reason = f"must be null unless encoder.frozen is true, not {self.views}: learning changes the features"
@@ -255,7 +229,7 @@ class RegulationSettings:
 
     def __post_init__(self) -> None:
         check_regulation(self.mode, self.lam, self.granularity, self.mix)
-        _check_not_negative(self, "lr_factor")
+        check_not_negative(self, "lr_factor")
 
 
 class LossWeights(NamedTuple):
@@ -290,8 +264,8 @@ class LossSettings:
     backward pass only. as_given: as the loss gives it."""
 
     def __post_init__(self) -> None:
-        _check_share(self, "label_smoothing")
-        _check_not_negative(self, "regulated", "non_emotional", "emotional", "mutual")
+        check_share(self, "label_smoothing")
+        check_not_negative(self, "regulated", "non_emotional", "emotional", "mutual")
 
     def weights(self, has_two: bool) -> LossWeights:
         """The weights, with defaults for a network with a second response or without one."""
@@ -299,156 +273,3 @@ class LossSettings:
         given = (self.regulated, self.non_emotional, self.emotional)
         a, a_n, a_e = (own if value is None else value for value, own in zip(given, defaults, strict=True))
         return LossWeights(a, a_n, a_e, self.mutual)
-
-
-@dataclass(frozen=True)
-class AugmentSettings:
-    """Random changes of training images, batched; each image gets its own draw. They come in this order: crop, flip,
-    policy, jitter, erase, cutout, then mixup or CutMix."""
-
-    crop_padding: int = 4
-    """Zero padding in pixels before a random crop back to size; 0 for no crop (He et al. 2016 use 4)."""
-    flip: bool = True
-    """Mirror left to right with probability 1/2. Wrong for digits and text."""
-    alternate_flip: bool = False
-    """With flip: mirror a random half of the images in the first epoch, the other half in the second, and so on: any
-    two epochs in a row show each image both ways (Jordan 2024, "94% on CIFAR-10 in 3.29 seconds")."""
-    policy: Literal["none", "trivial", "rand"] = "none"
-    """One random change of colour or geometry, of random strength (trivial: TrivialAugment in its wide space, Müller &
-    Hutter 2021), or policy_ops of them of strength policy_magnitude (rand: RandAugment, Cubuk et al. 2020)."""
-    policy_ops: int = 2
-    """Changes of an image, at least 1 (policy rand only)."""
-    policy_magnitude: int = 9
-    """Strength of the changes, 0 to 30 (policy rand only)."""
-    jitter: float = 0.0
-    """Brightness, contrast and saturation, in random order, each times a factor from U(1 - jitter, 1 + jitter), in
-    [0, 1). 0 for none; 0.4 is usual. Wrong where labels follow colour."""
-    erase: float = 0.0
-    """Probability, in [0, 1], that a rectangle of 2 to 40 % of the image, three times as wide as high or the other way
-    round at most, becomes grey (the mean colour; Zhong et al. 2020, who use 0.5). 0 for none."""
-    cutout: float = 0.0
-    """Side of a square that becomes grey, as a share of the image's, in [0, 1). Its centre is any pixel, so part of it
-    may be outside (DeVries & Taylor 2017: 0.5 for CIFAR-10, 0.25 for CIFAR-100). 0 for none."""
-    mixup: float = 0.0
-    """α of mixup, at least 0: image and label become λ times its own and 1 - λ times another's of the batch, λ from
-    Beta(α, α) (Zhang et al. 2018: 1 for CIFAR, 0.2 for ImageNet). 0 for none."""
-    cutmix: float = 0.0
-    """α of CutMix, at least 0: a rectangle of 1 - λ of the area comes from another image of the batch, and so much of
-    the label, λ from Beta(α, α) (Yun et al. 2019: 1). 0 for none. With mixup too, a coin decides for each image."""
-    mix_share: float = 1.0
-    """Probability, in (0, 1], that an image is mixed (mixup and cutmix only; Yun et al. 2019 use 0.5 for CIFAR)."""
-
-    def __post_init__(self) -> None:
-        check_at_least(0, self, "crop_padding")
-        check_at_least(1, self, "policy_ops")
-        _check(self, ("policy_magnitude",), lambda bin: 0 <= bin <= 30, "be 0 to 30")
-        _check_share(self, "jitter", "cutout")
-        _check(self, ("erase",), lambda probability: 0 <= probability <= 1, "lie in [0, 1]")
-        _check_not_negative(self, "mixup", "cutmix")
-        _check(self, ("mix_share",), lambda probability: 0 < probability <= 1, "lie in (0, 1]")
-        if self.alternate_flip and not self.flip:
-            raise SettingError("alternate_flip", "must be false where flip is false: no image is mirrored")
-
-    @property
-    def mixing(self) -> str | None:
-        """The setting by which images are mixed, "mixup" or "cutmix" (mixup if both do); None if none are."""
-        return "mixup" if self.mixup else "cutmix" if self.cutmix else None
-
-
-@dataclass(frozen=True)
-class OptimizerSettings:
-    """Optimizer and learning-rate schedule, stepped every batch."""
-
-    name: OptimizerName = "sgd"
-    """sgd (with Nesterov momentum), adamw, or muon (Jordan et al. 2024): orthogonalised momentum for the matrices and
-    filters within a network, and AdamW for its first layer, heads, biases, norms and λ. Muon's steps have the size of
-    AdamW's (Liu et al. 2025), so lr and weight_decay are those of adamw. timm's Muon, whose step of a matrix is that of
-    torch.optim.Muon, which takes no filters."""
-    lr: float = 0.1
-    """Peak learning rate, above 0."""
-    lr_per_batch: int | None = None
-    """Images per step for which lr is meant, at least 1. With another training.batch_size the peak is lr times their
-    ratio with sgd (Goyal et al. 2017), and times its square root with adamw and muon (Malladi et al. 2022, and timm's
-    choice too); it is printed, and stored in environment.json. null: lr is used as it is, whatever the batch."""
-    momentum: float = 0.9
-    """Momentum of sgd (0.9 is usual), or of muon (0.95 is), in [0, 1)."""
-    weight_decay: float = 5e-4
-    """Decay of weights of two or more dimensions, at least 0; biases, norms, tokens and λ never decay."""
-    layer_decay: float | None = None
-    """Factor of the learning rate from each layer of backbone and encoder to the layer before it, in (0, 1]; heads and
-    λ keep the full rate. For fine-tuning: early layers of pretrained weights are general (Clark et al. 2020; Bao et al.
-    2021 use 0.65 to 0.75 for ViTs). Layers are timm's. null for none."""
-    schedule: Literal["cosine", "one_cycle", "constant"] = "cosine"
-    """After the warm-up: cosine to 0, the one-cycle policy (Smith & Topin 2018), or constant. The one-cycle policy is
-    PyTorch's `OneCycleLR`: by cosines from 1/25 of the peak up to it, then down to 1/250,000 of it; momentum stays."""
-    warmup: float = 0.05
-    """Share of all steps over which the learning rate rises, in [0, 1); one_cycle needs more than 0."""
-    clip_norm: float | None = None
-    """Largest norm of the gradient, above 0, for each branch and λ by itself; null for no clipping."""
-    ema: float | None = None
-    """Decay per step of a moving average of the weights, in (0, 1). The average is evaluated and saved in place of
-    the weights. null for none."""
-
-    def __post_init__(self) -> None:
-        _check_positive(self, "lr", "clip_norm")
-        check_at_least(1, self, "lr_per_batch")
-        _check_share(self, "momentum", "warmup")
-        _check_not_negative(self, "weight_decay")
-        _check(self, ("layer_decay",), lambda decay: 0 < decay <= 1, "lie in (0, 1]")
-        if self.schedule == "one_cycle" and self.warmup == 0:
-            raise SettingError("warmup", "must be positive with schedule one_cycle, not 0 (0.3 is usual)")
-        _check(self, ("ema",), lambda decay: 0 < decay < 1, "lie in (0, 1)")
-
-    def peak_lr(self, batch_size: int) -> float:
-        """The peak learning rate with batches of `batch_size` images; see `lr_per_batch`."""
-        if self.lr_per_batch is None:
-            return self.lr
-        ratio = batch_size / self.lr_per_batch
-        return self.lr * (ratio if self.name == "sgd" else ratio**0.5)
-
-    def describe_lr(self, batch_size: int) -> str:
-        """The peak learning rate, and how it follows from `lr_per_batch`, in a line."""
-        peak = f"learning rate {self.peak_lr(batch_size):.4g}"
-        if self.lr_per_batch is None:
-            return peak
-        ratio = f"{batch_size} / {self.lr_per_batch}"
-        return f"{peak} = {self.lr:g} · {ratio if self.name == 'sgd' else f'√({ratio})'} images per step"
-
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """Duration, batch size, device and precision."""
-
-    epochs: int = 100
-    """Passes over the training images, at least 1."""
-    batch_size: int = 128
-    """Images per step, at least 1."""
-    device: Device = "auto"
-    """auto takes the first accelerator, or else the CPU."""
-    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
-    """auto is bf16-mixed on GPUs that compute in it, else 32-true. On CPUs with AVX512-BF16 or AMX, bf16-mixed is
-    faster for convolutional networks."""
-    compile: bool = False
-    """torch.compile the model together with its loss, on GPUs with CUDA graphs; pays off there over many epochs."""
-    initial_scale: float = 1.0
-    """Progressive resizing: side of the first images as a share of image_size, 0.25 to 1. The side grows in steps of
-    4 pixels over the first 80 % of the steps. Below 1 training is faster and gives other results; networks of a
-    fixed input size (ViTs) refuse it."""
-    deterministic: bool = False
-    """On GPUs: use only deterministic kernels, which are slower. CPUs are always deterministic."""
-    memory_limit_gib: float = 4.0
-    """Image sets up to this size in GiB, and up to half of the memory that this process may use, are decoded once and
-    held. Larger ones are decoded again every epoch by worker processes, or read from their pack (emoreg data pack)."""
-    devices: int = 1
-    """Devices of this machine that share each batch, one process each, at most batch_size (docs/scale.md). Ignored
-    under torchrun and srun, which start the processes themselves, on one machine or on several."""
-    trackers: tuple[TrackerName, ...] = ("tensorboard",)
-    """Where to log each epoch's metrics besides the run folder's own files: a list of tensorboard (event files in the
-    run folder), mlflow and wandb; [] for nowhere."""
-
-    def __post_init__(self) -> None:
-        check_at_least(1, self, "epochs", "batch_size")
-        _check(self, ("initial_scale",), lambda scale: 0.25 <= scale <= 1, "lie in [0.25, 1]")
-        _check_not_negative(self, "memory_limit_gib")
-        most = f"be at least 1 and at most training.batch_size ({self.batch_size})"
-        _check(self, ("devices",), lambda devices: 1 <= devices <= self.batch_size, most)

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from torch import Tensor
 
-from emoreg.config.schema import Device, Mixing
+from emoreg.config.schema import Mixing
+from emoreg.config.training import Device
 from emoreg.data.images.augment import normalise
 from emoreg.data.images.decode import decode
 from emoreg.data.images.files import File, guessed_names, image_suffixes, is_image, list_files, not_read

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from emoreg.config.schema import TrackerName
+from emoreg.config.training import TrackerName
 from emoreg.errors import UserError
 from emoreg.runs.run import Run
 from emoreg.runtime.optional import import_fabric, is_installed

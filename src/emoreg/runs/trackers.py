@@ -18,7 +18,7 @@ from typing import Any
 
 from emoreg.config.read_recipe import flatten
 from emoreg.config.recipe import Recipe, resolved
-from emoreg.config.schema import TrackerName
+from emoreg.config.training import TrackerName
 from emoreg.errors import UserError, shortened
 from emoreg.runs.run import Run
 from emoreg.runs.tracker_clients import (

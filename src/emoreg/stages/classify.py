@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from emoreg.config.recipe import TrainRecipe
-from emoreg.config.schema import BackboneSettings, Device, EncoderSettings, TargetSettings, TrainingSettings
+from emoreg.config.schema import BackboneSettings, EncoderSettings, TargetSettings
+from emoreg.config.training import Device, TrainingSettings
 from emoreg.data.fingerprint import contents_of
 from emoreg.data.images.batches import Batch, training_batches
 from emoreg.data.images.image_set import ImageSet, load_images

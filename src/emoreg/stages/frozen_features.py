@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from emoreg.config.schema import AugmentSettings
+from emoreg.config.augment import AugmentSettings
 from emoreg.data.images.batches import Batch, evaluation_batches, view_batches
 from emoreg.data.images.image_set import ImageSet
 from emoreg.models.backbones import channels_last

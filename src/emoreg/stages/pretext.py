@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from emoreg.config.schema import AugmentSettings, Pretext
+from emoreg.config.augment import AugmentSettings
+from emoreg.config.schema import Pretext
 from emoreg.data.images.batches import Batch, evaluation_batches
 from emoreg.data.images.image_set import ImageSet
 from emoreg.data.stimuli.emotion import EmotionSpace

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from emoreg.config.recipe import Recipe
-from emoreg.config.schema import TrainingSettings
+from emoreg.config.training import TrainingSettings
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from emoreg.config.schema import TrainingSettings
+from emoreg.config.training import TrainingSettings
 from emoreg.data.images.batches import Batch
 from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.table import name_image

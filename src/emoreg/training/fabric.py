@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from emoreg.config.schema import TrainingSettings
+from emoreg.config.training import TrainingSettings
 from emoreg.errors import UserError
 from emoreg.runtime.cores import usable_cores
 from emoreg.runtime.malloc import keep_freed_memory

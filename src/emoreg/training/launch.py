@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import torch
 
 from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe
-from emoreg.config.schema import TrainingSettings
+from emoreg.config.training import TrainingSettings
 from emoreg.errors import UserError
 from emoreg.runs.inputs import Inputs
 from emoreg.runs.run import Run, claim_run

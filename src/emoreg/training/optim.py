@@ -10,7 +10,7 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, OneCycleLR, SequentialLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from emoreg.config.schema import OptimizerSettings
+from emoreg.config.optimizer import OptimizerSettings
 from emoreg.training.parameter_groups import parameter_groups
 
 

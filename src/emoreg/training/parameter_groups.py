@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, cast
 
 from torch import nn
 
-from emoreg.config.schema import OptimizerSettings
+from emoreg.config.optimizer import OptimizerSettings
 from emoreg.errors import SettingError
 
 TRUNKS = ("backbone", "encoder")  # the attributes f and e of the models of both stages; anything else is a head or λ

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from emoreg.config.schema import TrainingSettings
+from emoreg.config.training import TrainingSettings
 from emoreg.errors import UserError
 
 GROWING = 0.8  # share of the training over which images grow

@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 
 from emoreg.config.recipe import Recipe
-from emoreg.config.schema import TrainingSettings
+from emoreg.config.training import TrainingSettings
 from emoreg.data.images.batches import Batch
 from emoreg.runtime.process_group import ProcessGroup
 from emoreg.training.optim import make_average, make_optimizer, make_schedule

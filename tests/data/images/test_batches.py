@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from emoreg.config.schema import AugmentSettings
+from emoreg.config.augment import AugmentSettings
 from emoreg.data.images.augment import normalise
 from emoreg.data.images.batches import (
     SetQuota,

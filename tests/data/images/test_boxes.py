@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from emoreg.config.schema import AugmentSettings
+from emoreg.config.augment import AugmentSettings
 from emoreg.data.images.boxes import centred_boxes, draw_erased, erase, inside, random_boxes
 
 SIZE = 32

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from emoreg.config.schema import AugmentSettings
+from emoreg.config.augment import AugmentSettings
 from emoreg.data.images.boxes import inside
 from emoreg.data.images.mixing import Mixing, draw_mixing, mix, partners
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.testing import assert_close
 from torchvision.transforms.v2 import functional as reference
 
-from emoreg.config.schema import AugmentSettings
+from emoreg.config.augment import AugmentSettings
 from emoreg.data.images.policies import (
     KERNEL_OF,
     OPERATIONS,

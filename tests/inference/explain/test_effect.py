@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from emoreg.config.schema import TrainingSettings
+from emoreg.config.training import TrainingSettings
 from emoreg.data.images.augment import normalise
 from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.table import Table

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from emoreg.config.schema import AugmentSettings
+from emoreg.config.augment import AugmentSettings
 from emoreg.data.images.boxes import draw_erased, erase
 from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.policies import apply_round, draw_rounds

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from emoreg.config.schema import AugmentSettings
+from emoreg.config.augment import AugmentSettings
 from emoreg.data.images.augment import draw_changes, normalise
 from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.mixing import Mixing, draw_mixing, mix, partners

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from emoreg.config.schema import AugmentSettings
+from emoreg.config.augment import AugmentSettings
 from emoreg.runtime.seeding import generator
 
 # Random erasing (Zhong et al. 2020, section 4): the rectangle's share of the area, and its height in widths.

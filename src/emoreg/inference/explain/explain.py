@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from emoreg.config.schema import Device
+from emoreg.config.training import Device
 from emoreg.data.images.augment import normalise
 from emoreg.data.images.batches import evaluation_batches
 from emoreg.data.images.decode import decode

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from emoreg.config.schema import Device
+from emoreg.config.training import Device
 from emoreg.errors import SettingError
 
 MODEL = "stable-diffusion-v1-5/stable-diffusion-v1-5"  # (ours) open weights, small, and the field's common ground

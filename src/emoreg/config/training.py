@@ -1,0 +1,50 @@
+"""Settings of a training's length, batches and device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from emoreg.config.rules import check_at_least, check_not_negative, check_rule
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+TrackerName = Literal["tensorboard", "mlflow", "wandb"]
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Duration, batch size, device and precision."""
+
+    epochs: int = 100
+    """Passes over the training images, at least 1."""
+    batch_size: int = 128
+    """Images per step, at least 1."""
+    device: Device = "auto"
+    """auto takes the first accelerator, or else the CPU."""
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
+    """auto is bf16-mixed on GPUs that compute in it, else 32-true. On CPUs with AVX512-BF16 or AMX, bf16-mixed is
+    faster for convolutional networks."""
+    compile: bool = False
+    """torch.compile the model together with its loss, on GPUs with CUDA graphs; pays off there over many epochs."""
+    initial_scale: float = 1.0
+    """Progressive resizing: side of the first images as a share of image_size, 0.25 to 1. The side grows in steps of
+    4 pixels over the first 80 % of the steps. Below 1 training is faster and gives other results; networks of a
+    fixed input size (ViTs) refuse it."""
+    deterministic: bool = False
+    """On GPUs: use only deterministic kernels, which are slower. CPUs are always deterministic."""
+    memory_limit_gib: float = 4.0
+    """Image sets up to this size in GiB, and up to half of the memory that this process may use, are decoded once and
+    held. Larger ones are decoded again every epoch by worker processes, or read from their pack (emoreg data pack)."""
+    devices: int = 1
+    """Devices of this machine that share each batch, one process each, at most batch_size (docs/scale.md). Ignored
+    under torchrun and srun, which start the processes themselves, on one machine or on several."""
+    trackers: tuple[TrackerName, ...] = ("tensorboard",)
+    """Where to log each epoch's metrics besides the run folder's own files: a list of tensorboard (event files in the
+    run folder), mlflow and wandb; [] for nowhere."""
+
+    def __post_init__(self) -> None:
+        check_at_least(1, self, "epochs", "batch_size")
+        check_rule(self, ("initial_scale",), lambda scale: 0.25 <= scale <= 1, "lie in [0.25, 1]")
+        check_not_negative(self, "memory_limit_gib")
+        most = f"be at least 1 and at most training.batch_size ({self.batch_size})"
+        check_rule(self, ("devices",), lambda devices: 1 <= devices <= self.batch_size, most)
