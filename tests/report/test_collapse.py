@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from emoreg.report.collapse import frequencies
-from emoreg.report.run_frame import collapse_threshold
+from emoreg.report.read_runs import collapse_threshold
 from report.study_rows import study
 
 

@@ -24,7 +24,8 @@ from emoreg.report.collapse import frequencies
 from emoreg.report.contrasts import BACKBONE, ENSEMBLE, LABEL_TWINS, Verdict, twin_of
 from emoreg.report.machine_notes import facts_of
 from emoreg.report.method_notes import method_notes
-from emoreg.report.run_frame import EXPLORATION, MODES, TWINS, Arm, Cell, Runs, read_runs
+from emoreg.report.read_runs import read_runs
+from emoreg.report.run_frame import EXPLORATION, MODES, TWINS, Arm, Cell, Runs
 from emoreg.report.statistics import Interval, interval
 from emoreg.study.columns import CURVES, NUMBER, SETTINGS, RunStatus, type_of
 

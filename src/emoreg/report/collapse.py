@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from emoreg.report.run_frame import Arm, Cell, read_runs
+from emoreg.report.read_runs import read_runs
+from emoreg.report.run_frame import Arm, Cell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,7 +20,7 @@ COLUMNS = [*Cell._fields, *Arm._fields, *COUNTS]
 def frequencies(frame: pd.DataFrame) -> pd.DataFrame:
     """Collapsed runs and starved branches of every arm.
 
-    A run has collapsed if its accuracy is not finite or below `run_frame.collapse_threshold`. A branch has starved if
+    A run has collapsed if its accuracy is not finite or below `read_runs.collapse_threshold`. A branch has starved if
     its accuracy alone is under half of the other's, on training images at the end. Frequencies come with their exact
     95 % interval (Clopper & Pearson 1934): of 8 runs none collapses in 43 % of samples at a rate of 0.1.
 
@@ -33,7 +34,7 @@ def frequencies(frame: pd.DataFrame) -> pd.DataFrame:
         starved_emotional (which branch, of the starved).
 
     Raises:
-        UserError: as `run_frame.read_runs`.
+        UserError: as `read_runs.read_runs`.
     """
     import pandas as pd
     from statsmodels.stats.proportion import proportion_confint

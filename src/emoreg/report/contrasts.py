@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from emoreg.report.looks import nominal_levels
-from emoreg.report.run_frame import EXPLORATION, TWINS, Arm, ArrowFrame, Cell, Runs, read_runs, variance_of_images
+from emoreg.report.read_runs import ArrowFrame, read_runs
+from emoreg.report.run_frame import EXPLORATION, TWINS, Arm, Cell, Runs, variance_of_images
 from emoreg.report.statistics import LEVEL, TIE, Estimates, estimate, holm, smallest_tail
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def analyse(frame: pd.DataFrame | ArrowFrame) -> pd.DataFrame:
 
     Args:
         frame: of pandas, polars, DuckDB or pyarrow: a row per run, with at least the columns `mode`, `experience`,
-            `seed` and `accuracy`; see `run_frame.read_runs` for the others, and for what a table of results holds.
+            `seed` and `accuracy`; see `read_runs.read_runs` for the others, and for what a table of results holds.
 
     Returns:
         A row per contrast. Accuracies and differences are shares, in [-1, 1]. Columns:
@@ -91,7 +92,7 @@ def analyse(frame: pd.DataFrame | ArrowFrame) -> pd.DataFrame:
         verdict: a `Verdict`; null where nothing is tested.
 
     Raises:
-        UserError: as `run_frame.read_runs`.
+        UserError: as `read_runs.read_runs`.
     """
     import pandas as pd
 

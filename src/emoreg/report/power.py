@@ -13,7 +13,8 @@ import numpy as np
 from emoreg.errors import UserError
 from emoreg.report.contrasts import BACKBONE, LABEL_TWINS
 from emoreg.report.looks import nominal_levels
-from emoreg.report.run_frame import TWINS, Arm, Cell, Runs, read_runs, variance_of_images
+from emoreg.report.read_runs import read_runs
+from emoreg.report.run_frame import TWINS, Arm, Cell, Runs, variance_of_images
 from emoreg.report.statistics import LEVEL, TIE, p_above, smallest_tail
 from emoreg.study.columns import RunStatus
 

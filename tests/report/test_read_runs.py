@@ -13,7 +13,8 @@ import pyarrow as pa
 import pytest
 
 from emoreg.report.contrasts import analyse
-from emoreg.report.run_frame import MODES, Arm, read_runs
+from emoreg.report.read_runs import read_runs
+from emoreg.report.run_frame import MODES, Arm
 from emoreg.study.tables import rows_text
 from refusing import refusal
 from report.study_rows import arms, study

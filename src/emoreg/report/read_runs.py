@@ -1,0 +1,271 @@
+"""Reads the runs that statistics are made of from a frame: a study's table of results, or the least columns."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from emoreg.errors import UserError, nearest
+from emoreg.report.run_frame import (
+    CONFIRMATION,
+    EXPLORATION,
+    MODES,
+    WITHOUT_EXPERIENCE,
+    Arm,
+    Cell,
+    Plan,
+    Runs,
+)
+from emoreg.study.arms import EXPERIENCES
+from emoreg.study.columns import BYTES, RunStatus, type_of
+from emoreg.study.conform import decoded, from_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+
+class ArrowFrame(Protocol):
+    """A frame of any library that has Arrow's interface: polars, DuckDB, pyarrow."""
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """The frame as a stream of Arrow's."""
+
+
+def read_runs(frame: pd.DataFrame | ArrowFrame) -> Runs:
+    """Check a frame of runs and bring it into the form that statistics need.
+
+    Args:
+        frame: of pandas, or of any library with Arrow's interface (polars, DuckDB, pyarrow). A row per run, with at
+            least `mode`, `experience`, `seed` and `accuracy`. A table of results fits as it is: it has `test_accuracy`,
+            and rows of stage 1 or of runs that are not finished count for the plan alone.
+            Further columns, each of which may be absent: `variant`, `stimuli`, `target`, `backbone`; `purpose`
+            (exploration takes `validation_accuracy`); `planned_seeds`, `looks`; `classes` (names, or their number);
+            `correct` or `test_correct` (right or wrong per test image, as truth values or packed by numpy.packbits),
+            `checksum` or `test_checksum`; `test_loss`; `train_accuracy_non_emotional`, `train_accuracy_emotional`;
+            `device`, `precision` (also as `env.`) and `edition`.
+
+    Raises:
+        UserError: a column is missing, a name is unknown, an accuracy is outside [0, 1], or a run is there twice.
+    """
+    frame = _stage_2(_in_pandas(frame))
+    rows = range(len(frame))
+    modes = [_mode(name) for name in _texts(frame, "mode")]
+    experiences, variants, stimuli = (_texts(frame, name) for name in ("experience", "variant", "stimuli"))
+    arms = [_arm(*names) for names in zip(modes, experiences, variants, stimuli, strict=True)]
+    purposes = [_purpose(name) for name in _texts(frame, "purpose")]
+    cells = [Cell(*names) for names in zip(purposes, _texts(frame, "target"), _texts(frame, "backbone"), strict=True)]
+    seeds = _seeds(frame)
+    ended = (RunStatus.FINISHED, RunStatus.DIVERGED)
+    is_done = [True] * len(frame) if "status" not in frame else frame["status"].isin(ended).tolist()
+    accuracy = _accuracies(frame, purposes, is_done)
+
+    found: dict[Cell, dict[Arm, dict[int, int]]] = {}
+    plans: dict[tuple[Cell, Arm], Plan] = {}
+    planned_seeds, looks = _values(frame, "planned_seeds"), _values(frame, "looks")
+    for row in rows:
+        of_arm = found.setdefault(cells[row], {}).setdefault(arms[row], {})
+        if is_done[row] and of_arm.setdefault(seeds[row], row) != row:
+            place = ", ".join(part for part in cells[row] if part) or "this table"
+            raise UserError(
+                f"{place} has the run {arms[row].label}, seed {seeds[row]} twice: give each study's results once"
+            )
+        if planned_seeds[row] is not None:
+            plan = _plan(planned_seeds[row], looks[row])
+            if plans.setdefault((cells[row], arms[row]), plan) != plan:
+                raise UserError(
+                    f"the runs of {arms[row].label} are of different plans (planned_seeds, looks): a plan does not "
+                    "change once results are there; give the rows of one study"
+                )
+    return Runs(
+        cells={
+            cell: {arm: dict(sorted(by_seed.items())) for arm, by_seed in of_cell.items() if by_seed}
+            for cell, of_cell in found.items()
+        },
+        planned={cell: list(of_cell) for cell, of_cell in found.items()},
+        plans=plans,
+        accuracy=accuracy,
+        is_collapsed=_collapsed(frame, accuracy),
+        starved=_starved(frame),
+        facts={name: _values(frame, name, f"env.{name}") for name in ("device", "precision", "edition")},
+        correct=_values(frame, "correct", "test_correct"),
+        checksum=_values(frame, "checksum", "test_checksum"),
+    )
+
+
+def collapse_threshold(classes: int) -> float:
+    """The accuracy below which a run has collapsed: twice chance, or chance and 0.1 if that is less (ours)."""
+    return min(2 / classes, 1 / classes + 0.1)
+
+
+def _in_pandas(frame: pd.DataFrame | ArrowFrame) -> pd.DataFrame:
+    """A frame of any library, with what pandas made its index as columns."""
+    import pandas as pd
+
+    if isinstance(frame, pd.DataFrame):
+        index = [name for name in frame.index.names if name is not None and name not in frame]
+        return frame.reset_index(level=index) if index else frame
+    if not hasattr(frame, "__arrow_c_stream__"):
+        raise UserError(f"runs are given as a {type(frame).__name__}; give a frame of pandas, polars or DuckDB")
+    table = pa.table(frame)
+    plain: pd.DataFrame = pa.table([decoded(column) for column in table.columns], table.column_names).to_pandas()
+    return plain
+
+
+def _stage_2(frame: pd.DataFrame) -> pd.DataFrame:
+    if "mode" not in frame and "arm" in frame:
+        raise UserError(
+            "the table has a column 'arm' and no 'mode': it is of the first edition. "
+            "Open it with emoreg.study.results.read_results, which translates it"
+        )
+    for name in ("mode", "experience", "seed"):
+        if name not in frame:
+            raise UserError(_missing(name, frame))
+    if not any(name in frame for name in ("accuracy", "test_accuracy", "validation_accuracy")):
+        raise UserError(_missing("accuracy", frame))
+    return frame[frame["stage"] == 2] if "stage" in frame else frame
+
+
+def _missing(name: str, frame: pd.DataFrame) -> str:
+    meant = nearest(name, map(str, frame.columns))
+    return (
+        f"the table has no column '{name}'{meant}: at least mode, experience, seed and accuracy (or test_accuracy) are "
+        "needed, in a row per run"
+    )
+
+
+def _values(frame: pd.DataFrame, *names: str) -> list[Any]:
+    """The values of the first of these columns that is there, with None for what is missing."""
+    for name in names:
+        if name in frame:
+            column = frame[name]
+            return [
+                None if gone else _read_text(names[-1], value)
+                for value, gone in zip(column.tolist(), column.isna().tolist(), strict=True)
+            ]
+    return [None] * len(frame)
+
+
+def _read_text(name: str, value: Any) -> Any:
+    """A value, of a list or of bits from the text that a CSV file has for it."""
+    kind = type_of(name)
+    if not isinstance(value, str) or kind is None or not (kind == BYTES or pa.types.is_list(kind)):
+        return value
+    try:
+        return from_text(name, value)
+    except ValueError as error:
+        if kind == BYTES:
+            raise UserError(str(error)) from None
+        return value  # refused where it is used
+
+
+def _texts(frame: pd.DataFrame, name: str) -> list[str | None]:
+    return [None if value is None or value == "" else str(value) for value in _values(frame, name)]
+
+
+_BY_NAME = {label.lower(): mode for mode, label in MODES.items()} | {mode: mode for mode in MODES}
+
+
+def _mode(name: str | None) -> str:
+    if name is None:
+        raise UserError("a run has no mode; Backbone's is 'none'")
+    if (mode := _BY_NAME.get(name.lower())) is None:
+        raise UserError(f"mode '{name}' is unknown{nearest(name, MODES)}")
+    return mode
+
+
+def _arm(mode: str, experience: str | None, variant: str | None, stimuli: str | None) -> Arm:
+    if mode in WITHOUT_EXPERIENCE:  # shared by all variants and stimuli
+        if experience is not None:
+            raise UserError(f"a run of mode '{mode}' has the experience '{experience}'; {MODES[mode]} has none")
+        return Arm(mode, None, None, None)
+    if mode == "transfer" and experience is None:
+        experience = "affect"
+    if experience not in EXPERIENCES:
+        what = f"experience '{experience}' is unknown" if experience else f"a run of mode '{mode}' has no experience"
+        raise UserError(f"{what}{nearest(experience or '', EXPERIENCES)}")
+    return Arm(mode, experience, variant, stimuli)
+
+
+def _purpose(name: str | None) -> str | None:
+    if name not in (None, EXPLORATION, CONFIRMATION):
+        raise UserError(f"purpose '{name}' is unknown{nearest(str(name), (EXPLORATION, CONFIRMATION))}")
+    return name
+
+
+def _seeds(frame: pd.DataFrame) -> list[int]:
+    seeds = []
+    for value in _values(frame, "seed"):
+        try:
+            seed = int(value)
+        except (TypeError, ValueError, OverflowError):
+            seed = None
+        if seed is None or seed != value:
+            raise UserError(f"a seed is {value}; it must be a whole number")
+        seeds.append(seed)
+    return seeds
+
+
+def _accuracies(frame: pd.DataFrame, purposes: Sequence[str | None], is_done: Sequence[bool]) -> NDArray[np.float64]:
+    tested = "accuracy" if "accuracy" in frame else "test_accuracy"
+    validated = "validation_accuracy" if "validation_accuracy" in frame else tested
+    columns = {name: _values(frame, name) for name in (tested, validated)}
+    accuracy = np.full(len(frame), math.nan)
+    for row, purpose in enumerate(purposes):
+        name = validated if purpose == EXPLORATION else tested
+        value = columns[name][row]
+        if not is_done[row] or value is None:
+            continue
+        try:
+            accuracy[row] = float(value)
+        except (TypeError, ValueError):
+            raise UserError(f"{name} holds '{value}'; it must be a number") from None
+        if math.isfinite(accuracy[row]) and not 0 <= accuracy[row] <= 1:
+            percent = ", not in percent: divide it by 100" if 1 < accuracy[row] <= 100 else ""
+            raise UserError(f"{name} holds {value}; accuracies are shares in [0, 1]{percent}")
+    accuracy[~np.isfinite(accuracy)] = math.nan
+    return accuracy
+
+
+def _collapsed(frame: pd.DataFrame, accuracy: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Runs with an accuracy or a loss that is not finite, or below the threshold for their number of classes."""
+    collapsed = np.isnan(accuracy)
+    for row, classes in enumerate(_values(frame, "classes")):
+        if classes is not None:
+            number = len(classes) if isinstance(classes, Sequence | np.ndarray) else classes
+            if isinstance(classes, str) or not number >= 2:
+                raise UserError(f"classes holds '{classes}'; give the number of classes, or a list of their names")
+            collapsed[row] |= accuracy[row] < collapse_threshold(int(number))
+    for row, loss in enumerate(frame["test_loss"].tolist() if "test_loss" in frame else []):
+        collapsed[row] |= loss is not None and math.isinf(loss)
+    return collapsed
+
+
+def _starved(frame: pd.DataFrame) -> list[str | None]:
+    """A branch has starved whose accuracy alone, on training images at the end, is under half of the other's."""
+    branches = ("non_emotional", "emotional")
+    accuracies = zip(*(_values(frame, f"train_accuracy_{branch}") for branch in branches), strict=True)
+    found: list[str | None] = []
+    for of_branches in accuracies:
+        if None in of_branches:
+            found.append(None)
+        else:
+            least = int(np.argmin(of_branches))
+            found.append(branches[least] if of_branches[least] < of_branches[1 - least] / 2 else "")
+    return found
+
+
+def _plan(seeds: Any, looks: Any) -> Plan:
+    try:
+        number = int(seeds)
+        at = (number,) if looks is None or len(looks) == 0 else tuple(int(look) for look in looks)
+    except (TypeError, ValueError):
+        raise UserError(f"planned_seeds is {seeds} and looks {looks}; give a number and a list of numbers") from None
+    if at[0] < 1 or at[-1] != number or any(one >= after for one, after in itertools.pairwise(at)):
+        raise UserError(f"looks are {list(at)}; they must ascend, and end with all planned seeds, {number}")
+    return Plan(number, at)
