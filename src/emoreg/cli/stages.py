@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from emoreg.cli.edition import say_edition
-from emoreg.cli.parser import DeviceName, Quiet, SettingsOf, Shown
+from emoreg.cli.parser import DeviceName, Folder, Quiet, SettingsOf, Shown
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
+from emoreg.errors import printable
 from emoreg.runtime import launch_env
 from emoreg.runtime.progress import Progress
+from emoreg.runtime.safe_io import make_folder, write_json
 
 if TYPE_CHECKING:
     from emoreg.runs.run import Run
@@ -75,14 +77,17 @@ def train(
 
         say_edition(recipe)
         run = train_classifier(filled, out or _default_folder(recipe, filled, smoke), progress=Progress(quiet=quiet))
-        measured = run.final["test"]
-        _print_metrics("test split" if measured else "validation split", measured or run.final["validation"] or {}, run)
+        final = run.final
+        title, measured = ("test split", final["test"]) if final["test"] else ("validation split", final["validation"])
+        _print_metrics(title, measured or {}, run)
+        _print_confusion(measured or {}, final["classes"], run.folder)
 
 
 def evaluate(
     run: Annotated[Path, Shown("RUN")],
     *,
     data: str | None = None,
+    out: Folder | None = None,
     device: DeviceName = "auto",
     json: bool = False,
     quiet: Quiet = False,
@@ -93,11 +98,13 @@ def evaluate(
         run: folder of a finished run of stage 2
         data: a target's name (cifar10), or a folder or zip of [test/]<class>/*.jpg|png. Default: the run's own test
             split
+        out: folder to write metrics.json and the confusion matrix as confusion.csv and confusion.png
         json: print JSON
 
     Examples:
         emoreg evaluate runs/cifar10-resnet20-seed0
         emoreg evaluate runs/cifar10-resnet20-seed0 --data my-photos/ --json
+        emoreg evaluate runs/cifar10-resnet20-seed0 --data my-photos/ --out scores/
     """
     from emoreg.stages.classify import evaluate as evaluate_run
 
@@ -106,6 +113,11 @@ def evaluate(
         print(dumps(metrics, indent=2))
     else:
         _print_metrics(data or "test split", metrics)
+    if out is not None:
+        make_folder(out)
+        write_json(out / "metrics.json", metrics)
+    if not json or out is not None:
+        _print_confusion(metrics, metrics["classes"], out, not json)
 
 
 def _read(kind: type[R], file: Path, settings: Sequence[str], smoke: bool, print_it: bool) -> R:
@@ -137,3 +149,22 @@ def _print_metrics(title: str, metrics: dict[str, Any], run: Run | None = None) 
     show(two_columns("metric", "value", rows, title))
     if run is not None:
         print(f"run folder: {run.folder}")
+
+
+def _print_confusion(
+    metrics: Mapping[str, Any], classes: Sequence[str], folder: Path | None, prints: bool = True
+) -> None:
+    """Print which classes are most often taken for which, and write the whole matrix into a folder."""
+    if launch_env.rank() > 0 or "confusion" not in metrics:
+        return
+    from emoreg.stages.confusion import frequent_confusions
+
+    pairs = frequent_confusions(metrics["confusion"], classes)
+    if prints and pairs:
+        print(printable(f"most often: {'; '.join(pair.described for pair in pairs)}"))
+    if folder is not None:
+        from emoreg.inference.confusion_files import write_confusion
+
+        written = write_confusion(folder, metrics["confusion"], classes)
+        if prints:
+            print(f"confusion matrix: {written[0]}, {written[1].name}")

@@ -13,6 +13,7 @@ from emoreg.inference.predict import FeelWith, Prediction
 from emoreg.runtime.terminal import Table
 
 MAX_ROWS = 40  # further predictions are counted
+TELLING = 10  # images that all get one answer, from which on it is remarked; fewer may well be of one class
 
 
 @dataclass
@@ -44,6 +45,14 @@ class Summary:
             others = f", and {len(self.counts) - 10} other classes" if len(self.counts) > 10 else ""
             of_all = f"Of all {self.counts.total():,}: {named}{others}"
             parts.append(Text(f"{more:,} more (--json and --out give all). {of_all}"))
+        if len(self.counts) == 1 and self.counts.total() >= TELLING:
+            answer, images = self.counts.most_common(1)[0]
+            parts.append(
+                Text(
+                    f"All {images:,} images are answered {answer}: if they show several classes, the "
+                    "classifier tells nothing apart; emoreg evaluate scores it"
+                )
+            )
         return Group(*parts, Text(_felt_note(loaded, feel_with), style="dim"))
 
 

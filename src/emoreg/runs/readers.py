@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 FORMAT = 1  # of checkpoints and weights; files of a later format are refused
 SPLITS = ("test", "validation", "train")  # keys of final.json that hold metrics
-FROM_0_TO_1 = ("accuracy", "accuracy_non_emotional", "accuracy_emotional", "ece", "lambda", "per_class", "confidence")
+FROM_0_TO_1 = (
+    *("accuracy", "accuracy_non_emotional", "accuracy_emotional", "ece", "lambda", "per_class", "confidence"),
+    *("balanced_accuracy", "macro_f1", "top5_accuracy", "majority_baseline"),
+)
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -204,9 +207,15 @@ def _is_valid_metric(name: str, value: Any) -> bool:
             and all(isinstance(column, list) and _are_valid(key, column) for key, column in value.items())
             and len({len(column) for column in value.values()}) == 1
         )
+    if name == "confusion":  # images by class and answer, as many of each
+        return isinstance(value, list) and all(_is_counts(row) and len(row) == len(value) for row in value)
     if name == "per_class":
         return isinstance(value, list) and _are_valid(name, value)
     return _are_valid(name, [value])
+
+
+def _is_counts(row: Any) -> bool:
+    return isinstance(row, list) and all(type(count) is int and 0 <= count <= MAX_INTEGER for count in row)
 
 
 def _is_base64(text: str) -> bool:

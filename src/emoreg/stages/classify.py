@@ -32,6 +32,7 @@ from emoreg.runs.inputs import weights_checksum
 from emoreg.runs.run import WEIGHTS, Run
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import derive_seed, drawn_from, generator
+from emoreg.stages.confusion import remark_on_answers
 from emoreg.stages.frozen_features import FrozenFeatures
 from emoreg.stages.inputs import inputs_of
 from emoreg.stages.leaks import refuse_leaks
@@ -249,6 +250,9 @@ def _train(context: RunContext[TrainRecipe], model: RegulatedClassifier | None) 
         "validation": measure(kept, validation, fabric) if validation else None,
     }
     _refuse_divergence(run, measured)
+    for split, metrics in measured.items():
+        if metrics is not None and (remark := remark_on_answers(metrics, target.classes, f"{split} images")):
+            progress.say(f"{run.folder.name}: {remark}")
     final: dict[str, Any] = {
         **measured,
         "train": _measure_training(kept, images, recipe.seed, fabric),
@@ -372,7 +376,7 @@ def evaluate(
         progress: where it is shown; None for the terminal.
 
     Returns:
-        `measure`'s metrics, and images_per_second.
+        `measure`'s metrics, images_per_second, and classes, their names in the order of per_class and confusion.
 
     Raises:
         UserError: unfinished run; missing images; classes that the run does not know; the own test split of a run
@@ -399,7 +403,9 @@ def evaluate(
     classifier = classifier.to(fabric.device)
     begun = time.perf_counter()
     metrics = measure(classifier, images, fabric)
-    return {**metrics, "images_per_second": len(images) / (time.perf_counter() - begun)}
+    if remark := remark_on_answers(metrics, classes):
+        progress.say(f"{run.folder.name}: {remark}")
+    return {**metrics, "images_per_second": len(images) / (time.perf_counter() - begun), "classes": list(classes)}
 
 
 def _is_own(run: Run, target: TargetSettings, data: str) -> bool:

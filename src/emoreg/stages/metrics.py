@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from emoreg.data.images.augment import normalise
 from emoreg.data.images.image_set import ImageSet
 from emoreg.models.regulation import RegulatedClassifier
+from emoreg.stages.confusion import MAX_KEPT, TOP, class_metrics, confusion_matrix, top_accuracy
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -43,7 +44,9 @@ def measure(
 
     Returns:
         Of the regulated response: accuracy, loss (mean cross-entropy, nats), ece (expected calibration error, Guo et
-        al. 2017), per_class (see `per_class_accuracy`) and reliability (see `reliability`); images, their number. With
+        al. 2017), per_class (see `per_class_accuracy`) and reliability (see `reliability`); the metrics of
+        `class_metrics`; with more than five classes top5_accuracy; with at most 100 confusion, how many images of each
+        class (row) got which answer (column), K lists of K; images, their number. With
         an emotional branch also accuracy_non_emotional and accuracy_emotional, of each response alone, and lambda, the
         mean λ over the images. With `each_image` also correct (see `packed`), and checksum, a digest of the images'
         pixels in their order: two runs can be compared image by image if and only if their checksums are the same.
@@ -67,14 +70,18 @@ def measure(
             checksum.update(pixels.permute(0, 2, 3, 1).cpu().numpy().tobytes())
     z, y = torch.cat(logits).cpu(), torch.cat(labels).cpu()
     bins = reliability(z, y)
+    matrix = confusion_matrix(z.argmax(dim=1), y, z.shape[1])
     correct = {key: torch.cat(parts).cpu() for key, parts in right.items() if parts}
     metrics: dict[str, Any] = {
         "accuracy": int(correct["accuracy"].sum()) / len(rows),
+        **class_metrics(matrix),
+        **({"top5_accuracy": top_accuracy(z, y)} if z.shape[1] > TOP else {}),
         "loss": F.cross_entropy(z, y).item(),
         "ece": calibration_error(bins),
         "images": len(rows),
         "per_class": per_class_accuracy(z, y),
         "reliability": bins,
+        **({"confusion": matrix.tolist()} if z.shape[1] <= MAX_KEPT else {}),
     }
     if lams:
         metrics |= {key: int(answers.sum()) / len(rows) for key, answers in correct.items()}

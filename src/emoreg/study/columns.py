@@ -64,12 +64,13 @@ IDENTITY: Mapping[str, pa.DataType] = {
 # Metrics of a split by their names without it.
 OF_BOTH_STAGES = ("accuracy", "loss", "images", "ccc", "ccc_valence", "ccc_arousal", "ccc_dominance")
 OF_A_BRANCH = ("accuracy_non_emotional", "accuracy_emotional")
+OF_CLASSES = ("balanced_accuracy", "macro_f1", "top5_accuracy", "majority_baseline", "answered_classes")
 OF_ANSWERS = ("ece", "lambda", "per_class", "reliability_confidence", "reliability_accuracy", "reliability_count")
 # The types of metrics and curves, by the first pattern that matches the whole name.
 FAMILIES: tuple[tuple[str, pa.DataType], ...] = (
     (r"(test|validation|train)_correct", BYTES),  # right (1) or wrong per image, in order, packed by numpy.packbits
     (r"(test|validation|train)_checksum", TEXT),  # of the images' pixels in their order
-    (r"(test|validation|train)_images", INTEGER),
+    (r"(test|validation|train)_(images|answered_classes)", INTEGER),
     (r"(test|validation|train)_reliability_count", COUNTS),
     (r"(test|validation|train)_(per_class|reliability_.+)", NUMBERS),
     (r"(test|validation|train)_.+", NUMBER),
@@ -86,8 +87,8 @@ METRICS: Mapping[str, pa.DataType] = {
     **_of_families(
         f"{split}_{name}"
         for split, names in {
-            "test": (*OF_BOTH_STAGES, *OF_A_BRANCH, *OF_ANSWERS, "correct", "checksum"),
-            "validation": (*OF_BOTH_STAGES, *OF_A_BRANCH, *OF_ANSWERS),
+            "test": (*OF_BOTH_STAGES, *OF_A_BRANCH, *OF_CLASSES, *OF_ANSWERS, "correct", "checksum"),
+            "validation": (*OF_BOTH_STAGES, *OF_A_BRANCH, *OF_CLASSES, *OF_ANSWERS),
             "train": (*OF_BOTH_STAGES, *OF_A_BRANCH),  # of stage 2 on training images at the end
         }.items()
         for name in names
@@ -116,7 +117,11 @@ MACHINES: Mapping[str, pa.DataType] = {
     f"{MACHINE}{name}": INTEGER if name in WHOLE else TEXT for name in (*SESSION, *PACKAGES, "sessions")
 }
 RESPONSES = ("train_accuracy_non_emotional", "train_accuracy_emotional")
-SHARES = ("test_accuracy", "test_ece", "test_per_class", "validation_accuracy", "lambda", *RESPONSES)  # in [0, 1]
+# In [0, 1].
+SHARES = (
+    *("test_accuracy", "test_ece", "test_per_class", "validation_accuracy", "lambda", *RESPONSES),
+    *(f"{split}_{name}" for split in ("test", "validation") for name in OF_CLASSES[:-1]),
+)
 
 
 def _settings(recipe: type, prefix: str) -> Iterator[tuple[str, pa.DataType]]:

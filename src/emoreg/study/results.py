@@ -143,6 +143,8 @@ def _measured(run: Run, recipe: Recipe) -> dict[str, Any]:
         for key, value in (final.get(split) or {}).items():
             if key == "reliability":
                 row |= {f"{split}_reliability_{name}": _numbers(values) for name, values in value.items()}
+            elif key == "confusion":  # for the run's own files: K² numbers are many for a row
+                continue
             elif key == "correct":  # as base64; a damaged one was refused
                 row[f"{split}_{key}"] = value and base64.b64decode(value)
             else:

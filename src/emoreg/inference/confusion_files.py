@@ -1,0 +1,84 @@
+"""A confusion matrix as a table (CSV) and a picture (PNG)."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from emoreg.errors import UserError, printable
+from emoreg.inference.pictures import INK, QUIET, STYLE
+from emoreg.runtime.fonts import set_fonts
+from emoreg.runtime.safe_io import make_folder, write_atomically
+
+CSV, PNG = "confusion.csv", "confusion.png"
+MAX_NUMBERS = 20  # classes up to which the cells have numbers, and every class its name
+CELL = 0.42  # inches a side of a cell with a number
+
+
+def write_confusion(folder: Path, matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> tuple[Path, Path]:
+    """Write confusion.csv and confusion.png.
+
+    Args:
+        folder: made if it is not there.
+        matrix: images of each class (row) that got each answer (column), (K, K).
+        classes: K names.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    make_folder(folder)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["true class \\ answer", *classes])
+    writer.writerows([name, *row] for name, row in zip(classes, matrix, strict=True))
+    paths = folder / CSV, folder / PNG
+    for path, content in zip(paths, (text.getvalue().encode(), draw_confusion(matrix, classes)), strict=True):
+        try:
+            write_atomically(path, content)
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error.strerror}") from None
+    return paths
+
+
+def draw_confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> bytes:
+    """A PNG: shares of each class's images by their answer as shades, with the numbers if there are few classes."""
+    from matplotlib import style
+    from matplotlib.figure import Figure
+
+    counts = np.asarray(matrix, dtype=float)
+    shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
+    few = len(classes) <= MAX_NUMBERS
+    side = max(3.2, CELL * len(classes)) if few else 8.0
+    buffer = io.BytesIO()
+    with style.context(["default", STYLE]):
+        figure = Figure((side + 2.0, side + 1.2), dpi=130, facecolor="white", layout="constrained")
+        axes = figure.add_subplot()
+        image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        places = range(len(classes)) if few else range(0, len(classes), -(-len(classes) // 50))
+        names = [_short(classes[place]) for place in places]
+        size = 8 if few else 5
+        axes.set_xticks(places, names, rotation=90, fontsize=size)
+        axes.set_yticks(places, names, fontsize=size)
+        axes.tick_params(length=0)
+        axes.set(xlabel="answer", ylabel="true class")
+        axes.set_title(
+            f"{int(counts.sum()):,} images, {np.trace(counts) / max(counts.sum(), 1):.2%} right", color=QUIET
+        )
+        for row, column in np.ndindex(*counts.shape) if few else ():
+            if counts[row, column]:
+                ink = "white" if shares[row, column] > 0.55 else INK
+                number = f"{int(counts[row, column]):,}"
+                axes.text(column, row, number, ha="center", va="center", fontsize=7, color=ink)
+        figure.colorbar(image, ax=axes, shrink=0.6, label="share of the class's images")
+        set_fonts(figure)
+        figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def _short(name: str, length: int = 18) -> str:
+    name = printable(name)
+    return name if len(name) <= length else f"{name[: length - 1]}…"

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torchmetrics.functional.classification import (
+    multiclass_accuracy,
+    multiclass_confusion_matrix,
+    multiclass_f1_score,
+)
+
+from emoreg.stages.confusion import (
+    class_metrics,
+    confusion_matrix,
+    frequent_confusions,
+    remark_on_answers,
+    top_accuracy,
+)
+
+
+@pytest.mark.parametrize("classes", [2, 7, 30])  # of 30, some have no images or no answers
+def test_metrics_of_unbalanced_classes_are_those_of_torchmetrics(classes: int) -> None:
+    draw = torch.Generator().manual_seed(classes)
+    labels = (classes * torch.rand(60, generator=draw) ** 3).long()
+    logits = torch.randn(60, classes, generator=draw)
+    answers = logits.argmax(dim=1)
+    matrix = confusion_matrix(answers, labels, classes)
+    assert matrix.equal(multiclass_confusion_matrix(answers, labels, classes))
+    found = class_metrics(matrix)
+    expected = multiclass_f1_score(answers, labels, classes, average="macro")
+    assert found["macro_f1"] == pytest.approx(expected.item(), abs=1e-6)
+    recalls = multiclass_accuracy(answers, labels, classes, average="none")[labels.unique()]
+    assert found["balanced_accuracy"] == pytest.approx(recalls.mean().item(), abs=1e-6)
+    assert found["majority_baseline"] == pytest.approx(labels.bincount().max().item() / 60)
+    assert found["answered_classes"] == len(answers.unique())
+    if classes > 5:
+        expected = multiclass_accuracy(logits, labels, classes, average="micro", top_k=5)
+        assert top_accuracy(logits, labels) == pytest.approx(expected.item(), abs=1e-6)
+
+
+def test_the_most_frequent_confusions_come_first_and_say_of_how_many_images() -> None:
+    found = frequent_confusions([[5, 1, 0], [3, 6, 0], [0, 2, 8]], ("cat", "dog", "owl"), 2)
+    assert [pair.described for pair in found] == ["dog taken for cat: 3 of 9", "owl taken for dog: 2 of 10"]
+    assert frequent_confusions([[5, 0], [0, 6]], ("cat", "dog")) == []
+
+
+@pytest.mark.parametrize(
+    ("answers", "labels", "remark"),
+    [
+        ([1, 1, 1], [0, 1, 1], "all 3 images are answered 'dog', though"),
+        ([2, 2, 2], [0, 1, 1], "all 3 images are answered one class, of which there are none, though"),
+        ([1, 1, 1], [1, 1, 1], None),  # as they should be
+        ([1, 1, 0], [0, 1, 1], None),
+    ],
+)
+def test_a_classifier_that_answers_one_class_only_is_remarked_unless_that_is_right(
+    answers: list[int], labels: list[int], remark: str | None
+) -> None:
+    matrix = confusion_matrix(torch.tensor(answers), torch.tensor(labels), 3)
+    right, images = matrix.diagonal().tolist(), matrix.sum(dim=1).tolist()
+    per_class = [hit / count if count else None for hit, count in zip(right, images, strict=True)]
+    metrics = {**class_metrics(matrix), "per_class": per_class, "images": 3}
+    found = remark_on_answers(metrics, ("cat", "dog", "owl"))
+    assert found is None if remark is None else found is not None and found.startswith(remark)
+
+
+def test_metrics_of_runs_from_before_have_no_remark() -> None:
+    assert remark_on_answers({"accuracy": 0.1, "images": 3}, ("cat", "dog")) is None
