@@ -102,6 +102,13 @@ def regulated(encoder: EncoderSettings | None = None, loss: LossSettings | None 
         (lambda: OptimizerSettings(ema=1), "ema: must lie in (0, 1), or null, not 1"),
         (lambda: TrainingSettings(epochs=0), "epochs: must be at least 1, not 0"),
         (lambda: TrainingSettings(batch_size=0), "batch_size: must be at least 1, not 0"),
+        (lambda: TrainingSettings(accumulate=0), "accumulate: must be at least 1, not 0"),
+        (
+            lambda: TrainingSettings(batch_size=8, devices=2, accumulate=5),
+            "accumulate: must be at most batch_size / devices (4), not 5: a part needs an image",
+        ),
+        (lambda: LossSettings(class_weights=()), "class_weights: must not be empty; write none, balanced, or weights"),
+        (lambda: LossSettings(class_weights={"cat": 0}), "class_weights: must be above 0 and finite, not 0"),
         (lambda: TrainingSettings(memory_limit_gib=-1), "memory_limit_gib: must be at least 0 and finite, not -1"),
         (lambda: PretrainRecipe(seed=-1), "seed: must be at least 0, not -1"),
         (lambda: TrainRecipe(seed=-1), "seed: must be at least 0, not -1"),

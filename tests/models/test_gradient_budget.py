@@ -102,14 +102,19 @@ def trunks_and_heads(model: RegulatedClassifier) -> dict[str, tuple[str, str]]:
 
 
 def gradients(
-    model: RegulatedClassifier, weights: LossWeights, scale: GradientScale, smoothing: float = 0.0, mixed: bool = False
+    model: RegulatedClassifier,
+    weights: LossWeights,
+    scale: GradientScale,
+    smoothing: float = 0.0,
+    mixed: bool = False,
+    of_classes: torch.Tensor | None = None,
 ) -> None:
     ((images, labels),) = batches(1)
     if mixed:  # with its neighbour, as by mixup
         soft = torch.nn.functional.one_hot(labels, K).double()
         images, labels = images.lerp(images[MIXED], 0.3), soft.lerp(soft[MIXED], 0.3)
     model.zero_grad()
-    regulation_loss(model.respond(images, scale=scale), labels, weights, smoothing).backward()
+    regulation_loss(model.respond(images, scale=scale), labels, weights, smoothing, of_classes).backward()
 
 
 @pytest.mark.parametrize(("mode", "mix", "loss"), EVERYTHING)
@@ -126,6 +131,20 @@ def test_matched_each_branch_gets_the_gradient_of_the_plain_backbone(mode: Mode,
     if mix == "features":
         expected = present(plain.head.weight.grad) * sum(weights[:3])
         check(model.head.weight.grad, expected)
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("mix", MIXES)
+def test_matched_each_branch_gets_the_gradient_of_the_plain_backbone_with_class_weights_too(
+    mix: Mixing, mixed: bool
+) -> None:
+    model, plain = pair("learned", mix)
+    weights, of_classes = LOSSES["own weights"], torch.linspace(0.2, 3, K, dtype=torch.double)
+    gradients(model, weights, matched_scale(weights, LAM), 0.1, mixed, of_classes)
+    gradients(plain, LossWeights(1, 0, 0), UNSCALED, 0.1, mixed, of_classes)
+    for name, copies in trunks_and_heads(model).items():
+        for own in copies:
+            check(model.get_parameter(own).grad, plain.get_parameter(name).grad)
 
 
 @pytest.mark.parametrize("mix", MIXES)

@@ -196,6 +196,25 @@ def test_the_loss_of_mixed_images_is_that_of_both_labels_in_their_shares() -> No
     assert_close(regulation_loss(response, certain, weights, 0.1), regulation_loss(response, y, weights, 0.1))
 
 
+def test_class_weights_multiply_each_images_loss_and_the_parts_of_a_batch_add_up_to_it() -> None:
+    z, z_n, z_e = (torch.randn(6, K) for _ in range(3))
+    y, of_classes = torch.randint(K, (6,)), torch.rand(K) + 0.1
+    response, weights = Response(z, z_n, z_e, torch.tensor([[0.5]])), LossWeights(0.2, 0.3, 0.7)
+    found = regulation_loss(response, y, weights, class_weights=of_classes)
+    ce = nn.CrossEntropyLoss(reduction="none")
+    answers = zip(weights[:3], (z, z_n, z_e), strict=True)
+    assert_close(found, sum(weight * (of_classes[y] * ce(answer, y)).mean() for weight, answer in answers))
+    soft = nn.functional.one_hot(y, K).float()
+    for smoothing in (0.0, 0.1):  # a label that is certain is no other than its class
+        whole, as_soft = (regulation_loss(response, labels, weights, smoothing, of_classes) for labels in (y, soft))
+        assert_close(whole, as_soft)
+        parts = [
+            regulation_loss(Response(z[rows], z_n[rows], z_e[rows], None), y[rows], weights, smoothing, of_classes)
+            for rows in (slice(0, 2), slice(2, 6))
+        ]
+        assert_close(whole, (2 * parts[0] + 4 * parts[1]) / 6)
+
+
 def test_the_loss_of_one_response_is_plain_cross_entropy() -> None:
     z, z_n, y = torch.randn(6, K), torch.randn(6, K), torch.randint(K, (6,))
     plain, ce = Response(z, z_n, None, None), nn.CrossEntropyLoss()(z, y)

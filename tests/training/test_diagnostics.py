@@ -19,6 +19,7 @@ from emoreg.training.diagnostics import (
     check_weights,
     explain_out_of_memory,
     refuse_single_images,
+    refuse_too_many_parts,
     refuse_without_compiler,
 )
 
@@ -95,6 +96,7 @@ def loss_of(model: nn.Module, batch: Batch) -> torch.Tensor:
         (1, 64, "^noise leaves one image to train on, but this network .*: give at least two$"),
         (9, 1, r"^training\.batch_size: must be at least 2, not 1: this network .* at 8 pixels$"),
         (9, 3, r"^training\.batch_size: 3 leaves one image to some process"),
+        (9, 4, r"^training\.accumulate: 4 leaves one image to some part of a step, but this network"),
     ],
 )
 def test_a_step_on_one_image_is_refused_where_batch_norm_has_maps_of_one_pixel(
@@ -103,7 +105,7 @@ def test_a_step_on_one_image_is_refused_where_batch_norm_has_maps_of_one_pixel(
     labels = np.zeros(count, np.int64)
     images = ImageSet(Table("noise", np.zeros((count, 8, 8, 3), np.uint8), labels), 8, None, torch.from_numpy(labels))
     first = Batch(torch.zeros(1, 3, 8, 8), torch.zeros(1), torch.zeros(1))
-    training = TrainingSettings(batch_size=batch_size)
+    training = TrainingSettings(batch_size=batch_size, accumulate=4 if batch_size == 4 else 1)
     small = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(3)).eval()
     mean = small.get_buffer("1.running_mean")
     before = mean.clone()
@@ -120,6 +122,13 @@ def test_a_step_on_one_image_is_refused_where_batch_norm_has_maps_of_one_pixel(
 
 def _fails(model: nn.Module, batch: Batch) -> torch.Tensor:
     raise ValueError("something else")
+
+
+def test_more_parts_than_a_step_has_images_are_refused_with_their_largest_number() -> None:
+    asked = TrainingSettings(batch_size=64, accumulate=8)
+    refuse_too_many_parts(8, 1, asked)
+    with pytest.raises(SettingError, match=r"at most 3 here, not 8: a step has 6 images on 2 processes$"):
+        refuse_too_many_parts(6, 2, asked)
 
 
 def test_compilation_without_a_compiler_is_refused_before_training(monkeypatch: pytest.MonkeyPatch) -> None:

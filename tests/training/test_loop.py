@@ -297,12 +297,15 @@ def test_a_checkpoint_of_another_model_is_refused_in_one_line(tmp_path: Path) ->
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["adamw", "muon"])
+@pytest.mark.parametrize(("name", "accumulate"), [("adamw", 2), ("muon", 1)])
 def test_a_training_that_was_stopped_ends_with_the_same_bits_whatever_its_optimiser(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: Any
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: Any, accumulate: int
 ) -> None:
     asked = recipe(
-        OptimizerSettings(name, lr=1e-2, lr_per_batch=32, schedule="one_cycle", layer_decay=0.8, clip_norm=1.0, ema=0.5)
+        OptimizerSettings(
+            name, lr=1e-2, lr_per_batch=32, schedule="one_cycle", layer_decay=0.8, clip_norm=1.0, ema=0.5
+        ),
+        accumulate=accumulate,
     )
 
     def model() -> nn.Module:

@@ -22,6 +22,9 @@ def test_what_is_compiled_on_a_gpu_is_replayed_as_cuda_graphs() -> None:
     assert compile_mode(asked, gpu) == "reduce-overhead"
     assert compile_mode(asked, torch.device("cpu")) == "default"
     assert compile_mode(TrainingSettings(), gpu) is None
+    assert (
+        compile_mode(TrainingSettings(compile=True, accumulate=2), gpu) == "default"
+    )  # gradients would be written over
 
 
 def test_every_run_of_a_process_is_compiled_however_many_came_before(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,6 +78,31 @@ def test_a_step_is_that_of_plain_pytorch() -> None:
     for ours, theirs in ((model, plain), (state.kept, average.module)):
         for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
             assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("parts", [2, 3, 8])  # of 8 images: also in parts of different sizes, and one by one
+def test_a_step_in_parts_is_that_of_the_whole_batch(parts: int) -> None:
+    """To rounding, without batch statistics: loss, observed gradient, optimiser and schedule."""
+    settings = OptimizerSettings(lr=0.1, schedule="cosine", warmup=0.25, clip_norm=0.5)
+    batches = [Batch(torch.randn(8, 3, 8, 8), torch.arange(8) % 4, torch.arange(8)) for _ in range(3)]
+    torch.manual_seed(0)
+    whole = nn.Sequential(nn.Flatten(), nn.Linear(192, 4), nn.LayerNorm(4))
+    models = [whole, copy.deepcopy(whole)]
+    losses: list[list[Tensor]] = [[], []]
+    for model, accumulate, found in zip(models, (1, parts), losses, strict=True):
+        training = TrainingSettings(device="cpu", precision="32-true", batch_size=8, accumulate=accumulate)
+        recipe, sizes = TrainRecipe(optimizer=settings, training=training), list[int]()
+
+        def loss_of(model: nn.Module, batch: Batch, sizes: list[int] = sizes) -> Tensor:
+            sizes.append(len(batch.rows))
+            return F.cross_entropy(model(batch.images), batch.labels)
+
+        state = make_state(make_fabric(training), model, loss_of, recipe, batch_size=8, steps=3)
+        found += [train_step(state, batch) for batch in batches]
+        assert len(sizes) == 3 * accumulate and sum(sizes) == 24 and max(sizes) - min(sizes) <= 1
+        assert state.schedule.last_epoch == 3  # steps of the optimiser
+    torch.testing.assert_close(losses[0], losses[1])
+    torch.testing.assert_close(models[0].state_dict(), models[1].state_dict(), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("is_alone", [False, True])

@@ -20,6 +20,7 @@ from emoreg.errors import SettingError, UserError, closest, nearest, shortened
 
 R = TypeVar("R", bound=PretrainRecipe | TrainRecipe)
 
+MAPPINGS = ("class_weights",)  # settings, by their last name, that may be a mapping without being a section
 MAX_INTEGER = 2**63 - 1  # what NumPy, PyTorch and Parquet can hold
 
 # One epoch over few images: shows in seconds that a recipe runs; its accuracies mean nothing.
@@ -162,7 +163,7 @@ def _place(path: str) -> str:
 def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """The leaves of nested settings as (dotted key, value)."""
     for key, value in values.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and key not in MAPPINGS:
             yield from flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
@@ -283,6 +284,11 @@ def _typed(annotation: Any, value: Any, key: str, root: type) -> Any:
         return None
     if (section := _dataclass_of(annotation)) is not None:
         return _section(section, value, key, root)
+    if len(options) > 1 and not isinstance(value, str) and (other := _union_part(options, value)) is not None:
+        return _typed(other, value, key, root)
+    if get_origin(annotation) is Mapping:
+        of_name = get_args(annotation)[1]
+        return {name: _typed(of_name, inner, f"{key}.{name}", root) for name, inner in value.items()}
     if (element := _element_of(annotation)) is None:
         return _text(value, key) if options[0] is str else _scalar(options[0], value, key)
     if isinstance(value, list | tuple):
@@ -291,6 +297,12 @@ def _typed(annotation: Any, value: Any, key: str, root: type) -> Any:
         raise SettingError(key, f"must be a list of mappings, each begun with '- ', not {_shown(value)}")
     hint = f"; write [{shortened(str(value))}]" if isinstance(value, str | int) else ""
     raise SettingError(key, f"must be a list, not {_shown(value)}{hint}")
+
+
+def _union_part(options: Sequence[Any], value: Any) -> Any:
+    """Of a setting that may be a word, a list or a mapping, the type of list or mapping; None if there is none."""
+    kind = Mapping if isinstance(value, Mapping) else tuple if isinstance(value, list | tuple) else None
+    return next((option for option in options if kind is not None and get_origin(option) is kind), None)
 
 
 def _text(value: Any, key: str) -> str:

@@ -213,7 +213,9 @@ ADDED: dict[type, dict[str, Any]] = {
 # they are no part of a run's identity, so that runs from before keep their ids; the first edition has no other value.
 LATER: dict[type, dict[str, Any]] = {
     BackboneSettings: {"pool": None, "class_token": None},
+    LossSettings: {"class_weights": "none"},
     OptimizerSettings: {"lr_per_batch": None, "layer_decay": None},
+    TrainingSettings: {"accumulate": 1},
     AugmentSettings: {
         "alternate_flip": False,
         "policy": "none",

@@ -12,7 +12,9 @@ classes serve several sections of a recipe; `config.read_recipe.build` adds the 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Literal, NamedTuple
 
 from emoreg.config.rules import check_at_least, check_not_negative, check_positive, check_rule, check_share
@@ -29,6 +31,7 @@ LabelChoice = Literal["published", "distribution", "majority", "polarity", "ekma
 Pretext = Literal["affect", "shuffled", "neutral", "rotation"]
 Takeover = Literal["as_is", "norm_matched", "shrunk"]
 Budget = Literal["matched", "as_given"]
+ClassWeights = Literal["none", "balanced"] | tuple[float, ...] | Mapping[str, float]
 
 
 def check_regulation(mode: Mode, lam: float, granularity: Granularity, mix: Mixing = "logits") -> None:
@@ -241,6 +244,16 @@ class LossWeights(NamedTuple):
     mutual: float = 0.0  # m
 
 
+def _check_class_weights(given: ClassWeights) -> None:
+    if isinstance(given, str):
+        return
+    weights = list(given.values() if isinstance(given, Mapping) else given)
+    if not weights:
+        raise SettingError("class_weights", "must not be empty; write none, balanced, or weights")
+    if wrong := [weight for weight in weights if not 0 < weight < inf]:
+        raise SettingError("class_weights", f"must be above 0 and finite, not {wrong[0]}")
+
+
 @dataclass(frozen=True)
 class LossSettings:
     """loss = a · CE(z, y) + a_n · CE(z_n, y) + a_e · CE(z_e, y) + m · D(z_n, z_e)
@@ -262,9 +275,16 @@ class LossSettings:
     budget: Budget = "matched"
     """matched: each branch starts with the gradient that the plain backbone gets, whatever the weights and λ; in the
     backward pass only. as_given: as the loss gives it."""
+    class_weights: ClassWeights = "none"
+    """How much an image counts in the three cross-entropies, by its class. none: all alike. balanced: each class as
+    much as any other, N / (K · images of the class) (King & Zeng 2001). Or weights above 0: a list in the order of the
+    classes, or by name ({cat: 2, dog: 0.5}; others 1). They are scaled to a mean of 1 over the training images, so that
+    the learning rate keeps its meaning; a label that is mixed, or smoothed, counts as its parts do. D, which has no
+    labels, is not weighted, and no metric is."""
 
     def __post_init__(self) -> None:
         check_share(self, "label_smoothing")
+        _check_class_weights(self.class_weights)
         check_not_negative(self, "regulated", "non_emotional", "emotional", "mutual")
 
     def weights(self, has_two: bool) -> LossWeights:

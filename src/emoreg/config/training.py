@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from emoreg.config.rules import check_at_least, check_not_negative, check_rule
+from emoreg.errors import SettingError
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 TrackerName = Literal["tensorboard", "mlflow", "wandb"]
@@ -19,6 +20,12 @@ class TrainingSettings:
     """Passes over the training images, at least 1."""
     batch_size: int = 128
     """Images per step, at least 1."""
+    accumulate: int = 1
+    """Parts in which the images of a step go through the network, one after the other; their gradients are added, and
+    the optimiser steps once. Needs as little memory as a batch of that part. Steps, schedule, order and learning rate
+    stay those of batch_size, and so do the gradients, to rounding. But batch norm takes its statistics from each part,
+    as on several devices (ghost batch norm, Hoffer et al. 2017), and dropout and a random λ draw anew. At most
+    batch_size / devices."""
     device: Device = "auto"
     """auto takes the first accelerator, or else the CPU."""
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
@@ -43,8 +50,14 @@ class TrainingSettings:
     run folder), mlflow and wandb; [] for nowhere."""
 
     def __post_init__(self) -> None:
-        check_at_least(1, self, "epochs", "batch_size")
+        check_at_least(1, self, "epochs", "batch_size", "accumulate")
         check_rule(self, ("initial_scale",), lambda scale: 0.25 <= scale <= 1, "lie in [0.25, 1]")
         check_not_negative(self, "memory_limit_gib")
         most = f"be at least 1 and at most training.batch_size ({self.batch_size})"
         check_rule(self, ("devices",), lambda devices: 1 <= devices <= self.batch_size, most)
+        if self.accumulate * self.devices > self.batch_size:
+            most = self.batch_size // self.devices
+            raise SettingError(
+                "accumulate",
+                f"must be at most batch_size / devices ({most}), not {self.accumulate}: a part needs an image",
+            )

@@ -237,7 +237,11 @@ class RegulatedClassifier(nn.Module):
 
 
 def regulation_loss(
-    response: Response, labels: Tensor, weights: LossWeights | None = None, label_smoothing: float = 0.0
+    response: Response,
+    labels: Tensor,
+    weights: LossWeights | None = None,
+    label_smoothing: float = 0.0,
+    class_weights: Tensor | None = None,
 ) -> Tensor:
     """a · CE(z, y) + a_n · CE(z_n, y) + a_e · CE(z_e, y) + m · D(z_n, z_e)   (ours)
 
@@ -249,6 +253,9 @@ def regulation_loss(
             is the plainest reading of the source. A term of weight 0 is not computed; a_e and m are ignored without an
             emotional branch.
         label_smoothing: in [0, 1), for the three terms with labels.
+        class_weights: float32 (K,), of the classes in the three terms with labels; None for 1. A term is then the sum
+            of the images' weighted losses divided by the number of images, not by the sum of their weights: so the
+            parts of a batch add up to it, and labels that are probabilities count as their parts do.
 
     Raises:
         ValueError: no term is left.
@@ -257,7 +264,7 @@ def regulation_loss(
         weights = LossSettings().weights(has_two=response.emotional is not None)
     answers = (response.logits, response.non_emotional, response.emotional)
     terms = [
-        weight * cross_entropy(answer, labels, label_smoothing=label_smoothing)
+        weight * _label_loss(answer, labels, label_smoothing, class_weights)
         for weight, answer in zip(weights[:3], answers, strict=True)
         if weight and answer is not None
     ]
@@ -266,6 +273,14 @@ def regulation_loss(
     if weights.mutual and response.emotional is not None:
         terms.append(weights.mutual * disagreement(response.non_emotional, response.emotional))
     return torch.stack(terms).sum()
+
+
+def _label_loss(answer: Tensor, labels: Tensor, label_smoothing: float, class_weights: Tensor | None) -> Tensor:
+    """The mean cross-entropy of a batch; see `regulation_loss`."""
+    if class_weights is None:
+        return cross_entropy(answer, labels, label_smoothing=label_smoothing)
+    total = cross_entropy(answer, labels, class_weights, label_smoothing=label_smoothing, reduction="sum")
+    return total / len(answer)
 
 
 def disagreement(non_emotional: Tensor, emotional: Tensor) -> Tensor:

@@ -32,6 +32,7 @@ from emoreg.runs.inputs import weights_checksum
 from emoreg.runs.run import WEIGHTS, Run
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import derive_seed, drawn_from, generator
+from emoreg.stages.class_weights import class_weights, describe_class_weights
 from emoreg.stages.confusion import remark_on_answers
 from emoreg.stages.frozen_features import FrozenFeatures
 from emoreg.stages.inputs import inputs_of
@@ -239,7 +240,10 @@ def _train(context: RunContext[TrainRecipe], model: RegulatedClassifier | None) 
 
     encoder = "backbone." if recipe.regulation.mode == "transfer" and model is None else "encoder."
     factors = {encoder: recipe.encoder.lr_factor, "regulation.": recipe.regulation.lr_factor}
-    loss_of = classification_loss(classifier, images, recipe)
+    weights = class_weights(recipe.loss.class_weights, images.labels, target.classes)
+    if weights is not None:
+        progress.detail(f"{run.folder.name}: {describe_class_weights(weights, target.classes)}")
+    loss_of = classification_loss(classifier, images, recipe, weights)
     clip_groups = classifier.branches() if recipe.edition > 1 else ()  # the first edition clipped both together
     kept, seconds = fit(context, classifier, loss_of, images, score, factors, clip_groups=clip_groups, observe=observe)
     assert isinstance(kept, RegulatedClassifier)
@@ -333,8 +337,16 @@ def _lambda_values(classifier: RegulatedClassifier, measured: Mapping[str, Any])
     return [measured["lambda"]] if "lambda" in measured else None
 
 
-def classification_loss(classifier: RegulatedClassifier, images: ImageSet, recipe: TrainRecipe) -> LossOf:
+def classification_loss(
+    classifier: RegulatedClassifier, images: ImageSet, recipe: TrainRecipe, of_classes: Tensor | None = None
+) -> LossOf:
     """The loss that trains a classifier on batches of `images`, with the features of a frozen encoder made cheap.
+
+    Args:
+        classifier: its encoder is looked up where it is frozen.
+        images: the training images.
+        recipe: loss, encoder and augment are used.
+        of_classes: from `class_weights`.
 
     Raises:
         SettingError: a matched budget for a classifier of your own one branch of which gets no gradient.
@@ -351,7 +363,8 @@ def classification_loss(classifier: RegulatedClassifier, images: ImageSet, recip
     def loss_of(model: nn.Module, batch: Batch) -> Tensor:
         assert isinstance(model, RegulatedClassifier)
         response = model.respond(batch.images, None if features is None else features(batch), scale)
-        return regulation_loss(response, batch.targets(model.num_classes), weights, loss.label_smoothing)
+        labels = batch.targets(model.num_classes)
+        return regulation_loss(response, labels, weights, loss.label_smoothing, of_classes)
 
     return loss_of
 

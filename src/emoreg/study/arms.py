@@ -40,6 +40,7 @@ PRETEXTS: Mapping[Experience, Pretext] = {
     "neutral": "neutral",
     "rotation": "rotation",
 }
+SHARED_OF_LOSS = ("label_smoothing", "class_weights")  # settings of the loss that all arms have, the references too
 MAX_SEEDS = 1_000  # more than anybody has time for
 
 
@@ -102,7 +103,7 @@ def recipe_of(arm: Arm, recipe: TrainRecipe, pretraining: Path | str | None, see
     recipe = dataclasses.replace(recipe, seed=seed)
     own: TrainRecipe = defaults(TrainRecipe, recipe.edition)
     encoder, regulation = recipe.encoder, recipe.regulation
-    plain = dataclasses.replace(own.loss, label_smoothing=recipe.loss.label_smoothing)
+    plain = dataclasses.replace(own.loss, **{name: getattr(recipe.loss, name) for name in SHARED_OF_LOSS})
     stage_1 = None if arm.pretext is None else str(pretraining)
     match arm.mode:
         case "none" | "wide":

@@ -32,6 +32,7 @@ from emoreg.stages.classify import build_classifier, classification_loss
 from emoreg.stages.pretext import pretext_task
 from emoreg.stages.pretrain import AffectiveModel
 from emoreg.stages.stimulus_mixture import cut_stimuli
+from emoreg.study.arms import SHARED_OF_LOSS
 from emoreg.study.missing_sets import is_missing
 from emoreg.study.plan import PlannedRun
 from emoreg.study.stand_ins import stimuli_like, target_like
@@ -125,7 +126,7 @@ def _with_plain_answers(recipe: TrainRecipe) -> TrainRecipe:
     A network without a second response is a plain one, whatever it was called.
     """
     own, regulation = TrainRecipe(), recipe.regulation
-    loss = dataclasses.replace(own.loss, label_smoothing=recipe.loss.label_smoothing)
+    loss = dataclasses.replace(own.loss, **{name: getattr(recipe.loss, name) for name in SHARED_OF_LOSS})
     if not recipe.has_two_responses:
         alone = recipe.encoder_backbone if regulation.mode == "transfer" else recipe.backbone
         plain = dataclasses.replace(own.regulation, mode="none")

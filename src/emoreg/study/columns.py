@@ -12,8 +12,8 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
-from types import NoneType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
 
@@ -129,7 +129,7 @@ def _settings(recipe: type, prefix: str) -> Iterator[tuple[str, pa.DataType]]:
     for name, hint in get_type_hints(recipe).items():
         is_optional = NoneType in get_args(hint)
         kind = next(part for part in get_args(hint) if part is not NoneType) if is_optional else hint
-        if get_origin(kind) in (Literal, tuple):  # a tuple is written as JSON
+        if get_origin(kind) in (Literal, tuple, Union, UnionType):  # a tuple or mapping is written as JSON
             kind = str
         if isinstance(kind, type) and dataclasses.is_dataclass(kind):
             yield from _settings(kind, f"{prefix}{name}.")
@@ -163,7 +163,7 @@ def in_order(names: Iterable[str]) -> list[str]:
 
 
 def stored(value: Any) -> Any:
-    """Text as Arrow can hold it, with what is not Unicode in a path or command as escapes; tuples as JSON."""
-    if isinstance(value, tuple):
+    """Text as Arrow can hold it, with what is not Unicode in a path or command as escapes; tuples, mappings as JSON."""
+    if isinstance(value, tuple | Mapping):
         return json.dumps(value)
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value

@@ -17,7 +17,7 @@ from emoreg.errors import SettingError, UserError, printable
 from emoreg.runtime.lock import LOCK
 from emoreg.runtime.progress import Progress
 from emoreg.study import first_edition
-from emoreg.study.arms import factorial
+from emoreg.study.arms import SHARED_OF_LOSS, factorial
 from emoreg.study.definition import GridPoint, StimuliRecipe, Study, Variant
 from emoreg.study.kept_data import with_those_here
 from emoreg.study.study_file import StudyFile
@@ -42,6 +42,7 @@ INSTEAD = {
 LAID_OVER = {"pretraining": ("stimuli",), "classifier": ("targets", "backbones")}
 # Sections that a variant may change. Everything else is shared with the references, or a comparison compares it.
 OF_VARIANTS = ("encoder", "regulation", "loss")
+OF_ALL = tuple(f"loss.{name}" for name in SHARED_OF_LOSS)
 # Keys that hold recipes, and those that hold anything else.
 RECIPES = ("pretraining", "stimuli", "classifier", "targets", "backbones", "variants")
 HEADER = tuple(item.name for item in fields(StudyFile) if item.name not in RECIPES)
@@ -275,7 +276,7 @@ def _variants(file: _File) -> list[_Variant]:
             raise SettingError(f"{place}.name", f"'{name}' appears twice")
         overlay = part.get("classifier", {})
         for leaf, _ in flatten(overlay):
-            if leaf.partition(".")[0] not in OF_VARIANTS or leaf == "loss.label_smoothing":
+            if leaf.partition(".")[0] not in OF_VARIANTS or leaf in OF_ALL:
                 reason = "must not differ between variants, which share the references: set it in the base recipe"
                 raise SettingError(f"{place}.classifier.{leaf}", reason)
         parts = (_Part(f"{place}.{base}", name, part.get(base, {})) for base in ("classifier", "pretraining"))
@@ -295,7 +296,7 @@ def _grid_point(
         own = TargetSettings(validation=0.1 if is_exploration else 0.0, test=not is_exploration)
         default = replace(default, target=own)
     if variants or not modes:
-        loss = {key: value for key, value in base.get("loss", {}).items() if key == "label_smoothing"}
+        loss = {key: value for key, value in base.get("loss", {}).items() if key in SHARED_OF_LOSS}
         recipe = _recipe(default, {**base, "regulation": {}, "loss": loss}, sections, file)
     else:
         recipe = _regulated(default, base, modes, sections, file)

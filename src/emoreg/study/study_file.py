@@ -64,7 +64,8 @@ class VariantFile:
     name: str | None = None
     """For reports; every variant needs its own."""
     classifier: TrainRecipe = field(default_factory=TrainRecipe)
-    """Stage 2: encoder, regulation and loss, without its label smoothing. All else is shared with the references."""
+    """Stage 2: encoder, regulation and loss, without its label smoothing and class weights. All else is shared with the
+    references."""
     pretraining: PretrainRecipe = field(default_factory=PretrainRecipe)
     """Stage 1."""
 

@@ -68,6 +68,24 @@ def _names(images: ImageSet, rows: list[int]) -> str:
     return ", ".join(name_image(images.table.images, row) for row in rows[:MAX_NAMED]) + more
 
 
+def refuse_too_many_parts(batch_size: int, processes: int, training: TrainingSettings) -> None:
+    """Refuse to accumulate over parts some of which would have no image.
+
+    Args:
+        batch_size: images in a step, which may be fewer than training.batch_size where there are few images.
+        processes: that share them.
+        training: accumulate is used.
+
+    Raises:
+        SettingError: names how many parts there may be.
+    """
+    most = batch_size // processes
+    if training.accumulate > max(most, 1):
+        shared = f" on {processes} processes" if processes > 1 else ""
+        reason = f"must be at most {most} here, not {training.accumulate}: a step has {batch_size} images{shared}"
+        raise SettingError("training.accumulate", reason)
+
+
 def refuse_single_images(
     model: nn.Module, loss_of: LossOf, first: Batch, images: ImageSet, training: TrainingSettings
 ) -> None:
@@ -98,6 +116,9 @@ def refuse_single_images(
     if len(images) == 1:
         raise UserError(f"{images.table.name} leaves one image to train on, but {reason}: give at least two")
     size = training.batch_size
+    if training.accumulate > 1:
+        leaves = f"{training.accumulate} leaves one image to some part of a step, but {reason}: give each at least two"
+        raise SettingError("training.accumulate", leaves)
     if size > 1:
         raise SettingError(
             "training.batch_size", f"{size} leaves one image to some process, but {reason}: give each at least two"
@@ -133,7 +154,14 @@ def explain_out_of_memory(training: TrainingSettings) -> Iterator[None]:
         if not _is_out_of_memory(error):
             raise
         size = training.batch_size
-        hint = f"set training.batch_size to {size // 2} (now {size})" if size > 1 else "choose a smaller network"
+        parts = 2 * training.accumulate
+        if parts * training.devices <= size:
+            hint = (
+                f"set training.accumulate to {parts} (now {training.accumulate}), or training.batch_size to {size // 2}"
+            )
+            hint += f" (now {size})"
+        else:
+            hint = f"set training.batch_size to {size // 2} (now {size})" if size > 1 else "choose a smaller network"
         raise UserError(f"out of memory on {training.device} in a training step: {hint}") from None
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from emoreg.data.images.augment import resize
-from emoreg.data.images.batches import SetQuota, steps_per_epoch, training_batches
+from emoreg.data.images.batches import SetQuota, split_batch, steps_per_epoch, training_batches
 from emoreg.data.images.image_set import ImageSet
 from emoreg.runtime.signals import Stopped, deferred
 from emoreg.training.checkpoint import restore, save
@@ -19,6 +19,7 @@ from emoreg.training.diagnostics import (
     check_weights,
     explain_out_of_memory,
     refuse_single_images,
+    refuse_too_many_parts,
     refuse_without_compiler,
 )
 from emoreg.training.launch import RunContext
@@ -70,8 +71,10 @@ def fit(
     processes = state.processes
     history = restore(run, state, steps)
     refuse_fixed_size(model, images.image_size, training)
-    if batch_size < 2 * processes.size:
+    refuse_too_many_parts(batch_size, processes.size, training)
+    if batch_size < 2 * processes.size * training.accumulate:
         first = next(training_batches(images, batch_size, recipe.augment, seed, 0, mixture, part=processes.share))
+        first = split_batch(first, training.accumulate)[0]
         refuse_single_images(model, loss_of, first, images, training)
     context.track(history.rows)
     if recipe.optimizer.lr_per_batch is not None:

@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from emoreg.config.recipe import Recipe
 from emoreg.config.training import TrainingSettings
-from emoreg.data.images.batches import Batch
+from emoreg.data.images.batches import Batch, split_batch
 from emoreg.runtime.process_group import ProcessGroup
 from emoreg.training.optim import make_average, make_optimizer, make_schedule
 
@@ -37,6 +37,7 @@ class TrainState:
         clip_norm: largest norm of the gradient, or None.
         clip_groups: parameters whose gradients are clipped together, each group by itself.
         batch_size: images in a step, over all processes.
+        accumulate: parts in which each process's images go through the network.
         fabric: device and precision.
         processes: those that share the step.
     """
@@ -49,6 +50,7 @@ class TrainState:
     clip_norm: float | None
     clip_groups: Sequence[Sequence[nn.Parameter]]
     batch_size: int
+    accumulate: int
     fabric: Fabric
     processes: ProcessGroup
 
@@ -101,8 +103,10 @@ def make_state(
     objective, fabric_optimizer = fabric.setup(objective, optimizer)
     average = make_average(model, recipe.optimizer.ema)  # a copy, so only now that the model is on its device
     clip_norm, clip_groups = recipe.optimizer.clip_norm, clip_groups or [list(model.parameters())]
+    parts = recipe.training.accumulate
     return TrainState(
-        model, objective, fabric_optimizer, schedule, average, clip_norm, clip_groups, batch_size, fabric, processes
+        *(model, objective, fabric_optimizer, schedule, average, clip_norm, clip_groups),
+        *(batch_size, parts, fabric, processes),
     )
 
 
@@ -117,10 +121,8 @@ def train_step(state: TrainState, batch: Batch, observe: Callable[[], None] | No
     Returns:
         The mean loss over the batch before the step, a detached scalar on the device.
     """
-    loss = state.objective(batch)
-    loss = state.processes.weighted(loss, len(batch.rows), state.batch_size)
     state.optimizer.zero_grad(set_to_none=True)
-    state.fabric.backward(loss)
+    loss = _backward(state, batch)
     if observe is not None:
         observe()
     if state.clip_norm is not None:
@@ -130,14 +132,33 @@ def train_step(state: TrainState, batch: Batch, observe: Callable[[], None] | No
     state.schedule.step()
     if state.average is not None:
         state.average.update_parameters(state.model)
-    return state.processes.mean(loss.detach())
+    return state.processes.mean(loss)
+
+
+def _backward(state: TrainState, batch: Batch) -> Tensor:
+    """Add the gradients of the batch's loss to those of the parameters, part by part; gives the loss, detached.
+
+    The losses are means over images, so those of the parts, weighted by their images, add up to that of the batch.
+    """
+    parts = split_batch(batch, state.accumulate)
+    losses = []
+    for number, part in enumerate(parts, 1):
+        # Only with the last part do processes exchange gradients, which by then are those of all parts.
+        with state.fabric.no_backward_sync(state.objective, enabled=number < len(parts)):
+            loss = state.processes.weighted(state.objective(part), len(part.rows), state.batch_size)
+            state.fabric.backward(loss)
+        losses.append(loss.detach())
+    return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
 
 
 def compile_mode(training: TrainingSettings, device: torch.device) -> str | None:
-    """torch.compile's mode, or None for no compilation. On GPUs CUDA graphs, from which small networks gain most."""
+    """torch.compile's mode, or None for no compilation. On GPUs CUDA graphs, from which small networks gain most.
+
+    Not with accumulation: a graph's gradients stand in memory of its own, which the next part would write over.
+    """
     if not training.compile:
         return None
-    return "reduce-overhead" if device.type == "cuda" else "default"
+    return "reduce-overhead" if device.type == "cuda" and training.accumulate == 1 else "default"
 
 
 def make_objective(model: nn.Module, loss_of: LossOf, mode: str | None) -> nn.Module:

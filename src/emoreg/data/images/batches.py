@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -34,6 +35,18 @@ class Batch(NamedTuple):
             return self.labels
         own, other = (F.one_hot(labels, classes).float() for labels in (self.labels, self.partner_labels))
         return torch.lerp(other, own, self.share[:, None].float())  # in mixed precision Fabric makes it bfloat16
+
+
+def split_batch(batch: Batch, parts: int) -> list[Batch]:
+    """A batch in at most `parts` parts of consecutive images, whose sizes differ by at most one."""
+    if parts == 1:
+        return [batch]
+    ends = [len(batch.rows) * part // parts for part in range(parts + 1)]
+    return [
+        Batch(*(None if field is None else field[start:end] for field in batch))
+        for start, end in itertools.pairwise(ends)
+        if end > start
+    ]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,46 @@
+"""How much an image counts in the loss, by its class; see `LossSettings.class_weights`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from emoreg.config.schema import ClassWeights
+from emoreg.errors import SettingError, nearest
+
+
+def class_weights(asked: ClassWeights, labels: Tensor, classes: Sequence[str]) -> Tensor | None:
+    """The weight of each class, float32 (K,), of mean 1 over the training images; None where all count alike.
+
+    Args:
+        asked: what the recipe has.
+        labels: int64 (N,), of the training images.
+        classes: K names, in the order of the labels.
+
+    Raises:
+        SettingError: a class that is not there (the nearest name is given), or another number of weights than classes.
+    """
+    if asked == "none":
+        return None
+    images = labels.bincount(minlength=len(classes)).double()
+    if asked == "balanced":
+        weights = torch.where(images > 0, 1 / images, 0.0)  # a class without training images has no part in the loss
+    elif isinstance(asked, Mapping):
+        for name in asked:
+            if name not in classes:
+                raise SettingError("loss.class_weights", f"no class is called '{name}'{nearest(name, classes)}")
+        weights = images.new_tensor([asked.get(name, 1.0) for name in classes])
+    else:
+        if len(asked) != len(classes):
+            given = f"must have a weight for each of the {len(classes)} classes, not {len(asked)}"
+            raise SettingError("loss.class_weights", f"{given}; or name those that differ, as {{{classes[0]}: 2}}")
+        weights = images.new_tensor([float(weight) for weight in asked])
+    return (weights * images.sum() / (weights * images).sum()).float()
+
+
+def describe_class_weights(weights: Tensor, classes: Sequence[str]) -> str:
+    """The smallest and the largest weight with their classes, in words."""
+    low, high = int(weights.argmin()), int(weights.argmax())
+    return f"class weights from {weights[low]:.3g} ({classes[low]}) to {weights[high]:.3g} ({classes[high]})"
