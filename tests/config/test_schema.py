@@ -102,6 +102,11 @@ def regulated(encoder: EncoderSettings | None = None, loss: LossSettings | None 
         (lambda: OptimizerSettings(ema=1), "ema: must lie in (0, 1), or null, not 1"),
         (lambda: TrainingSettings(epochs=0), "epochs: must be at least 1, not 0"),
         (lambda: TrainingSettings(batch_size=0), "batch_size: must be at least 1, not 0"),
+        (lambda: AugmentSettings(resized_crop=0), "resized_crop: must lie in (0, 1], or null, not 0"),
+        (
+            lambda: AugmentSettings(resized_crop=0.3),
+            "crop_padding: must be 0 with resized_crop, not 4: it is one kind of crop or the other",
+        ),
         (lambda: TrainingSettings(accumulate=0), "accumulate: must be at least 1, not 0"),
         (
             lambda: TrainingSettings(batch_size=8, devices=2, accumulate=5),

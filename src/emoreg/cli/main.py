@@ -19,6 +19,7 @@ from emoreg.cli.parser import Group, find, group_parser, run
 from emoreg.cli.quickstart import quickstart
 from emoreg.cli.stages import evaluate, pretrain, train
 from emoreg.cli.study import power, report, results, study
+from emoreg.cli.sweep import sweep
 from emoreg.errors import UserError, printable
 from emoreg.runtime import launch_env
 from emoreg.runtime.signals import Stopped, heed_requests, ignore_requests
@@ -40,6 +41,7 @@ EMOREG = Group(
         "report": report,
         "results": results,
         "power": power,
+        "sweep": sweep,
         "data": DATA,
     },
     (
@@ -55,7 +57,7 @@ EMOREG = Group(
         "emoreg COMMAND --help",
     ),
 )
-RESUMABLE = (quickstart, pretrain, train, study, pack, diffuse)
+RESUMABLE = (quickstart, pretrain, train, study, sweep, pack, diffuse)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

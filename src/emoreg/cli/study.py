@@ -79,7 +79,7 @@ def study(
     if ray and jobs > 1:
         raise UserError("--jobs is for this machine without Ray; with --ray, give --cpus-per-run and --gpus-per-run")
     resources = {"gpus_per_run": gpus_per_run, "cpus_per_run": cpus_per_run}
-    cluster = _cluster(ray, {name: value for name, value in resources.items() if value is not None})
+    cluster = ray_cluster(ray, {name: value for name, value in resources.items() if value is not None})
 
     from emoreg.study.columns import RunStatus
     from emoreg.study.plan import left_out
@@ -151,7 +151,8 @@ def _print_plan(
     show(plan_table(study, part, seconds, jobs, ids, timed_on(part, jobs), whole))
 
 
-def _cluster(ray: bool | str, resources: dict[str, Any]) -> Ray | None:
+def ray_cluster(ray: bool | str, resources: dict[str, Any]) -> Ray | None:
+    """The cluster that --ray, --gpus-per-run and --cpus-per-run ask for; None without --ray."""
     if not ray:
         if resources:
             raise UserError(f"--{next(iter(resources)).replace('_', '-')} is for --ray")

@@ -16,6 +16,11 @@ class AugmentSettings:
 
     crop_padding: int = 4
     """Zero padding in pixels before a random crop back to size; 0 for no crop (He et al. 2016 use 4)."""
+    resized_crop: float | None = None
+    """Random resized crop (Szegedy et al. 2015): a rectangle of at least this share of the area, in (0, 1], and from 3/4
+    to 4/3 as wide as high, is scaled to the size of the image; 0.08 is usual for ImageNet. It is cut from the square
+    image, so its detail is that of image_size; target.fit pad keeps all of a photograph within its reach. Needs
+    crop_padding 0. null for none."""
     flip: bool = True
     """Mirror left to right with probability 1/2. Wrong for digits and text."""
     alternate_flip: bool = False
@@ -51,6 +56,10 @@ class AugmentSettings:
         check_at_least(1, self, "policy_ops")
         check_rule(self, ("policy_magnitude",), lambda bin: 0 <= bin <= 30, "be 0 to 30")
         check_share(self, "jitter", "cutout")
+        check_rule(self, ("resized_crop",), lambda share: 0 < share <= 1, "lie in (0, 1]")
+        if self.resized_crop is not None and self.crop_padding:
+            reason = f"must be 0 with resized_crop, not {self.crop_padding}: it is one kind of crop or the other"
+            raise SettingError("crop_padding", reason)
         check_rule(self, ("erase",), lambda probability: 0 <= probability <= 1, "lie in [0, 1]")
         check_not_negative(self, "mixup", "cutmix")
         check_rule(self, ("mix_share",), lambda probability: 0 < probability <= 1, "lie in (0, 1]")

@@ -217,6 +217,7 @@ LATER: dict[type, dict[str, Any]] = {
     OptimizerSettings: {"lr_per_batch": None, "layer_decay": None},
     TrainingSettings: {"accumulate": 1},
     AugmentSettings: {
+        "resized_crop": None,
         "alternate_flip": False,
         "policy": "none",
         "policy_ops": 2,

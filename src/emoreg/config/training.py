@@ -56,8 +56,6 @@ class TrainingSettings:
         most = f"be at least 1 and at most training.batch_size ({self.batch_size})"
         check_rule(self, ("devices",), lambda devices: 1 <= devices <= self.batch_size, most)
         if self.accumulate * self.devices > self.batch_size:
-            most = self.batch_size // self.devices
-            raise SettingError(
-                "accumulate",
-                f"must be at most batch_size / devices ({most}), not {self.accumulate}: a part needs an image",
-            )
+            parts = self.batch_size // self.devices
+            reason = f"must be at most batch_size / devices ({parts}), not {self.accumulate}: a part needs an image"
+            raise SettingError("accumulate", reason)

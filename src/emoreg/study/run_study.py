@@ -84,7 +84,7 @@ def run_study(
     progress = progress or Progress(details=False)
     make_folder(out, "study's folder")
     tables = [(str(path), read_results(Path(path))) for path in elsewhere]
-    with hold(out), contextlib.closing(_pool(jobs, progress, ray, isolated)) as pool:
+    with hold(out), contextlib.closing(make_pool(jobs, progress, ray, isolated)) as pool:
         if study.edition > 1 and study.machine is None and any(map(has_auto, study.recipes)):
             study = on_machine(study, pool.machine())
         study = with_data(study, out)
@@ -150,7 +150,8 @@ def _say_old(planned: Sequence[PlannedRun], progress: Progress) -> None:
         )
 
 
-def _pool(jobs: int, progress: Progress, ray: Ray | None, isolated: bool) -> Pool:
+def make_pool(jobs: int, progress: Progress, ray: Ray | None, isolated: bool) -> Pool:
+    """What does the runs: a Ray cluster, processes of this machine, or this process; see `run_study`."""
     if ray is not None:
         from emoreg.study.ray_pool import RayPool
 

@@ -19,7 +19,7 @@ from emoreg.training.optim import make_average, make_optimizer, make_schedule
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-    from lightning_fabric.wrappers import _FabricOptimizer
+    from lightning_fabric.wrappers import _FabricModule, _FabricOptimizer
 
 LossOf = Callable[[nn.Module, Batch], Tensor]  # the mean loss of a model over a batch, a scalar
 
@@ -43,7 +43,7 @@ class TrainState:
     """
 
     model: nn.Module
-    objective: nn.Module
+    objective: _FabricModule
     optimizer: _FabricOptimizer
     schedule: LRScheduler
     average: AveragedModel | None

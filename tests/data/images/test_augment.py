@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.testing import assert_close
 from torchvision.transforms import functional as reference
 
-from emoreg.data.images.augment import MEAN, STD, crop_and_flip, normalise, resize
+from emoreg.data.images.augment import MEAN, STD, crop_and_enlarge, crop_and_flip, normalise, resize
 from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.images.table import Table
 from emoreg.runtime.progress import Progress
@@ -40,6 +40,15 @@ def test_crop_and_flip_are_torchvisions_with_each_images_own_draw(images: ImageS
         for image, (down, right), flips, got in zip(pixels, offsets.tolist(), mirrored, changed, strict=True):
             expected = reference.crop(reference.pad(image, [padding]), down, right, 8, 8)
             assert torch.equal(got, reference.hflip(expected) if flips else expected)
+
+
+def test_a_box_is_enlarged_as_torchvision_does_it_but_for_the_pixels_around_it() -> None:
+    pixels = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    found = crop_and_enlarge(pixels, torch.tensor([[0, 16, 0, 16], [2, 8, 5, 13]]))
+    assert found.dtype == torch.uint8 and torch.equal(found[0], pixels[0])  # the whole image stays as it is
+    expected = reference.resized_crop(pixels[1].float(), 2, 5, 6, 8, [16, 16], antialias=False)
+    inner = slice(2, -2)  # at its edge ours sees the pixels around the box
+    assert (found[1].float() - expected)[:, inner, inner].abs().max() <= 0.5 + 1e-3
 
 
 def test_resizing_keeps_what_has_the_size_and_the_layout(images: ImageSet) -> None:

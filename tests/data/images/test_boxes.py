@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from emoreg.config.augment import AugmentSettings
-from emoreg.data.images.boxes import centred_boxes, draw_erased, erase, inside, random_boxes
+from emoreg.data.images.boxes import centred_boxes, cropped_boxes, draw_erased, erase, inside, random_boxes
 
 SIZE = 32
 CPU = torch.device("cpu")
@@ -46,6 +46,20 @@ def test_random_rectangles_lie_inside_with_the_published_areas_and_shapes(size: 
         aspect = height / width
         assert 0.28 < aspect.min() < 0.35 and 2.9 < aspect.max() < 3.6
         assert aspect.log().mean().item() == pytest.approx(0, abs=0.05)  # as often wide as high
+
+
+@pytest.mark.parametrize("smallest", [0.08, 0.5, 1.0])
+def test_crops_lie_inside_with_areas_and_shapes_of_torchvisions_random_resized_crop(smallest: float) -> None:
+    top, bottom, left, right = cropped_boxes(4000, 224, smallest, draw()).unbind(dim=1)
+    height, width = (bottom - top).double(), (right - left).double()
+    assert min(top.min(), left.min()) >= 0 and max(bottom.max(), right.max()) <= 224 and height.min() > 0
+    area, aspect = height * width / 224**2, width / height
+    assert area.min() >= smallest - 0.01 and aspect.min() > 0.73 and aspect.max() < 1.36
+    if smallest == 0.08:
+        assert area.mean().item() == pytest.approx(0.52, abs=0.03)
+        assert aspect.log().mean().item() == pytest.approx(0, abs=0.02)
+    if smallest == 1:
+        assert (area == 1).all()
 
 
 def test_so_many_images_are_erased() -> None:

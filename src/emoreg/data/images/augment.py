@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from emoreg.config.augment import AugmentSettings
-from emoreg.data.images.boxes import draw_erased, erase
+from emoreg.data.images.boxes import cropped_boxes, draw_erased, erase
 from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.policies import apply_round, draw_rounds
 from emoreg.runtime.seeding import generator
@@ -62,6 +62,25 @@ def crop_and_flip(images: Tensor, padding: int, offsets: Tensor, mirrored: Tenso
     return chosen.view(count, height, width, 3).permute(0, 3, 1, 2)
 
 
+def crop_and_enlarge(images: Tensor, boxes: Tensor) -> Tensor:
+    """Each image's box scaled to the size of the image, bilinearly; a box is never larger, so nothing aliases.
+
+    Args:
+        images: uint8 (B, 3, S, S).
+        boxes: int64 (B, 4); see `boxes.inside`.
+    """
+    size = images.shape[-1]
+    place = (torch.arange(size, device=images.device) + 0.5) / size  # centres of pixels, in [0, 1]
+
+    def along(first: Tensor, last: Tensor) -> Tensor:
+        return 2 * (first[:, None] + place * (last - first)[:, None]) / size - 1  # (B, S), as grid_sample counts
+
+    top, bottom, left, right = boxes.unbind(dim=1)
+    grid = torch.stack(torch.broadcast_tensors(along(left, right)[:, None, :], along(top, bottom)[:, :, None]), dim=3)
+    enlarged = F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return enlarged.round_().to(torch.uint8)
+
+
 def resize(images: Tensor, size: int) -> Tensor:
     """Normalised images (B, 3, S, S) scaled to `size` pixels a side, antialiased."""
     if images.shape[-1] == size:
@@ -100,9 +119,14 @@ def draw_changes(
         mirrored = (first ^ (purpose[1] % 2 == 1))[order]
     mirrored = mirrored.to(device) & augment.flip
     rounds = draw_rounds(count, size, augment, seed, purpose, device)
+    crops = None
+    if augment.resized_crop is not None:
+        crops = cropped_boxes(count, size, augment.resized_crop, generator(seed, *purpose, "resized crop")).to(device)
     boxes = draw_erased(count, size, augment, seed, purpose, device)
 
     def change(pixels: Tensor, part: slice) -> Tensor:
+        if crops is not None:
+            pixels = crop_and_enlarge(pixels, crops[part])
         if augment.crop_padding or augment.flip:
             pixels = crop_and_flip(pixels, augment.crop_padding, offsets[part], mirrored[part])
         for kernels, values in rounds:

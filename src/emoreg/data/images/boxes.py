@@ -17,6 +17,7 @@ from emoreg.runtime.seeding import generator
 # Random erasing (Zhong et al. 2020, section 4): the rectangle's share of the area, and its height in widths.
 AREA = (0.02, 0.4)
 ASPECT = (0.3, 1 / 0.3)
+CROP_ASPECT = (3 / 4, 4 / 3)  # width in heights of a random resized crop (Szegedy et al. 2015, section 6)
 ATTEMPTS = 10  # at a rectangle that fits into the image, as in torchvision; about one in twenty does not at once
 
 
@@ -57,6 +58,29 @@ def random_boxes(count: int, size: int, probability: float, draw: torch.Generato
     sides = sides[torch.arange(count), first] * (is_erased & fits.any(dim=1))[:, None]  # (N, 2)
     start = (torch.rand(count, 2, generator=draw) * (size - sides + 1)).long()
     return torch.stack([start, start + sides], dim=2).view(count, 4)
+
+
+def cropped_boxes(count: int, size: int, smallest: float, draw: torch.Generator) -> Tensor:
+    """A rectangle of random area and shape within each image, for a random resized crop, int64 (N, 4); see `inside`.
+
+    As torchvision's RandomResizedCrop: the area evenly, the shape evenly in the logarithm; the whole image where no
+    attempt fits.
+
+    Args:
+        count: N.
+        size: S.
+        smallest: share of the image's area, in (0, 1].
+        draw: of all of it.
+    """
+    area = torch.rand(count, ATTEMPTS, generator=draw) * (1 - smallest) + smallest
+    low, high = (math.log(aspect) for aspect in CROP_ASPECT)
+    aspect = (torch.rand(count, ATTEMPTS, generator=draw) * (high - low) + low).exp()
+    sides = (size * torch.stack([(area / aspect).sqrt(), (area * aspect).sqrt()], dim=2)).round().long()  # (N, 10, 2)
+    fits = ((sides > 0) & (sides <= size)).all(dim=2)
+    chosen = sides[torch.arange(count), fits.int().argmax(dim=1)]
+    chosen = torch.where(fits.any(dim=1)[:, None], chosen, size)  # (N, 2)
+    start = (torch.rand(count, 2, generator=draw) * (size - chosen + 1)).long()
+    return torch.stack([start, start + chosen], dim=2).view(count, 4)
 
 
 def centred_boxes(sides: Tensor, size: int, draw: torch.Generator) -> Tensor:

@@ -1,0 +1,103 @@
+"""The command that tries values for a recipe's settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from emoreg.cli.parser import Folder, Quiet, Shown
+from emoreg.cli.study import ray_cluster
+from emoreg.errors import UserError, printable
+from emoreg.runtime.progress import Progress
+from emoreg.runtime.streams import tell
+
+if TYPE_CHECKING:
+    from emoreg.runtime.terminal import Table
+    from emoreg.study.sweep import SweepResult
+    from emoreg.study.sweep_file import Sweep
+
+SHOWN = 20  # trials, the best ones; trials.csv has all
+
+
+def sweep(
+    sweep: Annotated[Path, Shown("SWEEP")],
+    *,
+    out: Folder | None = None,
+    jobs: int = 1,
+    ray: Annotated[bool | str, Shown("ADDRESS")] = False,
+    gpus_per_run: float | None = None,
+    cpus_per_run: int | None = None,
+    dry_run: bool = False,
+    quiet: Quiet = False,
+) -> int:
+    """Try values for any settings of a recipe, by grid or at random, and find the best by validation images.
+
+    Writes trials.csv, with every trial, and best.yaml, the best recipe. The test split is never looked at. Finished
+    runs are never repeated: run the same command again to resume, or after raising trials. The exit code is 1 if a run
+    failed.
+
+    Args:
+        sweep: a YAML file, see recipes/sweeps/
+        out: the sweep's folder. Default: runs/<name of the file>
+        jobs: parallel runs, on this machine
+        ray: run on a Ray cluster: auto or HOST:PORT; without an address, one of this machine alone
+        gpus_per_run: with --ray; 0.25 puts four runs on a GPU. Default: one if the cluster has any
+        cpus_per_run: with --ray. Default: 1
+        dry_run: print the trials, and stop
+
+    Examples:
+        emoreg sweep recipes/sweeps/digits.yaml --dry-run
+        emoreg sweep recipes/sweeps/digits.yaml --jobs 2
+        emoreg train runs/digits/best.yaml --seed 1    # then, with the test split
+    """
+    if jobs < 1:
+        raise UserError(f"--jobs is {jobs}; it must be at least 1")
+    if ray and jobs > 1:
+        raise UserError("--jobs is for this machine without Ray; with --ray, give --cpus-per-run and --gpus-per-run")
+    resources = {"gpus_per_run": gpus_per_run, "cpus_per_run": cpus_per_run}
+    cluster = ray_cluster(ray, {name: value for name, value in resources.items() if value is not None})
+
+    from emoreg.runtime.terminal import show
+    from emoreg.study.sweep import BEST, TRIALS, run_sweep
+    from emoreg.study.sweep_file import read_sweep
+
+    asked = read_sweep(sweep)
+    folder = out or Path("runs") / asked.name
+    if dry_run:
+        show(_trials_table(asked))
+        return 0
+    result = run_sweep(asked, folder, jobs, Progress(quiet=quiet, details=False), cluster)
+    show(_results_table(asked, result))
+    if result.best is not None:
+        done = sum(each.score is not None for each in result.results)
+        print(
+            printable(
+                f"best of {done} by validation {result.metric}: trial {result.best.trial.number}. Chosen for it, it "
+                f"flatters: train {folder / BEST} with other seeds for a fair figure. All trials: {folder / TRIALS}"
+            )
+        )
+    failed = [each for each in result.results if each.error is not None]
+    for each in failed:
+        tell(printable(f"emoreg: trial {each.trial.number}: {each.error}"))
+    return 1 if failed else 0
+
+
+def _trials_table(sweep: Sweep) -> Table:
+    from emoreg.runtime.terminal import Table
+
+    runs = sum(len(trial.recipes) for trial in sweep.trials)
+    table = Table("trial", *sweep.keys, box=None, header_style="bold", caption=f"{runs} runs", caption_justify="left")
+    for trial in sweep.trials:
+        table.add_row(str(trial.number), *(str(value) for value in trial.values.values()))
+    return table
+
+
+def _results_table(sweep: Sweep, result: SweepResult) -> Table:
+    from emoreg.runtime.terminal import Table
+    from emoreg.study.sweep import in_order
+
+    table = Table("trial", *sweep.keys, f"validation {result.metric}", box=None, header_style="bold")
+    for each in in_order(result)[:SHOWN]:
+        score = "failed" if each.error else "–" if each.score is None else f"{each.score:.4f}"
+        table.add_row(str(each.trial.number), *(str(value) for value in each.trial.values.values()), score)
+    return table

@@ -1,0 +1,180 @@
+"""Runs the trials of a sweep, as a study's runs are run, and finds the best by validation images."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import math
+import re
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from emoreg.config.read_recipe import recipe_yaml
+from emoreg.config.recipe import TrainRecipe
+from emoreg.errors import UserError, nearest
+from emoreg.runtime.lock import hold
+from emoreg.runtime.main_module import require_guard
+from emoreg.runtime.progress import Progress
+from emoreg.runtime.safe_io import make_folder, write_atomically
+from emoreg.study.machine import Machine, resolved
+from emoreg.study.missing_sets import refuse_missing
+from emoreg.study.plan import PlannedRun, run_id
+from emoreg.study.run_one import RunOutcome
+from emoreg.study.run_study import RUNS, make_pool, require_own_process
+from emoreg.study.scheduler import execute, left_to_do
+from emoreg.study.sweep_file import Sweep, Trial
+
+if TYPE_CHECKING:
+    from emoreg.study.ray_pool import Ray
+
+TRIALS, BEST = "trials.csv", "best.yaml"
+LOWER_IS_BETTER = ("loss",)
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """How a trial did.
+
+    Args:
+        trial: the trial.
+        runs: its runs, by seed.
+        score: mean of the metric over its runs, on validation images; None unless all of them are finished.
+        error: of the first run that failed; None without one.
+    """
+
+    trial: Trial
+    runs: tuple[PlannedRun, ...]
+    score: float | None
+    error: str | None
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """A sweep as far as it has come.
+
+    Args:
+        metric: that decides.
+        results: by trial, in their order.
+        best: the finished trial with the best score; None without any.
+    """
+
+    metric: str
+    results: tuple[TrialResult, ...]
+    best: TrialResult | None
+
+
+def run_sweep(
+    sweep: Sweep, out: Path, jobs: int = 1, progress: Progress | None = None, ray: Ray | None = None
+) -> SweepResult:
+    """Do all runs of a sweep that are not done yet; write trials.csv, and the best recipe as best.yaml.
+
+    To resume a sweep that was stopped, even killed, or to go on with more trials, call this again: no run is ever done
+    twice. Runs that fail do not stop the others, and are tried again by the next call.
+
+    Args:
+        sweep: from `read_sweep`.
+        out: its folder; runs are in its folder runs.
+        jobs: runs at a time, at least 1.
+        progress: None for the terminal.
+        ray: the cluster that does the runs; None for this machine.
+
+    Raises:
+        UserError: the folder cannot be written, or another process is working on it; image sets that are not there; a
+            metric that the runs do not have; torchrun, srun or the like has started several processes.
+    """
+    require_guard()
+    require_own_process()
+    progress = progress or Progress(details=False)
+    make_folder(out, "sweep's folder")
+    with hold(out), contextlib.closing(make_pool(jobs, progress, ray, isolated=True)) as pool:
+        planned = plan_sweep(sweep, out, pool.machine())
+        every = [run for runs in planned for run in runs]
+        refuse_missing(left_to_do(every))
+        failed = execute(every, out, pool, progress)
+        result = _result(sweep, planned, failed)
+        _write(out / TRIALS, _table(sweep, result))
+        if result.best is not None:
+            _write(out / BEST, recipe_yaml(result.best.trial.chosen))
+    return result
+
+
+def plan_sweep(sweep: Sweep, out: Path, machine: Machine) -> list[tuple[PlannedRun, ...]]:
+    """The runs of each trial. One is known by the hash of its recipe, so more trials later repeat none."""
+    return [tuple(_planned(trial, seed, out, machine) for seed in range(len(trial.recipes))) for trial in sweep.trials]
+
+
+def _planned(trial: Trial, seed: int, out: Path, machine: Machine) -> PlannedRun:
+    recipe = resolved(trial.recipes[seed], machine)
+    id_ = run_id(recipe)
+    values = "-".join(f"{key.rpartition('.')[2]}-{value}" for key, value in trial.values.items())
+    name = re.sub(r"[^\w.+-]+", "-", f"{values[:80]}-seed{seed}")
+    return PlannedRun(
+        *(id_, name, out / RUNS / f"{name}-{id_[:8]}", recipe, None),
+        mode=recipe.regulation.mode if isinstance(recipe, TrainRecipe) else None,
+        experience=None,
+        variant=None,
+        stimuli=None,
+        target=recipe.target.name if isinstance(recipe, TrainRecipe) else None,
+        backbone=recipe.backbone.name,
+        seed=seed,
+        without_paths=id_,
+        with_paths=id_,
+    )
+
+
+def _result(sweep: Sweep, planned: Sequence[tuple[PlannedRun, ...]], failed: Mapping[str, RunOutcome]) -> SweepResult:
+    metric = sweep.file.metric
+    found: list[TrialResult] = []
+    for trial, runs in zip(sweep.trials, planned, strict=True):
+        error = next((failed[run.id].error for run in runs if run.id in failed), None)
+        score = None
+        if all(run.run.is_finished for run in runs):
+            measured = [run.run.final.get("validation") or {} for run in runs]
+            metric = metric or ("accuracy" if "accuracy" in measured[0] else "ccc")
+            score = statistics.fmean(_score(each, metric) for each in measured)
+            score = None if math.isnan(score) else score
+        found.append(TrialResult(trial, runs, score, error))
+    done = [result for result in found if result.score is not None]
+    sign = -1 if metric in LOWER_IS_BETTER else 1
+    best = max(done, key=lambda result: sign * (result.score or 0.0), default=None)
+    return SweepResult(metric or "accuracy", tuple(found), best)
+
+
+def _score(measured: Mapping[str, Any], metric: str) -> float:
+    if metric not in measured:
+        numbers = [name for name, value in measured.items() if isinstance(value, int | float)]
+        hint = nearest(metric, numbers) if numbers else ": it has no validation images"
+        raise UserError(f"metric: a run has no {metric} on validation images{hint}")
+    return float(measured[metric])
+
+
+def _table(sweep: Sweep, result: SweepResult) -> str:
+    """All trials as CSV, the best first."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["trial", *sweep.keys, f"validation_{result.metric}", "runs", "seconds", "error"])
+    for each in in_order(result):
+        finished = [run for run in each.runs if run.run.is_finished]
+        seconds = sum(run.run.final.get("seconds") or 0.0 for run in finished)
+        values = (json.dumps(v) if isinstance(v, list | dict) else v for v in each.trial.values.values())
+        score = "" if each.score is None else f"{each.score:.6g}"
+        writer.writerow([each.trial.number, *values, score, len(finished), f"{seconds:.1f}", each.error or ""])
+    return text.getvalue()
+
+
+def in_order(result: SweepResult) -> list[TrialResult]:
+    """All trials, the best first; those without a score last."""
+    sign = 1 if result.metric in LOWER_IS_BETTER else -1
+    return sorted(result.results, key=lambda each: math.inf if each.score is None else sign * each.score)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        write_atomically(path, text.encode("utf-8", "backslashreplace"))
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from None

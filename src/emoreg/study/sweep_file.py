@@ -1,0 +1,239 @@
+"""A sweep's file: a recipe, and values to try for some of its settings.
+
+recipe: cifar10/resnet20.yaml   # relative to this file
+method: random                  # or grid: every combination of the lists
+trials: 20
+search:
+  optimizer:
+    lr: {low: 0.01, high: 0.3, log: true}
+    weight_decay: [1.0e-4, 5.0e-4, 1.0e-3]
+  regulation:
+    lam: {low: 0.1, high: 0.9}
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
+
+import torch
+
+from emoreg.config.read_recipe import build, read_recipe, setting_keys, typed_values
+from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe, resolved
+from emoreg.config.rules import check_at_least, check_rule
+from emoreg.config.strict_yaml import read_yaml
+from emoreg.errors import SettingError, nearest
+from emoreg.runtime.seeding import generator
+
+Metric = Literal["accuracy", "balanced_accuracy", "macro_f1", "top5_accuracy", "ccc", "loss"]
+MAX_TRIALS = 10_000  # more than anybody has time for
+DIGITS = 4  # of a drawn number: what is tried can be read, and written down
+DECIDED = {  # settings that the sweep decides
+    "seed": "set seeds, the number of runs of each trial",
+    "edition": "set it in the recipe",
+    "target.test": "the test split stays unseen in a sweep: validation images choose",
+}
+
+
+@dataclass(frozen=True)
+class SweepFile:
+    """The keys of a sweep's file."""
+
+    recipe: str | None = None
+    """Recipe that the values are laid over, relative to the sweep's file. null for the defaults."""
+    stage: Literal["train", "pretrain"] = "train"
+    """What the recipe is for."""
+    method: Literal["grid", "random"] = "grid"
+    """grid (every combination of the listed values) or random (each trial draws every setting by itself; Bergstra &
+    Bengio 2012: better than a grid where few of several settings matter)."""
+    trials: int = 20
+    """Trials of method random, at most 10,000. More of them later leave those before as they are."""
+    seed: int = 0
+    """Of the draws of method random, at least 0."""
+    seeds: int = 1
+    """Runs of each trial, with seeds from 0; their mean decides. At most 100."""
+    metric: Metric | None = None
+    """On validation images, which decides: accuracy, balanced_accuracy, macro_f1, top5_accuracy, ccc or loss. null for
+    accuracy, or ccc where emotions are dimensions."""
+    search: Mapping[str, Any] = field(default_factory=dict)
+    """Settings to try, in their sections: a list of values, or with method random a range: low and high, with log: true
+    evenly in the logarithm."""
+
+    def __post_init__(self) -> None:
+        check_at_least(0, self, "seed")
+        check_rule(self, ("trials",), lambda trials: 1 <= trials <= MAX_TRIALS, f"be 1 to {MAX_TRIALS:,}")
+        check_rule(self, ("seeds",), lambda seeds: 1 <= seeds <= 100, "be 1 to 100")
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers between two limits, each included."""
+
+    low: float = 0.0
+    high: float = 1.0
+    log: bool = False
+    """Evenly in the logarithm."""
+
+    def __post_init__(self) -> None:
+        for name in ("low", "high"):
+            if not math.isfinite(getattr(self, name)):
+                raise SettingError(name, "must be finite")
+        if self.low >= self.high:
+            raise SettingError("high", f"must be above low ({self.low:g}), not {self.high:g}")
+        if self.log and self.low <= 0:
+            raise SettingError("low", f"must be above 0 with log: true, not {self.low:g}")
+
+    def at(self, share: float, whole: bool) -> float | int:
+        """The number at a share in [0, 1) of the range; a whole number if `whole`."""
+        if whole:
+            low, high = math.ceil(self.low), math.floor(self.high) + 1
+            ends = (math.log(low), math.log(high)) if self.log else (low, high)
+            place = ends[0] + share * (ends[1] - ends[0])
+            return min(math.floor(math.exp(place) if self.log else place), high - 1)
+        ends = (math.log(self.low), math.log(self.high)) if self.log else (self.low, self.high)
+        place = ends[0] + share * (ends[1] - ends[0])
+        rounded = float(f"{math.exp(place) if self.log else place:.{DIGITS}g}")
+        return min(max(rounded, self.low), self.high)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Values for the settings that a sweep tries.
+
+    Args:
+        number: from 1.
+        values: by dotted key.
+        recipes: one per seed, of which the test split is left unseen.
+        chosen: the recipe as it is to be trained if this trial is the best; of the first seed.
+    """
+
+    number: int
+    values: Mapping[str, Any]
+    recipes: tuple[Recipe, ...]
+    chosen: Recipe
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """All trials of a sweep, without those that are the same as an earlier one."""
+
+    name: str
+    file: SweepFile
+    trials: tuple[Trial, ...]
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The settings that are tried, dotted."""
+        return tuple(self.trials[0].values)
+
+
+def read_sweep(path: Path) -> Sweep:
+    """A sweep with all its trials, every one of which is a recipe that holds.
+
+    Raises:
+        UserError: unreadable file.
+        SettingError: a wrong key or value; names file, line and key. Of a value to try, it names that value.
+    """
+    values, lines = read_yaml(path)
+    given = dict(values) if isinstance(values, Mapping) else values
+    search = given.pop("search", None) if isinstance(given, dict) else None
+    typed = typed_values(SweepFile, given, lines, path)
+    try:
+        file = dataclasses.replace(build(SweepFile(), typed), search=_mapping("search", search))
+        kind: type[Recipe] = TrainRecipe if file.stage == "train" else PretrainRecipe
+        options = dict(_options(kind, file.search, "", file.method))
+        if not options:
+            raise SettingError("search", "names no setting: give one a list of values, or a range")
+    except SettingError as error:
+        raise error.at(path, lines.get(error.key)) from None
+    base = None if file.recipe is None else path.parent / file.recipe
+    trials: list[Trial] = []
+    seen: set[str] = set()
+    for number, tried in enumerate(_combinations(file, options, kind), 1):
+        try:
+            trial = _trial(number, tried, kind, base, file)
+        except SettingError as error:
+            if error.path is not None:
+                raise
+            shown = ", ".join(f"{key} {value}" for key, value in tried.items())
+            raise SettingError(error.key, f"{error.reason} (trial {number}: {shown})", path) from None
+        content = repr(resolved(trial.chosen))
+        if content not in seen:
+            seen.add(content)
+            trials.append(trial)
+    return Sweep(path.stem, file, tuple(trials))
+
+
+def _mapping(key: str, value: Any) -> Mapping[str, Any]:
+    if value is not None and not isinstance(value, Mapping):
+        raise SettingError(key, f"must be a mapping of sections and settings, not {value!r}")
+    return value or {}
+
+
+def _options(kind: type, search: Mapping[str, Any], place: str, method: str) -> Iterator[tuple[str, Any]]:
+    """The settings to try by their dotted keys, each with its list of values or `Range`."""
+    known = setting_keys(kind)
+    for name, value in search.items():
+        key = f"{place}{name}"
+        if key not in known:
+            if isinstance(value, Mapping) and any(other.startswith(f"{key}.") for other in known):
+                yield from _options(kind, value, f"{key}.", method)
+                continue
+            raise SettingError(f"search.{key}", f"unknown setting{nearest(key, known)}")
+        if key in DECIDED:
+            raise SettingError(f"search.{key}", f"cannot be tried: {DECIDED[key]}")
+        if isinstance(value, list) and value:
+            yield key, value
+        elif isinstance(value, Mapping) and method == "random":
+            try:
+                yield key, build(Range(), value)
+            except SettingError as error:
+                raise error.within(f"search.{key}") from None
+        else:
+            wanted = "a list of values" + (", or a range {low: X, high: Y}" if method == "random" else "")
+            hint = "; ranges are for method random" if isinstance(value, Mapping) else ""
+            raise SettingError(f"search.{key}", f"must be {wanted}, not {value!r}{hint}")
+
+
+def _combinations(file: SweepFile, options: Mapping[str, Any], kind: type) -> Iterator[dict[str, Any]]:
+    """The values of each trial. Of a random one they depend on its number, the seed and the key alone."""
+    if file.method == "grid":
+        count = math.prod(len(values) for values in options.values())
+        if count > MAX_TRIALS:
+            raise SettingError("search", f"has {count:,} combinations; the limit is {MAX_TRIALS:,}")
+        for values in itertools.product(*options.values()):
+            yield dict(zip(options, values, strict=True))
+        return
+    for number in range(1, file.trials + 1):
+        yield {key: _drawn(option, file.seed, number, key, kind) for key, option in options.items()}
+
+
+def _drawn(option: Sequence[Any] | Range, seed: int, number: int, key: str, kind: type) -> Any:
+    share = torch.rand((), generator=generator(seed, "sweep", number, key), dtype=torch.float64).item()
+    if isinstance(option, Range):
+        return option.at(share, whole=_is_whole(kind, key))
+    return option[int(share * len(option))]
+
+
+def _is_whole(kind: Any, key: str) -> bool:
+    """Whether a setting is a whole number."""
+    for name in key.split("."):
+        hint = get_type_hints(kind)[name]
+        kind = next((part for part in get_args(hint) if dataclasses.is_dataclass(part)), hint)
+    return kind is int or int in get_args(kind)
+
+
+def _trial(number: int, tried: Mapping[str, Any], kind: type[Recipe], base: Path | None, file: SweepFile) -> Trial:
+    chosen = read_recipe(kind, base, dict(tried))
+    blind = chosen
+    if isinstance(chosen, TrainRecipe):
+        if not chosen.target.validation:
+            raise SettingError("target.validation", "must be above 0: validation images choose the best trial")
+        blind = dataclasses.replace(chosen, target=dataclasses.replace(chosen.target, test=False))
+    recipes = tuple(dataclasses.replace(blind, seed=seed) for seed in range(file.seeds))
+    return Trial(number, tried, recipes, chosen)

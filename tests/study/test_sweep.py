@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emoreg.config.read_recipe import read_recipe
+from emoreg.config.recipe import TrainRecipe
+from emoreg.errors import UserError
+from emoreg.runs.run import FINAL
+from emoreg.runtime.progress import Progress
+from emoreg.study import sweep as sweeping
+from emoreg.study.columns import RunStatus
+from emoreg.study.machine import Machine
+from emoreg.study.plan import PlannedRun
+from emoreg.study.run_one import RunOutcome
+from emoreg.study.sweep import BEST, TRIALS, plan_sweep, run_sweep
+from emoreg.study.sweep_file import Sweep, read_sweep
+
+
+class Pretended:
+    """A pool whose runs end at once, with a validation accuracy that follows from the learning rate; 0.3 fails."""
+
+    size = 2
+
+    def __init__(self) -> None:
+        self.done, self.ready = list[str](), list[RunOutcome]()
+
+    def start(self, run: PlannedRun) -> None:
+        self.done.append(run.name)
+        lr = run.recipe.optimizer.lr
+        if lr == 0.3:
+            self.ready.append(RunOutcome(run, RunStatus.DIVERGED, "it diverged"))
+            return
+        run.folder.mkdir(parents=True)
+        accuracy = lr + 0.01 * run.seed
+        final = {"validation": {"accuracy": accuracy, "loss": 1 - accuracy, "images": 9}, "test": None, "seconds": 2.0}
+        (run.folder / FINAL).write_text(json.dumps(final), encoding="utf-8")
+        self.ready.append(RunOutcome(run, RunStatus.FINISHED))
+
+    def wait(self) -> list[RunOutcome]:
+        return [self.ready.pop()]
+
+    def machine(self) -> Machine:
+        return Machine()
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def pool(monkeypatch: pytest.MonkeyPatch) -> Pretended:
+    made = Pretended()
+    monkeypatch.setattr(sweeping, "make_pool", lambda *_args, **_options: made)
+    return made
+
+
+def asked(folder: Path, rates: list[float], more: str = "") -> Sweep:
+    path = folder / "mine.yaml"
+    path.write_text(f"seeds: 2\n{more}\nsearch: {{optimizer: {{lr: {rates}}}}}", encoding="utf-8")
+    return read_sweep(path)
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    with (folder / TRIALS).open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_best_is_that_of_the_highest_mean_on_validation_images_and_is_a_recipe(
+    tmp_path: Path, pool: Pretended, quiet: Progress
+) -> None:
+    result = run_sweep(asked(tmp_path, [0.1, 0.3, 0.2]), tmp_path / "out", progress=quiet)
+    assert result.best is not None and result.best.trial.values == {"optimizer.lr": 0.2}
+    assert result.best.score == pytest.approx(0.205) and result.metric == "accuracy"
+    best = read_recipe(TrainRecipe, tmp_path / "out" / BEST)
+    assert best == result.best.trial.chosen and best.target.test and best.optimizer.lr == 0.2
+    table = rows(tmp_path / "out")
+    assert [row["optimizer.lr"] for row in table] == ["0.2", "0.1", "0.3"]
+    assert [row["validation_accuracy"] for row in table] == ["0.205", "0.105", ""]
+    assert [row["error"] for row in table] == ["", "", "it diverged"] and table[0]["seconds"] == "4.0"
+
+
+def test_a_sweep_that_goes_on_or_grows_repeats_no_finished_run(
+    tmp_path: Path, pool: Pretended, quiet: Progress
+) -> None:
+    run_sweep(asked(tmp_path, [0.1, 0.3]), tmp_path / "out", progress=quiet)
+    assert len(pool.done) == 4
+    pool.done.clear()
+    run_sweep(asked(tmp_path, [0.1, 0.2, 0.3]), tmp_path / "out", progress=quiet)
+    assert sorted(pool.done) == ["lr-0.2-seed0", "lr-0.2-seed1", "lr-0.3-seed0", "lr-0.3-seed1"]
+
+
+def test_a_loss_is_better_the_lower_it_is(tmp_path: Path, pool: Pretended, quiet: Progress) -> None:
+    result = run_sweep(asked(tmp_path, [0.1, 0.2], "metric: loss"), tmp_path / "out", progress=quiet)
+    assert result.best is not None and result.best.trial.values == {"optimizer.lr": 0.2}
+
+
+def test_a_metric_that_the_runs_lack_is_named(tmp_path: Path, pool: Pretended, quiet: Progress) -> None:
+    with pytest.raises(UserError, match="metric: a run has no ccc on validation images"):
+        run_sweep(asked(tmp_path, [0.1], "metric: ccc"), tmp_path / "out", progress=quiet)
+
+
+def test_what_auto_stands_for_belongs_to_a_trial(tmp_path: Path) -> None:
+    sweep = asked(tmp_path, [0.1])
+    ((here, _),), ((there, _),) = (
+        plan_sweep(sweep, tmp_path, machine) for machine in (Machine(), Machine("cuda", "bf16-mixed"))
+    )
+    assert here.recipe.training.device == "cpu" and there.recipe.training.device == "cuda" and here.id != there.id
