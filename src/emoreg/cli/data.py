@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from emoreg.cli.parser import File, Folder, Group, Quiet, Shown
-from emoreg.config.schema import LabelChoice, StimuliSettings
+from emoreg.config.schema import Fit, LabelChoice, StimuliSettings
 from emoreg.data.tools.diffusion.settings import MODEL, DiffuseSettings
 from emoreg.errors import UserError, nearest
 from emoreg.runtime.progress import Progress
@@ -144,6 +144,7 @@ def pack(
     root: SetRoot | None = None,
     stimuli: AsStimuli = False,
     image_size: int,
+    fit: Fit = "crop",
     out: Folder | None = None,
     skip_unreadable: bool = False,
     quiet: Quiet = False,
@@ -154,6 +155,7 @@ def pack(
 
     Args:
         image_size: side of the square images in pixels
+        fit: how images that are not square become so: crop keeps the middle, pad all of it between grey bars
         out: folder of the pack. Default: data/<set>-<image size>px
         skip_unreadable: skip and report images that cannot be decoded
 
@@ -166,7 +168,7 @@ def pack(
     from emoreg.data.tools.pack import pack as pack_set
 
     kind, there = kind_of(name, stimuli), find(name, root, packs=False)
-    made = pack_set(name, there, image_size, out, skip_unreadable, Progress(quiet=quiet), kind)
+    made = pack_set(name, there, image_size, out, skip_unreadable, Progress(quiet=quiet), kind, fit)
     size = f"{made.images:,} images of {image_size}x{image_size} pixels, {_bytes(made.bytes)}"
     if made.seconds is None:
         print(f"{made.folder} was packed before: {size}")

@@ -37,7 +37,7 @@ def sweep(
     failed.
 
     Args:
-        sweep: a YAML file, see recipes/sweeps/
+        sweep: a YAML file, see docs/study.md
         out: the sweep's folder. Default: runs/<name of the file>
         jobs: parallel runs, on this machine
         ray: run on a Ray cluster: auto or HOST:PORT; without an address, one of this machine alone
@@ -46,9 +46,9 @@ def sweep(
         dry_run: print the trials, and stop
 
     Examples:
-        emoreg sweep recipes/sweeps/digits.yaml --dry-run
-        emoreg sweep recipes/sweeps/digits.yaml --jobs 2
-        emoreg train runs/digits/best.yaml --seed 1    # then, with the test split
+        emoreg sweep rates.yaml --dry-run
+        emoreg sweep rates.yaml --jobs 2
+        emoreg train runs/rates/best.yaml --seed 1    # then, with the test split
     """
     if jobs < 1:
         raise UserError(f"--jobs is {jobs}; it must be at least 1")

@@ -17,8 +17,8 @@ class AugmentSettings:
     crop_padding: int = 4
     """Zero padding in pixels before a random crop back to size; 0 for no crop (He et al. 2016 use 4)."""
     resized_crop: float | None = None
-    """Random resized crop (Szegedy et al. 2015): a rectangle of at least this share of the area, in (0, 1], and from 3/4
-    to 4/3 as wide as high, is scaled to the size of the image; 0.08 is usual for ImageNet. It is cut from the square
+    """Random resized crop (Szegedy et al. 2015): a rectangle of at least this share of the area, in (0, 1], and 3/4 to
+    4/3 as wide as high, is scaled to the size of the image; 0.08 is usual for ImageNet. It is cut from the square
     image, so its detail is that of image_size; target.fit pad keeps all of a photograph within its reach. Needs
     crop_padding 0. null for none."""
     flip: bool = True

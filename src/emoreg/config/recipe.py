@@ -86,6 +86,9 @@ def _check_sets(sets: dict[str, StimuliSettings]) -> None:
         if own.image_size != size:
             reason = f"must be {size} as in stimuli, not {own.image_size}: one encoder sees all sets at one size"
             raise SettingError(f"{key}.image_size", reason)
+        if own.fit != sets["stimuli"].fit:
+            reason = f"must be {sets['stimuli'].fit} as in stimuli, not {own.fit}: one encoder sees all sets alike"
+            raise SettingError(f"{key}.fit", reason)
         if (own.weight is None) != (weight is None):
             kind = "null" if weight is None else "a number"
             raise SettingError(f"{key}.weight", f"must be {kind} as in stimuli: weight every set, or none")
@@ -213,6 +216,8 @@ ADDED: dict[type, dict[str, Any]] = {
 # they are no part of a run's identity, so that runs from before keep their ids; the first edition has no other value.
 LATER: dict[type, dict[str, Any]] = {
     BackboneSettings: {"pool": None, "class_token": None},
+    StimuliSettings: {"fit": "crop"},
+    TargetSettings: {"fit": "crop"},
     LossSettings: {"class_weights": "none"},
     OptimizerSettings: {"lr_per_batch": None, "layer_decay": None},
     TrainingSettings: {"accumulate": 1},

@@ -29,6 +29,7 @@ Granularity = Literal["scalar", "per_class", "per_sample"]
 Mixing = Literal["logits", "probabilities", "features"]
 LabelChoice = Literal["published", "distribution", "majority", "polarity", "ekman", "dimensions"]
 Pretext = Literal["affect", "shuffled", "neutral", "rotation"]
+Fit = Literal["crop", "pad"]
 Takeover = Literal["as_is", "norm_matched", "shrunk"]
 Budget = Literal["matched", "as_given"]
 ClassWeights = Literal["none", "balanced"] | tuple[float, ...] | Mapping[str, float]
@@ -71,6 +72,9 @@ class StimuliSettings:
     """Number of images to draw, at least 10 (procedural only)."""
     image_size: int = 32
     """Side of the square network input in pixels, 8 to 8,192. A ViT needs the same size in stage 2."""
+    fit: Fit = "crop"
+    """How images that are not square become so: crop keeps the middle square; pad keeps all of the image, its longer
+    side at image_size, between grey bars of the mean colour. A pack is made one way or the other."""
     validation: float = 0.1
     """Share of the images held out to measure the encoder, in [0, 1). Ignored for a set that is published with a
     validation split: that split is used."""
@@ -108,6 +112,10 @@ class TargetSettings:
     class with fewer is an error. null for all."""
     image_size: int = 32
     """Side of the square network input in pixels, 8 to 8,192."""
+    fit: Fit = "crop"
+    """How images that are not square become so, in training and wherever the classifier is used: crop keeps the middle
+    square; pad keeps all of the image, its longer side at image_size, between grey bars of the mean colour. A pack is
+    made one way or the other."""
     validation: float = 0.1
     """Share of the training images held out for curves and model choices, in [0, 1). Ignored for a set that is
     published with a validation split beside its test split: that split is used. The test split is scored once, at the

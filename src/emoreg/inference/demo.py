@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from emoreg.config.schema import Fit
 from emoreg.data.images.augment import normalise
 from emoreg.data.images.decode import ImageError, decode
 from emoreg.data.images.files import File
@@ -55,13 +56,13 @@ class DemoState:
 def classify(loaded: LoadedRun, path: Path | str) -> DemoState:
     """Both responses to an image file, decoded as for training. ImageError if it cannot be decoded."""
 
-    def read_image(image_size: int) -> Tensor:
-        pixels = torch.from_numpy(decode(File(Path(path).name, Path(path).parent), image_size).copy())
+    def read_image(image_size: int, fit: Fit) -> Tensor:
+        pixels = torch.from_numpy(decode(File(Path(path).name, Path(path).parent), image_size, fit).copy())
         return normalise(pixels.permute(2, 0, 1)[None])
 
     readout = loaded.readout
-    felt = None if readout is None else readout.read(read_image(readout.image_size))[0]
-    return DemoState(loaded.model.respond(read_image(loaded.image_size)), felt)
+    felt = None if readout is None else readout.read(read_image(readout.image_size, readout.fit))[0]
+    return DemoState(loaded.model.respond(read_image(loaded.image_size, loaded.fit)), felt)
 
 
 def probabilities(logits: Tensor, classes: Sequence[str]) -> dict[str, float]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
+from emoreg.config.schema import Fit
 from emoreg.data.stimuli import WITH_CLASSES
 from emoreg.data.stimuli.emotion import EmotionSpace, Kind
 from emoreg.errors import UserError, is_plain, shortened
@@ -33,12 +34,14 @@ class EmotionReadout:
         heads: what the outputs mean: one head per stimulus set, mostly a single one.
         image_size: stage 1's input size in pixels, which may differ from stage 2's.
         folder: the stage-1 run.
+        fit: how stage 1 made images square.
     """
 
     model: AffectiveModel
     heads: tuple[Head, ...]
     image_size: int
     folder: Path
+    fit: Fit = "crop"
 
     @torch.no_grad()
     def read(self, images: Tensor, encoder: nn.Module | None = None) -> Tensor:
@@ -83,6 +86,11 @@ class LoadedRun:
     image_size: int
     readout: EmotionReadout | None
     no_readout_reason: str = ""
+
+    @property
+    def fit(self) -> Fit:
+        """How its images are made square."""
+        return self.recipe.target.fit
 
 
 def load_run(
@@ -171,7 +179,7 @@ def _read_stage1(folder: Path) -> EmotionReadout | str:
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise UserError(f"{folder / WEIGHTS} does not fit the architecture: {shortened(str(error), 300)}") from None
-    return EmotionReadout(model.eval(), heads, recipe.stimuli.image_size, folder)
+    return EmotionReadout(model.eval(), heads, recipe.stimuli.image_size, folder, recipe.stimuli.fit)
 
 
 def _heads(metadata: dict[str, Any]) -> tuple[Head, ...]:

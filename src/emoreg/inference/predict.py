@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from torch import Tensor
 
-from emoreg.config.schema import Mixing
+from emoreg.config.schema import Fit, Mixing
 from emoreg.config.training import Device
 from emoreg.data.images.augment import normalise
 from emoreg.data.images.decode import decode
@@ -184,7 +184,8 @@ def _predict(
     if readout is not None:
         readout.model.to(fabric.device)
     uses_experience = readout is not None and feel_with == "experience"
-    readout_size = readout.image_size if readout is not None and uses_experience else loaded.image_size
+    own = loaded.image_size, loaded.fit
+    of_readout = (readout.image_size, readout.fit) if readout is not None and uses_experience else own
     batch_size = batch_size or (64 if fabric.device.type == "cpu" else 256)
 
     @torch.inference_mode()
@@ -208,7 +209,7 @@ def _predict(
         first = predict_batch(rows[:half], pixels[:half], readout_pixels[:half])
         return first + predict_batch(rows[half:], pixels[half:], readout_pixels[half:])
 
-    for rows, pixels, readout_pixels in _batches(images, (loaded.image_size, readout_size), batch_size, on_unreadable):
+    for rows, pixels, readout_pixels in _batches(images, (own, of_readout), batch_size, on_unreadable):
         yield from predict_batch(rows, pixels, readout_pixels)
 
 
@@ -337,15 +338,18 @@ def _no_image(given: Any) -> UserError:
 
 
 def _batches(
-    images: Sequence[Image], sizes: tuple[int, int], batch_size: int, on_unreadable: Callable[[UserError], None] | None
+    images: Sequence[Image],
+    shapes: tuple[tuple[int, Fit], tuple[int, Fit]],
+    batch_size: int,
+    on_unreadable: Callable[[UserError], None] | None,
 ) -> Iterator[tuple[list[int], Tensor, Tensor]]:
-    """Row numbers (B) and the images at both sizes, uint8 (B, 3, S, S), decoded as for training."""
+    """Row numbers (B) and the images in both sizes and fits, uint8 (B, 3, S, S), decoded as for training."""
 
     def decode_rows(rows: range) -> list[tuple[int, list[NDArray[np.uint8]] | UserError]]:
         decoded: list[tuple[int, list[NDArray[np.uint8]] | UserError]] = []
         for row in rows:
             try:
-                decoded.append((row, [decode(images[row], size) for size in dict.fromkeys(sizes)]))
+                decoded.append((row, [decode(images[row], *shape) for shape in dict.fromkeys(shapes)]))
             except UserError as error:
                 decoded.append((row, error))
         return decoded

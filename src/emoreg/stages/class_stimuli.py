@@ -41,7 +41,9 @@ def read_stimuli(settings: StimuliSettings, seed: int) -> Stimuli:
 
 def _classes(settings: StimuliSettings) -> Stimuli:
     """Training images of a target, and its published validation split, if there is one besides a test split."""
-    asked = TargetSettings(settings.name, settings.root, settings.classes, image_size=settings.image_size)
+    asked = TargetSettings(
+        settings.name, settings.root, settings.classes, image_size=settings.image_size, fit=settings.fit
+    )
     try:
         target = read_target(asked)
     except SettingError as error:  # of the same setting, where a target is read

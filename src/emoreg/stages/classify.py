@@ -461,7 +461,8 @@ def load_classifier(run: Run, model: RegulatedClassifier | None = None) -> tuple
 def _load(
     table: Table, target: TargetSettings, training: TrainingSettings, fabric: Fabric, progress: Progress
 ) -> ImageSet:
-    images = load_images(table, target.image_size, target.skip_unreadable, training.memory_limit_gib, progress)
+    limit = training.memory_limit_gib
+    images = load_images(table, target.image_size, target.skip_unreadable, limit, progress, target.fit)
     return images.to(fabric.device)
 
 

@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from emoreg.config.recipe import PretrainRecipe
+from emoreg.config.schema import Fit
 from emoreg.data.images.files import MAX_ENTRIES
 from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.images.packed import PackedImages
@@ -124,18 +126,18 @@ def refuse_leaks(experience: Path | str, test: ImageSet, train: Table, progress:
             f"images of {name} are among them"
         )
         return
-    size = seen.image_size
-    if size != test.image_size:
+    size, fit = seen.image_size, _fit(experience)
+    if (size, fit) != (test.image_size, test.fit):
         if isinstance(test.table.images, PackedImages):
             progress.say(
                 f"{name} is a pack of {test.image_size} pixels and stage 1 saw {size}: test images that it has seen "
                 "may go unnoticed"
             )
-        test = ImageSet(test.table, size, None, test.labels.cpu())
+        test = ImageSet(test.table, size, None, test.labels.cpu(), fit)
     own = checksums(test, progress)
     found = np.isin(own, seen.checksums)
     if found.any():
-        trained = load_images(train, size, skip_unreadable=True, memory_limit_gib=4.0, progress=Progress(quiet=True))
+        trained = load_images(train, size, True, 4.0, Progress(quiet=True), fit)
         found &= ~np.isin(own, checksums(trained, progress))
     if found.any():
         rows = np.flatnonzero(found).tolist()
@@ -146,3 +148,9 @@ def refuse_leaks(experience: Path | str, test: ImageSet, train: Table, progress:
             f"({names}{', ...' if len(rows) > NAMED else ''}), so accuracy on them would mean nothing: choose other "
             "stimuli, or leave these images out of them",
         )
+
+
+def _fit(experience: Path | str) -> Fit:
+    """How the images of a stage-1 run were made square."""
+    recipe = Run(Path(experience)).recipe
+    return recipe.stimuli.fit if isinstance(recipe, PretrainRecipe) else "crop"

@@ -115,7 +115,11 @@ def _pretrain(context: RunContext[PretrainRecipe], stimuli: tuple[Table, Emotion
     def load(tables: Sequence[Table | None], limit: float) -> list[ImageSet | None]:
         loaded: list[ImageSet | None] = []
         for table, cut in zip(tables, cuts, strict=True):
-            part = load_images(table, size, cut.settings.skip_unreadable, limit, progress) if table else None
+            part = (
+                load_images(table, size, cut.settings.skip_unreadable, limit, progress, cut.settings.fit)
+                if table
+                else None
+            )
             has_placeholders = recipe.pretext == "neutral" and cut.neutral is None
             loaded.append(labelled_by_appearance(part, progress) if part and has_placeholders else part)
         return loaded

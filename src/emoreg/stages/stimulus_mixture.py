@@ -169,7 +169,8 @@ def join(parts: Sequence[ImageSet], heads: Sequence[Head]) -> ImageSet:
     images = _Chained([part.table.images for part in parts])
     table = Table(" + ".join(head.name for head in heads), images, labels.cpu().numpy())
     held = [part.pixels for part in parts if part.pixels is not None]
-    return ImageSet(table, parts[0].image_size, torch.cat(held) if len(held) == len(parts) else None, labels)
+    pixels = torch.cat(held) if len(held) == len(parts) else None
+    return ImageSet(table, parts[0].image_size, pixels, labels, parts[0].fit)
 
 
 def views(joined: ImageSet, parts: Sequence[ImageSet]) -> list[ImageSet]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageOps
 
 from emoreg.data.images import decode as decoding
+from emoreg.data.images.augment import MEAN
 from emoreg.data.images.decode import ImageError, decode, upright
 from emoreg.data.images.files import File
 from emoreg.errors import UserError
@@ -49,6 +50,18 @@ def test_the_middle_square_is_kept(tmp_path: Path) -> None:
     pixels = np.zeros((8, 24, 3), np.uint8)
     pixels[:, 8:16] = 255
     assert decode(saved(tmp_path, Image.fromarray(pixels), "wide.png"), 8).min() == 255
+
+
+@pytest.mark.parametrize("size", [(24, 8), (8, 24)])
+def test_padding_keeps_all_of_a_photograph_between_grey_bars(tmp_path: Path, size: tuple[int, int]) -> None:
+    image = Image.new("RGB", size, (200, 10, 10))
+    for given in (saved(tmp_path, image, "long.png"), np.asarray(image)):
+        square = decode(given, 12, "pad")
+        square = square if size[0] > size[1] else square.transpose(1, 0, 2)
+        assert (square[4:8] == (200, 10, 10)).all()  # 12 x 4, in the middle
+        assert (square[:4] == decoding.GREY).all() and (square[8:] == decoding.GREY).all()
+    assert np.rint(255 * np.array(MEAN)).tolist() == list(decoding.GREY)
+    assert (decode(np.asarray(Image.new("RGB", (9, 9), "red")), 6, "pad") == (255, 0, 0)).all()  # a square has no bars
 
 
 def test_pixels_of_the_right_size_come_back_unchanged(tmp_path: Path) -> None:

@@ -15,13 +15,15 @@ import numpy as np
 import pytest
 
 from emoreg.config.schema import LabelChoice, StimuliSettings, TargetSettings
+from emoreg.data.images.decode import decode
+from emoreg.data.images.files import File
 from emoreg.data.images.packed import Pack, open_pack
 from emoreg.data.stimuli import read_stimuli
 from emoreg.data.stimuli.stimulus_set import choose_labels
 from emoreg.data.targets import read_target
 from emoreg.data.tools import pack as packing
 from emoreg.data.tools.pack import Packed, pack
-from emoreg.errors import UserError
+from emoreg.errors import SettingError, UserError
 from emoreg.runtime.lock import hold
 from emoreg.runtime.progress import Progress
 
@@ -124,6 +126,20 @@ def test_pack_json_says_what_it_is(make: Callable[..., Packed], image_folder: Pa
         "pixels.npy",
         "splits.npy",
     ]
+
+
+def test_a_pack_of_padded_images_is_what_padding_makes_and_none_of_cropped_ones(
+    tmp_path: Path, write_image: Callable[..., Path], quiet: Progress
+) -> None:
+    for name in ("a", "b"):
+        write_image(tmp_path / "wide" / name / "1.png", size=(24, 8))
+        write_image(tmp_path / "wide" / name / "2.png", size=(24, 8))
+    pack("folder", str(tmp_path / "wide"), 8, tmp_path / "padded", False, quiet, fit="pad")
+    opened = open_pack(tmp_path / "padded", "target", image_size=8, fit="pad")
+    square = decode(File("a/1.png", tmp_path / "wide"), 8, "pad")
+    np.testing.assert_array_equal(opened.images[0], square)
+    with pytest.raises(SettingError, match=r"target.fit: is crop, but .*padded is a pack of --fit pad; set it to pad"):
+        open_pack(tmp_path / "padded", "target", image_size=8, fit="crop")
 
 
 def test_a_finished_pack_is_not_made_again(make: Callable[..., Packed], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageFile, ImageOps, UnidentifiedImageError
 from torch.nn import functional as F
 
+from emoreg.config.schema import Fit
 from emoreg.data.images.files import IMAGE_FORMATS, File
 from emoreg.data.images.table import Item
 from emoreg.errors import UserError, printable
@@ -21,6 +22,11 @@ MAX_PIXELS = 89_478_485  # of one image: Pillow's own guard against decompressio
 # JPEG files are decoded at no less than this multiple of the wanted size; the resizing filter does the rest. Pillow's
 # thumbnail() uses 2 for the same reason (its reducing_gap).
 DRAFT_GAP = 2
+GREY = (
+    124,
+    116,
+    104,
+)  # of bars beside an image: ImageNet's mean (`augment.MEAN`) in 8 bits, which is 0 for the network
 # A file, an image of a library's set, the content of a file, or one that the caller has opened with Pillow.
 Encoded = File | Item | bytes | Image.Image
 _reading = threading.Lock()  # a caller's image has one file position for all threads
@@ -42,12 +48,13 @@ class ImageError(UserError):
         return type(self), (self.image, self.reason)
 
 
-def decode(image: Encoded | NDArray[np.uint8], image_size: int) -> NDArray[np.uint8]:
-    """One image as uint8 (S, S, 3): `upright`, its shorter side resized to S, its middle square.
+def decode(image: Encoded | NDArray[np.uint8], image_size: int, fit: Fit = "crop") -> NDArray[np.uint8]:
+    """One image as uint8 (S, S, 3): `upright`, then `square`.
 
     Args:
         image: the image to decode; an array is one of pixels, (H, W, 3).
         image_size: S.
+        fit: see `square`.
 
     Raises:
         UserError: as `upright`.
@@ -55,8 +62,8 @@ def decode(image: Encoded | NDArray[np.uint8], image_size: int) -> NDArray[np.ui
     if isinstance(image, np.ndarray):
         if image.shape[:2] == (image_size, image_size):
             return image
-        return square(Image.fromarray(image), image_size)
-    return square(upright(image, at_least=image_size), image_size)
+        return square(Image.fromarray(image), image_size, fit)
+    return square(upright(image, at_least=image_size), image_size, fit)
 
 
 def upright(image: Encoded, content: bytes | None = None, at_least: int | None = None) -> Image.Image:
@@ -170,13 +177,33 @@ def as_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def square(image: Image.Image, image_size: int) -> NDArray[np.uint8]:
-    """The middle square as uint8 (S, S, 3), its side resized to S by bicubic interpolation with antialiasing."""
+def square(image: Image.Image, image_size: int, fit: Fit = "crop") -> NDArray[np.uint8]:
+    """A square image as uint8 (S, S, 3), resized by bicubic interpolation with antialiasing.
+
+    Args:
+        image: in RGB.
+        image_size: S.
+        fit: "crop" for the middle square, its side resized to S; "pad" for all of the image, its longer side resized to
+            S, in the middle of the mean colour.
+    """
     if image.size == (image_size, image_size):
         return np.asarray(image)
+    if fit == "pad" and image.width != image.height:
+        return _padded(image, image_size)
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     middle = torch.from_numpy(np.array(image.crop((left, top, left + side, top + side))))
     # Pillow's own filter but for rounding and edges, several times faster.
     resized = F.interpolate(middle.permute(2, 0, 1)[None], (image_size,) * 2, mode="bicubic", antialias=True)
     return resized[0].permute(1, 2, 0).numpy()
+
+
+def _padded(image: Image.Image, image_size: int) -> NDArray[np.uint8]:
+    longer = max(image.size)
+    width, height = (max(1, round(side * image_size / longer)) for side in image.size)
+    whole = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
+    resized = F.interpolate(whole, (height, width), mode="bicubic", antialias=True)[0].permute(1, 2, 0).numpy()
+    page = np.full((image_size, image_size, 3), GREY, np.uint8)
+    top, left = (image_size - height) // 2, (image_size - width) // 2
+    page[top : top + height, left : left + width] = resized
+    return page

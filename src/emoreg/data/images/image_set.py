@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from emoreg.config.schema import Fit
 from emoreg.data.images.decode import decode
 from emoreg.data.images.packed import PackedImages
 from emoreg.data.images.table import Images, Table
@@ -39,12 +40,14 @@ class ImageSet:
         pixels: uint8 (N, 3, S, S), channels last in memory, on any device; None for a set too large to hold, which
             worker processes decode again every epoch, or of which a pack's pixels are read.
         labels: (N,) int64 or (N, E) float32, on the same device as the pixels.
+        fit: how images that are decoded on demand become square.
     """
 
     table: Table
     image_size: int
     pixels: Tensor | None
     labels: Tensor
+    fit: Fit = "crop"
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -52,7 +55,7 @@ class ImageSet:
     def to(self, device: torch.device) -> ImageSet:
         """The same set on `device`."""
         pixels = None if self.pixels is None else self.pixels.to(device)
-        return ImageSet(self.table, self.image_size, pixels, self.labels.to(device))
+        return ImageSet(self.table, self.image_size, pixels, self.labels.to(device), self.fit)
 
     def batches(self, order: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Images uint8 (B, 3, S, S), labels and row numbers in `order` (M,); the last batch may be smaller.
@@ -66,7 +69,8 @@ class ImageSet:
             held = self.pixels.permute(0, 2, 3, 1)  # the layout in memory, which index_select keeps
             batches = (held.index_select(0, rows) for rows in chunks)
         else:
-            read = _read(self.table, self.image_size, order.split(batch_size), pin_memory=device.type == "cuda")
+            rows = order.split(batch_size)
+            read = _read(self.table, self.image_size, self.fit, rows, pin_memory=device.type == "cuda")
             batches = (pixels.to(device, non_blocking=pixels.is_pinned()) for pixels in read)
         for rows, pixels in zip(chunks, batches, strict=True):
             yield pixels.permute(0, 3, 1, 2), self.labels.index_select(0, rows), rows
@@ -87,16 +91,22 @@ def fits_memory(tables: Sequence[Table], image_size: int, limit_gib: float, prog
 
 
 def load_images(
-    table: Table, image_size: int, skip_unreadable: bool, memory_limit_gib: float, progress: Progress
+    table: Table,
+    image_size: int,
+    skip_unreadable: bool,
+    memory_limit_gib: float,
+    progress: Progress,
+    fit: Fit = "crop",
 ) -> ImageSet:
     """Decode `table` into memory, or prepare to read it on demand if it is larger than the limit.
 
     Args:
         table: images and labels.
-        image_size: S; the shorter side is resized to it and the middle is kept.
+        image_size: S.
         skip_unreadable: skip images that cannot be decoded, and report how many.
         memory_limit_gib: limit for the decoded pixels, in GiB.
         progress: shows how many images are decoded.
+        fit: how images that are not square become so; see `decode.square`.
 
     Raises:
         UserError: an image cannot be decoded (its path is named) and `skip_unreadable` is false; none can.
@@ -106,7 +116,7 @@ def load_images(
     labels = torch.from_numpy(table.labels)
     gather = _gatherer(table.images, image_size)
     if gather is not None and not in_memory:
-        return ImageSet(table, image_size, None, labels)
+        return ImageSet(table, image_size, None, labels, fit)
     pixels = np.empty((count if in_memory else 0, image_size, image_size, 3), np.uint8)
 
     def load(rows: range) -> dict[int, UserError]:
@@ -117,7 +127,7 @@ def load_images(
         failed: dict[int, UserError] = {}
         for row in rows:
             try:
-                square = decode(table.images[row], image_size)
+                square = decode(table.images[row], image_size, fit)
             except UserError as error:
                 failed[row] = error
             else:
@@ -142,7 +152,7 @@ def load_images(
         labels = torch.from_numpy(table.labels)
         pixels = pixels[kept] if in_memory else pixels
     held = torch.from_numpy(pixels).permute(0, 3, 1, 2) if in_memory else None
-    return ImageSet(table, image_size, held, labels)
+    return ImageSet(table, image_size, held, labels, fit)
 
 
 def _gatherer(images: Images, image_size: int) -> Callable[[NDArray[np.int64]], NDArray[np.uint8]] | None:
@@ -154,13 +164,13 @@ def _gatherer(images: Images, image_size: int) -> Callable[[NDArray[np.int64]], 
     return None
 
 
-def _read(table: Table, image_size: int, batches: Sequence[Tensor], pin_memory: bool) -> Iterator[Tensor]:
+def _read(table: Table, image_size: int, fit: Fit, batches: Sequence[Tensor], pin_memory: bool) -> Iterator[Tensor]:
     """Pixels (B, S, S, 3) of each batch of row numbers, read one ahead, or decoded by worker processes or threads."""
     gather = _gatherer(table.images, image_size)
     if gather is not None:
         yield from map(torch.from_numpy, ahead(gather, [rows.numpy() for rows in batches]))
         return
-    workers, decoded = min(usable_cores(), 8), _DecodedBatches(table, image_size)
+    workers, decoded = min(usable_cores(), 8), _DecodedBatches(table, image_size, fit)
     order = [rows.tolist() for rows in batches]
     read: Iterator[Tensor | UserError]
     largest = max((len(rows) for rows in batches), default=0) * 3 * image_size**2
@@ -208,11 +218,12 @@ def _say_threads() -> None:
 class _DecodedBatches(Dataset[Tensor | UserError]):
     """Decodes batches in worker processes. Errors are returned: raised there, they would arrive as a traceback."""
 
-    def __init__(self, table: Table, image_size: int) -> None:
-        self.table, self.image_size = table, image_size
+    def __init__(self, table: Table, image_size: int, fit: Fit) -> None:
+        self.table, self.image_size, self.fit = table, image_size, fit
 
     def __getitem__(self, rows: list[int]) -> Tensor | UserError:
         try:
-            return torch.from_numpy(np.stack([decode(self.table.images[row], self.image_size) for row in rows]))
+            images = [decode(self.table.images[row], self.image_size, self.fit) for row in rows]
+            return torch.from_numpy(np.stack(images))
         except UserError as error:
             return error

@@ -21,6 +21,7 @@ from typing import Any, Literal, get_args, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from emoreg.config.schema import Fit
 from emoreg.errors import SettingError, UserError, is_plain, shortened
 from emoreg.runtime.safe_io import read_json, require_regular
 
@@ -136,7 +137,11 @@ def read_about(folder: str | Path) -> dict[str, Any]:
 
 
 def open_pack(
-    folder: str | Path, kind: Literal["stimuli", "target"], name: str | None = None, image_size: int | None = None
+    folder: str | Path,
+    kind: Literal["stimuli", "target"],
+    name: str | None = None,
+    image_size: int | None = None,
+    fit: Fit | None = None,
 ) -> Pack:
     """A pack as it is on disk: labels are read, pixels and names are only mapped.
 
@@ -145,6 +150,7 @@ def open_pack(
         kind: expected kind of set.
         name: expected set; None for any.
         image_size: expected S; None for any.
+        fit: how its images were expected to be made square; None for any.
 
     Raises:
         UserError: the pack is not finished, damaged, or not what was expected; says which setting to change.
@@ -163,6 +169,13 @@ def open_pack(
                 f"{kind}.image_size",
                 f"is {image_size}, but {folder} is a pack of {found_size} pixels; set it to {found_size}, or pack the "
                 f"set again with --image-size {image_size}",
+            )
+        found_fit = shortened(str(about.get("fit", "crop")))
+        if fit not in (None, found_fit):
+            raise SettingError(
+                f"{kind}.fit",
+                f"is {fit}, but {folder} is a pack of --fit {found_fit}; set it to {found_fit}, or pack the set again "
+                f"with --fit {fit}",
             )
         return _open(Path(folder), about)
     except UserError:

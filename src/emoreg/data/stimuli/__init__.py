@@ -70,7 +70,7 @@ def read_stimuli(settings: StimuliSettings, seed: int) -> Stimuli:
         images, labels = procedural.compose(settings.count, settings.image_size, seed)
         return Stimuli("procedural", images, (Labels(VALENCE_AROUSAL, labels),))
     if settings.root is not None and is_pack(settings.root):
-        pack = open_pack(settings.root, "stimuli", settings.name, settings.image_size)
+        pack = open_pack(settings.root, "stimuli", settings.name, settings.image_size, settings.fit)
         emotions, neutral = [], None
         for one in pack.labels:
             if one.kind == "neutral":

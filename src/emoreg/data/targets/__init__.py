@@ -85,7 +85,7 @@ def _what_is_missing(target: Target) -> Iterator[str]:
 
 def _read(settings: TargetSettings, edition: int) -> Target:
     if settings.root is not None and is_pack(settings.root):
-        return _unpack(open_pack(settings.root, "target", settings.name, settings.image_size))
+        return _unpack(open_pack(settings.root, "target", settings.name, settings.image_size, settings.fit))
     name = settings.name.lower()
     if not is_known(name):
         close = (
@@ -154,7 +154,8 @@ def read_for_scoring(
         target = read_target(settings, edition)
     elif is_pack(data):
         name = str(read_about(data).get("set"))
-        target = read_target(TargetSettings(name, data, settings.classes, image_size=settings.image_size))
+        packed = TargetSettings(name, data, settings.classes, image_size=settings.image_size, fit=settings.fit)
+        target = read_target(packed)
     elif is_known(data) and (data.lower() not in torchvision_sets.SETS or not Path(data).exists()):
         target = read_target(TargetSettings(name=data, classes=settings.classes))
     else:  # a folder, even if it is named like one of torchvision's sets

@@ -31,7 +31,11 @@ def read_affective(settings: TargetSettings) -> Target:
         UserError: the set is missing or malformed.
     """
     asked = StimuliSettings(
-        settings.name.lower(), settings.root, image_size=settings.image_size, skip_unreadable=settings.skip_unreadable
+        settings.name.lower(),
+        settings.root,
+        image_size=settings.image_size,
+        fit=settings.fit,
+        skip_unreadable=settings.skip_unreadable,
     )
     try:
         stimuli = read_stimuli(asked, seed=0)

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from emoreg import __version__
+from emoreg.config.schema import Fit
 from emoreg.data.images.decode import square, upright
 from emoreg.data.images.files import File
 from emoreg.data.images.packed import (
@@ -80,6 +81,7 @@ def pack(
     skip_unreadable: bool,
     progress: Progress,
     kind: Kind | None = None,
+    fit: Fit = "crop",
 ) -> Packed:
     """Pack a set, or resume an interrupted pack.
 
@@ -91,6 +93,7 @@ def pack(
         skip_unreadable: skip images that cannot be decoded or are missing, and list them in pack.json.
         progress: shows how many images are packed.
         kind: of the set; None for that of its name.
+        fit: how images that are not square become so; see `decode.square`.
 
     Raises:
         UserError: the set cannot be read; an image cannot be decoded; no space or no permission; `out` holds
@@ -109,7 +112,7 @@ def pack(
         first, count = collection.missing[0], len(collection.missing)
         raise UserError(f"{first}: the image is missing, as in {count} rows in all (--skip-unreadable skips them)")
     try:
-        return _pack(collection, image_size, folder, skip_unreadable, progress)
+        return _pack(collection, image_size, folder, skip_unreadable, progress, fit)
     except OSError as error:
         reason = f"{error.strerror or error}; run the same command again to resume"
         if isinstance(error, FileNotFoundError) and not folder.is_dir():
@@ -117,9 +120,11 @@ def pack(
         raise UserError(f"cannot write the pack {folder}: {reason}") from None
 
 
-def _pack(collection: Collection, size: int, folder: Path, skip_unreadable: bool, progress: Progress) -> Packed:
+def _pack(
+    collection: Collection, size: int, folder: Path, skip_unreadable: bool, progress: Progress, fit: Fit
+) -> Packed:
     names = np.array([collection.name_of(row) for row in range(len(collection.images))])
-    identity = _identity(collection, names, size)
+    identity = _identity(collection, names, size, fit)
     if (there := _finished(folder, identity)) is not None:
         return there
     is_ours = (folder / UNFINISHED).is_file() or (folder.is_dir() and all(map(is_trace, folder.iterdir())))
@@ -152,7 +157,7 @@ def _fill(store: _Store, collection: Collection, names: NDArray[np.str_], progre
     already, read = store.done, 0
 
     def work(rows: range) -> list[tuple[NDArray[np.uint8] | UserError, int]]:
-        return [_decode(collection.images[row], size) for row in rows]
+        return [_decode(collection.images[row], size, store.identity.get("fit", "crop")) for row in rows]
 
     try:
         with progress.task(f"pack {collection.name}", len(names), "images") as advance:
@@ -177,20 +182,20 @@ def _fill(store: _Store, collection: Collection, names: NDArray[np.str_], progre
     return replace(made, decoded=len(names) - already, source_bytes=read, seconds=time.perf_counter() - begun)
 
 
-def _decode(image: Any, size: int) -> tuple[NDArray[np.uint8] | UserError, int]:
+def _decode(image: Any, size: int, fit: Fit) -> tuple[NDArray[np.uint8] | UserError, int]:
     """(S, S, 3), or why not; and how many bytes were read."""
     length = 0
     try:
         content = image.read() if isinstance(image, File) else None
         length = len(content) if content is not None else getattr(image, "nbytes", 0)
         if isinstance(image, np.ndarray):
-            return square(Image.fromarray(image), size), length
-        return square(upright(image, content, at_least=size), size), length
+            return square(Image.fromarray(image), size, fit), length
+        return square(upright(image, content, at_least=size), size, fit), length
     except UserError as error:
         return error, length
 
 
-def _identity(collection: Collection, names: NDArray[np.str_], size: int) -> dict[str, Any]:
+def _identity(collection: Collection, names: NDArray[np.str_], size: int, fit: Fit) -> dict[str, Any]:
     """Identity of a pack: an unfinished one is resumed only if it is the same."""
     digest = hashlib.sha256(names.tobytes())
     for labels in collection.labels:
@@ -205,6 +210,7 @@ def _identity(collection: Collection, names: NDArray[np.str_], size: int) -> dic
         "images": len(names),
         "sha256": digest.hexdigest(),  # of names, labels and splits
         "zip": source and [source.st_size, source.st_mtime_ns],
+        **({} if fit == "crop" else {"fit": fit}),  # as packs were before there was a choice
     }
 
 
@@ -324,6 +330,7 @@ def _finish(store: _Store, collection: Collection, names: NDArray[np.str_]) -> d
         "title": collection.title,
         "kind": collection.kind,
         "image_size": store.identity["image_size"],
+        "fit": store.identity.get("fit", "crop"),
         "images": len(kept),
         "labels": [{"kind": labels.kind, "names": labels.names} for labels in collection.labels],
         "splits": collection.splits is not None,

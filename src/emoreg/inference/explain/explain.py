@@ -112,7 +112,8 @@ def _analyse_split(
     """All but the projections, which show the explained images too."""
     target, limit = loaded.recipe.target, loaded.recipe.training.memory_limit_gib
     table = read_for_scoring(target, data, loaded.classes, progress, loaded.recipe.edition)
-    images = load_images(table, loaded.image_size, target.skip_unreadable, limit, progress).to(fabric.device)
+    images = load_images(table, loaded.image_size, target.skip_unreadable, limit, progress, loaded.fit)
+    images = images.to(fabric.device)
     sample = np.random.default_rng(loaded.recipe.seed).permutation(len(images))[:points]
     rows = np.sort(sample).astype(np.int64)
     responses = split_responses(loaded.model, images, rows, fabric)
@@ -134,7 +135,8 @@ def _felt(
     if readout is None:
         return None
     limit = loaded.recipe.training.memory_limit_gib
-    resized = load_images(images.table.take(rows), readout.image_size, False, limit, progress).to(fabric.device)
+    resized = load_images(images.table.take(rows), readout.image_size, False, limit, progress, readout.fit)
+    resized = resized.to(fabric.device)
     with fabric.autocast():
         return torch.cat([readout.read(batch) for batch, _ in evaluation_batches(resized)]).cpu().numpy()
 
@@ -161,7 +163,7 @@ def _explain_images(
     explained = []
     with progress.task("compute saliency maps", len(images), "images") as advance:
         for number, prediction in enumerate(predictions):
-            batch = _batch([prediction.source], loaded.image_size, fabric)
+            batch = _batch([prediction.source], loaded, fabric)
             (maps,) = saliency_maps(loaded.model, batch, [prediction.regulated.index])
             name, note = captions[number] if captions else (prediction.image, "")
             explained.append(ExplainedImage(name, note, np.asarray(thumbnail(prediction.source)), prediction, maps))
@@ -179,7 +181,7 @@ def _project(
 ) -> tuple[Projection, ...]:
     if len(split.rows) + len(explained) < 3:
         return ()
-    batch = _batch(explained, loaded.image_size, fabric)
+    batch = _batch(explained, loaded, fabric)
     branches = (
         ("Features of the backbone", loaded.model.backbone, split.responses.features),
         ("Features of the emotional encoder", loaded.model.encoder, split.responses.emotional_features),
@@ -195,9 +197,10 @@ def _project(
     return tuple(projections)
 
 
-def _batch(images: Sequence[Image], image_size: int, fabric: Fabric) -> torch.Tensor:
+def _batch(images: Sequence[Image], loaded: LoadedRun, fabric: Fabric) -> torch.Tensor:
     """Images as the network sees them: normalised, (B, 3, S, S), on the device."""
-    pixels = torch.from_numpy(np.stack([decode(image, image_size) for image in images])).permute(0, 3, 1, 2)
+    squares = [decode(image, loaded.image_size, loaded.fit) for image in images]
+    pixels = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2)
     return normalise(pixels.to(fabric.device))
 
 

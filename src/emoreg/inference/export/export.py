@@ -185,6 +185,6 @@ def _describe(
     study: StudyFacts | None,
 ) -> None:
     """Write config.json and the card of a format that is used without emoreg."""
-    use = preparation(loaded.image_size, f"import {library}") + code
+    use = preparation(loaded.image_size, f"import {library}", loaded.fit) + code
     files = files | {CONFIG: "classes, input size, normalisation, names of the outputs"}
     write_description(folder, metadata, classifier_card(loaded, use, files, study))

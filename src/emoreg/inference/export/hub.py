@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from torch import Tensor
 
 from emoreg.config.read_recipe import build
-from emoreg.config.schema import BackboneSettings, RegulationSettings, TargetSettings
+from emoreg.config.schema import BackboneSettings, Fit, RegulationSettings, TargetSettings
 from emoreg.data.images.augment import MEAN, STD
 from emoreg.data.images.decode import decode
 from emoreg.errors import SettingError, UserError, is_plain, shortened
@@ -59,6 +59,7 @@ class RegulatedModel(
         freeze_encoder: whether further training leaves the encoder unchanged.
         mean: of each colour in [0, 1], subtracted from the pixels.
         std: of each colour in [0, 1], by which the pixels are divided.
+        fit: how images that are not square become so; see `TargetSettings`.
         unknown: keys of a config.json from a later version; refused.
 
     Raises:
@@ -75,10 +76,13 @@ class RegulatedModel(
         freeze_encoder: bool = False,
         mean: Sequence[float] = MEAN,
         std: Sequence[float] = STD,
+        fit: Fit = "crop",
         **unknown: object,
     ) -> None:
         try:
             _check(classes, image_size, mean, std, unknown)
+            if fit not in get_args(Fit):
+                raise ValueError(f"fit must be crop or pad, not {shortened(repr(fit))}")
             settings = _settings("regulation", RegulationSettings(), regulation or {})
             super().__init__(
                 build_backbone(_architecture_of("backbone", backbone), image_size),
@@ -93,7 +97,7 @@ class RegulatedModel(
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UserError(f"config.json describes no classifier: {shortened(str(error), 300)}") from None
         self.classes, self.image_size = tuple(classes), image_size
-        self.mean, self.std = tuple(mean), tuple(std)
+        self.mean, self.std, self.fit = tuple(mean), tuple(std), fit
         self.card: str | None = None  # the text of README.md
 
     @classmethod
@@ -110,12 +114,13 @@ class RegulatedModel(
             freeze_encoder=recipe.encoder.frozen,
             mean=list(MEAN),
             std=list(STD),
+            fit=loaded.fit,
         )
         model.load_state_dict(loaded.model.state_dict())
         return model.eval()
 
     def prepare(self, images: Images) -> Tensor:
-        """Decode, turn upright, resize the shorter side to S, crop the centre, and normalise, as in training.
+        """Decode, turn upright, make square as `fit` says, and normalise, as in training.
 
         Args:
             images: B images, as for `predict`: paths, contents of files, Pillow's, pixels. Whichever it is, the same
@@ -127,7 +132,7 @@ class RegulatedModel(
         Raises:
             UserError: an image cannot be decoded.
         """
-        squares = [decode(image, self.image_size) for image in find_images(images)]
+        squares = [decode(image, self.image_size, self.fit) for image in find_images(images)]
         pixels = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).float() / 255
         mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (self.mean, self.std))
         return (pixels - mean) / std

@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import re
 
+from emoreg.config.schema import Fit
 from emoreg.data.images.augment import MEAN, STD
-from emoreg.data.images.decode import DRAFT_GAP, as_rgb
+from emoreg.data.images.decode import DRAFT_GAP, GREY, as_rgb
 
 IMPORTS = """\
 import contextlib
@@ -24,12 +25,21 @@ image, size = Image.open("photo.jpg"), {size}
 image.draft(None, ({gap} * size, {gap} * size))  # as in training, large JPEG files are decoded at a fraction
 image.load()
 image = as_rgb(image)
-left, top = (image.width - min(image.size)) // 2, (image.height - min(image.size)) // 2
-image = image.crop((left, top, left + min(image.size), top + min(image.size)))
-image = image.resize((size, size), Image.Resampling.BICUBIC)
+{square}
 pixels = ((np.asarray(image) / 255 - {mean}) / {std}).astype(np.float32).transpose(2, 0, 1)[None]
 
 """
+SQUARE = {
+    "crop": """\
+left, top = (image.width - min(image.size)) // 2, (image.height - min(image.size)) // 2
+image = image.crop((left, top, left + min(image.size), top + min(image.size)))
+image = image.resize((size, size), Image.Resampling.BICUBIC)""",
+    "pad": """\
+width, height = (max(1, round(side * size / max(image.size))) for side in image.size)
+page = Image.new("RGB", (size, size), {grey})
+page.paste(image.resize((width, height), Image.Resampling.BICUBIC), ((size - width) // 2, (size - height) // 2))
+image = page""",
+}
 # The same in words.
 INPUT = (
     "RGB, turned as EXIF says, of an animation the first frame, transparent parts over white, 16-bit values by their "
@@ -37,7 +47,7 @@ INPUT = (
 )
 
 
-def preparation(size: int, imports: str) -> str:
+def preparation(size: int, imports: str, fit: Fit = "crop") -> str:
     """Python that makes `pixels`, float32 (1, 3, S, S), from photo.jpg.
 
     `as_rgb` is the function that decodes images for training, in its own words; Pillow resizes as `square` does, but
@@ -46,7 +56,8 @@ def preparation(size: int, imports: str) -> str:
     Args:
         size: S.
         imports: the line that imports what runs the network.
+        fit: how the run makes images square.
     """
     function = re.sub(r' *"""(.*?)\n\n.*?"""', r'    """\1"""', inspect.getsource(as_rgb), count=1, flags=re.DOTALL)
-    prepare = PREPARE.format(size=size, gap=DRAFT_GAP, mean=MEAN, std=STD)
+    prepare = PREPARE.format(square=SQUARE[fit].format(grey=GREY), size=size, gap=DRAFT_GAP, mean=MEAN, std=STD)
     return IMPORTS.format(imports=imports) + function.strip() + "\n" + prepare

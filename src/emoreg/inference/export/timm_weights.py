@@ -55,7 +55,8 @@ def write_encoder(folder: Path, to: Path) -> tuple[float, str]:
     save_file({key: value.contiguous().clone() for key, value in encoder.state_dict().items()}, to / WEIGHTS)
     loader = timm_loader(settings, encoder, size)
     library = "timm" if loader.is_timm else "emoreg"
-    use = preparation(size, loader.imports) + loader.code + FEATURES
+    fit = recipe.stimuli.fit if isinstance(recipe, PretrainRecipe) else recipe.target.fit
+    use = preparation(size, loader.imports, fit) + loader.code + FEATURES
     card = encoder_card(folder, recipe, settings, size, use, loader.note, library)
     write_description(to, _config(settings, num_features(encoder), size, loader.is_timm), card)
     if loader.is_timm:
