@@ -88,7 +88,7 @@ def _trials_table(sweep: Sweep) -> Table:
     runs = sum(len(trial.recipes) for trial in sweep.trials)
     table = Table("trial", *sweep.keys, box=None, header_style="bold", caption=f"{runs} runs", caption_justify="left")
     for trial in sweep.trials:
-        table.add_row(str(trial.number), *(str(value) for value in trial.values.values()))
+        table.add_row(str(trial.number), *(str(trial.values[key]) for key in sweep.keys))
     return table
 
 
@@ -99,5 +99,5 @@ def _results_table(sweep: Sweep, result: SweepResult) -> Table:
     table = Table("trial", *sweep.keys, f"validation {result.metric}", box=None, header_style="bold")
     for each in in_order(result)[:SHOWN]:
         score = "failed" if each.error else "–" if each.score is None else f"{each.score:.4f}"
-        table.add_row(str(each.trial.number), *(str(value) for value in each.trial.values.values()), score)
+        table.add_row(str(each.trial.number), *(str(each.trial.values[key]) for key in sweep.keys), score)
     return table

@@ -38,7 +38,7 @@ from emoreg.stages.frozen_features import FrozenFeatures
 from emoreg.stages.inputs import inputs_of
 from emoreg.stages.leaks import refuse_leaks
 from emoreg.stages.metrics import count_flops, measure
-from emoreg.stages.pretrain import encoder_architecture, load_encoder
+from emoreg.stages.pretrain import encoder_architecture, fit_of, load_encoder
 from emoreg.training.fabric import make_fabric
 from emoreg.training.launch import RunContext, launch
 from emoreg.training.loop import fit
@@ -208,7 +208,7 @@ def _train(context: RunContext[TrainRecipe], model: RegulatedClassifier | None) 
         for table in (validation_table, target.test if asked.test else None)
     )
     if test is not None and model is None and recipe.encoder.experience is not None:
-        refuse_leaks(recipe.encoder.experience, test, target.train, progress)
+        refuse_leaks(recipe.encoder.experience, test, target.train, progress, fit_of(recipe.encoder.experience))
     if matched is not None:
         progress.detail(
             f"{run.folder.name}: {matched.scaled:,} filters of the encoder get the norms of a fresh draw; left as they "

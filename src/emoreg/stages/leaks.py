@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from emoreg.config.recipe import PretrainRecipe
 from emoreg.config.schema import Fit
 from emoreg.data.images.files import MAX_ENTRIES
 from emoreg.data.images.image_set import ImageSet, load_images
@@ -103,17 +102,18 @@ def read_seen(run: Run) -> Seen | None:
     return Seen(image_size, np.frombuffer(content, CHECKSUM, offset=HEADER.size).astype(np.uint64))
 
 
-def refuse_leaks(experience: Path | str, test: ImageSet, train: Table, progress: Progress) -> None:
+def refuse_leaks(experience: Path | str, test: ImageSet, train: Table, progress: Progress, fit: Fit = "crop") -> None:
     """Refuse an encoder that was trained on images of the target's test split.
 
-    Images are the same if their pixels are, decoded at stage 1's size. Test images that the target itself has among
-    its training images too, as CIFAR-100 is published with ten, are not counted: stage 1 adds nothing there.
+    Images are the same if their pixels are, decoded at stage 1's size and fit. Test images that the target itself has
+    among its training images too, as CIFAR-100 is published with ten, are not counted: stage 1 adds nothing there.
 
     Args:
         experience: folder of the stage-1 run.
         test: the test images, at stage 2's size.
         train: all training images of the target.
         progress: tells in a line where nothing can be checked.
+        fit: how stage 1 made images square.
 
     Raises:
         SettingError: how many test images were seen, the names of the first, what to do.
@@ -126,7 +126,7 @@ def refuse_leaks(experience: Path | str, test: ImageSet, train: Table, progress:
             f"images of {name} are among them"
         )
         return
-    size, fit = seen.image_size, _fit(experience)
+    size = seen.image_size
     if (size, fit) != (test.image_size, test.fit):
         if isinstance(test.table.images, PackedImages):
             progress.say(
@@ -148,9 +148,3 @@ def refuse_leaks(experience: Path | str, test: ImageSet, train: Table, progress:
             f"({names}{', ...' if len(rows) > NAMED else ''}), so accuracy on them would mean nothing: choose other "
             "stimuli, or leave these images out of them",
         )
-
-
-def _fit(experience: Path | str) -> Fit:
-    """How the images of a stage-1 run were made square."""
-    recipe = Run(Path(experience)).recipe
-    return recipe.stimuli.fit if isinstance(recipe, PretrainRecipe) else "crop"

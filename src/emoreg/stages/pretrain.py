@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from emoreg.config.recipe import PretrainRecipe
-from emoreg.config.schema import BackboneSettings
+from emoreg.config.schema import BackboneSettings, Fit
 from emoreg.data.images.image_set import ImageSet, fits_memory, load_images
 from emoreg.data.images.table import Table
 from emoreg.data.stimuli import WITH_CLASSES
@@ -239,6 +239,11 @@ def load_encoder(
             f"does not fit {image_size} pixels: {detail}"
         ) from None
     return encoder
+
+
+def fit_of(experience: Path | str) -> Fit:
+    """How a stage-1 run made images square. UserError if there is no such run."""
+    return _experience_run(experience)[1].stimuli.fit
 
 
 def encoder_architecture(experience: Path | str) -> BackboneSettings:

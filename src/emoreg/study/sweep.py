@@ -105,13 +105,16 @@ def run_sweep(
 
 def plan_sweep(sweep: Sweep, out: Path, machine: Machine) -> list[tuple[PlannedRun, ...]]:
     """The runs of each trial. One is known by the hash of its recipe, so more trials later repeat none."""
-    return [tuple(_planned(trial, seed, out, machine) for seed in range(len(trial.recipes))) for trial in sweep.trials]
+    return [
+        tuple(_planned(trial, seed, out, machine, sweep.keys) for seed in range(len(trial.recipes)))
+        for trial in sweep.trials
+    ]
 
 
-def _planned(trial: Trial, seed: int, out: Path, machine: Machine) -> PlannedRun:
+def _planned(trial: Trial, seed: int, out: Path, machine: Machine, keys: Sequence[str]) -> PlannedRun:
     recipe = resolved(trial.recipes[seed], machine)
     id_ = run_id(recipe)
-    values = "-".join(f"{key.rpartition('.')[2]}-{value}" for key, value in trial.values.items())
+    values = "-".join(f"{key.rpartition('.')[2]}-{trial.values[key]}" for key in keys)
     name = re.sub(r"[^\w.+-]+", "-", f"{values[:80]}-seed{seed}")
     return PlannedRun(
         *(id_, name, out / RUNS / f"{name}-{id_[:8]}", recipe, None),
@@ -161,7 +164,8 @@ def _table(sweep: Sweep, result: SweepResult) -> str:
     for each in in_order(result):
         finished = [run for run in each.runs if run.run.is_finished]
         seconds = sum(run.run.final.get("seconds") or 0.0 for run in finished)
-        values = (json.dumps(v) if isinstance(v, list | dict) else v for v in each.trial.values.values())
+        tried = (each.trial.values[key] for key in sweep.keys)
+        values = (json.dumps(value) if isinstance(value, list | dict) else value for value in tried)
         score = "" if each.score is None else f"{each.score:.6g}"
         writer.writerow([each.trial.number, *values, score, len(finished), f"{seconds:.1f}", each.error or ""])
     return text.getvalue()

@@ -128,8 +128,10 @@ class Sweep:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The settings that are tried, dotted."""
-        return tuple(self.trials[0].values)
+        """The settings that differ between trials, dotted; all of them if none does."""
+        every = tuple(self.trials[0].values)
+        several = (key for key in every if any(one.values[key] != self.trials[0].values[key] for one in self.trials))
+        return tuple(several) or every
 
 
 def read_sweep(path: Path) -> Sweep:
