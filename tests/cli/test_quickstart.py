@@ -41,6 +41,8 @@ def test_all_arms_stand_in_the_table_and_on_the_page_and_nothing_is_trained_twic
     assert "procedural" in content and "not rated by people" in content
     assert "neutral is left out for procedural" in shown and "neutral is left out for procedural" in content
     assert f"page: {page.resolve()}" in shown
+    assert shown.index("page: ") < shown.index("\nNo verdict on the label effect")  # what it came to is read last
+    assert (tmp_path / "out" / "read-out.png").read_bytes().startswith(b"\x89PNG")
     folders = [path for path in (tmp_path / "out" / "runs").iterdir() if path.is_dir()]
     assert len(folders) == 2 * (5 + 4 + 3)  # experiences, references, pretexts
 

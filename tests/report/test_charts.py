@@ -93,9 +93,17 @@ def test_the_picture_has_every_tested_contrast_under_its_heading() -> None:
     headings = ["Gain over Backbone", "Over the ensemble", "Label effect", "Emotion effect"]
     places = [rows.index(heading) for heading in headings]
     assert places == sorted(places)
-    assert rows[places[0] + 1 : places[1]] == ["E-Reg", "Learn-E-Reg"]
+    assert rows[places[0] + 1 : places[1]] == ["E-Reg", "Learn-E-Reg", "Ensemble", "Wide", "Transfer"]
     assert rows[places[2] + 1].startswith("E-Reg to ")
     assert chart.spoken.count("Learn-E-Reg") == 4
+
+
+def test_the_picture_shows_how_large_a_difference_has_to_be_to_be_found() -> None:
+    (chart,) = contrast_charts(made_up().cells[0], "p")
+    assert "var(--band)" in chart.svg
+    assert re.search(r"Learn-E-Reg to \w+ \S+ \(.*?\), smallest effect with power 0.8: \+\d+\.\d\d;", chart.spoken)
+    (without,) = contrast_charts(made_up(3, arms=FEW).cells[0], "p")  # three seeds: nothing could be found
+    assert "var(--band)" not in without.svg and "power" not in without.spoken
 
 
 def test_a_diamond_is_filled_where_the_test_passed() -> None:

@@ -82,7 +82,8 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Page]
 def test_the_page_is_well_formed_and_says_first_what_was_found(drawn: Page) -> None:
     places = [drawn.words.index(sentence) for sentence in SENTENCES]
     assert places == sorted(places)
-    assert places[-1] < drawn.words.index("Differences in accuracy") < drawn.words.index("What ran where")
+    assert places[0] < drawn.words.index("Differences in accuracy") < places[1]
+    assert places[-1] < drawn.words.index("What ran where")
     assert ("html", {"lang": "en"}) in drawn.elements
     assert all(name in drawn.words and value in drawn.words for name, value in FACTS)
 
@@ -130,13 +131,13 @@ def test_every_chart_is_described_and_takes_its_colours_from_the_page(drawn: Pag
     assert used <= there
 
 
-def test_the_picture_stands_between_the_verdict_and_the_other_findings(drawn: Page) -> None:
+def test_the_page_begins_with_the_verdict_the_picture_and_the_table_of_contrasts(drawn: Page) -> None:
     source = drawn.source
     places = [
         source.index(SENTENCES[0]),
         source.index('id="lead-1-'),
-        source.index(SENTENCES[1]),
         source.index("<table"),
+        source.index(SENTENCES[1]),
     ]
     assert places == sorted(places)
 
@@ -259,6 +260,12 @@ def test_settings_of_the_method_stand_with_the_machines(page: Callable[..., Page
     words = page(made_up(arms=FEW)).words
     assert "Gradient budgetmatched: both branches start with Backbone's gradient" in words
     assert "Takeover of the encoderas it is" in words
+
+
+def test_symbols_have_their_subscripts_and_names_keep_their_underscores(page: Callable[..., Page]) -> None:
+    source = page(made_up(arms=("none", "learned"), cells=(("a_n_b", "vit_tiny"),))).source
+    assert "CE(z<sub>n</sub>, y)" in source and "‖g<sub>e</sub>‖" in source
+    assert "a_n_b" in source and "z_n" not in source
 
 
 def test_a_target_of_the_paper_has_its_claim_in_a_table(page: Callable[..., Page]) -> None:

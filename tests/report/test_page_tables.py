@@ -42,6 +42,7 @@ GAIN = Contrast(
     p=0.012,
     family=1,
     missing=(),
+    smallest=0.003,
     collapsed=0,
     extra_seeds=0,
     mixed=(),
@@ -78,6 +79,13 @@ def test_a_contrast_has_both_widths_its_p_and_its_verdict() -> None:
     label = dataclasses.replace(GAIN, name="label", against="shuffled", verdict=Verdict.NOT_ABOVE)
     assert contrast_entry(label) == Entry("+0.40", "+0.10, +0.70\n[+0.20, +0.60]\nto shuffled\np 0.012\nnot above")
     assert contrast_entry(None) == Entry("–")
+
+
+def test_without_an_interval_nothing_stands_in_its_place() -> None:
+    few = Interval(0.004, NAN, NAN, (0.003, 0.005))
+    entry = contrast_entry(dataclasses.replace(GAIN, size=few, over_seeds=few, level=0.0015, verdict=Verdict.TOO_FEW))
+    assert entry == Entry("+0.40", "p 0.012\nno verdict: too few")
+    assert accuracy_grid(made_up(3, arms=FEW).cells[0]).caption.count("Below four seeds there are no intervals.") == 1
 
 
 def test_the_limits_of_a_look_say_their_own_coverage() -> None:

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from emoreg.report.analysis import Analysis
-from emoreg.report.paper_tables import latex_table, markdown_table, results_table
+from emoreg.report.paper_tables import latex_report, latex_table, markdown_report, markdown_table, results_table
 from emoreg.report.statistics import Interval
 from report.made_up import made_up
 
@@ -133,6 +133,15 @@ def test_latex_is_two_tables_a_cell_with_booktabs_and_balanced_braces() -> None:
     assert bare.count("{") == bare.count("}")
     assert len(set(re.findall(r"\\label\{.*?\}", text))) == 4
     assert not set("−–λ") & set(text)  # any LaTeX can set it, with any font
+
+
+def test_both_kinds_of_reports_begin_with_the_verdict() -> None:
+    verdict = "No label effect is shown: 0.1 < 0.2."
+    text = markdown_report(made_up(), verdict)
+    assert text.startswith("# A study\n\nNo label effect is shown: 0.1 \\< 0.2.\n\n**cifar10")
+    latex, paragraph = latex_report(made_up(), verdict), "No label effect is shown: 0.1 \\textless{} 0.2.\n"
+    assert latex.index("booktabs") < latex.index(paragraph) < latex.index("\\begin{table}")
+    assert latex.replace(f"\n{paragraph}", "") == latex_table(made_up())
 
 
 def test_nothing_finished_makes_empty_tables() -> None:

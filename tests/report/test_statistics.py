@@ -19,10 +19,16 @@ NAN = math.nan
 
 
 def test_an_interval_is_the_mean_and_its_student_t_quantile() -> None:
-    got = interval([1.0, 2.0, 3.0])
-    half = 4.302653 / math.sqrt(3)  # t(0.975, 2) = 4.302653, standard deviation 1
-    assert (got.mean, got.n, got.values) == (2.0, 3, (1.0, 2.0, 3.0))
+    got = interval([1.0, 2.0, 2.0, 3.0])
+    half = 3.182446 * math.sqrt(2 / 3) / 2  # t(0.975, 3) = 3.182446, variance 2/3
+    assert (got.mean, got.n, got.values) == (2.0, 4, (1.0, 2.0, 2.0, 3.0))
     assert (got.low, got.high) == pytest.approx((2 - half, 2 + half), abs=1e-6)
+
+
+def test_an_interval_ends_at_what_is_possible() -> None:
+    got = interval([0.9, 0.99, 1.0, 1.0], 0.0, 1.0)
+    assert got.high == 1.0 and 0 < got.low < got.mean
+    assert interval([0.0, 0.0, 0.01, 0.1], 0.0, 1.0).low == 0.0
 
 
 def test_an_interval_agrees_with_scipy() -> None:
@@ -31,15 +37,16 @@ def test_an_interval_agrees_with_scipy() -> None:
     assert (interval(values).low, interval(values).high) == pytest.approx(tuple(expected))
 
 
-@pytest.mark.parametrize("values", [[0.5, 0.5, 0.5], [0.3 - 0.2, 0.1, 0.9 - 0.8]])
+@pytest.mark.parametrize("values", [[0.5, 0.5, 0.5, 0.5], [0.3 - 0.2, 0.1, 0.1, 0.9 - 0.8]])
 def test_identical_values_give_an_interval_of_no_width(values: list[float]) -> None:
     got = interval(values)
     assert got.low == got.mean == got.high
 
 
-def test_one_seed_gives_no_interval() -> None:
-    got = interval([0.7])
-    assert got.mean == 0.7
+@pytest.mark.parametrize("values", [[0.7], [0.7, 0.7], [0.6, 0.7, 0.8]])
+def test_below_four_seeds_there_is_no_interval(values: list[float]) -> None:
+    got = interval(values)
+    assert got.mean == pytest.approx(0.7)
     assert math.isnan(got.low)
     assert math.isnan(got.high)
 

@@ -32,6 +32,7 @@ from emoreg.stages.pretext import (
     APPEARANCE,
     TURNS,
     appearance,
+    chance_of,
     labelled_by_appearance,
     measure_rotation,
     pretext_task,
@@ -592,3 +593,18 @@ def test_your_own_stimuli_serve_every_pretext_and_stage_2_takes_its_encoder(
     trained, encoder = run.weights()[0], load_encoder(run.folder, stage1.backbone)
     assert run.final["images"] == 30 and run.final["stimuli"] == "mine"
     assert all(torch.equal(value, trained[f"encoder.{name}"]) for name, value in encoder.state_dict().items())
+
+
+def test_chance_is_the_most_frequent_answer_and_of_quarter_turns_a_quarter() -> None:
+    images = np.zeros((4, 8, 8, 3), np.uint8)
+    polarity = EmotionSpace("category", POLARITY)
+
+    def of(labels: Any, space: EmotionSpace, pretext: Pretext = "affect") -> float | None:
+        return chance_of(ImageSet(Table("made up", images, labels), 8, None, torch.from_numpy(labels)), space, pretext)
+
+    assert of(np.array([0, 1, 1, 1]), polarity) == 0.75
+    votes = np.array([[3, 1], [0, 2], [2, 0], [5, 1]], np.float32)
+    assert of(votes, EmotionSpace("votes", POLARITY)) == 0.75
+    assert of(np.zeros((4, 2), np.float32), VALENCE_AROUSAL) is None  # a correlation has no answer by chance
+    assert of(np.zeros((4, 2), np.float32), VALENCE_AROUSAL, "rotation") == 0.25
+    assert chance_of(None, polarity, "affect") is None

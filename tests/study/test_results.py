@@ -13,7 +13,15 @@ from emoreg.errors import UserError
 from emoreg.study.columns import RunStatus
 from emoreg.study.definition import Study
 from emoreg.study.plan import plan_runs
-from emoreg.study.results import between_looks, read_external_results, read_results, results_of, select, write_results
+from emoreg.study.results import (
+    between_looks,
+    of_validation,
+    read_external_results,
+    read_results,
+    results_of,
+    select,
+    write_results,
+)
 from emoreg.study.run_one import RunOutcome
 
 
@@ -210,3 +218,17 @@ def test_an_exploration_needs_no_accuracy_on_the_test_split(
     assert between_looks(table) is None and table["seed"].min() == 1000
     write_results(tmp_path / "results.parquet", table)
     assert len(read_external_results(tmp_path / "results.parquet")) == len(table)
+
+
+def test_stage_1_has_the_number_of_validation_images_and_chance_by_set_where_metrics_are() -> None:
+    one = {"oasis": {"validation": 90, "chance": None}}
+    assert of_validation({"sets": one}, is_shared=False) == {"validation_images": 90}
+    two = one | {"fi": {"validation": 200, "chance": 0.25}, "abstract": {"validation": 0, "chance": None}}
+    assert of_validation({"sets": two}, is_shared=False) == {
+        "validation_oasis_images": 90,
+        "validation_fi_images": 200,
+        "validation_fi_chance": 0.25,
+    }
+    turns = {name: facts | {"chance": 0.25} for name, facts in two.items()}
+    assert of_validation({"sets": turns}, is_shared=True) == {"validation_images": 290, "validation_chance": 0.25}
+    assert of_validation({}, is_shared=False) == {}  # of the first edition

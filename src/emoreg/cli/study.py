@@ -104,7 +104,7 @@ def study(
     unwritten = None
     if _has_results(table):
         try:
-            _print_report(definition.name, table, out, left_out(definition), is_asked_for=False)
+            print_report(definition.name, table, out, left_out(definition), is_asked_for=False)
         except UserError as error:  # a full disk: what failed is told all the same
             unwritten = error
     for run in failed.itertuples():
@@ -162,10 +162,11 @@ def ray_cluster(ray: bool | str, resources: dict[str, Any]) -> Ray | None:
     return Ray(ray if isinstance(ray, str) else LOCAL, **resources)
 
 
-def _print_report(
-    name: str, table: pd.DataFrame, out: Path, left_out: Sequence[str], is_asked_for: bool = True
-) -> None:
-    """Write the report and print its table, or, between looks, only that verdicts wait, unless it was asked for."""
+def print_report(name: str, table: pd.DataFrame, out: Path, left_out: Sequence[str], is_asked_for: bool = True) -> None:
+    """Write the report and print its table and, last, the verdict.
+
+    Between looks it prints only that verdicts wait, unless the report was asked for.
+    """
     from emoreg.report.analyse_table import analyse
     from emoreg.report.files import write_reports
     from emoreg.report.findings import findings
@@ -176,11 +177,14 @@ def _print_report(
     analysis = analyse(name, table, left_out)
     page = write_reports(out, analysis)
     interim = between_looks(table)
-    if interim is None or is_asked_for:
-        show(results_table(analysis), findings(analysis)[0])
+    is_shown = interim is None or is_asked_for
+    if is_shown:
+        show(results_table(analysis))
+    print(f"page: {page.resolve()}")
     if interim is not None:
         show(interim)
-    print(f"page: {page.resolve()}")
+    if is_shown:
+        show(f"\n{findings(analysis)[0]}")
 
 
 def report(study: StudyOrTable, *, out: Folder | None = None, runs: RunsFolder | None = None) -> None:
@@ -201,7 +205,7 @@ def report(study: StudyOrTable, *, out: Folder | None = None, runs: RunsFolder |
 
     name, table, folder, not_run = _open(study, runs)
     make_folder(out or folder, "report's folder")
-    _print_report(name, table, out or folder, not_run)
+    print_report(name, table, out or folder, not_run)
 
 
 def results(

@@ -156,6 +156,18 @@ def _candidates(folder: Path, written: str, is_known: bool) -> Iterator[Path]:
     yield from (Path(parent, *tail) for parent in folder.resolve().parents for tail in tails)
 
 
+def read_out_of(experience: Path) -> EmotionReadout:
+    """The readout of a finished stage-1 run.
+
+    Raises:
+        UserError: it is unfinished or damaged, or its encoder learned something else than emotion.
+    """
+    found = _read_stage1(experience)
+    if isinstance(found, str):
+        raise UserError(f"{experience} reads no emotion: {found}")
+    return found
+
+
 def _read_stage1(folder: Path) -> EmotionReadout | str:
     """The readout of a finished stage-1 run, or the reason why it has none."""
     run = Run(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +22,12 @@ from emoreg.report.analysis import (
     label_of,
 )
 from emoreg.report.collapse import frequencies
-from emoreg.report.contrasts import BACKBONE, ENSEMBLE, LABEL_TWINS, Verdict, twin_of
+from emoreg.report.contrasts import BACKBONE, ENSEMBLE, LABEL_TWINS, Verdict, key_of, twin_of
 from emoreg.report.machine_notes import facts_of
 from emoreg.report.method_notes import method_notes
 from emoreg.report.read_runs import read_runs
 from emoreg.report.run_frame import EXPLORATION, MODES, TWINS, Arm, Cell, Runs
+from emoreg.report.smallest_effect import SMALLEST, smallest_effects
 from emoreg.report.statistics import Interval, interval
 from emoreg.study.columns import CURVES, NUMBER, SETTINGS, RunStatus, type_of
 
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     Frame = pd.DataFrame
     Contrasts = Mapping[tuple[Cell, Arm], list["Contrast"]]
 
+# The least and the largest value of columns by a word in their names.
+POSSIBLE = {"accuracy": (0.0, 1.0), "ece": (0.0, 1.0), "ccc": (-1.0, 1.0), "loss": (0.0, math.inf)}
 DIVERGED = 1e12  # losses beyond this, or infinite, leave a gap in their curve
 
 
@@ -53,6 +57,7 @@ def analyse(name: str, table: Frame, left_out: Sequence[str] = ()) -> Analysis:
     stage_1, stage_2 = (done[done["stage"] == stage] for stage in (1, 2))
     failed = table[table["status"].isin((RunStatus.FAILED, RunStatus.DIVERGED))]
     frame = contrasts.analyse(table)
+    frame[SMALLEST] = smallest_effects(table, frame)
     return Analysis(
         name=name,
         cells=tuple(_cells(table[table["stage"] == 2], frame)),
@@ -72,7 +77,7 @@ def _cells(table: Frame, frame: Frame) -> Iterable[CellResult]:
     """The cells of a table of stage 2, in order of appearance."""
     runs = read_runs(table)
     judged = _contrasts(runs, frame)
-    counted = {_key(row): row for row in _records(frequencies(table))}
+    counted = {key_of(row): row for row in _records(frequencies(table))}
     has_stimuli = len({arm.stimuli for of_cell in runs.cells.values() for arm in of_cell} - {None}) > 1
     for cell, by_arm in runs.cells.items():
         prefix = "validation_" if cell.purpose == EXPLORATION else "test_"
@@ -125,21 +130,15 @@ def _records(frame: Frame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
-def _key(row: Mapping[str, Any]) -> tuple[Cell, Arm]:
-    """Of a row of a frame about arms."""
-    text = {name: row[name] if isinstance(row[name], str) else None for name in (*Cell._fields, *Arm._fields)}
-    return Cell(*(text[name] for name in Cell._fields)), Arm(str(row["mode"]), *(text[n] for n in Arm._fields[1:]))
-
-
 def _contrasts(runs: Runs, frame: Frame) -> Contrasts:
     found: dict[tuple[Cell, Arm], list[Contrast]] = {}
     for row in _records(frame):
-        found.setdefault(_key(row), []).append(_contrast(runs, row))
+        found.setdefault(key_of(row), []).append(_contrast(runs, row))
     return found
 
 
 def _contrast(runs: Runs, row: Mapping[str, Any]) -> Contrast:
-    cell, arm = _key(row)
+    cell, arm = key_of(row)
     arms, plan = runs.cells[cell], runs.plans.get((cell, arm))
     text = {
         name: row[name] if isinstance(row[name], str) else None for name in ("against", "missing", "mixed", "verdict")
@@ -161,6 +160,7 @@ def _contrast(runs: Runs, row: Mapping[str, Any]) -> Contrast:
         p=float(row["p_below_corrected" if is_below else "p_corrected"]),
         family=int(row["family"]),
         missing=tuple((text["missing"] or "").split(", ")) if text["missing"] else (),
+        smallest=float(row[SMALLEST]),
         collapsed=int(row["collapsed"]),
         extra_seeds=int(row["extra_seeds"]),
         mixed=tuple(text["mixed"].split(", ")) if text["mixed"] else (),
@@ -259,7 +259,7 @@ def _responses(runs: Frame, prefix: str) -> tuple[Interval, Interval] | None:
     both = runs.reindex(columns=columns).dropna()
     if both.empty:
         return None
-    non_emotional, emotional = (interval(_values(both, column)) for column in columns)
+    non_emotional, emotional = (_interval(both, column) for column in columns)
     return non_emotional, emotional
 
 
@@ -282,7 +282,8 @@ def _values(runs: Frame, column: str) -> tuple[float, ...]:
 
 
 def _interval(runs: Frame, column: str) -> Interval:
-    return interval(_values(runs, column))
+    """Over seeds, within what is possible for such a column."""
+    return interval(_values(runs, column), *next((limits for word, limits in POSSIBLE.items() if word in column), ()))
 
 
 def _lists(runs: Frame, column: str) -> dict[Any, Any]:
@@ -302,7 +303,7 @@ def _per_class_gain(runs: Frame, plain: Frame, prefix: str) -> tuple[Interval, .
         for seed in own
         if seed in reference and len(own[seed]) == len(reference[seed])
     ]
-    return tuple(interval(column[~np.isnan(column)].tolist()) for column in np.transpose(gains))
+    return tuple(interval(column[~np.isnan(column)].tolist(), -1, 1) for column in np.transpose(gains))
 
 
 def _reliability(runs: Frame, prefix: str) -> tuple[tuple[float, float, int], ...]:
@@ -337,8 +338,19 @@ def _curves(runs: Frame, prefix: str) -> Frame:
 
 def _stage_one(key: tuple[str | None, ...], runs: Frame) -> StageOneResult:
     columns = [name for name in runs.columns if name.startswith("validation_") and type_of(name) == NUMBER]
+    facts = {
+        name: _values(runs, name) for name in runs.columns if re.fullmatch(r"validation_(.+_)?(images|chance)", name)
+    }
+    columns = [name for name in columns if name not in facts]
     metrics = ((column.removeprefix("validation_"), _interval(runs, column)) for column in columns)
     measured = tuple((name, values) for name, values in metrics if values.n)
     stimuli, variant, experience, backbone = key
     label = str(stimuli) if variant is None else f"{stimuli}, {variant}"
-    return StageOneResult(label, str(experience), str(backbone), measured, _interval(runs, "seconds").mean)
+    return StageOneResult(
+        label,
+        str(experience),
+        str(backbone),
+        measured,
+        _interval(runs, "seconds").mean,
+        tuple((name.removeprefix("validation_"), max(values)) for name, values in facts.items() if values),
+    )

@@ -34,6 +34,7 @@ class Contrast:
     p: float  # one-sided, for the family: of being below where the verdict is below, else of being above
     family: int  # arms; 0 where nothing is tested
     missing: tuple[str, ...]  # twins
+    smallest: float  # difference that its test finds with probability 0.8; NaN where none is tested or could pass
     collapsed: int  # runs
     extra_seeds: int  # beyond the plan, not used
     mixed: tuple[str, ...]  # what differs between the runs: device, precision, edition
@@ -169,6 +170,8 @@ class StageOneResult:
     backbone: str
     metrics: tuple[tuple[str, Interval], ...]  # on validation images: ("ccc", ...), ("accuracy", ...), ("loss", ...)
     seconds: float
+    # Of the validation images: ("images", ...), ("chance", ...), each behind the set's name if there are several.
+    facts: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)

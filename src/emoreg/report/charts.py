@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from emoreg.report.analysis import ROLES, ArmResult, CellResult
+from emoreg.report.analysis import REFERENCES, ROLES, ArmResult, CellResult
 from emoreg.report.contrasts import BACKBONE
 from emoreg.report.drawing import DASHES, INK, MARKERS, Chart, Row, colour, forest, point, short, small_multiples, svg
 from emoreg.report.formatting import percent, points, seconds
@@ -59,19 +59,20 @@ def legend(arms: Sequence[ArmResult]) -> tuple[Key, ...]:
 
 
 def contrast_charts(cell: CellResult, key: str) -> list[Chart]:
-    """All tested contrasts of a cell in one forest chart; empty without a regulated arm."""
+    """All tested contrasts of a cell in one forest chart, with the references' gains; empty without a regulated arm."""
     rows: list[Row] = []
     for name, header in TESTED.items():
-        found = [(arm, arm.contrasts[name]) for arm in cell.arms if arm.arm.is_regulated and name in arm.contrasts]
-        found = [(arm, contrast) for arm, contrast in found if contrast.size.n]
-        if found:
-            rows.append(Row(header.replace("\n", " ")))
-        for arm, contrast in found:
+        arms = [arm for arm in cell.arms if name in arm.contrasts and arm.contrasts[name].size.n]
+        regulated = [arm for arm in arms if arm.arm.is_regulated]
+        if not regulated:
+            continue
+        rows.append(Row(header.replace("\n", " ")))
+        for arm in (*regulated, *(arm for arm in arms if arm.arm.mode in REFERENCES)):
+            contrast = arm.contrasts[name]
             to = f" to {contrast.against}" if name in ("label", "emotion") else ""
-            rows.append(
-                Row(f"{short(arm.label, ROW - len(to))}{to}", contrast.size, CONTRAST_COLOURS[name], contrast.is_found)
-            )
-    return [forest(key, cell.title, "points", rows, 0, points)] if rows else []
+            label, drawn = f"{short(arm.label, ROW - len(to))}{to}", CONTRAST_COLOURS[name]
+            rows.append(Row(label, contrast.size, drawn, contrast.is_found, contrast.smallest))
+    return [forest(key, cell.title, "points", rows, 0, points, has_numbers=True)] if rows else []
 
 
 def accuracy_chart(cell: CellResult, key: str) -> Chart:

@@ -116,6 +116,12 @@ def analyse(frame: pd.DataFrame | ArrowFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
+def key_of(row: Mapping[str, Any]) -> tuple[Cell, Arm]:
+    """The cell and the arm of a row of a contrast frame, or of another frame about arms."""
+    text = {name: row[name] if isinstance(row[name], str) else None for name in (*Cell._fields, *Arm._fields)}
+    return Cell(*(text[name] for name in Cell._fields)), Arm(str(row["mode"]), *(text[n] for n in Arm._fields[1:]))
+
+
 @dataclass(frozen=True)
 class _Look:
     """One analysis of a contrast."""

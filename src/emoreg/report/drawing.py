@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import io
 import itertools
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,10 +22,11 @@ if TYPE_CHECKING:  # imported where they are used, so that the command line's he
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+HEIGHT, HEIGHT_WITH_NUMBERS = 0.27, 0.34  # of a row of a forest chart, in inches
 WIDTH = 3.9  # inches; at 10 points the text stays legible on a phone
 # Placeholder colours for matplotlib, replaced by the page's CSS variables, which differ between light and dark: INK for
-# text, PAPER for the background, SERIES + two digits for an arm by its number.
-INK, PAPER, SERIES = "#0a0b0c", "#f8f9fa", "#d1e2"
+# text, PAPER for the background, BAND for a pale area, SERIES + two digits for an arm by its number.
+INK, PAPER, BAND, SERIES = "#0a0b0c", "#f8f9fa", "#c5c6c7", "#d1e2"
 # By the arm's number, so that arms differ without colour too: dashes (in points) and markers.
 DASHES = (
     *((), (5, 1.5), (1.5, 1.5), (9, 2), (5, 1.5, 1.5, 1.5)),
@@ -57,10 +59,17 @@ class Row:
     interval: Interval | None = None
     arm: int = 0  # number of an arm, for the colour
     is_filled: bool = True
+    smallest: float = math.nan  # end of a pale band from the line at zero; NaN for none
 
 
 def forest(
-    key: str, title: str, unit: str, rows: Sequence[Row], line: float | None, number: Callable[[float], str]
+    key: str,
+    title: str,
+    unit: str,
+    rows: Sequence[Row],
+    line: float | None,
+    number: Callable[[float], str],
+    has_numbers: bool = False,
 ) -> Chart:
     """A forest chart: means, intervals and seeds in rows.
 
@@ -71,10 +80,14 @@ def forest(
         rows: from top to bottom.
         line: value of a dashed line; None for none.
         number: formats a value.
+        has_numbers: whether means stand above their diamonds.
     """
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
+        for place, row in enumerate(rows):
+            if not math.isnan(row.smallest):
+                axes.fill_between([0, 100 * row.smallest], place - 0.42, place + 0.42, color=BAND, linewidth=0)
         if line is not None:
             axes.axvline(100 * line, color=INK, linewidth=0.6, dashes=(4, 4))
         for place, row in enumerate(rows):
@@ -83,6 +96,16 @@ def forest(
             values, places = [100 * value for value in row.interval.values], [place + 0.3] * row.interval.n
             axes.plot(values, places, "o", color=colour(row.arm), markersize=2.5, fillstyle="none")
             point(axes, row.interval, place, row.arm, "D", row.is_filled)
+            if has_numbers:
+                axes.annotate(
+                    number(row.interval.mean),
+                    (100 * row.interval.mean, place),
+                    (0, 3.5),
+                    textcoords="offset points",
+                    ha="center",
+                    fontsize=8,
+                    color=INK,
+                )
         axes.set_yticks(range(len(rows)), [short(row.label, 28) for row in rows])
         axes.tick_params(axis="y", length=0)
         for tick, row in zip(axes.get_yticklabels(), rows, strict=True):
@@ -92,7 +115,8 @@ def forest(
 
     values = " ".join(_spoken(row, number) for row in rows).rstrip(";")
     spoken = f"{title}, {unit}, mean and 95 % interval. {values}."
-    return Chart(title, spoken, svg(key, 0.65 + 0.27 * len(rows), draw))
+    height = HEIGHT_WITH_NUMBERS if has_numbers else HEIGHT
+    return Chart(title, spoken, svg(key, 0.65 + height * len(rows), draw))
 
 
 def point(axes: Axes, interval: Interval, y: float, arm: int, marker: str, is_filled: bool = True) -> None:
@@ -146,7 +170,12 @@ def svg(key: str, height: float, draw: Callable[[Figure], None]) -> Markup:
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # would hold addresses and the time
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     drawn = buffer.getvalue()
-    drawn = drawn[drawn.index("<svg") :].replace(INK, "currentColor").replace(PAPER, "var(--paper)")
+    drawn = (
+        drawn[drawn.index("<svg") :]
+        .replace(INK, "currentColor")
+        .replace(PAPER, "var(--paper)")
+        .replace(BAND, "var(--band)")
+    )
     drawn = re.sub(rf"{SERIES}(\d\d)", lambda match: f"var(--arm-{int(match[1])})", drawn)
     drawn = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{key}-", drawn)
     drawn = re.sub(r' d="[^"]*"', lambda match: re.sub(r"(\.\d\d)\d+", r"\1", match[0]), drawn)  # smaller by half
@@ -171,4 +200,5 @@ def _spoken(row: Row, number: Callable[[float], str]) -> str:
     if row.interval is None:
         return f"{row.label}:"
     limits = bounds(row.interval, number).replace(", ", " to ")
-    return f"{row.label} {number(row.interval.mean)}{limits and f' ({limits})'};"
+    found = "" if math.isnan(row.smallest) else f", smallest effect with power 0.8: {number(row.smallest)}"
+    return f"{row.label} {number(row.interval.mean)}{limits and f' ({limits})'}{found};"

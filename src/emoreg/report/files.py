@@ -10,7 +10,7 @@ from typing import Any
 from emoreg.report.analysis import Analysis
 from emoreg.report.findings import findings
 from emoreg.report.page import write_report
-from emoreg.report.paper_tables import latex_table, markdown_table
+from emoreg.report.paper_tables import latex_report, markdown_report
 from emoreg.runtime.safe_io import write_atomically
 
 
@@ -21,8 +21,8 @@ def write_reports(folder: Path, analysis: Analysis) -> Path:
         Path of report.html.
     """
     sentences = findings(analysis)
-    write_atomically(folder / "report.md", markdown_table(analysis).encode("utf-8", "backslashreplace"))
-    write_atomically(folder / "report.tex", latex_table(analysis).encode("utf-8", "backslashreplace"))
+    write_atomically(folder / "report.md", markdown_report(analysis, sentences[0]).encode("utf-8", "backslashreplace"))
+    write_atomically(folder / "report.tex", latex_report(analysis, sentences[0]).encode("utf-8", "backslashreplace"))
     content = json.dumps(_content(analysis, sentences), indent=1, ensure_ascii=False, allow_nan=False)
     write_atomically(folder / "report.json", content.encode("utf-8", "backslashreplace"))
     return write_report(folder / "report.html", analysis, sentences)

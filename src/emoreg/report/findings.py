@@ -10,18 +10,17 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from emoreg.report.analysis import Analysis, ArmResult, Contrast, Frequency, StageOneResult
+from emoreg.report.analysis import Analysis, ArmResult, Contrast, Frequency
 from emoreg.report.contrasts import LABEL_TWINS, Verdict
 from emoreg.report.formatting import all_of, count, coverage, decimal, listed, percent, points
 from emoreg.report.method_notes import FIRST_EDITION
-from emoreg.report.paper_claims import SOURCE, paper_claims
+from emoreg.report.power import WANTED
 from emoreg.report.run_frame import TWINS
+from emoreg.report.stage_one_findings import stage_one_findings, unlearned_rotation
 from emoreg.report.statistics import LEVEL, smallest_tail
 
 STUCK = 0.02  # a mean λ this close to 0 or 1 balances nothing
 STARVED = 0.5  # of the accuracy of the stronger response, as for `run_frame.Runs.starved`
-WEAK_CCC = 0.1
-CHANCE_ROTATION = 0.3  # one quarter turn of four, with some room for luck
 MOST_SEEDS = 100  # that a study is told to run
 # What a difference to each twin is not explained by.
 RULES_OUT = {
@@ -68,18 +67,16 @@ def findings(analysis: Analysis) -> list[str]:
         *_without_verdict(cases),
         *_edition(analysis),
         *_practical(by_contrast["gain"], by_contrast["over_ensemble"]),
-        *_beside_the_paper(analysis),
         *_need_of_a_positive_control(label),
         *_collapsed(analysis),
         *_starved(analysis),
-        *_stage_1(analysis.stage_1),
-        *_unlearned_rotation(analysis.stage_1),
+        *stage_one_findings(analysis.stage_1),
+        *unlearned_rotation(analysis.stage_1),
         *_stuck_lambdas(analysis),
         *_mixed(cases),
         *(f"{line}." for line in analysis.left_out),
         *analysis.notes.remarks,
         *_unfinished(analysis),
-        *_method(cases),
     ]
 
 
@@ -200,7 +197,18 @@ def _no_effect(label: Sequence[Case]) -> list[str]:
     return [
         f"No label effect{of} is shown with {_seeds(null)}.",
         f"The differences to the hardest of {all_of(LABEL_TWINS)}: {listed(each)}.",
+        *_could_be_found(null),
     ]
+
+
+def _could_be_found(cases: Sequence[Case]) -> list[str]:
+    """What a test that found nothing would have found."""
+    smallest = [case.contrast.smallest for case in cases if not math.isnan(case.contrast.smallest)]
+    if not smallest:
+        return []
+    low, high = decimal(100 * min(smallest)), decimal(100 * max(smallest))
+    to = low if low == high else f"{low} to {high}"
+    return [f"A label effect of {to} points would have been found with a probability of {WANTED}."]
 
 
 def _without_verdict(cases: Sequence[Case]) -> list[str]:
@@ -294,22 +302,6 @@ def _practical(gains: Sequence[Case], over_ensemble: Sequence[Case]) -> list[str
     return sentences
 
 
-def _beside_the_paper(analysis: Analysis) -> list[str]:
-    sentences = []
-    for claim in paper_claims(analysis):
-        ensemble = "; the ensemble was not run"
-        if claim.ensemble is not None:
-            ensemble = f", and the ensemble of two plain networks gains {in_points(claim.ensemble)}"
-        of = f", the largest of {claim.arms}," if claim.arms > 1 else ""
-        sentences.append(
-            f"The paper claims up to {points(claim.claimed)} points over the plain backbone on {claim.target} "
-            f"({SOURCE}; number of runs and interval not published): here, on {claim.cell.title} with "
-            f"{claim.cell.images:,} training images, {claim.arm.label}{of} is at {in_points(claim.gain)}"
-            f"{ensemble}."
-        )
-    return sentences
-
-
 def _need_of_a_positive_control(label: Sequence[Case]) -> list[str]:
     if all(case.contrast.verdict is not Verdict.NOT_ABOVE for case in label):
         return []
@@ -357,52 +349,6 @@ def _share(frequency: Frequency) -> str:
     return f"in {frequency.count} of {count(frequency.runs, 'run')} (exact 95 % interval {low} to {high} %)"
 
 
-def _stage_1(results: Sequence[StageOneResult]) -> list[str]:
-    """What the affective encoders learned, compared with those of shuffled labels."""
-    shuffled = {(e.stimuli, e.backbone): dict(e.metrics) for e in results if e.experience == "shuffled"}
-    sentences = []
-    for result in results:
-        measured = {
-            name: interval.mean
-            for name, interval in result.metrics
-            if name.split("_")[-1] in ("ccc", "accuracy") and interval.n > 0
-        }
-        if result.experience != "affect" or not measured:
-            continue
-        baseline = {name: i.mean for name, i in shuffled.get((result.stimuli, result.backbone), {}).items()}
-        each = [
-            f"{name.replace('_', ' ').replace('ccc', 'CCC')} {decimal(mean)}"
-            + (f" ({decimal(baseline[name])} with shuffled labels)" if name in baseline else "")
-            for name, mean in measured.items()
-        ]
-        is_no_better = all(name in baseline and mean <= baseline[name] for name, mean in measured.items())
-        is_weak = all(name.endswith("ccc") and mean < WEAK_CCC for name, mean in measured.items())
-        lesson = (
-            ": it hardly learned its labels, so no effect of them is to be expected" if is_no_better or is_weak else ""
-        )
-        sentences.append(
-            f"In stage 1 the encoder of {result.stimuli} ({result.backbone}) reached {all_of(each)} on validation "
-            f"images{lesson}."
-        )
-    return sentences
-
-
-def _unlearned_rotation(results: Sequence[StageOneResult]) -> list[str]:
-    """Stimuli without an up and a down teach nothing by their rotation, whose twin then rules out little."""
-    each = [
-        f"{result.stimuli} ({result.backbone}), accuracy {decimal(accuracy.mean)}"
-        for result in results
-        if result.experience == "rotation"
-        if (accuracy := dict(result.metrics).get("accuracy")) is not None and accuracy.mean < CHANCE_ROTATION
-    ]
-    if not each:
-        return []
-    return [
-        f"The rotation twin did not learn which way up an image is (chance: 0.25): {listed(each)}. There it rules out "
-        "little more than fresh does."
-    ]
-
-
 def _stuck_lambdas(analysis: Analysis) -> list[str]:
     each = [
         f"{name} (near {limit} in {stuck} of {count(len(arm.lam), 'seed')})"
@@ -438,25 +384,6 @@ def _unfinished(analysis: Analysis) -> list[str]:
         return []
     failed = f" ({len(analysis.failures)} failed)" if analysis.failures else ""
     return [f"{left} of {analysis.planned} runs are not finished{failed} and are left out; these findings may change."]
-
-
-def _method(cases: Sequence[Case]) -> list[str]:
-    tested = [case.contrast for case in cases if not math.isnan(case.contrast.p)]
-    if not tested:
-        return []
-    images = " and test images" if any(contrast.images for contrast in tested) else ""
-    arms = max(contrast.family for contrast in tested)
-    corrected = f", corrected for {arms} arms" if arms > 1 else ""
-    twins = any(contrast.name in ("label", "emotion") for contrast in tested)
-    hardest = (
-        " Against several twins p is the largest, and the mean told is the smallest, which is biased low."
-        if twins
-        else ""
-    )
-    return [
-        f"Each p is one-sided, from a studentised bootstrap over seeds{images}, paired by seed{corrected}; a verdict "
-        f"needs 0.025. Intervals ignore the number of arms.{hardest}"
-    ]
 
 
 def _sizes(cases: Iterable[Case]) -> str:

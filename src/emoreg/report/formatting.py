@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from emoreg.report.statistics import Interval
+from emoreg.report.statistics import ENOUGH, Interval
 
 NOTHING = "–"
+WITHOUT_INTERVALS = "Below four seeds there are no intervals."
 LISTED = 3  # items of a list in a sentence; the tables have the others
 
 
@@ -50,11 +51,11 @@ def count(n: int, noun: str) -> str:
 
 
 def bounds(interval: Interval, number: Callable[[float], str]) -> str:
-    """The interval of a mean, or why there is none."""
+    """The interval of a mean; empty with two or three seeds, which a caption says (`WITHOUT_INTERVALS`)."""
     if interval.n == 1:
         return "one seed"
     if math.isnan(interval.low):
-        return "too few seeds" if interval.n else ""
+        return "too few seeds" if interval.n >= ENOUGH else ""
     return f"{number(interval.low)}, {number(interval.high)}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,13 +41,15 @@ from emoreg.runtime.safe_io import write_atomically
 
 if TYPE_CHECKING:  # imported where it is used, so that the command line's help is instant
     from jinja2 import Template
+    from markupsafe import Markup
 
 
 FOREST = "Circles: seeds. Diamond and line: mean and 95 % interval."
-CONTRASTS_CAPTION = (
-    "Differences in points, paired by seed. Circles: seeds. Diamond and line: mean and interval; filled where "
-    "the test passed. Dashed line: zero."
+PICTURE = (
+    "Differences in points, paired by seed. Circles: seeds. Diamond and line: mean and interval; filled where the test "
+    "passed; references are not tested."
 )
+BAND = " Pale band: a difference beyond it would be found in four of five such studies (power 0.8)."
 CURVES = (  # columns of metrics.csv, their titles and factors
     ("val_accuracy", "Validation accuracy, %", 100),
     ("train_loss", "Training loss", 1),
@@ -81,7 +84,7 @@ class Section:
 
 
 def write_report(path: Path, analysis: Analysis, sentences: Sequence[str]) -> Path:
-    """Write one self-contained HTML page: the verdict, a picture of all contrasts, the other findings, then each cell.
+    """Write one self-contained HTML page: the verdict, a picture and a table of all contrasts, then all the rest.
 
     Args:
         path: file to write.
@@ -94,11 +97,14 @@ def write_report(path: Path, analysis: Analysis, sentences: Sequence[str]) -> Pa
     charts = [
         chart for number, cell in enumerate(analysis.cells, 1) for chart in contrast_charts(cell, f"lead-{number}")
     ]
-    picture = Part("picture", "Contrasts", charts=tuple(charts), caption=CONTRASTS_CAPTION) if charts else None
+    has_band = any(c.smallest > 0 for arm in analysis.arms for c in arm.contrasts.values())
+    caption = PICTURE + (BAND if has_band else "")
+    is_one = len(analysis.cells) == 1
     page = template("page.html.jinja").render(
         analysis=analysis,
         sentences=list(sentences),
-        picture=picture,
+        picture=Part("picture", "Contrasts", charts=tuple(charts), caption=caption) if charts else None,
+        contrasts=contrasts_grid(analysis.cells[0]) if is_one else None,
         overview=overview_grid(analysis) if len(analysis.cells) > 1 else None,
         claims=claims_grid(paper_claims(analysis)),
         sections=[_section(number, cell, analysis) for number, cell in enumerate(analysis.cells, 1)],
@@ -121,14 +127,22 @@ def template(name: str, *folders: str) -> Template:
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["subscripts"] = subscripts
     return environment.get_template(name)
+
+
+def subscripts(text: str) -> Markup:
+    """Text in which z_n, g_e and the like are set as symbols with a subscript."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"\b([azg])_([ne])\b", r"\1<sub>\2</sub>", str(escape(text))))
 
 
 def _section(number: int, cell: CellResult, analysis: Analysis) -> Section:
     key = f"cell-{number}"
     fold = len(analysis.cells) > 1  # the long parts of many cells would bury the tables
     parts = [
-        Part(f"{key}-contrasts", "Contrasts", contrasts_grid(cell)),
+        *([Part(f"{key}-contrasts", "Contrasts", contrasts_grid(cell))] if fold else []),  # of one cell it stands first
         Part(
             f"{key}-accuracy",
             "Accuracies",
@@ -195,8 +209,8 @@ def _curves(key: str, cell: CellResult, fold: bool) -> Part:
     caption = "Line: mean over seeds. Band: lowest to highest seed."
     if any("gradient_share" in arm.curves for arm in cell.arms):
         caption += (
-            " Backbone branch's share: ‖g_n‖ / (‖g_n‖ + ‖g_e‖) over the trunks, at the last step of the epoch; near 0 "
-            "or 1 one branch starves."
+            " Backbone branch's share: ‖g_n‖ / (‖g_n‖ + ‖g_e‖), of the gradients at the weights of the backbone (g_n) "
+            "and of the encoder (g_e), at the last step of the epoch; near 0 or 1 one branch starves."
         )
     if any(arm.arm == ENSEMBLE for arm in cell.arms):
         caption += " The ensemble's training loss is the sum of its two networks'."

@@ -12,6 +12,7 @@ from emoreg.report.analysis import Analysis, ArmResult, CellResult, Contrast, Fr
 from emoreg.report.contrasts import Verdict
 from emoreg.report.formatting import (
     NOTHING,
+    WITHOUT_INTERVALS,
     bounds,
     count,
     coverage,
@@ -22,9 +23,9 @@ from emoreg.report.formatting import (
     scaled,
     seconds,
 )
-from emoreg.report.paper_claims import PaperClaim
+from emoreg.report.paper_claims import SOURCE, PaperClaim
 from emoreg.report.run_frame import MODES, TWINS
-from emoreg.report.statistics import Interval
+from emoreg.report.statistics import ENOUGH, Interval
 
 REFERENCES = "References"
 TESTED = {  # contrasts of regulated arms, with the headers of their columns
@@ -78,6 +79,11 @@ def in_groups(cell: CellResult) -> list[tuple[str, list[ArmResult]]]:
     return [(title, arms) for title, arms in groups if arms]
 
 
+def has_no_intervals(cell: CellResult) -> bool:
+    """Whether so few seeds are finished that nothing has an interval."""
+    return max((arm.accuracy.n for arm in cell.arms), default=ENOUGH) < ENOUGH
+
+
 def contrasts_grid(cell: CellResult) -> Grid | None:
     """The tested contrasts of every regulated arm; None without one."""
     regulated = [arm for arm in cell.arms if arm.arm.is_regulated]
@@ -102,6 +108,8 @@ def accuracy_grid(cell: CellResult) -> Grid:
     """All arms of a cell: accuracy, difference to Backbone, λ, runs that collapsed and branches that starved."""
     columns: list[Column] = [ARM, SEEDS, ("Accuracy,\n%", lambda arm: measured(arm.accuracy, percent))]
     caption = "Accuracy: mean, with its 95 % interval below."
+    if has_no_intervals(cell):
+        caption += f" {WITHOUT_INTERVALS}"
     if any("gain" in arm.contrasts for arm in cell.arms):
         columns.append(("Minus\nBackbone,\npoints", _untested_entry))
         caption += " Minus Backbone: paired by seed, with its interval; it is a test for regulated arms alone, above."
@@ -151,8 +159,9 @@ def claims_grid(claims: Sequence[PaperClaim]) -> Grid | None:
         for claim in claims
     )
     caption = (
-        "Gains over the plain backbone, in points. Ours: the largest mean of all regulated arms, as the claim is one "
-        '"up to". Ensemble: two plain networks, their probabilities averaged.'
+        f"Gains over the plain backbone, in points, claimed by the paper ({SOURCE}) and found here. Ours: the largest "
+        'mean of all regulated arms, as the claim is one "up to". Ensemble: two plain networks, their probabilities '
+        "averaged."
     )
     headers = ("Target", "Paper", "Ours", "Ensemble", "Training\nimages")
     return Grid("The paper's claims", caption, headers, (("", rows),))
@@ -260,7 +269,7 @@ def contrast_entry(contrast: Contrast | None) -> Entry:
     lines = []
     if contrast.size.n:
         lines.append(_with_level(contrast))
-        if contrast.images and contrast.size.n > 1:
+        if contrast.images and not math.isnan(contrast.over_seeds.low):
             lines.append(f"[{bounds(contrast.over_seeds, points)}]")
         if contrast.name in ("label", "emotion"):
             lines.append(f"to {contrast.against}")
@@ -328,7 +337,7 @@ def _with_level(contrast: Contrast) -> str:
     """The interval, with its coverage where that is not 95 %."""
     limits = bounds(contrast.size, points)
     own = coverage(contrast.level)
-    return limits if own == "95 %" or contrast.size.n < 2 else f"{limits} ({own})"
+    return limits if own == "95 %" or math.isnan(contrast.size.low) else f"{limits} ({own})"
 
 
 def _untested_entry(arm: ArmResult) -> Entry:

@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from emoreg.report.analysis import Analysis, ArmResult, CellResult, Contrast
-from emoreg.report.formatting import bounds, p_value, percent, points
+from emoreg.report.formatting import WITHOUT_INTERVALS, bounds, p_value, percent, points
 from emoreg.report.page_tables import (
     ABSENT,
     TESTED,
     Entry,
+    has_no_intervals,
     in_groups,
     lam_entry,
     measured,
@@ -36,9 +37,11 @@ ACCURACY_HEADERS = ("Arm", "Seeds", "Accuracy, %", "Minus Backbone, points", "λ
 CONTRASTS_HEADERS = ("Arm", *(f"{header.replace(chr(10), ' ')}, points" for header in TESTED.values()))
 ACCURACIES = "Mean and 95 % interval; differences to Backbone are paired by seed."
 CONTRASTS = (
-    "Mean difference, interval, corrected p, verdict. Label and emotion effect are told against the hardest twin, "
-    "which is named."
+    "Mean difference paired by seed, its interval, p, verdict. Label and emotion effect are told against the hardest "
+    "twin, which is named. p is one-sided, from a studentised bootstrap, corrected for the number of arms; a verdict "
+    "needs 0.025."
 )
+CONTRASTS_SHORT = "Mean difference, interval, verdict; label and emotion effect to the hardest twin, which is named."
 
 
 def results_table(analysis: Analysis) -> Group:
@@ -46,6 +49,11 @@ def results_table(analysis: Analysis) -> Group:
     from rich.console import Group
 
     return Group(*(table for cell in analysis.cells for table in _terminal_tables(cell)))
+
+
+def markdown_report(analysis: Analysis, verdict: str) -> str:
+    """The verdict, then the tables, in Markdown."""
+    return "\n\n".join(filter(None, [f"# {markdown(analysis.name)}", markdown(verdict), markdown_table(analysis)]))
 
 
 def markdown_table(analysis: Analysis) -> str:
@@ -58,6 +66,12 @@ def markdown_table(analysis: Analysis) -> str:
             table = [f"| {' | '.join(row)} |" for row in (header, under, *lines)]
             blocks.append("\n".join([f"**{markdown(title)}**", "", *table, "", markdown(caption)]))
     return "\n\n".join(blocks) + "\n"
+
+
+def latex_report(analysis: Analysis, verdict: str) -> str:
+    """The verdict as a paragraph, then the tables, in LaTeX."""
+    needs, _, tables = latex_table(analysis).partition("\n")
+    return f"{needs}\n\n{_latex(verdict)}\n{tables}"
 
 
 def latex_table(analysis: Analysis) -> str:
@@ -97,26 +111,26 @@ def _paper_tables(cell: CellResult) -> Iterable[PaperTable]:
     regulated = _regulated(cell)
     if regulated:
         rows = [[arm.label, *(_one_line(arm.contrasts.get(name)) for name in TESTED)] for arm in regulated]
-        yield f"{cell.title}: contrasts", CONTRASTS_HEADERS, rows, CONTRASTS
+        yield f"{cell.title}: contrasts", CONTRASTS_HEADERS, rows, CONTRASTS + _without(cell)
     rows = [
         [arm.label, str(arm.accuracy.n), *(f"{e.value} {e.below and f'({e.below})'}".strip() for e in _accuracies(arm))]
         for _, arms in in_groups(cell)
         for arm in arms
     ]
-    yield f"{cell.title}: accuracies", ACCURACY_HEADERS, rows, ACCURACIES
+    yield f"{cell.title}: accuracies", ACCURACY_HEADERS, rows, ACCURACIES + _without(cell)
 
 
 def _terminal_tables(cell: CellResult) -> Iterable[Table]:
     if regulated := _regulated(cell):
         headers = ["Arm", *(f"{header},\npoints" for header in TESTED.values())]
         rows = [[Entry(arm.label), *(_short(arm.contrasts.get(name)) for name in TESTED)] for arm in regulated]
-        yield _terminal_table(f"{cell.title}: contrasts", headers, [("", rows)], CONTRASTS)
+        yield _terminal_table(f"{cell.title}: contrasts", headers, [("", rows)], CONTRASTS_SHORT + _without(cell))
     groups = [
         (title, [[Entry(name_in_group(arm)), *_accuracies(arm), Entry(str(arm.accuracy.n))] for arm in arms])
         for title, arms in in_groups(cell)
     ]
     headers = ["Arm", "Accuracy,\n%", "Minus\nBackbone,\npoints", "λ at\nend", "Seeds"]
-    yield _terminal_table(f"{cell.title}: accuracies", headers, groups, ACCURACIES)
+    yield _terminal_table(f"{cell.title}: accuracies", headers, groups, ACCURACIES + _without(cell))
 
 
 def _terminal_table(
@@ -138,6 +152,11 @@ def _terminal_table(
         for entries in rows:
             table.add_row(*(Text.assemble(e.value, *([("\n" + e.below, "dim")] if e.below else [])) for e in entries))
     return table
+
+
+def _without(cell: CellResult) -> str:
+    """That there are no intervals, if so."""
+    return f" {WITHOUT_INTERVALS}" if has_no_intervals(cell) else ""
 
 
 def _regulated(cell: CellResult) -> list[ArmResult]:

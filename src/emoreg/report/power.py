@@ -20,9 +20,11 @@ from emoreg.study.columns import RunStatus
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import NDArray
 
 STUDIES = 2000  # simulated for each number of seeds: the error of a power is 0.01
 KINDS = ("stage", *Arm._fields, "target", "backbone")
+WANTED = 0.8  # power that is usually asked for (Cohen 1988)
 SAFE = 0.8  # how often the true spread lies below the upper limit that is planned with
 
 
@@ -70,31 +72,35 @@ def spreads_of(table: pd.DataFrame) -> list[Spread]:
     Raises:
         UserError: no cell has two arms with two seeds in common.
     """
-    from scipy import stats
-
     runs = read_runs(table)
-    spreads = []
-    for cell, of_cell in runs.cells.items():
-        arms = [arm for arm in of_cell if arm == BACKBONE or arm.experience in ("affect", *TWINS)]
-        arms = [arm for arm in arms if arm.mode != "transfer" and len(of_cell[arm]) > 1]
-        seeds = sorted(set.intersection(*(set(of_cell[arm]) for arm in arms))) if arms else []
-        if len(arms) < 2 or len(seeds) < 2:
-            continue
-        rows = [tuple(of_cell[arm][seed] for seed in seeds) for arm in arms]
-        accuracy = runs.accuracy[np.array(rows)]
-        rest = accuracy - accuracy.mean(axis=0) - accuracy.mean(axis=1, keepdims=True) + accuracy.mean()
-        freedom = (len(arms) - 1) * (len(seeds) - 1)
-        sd = 100 * math.sqrt(2 * float((rest**2).sum()) / freedom)
-        sd_safe = sd * math.sqrt(freedom / stats.chi2.ppf(1 - SAFE, freedom))
-        image_sd = 100 * math.sqrt(_image_variance(runs, rows))
-        planned = sum(arm.is_regulated for arm in runs.planned[cell])
-        spreads.append(Spread(sd, sd_safe, image_sd, max(1, planned), _label(cell), len(seeds)))
+    spreads = [spread for cell in runs.cells if (spread := spread_of(runs, cell)) is not None]
     if not spreads:
         raise UserError(
             "the pilot has no two arms (Backbone, regulated or twins) with two finished seeds in common: run it with "
             "'emoreg study STUDY.yaml', or give --sd"
         )
     return spreads
+
+
+def spread_of(runs: Runs, cell: Cell) -> Spread | None:
+    """The spread of a cell; None without two arms with two seeds in common."""
+    from scipy import stats
+
+    of_cell = runs.cells[cell]
+    arms = [arm for arm in of_cell if arm == BACKBONE or arm.experience in ("affect", *TWINS)]
+    arms = [arm for arm in arms if arm.mode != "transfer" and len(of_cell[arm]) > 1]
+    seeds = sorted(set.intersection(*(set(of_cell[arm]) for arm in arms))) if arms else []
+    if len(arms) < 2 or len(seeds) < 2:
+        return None
+    rows = [tuple(of_cell[arm][seed] for seed in seeds) for arm in arms]
+    accuracy = runs.accuracy[np.array(rows)]
+    rest = accuracy - accuracy.mean(axis=0) - accuracy.mean(axis=1, keepdims=True) + accuracy.mean()
+    freedom = (len(arms) - 1) * (len(seeds) - 1)
+    sd = 100 * math.sqrt(2 * float((rest**2).sum()) / freedom)
+    sd_safe = sd * math.sqrt(freedom / stats.chi2.ppf(1 - SAFE, freedom))
+    image_sd = 100 * math.sqrt(_image_variance(runs, rows))
+    planned = sum(arm.is_regulated for arm in runs.planned[cell])
+    return Spread(sd, sd_safe, image_sd, max(1, planned), _label(cell), len(seeds))
 
 
 def given_spread(sd: float, correlation: float = 0.0, arms: int = 1) -> Spread:
@@ -131,14 +137,26 @@ def simulate_power(
     ]
 
 
-def _powers(spread: Spread, effect: float, seeds: int, looks: tuple[int, ...], studies: int) -> tuple[Power, Power]:
-    others = 1 + len(TWINS)
+def simulated_differences(share: float, others: int, seeds: int, studies: int) -> NDArray[np.float64]:
+    """Of simulated studies without an effect: an arm minus each other, (studies * others, seeds), spread 1.
+
+    Args:
+        share: what test images add to the spread of a mean difference, in units of the spread between seeds.
+        others: arms that the first is compared with.
+        seeds: of a study.
+        studies: to simulate.
+    """
     rng = np.random.default_rng(0)
     # In units of the spread of differences, in which an arm alone has 1 / √2.
     draws = rng.normal(0, math.sqrt(0.5), (studies, 1 + others, seeds))
-    share = spread.image_sd / spread.sd if spread.sd > 0 else 0.0
     draws += rng.normal(0, share * math.sqrt(0.5), (studies, 1 + others, 1))
-    differences = (draws[:, :1] - draws[:, 1:]).reshape(studies * others, seeds)
+    return (draws[:, :1] - draws[:, 1:]).reshape(studies * others, seeds)
+
+
+def _powers(spread: Spread, effect: float, seeds: int, looks: tuple[int, ...], studies: int) -> tuple[Power, Power]:
+    others = 1 + len(TWINS)
+    share = spread.image_sd / spread.sd if spread.sd > 0 else 0.0
+    differences = simulated_differences(share, others, seeds, studies)
     shifts = [min(effect / sd, 1e6) if sd > 0 else 1e6 for sd in (spread.sd, spread.sd_safe)]
     passed = []  # at each look: (shifts, studies, others)
     for look, level in zip(looks, nominal_levels(looks, LEVEL / spread.arms), strict=True):

@@ -9,14 +9,13 @@ from rich import box
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from emoreg.report.power import STUDIES, Spread, simulate_power, training_hours
+from emoreg.report.power import STUDIES, WANTED, Spread, simulate_power, training_hours
 from emoreg.runtime.terminal import Table
 
 if TYPE_CHECKING:
     import pandas as pd
 
 KINDS = {"gain": "gain over Backbone", "label": "label effect", "emotion": "emotion"}
-WANTED = 0.8
 
 
 def power_table(

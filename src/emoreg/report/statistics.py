@@ -17,6 +17,7 @@ TIE = 1e-12  # accuracies are ratios of counts: smaller differences are rounding
 LEVEL = 0.025  # of every verdict, one-sided, so that the 95 % interval agrees
 RESAMPLES = 9_999  # with 9,999 the shares of resamples are multiples of 0.0001
 BLOCK = 4  # pairs at a time, so that their resamples stay in the processor's cache
+ENOUGH = 4  # seeds for an interval: with fewer no test can pass (`smallest_tail`), and Student's t says little
 ROUNDING = 1e-5  # of single precision, in a resample's variance in units of the spread
 
 
@@ -24,7 +25,7 @@ ROUNDING = 1e-5  # of single precision, in a resample's variance in units of the
 class Interval:
     """A mean with its two-sided confidence interval, by Student's t where `interval` made it.
 
-    With one seed there is no interval: `low` and `high` are NaN. Without any value the mean is NaN too.
+    With too few seeds there is no interval: `low` and `high` are NaN. Without any value the mean is NaN too.
     """
 
     mean: float
@@ -38,20 +39,26 @@ class Interval:
         return len(self.values)
 
 
-def interval(values: Sequence[float]) -> Interval:
-    """Mean of `values`, one per seed, with its 95 % Student-t interval."""
+def interval(values: Sequence[float], floor: float = -math.inf, ceiling: float = math.inf) -> Interval:
+    """Mean of `values`, one per seed, with its 95 % Student-t interval.
+
+    Args:
+        values: one per seed; with fewer than four there is no interval.
+        floor: the least value that is possible: 0 for an accuracy. The interval ends there.
+        ceiling: the largest: 1 for an accuracy.
+    """
     from scipy import stats
 
     n = len(values)
     if n == 0:
         return Interval(math.nan, math.nan, math.nan, ())
     mean = math.fsum(values) / n
-    if n == 1:
+    if n < ENOUGH:
         return Interval(mean, math.nan, math.nan, tuple(values))
     if max(values) - min(values) < TIE:  # scipy would give NaN, or an interval of rounding errors
         return Interval(mean, mean, mean, tuple(values))
     low, high = stats.t.interval(0.95, n - 1, loc=mean, scale=stats.sem(values))
-    return Interval(mean, float(low), float(high), tuple(values))
+    return Interval(mean, max(float(low), floor), min(float(high), ceiling), tuple(values))
 
 
 def holm(ps: Sequence[float]) -> list[float]:

@@ -118,6 +118,11 @@ class Progress:
         return advance
 
 
+def figure(value: float) -> str:
+    """Four decimals, with a true minus: "−0.0301"."""
+    return f"{value:z.4f}".replace("-", "−")
+
+
 def duration(seconds: float) -> str:
     """Format a duration in hours and minutes, or minutes and seconds: "2h05m", "3m20s"."""
     minutes, rest = divmod(round(seconds), 60)

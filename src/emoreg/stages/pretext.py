@@ -108,6 +108,24 @@ def _rotation(fabric: Fabric) -> PretextTask:
     return PretextTask(len(TURNS), loss_of, measure, {"turns": TURNS})
 
 
+def chance_of(images: ImageSet | None, space: EmotionSpace, pretext: Pretext) -> float | None:
+    """The accuracy of whoever always gives the most frequent answer; None without images, or where there is none.
+
+    Args:
+        images: that the accuracy is measured on.
+        space: of their labels.
+        pretext: name of the task; of four quarter turns each is a quarter of the answers.
+    """
+    if images is None or not len(images):
+        return None
+    if pretext == "rotation":
+        return 1 / len(TURNS)
+    if space.kind == "dimensions":
+        return None
+    answers = images.labels if space.kind == "category" else images.labels.argmax(dim=1)
+    return int(answers.bincount().max()) / len(images)
+
+
 def with_shuffled_labels(cuts: Sequence[Cut], seed: int) -> list[Cut]:
     """The sets with the labels of their training images permuted, all labels of an image together.
 

@@ -31,6 +31,7 @@ from emoreg.stages.class_stimuli import read_stimuli
 from emoreg.stages.inputs import inputs_of
 from emoreg.stages.leaks import record_seen
 from emoreg.stages.pretext import (
+    chance_of,
     labelled_by_appearance,
     pretext_task,
     refuse_mixed_ratings,
@@ -160,6 +161,7 @@ def _pretrain(context: RunContext[PretrainRecipe], stimuli: tuple[Table, Emotion
                 "test": len(tested or ()),
                 "left_out": cut.left_out,
                 "an_epoch": quota,
+                "chance": chance_of(held_out, head.space, recipe.pretext),
             }
             for head, cut, part, held_out, tested, quota in counts
         },

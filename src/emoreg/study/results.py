@@ -151,6 +151,8 @@ def _measured(run: Run, recipe: Recipe) -> dict[str, Any]:
                 row[f"{split}_{key}"] = _numbers(value) if isinstance(value, list) else value
     lam = [final["test"]["lambda"]] if _has_gate_at_zero(recipe, final) else final.get("lambda")
     row |= {f"images_{part}": count for part, count in _counts(final).items()}
+    if isinstance(recipe, PretrainRecipe):
+        row |= of_validation(final, is_shared=recipe.pretext == "rotation")
     row["lambda"] = None if lam is None else statistics.fmean(lam)
     row["lambda_per_class"] = lam if lam is not None and len(lam) > 1 else None
     row |= {key: final.get(key) for key in ("images_per_second", "seconds", "parameters", "flops", "classes")}
@@ -186,6 +188,20 @@ def _has_gate_at_zero(recipe: Recipe, final: Mapping[str, Any]) -> bool:
 def _counts(final: Mapping[str, Any]) -> Mapping[str, int]:
     images: Any = final.get("images")
     return images if isinstance(images, Mapping) else {"train": images}
+
+
+def of_validation(final: Mapping[str, Any], is_shared: bool) -> dict[str, Any]:
+    """Of stage 1 the number of validation images and what chance gets right; by set where each has its own metrics."""
+    sets: Any = final.get("sets")
+    sets = {name: facts for name, facts in sets.items() if facts.get("validation")} if sets else {}
+    if is_shared and sets:
+        first = next(iter(sets.values()))
+        sets = {"": {"validation": sum(facts["validation"] for facts in sets.values()), "chance": first.get("chance")}}
+    row = {}
+    for name, facts in sets.items():
+        prefix = f"validation_{name}_" if len(final["sets"]) > 1 and name else "validation_"
+        row |= {f"{prefix}images": facts["validation"], f"{prefix}chance": facts.get("chance")}
+    return {key: value for key, value in row.items() if value is not None}
 
 
 def _numbers(values: Sequence[float | None]) -> list[float]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from emoreg.errors import UserError
-from emoreg.runtime.progress import Progress
+from emoreg.runtime.progress import Progress, figure
 from emoreg.runtime.safe_io import read_json, write_json
 from emoreg.study.columns import RunStatus
 from emoreg.study.machine import Machine, this_machine
@@ -183,9 +183,9 @@ def _summary(planned: PlannedRun) -> str:
         return f"{planned.name}: {error}"
     # Not the test split: who sees its figures while a study runs is tempted to stop it, or to change it.
     measured = final.get("validation") or {}
-    parts = [f"{key} {value:.4f}" for key in ("accuracy", "ccc") if (value := measured.get(key)) is not None]
+    parts = [f"{key} {figure(value)}" for key in ("accuracy", "ccc") if (value := measured.get(key)) is not None]
     if not parts and (loss := planned.run.last_loss) is not None:
-        parts = [f"training loss {loss:.4f}"]
+        parts = [f"training loss {figure(loss)}"]
     elif parts:
         parts[0] = f"validation {parts[0]}"
     seconds = f"{final.get('seconds') or 0:.0f} s"

@@ -16,7 +16,7 @@ from rich.text import Text
 from emoreg.config.recipe import TrainRecipe
 from emoreg.errors import printable
 from emoreg.models.gradient_budget import describe_budget
-from emoreg.runtime.progress import duration
+from emoreg.runtime.progress import duration, figure
 from emoreg.runtime.terminal import Table
 from emoreg.study.arms import LABELS, REGULATED
 from emoreg.study.definition import Study
@@ -204,4 +204,4 @@ def _cell(value: Any) -> str:
         return "–"
     if isinstance(value, bytes):
         return f"{len(value)} bytes"
-    return f"{value:.4f}" if isinstance(value, float) else printable(str(value))
+    return figure(value) if isinstance(value, float) else printable(str(value))

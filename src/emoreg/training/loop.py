@@ -12,6 +12,7 @@ from torch import nn
 from emoreg.data.images.augment import resize
 from emoreg.data.images.batches import SetQuota, split_batch, steps_per_epoch, training_batches
 from emoreg.data.images.image_set import ImageSet
+from emoreg.runtime.progress import figure
 from emoreg.runtime.signals import Stopped, deferred
 from emoreg.training.checkpoint import restore, save
 from emoreg.training.diagnostics import (
@@ -126,5 +127,5 @@ def fit(
 def _line(row: Mapping[str, float], epochs: int) -> str:
     width = len(str(epochs))
     hidden = ("epoch", "lr", "seconds", "images_per_second", "gradient_", "norm_")  # names, or how they begin
-    metrics = "  ".join(f"{key} {value:.4f}" for key, value in row.items() if not key.startswith(hidden))
+    metrics = "  ".join(f"{key} {figure(value)}" for key, value in row.items() if not key.startswith(hidden))
     return f"epoch {int(row['epoch']):{width}}/{epochs}  {metrics}  {row['images_per_second']:,.0f} images/s"

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from emoreg.report.contrasts import analyse
+from emoreg.report.power import Spread, simulate_power
+from emoreg.report.smallest_effect import _smallest, smallest_effects
+from report.study_rows import arms, study
+
+
+def by_contrast(table: pd.DataFrame) -> dict[str, float]:
+    frame = analyse(table)
+    found = pd.Series(smallest_effects(table, frame), index=frame["contrast"])
+    regulated = (frame["experience"] == "affect").to_numpy()
+    return {str(name): float(value) for name, value in found[regulated].dropna().items()}
+
+
+def test_the_power_at_the_smallest_effect_is_four_fifths() -> None:
+    smallest = _smallest(8, (8,), 1, 0.0)
+    for others, name in ((1, "gain"), (3, "label"), (5, "emotion")):
+        power, _ = simulate_power(Spread(1, 1), smallest[others], [8], studies=300)[0]
+        assert getattr(power, name) == pytest.approx(0.8, abs=0.06)
+
+
+def test_more_twins_more_arms_and_fewer_seeds_ask_for_a_larger_effect() -> None:
+    one, three, five = (_smallest(8, (8,), 1, 0.0)[others] for others in (1, 3, 5))
+    assert one < three < five
+    assert _smallest(8, (8,), 2, 0.0)[1] > one
+    assert _smallest(5, (5,), 1, 0.0)[1] > one
+
+
+def test_every_tested_contrast_has_one_and_it_grows_with_the_spread() -> None:
+    table = study(arms(0.9, 0.9))
+    found = by_contrast(table)
+    assert set(found) == {"gain", "over_ensemble", "label", "emotion"}
+    assert found["gain"] == found["over_ensemble"] < found["label"] < found["emotion"]
+    middle = table["accuracy"].mean()
+    wider = by_contrast(table.assign(accuracy=middle + 2 * (table["accuracy"] - middle)))
+    assert wider["label"] == pytest.approx(2 * found["label"])
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_where_no_data_could_pass_there_is_none(seeds: int) -> None:
+    assert by_contrast(study(arms(0.9, 0.9), seeds)) == {}
+
+
+def test_a_contrast_without_a_twin_or_without_spread_has_none() -> None:
+    table = study(arms(0.9, 0.9))
+    assert "emotion" not in by_contrast(table[table["experience"] != "rotation"])
+    assert by_contrast(table.assign(accuracy=np.where(table["mode"] == "none", 0.8, 0.9))) == {}
