@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from emoreg.cli.parser import Folder, Quiet
 from emoreg.config.augment import AugmentSettings
 from emoreg.config.optimizer import OptimizerSettings
@@ -40,14 +38,15 @@ STAGE_2 = TrainRecipe(
 
 
 def quickstart(*, out: Folder = Path("runs/quickstart"), seeds: int = 4, quiet: Quiet = False) -> None:
-    """Run the whole method on embedded data, in minutes: a table and a page.
+    """Run the whole method on embedded data, in minutes: a page, a picture, tables and the verdict.
 
     Needs no network: stage 1 on procedural affective images, then Learn-E-Reg with its twins and the references on
-    handwritten digits. The twin `neutral` is left out: procedural stimuli have no label but their emotion.
+    handwritten digits, five of each to learn from. The twin `neutral` is left out: procedural stimuli have no label but
+    their emotion. read-out.png shows what the encoder of the first seed reads from images that it has not seen.
 
     Args:
         out: the study's folder; finished runs in it are kept.
-        seeds: runs per arm.
+        seeds: runs per arm; below four there is no verdict.
 
     Examples:
         emoreg quickstart
@@ -74,18 +73,23 @@ def quickstart(*, out: Folder = Path("runs/quickstart"), seeds: int = 4, quiet: 
 
 def _read_out(out: Path, table: pd.DataFrame) -> Path:
     """Write a picture of what the first encoder reads from compositions that it has not seen, and from digits."""
-    from emoreg.data.images.decode import decode
+    import numpy as np
+
+    from emoreg.data.images.image_set import load_images
     from emoreg.data.stimuli.procedural import compose
     from emoreg.data.targets import read_target
     from emoreg.inference.affect_plane import draw_affect_plane
     from emoreg.inference.load import read_out_of
     from emoreg.runtime.safe_io import write_atomically
+    from emoreg.study.run_study import RUNS
 
     encoders = table[(table["stage"] == 1) & (table["experience"] == "affect")]
     size, path = STAGE_1.stimuli.image_size, out / "read-out.png"
     unseen, labels = compose(UNSEEN, size, seed=UNSEEN_SEED)
     test = read_target(STAGE_2.target).test
-    digits = np.stack([decode(image, size) for image in test.images[:UNSEEN]])
-    drawn = draw_affect_plane(read_out_of(Path(encoders["folder"].iloc[0])), unseen, labels, digits, "digits")
+    digits = load_images(test.take(np.arange(UNSEEN)), size, False, 1.0, Progress(quiet=True)).pixels
+    assert digits is not None  # so few fit into memory
+    readout = read_out_of(out / RUNS / Path(encoders["folder"].iloc[0]).name)
+    drawn = draw_affect_plane(readout, unseen, labels, digits.permute(0, 2, 3, 1).numpy(), "digits")
     write_atomically(path, drawn)
     return path

@@ -41,7 +41,8 @@ def smallest_effects(table: pd.DataFrame, frame: pd.DataFrame) -> list[float]:
     runs = read_runs(table)
     spreads = {cell: spread_of(runs, cell) for cell in runs.cells}
     found = []
-    for row in frame.to_dict("records"):
+    for record in frame.to_dict("records"):
+        row = {str(name): value for name, value in record.items()}
         (cell, arm), seeds = key_of(row), int(row["n"])
         spread, plan = spreads[cell], runs.plans.get((cell, arm))
         is_decided = row["verdict"] in (Verdict.ABOVE, Verdict.NOT_ABOVE, Verdict.BELOW)
