@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # imported where they are used, so that the command line's he
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-HEIGHT, HEIGHT_WITH_NUMBERS = 0.27, 0.34  # of a row of a forest chart, in inches
+HEIGHT, HEIGHT_WITH_NUMBERS = 0.27, 0.36  # of a row of a forest chart, in inches
 WIDTH = 3.9  # inches; at 10 points the text stays legible on a phone
 # Placeholder colours for matplotlib, replaced by the page's CSS variables, which differ between light and dark: INK for
 # text, PAPER for the background, BAND for a pale area, SERIES + two digits for an arm by its number.
@@ -100,7 +100,7 @@ def forest(
                 axes.annotate(
                     number(row.interval.mean),
                     (100 * row.interval.mean, place),
-                    (0, 3.5),
+                    (0, 4.5),
                     textcoords="offset points",
                     ha="center",
                     fontsize=8,

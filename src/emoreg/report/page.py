@@ -46,8 +46,7 @@ if TYPE_CHECKING:  # imported where it is used, so that the command line's help 
 
 FOREST = "Circles: seeds. Diamond and line: mean and 95 % interval."
 PICTURE = (
-    "Differences in points, paired by seed. Circles: seeds. Diamond and line: mean and interval; filled where the test "
-    "passed; references are not tested."
+    "Circles: seeds. Diamond and line: mean and interval, filled where the test passed; references are not tested."
 )
 BAND = " Pale band: a difference beyond it would be found in four of five such studies (power 0.8)."
 CURVES = (  # columns of metrics.csv, their titles and factors
