@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -221,7 +222,7 @@ def test_an_exploration_needs_no_accuracy_on_the_test_split(
 
 
 def test_stage_1_has_the_number_of_validation_images_and_chance_by_set_where_metrics_are() -> None:
-    one = {"oasis": {"validation": 90, "chance": None}}
+    one: dict[str, dict[str, Any]] = {"oasis": {"validation": 90, "chance": None}}
     assert of_validation({"sets": one}, is_shared=False) == {"validation_images": 90}
     two = one | {"fi": {"validation": 200, "chance": 0.25}, "abstract": {"validation": 0, "chance": None}}
     assert of_validation({"sets": two}, is_shared=False) == {

@@ -197,7 +197,7 @@ def of_validation(final: Mapping[str, Any], is_shared: bool) -> dict[str, Any]:
     if is_shared and sets:
         first = next(iter(sets.values()))
         sets = {"": {"validation": sum(facts["validation"] for facts in sets.values()), "chance": first.get("chance")}}
-    row = {}
+    row: dict[str, Any] = {}
     for name, facts in sets.items():
         prefix = f"validation_{name}_" if len(final["sets"]) > 1 and name else "validation_"
         row |= {f"{prefix}images": facts["validation"], f"{prefix}chance": facts.get("chance")}
