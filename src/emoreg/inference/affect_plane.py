@@ -38,7 +38,7 @@ def draw_affect_plane(readout: EmotionReadout, unseen: Pixels, labels: Plane, ta
 
     buffer = io.BytesIO()
     with style.context(["default", STYLE]):
-        figure = Figure((8.6, 4.5), dpi=130, facecolor="white", layout="constrained")
+        figure = Figure((8.6, 5.0), dpi=130, facecolor="white", layout="constrained")
         left, right = figure.subplots(1, 2, sharex=True, sharey=True)
         _draw(left, unseen, _read(readout, unseen), labels)
         left.set_title("Images that it has not seen; lines lead to their labels")
