@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from emoreg.config.read_recipe import read_recipe
     from emoreg.config.recipe import PretrainRecipe, TrainRecipe
     from emoreg.config.schema import LossWeights
+    from emoreg.data.images.augment import normalise
     from emoreg.data.images.table import Table
     from emoreg.data.stimuli.emotion import EmotionSpace
     from emoreg.errors import UserError
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from emoreg.inference.predict import predict
     from emoreg.models.backbones import build_backbone
     from emoreg.models.regulation import RegulatedClassifier, Response, regulation_loss
+    from emoreg.models.regulation_loss import RegulationLoss
     from emoreg.report.contrasts import analyse
     from emoreg.runs.run import Run
     from emoreg.stages.classify import build_classifier, evaluate, train
@@ -45,6 +47,7 @@ _HOMES = {
     "PretrainRecipe": "config.recipe",
     "RegulatedClassifier": "models.regulation",
     "RegulatedModel": "inference.export.hub",
+    "RegulationLoss": "models.regulation_loss",
     "Response": "models.regulation",
     "Run": "runs.run",
     "Table": "data.images.table",
@@ -58,6 +61,7 @@ _HOMES = {
     "export": "inference.export.export",
     "load_encoder": "stages.pretrain",
     "load_run": "inference.load",
+    "normalise": "data.images.augment",
     "predict": "inference.predict",
     "pretrain": "stages.pretrain",
     "read_recipe": "config.read_recipe",
@@ -73,6 +77,7 @@ __all__ = [
     "PretrainRecipe",
     "RegulatedClassifier",
     "RegulatedModel",
+    "RegulationLoss",
     "Response",
     "Run",
     "Study",
@@ -86,6 +91,7 @@ __all__ = [
     "export",
     "load_encoder",
     "load_run",
+    "normalise",
     "predict",
     "pretrain",
     "read_recipe",

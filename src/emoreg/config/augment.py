@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from emoreg.config.rules import check_at_least, check_not_negative, check_rule, check_share
+from emoreg.config.setting_types import settle
 from emoreg.errors import SettingError
 
 
@@ -52,6 +53,7 @@ class AugmentSettings:
     """Probability, in (0, 1], that an image is mixed (mixup and cutmix only; Yun et al. 2019 use 0.5 for CIFAR)."""
 
     def __post_init__(self) -> None:
+        settle(self)
         check_at_least(0, self, "crop_padding")
         check_at_least(1, self, "policy_ops")
         check_rule(self, ("policy_magnitude",), lambda bin: 0 <= bin <= 30, "be 0 to 30")

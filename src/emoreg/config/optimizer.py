@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from emoreg.config.rules import check_at_least, check_not_negative, check_positive, check_rule, check_share
+from emoreg.config.setting_types import settle
 from emoreg.errors import SettingError
 
 OptimizerName = Literal["sgd", "adamw", "muon"]
@@ -48,6 +49,7 @@ class OptimizerSettings:
     the weights. null for none."""
 
     def __post_init__(self) -> None:
+        settle(self)
         check_positive(self, "lr", "clip_norm")
         check_at_least(1, self, "lr_per_batch")
         check_share(self, "momentum", "warmup")

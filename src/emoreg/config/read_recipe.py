@@ -9,19 +9,19 @@ import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from types import NoneType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 
 from emoreg.config.recipe import EDITION, PretrainRecipe, Recipe, TrainRecipe, defaults, resolved
-from emoreg.config.strict_yaml import NULLS, decimal_number, parse_yaml, read_yaml, whole_number
-from emoreg.errors import SettingError, UserError, closest, nearest, shortened
+from emoreg.config.setting_types import dataclass_of, element_of, meant_option, options_of, plain_value, shown
+from emoreg.config.strict_yaml import NULLS, parse_yaml, read_yaml
+from emoreg.errors import SettingError, UserError, nearest, shortened
 
 R = TypeVar("R", bound=PretrainRecipe | TrainRecipe)
 
 MAPPINGS = ("class_weights",)  # settings, by their last name, that may be a mapping without being a section
-MAX_INTEGER = 2**63 - 1  # what NumPy, PyTorch and Parquet can hold
 
 # One epoch over few images: shows in seconds that a recipe runs; its accuracies mean nothing.
 SMOKE: dict[type, dict[str, Any]] = {
@@ -56,12 +56,18 @@ def read_recipe(
         UserError: unreadable file.
         SettingError: unknown key (names the nearest known one), wrong type or value; names the file, line and key.
     """
+    if kind not in (PretrainRecipe, TrainRecipe):
+        told = shown(str(kind)) if isinstance(kind, str | Path) else f"a {type(kind).__name__}"
+        hint = "; dataclasses.replace changes a recipe" if isinstance(kind, Recipe) else ""
+        raise SettingError("kind", f"must be the class PretrainRecipe or TrainRecipe, not {told}{hint}")
+    if isinstance(overrides, str):
+        raise SettingError("overrides", f"must be a mapping or a list of words, not {shown(overrides)}; split it")
     given = overrides if isinstance(overrides, Mapping) else parse_options(kind, overrides)
     given = copy.deepcopy(dict(flatten(given)))  # elements of its lists may be changed
     known = dict(_walk(kind))
     for key in given:
         if key not in known:
-            raise SettingError(key, f"unknown setting{_nearest_key(key, kind)}")
+            raise SettingError(str(key), f"unknown setting{_nearest_key(key, kind)}")
     values, lines = ({}, {}) if path is None else read_values(kind, Path(path))
     for key, value in sorted(given.items(), key=lambda item: "[]" in item[0]):  # a list before its elements
         put_setting(values, key, value)
@@ -112,8 +118,8 @@ def parse_options(kind: type, arguments: Sequence[str], others: Sequence[str] = 
 
 
 def _read_option(annotation: Any, key: str, text: str) -> Any:
-    if str in _options(annotation):
-        return None if text in NULLS and NoneType in _options(annotation) else text
+    if str in options_of(annotation):
+        return None if text in NULLS and NoneType in options_of(annotation) else text
     try:
         return parse_yaml(text)[0]
     except SettingError as error:
@@ -127,7 +133,7 @@ def recipe_yaml(recipe: Recipe) -> str:
 
 def setting_keys(kind: type) -> list[str]:
     """The dotted names of all settings of `kind`, e.g. "training.epochs"; a list of settings is one."""
-    return [key for key, annotation in _walk(kind) if _dataclass_of(annotation) is None and "[]" not in key]
+    return [key for key, annotation in _walk(kind) if dataclass_of(annotation) is None and "[]" not in key]
 
 
 def differences(old: Recipe, new: Recipe, but: Collection[str] = ()) -> list[str]:
@@ -232,10 +238,10 @@ def _build(defaults: Any, values: Mapping[str, Any], place: str) -> Any:
     settings = {}
     for name, value in values.items():
         key = f"{place}.{name}" if place else name
-        section, element = _dataclass_of(hints[name]), _element_of(hints[name])
+        section, element = dataclass_of(hints[name]), element_of(hints[name])
         if section is not None and value is not None:
             settings[name] = _build(getattr(defaults, name) or section(), value, key)
-        elif (kind := _dataclass_of(element)) is not None:
+        elif (kind := dataclass_of(element)) is not None:
             settings[name] = tuple(_build(kind(), inner, f"{key}[{index}]") for index, inner in enumerate(value))
         else:
             settings[name] = tuple(value) if isinstance(value, list) else value
@@ -258,7 +264,7 @@ def _section(kind: type, values: Any, place: str, root: type) -> dict[str, Any]:
         hint = "; leave it out for the defaults" if values is None else ""
         if isinstance(values, str) and not place:
             hint = "; write 'key: value', with a blank after the colon"
-        raise SettingError(place, f"must be a mapping of keys to values, not {_shown(values)}{hint}")
+        raise SettingError(place, f"must be a mapping of keys to values, not {shown(values)}{hint}")
     hints = get_type_hints(kind)
     typed = {}
     for name, value in values.items():
@@ -269,117 +275,25 @@ def _section(kind: type, values: Any, place: str, root: type) -> dict[str, Any]:
     return typed
 
 
-_TYPES: dict[type, str] = {int: "a whole number", float: "a number", bool: "true or false"}
-# YAML 1.1 takes 010 for 8, 1:30 for 90 and 0x10 for 16; other readers do not.
-_PLAIN = {
-    int: "write the digits 0 to 9 alone, without a leading zero",
-    float: "write the digits 0 to 9, with a point and without a leading zero, as 10.5 or 1e-3",
-}
-
-
 def _typed(annotation: Any, value: Any, key: str, root: type) -> Any:
     """The value if it is of the annotated type; sections as mappings, tuples as lists. SettingError otherwise."""
-    options = _options(annotation)
+    options = options_of(annotation)
     if value is None and NoneType in options:
         return None
-    if (section := _dataclass_of(annotation)) is not None:
+    if (section := dataclass_of(annotation)) is not None:
         return _section(section, value, key, root)
-    if len(options) > 1 and not isinstance(value, str) and (other := _union_part(options, value)) is not None:
-        return _typed(other, value, key, root)
-    if get_origin(annotation) is Mapping:
-        of_name = get_args(annotation)[1]
+    option = meant_option(options, value)
+    if get_origin(option) is Mapping:
+        of_name = get_args(option)[1]
         return {name: _typed(of_name, inner, f"{key}.{name}", root) for name, inner in value.items()}
-    if (element := _element_of(annotation)) is None:
-        return _text(value, key) if options[0] is str else _scalar(options[0], value, key)
+    if (element := element_of(option)) is None:
+        return plain_value(option, value, key)
     if isinstance(value, list | tuple):
         return [_typed(element, inner, f"{key}[{index}]", root) for index, inner in enumerate(value)]
-    if _dataclass_of(element):
-        raise SettingError(key, f"must be a list of mappings, each begun with '- ', not {_shown(value)}")
+    if dataclass_of(element):
+        raise SettingError(key, f"must be a list of mappings, each begun with '- ', not {shown(value)}")
     hint = f"; write [{shortened(str(value))}]" if isinstance(value, str | int) else ""
-    raise SettingError(key, f"must be a list, not {_shown(value)}{hint}")
-
-
-def _union_part(options: Sequence[Any], value: Any) -> Any:
-    """Of a setting that may be a word, a list or a mapping, the type of list or mapping; None if there is none."""
-    kind = Mapping if isinstance(value, Mapping) else tuple if isinstance(value, list | tuple) else None
-    return next((option for option in options if kind is not None and get_origin(option) is kind), None)
-
-
-def _text(value: Any, key: str) -> str:
-    """The value if it is text that the operating system takes for a path. SettingError otherwise."""
-    if not isinstance(value, str):
-        if value is None or isinstance(value, list | Mapping):
-            hint = ""
-        else:
-            hint = f"; write it in quotes, as '{'no' if value is False else 'yes' if value is True else value}'"
-        raise SettingError(key, f"must be text, not {_shown(value)}{hint}")
-    if not value.strip():
-        raise SettingError(key, "must be text, not empty; leave it out for its default")
-    if not _is_writable(value):
-        raise SettingError(key, f"must be text without null bytes or half characters, not {_shown(value)}")
-    return value
-
-
-def _scalar(wanted: Any, value: Any, key: str) -> Any:
-    """The value if it is a number, a truth or a word of the wanted type. SettingError otherwise."""
-    if get_origin(wanted) is Literal:
-        words = get_args(wanted)
-        if value in words:
-            return value
-        hint = closest(value, words) if isinstance(value, str) else ""
-        raise SettingError(key, f"must be one of {', '.join(words)}, not {_shown(value)}{hint}")
-    if wanted is float and isinstance(value, int | str) and not isinstance(value, bool):
-        value = _number(value)
-    is_too_large = type(value) is int and abs(value) > MAX_INTEGER
-    if type(value) is wanted and not is_too_large:
-        return value
-    expected, hint = f"at most {MAX_INTEGER}" if is_too_large and wanted is int else _TYPES[wanted], ""
-    if wanted is not bool and isinstance(value, str) and any(character.isdigit() for character in value):
-        is_quoted = whole_number(value) is not None
-        hint = "; write it without quotes" if is_quoted else f"; {_PLAIN[wanted]}"
-    raise SettingError(key, f"must be {expected}, not {_shown(value)}{hint}")
-
-
-def _shown(value: Any) -> str:
-    """A value in a message, as in YAML where that is short."""
-    try:
-        return "null" if value is None else shortened(repr(value))
-    except ValueError:  # Python does not write whole numbers of thousands of digits
-        return f"one of {value.bit_length():,} bits" if isinstance(value, int) else "that"
-
-
-def _is_writable(text: str) -> bool:
-    """Whether the operating system takes it for a path; bytes that are not UTF-8 are surrogates in Python."""
-    try:
-        return b"\0" not in text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return False
-
-
-def _number(value: int | str) -> float | int | str:
-    """The number as a float, or the value itself if it is none or too large for one; YAML 1.1 takes 1e-3 for text."""
-    try:
-        number = decimal_number(value) if isinstance(value, str) else float(value)
-    except OverflowError:
-        return value
-    return value if number is None else number
-
-
-def _dataclass_of(annotation: Any) -> type | None:
-    """The settings class behind `X` or `X | None`, None for plain values."""
-    return next((o for o in _options(annotation) if isinstance(o, type) and dataclasses.is_dataclass(o)), None)
-
-
-def _options(annotation: Any) -> tuple[Any, ...]:
-    """The types that a setting may have: `int | None` gives int and NoneType."""
-    # `Literal[...] | None` is a Union, and not a UnionType.
-    return get_args(annotation) if get_origin(annotation) in (UnionType, Union) else (annotation,)
-
-
-def _element_of(annotation: Any) -> Any:
-    """What a list setting holds: `tuple[X, ...]` gives X; None for settings that are not lists."""
-    option = _options(annotation)[0]
-    return get_args(option)[0] if get_origin(option) is tuple else None
+    raise SettingError(key, f"must be a list, not {shown(value)}{hint}")
 
 
 def _walk(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -388,7 +302,7 @@ def _walk(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for item in dataclasses.fields(kind):
         key, annotation = f"{prefix}{item.name}", hints[item.name]
         yield key, annotation
-        nested, element = _dataclass_of(annotation), _dataclass_of(_element_of(annotation))
+        nested, element = dataclass_of(annotation), dataclass_of(element_of(annotation))
         if nested is not None:
             yield from _walk(nested, f"{key}.")
         elif element is not None:

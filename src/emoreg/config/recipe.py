@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from emoreg.config.augment import AugmentSettings
 from emoreg.config.contents import Contents
@@ -27,6 +27,7 @@ from emoreg.config.schema import (
     StimuliSettings,
     TargetSettings,
 )
+from emoreg.config.setting_types import settle
 from emoreg.config.training import TrainingSettings
 from emoreg.errors import SettingError
 
@@ -60,6 +61,7 @@ class PretrainRecipe:
     """Of the method (docs/method.md), 1 or 2. A stored recipe without one is of the first."""
 
     def __post_init__(self) -> None:
+        settle(self)
         check_at_least(0, self, "seed")
         _check_edition(self)
         _check_sets(self.sections)
@@ -132,6 +134,7 @@ class TrainRecipe:
     """Of the method (docs/method.md), 1 or 2. A stored recipe without one is of the first."""
 
     def __post_init__(self) -> None:
+        settle(self)
         check_at_least(0, self, "seed")
         _check_edition(self)
         _check_mixing(self)
@@ -197,6 +200,34 @@ class TrainRecipe:
 
 
 Recipe = PretrainRecipe | TrainRecipe
+
+R = TypeVar("R", PretrainRecipe, TrainRecipe)
+
+
+def require_recipe(recipe: object, kind: type[R], taker: str) -> R:
+    """The recipe, if it is of this kind.
+
+    Args:
+        recipe: what is given.
+        kind: what the function `taker` takes.
+        taker: its name, for the error.
+
+    Raises:
+        SettingError: it is another stage's, or no recipe.
+    """
+    if isinstance(recipe, kind):
+        return recipe
+    right = {PretrainRecipe: "pretrain", TrainRecipe: "train"}
+    if isinstance(recipe, PretrainRecipe | TrainRecipe):
+        mend = f"a {type(recipe).__name__}; emoreg.{right[type(recipe)]} takes that"
+    elif recipe in right:
+        mend = f"the class {kind.__name__}; emoreg.read_recipe(emoreg.{kind.__name__}) gives its defaults"
+    elif isinstance(recipe, str | Path):
+        mend = f"a path; emoreg.read_recipe(emoreg.{kind.__name__}, path) reads it"
+    else:
+        mend = f"a {type(recipe).__name__}; emoreg.read_recipe(emoreg.{kind.__name__}, path) reads one"
+    raise SettingError("recipe", f"{taker} takes a {kind.__name__}, not {mend}")
+
 
 # Device count and trackers are not part of a run's identity: with other values of these it is the same run.
 EXECUTION_ONLY = ("devices", "trackers")  # of `TrainingSettings`

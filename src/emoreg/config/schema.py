@@ -18,6 +18,7 @@ from math import inf
 from typing import Literal, NamedTuple
 
 from emoreg.config.rules import check_at_least, check_not_negative, check_positive, check_rule, check_share
+from emoreg.config.setting_types import settle
 from emoreg.errors import SettingError
 
 MAX_IMAGE_SIZE = 8192  # pixels a side: above this even a few decoded images would fill the memory
@@ -87,6 +88,7 @@ class StimuliSettings:
     """Skip images that cannot be decoded and report their number, instead of stopping at the first."""
 
     def __post_init__(self) -> None:
+        settle(self)
         check_at_least(10, self, "count")
         check_positive(self, "weight")
         _check_classes(self.classes)
@@ -128,6 +130,7 @@ class TargetSettings:
     """Skip images that cannot be decoded and report their number, instead of stopping at the first."""
 
     def __post_init__(self) -> None:
+        settle(self)
         _check_classes(self.classes)
         check_at_least(1, self, "per_class")
         _check_images(self)
@@ -180,6 +183,7 @@ class BackboneSettings:
     """false builds a ViT without a class token, which pool average does not read. null for the architecture's own."""
 
     def __post_init__(self) -> None:
+        settle(self)
         check_at_least(1, self, "patch_size", "width")
         check_share(self, "drop_path")
         if self.class_token is False and self.pool != "average":
@@ -213,6 +217,7 @@ class EncoderSettings:
     twin `moments` (Raghu et al. 2019)."""
 
     def __post_init__(self) -> None:
+        settle(self)
         check_not_negative(self, "lr_factor")
         check_rule(self, ("shrink",), lambda share: 0 <= share <= 1, "lie in [0, 1]")
         check_at_least(0, self, "views")
@@ -239,6 +244,7 @@ class RegulationSettings:
     """Learning rate of λ's parameters as a multiple of optimizer.lr, at least 0."""
 
     def __post_init__(self) -> None:
+        settle(self)
         check_regulation(self.mode, self.lam, self.granularity, self.mix)
         check_not_negative(self, "lr_factor")
 
@@ -291,6 +297,7 @@ class LossSettings:
     labels, is not weighted, and no metric is."""
 
     def __post_init__(self) -> None:
+        settle(self)
         check_share(self, "label_smoothing")
         _check_class_weights(self.class_weights)
         check_not_negative(self, "regulated", "non_emotional", "emotional", "mutual")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from emoreg.config.rules import check_at_least, check_not_negative, check_rule
+from emoreg.config.setting_types import settle
 from emoreg.errors import SettingError
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -50,6 +51,7 @@ class TrainingSettings:
     run folder), mlflow and wandb; [] for nowhere."""
 
     def __post_init__(self) -> None:
+        settle(self)
         check_at_least(1, self, "epochs", "batch_size", "accumulate")
         check_rule(self, ("initial_scale",), lambda scale: 0.25 <= scale <= 1, "lie in [0.25, 1]")
         check_not_negative(self, "memory_limit_gib")

@@ -17,7 +17,7 @@ from emoreg.data.stimuli.emotion import EmotionSpace, Kind
 from emoreg.errors import UserError, is_plain, shortened
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runs.inputs import weights_checksum
-from emoreg.runs.run import WEIGHTS, Run
+from emoreg.runs.run import WEIGHTS, Run, open_run
 from emoreg.stages.affective_heads import Head, heads_of
 from emoreg.stages.classify import load_classifier
 from emoreg.stages.pretrain import AffectiveModel, load_encoder
@@ -110,7 +110,7 @@ def load_run(
     Raises:
         UserError: the run is unfinished, the weights do not fit the architecture, or `experience` is not this run's.
     """
-    run = run if isinstance(run, Run) else Run(Path(run))
+    run = open_run(run)
     classifier, classes = load_classifier(run, model)
     recipe = run.recipe
     assert isinstance(recipe, TrainRecipe)  # load_classifier refuses all others

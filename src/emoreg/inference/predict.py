@@ -18,6 +18,7 @@ from PIL import Image as Pillow
 from torch import Tensor
 
 from emoreg.config.schema import Fit, Mixing
+from emoreg.config.setting_types import typed_value
 from emoreg.config.training import Device
 from emoreg.data.images.augment import normalise
 from emoreg.data.images.decode import decode
@@ -161,6 +162,8 @@ def predict(
         UserError: unfinished run; missing or unreadable images; `lam` for a classifier without an emotional branch.
     """
     loaded = run if isinstance(run, LoadedRun) else load_run(run)
+    lam, feel_with = typed_value(float | None, lam, "lam"), typed_value(FeelWith, feel_with, "feel_with")
+    batch_size = typed_value(int | None, batch_size, "batch_size")
     if lam is not None and loaded.model.encoder is None:
         raise UserError("λ cannot be set by hand: this classifier has no emotional branch")
     if lam is not None and not 0 <= lam <= 1:

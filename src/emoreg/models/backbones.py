@@ -16,8 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from emoreg.config.schema import BackboneSettings
+from emoreg.config.setting_types import typed_value
 from emoreg.errors import SettingError, nearest, shortened
 from emoreg.models.classic_resnet import CLASSIC_DEPTHS, CLASSIC_WIDTH, ClassicResNet
+from emoreg.models.features import num_features
 
 M = TypeVar("M", bound=nn.Module)
 SIZES = (16, 32, 48, 64, 96, 128, 160, 192, 224, 256, 288, 320, 384, 448, 512)  # of images, tried for a message
@@ -38,8 +40,8 @@ def build_backbone(settings: BackboneSettings | str, image_size: int = 32, secti
         SettingError: unknown name (the nearest one is suggested); a setting that the architecture does not have;
             weights that cannot be loaded.
     """
-    if isinstance(settings, str):
-        settings = BackboneSettings(settings)
+    settings = _settings(settings)
+    image_size = typed_value(int, image_size, "image_size")
     try:
         if (depth := _classic_depth(settings.name)) is not None:
             _refuse(settings, "patch_size", "drop_path", "pretrained", "pool", "class_token")
@@ -47,6 +49,16 @@ def build_backbone(settings: BackboneSettings | str, image_size: int = 32, secti
         return _timm_backbone(settings, image_size)
     except SettingError as error:
         raise error.within(section) from None
+
+
+def _settings(given: Any) -> BackboneSettings:
+    if isinstance(given, str):
+        return BackboneSettings(given)
+    if not isinstance(given, BackboneSettings):
+        told = f"a {type(given).__name__}"
+        hint = "; a network of your own needs no building" if isinstance(given, nn.Module) else ""
+        raise SettingError("settings", f"must be the name of an architecture, such as 'resnet20', not {told}{hint}")
+    return given
 
 
 @cache
@@ -99,17 +111,6 @@ def _flops(settings: BackboneSettings, image_size: int, num_classes: int) -> int
         with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
             backbone(images)
     return int(counter.get_total_flops()) // len(images) + 2 * num_features(backbone) * num_classes
-
-
-def num_features(module: nn.Module) -> int:
-    """Width D of a backbone's pooled features. ValueError for a module that does not declare it."""
-    # Some of timm's architectures widen the pooled features once more, to head_hidden_size.
-    width = getattr(module, "head_hidden_size", None) or getattr(module, "num_features", None)
-    if not isinstance(width, int):
-        raise ValueError(
-            f"{type(module).__name__} has no num_features: give the widths of both features as feature_dims=(D, De)"
-        )
-    return width
 
 
 def channels_last(module: M) -> M:

@@ -8,7 +8,7 @@ its granularity, and what else may be mixed. With image x (B, 3, H, W), K classe
     z_n = h_n(f(x))        z_e = h_e(e(x))        z = (1 - λ) · z_n + λ · z_e        λ in [0, 1]
 
 By default probabilities are mixed in place of logits, and each response has a loss of its own beside that of the
-mixture (ours): one loss on a mixture lets one branch answer for both.
+mixture (ours, `regulation_loss`): one loss on a mixture lets one branch answer for both.
 """
 
 from __future__ import annotations
@@ -19,9 +19,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, logsigmoid
 
-from emoreg.config.schema import LEARNED, Granularity, LossSettings, LossWeights, Mixing, Mode, check_regulation
-from emoreg.models.backbones import num_features
+from emoreg.config.schema import LEARNED, Granularity, LossWeights, Mixing, Mode, RegulationSettings
+from emoreg.config.setting_types import typed_value
+from emoreg.errors import SettingError
+from emoreg.models.features import network_widths, pooled_features, require_images, undecayed
 from emoreg.models.gradient_budget import UNSCALED, GradientScale, expected_start, scale_gradient
+from emoreg.models.loss_inputs import DEFAULT_WEIGHTS, NOTHING, checked_weights, require_labels, require_share
 
 
 class Response(NamedTuple):
@@ -112,14 +115,15 @@ def mix_probabilities(non_emotional: Tensor, emotional: Tensor, rho: Tensor) -> 
 
 
 class RegulatedClassifier(nn.Module):
-    """A classifier around two backbones; `forward` returns the regulated logits z (B, K).
+    """A classifier around two backbones; `forward` returns the regulated logits z (B, K), or the whole response.
 
     Args:
         backbone: f, any module that maps (B, 3, H, W) to features (B, D).
         encoder: e, any module that maps (B, 3, H, W) to features (B, De); None if and only if mode is "none".
         num_classes: K.
-        mode: "none", "fixed", "random", "learned" or "random_learned"; see `Regulation`. A recipe's mode "transfer" is
-            "none" around the encoder.
+        mode: "none", "fixed", "random", "learned" or "random_learned", or as reports have it "Backbone", "E-Reg",
+            "Rand-E-Reg", "Learn-E-Reg" or "Rand-Learn-E-Reg"; see `Regulation`. A recipe's mode "transfer" is "none"
+            around the encoder.
         granularity: of λ; see `Regulation`.
         mix: "probabilities", "logits", or "features": z = h_n((1 - λ) · f(x) + λ · P e(x)), with a linear
             P: De -> D where the widths differ, and z_e = h_n(P e(x)).
@@ -129,8 +133,8 @@ class RegulatedClassifier(nn.Module):
         seed: of the start of λ in mode "random_learned".
 
     Raises:
-        SettingError: λ outside [0, 1]; combinations that have no meaning.
-        ValueError: an encoder in mode "none", or none in another mode; mode "transfer"; unknown feature widths.
+        SettingError: an unknown word (the nearest is named); λ outside [0, 1]; combinations that have no meaning; an
+            encoder in mode "none", or none in another mode; what is no network; unknown feature widths.
     """
 
     def __init__(
@@ -147,27 +151,29 @@ class RegulatedClassifier(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        check_regulation(mode, lam, granularity, mix)
-        if mode == "transfer":
-            raise ValueError("mode 'transfer' is one network: give the encoder as backbone, in mode 'none'")
-        if (encoder is None) != (mode == "none"):
-            raise ValueError("mode 'none' takes no encoder, every other mode needs one")
-        width = feature_dims[0] if feature_dims else num_features(backbone)
-        self.mode, self.mix, self.num_classes = mode, mix, num_classes
-        self.freeze_encoder = freeze_encoder
+        settings = RegulationSettings(mode=mode, lam=lam, granularity=granularity, mix=mix)
+        self.mode, self.mix, self.gradient_scale = settings.mode, settings.mix, UNSCALED
+        self.num_classes: int = typed_value(int, num_classes, "num_classes")
+        self.freeze_encoder: bool = typed_value(bool, freeze_encoder, "freeze_encoder")
+        self.widths = network_widths(backbone, encoder, self.mode, feature_dims)  # D and De
+        if self.num_classes < 1:
+            raise SettingError("num_classes", f"must be at least 1, not {num_classes}")
+        width, emotional_width = self.widths
         self.backbone = backbone
-        self.head = nn.Linear(width, num_classes)  # h_n
+        self.head = nn.Linear(width, self.num_classes)  # h_n
         self.encoder = encoder
         if encoder is None:
             return
-        emotional_width = feature_dims[1] if feature_dims else num_features(encoder)
         self.projection: nn.Module = nn.Identity()
-        if mix == "features" and emotional_width != width:
+        if self.mix == "features" and emotional_width != width:
             self.projection = nn.Linear(emotional_width, width)  # P
-        if mix != "features":
-            self.emotional_head = nn.Linear(emotional_width, num_classes)  # h_e
-        self.regulation = Regulation(mode, granularity, lam, num_classes, width + emotional_width, seed)
-        encoder.requires_grad_(not freeze_encoder)
+        if self.mix != "features":
+            self.emotional_head = nn.Linear(emotional_width, self.num_classes)  # h_e
+        gate_features, seed = width + emotional_width, typed_value(int, seed, "seed")
+        self.regulation = Regulation(
+            self.mode, settings.granularity, settings.lam, self.num_classes, gate_features, seed
+        )
+        encoder.requires_grad_(not self.freeze_encoder)
 
     def train(self, mode: bool = True) -> RegulatedClassifier:
         """As `nn.Module.train`, but a frozen encoder's batch norm and dropout stay in evaluation."""
@@ -176,28 +182,42 @@ class RegulatedClassifier(nn.Module):
             self.encoder.eval()
         return self
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Regulated logits (B, K) of images (B, 3, H, W)."""
-        return self.respond(images).logits
+    def no_weight_decay(self) -> set[str]:
+        """Parameters that weight decay must leave alone, which timm's optimisers heed: λ's, and tokens of ViTs."""
+        return undecayed(self)
+
+    def forward(self, images: Tensor, whole: bool = False) -> Tensor | Response:
+        """Regulated logits (B, K) of images (B, 3, H, W), or the whole response, for a loss.
+
+        Wrappers such as DistributedDataParallel synchronise gradients through `forward` alone, not through `respond`.
+        """
+        response = self.respond(images)
+        return response if whole else response.logits
 
     def respond(
-        self, images: Tensor, emotional_features: Tensor | None = None, scale: GradientScale = UNSCALED
+        self, images: Tensor, emotional_features: Tensor | None = None, scale: GradientScale | None = None
     ) -> Response:
         """Both responses, λ and the regulated logits.
 
         Args:
-            images: (B, 3, H, W).
+            images: normalised, (B, 3, H, W).
             emotional_features: e(x) (B, De) if it is known already, as a frozen encoder's may be; None to compute it.
             scale: of the gradients that come back through z_n, z_e (features mixed: f(x), P e(x)) and λ; the response
-                is the same, bit for bit. `matched_scale` makes one.
+                is the same, bit for bit. `matched_scale` makes one. None for the classifier's `gradient_scale`, which
+                `RegulationLoss` sets; 1 without one.
+
+        Raises:
+            SettingError: pixels in place of images; a network that does not give the features that it says.
         """
-        features = self.backbone(images)  # (B, D)
+        require_images(images)
+        scale = self.gradient_scale if scale is None else scale
+        features = pooled_features(self.backbone, images, self.widths[0], "backbone")  # (B, D)
         if self.encoder is None:
             logits = self.head(features)
             return Response(logits, logits, None, None)
         if emotional_features is None:
             with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_encoder):
-                emotional_features = self.encoder(images)  # (B, De)
+                emotional_features = pooled_features(self.encoder, images, self.widths[1], "encoder")  # (B, De)
         rho = scale_gradient(self.regulation(features, emotional_features), scale.rho)
         lam = rho.sigmoid()
 
@@ -258,10 +278,12 @@ def regulation_loss(
             parts of a batch add up to it, and labels that are probabilities count as their parts do.
 
     Raises:
-        ValueError: no term is left.
+        SettingError: no term is left; logits in place of a response; labels of another kind, or negative weights.
     """
-    if weights is None:
-        weights = LossSettings().weights(has_two=response.emotional is not None)
+    _require_response(response)
+    require_labels(labels, response.logits)
+    require_share(label_smoothing)
+    weights = DEFAULT_WEIGHTS[response.emotional is not None] if weights is None else checked_weights(weights)
     answers = (response.logits, response.non_emotional, response.emotional)
     terms = [
         weight * _label_loss(answer, labels, label_smoothing, class_weights)
@@ -269,7 +291,7 @@ def regulation_loss(
         if weight and answer is not None
     ]
     if not terms:
-        raise ValueError("nothing to train: set the weight of the regulated response, or of one that exists, above 0")
+        raise SettingError("weights", NOTHING)
     if weights.mutual and response.emotional is not None:
         terms.append(weights.mutual * disagreement(response.non_emotional, response.emotional))
     return torch.stack(terms).sum()
@@ -292,3 +314,10 @@ def disagreement(non_emotional: Tensor, emotional: Tensor) -> Tensor:
     log_n, log_e = non_emotional.log_softmax(dim=1), emotional.log_softmax(dim=1)
     to_emotional = kl_div(log_n, log_e.detach(), reduction="batchmean", log_target=True)
     return to_emotional + kl_div(log_e, log_n.detach(), reduction="batchmean", log_target=True)
+
+
+def _require_response(response: Any) -> None:
+    if not isinstance(response, Response):
+        what = "logits" if isinstance(response, Tensor) else f"a {type(response).__name__}"
+        mend = "classifier(images, whole=True) and classifier.respond(images) give one"
+        raise SettingError("response", f"must be a Response, not {what}; {mend}")

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emoreg.config.read_recipe import MAX_INTEGER
+from emoreg.config.setting_types import MAX_INTEGER
 from emoreg.errors import UserError, is_plain, shortened
 from emoreg.runtime.safe_io import read_bounded, read_json, require_regular
 

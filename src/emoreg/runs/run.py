@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from emoreg.config.read_recipe import read_recipe, recipe_yaml
 from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe
+from emoreg.config.setting_types import path_of
 from emoreg.config.strict_yaml import read_yaml
 from emoreg.errors import UserError, shortened
 from emoreg.runs.inputs import Inputs, changes, from_record
@@ -49,6 +50,9 @@ class Run:
     """
 
     folder: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", path_of(self.folder, "folder"))  # text will do
 
     @functools.cached_property
     def recipe(self) -> Recipe:
@@ -219,6 +223,11 @@ class Run:
             if not self.folder.is_dir():
                 reason = "the run folder is gone; run the same command again to start anew"
             raise UserError(f"cannot write {path}: {reason}") from None
+
+
+def open_run(run: Run | Path | str) -> Run:
+    """A run that is given as one or as its folder, which need not exist. SettingError for anything else."""
+    return run if isinstance(run, Run) else Run(path_of(run, "run"))
 
 
 def start_run(folder: Path | str, recipe: Recipe, inputs: Inputs | None = None) -> Run:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from emoreg.config.recipe import TrainRecipe
+from emoreg.config.recipe import TrainRecipe, require_recipe
 from emoreg.config.schema import BackboneSettings, EncoderSettings, TargetSettings
 from emoreg.config.training import Device, TrainingSettings
 from emoreg.data.fingerprint import contents_of
@@ -27,9 +27,10 @@ from emoreg.errors import Diverged, SettingError, UserError, is_plain, shortened
 from emoreg.models.backbones import build_backbone, channels_last
 from emoreg.models.gradient_budget import UNSCALED, matched_scale
 from emoreg.models.regulation import RegulatedClassifier, regulation_loss
+from emoreg.models.regulation_loss import require_classifier
 from emoreg.models.takeover import NormMatch, estimate_statistics, keep_moments, match_norms, shrink_and_perturb
 from emoreg.runs.inputs import weights_checksum
-from emoreg.runs.run import WEIGHTS, Run
+from emoreg.runs.run import WEIGHTS, Run, open_run
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import derive_seed, drawn_from, generator
 from emoreg.stages.class_weights import class_weights, describe_class_weights
@@ -61,6 +62,7 @@ def build_classifier(recipe: TrainRecipe, num_classes: int) -> RegulatedClassifi
         UserError: unknown architecture; no finished stage-1 run; an encoder of another architecture; a takeover that
             is impossible for it, or without anything to take over.
     """
+    recipe = require_recipe(recipe, TrainRecipe, "build_classifier")
     return _build(recipe, num_classes)[0]
 
 
@@ -176,7 +178,10 @@ def train(
     Raises:
         UserError: bad input of any kind, in one line.
     """
-    if model is None:
+    recipe = require_recipe(recipe, TrainRecipe, "train")
+    if model is not None:
+        require_classifier(model, "model")
+    else:
         _check_encoder(recipe)
         recipe = with_encoder_architecture(recipe)
     return launch(out, recipe, _train, model, progress or Progress(), inputs_of(recipe, model))
@@ -396,7 +401,7 @@ def evaluate(
             that leaves it unseen (target.test).
     """
     progress = progress or Progress()
-    run = run if isinstance(run, Run) else Run(Path(run))
+    run = open_run(run)
     recipe = run.recipe
     if not isinstance(recipe, TrainRecipe):
         raise UserError(f"{run.folder} is a run of stage 1; evaluate takes a classifier's")
@@ -445,7 +450,9 @@ def load_classifier(run: Run, model: RegulatedClassifier | None = None) -> tuple
     if not isinstance(names, list) or not names or not all(isinstance(name, str) and is_plain(name) for name in names):
         raise UserError(f"{run.folder / WEIGHTS} does not say what its classes are called: it is damaged")
     classes = tuple(names)
-    if model is None:
+    if model is not None:
+        require_classifier(model, "model")
+    else:
         # The run's own weights replace those of its experience, which need not be there any more.
         untrained = dataclasses.replace(recipe.encoder, experience=None, takeover="as_is", moments_only=False)
         model = build_classifier(dataclasses.replace(recipe, encoder=untrained), len(classes))

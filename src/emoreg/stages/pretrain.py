@@ -14,16 +14,17 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from emoreg.config.recipe import PretrainRecipe
+from emoreg.config.recipe import PretrainRecipe, require_recipe
 from emoreg.config.schema import BackboneSettings, Fit
 from emoreg.data.images.image_set import ImageSet, fits_memory, load_images
 from emoreg.data.images.table import Table
 from emoreg.data.stimuli import WITH_CLASSES
 from emoreg.data.stimuli.emotion import EmotionSpace
 from emoreg.data.stimuli.stimulus_set import Labels, Stimuli
-from emoreg.errors import UserError, shortened
-from emoreg.models.backbones import build_backbone, channels_last, num_features
-from emoreg.runs.run import Run
+from emoreg.errors import SettingError, UserError, shortened
+from emoreg.models.backbones import build_backbone, channels_last
+from emoreg.models.features import num_features
+from emoreg.runs.run import Run, open_run
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import drawn_from
 from emoreg.stages.affective_heads import affective_loss, affective_metrics, check_labels, heads_of, measure_affect
@@ -93,7 +94,18 @@ def pretrain(
     Raises:
         UserError: bad input of any kind, in one line.
     """
+    recipe = require_recipe(recipe, PretrainRecipe, "pretrain")
+    if stimuli is not None:
+        _require_stimuli(stimuli)
     return launch(out, recipe, _pretrain, stimuli, progress or Progress(), inputs_of(recipe, stimuli))
+
+
+def _require_stimuli(stimuli: Any) -> None:
+    kinds = [type(part) for part in stimuli] if isinstance(stimuli, tuple | list) else [type(stimuli)]
+    if kinds != [Table, EmotionSpace]:
+        given = ", ".join(kind.__name__ for kind in kinds)
+        raise SettingError("stimuli", f"must be (emoreg.Table, emoreg.EmotionSpace), not {given}")
+    check_labels(*stimuli)
 
 
 def _pretrain(context: RunContext[PretrainRecipe], stimuli: tuple[Table, EmotionSpace] | None) -> None:
@@ -201,12 +213,12 @@ def _cuts(
 
 
 def load_encoder(
-    experience: Path | str, expected: BackboneSettings | None = None, image_size: int | None = None
+    experience: Run | Path | str, expected: BackboneSettings | None = None, image_size: int | None = None
 ) -> nn.Module:
     """The emotional encoder of a finished stage-1 run.
 
     Args:
-        experience: its run folder.
+        experience: the run or its folder.
         expected: the architecture that stage 2 asks for; None takes what is there.
         image_size: of stage 2, in pixels; a ViT's position embeddings must fit it. None for stage 1's.
 
@@ -243,21 +255,21 @@ def load_encoder(
     return encoder
 
 
-def fit_of(experience: Path | str) -> Fit:
+def fit_of(experience: Run | Path | str) -> Fit:
     """How a stage-1 run made images square. UserError if there is no such run."""
     return _experience_run(experience)[1].stimuli.fit
 
 
-def encoder_architecture(experience: Path | str) -> BackboneSettings:
+def encoder_architecture(experience: Run | Path | str) -> BackboneSettings:
     """The architecture of a stage-1 run's encoder. UserError if there is no such run."""
     backbone = _experience_run(experience)[1].backbone
     return dataclasses.replace(backbone, pretrained=False)  # its weights come from the run
 
 
-def _experience_run(experience: Path | str) -> tuple[Run, PretrainRecipe]:
-    if not Path(experience).is_dir():
-        raise UserError(f"encoder.experience: no run folder {experience}; make it with 'emoreg pretrain RECIPE'")
-    run = Run(Path(experience))
+def _experience_run(experience: Run | Path | str) -> tuple[Run, PretrainRecipe]:
+    run = open_run(experience)
+    if not run.folder.is_dir():
+        raise UserError(f"encoder.experience: no run folder {run.folder}; make it with 'emoreg pretrain RECIPE'")
     recipe = run.recipe
     if not isinstance(recipe, PretrainRecipe):
         raise UserError(f"encoder.experience: {experience} is a run of stage 2, not of stage 1")

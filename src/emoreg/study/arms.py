@@ -6,10 +6,11 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from emoreg.config.recipe import TrainRecipe, defaults
 from emoreg.config.schema import LEARNED, EncoderSettings, Pretext
+from emoreg.config.setting_types import NAMES_IN_REPORTS
 from emoreg.errors import SettingError
 
 RegulatedMode = Literal["fixed", "random", "learned", "random_learned"]
@@ -19,11 +20,7 @@ Reference = Literal["backbone", "ensemble", "wide", "transfer"]
 
 # Names in reports, as in docs/method.md.
 LABELS: Mapping[ArmMode, str] = {
-    "none": "Backbone",
-    "fixed": "E-Reg",
-    "random": "Rand-E-Reg",
-    "learned": "Learn-E-Reg",
-    "random_learned": "Rand-Learn-E-Reg",
+    **{cast(ArmMode, mode): name for name, mode in NAMES_IN_REPORTS.items()},
     "ensemble": "Ensemble",
     "wide": "Wide",
     "transfer": "Transfer",

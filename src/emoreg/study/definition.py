@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from emoreg.config.recipe import EDITION, PretrainRecipe, Recipe, TrainRecipe
+from emoreg.config.setting_types import typed_value
 from emoreg.errors import SettingError
 from emoreg.study.arms import Arm, factorial
 from emoreg.study.kept_data import KeptData
@@ -72,6 +73,11 @@ class Study:
     """What keys of the first edition in its file were taken for; None without any."""
 
     def __post_init__(self) -> None:
+        for point in self.grid if isinstance(self.grid, tuple | list) else (self.grid,):
+            if not isinstance(point, GridPoint):
+                raise SettingError("grid", f"must be a tuple of GridPoint, not of {type(point).__name__}")
+        for name in ("seeds", "run_seeds"):
+            typed_value(int | None, getattr(self, name), name)
         check_looks(self.looks, self.seeds)
 
     @property

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 from emoreg.config.read_recipe import SMOKE, build, flatten, put_setting, typed_values
 from emoreg.config.recipe import EDITION, PretrainRecipe, TrainRecipe, defaults
 from emoreg.config.schema import LEARNED, TargetSettings
+from emoreg.config.setting_types import path_of, typed_value
 from emoreg.config.strict_yaml import read_yaml
 from emoreg.errors import SettingError, UserError, printable
 from emoreg.runtime.lock import LOCK
@@ -96,7 +97,7 @@ def read_study(
         UserError: unreadable file.
         SettingError: unknown key (names the nearest known one), wrong type or value; names the file, line and key.
     """
-    path = Path(path)
+    path, seeds = path_of(path, "path"), typed_value(int | None, seeds, "seeds")
     is_copy = is_kept(path)
     # The copy in a study's folder is always called study.yaml; the folder has the study's name.
     name = path.resolve().parent.name if is_copy else path.stem

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from emoreg.errors import UserError
+from emoreg.config.setting_types import path_of, typed_value
+from emoreg.errors import SettingError, UserError
 from emoreg.runs.trackers import send_all_later
 from emoreg.runtime.launch_env import refuse_launchers
 from emoreg.runtime.lock import hold
@@ -78,9 +79,12 @@ def run_study(
             not there, which is said of all such sets at once; `only` has an unknown label; torchrun, srun or the like
             has started several processes.
     """
+    if not isinstance(study, Study):
+        given = f"a {type(study).__name__}"
+        raise SettingError("study", f"must be a Study, not {given}; emoreg.read_study(path) reads one from its file")
+    jobs, out = typed_value(int, jobs, "jobs"), path_of(out, "out")
     require_guard()
     require_own_process()
-    out = Path(out)
     progress = progress or Progress(details=False)
     make_folder(out, "study's folder")
     tables = [(str(path), read_results(Path(path))) for path in elsewhere]

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import torch
 
 from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe
+from emoreg.config.setting_types import path_of
 from emoreg.config.training import TrainingSettings
 from emoreg.errors import UserError
 from emoreg.runs.inputs import Inputs
@@ -101,6 +102,7 @@ def launch(
         UserError: as `claim_run`; fewer devices than asked for; one of the processes has died; mpirun or the like has
             started several; a script without a main guard, where it needs one.
     """
+    folder = path_of(folder, "out")
     main_module.require_guard()
     launch_env.refuse_other_launchers("start a run with torchrun or srun, or once, with training.devices")
     if launch_env.processes() > 1:

@@ -11,9 +11,9 @@ from torch import nn
 
 from emoreg.config.optimizer import OptimizerSettings
 from emoreg.errors import SettingError
+from emoreg.models.features import COLOURS, undecayed
 
 TRUNKS = ("backbone", "encoder")  # the attributes f and e of the models of both stages; anything else is a head or λ
-COLOURS = 3  # channels of an image, by which a network's first layer is known
 ADAM = {"betas": (0.9, 0.999), "eps": 1e-8}  # torch.optim.AdamW's own; timm's Muon has others
 
 
@@ -41,12 +41,7 @@ def parameter_groups(
     Raises:
         SettingError: layer_decay for an architecture that does not tell its layers.
     """
-    exempt = {
-        f"{prefix}.{name}".lstrip(".")
-        for prefix, module in model.named_modules()
-        if hasattr(module, "no_weight_decay")
-        for name in module.no_weight_decay()
-    }
+    exempt = undecayed(model)
     layers = {} if settings.layer_decay is None else _layer_factors(model, settings.layer_decay)
     groups: dict[_Group, list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():

@@ -13,6 +13,7 @@ from emoreg.config.augment import AugmentSettings
 from emoreg.data.images.boxes import cropped_boxes, draw_erased, erase
 from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.policies import apply_round, draw_rounds
+from emoreg.errors import SettingError
 from emoreg.runtime.seeding import generator
 
 # One normalisation for every set and both stages (ours), so that a colour has the same value wherever the emotional
@@ -22,13 +23,33 @@ STD = (0.229, 0.224, 0.225)
 
 
 def normalise(images: Tensor) -> Tensor:
-    """uint8 (B, 3, H, W) to normalised float32 (B, 3, H, W), channels last in memory."""
+    """uint8 (B, 3, H, W) to normalised float32 (B, 3, H, W), channels last in memory.
+
+    Each colour, in [0, 1], minus ImageNet's mean, divided by ImageNet's standard deviation: (0.485, 0.456, 0.406) and
+    (0.229, 0.224, 0.225).
+
+    Raises:
+        SettingError: anything else, such as floats, which may be normalised already.
+    """
+    if not isinstance(images, Tensor) or images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
+        raise SettingError("images", f"must be pixels, uint8 (B, 3, H, W), not {_described(images)}")
     count, _, height, width = images.shape
     # Whole lines of pixels, (B, H, 3 · W), and the statistics repeated along a line: kernels are not vectorised over
     # an inner dimension of three.
     lines = images.permute(0, 2, 3, 1).reshape(count, height, 3 * width).to(torch.float32)
     mean, std = _statistics(width, images.device)
     return lines.sub_(mean).div_(std).view(count, height, width, 3).permute(0, 3, 1, 2)
+
+
+def _described(images: object) -> str:
+    if not isinstance(images, Tensor):
+        return f"a {type(images).__name__}; give torch.from_numpy(images)"
+    told = f"{str(images.dtype).removeprefix('torch.')} {tuple(images.shape)}"
+    if images.ndim == 4 and images.shape[-1] == 3 != images.shape[1]:
+        return f"{told}; give images.permute(0, 3, 1, 2)"
+    if images.is_floating_point():
+        return f"{told}; of values in [0, 1] give (images * 255).round().byte(), and leave normalised ones as they are"
+    return told
 
 
 @functools.lru_cache(maxsize=64)

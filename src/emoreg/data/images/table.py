@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,6 +41,9 @@ class Table:
         name: name of the set, for messages and records.
         images: N files or items, uint8 pixels (N, H, W, 3), or those of a pack.
         labels: (N,) int64 class indices, or (N, E) float32 (see `EmotionSpace`).
+
+    Raises:
+        UserError: images or labels of another kind, order, shape or number; says what to write instead.
     """
 
     name: str
@@ -47,8 +51,14 @@ class Table:
     labels: NDArray[np.int64] | NDArray[np.float32]
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise UserError(
+                f"a table's name must be text, not a {type(self.name).__name__}: Table(name, images, labels)"
+            )
+        _check_images(self.name, self.images)
+        _check_labels(self.name, self.labels)
         if len(self.images) != len(self.labels):
-            raise ValueError(f"{self.name}: {len(self.images)} images but {len(self.labels)} labels")
+            raise UserError(f"{self.name}: {len(self.images)} images but {len(self.labels)} labels")
         if len(self.images) == 0:
             raise UserError(f"{self.name} holds no images")
 
@@ -58,6 +68,65 @@ class Table:
     def take(self, rows: NDArray[np.int64]) -> Table:
         """The table of these rows, in this order."""
         return Table(self.name, take_images(self.images, rows), self.labels[rows])
+
+
+def _check_images(name: str, images: Any) -> None:
+    """UserError unless these are images as a table has them: Pillow would cut floats in [0, 1] to black."""
+    if isinstance(images, PackedImages):
+        return
+    if not isinstance(images, np.ndarray):
+        first = images[0] if isinstance(images, Sequence) and len(images) else None
+        if isinstance(images, Sequence) and not isinstance(images, str) and isinstance(first, File | Item | None):
+            return
+        what = f"a {type(images).__name__}" + ("" if first is None else f" of {type(first).__name__}")
+        if isinstance(first, str | Path):
+            mend = "list_files of emoreg.data.images.files finds the files of a folder or a zip"
+        elif isinstance(first, np.ndarray):
+            mend = "give numpy.stack(images), or of several sizes File objects (emoreg.data.images.files)"
+        elif hasattr(images, "numpy"):
+            mend = f"give NumPy's, colours last and 0 to 255; {_scaled('images.permute(0, 2, 3, 1).numpy()')}"
+        else:
+            mend = "give pixels as a NumPy array, uint8 (N, H, W, 3), or File objects"
+        raise UserError(f"{name}: images must be uint8 (N, H, W, 3), not {what}; {mend}")
+    given = f"{images.dtype} {images.shape}"
+    shape = images.shape
+    if images.ndim == 4 and shape[-1] != 3 == shape[1]:
+        mend = "the colours stand last: give images.transpose(0, 2, 3, 1)"
+    elif images.ndim == 3 or (images.ndim == 4 and shape[-1] == 1):
+        grey = "images" if images.ndim == 4 else "images[..., None]"
+        mend = f"grey images get three equal colours: numpy.repeat({grey}, 3, axis=-1)"
+    elif images.ndim != 4 or shape[-1] != 3:
+        mend = "pixels of all images, with three colours last"
+    elif images.dtype != np.uint8:
+        mend = f"values are 0 to 255; {_scaled('images')}"
+    else:
+        return
+    raise UserError(f"{name}: images must be uint8 (N, H, W, 3), not {given}; {mend}")
+
+
+def _scaled(images: str) -> str:
+    return f"of values in [0, 1] give ({images} * 255).round().astype(numpy.uint8)"
+
+
+def _check_labels(name: str, labels: Any) -> None:
+    """UserError unless these are class indices, int64 (N,), or values, float32 (N, E)."""
+    wanted = "class indices, int64 (N,), or values, float32 (N, E)"
+    if not isinstance(labels, np.ndarray):
+        mend = "give labels.numpy()" if hasattr(labels, "numpy") else "give numpy.array(labels)"
+        raise UserError(f"{name}: labels must be {wanted}, not a {type(labels).__name__}; {mend}")
+    if (labels.dtype, labels.ndim) in ((np.int64, 1), (np.float32, 2)):
+        return
+    if labels.dtype.kind in "iu" and labels.ndim == 1:
+        mend = "give labels.astype(numpy.int64)"
+    elif labels.dtype.kind == "f" and labels.ndim == 2:
+        mend = "give labels.astype(numpy.float32)"
+    elif labels.dtype.kind == "f" and labels.ndim == 1:
+        mend = "of one dimension give labels[:, None].astype(numpy.float32)"
+    elif labels.dtype.kind in "UOS" and labels.ndim == 1:
+        mend = "numpy.unique(labels, return_inverse=True) gives the names of the classes and their indices"
+    else:
+        mend = "one row for each image"
+    raise UserError(f"{name}: labels must be {wanted}, not {labels.dtype} {labels.shape}; {mend}")
 
 
 def joined(tables: Sequence[Table]) -> Table:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -17,7 +18,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from emoreg.errors import UserError, is_plain, nearest
+from emoreg.config.setting_types import settle
+from emoreg.errors import SettingError, UserError, is_plain, nearest
 
 Kind = Literal["category", "votes", "dimensions"]
 
@@ -30,10 +32,21 @@ class EmotionSpace:
         kind: "category" (labels: int64 (N,), indices into names), "votes" (float32 (N, E), counts or
             probabilities) or "dimensions" (float32 (N, E), in [-1, 1]).
         names: of the E categories or dimensions.
+
+    Raises:
+        SettingError: another kind (the nearest is named); no names, or the same one twice.
     """
 
     kind: Kind
     names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        settle(self)
+        if not self.names:
+            raise SettingError("names", "must name at least one category or dimension, not none")
+        for name, times in Counter(self.names).items():
+            if times > 1:
+                raise SettingError("names", f"must not name '{name}' more than once")
 
 
 MIKELS_8 = ("amusement", "anger", "awe", "contentment", "disgust", "excitement", "fear", "sadness")

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import torch
 
+from emoreg.config.setting_types import path_of, typed_value
 from emoreg.data.images.augment import MEAN, STD
 from emoreg.errors import UserError
 from emoreg.inference.export.graphs import (
@@ -27,7 +28,7 @@ from emoreg.inference.export.preparation import preparation
 from emoreg.inference.export.timm_weights import write_encoder
 from emoreg.inference.load import LoadedRun, load_run
 from emoreg.models.regulation import RegulatedClassifier
-from emoreg.runs.run import RECIPE, WEIGHTS, Run
+from emoreg.runs.run import RECIPE, WEIGHTS, Run, open_run
 
 Format = Literal["hub", "onnx", "torch", "timm"]
 
@@ -70,7 +71,7 @@ def export(
         UserError: no finished run; nothing to export in this format; `to` is not empty; a library is not installed;
             the outputs differ by more than 1e-4. In each case nothing is written.
     """
-    folder, to = run.folder if isinstance(run, Run) else Path(run), Path(to)
+    format, folder, to = typed_value(Format, format, "format"), open_run(run).folder, path_of(to, "to")
     if format == "timm":
         if study is not None:
             raise UserError("--study belongs to the card of a classifier; an encoder alone (timm) has none")

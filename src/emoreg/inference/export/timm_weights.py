@@ -16,8 +16,9 @@ from emoreg.inference.export.graphs import max_difference
 from emoreg.inference.export.model_card import encoder_card, write_description
 from emoreg.inference.export.preparation import preparation
 from emoreg.inference.load import load_run
-from emoreg.models.backbones import build_backbone, num_features, timm_arguments
+from emoreg.models.backbones import build_backbone, timm_arguments
 from emoreg.models.classic_resnet import CLASSIC_DEPTHS
+from emoreg.models.features import num_features
 from emoreg.runs.run import WEIGHTS, Run
 from emoreg.stages.pretrain import encoder_architecture, load_encoder
 

@@ -1,0 +1,124 @@
+"""What a module must be to serve as backbone or encoder, and what to do about one that is not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from emoreg.config.schema import Mode
+from emoreg.config.setting_types import shown, typed_value
+from emoreg.errors import SettingError, shortened
+
+COLOURS = 3  # channels of an image, by which a network's first layer is known too
+
+
+def num_features(module: nn.Module) -> int:
+    """Width D of a backbone's pooled features. SettingError for a module that does not declare it."""
+    # Some of timm's architectures widen the pooled features once more, to head_hidden_size.
+    width = getattr(module, "head_hidden_size", None) or getattr(module, "num_features", None)
+    if not isinstance(width, int):
+        reason = f"{type(module).__name__} has no num_features: give the widths of both features as (D, De)"
+        raise SettingError("feature_dims", reason)
+    return width
+
+
+def require_network(module: Any, name: str) -> None:
+    """SettingError for what is given as a network, under this name, and is no module."""
+    if isinstance(module, nn.Module):
+        return
+    if isinstance(module, type):
+        mend = f"the class {module.__name__}; give one of it, {module.__name__}(...)"
+    elif isinstance(module, str):
+        made = f"emoreg.build_backbone({module!r}) makes one of a name"
+        mend = f"{shortened(repr(module))}; {made}, emoreg.load_encoder of a stage-1 run's folder"
+    else:
+        mend = f"a {type(module).__name__}"
+    raise SettingError(name, f"must be a network (torch.nn.Module), not {mend}")
+
+
+def require_images(images: Any) -> None:
+    """SettingError for images that a network would fail at, or take for others: pixels of 8 bits, a single image."""
+    if not isinstance(images, Tensor):
+        reason = f"must be a float tensor (B, 3, H, W), not a {type(images).__name__}"
+        raise SettingError("images", reason + "; emoreg.predict takes files, Pillow's images and pixels")
+    shape = tuple(images.shape)
+    if images.dtype == torch.uint8:
+        raise SettingError("images", "are pixels of 8 bits; emoreg.normalise(images) makes them what networks take")
+    if images.ndim == 3 and COLOURS in (shape[0], shape[-1]):
+        raise SettingError("images", f"must be (B, 3, H, W), not a single image {shape}; give images[None]")
+    if images.ndim == 4 and shape[-1] == COLOURS != shape[1]:
+        reason = f"must be (B, 3, H, W), not {shape} with the colours last; give images.permute(0, 3, 1, 2)"
+        raise SettingError("images", reason)
+
+
+def network_widths(backbone: Any, encoder: Any, mode: Mode, given: Any) -> tuple[int, int]:
+    """D and De of a classifier's networks; De is 0 without an encoder.
+
+    Args:
+        backbone: f.
+        encoder: e, or None.
+        mode: which takes both, or in "none" the backbone alone.
+        given: `feature_dims`, (D, De), or None for what the networks say.
+
+    Raises:
+        SettingError: what is no network; one that the mode does not take; unknown widths.
+    """
+    if mode == "transfer":
+        raise SettingError("mode", "transfer is one network: give the encoder as backbone, in mode none")
+    if mode == "none" and encoder is not None:
+        raise SettingError("encoder", "must be None in mode none, which takes no encoder; every other mode needs one")
+    if mode != "none" and encoder is None:
+        raise SettingError("encoder", f"must be a network in mode {mode}, not None; mode none takes no encoder")
+    require_network(backbone, "backbone")
+    if encoder is not None:
+        require_network(encoder, "encoder")
+    if given is None:
+        return num_features(backbone), 0 if encoder is None else num_features(encoder)
+    if not isinstance(given, tuple | list) or len(given) != 2:
+        raise SettingError("feature_dims", f"must be the widths (D, De) of both features, not {shown(given)}")
+    widths = typed_value(tuple[int, ...], given, "feature_dims")
+    return widths[0], 0 if encoder is None else widths[1]
+
+
+def pooled_features(module: nn.Module, images: Tensor, width: int, name: str) -> Tensor:
+    """The features (B, width) that a network gives for images (B, 3, H, W).
+
+    Args:
+        module: the network.
+        images: normalised.
+        width: as its num_features, or feature_dims, says.
+        name: what the network serves as, for errors: "backbone" or "encoder".
+
+    Raises:
+        SettingError: it gives anything else; says how to mend it.
+    """
+    features = module(images)
+    if isinstance(features, Tensor) and features.ndim == 2 and features.shape[1] == width:
+        return features
+    kind = type(module).__name__
+    if not isinstance(features, Tensor):
+        told = f"gives a {type(features).__name__} in place of features (B, {width})"
+        mend = "wrap it in a module that returns them alone"
+    elif features.ndim != 2:
+        shape = ", ".join(map(str, features.shape[1:]))
+        told = f"gives (B, {shape}) in place of pooled features (B, {width})"
+        mend = "pool them, as features.mean(dim=(2, 3)) does with maps (B, D, H, W)"
+    elif features.shape[1] == getattr(module, "num_classes", None):
+        told = f"gives the logits of {features.shape[1]} classes in place of features (B, {width})"
+        mend = "take its head off: num_classes=0 in timm.create_model, or module.reset_classifier(0)"
+    else:
+        told = f"gives features of width {features.shape[1]}, where num_features or feature_dims says {width}"
+        mend = "set that to the width that it gives"
+    raise SettingError(name, f"{kind} {told}; {mend}")
+
+
+def undecayed(module: nn.Module) -> set[str]:
+    """The parameters, by name, that the modules in it list in `no_weight_decay()`, which is timm's convention."""
+    return {
+        f"{prefix}.{name}"
+        for prefix, inner in module.named_modules()
+        if prefix and hasattr(inner, "no_weight_decay")
+        for name in inner.no_weight_decay()
+    }

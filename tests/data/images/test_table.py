@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from emoreg.data.images.augment import normalise
+from emoreg.data.images.table import Table
+from emoreg.errors import SettingError, UserError
+
+PIXELS = np.zeros((4, 8, 8, 3), np.uint8)
+INDICES = np.array([0, 1, 0, 1])
+VALUES = np.zeros((4, 2), np.float32)
+AnyTable: Any = Table  # as users call it who do not check types
+
+
+def test_pixels_with_indices_or_values_are_a_table() -> None:
+    assert len(Table("mine", PIXELS, INDICES)) == len(Table("mine", PIXELS, VALUES)) == 4
+
+
+@pytest.mark.parametrize(
+    ("images", "mend"),
+    [
+        (
+            PIXELS.astype(np.float32),
+            r"not float32 \(4, 8, 8, 3\); values are 0 to 255; of values in \[0, 1\] give \(images \* 255\)",
+        ),
+        (PIXELS.astype(np.int64), "not int64 .*values are 0 to 255"),
+        (np.zeros((4, 3, 8, 8), np.uint8), r"give images.transpose\(0, 2, 3, 1\)"),
+        (np.zeros((4, 8, 8), np.uint8), r"numpy.repeat\(images\[..., None\], 3, axis=-1\)"),
+        (np.zeros((4, 8, 8, 1), np.uint8), r"numpy.repeat\(images, 3, axis=-1\)"),
+        (np.zeros((4, 192), np.uint8), "with three colours last"),
+        (torch.zeros(4, 3, 8, 8), r"not a Tensor.*; give NumPy's, colours last and 0 to 255"),
+        (["a.jpg"] * 4, "not a list of str; list_files"),
+        (list(PIXELS), r"not a list of ndarray; give numpy.stack\(images\)"),
+        ("images.zip", "not a str"),
+        (None, "not a NoneType"),
+    ],
+)
+def test_images_of_another_kind_are_refused_with_the_mend(images: Any, mend: str) -> None:
+    with pytest.raises(UserError, match=rf"mine: images must be uint8 \(N, H, W, 3\), .*{mend}"):
+        AnyTable("mine", images, INDICES)
+
+
+@pytest.mark.parametrize(
+    ("labels", "mend"),
+    [
+        ([0, 1, 0, 1], r"not a list; give numpy.array\(labels\)"),
+        (torch.tensor(INDICES), r"not a Tensor; give labels.numpy\(\)"),
+        (INDICES.astype(np.int32), r"give labels.astype\(numpy.int64\)"),
+        (VALUES.astype(np.float64), r"give labels.astype\(numpy.float32\)"),
+        (VALUES[:, 0], r"give labels\[:, None\].astype\(numpy.float32\)"),
+        (np.array(["a", "b", "a", "b"]), r"numpy.unique\(labels, return_inverse=True\)"),
+        (np.zeros((4, 2, 2), np.float32), "one row for each image"),
+    ],
+)
+def test_labels_of_another_kind_are_refused_with_the_mend(labels: Any, mend: str) -> None:
+    with pytest.raises(UserError, match=f"mine: labels must be class indices, .*{mend}"):
+        AnyTable("mine", PIXELS, labels)
+
+
+def test_a_table_has_a_name_and_as_many_labels_as_images() -> None:
+    with pytest.raises(UserError, match="4 images but 3 labels"):
+        Table("mine", PIXELS, INDICES[:3])
+    with pytest.raises(UserError, match="takes text as name, not a ndarray"):
+        AnyTable(PIXELS, INDICES, "mine")
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.zeros(1, 3, 8, 8), r"not float32 \(1, 3, 8, 8\); of values in \[0, 1\] give \(images \* 255\)"),
+        (torch.zeros(1, 8, 8, 3, dtype=torch.uint8), r"give images.permute\(0, 3, 1, 2\)"),
+        (torch.zeros(3, 8, 8, dtype=torch.uint8), r"not uint8 \(3, 8, 8\)"),
+        (PIXELS, r"not a ndarray; give torch.from_numpy\(images\)"),
+    ],
+)
+def test_only_pixels_are_normalised(images: Any, message: str) -> None:
+    with pytest.raises(SettingError, match=f"images: must be pixels, uint8 .*{message}"):
+        normalise(images)

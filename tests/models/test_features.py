@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import timm
+import torch
+from timm.optim import create_optimizer_v2, param_groups_weight_decay
+from torch import Tensor, nn
+
+from emoreg.errors import SettingError
+from emoreg.models.regulation import RegulatedClassifier
+from tiny_backbone import TinyBackbone
+
+
+class Gives(nn.Module):
+    """A network that says 6 and gives whatever it is told to."""
+
+    num_features = 6
+
+    def __init__(self, given: Any, num_classes: int | None = None) -> None:
+        super().__init__()
+        self.given, self.num_classes = given, num_classes
+
+    def forward(self, images: Tensor) -> Any:
+        return self.given
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (Gives(torch.zeros(2, 6, 4, 4)), r"Gives gives \(B, 6, 4, 4\) in place of pooled features \(B, 6\); pool them"),
+        (Gives(torch.zeros(2, 7)), "features of width 7, where num_features or feature_dims says 6; set that"),
+        (Gives(torch.zeros(2, 1000), 1000), "the logits of 1000 classes .* num_classes=0 in timm.create_model"),
+        (Gives((torch.zeros(2, 6),)), r"gives a tuple in place of features \(B, 6\); wrap it"),
+    ],
+)
+def test_a_network_that_does_not_give_what_it_says_is_refused_with_the_mend(given: nn.Module, message: str) -> None:
+    images = torch.zeros(2, 3, 8, 8)
+    with pytest.raises(SettingError, match=f"backbone: .*{message}"):
+        RegulatedClassifier(given, TinyBackbone(), 4)(images)
+    with pytest.raises(SettingError, match=f"encoder: .*{message}"):
+        RegulatedClassifier(TinyBackbone(), given, 4)(images)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "options", "message"),
+    [
+        ("resnet8", {}, r"backbone: must be a network .*emoreg.build_backbone\('resnet8'\) makes one"),
+        (nn.Identity, {}, r"backbone: .* not the class Identity; give one of it"),
+        (nn.Flatten(), {}, "feature_dims: Flatten has no num_features"),
+        (nn.Flatten(), {"feature_dims": 192}, r"feature_dims: must be the widths \(D, De\)"),
+        (TinyBackbone(), {"num_classes": "4"}, "num_classes: must be a whole number"),
+        (TinyBackbone(), {"num_classes": 0}, "num_classes: must be at least 1"),
+        (TinyBackbone(), {"mix": "probs"}, r"mix: .*did you mean 'probabilities'"),
+        (TinyBackbone(), {"granularity": "per-class"}, r"granularity: .*did you mean 'per_class'"),
+        (TinyBackbone(), {"freeze_encoder": "no"}, "freeze_encoder: must be true or false"),
+    ],
+)
+def test_a_classifier_of_wrong_kinds_is_refused(backbone: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        RegulatedClassifier(backbone, TinyBackbone(), **{"num_classes": 4, **options})
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.zeros(2, 3, 8, 8, dtype=torch.uint8), r"pixels of 8 bits; emoreg.normalise\(images\)"),
+        (torch.zeros(3, 8, 8), "not a single image"),
+        (torch.zeros(2, 8, 8, 3), r"with the colours last; give images.permute\(0, 3, 1, 2\)"),
+        (torch.zeros(2, 3, 8, 8).numpy(), "must be a float tensor .* not a ndarray"),
+    ],
+)
+def test_images_that_are_none_for_a_network_are_refused(images: Any, message: str) -> None:
+    with pytest.raises(SettingError, match=f"images: .*{message}"):
+        RegulatedClassifier(TinyBackbone(), TinyBackbone(), 4)(images)
+
+
+def undecayed_by(optimizer: torch.optim.Optimizer, model: nn.Module) -> set[str]:
+    groups = [group["params"] for group in optimizer.param_groups if group["weight_decay"] == 0]
+    free = {id(parameter) for group in groups for parameter in group}
+    return {name for name, parameter in model.named_parameters() if id(parameter) in free and parameter.ndim > 1}
+
+
+def test_nobodys_weight_decay_draws_lambda_to_a_half() -> None:
+    vit = timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=8, patch_size=4, depth=1)
+    model = RegulatedClassifier(TinyBackbone(), vit, 4, granularity="per_sample")
+    exempt = {"regulation.rho", "regulation.gate.weight", "encoder.pos_embed", "encoder.cls_token"}
+    assert exempt <= model.no_weight_decay()
+    by_timm = create_optimizer_v2(model, opt="adamw", lr=1e-3, weight_decay=0.05)
+    assert undecayed_by(by_timm, model) == exempt
+    groups = param_groups_weight_decay(model, 0.05, no_weight_decay_list=sorted(model.no_weight_decay()))
+    assert undecayed_by(torch.optim.AdamW(groups), model) == exempt
+    plain = RegulatedClassifier(TinyBackbone(), None, 4, mode="none")
+    assert plain.no_weight_decay() == set()

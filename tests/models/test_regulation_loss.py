@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from emoreg.config.schema import LossSettings, LossWeights
+from emoreg.errors import SettingError, UserError
+from emoreg.models.gradient_budget import UNSCALED, matched_scale
+from emoreg.models.regulation import RegulatedClassifier, Response, regulation_loss
+from emoreg.models.regulation_loss import RegulationLoss
+from narrow import present
+from tiny_backbone import TinyBackbone
+
+Loss: Any = RegulationLoss  # as users call it who do not check types
+K = 4
+LABELS = torch.tensor([0, 1, 2, 3, 0])
+
+
+def classifier(**options: Any) -> RegulatedClassifier:
+    torch.manual_seed(0)
+    return RegulatedClassifier(TinyBackbone(6), TinyBackbone(9), K, **options).eval()
+
+
+def images() -> Tensor:
+    return torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def gradients(model: nn.Module) -> dict[str, Tensor]:
+    return {name: present(p.grad).clone() for name, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize("mode", ["fixed", "random", "learned", "random_learned"])
+@pytest.mark.parametrize("mix", ["probabilities", "logits", "features"])
+def test_the_budget_is_that_of_the_classifiers_mode_and_start(mode: Any, mix: Any) -> None:
+    weights = LossWeights(1.0, 0.0, 0.0)
+    by_hand, model = classifier(mode=mode, mix=mix, lam=0.2), classifier(mode=mode, mix=mix, lam=0.2)
+    start = 0.2 if mode in ("fixed", "learned") else 0.5
+    scale = matched_scale(weights, start)
+    regulation_loss(by_hand.respond(images(), scale=scale), LABELS, weights).backward()
+    loss_of = RegulationLoss(model, weights)
+    loss_of(model(images(), whole=True), LABELS).backward()
+    assert model.gradient_scale == scale
+    for name, gradient in gradients(by_hand).items():
+        assert torch.equal(gradient, present(model.get_parameter(name).grad)), name
+
+
+def test_answers_do_not_change_and_copies_keep_the_budget() -> None:
+    model = classifier(lam=0.2)
+    before = model(images())
+    RegulationLoss(model, LossWeights(1, 0, 0))
+    assert torch.equal(model(images()), before)
+    assert copy.deepcopy(model).gradient_scale == model.gradient_scale != UNSCALED
+    RegulationLoss(model, LossWeights(1, 0, 0), budget="as_given")
+    assert model.gradient_scale == UNSCALED
+
+
+def test_the_default_is_that_of_recipes_and_of_one_network_plain_cross_entropy() -> None:
+    assert RegulationLoss(classifier()).weights == LossSettings().weights(has_two=True)
+    plain = RegulatedClassifier(TinyBackbone(), None, K, mode="none").eval()
+    loss_of = RegulationLoss(plain, label_smoothing=0.1)
+    expected = nn.CrossEntropyLoss(label_smoothing=0.1)(plain(images()), LABELS)
+    assert torch.equal(loss_of(plain(images(), whole=True), LABELS), expected)
+    assert plain.gradient_scale == UNSCALED
+
+
+def test_it_adds_nothing_to_a_module_that_holds_both() -> None:
+    both = nn.ModuleDict({"model": classifier(), "loss": RegulationLoss(classifier())})
+    assert not [name for name in both.state_dict() if name.startswith("loss")]
+    assert "regulated=0.5" in repr(both["loss"])
+
+
+def test_wrapped_in_ddp_the_whole_response_comes_through_forward(tmp_path: Any) -> None:
+    model = classifier()
+    loss_of = RegulationLoss(model, LossWeights(1, 0, 0))
+    loss_of(model.respond(images()), LABELS).backward()
+    expected = gradients(model)
+    model.zero_grad()
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        ddp = DistributedDataParallel(model, find_unused_parameters=True)
+        response = ddp(images(), whole=True)
+        assert isinstance(response, Response)
+        loss_of(response, LABELS).backward()
+    finally:
+        torch.distributed.destroy_process_group()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(present(model.get_parameter(name).grad), gradient)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Loss(TinyBackbone()), "classifier: must be a RegulatedClassifier, not a TinyBackbone; build"),
+        (lambda: Loss(RegulatedClassifier), "not the class RegulatedClassifier"),
+        (lambda: Loss(nn.DataParallel(classifier())), "before it is wrapped"),
+        (lambda: Loss(classifier(), LossSettings()), "must be a LossWeights, not a LossSettings"),
+        (lambda: Loss(classifier(), 1), r"must be a LossWeights\(a, a_n, a_e, m\), not 1"),
+        (lambda: Loss(classifier(), LossWeights(-1, 0, 0)), "weights.regulated: .* at least 0"),
+        (lambda: Loss(classifier(), LossWeights(0, 0, 0)), "nothing to train"),
+        (lambda: Loss(classifier(), LossWeights(0, 1, 1)), "weights.regulated: must be positive in mode learned"),
+        (lambda: Loss(classifier(mode="fixed"), LossWeights(0, 1, 0)), "loss.budget: cannot be matched"),
+        (lambda: Loss(classifier(), label_smoothing=2), r"label_smoothing: must lie in \[0, 1\)"),
+        (lambda: Loss(classifier(), budget="match"), r"budget: .*did you mean 'matched'"),
+    ],
+)
+def test_what_it_cannot_be_made_from_is_refused(make: Any, message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0, 1, 2, 3, 0], "must be a tensor, not a list"),
+        (LABELS.float(), r"must be int64, not float32; give labels.long\(\)"),
+        (LABELS.int(), "must be int64, not int32"),
+        (LABELS[:, None], r"must be of shape \(5,\), not \(5, 1\)"),
+        (LABELS[:3], r"class indices \(5,\), or of mixed images probabilities \(5, 4\), not int64 \(3,\)"),
+        (LABELS + 1, "must be 0 to 3, the indices of 4 classes, not 4"),
+        (LABELS - 1, "must be 0 to 3, the indices of 4 classes, not -1"),
+    ],
+)
+def test_labels_that_pytorch_fails_at_are_refused(labels: Any, message: str) -> None:
+    model = classifier()
+    with pytest.raises(UserError, match=f"labels: {message}"):
+        RegulationLoss(model)(model(images(), whole=True), labels)
+
+
+def test_logits_are_no_response_and_say_what_gives_one() -> None:
+    model = classifier()
+    with pytest.raises(
+        SettingError, match=r"response: must be a Response, not logits; classifier\(images, whole=True\)"
+    ):
+        RegulationLoss(model)(model(images()), LABELS)
