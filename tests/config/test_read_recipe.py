@@ -17,7 +17,8 @@ from emoreg.config.read_recipe import SMOKE, differences, flatten, read_recipe, 
 from emoreg.config.recipe import EDITION, PretrainRecipe, Recipe, TrainRecipe
 from emoreg.config.schema import BackboneSettings, EncoderSettings, RegulationSettings
 from emoreg.errors import SettingError, UserError
-from emoreg.models.backbones import build_backbone, num_features
+from emoreg.models.backbones import build_backbone
+from emoreg.models.features import num_features
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted(

@@ -15,8 +15,9 @@ from emoreg.config.schema import BackboneSettings, LossSettings
 from emoreg.config.training import TrainingSettings
 from emoreg.errors import SettingError, UserError
 from emoreg.models import backbones
-from emoreg.models.backbones import build_backbone, channels_last, matching_width, num_features
+from emoreg.models.backbones import build_backbone, channels_last, matching_width
 from emoreg.models.classic_resnet import ClassicResNet
+from emoreg.models.features import num_features
 from emoreg.models.gradient_budget import matched_scale
 from emoreg.models.regulation import RegulatedClassifier, regulation_loss
 from emoreg.stages.metrics import count_flops

@@ -4,13 +4,15 @@ from typing import Any
 
 import pytest
 import timm
+import timm.optim
 import torch
-from timm.optim import create_optimizer_v2, param_groups_weight_decay
 from torch import Tensor, nn
 
 from emoreg.errors import SettingError
 from emoreg.models.regulation import RegulatedClassifier
 from tiny_backbone import TinyBackbone
+
+optimisers: Any = timm.optim  # which does not say what it exports
 
 
 class Gives(nn.Module):
@@ -87,9 +89,9 @@ def test_nobodys_weight_decay_draws_lambda_to_a_half() -> None:
     model = RegulatedClassifier(TinyBackbone(), vit, 4, granularity="per_sample")
     exempt = {"regulation.rho", "regulation.gate.weight", "encoder.pos_embed", "encoder.cls_token"}
     assert exempt <= model.no_weight_decay()
-    by_timm = create_optimizer_v2(model, opt="adamw", lr=1e-3, weight_decay=0.05)
+    by_timm = optimisers.create_optimizer_v2(model, opt="adamw", lr=1e-3, weight_decay=0.05)
     assert undecayed_by(by_timm, model) == exempt
-    groups = param_groups_weight_decay(model, 0.05, no_weight_decay_list=sorted(model.no_weight_decay()))
+    groups = optimisers.param_groups_weight_decay(model, 0.05, no_weight_decay_list=sorted(model.no_weight_decay()))
     assert undecayed_by(torch.optim.AdamW(groups), model) == exempt
     plain = RegulatedClassifier(TinyBackbone(), None, 4, mode="none")
     assert plain.no_weight_decay() == set()

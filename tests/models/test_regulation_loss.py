@@ -120,7 +120,7 @@ def test_what_it_cannot_be_made_from_is_refused(make: Any, message: str) -> None
         (LABELS.float(), r"must be int64, not float32; give labels.long\(\)"),
         (LABELS.int(), "must be int64, not int32"),
         (LABELS[:, None], r"must be of shape \(5,\), not \(5, 1\)"),
-        (LABELS[:3], r"class indices \(5,\), or of mixed images probabilities \(5, 4\), not int64 \(3,\)"),
+        (LABELS[:3], r"must be class indices \(5,\), or of mixed images probabilities \(5, 4\), not int64 \(3,\)"),
         (LABELS + 1, "must be 0 to 3, the indices of 4 classes, not 4"),
         (LABELS - 1, "must be 0 to 3, the indices of 4 classes, not -1"),
     ],

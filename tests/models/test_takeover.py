@@ -13,7 +13,8 @@ from torch.testing import assert_close
 
 from emoreg.config.schema import BackboneSettings
 from emoreg.errors import SettingError
-from emoreg.models.backbones import build_backbone, num_features
+from emoreg.models.backbones import build_backbone
+from emoreg.models.features import num_features
 from emoreg.models.takeover import NormMatch, estimate_statistics, keep_moments, match_norms, shrink_and_perturb
 from narrow import present
 

@@ -35,13 +35,14 @@ _PLAIN = {
 }
 
 
-def settle(settings: object) -> None:
+def settle(settings: Any) -> None:
     """Give every setting of a frozen dataclass, as it is made, its declared type: lists become tuples, paths text.
 
     Raises:
         SettingError: a value that is not of its type; a word that is none of those allowed (names the nearest).
     """
-    for name, annotation in _hints(type(settings)).items():
+    kind: Any = type(settings)
+    for name, annotation in _hints(kind).items():
         value = getattr(settings, name)
         settled = typed_value(annotation, value, name)
         if settled is not value:
@@ -207,5 +208,5 @@ def element_of(annotation: Any) -> Any:
 
 
 @functools.cache
-def _hints(kind: type) -> dict[str, Any]:
+def _hints(kind: Any) -> dict[str, Any]:
     return get_type_hints(kind)

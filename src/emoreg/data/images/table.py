@@ -52,9 +52,7 @@ class Table:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
-            raise UserError(
-                f"a table's name must be text, not a {type(self.name).__name__}: Table(name, images, labels)"
-            )
+            raise UserError(f"Table(name, images, labels) takes text as name, not a {type(self.name).__name__}")
         _check_images(self.name, self.images)
         _check_labels(self.name, self.labels)
         if len(self.images) != len(self.labels):
