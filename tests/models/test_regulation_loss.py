@@ -68,6 +68,16 @@ def test_the_default_is_that_of_recipes_and_of_one_network_plain_cross_entropy()
     assert plain.gradient_scale == UNSCALED
 
 
+def test_classes_count_as_their_weights_say_on_the_modules_device() -> None:
+    model, class_weights = classifier(), torch.tensor([1.0, 2.0, 0.5, 1.0])
+    loss_of = RegulationLoss(model, class_weights=class_weights)
+    response = model(images(), whole=True)
+    assert torch.equal(loss_of(response, LABELS), regulation_loss(response, LABELS, class_weights=class_weights))
+    assert present(loss_of.to("meta").class_weights).device.type == "meta" and not loss_of.state_dict()
+    with pytest.raises(SettingError, match=r"class_weights: must be of shape \(4,\), not \(3,\)"):
+        RegulationLoss(model, class_weights=class_weights[:3])
+
+
 def test_it_adds_nothing_to_a_module_that_holds_both() -> None:
     both = nn.ModuleDict({"model": classifier(), "loss": RegulationLoss(classifier())})
     assert not [name for name in both.state_dict() if name.startswith("loss")]

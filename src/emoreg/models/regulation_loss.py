@@ -30,6 +30,7 @@ class RegulationLoss(nn.Module):
         label_smoothing: in [0, 1).
         budget: "matched": each branch starts with the gradient that the plain backbone gets, whatever the weights and
             λ. "as_given": as the loss gives it.
+        class_weights: float32 (K,), as of `regulation_loss`; it moves to a device with this module. None for 1.
 
     Raises:
         SettingError: what is no regulated classifier; weights that train nothing, or no λ in a mode that learns it; a
@@ -42,6 +43,7 @@ class RegulationLoss(nn.Module):
         weights: LossWeights | None = None,
         label_smoothing: float = 0.0,
         budget: Budget = "matched",
+        class_weights: Tensor | None = None,
     ) -> None:
         super().__init__()
         require_classifier(classifier, "classifier")
@@ -49,6 +51,11 @@ class RegulationLoss(nn.Module):
         settings = LossSettings(label_smoothing=label_smoothing, budget=budget)
         self.weights = settings.weights(has_two) if weights is None else checked_weights(weights)
         self.label_smoothing, self.budget = settings.label_smoothing, settings.budget
+        self.class_weights: Tensor | None
+        self.register_buffer("class_weights", class_weights, persistent=False)
+        if class_weights is not None and tuple(class_weights.shape) != (classifier.num_classes,):
+            shape = tuple(class_weights.shape)
+            raise SettingError("class_weights", f"must be of shape ({classifier.num_classes},), not {shape}")
         if not any(self.weights[: 3 if has_two else 2]):
             raise SettingError("weights", NOTHING)
         if classifier.mode in LEARNED and self.weights.regulated == 0:
@@ -60,7 +67,7 @@ class RegulationLoss(nn.Module):
 
     def forward(self, response: Response, labels: Tensor) -> Tensor:
         """The loss, a scalar, of a whole response and labels (B,), or (B, K) of mixed images."""
-        return regulation_loss(response, labels, self.weights, self.label_smoothing)
+        return regulation_loss(response, labels, self.weights, self.label_smoothing, self.class_weights)
 
     def extra_repr(self) -> str:
         """The settings, for `print`."""
