@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from emoreg.models.regulation import RegulatedClassifier, Response, regulation_loss
     from emoreg.models.regulation_loss import RegulationLoss
     from emoreg.report.contrasts import analyse
+    from emoreg.report.own_report import report_results
     from emoreg.runs.run import Run
     from emoreg.stages.classify import build_classifier, evaluate, train
     from emoreg.stages.pretrain import load_encoder, pretrain
@@ -67,6 +68,7 @@ _HOMES = {
     "read_recipe": "config.read_recipe",
     "read_study": "study.read_study",
     "regulation_loss": "models.regulation",
+    "report_results": "report.own_report",
     "run_study": "study.run_study",
     "train": "stages.classify",
 }
@@ -97,6 +99,7 @@ __all__ = [
     "read_recipe",
     "read_study",
     "regulation_loss",
+    "report_results",
     "run_study",
     "train",
 ]

@@ -167,6 +167,20 @@ def test_a_mistake_is_told_in_one_line(
     assert message in shown and len(shown.splitlines()) == 1
 
 
+def test_a_report_of_an_own_loop_says_first_what_it_took_for_what(
+    file: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "mine.csv").write_text('arm,seed,accuracy\nBackbone,0,0.70\nE-Reg,0,0.72\n"E-Reg, fresh",0,0.71\n')
+    shown = told(capsys, "report", "mine.csv")
+    assert shown.startswith("mine.csv: 3 runs, of an own training loop\n")
+    assert re.search(r"E-Reg, fresh +fixed +fresh +twin +1: 0", shown)
+    assert shown.index("Not checked:") < shown.index("Gain over") and "is its author's word" in shown
+    assert (tmp_path / "mine" / "report.html").exists()
+    (tmp_path / "mine.csv").write_text("arm,seed,acc\nBackbone,0,0.70\n")
+    message = told(capsys, "report", "mine.csv", code=2)
+    assert "mine.csv, row 1: the table has no column 'accuracy' (did you mean 'acc'?)" in message
+
+
 @pytest.mark.parametrize("options", [[], ["--smoke"]])
 def test_a_study_can_be_asked_for_from_within_its_folder(
     options: list[str], file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

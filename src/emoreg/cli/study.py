@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from emoreg.cli.edition import say_edition
 from emoreg.cli.parser import File, Folder, Quiet, Shown
@@ -16,10 +16,12 @@ from emoreg.runtime.streams import tell
 if TYPE_CHECKING:
     import pandas as pd
 
+    from emoreg.report.method_notes import MethodNotes
+    from emoreg.report.own_report import Results
     from emoreg.study.definition import Study
     from emoreg.study.ray_pool import Ray
 
-StudyOrTable = Annotated[Path, Shown("STUDY", "a study's folder, its YAML file, or a results.parquet")]
+StudyOrTable = Annotated[Path, Shown("STUDY", "a study's folder, its YAML file, or a table of results")]
 RunsFolder = Annotated[Path, Shown("DIR", "folder of the run folders, for studies that share runs. Default: OUT/runs")]
 TABLES = (".parquet", ".csv")
 # Printed unless columns are named.
@@ -162,7 +164,14 @@ def ray_cluster(ray: bool | str, resources: dict[str, Any]) -> Ray | None:
     return Ray(ray if isinstance(ray, str) else LOCAL, **resources)
 
 
-def print_report(name: str, table: pd.DataFrame, out: Path, left_out: Sequence[str], is_asked_for: bool = True) -> None:
+def print_report(
+    name: str,
+    table: pd.DataFrame,
+    out: Path,
+    left_out: Sequence[str],
+    is_asked_for: bool = True,
+    own_notes: MethodNotes | None = None,
+) -> None:
     """Write the report and print its table and, last, the verdict.
 
     Between looks it prints only that verdicts wait, unless the report was asked for.
@@ -174,7 +183,7 @@ def print_report(name: str, table: pd.DataFrame, out: Path, left_out: Sequence[s
     from emoreg.runtime.terminal import show
     from emoreg.study.results import between_looks
 
-    analysis = analyse(name, table, left_out)
+    analysis = analyse(name, table, left_out, own_notes)
     page = write_reports(out, analysis)
     interim = between_looks(table)
     is_shown = interim is None or is_asked_for
@@ -188,24 +197,35 @@ def print_report(name: str, table: pd.DataFrame, out: Path, left_out: Sequence[s
 
 
 def report(study: StudyOrTable, *, out: Folder | None = None, runs: RunsFolder | None = None) -> None:
-    """Write a study's report as it now stands: a page, Markdown, LaTeX, JSON.
+    """Write a study's report as it now stands, or one of your own results: a page, Markdown, LaTeX, JSON.
 
     report.html is one page that opens anywhere, offline; report.md and report.tex hold its tables,
     report.json every contrast.
 
+    Results of your own training loop are a CSV or Parquet file with a row per run: mode, experience, seed and accuracy,
+    or arm, seed and accuracy. All columns: docs/own-results.md.
+
     Args:
-        out: folder to write. Default: the study's folder, FILE for FILE.parquet
+        out: folder to write. Default: the study's folder, FILE for FILE.parquet or FILE.csv
 
     Examples:
         emoreg report runs/cifar10-pilot
         emoreg report recipes/studies/cifar10-pilot.yaml
         emoreg report results/cifar10-cpu.parquet --out build/cifar10-cpu    # from a table alone, without its runs
+        emoreg report mine.csv    # of your own loop
     """
     from emoreg.runtime.safe_io import make_folder
+    from emoreg.runtime.terminal import show
 
-    name, table, folder, not_run = _open(study, runs)
-    make_folder(out or folder, "report's folder")
-    print_report(name, table, out or folder, not_run)
+    opened = _open(study, runs)
+    make_folder(out or opened.folder, "report's folder")
+    results = opened.results
+    if results is not None and results.own is not None:
+        from emoreg.report.own_table import own_table
+
+        show(own_table(results.own))
+    notes = None if results is None else results.notes
+    print_report(opened.name, opened.table, out or opened.folder, opened.left_out, own_notes=notes)
 
 
 def results(
@@ -330,31 +350,39 @@ def power(
     if study is None:
         spreads, pilot = [given_spread(sd or 0.0, correlation)], None
     else:
-        _, pilot, *_ = _open(study, runs)
+        pilot = _open(study, runs).table
         spreads = spreads_of(pilot)
     for spread in spreads:
         family = spread if arms is None else dataclasses.replace(spread, arms=arms)
         show(power_table(family, effect, seeds, looks, pilot))
 
 
-def _open(path: Path, runs: Path | None) -> tuple[str, pd.DataFrame, Path, list[str]]:
-    """A study's name, its results so far, its folder and what it leaves out, which a table alone does not say.
+class _Opened(NamedTuple):
+    """Results, and what is known of them."""
 
-    Raises UserError if there are no results yet.
-    """
-    if path.suffix.lower() in TABLES:
-        from emoreg.study.results import read_external_results
+    name: str
+    table: pd.DataFrame
+    folder: Path
+    left_out: Sequence[str]  # which a table alone does not say
+    results: Results | None = None  # of a table
 
-        name, table, folder, not_run = path.stem, read_external_results(path), path.with_suffix(""), list[str]()
-    else:
-        from emoreg.study.plan import left_out
-        from emoreg.study.run_study import open_study
 
-        found = open_study(path, runs=runs)
-        name, table, folder, not_run = found.study.name, found.table(), found.out, left_out(found.study)
+def _open(path: Path, runs: Path | None) -> _Opened:
+    """The results so far of a study, or those in a table. UserError if there are none yet."""
+    from emoreg.report.own_report import read_results_file
+    from emoreg.report.own_results import SUFFIXES
+
+    if path.suffix.lower() in SUFFIXES:
+        results = read_results_file(path)
+        return _Opened(path.stem, results.table, path.with_suffix(""), [], results)
+    from emoreg.study.plan import left_out
+    from emoreg.study.run_study import open_study
+
+    found = open_study(path, runs=runs)
+    table = found.table()
     if not _has_results(table):
-        raise UserError(f"no run of this study is finished in {folder}; run 'emoreg study' first")
-    return name, table, folder, not_run
+        raise UserError(f"no run of this study is finished in {found.out}; run 'emoreg study' first")
+    return _Opened(found.study.name, table, found.out, left_out(found.study))
 
 
 def _has_results(table: pd.DataFrame) -> bool:

@@ -24,7 +24,7 @@ from emoreg.report.analysis import (
 from emoreg.report.collapse import frequencies
 from emoreg.report.contrasts import BACKBONE, ENSEMBLE, LABEL_TWINS, Verdict, key_of, twin_of
 from emoreg.report.machine_notes import facts_of
-from emoreg.report.method_notes import method_notes
+from emoreg.report.method_notes import MethodNotes, method_notes
 from emoreg.report.read_runs import read_runs
 from emoreg.report.run_frame import EXPLORATION, MODES, TWINS, Arm, Cell, Runs
 from emoreg.report.smallest_effect import SMALLEST, smallest_effects
@@ -42,13 +42,14 @@ POSSIBLE = {"accuracy": (0.0, 1.0), "ece": (0.0, 1.0), "ccc": (-1.0, 1.0), "loss
 DIVERGED = 1e12  # losses beyond this, or infinite, leave a gap in their curve
 
 
-def analyse(name: str, table: Frame, left_out: Sequence[str] = ()) -> Analysis:
+def analyse(name: str, table: Frame, left_out: Sequence[str] = (), own_notes: MethodNotes | None = None) -> Analysis:
     """Everything that a report shows of a study.
 
     Args:
         name: of the study.
         table: one row per run, as `emoreg.study.results` makes it. Runs that are not finished count as planned alone.
         left_out: what the study asks for and cannot be done, with the reason, a line for each.
+        own_notes: for results of an own loop, in place of notes on a study's settings.
 
     Raises:
         UserError: the table holds a run twice, or what no study writes.
@@ -67,7 +68,8 @@ def analyse(name: str, table: Frame, left_out: Sequence[str] = ()) -> Analysis:
         finished=len(done),
         failures=tuple((str(run), str(error)) for run, error in zip(failed["run"], failed["error"], strict=True)),
         facts=facts_of(done),
-        notes=method_notes(stage_2),
+        notes=method_notes(stage_2) if own_notes is None else own_notes,
+        is_own=own_notes is not None,
         left_out=tuple(left_out),
         contrasts=frame,
     )

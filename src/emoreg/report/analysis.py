@@ -189,6 +189,7 @@ class Analysis:
     notes: MethodNotes
     left_out: tuple[str, ...]  # what the plan leaves out, with the reason
     contrasts: pd.DataFrame  # the contrast frame
+    is_own: bool = False  # results of an own loop: what a study makes sure of is its author's word
 
     @property
     def arms(self) -> tuple[ArmResult, ...]:

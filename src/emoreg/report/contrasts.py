@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from emoreg.report.looks import nominal_levels
-from emoreg.report.read_runs import ArrowFrame, read_runs
+from emoreg.report.own_results import runs_of
+from emoreg.report.read_runs import ArrowFrame
 from emoreg.report.run_frame import EXPLORATION, TWINS, Arm, Cell, Runs, variance_of_images
 from emoreg.report.statistics import LEVEL, TIE, Estimates, estimate, holm, smallest_tail
 
@@ -71,7 +72,8 @@ def analyse(frame: pd.DataFrame | ArrowFrame) -> pd.DataFrame:
 
     Args:
         frame: of pandas, polars, DuckDB or pyarrow: a row per run, with at least the columns `mode`, `experience`,
-            `seed` and `accuracy`; see `read_runs.read_runs` for the others, and for what a table of results holds.
+            `seed` and `accuracy`, or `arm`, `seed` and `accuracy`; docs/own-results.md has the others. A study's table
+            of results fits as it is.
 
     Returns:
         A row per contrast. Accuracies and differences are shares, in [-1, 1]. Columns:
@@ -92,11 +94,11 @@ def analyse(frame: pd.DataFrame | ArrowFrame) -> pd.DataFrame:
         verdict: a `Verdict`; null where nothing is tested.
 
     Raises:
-        UserError: as `read_runs.read_runs`.
+        UserError: a column is unknown or missing, a value is wrong, or a run is there twice.
     """
     import pandas as pd
 
-    runs = read_runs(frame)
+    runs = runs_of(frame)
     contrasts = [contrast for cell in runs.cells for contrast in _contrasts(runs, cell)]
     sizes = _sizes(runs, contrasts)
     families: dict[tuple[Cell, str], list[_Contrast]] = defaultdict(list)

@@ -21,6 +21,7 @@ def facts_of(done: pd.DataFrame) -> tuple[tuple[str, str], ...]:
     """
     first, second = done[done["stage"] == 1], done[done["stage"] == 2]
     epochs = [(_values(runs, f"{SETTINGS}training.epochs"), stage) for stage, runs in ((1, first), (2, second))]
+    seconds = done["seconds"].dropna().tolist() if "seconds" in done else []
     facts = {
         "Targets": "; ".join(_target(str(target), runs) for target, runs in second.groupby("target", sort=False)),
         "Backbones": _values(second, "backbone"),
@@ -28,7 +29,7 @@ def facts_of(done: pd.DataFrame) -> tuple[tuple[str, str], ...]:
         "Images of stage 1": _values(first, f"{SETTINGS}stimuli.name").replace("procedural", PROCEDURAL),
         "Epochs": ", ".join(f"{values} in stage {stage}" for values, stage in epochs if values),
         "Seeds": _range(sorted({int(seed) for seed in second["seed"]})),
-        "Training": f"{duration(float(done['seconds'].sum()))} in {len(done)} runs" if "seconds" in done else "",
+        "Training": f"{duration(sum(seconds))} in {len(done)} runs" if seconds else "",
         "emoreg": _values(done, f"{MACHINE}emoreg", ", git ", f"{MACHINE}git"),
         "PyTorch": _values(done, f"{MACHINE}torch", ", Python ", f"{MACHINE}python"),
         "GPU": _values(done, f"{MACHINE}gpu"),

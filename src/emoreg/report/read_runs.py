@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
 from emoreg.errors import UserError, nearest
+from emoreg.report.arm_names import arm_of, mode_named
 from emoreg.report.run_frame import (
     CONFIRMATION,
     EXPLORATION,
-    MODES,
-    WITHOUT_EXPERIENCE,
     Arm,
     Cell,
     Plan,
     Runs,
 )
-from emoreg.study.arms import EXPERIENCES
 from emoreg.study.columns import BYTES, RunStatus, type_of
 from emoreg.study.conform import decoded, from_text
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
+
+T = TypeVar("T")
 
 
 class ArrowFrame(Protocol):
@@ -37,7 +37,7 @@ class ArrowFrame(Protocol):
         """The frame as a stream of Arrow's."""
 
 
-def read_runs(frame: pd.DataFrame | ArrowFrame) -> Runs:
+def read_runs(frame: pd.DataFrame | ArrowFrame, places: Sequence[str] | None = None) -> Runs:
     """Check a frame of runs and bring it into the form that statistics need.
 
     Args:
@@ -49,39 +49,38 @@ def read_runs(frame: pd.DataFrame | ArrowFrame) -> Runs:
             `correct` or `test_correct` (right or wrong per test image, as truth values or packed by numpy.packbits),
             `checksum` or `test_checksum`; `test_loss`; `train_accuracy_non_emotional`, `train_accuracy_emotional`;
             `device`, `precision` (also as `env.`) and `edition`.
+        places: of the rows, for errors, such as "results.csv, row 3". None for a study's table.
 
     Raises:
         UserError: a column is missing, a name is unknown, an accuracy is outside [0, 1], or a run is there twice.
     """
-    frame = _stage_2(_in_pandas(frame))
-    rows = range(len(frame))
-    modes = [_mode(name) for name in _texts(frame, "mode")]
-    experiences, variants, stimuli = (_texts(frame, name) for name in ("experience", "variant", "stimuli"))
-    arms = [_arm(*names) for names in zip(modes, experiences, variants, stimuli, strict=True)]
-    purposes = [_purpose(name) for name in _texts(frame, "purpose")]
+    frame = _stage_2(in_pandas(frame))
+    where = ["" if places is None else f"{place}: " for place in places or range(len(frame))]
+    modes = _each(mode_named, where, _texts(frame, "mode"))
+    arms = _each(arm_of, where, modes, *(_texts(frame, name) for name in ("experience", "variant", "stimuli")))
+    purposes = _each(_purpose, where, _texts(frame, "purpose"))
     cells = [Cell(*names) for names in zip(purposes, _texts(frame, "target"), _texts(frame, "backbone"), strict=True)]
-    seeds = _seeds(frame)
+    seeds = _each(_seed, where, _values(frame, "seed"))
     ended = (RunStatus.FINISHED, RunStatus.DIVERGED)
     is_done = [True] * len(frame) if "status" not in frame else frame["status"].isin(ended).tolist()
-    accuracy = _accuracies(frame, purposes, is_done)
+    accuracy = _accuracies(frame, purposes, is_done, where)
+    planned = _each(_plan, where, _values(frame, "planned_seeds"), _values(frame, "looks"))
 
     found: dict[Cell, dict[Arm, dict[int, int]]] = {}
     plans: dict[tuple[Cell, Arm], Plan] = {}
-    planned_seeds, looks = _values(frame, "planned_seeds"), _values(frame, "looks")
-    for row in rows:
-        of_arm = found.setdefault(cells[row], {}).setdefault(arms[row], {})
-        if is_done[row] and of_arm.setdefault(seeds[row], row) != row:
-            place = ", ".join(part for part in cells[row] if part) or "this table"
+    for row, (cell, arm, seed, plan) in enumerate(zip(cells, arms, seeds, planned, strict=True)):
+        of_arm = found.setdefault(cell, {}).setdefault(arm, {})
+        if is_done[row] and (first := of_arm.setdefault(seed, row)) != row:
+            study = ", ".join(part for part in cell if part) or "this table"
+            other = f" ({where[first].removesuffix(': ')} has it too)" if places else ""
             raise UserError(
-                f"{place} has the run {arms[row].label}, seed {seeds[row]} twice: give each study's results once"
+                f"{where[row]}{study} has the run {arm.label}, seed {seed} twice{other}: give each study's results once"
             )
-        if planned_seeds[row] is not None:
-            plan = _plan(planned_seeds[row], looks[row])
-            if plans.setdefault((cells[row], arms[row]), plan) != plan:
-                raise UserError(
-                    f"the runs of {arms[row].label} are of different plans (planned_seeds, looks): a plan does not "
-                    "change once results are there; give the rows of one study"
-                )
+        if plan is not None and plans.setdefault((cell, arm), plan) != plan:
+            raise UserError(
+                f"{where[row]}the runs of {arm.label} are of different plans (planned_seeds, looks): a plan does not "
+                "change once results are there; give the rows of one study"
+            )
     return Runs(
         cells={
             cell: {arm: dict(sorted(by_seed.items())) for arm, by_seed in of_cell.items() if by_seed}
@@ -90,7 +89,7 @@ def read_runs(frame: pd.DataFrame | ArrowFrame) -> Runs:
         planned={cell: list(of_cell) for cell, of_cell in found.items()},
         plans=plans,
         accuracy=accuracy,
-        is_collapsed=_collapsed(frame, accuracy),
+        is_collapsed=_collapsed(frame, accuracy, where),
         starved=_starved(frame),
         facts={name: _values(frame, name, f"env.{name}") for name in ("device", "precision", "edition")},
         correct=_values(frame, "correct", "test_correct"),
@@ -103,7 +102,7 @@ def collapse_threshold(classes: int) -> float:
     return min(2 / classes, 1 / classes + 0.1)
 
 
-def _in_pandas(frame: pd.DataFrame | ArrowFrame) -> pd.DataFrame:
+def in_pandas(frame: pd.DataFrame | ArrowFrame) -> pd.DataFrame:
     """A frame of any library, with what pandas made its index as columns."""
     import pandas as pd
 
@@ -168,82 +167,78 @@ def _texts(frame: pd.DataFrame, name: str) -> list[str | None]:
     return [None if value is None or value == "" else str(value) for value in _values(frame, name)]
 
 
-_BY_NAME = {label.lower(): mode for mode, label in MODES.items()} | {mode: mode for mode in MODES}
-
-
-def _mode(name: str | None) -> str:
-    if name is None:
-        raise UserError("a run has no mode; Backbone's is 'none'")
-    if (mode := _BY_NAME.get(name.lower())) is None:
-        raise UserError(f"mode '{name}' is unknown{nearest(name, MODES)}")
-    return mode
-
-
-def _arm(mode: str, experience: str | None, variant: str | None, stimuli: str | None) -> Arm:
-    if mode in WITHOUT_EXPERIENCE:  # shared by all variants and stimuli
-        if experience is not None:
-            raise UserError(f"a run of mode '{mode}' has the experience '{experience}'; {MODES[mode]} has none")
-        return Arm(mode, None, None, None)
-    if mode == "transfer" and experience is None:
-        experience = "affect"
-    if experience not in EXPERIENCES:
-        what = f"experience '{experience}' is unknown" if experience else f"a run of mode '{mode}' has no experience"
-        raise UserError(f"{what}{nearest(experience or '', EXPERIENCES)}")
-    return Arm(mode, experience, variant, stimuli)
-
-
 def _purpose(name: str | None) -> str | None:
     if name not in (None, EXPLORATION, CONFIRMATION):
         raise UserError(f"purpose '{name}' is unknown{nearest(str(name), (EXPLORATION, CONFIRMATION))}")
     return name
 
 
-def _seeds(frame: pd.DataFrame) -> list[int]:
-    seeds = []
-    for value in _values(frame, "seed"):
+def _each(read: Callable[..., T], where: Sequence[str], *columns: Sequence[Any]) -> list[T]:
+    """What is read from each row; a UserError tells where."""
+    found = []
+    for place, *values in zip(where, *columns, strict=True):
         try:
-            seed = int(value)
-        except (TypeError, ValueError, OverflowError):
-            seed = None
-        if seed is None or seed != value:
-            raise UserError(f"a seed is {value}; it must be a whole number")
-        seeds.append(seed)
-    return seeds
+            found.append(read(*values))
+        except UserError as error:
+            raise UserError(f"{place}{error}") from None
+    return found
 
 
-def _accuracies(frame: pd.DataFrame, purposes: Sequence[str | None], is_done: Sequence[bool]) -> NDArray[np.float64]:
+def _seed(value: Any) -> int:
+    if value is None:
+        raise UserError("a run has no seed")
+    try:
+        seed = int(value)
+    except (TypeError, ValueError, OverflowError):
+        seed = None
+    if seed is None or seed != value:
+        raise UserError(f"a seed is {value}; it must be a whole number")
+    return seed
+
+
+def _accuracies(
+    frame: pd.DataFrame, purposes: Sequence[str | None], is_done: Sequence[bool], where: Sequence[str]
+) -> NDArray[np.float64]:
     tested = "accuracy" if "accuracy" in frame else "test_accuracy"
     validated = "validation_accuracy" if "validation_accuracy" in frame else tested
+    names = [validated if purpose == EXPLORATION else tested for purpose in purposes]
     columns = {name: _values(frame, name) for name in (tested, validated)}
-    accuracy = np.full(len(frame), math.nan)
-    for row, purpose in enumerate(purposes):
-        name = validated if purpose == EXPLORATION else tested
-        value = columns[name][row]
-        if not is_done[row] or value is None:
-            continue
-        try:
-            accuracy[row] = float(value)
-        except (TypeError, ValueError):
-            raise UserError(f"{name} holds '{value}'; it must be a number") from None
-        if math.isfinite(accuracy[row]) and not 0 <= accuracy[row] <= 1:
-            percent = ", not in percent: divide it by 100" if 1 < accuracy[row] <= 100 else ""
-            raise UserError(f"{name} holds {value}; accuracies are shares in [0, 1]{percent}")
+    values = [columns[name][row] if is_done[row] else None for row, name in enumerate(names)]
+    accuracy = np.array(_each(_accuracy, where, names, values), dtype=float)
     accuracy[~np.isfinite(accuracy)] = math.nan
     return accuracy
 
 
-def _collapsed(frame: pd.DataFrame, accuracy: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _accuracy(name: str, value: Any) -> float:
+    if value is None:
+        return math.nan
+    try:
+        accuracy = float(value)
+    except (TypeError, ValueError):
+        raise UserError(f"{name} holds '{value}'; it must be a number") from None
+    if math.isfinite(accuracy) and not 0 <= accuracy <= 1:
+        percent = ", not in percent: divide it by 100" if 1 < accuracy <= 100 else ""
+        raise UserError(f"{name} holds {value}; accuracies are shares in [0, 1]{percent}")
+    return accuracy
+
+
+def _collapsed(frame: pd.DataFrame, accuracy: NDArray[np.float64], where: Sequence[str]) -> NDArray[np.bool_]:
     """Runs with an accuracy or a loss that is not finite, or below the threshold for their number of classes."""
-    collapsed = np.isnan(accuracy)
-    for row, classes in enumerate(_values(frame, "classes")):
-        if classes is not None:
-            number = len(classes) if isinstance(classes, Sequence | np.ndarray) else classes
-            if isinstance(classes, str) or not number >= 2:
-                raise UserError(f"classes holds '{classes}'; give the number of classes, or a list of their names")
-            collapsed[row] |= accuracy[row] < collapse_threshold(int(number))
+    least = _each(_least_accuracy, where, _values(frame, "classes"))
+    collapsed = np.isnan(accuracy) | (accuracy < np.array(least))
     for row, loss in enumerate(frame["test_loss"].tolist() if "test_loss" in frame else []):
         collapsed[row] |= loss is not None and math.isinf(loss)
     return collapsed
+
+
+def _least_accuracy(classes: Any) -> float:
+    """Of a run that has not collapsed; 0 where the number of classes is not known."""
+    if classes is None:
+        return 0.0
+    number = len(classes) if isinstance(classes, Sequence | np.ndarray) else classes
+    if isinstance(classes, str) or not number >= 2:
+        raise UserError(f"classes holds '{classes}'; give the number of classes, or a list of their names")
+    return collapse_threshold(int(number))
 
 
 def _starved(frame: pd.DataFrame) -> list[str | None]:
@@ -260,7 +255,9 @@ def _starved(frame: pd.DataFrame) -> list[str | None]:
     return found
 
 
-def _plan(seeds: Any, looks: Any) -> Plan:
+def _plan(seeds: Any, looks: Any) -> Plan | None:
+    if seeds is None:
+        return None
     try:
         number = int(seeds)
         at = (number,) if looks is None or len(looks) == 0 else tuple(int(look) for look in looks)

@@ -256,7 +256,7 @@ def read_results(path: Path) -> pd.DataFrame:
     """
     try:
         require_regular(path)
-        table = _read_csv(path) if path.suffix.lower() == ".csv" else _read_parquet(path)
+        table = _read_csv(path) if path.suffix.lower() == ".csv" else read_parquet(path)
         _require(table.column_names, ("stage", "status", "run"))
         return with_modes(conform(table).to_pandas())
     except Exception as error:  # a damaged file makes Arrow raise almost anything
@@ -264,7 +264,8 @@ def read_results(path: Path) -> pd.DataFrame:
         raise UserError(f"{path} cannot be read as a table of results: {shortened(reason, 250)}") from None
 
 
-def _read_parquet(path: Path) -> pa.Table:
+def read_parquet(path: Path) -> pa.Table:
+    """Any Parquet file of at most MAX_ROWS rows. OSError, ValueError or one of Arrow's errors if it is none."""
     from pyarrow import parquet
 
     with parquet.ParquetFile(path) as file:
@@ -296,13 +297,13 @@ def read_external_results(path: Path) -> pd.DataFrame:
     """
     table = read_results(path)
     try:
-        _check_content(table)
+        check_content(table)
     except ValueError as error:
         raise UserError(f"{path} cannot be read as a table of results: {error}") from None
     return table.drop(columns="folder", errors="ignore")
 
 
-def _check_content(table: pd.DataFrame) -> None:
+def check_content(table: pd.DataFrame) -> None:
     """ValueError for what would make a report wrong: types are right, values may not be."""
     names = [str(name) for name in table]
     _require(names, ("stage", "status", "error", "run", "mode", "experience", "target", "backbone", "seed"))

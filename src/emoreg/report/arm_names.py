@@ -1,0 +1,67 @@
+"""The names that arms have in tables and in reports, read."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+
+from emoreg.errors import UserError, nearest
+from emoreg.report.run_frame import MODES, WITHOUT_EXPERIENCE, Arm
+from emoreg.study.arms import EXPERIENCES, REGULATED
+
+_BY_NAME: Mapping[str, str] = {label.lower(): mode for mode, label in MODES.items()} | {mode: mode for mode in MODES}
+NEAR = 0.75  # of 1 for the same word; a variant may be called anything else
+
+
+def mode_named(name: str | None) -> str:
+    """A mode by its name in the code or in reports, in any case. UserError for any other name, or none."""
+    if name is None:
+        raise UserError("a run has no mode; Backbone's is 'none'")
+    if (mode := _BY_NAME.get(name.lower())) is None:
+        raise UserError(f"mode '{name}' is unknown{nearest(name, (*MODES, *MODES.values()))}")
+    return mode
+
+
+def arm_of(mode: str, experience: str | None, variant: str | None, stimuli: str | None) -> Arm:
+    """The arm of a run. Backbone, ensemble and wide are shared by all variants and stimuli.
+
+    Raises:
+        UserError: the mode has no experience and is given one, or lacks one, or the experience is unknown.
+    """
+    if mode in WITHOUT_EXPERIENCE:
+        if experience is not None:
+            raise UserError(f"a run of mode '{mode}' has the experience '{experience}'; {MODES[mode]} has none")
+        return Arm(mode, None, None, None)
+    if mode == "transfer" and experience is None:
+        experience = "affect"
+    if experience not in EXPERIENCES:
+        what = f"experience '{experience}' is unknown" if experience else f"a run of mode '{mode}' has no experience"
+        raise UserError(f"{what}{nearest(experience or '', EXPERIENCES)}")
+    return Arm(mode, experience, variant, stimuli)
+
+
+def arm_named(label: str | None) -> Arm:
+    """The arm that reports call so: "Learn-E-Reg", "Learn-E-Reg, shuffled", "E-Reg, mixture (oasis)", "Backbone".
+
+    What stands behind the mode is an experience, a variant, or both; stimuli stand in parentheses at the end. A variant
+    whose name is close to an experience is taken for a misspelt one.
+
+    Raises:
+        UserError: no report prints such a name.
+    """
+    if label is None:
+        raise UserError("a run has no arm; write its name as a report prints it, such as 'Learn-E-Reg, shuffled'")
+    stimuli = found[1] if (found := re.search(r"\(([^()]*)\)\s*$", label)) else None
+    name = label if found is None else label[: found.start()]
+    first, *rest = (part.strip() for part in name.split(","))
+    if first.lower() not in _BY_NAME:
+        raise UserError(f"no arm is called '{label}'{nearest(first, MODES.values())}")
+    mode = mode_named(first)
+    experience = "affect" if mode in REGULATED else None
+    if rest and rest[0].lower() in EXPERIENCES:
+        experience = rest.pop(0).lower()
+    for part in rest:
+        if meant := difflib.get_close_matches(part.lower(), EXPERIENCES, n=1, cutoff=NEAR):
+            raise UserError(f"no arm is called '{label}' (did you mean '{meant[0]}' for '{part}'?)")
+    return arm_of(mode, experience, ", ".join(rest) or None, stimuli or None)

@@ -1,0 +1,211 @@
+"""The columns that a table of results from anybody's own training loop may have, and how their values are read."""
+
+from __future__ import annotations
+
+import json
+import math
+import numbers
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from emoreg.config.strict_yaml import decimal_number
+from emoreg.errors import UserError, closest, shortened
+from emoreg.study.columns import BYTES, INTEGER, MACHINE, NUMBER, SETTINGS, SHARES, TEXT, type_of
+from emoreg.study.conform import from_text
+
+# As docs/own-results.md has them. Any other column of a study's table may stand beside them under its own name.
+COLUMNS: Mapping[str, str] = {
+    "mode": "none, fixed, random, learned, random_learned, ensemble, wide or transfer, or the report's name of one",
+    "experience": "affect, fresh, moments, shuffled, neutral or rotation; empty for none, ensemble and wide",
+    "arm": "in place of mode, experience, variant and stimuli: the arm's name as a report prints it",
+    "variant": "a label where arms of one mode and experience differ in something else; each has twins of its own",
+    "stimuli": "a label of what the encoder has seen, if there are several",
+    "target": "the data set that is classified; targets are never compared",
+    "backbone": "the architecture; backbones are never compared",
+    "seed": "a whole number; arms are paired by it",
+    "accuracy": "share of test images that were answered rightly, from 0 to 1",
+    "correct": "right (1) or wrong (0) for each test image, in the same order in every run",
+    "checksum": "any text that is the same for runs with the same test images in the same order",
+    "classes": "number of classes, or a list of their names",
+    "purpose": "confirmation or exploration; the accuracies of an exploration are of validation images",
+    "planned_seeds": "how many seeds were planned before the first run: 0 to that number",
+    "looks": "numbers of seeds at which verdicts were planned; the last is planned_seeds",
+    "train_accuracy_non_emotional": "accuracy of the non-emotional response alone, on training images at the end",
+    "train_accuracy_emotional": "the same of the emotional response",
+    "lambda": "mean λ over the test images",
+    "seconds": "training time",
+    "parameters": "of the whole network",
+    "device": "what it ran on, such as cuda",
+    "precision": "such as bf16-mixed",
+}
+STORED: Mapping[str, str] = {  # what a study's table calls them
+    "accuracy": "test_accuracy",
+    "correct": "test_correct",
+    "checksum": "test_checksum",
+    "device": f"{MACHINE}device",
+    "precision": f"{MACHINE}precision",
+}
+OF_A_STUDY = ("stage", "status")  # every table of a study has these
+ACCURACIES = ("test_accuracy", "validation_accuracy")
+OF_AN_ARM = ("mode", "experience", "variant", "stimuli")
+MOST_CLASSES = 1_000_000
+
+
+def is_own(names: Collection[str]) -> bool:
+    """Whether a table with these columns is of somebody's own loop, and not of a study."""
+    return not any(name in names for name in OF_A_STUDY)
+
+
+def check_columns(names: Sequence[str]) -> None:
+    """Raise UserError for a column that is unknown, there twice, or missing. It names the nearest known one."""
+    needed = ["seed"] if "arm" in names else ["mode", "experience", "seed"]
+    missing = [name for name in needed if name not in names]
+    if not {"accuracy", "correct", STORED["correct"], *ACCURACIES} & {*names}:
+        missing.append("accuracy")
+    if missing:
+        raise UserError(
+            f"the table has no column '{missing[0]}'{closest(missing[0], names)}: at least mode, experience, seed and "
+            "accuracy, or arm, seed and accuracy, are needed, in a row per run"
+        )
+    for name in names:
+        is_known = name in COLUMNS or type_of(name) is not None or name.startswith((SETTINGS, MACHINE))
+        if not is_known:
+            raise UserError(
+                f"no column is called '{shortened(name)}'{closest(name, COLUMNS)}; leave it out, or, if runs differ in "
+                "it, name the difference in the column variant"
+            )
+    for name, stored in STORED.items():
+        if name in names and stored in names:
+            raise UserError(f"the columns {name} and {stored} are the same; keep one")
+    if "arm" in names and (double := [name for name in OF_AN_ARM if name in names]):
+        raise UserError(
+            f"the columns arm and {double[0]} say the same; keep the arm, as reports name it, or mode and experience "
+            "(a table of the first edition is opened with emoreg.study.results.read_results)"
+        )
+
+
+def read_value(name: str, value: Any, point: str = ".", is_text: bool = False) -> Any:
+    """A value of a column, from text or as a library holds it; None for a missing one. Accuracies may be any number.
+
+    Args:
+        name: of the column.
+        value: from a cell. Right or wrong per image may be text of 0 and 1, a list of 0 and 1 or of truth values, or
+            packed by numpy.packbits, as bytes or in base64.
+        point: what separates decimals in a text.
+        is_text: whether the whole table is text. Elsewhere a text of numbers is no list of them.
+
+    Returns:
+        Truth values per image as an array, or bytes if they are packed.
+
+    Raises:
+        UserError: it is of another kind, or outside its range.
+    """
+    if _is_missing(value):
+        return None
+    stored = STORED.get(name, name)
+    kind = type_of(stored)
+    if name in ("looks", "classes") and (is_text or not isinstance(value, str)):
+        return _whole_numbers(value) if name == "looks" else _classes(value)
+    if kind == BYTES:
+        return _answers(name, value)
+    if kind in (INTEGER, NUMBER):
+        return _whole(name, value) if kind == INTEGER else _in_range(name, _number(name, value, point))
+    if isinstance(value, str):
+        return value if name in ("looks", "classes") else _like_text(stored, value.strip())
+    return str(value).strip() if kind in (None, TEXT) else value
+
+
+def _is_missing(value: Any) -> bool:
+    if isinstance(value, str):
+        return not value.strip()
+    if value is None or isinstance(value, numbers.Real):
+        return value is None or math.isnan(value)
+    return type(value).__name__ in ("NAType", "NaTType")  # pandas' own
+
+
+def _like_text(name: str, text: str) -> Any:
+    try:
+        return from_text(name, text)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def _in_range(name: str, number: float) -> float:
+    stored = STORED.get(name, name)
+    if stored in ACCURACIES:  # looked at where runs are read
+        return number
+    if math.isinf(number) and not name.endswith("loss"):
+        raise UserError(f"{name} is infinite")
+    if stored in SHARES and not 0 <= number <= 1:
+        raise UserError(f"{name} holds {number:g}; it must be a share in [0, 1]")
+    return number
+
+
+def _number(name: str, value: Any, point: str) -> float:
+    if isinstance(value, str):
+        text = value.strip().replace(point, ".")
+        if text.lower() in ("nan", "inf", "+inf", "-inf"):
+            return float(text)
+        number = decimal_number(text)
+    else:
+        is_number = isinstance(value, numbers.Number) and not isinstance(value, bool | np.bool_ | complex)
+        number = float(value) if is_number else None
+    if number is None:
+        raise UserError(f"{name} holds '{shortened(str(value))}'; it must be a number")
+    return number
+
+
+def _whole(name: str, value: Any) -> int:
+    number = _number(name, value, ".")
+    if not number.is_integer() or abs(number) >= 2**53:  # beyond, floats are not exact
+        is_seed = name == "seed"
+        raise UserError(
+            f"{'a seed is' if is_seed else f'{name} holds'} {shortened(str(value))}; it must be a whole number"
+        )
+    return int(number)
+
+
+def _whole_numbers(value: Any) -> list[int]:
+    """ "[5, 8]", "5 8" and "5;8" are the same."""
+    if isinstance(value, str):
+        parts: Any = re.split(r"[\s,;]+", value.strip().removeprefix("[").removesuffix("]").strip())
+    else:
+        parts = value if isinstance(value, Sequence | np.ndarray) else [value]
+    return [_whole("looks", part) for part in parts]
+
+
+def _classes(value: Any) -> int | list[str]:
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        value = _like_text("classes", value)
+    if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str):
+        return [str(name) for name in value]
+    number = _whole("classes", value)
+    if not 2 <= number <= MOST_CLASSES:
+        raise UserError(f"classes holds '{number}'; give the number of classes, or a list of their names")
+    return number
+
+
+def _answers(name: str, value: Any) -> np.ndarray | bytes:
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    if isinstance(value, str):
+        text = value.strip()
+        if set(text) <= {"0", "1"}:
+            return np.frombuffer(text.encode(), dtype=np.uint8) == ord("1")
+        if not text.startswith("[") and not text.isdecimal():
+            packed = _like_text("test_correct", text)
+            return bytes(packed)
+        try:
+            value = json.loads(text) if text.startswith("[") else text
+        except (ValueError, RecursionError):
+            raise UserError(f"{name} holds a list that is not JSON; write a 0 or 1 for each image") from None
+    try:
+        answers = np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        answers = np.zeros(0)
+    if answers.ndim != 1 or not answers.size or not np.isin(answers, (0, 1)).all():
+        raise UserError(f"{name} holds '{shortened(str(value), 40)}'; give 1 (right) or 0 (wrong) for each test image")
+    return answers == 1

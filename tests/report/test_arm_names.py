@@ -1,0 +1,41 @@
+"""The names of arms that a report prints are read back."""
+
+from __future__ import annotations
+
+import pytest
+
+from emoreg.report.analysis import label_of
+from emoreg.report.arm_names import arm_named
+from emoreg.report.run_frame import MODES, WITHOUT_EXPERIENCE, Arm
+from emoreg.study.arms import EXPERIENCES
+from refusing import refusal
+
+
+@pytest.mark.parametrize("has_stimuli", [False, True])
+def test_every_name_that_a_report_prints_is_read_as_its_arm(has_stimuli: bool) -> None:
+    for mode in MODES:
+        for experience in EXPERIENCES if mode not in (*WITHOUT_EXPERIENCE, "transfer") else ("affect",):
+            for variant in (None, "mixture", "own losses, small"):
+                arm = Arm(mode, experience, variant, "oasis" if has_stimuli else None)
+                if mode in WITHOUT_EXPERIENCE:
+                    arm = Arm(mode, None, None, None)
+                assert arm_named(label_of(arm, has_stimuli)) == arm
+
+
+def test_case_blanks_and_the_names_of_modes_in_the_code_make_no_difference() -> None:
+    assert arm_named(" learn-e-reg,SHUFFLED ") == arm_named("learned, shuffled") == arm_named("Learn-E-Reg, shuffled")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Learn-E-Regg", "no arm is called 'Learn-E-Regg' (did you mean 'Learn-E-Reg'?)"),
+        ("Learn-E-Reg, shufled", "(did you mean 'shuffled' for 'shufled'?)"),
+        ("Learn-E-Reg, mixture, rotations", "(did you mean 'rotation' for 'rotations'?)"),
+        ("Backbone, fresh", "a run of mode 'none' has the experience 'fresh'; Backbone has none"),
+        ("shuffled_affect", "no arm is called 'shuffled_affect'"),
+        (None, "a run has no arm"),
+    ],
+)
+def test_any_other_name_is_refused_with_the_nearest(name: str | None, message: str) -> None:
+    assert message in refusal(lambda: arm_named(name))

@@ -1,0 +1,115 @@
+"""A report of an own loop says what it took for what, and what it could not check."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import emoreg
+from emoreg.report.own_notes import AUTHORS_WORD, not_checked, own_notes, taken_arms, taken_values
+from emoreg.report.own_report import Report, read_results_file
+from emoreg.report.own_results import OwnResults, own_results
+from refusing import refusal
+from report.own_tables import own_frame, written
+from result_rows import results, stage_2
+
+
+def own(frame: pd.DataFrame) -> OwnResults:
+    found = own_results(frame)
+    assert found is not None
+    return found
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Report]:
+    folder = tmp_path_factory.mktemp("own") / "report"
+    return folder, emoreg.report_results(own_frame(), folder, "My loop")
+
+
+def test_the_report_of_an_own_loop_has_the_verdicts_of_a_study(report: tuple[Path, Report]) -> None:
+    folder, made = report
+    assert sorted(path.name for path in folder.iterdir()) == ["report.html", "report.json", "report.md", "report.tex"]
+    assert made.findings[0].startswith("An effect specific to emotion is found with 8 seeds")
+    pd.testing.assert_frame_equal(
+        made.contrasts, emoreg.analyse(own_frame().assign(target="unnamed target", backbone="unnamed backbone"))
+    )
+    page = made.page.read_text(encoding="utf-8")
+    assert "<h1>My loop</h1>" in page and "of an own training loop, 64 runs in the frame" in page
+    assert "Each run was scored on the test images once" not in page  # nobody can know
+    assert json.loads((folder / "report.json").read_text())["editions"] == []
+
+
+def test_the_author_s_word_stands_among_the_findings(report: tuple[Path, Report]) -> None:
+    _, made = report
+    assert AUTHORS_WORD in made.findings and made.not_checked[0] == AUTHORS_WORD
+    assert not any("first edition" in sentence for sentence in made.findings)
+
+
+def test_what_each_arm_was_taken_for() -> None:
+    frame = pd.DataFrame(
+        [
+            ("none", None, 0, 0.7),
+            ("Learned", "affect", 0, 0.7),
+            ("learn-e-reg", "affect", 1, 0.7),
+            ("wide", None, 3, 0.7),
+            ("learned", "fresh", 0, 0.7),
+        ],
+        columns=["mode", "experience", "seed", "accuracy"],
+    )
+    assert [(arm.given, arm.label, arm.role, arm.seeds) for arm in taken_arms(own(frame))] == [
+        ("none", "Backbone", "reference", (0,)),
+        ("Learned, affect or learn-e-reg, affect", "Learn-E-Reg", "regulated arm", (0, 1)),
+        ("wide", "Wide", "reference", (3,)),
+        ("learned, fresh", "Learn-E-Reg, fresh", "twin", (0,)),
+    ]
+
+
+def test_what_the_other_columns_were_taken_for() -> None:
+    frame = own_frame({"Backbone": 0.5}, seeds=2, planned_seeds=2, device="cuda")
+    frame["correct"] = pd.Series([[1, 0, 1, 0], None])
+    assert taken_values(own(frame.assign(accuracy=[0.5, np.nan]))) == [
+        "Accuracies are shares of test images, calculated from correct in 1 of 2 runs.",
+        "Without an accuracy, so counted as collapsed: row 1.",
+        "Right or wrong is known for each of 4 images in 1 of 2 runs.",
+        "Planned: 2 seeds, looks at 2; the seeds count from 0.",
+        "Read as their names say: device.",
+    ]
+
+
+def test_what_is_not_checked_depends_on_the_columns() -> None:
+    least = own_frame({"Backbone": 0.5}, seeds=2)
+    assert len(not_checked(own(least))) == 3
+    assert "classes; train_accuracy_non_emotional, train_accuracy_emotional" in not_checked(own(least))[-1]
+    assert any("checksum" in line for line in not_checked(own(least.assign(correct="1010", accuracy=0.5))))
+    more = {"train_accuracy_non_emotional": 0.5, "train_accuracy_emotional": 0.5, "classes": 2, "planned_seeds": 2}
+    assert not_checked(own(least.assign(**more, correct="1010", accuracy=0.5, checksum="a"))) == [AUTHORS_WORD]
+
+
+def test_notes_name_cells_where_there_are_several() -> None:
+    frame = pd.concat([own_frame({"Backbone": 0.5}, seeds=1, target=target) for target in ("pets", "cars")])
+    assert dict(own_notes(own(frame)).facts)["Taken for"] == (
+        "Backbone as Backbone (reference, pets, one seed); Backbone as Backbone (reference, cars, one seed)"
+    )
+
+
+def test_a_study_s_table_is_reported_as_before(tmp_path: Path) -> None:
+    table = results(stage_2({"none": [0.5, 0.6], "learned": [0.7, 0.8]}))
+    made = emoreg.report_results(table, tmp_path / "out")
+    assert not made.taken and not made.not_checked and AUTHORS_WORD not in made.findings
+    assert "the frame cannot be read as a table of results: it has no column" in refusal(
+        lambda: emoreg.report_results(pd.DataFrame({"stage": [2], "status": ["finished"]}), tmp_path)
+    )
+
+
+def test_results_that_say_nothing_are_refused(tmp_path: Path) -> None:
+    nothing = written(tmp_path / "r.csv", "arm,seed,accuracy\nBackbone,0,nan\n")
+    assert refusal(lambda: read_results_file(nothing)) == f"no run has a result in {nothing}"
+    assert "cannot read" in refusal(lambda: emoreg.report_results(tmp_path / "none.csv", tmp_path))
+    (tmp_path / "r.parquet").write_bytes(b"PAR1 no")
+    assert "r.parquet cannot be read as a table of results" in refusal(
+        lambda: read_results_file(tmp_path / "r.parquet")
+    )
