@@ -17,6 +17,7 @@ from emoreg.cli.export import demo, export
 from emoreg.cli.inference import explain, predict
 from emoreg.cli.parser import Group, find, group_parser, run
 from emoreg.cli.quickstart import quickstart
+from emoreg.cli.runs import RUNS
 from emoreg.cli.stages import evaluate, pretrain, train
 from emoreg.cli.study import power, report, results, study
 from emoreg.cli.sweep import sweep
@@ -42,6 +43,7 @@ EMOREG = Group(
         "results": results,
         "power": power,
         "sweep": sweep,
+        "runs": RUNS,
         "data": DATA,
     },
     (

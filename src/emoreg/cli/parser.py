@@ -41,7 +41,7 @@ class SettingsOf(NamedTuple):
 
 
 class Group(NamedTuple):
-    """A command that consists of commands: `emoreg` and `emoreg data`."""
+    """A command that consists of commands: `emoreg`, `emoreg data` and `emoreg runs`."""
 
     description: str
     commands: Mapping[str, Command | Group]

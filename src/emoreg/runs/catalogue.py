@@ -1,0 +1,137 @@
+"""Run folders below a folder, as a table: what each is, how far it is, its scores and its settings."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from emoreg.config.read_recipe import flatten
+from emoreg.config.recipe import PretrainRecipe
+from emoreg.errors import UserError
+from emoreg.runs.run import METRICS, RECIPE, Run
+from emoreg.runtime.lock import holder
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SETTINGS = "recipe."  # before a setting, as in a study's table
+FACTS = (
+    "run",
+    "stage",
+    "status",
+    "mode",
+    "data",
+    "backbone",
+    "seed",
+    "epochs",
+    "validation_accuracy",
+    "validation_ccc",
+)
+FACTS += ("train_loss", "test_accuracy", "seconds", "megabytes", "error")
+
+
+class Status(StrEnum):
+    """How far a run is."""
+
+    FINISHED = "finished"
+    RUNNING = "running"  # a process holds its lock
+    STOPPED = "stopped"  # with a checkpoint
+    NOT_BEGUN = "not begun"
+    DAMAGED = "damaged"
+
+
+def find_runs(folders: Sequence[Path]) -> list[Run]:
+    """The run folders among some folders and below them, in order of name; hidden folders are left out.
+
+    Raises:
+        UserError: a folder is not there, or there is no run.
+    """
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"{folder} is not a folder; give a run folder, or one that holds run folders")
+    found = list(dict.fromkeys(path for folder in folders for path in _below(folder)))
+    if not found:
+        raise UserError(f"no run folder in {', '.join(map(str, folders))}: none has a {RECIPE}")
+    return [Run(path) for path in found]
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    for above, names, files in os.walk(folder):
+        if RECIPE in files:
+            names.clear()  # what lies in a run belongs to it
+            yield Path(above)
+        names[:] = sorted(name for name in names if not name.startswith("."))
+
+
+def catalogue(runs: Sequence[Run]) -> pd.DataFrame:
+    """A row per run with the columns FACTS, and a column for every setting, "recipe.training.epochs".
+
+    A run that cannot be read has the status `damaged`, and the reason in the column `error`.
+    """
+    import pandas as pd
+
+    rows = [_row(run) for run in runs]
+    return pd.DataFrame(rows, columns=list(dict.fromkeys((*FACTS, *(name for row in rows for name in row)))))
+
+
+def differing_settings(table: pd.DataFrame) -> list[str]:
+    """The columns of settings in which rows of a catalogue differ, in their order."""
+    settings = table[[name for name in table if str(name).startswith(SETTINGS)]]
+    return [str(name) for name in settings if len({_told(value) for value in settings[name]}) > 1]
+
+
+def _told(value: Any) -> str:
+    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else str(value)
+
+
+def _row(run: Run) -> dict[str, Any]:
+    row: dict[str, Any] = {"run": str(run.folder), "megabytes": size_of([run.folder]) / 1e6}
+    try:
+        recipe = run.recipe
+        is_first = isinstance(recipe, PretrainRecipe)
+        row |= {
+            "stage": 1 if is_first else 2,
+            "status": str(_status(run)),
+            "mode": recipe.pretext if isinstance(recipe, PretrainRecipe) else recipe.regulation.mode,
+            "data": recipe.stimuli.name if isinstance(recipe, PretrainRecipe) else recipe.target.name,
+            "backbone": recipe.backbone.name,
+            "seed": recipe.seed,
+        }
+        row |= {f"{SETTINGS}{key}": value for key, value in flatten(dataclasses.asdict(recipe))}
+        return row | _scores(run)
+    except UserError as error:
+        return row | {"status": str(Status.DAMAGED), "error": str(error)}
+
+
+def _status(run: Run) -> Status:
+    if run.is_finished:
+        return Status.FINISHED
+    if holder(run.folder) is not None:
+        return Status.RUNNING
+    return Status.STOPPED if run.has_begun else Status.NOT_BEGUN
+
+
+def _scores(run: Run) -> dict[str, Any]:
+    epochs = run.metrics["epoch"] if (run.folder / METRICS).exists() else []
+    found: dict[str, Any] = {"epochs": len(epochs), "train_loss": run.last_loss}
+    if run.is_finished:
+        final = run.final
+        for name, split, metric in (
+            ("validation_accuracy", "validation", "accuracy"),
+            ("validation_ccc", "validation", "ccc"),
+            ("test_accuracy", "test", "accuracy"),
+        ):
+            found[name] = (final.get(split) or {}).get(metric)
+        found["seconds"] = final.get("seconds")
+    return found
+
+
+def size_of(folders: Sequence[Path]) -> int:
+    """Bytes of all files below some folders; of links, of the links."""
+    files = (Path(above, name) for folder in folders for above, _, names in os.walk(folder) for name in names)
+    return sum(path.lstat().st_size for path in files)

@@ -1,0 +1,64 @@
+"""Run folders are found below a folder, with their settings and scores."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe
+from emoreg.runs.catalogue import FACTS, catalogue, differing_settings, find_runs
+from emoreg.runs.run import FINAL, METRICS, RECIPE, Run, start_run
+from emoreg.runtime.lock import hold
+from emoreg.runtime.safe_io import write_json
+from refusing import refusal
+
+
+def made(folder: Path, recipe: Recipe | None = None, accuracy: float | None = None) -> Run:
+    """A run folder without any training; with an accuracy it is finished."""
+    run = start_run(folder, recipe or TrainRecipe())
+    if accuracy is not None:
+        (folder / METRICS).write_text("epoch,train_loss\n1,2.0\n2,1.5\n")
+        write_json(folder / FINAL, {"test": {"accuracy": accuracy - 0.1}, "validation": {"accuracy": accuracy}})
+    return Run(run.folder)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made(tmp_path / "one", accuracy=0.75)
+    made(tmp_path / "study" / "runs" / "two", dataclasses.replace(TrainRecipe(), seed=1))
+    made(tmp_path / "stage1", PretrainRecipe())
+    made(tmp_path / "one" / "experience", PretrainRecipe())
+    made(tmp_path / ".hidden")
+    return tmp_path
+
+
+def test_runs_are_found_in_order_but_not_within_runs_or_hidden_folders(folder: Path) -> None:
+    names = ["one", "stage1", "study/runs/two"]
+    assert [str(run.folder.relative_to(folder)) for run in find_runs([folder, folder / "one"])] == names
+    assert "is not a folder" in refusal(lambda: find_runs([folder / "nothing"]))
+    (folder / "empty").mkdir()
+    assert "none has a recipe.yaml" in refusal(lambda: find_runs([folder / "empty"]))
+
+
+def test_a_row_has_what_a_run_is_how_far_it_is_and_its_scores(folder: Path) -> None:
+    one, first, two = catalogue(find_runs([folder])).to_dict("records")
+    assert (one["status"], one["epochs"], one["train_loss"]) == ("finished", 2, 1.5)
+    assert (one["validation_accuracy"], one["test_accuracy"]) == (0.75, 0.65)
+    assert (first["stage"], first["mode"], two["stage"], two["mode"]) == (1, "affect", 2, "none")
+    assert (two["status"], two["seed"], two["recipe.seed"]) == ("not begun", 1, 1)
+
+
+def test_a_run_that_is_being_trained_and_one_that_is_damaged_are_called_so(folder: Path) -> None:
+    (folder / "stage1" / RECIPE).write_text("stimuli: [")
+    with hold(folder / "study" / "runs" / "two"):
+        table = catalogue(find_runs([folder]))
+    assert table["status"].tolist() == ["finished", "damaged", "running"]
+    assert "stage1" in table["error"][1] and set(FACTS) <= set(table)
+
+
+def test_the_settings_in_which_runs_differ(folder: Path) -> None:
+    table = catalogue([Run(folder / "one"), Run(folder / "study" / "runs" / "two")])
+    assert differing_settings(table) == ["recipe.seed"]
+    assert differing_settings(table.iloc[:1]) == []

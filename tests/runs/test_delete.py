@@ -1,0 +1,58 @@
+"""Only run folders are deleted, only whole, and none that is in use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from emoreg.config.recipe import PretrainRecipe, TrainRecipe
+from emoreg.config.schema import EncoderSettings, RegulationSettings
+from emoreg.runs.delete import check_deletable, delete_run
+from emoreg.runs.run import RECIPE
+from emoreg.runtime.lock import hold
+from refusing import refusal
+from runs.test_catalogue import made
+
+
+def test_a_run_is_deleted_and_nothing_beside_it(tmp_path: Path) -> None:
+    made(tmp_path / "one", accuracy=0.7)
+    made(tmp_path / "other")
+    for run in check_deletable([tmp_path / "one", tmp_path / "one"]):
+        delete_run(run)
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda run: (run / RECIPE).unlink(), "is not a run folder"),
+        (lambda run: (run / RECIPE).write_text("- a list"), "is not a run folder"),
+        (lambda run: (run / "thesis.tex").touch(), "holds something that no run has (thesis.tex); move it elsewhere"),
+        (lambda run: run.rename(run.with_name("two")), "there is no such folder"),
+        (lambda run: run.symlink_to(run.rename(run.with_name("two"))), "is a link"),
+    ],
+    ids=["no recipe", "another recipe", "something else", "gone", "link"],
+)
+def test_what_is_no_run_folder_is_refused(tmp_path: Path, spoil: Callable[[Path], object], message: str) -> None:
+    spoil(made(tmp_path / "one").folder)
+    assert message in refusal(lambda: check_deletable([tmp_path / "one"]))
+
+
+def test_a_run_that_is_being_trained_is_refused(tmp_path: Path) -> None:
+    run = made(tmp_path / "one")
+    with hold(run.folder):
+        assert "is being worked on by process" in refusal(lambda: check_deletable([run.folder]))
+        assert "is being worked on" in refusal(lambda: delete_run(run))
+    assert (run.folder / RECIPE).exists()
+
+
+def test_a_stage_1_run_goes_only_with_the_unfinished_runs_that_need_it(tmp_path: Path) -> None:
+    first = made(tmp_path / "stage1", PretrainRecipe())
+    encoder = EncoderSettings(experience=str(tmp_path / "stage1"))
+    second = made(tmp_path / "two", TrainRecipe(encoder=encoder, regulation=RegulationSettings(mode="learned")))
+    assert f"is needed by {second.folder}, not finished" in refusal(lambda: check_deletable([first.folder]))
+    assert check_deletable([first.folder, second.folder]) == [first, second]
+    made(second.folder, second.recipe, accuracy=0.7)
+    assert check_deletable([first.folder]) == [first]
