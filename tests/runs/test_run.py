@@ -428,7 +428,7 @@ def test_each_start_adds_where_it_ran(tmp_path: Path, stage2: TrainRecipe, quiet
     for session in run.environment:
         assert session["packages"]["torch"] == torch.__version__.split("+")[0]
         assert {"emoreg", "timm", "numpy", "lightning-fabric"} <= session["packages"].keys()
-        assert session["git"] is None or re.fullmatch(r"[0-9a-f]{40}(\+changes)?", session["git"])
+        assert session["git"] is None or re.fullmatch(r"[0-9a-f]{40}(-dirty)?", session["git"])
         assert session["cpu"] and session["cores"] >= 1 and session["threads"] == 1 and "gpu" in session
         assert session["device"] == "cpu" and session["precision"] == "32-true"
         assert {"started", "command", "python", "platform"} <= session.keys()
@@ -565,3 +565,14 @@ def test_a_run_that_was_killed_before_its_checkpoint_was_deleted_is_finished_and
     assert run.is_finished and (run.folder / CHECKPOINT).exists()
     train(stage2, run.folder, progress=quiet)
     assert not (run.folder / CHECKPOINT).exists() and len(run.environment) == 1
+
+
+def test_a_start_that_fails_leaves_no_folders(tmp_path: Path, stage2: TrainRecipe, quiet: Progress) -> None:
+    nowhere = dataclasses.replace(stage2.target, name="folder", root=str(tmp_path / "nowhere"))
+    unknown = dataclasses.replace(stage2, backbone=BackboneSettings("resnet1999"))
+    for recipe in (dataclasses.replace(stage2, target=nowhere), unknown):
+        refusal(lambda recipe=recipe: train(recipe, tmp_path / "runs" / "run", progress=quiet))
+        assert not any(tmp_path.iterdir())
+    (tmp_path / "own").mkdir()
+    refusal(lambda: train(unknown, tmp_path / "own", progress=quiet))
+    assert (tmp_path / "own").is_dir() and not (tmp_path / "own" / RECIPE).exists()

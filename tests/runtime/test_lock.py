@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from emoreg.errors import UserError
-from emoreg.runtime.lock import Holder, hold, holder
+from emoreg.runtime.lock import Holder, hold, hold_new, holder
 
 # Holds the folder of its argument until it is killed.
 HOLDER = """
@@ -101,3 +101,21 @@ def test_a_process_that_is_killed_leaves_no_lock_to_its_children(tmp_path: Path)
     process.wait()
     with hold(tmp_path, patience=1):
         pass
+
+
+def test_a_start_that_fails_leaves_no_folders_but_those_that_were_there_or_hold_something(tmp_path: Path) -> None:
+    for path, kept, more in (("a/b", ".", ""), ("c", ".", ""), ("d/e", "d/e", "result"), ("d/f", "d", "")):
+        with pytest.raises(ZeroDivisionError), hold_new(tmp_path / path):
+            if more:
+                (tmp_path / path / more).touch()
+            raise ZeroDivisionError
+        assert (tmp_path / kept).is_dir() and (kept == path or not (tmp_path / path).exists())
+    with (
+        pytest.raises(UserError, match="cannot create the run folder"),
+        hold_new(tmp_path / "g" / ("n" * 300), "run folder"),
+    ):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["d"]
+    with hold_new(tmp_path / "h"):
+        pass
+    assert (tmp_path / "h").is_dir()

@@ -44,7 +44,7 @@ def package_version(name: str) -> str | None:
 
 @functools.cache
 def _git_revision() -> str | None:
-    """Revision of emoreg's own source, with "+changes" if it was edited since; None outside a checkout."""
+    """Revision of emoreg's own source, with "-dirty" if it was edited since; None outside a checkout."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(Path(__file__).parents[1]), *arguments]
@@ -52,7 +52,7 @@ def _git_revision() -> str | None:
 
     try:
         git("ls-files", "--error-unmatch", __file__)  # fails for a site-packages within another project's checkout
-        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--", ".") else "")
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--", ".") else "")
     except (OSError, subprocess.SubprocessError):
         return None
 

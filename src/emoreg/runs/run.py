@@ -15,11 +15,11 @@ from emoreg.config.read_recipe import read_recipe, recipe_yaml
 from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe
 from emoreg.config.setting_types import path_of
 from emoreg.config.strict_yaml import read_yaml
-from emoreg.errors import UserError, shortened
+from emoreg.errors import Diverged, UserError, shortened
 from emoreg.runs.inputs import Inputs, changes, from_record
 from emoreg.runs.provenance import environment, package_version
 from emoreg.runs.readers import FORMAT, read_final, read_metrics, read_record, read_state, read_weights
-from emoreg.runtime.lock import hold, is_trace
+from emoreg.runtime.lock import hold_new, is_trace
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.safe_io import make_folder, write_atomically, write_json
 
@@ -243,7 +243,8 @@ def start_run(folder: Path | str, recipe: Recipe, inputs: Inputs | None = None) 
             other stage-1 weights (told as they were and are), or something else; or it cannot be written.
     """
     run, inputs = Run(Path(folder)), inputs or Inputs()
-    _make_run_folder(run.folder)
+    make_folder(run.folder, "run folder")
+    _refuse_anything_else(run.folder)
     if (run.folder / RECIPE).exists():
         if not isinstance(recipe, PretrainRecipe if run.stage == 1 else TrainRecipe):
             raise UserError(f"{run.folder} holds a run of stage {run.stage}; choose another folder with --out")
@@ -274,14 +275,30 @@ def _write_inputs(run: Run, inputs: Inputs) -> None:
         write_json(path, inputs.record())
 
 
-def _make_run_folder(folder: Path) -> None:
-    """Create a run folder. UserError if it cannot be written, or holds anything else."""
-    make_folder(folder, "run folder")
+def _refuse_anything_else(folder: Path) -> None:
+    """UserError for a folder that holds anything but a run, or cannot be read."""
     try:
-        if not (folder / RECIPE).exists() and not all(map(is_trace, folder.iterdir())):
+        if folder.exists() and not (folder / RECIPE).exists() and not all(map(is_trace, folder.iterdir())):
             raise UserError(f"{folder} is not empty and holds no run; choose another folder with --out")
     except OSError as error:
         raise UserError(f"cannot read the run folder {folder}: {error.strerror or error}") from None
+
+
+@contextlib.contextmanager
+def _taken_back(folder: Path) -> Iterator[None]:
+    """If a start in a folder without a run fails before anything is trained, what it has written there is deleted."""
+    was_there = (folder / RECIPE).exists()
+    try:
+        yield
+    except BaseException as error:
+        written = {RECIPE, INPUTS, SEEN}
+        if isinstance(error, UserError) and not isinstance(error, Diverged):  # a setting that cannot be trained with
+            written.add(ENVIRONMENT)
+        with contextlib.suppress(OSError):  # an error here would hide the one that matters
+            if not was_there and all(path.name in written or is_trace(path) for path in folder.iterdir()):
+                for name in written:
+                    (folder / name).unlink(missing_ok=True)
+        raise
 
 
 @contextlib.contextmanager
@@ -299,8 +316,9 @@ def claim_run(folder: Path | str, recipe: Recipe, progress: Progress, inputs: In
     """
     folder = Path(folder)
     if not Run(folder).is_finished:  # a finished run may be in a place that cannot be written
-        _make_run_folder(folder)
-        with hold(folder):  # before the recipe is written: another process may not have saved anything yet
+        _refuse_anything_else(folder)
+        # Before the recipe is written: another process may not have saved anything yet.
+        with hold_new(folder, "run folder"), _taken_back(folder):
             run = start_run(folder, recipe, inputs)
             if not run.is_finished:  # another process may have finished it while this one waited
                 yield run

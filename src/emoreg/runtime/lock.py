@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emoreg.errors import UserError
-from emoreg.runtime.safe_io import read_json
+from emoreg.runtime.safe_io import make_folder, read_json
 
 LOCK, HOLDER = ".lock", ".holder.json"
 PARTIAL = ".*.part"  # left behind by `write_atomically` when the process is killed
@@ -94,6 +94,58 @@ def hold(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
         with contextlib.suppress(OSError):
             (folder / HOLDER).unlink()
         lock.release()
+
+
+@contextlib.contextmanager
+def hold_new(folder: Path, what: str = "folder") -> Iterator[None]:
+    """Create a folder unless it exists, and lock it as `hold` does.
+
+    If the block fails and the folder holds nothing, it is removed again with those of its parents that were made for
+    it: a start that fails leaves no folders.
+
+    Args:
+        folder: where.
+        what: its role in messages, such as "run folder".
+
+    Raises:
+        FolderInUse: another process holds the lock.
+        UserError: the folder cannot be created, or the lock cannot be written.
+    """
+    made = _absent(folder)
+    try:
+        make_folder(folder, what)
+        with hold(folder):
+            try:
+                yield
+            except BaseException:
+                if made:
+                    _clear(folder)  # while it is locked: nobody else begins there
+                raise
+    except BaseException:
+        for each in made:
+            with contextlib.suppress(OSError):  # it is not empty, or was never made
+                each.rmdir()
+        raise
+
+
+def _absent(folder: Path) -> list[Path]:
+    """A folder and those above it that do not exist, the innermost first."""
+    return [each for each in (folder, *folder.parents) if not _exists(each)]
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # of a name that is too long, or above which nothing may be read
+        return False
+
+
+def _clear(folder: Path) -> None:
+    """Delete the traces of a lock in a folder that holds nothing else."""
+    with contextlib.suppress(OSError):  # an error here would hide the one that matters
+        if all(map(is_trace, folder.iterdir())):
+            for path in folder.iterdir():
+                path.unlink()
 
 
 def is_trace(path: Path) -> bool:

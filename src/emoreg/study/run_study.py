@@ -14,10 +14,10 @@ from emoreg.config.setting_types import path_of, typed_value
 from emoreg.errors import SettingError, UserError
 from emoreg.runs.trackers import send_all_later
 from emoreg.runtime.launch_env import refuse_launchers
-from emoreg.runtime.lock import hold
+from emoreg.runtime.lock import hold_new
 from emoreg.runtime.main_module import require_guard
 from emoreg.runtime.progress import Progress
-from emoreg.runtime.safe_io import make_folder, write_atomically
+from emoreg.runtime.safe_io import write_atomically
 from emoreg.study.definition import Study, on_machine
 from emoreg.study.elsewhere import FILE as ELSEWHERE
 from emoreg.study.elsewhere import finished_elsewhere, merged
@@ -86,9 +86,8 @@ def run_study(
     require_guard()
     require_own_process()
     progress = progress or Progress(details=False)
-    make_folder(out, "study's folder")
     tables = [(str(path), read_results(Path(path))) for path in elsewhere]
-    with hold(out), contextlib.closing(make_pool(jobs, progress, ray, isolated)) as pool:
+    with hold_new(out, "study's folder"), contextlib.closing(make_pool(jobs, progress, ray, isolated)) as pool:
         if study.edition > 1 and study.machine is None and any(map(has_auto, study.recipes)):
             study = on_machine(study, pool.machine())
         study = with_data(study, out)
