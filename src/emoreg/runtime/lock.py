@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emoreg.errors import UserError
-from emoreg.runtime.safe_io import make_folder, read_json
+from emoreg.runtime.safe_io import new_folder, read_json
 
 LOCK, HOLDER = ".lock", ".holder.json"
 PARTIAL = ".*.part"  # left behind by `write_atomically` when the process is killed
@@ -111,33 +111,13 @@ def hold_new(folder: Path, what: str = "folder") -> Iterator[None]:
         FolderInUse: another process holds the lock.
         UserError: the folder cannot be created, or the lock cannot be written.
     """
-    made = _absent(folder)
-    try:
-        make_folder(folder, what)
-        with hold(folder):
-            try:
-                yield
-            except BaseException:
-                if made:
-                    _clear(folder)  # while it is locked: nobody else begins there
-                raise
-    except BaseException:
-        for each in made:
-            with contextlib.suppress(OSError):  # it is not empty, or was never made
-                each.rmdir()
-        raise
-
-
-def _absent(folder: Path) -> list[Path]:
-    """A folder and those above it that do not exist, the innermost first."""
-    return [each for each in (folder, *folder.parents) if not _exists(each)]
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # of a name that is too long, or above which nothing may be read
-        return False
+    with new_folder(folder, what) as is_new, hold(folder):
+        try:
+            yield
+        except BaseException:
+            if is_new:
+                _clear(folder)  # while it is locked: nobody else begins there
+            raise
 
 
 def _clear(folder: Path) -> None:

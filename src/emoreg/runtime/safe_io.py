@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -99,3 +100,34 @@ def make_folder(path: Path, what: str = "folder") -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot create the {what} {path}: {error.strerror or error}") from None
+
+
+@contextlib.contextmanager
+def new_folder(path: Path, what: str = "folder") -> Iterator[bool]:
+    """Within, the folder exists; yields whether it was made. If the block fails, folders that were made are removed.
+
+    Those that hold something by then are kept.
+
+    Args:
+        path: where; its parents are made too.
+        what: its role in the message, such as "run folder".
+
+    Raises:
+        UserError: the folder cannot be created.
+    """
+    made = [each for each in (path, *path.parents) if not _exists(each)]
+    try:
+        make_folder(path, what)
+        yield path in made
+    except BaseException:
+        for each in made:
+            with contextlib.suppress(OSError):  # it is not empty, or was never made
+                each.rmdir()
+        raise
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # of a name that is too long, or above which nothing may be read
+        return False

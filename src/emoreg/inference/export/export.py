@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import stat
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from emoreg.inference.export.timm_weights import write_encoder
 from emoreg.inference.load import LoadedRun, load_run
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runs.run import RECIPE, WEIGHTS, Run, open_run
+from emoreg.runtime.safe_io import new_folder
 
 Format = Literal["hub", "onnx", "torch", "timm"]
 
@@ -99,20 +101,22 @@ def _output_folder(to: Path, overwrite: bool) -> Iterator[Path]:
     try:
         if to.exists() and not overwrite and (not to.is_dir() or any(to.iterdir())):
             raise UserError(f"{to} is not empty; choose another folder with --to, or give --overwrite")
-        is_new = not to.exists()
-        to.mkdir(parents=True, exist_ok=True)
-        try:
-            with tempfile.TemporaryDirectory(prefix=".export-", dir=to) as temporary:
-                yield Path(temporary)
-                for path in sorted(Path(temporary).iterdir()):
-                    path.replace(to / path.name)
-        except BaseException:
-            if is_new:
-                with contextlib.suppress(OSError):
-                    to.rmdir()
-            raise
+        with new_folder(to), tempfile.TemporaryDirectory(prefix=".export-", dir=to) as temporary:
+            yield Path(temporary)
+            written = sorted(Path(temporary).iterdir())
+            mode = _mode_of_new_files(Path(temporary))
+            for path in written:
+                path.chmod(mode)
+                path.replace(to / path.name)
     except OSError as error:
         raise UserError(f"cannot write {to}: {error.strerror or error}") from None
+
+
+def _mode_of_new_files(folder: Path) -> int:
+    """What the umask makes of 0666: safetensors' own files are for their owner alone."""
+    probe = folder / ".mode"
+    probe.touch()
+    return stat.S_IMODE(probe.stat().st_mode)
 
 
 def _write_hub(loaded: LoadedRun, folder: Path, study: StudyFacts | None) -> tuple[float, str]:
