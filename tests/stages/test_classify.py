@@ -19,6 +19,7 @@ from torch import Tensor, nn
 import emoreg.training.loop
 from emoreg.config.augment import AugmentSettings
 from emoreg.config.optimizer import OptimizerSettings
+from emoreg.config.read_recipe import recipe_yaml
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe, defaults
 from emoreg.config.schema import (
     BackboneSettings,
@@ -34,6 +35,7 @@ from emoreg.config.schema import (
 from emoreg.config.training import Device
 from emoreg.data.images.augment import normalise
 from emoreg.data.images.batches import evaluation_batches, training_batches
+from emoreg.data.images.files import File
 from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.images.splits import cut_validation
 from emoreg.data.images.table import Table
@@ -42,7 +44,7 @@ from emoreg.errors import SettingError
 from emoreg.models.backbones import build_backbone
 from emoreg.models.regulation import RegulatedClassifier, Response, regulation_loss
 from emoreg.models.takeover import estimate_statistics, keep_moments, match_norms, shrink_and_perturb
-from emoreg.runs.run import WEIGHTS, Run, start_run
+from emoreg.runs.run import RECIPE, SEEN, WEIGHTS, Run, start_run
 from emoreg.runtime.process_group import ProcessGroup
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import drawn_from
@@ -762,7 +764,7 @@ def test_every_configuration_trains_and_is_evaluated(
     recipe = epochs(stage2, 1, regulation=regulation, target=dataclasses.replace(stage2.target, limit=32))
     run = train(recipe, tmp_path / "run", progress=quiet)
     again = evaluate(run.folder, device="cpu", progress=quiet)
-    assert again.pop("images_per_second") > 0
+    assert again.pop("images_per_second") > 0 and again.pop("images_trained_on") == 0
     assert again == scored_again(run)  # to the last bit: the weights came back whole
     assert len(run.metrics) == 1 and run.metrics.notna().all(axis=None)
     if regulation.mode == "none":
@@ -889,7 +891,7 @@ def test_where_the_experience_came_from_is_recorded(
 
     (session,) = train(regulated, tmp_path / "run", progress=quiet).environment
     digest = hashlib.sha256((experience.folder / WEIGHTS).read_bytes()).hexdigest()
-    assert session["experience"] == {"folder": str(experience.folder), "sha256": digest}
+    assert session["experience"] == {"folder": experience.folder.name, "sha256": digest}
 
 
 def test_your_own_images_are_scored_and_a_class_that_is_not_known_is_named(
@@ -908,6 +910,27 @@ def test_your_own_images_are_scored_and_a_class_that_is_not_known_is_named(
     assert "device" in refusal(lambda: evaluate(run, device=cast(Device, "abacus"), progress=quiet))
 
 
+def test_images_that_were_trained_on_are_counted_wherever_they_lie_now(
+    image_folder: Path, tmp_path: Path, stage2: TrainRecipe
+) -> None:
+    target = TargetSettings(name="folder", root=str(image_folder), image_size=8, validation=0.0)
+    run = train(epochs(stage2, 1, target=target), tmp_path / "run", progress=Progress(quiet=True))
+    trained = read_target(target).train
+    for image, label in zip(trained.images, trained.labels.tolist(), strict=True):
+        assert isinstance(image, File)
+        place = tmp_path / "copy" / ("blue", "red")[int(label)] / Path(image.name).name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(image.root / image.name, place)
+    told = Listening()
+    scored = evaluate(run, str(tmp_path / "copy"), "cpu", progress=told)
+    assert scored["images_trained_on"] == scored["images"] == len(trained)
+    assert f"{len(trained)} of these {len(trained)} images are among those that run was trained on" in told.lines[-1]
+    assert evaluate(run, device="cpu", progress=told)["images_trained_on"] == 0
+    (run.folder / SEEN).unlink()
+    assert evaluate(run, str(tmp_path / "copy"), "cpu", progress=told)["images_trained_on"] is None
+    assert "not checked whether these are among them" in told.lines[-1]
+
+
 def own(seed: int = 0, width: int = 7) -> RegulatedClassifier:
     """Any two modules: no backbone of ours, and no `num_features`."""
     torch.manual_seed(seed)
@@ -924,10 +947,25 @@ def test_your_own_classifier_trains_and_is_evaluated(stage2: TrainRecipe, tmp_pa
     assert_equal(run.weights()[0], model.state_dict())
     assert run.environment[0]["model"] == "given by the caller" and run.final["lambda"] == [present(model.lam).item()]
     found = evaluate(run, device="cpu", model=own(seed=1), progress=quiet)
-    found.pop("images_per_second")
+    assert found.pop("images_per_second") > 0 and found.pop("images_trained_on") == 0
     assert found == scored_again(run)
-    assert "another architecture" in refusal(lambda: evaluate(run, device="cpu", progress=quiet))
+    assert "in Python pass model=" in refusal(lambda: evaluate(run, device="cpu", progress=quiet))
     assert "another architecture" in refusal(lambda: evaluate(run, device="cpu", model=own(width=8), progress=quiet))
+    recipe = run.recipe
+    assert isinstance(recipe, TrainRecipe) and recipe.regulation == RegulationSettings("learned", 0.5)
+    assert (recipe.backbone.name, recipe.encoder_backbone.name) == ("own:Sequential", "own:Sequential")
+    assert "pass model=" in refusal(lambda: build_classifier(recipe, 10))
+    again = train(stage2, tmp_path / "run", own(), quiet)  # by the recipe as it was given
+    assert again.final == run.final and "other settings" in refusal(lambda: train(stage2, run.folder, progress=quiet))
+
+
+def test_a_run_of_your_own_model_from_before_its_mode_was_recorded_is_still_known(
+    stage2: TrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    run = train(stage2, tmp_path / "run", own(), quiet)
+    (run.folder / RECIPE).write_text(recipe_yaml(stage2))
+    assert train(stage2, tmp_path / "run", own(), quiet).final == run.final
+    assert "in Python pass model=" in refusal(lambda: evaluate(tmp_path / "run", device="cpu", progress=quiet))
 
 
 def test_one_module_can_be_both_backbone_and_encoder(stage2: TrainRecipe, tmp_path: Path, quiet: Progress) -> None:

@@ -134,7 +134,7 @@ def test_a_study_goes_on_wherever_it_is_and_whatever_it_is_called(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     before = done(written(seeds=2), "s", quiet)
-    (Path(before["folder"].iloc[-1]) / FINAL).unlink()  # the last run has to be done again
+    (Path("s") / before["folder"].iloc[-1] / FINAL).unlink()  # the last run has to be done again
     out = Path(move(place)).absolute()
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere" if elsewhere or not place.exists() else place)

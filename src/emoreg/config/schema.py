@@ -25,6 +25,7 @@ MAX_IMAGE_SIZE = 8192  # pixels a side: above this even a few decoded images wou
 
 Mode = Literal["none", "fixed", "random", "learned", "random_learned", "transfer"]
 SINGLE = ("none", "transfer")  # modes of one network, without a second response
+OWN = "own:"  # begins the name of an architecture that a run records and its caller gave as a module
 LEARNED = ("learned", "random_learned")  # modes whose λ = σ(ρ) is trained
 Granularity = Literal["scalar", "per_class", "per_sample"]
 Mixing = Literal["logits", "probabilities", "features"]
@@ -188,6 +189,11 @@ class BackboneSettings:
         check_share(self, "drop_path")
         if self.class_token is False and self.pool != "average":
             raise SettingError("class_token", "must be null or true unless pool is average, not false: it is read")
+
+    @property
+    def is_own(self) -> bool:
+        """Whether this is the record of a module that the caller gave, which no recipe can build."""
+        return self.name.startswith(OWN)
 
 
 @dataclass(frozen=True)

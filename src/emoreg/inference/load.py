@@ -18,6 +18,7 @@ from emoreg.errors import UserError, is_plain, shortened
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runs.inputs import weights_checksum
 from emoreg.runs.run import WEIGHTS, Run, open_run
+from emoreg.runtime.places import portable
 from emoreg.stages.affective_heads import Head, heads_of
 from emoreg.stages.classify import load_classifier
 from emoreg.stages.pretrain import AffectiveModel, load_encoder
@@ -132,11 +133,11 @@ def _find_readout(run: Run, recipe: TrainRecipe, experience: Path | None) -> Emo
     candidates = _candidates(run.folder, written, expected is not None) if experience is None else [experience]
     found = [folder for folder in candidates if (folder / WEIGHTS).is_file()]
     if not found:
-        return f"its stage-1 run {recipe.encoder.experience} was not found"
+        return f"its stage-1 run {portable(written, run.folder)} was not found"
     for folder in found:
         if expected in (None, weights_checksum(folder / WEIGHTS)):
             return _read_stage1(folder)
-    return f"the weights in {found[0]} are not those that it was trained from"
+    return f"the weights in {portable(found[0], run.folder)} are not those that it was trained from"
 
 
 def _candidates(folder: Path, written: str, is_known: bool) -> Iterator[Path]:

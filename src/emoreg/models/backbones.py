@@ -245,6 +245,8 @@ def _timm_backbone(settings: BackboneSettings, image_size: int) -> nn.Module:
     from timm.models import get_arch_pretrained_cfgs, split_model_name_tag
 
     name = settings.name
+    if settings.is_own:
+        raise SettingError("name", f"'{name}' records a module of your own, which no recipe can build: pass model=")
     if not timm.is_model(name):
         known = [*timm.list_models(), *(f"resnet{depth}" for depth in CLASSIC_DEPTHS)]
         raise SettingError("name", f"there is no architecture '{name}'{nearest(name, known)}")

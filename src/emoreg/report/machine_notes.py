@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from emoreg.runtime.places import without_folders
 from emoreg.runtime.progress import duration
 from emoreg.study.columns import MACHINE, SETTINGS
 
@@ -43,7 +44,7 @@ def facts_of(done: pd.DataFrame) -> tuple[tuple[str, str], ...]:
     if len(sessions):
         facts["Started"] = " to ".join(dict.fromkeys(str(time) for time in sessions[started].iloc[[0, -1]]))
     if len(commands := sessions[command].dropna()):
-        facts["Command"] = str(commands.iloc[-1])
+        facts["Command"] = without_folders(str(commands.iloc[-1]).split(" "))
     return tuple((name, value) for name, value in facts.items() if value)
 
 

@@ -12,17 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from emoreg.runtime.cores import allowed_cores
+from emoreg.runtime.places import without_folders
 
 RECORDED = ("emoreg", "torch", "torchvision", "timm", "lightning-fabric", "numpy", "pillow")
 
 
 def environment() -> dict[str, Any]:
-    """Time, command, versions, git revision and hardware of this process."""
+    """Time, command (without folders), versions, git revision and hardware of this process."""
     import torch
 
     return {
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": without_folders(sys.argv),
         "git": _git_revision(),
         "python": platform.python_version(),
         "packages": {name: package_version(name) for name in RECORDED},

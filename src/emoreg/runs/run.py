@@ -41,7 +41,7 @@ class Run:
     | recipe.yaml | every setting |
     | inputs.json | checksums of its images and of its stage-1 weights, see `runs.inputs` |
     | environment.json | versions, git revision, hardware, command; one entry per start or restart |
-    | seen.bin | stage 1: a checksum of every training image, see `stages.leaks` |
+    | seen.bin | a checksum of every training image, see `stages.leaks`; not of a set too large to hold |
     | metrics.csv | one row per epoch |
     | checkpoint.pt | everything needed to resume; deleted when the run is finished |
     | model.safetensors | the final weights; the file's metadata says how to use them |

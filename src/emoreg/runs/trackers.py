@@ -31,6 +31,7 @@ from emoreg.runs.tracker_clients import (
     without_passwords,
 )
 from emoreg.runtime.lock import FolderInUse, hold
+from emoreg.runtime.places import portable
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.safe_io import write_json
 
@@ -38,6 +39,7 @@ RECORD = "trackers.json"  # in the run folder: by tracker and place, the id of t
 PAUSE = 120.0  # seconds without another attempt after a failure, as each attempt waits for a timeout
 SLOW, SHARE = 0.5, 20  # a server that takes longer, in seconds, then rests for so many times as long
 
+PLACES = (".root", ".experience", ".weights")  # ends of settings that are paths, which a server's readers need not see
 Track = Callable[[Sequence[Row]], None]
 # By tracker, in this process: the run whose attempt failed last, and when. Its server is then left alone for a while.
 _failed: dict[str, tuple[Path, float]] = {}
@@ -62,7 +64,10 @@ class Trackers:
         for name in self.names:
             check_installed(name)
         self.run, self.progress = run, progress
-        self.settings = dict(flatten(resolved(recipe)))
+        self.settings = {
+            key: portable(value, run.folder) if isinstance(value, str) and key.endswith(PLACES) else value
+            for key, value in flatten(resolved(recipe))
+        }
         self.opened: dict[str, Tracker] = {}
         self.told: set[str] = set()  # trackers of which a failure, or that they are off, was said
         self.rests_until: dict[str, float] = {}  # by name: a slow server is asked less often

@@ -36,8 +36,9 @@ from emoreg.runtime.seeding import derive_seed, drawn_from, generator
 from emoreg.stages.class_weights import class_weights, describe_class_weights
 from emoreg.stages.confusion import remark_on_answers
 from emoreg.stages.frozen_features import FrozenFeatures
+from emoreg.stages.given_model import GIVEN, as_given, refuse_without
 from emoreg.stages.inputs import inputs_of
-from emoreg.stages.leaks import refuse_leaks
+from emoreg.stages.leaks import count_trained_on, record_seen, refuse_leaks
 from emoreg.stages.metrics import count_flops, measure
 from emoreg.stages.pretrain import encoder_architecture, fit_of, load_encoder
 from emoreg.training.fabric import make_fabric
@@ -171,8 +172,9 @@ def train(
     Args:
         recipe: all settings.
         out: the run folder; a finished run is returned as it is.
-        model: your own classifier around any two modules, trained in place. The recipe's backbone, encoder and
-            regulation settings are then not used.
+        model: your own classifier around any two modules, trained in place. Of the recipe's backbone, encoder and
+            regulation settings, learning rates and a frozen encoder's views alone are then used; the run records the
+            model's own mode and architectures in place of the others.
         progress: None shows it in the terminal.
 
     Raises:
@@ -181,6 +183,7 @@ def train(
     recipe = require_recipe(recipe, TrainRecipe, "train")
     if model is not None:
         require_classifier(model, "model")
+        recipe = as_given(recipe, model, Run(Path(out)))
     else:
         _check_encoder(recipe)
         recipe = with_encoder_architecture(recipe)
@@ -208,6 +211,8 @@ def _train(context: RunContext[TrainRecipe], model: RegulatedClassifier | None) 
         progress,
     )
     images = _load(train_table, recipe.target, recipe.training, fabric, progress)
+    if context.is_leader and images.pixels is not None:  # of a larger set every image would have to be read once more
+        record_seen(run, [images], progress)
     validation, test = (
         _load(table, recipe.target, recipe.training, fabric, progress) if table and context.is_leader else None
         for table in (validation_table, target.test if asked.test else None)
@@ -223,7 +228,7 @@ def _train(context: RunContext[TrainRecipe], model: RegulatedClassifier | None) 
         _estimate_statistics(classifier, images, recipe, fabric)
     context.record_session(
         experience=_fingerprint(recipe.encoder.experience) if model is None else None,
-        model="the recipe's" if model is None else "given by the caller",
+        model="the recipe's" if model is None else GIVEN,
     )
 
     curves: dict[str, float] = {}
@@ -394,7 +399,8 @@ def evaluate(
         progress: where it is shown; None for the terminal.
 
     Returns:
-        `measure`'s metrics, images_per_second, and classes, their names in the order of per_class and confusion.
+        `measure`'s metrics; images_trained_on, how many of the images the run was trained on (None where it has no
+        record of these); images_per_second; and classes, their names in the order of per_class and confusion.
 
     Raises:
         UserError: unfinished run; missing images; classes that the run does not know; the own test split of a run
@@ -412,18 +418,26 @@ def evaluate(
     if data is not None and _is_own(run, target, data):
         target, data = dataclasses.replace(target, root=data), None
     table = read_for_scoring(target, data, classes, progress, recipe.edition)
-    if is_own_test_split(target, data):
+    is_own = is_own_test_split(target, data)
+    if is_own:
         progress.say(
             f"{run.folder.name}: another look at its test images, which were scored when training ended; choices made "
             "from it bias what is reported on them"
         )
     images = _load(table, recipe.target, training, fabric, progress)
+    trained_on = count_trained_on(run, images, progress)
+    if trained_on is None and not is_own:
+        progress.say(
+            f"{run.folder.name} holds no record of its training images, as runs of earlier versions and of sets too "
+            "large to hold in memory: not checked whether these are among them"
+        )
     classifier = classifier.to(fabric.device)
     begun = time.perf_counter()
     metrics = measure(classifier, images, fabric)
+    speed = len(images) / (time.perf_counter() - begun)
     if remark := remark_on_answers(metrics, classes):
         progress.say(f"{run.folder.name}: {remark}")
-    return {**metrics, "images_per_second": len(images) / (time.perf_counter() - begun), "classes": list(classes)}
+    return {**metrics, "images_trained_on": trained_on, "images_per_second": speed, "classes": list(classes)}
 
 
 def _is_own(run: Run, target: TargetSettings, data: str) -> bool:
@@ -453,6 +467,7 @@ def load_classifier(run: Run, model: RegulatedClassifier | None = None) -> tuple
     if model is not None:
         require_classifier(model, "model")
     else:
+        refuse_without(run)
         # The run's own weights replace those of its experience, which need not be there any more.
         untrained = dataclasses.replace(recipe.encoder, experience=None, takeover="as_is", moments_only=False)
         model = build_classifier(dataclasses.replace(recipe, encoder=untrained), len(classes))
@@ -474,8 +489,8 @@ def _load(
 
 
 def _fingerprint(experience: str | None) -> dict[str, str] | None:
-    """Which experience an encoder has had: its folder, and the checksum of its weights."""
+    """Which experience an encoder has had: its folder's name, and the checksum of its weights."""
     if experience is None:
         return None
     checksum = weights_checksum(Path(experience) / WEIGHTS)
-    return None if checksum is None else {"folder": str(experience), "sha256": checksum}
+    return None if checksum is None else {"folder": Path(experience).name, "sha256": checksum}

@@ -1,7 +1,8 @@
-"""Leaks between the stages: test images of the target that the encoder was trained on (ours).
+"""Leaks: images that a network is tested on and was trained on before (ours).
 
-Stage 1 keeps a checksum of every training image; stage 2 refuses an encoder that has seen an image of its test split.
-Training images of the target may be seen: a positive control needs that.
+Each stage keeps a checksum of every training image. Stage 2 refuses an encoder that has seen an image of its test
+split; training images of the target may be seen: a positive control needs that. A classifier that is scored on images
+that it was trained on says so.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ NAMED = 3  # images in an error
 
 @dataclass(frozen=True)
 class Seen:
-    """The training images of a stage-1 run: checksums uint64 (N,) of their pixels, decoded at `image_size`."""
+    """The training images of a run: checksums uint64 (N,) of their pixels, decoded at `image_size`."""
 
     image_size: int
     checksums: NDArray[np.uint64]
@@ -60,10 +61,10 @@ def checksums(images: ImageSet, progress: Progress) -> NDArray[np.uint64]:
 
 
 def record_seen(run: Run, parts: Sequence[ImageSet], progress: Progress) -> None:
-    """Write the checksums of a stage-1 run's training images into its folder, unless it is resumed.
+    """Write the checksums of a run's training images into its folder, unless it is resumed.
 
     Args:
-        run: of stage 1.
+        run: of either stage.
         parts: its training images, one set or several.
         progress: as `checksums`.
 
@@ -77,7 +78,7 @@ def record_seen(run: Run, parts: Sequence[ImageSet], progress: Progress) -> None
 
 
 def read_seen(run: Run) -> Seen | None:
-    """What a stage-1 run was trained on; None where no record is, as in runs of the first edition.
+    """What a run was trained on; None where no record is, as in runs of the first edition.
 
     Raises:
         UserError: the file cannot be read, is damaged, or of another format.
@@ -89,7 +90,7 @@ def read_seen(run: Run) -> Seen | None:
         content = read_bounded(path, HEADER.size + CHECKSUM.itemsize * MAX_ENTRIES)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
-    damaged = UserError(f"{path} is damaged: it does not tell which images stage 1 has seen; run stage 1 again")
+    damaged = UserError(f"{path} is damaged: it does not tell which images the run has seen; do the run again")
     if len(content) < HEADER.size:
         raise damaged
     magic, version, image_size, count = HEADER.unpack_from(content)
@@ -148,3 +149,29 @@ def refuse_leaks(experience: Path | str, test: ImageSet, train: Table, progress:
             f"({names}{', ...' if len(rows) > NAMED else ''}), so accuracy on them would mean nothing: choose other "
             "stimuli, or leave these images out of them",
         )
+
+
+def count_trained_on(run: Run, images: ImageSet, progress: Progress) -> int | None:
+    """How many of `images` are among the training images of a run of stage 2, by their pixels at its size.
+
+    Args:
+        run: that scores them.
+        images: at the run's image size.
+        progress: as `checksums`; a line tells of images that were trained on.
+
+    Returns:
+        None for a run without a record: of an earlier emoreg, or of a training set too large to hold in memory.
+
+    Raises:
+        UserError: as `read_seen`.
+    """
+    seen, total = read_seen(run), len(images)
+    if seen is None or seen.image_size != images.image_size:
+        return None
+    found = int(np.isin(checksums(images, progress), seen.checksums).sum())
+    if found:
+        progress.say(
+            f"{found:,} of these {total:,} images are among those that {run.folder.name} was trained on: what it "
+            "answers to them does not tell how it answers to others"
+        )
+    return found

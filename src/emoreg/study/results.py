@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import base64
-import dataclasses
 import io
 import math
 import re
@@ -13,10 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emoreg.config.read_recipe import flatten
 from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe
 from emoreg.errors import UserError, nearest, shortened
 from emoreg.runs.run import FINAL, METRICS, Run
+from emoreg.runtime.places import portable, without_folders, without_places
 from emoreg.runtime.safe_io import require_regular, write_atomically
 from emoreg.study.arms import EXPERIENCES, LABELS
 from emoreg.study.columns import (
@@ -38,6 +37,7 @@ from emoreg.study.conform import as_file, conform, fits
 from emoreg.study.definition import Study
 from emoreg.study.first_edition import with_modes
 from emoreg.study.plan import PlannedRun
+from emoreg.study.published import published_settings
 from emoreg.study.run_one import RunOutcome
 
 if TYPE_CHECKING:
@@ -54,14 +54,18 @@ def results_of(
     planned: Sequence[PlannedRun],
     failures: Mapping[str, RunOutcome],
     elsewhere: pd.DataFrame | None = None,
+    out: Path | str = ".",
 ) -> pd.DataFrame:
     """The table of a study's runs, in the order of the plan, with all columns of `columns.FIXED`.
+
+    It is there to be published: paths are told from the study's folder, or without the folders above them.
 
     Args:
         study: whose purpose and looks stand in every row.
         planned: from `plan_runs`.
         failures: by run id, for the runs that failed or were blocked.
         elsewhere: rows of runs that other machines have finished; a run that is finished here has its own.
+        out: the study's folder.
 
     Raises:
         UserError: the metrics.csv of a finished run is damaged.
@@ -78,7 +82,7 @@ def results_of(
     rows = [
         _handed_on(run, of_others[run.id]) | plan
         if run.id in of_others and not run.run.is_finished
-        else _row(run, failures.get(run.id)) | plan
+        else _row(run, failures.get(run.id), Path(out)) | plan
         for run in planned
     ]
     return pd.DataFrame(rows, columns=in_order(name for row in rows for name in row))
@@ -109,7 +113,7 @@ def _handed_on(planned: PlannedRun, row: Mapping[str, Any]) -> dict[str, Any]:
     return {**row, **own}
 
 
-def _row(planned: PlannedRun, failure: RunOutcome | None) -> dict[str, Any]:
+def _row(planned: PlannedRun, failure: RunOutcome | None, out: Path) -> dict[str, Any]:
     run, recipe = planned.run, planned.recipe
     status, error, measured = RunStatus.WAITING, None, {}
     if run.is_finished:
@@ -122,13 +126,13 @@ def _row(planned: PlannedRun, failure: RunOutcome | None) -> dict[str, Any]:
     row: dict[str, Any] = {
         "stage": 1 if isinstance(recipe, PretrainRecipe) else 2,
         "status": str(status),
-        "error": error,
+        "error": error and without_places(error, out),
         "run": planned.name,
-        "folder": str(planned.folder),
+        "folder": portable(planned.folder, out),
         "edition": recipe.edition,
         **{key: getattr(planned, key) for key in FACTORS},
     }
-    settings = {f"{SETTINGS}{key}": value for key, value in flatten(dataclasses.asdict(recipe))}
+    settings = {f"{SETTINGS}{key}": value for key, value in published_settings(recipe, out).items()}
     row |= measured | {key: value for key, value in settings.items() if key in RECIPES} | _where(run)
     if status is RunStatus.FINISHED:
         row |= {"train_loss": run.last_loss} | row | _curves(run, recipe)
@@ -219,6 +223,8 @@ def _where(run: Run) -> dict[str, Any]:
         return {}
     session, packages = sessions[-1], sessions[-1].get("packages")
     facts = {**(packages if isinstance(packages, dict) else {}), **session, "sessions": len(sessions)}
+    if isinstance(command := facts.get("command"), str):  # an earlier emoreg recorded it with all its folders
+        facts["command"] = without_folders(command.split(" "))
     where = {name: facts.get(name.removeprefix(MACHINE)) for name in MACHINES}
     return {name: value if fits(name, stored(value)) else None for name, value in where.items()}
 

@@ -108,7 +108,7 @@ def run_study(
             _write_study(out / FILE, {key: value for key, value in study.values.items() if key != "run_seeds"})
         here = [replace(run, recipe=at_places(run.recipe, places)) for run in part]
         failed = execute(here, out, pool, progress, ids)
-        table = results_of(study, planned, recorded_failures(planned, out) | failed, done)
+        table = results_of(study, planned, recorded_failures(planned, out) | failed, done, out)
         write_results(out / TABLE, table)  # before the pool is closed, which may take time
         once = {run.id: run for run in planned if run.run.is_finished}
         send_all_later([(run.run, run.recipe) for run in once.values()], progress)
@@ -196,7 +196,7 @@ class StudyOnDisk:
 
     def table(self) -> pd.DataFrame:
         """Its results so far."""
-        return results_of(self.study, self.planned, self.failures, self.elsewhere)
+        return results_of(self.study, self.planned, self.failures, self.elsewhere, self.out)
 
 
 def open_study(path: Path | str, runs: Path | str | None = None) -> StudyOnDisk:

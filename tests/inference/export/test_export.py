@@ -363,6 +363,8 @@ def test_a_folder_with_files_is_kept_unless_told_otherwise(runs: Path, tmp_path:
     export(runs / "plain", out, "hub", overwrite=True)
     assert (out / "README.md").read_text(encoding="utf-8").startswith("---")
     assert {path.name for path in out.iterdir()} == {"README.md", "config.json", "model.safetensors"}
+    (tmp_path / "new").touch()
+    assert {path.stat().st_mode for path in out.iterdir()} == {(tmp_path / "new").stat().st_mode}
 
 
 def test_a_network_that_cannot_be_traced_is_told_in_one_line(tmp_path: Path) -> None:

@@ -25,12 +25,14 @@ from emoreg.inference.explain.charts import (
 from emoreg.inference.explain.effect import ClassEffect
 from emoreg.inference.explain.explanation import ExplainedImage, ExplainedSplit
 from emoreg.inference.explain.saliency import STEPS, SaliencyMap, agreement, overlay
+from emoreg.inference.export.model_card import describe
 from emoreg.inference.load import LoadedRun
 from emoreg.inference.predict import Prediction
 from emoreg.report.drawing import Chart
 from emoreg.report.formatting import NOTHING, percent
 from emoreg.report.page import Part, template
 from emoreg.report.page_tables import Entry, Grid
+from emoreg.runtime.places import portable
 from emoreg.runtime.safe_io import write_atomically
 
 PAGE = "explain.html"
@@ -95,7 +97,7 @@ def write_page(
         most = "The test images whose true class gains or loses most probability from the emotional response."
         selection = most if is_regulated else "The first test images."
     page = template("explain.html.jinja", "emoreg.inference.explain").render(
-        title=f"Inside {loaded.folder}",
+        title=f"Inside {_name(loaded.folder)}",
         sentences=_sentences(loaded, explained, split, missing),
         split=f"{len(split.responses.labels):,} test images of {split.images.table.name}" if split else "",
         parts=parts,
@@ -339,23 +341,29 @@ def _felt_note(loaded: LoadedRun) -> str:
     )
 
 
+def _name(folder: Path) -> str:
+    """Of a run: the page tells no place of this machine."""
+    return folder.resolve().name
+
+
 def _facts(loaded: LoadedRun) -> list[tuple[str, str]]:
     recipe = loaded.recipe
-    regulation = recipe.regulation
-    facts = [("Run", str(loaded.folder)), ("Target", f"{recipe.target.name}, {recipe.target.image_size} pixels")]
+    regulation, experience = recipe.regulation, recipe.encoder.experience
+    learned = "none" if experience is None else portable(experience, loaded.folder)
+    facts = [("Run", _name(loaded.folder)), ("Target", f"{recipe.target.name}, {recipe.target.image_size} pixels")]
     if regulation.mode == "transfer":
-        facts.append(("Encoder, trained further in stage 2", recipe.encoder_backbone.name))
-        facts.append(("Experience", recipe.encoder.experience or "none"))
+        facts.append(("Encoder, trained further in stage 2", describe(recipe.encoder_backbone)))
+        facts.append(("Experience", learned))
     else:
-        facts.append(("Backbone", recipe.backbone.name))
+        facts.append(("Backbone", describe(recipe.backbone)))
     if loaded.model.encoder is not None:
         training = "frozen" if recipe.encoder.frozen else "trained further in stage 2"
-        facts.append(("Emotional encoder", f"{recipe.encoder_backbone.name}, {training}"))
-        facts.append(("Experience", recipe.encoder.experience or "none"))
+        facts.append(("Emotional encoder", f"{describe(recipe.encoder_backbone)}, {training}"))
+        facts.append(("Experience", learned))
         facts.append(("λ", f"{regulation.mode}, {regulation.granularity.replace('_', ' ')}, mixes {regulation.mix}"))
     if loaded.readout is not None:
         spaces = "; ".join(", ".join(head.space.names) for head in loaded.readout.heads)
-        facts.append(("Felt", f"{spaces} ({loaded.readout.folder})"))
+        facts.append(("Felt", f"{spaces} ({_name(loaded.readout.folder)})"))
     return facts
 
 

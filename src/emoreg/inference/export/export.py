@@ -31,6 +31,7 @@ from emoreg.inference.load import LoadedRun, load_run
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runs.run import RECIPE, WEIGHTS, Run, open_run
 from emoreg.runtime.safe_io import new_folder
+from emoreg.stages.given_model import has_given_model
 
 Format = Literal["hub", "onnx", "torch", "timm"]
 
@@ -81,12 +82,11 @@ def export(
             return Exported(to, *write_encoder(folder, temporary))
     if Run(folder).stage == 1:
         raise UserError(f"{folder} is a run of stage 1, an emotional encoder alone: export it as timm")
-    loaded = load_run(folder, model=model)
-    is_own = model is not None or (Run(folder).environment or [{}])[-1].get("model") == "given by the caller"
-    if format == "hub" and is_own:
+    if format == "hub" and (model is not None or has_given_model(Run(folder))):
         raise UserError(
             f"{folder} trained a model of your own, which config.json cannot describe: export onnx or torch"
         )
+    loaded = load_run(folder, model=model)
     facts = None if study is None else study_facts(study, folder)
     write = {"hub": _write_hub, "onnx": _write_onnx, "torch": _write_torch}[format]
     with _output_folder(to, overwrite) as temporary:

@@ -103,7 +103,12 @@ def _program(network: ExportableClassifier, image_size: int) -> torch.export.Exp
     images = torch.zeros(2, 3, image_size, image_size, device=device)
     shapes = {"images": {0: torch.export.Dim("batch", min=1)}}
     with torch.no_grad(), _quiet(), _as_user_error("torch.export"):
-        return torch.export.export(network, (images,), dynamic_shapes=shapes, strict=False)
+        program = torch.export.export(network, (images,), dynamic_shapes=shapes, strict=False)
+    for module in program.graph_module.modules():
+        if isinstance(module, torch.fx.GraphModule):
+            for node in module.graph.nodes:
+                node.meta.pop("stack_trace", None)  # lines of this machine's files, home folders and all
+    return program
 
 
 @torch.no_grad()

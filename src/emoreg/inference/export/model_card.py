@@ -14,7 +14,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from emoreg import __version__
 from emoreg.config.recipe import PretrainRecipe, Recipe
-from emoreg.config.schema import BackboneSettings, RegulationSettings
+from emoreg.config.schema import OWN, BackboneSettings, RegulationSettings
 from emoreg.data.images.augment import MEAN, STD
 from emoreg.errors import UserError
 from emoreg.inference.export.preparation import INPUT
@@ -62,7 +62,8 @@ def study_facts(folder: Path | str, run: Path) -> StudyFacts:
     done = table[(table.stage == 2) & (table.status == "finished")]
     if done.empty:
         raise UserError(f"--study {folder}: no run of this study is finished in {found.out}")
-    own = done[[Path(path).resolve() == run.resolve() for path in done["folder"]]].to_dict("records")
+    ids = {planned.id for planned in found.planned if planned.folder.resolve() == run.resolve()}
+    own = done[done["id"].isin(ids)].to_dict("records")
     arm = None
     if own:
         names = (own[0][name] if isinstance(own[0][name], str) else None for name in Arm._fields[1:])
@@ -207,7 +208,9 @@ def write_description(folder: Path, config: Mapping[str, Any], card: str) -> Non
 
 
 def describe(settings: BackboneSettings) -> str:
-    """An architecture in words: "resnet18 (stem for small images)"."""
+    """An architecture in words: "resnet18 (ImageNet stem)", "TinyBackbone, a module that was given to emoreg"."""
+    if settings.is_own:
+        return f"{settings.name.removeprefix(OWN)}, a module that was given to emoreg"
     more = [f"patches of {settings.patch_size} pixels"] if settings.patch_size else []
     if settings.name.startswith(("resnet", "resnext", "wide_resnet", "seresnet")) and settings.stem == "imagenet":
         more.append("ImageNet stem")

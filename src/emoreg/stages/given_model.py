@@ -1,0 +1,83 @@
+"""A classifier that the caller gives in place of the one that a recipe describes: how its run records it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from torch import nn
+
+from emoreg.config.recipe import TrainRecipe
+from emoreg.config.schema import OWN, BackboneSettings, EncoderSettings, Granularity, RegulationSettings
+from emoreg.errors import UserError
+from emoreg.models.regulation import RegulatedClassifier
+from emoreg.runs.run import Run
+
+GIVEN = "given by the caller"  # in a session of environment.json, as `model`
+
+
+def as_given(recipe: TrainRecipe, model: RegulatedClassifier, run: Run) -> TrainRecipe:
+    """The recipe with the true mode and architectures of a classifier that is trained in place of its own.
+
+    Of its settings of backbone, encoder and regulation only learning rates and a frozen encoder's views are used. What
+    an earlier emoreg has begun with this recipe keeps it as it is.
+
+    Args:
+        recipe: all settings.
+        model: the caller's.
+        run: of this training, perhaps not begun.
+
+    Raises:
+        SettingError: a loss that means nothing for this classifier.
+    """
+    if run.has_begun and run.stage == 2 and has_given_model(run) and not is_recorded(run.recipe):
+        return recipe
+    regulation, encoder = RegulationSettings(), EncoderSettings()
+    if model.encoder is not None:
+        regulation = RegulationSettings(model.mode, _start(model), _granularity(model), model.mix)
+        views = recipe.encoder.views if model.freeze_encoder else None
+        encoder = EncoderSettings(backbone=_architecture(model.encoder), frozen=model.freeze_encoder, views=views)
+    return dataclasses.replace(
+        recipe,
+        backbone=_architecture(model.backbone),
+        regulation=dataclasses.replace(regulation, lr_factor=recipe.regulation.lr_factor),
+        encoder=dataclasses.replace(encoder, lr_factor=recipe.encoder.lr_factor),
+    )
+
+
+def has_given_model(run: Run) -> bool:
+    """Whether a run of stage 2 trained a classifier that its caller gave. UserError if its files are damaged."""
+    return is_recorded(run.recipe) or (run.environment or [{}])[-1].get("model") == GIVEN
+
+
+def is_recorded(recipe: object) -> bool:
+    """Whether a recipe is one from `as_given`."""
+    return isinstance(recipe, TrainRecipe) and recipe.backbone.is_own
+
+
+def refuse_without(run: Run) -> None:
+    """UserError for a run whose classifier only its caller can build."""
+    if has_given_model(run):
+        raise UserError(
+            f"{run.folder} trained a model of your own, which no recipe can build: in Python pass model=, a classifier "
+            "built alike, to evaluate, export or load_run (predict and explain take what load_run returns)"
+        )
+
+
+def _architecture(module: nn.Module) -> BackboneSettings:
+    """Of a module of timm the name that timm knows it by, else its class."""
+    config = getattr(module, "pretrained_cfg", None)
+    name = config.get("architecture") if isinstance(config, Mapping) else None
+    return BackboneSettings(f"{OWN}{name or type(module).__name__}")
+
+
+def _start(model: RegulatedClassifier) -> float:
+    """λ as the model began; a drawn one has no start that a setting could hold."""
+    drawn = model.mode in ("random", "random_learned")
+    return RegulationSettings().lam if drawn else model.regulation.expected_start
+
+
+def _granularity(model: RegulatedClassifier) -> Granularity:
+    if model.regulation.gate is not None:
+        return "per_sample"
+    return "scalar" if model.lam is None or model.lam.shape[1] == 1 else "per_class"
