@@ -303,7 +303,13 @@ def test_images_can_come_from_a_zip_and_from_a_path_with_blanks(
     capsys.readouterr()
     assert cli.main(["evaluate", "out 0", "--data", image_zip.name, "--json"]) == 0
     scored = json.loads(capsys.readouterr().out)
-    assert scored.keys() ^ results[0].keys() == {"images_per_second", "images_trained_on", "correct", "checksum"}
+    assert scored.keys() ^ results[0].keys() == {
+        "target",
+        "images_per_second",
+        "images_trained_on",
+        "correct",
+        "checksum",
+    }
     assert all(scored[key] == value for key, value in results[0].items() if key in scored)
 
 

@@ -112,7 +112,7 @@ def evaluate(
     if json:
         print(dumps(metrics, indent=2))
     else:
-        _print_metrics(data or "test split", metrics)
+        _print_metrics(metrics["target"], metrics)
     if out is not None:
         make_folder(out)
         write_json(out / "metrics.json", metrics)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 from emoreg.config.schema import Fit
+from emoreg.config.target_words import describe_target
 from emoreg.data.stimuli import WITH_CLASSES
 from emoreg.data.stimuli.emotion import EmotionSpace, Kind
 from emoreg.errors import UserError, is_plain, shortened
@@ -20,7 +21,7 @@ from emoreg.runs.inputs import weights_checksum
 from emoreg.runs.run import WEIGHTS, Run, open_run
 from emoreg.runtime.places import portable
 from emoreg.stages.affective_heads import Head, heads_of
-from emoreg.stages.classify import load_classifier
+from emoreg.stages.classify import load_classifier, whole_of
 from emoreg.stages.pretrain import AffectiveModel, load_encoder
 
 COPY = "experience"  # inside a run: a copy of its stage-1 run, so that both can be moved together
@@ -78,6 +79,7 @@ class LoadedRun:
         image_size: S, side of the square input in pixels.
         readout: the stage-1 emotion readout; None if unavailable.
         no_readout_reason: why it is unavailable, as the end of a sentence; empty if it is available.
+        whole_classes: number of classes of the whole target, of which `classes` may be some; None where unknown.
     """
 
     folder: Path
@@ -87,6 +89,12 @@ class LoadedRun:
     image_size: int
     readout: EmotionReadout | None
     no_readout_reason: str = ""
+    whole_classes: int | None = None
+
+    @property
+    def target(self) -> str:
+        """The target in words, see `describe_target`."""
+        return describe_target(self.recipe.target, len(self.classes), self.whole_classes)
 
     @property
     def fit(self) -> Fit:
@@ -119,7 +127,8 @@ def load_run(
     readout, reason = (None, found) if isinstance(found, str) else (found, "")
     if reason and experience is not None:
         raise UserError(f"{experience} cannot read emotion for {run.folder}: {reason}")
-    return LoadedRun(run.folder, classifier, recipe, classes, recipe.target.image_size, readout, reason)
+    size, whole = recipe.target.image_size, whole_of(run.final)
+    return LoadedRun(run.folder, classifier, recipe, classes, size, readout, reason, whole)
 
 
 def _find_readout(run: Run, recipe: TrainRecipe, experience: Path | None) -> EmotionReadout | str:

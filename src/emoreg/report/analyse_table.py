@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from emoreg.config.target_words import part_of
 from emoreg.errors import UserError
 from emoreg.report import contrasts
 from emoreg.report.analysis import (
@@ -27,6 +28,7 @@ from emoreg.report.machine_notes import facts_of
 from emoreg.report.method_notes import MethodNotes, method_notes
 from emoreg.report.read_runs import read_runs
 from emoreg.report.run_frame import EXPLORATION, MODES, TWINS, Arm, Cell, Runs
+from emoreg.report.shared_settings import targets_of
 from emoreg.report.smallest_effect import SMALLEST, smallest_effects
 from emoreg.report.statistics import Interval, interval
 from emoreg.study.columns import CURVES, NUMBER, SETTINGS, RunStatus, type_of
@@ -108,6 +110,7 @@ def _cells(table: Frame, frame: Frame) -> Iterable[CellResult]:
                 images=int(max(_values(everything, "images_train"), default=0)),
                 has_stimuli=has_stimuli,
                 arms=tuple(arms),
+                part="; ".join(dict.fromkeys(part_of(*target) for target in targets_of(everything))),
             )
 
 

@@ -133,11 +133,13 @@ class CellResult:
     images: int  # training images
     has_stimuli: bool  # whether labels name the stimuli, as the study has several
     arms: tuple[ArmResult, ...]
+    part: str = ""  # of the target that this is: "5 of 100 classes"; empty for all of it
 
     @property
     def title(self) -> str:
-        """For headings: "cifar10, resnet20"."""
-        return f"{self.target}, {self.backbone}{', exploration' if self.purpose == EXPLORATION else ''}"
+        """For headings: "cifar10, resnet20", "cifar100 (5 of 100 classes), resnet20"."""
+        target = f"{self.target} ({self.part})" if self.part else self.target
+        return f"{target}, {self.backbone}{', exploration' if self.purpose == EXPLORATION else ''}"
 
     @property
     def references(self) -> tuple[ArmResult, ...]:

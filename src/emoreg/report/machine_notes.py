@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from emoreg.config.target_words import describe_target
+from emoreg.report.shared_settings import shared_settings, targets_of
 from emoreg.runtime.places import without_folders
 from emoreg.runtime.progress import duration
 from emoreg.study.columns import MACHINE, SETTINGS
@@ -11,6 +13,7 @@ from emoreg.study.columns import MACHINE, SETTINGS
 if TYPE_CHECKING:
     import pandas as pd
 
+DIGITS = 16  # of a checksum: enough to tell any two sets apart
 PROCEDURAL = "procedural (drawn by emoreg, labels from psychophysics: not rated by people)"
 
 
@@ -29,6 +32,8 @@ def facts_of(done: pd.DataFrame) -> tuple[tuple[str, str], ...]:
         "Stimuli": _values(first, "stimuli"),
         "Images of stage 1": _values(first, f"{SETTINGS}stimuli.name").replace("procedural", PROCEDURAL),
         "Epochs": ", ".join(f"{values} in stage {stage}" for values, stage in epochs if values),
+        **shared_settings(second),
+        "Checksums of image sets": _checksums(done),
         "Seeds": _range(sorted({int(seed) for seed in second["seed"]})),
         "Training": f"{duration(sum(seconds))} in {len(done)} runs" if seconds else "",
         "emoreg": _values(done, f"{MACHINE}emoreg", ", git ", f"{MACHINE}git"),
@@ -58,7 +63,22 @@ def _target(label: str, runs: pd.DataFrame) -> str:
         )
         if column in runs and runs[column].notna().any()
     ]
-    return f"{label}: {', '.join(counts)} images" if counts else label
+    told = "; ".join(dict.fromkeys(describe_target(*target) for target in targets_of(runs)))
+    what = f"{label} ({told})" if told else label
+    return f"{what}: {', '.join(counts)} images" if counts else what
+
+
+def _checksums(done: pd.DataFrame) -> str:
+    """The first digits of the checksum of each set, and of the test images' pixels in their order."""
+    names = [(f"target {name}", runs) for name, runs in done[done["stage"] == 2].groupby("target", sort=False)]
+    names += [(f"stimuli {name}", runs) for name, runs in done[done["stage"] == 1].groupby("stimuli", sort=False)]
+    told = []
+    for name, runs in names:
+        for column, what in (("images_sha256", "files"), ("test_checksum", "test pixels")):
+            sums = runs[column].dropna().unique() if column in runs else ()
+            if len(sums):
+                told.append(f"{name}, {what} {' or '.join(str(each)[:DIGITS] for each in sums)}")
+    return "; ".join(told)
 
 
 def _values(runs: pd.DataFrame, column: str, between: str = "", other: str = "") -> str:

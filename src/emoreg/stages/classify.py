@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from emoreg.config.recipe import TrainRecipe, require_recipe
 from emoreg.config.schema import BackboneSettings, EncoderSettings, TargetSettings
+from emoreg.config.target_words import describe_target
 from emoreg.config.training import Device, TrainingSettings
 from emoreg.data.fingerprint import contents_of
 from emoreg.data.images.batches import Batch, training_batches
@@ -31,6 +32,7 @@ from emoreg.models.regulation_loss import require_classifier
 from emoreg.models.takeover import NormMatch, estimate_statistics, keep_moments, match_norms, shrink_and_perturb
 from emoreg.runs.inputs import weights_checksum
 from emoreg.runs.run import WEIGHTS, Run, open_run
+from emoreg.runtime.places import portable
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import derive_seed, drawn_from, generator
 from emoreg.stages.class_weights import class_weights, describe_class_weights
@@ -277,6 +279,13 @@ def _train(context: RunContext[TrainRecipe], model: RegulatedClassifier | None) 
         "parameters": sum(p.numel() for p in kept.parameters()),
         "flops": count_flops(kept, asked.image_size, fabric),
         "classes": list(target.classes),
+        "target": {
+            "classes": target.whole or len(target.classes),
+            "is_published_test": target.whole is None
+            and target.has_published_test
+            and test is not None
+            and len(test) == len(target.test),  # none was skipped as unreadable
+        },
         "images": {"train": len(images), "validation": len(validation or ()), "test": len(test or ())},
     }
     run.finish(kept.state_dict(), {"stage": 2, "classes": target.classes}, final)
@@ -399,8 +408,9 @@ def evaluate(
         progress: where it is shown; None for the terminal.
 
     Returns:
-        `measure`'s metrics; images_trained_on, how many of the images the run was trained on (None where it has no
-        record of these); images_per_second; and classes, their names in the order of per_class and confusion.
+        target, what was scored in words; `measure`'s metrics; images_trained_on, how many of the images the run was
+        trained on (None where it has no record of these); images_per_second; and classes, their names in the order of
+        per_class and confusion.
 
     Raises:
         UserError: unfinished run; missing images; classes that the run does not know; the own test split of a run
@@ -437,7 +447,22 @@ def evaluate(
     speed = len(images) / (time.perf_counter() - begun)
     if remark := remark_on_answers(metrics, classes):
         progress.say(f"{run.folder.name}: {remark}")
-    return {**metrics, "images_trained_on": trained_on, "images_per_second": speed, "classes": list(classes)}
+    what = describe_run(run) if is_own else f"{portable(str(data), run.folder)}, {len(classes)} classes"
+    return {"target": what, **metrics, "images_trained_on": trained_on, "images_per_second": speed, "classes": list(classes)}
+
+
+def describe_run(run: Run) -> str:
+    """The target of a finished run of stage 2 in words, see `describe_target`. UserError if its files are damaged."""
+    recipe, final = run.recipe, run.final
+    assert isinstance(recipe, TrainRecipe)
+    return describe_target(recipe.target, len(final.get("classes") or ()) or None, whole_of(final))
+
+
+def whole_of(final: Mapping[str, Any]) -> int | None:
+    """Number of classes of a run's whole target, from its final.json; None in that of an earlier emoreg."""
+    told = final.get("target")
+    found = told.get("classes") if isinstance(told, Mapping) else None
+    return found if type(found) is int and found > 0 else None
 
 
 def _is_own(run: Run, target: TargetSettings, data: str) -> bool:

@@ -103,6 +103,8 @@ METRICS: Mapping[str, pa.DataType] = {
     "parameters": INTEGER,
     "flops": INTEGER,
     "classes": pa.list_(TEXT),
+    "whole_classes": INTEGER,  # of the whole target, of which `classes` may be some
+    "images_sha256": TEXT,  # of what stood at the roots of the run's image sets, see `runs.inputs`
 }
 EPOCH = ("epoch", "train_loss", "lr", "seconds", "images_per_second", "lambda")
 EPOCH_VALIDATION = ("val_accuracy", "val_loss", "val_ccc", "val_ccc_valence", "val_ccc_arousal", "val_ccc_dominance")

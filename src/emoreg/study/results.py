@@ -133,10 +133,19 @@ def _row(planned: PlannedRun, failure: RunOutcome | None, out: Path) -> dict[str
         **{key: getattr(planned, key) for key in FACTORS},
     }
     settings = {f"{SETTINGS}{key}": value for key, value in published_settings(recipe, out).items()}
+    row["images_sha256"] = _images(run)
     row |= measured | {key: value for key, value in settings.items() if key in RECIPES} | _where(run)
     if status is RunStatus.FINISHED:
         row |= {"train_loss": run.last_loss} | row | _curves(run, recipe)
     return {key: stored(value) for key, value in row.items()}
+
+
+def _images(run: Run) -> str | None:
+    """Checksums of the images at the roots of a run's sets; None for published sets, and where nothing is known."""
+    try:
+        return "+".join(each.sha256 for each in run.inputs.data.values() if each.sha256) or None
+    except UserError:  # its metrics are worth a row all the same
+        return None
 
 
 def _measured(run: Run, recipe: Recipe) -> dict[str, Any]:
@@ -160,6 +169,7 @@ def _measured(run: Run, recipe: Recipe) -> dict[str, Any]:
     row["lambda"] = None if lam is None else statistics.fmean(lam)
     row["lambda_per_class"] = lam if lam is not None and len(lam) > 1 else None
     row |= {key: final.get(key) for key in ("images_per_second", "seconds", "parameters", "flops", "classes")}
+    row["whole_classes"] = (final.get("target") or {}).get("classes") if isinstance(recipe, TrainRecipe) else None
     is_tested = isinstance(recipe, TrainRecipe) and recipe.target.test
     accuracy = row.get("test_accuracy")
     if wrong := [key for key, value in row.items() if not fits(key, value)]:

@@ -55,6 +55,7 @@ def read_target(settings: TargetSettings, edition: int = EDITION) -> Target:
             validation=target.validation
             and keep_classes(target.validation, target.classes, kept, "validation", may_lack=True),
             classes=kept,
+            whole=len(target.classes),
         )
     return dataclasses.replace(target, notes=(*target.notes, *_what_is_missing(target)))
 
@@ -84,9 +85,11 @@ def _what_is_missing(target: Target) -> Iterator[str]:
 
 
 def _read(settings: TargetSettings, edition: int) -> Target:
-    if settings.root is not None and is_pack(settings.root):
-        return _unpack(open_pack(settings.root, "target", settings.name, settings.image_size, settings.fit))
     name = settings.name.lower()
+    if settings.root is not None and is_pack(settings.root):
+        target = _unpack(open_pack(settings.root, "target", settings.name, settings.image_size, settings.fit))
+        is_whole = name in cifar.SIZES and cifar.is_whole(name, target)  # a pack does not tell of others
+        return dataclasses.replace(target, has_published_test=is_whole)
     if not is_known(name):
         close = (
             nearest(name, [*NAMES, *affective.SETS, *torchvision_sets.SETS])

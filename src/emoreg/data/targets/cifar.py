@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import zipfile
 from pathlib import Path
 
@@ -13,6 +14,13 @@ from emoreg.data.images.table import Table
 from emoreg.data.targets.folder import read_folder
 from emoreg.data.targets.target import Target
 from emoreg.errors import UserError
+
+SIZES = {"cifar10": (10, 10_000), "cifar100": (100, 10_000)}  # classes and test images (Krizhevsky 2009)
+
+
+def is_whole(name: str, target: Target) -> bool:
+    """Whether a target has as many classes and test images as the published set."""
+    return (len(target.classes), len(target.test)) == SIZES[name]
 
 
 def read_cifar(name: str, root: str | None, edition: int = EDITION) -> Target:
@@ -29,10 +37,10 @@ def read_cifar(name: str, root: str | None, edition: int = EDITION) -> Target:
     """
     folder = Path(root or "data")
     if root is not None and (zipfile.is_zipfile(folder) or holds_image_folders(folder)):
-        target, expected = read_folder(folder, edition), 10 if name == "cifar10" else 100
+        target, expected = read_folder(folder, edition), SIZES[name][0]
         if len(target.classes) != expected:
             raise UserError(f"{folder} has {len(target.classes)} classes; {name} has {expected}")
-        return target
+        return dataclasses.replace(target, has_published_test=is_whole(name, target))
 
     from torchvision import datasets
 
@@ -46,7 +54,7 @@ def read_cifar(name: str, root: str | None, edition: int = EDITION) -> Target:
             "<split>/<class>/*.png"
         ) from None
     tables = [Table(name, part.data, np.asarray(part.targets, np.int64)) for part in parts]
-    return Target(tables[0], tables[1], tuple(parts[0].classes))
+    return Target(tables[0], tables[1], tuple(parts[0].classes), has_published_test=True)
 
 
 def holds_image_folders(folder: Path) -> bool:

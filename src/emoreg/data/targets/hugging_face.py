@@ -72,7 +72,8 @@ def read_hugging_face(name: str, root: str | None) -> Target:
     roles = {"train": train_name, "validation": validation_name, "test": test_name}
     how = ", ".join(f"{role} from the split '{split}'" for role, split in roles.items() if split is not None)
     note = f"{name}: {how}; {len(classes):,} classes"
-    return Target(table(train_name), table(test_name), classes, validation, (note,), left_out)
+    is_published = root is None and test_name == "test"
+    return Target(table(train_name), table(test_name), classes, validation, (note,), left_out, None, is_published)
 
 
 def _columns(name: str, dataset: Dataset) -> tuple[str, str]:

@@ -170,8 +170,8 @@ def read_torchvision(key: str, root: str | None) -> Target:
         return Target(*hold_out_fifth(joined(tables)), classes)
     *first, last = tables
     if len(first) > 1:
-        return Target(first[0], last, classes, joined(first[1:]))
-    return Target(first[0], last, classes)
+        return Target(first[0], last, classes, joined(first[1:]), has_published_test=True)
+    return Target(first[0], last, classes, has_published_test=_is_test(test))
 
 
 def _open(key: str, folder: Path, options: Options) -> Any:
@@ -196,6 +196,11 @@ def _open(key: str, folder: Path, options: Options) -> Any:
             f"torchvision.datasets.{name} expects them, or give a folder or zip of <split>/<class>/*.jpg: target.name "
             "folder, target.root ..."
         ) from None
+
+
+def _is_test(options: Options) -> bool:
+    """Whether the part that is tested on is published for that: of some sets it is the validation split."""
+    return not any(isinstance(value, str) and "val" in value for value in options.values())
 
 
 def _values(part: Any, source: str | Callable[[Any], Any]) -> Any:

@@ -350,7 +350,7 @@ def _facts(loaded: LoadedRun) -> list[tuple[str, str]]:
     recipe = loaded.recipe
     regulation, experience = recipe.regulation, recipe.encoder.experience
     learned = "none" if experience is None else portable(experience, loaded.folder)
-    facts = [("Run", _name(loaded.folder)), ("Target", f"{recipe.target.name}, {recipe.target.image_size} pixels")]
+    facts = [("Run", _name(loaded.folder)), ("Target", loaded.target)]
     if regulation.mode == "transfer":
         facts.append(("Encoder, trained further in stage 2", describe(recipe.encoder_backbone)))
         facts.append(("Experience", learned))

@@ -1,0 +1,62 @@
+"""What a target is, in words: its name, how much of it, from where. Whoever shows results of it says it in these."""
+
+from __future__ import annotations
+
+import re
+
+from emoreg.config.schema import TargetSettings
+
+CLASSES = {"cifar10": 10, "cifar100": 100, "digits": 10}  # as published; of other sets a run knows the number
+
+
+def name_of(settings: TargetSettings) -> str:
+    """The name of a set; of the user's own folder that of the folder: "cifar100", "folder photos"."""
+    return f"folder {_place(settings)}" if _is_own(settings) else settings.name
+
+
+def part_of(settings: TargetSettings, classes: int | None, whole: int | None = None) -> str:
+    """What part of a set is trained on and tested on: "5 of 100 classes, 200 images a class"; empty for all of it.
+
+    Args:
+        settings: of the target.
+        classes: number that the classifier knows; None where it is not known.
+        whole: number of classes of the whole set; None where it is not known.
+    """
+    whole = whole or CLASSES.get(settings.name.lower())
+    kept = classes if settings.classes is None else len(settings.classes)
+    parts = []
+    if settings.classes is not None and kept != whole:
+        parts.append(f"{kept} of {'its' if whole is None else f'{whole:,}'} classes")
+    if settings.per_class is not None:
+        parts.append(f"{settings.per_class:,} image{'' if settings.per_class == 1 else 's'} a class")
+    if settings.limit is not None:
+        parts.append(f"at most {settings.limit:,} training images")
+    return ", ".join(parts)
+
+
+def describe_target(settings: TargetSettings, classes: int | None, whole: int | None = None) -> str:
+    """All of it: "cifar100, 5 of 100 classes, 200 images a class, 32 pixels, read from cifar-small".
+
+    Args:
+        settings: of the target.
+        classes: as for `part_of`.
+        whole: as for `part_of`.
+    """
+    part = part_of(settings, classes, whole)
+    parts = [name_of(settings)]
+    if classes is not None and not part.startswith(f"{classes} of "):
+        parts.append(f"{classes:,} classes")
+    parts += [part] if part else []
+    parts.append(f"{settings.image_size} pixels")
+    if settings.root is not None and not _is_own(settings):
+        parts.append(f"read from {_place(settings)}")
+    return ", ".join(parts)
+
+
+def _is_own(settings: TargetSettings) -> bool:
+    return settings.name.lower() == "folder" and settings.root is not None
+
+
+def _place(settings: TargetSettings) -> str:
+    """The last part of the root: where it lies is nobody else's business."""
+    return next((part for part in reversed(re.split(r"[/\\]", settings.root or "")) if part), ".")

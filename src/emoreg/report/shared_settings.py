@@ -1,0 +1,128 @@
+"""What all arms of a study share, and in what they differ by their recipes: nobody need take it on trust."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from emoreg.config.schema import TargetSettings
+from emoreg.report.run_frame import MODES
+from emoreg.study.columns import SETTINGS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Sections of a recipe by what they are about, in the order in which they are told.
+TOPICS: Mapping[str, tuple[str, ...]] = {
+    "target": ("target.",),
+    "backbone": ("backbone.",),
+    "encoder": ("encoder.",),
+    "regulation": ("regulation.",),
+    "loss": ("loss.",),
+    "optimiser": ("optimizer.",),
+    "training": ("training.",),
+    "augmentation": ("augment.",),
+}
+# Not of the method: where images lie, which run an encoder is from (its experience is told), who watches.
+LEFT_OUT = ("target.root", "encoder.experience", "training.trackers", "training.devices", "training.memory_limit_gib")
+OFF = (None, False, 0, "none", "", "[]", "()")  # what is off is not told, unless an arm has it on
+MOST = 4  # values that are told with their arms
+
+
+def shared_settings(runs: pd.DataFrame) -> dict[str, str]:
+    """Facts on finished runs of stage 2: what their recipes share, by topic, and every setting in which arms differ.
+
+    Settings that are null, 0 or off in all runs are left out of what is shared. Empty for a table without settings.
+
+    Args:
+        runs: rows of a table of results.
+    """
+    columns = [str(name) for name in runs if str(name).startswith(SETTINGS)]
+    if runs.empty or runs.get(f"{SETTINGS}optimizer.name") is None:
+        return {}
+    values = {
+        name: [_plain(value) for value in runs[column].tolist()]
+        for column in columns
+        if (name := column.removeprefix(SETTINGS)) not in (*LEFT_OUT, "seed", "edition")
+    }
+    shared = {name: own[0] for name, own in values.items() if len(set(own)) == 1}
+    told = [
+        f"{topic}: {', '.join(settings)}"
+        for topic, prefixes in TOPICS.items()
+        if (settings := [f"{_short(name)} {_value(shared[name])}" for name in _on(shared, prefixes)])
+    ]
+    arms = [_arm(row) for row in runs.reindex(columns=["mode", "experience", "variant"]).itertuples(index=False)]
+    of_stage = tuple(prefix for prefixes in TOPICS.values() for prefix in prefixes)
+    differing = [
+        f"{name}: {_by_arm(own, arms)}"
+        for name, own in values.items()
+        if name not in shared and name.startswith(of_stage)
+    ]
+    facts = {"All runs of stage 2 share": "; ".join(told), "They differ in": "; ".join(differing)}
+    return {name: fact for name, fact in facts.items() if fact}
+
+
+def targets_of(runs: pd.DataFrame) -> list[tuple[TargetSettings, int | None, int | None]]:
+    """The different targets of runs of stage 2, as `describe_target` takes them; none for a table without settings."""
+    found: dict[tuple[Any, ...], tuple[TargetSettings, int | None, int | None]] = {}
+    names = [f"{SETTINGS}target.{name}" for name in ("name", "root", "classes", "per_class", "image_size", "limit")]
+    rows = runs.reindex(columns=[*names, "classes", "whole_classes"])
+    for row in rows.itertuples(index=False, name=None):
+        name, root, kept, per_class, image_size, limit, classes, whole = row
+        name, root, kept, per_class, image_size, limit, whole = map(
+            _plain, (name, root, kept, per_class, image_size, limit, whole)
+        )
+        if name is None:
+            continue
+        number = None if classes is None or isinstance(classes, float) else len(classes)
+        key = (name, root, kept, per_class, image_size, limit, number, whole)
+        with contextlib.suppress(ValueError, TypeError):  # a table that was edited
+            known = {"root": root, "per_class": per_class, "image_size": image_size or 32, "limit": limit}
+            names_kept = None if kept is None else tuple(json.loads(kept))
+            found.setdefault(key, (TargetSettings(name, classes=names_kept, **known), number, whole))
+    return list(found.values())
+
+
+def _on(shared: Mapping[str, Any], prefixes: tuple[str, ...]) -> list[str]:
+    return [name for name, value in shared.items() if name.startswith(prefixes) and value not in OFF]
+
+
+def _short(name: str) -> str:
+    return name.partition(".")[2]
+
+
+def _by_arm(values: Iterable[Any], arms: Iterable[str]) -> str:
+    """The values with their arms; with many values, their number."""
+    by_value: dict[Any, dict[str, None]] = {}
+    for value, arm in zip(values, arms, strict=True):
+        by_value.setdefault(value, {})[arm] = None
+    if len(by_value) > MOST:
+        return f"{len(by_value)} values"
+    return ", ".join(f"{_value(value)} ({' / '.join(own)})" for value, own in by_value.items())
+
+
+def _arm(row: Any) -> str:
+    parts = (MODES.get(row.mode, row.mode), None if row.experience == "affect" else row.experience, row.variant)
+    return " ".join(str(part) for part in parts if isinstance(part, str))
+
+
+def _plain(value: Any) -> Any:
+    """Of whatever a column holds: one value for all that is missing, and whole numbers as such."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, str | int | float) else str(value)
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import pytest
+
+from emoreg.config.schema import TargetSettings
+from emoreg.config.target_words import describe_target, name_of, part_of
+
+FIVE = ("apple", "bear", "crab", "cup", "fox")
+
+
+@pytest.mark.parametrize(
+    ("settings", "classes", "whole", "part", "described"),
+    [
+        (TargetSettings("cifar100"), 100, 100, "", "cifar100, 100 classes, 32 pixels"),
+        (
+            TargetSettings("cifar100", "/home/ann/cifar-small", FIVE, per_class=200),
+            5,
+            None,
+            "5 of 100 classes, 200 images a class",
+            "cifar100, 5 of 100 classes, 200 images a class, 32 pixels, read from cifar-small",
+        ),
+        (
+            TargetSettings("folder", "C:\\ann\\photos\\", FIVE[:2], image_size=224, limit=1000),
+            2,
+            3,
+            "2 of 3 classes, at most 1,000 training images",
+            "folder photos, 2 of 3 classes, at most 1,000 training images, 224 pixels",
+        ),
+        (TargetSettings("stl10", classes=FIVE), 5, None, "5 of its classes", "stl10, 5 of its classes, 32 pixels"),
+        (TargetSettings("digits", classes=tuple("0123456789")), 10, None, "", "digits, 10 classes, 32 pixels"),
+        (TargetSettings("digits", per_class=1), None, None, "1 image a class", "digits, 1 image a class, 32 pixels"),
+    ],
+)
+def test_a_part_of_a_target_is_told_as_one(
+    settings: TargetSettings, classes: int | None, whole: int | None, part: str, described: str
+) -> None:
+    assert part_of(settings, classes, whole) == part
+    assert describe_target(settings, classes, whole) == described
+    assert described.startswith(name_of(settings))
