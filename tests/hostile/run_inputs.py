@@ -24,7 +24,7 @@ from emoreg.config.read_recipe import recipe_yaml
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 from emoreg.config.schema import BackboneSettings, EncoderSettings, RegulationSettings, StimuliSettings, TargetSettings
 from emoreg.config.training import TrainingSettings
-from emoreg.runs.run import CHECKPOINT, ENVIRONMENT, FINAL, INPUTS, METRICS, RECIPE, WEIGHTS, Run
+from emoreg.runs.run import CHECKPOINT, ENVIRONMENT, FINAL, INPUTS, METRICS, RECIPE, SEEN, WEIGHTS, Run
 from emoreg.runtime.progress import Progress
 from emoreg.stages.classify import train
 from emoreg.stages.pretrain import pretrain
@@ -298,6 +298,13 @@ FINALS: tuple[tuple[str, Content, str], ...] = (
     ("lists of different length", '{"test": {"reliability": {"count": [1], "accuracy": [1, 1]}}}', "test"),
     ("an endless file", lambda path: path.symlink_to("/dev/zero"), FINAL),
 )
+SEEN_FILES: tuple[tuple[str, Content], ...] = (  # of the images that a run was trained on
+    ("nothing", b""),
+    ("an image", png()),
+    ("a later format", b"emoregSE" + bytes([9, 0, 0, 0, 8, 0, 0, 0]) + bytes(8)),
+    ("fewer images than it says", b"emoregSE" + bytes([1, 0, 0, 0, 8, 0, 0, 0, 5]) + bytes(7 + 8)),
+    ("an endless file", lambda path: path.symlink_to("/dev/zero")),
+)
 METRIC_FILES: tuple[tuple[str, Content], ...] = (
     ("no column of epochs", "loss\n1\n"),
     ("text for a loss", "epoch,train_loss\n1,high\n"),
@@ -467,6 +474,10 @@ def run_inputs() -> Iterator[Malformed]:
     for what, content, place in FINALS:
         command = finish if "measurement" in what or "400" in what else ("train", "run/recipe.yaml", *quiet)
         yield Malformed("final.json", what, {"x": copied(written(FINAL, content))}, command, place)
+    score = ("evaluate", "run", "--quiet")
+    yield from (
+        Malformed("seen.bin", what, {"x": copied(written(SEEN, file))}, score, SEEN) for what, file in SEEN_FILES
+    )
     for what, content in METRIC_FILES:
         yield Malformed("metrics.csv", what, {"study": study_with(METRICS, content)}, ("report", "study"), METRICS)
     for what, content in ENVIRONMENTS:

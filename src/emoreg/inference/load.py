@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,8 +128,10 @@ def load_run(
     readout, reason = (None, found) if isinstance(found, str) else (found, "")
     if reason and experience is not None:
         raise UserError(f"{experience} cannot read emotion for {run.folder}: {reason}")
-    size, whole = recipe.target.image_size, whole_of(run.final)
-    return LoadedRun(run.folder, classifier, recipe, classes, size, readout, reason, whole)
+    whole = None
+    with contextlib.suppress(UserError):  # of a damaged final.json, which nothing else here needs
+        whole = whole_of(run.final)
+    return LoadedRun(run.folder, classifier, recipe, classes, recipe.target.image_size, readout, reason, whole)
 
 
 def _find_readout(run: Run, recipe: TrainRecipe, experience: Path | None) -> EmotionReadout | str:

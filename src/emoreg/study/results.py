@@ -169,7 +169,8 @@ def _measured(run: Run, recipe: Recipe) -> dict[str, Any]:
     row["lambda"] = None if lam is None else statistics.fmean(lam)
     row["lambda_per_class"] = lam if lam is not None and len(lam) > 1 else None
     row |= {key: final.get(key) for key in ("images_per_second", "seconds", "parameters", "flops", "classes")}
-    row["whole_classes"] = (final.get("target") or {}).get("classes") if isinstance(recipe, TrainRecipe) else None
+    target = final.get("target")
+    row["whole_classes"] = target.get("classes") if isinstance(target, Mapping) else None
     is_tested = isinstance(recipe, TrainRecipe) and recipe.target.test
     accuracy = row.get("test_accuracy")
     if wrong := [key for key, value in row.items() if not fits(key, value)]:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +22,7 @@ from emoreg.data.images.augment import STD, normalise
 from emoreg.data.images.decode import decode
 from emoreg.data.images.files import File
 from emoreg.inference.export import graphs, timm_weights
-from emoreg.inference.export.export import export
+from emoreg.inference.export.export import Format, export
 from emoreg.inference.export.graphs import (
     OUTPUTS,
     ExportableClassifier,
@@ -44,6 +45,7 @@ from tiny_backbone import TinyBackbone
 from trained_runs import CLASSIFIER
 
 needs_onnx = pytest.mark.extra("export")
+ROOT = Path(__file__).parents[3]
 
 
 def run_card(folder: Path, image: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
@@ -244,7 +246,7 @@ def test_the_card_tells_a_study_s_null_result_first(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = results(stage_2({"none": [0.9, 0.9], "learned": [0.9, 0.9], "learned fresh": [0.9, 0.9]}))
-    found = SimpleNamespace(study=SimpleNamespace(name="pilot"), out=tmp_path, table=lambda: table)
+    found = SimpleNamespace(study=SimpleNamespace(name="pilot"), out=tmp_path, table=lambda: table, planned=[])
     monkeypatch.setattr("emoreg.study.run_study.open_study", lambda _: found)
     export(runs / "learned", tmp_path / "other", "hub", study="pilot")
     text = ModelCard.load(tmp_path / "other" / "README.md").text
@@ -252,7 +254,8 @@ def test_the_card_tells_a_study_s_null_result_first(
     assert section.startswith("No verdict on the label effect or the emotion effect of Learn-E-Reg")
     assert 'not one of the runs of this study ("pilot")' in section and "| Learn-E-Reg |" in section
 
-    table.loc[(table.run == "digits-resnet8-learned-affect-procedural-seed1"), "folder"] = str(runs / "learned")
+    own = "digits-resnet8-learned-affect-procedural-seed1"
+    found.planned.append(SimpleNamespace(id=own, folder=runs / "learned"))
     export(runs / "learned", tmp_path / "own", "hub", study="pilot")
     assert "Learn-E-Reg (procedural), seed 1." in (tmp_path / "own" / "README.md").read_text(encoding="utf-8")
 
@@ -374,6 +377,20 @@ def test_a_folder_with_files_is_kept_unless_told_otherwise(runs: Path, tmp_path:
     assert {path.name for path in out.iterdir()} == {"README.md", "config.json", "model.safetensors"}
     (tmp_path / "new").touch()
     assert {path.stat().st_mode for path in out.iterdir()} == {(tmp_path / "new").stat().st_mode}
+
+
+@pytest.mark.parametrize("format", ["hub", "torch", "timm", pytest.param("onnx", marks=needs_onnx)])
+def test_what_is_exported_tells_no_place_of_the_machine(format: Format, runs: Path, tmp_path: Path) -> None:
+    """Programs would have stack traces of the machine's files in them."""
+    export(runs / "learned", tmp_path / "out", format)
+    places = [str(runs), str(tmp_path), str(Path.home()) + "/", str(Path(torch.__file__).parents[1]), str(ROOT)]
+    for path in (tmp_path / "out").iterdir():
+        contents = [path.read_bytes()]
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                contents += [archive.read(name) for name in archive.namelist()]
+        for place in places:
+            assert not any(place.encode() in content for content in contents), f"{place} in {path.name}"
 
 
 def test_a_network_that_cannot_be_traced_is_told_in_one_line(tmp_path: Path) -> None:
