@@ -75,8 +75,8 @@ def _checksums(done: pd.DataFrame) -> str:
     told = []
     for name, runs in names:
         for column, what in (("images_sha256", "files"), ("test_checksum", "test pixels")):
-            sums = runs[column].dropna().unique() if column in runs else ()
-            if len(sums):
+            sums = runs[column].dropna().unique().tolist() if column in runs else []
+            if sums:
                 told.append(f"{name}, {what} {' or '.join(str(each)[:DIGITS] for each in sums)}")
     return "; ".join(told)
 
