@@ -448,7 +448,13 @@ def evaluate(
     if remark := remark_on_answers(metrics, classes):
         progress.say(f"{run.folder.name}: {remark}")
     what = describe_run(run) if is_own else f"{portable(str(data), run.folder)}, {len(classes)} classes"
-    return {"target": what, **metrics, "images_trained_on": trained_on, "images_per_second": speed, "classes": list(classes)}
+    return {
+        "target": what,
+        **metrics,
+        "images_trained_on": trained_on,
+        "images_per_second": speed,
+        "classes": list(classes),
+    }
 
 
 def describe_run(run: Run) -> str:
