@@ -37,7 +37,7 @@ STAGE_2 = TrainRecipe(
 )
 
 
-def quickstart(*, out: Folder = Path("runs/quickstart"), seeds: int = 4, quiet: Quiet = False) -> None:
+def quickstart(*, out: Folder = Path("runs/quickstart"), seeds: int = 5, quiet: Quiet = False) -> None:
     """Run the whole method on embedded data, in minutes: a page, a picture, tables and the verdict.
 
     Needs no network: stage 1 on procedural affective images, then Learn-E-Reg with its twins and the references on
@@ -50,7 +50,7 @@ def quickstart(*, out: Folder = Path("runs/quickstart"), seeds: int = 4, quiet: 
 
     Examples:
         emoreg quickstart
-        emoreg quickstart --seeds 5 --out runs/my-quickstart
+        emoreg quickstart --seeds 8 --out runs/my-quickstart
     """
     if seeds < 1:
         raise UserError(f"--seeds is {seeds}; it must be at least 1")
