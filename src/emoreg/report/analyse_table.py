@@ -31,7 +31,7 @@ from emoreg.report.run_frame import EXPLORATION, MODES, TWINS, Arm, Cell, Runs
 from emoreg.report.shared_settings import targets_of
 from emoreg.report.smallest_effect import SMALLEST, smallest_effects
 from emoreg.report.statistics import Interval, interval
-from emoreg.study.columns import CURVES, NUMBER, SETTINGS, RunStatus, type_of
+from emoreg.study.columns import CURVES, NUMBER, OF_CLASSES, SETTINGS, RunStatus, type_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -233,6 +233,7 @@ def _arm_result(
         flops=next((int(value) for value in _values(runs, "flops")), 0),
         images_per_second=_interval(runs, "images_per_second").mean,
         curves=_curves(runs, prefix),
+        measures={name: found for name in OF_CLASSES if (found := _interval(runs, f"{prefix}{name}")).n},
         omits_lambda_curve=bool(_has_wrong_gate_curve(runs, prefix).any()),
     )
 

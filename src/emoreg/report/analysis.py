@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from emoreg.report.contrasts import Verdict
@@ -85,6 +85,8 @@ class ArmResult:
     flops: int  # forward, one image
     images_per_second: float  # mean over seeds, in training
     curves: pd.DataFrame  # seed, epoch, train_loss, val_accuracy, lambda, gradient_share, ...: a row per seed and epoch
+    # Balanced accuracy, macro F1, top-5 accuracy and the best constant answer, by their names in a table of results.
+    measures: Mapping[str, Interval] = field(default_factory=dict)
     omits_lambda_curve: bool = False  # whether `curves` leave out a recorded λ that is not the mean over images
 
     @property

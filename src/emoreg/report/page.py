@@ -24,6 +24,7 @@ from emoreg.report.charts import (
 )
 from emoreg.report.contrasts import ENSEMBLE
 from emoreg.report.drawing import Chart
+from emoreg.report.measures import measures_grid
 from emoreg.report.page_tables import (
     Grid,
     accuracy_grid,
@@ -156,6 +157,7 @@ def _section(number: int, cell: CellResult, analysis: Analysis) -> Section:
             charts=tuple(twin_charts(cell, f"{key}-w")),
             caption=f"{FOREST} Dashed line: zero.",
         ),
+        Part(f"{key}-measures", "Other figures", measures_grid(cell), is_folded=fold),
         Part(f"{key}-responses", "Each response alone", responses_grid(cell)),
         _curves(key, cell, fold),
         Part(

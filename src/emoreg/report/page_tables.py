@@ -124,7 +124,7 @@ def accuracy_grid(cell: CellResult) -> Grid:
             " Starved: runs in which one branch alone is under half as accurate as the other, on training images at "
             "the end. The exact 95 % interval of the share is below."
         )
-    return _grid("Accuracies", caption, columns, cell)
+    return grid_of("Accuracies", caption, columns, cell)
 
 
 def twins_grid(cell: CellResult) -> Grid | None:
@@ -182,7 +182,7 @@ def responses_grid(cell: CellResult) -> Grid | None:
         "Accuracy: mean over seeds, with the 95 % interval below it. Each response alone is that of its branch, as if "
         "λ were 0 or 1. Where one of them has a low accuracy, the other answers almost alone."
     )
-    return _grid("Each response alone", caption, columns, cell, lambda arm: arm.responses is not None)
+    return grid_of("Each response alone", caption, columns, cell, lambda arm: arm.responses is not None)
 
 
 def calibration_grid(cell: CellResult) -> Grid:
@@ -196,7 +196,7 @@ def calibration_grid(cell: CellResult) -> Grid:
         "ECE: expected calibration error, mean over seeds, with the 95 % interval below it. Mean confidence minus "
         "accuracy: above zero the network is overconfident."
     )
-    return _grid("Calibration", caption, columns, cell)
+    return grid_of("Calibration", caption, columns, cell)
 
 
 def cost_grid(cell: CellResult) -> Grid:
@@ -212,7 +212,7 @@ def cost_grid(cell: CellResult) -> Grid:
         ("FLOPs", lambda arm: Entry(scaled(arm.flops))),
     ]
     caption = "Training time and images per second: mean over seeds. FLOPs: one forward pass on one image."
-    return _grid("Cost", caption, columns, cell)
+    return grid_of("Cost", caption, columns, cell)
 
 
 def overview_grid(analysis: Analysis) -> Grid:
@@ -307,7 +307,7 @@ def name_in_group(arm: ArmResult) -> str:
     return arm.label if arm.role == MODES[arm.arm.mode] else arm.role
 
 
-def _grid(
+def grid_of(
     name: str,
     caption: str,
     columns: Sequence[Column],

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emoreg.config.schema import LabelChoice, StimuliSettings, TargetSettings
+from emoreg.config.schema import Fit, LabelChoice, StimuliSettings, TargetSettings
 from emoreg.data.images.decode import decode
 from emoreg.data.images.files import File
 from emoreg.data.images.packed import Pack, open_pack
@@ -155,11 +155,11 @@ def test_an_interrupted_pack_goes_on_where_it_was(
     whole = make(out=tmp_path / "whole")
     decode, decoded = packing._decode, [0]
 
-    def interrupted(image: object, size: int) -> object:
+    def interrupted(image: object, size: int, fit: Fit) -> object:
         decoded[0] += 1
         if str(image).endswith("test/red/0001.png"):  # image 30 of 32
             raise KeyboardInterrupt
-        return decode(image, size)
+        return decode(image, size, fit)
 
     monkeypatch.setattr(packing, "_decode", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -187,7 +187,7 @@ def test_a_killed_pack_goes_on_and_is_the_same(make: Callable[..., Packed], imag
         def killed(image, size):
             if str(image).endswith("test/red/0003.png"):
                 os.kill(os.getpid(), signal.SIGKILL)
-            return decode(image, size)
+            return decode(image, size, fit)
         packing._decode = killed
         packing.in_threads = lambda work, rows, step: (
             (range(row, row + 1), work(range(row, row + 1))) for row in rows)
