@@ -1,79 +1,69 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
+import time
+from collections.abc import Callable
 
 import pytest
 import torch
 
-from emoreg.config.recipe import PretrainRecipe, TrainRecipe
-from emoreg.config.schema import BackboneSettings, Pretext, RegulationSettings
+from emoreg.config.recipe import TrainRecipe
+from emoreg.config.schema import BackboneSettings, RegulationSettings
 from emoreg.data.images.batches import Batch
 from emoreg.errors import SettingError
-from emoreg.runtime.progress import Progress
 from emoreg.study import calibrate
-from emoreg.study.calibrate import estimate_seconds
-from emoreg.study.definition import Study
-from emoreg.study.plan import plan_runs
+from emoreg.study.calibrate import CPU_BATCH, seconds_per_image
+from emoreg.study.kinds_of_run import kind_of
 from emoreg.training.step import TrainState, train_step
-from study_arms import BACKBONE, LEARNED
 
 
-def test_an_estimate_grows_with_epochs_and_every_kind_of_run_is_timed_once(
-    tiny_study: Study, tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    timed = []
-
-    def per_image(recipe: object) -> tuple[float, float]:
-        timed.append(recipe)
-        return 0.01 * len(timed), 0.001
-
-    monkeypatch.setattr(calibrate, "_seconds_per_image", per_image)
-    cell = tiny_study.grid[0]
-    longer = dataclasses.replace(cell.recipe, training=dataclasses.replace(cell.recipe.training, epochs=10))
-    study = dataclasses.replace(tiny_study, grid=(cell, dataclasses.replace(cell, target="longer", recipe=longer)))
-    planned = plan_runs(study, tmp_path)
-    seconds = estimate_seconds(planned, quiet)
-    assert set(seconds) == {run.id for run in planned}
-    assert len(timed) == 3  # an encoder, a plain and a regulated network
-    by_name = {run.name: seconds[run.id] for run in planned}
-    short, long = by_name["digits-resnet8-backbone-seed0"], by_name["longer-resnet8-backbone-seed0"]
-    an_epoch = 0.01 * 64  # images that are trained on, and a few of validation
-    assert (long - short) / 9 == pytest.approx(an_epoch, rel=0.05)
-    assert short > an_epoch
-
-
-def test_a_real_estimate_is_positive_and_leaves_the_threads_as_they_were(
-    tiny_study: Study, tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[tuple[TrainState, Batch]]:
+    """The steps that are taken, few of them."""
     monkeypatch.setattr(calibrate, "SECONDS", 0.01)
-    threads = torch.get_num_threads()
-    planned = plan_runs(dataclasses.replace(tiny_study, arms=(BACKBONE, LEARNED), seeds=1), tmp_path)
-    assert all(value > 0 for value in estimate_seconds(planned, quiet, jobs=2).values())
-    assert torch.get_num_threads() == threads and not list(tmp_path.iterdir())
+    taken: list[tuple[TrainState, Batch]] = []
 
-
-def test_what_is_timed_is_the_step_that_trains(stage2: TrainRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Augmented batches of every size, the loss of the recipe, clipping and average; no more than one network."""
-    monkeypatch.setattr(calibrate, "SECONDS", 0.01)
-    batches, states = list[Batch](), list[TrainState]()
-
-    def step(state: TrainState, batch: Batch) -> torch.Tensor:
-        batches.append(batch)
-        states.append(state)
-        return train_step(state, batch)
+    def step(state: TrainState, batch: Batch, observe: Callable[[], None]) -> torch.Tensor:
+        taken.append((state, batch))
+        return train_step(state, batch, observe)
 
     monkeypatch.setattr(calibrate, "train_step", step)
+    return taken
+
+
+def test_what_is_timed_is_the_step_that_trains(stage2: TrainRecipe, steps: list[tuple[TrainState, Batch]]) -> None:
+    """Augmented batches of every size, clipping and average; no more than one network."""
     training = dataclasses.replace(stage2.training, initial_scale=0.5, epochs=1)
     optimizer = dataclasses.replace(stage2.optimizer, clip_norm=1.0, ema=0.9)
     regulation = RegulationSettings(mode="learned")
     recipe = dataclasses.replace(stage2, training=training, optimizer=optimizer, regulation=regulation)
-    assert all(value > 0 for value in calibrate._seconds_per_image(recipe))
-    assert {batch.images.shape[-1] for batch in batches} == {4, 8}
-    assert {len(batch.images) for batch in batches} == {training.batch_size}
-    state = states[0]
-    assert all(other is state for other in states) and state.clip_norm == 1.0 and state.average is not None
+    assert seconds_per_image(kind_of(recipe)) > 0
+    assert {batch.images.shape[-1] for _, batch in steps} == {4, 8}
+    assert {len(batch.images) for _, batch in steps} == {training.batch_size}
+    state = steps[0][0]
+    assert all(other is state for other, _ in steps) and state.clip_norm == 1.0 and state.average is not None
     assert all(parameter.grad is not None for parameter in state.model.parameters() if parameter.requires_grad)
+
+
+def test_of_a_large_network_on_a_cpu_few_images_are_timed_and_the_optimiser_counts_once_a_batch(
+    stage2: TrainRecipe, steps: list[tuple[TrainState, Batch]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a clock that only work moves."""
+    monkeypatch.setattr(calibrate, "is_large", lambda kind: True)
+    now = [0.0]
+
+    def step(state: TrainState, batch: Batch, observe: Callable[[], None]) -> None:
+        now[0] += 0.32  # forward and backward pass of 32 images
+        observe()
+        now[0] += 0.1  # the optimiser
+        steps.append((state, batch))
+
+    monkeypatch.setattr(calibrate, "train_step", step)
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    training = dataclasses.replace(stage2.training, batch_size=100)
+    kind = kind_of(dataclasses.replace(stage2, training=training))
+    assert seconds_per_image(kind) == pytest.approx(0.01 + 0.1 / 100)
+    assert {len(batch.images) for _, batch in steps} == {CPU_BATCH} and len(steps) == 2  # the first one warms up
 
 
 def test_what_training_refuses_is_refused_before_it_is_timed(stage2: TrainRecipe) -> None:
@@ -84,11 +74,4 @@ def test_what_training_refuses_is_refused_before_it_is_timed(stage2: TrainRecipe
         training=dataclasses.replace(stage2.training, batch_size=1),
     )
     with pytest.raises(SettingError, match="must be at least 2, not 1"):
-        calibrate._seconds_per_image(calibrate._kind(of_one))
-
-
-@pytest.mark.parametrize("pretext", ["affect", "shuffled", "rotation"])
-def test_every_pretext_can_be_timed(pretext: Pretext, stage1: PretrainRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibrate, "SECONDS", 0.01)
-    kind = calibrate._kind(dataclasses.replace(stage1, pretext=pretext))
-    assert all(value > 0 for value in calibrate._seconds_per_image(kind))
+        seconds_per_image(kind_of(of_one))

@@ -6,14 +6,12 @@ from pathlib import Path
 import pytest
 
 from emoreg.config.read_recipe import build
-from emoreg.config.recipe import PretrainRecipe
 from emoreg.config.schema import StimuliSettings, TargetSettings
 from emoreg.errors import UserError
 from emoreg.runtime.progress import Progress
-from emoreg.study import calibrate
-from emoreg.study.calibrate import estimate_seconds
 from emoreg.study.definition import StimuliRecipe, Study
-from emoreg.study.missing_sets import is_missing, missing_sets
+from emoreg.study.image_counts import count_images
+from emoreg.study.missing_sets import is_missing, missing_sets, told
 from emoreg.study.plan import plan_runs
 from emoreg.study.run_study import run_study
 
@@ -56,14 +54,17 @@ def test_a_study_whose_sets_are_missing_is_refused_before_any_run(
     assert not (tmp_path / "out" / "runs").exists()
 
 
-def test_a_missing_set_is_timed_with_its_published_number_of_images(
-    study: Study, tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(calibrate, "_seconds_per_image", lambda recipe: (0.001, 0.0))
-    planned = plan_runs(study, tmp_path)
-    seconds = estimate_seconds(planned, quiet)
-    stage_1 = {run.stimuli: run for run in planned if isinstance(run.recipe, PretrainRecipe)}
-    assert stage_1["emoset"].recipe.training.epochs == 1
-    assert seconds[stage_1["emoset"].id] == pytest.approx(94.481, rel=0.02)  # its published training split
-    assert stage_1["manifest"].id not in seconds  # nobody knows
-    assert {run.id for run in planned if run.mode is not None} <= set(seconds)
+def test_a_set_that_cannot_be_read_is_a_line_among_the_others(study: Study, tmp_path: Path, quiet: Progress) -> None:
+    (tmp_path / "fi").mkdir()
+    planned = plan_runs(study, tmp_path / "runs")
+    counted = count_images((run.recipe for run in planned), quiet)
+    head, *lines = told(missing_sets(planned, counted.faults))
+    assert head == "3 image sets are not here or cannot be read, and needed before any run:"
+    assert lines[0].startswith("[1] stimuli emoset (2 runs): nothing at ")
+    assert lines[1].startswith("[2] stimuli fi (2 runs): ") and str(tmp_path / "fi") in lines[1]
+    assert lines[2].startswith("[3] stimuli manifest (2 runs): nothing at ")
+    by_set = {run.stimuli: counted.of(run.recipe) for run in planned if run.mode is None}
+    assert by_set["fi"] is by_set["manifest"] is None  # nobody knows
+    assert by_set["emoset"] is not None
+    assert by_set["emoset"].train == pytest.approx(94_481, rel=0.02)  # its published training split
+    assert all(counted.of(run.recipe) for run in planned if run.mode is not None)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,7 +10,9 @@ from rich.console import Console
 
 from emoreg.config.read_recipe import build
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
+from emoreg.runtime.progress import in_words
 from emoreg.study.arms import factorial
+from emoreg.study.costs import Costs
 from emoreg.study.definition import GridPoint, StimuliRecipe, Study, Variant
 from emoreg.study.machine import Machine
 from emoreg.study.plan import plan_runs
@@ -65,7 +68,8 @@ def test_a_plan_shows_factors_looks_budgets_what_is_left_out_and_the_cost(study:
     planned = plan_runs(study, tmp_path)
     console = Console(width=200)
     with console.capture() as captured:
-        console.print(plan_table(study, planned, {run.id: 60.0 for run in planned}, jobs=2, elsewhere={planned[0].id}))
+        costs = Costs({run.id: 7200.0 for run in planned}, timed=2, recorded=1, machine="ACME 1, 2 cores, 32-true")
+        console.print(plan_table(study, planned, costs, 2, {planned[0].id}, on_gpu="on a GPU, less"))
     shown = captured.get()
     regulated = [line.split() for line in shown.splitlines() if "Learn-E-Reg" in line and "budget" not in line]
     assert [line[4] for line in regulated] == ["own", "mixture"]
@@ -75,13 +79,16 @@ def test_a_plan_shows_factors_looks_budgets_what_is_left_out_and_the_cost(study:
     assert "gradient budget, Learn-E-Reg (mixture): matched: gradients at z_n and z_e divided by 0.50" in shown
     assert "digits, resnet8: neutral is left out for procedural: " in shown
     runs, encoders = len({run.id for run in planned}), len({run.id for run in planned if run.mode is None})
-    assert f"{runs} runs, 1 done, {runs - 1} to do: about " in shown and "with 2 at a time" in shown
+    time = f"about {in_words(3600 * (runs - 1))} on this machine (ACME 1, 2 cores, 32-true), 2 at a time"
+    assert f"{runs} runs, 1 done, {runs - 1} to do: {time}" in shown and "2 hours" in shown
+    assert "recorded on this machine for 1 kind of step and steps on random images, timed now, for 2 kinds" in shown
+    assert shown.rstrip().endswith("on a GPU, less")
     assert f"stage 1: {encoders} runs; stage 2: {runs - encoders} runs" in shown
 
 
 def test_a_plan_for_a_device_that_is_not_here_has_no_estimate(study: Study, tmp_path: Path) -> None:
-    planned = plan_runs(study, tmp_path)
+    planned = plan_runs(dataclasses.replace(study, machine=Machine("mps")), tmp_path)
     console = Console(width=200)
     with console.capture() as captured:
-        console.print(plan_table(study, planned, {}, jobs=1))
-    assert "to do: no estimate, as there is no cpu here" in captured.get()
+        console.print(plan_table(study, planned, Costs({}), jobs=1))
+    assert "to do: no estimate, as there is no mps here" in captured.get()

@@ -22,6 +22,7 @@ R = TypeVar("R", PretrainRecipe, TrainRecipe)
 RecipeFile = Annotated[Path, Shown("RECIPE", "a YAML file, see recipes/")]
 RunFolder = Annotated[Path, Shown("DIR", "run folder. Default: runs/<folder>-<recipe>-seed<seed>")]
 PrintConfig = Annotated[bool, Shown(help="print the complete recipe and stop")]
+DryRun = Annotated[bool, Shown(help="print what its images need, and how long it takes on this machine, and stop")]
 Smoke = Annotated[bool, Shown(help="train one epoch on a few images, to check that the recipe runs")]
 
 
@@ -30,6 +31,7 @@ def pretrain(
     *,
     out: RunFolder | None = None,
     print_config: PrintConfig = False,
+    dry_run: DryRun = False,
     smoke: Smoke = False,
     quiet: Quiet = False,
     settings: Annotated[Sequence[str], SettingsOf(PretrainRecipe)],
@@ -44,11 +46,14 @@ def pretrain(
         emoreg pretrain recipes/experience/oasis-resnet20.yaml --print-config
     """
     filled = _read(PretrainRecipe, recipe, settings, smoke, print_config)
-    if not print_config:
+    folder, progress = out or _default_folder(recipe, filled, smoke), Progress(quiet=quiet)
+    if dry_run:
+        _print_costs(filled, folder, progress)
+    elif not print_config:
         from emoreg.stages.pretrain import pretrain as train_encoder
 
         say_edition(recipe)
-        run = train_encoder(filled, out or _default_folder(recipe, filled, smoke), progress=Progress(quiet=quiet))
+        run = train_encoder(filled, folder, progress=progress)
         _print_metrics("experience", run.final.get("validation") or run.final.get("train") or {}, run)
 
 
@@ -57,6 +62,7 @@ def train(
     *,
     out: RunFolder | None = None,
     print_config: PrintConfig = False,
+    dry_run: DryRun = False,
     smoke: Smoke = False,
     quiet: Quiet = False,
     settings: Annotated[Sequence[str], SettingsOf(TrainRecipe)],
@@ -70,13 +76,17 @@ def train(
         emoreg train recipes/cifar10/resnet20-learn-e-reg.yaml --regulation.granularity per_class
         emoreg train recipes/cifar10/resnet20.yaml --target.name folder --target.root my-photos/
         emoreg train recipes/cifar100/resnet18.yaml --smoke
+        emoreg train recipes/cifar100/resnet18.yaml --dry-run
     """
     filled = _read(TrainRecipe, recipe, settings, smoke, print_config)
-    if not print_config:
+    folder, progress = out or _default_folder(recipe, filled, smoke), Progress(quiet=quiet)
+    if dry_run:
+        _print_costs(filled, folder, progress)
+    elif not print_config:
         from emoreg.stages.classify import train as train_classifier
 
         say_edition(recipe)
-        run = train_classifier(filled, out or _default_folder(recipe, filled, smoke), progress=Progress(quiet=quiet))
+        run = train_classifier(filled, folder, progress=progress)
         final = run.final
         title, measured = ("test split", final["test"]) if final["test"] else ("validation split", final["validation"])
         _print_metrics(title, measured or {}, run)
@@ -123,11 +133,43 @@ def evaluate(
 def _read(kind: type[R], file: Path, settings: Sequence[str], smoke: bool, print_it: bool) -> R:
     from emoreg.config.read_recipe import SMOKE, parse_options, read_recipe, recipe_yaml
 
-    given = parse_options(kind, settings, ("out", "print-config", "smoke", "quiet"))
+    given = parse_options(kind, settings, ("out", "print-config", "dry-run", "smoke", "quiet"))
     recipe = read_recipe(kind, file, (SMOKE[kind] if smoke else {}) | given)
     if print_it:
         print(recipe_yaml(recipe), end="")
     return recipe
+
+
+def _print_costs(recipe: PretrainRecipe | TrainRecipe, folder: Path, progress: Progress) -> None:
+    """Print what its images need that are not here or cannot be read, and how long a run takes."""
+    from emoreg.data.images.batches import steps_per_epoch
+    from emoreg.runtime.progress import in_words
+    from emoreg.runtime.terminal import show
+    from emoreg.stages.classify import with_encoder_architecture
+    from emoreg.study.costs import estimate
+    from emoreg.study.image_counts import count_images
+    from emoreg.study.measured_speeds import gpu_estimate
+    from emoreg.study.missing_sets import missing_sets_of, told
+
+    if isinstance(recipe, TrainRecipe) and recipe.encoder.experience and Path(recipe.encoder.experience).exists():
+        recipe = with_encoder_architecture(recipe)
+    counted, training = count_images([recipe], progress), recipe.training
+    show(*told(missing_sets_of(recipe, counted.faults)))
+    if (counts := counted.of(recipe)) is None:
+        show("no estimate, as the number of its images is not known")
+        return
+    steps = steps_per_epoch(counts.train, training.batch_size)
+    show(
+        f"{counts.train:,} images to train on, {counts.validation:,} for validation, {counts.test:,} to test; "
+        f"{training.epochs:,} epochs of {steps:,} steps of {min(training.batch_size, counts.train):,} images"
+    )
+    costs = estimate({"": recipe}, counted, progress, folders=[folder.parent])
+    if not costs.seconds:
+        show(f"no estimate, as there is no {training.device} here")
+    else:
+        show(f"about {in_words(costs.seconds[''])} on this machine ({costs.machine})", costs.sources)
+    if training.device in ("auto", "cuda") and (on_gpu := gpu_estimate([recipe], counted)):
+        show(on_gpu)
 
 
 def _default_folder(file: Path, recipe: PretrainRecipe | TrainRecipe, smoke: bool) -> Path:

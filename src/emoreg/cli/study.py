@@ -63,8 +63,8 @@ def study(
             share the study's folder
         gpus_per_run: with --ray; 0.25 puts four runs on a GPU. Default: one if the cluster has any
         cpus_per_run: with --ray. Default: 1
-        dry_run: print the plan, how long it will take, and what image sets that are not here need, and stop; the exit
-            code is 0 also if some are not here
+        dry_run: print what image sets that are not here or cannot be read need, then the plan, and how long it will
+            take on this machine, and stop; the exit code is 0 also if sets are not here
         smoke: train one seed for one epoch on a few images, to check that all of it runs
 
     Examples:
@@ -132,25 +132,35 @@ def _print_plan(
 ) -> None:
     """Print what is to be done, how long it will take, and what image sets that are not here need."""
     from emoreg.runtime.terminal import show
-    from emoreg.study.calibrate import estimate_seconds, timed_on
+    from emoreg.study.costs import estimate
+    from emoreg.study.image_counts import count_images
     from emoreg.study.kept_data import at_places, find_data
+    from emoreg.study.measured_speeds import gpu_estimate
+    from emoreg.study.missing_sets import missing_sets, told
     from emoreg.study.part import part_of
     from emoreg.study.plan import known_as, plan_runs
     from emoreg.study.read_study import with_data
     from emoreg.study.results import read_results
     from emoreg.study.run_study import RUNS, done_elsewhere
+    from emoreg.study.scheduler import left_to_do
     from emoreg.study.tables import plan_table
 
     study = with_data(study, out)
     planned = plan_runs(study, runs or out / RUNS)
     done = done_elsewhere(out, planned, [(str(path), read_results(path)) for path in tables])
     ids = set() if done is None else set(done["id"])
-    places, _ = find_data(study.data, [run.recipe for run in planned], out)
+    places, changed = find_data(study.data, [run.recipe for run in planned], out)
     part = part_of(known_as(planned, ids), only)
     part = [dataclasses.replace(run, recipe=at_places(run.recipe, places)) for run in part]
-    whole = len({run.id for run in planned}) if only else None
-    seconds = estimate_seconds(part, progress, jobs)
-    show(plan_table(study, part, seconds, jobs, ids, timed_on(part, jobs), whole))
+    left = left_to_do(list({run.id: run for run in part}.values()), ids)
+    counted = count_images((run.recipe for run in part), progress)
+    if lines := [*changed, *told(missing_sets(left, counted.faults))]:
+        show(*lines, "")  # before anything is timed, which may take a minute
+    folders = [*([runs] if runs else []), out.parent]
+    costs = estimate({run.id: run.recipe for run in part}, counted, progress, jobs, folders)
+    asks_for_gpu = any(recipe.training.device in ("auto", "cuda") for recipe in study.recipes)
+    on_gpu = gpu_estimate([run.recipe for run in left], counted) if asks_for_gpu else None
+    show(plan_table(study, part, costs, jobs, ids, len({run.id for run in planned}) if only else None, on_gpu))
 
 
 def ray_cluster(ray: bool | str, resources: dict[str, Any]) -> Ray | None:

@@ -129,6 +129,20 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60}h{minutes % 60:02d}m" if minutes >= 60 else f"{minutes}m{rest:02d}s"
 
 
+MINUTE, HOUR, DAY, YEAR = 60, 3600, 86_400, 365.25 * 86_400  # seconds
+
+
+def in_words(seconds: float) -> str:
+    """A long duration to two digits, in the unit in which people think of it: "40 minutes", "2.4 days", "17 years"."""
+    if seconds < MINUTE:
+        return "a minute" if seconds > MINUTE / 2 else "less than a minute"
+    for unit, name in ((YEAR, "years"), (DAY, "days"), (HOUR, "hours"), (MINUTE, "minutes")):
+        if seconds >= 2 * unit or unit == MINUTE:
+            number = seconds / unit
+            return f"{number:.1f}".removesuffix(".0") + f" {name}" if number < 9.95 else f"{number:,.0f} {name}"
+    raise AssertionError
+
+
 def _has_bars() -> bool:
     """Whether stderr is a terminal that can move its cursor."""
     try:

@@ -1,9 +1,9 @@
-"""The image sets that a study asks for and that are not here: what each is, where it is got, how it must lie."""
+"""The image sets that a study asks for and that are not here, or cannot be read: what each is, and how it is got."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from emoreg.study.plan import PlannedRun
 
 @dataclass(frozen=True)
 class MissingSet:
-    """A set of which nothing is here.
+    """A set of which nothing is here, or that cannot be read.
 
     Args:
         name: of the set.
@@ -26,6 +26,7 @@ class MissingSet:
         runs: of stage 1 and of stage 2 that read it.
         image_size: of the images that they see.
         about: what is known of it; None of a set of the user's own.
+        fault: why it cannot be read, in a line; "" if nothing is here.
     """
 
     name: str
@@ -34,12 +35,15 @@ class MissingSet:
     runs: int
     image_size: int
     about: About | None
+    fault: str = ""
 
     @property
     def line(self) -> str:
         """All that is needed to get it, in one line."""
-        place = f"nothing at {self.root}" if self.root else "no root is given"
-        asked = f"{' and '.join(self.asked_by)} ({self.runs:,} runs): {place}"
+        place = self.fault or (f"nothing at {self.root}" if self.root else "no root is given")
+        asked = f"{' and '.join(self.asked_by)} ({self.runs:,} run{'s' if self.runs > 1 else ''}): {place}"
+        if self.fault:
+            return asked
         if self.about is None:
             return f"{asked}: put it there, or correct root"
         about, out = self.about, self.root or f"data/{self.name}-{self.image_size}"
@@ -50,36 +54,56 @@ class MissingSet:
         )
 
 
-def missing_sets(planned: Iterable[PlannedRun]) -> list[MissingSet]:
+def missing_sets(planned: Iterable[PlannedRun], faults: Mapping[Settings, str] | None = None) -> list[MissingSet]:
     """The sets of these runs that are not here, in the order of the plan. Nothing is downloaded, or read.
 
     Args:
         planned: runs with the roots where their images are now.
+        faults: why sets that are here cannot be read; these are among the result.
     """
-    found: dict[tuple[str, str | None], MissingSet] = {}
-    for run in planned:
-        entry = f"stimuli {run.stimuli}" if isinstance(run.recipe, PretrainRecipe) else f"target {run.target}"
-        for settings in run.recipe.sections.values():
-            key = (settings.name, settings.root)
-            if key in found:
-                was = found[key]
-                asked_by = was.asked_by if entry in was.asked_by else (*was.asked_by, entry)
-                found[key] = dataclasses.replace(was, asked_by=asked_by, runs=was.runs + 1)
-            elif is_missing(settings):
-                about = SETS[settings.name][0] if settings.name in SETS else None
-                found[key] = MissingSet(*key, (entry,), 1, settings.image_size, about)
+    uses = (
+        (f"stimuli {run.stimuli}" if isinstance(run.recipe, PretrainRecipe) else f"target {run.target}", settings)
+        for run in planned
+        for settings in run.recipe.sections.values()
+    )
+    return _missing(uses, faults or {})
+
+
+def missing_sets_of(recipe: Recipe, faults: Mapping[Settings, str]) -> list[MissingSet]:
+    """As `missing_sets`, of a recipe alone."""
+    return _missing(((section, settings) for section, settings in recipe.sections.items()), faults)
+
+
+def _missing(uses: Iterable[tuple[str, Settings]], faults: Mapping[Settings, str]) -> list[MissingSet]:
+    """Of the sets, each with the entry that asks for it."""
+    found: dict[tuple[str, str | None, str], MissingSet] = {}
+    for entry, settings in uses:
+        key = (settings.name, settings.root, faults.get(settings, ""))
+        if key in found:
+            was = found[key]
+            asked_by = was.asked_by if entry in was.asked_by else (*was.asked_by, entry)
+            found[key] = dataclasses.replace(was, asked_by=asked_by, runs=was.runs + 1)
+        elif settings in faults or is_missing(settings):
+            name, root, fault = key
+            about = SETS[name][0] if name in SETS else None
+            found[key] = MissingSet(name, root, (entry,), 1, settings.image_size, about, fault)
     return list(found.values())
+
+
+def told(missing: Sequence[MissingSet]) -> list[str]:
+    """A line for each set, below one with their number; no lines without any."""
+    if not missing:
+        return []
+    count = f"{len(missing)} image set{'s are' if len(missing) > 1 else ' is'}"
+    what = " or cannot be read" if any(each.fault for each in missing) else ""
+    lines = [f"[{number}] {each.line}" for number, each in enumerate(missing, start=1)]
+    return [f"{count} not here{what}, and needed before any run:", *lines]
 
 
 def is_missing(settings: Settings) -> bool:
     """Whether a set is one that people must bring, and is not here; others are fetched when they are needed."""
     is_brought = settings.name in SETS or settings.name == "folder"
     return is_brought and (settings.root is None or not Path(settings.root).exists())
-
-
-def not_here(recipe: Recipe) -> list[str]:
-    """The roots of a recipe's sets that are missing, or their names."""
-    return [settings.root or settings.name for settings in recipe.sections.values() if is_missing(settings)]
 
 
 def refuse_missing(planned: Iterable[PlannedRun]) -> None:

@@ -6,7 +6,7 @@ import base64
 import json
 import math
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -16,13 +16,14 @@ from rich.text import Text
 from emoreg.config.recipe import TrainRecipe
 from emoreg.errors import printable
 from emoreg.models.gradient_budget import describe_budget
-from emoreg.runtime.progress import duration, figure
+from emoreg.runtime.progress import figure, in_words
 from emoreg.runtime.terminal import Table
 from emoreg.study.arms import LABELS, REGULATED
+from emoreg.study.costs import Costs
 from emoreg.study.definition import Study
-from emoreg.study.missing_sets import missing_sets, not_here
 from emoreg.study.plan import PlannedRun, left_out
 from emoreg.study.scheduler import left_to_do
+from emoreg.training.fabric import is_available
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,11 +32,11 @@ if TYPE_CHECKING:
 def plan_table(
     study: Study,
     planned: Sequence[PlannedRun],
-    seconds: Mapping[str, float],
+    costs: Costs,
     jobs: int,
     elsewhere: Set[str] = frozenset(),
-    timed_on: str = "",
     whole: int | None = None,
+    on_gpu: str | None = None,
 ) -> Group:
     """What a study is: the number of runs, planned and done, for each of its factors; what is left out; the time left.
 
@@ -44,11 +45,11 @@ def plan_table(
     Args:
         study: whose plan it is.
         planned: from `plan_runs`, or a part of it.
-        seconds: estimated duration of each run, by id; without those that cannot be timed here.
+        costs: estimated duration of each run, by id.
         jobs: parallel runs.
         elsewhere: ids of runs that other machines have finished.
-        timed_on: the machine that the durations are of.
         whole: number of runs of the whole plan, if this is a part.
+        on_gpu: from `gpu_estimate`, of the runs that are left to do.
     """
     once = list({run.id: run for run in planned}.values())
     left = left_to_do(once, elsewhere)
@@ -59,11 +60,11 @@ def plan_table(
     for key, runs in rows.items():
         experiences, stimuli = (_listed(getattr(run, name) for run in runs) for name in ("experience", "stimuli"))
         done = sum(run.id not in to_do for run in runs)
-        times = [seconds[run.id] for run in runs if run.id in seconds]
-        each = duration(statistics.fmean(times)) if times else "–"
+        times = [costs.seconds[run.id] for run in runs if run.id in costs.seconds]
+        each = in_words(statistics.fmean(times)) if times else "–"
         cells = (*key, experiences, stimuli, f"{len(runs):,}", f"{done:,}", each)
         table.add_row(*(Text(printable(cell)) for cell in cells))
-    lines = [*_lines(study, once, left, seconds, jobs, timed_on, whole), *_missing(left)]
+    lines = [*_lines(study, once, left, costs, jobs, whole), *([on_gpu] if on_gpu else [])]
     return Group(table, Text("\n".join(map(printable, lines))))
 
 
@@ -95,13 +96,7 @@ COLUMNS = ("stage", "target", "backbone", "arm", "variant", "experience", "stimu
 
 
 def _lines(
-    study: Study,
-    once: Sequence[PlannedRun],
-    left: Sequence[PlannedRun],
-    seconds: Mapping[str, float],
-    jobs: int,
-    timed_on: str,
-    whole: int | None,
+    study: Study, once: Sequence[PlannedRun], left: Sequence[PlannedRun], costs: Costs, jobs: int, whole: int | None
 ) -> Iterator[str]:
     """The plan in sentences; `once` has every run once."""
     seeds = study.seed_numbers
@@ -113,40 +108,30 @@ def _lines(
     for line, arms in _budgets(once).items():
         yield f"gradient budget, {', '.join(arms)}: {line}"
     yield from left_out(study)
-    total = duration(sum(seconds.get(run.id, 0.0) for run in left) / jobs)
-    parallel = f" with {jobs} at a time" if jobs > 1 else ""
-    untimed = [run for run in left if run.id not in seconds]
-    what = " or ".join(sorted({name for run in untimed for name in _unknown(run)}))
-    if not untimed:
-        cost = f"about {total}{parallel}"
-    elif len(untimed) < len(left):
-        cost = f"about {total}{parallel}, without {len(untimed):,} runs, as there is no {what} here"
-    else:
-        cost = f"no estimate, as there is no {what} here"
     if whole is not None:
         yield f"a part of the study: {len(once):,} of {whole:,} runs; its plan and the families of its tests stay whole"
     stage_1 = sum(run.mode is None for run in once)
     yield f"stage 1: {stage_1:,} runs; stage 2: {len(once) - stage_1:,} runs"
+    untimed = [run for run in left if run.id not in costs.seconds]
+    total = in_words(sum(costs.seconds.get(run.id, 0.0) for run in left) / jobs)
+    parallel = f", {jobs} at a time" if jobs > 1 else ""
+    cost = f"about {total} on this machine ({costs.machine}){parallel}"
+    if len(untimed) == len(left):
+        cost = f"no estimate, {_why(untimed)}" if untimed else "nothing to do"
+    elif untimed:
+        cost += f", without {len(untimed):,} runs, {_why(untimed)}"
     yield f"{len(once):,} runs, {len(once) - len(left):,} done, {len(left):,} to do: {cost}"
-    if len(untimed) < len(left) and timed_on:
-        yield (
-            f"estimated on {timed_on}: a few steps of each kind on random images; decoding, and what is not a step, is "
-            "not in it; a set that is not here counts with its published number of images"
-        )
+    if len(untimed) < len(left):
+        yield costs.sources
 
 
-def _unknown(run: PlannedRun) -> list[str]:
-    """What is not here without which a run cannot be timed."""
-    return not_here(run.recipe) or [run.recipe.training.device]
-
-
-def _missing(left: Sequence[PlannedRun]) -> Iterator[str]:
-    """A line for each image set that runs which are left to do need, and that is not here."""
-    missing = missing_sets(left)
-    if missing:
-        yield f"{len(missing)} image set{'s are' if len(missing) > 1 else ' is'} not here, and needed before any run:"
-    for number, each in enumerate(missing, start=1):
-        yield f"[{number}] {each.line}"
+def _why(untimed: Sequence[PlannedRun]) -> str:
+    """Why runs cannot be timed."""
+    devices = dict.fromkeys(run.recipe.training.device for run in untimed)
+    absent = [device for device in devices if device != "auto" and not is_available(device)]
+    if absent:
+        return f"as there is no {' or '.join(absent)} here"
+    return "as the number of their images is not known"
 
 
 def _budgets(planned: Sequence[PlannedRun]) -> dict[str, list[str]]:

@@ -1,0 +1,151 @@
+"""How long runs take on this machine: a few steps of every kind are timed, the rest is multiplication."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from emoreg.config.recipe import Recipe, TrainRecipe
+from emoreg.data.images.batches import steps_per_epoch
+from emoreg.runs.provenance import environment
+from emoreg.runtime.cores import usable_cores
+from emoreg.runtime.progress import Progress
+from emoreg.stages.classify import TRAINING_IMAGES
+from emoreg.study.calibrate import seconds_per_image
+from emoreg.study.image_counts import CountedSets, Counts
+from emoreg.study.kinds_of_run import is_large, kind_of, networks_of
+from emoreg.study.recorded_speeds import recorded_speeds, run_folders
+from emoreg.training.fabric import is_available
+
+# Scoring an image takes so much of a training step of it: 0.27 to 0.35 (ResNet-20, ResNet-18, ResNet-50, ViT-Tiny and
+# ViT-Small in batches of 32 on one core of an AMD EPYC); the backward pass has twice the arithmetic of the forward.
+FORWARD = 0.3
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Estimates of `estimate`.
+
+    Args:
+        seconds: that each run takes alone, by its key; without those that cannot be estimated here.
+        timed: kinds of training step that were timed.
+        recorded: kinds of which runs on such a machine have recorded the speed.
+        machine: whose durations these are, such as "AMD EPYC 7763, 2 cores"; "" where nothing can be timed.
+    """
+
+    seconds: Mapping[str, float]
+    timed: int = 0
+    recorded: int = 0
+    machine: str = ""
+
+    @property
+    def sources(self) -> str:
+        """Where the durations come from, in a line."""
+        parts = []
+        if self.recorded:
+            parts.append(f"the speed that runs have recorded on this machine for {_kinds(self.recorded)}")
+        if self.timed:
+            parts.append(f"steps on random images, timed now, for {_kinds(self.timed)}")
+        return (
+            f"estimated from {' and '.join(parts)}; decoding and start-up are not in it; a set that is not here counts "
+            "with its published number of images"
+        )
+
+
+def estimate(
+    recipes: Mapping[str, Recipe],
+    counted: CountedSets,
+    progress: Progress,
+    jobs: int = 1,
+    folders: Sequence[Path] = (),
+) -> Costs:
+    """Estimate the time of runs: each kind of step is looked up among finished runs, or timed, and multiplied.
+
+    Runs on a kind of device that is not here are left out, and those whose images could not be counted.
+
+    Args:
+        recipes: of the runs, by any key.
+        counted: from `count_images`.
+        progress: shows how many kinds are timed.
+        jobs: runs at a time; each has its share of the cores.
+        folders: of run folders and of studies, in which to look for runs that have recorded their speed.
+
+    Raises:
+        UserError: a run cannot be trained as it is: see `training.diagnostics`.
+    """
+    counts = {key: counted.of(recipe) for key, recipe in recipes.items() if _has_device(recipe)}
+    known = {key: count for key, count in counts.items() if count is not None}
+    kinds = {key: kind_of(recipes[key]) for key in known}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(_threads(jobs))
+    try:
+        recorded = recorded_speeds(run_folders(folders), set(kinds.values()))
+        missing = dict.fromkeys(kind for kind in kinds.values() if kind not in recorded)
+        timed = _time(dict.fromkeys(part for kind in missing for part in _parts(kind)), progress)
+    finally:
+        torch.set_num_threads(threads)
+    speeds = recorded | {kind: sum(timed[part] for part in _parts(kind)) for kind in missing}
+    seconds = {key: seconds_of(recipes[key], count, speeds[kinds[key]]) for key, count in known.items()}
+    return Costs(seconds, len(timed), len(recorded), _machine(kinds.values(), jobs))
+
+
+def _time(kinds: Iterable[TrainRecipe], progress: Progress) -> dict[TrainRecipe, float]:
+    asked = list(kinds)
+    with progress.task("time", len(asked), "kinds of step") as advance:
+        speeds = {}
+        for kind in asked:
+            speeds[kind] = seconds_per_image(kind)
+            advance(1)
+    return speeds
+
+
+def _parts(kind: TrainRecipe) -> tuple[TrainRecipe, ...]:
+    """What is timed of a kind: on a CPU a step of large networks takes seconds, and each network is timed once."""
+    return networks_of(kind) if kind.training.device == "cpu" and is_large(kind) else (kind,)
+
+
+def seconds_of(recipe: Recipe, counts: Counts, per_image: float) -> float:
+    """Seconds of a run.
+
+    Args:
+        recipe: of the run.
+        counts: of its images.
+        per_image: seconds of a training step, divided by its images.
+    """
+    train, held_out, test = counts
+    training, forward = recipe.training, FORWARD * per_image
+    batch_size = min(training.batch_size, train)
+    images = steps_per_epoch(train, training.batch_size) * batch_size
+    at_the_end = held_out + test
+    if not isinstance(recipe, TrainRecipe):
+        at_the_end += train
+    elif recipe.has_two_responses:
+        at_the_end += min(train, TRAINING_IMAGES)
+    return training.epochs * (images * per_image + held_out * forward) + at_the_end * forward
+
+
+def _has_device(recipe: Recipe) -> bool:
+    device = recipe.training.device
+    return device == "auto" or is_available(device)
+
+
+def _threads(jobs: int) -> int:
+    return max(1, min(torch.get_num_threads(), usable_cores()) // jobs)
+
+
+def _machine(kinds: Iterable[TrainRecipe], jobs: int) -> str:
+    """This machine, as far as the kinds use it; precisions too."""
+    here, parts = environment(), []
+    for device, precision in dict.fromkeys((kind.training.device, kind.training.precision) for kind in kinds):
+        threads = _threads(jobs)
+        cores = f", {threads} core{'s' if threads > 1 else ''}{' a run' if jobs > 1 else ''}"
+        name = here["gpu"] if device == "cuda" else f"{here['cpu']}{cores if device == 'cpu' else ''}"
+        parts.append(f"{name}, {precision}")
+    return " and ".join(parts)
+
+
+def _kinds(count: int) -> str:
+    return f"{count:,} kind{'s' if count > 1 else ''} of step"

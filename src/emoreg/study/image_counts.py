@@ -1,0 +1,93 @@
+"""How many images the runs of a plan have, found before anything is timed; a set that cannot be read is told of."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from emoreg.config.recipe import Recipe
+from emoreg.config.schema import StimuliSettings, TargetSettings
+from emoreg.data.images.splits import cut_validation
+from emoreg.data.targets import read_target
+from emoreg.errors import UserError
+from emoreg.runtime.progress import Progress
+from emoreg.stages.class_stimuli import read_stimuli
+from emoreg.stages.stimulus_mixture import cut_stimuli
+from emoreg.study.kept_data import Settings
+from emoreg.study.missing_sets import is_missing
+from emoreg.study.stand_ins import stimuli_like, target_like
+
+
+class Counts(NamedTuple):
+    """Images of a run, each of them scored at the end."""
+
+    train: int
+    validation: int  # scored after each epoch too
+    test: int
+
+
+@dataclass(frozen=True)
+class CountedSets:
+    """What is known of the image sets of some recipes.
+
+    Args:
+        counts: by their settings; of sets that are not here, as published.
+        faults: why a set that is here cannot be used, in a line, by its settings.
+    """
+
+    counts: Mapping[Settings, Counts]
+    faults: Mapping[Settings, str]
+
+    def of(self, recipe: Recipe) -> Counts | None:
+        """Images of a run; None if a set cannot be read, or is not here and nobody has published its size."""
+        sets = list(recipe.sections.values())
+        if not all(each in self.counts for each in sets):
+            return None
+        return Counts(*map(sum, zip(*(self.counts[each] for each in sets), strict=True)))
+
+
+def count_images(recipes: Iterable[Recipe], progress: Progress) -> CountedSets:
+    """Read the tables of all image sets, each once; no image is decoded.
+
+    A set that is not here is taken to have as many images as are published, and CIFAR is not downloaded.
+    """
+    sets = dict.fromkeys(settings for recipe in recipes for settings in recipe.sections.values())
+    counts: dict[Settings, Counts] = {}
+    faults: dict[Settings, str] = {}
+    with progress.task("look at the images", len(sets), "sets") as advance:
+        for settings in sets:
+            try:
+                counted = _count(settings)
+            except UserError as error:
+                faults[settings] = str(error)
+            else:
+                if counted is not None:
+                    counts[settings] = counted
+            advance(1)
+    return CountedSets(counts, faults)
+
+
+def _count(settings: Settings) -> Counts | None:
+    """Of one set; None if it cannot be known."""
+    return _of_target(settings) if isinstance(settings, TargetSettings) else _of_stimuli(settings)
+
+
+def _of_target(settings: TargetSettings) -> Counts | None:
+    if is_missing(settings):
+        return None
+    target = target_like(settings) or read_target(settings)
+    train, held_out = cut_validation(
+        target.train, settings.validation, settings.limit, 0, settings.per_class, target.classes, target.validation
+    )
+    return Counts(len(train), len(held_out or ()), len(target.test) if settings.test else 0)
+
+
+def _of_stimuli(settings: StimuliSettings) -> Counts | None:
+    stand_in = stimuli_like(settings)
+    if stand_in is None and is_missing(settings):
+        return None
+    asked = settings if stand_in is None else dataclasses.replace(settings, labels="published")
+    cut = cut_stimuli(stand_in or read_stimuli(settings, 0), asked, 0, Progress(quiet=True))
+    return Counts(len(cut.train), len(cut.validation or ()), len(cut.test or ()))
