@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from emoreg.config.read_recipe import build
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
@@ -10,7 +11,7 @@ REGULATED = build(TrainRecipe(), {"regulation": {"mode": "learned"}, "backbone":
 
 
 def test_arms_targets_and_seeds_of_one_shape_are_one_kind() -> None:
-    others = [
+    others: list[dict[str, Any]] = [
         {"regulation": {"mode": "random", "mix": "features"}},
         {"regulation": {"granularity": "per_sample"}},
         {"target": {"name": "cifar100", "limit": 9}, "seed": 3, "training": {"epochs": 7}},
@@ -21,7 +22,7 @@ def test_arms_targets_and_seeds_of_one_shape_are_one_kind() -> None:
 
 
 def test_what_changes_a_step_makes_another_kind() -> None:
-    others = [
+    others: list[dict[str, Any]] = [
         {"target": {"image_size": 64}},
         {"backbone": {"name": "resnet14"}},
         {"encoder": {"frozen": True}},

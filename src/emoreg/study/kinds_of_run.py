@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 
+from emoreg.config.optimizer import OptimizerSettings
 from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe
-from emoreg.config.schema import BackboneSettings, OptimizerSettings, TargetSettings, TrainingSettings
+from emoreg.config.schema import BackboneSettings, TargetSettings
+from emoreg.config.training import TrainingSettings
 from emoreg.study.machine import resolved
 
 LARGE = 1_000_000  # weights; a step of such a network takes a second or more of a core

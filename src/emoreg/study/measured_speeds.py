@@ -6,8 +6,9 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from emoreg.config.augment import AugmentSettings
 from emoreg.config.recipe import Recipe, TrainRecipe
-from emoreg.config.schema import AugmentSettings, BackboneSettings
+from emoreg.config.schema import BackboneSettings
 from emoreg.runtime.progress import in_words
 from emoreg.study.costs import seconds_of
 from emoreg.study.image_counts import CountedSets
