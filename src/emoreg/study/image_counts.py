@@ -42,7 +42,7 @@ class CountedSets:
 
     def of(self, recipe: Recipe) -> Counts | None:
         """Images of a run; None if a set cannot be read, or is not here and nobody has published its size."""
-        sets = list(recipe.sections.values())
+        sets: list[Settings] = [*recipe.sections.values()]
         if not all(each in self.counts for each in sets):
             return None
         return Counts(*map(sum, zip(*(self.counts[each] for each in sets), strict=True)))
@@ -53,7 +53,9 @@ def count_images(recipes: Iterable[Recipe], progress: Progress) -> CountedSets:
 
     A set that is not here is taken to have as many images as are published, and CIFAR is not downloaded.
     """
-    sets = dict.fromkeys(settings for recipe in recipes for settings in recipe.sections.values())
+    sets: dict[Settings, None] = dict.fromkeys(
+        settings for recipe in recipes for settings in recipe.sections.values()
+    )
     counts: dict[Settings, Counts] = {}
     faults: dict[Settings, str] = {}
     with progress.task("look at the images", len(sets), "sets") as advance:
