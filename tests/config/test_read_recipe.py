@@ -231,7 +231,7 @@ def test_a_setting_of_the_encoders_backbone_can_be_laid_over_none_or_over_anothe
     backbone: str, recipe_file: Path
 ) -> None:
     recipe_file.write_text(f"regulation: {{mode: learned}}\nencoder: {{backbone: {backbone}}}\n")
-    stem: Any = "cifar" if backbone == "null" else "imagenet"
+    stem: Any = "auto" if backbone == "null" else "imagenet"
     for overrides in ({"encoder.backbone.name": "resnet8"}, ["--encoder.backbone.name", "resnet8"]):
         recipe = read_recipe(TrainRecipe, recipe_file, overrides)
         assert recipe.encoder.backbone == BackboneSettings("resnet8", stem=stem)

@@ -15,7 +15,7 @@ from emoreg.config.schema import BackboneSettings, LossSettings
 from emoreg.config.training import TrainingSettings
 from emoreg.errors import SettingError, UserError
 from emoreg.models import backbones
-from emoreg.models.backbones import build_backbone, channels_last, matching_width
+from emoreg.models.backbones import build_backbone, channels_last, matching_width, stem_note
 from emoreg.models.classic_resnet import ClassicResNet
 from emoreg.models.features import num_features
 from emoreg.models.gradient_budget import matched_scale
@@ -188,6 +188,25 @@ def test_cifar_stem_keeps_a_map_where_the_imagenet_stem_loses_it() -> None:
     assert small.forward_features(image).shape[-1] == 4
     assert large.forward_features(image).shape[-1] == 1
     assert small.conv1.kernel_size == (3, 3) and small.conv1.stride == (1, 1)
+
+
+def test_the_stem_follows_the_images_unless_it_is_named() -> None:
+    at_most_64: Any = build_backbone("test_resnet", 64)
+    above: Any = build_backbone("test_resnet", 96)
+    named: Any = build_backbone(BackboneSettings("test_resnet", stem="cifar"), 96)
+    assert [module.conv1.stride for module in (at_most_64, above, named)] == [(1, 1), (2, 2), (1, 1)]
+    torch.manual_seed(0)
+    auto = build_backbone("test_resnet").state_dict()
+    torch.manual_seed(0)
+    cifar = build_backbone(BackboneSettings("test_resnet", stem="cifar")).state_dict()
+    assert all(torch.equal(value, cifar[key]) for key, value in auto.items())
+
+
+def test_what_the_stem_costs_on_photographs_is_said() -> None:
+    assert stem_note(BackboneSettings("resnet18", stem="imagenet"), 32) is None
+    assert stem_note(BackboneSettings("resnet20"), 224) is stem_note(VIT, 224) is None
+    assert "fifteen times" in (stem_note(BackboneSettings("resnet18", stem="cifar"), 224) or "")
+    assert "(stem: imagenet) for images of 224" in (stem_note(BackboneSettings("resnet18"), 224) or "")
 
 
 def test_vit_follows_image_and_patch_size() -> None:

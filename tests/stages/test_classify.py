@@ -63,7 +63,7 @@ from tiny_backbone import TinyBackbone
 
 ARMS_OF_PLAIN: tuple[Reference, ...] = ("backbone", "ensemble")
 VIT = BackboneSettings("test_vit", patch_size=8)
-RESNET = BackboneSettings("resnet8")
+RESNET = BackboneSettings("resnet8", "cifar")
 
 
 EVERYTHING = AugmentSettings(
@@ -355,7 +355,7 @@ def test_a_classifier_whose_encoder_was_taken_over_comes_back_without_its_experi
 def test_the_fresh_draw_starts_its_blocks_as_the_backbone_does(regulated: TrainRecipe) -> None:
     """γ of a fresh draw is no part of the architecture that stage 1 left."""
     recipe = dataclasses.replace(regulated, backbone=BackboneSettings("resnet8", zero_gamma=True))
-    assert with_encoder_architecture(recipe).encoder.backbone == BackboneSettings("resnet8", zero_gamma=True)
+    assert with_encoder_architecture(recipe).encoder.backbone == BackboneSettings("resnet8", "cifar", zero_gamma=True)
     other = dataclasses.replace(regulated, backbone=BackboneSettings("resnet14", zero_gamma=True))
     assert with_encoder_architecture(other).encoder.backbone == RESNET
 
@@ -372,13 +372,15 @@ def test_random_learned_draws_its_start_by_the_seed(stage2: TrainRecipe) -> None
 def test_the_architecture_of_the_encoder_is_written_into_the_recipe(
     stage2: TrainRecipe, regulated: TrainRecipe, tmp_path: Path, quiet: Progress
 ) -> None:
-    assert with_encoder_architecture(stage2) == stage2
+    assert with_encoder_architecture(stage2) == with_stems(stage2)
     other_backbone = dataclasses.replace(regulated, backbone=BackboneSettings("resnet14"))
     assert with_encoder_architecture(other_backbone).encoder.backbone == RESNET  # of the experience
     untrained = dataclasses.replace(other_backbone, encoder=EncoderSettings())
-    assert with_encoder_architecture(untrained).encoder.backbone == BackboneSettings("resnet14")  # of the backbone
+    assert with_encoder_architecture(untrained).encoder.backbone == BackboneSettings(
+        "resnet14", "cifar"
+    )  # the backbone's
     asked = dataclasses.replace(untrained, encoder=EncoderSettings(backbone=VIT))
-    assert with_encoder_architecture(asked) == asked
+    assert with_encoder_architecture(asked) == with_stems(asked)
     assert train(regulated, tmp_path / "run", progress=quiet).recipe == with_encoder_architecture(regulated)
 
 

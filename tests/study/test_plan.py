@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from emoreg.config.read_recipe import build
-from emoreg.config.recipe import PretrainRecipe, TrainRecipe
+from emoreg.config.recipe import PretrainRecipe, TrainRecipe, defaults
 from emoreg.config.schema import BackboneSettings, StimuliSettings
 from emoreg.config.training import TrainingSettings
 from emoreg.study.arms import EXPERIENCES, Arm, factorial
@@ -147,6 +147,19 @@ def test_a_fresh_encoder_starts_as_stage_1_does_and_has_the_architecture_of_the_
             assert run.recipe.encoder.backbone == BackboneSettings("resnet18")
 
 
+def test_a_stem_follows_the_target_s_images_in_both_stages(tmp_path: Path) -> None:
+    small = StimuliRecipe("small", build(PretrainRecipe(), {"stimuli": {"image_size": 64}}))
+    changes = {"target": {"image_size": 96}, "backbone": {"name": "resnet18"}, "regulation": {"mode": "learned"}}
+    point = GridPoint("digits", "resnet18", build(TrainRecipe(), changes), (small,))
+    planned = plan_runs(grid(point, arms=(BACKBONE, LEARNED, FRESH)), tmp_path)
+    stems = {
+        network.stem
+        for run in planned
+        for network in (run.recipe.backbone, getattr(run.recipe, "encoder_backbone", run.recipe.backbone))
+    }
+    assert stems == {"imagenet"}
+
+
 def test_explorations_have_seeds_of_their_own(tmp_path: Path) -> None:
     study = dataclasses.replace(grid(arms=(BACKBONE,)), purpose="exploration", run_seeds=3)
     assert [run.seed for run in plan_runs(study, tmp_path)] == [1000, 1001, 1002]
@@ -203,6 +216,20 @@ def test_a_label_makes_a_folder_name_that_any_disk_takes(tmp_path: Path, label: 
     (run,) = plan_runs(grid(dataclasses.replace(cell(), target=label), arms=(BACKBONE,), seeds=1), tmp_path)
     assert run.target == label and run.folder.parent == tmp_path
     assert not set(run.folder.name) & set('/\\:<>"|?* ')
+
+
+def test_a_stem_is_what_auto_stands_for(tmp_path: Path) -> None:
+    def of(stem: str, size: int, edition: int = 2) -> str:
+        encoder = {"backbone": {"name": "resnet18", "stem": stem}}
+        recipe = build(
+            defaults(TrainRecipe, edition),
+            {"backbone": {"stem": stem}, "encoder": encoder, "target": {"image_size": size}},
+        )
+        return run_id(recipe)
+
+    assert of("auto", 32) == of("cifar", 32) and of("auto", 64) == of("cifar", 64)
+    assert of("auto", 65) == of("imagenet", 65) != of("cifar", 65)
+    assert of("auto", 224, edition=1) == of("cifar", 224, edition=1)
 
 
 def test_settings_that_came_later_leave_the_ids_of_runs_without_them_as_they_were() -> None:

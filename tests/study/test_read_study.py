@@ -425,6 +425,22 @@ def test_smoke_shrinks_every_recipe_of_the_grid(tmp_path: Path) -> None:
     assert read(tmp_path, yaml.safe_dump(study.values), is_stored=True) == study
 
 
+def test_a_study_that_began_before_stems_followed_images_keeps_the_stem_that_it_had(tmp_path: Path) -> None:
+    text = """edition: 2
+classifier:
+  target: {name: folder, root: photos, image_size: 96}
+  encoder: {backbone: {name: resnet18}}
+backbones: [{backbone: {name: resnet18}}, {backbone: {name: resnet18, stem: imagenet}}]
+"""
+    began_before, new = read(tmp_path, text, is_stored=True), read(tmp_path, text)
+    for study, stem in ((began_before, "cifar"), (new, "auto")):
+        recipes = [point.recipe for point in study.grid]
+        assert [recipe.backbone.stem for recipe in recipes] == [stem, "imagenet"]
+        assert {recipe.encoder_backbone.stem for recipe in recipes} == {stem}
+    assert new.values is not None
+    assert read(tmp_path, yaml.safe_dump(new.values), is_stored=True) == new
+
+
 def test_a_study_is_found_by_its_file_or_its_folder(tmp_path: Path) -> None:
     folder = tmp_path / "pilot"
     folder.mkdir()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -200,6 +200,7 @@ class TrainRecipe:
 
 
 Recipe = PretrainRecipe | TrainRecipe
+R = TypeVar("R", bound=Recipe)
 
 R = TypeVar("R", PretrainRecipe, TrainRecipe)
 
@@ -286,9 +287,19 @@ def _check_edition(recipe: PretrainRecipe | TrainRecipe) -> None:
     if recipe.edition not in (1, EDITION):
         raise SettingError("edition", f"must be 1 or {EDITION}, not {recipe.edition}")
     if recipe.edition == 1:
+        _use_first_stem(recipe)
         for key, value, first in _added(recipe, ""):
             if value != first:
                 raise SettingError(key, f"must be {first} in edition 1, which had no other, not {value}")
+
+
+def _use_first_stem(recipe: PretrainRecipe | TrainRecipe) -> None:
+    """The first edition knew no `auto`: a backbone without a stem had that for small images, whatever its images."""
+    if recipe.backbone.stem == "auto":
+        object.__setattr__(recipe, "backbone", replace(recipe.backbone, stem="cifar"))
+    own = recipe.encoder.backbone if isinstance(recipe, TrainRecipe) else None
+    if isinstance(recipe, TrainRecipe) and own is not None and own.stem == "auto":
+        object.__setattr__(recipe, "encoder", replace(recipe.encoder, backbone=replace(own, stem="cifar")))
 
 
 def _added(settings: Any, prefix: str) -> Iterator[tuple[str, Any, Any]]:
@@ -301,6 +312,16 @@ def _added(settings: Any, prefix: str) -> Iterator[tuple[str, Any, Any]]:
             if is_dataclass(part):
                 place = f"{item.name}[{number}]" if isinstance(value, tuple) else item.name
                 yield from _added(part, f"{prefix}{place}.")
+
+
+def with_stems(recipe: R) -> R:
+    """The recipe with what `stem: auto` stands for, by the images of its stage."""
+    size = next(iter(recipe.sections.values())).image_size
+    if isinstance(recipe, TrainRecipe) and recipe.encoder.backbone is not None:
+        own = recipe.encoder.backbone.for_images(size)
+        if own != recipe.encoder.backbone:
+            recipe = replace(recipe, encoder=replace(recipe.encoder, backbone=own))
+    return replace(recipe, backbone=recipe.backbone.for_images(size)) if recipe.backbone.stem == "auto" else recipe
 
 
 def identity(recipe: Recipe, contents: Mapping[str, Contents] | None = None) -> dict[str, Any]:
@@ -319,7 +340,7 @@ def identity(recipe: Recipe, contents: Mapping[str, Contents] | None = None) -> 
 
 
 def resolved(recipe: Recipe) -> dict[str, Any]:
-    """The settings of a recipe, nested, without those that are execution only.
+    """The settings of a recipe, nested, without those that are execution only, and as `with_stems`.
 
     Of the first edition also without those that it did not have, so that its runs keep their ids; of later ones with
     the resolved weights of the loss.
@@ -328,7 +349,7 @@ def resolved(recipe: Recipe) -> dict[str, Any]:
 
 
 def _resolved(recipe: Recipe, unused: Mapping[type, Mapping[str, Any]]) -> dict[str, Any]:
-    content: dict[str, Any] = _plain(recipe, recipe.edition, unused)
+    content: dict[str, Any] = _plain(with_stems(recipe), recipe.edition, unused)
     content["training"] = {key: value for key, value in content["training"].items() if key not in EXECUTION_ONLY}
     if isinstance(recipe, TrainRecipe) and recipe.edition > 1:
         content["loss"] |= recipe.loss_weights._asdict()

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Literal, NamedTuple
 
@@ -21,6 +21,7 @@ from emoreg.config.rules import check_at_least, check_not_negative, check_positi
 from emoreg.config.setting_types import settle
 from emoreg.errors import SettingError
 
+SMALL_IMAGES = 64  # pixels a side up to which stem: auto is cifar; timm's stem leaves maps of 2x2 pixels of these
 MAX_IMAGE_SIZE = 8192  # pixels a side: above this even a few decoded images would fill the memory
 
 Mode = Literal["none", "fixed", "random", "learned", "random_learned", "transfer"]
@@ -163,8 +164,10 @@ class BackboneSettings:
 
     name: str = "resnet20"
     """resnet8/14/20/32/44/56/110 (He et al. 2016, for 32x32 images) or any model name of timm."""
-    stem: Literal["cifar", "imagenet"] = "cifar"
-    """First layers of timm's ResNets: cifar is a 3x3 convolution with stride 1 and no max-pool, for small images."""
+    stem: Literal["auto", "cifar", "imagenet"] = "auto"
+    """First layers of timm's ResNets: cifar is a 3x3 convolution with stride 1 and no max-pool, for small images;
+    imagenet is timm's own, after which maps have a sixteenth of the pixels, so that a step on photographs of 224 pixels
+    costs about a fifteenth. auto: cifar for images of at most 64 pixels, else imagenet."""
     patch_size: int | None = None
     """Side of a ViT's patches in pixels; null for the architecture's own."""
     drop_path: float = 0.0
@@ -194,6 +197,12 @@ class BackboneSettings:
     def is_own(self) -> bool:
         """Whether this is the record of a module that the caller gave, which no recipe can build."""
         return self.name.startswith(OWN)
+
+    def for_images(self, image_size: int) -> BackboneSettings:
+        """The same architecture with what `stem: auto` stands for, for images of so many pixels a side."""
+        if self.stem != "auto":
+            return self
+        return replace(self, stem="cifar" if image_size <= SMALL_IMAGES else "imagenet")
 
 
 @dataclass(frozen=True)

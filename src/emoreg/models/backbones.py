@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from emoreg.config.schema import BackboneSettings
+from emoreg.config.schema import SMALL_IMAGES, BackboneSettings
 from emoreg.config.setting_types import typed_value
 from emoreg.errors import SettingError, nearest, shortened
 from emoreg.models.classic_resnet import CLASSIC_DEPTHS, CLASSIC_WIDTH, ClassicResNet
@@ -42,6 +42,7 @@ def build_backbone(settings: BackboneSettings | str, image_size: int = 32, secti
     """
     settings = _settings(settings)
     image_size = typed_value(int, image_size, "image_size")
+    settings = settings.for_images(image_size)
     try:
         if (depth := _classic_depth(settings.name)) is not None:
             _refuse(settings, "patch_size", "drop_path", "pretrained", "pool", "class_token")
@@ -113,6 +114,24 @@ def _flops(settings: BackboneSettings, image_size: int, num_classes: int) -> int
     return int(counter.get_total_flops()) // len(images) + 2 * num_features(backbone) * num_classes
 
 
+def stem_note(settings: BackboneSettings, image_size: int) -> str | None:
+    """What the stem of a ResNet means for photographs, in a line; None for small images and other architectures."""
+    from timm.models import is_model
+    from timm.models.resnet import ResNet
+
+    if image_size <= SMALL_IMAGES or _classic_depth(settings.name) is not None or not is_model(settings.name):
+        return None
+    if not isinstance(_without_memory(settings.name), ResNet):
+        return None
+    images = f"for images of {image_size} pixels"
+    if settings.stem == "cifar":
+        return (
+            f"{settings.name} has the stem for small images (stem: cifar) {images}: a step costs about fifteen times "
+            "that of stem: imagenet"
+        )
+    return f"{settings.name} has timm's own stem (stem: imagenet) {images}"
+
+
 def channels_last(module: M) -> M:
     """The module, in place with its weights in channels-last order, in which CPUs and GPUs convolve faster.
 
@@ -130,7 +149,7 @@ def timm_arguments(settings: BackboneSettings, image_size: int) -> dict[str, Any
     Raises:
         SettingError: a width that the architecture cannot have.
     """
-    return _own_arguments(settings) | _sizing(_kind(settings), image_size)
+    return _own_arguments(settings) | _sizing(_kind(settings.for_images(image_size)), image_size)
 
 
 def _own_arguments(settings: BackboneSettings) -> dict[str, Any]:

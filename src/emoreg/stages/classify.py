@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from emoreg.config.recipe import TrainRecipe, require_recipe
+from emoreg.config.recipe import TrainRecipe, require_recipe, with_stems
 from emoreg.config.schema import BackboneSettings, EncoderSettings, TargetSettings
 from emoreg.config.target_words import describe_target
 from emoreg.config.training import Device, TrainingSettings
@@ -25,7 +25,7 @@ from emoreg.data.images.splits import cut_validation
 from emoreg.data.images.table import Table
 from emoreg.data.targets import is_own_test_split, read_for_scoring, read_target
 from emoreg.errors import Diverged, SettingError, UserError, is_plain, shortened
-from emoreg.models.backbones import build_backbone, channels_last
+from emoreg.models.backbones import build_backbone, channels_last, stem_note
 from emoreg.models.gradient_budget import UNSCALED, matched_scale
 from emoreg.models.regulation import RegulatedClassifier, regulation_loss
 from emoreg.models.regulation_loss import require_classifier
@@ -142,20 +142,21 @@ def _check_encoder(recipe: TrainRecipe) -> None:
 
 
 def with_encoder_architecture(recipe: TrainRecipe) -> TrainRecipe:
-    """The recipe with the architecture of the emotional encoder written out, so that it can be built alone."""
-    if recipe.regulation.mode == "none" or recipe.encoder.backbone is not None:
-        return recipe
-    architecture = _encoder_architecture(recipe)
-    return dataclasses.replace(recipe, encoder=dataclasses.replace(recipe.encoder, backbone=architecture))
+    """The recipe with the architectures written out, so that either network can be built alone."""
+    own = recipe.encoder.backbone
+    if recipe.regulation.mode != "none" and (own is None or own.stem == "auto"):
+        architecture = _encoder_architecture(recipe)
+        recipe = dataclasses.replace(recipe, encoder=dataclasses.replace(recipe.encoder, backbone=architecture))
+    return with_stems(recipe)
 
 
 def _encoder_architecture(recipe: TrainRecipe) -> BackboneSettings:
     """Architecture of the encoder: as asked, or that of its experience, or else the backbone's."""
     if recipe.encoder.experience is None:
         return recipe.encoder_backbone
-    if recipe.encoder.backbone is not None:
-        return dataclasses.replace(recipe.encoder.backbone, pretrained=False)  # its weights come from stage 1
-    there = encoder_architecture(recipe.encoder.experience)
+    there, own = encoder_architecture(recipe.encoder.experience), recipe.encoder.backbone
+    if own is not None:  # its weights come from stage 1, and so does a stem that is left to the images
+        return dataclasses.replace(own, pretrained=False, stem=there.stem if own.stem == "auto" else own.stem)
     if (
         there.name == recipe.backbone.name
     ):  # γ of a fresh draw: as in the twin `fresh`, which is built like the backbone
@@ -183,13 +184,16 @@ def train(
         UserError: bad input of any kind, in one line.
     """
     recipe = require_recipe(recipe, TrainRecipe, "train")
+    progress = progress or Progress()
     if model is not None:
         require_classifier(model, "model")
         recipe = as_given(recipe, model, Run(Path(out)))
     else:
         _check_encoder(recipe)
         recipe = with_encoder_architecture(recipe)
-    return launch(out, recipe, _train, model, progress or Progress(), inputs_of(recipe, model))
+        if note := stem_note(recipe.backbone, recipe.target.image_size):
+            progress.detail(note)
+    return launch(out, recipe, _train, model, progress, inputs_of(recipe, model))
 
 
 def _train(context: RunContext[TrainRecipe], model: RegulatedClassifier | None) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from emoreg.config.recipe import PretrainRecipe, require_recipe
+from emoreg.config.recipe import PretrainRecipe, require_recipe, with_stems
 from emoreg.config.schema import BackboneSettings, Fit
 from emoreg.data.images.image_set import ImageSet, fits_memory, load_images
 from emoreg.data.images.table import Table
@@ -22,7 +22,7 @@ from emoreg.data.stimuli import WITH_CLASSES
 from emoreg.data.stimuli.emotion import EmotionSpace
 from emoreg.data.stimuli.stimulus_set import Labels, Stimuli
 from emoreg.errors import SettingError, UserError, shortened
-from emoreg.models.backbones import build_backbone, channels_last
+from emoreg.models.backbones import build_backbone, channels_last, stem_note
 from emoreg.models.features import num_features
 from emoreg.runs.run import Run, open_run
 from emoreg.runtime.progress import Progress
@@ -94,10 +94,12 @@ def pretrain(
     Raises:
         UserError: bad input of any kind, in one line.
     """
-    recipe = require_recipe(recipe, PretrainRecipe, "pretrain")
+    recipe, progress = with_stems(require_recipe(recipe, PretrainRecipe, "pretrain")), progress or Progress()
     if stimuli is not None:
         _require_stimuli(stimuli)
-    return launch(out, recipe, _pretrain, stimuli, progress or Progress(), inputs_of(recipe, stimuli))
+    if note := stem_note(recipe.backbone, recipe.stimuli.image_size):
+        progress.detail(note)
+    return launch(out, recipe, _pretrain, stimuli, progress, inputs_of(recipe, stimuli))
 
 
 def _require_stimuli(stimuli: Any) -> None:
@@ -229,7 +231,9 @@ def load_encoder(
     there = encoder_architecture(experience)
     if expected is not None:
         # How weights start is no part of an architecture: here they come from stage 1.
-        asked = dataclasses.asdict(dataclasses.replace(expected, pretrained=False, zero_gamma=there.zero_gamma))
+        stem = there.stem if expected.stem == "auto" else expected.stem
+        alike = dataclasses.replace(expected, pretrained=False, zero_gamma=there.zero_gamma, stem=stem)
+        asked = dataclasses.asdict(alike)
         other = [
             f"{key} {value}, not {asked[key]}"
             for key, value in dataclasses.asdict(there).items()
@@ -262,7 +266,7 @@ def fit_of(experience: Run | Path | str) -> Fit:
 
 def encoder_architecture(experience: Run | Path | str) -> BackboneSettings:
     """The architecture of a stage-1 run's encoder. UserError if there is no such run."""
-    backbone = _experience_run(experience)[1].backbone
+    backbone = with_stems(_experience_run(experience)[1]).backbone
     return dataclasses.replace(backbone, pretrained=False)  # its weights come from the run
 
 

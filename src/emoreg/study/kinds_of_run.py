@@ -30,12 +30,12 @@ def kind_of(recipe: Recipe) -> TrainRecipe:
         if recipe.regulation.mode == "transfer":
             backbone = recipe.encoder_backbone
         elif recipe.has_two_responses and recipe.encoder.views is None:  # with views its features are looked up
-            second = _shape(recipe.encoder_backbone)
+            second = _shape(recipe.encoder_backbone, size)
             encoder = dataclasses.replace(encoder, backbone=second, frozen=recipe.encoder.frozen)
             regulation = dataclasses.replace(regulation, mode="fixed")
     return TrainRecipe(
         target=TargetSettings(image_size=size),
-        backbone=_shape(backbone),
+        backbone=_shape(backbone, size),
         encoder=encoder,
         regulation=regulation,
         augment=recipe.augment,
@@ -72,9 +72,9 @@ def _weights(backbone: BackboneSettings, image_size: int) -> int:
         return sum(parameter.numel() for parameter in build_backbone(backbone, image_size).parameters())
 
 
-def _shape(backbone: BackboneSettings) -> BackboneSettings:
+def _shape(backbone: BackboneSettings, image_size: int) -> BackboneSettings:
     """The architecture, however its weights start."""
-    return dataclasses.replace(backbone, pretrained=False, zero_gamma=None)
+    return dataclasses.replace(backbone.for_images(image_size), pretrained=False, zero_gamma=None)
 
 
 def _optimizer(settings: OptimizerSettings) -> OptimizerSettings:

@@ -65,7 +65,7 @@ def _speed(kind: TrainRecipe) -> int | None:
     measured = MEASURED.get((backbone.name, training.batch_size))
     plain = TrainRecipe(
         target=dataclasses.replace(kind.target, image_size=SIZE),
-        backbone=BackboneSettings(backbone.name),
+        backbone=BackboneSettings(backbone.name).for_images(SIZE),
         augment=kind.augment,
         training=dataclasses.replace(training, compile=False, initial_scale=1.0),
     )

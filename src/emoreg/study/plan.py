@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from emoreg.config.contents import Contents
-from emoreg.config.recipe import Recipe, TrainRecipe, identity
+from emoreg.config.recipe import Recipe, TrainRecipe, identity, with_stems
 from emoreg.config.schema import BackboneSettings
 from emoreg.errors import UserError
 from emoreg.runs.run import Run
@@ -199,7 +199,8 @@ def _runs(
     folders: _Folders,
 ) -> Iterator[PlannedRun]:
     """A run of stage 2, preceded by the stage-1 run of its encoder if it has one."""
-    base, encoder = variant.recipe, variant.recipe.encoder_backbone
+    base = with_stems(variant.recipe)  # by the target's images, in both stages: an encoder is built as its twin is
+    encoder = base.encoder_backbone
     needed: PlannedRun | None = None
     folder: Path | None = None
     if arm.mode == "wide":
@@ -249,7 +250,8 @@ def wider_backbone(recipe: TrainRecipe) -> BackboneSettings | None:
     from emoreg.models.backbones import matching_width
 
     # The head is a thousandth of a network: any number of classes gives the same width.
-    return matching_width(recipe.backbone, recipe.target.image_size, CLASSES)
+    size = recipe.target.image_size
+    return matching_width(recipe.backbone.for_images(size), size, CLASSES)
 
 
 def _is_drawn(stimuli: StimuliRecipe) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from emoreg.config.read_recipe import SMOKE, build, flatten, put_setting, typed_values
 from emoreg.config.recipe import EDITION, PretrainRecipe, TrainRecipe, defaults
-from emoreg.config.schema import LEARNED, TargetSettings
+from emoreg.config.schema import LEARNED, BackboneSettings, TargetSettings
 from emoreg.config.setting_types import path_of, typed_value
 from emoreg.config.strict_yaml import read_yaml
 from emoreg.errors import SettingError, UserError, printable
@@ -117,6 +117,8 @@ def read_study(
             raw, lines, read_as = translation.values, translation.lines(lines), translation.read_as
     kind = first_edition.StudyFile if edition == 1 else StudyFile
     values = {"edition": edition, **typed_values(kind, raw, lines, path)}
+    if edition == EDITION:
+        values["stem"] = values.get("stem") or ("cifar" if is_stored else "auto")
     if seeds is not None:
         key = "seeds" if edition == 1 else "run_seeds"
         values[key] = seeds
@@ -295,7 +297,8 @@ def _grid_point(
     if study.edition > 1:
         is_exploration = study.purpose == "exploration"
         own = TargetSettings(validation=0.1 if is_exploration else 0.0, test=not is_exploration)
-        default = replace(default, target=own)
+        first = BackboneSettings(stem=file.get("stem", "auto"))
+        default = replace(default, target=own, backbone=first)
     if variants or not modes:
         loss = {key: value for key, value in base.get("loss", {}).items() if key in SHARED_OF_LOSS}
         recipe = _recipe(default, {**base, "regulation": {}, "loss": loss}, sections, file)
@@ -339,6 +342,10 @@ def _stimuli(file: _File, study: Study, classifier: TrainRecipe, *over: _Part) -
 
 def _recipe(default: R, values: Mapping[str, Any], sections: Sequence[str], file: _File) -> R:
     """A recipe from merged values. An error names the first of the `sections`, innermost first, that has the key."""
+    stem = file.get("stem", "auto")
+    encoder = values.get("encoder", {}).get("backbone")
+    if stem != "auto" and encoder is not None and "stem" not in encoder:
+        values = _over(values, {"encoder": {"backbone": {"stem": stem}}})
     try:
         recipe: R = build(default, values)
     except SettingError as error:

@@ -32,6 +32,7 @@ variants:              # laid over whatever has two branches; the references are
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from emoreg.config.recipe import EDITION, PretrainRecipe, TrainRecipe
 from emoreg.errors import SettingError
@@ -113,6 +114,9 @@ class StudyFile:
     machine: Machine | None = None
     """What training.device and training.precision of auto stand for; null for this machine. emoreg study writes it
     into the copy in the study's folder."""
+    stem: Literal["auto", "cifar"] | None = None
+    """Of backbones that name none. null: auto in a file, cifar in the copy of a study that began before there was auto.
+    emoreg study writes it into the copy in the study's folder."""
     data: tuple[KeptData, ...] = ()
     """What the images were when the study began. emoreg study writes it into the copy in the study's folder."""
 
