@@ -20,7 +20,7 @@ import emoreg.training.loop
 from emoreg.config.augment import AugmentSettings
 from emoreg.config.optimizer import OptimizerSettings
 from emoreg.config.read_recipe import recipe_yaml
-from emoreg.config.recipe import PretrainRecipe, TrainRecipe, defaults
+from emoreg.config.recipe import PretrainRecipe, TrainRecipe, defaults, with_stems
 from emoreg.config.schema import (
     BackboneSettings,
     EncoderSettings,
@@ -376,9 +376,8 @@ def test_the_architecture_of_the_encoder_is_written_into_the_recipe(
     other_backbone = dataclasses.replace(regulated, backbone=BackboneSettings("resnet14"))
     assert with_encoder_architecture(other_backbone).encoder.backbone == RESNET  # of the experience
     untrained = dataclasses.replace(other_backbone, encoder=EncoderSettings())
-    assert with_encoder_architecture(untrained).encoder.backbone == BackboneSettings(
-        "resnet14", "cifar"
-    )  # the backbone's
+    of_the_backbone = BackboneSettings("resnet14", "cifar")
+    assert with_encoder_architecture(untrained).encoder.backbone == of_the_backbone
     asked = dataclasses.replace(untrained, encoder=EncoderSettings(backbone=VIT))
     assert with_encoder_architecture(asked) == with_stems(asked)
     assert train(regulated, tmp_path / "run", progress=quiet).recipe == with_encoder_architecture(regulated)

@@ -53,9 +53,7 @@ def count_images(recipes: Iterable[Recipe], progress: Progress) -> CountedSets:
 
     A set that is not here is taken to have as many images as are published, and CIFAR is not downloaded.
     """
-    sets: dict[Settings, None] = dict.fromkeys(
-        settings for recipe in recipes for settings in recipe.sections.values()
-    )
+    sets: dict[Settings, None] = dict.fromkeys(settings for recipe in recipes for settings in recipe.sections.values())
     counts: dict[Settings, Counts] = {}
     faults: dict[Settings, str] = {}
     with progress.task("look at the images", len(sets), "sets") as advance:
