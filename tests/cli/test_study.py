@@ -247,18 +247,3 @@ def test_a_file_that_does_not_say_its_edition_is_told_which_it_gets(
     file.write_text(STUDY.replace("edition: 2\n", "").replace("modes: [learned]", "modes: []"))
     assert main(["study", "pilot.yaml", "--smoke", "--quiet"]) == 0
     assert "emoreg: pilot.yaml: edition 2 of the method" in capsys.readouterr().err
-
-
-def test_one_run_is_estimated_with_its_images_looked_at_first(
-    file: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(calibrate, "SECONDS", 0.01)
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text("edition: 2\nbackbone: {name: resnet8}\ntarget: {image_size: 8, limit: 64}\n")
-    shown = told(capsys, "train", "recipe.yaml", "--dry-run", "--quiet")
-    assert "64 images to train on, 7 for validation, 449 to test; 100 epochs of 1 steps of 64 images" in shown
-    assert "\nabout " in shown and " on this machine (" in shown
-    recipe.write_text("edition: 2\nstimuli: {name: manifest, root: nowhere}\n")
-    shown = told(capsys, "pretrain", "recipe.yaml", "--dry-run", "--quiet")
-    assert "[1] stimuli (1 run): nothing at nowhere" in shown and "no estimate, as the number of its images" in shown
-    assert not (tmp_path / "runs").exists()

@@ -13,7 +13,15 @@ import timm
 import torch
 import yaml
 
-from emoreg.config.read_recipe import SMOKE, differences, flatten, read_recipe, recipe_yaml, setting_keys
+from emoreg.config.read_recipe import (
+    SMOKE,
+    differences,
+    flatten,
+    read_recipe,
+    recipe_yaml,
+    setting_keys,
+    smoke_settings,
+)
 from emoreg.config.recipe import EDITION, PretrainRecipe, Recipe, TrainRecipe
 from emoreg.config.schema import BackboneSettings, EncoderSettings, RegulationSettings
 from emoreg.errors import SettingError, UserError
@@ -471,6 +479,8 @@ def test_smoke_shrinks_settings_that_exist() -> None:
     for kind, overrides in SMOKE.items():
         assert {key.replace("also[].", "stimuli.") for key in overrides} <= set(setting_keys(kind))
         assert read_recipe(kind, None, overrides).training.epochs == 1
+        first = smoke_settings(kind, edition=1)  # which has no limit of test images
+        assert read_recipe(kind, None, {**first, "edition": 1}).training.epochs == 1
 
 
 def test_differences_name_each_setting_with_both_values() -> None:

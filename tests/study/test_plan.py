@@ -218,6 +218,11 @@ def test_a_label_makes_a_folder_name_that_any_disk_takes(tmp_path: Path, label: 
     assert not set(run.folder.name) & set('/\\:<>"|?* ')
 
 
+def test_a_limit_of_test_images_is_part_of_an_id_only_where_it_is_set() -> None:
+    assert run_id(TrainRecipe()) != run_id(build(TrainRecipe(), {"target": {"test_limit": 9}}))
+    assert run_id(PretrainRecipe()) != run_id(build(PretrainRecipe(), {"stimuli": {"test_limit": 9}}))
+
+
 def test_a_stem_is_what_auto_stands_for(tmp_path: Path) -> None:
     def of(stem: str, size: int, edition: int = 2) -> str:
         encoder = {"backbone": {"name": "resnet18", "stem": stem}}

@@ -421,7 +421,7 @@ def test_smoke_shrinks_every_recipe_of_the_grid(tmp_path: Path) -> None:
     recipes = [cell.recipe for cell in study.grid] + [variant.recipe for variant in variants]
     stage_1 = [stimuli.recipe for variant in variants for stimuli in variant.stimuli]
     assert {recipe.training.epochs for recipe in recipes} == {recipe.training.epochs for recipe in stage_1} == {1}
-    assert {recipe.target.limit for recipe in recipes} == {64}
+    assert {(recipe.target.limit, recipe.target.test_limit) for recipe in recipes} == {(64, 64)}
     assert read(tmp_path, yaml.safe_dump(study.values), is_stored=True) == study
 
 

@@ -161,8 +161,8 @@ def pack(
 
     Examples:
         emoreg data pack emoset --root EmoSet-118K/ --image-size 224 --skip-unreadable
-        emoreg data pack cifar10 --root cifar10.zip --image-size 32 --out data/cifar10-32px
-        emoreg train recipes/cifar10/resnet20.yaml --target.root data/cifar10-32px
+        emoreg data pack cifar10 --root cifar10.zip --image-size 32 --out data/cifar10-32
+        emoreg train recipes/cifar10/resnet20.yaml --target.root data/cifar10-32
     """
     from emoreg.data.tools.catalogue import find, kind_of
     from emoreg.data.tools.pack import pack as pack_set

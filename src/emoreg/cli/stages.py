@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from emoreg.cli.edition import say_edition
 from emoreg.cli.parser import DeviceName, Folder, Quiet, SettingsOf, Shown
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
-from emoreg.errors import printable
+from emoreg.errors import UserError, printable
 from emoreg.runtime import launch_env
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.safe_io import make_folder, write_json
@@ -23,7 +24,7 @@ RecipeFile = Annotated[Path, Shown("RECIPE", "a YAML file, see recipes/")]
 RunFolder = Annotated[Path, Shown("DIR", "run folder. Default: runs/<folder>-<recipe>-seed<seed>")]
 PrintConfig = Annotated[bool, Shown(help="print the complete recipe and stop")]
 DryRun = Annotated[bool, Shown(help="print what its images need, and how long it takes on this machine, and stop")]
-Smoke = Annotated[bool, Shown(help="train one epoch on a few images, to check that the recipe runs")]
+Smoke = Annotated[bool, Shown(help="train one epoch on a few images and score a few, to check that it runs")]
 
 
 def pretrain(
@@ -79,6 +80,8 @@ def train(
         emoreg train recipes/cifar100/resnet18.yaml --dry-run
     """
     filled = _read(TrainRecipe, recipe, settings, smoke, print_config)
+    if smoke and not print_config:
+        filled = _with_smoke_experience(filled)
     folder, progress = out or _default_folder(recipe, filled, smoke), Progress(quiet=quiet)
     if dry_run:
         _print_costs(filled, folder, progress)
@@ -131,10 +134,12 @@ def evaluate(
 
 
 def _read(kind: type[R], file: Path, settings: Sequence[str], smoke: bool, print_it: bool) -> R:
-    from emoreg.config.read_recipe import SMOKE, parse_options, read_recipe, recipe_yaml
+    from emoreg.config.read_recipe import parse_options, read_recipe, recipe_yaml, smoke_settings
 
     given = parse_options(kind, settings, ("out", "print-config", "dry-run", "smoke", "quiet"))
-    recipe = read_recipe(kind, file, (SMOKE[kind] if smoke else {}) | given)
+    recipe = read_recipe(kind, file, given)
+    if smoke:
+        recipe = read_recipe(kind, file, smoke_settings(kind, recipe.edition) | given)
     if print_it:
         print(recipe_yaml(recipe), end="")
     return recipe
@@ -170,6 +175,21 @@ def _print_costs(recipe: PretrainRecipe | TrainRecipe, folder: Path, progress: P
         show(f"about {in_words(costs.seconds[''])} on this machine ({costs.machine})", costs.sources)
     if training.device in ("auto", "cuda") and (on_gpu := gpu_estimate([recipe], counted)):
         show(on_gpu)
+
+
+def _with_smoke_experience(recipe: TrainRecipe) -> TrainRecipe:
+    """The recipe with the smoke run of its stage 1, where that is there and the run that it names is not."""
+    experience = recipe.encoder.experience
+    if experience is None or Path(experience).is_dir():
+        return recipe
+    name, found, seed = Path(experience).name.rpartition("-seed")
+    smoke = Path(experience).with_name(f"{name}-smoke-seed{seed}" if found else f"{seed}-smoke")
+    if not smoke.is_dir():
+        raise UserError(
+            f"encoder.experience: no run folder {experience}, and no smoke run {smoke}; make one with "
+            f"'emoreg pretrain RECIPE --smoke', or train without any: --encoder.experience null"
+        )
+    return replace(recipe, encoder=replace(recipe.encoder, experience=str(smoke)))
 
 
 def _default_folder(file: Path, recipe: PretrainRecipe | TrainRecipe, smoke: bool) -> Path:

@@ -30,11 +30,18 @@ SMOKE: dict[type, dict[str, Any]] = {
         "training.batch_size": 16,
         "stimuli.limit": 64,
         "stimuli.count": 80,
+        "stimuli.test_limit": 64,
         "also[].limit": 64,
         "also[].count": 80,
+        "also[].test_limit": 64,
     },
-    TrainRecipe: {"training.epochs": 1, "training.batch_size": 16, "target.limit": 64},
+    TrainRecipe: {"training.epochs": 1, "training.batch_size": 16, "target.limit": 64, "target.test_limit": 64},
 }
+
+
+def smoke_settings(kind: type, edition: int) -> dict[str, Any]:
+    """Those of `SMOKE` that an edition has: the first scores every test image."""
+    return {key: value for key, value in SMOKE[kind].items() if edition > 1 or not key.endswith(".test_limit")}
 
 
 def read_recipe(

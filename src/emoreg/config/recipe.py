@@ -247,6 +247,8 @@ ADDED: dict[type, dict[str, Any]] = {
 # Settings that came while the second edition was in use, by their class, and what was done without them. At this value
 # they are no part of a run's identity, so that runs from before keep their ids; the first edition has no other value.
 LATER: dict[type, dict[str, Any]] = {
+    StimuliSettings: {"test_limit": None},
+    TargetSettings: {"test_limit": None},
     BackboneSettings: {"pool": None, "class_token": None},
     StimuliSettings: {"fit": "crop"},
     TargetSettings: {"fit": "crop"},
@@ -316,7 +318,8 @@ def _added(settings: Any, prefix: str) -> Iterator[tuple[str, Any, Any]]:
 
 def with_stems(recipe: R) -> R:
     """The recipe with what `stem: auto` stands for, by the images of its stage."""
-    size = next(iter(recipe.sections.values())).image_size
+    sets: list[StimuliSettings | TargetSettings] = [*recipe.sections.values()]
+    size = sets[0].image_size
     if isinstance(recipe, TrainRecipe) and recipe.encoder.backbone is not None:
         own = recipe.encoder.backbone.for_images(size)
         if own != recipe.encoder.backbone:

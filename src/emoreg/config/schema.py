@@ -83,6 +83,9 @@ class StimuliSettings:
     validation split: that split is used."""
     limit: int | None = None
     """Use at most this many training images, drawn by seed; null for all."""
+    test_limit: int | None = None
+    """Measure on at most this many images of a published test split, drawn by seed; null for all. Of use for trying out
+    alone."""
     weight: float | None = None
     """With several sets: this set's share of each epoch's images, relative to the other weights. null in all sets
     weights each by its number of training images, so that an epoch sees every image once."""
@@ -128,6 +131,9 @@ class TargetSettings:
     """Score the test split at the end. false leaves it unseen, for explorations that validation images decide."""
     limit: int | None = None
     """Use at most this many training images, drawn by seed in proportion to the classes; null for all."""
+    test_limit: int | None = None
+    """Score at most this many images of the test split at the end, drawn by seed in proportion to the classes; null for
+    all. Of use for trying out alone: such an accuracy cannot be compared with any other."""
     skip_unreadable: bool = False
     """Skip images that cannot be decoded and report their number, instead of stopping at the first."""
 
@@ -155,7 +161,7 @@ def _check_images(settings: StimuliSettings | TargetSettings) -> None:
         settings, ("image_size",), lambda side: 8 <= side <= MAX_IMAGE_SIZE, f"be 8 to {MAX_IMAGE_SIZE:,} pixels"
     )
     check_share(settings, "validation")
-    check_at_least(1, settings, "limit")
+    check_at_least(1, settings, "limit", "test_limit")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,7 +22,7 @@ from emoreg.config.training import Device, TrainingSettings
 from emoreg.data.fingerprint import contents_of
 from emoreg.data.images.batches import Batch, training_batches
 from emoreg.data.images.image_set import ImageSet, load_images
-from emoreg.data.images.splits import cut_validation
+from emoreg.data.images.splits import cut_validation, few
 from emoreg.data.images.table import Table
 from emoreg.data.targets import is_own_test_split, read_for_scoring, read_target
 from emoreg.errors import Diverged, SettingError, UserError, is_plain, shortened
@@ -216,12 +217,16 @@ def _train(context: RunContext[TrainRecipe], model: RegulatedClassifier | None) 
         recipe.edition,
         progress,
     )
+    test_table = target.test if asked.test else None
+    if test_table is not None and asked.test_limit is not None:
+        rows = few(np.arange(len(test_table)), test_table.labels, asked.test_limit, recipe.seed)
+        test_table = test_table.take(rows)
     images = _load(train_table, recipe.target, recipe.training, fabric, progress)
     if context.is_leader and images.pixels is not None:  # of a larger set every image would have to be read once more
         record_seen(run, [images], progress)
     validation, test = (
         _load(table, recipe.target, recipe.training, fabric, progress) if table and context.is_leader else None
-        for table in (validation_table, target.test if asked.test else None)
+        for table in (validation_table, test_table)
     )
     if test is not None and model is None and recipe.encoder.experience is not None:
         refuse_leaks(recipe.encoder.experience, test, target.train, progress, fit_of(recipe.encoder.experience))

@@ -16,7 +16,7 @@ from emoreg.config.recipe import EDITION
 from emoreg.config.schema import StimuliSettings
 from emoreg.data.images.batches import SetQuota, epoch_quotas
 from emoreg.data.images.image_set import ImageSet
-from emoreg.data.images.splits import classes_without, keep_rows, split_rows
+from emoreg.data.images.splits import classes_without, few, keep_rows, split_rows
 from emoreg.data.images.table import Table
 from emoreg.data.stimuli.emotion import EmotionSpace
 from emoreg.data.stimuli.stimulus_set import Labels, Stimuli, choose_labels
@@ -102,6 +102,8 @@ def cut_stimuli(
         labels = table.labels, table.labels[validation]
         what = "its validation split" if stimuli.splits else f"a validation share of {settings.validation:g}"
         progress.tell(classes_without(stimuli.name, *labels, space.names, what, "validation images"))
+    if settings.test_limit is not None:
+        test = few(test, table.labels, settings.test_limit, seed)
     if settings.limit is not None and settings.limit < len(train):
         share, limit_seed = settings.limit / len(train), derive_seed(seed, "limit")
         kept = [r[keep_rows(table.labels[r], share, limit_seed, edition)] for r in (train, validation)]

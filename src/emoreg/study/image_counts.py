@@ -81,7 +81,8 @@ def _of_target(settings: TargetSettings) -> Counts | None:
     train, held_out = cut_validation(
         target.train, settings.validation, settings.limit, 0, settings.per_class, target.classes, target.validation
     )
-    return Counts(len(train), len(held_out or ()), len(target.test) if settings.test else 0)
+    tested = min(len(target.test), settings.test_limit or len(target.test)) if settings.test else 0
+    return Counts(len(train), len(held_out or ()), tested)
 
 
 def _of_stimuli(settings: StimuliSettings) -> Counts | None:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from emoreg.config.read_recipe import SMOKE, build, flatten, put_setting, typed_values
+from emoreg.config.read_recipe import build, flatten, put_setting, smoke_settings, typed_values
 from emoreg.config.recipe import EDITION, PretrainRecipe, TrainRecipe, defaults
 from emoreg.config.schema import LEARNED, BackboneSettings, TargetSettings
 from emoreg.config.setting_types import path_of, typed_value
@@ -155,11 +155,11 @@ def _shrink(values: dict[str, Any], words: Mapping[str, str]) -> None:
     """Smoke settings in every recipe of a file's values."""
     for stage, base in ((PretrainRecipe, "pretraining"), (TrainRecipe, "classifier")):
         places = [words.get(name, name) for name in (base, *LAID_OVER[base])]
-        for key, value in SMOKE[stage].items():
+        for key, value in smoke_settings(stage, values["edition"]).items():
             for place in (places[0], *(f"{name}[]" for name in places[1:])):
                 put_setting(values, f"{place}.{key}", value)
     for part in (*values.get("variants", ()), *values.get("backbones", ())):
-        for key, value in SMOKE[PretrainRecipe].items() if "pretraining" in part else ():
+        for key, value in smoke_settings(PretrainRecipe, values["edition"]).items() if "pretraining" in part else ():
             put_setting(part, f"pretraining.{key}", value)
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from emoreg.data.images.splits import cut_validation, keep_rows, split_rows
+from emoreg.data.images.splits import cut_validation, few, keep_rows, split_rows
 from emoreg.data.images.table import Table
 from emoreg.errors import UserError
 from listening import Listening
@@ -115,3 +115,12 @@ def test_no_share_gives_no_validation_and_too_large_a_share_is_said() -> None:
 def test_a_table_without_images_is_refused() -> None:
     with pytest.raises(UserError, match="no images"):
         table(LABELS[:0])
+
+
+def test_a_few_test_images_are_of_all_classes_and_the_same_for_a_seed() -> None:
+    labels = np.arange(100) % 10
+    rows = np.arange(10, 90)
+    kept = few(rows, labels, 20, seed=0)
+    assert set(kept) <= set(rows) and np.bincount(labels[kept]).tolist() == [2] * 10
+    assert np.array_equal(kept, few(rows, labels, 20, seed=0)) and not np.array_equal(kept, few(rows, labels, 20, 1))
+    assert few(rows, labels, 80, seed=0) is rows

@@ -146,6 +146,20 @@ def split_rows(labels: Labels, share: float, seed: int, edition: int = EDITION) 
     return np.setdiff1d(rows, held_out), held_out
 
 
+def few(rows: Rows, labels: Labels, limit: int, seed: int) -> Rows:
+    """At most `limit` of the rows of a test split, drawn by seed; see `keep_rows`.
+
+    Args:
+        rows: numbers of images.
+        labels: of all images, by these numbers.
+        limit: at least 1.
+        seed: of the run.
+    """
+    if limit >= len(rows):
+        return rows
+    return rows[keep_rows(labels[rows], limit / len(rows), derive_seed(seed, "test limit"))]
+
+
 def keep_rows(labels: Labels, share: float, seed: int, edition: int = EDITION) -> Rows:
     """Rows of a part that is kept, `share` of all; classes in proportion, and each in it if there is room.
 

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from emoreg.cli.main import main
+from emoreg.cli.stages import _with_smoke_experience
+from emoreg.config.read_recipe import build
+from emoreg.config.recipe import TrainRecipe
+from emoreg.errors import UserError
+from emoreg.study import calibrate
+
+
+def test_one_run_is_estimated_with_its_images_looked_at_first(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(calibrate, "SECONDS", 0.01)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("edition: 2\nbackbone: {name: resnet8}\ntarget: {image_size: 8, limit: 64}\n")
+    assert main(["train", "recipe.yaml", "--dry-run", "--quiet"]) == 0
+    shown = capsys.readouterr().out
+    assert "64 images to train on, 7 for validation, 449 to test; 100 epochs of 1 steps of 64 images" in shown
+    assert "\nabout " in shown and " on this machine (" in shown
+    recipe.write_text("edition: 2\nstimuli: {name: manifest, root: nowhere}\n")
+    assert main(["pretrain", "recipe.yaml", "--dry-run", "--quiet"]) == 0
+    shown = capsys.readouterr().out
+    assert "[1] stimuli (1 run): nothing at nowhere" in shown and "no estimate, as the number of its images" in shown
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_smoke_run_takes_the_smoke_run_of_its_stage_1_where_there_is_no_other(tmp_path: Path) -> None:
+    named, smoke = tmp_path / "oasis-resnet20-seed3", tmp_path / "oasis-resnet20-smoke-seed3"
+    changes = {"regulation": {"mode": "learned"}, "encoder": {"experience": str(named)}}
+    recipe: TrainRecipe = build(TrainRecipe(), changes)
+    with pytest.raises(UserError, match=r"and no smoke run .*oasis-resnet20-smoke-seed3; make one with"):
+        _with_smoke_experience(recipe)
+    smoke.mkdir()
+    assert _with_smoke_experience(recipe).encoder.experience == str(smoke)
+    named.mkdir()
+    assert _with_smoke_experience(recipe) is recipe
+    assert _with_smoke_experience(TrainRecipe()) == TrainRecipe()
