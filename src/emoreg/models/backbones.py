@@ -121,7 +121,7 @@ def stem_note(settings: BackboneSettings, image_size: int) -> str | None:
 
     if image_size <= SMALL_IMAGES or _classic_depth(settings.name) is not None or not is_model(settings.name):
         return None
-    if not isinstance(_without_memory(settings.name), ResNet):
+    if not isinstance(_without_memory(settings.name.partition(".")[0]), ResNet):  # whatever its weights are called
         return None
     images = f"for images of {image_size} pixels"
     if settings.stem == "cifar":

@@ -57,7 +57,7 @@ def _is_from(here: Mapping[str, Any], run: Run) -> bool:
     """Whether a machine like this one, with the same software, has done all of a run, in one process."""
     sessions = run.environment
     return bool(sessions) and all(
-        session.get("processes") == 1 and all(session.get(key) == here[key] for key in SAME) for session in sessions
+        session.get("processes") == 1 and all(session.get(key) == here.get(key) for key in SAME) for session in sessions
     )
 
 
