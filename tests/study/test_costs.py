@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -83,5 +84,9 @@ def test_a_gpu_is_estimated_from_what_was_measured_on_it_alone() -> None:
     line = gpu_estimate([known, regulated, unknown], counted)
     assert line is not None and line.startswith("2 of them (resnet18 in batches of 128) take about 18 minutes on")
     assert "docs/speed.md" in line
-    others = [{"backbone": {"width": 32}}, {"optimizer": {"name": "muon"}}, {"encoder": {"frozen": True}}]
+    others: list[dict[str, Any]] = [
+        {"backbone": {"width": 32}},
+        {"optimizer": {"name": "muon"}},
+        {"encoder": {"frozen": True}},
+    ]
     assert gpu_estimate([unknown, *(build(regulated, other) for other in others)], counted) is None
