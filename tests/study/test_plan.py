@@ -137,14 +137,14 @@ def test_a_neutral_label_of_procedural_stimuli_is_left_out_and_said(tmp_path: Pa
 def test_a_fresh_encoder_starts_as_stage_1_does_and_has_the_architecture_of_the_other_arms(tmp_path: Path) -> None:
     own = {"regulation": {"mode": "learned"}, "encoder": {"backbone": {"name": "resnet18", "pretrained": True}}}
     planned = plan_runs(grid(cell(recipe=build(TrainRecipe(), own)), seeds=1), tmp_path)
-    published = BackboneSettings("resnet18", pretrained=True)
+    published = BackboneSettings("resnet18", "cifar", pretrained=True)
     for run in planned:
         if isinstance(run.recipe, PretrainRecipe):
             assert run.recipe.backbone == published
         elif run.experience == "fresh":
             assert run.recipe.encoder.backbone == published
         elif run.needs:  # its weights come from stage 1
-            assert run.recipe.encoder.backbone == BackboneSettings("resnet18")
+            assert run.recipe.encoder.backbone == BackboneSettings("resnet18", "cifar")
 
 
 def test_a_stem_follows_the_target_s_images_in_both_stages(tmp_path: Path) -> None:
