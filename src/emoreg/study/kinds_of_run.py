@@ -91,6 +91,7 @@ def _training(settings: TrainingSettings) -> TrainingSettings:
     return TrainingSettings(
         epochs=1,
         batch_size=settings.batch_size,
+        accumulate=settings.accumulate,
         device=settings.device,
         precision=settings.precision,
         compile=settings.compile,
