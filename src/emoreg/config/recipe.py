@@ -247,11 +247,9 @@ ADDED: dict[type, dict[str, Any]] = {
 # Settings that came while the second edition was in use, by their class, and what was done without them. At this value
 # they are no part of a run's identity, so that runs from before keep their ids; the first edition has no other value.
 LATER: dict[type, dict[str, Any]] = {
-    StimuliSettings: {"test_limit": None},
-    TargetSettings: {"test_limit": None},
     BackboneSettings: {"pool": None, "class_token": None},
-    StimuliSettings: {"fit": "crop"},
-    TargetSettings: {"fit": "crop"},
+    StimuliSettings: {"fit": "crop", "test_limit": None},
+    TargetSettings: {"fit": "crop", "test_limit": None},
     LossSettings: {"class_weights": "none"},
     OptimizerSettings: {"lr_per_batch": None, "layer_decay": None},
     TrainingSettings: {"accumulate": 1},

@@ -217,16 +217,12 @@ def _train(context: RunContext[TrainRecipe], model: RegulatedClassifier | None) 
         recipe.edition,
         progress,
     )
-    test_table = target.test if asked.test else None
-    if test_table is not None and asked.test_limit is not None:
-        rows = few(np.arange(len(test_table)), test_table.labels, asked.test_limit, recipe.seed)
-        test_table = test_table.take(rows)
     images = _load(train_table, recipe.target, recipe.training, fabric, progress)
     if context.is_leader and images.pixels is not None:  # of a larger set every image would have to be read once more
         record_seen(run, [images], progress)
     validation, test = (
         _load(table, recipe.target, recipe.training, fabric, progress) if table and context.is_leader else None
-        for table in (validation_table, test_table)
+        for table in (validation_table, _tested(target.test, recipe))
     )
     if test is not None and model is None and recipe.encoder.experience is not None:
         refuse_leaks(recipe.encoder.experience, test, target.train, progress, fit_of(recipe.encoder.experience))
@@ -298,6 +294,14 @@ def _train(context: RunContext[TrainRecipe], model: RegulatedClassifier | None) 
         "images": {"train": len(images), "validation": len(validation or ()), "test": len(test or ())},
     }
     run.finish(kept.state_dict(), {"stage": 2, "classes": target.classes}, final)
+
+
+def _tested(test: Table, recipe: TrainRecipe) -> Table | None:
+    """The test images that are scored at the end; None if the split stays unseen."""
+    asked = recipe.target
+    if not asked.test or asked.test_limit is None:
+        return test if asked.test else None
+    return test.take(few(np.arange(len(test)), test.labels, asked.test_limit, recipe.seed))
 
 
 def _estimate_statistics(
