@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from emoreg.cli.main import main
+from emoreg.config.schema import Fit
 from emoreg.data.tools import pack as packing
 from emoreg.runs.run import Run
 from emoreg.runtime.progress import Progress
@@ -228,9 +229,9 @@ def test_a_pack_on_a_full_disk_says_so_and_goes_on_when_there_is_room(
     mount(disk, "size=4m")
     decode, decoded = packing._decode, [0]
 
-    def counted(image: object, size: int) -> object:
+    def counted(image: object, size: int, fit: Fit) -> object:
         decoded[0] += 1
-        return decode(image, size)
+        return decode(image, size, fit)
 
     monkeypatch.setattr(packing, "_decode", counted)
     tell(*PACK, code=0)
