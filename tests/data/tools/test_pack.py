@@ -184,7 +184,7 @@ def test_a_killed_pack_goes_on_and_is_the_same(make: Callable[..., Packed], imag
         from emoreg.runtime.progress import Progress
         packing.NOTED_EVERY_BYTES = 1
         decode = packing._decode
-        def killed(image, size):
+        def killed(image, size, fit):
             if str(image).endswith("test/red/0003.png"):
                 os.kill(os.getpid(), signal.SIGKILL)
             return decode(image, size, fit)
