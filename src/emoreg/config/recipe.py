@@ -200,9 +200,8 @@ class TrainRecipe:
 
 
 Recipe = PretrainRecipe | TrainRecipe
-R = TypeVar("R", bound=Recipe)
-
 R = TypeVar("R", PretrainRecipe, TrainRecipe)
+AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
 
 
 def require_recipe(recipe: object, kind: type[R], taker: str) -> R:
@@ -314,7 +313,7 @@ def _added(settings: Any, prefix: str) -> Iterator[tuple[str, Any, Any]]:
                 yield from _added(part, f"{prefix}{place}.")
 
 
-def with_stems(recipe: R) -> R:
+def with_stems(recipe: AnyRecipe) -> AnyRecipe:
     """The recipe with what `stem: auto` stands for, by the images of its stage."""
     sets: list[StimuliSettings | TargetSettings] = [*recipe.sections.values()]
     size = sets[0].image_size
