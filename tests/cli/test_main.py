@@ -307,6 +307,7 @@ def test_images_can_come_from_a_zip_and_from_a_path_with_blanks(
         "target",
         "images_per_second",
         "images_trained_on",
+        "classes",
         "correct",
         "checksum",
     }

@@ -765,7 +765,8 @@ def test_every_configuration_trains_and_is_evaluated(
     recipe = epochs(stage2, 1, regulation=regulation, target=dataclasses.replace(stage2.target, limit=32))
     run = train(recipe, tmp_path / "run", progress=quiet)
     again = evaluate(run.folder, device="cpu", progress=quiet)
-    assert again.pop("images_per_second") > 0 and again.pop("images_trained_on") == 0 and again.pop("target")
+    assert again.pop("images_per_second") > 0 and again.pop("images_trained_on") == 0
+    assert again.pop("target") and again.pop("classes")
     assert again == scored_again(run)  # to the last bit: the weights came back whole
     assert len(run.metrics) == 1 and run.metrics.notna().all(axis=None)
     if regulation.mode == "none":
@@ -949,7 +950,7 @@ def test_your_own_classifier_trains_and_is_evaluated(stage2: TrainRecipe, tmp_pa
     assert run.environment[0]["model"] == "given by the caller" and run.final["lambda"] == [present(model.lam).item()]
     found = evaluate(run, device="cpu", model=own(seed=1), progress=quiet)
     assert found.pop("images_per_second") > 0 and found.pop("images_trained_on") == 0
-    assert found.pop("target") == "digits, 10 classes, 8 pixels"
+    assert found.pop("target") == "digits, 10 classes, 8 pixels" and found.pop("classes") == list("0123456789")
     assert found == scored_again(run)
     assert "in Python pass model=" in refusal(lambda: evaluate(run, device="cpu", progress=quiet))
     assert "another architecture" in refusal(lambda: evaluate(run, device="cpu", model=own(width=8), progress=quiet))
