@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import dataclasses
 import json
 import os
@@ -11,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ def _arrive(name: str, how: str) -> str:
     import emoreg.stages.pretrain
 
     def stage(recipe: object, out: Path, progress: Progress) -> None:
-        WAYS[how]()
+        WAYS[how](progress)
         out.mkdir(parents=True, exist_ok=True)
         scores = {"accuracy": 0.5, "ece": 0.1}
         (out / "final.json").write_text(json.dumps({"test": scores, "validation": scores, "seconds": 1.0}))
@@ -53,26 +53,26 @@ def _arrive(name: str, how: str) -> str:
     return name
 
 
-def _raise() -> None:
+def _raise(_: Progress) -> None:
     raise UserError("the loss is not finite")
 
 
-def _ignore_signals() -> None:
+def _ignore_signals(progress: Progress) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    print("deaf", file=sys.stderr, flush=True)
+    progress.say("deaf")
     time.sleep(600)
 
 
-WAYS: dict[str, Callable[[], Any]] = {
+WAYS: dict[str, Callable[[Progress], Any]] = {
     "raises": _raise,
-    "exits": lambda: sys.exit(3),
-    "exits at once": lambda: os._exit(3),
-    "is killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
-    "crashes": lambda: os.kill(os.getpid(), signal.SIGSEGV),
-    "is stopped": lambda: os.kill(os.getpid(), signal.SIGTERM),
-    "imports a script without a guard": lambda: os._exit(NO_GUARD),
+    "exits": lambda _: sys.exit(3),
+    "exits at once": lambda _: os._exit(3),
+    "is killed": lambda _: os.kill(os.getpid(), signal.SIGKILL),
+    "crashes": lambda _: os.kill(os.getpid(), signal.SIGSEGV),
+    "is stopped": lambda _: os.kill(os.getpid(), signal.SIGTERM),
+    "imports a script without a guard": lambda _: os._exit(NO_GUARD),
     # These finish their run, and then their process does not end.
-    "leaves a thread": lambda: threading.Thread(target=time.sleep, args=(600,)).start(),
-    "blocks the exit": lambda: atexit.register(time.sleep, 600),
+    "leaves a thread": lambda _: threading.Thread(target=time.sleep, args=(600,)).start(),
+    "blocks the exit": lambda _: Finalize(None, time.sleep, (600,), exitpriority=1),
     "ignores signals": _ignore_signals,
 }

@@ -133,21 +133,17 @@ def test_a_worker_that_does_not_end_does_not_hold_the_study(
 
 @pytest.mark.usefixtures("in_time")
 def test_a_run_that_ignores_signals_does_not_hold_a_study_that_is_stopped(
-    tiny_study: Study,
-    tmp_path: Path,
-    quiet: Progress,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
+    tiny_study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(local_pool, "ENDING", 0.5)
     monkeypatch.setattr(local_pool, "SAVING", 0.5)
     (run,) = plan_runs(dataclasses.replace(tiny_study, arms=(BACKBONE,), seeds=1), tmp_path / "runs")
-    with contextlib.closing(LocalPool(2, quiet)) as pool:
+    with contextlib.closing(LocalPool(2, Progress())) as pool:
         pool.start(misbehaving(run, "ignores signals"))
         told = ""
         while "deaf" not in told:
             assert pool.wait() == []
-            told += capfd.readouterr().err
+            told += capsys.readouterr().err
         (worker,) = pool.workers
         begun = time.monotonic()
     assert time.monotonic() - begun < 5 and worker.process.exitcode == -signal.SIGKILL
@@ -191,3 +187,17 @@ def measured(table: pd.DataFrame) -> pd.DataFrame:
     """What does not depend on a clock or on the place."""
     clocks = ("seconds", "images_per_second", "env.started", "env.command", "folder", "recipe.encoder.experience")
     return table[[name for name in table if str(name).removeprefix("epochs.") not in clocks]]
+
+
+def test_what_is_imported_before_workers_are_forked_leaves_them_their_gpus() -> None:
+    """CUDA that has begun in a process cannot be used in its forks."""
+    code = """
+import sys, torch
+def asked(*_): raise AssertionError("CUDA is asked for something")
+torch.cuda.is_available = torch.cuda.device_count = torch._C._cuda_getDeviceCount = asked
+from emoreg.study import preloaded
+assert not torch.cuda.is_initialized()
+missing = [name for name in (*preloaded.NAMES, "lightning_fabric") if name not in sys.modules]
+assert not missing, missing
+"""
+    subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(SOURCE)}, check=True)

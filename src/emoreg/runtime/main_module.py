@@ -64,13 +64,10 @@ def without_guard() -> str | None:
 @contextlib.contextmanager
 def shared() -> Iterator[None]:
     """Within, start processes. They import `__main__` if it has a guard; one that begins emoreg ends by NO_GUARD."""
-    if not is_guarded():
-        with hidden():
-            yield
-        return
-    os.environ[_STARTING] = "1"
+    os.environ[_STARTING] = "1"  # always: those that are forked later have the environment of the first start
     try:
-        yield
+        with contextlib.nullcontext() if is_guarded() else hidden():
+            yield
     finally:
         os.environ.pop(_STARTING, None)
 

@@ -125,6 +125,26 @@ def without_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+@contextlib.contextmanager
+def requests_held() -> Iterator[None]:
+    """Processes that are started within, and theirs, get requests only once they call `take_held_requests`."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        with without_interrupts():
+            yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def take_held_requests() -> None:
+    """From here on this process gets requests, and first those that it has been sent while it started."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
 def leave_to_parent(worker: int) -> None:
     """Ignore requests in a worker process, as `DataLoader(worker_init_fn=...)` calls it with the worker's number.
 

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
+import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext, SpawnContext
 
 from emoreg.errors import UserError
 from emoreg.runtime.cores import take_part, usable_cores
 from emoreg.runtime.main_module import GUARD, NO_GUARD, shared, without_guard
 from emoreg.runtime.progress import Advance, Progress
-from emoreg.runtime.signals import Stopped, end_with_parent, heed_requests, ignore_requests, without_interrupts
+from emoreg.runtime.signals import (
+    Stopped,
+    end_with_parent,
+    heed_requests,
+    ignore_requests,
+    requests_held,
+    take_held_requests,
+)
 from emoreg.study.columns import RunStatus
 from emoreg.study.machine import Machine, this_machine
 from emoreg.study.plan import PlannedRun
@@ -100,10 +111,14 @@ class _Worker:
     """A process that does runs, one after the other."""
 
     def __init__(self, sharers: int, is_quiet: bool) -> None:
-        context = multiprocessing.get_context("spawn")  # a forked CUDA context or thread pool does not work
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(theirs, sharers, is_quiet), daemon=sharers > 1)
-        with shared(), without_interrupts():
+        import torch
+
+        threads = max(1, torch.get_num_threads() // sharers)  # PyTorch may count fewer: a core's two threads as one
+        environment = dict(os.environ)
+        with _start_method() as context:
+            self.connection, theirs = context.Pipe()
+            arguments = theirs, environment, sharers, threads, is_quiet
+            self.process = context.Process(target=_work, args=arguments, daemon=sharers > 1)
             self.process.start()
         theirs.close()
         self.run: PlannedRun | None = None
@@ -186,16 +201,40 @@ def _alive_after(seconds: float, workers: Sequence[_Worker]) -> list[_Worker]:
     return [worker for worker in workers if worker.process.is_alive()]
 
 
-def _work(connection: Connection, sharers: int, is_quiet: bool) -> None:
+@contextlib.contextmanager
+def _start_method() -> Iterator[SpawnContext | ForkServerContext]:
+    """Within, start workers by the context that it gives.
+
+    A fork of this process could not use its threads or its GPU, and a new Python imports for seconds, longer than a
+    short run takes. So they are forked from a process that has done nothing but import what runs need. Other systems
+    than Linux have no forks, or libraries that do not survive one.
+    """
+    with shared():
+        if sys.platform == "linux":
+            context = multiprocessing.get_context("forkserver")
+            context.set_forkserver_preload(["emoreg.study.preloaded"])
+            resource_tracker.ensure_running()  # here, because while it starts it unblocks signals
+            with requests_held():  # also of the fork server itself, which has to outlive its workers
+                forkserver.ensure_running()
+            yield context
+        else:
+            with requests_held():
+                yield multiprocessing.get_context("spawn")
+
+
+def _work(connection: Connection, environment: Mapping[str, str], sharers: int, threads: int, is_quiet: bool) -> None:
     """What a worker does. It ends with the main process, however that ends."""
+    os.environ.clear()  # of the time when the process was started that this one is forked from
+    os.environ.update(environment)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process gets it too, and ends its workers in order
     import torch
 
-    threads = max(1, torch.get_num_threads() // sharers)  # PyTorch may count fewer: a core's two threads as one
     take_part(Fraction(1, sharers))
     torch.set_num_threads(min(threads, usable_cores()))
     end_with_parent()
     try:
         heed_requests()
+        take_held_requests()
         while (run := connection.recv()) is not None:
             connection.send(perform(run, _Reporting(connection, is_quiet)))
     except Stopped:
