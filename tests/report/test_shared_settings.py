@@ -27,7 +27,7 @@ SHARED: dict[str, Any] = {
 
 
 def rows(mode: str, takeover: str | None) -> list[dict[str, Any]]:
-    of_arm = {"recipe.regulation.mode": mode.split(maxsplit=1)[0], "recipe.encoder.takeover": takeover}
+    of_arm: dict[str, Any] = {"recipe.regulation.mode": mode.split(maxsplit=1)[0], "recipe.encoder.takeover": takeover}
     return stage_2({mode: (0.5, 0.6)}, target="cifar100", **SHARED, **of_arm)
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -570,7 +571,7 @@ def test_a_start_that_fails_leaves_no_folders(tmp_path: Path, stage2: TrainRecip
     nowhere = dataclasses.replace(stage2.target, name="folder", root=str(tmp_path / "nowhere"))
     unknown = dataclasses.replace(stage2, backbone=BackboneSettings("resnet1999"))
     for recipe in (dataclasses.replace(stage2, target=nowhere), unknown):
-        refusal(lambda recipe=recipe: train(recipe, tmp_path / "runs" / "run", progress=quiet))
+        refusal(partial(train, recipe, tmp_path / "runs" / "run", progress=quiet))
         assert not any(tmp_path.iterdir())
     (tmp_path / "own").mkdir()
     refusal(lambda: train(unknown, tmp_path / "own", progress=quiet))

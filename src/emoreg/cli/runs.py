@@ -12,8 +12,10 @@ from emoreg.cli.parser import Group, Shown
 from emoreg.errors import UserError
 
 RunFolders = Annotated[Sequence[Path], Shown("RUN", "run folders")]
-SHOWN = ("run", "stage", "status", "mode", "data", "backbone", "seed", "epochs", "validation_accuracy")
-SHOWN += ("validation_ccc", "train_loss")
+SHOWN = (
+    *("run", "stage", "status", "mode", "data", "backbone", "seed"),
+    *("epochs", "validation_accuracy", "validation_ccc", "train_loss"),
+)
 SCORES = ("status", "epochs", "validation_accuracy", "validation_ccc", "train_loss", "seconds")
 TEST = "test_accuracy"
 

@@ -31,8 +31,12 @@ FACTS = (
     "epochs",
     "validation_accuracy",
     "validation_ccc",
+    "train_loss",
+    "test_accuracy",
+    "seconds",
+    "megabytes",
+    "error",
 )
-FACTS += ("train_loss", "test_accuracy", "seconds", "megabytes", "error")
 
 
 class Status(StrEnum):
@@ -117,8 +121,8 @@ def _status(run: Run) -> Status:
 
 
 def _scores(run: Run) -> dict[str, Any]:
-    epochs = run.metrics["epoch"] if (run.folder / METRICS).exists() else []
-    found: dict[str, Any] = {"epochs": len(epochs), "train_loss": run.last_loss}
+    epochs = len(run.metrics) if (run.folder / METRICS).exists() else 0
+    found: dict[str, Any] = {"epochs": epochs, "train_loss": run.last_loss}
     if run.is_finished:
         final = run.final
         for name, split, metric in (
