@@ -136,7 +136,7 @@ def test_a_pack_of_padded_images_is_what_padding_makes_and_none_of_cropped_ones(
         write_image(tmp_path / "wide" / name / "2.png", size=(24, 8))
     pack("folder", str(tmp_path / "wide"), 8, tmp_path / "padded", False, quiet, fit="pad")
     opened = open_pack(tmp_path / "padded", "target", image_size=8, fit="pad")
-    square = decode(File("a/1.png", tmp_path / "wide"), 8, "pad")
+    square = decode(File(opened.images.name(0), tmp_path / "wide"), 8, "pad")
     np.testing.assert_array_equal(opened.images[0], square)
     with pytest.raises(SettingError, match=r"target.fit: is crop, but .*padded is a pack of --fit pad; set it to pad"):
         open_pack(tmp_path / "padded", "target", image_size=8, fit="crop")
