@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from emoreg.data.images.augment import normalise
     from emoreg.data.images.table import Table
     from emoreg.data.stimuli.emotion import EmotionSpace
+    from emoreg.data.targets.target import Target
     from emoreg.errors import UserError
     from emoreg.inference.export.export import export
     from emoreg.inference.export.hub import RegulatedModel
@@ -52,6 +53,7 @@ _HOMES = {
     "Response": "models.regulation",
     "Run": "runs.run",
     "Table": "data.images.table",
+    "Target": "data.targets.target",
     "TrainRecipe": "config.recipe",
     "Study": "study.definition",
     "UserError": "errors",
@@ -84,6 +86,7 @@ __all__ = [
     "Run",
     "Study",
     "Table",
+    "Target",
     "TrainRecipe",
     "UserError",
     "analyse",

@@ -87,7 +87,13 @@ def test_a_target_is_one_file_and_two_lines(tmp_path: Path, quiet: Progress, mon
 
 
 @pytest.mark.parametrize(
-    ("word", "run"), [("valence =", "mine"), ("AtMostHalf", "at-most-half"), ("register_model", "pooled")]
+    ("word", "run"),
+    [
+        ("valence =", "mine"),
+        ("emoreg.Target(", "my-stripes"),
+        ("AtMostHalf", "at-most-half"),
+        ("register_model", "pooled"),
+    ],
 )
 def test_the_other_examples_run_as_they_stand(
     word: str, run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -106,5 +112,5 @@ def test_the_other_examples_run_as_they_stand(
 
 
 def test_every_block_of_code_is_run_here() -> None:
-    assert len(FILES) == 2 and len(SCRIPTS) == 3 and len(LINES) == 2
+    assert len(FILES) == 2 and len(SCRIPTS) == 4 and len(LINES) == 2
     assert len(BLOCKS) == len(FILES) + len(SCRIPTS) + len(LINES)

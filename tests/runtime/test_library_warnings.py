@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import logging
 import warnings
 
 import pytest
 
-from emoreg.runtime.library_warnings import hush
+from emoreg.runtime.library_warnings import errors_only, hush
 
 
 def test_only_what_is_named_is_hushed_even_among_filters_that_came_later() -> None:
@@ -27,3 +28,14 @@ def test_calls_without_end_leave_one_filter() -> None:
             hush(UserWarning, "one")
             hush(module="PIL")
         assert len(warnings.filters) == before + 2
+
+
+def test_attempts_are_not_logged_and_errors_are(caplog: pytest.LogCaptureFixture) -> None:
+    library = logging.getLogger("a_library")
+    before = library.level
+    with caplog.at_level(logging.INFO), errors_only("a_library"):
+        library.warning("Retrying in 1s")
+        logging.getLogger("a_library.http").warning("Retrying in 2s")
+        library.error("gave up")
+    assert caplog.messages == ["gave up"]
+    assert library.level == before

@@ -246,7 +246,7 @@ ADDED: dict[type, dict[str, Any]] = {
 # Settings that came while the second edition was in use, by their class, and what was done without them. At this value
 # they are no part of a run's identity, so that runs from before keep their ids; the first edition has no other value.
 LATER: dict[type, dict[str, Any]] = {
-    BackboneSettings: {"pool": None, "class_token": None},
+    BackboneSettings: {"weights": None, "pool": None, "class_token": None},
     StimuliSettings: {"fit": "crop", "test_limit": None},
     TargetSettings: {"fit": "crop", "test_limit": None},
     LossSettings: {"class_weights": "none"},

@@ -180,6 +180,8 @@ class BackboneSettings:
     """Stochastic depth rate of timm's models, in [0, 1)."""
     pretrained: bool = False
     """Start from timm's published weights (downloaded) where they fit the architecture."""
+    weights: str | None = None
+    """Start from the weights in this file, safetensors or PyTorch's, without their head. null: drawn, or timm's."""
     zero_gamma: bool | None = None
     """Start the last batch norm of each residual block at γ = 0, which gates the block off at first (Goyal et al.
     2017), or at 1 (false). ResNets only. null for the architecture's own: 0 in timm's ResNets, 1 in the classic ones.
@@ -194,6 +196,8 @@ class BackboneSettings:
 
     def __post_init__(self) -> None:
         settle(self)
+        if self.weights is not None and self.pretrained:
+            raise SettingError("weights", "must be null with pretrained true: a network starts from one or the other")
         check_at_least(1, self, "patch_size", "width")
         check_share(self, "drop_path")
         if self.class_token is False and self.pool != "average":
@@ -209,6 +213,11 @@ class BackboneSettings:
         if self.stem != "auto":
             return self
         return replace(self, stem="cifar" if image_size <= SMALL_IMAGES else "imagenet")
+
+    @property
+    def untrained(self) -> BackboneSettings:
+        """The architecture alone, whose weights come from elsewhere."""
+        return replace(self, pretrained=False, weights=None)
 
 
 @dataclass(frozen=True)

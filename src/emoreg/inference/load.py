@@ -187,6 +187,8 @@ def _read_stage1(folder: Path) -> EmotionReadout | str:
     recipe = run.recipe
     if not isinstance(recipe, PretrainRecipe):
         raise UserError(f"{folder} is a run of stage 2, not of stage 1")
+    if recipe.backbone.is_own:
+        return "its encoder is a network of its author's own"
     weights, metadata = run.weights()
     if recipe.pretext != "affect":
         return f"it is a control, whose encoder learned {recipe.pretext} and not emotion"

@@ -20,6 +20,8 @@ from emoreg.config.setting_types import typed_value
 from emoreg.errors import SettingError, nearest, shortened
 from emoreg.models.classic_resnet import CLASSIC_DEPTHS, CLASSIC_WIDTH, ClassicResNet
 from emoreg.models.features import num_features
+from emoreg.models.weight_file import load_weight_file
+from emoreg.runtime.library_warnings import errors_only
 
 M = TypeVar("M", bound=nn.Module)
 SIZES = (16, 32, 48, 64, 96, 128, 160, 192, 224, 256, 288, 320, 384, 448, 512)  # of images, tried for a message
@@ -46,8 +48,12 @@ def build_backbone(settings: BackboneSettings | str, image_size: int = 32, secti
     try:
         if (depth := _classic_depth(settings.name)) is not None:
             _refuse(settings, "patch_size", "drop_path", "pretrained", "pool", "class_token")
-            return ClassicResNet(depth, settings.width or CLASSIC_WIDTH, bool(settings.zero_gamma))
-        return _timm_backbone(settings, image_size)
+            model: nn.Module = ClassicResNet(depth, settings.width or CLASSIC_WIDTH, bool(settings.zero_gamma))
+        else:
+            model = _timm_backbone(settings, image_size)
+        if settings.weights is not None:
+            load_weight_file(model, settings.weights)
+        return model
     except SettingError as error:
         raise error.within(section) from None
 
@@ -78,13 +84,13 @@ def matching_width(
 
     Returns:
         The width whose FLOPs come nearest; None if they are off by more than 5 %, if the architecture has no width that
-        can be set, or if it is pretrained, as published weights have a width of their own.
+        can be set, or if it starts from weights, which have a width of their own.
 
     Raises:
         SettingError: an architecture that cannot be built.
     """
     own = _own_width(settings.name)
-    if own is None or settings.pretrained:
+    if own is None or settings.pretrained or settings.weights is not None:
         return None
     target = factor * _flops(settings, image_size, num_classes)
     ratios: dict[int, float] = {}  # FLOPs / target, by width
@@ -197,7 +203,7 @@ def _sizing(settings: BackboneSettings, image_size: int) -> dict[str, int]:
 
 def _kind(settings: BackboneSettings) -> BackboneSettings:
     """The settings without those that make no difference to shapes."""
-    return replace(settings, pretrained=False, zero_gamma=None)
+    return replace(settings.untrained, zero_gamma=None)
 
 
 def _fault_without_memory(settings: BackboneSettings, image_size: int, sizing: dict[str, int]) -> str | None:
@@ -325,7 +331,8 @@ def _create(settings: BackboneSettings, sizing: dict[str, int]) -> nn.Module:
     arguments = _own_arguments(settings) | sizing
     if settings.zero_gamma is not None:
         arguments["zero_init_last"] = settings.zero_gamma
-    model: nn.Module = timm.create_model(settings.name, pretrained=settings.pretrained, num_classes=0, **arguments)
+    with errors_only("huggingface_hub", "timm"):  # they tell of six attempts to reach the Hub
+        model: nn.Module = timm.create_model(settings.name, pretrained=settings.pretrained, num_classes=0, **arguments)
     if settings.stem == "cifar" and isinstance(model, timm.models.resnet.ResNet):
         _use_cifar_stem(model, settings.name)
     return model

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import re
 import warnings
+from collections.abc import Iterator
 
 
 def hush(category: type[Warning] = Warning, message: str = "", module: str = "") -> None:
@@ -30,3 +33,17 @@ def hush(category: type[Warning] = Warning, message: str = "", module: str = "")
         if entry[0] != "ignore":  # behind it, ours would not count
             break
     warnings.filterwarnings("ignore", message=message, category=category, module=module)
+
+
+@contextlib.contextmanager
+def errors_only(*loggers: str) -> Iterator[None]:
+    """Within, these libraries log errors alone, and not each of their attempts, which our own error sums up."""
+    found = [logging.getLogger(name) for name in loggers]
+    levels = [logger.level for logger in found]
+    for logger in found:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(found, levels, strict=True):
+            logger.setLevel(level)

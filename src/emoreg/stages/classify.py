@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from emoreg.config.recipe import TrainRecipe, require_recipe, with_stems
 from emoreg.config.schema import BackboneSettings, EncoderSettings, TargetSettings
+from emoreg.config.setting_types import path_of
 from emoreg.config.target_words import describe_target
 from emoreg.config.training import Device, TrainingSettings
 from emoreg.data.fingerprint import contents_of
@@ -25,6 +26,7 @@ from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.images.splits import cut_validation, few
 from emoreg.data.images.table import Table
 from emoreg.data.targets import is_own_test_split, read_for_scoring, read_target
+from emoreg.data.targets.target import GIVEN_IMAGES, Target, check_target
 from emoreg.errors import Diverged, SettingError, UserError, is_plain, shortened
 from emoreg.models.backbones import build_backbone, channels_last, stem_note
 from emoreg.models.gradient_budget import UNSCALED, matched_scale
@@ -157,7 +159,7 @@ def _encoder_architecture(recipe: TrainRecipe) -> BackboneSettings:
         return recipe.encoder_backbone
     there, own = encoder_architecture(recipe.encoder.experience), recipe.encoder.backbone
     if own is not None:  # its weights come from stage 1, and so does a stem that is left to the images
-        return dataclasses.replace(own, pretrained=False, stem=there.stem if own.stem == "auto" else own.stem)
+        return dataclasses.replace(own.untrained, stem=there.stem if own.stem == "auto" else own.stem)
     if (
         there.name == recipe.backbone.name
     ):  # γ of a fresh draw: as in the twin `fresh`, which is built like the backbone
@@ -170,6 +172,7 @@ def train(
     out: Path | str,
     model: RegulatedClassifier | None = None,
     progress: Progress | None = None,
+    data: Target | None = None,
 ) -> Run:
     """Train a classifier and measure it once on the test split, or resume a run that was stopped.
 
@@ -180,26 +183,41 @@ def train(
             regulation settings, learning rates and a frozen encoder's views alone are then used; the run records the
             model's own mode and architectures in place of the others.
         progress: None shows it in the terminal.
+        data: your own images in place of `recipe.target.name` and root; the recipe is stored with the name
+            "given:<name of the training table>". Its other settings of the target hold.
 
     Raises:
         UserError: bad input of any kind, in one line.
     """
     recipe = require_recipe(recipe, TrainRecipe, "train")
     progress = progress or Progress()
+    if data is not None:
+        check_target(data)
+        named = dataclasses.replace(recipe.target, name=f"{GIVEN_IMAGES}{data.train.name}", root=None)
+        recipe = dataclasses.replace(recipe, target=named)
     if model is not None:
         require_classifier(model, "model")
-        recipe = as_given(recipe, model, Run(Path(out)))
+        recipe = as_given(recipe, model, Run(path_of(out, "out")))
     else:
         _check_encoder(recipe)
         recipe = with_encoder_architecture(recipe)
         if note := stem_note(recipe.backbone, recipe.target.image_size):
             progress.detail(note)
-    return launch(out, recipe, _train, model, progress, inputs_of(recipe, model))
+    given, inputs = _Given(model, data), inputs_of(recipe, data is not None, model is not None)
+    return launch(out, recipe, _train, given, progress, inputs)
 
 
-def _train(context: RunContext[TrainRecipe], model: RegulatedClassifier | None) -> None:
+class _Given(NamedTuple):
+    """What the caller brings in place of what the recipe names."""
+
+    model: RegulatedClassifier | None
+    data: Target | None
+
+
+def _train(context: RunContext[TrainRecipe], given: _Given) -> None:
+    model = given.model
     fabric, run, recipe, progress = context.fabric, context.run, context.recipe, context.progress
-    target = read_target(recipe.target, recipe.edition)
+    target = read_target(recipe.target, recipe.edition) if given.data is None else given.data
     if context.is_leader:
         progress.tell(target.notes, target.left_out)
     classifier, matched = (model, None) if model is not None else _build(recipe, len(target.classes))
@@ -513,8 +531,12 @@ def load_classifier(run: Run, model: RegulatedClassifier | None = None) -> tuple
     else:
         refuse_without(run)
         # The run's own weights replace those of its experience, which need not be there any more.
-        untrained = dataclasses.replace(recipe.encoder, experience=None, takeover="as_is", moments_only=False)
-        model = build_classifier(dataclasses.replace(recipe, encoder=untrained), len(classes))
+        own = recipe.encoder.backbone
+        untrained = dataclasses.replace(
+            recipe.encoder, experience=None, takeover="as_is", moments_only=False, backbone=own and own.untrained
+        )
+        plain = dataclasses.replace(recipe, encoder=untrained, backbone=recipe.backbone.untrained)
+        model = build_classifier(plain, len(classes))
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:

@@ -36,10 +36,10 @@ def as_given(recipe: TrainRecipe, model: RegulatedClassifier, run: Run) -> Train
     if model.encoder is not None:
         regulation = RegulationSettings(model.mode, _start(model), _granularity(model), model.mix)
         views = recipe.encoder.views if model.freeze_encoder else None
-        encoder = EncoderSettings(backbone=_architecture(model.encoder), frozen=model.freeze_encoder, views=views)
+        encoder = EncoderSettings(backbone=architecture_of(model.encoder), frozen=model.freeze_encoder, views=views)
     return dataclasses.replace(
         recipe,
-        backbone=_architecture(model.backbone),
+        backbone=architecture_of(model.backbone),
         regulation=dataclasses.replace(regulation, lr_factor=recipe.regulation.lr_factor),
         encoder=dataclasses.replace(encoder, lr_factor=recipe.encoder.lr_factor),
     )
@@ -64,7 +64,7 @@ def refuse_without(run: Run) -> None:
         )
 
 
-def _architecture(module: nn.Module) -> BackboneSettings:
+def architecture_of(module: nn.Module) -> BackboneSettings:
     """Of a module of timm the name that timm knows it by, else its class."""
     config = getattr(module, "pretrained_cfg", None)
     name = config.get("architecture") if isinstance(config, Mapping) else None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -23,12 +23,13 @@ from emoreg.data.stimuli.emotion import EmotionSpace
 from emoreg.data.stimuli.stimulus_set import Labels, Stimuli
 from emoreg.errors import SettingError, UserError, shortened
 from emoreg.models.backbones import build_backbone, channels_last, stem_note
-from emoreg.models.features import num_features
+from emoreg.models.features import num_features, pooled_features, require_network
 from emoreg.runs.run import Run, open_run
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import drawn_from
 from emoreg.stages.affective_heads import affective_loss, affective_metrics, check_labels, heads_of, measure_affect
 from emoreg.stages.class_stimuli import read_stimuli
+from emoreg.stages.given_model import architecture_of
 from emoreg.stages.inputs import inputs_of
 from emoreg.stages.leaks import record_seen
 from emoreg.stages.pretext import (
@@ -71,7 +72,7 @@ class AffectiveModel(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits or values (B, E) of images (B, 3, H, W)."""
-        return self.head(self.encoder(images))
+        return self.head(pooled_features(self.encoder, images, self.head.in_features, "encoder"))
 
 
 def pretrain(
@@ -79,6 +80,7 @@ def pretrain(
     out: Path | str,
     stimuli: tuple[Table, EmotionSpace] | None = None,
     progress: Progress | None = None,
+    encoder: nn.Module | None = None,
 ) -> Run:
     """Train an emotional encoder, or resume a run that was stopped.
 
@@ -90,6 +92,9 @@ def pretrain(
         out: the run folder; a finished run is returned as it is.
         stimuli: your own affective images and labels in place of `recipe.stimuli.name`; for any pretext.
         progress: None shows it in the terminal.
+        encoder: a network of your own, trained in place: any module that maps images (B, 3, S, S) to features
+            (B, num_features). The run records it in place of the recipe's backbone. `load_encoder` takes one built
+            alike.
 
     Raises:
         UserError: bad input of any kind, in one line.
@@ -97,9 +102,20 @@ def pretrain(
     recipe, progress = with_stems(require_recipe(recipe, PretrainRecipe, "pretrain")), progress or Progress()
     if stimuli is not None:
         _require_stimuli(stimuli)
-    if note := stem_note(recipe.backbone, recipe.stimuli.image_size):
+    if encoder is not None:
+        require_network(encoder, "encoder")
+        recipe = dataclasses.replace(recipe, backbone=architecture_of(encoder))
+    elif note := stem_note(recipe.backbone, recipe.stimuli.image_size):
         progress.detail(note)
-    return launch(out, recipe, _pretrain, stimuli, progress, inputs_of(recipe, stimuli))
+    given, inputs = _Given(stimuli, encoder), inputs_of(recipe, own_images=stimuli is not None)
+    return launch(out, recipe, _pretrain, given, progress, inputs)
+
+
+class _Given(NamedTuple):
+    """What the caller brings in place of what the recipe names."""
+
+    stimuli: tuple[Table, EmotionSpace] | None
+    encoder: nn.Module | None
 
 
 def _require_stimuli(stimuli: Any) -> None:
@@ -110,9 +126,9 @@ def _require_stimuli(stimuli: Any) -> None:
     check_labels(*stimuli)
 
 
-def _pretrain(context: RunContext[PretrainRecipe], stimuli: tuple[Table, EmotionSpace] | None) -> None:
+def _pretrain(context: RunContext[PretrainRecipe], given: _Given) -> None:
     fabric, run, recipe, progress = context.fabric, context.run, context.recipe, context.progress
-    cuts = _cuts(recipe, stimuli, progress, context.is_leader)
+    cuts = _cuts(recipe, given.stimuli, progress, context.is_leader)
     if recipe.pretext in ("affect", "shuffled"):
         for cut in cuts:
             refuse_one_class(cut)
@@ -153,7 +169,8 @@ def _pretrain(context: RunContext[PretrainRecipe], stimuli: tuple[Table, Emotion
     quotas = [share.per_epoch for share in mixture]
     task = pretext_task(recipe.pretext, heads, quotas, fabric)
     with drawn_from(recipe.seed, "encoder"):
-        model = AffectiveModel(build_backbone(recipe.backbone, size), task.outputs)
+        encoder = build_backbone(recipe.backbone, size) if given.encoder is None else given.encoder
+        model = AffectiveModel(encoder, task.outputs)
     channels_last(model)
     context.record_session()
 
@@ -215,7 +232,10 @@ def _cuts(
 
 
 def load_encoder(
-    experience: Run | Path | str, expected: BackboneSettings | None = None, image_size: int | None = None
+    experience: Run | Path | str,
+    expected: BackboneSettings | None = None,
+    image_size: int | None = None,
+    encoder: nn.Module | None = None,
 ) -> nn.Module:
     """The emotional encoder of a finished stage-1 run.
 
@@ -223,16 +243,20 @@ def load_encoder(
         experience: the run or its folder.
         expected: the architecture that stage 2 asks for; None takes what is there.
         image_size: of stage 2, in pixels; a ViT's position embeddings must fit it. None for stage 1's.
+        encoder: for a run that trained your own network, one built alike; its weights are loaded into it.
 
     Raises:
         UserError: no finished stage-1 run, or an encoder of another architecture.
     """
     run, recipe = _experience_run(experience)
+    if encoder is not None:
+        require_network(encoder, "encoder")
+        return _with_weights(encoder, run, f"is of another architecture than encoder, a {type(encoder).__name__}")
     there = encoder_architecture(experience)
     if expected is not None:
         # How weights start is no part of an architecture: here they come from stage 1.
         stem = there.stem if expected.stem == "auto" else expected.stem
-        alike = dataclasses.replace(expected, pretrained=False, zero_gamma=there.zero_gamma, stem=stem)
+        alike = dataclasses.replace(expected.untrained, zero_gamma=there.zero_gamma, stem=stem)
         asked = dataclasses.asdict(alike)
         other = [
             f"{key} {value}, not {asked[key]}"
@@ -244,18 +268,20 @@ def load_encoder(
                 f"encoder.experience: {experience} holds an encoder of another architecture than encoder.backbone "
                 f"asks ({'; '.join(other)}): leave encoder.backbone out, or pre-train that one"
             )
-    weights, _ = run.weights()
     image_size = image_size or recipe.stimuli.image_size
-    encoder = build_backbone(there, image_size)
+    there_size = f"({there.name}, {recipe.stimuli.image_size} pixels)"
+    return _with_weights(build_backbone(there, image_size), run, f"{there_size} does not fit {image_size} pixels")
+
+
+def _with_weights(encoder: nn.Module, run: Run, fault: str) -> nn.Module:
+    """The encoder with the weights of a stage-1 run. UserError, with what is then at fault, if they do not fit."""
+    weights, _ = run.weights()
     prefix = "encoder."
     try:
         encoder.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
     except RuntimeError as error:
         detail = shortened(str(error), 300)
-        raise UserError(
-            f"encoder.experience: the encoder in {experience} ({there.name}, {recipe.stimuli.image_size} pixels) "
-            f"does not fit {image_size} pixels: {detail}"
-        ) from None
+        raise UserError(f"encoder.experience: the encoder in {run.folder} {fault}: {detail}") from None
     return encoder
 
 
@@ -265,9 +291,14 @@ def fit_of(experience: Run | Path | str) -> Fit:
 
 
 def encoder_architecture(experience: Run | Path | str) -> BackboneSettings:
-    """The architecture of a stage-1 run's encoder. UserError if there is no such run."""
-    backbone = with_stems(_experience_run(experience)[1]).backbone
-    return dataclasses.replace(backbone, pretrained=False)  # its weights come from the run
+    """The architecture of a stage-1 run's encoder. UserError if there is no such run, or no recipe describes it."""
+    run, recipe = _experience_run(experience)
+    if recipe.backbone.is_own:
+        raise UserError(
+            f"encoder.experience: {run.folder} trained a network of your own, which no recipe describes: build one "
+            "alike, emoreg.load_encoder(run, encoder=...), and give it to emoreg.RegulatedClassifier"
+        )
+    return with_stems(recipe).backbone.untrained  # its weights come from the run
 
 
 def _experience_run(experience: Run | Path | str) -> tuple[Run, PretrainRecipe]:

@@ -74,7 +74,7 @@ def _weights(backbone: BackboneSettings, image_size: int) -> int:
 
 def _shape(backbone: BackboneSettings, image_size: int) -> BackboneSettings:
     """The architecture, however its weights start."""
-    return dataclasses.replace(backbone.for_images(image_size), pretrained=False, zero_gamma=None)
+    return dataclasses.replace(backbone.for_images(image_size).untrained, zero_gamma=None)
 
 
 def _optimizer(settings: OptimizerSettings) -> OptimizerSettings:

@@ -219,7 +219,7 @@ def _runs(
             pretraining = folders.encoders[stage_1, encoding] = _planned(study, stage_1, folders, None, encoding, seed)
         yield pretraining
         needed, folder = pretraining, pretraining.folder
-        encoder = dataclasses.replace(encoder, pretrained=False)  # its weights come from stage 1
+        encoder = encoder.untrained  # its weights come from stage 1
     base = dataclasses.replace(base, encoder=dataclasses.replace(base.encoder, backbone=encoder))
     recipe = recipe_of(arm, base, folder, seed)
     factors = Factors(arm.mode, arm.experience, variant.label, label, point.target, point.backbone)

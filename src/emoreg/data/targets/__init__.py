@@ -17,7 +17,7 @@ from emoreg.data.images.splits import classes_without
 from emoreg.data.images.table import Table, joined
 from emoreg.data.targets import affective, cifar, digits, folder, hugging_face, torchvision_sets
 from emoreg.data.targets.subsets import keep_classes
-from emoreg.data.targets.target import Target
+from emoreg.data.targets.target import GIVEN_IMAGES, Target
 from emoreg.errors import SettingError, UserError, is_plain, nearest
 from emoreg.runtime.progress import Progress
 
@@ -86,6 +86,9 @@ def _what_is_missing(target: Target) -> Iterator[str]:
 
 def _read(settings: TargetSettings, edition: int) -> Target:
     name = settings.name.lower()
+    if name.startswith(GIVEN_IMAGES):
+        reason = f"'{settings.name}' are images that were given in Python: name others, or give them again (data=)"
+        raise SettingError("target.name", reason)
     if settings.root is not None and is_pack(settings.root):
         target = _unpack(open_pack(settings.root, "target", settings.name, settings.image_size, settings.fit))
         is_whole = name in cifar.SIZES and cifar.is_whole(name, target)  # a pack does not tell of others

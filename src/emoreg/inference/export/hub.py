@@ -220,9 +220,9 @@ def _settings(name: str, defaults: S, values: dict[str, Any]) -> S:
 
 def _architecture_of(name: str, values: dict[str, Any]) -> BackboneSettings:
     """An architecture of config.json. Nothing is downloaded whatever it says: the weights come with it."""
-    return dataclasses.replace(_settings(name, BackboneSettings(), values), pretrained=False)
+    return _settings(name, BackboneSettings(), values).untrained
 
 
 def _architecture(settings: BackboneSettings) -> dict[str, Any]:
     """An architecture for config.json, without how its weights start: they come with the file."""
-    return dataclasses.asdict(dataclasses.replace(settings, pretrained=False, zero_gamma=None))
+    return dataclasses.asdict(dataclasses.replace(settings.untrained, zero_gamma=None))

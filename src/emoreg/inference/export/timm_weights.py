@@ -95,7 +95,7 @@ def _encoder_of(folder: Path) -> tuple[Recipe, nn.Module, BackboneSettings, int]
     loaded = load_run(folder)
     if loaded.model.encoder is None:
         raise UserError(f"{folder} has no emotional encoder (regulation.mode none); export it as hub, onnx or torch")
-    settings = dataclasses.replace(loaded.recipe.encoder_backbone, pretrained=False)  # the run has the weights
+    settings = loaded.recipe.encoder_backbone.untrained  # the run has the weights
     return loaded.recipe, loaded.model.encoder, settings, loaded.image_size
 
 

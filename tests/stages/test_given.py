@@ -1,0 +1,99 @@
+"""Networks and images that a caller brings in place of what the recipe names."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from emoreg.config.read_recipe import read_recipe
+from emoreg.config.recipe import PretrainRecipe, TrainRecipe
+from emoreg.data.images.table import Table
+from emoreg.data.targets.target import Target
+from emoreg.errors import UserError
+from emoreg.inference.load import load_run
+from emoreg.runs.run import Run
+from emoreg.runtime.progress import Progress
+from emoreg.stages.classify import evaluate, train
+from emoreg.stages.pretrain import encoder_architecture, load_encoder, pretrain
+from tiny_backbone import TinyBackbone
+
+NOTHING: Any = None
+NUMBERS: Any = (1, 2)
+EPOCH: dict[str, Any] = {"training.epochs": 1, "training.batch_size": 16, "training.device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def experience(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, TinyBackbone]:
+    encoder = TinyBackbone(9)
+    recipe = read_recipe(PretrainRecipe, None, EPOCH | {"stimuli.count": 20, "stimuli.image_size": 8})
+    return pretrain(
+        recipe, tmp_path_factory.mktemp("own") / "run", progress=Progress(quiet=True), encoder=encoder
+    ), encoder
+
+
+def test_an_encoder_of_ones_own_is_trained_in_place_and_loaded_into_one_alike(
+    experience: tuple[Run, TinyBackbone],
+) -> None:
+    run, trained = experience
+    loaded = load_encoder(run, encoder=TinyBackbone(9))
+    for name, tensor in trained.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor), name
+    with pytest.raises(UserError, match="another architecture than encoder, a TinyBackbone"):
+        load_encoder(run, encoder=TinyBackbone(5))
+
+
+def test_no_recipe_describes_an_encoder_of_ones_own(experience: tuple[Run, TinyBackbone]) -> None:
+    run, _ = experience
+    assert isinstance(run.recipe, PretrainRecipe) and run.recipe.backbone.name == "own:TinyBackbone"
+    for load in (load_encoder, encoder_architecture):
+        with pytest.raises(UserError, match=r"trained a network of your own.*load_encoder\(run, encoder=\.\.\.\)"):
+            load(run.folder)
+
+
+def own_images(labels: np.ndarray[Any, Any] | None = None) -> Target:
+    draw = np.random.default_rng(0)
+    indices = np.arange(32) % 2 if labels is None else labels
+    table = Table("mine", draw.integers(0, 256, (32, 8, 8, 3), np.uint8), indices.astype(np.int64))
+    return Target(table.take(np.arange(24)), table.take(np.arange(24, 32)), ("cat", "dog"))
+
+
+def test_a_classifier_is_trained_on_images_of_ones_own(tmp_path: Path, quiet: Progress) -> None:
+    recipe = read_recipe(TrainRecipe, None, EPOCH | {"target.image_size": 8, "backbone.name": "resnet8"})
+    run = train(recipe, tmp_path / "run", progress=quiet, data=own_images())
+    assert run.final["classes"] == ["cat", "dog"] and run.final["test"]["images"] == 8
+    recorded = run.recipe
+    assert isinstance(recorded, TrainRecipe) and recorded.target.name == "given:mine"
+    assert load_run(run).classes == ("cat", "dog")
+    assert train(recipe, tmp_path / "run", progress=quiet, data=own_images()).final == run.final
+    with pytest.raises(UserError, match=r"target\.name: 'given:mine' are images that were given in Python"):
+        evaluate(run, progress=quiet)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("cifar10", r"data: must be emoreg.Target\(train, test, classes\), .* not a str"),
+        (own_images(np.arange(32) % 3), "mine: labels must be 0 to 1 with 2 classes, not 2"),
+        (dataclasses.replace(own_images(), classes=("cat", "cat")), "data.classes: must name at least two"),
+        (dataclasses.replace(own_images(), classes=NUMBERS), r"data.classes\[0\]: must be text"),
+        (dataclasses.replace(own_images(), test=NOTHING), "data.test: must be an emoreg.Table, not a NoneType"),
+    ],
+)
+def test_images_of_ones_own_that_are_no_task_are_refused_before_anything_is_made(
+    data: Any, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=message):
+        train(TrainRecipe(), tmp_path / "run", data=data)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_no_classifier_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    model: Any = TinyBackbone()
+    with pytest.raises(UserError, match="model: must be a RegulatedClassifier, not a TinyBackbone; build one"):
+        train(TrainRecipe(), tmp_path / "run", model=model)
+    assert not (tmp_path / "run").exists()
