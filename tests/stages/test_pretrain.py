@@ -281,7 +281,7 @@ def test_where_the_weights_began_is_no_matter_of_architecture(
     run = pretrain(one_epoch(stage1, backbone=VIT), tmp_path / "run", progress=quiet)
     asked = dataclasses.replace(VIT, pretrained=True)
     assert isinstance(load_encoder(run.folder, asked), nn.Module)
-    assert encoder_architecture(run.folder) == VIT
+    assert encoder_architecture(run.folder) == VIT.for_images(stage1.stimuli.image_size)
 
 
 def test_what_is_no_finished_experience_is_refused_in_one_line(
