@@ -35,7 +35,8 @@ from emoreg.inference.predict import predict
 from emoreg.models.backbones import build_backbone
 from emoreg.runtime.progress import Progress
 from emoreg.stages.affective_heads import heads_of
-from emoreg.stages.classify import build_classifier, classification_loss
+from emoreg.stages.classifier import build_classifier
+from emoreg.stages.classify import classification_loss
 from emoreg.stages.pretrain import AffectiveModel
 from emoreg.training.fabric import make_fabric
 from emoreg.training.progressive_resizing import progressive_size

@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from emoreg.report.contrasts import analyse
     from emoreg.report.own_report import report_results
     from emoreg.runs.run import Run
-    from emoreg.stages.classify import build_classifier, evaluate, train
+    from emoreg.stages.classifier import build_classifier
+    from emoreg.stages.classify import train
+    from emoreg.stages.evaluate import evaluate
     from emoreg.stages.pretrain import load_encoder, pretrain
     from emoreg.study.definition import Study
     from emoreg.study.read_study import read_study
@@ -59,8 +61,8 @@ _HOMES = {
     "UserError": "errors",
     "analyse": "report.contrasts",
     "build_backbone": "models.backbones",
-    "build_classifier": "stages.classify",
-    "evaluate": "stages.classify",
+    "build_classifier": "stages.classifier",
+    "evaluate": "stages.evaluate",
     "export": "inference.export.export",
     "load_encoder": "stages.pretrain",
     "load_run": "inference.load",

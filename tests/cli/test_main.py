@@ -332,7 +332,7 @@ def test_evaluate_prints_json_and_nothing_else(finished: Path, capsys: pytest.Ca
     [
         (["train", "mine/stage2.yaml"], "emoreg.stages.classify.train", True),
         (["pretrain", "mine/stage1.yaml"], "emoreg.stages.pretrain.pretrain", True),
-        (["evaluate", "x"], "emoreg.stages.classify.evaluate", False),
+        (["evaluate", "x"], "emoreg.stages.evaluate.evaluate", False),
     ],
 )
 @pytest.mark.usefixtures("here")

@@ -200,7 +200,7 @@ def library() -> list[tuple[Callable[..., Any], Callable[..., Any]]]:
     from emoreg.inference.demo import serve
     from emoreg.inference.explain.explain import explain
     from emoreg.inference.predict import predict
-    from emoreg.stages.classify import evaluate
+    from emoreg.stages.evaluate import evaluate
     from emoreg.study.run_study import run_study
 
     return [

@@ -16,7 +16,7 @@ from emoreg.config.schema import (
     TargetSettings,
 )
 from emoreg.inference.load import LoadedRun
-from emoreg.stages.classify import build_classifier
+from emoreg.stages.classifier import build_classifier
 
 # Together they cover every mode, granularity and mix; at λ = 1 a logarithm is infinite.
 COMBINATIONS: tuple[tuple[Mode, Granularity, Mixing, float], ...] = (

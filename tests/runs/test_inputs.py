@@ -20,7 +20,8 @@ from emoreg.data.stimuli import read_stimuli
 from emoreg.runs.inputs import Inputs, from_record, weights_checksum
 from emoreg.runs.run import CHECKPOINT, INPUTS, RECIPE, WEIGHTS, Run, start_run
 from emoreg.runtime.progress import Progress
-from emoreg.stages.classify import evaluate, train
+from emoreg.stages.classify import train
+from emoreg.stages.evaluate import evaluate
 from emoreg.stages.pretrain import pretrain
 from refusing import refusal
 

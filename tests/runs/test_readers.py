@@ -19,7 +19,8 @@ from emoreg.config.schema import RegulationSettings
 from emoreg.runs.readers import FORMAT, refuse_non_finite
 from emoreg.runs.run import CHECKPOINT, ENVIRONMENT, FINAL, METRICS, RECIPE, WEIGHTS, Run, start_run
 from emoreg.runtime.progress import Progress
-from emoreg.stages.classify import evaluate, train
+from emoreg.stages.classify import train
+from emoreg.stages.evaluate import evaluate
 from refusing import refusal
 
 

@@ -50,7 +50,9 @@ from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import drawn_from
 from emoreg.runtime.signals import Stopped
 from emoreg.stages import classify
-from emoreg.stages.classify import build_classifier, evaluate, load_classifier, train, with_encoder_architecture
+from emoreg.stages.classifier import build_classifier, load_classifier, with_encoder_architecture
+from emoreg.stages.classify import train
+from emoreg.stages.evaluate import evaluate
 from emoreg.stages.metrics import count_flops, measure
 from emoreg.stages.pretrain import load_encoder, pretrain
 from emoreg.study.arms import REFERENCES, Reference, recipe_of

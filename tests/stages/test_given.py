@@ -18,7 +18,8 @@ from emoreg.errors import UserError
 from emoreg.inference.load import load_run
 from emoreg.runs.run import Run
 from emoreg.runtime.progress import Progress
-from emoreg.stages.classify import evaluate, train
+from emoreg.stages.classify import train
+from emoreg.stages.evaluate import evaluate
 from emoreg.stages.pretrain import encoder_architecture, load_encoder, pretrain
 from tiny_backbone import TinyBackbone
 

@@ -17,7 +17,7 @@ from emoreg.config.schema import BackboneSettings
 from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.table import Table
 from emoreg.models.regulation import RegulatedClassifier, Response
-from emoreg.stages.classify import build_classifier
+from emoreg.stages.classifier import build_classifier
 from emoreg.stages.metrics import calibration_error, count_flops, measure, per_class_accuracy, reliability
 from emoreg.training.fabric import make_fabric
 from tiny_backbone import TinyBackbone

@@ -27,7 +27,7 @@ from emoreg.runs.run import Run
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import generator
 from emoreg.stages.affective_heads import heads_of, joint_labels, joint_loss, measure_heads
-from emoreg.stages.classify import build_classifier
+from emoreg.stages.classifier import build_classifier
 from emoreg.stages.pretext import (
     APPEARANCE,
     TURNS,

@@ -30,7 +30,7 @@ from emoreg.runs.run import Run
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import drawn_from, generator
 from emoreg.stages.affective_heads import Head, affective_loss, heads_of, image_losses, joint_labels, joint_loss
-from emoreg.stages.classify import build_classifier
+from emoreg.stages.classifier import build_classifier
 from emoreg.stages.pretrain import AffectiveModel, load_encoder, pretrain
 from emoreg.stages.stimulus_mixture import cut_stimuli, epoch_shares, join, refuse_one_class
 from listening import Listening

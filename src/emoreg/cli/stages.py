@@ -119,7 +119,7 @@ def evaluate(
         emoreg evaluate runs/cifar10-resnet20-seed0 --data my-photos/ --json
         emoreg evaluate runs/cifar10-resnet20-seed0 --data my-photos/ --out scores/
     """
-    from emoreg.stages.classify import evaluate as evaluate_run
+    from emoreg.stages.evaluate import evaluate as evaluate_run
 
     metrics = evaluate_run(run, data, device, progress=Progress(quiet=quiet))
     if json:
@@ -150,7 +150,7 @@ def _print_costs(recipe: PretrainRecipe | TrainRecipe, folder: Path, progress: P
     from emoreg.data.images.batches import steps_per_epoch
     from emoreg.runtime.progress import in_words
     from emoreg.runtime.terminal import show
-    from emoreg.stages.classify import with_encoder_architecture
+    from emoreg.stages.classifier import with_encoder_architecture
     from emoreg.study.costs import estimate
     from emoreg.study.image_counts import count_images
     from emoreg.study.measured_speeds import gpu_estimate

@@ -22,7 +22,8 @@ from emoreg.runs.inputs import weights_checksum
 from emoreg.runs.run import WEIGHTS, Run, open_run
 from emoreg.runtime.places import portable
 from emoreg.stages.affective_heads import Head, heads_of
-from emoreg.stages.classify import load_classifier, whole_of
+from emoreg.stages.classifier import load_classifier
+from emoreg.stages.evaluate import whole_of
 from emoreg.stages.pretrain import AffectiveModel, load_encoder
 
 COPY = "experience"  # inside a run: a copy of its stage-1 run, so that both can be moved together

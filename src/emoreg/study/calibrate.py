@@ -16,7 +16,8 @@ from emoreg.data.images.batches import Batch, training_batches
 from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.images.table import Table
 from emoreg.runtime.progress import Progress
-from emoreg.stages.classify import build_classifier, classification_loss
+from emoreg.stages.classifier import build_classifier
+from emoreg.stages.classify import classification_loss
 from emoreg.study.kinds_of_run import is_large
 from emoreg.training.diagnostics import refuse_single_images, refuse_without_compiler
 from emoreg.training.fabric import make_fabric

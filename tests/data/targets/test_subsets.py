@@ -16,7 +16,8 @@ from emoreg.data.targets import read_for_scoring, read_target
 from emoreg.data.targets.subsets import hold_out_fifth
 from emoreg.errors import UserError
 from emoreg.runtime.progress import Progress
-from emoreg.stages.classify import evaluate, train
+from emoreg.stages.classify import train
+from emoreg.stages.evaluate import evaluate
 from narrow import pixels
 
 DIGITS = TargetSettings(name="digits")

@@ -1,0 +1,116 @@
+"""What a finished run of stage 2 scores on its own test split, or on other labelled images."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from emoreg.config.recipe import TrainRecipe
+from emoreg.config.schema import TargetSettings
+from emoreg.config.target_words import describe_target
+from emoreg.config.training import Device
+from emoreg.data.fingerprint import contents_of
+from emoreg.data.targets import is_own_test_split, read_for_scoring
+from emoreg.errors import UserError
+from emoreg.models.regulation import RegulatedClassifier
+from emoreg.runs.run import Run, open_run
+from emoreg.runtime.places import portable
+from emoreg.runtime.progress import Progress
+from emoreg.stages.classifier import load_classifier
+from emoreg.stages.classify import load_target
+from emoreg.stages.confusion import remark_on_answers
+from emoreg.stages.leaks import count_trained_on
+from emoreg.stages.metrics import measure
+from emoreg.training.fabric import make_fabric
+
+
+def evaluate(
+    run: Run | Path | str,
+    data: str | None = None,
+    device: Device = "auto",
+    model: RegulatedClassifier | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Metrics of a finished run on its own test split, or on other labelled images.
+
+    The run's own test split was scored once, when training ended; scoring it again says so in a line.
+
+    Args:
+        run: the run or its folder.
+        data: a target's name ("cifar10"), or a folder or zip of `[test/]<class>/*.jpg|png` whose classes the
+            run knows; None for the run's own test split.
+        device: as training.device.
+        model: for a run that trained your own model, one built alike.
+        progress: where it is shown; None for the terminal.
+
+    Returns:
+        target, what was scored in words; `measure`'s metrics; images_trained_on, how many of the images the run was
+        trained on (None where it has no record of these); images_per_second; and classes, their names in the order of
+        per_class and confusion.
+
+    Raises:
+        UserError: unfinished run; missing images; classes that the run does not know; the own test split of a run
+            that leaves it unseen (target.test).
+    """
+    progress = progress or Progress()
+    run = open_run(run)
+    recipe = run.recipe
+    if not isinstance(recipe, TrainRecipe):
+        raise UserError(f"{run.folder} is a run of stage 1; evaluate takes a classifier's")
+    training = dataclasses.replace(recipe.training, device=device)
+    fabric = make_fabric(training)
+    classifier, classes = load_classifier(run, model)
+    target = recipe.target
+    if data is not None and _is_own(run, target, data):
+        target, data = dataclasses.replace(target, root=data), None
+    table = read_for_scoring(target, data, classes, progress, recipe.edition)
+    is_own = is_own_test_split(target, data)
+    if is_own:
+        progress.say(
+            f"{run.folder.name}: another look at its test images, which were scored when training ended; choices made "
+            "from it bias what is reported on them"
+        )
+    images = load_target(table, recipe.target, training, fabric, progress)
+    trained_on = count_trained_on(run, images, progress)
+    if trained_on is None and not is_own:
+        progress.say(
+            f"{run.folder.name} holds no record of its training images, as runs of earlier versions and of sets too "
+            "large to hold in memory: not checked whether these are among them"
+        )
+    classifier = classifier.to(fabric.device)
+    begun = time.perf_counter()
+    metrics = measure(classifier, images, fabric)
+    speed = len(images) / (time.perf_counter() - begun)
+    if remark := remark_on_answers(metrics, classes):
+        progress.say(f"{run.folder.name}: {remark}")
+    what = describe_run(run) if is_own else f"{portable(str(data), run.folder)}, {len(classes)} classes"
+    return {
+        "target": what,
+        **metrics,
+        "images_trained_on": trained_on,
+        "images_per_second": speed,
+        "classes": list(classes),
+    }
+
+
+def describe_run(run: Run) -> str:
+    """The target of a finished run of stage 2 in words, see `describe_target`. UserError if its files are damaged."""
+    recipe, final = run.recipe, run.final
+    assert isinstance(recipe, TrainRecipe)
+    return describe_target(recipe.target, len(final.get("classes") or ()) or None, whole_of(final))
+
+
+def whole_of(final: Mapping[str, Any]) -> int | None:
+    """Number of classes of a run's whole target, from its final.json; None in that of an earlier emoreg."""
+    told = final.get("target")
+    found = told.get("classes") if isinstance(told, Mapping) else None
+    return found if type(found) is int and found > 0 else None
+
+
+def _is_own(run: Run, target: TargetSettings, data: str) -> bool:
+    """Whether the images of a run are at `data` now, whatever their path was."""
+    was, now = run.inputs.data.get("target"), contents_of(dataclasses.replace(target, root=data))
+    return was is not None and now is not None and was.sha256 == now.sha256 is not None
