@@ -44,7 +44,7 @@ def said(table: pd.DataFrame) -> list[str]:
 def test_an_effect_above_every_twin_is_specific_to_emotion_and_what_that_rules_out_is_said() -> None:
     first, second, *others = said(study({**REFERENCES, "learned": 0.02, **twins(shuffled=0.005)}))
     assert first.startswith(
-        "An effect specific to emotion is found with 10 seeds: above every twin is Learn-E-Reg by +1.5"
+        "An effect specific to emotion is found. Above every twin with 10 seeds: Learn-E-Reg, +1.5"
     )
     assert ", p < 0.001) over the hardest, shuffled." in first
     assert second == (
@@ -59,8 +59,8 @@ def test_an_effect_above_every_twin_is_specific_to_emotion_and_what_that_rules_o
 def test_an_effect_of_the_labels_that_another_pretext_has_too_is_told_as_what_it_is(as_good: str) -> None:
     sentences = said(study({**REFERENCES, "learned": 0.02, **twins(**{as_good: 0.02})}))
     assert sentences[0].startswith(
-        "The labels did something; it is not shown to be specific to emotion: above fresh, moments and shuffled with "
-        "10 seeds is Learn-E-Reg by +2.0"
+        "The labels did something; it is not shown to be specific to emotion. Above fresh, moments and shuffled with "
+        "10 seeds: Learn-E-Reg, +2.0"
     )
     explanation = {"rotation": "self-supervised pre-training", "neutral": "any meaningful label"}[as_good]
     assert f"to {as_good}, so {explanation} may do as much." in sentences[1]
@@ -70,7 +70,7 @@ def test_an_effect_of_the_labels_that_another_pretext_has_too_is_told_as_what_it
 def test_without_neutral_and_rotation_an_effect_of_the_labels_is_never_called_emotion() -> None:
     few = {name: 0.0 for name in twins() if name.split()[1] in ("fresh", "moments", "shuffled")}
     first, second, *_ = said(study({**REFERENCES, "learned": 0.02, **few}))
-    assert first.startswith("The labels did something; it is not shown to be specific to emotion: ")
+    assert first.startswith("The labels did something; it is not shown to be specific to emotion. ")
     assert second == ("No verdict on the emotion effect of Learn-E-Reg: the twins neutral and rotation are missing.")
 
 

@@ -143,10 +143,10 @@ def _specific(emotion: Sequence[Case]) -> list[str]:
     found = [case for case in _falling(emotion) if case.contrast.verdict is Verdict.ABOVE]
     if not found:
         return []
-    each = [f"{case.name} by {in_points(case.contrast)} over the hardest, {case.contrast.against}" for case in found]
+    each = [f"{case.name}, {in_points(case.contrast)} over the hardest, {case.contrast.against}" for case in found]
     explanations = all_of([RULES_OUT[name] for name in TWINS], "or")
     return [
-        f"An effect specific to emotion is found with {_seeds(found)}: above every twin {_are(found)} {listed(each)}.",
+        f"An effect specific to emotion is found. Above every twin with {_seeds(found)}: {listed(each)}.",
         f"It is not explained by {explanations}.",
     ]
 
@@ -168,10 +168,10 @@ def _of_labels(label: Sequence[Case], emotion: Sequence[Case]) -> list[str]:
             )
     if not found:
         return []
-    each = [f"{case.name} by {in_points(case.contrast)} over the hardest, {case.contrast.against}" for case in found]
+    each = [f"{case.name}, {in_points(case.contrast)} over the hardest, {case.contrast.against}" for case in found]
     return [
-        f"The labels did something; it is not shown to be specific to emotion: above {all_of(LABEL_TWINS)} with "
-        f"{_seeds(found)} {_are(found)} {listed(each)}.",
+        f"The labels did something; it is not shown to be specific to emotion. Above {all_of(LABEL_TWINS)} with "
+        f"{_seeds(found)}: {listed(each)}.",
         *(
             [f"Of the twins that could tell emotion from any other label or task, {listed(details)}."]
             if details
@@ -393,10 +393,6 @@ def _sizes(cases: Iterable[Case]) -> str:
 def _falling(cases: Iterable[Case]) -> list[Case]:
     """The largest mean difference first."""
     return sorted(cases, key=lambda case: -case.contrast.size.mean)
-
-
-def _are(cases: Sequence[Case]) -> str:
-    return "is" if len(cases) == 1 else "are"
 
 
 def _seeds(cases: Sequence[Case]) -> str:
