@@ -117,7 +117,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "message"),
     [
         (["trian"], r"no command 'trian' \(did you mean 'train'\?\)"),
-        (["help"], r"no command 'help' \(known: data, .*evaluate, .*, report, results, study, train\)"),
+        (["help"], r"no command 'help' \(known: data, .*evaluate, .*, report, results, runs, study, sweep, train\)"),
         (["--versoin"], r"unknown option '--versoin' \(did you mean '--version'\?\)"),
         (["evaluate"], r"the following arguments are required: RUN \(see emoreg evaluate --help\)"),
         (["evaluate", "x", "--jsn"], r"unknown option '--jsn' \(did you mean '--json'\?\)"),
@@ -194,7 +194,9 @@ def test_an_out_folder_that_is_foreign_or_cannot_be_written_is_refused(
     here: Path, refused: Callable[..., str], finished: Path
 ) -> None:
     assert "flags is not empty and holds no run" in refused("train", "mine/stage2.yaml", "--out", "flags")
-    assert "cannot create the run folder" in refused("train", "mine/stage2.yaml", "--out", "mine/stage1.yaml")
+    assert "run folder mine/stage1.yaml: Not a directory" in refused(
+        "train", "mine/stage2.yaml", "--out", "mine/stage1.yaml"
+    )
     assert "cannot create the run folder" in refused("train", "mine/stage2.yaml", "--out", "mine/stage1.yaml/x")
     assert "holds a run of stage 1" in refused("train", "mine/stage2.yaml", "--out", str(finished / "stage1"))
     line = refused("train", str(finished / "stage2.yaml"), "--out", str(finished / "stage2"), "--training.epochs=2")

@@ -161,7 +161,7 @@ def test_a_set_that_its_name_defines_has_no_contents_of_its_own(tmp_path: Path, 
     assert of(image_folder, "cifar10").files == 32  # the same as images in folders
 
 
-@pytest.mark.parametrize("root", ["missing", "a\0b", "empty.zip", "x" * 5000])
+@pytest.mark.parametrize("root", ["missing", "empty.zip", "x" * 5000])
 def test_what_cannot_be_read_is_left_to_its_reader(root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty.zip").write_text("")

@@ -33,7 +33,11 @@ def test_the_study_file_is_read_with_all_that_the_page_says_it_has(tmp_path: Pat
 
 def test_every_key_of_a_study_file_but_those_for_a_command_is_on_the_page() -> None:
     keys = re.findall(r"^(\w+):", "".join(FILES), re.MULTILINE)
-    assert set(keys) == set(StudyFile.__dataclass_fields__) - {"run_seeds", "data"}  # --seeds; kept by emoreg itself
+    assert set(keys) == set(StudyFile.__dataclass_fields__) - {
+        "run_seeds",
+        "data",
+        "stem",
+    }  # --seeds; kept by emoreg itself
 
 
 def test_the_smallest_frame_that_can_be_analysed_is_analysed() -> None:

@@ -192,7 +192,7 @@ def test_only_a_few_images_are_decoded_ahead_of_the_one_that_is_given(
 ) -> None:
     decoded = 0
 
-    def count(image: np.ndarray, size: int) -> np.ndarray:
+    def count(image: np.ndarray, size: int, fit: str) -> np.ndarray:
         nonlocal decoded
         decoded += 1
         return np.zeros((size, size, 3), np.uint8)

@@ -43,9 +43,7 @@ def said(table: pd.DataFrame) -> list[str]:
 
 def test_an_effect_above_every_twin_is_specific_to_emotion_and_what_that_rules_out_is_said() -> None:
     first, second, *others = said(study({**REFERENCES, "learned": 0.02, **twins(shuffled=0.005)}))
-    assert first.startswith(
-        "An effect specific to emotion is found. Above every twin with 10 seeds: Learn-E-Reg, +1.5"
-    )
+    assert first.startswith("An effect specific to emotion is found. Above every twin with 10 seeds: Learn-E-Reg, +1.5")
     assert ", p < 0.001) over the hardest, shuffled." in first
     assert second == (
         "It is not explained by capacity, the scale of weights, the images and the act of training, any meaningful "

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from multiprocessing.context import ForkServerProcess, SpawnProcess
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -189,8 +190,8 @@ def test_an_interrupt_is_no_failure(
 
 def _workers() -> list[BaseProcess]:
     """The study's processes, not the ones that another test's data loader may have left behind."""
-    spawned = multiprocessing.get_context("spawn").Process
-    return [process for process in multiprocessing.active_children() if isinstance(process, spawned)]
+    started = ForkServerProcess if sys.platform == "linux" else SpawnProcess
+    return [process for process in multiprocessing.active_children() if isinstance(process, started)]
 
 
 class Killer(Listening):

@@ -11,7 +11,7 @@ from emoreg.errors import UserError
 from emoreg.training.fabric import make_fabric, resolve_precision
 
 
-@pytest.mark.parametrize("device", ["cuda", "mps", "abacus"])
+@pytest.mark.parametrize("device", ["cuda", "mps"])
 def test_a_device_that_is_not_there_is_refused_in_one_line(device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)

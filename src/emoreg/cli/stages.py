@@ -86,14 +86,16 @@ def train(
     if dry_run:
         _print_costs(filled, folder, progress)
     elif not print_config:
+        from emoreg.runs.run import Run
         from emoreg.stages.classify import train as train_classifier
 
         say_edition(recipe)
+        was_finished = Run(folder).is_finished
         run = train_classifier(filled, folder, progress=progress)
         final = run.final
         title, measured = ("test split", final["test"]) if final["test"] else ("validation split", final["validation"])
         _print_metrics(title, measured or {}, run)
-        _print_confusion(measured or {}, final["classes"], run.folder)
+        _print_confusion(measured or {}, final["classes"], run.folder, writes=not was_finished)
 
 
 def evaluate(
@@ -214,7 +216,7 @@ def _print_metrics(title: str, metrics: dict[str, Any], run: Run | None = None) 
 
 
 def _print_confusion(
-    metrics: Mapping[str, Any], classes: Sequence[str], folder: Path | None, prints: bool = True
+    metrics: Mapping[str, Any], classes: Sequence[str], folder: Path | None, prints: bool = True, writes: bool = True
 ) -> None:
     """Print which classes are most often taken for which, and write the whole matrix into a folder."""
     if launch_env.rank() > 0 or "confusion" not in metrics:
@@ -225,8 +227,9 @@ def _print_confusion(
     if prints and pairs:
         print(printable(f"most often: {'; '.join(pair.described for pair in pairs)}"))
     if folder is not None:
-        from emoreg.inference.confusion_files import write_confusion
+        from emoreg.inference.confusion_files import CSV, PNG, write_confusion
 
-        written = write_confusion(folder, metrics["confusion"], classes)
-        if prints:
-            print(f"confusion matrix: {written[0]}, {written[1].name}")
+        if writes:
+            write_confusion(folder, metrics["confusion"], classes)
+        if prints and (folder / CSV).exists():
+            print(f"confusion matrix: {folder / CSV}, {PNG}")

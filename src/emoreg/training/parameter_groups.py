@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
@@ -41,7 +41,8 @@ def parameter_groups(
     Raises:
         SettingError: layer_decay for an architecture that does not tell its layers.
     """
-    exempt = undecayed(model)
+    own: Callable[[], set[str]] = getattr(model, "no_weight_decay", set)
+    exempt = undecayed(model) | own()
     layers = {} if settings.layer_decay is None else _layer_factors(model, settings.layer_decay)
     groups: dict[_Group, list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():

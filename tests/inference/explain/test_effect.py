@@ -61,24 +61,25 @@ def test_a_plain_classifier_has_no_emotional_effect(images: ImageSet) -> None:
 
 
 def test_classes_are_ordered_by_the_mean_change_and_those_without_images_are_left_out() -> None:
-    labels = np.array([0, 0, 0, 2, 2])
-    with_emotion, without = np.array([0.2, 0.4, 0.6, 0.9, 0.7]), np.array([0.4, 0.4, 0.4, 0.5, 0.5])
+    labels = np.array([0, 0, 0, 2, 2, 2, 2])
+    with_emotion = np.array([0.2, 0.4, 0.6, 0.9, 0.7, 0.9, 0.7])
+    without = np.array([0.4, 0.4, 0.4, 0.5, 0.5, 0.5, 0.5])
     empty = np.zeros((0, 2), np.float32)
-    right, wrong = np.ones(5, bool), np.zeros(5, bool)
+    right, wrong = np.ones(7, bool), np.zeros(7, bool)
     responses = SplitResponses(
         labels,
         with_emotion.astype(np.float32),
         without.astype(np.float32),
         right,
         wrong,
-        np.linspace(0, 1, 5, dtype=np.float32),
+        np.linspace(0, 1, 7, dtype=np.float32),
         empty,
         empty,
     )
     first, second = class_effects(responses, ("a", "b", "c"))
     assert (first.name, second.name) == ("c", "a")
     assert first.change.mean == pytest.approx(0.3) and second.change.mean == pytest.approx(0.0, abs=1e-6)
-    assert first.change.n == 2 and first.change.low < 0.3 < first.change.high
-    assert (first.accuracy_without, first.accuracy, first.lam) == pytest.approx((0, 1, 0.875))
+    assert first.change.n == 4 and first.change.low < 0.3 < first.change.high
+    assert (first.accuracy_without, first.accuracy, first.lam) == pytest.approx((0, 1, 0.75))
     alone = dataclasses.replace(responses, lam=None)
     assert np.isnan(class_effects(alone, ("a", "b", "c"))[0].lam)

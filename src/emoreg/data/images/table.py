@@ -74,7 +74,7 @@ def _check_images(name: str, images: Any) -> None:
         return
     if not isinstance(images, np.ndarray):
         first = images[0] if isinstance(images, Sequence) and len(images) else None
-        if isinstance(images, Sequence) and not isinstance(images, str) and isinstance(first, File | Item | None):
+        if _is_sequence_of_images(images, first):
             return
         what = f"a {type(images).__name__}" + ("" if first is None else f" of {type(first).__name__}")
         if isinstance(first, str | Path):
@@ -100,6 +100,14 @@ def _check_images(name: str, images: Any) -> None:
     else:
         return
     raise UserError(f"{name}: images must be uint8 (N, H, W, 3), not {given}; {mend}")
+
+
+def _is_sequence_of_images(images: Any, first: Any) -> bool:
+    """Whether these are files or items, or several sets behind each other, each of which was a table already."""
+    if not isinstance(images, Sequence) or isinstance(images, str):
+        return False
+    is_union = not isinstance(images, list | tuple) and isinstance(first, np.ndarray) and first.dtype == np.uint8
+    return isinstance(first, File | Item | None) or is_union
 
 
 def _scaled(images: str) -> str:
