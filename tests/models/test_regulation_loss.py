@@ -38,15 +38,29 @@ def gradients(model: nn.Module) -> dict[str, Tensor]:
 @pytest.mark.parametrize("mix", ["probabilities", "logits", "features"])
 def test_the_budget_is_that_of_the_classifiers_mode_and_start(mode: Any, mix: Any) -> None:
     weights = LossWeights(1.0, 0.0, 0.0)
-    by_hand, model = classifier(mode=mode, mix=mix, lam=0.2), classifier(mode=mode, mix=mix, lam=0.2)
+    by_hand, model = (classifier(mode=mode, mix=mix, lam=0.2).train() for _ in range(2))
     start = 0.2 if mode in ("fixed", "learned") else 0.5
     scale = matched_scale(weights, start)
+    torch.manual_seed(1)  # of dropout and of random λ
     regulation_loss(by_hand.respond(images(), scale=scale), LABELS, weights).backward()
     loss_of = RegulationLoss(model, weights)
+    torch.manual_seed(1)
     loss_of(model(images(), whole=True), LABELS).backward()
     assert model.gradient_scale == scale
     for name, gradient in gradients(by_hand).items():
         assert torch.equal(gradient, present(model.get_parameter(name).grad)), name
+
+
+def test_in_evaluation_gradients_are_those_of_the_answers() -> None:
+    """As saliency takes them."""
+    model = classifier(lam=0.2)
+    model(images()).sum().backward()
+    expected = gradients(model)
+    RegulationLoss(model, LossWeights(1, 0, 0))
+    model.zero_grad()
+    model(images()).sum().backward()
+    assert model.gradient_scale != UNSCALED
+    assert all(torch.equal(gradient, expected[name]) for name, gradient in gradients(model).items())
 
 
 def test_answers_do_not_change_and_copies_keep_the_budget() -> None:
@@ -85,14 +99,16 @@ def test_it_adds_nothing_to_a_module_that_holds_both() -> None:
 
 
 def test_wrapped_in_ddp_the_whole_response_comes_through_forward(tmp_path: Any) -> None:
-    model = classifier()
+    model = classifier().train()
     loss_of = RegulationLoss(model, LossWeights(1, 0, 0))
+    torch.manual_seed(1)  # of dropout
     loss_of(model.respond(images()), LABELS).backward()
     expected = gradients(model)
     model.zero_grad()
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
     try:
         ddp = DistributedDataParallel(model, find_unused_parameters=True)
+        torch.manual_seed(1)
         response = ddp(images(), whole=True)
         assert isinstance(response, Response)
         loss_of(response, LABELS).backward()

@@ -76,12 +76,7 @@ def study(
         emoreg study recipes/studies/cifar10-pilot.yaml --with gpu/results.parquet
         emoreg study recipes/studies/cifar10-pilot.yaml --ray auto --gpus-per-run 0.25
     """
-    if jobs < 1:
-        raise UserError(f"--jobs is {jobs}; it must be at least 1")
-    if ray and jobs > 1:
-        raise UserError("--jobs is for this machine without Ray; with --ray, give --cpus-per-run and --gpus-per-run")
-    resources = {"gpus_per_run": gpus_per_run, "cpus_per_run": cpus_per_run}
-    cluster = ray_cluster(ray, {name: value for name, value in resources.items() if value is not None})
+    cluster = ray_cluster(ray, jobs, gpus_per_run=gpus_per_run, cpus_per_run=cpus_per_run)
 
     from emoreg.study.columns import RunStatus
     from emoreg.study.plan import left_out
@@ -163,8 +158,17 @@ def _print_plan(
     show(plan_table(study, part, costs, jobs, ids, len({run.id for run in planned}) if only else None, on_gpu))
 
 
-def ray_cluster(ray: bool | str, resources: dict[str, Any]) -> Ray | None:
-    """The cluster that --ray, --gpus-per-run and --cpus-per-run ask for; None without --ray."""
+def ray_cluster(ray: bool | str, jobs: int, **given: float | None) -> Ray | None:
+    """The cluster that --ray, --gpus-per-run and --cpus-per-run ask for; None without --ray.
+
+    Raises:
+        UserError: options that do not go together; no job at a time.
+    """
+    if jobs < 1:
+        raise UserError(f"--jobs is {jobs}; it must be at least 1")
+    if ray and jobs > 1:
+        raise UserError("--jobs is for this machine without Ray; with --ray, give --cpus-per-run and --gpus-per-run")
+    resources: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if not ray:
         if resources:
             raise UserError(f"--{next(iter(resources)).replace('_', '-')} is for --ray")

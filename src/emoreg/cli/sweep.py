@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from emoreg.cli.parser import Folder, Quiet, Shown
 from emoreg.cli.study import ray_cluster
-from emoreg.errors import UserError, printable
+from emoreg.errors import printable
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.streams import tell
 
@@ -50,12 +50,7 @@ def sweep(
         emoreg sweep rates.yaml --jobs 2
         emoreg train runs/rates/best.yaml --seed 1    # then, with the test split
     """
-    if jobs < 1:
-        raise UserError(f"--jobs is {jobs}; it must be at least 1")
-    if ray and jobs > 1:
-        raise UserError("--jobs is for this machine without Ray; with --ray, give --cpus-per-run and --gpus-per-run")
-    resources = {"gpus_per_run": gpus_per_run, "cpus_per_run": cpus_per_run}
-    cluster = ray_cluster(ray, {name: value for name, value in resources.items() if value is not None})
+    cluster = ray_cluster(ray, jobs, gpus_per_run=gpus_per_run, cpus_per_run=cpus_per_run)
 
     from emoreg.runtime.terminal import show
     from emoreg.study.sweep import BEST, TRIALS, run_sweep

@@ -21,7 +21,7 @@ from emoreg.errors import SettingError, nearest, shortened
 from emoreg.models.classic_resnet import CLASSIC_DEPTHS, CLASSIC_WIDTH, ClassicResNet
 from emoreg.models.features import num_features
 from emoreg.models.weight_file import load_weight_file
-from emoreg.runtime.library_warnings import errors_only
+from emoreg.runtime.quiet_libraries import errors_only
 
 M = TypeVar("M", bound=nn.Module)
 SIZES = (16, 32, 48, 64, 96, 128, 160, 192, 224, 256, 288, 320, 384, 448, 512)  # of images, tried for a message

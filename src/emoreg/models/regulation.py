@@ -204,13 +204,14 @@ class RegulatedClassifier(nn.Module):
             emotional_features: e(x) (B, De) if it is known already, as a frozen encoder's may be; None to compute it.
             scale: of the gradients that come back through z_n, z_e (features mixed: f(x), P e(x)) and λ; the response
                 is the same, bit for bit. `matched_scale` makes one. None for the classifier's `gradient_scale`, which
-                `RegulationLoss` sets; 1 without one.
+                `RegulationLoss` sets, in training, and for 1 in evaluation, where gradients explain answers.
 
         Raises:
             SettingError: pixels in place of images; a network that does not give the features that it says.
         """
         require_images(images)
-        scale = self.gradient_scale if scale is None else scale
+        if scale is None:
+            scale = self.gradient_scale if self.training else UNSCALED
         features = pooled_features(self.backbone, images, self.widths[0], "backbone")  # (B, D)
         if self.encoder is None:
             logits = self.head(features)

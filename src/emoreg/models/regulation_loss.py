@@ -19,9 +19,9 @@ class RegulationLoss(nn.Module):
         loss_of = RegulationLoss(classifier)
         loss = loss_of(classifier(images, whole=True), labels)
 
-    It sets the classifier's `gradient_scale`: from then on a backward pass through the classifier is matched, in copies
-    and wrappers of it that are made later too. Answers do not change. It has no parameters, and keeps no reference to
-    the classifier.
+    It sets the classifier's `gradient_scale`: from then on a backward pass through the classifier in training mode is
+    matched, in copies and wrappers of it that are made later too. Answers do not change. It has no parameters, and
+    keeps no reference to the classifier.
 
     Args:
         classifier: to be trained, before it is wrapped or compiled.

@@ -10,7 +10,7 @@ import unicodedata
 from typing import TYPE_CHECKING
 
 from emoreg.errors import shortened
-from emoreg.runtime.library_warnings import hush
+from emoreg.runtime.quiet_libraries import hush
 
 if TYPE_CHECKING:  # imported where it is used, so that the command line's help is instant
     from matplotlib.figure import Figure

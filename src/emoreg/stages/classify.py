@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -26,9 +26,8 @@ from emoreg.data.targets import read_target
 from emoreg.data.targets.target import GIVEN_IMAGES, Target, check_target
 from emoreg.errors import Diverged, UserError
 from emoreg.models.backbones import stem_note
-from emoreg.models.gradient_budget import UNSCALED, matched_scale
-from emoreg.models.regulation import RegulatedClassifier, regulation_loss
-from emoreg.models.regulation_loss import require_classifier
+from emoreg.models.regulation import RegulatedClassifier
+from emoreg.models.regulation_loss import RegulationLoss, require_classifier
 from emoreg.models.takeover import estimate_statistics
 from emoreg.runs.inputs import weights_checksum
 from emoreg.runs.run import WEIGHTS, Run
@@ -287,10 +286,9 @@ def classification_loss(
     Raises:
         SettingError: a matched budget for a classifier of your own one branch of which gets no gradient.
     """
-    loss, has_two = recipe.loss, classifier.encoder is not None  # your own classifier's mode need not be the recipe's
-    weights, scale = loss.weights(has_two), UNSCALED
-    if has_two and loss.budget == "matched":
-        scale = matched_scale(weights, classifier.regulation.expected_start)
+    loss = recipe.loss
+    weights = loss.weights(classifier.encoder is not None)  # your own classifier's mode need not be the recipe's
+    regulation_loss = RegulationLoss(classifier, weights, loss.label_smoothing, loss.budget, of_classes)
     features: FrozenFeatures | None = None
     if classifier.encoder is not None and classifier.freeze_encoder:
         seed = derive_seed(recipe.seed, "views")
@@ -298,9 +296,8 @@ def classification_loss(
 
     def loss_of(model: nn.Module, batch: Batch) -> Tensor:
         assert isinstance(model, RegulatedClassifier)
-        response = model.respond(batch.images, None if features is None else features(batch), scale)
-        labels = batch.targets(model.num_classes)
-        return regulation_loss(response, labels, weights, loss.label_smoothing, of_classes)
+        response = model.respond(batch.images, None if features is None else features(batch))
+        return cast(Tensor, regulation_loss(response, batch.targets(model.num_classes)))
 
     return loss_of
 

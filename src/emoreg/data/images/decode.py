@@ -16,7 +16,7 @@ from emoreg.config.schema import Fit
 from emoreg.data.images.files import IMAGE_FORMATS, File
 from emoreg.data.images.table import Item
 from emoreg.errors import UserError, printable
-from emoreg.runtime.library_warnings import hush
+from emoreg.runtime.quiet_libraries import hush
 
 MAX_PIXELS = 89_478_485  # of one image: Pillow's own guard against decompression bombs, above most cameras
 # JPEG files are decoded at no less than this multiple of the wanted size; the resizing filter does the rest. Pillow's

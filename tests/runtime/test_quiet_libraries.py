@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 
-from emoreg.runtime.library_warnings import errors_only, hush
+from emoreg.runtime.quiet_libraries import errors_only, hush
 
 
 def test_only_what_is_named_is_hushed_even_among_filters_that_came_later() -> None:
