@@ -71,6 +71,7 @@ WAYS: dict[str, Callable[[Progress], Any]] = {
     "crashes": lambda _: os.kill(os.getpid(), signal.SIGSEGV),
     "is stopped": lambda _: os.kill(os.getpid(), signal.SIGTERM),
     "imports a script without a guard": lambda _: os._exit(NO_GUARD),
+    "tells its environment": lambda progress: progress.say(f"told: {os.environ.get('EMOREG_TEST')}"),
     # These finish their run, and then their process does not end.
     "leaves a thread": lambda _: threading.Thread(target=time.sleep, args=(600,)).start(),
     "blocks the exit": lambda _: Finalize(None, time.sleep, (600,), exitpriority=1),

@@ -24,6 +24,7 @@ from emoreg.study.local_pool import LocalPool
 from emoreg.study.plan import PlannedRun, plan_runs
 from emoreg.study.read_study import read_study
 from emoreg.study.scheduler import execute
+from listening import Listening
 from misbehaving import misbehaving
 from refusing import refusal
 from study_arms import BACKBONE
@@ -147,6 +148,22 @@ def test_a_run_that_ignores_signals_does_not_hold_a_study_that_is_stopped(
         (worker,) = pool.workers
         begun = time.monotonic()
     assert time.monotonic() - begun < 5 and worker.process.exitcode == -signal.SIGKILL
+
+
+@pytest.mark.usefixtures("in_time")
+def test_a_worker_has_the_environment_of_its_own_study(
+    tiny_study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not that of the first one of this process, when what it is forked from was started."""
+    (run,) = plan_runs(dataclasses.replace(tiny_study, arms=(BACKBONE,), seeds=1), tmp_path / "runs")
+    for value in ("one", "two"):
+        monkeypatch.setenv("EMOREG_TEST", value)
+        listening = Listening()
+        with contextlib.closing(LocalPool(2, listening)) as pool:
+            pool.start(misbehaving(run, "tells its environment"))
+            while not pool.wait():
+                pass
+        assert f"told: {value}" in listening.lines
 
 
 def test_a_study_whose_process_group_is_asked_to_stop_twice_says_so_once_and_resumes_to_the_same_table(

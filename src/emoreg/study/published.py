@@ -12,7 +12,6 @@ from emoreg.config.recipe import Recipe
 from emoreg.runtime.places import portable
 
 PLACES = ("root", "experience", "weights")  # settings that name a file or folder
-LOCAL = "local-dir:"  # before the folder of a network, in timm's names
 
 
 def published_settings(recipe: Recipe, study: Path) -> dict[str, Any]:
@@ -30,7 +29,5 @@ def _published(key: str, value: Any, study: Path) -> Any:
         return type(value)(_published("", part, study) for part in value)
     if isinstance(value, Mapping):
         return {name: _published(name, part, study) for name, part in value.items()}
-    if isinstance(value, str) and value.startswith(LOCAL):
-        return LOCAL + portable(value.removeprefix(LOCAL), study)
     is_place = isinstance(value, str) and key.rpartition(".")[2] in PLACES
     return portable(value, study) if is_place else value
