@@ -169,7 +169,8 @@ class BackboneSettings:
     """An architecture without its classification head."""
 
     name: str = "resnet20"
-    """resnet8/14/20/32/44/56/110 (He et al. 2016, for 32x32 images) or any model name of timm."""
+    """resnet8/14/20/32/44/56/110 (He et al. 2016, for 32x32 images) or any model name of timm; with pretrained
+    true also hf-hub:OWNER/NAME, a model of the Hub, and local-dir:FOLDER, which hold config.json and weights."""
     stem: Literal["auto", "cifar", "imagenet"] = "auto"
     """First layers of timm's ResNets: cifar is a 3x3 convolution with stride 1 and no max-pool, for small images;
     imagenet is timm's own, after which maps have a sixteenth of the pixels, so that a step on photographs of 224 pixels

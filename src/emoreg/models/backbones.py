@@ -21,6 +21,7 @@ from emoreg.errors import SettingError, nearest, shortened
 from emoreg.models.classic_resnet import CLASSIC_DEPTHS, CLASSIC_WIDTH, ClassicResNet
 from emoreg.models.features import num_features
 from emoreg.models.weight_file import load_weight_file
+from emoreg.models.weight_source import resolve_source
 from emoreg.runtime.quiet_libraries import errors_only
 
 M = TypeVar("M", bound=nn.Module)
@@ -44,7 +45,7 @@ def build_backbone(settings: BackboneSettings | str, image_size: int = 32, secti
     """
     settings = _settings(settings)
     image_size = typed_value(int, image_size, "image_size")
-    settings = settings.for_images(image_size)
+    settings = resolve_source(settings, section).for_images(image_size)
     try:
         if (depth := _classic_depth(settings.name)) is not None:
             _refuse(settings, "patch_size", "drop_path", "pretrained", "pool", "class_token")

@@ -13,6 +13,7 @@ from emoreg.models.backbones import build_backbone, channels_last
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.models.regulation_loss import require_classifier
 from emoreg.models.takeover import NormMatch, keep_moments, match_norms, shrink_and_perturb
+from emoreg.models.weight_source import with_sources
 from emoreg.runs.run import WEIGHTS, Run
 from emoreg.runtime.seeding import derive_seed, drawn_from
 from emoreg.stages.given_model import refuse_without
@@ -30,7 +31,7 @@ def build_classifier(recipe: TrainRecipe, num_classes: int) -> RegulatedClassifi
         UserError: unknown architecture; no finished stage-1 run; an encoder of another architecture; a takeover that
             is impossible for it, or without anything to take over.
     """
-    recipe = require_recipe(recipe, TrainRecipe, "build_classifier")
+    recipe = with_sources(require_recipe(recipe, TrainRecipe, "build_classifier"))
     return build_matched(recipe, num_classes)[0]
 
 

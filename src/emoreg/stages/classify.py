@@ -29,6 +29,7 @@ from emoreg.models.backbones import stem_note
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.models.regulation_loss import RegulationLoss, require_classifier
 from emoreg.models.takeover import estimate_statistics
+from emoreg.models.weight_source import with_sources
 from emoreg.runs.inputs import weights_checksum
 from emoreg.runs.run import WEIGHTS, Run
 from emoreg.runtime.progress import Progress
@@ -74,7 +75,7 @@ def train(
     Raises:
         UserError: bad input of any kind, in one line.
     """
-    recipe = require_recipe(recipe, TrainRecipe, "train")
+    recipe = with_sources(require_recipe(recipe, TrainRecipe, "train"))
     progress = progress or Progress()
     if data is not None:
         check_target(data)

@@ -24,6 +24,7 @@ from emoreg.data.stimuli.stimulus_set import Labels, Stimuli
 from emoreg.errors import SettingError, UserError, shortened
 from emoreg.models.backbones import build_backbone, channels_last, stem_note
 from emoreg.models.features import num_features, pooled_features, require_network
+from emoreg.models.weight_source import with_sources
 from emoreg.runs.run import Run, open_run
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import drawn_from
@@ -99,7 +100,8 @@ def pretrain(
     Raises:
         UserError: bad input of any kind, in one line.
     """
-    recipe, progress = with_stems(require_recipe(recipe, PretrainRecipe, "pretrain")), progress or Progress()
+    recipe, progress = with_sources(require_recipe(recipe, PretrainRecipe, "pretrain")), progress or Progress()
+    recipe = with_stems(recipe)
     if stimuli is not None:
         _require_stimuli(stimuli)
     if encoder is not None:

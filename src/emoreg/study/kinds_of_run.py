@@ -9,6 +9,7 @@ from emoreg.config.optimizer import OptimizerSettings
 from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe
 from emoreg.config.schema import BackboneSettings, TargetSettings
 from emoreg.config.training import TrainingSettings
+from emoreg.models.weight_source import with_sources
 from emoreg.study.machine import resolved
 
 LARGE = 1_000_000  # weights; a step of such a network takes a second or more of a core
@@ -20,7 +21,7 @@ def kind_of(recipe: Recipe) -> TrainRecipe:
     Targets, stimuli, modes and the ways of mixing and judging answers are K numbers beside a network of millions: arms
     differ in the networks that they train, and stage 1 trains one network as a plain classifier does.
     """
-    recipe = resolved(recipe, None)
+    recipe = resolved(with_sources(recipe), None)
     own = TrainRecipe()
     encoder, regulation = own.encoder, own.regulation
     if isinstance(recipe, PretrainRecipe):

@@ -19,6 +19,7 @@ from emoreg.config.contents import Contents
 from emoreg.config.recipe import Recipe, TrainRecipe, identity, with_stems
 from emoreg.config.schema import BackboneSettings
 from emoreg.errors import UserError
+from emoreg.models.weight_source import with_sources
 from emoreg.runs.run import Run
 from emoreg.study import first_edition
 from emoreg.study.arms import Arm, ArmMode, Experience, recipe_of
@@ -199,7 +200,8 @@ def _runs(
     folders: _Folders,
 ) -> Iterator[PlannedRun]:
     """A run of stage 2, preceded by the stage-1 run of its encoder if it has one."""
-    base = with_stems(variant.recipe)  # by the target's images, in both stages: an encoder is built as its twin is
+    # Stems by the target's images, in both stages: an encoder is built as its twin is.
+    base = with_stems(with_sources(variant.recipe))
     encoder = base.encoder_backbone
     needed: PlannedRun | None = None
     folder: Path | None = None

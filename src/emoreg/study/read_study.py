@@ -15,6 +15,7 @@ from emoreg.config.schema import LEARNED, BackboneSettings, TargetSettings
 from emoreg.config.setting_types import path_of, typed_value
 from emoreg.config.strict_yaml import read_yaml
 from emoreg.errors import SettingError, UserError, printable
+from emoreg.models.weight_source import is_source
 from emoreg.runtime.lock import LOCK
 from emoreg.runtime.progress import Progress
 from emoreg.study import first_edition
@@ -396,7 +397,7 @@ def _target_name(values: Mapping[str, Any]) -> str:
 
 def _backbone_name(values: Mapping[str, Any]) -> str:
     name: str = values.get("backbone", {}).get("name", TrainRecipe().backbone.name)
-    return name
+    return Path(name).name if is_source(name) else name  # a report tells no folders
 
 
 def _stimuli_name(values: Mapping[str, Any]) -> str:

@@ -1,0 +1,140 @@
+"""Backbones named by where their weights are, as in timm: `local-dir:FOLDER` and `hf-hub:OWNER/NAME[@REVISION]`.
+
+Such a name is replaced by the architecture that its config.json describes and by the file of its weights, so that a
+run's recipe, which anybody may have to read later, says which network it was.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from emoreg.config.recipe import AnyRecipe, TrainRecipe
+from emoreg.config.schema import BackboneSettings
+from emoreg.errors import SettingError, shortened
+from emoreg.runtime.quiet_libraries import errors_only
+
+FOLDER, HUB = "local-dir:", "hf-hub:"
+CONFIG = "config.json"
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # in timm's order
+MAX_CONFIG = 1_000_000  # bytes
+# What of config.json says nothing about a network without a head that takes RGB images of the recipe's size.
+UNUSED = ("num_classes", "img_size", "in_chans", "drop_rate", "num_features")
+
+
+def with_sources(recipe: AnyRecipe) -> AnyRecipe:
+    """The recipe with the architectures and files of weights that its backbones' names stand for.
+
+    Raises:
+        SettingError: as `resolve_source`.
+    """
+    if is_source(recipe.backbone.name):
+        recipe = replace(recipe, backbone=resolve_source(recipe.backbone, "backbone"))
+    if isinstance(recipe, TrainRecipe) and recipe.encoder.backbone is not None:
+        own = resolve_source(recipe.encoder.backbone, "encoder.backbone")
+        recipe = replace(recipe, encoder=replace(recipe.encoder, backbone=own))
+    return recipe
+
+
+def is_source(name: str) -> bool:
+    """Whether a backbone's name is the place of its weights."""
+    return name.startswith((FOLDER, HUB))
+
+
+def resolve_source(settings: BackboneSettings, section: str = "backbone") -> BackboneSettings:
+    """The architecture and the file of weights that the name of a backbone stands for; others are left as they are.
+
+    Args:
+        settings: with `pretrained` true if the name is a place.
+        section: of a recipe that the settings are in, for errors.
+
+    Raises:
+        SettingError: the place is malformed, is not there or cannot be reached; its config.json describes what no
+            recipe can.
+    """
+    if not is_source(settings.name):
+        return settings
+    try:
+        return _resolved(settings)
+    except SettingError as error:
+        raise error.within(section) from None
+
+
+@cache
+def _resolved(settings: BackboneSettings) -> BackboneSettings:
+    name = settings.name
+    folder = _folder(name.removeprefix(FOLDER)) if name.startswith(FOLDER) else _download(name.removeprefix(HUB))
+    config = _read_config(folder / CONFIG)
+    architecture = config["architecture"]
+    if not settings.pretrained:
+        reason = f"must be true with the name {name}, which is that of its weights"
+        raise SettingError("pretrained", f"{reason}; the architecture alone is called {architecture}")
+    own = {key: value for key, value in _settings_of(config, name).items() if getattr(settings, key) in (None, "auto")}
+    weights = next((str(folder / file) for file in WEIGHTS if (folder / file).is_file()), None)
+    if weights is None:
+        raise SettingError("name", f"{folder} has no weights, neither {' nor '.join(WEIGHTS)}")
+    return replace(settings, name=architecture, pretrained=False, weights=weights, **own)
+
+
+def _folder(place: str) -> Path:
+    folder = Path(place)
+    if not place or not folder.is_dir():
+        raise SettingError("name", f"there is no folder {place or 'after ' + FOLDER}; {FOLDER} names one with {CONFIG}")
+    return folder
+
+
+def _download(place: str) -> Path:
+    """The folder of the Hub's cache that holds a model's config.json and weights, downloaded once."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    repository, _, revision = place.partition("@")
+    if repository.count("/") != 1:
+        raise SettingError("name", f"'{HUB}{place}' is not of the form {HUB}OWNER/NAME or {HUB}OWNER/NAME@REVISION")
+    try:
+        with errors_only("huggingface_hub"):
+            return Path(snapshot_download(repository, revision=revision or None, allow_patterns=[CONFIG, *WEIGHTS]))
+    except HFValidationError:
+        raise SettingError("name", f"the Hub can have no model '{shortened(repository)}'") from None
+    except (HfHubHTTPError, OSError) as error:
+        reason = shortened(str(error).strip().partition("\n")[0] or type(error).__name__, 200)
+        mend = "it is downloaded once, which needs a network or a filled Hugging Face cache"
+        raise SettingError("name", f"{HUB}{place} cannot be loaded ({reason}); {mend}") from None
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """config.json of a model as timm, or `emoreg export`, writes it."""
+    if not path.is_file():
+        raise SettingError("name", f"there is no {CONFIG} in {path.parent}, as timm and emoreg export write it")
+    try:
+        if path.stat().st_size > MAX_CONFIG:
+            raise ValueError("it is too large for one")
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = shortened(str(error), 200)
+        raise SettingError("name", f"{path} cannot be read as the description of a model: {reason}") from None
+    if not isinstance(config, dict) or not isinstance(config.get("architecture"), str):
+        raise SettingError("name", f"{path} does not say which architecture of timm it is of")
+    if not isinstance(config.get("model_args", {}), Mapping):
+        raise SettingError("name", f"model_args of {path} must be an object")
+    return config
+
+
+def _settings_of(config: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The settings of a backbone that config.json describes."""
+    settings: dict[str, Any] = {"stem": config.get("stem", "imagenet")}  # timm knows no other
+    for key, value in config.get("model_args", {}).items():
+        if key in ("patch_size", "class_token"):
+            settings[key] = value
+        elif key == "embed_dim":
+            settings["width"] = value
+        elif key == "global_pool" and value in ("token", "avg"):
+            if config["architecture"].startswith("vit"):  # elsewhere avg is what there is
+                settings["pool"] = "average" if value == "avg" else "token"
+        elif key not in UNUSED:
+            raise SettingError("name", f"{name} is built with {key}: {shortened(str(value))}, which no recipe can say")
+    return settings
