@@ -110,23 +110,13 @@ def _train(context: RunContext[TrainRecipe], given: _Given) -> None:
     if classifier.num_classes != len(target.classes):
         raise UserError(f"the model has {classifier.num_classes} classes, the target {len(target.classes)}")
     asked = recipe.target
-    train_table, validation_table = cut_validation(
-        target.train,
-        asked.validation,
-        asked.limit,
-        recipe.seed,
-        asked.per_class,
-        target.classes,
-        target.validation,
-        recipe.edition,
-        progress,
-    )
+    train_table, validation_table, test_table = parts_of(target, recipe, progress)
     images = load_target(train_table, recipe.target, recipe.training, fabric, progress)
     if context.is_leader and images.pixels is not None:  # of a larger set every image would have to be read once more
         record_seen(run, [images], progress)
     validation, test = (
         load_target(table, recipe.target, recipe.training, fabric, progress) if table and context.is_leader else None
-        for table in (validation_table, _tested(target.test, recipe))
+        for table in (validation_table, test_table)
     )
     if test is not None and model is None and recipe.encoder.experience is not None:
         refuse_leaks(recipe.encoder.experience, test, target.train, progress, fit_of(recipe.encoder.experience))
@@ -200,12 +190,37 @@ def _train(context: RunContext[TrainRecipe], given: _Given) -> None:
     run.finish(kept.state_dict(), {"stage": 2, "classes": target.classes}, final)
 
 
-def _tested(test: Table, recipe: TrainRecipe) -> Table | None:
-    """The test images that are scored at the end; None if the split stays unseen."""
+def parts_of(
+    target: Target, recipe: TrainRecipe, progress: Progress | None = None
+) -> tuple[Table, Table | None, Table | None]:
+    """The training images of a run, its validation images and those that are scored at the end, as its recipe has it.
+
+    Args:
+        target: the whole task.
+        recipe: of the run.
+        progress: says what is cut; None for silence.
+
+    Raises:
+        UserError: as `cut_validation`.
+    """
     asked = recipe.target
-    if not asked.test or asked.test_limit is None:
-        return test if asked.test else None
-    return test.take(few(np.arange(len(test)), test.labels, asked.test_limit, recipe.seed))
+    train, validation = cut_validation(
+        target.train,
+        asked.validation,
+        asked.limit,
+        recipe.seed,
+        asked.per_class,
+        target.classes,
+        target.validation,
+        recipe.edition,
+        progress,
+    )
+    if not asked.test:
+        return train, validation, None
+    if asked.test_limit is None:
+        return train, validation, target.test
+    rows = few(np.arange(len(target.test)), target.test.labels, asked.test_limit, recipe.seed)
+    return train, validation, target.test.take(rows)
 
 
 def _estimate_statistics(
