@@ -28,6 +28,14 @@ FIVE = ("apple", "bear", "crab", "cup", "fox")
         ),
         (TargetSettings("stl10", classes=FIVE), 5, None, "5 of its classes", "stl10, 5 of its classes, 32 pixels"),
         (TargetSettings("digits", classes=tuple("0123456789")), 10, None, "", "digits, 10 classes, 32 pixels"),
+        (
+            TargetSettings("cifar10", share=0.05, imbalance=10, label_noise="symmetric", noise_share=0.4),
+            10,
+            10,
+            "5 % of its training images, a long tail of factor 10, symmetric label noise, 40 %",
+            "cifar10, 10 classes, 5 % of its training images, a long tail of factor 10, symmetric label noise, 40 %, "
+            "32 pixels",
+        ),
         (TargetSettings("digits", per_class=1), None, None, "1 image a class", "digits, 1 image a class, 32 pixels"),
     ],
 )

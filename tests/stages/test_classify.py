@@ -37,9 +37,9 @@ from emoreg.data.images.augment import normalise
 from emoreg.data.images.batches import evaluation_batches, training_batches
 from emoreg.data.images.files import File
 from emoreg.data.images.image_set import ImageSet, load_images
-from emoreg.data.images.splits import cut_validation
 from emoreg.data.images.table import Table
 from emoreg.data.targets import read_target
+from emoreg.data.targets.training_part import training_part
 from emoreg.errors import SettingError
 from emoreg.models.backbones import build_backbone
 from emoreg.models.regulation import RegulatedClassifier, Response, regulation_loss
@@ -257,7 +257,7 @@ def test_a_shrunk_encoder_gets_statistics_of_training_images_before_it_trains(
     run = train(recipe, tmp_path / "run", progress=quiet)
     built = build_classifier(recipe, 10)
     encoder = present(built.encoder)
-    train_table, _ = cut_validation(read_target(recipe.target).train, 0.1, 64, recipe.seed)
+    train_table, _ = training_part(read_target(recipe.target), recipe.target, recipe.seed)
     images = load_images(train_table, 8, False, 1.0, quiet)
     estimate_statistics(encoder, (batch.images for batch in training_batches(images, 16, recipe.augment, 0, 0)))
     assert_equal(part(starts[0], "encoder."), encoder.state_dict())
@@ -556,7 +556,7 @@ def test_each_response_alone_is_measured_on_training_images_at_the_end(
     recipe = epochs(stage2, 2, target=target, regulation=RegulationSettings("learned"))
     run = train(recipe, tmp_path / "run", progress=quiet)
     classifier, _ = load_classifier(run)
-    kept, _ = cut_validation(read_target(target).train, 0.25, None, recipe.seed)
+    kept, _ = training_part(read_target(target), target, recipe.seed)
     images = load_images(kept, 8, False, 1.0, quiet)
     ((batch, labels),) = evaluation_batches(images)
     names = ("accuracy", "accuracy_non_emotional", "accuracy_emotional")

@@ -248,7 +248,14 @@ ADDED: dict[type, dict[str, Any]] = {
 LATER: dict[type, dict[str, Any]] = {
     BackboneSettings: {"weights": None, "pool": None, "class_token": None},
     StimuliSettings: {"fit": "crop", "test_limit": None},
-    TargetSettings: {"fit": "crop", "test_limit": None},
+    TargetSettings: {
+        "fit": "crop",
+        "test_limit": None,
+        "share": None,
+        "imbalance": None,
+        "label_noise": "none",
+        "noise_share": None,
+    },
     LossSettings: {"class_weights": "none"},
     OptimizerSettings: {"lr_per_batch": None, "layer_decay": None},
     TrainingSettings: {"accumulate": 1},

@@ -35,6 +35,8 @@ Pretext = Literal["affect", "shuffled", "neutral", "rotation"]
 Fit = Literal["crop", "pad"]
 Takeover = Literal["as_is", "norm_matched", "shrunk"]
 Budget = Literal["matched", "as_given"]
+DRAWN_NOISE = ("symmetric", "asymmetric")
+LabelNoise = Literal["none", "symmetric", "asymmetric"]
 ClassWeights = Literal["none", "balanced"] | tuple[float, ...] | Mapping[str, float]
 
 
@@ -117,6 +119,21 @@ class TargetSettings:
     per_class: int | None = None
     """Few-shot: train on this many images of each class, drawn by seed after the validation images are held out. A
     class with fewer is an error. null for all."""
+    share: float | None = None
+    """Train on this share of the images of each class, above 0 and at most 1, but on one at least; drawn by seed after
+    the validation images are held out. The images of a smaller share are among those of a larger one. null for all."""
+    imbalance: float | None = None
+    """A long tail: of class k of K, from 0 and in the order of the labels, n · imbalance^(-k / (K - 1)) training images
+    are kept, rounded down (Cui et al. 2019; usually 10 or 100), where n is the size of the smallest class. Validation
+    and test images stay as they are. null for the classes as they are."""
+    label_noise: LabelNoise = "none"
+    """Wrong labels of training images alone, drawn by seed, the same in all arms. symmetric: noise_share of each class
+    get another class, any alike. asymmetric: they get the class that theirs is taken for (Patrini et al. 2017): of
+    cifar10 trucks automobiles, birds airplanes, deer horses, cats dogs, dogs cats, and no others; of cifar100 the next
+    class of the same superclass; of other sets the next class. The last is followed by the first."""
+    noise_share: float | None = None
+    """Share of the training images whose labels label_noise changes, above 0 and below 1; the wrong labels of a smaller
+    share are among those of a larger one. null without drawn noise."""
     image_size: int = 32
     """Side of the square network input in pixels, 8 to 8,192."""
     fit: Fit = "crop"
@@ -141,6 +158,7 @@ class TargetSettings:
         settle(self)
         _check_classes(self.classes)
         check_at_least(1, self, "per_class")
+        _check_training_part(self)
         _check_images(self)
         if not self.test and not self.validation:
             raise SettingError("validation", "must be above 0 where target.test is false: nothing would be measured")
@@ -154,6 +172,18 @@ def _check_classes(classes: tuple[str, ...] | None) -> None:
     for name, times in Counter(classes).items():
         if times > 1:
             raise SettingError("classes", f"must not name '{name}' more than once")
+
+
+def _check_training_part(settings: TargetSettings) -> None:
+    check_rule(settings, ("share",), lambda share: 0 < share <= 1, "be above 0 and at most 1")
+    check_rule(settings, ("imbalance",), lambda factor: 1 < factor < inf, "be above 1 and finite")
+    check_rule(settings, ("noise_share",), lambda share: 0 < share < 1, "lie between 0 and 1")
+    if settings.share is not None and settings.per_class is not None:
+        raise SettingError("share", "must be null with target.per_class: both say how many images are trained on")
+    if (settings.noise_share is None) == (settings.label_noise in DRAWN_NOISE):
+        needed = f"must be given with label_noise {settings.label_noise}, such as 0.2"
+        unused = f"must be null with label_noise {settings.label_noise}: it is not drawn"
+        raise SettingError("noise_share", needed if settings.noise_share is None else unused)
 
 
 def _check_images(settings: StimuliSettings | TargetSettings) -> None:

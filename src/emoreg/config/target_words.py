@@ -17,6 +17,8 @@ def name_of(settings: TargetSettings) -> str:
 def part_of(settings: TargetSettings, classes: int | None, whole: int | None = None) -> str:
     """What part of a set is trained on and tested on: "5 of 100 classes, 200 images a class"; empty for all of it.
 
+    What is done to its training images counts: "a long tail of factor 10, symmetric label noise, 40 %".
+
     Args:
         settings: of the target.
         classes: number that the classifier knows; None where it is not known.
@@ -29,8 +31,15 @@ def part_of(settings: TargetSettings, classes: int | None, whole: int | None = N
         parts.append(f"{kept} of {'its' if whole is None else f'{whole:,}'} classes")
     if settings.per_class is not None:
         parts.append(f"{settings.per_class:,} image{'' if settings.per_class == 1 else 's'} a class")
+    if settings.share is not None:
+        parts.append(f"{100 * settings.share:g} % of its training images")
+    if settings.imbalance is not None:
+        parts.append(f"a long tail of factor {settings.imbalance:g}")
     if settings.limit is not None:
         parts.append(f"at most {settings.limit:,} training images")
+    if settings.label_noise != "none":
+        share = "" if settings.noise_share is None else f", {100 * settings.noise_share:g} %"
+        parts.append(f"{settings.label_noise} label noise{share}")
     return ", ".join(parts)
 
 

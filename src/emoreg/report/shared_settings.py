@@ -29,6 +29,9 @@ TOPICS: Mapping[str, tuple[str, ...]] = {
 # Not of the method: where images lie, which run an encoder is from (its experience is told), who watches.
 LEFT_OUT = ("target.root", "encoder.experience", "training.trackers", "training.devices", "training.memory_limit_gib")
 OFF = (None, False, 0, "none", "", "[]", "()")  # what is off is not told, unless an arm has it on
+# Settings of a target that say what it is, and not how it is measured.
+OF_A_TARGET = ("name", "root", "classes", "per_class", "share", "imbalance", "label_noise", "noise_share")
+OF_A_TARGET += ("image_size", "limit")
 MOST = 4  # values that are told with their arms
 
 
@@ -68,21 +71,19 @@ def shared_settings(runs: pd.DataFrame) -> dict[str, str]:
 def targets_of(runs: pd.DataFrame) -> list[tuple[TargetSettings, int | None, int | None]]:
     """The different targets of runs of stage 2, as `describe_target` takes them; none for a table without settings."""
     found: dict[tuple[Any, ...], tuple[TargetSettings, int | None, int | None]] = {}
-    names = [f"{SETTINGS}target.{name}" for name in ("name", "root", "classes", "per_class", "image_size", "limit")]
-    rows = runs.reindex(columns=[*names, "classes", "whole_classes"])
-    for row in rows.itertuples(index=False, name=None):
-        name, root, kept, per_class, image_size, limit, classes, whole = row
-        name, root, kept, per_class, image_size, limit, whole = map(
-            _plain, (name, root, kept, per_class, image_size, limit, whole)
-        )
-        if name is None:
+    rows = runs.reindex(columns=[*(f"{SETTINGS}target.{name}" for name in OF_A_TARGET), "classes", "whole_classes"])
+    for *told, classes, whole in rows.itertuples(index=False, name=None):
+        settings = {
+            name: value for name, value in zip(OF_A_TARGET, map(_plain, told), strict=True) if value is not None
+        }
+        if "name" not in settings:
             continue
         number = None if classes is None or isinstance(classes, float) else len(classes)
-        key = (name, root, kept, per_class, image_size, limit, number, whole)
+        key = (*settings.items(), number, _plain(whole))
         with contextlib.suppress(ValueError, TypeError):  # a table that was edited
-            known = {"root": root, "per_class": per_class, "image_size": image_size or 32, "limit": limit}
-            names_kept = None if kept is None else tuple(json.loads(kept))
-            found.setdefault(key, (TargetSettings(name, classes=names_kept, **known), number, whole))
+            if "classes" in settings:
+                settings["classes"] = tuple(json.loads(settings["classes"]))
+            found.setdefault(key, (TargetSettings(**settings), number, _plain(whole)))
     return list(found.values())
 
 

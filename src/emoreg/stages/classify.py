@@ -20,10 +20,11 @@ from emoreg.config.setting_types import path_of
 from emoreg.config.training import TrainingSettings
 from emoreg.data.images.batches import Batch, training_batches
 from emoreg.data.images.image_set import ImageSet, load_images
-from emoreg.data.images.splits import cut_validation, few
+from emoreg.data.images.splits import few
 from emoreg.data.images.table import Table
 from emoreg.data.targets import read_target
 from emoreg.data.targets.target import GIVEN_IMAGES, Target, check_target
+from emoreg.data.targets.training_part import training_part
 from emoreg.errors import Diverged, UserError
 from emoreg.models.backbones import stem_note
 from emoreg.models.regulation import RegulatedClassifier
@@ -201,20 +202,10 @@ def parts_of(
         progress: says what is cut; None for silence.
 
     Raises:
-        UserError: as `cut_validation`.
+        UserError: as `training_part`.
     """
     asked = recipe.target
-    train, validation = cut_validation(
-        target.train,
-        asked.validation,
-        asked.limit,
-        recipe.seed,
-        asked.per_class,
-        target.classes,
-        target.validation,
-        recipe.edition,
-        progress,
-    )
+    train, validation = training_part(target, asked, recipe.seed, recipe.edition, progress)
     if not asked.test:
         return train, validation, None
     if asked.test_limit is None:

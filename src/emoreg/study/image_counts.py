@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from emoreg.config.recipe import Recipe
 from emoreg.config.schema import StimuliSettings, TargetSettings
-from emoreg.data.images.splits import cut_validation
 from emoreg.data.targets import read_target
+from emoreg.data.targets.training_part import training_part
 from emoreg.errors import UserError
 from emoreg.runtime.progress import Progress
 from emoreg.stages.class_stimuli import read_stimuli
@@ -77,10 +77,11 @@ def _count(settings: Settings) -> Counts | None:
 def _of_target(settings: TargetSettings) -> Counts | None:
     if is_missing(settings):
         return None
-    target = target_like(settings) or read_target(settings)
-    train, held_out = cut_validation(
-        target.train, settings.validation, settings.limit, 0, settings.per_class, target.classes, target.validation
-    )
+    stand_in = target_like(settings)
+    # A stand-in has no names of classes, which label noise may need; it leaves out no image.
+    asked = settings if stand_in is None else dataclasses.replace(settings, label_noise="none", noise_share=None)
+    target = stand_in or read_target(settings)
+    train, held_out = training_part(target, asked, 0)
     tested = min(len(target.test), settings.test_limit or len(target.test)) if settings.test else 0
     return Counts(len(train), len(held_out or ()), tested)
 

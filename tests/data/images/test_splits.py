@@ -3,11 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from emoreg.data.images.splits import cut_validation, few, keep_rows, split_rows
+from emoreg.data.images.splits import cut_validation, few, first_of_each, keep_rows, split_rows
 from emoreg.data.images.table import Table
 from emoreg.errors import UserError
 from listening import Listening
-from narrow import pixels, present
 
 LABELS = np.repeat(np.arange(5), 20).astype(np.int64)
 
@@ -71,7 +70,7 @@ def test_a_limit_keeps_every_class_if_there_is_room_and_else_says_which_are_gone
     heard = Listening()
     for seed in range(5):
         train, _ = cut_validation(table(labels), 0, 10, seed, progress=heard)
-        assert np.bincount(train.labels).tolist() == [5, 3, 1, 1]
+        assert np.bincount(labels[train]).tolist() == [5, 3, 1, 1]
     assert heard.lines == []
     train, _ = cut_validation(table(labels), 0, 2, 0, classes="abcd", progress=heard)
     assert len(train) == 2 and "a limit of 2 leaves" in heard.lines[0] and "without training images" in heard.lines[0]
@@ -79,10 +78,11 @@ def test_a_limit_keeps_every_class_if_there_is_room_and_else_says_which_are_gone
 
 def test_what_a_validation_cut_cannot_keep_is_said() -> None:
     heard = Listening()
+    labels = np.repeat(np.arange(4), [4, 4, 4, 1])
     train, validation = cut_validation(
-        table(np.repeat(np.arange(4), [4, 4, 4, 1])), 0.1, None, 0, classes=("ant", "bee", "cat", "dog"), progress=heard
+        table(labels), 0.1, None, 0, classes=("ant", "bee", "cat", "dog"), progress=heard
     )
-    assert len(train) == 10 and present(validation).labels.tolist() == [0, 1, 2]
+    assert len(train) == 10 and labels[validation].tolist() == [0, 1, 2]
     assert heard.lines == [
         "set: a validation share of 0.1 leaves 1 of its classes without validation images: dog",
         "set: 3 of 13 images are for validation, more than the share of 0.1, so that each class has one",
@@ -92,22 +92,19 @@ def test_what_a_validation_cut_cannot_keep_is_said() -> None:
 def test_a_published_validation_split_is_used_in_place_of_a_cut() -> None:
     published = Table("set", np.zeros((10, 1, 1, 3), np.uint8), np.repeat(np.arange(5), 2))
     train, validation = cut_validation(table(), 0.5, None, 0, published=published)
-    assert len(train) == 100 and np.array_equal(present(validation).labels, published.labels)
+    assert len(train) == 100 and validation.tolist() == list(range(10))
     train, validation = cut_validation(table(), 0.5, 50, 0, published=published)
-    assert len(train) == 50 and present(validation).labels.tolist() == [0, 1, 2, 3, 4]
+    assert len(train) == 50 and published.labels[validation].tolist() == [0, 1, 2, 3, 4]
 
 
 def test_validation_never_meets_training_even_with_a_limit() -> None:
     train, validation = cut_validation(table(), 0.2, limit=40, seed=0)
-    assert validation is not None and len(train) == 40 and len(validation) == 10
-    assert not {image.tobytes() for image in pixels(train.images)} & {
-        image.tobytes() for image in pixels(validation.images)
-    }
-    assert np.bincount(train.labels).tolist() == [8] * 5
+    assert len(train) == 40 and len(validation) == 10 and not set(train) & set(validation)
+    assert np.bincount(LABELS[train]).tolist() == [8] * 5
 
 
 def test_no_share_gives_no_validation_and_too_large_a_share_is_said() -> None:
-    assert cut_validation(table(), 0.0, None, 0)[1] is None
+    assert len(cut_validation(table(), 0.0, None, 0)[1]) == 0
     with pytest.raises(UserError, match="leaves none"):
         cut_validation(table(LABELS[:1]), 0.9, None, 0)
 
@@ -124,3 +121,12 @@ def test_a_few_test_images_are_of_all_classes_and_the_same_for_a_seed() -> None:
     assert set(kept) <= set(rows) and np.bincount(labels[kept]).tolist() == [2] * 10
     assert np.array_equal(kept, few(rows, labels, 20, seed=0)) and not np.array_equal(kept, few(rows, labels, 20, 1))
     assert few(rows, labels, 80, seed=0) is rows
+
+
+def test_the_first_of_each_class_are_nested_and_of_the_rows_alone() -> None:
+    rows = np.flatnonzero(np.arange(len(LABELS)) % 2)
+    one, more = (first_of_each(LABELS, rows, np.array(kept), seed=0) for kept in ([1, 0, 2, 3, 9], [2, 5, 2, 3, 10]))
+    assert np.bincount(LABELS[one]).tolist() == [1, 0, 2, 3, 9] and set(one) < set(more) <= set(rows)
+    assert one.tolist() == sorted(one) and not np.array_equal(
+        one, first_of_each(LABELS, rows, np.array([1, 0, 2, 3, 9]), 1)
+    )

@@ -10,7 +10,6 @@ import pytest
 from emoreg.config.read_recipe import read_recipe, recipe_yaml
 from emoreg.config.recipe import TrainRecipe
 from emoreg.config.schema import TargetSettings
-from emoreg.data.images.splits import cut_validation
 from emoreg.data.images.table import Table
 from emoreg.data.targets import read_for_scoring, read_target
 from emoreg.data.targets.subsets import hold_out_fifth
@@ -21,10 +20,6 @@ from emoreg.stages.evaluate import evaluate
 from narrow import pixels
 
 DIGITS = TargetSettings(name="digits")
-
-
-def contents(table: Table) -> set[bytes]:
-    return {image.tobytes() for image in pixels(table.images)}
 
 
 def test_classes_are_kept_in_the_order_that_is_given_with_their_images() -> None:
@@ -76,48 +71,6 @@ def test_scoring_on_other_images_leaves_out_classes_that_the_run_left_out(
         read_for_scoring(DIGITS, str(image_folder), ("red", "blue"))
     with pytest.raises(UserError, match=r"no class 'blue' in this run \(did you mean 'glue'"):
         read_for_scoring(dataclasses.replace(DIGITS, classes=("glue", "rod")), str(image_folder), ("glue", "rod"))
-
-
-def test_each_class_has_its_few_images_and_validation_and_test_stay_as_they_are() -> None:
-    table = read_target(DIGITS).train
-    whole_train, whole_validation = cut_validation(table, 0.2, None, seed=3)
-    few, validation = cut_validation(table, 0.2, None, seed=3, per_class=5)
-    assert np.bincount(few.labels).tolist() == [5] * 10
-    assert validation is not None and whole_validation is not None
-    assert np.array_equal(pixels(validation.images), pixels(whole_validation.images))
-    assert contents(few) <= contents(whole_train)
-    assert not contents(few) & contents(validation)
-
-
-def test_the_few_depend_on_the_seed_alone_and_grow_with_their_number() -> None:
-    table = read_target(DIGITS).train
-    found = {
-        (count, seed): contents(cut_validation(table, 0.1, None, seed, per_class=count)[0])
-        for count, seed in ((3, 0), (8, 0), (3, 1))
-    }
-    assert found[3, 0] == contents(cut_validation(table, 0.1, None, 0, per_class=3)[0])
-    assert found[3, 0] < found[8, 0]
-    assert found[3, 0] != found[3, 1]
-
-
-def test_a_class_with_too_few_images_is_named_with_their_number() -> None:
-    labels = np.array([0] * 20 + [1] * 10, np.int64)
-    table = Table("pets", np.zeros((30, 1, 1, 3), np.uint8), labels)
-    with pytest.raises(
-        UserError, match=r"pets: class 'dog' has 8 training images after validation; target\.per_class is 9"
-    ):
-        cut_validation(table, 0.2, None, 0, per_class=9, classes=("cat", "dog"))
-    assert len(cut_validation(table, 0.2, None, 0, per_class=8)[0]) == 16
-
-
-def test_a_limit_comes_after_and_cuts_validation_as_it_does_without(stage2: TrainRecipe) -> None:
-    table = read_target(DIGITS).train
-    few, validation = cut_validation(table, 0.2, 100, 0, per_class=20)
-    assert len(few) == 100 and np.bincount(few.labels).tolist() == [10] * 10
-    without = cut_validation(table, 0.2, 100, 0)[1]
-    assert validation is not None and without is not None
-    assert np.array_equal(pixels(validation.images), pixels(without.images))
-    assert len(cut_validation(table, 0.2, 300, 0, per_class=20)[0]) == 200
 
 
 def test_the_held_out_fifth_leaves_single_images_to_training() -> None:

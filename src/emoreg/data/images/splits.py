@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from emoreg.runtime.seeding import derive_seed
 
 Labels = NDArray[np.int64] | NDArray[np.float32]
 Rows = NDArray[np.int64]
+Thin = Callable[[Rows], Rows]  # the rows to train on that are kept, of these
 
 
 def cut_validation(
@@ -22,28 +23,30 @@ def cut_validation(
     share: float,
     limit: int | None,
     seed: int,
-    per_class: int | None = None,
+    thin: Thin | None = None,
     classes: Sequence[str] = (),
     published: Table | None = None,
     edition: int = EDITION,
     progress: Progress | None = None,
-) -> tuple[Table, Table | None]:
-    """Training and validation part of `table`, the same for every arm of a study with this seed.
+) -> tuple[Rows, Rows]:
+    """Rows of the training and of the validation images, the same for every arm of a study with this seed.
 
     Args:
         table: the training images of a set, without its test images.
-        share: share of the validation part, in [0, 1); there is none for an empty part.
+        share: share of the validation part, in [0, 1).
         limit: keep at most this many training images (and, in proportion, validation images).
         seed: seed of all cuts.
-        per_class: keep this many training images of each class. The validation part does not depend on it,
-            and the images for a smaller number are among those for a larger one.
+        thin: leaves out training images before `limit` does; the validation part does not depend on it.
         classes: class names, for messages.
         published: the set's own validation split; `share` is then not used.
         edition: of the run, see `split_rows`.
         progress: says which classes are in one part only; None for silence.
 
+    Returns:
+        Rows of `table`, and of `published` if given, else of `table`; the latter may be none.
+
     Raises:
-        UserError: nothing is left to train on, or a class has fewer than `per_class` images.
+        UserError: nothing is left to train on.
     """
     notes: list[str] = []
     train, source = np.arange(len(table)), table if published is None else published
@@ -67,8 +70,8 @@ def cut_validation(
     if len(train) == 0:
         raise UserError(f"{table.name}: a validation share of {share} leaves none of {len(table)} images to train on")
     part = 1.0 if limit is None else limit / len(train)
-    if per_class is not None:
-        train = _few(table, train, per_class, derive_seed(seed, "per_class"), classes)
+    if thin is not None:
+        train = thin(train)
     if part < 1:
         held_out = held_out[keep_rows(source.labels[held_out], part, derive_seed(seed, "limit"), edition)]
     if limit is not None and limit < len(train):
@@ -78,7 +81,7 @@ def cut_validation(
         )
     if progress is not None:
         progress.tell(notes)
-    return table.take(train), source.take(held_out) if len(held_out) else None
+    return train, held_out
 
 
 def classes_without(
@@ -101,20 +104,18 @@ def classes_without(
     return (f"{name}: {what} leaves {len(missing):,} of its classes without {kind}: {names}",)
 
 
-def _few(table: Table, rows: Rows, per_class: int, seed: int, classes: Sequence[str]) -> Rows:
-    """`per_class` of the `rows` of each class, in order."""
+def first_of_each(labels: Labels, rows: Rows, kept: Rows, seed: int) -> Rows:
+    """So many of the rows of each class, in order; those of a smaller number are among those of a larger one.
+
+    Args:
+        labels: classes of all images (N,).
+        rows: numbers of images.
+        kept: number to keep by class (K,), at most as many as there are.
+        seed: of the draw.
+    """
     shuffled = np.random.default_rng(seed).permutation(rows)
-    kept = []
-    for label in np.unique(table.labels):
-        of_class = shuffled[table.labels[shuffled] == label]
-        if len(of_class) < per_class:
-            name = classes[label] if classes else label
-            raise UserError(
-                f"{table.name}: class '{name}' has {len(of_class)} training images after validation; "
-                f"target.per_class is {per_class}"
-            )
-        kept.append(of_class[:per_class])
-    return np.sort(np.concatenate(kept))
+    of_class = labels[shuffled]
+    return np.sort(np.concatenate([shuffled[of_class == label][:count] for label, count in enumerate(kept)]))
 
 
 def split_rows(labels: Labels, share: float, seed: int, edition: int = EDITION) -> tuple[Rows, Rows]:
