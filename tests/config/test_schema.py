@@ -41,6 +41,7 @@ def regulated(encoder: EncoderSettings | None = None, loss: LossSettings | None 
         (lambda: TargetSettings(image_size=7), "image_size: must be 8 to 8,192 pixels, not 7"),
         (lambda: TargetSettings(validation=-0.1), "validation: must lie in [0, 1), not -0.1"),
         (lambda: TargetSettings(limit=0), "limit: must be at least 1, or null, not 0"),
+        (lambda: StimuliSettings(share=1.01), "share: must be above 0 and at most 1, or null, not 1.01"),
         (lambda: TargetSettings(share=0), "share: must be above 0 and at most 1, or null, not 0"),
         (lambda: TargetSettings(share=1.5), "share: must be above 0 and at most 1, or null, not 1.5"),
         (lambda: TargetSettings(share=0.1, per_class=5), "share: must be null with target.per_class"),
@@ -49,7 +50,19 @@ def regulated(encoder: EncoderSettings | None = None, loss: LossSettings | None 
         (lambda: TargetSettings(noise_share=0.2), "noise_share: must be null with label_noise none"),
         (
             lambda: TargetSettings(label_noise="asymmetric", noise_share=1),
-            "noise_share: must lie between 0 and 1, or null, not 1",
+            "noise_share: must lie between 0 and 1, or be null, not 1",
+        ),
+        (
+            lambda: TargetSettings("cifar100", label_noise="worse"),
+            "label_noise: worse has people's labels of cifar10, and",
+        ),
+        (
+            lambda: TargetSettings("cifar10", classes=("cat", "dog"), label_noise="worse"),
+            "label_noise: worse needs all classes of cifar10",
+        ),
+        (
+            lambda: TargetSettings("cifar10", label_noise="worse", noise_share=0.4),
+            "noise_share: must be null with label_noise worse: nothing is drawn",
         ),
         (lambda: BackboneSettings(patch_size=0), "patch_size: must be at least 1, or null, not 0"),
         (lambda: BackboneSettings(drop_path=1), "drop_path: must lie in [0, 1), not 1"),

@@ -36,6 +36,13 @@ FIVE = ("apple", "bear", "crab", "cup", "fox")
             "cifar10, 10 classes, 5 % of its training images, a long tail of factor 10, symmetric label noise, 40 %, "
             "32 pixels",
         ),
+        (
+            TargetSettings("cifar10", label_noise="worse"),
+            10,
+            10,
+            "worse labels of people",
+            "cifar10, 10 classes, worse labels of people, 32 pixels",
+        ),
         (TargetSettings("digits", per_class=1), None, None, "1 image a class", "digits, 1 image a class, 32 pixels"),
     ],
 )

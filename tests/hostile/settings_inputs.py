@@ -86,6 +86,7 @@ RECIPES: tuple[tuple[str, Content, str], ...] = (
     ("label noise that is misspelt", "target: {label_noise: symetric, noise_share: 0.2}", "symmetric"),
     ("label noise of no share", "target: {label_noise: symmetric}", "target.noise_share"),
     ("a share of no label noise", "target: {noise_share: 0.2}", "target.noise_share"),
+    ("people's labels of another set", "target: {name: digits, label_noise: worse}", "target.label_noise"),
     ("all labels wrong", "target: {label_noise: symmetric, noise_share: 1}", "target.noise_share"),
     ("a class twice", "target: {classes: [a, a]}", "target.classes"),
     ("an experience without a mode", "encoder: {experience: runs/x}", "encoder.experience"),
@@ -142,6 +143,10 @@ RECIPES: tuple[tuple[str, Content, str], ...] = (
     ("a pipe that nobody writes to", os.mkfifo, "recipe.yaml"),
 )
 STAGE_1: tuple[tuple[str, Content, str], ...] = (
+    ("no share of the stimuli", "stimuli: {share: 0}", "stimuli.share"),
+    ("a valence that is misspelt", "stimuli: {valence: plesant}", "pleasant"),
+    ("an arousal that is a number", "stimuli: {arousal: 0.5}", "stimuli.arousal"),
+    ("a valence that classes do not have", "stimuli: {name: digits, valence: pleasant}", "stimuli.valence"),
     ("a set that is laid over with nothing", "also: [null]", "also[0]"),
     ("a number among the sets", "also: [{name: oasis}, 3]", "also[1]"),
     ("one set for a list of them", "also: {name: oasis}", "also"),

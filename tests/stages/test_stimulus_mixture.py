@@ -257,6 +257,34 @@ def test_the_limit_is_of_training_images_and_leaves_the_test_whole(quiet: Progre
     assert (len(cut.train), len(cut.validation), len(cut.test)) == (10, 5, 8)
 
 
+def test_a_share_is_of_each_published_category_nested_and_leaves_validation_whole(quiet: Progress) -> None:
+    whole = stimuli("photos", CATEGORY, 100)
+    found = [cut_stimuli(whole, settings(share=share), 0, quiet) for share in (0.05, 0.2, 1.0)]
+    sizes = np.bincount(found[2].train.labels)
+    for cut, share in zip(found, (0.05, 0.2), strict=False):
+        assert np.bincount(cut.train.labels).tolist() == [max(1, round(share * size)) for size in sizes]
+    small, large, everything = (images_of(cut.train) for cut in found)
+    assert small < large < everything == images_of(cut_stimuli(whole, settings(), 0, quiet).train)
+    assert len({frozenset(images_of(cut.validation)) for cut in found}) == 1
+    under_others = cut_stimuli(whole, settings(share=0.2, labels="polarity"), 0, quiet)
+    assert images_of(under_others.train) == large
+    assert images_of(cut_stimuli(whole, settings(share=0.2), 1, quiet).train) != large
+    assert len(cut_stimuli(stimuli("r", VALENCE_AROUSAL, 100), settings(share=0.1, validation=0), 0, quiet).train) == 10
+
+
+def test_what_is_evoked_keeps_a_part_that_is_split_as_the_whole_and_is_told() -> None:
+    whole, heard = stimuli("ratings", VALENCE_AROUSAL, 60), Listening()
+    everything = cut_stimuli(whole, settings(), 0, heard)
+    pleasant = cut_stimuli(whole, settings(valence="pleasant"), 0, heard)
+    above = whole.labels[0].values[:, 0] > 0
+    assert (pleasant.train.labels[:, 0] > 0).all() and pleasant.left_out == 0
+    assert images_of(pleasant.train) < images_of(everything.train)
+    assert images_of(pleasant.validation) < images_of(everything.validation)
+    assert heard.lines == [
+        f"ratings: {above.sum()} of 60 images are pleasant (valence above 0); the others are left out"
+    ]
+
+
 def test_images_without_the_chosen_label_are_left_out_and_told_once() -> None:
     votes = np.zeros((12, 8), np.float32)
     votes[np.arange(12), np.arange(12) % 8] = 5

@@ -247,7 +247,7 @@ ADDED: dict[type, dict[str, Any]] = {
 # they are no part of a run's identity, so that runs from before keep their ids; the first edition has no other value.
 LATER: dict[type, dict[str, Any]] = {
     BackboneSettings: {"weights": None, "pool": None, "class_token": None},
-    StimuliSettings: {"fit": "crop", "test_limit": None},
+    StimuliSettings: {"fit": "crop", "test_limit": None, "share": None, "valence": "all", "arousal": "all"},
     TargetSettings: {
         "fit": "crop",
         "test_limit": None,

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import Literal, NamedTuple
 
+from emoreg.config.label_noise import LabelNoise, check_label_noise
 from emoreg.config.rules import check_at_least, check_not_negative, check_positive, check_rule, check_share
 from emoreg.config.setting_types import settle
 from emoreg.errors import SettingError
@@ -33,10 +34,10 @@ Mixing = Literal["logits", "probabilities", "features"]
 LabelChoice = Literal["published", "distribution", "majority", "polarity", "ekman", "dimensions"]
 Pretext = Literal["affect", "shuffled", "neutral", "rotation"]
 Fit = Literal["crop", "pad"]
+Valence = Literal["all", "pleasant", "unpleasant"]
+Arousal = Literal["all", "calm", "arousing"]
 Takeover = Literal["as_is", "norm_matched", "shrunk"]
 Budget = Literal["matched", "as_given"]
-DRAWN_NOISE = ("symmetric", "asymmetric")
-LabelNoise = Literal["none", "symmetric", "asymmetric"]
 ClassWeights = Literal["none", "balanced"] | tuple[float, ...] | Mapping[str, float]
 
 
@@ -83,6 +84,17 @@ class StimuliSettings:
     validation: float = 0.1
     """Share of the images held out to measure the encoder, in [0, 1). Ignored for a set that is published with a
     validation split: that split is used."""
+    share: float | None = None
+    """Learn from this share of the training images, above 0 and at most 1: a dose of experience. Of a set whose own
+    label is a category it is a share of each, but one image at least; the images of a smaller share are among those of
+    a larger one. Twins see the same images. null for all."""
+    valence: Valence = "all"
+    """Learn from pleasant images alone (valence above 0, the middle of the scale), from unpleasant ones (below 0), or
+    from all. By the set's ratings, or where it has none by the polarity of the categories. Twins see the same images.
+    """
+    arousal: Arousal = "all"
+    """Learn from calm images alone (arousal below 0, the middle of the scale), from arousing ones (above 0), or from
+    all. By the set's ratings, or where it has none by those of the categories' words (Russell & Mehrabian 1977)."""
     limit: int | None = None
     """Use at most this many training images, drawn by seed; null for all."""
     test_limit: int | None = None
@@ -98,6 +110,7 @@ class StimuliSettings:
         settle(self)
         check_at_least(10, self, "count")
         check_positive(self, "weight")
+        _check_share_of_images(self)
         _check_classes(self.classes)
         _check_images(self)
 
@@ -158,7 +171,11 @@ class TargetSettings:
         settle(self)
         _check_classes(self.classes)
         check_at_least(1, self, "per_class")
-        _check_training_part(self)
+        _check_share_of_images(self)
+        check_rule(self, ("imbalance",), lambda factor: 1 < factor < inf, "be above 1 and finite")
+        if self.share is not None and self.per_class is not None:
+            raise SettingError("share", "must be null with target.per_class: both say how many images are trained on")
+        check_label_noise(self.label_noise, self.noise_share, self.name, self.classes)
         _check_images(self)
         if not self.test and not self.validation:
             raise SettingError("validation", "must be above 0 where target.test is false: nothing would be measured")
@@ -174,16 +191,8 @@ def _check_classes(classes: tuple[str, ...] | None) -> None:
             raise SettingError("classes", f"must not name '{name}' more than once")
 
 
-def _check_training_part(settings: TargetSettings) -> None:
+def _check_share_of_images(settings: StimuliSettings | TargetSettings) -> None:
     check_rule(settings, ("share",), lambda share: 0 < share <= 1, "be above 0 and at most 1")
-    check_rule(settings, ("imbalance",), lambda factor: 1 < factor < inf, "be above 1 and finite")
-    check_rule(settings, ("noise_share",), lambda share: 0 < share < 1, "lie between 0 and 1")
-    if settings.share is not None and settings.per_class is not None:
-        raise SettingError("share", "must be null with target.per_class: both say how many images are trained on")
-    if (settings.noise_share is None) == (settings.label_noise in DRAWN_NOISE):
-        needed = f"must be given with label_noise {settings.label_noise}, such as 0.2"
-        unused = f"must be null with label_noise {settings.label_noise}: it is not drawn"
-        raise SettingError("noise_share", needed if settings.noise_share is None else unused)
 
 
 def _check_images(settings: StimuliSettings | TargetSettings) -> None:

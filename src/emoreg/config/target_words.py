@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from emoreg.config.label_noise import HUMAN_LABELS
 from emoreg.config.schema import TargetSettings
 
 CLASSES = {"cifar10": 10, "cifar100": 100, "digits": 10}  # as published; of other sets a run knows the number
@@ -39,7 +40,8 @@ def part_of(settings: TargetSettings, classes: int | None, whole: int | None = N
         parts.append(f"at most {settings.limit:,} training images")
     if settings.label_noise != "none":
         share = "" if settings.noise_share is None else f", {100 * settings.noise_share:g} %"
-        parts.append(f"{settings.label_noise} label noise{share}")
+        is_human = settings.label_noise in HUMAN_LABELS
+        parts.append(f"{settings.label_noise} {'labels of people' if is_human else f'label noise{share}'}")
     return ", ".join(parts)
 
 

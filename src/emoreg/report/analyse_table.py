@@ -24,6 +24,7 @@ from emoreg.report.analysis import (
 )
 from emoreg.report.collapse import frequencies
 from emoreg.report.contrasts import BACKBONE, ENSEMBLE, LABEL_TWINS, Verdict, key_of, twin_of
+from emoreg.report.doses import doses_of
 from emoreg.report.machine_notes import facts_of
 from emoreg.report.method_notes import MethodNotes, method_notes
 from emoreg.report.read_runs import read_runs
@@ -74,6 +75,7 @@ def analyse(name: str, table: Frame, left_out: Sequence[str] = (), own_notes: Me
         is_own=own_notes is not None,
         left_out=tuple(left_out),
         contrasts=frame,
+        doses=doses_of(table),
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from emoreg.report.contrasts import Verdict
+from emoreg.report.doses import Doses
 from emoreg.report.method_notes import MethodNotes
 from emoreg.report.run_frame import EXPLORATION, MODES, TWINS, Arm
 from emoreg.report.statistics import LEVEL, TIE, Interval
@@ -193,6 +194,7 @@ class Analysis:
     notes: MethodNotes
     left_out: tuple[str, ...]  # what the plan leaves out, with the reason
     contrasts: pd.DataFrame  # the contrast frame
+    doses: Doses | None = None  # where its stimuli are doses of one experience
     is_own: bool = False  # results of an own loop: what a study makes sure of is its author's word
 
     @property

@@ -23,6 +23,7 @@ from emoreg.report.charts import (
     twin_charts,
 )
 from emoreg.report.contrasts import ENSEMBLE
+from emoreg.report.dose_response import dose_charts, dose_grid
 from emoreg.report.drawing import Chart
 from emoreg.report.measures import measures_grid
 from emoreg.report.page_tables import (
@@ -156,6 +157,13 @@ def _section(number: int, cell: CellResult, analysis: Analysis) -> Section:
             twins_grid(cell),
             charts=tuple(twin_charts(cell, f"{key}-w")),
             caption=f"{FOREST} Dashed line: zero.",
+        ),
+        Part(
+            f"{key}-dose",
+            "Dose and response",
+            dose_grid(cell, analysis.doses),
+            charts=tuple(dose_charts(cell, analysis.doses, f"{key}-d")),
+            caption="Circles: seeds. Marker and line: mean and interval at a dose. Dashed line: zero.",
         ),
         Part(f"{key}-measures", "Other figures", measures_grid(cell), is_folded=fold),
         Part(f"{key}-responses", "Each response alone", responses_grid(cell)),

@@ -16,9 +16,10 @@ from emoreg.config.recipe import EDITION
 from emoreg.config.schema import StimuliSettings
 from emoreg.data.images.batches import SetQuota, epoch_quotas
 from emoreg.data.images.image_set import ImageSet
-from emoreg.data.images.splits import classes_without, few, keep_rows, split_rows
+from emoreg.data.images.splits import classes_without, few, first_of_each, keep_rows, split_rows
 from emoreg.data.images.table import Table
 from emoreg.data.stimuli.emotion import EmotionSpace
+from emoreg.data.stimuli.evoked import describe_evoking, evoking
 from emoreg.data.stimuli.stimulus_set import Labels, Stimuli, choose_labels
 from emoreg.errors import UserError
 from emoreg.runtime.progress import Progress
@@ -74,13 +75,14 @@ def cut_stimuli(
 
     Args:
         stimuli: the whole set.
-        settings: labels, validation and limit are used.
+        settings: labels, valence, arousal, validation, share and limit are used.
         seed: of the splits.
         progress: reports how many images have no such label, and classes that a cut leaves without images.
         edition: of the run, see `split_rows`.
 
     Raises:
-        UserError: the labels cannot be derived; a label is out of range; no training image is left.
+        UserError: the labels cannot be derived; a label is out of range; nothing tells what is evoked; no training
+            image is left.
     """
     table, space, rows = choose_labels(stimuli, settings.labels)
     check_labels(table, space)
@@ -90,6 +92,10 @@ def cut_stimuli(
             f"{stimuli.name}: skipped {left_out} of {len(stimuli.images)} images whose labels give no "
             f"{settings.labels} (ties, or emotions without a counterpart)"
         )
+    if told := describe_evoking(settings.valence, settings.arousal):
+        kept = evoking(stimuli, settings.valence, settings.arousal)[rows]
+        progress.tell([f"{stimuli.name}: {kept.sum():,} of {len(rows):,} images are {told}; the others are left out"])
+        table, rows = table.take(np.flatnonzero(kept)), rows[kept]
     part = _parts(stimuli, settings.validation, seed, edition)[rows]
     train, validation, test = (np.flatnonzero(part == name) for name in ("train", "validation", "test"))
     if len(train) == 0:
@@ -104,6 +110,8 @@ def cut_stimuli(
         progress.tell(classes_without(stimuli.name, *labels, space.names, what, "validation images"))
     if settings.test_limit is not None:
         test = few(test, table.labels, settings.test_limit, seed)
+    if settings.share is not None:
+        train = _share(stimuli.labels[0], rows, train, settings.share, derive_seed(seed, "share"))
     if settings.limit is not None and settings.limit < len(train):
         share, limit_seed = settings.limit / len(train), derive_seed(seed, "limit")
         kept = [r[keep_rows(table.labels[r], share, limit_seed, edition)] for r in (train, validation)]
@@ -121,6 +129,21 @@ def cut_stimuli(
         (rows[train], rows[validation], rows[test]),
         stimuli.neutral,
     )
+
+
+def _share(
+    published: Labels, rows: NDArray[np.int64], train: NDArray[np.int64], share: float, seed: int
+) -> NDArray[np.int64]:
+    """A share of the training images (numbers of `rows`); of published categories, whatever labels are chosen.
+
+    So a set that is learned twice, under two labels, gives the same images to both.
+    """
+    strata = np.zeros(len(rows), np.int64)
+    if published.space.kind == "category":
+        strata = np.unique(published.values[rows], return_inverse=True)[1]
+    sizes = np.bincount(strata[train])
+    kept = np.minimum(np.maximum(np.round(share * sizes).astype(np.int64), 1), sizes)
+    return first_of_each(strata, train, kept, seed)
 
 
 def refuse_one_class(cut: Cut) -> None:

@@ -90,6 +90,8 @@ def _of_stimuli(settings: StimuliSettings) -> Counts | None:
     stand_in = stimuli_like(settings)
     if stand_in is None and is_missing(settings):
         return None
-    asked = settings if stand_in is None else dataclasses.replace(settings, labels="published")
+    asked = settings
+    if stand_in is not None:  # its labels are none, and of which images something is evoked nobody has published
+        asked = dataclasses.replace(settings, labels="published", valence="all", arousal="all")
     cut = cut_stimuli(stand_in or read_stimuli(settings, 0), asked, 0, Progress(quiet=True))
     return Counts(len(cut.train), len(cut.validation or ()), len(cut.test or ()))

@@ -108,7 +108,7 @@ def test_noise_changes_labels_of_training_images_alone_and_says_how_many() -> No
     wrong = int((noisy.labels != clean.labels).sum())
     assert wrong == sum(round(0.2 * size) for size in np.bincount(clean.labels))
     assert np.array_equal(present(validation).labels, present(clean_validation).labels)
-    assert heard.lines == [f"digits: symmetric noise: {wrong} of {len(clean):,} training labels are wrong"]
+    assert heard.lines == [f"digits: symmetric label noise: {wrong} of {len(clean):,} training labels are wrong"]
 
 
 def test_values_are_no_classes_so_that_a_share_of_them_is_drawn_and_nothing_else() -> None:

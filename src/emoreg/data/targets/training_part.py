@@ -12,10 +12,12 @@ from functools import partial
 
 import numpy as np
 
+from emoreg.config.label_noise import DRAWN_NOISE
 from emoreg.config.recipe import EDITION
 from emoreg.config.schema import TargetSettings
 from emoreg.data.images.splits import Rows, cut_validation, first_of_each
 from emoreg.data.images.table import Table
+from emoreg.data.targets.human_labels import human_labels
 from emoreg.data.targets.label_noise import noisy_labels
 from emoreg.data.targets.target import Target
 from emoreg.errors import SettingError, UserError
@@ -46,12 +48,14 @@ def training_part(
     )
     train = whole.take(rows)
     if settings.label_noise != "none":
-        labels = noisy_labels(train, settings, classes, derive_seed(seed, "label noise"))
+        if settings.label_noise in DRAWN_NOISE:
+            labels = noisy_labels(train, settings, classes, derive_seed(seed, "label noise"))
+        else:
+            labels = human_labels(whole, settings)[rows]
         if progress is not None:
             wrong = int(np.count_nonzero(labels != train.labels))
-            progress.tell(
-                [f"{whole.name}: {settings.label_noise} noise: {wrong:,} of {len(train):,} training labels are wrong"]
-            )
+            what = f"{whole.name}: {settings.label_noise} label noise"
+            progress.tell([f"{what}: {wrong:,} of {len(train):,} training labels are wrong"])
         train = replace(train, labels=labels)
     source = target.validation or whole
     return train, source.take(held_out) if len(held_out) else None

@@ -1,0 +1,144 @@
+"""How gains and differences to the twins change with the dose of experience: a table and a picture, and no test.
+
+A trend is no contrast that a study plans, and Backbone and `fresh`, which have had no experience, are the same runs at
+every dose. So the page shows the differences at each dose with their intervals, and says no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from emoreg.report.analysis import ROLES, ArmResult, CellResult, Contrast
+from emoreg.report.doses import Doses
+from emoreg.report.drawing import INK, MARKERS, Chart, colour, small_multiples
+from emoreg.report.formatting import bounds, points
+from emoreg.report.page_tables import ABSENT, Entry, Grid, measured
+from emoreg.report.run_frame import MODES, TWINS
+from emoreg.report.statistics import Interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+BACKBONE = "Backbone"
+WIDE = 8  # largest over smallest dose from which the axis is logarithmic
+CAPTION = (
+    "Differences in accuracy, in points, paired by seed: mean with its interval. The twins have had the same dose, but "
+    "for fresh, which has had none. No trend was tested; intervals at two doses are not independent, as they share "
+    "Backbone, fresh, seeds and test images."
+)
+
+
+@dataclass(frozen=True)
+class Response:
+    """What one regulated arm, a mode with a variant, came to at each dose."""
+
+    title: str  # "Learn-E-Reg, mixture"
+    doses: tuple[float, ...]  # ascending
+    sizes: tuple[dict[str, Interval], ...]  # at each dose: differences to Backbone and the twins, by their names
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """What there is a difference to, at one dose at least: Backbone first."""
+        return tuple(name for name in (BACKBONE, *TWINS) if any(name in size for size in self.sizes))
+
+
+def responses(cell: CellResult, doses: Doses | None) -> list[Response]:
+    """The regulated arms of a cell that were trained with two doses at least; empty where stimuli are no doses."""
+    by_arm: dict[tuple[str, str | None], list[tuple[float, ArmResult]]] = {}
+    for arm in cell.arms if doses is not None else ():
+        if doses is not None and arm.arm.is_regulated and arm.arm.stimuli in doses.amounts:
+            dose = doses.amounts[str(arm.arm.stimuli)]
+            by_arm.setdefault((arm.arm.mode, arm.arm.variant), []).append((dose, arm))
+    found = []
+    for (mode, variant), arms in by_arm.items():
+        arms.sort(key=lambda each: each[0])
+        title = ", ".join(part for part in (MODES[mode], variant) if part)
+        response = Response(title, tuple(dose for dose, _ in arms), tuple(_sizes(arm) for _, arm in arms))
+        if len(arms) > 1 and response.others:
+            found.append(response)
+    return found
+
+
+def _sizes(arm: ArmResult) -> dict[str, Interval]:
+    own: list[tuple[str, Contrast]] = [(str(twin.against), twin) for twin in arm.twins]
+    if "gain" in arm.contrasts:
+        own.insert(0, (BACKBONE, arm.contrasts["gain"]))
+    return {name: contrast.size for name, contrast in own if contrast.size.n}
+
+
+def dose_grid(cell: CellResult, doses: Doses | None) -> Grid | None:
+    """A row for each dose of each regulated arm; None where stimuli are no doses."""
+    found = responses(cell, doses)
+    if doses is None or not found:
+        return None
+    others = [name for name in (BACKBONE, *TWINS) if any(name in response.others for response in found)]
+    groups = tuple(
+        (
+            response.title,
+            tuple(
+                (Entry(f"{dose:g}"), *(measured(size[name], points) if name in size else ABSENT for name in others))
+                for dose, size in zip(response.doses, response.sizes, strict=True)
+            ),
+        )
+        for response in found
+    )
+    headers = (doses.unit, *(f"Over\n{name}" for name in others))
+    return Grid("Dose and response", CAPTION, headers, groups)
+
+
+def dose_charts(cell: CellResult, doses: Doses | None, key: str) -> list[Chart]:
+    """A chart for each regulated arm, with a panel for Backbone and each twin; empty where stimuli are no doses."""
+    charts = []
+    for number, response in enumerate(responses(cell, doses)):
+        assert doses is not None
+        titles = [f"over {name}" for name in response.others]
+        drawn = small_multiples(
+            f"{key}-{number}",
+            titles,
+            1.5,
+            (doses.unit, "points"),
+            partial(_draw, response=response),
+        )
+        values = " ".join(
+            f"Over {name}: {'; '.join(_spoken(dose, size[name]) for dose, size in _at(response) if name in size)}."
+            for name in response.others
+        )
+        title = response.title
+        charts.append(Chart(title, f"{title}, difference in points by dose ({doses.unit}). {values}", drawn))
+    return charts
+
+
+def _at(response: Response) -> Sequence[tuple[float, dict[str, Interval]]]:
+    return list(zip(response.doses, response.sizes, strict=True))
+
+
+def _spoken(dose: float, size: Interval) -> str:
+    limits = bounds(size, points).replace(", ", " to ")
+    return f"{dose:g}: {points(size.mean)}{limits and f' ({limits})'}"
+
+
+def _draw(axes: Axes, number: int, response: Response) -> None:
+    from matplotlib.ticker import FixedLocator, NullLocator
+
+    name = response.others[number]
+    arm = ROLES.index(name)
+    axes.axhline(0, color=INK, linewidth=0.6, dashes=(4, 4))
+    there = [(dose, size[name]) for dose, size in _at(response) if name in size]
+    drawn = colour(arm)
+    axes.plot([dose for dose, _ in there], [100 * size.mean for _, size in there], color=drawn, linewidth=1)
+    for dose, size in there:
+        axes.plot(
+            [dose] * size.n, [100 * value for value in size.values], "o", color=drawn, markersize=2, fillstyle="none"
+        )
+        if size.low < size.high:
+            axes.vlines(dose, 100 * size.low, 100 * size.high, color=drawn, linewidth=1.5)
+        axes.plot(dose, 100 * size.mean, MARKERS[arm], color=drawn, markersize=4)
+    low, high = response.doses[0], response.doses[-1]
+    if 0 < WIDE * low <= high:
+        axes.set_xscale("log")
+    axes.xaxis.set_major_locator(FixedLocator([low, high]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xticklabels([f"{low:g}", f"{high:g}"])
