@@ -17,6 +17,7 @@ from emoreg.config.optimizer import OptimizerSettings
 from emoreg.config.rules import check_at_least
 from emoreg.config.schema import (
     LEARNED,
+    RELATIVES,
     SINGLE,
     BackboneSettings,
     EncoderSettings,
@@ -143,9 +144,9 @@ class TrainRecipe:
             raise SettingError(f"augment.{self.augment.mixing}", reason)
         loss, weights, mode = self.loss, self.loss_weights, self.regulation.mode
         if not self.has_two_responses:
-            if mode == "none" and self.encoder.experience is not None:
+            if mode != "transfer" and self.encoder.experience is not None:
                 reason = (
-                    "must be null with regulation.mode none; choose another mode (transfer fine-tunes the encoder "
+                    f"must be null with regulation.mode {mode}; choose another mode (transfer fine-tunes the encoder "
                     "alone), or leave it out"
                 )
                 raise SettingError("encoder.experience", reason)
@@ -293,6 +294,9 @@ def _check_edition(recipe: PretrainRecipe | TrainRecipe) -> None:
     if recipe.edition not in (1, EDITION):
         raise SettingError("edition", f"must be 1 or {EDITION}, not {recipe.edition}")
     if recipe.edition == 1:
+        if isinstance(recipe, TrainRecipe) and recipe.regulation.mode in RELATIVES:
+            mode = recipe.regulation.mode
+            raise SettingError("regulation.mode", f"must not be {mode} in edition 1, which had none of the relatives")
         _use_first_stem(recipe)
         for key, value, first in _added(recipe, ""):
             if value != first:

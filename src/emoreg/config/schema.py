@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import inf
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from emoreg.config.label_noise import LabelNoise, check_label_noise
 from emoreg.config.rules import check_at_least, check_not_negative, check_positive, check_rule, check_share
@@ -25,8 +25,10 @@ from emoreg.errors import SettingError
 SMALL_IMAGES = 64  # pixels a side up to which stem: auto is cifar; timm's stem leaves maps of 2x2 pixels of these
 MAX_IMAGE_SIZE = 8192  # pixels a side: above this even a few decoded images would fill the memory
 
-Mode = Literal["none", "fixed", "random", "learned", "random_learned", "transfer"]
-SINGLE = ("none", "transfer")  # modes of one network, without a second response
+Relative = Literal["embp", "bel", "liaenn"]
+Mode = Literal["none", "fixed", "random", "learned", "random_learned", "transfer", Relative]
+RELATIVES: tuple[Relative, ...] = get_args(Relative)  # earlier networks with emotions of their own, as a head
+SINGLE = ("none", "transfer", *RELATIVES)  # modes of one network, without a second response
 OWN = "own:"  # begins the name of an architecture that a run records and its caller gave as a module
 LEARNED = ("learned", "random_learned")  # modes whose λ = σ(ρ) is trained
 Granularity = Literal["scalar", "per_class", "per_sample"]
@@ -302,7 +304,8 @@ class RegulationSettings:
 
     mode: Mode = "none"
     """none (plain backbone), fixed (E-Reg), random (Rand-E-Reg), learned (Learn-E-Reg), random_learned
-    (Rand-Learn-E-Reg), or transfer (the encoder of encoder.experience alone, fine-tuned; a reference)."""
+    (Rand-Learn-E-Reg), transfer (the encoder of encoder.experience alone, fine-tuned; a reference), or an earlier
+    emotional network as the backbone's head: embp, bel, liaenn (docs/relatives.md; they have no λ)."""
     lam: float = 0.5
     """λ strictly between 0 and 1: the constant of fixed, the start of learned."""
     granularity: Granularity = "scalar"
@@ -317,6 +320,15 @@ class RegulationSettings:
         settle(self)
         check_regulation(self.mode, self.lam, self.granularity, self.mix)
         check_not_negative(self, "lr_factor")
+        if self.mode in RELATIVES:
+            self._refuse_regulation()
+
+    def _refuse_regulation(self) -> None:
+        """SettingError for a setting of λ, which a relative does not have."""
+        for name, value in (("lam", self.lam), ("lr_factor", self.lr_factor)):
+            if value != getattr(type(self), name):
+                reason = f"must be left out in mode {self.mode}, not {value}: it has no second response to balance"
+                raise SettingError(name, reason)
 
 
 class LossWeights(NamedTuple):

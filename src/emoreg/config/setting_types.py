@@ -24,6 +24,9 @@ NAMES_IN_REPORTS: Mapping[str, str] = {
     "Rand-E-Reg": "random",
     "Learn-E-Reg": "learned",
     "Rand-Learn-E-Reg": "random_learned",
+    "EmBP": "embp",
+    "BEL": "bel",
+    "LiAENN": "liaenn",
 }
 _MODES = {name.lower(): mode for name, mode in NAMES_IN_REPORTS.items()}
 
@@ -137,13 +140,14 @@ def _scalar(wanted: Any, value: Any, key: str) -> Any:
 
 
 def _word(words: tuple[str, ...], value: Any, key: str) -> str:
-    """One of the words. Among them `learned`, they are modes, which have names in reports too."""
+    """One of the words. Among them `learned` or `bel`, they are modes, which have names in reports too."""
+    are_modes = "learned" in words or "bel" in words
     if isinstance(value, str):
         if value in words:
             return value
-        if "learned" in words and _MODES.get(value.strip().lower()) in words:
+        if are_modes and _MODES.get(value.strip().lower()) in words:
             return _MODES[value.strip().lower()]
-    names = [name for name, mode in NAMES_IN_REPORTS.items() if "learned" in words and mode in words]
+    names = [name for name, mode in NAMES_IN_REPORTS.items() if are_modes and mode in words]
     hint = (closest(value, [*words, *names]) or closest(value.lower(), words)) if isinstance(value, str) else ""
     raise SettingError(key, f"must be one of {', '.join(words)}, not {_told(value)}{hint}")
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from emoreg.config.schema import Mode
+from emoreg.config.schema import RELATIVES, Mode
 from emoreg.config.setting_types import shown, typed_value
 from emoreg.errors import SettingError, shortened
 
@@ -59,7 +59,7 @@ def network_widths(backbone: Any, encoder: Any, mode: Mode, given: Any) -> tuple
     Args:
         backbone: f.
         encoder: e, or None.
-        mode: which takes both, or in "none" the backbone alone.
+        mode: which takes both, or in "none" and the relatives' the backbone alone.
         given: `feature_dims`, (D, De), or None for what the networks say.
 
     Raises:
@@ -67,9 +67,11 @@ def network_widths(backbone: Any, encoder: Any, mode: Mode, given: Any) -> tuple
     """
     if mode == "transfer":
         raise SettingError("mode", "transfer is one network: give the encoder as backbone, in mode none")
-    if mode == "none" and encoder is not None:
-        raise SettingError("encoder", "must be None in mode none, which takes no encoder; every other mode needs one")
-    if mode != "none" and encoder is None:
+    takes_one = mode not in ("none", *RELATIVES)
+    if not takes_one and encoder is not None:
+        others = "every other mode needs one" if mode == "none" else "it is a head on the backbone"
+        raise SettingError("encoder", f"must be None in mode {mode}, which takes no encoder; {others}")
+    if takes_one and encoder is None:
         raise SettingError("encoder", f"must be a network in mode {mode}, not None; mode none takes no encoder")
     require_network(backbone, "backbone")
     if encoder is not None:

@@ -19,12 +19,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, logsigmoid
 
-from emoreg.config.schema import LEARNED, Granularity, LossWeights, Mixing, Mode, RegulationSettings
+from emoreg.config.schema import LEARNED, RELATIVES, Granularity, LossWeights, Mixing, Mode, RegulationSettings
 from emoreg.config.setting_types import typed_value
 from emoreg.errors import SettingError
 from emoreg.models.features import network_widths, pooled_features, require_images, undecayed
 from emoreg.models.gradient_budget import UNSCALED, GradientScale, expected_start, scale_gradient
 from emoreg.models.loss_inputs import DEFAULT_WEIGHTS, NOTHING, checked_weights, require_labels, require_share
+from emoreg.models.relatives.heads import own_rules, relative_head
 
 
 class Response(NamedTuple):
@@ -119,11 +120,12 @@ class RegulatedClassifier(nn.Module):
 
     Args:
         backbone: f, any module that maps (B, 3, H, W) to features (B, D).
-        encoder: e, any module that maps (B, 3, H, W) to features (B, De); None if and only if mode is "none".
+        encoder: e, any module that maps (B, 3, H, W) to features (B, De); None if and only if mode is "none" or a
+            relative's.
         num_classes: K.
         mode: "none", "fixed", "random", "learned" or "random_learned", or as reports have it "Backbone", "E-Reg",
             "Rand-E-Reg", "Learn-E-Reg" or "Rand-Learn-E-Reg"; see `Regulation`. A recipe's mode "transfer" is "none"
-            around the encoder.
+            around the encoder. "embp", "bel" and "liaenn" have the head of a relative (`models.relatives`).
         granularity: of λ; see `Regulation`.
         mix: "probabilities", "logits", or "features": z = h_n((1 - λ) · f(x) + λ · P e(x)), with a linear
             P: De -> D where the widths differ, and z_e = h_n(P e(x)).
@@ -160,7 +162,9 @@ class RegulatedClassifier(nn.Module):
             raise SettingError("num_classes", f"must be at least 1, not {num_classes}")
         width, emotional_width = self.widths
         self.backbone = backbone
-        self.head = nn.Linear(width, self.num_classes)  # h_n
+        self.head: nn.Module = nn.Linear(width, self.num_classes)  # h_n
+        if self.mode in RELATIVES:
+            self.head = relative_head(self.mode, self.head)
         self.encoder = encoder
         if encoder is None:
             return
@@ -214,7 +218,7 @@ class RegulatedClassifier(nn.Module):
             scale = self.gradient_scale if self.training else UNSCALED
         features = pooled_features(self.backbone, images, self.widths[0], "backbone")  # (B, D)
         if self.encoder is None:
-            logits = self.head(features)
+            logits = self.head(features, images) if self.mode in RELATIVES else self.head(features)
             return Response(logits, logits, None, None)
         if emotional_features is None:
             with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_encoder):
@@ -239,10 +243,14 @@ class RegulatedClassifier(nn.Module):
         return Response(logits, non_emotional, emotional, lam)
 
     def branches(self) -> tuple[list[nn.Parameter], ...]:
-        """The parameters of f and h_n; of e, P and h_e; and of λ. Whatever both branches share is in the first."""
+        """The parameters of f and h_n; of e, P and h_e; and of λ. Whatever both branches share is in the first.
+
+        What a relative's head trains by a rule of its own is in none.
+        """
         places = {"encoder": 1, "projection": 1, "emotional_head": 1, "regulation": 2}
         groups: tuple[list[nn.Parameter], ...] = ([], [], [])
-        for name, parameter in self.named_parameters():
+        local = own_rules(self)
+        for name, parameter in ((name, each) for name, each in self.named_parameters() if name not in local):
             groups[places.get(name.partition(".")[0], 0)].append(parameter)
         return groups
 

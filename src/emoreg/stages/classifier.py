@@ -46,7 +46,7 @@ def build_matched(recipe: TrainRecipe, num_classes: int) -> tuple[RegulatedClass
     else:
         with drawn_from(recipe.seed, "backbone"):
             backbone = build_backbone(recipe.backbone, size)
-        if mode != "none":
+        if recipe.has_two_responses:
             encoder, matched = _build_encoder(recipe)
     with drawn_from(recipe.seed, "heads"):
         classifier = RegulatedClassifier(
@@ -110,7 +110,8 @@ def check_encoder(recipe: TrainRecipe) -> None:
 def with_encoder_architecture(recipe: TrainRecipe) -> TrainRecipe:
     """The recipe with the architectures written out, so that either network can be built alone."""
     own = recipe.encoder.backbone
-    if recipe.regulation.mode != "none" and (own is None or own.stem == "auto"):
+    has_encoder = recipe.has_two_responses or recipe.regulation.mode == "transfer"
+    if has_encoder and (own is None or own.stem == "auto"):
         architecture = _encoder_architecture(recipe)
         recipe = dataclasses.replace(recipe, encoder=dataclasses.replace(recipe.encoder, backbone=architecture))
     return with_stems(recipe)

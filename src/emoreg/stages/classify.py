@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from emoreg.config.recipe import TrainRecipe, require_recipe
-from emoreg.config.schema import TargetSettings
+from emoreg.config.schema import RELATIVES, TargetSettings
 from emoreg.config.setting_types import path_of
 from emoreg.config.training import TrainingSettings
 from emoreg.data.images.batches import Batch, training_batches
@@ -29,6 +29,8 @@ from emoreg.errors import Diverged, UserError
 from emoreg.models.backbones import stem_note
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.models.regulation_loss import RegulationLoss, require_classifier
+from emoreg.models.relative_loss import relative_loss
+from emoreg.models.relatives.heads import RelativeHead
 from emoreg.models.takeover import estimate_statistics
 from emoreg.models.weight_source import with_sources
 from emoreg.runs.inputs import weights_checksum
@@ -157,7 +159,12 @@ def _train(context: RunContext[TrainRecipe], given: _Given) -> None:
         progress.detail(f"{run.folder.name}: {describe_class_weights(weights, target.classes)}")
     loss_of = classification_loss(classifier, images, recipe, weights)
     clip_groups = classifier.branches() if recipe.edition > 1 else ()  # the first edition clipped both together
-    kept, seconds = fit(context, classifier, loss_of, images, score, factors, clip_groups=clip_groups, observe=observe)
+    kept, seconds = fit(
+        *(context, classifier, loss_of, images, score, factors),
+        clip_groups=clip_groups,
+        observe=observe,
+        own_rule=classifier.head.learn if isinstance(classifier.head, RelativeHead) else None,
+    )
     assert isinstance(kept, RegulatedClassifier)
     if not context.is_leader:
         return
@@ -303,8 +310,11 @@ def classification_loss(
 
     def loss_of(model: nn.Module, batch: Batch) -> Tensor:
         assert isinstance(model, RegulatedClassifier)
+        targets = batch.targets(model.num_classes)
+        if model.mode in RELATIVES:
+            return relative_loss(model, batch.images, targets, regulation_loss)
         response = model.respond(batch.images, None if features is None else features(batch))
-        return cast(Tensor, regulation_loss(response, batch.targets(model.num_classes)))
+        return cast(Tensor, regulation_loss(response, targets))
 
     return loss_of
 

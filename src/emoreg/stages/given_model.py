@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from emoreg.config.recipe import TrainRecipe
-from emoreg.config.schema import OWN, BackboneSettings, EncoderSettings, Granularity, RegulationSettings
+from emoreg.config.schema import OWN, RELATIVES, BackboneSettings, EncoderSettings, Granularity, RegulationSettings
 from emoreg.errors import UserError
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runs.run import Run
@@ -33,6 +33,8 @@ def as_given(recipe: TrainRecipe, model: RegulatedClassifier, run: Run) -> Train
     if run.has_begun and run.stage == 2 and has_given_model(run) and not is_recorded(run.recipe):
         return recipe
     regulation, encoder = RegulationSettings(), EncoderSettings()
+    if model.mode in RELATIVES:
+        regulation = RegulationSettings(model.mode)
     if model.encoder is not None:
         regulation = RegulationSettings(model.mode, _start(model), _granularity(model), model.mix)
         views = recipe.encoder.views if model.freeze_encoder else None

@@ -25,7 +25,7 @@ from emoreg.training.diagnostics import (
 )
 from emoreg.training.launch import RunContext
 from emoreg.training.progressive_resizing import progressive_size, refuse_fixed_size
-from emoreg.training.step import LossOf, make_state, train_step
+from emoreg.training.step import LossOf, OwnRule, make_state, train_step
 
 Score = Callable[[nn.Module], dict[str, float]]
 
@@ -40,6 +40,7 @@ def fit(
     mixture: Sequence[SetQuota] = (),
     clip_groups: Sequence[Sequence[nn.Parameter]] = (),
     observe: Callable[[], None] | None = None,
+    own_rule: OwnRule | None = None,
 ) -> tuple[nn.Module, float]:
     """Train a model in place, from the run's checkpoint if there is one.
 
@@ -56,6 +57,7 @@ def fit(
         clip_groups: parameters whose gradients are clipped together; empty for all in one.
         observe: called in the leading process in the last step of each epoch, before `score`: gradients are those of
             the loss, over all processes, and not yet clipped.
+        own_rule: trains parameters that the optimiser leaves out; called after its step.
 
     Returns:
         The model to keep (the average of the weights if one was asked for) and the seconds spent training.
@@ -68,7 +70,8 @@ def fit(
     training, seed, is_on_cpu = recipe.training, recipe.seed, fabric.device.type == "cpu"
     refuse_without_compiler(training, fabric.device)
     steps, batch_size = steps_per_epoch(len(images), training.batch_size), min(training.batch_size, len(images))
-    state = make_state(fabric, model, loss_of, recipe, batch_size, steps * training.epochs, lr_factors, clip_groups)
+    length = steps * training.epochs
+    state = make_state(fabric, model, loss_of, recipe, batch_size, length, lr_factors, clip_groups, own_rule)
     processes = state.processes
     history = restore(run, state, steps)
     refuse_fixed_size(model, images.image_size, training)

@@ -12,6 +12,7 @@ from torch import nn
 from emoreg.config.optimizer import OptimizerSettings
 from emoreg.errors import SettingError
 from emoreg.models.features import COLOURS, undecayed
+from emoreg.models.relatives.heads import own_rules
 
 TRUNKS = ("backbone", "encoder")  # the attributes f and e of the models of both stages; anything else is a head or λ
 ADAM = {"betas": (0.9, 0.999), "eps": 1e-8}  # torch.optim.AdamW's own; timm's Muon has others
@@ -33,7 +34,7 @@ def parameter_groups(
     Biases, norms and the parameters that a module lists in `no_weight_decay()` (timm's convention) are not decayed.
 
     Args:
-        model: frozen parameters (requires_grad false) are left out.
+        model: frozen parameters (requires_grad false) are left out, and those that a relative's head trains itself.
         settings: name, weight_decay and layer_decay are used.
         lr: peak learning rate.
         lr_factors: factors of the learning rate, by prefix of the parameters' names; multiplied with that of the layer.
@@ -45,8 +46,9 @@ def parameter_groups(
     exempt = undecayed(model) | own()
     layers = {} if settings.layer_decay is None else _layer_factors(model, settings.layer_decay)
     groups: dict[_Group, list[nn.Parameter]] = {}
+    local = own_rules(model)
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
+        if parameter.requires_grad and name not in local:
             factor = next((factor for prefix, factor in lr_factors.items() if name.startswith(prefix)), 1.0)
             decays = parameter.ndim >= 2 and name not in exempt
             group = _Group(

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from lightning_fabric.wrappers import _FabricModule, _FabricOptimizer
 
 LossOf = Callable[[nn.Module, Batch], Tensor]  # the mean loss of a model over a batch, a scalar
+# Trains parameters by their gradients, and clears these, given the learning rate as a share of its peak.
+OwnRule = Callable[[float], None]
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class TrainState:
         accumulate: parts in which each process's images go through the network.
         fabric: device and precision.
         processes: those that share the step.
+        peak_lr: of the schedule.
+        own_rule: trains what the optimiser does not; None without such parameters.
     """
 
     model: nn.Module
@@ -53,6 +57,8 @@ class TrainState:
     accumulate: int
     fabric: Fabric
     processes: ProcessGroup
+    peak_lr: float
+    own_rule: OwnRule | None
 
     @property
     def kept(self) -> nn.Module:
@@ -80,6 +86,7 @@ def make_state(
     steps: int,
     lr_factors: Mapping[str, float] | None = None,
     clip_groups: Sequence[Sequence[nn.Parameter]] = (),
+    own_rule: OwnRule | None = None,
 ) -> TrainState:
     """Move a model to its device and prepare its first step.
 
@@ -93,6 +100,7 @@ def make_state(
         lr_factors: factors of the learning rate, by prefix of the parameters' names.
         clip_groups: parameters whose gradients are clipped together, each group by itself; empty to clip all of them
             together.
+        own_rule: of parameters that the optimiser leaves out; called after its step.
     """
     asked = recipe.training.batch_size
     optimizer = make_optimizer(model, recipe.optimizer, lr_factors or {}, asked, fabric.device)
@@ -106,7 +114,7 @@ def make_state(
     parts = recipe.training.accumulate
     return TrainState(
         *(model, objective, fabric_optimizer, schedule, average, clip_norm, clip_groups),
-        *(batch_size, parts, fabric, processes),
+        *(batch_size, parts, fabric, processes, recipe.optimizer.peak_lr(asked), own_rule),
     )
 
 
@@ -129,6 +137,8 @@ def train_step(state: TrainState, batch: Batch, observe: Callable[[], None] | No
         for group in state.clip_groups:
             nn.utils.clip_grad_norm_(group, state.clip_norm)
     state.optimizer.step()
+    if state.own_rule is not None:
+        state.own_rule(state.schedule.get_last_lr()[0] / state.peak_lr)
     state.schedule.step()
     if state.average is not None:
         state.average.update_parameters(state.model)

@@ -14,6 +14,7 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
+from emoreg.config.schema import RELATIVES
 from emoreg.inference.explain.charts import (
     MAX_CLASSES,
     Colouring,
@@ -34,6 +35,7 @@ from emoreg.report.page import Part, template
 from emoreg.report.page_tables import Entry, Grid
 from emoreg.runtime.places import portable
 from emoreg.runtime.safe_io import write_atomically
+from emoreg.study.arms import LABELS
 
 PAGE = "explain.html"
 SIDE = 256  # of a picture, in pixels
@@ -356,6 +358,8 @@ def _facts(loaded: LoadedRun) -> list[tuple[str, str]]:
         facts.append(("Experience", learned))
     else:
         facts.append(("Backbone", describe(recipe.backbone)))
+    if regulation.mode in RELATIVES:
+        facts.append(("Head", LABELS[regulation.mode]))
     if loaded.model.encoder is not None:
         training = "frozen" if recipe.encoder.frozen else "trained further in stage 2"
         facts.append(("Emotional encoder", f"{describe(recipe.encoder_backbone)}, {training}"))

@@ -14,7 +14,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from emoreg import __version__
 from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe
-from emoreg.config.schema import OWN, BackboneSettings, RegulationSettings
+from emoreg.config.schema import OWN, RELATIVES, BackboneSettings, RegulationSettings
 from emoreg.config.target_words import name_of
 from emoreg.data.images.augment import MEAN, STD
 from emoreg.errors import UserError
@@ -107,7 +107,8 @@ def classifier_card(loaded: LoadedRun, use: str, files: Mapping[str, str], study
         ("Parameters", f"{final['parameters']:,}"),
         ("Seed", str(recipe.seed)),
     ]
-    kind = "regulated" if recipe.has_two_responses else "plain"
+    mode = recipe.regulation.mode
+    kind = "regulated" if recipe.has_two_responses else LABELS[mode] if mode in RELATIVES else "plain"
     metadata = ModelCardData(
         license="apache-2.0",
         library_name="emoreg",
@@ -240,6 +241,9 @@ def _classifier_facts(loaded: LoadedRun, lam: Sequence[float] | None, split: str
     recipe, backbone = loaded.recipe, describe(loaded.recipe.backbone)
     if recipe.regulation.mode == "transfer":
         return [f"One network: {describe(recipe.encoder_backbone)}, an encoder of stage 1, trained further in stage 2."]
+    if recipe.regulation.mode in RELATIVES:
+        head = f"{LABELS[recipe.regulation.mode]}, an earlier network with emotions of its own (docs/relatives.md)"
+        return [f"Backbone: {backbone}. Its head: {head}. No emotional branch."]
     if lam is None:
         return [f"Backbone: {backbone}. No emotional branch."]
     training = "frozen" if recipe.encoder.frozen else "trained further"

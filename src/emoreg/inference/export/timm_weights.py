@@ -94,7 +94,8 @@ def _encoder_of(folder: Path) -> tuple[Recipe, nn.Module, BackboneSettings, int]
         return recipe, load_encoder(folder), encoder_architecture(folder), recipe.stimuli.image_size
     loaded = load_run(folder)
     if loaded.model.encoder is None:
-        raise UserError(f"{folder} has no emotional encoder (regulation.mode none); export it as hub, onnx or torch")
+        mode = loaded.recipe.regulation.mode
+        raise UserError(f"{folder} has no emotional encoder (regulation.mode {mode}); export it as hub, onnx or torch")
     settings = loaded.recipe.encoder_backbone.untrained  # the run has the weights
     return loaded.recipe, loaded.model.encoder, settings, loaded.image_size
 

@@ -1,0 +1,101 @@
+"""BEL: brain emotional learning, by an amygdala that learns and an orbitofrontal cortex that inhibits.
+
+Morén & Balkenius 2000, "A computational model of emotional learning in the amygdala", From Animals to Animats 6; its
+use for control is Lucas, Shahmirzadi & Sheikholeslami 2004, "Introducing BELBIC", Intelligent Automation and Soft
+Computing 10(1), 11-21. The first paper's first page could be read; the equations are as public implementations have
+them (docs/relatives.md), and without the papers' numbers. Of stimuli S and a reward R:
+
+    A_i = V_i · S_i, and A_th = V_th · max S, by the short path through the thalamus
+    O_i = W_i · S_i
+    E = ΣA - ΣO
+    ΔV_i = α · S_i · max(0, R - ΣA)        what the amygdala has learned it keeps
+    ΔW_i = β · S_i · (E - R)               the cortex takes back what is no longer rewarded
+
+with α = 0.2 and β = 0.8, and W at least 0, as in an implementation of the paper's simulations.
+
+Ours: several rewards, one for each class, 1 for an image's class and 0 for the others. And the head on a trunk: both
+rules are gradients, of ½ max(0, R - ΣA)² in V and of ½ (E - R)² in W, averaged over a batch. The trunk is trained by
+the cross-entropy of E (`limbic.SHARPNESS`), as Backbone's is; W is not kept at least 0, as features may be negative.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from emoreg.models.relatives.limbic import SHARPNESS, answer_of, stimuli_of
+from emoreg.models.relatives.mood import silent
+
+Array = NDArray[np.float64]
+AMYGDALA, CORTEX = 0.2, 0.8  # α and β
+
+
+class BEL:
+    """The original form, with an amygdala and a cortex for each of K rewards.
+
+    Args:
+        stimuli: N, values of a pattern, in [0, 1].
+        rewards: K.
+        alpha: learning rate of the amygdala.
+        beta: learning rate of the cortex.
+    """
+
+    def __init__(self, stimuli: int, rewards: int = 1, alpha: float = AMYGDALA, beta: float = CORTEX) -> None:
+        self.alpha, self.beta = alpha, beta
+        self.v = np.zeros((rewards, stimuli + 1))  # the last column is the thalamus'
+        self.w = np.zeros((rewards, stimuli))
+
+    def respond(self, stimuli: Array, thalamus: bool = True) -> tuple[Array, Array]:
+        """ΣA and ΣO, each (K,), of stimuli (N,); without the thalamic path if it is cut."""
+        through = np.append(stimuli, stimuli.max() * thalamus)
+        return self.v @ through, self.w @ stimuli
+
+    def learn(self, stimuli: Array, rewards: Array, thalamus: bool = True) -> Array:
+        """One presentation; E (K,) before it."""
+        amygdala, cortex = self.respond(stimuli, thalamus)
+        emotion = amygdala - cortex
+        through = np.append(stimuli, stimuli.max() * thalamus)
+        self.v += self.alpha * np.outer(np.maximum(rewards - amygdala, 0), through)
+        self.w = np.maximum(self.w + self.beta * np.outer(emotion - rewards, stimuli), 0)
+        return emotion
+
+
+class BELHead(nn.Module):
+    """Amygdala and cortex for each class, on the features of a trunk; both start at 0."""
+
+    def __init__(self, width: int, num_classes: int) -> None:
+        super().__init__()
+        self.v = nn.Parameter(torch.zeros(num_classes, width + 1))
+        self.w = nn.Parameter(torch.zeros(num_classes, width))
+
+    def own_rule(self) -> set[str]:
+        """Parameters that `learn` trains, and no optimiser."""
+        return {"v", "w"}
+
+    def forward(self, features: Tensor, images: Tensor) -> Tensor:
+        """Logits (B, K) of features (B, D); their gradient reaches the features alone."""
+        return SHARPNESS * answer_of(stimuli_of(features), self.v.detach(), self.w.detach()).emotion
+
+    def local_loss(self, features: Tensor, images: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
+        """Zero, with the gradients -S · max(0, R - ΣA) of V and -S · (E - R) of W, averaged over the batch.
+
+        Targets R are (B, K).
+        """
+        amygdala, cortex = answer_of(stimuli_of(features.detach()), self.v, self.w)
+        missing = (targets - amygdala).clamp(min=0)
+        error = amygdala.detach() - cortex - targets
+        return silent(0.5 * (missing.square() + error.square()).sum(dim=1).mean())
+
+    @torch.no_grad()
+    def learn(self, share: float = 1.0) -> None:
+        """The two rules, after a backward pass.
+
+        Args:
+            share: of the recipe's peak learning rate, by its schedule.
+        """
+        for weights, rate in ((self.v, AMYGDALA), (self.w, CORTEX)):
+            if weights.grad is not None:
+                weights.sub_(share * rate * weights.grad)
+                weights.grad = None

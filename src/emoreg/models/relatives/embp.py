@@ -1,0 +1,138 @@
+"""EmBP: back-propagation with emotional weights, which learn by anxiety and confidence.
+
+Khashman 2008, "A modified backpropagation learning algorithm with added emotional coefficients", IEEE Transactions on
+Neural Networks 19(11), 1896-1909. Its abstract could be read, the paper not; the equations are as two public
+implementations have them (docs/relatives.md), and without the paper's numbers.
+
+Every layer has, beside its conventional weights w and bias b, an emotional weight m for each neuron, whose input is the
+mean value Y of the pattern:
+
+    x = Σ w · y + b + m · Y
+    δw = η · Δ · y + α · δw_old        δb = η · Δ + α · δb_old        conventional: learning rate η, momentum α
+    δm = μ · Δ · Y + k · δm_old                                       emotional: anxiety μ, confidence k (`mood`)
+
+with Δ the error as back-propagation has it. In the first iteration μ = 1 and k = 0. One of the two implementations
+adds the emotional terms to the changes of conventional weights too; the abstract speaks of "additional emotional
+weights that are updated using two additional emotional parameters", so here it is those alone.
+
+Ours: the head on a trunk. Its output layer has the emotional weights, and its conventional weights and the trunk are
+trained by the recipe's optimiser.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from emoreg.models.relatives.mood import Mood, mean_pixel
+
+Array = NDArray[np.float64]
+
+
+class EmBPNetwork:
+    """The original form: one hidden layer, logistic neurons, one pattern after another.
+
+    Args:
+        inputs: values of a pattern, in [0, 1].
+        hidden: neurons of the hidden layer.
+        outputs: classes.
+        rate: η of the conventional weights.
+        momentum: α of the conventional weights.
+        emotional: False for plain back-propagation: no emotional weights.
+        seed: of the weights, drawn from U(-0.3, 0.3).
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        hidden: int,
+        outputs: int,
+        rate: float = 0.007,
+        momentum: float = 0.21,
+        emotional: bool = True,
+        seed: int = 0,
+    ) -> None:
+        self.rate, self.momentum, self.emotional = rate, momentum, emotional
+        draw = np.random.default_rng(seed)
+        self.weights = [draw.uniform(-0.3, 0.3, shape) for shape in ((hidden, inputs), (outputs, hidden))]
+        self.biases = [draw.uniform(-0.3, 0.3, width) for width in (hidden, outputs)]
+        self.emotions = [draw.uniform(-0.3, 0.3, width) * emotional for width in (hidden, outputs)]
+        self.changes = [[np.zeros_like(w) for w in layer] for layer in (self.weights, self.biases, self.emotions)]
+        self.anxiety, self.confidence, self.first = 1.0, 0.0, None  # μ, k and μ₀
+
+    first: float | None
+
+    def respond(self, pattern: Array) -> tuple[Array, Array]:
+        """Outputs of the hidden and the output layer for a pattern (inputs,)."""
+        mean, signals = pattern.mean(), [pattern]
+        for w, b, m in zip(self.weights, self.biases, self.emotions, strict=True):
+            signals.append(1 / (1 + np.exp(-(w @ signals[-1] + b + m * mean))))
+        return signals[1], signals[2]
+
+    def learn(self, pattern: Array, target: Array) -> float:
+        """One step; the mean squared error of the outputs (K,) before it."""
+        hidden, output = self.respond(pattern)
+        mean = float(pattern.mean())
+        of_output = output * (1 - output) * (target - output)  # Δ
+        of_hidden = hidden * (1 - hidden) * (self.weights[1].T @ of_output)
+        w_changes, b_changes, m_changes = self.changes
+        for layer, (delta, signal) in enumerate(((of_hidden, pattern), (of_output, hidden))):
+            w_changes[layer] = self.rate * np.outer(delta, signal) + self.momentum * w_changes[layer]
+            b_changes[layer] = self.rate * delta + self.momentum * b_changes[layer]
+            self.weights[layer] += w_changes[layer]
+            self.biases[layer] += b_changes[layer]
+            if self.emotional:
+                m_changes[layer] = self.anxiety * delta * mean + self.confidence * m_changes[layer]
+                self.emotions[layer] += m_changes[layer]
+        return float(((target - output) ** 2).mean())
+
+    def iterate(self, patterns: Array, targets: Array) -> float:
+        """One iteration over all patterns (N, inputs), then anxiety and confidence of the next; the mean error E."""
+        error = float(np.mean([self.learn(*each) for each in zip(patterns, targets, strict=True)]))
+        self.anxiety = float(patterns.mean()) + error
+        self.first = self.anxiety if self.first is None else self.first
+        self.confidence = self.first - self.anxiety
+        return error
+
+
+class EmBPHead(nn.Module):
+    """A linear head with an emotional weight for each class: logits = W f(x) + b + m · Y(x)."""
+
+    last: Tensor  # (K,), δm of the last step
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.linear = linear  # W and b
+        self.emotional = nn.Parameter(torch.zeros(linear.out_features))  # m
+        self.mood = Mood()
+        self.register_buffer("last", torch.zeros(linear.out_features))
+
+    def own_rule(self) -> set[str]:
+        """Parameters that `learn` trains, and no optimiser."""
+        return {"emotional", "mood.sensed"}
+
+    def forward(self, features: Tensor, images: Tensor) -> Tensor:
+        """Logits (B, K) of features (B, D) and normalised images (B, 3, H, W)."""
+        logits: Tensor = self.linear(features)
+        return logits + mean_pixel(images)[:, None] * self.emotional
+
+    def local_loss(self, features: Tensor, images: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
+        """Zero; its gradient tells `learn` of the batch. Targets are (B, K)."""
+        errors = (targets - logits.detach().softmax(dim=1)).square().mean(dim=1)
+        return self.mood.sense(images, errors)
+
+    @torch.no_grad()
+    def learn(self, share: float = 1.0) -> None:
+        """δm = share · μ · Δ · Y + k · δm_old, after a backward pass: the gradient of m is the mean of -Δ · Y.
+
+        Args:
+            share: of the recipe's peak learning rate, by its schedule.
+        """
+        self.mood.update()
+        if self.emotional.grad is not None:
+            change = -share * self.mood.anxiety * self.emotional.grad + self.mood.confidence * self.last
+            self.last.copy_(change)
+            self.emotional.add_(change)
+            self.emotional.grad = None

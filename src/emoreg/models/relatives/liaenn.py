@@ -1,0 +1,126 @@
+"""LiAENN: a limbic network whose learning is anxious, confident and decays (ACDBEL).
+
+Lotfi & Akbarzadeh-T. 2014, "Practical emotional neural networks", Neural Networks 59, 61-72. Its abstract could be
+read: the network "models emotional situations such as anxiety and confidence in the learning process, the short paths,
+the forgetting processes, and inhibitory mechanisms of the emotional brain". The limbic rules with their decay are
+Lotfi's, as a public report on his visual recogniser of the same year has them, (1) to (10) there; anxiety and
+confidence are EmBP's (docs/relatives.md). Of a pattern p and a target T in {0, 1}:
+
+    A = Σ v_j · p_j + v_th · max p        A' = Σ v_j · p_j        O = Σ w_j · p_j        E = A - O
+    R₀ = max(A' - T, 0) - O  if T > 0,  else max(A' - O, 0)
+    v ← (1 - γ) · v + Δv        Δv = μ · max(T - A, 0) · p + k · Δv_old
+    w ← (1 - γ) · w + Δw        Δw = μ · R₀ · p + k · Δw_old
+
+with γ the rate of forgetting. Ours: that μ stands in the place of both learning rates and k in that of a momentum,
+which is how EmBP uses them; linear neurons, where the report has steps of 0 or 1; γ = 0.00001, which that report found
+to forget little enough. And the head on a trunk: the rules' terms are averaged over a batch, and the trunk is trained
+by the cross-entropy of E, as in `bel`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from emoreg.models.relatives.limbic import SHARPNESS, answer_of, stimuli_of
+from emoreg.models.relatives.mood import Mood, silent
+
+Array = NDArray[np.float64]
+FORGETTING = 1e-5  # γ, per step
+
+
+class LiAENN:
+    """The original form, with an amygdala and a cortex for each of K classes, one pattern after another.
+
+    Args:
+        inputs: N, values of a pattern, in [0, 1]. Where its length is above 1 the rules may overshoot.
+        outputs: K.
+        forgetting: γ, in [0, 1).
+    """
+
+    def __init__(self, inputs: int, outputs: int, forgetting: float = FORGETTING) -> None:
+        self.forgetting = forgetting
+        self.v = np.zeros((outputs, inputs + 1))  # the last column is the thalamus'
+        self.w = np.zeros((outputs, inputs))
+        self.v_change, self.w_change = np.zeros_like(self.v), np.zeros_like(self.w)
+        self.anxiety, self.confidence = 1.0, 0.0  # μ and k
+        self.first: float | None = None  # μ₀
+
+    def respond(self, pattern: Array) -> tuple[Array, Array, Array]:
+        """A, A' and O, each (K,), of a pattern (N,)."""
+        short = self.v[:, :-1] @ pattern
+        return short + self.v[:, -1] * pattern.max(), short, self.w @ pattern
+
+    def learn(self, pattern: Array, target: Array) -> float:
+        """One step; the mean squared error of E (K,) before it."""
+        amygdala, short, cortex = self.respond(pattern)
+        reward = np.where(target > 0, np.maximum(short - target, 0) - cortex, np.maximum(short - cortex, 0))  # R₀
+        through = np.append(pattern, pattern.max())
+        grown = self.anxiety * np.outer(np.maximum(target - amygdala, 0), through)
+        self.v_change = grown + self.confidence * self.v_change
+        self.w_change = self.anxiety * np.outer(reward, pattern) + self.confidence * self.w_change
+        self.v = (1 - self.forgetting) * self.v + self.v_change
+        self.w = (1 - self.forgetting) * self.w + self.w_change
+        return float(((target - amygdala + cortex) ** 2).mean())
+
+    def iterate(self, patterns: Array, targets: Array) -> float:
+        """One iteration over all patterns (M, N), then anxiety and confidence of the next; the mean error."""
+        error = float(np.mean([self.learn(*each) for each in zip(patterns, targets, strict=True)]))
+        self.anxiety = float(patterns.mean()) + error
+        self.first = self.anxiety if self.first is None else self.first
+        self.confidence = self.first - self.anxiety
+        return error
+
+
+class LiAENNHead(nn.Module):
+    """Amygdala and cortex for each class, on the features of a trunk; both start at 0."""
+
+    last_v: Tensor  # (K, D + 1), Δv of the last step
+    last_w: Tensor  # (K, D), Δw of the last step
+
+    def __init__(self, width: int, num_classes: int) -> None:
+        super().__init__()
+        self.v = nn.Parameter(torch.zeros(num_classes, width + 1))
+        self.w = nn.Parameter(torch.zeros(num_classes, width))
+        self.mood = Mood()
+        self.register_buffer("last_v", torch.zeros_like(self.v))
+        self.register_buffer("last_w", torch.zeros_like(self.w))
+
+    def own_rule(self) -> set[str]:
+        """Parameters that `learn` trains, and no optimiser."""
+        return {"v", "w", "mood.sensed"}
+
+    def forward(self, features: Tensor, images: Tensor) -> Tensor:
+        """Logits (B, K) of features (B, D); their gradient reaches the features alone."""
+        return SHARPNESS * answer_of(stimuli_of(features), self.v.detach(), self.w.detach()).emotion
+
+    def local_loss(self, features: Tensor, images: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
+        """Zero, with the gradients -p · max(T - A, 0) of v and -p · R₀ of w, averaged over the batch; senses the mood.
+
+        Targets T are (B, K); those between 0 and 1, of mixed images, count as above 0.
+        """
+        pattern = stimuli_of(features.detach())
+        answer = answer_of(pattern, self.v, self.w)
+        short = nn.functional.linear(pattern, self.v[:, :-1].detach())  # A'
+        missing = (targets - answer.amygdala).clamp(min=0)
+        kept = (short - targets).clamp(min=0) - answer.cortex
+        reward = torch.where(targets > 0, kept, (short - answer.cortex).clamp(min=0))  # R₀
+        rules = 0.5 * (missing.square() + reward.square()).sum(dim=1).mean()
+        errors = (targets - answer.emotion.detach()).square().mean(dim=1)
+        return silent(rules) + self.mood.sense(images, errors)
+
+    @torch.no_grad()
+    def learn(self, share: float = 1.0) -> None:
+        """The two rules, after a backward pass.
+
+        Args:
+            share: of the recipe's peak learning rate, by its schedule: a factor of μ and γ.
+        """
+        self.mood.update()
+        for weights, last in ((self.v, self.last_v), (self.w, self.last_w)):
+            if weights.grad is not None:
+                last.copy_(-share * self.mood.anxiety * weights.grad + self.mood.confidence * last)
+                weights.mul_(1 - share * FORGETTING).add_(last)
+                weights.grad = None

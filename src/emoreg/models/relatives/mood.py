@@ -1,0 +1,78 @@
+"""Anxiety and confidence of a network that learns (Khashman 2008), as EmBP and LiAENN use them.
+
+Stated by the sources that could be read (docs/relatives.md):
+
+    μ = Y + E        anxiety: mean value of the patterns of an iteration, plus its error
+    k = μ₀ - μ       confidence: by how much anxiety has fallen since the first iteration
+
+Ours: on a modern trunk an iteration is a step, and a pattern's mean value that of its pixels in [0, 1].
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from emoreg.errors import SettingError
+
+# ImageNet's mean and deviation, by which images are normalised (`data.images.augment`, which models do not import).
+PIXEL_MEAN = (0.485, 0.456, 0.406)
+PIXEL_STD = (0.229, 0.224, 0.225)
+UNKNOWN = -1.0  # anxiety is never negative
+
+
+def mean_pixel(images: Tensor) -> Tensor:
+    """The mean of each image's pixels in [0, 1], (B,), from normalised images (B, 3, H, W).
+
+    Raises:
+        SettingError: what is no image has no pixels.
+    """
+    if images.ndim != 4 or images.shape[1] != len(PIXEL_MEAN):
+        reason = f"must be images (B, 3, H, W), not {tuple(images.shape)}: anxiety is made of their mean pixel"
+        raise SettingError("images", reason)
+    std, mean = (images.new_tensor(values, dtype=torch.float32) for values in (PIXEL_STD, PIXEL_MEAN))
+    return (images.float().mean(dim=(2, 3)) * std + mean).mean(dim=1)
+
+
+def silent(loss: Tensor) -> Tensor:
+    """Zero, with the gradient of `loss`: it trains what it is of, and leaves the loss that is reported as it is."""
+    return loss - loss.detach()
+
+
+class Mood(nn.Module):
+    """Anxiety μ and confidence k of the current step.
+
+    What makes them, the mean pixel and the error of a batch, is sent through the backward pass as the gradient of a
+    parameter. So it is that of the whole batch, whatever the parts and processes that share it.
+    """
+
+    first: Tensor  # μ₀, anxiety of the first step
+    anxiety: Tensor  # μ
+    confidence: Tensor  # k
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sensed = nn.Parameter(torch.zeros(2))  # carries its gradient alone, and stays 0
+        self.register_buffer("first", torch.tensor(UNKNOWN))
+        self.register_buffer("anxiety", torch.tensor(0.0))
+        self.register_buffer("confidence", torch.tensor(0.0))
+
+    def sense(self, images: Tensor, errors: Tensor) -> Tensor:
+        """Zero, to be added to the mean loss of the batch.
+
+        Args:
+            images: normalised, (B, 3, H, W).
+            errors: mean squared error of each image's answers, (B,).
+        """
+        seen = torch.stack([mean_pixel(images).mean(), errors.float().mean()]).detach()
+        return silent((self.sensed * seen).sum())
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Anxiety and confidence by what the batch of the last backward pass was like; nothing without one."""
+        if self.sensed.grad is None:
+            return
+        self.anxiety.copy_(self.sensed.grad.sum())  # Y + E
+        self.first.copy_(torch.where(self.first == UNKNOWN, self.anxiety, self.first))
+        self.confidence.copy_(self.first - self.anxiety)
+        self.sensed.grad = None
