@@ -10,7 +10,9 @@ import pandas as pd
 
 from emoreg.study.columns import RunStatus
 
-WITHOUT_EXPERIENCE = ("none", "ensemble", "wide")
+RELATIVES = ("embp", "bel", "liaenn")
+WITHOUT_EXPERIENCE = ("none", "ensemble", "wide", *RELATIVES)
+SINGLE = ("none", "wide", "transfer", *RELATIVES)  # modes of one network
 TWINS = ("fresh", "moments", "shuffled", "neutral", "rotation")
 
 
@@ -58,7 +60,7 @@ def stage_2(
             row["test_accuracy"] = math.nan  # every table has this column
             if is_finished:
                 row |= {"test_accuracy": accuracy, "test_ece": 0.02, "seconds": 10.0, "parameters": 1000, "flops": 5000}
-                row |= {"images_per_second": 100.0, "lambda": None if mode in ("none", "wide", "transfer") else 0.4}
+                row |= {"images_per_second": 100.0, "lambda": None if mode in SINGLE else 0.4}
                 row["validation_accuracy"] = (
                     accuracy if validation is None else validation[arm] if validation else math.nan
                 )

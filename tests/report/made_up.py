@@ -13,7 +13,7 @@ import pandas as pd
 from emoreg.report.analyse_table import analyse
 from emoreg.report.analysis import Analysis
 from emoreg.report.statistics import Interval
-from result_rows import results, stage_1, stage_2
+from result_rows import SINGLE, WITHOUT_EXPERIENCE, results, stage_1, stage_2
 
 ARMS = (
     *("none", "ensemble", "wide", "transfer", "learned", "learned fresh", "learned moments", "learned shuffled"),
@@ -57,7 +57,7 @@ def made_up_table(
         rng = np.random.default_rng(place)
         level = 0.9 + rng.normal(0, 0.004, seeds)
         for number, name in enumerate(arms):
-            is_shared = name.split()[0] in ("none", "ensemble", "wide") or name.endswith(" fresh")
+            is_shared = name.split()[0] in WITHOUT_EXPERIENCE or name.endswith(" fresh")
             for label in (None,) if is_shared else stimuli:
                 accuracy = level if name == "none" else level + 0.001 * (number % 5) + rng.normal(0, 0.002, seeds)
                 own = stage_2(
@@ -82,7 +82,7 @@ def nothing(values: int = 0) -> Interval:
 
 
 def _measured(rng: np.random.Generator, row: dict[str, Any], classes: tuple[str, ...]) -> dict[str, Any]:
-    accuracy, has_two = row["test_accuracy"], row["mode"] not in ("none", "wide", "transfer")
+    accuracy, has_two = row["test_accuracy"], row["mode"] not in SINGLE
     confidence = [(number + 0.5) / 15 if number > 3 else math.nan for number in range(15)]
     counts = [0 if number < 4 else 10 * number**2 for number in range(15)]
     measured: dict[str, Any] = {
@@ -117,7 +117,7 @@ def _curves(
         "val_accuracy": row["test_accuracy"] - 0.5 / at + rng.normal(0, 0.004, epochs),
         "norm_non_emotional": 20 + at,
     }
-    if row["mode"] not in ("none", "wide", "transfer"):
+    if row["mode"] not in SINGLE:
         slopes = rng.normal(0, 0.02, classes)
         curves |= {
             "lambda": np.clip(0.5 + slopes.mean() * at, 0, 1),

@@ -24,8 +24,8 @@ from emoreg.report.charts import (
 )
 from emoreg.report.contrasts import Verdict
 from emoreg.report.drawing import Chart, short
-from report.made_up import FEW, made_up, nothing
-from result_rows import TWINS
+from report.made_up import ARMS, FEW, made_up, nothing
+from result_rows import RELATIVES, TWINS
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -193,7 +193,7 @@ def test_of_many_values_the_highest_and_the_lowest_are_shown() -> None:
 
 
 def test_roles_differ_without_colour_and_each_has_one_line_in_the_legend() -> None:
-    keys = legend(made_up(stimuli=("oasis", "emod")).cells[0].arms)
+    keys = legend(made_up(stimuli=("oasis", "emod"), arms=(*ARMS, *RELATIVES)).cells[0].arms)
     assert [key.label for key in keys] == list(ROLES)
     assert len({(key.dashes, key.marker) for key in keys}) == len(ROLES)
     assert len({key.dashes for key in keys}) == len(ROLES)

@@ -6,7 +6,7 @@ import pytest
 
 from emoreg.config.read_recipe import differences
 from emoreg.config.recipe import TrainRecipe
-from emoreg.config.schema import EncoderSettings, LossSettings, RegulationSettings
+from emoreg.config.schema import RELATIVES, EncoderSettings, LossSettings, RegulationSettings, Relative
 from emoreg.study.arms import EXPERIENCES, REFERENCES, REGULATED, Arm, Experience, RegulatedMode, factorial, recipe_of
 
 BASE = TrainRecipe(
@@ -83,6 +83,18 @@ def test_the_ensemble_is_two_plain_backbones_each_with_its_own_loss_and_averaged
     assert recipe.regulation == RegulationSettings("fixed", lam=0.5, mix="probabilities")
     assert recipe.loss == LossSettings(label_smoothing=0.1, regulated=0, non_emotional=1, emotional=1)
     assert recipe.loss.budget == "matched"
+
+
+def test_relatives_stand_beside_the_references_and_have_no_twins() -> None:
+    arms = factorial(("learned",), relatives=("liaenn", "embp"))
+    assert arms[-2:] == (Arm("embp"), Arm("liaenn")) and arms[:-2] == factorial(("learned",))
+    assert not any(arm.is_regulated or arm.pretext or arm.experience for arm in arms[-2:])
+
+
+@pytest.mark.parametrize("mode", RELATIVES)
+def test_a_relative_differs_from_backbone_in_its_head_alone(mode: Relative) -> None:
+    backbone, relative = (recipe_of(arm, BASE, None, 3) for arm in (Arm("none"), Arm(mode)))
+    assert differences(backbone, relative) == [f"regulation.mode: none -> {mode}"]
 
 
 @pytest.mark.parametrize("mode", ["none", "wide"])

@@ -71,6 +71,13 @@ def test_an_empty_file_is_a_confirmation_of_one_mode_with_all_twins_and_referenc
     assert variant.label is None and variant.recipe.regulation.mode == "learned"
 
 
+def test_relatives_are_arms_of_their_own_and_may_be_the_only_ones(tmp_path: Path) -> None:
+    study = read(tmp_path, "relatives: [bel, LiAENN]")
+    assert study.arms == (*factorial(), Arm("bel"), Arm("liaenn"))
+    alone = read(tmp_path, "modes: []\nreferences: [backbone]\nrelatives: [embp]")
+    assert alone.arms == (BACKBONE, Arm("embp"))
+
+
 def test_partial_recipes_are_laid_over_the_base_and_make_a_grid(tmp_path: Path) -> None:
     study = read(tmp_path, GRID)
     assert [(cell.target, cell.backbone) for cell in study.grid] == [

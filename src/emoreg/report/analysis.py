@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from emoreg.config.schema import RELATIVES
 from emoreg.report.contrasts import Verdict
 from emoreg.report.doses import Doses
 from emoreg.report.method_notes import MethodNotes
@@ -17,9 +18,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-REFERENCES = ("none", "ensemble", "wide", "transfer")  # modes
+REFERENCES = ("none", "ensemble", "wide", "transfer", *RELATIVES)  # modes
 # What an arm is within a comparison; decides its colour and marker.
-ROLES = ("Backbone", "affect", *TWINS, "Ensemble", "Wide", "Transfer")
+ROLES = ("Backbone", "affect", *TWINS, "Ensemble", "Wide", "Transfer", *(MODES[mode] for mode in RELATIVES))
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ class CellResult:
 
     @property
     def references(self) -> tuple[ArmResult, ...]:
-        """Backbone, Ensemble, Wide and Transfer, as far as they were run."""
+        """Backbone, Ensemble, Wide, Transfer and the relatives, as far as they were run."""
         return tuple(arm for arm in self.arms if arm.arm.mode in REFERENCES)
 
     @property

@@ -24,7 +24,7 @@ def mode_named(name: str | None) -> str:
 
 
 def arm_of(mode: str, experience: str | None, variant: str | None, stimuli: str | None) -> Arm:
-    """The arm of a run. Backbone, ensemble and wide are shared by all variants and stimuli.
+    """The arm of a run. Backbone, ensemble, wide and the relatives are shared by all variants and stimuli.
 
     Raises:
         UserError: the mode has no experience and is given one, or lacks one, or the experience is unknown.

@@ -15,6 +15,7 @@ from emoreg.report.contrasts import LABEL_TWINS, Verdict
 from emoreg.report.formatting import all_of, count, coverage, decimal, listed, percent, points
 from emoreg.report.method_notes import FIRST_EDITION
 from emoreg.report.power import WANTED
+from emoreg.report.relatives_findings import relatives_findings
 from emoreg.report.run_frame import TWINS
 from emoreg.report.stage_one_findings import stage_one_findings, unlearned_rotation
 from emoreg.report.statistics import LEVEL, smallest_tail
@@ -55,7 +56,8 @@ def findings(analysis: Analysis) -> list[str]:
     # What an early look found stands, but is not told as what all seeds show.
     cases = [replace(case, contrast=replace(case.contrast, verdict=None)) if case in faded else case for case in cases]
     if not cases:
-        return ["No regulated arm is finished, so there is nothing to compare.", *_unfinished(analysis)]
+        nothing = "No regulated arm is finished, so there is nothing to compare."
+        return [nothing, *relatives_findings(analysis), *_unfinished(analysis)]
     by_contrast = {name: [case for case in cases if case.contrast.name == name] for name in WHAT}
     label, emotion = by_contrast["label"], by_contrast["emotion"]
     return [
@@ -67,6 +69,7 @@ def findings(analysis: Analysis) -> list[str]:
         *_without_verdict(cases),
         *_edition(analysis),
         *_practical(by_contrast["gain"], by_contrast["over_ensemble"]),
+        *relatives_findings(analysis),
         *_need_of_a_positive_control(label),
         *_collapsed(analysis),
         *_starved(analysis),

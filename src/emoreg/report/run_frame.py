@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from emoreg.config.schema import RELATIVES
 from emoreg.errors import UserError
 from emoreg.report.statistics import image_variance
 from emoreg.study.arms import EXPERIENCES, LABELS, REGULATED
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MODES: Mapping[str, str] = {str(mode): label for mode, label in LABELS.items()}
-WITHOUT_EXPERIENCE = ("none", "ensemble", "wide")
+WITHOUT_EXPERIENCE = ("none", "ensemble", "wide", *RELATIVES)
 TWINS: tuple[str, ...] = EXPERIENCES[1:]  # of `affect`
 EXPLORATION, CONFIRMATION = "exploration", "confirmation"
 _BYTES = np.arange(256, dtype=np.uint8)

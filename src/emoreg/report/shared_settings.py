@@ -33,6 +33,7 @@ OFF = (None, False, 0, "none", "", "[]", "()")  # what is off is not told, unles
 OF_A_TARGET = ("name", "root", "classes", "per_class", "share", "imbalance", "label_noise", "noise_share")
 OF_A_TARGET += ("image_size", "limit")
 MOST = 4  # values that are told with their arms
+WHICH = "regulation.mode"  # is told with its arms, however many there are
 
 
 def shared_settings(runs: pd.DataFrame) -> dict[str, str]:
@@ -60,7 +61,7 @@ def shared_settings(runs: pd.DataFrame) -> dict[str, str]:
     arms = [_arm(row) for row in runs.reindex(columns=["mode", "experience", "variant"]).itertuples(index=False)]
     of_stage = tuple(prefix for prefixes in TOPICS.values() for prefix in prefixes)
     differing = [
-        f"{name}: {_by_arm(own, arms)}"
+        f"{name}: {_by_arm(own, arms, math.inf if name == WHICH else MOST)}"
         for name, own in values.items()
         if name not in shared and name.startswith(of_stage)
     ]
@@ -95,12 +96,12 @@ def _short(name: str) -> str:
     return name.partition(".")[2]
 
 
-def _by_arm(values: Iterable[Any], arms: Iterable[str]) -> str:
-    """The values with their arms; with many values, their number."""
+def _by_arm(values: Iterable[Any], arms: Iterable[str], most: float) -> str:
+    """The values with their arms; with more than `most` values, their number."""
     by_value: dict[Any, dict[str, None]] = {}
     for value, arm in zip(values, arms, strict=True):
         by_value.setdefault(value, {})[arm] = None
-    if len(by_value) > MOST:
+    if len(by_value) > most:
         return f"{len(by_value)} values"
     return ", ".join(f"{_value(value)} ({' / '.join(own)})" for value, own in by_value.items())
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Literal, cast, get_args
 
 from emoreg.config.recipe import TrainRecipe, defaults
-from emoreg.config.schema import LEARNED, EncoderSettings, Pretext
+from emoreg.config.schema import LEARNED, RELATIVES, EncoderSettings, Pretext, Relative
 from emoreg.config.setting_types import NAMES_IN_REPORTS
 from emoreg.errors import SettingError
 
 RegulatedMode = Literal["fixed", "random", "learned", "random_learned"]
-ArmMode = Literal["none", RegulatedMode, "ensemble", "wide", "transfer"]
+ArmMode = Literal["none", RegulatedMode, "ensemble", "wide", "transfer", Relative]
 Experience = Literal["affect", "fresh", "moments", "shuffled", "neutral", "rotation"]
 Reference = Literal["backbone", "ensemble", "wide", "transfer"]
 
@@ -47,7 +47,7 @@ class Arm:
 
     Args:
         mode: a key of `LABELS`.
-        experience: one of `EXPERIENCES`; None for Backbone, ensemble and wide, whose networks have none.
+        experience: one of `EXPERIENCES`; None for Backbone, ensemble, wide and the relatives, whose networks have none.
     """
 
     mode: ArmMode
@@ -76,12 +76,14 @@ def factorial(
     modes: Sequence[RegulatedMode] = ("learned",),
     experiences: Sequence[Experience] = EXPERIENCES,
     references: Sequence[Reference] = tuple(REFERENCES),
+    relatives: Sequence[Relative] = (),
 ) -> tuple[Arm, ...]:
-    """Every mode with every experience, and the references; Backbone first."""
+    """Every mode with every experience, the references, and the relatives; Backbone first."""
     regulated = [Arm(mode, experience) for mode in modes for experience in experiences]
     others = [REFERENCES[name] for name in sorted(references, key=list(REFERENCES).index)]
     first = [arm for arm in others if arm.mode == "none"]
-    return (*first, *regulated, *(arm for arm in others if arm.mode != "none"))
+    earlier = [Arm(name) for name in sorted(relatives, key=RELATIVES.index)]
+    return (*first, *regulated, *(arm for arm in others if arm.mode != "none"), *earlier)
 
 
 def recipe_of(arm: Arm, recipe: TrainRecipe, pretraining: Path | str | None, seed: int) -> TrainRecipe:
@@ -105,6 +107,9 @@ def recipe_of(arm: Arm, recipe: TrainRecipe, pretraining: Path | str | None, see
     match arm.mode:
         case "none" | "wide":
             return dataclasses.replace(recipe, encoder=EncoderSettings(), regulation=own.regulation, loss=plain)
+        case "embp" | "bel" | "liaenn":
+            head = dataclasses.replace(own.regulation, mode=arm.mode)
+            return dataclasses.replace(recipe, encoder=EncoderSettings(), regulation=head, loss=plain)
         case "transfer":
             taken_over = EncoderSettings(stage_1, encoder.backbone, takeover=encoder.takeover, shrink=encoder.shrink)
             alone = dataclasses.replace(own.regulation, mode="transfer")

@@ -192,7 +192,7 @@ def _study(name: str, file: _File) -> Study:
         new: StudyFile = build(StudyFile(), _header(file, HEADER))
         if edition != EDITION:
             raise SettingError("edition", f"must be 1 or {EDITION}, not {edition}")
-        arms = factorial(new.modes, new.experiences, new.references)
+        arms = factorial(new.modes, new.experiences, new.references, new.relatives)
         plan = (new.seeds, new.looks, new.run_seeds, new.purpose, new.machine, EDITION, new.data, file.given)
         study = Study(name, (), arms, *plan)
     runs = len(study.seed_numbers) * len(arms)

@@ -35,6 +35,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from emoreg.config.recipe import EDITION, PretrainRecipe, TrainRecipe
+from emoreg.config.schema import Relative
 from emoreg.errors import SettingError
 from emoreg.study.arms import (
     EXPERIENCES,
@@ -90,6 +91,9 @@ class StudyFile:
     references: tuple[Reference, ...] = tuple(REFERENCES)
     """Networks without a regulation, once per target, backbone and seed: backbone, ensemble, wide, transfer (once per
     stimulus set)."""
+    relatives: tuple[Relative, ...] = ()
+    """Earlier networks with emotions of their own as heads of the backbone, once per target, backbone and seed: embp,
+    bel, liaenn (docs/relatives.md). Counted as references: no twins, no verdict."""
     seeds: int = 8
     """Planned runs of each arm, at most 1,000. What is added beyond them gets no verdict."""
     looks: tuple[int, ...] | None = None
@@ -121,10 +125,10 @@ class StudyFile:
     """What the images were when the study began. emoreg study writes it into the copy in the study's folder."""
 
     def __post_init__(self) -> None:
-        for key in ("modes", "experiences", "references"):
+        for key in ("modes", "experiences", "references", "relatives"):
             check_once(key, getattr(self, key))
-        if not self.modes and not self.references:
-            raise SettingError("modes", "must name at least one, or references must")
+        if not self.modes and not self.references and not self.relatives:
+            raise SettingError("modes", "must name at least one, or references or relatives must")
         if self.modes and not self.experiences:
             raise SettingError("experiences", "must name at least one; modes need affect")
         if self.modes and "affect" not in self.experiences:
