@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from emoreg.study.definition import Study
     from emoreg.study.read_study import read_study
     from emoreg.study.run_study import run_study
+    from emoreg.suites.score import score_suites
 
 _HOMES = {
     "EmotionSpace": "data.stimuli.emotion",
@@ -74,6 +75,7 @@ _HOMES = {
     "regulation_loss": "models.regulation",
     "report_results": "report.own_report",
     "run_study": "study.run_study",
+    "score_suites": "suites.score",
     "train": "stages.classify",
 }
 
@@ -106,6 +108,7 @@ __all__ = [
     "regulation_loss",
     "report_results",
     "run_study",
+    "score_suites",
     "train",
 ]
 

@@ -28,6 +28,7 @@ from emoreg.runs.run import CHECKPOINT, ENVIRONMENT, FINAL, INPUTS, METRICS, REC
 from emoreg.runtime.progress import Progress
 from emoreg.stages.classify import train
 from emoreg.stages.pretrain import pretrain
+from emoreg.suites.options import parse_suites
 from hostile.malformed import Content, Malformed
 from hostile.set_inputs import DEEP, png
 
@@ -451,6 +452,49 @@ def tables_for_reports() -> Iterator[tuple[str, bytes]]:
         yield what, buffer.getvalue()
 
 
+SUITE_RESULT = f"suites/calibration-{parse_suites(['calibration'])[0].id}.json"
+GOOD_RESULT = {
+    "format": 1,
+    "suite": "calibration",
+    "options": {"seed": 0},
+    "run": "0",
+    "figures": {"ece": 0.1},
+    "images": "9 test images",
+}
+
+
+def _result(**changed: Any) -> str:
+    return json.dumps(GOOD_RESULT | changed)
+
+
+SUITE_RESULTS: tuple[tuple[str, Content], ...] = (
+    ("nothing", ""),
+    ("a list", "[]"),
+    ("bytes", b"\xff\xfe\x00"),
+    ("brackets in brackets", "[" * DEEP),
+    ("figures that are text", _result(figures={"ece": "low"})),
+    ("figures that are a list", _result(figures=[0.1])),
+    ("no figures", _result(figures={})),
+    ("a figure with a name that paints the terminal", _result(figures={"\x1b[2J": 0.1})),
+    ("an infinite figure", _result().replace("0.1", "1e999")),
+    ("a later format", _result(format=99)),
+    ("options of another suite", _result(suite="corruptions")),
+    ("a number for its images", _result(images=9)),
+    ("a pipe", os.mkfifo),
+)
+
+
+def _suite_results() -> Iterator[Malformed]:
+    for what, content in SUITE_RESULTS:
+
+        def change(folder: Path, content: Content = content) -> None:
+            (folder / SUITE_RESULT).parent.mkdir()
+            written(SUITE_RESULT, content)(folder)
+
+        command = ("suites", "run", "--suites", "calibration", "--quiet")
+        yield Malformed("result of a suite", what, {"x": copied(change)}, command, SUITE_RESULT)
+
+
 def run_inputs() -> Iterator[Malformed]:
     """The files of runs, each through the command that reads it."""
     quiet = ("--out", "run", "--quiet")
@@ -478,6 +522,7 @@ def run_inputs() -> Iterator[Malformed]:
     yield from (
         Malformed("seen.bin", what, {"x": copied(written(SEEN, file))}, score, SEEN) for what, file in SEEN_FILES
     )
+    yield from _suite_results()
     for what, content in METRIC_FILES:
         yield Malformed("metrics.csv", what, {"study": study_with(METRICS, content)}, ("report", "study"), METRICS)
     for what, content in ENVIRONMENTS:

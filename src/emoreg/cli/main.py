@@ -20,6 +20,7 @@ from emoreg.cli.quickstart import quickstart
 from emoreg.cli.runs import RUNS
 from emoreg.cli.stages import evaluate, pretrain, train
 from emoreg.cli.study import power, report, results, study
+from emoreg.cli.suites import suites
 from emoreg.cli.sweep import sweep
 from emoreg.errors import UserError, printable
 from emoreg.runtime import launch_env
@@ -39,6 +40,7 @@ EMOREG = Group(
         "export": export,
         "demo": demo,
         "study": study,
+        "suites": suites,
         "report": report,
         "results": results,
         "power": power,
@@ -59,7 +61,7 @@ EMOREG = Group(
         "emoreg COMMAND --help",
     ),
 )
-RESUMABLE = (quickstart, pretrain, train, study, sweep, pack, diffuse)
+RESUMABLE = (quickstart, pretrain, train, study, suites, sweep, pack, diffuse)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -82,6 +82,7 @@ def study(
     from emoreg.study.plan import left_out
     from emoreg.study.read_study import find_study, is_kept, read_study
     from emoreg.study.run_study import default_folder, require_own_process, run_study
+    from emoreg.study.score_runs import failed_scorings
 
     require_own_process()
     definition, tables = read_study(find_study(study), seeds, smoke), list(with_)
@@ -111,9 +112,22 @@ def study(
             f"emoreg: {len(failed)} of {len(table)} runs failed; their tracebacks are in {out}/failures.json; "
             "run the same command again to retry them"
         )
+    code = max(1 if len(failed) else 0, tell_failed(failed_scorings(out), out) if definition.suites else 0)
     if unwritten is not None:
         raise unwritten
-    return 1 if len(failed) else 0
+    return code
+
+
+def tell_failed(failed: Sequence[tuple[str, str]], out: Path) -> int:
+    """Tell which scorings of a study failed. The exit code: 1 if any did."""
+    for name, error in failed:
+        tell(printable(f"emoreg: failed: {name}: {error}"))
+    if failed:
+        tell(
+            f"emoreg: the suites of {len(failed)} runs failed; their tracebacks are in {out}/failures.json; run the "
+            "same command again to retry them"
+        )
+    return 1 if failed else 0
 
 
 def _print_plan(
@@ -138,6 +152,7 @@ def _print_plan(
     from emoreg.study.results import read_results
     from emoreg.study.run_study import RUNS, done_elsewhere
     from emoreg.study.scheduler import left_to_do
+    from emoreg.study.scorings import plan_line
     from emoreg.study.tables import plan_table
 
     study = with_data(study, out)
@@ -156,6 +171,8 @@ def _print_plan(
     asks_for_gpu = any(recipe.training.device in ("auto", "cuda") for recipe in study.recipes)
     on_gpu = gpu_estimate([run.recipe for run in left], counted) if asks_for_gpu else None
     show(plan_table(study, part, costs, jobs, ids, len({run.id for run in planned}) if only else None, on_gpu))
+    if line := plan_line(part, study.suites):
+        show(line)
 
 
 def ray_cluster(ray: bool | str, jobs: int, **given: float | None) -> Ray | None:

@@ -32,6 +32,7 @@ from emoreg.report.run_frame import EXPLORATION, MODES, TWINS, Arm, Cell, Runs
 from emoreg.report.shared_settings import targets_of
 from emoreg.report.smallest_effect import SMALLEST, smallest_effects
 from emoreg.report.statistics import Interval, interval
+from emoreg.report.suites import suite_cells
 from emoreg.study.columns import CURVES, NUMBER, OF_CLASSES, SETTINGS, RunStatus, type_of
 
 if TYPE_CHECKING:
@@ -62,9 +63,12 @@ def analyse(name: str, table: Frame, left_out: Sequence[str] = (), own_notes: Me
     failed = table[table["status"].isin((RunStatus.FAILED, RunStatus.DIVERGED))]
     frame = contrasts.analyse(table)
     frame[SMALLEST] = smallest_effects(table, frame)
+    of_stage_2 = table[table["stage"] == 2]
+    cells = tuple(_cells(of_stage_2, frame))
     return Analysis(
         name=name,
-        cells=tuple(_cells(table[table["stage"] == 2], frame)),
+        cells=cells,
+        suites=suite_cells(of_stage_2, cells),
         stage_1=tuple(_stage_one(key, runs) for key, runs in _groups(stage_1)),
         seeds=tuple(sorted({int(seed) for seed in stage_2["seed"]})),
         planned=len(table),

@@ -13,6 +13,7 @@ from emoreg.report.doses import Doses
 from emoreg.report.method_notes import MethodNotes
 from emoreg.report.run_frame import EXPLORATION, MODES, TWINS, Arm
 from emoreg.report.statistics import LEVEL, TIE, Interval
+from emoreg.suites.figures import Figure
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -181,6 +182,29 @@ class StageOneResult:
 
 
 @dataclass(frozen=True)
+class SuiteContrast:
+    """A regulated arm minus others in the first figure of a suite, in the figure's own sign."""
+
+    against: str | None  # as of `Contrast`
+    size: Interval  # over seeds; a smaller ECE is a negative difference
+    p: float  # one-sided, corrected for the arms of the cell; of being worse where the verdict is below
+    verdict: Verdict | None  # above is better, also where less is better
+
+
+@dataclass(frozen=True)
+class SuiteCell:
+    """What the runs of a cell have scored in a suite."""
+
+    cell: CellResult
+    suite: str
+    figures: tuple[Figure, ...]  # that are shown; the contrasts are of the first
+    values: Mapping[Arm, Mapping[str, Interval]]  # by arm and figure; Student's, over seeds
+    contrasts: Mapping[Arm, Mapping[str, SuiteContrast]]  # of regulated arms: gain, over_ensemble, label, emotion
+    images: str  # which images the figures are of, in words
+    other_options: int  # runs left out, as they were scored with other options
+
+
+@dataclass(frozen=True)
 class Analysis:
     """Everything a report shows of a study."""
 
@@ -196,6 +220,7 @@ class Analysis:
     left_out: tuple[str, ...]  # what the plan leaves out, with the reason
     contrasts: pd.DataFrame  # the contrast frame
     doses: Doses | None = None  # where its stimuli are doses of one experience
+    suites: tuple[SuiteCell, ...] = ()
     is_own: bool = False  # results of an own loop: what a study makes sure of is its author's word
 
     @property

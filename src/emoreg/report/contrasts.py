@@ -96,9 +96,16 @@ def analyse(frame: pd.DataFrame | ArrowFrame) -> pd.DataFrame:
     Raises:
         UserError: a column is unknown or missing, a value is wrong, or a run is there twice.
     """
+    return analyse_runs(runs_of(frame))
+
+
+def analyse_runs(runs: Runs) -> pd.DataFrame:
+    """As `analyse`, of runs that have been read, or of another figure of them in place of accuracy, within its bounds.
+
+    A figure of which less is better is given with its sign changed, so that `above` is better.
+    """
     import pandas as pd
 
-    runs = runs_of(frame)
     contrasts = [contrast for cell in runs.cells for contrast in _contrasts(runs, cell)]
     sizes = _sizes(runs, contrasts)
     families: dict[tuple[Cell, str], list[_Contrast]] = defaultdict(list)
@@ -312,10 +319,13 @@ def _estimated(runs: Runs, pairs: Sequence[_Pair]) -> list[_Estimated]:
     if (rest := np.flatnonzero(v)).size:
         both = _with(by_seed, rest, estimate(values[rest], v[rest], lower[rest], upper[rest], is_early[rest]))
     # Accuracies have their bounds, and where resamples set no limit these are all that is known.
-    floor = np.where(is_alone, 0.0, -1.0)
-    low_seeds, high_seeds = np.maximum(by_seed.low, floor), np.minimum(by_seed.high, 1.0)
+    least, largest = runs.bounds
+    floor = np.where(is_alone, least, least - largest)
+    ceiling = np.where(is_alone, largest, largest - least)
+    low_seeds, high_seeds = np.maximum(by_seed.low, floor), np.minimum(by_seed.high, ceiling[:, None])
     # Images never make an interval narrower, though the bootstrap of both might by a hair where they add little.
-    low, high = np.minimum(np.maximum(both.low, floor), low_seeds), np.maximum(np.minimum(both.high, 1.0), high_seeds)
+    low = np.minimum(np.maximum(both.low, floor), low_seeds)
+    high = np.maximum(np.minimum(both.high, ceiling[:, None]), high_seeds)
     p, p_below = np.maximum(by_seed.p_above, both.p_above), np.maximum(by_seed.p_below, both.p_below)
     collapsed = [frozenset(row for row in (*pair.one, *(pair.other or ())) if runs.is_collapsed[row]) for pair in pairs]
     columns = (images, by_seed.mean, low, high, low_seeds, high_seeds, p, p_below)

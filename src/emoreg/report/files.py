@@ -11,6 +11,7 @@ from emoreg.report.analysis import Analysis
 from emoreg.report.findings import findings
 from emoreg.report.page import write_report
 from emoreg.report.paper_tables import latex_report, markdown_report
+from emoreg.report.suite_tables import markdown_suites, suite_records
 from emoreg.runtime.safe_io import write_atomically
 
 
@@ -21,7 +22,10 @@ def write_reports(folder: Path, analysis: Analysis) -> Path:
         Path of report.html.
     """
     sentences = findings(analysis)
-    write_atomically(folder / "report.md", markdown_report(analysis, sentences[0]).encode("utf-8", "backslashreplace"))
+    text = (
+        "\n\n".join(filter(None, (markdown_report(analysis, sentences[0]).rstrip(), markdown_suites(analysis)))) + "\n"
+    )
+    write_atomically(folder / "report.md", text.encode("utf-8", "backslashreplace"))
     write_atomically(folder / "report.tex", latex_report(analysis, sentences[0]).encode("utf-8", "backslashreplace"))
     content = json.dumps(_content(analysis, sentences), indent=1, ensure_ascii=False, allow_nan=False)
     write_atomically(folder / "report.json", content.encode("utf-8", "backslashreplace"))
@@ -37,4 +41,5 @@ def _content(analysis: Analysis, sentences: Sequence[str]) -> dict[str, Any]:
         "runs": {"planned": analysis.planned, "finished": analysis.finished, "failed": len(analysis.failures)},
         "findings": list(sentences),
         "contrasts": records,
+        "suites": suite_records(analysis),
     }

@@ -39,6 +39,7 @@ from emoreg.report.page_tables import (
     twins_grid,
 )
 from emoreg.report.paper_claims import paper_claims
+from emoreg.report.suite_tables import HEADING, RULES, suite_sections
 from emoreg.runtime.safe_io import write_atomically
 
 if TYPE_CHECKING:  # imported where it is used, so that the command line's help is instant
@@ -109,6 +110,8 @@ def write_report(path: Path, analysis: Analysis, sentences: Sequence[str]) -> Pa
         overview=overview_grid(analysis) if len(analysis.cells) > 1 else None,
         claims=claims_grid(paper_claims(analysis)),
         sections=[_section(number, cell, analysis) for number, cell in enumerate(analysis.cells, 1)],
+        suites=suite_sections(analysis),
+        of_suites=(HEADING, RULES),
         stage_1=stage_one_grid(analysis.stage_1),
     )
     write_atomically(path, page.encode("utf-8", "backslashreplace"))  # a folder's name may not be Unicode

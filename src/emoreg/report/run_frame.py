@@ -81,6 +81,7 @@ class Runs:
     facts: Mapping[str, Sequence[Any]]  # what must not differ within a contrast: device, precision, edition
     correct: Sequence[Any]
     checksum: Sequence[Any]
+    bounds: tuple[float, float] = (0.0, 1.0)  # between which the values of `accuracy` lie
     _answers: dict[tuple[int, ...], Answers | None] = field(default_factory=dict)
 
     def answers(self, rows: tuple[int, ...]) -> Answers | None:

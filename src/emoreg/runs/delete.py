@@ -16,7 +16,8 @@ from emoreg.runs.trackers import RECORD
 from emoreg.runtime.lock import FolderInUse, hold, is_trace
 
 OF_A_RUN = (RECIPE, INPUTS, ENVIRONMENT, SEEN, METRICS, CHECKPOINT, WEIGHTS, FINAL, RECORD, EVENTS)
-OF_TRACKERS = ("wandb", "experience")  # what Weights & Biases keeps offline; a copy of the stage-1 run, for predict
+# What Weights & Biases keeps offline; a copy of the stage-1 run, for predict; what was scored in suites.
+OF_OTHERS = ("wandb", "experience", "suites")
 
 
 def check_deletable(folders: Sequence[Path]) -> list[Run]:
@@ -67,7 +68,7 @@ def delete_run(run: Run) -> None:
 
 
 def _is_own(path: Path) -> bool:
-    return path.name in (*OF_A_RUN, *OF_TRACKERS) or is_trace(path)
+    return path.name in (*OF_A_RUN, *OF_OTHERS) or is_trace(path)
 
 
 def _needing(run: Run, deleted: Sequence[Run]) -> list[Run]:

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 
 
@@ -33,3 +34,14 @@ def drawn_from(seed: int, *purpose: str | int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, *purpose))
         yield
+
+
+@contextlib.contextmanager
+def numpy_drawn_from(seed: int, *purpose: str | int) -> Iterator[None]:
+    """As `drawn_from`, of NumPy's global generator, for libraries that draw from it."""
+    before = np.random.get_bit_generator()
+    np.random.set_bit_generator(np.random.PCG64(derive_seed(seed, *purpose)))
+    try:
+        yield
+    finally:
+        np.random.set_bit_generator(before)

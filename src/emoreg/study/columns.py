@@ -76,6 +76,7 @@ FAMILIES: tuple[tuple[str, pa.DataType], ...] = (
     (r"(test|validation|train)_reliability_count", COUNTS),
     (r"(test|validation|train)_(per_class|reliability_.+)", NUMBERS),
     (r"(test|validation|train)_.+", NUMBER),
+    (r"suite\.[a-z_]+\..+", NUMBER),  # a figure of a suite, such as suite.calibration.ece
     (r"epochs\.epoch", COUNTS),
     (r"epochs\..+", NUMBERS),
 )
@@ -106,6 +107,7 @@ METRICS: Mapping[str, pa.DataType] = {
     "flops": INTEGER,
     "classes": pa.list_(TEXT),
     "whole_classes": INTEGER,  # of the whole target, of which `classes` may be some
+    "suites": TEXT,  # JSON: the suites that the run has scored, with their options; see `suite_columns`
     "images_sha256": TEXT,  # of what stood at the roots of the run's image sets, see `runs.inputs`
 }
 EPOCH = ("epoch", "train_loss", "lr", "seconds", "images_per_second", "lambda")

@@ -13,6 +13,7 @@ from emoreg.errors import SettingError
 from emoreg.study.arms import Arm, factorial
 from emoreg.study.kept_data import KeptData
 from emoreg.study.machine import Machine
+from emoreg.suites.options import Suite
 
 Purpose = Literal["exploration", "confirmation"]
 
@@ -67,6 +68,7 @@ class Study:
     machine: Machine | None = None  # what `auto` stands for; None for this one
     edition: int = EDITION
     data: tuple[KeptData, ...] = ()  # what is known of its images
+    suites: tuple[Suite, ...] = ()  # that every finished run of stage 2 is scored in
     values: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
     """The values of its file: written as YAML they give the same study. None for a study made in Python."""
     read_as: str | None = field(default=None, compare=False, repr=False)

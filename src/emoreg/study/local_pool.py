@@ -28,8 +28,7 @@ from emoreg.runtime.signals import (
 )
 from emoreg.study.columns import RunStatus
 from emoreg.study.machine import Machine, this_machine
-from emoreg.study.plan import PlannedRun
-from emoreg.study.run_one import RunOutcome, perform
+from emoreg.study.run_one import Job, RunOutcome, perform
 
 # Seconds that workers have to end, and to save where they are first: a step may be long, and so may a checkpoint.
 ENDING, SAVING = 5.0, 60.0
@@ -52,7 +51,7 @@ class LocalPool:
         if (note := without_guard()) is not None:
             progress.say(note)
 
-    def start(self, run: PlannedRun) -> None:
+    def start(self, run: Job) -> None:
         """Give a run to a worker that has none."""
         self.workers = [worker for worker in self.workers if worker.run or worker.process.is_alive()]
         worker = next((worker for worker in self.workers if worker.run is None), None)
@@ -121,10 +120,10 @@ class _Worker:
             self.process = context.Process(target=_work, args=arguments, daemon=sharers > 1)
             self.process.start()
         theirs.close()
-        self.run: PlannedRun | None = None
+        self.run: Job | None = None
         self.tasks: dict[int, tuple[contextlib.ExitStack, Advance]] = {}
 
-    def start(self, run: PlannedRun) -> None:
+    def start(self, run: Job) -> None:
         self.run = run
         with contextlib.suppress(OSError):  # the process has just died: `receive` reports it
             self.connection.send(run)
@@ -156,7 +155,7 @@ class _Worker:
                 self.tasks.pop(key)[0].close()
         return None
 
-    def _died(self, run: PlannedRun) -> RunOutcome:
+    def _died(self, run: Job) -> RunOutcome:
         self.process.join(ENDING)
         code = self.process.exitcode
         if code is None:  # it has closed the pipe and hangs

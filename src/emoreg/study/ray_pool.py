@@ -16,8 +16,7 @@ from emoreg.runtime.optional import importing
 from emoreg.runtime.progress import Progress
 from emoreg.study.columns import RunStatus
 from emoreg.study.machine import Machine, this_machine
-from emoreg.study.plan import PlannedRun
-from emoreg.study.run_one import RunOutcome, perform
+from emoreg.study.run_one import Job, RunOutcome, perform
 
 TRIES = 3  # further ones after a worker has died: killed, out of memory, its machine gone
 LOCAL = "local"  # instead of an address: a cluster of this machine alone, for this study
@@ -59,7 +58,7 @@ class RayPool:
 
     def __init__(self, cluster: Ray, progress: Progress) -> None:
         self.ray, self.cluster = _connect(cluster), cluster
-        self.running: dict[Any, PlannedRun] = {}
+        self.running: dict[Any, Job] = {}
         try:
             gpus = _gpus_per_run(self.ray.cluster_resources(), cluster, progress)
         except UserError:
@@ -68,7 +67,7 @@ class RayPool:
         options = {"num_cpus": cluster.cpus_per_run, "num_gpus": gpus, "max_retries": TRIES}
         self.task, self.ask = (self.ray.remote(**options)(function) for function in (_do, this_machine.__wrapped__))
 
-    def start(self, run: PlannedRun) -> None:
+    def start(self, run: Job) -> None:
         """Hand a run to Ray."""
         self.running[self.task.remote(run, str(Path.cwd()), self.cluster.cpus_per_run)] = run
 
@@ -89,7 +88,7 @@ class RayPool:
         """Leave the cluster, which ends the runs that are under way."""
         self.ray.shutdown()
 
-    def _outcome(self, reference: Any, run: PlannedRun) -> RunOutcome:
+    def _outcome(self, reference: Any, run: Job) -> RunOutcome:
         try:
             outcome: RunOutcome = self.ray.get(reference)
         except self.ray.exceptions.RayError as death:
@@ -128,7 +127,7 @@ def _gpus_per_run(offered: dict[str, float], cluster: Ray, progress: Progress) -
     return gpus
 
 
-def _do(run: PlannedRun, folder: str, threads: int) -> RunOutcome:
+def _do(run: Job, folder: str, threads: int) -> RunOutcome:
     """Do a run in a worker. Its paths are relative to `folder`."""
     import torch
 

@@ -23,6 +23,7 @@ from emoreg.study.arms import SHARED_OF_LOSS, factorial
 from emoreg.study.definition import GridPoint, StimuliRecipe, Study, Variant
 from emoreg.study.kept_data import with_those_here
 from emoreg.study.study_file import StudyFile
+from emoreg.suites.options import shrunk, written_out
 
 R = TypeVar("R", PretrainRecipe, TrainRecipe)
 
@@ -117,6 +118,8 @@ def read_study(
         if translation is not None:
             raw, lines, read_as = translation.values, translation.lines(lines), translation.read_as
     kind = first_edition.StudyFile if edition == 1 else StudyFile
+    if edition != 1 and isinstance(raw, Mapping) and "suites" in raw:
+        raw = {**raw, "suites": written_out(raw["suites"])}
     values = {"edition": edition, **typed_values(kind, raw, lines, path)}
     if edition == EDITION:
         values["stem"] = values.get("stem") or ("cifar" if is_stored else "auto")
@@ -137,6 +140,8 @@ def read_study(
     if smoke:
         values = {key: value for key, value in values.items() if key not in ("looks", "run_seeds")} | {"seeds": 1}
         _shrink(values, words)
+        if "suites" in values:
+            values["suites"] = shrunk(values["suites"])
         study = _study(name, _File(values, lines, words))
     return replace(study, read_as=read_as)
 
@@ -193,8 +198,8 @@ def _study(name: str, file: _File) -> Study:
         if edition != EDITION:
             raise SettingError("edition", f"must be 1 or {EDITION}, not {edition}")
         arms = factorial(new.modes, new.experiences, new.references, new.relatives)
-        plan = (new.seeds, new.looks, new.run_seeds, new.purpose, new.machine, EDITION, new.data, file.given)
-        study = Study(name, (), arms, *plan)
+        plan = (new.seeds, new.looks, new.run_seeds, new.purpose, new.machine, EDITION, new.data, new.suites)
+        study = Study(name, (), arms, *plan, values=file.given)
     runs = len(study.seed_numbers) * len(arms)
     for key in ("stimuli", "targets", "backbones", "variants"):
         entries = len(file.get(key, ()))

@@ -39,6 +39,8 @@ from emoreg.study.first_edition import with_modes
 from emoreg.study.plan import PlannedRun
 from emoreg.study.published import published_settings
 from emoreg.study.run_one import RunOutcome
+from emoreg.study.suite_columns import suite_columns
+from emoreg.suites.options import Suite
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,7 +84,7 @@ def results_of(
     rows = [
         _handed_on(run, of_others[run.id]) | plan
         if run.id in of_others and not run.run.is_finished
-        else _row(run, failures.get(run.id), Path(out)) | plan
+        else _row(run, failures.get(run.id), Path(out), study.suites) | plan
         for run in planned
     ]
     return pd.DataFrame(rows, columns=in_order(name for row in rows for name in row))
@@ -113,7 +115,7 @@ def _handed_on(planned: PlannedRun, row: Mapping[str, Any]) -> dict[str, Any]:
     return {**row, **own}
 
 
-def _row(planned: PlannedRun, failure: RunOutcome | None, out: Path) -> dict[str, Any]:
+def _row(planned: PlannedRun, failure: RunOutcome | None, out: Path, suites: Sequence[Suite]) -> dict[str, Any]:
     run, recipe = planned.run, planned.recipe
     status, error, measured = RunStatus.WAITING, None, {}
     if run.is_finished:
@@ -137,6 +139,7 @@ def _row(planned: PlannedRun, failure: RunOutcome | None, out: Path) -> dict[str
     row |= measured | {key: value for key, value in settings.items() if key in RECIPES} | _where(run)
     if status is RunStatus.FINISHED:
         row |= {"train_loss": run.last_loss} | row | _curves(run, recipe)
+        row |= suite_columns(run, suites) if isinstance(recipe, TrainRecipe) else {}
     return {key: stored(value) for key, value in row.items()}
 
 

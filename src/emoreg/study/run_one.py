@@ -1,4 +1,4 @@
-"""One run of a plan, in whichever process it is done."""
+"""One job of a plan, a run or its suites, in whichever process it is done."""
 
 from __future__ import annotations
 
@@ -11,25 +11,35 @@ from emoreg.runtime.lock import FolderInUse
 from emoreg.runtime.progress import Progress
 from emoreg.study.columns import RunStatus
 from emoreg.study.plan import PlannedRun
+from emoreg.study.scorings import PlannedScoring
+
+Job = PlannedRun | PlannedScoring
 
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """How a run ended: finished, diverged, failed, blocked, or still waiting because another process is doing it."""
+    """How a job ended: finished, diverged, failed, blocked, or still waiting because another process is doing it."""
 
-    run: PlannedRun
+    run: Job
     status: RunStatus
     error: str | None = None  # one line; None for a finished run
     traceback: str = ""
 
 
-def perform(run: PlannedRun, progress: Progress) -> RunOutcome:
-    """Do one run. Whatever it raises becomes its outcome, unless it was interrupted."""
+def perform(run: Job, progress: Progress) -> RunOutcome:
+    """Do one job. Whatever it raises becomes its outcome, unless it was interrupted."""
     from emoreg.stages.classify import train
     from emoreg.stages.pretrain import pretrain
 
     try:
-        if isinstance(run.recipe, PretrainRecipe):
+        if isinstance(run, PlannedScoring):
+            from emoreg.suites.score import score_suites
+            from emoreg.training.fabric import is_available
+
+            device = run.recipe.training.device
+            device = device if is_available(device) else "auto"
+            score_suites(run.folder, run.suites, device, progress=progress, recipe=run.recipe)
+        elif isinstance(run.recipe, PretrainRecipe):
             pretrain(run.recipe, run.folder, progress=progress)
         else:
             train(run.recipe, run.folder, progress=progress)

@@ -31,6 +31,8 @@ from emoreg.study.read_study import FILE, TABLE, find_study, is_kept, read_study
 from emoreg.study.results import read_results, results_of, write_results
 from emoreg.study.run_one import RunOutcome
 from emoreg.study.scheduler import InTurn, Pool, execute, left_to_do, recorded_failures
+from emoreg.study.score_runs import score_runs
+from emoreg.study.scorings import check_scorable, left_to_score
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,7 +53,7 @@ def run_study(
     isolated: bool = False,
     only: Collection[str] = (),
 ) -> pd.DataFrame:
-    """Do all runs of a study that are not done yet, and write their table.
+    """Do all runs of a study that are not done yet, score them in its suites, and write their table.
 
     To resume a study that was stopped, even killed, call this again. Runs that fail are recorded with their error, and
     tried again by the next call.
@@ -97,17 +99,20 @@ def run_study(
         planned = known_as(planned, ids)
         part = part_of(planned, only)
         left = left_to_do(part, ids)
-        places, lines = find_data(study.data, [run.recipe for run in left], out)
+        scored = [job.planned for job in left_to_score(part, study.suites)]
+        places, lines = find_data(study.data, [run.recipe for run in (*left, *scored)], out)
         refuse(lines, out)
         refuse_missing(replace(run, recipe=at_places(run.recipe, places)) for run in left)
+        check_scorable(part, study.suites)
         _say_old(planned, progress)
         if tables and done is not None:
             write_results(out / ELSEWHERE, done)
         if study.values is not None:  # only now that no other process may be doing another study there
             _refuse_other_plan(out, study)
-            _write_study(out / FILE, {key: value for key, value in study.values.items() if key != "run_seeds"})
+            write_study(out / FILE, {key: value for key, value in study.values.items() if key != "run_seeds"})
         here = [replace(run, recipe=at_places(run.recipe, places)) for run in part]
         failed = execute(here, out, pool, progress, ids)
+        score_runs(here, study.suites, out, pool, progress)
         table = results_of(study, planned, recorded_failures(planned, out) | failed, done, out)
         write_results(out / TABLE, table)  # before the pool is closed, which may take time
         once = {run.id: run for run in planned if run.run.is_finished}
@@ -177,7 +182,8 @@ def _refuse_other_plan(out: Path, study: Study) -> None:
         )
 
 
-def _write_study(path: Path, values: Mapping[str, Any]) -> None:
+def write_study(path: Path, values: Mapping[str, Any]) -> None:
+    """Write the copy of a study's file. UserError if that cannot be."""
     try:
         write_atomically(path, yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True).encode())
     except OSError as error:

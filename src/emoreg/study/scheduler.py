@@ -1,4 +1,4 @@
-"""Decides which run of a plan is next. A pool does them; a run that fails does not stop the others."""
+"""Decides which job of a plan is next. A pool does them; one that fails does not stop the others."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from emoreg.runtime.safe_io import read_json, write_json
 from emoreg.study.columns import RunStatus
 from emoreg.study.machine import Machine, this_machine
 from emoreg.study.plan import PlannedRun
-from emoreg.study.run_one import RunOutcome, perform
+from emoreg.study.run_one import Job, RunOutcome, perform
 from emoreg.study.shared_runs import SharedRuns
 
 FAILURES = "failures.json"
 
 
 class Pool(Protocol):
-    """Does runs, at most `size` at a time."""
+    """Does jobs, runs or their suites, at most `size` at a time."""
 
     size: int
 
-    def start(self, run: PlannedRun) -> None:
+    def start(self, run: Job) -> None:
         """Start a run."""
 
     def wait(self) -> list[RunOutcome]:
@@ -43,9 +43,9 @@ class InTurn:
     size = 1
 
     def __init__(self, progress: Progress) -> None:
-        self.progress, self.started = progress, list[PlannedRun]()
+        self.progress, self.started = progress, list[Job]()
 
-    def start(self, run: PlannedRun) -> None:
+    def start(self, run: Job) -> None:
         """Keep the run for `wait`."""
         self.started.append(run)
 
@@ -77,16 +77,16 @@ def execute(
     Returns:
         The runs that failed or were blocked, by run id.
     """
-    recorded = _read_failures(out)
+    recorded = read_failures(out)
     once = list({run.id: run for run in planned}.values())  # several arms may be the same run
-    todo = left_to_do(once, elsewhere)
+    todo, by_id = left_to_do(once, elsewhere), {run.id: run for run in once}
     finished = {run.id for run in once if run.run.is_finished}
     total, left = (sum(run.branches for run in runs) for runs in (once, todo))
     with progress.task("all runs", total, "units", total - left) as advance:
-        for outcome in _outcomes(todo, finished, pool, SharedRuns(progress)):
-            run, is_finished = outcome.run, outcome.status is RunStatus.FINISHED
+        for outcome in outcomes_of(list[Job](todo), finished, pool, SharedRuns(progress)):
+            run, is_finished = by_id[outcome.run.id], outcome.status is RunStatus.FINISHED
             progress.say(_summary(run) if is_finished else f"{run.name}: {outcome.status.upper()}: {outcome.error}")
-            _record(recorded, outcome, out)
+            record(recorded, outcome, out)
             advance(run.branches)
     return _failures(recorded, planned)
 
@@ -101,8 +101,8 @@ def left_to_do(planned: Sequence[PlannedRun], elsewhere: Set[str] = frozenset())
     return [run for run in planned if run.id in ids]
 
 
-def _outcomes(todo: list[PlannedRun], finished: set[str], pool: Pool, shared: SharedRuns) -> Iterator[RunOutcome]:
-    """Start each run as soon as the run that it needs is finished, and give the outcomes as they come.
+def outcomes_of(todo: list[Job], finished: set[str], pool: Pool, shared: SharedRuns) -> Iterator[RunOutcome]:
+    """Start each job as soon as the run that it needs is finished, and give the outcomes as they come.
 
     Args:
         todo: in the order in which they are to be done; emptied.
@@ -135,10 +135,10 @@ def _outcomes(todo: list[PlannedRun], finished: set[str], pool: Pool, shared: Sh
 
 def recorded_failures(planned: Sequence[PlannedRun], out: Path) -> dict[str, RunOutcome]:
     """The runs that failed or were blocked when the study was last run, by run id."""
-    return _failures(_read_failures(out), planned)
+    return _failures(read_failures(out), planned)
 
 
-def _read_failures(out: Path) -> dict[str, dict[str, str]]:
+def read_failures(out: Path) -> dict[str, dict[str, str]]:
     """The records of failures.json by run id. A damaged one loses nothing: those runs are tried again."""
     try:
         found = dict(read_json(out / FAILURES))
@@ -151,7 +151,7 @@ def _is_record(value: Mapping[str, Any]) -> bool:
     return isinstance(value.get("error"), str) and value.get("status", RunStatus.FAILED) in list(RunStatus)
 
 
-def _record(recorded: dict[str, dict[str, str]], outcome: RunOutcome, out: Path) -> None:
+def record(recorded: dict[str, dict[str, str]], outcome: RunOutcome, out: Path) -> None:
     """Record a failure, until the run is finished after all."""
     before = recorded.pop(outcome.run.id, None)
     after = None

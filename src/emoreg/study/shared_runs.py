@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from emoreg.runtime.lock import LOCK, Holder, holder
 from emoreg.runtime.progress import Progress
-from emoreg.study.plan import PlannedRun
+from emoreg.study.run_one import Job
 
 LOOKED_EVERY = 2.0  # seconds: looking opens a file of each run, perhaps on another machine
 TOLD_EVERY = 60.0  # seconds
@@ -28,7 +28,7 @@ class SharedRuns:
         self.holders: dict[str, Holder] = {}  # by run id
         self.looked = self.told = -float("inf")
 
-    def free(self, ready: Sequence[PlannedRun], most: int) -> Iterator[PlannedRun]:
+    def free(self, ready: Sequence[Job], most: int) -> Iterator[Job]:
         """The first runs that nobody does.
 
         Args:
@@ -54,7 +54,7 @@ class SharedRuns:
                 self.progress.say(f"{run.name}: is being done elsewhere, by {other}; the others come first")
             self.holders[run.id] = other
 
-    def wait(self, ready: Sequence[PlannedRun]) -> None:
+    def wait(self, ready: Sequence[Job]) -> None:
         """Wait a while for runs that are all being done elsewhere, and say now and then for which."""
         now = time.monotonic()
         if now - self.told >= TOLD_EVERY:

@@ -27,6 +27,9 @@ variants:              # laid over whatever has two branches; the references are
   - name: own losses
   - name: mixture
     classifier: {loss: {regulated: 1, non_emotional: 0, emotional: 0}, regulation: {mix: logits}}
+suites:                # what finished runs are scored in beyond accuracy
+  - calibration
+  - out_of_distribution: {sets: [cifar100]}
 """
 
 from __future__ import annotations
@@ -49,6 +52,7 @@ from emoreg.study.arms import (
 from emoreg.study.definition import Purpose, check_looks
 from emoreg.study.kept_data import KeptData
 from emoreg.study.machine import Machine
+from emoreg.suites.options import Suite, check_suites
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,9 @@ class StudyFile:
     variants: tuple[VariantFile, ...] = ()
     """Variants of the method, each laid over whatever has two branches; at most 100. Without any, the base recipes are
     the only one; with some, only these are run."""
+    suites: tuple[Suite, ...] = ()
+    """What every finished arm, twin and reference is scored in beyond accuracy: names (corruptions, calibration,
+    out_of_distribution, adversarial), or mappings of a name to its options. They change no run."""
     machine: Machine | None = None
     """What training.device and training.precision of auto stand for; null for this machine. emoreg study writes it
     into the copy in the study's folder."""
@@ -136,3 +143,4 @@ class StudyFile:
         check_seeds("seeds", self.seeds)
         check_seeds("run_seeds", self.seeds if self.run_seeds is None else self.run_seeds)
         check_looks(self.looks, self.seeds)
+        check_suites(self.suites)

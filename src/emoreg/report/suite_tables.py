@@ -1,0 +1,194 @@
+"""The tables of what runs have scored in suites, for the page and for Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from emoreg.report.analysis import Analysis, ArmResult, SuiteCell, SuiteContrast
+from emoreg.report.contrasts import Verdict
+from emoreg.report.formatting import bounds, count, decimal, p_value, percent, points
+from emoreg.report.page_tables import (
+    ABSENT,
+    ARM,
+    TESTED,
+    VERDICTS,
+    Column,
+    Entry,
+    Grid,
+    grid_of,
+    measured,
+)
+from emoreg.report.paper_tables import markdown
+from emoreg.suites.figures import Figure
+
+HEADING = "Beyond accuracy on the test split"
+TITLES: Mapping[str, str] = {
+    "corruptions": "Damaged images",
+    "calibration": "Calibration, before and after temperature scaling",
+    "out_of_distribution": "Images of other things",
+    "adversarial": "Attacked images",
+}
+ABOUT: Mapping[str, str] = {
+    "corruptions": (
+        "Accuracy on images with the 15 corruptions of Hendrycks and Dietterich (2019) at 5 severities, by the "
+        "constants of ImageNet-C, which damage small images more than those of CIFAR-C: not comparable with published "
+        "mean corruption errors."
+    ),
+    "calibration": (
+        "ECE of 15 bins; Brier score, from 0 to 2; NLL in nats; lower is better in all. Scaled: of z divided by the "
+        "temperature with the least NLL on images that are not scored (Guo et al. 2017)."
+    ),
+    "out_of_distribution": (
+        "How well a score tells the run's own images from others: AUROC, 50 % for not at all, and FPR95, the share of "
+        "others that pass where 95 % of the own do, lower is better. Scores: the largest probability, and the energy "
+        "(Liu et al. 2020), of arms that mix probabilities the mean of both responses' energies by λ."
+    ),
+    "adversarial": (
+        "Accuracy under attackers who know the weights, with gradients through z. FGSM and PGD are weak attacks: "
+        "stronger ones leave less. Means are over all eps, in units of 1/255."
+    ),
+}
+RULES = (
+    "These contrasts are by the same tests as those of accuracy, over seeds alone, and are a family of their own: one "
+    "figure of each suite, corrected for the arms of a cell and not for the number of suites. They are exploratory "
+    "unless they were planned before the first result. Like all contrasts here they say what arms differ in, not why."
+)
+WORDS = {Verdict.ABOVE: "better", Verdict.NOT_ABOVE: "not shown to be better", Verdict.BELOW: "worse"}
+
+
+@dataclass(frozen=True)
+class SuiteSection:
+    """A suite in one cell: what it is, the figures of all arms, and the contrasts of the regulated ones."""
+
+    key: str  # id on the page
+    title: str
+    about: str
+    figures: Grid
+    contrasts: Grid | None  # None without a regulated arm
+
+
+def suite_sections(analysis: Analysis) -> tuple[SuiteSection, ...]:
+    """The suites of all cells, in the order of the cells."""
+    many = len({id(each.cell) for each in analysis.suites}) > 1
+    return tuple(_section(number, each, many) for number, each in enumerate(analysis.suites, 1))
+
+
+def _section(number: int, suite: SuiteCell, many: bool) -> SuiteSection:
+    title = TITLES[suite.suite]
+    about = f"{ABOUT[suite.suite]} Scored: {suite.images}."
+    if suite.other_options:
+        about += f" Left out: {count(suite.other_options, 'run')} scored with other options."
+    return SuiteSection(
+        f"suite-{number}",
+        f"{title}: {suite.cell.title}" if many else title,
+        about,
+        _figures_grid(suite, title),
+        _contrasts_grid(suite, title),
+    )
+
+
+def _figures_grid(suite: SuiteCell, title: str) -> Grid:
+    columns: list[Column] = [ARM]
+    for figure in suite.figures:
+
+        def entry(arm: ArmResult, figure: Figure = figure) -> Entry:
+            values = suite.values.get(arm.arm)
+            return ABSENT if values is None else measured(values[figure.name], _number(figure))
+
+        columns.append((f"{figure.title}{', %' if figure.is_share else ''}".replace(", ", ",\n", 1), entry))
+    caption = "Mean over seeds, with the 95 % interval below it."
+    return grid_of(title, caption, columns, suite.cell, lambda arm: arm.arm in suite.values)
+
+
+def _number(figure: Figure) -> Callable[[float], str]:
+    return percent if figure.is_share else _three
+
+
+def _three(value: float) -> str:
+    return decimal(value, 3)
+
+
+def _contrasts_grid(suite: SuiteCell, title: str) -> Grid | None:
+    arms = [arm for arm in suite.cell.arms if arm.arm in suite.contrasts]
+    names = [name for name in TESTED if any(name in suite.contrasts[arm.arm] for arm in arms)]
+    if not names:
+        return None
+    figure = suite.figures[0]
+    rows = tuple(
+        (Entry(arm.label), *(contrast_entry(suite.contrasts[arm.arm].get(name), figure, name) for name in names))
+        for arm in arms
+    )
+    unit = ", in points" if figure.is_share else ""
+    better = "below zero is better" if figure.lower_is_better else "above zero is better"
+    what = figure.title if figure.title[:2].isupper() else figure.title[0].lower() + figure.title[1:]
+    caption = (
+        f"Differences in {what}{unit}, paired by seed; {better}. Interval over seeds; p one-sided, corrected for the "
+        "arms. Bold: the test passed."
+    )
+    return Grid(f"{title}: contrasts", caption, ("Arm", *(TESTED[name] for name in names)), (("", rows),))
+
+
+def contrast_entry(contrast: SuiteContrast | None, figure: Figure, name: str) -> Entry:
+    """A mean with its interval, p and verdict below; strong if its test passed."""
+    if contrast is None or math.isnan(contrast.size.mean):
+        return ABSENT
+    number = points if figure.is_share else _signed
+    lines = [bounds(contrast.size, number)]
+    if name in ("label", "emotion") and contrast.against:
+        lines.append(f"to {contrast.against}")
+    if not math.isnan(contrast.p):
+        lines.append(f"p {p_value(contrast.p)}")
+    if contrast.verdict is not None:
+        lines.append(WORDS.get(contrast.verdict) or VERDICTS[contrast.verdict])
+    is_found = contrast.verdict in (Verdict.ABOVE, Verdict.BELOW)
+    return Entry(number(contrast.size.mean), "\n".join(filter(None, lines)), is_found)
+
+
+def _signed(value: float) -> str:
+    return f"{value:+z.3f}".replace("-", "−")
+
+
+def markdown_suites(analysis: Analysis) -> str:
+    """The sections in Markdown; "" without any."""
+    sections = suite_sections(analysis)
+    if not sections:
+        return ""
+    blocks = [f"## {HEADING}", markdown(RULES)]
+    for section in sections:
+        blocks += [f"**{markdown(section.title)}**", markdown(section.about)]
+        blocks += [_markdown_grid(grid) for grid in (section.figures, section.contrasts) if grid is not None]
+    return "\n\n".join(blocks)
+
+
+def _markdown_grid(grid: Grid) -> str:
+    rows: list[Sequence[Entry]] = [row for _, of_group in grid.groups for row in of_group]
+    lines = [[markdown(header) for header in grid.headers], ["---", *["---:"] * (len(grid.headers) - 1)]]
+    lines += [[markdown(_one_line(entry)) for entry in row] for row in rows]
+    return "\n".join([*(f"| {' | '.join(line)} |" for line in lines), "", markdown(grid.caption)])
+
+
+def _one_line(entry: Entry) -> str:
+    below = entry.below.replace(", ", " to ").replace("\n", "; ")
+    return f"{entry.value} ({below})" if below else entry.value
+
+
+def suite_records(analysis: Analysis) -> list[dict[str, object]]:
+    """All figures and contrasts as records for programs, null for what is missing."""
+    records: list[dict[str, object]] = []
+    for suite in analysis.suites:
+        where = {"suite": suite.suite, "target": suite.cell.target, "backbone": suite.cell.backbone}
+        for arm, values in suite.values.items():
+            for name, interval in values.items():
+                limits = {"point": interval.mean, "low": interval.low, "high": interval.high}
+                told = {key: None if math.isnan(value) else value for key, value in limits.items()}
+                records.append({**where, **arm._asdict(), "figure": name, "contrast": None, "n": interval.n, **told})
+        for arm, contrasts in suite.contrasts.items():
+            for name, one in contrasts.items():
+                numbers = {"point": one.size.mean, "low": one.size.low, "high": one.size.high, "p_corrected": one.p}
+                told = {key: None if not math.isfinite(value) else value for key, value in numbers.items()}
+                own = {"figure": suite.figures[0].name, "contrast": name, "against": one.against, "n": one.size.n}
+                verdict = None if one.verdict is None else str(one.verdict)
+                records.append({**where, **arm._asdict(), **own, **told, "verdict": verdict})
+    return records

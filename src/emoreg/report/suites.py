@@ -1,0 +1,162 @@
+"""What runs have scored in suites, by cell and arm, with contrasts of the first figure of each suite.
+
+The contrasts are those of accuracy, by the same tests (`contrasts.analyse_runs`), over seeds alone: right or wrong for
+each image is not kept. Each figure has a family of its own, the regulated arms of a cell; suites are not counted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from emoreg.report.analysis import CellResult, SuiteCell, SuiteContrast
+from emoreg.report.contrasts import TESTED, Verdict, analyse_runs, key_of
+from emoreg.report.read_runs import read_runs
+from emoreg.report.run_frame import Arm, Cell, Runs
+from emoreg.report.statistics import Interval, interval
+from emoreg.study.suite_columns import COLUMN
+from emoreg.suites.figures import Figure, column, headlines
+from emoreg.suites.options import SUITES
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+# Figures that are shown beside the headlines, where a suite has them: each attack, and each other set.
+MORE = {"adversarial": r"pgd_[\d.]+", "out_of_distribution": r".+_auroc_msp"}
+MOST = 8  # columns
+
+
+def suite_cells(table: pd.DataFrame, cells: Sequence[CellResult]) -> tuple[SuiteCell, ...]:
+    """The suites of each cell, in the order of `SUITES`; none for a table without any.
+
+    Args:
+        table: of stage 2.
+        cells: as read from it.
+    """
+    names = [name for name in SUITES if any(str(each).startswith(column(name, "")) for each in table.columns)]
+    if not names or COLUMN not in table:
+        return ()
+    runs = read_runs(table)
+    told = [_told(value) for value in table[COLUMN]]
+    found = []
+    with_arms = [cell for cell, arms in runs.cells.items() if arms]
+    for of_cell, result in zip(with_arms, cells, strict=True):
+        for name in names:
+            if (cell := _suite_cell(table, runs, of_cell, result, name, told)) is not None:
+                found.append(cell)
+    return tuple(found)
+
+
+def _told(value: Any) -> Mapping[str, Any]:
+    """What a run says of its suites; nothing where that cannot be read."""
+    try:
+        read = json.loads(value) if isinstance(value, str) else {}
+    except (ValueError, RecursionError):
+        return {}
+    return read if isinstance(read, dict) else {}
+
+
+def _suite_cell(
+    table: pd.DataFrame, runs: Runs, key: Cell, cell: CellResult, suite: str, told: Sequence[Mapping[str, Any]]
+) -> SuiteCell | None:
+    arms = runs.cells[key]
+    scored = [row for by_seed in arms.values() for row in by_seed.values() if isinstance(told[row].get(suite), dict)]
+    if not scored:
+        return None
+    options = {row: json.dumps(told[row][suite].get("options"), sort_keys=True) for row in scored}
+    common = Counter(options.values()).most_common(1)[0][0]
+    kept = {row for row in scored if options[row] == common}
+    figures = _figures(table, suite)
+    if not figures:
+        return None
+    own = {arm: {seed: row for seed, row in by_seed.items() if row in kept} for arm, by_seed in arms.items()}
+    own = {arm: by_seed for arm, by_seed in own.items() if by_seed}
+    images = {str(told[row][suite].get("images")) for row in kept}
+    return SuiteCell(
+        cell=cell,
+        suite=suite,
+        figures=figures,
+        values={arm: _intervals(table, suite, figures, by_seed.values()) for arm, by_seed in own.items()},
+        contrasts=_contrasts(table, runs, key, own, suite, figures[0]),
+        images=sorted(images)[0] + (", in this or another number" if len(images) > 1 else ""),
+        other_options=len(scored) - len(kept),
+    )
+
+
+def _figures(table: pd.DataFrame, suite: str) -> tuple[Figure, ...]:
+    """The figures that are shown, as far as the table has them."""
+    shown = [figure for figure in headlines(suite) if column(suite, figure.name) in table]
+    more = [str(name).removeprefix(column(suite, "")) for name in table if str(name).startswith(column(suite, ""))]
+    if suite in MORE and shown:
+        extra = [name for name in more if re.fullmatch(MORE[suite], name)]
+        if len(extra) > 1:
+            shown += [
+                Figure(name, name.replace("_", " ").replace("auroc msp", "AUROC").replace("pgd", "PGD, eps"))
+                for name in extra
+            ]
+    return tuple(shown[:MOST])
+
+
+def _intervals(
+    table: pd.DataFrame, suite: str, figures: Sequence[Figure], rows: Iterable[int]
+) -> Mapping[str, Interval]:
+    places = list(rows)
+    found = {}
+    for figure in figures:
+        values = table[column(suite, figure.name)].iloc[places].dropna().astype(float)
+        found[figure.name] = interval(tuple(values), figure.least, figure.largest)
+    return found
+
+
+def _contrasts(
+    table: pd.DataFrame,
+    runs: Runs,
+    key: Cell,
+    arms: Mapping[Arm, Mapping[int, int]],
+    suite: str,
+    figure: Figure,
+) -> Mapping[Arm, Mapping[str, SuiteContrast]]:
+    sign = -1.0 if figure.lower_is_better else 1.0
+    values: NDArray[np.float64] = sign * table[column(suite, figure.name)].to_numpy(dtype=float)
+    known = {
+        arm: {seed: row for seed, row in by_seed.items() if not math.isnan(values[row])}
+        for arm, by_seed in arms.items()
+    }
+    least, largest = sorted((sign * figure.least, sign * figure.largest))
+    nothing = [None] * len(table)
+    of_figure = dataclasses.replace(
+        runs,
+        cells={key: {arm: by_seed for arm, by_seed in known.items() if by_seed}},
+        accuracy=values,
+        correct=nothing,
+        checksum=nothing,
+        bounds=(least, largest),
+        _answers={},
+    )
+    found: dict[Arm, dict[str, SuiteContrast]] = {}
+    for row in analyse_runs(of_figure).to_dict("records"):
+        _, arm = key_of({str(name): value for name, value in row.items()})
+        if arm.is_regulated and row["contrast"] in TESTED:
+            found.setdefault(arm, {})[str(row["contrast"])] = _contrast(row, sign, largest - least)
+    return found
+
+
+def _contrast(row: Mapping[Any, Any], sign: float, span: float) -> SuiteContrast:
+    """A row of a contrast frame, in the figure's own sign. Limits at the ends of the range are none."""
+    low, high = sorted((sign * float(row["low"]), sign * float(row["high"])))
+    if not (low > -span and high < span):
+        low = high = math.nan
+    verdict = Verdict(row["verdict"]) if isinstance(row["verdict"], str) else None
+    p = row["p_below_corrected" if verdict is Verdict.BELOW else "p_corrected"]
+    # One value a seed is not needed to show a mean with its interval; their number is.
+    size = Interval(sign * float(row["point"]), low, high, (math.nan,) * int(row["n"]))
+    against = row["against"] if isinstance(row["against"], str) else None
+    return SuiteContrast(against, size, float(p), verdict)

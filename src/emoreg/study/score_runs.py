@@ -1,0 +1,50 @@
+"""Scores the finished runs of a study in suites, by the pool that does its runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from emoreg.runtime.progress import Progress
+from emoreg.study.columns import RunStatus
+from emoreg.study.plan import PlannedRun
+from emoreg.study.run_one import RunOutcome
+from emoreg.study.scheduler import Pool, outcomes_of, read_failures, record
+from emoreg.study.scorings import SUFFIX, left_to_score
+from emoreg.study.shared_runs import SharedRuns
+from emoreg.suites.options import Suite
+
+
+def score_runs(
+    planned: Sequence[PlannedRun], suites: Sequence[Suite], out: Path, pool: Pool, progress: Progress
+) -> list[RunOutcome]:
+    """Score all finished runs of stage 2 in the suites that they are not scored in.
+
+    Args:
+        planned: from `plan_runs`, with the roots where images are now.
+        suites: with their options.
+        out: the study's folder; failures are recorded there with their traceback.
+        pool: does the scorings. The caller closes it.
+        progress: shows one task for all.
+
+    Returns:
+        Those that failed. The runs are finished all the same.
+    """
+    jobs, recorded, failed = left_to_score(planned, suites), read_failures(out), list[RunOutcome]()
+    if not jobs:
+        return []
+    todo = sum(len(job.suites) for job in jobs)
+    left = {job.id: len(job.suites) for job in jobs}
+    with progress.task("all suites", todo, "suites") as advance:
+        for outcome in outcomes_of(list(jobs), set(), pool, SharedRuns(progress)):
+            if outcome.status is not RunStatus.FINISHED:
+                progress.say(f"{outcome.run.name}: {outcome.status.upper()}: {outcome.error}")
+                failed.append(outcome)
+            record(recorded, outcome, out)
+            advance(left[outcome.run.id])
+    return failed
+
+
+def failed_scorings(out: Path) -> list[tuple[str, str]]:
+    """The scorings that failed when a study was last run: names and errors."""
+    return [(each["run"], each["error"]) for id_, each in read_failures(out).items() if id_.endswith(SUFFIX)]

@@ -1,0 +1,1 @@
+"""Suites: what a finished classifier scores beyond accuracy on its test split, from its saved model."""

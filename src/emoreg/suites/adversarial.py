@@ -1,0 +1,126 @@
+"""Accuracy under attack: FGSM (Goodfellow et al. 2015) and PGD (Madry et al. 2018).
+
+By the Adversarial Robustness Toolbox. The attacker knows the weights: gradients flow through the regulated answer z, in
+evaluation. Attacks and answers are in 32 bits; an attacked image is one of floating-point values, not rounded to 255
+levels. Both attacks are weak by today's standards: accuracy under them is an upper limit of what stronger ones leave.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from emoreg.data.images.augment import MEAN, STD
+from emoreg.models.regulation import RegulatedClassifier
+from emoreg.runtime.optional import importing
+from emoreg.runtime.seeding import numpy_drawn_from
+from emoreg.suites.options import AdversarialOptions
+from emoreg.suites.scored import MORE, Scored
+from emoreg.suites.subject import Subject, checksum_of, drawn
+
+BATCH = 50  # images at a time, in every arm: PGD's starts are drawn batch by batch
+STEP = 2.5  # of eps / steps: PGD's step, which reaches the border from any start (Madry et al. 2018, appendix)
+ATTACKS = ("pgd", "fgsm")
+
+
+class _OfPixels(nn.Module):
+    """z of pixels in [0, 1], (B, 3, S, S)."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, classifier: RegulatedClassifier) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.register_buffer("mean", torch.tensor(MEAN)[:, None, None])
+        self.register_buffer("std", torch.tensor(STD)[:, None, None])
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.classifier.respond((pixels - self.mean) / self.std).logits
+
+
+def score(subject: Subject, options: AdversarialOptions) -> Scored:
+    """Accuracy under FGSM and PGD.
+
+    Returns:
+        pgd_accuracy and fgsm_accuracy, the means over eps; clean_accuracy, on the same images untouched; and those of
+        each eps, pgd_8 and fgsm_8.
+
+    Raises:
+        UserError: the library is not installed.
+    """
+    images = drawn(subject.scored, options.images, options.seed)
+    estimator = _estimator(subject)
+    batches = [
+        (pixels.float().div(255).cpu().numpy(), labels.cpu().numpy())
+        for pixels, labels, _ in images.batches(torch.arange(len(images)), BATCH)
+    ]
+    right: Counter[str] = Counter()
+    with subject.progress.task(f"{subject.run.folder.name}: adversarial", len(batches), "batches") as advance:
+        for number, (pixels, labels) in enumerate(batches):
+            right["clean"] += _right(estimator, pixels, labels)
+            for eps in options.eps:
+                with numpy_drawn_from(options.seed, "attack", number):
+                    for name, attacked in _attacked(estimator, pixels, labels, eps / 255, options.steps).items():
+                        right[f"{name}_{eps:g}"] += _right(estimator, attacked, labels)
+            advance(1)
+    accuracy = {key: right[key] / len(images) for key in right}
+    figures = {
+        **{f"{name}_accuracy": fmean(accuracy[f"{name}_{eps:g}"] for eps in options.eps) for name in ATTACKS},
+        "clean_accuracy": accuracy.pop("clean"),
+        **accuracy,
+    }
+    told = " and ".join(f"{eps:g}/255" for eps in options.eps)
+    what = f"{len(images):,} {subject.name}, attacked within {told} by FGSM and by {options.steps} steps of PGD"
+    return Scored(figures, what, {subject.name: checksum_of(images)})
+
+
+def _estimator(subject: Subject) -> Any:
+    """The classifier as the toolbox takes it, without gradients of its weights."""
+    with importing("art", "the suite adversarial", MORE):
+        from art.estimators.classification.pytorch import PyTorchClassifier
+    classifier, size = subject.classifier, subject.recipe.target.image_size
+    for parameter in classifier.parameters():
+        parameter.requires_grad_(False)
+    device = subject.fabric.device
+    return PyTorchClassifier(
+        model=_OfPixels(classifier).to(device).eval(),
+        loss=nn.CrossEntropyLoss(),
+        input_shape=(3, size, size),
+        nb_classes=classifier.num_classes,
+        clip_values=(0.0, 1.0),
+        device_type="gpu" if device.type == "cuda" else "cpu",
+    )
+
+
+def _attacked(
+    estimator: Any, pixels: NDArray[np.float32], labels: NDArray[np.int64], eps: float, steps: int
+) -> dict[str, NDArray[np.float32]]:
+    """Attacked images of each of ATTACKS, in [0, 1]."""
+    from art.attacks.evasion.fast_gradient import FastGradientMethod
+    from art.attacks.evasion.projected_gradient_descent import projected_gradient_descent_pytorch as pgd
+
+    size = len(pixels)
+    iterated = pgd.ProjectedGradientDescentPyTorch(
+        estimator,
+        eps=eps,
+        eps_step=STEP * eps / steps,
+        max_iter=steps,
+        num_random_init=1,
+        batch_size=size,
+        verbose=False,
+    )
+    single = FastGradientMethod(estimator, eps=eps, batch_size=size)
+    return {"pgd": iterated.generate(pixels, labels), "fgsm": single.generate(pixels, labels)}
+
+
+def _right(estimator: Any, pixels: NDArray[np.float32], labels: NDArray[np.int64]) -> int:
+    """How many images are answered rightly."""
+    answers: NDArray[np.int64] = estimator.predict(pixels, batch_size=len(pixels)).argmax(axis=1)
+    return int((answers == labels).sum())

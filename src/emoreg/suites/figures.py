@@ -1,0 +1,70 @@
+"""The figures of each suite that reports show, which way is better, and the columns in which they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+PREFIX = "suite."  # of a column: suite.calibration.ece
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of a suite.
+
+    Args:
+        name: in its results.
+        title: in reports.
+        lower_is_better: whether a smaller one is better.
+        least: that is possible.
+        largest: that is possible.
+        is_share: whether it is told in percent.
+    """
+
+    name: str
+    title: str
+    lower_is_better: bool = False
+    least: float = 0.0
+    largest: float = 1.0
+    is_share: bool = True
+
+
+def headlines(suite: str) -> Sequence[Figure]:
+    """The figures of a suite that a report shows; the contrasts are of the first. Unknown suites have none."""
+    inf = float("inf")
+    match suite:
+        case "corruptions":
+            return (
+                Figure("mean_accuracy", "Accuracy on damaged images"),
+                Figure("clean_accuracy", "Undamaged"),
+                *(Figure(f"severity_{level}", f"Severity {level}") for level in (1, 3, 5)),
+            )
+        case "calibration":
+            return (
+                Figure("ece", "ECE", lower_is_better=True),
+                Figure("ece_scaled", "ECE, scaled", lower_is_better=True),
+                Figure("brier", "Brier", lower_is_better=True, largest=2.0, is_share=False),
+                Figure("brier_scaled", "Brier, scaled", lower_is_better=True, largest=2.0, is_share=False),
+                Figure("nll", "NLL", lower_is_better=True, largest=inf, is_share=False),
+                Figure("nll_scaled", "NLL, scaled", lower_is_better=True, largest=inf, is_share=False),
+                Figure("temperature", "Temperature", largest=inf, is_share=False),
+            )
+        case "out_of_distribution":
+            return (
+                Figure("auroc_msp", "AUROC, probability"),
+                Figure("auroc_energy", "AUROC, energy"),
+                Figure("fpr95_msp", "FPR95, probability", lower_is_better=True),
+                Figure("fpr95_energy", "FPR95, energy", lower_is_better=True),
+            )
+        case "adversarial":
+            return (
+                Figure("pgd_accuracy", "Accuracy under PGD"),
+                Figure("fgsm_accuracy", "Under FGSM"),
+                Figure("clean_accuracy", "Not attacked"),
+            )
+    return ()
+
+
+def column(suite: str, figure: str) -> str:
+    """The column of a figure in a table of results."""
+    return f"{PREFIX}{suite}.{figure}"

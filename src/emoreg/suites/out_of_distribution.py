@@ -1,0 +1,80 @@
+"""Whether a classifier is less sure of images of other things than of its own: AUROC and FPR95.
+
+Two scores, each higher on the run's own images: the largest probability (MSP, Hendrycks & Gimpel 2017) and the energy
+(Liu et al. 2020, `subject.energy_of`).
+"""
+
+from __future__ import annotations
+
+from statistics import fmean
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from emoreg.data.targets import read_target
+from emoreg.errors import UserError
+from emoreg.stages.classify import load_target
+from emoreg.suites.options import OtherSet, OutOfDistributionOptions
+from emoreg.suites.scored import Scored
+from emoreg.suites.subject import Answers, Subject, checksum_of, drawn, drawn_rows
+
+KEPT = 0.95  # share of the own images that a threshold keeps
+
+
+def score(subject: Subject, options: OutOfDistributionOptions) -> Scored:
+    """AUROC and FPR95 against other sets.
+
+    Returns:
+        auroc_msp, auroc_energy, fpr95_msp and fpr95_energy, the means over the other sets; and the same of each, as
+        <set>_auroc_msp. AUROC is the chance that an own image has the higher score than another one, 0.5 for none;
+        FPR95 the share of other images that pass the threshold which 95 % of the own ones pass.
+
+    Raises:
+        UserError: an other set that is not there or cannot be read; one that is the run's own.
+    """
+    own = drawn(subject.scored, options.images, options.seed)
+    known = _scores(subject.answers(own))
+    checksums = {subject.name: checksum_of(own)}
+    figures: dict[str, float] = {}
+    counts = []
+    for each in options.sets:
+        answers, checksum = _answers_to(subject, each, options)
+        if checksum in checksums.values():
+            raise UserError(f"out_of_distribution: {each.label} has the images of the run itself; name other sets")
+        checksums[each.label] = checksum
+        counts.append(f"{len(answers.labels):,} of {each.label}")
+        for name, other in _scores(answers).items():
+            auroc, fpr95 = separation(known[name], other)
+            figures |= {f"{each.label}_auroc_{name}": auroc, f"{each.label}_fpr95_{name}": fpr95}
+    means = {
+        f"{kind}_{name}": fmean(figures[f"{each.label}_{kind}_{name}"] for each in options.sets)
+        for kind in ("auroc", "fpr95")
+        for name in known
+    }
+    return Scored(means | figures, f"{len(own):,} {subject.name} against {' and '.join(counts)}", checksums)
+
+
+def _answers_to(subject: Subject, each: OtherSet, options: OutOfDistributionOptions) -> tuple[Answers, str]:
+    """The answers to images of another set, made as the run's are, and their checksum."""
+    target = subject.recipe.target
+    settings = each.target(target.image_size, target.fit)
+    table = read_target(settings).test
+    if options.images is not None:
+        table = table.take(drawn_rows(table.labels, options.images, options.seed))
+    images = load_target(table, settings, subject.recipe.training, subject.fabric, subject.progress)
+    return subject.answers(images), checksum_of(images)
+
+
+def _scores(answers: Answers) -> dict[str, Tensor]:
+    return {"msp": answers.logits.double().softmax(dim=1).amax(dim=1), "energy": answers.energy}
+
+
+def separation(own: Tensor, other: Tensor) -> tuple[float, float]:
+    """AUROC and FPR95 of scores that are higher on own images, (N,) and (M,)."""
+    from sklearn.metrics import roc_auc_score, roc_curve
+
+    scores = torch.cat([own, other]).numpy()
+    is_own = np.repeat([1, 0], [len(own), len(other)])
+    passing_others, passing, _ = roc_curve(is_own, scores)
+    return float(roc_auc_score(is_own, scores)), float(passing_others[int(np.argmax(passing >= KEPT))])

@@ -1,0 +1,140 @@
+"""Scores suites on a finished run, each once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from emoreg.config.recipe import TrainRecipe
+from emoreg.config.training import Device
+from emoreg.data.targets.target import Target
+from emoreg.errors import UserError
+from emoreg.models.regulation import RegulatedClassifier
+from emoreg.runs.provenance import environment, package_version
+from emoreg.runs.run import WEIGHTS, Run, open_run
+from emoreg.runtime.lock import hold
+from emoreg.runtime.optional import is_installed
+from emoreg.runtime.progress import Progress, figure
+from emoreg.suites import adversarial, calibration, corruptions, out_of_distribution
+from emoreg.suites.figures import headlines
+from emoreg.suites.options import (
+    AdversarialOptions,
+    CalibrationOptions,
+    CorruptionOptions,
+    OutOfDistributionOptions,
+    Suite,
+    read_suites,
+)
+from emoreg.suites.results import SuiteResult, read_result, write_result
+from emoreg.suites.scored import MORE, Scored
+from emoreg.suites.subject import Subject, open_subject
+from emoreg.training.fabric import resolve_precision
+
+# The library of each suite that has one, as Python and as pip call it.
+LIBRARIES: Mapping[str, tuple[str, str]] = {
+    "corruptions": ("imagecorruptions", "imagecorruptions-imaug"),
+    "adversarial": ("art", "adversarial-robustness-toolbox"),
+}
+
+
+def score_suites(
+    run: Run | Path | str,
+    suites: Iterable[Suite | str | Mapping[str, Any]],
+    device: Device = "auto",
+    model: RegulatedClassifier | None = None,
+    data: Target | None = None,
+    progress: Progress | None = None,
+    recipe: TrainRecipe | None = None,
+) -> tuple[SuiteResult, ...]:
+    """Score a finished run of stage 2 beyond accuracy, from its saved model.
+
+    Results are kept in the run's folder; what is there is not scored again. Other options are another result.
+
+    Args:
+        run: the run or its folder.
+        suites: names, or mappings of one name to its options: ["calibration", {"adversarial": {"images": 100}}].
+        device: as training.device.
+        model: for a run that trained your own model, one built alike.
+        data: for a run that was given its images in Python, the same.
+        progress: where it is shown; None for the terminal.
+        recipe: the run's recipe with the root where its images are now; None for its own.
+
+    Returns:
+        The results, in the order of `suites`; `figures` of each is a mapping of names to numbers.
+
+    Raises:
+        UserError: a run that is not finished, or without its weights; images that are not there, or not those that it
+            was scored on; a library that is not installed; a damaged result.
+        SettingError: an unknown suite or option; names the nearest.
+    """
+    asked, run, progress = read_suites(suites), open_run(run), progress or Progress()
+    require_scorable(run)
+    missing = [suite for suite in asked if read_result(run, suite) is None]
+    if missing:
+        require_libraries(missing)
+        with hold(run.folder):
+            missing = [
+                suite for suite in asked if read_result(run, suite) is None
+            ]  # another process may have been here
+            if missing:
+                subject = open_subject(run, recipe, device, model, data, progress)
+                for suite in missing:
+                    _score(subject, suite)
+    results = tuple(read_result(run, suite) for suite in asked)
+    return tuple(result for result in results if result is not None)
+
+
+def require_scorable(run: Run) -> None:
+    """UserError for a run that is not finished, of stage 1, or without its weights."""
+    _ = run.final
+    if run.stage == 1:
+        raise UserError(f"{run.folder} is a run of stage 1; suites score classifiers")
+    if not (run.folder / WEIGHTS).is_file():
+        raise UserError(
+            f"{run.folder} has no {WEIGHTS}, which suites are scored from: bring it back, or delete {run.folder} and "
+            "train the run again"
+        )
+
+
+def require_libraries(suites: Sequence[Suite]) -> None:
+    """UserError for a suite whose library is not installed."""
+    for suite in suites:
+        module, package = LIBRARIES.get(suite.name, ("", ""))
+        if module and not is_installed(module):
+            raise UserError(f"the suite {suite.name} needs {package}: pip install {MORE}")
+
+
+def _score(subject: Subject, suite: Suite) -> None:
+    begun = time.perf_counter()
+    scored = _scored(subject, suite)
+    precision = resolve_precision(subject.recipe.training, subject.fabric.device.type)
+    package = LIBRARIES[suite.name][1] if suite.name in LIBRARIES else "scikit-learn"
+    where = environment()
+    where["packages"] = {**where["packages"], package: package_version(package)}
+    content = {
+        "figures": dict(scored.figures),
+        "images": scored.images,
+        "checksums": dict(scored.checksums),
+        "environment": {**where, "device": str(subject.fabric.device), "precision": precision},
+        "seconds": time.perf_counter() - begun,
+    }
+    write_result(subject.run, suite, content)
+    first = headlines(suite.name)[0]
+    subject.progress.detail(
+        f"{subject.run.folder.name}: {suite.name}: {first.title} {figure(scored.figures[first.name])}, "
+        f"{content['seconds']:.0f} s"
+    )
+
+
+def _scored(subject: Subject, suite: Suite) -> Scored:
+    match suite.options:
+        case CorruptionOptions() as options:
+            return corruptions.score(subject, options)
+        case CalibrationOptions() as options:
+            return calibration.score(subject, options)
+        case OutOfDistributionOptions() as options:
+            return out_of_distribution.score(subject, options)
+        case AdversarialOptions() as options:
+            return adversarial.score(subject, options)

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from emoreg.report.analyse_table import analyse
+from emoreg.report.analysis import Analysis
+from emoreg.report.contrasts import BACKBONE, Verdict
+from emoreg.report.files import write_reports
+from emoreg.report.run_frame import TWINS, Arm
+from emoreg.report.suite_tables import RULES, markdown_suites, suite_records, suite_sections
+from result_rows import results, stage_2
+
+LEARNED = Arm("learned", "affect", None, "procedural")
+SEEDS = 8
+
+
+def scored(better: float = 0.02, **columns: list[float]) -> pd.DataFrame:
+    """A study in which Learn-E-Reg has a lower ECE, and a higher accuracy on damaged images, by about `better`."""
+    arms = ["none", "ensemble", "learned", *(f"learned {twin}" for twin in TWINS)]
+    draw = np.random.default_rng(0)
+    rows = stage_2({arm: [0.9 + 0.001 * seed for seed in range(SEEDS)] for arm in arms})
+    table = results(rows)
+    is_learned = (table["mode"] == "learned") & (table["experience"] == "affect")
+    table["suite.calibration.ece"] = 0.06 - better * is_learned + draw.normal(0, 0.001, len(table))
+    table["suite.calibration.nll"] = 0.5
+    table["suite.corruptions.mean_accuracy"] = 0.6 + better * is_learned + draw.normal(0, 0.001, len(table))
+    told = {name: {"options": {"seed": 0}, "images": "60 test images"} for name in ("calibration", "corruptions")}
+    return table.assign(suites=json.dumps(told), **columns)
+
+
+def analysed(better: float = 0.02) -> Analysis:
+    return analyse("A study", scored(better))
+
+
+def test_less_is_better_for_ece_and_more_for_accuracy() -> None:
+    corruptions, calibration = analysed().suites
+    for suite, sign in ((corruptions, 1), (calibration, -1)):
+        for name in ("gain", "over_ensemble", "label", "emotion"):
+            contrast = suite.contrasts[LEARNED][name]
+            assert contrast.verdict is Verdict.ABOVE and contrast.p < 0.025
+            assert sign * contrast.size.mean == pytest.approx(0.02, abs=0.003)
+            assert contrast.size.low < contrast.size.mean < contrast.size.high
+    worse = analysed(-0.02).suites[1].contrasts[LEARNED]
+    assert worse["gain"].verdict is Verdict.BELOW and worse["gain"].size.mean > 0
+    assert worse["label"].verdict is Verdict.NOT_ABOVE
+
+
+def test_the_mean_of_each_arm_has_its_interval_over_seeds() -> None:
+    table = scored()
+    _, calibration = analyse("A study", table).suites
+    plain = table.loc[table["mode"] == "none", "suite.calibration.ece"]
+    assert calibration.values[BACKBONE]["ece"].mean == pytest.approx(plain.mean())
+    assert calibration.values[BACKBONE]["ece"].n == SEEDS
+    assert set(calibration.values[BACKBONE]) == {"ece", "nll"}
+
+
+def test_accuracy_and_its_contrasts_are_those_of_the_study_without_suites() -> None:
+    table = scored()
+    without = table.drop(columns=[name for name in table if name.startswith("suite")])
+    pd.testing.assert_frame_equal(analyse("A", table).contrasts, analyse("A", without).contrasts)
+    assert analyse("A", without).suites == ()
+
+
+def test_runs_with_other_options_are_left_out_and_counted() -> None:
+    table = scored()
+    told = json.loads(table["suites"].iloc[0])
+    told["calibration"]["options"] = {"seed": 1}
+    table.loc[table["seed"] == 0, "suites"] = json.dumps(told)
+    corruptions, calibration = analyse("A study", table).suites
+    assert (corruptions.other_options, calibration.other_options) == (0, SEEDS)
+    assert calibration.values[BACKBONE]["ece"].n == SEEDS - 1
+    sections = suite_sections(analyse("A study", table))
+    assert "Left out: 8 runs scored with other options" in sections[1].about
+
+
+def test_a_twin_that_was_not_scored_gets_no_verdict() -> None:
+    table = scored()
+    table.loc[table["experience"] == "rotation", "suite.calibration.ece"] = math.nan
+    contrasts = analyse("A study", table).suites[1].contrasts[LEARNED]
+    assert contrasts["emotion"].verdict is Verdict.MISSING_TWIN and contrasts["label"].verdict is Verdict.ABOVE
+
+
+def test_an_exploration_gets_no_verdict() -> None:
+    table = scored().assign(purpose="exploration")
+    contrasts = analyse("A study", table).suites[1].contrasts[LEARNED]
+    assert {each.verdict for each in contrasts.values()} == {Verdict.EXPLORATION}
+
+
+def test_a_figure_without_an_upper_bound_is_compared_too() -> None:
+    from emoreg.report.contrasts import analyse_runs
+    from emoreg.report.read_runs import read_runs
+
+    table = scored()
+    values = -5 * table["suite.calibration.ece"].to_numpy()
+    runs = dataclasses.replace(read_runs(table), accuracy=values, bounds=(-math.inf, 0.0))
+    found = analyse_runs(runs)
+    gain = found[(found["contrast"] == "gain") & (found["experience"] == "affect")].iloc[0]
+    assert gain["point"] == pytest.approx(0.1, abs=0.01) and gain["low"] > 0 and math.isfinite(gain["high"])
+
+
+def test_the_page_and_its_tables_say_what_was_scored_and_what_the_contrasts_are(tmp_path: Path) -> None:
+    analysis = analysed()
+    page = write_reports(tmp_path, analysis).read_text(encoding="utf-8")
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    for written in (page, text):
+        assert "Beyond accuracy on the test split" in written and "60 test images" in written
+        assert "not comparable with published mean corruption errors" in " ".join(written.split())
+        assert "exploratory unless" in written and "better" in written
+    assert markdown_suites(analysis).startswith("## Beyond accuracy") and RULES.split(":")[0] in text
+    records = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["suites"]
+    assert records == json.loads(json.dumps(suite_records(analysis)))
+    assert {each["contrast"] for each in records} == {None, "gain", "over_ensemble", "label", "emotion"}
+
+
+def test_a_report_without_suites_has_no_section_of_them(tmp_path: Path) -> None:
+    analysis = dataclasses.replace(analysed(), suites=())
+    assert "Beyond accuracy" not in write_reports(tmp_path, analysis).read_text(encoding="utf-8")
+    assert markdown_suites(analysis) == ""

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from emoreg.errors import UserError
+from emoreg.models.regulation import Response
+from emoreg.suites.options import OtherSet, OutOfDistributionOptions
+from emoreg.suites.out_of_distribution import score, separation
+from emoreg.suites.subject import Subject, energy_of
+
+
+def test_separation_is_that_of_the_scores() -> None:
+    own, other = torch.arange(100.0) + 100, torch.arange(100.0)
+    assert separation(own, other) == (1.0, 0.0)
+    assert separation(other, own)[0] == 0.0
+    auroc, fpr95 = separation(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([0.0, 2.5]))
+    assert (auroc, fpr95) == (pytest.approx(4 / 6), 0.5)  # all own pass a threshold of 1, and so does 2.5
+
+
+def test_the_energy_of_mixed_probabilities_is_that_of_both_responses() -> None:
+    n, e = torch.tensor([[2.0, 0.0], [0.0, 0.0]]), torch.tensor([[0.0, 5.0], [1.0, 0.0]])
+    lam = torch.tensor([[0.25]])
+    mixed = Response(torch.log(0.75 * n.softmax(1) + 0.25 * e.softmax(1)), n, e, lam)
+    assert mixed.logits.logsumexp(dim=1).abs().max() < 1e-6  # of the answers alone there is none
+    expected = 0.75 * n.logsumexp(1) + 0.25 * e.logsumexp(1)
+    assert torch.allclose(energy_of(mixed, "probabilities").float(), expected)
+    assert torch.allclose(energy_of(mixed, "logits").float(), mixed.logits.logsumexp(1), atol=1e-6)
+    assert torch.allclose(energy_of(Response(n, n, None, None), "probabilities").float(), n.logsumexp(1))
+
+
+def test_a_folder_and_a_target_are_other_sets_at_the_size_of_the_run(subject: Subject, image_folder: Path) -> None:
+    sets = (OtherSet("folder", str(image_folder)), OtherSet("digits", classes=("3", "4")))
+    scored = score(subject, OutOfDistributionOptions(sets=sets, images=8))
+    assert set(scored.checksums) == {"test images", "flags", "digits"}
+    assert scored.images == "8 test images against 8 of flags and 8 of digits"
+    for kind in ("auroc_msp", "auroc_energy", "fpr95_msp", "fpr95_energy"):
+        own = [scored.figures[f"{label}_{kind}"] for label in ("flags", "digits")]
+        assert scored.figures[kind] == pytest.approx(sum(own) / 2) and 0 <= scored.figures[kind] <= 1
+
+
+def test_a_set_that_is_not_there_is_named(subject: Subject, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nowhere"):
+        score(subject, OutOfDistributionOptions(sets=(OtherSet("folder", str(tmp_path / "nowhere")),)))

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from emoreg.errors import SettingError, UserError
+from emoreg.runs.delete import check_deletable
+from emoreg.runs.run import FINAL, WEIGHTS, Run
+from emoreg.runtime.progress import Progress
+from emoreg.suites import score as module
+from emoreg.suites.options import parse_suites
+from emoreg.suites.results import file_of, read_result
+from emoreg.suites.score import score_suites
+
+(CALIBRATION,) = parse_suites(["calibration"])
+DAMAGES: tuple[Callable[[str], str], ...] = (
+    lambda text: text[:40],
+    lambda text: text.replace('"seed": 0', '"seed": 7'),
+    lambda text: text.replace('"figures"', '"figues"'),
+    lambda text: json.dumps(json.loads(text) | {"figures": {"ece": "low"}}),
+    lambda text: json.dumps(json.loads(text) | {"figures": {}}),
+    lambda text: "[" * 100_000,
+)
+
+
+@pytest.fixture
+def run(runs: Path, tmp_path: Path) -> Path:
+    """A finished run with two branches, on digits of 8 pixels."""
+    return Path(shutil.copytree(runs / "learned", tmp_path / "learned"))
+
+
+def test_a_suite_is_scored_once_and_kept_with_all_that_it_was_made_of(run: Path, quiet: Progress) -> None:
+    (found,) = score_suites(run, ["calibration"], "cpu", progress=quiet)
+    written = json.loads(found.file.read_text())
+    assert found.file == run / "suites" / f"calibration-{CALIBRATION.id}.json"
+    assert written["options"] == {"seed": 0} and written["figures"] == found.figures
+    assert written["environment"]["packages"]["torch"] and written["environment"]["device"] == "cpu"
+    assert written["checksums"]["test images"] == Run(run).final["test"]["checksum"]
+    at = found.file.stat().st_mtime_ns
+    assert score_suites(run, ["calibration"], "cpu", progress=quiet) == (found,)
+    assert found.file.stat().st_mtime_ns == at
+    score_suites(run, [{"calibration": {"seed": 1}}], "cpu", progress=quiet)
+    assert len(list((run / "suites").iterdir())) == 2  # other options are another result
+    assert check_deletable([run]) == [Run(run)]
+
+
+def test_validation_images_fit_the_temperature_where_the_run_has_any(run: Path, quiet: Progress) -> None:
+    (found,) = score_suites(run, ["calibration"], "cpu", progress=quiet)
+    assert found.images.endswith("validation images") and "test images; temperature" in found.images
+    (run / WEIGHTS).unlink()
+    assert read_result(Run(run), CALIBRATION) == found  # reports need no weights
+
+
+def test_figures_of_another_training_in_the_same_folder_do_not_count(run: Path, quiet: Progress) -> None:
+    score_suites(run, ["calibration"], "cpu", progress=quiet)
+    final = json.loads((run / FINAL).read_text())
+    (run / FINAL).write_text(json.dumps(final | {"seconds": 1.0}))
+    assert read_result(Run(run), CALIBRATION) is None
+
+
+def test_a_damaged_result_is_refused_in_a_line_that_says_what_to_do(run: Path, quiet: Progress) -> None:
+    (found,) = score_suites(run, ["calibration"], "cpu", progress=quiet)
+    good = found.file.read_text()
+    for damage in DAMAGES:
+        found.file.write_text(damage(good))
+        with pytest.raises(
+            UserError, match=r"calibration-\w+\.json is damaged .*; delete it, and score the suite again"
+        ):
+            score_suites(run, ["calibration"], "cpu", progress=quiet)
+
+
+def test_what_cannot_be_scored_is_refused_by_name(
+    run: Path, runs: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError, match="stage 1"):
+        score_suites(runs / "experience", ["calibration"], progress=quiet)
+    with pytest.raises(UserError, match="not finished"):
+        score_suites(run / "nowhere", ["calibration"], progress=quiet)
+    with pytest.raises(SettingError, match="did you mean 'calibration'"):
+        score_suites(run, ["calibrations"], progress=quiet)
+    monkeypatch.setattr(module, "is_installed", lambda package: True)
+    with pytest.raises(UserError, match="at least 32 pixels a side, not 8"):
+        score_suites(run, ["corruptions"], progress=quiet)
+    monkeypatch.setattr(module, "is_installed", lambda package: False)
+    with pytest.raises(UserError, match=r"adversarial needs adversarial-robustness-toolbox: .* 'emoreg\[suites\]'"):
+        score_suites(run, ["adversarial"], progress=quiet)
+    (run / WEIGHTS).unlink()
+    with pytest.raises(UserError, match=r"has no model\.safetensors"):
+        score_suites(run, ["calibration"], progress=quiet)
+
+
+def test_images_other_than_those_of_then_are_refused(run: Path, quiet: Progress) -> None:
+    final = json.loads((run / FINAL).read_text())
+    final["test"]["checksum"] = "0" * 32
+    (run / FINAL).write_text(json.dumps(final))
+    with pytest.raises(UserError, match="test images are not those that the run was scored on"):
+        score_suites(run, ["calibration"], "cpu", progress=quiet)
+    assert not file_of(Run(run), CALIBRATION).exists()
