@@ -63,7 +63,7 @@ def test_the_mean_of_each_arm_has_its_interval_over_seeds() -> None:
 
 def test_accuracy_and_its_contrasts_are_those_of_the_study_without_suites() -> None:
     table = scored()
-    without = table.drop(columns=[name for name in table if name.startswith("suite")])
+    without = table.drop(columns=[name for name in map(str, table) if name.startswith("suite")])
     pd.testing.assert_frame_equal(analyse("A", table).contrasts, analyse("A", without).contrasts)
     assert analyse("A", without).suites == ()
 

@@ -20,7 +20,7 @@ from emoreg.study.columns import RunStatus
 from emoreg.study.definition import Study
 from emoreg.study.machine import Machine
 from emoreg.study.plan import PlannedRun, plan_runs
-from emoreg.study.run_one import RunOutcome
+from emoreg.study.run_one import Job, RunOutcome
 from emoreg.study.run_study import run_study
 from emoreg.study.scheduler import execute
 from emoreg.study.shared_runs import SharedRuns
@@ -142,7 +142,7 @@ def test_stage_1_that_is_done_elsewhere_blocks_nothing(
 
     pool = Immediate()
     assert execute(planned, tmp_path, pool, Finishing()) == {}
-    assert [run.mode for run in pool.runs] == ["none", None, "learned"]
+    assert [run.mode for run in pool.runs if isinstance(run, PlannedRun)] == ["none", None, "learned"]
 
 
 class Immediate:
@@ -151,10 +151,10 @@ class Immediate:
     size = sys.maxsize
 
     def __init__(self) -> None:
-        self.runs: list[PlannedRun] = []
-        self.new: list[PlannedRun] = []
+        self.runs: list[Job] = []
+        self.new: list[Job] = []
 
-    def start(self, run: PlannedRun) -> None:
+    def start(self, run: Job) -> None:
         self.runs.append(run)
         self.new.append(run)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from numpy.random import mtrand
 from numpy.typing import NDArray
 
 from emoreg.data.images.image_set import ImageSet
@@ -61,11 +62,11 @@ def test_images_that_are_too_small_are_refused_by_name() -> None:
 def test_every_corruption_changes_images_by_draws_of_their_own(images: Callable[..., ImageSet]) -> None:
     pixels = images(2).table.images
     assert isinstance(pixels, np.ndarray)
-    before = np.random.get_bit_generator()
+    before = mtrand.get_bit_generator()
     for name in CORRUPTIONS:
         once = damage(pixels, name, 3, 0)
         assert once.shape == pixels.shape and once.dtype == np.uint8 and (once != pixels).any(), name
         assert (damage(pixels, name, 3, 0) == once).all(), name
         assert (damage(pixels[:1], name, 3, 0) == once[:1]).all(), name  # whatever other images there are
     assert (damage(pixels, "gaussian_noise", 3, 1) != damage(pixels, "gaussian_noise", 3, 0)).any()
-    assert np.random.get_bit_generator() is before
+    assert mtrand.get_bit_generator() is before

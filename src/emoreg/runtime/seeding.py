@@ -10,8 +10,8 @@ import contextlib
 import hashlib
 from collections.abc import Iterator
 
-import numpy as np
 import torch
+from numpy.random import PCG64, mtrand
 
 
 def derive_seed(seed: int, *purpose: str | int) -> int:
@@ -39,9 +39,9 @@ def drawn_from(seed: int, *purpose: str | int) -> Iterator[None]:
 @contextlib.contextmanager
 def numpy_drawn_from(seed: int, *purpose: str | int) -> Iterator[None]:
     """As `drawn_from`, of NumPy's global generator, for libraries that draw from it."""
-    before = np.random.get_bit_generator()
-    np.random.set_bit_generator(np.random.PCG64(derive_seed(seed, *purpose)))
+    before = mtrand.get_bit_generator()
+    mtrand.set_bit_generator(PCG64(derive_seed(seed, *purpose)))
     try:
         yield
     finally:
-        np.random.set_bit_generator(before)
+        mtrand.set_bit_generator(before)

@@ -113,9 +113,9 @@ def outcomes_of(todo: list[Job], finished: set[str], pool: Pool, shared: SharedR
     running: set[str] = set()
     while todo or running:
         still_open = running | {run.id for run in todo}
-        for run in [run for run in todo if run.needs and run.needs not in finished | still_open]:
-            todo.remove(run)
-            yield RunOutcome(run, RunStatus.BLOCKED, "not run, as the stage-1 run that it needs has failed")
+        for blocked in [run for run in todo if run.needs and run.needs not in finished | still_open]:
+            todo.remove(blocked)
+            yield RunOutcome(blocked, RunStatus.BLOCKED, "not run, as the stage-1 run that it needs has failed")
         ready = [run for run in todo if run.needs is None or run.needs in finished]
         for run in shared.free(ready, pool.size - len(running)):
             todo.remove(run)
