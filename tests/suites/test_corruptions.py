@@ -66,7 +66,6 @@ def test_every_corruption_changes_images_by_draws_of_their_own(images: Callable[
     for name in CORRUPTIONS:
         once = damage(pixels, name, 3, 0)
         assert once.shape == pixels.shape and once.dtype == np.uint8 and (once != pixels).any(), name
-        assert (damage(pixels, name, 3, 0) == once).all(), name
-        assert (damage(pixels[:1], name, 3, 0) == once[:1]).all(), name  # whatever other images there are
+        assert (damage(pixels[:1], name, 3, 0) == once[:1]).all(), name  # again, whatever other images there are
     assert (damage(pixels, "gaussian_noise", 3, 1) != damage(pixels, "gaussian_noise", 3, 0)).any()
     assert mtrand.get_bit_generator() is before
