@@ -9,7 +9,15 @@ import pytest
 
 from emoreg.config.optimizer import OptimizerSettings
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe, require_recipe
-from emoreg.config.schema import EncoderSettings, Mode, RegulationSettings, StimuliSettings, TargetSettings
+from emoreg.config.schema import (
+    RELATIVES,
+    EncoderSettings,
+    Mode,
+    RegulationSettings,
+    Relative,
+    StimuliSettings,
+    TargetSettings,
+)
 from emoreg.config.setting_types import NAMES_IN_REPORTS, path_of, typed_value
 from emoreg.errors import SettingError
 from emoreg.study.arms import LABELS, RegulatedMode
@@ -29,7 +37,8 @@ def test_a_mode_may_be_called_as_reports_call_it(name: Any, mode: str) -> None:
     assert typed_value(Mode, name.lower(), "mode") == mode
     assert LABELS[Regulation(mode=name).mode] == name
     if mode != "none":
-        assert typed_value(RegulatedMode, name, "modes[0]") == mode
+        list_of = Relative if mode in RELATIVES else RegulatedMode  # in a study's file
+        assert typed_value(list_of, name, "modes[0]") == mode
 
 
 def test_the_names_of_modes_stand_for_no_other_word() -> None:
@@ -112,5 +121,9 @@ def test_a_path_is_a_path_or_text() -> None:
             path_of(wrong, "out")
 
 
-def test_every_mode_with_two_responses_has_a_name_in_reports() -> None:
-    assert set(NAMES_IN_REPORTS.values()) == {"none", *get_args(RegulatedMode)}
+def test_every_mode_but_that_of_one_encoder_has_a_name_in_reports() -> None:
+    assert (
+        set(NAMES_IN_REPORTS.values())
+        == set(get_args(Mode)) - {"transfer"}
+        == {"none", *get_args(RegulatedMode), *RELATIVES}
+    )
