@@ -32,8 +32,8 @@ FIVE = ("apple", "bear", "crab", "cup", "fox")
             TargetSettings("cifar10", share=0.05, imbalance=10, label_noise="symmetric", noise_share=0.4),
             10,
             10,
-            "5 % of its training images, a long tail of factor 10, symmetric label noise, 40 %",
-            "cifar10, 10 classes, 5 % of its training images, a long tail of factor 10, symmetric label noise, 40 %, "
+            "5 % of its training images, a long tail of factor 10, symmetric label noise of 40 %",
+            "cifar10, 10 classes, 5 % of its training images, a long tail of factor 10, symmetric label noise of 40 %, "
             "32 pixels",
         ),
         (

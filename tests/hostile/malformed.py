@@ -82,13 +82,15 @@ class Outcome:
 
 def all_inputs() -> list[Malformed]:
     """Every input of every kind."""
+    from hostile.human_label_inputs import human_label_inputs
     from hostile.label_inputs import label_inputs
     from hostile.result_inputs import result_inputs
     from hostile.run_inputs import run_inputs
     from hostile.set_inputs import set_inputs
     from hostile.settings_inputs import settings_inputs
 
-    return [*settings_inputs(), *label_inputs(), *set_inputs(), *result_inputs(), *run_inputs()]
+    label_files = (*label_inputs(), *human_label_inputs())
+    return [*settings_inputs(), *label_files, *set_inputs(), *result_inputs(), *run_inputs()]
 
 
 def outcome(malformed: Malformed) -> Outcome:

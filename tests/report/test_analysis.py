@@ -287,3 +287,21 @@ def test_what_ran_where_shows_every_value_that_there_was() -> None:
     assert facts["Started"] == "2026-01-01 to 2026-01-03"
     assert facts["Command"] == "try 2"
     assert "GPU" not in facts
+
+
+def test_targets_of_one_set_are_called_by_it_and_told_apart_by_what_is_done_to_them() -> None:
+    def of(label: str, **settings: Any) -> list[dict[str, Any]]:
+        more = {"recipe.target.name": "digits", **{f"recipe.target.{name}": value for name, value in settings.items()}}
+        return stage_2({"none": [0.5, 0.6], "learned": [0.6, 0.7]}, label, **more)
+
+    noisy = {"label_noise": "symmetric", "noise_share": 0.4}
+    rows = of("digits, label_noise none", label_noise="none") + of("digits, noise_share 0.4", **noisy)
+    assert [cell.title for cell in analyse("A study", results(rows)).cells] == [
+        "digits, label_noise none, resnet8",
+        "digits (symmetric label noise of 40 %), resnet8",
+    ]
+    rows = of("digits, fit crop", **noisy) + of("digits, fit pad", **noisy)
+    assert [cell.title for cell in analyse("A study", results(rows)).cells] == [
+        "digits, fit crop (symmetric label noise of 40 %), resnet8",
+        "digits, fit pad (symmetric label noise of 40 %), resnet8",
+    ]

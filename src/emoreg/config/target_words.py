@@ -18,7 +18,7 @@ def name_of(settings: TargetSettings) -> str:
 def part_of(settings: TargetSettings, classes: int | None, whole: int | None = None) -> str:
     """What part of a set is trained on and tested on: "5 of 100 classes, 200 images a class"; empty for all of it.
 
-    What is done to its training images counts: "a long tail of factor 10, symmetric label noise, 40 %".
+    What is done to its training images counts: "a long tail of factor 10, symmetric label noise of 40 %".
 
     Args:
         settings: of the target.
@@ -39,7 +39,7 @@ def part_of(settings: TargetSettings, classes: int | None, whole: int | None = N
     if settings.limit is not None:
         parts.append(f"at most {settings.limit:,} training images")
     if settings.label_noise != "none":
-        share = "" if settings.noise_share is None else f", {100 * settings.noise_share:g} %"
+        share = "" if settings.noise_share is None else f" of {100 * settings.noise_share:g} %"
         is_human = settings.label_noise in HUMAN_LABELS
         parts.append(f"{settings.label_noise} {'labels of people' if is_human else f'label noise{share}'}")
     return ", ".join(parts)

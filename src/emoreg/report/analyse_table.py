@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -64,7 +66,7 @@ def analyse(name: str, table: Frame, left_out: Sequence[str] = (), own_notes: Me
     frame = contrasts.analyse(table)
     frame[SMALLEST] = smallest_effects(table, frame)
     of_stage_2 = table[table["stage"] == 2]
-    cells = tuple(_cells(of_stage_2, frame))
+    cells = _with_headings(list(_cells(of_stage_2, frame)), of_stage_2)
     return Analysis(
         name=name,
         cells=cells,
@@ -118,6 +120,21 @@ def _cells(table: Frame, frame: Frame) -> Iterable[CellResult]:
                 arms=tuple(arms),
                 part="; ".join(dict.fromkeys(part_of(*target) for target in targets_of(everything))),
             )
+
+
+def _with_headings(cells: Sequence[CellResult], table: Frame) -> tuple[CellResult, ...]:
+    """The cells, called by the name of their set where its part tells them apart as well as their label does.
+
+    A label has the settings in which the targets of a study differ: "digits, noise_share 0.4".
+    """
+    headed = []
+    for cell in cells:
+        names = {settings.name for settings, _, _ in targets_of(table[table["target"] == cell.target])}
+        name = next(iter(names), "")
+        is_longer = len(names) == 1 and bool(cell.part) and cell.target.startswith(f"{name}, ")
+        headed.append(replace(cell, heading=name) if is_longer else cell)
+    titles = Counter(cell.title for cell in headed)
+    return tuple(new if titles[new.title] == 1 else old for new, old in zip(headed, cells, strict=True))
 
 
 def _in_order(arms: Iterable[Arm]) -> list[Arm]:

@@ -139,11 +139,13 @@ class CellResult:
     has_stimuli: bool  # whether labels name the stimuli, as the study has several
     arms: tuple[ArmResult, ...]
     part: str = ""  # of the target that this is: "5 of 100 classes"; empty for all of it
+    heading: str = ""  # name of the target, without settings that `part` tells; empty for its label
 
     @property
     def title(self) -> str:
         """For headings: "cifar10, resnet20", "cifar100 (5 of 100 classes), resnet20"."""
-        target = f"{self.target} ({self.part})" if self.part else self.target
+        target = self.heading or self.target
+        target = f"{target} ({self.part})" if self.part else target
         return f"{target}, {self.backbone}{', exploration' if self.purpose == EXPLORATION else ''}"
 
     @property

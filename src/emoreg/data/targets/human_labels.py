@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -98,6 +99,10 @@ def _load(path: Path) -> dict[Any, Any]:
                 raise UserError(f"unpacked it is larger than {MAX_BYTES:,} bytes")
         with torch.serialization.safe_globals(allowed):
             there = torch.load(io.BytesIO(content), "cpu", weights_only=True)
+    except pickle.UnpicklingError:  # also for what is not allowed, which PyTorch explains to programmers
+        raise UserError(
+            f"{path} is damaged, or holds more than labels, which is not read; get it from {SOURCE}"
+        ) from None
     except Exception as error:  # on broken bytes, readers raise nearly anything
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
         raise UserError(f"{path} cannot be read as {SOURCE} publishes it: {shortened(reason, 150)}") from None
