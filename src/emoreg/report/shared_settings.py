@@ -30,8 +30,10 @@ TOPICS: Mapping[str, tuple[str, ...]] = {
 LEFT_OUT = ("target.root", "encoder.experience", "training.trackers", "training.devices", "training.memory_limit_gib")
 OFF = (None, False, 0, "none", "", "[]", "()")  # what is off is not told, unless an arm has it on
 # Settings of a target that say what it is, and not how it is measured.
-OF_A_TARGET = ("name", "root", "classes", "per_class", "share", "imbalance", "label_noise", "noise_share")
-OF_A_TARGET += ("image_size", "limit")
+OF_A_TARGET = (
+    *("name", "root", "classes", "per_class", "share", "imbalance", "label_noise", "noise_share"),
+    *("image_size", "limit"),
+)
 MOST = 4  # values that are told with their arms
 WHICH = "regulation.mode"  # is told with its arms, however many there are
 

@@ -93,9 +93,9 @@ def cut_stimuli(
             f"{settings.labels} (ties, or emotions without a counterpart)"
         )
     if told := describe_evoking(settings.valence, settings.arousal):
-        kept = evoking(stimuli, settings.valence, settings.arousal)[rows]
-        progress.tell([f"{stimuli.name}: {kept.sum():,} of {len(rows):,} images are {told}; the others are left out"])
-        table, rows = table.take(np.flatnonzero(kept)), rows[kept]
+        evoked = evoking(stimuli, settings.valence, settings.arousal)[rows]
+        progress.tell([f"{stimuli.name}: {evoked.sum():,} of {len(rows):,} images are {told}; the others are left out"])
+        table, rows = table.take(np.flatnonzero(evoked)), rows[evoked]
     part = _parts(stimuli, settings.validation, seed, edition)[rows]
     train, validation, test = (np.flatnonzero(part == name) for name in ("train", "validation", "test"))
     if len(train) == 0:

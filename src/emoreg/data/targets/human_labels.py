@@ -10,7 +10,7 @@ import hashlib
 import io
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -89,9 +89,16 @@ def _load(path: Path) -> dict[Any, Any]:
     """The content of a file. UserError if it cannot be read, or would be anything but plain values and arrays."""
     import torch
 
-    make = np.empty(0).__reduce__()[0]  # how NumPy's arrays are unpickled, by another name before and since NumPy 2
+    make: Callable[..., Any] = np.empty(0).__reduce__()[
+        0
+    ]  # how NumPy's arrays are unpickled, by another name before and since NumPy 2
     names = [(make, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")]
-    allowed = [*names, np.ndarray, np.dtype, type(np.dtype(np.int64))]
+    allowed: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+        *names,
+        np.ndarray,
+        np.dtype,
+        type(np.dtype(np.int64)),
+    ]
     try:
         content = read_bounded(path, MAX_BYTES)
         with zipfile.ZipFile(io.BytesIO(content)) as archive:

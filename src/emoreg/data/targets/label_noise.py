@@ -85,7 +85,7 @@ def noisy_labels(table: Table, settings: TargetSettings, classes: Sequence[str],
 def _taken_for(name: str, classes: Sequence[str]) -> Rows:
     """The label (K,) that each class gets; its own for one that is not taken for another."""
     if name == "cifar10":
-        pairs = {label: label for label in CIFAR10} | TAKEN_FOR
+        pairs = {**{own: own for own in CIFAR10}, **TAKEN_FOR}
     elif name == "cifar100":
         pairs = {own: after for group in SUPERCLASSES for own, after in zip(group, group[1:] + group[:1], strict=True)}
     else:

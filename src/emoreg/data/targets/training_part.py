@@ -80,7 +80,7 @@ def _fewer(table: Table, settings: TargetSettings, classes: Sequence[str], seed:
 
 def _per_class(table: Table, sizes: Rows, per_class: int, classes: Sequence[str]) -> Rows:
     """So many of each class; none of a class that the set has no images of, whose size is -1."""
-    for label in np.flatnonzero((sizes >= 0) & (sizes < per_class)):
+    for label in np.flatnonzero((sizes >= 0) & (sizes < per_class)).tolist():
         raise UserError(
             f"{table.name}: class '{classes[label]}' has {sizes[label]} training images after validation; "
             f"target.per_class is {per_class}"
