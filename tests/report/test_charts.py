@@ -23,7 +23,7 @@ from emoreg.report.charts import (
     twin_charts,
 )
 from emoreg.report.contrasts import Verdict
-from emoreg.report.drawing import Chart, short
+from emoreg.report.drawing import Chart, short, short_inside
 from report.made_up import ARMS, FEW, made_up, nothing
 from result_rows import RELATIVES, TWINS
 
@@ -85,6 +85,12 @@ def test_wide_letters_count_twice_where_a_label_is_cut() -> None:
     assert short("a" * 24) == "a" * 24 and short("a" * 25) == "a" * 23 + "…"
     assert short("猫" * 12) == "猫" * 12 and short("猫" * 13) == "猫" * 11 + "…"
     assert short("") == ""
+
+
+def test_a_long_label_of_an_arm_keeps_its_end() -> None:
+    label = "Learn-E-Reg (procedural, share 0.1)"
+    assert short_inside(label, 28) == "Learn-E-Reg…ural, share 0.1)" and len(short_inside(label, 28)) == 28
+    assert short_inside(label, len(label)) == label and short_inside("猫" * 20, 10) == short("猫" * 20, 10)
 
 
 def test_the_picture_has_every_tested_contrast_under_its_heading() -> None:

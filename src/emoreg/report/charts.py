@@ -10,7 +10,20 @@ from typing import TYPE_CHECKING
 
 from emoreg.report.analysis import REFERENCES, ROLES, ArmResult, CellResult
 from emoreg.report.contrasts import BACKBONE
-from emoreg.report.drawing import DASHES, INK, MARKERS, Chart, Row, colour, forest, point, short, small_multiples, svg
+from emoreg.report.drawing import (
+    DASHES,
+    INK,
+    MARKERS,
+    Chart,
+    Row,
+    colour,
+    forest,
+    point,
+    short,
+    short_inside,
+    small_multiples,
+    svg,
+)
 from emoreg.report.formatting import percent, points, seconds
 from emoreg.report.page_tables import TESTED, in_groups, name_in_group
 from emoreg.report.statistics import Interval
@@ -73,7 +86,7 @@ def contrast_charts(cell: CellResult, key: str) -> list[Chart]:
         for arm in (*regulated, *(arm for arm in arms if arm.arm.mode in REFERENCES)):
             contrast = arm.contrasts[name]
             to = f" to {contrast.against}" if name in ("label", "emotion") else ""
-            label, drawn = f"{short(arm.label, ROW - len(to))}{to}", CONTRAST_COLOURS[name]
+            label, drawn = f"{short_inside(arm.label, ROW - len(to))}{to}", CONTRAST_COLOURS[name]
             rows.append(Row(label, contrast.size, drawn, contrast.is_found, contrast.smallest))
     return [forest(key, cell.title, "points", rows, 0, points, has_numbers=True)] if rows else []
 

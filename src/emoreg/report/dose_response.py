@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 BACKBONE = "Backbone"
+BESIDE = 0.08  # of the axis, from a mean to its seeds
 WIDE = 8  # largest over smallest dose from which the axis is logarithmic
 CAPTION = (
     "Differences in accuracy, in points, paired by seed: mean with its interval. The twins have had the same dose, but "
@@ -128,17 +129,19 @@ def _draw(axes: Axes, number: int, response: Response) -> None:
     axes.axhline(0, color=INK, linewidth=0.6, dashes=(4, 4))
     there = [(dose, size[name]) for dose, size in _at(response) if name in size]
     drawn = colour(arm)
+    low, high = response.doses[0], response.doses[-1]
+    is_log = 0 < WIDE * low <= high
     axes.plot([dose for dose, _ in there], [100 * size.mean for _, size in there], color=drawn, linewidth=1)
     for dose, size in there:
-        axes.plot(
-            [dose] * size.n, [100 * value for value in size.values], "o", color=drawn, markersize=2, fillstyle="none"
-        )
+        beside = dose * (high / low) ** BESIDE if is_log else dose + BESIDE * (high - low)
+        seeds = [100 * value for value in size.values]
+        axes.plot([beside] * size.n, seeds, "o", color=drawn, markersize=2.5, fillstyle="none", markeredgewidth=0.7)
         if size.low < size.high:
             axes.vlines(dose, 100 * size.low, 100 * size.high, color=drawn, linewidth=1.5)
         axes.plot(dose, 100 * size.mean, MARKERS[arm], color=drawn, markersize=4)
-    low, high = response.doses[0], response.doses[-1]
-    if 0 < WIDE * low <= high:
+    if is_log:
         axes.set_xscale("log")
+    axes.margins(x=0.2)
     axes.xaxis.set_major_locator(FixedLocator([low, high]))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xticklabels([f"{low:g}", f"{high:g}"])

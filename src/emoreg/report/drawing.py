@@ -197,6 +197,15 @@ def short(label: str, length: int = 24) -> str:
     return f"{label[: bisect.bisect(ends, length - 1)]}…"
 
 
+def short_inside(label: str, length: int) -> str:
+    """As `short`, but cut in the middle: labels of one study may differ at their ends alone."""
+    label = printable(label)
+    if len(label) <= length or short(label, len(label)) != label:  # of wide letters the end may be half of one
+        return short(label, length)
+    behind = length * 3 // 5
+    return f"{label[: length - behind - 1]}…{label[len(label) - behind :]}"
+
+
 def _spoken(row: Row, number: Callable[[float], str]) -> str:
     if row.interval is None:
         return f"{row.label}:"

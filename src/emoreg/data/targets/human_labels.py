@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -89,7 +90,7 @@ def _load(path: Path) -> dict[Any, Any]:
     """The content of a file. UserError if it cannot be read, or would be anything but plain values and arrays."""
     import torch
 
-    make: Callable[..., Any] = np.empty(0).__reduce__()[
+    make: Any = np.empty(0).__reduce__()[
         0
     ]  # how NumPy's arrays are unpickled, by another name before and since NumPy 2
     names = [(make, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")]
@@ -104,7 +105,7 @@ def _load(path: Path) -> dict[Any, Any]:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
                 raise UserError(f"unpacked it is larger than {MAX_BYTES:,} bytes")
-        with torch.serialization.safe_globals(allowed):
+        with torch.serialization.safe_globals(allowed), warnings.catch_warnings(action="ignore"):  # of odd pickles
             there = torch.load(io.BytesIO(content), "cpu", weights_only=True)
     except pickle.UnpicklingError:  # also for what is not allowed, which PyTorch explains to programmers
         raise UserError(
