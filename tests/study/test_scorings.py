@@ -132,13 +132,18 @@ def test_what_cannot_be_scored_is_refused_before_any_run(
 ) -> None:
     monkeypatch.setattr(emoreg.suites.score, "is_installed", lambda package: True)
     with pytest.raises(UserError, match="target digits: corruptions need images of at least 32 pixels"):
-        check_scorable(planned, parse_suites(["corruptions"]))
-    gone = f"out_of_distribution: {{sets: [{{name: folder, root: {tmp_path / 'nowhere'}}}]}}"
+        check_scorable(planned, [], parse_suites(["corruptions"]))
+    gone = parse_suites([f"out_of_distribution: {{sets: [{{name: folder, root: {tmp_path / 'nowhere'}}}]}}"])
     with pytest.raises(UserError, match="out_of_distribution: nowhere: nothing at"):
-        check_scorable(planned, parse_suites([gone]))
+        check_scorable([], left_to_score(planned, gone), gone)
     monkeypatch.setattr(emoreg.suites.score, "is_installed", lambda package: False)
     with pytest.raises(UserError, match=r"pip install 'emoreg\[suites\]'"):
-        check_scorable(planned, SUITES)
+        check_scorable([], left_to_score(planned, SUITES), SUITES)
+
+
+def test_of_what_is_scored_nothing_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(emoreg.suites.score, "is_installed", lambda package: False)
+    check_scorable([], [], parse_suites(["corruptions", "adversarial"]))
 
 
 def test_a_plan_counts_scorings(planned: list[PlannedRun], scored: list[tuple[str, str]], quiet: Progress) -> None:

@@ -99,11 +99,12 @@ def run_study(
         planned = known_as(planned, ids)
         part = part_of(planned, only)
         left = left_to_do(part, ids)
-        scored = [job.planned for job in left_to_score(part, study.suites)]
-        places, lines = find_data(study.data, [run.recipe for run in (*left, *scored)], out)
+        jobs_left = left_to_score(part, study.suites)
+        needing = (*left, *(job.planned for job in jobs_left))
+        places, lines = find_data(study.data, [run.recipe for run in needing], out)
         refuse(lines, out)
         refuse_missing(replace(run, recipe=at_places(run.recipe, places)) for run in left)
-        check_scorable(part, study.suites)
+        check_scorable(left, jobs_left, study.suites)
         _say_old(planned, progress)
         if tables and done is not None:
             write_results(out / ELSEWHERE, done)

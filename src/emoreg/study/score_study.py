@@ -66,9 +66,9 @@ def score_study(
         values = {**found.study.values, "suites": told}
     found = replace(found, study=replace(found.study, suites=tuple(own.values()), values=values))
     with hold(found.out), contextlib.closing(make_pool(jobs, progress, None, isolated=True)) as pool:
-        check_scorable(found.planned, found.study.suites)
-        left = [job.planned.recipe for job in left_to_score(found.planned, found.study.suites)]
-        places, lines = find_data(found.study.data, left, found.out)
+        left = left_to_score(found.planned, found.study.suites)
+        check_scorable((), left, found.study.suites)
+        places, lines = find_data(found.study.data, [job.planned.recipe for job in left], found.out)
         refuse(lines, found.out)
         if values is not None and (found.out / FILE).exists():
             write_study(found.out / FILE, values)

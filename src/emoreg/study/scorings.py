@@ -70,28 +70,36 @@ def _is_scored(run: PlannedRun, suite: Suite) -> bool:
         return False
 
 
-def check_scorable(planned: Sequence[PlannedRun], suites: Sequence[Suite]) -> None:
-    """UserError, before any run, for suites that the runs of a plan cannot be scored in.
+def check_scorable(left: Sequence[PlannedRun], jobs: Sequence[PlannedScoring], suites: Sequence[Suite]) -> None:
+    """UserError, before any run, for suites that runs cannot be scored in; for what is scored nothing is needed.
 
     It names a library that is not installed, a target with images that are too small, other sets that are not here.
+
+    Args:
+        left: runs that are still to be done, and then to be scored in all suites.
+        jobs: from `left_to_score`.
+        suites: of the study.
     """
     from emoreg.study.missing_sets import is_missing
     from emoreg.suites.corruptions import check_size
     from emoreg.suites.score import require_libraries
 
-    require_libraries(suites)
-    recipes = {run.target: run.recipe for run in planned if isinstance(run.recipe, TrainRecipe)}
-    for suite in suites:
-        for label, recipe in recipes.items():
-            if suite.corruptions is not None:
+    asked = {suite.name for job in jobs for suite in job.suites}
+    if any(run.mode is not None for run in left):
+        asked |= {suite.name for suite in suites}
+    needed = [suite for suite in suites if suite.name in asked]
+    require_libraries(needed)
+    runs = (*left, *(job.planned for job in jobs))
+    recipes = {run.target: run.recipe for run in runs if isinstance(run.recipe, TrainRecipe)}
+    for suite in needed:
+        if suite.corruptions is not None:
+            for label, recipe in recipes.items():
                 check_size(recipe.target.image_size, f"target {label}")
         if isinstance(suite.options, OutOfDistributionOptions):
             for each in suite.options.sets:
                 if is_missing(each.target(32, "crop")):
                     place = f"nothing at {each.root}" if each.root else "no root is given"
-                    raise UserError(
-                        f"suites: out_of_distribution: {each.label}: {place}; correct root, or leave it out"
-                    )
+                    raise UserError(f"suites: out_of_distribution: {each.label}: {place}; correct it, or leave it out")
 
 
 def plan_line(planned: Sequence[PlannedRun], suites: Sequence[Suite]) -> str | None:
