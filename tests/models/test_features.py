@@ -95,3 +95,27 @@ def test_nobodys_weight_decay_draws_lambda_to_a_half() -> None:
     assert undecayed_by(torch.optim.AdamW(groups), model) == exempt
     plain = RegulatedClassifier(TinyBackbone(), None, 4, mode="none")
     assert plain.no_weight_decay() == set()
+
+
+class Words(nn.Module):
+    """Tokens (B, T) to features (B, 6)."""
+
+    num_features = 6
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.EmbeddingBag(10, 6)
+
+    def forward(self, tokens: Tensor) -> Any:
+        return self.embedding(tokens)
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (3, 5), (3, 3)])
+def test_networks_that_see_no_images_are_given_whatever_they_take(shape: tuple[int, int]) -> None:
+    logits = RegulatedClassifier(Words(), Words(), 4)(torch.zeros(shape, dtype=torch.int64))
+    assert logits.shape == (shape[0], 4)
+
+
+def test_sequences_are_not_taken_for_a_single_image() -> None:
+    networks = [nn.Sequential(nn.Flatten(), nn.Linear(15, 6)) for _ in range(2)]
+    assert RegulatedClassifier(networks[0], networks[1], 4, feature_dims=(6, 6))(torch.zeros(2, 5, 3)).shape == (2, 4)

@@ -38,6 +38,11 @@ def require_network(module: Any, name: str) -> None:
     raise SettingError(name, f"must be a network (torch.nn.Module), not {mend}")
 
 
+def sees_images(network: nn.Module) -> bool:
+    """Whether a network takes images, as every one with a two-dimensional convolution does."""
+    return any(isinstance(module, nn.Conv2d) for module in network.modules())
+
+
 def require_images(images: Any) -> None:
     """SettingError for images that a network would fail at, or take for others: pixels of 8 bits, a single image."""
     if not isinstance(images, Tensor):
@@ -84,8 +89,8 @@ def network_widths(backbone: Any, encoder: Any, mode: Mode, given: Any) -> tuple
     return widths[0], 0 if encoder is None else widths[1]
 
 
-def pooled_features(module: nn.Module, images: Tensor, width: int, name: str) -> Tensor:
-    """The features (B, width) that a network gives for images (B, 3, H, W).
+def pooled_features(module: nn.Module, images: Any, width: int, name: str) -> Tensor:
+    """The features (B, width) that a network gives for images (B, 3, H, W), or for inputs of another kind.
 
     Args:
         module: the network.

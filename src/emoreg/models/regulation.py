@@ -22,7 +22,7 @@ from torch.nn.functional import cross_entropy, kl_div, logsigmoid
 from emoreg.config.schema import LEARNED, RELATIVES, Granularity, LossWeights, Mixing, Mode, RegulationSettings
 from emoreg.config.setting_types import typed_value
 from emoreg.errors import SettingError
-from emoreg.models.features import network_widths, pooled_features, require_images, undecayed
+from emoreg.models.features import network_widths, pooled_features, require_images, sees_images, undecayed
 from emoreg.models.gradient_budget import UNSCALED, GradientScale, expected_start, scale_gradient
 from emoreg.models.loss_inputs import DEFAULT_WEIGHTS, NOTHING, checked_weights, require_labels, require_share
 from emoreg.models.relatives.heads import own_rules, relative_head
@@ -119,8 +119,9 @@ class RegulatedClassifier(nn.Module):
     """A classifier around two backbones; `forward` returns the regulated logits z (B, K), or the whole response.
 
     Args:
-        backbone: f, any module that maps (B, 3, H, W) to features (B, D).
-        encoder: e, any module that maps (B, 3, H, W) to features (B, De); None if and only if mode is "none" or a
+        backbone: f, any module that maps inputs to features (B, D): images (B, 3, H, W), or whatever both modules
+            take as their one argument, such as a tensor of tokens or a dictionary of them.
+        encoder: e, any module that maps the same inputs to features (B, De); None if and only if mode is "none" or a
             relative's.
         num_classes: K.
         mode: "none", "fixed", "random", "learned" or "random_learned", or as reports have it "Backbone", "E-Reg",
@@ -158,6 +159,7 @@ class RegulatedClassifier(nn.Module):
         self.num_classes: int = typed_value(int, num_classes, "num_classes")
         self.freeze_encoder: bool = typed_value(bool, freeze_encoder, "freeze_encoder")
         self.widths = network_widths(backbone, encoder, self.mode, feature_dims)  # D and De
+        self.sees_images = sees_images(backbone)
         if self.num_classes < 1:
             raise SettingError("num_classes", f"must be at least 1, not {num_classes}")
         width, emotional_width = self.widths
@@ -190,8 +192,8 @@ class RegulatedClassifier(nn.Module):
         """Parameters that weight decay must leave alone, which timm's optimisers heed: λ's, and tokens of ViTs."""
         return undecayed(self)
 
-    def forward(self, images: Tensor, whole: bool = False) -> Tensor | Response:
-        """Regulated logits (B, K) of images (B, 3, H, W), or the whole response, for a loss.
+    def forward(self, images: Any, whole: bool = False) -> Tensor | Response:
+        """Regulated logits (B, K) of images (B, 3, H, W), or of other inputs, or the whole response, for a loss.
 
         Wrappers such as DistributedDataParallel synchronise gradients through `forward` alone, not through `respond`.
         """
@@ -199,12 +201,12 @@ class RegulatedClassifier(nn.Module):
         return response if whole else response.logits
 
     def respond(
-        self, images: Tensor, emotional_features: Tensor | None = None, scale: GradientScale | None = None
+        self, images: Any, emotional_features: Tensor | None = None, scale: GradientScale | None = None
     ) -> Response:
         """Both responses, λ and the regulated logits.
 
         Args:
-            images: normalised, (B, 3, H, W).
+            images: normalised, (B, 3, H, W); or the inputs of networks that take others.
             emotional_features: e(x) (B, De) if it is known already, as a frozen encoder's may be; None to compute it.
             scale: of the gradients that come back through z_n, z_e (features mixed: f(x), P e(x)) and λ; the response
                 is the same, bit for bit. `matched_scale` makes one. None for the classifier's `gradient_scale`, which
@@ -213,7 +215,8 @@ class RegulatedClassifier(nn.Module):
         Raises:
             SettingError: pixels in place of images; a network that does not give the features that it says.
         """
-        require_images(images)
+        if self.sees_images:
+            require_images(images)
         if scale is None:
             scale = self.gradient_scale if self.training else UNSCALED
         features = pooled_features(self.backbone, images, self.widths[0], "backbone")  # (B, D)
