@@ -16,7 +16,7 @@ import extras
 
 PAGE = (Path(__file__).parents[2] / "docs" / "other-modalities.md").read_text(encoding="utf-8")
 BLOCKS = dict(re.findall(r"```python title=\"(.+?)\"\n(.*?)```", PAGE, re.DOTALL))
-QUICK = ("SEEDS, STEPS = 8, 40", "SEEDS, STEPS = 2, 10")
+QUICK = ("SEEDS, STEPS, EPOCHS = 8, 40, 3", "SEEDS, STEPS, EPOCHS = 2, 5, 1")
 
 
 @pytest.fixture(autouse=True)

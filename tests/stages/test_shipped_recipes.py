@@ -27,7 +27,11 @@ from emoreg.training.step import LossOf, make_state, train_step
 RECIPES = Path(__file__).parents[2] / "recipes"
 EXPERIENCES = sorted(path.stem for path in (RECIPES / "experience").glob("*.yaml"))
 # Those for CIFAR-100 have the same settings: tests/config/test_read_recipe.py.
-TARGETS = sorted(path.stem for path in (RECIPES / "cifar10").glob("*.yaml"))
+TARGETS = sorted(
+    path.relative_to(RECIPES).as_posix()
+    for kind in ("cifar10", "affective")
+    for path in (RECIPES / kind).glob("*.yaml")
+)
 SIZE, COUNT, K = 32, 4, 10
 
 
@@ -56,7 +60,7 @@ def step(recipe: Recipe, model: nn.Module, loss_of: LossOf, images: ImageSet) ->
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_recipe_for_a_target_trains_a_step(name: str) -> None:
-    recipe = read_recipe(TrainRecipe, RECIPES / "cifar10" / f"{name}.yaml")
+    recipe = read_recipe(TrainRecipe, RECIPES / name)
     recipe = dataclasses.replace(
         recipe,
         target=dataclasses.replace(recipe.target, image_size=SIZE),

@@ -250,6 +250,7 @@ LATER: dict[type, dict[str, Any]] = {
     BackboneSettings: {"weights": None, "pool": None, "class_token": None},
     StimuliSettings: {"fit": "crop", "test_limit": None, "share": None, "valence": "all", "arousal": "all"},
     TargetSettings: {
+        "labels": "majority",
         "fit": "crop",
         "test_limit": None,
         "share": None,

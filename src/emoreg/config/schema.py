@@ -40,6 +40,7 @@ Valence = Literal["all", "pleasant", "unpleasant"]
 Arousal = Literal["all", "calm", "arousing"]
 Takeover = Literal["as_is", "norm_matched", "shrunk"]
 Budget = Literal["matched", "as_given"]
+TargetLabels = Literal["majority", "polarity", "ekman"]
 ClassWeights = Literal["none", "balanced"] | tuple[float, ...] | Mapping[str, float]
 
 
@@ -124,7 +125,8 @@ class TargetSettings:
     name: str = "digits"
     """digits (embedded), cifar10, cifar100, folder (any images as `[<split>/]<class>/*.jpg|png`), any of
     torchvision's classification sets (svhn, stl10, flowers102, food101, ...), hf:OWNER/NAME (Hugging Face), or an
-    affective set by its emotions (abstract, artphoto, emoset, emotion6, fi)."""
+    affective set by the emotion that an image evokes (abstract, artphoto, emoset, emotion6, fi; with labels polarity
+    also emod, diffused_emod, oasis, manifest)."""
     root: str | None = None
     """Folder or zip of the images, or a pack made by `emoreg data pack`. For cifar10, cifar100 and torchvision's
     sets: the download folder (null for data). For hf: a local folder to read instead of the Hub."""
@@ -168,6 +170,9 @@ class TargetSettings:
     all. Of use for trying out alone: such an accuracy cannot be compared with any other."""
     skip_unreadable: bool = False
     """Skip images that cannot be decoded and report their number, instead of stopping at the first."""
+    labels: TargetLabels = "majority"
+    """Classes of an affective set: majority, the published emotion or the one with most votes; polarity, negative or
+    positive, by valence or by emotions; ekman, one of six basic emotions. Images without such a label are left out."""
 
     def __post_init__(self) -> None:
         settle(self)

@@ -28,6 +28,8 @@ def part_of(settings: TargetSettings, classes: int | None, whole: int | None = N
     whole = whole or CLASSES.get(settings.name.lower())
     kept = classes if settings.classes is None else len(settings.classes)
     parts = []
+    if settings.labels != "majority":
+        parts.append("by polarity" if settings.labels == "polarity" else "by Ekman's six emotions")
     if settings.classes is not None and kept != whole:
         parts.append(f"{kept} of {'its' if whole is None else f'{whole:,}'} classes")
     if settings.per_class is not None:

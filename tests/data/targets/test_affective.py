@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -89,3 +90,33 @@ def test_what_is_wrong_is_said_of_the_setting_of_stage_2(tmp_path: Path) -> None
     assert caught.value.key == "target.root"
     with pytest.raises(SettingError, match="did you mean 'emotion6'"):
         read_target(TargetSettings("emotion7", str(tmp_path)))
+
+
+def test_polarity_is_a_task_of_two_classes(abstract: Path) -> None:
+    target = read_target(dataclasses.replace(settings(abstract), labels="polarity"))
+    assert target.classes == ("negative", "positive")
+    assert target.left_out == ("abstract: left out 2 images that are neither negative nor positive, or both alike",)
+    assert target.train.labels.tolist() == [0] * 8 + [1] * 8  # fear, awe
+
+
+@pytest.fixture
+def rated(tmp_path: Path, write_image: Callable[..., Path]) -> Path:
+    """Images with valence and arousal alone: six unpleasant, six pleasant, one in the middle."""
+    lines = ["path,valence,arousal"]
+    for number, valence in enumerate([-0.5] * 6 + [0.4] * 6 + [0.0]):
+        lines.append(f"{write_image(tmp_path / 'rated' / f'{number}.png').name},{valence},0.1")
+    (tmp_path / "rated" / "manifest.csv").write_text("\n".join(lines))
+    return tmp_path / "rated" / "manifest.csv"
+
+
+def test_ratings_of_valence_alone_are_a_task_by_polarity_and_by_nothing_else(rated: Path) -> None:
+    asked = dataclasses.replace(settings(rated, "manifest"), labels="polarity")
+    target = read_target(asked)
+    assert (len(target.train) + len(target.test), target.classes) == (12, ("negative", "positive"))
+    with pytest.raises(SettingError, match=r"target\.labels: .* no majority follows"):
+        read_target(settings(rated, "manifest"))
+
+
+def test_labels_of_emotion_are_for_affective_sets() -> None:
+    with pytest.raises(SettingError, match=r"target\.labels: must be majority for digits, .* not polarity"):
+        read_target(TargetSettings("digits", labels="polarity"))

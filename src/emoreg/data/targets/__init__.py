@@ -43,6 +43,10 @@ def read_target(settings: TargetSettings, edition: int = EDITION) -> Target:
         UserError: the set is missing or malformed, or a class is not in it; says where and what to do.
     """
     is_affective = settings.name.lower() in affective.SETS
+    if settings.labels != "majority" and not is_affective:
+        sets = ", ".join(affective.SETS)
+        reason = f"must be majority for {settings.name}, which is no affective set as {sets} are, not {settings.labels}"
+        raise SettingError("target.labels", reason)
     target = _with_composed_names(affective.read_affective(settings) if is_affective else _read(settings, edition))
     if edition == 1 and target.validation is not None:
         target = dataclasses.replace(target, train=joined([target.train, target.validation]), validation=None)

@@ -1,34 +1,41 @@
-"""Published affective sets as targets: which emotion an image evokes in most people (ours).
+"""Affective sets as targets: which emotion an image evokes in most people, or whether a pleasant one (ours).
 
 A positive control of the method: if anything helps here, an encoder that has learned affect does.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
-from emoreg.config.schema import StimuliSettings, TargetSettings
+from emoreg.config.schema import StimuliSettings, TargetLabels, TargetSettings
 from emoreg.data.stimuli import read_stimuli
 from emoreg.data.stimuli.stimulus_set import choose_labels
 from emoreg.data.targets.subsets import hold_out_fifth, keep_classes
 from emoreg.data.targets.target import Target
 from emoreg.errors import SettingError
 
-SETS = ("abstract", "artphoto", "emoset", "emotion6", "fi")
+SETS = ("abstract", "artphoto", "emoset", "emotion6", "fi", "emod", "diffused_emod", "oasis", "manifest")
+LEFT_OUT: Mapping[TargetLabels, str] = {
+    "majority": "whose most-voted emotions tie",
+    "polarity": "that are neither negative nor positive, or both alike",
+    "ekman": "whose emotion is none of the six, or whose most-voted ones tie",
+}
 
 
 def read_affective(settings: TargetSettings) -> Target:
     """The task by a set's emotions.
 
-    The class is the published emotion, or the one with most votes; images whose most-voted emotions tie are left out,
-    and emotions that no image is left of are no class. Published splits are used; without a test split the same fifth
+    The class is what `settings.labels` says; images without such a label are left out and counted, and emotions that
+    no image is left of are no class. Published splits are used; without a test split the same fifth
     of each class is always the test split, whatever the seed.
 
     Args:
-        settings: name of the set, and its folder, zip or pack.
+        settings: name of the set, its folder, zip or pack, and its labels.
 
     Raises:
-        UserError: the set is missing or malformed.
+        UserError: the set is missing or malformed, or has nothing from which such labels follow.
     """
     asked = StimuliSettings(
         settings.name.lower(),
@@ -39,7 +46,7 @@ def read_affective(settings: TargetSettings) -> Target:
     )
     try:
         stimuli = read_stimuli(asked, seed=0)
-        table, space, rows = choose_labels(stimuli, "majority")
+        table, space, rows = choose_labels(stimuli, settings.labels)
     except SettingError as error:  # of the same setting, where stimuli are read
         raise SettingError(
             f"target.{error.key.removeprefix('stimuli.')}", error.reason, error.path, error.line
@@ -56,6 +63,6 @@ def read_affective(settings: TargetSettings) -> Target:
         train, test = table.take(parts["train"]), table.take(parts[test_split])
         if test_split == "test" and len(parts["validation"]):
             validation = table.take(parts["validation"])
-    ties = len(stimuli.images) - len(rows)
-    left_out = (f"{stimuli.name}: left out {ties} images whose most-voted emotions tie",) if ties else ()
+    without = len(stimuli.images) - len(rows)
+    left_out = (f"{stimuli.name}: left out {without} images {LEFT_OUT[settings.labels]}",) if without else ()
     return Target(train, test, classes, validation, stimuli.notes, (*stimuli.left_out, *left_out))
