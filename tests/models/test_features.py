@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from emoreg.errors import SettingError
+from emoreg.models.features import require_features
 from emoreg.models.regulation import RegulatedClassifier
 from tiny_backbone import TinyBackbone
 
@@ -119,3 +120,34 @@ def test_networks_that_see_no_images_are_given_whatever_they_take(shape: tuple[i
 def test_sequences_are_not_taken_for_a_single_image() -> None:
     networks = [nn.Sequential(nn.Flatten(), nn.Linear(15, 6)) for _ in range(2)]
     assert RegulatedClassifier(networks[0], networks[1], 4, feature_dims=(6, 6))(torch.zeros(2, 5, 3)).shape == (2, 4)
+
+
+def test_a_head_that_was_left_on_is_named_with_the_way_to_take_it_off() -> None:
+    class Headed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pool, self.fc = nn.Flatten(), nn.Linear(192, 5)
+
+        def forward(self, images: Tensor) -> Any:
+            return self.fc(self.pool(images))
+
+    classifier = RegulatedClassifier(Headed(), TinyBackbone(), 4, feature_dims=(192, TinyBackbone().num_features))
+    with pytest.raises(
+        SettingError, match=r"backbone: .*5 outputs of its head, fc, .*module\.fc = torch\.nn\.Identity"
+    ):
+        classifier(torch.zeros(2, 3, 8, 8))
+
+
+def test_one_network_in_both_places_is_refused() -> None:
+    network = TinyBackbone()
+    with pytest.raises(SettingError, match=r"encoder: must be another network .*deepcopy"):
+        RegulatedClassifier(network, network, 4)
+
+
+def test_a_network_is_tried_without_being_changed() -> None:
+    network = TinyBackbone().train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    require_features(network, 8, "encoder")
+    assert network.training and all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    with pytest.raises(SettingError, match="encoder: Gives gives features of width 7"):
+        require_features(Gives(torch.zeros(2, 7)), 8, "encoder")

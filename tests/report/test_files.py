@@ -6,6 +6,7 @@ from pathlib import Path
 
 from emoreg.report.files import write_reports
 from emoreg.report.findings import findings
+from refusing import refusal
 from report.made_up import FEW, made_up
 
 
@@ -17,6 +18,12 @@ def test_a_report_is_a_page_two_kinds_of_tables_and_json(tmp_path: Path) -> None
     assert content["study"] == "A study" and content["editions"] == [2]
     assert content["findings"] == findings(analysis)
     assert content["runs"] == {"planned": analysis.planned, "finished": analysis.finished, "failed": 1}
+
+
+def test_a_run_folder_is_not_written_into(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").touch()
+    assert "is a run folder; choose another" in refusal(lambda: write_reports(tmp_path, made_up(epochs=1, arms=FEW)))
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_json_has_the_contrast_frame_as_records_and_null_for_what_is_missing(tmp_path: Path) -> None:

@@ -45,6 +45,8 @@ def test_the_report_of_an_own_loop_has_the_verdicts_of_a_study(report: tuple[Pat
 def test_the_author_s_word_stands_among_the_findings(report: tuple[Path, Report]) -> None:
     _, made = report
     assert AUTHORS_WORD in made.findings and made.not_checked[0] == AUTHORS_WORD
+    for file in ("report.md", "report.tex"):
+        assert "the word of the table's author" in (made.page.parent / file).read_text(encoding="utf-8")
     assert not any("first edition" in sentence for sentence in made.findings)
 
 

@@ -98,6 +98,10 @@ def test_a_study_s_table_is_not_taken_for_one(tmp_path: Path) -> None:
         ("arm,seed,accuracy,correct\nBackbone,0,0.7,0120\n", "row 2: correct holds '0120'; give 1 (right) or 0"),
         ("arm,seed,accuracy,correct\nBackbone,0,0.7,0101\n", "row 2: accuracy is 0.7, and 2 of 4 answers in correct"),
         ("arm,seed,accuracy,planned_seeds,looks\nBackbone,0,0.7,8,8 4\n", "row 2: looks are [8, 4]; they must ascend"),
+        (
+            "arm,seed,correct\nBackbone,0,1101\nLearn-E-Reg,0,11011\n",
+            "row 3: 5 images are answered, and 4 in r.csv, row 2: what is compared is scored on the same images",
+        ),
         ("", "has no rows"),
         ("arm,seed,accuracy\n", "has no rows"),
     ],

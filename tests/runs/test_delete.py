@@ -9,6 +9,7 @@ import pytest
 
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 from emoreg.config.schema import EncoderSettings, RegulationSettings
+from emoreg.inference.confusion_files import write_confusion
 from emoreg.runs.delete import check_deletable, delete_run
 from emoreg.runs.run import RECIPE
 from emoreg.runtime.lock import hold
@@ -19,6 +20,7 @@ from runs.test_catalogue import made
 def test_a_run_is_deleted_and_nothing_beside_it(tmp_path: Path) -> None:
     made(tmp_path / "one", accuracy=0.7)
     made(tmp_path / "other")
+    write_confusion(tmp_path / "one", [[1, 0], [0, 1]], ("cat", "dog"))  # as `emoreg train` does
     for run in check_deletable([tmp_path / "one", tmp_path / "one"]):
         delete_run(run)
     assert [path.name for path in tmp_path.iterdir()] == ["other"]

@@ -11,7 +11,7 @@ from emoreg.config.read_recipe import build
 from emoreg.config.recipe import TrainRecipe
 from emoreg.runtime.progress import Progress
 from emoreg.study import costs
-from emoreg.study.costs import FORWARD, estimate
+from emoreg.study.costs import FORWARD, Costs, estimate
 from emoreg.study.definition import Study
 from emoreg.study.image_counts import CountedSets, Counts, count_images
 from emoreg.study.measured_speeds import gpu_estimate
@@ -52,6 +52,14 @@ def test_an_estimate_grows_with_epochs_and_every_kind_of_step_is_timed_once(
     validation = 7  # images, of 10 % held out and a limit
     assert (long - short) / 9 == pytest.approx(0.01 * (64 + FORWARD * validation), rel=0.01)
     assert short > 0.01 * 64
+
+
+def test_a_busy_machine_is_said_to_be_one() -> None:
+    timed = Costs({"": 60.0}, timed=1, machine="here", waiting=3.14, cores=2)
+    assert timed.sources.endswith("The machine was busy, with 3.1 processes on 2 cores: left alone it is faster")
+    for quiet in (dataclasses.replace(timed, waiting=0.9), dataclasses.replace(timed, timed=0, recorded=1)):
+        assert "busy" not in quiet.sources
+    assert "busy" not in dataclasses.replace(timed, waiting=None).sources
 
 
 def test_of_large_networks_on_a_cpu_each_is_timed_alone_and_both_together_take_the_sum(

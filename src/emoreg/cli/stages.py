@@ -227,9 +227,10 @@ def _print_confusion(
     if prints and pairs:
         print(printable(f"most often: {'; '.join(pair.described for pair in pairs)}"))
     if folder is not None:
-        from emoreg.inference.confusion_files import CSV, PNG, write_confusion
+        from emoreg.inference.confusion_files import write_confusion
+        from emoreg.runs.run import CONFUSION_PICTURE, CONFUSION_TABLE
 
         if writes:
             write_confusion(folder, metrics["confusion"], classes)
-        if prints and (folder / CSV).exists():
-            print(f"confusion matrix: {folder / CSV}, {PNG}")
+        if prints and (folder / CONFUSION_TABLE).exists():
+            print(f"confusion matrix: {folder / CONFUSION_TABLE}, {CONFUSION_PICTURE}")

@@ -11,10 +11,10 @@ import numpy as np
 
 from emoreg.errors import UserError, printable
 from emoreg.inference.pictures import INK, QUIET, STYLE
+from emoreg.runs.run import CONFUSION_PICTURE, CONFUSION_TABLE
 from emoreg.runtime.fonts import set_fonts
 from emoreg.runtime.safe_io import make_folder, write_atomically
 
-CSV, PNG = "confusion.csv", "confusion.png"
 MAX_NUMBERS = 20  # classes up to which the cells have numbers, and every class its name
 CELL = 0.42  # inches a side of a cell with a number
 
@@ -35,7 +35,7 @@ def write_confusion(folder: Path, matrix: Sequence[Sequence[int]], classes: Sequ
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["true class \\ answer", *classes])
     writer.writerows([name, *row] for name, row in zip(classes, matrix, strict=True))
-    paths = folder / CSV, folder / PNG
+    paths = folder / CONFUSION_TABLE, folder / CONFUSION_PICTURE
     for path, content in zip(paths, (text.getvalue().encode(), draw_confusion(matrix, classes)), strict=True):
         try:
             write_atomically(path, content)

@@ -81,6 +81,9 @@ def network_widths(backbone: Any, encoder: Any, mode: Mode, given: Any) -> tuple
     require_network(backbone, "backbone")
     if encoder is not None:
         require_network(encoder, "encoder")
+        if encoder is backbone:
+            reason = "must be another network than the backbone, not the same one, which would answer twice"
+            raise SettingError("encoder", f"{reason}; copy.deepcopy(backbone) starts alike")
     if given is None:
         return num_features(backbone), 0 if encoder is None else num_features(encoder)
     if not isinstance(given, tuple | list) or len(given) != 2:
@@ -115,10 +118,34 @@ def pooled_features(module: nn.Module, images: Any, width: int, name: str) -> Te
     elif features.shape[1] == getattr(module, "num_classes", None):
         told = f"gives the logits of {features.shape[1]} classes in place of features (B, {width})"
         mend = "take its head off: num_classes=0 in timm.create_model, or module.reset_classifier(0)"
+    elif (head := _head_of(module, width, features.shape[1])) is not None:
+        told = f"gives the {features.shape[1]} outputs of its head, {head}, in place of features (B, {width})"
+        mend = f"take it off: module.{head} = torch.nn.Identity()"
     else:
         told = f"gives features of width {features.shape[1]}, where num_features or feature_dims says {width}"
         mend = "set that to the width that it gives"
     raise SettingError(name, f"{kind} {told}; {mend}")
+
+
+def require_features(module: nn.Module, image_size: int, name: str) -> None:
+    """SettingError unless a network gives features for images of this size. Tried in evaluation; it stays as it is."""
+    before = [(inner, inner.training) for inner in module.modules()]
+    device = next((tensor.device for tensor in module.parameters()), torch.device("cpu"))
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            images = torch.zeros(2, COLOURS, image_size, image_size, device=device)
+            pooled_features(module.eval(), images, num_features(module), name)
+    finally:
+        for inner, was_training in before:
+            inner.training = was_training
+
+
+def _head_of(module: nn.Module, width: int, outputs: int) -> str | None:
+    """The name of a network's last layer, if it is linear and maps features of this width to so many outputs."""
+    last = [(name, layer) for name, layer in module.named_modules() if not list(layer.children())]
+    name, layer = last[-1] if last else ("", None)
+    is_head = isinstance(layer, nn.Linear) and (layer.in_features, layer.out_features) == (width, outputs)
+    return name if is_head and name else None
 
 
 def undecayed(module: nn.Module) -> set[str]:

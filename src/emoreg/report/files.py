@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from emoreg.errors import UserError
 from emoreg.report.analysis import Analysis
 from emoreg.report.findings import findings
 from emoreg.report.page import write_report
 from emoreg.report.paper_tables import latex_report, markdown_report
 from emoreg.report.suite_tables import markdown_suites, suite_records
+from emoreg.runs.run import RECIPE
 from emoreg.runtime.safe_io import write_atomically
 
 
@@ -20,7 +22,12 @@ def write_reports(folder: Path, analysis: Analysis) -> Path:
 
     Returns:
         Path of report.html.
+
+    Raises:
+        UserError: the folder is a run's.
     """
+    if (folder / RECIPE).exists():
+        raise UserError(f"{folder} is a run folder; choose another for the report")
     sentences = findings(analysis)
     text = (
         "\n\n".join(filter(None, (markdown_report(analysis, sentences[0]).rstrip(), markdown_suites(analysis)))) + "\n"

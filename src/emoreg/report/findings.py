@@ -40,6 +40,9 @@ WHAT = {
 POSITIVE_CONTROLS = "recipes/studies/positive-control-*.yaml"
 
 
+AUTHORS_WORD = "That the arms differ in nothing else is the word of the table's author."
+
+
 @dataclass(frozen=True)
 class Case:
     """A tested contrast of a regulated arm."""
@@ -60,7 +63,7 @@ def findings(analysis: Analysis) -> list[str]:
         return [nothing, *relatives_findings(analysis), *_unfinished(analysis)]
     by_contrast = {name: [case for case in cases if case.contrast.name == name] for name in WHAT}
     label, emotion = by_contrast["label"], by_contrast["emotion"]
-    return [
+    verdict, *rest = [
         *_exploration(cases),
         *_faded(faded),
         *_specific(emotion),
@@ -81,6 +84,7 @@ def findings(analysis: Analysis) -> list[str]:
         *analysis.notes.remarks,
         *_unfinished(analysis),
     ]
+    return [f"{verdict} {AUTHORS_WORD}" if analysis.is_own else verdict, *rest]
 
 
 def in_points(contrast: Contrast) -> str:

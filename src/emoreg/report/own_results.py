@@ -191,7 +191,21 @@ def _checked(
         read.append(values)
     columns = list(dict.fromkeys(name for values in read for name in values)) or list(names)
     frame = pd.DataFrame({name: _column([values[name] for values in read]) for name in columns}, range(len(read)))
-    return OwnResults(source, names, tuple(given), frame, tuple(places), read_runs(frame, places), tuple(images))
+    runs = read_runs(frame, places)
+    _refuse_other_images(runs, places, images)
+    return OwnResults(source, names, tuple(given), frame, tuple(places), runs, tuple(images))
+
+
+def _refuse_other_images(runs: Runs, places: Sequence[str], images: Sequence[int | None]) -> None:
+    """UserError where runs that are compared have answered different numbers of images."""
+    for arms in runs.cells.values():
+        answered = [(row, images[row]) for rows in arms.values() for row in rows.values() if images[row] is not None]
+        for row, number in answered:
+            if number != answered[0][1]:
+                raise UserError(
+                    f"{places[row]}: {number:,} images are answered, and {answered[0][1]:,} in "
+                    f"{places[answered[0][0]]}: what is compared is scored on the same images"
+                )
 
 
 def _column(values: list[Any]) -> pd.Series[Any]:

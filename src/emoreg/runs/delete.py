@@ -10,12 +10,25 @@ from pathlib import Path
 from emoreg.config.recipe import TrainRecipe
 from emoreg.errors import UserError
 from emoreg.runs.catalogue import find_runs
-from emoreg.runs.run import CHECKPOINT, ENVIRONMENT, FINAL, INPUTS, METRICS, RECIPE, SEEN, WEIGHTS, Run
+from emoreg.runs.run import (
+    CHECKPOINT,
+    CONFUSION_PICTURE,
+    CONFUSION_TABLE,
+    ENVIRONMENT,
+    FINAL,
+    INPUTS,
+    METRICS,
+    RECIPE,
+    SEEN,
+    WEIGHTS,
+    Run,
+)
 from emoreg.runs.tracker_clients import EVENTS
 from emoreg.runs.trackers import RECORD
 from emoreg.runtime.lock import FolderInUse, hold, is_trace
 
 OF_A_RUN = (RECIPE, INPUTS, ENVIRONMENT, SEEN, METRICS, CHECKPOINT, WEIGHTS, FINAL, RECORD, EVENTS)
+DRAWN = (CONFUSION_TABLE, CONFUSION_PICTURE)  # that `emoreg train` writes beside them
 # What Weights & Biases keeps offline; a copy of the stage-1 run, for predict; what was scored in suites.
 OF_OTHERS = ("wandb", "experience", "suites")
 
@@ -68,7 +81,7 @@ def delete_run(run: Run) -> None:
 
 
 def _is_own(path: Path) -> bool:
-    return path.name in (*OF_A_RUN, *OF_OTHERS) or is_trace(path)
+    return path.name in (*OF_A_RUN, *DRAWN, *OF_OTHERS) or is_trace(path)
 
 
 def _needing(run: Run, deleted: Sequence[Run]) -> list[Run]:

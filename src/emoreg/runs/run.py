@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 RECIPE, ENVIRONMENT, METRICS = "recipe.yaml", "environment.json", "metrics.csv"
 CHECKPOINT, WEIGHTS, FINAL = "checkpoint.pt", "model.safetensors", "final.json"
 SEEN, INPUTS = "seen.bin", "inputs.json"
+CONFUSION_TABLE, CONFUSION_PICTURE = "confusion.csv", "confusion.png"
 
 
 @dataclasses.dataclass(frozen=True)

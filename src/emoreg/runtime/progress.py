@@ -135,7 +135,7 @@ MINUTE, HOUR, DAY, YEAR = 60, 3600, 86_400, 365.25 * 86_400  # seconds
 def in_words(seconds: float) -> str:
     """A long duration to two digits, in the unit in which people think of it: "40 minutes", "2.4 days", "17 years"."""
     if seconds < MINUTE:
-        return "a minute" if seconds > MINUTE / 2 else "less than a minute"
+        return "a minute" if seconds > MINUTE / 2 else "a few seconds"
     for unit, name in ((YEAR, "years"), (DAY, "days"), (HOUR, "hours"), (MINUTE, "minutes")):
         if seconds >= 2 * unit or unit == MINUTE:
             number = seconds / unit

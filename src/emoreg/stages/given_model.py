@@ -62,7 +62,7 @@ def refuse_without(run: Run) -> None:
     if has_given_model(run):
         raise UserError(
             f"{run.folder} trained a model of your own, which no recipe can build: in Python pass model=, a classifier "
-            "built alike, to evaluate, export or load_run (predict and explain take what load_run returns)"
+            "built alike, to evaluate, export or load_run, whose result emoreg.predict takes"
         )
 
 

@@ -23,7 +23,7 @@ from emoreg.data.stimuli.emotion import EmotionSpace
 from emoreg.data.stimuli.stimulus_set import Labels, Stimuli
 from emoreg.errors import SettingError, UserError, shortened
 from emoreg.models.backbones import build_backbone, channels_last, stem_note
-from emoreg.models.features import num_features, pooled_features, require_network
+from emoreg.models.features import num_features, pooled_features, require_features, require_network
 from emoreg.models.weight_source import with_sources
 from emoreg.runs.run import Run, open_run
 from emoreg.runtime.progress import Progress
@@ -106,6 +106,7 @@ def pretrain(
         _require_stimuli(stimuli)
     if encoder is not None:
         require_network(encoder, "encoder")
+        require_features(encoder, recipe.stimuli.image_size, "encoder")
         recipe = dataclasses.replace(recipe, backbone=architecture_of(encoder))
     elif note := stem_note(recipe.backbone, recipe.stimuli.image_size):
         progress.detail(note)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from emoreg.config.recipe import Recipe, TrainRecipe
 from emoreg.data.images.batches import steps_per_epoch
 from emoreg.runs.provenance import environment
-from emoreg.runtime.cores import usable_cores
+from emoreg.runtime.cores import allowed_cores, usable_cores
 from emoreg.runtime.progress import Progress
 from emoreg.stages.classify import TRAINING_IMAGES
 from emoreg.study.calibrate import seconds_per_image
@@ -23,6 +24,7 @@ from emoreg.training.fabric import is_available
 # Scoring an image takes so much of a training step of it: 0.27 to 0.35 (ResNet-20, ResNet-18, ResNet-50, ViT-Tiny and
 # ViT-Small in batches of 32 on one core of an AMD EPYC); the backward pass has twice the arithmetic of the forward.
 FORWARD = 0.3
+BUSY = 0.5  # processes a core above which timed steps have certainly waited for others
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,17 @@ class Costs:
         timed: kinds of training step that were timed.
         recorded: kinds of which runs on such a machine have recorded the speed.
         machine: whose durations these are, such as "AMD EPYC 7763, 2 cores"; "" where nothing can be timed.
+        waiting: processes that ran or waited for a core, on average, in the minute before steps were timed; None where
+            no system tells.
+        cores: that they shared.
     """
 
     seconds: Mapping[str, float]
     timed: int = 0
     recorded: int = 0
     machine: str = ""
+    waiting: float | None = None
+    cores: int = 1
 
     @property
     def sources(self) -> str:
@@ -51,8 +58,16 @@ class Costs:
             parts.append(f"steps on random images, timed now, for {_kinds(self.timed)}")
         return (
             f"estimated from {' and '.join(parts)}; decoding and start-up are not in it; a set that is not here counts "
-            "with its published number of images"
+            f"with its published number of images{self._busy}"
         )
+
+    @property
+    def _busy(self) -> str:
+        """That other work has slowed down what was timed."""
+        if not self.timed or self.waiting is None or self.waiting <= BUSY * self.cores:
+            return ""
+        cores = f"{self.cores} core{'s' if self.cores > 1 else ''}"
+        return f". The machine was busy, with {self.waiting:.1f} processes on {cores}: left alone it is faster"
 
 
 def estimate(
@@ -79,7 +94,7 @@ def estimate(
     counts = {key: counted.of(recipe) for key, recipe in recipes.items() if _has_device(recipe)}
     known = {key: count for key, count in counts.items() if count is not None}
     kinds = {key: kind_of(recipes[key]) for key in known}
-    threads = torch.get_num_threads()
+    threads, waiting = torch.get_num_threads(), os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     torch.set_num_threads(_threads(jobs))
     try:
         recorded = recorded_speeds(run_folders(folders), set(kinds.values()))
@@ -89,7 +104,7 @@ def estimate(
         torch.set_num_threads(threads)
     speeds = recorded | {kind: sum(timed[part] for part in _parts(kind)) for kind in missing}
     seconds = {key: seconds_of(recipes[key], count, speeds[kinds[key]]) for key, count in known.items()}
-    return Costs(seconds, len(timed), len(recorded), _machine(kinds.values(), jobs))
+    return Costs(seconds, len(timed), len(recorded), _machine(kinds.values(), jobs), waiting, allowed_cores())
 
 
 def _time(kinds: Iterable[TrainRecipe], progress: Progress) -> dict[TrainRecipe, float]:

@@ -368,7 +368,9 @@ def test_what_cannot_be_exported_is_refused_and_leaves_nothing(
 
 def test_a_folder_with_files_is_kept_unless_told_otherwise(runs: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    out.mkdir()
+    (out / ".export-killed").mkdir(parents=True)  # what an export that was killed leaves behind does not count
+    export(runs / "plain", out, "hub")
+    assert {path.name for path in out.iterdir()} == {"README.md", "config.json", "model.safetensors"}
     (out / "README.md").write_text("mine")
     assert "is not empty; choose another folder" in refusal(lambda: export(runs / "plain", out, "hub"))
     assert (out / "README.md").read_text() == "mine"

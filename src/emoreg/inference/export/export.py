@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -32,6 +33,8 @@ from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runs.run import RECIPE, WEIGHTS, Run, open_run
 from emoreg.runtime.safe_io import new_folder
 from emoreg.stages.given_model import has_given_model
+
+UNFINISHED = ".export-"  # the beginning of the name of a folder whose files are moved when all are written
 
 Format = Literal["hub", "onnx", "torch", "timm"]
 
@@ -99,9 +102,11 @@ def _output_folder(to: Path, overwrite: bool) -> Iterator[Path]:
     if (to / RECIPE).exists():
         raise UserError(f"{to} is a run; choose another folder with --to")
     try:
+        for leftover in to.glob(f"{UNFINISHED}*"):  # of an export that was killed
+            shutil.rmtree(leftover)
         if to.exists() and not overwrite and (not to.is_dir() or any(to.iterdir())):
             raise UserError(f"{to} is not empty; choose another folder with --to, or give --overwrite")
-        with new_folder(to), tempfile.TemporaryDirectory(prefix=".export-", dir=to) as temporary:
+        with new_folder(to), tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=to) as temporary:
             yield Path(temporary)
             written = sorted(Path(temporary).iterdir())
             mode = _mode_of_new_files(Path(temporary))
