@@ -63,6 +63,9 @@ def own_images(labels: np.ndarray[Any, Any] | None = None) -> Target:
     return Target(table.take(np.arange(24)), table.take(np.arange(24, 32)), ("cat", "dog"))
 
 
+SEEN = own_images()
+
+
 def test_a_classifier_is_trained_on_images_of_ones_own(tmp_path: Path, quiet: Progress) -> None:
     recipe = read_recipe(TrainRecipe, None, EPOCH | {"target.image_size": 8, "backbone.name": "resnet8"})
     run = train(recipe, tmp_path / "run", progress=quiet, data=own_images())
@@ -82,7 +85,7 @@ def test_a_classifier_is_trained_on_images_of_ones_own(tmp_path: Path, quiet: Pr
         (own_images(np.arange(32) % 3), "mine: labels must be 0 to 1 with 2 classes, not 2"),
         (dataclasses.replace(own_images(), classes=("cat", "cat")), "data.classes: must name at least two"),
         (dataclasses.replace(own_images(), classes=NUMBERS), r"data.classes\[0\]: must be text"),
-        (dataclasses.replace(own_images(), test=own_images().train), "data.test: has the very images of data.train"),
+        (dataclasses.replace(SEEN, test=SEEN.train), "data.test: has the very images of data.train"),
         (dataclasses.replace(own_images(), test=NOTHING), "data.test: must be an emoreg.Table, not a NoneType"),
     ],
 )

@@ -14,6 +14,7 @@ from emoreg.study.arms import Arm, factorial
 from emoreg.study.definition import Study
 from emoreg.study.read_study import find_study, read_study
 from emoreg.study.run_study import default_folder
+from refusing import refusal
 from study_arms import BACKBONE, ENSEMBLE, FRESH, SHUFFLED
 
 
