@@ -160,8 +160,8 @@ def test_a_fast_recipe_is_short_and_of_one_cycle(name: str) -> None:
 
 @pytest.mark.parametrize("name", REGULATED)
 def test_a_regulated_recipe_takes_the_experience_that_the_command_before_it_makes(name: str) -> None:
-    (_, _, experience_file, *_), (_, command, _) = header_commands(name)
-    regulated, experience = shipped(name), shipped(experience_file)
+    (_, _, experience_file, *options), (_, command, *_) = header_commands(name)
+    regulated, experience = shipped(name), read_recipe(PretrainRecipe, ROOT / experience_file, options)
     assert command == "train" and isinstance(regulated, TrainRecipe) and isinstance(experience, PretrainRecipe)
     assert regulated.encoder.experience == f"runs/experience-{Path(experience_file).stem}-seed0"
     assert experience.backbone == regulated.backbone  # the encoder is of the backbone's family
