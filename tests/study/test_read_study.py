@@ -14,7 +14,6 @@ from emoreg.study.arms import Arm, factorial
 from emoreg.study.definition import Study
 from emoreg.study.read_study import find_study, read_study
 from emoreg.study.run_study import default_folder
-from refusing import refusal
 from study_arms import BACKBONE, ENSEMBLE, FRESH, SHUFFLED
 
 
@@ -460,9 +459,3 @@ def test_a_study_is_found_by_its_file_or_its_folder(tmp_path: Path) -> None:
         find_study(tmp_path)
     with pytest.raises(UserError, match="no study file"):
         find_study(tmp_path / "nothing.yaml")
-
-
-@pytest.mark.parametrize("text", ["edition: 2\n", "seeds: 3\npurpose: exploration\n"])
-def test_a_file_that_says_nothing_of_what_is_compared_is_refused(tmp_path: Path, text: str) -> None:
-    (tmp_path / "empty.yaml").write_text(text)
-    assert "says nothing of what is to be compared" in refusal(lambda: read_study(tmp_path / "empty.yaml"))

@@ -48,7 +48,6 @@ OF_VARIANTS = ("encoder", "regulation", "loss")
 OF_ALL = tuple(f"loss.{name}" for name in SHARED_OF_LOSS)
 # Keys that hold recipes, and those that hold anything else.
 RECIPES = ("pretraining", "stimuli", "classifier", "targets", "backbones", "variants")
-OF_NO_RUN = {"edition", "purpose", "seeds", "looks"}  # keys that say nothing of what is trained
 HEADER = tuple(item.name for item in fields(StudyFile) if item.name not in RECIPES)
 
 
@@ -133,9 +132,6 @@ def read_study(
         study = _study(name, _File(values, lines, words))
         if not is_stored:  # what a study began with stays readable; of a smoke run, variants may be alike
             _refuse_without_effect(study)
-            if not set(given) - OF_NO_RUN:
-                reason = "says nothing of what is to be compared, as classifier, targets, modes and others do"
-                raise UserError(f"{path} {reason} (docs/study.md); emoreg quickstart is a study that needs no file")
     except SettingError as error:
         raise error.at(path, lines.get(error.key)) from None
     if read_as is not None:
