@@ -84,7 +84,8 @@ def findings(analysis: Analysis) -> list[str]:
         *analysis.notes.remarks,
         *_unfinished(analysis),
     ]
-    return [f"{verdict} {AUTHORS_WORD}" if analysis.is_own else verdict, *rest]
+    is_decided = any(case.contrast.verdict in (Verdict.ABOVE, Verdict.NOT_ABOVE, Verdict.BELOW) for case in cases)
+    return [f"{verdict} {AUTHORS_WORD}" if analysis.is_own and is_decided else verdict, *rest]
 
 
 def in_points(contrast: Contrast) -> str:
