@@ -46,8 +46,8 @@ def check_target(target: Any) -> None:
     if len(set(classes)) != len(classes) or len(classes) < 2 or not all(map(is_plain, classes)):
         raise SettingError("data.classes", "must name at least two classes, each once and without control characters")
     parts = {"train": target.train, "test": target.test, "validation": target.validation}
-    for part in ("test", "validation"):
-        if parts[part] is not None and parts[part].images is target.train.images:
+    for part, table in (("test", target.test), ("validation", target.validation)):
+        if isinstance(table, Table) and isinstance(target.train, Table) and table.images is target.train.images:
             raise SettingError(
                 f"data.{part}", "has the very images of data.train; an accuracy on them would say nothing"
             )
