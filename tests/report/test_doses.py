@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
 import math
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -9,6 +11,7 @@ import pytest
 from emoreg.report.analyse_table import analyse
 from emoreg.report.dose_response import dose_charts, dose_grid
 from emoreg.report.doses import Doses, doses_of
+from emoreg.report.page import write_report
 from result_rows import results, stage_1, stage_2
 
 BASE = {"recipe.stimuli.name": "oasis", "recipe.stimuli.share": math.nan, "recipe.training.epochs": 20}
@@ -97,3 +100,10 @@ def test_without_twins_gains_alone_are_shown_and_without_doses_nothing() -> None
     grid = dose_grid(cell, analysis.doses)
     assert grid is not None and grid.headers == ("Share of the stimuli, %", "Over\nBackbone")
     assert dose_grid(cell, None) is None and dose_charts(cell, None, "d") == []
+
+
+def test_the_page_has_the_section_where_stimuli_are_doses_and_there_alone(tmp_path: Path) -> None:
+    analysis = analyse("A study", of_shares())
+    assert "Dose and response" in write_report(tmp_path / "a.html", analysis, ["Found."]).read_text(encoding="utf-8")
+    without = dataclasses.replace(analysis, doses=None)
+    assert "Dose and response" not in write_report(tmp_path / "b.html", without, ["Found."]).read_text(encoding="utf-8")

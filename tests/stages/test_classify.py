@@ -1004,3 +1004,19 @@ def test_an_unfinished_experience_is_said_before_the_target_is_read(
         regulation=RegulationSettings("learned"),
     )
     assert "is not finished" in refusal(lambda: train(recipe, tmp_path / "run", progress=quiet))
+
+
+def test_wrong_labels_are_those_of_the_training_images_alone_and_the_same_in_every_arm(
+    stage2: TrainRecipe, regulated: TrainRecipe
+) -> None:
+    settings = {"label_noise": "symmetric", "noise_share": 0.3, "test_limit": None}
+    plain, arm = (
+        dataclasses.replace(recipe, target=dataclasses.replace(recipe.target, **settings))
+        for recipe in (stage2, dataclasses.replace(regulated, target=stage2.target))
+    )
+    target = read_target(plain.target)
+    (train, validation, test), (same, _, _) = (classify.parts_of(target, recipe) for recipe in (plain, arm))
+    clean, clean_validation, _ = classify.parts_of(target, stage2)
+    assert np.array_equal(train.labels, same.labels) and 0.2 < (train.labels != clean.labels).mean() < 0.4
+    assert test is not None and np.array_equal(test.labels, target.test.labels)
+    assert np.array_equal(present(validation).labels, present(clean_validation).labels)
