@@ -138,7 +138,7 @@ def train_step(state: TrainState, batch: Batch, observe: Callable[[], None] | No
             nn.utils.clip_grad_norm_(group, state.clip_norm)
     state.optimizer.step()
     if state.own_rule is not None:
-        state.own_rule(state.schedule.get_last_lr()[0] / state.peak_lr)
+        state.own_rule(float(state.schedule.get_last_lr()[0]) / state.peak_lr)
     state.schedule.step()
     if state.average is not None:
         state.average.update_parameters(state.model)

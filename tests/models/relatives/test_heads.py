@@ -90,7 +90,8 @@ def test_combinations_without_meaning_are_refused() -> None:
     encoder = refusal(lambda: RegulatedClassifier(backbone, TinyBackbone(), 3, mode="bel"))
     assert encoder.startswith("encoder: must be None in mode bel")
     for key, value in (("granularity", "per_class"), ("lam", 0.3)):
-        made = partial(RegulatedClassifier, backbone, None, 3, "bel", **{key: value})
+        given: dict[str, Any] = {key: value}
+        made = partial(RegulatedClassifier, backbone, None, 3, "bel", **given)
         assert refusal(made).startswith(f"{key}: must be")
     plain = RegulatedClassifier(backbone, None, 3, mode="none")
     wrong = refusal(lambda: relative_loss(plain, IMAGES, LABELS, RegulationLoss(plain)))

@@ -30,8 +30,10 @@ def mean_pixel(images: Tensor) -> Tensor:
     if images.ndim != 4 or images.shape[1] != len(PIXEL_MEAN):
         reason = f"must be images (B, 3, H, W), not {tuple(images.shape)}: anxiety is made of their mean pixel"
         raise SettingError("images", reason)
-    std, mean = (images.new_tensor(values, dtype=torch.float32) for values in (PIXEL_STD, PIXEL_MEAN))
-    return (images.float().mean(dim=(2, 3)) * std + mean).mean(dim=1)
+    # Colour by colour, as numbers: constants of a tensor's own would be copied to a GPU in every step.
+    colours = images.float().mean(dim=(2, 3)).unbind(dim=1)
+    pixels = [colour * std + mean for colour, std, mean in zip(colours, PIXEL_STD, PIXEL_MEAN, strict=True)]
+    return torch.stack(pixels).mean(dim=0)
 
 
 def silent(loss: Tensor) -> Tensor:
