@@ -33,7 +33,7 @@ def test_a_study_that_is_finished_is_scored_without_training_anew(
     trained = weights.stat().st_mtime_ns
     Path("pilot.yaml").write_text(f"{STUDY}suites: [calibration]\n")
     assert main(("study", "pilot.yaml", "--dry-run")) == 0
-    assert "suites: calibration: 1 scorings, 0 done, 1 to do" in capsys.readouterr().out
+    assert "suites: calibration: 1 scoring, 0 done, 1 to do" in capsys.readouterr().out
     assert main(("study", "pilot.yaml", "--quiet")) == 0
     assert "suite.calibration.ece" in read_results(Path("runs/pilot/results.parquet"))
     others = "out_of_distribution: {images: 8, sets: [{name: digits, classes: ['1', '2']}]}"

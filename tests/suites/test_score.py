@@ -78,7 +78,7 @@ def test_what_cannot_be_scored_is_refused_by_name(
 ) -> None:
     with pytest.raises(UserError, match="stage 1"):
         score_suites(runs / "experience", ["calibration"], progress=quiet)
-    with pytest.raises(UserError, match="not finished"):
+    with pytest.raises(UserError, match="not a run folder"):
         score_suites(run / "nowhere", ["calibration"], progress=quiet)
     with pytest.raises(SettingError, match="did you mean 'calibration'"):
         score_suites(run, ["calibrations"], progress=quiet)

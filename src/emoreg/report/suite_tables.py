@@ -53,7 +53,7 @@ ABOUT: Mapping[str, str] = {
 RULES = (
     "These contrasts are by the same tests as those of accuracy, over seeds alone, and are a family of their own: one "
     "figure of each suite, corrected for the arms of a cell and not for the number of suites. They are exploratory "
-    "unless they were planned before the first result. Like all contrasts here they say what arms differ in, not why."
+    "unless they were planned before the first result, and hold for the figure and the images that were scored."
 )
 WORDS = {Verdict.ABOVE: "better", Verdict.NOT_ABOVE: "not shown to be better", Verdict.BELOW: "worse"}
 

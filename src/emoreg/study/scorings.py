@@ -111,4 +111,5 @@ def plan_line(planned: Sequence[PlannedRun], suites: Sequence[Suite]) -> str | N
     total = len(runs) * len(suites)
     waiting = sum(not run.run.is_finished for run in runs.values()) * len(suites)
     left = waiting + sum(len(job.suites) for job in left_to_score(list(runs.values()), suites))
-    return f"suites: {names}: {total:,} scorings, {total - left:,} done, {left:,} to do, not in the estimate"
+    what = "scoring" if total == 1 else "scorings"
+    return f"suites: {names}: {total:,} {what}, {total - left:,} done, {left:,} to do, not in the estimate"

@@ -70,6 +70,7 @@ def score(subject: Subject, options: AdversarialOptions) -> Scored:
                     for name, attacked in _attacked(estimator, pixels, labels, eps / 255, options.steps).items():
                         right[f"{name}_{eps:g}"] += _right(estimator, attacked, labels)
             advance(1)
+    subject.classifier.to(subject.fabric.device)  # the toolbox knows CUDA and the CPU alone
     accuracy = {key: right[key] / len(images) for key in right}
     figures = {
         **{f"{name}_accuracy": fmean(accuracy[f"{name}_{eps:g}"] for eps in options.eps) for name in ATTACKS},

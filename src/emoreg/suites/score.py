@@ -88,9 +88,9 @@ def score_suites(
 
 def require_scorable(run: Run) -> None:
     """UserError for a run that is not finished, of stage 1, or without its weights."""
-    _ = run.final
     if run.stage == 1:
         raise UserError(f"{run.folder} is a run of stage 1; suites score classifiers")
+    _ = run.final
     if not (run.folder / WEIGHTS).is_file():
         raise UserError(
             f"{run.folder} has no {WEIGHTS}, which suites are scored from: bring it back, or delete {run.folder} and "
