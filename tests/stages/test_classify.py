@@ -1009,7 +1009,7 @@ def test_an_unfinished_experience_is_said_before_the_target_is_read(
 def test_wrong_labels_are_those_of_the_training_images_alone_and_the_same_in_every_arm(
     stage2: TrainRecipe, regulated: TrainRecipe
 ) -> None:
-    settings = {"label_noise": "symmetric", "noise_share": 0.3, "test_limit": None}
+    settings: dict[str, Any] = {"label_noise": "symmetric", "noise_share": 0.3, "test_limit": None}
     plain, arm = (
         dataclasses.replace(recipe, target=dataclasses.replace(recipe.target, **settings))
         for recipe in (stage2, dataclasses.replace(regulated, target=stage2.target))
