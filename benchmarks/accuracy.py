@@ -85,8 +85,8 @@ def by_usual_recipe(recipe: TrainRecipe) -> float:
     """Test accuracy of plain PyTorch."""
     torch.manual_seed(recipe.seed)
     target = read_target(recipe.target)
-    table, _ = cut_validation(target.train, 0.0, recipe.target.limit, recipe.seed)
-    images = usual.Pixels(*_pixels(table), usual.augmented())
+    rows, _ = cut_validation(target.train, 0.0, recipe.target.limit, recipe.seed)
+    images = usual.Pixels(*_pixels(target.train.take(rows)), usual.augmented())
     data = usual.loader(images, recipe.training.batch_size, workers=0)
     backbone = build_backbone(recipe.backbone)
     model = nn.Sequential(backbone, nn.Linear(num_features(backbone), len(target.classes)))

@@ -82,6 +82,11 @@ CHECKS = {
         ("benchmarks/accuracy.py",),
         "tests/benchmarks/test_benchmarks.py",
     ),
+    "relatives": Check(
+        "what was published of earlier emotional networks, and what ours do",
+        ("benchmarks/relatives.py",),
+        "tests/models/relatives/test_embp.py",
+    ),
 }
 
 

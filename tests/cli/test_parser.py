@@ -182,7 +182,7 @@ def test_settings_of_a_recipe_are_options_that_the_command_gets_as_words(
     assert shown.startswith("usage: emoreg train [-h] --out DIR RECIPE [--SETTING VALUE ...] Train.")
     assert "--training.epochs N Passes" in shown and "--encoder.backbone.name VALUE" in shown
     assert "--augment.flip {true,false}" in shown and "(default: false)" in shown
-    assert "--regulation.mode {none,fixed,random,learned,random_learned,transfer}" in shown
+    assert "--regulation.mode {none,fixed,random,learned,random_learned,transfer,embp,bel,liaenn}" in shown
 
 
 def test_a_command_of_a_group_is_found_by_its_name_and_listed_with_its_first_line() -> None:

@@ -138,12 +138,6 @@ def test_a_head_that_was_left_on_is_named_with_the_way_to_take_it_off() -> None:
         classifier(torch.zeros(2, 3, 8, 8))
 
 
-def test_one_network_in_both_places_is_refused() -> None:
-    network = TinyBackbone()
-    with pytest.raises(SettingError, match=r"encoder: must be another network .*deepcopy"):
-        RegulatedClassifier(network, network, 4)
-
-
 def test_a_network_is_tried_without_being_changed() -> None:
     network = TinyBackbone().train()
     before = {name: value.clone() for name, value in network.state_dict().items()}

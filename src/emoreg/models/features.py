@@ -81,9 +81,6 @@ def network_widths(backbone: Any, encoder: Any, mode: Mode, given: Any) -> tuple
     require_network(backbone, "backbone")
     if encoder is not None:
         require_network(encoder, "encoder")
-        if encoder is backbone:
-            reason = "must be another network than the backbone, not the same one, which would answer twice"
-            raise SettingError("encoder", f"{reason}; copy.deepcopy(backbone) starts alike")
     if given is None:
         return num_features(backbone), 0 if encoder is None else num_features(encoder)
     if not isinstance(given, tuple | list) or len(given) != 2:
