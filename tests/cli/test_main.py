@@ -117,7 +117,10 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "message"),
     [
         (["trian"], r"no command 'trian' \(did you mean 'train'\?\)"),
-        (["help"], r"no command 'help' \(known: data, .*evaluate, .*, report, results, runs, study, suites, sweep, train\)"),
+        (
+            ["help"],
+            r"no command 'help' \(known: data, .*evaluate, .*, report, results, runs, study, suites, sweep, train\)",
+        ),
         (["--versoin"], r"unknown option '--versoin' \(did you mean '--version'\?\)"),
         (["evaluate"], r"the following arguments are required: RUN \(see emoreg evaluate --help\)"),
         (["evaluate", "x", "--jsn"], r"unknown option '--jsn' \(did you mean '--json'\?\)"),
