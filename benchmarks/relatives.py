@@ -71,7 +71,7 @@ def _to_goal(seed: int, emotional: bool) -> tuple[float, float, float, float]:
     network = EmBPNetwork(64, 30, 10, rate=0.05, emotional=emotional, seed=seed)
     iterations = next((n for n in range(1, LIMIT + 1) if network.iterate(data.patterns, data.targets) <= GOAL), LIMIT)
     answers = np.stack([network.respond(pattern)[1] for pattern in data.others])
-    return iterations, share_right(answers, data.classes), network.anxiety, network.confidence
+    return iterations, share_right(answers, data.classes), network.mood.anxiety, network.mood.confidence
 
 
 def bel(seeds: int) -> Iterator[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import pickle
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,29 +15,15 @@ import torch
 from emoreg.data.targets.label_noise import CIFAR10
 from hostile.malformed import Content, Malformed
 from hostile.set_inputs import RECIPE, png, pretrain, train
+from pickles import Touches, zipped
 
 FILE = "CIFAR-10_human.pt"
 CLEAN = np.arange(10)
 
 
-class Touches:
-    """Makes a file when it is unpickled."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.system, ("touch hacked",)
-
-
 def saved(content: Any) -> bytes:
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    return buffer.getvalue()
-
-
-def zipped(content: bytes) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("archive/data.pkl", content)
-        archive.writestr("archive/version", "3")
     return buffer.getvalue()
 
 

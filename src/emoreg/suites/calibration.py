@@ -44,12 +44,11 @@ def score(subject: Subject, options: CalibrationOptions) -> Scored:
         )
     else:
         fitted, answers = _halves(answers, options.seed)
+        why = ", as the run has no validation images" if subject.is_tested else ""
         images = (
             f"half of the {subject.name}, {len(answers.labels):,}; temperature fitted on the other half, "
-            f"{len(fitted.labels):,}, as the run has no validation images"
+            f"{len(fitted.labels):,}{why}"
         )
-        if not subject.is_tested:
-            images = images.replace(", as the run has no validation images", "")
     temperature = fit_temperature(fitted.logits, fitted.labels)
     before = _figures(answers.logits, answers.labels)
     after = _figures(answers.logits / temperature, answers.labels)

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import pickle
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from emoreg.data.targets.training_part import training_part
 from emoreg.errors import SettingError, UserError
 from listening import Listening
 from narrow import present
+from pickles import Touches, zipped
 
 CLEAN = np.arange(40) % 10
 WORSE = np.where(np.arange(40) % 4 == 0, (CLEAN + 1) % 10, CLEAN)
@@ -85,21 +84,6 @@ def test_labels_that_were_not_published_are_refused(write: Write, tmp_path: Path
 def test_a_file_that_is_not_there_is_asked_for_by_its_name_and_source(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=rf"target\.label_noise: worse needs {FILE} in .* published at https"):
         human_labels(table(), settings(tmp_path))
-
-
-def zipped(content: bytes) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("archive/data.pkl", content)
-        archive.writestr("archive/version", "3")
-    return buffer.getvalue()
-
-
-class Touches:
-    """Makes a file when it is unpickled."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (Path.touch, (Path("hacked"),))
 
 
 @pytest.mark.parametrize(

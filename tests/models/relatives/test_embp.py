@@ -44,7 +44,7 @@ def test_a_later_step_has_the_momentum_of_conventional_weights_and_the_confidenc
     network.learn(x, t)
     before = [np.array(parts) for parts in (network.weights, network.emotions)]
     changes = [network.changes[0][1].item(), network.changes[2][1].item()]
-    network.anxiety, network.confidence = 0.6, 0.25
+    network.mood.anxiety, network.mood.confidence = 0.6, 0.25
     hidden, output = network.respond(x)
     delta = (output * (1 - output) * (t - output)).item()
     network.learn(x, t)
@@ -55,11 +55,11 @@ def test_a_later_step_has_the_momentum_of_conventional_weights_and_the_confidenc
 def test_anxiety_is_the_patterns_mean_and_the_error_of_the_last_iteration() -> None:
     network = EmBPNetwork(4, 3, 2)
     patterns, targets = np.random.default_rng(0).random((6, 4)), np.eye(2)[[0, 1, 0, 1, 0, 1]]
-    assert (network.anxiety, network.confidence) == (1, 0)
+    assert (network.mood.anxiety, network.mood.confidence) == (1, 0)
     first = network.iterate(patterns, targets)
-    assert network.anxiety == pytest.approx(patterns.mean() + first) and network.confidence == 0
+    assert network.mood.anxiety == pytest.approx(patterns.mean() + first) and network.mood.confidence == 0
     second = network.iterate(patterns, targets)
-    assert network.confidence == pytest.approx(first - second)
+    assert network.mood.confidence == pytest.approx(first - second)
 
 
 def test_plain_back_propagation_has_no_emotional_weights() -> None:

@@ -15,7 +15,7 @@ def model() -> LiAENN:
     """Two classes, one of which is answered by too much and one by too little."""
     made = LiAENN(2, 2, forgetting=0.1)
     made.v, made.w = np.array([[1.0, 0.5, 0.5], [0.2, 0.4, 0.1]]), np.array([[0.5, 0.0], [0.1, 0.1]])
-    made.anxiety, made.confidence = 0.5, 0.25
+    made.mood.anxiety, made.mood.confidence = 0.5, 0.25
     made.v_change[:], made.w_change[:] = 0.02, 0.04
     return made
 
@@ -42,9 +42,9 @@ def test_a_step_is_that_of_the_equations(right: int) -> None:
 def test_anxiety_is_the_patterns_mean_and_the_error_of_the_last_iteration() -> None:
     network, patterns, targets = LiAENN(2, 2), np.array([[0.6, 0.2], [0.1, 0.7]]), np.eye(2)
     first = network.iterate(patterns, targets)
-    assert network.anxiety == pytest.approx(0.4 + first) and network.confidence == 0
+    assert network.mood.anxiety == pytest.approx(0.4 + first) and network.mood.confidence == 0
     second = network.iterate(patterns, targets)
-    assert network.confidence == pytest.approx(first - second) and second < first
+    assert network.mood.confidence == pytest.approx(first - second) and second < first
 
 
 def test_the_heads_step_is_that_of_the_equations_averaged_over_the_batch() -> None:

@@ -23,12 +23,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from emoreg.models.relatives.mood import Mood, mean_pixel
-
-Array = NDArray[np.float64]
+from emoreg.models.relatives.mood import Array, Mood, OriginalMood, mean_pixel
 
 
 class EmBPNetwork:
@@ -60,9 +57,7 @@ class EmBPNetwork:
         self.biases = [draw.uniform(-0.3, 0.3, width) for width in (hidden, outputs)]
         self.emotions = [draw.uniform(-0.3, 0.3, width) * emotional for width in (hidden, outputs)]
         self.changes = [[np.zeros_like(w) for w in layer] for layer in (self.weights, self.biases, self.emotions)]
-        self.anxiety, self.confidence, self.first = 1.0, 0.0, None  # μ, k and μ₀
-
-    first: float | None
+        self.mood = OriginalMood()
 
     def respond(self, pattern: Array) -> tuple[Array, Array]:
         """Outputs of the hidden and the output layer for a pattern (inputs,)."""
@@ -84,17 +79,13 @@ class EmBPNetwork:
             self.weights[layer] += w_changes[layer]
             self.biases[layer] += b_changes[layer]
             if self.emotional:
-                m_changes[layer] = self.anxiety * delta * mean + self.confidence * m_changes[layer]
+                m_changes[layer] = self.mood.anxiety * delta * mean + self.mood.confidence * m_changes[layer]
                 self.emotions[layer] += m_changes[layer]
         return float(((target - output) ** 2).mean())
 
     def iterate(self, patterns: Array, targets: Array) -> float:
         """One iteration over all patterns (N, inputs), then anxiety and confidence of the next; the mean error E."""
-        error = float(np.mean([self.learn(*each) for each in zip(patterns, targets, strict=True)]))
-        self.anxiety = float(patterns.mean()) + error
-        self.first = self.anxiety if self.first is None else self.first
-        self.confidence = self.first - self.anxiety
-        return error
+        return self.mood.iterate(self.learn, patterns, targets)
 
 
 class EmBPHead(nn.Module):

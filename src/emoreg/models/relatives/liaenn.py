@@ -21,13 +21,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from emoreg.models.relatives.limbic import SHARPNESS, answer_of, stimuli_of
-from emoreg.models.relatives.mood import Mood, silent
+from emoreg.models.relatives.mood import Array, Mood, OriginalMood, silent
 
-Array = NDArray[np.float64]
 FORGETTING = 1e-5  # γ, per step
 
 
@@ -45,8 +43,7 @@ class LiAENN:
         self.v = np.zeros((outputs, inputs + 1))  # the last column is the thalamus'
         self.w = np.zeros((outputs, inputs))
         self.v_change, self.w_change = np.zeros_like(self.v), np.zeros_like(self.w)
-        self.anxiety, self.confidence = 1.0, 0.0  # μ and k
-        self.first: float | None = None  # μ₀
+        self.mood = OriginalMood()
 
     def respond(self, pattern: Array) -> tuple[Array, Array, Array]:
         """A, A' and O, each (K,), of a pattern (N,)."""
@@ -58,20 +55,16 @@ class LiAENN:
         amygdala, short, cortex = self.respond(pattern)
         reward = np.where(target > 0, np.maximum(short - target, 0) - cortex, np.maximum(short - cortex, 0))  # R₀
         through = np.append(pattern, pattern.max())
-        grown = self.anxiety * np.outer(np.maximum(target - amygdala, 0), through)
-        self.v_change = grown + self.confidence * self.v_change
-        self.w_change = self.anxiety * np.outer(reward, pattern) + self.confidence * self.w_change
+        grown = self.mood.anxiety * np.outer(np.maximum(target - amygdala, 0), through)
+        self.v_change = grown + self.mood.confidence * self.v_change
+        self.w_change = self.mood.anxiety * np.outer(reward, pattern) + self.mood.confidence * self.w_change
         self.v = (1 - self.forgetting) * self.v + self.v_change
         self.w = (1 - self.forgetting) * self.w + self.w_change
         return float(((target - amygdala + cortex) ** 2).mean())
 
     def iterate(self, patterns: Array, targets: Array) -> float:
         """One iteration over all patterns (M, N), then anxiety and confidence of the next; the mean error."""
-        error = float(np.mean([self.learn(*each) for each in zip(patterns, targets, strict=True)]))
-        self.anxiety = float(patterns.mean()) + error
-        self.first = self.anxiety if self.first is None else self.first
-        self.confidence = self.first - self.anxiety
-        return error
+        return self.mood.iterate(self.learn, patterns, targets)
 
 
 class LiAENNHead(nn.Module):
