@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from emoreg.data.images.image_set import ImageSet
 from emoreg.errors import UserError
+from emoreg.suites import calibration
 from emoreg.suites.calibration import fit_temperature, score
 from emoreg.suites.options import CalibrationOptions
 from emoreg.suites.subject import Subject
@@ -32,6 +34,10 @@ def test_figures_are_those_of_their_definitions(subject: Subject, images: Callab
     brier = (probabilities - F.one_hot(answers.labels, 2)).square().sum(dim=1).mean().item()
     assert scored.figures["brier"] == pytest.approx(brier, abs=1e-6)
     assert scored.figures["nll"] == pytest.approx(F.cross_entropy(answers.logits, answers.labels).item(), abs=1e-6)
+    assert subject.held_out is not None
+    fitted = subject.answers(subject.held_out)
+    temperature = fit_temperature(fitted.logits, fitted.labels)
+    assert scored.figures["temperature"] == temperature != fit_temperature(answers.logits, answers.labels)
     scaled = answers.logits / scored.figures["temperature"]
     assert scored.figures["nll_scaled"] == pytest.approx(F.cross_entropy(scaled, answers.labels).item(), abs=1e-6)
     assert 0 <= scored.figures["ece"] <= 1
@@ -44,6 +50,21 @@ def test_without_validation_images_half_of_the_test_images_fit_and_the_other_hal
     assert one.images.startswith("half of the test images, 6; temperature fitted on the other half, 6")
     assert "no validation images" in one.images
     assert all(math.isfinite(value) for value in one.figures.values())
+
+
+def test_no_image_is_scored_that_fitted_the_temperature(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted: list[Tensor] = []
+
+    def fit(logits: Tensor, labels: Tensor) -> float:
+        fitted.extend(logits)
+        return 1.0
+
+    monkeypatch.setattr(calibration, "fit_temperature", fit)
+    nll = score(subject, CalibrationOptions()).figures["nll"]
+    answers = subject.answers(subject.scored)
+    rest = [row for row, logits in enumerate(answers.logits) if not any(torch.equal(logits, other) for other in fitted)]
+    assert len(fitted) == len(rest) == 6
+    assert nll == pytest.approx(F.cross_entropy(answers.logits[rest], answers.labels[rest]).item(), abs=1e-6)
 
 
 def test_too_few_images_are_refused(subject: Subject, images: Callable[..., ImageSet]) -> None:
