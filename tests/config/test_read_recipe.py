@@ -72,6 +72,8 @@ def test_recipes_are_shipped() -> None:
         for network in ("resnet20", "resnet18", "resnet50", "vit-tiny", "vit-small"):
             for kind in ("", "-fast", "-learn-e-reg", *(["-finetune"] if network != "resnet20" else [])):
                 assert f"recipes/{target}/{network}{kind}.yaml" in SHIPPED
+        for kind in ("", "-learn-e-reg"):
+            assert f"recipes/{target}/speednet-fast{kind}.yaml" in SHIPPED
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -155,7 +157,7 @@ def test_a_recipe_says_for_which_batch_its_learning_rate_is_and_trains_on_all_im
 @pytest.mark.parametrize("name", [name for name in OF_STAGE_2 if name.endswith("-fast.yaml")])
 def test_a_fast_recipe_is_short_and_of_one_cycle(name: str) -> None:
     recipe = shipped(name)
-    assert 16 <= recipe.training.epochs <= 30 and recipe.optimizer.schedule == "one_cycle"
+    assert 10 <= recipe.training.epochs <= 30 and recipe.optimizer.schedule == "one_cycle"
 
 
 @pytest.mark.parametrize("name", REGULATED)

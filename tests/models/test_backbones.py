@@ -28,7 +28,7 @@ VIT = BackboneSettings("vit_tiny_patch16_224", patch_size=4)
 
 @pytest.mark.parametrize(
     "settings",
-    [BackboneSettings("resnet20"), BackboneSettings("resnet18"), VIT, BackboneSettings("mobilenetv3_small_050")],
+    [*map(BackboneSettings, ("resnet20", "speednet", "resnet18", "mobilenetv3_small_050")), VIT],
 )
 def test_features_are_pooled_and_as_wide_as_announced(settings: BackboneSettings) -> None:
     backbone = build_backbone(settings, 32).eval()
@@ -52,7 +52,7 @@ def test_weights_fit_a_vit_whichever_way_it_pools() -> None:
     average.load_state_dict(token.state_dict())
 
 
-@pytest.mark.parametrize("name", ["resnet8", "test_resnet", "mobilenetv3_small_050"])
+@pytest.mark.parametrize("name", ["resnet8", "speednet", "test_resnet", "mobilenetv3_small_050"])
 @pytest.mark.parametrize("setting", [{"pool": "average"}, {"class_token": True}])
 def test_what_is_no_vit_has_no_other_pooling(name: str, setting: dict[str, Any]) -> None:
     with pytest.raises(SettingError, match=rf"^backbone\.{next(iter(setting))}: {name} .*leave it out$") as caught:
@@ -86,6 +86,7 @@ def test_whether_an_architecture_is_built_for_a_size_is_asked_of_timm(name: str)
 
 # One of each kind of architecture: for a fixed size or any, with windows, distilled, of convolutions, attention, both.
 KINDS = (
+    "speednet",
     "deit_tiny_distilled_patch16_224", "edgenext_xx_small", "lcnet_035", "levit_128s", "mobilevit_xxs", "pit_ti_224",
     "regnetx_002", "test_coatnet", "test_convnext", "test_efficientnet", "test_nfnet", "xcit_nano_12_p8_224",
 )  # fmt: skip
@@ -201,6 +202,7 @@ def test_the_stem_follows_the_images_unless_it_is_named() -> None:
 def test_what_the_stem_costs_on_photographs_is_said() -> None:
     assert stem_note(BackboneSettings("resnet18", stem="imagenet"), 32) is None
     assert stem_note(BackboneSettings("resnet20"), 224) is stem_note(VIT, 224) is None
+    assert stem_note(BackboneSettings("speednet"), 224) is None
     assert "fifteen times" in (stem_note(BackboneSettings("resnet18", stem="cifar"), 224) or "")
     assert "(stem: imagenet) for images of 224" in (stem_note(BackboneSettings("resnet18"), 224) or "")
 
@@ -216,6 +218,10 @@ def test_vit_follows_image_and_patch_size() -> None:
         (BackboneSettings("resnet81"), "did you mean"),
         (BackboneSettings("resnet18.a1_in2k"), r"no weights 'resnet18.a1_in2k' \(did you mean 'resnet18.a\d_in1k'"),
         (BackboneSettings("resnet20", patch_size=4), "backbone.patch_size"),
+        (BackboneSettings("speednt"), "there is no architecture 'speednt' \\(did you mean 'speednet'"),
+        (BackboneSettings("speednet", patch_size=4), "backbone.patch_size: speednet does not have it"),
+        (BackboneSettings("speednet", drop_path=0.1), "backbone.drop_path: speednet does not have it"),
+        (BackboneSettings("speednet", pretrained=True), "backbone.pretrained: speednet does not have it"),
         (BackboneSettings("resnet18", patch_size=4), "patch_size"),
         (BackboneSettings("resnet18d"), "stem: imagenet"),
         (BackboneSettings("vit_tiny_patch16_224", patch_size=5), "do not divide"),
@@ -249,6 +255,7 @@ def seeded(settings: BackboneSettings, size: int = 32) -> dict[str, Tensor]:
     ("default", "written_out"),
     [
         (BackboneSettings("resnet20"), BackboneSettings("resnet20", zero_gamma=False, width=16)),
+        (BackboneSettings("speednet"), BackboneSettings("speednet", width=64)),
         (BackboneSettings("resnet18"), BackboneSettings("resnet18", zero_gamma=True, width=64)),
         (BackboneSettings("resnet26d", stem="imagenet"), BackboneSettings("resnet26d", "imagenet", width=64)),
         (VIT, BackboneSettings("vit_tiny_patch16_224", patch_size=4, width=192)),
@@ -283,6 +290,7 @@ def test_the_last_gamma_of_each_block_starts_as_told_and_nothing_else_changes(na
     ("settings", "features"),
     [
         (BackboneSettings("resnet8", width=24), 96),
+        (BackboneSettings("speednet", width=5), 20),
         (BackboneSettings("resnet18", width=33), 264),
         (BackboneSettings("resnet50", width=32), 1024),
         (BackboneSettings("vit_tiny_patch16_224", patch_size=8, width=48), 48),
@@ -297,9 +305,10 @@ def test_width_is_that_of_the_first_stage_or_of_the_embedding(settings: Backbone
     ("settings", "key", "reason"),
     [
         (VIT, "zero_gamma", "only ResNets"),
+        (BackboneSettings("speednet"), "zero_gamma", "only ResNets"),
         (BackboneSettings("mobilenetv3_small_050"), "zero_gamma", "only ResNets"),
         (BackboneSettings("resnet18", pretrained=True), "zero_gamma", "pretrained"),
-        (BackboneSettings("mobilenetv3_small_050"), "width", "only ResNets and ViTs"),
+        (BackboneSettings("mobilenetv3_small_050"), "width", "only ResNets, ViTs and speednet"),
         (VIT, "width", "multiple of 3"),
         (BackboneSettings("resnet18", pretrained=True), "width", "pretrained"),
     ],
@@ -312,9 +321,7 @@ def test_what_an_architecture_does_not_have_is_refused(settings: BackboneSetting
 
 
 @pytest.mark.parametrize("factor", [0.5, 2.0, 3.0])
-@pytest.mark.parametrize(
-    "settings", [BackboneSettings("resnet8"), BackboneSettings("resnet18"), BackboneSettings("resnet50"), VIT]
-)
+@pytest.mark.parametrize("settings", [*map(BackboneSettings, ("resnet8", "speednet", "resnet18", "resnet50")), VIT])
 def test_a_matching_width_costs_the_factor_within_five_percent(settings: BackboneSettings, factor: float) -> None:
     state = torch.get_rng_state()
     wide = matching_width(settings, 32, 100, factor)

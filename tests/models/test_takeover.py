@@ -20,8 +20,8 @@ from narrow import present
 
 SIZE = 32
 # Stem, blocks, downsample paths; grouped convolutions; batch norms with an activation inside; depthwise convolutions;
-# gates that have no batch norm.
-BATCH_NORM_NETS = ["resnet8", "resnet20", "resnet18", "resnext26ts", "regnety_002", "mobilenetv3_small_050"]
+# gates that have no batch norm; pooling in between.
+BATCH_NORM_NETS = ["resnet8", "resnet20", "speednet", "resnet18", "resnext26ts", "regnety_002", "mobilenetv3_small_050"]
 
 
 def drawn(name: str, seed: int) -> nn.Module:
@@ -81,6 +81,18 @@ def test_norms_are_then_those_of_the_fresh_draw_layer_by_layer(name: str) -> Non
     assert report == NormMatch(sum(map(len, layers.values())), 0, 0)  # all of them: stem and downsample too
     for layer, norms in filters(encoder):
         assert_close(norms, layers[layer].square().mean().sqrt().expand_as(norms))
+
+
+def test_all_filters_of_speednet_that_are_trained_are_scaled() -> None:
+    encoder, fresh = trained("speednet", steps=2), drawn("speednet", seed=2)
+    before = state(encoder)
+    report = match_norms(encoder, fresh)
+    layers = dict(filters(fresh))
+    assert report.scaled == sum(map(len, layers.values())) and report.quiet == report.elsewhere == 0
+    changed = {name for name, value in encoder.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {*(f"{layer}.weight" for layer in layers)} | {
+        name for name in before if name.endswith(("running_mean", "running_var"))
+    }
 
 
 def test_gamma_and_beta_stay() -> None:

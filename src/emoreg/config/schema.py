@@ -215,8 +215,9 @@ class BackboneSettings:
     """An architecture without its classification head."""
 
     name: str = "resnet20"
-    """resnet8/14/20/32/44/56/110 (He et al. 2016, for 32x32 images) or any model name of timm; with pretrained
-    true also hf-hub:OWNER/NAME, a model of the Hub, and local-dir:FOLDER, which hold config.json and weights."""
+    """resnet8/14/20/32/44/56/110 (He et al. 2016, for 32x32 images), speednet (in the manner of Jordan 2024, learns in
+    a few epochs) or any model name of timm; with pretrained true also hf-hub:OWNER/NAME, a model of the Hub, and
+    local-dir:FOLDER, which hold config.json and weights."""
     stem: Literal["auto", "cifar", "imagenet"] = "auto"
     """First layers of timm's ResNets: cifar is a 3x3 convolution with stride 1 and no max-pool, for small images;
     imagenet is timm's own, after which maps have a sixteenth of the pixels, so that a step on photographs of 224 pixels
@@ -234,7 +235,8 @@ class BackboneSettings:
     2017), or at 1 (false). ResNets only. null for the architecture's own: 0 in timm's ResNets, 1 in the classic ones.
     """
     width: int | None = None
-    """Channels of a ResNet's first stage, or embedding width of a ViT; null for the architecture's own."""
+    """Channels of the first stage of a ResNet or speednet, or embedding width of a ViT; null for the architecture's
+    own."""
     pool: Literal["token", "average"] | None = None
     """A ViT's features: its class token, or the average over its patches after the last norm, which is better for
     images alone (Beyer, Zhai & Kolesnikov 2022). null for the architecture's own."""

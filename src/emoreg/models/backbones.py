@@ -1,16 +1,15 @@
 """Backbones: modules that map images (B, 3, H, W) to pooled features (B, num_features).
 
-timm's models by name, its ResNets with a stem for small images, and the classic ResNets (`models.classic_resnet`).
+timm's models by name, its ResNets with a stem for small images, and our own networks (`models.our_networks`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-import re
 from dataclasses import replace
 from functools import cache
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +17,11 @@ from torch import Tensor, nn
 from emoreg.config.schema import SMALL_IMAGES, BackboneSettings
 from emoreg.config.setting_types import typed_value
 from emoreg.errors import SettingError, nearest, shortened
-from emoreg.models.classic_resnet import CLASSIC_DEPTHS, CLASSIC_WIDTH, ClassicResNet
 from emoreg.models.features import num_features
+from emoreg.models.our_networks import OURS, build_our_network, refuse_zero_gamma
 from emoreg.models.weight_file import load_weight_file
 from emoreg.models.weight_source import resolve_source
+from emoreg.models.widths import own_width, width_arguments, without_memory
 from emoreg.runtime.quiet_libraries import errors_only
 
 M = TypeVar("M", bound=nn.Module)
@@ -47,9 +47,8 @@ def build_backbone(settings: BackboneSettings | str, image_size: int = 32, secti
     image_size = typed_value(int, image_size, "image_size")
     settings = resolve_source(settings, section).for_images(image_size)
     try:
-        if (depth := _classic_depth(settings.name)) is not None:
-            _refuse(settings, "patch_size", "drop_path", "pretrained", "pool", "class_token")
-            model: nn.Module = ClassicResNet(depth, settings.width or CLASSIC_WIDTH, bool(settings.zero_gamma))
+        if settings.name in OURS:
+            model = build_our_network(settings, image_size)
         else:
             model = _timm_backbone(settings, image_size)
         if settings.weights is not None:
@@ -90,7 +89,7 @@ def matching_width(
     Raises:
         SettingError: an architecture that cannot be built.
     """
-    own = _own_width(settings.name)
+    own = own_width(settings.name)
     if own is None or settings.pretrained or settings.weights is not None:
         return None
     target = factor * _flops(settings, image_size, num_classes)
@@ -126,9 +125,9 @@ def stem_note(settings: BackboneSettings, image_size: int) -> str | None:
     from timm.models import is_model
     from timm.models.resnet import ResNet
 
-    if image_size <= SMALL_IMAGES or _classic_depth(settings.name) is not None or not is_model(settings.name):
+    if image_size <= SMALL_IMAGES or settings.name in OURS or not is_model(settings.name):
         return None
-    if not isinstance(_without_memory(settings.name.partition(".")[0]), ResNet):  # whatever its weights are called
+    if not isinstance(without_memory(settings.name.partition(".")[0]), ResNet):  # whatever its weights are called
         return None
     images = f"for images of {image_size} pixels"
     if settings.stem == "cifar":
@@ -167,7 +166,7 @@ def _own_arguments(settings: BackboneSettings) -> dict[str, Any]:
     if settings.patch_size:
         arguments["patch_size"] = settings.patch_size
     if settings.width is not None:
-        arguments |= _width_arguments(settings.name, settings.width)
+        arguments |= width_arguments(settings.name, settings.width)
     if settings.pool is not None:
         # The norm stands before the average (Beyer et al. 2022): pretrained weights have one there.
         arguments |= (
@@ -274,7 +273,7 @@ def _timm_backbone(settings: BackboneSettings, image_size: int) -> nn.Module:
     if settings.is_own:
         raise SettingError("name", f"'{name}' records a module of your own, which no recipe can build: pass model=")
     if not timm.is_model(name):
-        known = [*timm.list_models(), *(f"resnet{depth}" for depth in CLASSIC_DEPTHS)]
+        known = [*timm.list_models(), *OURS]
         raise SettingError("name", f"there is no architecture '{name}'{nearest(name, known)}")
     architecture, tag = split_model_name_tag(name)
     tagged = get_arch_pretrained_cfgs(architecture)
@@ -319,10 +318,10 @@ def _refuse_what_it_lacks(settings: BackboneSettings, image_size: int) -> None:
             if getattr(settings, key) is not None:
                 raise SettingError(key, "must be null with pretrained true: timm's weights have their own")
     for key in ("pool", "class_token"):
-        if getattr(settings, key) is not None and not isinstance(_without_memory(name), VisionTransformer):
+        if getattr(settings, key) is not None and not isinstance(without_memory(name), VisionTransformer):
             raise SettingError(key, f"{name} has none that can be set, only ViTs do; leave it out")
-    if settings.zero_gamma is not None and not isinstance(_without_memory(name), ResNet):
-        raise SettingError("zero_gamma", f"{name} does not have it, only ResNets do; leave it out")
+    if not isinstance(without_memory(name), ResNet):
+        refuse_zero_gamma(settings)
 
 
 def _create(settings: BackboneSettings, sizing: dict[str, int]) -> nn.Module:
@@ -339,62 +338,6 @@ def _create(settings: BackboneSettings, sizing: dict[str, int]) -> nn.Module:
     return model
 
 
-class _Width(NamedTuple):
-    """The width that `BackboneSettings.width` changes."""
-
-    value: int  # the architecture's own
-    step: int  # widths are multiples of it
-
-
-def _own_width(name: str) -> _Width | None:
-    """The own width of an architecture; None if no width can be set."""
-    from timm.models import is_model
-    from timm.models.resnet import ResNet
-    from timm.models.vision_transformer import VisionTransformer
-
-    if _classic_depth(name) is not None:
-        return _Width(CLASSIC_WIDTH, 1)
-    model = _without_memory(name) if is_model(name) else None
-    if isinstance(model, ResNet):
-        return _Width(_stage_channels(model)[0], 1)
-    if isinstance(model, VisionTransformer):
-        block: Any = model.blocks[0]
-        return _Width(model.embed_dim, block.attn.num_heads)
-    return None
-
-
-def _width_arguments(name: str, width: int) -> dict[str, Any]:
-    """What `timm.create_model` needs for a width. SettingError if the architecture cannot have it."""
-    from timm.models.resnet import ResNet
-
-    own = _own_width(name)
-    if own is None:
-        raise SettingError("width", f"{name} has none that can be set, only ResNets and ViTs do; leave it out")
-    if width % own.step:
-        raise SettingError("width", f"must be a multiple of {own.step}, the number of {name}'s heads, not {width}")
-    model = _without_memory(name)
-    if isinstance(model, ResNet):
-        return {"channels": tuple(width * channels // own.value for channels in _stage_channels(model))}
-    return {"embed_dim": width}
-
-
-def _stage_channels(model: Any) -> list[int]:
-    """timm's `channels` of a ResNet: of each stage, before a bottleneck's expansion."""
-    stages = [getattr(model, info["module"]) for info in model.feature_info if info["module"].startswith("layer")]
-    widths = [info["num_chs"] for info in model.feature_info if info["module"].startswith("layer")]
-    return [chs // stage[0].expansion for chs, stage in zip(widths, stages, strict=True)]
-
-
-@cache
-def _without_memory(name: str) -> nn.Module:
-    """timm's model of that name on the meta device, to ask of what kind it is."""
-    import timm
-
-    with torch.device("meta"):
-        model: nn.Module = timm.create_model(name, num_classes=0)
-    return model
-
-
 def _use_cifar_stem(model: nn.Module, name: str) -> None:
     """A 3x3 convolution with stride 1 and no max-pool: the ImageNet stem leaves 32x32 images with 1x1 maps."""
     stem = model.conv1
@@ -403,15 +346,3 @@ def _use_cifar_stem(model: nn.Module, name: str) -> None:
     model.conv1 = nn.Conv2d(stem.in_channels, stem.out_channels, 3, stride=1, padding=1, bias=False)
     nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
     model.maxpool = nn.Identity()
-
-
-def _classic_depth(name: str) -> int | None:
-    """Depth of a classic ResNet by its name; None for another architecture."""
-    matched = re.fullmatch(r"resnet(\d+)", name)
-    return int(matched[1]) if matched and int(matched[1]) in CLASSIC_DEPTHS else None
-
-
-def _refuse(settings: BackboneSettings, *keys: str) -> None:
-    for key in keys:
-        if getattr(settings, key):
-            raise SettingError(key, f"{settings.name} does not have it; leave it out")

@@ -42,6 +42,7 @@ class NormMatch(NamedTuple):
 def match_norms(encoder: nn.Module, fresh: nn.Module) -> NormMatch:
     """Give filters that feed a batch norm alone the norms of a fresh draw; the function in evaluation stays the same.
 
+    There may be max pooling in between, as the largest of values scaled by c > 0 is the largest one scaled.
     A filter and its bias are scaled by c = RMS norm of the layer's filters in the draw / norm of the filter, the
     running mean m by c, and the running variance v becomes c² · (v + ε) - ε, so that (c · u - c · m) / √(c² · (v + ε))
     is what it was. γ and β stay. Filters with v or c² · v below 1,000 ε are left: in training, where statistics are
@@ -145,7 +146,10 @@ class _Tracer(fx.Tracer):
 
 
 def _before_batch_norm(encoder: nn.Module) -> list[tuple[str, nn.Conv2d, _BatchNorm]]:
-    """Convolutions whose output feeds one batch norm with running statistics and nothing else, with their names."""
+    """Convolutions whose output feeds one batch norm with running statistics and nothing else, with their names.
+
+    It may be max-pooled first.
+    """
     key = "encoder.takeover"
     impossible = "norm_matched is impossible"
     if not any(isinstance(module, _BatchNorm) for module in encoder.modules()):
@@ -174,11 +178,13 @@ def _pairs(encoder: nn.Module, graph: fx.Graph) -> Iterator[tuple[str, nn.Conv2d
     for node in graph.nodes:
         if node.op != "call_module" or len(node.users) != 1:
             continue
-        (after,) = node.users
-        if after.op != "call_module" or after.args[:1] != (node,):
+        name = str(node.target)
+        before, after = node, next(iter(node.users))
+        if after.op == "call_module" and isinstance(modules[str(after.target)], nn.MaxPool2d) and len(after.users) == 1:
+            before, after = after, next(iter(after.users))
+        if after.op != "call_module" or after.args[:1] != (before,):
             continue
-        name, norm = str(node.target), modules[str(after.target)]
-        layer = modules[name]
+        layer, norm = modules[name], modules[str(after.target)]
         if (
             _is_plain_convolution(layer)
             and isinstance(norm, _BatchNorm)

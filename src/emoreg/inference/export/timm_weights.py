@@ -17,8 +17,8 @@ from emoreg.inference.export.model_card import encoder_card, write_description
 from emoreg.inference.export.preparation import preparation
 from emoreg.inference.load import load_run
 from emoreg.models.backbones import build_backbone, timm_arguments
-from emoreg.models.classic_resnet import CLASSIC_DEPTHS
 from emoreg.models.features import num_features
+from emoreg.models.our_networks import OURS
 from emoreg.runs.run import WEIGHTS, Run
 from emoreg.stages.pretrain import encoder_architecture, load_encoder
 
@@ -102,7 +102,7 @@ def _encoder_of(folder: Path) -> tuple[Recipe, nn.Module, BackboneSettings, int]
 
 def timm_loader(settings: BackboneSettings, encoder: nn.Module, image_size: int) -> Loader:
     """How the weights of an encoder are loaded."""
-    if settings.name in {f"resnet{depth}" for depth in CLASSIC_DEPTHS}:
+    if settings.name in OURS:
         imports, asked = ["import emoreg, torch"], f'"{settings.name}"'
         if settings.width is not None:
             imports.append("from emoreg.config.schema import BackboneSettings")
@@ -113,7 +113,7 @@ def timm_loader(settings: BackboneSettings, encoder: nn.Module, image_size: int)
             'encoder.load_state_dict(load_file("model.safetensors"))\n'
             "encoder.eval()"
         )
-        note = "timm has no ResNet for 32x32 images (He et al. 2016, section 4.2); emoreg builds it."
+        note = f"timm does not have {settings.name}; emoreg builds it."
         return Loader("\n".join(imports), code, note, is_timm=False)
     import timm
 

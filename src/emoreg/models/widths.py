@@ -1,0 +1,70 @@
+"""Widths of architectures: what `BackboneSettings.width` changes."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from emoreg.errors import SettingError
+from emoreg.models.our_networks import OURS, our_width
+from emoreg.models.speednet import SPEEDNET
+
+
+class Width(NamedTuple):
+    """The width that `BackboneSettings.width` changes."""
+
+    value: int  # the architecture's own
+    step: int  # widths are multiples of it
+
+
+def own_width(name: str) -> Width | None:
+    """The own width of an architecture; None if no width can be set."""
+    from timm.models import is_model
+    from timm.models.resnet import ResNet
+    from timm.models.vision_transformer import VisionTransformer
+
+    if name in OURS:
+        return Width(our_width(name), 1)
+    model = without_memory(name) if is_model(name) else None
+    if isinstance(model, ResNet):
+        return Width(_stage_channels(model)[0], 1)
+    if isinstance(model, VisionTransformer):
+        block: Any = model.blocks[0]
+        return Width(model.embed_dim, block.attn.num_heads)
+    return None
+
+
+def width_arguments(name: str, width: int) -> dict[str, Any]:
+    """What `timm.create_model` needs for a width. SettingError if the architecture cannot have it."""
+    from timm.models.resnet import ResNet
+
+    own = own_width(name)
+    if own is None:
+        has_one = f"only ResNets, ViTs and {SPEEDNET} do"
+        raise SettingError("width", f"{name} has none that can be set, {has_one}; leave it out")
+    if width % own.step:
+        raise SettingError("width", f"must be a multiple of {own.step}, the number of {name}'s heads, not {width}")
+    model = without_memory(name)
+    if isinstance(model, ResNet):
+        return {"channels": tuple(width * channels // own.value for channels in _stage_channels(model))}
+    return {"embed_dim": width}
+
+
+def _stage_channels(model: Any) -> list[int]:
+    """timm's `channels` of a ResNet: of each stage, before a bottleneck's expansion."""
+    stages = [getattr(model, info["module"]) for info in model.feature_info if info["module"].startswith("layer")]
+    widths = [info["num_chs"] for info in model.feature_info if info["module"].startswith("layer")]
+    return [chs // stage[0].expansion for chs, stage in zip(widths, stages, strict=True)]
+
+
+@cache
+def without_memory(name: str) -> nn.Module:
+    """timm's model of that name on the meta device, to ask of what kind it is."""
+    import timm
+
+    with torch.device("meta"):
+        model: nn.Module = timm.create_model(name, num_classes=0)
+    return model
