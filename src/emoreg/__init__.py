@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.2.0.dev0"
 
 if TYPE_CHECKING:
+    from emoreg.config.loss import LossWeights
     from emoreg.config.read_recipe import read_recipe
     from emoreg.config.recipe import PretrainRecipe, TrainRecipe
-    from emoreg.config.schema import LossWeights
     from emoreg.data.images.augment import normalise
     from emoreg.data.images.table import Table
     from emoreg.data.stimuli.emotion import EmotionSpace

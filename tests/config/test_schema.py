@@ -10,17 +10,11 @@ import pytest
 
 from emoreg.cli.main import main
 from emoreg.config.augment import AugmentSettings
+from emoreg.config.loss import LossSettings
 from emoreg.config.optimizer import OptimizerSettings
 from emoreg.config.read_recipe import setting_keys
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
-from emoreg.config.schema import (
-    BackboneSettings,
-    EncoderSettings,
-    LossSettings,
-    RegulationSettings,
-    StimuliSettings,
-    TargetSettings,
-)
+from emoreg.config.schema import BackboneSettings, EncoderSettings, RegulationSettings, StimuliSettings, TargetSettings
 from emoreg.config.training import TrainingSettings
 from emoreg.errors import SettingError
 

@@ -11,7 +11,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from emoreg.config.schema import BackboneSettings, LossSettings
+from emoreg.config.loss import LossSettings
+from emoreg.config.schema import BackboneSettings
 from emoreg.config.training import TrainingSettings
 from emoreg.errors import SettingError, UserError
 from emoreg.models import backbones

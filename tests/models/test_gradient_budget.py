@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from emoreg.config.loss import LossSettings, LossWeights
 from emoreg.config.optimizer import OptimizerSettings
 from emoreg.config.recipe import TrainRecipe
-from emoreg.config.schema import SINGLE, LossSettings, LossWeights, Mixing, Mode, RegulationSettings
+from emoreg.config.schema import SINGLE, Mixing, Mode, RegulationSettings
 from emoreg.errors import SettingError
 from emoreg.models.gradient_budget import (
     UNSCALED,

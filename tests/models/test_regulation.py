@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from emoreg.config.schema import LossWeights
+from emoreg.config.loss import LossWeights
 from emoreg.models.regulation import RegulatedClassifier, Response, disagreement, mix_probabilities, regulation_loss
 from narrow import present
 from tiny_backbone import TinyBackbone

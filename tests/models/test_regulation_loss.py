@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from emoreg.config.schema import LossSettings, LossWeights
+from emoreg.config.loss import LossSettings, LossWeights
 from emoreg.errors import SettingError, UserError
 from emoreg.models.gradient_budget import UNSCALED, matched_scale
 from emoreg.models.regulation import RegulatedClassifier, Response, regulation_loss

@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.utils.class_weight import compute_class_weight
 
-from emoreg.config.schema import ClassWeights
+from emoreg.config.loss import ClassWeights
 from emoreg.errors import SettingError
 from emoreg.stages.class_weights import class_weights, describe_class_weights
 

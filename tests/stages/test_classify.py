@@ -18,14 +18,13 @@ from torch import Tensor, nn
 
 import emoreg.training.loop
 from emoreg.config.augment import AugmentSettings
+from emoreg.config.loss import LossSettings, LossWeights
 from emoreg.config.optimizer import OptimizerSettings
 from emoreg.config.read_recipe import recipe_yaml
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe, defaults, with_stems
 from emoreg.config.schema import (
     BackboneSettings,
     EncoderSettings,
-    LossSettings,
-    LossWeights,
     Mixing,
     Pretext,
     RegulationSettings,

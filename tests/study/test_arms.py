@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from emoreg.config.loss import LossSettings
 from emoreg.config.read_recipe import differences
 from emoreg.config.recipe import TrainRecipe
-from emoreg.config.schema import RELATIVES, EncoderSettings, LossSettings, RegulationSettings, Relative
+from emoreg.config.schema import RELATIVES, EncoderSettings, RegulationSettings, Relative
 from emoreg.study.arms import EXPERIENCES, REFERENCES, REGULATED, Arm, Experience, RegulatedMode, factorial, recipe_of
 
 BASE = TrainRecipe(

@@ -19,9 +19,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from emoreg.config.loss import LossSettings
 from emoreg.config.read_recipe import differences, recipe_yaml
 from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe
-from emoreg.config.schema import BackboneSettings, LossSettings
+from emoreg.config.schema import BackboneSettings
 from emoreg.config.training import TrainingSettings
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runs.run import CHECKPOINT, METRICS, Run

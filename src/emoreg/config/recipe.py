@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from emoreg.config.augment import AugmentSettings
 from emoreg.config.contents import Contents
+from emoreg.config.loss import LossSettings, LossWeights
 from emoreg.config.optimizer import OptimizerSettings
 from emoreg.config.rules import check_at_least
 from emoreg.config.schema import (
@@ -21,8 +22,6 @@ from emoreg.config.schema import (
     SINGLE,
     BackboneSettings,
     EncoderSettings,
-    LossSettings,
-    LossWeights,
     Pretext,
     RegulationSettings,
     StimuliSettings,

@@ -17,9 +17,10 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
+from emoreg.config.loss import LossWeights
 from emoreg.config.optimizer import SCALE_FREE
 from emoreg.config.recipe import TrainRecipe
-from emoreg.config.schema import LossWeights, Mode
+from emoreg.config.schema import Mode
 from emoreg.errors import SettingError
 
 

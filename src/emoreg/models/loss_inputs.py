@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from emoreg.config.schema import LossSettings, LossWeights
+from emoreg.config.loss import LossSettings, LossWeights
 from emoreg.errors import SettingError
 
 DEFAULT_WEIGHTS = {has_two: LossSettings().weights(has_two) for has_two in (False, True)}

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, logsigmoid
 
-from emoreg.config.schema import LEARNED, RELATIVES, Granularity, LossWeights, Mixing, Mode, RegulationSettings
+from emoreg.config.loss import LossWeights
+from emoreg.config.schema import LEARNED, RELATIVES, Granularity, Mixing, Mode, RegulationSettings
 from emoreg.config.setting_types import typed_value
 from emoreg.errors import SettingError
 from emoreg.models.features import network_widths, pooled_features, require_images, sees_images, undecayed

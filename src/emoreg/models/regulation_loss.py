@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from emoreg.config.schema import LEARNED, Budget, LossSettings, LossWeights
+from emoreg.config.loss import Budget, LossSettings, LossWeights
+from emoreg.config.schema import LEARNED
 from emoreg.errors import SettingError
 from emoreg.models.gradient_budget import UNSCALED, matched_scale
 from emoreg.models.loss_inputs import NOTHING, checked_weights

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from emoreg.config.loss import LossSettings, LossWeights
 from emoreg.config.optimizer import SCALE_FREE
-from emoreg.config.schema import LossSettings, LossWeights
 from emoreg.report.formatting import all_of, count, decimal
 from emoreg.report.run_frame import MODES
 from emoreg.study.arms import REGULATED

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from emoreg.config.schema import ClassWeights
+from emoreg.config.loss import ClassWeights
 from emoreg.errors import SettingError, nearest
 
 
