@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from emoreg.config.loss import LossWeights
-from emoreg.models.regulation import RegulatedClassifier, Response, disagreement, mix_probabilities, regulation_loss
+from emoreg.models.answers import disagreement, mix_probabilities
+from emoreg.models.regulation import RegulatedClassifier, Response, regulation_loss
 from narrow import present
 from tiny_backbone import TinyBackbone
 

@@ -38,7 +38,8 @@ Fit = Literal["crop", "pad"]
 Valence = Literal["all", "pleasant", "unpleasant"]
 Arousal = Literal["all", "calm", "arousing"]
 Takeover = Literal["as_is", "norm_matched", "shrunk"]
-TargetLabels = Literal["majority", "polarity", "ekman"]
+TargetLabels = Literal["majority", "polarity", "ekman", "multilabel", "dimensions"]
+Task = Literal["classification", "multilabel", "regression"]  # one class of K, any of K labels, K values
 
 
 def check_regulation(mode: Mode, lam: float, granularity: Granularity, mix: Mixing = "logits") -> None:

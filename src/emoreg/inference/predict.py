@@ -27,7 +27,8 @@ from emoreg.data.images.packed import is_pack
 from emoreg.data.images.threads import in_threads
 from emoreg.errors import UserError, shortened
 from emoreg.inference.load import LoadedRun, load_run
-from emoreg.models.regulation import Response, mix_probabilities
+from emoreg.models.answers import mix_probabilities
+from emoreg.models.regulation import Response
 from emoreg.runs.run import Run
 from emoreg.runtime.progress import Progress
 from emoreg.stages.affective_heads import Head

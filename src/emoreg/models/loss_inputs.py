@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from emoreg.config.loss import LossSettings, LossWeights
+from emoreg.config.schema import Task
 from emoreg.errors import SettingError
 
 DEFAULT_WEIGHTS = {has_two: LossSettings().weights(has_two) for has_two in (False, True)}
@@ -30,29 +31,55 @@ def checked_weights(weights: Any) -> LossWeights:
     return given
 
 
-def require_labels(labels: Any, logits: Tensor) -> None:
-    """SettingError for labels that are neither class indices (B,) nor probabilities (B, K)."""
+def require_labels(labels: Any, logits: Tensor, task: Task = "classification") -> None:
+    """SettingError for labels of another kind than a task has; see `models.answers`."""
     if not isinstance(labels, Tensor):
         raise SettingError("labels", f"must be a tensor, not a {type(labels).__name__}; give torch.tensor(labels)")
     count, shape = len(logits), tuple(labels.shape)
+    if task != "classification":
+        _require_values(labels, logits, task)
+        return
     if shape == (count,) and labels.dtype in (torch.int64, torch.uint8):
-        _require_classes(labels, logits.shape[1])
+        _require_indices(labels, logits.shape[1])
         return
     if shape == tuple(logits.shape) and labels.is_floating_point():
         return
     if shape == (count,):
-        reason = f"must be int64, not {str(labels.dtype).removeprefix('torch.')}; give labels.long()"
+        reason = f"must be int64, not {_dtype(labels)}; give labels.long()"
     elif shape == (count, 1):
         reason = f"must be of shape ({count},), not {shape}; give labels[:, 0]"
     else:
         reason = (
             f"must be class indices ({count},), or of mixed images probabilities {tuple(logits.shape)}, "
-            f"not {str(labels.dtype).removeprefix('torch.')} {shape}"
+            f"not {_dtype(labels)} {shape}"
         )
     raise SettingError("labels", reason)
 
 
-def _require_classes(labels: Tensor, classes: int) -> None:
+def _require_values(labels: Tensor, logits: Tensor, task: Task) -> None:
+    """SettingError for labels that are not a number for each output; of several labels, from 0 to 1."""
+    wanted = "from 0 (absent) to 1 (present)" if task == "multilabel" else "values"
+    if labels.shape != logits.shape or not labels.is_floating_point():
+        mend = "; give labels.float()" if labels.shape == logits.shape else ""
+        if labels.shape == logits.shape[:1] and logits.shape[1] == 1:
+            mend = "; give labels[:, None].float()"
+        given = f"{_dtype(labels)} {tuple(labels.shape)}"
+        raise SettingError("labels", f"must be float {tuple(logits.shape)}, {wanted}, in a {task}, not {given}{mend}")
+    if labels.device.type != "cpu" or torch.compiler.is_compiling() or not len(labels):
+        return
+    least, largest = labels.min().item(), labels.max().item()
+    if task == "multilabel" and not (least >= 0 and largest <= 1):
+        wrong = largest if least >= 0 else least
+        raise SettingError("labels", f"must be {wanted} in a multilabel task, not {wrong:g}")
+    if not math.isfinite(largest - least):
+        raise SettingError("labels", "must be finite in a regression")
+
+
+def _dtype(labels: Tensor) -> str:
+    return str(labels.dtype).removeprefix("torch.")
+
+
+def _require_indices(labels: Tensor, classes: int) -> None:
     """SettingError for an index outside 0 to K - 1. On CPUs only: a GPU would have to be waited for."""
     if labels.device.type != "cpu" or torch.compiler.is_compiling() or not len(labels):
         return
@@ -62,7 +89,15 @@ def _require_classes(labels: Tensor, classes: int) -> None:
         raise SettingError("labels", f"must be 0 to {classes - 1}, the indices of {classes} classes, not {wrong}")
 
 
-def require_share(label_smoothing: float) -> None:
-    """SettingError for a label smoothing outside [0, 1)."""
+def require_smoothing(label_smoothing: float, task: Task = "classification") -> None:
+    """SettingError for a label smoothing outside [0, 1), and for one of values, which have no other answers."""
     if not 0 <= label_smoothing < 1:
         raise SettingError("label_smoothing", f"must lie in [0, 1), not {label_smoothing}")
+    if label_smoothing and task == "regression":
+        raise SettingError("label_smoothing", f"must be 0 in a regression, not {label_smoothing:g}: values have none")
+
+
+def require_classes(class_weights: Tensor | None, task: Task) -> None:
+    """SettingError for weights of classes where an image has not one class."""
+    if class_weights is not None and task != "classification":
+        raise SettingError("class_weights", f"must be None in a {task}: an image has no one class")

@@ -8,7 +8,8 @@ its granularity, and what else may be mixed. With image x (B, 3, H, W), K classe
     z_n = h_n(f(x))        z_e = h_e(e(x))        z = (1 - λ) · z_n + λ · z_e        λ in [0, 1]
 
 By default probabilities are mixed in place of logits, and each response has a loss of its own beside that of the
-mixture (ours, `regulation_loss`): one loss on a mixture lets one branch answer for both.
+mixture (ours, `regulation_loss`): one loss on a mixture lets one branch answer for both. Several labels and values are
+answered in the same way (ours, `models.answers`).
 """
 
 from __future__ import annotations
@@ -17,20 +18,27 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, kl_div, logsigmoid
 
 from emoreg.config.loss import LossWeights
-from emoreg.config.schema import LEARNED, RELATIVES, Granularity, Mixing, Mode, RegulationSettings
+from emoreg.config.schema import LEARNED, RELATIVES, Granularity, Mixing, Mode, RegulationSettings, Task
 from emoreg.config.setting_types import typed_value
 from emoreg.errors import SettingError
+from emoreg.models.answers import answer_loss, disagreement, mix_probabilities
 from emoreg.models.features import network_widths, pooled_features, require_images, sees_images, undecayed
 from emoreg.models.gradient_budget import UNSCALED, GradientScale, expected_start, scale_gradient
-from emoreg.models.loss_inputs import DEFAULT_WEIGHTS, NOTHING, checked_weights, require_labels, require_share
+from emoreg.models.loss_inputs import (
+    DEFAULT_WEIGHTS,
+    NOTHING,
+    checked_weights,
+    require_classes,
+    require_labels,
+    require_smoothing,
+)
 from emoreg.models.relatives.heads import own_rules, relative_head
 
 
 class Response(NamedTuple):
-    """The full output of a regulated classifier. All logits are (B, K)."""
+    """The full output of a regulated classifier. All logits are (B, K); of a regression they are the values."""
 
     logits: Tensor  # regulated: z
     non_emotional: Tensor  # z_n
@@ -106,16 +114,6 @@ class Regulation(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-def mix_probabilities(non_emotional: Tensor, emotional: Tensor, rho: Tensor) -> Tensor:
-    """log((1 - λ) · softmax(z_n) + λ · softmax(z_e)), computed in log space; its softmax is the mixture.
-
-    With one λ per class the mixture need not sum to 1; the softmax of the returned value renormalises it.
-    """
-    log_p_n = non_emotional.log_softmax(dim=1) + logsigmoid(-rho)  # log(1 - λ)
-    log_p_e = emotional.log_softmax(dim=1) + logsigmoid(rho)  # log λ
-    return torch.logaddexp(log_p_n, log_p_e)
-
-
 class RegulatedClassifier(nn.Module):
     """A classifier around two backbones; `forward` returns the regulated logits z (B, K), or the whole response.
 
@@ -124,17 +122,19 @@ class RegulatedClassifier(nn.Module):
             take as their one argument, such as a tensor of tokens or a dictionary of them.
         encoder: e, any module that maps the same inputs to features (B, De); None if and only if mode is "none" or a
             relative's.
-        num_classes: K.
+        num_classes: K, also of labels or values.
         mode: "none", "fixed", "random", "learned" or "random_learned", or as reports have it "Backbone", "E-Reg",
             "Rand-E-Reg", "Learn-E-Reg" or "Rand-Learn-E-Reg"; see `Regulation`. A recipe's mode "transfer" is "none"
             around the encoder. "embp", "bel" and "liaenn" have the head of a relative (`models.relatives`).
         granularity: of λ; see `Regulation`.
-        mix: "probabilities", "logits", or "features": z = h_n((1 - λ) · f(x) + λ · P e(x)), with a linear
-            P: De -> D where the widths differ, and z_e = h_n(P e(x)).
+        mix: "probabilities" (of values, their means), "logits", or "features": z = h_n((1 - λ) · f(x) + λ · P e(x)),
+            with a linear P: De -> D where the widths differ, and z_e = h_n(P e(x)).
         lam: constant or start of λ, in [0, 1].
         freeze_encoder: keep e's weights and batch statistics unchanged.
         feature_dims: (D, De) for modules without timm's `num_features`; De is ignored without an encoder.
         seed: of the start of λ in mode "random_learned".
+        task: "classification", one of K classes; "multilabel", any of K labels, z their log-odds; or "regression", K
+            values, which z are. See `models.answers`.
 
     Raises:
         SettingError: an unknown word (the nearest is named); λ outside [0, 1]; combinations that have no meaning; an
@@ -153,10 +153,12 @@ class RegulatedClassifier(nn.Module):
         freeze_encoder: bool = False,
         feature_dims: tuple[int, int] | None = None,
         seed: int = 0,
+        task: Task = "classification",
     ) -> None:
         super().__init__()
         settings = RegulationSettings(mode=mode, lam=lam, granularity=granularity, mix=mix)
         self.mode, self.mix, self.gradient_scale = settings.mode, settings.mix, UNSCALED
+        self.task: Task = typed_value(Task, task, "task")
         self.num_classes: int = typed_value(int, num_classes, "num_classes")
         self.freeze_encoder: bool = typed_value(bool, freeze_encoder, "freeze_encoder")
         self.widths = network_widths(backbone, encoder, self.mode, feature_dims)  # D and De
@@ -167,6 +169,8 @@ class RegulatedClassifier(nn.Module):
         self.backbone = backbone
         self.head: nn.Module = nn.Linear(width, self.num_classes)  # h_n
         if self.mode in RELATIVES:
+            if self.task != "classification":
+                raise SettingError("task", f"must be classification in mode {self.mode}, not {self.task}")
             self.head = relative_head(self.mode, self.head)
         self.encoder = encoder
         if encoder is None:
@@ -241,7 +245,7 @@ class RegulatedClassifier(nn.Module):
         non_emotional = scale_gradient(self.head(features), scale.non_emotional)
         emotional = scale_gradient(self.emotional_head(projected), scale.emotional)
         if self.mix == "probabilities":
-            logits = mix_probabilities(non_emotional, emotional, rho)
+            logits = mix_probabilities(non_emotional, emotional, rho, self.task)
         else:
             logits = (1 - lam) * non_emotional + lam * emotional
         return Response(logits, non_emotional, emotional, lam)
@@ -275,12 +279,13 @@ def regulation_loss(
     weights: LossWeights | None = None,
     label_smoothing: float = 0.0,
     class_weights: Tensor | None = None,
+    task: Task = "classification",
 ) -> Tensor:
     """a · CE(z, y) + a_n · CE(z_n, y) + a_e · CE(z_e, y) + m · D(z_n, z_e)   (ours)
 
     Args:
         response: of a regulated classifier, logits (B, K).
-        labels: y, class indices (B,), or of mixed images probabilities (B, K).
+        labels: y, class indices (B,), or of mixed images probabilities (B, K); of the other tasks (B, K).
         weights: a, a_n, a_e and m, of `disagreement`; None for 0.5, 0.75, 0.75 and 0, without an emotional branch for
             CE(z, y) alone. a = 0 trains the two responses independently, as an ensemble; (1, 0, 0), with logits mixed,
             is the plainest reading of the source. A term of weight 0 is not computed; a_e and m are ignored without an
@@ -289,44 +294,28 @@ def regulation_loss(
         class_weights: float32 (K,), of the classes in the three terms with labels; None for 1. A term is then the sum
             of the images' weighted losses divided by the number of images, not by the sum of their weights: so the
             parts of a batch add up to it, and labels that are probabilities count as their parts do.
+        task: what is answered; the losses of other tasks stand in place of CE, see `models.answers`.
 
     Raises:
-        SettingError: no term is left; logits in place of a response; labels of another kind, or negative weights.
+        SettingError: no term is left; logits in place of a response; labels of another kind, or negative weights; a
+            label smoothing of values, or weights of classes where there are none.
     """
     _require_response(response)
-    require_labels(labels, response.logits)
-    require_share(label_smoothing)
+    require_labels(labels, response.logits, task)
+    require_smoothing(label_smoothing, task)
+    require_classes(class_weights, task)
     weights = DEFAULT_WEIGHTS[response.emotional is not None] if weights is None else checked_weights(weights)
     answers = (response.logits, response.non_emotional, response.emotional)
     terms = [
-        weight * _label_loss(answer, labels, label_smoothing, class_weights)
+        weight * answer_loss(answer, labels, label_smoothing, class_weights, task)
         for weight, answer in zip(weights[:3], answers, strict=True)
         if weight and answer is not None
     ]
     if not terms:
         raise SettingError("weights", NOTHING)
     if weights.mutual and response.emotional is not None:
-        terms.append(weights.mutual * disagreement(response.non_emotional, response.emotional))
+        terms.append(weights.mutual * disagreement(response.non_emotional, response.emotional, task))
     return torch.stack(terms).sum()
-
-
-def _label_loss(answer: Tensor, labels: Tensor, label_smoothing: float, class_weights: Tensor | None) -> Tensor:
-    """The mean cross-entropy of a batch; see `regulation_loss`."""
-    if class_weights is None:
-        return cross_entropy(answer, labels, label_smoothing=label_smoothing)
-    total = cross_entropy(answer, labels, class_weights, label_smoothing=label_smoothing, reduction="sum")
-    return total / len(answer)
-
-
-def disagreement(non_emotional: Tensor, emotional: Tensor) -> Tensor:
-    """KL(p_e ‖ p_n) + KL(p_n ‖ p_e), averaged over images, each distribution a fixed target for the other.
-
-    The loss of deep mutual learning (Zhang et al. 2018), which distils either branch into the other during training.
-    Logits are (B, K).
-    """
-    log_n, log_e = non_emotional.log_softmax(dim=1), emotional.log_softmax(dim=1)
-    to_emotional = kl_div(log_n, log_e.detach(), reduction="batchmean", log_target=True)
-    return to_emotional + kl_div(log_e, log_n.detach(), reduction="batchmean", log_target=True)
 
 
 def _require_response(response: Any) -> None:

@@ -10,12 +10,12 @@ from emoreg.config.loss import Budget, LossSettings, LossWeights
 from emoreg.config.schema import LEARNED
 from emoreg.errors import SettingError
 from emoreg.models.gradient_budget import UNSCALED, matched_scale
-from emoreg.models.loss_inputs import NOTHING, checked_weights
+from emoreg.models.loss_inputs import NOTHING, checked_weights, require_classes, require_smoothing
 from emoreg.models.regulation import RegulatedClassifier, Response, regulation_loss
 
 
 class RegulationLoss(nn.Module):
-    """The loss of a regulated classifier, made from it, so that λ₀ and gradient budget are those of its mode.
+    """The loss of a regulated classifier, made from it, so that λ₀, gradient budget and task are its own.
 
         loss_of = RegulationLoss(classifier)
         loss = loss_of(classifier(images, whole=True), labels)
@@ -49,7 +49,10 @@ class RegulationLoss(nn.Module):
         super().__init__()
         require_classifier(classifier, "classifier")
         has_two = classifier.encoder is not None
+        self.task = classifier.task
         settings = LossSettings(label_smoothing=label_smoothing, budget=budget)
+        require_smoothing(settings.label_smoothing, self.task)
+        require_classes(class_weights, self.task)
         self.weights = settings.weights(has_two) if weights is None else checked_weights(weights)
         self.label_smoothing, self.budget = settings.label_smoothing, settings.budget
         self.class_weights: Tensor | None
@@ -67,8 +70,8 @@ class RegulationLoss(nn.Module):
         classifier.gradient_scale = matched_scale(self.weights, start) if is_matched else UNSCALED
 
     def forward(self, response: Response, labels: Tensor) -> Tensor:
-        """The loss, a scalar, of a whole response and labels (B,), or (B, K) of mixed images."""
-        return regulation_loss(response, labels, self.weights, self.label_smoothing, self.class_weights)
+        """The loss, a scalar, of a whole response and labels (B,), or (B, K) of mixed images and other tasks."""
+        return regulation_loss(response, labels, self.weights, self.label_smoothing, self.class_weights, self.task)
 
     def extra_repr(self) -> str:
         """The settings, for `print`."""
