@@ -155,11 +155,24 @@ class TrainRecipe:
             for name in ("non_emotional", "emotional"):
                 if getattr(weights, name) > 0:
                     raise SettingError(f"loss.{name}", f"must be 0 or null {without}, not {getattr(loss, name)}")
+        if self.target.task != "classification":
+            self._check_task()
         if weights[:3] == (0, 0, 0):
             reason = "must be positive where loss.non_emotional and loss.emotional are 0: nothing would be trained"
             raise SettingError("loss.regulated", reason)
         if self.edition > 1:
             self._check_second_edition(weights)
+
+    def _check_task(self) -> None:
+        labels, mode = self.target.labels, self.regulation.mode
+        if mode in RELATIVES:
+            raise SettingError("regulation.mode", f"must not be {mode} with target.labels {labels}: it tells classes")
+        if self.loss.class_weights != "none":
+            reason = f"must be none with target.labels {labels}: an image has no one class"
+            raise SettingError("loss.class_weights", reason)
+        if self.loss.label_smoothing and self.target.task == "regression":
+            reason = f"must be 0 with target.labels {labels}, not {self.loss.label_smoothing:g}: values have no others"
+            raise SettingError("loss.label_smoothing", reason)
 
     def _check_second_edition(self, weights: LossWeights) -> None:
         mode, lam = self.regulation.mode, self.regulation.lam

@@ -169,8 +169,10 @@ class TargetSettings:
     skip_unreadable: bool = False
     """Skip images that cannot be decoded and report their number, instead of stopping at the first."""
     labels: TargetLabels = "majority"
-    """Classes of an affective set: majority, the published emotion or the one with most votes; polarity, negative or
-    positive, by valence or by emotions; ekman, one of six basic emotions. Images without such a label are left out."""
+    """What an affective set asks: majority, the published emotion or the one with most votes; polarity, negative or
+    positive, by valence or by emotions; ekman, one of six basic emotions; multilabel, all emotions that got their share
+    of the votes or more, for E emotions 1 / E (ours); dimensions, people's ratings of valence, arousal, ..., by
+    regression. Images without such a label are left out."""
 
     def __post_init__(self) -> None:
         settle(self)
@@ -181,9 +183,30 @@ class TargetSettings:
         if self.share is not None and self.per_class is not None:
             raise SettingError("share", "must be null with target.per_class: both say how many images are trained on")
         check_label_noise(self.label_noise, self.noise_share, self.name, self.classes)
+        if self.task != "classification":
+            _refuse_classes(self)
         _check_images(self)
         if not self.test and not self.validation:
             raise SettingError("validation", "must be above 0 where target.test is false: nothing would be measured")
+
+    @property
+    def task(self) -> Task:
+        """What is answered: one class of each image, or as `labels` says."""
+        match self.labels:
+            case "multilabel":
+                return "multilabel"
+            case "dimensions":
+                return "regression"
+            case _:
+                return "classification"
+
+
+def _refuse_classes(settings: TargetSettings) -> None:
+    """SettingError for a setting of the classes where an image has not one class."""
+    for name in ("classes", "per_class", "imbalance", "label_noise"):
+        if (value := getattr(settings, name)) != (default := getattr(TargetSettings, name)):
+            left = "null" if default is None else default
+            raise SettingError(name, f"must be {left} with labels {settings.labels}, not {value}: there are no classes")
 
 
 def _check_classes(classes: tuple[str, ...] | None) -> None:

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from emoreg.config.label_noise import HUMAN_LABELS
-from emoreg.config.schema import TargetSettings
+from emoreg.config.schema import TargetLabels, TargetSettings, Task
 
+LABELS: Mapping[TargetLabels, str] = {
+    "polarity": "by polarity",
+    "ekman": "by Ekman's six emotions",
+    "multilabel": "several emotions an image",
+    "dimensions": "rated dimensions",
+}
+OUTPUTS: Mapping[Task, str] = {"classification": "classes", "multilabel": "labels", "regression": "dimensions"}
 CLASSES = {"cifar10": 10, "cifar100": 100, "digits": 10}  # as published; of other sets a run knows the number
 
 
@@ -28,8 +36,8 @@ def part_of(settings: TargetSettings, classes: int | None, whole: int | None = N
     whole = whole or CLASSES.get(settings.name.lower())
     kept = classes if settings.classes is None else len(settings.classes)
     parts = []
-    if settings.labels != "majority":
-        parts.append("by polarity" if settings.labels == "polarity" else "by Ekman's six emotions")
+    if settings.labels in LABELS:
+        parts.append(LABELS[settings.labels])
     if settings.classes is not None and kept != whole:
         parts.append(f"{kept} of {'its' if whole is None else f'{whole:,}'} classes")
     if settings.per_class is not None:
@@ -58,7 +66,7 @@ def describe_target(settings: TargetSettings, classes: int | None, whole: int | 
     part = part_of(settings, classes, whole)
     parts = [name_of(settings)]
     if classes is not None and not part.startswith(f"{classes} of "):
-        parts.append(f"{classes:,} classes")
+        parts.append(f"{classes:,} {OUTPUTS[settings.task]}")
     parts += [part] if part else []
     parts.append(f"{settings.image_size} pixels")
     if settings.root is not None and not _is_own(settings):

@@ -59,6 +59,7 @@ def build_matched(recipe: TrainRecipe, num_classes: int) -> tuple[RegulatedClass
             lam=regulation.lam,
             freeze_encoder=recipe.encoder.frozen,
             seed=derive_seed(recipe.seed, "lambda"),
+            task=recipe.target.task,
         )
     return channels_last(classifier), matched
 

@@ -14,9 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from emoreg.config.outcomes import OUTCOMES
 from emoreg.config.recipe import TrainRecipe, require_recipe
-from emoreg.config.schema import RELATIVES, TargetSettings
+from emoreg.config.schema import RELATIVES, TargetLabels, TargetSettings, Task
 from emoreg.config.setting_types import path_of
+from emoreg.config.target_words import OUTPUTS
 from emoreg.config.training import TrainingSettings
 from emoreg.data.images.batches import Batch, training_batches
 from emoreg.data.images.image_set import ImageSet, load_images
@@ -25,13 +27,13 @@ from emoreg.data.images.table import Table
 from emoreg.data.targets import read_target
 from emoreg.data.targets.target import GIVEN_IMAGES, Target, check_target
 from emoreg.data.targets.training_part import training_part
-from emoreg.errors import Diverged, UserError
+from emoreg.errors import Diverged, SettingError, UserError
 from emoreg.models.backbones import stem_note
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.models.regulation_loss import RegulationLoss, require_classifier
 from emoreg.models.relative_loss import relative_loss
 from emoreg.models.relatives.heads import RelativeHead
-from emoreg.models.takeover import estimate_statistics
+from emoreg.models.takeover import NormMatch, estimate_statistics
 from emoreg.models.weight_source import with_sources
 from emoreg.runs.inputs import weights_checksum
 from emoreg.runs.run import WEIGHTS, Run
@@ -50,6 +52,7 @@ from emoreg.training.launch import RunContext, launch
 from emoreg.training.loop import fit
 from emoreg.training.step import LossOf
 
+LABELS_OF: Mapping[Task, TargetLabels] = {"multilabel": "multilabel", "regression": "dimensions"}
 TRAINING_IMAGES = 10_000  # that accuracies at the end and statistics at the beginning are taken from, at most
 
 if TYPE_CHECKING:
@@ -82,7 +85,9 @@ def train(
     progress = progress or Progress()
     if data is not None:
         check_target(data)
-        named = dataclasses.replace(recipe.target, name=f"{GIVEN_IMAGES}{data.train.name}", root=None)
+        own = recipe.target.labels if recipe.target.task == data.task else "majority"
+        labels = LABELS_OF.get(data.task, own)
+        named = dataclasses.replace(recipe.target, name=f"{GIVEN_IMAGES}{data.train.name}", root=None, labels=labels)
         recipe = dataclasses.replace(recipe, target=named)
     if model is not None:
         require_classifier(model, "model")
@@ -109,9 +114,8 @@ def _train(context: RunContext[TrainRecipe], given: _Given) -> None:
     target = read_target(recipe.target, recipe.edition) if given.data is None else given.data
     if context.is_leader:
         progress.tell(target.notes, target.left_out)
-    classifier, matched = (model, None) if model is not None else build_matched(recipe, len(target.classes))
-    if classifier.num_classes != len(target.classes):
-        raise UserError(f"the model has {classifier.num_classes} classes, the target {len(target.classes)}")
+    classifier, matched = _classifier_for(target, recipe, model)
+    outcome = OUTCOMES[target.task].name
     asked = recipe.target
     train_table, validation_table, test_table = parts_of(target, recipe, progress)
     images = load_target(train_table, recipe.target, recipe.training, fabric, progress)
@@ -143,13 +147,13 @@ def _train(context: RunContext[TrainRecipe], given: _Given) -> None:
 
     def score(candidate: nn.Module) -> dict[str, float]:
         assert isinstance(candidate, RegulatedClassifier)
-        measured = {} if validation is None else measure(candidate, validation, fabric)
+        measured = {} if validation is None else measure(candidate, validation, fabric, names=target.classes)
         lam = _lambda_values(candidate, measured)
         row = {} if lam is None else {"lambda": fmean(lam)}
         if lam is not None and len(lam) > 1:
             row |= {f"lambda_{number}": value for number, value in enumerate(lam)}
         if measured:
-            row |= {f"val_{name}": measured[name] for name in ("accuracy", "loss")}
+            row |= {f"val_{name}": measured[name] for name in (outcome, "loss")}
         return row | curves | trunk_norms(classifier)  # of what is trained: `candidate` may be its average
 
     encoder = "backbone." if recipe.regulation.mode == "transfer" and model is None else "encoder."
@@ -169,8 +173,8 @@ def _train(context: RunContext[TrainRecipe], given: _Given) -> None:
     if not context.is_leader:
         return
     measured = {
-        "test": measure(kept, test, fabric, each_image=True) if test else None,
-        "validation": measure(kept, validation, fabric) if validation else None,
+        "test": measure(kept, test, fabric, each_image=True, names=target.classes) if test else None,
+        "validation": measure(kept, validation, fabric, names=target.classes) if validation else None,
     }
     _refuse_divergence(run, measured)
     for split, metrics in measured.items():
@@ -196,6 +200,19 @@ def _train(context: RunContext[TrainRecipe], given: _Given) -> None:
         "images": {"train": len(images), "validation": len(validation or ()), "test": len(test or ())},
     }
     run.finish(kept.state_dict(), {"stage": 2, "classes": target.classes}, final)
+
+
+def _classifier_for(
+    target: Target, recipe: TrainRecipe, model: RegulatedClassifier | None
+) -> tuple[RegulatedClassifier, NormMatch | None]:
+    """The caller's own classifier, or the recipe's, as `build_matched`. UserError for one that answers other things."""
+    classifier, matched = (model, None) if model is not None else build_matched(recipe, len(target.classes))
+    if classifier.task != target.task:
+        raise SettingError("model", f"is for {classifier.task}, and the target asks for {target.task} (task=)")
+    if classifier.num_classes != len(target.classes):
+        outputs = f"{classifier.num_classes} {OUTPUTS[classifier.task]}"
+        raise UserError(f"the model has {outputs}, the target {len(target.classes)}")
+    return classifier, matched
 
 
 def parts_of(
@@ -236,12 +253,13 @@ def _estimate_statistics(
 def _measure_training(
     classifier: RegulatedClassifier, images: ImageSet, seed: int, fabric: Fabric
 ) -> dict[str, Any] | None:
-    """Accuracy of each response on training images as they are, to see a branch that has starved; None without two."""
+    """What each response gets right of training images as they are, to see one that has starved; None without two."""
     if classifier.encoder is None:
         return None
     drawn = torch.randperm(len(images), generator=generator(seed, "training images"))[:TRAINING_IMAGES]
     measured = measure(classifier, images, fabric, drawn.sort().values)
-    return {name: measured[name] for name in ("accuracy", "accuracy_non_emotional", "accuracy_emotional", "images")}
+    outcome = OUTCOMES[classifier.task].name
+    return {name: measured[name] for name in (outcome, f"{outcome}_non_emotional", f"{outcome}_emotional", "images")}
 
 
 def _refuse_divergence(run: Run, measured: Mapping[str, Mapping[str, Any] | None]) -> None:

@@ -82,7 +82,7 @@ def evaluate(
         )
     classifier = classifier.to(fabric.device)
     begun = time.perf_counter()
-    metrics = measure(classifier, images, fabric)
+    metrics = measure(classifier, images, fabric, names=classes)
     speed = len(images) / (time.perf_counter() - begun)
     if remark := remark_on_answers(metrics, classes):
         progress.say(f"{run.folder.name}: {remark}")

@@ -1,4 +1,4 @@
-"""Metrics of a classifier: accuracy, loss, calibration, which images are right, and the cost of a forward pass."""
+"""Metrics of a network: accuracy, loss, calibration, which images are right, and the cost of a forward pass."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from emoreg.config.outcomes import OUTCOMES
 from emoreg.data.images.augment import normalise
 from emoreg.data.images.image_set import ImageSet
 from emoreg.models.regulation import RegulatedClassifier
+from emoreg.stages.answer_metrics import METRICS_OF
 from emoreg.stages.confusion import MAX_KEPT, TOP, class_metrics, confusion_matrix, top_accuracy
 
 if TYPE_CHECKING:
@@ -32,8 +34,9 @@ def measure(
     fabric: Fabric,
     rows: Tensor | None = None,
     each_image: bool = False,
+    names: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Metrics on `images`.
+    """Metrics on `images`; of what is answered, the classifier's task says.
 
     Args:
         classifier: on the device; left in evaluation.
@@ -41,20 +44,25 @@ def measure(
         fabric: device and precision.
         rows: int64 (M,), on the CPU, the numbers of the images to measure; None for all, in their order.
         each_image: also tell which images are right.
+        names: of the values of a regression.
 
     Returns:
-        Of the regulated response: accuracy, loss (mean cross-entropy, nats), ece (expected calibration error, Guo et
+        Of several labels and of values what `answer_metrics` has, and images. Of the regulated response of a
+        classification: accuracy, loss (mean cross-entropy, nats), ece (expected calibration error, Guo et
         al. 2017), per_class (see `per_class_accuracy`) and reliability (see `reliability`); the metrics of
         `class_metrics`; with more than five classes top5_accuracy; with at most 100 confusion, how many images of each
         class (row) got which answer (column), K lists of K; images, their number. With
-        an emotional branch also accuracy_non_emotional and accuracy_emotional, of each response alone, and lambda, the
-        mean λ over the images. With `each_image` also correct (see `packed`), and checksum, a digest of the images'
-        pixels in their order: two runs can be compared image by image if and only if their checksums are the same.
+        an emotional branch also accuracy_non_emotional and accuracy_emotional, of each response alone (or by the
+        outcome of the other tasks), and lambda, the mean λ over the images. With `each_image` also checksum, a digest
+        of the images' pixels in their order, and of classes correct (see `packed`): two runs can be compared image by
+        image if and only if their checksums are the same.
     """
     classifier.eval()
     rows = torch.arange(len(images)) if rows is None else rows
+    has_classes, outcome = classifier.task == "classification", OUTCOMES[classifier.task].name
     logits, labels, lams = [], [], []
-    right: dict[str, list[Tensor]] = {"accuracy": [], "accuracy_non_emotional": [], "accuracy_emotional": []}
+    # Of each response: whether it is right, or its values. Logits of many classes would fill the memory.
+    alone: dict[str, list[Tensor]] = {outcome: [], f"{outcome}_non_emotional": [], f"{outcome}_emotional": []}
     checksum = hashlib.blake2b(digest_size=CHECKSUM_BYTES)
     for pixels, truth, _ in images.batches(rows, BATCH):
         with fabric.autocast():
@@ -63,32 +71,43 @@ def measure(
         labels.append(truth)
         if response.emotional is not None and response.lam is not None:
             lams.append(response.lam.expand_as(response.logits).mean(dim=1).float())
-        for of_answer, answer in zip(right.values(), response[:3], strict=True):
+        for of_answer, answer in zip(alone.values(), response[:3], strict=True):
             if answer is not None:
-                of_answer.append(answer.argmax(dim=1) == truth)
+                of_answer.append(answer.argmax(dim=1) == truth if has_classes else answer.float())
         if each_image:
             checksum.update(pixels.permute(0, 2, 3, 1).cpu().numpy().tobytes())
     z, y = torch.cat(logits).cpu(), torch.cat(labels).cpu()
-    bins = reliability(z, y)
-    matrix = confusion_matrix(z.argmax(dim=1), y, z.shape[1])
-    correct = {key: torch.cat(parts).cpu() for key, parts in right.items() if parts}
-    metrics: dict[str, Any] = {
-        "accuracy": int(correct["accuracy"].sum()) / len(rows),
+    of_responses = {key: torch.cat(parts).cpu() for key, parts in alone.items() if parts}
+    metrics = _of_classes(z, y) if has_classes else METRICS_OF[classifier.task](z, y, names)
+    metrics["images"] = len(rows)
+    for key, answered in of_responses.items() if lams else ():
+        metrics[key] = _share(answered) if has_classes else METRICS_OF[classifier.task](answered, y, ())[outcome]
+    if lams:
+        metrics["lambda"] = torch.cat(lams).mean().item()
+    if each_image:
+        metrics |= {"correct": packed(of_responses[outcome])} if has_classes else {}
+        metrics["checksum"] = checksum.hexdigest()
+    return metrics
+
+
+def _of_classes(z: Tensor, y: Tensor) -> dict[str, Any]:
+    """Metrics of logits (N, K) and labels (N,)."""
+    answers = z.argmax(dim=1)
+    bins, matrix = reliability(z, y), confusion_matrix(answers, y, z.shape[1])
+    return {
+        "accuracy": _share(answers == y),
         **class_metrics(matrix),
         **({"top5_accuracy": top_accuracy(z, y)} if z.shape[1] > TOP else {}),
         "loss": F.cross_entropy(z, y).item(),
         "ece": calibration_error(bins),
-        "images": len(rows),
         "per_class": per_class_accuracy(z, y),
         "reliability": bins,
         **({"confusion": matrix.tolist()} if z.shape[1] <= MAX_KEPT else {}),
     }
-    if lams:
-        metrics |= {key: int(answers.sum()) / len(rows) for key, answers in correct.items()}
-        metrics["lambda"] = torch.cat(lams).mean().item()
-    if each_image:
-        metrics |= {"correct": packed(correct["accuracy"]), "checksum": checksum.hexdigest()}
-    return metrics
+
+
+def _share(correct: Tensor) -> float:
+    return int(correct.sum()) / len(correct)
 
 
 def packed(correct: Tensor) -> str:

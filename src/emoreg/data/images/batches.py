@@ -30,10 +30,12 @@ class Batch(NamedTuple):
 
     def targets(self, classes: int) -> Tensor:
         """What a classifier of K classes is to answer: `labels`, class indices (B,), or of mixed images float32 (B, K),
-        probabilities."""
+        probabilities; of several labels and of values always (B, K)."""
         if self.partner_labels is None or self.share is None:
             return self.labels
-        own, other = (F.one_hot(labels, classes).float() for labels in (self.labels, self.partner_labels))
+        own, other = self.labels, self.partner_labels
+        if own.ndim == 1:
+            own, other = F.one_hot(own, classes).float(), F.one_hot(other, classes).float()
         return torch.lerp(other, own, self.share[:, None].float())  # in mixed precision Fabric makes it bfloat16
 
 

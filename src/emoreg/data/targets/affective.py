@@ -1,16 +1,18 @@
-"""Affective sets as targets: which emotion an image evokes in most people, or whether a pleasant one (ours).
+"""Affective sets as targets: which emotion an image evokes in most people, which ones, or how they rate it (ours).
 
 A positive control of the method: if anything helps here, an encoder that has learned affect does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from emoreg.config.schema import StimuliSettings, TargetLabels, TargetSettings
+from emoreg.data.images.table import Table
 from emoreg.data.stimuli import read_stimuli
+from emoreg.data.stimuli.emotion import Kind
 from emoreg.data.stimuli.stimulus_set import choose_labels
 from emoreg.data.targets.subsets import hold_out_fifth, keep_classes
 from emoreg.data.targets.target import Target
@@ -23,13 +25,15 @@ LEFT_OUT: Mapping[TargetLabels, str] = {
     "ekman": "whose emotion is none of the six, or whose most-voted ones tie",
 }
 
+NEEDED: Mapping[TargetLabels, Kind] = {"multilabel": "votes", "dimensions": "dimensions"}  # of people, not of words
+
 
 def read_affective(settings: TargetSettings) -> Target:
     """The task by a set's emotions.
 
-    The class is what `settings.labels` says; images without such a label are left out and counted, and emotions that
-    no image is left of are no class. Published splits are used; without a test split the same fifth
-    of each class is always the test split, whatever the seed.
+    What is asked is what `settings.labels` says; images without such a label are left out and counted, and emotions
+    that no image is left of are not asked for. Published splits are used; without a test split the same fifth of each
+    class (of labels without classes: of all images) is always the test split, whatever the seed.
 
     Args:
         settings: name of the set, its folder, zip or pack, and its labels.
@@ -46,13 +50,28 @@ def read_affective(settings: TargetSettings) -> Target:
     )
     try:
         stimuli = read_stimuli(asked, seed=0)
-        table, space, rows = choose_labels(stimuli, settings.labels)
+        kinds = {labels.space.kind for labels in stimuli.labels}
+        if settings.labels in NEEDED and NEEDED[settings.labels] not in kinds:
+            reason = f"must not be {settings.labels} for {stimuli.name}, whose labels have no {NEEDED[settings.labels]}"
+            raise SettingError("stimuli.labels", reason)
+        choice = "distribution" if settings.labels == "multilabel" else settings.labels
+        table, space, rows = choose_labels(stimuli, choice)
     except SettingError as error:  # of the same setting, where stimuli are read
         raise SettingError(
             f"target.{error.key.removeprefix('stimuli.')}", error.reason, error.path, error.line
         ) from None
-    classes = tuple(name for label, name in enumerate(space.names) if np.any(table.labels == label))
-    table = keep_classes(table, space.names, classes, "whole")
+    notes = list(stimuli.notes)
+    if settings.task == "classification":
+        classes = tuple(name for label, name in enumerate(space.names) if np.any(table.labels == label))
+        table = keep_classes(table, space.names, classes, "whole")
+    elif settings.task == "multilabel":
+        table, classes = _several(table, space.names)
+        notes.append(
+            f"{stimuli.name}: an emotion holds where it got {1 / len(space.names):.3g} of the votes or more; "
+            f"{table.labels.sum(axis=1).mean():.2f} do of an image"
+        )
+    else:
+        classes = space.names
     validation = None
     if stimuli.splits is None or set(stimuli.splits) == {"train"}:
         train, test = hold_out_fifth(table)
@@ -64,5 +83,19 @@ def read_affective(settings: TargetSettings) -> Target:
         if test_split == "test" and len(parts["validation"]):
             validation = table.take(parts["validation"])
     without = len(stimuli.images) - len(rows)
-    left_out = (f"{stimuli.name}: left out {without} images {LEFT_OUT[settings.labels]}",) if without else ()
-    return Target(train, test, classes, validation, stimuli.notes, (*stimuli.left_out, *left_out))
+    left_out = ()
+    if without and settings.labels in LEFT_OUT:
+        left_out = (f"{stimuli.name}: left out {without} images {LEFT_OUT[settings.labels]}",)
+    return Target(train, test, classes, validation, tuple(notes), (*stimuli.left_out, *left_out), task=settings.task)
+
+
+def _several(table: Table, names: Sequence[str]) -> tuple[Table, tuple[str, ...]]:
+    """Which emotions hold of each image, float32 (N, K), by its votes (N, E), and the names of those that ever do.
+
+    One holds that got at least the share it would have if votes fell evenly, 1 / E. An image has one at least.
+    """
+    shares = table.labels / table.labels.sum(axis=1, keepdims=True)
+    holds = shares >= (1 - 1e-5) / len(names)  # votes that are printed with six digits
+    kept = np.flatnonzero(holds.any(axis=0) & ~holds.all(axis=0))
+    labels = holds[:, kept].astype(np.float32)
+    return Table(table.name, table.images, labels), tuple(names[label] for label in kept)

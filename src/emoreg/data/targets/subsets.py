@@ -42,8 +42,12 @@ def keep_classes(
 def hold_out_fifth(table: Table) -> tuple[Table, Table]:
     """Training and test table of a set that is published without a test split: always the same fifth is held out.
 
-    Classes are kept in proportion; the image of a class that has one only is trained on.
+    Classes are kept in proportion; the image of a class that has one only is trained on. Images without one class,
+    labelled (N, E), are cut without regard to their labels.
     """
+    if table.labels.ndim != 1:
+        train, test = split_rows(table.labels, share=0.2, seed=0)
+        return table.take(train), table.take(test)
     single = np.bincount(table.labels)[table.labels] < 2
     rows = np.flatnonzero(~single)
     train, test = split_rows(table.labels[rows], share=0.2, seed=0)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from emoreg.config.schema import Task
 from emoreg.config.setting_types import typed_value
 from emoreg.data.images.table import Table
 from emoreg.errors import SettingError, UserError, is_plain
@@ -14,17 +17,19 @@ GIVEN_IMAGES = "given:"  # before the name of a target that a caller brings; no 
 
 @dataclass(frozen=True)
 class Target:
-    """A classification task.
+    """A task: one class of each image, or several labels, or values.
 
     Args:
-        train: training images with class indices.
+        train: training images with class indices; of several labels float32 (N, K), 1 where a label holds, else 0; of
+            values float32 (N, K).
         test: test images.
-        classes: the classes' names.
+        classes: K names, of the classes, labels or values.
         validation: the published validation split; None for a set without one.
         notes: lines that say what was taken for what: splits, classes, images.
         left_out: lines that say which images below the root are in no table, and why.
         whole: number of classes of the whole set, of which `classes` may be some; None for all.
         has_published_test: whether the test images are a published test split, and not cut or brought by anybody.
+        task: what is answered.
     """
 
     train: Table
@@ -35,16 +40,20 @@ class Target:
     left_out: tuple[str, ...] = ()
     whole: int | None = None
     has_published_test: bool = False
+    task: Task = "classification"
 
 
 def check_target(target: Any) -> None:
-    """UserError for a caller's own images that are no classification task; says what is wrong where."""
+    """UserError for a caller's own images that are no task; says what is wrong where."""
     if not isinstance(target, Target):
         hint = "emoreg.Target(train, test, classes), each part an emoreg.Table"
         raise SettingError("data", f"must be {hint}, not a {type(target).__name__}")
+    task = typed_value(Task, target.task, "data.task")
     classes = typed_value(tuple[str, ...], target.classes, "data.classes")
-    if len(set(classes)) != len(classes) or len(classes) < 2 or not all(map(is_plain, classes)):
-        raise SettingError("data.classes", "must name at least two classes, each once and without control characters")
+    least = 2 if task == "classification" else 1
+    if len(set(classes)) != len(classes) or len(classes) < least or not all(map(is_plain, classes)):
+        what = "at least two classes" if least == 2 else "at least one label" if task == "multilabel" else "each value"
+        raise SettingError("data.classes", f"must name {what}, each once and without control characters")
     parts = {"train": target.train, "test": target.test, "validation": target.validation}
     for part, table in (("test", target.test), ("validation", target.validation)):
         if isinstance(table, Table) and isinstance(target.train, Table) and table.images is target.train.images:
@@ -56,11 +65,34 @@ def check_target(target: Any) -> None:
             continue
         if not isinstance(table, Table):
             raise SettingError(f"data.{part}", f"must be an emoreg.Table, not a {type(table).__name__}")
-        if table.labels.ndim != 1:
-            raise UserError(f"{table.name}: labels must be class indices, int64 (N,), not {table.labels.dtype} values")
-        lowest, highest = int(table.labels.min()), int(table.labels.max())
-        if lowest < 0 or highest >= len(classes):
-            wrong = lowest if lowest < 0 else highest
-            raise UserError(
-                f"{table.name}: labels must be 0 to {len(classes) - 1} with {len(classes)} classes, not {wrong}"
-            )
+        if task == "classification":
+            _check_classes(table, len(classes))
+        else:
+            _check_values(table, len(classes), task)
+
+
+def _check_classes(table: Table, classes: int) -> None:
+    if table.labels.ndim != 1:
+        raise UserError(
+            f"{table.name}: labels must be class indices, int64 (N,), not {table.labels.dtype} values; for these give "
+            "task='multilabel' or task='regression'"
+        )
+    lowest, highest = int(table.labels.min()), int(table.labels.max())
+    if lowest < 0 or highest >= classes:
+        wrong = lowest if lowest < 0 else highest
+        raise UserError(f"{table.name}: labels must be 0 to {classes - 1} with {classes} classes, not {wrong}")
+
+
+def _check_values(table: Table, width: int, task: Task) -> None:
+    if table.labels.ndim != 2 or table.labels.shape[1] != width:
+        given = f"{table.labels.dtype} {table.labels.shape}"
+        raise UserError(
+            f"{table.name}: labels must be float32 (N, {width}) with {width} names in a {task}, not {given}"
+        )
+    wrong = ~np.isfinite(table.labels)
+    if task == "multilabel":
+        wrong |= (table.labels != 0) & (table.labels != 1)
+    if wrong.any():
+        row = int(np.flatnonzero(wrong.any(axis=1))[0])
+        allowed = "1 where a label holds and else 0" if task == "multilabel" else "finite"
+        raise UserError(f"{table.name}: labels must be {allowed}, not {table.labels[row].tolist()} in row {row}")
