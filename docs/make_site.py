@@ -169,8 +169,8 @@ def seen(file: Path) -> str:
         if not line.startswith("#"):
             break
         header.append(line.removeprefix("#").strip())
-    found = re.search(r"\b(?:Expected accuracy:|Result\b).*", " ".join(header))
-    return re.sub(r"^(Expected accuracy:|Result) ", "", found[0]).replace("|", "\\|") if found else "not measured yet"
+    found = re.search(r"\b(?:Expected [\w ]+:|Result\b).*", " ".join(header))
+    return re.sub(r"^(Expected [\w ]+:|Result) ", "", found[0]).replace("|", "\\|") if found else "not measured yet"
 
 
 def architecture(name: str) -> str:

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "EmotionSpace": "data.stimuli.emotion",
-    "LossWeights": "config.schema",
+    "LossWeights": "config.loss",
     "PretrainRecipe": "config.recipe",
     "RegulatedClassifier": "models.regulation",
     "RegulatedModel": "inference.export.hub",

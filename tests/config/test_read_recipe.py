@@ -134,7 +134,11 @@ def test_a_regulated_recipe_writes_the_losses_and_the_budget_that_are_the_defaul
 def test_a_header_says_how_often_and_where_an_accuracy_was_measured_or_that_none_was(name: str) -> None:
     """Figures of others are called published, with their source; those of the first edition stand in results/."""
     header = (ROOT / name).read_text(encoding="utf-8").partition("edition:")[0].replace("\n# ", " ")
-    own, _, published = header.partition("Expected accuracy: ")[2].partition("Published")
+    _, figure, rest = re.split(r"Expected (accuracy|CCC|mean average precision): ", header)
+    recipe = shipped(name)
+    assert isinstance(recipe, TrainRecipe)
+    assert figure == {"multilabel": "mean average precision", "dimensions": "CCC"}.get(recipe.target.labels, "accuracy")
+    own, _, published = rest.partition("Published")
     assert own.strip() == "not measured." or re.match(r"\d\d\.\d+ % .*\bn = \d+.*(GPU|CPU|H100|H200)", own)
     assert not re.search(r"\d\d\.\d\d %", published) or re.search(r"\(.*(\d{4}|OpenMixup|github\.com)", published)
 

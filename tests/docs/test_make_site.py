@@ -13,12 +13,12 @@ import yaml
 
 import emoreg
 import emoreg.config.recipe
-from emoreg.config import augment, optimizer, schema, training
+from emoreg.config import augment, loss, optimizer, schema, training
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-SETTINGS = (schema, augment, optimizer, training)
+SETTINGS = (loss, schema, augment, optimizer, training)
 
 
 @pytest.fixture(scope="module")

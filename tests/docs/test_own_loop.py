@@ -51,6 +51,12 @@ def test_the_loops_of_pytorch_and_timm(name: str) -> None:
     check(space["model"], space["optimizer"])
 
 
+def test_the_example_of_a_regression() -> None:
+    space = run("values.py")
+    model = space["model"]
+    assert space["valence"].shape == (8,) and all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
 def test_the_loop_of_several_processes_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -87,5 +93,13 @@ def test_the_trainer_of_hugging_face() -> None:
 
 
 def test_every_example_of_the_page_is_run_here() -> None:
-    assert set(BLOCKS) == {"digits.py", "pytorch.py", "with_timm.py", "with_lightning.py", "with_trainer.py", "ddp.py"}
+    assert set(BLOCKS) == {
+        "digits.py",
+        "pytorch.py",
+        "with_timm.py",
+        "with_lightning.py",
+        "with_trainer.py",
+        "ddp.py",
+        "values.py",
+    }
     assert PAGE.count("```python") == len(BLOCKS)

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from emoreg.data.stimuli.emotion import EKMAN_6, MIKELS_8, VALENCE_AROUSAL, VALENCE_AROUSAL_DOMINANCE, EmotionSpace
+from emoreg.inference.answer import Answer
 from emoreg.inference.pictures import WHEEL, draw_prediction, thumbnail, write_picture
-from emoreg.inference.predict import Answer, FeltEmotion, Prediction, predict
+from emoreg.inference.predict import FeltEmotion, Prediction, predict
 from emoreg.stages.affective_heads import heads_of
 
 SPACES = (

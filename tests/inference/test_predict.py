@@ -19,9 +19,10 @@ from emoreg.data.images.decode import decode
 from emoreg.data.images.files import list_files
 from emoreg.data.stimuli.emotion import MIKELS_8, VALENCE_AROUSAL, EmotionSpace
 from emoreg.errors import UserError
+from emoreg.inference.answer import Answer
 from emoreg.inference.load import load_run
 from emoreg.inference.pictures import thumbnail
-from emoreg.inference.predict import Answer, FeltEmotion, Prediction, at_lambda, predict
+from emoreg.inference.predict import FeltEmotion, Prediction, at_lambda, predict
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.stages.affective_heads import heads_of
 from tiny_backbone import TinyBackbone

@@ -50,7 +50,7 @@ def test_contrasts_are_those_of_the_frame_with_the_differences_they_are_made_of(
     assert gain.size.mean == pytest.approx(row["point"])
     assert gain.against == "none" and gain.verdict == row["verdict"]
     assert learned.contrasts["over_ensemble"].size.values == pytest.approx((0.01, 0.009, 0.011))
-    assert learned.accuracy.values == pytest.approx(shifted(0.02, 0.021, 0.022))
+    assert learned.score.values == pytest.approx(shifted(0.02, 0.021, 0.022))
     assert list(plain.contrasts) == ["accuracy"]
     assert (learned.lam, learned.seconds, learned.parameters, learned.flops) == ((0.4,) * 3, 10.0, 1000, 5000)
     assert (analysis.seeds, analysis.planned, analysis.finished) == ((0, 1, 2), 9, 9)
@@ -128,7 +128,7 @@ def test_an_exploration_shows_what_was_measured_on_validation_images() -> None:
     (cell,) = analyse("a study", results(rows)).cells
     plain, learned = cell.arms
     assert cell.title == "digits, resnet8, exploration"
-    assert (plain.accuracy.values, learned.accuracy.values) == ((0.7,), (0.8,))
+    assert (plain.score.values, learned.score.values) == ((0.7,), (0.8,))
     assert (learned.ece.values, learned.lam) == ((0.07,), (0.3,))
     assert learned.contrasts["gain"].verdict is Verdict.EXPLORATION
 

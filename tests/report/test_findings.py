@@ -227,7 +227,7 @@ def test_where_training_images_were_not_scored_test_images_tell_which_branch_ans
     table.loc[of_learned, "test_accuracy_emotional"] = 0.8 - weak[of_learned]
     (sentence,) = [s for s in said(table) if s.startswith("One response")]
     assert sentence.startswith(
-        "One response answers almost alone, by the test accuracy of each without the other: Learn-E-Reg, 60.00 % and "
+        "One response answers almost alone, by the test result of each without the other: Learn-E-Reg, 60.00 % and "
         "20.00 %."
     )
 

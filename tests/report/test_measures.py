@@ -1,10 +1,16 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
+import torch
+
+from emoreg.config.outcomes import OUTCOMES
+from emoreg.config.schema import Task
 from emoreg.report.measures import MEASURES, measures_grid
 from emoreg.report.page_tables import ABSENT
 from emoreg.report.statistics import Interval
+from emoreg.stages.answer_metrics import label_metrics, value_metrics
 from emoreg.study.columns import OF_CLASSES, type_of
 from report.made_up import FEW, made_up
 
@@ -22,4 +28,16 @@ def test_arms_have_the_figures_that_were_measured_and_runs_of_before_have_no_tab
 
 
 def test_every_figure_is_a_column_of_the_table_of_results() -> None:
-    assert set(MEASURES) <= set(OF_CLASSES) and all(type_of(f"test_{name}") is not None for name in MEASURES)
+    assert all(type_of(f"test_{name}") is not None for name in MEASURES)
+    assert {*OF_CLASSES} - {*MEASURES} == {"answered_classes"}
+
+
+def test_what_is_shown_of_several_labels_and_of_values_is_what_is_measured() -> None:
+    z, several = torch.randn(4, 2, generator=torch.manual_seed(0)), torch.tensor([[0.0, 1], [1, 0], [1, 1], [0, 0]])
+    measured: dict[Task, dict[str, Any]] = {
+        "multilabel": label_metrics(z, several),
+        "regression": value_metrics(z, several, ("valence", "arousal")),
+    }
+    for task, found in measured.items():
+        shown = {name for name in found if name in MEASURES}
+        assert shown and {*found} - shown <= {OUTCOMES[task].name, "loss", "per_class"}, task

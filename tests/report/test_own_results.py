@@ -162,7 +162,7 @@ def test_answers_stand_for_accuracies_that_are_rounded_or_absent() -> None:
 
 def test_a_run_without_an_accuracy_has_diverged(tmp_path: Path) -> None:
     own = read(written(tmp_path / "r.csv", SMALL.replace("0.72", "nan")))
-    assert own.runs.is_collapsed.tolist() == [False, True] and math.isnan(own.runs.accuracy[1])
+    assert own.runs.is_collapsed.tolist() == [False, True] and math.isnan(own.runs.scores[1])
     assert as_table(own)["status"].tolist() == [RunStatus.FINISHED, RunStatus.DIVERGED]
 
 

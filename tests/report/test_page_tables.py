@@ -26,6 +26,7 @@ from emoreg.report.page_tables import (
 )
 from emoreg.report.paper_claims import paper_claims
 from emoreg.report.statistics import Interval
+from narrow import present
 from report.made_up import FEW, made_up
 from result_rows import TWINS
 
@@ -203,7 +204,7 @@ def test_confidence_above_accuracy_is_counted_by_images() -> None:
     cell = made_up(arms=("none",)).cells[0]
     bins = ((0.5, 0.4, 30), (NAN, NAN, 0), (0.9, 0.9, 10))
     grid = calibration_grid(dataclasses.replace(cell, arms=(dataclasses.replace(cell.arms[0], reliability=bins),)))
-    assert grid.groups[0][1][0][-1].value == "+7.50"
+    assert present(grid).groups[0][1][0][-1].value == "+7.50"
 
 
 def test_cost_that_was_not_measured_is_a_dash() -> None:

@@ -95,8 +95,8 @@ def test_markdown_has_the_contrasts_of_regulated_arms_and_the_accuracy_of_all() 
     ]
     learned = next(arm for arm in analysis.cells[0].arms if arm.label == "Learn-E-Reg")
     row = next(row for row in accuracies if row[0] == "Learn-E-Reg")
-    low, high = (f"{100 * value:.2f}" for value in (learned.accuracy.low, learned.accuracy.high))
-    assert row[1:3] == ["4", f"{100 * learned.accuracy.mean:.2f} ({low} to {high})"]
+    low, high = (f"{100 * value:.2f}" for value in (learned.score.low, learned.score.high))
+    assert row[1:3] == ["4", f"{100 * learned.score.mean:.2f} ({low} to {high})"]
     assert accuracies[2][3:] == ["–", "–"]
     assert re.fullmatch(r"[+−]\d.\d\d \(.+ to .+; to \w+; .+\)", contrasts[3][4])
 

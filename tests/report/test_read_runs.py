@@ -135,7 +135,7 @@ def test_a_frame_of_another_library_gives_the_same_runs(change: Callable[[pd.Dat
     frame = results(rows).assign(looks=pd.Series([[2]] * 4), planned_seeds=2)
     before, after = read_runs(frame), read_runs(change(frame))
     assert after.cells == before.cells and after.plans == before.plans and after.correct == before.correct
-    assert after.accuracy.tolist() == before.accuracy.tolist() and after.is_collapsed.any() == before.is_collapsed.any()
+    assert after.scores.tolist() == before.scores.tolist() and after.is_collapsed.any() == before.is_collapsed.any()
 
 
 def test_what_is_no_frame_is_refused() -> None:

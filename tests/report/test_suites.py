@@ -99,7 +99,7 @@ def test_a_figure_without_an_upper_bound_is_compared_too() -> None:
 
     table = scored()
     values = -5 * table["suite.calibration.ece"].to_numpy()
-    runs = dataclasses.replace(read_runs(table), accuracy=values, bounds=(-math.inf, 0.0))
+    runs = dataclasses.replace(read_runs(table), scores=values, bounds=(-math.inf, 0.0))
     found = analyse_runs(runs)
     gain = found[(found["contrast"] == "gain") & (found["experience"] == "affect")].iloc[0]
     assert gain["point"] == pytest.approx(0.1, abs=0.01) and gain["low"] > 0 and math.isfinite(gain["high"])

@@ -68,7 +68,8 @@ def test_a_recipe_for_a_target_trains_a_step(name: str) -> None:
         encoder=dataclasses.replace(recipe.encoder, experience=None),
         training=dataclasses.replace(recipe.training, device="cpu", precision="32-true"),
     )
-    classifier, images = build_classifier(recipe, K), noise(torch.arange(COUNT))
+    labels = torch.arange(COUNT) if recipe.target.task == "classification" else torch.ones(COUNT, K)
+    classifier, images = build_classifier(recipe, K), noise(labels)
     step(recipe, classifier, classification_loss(classifier, images, recipe), images)
 
 

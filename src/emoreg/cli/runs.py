@@ -17,7 +17,7 @@ SHOWN = (
     *("epochs", "validation_accuracy", "validation_ccc", "train_loss"),
 )
 SCORES = ("status", "epochs", "validation_accuracy", "validation_ccc", "train_loss", "seconds")
-TEST = "test_accuracy"
+TEST = ("test_accuracy", "test_ccc")
 
 
 def list_runs(
@@ -55,7 +55,7 @@ def list_runs(
     chosen = None if columns is None else list(table.columns) if columns == "all" else columns.split(",")
     table = select(table, where, chosen)
     if chosen is None:
-        wanted = [*SHOWN, *([TEST] if test else [])]
+        wanted = [*SHOWN, *(TEST if test else ())]
         table = table[[name for name in wanted if name in ("run", "status") or table[name].notna().any()]]
     if format == "table":
         show(rows_table(table))
@@ -89,7 +89,7 @@ def compare(runs: RunFolders, *, test: bool = False) -> None:
     if not settings:
         shown.add_row("(none differs)", *[""] * len(table))
     shown.add_section()
-    for name in (*SCORES, *([TEST] if test else [])):
+    for name in (*SCORES, *(TEST if test else ())):
         if table[name].notna().any():
             shown.add_row(name.replace("_", " "), *(_cell(value) for value in table[name]))
     show(shown)

@@ -12,26 +12,39 @@ from emoreg.config.schema import Task
 class Outcome:
     """A figure of a network on a set of images, of which more is better.
 
+    Reports show it a hundredfold, so that a point is 0.01.
+
     Args:
         name: as in metrics and columns ("test_accuracy").
         words: in a sentence.
-        title: in the header of a table, with its unit; reports show it a hundredfold, so that a point is 0.01.
+        plural: of several networks, in a heading.
+        heading: of a column, above the unit.
+        unit: of what reports show.
         least: the least possible value.
+        largest: the largest.
         is_counted: whether it is the share of images that are right, so that images can be drawn anew.
     """
 
     name: str
     words: str
-    title: str
+    plural: str
+    heading: str
+    unit: str = "%"
     least: float = 0.0
+    largest: float = 1.0
     is_counted: bool = False
 
-    largest = 1.0  # of all of them
+    @property
+    def title(self) -> str:
+        """Header of a column of a table."""
+        return f"{self.heading},\n{self.unit}"
 
 
-ACCURACY = Outcome("accuracy", "accuracy", "Accuracy,\n%", is_counted=True)
+ACCURACY = Outcome("accuracy", "accuracy", "accuracies", "Accuracy", is_counted=True)
 OUTCOMES: Mapping[Task, Outcome] = {
     "classification": ACCURACY,
-    "multilabel": Outcome("mean_average_precision", "mean average precision", "Mean average\nprecision, %"),
-    "regression": Outcome("ccc", "concordance (CCC)", "CCC,\nhundredths", least=-1.0),
+    "multilabel": Outcome(
+        "mean_average_precision", "mean average precision", "mean average precision", "Mean average\nprecision"
+    ),
+    "regression": Outcome("ccc", "concordance (CCC)", "concordance", "CCC", "hundredths", least=-1.0),
 }

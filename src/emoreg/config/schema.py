@@ -191,14 +191,14 @@ class TargetSettings:
 
     @property
     def task(self) -> Task:
-        """What is answered: one class of each image, or as `labels` says."""
-        match self.labels:
-            case "multilabel":
-                return "multilabel"
-            case "dimensions":
-                return "regression"
-            case _:
-                return "classification"
+        """What is answered."""
+        return task_of(self.labels)
+
+
+def task_of(labels: str) -> Task:
+    """What is answered where a target asks for these labels: mostly one class of each image."""
+    tasks: dict[str, Task] = {"multilabel": "multilabel", "dimensions": "regression"}
+    return tasks.get(labels, "classification")
 
 
 def _refuse_classes(settings: TargetSettings) -> None:

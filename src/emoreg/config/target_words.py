@@ -14,6 +14,11 @@ LABELS: Mapping[TargetLabels, str] = {
     "multilabel": "several emotions an image",
     "dimensions": "rated dimensions",
 }
+ANSWERED: Mapping[Task, str] = {
+    "classification": "one class an image",
+    "multilabel": "several labels an image",
+    "regression": "values",
+}
 OUTPUTS: Mapping[Task, str] = {"classification": "classes", "multilabel": "labels", "regression": "dimensions"}
 CLASSES = {"cifar10": 10, "cifar100": 100, "digits": 10}  # as published; of other sets a run knows the number
 

@@ -24,7 +24,7 @@ from emoreg.data.images.decode import ImageError, decode
 from emoreg.data.images.files import File
 from emoreg.data.stimuli.emotion import EmotionSpace
 from emoreg.errors import UserError, shortened
-from emoreg.inference.load import LoadedRun, load_run
+from emoreg.inference.load import LoadedRun, load_run, require_classes
 from emoreg.inference.predict import at_lambda
 from emoreg.models.regulation import Response
 from emoreg.runtime.optional import importing
@@ -175,6 +175,7 @@ def serve(run: Path | str, host: str = "127.0.0.1", port: int | None = None, sha
     """
     _free_port(host, port)  # refused before anything is loaded
     loaded = load_run(run)
+    require_classes(loaded, "the demo")
     try:
         with running_page(loaded, Path(run).resolve().name, host, port, share) as url:
             print(f"open {url} (press Ctrl-C to stop)", flush=True)

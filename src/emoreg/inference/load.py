@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 from emoreg.config.schema import Fit
-from emoreg.config.target_words import describe_target
+from emoreg.config.target_words import ANSWERED, describe_target
 from emoreg.data.stimuli import WITH_CLASSES
 from emoreg.data.stimuli.emotion import EmotionSpace, Kind
 from emoreg.errors import UserError, is_plain, shortened
@@ -133,6 +133,14 @@ def load_run(
     with contextlib.suppress(UserError):  # of a damaged final.json, which nothing else here needs
         whole = whole_of(run.final)
     return LoadedRun(run.folder, classifier, recipe, classes, recipe.target.image_size, readout, reason, whole)
+
+
+def require_classes(loaded: LoadedRun, what: str) -> None:
+    """UserError for a classifier that does not answer one class; `what` is what it is wanted for."""
+    if (task := loaded.model.task) != "classification":
+        raise UserError(
+            f"{loaded.folder} answers with {ANSWERED[task]}; {what} takes a classifier of one class an image"
+        )
 
 
 def _find_readout(run: Run, recipe: TrainRecipe, experience: Path | None) -> EmotionReadout | str:

@@ -91,6 +91,8 @@ def draw_answers(
 ) -> None:
     """Draw the probabilities of the top classes, one bar per response; the predicted class comes first.
 
+    Of several labels the most probable are drawn, of values all.
+
     Args:
         axes: where to draw.
         prediction: the prediction.
@@ -103,22 +105,30 @@ def draw_answers(
             ("emotional", prediction.emotional, colours[1]),
             ("regulated", prediction.regulated, colours[2]),
         ]
-    highest = np.max([answer.probabilities for _, answer, _ in answers], axis=0)
-    highest[prediction.regulated.index] = 2  # above every probability, so that the predicted class is first
-    shown = np.argsort(-highest, kind="stable")[:TOP]
+    task = prediction.regulated.task
+    highest = np.max([answer.values for _, answer, _ in answers], axis=0)
+    if task == "classification":
+        highest[prediction.regulated.index] = 2  # above every probability, so that the predicted class is first
+    shown = np.arange(len(highest)) if task == "regression" else np.argsort(-highest, kind="stable")[:TOP]
     height = 0.8 / len(answers)
     for number, (label, answer, colour) in enumerate(answers):
         positions = np.arange(len(shown)) + (number - (len(answers) - 1) / 2) * height
-        axes.barh(positions, answer.probabilities[shown], height * 0.9, color=colour, label=label)
+        axes.barh(positions, answer.values[shown], height * 0.9, color=colour, label=label)
     names = [prediction.regulated.classes[index] for index in shown]
     axes.set_yticks(range(len(shown)), [name if len(name) <= 18 else f"{name[:17]}…" for name in names])
     axes.set_ylim(len(shown) - 0.5, -0.5)
-    axes.set_xlim(0, 1)
-    axes.set_xticks((0, 0.5, 1), ("0", "0.5", "1"))
+    if task == "regression":
+        largest = max(1.0, *(float(np.abs(answer.values).max()) for _, answer, _ in answers))
+        axes.set_xlim(-largest, largest)
+        axes.axvline(0, color=FAINT, linewidth=0.6)
+    else:
+        axes.set_xlim(0, 1)
+        axes.set_xticks((0, 0.5, 1), ("0", "0.5", "1"))
     axes.tick_params(axis="y", length=0)
     lam = "" if prediction.lam is None else f", λ = {prediction.lam:.2f}"
-    axes.set_title(f"{names[0]} ({prediction.regulated.probability:.2f}){lam}", weight="bold")
-    axes.set_xlabel("probability")
+    answered = f"{names[0]} ({prediction.regulated.probability:.2f})" if task == "classification" else ""
+    axes.set_title(f"{answered or prediction.regulated.summary}{lam}", weight="bold")
+    axes.set_xlabel("value" if task == "regression" else "probability")
     if len(answers) > 1:
         axes.legend(frameon=False, fontsize=7.5, loc="lower right", handlelength=1, borderpad=0)
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from torch import Tensor
 
-from emoreg.config.schema import Fit, Mixing
+from emoreg.config.schema import Fit, Mixing, Task
 from emoreg.config.setting_types import typed_value
 from emoreg.config.training import Device
 from emoreg.data.images.augment import normalise
@@ -26,6 +26,7 @@ from emoreg.data.images.files import File, guessed_names, image_suffixes, is_ima
 from emoreg.data.images.packed import is_pack
 from emoreg.data.images.threads import in_threads
 from emoreg.errors import UserError, shortened
+from emoreg.inference.answer import Answer, answers_of, by_name
 from emoreg.inference.load import LoadedRun, load_run
 from emoreg.models.answers import mix_probabilities
 from emoreg.models.regulation import Response
@@ -41,36 +42,6 @@ Images = Given | Iterable[Given]
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 # Images that one thread decodes at a time: few, so that the first batch is ready soon and memory use stays low.
 DECODED_TOGETHER = 16
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One response: the probabilities of all classes, float32 (K,)."""
-
-    probabilities: NDArray[np.float32]
-    classes: tuple[str, ...]
-
-    @property
-    def index(self) -> int:
-        """The most probable class, as an index into `classes`."""
-        return int(self.probabilities.argmax())
-
-    @property
-    def name(self) -> str:
-        """Name of the most probable class."""
-        return self.classes[self.index]
-
-    @property
-    def probability(self) -> float:
-        """Probability of the most probable class, in [0, 1]."""
-        return float(self.probabilities.max())
-
-    def row(self, with_all: bool) -> dict[str, Any]:
-        """Plain values for JSON; with the probabilities of all classes if `with_all`."""
-        row: dict[str, Any] = {"class": self.name, "probability": round(self.probability, 6)}
-        if with_all:
-            row["probabilities"] = _by_name(self.classes, self.probabilities)
-        return row
 
 
 @dataclass(frozen=True)
@@ -104,8 +75,8 @@ class Prediction:
         regulated: the regulated response, which is the classifier's answer.
         non_emotional: the response of the plain backbone.
         emotional: the response of the emotional branch; None without one.
-        lam: λ in [0, 1]; with one λ per class, that of the class that `regulated` names. None without an emotional
-            branch.
+        lam: λ in [0, 1]; with one λ per class, that of the class that `regulated` names, or of other tasks the mean.
+            None without an emotional branch.
         felt: the emotion that each stage-1 head reads; empty without a readout.
     """
 
@@ -121,14 +92,14 @@ class Prediction:
         """Plain values for JSON, rounded to six digits.
 
         Args:
-            with_all: include the probabilities of all classes.
+            with_all: include the probabilities of all classes or labels.
         """
         row: dict[str, Any] = {"image": self.image, **self.regulated.row(with_all)}
         if self.emotional is not None and self.lam is not None:
             row["lambda"] = round(self.lam, 6)
             row["non_emotional"] = self.non_emotional.row(with_all)
             row["emotional"] = self.emotional.row(with_all)
-        felt = {emotion.head.name: _by_name(emotion.head.space.names, emotion.values) for emotion in self.felt}
+        felt = {emotion.head.name: by_name(emotion.head.space.names, emotion.values) for emotion in self.felt}
         if felt:
             row["felt"] = felt if len(felt) > 1 else next(iter(felt.values()))
         return row
@@ -204,7 +175,7 @@ def _predict(
                 elif readout is not None:
                     felt = readout.read(batch, model.encoder)
             if lam is not None:
-                response = at_lambda(response, lam, model.mix)
+                response = at_lambda(response, lam, model.mix, model.task)
             return _predictions(loaded, [(row, images[row]) for row in rows], response, felt)
         except torch.OutOfMemoryError:
             half = len(rows) // 2
@@ -222,13 +193,13 @@ def _predictions(
 ) -> list[Prediction]:
     """One prediction for each (row, image) of a batch; `felt` is (B, ΣE)."""
 
-    def answers(logits: Tensor) -> list[Answer]:
-        return [Answer(row, loaded.classes) for row in _numpy(logits.float().softmax(dim=1))]
-
-    regulated, non_emotional = answers(response.logits), answers(response.non_emotional)
-    emotional = None if response.emotional is None else answers(response.emotional)
+    task = loaded.model.task
+    regulated, non_emotional = (
+        answers_of(logits, loaded.classes, task) for logits in (response.logits, response.non_emotional)
+    )
+    emotional = None if response.emotional is None else answers_of(response.emotional, loaded.classes, task)
     lam = None if response.lam is None else _numpy(response.lam.expand_as(response.logits))
-    values = None if felt is None else _numpy(felt)
+    values, has_class = None if felt is None else _numpy(felt), task == "classification"
     heads = () if loaded.readout is None else loaded.readout.heads
     return [
         Prediction(
@@ -237,14 +208,14 @@ def _predictions(
             regulated=regulated[i],
             non_emotional=non_emotional[i],
             emotional=None if emotional is None else emotional[i],
-            lam=None if lam is None else float(lam[i, regulated[i].index]),
+            lam=None if lam is None else float(lam[i, regulated[i].index] if has_class else lam[i].mean()),
             felt=() if values is None else tuple(FeltEmotion(head, values[i, head.outputs]) for head in heads),
         )
         for i, (row, image) in enumerate(images)
     ]
 
 
-def at_lambda(response: Response, lam: float, mix: Mixing) -> Response:
+def at_lambda(response: Response, lam: float, mix: Mixing, task: Task = "classification") -> Response:
     """Mix the two responses again with the same λ for every image and class; needs no forward pass.
 
     Exact for mixed features too: the head is linear, so its output for a mixture of features is the mixture of its
@@ -254,12 +225,13 @@ def at_lambda(response: Response, lam: float, mix: Mixing) -> Response:
         response: of a classifier with an emotional branch.
         lam: λ in [0, 1].
         mix: what the classifier mixes.
+        task: what it answers.
     """
     assert response.emotional is not None
     non_emotional, emotional = response.non_emotional.float(), response.emotional.float()
     value = torch.full((1, 1), lam, device=emotional.device)
     if mix == "probabilities":
-        logits = mix_probabilities(non_emotional, emotional, value.logit())
+        logits = mix_probabilities(non_emotional, emotional, value.logit(), task)
     else:
         logits = (1 - value) * non_emotional + value * emotional
     return Response(logits, non_emotional, emotional, value)
@@ -373,10 +345,6 @@ def _batches(
         rows, squares = zip(*batch, strict=True)
         pixels = [torch.from_numpy(np.stack(same_size)).permute(0, 3, 1, 2) for same_size in zip(*squares, strict=True)]
         yield list(rows), pixels[0], pixels[-1]
-
-
-def _by_name(names: Sequence[str], values: NDArray[np.float32]) -> dict[str, float]:
-    return dict(zip(names, [round(value, 6) for value in values.tolist()], strict=True))
 
 
 def _numpy(values: Tensor) -> NDArray[np.float32]:

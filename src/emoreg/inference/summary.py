@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from emoreg.config.schema import Task
 from emoreg.inference.load import LoadedRun
 from emoreg.inference.predict import FeelWith, Prediction
 from emoreg.runtime.terminal import Table
 
+ANSWERED: Mapping[Task, str] = {"classification": "class", "multilabel": "labels", "regression": "values"}
 MAX_ROWS = 40  # further predictions are counted
 TELLING = 10  # images that all get one answer, from which on it is remarked; fewer may well be of one class
 
 
 @dataclass
 class Summary:
-    """The first predictions, and the number of images per class."""
+    """The first predictions, and the number of images per class, where one class of each is answered."""
 
     first: list[Prediction] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
+    images: int = 0
 
     def add(self, prediction: Prediction) -> None:
         """Add one prediction."""
-        self.counts[prediction.regulated.name] += 1
+        self.images += 1
+        if prediction.regulated.task == "classification":
+            self.counts[prediction.regulated.name] += 1
         if len(self.first) < MAX_ROWS:
             self.first.append(prediction)
 
@@ -39,12 +45,12 @@ class Summary:
         parts: list[RenderableType] = []
         if self.first:
             parts.append(_table(self.first, loaded))
-        more = self.counts.total() - len(self.first)
+        more = self.images - len(self.first)
         if more:
             named = ", ".join(f"{name} {count:,}" for name, count in self.counts.most_common(10))
             others = f", and {len(self.counts) - 10} other classes" if len(self.counts) > 10 else ""
-            of_all = f"Of all {self.counts.total():,}: {named}{others}"
-            parts.append(Text(f"{more:,} more (--json and --out give all). {of_all}"))
+            of_all = f" Of all {self.images:,}: {named}{others}" if named else ""
+            parts.append(Text(f"{more:,} more (--json and --out give all).{of_all}"))
         if len(self.counts) == 1 and self.counts.total() >= TELLING:
             answer, images = self.counts.most_common(1)[0]
             parts.append(
@@ -60,7 +66,7 @@ def _table(predictions: list[Prediction], loaded: LoadedRun) -> Table:
     is_regulated = loaded.model.encoder is not None
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("image")
-    table.add_column("regulated" if is_regulated else "class")
+    table.add_column("regulated" if is_regulated else ANSWERED[loaded.model.task])
     if is_regulated:
         table.add_column("non-emotional")
         table.add_column("emotional")
@@ -75,7 +81,7 @@ def _table(predictions: list[Prediction], loaded: LoadedRun) -> Table:
         answers = [prediction.regulated]
         if prediction.emotional is not None:
             answers += [prediction.non_emotional, prediction.emotional]
-        cells = [prediction.image, *(f"{answer.name} {answer.probability:.2f}" for answer in answers)]
+        cells = [prediction.image, *(answer.summary for answer in answers)]
         if prediction.lam is not None:
             cells.append(f"{prediction.lam:.2f}")
         for emotion in prediction.felt:

@@ -51,6 +51,7 @@ def row_writer(path: Path, with_all: bool = False) -> Iterator[Callable[[Predict
                     file.write(json_line(row) + "\n")
                     return
                 columns = dict(flatten(row))
+                columns |= {name: "; ".join(each) for name, each in columns.items() if isinstance(each, list)}
                 if not has_header:
                     table.writerow(columns)
                     has_header = True

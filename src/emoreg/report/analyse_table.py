@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from emoreg.config.outcomes import Outcome
 from emoreg.config.target_words import part_of
 from emoreg.errors import UserError
 from emoreg.report import contrasts
@@ -28,6 +29,7 @@ from emoreg.report.collapse import frequencies
 from emoreg.report.contrasts import BACKBONE, ENSEMBLE, LABEL_TWINS, Verdict, key_of, twin_of
 from emoreg.report.doses import doses_of
 from emoreg.report.machine_notes import facts_of
+from emoreg.report.measures import MEASURES
 from emoreg.report.method_notes import MethodNotes, method_notes
 from emoreg.report.read_runs import read_runs
 from emoreg.report.run_frame import EXPLORATION, MODES, TWINS, Arm, Cell, Runs
@@ -35,7 +37,7 @@ from emoreg.report.shared_settings import targets_of
 from emoreg.report.smallest_effect import SMALLEST, smallest_effects
 from emoreg.report.statistics import Interval, interval
 from emoreg.report.suites import suite_cells
-from emoreg.study.columns import CURVES, NUMBER, OF_CLASSES, SETTINGS, RunStatus, type_of
+from emoreg.study.columns import CURVES, NUMBER, SETTINGS, RunStatus, type_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +46,12 @@ if TYPE_CHECKING:
     Contrasts = Mapping[tuple[Cell, Arm], list["Contrast"]]
 
 # The least and the largest value of columns by a word in their names.
-POSSIBLE = {"accuracy": (0.0, 1.0), "ece": (0.0, 1.0), "ccc": (-1.0, 1.0), "loss": (0.0, math.inf)}
+POSSIBLE = {
+    **dict.fromkeys(("accuracy", "ece", "f1", "precision", "match"), (0.0, 1.0)),
+    "ccc": (-1.0, 1.0),
+    **dict.fromkeys(("loss", "mae", "rmse"), (0.0, math.inf)),
+}
+ENOUGH_FOR_ALL = 5  # seeds from which a limit at the largest possible value is believed
 DIVERGED = 1e12  # losses beyond this, or infinite, leave a gap in their curve
 
 
@@ -103,6 +110,7 @@ def _cells(table: Frame, frame: Frame) -> Iterable[CellResult]:
                 prefix,
                 judged[cell, arm],
                 counted[cell, arm],
+                runs.outcomes[cell],
             )
             for arm in _in_order(by_arm)
         ]
@@ -175,14 +183,14 @@ def _contrast(runs: Runs, row: Mapping[str, Any]) -> Contrast:
     common = sorted(seed for seed in arms[arm] if all(seed in arms[other] for other in others.values()))
     used = common[: int(row["n"])]
     hardest = arms[others[text["against"]]] if text["against"] else None
-    values = [float(runs.accuracy[arms[arm][seed]] - (runs.accuracy[hardest[seed]] if hardest else 0)) for seed in used]
+    values = [float(runs.scores[arms[arm][seed]] - (runs.scores[hardest[seed]] if hardest else 0)) for seed in used]
     is_below = text["verdict"] == Verdict.BELOW
     looks = plan.looks if plan is not None and cell.purpose != EXPLORATION else ()
     return Contrast(
         name=str(row["contrast"]),
         against=text["against"],
-        size=_interval_of(row, "", values),
-        over_seeds=_interval_of(row, "_seeds", values),
+        size=_interval_of(row, "", values, runs.outcomes[cell]),
+        over_seeds=_interval_of(row, "_seeds", values, runs.outcomes[cell]),
         level=float(row["level"]),
         images=int(row["images"]),
         p=float(row["p_below_corrected" if is_below else "p_corrected"]),
@@ -198,11 +206,15 @@ def _contrast(runs: Runs, row: Mapping[str, Any]) -> Contrast:
     )
 
 
-def _interval_of(row: Mapping[str, Any], suffix: str, values: Sequence[float]) -> Interval:
+def _interval_of(row: Mapping[str, Any], suffix: str, values: Sequence[float], outcome: Outcome) -> Interval:
     """Limits at the ends of the range are none: so few seeds cannot tell them."""
     low, high = float(row[f"low{suffix}"]), float(row[f"high{suffix}"])
-    is_accuracy = row["contrast"] == "accuracy"
-    if (low <= 0 or (high >= 1 and len(values) < 5)) if is_accuracy else (low <= -1 or high >= 1):
+    least, largest = outcome.least, outcome.largest
+    if row["contrast"] == outcome.name:
+        is_none = low <= least or (high >= largest and len(values) < ENOUGH_FOR_ALL)
+    else:
+        is_none = low <= least - largest or high >= largest - least
+    if is_none:
         low = high = math.nan
     return Interval(float(row["point"]), low, high, tuple(values))
 
@@ -234,18 +246,20 @@ def _arm_result(
     prefix: str,
     judged: Sequence[Contrast],
     counted: Mapping[str, Any],
+    outcome: Outcome,
 ) -> ArmResult:
     """`runs` and `plain` (Backbone's) are indexed by seed; `prefix` is that of the split that is scored."""
     reference = None if arm == BACKBONE else plain
-    validation = _interval(runs, "validation_accuracy")
+    validation = _interval(runs, f"validation_{outcome.name}")
     return ArmResult(
         arm=arm,
+        outcome=outcome,
         label=label,
         contrasts={contrast.name: contrast for contrast in judged if contrast.name != "twin"},
         twins=tuple(contrast for contrast in judged if contrast.name == "twin"),
         validation=validation if validation.n else None,
         lam=_lambdas(runs, prefix),
-        responses=_responses(runs, prefix),
+        responses=_responses(runs, prefix, outcome),
         collapsed=_frequency(counted, "collapsed", "runs"),
         starved=_frequency(counted, "starved", "measured"),
         ece=_interval(runs, f"{prefix}ece"),
@@ -256,7 +270,7 @@ def _arm_result(
         flops=next((int(value) for value in _values(runs, "flops")), 0),
         images_per_second=_interval(runs, "images_per_second").mean,
         curves=_curves(runs, prefix),
-        measures={name: found for name in OF_CLASSES if (found := _interval(runs, f"{prefix}{name}")).n},
+        measures={name: found for name in MEASURES if (found := _interval(runs, f"{prefix}{name}")).n},
         omits_lambda_curve=bool(_has_wrong_gate_curve(runs, prefix).any()),
     )
 
@@ -282,9 +296,9 @@ def _benchmark(runs: Frame, classes: int) -> str | None:
     )
 
 
-def _responses(runs: Frame, prefix: str) -> tuple[Interval, Interval] | None:
-    """Accuracy of each response on the seeds that have both."""
-    columns = [f"{prefix}accuracy_non_emotional", f"{prefix}accuracy_emotional"]
+def _responses(runs: Frame, prefix: str, outcome: Outcome) -> tuple[Interval, Interval] | None:
+    """The outcome of each response alone on the seeds that have both."""
+    columns = [f"{prefix}{outcome.name}_non_emotional", f"{prefix}{outcome.name}_emotional"]
     both = runs.reindex(columns=columns).dropna()
     if both.empty:
         return None

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from emoreg.config.outcomes import ACCURACY, Outcome
 from emoreg.config.schema import RELATIVES
 from emoreg.report.contrasts import Verdict
 from emoreg.report.doses import Doses
@@ -28,7 +29,7 @@ ROLES = ("Backbone", "affect", *TWINS, "Ensemble", "Wide", "Transfer", *(MODES[m
 class Contrast:
     """A row of the contrast frame (`contrasts.analyse`), with the differences that it is made of."""
 
-    name: str  # accuracy, gain, over_ensemble, twin, label or emotion
+    name: str  # of the outcome, such as accuracy; or gain, over_ensemble, twin, label, emotion
     against: str | None  # the (hardest) twin's experience, or a reference's mode
     size: Interval  # over seeds and images; its values are the differences to `against`, one per seed
     over_seeds: Interval  # over seeds alone
@@ -74,9 +75,9 @@ class ArmResult:
     label: str  # "Learn-E-Reg", "Learn-E-Reg, shuffled", "Learn-E-Reg, mixture (oasis)"
     contrasts: Mapping[str, Contrast]  # by name, without those to single twins
     twins: tuple[Contrast, ...]  # a regulated arm minus each of its twins
-    validation: Interval | None  # accuracy on validation images; None without any
+    validation: Interval | None  # the outcome on validation images; None without any
     lam: tuple[float, ...]  # mean λ over the scored images, one value per seed; empty without an emotional branch
-    # Accuracy of each response alone: non-emotional, emotional; None without an emotional branch.
+    # The outcome of each response alone: non-emotional, emotional; None without an emotional branch.
     responses: tuple[Interval, Interval] | None
     collapsed: Frequency
     starved: Frequency  # runs in which one branch starved
@@ -88,14 +89,15 @@ class ArmResult:
     flops: int  # forward, one image
     images_per_second: float  # mean over seeds, in training
     curves: pd.DataFrame  # seed, epoch, train_loss, val_accuracy, lambda, gradient_share, ...: a row per seed and epoch
-    # Balanced accuracy, macro F1, top-5 accuracy and the best constant answer, by their names in a table of results.
+    # Balanced accuracy, macro F1, top-5 accuracy, mean absolute error and others, by their names in a table of results.
     measures: Mapping[str, Interval] = field(default_factory=dict)
     omits_lambda_curve: bool = False  # whether `curves` leave out a recorded λ that is not the mean over images
+    outcome: Outcome = ACCURACY  # what it is compared by
 
     @property
-    def accuracy(self) -> Interval:
-        """On the test split, in [0, 1]; of an exploration, on validation images."""
-        return self.contrasts["accuracy"].size
+    def score(self) -> Interval:
+        """The outcome on the test split, such as accuracy; of an exploration, on validation images."""
+        return self.contrasts[self.outcome.name].size
 
     @property
     def role(self) -> str:
@@ -147,6 +149,11 @@ class CellResult:
         target = self.heading or self.target
         target = f"{target} ({self.part})" if self.part else target
         return f"{target}, {self.backbone}{', exploration' if self.purpose == EXPLORATION else ''}"
+
+    @property
+    def outcome(self) -> Outcome:
+        """What its arms are compared by."""
+        return self.arms[0].outcome
 
     @property
     def references(self) -> tuple[ArmResult, ...]:

@@ -24,7 +24,7 @@ from emoreg.report.drawing import (
     small_multiples,
     svg,
 )
-from emoreg.report.formatting import percent, points, seconds
+from emoreg.report.formatting import capital, percent, points, seconds
 from emoreg.report.page_tables import TESTED, in_groups, name_in_group
 from emoreg.report.statistics import Interval
 
@@ -92,10 +92,10 @@ def contrast_charts(cell: CellResult, key: str) -> list[Chart]:
 
 
 def accuracy_chart(cell: CellResult, key: str) -> Chart:
-    """Accuracy of every arm; the dashed line is Backbone's mean."""
-    rows = _rows(cell, lambda arm: Row(name_in_group(arm), arm.accuracy, arm.number))
-    backbone = next((arm.accuracy.mean for arm in cell.arms if arm.arm == BACKBONE), None)
-    return forest(key, "Accuracy", "%", rows, backbone, percent)
+    """Accuracy or another outcome of every arm; the dashed line is Backbone's mean."""
+    rows = _rows(cell, lambda arm: Row(name_in_group(arm), arm.score, arm.number))
+    backbone = next((arm.score.mean for arm in cell.arms if arm.arm == BACKBONE), None)
+    return forest(key, capital(cell.outcome.words), cell.outcome.unit, rows, backbone, percent)
 
 
 def twin_charts(cell: CellResult, key: str) -> list[Chart]:
@@ -196,7 +196,7 @@ def cost_charts(cell: CellResult, key: str) -> list[Chart]:
         values = "; ".join(f"{a.label} {seconds(a.seconds)} s, {points(g.mean)} points" for a, g in arms)
         spoken = f"Minus Backbone, which takes {seconds(plain)} s, against training time: {values}."
         drawn = svg(f"{key}-{number}", 2.6, partial(_draw_cost, arms=arms, plain=plain))
-        charts.append(Chart(f"Accuracy against time{name}", spoken, drawn))
+        charts.append(Chart(f"{capital(cell.outcome.words)} against time{name}", spoken, drawn))
     return charts
 
 

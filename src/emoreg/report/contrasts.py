@@ -3,14 +3,15 @@
 A regulated arm is a mode of the method with an encoder that experienced `affect`; its twins are the same with another
 experience. Contrasts, each paired by seed:
 
-    accuracy         of an arm itself
+    accuracy         of an arm itself; of several labels mean_average_precision, of values ccc
     gain             an arm minus Backbone
     over_ensemble    a regulated arm minus the ensemble of two plain backbones
     twin             a regulated arm minus one twin
     label            a regulated arm minus the hardest of the twins fresh, moments and shuffled
     emotion          a regulated arm minus the hardest of these and neutral and rotation
 
-Only contrasts of regulated arms are tested, and `accuracy` and `twin` never: they describe.
+Only contrasts of regulated arms are tested, and `accuracy` and `twin` never: they describe. What is said of
+accuracy holds of the other outcomes, but that right or wrong for each image stands behind accuracy alone.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def analyse(frame: pd.DataFrame | ArrowFrame) -> pd.DataFrame:
             of results fits as it is.
 
     Returns:
-        A row per contrast. Accuracies and differences are shares, in [-1, 1]. Columns:
+        A row per contrast. Outcomes and differences are shares: 0.01 is a point. Columns:
 
         purpose, target, backbone, mode, experience, variant, stimuli: the arm; null where it has none.
         contrast, against: see above; against is the (hardest) twin's experience, or Backbone's or the ensemble's mode.
@@ -100,7 +101,7 @@ def analyse(frame: pd.DataFrame | ArrowFrame) -> pd.DataFrame:
 
 
 def analyse_runs(runs: Runs) -> pd.DataFrame:
-    """As `analyse`, of runs that have been read, or of another figure of them in place of accuracy, within its bounds.
+    """As `analyse`, of runs that have been read, or of another figure in place of their outcome, within its bounds.
 
     A figure of which less is better is given with its sign changed, so that `above` is better.
     """
@@ -148,7 +149,7 @@ class _Contrast:
     cell: Cell
     arm: Arm
     name: str
-    others: tuple[Arm | None, ...]  # None: the arm's own accuracy
+    others: tuple[Arm | None, ...]  # None: the arm's own outcome
     missing: tuple[str, ...]  # twins
     looks: tuple[_Look, ...]  # complete ones, or one before the first; the last is shown
     planned: tuple[int, ...]  # numbers of seeds at all looks, also those to come
@@ -193,7 +194,7 @@ _NOTHING = _Decision()
 def _contrasts(runs: Runs, cell: Cell) -> Iterable[_Contrast]:
     arms = runs.cells[cell]
     for arm in arms:
-        yield _contrast(runs, cell, arm, "accuracy", [None])
+        yield _contrast(runs, cell, arm, runs.outcomes[cell].name, [None])
         if arm != BACKBONE and BACKBONE in arms:
             yield _contrast(runs, cell, arm, "gain", [BACKBONE])
         if not arm.is_regulated:
@@ -225,8 +226,8 @@ def _contrast(
         look = _Look(tuple(common), LEVEL, 0)
         return _Contrast(cell, arm, name, tuple(others), missing, (look,), (len(common),), len(common), 0)
     seeds = [seed for seed in common if seed < plan.seeds]
-    # An accuracy alone is no test that could be repeated.
-    at = plan.looks if name != "accuracy" else plan.looks[-1:]
+    # An outcome alone is no test that could be repeated.
+    at = plan.looks if others != [None] else plan.looks[-1:]
     levels = nominal_levels(at, LEVEL)
     looks = [
         _Look(tuple(seeds[:number]), levels[place], place, number < at[-1])
@@ -247,6 +248,7 @@ class _Pair(NamedTuple):
     other: tuple[int, ...] | None
     level: float
     is_early: bool
+    bounds: tuple[float, float]  # of the outcome
 
 
 @dataclass
@@ -265,12 +267,14 @@ def _sizes(runs: Runs, contrasts: Sequence[_Contrast]) -> dict[int, list[_Size]]
     wanted: dict[int, list[list[int]]] = {}
     for contrast in contrasts:
         arms = runs.cells[contrast.cell]
+        outcome = runs.outcomes[contrast.cell]
+        bounds = runs.bounds or (outcome.least, outcome.largest)
         wanted[id(contrast)] = []
         for look in contrast.looks:
             one = _rows(arms[contrast.arm], look.seeds)
             others = [None if other is None else _rows(arms[other], look.seeds) for other in contrast.others]
             wanted[id(contrast)].append(
-                [pairs[len(one)].place(_Pair(one, other, look.level, look.is_early)) for other in others]
+                [pairs[len(one)].place(_Pair(one, other, look.level, look.is_early, bounds)) for other in others]
             )
     estimated = {seeds: _estimated(runs, list(of_n.places)) for seeds, of_n in pairs.items()}
     return {
@@ -308,7 +312,7 @@ def _estimated(runs: Runs, pairs: Sequence[_Pair]) -> list[_Estimated]:
     ones = np.array([pair.one for pair in pairs], dtype=np.intp)
     others = np.array([pair.other or pair.one for pair in pairs], dtype=np.intp)
     is_alone, is_early = np.array([(pair.other is None, pair.is_early) for pair in pairs]).T
-    values = runs.accuracy[ones] - np.where(is_alone[:, None], 0.0, runs.accuracy[others])
+    values = runs.scores[ones] - np.where(is_alone[:, None], 0.0, runs.scores[others])
     lower = np.array([pair.level for pair in pairs])
     upper = lower[:, None] / np.array(TWIN_COUNTS)
     by_seed = estimate(values, 0.0, lower, upper, is_early)
@@ -318,8 +322,8 @@ def _estimated(runs: Runs, pairs: Sequence[_Pair]) -> list[_Estimated]:
     both = by_seed
     if (rest := np.flatnonzero(v)).size:
         both = _with(by_seed, rest, estimate(values[rest], v[rest], lower[rest], upper[rest], is_early[rest]))
-    # Accuracies have their bounds, and where resamples set no limit these are all that is known.
-    least, largest = runs.bounds
+    # Outcomes have their bounds, and where resamples set no limit these are all that is known.
+    least, largest = np.array([pair.bounds for pair in pairs]).T
     floor = np.where(is_alone, least, least - largest)
     ceiling = np.where(is_alone, largest, largest - least)
     low_seeds, high_seeds = np.maximum(by_seed.low, floor), np.minimum(by_seed.high, ceiling[:, None])
@@ -344,7 +348,7 @@ def _hardest(pairs: Sequence[_Estimated], contrast: str) -> _Size:
     """The size against the hardest of several: each number is that of the other which makes it smallest."""
     limit = {"label": 1, "emotion": 2}.get(contrast, 0)
     collapsed = len(frozenset().union(*(pair.collapsed for pair in pairs)))
-    # Where a run has no accuracy there is no mean, and no hardest: it is told of the other that is without one.
+    # Where a run has no outcome there is no mean, and no hardest: it is told of the other that is without one.
     hardest = min(range(len(pairs)), key=lambda place: (not math.isnan(pairs[place].mean), pairs[place].mean))
     if math.isnan(pairs[hardest].mean):
         pairs = [pairs[hardest]]

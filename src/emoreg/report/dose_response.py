@@ -26,7 +26,7 @@ BACKBONE = "Backbone"
 BESIDE = 0.08  # of the axis, from a mean to its seeds
 WIDE = 8  # largest over smallest dose from which the axis is logarithmic
 CAPTION = (
-    "Differences in accuracy, in points, paired by seed: mean with its interval. The twins have had the same dose, but "
+    ", in points, paired by seed: mean with its interval. The twins have had the same dose, but "
     "for fresh, which has had none. No trend was tested; intervals at two doses are not independent, as they share "
     "Backbone, fresh, seeds and test images."
 )
@@ -87,7 +87,7 @@ def dose_grid(cell: CellResult, doses: Doses | None) -> Grid | None:
         for response in found
     )
     headers = (doses.unit, *(f"Over\n{name}" for name in others))
-    return Grid("Dose and response", CAPTION, headers, groups)
+    return Grid("Dose and response", f"Differences in {cell.outcome.words}{CAPTION}", headers, groups)
 
 
 def dose_charts(cell: CellResult, doses: Doses | None, key: str) -> list[Chart]:

@@ -21,7 +21,7 @@ from emoreg.report.stage_one_findings import stage_one_findings, unlearned_rotat
 from emoreg.report.statistics import LEVEL, smallest_tail
 
 STUCK = 0.02  # a mean λ this close to 0 or 1 balances nothing
-STARVED = 0.5  # of the accuracy of the stronger response, as for `run_frame.Runs.starved`
+STARVED = 0.5  # of the outcome of the stronger response, as for `run_frame.Runs.starved`
 MOST_SEEDS = 100  # that a study is told to run
 # What a difference to each twin is not explained by.
 RULES_OUT = {
@@ -335,16 +335,17 @@ def _starved(analysis: Analysis) -> list[str]:
             pairs = list(zip(*(response.values for response in arm.responses), strict=True))
             weaker, stronger = (math.fsum(map(pick, pairs)) / len(pairs) for pick in (min, max))
             if weaker < STARVED * stronger:
-                on_test.append(f"{name}, {percent(stronger)} % and {percent(weaker)} %")
+                unit = f" {arm.outcome.unit}"
+                on_test.append(f"{name}, {percent(stronger)}{unit} and {percent(weaker)}{unit}")
     sentences = []
     if on_training:
         sentences.append(
-            "One branch starved, alone under half as accurate as the other on training images at the end: "
+            "One branch starved, alone under half as good as the other on training images at the end: "
             f"{listed(on_training)}."
         )
     if on_test:
         sentences.append(
-            f"One response answers almost alone, by the test accuracy of each without the other: {listed(on_test)}."
+            f"One response answers almost alone, by the test result of each without the other: {listed(on_test)}."
         )
     if sentences:
         sentences[-1] += " λ then says which branch won, not that emotion is useful."
@@ -376,7 +377,13 @@ def _mixed(cases: Sequence[Case]) -> list[str]:
         sentences.append(f"The runs compared for {listed(arms)} differ in {all_of(list(differing))}.")
     if extra := max(case.contrast.extra_seeds for case in cases):
         sentences.append(f"Seeds beyond the plan (up to {extra}) are in no estimate and no test.")
-    without = list(dict.fromkeys(case.name for case in cases if case.contrast.size.n > 1 and not case.contrast.images))
+    over_seeds = [case for case in cases if case.contrast.size.n > 1 and not case.contrast.images]
+    if others := dict.fromkeys(case.arm.outcome.words for case in over_seeds if not case.arm.outcome.is_counted):
+        sentences.append(
+            f"Of {all_of(list(others))} there is no right or wrong per test image: the intervals are over seeds alone, "
+            "and hold for these very test images."
+        )
+    without = list(dict.fromkeys(case.name for case in over_seeds if case.arm.outcome.is_counted))
     if without:
         names = "" if len(without) == len({case.name for case in cases}) else f" of {listed(without)}"
         sentences.append(

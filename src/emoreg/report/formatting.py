@@ -12,6 +12,11 @@ WITHOUT_INTERVALS = "Below four seeds there are no intervals."
 LISTED = 3  # items of a list in a sentence; the tables have the others
 
 
+def capital(words: str) -> str:
+    """With a capital, as at the beginning of a sentence."""
+    return words[:1].upper() + words[1:]
+
+
 def percent(fraction: float) -> str:
     """0.9512 is "95.12"."""
     return decimal(100 * fraction)

@@ -1,9 +1,10 @@
-"""What is measured beside accuracy: figures that do not let frequent classes hide rare ones."""
+"""What is measured beside the outcome: figures in which frequent classes hide no rare ones, and errors of values."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from emoreg.config.outcomes import OUTCOMES, Outcome
 from emoreg.report.analysis import ArmResult, CellResult
 from emoreg.report.formatting import percent
 from emoreg.report.page_tables import ABSENT, ARM, Column, Entry, Grid, grid_of, measured
@@ -14,11 +15,27 @@ MEASURES: Mapping[str, str] = {
     "macro_f1": "Macro F1,\n%",
     "top5_accuracy": "Top-5\naccuracy, %",
     "majority_baseline": "Best constant\nanswer, %",
+    "exact_match": "All labels\nright, %",
+    "ccc_valence": "CCC of valence,\nhundredths",
+    "ccc_arousal": "CCC of arousal,\nhundredths",
+    "ccc_dominance": "CCC of dominance,\nhundredths",
+    "mae": "Mean absolute\nerror, hundredths",
+    "rmse": "Root mean squared\nerror, hundredths",
+}
+CAPTIONS: Mapping[Outcome, str] = {
+    OUTCOMES["classification"]: "Balanced accuracy: the mean accuracy over the classes. Macro F1: the mean over the "
+    "classes of 2 · right / (images + answers). Best constant answer: the share of the most frequent class, which a "
+    "network that sees nothing can reach.",
+    OUTCOMES["multilabel"]: "Macro F1: the mean over the labels of F1, where more likely than not is an answer. Best "
+    "constant answer: the mean average precision of one answer to all images. All labels right: the share of images "
+    "of which no label is answered wrongly.",
+    OUTCOMES["regression"]: "CCC: concordance correlation of answers and ratings; 100 is perfect, 0 a constant answer. "
+    "Errors are hundredths of the ratings' unit; ratings lie between -1 and 1.",
 }
 
 
 def measures_grid(cell: CellResult) -> Grid | None:
-    """Balanced accuracy, macro F1 and top-5 accuracy of each arm; None where no run has them, as those of before."""
+    """Balanced accuracy, macro F1, errors of values, ... of each arm; None where no run has them."""
     names = [name for name in MEASURES if any(name in arm.measures for arm in cell.arms)]
     if not names:
         return None
@@ -29,9 +46,5 @@ def measures_grid(cell: CellResult) -> Grid | None:
             return measured(arm.measures[name], percent) if name in arm.measures else ABSENT
 
         columns.append((MEASURES[name], entry))
-    caption = (
-        "Mean over seeds, with the 95 % interval below it. Balanced accuracy: the mean accuracy over the classes. "
-        "Macro F1: the mean over the classes of 2 · right / (images + answers). Best constant answer: the share of the "
-        "most frequent class, which a network that sees nothing can reach."
-    )
+    caption = f"Mean over seeds, with the 95 % interval below it. {CAPTIONS[cell.outcome]}"
     return grid_of("Other figures", caption, columns, cell)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from emoreg.config.outcomes import OUTCOMES
 from emoreg.config.strict_yaml import decimal_number
 from emoreg.errors import UserError, closest, shortened
 from emoreg.study.columns import BYTES, INTEGER, MACHINE, NUMBER, SETTINGS, SHARES, TEXT, type_of
@@ -28,6 +29,8 @@ COLUMNS: Mapping[str, str] = {
     "backbone": "the architecture; backbones are never compared",
     "seed": "a whole number; arms are paired by it",
     "accuracy": "share of test images that were answered rightly, from 0 to 1",
+    "mean_average_precision": "in place of accuracy, of several labels an image: from 0 to 1",
+    "ccc": "in place of accuracy, of values: the concordance correlation coefficient, from -1 to 1",
     "correct": "right (1) or wrong (0) for each test image, in the same order in every run",
     "checksum": "any text that is the same for runs with the same test images in the same order",
     "classes": "number of classes, or a list of their names",
@@ -43,14 +46,15 @@ COLUMNS: Mapping[str, str] = {
     "precision": "such as bf16-mixed",
 }
 STORED: Mapping[str, str] = {  # what a study's table calls them
-    "accuracy": "test_accuracy",
+    **{outcome.name: f"test_{outcome.name}" for outcome in OUTCOMES.values()},
     "correct": "test_correct",
     "checksum": "test_checksum",
     "device": f"{MACHINE}device",
     "precision": f"{MACHINE}precision",
 }
 OF_A_STUDY = ("stage", "status")  # every table of a study has these
-ACCURACIES = ("test_accuracy", "validation_accuracy")
+VALIDATED = tuple(f"validation_{outcome.name}" for outcome in OUTCOMES.values())
+SCORES = (*(outcome.name for outcome in OUTCOMES.values()), *(f"test_{outcome.name}" for outcome in OUTCOMES.values()))
 OF_AN_ARM = ("mode", "experience", "variant", "stimuli")
 MOST_CLASSES = 1_000_000
 
@@ -64,7 +68,7 @@ def check_columns(names: Sequence[str]) -> None:
     """Raise UserError for a column that is unknown, there twice, or missing. It names the nearest known one."""
     needed = ["seed"] if "arm" in names else ["mode", "experience", "seed"]
     missing = [name for name in needed if name not in names]
-    if not {"accuracy", "correct", STORED["correct"], *ACCURACIES} & {*names}:
+    if not {"correct", STORED["correct"], *SCORES, *VALIDATED} & {*names}:
         missing.append("accuracy")
     if missing:
         raise UserError(
@@ -136,7 +140,7 @@ def _like_text(name: str, text: str) -> Any:
 
 def _in_range(name: str, number: float) -> float:
     stored = STORED.get(name, name)
-    if stored in ACCURACIES:  # looked at where runs are read
+    if stored in (*SCORES, *VALIDATED):  # looked at where runs are read
         return number
     if math.isinf(number) and not name.endswith("loss"):
         raise UserError(f"{name} is infinite")

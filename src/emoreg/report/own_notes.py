@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from emoreg.config.outcomes import ACCURACY
 from emoreg.report.analysis import REFERENCES, label_of
 from emoreg.report.formatting import all_of, count, listed
 from emoreg.report.method_notes import MethodNotes
@@ -113,9 +114,14 @@ def _of_accuracy(own: OwnResults) -> Iterator[str]:
         images = "test images, of explorations on validation"
     calculated = sum(number is not None for number in own.images)
     how = f", calculated from correct in {_of(calculated, own)}" if calculated else ""
-    yield f"Accuracies are shares of {images} images{how}."
-    if lost := [place for place, is_lost in zip(own.places, np.isnan(own.runs.accuracy), strict=True) if is_lost]:
-        yield f"Without an accuracy, so counted as collapsed: {listed(lost)}."
+    outcome = next(iter(own.runs.outcomes.values()), ACCURACY)
+    if outcome.is_counted:
+        yield f"Accuracies are shares of {images} images{how}."
+    else:
+        yield f"Runs are compared by {outcome.words} on {images} images."
+    lacking = f"Without {'an accuracy' if outcome.is_counted else outcome.words}, so counted as collapsed"
+    if lost := [place for place, is_lost in zip(own.places, np.isnan(own.runs.scores), strict=True) if is_lost]:
+        yield f"{lacking}: {listed(lost)}."
 
 
 def _of_answers(own: OwnResults) -> Iterator[str]:

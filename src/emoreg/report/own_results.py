@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from emoreg.config.outcomes import ACCURACY
 from emoreg.errors import UserError, shortened
 from emoreg.report.arm_names import arm_named
-from emoreg.report.own_columns import OF_AN_ARM, STORED, check_columns, is_own, read_value
+from emoreg.report.own_columns import OF_AN_ARM, SCORES, STORED, VALIDATED, check_columns, is_own, read_value
 from emoreg.report.read_runs import ArrowFrame, in_pandas, read_runs
 from emoreg.report.run_frame import EXPLORATION, Runs
 from emoreg.study.columns import RunStatus
@@ -105,19 +106,21 @@ def as_table(own: OwnResults) -> pd.DataFrame:
     import pyarrow as pa
 
     frame = own.frame.rename(columns=STORED)
-    is_lost = np.isnan(own.runs.accuracy)
+    is_lost = np.isnan(own.runs.scores)
+    outcome = next(iter(own.runs.outcomes.values()), ACCURACY)
+    tested, validated = f"test_{outcome.name}", f"validation_{outcome.name}"
     ends: dict[str, Any] = {
         "stage": 2,
         "status": [str(RunStatus.DIVERGED if lost else RunStatus.FINISHED) for lost in is_lost],
-        "error": ["it has no accuracy" if lost else None for lost in is_lost],
+        "error": [f"it has no {outcome.words}" if lost else None for lost in is_lost],
         "run": list(own.places),
-        "test_accuracy": own.runs.accuracy,
+        tested: own.runs.scores,
     }
     if "purpose" in frame:
         is_exploration = (frame["purpose"] == EXPLORATION).to_numpy()
-        ends["test_accuracy"] = np.where(is_exploration, np.nan, own.runs.accuracy)
-        validated = frame.get("validation_accuracy", pd.Series(np.nan, frame.index)).to_numpy(dtype=float)
-        ends["validation_accuracy"] = np.where(is_exploration, own.runs.accuracy, validated)
+        ends[tested] = np.where(is_exploration, np.nan, own.runs.scores)
+        given = frame.get(validated, pd.Series(np.nan, frame.index)).to_numpy(dtype=float)
+        ends[validated] = np.where(is_exploration, own.runs.scores, given)
     if "test_correct" in frame:
         ends["test_correct"] = [_packed(answers) for answers in frame["test_correct"]]
     if "classes" in frame:
@@ -221,7 +224,7 @@ def _take_answers(values: dict[str, Any], is_text: bool) -> int | None:
     UserError if the accuracy is another one, or missing.
     """
     name = next((name for name in ("correct", STORED["correct"]) if values.get(name) is not None), None)
-    of = next((name for name in ("accuracy", STORED["accuracy"]) if name in values), "accuracy")
+    of = next((name for name in SCORES if name in values), "accuracy")
     answers = None if name is None else values[name]
     accuracy = values.get(of)
     if isinstance(answers, np.ndarray):
@@ -233,7 +236,7 @@ def _take_answers(values: dict[str, Any], is_text: bool) -> int | None:
             )
         values[of] = exact
         return answers.size
-    if accuracy is None and is_text and values.get("validation_accuracy") is None:
+    if accuracy is None and is_text and not any(values.get(name) is not None for name in VALIDATED):
         raise UserError(f"{of} is empty; write nan for a run that diverged, and leave out runs that are not finished")
     values.setdefault(of, None)
     return None

@@ -25,6 +25,7 @@ from emoreg.report.charts import (
 from emoreg.report.contrasts import ENSEMBLE
 from emoreg.report.dose_response import dose_charts, dose_grid
 from emoreg.report.drawing import Chart
+from emoreg.report.formatting import capital
 from emoreg.report.measures import measures_grid
 from emoreg.report.page_tables import (
     Grid,
@@ -52,8 +53,7 @@ PICTURE = (
     "Circles: seeds. Diamond and line: mean and interval, filled where the test passed; references are not tested."
 )
 BAND = " Pale band: a difference beyond it would be found in four of five such studies (power 0.8)."
-CURVES = (  # columns of metrics.csv, their titles and factors
-    ("val_accuracy", "Validation accuracy, %", 100),
+CURVES = (  # columns of metrics.csv, their titles and factors; behind the outcome on validation images
     ("train_loss", "Training loss", 1),
     ("lambda", "λ", 1),
     ("gradient_share", "Backbone branch's share of the gradient", 1),
@@ -149,7 +149,7 @@ def _section(number: int, cell: CellResult, analysis: Analysis) -> Section:
         *([Part(f"{key}-contrasts", "Contrasts", contrasts_grid(cell))] if fold else []),  # of one cell it stands first
         Part(
             f"{key}-accuracy",
-            "Accuracies",
+            capital(cell.outcome.plural),
             accuracy_grid(cell),
             charts=(accuracy_chart(cell, f"{key}-a"),),
             caption=f"{FOREST} Dashed line: Backbone's mean. The axis does not start at zero.",
@@ -184,8 +184,8 @@ def _section(number: int, cell: CellResult, analysis: Analysis) -> Section:
             "Each class",
             charts=tuple(class_gain_charts(cell, f"{key}-cg")),
             legend=legend([arm for family in cell.families for arm in family.arms]),
-            caption="Accuracy in the class minus Backbone's, paired by seed: mean and 95 % interval, not corrected, so "
-            "with many classes some differ from zero by chance. Classes are sorted by their mean over all regulated "
+            caption=f"{_of_each_class(cell)} minus Backbone's, paired by seed: mean and 95 % interval, not corrected, "
+            "so with many classes some differ from zero by chance. Classes are sorted by their mean over all regulated "
             f"arms, highest first.{_shown_classes(cell)}",
             is_folded=fold,
         ),
@@ -215,7 +215,7 @@ def _section(number: int, cell: CellResult, analysis: Analysis) -> Section:
 def _curves(key: str, cell: CellResult, fold: bool) -> Part:
     charts = [
         chart
-        for place, (column, title, scale) in enumerate(CURVES)
+        for place, (column, title, scale) in enumerate((_validation_curve(cell), *CURVES))
         for chart in curve_charts(cell, f"{key}-v{place}", column, title, scale)
     ]
     caption = "Line: mean over seeds. Band: lowest to highest seed."
@@ -234,6 +234,15 @@ def _curves(key: str, cell: CellResult, fold: bool) -> Part:
     return Part(
         f"{key}-training", "Training", charts=tuple(charts), legend=legend(cell.arms), caption=caption, is_folded=fold
     )
+
+
+def _validation_curve(cell: CellResult) -> tuple[str, str, float]:
+    outcome = cell.outcome
+    return f"val_{outcome.name}", f"Validation {outcome.words}, {outcome.unit}", 100
+
+
+def _of_each_class(cell: CellResult) -> str:
+    return "Accuracy in the class" if cell.outcome.is_counted else "Average precision of the label"
 
 
 def _shown_classes(cell: CellResult) -> str:

@@ -14,6 +14,7 @@ from emoreg.report.formatting import (
     NOTHING,
     WITHOUT_INTERVALS,
     bounds,
+    capital,
     count,
     coverage,
     decimal,
@@ -81,7 +82,7 @@ def in_groups(cell: CellResult) -> list[tuple[str, list[ArmResult]]]:
 
 def has_no_intervals(cell: CellResult) -> bool:
     """Whether so few seeds are finished that nothing has an interval."""
-    return max((arm.accuracy.n for arm in cell.arms), default=ENOUGH) < ENOUGH
+    return max((arm.score.n for arm in cell.arms), default=ENOUGH) < ENOUGH
 
 
 def contrasts_grid(cell: CellResult) -> Grid | None:
@@ -91,23 +92,24 @@ def contrasts_grid(cell: CellResult) -> Grid | None:
     if not regulated or not names:
         return None
     rows = tuple(
-        (Entry(arm.label, count(arm.accuracy.n, "seed")), *(contrast_entry(arm.contrasts.get(name)) for name in names))
+        (Entry(arm.label, count(arm.score.n, "seed")), *(contrast_entry(arm.contrasts.get(name)) for name in names))
         for arm in regulated
     )
     has_images = any(contrast.images for arm in regulated for contrast in arm.contrasts.values())
     widths = "over seeds and test images, in brackets that over seeds alone" if has_images else "over seeds"
     caption = (
-        f"Differences in accuracy, in points, paired by seed: mean, with the interval {widths}, and p, corrected for "
-        "the number of arms. The label effect is the difference to the hardest of the twins fresh, moments and "
-        "shuffled; the emotion effect is that to the hardest of all five. Bold: the test passed."
+        f"Differences in {cell.outcome.words}, in points, paired by seed: mean, with the interval {widths}, and p, "
+        "corrected for the number of arms. The label effect is the difference to the hardest of the twins fresh, "
+        "moments and shuffled; the emotion effect is that to the hardest of all five. Bold: the test passed."
     )
     return Grid("Contrasts", caption, ("Arm", *(TESTED[name] for name in names)), (("", rows),))
 
 
 def accuracy_grid(cell: CellResult) -> Grid:
-    """All arms of a cell: accuracy, difference to Backbone, λ, runs that collapsed and branches that starved."""
-    columns: list[Column] = [ARM, SEEDS, ("Accuracy,\n%", lambda arm: measured(arm.accuracy, percent))]
-    caption = "Accuracy: mean, with its 95 % interval below."
+    """All arms of a cell: outcome, difference to Backbone, λ, runs that collapsed and branches that starved."""
+    outcome = cell.outcome
+    columns: list[Column] = [ARM, SEEDS, (outcome.title, lambda arm: measured(arm.score, percent))]
+    caption = f"{capital(outcome.words)}: mean, with its 95 % interval below."
     if has_no_intervals(cell):
         caption += f" {WITHOUT_INTERVALS}"
     if any("gain" in arm.contrasts for arm in cell.arms):
@@ -121,10 +123,10 @@ def accuracy_grid(cell: CellResult) -> Grid:
     if any(arm.starved.runs for arm in cell.arms):
         columns.append(("Starved", lambda arm: _frequency_entry(arm.starved)))
         caption += (
-            " Starved: runs in which one branch alone is under half as accurate as the other, on training images at "
-            "the end. The exact 95 % interval of the share is below."
+            f" Starved: runs in which the {outcome.words} of one branch alone is under half of the other's, on "
+            "training images at the end. The exact 95 % interval of the share is below."
         )
-    return grid_of("Accuracies", caption, columns, cell)
+    return grid_of(capital(outcome.plural), caption, columns, cell)
 
 
 def twins_grid(cell: CellResult) -> Grid | None:
@@ -138,8 +140,8 @@ def twins_grid(cell: CellResult) -> Grid | None:
         for arm in regulated
     )
     caption = (
-        "Accuracy of each regulated arm minus that of its twins, in points, paired by seed, with the 95 % interval. "
-        "Single twins are not tested: an arm has to be above all of them."
+        f"{capital(cell.outcome.words)} of each regulated arm minus that of its twins, in points, paired by seed, with "
+        "the 95 % interval. Single twins are not tested: an arm has to be above all of them."
     )
     return Grid("Differences to every twin", caption, ("Arm", *names), (("", rows),))
 
@@ -168,25 +170,28 @@ def claims_grid(claims: Sequence[PaperClaim]) -> Grid | None:
 
 
 def responses_grid(cell: CellResult) -> Grid | None:
-    """Accuracy of each response of a network with two branches; None without such a network."""
+    """The outcome of each response of a network with two branches; None without such a network."""
+    unit = cell.outcome.unit
     if all(arm.responses is None for arm in cell.arms):
         return None
     columns = [
         ARM,
-        ("Non-emotional\nalone, %", lambda arm: measured(arm.responses and arm.responses[0], percent)),
-        ("Emotional\nalone, %", lambda arm: measured(arm.responses and arm.responses[1], percent)),
-        ("Regulated,\n%", lambda arm: measured(arm.accuracy, percent)),
+        (f"Non-emotional\nalone, {unit}", lambda arm: measured(arm.responses and arm.responses[0], percent)),
+        (f"Emotional\nalone, {unit}", lambda arm: measured(arm.responses and arm.responses[1], percent)),
+        (f"Regulated,\n{unit}", lambda arm: measured(arm.score, percent)),
         LAM,
     ]
     caption = (
-        "Accuracy: mean over seeds, with the 95 % interval below it. Each response alone is that of its branch, as if "
-        "λ were 0 or 1. Where one of them has a low accuracy, the other answers almost alone."
+        f"{capital(cell.outcome.words)}: mean over seeds, with the 95 % interval below it. Each response alone is that "
+        "of its branch, as if λ were 0 or 1. Where one of them is low, the other answers almost alone."
     )
     return grid_of("Each response alone", caption, columns, cell, lambda arm: arm.responses is not None)
 
 
-def calibration_grid(cell: CellResult) -> Grid:
-    """How well the confidence of each arm matches its accuracy."""
+def calibration_grid(cell: CellResult) -> Grid | None:
+    """How well the confidence of each arm matches its accuracy; None where no class is answered."""
+    if not cell.outcome.is_counted:
+        return None
     columns = [
         ARM,
         ("ECE,\n%", lambda arm: measured(arm.ece, percent)),
@@ -298,7 +303,7 @@ def lam_entry(arm: ArmResult) -> Entry:
 
 
 ARM: Column = ("Arm", lambda arm: Entry(name_in_group(arm)))
-SEEDS: Column = ("Seeds", lambda arm: Entry(str(arm.accuracy.n)))
+SEEDS: Column = ("Seeds", lambda arm: Entry(str(arm.score.n)))
 LAM: Column = ("λ at\nend", lam_entry)
 
 

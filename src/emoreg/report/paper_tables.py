@@ -33,7 +33,6 @@ LATEX = str.maketrans(
         **{"<": r"\textless{}", ">": r"\textgreater{}", "\n": " ", "−": r"\(-\)", "–": "--", "λ": r"\(\lambda\)"},
     }
 )
-ACCURACY_HEADERS = ("Arm", "Seeds", "Accuracy, %", "Minus Backbone, points", "λ at end")
 CONTRASTS_HEADERS = ("Arm", *(f"{header.replace(chr(10), ' ')}, points" for header in TESTED.values()))
 ACCURACIES = "Mean and 95 % interval; differences to Backbone are paired by seed."
 CONTRASTS = (
@@ -113,11 +112,12 @@ def _paper_tables(cell: CellResult) -> Iterable[PaperTable]:
         rows = [[arm.label, *(_one_line(arm.contrasts.get(name)) for name in TESTED)] for arm in regulated]
         yield f"{cell.title}: contrasts", CONTRASTS_HEADERS, rows, CONTRASTS + _without(cell)
     rows = [
-        [arm.label, str(arm.accuracy.n), *(f"{e.value} {e.below and f'({e.below})'}".strip() for e in _accuracies(arm))]
+        [arm.label, str(arm.score.n), *(f"{e.value} {e.below and f'({e.below})'}".strip() for e in _scores(arm))]
         for _, arms in in_groups(cell)
         for arm in arms
     ]
-    yield f"{cell.title}: accuracies", ACCURACY_HEADERS, rows, ACCURACIES + _without(cell)
+    headers = ("Arm", "Seeds", cell.outcome.title.replace("\n", " "), "Minus Backbone, points", "λ at end")
+    yield f"{cell.title}: {cell.outcome.plural}", headers, rows, ACCURACIES + _without(cell)
 
 
 def _terminal_tables(cell: CellResult) -> Iterable[Table]:
@@ -126,11 +126,11 @@ def _terminal_tables(cell: CellResult) -> Iterable[Table]:
         rows = [[Entry(arm.label), *(_short(arm.contrasts.get(name)) for name in TESTED)] for arm in regulated]
         yield _terminal_table(f"{cell.title}: contrasts", headers, [("", rows)], CONTRASTS_SHORT + _without(cell))
     groups = [
-        (title, [[Entry(name_in_group(arm)), *_accuracies(arm), Entry(str(arm.accuracy.n))] for arm in arms])
+        (title, [[Entry(name_in_group(arm)), *_scores(arm), Entry(str(arm.score.n))] for arm in arms])
         for title, arms in in_groups(cell)
     ]
-    headers = ["Arm", "Accuracy,\n%", "Minus\nBackbone,\npoints", "λ at\nend", "Seeds"]
-    yield _terminal_table(f"{cell.title}: accuracies", headers, groups, ACCURACIES + _without(cell))
+    headers = ["Arm", cell.outcome.title, "Minus\nBackbone,\npoints", "λ at\nend", "Seeds"]
+    yield _terminal_table(f"{cell.title}: {cell.outcome.plural}", headers, groups, ACCURACIES + _without(cell))
 
 
 def _terminal_table(
@@ -163,11 +163,11 @@ def _regulated(cell: CellResult) -> list[ArmResult]:
     return [arm for arm in cell.arms if arm.arm.is_regulated and any(name in arm.contrasts for name in TESTED)]
 
 
-def _accuracies(arm: ArmResult) -> list[Entry]:
-    """Accuracy, difference to Backbone, λ."""
+def _scores(arm: ArmResult) -> list[Entry]:
+    """Outcome, difference to Backbone, λ."""
     gain = arm.contrasts.get("gain")
     difference = ABSENT if gain is None else measured(gain.size, points)
-    return [_ranged(measured(arm.accuracy, percent)), _ranged(difference), lam_entry(arm)]
+    return [_ranged(measured(arm.score, percent)), _ranged(difference), lam_entry(arm)]
 
 
 def _ranged(entry: Entry) -> Entry:

@@ -93,8 +93,8 @@ def spread_of(runs: Runs, cell: Cell) -> Spread | None:
     if len(arms) < 2 or len(seeds) < 2:
         return None
     rows = [tuple(of_cell[arm][seed] for seed in seeds) for arm in arms]
-    accuracy = runs.accuracy[np.array(rows)]
-    rest = accuracy - accuracy.mean(axis=0) - accuracy.mean(axis=1, keepdims=True) + accuracy.mean()
+    scores = runs.scores[np.array(rows)]
+    rest = scores - scores.mean(axis=0) - scores.mean(axis=1, keepdims=True) + scores.mean()
     freedom = (len(arms) - 1) * (len(seeds) - 1)
     sd = 100 * math.sqrt(2 * float((rest**2).sum()) / freedom)
     sd_safe = sd * math.sqrt(freedom / stats.chi2.ppf(1 - SAFE, freedom))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import numpy as np
 import pyarrow as pa
 
+from emoreg.config.outcomes import ACCURACY, OUTCOMES, Outcome
 from emoreg.errors import UserError, nearest
 from emoreg.report.arm_names import arm_of, mode_named
 from emoreg.report.run_frame import (
@@ -22,6 +23,7 @@ from emoreg.report.run_frame import (
 )
 from emoreg.study.columns import BYTES, RunStatus, type_of
 from emoreg.study.conform import decoded, from_text
+from emoreg.study.outcome_columns import columns_of, outcomes_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,12 +44,14 @@ def read_runs(frame: pd.DataFrame | ArrowFrame, places: Sequence[str] | None = N
 
     Args:
         frame: of pandas, or of any library with Arrow's interface (polars, DuckDB, pyarrow). A row per run, with at
-            least `mode`, `experience`, `seed` and `accuracy`. A table of results fits as it is: it has `test_accuracy`,
-            and rows of stage 1 or of runs that are not finished count for the plan alone.
+            least `mode`, `experience`, `seed` and `accuracy`, or in its place `mean_average_precision` or `ccc`. A
+            table of results fits as it is: it has `test_accuracy`, and rows of stage 1 or of runs that are not finished
+            count for the plan alone.
             Further columns, each of which may be absent: `variant`, `stimuli`, `target`, `backbone`; `purpose`
             (exploration takes `validation_accuracy`); `planned_seeds`, `looks`; `classes` (names, or their number);
             `correct` or `test_correct` (right or wrong per test image, as truth values or packed by numpy.packbits),
-            `checksum` or `test_checksum`; `test_loss`; `train_accuracy_non_emotional`, `train_accuracy_emotional`;
+            `checksum` or `test_checksum`; `test_loss`; `train_accuracy_non_emotional`, `train_accuracy_emotional` (or
+            of the other outcomes);
             `device`, `precision` (also as `env.`) and `edition`.
         places: of the rows, for errors, such as "results.csv, row 3". None for a study's table.
 
@@ -63,7 +67,8 @@ def read_runs(frame: pd.DataFrame | ArrowFrame, places: Sequence[str] | None = N
     seeds = _each(_seed, where, _values(frame, "seed"))
     ended = (RunStatus.FINISHED, RunStatus.DIVERGED)
     is_done = [True] * len(frame) if "status" not in frame else frame["status"].isin(ended).tolist()
-    accuracy = _accuracies(frame, purposes, is_done, where)
+    outcomes = outcomes_of(frame)
+    scores = _scores(frame, outcomes, purposes, is_done, where)
     planned = _each(_plan, where, _values(frame, "planned_seeds"), _values(frame, "looks"))
 
     found: dict[Cell, dict[Arm, dict[int, int]]] = {}
@@ -88,9 +93,10 @@ def read_runs(frame: pd.DataFrame | ArrowFrame, places: Sequence[str] | None = N
         },
         planned={cell: list(of_cell) for cell, of_cell in found.items()},
         plans=plans,
-        accuracy=accuracy,
-        is_collapsed=_collapsed(frame, accuracy, where),
-        starved=_starved(frame),
+        outcomes=_of_cells(cells, outcomes, where),
+        scores=scores,
+        is_collapsed=_collapsed(frame, outcomes, scores, where),
+        starved=_starved(frame, outcomes),
         facts={name: _values(frame, name, f"env.{name}") for name in ("device", "precision", "edition")},
         correct=_values(frame, "correct", "test_correct"),
         checksum=_values(frame, "checksum", "test_checksum"),
@@ -125,7 +131,7 @@ def _stage_2(frame: pd.DataFrame) -> pd.DataFrame:
     for name in ("mode", "experience", "seed"):
         if name not in frame:
             raise UserError(_missing(name, frame))
-    if not any(name in frame for name in ("accuracy", "test_accuracy", "validation_accuracy")):
+    if not any(name in frame for outcome in OUTCOMES.values() for name in columns_of(outcome)):
         raise UserError(_missing("accuracy", frame))
     return frame[frame["stage"] == 2] if "stage" in frame else frame
 
@@ -196,57 +202,77 @@ def _seed(value: Any) -> int:
     return seed
 
 
-def _accuracies(
-    frame: pd.DataFrame, purposes: Sequence[str | None], is_done: Sequence[bool], where: Sequence[str]
+def _of_cells(cells: Sequence[Cell], outcomes: Sequence[Outcome], where: Sequence[str]) -> dict[Cell, Outcome]:
+    """The outcome of each cell. UserError if its runs have different ones."""
+    found: dict[Cell, Outcome] = {}
+    for place, cell, outcome in zip(where, cells, outcomes, strict=True):
+        if (first := found.setdefault(cell, outcome)) != outcome:
+            raise UserError(f"{place}runs of one target have {first.words} and {outcome.words}: name two targets")
+    return found
+
+
+def _scores(
+    frame: pd.DataFrame,
+    outcomes: Sequence[Outcome],
+    purposes: Sequence[str | None],
+    is_done: Sequence[bool],
+    where: Sequence[str],
 ) -> NDArray[np.float64]:
-    tested = "accuracy" if "accuracy" in frame else "test_accuracy"
-    validated = "validation_accuracy" if "validation_accuracy" in frame else tested
-    names = [validated if purpose == EXPLORATION else tested for purpose in purposes]
-    columns = {name: _values(frame, name) for name in (tested, validated)}
+    names = []
+    for outcome, purpose in zip(outcomes, purposes, strict=True):
+        own, tested, validated = columns_of(outcome)
+        tested = own if own in frame else tested
+        names.append(validated if purpose == EXPLORATION and validated in frame else tested)
+    columns = {name: _values(frame, name) for name in {*names}}
     values = [columns[name][row] if is_done[row] else None for row, name in enumerate(names)]
-    accuracy = np.array(_each(_accuracy, where, names, values), dtype=float)
-    accuracy[~np.isfinite(accuracy)] = math.nan
-    return accuracy
+    scores = np.array(_each(_score, where, names, outcomes, values), dtype=float)
+    scores[~np.isfinite(scores)] = math.nan
+    return scores
 
 
-def _accuracy(name: str, value: Any) -> float:
+def _score(name: str, outcome: Outcome, value: Any) -> float:
     if value is None:
         return math.nan
     try:
-        accuracy = float(value)
+        score = float(value)
     except (TypeError, ValueError):
         raise UserError(f"{name} holds '{value}'; it must be a number") from None
-    if math.isfinite(accuracy) and not 0 <= accuracy <= 1:
-        percent = ", not in percent: divide it by 100" if 1 < accuracy <= 100 else ""
-        raise UserError(f"{name} holds {value}; accuracies are shares in [0, 1]{percent}")
-    return accuracy
+    if math.isfinite(score) and not outcome.least <= score <= outcome.largest:
+        what = "accuracies are shares in [0, 1]" if outcome == ACCURACY else f"it must lie in [{outcome.least:g}, 1]"
+        percent = ", not in percent: divide it by 100" if 1 < score <= 100 else ""
+        raise UserError(f"{name} holds {value}; {what}{percent}")
+    return score
 
 
-def _collapsed(frame: pd.DataFrame, accuracy: NDArray[np.float64], where: Sequence[str]) -> NDArray[np.bool_]:
-    """Runs with an accuracy or a loss that is not finite, or below the threshold for their number of classes."""
-    least = _each(_least_accuracy, where, _values(frame, "classes"))
-    collapsed = np.isnan(accuracy) | (accuracy < np.array(least))
+def _collapsed(
+    frame: pd.DataFrame, outcomes: Sequence[Outcome], scores: NDArray[np.float64], where: Sequence[str]
+) -> NDArray[np.bool_]:
+    """Runs with an outcome or a loss that is not finite, or an accuracy below the threshold for their classes."""
+    least = np.array(_each(_least_score, where, outcomes, _values(frame, "classes")), dtype=float)
+    collapsed = np.isnan(scores) | (scores < least)
     for row, loss in enumerate(frame["test_loss"].tolist() if "test_loss" in frame else []):
         collapsed[row] |= loss is not None and math.isinf(loss)
     return collapsed
 
 
-def _least_accuracy(classes: Any) -> float:
-    """Of a run that has not collapsed; 0 where the number of classes is not known."""
-    if classes is None:
-        return 0.0
+def _least_score(outcome: Outcome, classes: Any) -> float:
+    """Of a run that has not collapsed; the least possible where the number of classes is not known or means nothing."""
+    if classes is None or not outcome.is_counted:
+        return outcome.least
     number = len(classes) if isinstance(classes, Sequence | np.ndarray) else classes
     if isinstance(classes, str) or not number >= 2:
         raise UserError(f"classes holds '{classes}'; give the number of classes, or a list of their names")
     return collapse_threshold(int(number))
 
 
-def _starved(frame: pd.DataFrame) -> list[str | None]:
-    """A branch has starved whose accuracy alone, on training images at the end, is under half of the other's."""
+def _starved(frame: pd.DataFrame, outcomes: Sequence[Outcome]) -> list[str | None]:
+    """A branch has starved whose outcome alone, on training images at the end, is under half of the other's."""
     branches = ("non_emotional", "emotional")
-    accuracies = zip(*(_values(frame, f"train_accuracy_{branch}") for branch in branches), strict=True)
+    names = {outcome.name for outcome in outcomes}
+    columns = {(name, branch): _values(frame, f"train_{name}_{branch}") for name in names for branch in branches}
     found: list[str | None] = []
-    for of_branches in accuracies:
+    for row, outcome in enumerate(outcomes):
+        of_branches = [columns[outcome.name, branch][row] for branch in branches]
         if None in of_branches:
             found.append(None)
         else:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from emoreg.config.outcomes import Outcome
 from emoreg.config.schema import RELATIVES
 from emoreg.errors import UserError
 from emoreg.report.statistics import image_variance
@@ -60,7 +61,7 @@ class Plan(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """Right or wrong for each test image, of several runs of an arm."""
+    """Right or wrong for each test image, of several runs of an arm, whose outcome is accuracy."""
 
     packed: NDArray[np.uint8]  # (runs, bytes), as of numpy.packbits
     right: NDArray[np.float64]  # (bits,), right answers to each image
@@ -75,13 +76,14 @@ class Runs:
     cells: Mapping[Cell, Mapping[Arm, Mapping[int, int]]]  # rows of finished runs by seed, seeds ascending
     planned: Mapping[Cell, Sequence[Arm]]  # with a row at least, finished or not
     plans: Mapping[tuple[Cell, Arm], Plan]  # without an arm whose table has no plan: it looks once, at what is there
-    accuracy: NDArray[np.float64]  # share of right answers; NaN where it is not finite
+    outcomes: Mapping[Cell, Outcome]  # the figure that the runs of a cell are compared by
+    scores: NDArray[np.float64]  # the outcome of each run, such as its accuracy; NaN where it is not finite
     is_collapsed: NDArray[np.bool_]
     starved: Sequence[str | None]  # the starved branch, non_emotional or emotional; "" for neither, None where unknown
     facts: Mapping[str, Sequence[Any]]  # what must not differ within a contrast: device, precision, edition
     correct: Sequence[Any]
     checksum: Sequence[Any]
-    bounds: tuple[float, float] = (0.0, 1.0)  # between which the values of `accuracy` lie
+    bounds: tuple[float, float] | None = None  # between which the scores lie; None for those of the outcomes
     _answers: dict[tuple[int, ...], Answers | None] = field(default_factory=dict)
 
     def answers(self, rows: tuple[int, ...]) -> Answers | None:
@@ -92,7 +94,7 @@ class Runs:
         """
         if rows not in self._answers:
             of_runs = [self.correct[row] for row in rows], {self.checksum[row] for row in rows}
-            self._answers[rows] = _answers(*of_runs, self.accuracy[list(rows)])
+            self._answers[rows] = _answers(*of_runs, self.scores[list(rows)])
         return self._answers[rows]
 
 
@@ -102,7 +104,7 @@ def variance_of_images(runs: Runs, one: tuple[int, ...], other: tuple[int, ...] 
     Args:
         runs: of both.
         one: rows of an arm's runs.
-        other: those of another's with the same seeds; None for the accuracy of `one` itself.
+        other: those of another's with the same seeds; None for the outcome of `one` itself.
 
     Returns:
         (0, 0) if not all runs saw the same images.
@@ -113,13 +115,13 @@ def variance_of_images(runs: Runs, one: tuple[int, ...], other: tuple[int, ...] 
     first, second = runs.answers(one), runs.answers(other or one)
     if first is None or second is None:
         return 0.0, 0
-    images, accuracy = min(first.images, second.images), runs.accuracy[list(one)]
+    images, accuracy = min(first.images, second.images), runs.scores[list(one)]
     if other is None:
         return image_variance(first.right[:images], float(first.right.sum()), accuracy), images
     if first.checksum != second.checksum or first.packed.shape != second.packed.shape:
         return 0.0, 0
     squares = float(count_ones(first.packed ^ second.packed).sum())
-    differences = accuracy - runs.accuracy[list(other)]
+    differences = accuracy - runs.scores[list(other)]
     return image_variance(first.right[:images] - second.right[:images], squares, differences), images
 
 

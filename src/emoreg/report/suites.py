@@ -135,7 +135,7 @@ def _contrasts(
     of_figure = dataclasses.replace(
         runs,
         cells={key: {arm: by_seed for arm, by_seed in known.items() if by_seed}},
-        accuracy=values,
+        scores=values,
         correct=nothing,
         checksum=nothing,
         bounds=(least, largest),

@@ -33,6 +33,7 @@ FACTS = (
     "validation_ccc",
     "train_loss",
     "test_accuracy",
+    "test_ccc",
     "seconds",
     "megabytes",
     "error",
@@ -129,6 +130,7 @@ def _scores(run: Run) -> dict[str, Any]:
             ("validation_accuracy", "validation", "accuracy"),
             ("validation_ccc", "validation", "ccc"),
             ("test_accuracy", "test", "accuracy"),
+            ("test_ccc", "test", "ccc"),
         ):
             found[name] = (final.get(split) or {}).get(metric)
         found["seconds"] = final.get("seconds")

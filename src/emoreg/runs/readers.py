@@ -25,7 +25,8 @@ FORMAT = 1  # of checkpoints and weights; files of a later format are refused
 SPLITS = ("test", "validation", "train")  # keys of final.json that hold metrics
 FROM_0_TO_1 = (
     *("accuracy", "accuracy_non_emotional", "accuracy_emotional", "ece", "lambda", "per_class", "confidence"),
-    *("balanced_accuracy", "macro_f1", "top5_accuracy", "majority_baseline"),
+    *("balanced_accuracy", "macro_f1", "top5_accuracy", "majority_baseline", "exact_match"),
+    *("mean_average_precision", "mean_average_precision_non_emotional", "mean_average_precision_emotional"),
 )
 
 

@@ -147,7 +147,10 @@ def read_study(
 
 
 def _refuse_without_effect(study: Study) -> None:
-    """SettingError for looks that nobody takes, and for a variant that is another one under a second name."""
+    """SettingError for looks that nobody takes, suites that cannot be scored, and a variant under a second name."""
+    if study.suites and (others := [point for point in study.grid if point.recipe.target.task != "classification"]):
+        reason = f"must be left out with the target {others[0].target}: suites score classifiers of one class an image"
+        raise SettingError("suites", reason)
     if study.purpose == "exploration" and study.looks is not None:
         raise SettingError("looks", "must be left out of an exploration, which gives no verdicts")
     variants = enumerate(zip(*(point.variants for point in study.grid), strict=True))

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from emoreg.config.outcomes import OUTCOMES
 from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe
 from emoreg.errors import UserError, nearest, shortened
 from emoreg.runs.run import FINAL, METRICS, Run
@@ -36,6 +37,7 @@ from emoreg.study.columns import (
 from emoreg.study.conform import as_file, conform, fits
 from emoreg.study.definition import Study
 from emoreg.study.first_edition import with_modes
+from emoreg.study.outcome_columns import columns_of, outcomes_of
 from emoreg.study.plan import PlannedRun
 from emoreg.study.published import published_settings
 from emoreg.study.run_one import RunOutcome
@@ -175,11 +177,12 @@ def _measured(run: Run, recipe: Recipe) -> dict[str, Any]:
     target = final.get("target")
     row["whole_classes"] = target.get("classes") if isinstance(target, Mapping) else None
     is_tested = isinstance(recipe, TrainRecipe) and recipe.target.test
-    accuracy = row.get("test_accuracy")
+    outcome = OUTCOMES[recipe.target.task if isinstance(recipe, TrainRecipe) else "classification"]
+    score = row.get(f"test_{outcome.name}")
     if wrong := [key for key, value in row.items() if not fits(key, value)]:
         reason = f"{shortened(wrong[0])} is of another type"
-    elif is_tested and (accuracy is None or math.isnan(accuracy)):
-        reason = "it has no accuracy on the test split"
+    elif is_tested and (score is None or math.isnan(score)):
+        reason = f"it has no {outcome.words} on the test split"
     else:
         return row
     raise UserError(f"{run.folder / FINAL} is damaged ({reason}); delete it to do this run again")
@@ -325,6 +328,8 @@ def read_external_results(path: Path) -> pd.DataFrame:
 
 def check_content(table: pd.DataFrame) -> None:
     """ValueError for what would make a report wrong: types are right, values may not be."""
+    import pandas as pd
+
     names = [str(name) for name in table]
     _require(names, ("stage", "status", "error", "run", "mode", "experience", "target", "backbone", "seed"))
     for name in ("stage", "seed"):
@@ -336,8 +341,12 @@ def check_content(table: pd.DataFrame) -> None:
     for name in ("mode", "target", "backbone"):
         _require_values(finished, name)
     is_exploration = finished["purpose"] == "exploration" if "purpose" in finished else finished["seed"].isna()
-    _require_values(finished[~is_exploration], "test_accuracy")
-    _require_values(finished[is_exploration], "validation_accuracy")
+    outcomes = outcomes_of(finished)
+    for outcome in dict.fromkeys(outcomes):
+        _, tested, validated = columns_of(outcome)
+        is_own = pd.Series([each == outcome for each in outcomes], finished.index)
+        _require_values(finished[~is_exploration & is_own], tested)
+        _require_values(finished[is_exploration & is_own], validated)
     for column, known in (("mode", LABELS), ("experience", EXPERIENCES)):
         for name in finished[column].dropna():
             if name not in known:

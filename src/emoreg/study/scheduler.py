@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, Protocol
 
+from emoreg.config.outcomes import OUTCOMES
 from emoreg.errors import UserError
 from emoreg.runtime.progress import Progress, figure
 from emoreg.runtime.safe_io import read_json, write_json
@@ -16,6 +17,7 @@ from emoreg.study.plan import PlannedRun
 from emoreg.study.run_one import Job, RunOutcome, perform
 from emoreg.study.shared_runs import SharedRuns
 
+SHOWN = tuple(outcome.name for outcome in OUTCOMES.values())  # of a run that is done
 FAILURES = "failures.json"
 
 
@@ -183,7 +185,7 @@ def _summary(planned: PlannedRun) -> str:
         return f"{planned.name}: {error}"
     # Not the test split: who sees its figures while a study runs is tempted to stop it, or to change it.
     measured = final.get("validation") or {}
-    parts = [f"{key} {figure(value)}" for key in ("accuracy", "ccc") if (value := measured.get(key)) is not None]
+    parts = [f"{key} {figure(value)}" for key in SHOWN if (value := measured.get(key)) is not None]
     if not parts and (loss := planned.run.last_loss) is not None:
         parts = [f"training loss {figure(loss)}"]
     elif parts:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from emoreg.config.outcomes import OUTCOMES
 from emoreg.config.read_recipe import recipe_yaml
 from emoreg.config.recipe import TrainRecipe
 from emoreg.errors import UserError, nearest
@@ -131,14 +132,14 @@ def _planned(trial: Trial, seed: int, out: Path, machine: Machine, keys: Sequenc
 
 
 def _result(sweep: Sweep, planned: Sequence[tuple[PlannedRun, ...]], failed: Mapping[str, RunOutcome]) -> SweepResult:
-    metric = sweep.file.metric
+    metric: str | None = sweep.file.metric
     found: list[TrialResult] = []
     for trial, runs in zip(sweep.trials, planned, strict=True):
         error = next((failed[run.id].error for run in runs if run.id in failed), None)
         score = None
         if all(run.run.is_finished for run in runs):
             measured = [run.run.final.get("validation") or {} for run in runs]
-            metric = metric or ("accuracy" if "accuracy" in measured[0] else "ccc")
+            metric = metric or next((each.name for each in OUTCOMES.values() if each.name in measured[0]), "ccc")
             score = statistics.fmean(_score(each, metric) for each in measured)
             score = None if math.isnan(score) else score
         found.append(TrialResult(trial, runs, score, error))

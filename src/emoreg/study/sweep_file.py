@@ -30,7 +30,7 @@ from emoreg.config.strict_yaml import read_yaml
 from emoreg.errors import SettingError, nearest
 from emoreg.runtime.seeding import generator
 
-Metric = Literal["accuracy", "balanced_accuracy", "macro_f1", "top5_accuracy", "ccc", "loss"]
+Metric = Literal["accuracy", "balanced_accuracy", "macro_f1", "top5_accuracy", "mean_average_precision", "ccc", "loss"]
 MAX_TRIALS = 10_000  # more than anybody has time for
 DIGITS = 4  # of a drawn number: what is tried can be read, and written down
 DECIDED = {  # settings that the sweep decides
@@ -58,8 +58,9 @@ class SweepFile:
     seeds: int = 1
     """Runs of each trial, with seeds from 0; their mean decides. At most 100."""
     metric: Metric | None = None
-    """On validation images, which decides: accuracy, balanced_accuracy, macro_f1, top5_accuracy, ccc or loss. null for
-    accuracy, or ccc where emotions are dimensions."""
+    """On validation images, which decides: accuracy, balanced_accuracy, macro_f1, top5_accuracy,
+    mean_average_precision, ccc or loss. null for accuracy, or with several labels an image mean_average_precision, or
+    where they are values ccc."""
     search: Mapping[str, Any] = field(default_factory=dict)
     """Settings to try, in their sections: a list of values, or with method random a range: low and high, with log: true
     evenly in the logarithm."""

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from emoreg.config.recipe import TrainRecipe
+from emoreg.config.schema import TargetSettings
+from emoreg.config.target_words import ANSWERED
 from emoreg.config.training import Device
 from emoreg.data.images.augment import normalise
 from emoreg.data.images.image_set import ImageSet
@@ -109,6 +111,12 @@ def energy_of(response: Response, mix: str) -> Tensor:
     return (1 - lam) * non_emotional + lam * emotional
 
 
+def refuse_task(target: TargetSettings, what: str) -> None:
+    """UserError for a target that does not ask for one class of each image; `what` has it."""
+    if target.task != "classification":
+        raise UserError(f"{what} answers with {ANSWERED[target.task]}; suites score classifiers of one class an image")
+
+
 def open_subject(
     run: Run,
     recipe: TrainRecipe | None = None,
@@ -136,6 +144,7 @@ def open_subject(
     if not isinstance(own, TrainRecipe):
         raise UserError(f"{run.folder} is a run of stage 1; suites score classifiers")
     recipe = recipe or own
+    refuse_task(own.target, str(run.folder))
     final = run.final
     classifier, classes = load_classifier(run, model)
     if data is None and recipe.target.name.startswith(GIVEN_IMAGES):

@@ -4,6 +4,7 @@ import dataclasses
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -120,3 +121,44 @@ def test_ratings_of_valence_alone_are_a_task_by_polarity_and_by_nothing_else(rat
 def test_labels_of_emotion_are_for_affective_sets() -> None:
     with pytest.raises(SettingError, match=r"target\.labels: must be majority for digits, .* not polarity"):
         read_target(TargetSettings("digits", labels="polarity"))
+
+
+def test_ratings_are_a_target_by_regression(rated: Path) -> None:
+    target = read_target(dataclasses.replace(settings(rated, "manifest"), labels="dimensions"))
+    assert (target.task, target.classes) == ("regression", ("valence", "arousal"))
+    whole = np.concatenate([target.train.labels, target.test.labels])
+    assert whole.dtype == np.float32 and len(target.test) == 3  # a fifth of 13, the image in the middle among them
+    assert sorted(whole[:, 0].tolist()) == pytest.approx([-0.5] * 6 + [0.0] + [0.4] * 6)
+
+
+def test_an_emotion_holds_where_it_got_its_share_of_the_votes(abstract: Path) -> None:
+    """Of eight emotions an eighth: 2 of 12 votes do, 1 of 12 does not; in a tie both hold."""
+    target = read_target(dataclasses.replace(settings(abstract), labels="multilabel"))
+    assert (target.task, target.classes) == ("multilabel", ("amusement", "anger", "awe", "fear"))
+    whole = np.concatenate([target.train.labels, target.test.labels])
+    assert len(whole) == 22 and whole.dtype == np.float32
+    assert whole.sum(axis=0).tolist() == [2, 2, 20, 20]
+    assert not target.left_out and "an emotion holds where it got 0.125 of the votes or more; 2.00" in target.notes[-1]
+
+
+def test_the_same_images_are_tested_on_whatever_the_labels(abstract: Path) -> None:
+    one, again = (read_target(dataclasses.replace(settings(abstract), labels="multilabel")) for _ in range(2))
+    names = [[file.name for file in files(table.images)] for table in (one.train, one.test)]
+    assert names[1] == [file.name for file in files(again.test.images)] and not set(names[0]) & set(names[1])
+
+
+def test_a_set_without_votes_or_ratings_is_refused(abstract: Path, rated: Path) -> None:
+    with pytest.raises(SettingError, match=r"target\.labels: must not be dimensions for abstract, .* no dimensions"):
+        read_target(dataclasses.replace(settings(abstract), labels="dimensions"))
+    with pytest.raises(SettingError, match=r"target\.labels: must not be multilabel for manifest, .* no votes"):
+        read_target(dataclasses.replace(settings(rated, "manifest"), labels="multilabel"))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"classes": ("a", "b")}, {"per_class": 3}, {"imbalance": 2.0}, {"label_noise": "symmetric", "noise_share": 0.1}],
+)
+def test_settings_of_classes_have_no_meaning_without_them(more: dict[str, Any]) -> None:
+    name = next(iter(more))
+    with pytest.raises(SettingError, match=f"{name}: must be .* with labels dimensions, .*there are no classes"):
+        TargetSettings("oasis", labels="dimensions", **more)

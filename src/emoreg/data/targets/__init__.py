@@ -10,6 +10,7 @@ import numpy as np
 
 from emoreg.config.recipe import EDITION
 from emoreg.config.schema import TargetSettings
+from emoreg.config.target_words import ANSWERED
 from emoreg.data.images.hugging_face import PREFIX
 from emoreg.data.images.layout import composed
 from emoreg.data.images.packed import Pack, is_pack, open_pack, read_about
@@ -160,6 +161,11 @@ def read_for_scoring(
             "line), or train another run with target.test true"
         )
     own = tuple(map(composed, classes))
+    if settings.task != "classification" and not (data is None or data == settings.name):
+        raise UserError(
+            f"the run answers with {ANSWERED[settings.task]} and is scored on its own test split alone: leave out "
+            f"--data ({data})"
+        )
     if data is None or data == settings.name:
         target = read_target(settings, edition)
     elif is_pack(data):

@@ -83,7 +83,7 @@ def read_affective(settings: TargetSettings) -> Target:
         if test_split == "test" and len(parts["validation"]):
             validation = table.take(parts["validation"])
     without = len(stimuli.images) - len(rows)
-    left_out = ()
+    left_out: tuple[str, ...] = ()
     if without and settings.labels in LEFT_OUT:
         left_out = (f"{stimuli.name}: left out {without} images {LEFT_OUT[settings.labels]}",)
     return Target(train, test, classes, validation, tuple(notes), (*stimuli.left_out, *left_out), task=settings.task)
@@ -96,6 +96,6 @@ def _several(table: Table, names: Sequence[str]) -> tuple[Table, tuple[str, ...]
     """
     shares = table.labels / table.labels.sum(axis=1, keepdims=True)
     holds = shares >= (1 - 1e-5) / len(names)  # votes that are printed with six digits
-    kept = np.flatnonzero(holds.any(axis=0) & ~holds.all(axis=0))
+    kept = np.flatnonzero(holds.any(axis=0) & ~holds.all(axis=0)).tolist()
     labels = holds[:, kept].astype(np.float32)
     return Table(table.name, table.images, labels), tuple(names[label] for label in kept)

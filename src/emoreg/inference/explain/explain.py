@@ -25,7 +25,7 @@ from emoreg.inference.explain.effect import ClassEffect, Floats, SplitResponses,
 from emoreg.inference.explain.explanation import ExplainedImage, ExplainedSplit
 from emoreg.inference.explain.projection import Method, Projection, project
 from emoreg.inference.explain.saliency import saliency_maps
-from emoreg.inference.load import LoadedRun, load_run
+from emoreg.inference.load import LoadedRun, load_run, require_classes
 from emoreg.inference.pictures import thumbnail
 from emoreg.inference.predict import Image, Images, find_images, predict
 from emoreg.runs.run import Run
@@ -75,6 +75,7 @@ def explain(
 
     progress, out = progress or Progress(), Path(out)
     loaded = run if isinstance(run, LoadedRun) else load_run(run)
+    require_classes(loaded, "an explanation")
     if points < 3:
         raise UserError(f"the number of points is {points}; it must be at least 3")
     given: list[Image] = [] if isinstance(images, tuple | list) and not images else find_images(images, progress)

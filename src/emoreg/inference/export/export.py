@@ -6,13 +6,14 @@ import contextlib
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
+from emoreg.config.schema import Task
 from emoreg.config.setting_types import path_of, typed_value
 from emoreg.data.images.augment import MEAN, STD
 from emoreg.errors import UserError
@@ -34,6 +35,11 @@ from emoreg.runs.run import RECIPE, WEIGHTS, Run, open_run
 from emoreg.runtime.safe_io import new_folder
 from emoreg.stages.given_model import has_given_model
 
+SHOWN: Mapping[Task, str] = {  # of a model of the Hub, in its card
+    "classification": "model.classes[response.logits[0].argmax()]",
+    "multilabel": "dict(zip(model.classes, response.logits[0].sigmoid().tolist()))",
+    "regression": "dict(zip(model.classes, response.logits[0].tolist()))",
+}
 UNFINISHED = ".export-"  # the beginning of the name of a folder whose files are moved when all are written
 
 Format = Literal["hub", "onnx", "torch", "timm"]
@@ -133,7 +139,7 @@ def _write_hub(loaded: LoadedRun, folder: Path, study: StudyFacts | None) -> tup
         "from emoreg import RegulatedModel\n\n"
         'model = RegulatedModel.from_pretrained(".")  # this folder, or "owner/name" on the Hugging Face Hub\n'
         'response = model.respond(model.prepare(["photo.jpg"]))  # .logits, .non_emotional, .emotional, .lam\n'
-        "print(model.classes[response.logits[0].argmax()], response.lam)"
+        f"print({SHOWN[loaded.model.task]}, response.lam)"
     )
     model.card = classifier_card(loaded, use, files, study)
     model.save_pretrained(folder)
@@ -181,6 +187,7 @@ def _metadata(loaded: LoadedRun, network: ExportableClassifier) -> dict[str, Any
         "std": list(STD),
         "input": "images: float32 (batch, 3, image_size, image_size), RGB in [0, 1] minus mean, divided by std",
         "outputs": list(network.names),
+        "task": loaded.model.task,
         "regulation": {"mode": regulation.mode, "granularity": regulation.granularity, "mix": regulation.mix},
     }
 

@@ -14,7 +14,7 @@ from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from torch import Tensor
 
 from emoreg.config.read_recipe import build
-from emoreg.config.schema import BackboneSettings, Fit, RegulationSettings, TargetSettings
+from emoreg.config.schema import BackboneSettings, Fit, RegulationSettings, TargetSettings, Task
 from emoreg.data.images.augment import MEAN, STD
 from emoreg.data.images.decode import decode
 from emoreg.errors import SettingError, UserError, is_plain, shortened
@@ -60,6 +60,7 @@ class RegulatedModel(
         mean: of each colour in [0, 1], subtracted from the pixels.
         std: of each colour in [0, 1], by which the pixels are divided.
         fit: how images that are not square become so; see `TargetSettings`.
+        task: what is answered, as for `RegulatedClassifier`; classes are then the names of labels or values.
         unknown: keys of a config.json from a later version; refused.
 
     Raises:
@@ -77,6 +78,7 @@ class RegulatedModel(
         mean: Sequence[float] = MEAN,
         std: Sequence[float] = STD,
         fit: Fit = "crop",
+        task: Task = "classification",
         **unknown: object,
     ) -> None:
         try:
@@ -93,6 +95,7 @@ class RegulatedModel(
                 mix=settings.mix,
                 lam=settings.lam,
                 freeze_encoder=freeze_encoder,
+                task=task,
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UserError(f"config.json describes no classifier: {shortened(str(error), 300)}") from None
@@ -115,6 +118,7 @@ class RegulatedModel(
             mean=list(MEAN),
             std=list(STD),
             fit=loaded.fit,
+            task=loaded.model.task,
         )
         model.load_state_dict(loaded.model.state_dict())
         return model.eval()

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from emoreg import __version__
+from emoreg.config.outcomes import OUTCOMES, Outcome
 from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe
-from emoreg.config.schema import OWN, RELATIVES, BackboneSettings, RegulationSettings
-from emoreg.config.target_words import name_of
+from emoreg.config.schema import OWN, RELATIVES, BackboneSettings, RegulationSettings, Task
+from emoreg.config.target_words import OUTPUTS, name_of
 from emoreg.data.images.augment import MEAN, STD
 from emoreg.errors import UserError
 from emoreg.inference.export.preparation import INPUT
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
 
 CARD, CONFIG = "README.md", "config.json"
 TAGS = ["emotional-regulation", "arxiv:2606.13081"]
+NETWORKS: Mapping[Task, str] = {
+    "classification": "classifier of",
+    "multilabel": "network for any of",
+    "regression": "regression of",
+}
 MAX_CLASSES = 100  # on the card; config.json has all
 
 
@@ -89,18 +95,26 @@ def classifier_card(loaded: LoadedRun, use: str, files: Mapping[str, str], study
     is_gated = recipe.regulation.granularity == "per_sample"
     split = "test" if recipe.target.test else "validation"  # of an exploration, which leaves the test split unseen
     measured, title = final[split] or {}, split.capitalize()
-    missing = {"accuracy", "ece", "images", *(["lambda"] if is_gated else [])} - measured.keys()
+    outcome, task = OUTCOMES[recipe.target.task], recipe.target.task
+    of_classes = ["ece"] if outcome.is_counted else []
+    missing = {outcome.name, "images", *of_classes, *(["lambda"] if is_gated else [])} - measured.keys()
     missing |= {"parameters", "lambda"} - final.keys()
     if missing or not isinstance(final.get("images"), dict):
         raise UserError(f"{loaded.folder / FINAL} is damaged: {min(missing, default='images')} is missing")
     rows = [
-        (f"{title} accuracy{', regulated response' if 'lambda' in measured else ''}", _percent(measured["accuracy"])),
-        *(
-            (f"{title} accuracy, {name.replace('_', '-')} response alone", _percent(measured[f"accuracy_{name}"]))
-            for name in ("non_emotional", "emotional")
-            if f"accuracy_{name}" in measured
+        (
+            f"{title} {outcome.words}{', regulated response' if 'lambda' in measured else ''}",
+            _outcome(outcome, measured[outcome.name]),
         ),
-        ("Expected calibration error (15 bins)", f"{measured['ece']:.4f}"),
+        *(
+            (
+                f"{title} {outcome.words}, {name.replace('_', '-')} response alone",
+                _outcome(outcome, measured[f"{outcome.name}_{name}"]),
+            )
+            for name in ("non_emotional", "emotional")
+            if f"{outcome.name}_{name}" in measured
+        ),
+        *(("Expected calibration error (15 bins)", f"{measured[name]:.4f}") for name in of_classes),
         (f"{title} images", f"{measured['images']:,}"),
         ("Training images", f"{final['images']['train']:,}"),
         ("Epochs", f"{recipe.training.epochs:,}"),
@@ -113,14 +127,14 @@ def classifier_card(loaded: LoadedRun, use: str, files: Mapping[str, str], study
         license="apache-2.0",
         library_name="emoreg",
         pipeline_tag="image-classification",
-        tags=["image-classification", *TAGS],
+        tags=["image-classification", *([] if task == "classification" else [task]), *TAGS],
     )
     if _is_published_test(recipe, final, split):
         metadata.model_name, metadata.eval_results = _name(loaded.folder), _model_index(loaded, measured)
     return _render(
         loaded.folder,
         metadata,
-        title=f"A {kind} classifier of {len(loaded.classes)} classes",
+        title=f"A {kind} {NETWORKS[task]} {len(loaded.classes)} {OUTPUTS[task]}",
         # Old runs have the gate at features of zero in final["lambda"]; the mean over the images is in both.
         facts=[
             f"Target: {markdown(loaded.target)}.",
@@ -132,6 +146,7 @@ def classifier_card(loaded: LoadedRun, use: str, files: Mapping[str, str], study
         study=study,
         size=loaded.image_size,
         classes=json.dumps(loaded.classes[:MAX_CLASSES], ensure_ascii=False),
+        outputs=OUTPUTS[task].capitalize(),
         left_out=max(len(loaded.classes) - MAX_CLASSES, 0),
         data=markdown(", ".join(dict.fromkeys([name_of(recipe.target), *_stimuli(loaded)]))),
     )
@@ -203,6 +218,7 @@ def encoder_card(
         study=None,
         size=size,
         classes="",
+        outputs="",
         data=markdown(data),
     )
 
@@ -283,8 +299,8 @@ def _stimuli(loaded: LoadedRun) -> list[str]:
     return [settings.name for settings in recipe.sets] if isinstance(recipe, PretrainRecipe) else []
 
 
-def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.2f} %"
+def _outcome(outcome: Outcome, value: float) -> str:
+    return f"{100 * value:.2f} %" if outcome.unit == "%" else f"{value:.4f}"
 
 
 def _name(folder: Path) -> str:

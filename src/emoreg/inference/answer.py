@@ -1,0 +1,100 @@
+"""One response to an image, in each kind of task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from emoreg.config.schema import Task
+
+SHOWN = 0.5  # a label that is more probable than this is answered
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One response to an image.
+
+    Args:
+        values: float32 (K,): the probabilities of all classes or labels, or the values.
+        classes: K names, of classes, labels or values.
+        task: what is answered.
+    """
+
+    values: NDArray[np.float32]
+    classes: tuple[str, ...]
+    task: Task = "classification"
+
+    @property
+    def probabilities(self) -> NDArray[np.float32]:
+        """Of all classes or labels, float32 (K,)."""
+        assert self.task != "regression"
+        return self.values
+
+    @property
+    def index(self) -> int:
+        """The most probable class, as an index into `classes`."""
+        return int(self.values.argmax())
+
+    @property
+    def name(self) -> str:
+        """Name of the most probable class."""
+        return self.classes[self.index]
+
+    @property
+    def probability(self) -> float:
+        """Probability of the most probable class, in [0, 1]."""
+        return float(self.probabilities.max())
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the labels that are more probable than not, the most probable first."""
+        order = np.argsort(-self.probabilities, kind="stable")
+        return tuple(self.classes[label] for label in order if self.values[label] > SHOWN)
+
+    @property
+    def summary(self) -> str:
+        """A few words: "cat 0.93"; "fear, sadness"; "valence +0.20, arousal -0.13"."""
+        match self.task:
+            case "classification":
+                return f"{self.name} {self.probability:.2f}"
+            case "multilabel":
+                return ", ".join(self.labels) or "none"
+            case "regression":
+                return ", ".join(f"{name} {value:+.2f}" for name, value in zip(self.classes, self.values, strict=True))
+
+    def row(self, with_all: bool) -> dict[str, Any]:
+        """Plain values for JSON.
+
+        Args:
+            with_all: include the probabilities of all classes or labels. Values are always there.
+        """
+        if self.task == "regression":
+            return by_name(self.classes, self.values)
+        row: dict[str, Any] = {"labels": list(self.labels)}
+        if self.task == "classification":
+            row = {"class": self.name, "probability": round(self.probability, 6)}
+        if with_all:
+            row["probabilities"] = by_name(self.classes, self.values)
+        return row
+
+
+def answers_of(logits: Tensor, classes: tuple[str, ...], task: Task) -> list[Answer]:
+    """The answers of a batch of logits (B, K)."""
+    match task:
+        case "classification":
+            values = logits.float().softmax(dim=1)
+        case "multilabel":
+            values = logits.float().sigmoid()
+        case "regression":
+            values = logits.float()
+    return [Answer(row, classes, task) for row in values.cpu().numpy()]
+
+
+def by_name(names: Sequence[str], values: NDArray[np.float32]) -> dict[str, float]:
+    """Values rounded to six digits, by their names."""
+    return dict(zip(names, [round(value, 6) for value in values.tolist()], strict=True))
