@@ -230,6 +230,7 @@ STUDIES: tuple[tuple[str, Content, str], ...] = (
     ("two suites in one entry", "suites: [{calibration: {}, adversarial: {}}]", "suites[0]"),
     ("an attack without bounds", "suites: [{adversarial: {eps: [.inf]}}]", "suites[0].adversarial.eps"),
     ("other sets that are a mapping", "suites: [{out_of_distribution: {sets: {a: b}}}]", "out_of_distribution.sets"),
+    ("no other targets", "suites: [transfer]", "suites[0].transfer.sets"),
     ("no other sets", "suites: [out_of_distribution]", "suites[0].out_of_distribution.sets"),
     ("an alias", "classifier: &c {seed: 1}\ntargets: [*c]", "study.yaml:1"),
     ("a billion laughs", LAUGHS, "study.yaml:1"),

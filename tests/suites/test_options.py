@@ -10,7 +10,9 @@ from emoreg.suites.options import SUITES, AdversarialOptions, OtherSet, Suite, p
 
 def test_a_name_alone_stands_for_its_defaults() -> None:
     sets = {"out_of_distribution": {"sets": ["svhn", {"name": "folder", "root": "data/textures"}]}}
-    found = read_suites(["corruptions", {"calibration": None}, sets, Suite(adversarial=AdversarialOptions(images=3))])
+    transfer = {"transfer": {"sets": ["cifar100"]}}
+    own = Suite(adversarial=AdversarialOptions(images=3))
+    found = read_suites(["corruptions", {"calibration": None}, sets, own, transfer])
     assert tuple(suite.name for suite in found) == SUITES
     assert found[0].options.seed == 0 and found[3].told["images"] == 3
     assert found[2].told["sets"] == [{"set": "svhn", "classes": None}, {"set": "textures", "classes": None}]
@@ -28,6 +30,7 @@ def test_a_name_alone_stands_for_its_defaults() -> None:
         ([{"adversarial": {"eps": [0]}}], "suites[0].adversarial.eps", "above 0"),
         ([{"corruptions": {"seed": -1}}], "suites[0].corruptions.seed", "at least 0"),
         (["out_of_distribution"], "suites[0].out_of_distribution.sets", "at least one other set"),
+        (["transfer"], "suites[0].transfer.sets", "at least one other set"),
         ([{"out_of_distribution": {"sets": ["svhn", "svhn"]}}], "suites[0].out_of_distribution.sets[1]", "once"),
         (["calibration", "calibration"], "suites[1]", "appears twice"),
         ([{"calibration": {}, "adversarial": {}}], "suites[0]", "together"),

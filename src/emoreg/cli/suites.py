@@ -22,14 +22,14 @@ def suites(
     device: DeviceName = "auto",
     quiet: Quiet = False,
 ) -> int:
-    """Score finished runs beyond accuracy: damaged images, calibration, images of other things, attacks.
+    """Score finished runs beyond accuracy: damaged images, calibration, other things, attacks, other targets.
 
     From the saved models; nothing is trained. Results are kept in the run folders, and what is there is not scored
     again. With a study's folder, all of its finished runs are scored, and its table and report are written again.
 
     Args:
-        suites: corruptions, calibration, out_of_distribution, adversarial; with options as YAML. Default: those of the
-            study's file; of a run folder, all but out_of_distribution, which needs other sets
+        suites: corruptions, calibration, out_of_distribution, adversarial, transfer; with options as YAML. Default:
+            those of the study's file; of a run folder, all but out_of_distribution and transfer, which need other sets
         jobs: of a study, runs at a time
         device: of run folders; those of a study have their recipe's
 

@@ -29,6 +29,7 @@ TITLES: Mapping[str, str] = {
     "calibration": "Calibration, before and after temperature scaling",
     "out_of_distribution": "Images of other things",
     "adversarial": "Attacked images",
+    "transfer": "Other targets",
 }
 ABOUT: Mapping[str, str] = {
     "corruptions": (
@@ -48,6 +49,11 @@ ABOUT: Mapping[str, str] = {
     "adversarial": (
         "Accuracy under attackers who know the weights, with gradients through z. FGSM and PGD are weak attacks: "
         "stronger ones leave less. Means are over all eps, in units of 1/255."
+    ),
+    "transfer": (
+        "Accuracy of linear classifiers (ridge regression) that learn another target from the features of trained "
+        "networks, which stay as they are. The backbone's features are as many in every arm; those of both branches "
+        "are more where there are two."
     ),
 }
 RULES = (

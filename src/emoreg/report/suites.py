@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 # Figures that are shown beside the headlines, where a suite has them: each attack, and each other set.
-MORE = {"adversarial": r"pgd_[\d.]+", "out_of_distribution": r".+_auroc_msp"}
+MORE = {"adversarial": r"pgd_[\d.]+", "out_of_distribution": r".+_auroc_msp", "transfer": r".+_backbone_accuracy"}
 MOST = 8  # columns
 
 
@@ -99,7 +99,13 @@ def _figures(table: pd.DataFrame, suite: str) -> tuple[Figure, ...]:
         extra = [name for name in more if re.fullmatch(MORE[suite], name)]
         if len(extra) > 1:
             shown += [
-                Figure(name, name.replace("_", " ").replace("auroc msp", "AUROC").replace("pgd", "PGD, eps"))
+                Figure(
+                    name,
+                    name.replace("_", " ")
+                    .replace("auroc msp", "AUROC")
+                    .replace("backbone accuracy", "backbone")
+                    .replace("pgd", "PGD, eps"),
+                )
                 for name in extra
             ]
     return tuple(shown[:MOST])

@@ -10,7 +10,7 @@ from typing import ClassVar
 from emoreg.config.recipe import TrainRecipe
 from emoreg.errors import UserError
 from emoreg.study.plan import PlannedRun
-from emoreg.suites.options import OutOfDistributionOptions, Suite
+from emoreg.suites.options import Suite, WithSets
 from emoreg.suites.results import read_result
 
 SUFFIX = "/suites"  # of the id of a scoring, behind its run's
@@ -95,11 +95,11 @@ def check_scorable(left: Sequence[PlannedRun], jobs: Sequence[PlannedScoring], s
         if suite.corruptions is not None:
             for label, recipe in recipes.items():
                 check_size(recipe.target.image_size, f"target {label}")
-        if isinstance(suite.options, OutOfDistributionOptions):
+        if isinstance(suite.options, WithSets):
             for each in suite.options.sets:
                 if is_missing(each.target(32, "crop")):
                     place = f"nothing at {each.root}" if each.root else "no root is given"
-                    raise UserError(f"suites: out_of_distribution: {each.label}: {place}; correct it, or leave it out")
+                    raise UserError(f"suites: {suite.name}: {each.label}: {place}; correct it, or leave it out")
 
 
 def plan_line(planned: Sequence[PlannedRun], suites: Sequence[Suite]) -> str | None:

@@ -62,6 +62,11 @@ def headlines(suite: str) -> Sequence[Figure]:
                 Figure("fgsm_accuracy", "Under FGSM"),
                 Figure("clean_accuracy", "Not attacked"),
             )
+        case "transfer":
+            return (
+                Figure("backbone_accuracy", "Accuracy on features of the backbone"),
+                Figure("accuracy", "On features of both branches"),
+            )
     return ()
 
 

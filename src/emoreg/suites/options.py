@@ -91,12 +91,36 @@ class OutOfDistributionOptions:
         settle(self)
         check_at_least(1, self, "images")
         check_not_negative(self, "seed")
-        labels = [each.label for each in self.sets]
-        for index, label in enumerate(labels):
-            if label in labels[:index]:
-                raise SettingError(f"sets[{index}]", f"is called '{label}' as another one is; name each set once")
-        if len(labels) > MOST_SETS:
-            raise SettingError("sets", f"must have at most {MOST_SETS} entries, not {len(labels)}")
+        _check_sets(self.sets)
+
+
+@dataclass(frozen=True)
+class TransferOptions:
+    """What the trained trunks are worth for other targets: accuracy of linear classifiers on their features."""
+
+    sets: tuple[OtherSet, ...] = ()
+    """The other targets: names, or mappings of name, root and classes. A linear classifier is fitted on features of
+    their training images and scored on their test images, at the target's size."""
+    images: int | None = 5000
+    """Use at most this many training images and as many test images of each set, drawn by seed in proportion to the
+    classes; null for all."""
+    seed: int = 0
+    """Of the draw of images."""
+
+    def __post_init__(self) -> None:
+        settle(self)
+        check_at_least(1, self, "images")
+        check_not_negative(self, "seed")
+        _check_sets(self.sets)
+
+
+def _check_sets(sets: Sequence[OtherSet]) -> None:
+    labels = [each.label for each in sets]
+    for index, label in enumerate(labels):
+        if label in labels[:index]:
+            raise SettingError(f"sets[{index}]", f"is called '{label}' as another one is; name each set once")
+    if len(labels) > MOST_SETS:
+        raise SettingError("sets", f"must have at most {MOST_SETS} entries, not {len(labels)}")
 
 
 @dataclass(frozen=True)
@@ -123,7 +147,8 @@ class AdversarialOptions:
             )
 
 
-Options = CorruptionOptions | CalibrationOptions | OutOfDistributionOptions | AdversarialOptions
+WithSets = OutOfDistributionOptions | TransferOptions  # suites that need other sets
+Options = CorruptionOptions | CalibrationOptions | AdversarialOptions | WithSets
 
 
 @dataclass(frozen=True)
@@ -138,6 +163,8 @@ class Suite:
     """AUROC and FPR95 against other sets."""
     adversarial: AdversarialOptions | None = None
     """Accuracy under FGSM and PGD."""
+    transfer: TransferOptions | None = None
+    """Accuracy of linear classifiers on the features of other targets."""
 
     def __post_init__(self) -> None:
         settle(self)
@@ -161,7 +188,7 @@ class Suite:
     def told(self) -> dict[str, Any]:
         """The options as plain values, without the paths of images."""
         values = dataclasses.asdict(self.options)
-        if isinstance(self.options, OutOfDistributionOptions):
+        if isinstance(self.options, WithSets):
             values["sets"] = [{"set": each.label, "classes": each.classes} for each in self.options.sets]
         return json.loads(json.dumps(values))
 
@@ -190,10 +217,11 @@ def _written_out(entry: Any) -> Any:
     if not isinstance(entry, Mapping):
         return entry
     entry = {name: {} if options is None else options for name, options in entry.items()}
-    options = entry.get("out_of_distribution")
-    if isinstance(options, Mapping) and isinstance(options.get("sets"), list | tuple):
-        sets = [{"name": each} if isinstance(each, str) else each for each in options["sets"]]
-        entry["out_of_distribution"] = {**options, "sets": sets}
+    for name in ("out_of_distribution", "transfer"):
+        options = entry.get(name)
+        if isinstance(options, Mapping) and isinstance(options.get("sets"), list | tuple):
+            sets = [{"name": each} if isinstance(each, str) else each for each in options["sets"]]
+            entry[name] = {**options, "sets": sets}
     return entry
 
 
@@ -218,9 +246,9 @@ def check_suites(suites: Sequence[Suite], key: str = "suites") -> None:
             reason = f"'{given[0]}' appears twice; a study has one set of options for each suite"
             raise SettingError(f"{key}[{index}]", reason)
         names += given
-        if isinstance(suite.options, OutOfDistributionOptions) and not suite.options.sets:
+        if isinstance(suite.options, WithSets) and not suite.options.sets:
             reason = "must name at least one other set, as in [cifar100, svhn]"
-            raise SettingError(f"{key}[{index}].out_of_distribution.sets", reason)
+            raise SettingError(f"{key}[{index}].{given[0]}.sets", reason)
 
 
 @dataclass(frozen=True)

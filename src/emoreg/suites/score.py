@@ -17,7 +17,7 @@ from emoreg.runs.run import WEIGHTS, Run, open_run
 from emoreg.runtime.lock import hold
 from emoreg.runtime.optional import is_installed
 from emoreg.runtime.progress import Progress, figure
-from emoreg.suites import adversarial, calibration, corruptions, out_of_distribution
+from emoreg.suites import adversarial, calibration, corruptions, out_of_distribution, transfer
 from emoreg.suites.figures import headlines
 from emoreg.suites.options import (
     AdversarialOptions,
@@ -25,6 +25,7 @@ from emoreg.suites.options import (
     CorruptionOptions,
     OutOfDistributionOptions,
     Suite,
+    TransferOptions,
     read_suites,
 )
 from emoreg.suites.results import SuiteResult, read_result, write_result
@@ -138,3 +139,5 @@ def _scored(subject: Subject, suite: Suite) -> Scored:
             return out_of_distribution.score(subject, options)
         case AdversarialOptions() as options:
             return adversarial.score(subject, options)
+        case TransferOptions() as options:
+            return transfer.score(subject, options)

@@ -1,0 +1,111 @@
+"""What the trained trunks are worth for other targets: a linear classifier on their features, which stay as they are.
+
+The common protocol of linear evaluation, with ridge regression to the classes (scikit-learn's) in place of the logistic
+one: its solution is exact and its penalty follows from leave-one-out errors, so that no arm is stopped too early.
+"""
+
+from __future__ import annotations
+
+from statistics import fmean
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from emoreg.data.images.augment import normalise
+from emoreg.data.images.image_set import ImageSet
+from emoreg.data.images.table import Table
+from emoreg.data.targets import read_target
+from emoreg.errors import UserError
+from emoreg.models.features import pooled_features
+from emoreg.stages.classify import load_target
+from emoreg.suites.options import OtherSet, TransferOptions
+from emoreg.suites.scored import Scored
+from emoreg.suites.subject import BATCH, Subject, checksum_of, drawn, drawn_rows
+
+PENALTIES = np.logspace(-1, 5, 7)  # on features of variance 1; the best by leave-one-out
+
+
+def score(subject: Subject, options: TransferOptions) -> Scored:
+    """Accuracy of linear classifiers on other sets' test images.
+
+    Returns:
+        backbone_accuracy, of the features f(x) of the backbone alone, which all arms have as many of; accuracy, of all
+        features, f(x) and e(x) side by side where there is an emotional branch: both means over the sets; and the same
+        of each, as <set>_backbone_accuracy.
+
+    Raises:
+        UserError: an other set that is not there or cannot be read; one that is the run's own.
+    """
+    own = checksum_of(drawn(subject.scored, options.images, options.seed))
+    figures: dict[str, float] = {}
+    counts, checksums = [], {subject.name: own}
+    for each in options.sets:
+        train, test = _images_of(subject, each, options)
+        checksums[each.label] = checksum_of(test)
+        if checksums[each.label] == own:
+            raise UserError(f"transfer: {each.label} has the images of the run itself; name other sets")
+        counts.append(f"{len(test):,} of {each.label} after {len(train):,}")
+        learned, tested = features_of(subject, train), features_of(subject, test)
+        width = subject.classifier.widths[0]
+        for name, columns in (("backbone_accuracy", slice(width)), ("accuracy", slice(None))):
+            truth = (labels.labels.cpu().numpy() for labels in (train, test))
+            figures[f"{each.label}_{name}"] = linear_accuracy(learned[:, columns], tested[:, columns], *truth)
+    means = {
+        name: fmean(figures[f"{each.label}_{name}"] for each in options.sets)
+        for name in ("backbone_accuracy", "accuracy")
+    }
+    return Scored(means | figures, f"test images, {' and '.join(counts)} training images", checksums)
+
+
+def _images_of(subject: Subject, each: OtherSet, options: TransferOptions) -> tuple[ImageSet, ImageSet]:
+    """Training and test images of another set, at the size of the run's target."""
+    own = subject.recipe.target
+    settings = each.target(own.image_size, own.fit)
+    target = read_target(settings)
+
+    def loaded(table: Table) -> ImageSet:
+        if options.images is not None:
+            table = table.take(drawn_rows(table.labels, options.images, options.seed))
+        return load_target(table, settings, subject.recipe.training, subject.fabric, subject.progress)
+
+    return loaded(target.train), loaded(target.test)
+
+
+@torch.no_grad()
+def features_of(subject: Subject, images: ImageSet) -> NDArray[np.float64]:
+    """Features of images in their order, (N, D), or (N, D + De) with an emotional branch."""
+    model, parts = subject.classifier, list[Tensor]()
+    networks = [("backbone", model.backbone), *([("encoder", model.encoder)] if model.encoder is not None else [])]
+    for pixels, _, _ in images.batches(torch.arange(len(images)), BATCH):
+        with subject.fabric.autocast():
+            batch = normalise(pixels)
+            each = [
+                pooled_features(network, batch, width, name)
+                for (name, network), width in zip(networks, model.widths, strict=False)
+            ]
+        parts.append(torch.cat([features.float() for features in each], dim=1).cpu())
+    return torch.cat(parts).double().numpy()
+
+
+def linear_accuracy(
+    features: NDArray[np.float64],
+    of_test: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    test_labels: NDArray[np.int64],
+) -> float:
+    """Test accuracy of a linear classifier on features of variance 1.
+
+    Args:
+        features: of the training images (N, D).
+        of_test: of the test images (M, D).
+        labels: classes of the training images (N,).
+        test_labels: of the test images (M,).
+    """
+    from sklearn.linear_model import RidgeClassifierCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    probe = make_pipeline(StandardScaler(), RidgeClassifierCV(PENALTIES)).fit(features, labels)
+    return float(np.mean(probe.predict(of_test) == test_labels))
