@@ -30,6 +30,28 @@ def test_one_run_is_estimated_with_its_images_looked_at_first(
     assert not (tmp_path / "runs").exists()
 
 
+def test_what_will_be_downloaded_is_told_before_any_run(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(calibrate, "SECONDS", 0.01)
+    Path("recipe.yaml").write_text("edition: 2\nbackbone: {name: resnet8}\ntarget: {name: cifar10}\n")
+    assert main(["train", "recipe.yaml", "--dry-run", "--quiet"]) == 0
+    assert "cifar10 is not in data: the first run downloads it there (170 MB)\n" in capsys.readouterr().out
+
+
+def test_a_smoke_run_downloads_no_weights(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("recipe.yaml").write_text("edition: 2\nbackbone: {name: resnet18, pretrained: true}\n")
+    assert main(["train", "recipe.yaml", "--smoke", "--print-config"]) == 0
+    shown = capsys.readouterr()
+    assert "pretrained: false" in shown.out and "--smoke starts from drawn weights" in shown.err
+    assert main(["train", "recipe.yaml", "--smoke", "--print-config", "--backbone.pretrained", "true"]) == 0
+    assert "pretrained: true" in capsys.readouterr().out
+
+
 def test_a_smoke_run_takes_the_smoke_run_of_its_stage_1_where_there_is_no_other(tmp_path: Path) -> None:
     named, smoke = tmp_path / "oasis-resnet20-seed3", tmp_path / "oasis-resnet20-smoke-seed3"
     changes = {"regulation": {"mode": "learned"}, "encoder": {"experience": str(named)}}

@@ -85,7 +85,10 @@ def test_a_study_s_table_is_not_taken_for_one(tmp_path: Path) -> None:
         (SMALL.replace("learned", "learnt"), "row 3: mode 'learnt' is unknown (did you mean 'learned'?)"),
         (SMALL.replace("affect", ""), "row 3: a run of mode 'learned' has no experience"),
         (SMALL.replace("0.72", "72"), "row 3: accuracy holds 72.0; accuracies are shares in [0, 1], not in percent"),
-        (SMALL.replace("0.72", "0,72"), "row 3: 7 fields, but the header has 6"),
+        (
+            SMALL.replace("0.72", "0,72"),
+            "row 3: 7 fields, but the header has 6; a value with ',' in it stands between quotes",
+        ),
         (SMALL.replace("0.72", "good"), "row 3: accuracy holds 'good'; it must be a number"),
         (SMALL.replace("0.72", ""), "row 3: accuracy is empty; write nan for a run that diverged"),
         (SMALL.replace("mine,0,0.72", "mine,0.5,0.72"), "row 3: a seed is 0.5; it must be a whole number"),

@@ -15,6 +15,7 @@ from emoreg.errors import UserError, printable
 from emoreg.runtime import launch_env
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.safe_io import make_folder, write_json
+from emoreg.runtime.streams import tell
 
 if TYPE_CHECKING:
     from emoreg.runs.run import Run
@@ -137,11 +138,17 @@ def evaluate(
 
 def _read(kind: type[R], file: Path, settings: Sequence[str], smoke: bool, print_it: bool) -> R:
     from emoreg.config.read_recipe import parse_options, read_recipe, recipe_yaml, smoke_settings
+    from emoreg.models.weight_source import FOLDER, HUB
 
     given = parse_options(kind, settings, ("out", "print-config", "dry-run", "smoke", "quiet"))
     recipe = read_recipe(kind, file, given)
     if smoke:
-        recipe = read_recipe(kind, file, smoke_settings(kind, recipe.edition) | given)
+        more: dict[str, Any] = {}
+        is_drawn = "backbone.pretrained" not in given and not recipe.backbone.name.startswith((FOLDER, HUB))
+        if recipe.backbone.pretrained and is_drawn:
+            more["backbone.pretrained"] = False
+            tell("emoreg: --smoke starts from drawn weights: published ones would have to be downloaded first")
+        recipe = read_recipe(kind, file, smoke_settings(kind, recipe.edition) | more | given)
     if print_it:
         print(recipe_yaml(recipe), end="")
     return recipe
@@ -156,12 +163,12 @@ def _print_costs(recipe: PretrainRecipe | TrainRecipe, folder: Path, progress: P
     from emoreg.study.costs import estimate
     from emoreg.study.image_counts import count_images
     from emoreg.study.measured_speeds import gpu_estimate
-    from emoreg.study.missing_sets import missing_sets_of, told
+    from emoreg.study.missing_sets import download_notes, missing_sets_of, told
 
     if isinstance(recipe, TrainRecipe) and recipe.encoder.experience and Path(recipe.encoder.experience).exists():
         recipe = with_encoder_architecture(recipe)
     counted, training = count_images([recipe], progress), recipe.training
-    show(*told(missing_sets_of(recipe, counted.faults)))
+    show(*told(missing_sets_of(recipe, counted.faults)), *download_notes([recipe]))
     if (counts := counted.of(recipe)) is None:
         show("no estimate, as the number of its images is not known")
         return

@@ -145,7 +145,7 @@ def _print_plan(
     from emoreg.study.image_counts import count_images
     from emoreg.study.kept_data import at_places, find_data
     from emoreg.study.measured_speeds import gpu_estimate
-    from emoreg.study.missing_sets import missing_sets, told
+    from emoreg.study.missing_sets import download_notes, missing_sets, told
     from emoreg.study.part import part_of
     from emoreg.study.plan import known_as, plan_runs
     from emoreg.study.read_study import with_data
@@ -164,7 +164,8 @@ def _print_plan(
     part = [dataclasses.replace(run, recipe=at_places(run.recipe, places)) for run in part]
     left = left_to_do(list({run.id: run for run in part}.values()), ids)
     counted = count_images((run.recipe for run in part), progress)
-    if lines := [*changed, *told(missing_sets(left, counted.faults))]:
+    notes = download_notes(run.recipe for run in left)
+    if lines := [*changed, *told(missing_sets(left, counted.faults)), *notes]:
         show(*lines, "")  # before anything is timed, which may take a minute
     folders = [*([runs] if runs else []), out.parent]
     costs = estimate({run.id: run.recipe for run in part}, counted, progress, jobs, folders)

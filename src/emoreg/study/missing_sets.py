@@ -10,6 +10,7 @@ from pathlib import Path
 from emoreg.config.recipe import PretrainRecipe, Recipe
 from emoreg.data.images.table import About
 from emoreg.data.stimuli import SETS
+from emoreg.data.targets.cifar import ARCHIVES, download_note
 from emoreg.errors import UserError
 from emoreg.study.kept_data import Settings
 from emoreg.study.plan import PlannedRun
@@ -98,6 +99,14 @@ def told(missing: Sequence[MissingSet]) -> list[str]:
     what = " or cannot be read" if any(each.fault for each in missing) else ""
     lines = [f"[{number}] {each.line}" for number, each in enumerate(missing, start=1)]
     return [f"{count} not here{what}, and needed before any run:", *lines]
+
+
+def download_notes(recipes: Iterable[Recipe]) -> list[str]:
+    """A line for each set of known size that is not here and that the first run downloads."""
+    targets = (settings for recipe in recipes for settings in recipe.sections.values())
+    sets = {(settings.name.lower(), settings.root) for settings in targets if settings.name.lower() in ARCHIVES}
+    notes = (download_note(name, root) for name, root in sorted(sets, key=str))
+    return [note for note in notes if note is not None]
 
 
 def is_missing(settings: Settings) -> bool:

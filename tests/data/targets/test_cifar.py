@@ -15,8 +15,11 @@ from torchvision import datasets
 
 from emoreg.config.schema import TargetSettings
 from emoreg.data.targets import read_target
+from emoreg.data.targets.cifar import ARCHIVES, download_note
 from emoreg.errors import UserError
 from narrow import pixels
+
+KINDS = (datasets.CIFAR10, datasets.CIFAR100)
 
 
 def md5(path: Path) -> str:
@@ -53,6 +56,17 @@ def test_the_published_archive_is_checked_unpacked_and_read(published: Path) -> 
     assert pixels(target.train.images)[0].shape == (32, 32, 3)
     assert target.test.labels.tolist() == [0, 1, 2, 9]
     assert target.classes[9] == "truck"
+
+
+def test_a_download_is_announced_where_nothing_is_here(published: Path, image_folder: Path) -> None:
+    assert download_note("cifar10", str(published)) is None
+    read_target(TargetSettings(name="cifar10", root=str(published)))
+    (published / "cifar-10-python.tar.gz").unlink()
+    assert download_note("cifar10", str(published)) is None and download_note("cifar100", str(image_folder)) is None
+    told = download_note("cifar100", str(published))
+    assert told == f"cifar100 is not in {published}: the first run downloads it there (169 MB)"
+    assert all(file == kind.filename for kind, (_, file, _) in zip(KINDS, ARCHIVES.values(), strict=True))
+    assert all(folder == kind.base_folder for kind, (folder, _, _) in zip(KINDS, ARCHIVES.values(), strict=True))
 
 
 def test_an_archive_with_a_wrong_checksum_is_not_opened(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:

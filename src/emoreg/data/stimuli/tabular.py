@@ -34,7 +34,7 @@ def read_rows(
             row of another length, no rows.
     """
     table = _cells(sheet, _text(sheet), delimiter, quote)
-    yield from _rows(sheet, table, columns)
+    yield from _rows(sheet, table, columns, delimiter)
 
 
 def read_any_rows(sheet: File, column: str) -> tuple[str, Iterator[tuple[str, dict[str, str]]]]:
@@ -65,7 +65,7 @@ def read_any_rows(sheet: File, column: str) -> tuple[str, Iterator[tuple[str, di
     )
     table = _cells(sheet, text, separator, '"')
     blank = next((number for number, cells in enumerate(table) if any(cell.strip() for cell in cells)), 0)
-    return separator, _rows(sheet, table, (), blank + bool(told))
+    return separator, _rows(sheet, table, (), separator, blank + bool(told))
 
 
 def _name(cell: str) -> str:
@@ -74,7 +74,7 @@ def _name(cell: str) -> str:
 
 
 def _rows(
-    sheet: File, table: Sequence[Sequence[str]], columns: Sequence[str], above: int = 0
+    sheet: File, table: Sequence[Sequence[str]], columns: Sequence[str], delimiter: str, above: int = 0
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """(place, row) below the header, which has so many rows above it."""
     header = [_name(cell) for cell in table[above]] if len(table) > above else []
@@ -90,7 +90,8 @@ def _rows(
             continue
         place = f"{sheet}, row {number}"
         if len(cells) != len(header):
-            raise UserError(f"{place}: {len(cells)} fields, but the header has {len(header)}")
+            hint = f"; a value with '{delimiter}' in it stands between quotes" if len(cells) > len(header) else ""
+            raise UserError(f"{place}: {len(cells)} fields, but the header has {len(header)}{hint}")
         count += 1
         yield place, dict(zip(header, (cell.strip() for cell in cells), strict=True))
     if count == 0:

@@ -10,12 +10,31 @@ import numpy as np
 
 from emoreg.config.recipe import EDITION
 from emoreg.data.images.layout import split_name
+from emoreg.data.images.packed import is_pack
 from emoreg.data.images.table import Table
 from emoreg.data.targets.folder import read_folder
 from emoreg.data.targets.target import Target
 from emoreg.errors import UserError
 
 SIZES = {"cifar10": (10, 10_000), "cifar100": (100, 10_000)}  # classes and test images (Krizhevsky 2009)
+
+
+# What torchvision unpacks, the published archive, and its size in millions of bytes.
+ARCHIVES = {
+    "cifar10": ("cifar-10-batches-py", "cifar-10-python.tar.gz", 170),
+    "cifar100": ("cifar-100-python", "cifar-100-python.tar.gz", 169),
+}
+
+
+def download_note(name: str, root: str | None) -> str | None:
+    """A line on the download that reading the set begins with; None if nothing is to be downloaded."""
+    folder = Path(root or "data")
+    unpacked, archive, megabytes = ARCHIVES[name]
+    if zipfile.is_zipfile(folder) or holds_image_folders(folder) or is_pack(folder):
+        return None
+    if (folder / unpacked).is_dir() or (folder / archive).is_file():
+        return None
+    return f"{name} is not in {folder}: the first run downloads it there ({megabytes} MB)"
 
 
 def is_whole(name: str, target: Target) -> bool:
