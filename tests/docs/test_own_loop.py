@@ -51,6 +51,12 @@ def test_the_loops_of_pytorch_and_timm(name: str) -> None:
     check(space["model"], space["optimizer"])
 
 
+def test_the_example_of_several_subjects() -> None:
+    space = run("subjects.py")
+    model = space["model"]
+    assert model.widths == (64, 128) and all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
 def test_the_example_of_a_regression() -> None:
     space = run("values.py")
     model = space["model"]
@@ -100,6 +106,7 @@ def test_every_example_of_the_page_is_run_here() -> None:
         "with_lightning.py",
         "with_trainer.py",
         "ddp.py",
+        "subjects.py",
         "values.py",
     }
     assert PAGE.count("```python") == len(BLOCKS)
