@@ -10,8 +10,8 @@ import pytest
 
 from emoreg.report.analyse_table import analyse
 from emoreg.report.analysis import Analysis, ArmResult
-from emoreg.report.contrasts import Verdict
 from emoreg.report.contrasts import analyse as contrast_frame
+from emoreg.report.verdicts import Verdict
 from refusing import refusal
 from result_rows import TWINS, results, stage_1, stage_2
 

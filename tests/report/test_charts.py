@@ -22,8 +22,8 @@ from emoreg.report.charts import (
     legend,
     twin_charts,
 )
-from emoreg.report.contrasts import Verdict
 from emoreg.report.drawing import Chart, short, short_inside
+from emoreg.report.verdicts import Verdict
 from report.made_up import ARMS, FEW, made_up, nothing
 from result_rows import RELATIVES, TWINS
 

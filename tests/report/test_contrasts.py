@@ -11,10 +11,12 @@ import pandas as pd
 import pytest
 
 import emoreg
-from emoreg.report.contrasts import COLUMNS, LABEL_TWINS, Verdict, analyse
+from emoreg.report.contrast_plan import LABEL_TWINS
+from emoreg.report.contrasts import COLUMNS, analyse
 from emoreg.report.looks import nominal_levels
 from emoreg.report.run_frame import TWINS
 from emoreg.report.statistics import estimate, holm
+from emoreg.report.verdicts import Verdict
 from report.study_rows import answers, arms, study
 
 REGULATED = ["learned", "fixed", "random", "random_learned"]

@@ -6,7 +6,6 @@ import math
 import pytest
 
 from emoreg.report.analysis import Contrast, Frequency
-from emoreg.report.contrasts import Verdict
 from emoreg.report.formatting import percent, points
 from emoreg.report.page_tables import (
     Entry,
@@ -26,6 +25,7 @@ from emoreg.report.page_tables import (
 )
 from emoreg.report.paper_claims import paper_claims
 from emoreg.report.statistics import Interval
+from emoreg.report.verdicts import Verdict
 from narrow import present
 from report.made_up import FEW, made_up
 from result_rows import TWINS

@@ -13,9 +13,10 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
-from emoreg.report.contrasts import Verdict, analyse
+from emoreg.report.contrasts import analyse
 from emoreg.report.power import Spread, given_spread, simulate_power, spreads_of, training_hours
 from emoreg.report.power_table import power_table
+from emoreg.report.verdicts import Verdict
 from refusing import refusal
 from report.study_rows import SD, arms, study
 from report.test_contrasts import with_answers

@@ -11,10 +11,11 @@ import pytest
 
 from emoreg.report.analyse_table import analyse
 from emoreg.report.analysis import Analysis
-from emoreg.report.contrasts import BACKBONE, Verdict
+from emoreg.report.contrast_plan import BACKBONE
 from emoreg.report.files import write_reports
 from emoreg.report.run_frame import TWINS, Arm
 from emoreg.report.suite_tables import RULES, markdown_suites, suite_records, suite_sections
+from emoreg.report.verdicts import Verdict
 from result_rows import results, stage_2
 
 LEARNED = Arm("learned", "affect", None, "procedural")

@@ -26,7 +26,8 @@ from emoreg.report.analysis import (
     label_of,
 )
 from emoreg.report.collapse import frequencies
-from emoreg.report.contrasts import BACKBONE, ENSEMBLE, LABEL_TWINS, Verdict, key_of, twin_of
+from emoreg.report.contrast_plan import BACKBONE, ENSEMBLE, LABEL_TWINS, twin_of
+from emoreg.report.contrasts import key_of
 from emoreg.report.doses import doses_of
 from emoreg.report.machine_notes import facts_of
 from emoreg.report.measures import MEASURES
@@ -37,6 +38,7 @@ from emoreg.report.shared_settings import targets_of
 from emoreg.report.smallest_effect import SMALLEST, smallest_effects
 from emoreg.report.statistics import Interval, interval
 from emoreg.report.suites import suite_cells
+from emoreg.report.verdicts import Verdict
 from emoreg.study.columns import CURVES, NUMBER, SETTINGS, RunStatus, type_of
 
 if TYPE_CHECKING:

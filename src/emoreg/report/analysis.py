@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from emoreg.config.outcomes import ACCURACY, Outcome
 from emoreg.config.schema import RELATIVES
-from emoreg.report.contrasts import Verdict
 from emoreg.report.doses import Doses
 from emoreg.report.method_notes import MethodNotes
 from emoreg.report.run_frame import EXPLORATION, MODES, TWINS, Arm
 from emoreg.report.statistics import LEVEL, TIE, Interval
+from emoreg.report.verdicts import Verdict
 from emoreg.suites.figures import Figure
 
 if TYPE_CHECKING:

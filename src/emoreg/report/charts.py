@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from emoreg.report.analysis import REFERENCES, ROLES, ArmResult, CellResult
-from emoreg.report.contrasts import BACKBONE
+from emoreg.report.contrast_plan import BACKBONE
 from emoreg.report.drawing import (
     DASHES,
     INK,

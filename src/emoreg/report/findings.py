@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from emoreg.report.analysis import Analysis, ArmResult, Contrast, Frequency
-from emoreg.report.contrasts import LABEL_TWINS, Verdict
+from emoreg.report.contrast_plan import LABEL_TWINS
 from emoreg.report.formatting import all_of, count, coverage, decimal, listed, percent, points
 from emoreg.report.method_notes import FIRST_EDITION
 from emoreg.report.power import WANTED
@@ -19,6 +19,7 @@ from emoreg.report.relatives_findings import relatives_findings
 from emoreg.report.run_frame import TWINS
 from emoreg.report.stage_one_findings import stage_one_findings, unlearned_rotation
 from emoreg.report.statistics import LEVEL, smallest_tail
+from emoreg.report.verdicts import Verdict
 
 STUCK = 0.02  # a mean λ this close to 0 or 1 balances nothing
 STARVED = 0.5  # of the outcome of the stronger response, as for `run_frame.Runs.starved`

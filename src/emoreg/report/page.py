@@ -22,7 +22,7 @@ from emoreg.report.charts import (
     legend,
     twin_charts,
 )
-from emoreg.report.contrasts import ENSEMBLE
+from emoreg.report.contrast_plan import ENSEMBLE
 from emoreg.report.dose_response import dose_charts, dose_grid
 from emoreg.report.drawing import Chart
 from emoreg.report.formatting import capital

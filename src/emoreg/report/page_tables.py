@@ -9,7 +9,6 @@ from functools import partial
 from typing import NamedTuple
 
 from emoreg.report.analysis import Analysis, ArmResult, CellResult, Contrast, Frequency, StageOneResult
-from emoreg.report.contrasts import Verdict
 from emoreg.report.formatting import (
     NOTHING,
     WITHOUT_INTERVALS,
@@ -27,6 +26,7 @@ from emoreg.report.formatting import (
 from emoreg.report.paper_claims import SOURCE, PaperClaim
 from emoreg.report.run_frame import MODES, TWINS
 from emoreg.report.statistics import ENOUGH, Interval
+from emoreg.report.verdicts import Verdict
 
 REFERENCES = "References"
 TESTED = {  # contrasts of regulated arms, with the headers of their columns

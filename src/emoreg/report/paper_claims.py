@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from emoreg.report.analysis import Analysis, ArmResult, CellResult, Contrast
-from emoreg.report.contrasts import ENSEMBLE
+from emoreg.report.contrast_plan import ENSEMBLE
 from emoreg.report.run_frame import EXPLORATION
 
 SOURCE = "arXiv:2606.13081"

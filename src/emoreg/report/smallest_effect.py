@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from emoreg.report.contrasts import LABEL_TWINS, TESTED, Verdict, key_of
+from emoreg.report.contrast_plan import LABEL_TWINS, TESTED
+from emoreg.report.contrasts import key_of
 from emoreg.report.looks import nominal_levels
 from emoreg.report.power import WANTED, simulated_differences, spread_of
 from emoreg.report.read_runs import read_runs
 from emoreg.report.run_frame import TWINS
 from emoreg.report.statistics import LEVEL, TIE, estimate, smallest_tail
+from emoreg.report.verdicts import Verdict
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from emoreg.report.analysis import Analysis, ArmResult, SuiteCell, SuiteContrast
-from emoreg.report.contrasts import Verdict
 from emoreg.report.formatting import bounds, count, decimal, p_value, percent, points
 from emoreg.report.page_tables import (
     ABSENT,
@@ -21,6 +20,7 @@ from emoreg.report.page_tables import (
     measured,
 )
 from emoreg.report.paper_tables import markdown
+from emoreg.report.verdicts import Verdict
 from emoreg.suites.figures import Figure
 
 HEADING = "Beyond accuracy on the test split"

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from emoreg.report.analysis import CellResult, SuiteCell, SuiteContrast
-from emoreg.report.contrasts import TESTED, Verdict, analyse_runs, key_of
+from emoreg.report.contrast_plan import TESTED
+from emoreg.report.contrasts import analyse_runs, key_of
 from emoreg.report.read_runs import read_runs
 from emoreg.report.run_frame import Arm, Cell, Runs
 from emoreg.report.statistics import Interval, interval
+from emoreg.report.verdicts import Verdict
 from emoreg.study.suite_columns import COLUMN
 from emoreg.suites.figures import Figure, column, headlines
 from emoreg.suites.options import SUITES

@@ -1,0 +1,93 @@
+"""Which contrasts a cell of a study has, with the seeds that each is looked at with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from emoreg.report.looks import nominal_levels
+from emoreg.report.run_frame import EXPLORATION, TWINS, Arm, Cell, Runs
+from emoreg.report.statistics import LEVEL
+
+LABEL_TWINS = TWINS[:3]  # what the labels must beat; all five are what emotion must beat
+BACKBONE, ENSEMBLE = Arm("none", None, None, None), Arm("ensemble", None, None, None)
+PRACTICAL = ("gain", "over_ensemble")  # read in both directions
+TESTED = (*PRACTICAL, "label", "emotion")
+
+
+@dataclass(frozen=True)
+class Look:
+    """One analysis of a contrast."""
+
+    seeds: tuple[int, ...]
+    level: float  # one-sided, of its limits
+    number: int | None  # among the planned looks; None for what is shown before the first
+    is_early: bool = False  # more looks are planned
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An arm minus others, all on the same seeds."""
+
+    cell: Cell
+    arm: Arm
+    name: str
+    others: tuple[Arm | None, ...]  # None: the arm's own outcome
+    missing: tuple[str, ...]  # twins
+    looks: tuple[Look, ...]  # complete ones, or one before the first; the last is shown
+    planned: tuple[int, ...]  # numbers of seeds at all looks, also those to come
+    seeds: int  # that are there and planned
+    extra: int  # seeds beyond the plan
+
+    @property
+    def is_tested(self) -> bool:
+        """Whether it has a verdict."""
+        return self.arm.is_regulated and self.name in TESTED
+
+
+def contrasts_of(runs: Runs, cell: Cell) -> Iterable[Comparison]:
+    """The contrasts of all arms of a cell."""
+    arms = runs.cells[cell]
+    for arm in arms:
+        yield _contrast(runs, cell, arm, runs.outcomes[cell].name, [None])
+        if arm != BACKBONE and BACKBONE in arms:
+            yield _contrast(runs, cell, arm, "gain", [BACKBONE])
+        if not arm.is_regulated:
+            continue
+        if ENSEMBLE in arms:
+            yield _contrast(runs, cell, arm, "over_ensemble", [ENSEMBLE])
+        twins = {name: twin for name in TWINS if (twin := twin_of(arms, arm, name)) is not None}
+        for twin in twins.values():
+            yield _contrast(runs, cell, arm, "twin", [twin])
+        for contrast, names in (("label", LABEL_TWINS), ("emotion", TWINS)):
+            missing = tuple(name for name in names if name not in twins)
+            yield _contrast(runs, cell, arm, contrast, [twins[name] for name in names if name in twins], missing)
+
+
+def twin_of(arms: Iterable[Arm], arm: Arm, experience: str) -> Arm | None:
+    """A fresh encoder saw no stimuli: one such twin serves all of them."""
+    own, shared = arm._replace(experience=experience), arm._replace(experience=experience, stimuli=None)
+    return own if own in arms else shared if shared in arms else None
+
+
+def _contrast(
+    runs: Runs, cell: Cell, arm: Arm, name: str, others: Sequence[Arm | None], missing: tuple[str, ...] = ()
+) -> Comparison:
+    arms, plan = runs.cells[cell], runs.plans.get((cell, arm))
+    common = [seed for seed in arms[arm] if all(other is None or seed in arms[other] for other in others)]
+    if not others:
+        common = []
+    if plan is None or cell.purpose == EXPLORATION:
+        look = Look(tuple(common), LEVEL, 0)
+        return Comparison(cell, arm, name, tuple(others), missing, (look,), (len(common),), len(common), 0)
+    seeds = [seed for seed in common if seed < plan.seeds]
+    # An outcome alone is no test that could be repeated.
+    at = plan.looks if others != [None] else plan.looks[-1:]
+    levels = nominal_levels(at, LEVEL)
+    looks = [
+        Look(tuple(seeds[:number]), levels[place], place, number < at[-1])
+        for place, number in enumerate(at)
+        if seeds[:number] == list(range(number))
+    ]
+    looks = looks or [Look(tuple(seeds), levels[0], None, len(at) > 1)]
+    return Comparison(cell, arm, name, tuple(others), missing, tuple(looks), at, len(seeds), len(common) - len(seeds))

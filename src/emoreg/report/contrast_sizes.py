@@ -1,0 +1,159 @@
+"""How large contrasts are, and how probable without an effect, at each of their looks."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from emoreg.report.contrast_plan import LABEL_TWINS, Comparison
+from emoreg.report.run_frame import TWINS, Runs, variance_of_images
+from emoreg.report.statistics import Estimates, estimate
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class Size(NamedTuple):
+    """How large a contrast is at one look, against the hardest of its others."""
+
+    hardest: int
+    images: int
+    point: float
+    low: float
+    high: float
+    low_seeds: float
+    high_seeds: float
+    p: float
+    p_below: float
+    collapsed: int
+
+
+class _Pair(NamedTuple):
+    """An arm and another, or itself alone, at one look."""
+
+    one: tuple[int, ...]  # rows
+    other: tuple[int, ...] | None
+    level: float
+    is_early: bool
+    bounds: tuple[float, float]  # of the outcome
+
+
+@dataclass
+class _Pairs:
+    """Pairs of arms of the same number of seeds, estimated together; each pair once."""
+
+    places: dict[_Pair, int] = field(default_factory=dict)
+
+    def place(self, pair: _Pair) -> int:
+        return self.places.setdefault(pair, len(self.places))
+
+
+def sizes_of(runs: Runs, contrasts: Sequence[Comparison]) -> dict[int, list[Size]]:
+    """The sizes at all looks of each contrast, by its identity."""
+    pairs: dict[int, _Pairs] = defaultdict(_Pairs)
+    wanted: dict[int, list[list[int]]] = {}
+    for contrast in contrasts:
+        arms = runs.cells[contrast.cell]
+        outcome = runs.outcomes[contrast.cell]
+        bounds = runs.bounds or (outcome.least, outcome.largest)
+        wanted[id(contrast)] = []
+        for look in contrast.looks:
+            one = rows_of(arms[contrast.arm], look.seeds)
+            others = [None if other is None else rows_of(arms[other], look.seeds) for other in contrast.others]
+            wanted[id(contrast)].append(
+                [pairs[len(one)].place(_Pair(one, other, look.level, look.is_early, bounds)) for other in others]
+            )
+    estimated = {seeds: _estimated(runs, list(of_n.places)) for seeds, of_n in pairs.items()}
+    return {
+        id(contrast): [
+            _hardest([estimated[len(look.seeds)][place] for place in places], contrast.name) if places else _UNKNOWN
+            for look, places in zip(contrast.looks, wanted[id(contrast)], strict=True)
+        ]
+        for contrast in contrasts
+    }
+
+
+def rows_of(by_seed: Mapping[int, int], seeds: Sequence[int]) -> tuple[int, ...]:
+    """The rows of an arm's runs with these seeds."""
+    return tuple(by_seed[seed] for seed in seeds)
+
+
+_UNKNOWN = Size(-1, 0, math.nan, math.nan, math.nan, math.nan, math.nan, math.nan, math.nan, 0)
+TWIN_COUNTS = (1, len(LABEL_TWINS), len(TWINS))  # an upper limit for each, at 1 - level / k
+
+
+class _Estimated(NamedTuple):
+    """The estimate of a pair: over seeds and images, and over seeds alone, with an upper limit per TWIN_COUNTS."""
+
+    images: int
+    mean: float
+    low: float
+    high: list[float]
+    low_seeds: float
+    high_seeds: list[float]
+    p: float
+    p_below: float
+    collapsed: frozenset[int]  # rows
+
+
+def _estimated(runs: Runs, pairs: Sequence[_Pair]) -> list[_Estimated]:
+    ones = np.array([pair.one for pair in pairs], dtype=np.intp)
+    others = np.array([pair.other or pair.one for pair in pairs], dtype=np.intp)
+    is_alone, is_early = np.array([(pair.other is None, pair.is_early) for pair in pairs]).T
+    values = runs.scores[ones] - np.where(is_alone[:, None], 0.0, runs.scores[others])
+    lower = np.array([pair.level for pair in pairs])
+    upper = lower[:, None] / np.array(TWIN_COUNTS)
+    by_seed = estimate(values, 0.0, lower, upper, is_early)
+    v, images = np.zeros(len(pairs)), np.zeros(len(pairs), dtype=np.int64)
+    for place, pair in enumerate(pairs):
+        v[place], images[place] = variance_of_images(runs, pair.one, pair.other)
+    both = by_seed
+    if (rest := np.flatnonzero(v)).size:
+        both = _with(by_seed, rest, estimate(values[rest], v[rest], lower[rest], upper[rest], is_early[rest]))
+    # Outcomes have their bounds, and where resamples set no limit these are all that is known.
+    least, largest = np.array([pair.bounds for pair in pairs]).T
+    floor = np.where(is_alone, least, least - largest)
+    ceiling = np.where(is_alone, largest, largest - least)
+    low_seeds, high_seeds = np.maximum(by_seed.low, floor), np.minimum(by_seed.high, ceiling[:, None])
+    # Images never make an interval narrower, though the bootstrap of both might by a hair where they add little.
+    low = np.minimum(np.maximum(both.low, floor), low_seeds)
+    high = np.maximum(np.minimum(both.high, ceiling[:, None]), high_seeds)
+    p, p_below = np.maximum(by_seed.p_above, both.p_above), np.maximum(by_seed.p_below, both.p_below)
+    collapsed = [frozenset(row for row in (*pair.one, *(pair.other or ())) if runs.is_collapsed[row]) for pair in pairs]
+    columns = (images, by_seed.mean, low, high, low_seeds, high_seeds, p, p_below)
+    return [_Estimated(*of_pair) for of_pair in zip(*(column.tolist() for column in columns), collapsed, strict=True)]
+
+
+def _with(estimates: Estimates, places: NDArray[np.intp], new: Estimates) -> Estimates:
+    """Estimates with those of some pairs replaced."""
+    fields = {name: getattr(estimates, name).copy() for name in ("mean", "p_above", "p_below", "low", "high")}
+    for name, values in fields.items():
+        values[places] = getattr(new, name)
+    return Estimates(**fields)
+
+
+def _hardest(pairs: Sequence[_Estimated], contrast: str) -> Size:
+    """The size against the hardest of several: each number is that of the other which makes it smallest."""
+    limit = {"label": 1, "emotion": 2}.get(contrast, 0)
+    collapsed = len(frozenset().union(*(pair.collapsed for pair in pairs)))
+    # Where a run has no outcome there is no mean, and no hardest: it is told of the other that is without one.
+    hardest = min(range(len(pairs)), key=lambda place: (not math.isnan(pairs[place].mean), pairs[place].mean))
+    if math.isnan(pairs[hardest].mean):
+        pairs = [pairs[hardest]]
+    return Size(
+        hardest=hardest,
+        images=min(pair.images for pair in pairs),
+        point=min(pair.mean for pair in pairs),
+        low=min(pair.low for pair in pairs),
+        high=min(pair.high[limit] for pair in pairs),
+        low_seeds=min(pair.low_seeds for pair in pairs),
+        high_seeds=min(pair.high_seeds[limit] for pair in pairs),
+        p=max(pair.p for pair in pairs),
+        p_below=max(pair.p_below for pair in pairs),
+        collapsed=collapsed,
+    )
