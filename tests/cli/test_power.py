@@ -8,7 +8,7 @@ import pytest
 
 from emoreg.cli.main import main
 from emoreg.study.columns import IDENTITY
-from emoreg.study.results import write_results
+from emoreg.study.results_table import write_results
 from report.study_rows import arms, study
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from emoreg.cli.main import main
 from emoreg.study import run_study
-from emoreg.study.results import read_results
+from emoreg.study.results_table import read_results
 from emoreg.study.scheduler import InTurn
 
 STUDY = """\

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import emoreg
-from emoreg.study.results import read_results
+from emoreg.study.results_table import read_results
 
 ROOT = Path(__file__).parents[2]
 RESULTS = sorted((ROOT / "results").glob("*.parquet"))

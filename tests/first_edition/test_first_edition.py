@@ -23,7 +23,8 @@ from emoreg.runtime.progress import Progress
 from emoreg.study.definition import Study
 from emoreg.study.plan import Factors, PlannedRun, plan_runs
 from emoreg.study.read_study import read_study
-from emoreg.study.results import read_external_results, results_of
+from emoreg.study.results import results_of
+from emoreg.study.results_table import read_external_results
 
 HERE = Path(__file__).parent
 STUDIES = HERE / "studies"  # as they were shipped

@@ -40,7 +40,8 @@ from emoreg.report.paper_tables import latex_table, markdown_table
 from emoreg.runs.run import CHECKPOINT, ENVIRONMENT, FINAL, METRICS, RECIPE, WEIGHTS, Run
 from emoreg.study.plan import plan_runs
 from emoreg.study.read_study import read_study
-from emoreg.study.results import read_results, results_of, write_results
+from emoreg.study.results import results_of
+from emoreg.study.results_table import read_results, write_results
 from hostile.set_inputs import encoded, pack_into, png, zipped
 
 EXAMPLES = os.environ.get("EMOREG_FUZZ_EXAMPLES")

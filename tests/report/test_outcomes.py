@@ -16,7 +16,7 @@ from emoreg.report.files import write_reports
 from emoreg.report.findings import findings
 from emoreg.report.own_results import read_own_results
 from emoreg.report.read_runs import read_runs
-from emoreg.study.results import check_content
+from emoreg.study.results_table import check_content
 from result_rows import results, stage_1, stage_2
 
 NAN = math.nan

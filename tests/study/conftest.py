@@ -15,7 +15,8 @@ from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 from emoreg.study.columns import RunStatus
 from emoreg.study.definition import GridPoint, StimuliRecipe, Study
 from emoreg.study.plan import PlannedRun, plan_runs
-from emoreg.study.results import results_of, write_results
+from emoreg.study.results import results_of
+from emoreg.study.results_table import write_results
 from emoreg.study.run_one import RunOutcome
 from study_arms import BACKBONE, LEARNED, SHUFFLED
 

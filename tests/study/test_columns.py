@@ -16,7 +16,8 @@ from emoreg.study.columns import CURVES, FIXED, in_order, type_of
 from emoreg.study.conform import fits
 from emoreg.study.definition import Study
 from emoreg.study.plan import plan_runs
-from emoreg.study.results import read_external_results, read_results, results_of, write_results
+from emoreg.study.results import results_of
+from emoreg.study.results_table import read_external_results, read_results, write_results
 from study_arms import BACKBONE
 
 RESULTS = sorted(Path(__file__).parents[2].glob("results/*.parquet"))

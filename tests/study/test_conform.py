@@ -12,7 +12,7 @@ from pyarrow import parquet
 
 from emoreg.errors import UserError
 from emoreg.study.elsewhere import merged
-from emoreg.study.results import read_external_results, read_results, write_results
+from emoreg.study.results_table import read_external_results, read_results, write_results
 from emoreg.study.tables import rows_text
 from refusing import refusal
 

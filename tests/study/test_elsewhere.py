@@ -16,7 +16,8 @@ from emoreg.runtime.progress import Progress
 from emoreg.study.definition import Study
 from emoreg.study.elsewhere import finished_elsewhere, merged
 from emoreg.study.plan import PlannedRun, plan_runs
-from emoreg.study.results import read_results, results_of, write_results
+from emoreg.study.results import results_of
+from emoreg.study.results_table import read_results, write_results
 from emoreg.study.run_study import run_study
 from emoreg.study.scheduler import left_to_do
 from refusing import refusal

@@ -20,7 +20,7 @@ from emoreg.study.columns import RunStatus
 from emoreg.study.elsewhere import finished_elsewhere
 from emoreg.study.plan import PlannedRun, known_as, plan_runs
 from emoreg.study.read_study import read_study, with_data
-from emoreg.study.results import read_results
+from emoreg.study.results_table import read_results
 from emoreg.study.run_one import RunOutcome
 from emoreg.study.run_study import open_study, run_study
 from refusing import refusal

@@ -17,7 +17,8 @@ from emoreg.study.columns import RunStatus
 from emoreg.study.definition import StimuliRecipe, Study
 from emoreg.study.plan import plan_runs
 from emoreg.study.published import published_settings
-from emoreg.study.results import results_of, write_results
+from emoreg.study.results import results_of
+from emoreg.study.results_table import write_results
 from emoreg.study.run_one import RunOutcome
 from emoreg.study.tables import rows_text
 

@@ -14,15 +14,8 @@ from emoreg.errors import UserError
 from emoreg.study.columns import RunStatus
 from emoreg.study.definition import Study
 from emoreg.study.plan import plan_runs
-from emoreg.study.results import (
-    between_looks,
-    of_validation,
-    read_external_results,
-    read_results,
-    results_of,
-    select,
-    write_results,
-)
+from emoreg.study.results import between_looks, of_validation, results_of
+from emoreg.study.results_table import read_external_results, read_results, select, write_results
 from emoreg.study.run_one import RunOutcome
 
 

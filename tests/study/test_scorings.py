@@ -18,7 +18,8 @@ from emoreg.runtime.progress import Progress
 from emoreg.study.definition import Study
 from emoreg.study.plan import PlannedRun, plan_runs
 from emoreg.study.read_study import read_study
-from emoreg.study.results import read_results, results_of, write_results
+from emoreg.study.results import results_of
+from emoreg.study.results_table import read_results, write_results
 from emoreg.study.scheduler import InTurn, recorded_failures
 from emoreg.study.score_runs import failed_scorings, score_runs
 from emoreg.study.scorings import check_scorable, left_to_score, plan_line

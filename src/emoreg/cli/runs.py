@@ -47,7 +47,7 @@ def list_runs(
     from emoreg.runs.catalogue import catalogue, find_runs
     from emoreg.runtime.streams import tell
     from emoreg.runtime.terminal import show
-    from emoreg.study.results import select
+    from emoreg.study.results_table import select
     from emoreg.study.tables import rows_table, rows_text
 
     table = catalogue(find_runs(folders or [Path("runs")]))

@@ -149,7 +149,7 @@ def _print_plan(
     from emoreg.study.part import part_of
     from emoreg.study.plan import known_as, plan_runs
     from emoreg.study.read_study import with_data
-    from emoreg.study.results import read_results
+    from emoreg.study.results_table import read_results
     from emoreg.study.run_study import RUNS, done_elsewhere
     from emoreg.study.scheduler import left_to_do
     from emoreg.study.scorings import plan_line
@@ -287,7 +287,7 @@ def results(
     """
     from emoreg.runtime.terminal import show
     from emoreg.study.elsewhere import merged
-    from emoreg.study.results import select, write_results
+    from emoreg.study.results_table import select, write_results
     from emoreg.study.tables import rows_table, rows_text
 
     if runs is not None and len(studies) > 1:
@@ -316,7 +316,7 @@ def results(
 def _table(path: Path, runs: Path | None) -> pd.DataFrame:
     """A study's results as they now stand, which are also written into its folder; or those of a table."""
     from emoreg.study.read_study import TABLE
-    from emoreg.study.results import read_results, write_results
+    from emoreg.study.results_table import read_results, write_results
     from emoreg.study.run_study import open_study
 
     if path.suffix.lower() in TABLES:

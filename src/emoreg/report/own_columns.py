@@ -88,7 +88,7 @@ def check_columns(names: Sequence[str]) -> None:
     if "arm" in names and (double := [name for name in OF_AN_ARM if name in names]):
         raise UserError(
             f"the columns arm and {double[0]} say the same; keep the arm, as reports name it, or mode and experience "
-            "(a table of the first edition is opened with emoreg.study.results.read_results)"
+            "(a table of the first edition is opened with emoreg.study.results_table.read_results)"
         )
 
 

@@ -18,7 +18,7 @@ from emoreg.runtime.safe_io import make_folder
 from emoreg.study.columns import RunStatus
 from emoreg.study.conform import conform
 from emoreg.study.first_edition import with_modes
-from emoreg.study.results import check_content, read_external_results
+from emoreg.study.results_table import check_content, read_external_results
 
 if TYPE_CHECKING:
     import pandas as pd

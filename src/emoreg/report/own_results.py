@@ -22,7 +22,7 @@ from emoreg.report.read_runs import ArrowFrame, in_pandas, read_runs
 from emoreg.report.run_frame import EXPLORATION, Runs
 from emoreg.study.columns import RunStatus
 from emoreg.study.conform import conform
-from emoreg.study.results import check_content, read_parquet
+from emoreg.study.results_table import check_content, read_parquet
 
 if TYPE_CHECKING:
     import pandas as pd

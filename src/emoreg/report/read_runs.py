@@ -126,7 +126,7 @@ def _stage_2(frame: pd.DataFrame) -> pd.DataFrame:
     if "mode" not in frame and "arm" in frame:
         raise UserError(
             "the table has a column 'arm' and no 'mode': it is of the first edition. "
-            "Open it with emoreg.study.results.read_results, which translates it"
+            "Open it with emoreg.study.results_table.read_results, which translates it"
         )
     for name in ("mode", "experience", "seed"):
         if name not in frame:

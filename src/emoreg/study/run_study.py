@@ -28,7 +28,8 @@ from emoreg.study.missing_sets import refuse_missing
 from emoreg.study.part import part_of
 from emoreg.study.plan import PlannedRun, known_as, plan_runs
 from emoreg.study.read_study import FILE, TABLE, find_study, is_kept, read_study, with_data
-from emoreg.study.results import read_results, results_of, write_results
+from emoreg.study.results import results_of
+from emoreg.study.results_table import read_results, write_results
 from emoreg.study.run_one import RunOutcome
 from emoreg.study.scheduler import InTurn, Pool, execute, left_to_do, recorded_failures
 from emoreg.study.score_runs import score_runs

@@ -15,7 +15,7 @@ from emoreg.runtime.main_module import require_guard
 from emoreg.runtime.progress import Progress
 from emoreg.study.kept_data import at_places, find_data, refuse
 from emoreg.study.read_study import FILE, TABLE
-from emoreg.study.results import write_results
+from emoreg.study.results_table import write_results
 from emoreg.study.run_study import StudyOnDisk, make_pool, open_study, require_own_process, write_study
 from emoreg.study.score_runs import score_runs
 from emoreg.study.scorings import check_scorable, left_to_score
