@@ -86,7 +86,9 @@ def noise(count: int) -> ImageSet:
     return load_images(Table("noise", pixels, draw.integers(0, 10, count)), 32, False, 4.0, Progress(quiet=True))
 
 
-def training(asked: TrainRecipe, steps: int, threads: int | None = None) -> Work:
+def training(
+    asked: TrainRecipe, steps: int, threads: int | None = None, clock: Callable[[], float] = time.perf_counter
+) -> Work:
     """Work that trains for some steps, as `emoreg.training.loop.fit` does, and returns images per second.
 
     With growing images every round goes through all sizes, from the first to the last.
@@ -105,13 +107,13 @@ def training(asked: TrainRecipe, steps: int, threads: int | None = None) -> Work
 
     def work() -> float:
         losses = torch.zeros(steps, device=fabric.device)
-        begun = time.perf_counter()
+        begun = clock()
         for step in range(steps):
             batch = next(batches)
             side = progressive_size(32, asked.training, asked.training.epochs * step / steps)
             losses[step] = train_step(state, batch._replace(images=resize(batch.images, side)))
         losses.mean().item()  # waits for the device
-        return steps * size / (time.perf_counter() - begun)
+        return steps * size / (clock() - begun)
 
     return work
 

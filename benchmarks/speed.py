@@ -22,10 +22,12 @@ import ours
 import usual
 from turns import Arm, take_turns
 
+from emoreg.config.training import TrainingSettings
 from emoreg.runs.provenance import environment
 from emoreg.runtime.cores import usable_cores
+from emoreg.training.fabric import resolve_precision
 
-PARTS = ("start", "data", "augmentation", "training", "regulated", "jobs", "decoding", "predict")
+PARTS = ("start", "data", "augmentation", "training", "precision", "regulated", "jobs", "decoding", "predict")
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,26 @@ def measure_training(options: argparse.Namespace) -> list[Line]:
     return lines
 
 
+def measure_precision(options: argparse.Namespace) -> list[Line]:
+    """What `training.precision: auto` gains over float32, on a CPU that computes in bfloat16.
+
+    By the processor time of one thread, in which what else runs does not count.
+    """
+    if device_of(options.device) != "cpu" or resolve_precision(TrainingSettings(), "cpu") == "32-true":
+        return []
+    lines = []
+    for name in options.backbones:
+        for arm, what in (("Backbone", "plain"), ("trained", "regulated")):
+            steps, arms = steps_of(name, options), dict[str, Arm]()
+            for precision in ("auto", "32-true"):
+                asked = ours.recipe(name, options.batch_size, "cpu", arm, precision=precision)
+                arms[precision] = ours.training, (asked, steps, 1, time.process_time)
+            figures = take_turns(arms, options.rounds)
+            ratio = figures.ratio("auto", "32-true")
+            lines.append(Line(f"{name}, {what}, bf16", figures.median("auto"), "float32", ratio, ">= 1"))
+    return lines
+
+
 def measure_regulated(options: argparse.Namespace) -> list[Line]:
     """Seconds of a regulated step in those of a backbone's step, so the ratio is turned round."""
     lines = []
@@ -223,7 +245,7 @@ def measure_predict(options: argparse.Namespace) -> list[Line]:
 
 def steps_of(name: str, options: argparse.Namespace) -> int:
     """Of a round: so many that it takes about the asked time on two cores; a GPU is a hundred times faster."""
-    per_second = {"resnet8": 900, "resnet20": 300, "resnet18": 30}.get(name, 50)
+    per_second = {"resnet8": 900, "resnet20": 300, "speednet": 200, "resnet18": 30}.get(name, 50)
     faster = 1 if device_of(options.device) == "cpu" else 100
     return max(round(options.seconds * per_second * faster / options.batch_size), 1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -29,6 +30,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     extras.core_only = config.getoption("core")
+    # training.precision auto is then float32 on every processor, here and in processes that tests start.
+    os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

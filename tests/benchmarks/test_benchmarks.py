@@ -35,7 +35,9 @@ def record(folder: Path, script: str, *arguments: str, codes: tuple[int, ...] = 
 
 PARTS = [
     ["start"],
-    pytest.param(["data", "augmentation", "training", "regulated", "jobs", "predict"], marks=pytest.mark.slow),
+    pytest.param(
+        ["data", "augmentation", "training", "precision", "regulated", "jobs", "predict"], marks=pytest.mark.slow
+    ),
 ]
 
 

@@ -576,3 +576,21 @@ def test_a_start_that_fails_leaves_no_folders(tmp_path: Path, stage2: TrainRecip
     (tmp_path / "own").mkdir()
     refusal(lambda: train(unknown, tmp_path / "own", progress=quiet))
     assert (tmp_path / "own").is_dir() and not (tmp_path / "own" / RECIPE).exists()
+
+
+def test_a_run_that_is_resumed_keeps_its_precision_whatever_auto_means_by_then(
+    tmp_path: Path, stage2: TrainRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = dataclasses.replace(stage2, training=dataclasses.replace(stage2.training, epochs=2, precision="auto"))
+    whole = train(recipe, tmp_path / "whole", progress=Progress(quiet=True))
+    with pytest.raises(Stopped):
+        train(recipe, tmp_path / "run", progress=StopAt(line=1))
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
+    lines: list[str] = []
+    progress = Progress(quiet=True)
+    monkeypatch.setattr(progress, "say", lines.append)
+    run = train(recipe, tmp_path / "run", progress=progress)
+    assert_same_run(run, whole)
+    assert [session["precision"] for session in run.environment] == ["32-true", "32-true"]
+    assert "run: was begun in 32-true and goes on in it (training.precision auto is bf16-mixed here)" in lines

@@ -15,9 +15,11 @@ from emoreg.cli.main import main
 from emoreg.runs.run import FINAL, INPUTS, WEIGHTS
 from emoreg.runtime.progress import Progress
 from emoreg.stages.inputs import inputs_of
+from emoreg.study import run_study as run_study_module
 from emoreg.study import scheduler
 from emoreg.study.columns import RunStatus
 from emoreg.study.elsewhere import finished_elsewhere
+from emoreg.study.machine import Machine
 from emoreg.study.plan import PlannedRun, known_as, plan_runs
 from emoreg.study.read_study import read_study, with_data
 from emoreg.study.results_table import read_results
@@ -226,3 +228,25 @@ def test_one_set_of_images_under_two_paths_is_not_two_targets(place: Path) -> No
     path.write_text(path.read_text() + targets)
     told = refusal(lambda: plan_runs(with_data(read_study(path), Path("nowhere")), Path("runs")))
     assert "the target flags and same are the same images" in told
+
+
+def test_a_study_goes_on_in_the_precision_that_it_was_begun_in_and_says_so(
+    place: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = written()
+    file.write_text(file.read_text().replace(", precision: 32-true", ""))
+    first = done(file, "out", quiet)
+    lines: list[str] = []
+    monkeypatch.setattr(quiet, "say", lines.append)
+    for module in (scheduler, run_study_module):  # as if on a processor that computes in bfloat16
+        monkeypatch.setattr(module, "this_machine", lambda: Machine("cpu", "bf16-mixed"))
+    more = run_study(read_study(file, seeds=2), "out", progress=quiet)
+    assert len(more) == 2 * len(first) and {*first["id"]} < {*more["id"]}
+    assert {run.recipe.training.precision for run in planned("out")} == {"32-true"}
+    assert {run.recipe.training.precision for run in planned(file)} == {"bf16-mixed"}  # whose folder is not there yet
+    (line,) = (line for line in lines if "begun in" in line)
+    assert line.startswith("out was begun in 32-true, and its other runs are trained in it too; training.precision")
+
+    lines.clear()
+    assert {*done(file, "another", quiet)["id"]}.isdisjoint(more["id"]) and "begun in" not in " ".join(lines)
+    assert {run.recipe.training.precision for run in planned("another")} == {"bf16-mixed"}

@@ -61,3 +61,10 @@ def test_runs_are_found_alone_and_in_studies_once_each(write: Write, tmp_path: P
     (tmp_path / "runs" / "empty").mkdir()
     assert set(run_folders([tmp_path / "runs", tmp_path / "runs" / "study"])) == {alone, of_study}
     assert run_folders([tmp_path / "nowhere"]) == []
+
+
+def test_a_run_counts_for_the_precision_that_auto_stood_for(write: Write, stage2: TrainRecipe) -> None:
+    auto, half = (build(stage2, {"training": {"precision": precision}}) for precision in ("auto", "bf16-mixed"))
+    runs, kinds = [write("one", auto, precision="bf16-mixed")], {kind_of(auto), kind_of(half)}
+    assert len(kinds) == 2  # auto is 32-true in tests
+    assert recorded_speeds(runs, kinds) == {kind_of(half): 1 / 25}

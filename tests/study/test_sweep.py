@@ -109,3 +109,19 @@ def test_what_auto_stands_for_belongs_to_a_trial(tmp_path: Path) -> None:
         plan_sweep(sweep, tmp_path, machine) for machine in (Machine(), Machine("cuda", "bf16-mixed"))
     )
     assert here.recipe.training.device == "cpu" and there.recipe.training.device == "cuda" and here.id != there.id
+
+
+def test_a_sweep_goes_on_in_the_precision_that_it_was_begun_in(
+    tmp_path: Path, pool: Pretended, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_sweep(asked(tmp_path, [0.1]), tmp_path / "out", progress=quiet)
+    pool.done.clear()
+    monkeypatch.setattr(pool, "machine", lambda: Machine("cpu", "bf16-mixed"))
+    lines: list[str] = []
+    monkeypatch.setattr(quiet, "say", lines.append)
+    run_sweep(asked(tmp_path, [0.1, 0.2]), tmp_path / "out", progress=quiet)
+    assert sorted(pool.done) == ["lr-0.2-seed0", "lr-0.2-seed1"]
+    told = f"{tmp_path / 'out'} was begun in 32-true, and its other runs are trained in it too"
+    assert [line for line in lines if "begun in" in line] == [told]
+    run_sweep(asked(tmp_path, [0.1]), tmp_path / "another", progress=quiet)
+    assert len(pool.done) == 4 and sum("begun in" in line for line in lines) == 1

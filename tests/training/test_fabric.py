@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import dataclasses
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from lightning_fabric import Fabric
 
+from emoreg.config.recipe import TrainRecipe, defaults
 from emoreg.config.training import TrainingSettings
 from emoreg.errors import UserError
-from emoreg.training.fabric import make_fabric, resolve_precision
+from emoreg.runs.run import Run, start_run
+from emoreg.training.fabric import make_fabric, resolve_precision, scoring, settled
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps"])
@@ -25,6 +30,82 @@ def test_auto_takes_the_processor_where_there_is_nothing_else(monkeypatch: pytes
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     fabric = make_fabric(TrainingSettings())
     assert isinstance(fabric, Fabric) and fabric.device == torch.device("cpu")
+
+
+def give_the_processor(monkeypatch: pytest.MonkeyPatch, *capabilities: str, onednn: str | None = None) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(capabilities, True), raising=False)
+    if onednn is None:
+        monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    else:
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", onednn)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "onednn", "precision"),
+    [
+        (("avx2",), None, "32-true"),
+        (("avx2", "avx512_f"), None, "32-true"),
+        (("avx512_f", "avx512_bf16"), None, "bf16-mixed"),
+        (("avx512_f", "amx_bf16", "amx_tile"), "AVX512_CORE_AMX", "bf16-mixed"),
+        (("avx512_f", "avx512_bf16", "amx_bf16"), "AVX512_CORE", "32-true"),
+        (("avx512_f", "avx512_bf16"), "avx2", "32-true"),
+        (("bf16", "sve"), None, "32-true"),  # ARM, which was not measured
+    ],
+)
+def test_auto_precision_on_a_processor_follows_from_what_it_can_do(
+    capabilities: tuple[str, ...], onednn: str | None, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give_the_processor(monkeypatch, *capabilities, onednn=onednn)
+    assert resolve_precision(TrainingSettings(), "cpu") == precision
+    assert resolve_precision(TrainingSettings(), "mps") == "32-true"
+    assert resolve_precision(TrainingSettings(precision="32-true"), "cpu") == "32-true"
+
+
+def test_a_pytorch_that_does_not_tell_what_the_processor_can_do_means_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    give_the_processor(monkeypatch, "avx512_bf16")
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert resolve_precision(TrainingSettings(), "cpu") == "32-true"
+
+
+def test_the_tests_have_one_precision_on_every_processor() -> None:
+    assert resolve_precision(TrainingSettings(), "cpu") == "32-true"
+
+
+AUTO = TrainRecipe(training=TrainingSettings(device="cpu"))
+
+
+def begun_in(precision: str | None, folder: Path, recipe: TrainRecipe = AUTO, is_begun: bool = True) -> Run:
+    run = start_run(folder, recipe)
+    if precision is not None:
+        (folder / "environment.json").write_text(json.dumps({"sessions": [{"precision": precision}]}))
+    if is_begun:
+        (folder / "checkpoint.pt").touch()
+    return run
+
+
+@pytest.mark.parametrize(
+    ("recorded", "is_begun", "trained", "scored"),
+    [
+        ("32-true", True, "32-true", "32-true"),
+        ("bf16-mixed", True, "bf16-mixed", "auto"),
+        ("32-true", False, "auto", "auto"),  # of a start that saved nothing
+        (None, True, "auto", "auto"),
+        ("64-true", True, "auto", "auto"),
+    ],
+)
+def test_a_run_goes_on_in_the_precision_that_it_was_begun_in(
+    recorded: str | None, is_begun: bool, trained: str, scored: str, tmp_path: Path
+) -> None:
+    run = begun_in(recorded, tmp_path / "run", is_begun=is_begun)
+    assert settled(AUTO, run).precision == trained
+    assert scoring(AUTO, run, "cpu").precision == scored
+    asked = dataclasses.replace(AUTO, training=TrainingSettings(precision="bf16-mixed", device="cpu"))
+    assert settled(asked, run).precision == scoring(asked, run, "cpu").precision == "bf16-mixed"
+
+
+def test_a_run_of_the_first_edition_is_float32_on_a_processor(tmp_path: Path) -> None:
+    old = dataclasses.replace(defaults(TrainRecipe, 1), training=TrainingSettings(device="cpu"))
+    assert settled(old, begun_in(None, tmp_path / "run", old, is_begun=False)).precision == "32-true"
 
 
 def test_auto_precision_depends_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:

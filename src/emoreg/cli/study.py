@@ -142,19 +142,23 @@ def _print_plan(
     """Print what is to be done, how long it will take, and what image sets that are not here need."""
     from emoreg.runtime.terminal import show
     from emoreg.study.costs import estimate
+    from emoreg.study.definition import needs_machine
     from emoreg.study.image_counts import count_images
     from emoreg.study.kept_data import at_places, find_data
+    from emoreg.study.machine import this_machine
     from emoreg.study.measured_speeds import gpu_estimate
     from emoreg.study.missing_sets import download_notes, missing_sets, told
     from emoreg.study.part import part_of
     from emoreg.study.plan import known_as, plan_runs
-    from emoreg.study.read_study import with_data
+    from emoreg.study.read_study import with_data, with_machine
     from emoreg.study.results_table import read_results
     from emoreg.study.run_study import RUNS, done_elsewhere
     from emoreg.study.scheduler import left_to_do
     from emoreg.study.scorings import plan_line
     from emoreg.study.tables import plan_table
 
+    if needs_machine(study):
+        study = with_machine(study, out, this_machine())
     study = with_data(study, out)
     planned = plan_runs(study, runs or out / RUNS)
     done = done_elsewhere(out, planned, [(str(path), read_results(path)) for path in tables])

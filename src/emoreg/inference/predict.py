@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -33,7 +32,7 @@ from emoreg.models.regulation import Response
 from emoreg.runs.run import Run
 from emoreg.runtime.progress import Progress
 from emoreg.stages.affective_heads import Head
-from emoreg.training.fabric import make_fabric
+from emoreg.training.fabric import make_fabric, scoring
 
 FeelWith = Literal["experience", "encoder"]
 Image = File | NDArray[np.uint8] | bytes | Pillow.Image  # bytes: the content of a file
@@ -154,7 +153,7 @@ def _predict(
     device: Device,
     on_unreadable: Callable[[UserError], None] | None,
 ) -> Iterator[Prediction]:
-    fabric = make_fabric(dataclasses.replace(loaded.recipe.training, device=device))
+    fabric = make_fabric(scoring(loaded.recipe, Run(loaded.folder), device))
     model, readout = loaded.model.to(fabric.device), loaded.readout
     if readout is not None:
         readout.model.to(fabric.device)

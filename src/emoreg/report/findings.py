@@ -376,6 +376,7 @@ def _mixed(cases: Sequence[Case]) -> list[str]:
     if differing:
         arms = list(dict.fromkeys(case.name for case in cases if case.contrast.mixed))
         sentences.append(f"The runs compared for {listed(arms)} differ in {all_of(list(differing))}.")
+        sentences.append("Where two runs of one seed do, what sets them apart may be that alone.")
     if extra := max(case.contrast.extra_seeds for case in cases):
         sentences.append(f"Seeds beyond the plan (up to {extra}) are in no estimate and no test.")
     over_seeds = [case for case in cases if case.contrast.size.n > 1 and not case.contrast.images]

@@ -9,12 +9,13 @@ import io
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from emoreg.config.read_recipe import read_recipe, recipe_yaml
 from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe
 from emoreg.config.setting_types import path_of
 from emoreg.config.strict_yaml import read_yaml
+from emoreg.config.training import Precision
 from emoreg.errors import Diverged, UserError, shortened
 from emoreg.runs.inputs import Inputs, changes, from_record
 from emoreg.runs.provenance import environment, package_version
@@ -123,6 +124,15 @@ class Run:
                 f"{path} is damaged (no list of sessions); delete it, and run the same command again to write a new one"
             )
         return sessions
+
+    @property
+    def precision(self) -> Precision | None:
+        """That in which it was trained last; None where nothing tells."""
+        try:
+            found = self.environment[-1].get("precision")
+        except (UserError, IndexError):
+            return None
+        return found if found in get_args(Precision) else None
 
     @property
     def inputs(self) -> Inputs:

@@ -24,7 +24,7 @@ from emoreg.stages.classify import load_target
 from emoreg.stages.confusion import remark_on_answers
 from emoreg.stages.leaks import count_trained_on
 from emoreg.stages.metrics import measure
-from emoreg.training.fabric import make_fabric
+from emoreg.training.fabric import make_fabric, scoring
 
 
 def evaluate(
@@ -60,7 +60,7 @@ def evaluate(
     recipe = run.recipe
     if not isinstance(recipe, TrainRecipe):
         raise UserError(f"{run.folder} is a run of stage 1; evaluate takes a classifier's")
-    training = dataclasses.replace(recipe.training, device=device)
+    training = scoring(recipe, run, device)
     fabric = make_fabric(training)
     classifier, classes = load_classifier(run, model)
     target = recipe.target

@@ -12,7 +12,7 @@ from emoreg.config.setting_types import typed_value
 from emoreg.errors import SettingError
 from emoreg.study.arms import Arm, factorial
 from emoreg.study.kept_data import KeptData
-from emoreg.study.machine import Machine
+from emoreg.study.machine import Machine, has_auto
 from emoreg.suites.options import Suite
 
 Purpose = Literal["exploration", "confirmation"]
@@ -97,6 +97,11 @@ class Study:
         """The seeds to run."""
         first = FIRST_SEED[self.purpose]
         return range(first, first + (self.run_seeds or self.seeds))
+
+
+def needs_machine(study: Study) -> bool:
+    """Whether a machine decides what its `auto` means. In the first edition it is `auto` that is part of an id."""
+    return study.edition > 1 and study.machine is None and any(map(has_auto, study.recipes))
 
 
 def on_machine(study: Study, machine: Machine) -> Study:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from emoreg.config.recipe import Recipe
-from emoreg.config.training import TrainingSettings
+from emoreg.config.training import Precision, TrainingSettings
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Machine:
 
     device: Literal["cpu", "cuda", "mps"] = "cpu"
     """Kind of device."""
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    precision: Precision = "32-true"
     """Precision on it."""
 
 
@@ -48,7 +48,9 @@ def resolved(recipe: Recipe, machine: Machine | None) -> Recipe:
     machine = machine or this_machine()
     device = machine.device if training.device == "auto" else training.device
     precision = training.precision
-    if precision == "auto" and device == machine.device:
+    if precision == "auto" and recipe.edition == 1 and device == "cpu":
+        precision = "32-true"  # which it was on every CPU then
+    elif precision == "auto" and device == machine.device:
         precision = machine.precision
     elif precision == "auto":  # a device of another kind, which may be elsewhere: GPUs since 2020 compute in bfloat16
         precision = "bf16-mixed" if device == "cuda" else "32-true"

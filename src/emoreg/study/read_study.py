@@ -20,8 +20,9 @@ from emoreg.runtime.lock import LOCK
 from emoreg.runtime.progress import Progress
 from emoreg.study import first_edition
 from emoreg.study.arms import SHARED_OF_LOSS, factorial
-from emoreg.study.definition import GridPoint, StimuliRecipe, Study, Variant
+from emoreg.study.definition import GridPoint, StimuliRecipe, Study, Variant, needs_machine, on_machine
 from emoreg.study.kept_data import with_those_here
+from emoreg.study.machine import Machine
 from emoreg.study.study_file import StudyFile
 from emoreg.suites.options import shrunk, written_out
 
@@ -53,14 +54,37 @@ HEADER = tuple(item.name for item in fields(StudyFile) if item.name not in RECIP
 
 def with_data(study: Study, out: Path) -> Study:
     """The study with what is known of its images: by its folder `out`, and of others by what is here now."""
-    copy = out / FILE
-    kept = study.data
-    if not kept and copy.is_file():
-        with contextlib.suppress(UserError):  # a damaged copy knows nothing
-            kept = read_study(copy).data
-    data = with_those_here(kept, study.recipes)
+    before = None if study.data else _kept(out)
+    data = with_those_here(study.data if before is None else before.data, study.recipes)
     values = None if study.values is None else {**study.values, "data": [asdict(each) for each in data]}
     return replace(study, data=data, values=values)
+
+
+def with_machine(study: Study, out: Path, here: Machine) -> Study:
+    """The study with what its `auto` stands for, if a machine decides that: what it was when the folder was begun.
+
+    Otherwise some of its runs would be of one precision, and the rest of another. On a device of another kind it is
+    another study, with runs of its own.
+
+    Args:
+        study: whose machine is asked for if `needs_machine`.
+        out: the study's folder.
+        here: what `auto` stands for where the runs are done.
+    """
+    if not needs_machine(study):
+        return study
+    before = _kept(out)
+    machine = None if before is None else before.machine
+    return on_machine(study, here if machine is None or machine.device != here.device else machine)
+
+
+def _kept(out: Path) -> Study | None:
+    """The study whose copy a folder has; None without one."""
+    copy = out / FILE
+    if copy.is_file():
+        with contextlib.suppress(UserError):  # a damaged copy knows nothing
+            return read_study(copy)
+    return None
 
 
 def find_study(path: Path | str) -> Path:

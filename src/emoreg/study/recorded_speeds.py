@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
-from emoreg.config.recipe import TrainRecipe
+from emoreg.config.recipe import Recipe, TrainRecipe
 from emoreg.errors import UserError
 from emoreg.runs.provenance import environment
 from emoreg.runs.run import METRICS, Run
@@ -48,7 +49,7 @@ def recorded_speeds(runs: Iterable[Path], wanted: Set[TrainRecipe]) -> dict[Trai
         with contextlib.suppress(UserError):  # a damaged run tells nothing
             run = Run(folder)
             seconds = _seconds_per_image(run) if _is_from(here, run) else None
-            if seconds is not None and (kind := kind_of(run.recipe)) in wanted:
+            if seconds is not None and (kind := kind_of(_as_trained(run))) in wanted:
                 found.setdefault(kind, seconds)
     return found
 
@@ -59,6 +60,14 @@ def _is_from(here: Mapping[str, Any], run: Run) -> bool:
     return bool(sessions) and all(
         session.get("processes") == 1 and all(session.get(key) == here.get(key) for key in SAME) for session in sessions
     )
+
+
+def _as_trained(run: Run) -> Recipe:
+    """Its recipe, with the precision that `auto` stood for."""
+    recipe = run.recipe
+    if run.precision is None:
+        return recipe
+    return dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, precision=run.precision))
 
 
 def _seconds_per_image(run: Run) -> float | None:

@@ -18,16 +18,16 @@ from emoreg.runtime.lock import hold_new
 from emoreg.runtime.main_module import require_guard
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.safe_io import write_atomically
-from emoreg.study.definition import Study, on_machine
+from emoreg.study.definition import Study, needs_machine
 from emoreg.study.elsewhere import FILE as ELSEWHERE
 from emoreg.study.elsewhere import finished_elsewhere, merged
 from emoreg.study.kept_data import at_places, find_data, refuse
 from emoreg.study.local_pool import LocalPool
-from emoreg.study.machine import has_auto
+from emoreg.study.machine import Machine, this_machine
 from emoreg.study.missing_sets import refuse_missing
 from emoreg.study.part import part_of
 from emoreg.study.plan import PlannedRun, known_as, plan_runs
-from emoreg.study.read_study import FILE, TABLE, find_study, is_kept, read_study, with_data
+from emoreg.study.read_study import FILE, TABLE, find_study, is_kept, read_study, with_data, with_machine
 from emoreg.study.results import results_of
 from emoreg.study.results_table import read_results, write_results
 from emoreg.study.run_one import RunOutcome
@@ -91,8 +91,10 @@ def run_study(
     progress = progress or Progress(details=False)
     tables = [(str(path), read_results(Path(path))) for path in elsewhere]
     with hold_new(out, "study's folder"), contextlib.closing(make_pool(jobs, progress, ray, isolated)) as pool:
-        if study.edition > 1 and study.machine is None and any(map(has_auto, study.recipes)):
-            study = on_machine(study, pool.machine())
+        if needs_machine(study):
+            machine = pool.machine()
+            study = with_machine(study, out, machine)
+            _say_precision(study, out, machine, progress)
         study = with_data(study, out)
         planned = plan_runs(study, Path(runs or out / RUNS))
         done = done_elsewhere(out, planned, tables)
@@ -148,6 +150,19 @@ def done_elsewhere(
     if not tables:
         return kept[0][1] if kept else None
     return merged([*kept, ("the other table", finished_elsewhere(tables, planned))])
+
+
+def _say_precision(study: Study, out: Path, here: Machine, progress: Progress) -> None:
+    """Say that a study goes on in another precision than it would begin in now."""
+    if study.machine is None or study.machine == here:
+        return
+    own = study.machine.precision
+    slow = ", though this device does not compute in it and will be slow" if own == "bf16-mixed" else ""
+    progress.say(
+        f"{out} was begun in {own}, and its other runs are trained in it too{slow}; training.precision auto is "
+        f"{here.precision} here now: with another --out, or machine: {{device: {here.device}, precision: "
+        f"{here.precision}}} in the file, all are trained anew"
+    )
 
 
 def _say_old(planned: Sequence[PlannedRun], progress: Progress) -> None:
@@ -218,6 +233,8 @@ def open_study(path: Path | str, runs: Path | str | None = None) -> StudyOnDisk:
         UserError: no such study.
     """
     study, folder = read_study(find_study(path)), default_folder(path)
+    if needs_machine(study):
+        study = with_machine(study, folder, this_machine())
     study = with_data(study, folder)
     planned = plan_runs(study, Path(runs or folder / RUNS))
     done = done_elsewhere(folder, planned)

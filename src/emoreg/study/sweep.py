@@ -10,13 +10,14 @@ import math
 import re
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emoreg.config.outcomes import OUTCOMES
 from emoreg.config.read_recipe import recipe_yaml
 from emoreg.config.recipe import TrainRecipe
+from emoreg.config.training import Precision
 from emoreg.errors import UserError, nearest
 from emoreg.runtime.lock import hold
 from emoreg.runtime.main_module import require_guard
@@ -93,7 +94,11 @@ def run_sweep(
     progress = progress or Progress(details=False)
     make_folder(out, "sweep's folder")
     with hold(out), contextlib.closing(make_pool(jobs, progress, ray, isolated=True)) as pool:
-        planned = plan_sweep(sweep, out, pool.machine())
+        here = pool.machine()
+        machine = _begun_on(sweep, out, here)
+        if machine != here:
+            progress.say(f"{out} was begun in {machine.precision}, and its other runs are trained in it too")
+        planned = plan_sweep(sweep, out, machine)
         every = [run for runs in planned for run in runs]
         refuse_missing(left_to_do(every))
         failed = execute(every, out, pool, progress)
@@ -102,6 +107,15 @@ def run_sweep(
         if result.best is not None:
             _write(out / BEST, recipe_yaml(result.best.trial.chosen))
     return result
+
+
+def _begun_on(sweep: Sweep, out: Path, here: Machine) -> Machine:
+    """What `auto` stood for when the sweep's folder was begun on such a device; if it was not, what it is here."""
+    other: Precision = "bf16-mixed" if here.precision == "32-true" else "32-true"
+    for machine in (here, replace(here, precision=other)):
+        if any(run.run.has_begun for runs in plan_sweep(sweep, out, machine) for run in runs):
+            return machine
+    return here
 
 
 def plan_sweep(sweep: Sweep, out: Path, machine: Machine) -> list[tuple[PlannedRun, ...]]:

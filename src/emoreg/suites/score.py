@@ -31,7 +31,7 @@ from emoreg.suites.options import (
 from emoreg.suites.results import SuiteResult, read_result, write_result
 from emoreg.suites.scored import MORE, Scored
 from emoreg.suites.subject import Subject, open_subject
-from emoreg.training.fabric import resolve_precision
+from emoreg.training.fabric import resolve_precision, scoring
 
 # The library of each suite that has one, as Python and as pip call it.
 LIBRARIES: Mapping[str, tuple[str, str]] = {
@@ -110,7 +110,8 @@ def require_libraries(suites: Sequence[Suite]) -> None:
 def _score(subject: Subject, suite: Suite) -> None:
     begun = time.perf_counter()
     scored = _scored(subject, suite)
-    precision = resolve_precision(subject.recipe.training, subject.fabric.device.type)
+    device: Any = subject.fabric.device.type
+    precision = resolve_precision(scoring(subject.recipe, subject.run, device), device)
     package = LIBRARIES[suite.name][1] if suite.name in LIBRARIES else "scikit-learn"
     where = environment()
     where["packages"] = {**where["packages"], package: package_version(package)}

@@ -30,7 +30,7 @@ from emoreg.runtime.seeding import derive_seed
 from emoreg.stages.classifier import load_classifier
 from emoreg.stages.classify import load_target, parts_of
 from emoreg.stages.metrics import CHECKSUM_BYTES
-from emoreg.training.fabric import make_fabric
+from emoreg.training.fabric import make_fabric, scoring
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -152,7 +152,7 @@ def open_subject(
             f"{run.folder} was trained on images that were given in Python ({recipe.target.name}): give them again, "
             "emoreg.score_suites(..., data=...)"
         )
-    training = dataclasses.replace(recipe.training, device=device)
+    training = scoring(recipe, run, device)
     fabric = make_fabric(training)
     target = read_target(recipe.target, recipe.edition) if data is None else data
     if tuple(target.classes) != classes:

@@ -5,18 +5,26 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from emoreg.config.training import TrainingSettings
+from emoreg.config.recipe import Recipe
+from emoreg.config.training import Device, Precision, TrainingSettings
 from emoreg.errors import UserError
+from emoreg.runs.run import Run
 from emoreg.runtime.cores import usable_cores
 from emoreg.runtime.malloc import keep_freed_memory
 from emoreg.runtime.optional import import_fabric
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
+
+# Values of oneDNN's own variable, which keeps it from newer instructions: those with which it computes in no bfloat16.
+ONEDNN_LIMIT = "ONEDNN_MAX_CPU_ISA"
+WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")
 
 
 def make_fabric(training: TrainingSettings, devices: int = 1, **options: Any) -> Fabric:
@@ -55,11 +63,54 @@ def first_device() -> Literal["cpu", "cuda", "mps"]:
     return "cuda" if is_available("cuda") else "mps" if is_available("mps") else "cpu"
 
 
-def resolve_precision(training: TrainingSettings, device: str) -> Literal["32-true", "bf16-mixed"]:
-    """The precision that training.precision asks for; "auto" depends on the device (cpu, cuda or mps)."""
+def resolve_precision(training: TrainingSettings, device: str) -> Precision:
+    """The precision that training.precision asks for; "auto" depends on the device (cpu, cuda or mps).
+
+    It depends on what the device can do, not on a measurement, so that all runs of a study come out alike.
+    """
     if training.precision != "auto":
         return training.precision
-    return "bf16-mixed" if device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+    if device == "cuda":
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+    return "bf16-mixed" if device == "cpu" and _processor_has_bf16() else "32-true"
+
+
+def _processor_has_bf16() -> bool:
+    """Whether oneDNN, which convolves and multiplies on CPUs, computes in bfloat16 rather than emulates it.
+
+    Processors of other makes than x86 have not been measured.
+    """
+    if not hasattr(torch.cpu, "get_capabilities"):  # an older PyTorch does not tell
+        return False
+    can = torch.cpu.get_capabilities()
+    limit = os.environ.get(ONEDNN_LIMIT, "").upper()
+    return bool(can.get("avx512_bf16") or can.get("amx_bf16")) and limit not in WITHOUT_BF16
+
+
+def settled(recipe: Recipe, run: Run) -> TrainingSettings:
+    """How a run is trained: as its recipe says, and on from where it is in the precision in which it was begun.
+
+    `auto` may have stood for another one then: on another machine, or with an earlier emoreg, for which it was 32-true
+    on every CPU, as it is in the first edition.
+    """
+    training = recipe.training
+    if training.precision != "auto":
+        return training
+    begun = run.precision if run.has_begun else None
+    device = first_device() if training.device == "auto" else training.device
+    if begun is None and recipe.edition == 1 and device == "cpu":
+        begun = "32-true"
+    return training if begun is None else replace(training, precision=begun)
+
+
+def scoring(recipe: Recipe, run: Run, device: Device) -> TrainingSettings:
+    """How a finished run is scored on a device: not in bfloat16 if it was trained, and scored, in float32.
+
+    The other way round it is scored in what `auto` stands for here, as emulated bfloat16 is slow.
+    """
+    training = settled(recipe, run)
+    may_change = recipe.training.precision == "auto" and training.precision == "bf16-mixed"
+    return replace(training, device=device, precision="auto" if may_change else training.precision)
 
 
 def prepare_process(training: TrainingSettings, device: str) -> None:

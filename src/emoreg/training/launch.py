@@ -34,7 +34,7 @@ from emoreg.runtime.cores import take_part, usable_cores
 from emoreg.runtime.optional import import_fabric
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.signals import Stopped, end_with_parent, heed_requests, without_interrupts
-from emoreg.training.fabric import make_fabric, resolve_precision
+from emoreg.training.fabric import make_fabric, resolve_precision, settled
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
@@ -72,7 +72,7 @@ class RunContext(Generic[R]):
         """Add this start or restart to the run's environment.json: device, precision, processes, lr and `facts`."""
         if self.is_leader:
             device = self.fabric.device
-            precision = resolve_precision(self.recipe.training, device.type)
+            precision = resolve_precision(settled(self.recipe, self.run), device.type)
             processes = self.fabric.world_size
             lr = self.recipe.optimizer.peak_lr(self.recipe.training.batch_size)
             resolved = {"device": str(device), "precision": precision, "processes": processes, "lr": lr}
@@ -113,7 +113,7 @@ def launch(
         elif recipe.training.devices > 1:
             _spawn(run, recipe, stage, given, progress)
         else:
-            _carry_out(make_fabric(recipe.training), run, recipe, stage, given, progress)
+            _carry_out(make_fabric(settled(recipe, run)), run, recipe, stage, given, progress)
     return run
 
 
@@ -122,8 +122,19 @@ def _carry_out(fabric: Fabric, run: Run, recipe: Any, stage: Stage, given: Any, 
     if fabric.global_rank > 0:
         stage(RunContext(fabric, run, recipe, _track_nothing, Progress(quiet=True)), given)
         return
+    if (line := _other_precision(run, recipe, fabric.device.type)) is not None:
+        progress.say(line)
     with tracked(run, recipe, progress) as track:
         stage(RunContext(fabric, run, recipe, track, progress), given)
+
+
+def _other_precision(run: Run, recipe: Recipe, device: str) -> str | None:
+    """That a run goes on in another precision than it would begin in here, in a line; None if it does not."""
+    own, here = (resolve_precision(training, device) for training in (settled(recipe, run), recipe.training))
+    if own == here or not run.has_begun:
+        return None
+    slow = ", in which this device does not compute: it will be slow" if own == "bf16-mixed" else ""
+    return f"{run.folder.name}: was begun in {own} and goes on in it{slow} (training.precision auto is {here} here)"
 
 
 def _track_nothing(rows: Any) -> None:
@@ -143,9 +154,10 @@ def _join_launched(
 ) -> Run:
     """In one of several processes started by torchrun or srun: the leader claims the run, all train it."""
     machines = launch_env.machines()
-    fabric = _ddp_fabric(recipe.training, launch_env.processes() // machines, machines)
-    fabric.launch()
     run = Run(folder)
+    # Before the others can be behind the leader, who records this start in the run's folder.
+    fabric = _ddp_fabric(settled(recipe, run), launch_env.processes() // machines, machines)
+    fabric.launch()
     if fabric.global_rank > 0:
         decision = fabric.broadcast(None)
         if decision is _Decision.REFUSED:
@@ -244,7 +256,7 @@ def _spawned(
     torch.set_num_threads(min(threads, usable_cores()))
     given = copy.deepcopy(given)  # the tensors that arrive are in memory that all processes share
     try:
-        fabric = _ddp_fabric(recipe.training, devices, 1, is_spawned=True)
+        fabric = _ddp_fabric(settled(recipe, run), devices, 1, is_spawned=True)
         fabric.launch()
         _carry_out(fabric, run, recipe, stage, given, progress)
     except Stopped as stop:

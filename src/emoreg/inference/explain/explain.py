@@ -31,7 +31,7 @@ from emoreg.inference.predict import Image, Images, find_images, predict
 from emoreg.runs.run import Run
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.safe_io import make_folder, write_atomically
-from emoreg.training.fabric import make_fabric
+from emoreg.training.fabric import make_fabric, scoring
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -82,7 +82,7 @@ def explain(
     if len(given) > MAX_IMAGES:
         raise UserError(f"{len(given)} images are too many for one page; give at most {MAX_IMAGES}")
     make_folder(out)
-    fabric = make_fabric(dataclasses.replace(loaded.recipe.training, device=device))
+    fabric = make_fabric(scoring(loaded.recipe, Run(loaded.folder), device))
     loaded.model.to(fabric.device)
     if loaded.readout is not None:
         loaded.readout.model.to(fabric.device)
