@@ -10,11 +10,11 @@ from emoreg.suites.options import SUITES, AdversarialOptions, OtherSet, Suite, p
 
 def test_a_name_alone_stands_for_its_defaults() -> None:
     sets = {"out_of_distribution": {"sets": ["svhn", {"name": "folder", "root": "data/textures"}]}}
-    transfer = {"transfer": {"sets": ["cifar100"]}}
+    transfer, people = {"transfer": {"sets": ["cifar100"]}}, {"human_uncertainty": {"file": "data/cifar10h-probs.npy"}}
     own = Suite(adversarial=AdversarialOptions(images=3))
-    found = read_suites(["corruptions", {"calibration": None}, sets, own, transfer])
+    found = read_suites(["corruptions", {"calibration": None}, sets, own, transfer, people])
     assert tuple(suite.name for suite in found) == SUITES
-    assert found[0].options.seed == 0 and found[3].told["images"] == 3
+    assert found[0].told["seed"] == 0 and found[3].told["images"] == 3
     assert found[2].told["sets"] == [{"set": "svhn", "classes": None}, {"set": "textures", "classes": None}]
     assert parse_suites(["calibration", "adversarial: {eps: [1, 4]}"])[1].options == AdversarialOptions(eps=(1.0, 4.0))
 
@@ -31,6 +31,7 @@ def test_a_name_alone_stands_for_its_defaults() -> None:
         ([{"corruptions": {"seed": -1}}], "suites[0].corruptions.seed", "at least 0"),
         (["out_of_distribution"], "suites[0].out_of_distribution.sets", "at least one other set"),
         (["transfer"], "suites[0].transfer.sets", "at least one other set"),
+        (["human_uncertainty"], "suites[0].human_uncertainty.file", "must name cifar10h-probs.npy"),
         ([{"out_of_distribution": {"sets": ["svhn", "svhn"]}}], "suites[0].out_of_distribution.sets[1]", "once"),
         (["calibration", "calibration"], "suites[1]", "appears twice"),
         ([{"calibration": {}, "adversarial": {}}], "suites[0]", "together"),

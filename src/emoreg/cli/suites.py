@@ -28,8 +28,8 @@ def suites(
     again. With a study's folder, all of its finished runs are scored, and its table and report are written again.
 
     Args:
-        suites: corruptions, calibration, out_of_distribution, adversarial, transfer; with options as YAML. Default:
-            those of the study's file; of a run folder, all but out_of_distribution and transfer, which need other sets
+        suites: corruptions, calibration, out_of_distribution, adversarial, transfer, human_uncertainty; with options
+            as YAML. Default: those of the study's file; of a run folder, those that need no other images or files
         jobs: of a study, runs at a time
         device: of run folders; those of a study have their recipe's
 

@@ -30,6 +30,7 @@ TITLES: Mapping[str, str] = {
     "out_of_distribution": "Images of other things",
     "adversarial": "Attacked images",
     "transfer": "Other targets",
+    "human_uncertainty": "People's uncertainty",
 }
 ABOUT: Mapping[str, str] = {
     "corruptions": (
@@ -54,6 +55,11 @@ ABOUT: Mapping[str, str] = {
         "Accuracy of linear classifiers (ridge regression) that learn another target from the features of trained "
         "networks, which stay as they are. The backbone's features are as many in every arm; those of both branches "
         "are more where there are two."
+    ),
+    "human_uncertainty": (
+        "How near probabilities are to the shares of people's answers to CIFAR-10's test images (CIFAR-10H, Peterson "
+        "et al. 2019): mean cross-entropy and KL divergence, nats, lower is better; and the share of images answered "
+        "as most people do."
     ),
 }
 RULES = (

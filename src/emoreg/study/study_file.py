@@ -121,7 +121,8 @@ class StudyFile:
     the only one; with some, only these are run."""
     suites: tuple[Suite, ...] = ()
     """What every finished arm, twin and reference is scored in beyond accuracy: names (corruptions, calibration,
-    out_of_distribution, adversarial, transfer), or mappings of a name to its options. They change no run."""
+    out_of_distribution, adversarial, transfer, human_uncertainty), or mappings of a name to its options. They change no
+    run."""
     machine: Machine | None = None
     """What training.device and training.precision of auto stand for; null for this machine. emoreg study writes it
     into the copy in the study's folder."""

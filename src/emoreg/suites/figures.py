@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 PREFIX = "suite."  # of a column: suite.calibration.ece
@@ -29,45 +29,49 @@ class Figure:
     is_share: bool = True
 
 
+INF = float("inf")
+# The figures of each suite that a report shows; the contrasts are of the first.
+HEADLINES: Mapping[str, tuple[Figure, ...]] = {
+    "corruptions": (
+        Figure("mean_accuracy", "Accuracy on damaged images"),
+        Figure("clean_accuracy", "Undamaged"),
+        *(Figure(f"severity_{level}", f"Severity {level}") for level in (1, 3, 5)),
+    ),
+    "calibration": (
+        Figure("ece", "ECE", lower_is_better=True),
+        Figure("ece_scaled", "ECE, scaled", lower_is_better=True),
+        Figure("brier", "Brier", lower_is_better=True, largest=2.0, is_share=False),
+        Figure("brier_scaled", "Brier, scaled", lower_is_better=True, largest=2.0, is_share=False),
+        Figure("nll", "NLL", lower_is_better=True, largest=INF, is_share=False),
+        Figure("nll_scaled", "NLL, scaled", lower_is_better=True, largest=INF, is_share=False),
+        Figure("temperature", "Temperature", largest=INF, is_share=False),
+    ),
+    "out_of_distribution": (
+        Figure("auroc_msp", "AUROC, probability"),
+        Figure("auroc_energy", "AUROC, energy"),
+        Figure("fpr95_msp", "FPR95, probability", lower_is_better=True),
+        Figure("fpr95_energy", "FPR95, energy", lower_is_better=True),
+    ),
+    "adversarial": (
+        Figure("pgd_accuracy", "Accuracy under PGD"),
+        Figure("fgsm_accuracy", "Under FGSM"),
+        Figure("clean_accuracy", "Not attacked"),
+    ),
+    "transfer": (
+        Figure("backbone_accuracy", "Accuracy on features of the backbone"),
+        Figure("accuracy", "On features of both branches"),
+    ),
+    "human_uncertainty": (
+        Figure("cross_entropy", "Cross-entropy to people", lower_is_better=True, largest=INF, is_share=False),
+        Figure("kl", "KL divergence", lower_is_better=True, largest=INF, is_share=False),
+        Figure("agreement", "Answers as most people"),
+    ),
+}
+
+
 def headlines(suite: str) -> Sequence[Figure]:
-    """The figures of a suite that a report shows; the contrasts are of the first. Unknown suites have none."""
-    inf = float("inf")
-    match suite:
-        case "corruptions":
-            return (
-                Figure("mean_accuracy", "Accuracy on damaged images"),
-                Figure("clean_accuracy", "Undamaged"),
-                *(Figure(f"severity_{level}", f"Severity {level}") for level in (1, 3, 5)),
-            )
-        case "calibration":
-            return (
-                Figure("ece", "ECE", lower_is_better=True),
-                Figure("ece_scaled", "ECE, scaled", lower_is_better=True),
-                Figure("brier", "Brier", lower_is_better=True, largest=2.0, is_share=False),
-                Figure("brier_scaled", "Brier, scaled", lower_is_better=True, largest=2.0, is_share=False),
-                Figure("nll", "NLL", lower_is_better=True, largest=inf, is_share=False),
-                Figure("nll_scaled", "NLL, scaled", lower_is_better=True, largest=inf, is_share=False),
-                Figure("temperature", "Temperature", largest=inf, is_share=False),
-            )
-        case "out_of_distribution":
-            return (
-                Figure("auroc_msp", "AUROC, probability"),
-                Figure("auroc_energy", "AUROC, energy"),
-                Figure("fpr95_msp", "FPR95, probability", lower_is_better=True),
-                Figure("fpr95_energy", "FPR95, energy", lower_is_better=True),
-            )
-        case "adversarial":
-            return (
-                Figure("pgd_accuracy", "Accuracy under PGD"),
-                Figure("fgsm_accuracy", "Under FGSM"),
-                Figure("clean_accuracy", "Not attacked"),
-            )
-        case "transfer":
-            return (
-                Figure("backbone_accuracy", "Accuracy on features of the backbone"),
-                Figure("accuracy", "On features of both branches"),
-            )
-    return ()
+    """The figures of a suite that a report shows; unknown suites have none."""
+    return HEADLINES.get(suite, ())
 
 
 def column(suite: str, figure: str) -> str:

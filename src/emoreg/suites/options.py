@@ -20,6 +20,7 @@ from emoreg.errors import SettingError, nearest
 LARGEST_EPS = 64.0  # of 255, a quarter of the range: beyond it an image is no longer the one that was attacked
 MOST_SETS = 20
 SMOKE_IMAGES = 8
+WHOLE = ("calibration", "human_uncertainty")  # suites that have no limit of images
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,17 @@ class TransferOptions:
         _check_sets(self.sets)
 
 
+@dataclass(frozen=True)
+class HumanUncertaintyOptions:
+    """Whether a classifier of CIFAR-10 is unsure where people are (CIFAR-10H)."""
+
+    file: str | None = None
+    """cifar10h-probs.npy or cifar10h-counts.npy, as https://github.com/jcpeterson/cifar-10h publishes them."""
+
+    def __post_init__(self) -> None:
+        settle(self)
+
+
 def _check_sets(sets: Sequence[OtherSet]) -> None:
     labels = [each.label for each in sets]
     for index, label in enumerate(labels):
@@ -148,7 +160,7 @@ class AdversarialOptions:
 
 
 WithSets = OutOfDistributionOptions | TransferOptions  # suites that need other sets
-Options = CorruptionOptions | CalibrationOptions | AdversarialOptions | WithSets
+Options = CorruptionOptions | CalibrationOptions | AdversarialOptions | WithSets | HumanUncertaintyOptions
 
 
 @dataclass(frozen=True)
@@ -165,6 +177,8 @@ class Suite:
     """Accuracy under FGSM and PGD."""
     transfer: TransferOptions | None = None
     """Accuracy of linear classifiers on the features of other targets."""
+    human_uncertainty: HumanUncertaintyOptions | None = None
+    """Cross-entropy to the shares of people's answers to CIFAR-10's test images."""
 
     def __post_init__(self) -> None:
         settle(self)
@@ -190,6 +204,8 @@ class Suite:
         values = dataclasses.asdict(self.options)
         if isinstance(self.options, WithSets):
             values["sets"] = [{"set": each.label, "classes": each.classes} for each in self.options.sets]
+        if isinstance(self.options, HumanUncertaintyOptions):
+            values["file"] = self.options.file and Path(self.options.file).name
         return json.loads(json.dumps(values))
 
     @property
@@ -228,7 +244,7 @@ def _written_out(entry: Any) -> Any:
 def shrunk(entries: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Entries from `written_out` that are right, over so few images that they only show that all of it runs."""
     return [
-        {name: options if name == "calibration" else {**options, "images": SMOKE_IMAGES}}
+        {name: options if name in WHOLE else {**options, "images": SMOKE_IMAGES}}
         for entry in entries
         for name, options in entry.items()
     ]
@@ -249,6 +265,8 @@ def check_suites(suites: Sequence[Suite], key: str = "suites") -> None:
         if isinstance(suite.options, WithSets) and not suite.options.sets:
             reason = "must name at least one other set, as in [cifar100, svhn]"
             raise SettingError(f"{key}[{index}].{given[0]}.sets", reason)
+        if isinstance(suite.options, HumanUncertaintyOptions) and suite.options.file is None:
+            raise SettingError(f"{key}[{index}].{given[0]}.file", "must name cifar10h-probs.npy of CIFAR-10H")
 
 
 @dataclass(frozen=True)

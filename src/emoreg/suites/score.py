@@ -17,12 +17,13 @@ from emoreg.runs.run import WEIGHTS, Run, open_run
 from emoreg.runtime.lock import hold
 from emoreg.runtime.optional import is_installed
 from emoreg.runtime.progress import Progress, figure
-from emoreg.suites import adversarial, calibration, corruptions, out_of_distribution, transfer
+from emoreg.suites import adversarial, calibration, corruptions, human_uncertainty, out_of_distribution, transfer
 from emoreg.suites.figures import headlines
 from emoreg.suites.options import (
     AdversarialOptions,
     CalibrationOptions,
     CorruptionOptions,
+    HumanUncertaintyOptions,
     OutOfDistributionOptions,
     Suite,
     TransferOptions,
@@ -142,3 +143,5 @@ def _scored(subject: Subject, suite: Suite) -> Scored:
             return adversarial.score(subject, options)
         case TransferOptions() as options:
             return transfer.score(subject, options)
+        case HumanUncertaintyOptions() as options:
+            return human_uncertainty.score(subject, options)
