@@ -83,7 +83,8 @@ def test_its_answers_are_those_of_the_network(runs: dict[Task, Run], task: Task,
     assert first.regulated.task == loaded.model.task == task and first.lam is not None
     row = json.loads(json.dumps(first.row(with_all=True)))
     if task == "regression":
-        assert [row["valence"], row["arousal"]] == pytest.approx(first.regulated.values.tolist(), abs=1e-6)
+        told = [row["values"][name] for name in NAMES[task]]
+        assert told == pytest.approx(first.regulated.values.tolist(), abs=1e-6)
         assert first.regulated.summary.startswith("valence ")
     else:
         held = [name for name, value in row["probabilities"].items() if value > 0.5]
@@ -171,6 +172,24 @@ def test_labels_of_another_kind_are_refused(labels: Any, task: Task, message: st
 def test_settings_that_have_no_meaning_are_refused(more: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingError, match=message.replace(".", r"\.")):
         read_recipe(TrainRecipe, None, RECIPE | {"target.name": "oasis", "target.labels": "dimensions"} | more)
+
+
+def test_values_may_be_called_as_anything_is(tmp_path: Path, quiet: Progress) -> None:
+    own = dataclasses.replace(target("regression"), classes=("lambda", "image"))
+    run = train(read_recipe(TrainRecipe, None, RECIPE | {"training.epochs": 1}), tmp_path / "run", None, quiet, own)
+    row = next(predict(run, list(own.test.images)[:1], device="cpu")).row()
+    assert row["image"] == "0" and 0 < row["lambda"] < 1 and set(row["values"]) == {"lambda", "image"}
+
+
+def test_test_images_that_are_all_alike_are_refused_before_training(tmp_path: Path, quiet: Progress) -> None:
+    own = target("multilabel")
+    alike = dataclasses.replace(own.test, labels=np.zeros_like(own.test.labels))
+    told = refusal(
+        lambda: train(
+            read_recipe(TrainRecipe, None, RECIPE), tmp_path / "run", None, quiet, dataclasses.replace(own, test=alike)
+        )
+    )
+    assert "16 test images all have the same labels: nothing can be measured" in told
 
 
 def test_mixed_images_get_mixed_values(tmp_path: Path, quiet: Progress) -> None:

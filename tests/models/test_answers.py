@@ -133,6 +133,15 @@ def test_labels_of_another_kind_are_refused(task: Task, labels: Tensor, message:
         regulation_loss(Response(z, z, None, None), labels, task=task)
 
 
+def test_an_unknown_task_and_values_in_place_of_shares_are_refused() -> None:
+    z, values = answers()
+    loss_of: Any = regulation_loss
+    with pytest.raises(SettingError, match=r"task: .*'Regression'.*regression"):
+        loss_of(Response(z, z, None, None), values, task="Regression")
+    with pytest.raises(SettingError, match=r"labels: must be probabilities of the classes, not -.*task='regression'"):
+        regulation_loss(Response(z, z, None, None), -values.abs())
+
+
 def test_one_value_an_image_is_a_column() -> None:
     z = torch.zeros(2, 1)
     with pytest.raises(SettingError, match=r"give labels\[:, None\].float\(\)"):

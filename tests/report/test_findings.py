@@ -185,7 +185,7 @@ def test_the_interval_of_a_look_says_its_own_coverage() -> None:
 def test_an_exploration_gives_sizes_and_no_verdict() -> None:
     table = study({**REFERENCES, "learned": 0.05, **twins()}, purpose="exploration")
     sentences = said(table)
-    assert sentences[0].startswith("This is an exploration: its accuracies are of validation images and it gives no ")
+    assert sentences[0].startswith("This is an exploration: its figures are of validation images and it gives no ")
     assert sentences[1].startswith(
         "On validation images, the label effect to the hardest of its twins: Learn-E-Reg, +5.0"
     )

@@ -99,6 +99,22 @@ def test_results_of_an_own_loop_may_have_another_outcome(tmp_path: Path) -> None
         read_own_results(path)
 
 
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ("accuracy,ccc", "the table has accuracy and ccc: runs are compared by one of them"),
+        ("ccc,correct", "ccc has no right or wrong for each image: leave out correct"),
+        ("cccc", r"no column is called 'cccc' \(did you mean 'ccc'\?\)"),
+        ("mean_average_precison", r"no column is called .* \(did you mean 'mean_average_precision'\?\)"),
+    ],
+)
+def test_a_table_has_one_outcome(tmp_path: Path, columns: str, message: str) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text(f"arm,seed,{columns}\nBackbone,0,{','.join('1' for _ in columns.split(','))}\n")
+    with pytest.raises(UserError, match=message):
+        read_own_results(path)
+
+
 def test_runs_of_one_target_have_one_outcome() -> None:
     table = pd.concat([rated(), results(stage_2({"fixed": (0.5,)}, target="oasis", first_seed=9))])
     table["recipe.target.labels"] = table["recipe.target.labels"].fillna("majority")

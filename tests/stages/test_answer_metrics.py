@@ -52,4 +52,12 @@ def test_metrics_of_values_are_what_their_names_say() -> None:
 
 def test_a_constant_answer_has_no_concordance() -> None:
     _, y = answers(outputs=1)
-    assert value_metrics(torch.zeros_like(y), y)["ccc"] == 0 == value_metrics(y[:1], y[:1])["ccc"]
+    assert value_metrics(torch.zeros_like(y), y)["ccc"] == 0
+
+
+def test_ratings_that_are_all_alike_are_not_measured() -> None:
+    z, y = answers(outputs=2)
+    y[:, 0] = 0.5
+    found = value_metrics(z, y, ("valence", "arousal"))
+    assert "ccc_valence" not in found and found["ccc"] == found["ccc_arousal"]
+    assert math.isnan(value_metrics(z[:1], y[:1])["ccc"])

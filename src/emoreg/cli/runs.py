@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from emoreg.cli.parser import Group, Shown
+from emoreg.config.outcomes import OUTCOMES
 from emoreg.errors import UserError
 
 RunFolders = Annotated[Sequence[Path], Shown("RUN", "run folders")]
+VALIDATED = tuple(f"validation_{outcome.name}" for outcome in OUTCOMES.values())
 SHOWN = (
     *("run", "stage", "status", "mode", "data", "backbone", "seed"),
-    *("epochs", "validation_accuracy", "validation_ccc", "train_loss"),
+    *("epochs", *VALIDATED, "train_loss"),
 )
-SCORES = ("status", "epochs", "validation_accuracy", "validation_ccc", "train_loss", "seconds")
-TEST = ("test_accuracy", "test_ccc")
+SCORES = ("status", "epochs", *VALIDATED, "train_loss", "seconds")
+TEST = tuple(f"test_{outcome.name}" for outcome in OUTCOMES.values())
 
 
 def list_runs(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from emoreg.cli.edition import say_edition
 from emoreg.cli.parser import File, Folder, Quiet, Shown
+from emoreg.config.outcomes import OUTCOMES
 from emoreg.errors import UserError, printable
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.streams import tell
@@ -25,7 +26,8 @@ StudyOrTable = Annotated[Path, Shown("STUDY", "a study's folder, its YAML file, 
 RunsFolder = Annotated[Path, Shown("DIR", "folder of the run folders, for studies that share runs. Default: OUT/runs")]
 TABLES = (".parquet", ".csv")
 # Printed unless columns are named.
-COLUMNS = ["target", "backbone", "mode", "experience", "variant", "stimuli", "seed", "status", "validation_accuracy"]
+COLUMNS = ["target", "backbone", "mode", "experience", "variant", "stimuli", "seed", "status"]
+COLUMNS += [f"validation_{outcome.name}" for outcome in OUTCOMES.values()]
 COLUMNS += ["train_loss", "lambda", "seconds"]
 
 

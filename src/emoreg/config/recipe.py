@@ -233,7 +233,7 @@ def require_recipe(recipe: object, kind: type[R], taker: str) -> R:
     right = {PretrainRecipe: "pretrain", TrainRecipe: "train"}
     if isinstance(recipe, PretrainRecipe | TrainRecipe):
         mend = f"a {type(recipe).__name__}; emoreg.{right[type(recipe)]} takes that"
-    elif recipe in right:
+    elif isinstance(recipe, type) and recipe in right:
         mend = f"the class {kind.__name__}; emoreg.read_recipe(emoreg.{kind.__name__}) gives its defaults"
     elif isinstance(recipe, str | Path):
         mend = f"a path; emoreg.read_recipe(emoreg.{kind.__name__}, path) reads it"

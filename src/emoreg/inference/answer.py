@@ -73,8 +73,8 @@ class Answer:
         Args:
             with_all: include the probabilities of all classes or labels. Values are always there.
         """
-        if self.task == "regression":
-            return by_name(self.classes, self.values)
+        if self.task == "regression":  # below a key of their own: they may be called as anything is here
+            return {"values": by_name(self.classes, self.values)}
         row: dict[str, Any] = {"labels": list(self.labels)}
         if self.task == "classification":
             row = {"class": self.name, "probability": round(self.probability, 6)}

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
 from emoreg.config.loss import LossSettings, LossWeights
 from emoreg.config.schema import Task
+from emoreg.config.setting_types import typed_value
 from emoreg.errors import SettingError
 
 DEFAULT_WEIGHTS = {has_two: LossSettings().weights(has_two) for has_two in (False, True)}
+TASKS: tuple[Task, ...] = get_args(Task)
+NAMES = {"multilabel": "a multilabel task", "regression": "a regression"}
 IGNORED = -100  # of `cross_entropy`: an image without a label
 NOTHING = "nothing to train: set the weight of the regulated response, or of one that exists, above 0"
 
@@ -36,6 +39,8 @@ def require_labels(labels: Any, logits: Tensor, task: Task = "classification") -
     if not isinstance(labels, Tensor):
         raise SettingError("labels", f"must be a tensor, not a {type(labels).__name__}; give torch.tensor(labels)")
     count, shape = len(logits), tuple(labels.shape)
+    if task not in TASKS:
+        typed_value(Task, task, "task")
     if task != "classification":
         _require_values(labels, logits, task)
         return
@@ -43,6 +48,7 @@ def require_labels(labels: Any, logits: Tensor, task: Task = "classification") -
         _require_indices(labels, logits.shape[1])
         return
     if shape == tuple(logits.shape) and labels.is_floating_point():
+        _require_no_negative(labels)
         return
     if shape == (count,):
         reason = f"must be int64, not {_dtype(labels)}; give labels.long()"
@@ -56,15 +62,21 @@ def require_labels(labels: Any, logits: Tensor, task: Task = "classification") -
     raise SettingError("labels", reason)
 
 
+def _require_no_negative(labels: Tensor) -> None:
+    if labels.device.type == "cpu" and not torch.compiler.is_compiling() and labels.numel() and labels.min() < 0:
+        reason = f"must be probabilities of the classes, not {labels.min().item():g}; values need task='regression'"
+        raise SettingError("labels", reason)
+
+
 def _require_values(labels: Tensor, logits: Tensor, task: Task) -> None:
     """SettingError for labels that are not a number for each output; of several labels, from 0 to 1."""
     wanted = "from 0 (absent) to 1 (present)" if task == "multilabel" else "values"
     if labels.shape != logits.shape or not labels.is_floating_point():
-        mend = "; give labels.float()" if labels.shape == logits.shape else ""
+        mend = "; give labels.float()" if labels.shape == logits.shape else "; a column for each output"
         if labels.shape == logits.shape[:1] and logits.shape[1] == 1:
             mend = "; give labels[:, None].float()"
-        given = f"{_dtype(labels)} {tuple(labels.shape)}"
-        raise SettingError("labels", f"must be float {tuple(logits.shape)}, {wanted}, in a {task}, not {given}{mend}")
+        given, kind = f"{_dtype(labels)} {tuple(labels.shape)}", NAMES[task]
+        raise SettingError("labels", f"must be float {tuple(logits.shape)}, {wanted}, in {kind}, not {given}{mend}")
     if labels.device.type != "cpu" or torch.compiler.is_compiling() or not len(labels):
         return
     least, largest = labels.min().item(), labels.max().item()

@@ -127,7 +127,7 @@ def _exploration(cases: Sequence[Case]) -> list[str]:
     if not explored:
         return []
     sentences = [
-        "This is an exploration: its accuracies are of validation images and it gives no verdict; what it suggests has "
+        "This is an exploration: its figures are of validation images and it gives no verdict; what it suggests has "
         "to be confirmed with other seeds."
     ]
     for name, what in WHAT.items():

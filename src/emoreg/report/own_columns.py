@@ -70,18 +70,23 @@ def check_columns(names: Sequence[str]) -> None:
     missing = [name for name in needed if name not in names]
     if not {"correct", STORED["correct"], *SCORES, *VALIDATED} & {*names}:
         missing.append("accuracy")
+    if missing == ["accuracy"]:
+        _refuse_unknown(names)  # such as ccc, written in another way
     if missing:
         raise UserError(
             f"the table has no column '{missing[0]}'{closest(missing[0], names)}: at least mode, experience, seed and "
-            "accuracy, or arm, seed and accuracy, are needed, in a row per run"
+            "accuracy, or arm, seed and accuracy, are needed, in a row per run; in place of accuracy "
+            "mean_average_precision or ccc"
         )
-    for name in names:
-        is_known = name in COLUMNS or type_of(name) is not None or name.startswith((SETTINGS, MACHINE))
-        if not is_known:
-            raise UserError(
-                f"no column is called '{shortened(name)}'{closest(name, COLUMNS)}; leave it out, or, if runs differ in "
-                "it, name the difference in the column variant"
-            )
+    _refuse_unknown(names)
+    given = [outcome.name for outcome in OUTCOMES.values() if {outcome.name, f"test_{outcome.name}"} & {*names}]
+    if len(given) > 1:
+        raise UserError(
+            f"the table has {' and '.join(given)}: runs are compared by one of them; keep one, and give the rows of "
+            "other targets as a table of their own"
+        )
+    if given and given != ["accuracy"] and (answers := {"correct", STORED["correct"]} & {*names}):
+        raise UserError(f"{given[0]} has no right or wrong for each image: leave out {min(answers)}")
     for name, stored in STORED.items():
         if name in names and stored in names:
             raise UserError(f"the columns {name} and {stored} are the same; keep one")
@@ -90,6 +95,16 @@ def check_columns(names: Sequence[str]) -> None:
             f"the columns arm and {double[0]} say the same; keep the arm, as reports name it, or mode and experience "
             "(a table of the first edition is opened with emoreg.study.results_table.read_results)"
         )
+
+
+def _refuse_unknown(names: Sequence[str]) -> None:
+    for name in names:
+        is_known = name in COLUMNS or type_of(name) is not None or name.startswith((SETTINGS, MACHINE))
+        if not is_known:
+            raise UserError(
+                f"no column is called '{shortened(name)}'{closest(name, COLUMNS)}; leave it out, or, if runs differ in "
+                "it, name the difference in the column variant"
+            )
 
 
 def read_value(name: str, value: Any, point: str = ".", is_text: bool = False) -> Any:

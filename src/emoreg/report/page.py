@@ -181,7 +181,7 @@ def _section(number: int, cell: CellResult, analysis: Analysis) -> Section:
         ),
         Part(
             f"{key}-class-gain",
-            "Each class",
+            "Each class" if cell.outcome.is_counted else "Each label",
             charts=tuple(class_gain_charts(cell, f"{key}-cg")),
             legend=legend([arm for family in cell.families for arm in family.arms]),
             caption=f"{_of_each_class(cell)} minus Backbone's, paired by seed: mean and 95 % interval, not corrected, "

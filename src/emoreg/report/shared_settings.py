@@ -32,7 +32,7 @@ OFF = (None, False, 0, "none", "", "[]", "()")  # what is off is not told, unles
 # Settings of a target that say what it is, and not how it is measured.
 OF_A_TARGET = (
     *("name", "root", "classes", "per_class", "share", "imbalance", "label_noise", "noise_share"),
-    *("image_size", "limit"),
+    *("image_size", "limit", "labels"),
 )
 MOST = 4  # values that are told with their arms
 WHICH = "regulation.mode"  # is told with its arms, however many there are

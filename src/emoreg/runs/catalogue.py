@@ -30,9 +30,11 @@ FACTS = (
     "seed",
     "epochs",
     "validation_accuracy",
+    "validation_mean_average_precision",
     "validation_ccc",
     "train_loss",
     "test_accuracy",
+    "test_mean_average_precision",
     "test_ccc",
     "seconds",
     "megabytes",
@@ -128,8 +130,10 @@ def _scores(run: Run) -> dict[str, Any]:
         final = run.final
         for name, split, metric in (
             ("validation_accuracy", "validation", "accuracy"),
+            ("validation_mean_average_precision", "validation", "mean_average_precision"),
             ("validation_ccc", "validation", "ccc"),
             ("test_accuracy", "test", "accuracy"),
+            ("test_mean_average_precision", "test", "mean_average_precision"),
             ("test_ccc", "test", "ccc"),
         ):
             found[name] = (final.get(split) or {}).get(metric)

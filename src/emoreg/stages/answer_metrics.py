@@ -57,15 +57,18 @@ def value_metrics(values: Tensor, labels: Tensor, names: Sequence[str] = ()) -> 
         names: K names.
 
     Returns:
-        ccc, the mean over the values of the concordance correlation coefficient (Lin 1989), in [-1, 1], 0 of constants,
-        and for each name ccc_<name>; mae and rmse, the mean absolute and the root mean squared error over all values;
+        ccc, the mean over the values that differ between the images of the concordance correlation coefficient (Lin
+        1989), in [-1, 1], 0 of constant answers, and for each such name ccc_<name>; mae and rmse, the mean absolute and
+        the root mean squared error over all values;
         loss, the mean squared error.
     """
-    ccc = concordance(values, labels).tolist() if len(values) > 1 else [0.0] * values.shape[1]
+    differ = (labels != labels[:1]).any(dim=0).tolist()
+    ccc = concordance(values, labels).tolist() if len(values) > 1 else []
+    of_names = {f"ccc_{name}": value for name, value, has_spread in zip(names, ccc, differ, strict=False) if has_spread}
     errors = (values - labels).double()
     return {
-        "ccc": _mean(ccc),
-        **{f"ccc_{name}": value for name, value in zip(names, ccc, strict=False)},
+        "ccc": _mean([value for value, has_spread in zip(ccc, differ, strict=False) if has_spread]),
+        **of_names,
         "mae": errors.abs().mean().item(),
         "rmse": errors.square().mean().sqrt().item(),
         "loss": answer_loss(values, labels, task="regression").item(),

@@ -25,7 +25,7 @@ from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.images.splits import few
 from emoreg.data.images.table import Table
 from emoreg.data.targets import read_target
-from emoreg.data.targets.target import GIVEN_IMAGES, Target, check_target
+from emoreg.data.targets.target import GIVEN_IMAGES, Target, check_target, require_measurable
 from emoreg.data.targets.training_part import training_part
 from emoreg.errors import Diverged, SettingError, UserError
 from emoreg.models.backbones import stem_note
@@ -226,16 +226,17 @@ def parts_of(
         progress: says what is cut; None for silence.
 
     Raises:
-        UserError: as `training_part`.
+        UserError: as `training_part`; test images from which nothing could be told.
     """
     asked = recipe.target
     train, validation = training_part(target, asked, recipe.seed, recipe.edition, progress)
     if not asked.test:
         return train, validation, None
-    if asked.test_limit is None:
-        return train, validation, target.test
-    rows = few(np.arange(len(target.test)), target.test.labels, asked.test_limit, recipe.seed)
-    return train, validation, target.test.take(rows)
+    test = target.test
+    if asked.test_limit is not None:
+        test = test.take(few(np.arange(len(test)), test.labels, asked.test_limit, recipe.seed))
+    require_measurable(test, target.task)
+    return train, validation, test
 
 
 def _estimate_statistics(

@@ -26,11 +26,9 @@ from emoreg.training.step import make_state, train_step
 
 SECONDS = 0.5  # least time for which a kind of step is timed
 WARM_UP = {"cuda": 3}  # calls that are not counted, 1 elsewhere: torch.compile records CUDA graphs in the first ones
-# Images of the two steps of a large network on a CPU, where one of a whole batch takes seconds: it follows from these,
-# as a step takes so long for each image and so long once. In bfloat16 on one core of an Intel Xeon, ResNet-18 took
-# 19.9, 15.1 and 11.6 ms an image in batches of 16, 32 and 128, and speednet 4.4, 3.0 and 2.2: by the first two, the
-# third would be 11.4 and 2.2.
-FEW, MORE = 16, 48
+# Images of a step of a large network on a CPU. ResNet-18 took 45, 36.1, 36.5 and 36.2 ms an image in batches of 16, 32,
+# 64 and 128 (SGD; one core of an AMD EPYC): more images do not make it more exact, and a step takes seconds.
+CPU_BATCH = 32
 CLASSES = 10
 
 
@@ -45,37 +43,37 @@ def seconds_per_image(kind: TrainRecipe) -> float:
     """
     fabric, training, size = make_fabric(kind.training), kind.training, kind.target.image_size
     refuse_without_compiler(training, fabric.device)
-    has_few = fabric.device.type == "cpu" and is_large(kind) and training.batch_size > MORE
-    most = MORE if has_few else training.batch_size
+    has_few = fabric.device.type == "cpu" and is_large(kind)
+    batch_size = min(training.batch_size, CPU_BATCH) if has_few else training.batch_size
     classifier = build_classifier(kind, CLASSES)
-    images = _noise(size, most, fabric.device)
+    images = _noise(size, batch_size, fabric.device)
     loss_of = classification_loss(classifier, images, kind)
-    state = make_state(fabric, classifier, loss_of, kind, most, steps=10**9)
+    state = make_state(fabric, classifier, loss_of, kind, batch_size, steps=10**9)
     state.objective.train()
-    refuse_single_images(classifier, loss_of, next(_endless_batches(images, most, kind)), images, training)
+    batches = _endless_batches(images, batch_size, kind)
+    refuse_single_images(classifier, loss_of, next(batches), images, training)
     # Images that grow are timed at sizes spread evenly over the training.
     points = [0.1, 0.3, 0.5, 0.7, 0.9] if training.initial_scale < 1 else [0.0]
+    begun = in_optimizer = 0.0
 
-    def seconds_of_step(batch_size: int) -> float:
-        batches = _endless_batches(images, batch_size, kind)
+    def note_gradients() -> None:
+        nonlocal begun
+        begun = time.perf_counter()
 
-        def steps() -> None:
-            for point in points:
-                batch, small = next(batches), progressive_size(size, training, point)
-                train_step(state, batch._replace(images=resize(batch.images, small)))
+    def steps() -> None:
+        nonlocal in_optimizer
+        for point in points:
+            batch, small = next(batches), progressive_size(size, training, point)
+            train_step(state, batch._replace(images=resize(batch.images, small)), note_gradients)
+            in_optimizer += time.perf_counter() - begun
 
-        for _ in range(WARM_UP.get(fabric.device.type, 1)):
-            steps()
-        seconds, calls = _timed(steps, fabric.device)
-        return seconds / calls / len(points)
-
-    if not has_few:
-        return seconds_of_step(most) / most
-    few, more = seconds_of_step(FEW), seconds_of_step(MORE)
-    each = (more - few) / (MORE - FEW)
-    if each <= 0:  # other work has slowed down the first more than the second
-        return more / MORE
-    return (more + each * (training.batch_size - MORE)) / training.batch_size
+    for _ in range(WARM_UP.get(fabric.device.type, 1)):
+        steps()
+    in_optimizer = 0.0
+    seconds, calls = _timed(steps, fabric.device)
+    seconds, in_optimizer = (each / calls / len(points) for each in (seconds, in_optimizer))
+    # What is done once a step, whatever its images, counts once for the images of a whole batch.
+    return (seconds - in_optimizer) / batch_size + in_optimizer / training.batch_size
 
 
 def _noise(size: int, batch_size: int, device: torch.device) -> ImageSet:

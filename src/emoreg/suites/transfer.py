@@ -6,6 +6,7 @@ one: its solution is exact and its penalty follows from leave-one-out errors, so
 
 from __future__ import annotations
 
+from pathlib import Path
 from statistics import fmean
 
 import numpy as np
@@ -42,11 +43,14 @@ def score(subject: Subject, options: TransferOptions) -> Scored:
     figures: dict[str, float] = {}
     counts, checksums = [], {subject.name: own}
     for each in options.sets:
+        _refuse_own(subject, each)
         train, test = _images_of(subject, each, options)
         checksums[each.label] = checksum_of(test)
         if checksums[each.label] == own:
             raise UserError(f"transfer: {each.label} has the images of the run itself; name other sets")
         counts.append(f"{len(test):,} of {each.label} after {len(train):,}")
+        if len(train.labels.unique()) < 2:
+            raise UserError(f"transfer: {len(train):,} training images of {each.label} are of one class; raise images")
         learned, tested = features_of(subject, train), features_of(subject, test)
         width = subject.classifier.widths[0]
         for name, columns in (("backbone_accuracy", slice(width)), ("accuracy", slice(None))):
@@ -57,6 +61,17 @@ def score(subject: Subject, options: TransferOptions) -> Scored:
         for name in ("backbone_accuracy", "accuracy")
     }
     return Scored(means | figures, f"test images, {' and '.join(counts)} training images", checksums)
+
+
+def _refuse_own(subject: Subject, each: OtherSet) -> None:
+    """UserError for the run's own set, whose test split it may leave unseen. Its other classes are another target."""
+    target = subject.recipe.target
+    is_named = each.name.lower() == target.name.lower() != "folder"
+    roots = [Path(root).resolve() for root in (each.root, target.root) if root is not None]
+    is_there = len(roots) == 2 and roots[0] == roots[1]
+    are_others = each.classes is not None and target.classes is not None and not {*each.classes} & {*target.classes}
+    if (is_named or is_there) and not are_others:
+        raise UserError(f"transfer: {each.label} is the run's own target; name other sets, or classes that it lacks")
 
 
 def _images_of(subject: Subject, each: OtherSet, options: TransferOptions) -> tuple[ImageSet, ImageSet]:

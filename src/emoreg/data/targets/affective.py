@@ -65,11 +65,8 @@ def read_affective(settings: TargetSettings) -> Target:
         classes = tuple(name for label, name in enumerate(space.names) if np.any(table.labels == label))
         table = keep_classes(table, space.names, classes, "whole")
     elif settings.task == "multilabel":
-        table, classes = _several(table, space.names)
-        notes.append(
-            f"{stimuli.name}: an emotion holds where it got {1 / len(space.names):.3g} of the votes or more; "
-            f"{table.labels.sum(axis=1).mean():.2f} do of an image"
-        )
+        table, classes, note = _several(table, space.names)
+        notes.append(f"{stimuli.name}: {note}")
     else:
         classes = space.names
     validation = None
@@ -89,13 +86,18 @@ def read_affective(settings: TargetSettings) -> Target:
     return Target(train, test, classes, validation, tuple(notes), (*stimuli.left_out, *left_out), task=settings.task)
 
 
-def _several(table: Table, names: Sequence[str]) -> tuple[Table, tuple[str, ...]]:
-    """Which emotions hold of each image, float32 (N, K), by its votes (N, E), and the names of those that ever do.
+def _several(table: Table, names: Sequence[str]) -> tuple[Table, tuple[str, ...], str]:
+    """Which emotions hold of each image, float32 (N, K), by its votes (N, E); their names; and what was done, in words.
 
-    One holds that got at least the share it would have if votes fell evenly, 1 / E. An image has one at least.
+    One holds that got at least the share it would have if votes fell evenly, 1 / E. Of what holds of all images, or of
+    none, nothing can be learned: it is left out.
     """
     shares = table.labels / table.labels.sum(axis=1, keepdims=True)
     holds = shares >= (1 - 1e-5) / len(names)  # votes that are printed with six digits
     kept = np.flatnonzero(holds.any(axis=0) & ~holds.all(axis=0)).tolist()
     labels = holds[:, kept].astype(np.float32)
-    return Table(table.name, table.images, labels), tuple(names[label] for label in kept)
+    left_out = [name for label, name in enumerate(names) if label not in kept]
+    note = f"an emotion holds where it got {1 / len(names):.3g} of the votes or more"
+    note += f"; left out, as they hold of all images or of none: {', '.join(left_out)}" if left_out else ""
+    note += f"; {labels.sum(axis=1).mean():.2f}{' of the others' if left_out else ''} do of an image"
+    return Table(table.name, table.images, labels), tuple(names[label] for label in kept), note

@@ -47,6 +47,8 @@ def hold_out_fifth(table: Table) -> tuple[Table, Table]:
     """
     if table.labels.ndim != 1:
         train, test = split_rows(table.labels, share=0.2, seed=0)
+        if not len(test):
+            raise UserError(f"{table.name} has {len(table)} images, of which no fifth can be held out for testing")
         return table.take(train), table.take(test)
     single = np.bincount(table.labels)[table.labels] < 2
     rows = np.flatnonzero(~single)

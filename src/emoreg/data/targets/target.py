@@ -71,6 +71,13 @@ def check_target(target: Any) -> None:
             _check_values(table, len(classes), task)
 
 
+def require_measurable(test: Table, task: Task) -> None:
+    """UserError for test images from which the outcome of a task cannot be told: labels that are the same for all."""
+    if task != "classification" and not (test.labels != test.labels[:1]).any():
+        what = "labels" if task == "multilabel" else "ratings"
+        raise UserError(f"{test.name}: its {len(test):,} test images all have the same {what}: nothing can be measured")
+
+
 def _check_classes(table: Table, classes: int) -> None:
     if table.labels.ndim != 1:
         raise UserError(

@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 
 CARD, CONFIG = "README.md", "config.json"
 TAGS = ["emotional-regulation", "arxiv:2606.13081"]
+PIPELINES: Mapping[Task, tuple[str, ...]] = {
+    "classification": ("image-classification",),
+    "multilabel": ("image-classification", "multilabel"),
+    "regression": ("image-regression",),
+}
 NETWORKS: Mapping[Task, str] = {
     "classification": "classifier of",
     "multilabel": "network for any of",
@@ -126,8 +131,8 @@ def classifier_card(loaded: LoadedRun, use: str, files: Mapping[str, str], study
     metadata = ModelCardData(
         license="apache-2.0",
         library_name="emoreg",
-        pipeline_tag="image-classification",
-        tags=["image-classification", *([] if task == "classification" else [task]), *TAGS],
+        pipeline_tag=None if task == "regression" else "image-classification",
+        tags=[*PIPELINES[task], *TAGS],
     )
     if _is_published_test(recipe, final, split):
         metadata.model_name, metadata.eval_results = _name(loaded.folder), _model_index(loaded, measured)
