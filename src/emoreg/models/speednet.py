@@ -29,9 +29,8 @@ PATTERNS = ((1.0, 1.0, 1.0, 1.0), (1.0, -1.0, 1.0, -1.0), (1.0, 1.0, -1.0, -1.0)
 DEVIATIONS = ((3.534, 0.637, 0.696, 0.260), (1.048, 0.132, 0.143, 0.0448), (0.469, 0.0714, 0.0754, 0.0267))
 EPSILON = 5e-4  # added to variances, as in the paper: keeps down the noise in the rarest patterns
 
-MOMENTUM = (
-    0.2  # of the running statistics: trainings are short; the paper's 0.4 is noisy for batches of less than 1,000
-)
+# Of the running statistics: trainings are short; the paper's 0.4 is noisy for batches of less than 1,000.
+MOMENTUM = 0.2
 SCALE = 1 / 9  # of the features, in place of the paper's logits, which for a linear head is the same
 
 
