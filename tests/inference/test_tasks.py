@@ -16,7 +16,7 @@ from emoreg.config.read_recipe import read_recipe
 from emoreg.config.recipe import TrainRecipe
 from emoreg.config.schema import Task
 from emoreg.data.images.table import Table
-from emoreg.data.targets.target import Target
+from emoreg.data.targets.target import Target, scale_note
 from emoreg.errors import SettingError, UserError
 from emoreg.inference.export.export import export
 from emoreg.inference.export.hub import RegulatedModel
@@ -190,6 +190,13 @@ def test_test_images_that_are_all_alike_are_refused_before_training(tmp_path: Pa
         )
     )
     assert "16 test images all have the same labels: nothing can be measured" in told
+
+
+def test_values_on_a_large_scale_are_remarked_on() -> None:
+    own = target("regression")
+    assert scale_note(own) is None and scale_note(target("multilabel")) is None
+    rated = dataclasses.replace(own, train=dataclasses.replace(own.train, labels=own.train.labels * 4 + 5))
+    assert "values of up to 8.78; answers begin near 0: map them to about -1 to 1" in (scale_note(rated) or "")
 
 
 def test_mixed_images_get_mixed_values(tmp_path: Path, quiet: Progress) -> None:

@@ -25,7 +25,7 @@ from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.images.splits import few
 from emoreg.data.images.table import Table
 from emoreg.data.targets import read_target
-from emoreg.data.targets.target import GIVEN_IMAGES, Target, check_target, require_measurable
+from emoreg.data.targets.target import GIVEN_IMAGES, Target, check_target, require_measurable, scale_note
 from emoreg.data.targets.training_part import training_part
 from emoreg.errors import Diverged, SettingError, UserError
 from emoreg.models.backbones import stem_note
@@ -113,7 +113,7 @@ def _train(context: RunContext[TrainRecipe], given: _Given) -> None:
     fabric, run, recipe, progress = context.fabric, context.run, context.recipe, context.progress
     target = read_target(recipe.target, recipe.edition) if given.data is None else given.data
     if context.is_leader:
-        progress.tell(target.notes, target.left_out)
+        progress.tell((*target.notes, *filter(None, [scale_note(target)])), target.left_out)
     classifier, matched = _classifier_for(target, recipe, model)
     outcome = OUTCOMES[target.task].name
     asked = recipe.target

@@ -12,6 +12,7 @@ from emoreg.config.setting_types import typed_value
 from emoreg.data.images.table import Table
 from emoreg.errors import SettingError, UserError, is_plain
 
+LARGE = 3.0  # a value beyond this is no standardised one, and no rating in [-1, 1]
 GIVEN_IMAGES = "given:"  # before the name of a target that a caller brings; no set is called so
 
 
@@ -69,6 +70,17 @@ def check_target(target: Any) -> None:
             _check_classes(table, len(classes))
         else:
             _check_values(table, len(classes), task)
+
+
+def scale_note(target: Target) -> str | None:
+    """A line on values that are far from where answers begin, which training may not survive; None for others."""
+    largest = float(np.abs(target.train.labels).max()) if target.task == "regression" else 0.0
+    if largest <= LARGE:
+        return None
+    return (
+        f"{target.train.name}: values of up to {largest:.3g}; answers begin near 0: map them to about -1 to 1, or "
+        "training may diverge"
+    )
 
 
 def require_measurable(test: Table, task: Task) -> None:
