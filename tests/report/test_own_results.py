@@ -76,7 +76,7 @@ def test_a_study_s_table_is_not_taken_for_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (SMALL.replace("accuracy", "acuracy"), "row 1: no column is called 'acuracy' (did you mean 'accuracy'?)"),
+        (SMALL.replace("accuracy", "acuracy"), "row 1: the table has no column 'accuracy' (did you mean 'acuracy'?)"),
         (SMALL.replace("target", "tarjet"), "row 1: no column is called 'tarjet' (did you mean 'target'?)"),
         (SMALL.replace("target", "lr"), "row 1: no column is called 'lr'; leave it out, or"),
         (SMALL.replace("target", "arm"), "row 1: the columns arm and mode say the same"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 import numbers
@@ -70,8 +71,8 @@ def check_columns(names: Sequence[str]) -> None:
     missing = [name for name in needed if name not in names]
     if not {"correct", STORED["correct"], *SCORES, *VALIDATED} & {*names}:
         missing.append("accuracy")
-    if missing == ["accuracy"]:
-        _refuse_unknown(names)  # such as ccc, written in another way
+    if missing == ["accuracy"] and any(map(_means_another_outcome, names)):
+        _refuse_unknown(names)
     if missing:
         raise UserError(
             f"the table has no column '{missing[0]}'{closest(missing[0], names)}: at least mode, experience, seed and "
@@ -95,6 +96,12 @@ def check_columns(names: Sequence[str]) -> None:
             f"the columns arm and {double[0]} say the same; keep the arm, as reports name it, or mode and experience "
             "(a table of the first edition is opened with emoreg.study.results_table.read_results)"
         )
+
+
+def _means_another_outcome(name: str) -> bool:
+    """Whether a name is nearly that of an outcome other than accuracy, such as CCC."""
+    near = difflib.get_close_matches(name.lower(), [outcome.name for outcome in OUTCOMES.values()], 1)
+    return bool(near) and near != ["accuracy"] and not "accuracy".startswith(name.lower())
 
 
 def _refuse_unknown(names: Sequence[str]) -> None:
