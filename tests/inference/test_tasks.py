@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from emoreg.config.read_recipe import read_recipe
 from emoreg.config.recipe import TrainRecipe
@@ -21,6 +23,7 @@ from emoreg.errors import SettingError, UserError
 from emoreg.inference.export.export import export
 from emoreg.inference.export.hub import RegulatedModel
 from emoreg.inference.load import load_run
+from emoreg.inference.pictures import draw_answers
 from emoreg.inference.predict import predict
 from emoreg.inference.summary import Summary
 from emoreg.inference.writers import row_writer
@@ -99,6 +102,18 @@ def test_its_answers_are_those_of_the_network(runs: dict[Task, Run], task: Task,
     for each in predictions * 20:
         summary.add(each)
     assert not summary.counts and summary.images == 60 and summary.shown(loaded, "experience").renderables
+
+
+def test_its_pictures_show_values_around_zero_and_labels_from_0_to_1(runs: dict[Task, Run], task: Task) -> None:
+    (prediction,) = predict(runs[task], list(target(task).test.images)[:1], device="cpu")
+    axes = Figure().add_subplot()
+    draw_answers(axes, prediction)
+    limits, names = axes.get_xlim(), {label.get_text() for label in axes.get_yticklabels()}
+    assert names == set(NAMES[task]) and axes.get_xlabel() == ("value" if task == "regression" else "probability")
+    assert limits == (0, 1) if task == "multilabel" else limits[0] == -limits[1] <= -1
+    assert prediction.regulated.summary in axes.get_title(loc="left") + axes.get_title()
+    widths = {round(bar.get_width(), 5) for bar in axes.patches if isinstance(bar, Rectangle)}
+    assert {round(float(value), 5) for value in prediction.regulated.values} <= widths
 
 
 def test_it_is_exported_with_its_task(runs: dict[Task, Run], task: Task, tmp_path: Path) -> None:

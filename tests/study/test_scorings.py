@@ -120,6 +120,10 @@ def test_suites_in_a_file_change_no_run(tmp_path: Path) -> None:
         ("suites: [{adversarial: {epsilon: 3}}]", r"suites\[0\]\.adversarial\.epsilon: unknown setting"),
         ("suites: [calibration, calibration]", r"suites\[1\]: 'calibration' appears twice"),
         ("suites: [out_of_distribution]", r"at least one other set"),
+        (
+            "suites: [calibration]\nclassifier: {target: {name: oasis, labels: dimensions}}",
+            r"suites: must be left out with the target oasis.*: suites score classifiers of one class an image",
+        ),
     ],
 )
 def test_a_mistake_in_suites_is_told_with_its_key(tmp_path: Path, text: str, message: str) -> None:

@@ -52,10 +52,10 @@ def answer_loss(
     Smoothed labels of several are moved towards 1/2 by the same share as classes are towards 1/K.
     """
     if task == "regression":
-        return mse_loss(answer.float(), labels)
+        return mse_loss(answer.float(), labels.float())
     if task == "multilabel":
         smoothed = labels * (1 - label_smoothing) + label_smoothing / 2 if label_smoothing else labels
-        return binary_cross_entropy_with_logits(answer, smoothed.to(answer.dtype))
+        return binary_cross_entropy_with_logits(answer.float(), smoothed.float())
     if class_weights is None:
         return cross_entropy(answer, labels, label_smoothing=label_smoothing)
     total = cross_entropy(answer, labels, class_weights, label_smoothing=label_smoothing, reduction="sum")

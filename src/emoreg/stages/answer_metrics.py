@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from emoreg.config.schema import Task
 from emoreg.models.answers import answer_loss
 from emoreg.stages.affective_heads import concordance
 
 
-def label_metrics(logits: Tensor, labels: Tensor, names: Sequence[str] = ()) -> dict[str, Any]:
+def label_metrics(logits: Tensor, labels: Tensor) -> dict[str, Any]:
     """Metrics of several labels an image.
 
     Args:
         logits: log-odds (N, K).
         labels: float32 (N, K), 1 where a label holds and else 0.
-        names: not used: `per_class` is in their order.
 
     Returns:
         mean_average_precision, the mean over the labels that some images have and others lack of per_class, the average
@@ -73,12 +71,6 @@ def value_metrics(values: Tensor, labels: Tensor, names: Sequence[str] = ()) -> 
         "rmse": errors.square().mean().sqrt().item(),
         "loss": answer_loss(values, labels, task="regression").item(),
     }
-
-
-METRICS_OF: Mapping[Task, Callable[[Tensor, Tensor, Sequence[str]], dict[str, Any]]] = {
-    "multilabel": label_metrics,
-    "regression": value_metrics,
-}
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -13,10 +13,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from emoreg.config.outcomes import OUTCOMES
+from emoreg.config.schema import Task
 from emoreg.data.images.augment import normalise
 from emoreg.data.images.image_set import ImageSet
 from emoreg.models.regulation import RegulatedClassifier
-from emoreg.stages.answer_metrics import METRICS_OF
+from emoreg.stages.answer_metrics import label_metrics, value_metrics
 from emoreg.stages.confusion import MAX_KEPT, TOP, class_metrics, confusion_matrix, top_accuracy
 
 if TYPE_CHECKING:
@@ -78,16 +79,27 @@ def measure(
             checksum.update(pixels.permute(0, 2, 3, 1).cpu().numpy().tobytes())
     z, y = torch.cat(logits).cpu(), torch.cat(labels).cpu()
     of_responses = {key: torch.cat(parts).cpu() for key, parts in alone.items() if parts}
-    metrics = _of_classes(z, y) if has_classes else METRICS_OF[classifier.task](z, y, names)
+    metrics = _of_task(classifier.task, z, y, names)
     metrics["images"] = len(rows)
     for key, answered in of_responses.items() if lams else ():
-        metrics[key] = _share(answered) if has_classes else METRICS_OF[classifier.task](answered, y, ())[outcome]
+        metrics[key] = _share(answered) if has_classes else _of_task(classifier.task, answered, y)[outcome]
     if lams:
         metrics["lambda"] = torch.cat(lams).mean().item()
     if each_image:
         metrics |= {"correct": packed(of_responses[outcome])} if has_classes else {}
         metrics["checksum"] = checksum.hexdigest()
     return metrics
+
+
+def _of_task(task: Task, z: Tensor, y: Tensor, names: Sequence[str] = ()) -> dict[str, Any]:
+    """Metrics of the answers z (N, K) to all images."""
+    match task:
+        case "classification":
+            return _of_classes(z, y)
+        case "multilabel":
+            return label_metrics(z, y)
+        case "regression":
+            return value_metrics(z, y, names)
 
 
 def _of_classes(z: Tensor, y: Tensor) -> dict[str, Any]:

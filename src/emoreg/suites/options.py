@@ -35,8 +35,7 @@ class CorruptionOptions:
 
     def __post_init__(self) -> None:
         settle(self)
-        check_at_least(1, self, "images")
-        check_not_negative(self, "seed")
+        _check_draw(self)
 
 
 @dataclass(frozen=True)
@@ -90,8 +89,7 @@ class OutOfDistributionOptions:
 
     def __post_init__(self) -> None:
         settle(self)
-        check_at_least(1, self, "images")
-        check_not_negative(self, "seed")
+        _check_draw(self)
         _check_sets(self.sets)
 
 
@@ -110,8 +108,7 @@ class TransferOptions:
 
     def __post_init__(self) -> None:
         settle(self)
-        check_at_least(1, self, "images")
-        check_not_negative(self, "seed")
+        _check_draw(self)
         _check_sets(self.sets)
 
 
@@ -124,6 +121,11 @@ class HumanUncertaintyOptions:
 
     def __post_init__(self) -> None:
         settle(self)
+
+
+def _check_draw(options: CorruptionOptions | OutOfDistributionOptions | TransferOptions) -> None:
+    check_at_least(1, options, "images")
+    check_not_negative(options, "seed")
 
 
 def _check_sets(sets: Sequence[OtherSet]) -> None:
