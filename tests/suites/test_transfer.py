@@ -27,6 +27,12 @@ def test_a_linear_classifier_finds_what_is_linear_whatever_the_scale() -> None:
     assert linear_accuracy(x[:200], x[200:], noise[:200], noise[200:]) < 0.65
 
 
+def test_it_learns_from_training_images_alone() -> None:
+    x = np.random.default_rng(0).normal(size=(300, 4))
+    y = (x[:, 0] > 0).astype(np.int64)
+    assert linear_accuracy(x[:200], x[200:], y[:200], 1 - y[200:]) < 0.05
+
+
 def test_features_are_those_of_both_branches_side_by_side(subject: Subject) -> None:
     found = features_of(subject, subject.scored)
     model, pixels = subject.classifier, subject.scored.pixels

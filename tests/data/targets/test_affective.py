@@ -145,6 +145,18 @@ def test_an_emotion_holds_where_it_got_its_share_of_the_votes(abstract: Path) ->
     assert told in target.notes[-1] and target.notes[-1].endswith("; 2.00 of the others do of an image")
 
 
+def test_a_share_of_just_one_in_so_many_counts(tmp_path: Path, write_image: Callable[..., Path]) -> None:
+    rows = [(2, 14, 0, 0, 0, 0, 0, 0), (1, 15, 0, 0, 0, 0, 0, 0), (0, 0, 16, 0, 0, 0, 0, 0)] * 4
+    lines = [HEADER]
+    for number, votes in enumerate(rows, start=1):
+        write_image(tmp_path / "abstract" / f"abstract_{number:04}.jpg")
+        lines.append(f"'abstract_{number:04}.jpg',{','.join(map(str, votes))}")
+    (tmp_path / "abstract" / "ABSTRACT_groundTruth.csv").write_text("\r".join(lines))
+    target = read_target(dataclasses.replace(settings(tmp_path / "abstract"), labels="multilabel"))
+    whole = np.concatenate([target.train.labels, target.test.labels])
+    assert dict(zip(target.classes, whole.sum(axis=0).tolist(), strict=True)) == {"amusement": 4, "anger": 8, "awe": 4}
+
+
 def test_the_same_images_are_tested_on_whatever_the_labels(abstract: Path) -> None:
     one, again = (read_target(dataclasses.replace(settings(abstract), labels="multilabel")) for _ in range(2))
     names = [[file.name for file in files(table.images)] for table in (one.train, one.test)]
