@@ -38,9 +38,10 @@ from emoreg.stages.affective_heads import heads_of
 from emoreg.stages.classifier import build_classifier
 from emoreg.stages.classify import classification_loss
 from emoreg.stages.pretrain import AffectiveModel
+from emoreg.training.captured_step import make_step
 from emoreg.training.fabric import make_fabric
 from emoreg.training.progressive_resizing import progressive_size
-from emoreg.training.step import make_state, train_step
+from emoreg.training.step import make_state
 
 AUGMENT = AugmentSettings(crop_padding=4, flip=True)
 # Each alone on top of crop and flip, and together: as DeiT (Touvron et al. 2021) trains, and everything that there is.
@@ -102,16 +103,17 @@ def training(
     constant = dataclasses.replace(asked, optimizer=dataclasses.replace(asked.optimizer, schedule="constant"))
     loss_of = classification_loss(classifier, images, asked)
     state = make_state(fabric, classifier, loss_of, constant, size, steps=10**9)
+    step = make_step(state, asked.training)
     state.objective.train()
     batches = _endless(partial(training_batches, images, size, asked.augment, 0))
 
     def work() -> float:
         losses = torch.zeros(steps, device=fabric.device)
         begun = clock()
-        for step in range(steps):
+        for number in range(steps):
             batch = next(batches)
-            side = progressive_size(32, asked.training, asked.training.epochs * step / steps)
-            losses[step] = train_step(state, batch._replace(images=resize(batch.images, side)))
+            side = progressive_size(32, asked.training, asked.training.epochs * number / steps)
+            losses[number] = step(batch._replace(images=resize(batch.images, side)), None)
         losses.mean().item()  # waits for the device
         return steps * size / (clock() - begun)
 

@@ -144,7 +144,13 @@ def measure_training(options: argparse.Namespace) -> list[Line]:
             "emoreg, initial_scale 0.5": (ours.training, (growing, max(steps, 15))),
         }
         if device_of(device) == "cuda":
-            arms["emoreg, compiled"] = ours.training, (ours.recipe(name, size, device, compile=True), steps)
+            fast: dict[str, dict[str, bool]] = {
+                "compiled": {"compile": True},
+                "captured": {"cuda_graphs": True},
+                "compiled and captured": {"compile": True, "cuda_graphs": True},
+            }
+            for what, settings in fast.items():
+                arms[f"emoreg, {what}"] = ours.training, (ours.recipe(name, size, device, **settings), steps)
             limit = ">= 5"
         figures = take_turns(arms, options.rounds)
         best = max(peers, key=figures.median)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -23,11 +24,11 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[tuple[TrainState, Batch]]:
     monkeypatch.setattr(calibrate, "SECONDS", 0.01)
     taken: list[tuple[TrainState, Batch]] = []
 
-    def step(state: TrainState, batch: Batch, observe: Callable[[], None]) -> torch.Tensor:
+    def step(state: TrainState, batch: Batch, observe: Callable[[], None] | None) -> torch.Tensor:
         taken.append((state, batch))
         return train_step(state, batch, observe)
 
-    monkeypatch.setattr(calibrate, "train_step", step)
+    monkeypatch.setattr(calibrate, "make_step", lambda state, training: partial(step, state))
     return taken
 
 
@@ -58,7 +59,7 @@ def test_of_a_large_network_on_a_cpu_few_images_are_timed_and_the_optimiser_coun
         now[0] += 0.1  # the optimiser
         steps.append((state, batch))
 
-    monkeypatch.setattr(calibrate, "train_step", step)
+    monkeypatch.setattr(calibrate, "make_step", lambda state, training: partial(step, state))
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     training = dataclasses.replace(stage2.training, batch_size=100)
     kind = kind_of(dataclasses.replace(stage2, training=training))

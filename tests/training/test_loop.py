@@ -182,7 +182,7 @@ def test_bf16_mixed_computes_low_and_keeps_weights_full(tmp_path: Path) -> None:
 def test_compile_covers_model_and_loss_and_only_on_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[nn.Module] = []
 
-    def compile_(what: object, mode: str = "default") -> object:
+    def compile_(what: object, mode: str = "default", dynamic: bool | None = None) -> object:
         assert mode == "default"
         compiled.extend([what] if isinstance(what, nn.Module) else [])  # a small function is tried before
         return what

@@ -1,20 +1,26 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.testing import assert_close
 
 from emoreg.config.optimizer import OptimizerSettings
 from emoreg.config.recipe import TrainRecipe
 from emoreg.config.training import TrainingSettings
 from emoreg.data.images.batches import Batch
+from emoreg.models.regulation import RegulatedClassifier
+from emoreg.models.regulation_loss import RegulationLoss
 from emoreg.training.fabric import make_fabric
 from emoreg.training.optim import make_average, make_optimizer, make_schedule
 from emoreg.training.step import compile_mode, make_objective, make_state, train_step
 from narrow import present
+from tiny_backbone import TinyBackbone
 
 
 def test_what_is_compiled_on_a_gpu_is_replayed_as_cuda_graphs() -> None:
@@ -22,24 +28,53 @@ def test_what_is_compiled_on_a_gpu_is_replayed_as_cuda_graphs() -> None:
     assert compile_mode(asked, gpu) == "reduce-overhead"
     assert compile_mode(asked, torch.device("cpu")) == "default"
     assert compile_mode(TrainingSettings(), gpu) is None
-    assert (
-        compile_mode(TrainingSettings(compile=True, accumulate=2), gpu) == "default"
-    )  # gradients would be written over
+    in_parts = TrainingSettings(compile=True, accumulate=2)
+    assert compile_mode(in_parts, gpu) == "default"  # gradients would be written over
+    assert compile_mode(TrainingSettings(compile=True, cuda_graphs=True), gpu) == "default"  # the step is one already
 
 
-def test_every_run_of_a_process_is_compiled_however_many_came_before(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def compilations(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """One for each time that code is compiled, and there `True`; none is made."""
     compile_ = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda module, mode: compile_(module, backend="eager"))  # no code is made
-    are_compiled: list[bool] = []
+    monkeypatch.setattr(torch, "compile", lambda module, **options: compile_(module, backend=backend, fullgraph=True))
+    found: list[bool] = []
 
-    def loss_of(model: nn.Module, batch: Batch) -> Tensor:
-        are_compiled.append(torch.compiler.is_compiling())
-        return model(batch.images).square().mean()
+    def backend(graph: torch.fx.GraphModule, inputs: Sequence[Tensor]) -> Callable[..., Any]:
+        found.append(True)
+        return graph.forward
 
+    return found
+
+
+def test_every_run_of_a_process_is_compiled_however_many_came_before(compilations: list[bool]) -> None:
     batch = Batch(torch.zeros(2, 3, 8, 8), torch.tensor([0, 1]), torch.arange(2))
-    for width in range(1, 11):  # PyTorch's own limit is 8
-        make_objective(nn.Sequential(nn.Flatten(), nn.Linear(192, width)), loss_of, "default")(batch)
-    assert are_compiled == [True] * 10
+    for width in range(1, 40):  # PyTorch's own limit is 8
+        make_objective(nn.Sequential(nn.Flatten(), nn.Linear(192, width)), squared, "default", False)(batch)
+    assert len(compilations) == 39
+
+
+def squared(model: nn.Module, batch: Batch) -> Tensor:
+    return model(batch.images).square().mean()
+
+
+def test_what_was_compiled_for_one_run_serves_the_next(compilations: list[bool]) -> None:
+    """Other weights, another loss function of the same kind; each with its own result and gradients."""
+    batch = Batch(torch.randn(4, 3, 8, 8), torch.arange(4) % 3, torch.arange(4))
+    for seed in range(3):
+        torch.manual_seed(seed)
+        model = RegulatedClassifier(TinyBackbone(), TinyBackbone(), num_classes=3, mode="learned").eval()
+        loss = RegulationLoss(model)
+
+        def loss_of(model: nn.Module, batch: Batch, loss: RegulationLoss = loss) -> Tensor:
+            return cast(Tensor, loss(cast(RegulatedClassifier, model).respond(batch.images), batch.labels))
+
+        compiled = make_objective(model, loss_of, "default", False)(batch)
+        gradients = torch.autograd.grad(compiled, list(model.parameters()))
+        plain = loss_of(model, batch)
+        assert_close(compiled, plain)
+        assert_close(gradients, torch.autograd.grad(plain, list(model.parameters())))
+    assert len(compilations) == 1
 
 
 def test_a_step_is_that_of_plain_pytorch() -> None:

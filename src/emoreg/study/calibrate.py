@@ -19,13 +19,14 @@ from emoreg.runtime.progress import Progress
 from emoreg.stages.classifier import build_classifier
 from emoreg.stages.classify import classification_loss
 from emoreg.study.kinds_of_run import is_large
+from emoreg.training.captured_step import make_step
 from emoreg.training.diagnostics import refuse_single_images, refuse_without_compiler
 from emoreg.training.fabric import make_fabric
 from emoreg.training.progressive_resizing import progressive_size
-from emoreg.training.step import make_state, train_step
+from emoreg.training.step import make_state
 
 SECONDS = 0.5  # least time for which a kind of step is timed
-WARM_UP = {"cuda": 3}  # calls that are not counted, 1 elsewhere: torch.compile records CUDA graphs in the first ones
+WARM_UP = {"cuda": 4}  # calls that are not counted, 1 elsewhere: CUDA graphs are captured in the first ones
 # Images of a step of a large network on a CPU. ResNet-18 took 45, 36.1, 36.5 and 36.2 ms an image in batches of 16, 32,
 # 64 and 128 (SGD; one core of an AMD EPYC): more images do not make it more exact, and a step takes seconds.
 CPU_BATCH = 32
@@ -49,6 +50,7 @@ def seconds_per_image(kind: TrainRecipe) -> float:
     images = _noise(size, batch_size, fabric.device)
     loss_of = classification_loss(classifier, images, kind)
     state = make_state(fabric, classifier, loss_of, kind, batch_size, steps=10**9)
+    step = make_step(state, training)
     state.objective.train()
     batches = _endless_batches(images, batch_size, kind)
     refuse_single_images(classifier, loss_of, next(batches), images, training)
@@ -64,8 +66,8 @@ def seconds_per_image(kind: TrainRecipe) -> float:
         nonlocal in_optimizer
         for point in points:
             batch, small = next(batches), progressive_size(size, training, point)
-            train_step(state, batch._replace(images=resize(batch.images, small)), note_gradients)
-            in_optimizer += time.perf_counter() - begun
+            step(batch._replace(images=resize(batch.images, small)), note_gradients if has_few else None)
+            in_optimizer += time.perf_counter() - begun if has_few else 0.0
 
     for _ in range(WARM_UP.get(fabric.device.type, 1)):
         steps()

@@ -96,6 +96,7 @@ def _training(settings: TrainingSettings) -> TrainingSettings:
         device=settings.device,
         precision=settings.precision,
         compile=settings.compile,
+        cuda_graphs=settings.cuda_graphs,
         initial_scale=settings.initial_scale,
         deterministic=settings.deterministic,
     )

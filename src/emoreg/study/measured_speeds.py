@@ -67,7 +67,7 @@ def _speed(kind: TrainRecipe) -> int | None:
         target=dataclasses.replace(kind.target, image_size=SIZE),
         backbone=BackboneSettings(backbone.name).for_images(SIZE),
         augment=kind.augment,
-        training=dataclasses.replace(training, compile=False, initial_scale=1.0),
+        training=dataclasses.replace(training, compile=False, cuda_graphs=False, initial_scale=1.0),
     )
     if measured is None or kind.augment.policy != AugmentSettings().policy:
         return None

@@ -14,6 +14,7 @@ from emoreg.data.images.batches import SetQuota, split_batch, steps_per_epoch, t
 from emoreg.data.images.image_set import ImageSet
 from emoreg.runtime.progress import figure
 from emoreg.runtime.signals import Stopped, deferred
+from emoreg.training.captured_step import make_step, why_not
 from emoreg.training.checkpoint import restore, save
 from emoreg.training.diagnostics import (
     check_losses,
@@ -25,7 +26,7 @@ from emoreg.training.diagnostics import (
 )
 from emoreg.training.launch import RunContext
 from emoreg.training.progressive_resizing import progressive_size, refuse_fixed_size
-from emoreg.training.step import LossOf, OwnRule, make_state, train_step
+from emoreg.training.step import LossOf, OwnRule, make_state
 
 Score = Callable[[nn.Module], dict[str, float]]
 
@@ -72,7 +73,7 @@ def fit(
     steps, batch_size = steps_per_epoch(len(images), training.batch_size), min(training.batch_size, len(images))
     length = steps * training.epochs
     state = make_state(fabric, model, loss_of, recipe, batch_size, length, lr_factors, clip_groups, own_rule)
-    processes = state.processes
+    processes, step = state.processes, make_step(state, training)
     history = restore(run, state, steps)
     refuse_fixed_size(model, images.image_size, training)
     refuse_too_many_parts(batch_size, processes.size, training)
@@ -81,6 +82,8 @@ def fit(
         first = split_batch(first, training.accumulate)[0]
         refuse_single_images(model, loss_of, first, images, training)
     context.track(history.rows)
+    if training.cuda_graphs and (reason := why_not(state)) is not None:
+        progress.detail(f"{run.folder.name}: steps are not captured as CUDA graphs: {reason}")
     if recipe.optimizer.lr_per_batch is not None:
         progress.detail(f"{run.folder.name}: {recipe.optimizer.describe_lr(training.batch_size)}")
     task = progress.task(f"train {run.folder.name}", training.epochs * steps, "steps", history.steps_done(steps))
@@ -98,7 +101,7 @@ def fit(
                 size = progressive_size(images.image_size, training, epoch + current.steps / steps)
                 watch = observe if context.is_leader and current.steps + 1 == steps else None
                 resized = batch._replace(images=resize(batch.images, size))
-                current.losses[current.steps] = train_step(state, resized, watch)
+                current.losses[current.steps] = step(resized, watch)
                 current.steps += 1
                 advance(1)
                 stops = processes.any(is_asked_to_stop()) and current.steps < steps

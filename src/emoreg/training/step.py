@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 LossOf = Callable[[nn.Module, Batch], Tensor]  # the mean loss of a model over a batch, a scalar
 # Trains parameters by their gradients, and clears these, given the learning rate as a share of its peak.
 OwnRule = Callable[[float], None]
+
+COMPILED_MODELS = 16  # of which compiled code is kept in a process; a study has fewer kinds of run
+SIZES = 4  # programs that a model may need: training and evaluation, one size of images and any
+_compiled = itertools.count(1)
 
 
 @dataclass(frozen=True)
@@ -107,7 +112,8 @@ def make_state(
     schedule = make_schedule(optimizer, recipe.optimizer, steps)
     processes = ProcessGroup(fabric)
     processes.synchronise_batch_norm(model, fabric.device)
-    objective = make_objective(model, loss_of, compile_mode(recipe.training, fabric.device))
+    dynamic = None if recipe.training.initial_scale < 1 else False
+    objective = make_objective(model, loss_of, compile_mode(recipe.training, fabric.device), dynamic)
     objective, fabric_optimizer = fabric.setup(objective, optimizer)
     average = make_average(model, recipe.optimizer.ema)  # a copy, so only now that the model is on its device
     clip_norm, clip_groups = recipe.optimizer.clip_norm, clip_groups or [list(model.parameters())]
@@ -129,6 +135,17 @@ def train_step(state: TrainState, batch: Batch, observe: Callable[[], None] | No
     Returns:
         The mean loss over the batch before the step, a detached scalar on the device.
     """
+    loss = update(state, batch, observe)
+    finish_step(state)
+    return state.processes.mean(loss)
+
+
+def update(state: TrainState, batch: Batch, observe: Callable[[], None] | None = None) -> Tensor:
+    """The first part of a step, all of it on the device: from the batch to the optimiser; arguments as `train_step`.
+
+    Returns:
+        The mean loss over this process's part of the batch, as `ProcessGroup.weighted` has it.
+    """
     state.optimizer.zero_grad(set_to_none=True)
     loss = _backward(state, batch)
     if observe is not None:
@@ -137,12 +154,16 @@ def train_step(state: TrainState, batch: Batch, observe: Callable[[], None] | No
         for group in state.clip_groups:
             nn.utils.clip_grad_norm_(group, state.clip_norm)
     state.optimizer.step()
+    return loss
+
+
+def finish_step(state: TrainState) -> None:
+    """The second part: what trains by another rule, the learning rate of the next step, the average of the weights."""
     if state.own_rule is not None:
         state.own_rule(float(state.schedule.get_last_lr()[0]) / state.peak_lr)
     state.schedule.step()
     if state.average is not None:
         state.average.update_parameters(state.model)
-    return state.processes.mean(loss)
 
 
 def _backward(state: TrainState, batch: Batch) -> Tensor:
@@ -164,20 +185,34 @@ def _backward(state: TrainState, batch: Batch) -> Tensor:
 def compile_mode(training: TrainingSettings, device: torch.device) -> str | None:
     """torch.compile's mode, or None for no compilation. On GPUs CUDA graphs, from which small networks gain most.
 
-    Not with accumulation: a graph's gradients stand in memory of its own, which the next part would write over.
+    Not with accumulation: a graph's gradients stand in memory of its own, which the next part would write over. Nor
+    where the whole step becomes a graph.
     """
     if not training.compile:
         return None
-    return "reduce-overhead" if device.type == "cuda" and training.accumulate == 1 else "default"
+    has_graphs = device.type == "cuda" and training.accumulate == 1 and not training.cuda_graphs
+    return "reduce-overhead" if has_graphs else "default"
 
 
-def make_objective(model: nn.Module, loss_of: LossOf, mode: str | None) -> nn.Module:
-    """A module that maps a `Batch` to its loss, compiled in a mode of `compile_mode`."""
+def make_objective(model: nn.Module, loss_of: LossOf, mode: str | None, dynamic: bool | None = None) -> nn.Module:
+    """A module that maps a `Batch` to its loss, compiled in a mode of `compile_mode`.
+
+    What was compiled for an earlier model of this process serves for this one too if it is alike: weights are arguments
+    of the compiled code. CUDA graphs hold a model's own memory, so they are made anew and those of the last one freed.
+
+    Args:
+        model: and `loss_of`, what is compiled.
+        loss_of: see `LossOf`.
+        mode: None for no compilation.
+        dynamic: whether to compile code for any size of images, False for one size; None as PyTorch sees fit.
+    """
     objective = _Objective(model, loss_of)
     if mode is None:
         return objective
-    torch.compiler.reset()  # PyTorch compiles the same code for a few models only; forget those of earlier runs
-    return cast(nn.Module, torch.compile(objective, mode=mode))
+    torch.compiler.config.recompile_limit = COMPILED_MODELS * SIZES  # PyTorch's own is 8, and then it compiles no more
+    if mode == "reduce-overhead" or next(_compiled) % COMPILED_MODELS == 0:
+        torch.compiler.reset()
+    return cast(nn.Module, torch.compile(objective, mode=mode, dynamic=dynamic))
 
 
 class _Objective(nn.Module):

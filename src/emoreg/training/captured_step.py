@@ -1,0 +1,138 @@
+"""A training step that is captured once as a CUDA graph and then launched as a whole.
+
+The step of a small network is hundreds of kernels, and a fast GPU is done with them before Python has launched the
+next ones. A graph repeats them on the same memory without Python: each batch is copied to where the first one lay.
+Forward and backward pass, clipping and optimiser are captured; the order of batches, their augmentation, schedule and
+average of the weights are not. They are few kernels, which are launched while the graph is running.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from emoreg.config.training import TrainingSettings
+from emoreg.data.images.batches import Batch
+from emoreg.errors import SettingError, shortened
+from emoreg.training.step import TrainState, finish_step, train_step, update
+
+WARM_UP = 3  # steps of each shape before it is captured; they make the optimiser's state, and cuDNN tries its kernels
+
+Step = Callable[[Batch, Callable[[], None] | None], Tensor]  # as `train_step` of a state
+Capture = Callable[[Callable[[], Tensor]], Callable[[], Tensor]]
+# Notes what a function launches, and gives what launches it again, on the same memory, and returns the same tensor.
+
+
+def make_step(state: TrainState, training: TrainingSettings) -> Step:
+    """The training step of a state: captured if training.cuda_graphs asks for it, else `train_step`."""
+    if training.cuda_graphs and why_not(state) is None:
+        return CapturedStep(state)
+    return lambda batch, observe: train_step(state, batch, observe)
+
+
+def why_not(state: TrainState) -> str | None:
+    """What keeps a step from being captured, in a few words; None if nothing does."""
+    if state.fabric.device.type != "cuda":
+        return f"there are none on {state.fabric.device.type}"
+    if state.processes.size > 1:
+        return "processes exchange gradients"
+    if state.own_rule is not None:
+        return "a part of the network has a rule of its own, which is not captured"
+    name = type(state.optimizer.optimizer).__name__
+    if not any("fused" in group and group["fused"] for group in state.optimizer.param_groups):
+        return f"{name} reads its learning rate on the CPU"
+    return None
+
+
+class CapturedStep:
+    """`train_step` of a state, with the same results, replayed from its fourth batch of a shape on.
+
+    Args:
+        state: changed in place by each call. Nothing else may replace its tensors.
+        capture: of tests, where there is no GPU.
+    """
+
+    def __init__(self, state: TrainState, capture: Capture | None = None) -> None:
+        self.state = state
+        self._capture = capture or _CudaGraphs(state.fabric.device)
+        self._steps = Counter[torch.Size]()  # done, by the shape of the images
+        self._captured = dict[torch.Size, _Captured]()
+
+    def __call__(self, batch: Batch, observe: Callable[[], None] | None = None) -> Tensor:
+        """Train on a batch; see `train_step`. A step that is observed is not replayed."""
+        shape = batch.images.shape
+        self._steps[shape] += 1
+        if observe is not None or self._steps[shape] <= WARM_UP:
+            return train_step(self.state, batch, observe)
+        if shape not in self._captured:
+            self._captured[shape] = _Captured(self.state, batch, self._capture)
+        loss = self._captured[shape](batch)
+        finish_step(self.state)
+        return loss
+
+
+class _Captured:
+    """The part of a step that is done on the device, for batches of one shape."""
+
+    def __init__(self, state: TrainState, batch: Batch, capture: Capture) -> None:
+        self._optimizer = state.optimizer.optimizer
+        self._batch = batch._replace(**{name: part.clone() for name, part in _parts(batch)})
+        self._rates = [
+            torch.tensor(float(group["lr"]), device=state.fabric.device) for group in self._optimizer.param_groups
+        ]
+        try:
+            with _rates_on_device(self._optimizer, self._rates):
+                self._replay = capture(lambda: update(state, self._batch))
+        except RuntimeError as error:
+            reason = f"is true, but no step can be captured ({shortened(str(error), 200)}); set it to false"
+            raise SettingError("training.cuda_graphs", reason) from None
+
+    def __call__(self, batch: Batch) -> Tensor:
+        for (_, own), (_, given) in zip(_parts(self._batch), _parts(batch), strict=True):
+            own.copy_(given)
+        for rate, group in zip(self._rates, self._optimizer.param_groups, strict=True):
+            rate.fill_(group["lr"])
+        return self._replay().clone()  # the next replay writes over it
+
+
+def _parts(batch: Batch) -> list[tuple[str, Tensor]]:
+    return [(name, part) for name, part in batch._asdict().items() if part is not None]
+
+
+@contextlib.contextmanager
+def _rates_on_device(optimizer: Optimizer, rates: list[Tensor]) -> Iterator[None]:
+    """Let the optimiser read its learning rates from the device, where a schedule can change them between replays."""
+    before = [dict(group) for group in optimizer.param_groups]
+    try:
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+            if "capturable" in group:
+                group["capturable"] = True
+        yield
+    finally:
+        for group, old in zip(optimizer.param_groups, before, strict=True):
+            group.update(old)
+
+
+class _CudaGraphs:
+    """Captures CUDA graphs that share one pool of memory, as only one of them runs at a time."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device, self._pool = device, torch.cuda.graph_pool_handle()
+
+    def __call__(self, step: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        graph = torch.cuda.CUDAGraph()
+        # thread_local: threads that decode images may reserve memory meanwhile.
+        with torch.cuda.device(self._device), torch.cuda.graph(graph, self._pool, capture_error_mode="thread_local"):
+            result = step()
+
+        def replay() -> Tensor:
+            graph.replay()
+            return result
+
+        return replay

@@ -1,0 +1,205 @@
+"""Captured steps without a GPU: `torch.fx` notes the operations of a step, and repeats them on the same tensors."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, cast, get_args
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn import functional as F
+from torch.testing import assert_close
+
+from emoreg.config.optimizer import OptimizerSettings
+from emoreg.config.recipe import TrainRecipe
+from emoreg.config.schema import Mode
+from emoreg.config.training import Precision, TrainingSettings
+from emoreg.data.images.batches import Batch
+from emoreg.errors import SettingError
+from emoreg.models import loss_inputs
+from emoreg.models.regulation import RegulatedClassifier
+from emoreg.models.regulation_loss import RegulationLoss
+from emoreg.training.captured_step import WARM_UP, CapturedStep, make_step, why_not
+from emoreg.training.fabric import make_fabric
+from emoreg.training.step import OwnRule, TrainState, make_state, train_step
+from tiny_backbone import TinyBackbone
+
+STEPS = 2 * WARM_UP + 6
+
+
+@pytest.fixture(autouse=True)
+def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the checks of labels, ours and PyTorch's, for which a GPU would have to be waited for."""
+    monkeypatch.setattr(loss_inputs, "_require_indices", lambda labels, classes: None)
+    monkeypatch.setattr(loss_inputs, "_require_no_negative", lambda labels: None)
+    monkeypatch.setattr(F, "one_hot", lambda labels, classes: torch.eye(classes, dtype=torch.int64)[labels])
+
+
+def noted(step: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    """As a CUDA graph: the same operations on the same memory, and no Python in between.
+
+    Like a graph it cannot be made of a step that reads a number from the device: torch.fx refuses it. Unlike with a
+    graph the step is done while it is noted, so the first repetition does nothing.
+    """
+    done: list[Tensor] = []
+
+    def noted_step() -> Tensor:
+        loss = step()
+        done.append(loss)
+        return loss
+
+    graph = make_fx(noted_step)()
+    result = done[0].detach()
+
+    def replay() -> Tensor:
+        if done:
+            done.clear()
+        else:
+            with torch.no_grad():
+                result.copy_(graph())
+        return result
+
+    return replay
+
+
+def state_of(
+    optimizer: OptimizerSettings, training: TrainingSettings, mode: Mode = "learned", own_rule: OwnRule | None = None
+) -> TrainState:
+    torch.manual_seed(0)
+    model = RegulatedClassifier(TinyBackbone(), None if mode == "none" else TinyBackbone(), num_classes=3, mode=mode)
+    for name, parameter in model.named_parameters():  # before a norm: its gradient is rounding, which AdamW scales up
+        parameter.requires_grad_(not name.endswith("conv.bias"))
+    loss = RegulationLoss(model, label_smoothing=0.1)
+
+    def loss_of(model: nn.Module, batch: Batch) -> Tensor:
+        assert isinstance(model, RegulatedClassifier)
+        return cast(Tensor, loss(model.respond(batch.images), batch.targets(3)))
+
+    recipe = TrainRecipe(optimizer=optimizer, training=training)
+    groups = model.branches()
+    state = make_state(make_fabric(training), model, loss_of, recipe, 8, STEPS, clip_groups=groups, own_rule=own_rule)
+    if optimizer.name != "muon":
+        for group in state.optimizer.param_groups:
+            group["fused"] = True  # as on a GPU: these kernels take learning rates from the device
+    state.objective.train()
+    return state
+
+
+def batches(count: int, size: int = 8, mixed: bool = False) -> list[Batch]:
+    draw = torch.Generator().manual_seed(size)
+    found = []
+    for _ in range(count):
+        images, labels = torch.randn(8, 3, size, size, generator=draw), torch.randint(3, (8,), generator=draw)
+        mixture = (labels.flip(0), torch.rand(8, generator=draw)) if mixed else ()
+        found.append(Batch(images, labels, torch.arange(8), *mixture))
+    return found
+
+
+def states_of(state: TrainState) -> list[dict[str, Tensor]]:
+    """Weights and their average, then the optimiser's state of each parameter."""
+    modules = [state.model, state.kept]
+    return [*(module.state_dict() for module in modules), *state.optimizer.optimizer.state.values()]
+
+
+SGD = OptimizerSettings(lr=0.1, schedule="one_cycle", warmup=0.3, clip_norm=0.5, ema=0.9)
+ADAMW = OptimizerSettings("adamw", lr=0.01, schedule="cosine", warmup=0.25)
+FLOAT, BF16 = (TrainingSettings(device="cpu", precision=precision) for precision in get_args(Precision))
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "training", "mode", "mixed"),
+    [
+        (SGD, FLOAT, "learned", False),
+        (SGD, BF16, "random", False),
+        (ADAMW, FLOAT, "fixed", True),
+        (ADAMW, dataclasses.replace(FLOAT, accumulate=2), "none", True),
+    ],
+)
+def test_replayed_steps_are_those_of_train_step(
+    optimizer: OptimizerSettings, training: TrainingSettings, mode: Mode, mixed: bool
+) -> None:
+    """Losses, weights, averages and the optimiser's state, with two sizes of images and an observed step."""
+    plain, captured = (state_of(optimizer, training, mode) for _ in range(2))
+    counts = {"captured": 0, "observed": 0}
+
+    def capture(step: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        counts["captured"] += 1
+        return noted(step)
+
+    def observe() -> None:
+        counts["observed"] += 1
+
+    step = CapturedStep(captured, capture)
+    small, large = batches(WARM_UP + 5, 8, mixed), batches(WARM_UP + 1, 12, mixed)
+    for number, batch in enumerate([*small[:-3], *large, *small[-3:]]):
+        watch = observe if number == STEPS - 2 else None
+        torch.manual_seed(number)  # dropout and a random λ
+        expected = train_step(plain, batch, watch)
+        torch.manual_seed(number)
+        assert_close(step(batch, watch), expected)
+        assert captured.schedule.get_last_lr() == plain.schedule.get_last_lr()
+    assert counts == {"captured": 2, "observed": 2}
+    for one, other in zip(states_of(captured), states_of(plain), strict=True):
+        assert_close(one, other)
+    assert all(type(group["lr"]) is float for group in captured.optimizer.param_groups)  # as a checkpoint needs it
+
+
+def test_what_cannot_be_captured_says_why_and_is_trained_step_by_step() -> None:
+    asked = dataclasses.replace(FLOAT, cuda_graphs=True)
+    state = state_of(SGD, asked)
+    assert why_not(state) == "there are none on cpu" and not isinstance(make_step(state, asked), CapturedStep)
+    on_gpu = SimpleNamespace(device=torch.device("cuda"))
+    of_several, alone = SimpleNamespace(size=2), SimpleNamespace(size=1)
+
+    def reason(state: TrainState, processes: SimpleNamespace = alone) -> str | None:
+        return why_not(dataclasses.replace(state, fabric=cast(Any, on_gpu), processes=cast(Any, processes)))
+
+    assert reason(state) is None
+    assert reason(state, of_several) == "processes exchange gradients"
+    assert reason(state_of(SGD, asked, own_rule=lambda rate: None)) == (
+        "a part of the network has a rule of its own, which is not captured"
+    )
+    for group in state.optimizer.param_groups:
+        group["fused"] = None
+    assert reason(state) == "SGD reads its learning rate on the CPU"
+    muon = dataclasses.replace(SGD, name="muon")
+    assert reason(state_of(muon, asked)) == "Muon reads its learning rate on the CPU"
+
+
+def test_a_step_that_waits_for_the_device_is_refused_by_the_setting_and_trains_on_without() -> None:
+    state = state_of(SGD, FLOAT)
+    rates = [group["lr"] for group in state.optimizer.param_groups]
+
+    def fails(step: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    step = CapturedStep(state, fails)
+    for batch in batches(WARM_UP):
+        step(batch)
+    with pytest.raises(
+        SettingError, match=r"is true, but no step can be captured \(operation not .*\); set it to false"
+    ):
+        step(batches(1)[0])
+    assert all(type(group["lr"]) is float and not group.get("capturable") for group in state.optimizer.param_groups)
+    assert len(rates) == 2 and torch.isfinite(train_step(state, batches(1)[0]))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("optimizer", [SGD, ADAMW])
+def test_on_a_gpu_replayed_steps_are_those_of_train_step(optimizer: OptimizerSettings) -> None:
+    asked = TrainingSettings(device="cuda", precision="32-true", cuda_graphs=True)
+    plain, captured = (state_of(optimizer, asked) for _ in range(2))
+    step = make_step(captured, asked)
+    assert isinstance(step, CapturedStep)
+    for number, batch in enumerate(batches(2 * WARM_UP)):
+        on_device = Batch(batch.images.cuda(), batch.labels.cuda(), batch.rows.cuda())
+        torch.manual_seed(number)
+        expected = train_step(plain, on_device)
+        torch.manual_seed(number)
+        assert_close(step(on_device, None), expected)
+    for one, other in zip(states_of(captured), states_of(plain), strict=True):
+        assert_close(one, other)
