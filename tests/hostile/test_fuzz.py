@@ -175,6 +175,7 @@ STUDIES = st.fixed_dictionaries(
         "seeds": st.one_of(st.integers(1, 3), anything),
         "looks": st.one_of(st.lists(st.integers(1, 3), max_size=3), anything),
         "run_seeds": st.one_of(st.integers(1, 3), anything),
+        "first_seed": st.one_of(st.integers(0, 2000), anything),
         "control_mode": st.one_of(st.sampled_from(("learned", "none")), anything),
         "experience": st.one_of(settings_of(PretrainRecipe), anything),
         "pretraining": st.one_of(settings_of(PretrainRecipe), anything),

@@ -176,6 +176,30 @@ def test_an_exploration_holds_images_out_and_leaves_the_test_split_unseen(
     assert study.seed_numbers.start == (1000 if "exploration" in text else 0)
 
 
+def test_a_replication_has_seeds_of_its_own(tmp_path: Path) -> None:
+    assert read(tmp_path, "seeds: 12\nfirst_seed: 100").seed_numbers == range(100, 112)
+    assert read(tmp_path, "seeds: 2\nfirst_seed: 998").seed_numbers == range(998, 1000)
+    assert read(tmp_path, "purpose: exploration\nseeds: 2\nfirst_seed: 2000").seed_numbers == range(2000, 2002)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("seeds: 2\nfirst_seed: 999", "must be 0 to 998 for 2 seeds of purpose confirmation, not 999"),
+        ("seeds: 2\nfirst_seed: -1", "must be 0 to 998 for 2 seeds of purpose confirmation, not -1"),
+        (
+            "seeds: 3\nfirst_seed: 7\npurpose: exploration",
+            "must be 1,000 to 65,533 for 3 seeds of purpose exploration, not 7",
+        ),
+    ],
+)
+def test_the_seeds_of_confirmations_and_explorations_stay_apart(text: str, reason: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=rf":2: first_seed: {reason}"):
+        read(tmp_path, text)
+    with pytest.raises(UserError, match=r"first_seed: must be 0 to 995 for 5 seeds"):
+        read(tmp_path, "seeds: 2\nfirst_seed: 998", seeds=5)
+
+
 def test_the_number_of_seeds_to_run_does_not_change_the_plan(tmp_path: Path) -> None:
     study = read(tmp_path, "seeds: 8\nlooks: [4, 8]", seeds=4)
     assert (study.seeds, study.looks, len(study.seed_numbers)) == (8, (4, 8), 4)

@@ -272,7 +272,7 @@ LATER: dict[type, dict[str, Any]] = {
     },
     LossSettings: {"class_weights": "none"},
     OptimizerSettings: {"lr_per_batch": None, "layer_decay": None},
-    TrainingSettings: {"accumulate": 1},
+    TrainingSettings: {"accumulate": 1, "cuda_graphs": False},
     AugmentSettings: {
         "resized_crop": None,
         "alternate_flip": False,

@@ -18,7 +18,11 @@ from emoreg.suites.options import Suite
 Purpose = Literal["exploration", "confirmation"]
 
 # Explorations have seeds of their own, so that no run that chose a setting confirms it. Both kinds fit into 16 bits.
-FIRST_SEED: Mapping[Purpose | None, int] = {"exploration": 1_000, "confirmation": 0, None: 0}
+SEEDS: Mapping[Purpose | None, range] = {
+    "exploration": range(1_000, 65_536),
+    "confirmation": range(1_000),
+    None: range(1_000),
+}
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ class Study:
     seeds: int = 8  # planned
     looks: tuple[int, ...] | None = None  # None for one look at all seeds
     run_seeds: int | None = None  # to run for now; None for all that are planned
+    first_seed: int | None = None  # None for the first that the purpose has
     purpose: Purpose | None = "confirmation"  # None in the first edition
     machine: Machine | None = None  # what `auto` stands for; None for this one
     edition: int = EDITION
@@ -78,9 +83,10 @@ class Study:
         for point in self.grid if isinstance(self.grid, tuple | list) else (self.grid,):
             if not isinstance(point, GridPoint):
                 raise SettingError("grid", f"must be a tuple of GridPoint, not of {type(point).__name__}")
-        for name in ("seeds", "run_seeds"):
+        for name in ("seeds", "run_seeds", "first_seed"):
             typed_value(int | None, getattr(self, name), name)
         check_looks(self.looks, self.seeds)
+        check_first_seed(self.first_seed, max(self.seeds, self.run_seeds or 0), self.purpose)
 
     @property
     def recipes(self) -> list[Recipe]:
@@ -95,7 +101,7 @@ class Study:
     @property
     def seed_numbers(self) -> range:
         """The seeds to run."""
-        first = FIRST_SEED[self.purpose]
+        first = SEEDS[self.purpose].start if self.first_seed is None else self.first_seed
         return range(first, first + (self.run_seeds or self.seeds))
 
 
@@ -108,6 +114,16 @@ def on_machine(study: Study, machine: Machine) -> Study:
     """The study with what `auto` stands for, also in the values of its file."""
     values = None if study.values is None else {**study.values, "machine": asdict(machine)}
     return replace(study, machine=machine, values=values)
+
+
+def check_first_seed(first: int | None, count: int, purpose: Purpose | None) -> None:
+    """SettingError unless `count` seeds from the first on are of those that a purpose has."""
+    seeds = SEEDS[purpose]
+    if first is not None and not seeds.start <= first <= seeds.stop - count:
+        reason = (
+            f"must be {seeds.start:,} to {seeds.stop - count:,} for {count:,} seeds of purpose {purpose}, not {first}"
+        )
+        raise SettingError("first_seed", reason)
 
 
 def check_looks(looks: Sequence[int] | None, seeds: int) -> None:

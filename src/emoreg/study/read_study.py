@@ -225,8 +225,8 @@ def _study(name: str, file: _File) -> Study:
         if edition != EDITION:
             raise SettingError("edition", f"must be 1 or {EDITION}, not {edition}")
         arms = factorial(new.modes, new.experiences, new.references, new.relatives)
-        plan = (new.seeds, new.looks, new.run_seeds, new.purpose, new.machine, EDITION, new.data, new.suites)
-        study = Study(name, (), arms, *plan, values=file.given)
+        plan = (new.seeds, new.looks, new.run_seeds, new.first_seed, new.purpose, new.machine)
+        study = Study(name, (), arms, *plan, EDITION, new.data, new.suites, values=file.given)
     runs = len(study.seed_numbers) * len(arms)
     for key in ("stimuli", "targets", "backbones", "variants"):
         entries = len(file.get(key, ()))

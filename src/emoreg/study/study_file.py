@@ -49,7 +49,7 @@ from emoreg.study.arms import (
     check_once,
     check_seeds,
 )
-from emoreg.study.definition import Purpose, check_looks
+from emoreg.study.definition import Purpose, check_first_seed, check_looks
 from emoreg.study.kept_data import KeptData
 from emoreg.study.machine import Machine
 from emoreg.suites.options import Suite, check_suites
@@ -102,6 +102,9 @@ class StudyFile:
     """Planned runs of each arm, at most 1,000. What is added beyond them gets no verdict."""
     looks: tuple[int, ...] | None = None
     """Numbers of seeds at which verdicts are due, ascending; the last is `seeds`. null for one look at the end."""
+    first_seed: int | None = None
+    """The first of the seeds; the others follow it. null: 0, or 1000 in an exploration. A replication takes seeds that
+    no earlier study had. Confirmations have seeds below 1000, explorations others."""
     run_seeds: int | None = None
     """How many seeds to run for now, also more than planned; null for `seeds`. emoreg study --seeds sets it."""
     pretraining: PretrainRecipe = field(default_factory=PretrainRecipe)
@@ -144,4 +147,5 @@ class StudyFile:
         check_seeds("seeds", self.seeds)
         check_seeds("run_seeds", self.seeds if self.run_seeds is None else self.run_seeds)
         check_looks(self.looks, self.seeds)
+        check_first_seed(self.first_seed, max(self.seeds, self.run_seeds or 0), self.purpose)
         check_suites(self.suites)

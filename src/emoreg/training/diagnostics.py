@@ -16,6 +16,7 @@ from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.table import name_image
 from emoreg.errors import Diverged, SettingError, UserError, shortened
 from emoreg.runs.readers import non_finite
+from emoreg.runtime.quiet_libraries import errors_only
 from emoreg.training.step import LossOf
 
 MAX_NAMED = 5  # images of a batch that a message names
@@ -131,7 +132,8 @@ def refuse_without_compiler(training: TrainingSettings, device: torch.device) ->
     if not training.compile:
         return
     try:
-        torch.compile(_small)(torch.zeros(64, device=device))
+        with errors_only("torch.utils.cpp_extension"):  # it warns where there is no CUDA
+            torch.compile(_small)(torch.zeros(64, device=device))
     except Exception as error:  # by the version of PyTorch and by what is missing: a compiler, headers, a folder
         reason = shortened(str(error) or type(error).__name__, 200)
         raise SettingError(
