@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from types import SimpleNamespace
 from typing import Any, cast, get_args
 
@@ -37,6 +38,16 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loss_inputs, "_require_indices", lambda labels, classes: None)
     monkeypatch.setattr(loss_inputs, "_require_no_negative", lambda labels: None)
     monkeypatch.setattr(F, "one_hot", lambda labels, classes: torch.eye(classes, dtype=torch.int64)[labels])
+
+
+class NoGraphs:
+    """Nothing can be captured."""
+
+    def aside(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def __call__(self, step: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        raise RuntimeError("operation not permitted when stream is capturing")
 
 
 def noted(step: Callable[[], Tensor]) -> Callable[[], Tensor]:
@@ -126,14 +137,15 @@ def test_replayed_steps_are_those_of_train_step(
     plain, captured = (state_of(optimizer, training, mode) for _ in range(2))
     counts = {"captured": 0, "observed": 0}
 
-    def capture(step: Callable[[], Tensor]) -> Callable[[], Tensor]:
-        counts["captured"] += 1
-        return noted(step)
+    class Noting(NoGraphs):
+        def __call__(self, step: Callable[[], Tensor]) -> Callable[[], Tensor]:
+            counts["captured"] += 1
+            return noted(step)
 
     def observe() -> None:
         counts["observed"] += 1
 
-    step = CapturedStep(captured, capture)
+    step = CapturedStep(captured, Noting())
     small, large = batches(WARM_UP + 5, 8, mixed), batches(WARM_UP + 1, 12, mixed)
     for number, batch in enumerate([*small[:-3], *large, *small[-3:]]):
         watch = observe if number == STEPS - 2 else None
@@ -174,10 +186,7 @@ def test_a_step_that_waits_for_the_device_is_refused_by_the_setting_and_trains_o
     state = state_of(SGD, FLOAT)
     rates = [group["lr"] for group in state.optimizer.param_groups]
 
-    def fails(step: Callable[[], Tensor]) -> Callable[[], Tensor]:
-        raise RuntimeError("operation not permitted when stream is capturing")
-
-    step = CapturedStep(state, fails)
+    step = CapturedStep(state, NoGraphs())
     for batch in batches(WARM_UP):
         step(batch)
     with pytest.raises(

@@ -11,6 +11,8 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -24,8 +26,16 @@ from emoreg.training.step import TrainState, finish_step, train_step, update
 WARM_UP = 3  # steps of each shape before it is captured; they make the optimiser's state, and cuDNN tries its kernels
 
 Step = Callable[[Batch, Callable[[], None] | None], Tensor]  # as `train_step` of a state
-Capture = Callable[[Callable[[], Tensor]], Callable[[], Tensor]]
-# Notes what a function launches, and gives what launches it again, on the same memory, and returns the same tensor.
+
+
+class Capture(Protocol):
+    """How steps are captured: CUDA graphs, or what stands for them in tests, where there is no GPU."""
+
+    def aside(self) -> AbstractContextManager[None]:
+        """Where steps are taken that prepare a capture."""
+
+    def __call__(self, step: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        """Note what a step launches; gives what launches it again, on the same memory, and returns the same tensor."""
 
 
 def make_step(state: TrainState, training: TrainingSettings) -> Step:
@@ -54,7 +64,7 @@ class CapturedStep:
 
     Args:
         state: changed in place by each call. Nothing else may replace its tensors.
-        capture: of tests, where there is no GPU.
+        capture: None for CUDA graphs.
     """
 
     def __init__(self, state: TrainState, capture: Capture | None = None) -> None:
@@ -67,8 +77,11 @@ class CapturedStep:
         """Train on a batch; see `train_step`. A step that is observed is not replayed."""
         shape = batch.images.shape
         self._steps[shape] += 1
-        if observe is not None or self._steps[shape] <= WARM_UP:
+        if observe is not None:
             return train_step(self.state, batch, observe)
+        if self._steps[shape] <= WARM_UP:
+            with self._capture.aside():
+                return train_step(self.state, batch)
         if shape not in self._captured:
             self._captured[shape] = _Captured(self.state, batch, self._capture)
         loss = self._captured[shape](batch)
@@ -85,6 +98,7 @@ class _Captured:
         self._rates = [
             torch.tensor(float(group["lr"]), device=state.fabric.device) for group in self._optimizer.param_groups
         ]
+        state.optimizer.zero_grad(set_to_none=True)  # so that gradients lie in the memory of the graph
         try:
             with _rates_on_device(self._optimizer, self._rates):
                 self._replay = capture(lambda: update(state, self._batch))
@@ -123,12 +137,21 @@ class _CudaGraphs:
     """Captures CUDA graphs that share one pool of memory, as only one of them runs at a time."""
 
     def __init__(self, device: torch.device) -> None:
-        self._device, self._pool = device, torch.cuda.graph_pool_handle()
+        self._device, self._pool, self._stream = device, torch.cuda.graph_pool_handle(), torch.cuda.Stream(device)
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """On another stream than the default one, on which nothing can be captured (PyTorch's notes on CUDA graphs)."""
+        current = torch.cuda.current_stream(self._device)
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream):
+            yield
+        current.wait_stream(self._stream)
 
     def __call__(self, step: Callable[[], Tensor]) -> Callable[[], Tensor]:
         graph = torch.cuda.CUDAGraph()
         # thread_local: threads that decode images may reserve memory meanwhile.
-        with torch.cuda.device(self._device), torch.cuda.graph(graph, self._pool, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
             result = step()
 
         def replay() -> Tensor:
