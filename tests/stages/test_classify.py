@@ -33,7 +33,7 @@ from emoreg.config.schema import (
 )
 from emoreg.config.training import Device
 from emoreg.data.images.augment import normalise
-from emoreg.data.images.batches import evaluation_batches, training_batches
+from emoreg.data.images.batches import Batch, evaluation_batches, training_batches
 from emoreg.data.images.files import File
 from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.images.table import Table
@@ -1019,3 +1019,56 @@ def test_wrong_labels_are_those_of_the_training_images_alone_and_the_same_in_eve
     assert np.array_equal(train.labels, same.labels) and 0.2 < (train.labels != clean.labels).mean() < 0.4
     assert test is not None and np.array_equal(test.labels, target.test.labels)
     assert np.array_equal(present(validation).labels, present(clean_validation).labels)
+
+
+def test_an_anchor_holds_the_encoder_near_its_beginning_and_the_backbone_not(
+    tmp_path: Path, regulated: TrainRecipe, quiet: Progress
+) -> None:
+    def moved(rate: float) -> tuple[float, float]:
+        """How far backbone and encoder go in two epochs."""
+        recipe = epochs(regulated, 2, encoder=dataclasses.replace(regulated.encoder, anchor=rate))
+        begun = build_classifier(recipe, 3)
+        ended, _ = load_classifier(train(recipe, tmp_path / f"{rate}", progress=quiet))
+        return distance(begun.backbone, ended.backbone), distance(present(begun.encoder), present(ended.encoder))
+
+    def distance(one: nn.Module, other: nn.Module) -> float:
+        pairs = zip(one.parameters(), other.parameters(), strict=True)
+        return sum((a - b).square().sum().item() for a, b in pairs if a.ndim > 1) ** 0.5
+
+    free, held = moved(0.0), moved(5.0)
+    assert held[1] < 0.5 * free[1]
+    assert held[0] > 0.8 * free[0]
+
+
+def test_a_run_with_an_anchor_that_was_stopped_goes_on_with_the_same_anchor(
+    tmp_path: Path, regulated: TrainRecipe, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = epochs(regulated, 2, encoder=dataclasses.replace(regulated.encoder, anchor=1.0))
+    whole = train(recipe, tmp_path / "whole", progress=quiet)
+    calls = iter(range(100))
+    with monkeypatch.context() as patch:
+        patch.setattr(ProcessGroup, "any", lambda *_: next(calls) == 1)  # after the first epoch
+        with pytest.raises(Stopped):
+            train(recipe, tmp_path / "stopped", progress=quiet)
+    assert_equal(train(recipe, tmp_path / "stopped", progress=quiet).weights()[0], whole.weights()[0])
+
+
+def test_a_transferred_encoder_can_be_anchored_and_a_frozen_one_cannot(regulated: TrainRecipe) -> None:
+    transfer = dataclasses.replace(
+        regulated,
+        encoder=dataclasses.replace(regulated.encoder, anchor=1.0),
+        regulation=RegulationSettings(mode="transfer"),
+    )
+    network = build_classifier(transfer, 3)
+    images = torch.zeros(2, 3, 8, 8)
+    table = Table("noise", np.zeros((2, 8, 8, 3), np.uint8), np.arange(2))
+    loss_of = classify.classification_loss(network, load_images(table, 8, False, 1.0, Progress(quiet=True)), transfer)
+    batch = Batch(images, torch.arange(2), torch.arange(2))
+    network.eval()
+    held = [parameter for parameter in network.backbone.parameters() if parameter.ndim >= 2]
+    with torch.no_grad():
+        held[0].add_(1.0)
+    plain = classify.classification_loss(network, load_images(table, 8, False, 1.0, Progress(quiet=True)), regulated)
+    assert loss_of(network, batch).item() - plain(network, batch).item() == pytest.approx(held[0].numel() / 2, rel=1e-4)
+    with pytest.raises(SettingError, match=r"anchor: must be 0 with encoder.frozen true, not 0.1: nothing moves"):
+        EncoderSettings(anchor=0.1, frozen=True)

@@ -306,6 +306,10 @@ class EncoderSettings:
     same crop as the backbone, which changes the method (ours). null computes features at every step."""
     lr_factor: float = 1.0
     """Learning rate of the encoder as a multiple of optimizer.lr, at least 0."""
+    anchor: float = 0.0
+    """Rate α, at least 0, at which the encoder's weights are drawn to those with which stage 2 begins, by a penalty of
+    α / 2 · their squared distance beside the loss (L2-SP: Li et al. 2018, who use 0.01 to 0.1). Weight decay still
+    draws them to 0. It keeps the experience alive; a twin is held by its own beginning. 0 for none."""
     takeover: Takeover = "as_is"
     """How stage 2 takes over the weights of stage 1: as_is; norm_matched (filters before a batch norm get the norms of
     a fresh network, which leaves the function unchanged; not for ViTs); or shrunk (towards a fresh draw)."""
@@ -318,7 +322,9 @@ class EncoderSettings:
 
     def __post_init__(self) -> None:
         settle(self)
-        check_not_negative(self, "lr_factor")
+        check_not_negative(self, "lr_factor", "anchor")
+        if self.anchor and self.frozen:
+            raise SettingError("anchor", f"must be 0 with encoder.frozen true, not {self.anchor:g}: nothing moves")
         check_rule(self, ("shrink",), lambda share: 0 <= share <= 1, "lie in [0, 1]")
         check_at_least(0, self, "views")
         if self.views is not None and not self.frozen:

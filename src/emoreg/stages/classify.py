@@ -28,6 +28,7 @@ from emoreg.data.targets import read_target
 from emoreg.data.targets.target import GIVEN_IMAGES, Target, check_target, require_measurable, scale_note
 from emoreg.data.targets.training_part import training_part
 from emoreg.errors import Diverged, SettingError, UserError
+from emoreg.models.anchor import Anchor
 from emoreg.models.backbones import stem_note
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.models.regulation_loss import RegulationLoss, require_classifier
@@ -313,7 +314,7 @@ def classification_loss(
     Args:
         classifier: its encoder is looked up where it is frozen.
         images: the training images.
-        recipe: loss, encoder and augment are used.
+        recipe: loss, encoder, augment and the mode of the regulation are used.
         of_classes: from `class_weights`.
 
     Raises:
@@ -335,7 +336,16 @@ def classification_loss(
         response = model.respond(batch.images, None if features is None else features(batch))
         return cast(Tensor, regulation_loss(response, targets))
 
-    return loss_of
+    rate, is_transfer = recipe.encoder.anchor, recipe.regulation.mode == "transfer"
+    if not rate or not (is_transfer or classifier.encoder):
+        return loss_of
+    anchor = Anchor(classifier.encoder or classifier.backbone, rate, images.labels.device)
+
+    def anchored(model: nn.Module, batch: Batch) -> Tensor:
+        assert isinstance(model, RegulatedClassifier)
+        return loss_of(model, batch) + anchor(model.encoder or model.backbone)
+
+    return anchored
 
 
 def load_target(

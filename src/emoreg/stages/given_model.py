@@ -43,7 +43,7 @@ def as_given(recipe: TrainRecipe, model: RegulatedClassifier, run: Run) -> Train
         recipe,
         backbone=architecture_of(model.backbone),
         regulation=dataclasses.replace(regulation, lr_factor=recipe.regulation.lr_factor),
-        encoder=dataclasses.replace(encoder, lr_factor=recipe.encoder.lr_factor),
+        encoder=dataclasses.replace(encoder, lr_factor=recipe.encoder.lr_factor, anchor=recipe.encoder.anchor),
     )
 
 
