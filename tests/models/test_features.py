@@ -54,7 +54,12 @@ def test_a_network_that_does_not_give_what_it_says_is_refused_with_the_mend(give
         (nn.Flatten(), {}, "feature_dims: Flatten has no num_features"),
         (nn.Flatten(), {"feature_dims": 192}, r"feature_dims: must be the widths \(D, De\)"),
         (TinyBackbone(), {"num_classes": "4"}, "num_classes: must be a whole number"),
-        (TinyBackbone(), {"num_classes": 0}, "num_classes: must be at least 1"),
+        (TinyBackbone(), {"num_classes": 0}, "num_classes: must be at least 2, not 0$"),
+        (
+            TinyBackbone(),
+            {"num_classes": 1},
+            "num_classes: must be at least 2, not 1; one label that an image has or not is task=",
+        ),
         (TinyBackbone(), {"mix": "probs"}, r"mix: .*did you mean 'probabilities'"),
         (TinyBackbone(), {"granularity": "per-class"}, r"granularity: .*did you mean 'per_class'"),
         (TinyBackbone(), {"freeze_encoder": "no"}, "freeze_encoder: must be true or false"),

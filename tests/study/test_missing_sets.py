@@ -59,7 +59,7 @@ def test_a_set_that_cannot_be_read_is_a_line_among_the_others(study: Study, tmp_
     planned = plan_runs(study, tmp_path / "runs")
     counted = count_images((run.recipe for run in planned), quiet)
     head, *lines = told(missing_sets(planned, counted.faults))
-    assert head == "3 image sets are not here or cannot be read, and needed before any run:"
+    assert head == "3 image sets are not here or cannot be used as asked, and needed before any run:"
     assert lines[0].startswith("[1] stimuli emoset (2 runs): nothing at ")
     assert lines[1].startswith("[2] stimuli fi (2 runs): ") and str(tmp_path / "fi") in lines[1]
     assert lines[2].startswith("[3] stimuli manifest (2 runs): nothing at ")

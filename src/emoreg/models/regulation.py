@@ -163,8 +163,10 @@ class RegulatedClassifier(nn.Module):
         self.freeze_encoder: bool = typed_value(bool, freeze_encoder, "freeze_encoder")
         self.widths = network_widths(backbone, encoder, self.mode, feature_dims)  # D and De
         self.sees_images = sees_images(backbone)
-        if self.num_classes < 1:
-            raise SettingError("num_classes", f"must be at least 1, not {num_classes}")
+        fewest = 2 if self.task == "classification" else 1
+        if self.num_classes < fewest:
+            hint = "; one label that an image has or not is task='multilabel'" if num_classes == 1 else ""
+            raise SettingError("num_classes", f"must be at least {fewest}, not {num_classes}{hint}")
         width, emotional_width = self.widths
         self.backbone = backbone
         self.head: nn.Module = nn.Linear(width, self.num_classes)  # h_n

@@ -95,10 +95,14 @@ def told(missing: Sequence[MissingSet]) -> list[str]:
     """A line for each set, below one with their number; no lines without any."""
     if not missing:
         return []
-    count = f"{len(missing)} image set{'s are' if len(missing) > 1 else ' is'}"
-    what = " or cannot be read" if any(each.fault for each in missing) else ""
+    count = f"{len(missing)} image set{'s' if len(missing) > 1 else ''}"
+    what = f"{'are' if len(missing) > 1 else 'is'} not here"
+    if all(each.fault for each in missing):
+        what = "cannot be used as asked"
+    elif any(each.fault for each in missing):
+        what += " or cannot be used as asked"
     lines = [f"[{number}] {each.line}" for number, each in enumerate(missing, start=1)]
-    return [f"{count} not here{what}, and needed before any run:", *lines]
+    return [f"{count} {what}, and needed before any run:", *lines]
 
 
 def download_notes(recipes: Iterable[Recipe]) -> list[str]:

@@ -194,15 +194,15 @@ def test_a_row_of_another_length_is_named(name: str, build: Build) -> None:
         ("emotion6", "\t3.8\t", "\t0.8\t", "arousal is '0.8'; it must be a number from 1 to 9"),
         ("oasis", ",4.0,", ",nan,", "Valence_mean is 'nan'; it must be a number from 1 to 7"),
         ("oasis", ",2.5,", ",7.2,", "Arousal_mean is '7.2'; it must be a number from 1 to 7"),
-        ("oasis", ",2.5,", ",,", "Arousal_mean is ''"),
+        ("oasis", ",2.5,", ",,", "Arousal_mean is empty; give every image a number"),
         *(
             (name, *change)
             for name in ("emod", "manifest")
             for change in (
                 (",3,1,", ",0,0,", "no votes at all"),
-                (",0.5,", ",nan,", "valence is 'nan'; it must be a number from -1 to 1; map the ratings to it first"),
+                (",0.5,", ",nan,", "valence is 'nan'; it must be a number from -1 to 1"),
                 (",0.5,", ",7,", "valence is '7'; it must be a number from -1 to 1; map the ratings to it first"),
-                (",0.5,", ",,", "valence is ''"),
+                (",0.5,", ",,", "valence is empty; give every image a number"),
                 ("a.jpg,awe", "a.jpg,", "no emotion ''"),
                 (",train", ",trian", "no split 'trian' (did you mean 'train'?)"),
                 ("images/a.jpg", "", "path is empty"),

@@ -105,7 +105,7 @@ def test_json_lines_and_parquet_read_as_csv_does(suffix: str, build: Build, pack
         ("jsonl", '{"path": "a.jpg", "emotion": "awe"\n', "row 1 is not JSON"),
         ("jsonl", '\n["a.jpg", "awe"]\n', "row 2 must be an object"),
         ("jsonl", '{"path": "a.jpg", "valence": NaN}', "row 1: valence is 'nan'"),
-        ("jsonl", '{"path": "a.jpg", "valence": null}', "row 1: valence is ''"),
+        ("jsonl", '{"path": "a.jpg", "valence": null}', "row 1: valence is empty; give every image a number"),
         ("jsonl", '{"path": "a.jpg", "valence": [1]}', "row 1: valence is '[1]'"),
         ("jsonl", '{"path": "a.jpg", "emotion": "awe"}\n{"path": "b.jpg"}', "row 2: no emotion ''"),
         ("jsonl", '{"path": "a\\nb.jpg", "emotion": "awe"}', "no image 'a\\nb.jpg'"),

@@ -160,13 +160,16 @@ def path_key(path: str) -> str:
 
 
 def number(place: str, column: str, text: str, low: float, high: float, hint: str = "") -> float:
-    """The number in a cell. UserError if it is none, or not in [low, high]; the `hint` says what to do."""
+    """The number in a cell. UserError if it is none, or not in [low, high]; for these the `hint` says what to do."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
+    if not text.strip():
+        raise UserError(f"{place}: {column} is empty; give every image a number, or leave the image out")
     if not (math.isfinite(value) and low <= value <= high):
         limits = f"from {low:g} to {high:g}" if math.isfinite(high) else f"{low:g} or more"
+        hint = hint if math.isfinite(value) else ""
         raise UserError(f"{place}: {column} is {text!r}; it must be a number {limits}{hint}")
     return value
 
