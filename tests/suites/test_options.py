@@ -5,7 +5,17 @@ from typing import Any
 import pytest
 
 from emoreg.errors import SettingError
-from emoreg.suites.options import SUITES, AdversarialOptions, OtherSet, Suite, parse_suites, read_suites, shrunk
+from emoreg.suites.options import (
+    SUITES,
+    AdversarialOptions,
+    OtherSet,
+    OutOfDistributionOptions,
+    Suite,
+    TransferOptions,
+    parse_suites,
+    read_suites,
+    shrunk,
+)
 
 
 def test_a_name_alone_stands_for_its_defaults() -> None:
@@ -61,3 +71,9 @@ def test_a_smoke_run_scores_a_few_images() -> None:
         {"corruptions": {"seed": 3, "images": 8}},
         {"calibration": {}},
     ]
+
+
+def test_another_set_that_nobody_knows_is_named_where_it_stands() -> None:
+    with pytest.raises(SettingError, match=r"sets\[1\].name: .* 'svnh' \(did you mean 'svhn'\?\)"):
+        OutOfDistributionOptions((OtherSet("cifar100"), OtherSet("svnh")))
+    assert TransferOptions((OtherSet("emotion6"), OtherSet("hf:somebody/something"))).sets

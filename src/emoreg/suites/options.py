@@ -129,7 +129,14 @@ def _check_draw(options: CorruptionOptions | OutOfDistributionOptions | Transfer
 
 
 def _check_sets(sets: Sequence[OtherSet]) -> None:
+    from emoreg.data.targets import require_known  # reads sets, and imports what that takes
+
     labels = [each.label for each in sets]
+    for index, each in enumerate(sets):
+        try:
+            require_known(each.name)
+        except SettingError as error:
+            raise SettingError(f"sets[{index}].name", error.reason) from None
     for index, label in enumerate(labels):
         if label in labels[:index]:
             raise SettingError(f"sets[{index}]", f"is called '{label}' as another one is; name each set once")

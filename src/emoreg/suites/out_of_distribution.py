@@ -12,12 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emoreg.data.targets import read_target
 from emoreg.errors import UserError
 from emoreg.stages.classify import load_target
-from emoreg.suites.options import OtherSet, OutOfDistributionOptions
+from emoreg.suites.options import OutOfDistributionOptions
 from emoreg.suites.scored import Scored
-from emoreg.suites.subject import Answers, Subject, checksum_of, drawn, drawn_rows
+from emoreg.suites.subject import Answers, Subject, checksum_of, drawn, drawn_rows, other_target
 
 KEPT = 0.95  # share of the own images that a threshold keeps
 
@@ -38,8 +37,8 @@ def score(subject: Subject, options: OutOfDistributionOptions) -> Scored:
     checksums = {subject.name: checksum_of(own)}
     figures: dict[str, float] = {}
     counts = []
-    for each in options.sets:
-        answers, checksum = _answers_to(subject, each, options)
+    for number, each in enumerate(options.sets):
+        answers, checksum = _answers_to(subject, number, options)
         if checksum in checksums.values():
             raise UserError(f"out_of_distribution: {each.label} has the images of the run itself; name other sets")
         checksums[each.label] = checksum
@@ -55,11 +54,10 @@ def score(subject: Subject, options: OutOfDistributionOptions) -> Scored:
     return Scored(means | figures, f"{len(own):,} {subject.name} against {' and '.join(counts)}", checksums)
 
 
-def _answers_to(subject: Subject, each: OtherSet, options: OutOfDistributionOptions) -> tuple[Answers, str]:
-    """The answers to images of another set, made as the run's are, and their checksum."""
-    target = subject.recipe.target
-    settings = each.target(target.image_size, target.fit)
-    table = read_target(settings).test
+def _answers_to(subject: Subject, number: int, options: OutOfDistributionOptions) -> tuple[Answers, str]:
+    """The answers to images of one of the other sets, made as the run's are, and their checksum."""
+    target, settings = other_target(subject, options.sets, number)
+    table = target.test
     if options.images is not None:
         table = table.take(drawn_rows(table.labels, options.images, options.seed))
     images = load_target(table, settings, subject.recipe.training, subject.fabric, subject.progress)

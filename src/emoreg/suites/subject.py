@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,7 +22,7 @@ from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.splits import few
 from emoreg.data.targets import read_target
 from emoreg.data.targets.target import GIVEN_IMAGES, Target
-from emoreg.errors import UserError
+from emoreg.errors import SettingError, UserError
 from emoreg.models.regulation import RegulatedClassifier, Response
 from emoreg.runs.run import Run
 from emoreg.runtime.progress import Progress
@@ -30,6 +30,7 @@ from emoreg.runtime.seeding import derive_seed
 from emoreg.stages.classifier import load_classifier
 from emoreg.stages.classify import load_target, parts_of
 from emoreg.stages.metrics import CHECKSUM_BYTES
+from emoreg.suites.options import OtherSet
 from emoreg.training.fabric import make_fabric, scoring
 
 if TYPE_CHECKING:
@@ -165,6 +166,16 @@ def open_subject(
     rest = None if held_out is None else load_target(held_out, recipe.target, training, fabric, progress)
     classifier.freeze_encoder = False  # else no gradient of an attack would flow through the encoder
     return Subject(run, recipe, classifier.to(fabric.device).eval(), fabric, progress, images, rest)
+
+
+def other_target(subject: Subject, sets: Sequence[OtherSet], number: int) -> tuple[Target, TargetSettings]:
+    """One of the other sets, to be read at the size of the run's target. SettingError names its entry."""
+    own = subject.recipe.target
+    settings = sets[number].target(own.image_size, own.fit)
+    try:
+        return read_target(settings), settings
+    except SettingError as error:
+        raise SettingError(error.key.replace("target", f"sets[{number}]", 1), error.reason) from None
 
 
 def _refuse_others(run: Run, final: Mapping[str, Any], images: ImageSet, split: str) -> None:

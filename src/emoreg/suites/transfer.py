@@ -17,13 +17,12 @@ from torch import Tensor
 from emoreg.data.images.augment import normalise
 from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.table import Table
-from emoreg.data.targets import read_target
 from emoreg.errors import UserError
 from emoreg.models.features import pooled_features
 from emoreg.stages.classify import load_target
 from emoreg.suites.options import OtherSet, TransferOptions
 from emoreg.suites.scored import Scored
-from emoreg.suites.subject import BATCH, Subject, checksum_of, drawn, drawn_rows
+from emoreg.suites.subject import BATCH, Subject, checksum_of, drawn, drawn_rows, other_target
 
 PENALTIES = np.logspace(-1, 5, 7)  # on features of variance 1; the best by leave-one-out
 
@@ -42,9 +41,9 @@ def score(subject: Subject, options: TransferOptions) -> Scored:
     own = checksum_of(drawn(subject.scored, options.images, options.seed))
     figures: dict[str, float] = {}
     counts, checksums = [], {subject.name: own}
-    for each in options.sets:
+    for number, each in enumerate(options.sets):
         _refuse_own(subject, each)
-        train, test = _images_of(subject, each, options)
+        train, test = _images_of(subject, number, options)
         checksums[each.label] = checksum_of(test)
         if checksums[each.label] == own:
             raise UserError(f"transfer: {each.label} has the images of the run itself; name other sets")
@@ -74,11 +73,9 @@ def _refuse_own(subject: Subject, each: OtherSet) -> None:
         raise UserError(f"transfer: {each.label} is the run's own target; name other sets, or classes that it lacks")
 
 
-def _images_of(subject: Subject, each: OtherSet, options: TransferOptions) -> tuple[ImageSet, ImageSet]:
-    """Training and test images of another set, at the size of the run's target."""
-    own = subject.recipe.target
-    settings = each.target(own.image_size, own.fit)
-    target = read_target(settings)
+def _images_of(subject: Subject, number: int, options: TransferOptions) -> tuple[ImageSet, ImageSet]:
+    """Training and test images of one of the other sets."""
+    target, settings = other_target(subject, options.sets, number)
 
     def loaded(table: Table) -> ImageSet:
         if options.images is not None:

@@ -22,7 +22,7 @@ from emoreg.data.targets.target import GIVEN_IMAGES, Target
 from emoreg.errors import SettingError, UserError, is_plain, nearest
 from emoreg.runtime.progress import Progress
 
-__all__ = ["Target", "is_known", "is_own_test_split", "read_for_scoring", "read_target"]
+__all__ = ["Target", "is_known", "is_own_test_split", "read_for_scoring", "read_target", "require_known"]
 
 NAMES = ("digits", "cifar10", "cifar100", "folder")
 
@@ -31,6 +31,14 @@ def is_known(name: str) -> bool:
     """Whether `name` is that of a target, whatever the case of its letters."""
     name = name.lower()
     return name in NAMES or name in torchvision_sets.SETS or name.startswith(PREFIX)
+
+
+def require_known(name: str) -> None:
+    """SettingError, of target.name, for a name that is no target's, with the nearest one."""
+    if not is_known(name) and name.lower() not in affective.SETS:
+        names = [*NAMES, *affective.SETS, *torchvision_sets.SETS]
+        close = nearest(name.lower(), names) or " (known: those of torchvision, and hf:OWNER/NAME)"
+        raise SettingError("target.name", f"no target for classification is called '{name}'{close}")
 
 
 def read_target(settings: TargetSettings, edition: int = EDITION) -> Target:
@@ -98,12 +106,7 @@ def _read(settings: TargetSettings, edition: int) -> Target:
         target = _unpack(open_pack(settings.root, "target", settings.name, settings.image_size, settings.fit))
         is_whole = name in cifar.SIZES and cifar.is_whole(name, target)  # a pack does not tell of others
         return dataclasses.replace(target, has_published_test=is_whole)
-    if not is_known(name):
-        close = (
-            nearest(name, [*NAMES, *affective.SETS, *torchvision_sets.SETS])
-            or " (known: those of torchvision, and hf:OWNER/NAME)"
-        )
-        raise SettingError("target.name", f"no target for classification is called '{settings.name}'{close}")
+    require_known(settings.name)
     if name == "digits":
         return digits.read_digits()
     if name == "folder":
