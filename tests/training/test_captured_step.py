@@ -145,16 +145,18 @@ def test_replayed_steps_are_those_of_train_step(
     def observe() -> None:
         counts["observed"] += 1
 
-    step = CapturedStep(captured, Noting())
+    step, losses = CapturedStep(captured, Noting()), list[tuple[Tensor, Tensor]]()
     small, large = batches(WARM_UP + 5, 8, mixed), batches(WARM_UP + 1, 12, mixed)
     for number, batch in enumerate([*small[:-3], *large, *small[-3:]]):
         watch = observe if number == STEPS - 2 else None
         torch.manual_seed(number)  # dropout and a random λ
         expected = train_step(plain, batch, watch)
         torch.manual_seed(number)
-        assert_close(step(batch, watch), expected)
+        losses.append((step(batch, watch), expected))
         assert captured.schedule.get_last_lr() == plain.schedule.get_last_lr()
     assert counts == {"captured": 2, "observed": 2}
+    for loss, expected in losses:  # those of earlier steps have stayed as they were
+        assert_close(loss, expected)
     for one, other in zip(states_of(captured), states_of(plain), strict=True):
         assert_close(one, other)
     assert all(type(group["lr"]) is float for group in captured.optimizer.param_groups)  # as a checkpoint needs it

@@ -25,7 +25,7 @@ class Anchor:
     """
 
     def __init__(self, encoder: nn.Module, rate: float, device: torch.device) -> None:
-        self.rate, self.start = rate, _weights(encoder).detach().clone().to(device)
+        self.rate, self.start = rate, _weights(encoder).detach().to(device)
 
     def __call__(self, encoder: nn.Module) -> Tensor:
         """The penalty of the encoder as it is now, a scalar."""
