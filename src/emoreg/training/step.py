@@ -209,7 +209,9 @@ def make_objective(model: nn.Module, loss_of: LossOf, mode: str | None, dynamic:
     objective = _Objective(model, loss_of)
     if mode is None:
         return objective
-    torch.compiler.config.recompile_limit = COMPILED_MODELS * SIZES  # PyTorch's own is 8, and then it compiles no more
+    import torch._dynamo  # takes a second; torch.compiler.config has no such limit in torch 2.9
+
+    torch._dynamo.config.recompile_limit = COMPILED_MODELS * SIZES  # PyTorch's own is 8, and then it compiles no more
     if mode == "reduce-overhead" or next(_compiled) % COMPILED_MODELS == 0:
         torch.compiler.reset()
     return cast(nn.Module, torch.compile(objective, mode=mode, dynamic=dynamic))
