@@ -17,9 +17,10 @@ from emoreg.cli.export import demo, export
 from emoreg.cli.inference import explain, predict
 from emoreg.cli.parser import Group, find, group_parser, run
 from emoreg.cli.quickstart import quickstart
+from emoreg.cli.report import power, report, results
 from emoreg.cli.runs import RUNS
 from emoreg.cli.stages import evaluate, pretrain, train
-from emoreg.cli.study import power, report, results, study
+from emoreg.cli.study import study
 from emoreg.cli.suites import suites
 from emoreg.cli.sweep import sweep
 from emoreg.errors import UserError, printable

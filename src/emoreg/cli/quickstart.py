@@ -55,7 +55,7 @@ def quickstart(*, out: Folder = Path("runs/quickstart"), seeds: int = 5, quiet: 
     if seeds < 1:
         raise UserError(f"--seeds is {seeds}; it must be at least 1")
 
-    from emoreg.cli.study import print_report
+    from emoreg.cli.report import print_report
     from emoreg.study.definition import GridPoint, StimuliRecipe, Study
     from emoreg.study.plan import left_out
     from emoreg.study.run_study import run_study

@@ -1,34 +1,22 @@
-"""The commands of a study: run it, print its results, write its report, plan its number of seeds."""
+"""The command that runs a study."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 from emoreg.cli.edition import say_edition
-from emoreg.cli.parser import File, Folder, Quiet, Shown
-from emoreg.config.outcomes import OUTCOMES
+from emoreg.cli.parser import Folder, Quiet, Shown
+from emoreg.cli.report import RunsFolder, has_results, print_report
 from emoreg.errors import UserError, printable
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.streams import tell
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from emoreg.report.method_notes import MethodNotes
-    from emoreg.report.own_report import Results
     from emoreg.study.definition import Study
     from emoreg.study.ray_pool import Ray
-
-StudyOrTable = Annotated[Path, Shown("STUDY", "a study's folder, its YAML file, or a table of results")]
-RunsFolder = Annotated[Path, Shown("DIR", "folder of the run folders, for studies that share runs. Default: OUT/runs")]
-TABLES = (".parquet", ".csv")
-# Printed unless columns are named.
-COLUMNS = ["target", "backbone", "mode", "experience", "variant", "stimuli", "seed", "status"]
-COLUMNS += [f"validation_{outcome.name}" for outcome in OUTCOMES.values()]
-COLUMNS += ["train_loss", "lambda", "seconds"]
 
 
 def study(
@@ -102,7 +90,7 @@ def study(
     table = run_study(definition, out, runs, jobs, progress, cluster, tables, isolated=True, only=only)
     failed = table[table.status.isin((RunStatus.FAILED, RunStatus.DIVERGED))]
     unwritten = None
-    if _has_results(table):
+    if has_results(table):
         try:
             print_report(definition.name, table, out, left_out(definition), is_asked_for=False)
         except UserError as error:  # a full disk: what failed is told all the same
@@ -200,230 +188,3 @@ def ray_cluster(ray: bool | str, jobs: int, **given: float | None) -> Ray | None
     from emoreg.study.ray_pool import LOCAL, Ray
 
     return Ray(ray if isinstance(ray, str) else LOCAL, **resources)
-
-
-def print_report(
-    name: str,
-    table: pd.DataFrame,
-    out: Path,
-    left_out: Sequence[str],
-    is_asked_for: bool = True,
-    own_notes: MethodNotes | None = None,
-) -> None:
-    """Write the report and print its table and, last, the verdict.
-
-    Between looks it prints only that verdicts wait, unless the report was asked for.
-    """
-    from emoreg.report.analyse_table import analyse
-    from emoreg.report.files import write_reports
-    from emoreg.report.findings import findings
-    from emoreg.report.paper_tables import results_table
-    from emoreg.runtime.terminal import show
-    from emoreg.study.results import between_looks
-
-    analysis = analyse(name, table, left_out, own_notes)
-    page = write_reports(out, analysis)
-    interim = between_looks(table)
-    is_shown = interim is None or is_asked_for
-    if is_shown:
-        show(results_table(analysis))
-    print(f"page: {page.resolve()}")
-    if interim is not None:
-        show(interim)
-    if is_shown:
-        show(f"\n{findings(analysis)[0]}")
-
-
-def report(study: StudyOrTable, *, out: Folder | None = None, runs: RunsFolder | None = None) -> None:
-    """Write a study's report as it now stands, or one of your own results: a page, Markdown, LaTeX, JSON.
-
-    report.html is one page that opens anywhere, offline; report.md and report.tex hold its tables,
-    report.json every contrast.
-
-    Results of your own training loop are a CSV or Parquet file with a row per run: mode, experience, seed and accuracy,
-    or arm, seed and accuracy. All columns: docs/own-results.md.
-
-    Args:
-        out: folder to write. Default: the study's folder, FILE for FILE.parquet or FILE.csv
-
-    Examples:
-        emoreg report runs/cifar10-pilot
-        emoreg report recipes/studies/cifar10-pilot.yaml
-        emoreg report results/cifar10-cpu.parquet --out build/cifar10-cpu    # from a table alone, without its runs
-        emoreg report mine.csv    # of your own loop
-    """
-    from emoreg.runtime.safe_io import make_folder
-    from emoreg.runtime.terminal import show
-
-    opened = _open(study, runs)
-    make_folder(out or opened.folder, "report's folder")
-    results = opened.results
-    if results is not None and results.own is not None:
-        from emoreg.report.own_table import own_table
-
-        show(own_table(results.own))
-    notes = None if results is None else results.notes
-    print_report(opened.name, opened.table, out or opened.folder, opened.left_out, own_notes=notes)
-
-
-def results(
-    studies: Annotated[Sequence[Path], Shown("STUDY", "studies' folders, YAML files or results.parquet")],
-    *,
-    merge: File | None = None,
-    runs: RunsFolder | None = None,
-    where: Annotated[str, Shown("CONDITION")] | None = None,
-    columns: Annotated[str, Shown("NAMES")] | None = None,
-    format: Literal["table", "csv", "json", "markdown"] = "table",
-) -> None:
-    """Print, filter, join and export studies' tables of runs as they now stand.
-
-    Also writes results.parquet into the study's folder. Several tables are joined, with every run once. What is shown
-    by default leaves the test split out: it stands in the report.
-
-    Args:
-        merge: write the joined table to this Parquet file, and stop
-        where: rows to print, as pandas.DataFrame.query takes them
-        columns: names separated by commas; all for every column
-
-    Examples:
-        emoreg results runs/cifar10-pilot
-        emoreg results runs/cifar10-pilot gpu/results.parquet --merge all.parquet
-        emoreg results runs/cifar10-pilot --where "mode == 'learned' and seed < 3"
-        emoreg results runs/cifar10-pilot --columns mode,experience,seed,recipe.training.epochs --format csv
-    """
-    from emoreg.runtime.terminal import show
-    from emoreg.study.elsewhere import merged
-    from emoreg.study.results_table import select, write_results
-    from emoreg.study.tables import rows_table, rows_text
-
-    if runs is not None and len(studies) > 1:
-        raise UserError("--runs is for one study; give the folders of several")
-    tables = [(str(path), _table(path, runs)) for path in studies]
-    table = tables[0][1] if len(tables) == 1 else merged(tables)
-    if merge is not None:
-        write_results(merge, table)
-        print(f"{merge}: {len(table)} runs of {len(tables)} tables")
-        return
-    if columns is None:
-        table = select(table, where, None)
-        table = table[table.stage == 2]
-        known = [name for name in COLUMNS if name in table and table[name].notna().any()]
-        if "validation_accuracy" in known and table["validation_accuracy"].notna().sum() == table["train_loss"].count():
-            known.remove("train_loss")  # for runs without validation images
-        table = table[known]
-    else:
-        table = select(table, where, list(table.columns) if columns == "all" else columns.split(","))
-    if format == "table":
-        show(rows_table(table))
-    else:
-        print(rows_text(table, format), end="")
-
-
-def _table(path: Path, runs: Path | None) -> pd.DataFrame:
-    """A study's results as they now stand, which are also written into its folder; or those of a table."""
-    from emoreg.study.read_study import TABLE
-    from emoreg.study.results_table import read_results, write_results
-    from emoreg.study.run_study import open_study
-
-    if path.suffix.lower() in TABLES:
-        return read_results(path)
-    found = open_study(path, runs=runs)
-    table = found.table()
-    if found.out.is_dir():
-        try:
-            write_results(found.out / TABLE, table)
-        except UserError as error:  # a study on a read-only disk can be read all the same
-            tell(f"emoreg: {error}")
-    return table
-
-
-def power(
-    study: StudyOrTable | None = None,
-    *,
-    runs: RunsFolder | None = None,
-    effect: Annotated[float, Shown("POINTS")] = 0.5,
-    seeds: Annotated[Sequence[int], Shown("N")] = (6, 8, 12, 16),
-    looks: Annotated[Sequence[int], Shown("N")] = (),
-    sd: Annotated[float | None, Shown("POINTS")] = None,
-    correlation: float = 0.0,
-    arms: int | None = None,
-) -> None:
-    """Estimate how likely a study is to find an effect, for several numbers of seeds.
-
-    Simulates the very test that the report does, with the spread between the finished seeds of a pilot, two or more,
-    better five, or with a spread that is given.
-
-    Args:
-        effect: difference to find, in percentage points
-        seeds: numbers of seeds to try
-        looks: numbers of seeds at which the study is looked at before its end
-        sd: standard deviation of an arm's accuracy between seeds, in points, in place of a pilot
-        correlation: with --sd; of two arms with the same seed. 0 for independent arms
-        arms: regulated arms that are tested together. Default: those of the pilot, or 1
-
-    Examples:
-        emoreg power runs/cifar10-pilot
-        emoreg power runs/cifar10-pilot --effect 1 --seeds 4 8 12 --looks 4
-        emoreg power --sd 0.3 --seeds 8 12
-    """
-    if not 0 < effect < 100:
-        raise UserError(f"--effect is {effect}; it must be a number of points above 0")
-    if not seeds or not all(2 <= number <= 100 for number in seeds):
-        raise UserError(f"--seeds is {' '.join(map(str, seeds)) or 'empty'}; give numbers from 2 to 100")
-    if any(look < 1 for look in looks):
-        raise UserError(f"--looks is {min(looks)}; it must be at least 1")
-    if sd is not None and not 0 < sd < 100:
-        raise UserError(f"--sd is {sd}; it must be a number of points above 0")
-    if not -1 < correlation < 1:
-        raise UserError(f"--correlation is {correlation}; it must be above -1 and below 1")
-    if arms is not None and arms < 1:
-        raise UserError(f"--arms is {arms}; it must be at least 1")
-    if (study is None) == (sd is None):
-        raise UserError("give either a pilot (STUDY) or its numbers (--sd)")
-
-    from emoreg.report.power import given_spread, spreads_of
-    from emoreg.report.power_table import power_table
-    from emoreg.runtime.terminal import show
-
-    if study is None:
-        spreads, pilot = [given_spread(sd or 0.0, correlation)], None
-    else:
-        pilot = _open(study, runs).table
-        spreads = spreads_of(pilot)
-    for spread in spreads:
-        family = spread if arms is None else dataclasses.replace(spread, arms=arms)
-        show(power_table(family, effect, seeds, looks, pilot))
-
-
-class _Opened(NamedTuple):
-    """Results, and what is known of them."""
-
-    name: str
-    table: pd.DataFrame
-    folder: Path
-    left_out: Sequence[str]  # which a table alone does not say
-    results: Results | None = None  # of a table
-
-
-def _open(path: Path, runs: Path | None) -> _Opened:
-    """The results so far of a study, or those in a table. UserError if there are none yet."""
-    from emoreg.report.own_report import read_results_file
-    from emoreg.report.own_results import SUFFIXES
-
-    if path.suffix.lower() in SUFFIXES:
-        results = read_results_file(path)
-        return _Opened(path.stem, results.table, path.with_suffix(""), [], results)
-    from emoreg.study.plan import left_out
-    from emoreg.study.run_study import open_study
-
-    found = open_study(path, runs=runs)
-    table = found.table()
-    if not _has_results(table):
-        raise UserError(f"no run of this study is finished in {found.out}; run 'emoreg study' first")
-    return _Opened(found.study.name, table, found.out, left_out(found.study))
-
-
-def _has_results(table: pd.DataFrame) -> bool:
-    from emoreg.study.columns import RunStatus
-
-    return bool(((table.stage == 2) & (table.status == RunStatus.FINISHED)).any())

@@ -56,7 +56,8 @@ def suites(
 
 
 def _score_study(folder: Path, asked: Sequence[Suite], jobs: int, quiet: bool) -> int:
-    from emoreg.cli.study import print_report, tell_failed
+    from emoreg.cli.report import print_report
+    from emoreg.cli.study import tell_failed
     from emoreg.study.plan import left_out
     from emoreg.study.score_runs import failed_scorings
     from emoreg.study.score_study import score_study
