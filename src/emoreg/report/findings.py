@@ -10,19 +10,18 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from emoreg.report.analysis import Analysis, ArmResult, Contrast, Frequency
+from emoreg.report.analysis import Analysis, ArmResult, Contrast
 from emoreg.report.contrast_plan import LABEL_TWINS
-from emoreg.report.formatting import all_of, count, coverage, decimal, listed, percent, points
+from emoreg.report.formatting import all_of, count, coverage, decimal, listed, points
 from emoreg.report.method_notes import FIRST_EDITION
 from emoreg.report.power import WANTED
 from emoreg.report.relatives_findings import relatives_findings
+from emoreg.report.run_findings import collapsed, named, starved, stuck_lambdas, unfinished
 from emoreg.report.run_frame import TWINS
 from emoreg.report.stage_one_findings import stage_one_findings, unlearned_rotation
 from emoreg.report.statistics import LEVEL, smallest_tail
 from emoreg.report.verdicts import Verdict
 
-STUCK = 0.02  # a mean λ this close to 0 or 1 balances nothing
-STARVED = 0.5  # of the outcome of the stronger response, as for `run_frame.Runs.starved`
 MOST_SEEDS = 100  # that a study is told to run
 # What a difference to each twin is not explained by.
 RULES_OUT = {
@@ -61,7 +60,7 @@ def findings(analysis: Analysis) -> list[str]:
     cases = [replace(case, contrast=replace(case.contrast, verdict=None)) if case in faded else case for case in cases]
     if not cases:
         nothing = "No regulated arm is finished, so there is nothing to compare."
-        return [nothing, *relatives_findings(analysis), *_unfinished(analysis)]
+        return [nothing, *relatives_findings(analysis), *unfinished(analysis)]
     by_contrast = {name: [case for case in cases if case.contrast.name == name] for name in WHAT}
     label, emotion = by_contrast["label"], by_contrast["emotion"]
     verdict, *rest = [
@@ -75,15 +74,15 @@ def findings(analysis: Analysis) -> list[str]:
         *_practical(by_contrast["gain"], by_contrast["over_ensemble"]),
         *relatives_findings(analysis),
         *_need_of_a_positive_control(label),
-        *_collapsed(analysis),
-        *_starved(analysis),
+        *collapsed(analysis),
+        *starved(analysis),
         *stage_one_findings(analysis.stage_1),
         *unlearned_rotation(analysis.stage_1),
-        *_stuck_lambdas(analysis),
+        *stuck_lambdas(analysis),
         *_mixed(cases),
         *(f"{line}." for line in analysis.left_out),
         *analysis.notes.remarks,
-        *_unfinished(analysis),
+        *unfinished(analysis),
     ]
     is_decided = any(case.contrast.verdict in (Verdict.ABOVE, Verdict.NOT_ABOVE, Verdict.BELOW) for case in cases)
     return [f"{verdict} {AUTHORS_WORD}" if analysis.is_own and is_decided else verdict, *rest]
@@ -104,20 +103,10 @@ def in_points(contrast: Contrast) -> str:
 def _cases(analysis: Analysis) -> list[Case]:
     return [
         Case(name, arm, arm.contrasts[contrast])
-        for name, arm in _named(analysis)
+        for name, arm in named(analysis)
         if arm.arm.is_regulated
         for contrast in WHAT
         if contrast in arm.contrasts
-    ]
-
-
-def _named(analysis: Analysis) -> list[tuple[str, ArmResult]]:
-    """All arms with their names for sentences."""
-    has_cells = len(analysis.cells) > 1
-    return [
-        (f"{arm.label} on {cell.title}" if has_cells else arm.label, arm)
-        for cell in analysis.cells
-        for arm in cell.arms
     ]
 
 
@@ -320,55 +309,6 @@ def _need_of_a_positive_control(label: Sequence[Case]) -> list[str]:
     ]
 
 
-def _collapsed(analysis: Analysis) -> list[str]:
-    each = [f"{name} {_share(arm.collapsed)}" for name, arm in _named(analysis) if arm.collapsed.count]
-    if not each:
-        return []
-    return [f"Collapsed (not finite, or hardly above chance): {listed(each)}."]
-
-
-def _starved(analysis: Analysis) -> list[str]:
-    """Networks in which one branch learned and the other hardly did, whichever it is in each seed."""
-    on_training = [f"{name} {_share(arm.starved)}" for name, arm in _named(analysis) if arm.starved.count]
-    on_test = []
-    for name, arm in _named(analysis):
-        if arm.responses is not None and not arm.starved.runs:
-            pairs = list(zip(*(response.values for response in arm.responses), strict=True))
-            weaker, stronger = (math.fsum(map(pick, pairs)) / len(pairs) for pick in (min, max))
-            if weaker < STARVED * stronger:
-                unit = f" {arm.outcome.unit}"
-                on_test.append(f"{name}, {percent(stronger)}{unit} and {percent(weaker)}{unit}")
-    sentences = []
-    if on_training:
-        sentences.append(
-            "One branch starved, alone under half as good as the other on training images at the end: "
-            f"{listed(on_training)}."
-        )
-    if on_test:
-        sentences.append(
-            f"One response answers almost alone, by the test result of each without the other: {listed(on_test)}."
-        )
-    if sentences:
-        sentences[-1] += " λ then says which branch won, not that emotion is useful."
-    return sentences
-
-
-def _share(frequency: Frequency) -> str:
-    """ "in 2 of 8 runs (exact 95 % interval 3 to 65 %)"."""
-    low, high = f"{100 * frequency.low:.0f}", f"{100 * frequency.high:.0f}"
-    return f"in {frequency.count} of {count(frequency.runs, 'run')} (exact 95 % interval {low} to {high} %)"
-
-
-def _stuck_lambdas(analysis: Analysis) -> list[str]:
-    each = [
-        f"{name} (near {limit} in {stuck} of {count(len(arm.lam), 'seed')})"
-        for name, arm in _named(analysis)
-        for limit in (0, 1)
-        if (stuck := sum(abs(lam - limit) < STUCK for lam in arm.lam))
-    ]
-    return [f"λ ended at a limit, where one response answers alone: {listed(each)}."] if each else []
-
-
 def _mixed(cases: Sequence[Case]) -> list[str]:
     """What makes runs of one comparison unlike, and what an interval leaves out."""
     sentences = []
@@ -393,14 +333,6 @@ def _mixed(cases: Sequence[Case]) -> list[str]:
             "intervals are over seeds alone, and hold for these very test images."
         )
     return sentences
-
-
-def _unfinished(analysis: Analysis) -> list[str]:
-    left = analysis.planned - analysis.finished
-    if not left:
-        return []
-    failed = f" ({len(analysis.failures)} failed)" if analysis.failures else ""
-    return [f"{left} of {analysis.planned} runs are not finished{failed} and are left out; these findings may change."]
 
 
 def _sizes(cases: Iterable[Case]) -> str:
