@@ -61,7 +61,10 @@ def test_a_plan_does_not_change_once_there_are_results(
     assert "run_seeds" not in (tmp_path / "runs" / "pilot" / "study.yaml").read_text()
     file.write_text(file.read_text().replace("seeds: 2", "seeds: 1"))
     message = told(capsys, "study", "pilot.yaml", "--quiet", code=2)
-    assert "planned confirmation, seeds 2, looks [2]; this one plans confirmation, seeds 1, looks [1]" in message
+    assert "planned confirmation, seeds 0 to 1, looks [2]; this one plans confirmation, seeds 0 to 0," in message
+    file.write_text(STUDY.replace("seeds: 2", "seeds: 2\nfirst_seed: 100"))
+    message = told(capsys, "study", "pilot.yaml", "--quiet", code=2)
+    assert "seeds 0 to 1, looks [2]; this one plans confirmation, seeds 100 to 101, looks [2]." in message
 
 
 @pytest.mark.thorough

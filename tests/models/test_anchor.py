@@ -10,12 +10,10 @@ from emoreg.models.anchor import Anchor
 from narrow import present
 from tiny_backbone import TinyBackbone
 
-CPU = torch.device("cpu")
-
 
 def test_the_gradient_draws_weights_back_to_where_they_began_and_leaves_norms_and_biases_alone() -> None:
     encoder = TinyBackbone()
-    anchor = Anchor(encoder, 0.3, CPU)
+    anchor = Anchor(encoder, 0.3)
     assert anchor(encoder).item() == 0
     begun = encoder.conv.weight.detach().clone()
     with torch.no_grad():
@@ -30,11 +28,11 @@ def test_the_gradient_draws_weights_back_to_where_they_began_and_leaves_norms_an
 
 def test_in_whatever_order_weights_lie_in_memory() -> None:
     encoder = nn.Conv2d(3, 4, 3)
-    anchor = Anchor(encoder, 1.0, CPU)
+    anchor = Anchor(encoder, 1.0)
     assert anchor(encoder.to(memory_format=torch.channels_last)).item() == 0
 
 
 def test_an_encoder_without_weights_to_hold_is_refused() -> None:
     encoder = TinyBackbone().requires_grad_(False)
     with pytest.raises(SettingError, match=r"encoder.anchor: has nothing to hold: .*; set it to 0"):
-        Anchor(encoder, 0.1, CPU)
+        Anchor(encoder, 0.1)

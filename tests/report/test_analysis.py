@@ -116,6 +116,10 @@ def test_the_next_look_is_the_first_that_is_not_complete() -> None:
     gain = arm_of(analyse("a study", results(rows)), "Learn-E-Reg").contrasts["gain"]
     assert gain.next_look == 8
     assert len(gain.size.values) == gain.size.n == 4  # those of the last complete look
+    moved = [row | {"seed": row["seed"] + 100, "first_seed": 100} for row in rows]
+    early = [row | {"seed": 7} for row in moved if row["seed"] == 105]  # not of the plan
+    again = arm_of(analyse("a study", results(moved, early)), "Learn-E-Reg").contrasts["gain"]
+    assert (again.next_look, again.size.values) == (8, gain.size.values)
 
 
 def test_an_exploration_shows_what_was_measured_on_validation_images() -> None:

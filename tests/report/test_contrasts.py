@@ -213,6 +213,18 @@ def test_seeds_beyond_the_plan_change_nothing_but_their_count() -> None:
     pd.testing.assert_frame_equal(more.drop(columns="extra_seeds"), exact.drop(columns="extra_seeds"))
 
 
+def test_the_seeds_of_a_replication_are_planned_from_its_first_one_on() -> None:
+    """The same runs under other seeds have the same contrasts; seeds before the first one are none of the plan's."""
+    frame = planned(study(arms(0.905, 0.90), seeds=range(9), rng=4), [4, 8])
+    of_plan = frame[frame["seed"] < 8]
+    moved = frame.assign(seed=frame["seed"] + 100, first_seed=100)
+    pd.testing.assert_frame_equal(analyse(moved), analyse(frame))
+    earlier = moved[moved["seed"] == 108].assign(seed=7)
+    with_earlier = analyse(pd.concat([earlier, moved[moved["seed"] < 108]], ignore_index=True))
+    assert (with_earlier["extra_seeds"] == 1).all()
+    pd.testing.assert_frame_equal(with_earlier.assign(extra_seeds=0), analyse(of_plan))
+
+
 def test_each_look_tests_at_its_own_level() -> None:
     frame = planned(study(arms(0.9045, 0.90), seeds=12, rng=4), [6, 12])
     levels = nominal_levels((6, 12), 0.025)

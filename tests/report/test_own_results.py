@@ -14,7 +14,7 @@ import emoreg
 from emoreg.report.contrasts import COLUMNS as CONTRASTS
 from emoreg.report.own_columns import COLUMNS, STORED
 from emoreg.report.own_results import as_table, own_results, read_own_results
-from emoreg.report.run_frame import Arm
+from emoreg.report.run_frame import Arm, Plan
 from emoreg.study.columns import RunStatus
 from refusing import refusal
 from report.own_tables import own_frame, written
@@ -179,7 +179,9 @@ def test_the_accuracies_of_an_exploration_are_of_validation_images(tmp_path: Pat
 def test_a_plan_of_seeds_and_looks_is_read(tmp_path: Path) -> None:
     text = 'arm,seed,accuracy,planned_seeds,looks\nBackbone,0,0.7,8,5 8\nE-Reg,0,0.8,8,"[5, 8]"\n'
     plans = set(read(written(tmp_path / "r.csv", text)).runs.plans.values())
-    assert plans == {(8, (5, 8))}
+    assert plans == {Plan(8, (5, 8))}
+    text = "arm,seed,accuracy,planned_seeds,first_seed\nBackbone,100,0.7,8,100\n"
+    assert set(read(written(tmp_path / "own.csv", text)).runs.plans.values()) == {Plan(8, (8,), 100)}
 
 
 def test_every_column_is_one_of_a_study_s_table_or_the_arm() -> None:

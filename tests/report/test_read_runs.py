@@ -74,7 +74,7 @@ def test_a_table_of_the_first_edition_is_told_how_to_be_opened() -> None:
         ),
         (
             {"planned_seeds": 8, "looks": "4, 8"},
-            "planned_seeds is 8 and looks 4, 8; give a number and a list of numbers",
+            "planned_seeds is 8, first_seed None and looks 4, 8; give a number, a number or nothing, and a list",
         ),
         ({"classes": "10"}, "classes holds '10'; give the number of classes, or a list of their names"),
         ({"classes": 1}, "classes holds '1'; give the number of classes"),
@@ -112,7 +112,7 @@ def test_runs_of_one_arm_with_different_plans_are_refused_whatever_their_order()
     frame = study({("learned", "affect"): 0.8, ("none", None): 0.8}, seeds=8)
     frame["planned_seeds"] = frame["seed"].map(lambda seed: 4 if seed < 4 else 8)
     messages = [refusal(lambda: read_runs(frame)), refusal(lambda: read_runs(frame.iloc[::-1]))]
-    assert all("are of different plans (planned_seeds, looks)" in message for message in messages)
+    assert all("are of different plans (planned_seeds, first_seed, looks)" in message for message in messages)
 
 
 def in_csv(frame: pd.DataFrame) -> pd.DataFrame:

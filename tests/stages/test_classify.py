@@ -1072,3 +1072,31 @@ def test_a_transferred_encoder_can_be_anchored_and_a_frozen_one_cannot(regulated
     assert loss_of(network, batch).item() - plain(network, batch).item() == pytest.approx(held[0].numel() / 2, rel=1e-4)
     with pytest.raises(SettingError, match=r"anchor: must be 0 with encoder.frozen true, not 0.1: nothing moves"):
         EncoderSettings(anchor=0.1, frozen=True)
+
+
+def test_an_anchor_of_a_model_of_ones_own_stays_where_it_was_whatever_the_model_is_by_then(
+    tmp_path: Path, stage2: TrainRecipe, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that is stopped leaves the caller's model half trained; it goes on with the anchor that it began with."""
+    recipe = epochs(stage2, 2, encoder=EncoderSettings(anchor=1.0))
+
+    def own() -> RegulatedClassifier:
+        torch.manual_seed(0)
+        return RegulatedClassifier(TinyBackbone(), TinyBackbone(), 10, mode="learned")
+
+    whole = train(recipe, tmp_path / "whole", own(), progress=quiet)
+    model, calls = own(), iter(range(100))
+    with monkeypatch.context() as patch:
+        patch.setattr(ProcessGroup, "any", lambda *_: next(calls) == 1)
+        with pytest.raises(Stopped):
+            train(recipe, tmp_path / "stopped", model, progress=quiet)
+    assert_equal(train(recipe, tmp_path / "stopped", model, progress=quiet).weights()[0], whole.weights()[0])
+
+
+def test_an_anchor_of_a_frozen_model_of_ones_own_is_refused_by_its_whole_name(
+    tmp_path: Path, stage2: TrainRecipe, quiet: Progress
+) -> None:
+    frozen = RegulatedClassifier(TinyBackbone(), TinyBackbone(), 10, mode="learned", freeze_encoder=True)
+    recipe = epochs(stage2, 1, encoder=EncoderSettings(anchor=1.0))
+    with pytest.raises(SettingError, match=r"^encoder\.anchor: must be 0"):
+        train(recipe, tmp_path / "run", frozen, progress=quiet)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from types import SimpleNamespace
-from typing import Any, cast, get_args
+from typing import cast, get_args
 
 import pytest
 import torch
@@ -24,9 +23,9 @@ from emoreg.errors import SettingError
 from emoreg.models import loss_inputs
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.models.regulation_loss import RegulationLoss
-from emoreg.training.captured_step import WARM_UP, CapturedStep, make_step, why_not
+from emoreg.training.captured_step import WARM_UP, CapturedStep, make_step
 from emoreg.training.fabric import make_fabric
-from emoreg.training.step import OwnRule, TrainState, make_state, train_step
+from emoreg.training.step import TrainState, make_state, train_step, why_uncaptured
 from tiny_backbone import TinyBackbone
 
 STEPS = 2 * WARM_UP + 6
@@ -77,9 +76,7 @@ def noted(step: Callable[[], Tensor]) -> Callable[[], Tensor]:
     return replay
 
 
-def state_of(
-    optimizer: OptimizerSettings, training: TrainingSettings, mode: Mode = "learned", own_rule: OwnRule | None = None
-) -> TrainState:
+def state_of(optimizer: OptimizerSettings, training: TrainingSettings, mode: Mode = "learned") -> TrainState:
     torch.manual_seed(0)
     model = RegulatedClassifier(TinyBackbone(), None if mode == "none" else TinyBackbone(), num_classes=3, mode=mode)
     for name, parameter in model.named_parameters():  # before a norm: its gradient is rounding, which AdamW scales up
@@ -92,7 +89,7 @@ def state_of(
 
     recipe = TrainRecipe(optimizer=optimizer, training=training)
     groups = model.branches()
-    state = make_state(make_fabric(training), model, loss_of, recipe, 8, STEPS, clip_groups=groups, own_rule=own_rule)
+    state = make_state(make_fabric(training), model, loss_of, recipe, 8, STEPS, clip_groups=groups)
     if optimizer.name != "muon":
         for group in state.optimizer.param_groups:
             group["fused"] = True  # as on a GPU: these kernels take learning rates from the device
@@ -165,23 +162,18 @@ def test_replayed_steps_are_those_of_train_step(
 def test_what_cannot_be_captured_says_why_and_is_trained_step_by_step() -> None:
     asked = dataclasses.replace(FLOAT, cuda_graphs=True)
     state = state_of(SGD, asked)
-    assert why_not(state) == "there are none on cpu" and not isinstance(make_step(state, asked), CapturedStep)
-    on_gpu = SimpleNamespace(device=torch.device("cuda"))
-    of_several, alone = SimpleNamespace(size=2), SimpleNamespace(size=1)
-
-    def reason(state: TrainState, processes: SimpleNamespace = alone) -> str | None:
-        return why_not(dataclasses.replace(state, fabric=cast(Any, on_gpu), processes=cast(Any, processes)))
-
-    assert reason(state) is None
-    assert reason(state, of_several) == "processes exchange gradients"
-    assert reason(state_of(SGD, asked, own_rule=lambda rate: None)) == (
+    assert state.uncaptured == "there are none on cpu" and not isinstance(make_step(state, asked), CapturedStep)
+    optimizer, gpu = state.optimizer.optimizer, torch.device("cuda")
+    assert why_uncaptured(gpu, 1, optimizer, None) is None
+    assert why_uncaptured(gpu, 2, optimizer, None) == "processes exchange gradients"
+    assert why_uncaptured(gpu, 1, optimizer, lambda rate: None) == (
         "a part of the network has a rule of its own, which is not captured"
     )
-    for group in state.optimizer.param_groups:
+    muon = state_of(dataclasses.replace(SGD, name="muon"), asked).optimizer.optimizer
+    assert why_uncaptured(gpu, 1, muon, None) == "Muon reads its learning rate on the CPU"
+    for group in optimizer.param_groups:
         group["fused"] = None
-    assert reason(state) == "SGD reads its learning rate on the CPU"
-    muon = dataclasses.replace(SGD, name="muon")
-    assert reason(state_of(muon, asked)) == "Muon reads its learning rate on the CPU"
+    assert why_uncaptured(gpu, 1, optimizer, None) == "SGD reads its learning rate on the CPU"
 
 
 def test_a_step_that_waits_for_the_device_is_refused_by_the_setting_and_trains_on_without() -> None:

@@ -25,12 +25,14 @@ from tiny_backbone import TinyBackbone
 
 def test_what_is_compiled_on_a_gpu_is_replayed_as_cuda_graphs() -> None:
     gpu, asked = torch.device("cuda"), TrainingSettings(compile=True)
-    assert compile_mode(asked, gpu) == "reduce-overhead"
-    assert compile_mode(asked, torch.device("cpu")) == "default"
-    assert compile_mode(TrainingSettings(), gpu) is None
+    assert compile_mode(asked, gpu, True) == "reduce-overhead"
+    assert compile_mode(asked, torch.device("cpu"), False) == "default"
+    assert compile_mode(TrainingSettings(), gpu, True) is None
     in_parts = TrainingSettings(compile=True, accumulate=2)
-    assert compile_mode(in_parts, gpu) == "default"  # gradients would be written over
-    assert compile_mode(TrainingSettings(compile=True, cuda_graphs=True), gpu) == "default"  # the step is one already
+    assert compile_mode(in_parts, gpu, True) == "default"  # gradients would be written over
+    whole = TrainingSettings(compile=True, cuda_graphs=True)
+    assert compile_mode(whole, gpu, True) == "default"  # the step is a graph already
+    assert compile_mode(whole, gpu, False) == "reduce-overhead"
 
 
 @pytest.fixture

@@ -12,22 +12,25 @@ from torch import Tensor, nn
 from emoreg.errors import SettingError
 
 
-class Anchor:
+class Anchor(nn.Module):
     """The penalty α / 2 · ‖θ - θ₀‖², over the trainable weights of an encoder without its biases and norms.
 
     Args:
         encoder: as it begins; θ₀ is copied from it.
         rate: α, above 0.
-        device: where the encoder is trained.
 
     Raises:
         SettingError: the encoder has no such weights.
     """
 
-    def __init__(self, encoder: nn.Module, rate: float, device: torch.device) -> None:
-        self.rate, self.start = rate, _weights(encoder).detach().to(device)
+    start: Tensor
 
-    def __call__(self, encoder: nn.Module) -> Tensor:
+    def __init__(self, encoder: nn.Module, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+        self.register_buffer("start", _weights(encoder).detach())  # a checkpoint has it, whatever the model is by then
+
+    def forward(self, encoder: nn.Module) -> Tensor:
         """The penalty of the encoder as it is now, a scalar."""
         return self.rate / 2 * (_weights(encoder) - self.start).square().sum()
 

@@ -183,11 +183,14 @@ def _contrast(runs: Runs, row: Mapping[str, Any]) -> Contrast:
     }
     others = _others(arms, arm, str(row["contrast"]), text["against"])
     common = sorted(seed for seed in arms[arm] if all(seed in arms[other] for other in others.values()))
+    plan = None if cell.purpose == EXPLORATION else plan
+    planned = common if plan is None else plan.numbers
+    common = [seed for seed in common if seed in planned]
     used = common[: int(row["n"])]
     hardest = arms[others[text["against"]]] if text["against"] else None
     values = [float(runs.scores[arms[arm][seed]] - (runs.scores[hardest[seed]] if hardest else 0)) for seed in used]
     is_below = text["verdict"] == Verdict.BELOW
-    looks = plan.looks if plan is not None and cell.purpose != EXPLORATION else ()
+    looks = () if plan is None else plan.looks
     return Contrast(
         name=str(row["contrast"]),
         against=text["against"],
@@ -202,7 +205,7 @@ def _contrast(runs: Runs, row: Mapping[str, Any]) -> Contrast:
         collapsed=int(row["collapsed"]),
         extra_seeds=int(row["extra_seeds"]),
         mixed=tuple(text["mixed"].split(", ")) if text["mixed"] else (),
-        next_look=next((look for look in looks if common[:look] != list(range(look))), None),
+        next_look=next((look for look in looks if common[:look] != list(planned[:look])), None),
         decided_at=None if math.isnan(row["decided_at"] or math.nan) else int(row["decided_at"]),
         verdict=Verdict(text["verdict"]) if text["verdict"] else None,
     )

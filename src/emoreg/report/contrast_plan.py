@@ -80,14 +80,14 @@ def _contrast(
     if plan is None or cell.purpose == EXPLORATION:
         look = Look(tuple(common), LEVEL, 0)
         return Comparison(cell, arm, name, tuple(others), missing, (look,), (len(common),), len(common), 0)
-    seeds = [seed for seed in common if seed < plan.seeds]
+    seeds = [seed for seed in common if seed in plan.numbers]
     # An outcome alone is no test that could be repeated.
     at = plan.looks if others != [None] else plan.looks[-1:]
     levels = nominal_levels(at, LEVEL)
     looks = [
         Look(tuple(seeds[:number]), levels[place], place, number < at[-1])
         for place, number in enumerate(at)
-        if seeds[:number] == list(range(number))
+        if seeds[:number] == list(plan.numbers[:number])
     ]
     looks = looks or [Look(tuple(seeds), levels[0], None, len(at) > 1)]
     return Comparison(cell, arm, name, tuple(others), missing, tuple(looks), at, len(seeds), len(common) - len(seeds))

@@ -24,7 +24,7 @@ FIRST_EDITION = (
     "Backbone and to the ensemble are of step size too, and all controls had one mode, so that they are twins of the "
     "arm of that mode alone."
 )
-PLAN = ("mode", "variant", "edition", "purpose", "planned_seeds", "looks")
+PLAN = ("mode", "variant", "edition", "purpose", "planned_seeds", "first_seed", "looks")
 TAKEOVERS = {"as_is": "as it is", "norm_matched": "norm-matched", "shrunk": "shrunk and perturbed"}
 
 
@@ -65,7 +65,8 @@ def _plan(row: Row) -> str:
         return "" if _is_absent(row["purpose"]) else str(row["purpose"])
     at = [] if looks is None or isinstance(looks, float) or len(looks) < 2 else [str(int(look)) for look in looks]
     when = f", looks at {all_of(at)}" if at else ""
-    return f"{row['purpose']}, {count(int(seeds), 'seed')}{when}"
+    begins = "" if _is_absent(row["first_seed"]) else f" from {int(row['first_seed'])} on"
+    return f"{row['purpose']}, {count(int(seeds), 'seed')}{begins}{when}"
 
 
 def _setting(row: Row, name: str) -> Any:

@@ -69,7 +69,7 @@ def read_runs(frame: pd.DataFrame | ArrowFrame, places: Sequence[str] | None = N
     is_done = [True] * len(frame) if "status" not in frame else frame["status"].isin(ended).tolist()
     outcomes = outcomes_of(frame)
     scores = _scores(frame, outcomes, purposes, is_done, where)
-    planned = _each(_plan, where, _values(frame, "planned_seeds"), _values(frame, "looks"))
+    planned = _each(_plan, where, *(_values(frame, name) for name in ("planned_seeds", "looks", "first_seed")))
 
     found: dict[Cell, dict[Arm, dict[int, int]]] = {}
     plans: dict[tuple[Cell, Arm], Plan] = {}
@@ -83,8 +83,8 @@ def read_runs(frame: pd.DataFrame | ArrowFrame, places: Sequence[str] | None = N
             )
         if plan is not None and plans.setdefault((cell, arm), plan) != plan:
             raise UserError(
-                f"{where[row]}the runs of {arm.label} are of different plans (planned_seeds, looks): a plan does not "
-                "change once results are there; give the rows of one study"
+                f"{where[row]}the runs of {arm.label} are of different plans (planned_seeds, first_seed, looks); a "
+                "plan does not change once results are there; give the rows of one study"
             )
     return Runs(
         cells={
@@ -281,14 +281,15 @@ def _starved(frame: pd.DataFrame, outcomes: Sequence[Outcome]) -> list[str | Non
     return found
 
 
-def _plan(seeds: Any, looks: Any) -> Plan | None:
+def _plan(seeds: Any, looks: Any, first: Any) -> Plan | None:
     if seeds is None:
         return None
     try:
-        number = int(seeds)
+        number, begins = int(seeds), 0 if first is None else int(first)
         at = (number,) if looks is None or len(looks) == 0 else tuple(int(look) for look in looks)
     except (TypeError, ValueError):
-        raise UserError(f"planned_seeds is {seeds} and looks {looks}; give a number and a list of numbers") from None
+        told = f"planned_seeds is {seeds}, first_seed {first} and looks {looks}"
+        raise UserError(f"{told}; give a number, a number or nothing, and a list") from None
     if at[0] < 1 or at[-1] != number or any(one >= after for one, after in itertools.pairwise(at)):
         raise UserError(f"looks are {list(at)}; they must ascend, and end with all planned seeds, {number}")
-    return Plan(number, at)
+    return Plan(number, at, begins)

@@ -58,6 +58,12 @@ class Plan(NamedTuple):
 
     seeds: int
     looks: tuple[int, ...]
+    first: int = 0  # of the seeds, which the others follow
+
+    @property
+    def numbers(self) -> range:
+        """The planned seeds."""
+        return range(self.first, self.first + self.seeds)
 
 
 class Answers(NamedTuple):

@@ -339,13 +339,19 @@ def classification_loss(
     rate, is_transfer = recipe.encoder.anchor, recipe.regulation.mode == "transfer"
     if not rate or not (is_transfer or classifier.encoder):
         return loss_of
-    anchor = Anchor(classifier.encoder or classifier.backbone, rate, images.labels.device)
+    return _Anchored(loss_of, Anchor(classifier.encoder or classifier.backbone, rate))
 
-    def anchored(model: nn.Module, batch: Batch) -> Tensor:
+
+class _Anchored(nn.Module):
+    """A loss with the penalty of an anchor beside it."""
+
+    def __init__(self, loss_of: LossOf, anchor: Anchor) -> None:
+        super().__init__()
+        self.loss_of, self.anchor = loss_of, anchor
+
+    def forward(self, model: nn.Module, batch: Batch) -> Tensor:
         assert isinstance(model, RegulatedClassifier)
-        return loss_of(model, batch) + anchor(model.encoder or model.backbone)
-
-    return anchored
+        return self.loss_of(model, batch) + cast(Tensor, self.anchor(model.encoder or model.backbone))
 
 
 def load_target(

@@ -9,7 +9,7 @@ from torch import nn
 
 from emoreg.config.recipe import TrainRecipe
 from emoreg.config.schema import OWN, RELATIVES, BackboneSettings, EncoderSettings, Granularity, RegulationSettings
-from emoreg.errors import UserError
+from emoreg.errors import SettingError, UserError
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runs.run import Run
 
@@ -39,11 +39,16 @@ def as_given(recipe: TrainRecipe, model: RegulatedClassifier, run: Run) -> Train
         regulation = RegulationSettings(model.mode, _start(model), _granularity(model), model.mix)
         views = recipe.encoder.views if model.freeze_encoder else None
         encoder = EncoderSettings(backbone=architecture_of(model.encoder), frozen=model.freeze_encoder, views=views)
+    anchor = recipe.encoder.anchor if model.encoder is not None else 0.0
+    try:
+        encoder = dataclasses.replace(encoder, lr_factor=recipe.encoder.lr_factor, anchor=anchor)
+    except SettingError as error:
+        raise error.within("encoder") from None
     return dataclasses.replace(
         recipe,
         backbone=architecture_of(model.backbone),
         regulation=dataclasses.replace(regulation, lr_factor=recipe.regulation.lr_factor),
-        encoder=dataclasses.replace(encoder, lr_factor=recipe.encoder.lr_factor, anchor=recipe.encoder.anchor),
+        encoder=encoder,
     )
 
 

@@ -111,7 +111,8 @@ def recipe_of(arm: Arm, recipe: TrainRecipe, pretraining: Path | str | None, see
             head = dataclasses.replace(own.regulation, mode=arm.mode)
             return dataclasses.replace(recipe, encoder=EncoderSettings(), regulation=head, loss=plain)
         case "transfer":
-            taken_over = EncoderSettings(stage_1, encoder.backbone, takeover=encoder.takeover, shrink=encoder.shrink)
+            kept = {name: getattr(encoder, name) for name in ("takeover", "shrink", "anchor")}
+            taken_over = EncoderSettings(stage_1, encoder.backbone, **kept)
             alone = dataclasses.replace(own.regulation, mode="transfer")
             return dataclasses.replace(recipe, encoder=taken_over, regulation=alone, loss=plain)
         case "ensemble":

@@ -61,6 +61,7 @@ IDENTITY: Mapping[str, pa.DataType] = {
     "edition": INTEGER,  # of the method
     "purpose": TEXT,  # exploration or confirmation; the first edition had none, and no plan
     "planned_seeds": INTEGER,
+    "first_seed": INTEGER,  # of those that were planned; null for 0, or 1000 in an exploration
     "looks": COUNTS,  # numbers of seeds at which verdicts were planned; the last is planned_seeds
 }
 # Metrics of a split by their names without it.

@@ -65,7 +65,7 @@ def results_of(
     plan: dict[str, Any] = {}
     if study.purpose is not None:
         looks = list(study.looks or (study.seeds,))
-        plan = {"purpose": study.purpose, "planned_seeds": study.seeds, "looks": looks}
+        plan = {"purpose": study.purpose, "planned_seeds": study.seeds, "first_seed": study.first_seed, "looks": looks}
     of_others: dict[str, dict[str, Any]] = {}
     for row in [] if elsewhere is None else elsewhere.to_dict("records"):
         of_others.setdefault(row["id"], {str(key): value for key, value in row.items() if not _is_missing(value)})

@@ -186,14 +186,18 @@ def make_pool(jobs: int, progress: Progress, ray: Ray | None, isolated: bool) ->
 
 def _refuse_other_plan(out: Path, study: Study) -> None:
     """UserError if the study in the folder has results already, and planned other seeds or looks."""
+
+    def plan_of(one: Study) -> str:
+        first = one.seed_numbers.start
+        return f"{one.purpose}, seeds {first} to {first + one.seeds - 1}, looks {list(one.looks or (one.seeds,))}"
+
     if not (out / TABLE).exists() or not (out / FILE).exists():
         return
     kept = read_study(out / FILE)
-    before, now = ((one.purpose, one.seeds, one.looks or (one.seeds,)) for one in (kept, study))
+    before, now = plan_of(kept), plan_of(study)
     if before != now and kept.edition > 1:
-        shown = [f"{purpose}, seeds {seeds}, looks {list(looks)}" for purpose, seeds, looks in (before, now)]
         raise UserError(
-            f"{out} holds results of a study that planned {shown[0]}; this one plans {shown[1]}. A plan does not "
+            f"{out} holds results of a study that planned {before}; this one plans {now}. A plan does not "
             "change once results are there: choose another folder with --out (--runs shares the runs), or give --seeds "
             "to run fewer seeds for now, or more"
         )

@@ -175,7 +175,11 @@ def other_target(subject: Subject, sets: Sequence[OtherSet], number: int) -> tup
     try:
         return read_target(settings), settings
     except SettingError as error:
-        raise SettingError(error.key.replace("target", f"sets[{number}]", 1), error.reason) from None
+        key = error.key.removeprefix("target.")
+        if key in ("image_size", "fit"):  # of the run's target: another set has none of its own
+            reason = f"is a pack of another {key}: pack it again for {getattr(settings, key)}, or give its files"
+            raise SettingError(f"sets[{number}].root", reason) from None
+        raise SettingError(f"sets[{number}].{key}", error.reason) from None
 
 
 def _refuse_others(run: Run, final: Mapping[str, Any], images: ImageSet, split: str) -> None:

@@ -40,27 +40,15 @@ class Capture(Protocol):
 
 def make_step(state: TrainState, training: TrainingSettings) -> Step:
     """The training step of a state: captured if training.cuda_graphs asks for it, else `train_step`."""
-    if training.cuda_graphs and why_not(state) is None:
+    if training.cuda_graphs and state.uncaptured is None:
         return CapturedStep(state)
     return lambda batch, observe: train_step(state, batch, observe)
 
 
-def why_not(state: TrainState) -> str | None:
-    """What keeps a step from being captured, in a few words; None if nothing does."""
-    if state.fabric.device.type != "cuda":
-        return f"there are none on {state.fabric.device.type}"
-    if state.processes.size > 1:
-        return "processes exchange gradients"
-    if state.own_rule is not None:
-        return "a part of the network has a rule of its own, which is not captured"
-    name = type(state.optimizer.optimizer).__name__
-    if not any("fused" in group and group["fused"] for group in state.optimizer.param_groups):
-        return f"{name} reads its learning rate on the CPU"
-    return None
-
-
 class CapturedStep:
-    """`train_step` of a state, with the same results, replayed from its fourth batch of a shape on.
+    """`train_step` of a state, with the same results up to rounding, replayed from its fourth batch of a shape on.
+
+    Fused AdamW rounds its learning rate otherwise where that is a tensor, as it is in a replay; SGD has the same bits.
 
     Args:
         state: changed in place by each call. Nothing else may replace its tensors.
@@ -102,6 +90,8 @@ class _Captured:
         try:
             with _rates_on_device(self._optimizer, self._rates):
                 self._replay = capture(lambda: update(state, self._batch))
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             reason = f"is true, but no step can be captured ({shortened(str(error), 200)}); set it to false"
             raise SettingError("training.cuda_graphs", reason) from None
@@ -144,15 +134,20 @@ class _CudaGraphs:
         """On another stream than the default one, on which nothing can be captured (PyTorch's notes on CUDA graphs)."""
         current = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(current)
-        with torch.cuda.stream(self._stream):
-            yield
-        current.wait_stream(self._stream)
+        try:
+            with torch.cuda.stream(self._stream):
+                yield
+        finally:
+            current.wait_stream(self._stream)
 
     def __call__(self, step: Callable[[], Tensor]) -> Callable[[], Tensor]:
-        graph = torch.cuda.CUDAGraph()
-        # thread_local: threads that decode images may reserve memory meanwhile.
-        with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
-            result = step()
+        graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self._device)
+        try:
+            # thread_local: threads that decode images may reserve memory meanwhile.
+            with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
+                result = step()
+        finally:
+            torch.cuda.set_stream(current)  # a capture that fails leaves its own behind
 
         def replay() -> Tensor:
             graph.replay()

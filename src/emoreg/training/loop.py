@@ -14,7 +14,7 @@ from emoreg.data.images.batches import SetQuota, split_batch, steps_per_epoch, t
 from emoreg.data.images.image_set import ImageSet
 from emoreg.runtime.progress import figure
 from emoreg.runtime.signals import Stopped, deferred
-from emoreg.training.captured_step import make_step, why_not
+from emoreg.training.captured_step import make_step
 from emoreg.training.checkpoint import restore, save
 from emoreg.training.diagnostics import (
     check_losses,
@@ -82,8 +82,8 @@ def fit(
         first = split_batch(first, training.accumulate)[0]
         refuse_single_images(model, loss_of, first, images, training)
     context.track(history.rows)
-    if training.cuda_graphs and (reason := why_not(state)) is not None:
-        progress.detail(f"{run.folder.name}: steps are not captured as CUDA graphs: {reason}")
+    if training.cuda_graphs and state.uncaptured is not None:
+        progress.say(f"{run.folder.name}: steps are not captured as CUDA graphs: {state.uncaptured}")
     if recipe.optimizer.lr_per_batch is not None:
         progress.detail(f"{run.folder.name}: {recipe.optimizer.describe_lr(training.batch_size)}")
     task = progress.task(f"train {run.folder.name}", training.epochs * steps, "steps", history.steps_done(steps))

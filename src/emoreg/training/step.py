@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
     from lightning_fabric.wrappers import _FabricModule, _FabricOptimizer
 
-LossOf = Callable[[nn.Module, Batch], Tensor]  # the mean loss of a model over a batch, a scalar
+# The mean loss of a model over a batch, a scalar. The buffers of one that is a module are part of a checkpoint.
+LossOf = Callable[[nn.Module, Batch], Tensor]
 # Trains parameters by their gradients, and clears these, given the learning rate as a share of its peak.
 OwnRule = Callable[[float], None]
 
@@ -49,6 +51,8 @@ class TrainState:
         processes: those that share the step.
         peak_lr: of the schedule.
         own_rule: trains what the optimiser does not; None without such parameters.
+        loss: the loss, if it is a module.
+        uncaptured: what keeps the step from being captured as a CUDA graph, in a few words; None if nothing does.
     """
 
     model: nn.Module
@@ -64,6 +68,8 @@ class TrainState:
     processes: ProcessGroup
     peak_lr: float
     own_rule: OwnRule | None
+    loss: nn.Module | None
+    uncaptured: str | None
 
     @property
     def kept(self) -> nn.Module:
@@ -78,6 +84,7 @@ class TrainState:
             "optimizer": self.optimizer.optimizer,
             "schedule": self.schedule,
             "average": self.average,
+            "loss": self.loss if self.loss is not None and self.loss.state_dict() else None,
         }
         return {name: part for name, part in parts.items() if part is not None}
 
@@ -113,7 +120,9 @@ def make_state(
     processes = ProcessGroup(fabric)
     processes.synchronise_batch_norm(model, fabric.device)
     dynamic = None if recipe.training.initial_scale < 1 else False
-    objective = make_objective(model, loss_of, compile_mode(recipe.training, fabric.device), dynamic)
+    uncaptured = why_uncaptured(fabric.device, processes.size, optimizer, own_rule)
+    mode = compile_mode(recipe.training, fabric.device, captures=uncaptured is None)
+    objective = make_objective(model, loss_of, mode, dynamic)
     objective, fabric_optimizer = fabric.setup(objective, optimizer)
     average = make_average(model, recipe.optimizer.ema)  # a copy, so only now that the model is on its device
     clip_norm, clip_groups = recipe.optimizer.clip_norm, clip_groups or [list(model.parameters())]
@@ -121,6 +130,7 @@ def make_state(
     return TrainState(
         *(model, objective, fabric_optimizer, schedule, average, clip_norm, clip_groups),
         *(batch_size, parts, fabric, processes, recipe.optimizer.peak_lr(asked), own_rule),
+        *(loss_of if isinstance(loss_of, nn.Module) else None, uncaptured),
     )
 
 
@@ -182,15 +192,28 @@ def _backward(state: TrainState, batch: Batch) -> Tensor:
     return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
 
 
-def compile_mode(training: TrainingSettings, device: torch.device) -> str | None:
+def why_uncaptured(device: torch.device, processes: int, optimizer: Optimizer, own_rule: OwnRule | None) -> str | None:
+    """What keeps a step from being captured as a CUDA graph, in a few words; None if nothing does."""
+    if device.type != "cuda":
+        return f"there are none on {device.type}"
+    if processes > 1:
+        return "processes exchange gradients"
+    if own_rule is not None:
+        return "a part of the network has a rule of its own, which is not captured"
+    if not any(group.get("fused") for group in optimizer.param_groups):
+        return f"{type(optimizer).__name__} reads its learning rate on the CPU"
+    return None
+
+
+def compile_mode(training: TrainingSettings, device: torch.device, captures: bool) -> str | None:
     """torch.compile's mode, or None for no compilation. On GPUs CUDA graphs, from which small networks gain most.
 
     Not with accumulation: a graph's gradients stand in memory of its own, which the next part would write over. Nor
-    where the whole step becomes a graph.
+    where the whole step becomes a graph, which is asked for, and `captures` says whether it can be.
     """
     if not training.compile:
         return None
-    has_graphs = device.type == "cuda" and training.accumulate == 1 and not training.cuda_graphs
+    has_graphs = device.type == "cuda" and training.accumulate == 1 and not (training.cuda_graphs and captures)
     return "reduce-overhead" if has_graphs else "default"
 
 
@@ -211,7 +234,8 @@ def make_objective(model: nn.Module, loss_of: LossOf, mode: str | None, dynamic:
         return objective
     import torch._dynamo  # takes a second; torch.compiler.config has no such limit in torch 2.9
 
-    torch._dynamo.config.recompile_limit = COMPILED_MODELS * SIZES  # PyTorch's own is 8, and then it compiles no more
+    # PyTorch's own is 8, and then it compiles no more.
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, COMPILED_MODELS * SIZES)
     if mode == "reduce-overhead" or next(_compiled) % COMPILED_MODELS == 0:
         torch.compiler.reset()
     return cast(nn.Module, torch.compile(objective, mode=mode, dynamic=dynamic))
