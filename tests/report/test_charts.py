@@ -35,6 +35,7 @@ def _no_warnings() -> Iterator[None]:
     """matplotlib warns where a chart has no room, or a glyph is missing."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.simplefilter("ignore", ResourceWarning)  # of what earlier tests left to the garbage collector
         yield
 
 
