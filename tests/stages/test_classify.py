@@ -44,10 +44,8 @@ from emoreg.models.backbones import build_backbone
 from emoreg.models.regulation import RegulatedClassifier, Response, regulation_loss
 from emoreg.models.takeover import estimate_statistics, keep_moments, match_norms, shrink_and_perturb
 from emoreg.runs.run import RECIPE, SEEN, WEIGHTS, Run, start_run
-from emoreg.runtime.process_group import ProcessGroup
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import drawn_from
-from emoreg.runtime.signals import Stopped
 from emoreg.stages import classify
 from emoreg.stages.classifier import build_classifier, load_classifier, with_encoder_architecture
 from emoreg.stages.classify import train
@@ -60,6 +58,7 @@ from emoreg.training.loop import fit
 from listening import Listening
 from narrow import present
 from refusing import refusal
+from stopped_runs import stopped
 from tiny_backbone import TinyBackbone
 
 ARMS_OF_PLAIN: tuple[Reference, ...] = ("backbone", "ensemble")
@@ -263,13 +262,8 @@ def test_a_shrunk_encoder_gets_statistics_of_training_images_before_it_trains(
     assert_equal(part(run.weights()[0], "encoder."), encoder.state_dict())  # frozen
     assert_equal(part(starts[0], "backbone."), built.backbone.state_dict())
 
-    def stop(*_: Any) -> bool:
-        return True
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ProcessGroup, "any", stop)
-        with pytest.raises(Stopped):
-            train(recipe, tmp_path / "again", progress=quiet)
+    with stopped(at=0):
+        train(recipe, tmp_path / "again", progress=quiet)
     monkeypatch.setattr(classify, "estimate_statistics", pytest.fail)  # the checkpoint has them
     assert_equal(train(recipe, tmp_path / "again", progress=quiet).weights()[0], run.weights()[0])
 
@@ -621,17 +615,8 @@ def test_a_run_that_was_stopped_has_the_curves_and_weights_of_one_that_was_not(
     recipe = dataclasses.replace(stage2, regulation=learned, augment=augment, loss=loss)
     uninterrupted = train(recipe, tmp_path / "whole", progress=quiet)
     whole = uninterrupted.metrics
-    steps = 0
-
-    def stop_in_the_second_epoch(*_: Any) -> bool:
-        nonlocal steps
-        steps += 1
-        return steps == 7  # of epochs of four
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ProcessGroup, "any", stop_in_the_second_epoch)
-        with pytest.raises(Stopped):
-            train(recipe, tmp_path / "run", progress=quiet)
+    with stopped(at=6):  # in the second epoch: a time for each of its four steps, and one at the end
+        train(recipe, tmp_path / "run", progress=quiet)
     resumed = train(recipe, tmp_path / "run", progress=quiet)
     again = resumed.metrics
     names = ["gradient_share", "norm_non_emotional", "norm_emotional", "train_loss"]
@@ -1041,15 +1026,12 @@ def test_an_anchor_holds_the_encoder_near_its_beginning_and_the_backbone_not(
 
 
 def test_a_run_with_an_anchor_that_was_stopped_goes_on_with_the_same_anchor(
-    tmp_path: Path, regulated: TrainRecipe, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, regulated: TrainRecipe, quiet: Progress
 ) -> None:
     recipe = epochs(regulated, 2, encoder=dataclasses.replace(regulated.encoder, anchor=1.0))
     whole = train(recipe, tmp_path / "whole", progress=quiet)
-    calls = iter(range(100))
-    with monkeypatch.context() as patch:
-        patch.setattr(ProcessGroup, "any", lambda *_: next(calls) == 1)  # after the first epoch
-        with pytest.raises(Stopped):
-            train(recipe, tmp_path / "stopped", progress=quiet)
+    with stopped(at=1):  # after the first epoch
+        train(recipe, tmp_path / "stopped", progress=quiet)
     assert_equal(train(recipe, tmp_path / "stopped", progress=quiet).weights()[0], whole.weights()[0])
 
 
@@ -1075,7 +1057,7 @@ def test_a_transferred_encoder_can_be_anchored_and_a_frozen_one_cannot(regulated
 
 
 def test_an_anchor_of_a_model_of_ones_own_stays_where_it_was_whatever_the_model_is_by_then(
-    tmp_path: Path, stage2: TrainRecipe, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, stage2: TrainRecipe, quiet: Progress
 ) -> None:
     """A run that is stopped leaves the caller's model half trained; it goes on with the anchor that it began with."""
     recipe = epochs(stage2, 2, encoder=EncoderSettings(anchor=1.0))
@@ -1085,11 +1067,9 @@ def test_an_anchor_of_a_model_of_ones_own_stays_where_it_was_whatever_the_model_
         return RegulatedClassifier(TinyBackbone(), TinyBackbone(), 10, mode="learned")
 
     whole = train(recipe, tmp_path / "whole", own(), progress=quiet)
-    model, calls = own(), iter(range(100))
-    with monkeypatch.context() as patch:
-        patch.setattr(ProcessGroup, "any", lambda *_: next(calls) == 1)
-        with pytest.raises(Stopped):
-            train(recipe, tmp_path / "stopped", model, progress=quiet)
+    model = own()
+    with stopped(at=1):
+        train(recipe, tmp_path / "stopped", model, progress=quiet)
     assert_equal(train(recipe, tmp_path / "stopped", model, progress=quiet).weights()[0], whole.weights()[0])
 
 

@@ -14,11 +14,10 @@ from emoreg.inference.export.hub import RegulatedModel
 from emoreg.inference.load import load_run
 from emoreg.inference.predict import predict
 from emoreg.runs.run import Run
-from emoreg.runtime.process_group import ProcessGroup
 from emoreg.runtime.progress import Progress
-from emoreg.runtime.signals import Stopped
 from emoreg.stages.classify import train
 from emoreg.stages.evaluate import evaluate
+from stopped_runs import stopped
 from trained_runs import CLASSIFIER
 
 
@@ -66,16 +65,11 @@ def test_a_run_is_scored_again_as_it_was_at_its_end(trained: dict[Relative, Run]
     assert evaluate(run.folder, progress=quiet)["accuracy"] == run.final["test"]["accuracy"]
 
 
-def test_a_run_that_was_stopped_ends_with_the_weights_of_one_that_was_not(
-    tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_was_stopped_ends_with_the_weights_of_one_that_was_not(tmp_path: Path, quiet: Progress) -> None:
     recipe = dataclasses.replace(of("liaenn"), training=dataclasses.replace(CLASSIFIER.training, epochs=2))
     whole = train(recipe, tmp_path / "whole", progress=quiet)
-    calls = iter(range(100))
-    with monkeypatch.context() as patch:
-        patch.setattr(ProcessGroup, "any", lambda *_: next(calls) == 3)  # in the second epoch
-        with pytest.raises(Stopped):
-            train(recipe, tmp_path / "stopped", progress=quiet)
+    with stopped(at=3):  # in the second epoch
+        train(recipe, tmp_path / "stopped", progress=quiet)
     again = train(recipe, tmp_path / "stopped", progress=quiet)
     for name, value in whole.weights()[0].items():
         assert torch.equal(value, again.weights()[0][name]), name
