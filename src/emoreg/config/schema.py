@@ -309,8 +309,8 @@ class EncoderSettings:
     anchor: float = 0.0
     """Rate α, at least 0, at which the encoder's weights are drawn to those with which stage 2 begins, by a penalty of
     α / 2 · their squared distance beside the loss (L2-SP: Li et al. 2018, who use 0.01 to 0.1). Weight decay still
-    draws them to 0. It keeps the experience alive; a twin is held by its own beginning. train_loss
-    includes it. 0 for none."""
+    draws them to 0. It keeps the experience alive; a twin is held by its own beginning. train_loss includes
+    it. 0 for none."""
     takeover: Takeover = "as_is"
     """How stage 2 takes over the weights of stage 1: as_is; norm_matched (filters before a batch norm get the norms of
     a fresh network, which leaves the function unchanged; not for ViTs); or shrunk (towards a fresh draw)."""

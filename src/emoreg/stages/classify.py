@@ -337,9 +337,14 @@ def classification_loss(
         return cast(Tensor, regulation_loss(response, targets))
 
     rate, is_transfer = recipe.encoder.anchor, recipe.regulation.mode == "transfer"
-    if not rate or not (is_transfer or classifier.encoder):
+    if not rate or (classifier.encoder is None and not is_transfer):
         return loss_of
-    return _Anchored(loss_of, Anchor(classifier.encoder or classifier.backbone, rate))
+    return _Anchored(loss_of, Anchor(_experienced(classifier), rate))
+
+
+def _experienced(classifier: RegulatedClassifier) -> nn.Module:
+    """The network that comes from stage 1: the encoder; in mode transfer, which has no other, the backbone."""
+    return classifier.backbone if classifier.encoder is None else classifier.encoder
 
 
 class _Anchored(nn.Module):
@@ -351,7 +356,7 @@ class _Anchored(nn.Module):
 
     def forward(self, model: nn.Module, batch: Batch) -> Tensor:
         assert isinstance(model, RegulatedClassifier)
-        return self.loss_of(model, batch) + cast(Tensor, self.anchor(model.encoder or model.backbone))
+        return self.loss_of(model, batch) + cast(Tensor, self.anchor(_experienced(model)))
 
 
 def load_target(

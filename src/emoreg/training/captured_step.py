@@ -46,7 +46,7 @@ def make_step(state: TrainState, training: TrainingSettings) -> Step:
 
 
 class CapturedStep:
-    """`train_step` of a state, with the same results up to rounding, replayed from its fourth batch of a shape on.
+    """`train_step` of a state, with the same results up to rounding, replayed from the fourth batch of a shape on.
 
     Fused AdamW rounds its learning rate otherwise where that is a tensor, as it is in a replay; SGD has the same bits.
 
