@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,9 @@ def test_a_plain_network_has_no_part_of_the_method(mode: str) -> None:
 def test_transfer_fine_tunes_the_encoder_alone_with_the_studys_takeover() -> None:
     recipe = recipe_of(Arm("transfer", "affect"), BASE, STAGE_1, 0)
     assert recipe.encoder == EncoderSettings(str(STAGE_1), takeover="shrunk", shrink=0.7)
+    anchored = dataclasses.replace(BASE, encoder=EncoderSettings(anchor=0.1))
+    assert recipe_of(Arm("transfer", "affect"), anchored, STAGE_1, 0).encoder.anchor == 0.1
+    assert recipe_of(Arm("ensemble"), anchored, None, 0).encoder.anchor == 0  # two plain networks
     assert recipe.regulation == RegulationSettings("transfer")
     assert recipe.loss == LossSettings(label_smoothing=0.1)
 

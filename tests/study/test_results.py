@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+import emoreg
 from emoreg.config.read_recipe import build
 from emoreg.errors import UserError
 from emoreg.study.columns import RunStatus
@@ -187,6 +188,21 @@ def test_between_looks_it_is_said_that_verdicts_wait(
         if run.seed < seeds:
             finish(run)
     assert between_looks(results_of(study, planned, {})) == message
+
+
+@pytest.mark.parametrize("first", [None, 100])
+def test_the_table_of_a_replication_says_where_its_seeds_begin_and_gets_its_verdict(
+    first: int | None, tiny_study: Study, tmp_path: Path, finish: Callable[..., None]
+) -> None:
+    study = dataclasses.replace(tiny_study, seeds=3, first_seed=first)
+    planned = plan_runs(study, tmp_path / "runs")
+    for run in planned:
+        finish(run)
+    table = results_of(study, planned, {})
+    assert set(table["seed"]) == set(range(first or 0, (first or 0) + 3))
+    contrasts = emoreg.analyse(table.drop(columns="test_correct"))
+    gain = contrasts[contrasts.contrast == "gain"].iloc[0]
+    assert (gain.n, gain.verdict != "between_looks") == (3, True)
 
 
 def test_a_table_of_the_first_edition_has_no_looks_to_wait_for() -> None:

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from emoreg.errors import UserError
+from emoreg.data.tools.pack import pack
+from emoreg.errors import SettingError, UserError
 from emoreg.models.regulation import Response
+from emoreg.runtime.progress import Progress
 from emoreg.suites.options import OtherSet, OutOfDistributionOptions
 from emoreg.suites.out_of_distribution import score, separation
 from emoreg.suites.subject import Subject, energy_of
@@ -39,6 +41,16 @@ def test_a_folder_and_a_target_are_other_sets_at_the_size_of_the_run(subject: Su
     for kind in ("auroc_msp", "auroc_energy", "fpr95_msp", "fpr95_energy"):
         own = [scored.figures[f"{label}_{kind}"] for label in ("flags", "digits")]
         assert scored.figures[kind] == pytest.approx(sum(own) / 2) and 0 <= scored.figures[kind] <= 1
+
+
+def test_a_pack_of_another_size_is_told_of_at_its_root(
+    subject: Subject, image_folder: Path, tmp_path: Path, quiet: Progress
+) -> None:
+    """The size is the run's: another set has no setting for it."""
+    pack("folder", str(image_folder), 16, tmp_path / "small", False, quiet)
+    sets = (OtherSet("digits"), OtherSet("folder", str(tmp_path / "small")))
+    with pytest.raises(SettingError, match=r"^sets\[1\]\.root: is a pack of another image_size: pack it again for 32"):
+        score(subject, OutOfDistributionOptions(sets=sets, images=8))
 
 
 def test_a_set_that_is_not_there_is_named(subject: Subject, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from emoreg.errors import SettingError
 from emoreg.models import loss_inputs
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.models.regulation_loss import RegulationLoss
-from emoreg.training.captured_step import WARM_UP, CapturedStep, make_step
+from emoreg.training.captured_step import WARM_UP, CapturedStep, _Captured, make_step
 from emoreg.training.fabric import make_fabric
 from emoreg.training.step import TrainState, make_state, train_step, why_uncaptured
 from tiny_backbone import TinyBackbone
@@ -47,6 +47,11 @@ class NoGraphs:
 
     def __call__(self, step: Callable[[], Tensor]) -> Callable[[], Tensor]:
         raise RuntimeError("operation not permitted when stream is capturing")
+
+
+class OutOfMemory(NoGraphs):
+    def __call__(self, step: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        raise torch.OutOfMemoryError("CUDA out of memory")
 
 
 def noted(step: Callable[[], Tensor]) -> Callable[[], Tensor]:
@@ -188,6 +193,8 @@ def test_a_step_that_waits_for_the_device_is_refused_by_the_setting_and_trains_o
     ):
         step(batches(1)[0])
     assert all(type(group["lr"]) is float and not group.get("capturable") for group in state.optimizer.param_groups)
+    with pytest.raises(torch.OutOfMemoryError):  # whose remedy is another one (`diagnostics.explain_out_of_memory`)
+        _Captured(state, batches(1)[0], OutOfMemory())
     assert len(rates) == 2 and torch.isfinite(train_step(state, batches(1)[0]))
 
 
