@@ -39,7 +39,8 @@ def test_references_come_first_and_then_each_mode_with_its_twins() -> None:
 
 
 def test_contrasts_are_those_of_the_frame_with_the_differences_they_are_made_of() -> None:
-    accuracies = {"none": PLAIN, "learned": shifted(0.02, 0.021, 0.022), "ensemble": shifted(0.01, 0.012, 0.011)}
+    references = {"ensemble": shifted(0.01, 0.012, 0.011), "transfer": shifted(0.015, 0.02, 0.01)}
+    accuracies = {"none": PLAIN, "learned": shifted(0.02, 0.021, 0.022), **references}
     table = results(stage_2(accuracies))
     analysis = analyse("a study", table)
     learned, plain = arm_of(analysis, "Learn-E-Reg"), arm_of(analysis, "Backbone")
@@ -50,10 +51,11 @@ def test_contrasts_are_those_of_the_frame_with_the_differences_they_are_made_of(
     assert gain.size.mean == pytest.approx(row["point"])
     assert gain.against == "none" and gain.verdict == row["verdict"]
     assert learned.contrasts["over_ensemble"].size.values == pytest.approx((0.01, 0.009, 0.011))
+    assert learned.contrasts["over_transfer"].size.values == pytest.approx((0.005, 0.001, 0.012))
     assert learned.score.values == pytest.approx(shifted(0.02, 0.021, 0.022))
     assert list(plain.contrasts) == ["accuracy"]
     assert (learned.lam, learned.seconds, learned.parameters, learned.flops) == ((0.4,) * 3, 10.0, 1000, 5000)
-    assert (analysis.seeds, analysis.planned, analysis.finished) == ((0, 1, 2), 9, 9)
+    assert (analysis.seeds, analysis.planned, analysis.finished) == ((0, 1, 2), 12, 12)
     pd.testing.assert_frame_equal(analysis.contrasts.drop(columns="smallest_effect"), contrast_frame(table))
 
 

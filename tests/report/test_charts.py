@@ -97,12 +97,13 @@ def test_a_long_label_of_an_arm_keeps_its_end() -> None:
 def test_the_picture_has_every_tested_contrast_under_its_heading() -> None:
     (chart,) = contrast_charts(made_up().cells[0], "p")
     rows = texts(chart)
-    headings = ["Gain over Backbone", "Over the ensemble", "Label effect", "Emotion effect"]
+    headings = ["Gain over Backbone", "Over the ensemble", "Over transfer", "Label effect", "Emotion effect"]
     places = [rows.index(heading) for heading in headings]
     assert places == sorted(places)
     assert rows[places[0] + 1 : places[1]] == ["E-Reg", "Learn-E-Reg", "Ensemble", "Wide", "Transfer"]
-    assert rows[places[2] + 1].startswith("E-Reg to ")
-    assert chart.spoken.count("Learn-E-Reg") == 4
+    assert rows[places[2] + 1 : places[3]] == ["E-Reg", "Learn-E-Reg"]
+    assert rows[places[3] + 1].startswith("E-Reg to ")
+    assert chart.spoken.count("Learn-E-Reg") == 5
 
 
 def test_the_picture_shows_how_large_a_difference_has_to_be_to_be_found() -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import emoreg
-from emoreg.report.contrast_plan import LABEL_TWINS
+from emoreg.report.contrast_plan import LABEL_TWINS, PRACTICAL
 from emoreg.report.contrasts import COLUMNS, analyse
 from emoreg.report.looks import nominal_levels
 from emoreg.report.run_frame import TWINS
@@ -87,7 +87,7 @@ def test_one_arm_is_above_exactly_where_its_interval_is(rng: int) -> None:
     found = analyse(study(arms(0.9035, 0.90), rng=rng))
     for row in found[found["verdict"].notna()].to_dict("records"):
         assert (row["verdict"] == Verdict.ABOVE) == (row["low"] > 0)
-        assert (row["verdict"] == Verdict.BELOW) == (row["contrast"] in ("gain", "over_ensemble") and row["high"] < 0)
+        assert (row["verdict"] == Verdict.BELOW) == (row["contrast"] in PRACTICAL and row["high"] < 0)
 
 
 def test_only_practical_contrasts_can_be_below() -> None:
@@ -95,6 +95,17 @@ def test_only_practical_contrasts_can_be_below() -> None:
     assert contrast(found, "gain")["verdict"] == contrast(found, "over_ensemble")["verdict"] == Verdict.BELOW
     assert contrast(found, "label")["verdict"] == contrast(found, "emotion")["verdict"] == Verdict.NOT_ABOVE
     assert math.isnan(contrast(found, "label")["p_below"])
+
+
+def test_an_arm_is_compared_with_the_transfer_of_its_own_stimuli_whatever_its_variant() -> None:
+    own = study({("transfer", "affect"): 0.91}, stimuli="oasis")
+    other = study({("transfer", "affect"): 0.80}, stimuli="emoset")
+    learned = study({("learned", "affect"): 0.93}, rng=1, stimuli="oasis", variant="shrunk")
+    found = analyse(pd.concat([own, other, learned], ignore_index=True))
+    row = contrast(found, "over_transfer")
+    assert (row["against"], row["verdict"]) == ("transfer", Verdict.ABOVE)
+    assert row["point"] == pytest.approx(0.02, abs=0.003)
+    assert "over_transfer" not in set(found[found["mode"] == "transfer"]["contrast"])
 
 
 def test_rotation_is_no_twin_of_the_label_effect() -> None:

@@ -112,6 +112,17 @@ def test_a_gain_that_the_ensemble_has_too_is_put_down_to_ensembling() -> None:
     assert "The ensemble of two plain networks was not run, so ensembling may explain the gain." in alone
 
 
+def test_a_gain_that_the_encoder_alone_has_too_is_put_down_to_transfer_learning() -> None:
+    sentences = said(study({**REFERENCES, "transfer": 0.02, "learned": 0.02}))
+    (gain,) = [s for s in sentences if s.startswith("But not shown")]
+    assert gain.startswith("But not shown to be above transfer, the encoder trained on by itself: Learn-E-Reg, ")
+    assert gain.endswith("so transfer learning may explain as much.")
+    better = said(study({**REFERENCES, "transfer": 0.01, "learned": 0.02}))
+    assert any(s.startswith("Above transfer, the encoder trained on by itself too: Learn-E-Reg, +1.00") for s in better)
+    worse = said(study({**REFERENCES, "transfer": 0.03, "learned": 0.0}))
+    assert any(s.startswith("Below transfer, the encoder trained on by itself: Learn-E-Reg, −3.00") for s in worse)
+
+
 def test_a_loss_is_reported_as_one_and_is_not_weighed_against_the_ensemble() -> None:
     sentences = said(study({**REFERENCES, "learned": -0.02, "fixed": 0.0}))
     assert any(s.startswith("Below Backbone with 10 seeds: Learn-E-Reg, −2.00 points") for s in sentences)

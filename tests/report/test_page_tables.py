@@ -115,6 +115,7 @@ def test_every_regulated_arm_has_a_row_of_contrasts_and_no_other() -> None:
         "Arm",
         "Gain over Backbone",
         "Over the ensemble",
+        "Over transfer",
         "Label effect",
         "Emotion effect",
     ]
@@ -168,6 +169,7 @@ def test_the_overview_has_a_column_a_cell_and_a_group_a_contrast() -> None:
     assert [(name, len(rows)) for name, rows in grid.groups] == [
         ("Gain over Backbone, points", 2),
         ("Over the ensemble, points", 2),
+        ("Over transfer, points", 2),
         ("Label effect, points", 2),
         ("Emotion effect, points", 2),
     ]

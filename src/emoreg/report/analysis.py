@@ -29,7 +29,7 @@ ROLES = ("Backbone", "affect", *TWINS, "Ensemble", "Wide", "Transfer", *(MODES[m
 class Contrast:
     """A row of the contrast frame (`contrasts.analyse`), with the differences that it is made of."""
 
-    name: str  # of the outcome, such as accuracy; or gain, over_ensemble, twin, label, emotion
+    name: str  # of the outcome, such as accuracy; or gain, over_ensemble, over_transfer, twin, label, emotion
     against: str | None  # the (hardest) twin's experience, or a reference's mode
     size: Interval  # over seeds and images; its values are the differences to `against`, one per seed
     over_seeds: Interval  # over seeds alone
@@ -208,7 +208,7 @@ class SuiteCell:
     suite: str
     figures: tuple[Figure, ...]  # that are shown; the contrasts are of the first
     values: Mapping[Arm, Mapping[str, Interval]]  # by arm and figure; Student's, over seeds
-    contrasts: Mapping[Arm, Mapping[str, SuiteContrast]]  # of regulated arms: gain, over_ensemble, label, emotion
+    contrasts: Mapping[Arm, Mapping[str, SuiteContrast]]  # of regulated arms, those that are tested
     images: str  # which images the figures are of, in words
     other_options: int  # runs left out, as they were scored with other options
 

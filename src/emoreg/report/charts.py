@@ -38,7 +38,7 @@ if TYPE_CHECKING:  # imported where they are used, so that the command line's he
 ROW = 28  # characters of a row's label
 MAX_CLASSES = 20  # of more, the ten highest and the ten lowest are shown
 SHARES = ("lambda", "gradient_share")  # curves in [0, 1]
-CONTRAST_COLOURS = {"gain": 0, "over_ensemble": 7, "label": 1, "emotion": 2}
+CONTRAST_COLOURS = {"gain": 0, "over_ensemble": 7, "over_transfer": 9, "label": 1, "emotion": 2}
 # The markers of the legend as SVG paths around (18, 5).
 MARKER_PATHS = {
     "o": "M14.5 5a3.5 3.5 0 1 0 7 0a3.5 3.5 0 1 0-7 0z",

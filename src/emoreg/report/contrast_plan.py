@@ -11,7 +11,7 @@ from emoreg.report.statistics import LEVEL
 
 LABEL_TWINS = TWINS[:3]  # what the labels must beat; all five are what emotion must beat
 BACKBONE, ENSEMBLE = Arm("none", None, None, None), Arm("ensemble", None, None, None)
-PRACTICAL = ("gain", "over_ensemble")  # read in both directions
+PRACTICAL = ("gain", "over_ensemble", "over_transfer")  # read in both directions
 TESTED = (*PRACTICAL, "label", "emotion")
 
 
@@ -56,6 +56,8 @@ def contrasts_of(runs: Runs, cell: Cell) -> Iterable[Comparison]:
             continue
         if ENSEMBLE in arms:
             yield _contrast(runs, cell, arm, "over_ensemble", [ENSEMBLE])
+        if (transfer := transfer_of(arm)) in arms:
+            yield _contrast(runs, cell, arm, "over_transfer", [transfer])
         twins = {name: twin for name in TWINS if (twin := twin_of(arms, arm, name)) is not None}
         for twin in twins.values():
             yield _contrast(runs, cell, arm, "twin", [twin])
@@ -68,6 +70,11 @@ def twin_of(arms: Iterable[Arm], arm: Arm, experience: str) -> Arm | None:
     """A fresh encoder saw no stimuli: one such twin serves all of them."""
     own, shared = arm._replace(experience=experience), arm._replace(experience=experience, stimuli=None)
     return own if own in arms else shared if shared in arms else None
+
+
+def transfer_of(arm: Arm) -> Arm:
+    """The encoder of an arm's stimuli, trained on by itself. As every reference it serves all variants."""
+    return Arm("transfer", arm.experience, None, arm.stimuli)
 
 
 def _contrast(

@@ -6,6 +6,7 @@ experience. Contrasts, each paired by seed:
     accuracy         of an arm itself; of several labels mean_average_precision, of values ccc
     gain             an arm minus Backbone
     over_ensemble    a regulated arm minus the ensemble of two plain backbones
+    over_transfer    a regulated arm minus transfer: the encoder alone, trained on without a second network
     twin             a regulated arm minus one twin
     label            a regulated arm minus the hardest of the twins fresh, moments and shuffled
     emotion          a regulated arm minus the hardest of these and neutral and rotation
@@ -20,7 +21,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from emoreg.report.contrast_plan import Comparison, contrasts_of
+from emoreg.report.contrast_plan import PRACTICAL, Comparison, contrasts_of
 from emoreg.report.contrast_sizes import Size, rows_of, sizes_of
 from emoreg.report.own_results import runs_of
 from emoreg.report.read_runs import ArrowFrame
@@ -59,7 +60,7 @@ def analyse(frame: pd.DataFrame | ArrowFrame) -> pd.DataFrame:
         A row per contrast. Outcomes and differences are shares: 0.01 is a point. Columns:
 
         purpose, target, backbone, mode, experience, variant, stimuli: the arm; null where it has none.
-        contrast, against: see above; against is the (hardest) twin's experience, or Backbone's or the ensemble's mode.
+        contrast, against: see above; against is the (hardest) twin's experience, or a reference's mode.
         n: seeds of the estimate, those of the last complete look; images: test images that the interval covers, 0
             where right or wrong per image is missing or of other images, so that it is over seeds alone.
         point, low, high: mean difference with its limits over seeds and images; low_seeds, high_seeds: over seeds
@@ -121,7 +122,7 @@ def _row(runs: Runs, contrast: Comparison, sizes: Sequence[Size], decision: Deci
         **contrast.cell._asdict(),
         **contrast.arm._asdict(),
         "contrast": contrast.name,
-        "against": hardest and (hardest.experience or hardest.mode),
+        "against": hardest and (hardest.mode if contrast.name in PRACTICAL else hardest.experience),
         "n": len(look.seeds),
         "images": size.images,
         **{name: getattr(size, name) for name in ("point", "low", "high", "low_seeds", "high_seeds")},

@@ -36,6 +36,7 @@ WHAT = {
     "emotion": "the emotion effect",
     "gain": "the gain over Backbone",
     "over_ensemble": "the difference to the ensemble",
+    "over_transfer": "the difference to transfer",
 }
 POSITIVE_CONTROLS = "recipes/studies/positive-control-*.yaml"
 
@@ -71,7 +72,7 @@ def findings(analysis: Analysis) -> list[str]:
         *_no_effect(label),
         *_without_verdict(cases),
         *_edition(analysis),
-        *_practical(by_contrast["gain"], by_contrast["over_ensemble"]),
+        *_practical(by_contrast["gain"], by_contrast["over_ensemble"], by_contrast["over_transfer"]),
         *relatives_findings(analysis),
         *_need_of_a_positive_control(label),
         *collapsed(analysis),
@@ -268,7 +269,7 @@ def _edition(analysis: Analysis) -> list[str]:
     return [FIRST_EDITION] if 1 in analysis.notes.editions else []
 
 
-def _practical(gains: Sequence[Case], over_ensemble: Sequence[Case]) -> list[str]:
+def _practical(gains: Sequence[Case], over_ensemble: Sequence[Case], over_transfer: Sequence[Case]) -> list[str]:
     """What a user wants to know; it says nothing of emotion, and is not called so."""
     if not gains:
         return ["Backbone was not run with the regulated arms, so there is no gain to report."]
@@ -281,22 +282,31 @@ def _practical(gains: Sequence[Case], over_ensemble: Sequence[Case]) -> list[str
         if found := [case for case in _falling(gains) if case.contrast.verdict is verdict]:
             sentences.append(f"{side} with {_seeds(found)}: {_sizes(found)}.")
     above = {id(case.arm) for case in gains if case.contrast.verdict is Verdict.ABOVE}
-    compared = [
-        case for case in _falling(over_ensemble) if id(case.arm) in above or case.contrast.verdict is Verdict.BELOW
-    ]
+    sentences += _beside(over_ensemble, above, "the ensemble of two plain networks", "ensembling")
+    sentences += _beside(over_transfer, above, "transfer, the encoder trained on by itself", "transfer learning")
+    if above and not over_ensemble:
+        sentences.append("The ensemble of two plain networks was not run, so ensembling may explain the gain.")
+    return sentences
+
+
+def _beside(cases: Sequence[Case], above: set[int], reference: str, doing: str) -> list[str]:
+    """How the arms that are above Backbone stand to another reference, and what else is below it.
+
+    Args:
+        cases: the contrasts to the reference.
+        above: ids of the arms that are above Backbone.
+        reference: what it is, in a sentence.
+        doing: what would explain a gain that does not exceed it.
+    """
+    compared = [case for case in _falling(cases) if id(case.arm) in above or case.contrast.verdict is Verdict.BELOW]
+    sentences = []
     for verdict, side, meaning in (
-        (Verdict.ABOVE, "Above the ensemble of two plain networks too", ""),
-        (
-            Verdict.NOT_ABOVE,
-            "But not shown to be above the ensemble of two plain networks",
-            ", so ensembling may explain as much",
-        ),
-        (Verdict.BELOW, "Below the ensemble of two plain networks", ""),
+        (Verdict.ABOVE, f"Above {reference} too", ""),
+        (Verdict.NOT_ABOVE, f"But not shown to be above {reference}", f", so {doing} may explain as much"),
+        (Verdict.BELOW, f"Below {reference}", ""),
     ):
         if found := [case for case in compared if case.contrast.verdict is verdict]:
             sentences.append(f"{side}: {_sizes(found)}{meaning}.")
-    if above and not over_ensemble:
-        sentences.append("The ensemble of two plain networks was not run, so ensembling may explain the gain.")
     return sentences
 
 

@@ -32,6 +32,7 @@ REFERENCES = "References"
 TESTED = {  # contrasts of regulated arms, with the headers of their columns
     "gain": "Gain over\nBackbone",
     "over_ensemble": "Over the\nensemble",
+    "over_transfer": "Over\ntransfer",
     "label": "Label\neffect",
     "emotion": "Emotion\neffect",
 }
@@ -85,10 +86,15 @@ def has_no_intervals(cell: CellResult) -> bool:
     return max((arm.score.n for arm in cell.arms), default=ENOUGH) < ENOUGH
 
 
+def tested_in(regulated: Sequence[ArmResult]) -> list[str]:
+    """The contrasts of TESTED that these arms have."""
+    return [name for name in TESTED if any(name in arm.contrasts for arm in regulated)]
+
+
 def contrasts_grid(cell: CellResult) -> Grid | None:
     """The tested contrasts of every regulated arm; None without one."""
     regulated = [arm for arm in cell.arms if arm.arm.is_regulated]
-    names = [name for name in TESTED if any(name in arm.contrasts for arm in regulated)]
+    names = tested_in(regulated)
     if not regulated or not names:
         return None
     rows = tuple(

@@ -17,6 +17,7 @@ from emoreg.report.page_tables import (
     lam_entry,
     measured,
     name_in_group,
+    tested_in,
     verdict_entry,
 )
 
@@ -33,7 +34,6 @@ LATEX = str.maketrans(
         **{"<": r"\textless{}", ">": r"\textgreater{}", "\n": " ", "−": r"\(-\)", "–": "--", "λ": r"\(\lambda\)"},
     }
 )
-CONTRASTS_HEADERS = ("Arm", *(f"{header.replace(chr(10), ' ')}, points" for header in TESTED.values()))
 ACCURACIES = "Mean and 95 % interval; differences to Backbone are paired by seed."
 CONTRASTS = (
     "Mean difference paired by seed, its interval, p, verdict. Label and emotion effect are told against the hardest "
@@ -109,8 +109,10 @@ PaperTable = tuple[str, tuple[str, ...], list[list[str]], str]  # title, headers
 def _paper_tables(cell: CellResult) -> Iterable[PaperTable]:
     regulated = _regulated(cell)
     if regulated:
-        rows = [[arm.label, *(_one_line(arm.contrasts.get(name)) for name in TESTED)] for arm in regulated]
-        yield f"{cell.title}: contrasts", CONTRASTS_HEADERS, rows, CONTRASTS + _without(cell)
+        names = tested_in(regulated)
+        headers = ("Arm", *(f"{TESTED[name].replace(chr(10), ' ')}, points" for name in names))
+        rows = [[arm.label, *(_one_line(arm.contrasts.get(name)) for name in names)] for arm in regulated]
+        yield f"{cell.title}: contrasts", headers, rows, CONTRASTS + _without(cell)
     rows = [
         [arm.label, str(arm.score.n), *(f"{e.value} {e.below and f'({e.below})'}".strip() for e in _scores(arm))]
         for _, arms in in_groups(cell)
@@ -122,9 +124,10 @@ def _paper_tables(cell: CellResult) -> Iterable[PaperTable]:
 
 def _terminal_tables(cell: CellResult) -> Iterable[Table]:
     if regulated := _regulated(cell):
-        headers = ["Arm", *(f"{header},\npoints" for header in TESTED.values())]
-        rows = [[Entry(arm.label), *(_short(arm.contrasts.get(name)) for name in TESTED)] for arm in regulated]
-        yield _terminal_table(f"{cell.title}: contrasts", headers, [("", rows)], CONTRASTS_SHORT + _without(cell))
+        names = tested_in(regulated)
+        of_contrasts = ["Arm", *(f"{TESTED[name]},\npoints" for name in names)]
+        rows = [[Entry(arm.label), *(_short(arm.contrasts.get(name)) for name in names)] for arm in regulated]
+        yield _terminal_table(f"{cell.title}: contrasts", of_contrasts, [("", rows)], CONTRASTS_SHORT + _without(cell))
     groups = [
         (title, [[Entry(name_in_group(arm)), *_scores(arm), Entry(str(arm.score.n))] for arm in arms])
         for title, arms in in_groups(cell)

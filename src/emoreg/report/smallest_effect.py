@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from emoreg.report.contrast_plan import LABEL_TWINS, TESTED
+from emoreg.report.contrast_plan import LABEL_TWINS, PRACTICAL, TESTED
 from emoreg.report.contrasts import key_of
 from emoreg.report.looks import nominal_levels
 from emoreg.report.power import WANTED, simulated_differences, spread_of
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 SEARCHED = 400  # studies simulated for a smallest effect, with all choices of twins: its error is about 2 %
 SMALLEST = "smallest_effect"  # column of a contrast frame
-OTHERS = {"gain": 1, "over_ensemble": 1, "label": len(LABEL_TWINS), "emotion": len(TWINS)}  # that must be beaten
+# How many must be beaten.
+OTHERS = {**dict.fromkeys(PRACTICAL, 1), "label": len(LABEL_TWINS), "emotion": len(TWINS)}
 
 
 def smallest_effects(table: pd.DataFrame, frame: pd.DataFrame) -> list[float]:
