@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from emoreg.report.analysis import label_of
-from emoreg.report.arm_names import arm_named
+from emoreg.report.arm_names import OF_AFFECT, arm_named
 from emoreg.report.run_frame import MODES, WITHOUT_EXPERIENCE, Arm
 from emoreg.study.arms import EXPERIENCES
 from refusing import refusal
@@ -14,7 +14,7 @@ from refusing import refusal
 @pytest.mark.parametrize("has_stimuli", [False, True])
 def test_every_name_that_a_report_prints_is_read_as_its_arm(has_stimuli: bool) -> None:
     for mode in MODES:
-        for experience in EXPERIENCES if mode not in (*WITHOUT_EXPERIENCE, "transfer") else ("affect",):
+        for experience in EXPERIENCES if mode not in (*WITHOUT_EXPERIENCE, *OF_AFFECT) else ("affect",):
             for variant in (None, "mixture", "own losses, small"):
                 arm = Arm(mode, experience, variant, "oasis" if has_stimuli else None)
                 if mode in WITHOUT_EXPERIENCE:

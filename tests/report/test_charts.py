@@ -201,7 +201,7 @@ def test_of_many_values_the_highest_and_the_lowest_are_shown() -> None:
 
 
 def test_roles_differ_without_colour_and_each_has_one_line_in_the_legend() -> None:
-    keys = legend(made_up(stimuli=("oasis", "emod"), arms=(*ARMS, *RELATIVES)).cells[0].arms)
+    keys = legend(made_up(stimuli=("oasis", "emod"), arms=(*ARMS, "unregulated", *RELATIVES)).cells[0].arms)
     assert [key.label for key in keys] == list(ROLES)
     assert len({(key.dashes, key.marker) for key in keys}) == len(ROLES)
     assert len({key.dashes for key in keys}) == len(ROLES)

@@ -108,6 +108,13 @@ def test_an_arm_is_compared_with_the_transfer_of_its_own_stimuli_whatever_its_va
     assert "over_transfer" not in set(found[found["mode"] == "transfer"]["contrast"])
 
 
+def test_the_regulation_effect_is_over_the_same_two_networks_trained_apart() -> None:
+    means = arms(0.92, 0.90) | {("unregulated", "affect"): 0.93}
+    row = contrast(analyse(study(means)), "regulation")
+    assert (row["against"], row["verdict"]) == ("unregulated", Verdict.BELOW)
+    assert row["point"] == pytest.approx(-0.01, abs=0.004)
+
+
 def test_rotation_is_no_twin_of_the_label_effect() -> None:
     means = arms(0.92, 0.90) | {("learned", "rotation"): 0.92}
     found = analyse(study(means))

@@ -123,6 +123,13 @@ def test_a_gain_that_the_encoder_alone_has_too_is_put_down_to_transfer_learning(
     assert any(s.startswith("Below transfer, the encoder trained on by itself: Learn-E-Reg, −3.00") for s in worse)
 
 
+def test_a_gain_that_the_same_two_networks_have_apart_is_not_put_down_to_regulation() -> None:
+    sentences = said(study({**REFERENCES, "unregulated": 0.02, "learned": 0.02}))
+    (gain,) = [s for s in sentences if s.startswith("But not shown")]
+    assert gain.startswith("But not shown to be above the same two networks trained apart: Learn-E-Reg, ")
+    assert gain.endswith("so averaging them without any regulation may explain as much.")
+
+
 def test_a_loss_is_reported_as_one_and_is_not_weighed_against_the_ensemble() -> None:
     sentences = said(study({**REFERENCES, "learned": -0.02, "fixed": 0.0}))
     assert any(s.startswith("Below Backbone with 10 seeds: Learn-E-Reg, −2.00 points") for s in sentences)

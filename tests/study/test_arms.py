@@ -9,7 +9,17 @@ from emoreg.config.loss import LossSettings
 from emoreg.config.read_recipe import differences
 from emoreg.config.recipe import TrainRecipe
 from emoreg.config.schema import RELATIVES, EncoderSettings, RegulationSettings, Relative
-from emoreg.study.arms import EXPERIENCES, REFERENCES, REGULATED, Arm, Experience, RegulatedMode, factorial, recipe_of
+from emoreg.study.arms import (
+    EXPERIENCES,
+    REFERENCES,
+    REGULATED,
+    USUAL_REFERENCES,
+    Arm,
+    Experience,
+    RegulatedMode,
+    factorial,
+    recipe_of,
+)
 
 BASE = TrainRecipe(
     encoder=EncoderSettings(frozen=True, lr_factor=0.1, takeover="shrunk", shrink=0.7),
@@ -27,7 +37,7 @@ def changed(arm: Arm) -> set[str]:
 def test_a_factorial_design_has_every_mode_with_every_experience_and_each_reference_once() -> None:
     arms = factorial(("fixed", "learned"))
     assert len(arms) == 2 * 6 + 4 == len(set(arms)) and arms[0] == Arm("none")
-    assert {arm for arm in arms if not arm.is_regulated} == set(REFERENCES.values())
+    assert {arm for arm in arms if not arm.is_regulated} == {REFERENCES[name] for name in USUAL_REFERENCES}
     assert [arm.experience for arm in arms if arm.mode == "fixed"] == list(EXPERIENCES)
     assert factorial((), (), ("ensemble", "backbone")) == (Arm("none"), Arm("ensemble"))
 
@@ -76,7 +86,7 @@ def test_affect_and_moments_and_transfer_need_the_same_stage_1_and_fresh_none() 
     assert pretexts == {"affect": "affect", "moments": "affect", "fresh": None} | {
         name: name for name in ("shuffled", "neutral", "rotation")
     }
-    assert {name: arm.pretext for name, arm in REFERENCES.items() if arm.pretext} == {"transfer": "affect"}
+    assert {name for name, arm in REFERENCES.items() if arm.pretext == "affect"} == {"transfer", "unregulated"}
 
 
 def test_the_ensemble_is_two_plain_backbones_each_with_its_own_loss_and_averaged_probabilities() -> None:
@@ -85,6 +95,20 @@ def test_the_ensemble_is_two_plain_backbones_each_with_its_own_loss_and_averaged
     assert recipe.regulation == RegulationSettings("fixed", lam=0.5, mix="probabilities")
     assert recipe.loss == LossSettings(label_smoothing=0.1, regulated=0, non_emotional=1, emotional=1)
     assert recipe.loss.budget == "matched"
+
+
+def test_unregulated_differs_from_the_fixed_arm_in_its_loss_and_lambda_alone() -> None:
+    fixed, apart = (recipe_of(Arm(mode, "affect"), BASE, STAGE_1, 3) for mode in ("fixed", "unregulated"))
+    assert {line.split(":")[0] for line in differences(fixed, apart)} == {
+        *("loss.regulated", "loss.non_emotional", "loss.emotional", "loss.mutual"),
+        *("regulation.lam", "regulation.lr_factor"),
+    }
+    assert apart.loss == recipe_of(Arm("ensemble"), BASE, None, 3).loss
+    assert apart.encoder == fixed.encoder and apart.encoder.experience == str(STAGE_1)
+
+
+def test_a_study_that_names_no_references_has_those_that_it_always_had() -> None:
+    assert [arm.mode for arm in factorial() if not arm.is_regulated] == ["none", "ensemble", "wide", "transfer"]
 
 
 def test_relatives_stand_beside_the_references_and_have_no_twins() -> None:

@@ -26,7 +26,7 @@ from emoreg.report.analysis import (
     label_of,
 )
 from emoreg.report.collapse import frequencies
-from emoreg.report.contrast_plan import BACKBONE, ENSEMBLE, LABEL_TWINS, transfer_of, twin_of
+from emoreg.report.contrast_plan import BACKBONE, ENSEMBLE, LABEL_TWINS, OF_ITS_ENCODER, of_its_encoder, twin_of
 from emoreg.report.contrasts import key_of
 from emoreg.report.doses import doses_of
 from emoreg.report.machine_notes import facts_of
@@ -232,8 +232,9 @@ def _others(arms: Iterable[Arm], arm: Arm, contrast: str, against: str | None) -
             return {BACKBONE.mode: BACKBONE}
         case "over_ensemble":
             return {ENSEMBLE.mode: ENSEMBLE}
-        case "over_transfer":
-            return {transfer.mode: transfer} if (transfer := transfer_of(arm)) in arms else {}
+        case "over_transfer" | "regulation":
+            reference = of_its_encoder(arm, OF_ITS_ENCODER[contrast])
+            return {reference.mode: reference}
         case "label":
             names = LABEL_TWINS
         case "emotion":

@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-REFERENCES = ("none", "ensemble", "wide", "transfer", *RELATIVES)  # modes
+REFERENCES = ("none", "ensemble", "wide", "transfer", "unregulated", *RELATIVES)  # modes
 # What an arm is within a comparison; decides its colour and marker.
-ROLES = ("Backbone", "affect", *TWINS, "Ensemble", "Wide", "Transfer", *(MODES[mode] for mode in RELATIVES))
+ROLES = ("Backbone", "affect", *TWINS, *(MODES[mode] for mode in REFERENCES[1:]))
 
 
 @dataclass(frozen=True)
 class Contrast:
     """A row of the contrast frame (`contrasts.analyse`), with the differences that it is made of."""
 
-    name: str  # of the outcome, such as accuracy; or gain, over_ensemble, over_transfer, twin, label, emotion
+    name: str  # of the outcome, such as accuracy; or of a contrast, as `contrasts` has them
     against: str | None  # the (hardest) twin's experience, or a reference's mode
     size: Interval  # over seeds and images; its values are the differences to `against`, one per seed
     over_seeds: Interval  # over seeds alone

@@ -11,6 +11,7 @@ from emoreg.report.run_frame import MODES, WITHOUT_EXPERIENCE, Arm
 from emoreg.study.arms import EXPERIENCES, REGULATED
 
 _BY_NAME: Mapping[str, str] = {label.lower(): mode for mode, label in MODES.items()} | {mode: mode for mode in MODES}
+OF_AFFECT = ("transfer", "unregulated")  # references whose encoder has experienced affect, always
 NEAR = 0.75  # of 1 for the same word; a variant may be called anything else
 
 
@@ -33,7 +34,7 @@ def arm_of(mode: str, experience: str | None, variant: str | None, stimuli: str 
         if experience is not None:
             raise UserError(f"a run of mode '{mode}' has the experience '{experience}'; {MODES[mode]} has none")
         return Arm(mode, None, None, None)
-    if mode == "transfer" and experience is None:
+    if mode in OF_AFFECT and experience is None:
         experience = "affect"
     if experience not in EXPERIENCES:
         what = f"experience '{experience}' is unknown" if experience else f"a run of mode '{mode}' has no experience"

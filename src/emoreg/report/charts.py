@@ -38,7 +38,7 @@ if TYPE_CHECKING:  # imported where they are used, so that the command line's he
 ROW = 28  # characters of a row's label
 MAX_CLASSES = 20  # of more, the ten highest and the ten lowest are shown
 SHARES = ("lambda", "gradient_share")  # curves in [0, 1]
-CONTRAST_COLOURS = {"gain": 0, "over_ensemble": 7, "over_transfer": 9, "label": 1, "emotion": 2}
+CONTRAST_COLOURS = {"gain": 0, "over_ensemble": 7, "over_transfer": 9, "regulation": 10, "label": 1, "emotion": 2}
 # The markers of the legend as SVG paths around (18, 5).
 MARKER_PATHS = {
     "o": "M14.5 5a3.5 3.5 0 1 0 7 0a3.5 3.5 0 1 0-7 0z",
@@ -52,6 +52,7 @@ MARKER_PATHS = {
     ">": "M22 5l-7.5-4v8z",
     "p": "M18 .8l4 2.9-1.5 4.7h-5l-1.5-4.7z",
     "h": "M18 1l3.5 2v4L18 9l-3.5-2V3z",
+    "d": "M18 .5l2.7 4.5-2.7 4.5-2.7-4.5z",
     "*": "M18.0 0.4L19.1 3.7L22.6 3.7L19.8 5.8L20.8 9.1L18.0 7.1L15.2 9.1L16.2 5.8L13.4 3.7L16.9 3.7z",
 }
 

@@ -11,7 +11,8 @@ from emoreg.report.statistics import LEVEL
 
 LABEL_TWINS = TWINS[:3]  # what the labels must beat; all five are what emotion must beat
 BACKBONE, ENSEMBLE = Arm("none", None, None, None), Arm("ensemble", None, None, None)
-PRACTICAL = ("gain", "over_ensemble", "over_transfer")  # read in both directions
+PRACTICAL = ("gain", "over_ensemble", "over_transfer", "regulation")  # read in both directions
+OF_ITS_ENCODER = {"over_transfer": "transfer", "regulation": "unregulated"}  # modes of references
 TESTED = (*PRACTICAL, "label", "emotion")
 
 
@@ -56,8 +57,9 @@ def contrasts_of(runs: Runs, cell: Cell) -> Iterable[Comparison]:
             continue
         if ENSEMBLE in arms:
             yield _contrast(runs, cell, arm, "over_ensemble", [ENSEMBLE])
-        if (transfer := transfer_of(arm)) in arms:
-            yield _contrast(runs, cell, arm, "over_transfer", [transfer])
+        for contrast, mode in OF_ITS_ENCODER.items():
+            if (reference := of_its_encoder(arm, mode)) in arms:
+                yield _contrast(runs, cell, arm, contrast, [reference])
         twins = {name: twin for name in TWINS if (twin := twin_of(arms, arm, name)) is not None}
         for twin in twins.values():
             yield _contrast(runs, cell, arm, "twin", [twin])
@@ -72,9 +74,9 @@ def twin_of(arms: Iterable[Arm], arm: Arm, experience: str) -> Arm | None:
     return own if own in arms else shared if shared in arms else None
 
 
-def transfer_of(arm: Arm) -> Arm:
-    """The encoder of an arm's stimuli, trained on by itself. As every reference it serves all variants."""
-    return Arm("transfer", arm.experience, None, arm.stimuli)
+def of_its_encoder(arm: Arm, mode: str) -> Arm:
+    """The reference of such a mode with the encoder of an arm's stimuli. As every reference it serves all variants."""
+    return Arm(mode, arm.experience, None, arm.stimuli)
 
 
 def _contrast(

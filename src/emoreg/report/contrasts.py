@@ -7,6 +7,7 @@ experience. Contrasts, each paired by seed:
     gain             an arm minus Backbone
     over_ensemble    a regulated arm minus the ensemble of two plain backbones
     over_transfer    a regulated arm minus transfer: the encoder alone, trained on without a second network
+    regulation       a regulated arm minus unregulated: the same two networks, trained apart and averaged
     twin             a regulated arm minus one twin
     label            a regulated arm minus the hardest of the twins fresh, moments and shuffled
     emotion          a regulated arm minus the hardest of these and neutral and rotation

@@ -31,9 +31,9 @@ INK, PAPER, BAND, SERIES = "#0a0b0c", "#f8f9fa", "#c5c6c7", "#d1e2"
 DASHES = (
     *((), (5, 1.5), (1.5, 1.5), (9, 2), (5, 1.5, 1.5, 1.5)),
     *((3, 1), (1.5, 3), (9, 2, 2, 2), (5, 1.5, 1.5, 1.5, 1.5, 1.5), (12, 3)),
-    *((3, 3), (12, 2, 2, 2), (9, 2, 1.5, 2, 1.5, 2)),
+    *((3, 3), (12, 2, 2, 2), (9, 2, 1.5, 2, 1.5, 2), (15, 2, 1.5, 2)),
 )
-MARKERS = ("o", "o", "s", "^", "D", "v", "X", "P", "<", ">", "p", "h", "*")
+MARKERS = ("o", "o", "s", "^", "D", "v", "X", "P", "<", ">", "p", "h", "*", "d")
 STYLE = {
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
     **dict.fromkeys(("axes.spines.top", "axes.spines.right", "text.parse_math"), False),

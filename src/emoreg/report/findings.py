@@ -7,7 +7,7 @@ the neutral and the rotation twin too; a gain over Backbone or the ensemble says
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from emoreg.report.analysis import Analysis, ArmResult, Contrast
@@ -37,6 +37,13 @@ WHAT = {
     "gain": "the gain over Backbone",
     "over_ensemble": "the difference to the ensemble",
     "over_transfer": "the difference to transfer",
+    "regulation": "the regulation effect",
+}
+# What a gain over Backbone is held against too, and what explains it where it does not exceed that.
+BESIDE = {
+    "over_ensemble": ("the ensemble of two plain networks", "ensembling"),
+    "over_transfer": ("transfer, the encoder trained on by itself", "transfer learning"),
+    "regulation": ("the same two networks trained apart", "averaging them without any regulation"),
 }
 POSITIVE_CONTROLS = "recipes/studies/positive-control-*.yaml"
 
@@ -72,7 +79,7 @@ def findings(analysis: Analysis) -> list[str]:
         *_no_effect(label),
         *_without_verdict(cases),
         *_edition(analysis),
-        *_practical(by_contrast["gain"], by_contrast["over_ensemble"], by_contrast["over_transfer"]),
+        *_practical(by_contrast),
         *relatives_findings(analysis),
         *_need_of_a_positive_control(label),
         *collapsed(analysis),
@@ -269,8 +276,9 @@ def _edition(analysis: Analysis) -> list[str]:
     return [FIRST_EDITION] if 1 in analysis.notes.editions else []
 
 
-def _practical(gains: Sequence[Case], over_ensemble: Sequence[Case], over_transfer: Sequence[Case]) -> list[str]:
+def _practical(by_contrast: Mapping[str, Sequence[Case]]) -> list[str]:
     """What a user wants to know; it says nothing of emotion, and is not called so."""
+    gains = by_contrast["gain"]
     if not gains:
         return ["Backbone was not run with the regulated arms, so there is no gain to report."]
     sentences = []
@@ -282,9 +290,9 @@ def _practical(gains: Sequence[Case], over_ensemble: Sequence[Case], over_transf
         if found := [case for case in _falling(gains) if case.contrast.verdict is verdict]:
             sentences.append(f"{side} with {_seeds(found)}: {_sizes(found)}.")
     above = {id(case.arm) for case in gains if case.contrast.verdict is Verdict.ABOVE}
-    sentences += _beside(over_ensemble, above, "the ensemble of two plain networks", "ensembling")
-    sentences += _beside(over_transfer, above, "transfer, the encoder trained on by itself", "transfer learning")
-    if above and not over_ensemble:
+    for contrast, (reference, doing) in BESIDE.items():
+        sentences += _beside(by_contrast[contrast], above, reference, doing)
+    if above and not by_contrast["over_ensemble"]:
         sentences.append("The ensemble of two plain networks was not run, so ensembling may explain the gain.")
     return sentences
 

@@ -20,8 +20,8 @@ from emoreg.study.conform import from_text
 
 # As docs/own-results.md has them. Any other column of a study's table may stand beside them under its own name.
 COLUMNS: Mapping[str, str] = {
-    "mode": "none, fixed, random, learned, random_learned, ensemble, wide, transfer, embp, bel, liaenn, or the "
-    "report's name of one",
+    "mode": "none, fixed, random, learned, random_learned, ensemble, wide, transfer, unregulated, embp, bel, liaenn, "
+    "or the report's name of one",
     "experience": "affect, fresh, moments, shuffled, neutral or rotation; empty for none, ensemble, wide and relatives",
     "arm": "in place of mode, experience, variant and stimuli: the arm's name as a report prints it",
     "variant": "a label where arms of one mode and experience differ in something else; each has twins of its own",

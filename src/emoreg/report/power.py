@@ -16,6 +16,7 @@ from emoreg.report.looks import nominal_levels
 from emoreg.report.read_runs import read_runs
 from emoreg.report.run_frame import TWINS, Arm, Cell, Runs, variance_of_images
 from emoreg.report.statistics import LEVEL, TIE, p_above, smallest_tail
+from emoreg.study.arms import REGULATED
 from emoreg.study.columns import RunStatus
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def spread_of(runs: Runs, cell: Cell) -> Spread | None:
 
     of_cell = runs.cells[cell]
     arms = [arm for arm in of_cell if arm == BACKBONE or arm.experience in ("affect", *TWINS)]
-    arms = [arm for arm in arms if arm.mode != "transfer" and len(of_cell[arm]) > 1]
+    arms = [arm for arm in arms if arm.mode in ("none", *REGULATED) and len(of_cell[arm]) > 1]
     seeds = sorted(set.intersection(*(set(of_cell[arm]) for arm in arms))) if arms else []
     if len(arms) < 2 or len(seeds) < 2:
         return None

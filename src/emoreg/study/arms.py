@@ -14,9 +14,9 @@ from emoreg.config.setting_types import NAMES_IN_REPORTS
 from emoreg.errors import SettingError
 
 RegulatedMode = Literal["fixed", "random", "learned", "random_learned"]
-ArmMode = Literal["none", RegulatedMode, "ensemble", "wide", "transfer", Relative]
+ArmMode = Literal["none", RegulatedMode, "ensemble", "wide", "transfer", "unregulated", Relative]
 Experience = Literal["affect", "fresh", "moments", "shuffled", "neutral", "rotation"]
-Reference = Literal["backbone", "ensemble", "wide", "transfer"]
+Reference = Literal["backbone", "ensemble", "wide", "transfer", "unregulated"]
 
 # Names in reports, as in docs/method.md.
 LABELS: Mapping[ArmMode, str] = {
@@ -24,6 +24,7 @@ LABELS: Mapping[ArmMode, str] = {
     "ensemble": "Ensemble",
     "wide": "Wide",
     "transfer": "Transfer",
+    "unregulated": "Unregulated",
 }
 REGULATED: tuple[RegulatedMode, ...] = get_args(RegulatedMode)
 # What an encoder has experienced: the stimuli's true labels, or, in a twin (ours), something else.
@@ -69,13 +70,16 @@ REFERENCES: Mapping[Reference, Arm] = {
     "ensemble": Arm("ensemble"),
     "wide": Arm("wide"),
     "transfer": Arm("transfer", "affect"),
+    "unregulated": Arm("unregulated", "affect"),
 }
+# What a study has that names none. It stays as it is, so that stored studies keep their plan.
+USUAL_REFERENCES: tuple[Reference, ...] = ("backbone", "ensemble", "wide", "transfer")
 
 
 def factorial(
     modes: Sequence[RegulatedMode] = ("learned",),
     experiences: Sequence[Experience] = EXPERIENCES,
-    references: Sequence[Reference] = tuple(REFERENCES),
+    references: Sequence[Reference] = USUAL_REFERENCES,
     relatives: Sequence[Relative] = (),
 ) -> tuple[Arm, ...]:
     """Every mode with every experience, the references, and the relatives; Backbone first."""
@@ -91,7 +95,8 @@ def recipe_of(arm: Arm, recipe: TrainRecipe, pretraining: Path | str | None, see
 
     Settings that do not apply to the arm are reset: those of a second branch for networks without one, the granularity
     of a λ that is not learned, the takeover of an encoder without stage 1. The ensemble is two plain backbones, each
-    trained by its own loss alone on the same batches; their probabilities are averaged.
+    trained by its own loss alone on the same batches; their probabilities are averaged. So it is with `unregulated`,
+    whose second network is the encoder of stage 1.
 
     Args:
         arm: what to compare. For `wide`, `recipe` has the wider backbone already.
@@ -115,10 +120,13 @@ def recipe_of(arm: Arm, recipe: TrainRecipe, pretraining: Path | str | None, see
             taken_over = EncoderSettings(stage_1, encoder.backbone, **kept)
             alone = dataclasses.replace(own.regulation, mode="transfer")
             return dataclasses.replace(recipe, encoder=taken_over, regulation=alone, loss=plain)
-        case "ensemble":
+        case "ensemble" | "unregulated":
+            second = EncoderSettings(backbone=recipe.backbone)
+            if arm.mode == "unregulated":
+                second = dataclasses.replace(encoder, experience=stage_1)
             return dataclasses.replace(
                 recipe,
-                encoder=EncoderSettings(backbone=recipe.backbone),
+                encoder=second,
                 regulation=dataclasses.replace(own.regulation, mode="fixed", mix="probabilities"),
                 loss=dataclasses.replace(plain, regulated=0.0, non_emotional=1.0, emotional=1.0),
             )

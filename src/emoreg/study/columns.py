@@ -49,8 +49,8 @@ IDENTITY: Mapping[str, pa.DataType] = {
     "run": TEXT,
     "id": TEXT,
     "folder": TEXT,
-    # none (Backbone), fixed, random, learned, random_learned, ensemble, wide, transfer, embp, bel, liaenn; null in
-    # stage 1
+    # none (Backbone), fixed, random, learned, random_learned, ensemble, wide, transfer, unregulated, embp, bel, liaenn;
+    # null in stage 1
     "mode": TEXT,
     "experience": TEXT,  # affect or a twin of it; null without an encoder that has or lacks one
     "variant": TEXT,  # label of the settings laid over those with two branches; null without

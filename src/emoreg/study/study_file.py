@@ -42,7 +42,7 @@ from emoreg.config.schema import Relative
 from emoreg.errors import SettingError
 from emoreg.study.arms import (
     EXPERIENCES,
-    REFERENCES,
+    USUAL_REFERENCES,
     Experience,
     Reference,
     RegulatedMode,
@@ -92,9 +92,9 @@ class StudyFile:
     experiences: tuple[Experience, ...] = EXPERIENCES
     """What the encoder has experienced, in every mode: affect, and its twins fresh, moments, shuffled, neutral,
     rotation. Without a twin there is no verdict on what it would rule out."""
-    references: tuple[Reference, ...] = tuple(REFERENCES)
-    """Networks without a regulation, once per target, backbone and seed: backbone, ensemble, wide, transfer (once per
-    stimulus set)."""
+    references: tuple[Reference, ...] = USUAL_REFERENCES
+    """Networks without a regulation, once per target, backbone and seed: backbone, ensemble, wide, transfer, and, where
+    it is asked for, unregulated. The last two are run once per stimulus set."""
     relatives: tuple[Relative, ...] = ()
     """Earlier networks with emotions of their own as heads of the backbone, once per target, backbone and seed: embp,
     bel, liaenn (docs/relatives.md). Counted as references: no twins, no verdict."""
