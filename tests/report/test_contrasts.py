@@ -97,15 +97,28 @@ def test_only_practical_contrasts_can_be_below() -> None:
     assert math.isnan(contrast(found, "label")["p_below"])
 
 
-def test_an_arm_is_compared_with_the_transfer_of_its_own_stimuli_whatever_its_variant() -> None:
-    own = study({("transfer", "affect"): 0.91}, stimuli="oasis")
+def test_an_arm_is_compared_with_the_references_that_have_its_own_encoder() -> None:
+    own = study({("transfer", "affect"): 0.91, ("unregulated", "affect"): 0.92}, stimuli="oasis")
     other = study({("transfer", "affect"): 0.80}, stimuli="emoset")
-    learned = study({("learned", "affect"): 0.93}, rng=1, stimuli="oasis", variant="shrunk")
+    learned = study({("learned", "affect"): 0.93}, rng=1, stimuli="oasis")
     found = analyse(pd.concat([own, other, learned], ignore_index=True))
     row = contrast(found, "over_transfer")
     assert (row["against"], row["verdict"]) == ("transfer", Verdict.ABOVE)
     assert row["point"] == pytest.approx(0.02, abs=0.003)
-    assert "over_transfer" not in set(found[found["mode"] == "transfer"]["contrast"])
+    assert contrast(found, "regulation")["against"] == "unregulated"
+    assert {"over_transfer", "regulation"}.isdisjoint(found[found["mode"] != "learned"]["contrast"])
+    # A variant may have another encoder than the base recipe's.
+    found = analyse(pd.concat([own, other, learned.assign(variant="shrunk")], ignore_index=True))
+    assert {"over_transfer", "regulation"}.isdisjoint(found["contrast"])
+    table = pd.concat([own, learned], ignore_index=True).assign(variant="shrunk")
+    assert {"over_transfer", "regulation"} <= set(analyse(table)["contrast"])
+
+
+def test_references_without_stimuli_serve_the_arms_of_all() -> None:
+    shared = study({("transfer", "affect"): 0.91})
+    learned = [study({("learned", "affect"): 0.93}, rng=n, stimuli=name) for n, name in enumerate(("oasis", "emod"), 1)]
+    found = analyse(pd.concat([shared, *learned], ignore_index=True))
+    assert found[found["contrast"] == "over_transfer"]["stimuli"].tolist() == ["oasis", "emod"]
 
 
 def test_the_regulation_effect_is_over_the_same_two_networks_trained_apart() -> None:

@@ -118,7 +118,7 @@ def test_a_gain_that_the_encoder_alone_has_too_is_put_down_to_transfer_learning(
     assert gain.startswith("But not shown to be above transfer, the encoder trained on by itself: Learn-E-Reg, ")
     assert gain.endswith("so transfer learning may explain as much.")
     better = said(study({**REFERENCES, "transfer": 0.01, "learned": 0.02}))
-    assert any(s.startswith("Above transfer, the encoder trained on by itself too: Learn-E-Reg, +1.00") for s in better)
+    assert any(s.startswith("Above transfer, the encoder trained on by itself: Learn-E-Reg, +1.00") for s in better)
     worse = said(study({**REFERENCES, "transfer": 0.03, "learned": 0.0}))
     assert any(s.startswith("Below transfer, the encoder trained on by itself: Learn-E-Reg, −3.00") for s in worse)
 
@@ -128,6 +128,15 @@ def test_a_gain_that_the_same_two_networks_have_apart_is_not_put_down_to_regulat
     (gain,) = [s for s in sentences if s.startswith("But not shown")]
     assert gain.startswith("But not shown to be above the same two networks trained apart: Learn-E-Reg, ")
     assert gain.endswith("so averaging them without any regulation may explain as much.")
+    better = said(study({"none": 0.0, "unregulated": 0.01, "learned": 0.02}))
+    assert any(s.startswith("Above the same two networks trained apart: Learn-E-Reg, +1.00 points") for s in better)
+    assert not any("may explain" in sentence for sentence in better)
+
+
+def test_what_stands_beside_other_references_is_told_without_backbone_too() -> None:
+    sentences = said(study({"ensemble": 0.0, "transfer": 0.03, "learned": 0.02}))
+    assert any(s.startswith("Above the ensemble of two plain networks: Learn-E-Reg, +2.00 points") for s in sentences)
+    assert any(s.startswith("Below transfer, the encoder trained on by itself: Learn-E-Reg, −1.00") for s in sentences)
 
 
 def test_a_loss_is_reported_as_one_and_is_not_weighed_against_the_ensemble() -> None:

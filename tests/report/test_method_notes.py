@@ -74,7 +74,8 @@ def test_a_budget_as_given_that_is_not_backbones_is_remarked() -> None:
     (remark,) = notes(run(MIXTURE)).remarks
     assert remark == (
         "The gradient budget of Learn-E-Reg is as given (the backbone branch starts with 0.50 of Backbone's gradient, "
-        "the encoder with 0.50): differences to Backbone and to the ensemble are of step size too."
+        "the encoder with 0.50): differences to Backbone, the ensemble, transfer and "
+        "unregulated are of step size too."
     )
     assert notes(run({"loss.budget": "as_given"})).remarks == ()  # 1.00 and 1.00 as they are
 

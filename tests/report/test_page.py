@@ -237,6 +237,12 @@ def test_a_lambda_curve_that_is_left_out_is_said(page: Callable[..., Page]) -> N
     assert reason in page(dataclasses.replace(analysis, cells=(cell,))).words
 
 
+def test_whose_training_loss_is_a_sum_is_said(page: Callable[..., Page]) -> None:
+    words = page(made_up(arms=(*FEW, "ensemble", "unregulated"))).words
+    assert "The training loss of Ensemble and Unregulated is the sum of two networks'." in words
+    assert "is the sum of" not in page(made_up(arms=FEW)).words
+
+
 @pytest.mark.parametrize(
     "arms", [("none",), ("learned",), ("none", "learned"), ("learned", "learned fresh"), ("learned fresh",)]
 )

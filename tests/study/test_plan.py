@@ -109,11 +109,13 @@ def test_a_variant_of_stage_1_has_encoders_of_its_own(tmp_path: Path) -> None:
     longer = dataclasses.replace(OASIS, recipe=dataclasses.replace(OASIS.recipe, training=TrainingSettings(epochs=99)))
     both = (Variant("short", base.recipe, (OASIS,)), Variant("long", base.recipe, (longer,)))
     point = dataclasses.replace(base, stimuli=(OASIS,), variants=both)
-    planned = plan_runs(grid(point, arms=(LEARNED, Arm("transfer", "affect")), seeds=1), tmp_path)
+    arms = (LEARNED, Arm("transfer", "affect"), Arm("unregulated", "affect"))
+    planned = plan_runs(grid(point, arms=arms, seeds=1), tmp_path)
     stage_1 = {run.variant: run for run in planned if run.mode is None}
     assert set(stage_1) == {None, "long"} and stage_1["long"].recipe.training.epochs == 99
-    needs = {run.variant: run.needs for run in planned if run.mode == "learned"}
-    assert needs == {"short": stage_1[None].id, "long": stage_1["long"].id}
+    for mode in ("learned", "unregulated"):
+        needs = {run.variant: run.needs for run in planned if run.mode == mode}
+        assert needs == {"short": stage_1[None].id, "long": stage_1["long"].id}
     assert [run.needs for run in planned if run.mode == "transfer"] == [stage_1[None].id]
 
 

@@ -233,8 +233,8 @@ def _others(arms: Iterable[Arm], arm: Arm, contrast: str, against: str | None) -
         case "over_ensemble":
             return {ENSEMBLE.mode: ENSEMBLE}
         case "over_transfer" | "regulation":
-            reference = of_its_encoder(arm, OF_ITS_ENCODER[contrast])
-            return {reference.mode: reference}
+            mode = OF_ITS_ENCODER[contrast]
+            return {mode: found} if (found := of_its_encoder(arms, arm, mode)) is not None else {}
         case "label":
             names = LABEL_TWINS
         case "emotion":

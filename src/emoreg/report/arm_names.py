@@ -34,7 +34,11 @@ def arm_of(mode: str, experience: str | None, variant: str | None, stimuli: str 
         if experience is not None:
             raise UserError(f"a run of mode '{mode}' has the experience '{experience}'; {MODES[mode]} has none")
         return Arm(mode, None, None, None)
-    if mode in OF_AFFECT and experience is None:
+    if mode in OF_AFFECT:
+        if experience not in (None, "affect"):
+            raise UserError(
+                f"a run of mode '{mode}' has the experience '{experience}'; that of {MODES[mode]} is affect"
+            )
         experience = "affect"
     if experience not in EXPERIENCES:
         what = f"experience '{experience}' is unknown" if experience else f"a run of mode '{mode}' has no experience"

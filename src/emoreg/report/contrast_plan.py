@@ -58,7 +58,7 @@ def contrasts_of(runs: Runs, cell: Cell) -> Iterable[Comparison]:
         if ENSEMBLE in arms:
             yield _contrast(runs, cell, arm, "over_ensemble", [ENSEMBLE])
         for contrast, mode in OF_ITS_ENCODER.items():
-            if (reference := of_its_encoder(arm, mode)) in arms:
+            if (reference := of_its_encoder(arms, arm, mode)) is not None:
                 yield _contrast(runs, cell, arm, contrast, [reference])
         twins = {name: twin for name in TWINS if (twin := twin_of(arms, arm, name)) is not None}
         for twin in twins.values():
@@ -70,13 +70,17 @@ def contrasts_of(runs: Runs, cell: Cell) -> Iterable[Comparison]:
 
 def twin_of(arms: Iterable[Arm], arm: Arm, experience: str) -> Arm | None:
     """A fresh encoder saw no stimuli: one such twin serves all of them."""
-    own, shared = arm._replace(experience=experience), arm._replace(experience=experience, stimuli=None)
+    return _own_or_shared(arms, arm._replace(experience=experience))
+
+
+def of_its_encoder(arms: Iterable[Arm], arm: Arm, mode: str) -> Arm | None:
+    """The reference of such a mode with the encoder that an arm begins with: that of its own variant and stimuli."""
+    return _own_or_shared(arms, arm._replace(mode=mode))
+
+
+def _own_or_shared(arms: Iterable[Arm], own: Arm) -> Arm | None:
+    shared = own._replace(stimuli=None)
     return own if own in arms else shared if shared in arms else None
-
-
-def of_its_encoder(arm: Arm, mode: str) -> Arm:
-    """The reference of such a mode with the encoder of an arm's stimuli. As every reference it serves all variants."""
-    return Arm(mode, arm.experience, None, arm.stimuli)
 
 
 def _contrast(

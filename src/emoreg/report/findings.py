@@ -279,9 +279,7 @@ def _edition(analysis: Analysis) -> list[str]:
 def _practical(by_contrast: Mapping[str, Sequence[Case]]) -> list[str]:
     """What a user wants to know; it says nothing of emotion, and is not called so."""
     gains = by_contrast["gain"]
-    if not gains:
-        return ["Backbone was not run with the regulated arms, so there is no gain to report."]
-    sentences = []
+    sentences = [] if gains else ["Backbone was not run with the regulated arms, so there is no gain to report."]
     for verdict, side in (
         (Verdict.ABOVE, "Above Backbone"),
         (Verdict.NOT_ABOVE, "Not shown to be above Backbone"),
@@ -292,28 +290,30 @@ def _practical(by_contrast: Mapping[str, Sequence[Case]]) -> list[str]:
     above = {id(case.arm) for case in gains if case.contrast.verdict is Verdict.ABOVE}
     for contrast, (reference, doing) in BESIDE.items():
         sentences += _beside(by_contrast[contrast], above, reference, doing)
-    if above and not by_contrast["over_ensemble"]:
+    if above and not by_contrast["over_ensemble"] and not by_contrast["regulation"]:
         sentences.append("The ensemble of two plain networks was not run, so ensembling may explain the gain.")
     return sentences
 
 
 def _beside(cases: Sequence[Case], above: set[int], reference: str, doing: str) -> list[str]:
-    """How the arms that are above Backbone stand to another reference, and what else is below it.
+    """How arms stand to a reference other than Backbone.
 
     Args:
         cases: the contrasts to the reference.
-        above: ids of the arms that are above Backbone.
+        above: ids of the arms that are above Backbone. Of these alone it is said that they are not shown to be above.
         reference: what it is, in a sentence.
         doing: what would explain a gain that does not exceed it.
     """
-    compared = [case for case in _falling(cases) if id(case.arm) in above or case.contrast.verdict is Verdict.BELOW]
     sentences = []
     for verdict, side, meaning in (
-        (Verdict.ABOVE, f"Above {reference} too", ""),
+        (Verdict.ABOVE, f"Above {reference}", ""),
         (Verdict.NOT_ABOVE, f"But not shown to be above {reference}", f", so {doing} may explain as much"),
         (Verdict.BELOW, f"Below {reference}", ""),
     ):
-        if found := [case for case in compared if case.contrast.verdict is verdict]:
+        found = [case for case in _falling(cases) if case.contrast.verdict is verdict]
+        if verdict is Verdict.NOT_ABOVE:
+            found = [case for case in found if id(case.arm) in above]
+        if found:
             sentences.append(f"{side}: {_sizes(found)}{meaning}.")
     return sentences
 

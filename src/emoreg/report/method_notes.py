@@ -150,7 +150,7 @@ def _as_given(rows: Sequence[Row]) -> list[str]:
         return []
     return [
         f"The gradient budget of {all_of(_names(unmatched))} is as given ({_by_line(unmatched, _start)}): "
-        "differences to Backbone and to the ensemble are of step size too."
+        "differences to Backbone, the ensemble, transfer and unregulated are of step size too."
     ]
 
 

@@ -22,10 +22,9 @@ from emoreg.report.charts import (
     legend,
     twin_charts,
 )
-from emoreg.report.contrast_plan import ENSEMBLE
 from emoreg.report.dose_response import dose_charts, dose_grid
 from emoreg.report.drawing import Chart
-from emoreg.report.formatting import capital
+from emoreg.report.formatting import all_of, capital
 from emoreg.report.measures import measures_grid
 from emoreg.report.page_tables import (
     Grid,
@@ -224,8 +223,8 @@ def _curves(key: str, cell: CellResult, fold: bool) -> Part:
             " Backbone branch's share: ‖g_n‖ / (‖g_n‖ + ‖g_e‖), of the gradients at the weights of the backbone (g_n) "
             "and of the encoder (g_e), at the last step of the epoch; near 0 or 1 one branch starves."
         )
-    if any(arm.arm == ENSEMBLE for arm in cell.arms):
-        caption += " The ensemble's training loss is the sum of its two networks'."
+    if apart := [arm.role for arm in cell.references if arm.arm.mode in ("ensemble", "unregulated")]:
+        caption += f" The training loss of {all_of(list(dict.fromkeys(apart)))} is the sum of two networks'."
     if any(arm.omits_lambda_curve for arm in cell.arms):
         caption += (
             " λ of arms with one λ per image is left out for runs of emoreg 0.1.0, which recorded the gate's λ at "

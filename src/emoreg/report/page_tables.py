@@ -37,7 +37,7 @@ TESTED = {  # contrasts of regulated arms, with the headers of their columns
     "label": "Label\neffect",
     "emotion": "Emotion\neffect",
 }
-REGULATION = "The regulation effect is the difference to the same two networks, trained apart and averaged. "
+REGULATION = "The regulation effect is the difference to the same two networks, trained apart and averaged."
 VERDICTS = {
     Verdict.ABOVE: "above",
     Verdict.NOT_ABOVE: "not above",
@@ -107,7 +107,7 @@ def contrasts_grid(cell: CellResult) -> Grid | None:
     widths = "over seeds and test images, in brackets that over seeds alone" if has_images else "over seeds"
     caption = (
         f"Differences in {cell.outcome.words}, in points, paired by seed: mean, with the interval {widths}, and p, "
-        f"corrected for the number of arms. {REGULATION if 'regulation' in names else ''}The label effect is the "
+        f"corrected for the number of arms. {REGULATION + ' ' if 'regulation' in names else ''}The label effect is the "
         "difference to the hardest of the twins fresh, moments and shuffled; the emotion effect is that to the hardest "
         "of all five. Bold: the test passed."
     )

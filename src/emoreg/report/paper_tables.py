@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from emoreg.report.analysis import Analysis, ArmResult, CellResult, Contrast
 from emoreg.report.formatting import WITHOUT_INTERVALS, bounds, p_value, percent, points
 from emoreg.report.page_tables import (
     ABSENT,
+    REGULATION,
     TESTED,
     Entry,
     has_no_intervals,
@@ -112,7 +113,7 @@ def _paper_tables(cell: CellResult) -> Iterable[PaperTable]:
         names = tested_in(regulated)
         headers = ("Arm", *(f"{TESTED[name].replace(chr(10), ' ')}, points" for name in names))
         rows = [[arm.label, *(_one_line(arm.contrasts.get(name)) for name in names)] for arm in regulated]
-        yield f"{cell.title}: contrasts", headers, rows, CONTRASTS + _without(cell)
+        yield f"{cell.title}: contrasts", headers, rows, CONTRASTS + _of_regulation(names) + _without(cell)
     rows = [
         [arm.label, str(arm.score.n), *(f"{e.value} {e.below and f'({e.below})'}".strip() for e in _scores(arm))]
         for _, arms in in_groups(cell)
@@ -122,12 +123,21 @@ def _paper_tables(cell: CellResult) -> Iterable[PaperTable]:
     yield f"{cell.title}: {cell.outcome.plural}", headers, rows, ACCURACIES + _without(cell)
 
 
+def _of_regulation(names: Sequence[str]) -> str:
+    return f" {REGULATION}" if "regulation" in names else ""
+
+
 def _terminal_tables(cell: CellResult) -> Iterable[Table]:
     if regulated := _regulated(cell):
         names = tested_in(regulated)
         of_contrasts = ["Arm", *(f"{TESTED[name]},\npoints" for name in names)]
         rows = [[Entry(arm.label), *(_short(arm.contrasts.get(name)) for name in names)] for arm in regulated]
-        yield _terminal_table(f"{cell.title}: contrasts", of_contrasts, [("", rows)], CONTRASTS_SHORT + _without(cell))
+        yield _terminal_table(
+            f"{cell.title}: contrasts",
+            of_contrasts,
+            [("", rows)],
+            CONTRASTS_SHORT + _of_regulation(names) + _without(cell),
+        )
     groups = [
         (title, [[Entry(name_in_group(arm)), *_scores(arm), Entry(str(arm.score.n))] for arm in arms])
         for title, arms in in_groups(cell)

@@ -60,6 +60,11 @@ class Arm:
         return self.mode in REGULATED
 
     @property
+    def has_variants(self) -> bool:
+        """Whether every variant of a study has its own: whatever has the two networks of the method."""
+        return self.is_regulated or self.mode == "unregulated"
+
+    @property
     def pretext(self) -> Pretext | None:
         """What its encoder learns in stage 1; None for an arm without stage 1."""
         return None if self.experience is None else PRETEXTS.get(self.experience)

@@ -183,7 +183,7 @@ class _Folders:
 
 def _runs_of_arm(study: Study, point: GridPoint, arm: Arm, seed: int, folders: _Folders) -> Iterator[PlannedRun]:
     base = Variant(None, point.recipe, point.stimuli)
-    for variant in point.regulated if arm.is_regulated else (base,):
+    for variant in point.regulated if arm.has_variants else (base,):
         for stimuli in variant.stimuli if arm.pretext else (None,):
             if arm.experience == "neutral" and stimuli is not None and _is_drawn(stimuli):
                 continue

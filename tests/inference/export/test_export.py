@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from emoreg.cli.main import main
+from emoreg.config.loss import LossSettings
 from emoreg.config.schema import BackboneSettings, EncoderSettings, Granularity, Mixing, Mode, RegulationSettings
 from emoreg.data.images.augment import STD, normalise
 from emoreg.data.images.decode import decode
@@ -225,6 +226,22 @@ def test_the_card_of_a_transfer_says_that_it_is_one_network_of_stage_1(
     assert "A plain classifier" in text and "One network: resnet8, an encoder of stage 1" in text
     assert "resnet14" not in text and "λ: " not in text
     assert json.loads((tmp_path / "out" / "config.json").read_text())["backbone"]["name"] == "resnet8"
+
+
+def test_the_card_of_two_networks_trained_apart_does_not_call_them_regulated(
+    runs: Path, tmp_path: Path, quiet: Progress
+) -> None:
+    recipe = dataclasses.replace(
+        CLASSIFIER,
+        encoder=EncoderSettings(experience=str(runs / "experience")),
+        regulation=RegulationSettings("fixed"),
+        loss=LossSettings(regulated=0, non_emotional=1, emotional=1),
+    )
+    train(recipe, tmp_path / "run", progress=quiet)
+    export(tmp_path / "run", tmp_path / "out", "hub")
+    text = ModelCard.load(tmp_path / "out" / "README.md").text
+    assert "A two-network classifier" in text and "Second network: resnet8, trained further in stage 2" in text
+    assert "the answer is the mean of their probabilities" in text and "λ: " not in text
 
 
 def test_the_card_of_a_gated_run_has_the_mean_of_its_images_lambda(

@@ -128,6 +128,7 @@ def classifier_card(loaded: LoadedRun, use: str, files: Mapping[str, str], study
     ]
     mode = recipe.regulation.mode
     kind = "regulated" if recipe.has_two_responses else LABELS[mode] if mode in RELATIVES else "plain"
+    kind = "two-network" if _is_trained_apart(recipe) else kind
     metadata = ModelCardData(
         license="apache-2.0",
         library_name="emoreg",
@@ -258,6 +259,11 @@ def describe(settings: BackboneSettings) -> str:
     return settings.name + (f" ({', '.join(more)})" if more else "")
 
 
+def _is_trained_apart(recipe: TrainRecipe) -> bool:
+    """Whether two networks learn each by its own loss and are averaged: a study's ensemble, and its `unregulated`."""
+    return recipe.regulation.mode == "fixed" and recipe.loss_weights.regulated == 0
+
+
 def _classifier_facts(loaded: LoadedRun, lam: Sequence[float] | None, split: str) -> list[str]:
     recipe, backbone = loaded.recipe, describe(loaded.recipe.backbone)
     if recipe.regulation.mode == "transfer":
@@ -273,6 +279,9 @@ def _classifier_facts(loaded: LoadedRun, lam: Sequence[float] | None, split: str
         branch += f", pre-trained on affective images ({markdown(', '.join(_stimuli(loaded)))})."
     else:
         branch += f"; {markdown(loaded.no_readout_reason)}."
+    if _is_trained_apart(recipe):
+        balance = "Each branch was trained by its own loss alone; the answer is the mean of their probabilities."
+        return [f"First network: {backbone}.", branch.replace("Emotional encoder", "Second network"), balance]
     return [f"Non-emotional branch: {backbone}.", branch, f"λ: {describe_lambda(recipe.regulation, lam, split)}."]
 
 
