@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 import io
 import itertools
+import json
 import multiprocessing
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -156,6 +159,58 @@ def at_once(asked: TrainRecipe, steps: int, runs: int, threads: int) -> Work:
         for end in ends:
             end.recv()
         return runs * steps * asked.training.batch_size / (time.perf_counter() - begun)
+
+    return work
+
+
+def studying(asked: TrainRecipe, seeds: int, images: int, epochs: int) -> Work:
+    """Work that runs `emoreg study` from its file to its report, in a process of its own, and gives studies per second.
+
+    A seed trains Backbone and the ensemble, whose step is that of a regulated network: three branches.
+
+    Args:
+        asked: backbone, augmentation, batch and device are used.
+        seeds: of both.
+        images: PNG files of 32x32 that an epoch trains on; it tests on as many as a batch has.
+        epochs: of each run.
+    """
+    folder = tempfile.TemporaryDirectory()
+    root = Path(folder.name) / "images"
+    draw = np.random.default_rng(0)
+    for split, count in (("train", images), ("test", asked.training.batch_size)):
+        for number in range(count):
+            place = root / split / f"class {number % 10}"
+            place.mkdir(parents=True, exist_ok=True)
+            pixels = draw.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(place / f"{number}.png", compress_level=0)
+    study = {
+        "edition": 2,
+        "modes": [],
+        "experiences": [],
+        "references": ["backbone", "ensemble"],
+        "seeds": seeds,
+        "classifier": {
+            "target": {"name": "folder", "root": str(root), "image_size": 32, "validation": 0},
+            "backbone": {"name": asked.backbone.name, "patch_size": asked.backbone.patch_size},
+            "augment": {"crop_padding": asked.augment.crop_padding, "flip": asked.augment.flip},
+            "training": {
+                "epochs": epochs,
+                "batch_size": asked.training.batch_size,
+                "device": asked.training.device,
+                "compile": asked.training.compile,
+                "cuda_graphs": asked.training.cuda_graphs,
+            },
+        },
+    }
+    file = Path(folder.name) / "study.yaml"
+    file.write_text(json.dumps(study), encoding="utf-8")  # which is YAML too
+
+    def work() -> float:
+        with tempfile.TemporaryDirectory(dir=folder.name) as out:
+            begun = time.perf_counter()
+            command = [sys.executable, "-m", "emoreg", "study", str(file), "--out", str(Path(out) / "study"), "--quiet"]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            return 1 / (time.perf_counter() - begun)
 
     return work
 

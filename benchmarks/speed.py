@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import subprocess
 import sys
 import time
@@ -27,7 +28,7 @@ from emoreg.runs.provenance import environment
 from emoreg.runtime.cores import usable_cores
 from emoreg.training.fabric import resolve_precision
 
-PARTS = ("start", "data", "augmentation", "training", "precision", "regulated", "jobs", "decoding", "predict")
+PARTS = ("start", "data", "augmentation", "training", "precision", "regulated", "jobs", "study", "decoding", "predict")
 
 
 @dataclass(frozen=True)
@@ -212,6 +213,48 @@ def measure_jobs(options: argparse.Namespace) -> list[Line]:
         figures = take_turns(arms, options.rounds)
         what, limit = f"{name}, {runs} runs at once", ">= 1" if is_cpu else ">= 2"
         lines.append(Line(what, figures.median("at once"), "in turn", figures.ratio("at once", "in turn"), limit))
+    return lines
+
+
+def measure_study(options: argparse.Namespace) -> list[Line]:
+    """A whole `emoreg study` beside the steps that it consists of, in images through a branch; what else takes time.
+
+    Studies of one and of three epochs differ in two epochs of training alone, so the rest of the time is start-up:
+    imports, decoding, building, compiling, testing, tables and the report.
+    """
+    lines = []
+    is_cpu = device_of(options.device) == "cpu"
+    settings: dict[str, dict[str, bool]] = {"": {}}
+    if not is_cpu:
+        settings |= {", captured": {"cuda_graphs": True}}
+    for name in options.backbones:
+        for what, fast in settings.items():
+            seeds, steps = 2 if is_cpu else 4, steps_of(name, options)
+            plain, regulated = (
+                ours.recipe(name, options.batch_size, options.device, arm, **fast) for arm in ("Backbone", "trained")
+            )
+            images = steps * options.batch_size
+            arms: dict[str, Arm] = {
+                "one epoch": (ours.studying, (plain, seeds, images, 1)),
+                "three epochs": (ours.studying, (plain, seeds, images, 3)),
+                "Backbone": (ours.training, (plain, steps)),
+                "regulated": (ours.training, (regulated, steps)),
+            }
+            rounds = take_turns(arms, min(options.rounds, 5)).rounds
+            trained: list[float] = []
+            begun: list[float] = []
+            ratios: list[float] = []
+            for one, three, backbone, both in zip(*(rounds[arm] for arm in arms), strict=True):
+                epoch = (1 / three - 1 / one) / 2  # seconds, of all runs
+                trained.append(3 * seeds * images / epoch)
+                begun.append((1 / one - epoch) / (2 * seeds))
+                ratios.append(seeds * images * (1 / backbone + 1 / both) / epoch)
+            against, runs = "its steps alone", 2 * seeds
+            lower, middle, upper = statistics.quantiles(ratios, n=4, method="inclusive")
+            line = f"{name}, study of {runs} runs{what}"
+            lines.append(Line(line, statistics.median(trained), against, (middle, lower, upper), ">= 0.85"))
+            start = statistics.median(begun)
+            lines.append(Line(f"{line}: start-up, s a run", start, "itself", (1.0, 1.0, 1.0), ""))
     return lines
 
 

@@ -36,7 +36,8 @@ def record(folder: Path, script: str, *arguments: str, codes: tuple[int, ...] = 
 PARTS = [
     ["start"],
     pytest.param(
-        ["data", "augmentation", "training", "precision", "regulated", "jobs", "predict"], marks=pytest.mark.slow
+        ["data", "augmentation", "training", "precision", "regulated", "jobs", "study", "predict"],
+        marks=pytest.mark.slow,
     ),
 ]
 

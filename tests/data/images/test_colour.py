@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -67,3 +69,9 @@ def test_what_has_no_strength_treats_each_image_by_itself(
 ) -> None:
     for image, got in zip(pixels, change(pixels, torch.zeros(len(pixels))), strict=True):
         assert torch.equal(got, torchvisions(image))
+
+
+def test_what_changes_no_colours_does_not_wait_for_torchvision() -> None:
+    modules = "emoreg.inference.predict, emoreg.stages.classify, emoreg.study.run_study"
+    code = f"import sys, {modules}; assert not {{'torchvision', 'timm'}} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", code], check=True)

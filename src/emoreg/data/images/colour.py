@@ -9,9 +9,11 @@ All take pixels uint8 (B, 3, H, W) and a strength float32 (B,), and give uint8 (
 
 from __future__ import annotations
 
+import functools
+from types import ModuleType
+
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional as torchvision
 
 
 def brightness(pixels: Tensor, factor: Tensor) -> Tensor:
@@ -21,18 +23,19 @@ def brightness(pixels: Tensor, factor: Tensor) -> Tensor:
 
 def contrast(pixels: Tensor, factor: Tensor) -> Tensor:
     """The distance from the image's mean grey times `factor`, at least 0."""
-    grey = torchvision.rgb_to_grayscale(pixels).float()
+    grey = _grey(pixels)
     return _away_from(grey.mean(dim=(1, 2, 3), keepdim=True), pixels, factor)
 
 
 def saturation(pixels: Tensor, factor: Tensor) -> Tensor:
     """The distance of each pixel from its own grey times `factor`, at least 0."""
-    return _away_from(torchvision.rgb_to_grayscale(pixels).float(), pixels, factor)
+    return _away_from(_grey(pixels), pixels, factor)
 
 
 def sharpness(pixels: Tensor, factor: Tensor) -> Tensor:
     """The distance from the smoothed image times `factor`, at least 0; the border stays as it is."""
-    return _away_from(torchvision.adjust_sharpness(pixels, 0.0).float(), pixels, factor)
+    smoothed: Tensor = _torchvision().adjust_sharpness(pixels, 0.0).float()
+    return _away_from(smoothed, pixels, factor)
 
 
 def posterize(pixels: Tensor, bits: Tensor) -> Tensor:
@@ -47,12 +50,27 @@ def solarize(pixels: Tensor, threshold: Tensor) -> Tensor:
 
 def autocontrast(pixels: Tensor, _: Tensor) -> Tensor:
     """The values of each channel stretched to 0 to 255."""
-    return torchvision.autocontrast(pixels)
+    stretched: Tensor = _torchvision().autocontrast(pixels)
+    return stretched
 
 
 def equalize(pixels: Tensor, _: Tensor) -> Tensor:
     """The values of each channel spread until all are equally frequent."""
-    return torchvision.equalize(pixels)
+    spread: Tensor = _torchvision().equalize(pixels)
+    return spread
+
+
+@functools.cache
+def _torchvision() -> ModuleType:
+    """Its functions on pixels, imported when colours first change: importing it takes as long as importing torch."""
+    from torchvision.transforms.v2 import functional
+
+    return functional
+
+
+def _grey(pixels: Tensor) -> Tensor:
+    grey: Tensor = _torchvision().rgb_to_grayscale(pixels).float()
+    return grey
 
 
 def _away_from(base: Tensor, pixels: Tensor, factor: Tensor) -> Tensor:
