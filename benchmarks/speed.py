@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -229,7 +230,8 @@ def measure_study(options: argparse.Namespace) -> list[Line]:
         settings |= {", captured": {"cuda_graphs": True}}
     for name in options.backbones:
         for what, fast in settings.items():
-            seeds, steps = 2 if is_cpu else 4, steps_of(name, options)
+            # Not so few images that the noise in the start-up counts.
+            seeds, steps = 2 if is_cpu else 4, max(steps_of(name, options), math.ceil(256 / options.batch_size))
             plain, regulated = (
                 ours.recipe(name, options.batch_size, options.device, arm, **fast) for arm in ("Backbone", "trained")
             )
