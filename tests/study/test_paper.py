@@ -19,7 +19,7 @@ from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 from emoreg.config.schema import BackboneSettings
 from emoreg.runtime.progress import Progress
 from emoreg.study import plan
-from emoreg.study.arms import EXPERIENCES, REFERENCES, REGULATED, ArmMode, Experience
+from emoreg.study.arms import EXPERIENCES, REFERENCES, REGULATED, USUAL_REFERENCES, ArmMode, Experience
 from emoreg.study.columns import RunStatus
 from emoreg.study.plan import PlannedRun, plan_runs
 from emoreg.study.read_study import read_study
@@ -137,7 +137,7 @@ def test_every_kind_of_cell_trains_a_step_on_stand_ins(stand_ins: Path) -> None:
         (backbones[n % 4], REGULATED[(n + n // 4) % 4], experience, None if experience == "fresh" else stimuli[n % 4])
         for n, experience in enumerate(EXPERIENCES)
     ]
-    for backbone, arm in zip(backbones, REFERENCES.values(), strict=True):
+    for backbone, arm in zip(backbones, map(REFERENCES.__getitem__, USUAL_REFERENCES), strict=True):
         wanted.append((backbone, arm.mode, arm.experience, stimuli[1] if arm.pretext else None))
     cells = {(run.target, run.backbone, run.mode, run.experience, run.stimuli): run for run in planned}
     chosen = [cells[targets[n % 2], *cell] for n, cell in enumerate(wanted)]
