@@ -239,8 +239,9 @@ def measure_study(options: argparse.Namespace) -> list[Line]:
             arms: dict[str, Arm] = {
                 "one epoch": (ours.studying, (plain, seeds, images, 1)),
                 "three epochs": (ours.studying, (plain, seeds, images, 3)),
-                "Backbone": (ours.training, (plain, steps)),
-                "regulated": (ours.training, (regulated, steps)),
+                # Long, as a process that has waited for the studies is slow at first.
+                "Backbone": (ours.training, (plain, 8 * steps)),
+                "regulated": (ours.training, (regulated, 8 * steps)),
             }
             rounds = take_turns(arms, min(options.rounds, 5)).rounds
             trained: list[float] = []
