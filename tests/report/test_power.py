@@ -75,6 +75,13 @@ def test_too_few_seeds_find_nothing_however_large() -> None:
     assert (found.gain, found.label, found.emotion) == (0, 0, 0)
 
 
+def test_references_are_no_part_of_the_spread_but_backbone() -> None:
+    pilot = study(arms(0.91, 0.90))
+    wild = study({("transfer", "affect"): 0.9, ("unregulated", "affect"): 0.9}, rng=1)
+    wild["accuracy"] += 0.05 * (-1.0) ** wild["seed"]
+    assert spreads_of(pd.concat([pilot, wild], ignore_index=True)) == spreads_of(pilot)
+
+
 def test_the_spread_of_a_pilot_is_that_of_its_differences() -> None:
     (spread,) = spreads_of(study(arms(0.92, 0.90), seeds=50, target="digits", backbone="resnet8"))
     assert spread.sd == pytest.approx(100 * SD * math.sqrt(2), rel=0.1)

@@ -88,8 +88,7 @@ def spread_of(runs: Runs, cell: Cell) -> Spread | None:
     from scipy import stats
 
     of_cell = runs.cells[cell]
-    arms = [arm for arm in of_cell if arm == BACKBONE or arm.experience in ("affect", *TWINS)]
-    arms = [arm for arm in arms if arm.mode in ("none", *REGULATED) and len(of_cell[arm]) > 1]
+    arms = [arm for arm in of_cell if (arm == BACKBONE or arm.mode in REGULATED) and len(of_cell[arm]) > 1]
     seeds = sorted(set.intersection(*(set(of_cell[arm]) for arm in arms))) if arms else []
     if len(arms) < 2 or len(seeds) < 2:
         return None
