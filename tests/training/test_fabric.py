@@ -10,10 +10,12 @@ import torch
 from lightning_fabric import Fabric
 
 from emoreg.config.recipe import TrainRecipe, defaults
+from emoreg.config.schema import BackboneSettings
 from emoreg.config.training import TrainingSettings
 from emoreg.errors import UserError
+from emoreg.models.backbones import build_backbone
 from emoreg.runs.run import Run, start_run
-from emoreg.training.fabric import make_fabric, resolve_precision, scoring, settled
+from emoreg.training.fabric import make_fabric, place, resolve_precision, scoring, settled
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps"])
@@ -119,3 +121,14 @@ def test_auto_precision_depends_on_the_device(monkeypatch: pytest.MonkeyPatch) -
     assert resolve_precision(asked, "cpu") == "bf16-mixed"
     assert make_fabric(asked)._precision.precision == "bf16-mixed"
     assert make_fabric(TrainingSettings(device="cpu"))._precision.precision == "32-true"
+
+
+@pytest.mark.parametrize(("precision", "is_fused"), [("bf16-mixed", False), ("32-true", True)])
+def test_attention_is_fused_where_that_is_fast(precision: Any, is_fused: bool) -> None:
+    vit = build_backbone(BackboneSettings("vit_tiny_patch16_224", patch_size=8), image_size=16).eval()
+    images = torch.rand(2, 3, 16, 16)
+    features = vit(images)
+    fabric = make_fabric(TrainingSettings(device="cpu", precision=precision))
+    assert place(vit, fabric) is vit
+    assert {block.attn.fused_attn for block in vit.blocks} == {is_fused}
+    torch.testing.assert_close(vit(images), features)

@@ -32,7 +32,7 @@ from emoreg.models.regulation import Response
 from emoreg.runs.run import Run
 from emoreg.runtime.progress import Progress
 from emoreg.stages.affective_heads import Head
-from emoreg.training.fabric import make_fabric, scoring
+from emoreg.training.fabric import make_fabric, place, scoring
 
 FeelWith = Literal["experience", "encoder"]
 Image = File | NDArray[np.uint8] | bytes | Pillow.Image  # bytes: the content of a file
@@ -154,9 +154,9 @@ def _predict(
     on_unreadable: Callable[[UserError], None] | None,
 ) -> Iterator[Prediction]:
     fabric = make_fabric(scoring(loaded.recipe, Run(loaded.folder), device))
-    model, readout = loaded.model.to(fabric.device), loaded.readout
+    model, readout = place(loaded.model, fabric), loaded.readout
     if readout is not None:
-        readout.model.to(fabric.device)
+        place(readout.model, fabric)
     uses_experience = readout is not None and feel_with == "experience"
     own = loaded.image_size, loaded.fit
     of_readout = (readout.image_size, readout.fit) if readout is not None and uses_experience else own

@@ -24,7 +24,7 @@ from emoreg.stages.classify import load_target
 from emoreg.stages.confusion import remark_on_answers
 from emoreg.stages.leaks import count_trained_on
 from emoreg.stages.metrics import measure
-from emoreg.training.fabric import make_fabric, scoring
+from emoreg.training.fabric import make_fabric, place, scoring
 
 
 def evaluate(
@@ -80,7 +80,7 @@ def evaluate(
             f"{run.folder.name} holds no record of its training images, as runs of earlier versions and of sets too "
             "large to hold in memory: not checked whether these are among them"
         )
-    classifier = classifier.to(fabric.device)
+    place(classifier, fabric)
     begun = time.perf_counter()
     metrics = measure(classifier, images, fabric, names=classes)
     speed = len(images) / (time.perf_counter() - begun)

@@ -31,7 +31,7 @@ from emoreg.stages.classifier import load_classifier
 from emoreg.stages.classify import load_target, parts_of
 from emoreg.stages.metrics import CHECKSUM_BYTES
 from emoreg.suites.options import OtherSet
-from emoreg.training.fabric import make_fabric, scoring
+from emoreg.training.fabric import make_fabric, place, scoring
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -165,7 +165,7 @@ def open_subject(
     _refuse_others(run, final, images, "test" if test is not None else "validation")
     rest = None if held_out is None else load_target(held_out, recipe.target, training, fabric, progress)
     classifier.freeze_encoder = False  # else no gradient of an attack would flow through the encoder
-    return Subject(run, recipe, classifier.to(fabric.device).eval(), fabric, progress, images, rest)
+    return Subject(run, recipe, place(classifier, fabric).eval(), fabric, progress, images, rest)
 
 
 def other_target(subject: Subject, sets: Sequence[OtherSet], number: int) -> tuple[Target, TargetSettings]:

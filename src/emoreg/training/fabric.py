@@ -6,9 +6,10 @@ import logging
 import os
 import warnings
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
+from torch import nn
 
 from emoreg.config.recipe import Recipe
 from emoreg.config.training import Device, Precision, TrainingSettings
@@ -21,6 +22,7 @@ from emoreg.runtime.optional import import_fabric
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+M = TypeVar("M", bound=nn.Module)
 
 # Values of oneDNN's own variable, which keeps it from newer instructions: those with which it computes in no bfloat16.
 ONEDNN_LIMIT = "ONEDNN_MAX_CPU_ISA"
@@ -50,6 +52,21 @@ def make_fabric(training: TrainingSettings, devices: int = 1, **options: Any) ->
     prepare_process(training, device)
     precision = resolve_precision(training, device)
     return Fabric(accelerator=device, devices=devices, precision=precision, **options)
+
+
+def place(model: M, fabric: Fabric) -> M:
+    """The model, in place on Fabric's device, with the attention that is fastest there.
+
+    PyTorch's fused attention is slow in bfloat16 on CPUs: forward and backward pass of a layer take two to six times as
+    long as with matrix products and a softmax, which timm has beside it (PyTorch 2.14; docs/speed.md).
+    """
+    with fabric.autocast():
+        is_fused_slow = fabric.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+    if is_fused_slow:
+        for module in model.modules():
+            if "fused_attn" in vars(module):  # timm's name, in all of its kinds of attention
+                vars(module)["fused_attn"] = False
+    return model.to(fabric.device)
 
 
 def is_available(device: str) -> bool:

@@ -17,6 +17,7 @@ from emoreg.config.recipe import Recipe
 from emoreg.config.training import TrainingSettings
 from emoreg.data.images.batches import Batch, split_batch
 from emoreg.runtime.process_group import ProcessGroup
+from emoreg.training.fabric import place
 from emoreg.training.optim import make_average, make_optimizer, make_schedule
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ def make_state(
             together.
         own_rule: of parameters that the optimiser leaves out; called after its step.
     """
+    place(model, fabric)
     asked = recipe.training.batch_size
     optimizer = make_optimizer(model, recipe.optimizer, lr_factors or {}, asked, fabric.device)
     schedule = make_schedule(optimizer, recipe.optimizer, steps)

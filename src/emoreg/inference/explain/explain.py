@@ -31,7 +31,7 @@ from emoreg.inference.predict import Image, Images, find_images, predict
 from emoreg.runs.run import Run
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.safe_io import make_folder, write_atomically
-from emoreg.training.fabric import make_fabric, scoring
+from emoreg.training.fabric import make_fabric, place, scoring
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -83,9 +83,9 @@ def explain(
         raise UserError(f"{len(given)} images are too many for one page; give at most {MAX_IMAGES}")
     make_folder(out)
     fabric = make_fabric(scoring(loaded.recipe, Run(loaded.folder), device))
-    loaded.model.to(fabric.device)
+    place(loaded.model, fabric)
     if loaded.readout is not None:
-        loaded.readout.model.to(fabric.device)
+        place(loaded.readout.model, fabric)
 
     split, missing = None, ""
     try:
