@@ -46,8 +46,8 @@ def test_an_effect_above_every_twin_is_specific_to_emotion_and_what_that_rules_o
     assert first.startswith("An effect specific to emotion is found. Above every twin with 10 seeds: Learn-E-Reg, +1.5")
     assert ", p < 0.001) over the hardest, shuffled." in first
     assert second == (
-        "It is not explained by capacity, the scale of weights, the images and the act of training, any meaningful "
-        "label or self-supervised pre-training."
+        "The effect is not explained by capacity, the scale of weights, the images and the act of training, any "
+        "meaningful label or self-supervised pre-training."
     )
     assert others[0].startswith("Above Backbone with 10 seeds: Learn-E-Reg, +2.00 points (95 % interval ")
     assert not any("positive control" in sentence for sentence in others)
@@ -94,6 +94,79 @@ def test_a_null_result_is_reported_as_one_and_asks_for_a_positive_control() -> N
     assert sentences[3].startswith("Not shown to be above Backbone with 10 seeds: Learn-E-Reg, ")
     (control,) = [sentence for sentence in sentences if "positive control" in sentence]
     assert "recipes/studies/positive-control-*.yaml" in control
+
+
+SERVED_BETTER = "Another pretext on the same images served better than emotion"
+LIMITS = r" points \(95 % interval −\d\.\d\d to −\d\.\d\d\)"
+
+
+@pytest.mark.parametrize("missing", [(), ("neutral",), ("fresh", "moments")])
+def test_an_arm_below_another_pretext_is_said_to_be_though_no_label_effect_is_shown(missing: tuple[str, ...]) -> None:
+    gains = {**REFERENCES, "learned": 0.0, **twins(neutral=0.01, rotation=0.02)}
+    below = {name: gains[f"learned {name}"] for name in ("rotation", "neutral") if name not in missing}
+    first, *others = said(study({name: gain for name, gain in gains.items() if name.split()[-1] not in missing}))
+    each = "; ".join(f"Learn-E-Reg is below {name}, −{100 * gain:.2f}{LIMITS}" for name, gain in below.items())
+    assert re.search(rf"\. {SERVED_BETTER}, by intervals without a test: {each}\.$", first)
+    assert first.startswith("No verdict on the label effect" if "fresh" in missing else "No label effect is shown with")
+    assert not any("served better" in sentence for sentence in others)
+
+
+@pytest.mark.parametrize("name", ["fresh", "moments", "shuffled"])
+def test_an_arm_below_a_twin_without_its_labels_is_said_to_be(name: str) -> None:
+    first, *_ = said(study({**REFERENCES, "learned": 0.0, **twins(**{name: 0.02})}))
+    assert re.fullmatch(
+        r"No label effect is shown with 10 seeds\. An encoder without the true labels served better, by intervals "
+        rf"without a test: Learn-E-Reg is below {name}, −2\.00{LIMITS}\.",
+        first,
+    )
+
+
+def test_a_pretext_that_is_above_an_effect_of_the_labels_is_not_said_to_do_as_much() -> None:
+    sentences = said(study({**REFERENCES, "learned": 0.02, **twins(rotation=0.04)}))
+    assert sentences[0].startswith("The labels did something; it is not shown to be specific to emotion. ")
+    assert re.search(rf"\. {SERVED_BETTER}, .*: Learn-E-Reg is below rotation, −2\.00{LIMITS}\.$", sentences[0])
+    assert not any("may do as much" in sentence for sentence in sentences)
+
+
+def test_of_several_arms_it_is_said_that_being_below_is_not_corrected_for_them() -> None:
+    gains = {**REFERENCES, "learned": 0.0, **twins(), "fixed": 0.0, "fixed shuffled": 0.0, "fixed rotation": 0.02}
+    first, *_ = said(study(gains))
+    assert f"{SERVED_BETTER}, by intervals without a test or a correction for 2 arms: E-Reg is below rotation" in first
+
+
+def test_an_interval_that_does_not_allow_for_the_choice_of_five_twins_is_not_enough_to_be_below() -> None:
+    table = study({**REFERENCES, "learned": 0.0, **twins()})
+    of_rotation = (table["mode"] == "learned") & (table["experience"] == "rotation")
+    table.loc[of_rotation, "test_accuracy"] += np.linspace(-0.0035, 0.0105, SEEDS)
+    (regulated,) = [arm for arm in analyse("a study", table).arms if arm.arm.is_regulated]
+    (rotation,) = [twin for twin in regulated.twins if twin.against == "rotation"]
+    assert rotation.size.high < 0 < regulated.contrasts["emotion"].size.high
+    assert not any("served better" in sentence for sentence in said(table))
+
+
+RUNNING: dict[str, Any] = {"purpose": "confirmation", "planned_seeds": 10, "looks": [10]}
+
+
+@pytest.mark.parametrize("missing", ["", "learned neutral"])
+@pytest.mark.parametrize(
+    ("seeds", "more"),
+    [(3, {}), (8, RUNNING), (SEEDS, {"purpose": "exploration"})],
+    ids=["too few", "between looks", "exploration"],
+)
+def test_where_there_is_no_verdict_no_arm_is_said_to_be_below_a_twin(
+    seeds: int, more: Mapping[str, Any], missing: str
+) -> None:
+    gains = {**REFERENCES, "learned": 0.0, **twins(shuffled=0.05, rotation=0.05)}
+    gains.pop(missing, None)
+    assert not any("served better" in sentence for sentence in said(study(gains, seeds, **more)))
+
+
+@pytest.mark.parametrize("missing", ["", "learned neutral"])
+def test_a_collapsed_arm_is_not_said_to_be_below_its_twins(missing: str) -> None:
+    gains = {**REFERENCES, "learned": -0.8, **twins()}
+    gains.pop(missing, None)
+    sentences = said(study(gains, classes=[str(k) for k in range(10)]))
+    assert not any("served better" in sentence for sentence in sentences)
 
 
 def test_practical_contrasts_are_never_called_emotion() -> None:

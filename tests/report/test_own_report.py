@@ -50,6 +50,13 @@ def test_the_author_s_word_stands_among_the_findings(report: tuple[Path, Report]
     assert not any("first edition" in sentence for sentence in made.findings)
 
 
+def test_being_below_a_twin_is_the_author_s_word_too_where_there_is_no_verdict(tmp_path: Path) -> None:
+    made = emoreg.report_results(own_frame({"Learn-E-Reg": 0.70, "Learn-E-Reg, rotation": 0.72}), tmp_path / "report")
+    assert "Learn-E-Reg is below rotation, −" in made.findings[0]
+    assert made.findings[0].startswith("No verdict on")
+    assert made.findings[0].endswith("). That the arms differ in nothing else is the word of the table's author.")
+
+
 def test_what_each_arm_was_taken_for() -> None:
     frame = pd.DataFrame(
         [

@@ -9,7 +9,7 @@ from emoreg.report.looks import nominal_levels
 from emoreg.report.run_frame import EXPLORATION, TWINS, Arm, Cell, Runs
 from emoreg.report.statistics import LEVEL
 
-LABEL_TWINS = TWINS[:3]  # what the labels must beat; all five are what emotion must beat
+LABEL_TWINS, PRETEXT_TWINS = TWINS[:3], TWINS[3:]  # what the labels must beat; emotion must beat the others too
 BACKBONE, ENSEMBLE = Arm("none", None, None, None), Arm("ensemble", None, None, None)
 PRACTICAL = ("gain", "over_ensemble", "over_transfer", "regulation")  # read in both directions
 OF_ITS_ENCODER = {"over_transfer": "transfer", "regulation": "unregulated"}  # modes of references

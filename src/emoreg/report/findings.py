@@ -1,7 +1,8 @@
 """What a study found, in sentences: the verdict first, a null result as plainly as an effect.
 
 The sentences claim what the contrasts show and no more. An effect of the labels is one of emotion only if it exceeds
-the neutral and the rotation twin too; a gain over Backbone or the ensemble says nothing of emotion at all.
+the neutral and the rotation twin too; a gain over Backbone or the ensemble says nothing of emotion at all. Of single
+twins, which are not tested, it is said only where an arm lies below them, and by the interval alone.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from emoreg.report.analysis import Analysis, ArmResult, Contrast
-from emoreg.report.contrast_plan import LABEL_TWINS
+from emoreg.report.contrast_plan import LABEL_TWINS, PRETEXT_TWINS
 from emoreg.report.formatting import all_of, count, coverage, decimal, listed, points
 from emoreg.report.method_notes import FIRST_EDITION
 from emoreg.report.power import WANTED
@@ -71,6 +72,10 @@ def findings(analysis: Analysis) -> list[str]:
         return [nothing, *relatives_findings(analysis), *unfinished(analysis)]
     by_contrast = {name: [case for case in cases if case.contrast.name == name] for name in WHAT}
     label, emotion = by_contrast["label"], by_contrast["emotion"]
+    below = [
+        *_below(emotion, PRETEXT_TWINS, "Another pretext on the same images served better than emotion"),
+        *_below(label, LABEL_TWINS, "An encoder without the true labels served better"),
+    ]
     verdict, *rest = [
         *_exploration(cases),
         *_faded(faded),
@@ -93,7 +98,8 @@ def findings(analysis: Analysis) -> list[str]:
         *unfinished(analysis),
     ]
     is_decided = any(case.contrast.verdict in (Verdict.ABOVE, Verdict.NOT_ABOVE, Verdict.BELOW) for case in cases)
-    return [f"{verdict} {AUTHORS_WORD}" if analysis.is_own and is_decided else verdict, *rest]
+    authors_word = [AUTHORS_WORD] if analysis.is_own and (is_decided or below) else []
+    return [" ".join([verdict, *below, *authors_word]), *rest]
 
 
 def in_points(contrast: Contrast) -> str:
@@ -153,7 +159,7 @@ def _specific(emotion: Sequence[Case]) -> list[str]:
     explanations = all_of([RULES_OUT[name] for name in TWINS], "or")
     return [
         f"An effect specific to emotion is found. Above every twin with {_seeds(found)}: {listed(each)}.",
-        f"It is not explained by {explanations}.",
+        f"The effect is not explained by {explanations}.",
     ]
 
 
@@ -166,7 +172,7 @@ def _of_labels(label: Sequence[Case], emotion: Sequence[Case]) -> list[str]:
         if case.contrast.verdict is not Verdict.ABOVE or hardest.verdict is Verdict.ABOVE:
             continue
         found.append(case)
-        if hardest.verdict is Verdict.NOT_ABOVE:
+        if hardest.verdict is Verdict.NOT_ABOVE and not _is_below_hardest(hardest):
             hardest = _hardest_pretext(case.arm, hardest)
             details.append(
                 f"{case.name} is at {in_points(hardest)} to {hardest.against}, so {RULES_OUT[str(hardest.against)]} "
@@ -188,10 +194,36 @@ def _of_labels(label: Sequence[Case], emotion: Sequence[Case]) -> list[str]:
 
 def _hardest_pretext(arm: ArmResult, emotion: Contrast) -> Contrast:
     """The contrast to the twin that leaves open whether a label effect is of emotion: not one that labels do beat."""
-    pretexts = [twin for twin in arm.twins if twin.against not in LABEL_TWINS]
+    pretexts = [twin for twin in arm.twins if twin.against in PRETEXT_TWINS]
     if emotion.against not in LABEL_TWINS or not pretexts:
         return emotion
     return min(pretexts, key=lambda twin: twin.size.low)
+
+
+def _below(cases: Sequence[Case], twins: Sequence[str], served: str) -> list[str]:
+    """Which of these twins arms lie below, the largest difference first."""
+    found = [
+        (case, twin)
+        for case in cases
+        if _is_below_hardest(case.contrast)
+        for twin in case.arm.twins
+        if twin.against in twins and twin.size.high < 0
+    ]
+    if not found:
+        return []
+    found.sort(key=lambda pair: pair[1].size.mean)
+    each = [f"{case.name} is below {twin.against}, {in_points(twin)}" for case, twin in found]
+    correction = f" or a correction for {count(len(cases), 'arm')}" if len(cases) > 1 else ""
+    return [f"{served}, by intervals without a test{correction}: {listed(each)}."]
+
+
+def _is_below_hardest(contrast: Contrast) -> bool:
+    """Whether its interval, which allows for the choice of the hardest twin, lies below zero and may be relied on.
+
+    A missing twin says nothing against those that are there; but as a verdict it hides a look to come and a collapse.
+    """
+    has_all_else = contrast.verdict is Verdict.MISSING_TWIN and contrast.next_look is None and not contrast.collapsed
+    return (contrast.verdict is Verdict.NOT_ABOVE or has_all_else) and contrast.size.high < 0
 
 
 def _no_effect(label: Sequence[Case]) -> list[str]:
