@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+import emoreg.stages.lessons
 import emoreg.stages.pretrain
 import emoreg.training.loop
 from emoreg.config.augment import AugmentSettings
@@ -337,7 +338,7 @@ def test_each_set_of_a_union_gets_its_own_kind_of_neutral_label(
         ),
         "two": Stimuli("two", some.images, (Labels(EmotionSpace("category", POLARITY), np.arange(40) % 2),)),
     }
-    monkeypatch.setattr(emoreg.stages.pretrain, "read_stimuli", lambda settings, seed: sets[settings.name])
+    monkeypatch.setattr(emoreg.stages.lessons, "read_stimuli", lambda settings, seed: sets[settings.name])
     first, second = (dataclasses.replace(stage1.stimuli, name=name) for name in sets)
     run = pretrain(learning(stage1, "neutral", stimuli=first, also=(second,)), tmp_path / "run", progress=quiet)
     spaces = [head["space"] for head in run.weights()[1]["heads"]]

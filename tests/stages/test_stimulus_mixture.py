@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
+import emoreg.stages.lessons
 import emoreg.stages.pretrain
 import narrow
 from emoreg.config.augment import AugmentSettings
@@ -72,7 +73,7 @@ def published(monkeypatch: pytest.MonkeyPatch) -> Callable[[Mapping[str, Stimuli
     """Stand-ins for sets on disk, by name."""
 
     def publish(sets: Mapping[str, Stimuli]) -> None:
-        monkeypatch.setattr(emoreg.stages.pretrain, "read_stimuli", lambda settings, seed: sets[settings.name])
+        monkeypatch.setattr(emoreg.stages.lessons, "read_stimuli", lambda settings, seed: sets[settings.name])
 
     return publish
 
@@ -417,7 +418,7 @@ def test_a_union_held_on_disk_trains_as_one_in_memory(
         joined.append(join(*given))
         return joined[-1]
 
-    monkeypatch.setattr(emoreg.stages.pretrain, "join", join_kept)
+    monkeypatch.setattr(emoreg.stages.lessons, "join", join_kept)
     held = pretrain(epochs(union, 1), tmp_path / "held", progress=quiet)
     limit = 30 * 3 * SIZE * SIZE / 2**30
     training = dataclasses.replace(union.training, epochs=1, memory_limit_gib=limit)

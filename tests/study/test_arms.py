@@ -136,6 +136,9 @@ def test_transfer_fine_tunes_the_encoder_alone_with_the_studys_takeover() -> Non
     anchored = dataclasses.replace(BASE, encoder=EncoderSettings(anchor=0.1))
     assert recipe_of(Arm("transfer", "affect"), anchored, STAGE_1, 0).encoder.anchor == 0.1
     assert recipe_of(Arm("ensemble"), anchored, None, 0).encoder.anchor == 0  # two plain networks
+    rehearsing = dataclasses.replace(BASE, encoder=EncoderSettings(rehearsal=0.5))
+    assert recipe_of(Arm("transfer", "affect"), rehearsing, STAGE_1, 0).encoder.rehearsal == 0.5
+    assert recipe_of(Arm("ensemble"), rehearsing, None, 0).encoder.rehearsal == 0
     assert recipe.regulation == RegulationSettings("transfer")
     assert recipe.loss == LossSettings(label_smoothing=0.1)
 
@@ -146,3 +149,21 @@ def test_the_first_edition_s_references_keep_its_losses() -> None:
     assert recipe_of(Arm("none"), old, None, 0).loss == loss
     ensemble = LossSettings(regulated=0, non_emotional=1, emotional=1, budget="as_given")
     assert recipe_of(Arm("ensemble"), old, None, 0).loss == ensemble
+
+
+def test_twins_rehearse_what_they_have_learned_and_those_that_learned_nothing_do_not() -> None:
+    study = dataclasses.replace(BASE, encoder=EncoderSettings(rehearsal=0.5))
+    arms: dict[Experience, float] = {
+        experience: recipe_of(Arm("learned", experience), study, STAGE_1, 0).encoder.rehearsal
+        for experience in EXPERIENCES
+    }
+    taught = {"affect": 0.5, "shuffled": 0.5, "neutral": 0.5, "rotation": 0.5}
+    assert arms == {"fresh": 0.0, "moments": 0.0, **taught}
+    assert recipe_of(Arm("learned", "fresh"), study, None, 0) == recipe_of(
+        Arm("learned", "fresh"), plain(study), None, 0
+    )
+    assert recipe_of(Arm("unregulated", "affect"), study, STAGE_1, 0).encoder.rehearsal == 0.5
+
+
+def plain(recipe: TrainRecipe) -> TrainRecipe:
+    return dataclasses.replace(recipe, encoder=EncoderSettings())

@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from emoreg.config.recipe import TrainRecipe
-from emoreg.config.schema import BackboneSettings, RegulationSettings
+from emoreg.config.schema import BackboneSettings, EncoderSettings, RegulationSettings
 from emoreg.data.images.batches import Batch
 from emoreg.errors import SettingError
 from emoreg.study import calibrate
 from emoreg.study.calibrate import CPU_BATCH, seconds_per_image
 from emoreg.study.kinds_of_run import kind_of
 from emoreg.training.step import TrainState, train_step
+from narrow import present
 
 
 @pytest.fixture
@@ -44,6 +45,14 @@ def test_what_is_timed_is_the_step_that_trains(stage2: TrainRecipe, steps: list[
     state = steps[0][0]
     assert all(other is state for other, _ in steps) and state.clip_norm == 1.0 and state.average is not None
     assert all(parameter.grad is not None for parameter in state.model.parameters() if parameter.requires_grad)
+
+
+def test_a_rehearsal_is_timed_too(stage2: TrainRecipe, steps: list[tuple[TrainState, Batch]]) -> None:
+    encoder, regulation = EncoderSettings(rehearsal=0.5), RegulationSettings(mode="learned")
+    seconds_per_image(kind_of(dataclasses.replace(stage2, encoder=encoder, regulation=regulation)))
+    state, loss = steps[0][0], present(steps[0][0].loss)
+    rehearsed = loss.get_buffer("rehearsal.seen")
+    assert rehearsed == sum(len(batch.images) for _, batch in steps) and state.model.training
 
 
 def test_of_a_large_network_on_a_cpu_few_images_are_timed_and_the_optimiser_counts_once_a_batch(

@@ -26,6 +26,7 @@ def test_what_changes_a_step_makes_another_kind() -> None:
         {"target": {"image_size": 64}},
         {"backbone": {"name": "resnet14"}},
         {"encoder": {"frozen": True}},
+        {"encoder": {"rehearsal": 0.5}},
         {"regulation": {"mode": "none"}},
         {"augment": {"cutmix": 1.0}},
         {"optimizer": {"name": "adamw"}},
@@ -56,6 +57,15 @@ def test_a_regulated_step_is_that_of_its_two_networks_and_stage_1_trains_one_of_
         training=REGULATED.training,
     )
     assert kind_of(stage_1) == plain
+
+
+def test_a_rehearsal_of_whatever_weight_is_a_part_of_the_step_of_what_comes_from_stage_1() -> None:
+    kinds = [kind_of(build(REGULATED, {"encoder": {"rehearsal": weight}})) for weight in (0.1, 2.0)]
+    assert kinds[0] == kinds[1]
+    assert [each.encoder.rehearsal > 0 for each in networks_of(kinds[0])] == [False, True]
+    encoder = {"rehearsal": 0.5, "experience": "runs/stage-1"}
+    transfer = kind_of(build(REGULATED, {"encoder": encoder, "regulation": {"mode": "transfer"}}))
+    assert transfer == networks_of(kinds[0])[1]
 
 
 def test_a_large_network_is_one_of_a_million_weights() -> None:

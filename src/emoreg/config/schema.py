@@ -311,6 +311,12 @@ class EncoderSettings:
     α / 2 · their squared distance beside the loss (L2-SP: Li et al. 2018, who use 0.01 to 0.1). Weight decay still
     draws them to 0. It keeps the experience alive; a twin is held by its own beginning. train_loss includes
     it. 0 for none."""
+    rehearsal: float = 0.0
+    """Weight, at least 0, of stage 1's loss beside that of stage 2: in each step the encoder also answers as many of
+    its stimuli as there are images, through the read-out that it learned, which stays as it is. It keeps the experience
+    alive, and makes a step half as long again. Stimuli are as stage 1 had them, mirrored if it mirrored them. 0 for
+    none, as it must be without an experience. In a study twins rehearse what they have learned, fresh and moments
+    nothing. train_loss includes it."""
     takeover: Takeover = "as_is"
     """How stage 2 takes over the weights of stage 1: as_is; norm_matched (filters before a batch norm get the norms of
     a fresh network, which leaves the function unchanged; not for ViTs); or shrunk (towards a fresh draw)."""
@@ -323,9 +329,13 @@ class EncoderSettings:
 
     def __post_init__(self) -> None:
         settle(self)
-        check_not_negative(self, "lr_factor", "anchor")
-        if self.anchor and self.frozen:
-            raise SettingError("anchor", f"must be 0 with encoder.frozen true, not {self.anchor:g}: nothing moves")
+        check_not_negative(self, "lr_factor", "anchor", "rehearsal")
+        for name in ("anchor", "rehearsal"):
+            if self.frozen and (value := getattr(self, name)):
+                raise SettingError(name, f"must be 0 with encoder.frozen true, not {value:g}: nothing moves")
+        if self.rehearsal and self.moments_only:
+            reason = f"must be 0 with encoder.moments_only true, not {self.rehearsal:g}: nothing is left to rehearse"
+            raise SettingError("rehearsal", reason)
         check_rule(self, ("shrink",), lambda share: 0 <= share <= 1, "lie in [0, 1]")
         check_at_least(0, self, "views")
         if self.views is not None and not self.frozen:

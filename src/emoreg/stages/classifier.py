@@ -105,6 +105,9 @@ def check_encoder(recipe: TrainRecipe) -> None:
             raise SettingError("encoder.experience", "must name a stage-1 run with regulation.mode transfer, not null")
         if encoder.frozen:
             raise SettingError("encoder.frozen", "must be false with regulation.mode transfer, which fine-tunes")
+    if encoder.rehearsal and encoder.experience is None:
+        reason = f"must be 0 without encoder.experience, not {encoder.rehearsal:g}: there is nothing to rehearse"
+        raise SettingError("encoder.rehearsal", reason)
     _check_takeover(encoder)
 
 

@@ -49,6 +49,7 @@ from emoreg.stages.inputs import inputs_of
 from emoreg.stages.leaks import record_seen, refuse_leaks
 from emoreg.stages.metrics import count_flops, measure
 from emoreg.stages.pretrain import fit_of
+from emoreg.stages.rehearsal import Rehearsal, read_rehearsal
 from emoreg.training.launch import RunContext, launch
 from emoreg.training.loop import fit
 from emoreg.training.step import LossOf
@@ -162,7 +163,8 @@ def _train(context: RunContext[TrainRecipe], given: _Given) -> None:
     weights = class_weights(recipe.loss.class_weights, images.labels, target.classes)
     if weights is not None:
         progress.detail(f"{run.folder.name}: {describe_class_weights(weights, target.classes)}")
-    loss_of = classification_loss(classifier, images, recipe, weights)
+    rehearsal = read_rehearsal(recipe, fabric, progress) if model is None else None
+    loss_of = classification_loss(classifier, images, recipe, weights, rehearsal)
     clip_groups = classifier.branches() if recipe.edition > 1 else ()  # the first edition clipped both together
     kept, seconds = fit(
         *(context, classifier, loss_of, images, score, factors),
@@ -307,7 +309,11 @@ def _lambda_values(classifier: RegulatedClassifier, measured: Mapping[str, Any])
 
 
 def classification_loss(
-    classifier: RegulatedClassifier, images: ImageSet, recipe: TrainRecipe, of_classes: Tensor | None = None
+    classifier: RegulatedClassifier,
+    images: ImageSet,
+    recipe: TrainRecipe,
+    of_classes: Tensor | None = None,
+    rehearsal: Rehearsal | None = None,
 ) -> LossOf:
     """The loss that trains a classifier on batches of `images`, with the features of a frozen encoder made cheap.
 
@@ -316,6 +322,7 @@ def classification_loss(
         images: the training images.
         recipe: loss, encoder, augment and the mode of the regulation are used.
         of_classes: from `class_weights`.
+        rehearsal: of the encoder, or of the one network of mode transfer.
 
     Raises:
         SettingError: a matched budget for a classifier of your own one branch of which gets no gradient.
@@ -337,9 +344,10 @@ def classification_loss(
         return cast(Tensor, regulation_loss(response, targets))
 
     rate, is_transfer = recipe.encoder.anchor, recipe.regulation.mode == "transfer"
-    if not rate or (classifier.encoder is None and not is_transfer):
+    has_anchor = rate and (classifier.encoder is not None or is_transfer)
+    if not has_anchor and rehearsal is None:
         return loss_of
-    return _Anchored(loss_of, Anchor(_experienced(classifier), rate))
+    return _KeptAlive(loss_of, Anchor(_experienced(classifier), rate) if has_anchor else None, rehearsal)
 
 
 def _experienced(classifier: RegulatedClassifier) -> nn.Module:
@@ -347,16 +355,21 @@ def _experienced(classifier: RegulatedClassifier) -> nn.Module:
     return classifier.backbone if classifier.encoder is None else classifier.encoder
 
 
-class _Anchored(nn.Module):
-    """A loss with the penalty of an anchor beside it."""
+class _KeptAlive(nn.Module):
+    """A loss with what keeps stage 1 alive beside it: the penalty of an anchor, a rehearsal, or both."""
 
-    def __init__(self, loss_of: LossOf, anchor: Anchor) -> None:
+    def __init__(self, loss_of: LossOf, anchor: Anchor | None, rehearsal: Rehearsal | None) -> None:
         super().__init__()
-        self.loss_of, self.anchor = loss_of, anchor
+        self.loss_of, self.anchor, self.rehearsal = loss_of, anchor, rehearsal
 
     def forward(self, model: nn.Module, batch: Batch) -> Tensor:
         assert isinstance(model, RegulatedClassifier)
-        return self.loss_of(model, batch) + cast(Tensor, self.anchor(_experienced(model)))
+        loss, encoder = self.loss_of(model, batch), _experienced(model)
+        if self.anchor is not None:
+            loss = loss + cast(Tensor, self.anchor(encoder))
+        if self.rehearsal is not None:
+            loss = loss + cast(Tensor, self.rehearsal(encoder, len(batch.rows)))
+        return loss
 
 
 def load_target(

@@ -39,6 +39,9 @@ def as_given(recipe: TrainRecipe, model: RegulatedClassifier, run: Run) -> Train
         regulation = RegulationSettings(model.mode, _start(model), _granularity(model), model.mix)
         views = recipe.encoder.views if model.freeze_encoder else None
         encoder = EncoderSettings(backbone=architecture_of(model.encoder), frozen=model.freeze_encoder, views=views)
+    if recipe.encoder.rehearsal:
+        reason = f"must be 0 with a model of your own, not {recipe.encoder.rehearsal:g}: its encoder has no stage-1 run"
+        raise SettingError("encoder.rehearsal", reason)
     anchor = recipe.encoder.anchor if model.encoder is not None else 0.0
     try:
         encoder = dataclasses.replace(encoder, lr_factor=recipe.encoder.lr_factor, anchor=anchor)

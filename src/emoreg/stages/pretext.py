@@ -34,6 +34,9 @@ from emoreg.stages.stimulus_mixture import Cut
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+# The mean loss of a read-out, images (B, 3, H, W) -> (B, E), over a batch that is labelled as the stimuli are.
+StimulusLoss = Callable[[Callable[[Tensor], Tensor], Batch], Tensor]
+
 TURNS = (0, 90, 180, 270)  # degrees, counter-clockwise: the classes of rotation
 
 # The neutral label of a set that is published without one.
@@ -48,14 +51,14 @@ class PretextTask:
 
     Args:
         outputs: width of the read-out.
-        loss_of: maps (model, batch labelled as the stimuli are) to a scalar loss.
+        loss_of: what is minimised.
         measure: maps a model and its image sets, one per stimulus set (None without images), to metrics; None if there
             are no images at all.
         read_out: meaning of the outputs, for the metadata of the weights.
     """
 
     outputs: int
-    loss_of: Callable[[nn.Module, Batch], Tensor]
+    loss_of: StimulusLoss
     measure: Callable[[nn.Module, Sequence[ImageSet | None]], dict[str, float] | None]
     read_out: dict[str, Any]
 
@@ -75,7 +78,7 @@ def pretext_task(pretext: Pretext, heads: Sequence[Head], weights: Sequence[int]
 def _affect(heads: Sequence[Head], weights: Sequence[int], fabric: Fabric) -> PretextTask:
     is_union = len(heads) > 1
 
-    def loss_of(model: nn.Module, batch: Batch) -> Tensor:
+    def loss_of(model: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
         outputs = model(batch.images)
         if batch.partner_labels is None or batch.share is None:
             return loss_by(outputs, batch.labels)
@@ -98,7 +101,7 @@ def _affect(heads: Sequence[Head], weights: Sequence[int], fabric: Fabric) -> Pr
 
 
 def _rotation(fabric: Fabric) -> PretextTask:
-    def loss_of(model: nn.Module, batch: Batch) -> Tensor:
+    def loss_of(model: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
         rotated, turns = turned(batch.images)  # both parts of a mixed image by the same turn
         return F.cross_entropy(model(rotated), turns)
 

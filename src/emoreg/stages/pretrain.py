@@ -8,7 +8,6 @@ twins' pretext tasks (`pretext.py`).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,11 +15,9 @@ from torch import Tensor, nn
 
 from emoreg.config.recipe import PretrainRecipe, require_recipe, with_stems
 from emoreg.config.schema import BackboneSettings, Fit
-from emoreg.data.images.image_set import ImageSet, fits_memory, load_images
+from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.table import Table
-from emoreg.data.stimuli import WITH_CLASSES
 from emoreg.data.stimuli.emotion import EmotionSpace
-from emoreg.data.stimuli.stimulus_set import Labels, Stimuli
 from emoreg.errors import SettingError, UserError, shortened
 from emoreg.models.backbones import build_backbone, channels_last, stem_note
 from emoreg.models.features import num_features, pooled_features, require_features, require_network
@@ -28,21 +25,14 @@ from emoreg.models.weight_source import with_sources
 from emoreg.runs.run import Run, open_run
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import drawn_from
-from emoreg.stages.affective_heads import affective_loss, affective_metrics, check_labels, heads_of, measure_affect
-from emoreg.stages.class_stimuli import read_stimuli
+from emoreg.stages.affective_heads import affective_loss, affective_metrics, check_labels, measure_affect
 from emoreg.stages.given_model import architecture_of
 from emoreg.stages.inputs import inputs_of
 from emoreg.stages.leaks import record_seen
+from emoreg.stages.lessons import GivenStimuli, load_parts, read_lessons
 from emoreg.stages.pretext import (
     chance_of,
-    labelled_by_appearance,
-    pretext_task,
-    refuse_mixed_ratings,
-    refuse_neutral,
-    with_neutral_labels,
-    with_shuffled_labels,
 )
-from emoreg.stages.stimulus_mixture import Cut, cut_stimuli, epoch_shares, join, refuse_one_class, views
 from emoreg.training.launch import RunContext, launch
 from emoreg.training.loop import fit
 
@@ -117,7 +107,7 @@ def pretrain(
 class _Given(NamedTuple):
     """What the caller brings in place of what the recipe names."""
 
-    stimuli: tuple[Table, EmotionSpace] | None
+    stimuli: GivenStimuli | None
     encoder: nn.Module | None
 
 
@@ -131,47 +121,19 @@ def _require_stimuli(stimuli: Any) -> None:
 
 def _pretrain(context: RunContext[PretrainRecipe], given: _Given) -> None:
     fabric, run, recipe, progress = context.fabric, context.run, context.recipe, context.progress
-    cuts = _cuts(recipe, given.stimuli, progress, context.is_leader)
-    if recipe.pretext in ("affect", "shuffled"):
-        for cut in cuts:
-            refuse_one_class(cut)
-    if recipe.pretext == "shuffled":
-        cuts = with_shuffled_labels(cuts, recipe.seed)
-    elif recipe.pretext == "neutral":
-        refuse_neutral([cut.train.name for cut in cuts])
-        cuts = with_neutral_labels(cuts)
-    refuse_mixed_ratings(cuts, recipe.pretext, recipe.augment)
-    heads = heads_of([(cut.train.name, cut.space) for cut in cuts])
-    is_union = len(heads) > 1
-
-    size, limit = recipe.stimuli.image_size, recipe.training.memory_limit_gib
-
-    def load(tables: Sequence[Table | None], limit: float) -> list[ImageSet | None]:
-        loaded: list[ImageSet | None] = []
-        for table, cut in zip(tables, cuts, strict=True):
-            part = (
-                load_images(table, size, cut.settings.skip_unreadable, limit, progress, cut.settings.fit)
-                if table
-                else None
-            )
-            has_placeholders = recipe.pretext == "neutral" and cut.neutral is None
-            loaded.append(labelled_by_appearance(part, progress) if part and has_placeholders else part)
-        return loaded
-
-    tables = [cut.train for cut in cuts]  # of a union together one set, which is held whole or not at all
-    parts = [part for part in load(tables, limit if fits_memory(tables, size, limit, progress) else 0.0) if part]
+    lessons = read_lessons(recipe, fabric, progress, given.stimuli, context.is_leader)
+    cuts, parts, task = lessons.cuts, lessons.parts, lessons.task
     if context.is_leader:
         record_seen(run, parts, progress)
-    images = (join(parts, heads) if is_union else parts[0]).to(fabric.device)
-    parts = views(images, parts)
-    validation, test = (
-        [part and part.to(fabric.device) for part in load(held_out if context.is_leader else [None] * len(cuts), limit)]
-        for held_out in ([cut.validation for cut in cuts], [cut.test for cut in cuts])
-    )
-    mixture = epoch_shares(parts, cuts)
-    quotas = [share.per_epoch for share in mixture]
-    task = pretext_task(recipe.pretext, heads, quotas, fabric)
+
+    def held_out(tables: list[Table | None]) -> list[ImageSet | None]:
+        here = tables if context.is_leader else [None] * len(cuts)
+        loaded = load_parts(here, cuts, recipe, recipe.training.memory_limit_gib, progress)
+        return [part and part.to(fabric.device) for part in loaded]
+
+    validation, test = held_out([cut.validation for cut in cuts]), held_out([cut.test for cut in cuts])
     with drawn_from(recipe.seed, "encoder"):
+        size = recipe.stimuli.image_size
         encoder = build_backbone(recipe.backbone, size) if given.encoder is None else given.encoder
         model = AffectiveModel(encoder, task.outputs)
     channels_last(model)
@@ -181,23 +143,24 @@ def _pretrain(context: RunContext[PretrainRecipe], given: _Given) -> None:
         metrics = task.measure(candidate, validation) or {}
         return {f"val_{name}": value for name, value in metrics.items()}
 
-    kept, seconds = fit(context, model, task.loss_of, images, score, mixture=mixture if is_union else ())
+    mixture = lessons.quotas if len(cuts) > 1 else ()
+    kept, seconds = fit(context, model, task.loss_of, lessons.images, score, mixture=mixture)
     if not context.is_leader:
         return
-    counts = zip(heads, cuts, parts, validation, test, quotas, strict=True)
+    counts = zip(lessons.heads, cuts, parts, validation, test, lessons.quotas, strict=True)
     final: dict[str, Any] = {
-        "stimuli": images.table.name,
-        "images": len(images),
+        "stimuli": lessons.images.table.name,
+        "images": len(lessons.images),
         "sets": {
             head.name: {
                 "train": len(part),
-                "validation": len(held_out or ()),
+                "validation": len(unseen or ()),
                 "test": len(tested or ()),
                 "left_out": cut.left_out,
-                "an_epoch": quota,
-                "chance": chance_of(held_out, head.space, recipe.pretext),
+                "an_epoch": quota.per_epoch,
+                "chance": chance_of(unseen, head.space, recipe.pretext),
             }
-            for head, cut, part, held_out, tested, quota in counts
+            for head, cut, part, unseen, tested, quota in counts
         },
         "validation": task.measure(kept, validation),
         "test": task.measure(kept, test),
@@ -207,31 +170,6 @@ def _pretrain(context: RunContext[PretrainRecipe], given: _Given) -> None:
     }
     metadata = {"stage": 1, "image_size": size, "pretext": recipe.pretext, **task.read_out}
     run.finish(kept.state_dict(), metadata, final)
-
-
-def _cuts(
-    recipe: PretrainRecipe, stimuli: tuple[Table, EmotionSpace] | None, progress: Progress, is_leader: bool
-) -> list[Cut]:
-    """Every set of the recipe in its parts; the first one is `stimuli`, if given. The leader says what was read."""
-    cuts = []
-    for settings in recipe.sets:
-        if stimuli is not None and settings is recipe.stimuli:
-            table, space = stimuli
-            check_labels(table, space)
-            own = Stimuli(table.name, table.images, (Labels(space, table.labels),))
-            as_given = dataclasses.replace(settings, labels="published")
-            cuts.append(cut_stimuli(own, as_given, recipe.seed, progress, recipe.edition))
-        else:
-            if settings.name in WITH_CLASSES:
-                progress.say(
-                    f"{settings.name}: its classes are the stimuli of stage 1; they are no emotion, and serve "
-                    "positive controls"
-                )
-            whole = read_stimuli(settings, recipe.seed)
-            if is_leader:
-                progress.tell(whole.notes, whole.left_out)
-            cuts.append(cut_stimuli(whole, settings, recipe.seed, progress, recipe.edition))
-    return cuts
 
 
 def load_encoder(
@@ -251,7 +189,7 @@ def load_encoder(
     Raises:
         UserError: no finished stage-1 run, or an encoder of another architecture.
     """
-    run, recipe = _experience_run(experience)
+    run, recipe = experience_run(experience)
     if encoder is not None:
         require_network(encoder, "encoder")
         return _with_weights(encoder, run, f"is of another architecture than encoder, a {type(encoder).__name__}")
@@ -290,12 +228,12 @@ def _with_weights(encoder: nn.Module, run: Run, fault: str) -> nn.Module:
 
 def fit_of(experience: Run | Path | str) -> Fit:
     """How a stage-1 run made images square. UserError if there is no such run."""
-    return _experience_run(experience)[1].stimuli.fit
+    return experience_run(experience)[1].stimuli.fit
 
 
 def encoder_architecture(experience: Run | Path | str) -> BackboneSettings:
     """The architecture of a stage-1 run's encoder. UserError if there is no such run, or no recipe describes it."""
-    run, recipe = _experience_run(experience)
+    run, recipe = experience_run(experience)
     if recipe.backbone.is_own:
         raise UserError(
             f"encoder.experience: {run.folder} trained a network of your own, which no recipe describes: build one "
@@ -304,7 +242,8 @@ def encoder_architecture(experience: Run | Path | str) -> BackboneSettings:
     return with_stems(recipe).backbone.untrained  # its weights come from the run
 
 
-def _experience_run(experience: Run | Path | str) -> tuple[Run, PretrainRecipe]:
+def experience_run(experience: Run | Path | str) -> tuple[Run, PretrainRecipe]:
+    """A finished run of stage 1 and its recipe. UserError if there is none."""
     run = open_run(experience)
     if not run.folder.is_dir():
         raise UserError(f"encoder.experience: no run folder {run.folder}; make it with 'emoreg pretrain RECIPE'")

@@ -121,7 +121,7 @@ def recipe_of(arm: Arm, recipe: TrainRecipe, pretraining: Path | str | None, see
             head = dataclasses.replace(own.regulation, mode=arm.mode)
             return dataclasses.replace(recipe, encoder=EncoderSettings(), regulation=head, loss=plain)
         case "transfer":
-            kept = {name: getattr(encoder, name) for name in ("takeover", "shrink", "anchor")}
+            kept = {name: getattr(encoder, name) for name in ("takeover", "shrink", "anchor", "rehearsal")}
             taken_over = EncoderSettings(stage_1, encoder.backbone, **kept)
             alone = dataclasses.replace(own.regulation, mode="transfer")
             return dataclasses.replace(recipe, encoder=taken_over, regulation=alone, loss=plain)
@@ -137,6 +137,8 @@ def recipe_of(arm: Arm, recipe: TrainRecipe, pretraining: Path | str | None, see
             )
     # Only a learned λ can differ between classes or samples.
     granularity = regulation.granularity if arm.mode in LEARNED else "scalar"
+    if arm.experience in ("fresh", "moments"):  # neither has learned anything that it could rehearse
+        encoder = dataclasses.replace(encoder, rehearsal=0.0)
     encoder = dataclasses.replace(encoder, experience=stage_1, moments_only=arm.experience == "moments")
     if stage_1 is None:
         fresh = EncoderSettings()

@@ -9,15 +9,21 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from emoreg.config.recipe import TrainRecipe
 from emoreg.data.images.augment import resize
-from emoreg.data.images.batches import Batch, training_batches
+from emoreg.data.images.batches import Batch, epoch_quotas, training_batches
 from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.images.table import Table
+from emoreg.data.stimuli.emotion import EmotionSpace
+from emoreg.models.features import num_features
+from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runtime.progress import Progress
+from emoreg.stages.affective_heads import affective_loss
 from emoreg.stages.classifier import build_classifier
 from emoreg.stages.classify import classification_loss
+from emoreg.stages.rehearsal import Rehearsal
 from emoreg.study.kinds_of_run import is_large
 from emoreg.training.captured_step import make_step
 from emoreg.training.diagnostics import refuse_single_images, refuse_without_compiler
@@ -48,7 +54,8 @@ def seconds_per_image(kind: TrainRecipe) -> float:
     batch_size = min(training.batch_size, CPU_BATCH) if has_few else training.batch_size
     classifier = build_classifier(kind, CLASSES)
     images = _noise(size, batch_size, fabric.device)
-    loss_of = classification_loss(classifier, images, kind)
+    rehearsal = _rehearsal(classifier, images) if kind.encoder.rehearsal else None
+    loss_of = classification_loss(classifier, images, kind, rehearsal=rehearsal)
     state = make_state(fabric, classifier, loss_of, kind, batch_size, steps=10**9)
     step = make_step(state, training)
     state.objective.train()
@@ -84,6 +91,17 @@ def _noise(size: int, batch_size: int, device: torch.device) -> ImageSet:
     pixels = draw.integers(0, 256, (count, size, size, 3), dtype=np.uint8)
     table = Table("noise", pixels, draw.integers(0, CLASSES, count))
     return load_images(table, size, False, math.inf, Progress(quiet=True)).to(device)
+
+
+def _rehearsal(classifier: RegulatedClassifier, images: ImageSet) -> Rehearsal:
+    """Of the classes of `images`, which takes as long as any other."""
+    head = nn.Linear(num_features(classifier.encoder or classifier.backbone), CLASSES).to(images.labels.device)
+    space = EmotionSpace("category", tuple(map(str, range(CLASSES))))
+
+    def loss_of(read_out: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
+        return affective_loss(read_out(batch.images), batch.labels, space)
+
+    return Rehearsal(1.0, head, images, epoch_quotas([len(images)], None), loss_of, mirrors=True, seed=0)
 
 
 def _endless_batches(images: ImageSet, batch_size: int, kind: TrainRecipe) -> Iterator[Batch]:

@@ -7,7 +7,7 @@ import functools
 
 from emoreg.config.optimizer import OptimizerSettings
 from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe
-from emoreg.config.schema import BackboneSettings, TargetSettings
+from emoreg.config.schema import BackboneSettings, EncoderSettings, TargetSettings
 from emoreg.config.training import TrainingSettings
 from emoreg.models.weight_source import with_sources
 from emoreg.study.machine import resolved
@@ -29,10 +29,11 @@ def kind_of(recipe: Recipe) -> TrainRecipe:
     else:
         size, backbone = recipe.target.image_size, recipe.backbone
         if recipe.regulation.mode == "transfer":
-            backbone = recipe.encoder_backbone
+            backbone, encoder = recipe.encoder_backbone, _rehearsing(encoder, recipe)
         elif recipe.has_two_responses and recipe.encoder.views is None:  # with views its features are looked up
             second = _shape(recipe.encoder_backbone, size)
             encoder = dataclasses.replace(encoder, backbone=second, frozen=recipe.encoder.frozen)
+            encoder = _rehearsing(encoder, recipe)
             regulation = dataclasses.replace(regulation, mode="fixed")
     return TrainRecipe(
         target=TargetSettings(image_size=size),
@@ -45,6 +46,11 @@ def kind_of(recipe: Recipe) -> TrainRecipe:
     )
 
 
+def _rehearsing(encoder: EncoderSettings, recipe: TrainRecipe) -> EncoderSettings:
+    """The encoder of a kind, which rehearses if that of the recipe does, with whatever weight."""
+    return dataclasses.replace(encoder, rehearsal=float(recipe.encoder.rehearsal > 0))
+
+
 def networks_of(kind: TrainRecipe) -> tuple[TrainRecipe, ...]:
     """The kinds of the one or two networks that are trained, each alone: a step of both takes as long as one of each.
 
@@ -54,7 +60,8 @@ def networks_of(kind: TrainRecipe) -> tuple[TrainRecipe, ...]:
         return (kind,)
     own = TrainRecipe()
     alone = dataclasses.replace(kind, encoder=own.encoder, regulation=own.regulation)
-    return alone, dataclasses.replace(alone, backbone=kind.encoder_backbone)
+    second = dataclasses.replace(alone, backbone=kind.encoder_backbone, encoder=_rehearsing(own.encoder, kind))
+    return alone, second
 
 
 def is_large(kind: TrainRecipe) -> bool:
