@@ -224,6 +224,11 @@ def test_stimuli_that_have_changed_are_refused(
         UserError, match=r"encoder.rehearsal: .* of other contents; rehearsal needs the stimuli as they"
     ):
         read_rehearsal(recipe, make_fabric(CPU), quiet)
+    root.rename(tmp_path / "elsewhere")
+    with pytest.raises(
+        UserError, match=r"encoder.rehearsal: the stimuli of .*run cannot be read: .*pictures.*; start it"
+    ):
+        read_rehearsal(recipe, make_fabric(CPU), quiet)
 
 
 def test_a_set_that_is_not_held_in_memory_is_refused(

@@ -102,7 +102,11 @@ def read_rehearsal(recipe: TrainRecipe, fabric: Fabric, progress: Progress) -> R
     if not settings.rehearsal or settings.experience is None:
         return None
     run, first = experience_run(settings.experience)
-    lessons = read_lessons(first, fabric, progress, tells=False)
+    try:
+        lessons = read_lessons(first, fabric, progress, tells=False)
+    except UserError as error:
+        mend = "start it where stage 1 was started, if paths are relative, or pre-train again"
+        raise UserError(f"encoder.rehearsal: the stimuli of {run.folder} cannot be read: {error}; {mend}") from None
     images, told = lessons.images, (run.final["stimuli"], run.final["images"])
     then, now = run.inputs.data, inputs_of(first).data
     is_other = any(then[section].sha256 != now[section].sha256 for section in then.keys() & now.keys())
