@@ -164,6 +164,21 @@ def test_each_twin_rehearses_what_it_has_learned(
     assert rehearsal(load_encoder(run), 8).item() > 0
 
 
+@pytest.mark.parametrize("flip", [True, False])
+def test_stimuli_are_mirrored_if_stage_1_mirrored_them(
+    flip: bool, tmp_path: Path, stage1: PretrainRecipe, rehearsing: TrainRecipe, quiet: Progress
+) -> None:
+    run = pretrain(
+        dataclasses.replace(stage1, augment=dataclasses.replace(stage1.augment, flip=flip)),
+        tmp_path / "run",
+        None,
+        quiet,
+    )
+    encoder = dataclasses.replace(rehearsing.encoder, experience=str(run.folder))
+    recipe = dataclasses.replace(rehearsing, encoder=encoder)
+    assert present(read_rehearsal(recipe, make_fabric(CPU), quiet)).mirrors is flip
+
+
 def test_the_encoder_of_mode_transfer_can_rehearse(tmp_path: Path, rehearsing: TrainRecipe, quiet: Progress) -> None:
     recipe = dataclasses.replace(rehearsing, regulation=RegulationSettings(mode="transfer"))
     plain = dataclasses.replace(recipe, encoder=dataclasses.replace(recipe.encoder, rehearsal=0.0))

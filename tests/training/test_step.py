@@ -12,8 +12,10 @@ from torch.testing import assert_close
 
 from emoreg.config.optimizer import OptimizerSettings
 from emoreg.config.recipe import TrainRecipe
+from emoreg.config.schema import BackboneSettings
 from emoreg.config.training import TrainingSettings
 from emoreg.data.images.batches import Batch
+from emoreg.models.backbones import build_backbone
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.models.regulation_loss import RegulationLoss
 from emoreg.training.fabric import make_fabric
@@ -33,6 +35,13 @@ def test_what_is_compiled_on_a_gpu_is_replayed_as_cuda_graphs() -> None:
     whole = TrainingSettings(compile=True, cuda_graphs=True)
     assert compile_mode(whole, gpu, True) == "default"  # the step is a graph already
     assert compile_mode(whole, gpu, False) == "reduce-overhead"
+
+
+def test_what_is_trained_has_the_attention_that_is_fast_there() -> None:
+    vit = build_backbone(BackboneSettings("vit_tiny_patch16_224", patch_size=8), image_size=16)
+    recipe = TrainRecipe(training=TrainingSettings(device="cpu", precision="bf16-mixed"))
+    make_state(make_fabric(recipe.training), vit, squared, recipe, batch_size=2, steps=1)
+    assert not any(vars(module).get("fused_attn", False) for module in vit.modules())
 
 
 @pytest.fixture

@@ -163,7 +163,7 @@ def _train(context: RunContext[TrainRecipe], given: _Given) -> None:
     weights = class_weights(recipe.loss.class_weights, images.labels, target.classes)
     if weights is not None:
         progress.detail(f"{run.folder.name}: {describe_class_weights(weights, target.classes)}")
-    rehearsal = read_rehearsal(recipe, fabric, progress) if model is None else None
+    rehearsal = read_rehearsal(recipe, fabric, progress)
     loss_of = classification_loss(classifier, images, recipe, weights, rehearsal)
     clip_groups = classifier.branches() if recipe.edition > 1 else ()  # the first edition clipped both together
     kept, seconds = fit(
