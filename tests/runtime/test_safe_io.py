@@ -16,6 +16,14 @@ def test_a_file_is_read_up_to_the_limit_and_no_further(tmp_path: Path) -> None:
         read_bounded(tmp_path / "a", 4)
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="there is no file here that tells no size")
+def test_a_file_that_holds_more_than_the_system_says_is_read_whole_up_to_the_limit() -> None:
+    path = Path("/proc/self/status")
+    assert path.stat().st_size == 0 and b"VmPeak" in read_bounded(path)
+    with pytest.raises(OSError, match="larger than 10 bytes"):
+        read_bounded(path, 10)
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes here")
 def test_what_is_no_regular_file_is_refused_before_it_is_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")  # opened, it would wait for a writer

@@ -16,19 +16,21 @@ from emoreg.errors import UserError
 MAX_TEXT_BYTES = 64 * 2**20  # far above any JSON or CSV file that emoreg writes, short of a study of a million runs
 
 
-def require_regular(path: Path) -> None:
-    """Refuse anything but a regular file.
+def require_regular(path: Path) -> os.stat_result:
+    """What the system tells of a regular file; anything else is refused.
 
     A pipe may block its reader for ever, a device may never end, and a link from an archive may point to either.
 
     Raises:
         OSError: there is no such file, or it is not a regular one.
     """
-    mode = path.stat().st_mode
+    found = path.stat()
+    mode = found.st_mode
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return found
 
 
 def read_bounded(path: Path, limit: int = MAX_TEXT_BYTES) -> bytes:
@@ -37,9 +39,11 @@ def read_bounded(path: Path, limit: int = MAX_TEXT_BYTES) -> bytes:
     Raises:
         OSError: the file cannot be read, is not a regular file, or is larger.
     """
-    require_regular(path)
+    size = require_regular(path).st_size
     with path.open("rb") as file:
-        content = file.read(limit + 1)  # not st_size: the file may be growing
+        content = file.read(min(size, limit) + 1)  # Python clears as much memory as it may read
+        if len(content) > size:  # the file is growing, or its system tells no sizes
+            content += file.read(limit + 1 - len(content))
     if len(content) > limit:
         raise OSError(errno.EFBIG, f"larger than {limit:,} bytes, the limit for such a file", str(path))
     return content
