@@ -151,7 +151,7 @@ def _unread(image: Image.Image) -> bytes | None:
 # The source of this function stands on the cards of exported models too: it needs only NumPy and Pillow, and the
 # imports that `emoreg.inference.export.preparation` writes above it.
 def as_rgb(image: Image.Image) -> Image.Image:
-    """The whole image in RGB, as a person sees it; ValueError for pixels that are not colours.
+    """The whole image in RGB, itself or new, as a person sees it; ValueError for pixels that are not colours.
 
     - Turned as its EXIF orientation says.
     - 16-bit grey is scaled to 8 bits by its high byte, as Pillow scales 16-bit RGB, and never clipped.
@@ -174,7 +174,7 @@ def as_rgb(image: Image.Image) -> Image.Image:
         page = Image.new("RGBA", image.size, "white")
         page.alpha_composite(image.convert("RGBA"))
         image = page
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def square(image: Image.Image, image_size: int, fit: Fit = "crop") -> NDArray[np.uint8]:
@@ -192,7 +192,8 @@ def square(image: Image.Image, image_size: int, fit: Fit = "crop") -> NDArray[np
         return _padded(image, image_size)
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
-    middle = torch.from_numpy(np.array(image.crop((left, top, left + side, top + side))))
+    # Of Pillow's ways to give its pixels away this is the quickest; PyTorch wants an array that may be written to.
+    middle = torch.from_numpy(np.asarray(image)[top : top + side, left : left + side].copy())
     # Pillow's own filter but for rounding and edges, several times faster.
     resized = F.interpolate(middle.permute(2, 0, 1)[None], (image_size,) * 2, mode="bicubic", antialias=True)
     return resized[0].permute(1, 2, 0).numpy()
