@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 import emoreg.data.images.threads
 import emoreg.inference.predict
 from emoreg.config.schema import Mixing
+from emoreg.config.training import Precision
 from emoreg.data.images.augment import normalise
 from emoreg.data.images.decode import decode
 from emoreg.data.images.files import list_files
@@ -22,7 +24,7 @@ from emoreg.errors import UserError
 from emoreg.inference.answer import Answer
 from emoreg.inference.load import load_run
 from emoreg.inference.pictures import thumbnail
-from emoreg.inference.predict import FeltEmotion, Prediction, at_lambda, predict
+from emoreg.inference.predict import FeelWith, FeltEmotion, Prediction, at_lambda, predict
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.stages.affective_heads import heads_of
 from tiny_backbone import TinyBackbone
@@ -166,6 +168,44 @@ def test_with_lambda_zero_the_answer_is_the_non_emotional_one(runs: Path, photos
     for p in predict(runs / "gated", photos, lam=0.0, device="cpu"):
         np.testing.assert_allclose(p.regulated.probabilities, p.non_emotional.probabilities, atol=1e-6)
         assert p.lam == 0
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("32-true", 1e-5), ("bf16-mixed", 0.02)])
+@pytest.mark.parametrize("feel_with", ["experience", "encoder"])
+def test_many_images_are_predicted_by_folded_networks_with_the_same_results_up_to_rounding(
+    precision: Precision,
+    tolerance: float,
+    feel_with: FeelWith,
+    runs: Path,
+    photos: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loaded = load_run(runs / "learned")
+    assert loaded.readout is not None
+    training = dataclasses.replace(loaded.recipe.training, precision=precision)
+    loaded = dataclasses.replace(loaded, recipe=dataclasses.replace(loaded.recipe, training=training))
+    normed: list[nn.Module] = []
+    forward = nn.BatchNorm2d.forward
+
+    def noted(norm: nn.BatchNorm2d, images: torch.Tensor) -> torch.Tensor:
+        normed.append(norm)
+        return forward(norm, images)
+
+    monkeypatch.setattr(nn.BatchNorm2d, "forward", noted)
+
+    def values() -> list[Any]:
+        found = list(predict(loaded, photos, feel_with=feel_with, device="cpu", batch_size=3))
+        answers = [(p.regulated, p.non_emotional, p.emotional) for p in found]
+        return [[[each.values for each in three if each] for three in answers], [p.felt[0].values for p in found]]
+
+    expected, unfolded = values(), len(normed)
+    monkeypatch.setattr(emoreg.inference.predict, "FOLDED_FROM", 5)
+    found, tried = values(), len(normed) - unfolded
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(np.array(ours), np.array(theirs), atol=tolerance, rtol=0)
+    # Three ResNet-8, seven norms each: in both batches, and once to compare with what was folded.
+    assert (unfolded, tried) == (2 * 3 * 7, 3 * 7)
+    assert any(isinstance(module, nn.BatchNorm2d) for module in loaded.model.modules())
 
 
 def test_a_batch_that_the_device_cannot_hold_is_halved(

@@ -14,9 +14,9 @@ from emoreg.config.schema import BackboneSettings
 from emoreg.errors import SettingError
 from emoreg.models.backbones import build_backbone
 from emoreg.models.features import num_features
+from emoreg.models.folding import folded
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.models.speednet import DEVIATIONS, EPSILON, SMALLEST, SpeedNet, whitening_filters
-from emoreg.stages.frozen_features import folded
 
 
 def test_filters_are_orthogonal_and_followed_by_their_negatives() -> None:

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.testing import assert_close
 
 from emoreg.config.augment import AugmentSettings
@@ -15,7 +14,8 @@ from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.images.table import Table
 from emoreg.models.backbones import build_backbone
 from emoreg.runtime.progress import Progress
-from emoreg.stages.frozen_features import FrozenFeatures, folded
+from emoreg.stages.frozen_features import FrozenFeatures
+from training_state import with_statistics
 
 AUGMENT = AugmentSettings(crop_padding=2, flip=True)
 
@@ -24,60 +24,6 @@ AUGMENT = AugmentSettings(crop_padding=2, flip=True)
 def images() -> ImageSet:
     pixels = np.random.default_rng(0).integers(0, 256, (24, 16, 16, 3), dtype=np.uint8)
     return load_images(Table("noise", pixels, np.arange(24, dtype=np.int64)), 16, False, 1.0, Progress(quiet=True))
-
-
-def with_statistics(module: nn.Module) -> nn.Module:
-    """In evaluation, with batch statistics and weights of norms as training would leave them: nothing at 0 or 1."""
-    draw = torch.Generator().manual_seed(0)
-    for norm in (m for m in module.modules() if isinstance(m, nn.BatchNorm2d)):
-        for tensor in (norm.weight.data, norm.bias.data, norm.running_mean, norm.running_var):
-            assert isinstance(tensor, Tensor)
-            tensor.copy_(torch.rand(tensor.shape, generator=draw) + 0.5)
-    return module.eval().requires_grad_(False)
-
-
-class Branching(nn.Module):
-    """Cannot be traced: what it does depends on the values."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
-
-    def forward(self, images: Tensor) -> Tensor:
-        features: Tensor = self.norm(self.conv(images)).mean(dim=(2, 3))
-        return features if features.sum() > 0 else -features
-
-
-class Remembering(nn.Module):
-    """Is traced wrongly: torch.fx takes the number of the call for a constant."""
-
-    calls = 0
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
-
-    def forward(self, images: Tensor) -> Tensor:
-        Remembering.calls += 1
-        return self.norm(self.conv(images)).mean(dim=(2, 3)) * Remembering.calls
-
-
-@pytest.mark.parametrize("name", ["resnet8", "resnet18", "mobilenetv3_small_100"])
-def test_a_folded_encoder_gives_the_same_features_without_batch_norm(name: str) -> None:
-    encoder = with_statistics(build_backbone(name, 32))
-    before = copy.deepcopy(encoder.state_dict())
-    images = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-    fast = folded(encoder, images)
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in fast.modules())
-    assert any(isinstance(module, nn.BatchNorm2d) for module in encoder.modules())
-    expected = encoder(images)
-    assert_close(fast(images), expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
-    assert all(torch.equal(value, before[key]) for key, value in encoder.state_dict().items())
-
-
-@pytest.mark.parametrize("encoder", [Branching(), Remembering(), nn.Flatten()], ids=lambda e: type(e).__name__)
-def test_what_cannot_be_folded_is_used_as_it_is(encoder: nn.Module) -> None:
-    assert folded(with_statistics(encoder), torch.rand(3, 3, 16, 16)) is encoder
 
 
 def test_features_of_a_batch_are_the_encoders(images: ImageSet) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -26,9 +26,10 @@ from emoreg.data.images.packed import is_pack
 from emoreg.data.images.threads import in_threads
 from emoreg.errors import UserError, shortened
 from emoreg.inference.answer import Answer, answers_of, by_name
-from emoreg.inference.load import LoadedRun, load_run
+from emoreg.inference.load import EmotionReadout, LoadedRun, load_run
 from emoreg.models.answers import mix_probabilities
-from emoreg.models.regulation import Response
+from emoreg.models.folding import with_folded
+from emoreg.models.regulation import RegulatedClassifier, Response
 from emoreg.runs.run import Run
 from emoreg.runtime.progress import Progress
 from emoreg.stages.affective_heads import Head
@@ -41,6 +42,8 @@ Images = Given | Iterable[Given]
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 # Images that one thread decodes at a time: few, so that the first batch is ready soon and memory use stays low.
 DECODED_TOGETHER = 16
+# From so many images on, networks are folded on a CPU. Below, the copy takes longer than it saves (docs/speed.md).
+FOLDED_FROM = 1000
 
 
 @dataclass(frozen=True)
@@ -183,8 +186,25 @@ def _predict(
         first = predict_batch(rows[:half], pixels[:half], readout_pixels[:half])
         return first + predict_batch(rows[half:], pixels[half:], readout_pixels[half:])
 
+    may_fold = fabric.device.type == "cpu" and len(images) >= FOLDED_FROM  # it has not been measured on a GPU
     for rows, pixels, readout_pixels in _batches(images, (own, of_readout), batch_size, on_unreadable):
+        if may_fold:
+            model, readout = _folded(model, readout, pixels[:2], readout_pixels[:2])
+            may_fold = False
         yield from predict_batch(rows, pixels, readout_pixels)
+
+
+@torch.inference_mode()
+def _folded(
+    model: RegulatedClassifier, readout: EmotionReadout | None, pixels: Tensor, readout_pixels: Tensor
+) -> tuple[RegulatedClassifier, EmotionReadout | None]:
+    """Classifier and readout with their networks folded, which is tried on the first pixels."""
+    networks = [network for network in (model.backbone, model.encoder) if network is not None]
+    model = with_folded(model, networks, normalise(pixels))
+    if readout is not None:
+        of_stage1 = with_folded(readout.model, [readout.model.encoder], normalise(readout_pixels))
+        readout = replace(readout, model=of_stage1)
+    return model, readout
 
 
 def _predictions(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import logging
 from collections.abc import Iterable
 
 import torch
@@ -12,9 +10,7 @@ from torch import Tensor, nn
 from emoreg.config.augment import AugmentSettings
 from emoreg.data.images.batches import Batch, evaluation_batches, view_batches
 from emoreg.data.images.image_set import ImageSet
-from emoreg.models.backbones import channels_last
-
-TOLERANCE = 1e-3  # of folded features, relative to the largest: far above rounding, far below a wrong trace
+from emoreg.models.folding import folded
 
 
 class FrozenFeatures:
@@ -62,28 +58,3 @@ class FrozenFeatures:
             drawn = (view_batches(self.images, self.augment, self.seed, view) for view in range(self.views))
             views = [(batch.images for batch in batches) for batches in drawn]
         return torch.stack([torch.cat([encoder(pixels) for pixels in view]) for view in views])
-
-
-@torch.no_grad()
-def folded(encoder: nn.Module, images: Tensor) -> nn.Module:
-    """A copy with batch norm folded into the convolutions: the same features up to rounding.
-
-    Args:
-        encoder: in evaluation.
-        images: (B, 3, H, W), on which the two are compared.
-
-    Returns:
-        The encoder itself if it has no batch norm, or if torch.fx cannot trace it or traces it wrongly.
-    """
-    from torch.fx.experimental.optimization import fuse
-
-    if not any(isinstance(module, nn.BatchNorm2d) for module in encoder.modules()):
-        return encoder
-    try:
-        fast = channels_last(fuse(copy.deepcopy(encoder)))
-        features, expected = fast(images), encoder(images)
-    except Exception:  # tracing a user's module may raise anything
-        logging.getLogger(__name__).debug("an encoder cannot be traced and is used as it is", exc_info=True)
-        return encoder
-    is_same = (features - expected).abs().max() <= TOLERANCE * expected.abs().max()
-    return fast if is_same else encoder
