@@ -131,7 +131,10 @@ def test_a_pretext_that_is_above_an_effect_of_the_labels_is_not_said_to_do_as_mu
 def test_of_several_arms_it_is_said_that_being_below_is_not_corrected_for_them() -> None:
     gains = {**REFERENCES, "learned": 0.0, **twins(), "fixed": 0.0, "fixed shuffled": 0.0, "fixed rotation": 0.02}
     first, *_ = said(study(gains))
-    assert f"{SERVED_BETTER}, by intervals without a test or a correction for 2 arms: E-Reg is below rotation" in first
+    uncorrected = "by intervals without a test, uncorrected for the number of arms: E-Reg is below rotation"
+    assert f"For E-Reg a{SERVED_BETTER[1:]}, {uncorrected}" in first
+    first, *_ = said(study(gains | {"learned rotation": 0.02}))
+    assert f"{SERVED_BETTER}, by intervals without a test, uncorrected for the number of arms: " in first
 
 
 def test_an_interval_that_does_not_allow_for_the_choice_of_five_twins_is_not_enough_to_be_below() -> None:

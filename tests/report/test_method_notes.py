@@ -86,6 +86,15 @@ def test_the_start_of_a_drawn_lambda_is_its_mean(mode: str, n: str, e: str) -> N
     assert f"starts with {n} of Backbone's gradient, the encoder with {e}" in facts["Gradient budget"]
 
 
+def test_rehearsal_is_said_with_what_differences_are_then_of() -> None:
+    variant = run({"encoder.rehearsal": 0.5}, variant="kept alive")
+    (rehearsed,) = notes(run({"encoder.rehearsal": 0.0}), variant).remarks
+    assert rehearsed.startswith(
+        "In stage 2 the encoder of Learn-E-Reg, kept alive goes on learning from the stimuli of"
+    )
+    assert "such as Backbone, the ensemble, fresh and moments, are of these images and steps too" in rehearsed
+
+
 def test_adamw_and_mixed_features_are_said() -> None:
     (adamw,) = notes(run({"optimizer.name": "adamw"})).remarks
     assert adamw.startswith("AdamW does not feel a loss's scale")

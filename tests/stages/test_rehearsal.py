@@ -26,6 +26,7 @@ from emoreg.models.features import num_features
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runs.run import Run
 from emoreg.runtime.progress import Progress
+from emoreg.stages.class_stimuli import read_stimuli
 from emoreg.stages.classifier import load_classifier
 from emoreg.stages.classify import train
 from emoreg.stages.lessons import read_lessons
@@ -62,10 +63,11 @@ def squared(read_out: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
 
 
 def rehearsal_of(
-    images: ImageSet, outputs: int = 1, quotas: tuple[SetQuota, ...] = (), mirrors: bool = False, seed: int = 3
+    images: ImageSet, outputs: int = 1, quotas: tuple[SetQuota, ...] = (), seed: int = 3, **other: Any
 ) -> Rehearsal:
+    settings: dict[str, Any] = {"mirrors": False, "turns": False} | other
     quotas = quotas or epoch_quotas([len(images)], None)
-    return Rehearsal(2.0, nn.Linear(6, outputs), images, quotas, squared, mirrors, seed)
+    return Rehearsal(2.0, nn.Linear(6, outputs), images, quotas, squared, seed=seed, **settings)
 
 
 def shown(rehearsal: Rehearsal, encoder: nn.Module, counts: list[int]) -> list[Batch]:
@@ -121,6 +123,50 @@ def test_a_stimulus_is_mirrored_in_every_other_pass_where_stage_1_mirrors() -> N
     assert_close(plain.images, normalise(present(images.pixels)[plain.rows]))
     is_mirrored = [not torch.equal(a, b) for a, b in zip(first.images, plain.images, strict=True)]
     assert is_mirrored == [False, True, False, True, False]
+
+
+def test_a_stimulus_is_shown_in_every_turn_and_in_each_of_them_mirrored_too() -> None:
+    images = stimuli(5)
+    batches = shown(rehearsal_of(images, mirrors=True, turns=True), TinyBackbone(), [5] * 8)
+    assert sorted(int(batch.labels[0]) for batch in batches) == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert len({tuple(batch.images[0].flatten().tolist()) for batch in batches}) == 8
+    first = batches[0]
+    assert first.labels.tolist() == [0, 1, 2, 3, 0]
+    own = normalise(present(images.pixels)[first.rows[:2]])
+    assert_close(first.images[:2], torch.stack([own[0], own[1].flip(2).rot90(1, (1, 2))]))
+
+
+def test_no_draw_is_taken_from_what_a_random_regulation_draws_from() -> None:
+    """A twin that turns its stimuli would see another λ than the others."""
+    draws = []
+    for turns in (True, False):
+        rehearsal, encoder = rehearsal_of(stimuli(), mirrors=True, turns=turns), TinyBackbone().eval()
+        torch.manual_seed(1)
+        shown(rehearsal, encoder, [4])
+        draws.append(torch.rand(1))
+    torch.manual_seed(1)
+    assert draws[0] == draws[1] == torch.rand(1)
+
+
+def test_processes_share_the_stimuli_of_a_step() -> None:
+    images = stimuli(8)
+    alone = torch.cat([batch.rows for batch in shown(rehearsal_of(images), TinyBackbone(), [4, 4])])
+    shares = [shown(rehearsal_of(images, part=(index, 2)), TinyBackbone(), [2, 2]) for index in (0, 1)]
+    first, second = (torch.cat([batch.rows for batch in share]) for share in shares)
+    assert torch.equal(torch.stack([first, second], dim=1).flatten(), alone)
+
+
+def test_a_part_of_one_image_that_is_tried_at_every_start_moves_nothing_on(
+    tmp_path: Path, rehearsing: TrainRecipe, quiet: Progress
+) -> None:
+    training = dataclasses.replace(rehearsing.training, batch_size=2, accumulate=2, epochs=2)
+    target = dataclasses.replace(rehearsing.target, limit=12)
+    recipe = dataclasses.replace(rehearsing, training=training, target=target)
+    whole = train(recipe, tmp_path / "whole", progress=quiet).weights()[0]
+    with stopped(at=1):
+        train(recipe, tmp_path / "stopped", progress=quiet)
+    again = train(recipe, tmp_path / "stopped", progress=quiet).weights()[0]
+    assert all(torch.equal(again[name], value) for name, value in whole.items())
 
 
 def test_an_encoder_that_rehearses_forgets_less(tmp_path: Path, rehearsing: TrainRecipe, quiet: Progress) -> None:
@@ -219,6 +265,17 @@ def test_stimuli_that_were_given_in_python_cannot_be_read_again(
         read_rehearsal(dataclasses.replace(rehearsing, encoder=encoder), make_fabric(CPU), quiet)
 
 
+def test_the_same_images_with_labels_of_ones_own_are_refused(
+    tmp_path: Path, stage1: PretrainRecipe, rehearsing: TrainRecipe, quiet: Progress
+) -> None:
+    whole = read_stimuli(stage1.stimuli, stage1.seed)
+    own = Table(whole.name, whole.images, -whole.labels[0].values)
+    run = pretrain(stage1, tmp_path / "own", (own, whole.labels[0].space), quiet)
+    encoder = dataclasses.replace(rehearsing.encoder, experience=str(run.folder))
+    with pytest.raises(UserError, match=r"encoder.rehearsal: .*own learned from other labels of the same images; .*"):
+        read_rehearsal(dataclasses.replace(rehearsing, encoder=encoder), make_fabric(CPU), quiet)
+
+
 def test_stimuli_that_have_changed_are_refused(
     tmp_path: Path, stage1: PretrainRecipe, rehearsing: TrainRecipe, quiet: Progress
 ) -> None:
@@ -236,12 +293,12 @@ def test_stimuli_that_have_changed_are_refused(
     assert read_rehearsal(recipe, make_fabric(CPU), quiet) is not None
     (root / "fear" / "0.png").rename(root / "fear" / "another.png")
     with pytest.raises(
-        UserError, match=r"encoder.rehearsal: .* of other contents; rehearsal needs the stimuli as they"
+        UserError, match=r"encoder.rehearsal: .* images of other contents; rehearsal needs the stimuli as"
     ):
         read_rehearsal(recipe, make_fabric(CPU), quiet)
     root.rename(tmp_path / "elsewhere")
     with pytest.raises(
-        UserError, match=r"encoder.rehearsal: the stimuli of .*run cannot be read: .*pictures.*; start it"
+        UserError, match=r"encoder.rehearsal: the stimuli of .*run cannot be read: .*pictures.*; rehearsal"
     ):
         read_rehearsal(recipe, make_fabric(CPU), quiet)
 
@@ -249,11 +306,10 @@ def test_stimuli_that_have_changed_are_refused(
 def test_a_set_that_is_not_held_in_memory_is_refused(
     tmp_path: Path, stage1: PretrainRecipe, rehearsing: TrainRecipe, quiet: Progress
 ) -> None:
-    small = dataclasses.replace(stage1.training, memory_limit_gib=1e-9)
-    run = pretrain(dataclasses.replace(stage1, training=small), tmp_path / "run", progress=quiet)
-    recipe = dataclasses.replace(
-        rehearsing, encoder=dataclasses.replace(rehearsing.encoder, experience=str(run.folder))
-    )
+    run = pretrain(stage1, tmp_path / "run", progress=quiet)
+    training = dataclasses.replace(rehearsing.training, memory_limit_gib=1e-9)
+    encoder = dataclasses.replace(rehearsing.encoder, experience=str(run.folder))
+    recipe = dataclasses.replace(rehearsing, training=training, encoder=encoder)
     with pytest.raises(SettingError, match=r"encoder.rehearsal: needs the 30 images of procedural in memory, .*"):
         read_rehearsal(recipe, make_fabric(CPU), quiet)
 

@@ -133,3 +133,12 @@ def test_attention_is_fused_where_that_is_fast(precision: Any, is_fused: bool) -
     attention = [vars(module) for module in vit.modules() if "fused_attn" in vars(module)]
     assert {each["fused_attn"] for each in attention} == {is_fused}
     torch.testing.assert_close(vit(images), features)
+
+
+def test_a_network_that_goes_elsewhere_has_its_fused_attention_again() -> None:
+    vit = build_backbone(BackboneSettings("vit_tiny_patch16_224", patch_size=8), image_size=16)
+    attention = [vars(module) for module in vit.modules() if "fused_attn" in vars(module)]
+    attention[0]["fused_attn"] = False  # its owner's choice
+    for precision in ("bf16-mixed", "32-true", "bf16-mixed", "32-true"):
+        place(vit, make_fabric(TrainingSettings(device="cpu", precision=precision)))
+    assert [each["fused_attn"] for each in attention] == [False, *[True] * 11]

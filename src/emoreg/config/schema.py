@@ -314,9 +314,9 @@ class EncoderSettings:
     rehearsal: float = 0.0
     """Weight, at least 0, of stage 1's loss beside that of stage 2: in each step the encoder also answers as many of
     its stimuli as there are images, through the read-out that it learned, which stays as it is. It keeps the experience
-    alive, and makes a step half as long again. Stimuli are as stage 1 had them, mirrored if it mirrored them. 0 for
-    none, as it must be without an experience. In a study twins rehearse what they have learned, fresh and moments
-    nothing. train_loss includes it."""
+    alive, and costs another step of the encoder. Of stage 1's augmentation stimuli are mirrored alone. 0 for none, as
+    it must be without an experience. In a study twins rehearse what they have learned, fresh and moments nothing.
+    train_loss includes it."""
     takeover: Takeover = "as_is"
     """How stage 2 takes over the weights of stage 1: as_is; norm_matched (filters before a batch norm get the norms of
     a fresh network, which leaves the function unchanged; not for ViTs); or shrunk (towards a fresh draw)."""

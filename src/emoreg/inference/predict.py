@@ -189,7 +189,9 @@ def _predict(
     may_fold = fabric.device.type == "cpu" and len(images) >= FOLDED_FROM  # it has not been measured on a GPU
     for rows, pixels, readout_pixels in _batches(images, (own, of_readout), batch_size, on_unreadable):
         if may_fold:
-            model, readout = _folded(model, readout, pixels[:2], readout_pixels[:2])
+            used = readout if uses_experience else None  # else the classifier's own encoder is read out
+            model, folded = _folded(model, used, pixels[:2], readout_pixels[:2])
+            readout = folded or readout
             may_fold = False
         yield from predict_batch(rows, pixels, readout_pixels)
 

@@ -212,9 +212,12 @@ def _below(cases: Sequence[Case], twins: Sequence[str], served: str) -> list[str
     if not found:
         return []
     found.sort(key=lambda pair: pair[1].size.mean)
+    arms = list(dict.fromkeys(case.name for case, _ in found))
+    if len(arms) < len(cases):
+        served = f"For {all_of(arms)} {served[0].lower()}{served[1:]}"
     each = [f"{case.name} is below {twin.against}, {in_points(twin)}" for case, twin in found]
-    correction = f" or a correction for {count(len(cases), 'arm')}" if len(cases) > 1 else ""
-    return [f"{served}, by intervals without a test{correction}: {listed(each)}."]
+    uncorrected = ", uncorrected for the number of arms" if len(cases) > 1 else ""
+    return [f"{served}, by intervals without a test{uncorrected}: {listed(each)}."]
 
 
 def _is_below_hardest(contrast: Contrast) -> bool:

@@ -48,7 +48,7 @@ def method_notes(runs: pd.DataFrame) -> MethodNotes:
         "Gradient budget": _by_line(rows, _budget),
         "Takeover of the encoder": _by_line(rows, _takeover),
     }
-    remarks = [*_as_given(rows), *_features(rows), *_scale_free(rows)]
+    remarks = [*_as_given(rows), *_rehearsing(rows), *_features(rows), *_scale_free(rows)]
     return MethodNotes(editions, tuple((name, value) for name, value in facts.items() if value), tuple(remarks))
 
 
@@ -151,6 +151,17 @@ def _as_given(rows: Sequence[Row]) -> list[str]:
     return [
         f"The gradient budget of {all_of(_names(unmatched))} is as given ({_by_line(unmatched, _start)}): "
         "differences to Backbone, the ensemble, transfer and unregulated are of step size too."
+    ]
+
+
+def _rehearsing(rows: Sequence[Row]) -> list[str]:
+    rehearsed = [row for row in rows if not _is_absent(weight := _setting(row, "encoder.rehearsal")) and weight > 0]
+    if not rehearsed:
+        return []
+    return [
+        f"In stage 2 the encoder of {all_of(_names(rehearsed))} goes on learning from the stimuli of stage 1 "
+        "(encoder.rehearsal): differences to whatever does not rehearse, such as Backbone, the ensemble, fresh and "
+        "moments, are of these images and steps too."
     ]
 
 

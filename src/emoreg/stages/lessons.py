@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -42,6 +43,15 @@ class Lessons(NamedTuple):
     parts: list[ImageSet]  # those of each set, with its own labels
     quotas: tuple[SetQuota, ...]  # drawn from each set per epoch
     task: PretextTask
+
+    @property
+    def labels(self) -> str:
+        """SHA-256 of the labels of the training images, as they were read; of labels by appearance, of their number."""
+        digest = hashlib.sha256()
+        for cut in self.cuts:
+            digest.update(repr((cut.space.kind, cut.space.names)).encode())
+            digest.update(cut.train.labels.tobytes())
+        return digest.hexdigest()
 
 
 def read_lessons(
@@ -114,7 +124,7 @@ def _cuts(recipe: PretrainRecipe, given: GivenStimuli | None, progress: Progress
             as_given = dataclasses.replace(settings, labels="published")
             cuts.append(cut_stimuli(own, as_given, recipe.seed, progress, recipe.edition))
         else:
-            if settings.name in WITH_CLASSES:
+            if settings.name in WITH_CLASSES and tells:
                 progress.say(
                     f"{settings.name}: its classes are the stimuli of stage 1; they are no emotion, and serve "
                     "positive controls"

@@ -281,10 +281,15 @@ def turned(images: Tensor) -> tuple[Tensor, Tensor]:
         The images in channels-last memory format, and the index of each one's angle in `TURNS`, int64 (B,).
     """
     turns = torch.randint(len(TURNS), (len(images),), device=images.device)
+    return turned_by(images, turns), turns
+
+
+def turned_by(images: Tensor, turns: Tensor) -> Tensor:
+    """Images (B, 3, S, S), each rotated by the angle in `TURNS` of its index, int64 (B,); channels last."""
     half, quarter = (turns >= 2).view(-1, 1, 1, 1), (turns % 2 == 1).view(-1, 1, 1, 1)  # 270° is both
     images = torch.where(half, images.flip((2, 3)), images)
     images = torch.where(quarter, images.rot90(1, (2, 3)), images)
-    return images.contiguous(memory_format=torch.channels_last), turns
+    return images.contiguous(memory_format=torch.channels_last)
 
 
 @torch.no_grad()

@@ -30,9 +30,7 @@ from emoreg.stages.given_model import architecture_of
 from emoreg.stages.inputs import inputs_of
 from emoreg.stages.leaks import record_seen
 from emoreg.stages.lessons import GivenStimuli, load_parts, read_lessons
-from emoreg.stages.pretext import (
-    chance_of,
-)
+from emoreg.stages.pretext import chance_of
 from emoreg.training.launch import RunContext, launch
 from emoreg.training.loop import fit
 
@@ -151,6 +149,7 @@ def _pretrain(context: RunContext[PretrainRecipe], given: _Given) -> None:
     final: dict[str, Any] = {
         "stimuli": lessons.images.table.name,
         "images": len(lessons.images),
+        "labels": lessons.labels,
         "sets": {
             head.name: {
                 "train": len(part),

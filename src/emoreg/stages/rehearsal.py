@@ -7,23 +7,26 @@ encoder, and one that keeps only moments, have learned nothing that could be reh
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn import functional as F
 
-from emoreg.config.recipe import TrainRecipe
+from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 from emoreg.data.images.augment import normalise
 from emoreg.data.images.batches import Batch, SetQuota, mixed_order
 from emoreg.data.images.image_set import ImageSet
 from emoreg.errors import SettingError, UserError
+from emoreg.runs.run import Run
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import generator
 from emoreg.stages.inputs import inputs_of
-from emoreg.stages.lessons import read_lessons
-from emoreg.stages.pretext import StimulusLoss
+from emoreg.stages.lessons import Lessons, read_lessons
+from emoreg.stages.pretext import TURNS, StimulusLoss, turned_by
 from emoreg.stages.pretrain import experience_run
 
 if TYPE_CHECKING:
@@ -35,7 +38,7 @@ class Rehearsal(nn.Module):
 
     They come in one random order, again and again: which ones follows from the number of images before, which a
     checkpoint holds, and not from what is learned, so that all twins see the same ones. The running statistics of the
-    encoder's batch norms are left to the images of the target. Processes that share a step rehearse the same stimuli.
+    encoder's batch norms are left to the images of the target.
 
     Args:
         weight: w, above 0.
@@ -44,7 +47,10 @@ class Rehearsal(nn.Module):
         quotas: of an epoch of stage 1.
         loss_of: of stage 1.
         mirrors: mirror every other stimulus left to right, in the next pass the others.
+        turns: turn a stimulus by another quarter turn in every other pass, which is then its label; stage 1 of the twin
+            rotation draws its turns.
         seed: of the order.
+        part: (index, number) of the processes that share a step and its stimuli.
     """
 
     order: Tensor  # int64 (M,), rows of an epoch of stage 1
@@ -58,15 +64,18 @@ class Rehearsal(nn.Module):
         quotas: Sequence[SetQuota],
         loss_of: StimulusLoss,
         mirrors: bool,
+        turns: bool,
         seed: int,
+        part: tuple[int, int] = (0, 1),
     ) -> None:
         super().__init__()
-        self.weight, self.stimuli, self.loss_of, self.mirrors = weight, stimuli, loss_of, mirrors
+        self.weight, self.stimuli, self.loss_of = weight, stimuli, loss_of
+        self.mirrors, self.turns, self.part = mirrors, turns, part
         self.head = head.requires_grad_(False)
         order = mixed_order(quotas, seed, 0, generator(seed, "rehearsal"))
         self.register_buffer("order", order.to(stimuli.labels.device), persistent=False)
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64, device=stimuli.labels.device))
-        self._outside_of_graphs = torch.compiler.disable(type(self)._next)
+        self._outside_of_graphs = torch.compiler.disable(type(self)._next)  # not bound, so that copies have their own
 
     def forward(self, encoder: nn.Module, count: int) -> Tensor:
         """The weighted loss of the next `count` stimuli, a scalar."""
@@ -81,14 +90,18 @@ class Rehearsal(nn.Module):
 
     @torch.no_grad()
     def _next(self, count: int) -> Batch:
-        numbers = self.seen + torch.arange(count, device=self.seen.device)
+        index, processes = self.part
+        numbers = self.seen + index + processes * torch.arange(count, device=self.seen.device)
+        self.seen += processes * count
         passes, places = numbers // len(self.order), numbers % len(self.order)
-        self.seen += count
         pixels, labels, rows = next(self.stimuli.batches(self.order[places], count))
         images = normalise(pixels)
         if self.mirrors:
             is_mirrored = (places + passes) % 2 == 1
             images = torch.where(is_mirrored[:, None, None, None], images.flip(3), images)
+        if self.turns:
+            labels = (places + passes // 2) % len(TURNS)
+            images = turned_by(images, labels)
         return Batch(images, labels, rows)
 
 
@@ -102,27 +115,48 @@ def read_rehearsal(recipe: TrainRecipe, fabric: Fabric, progress: Progress) -> R
     if not settings.rehearsal or settings.experience is None:
         return None
     run, first = experience_run(settings.experience)
+    training = replace(first.training, memory_limit_gib=recipe.training.memory_limit_gib)
     try:
-        lessons = read_lessons(first, fabric, progress, tells=False)
+        lessons = read_lessons(replace(first, training=training), fabric, progress, tells=False)
     except UserError as error:
-        mend = "start it where stage 1 was started, if paths are relative, or pre-train again"
+        mend = "rehearsal reads them where stage 1 did: put them, or a link to them, there"
         raise UserError(f"encoder.rehearsal: the stimuli of {run.folder} cannot be read: {error}; {mend}") from None
-    images, told = lessons.images, (run.final["stimuli"], run.final["images"])
-    then, now = run.inputs.data, inputs_of(first).data
-    is_other = any(then[section].sha256 != now[section].sha256 for section in then.keys() & now.keys())
-    if is_other or told != (images.table.name, len(images)):
-        raise UserError(
-            f"encoder.rehearsal: {run.folder} learned from {told[1]:,} images of {told[0]}, and now there are "
-            f"{len(images):,} of {images.table.name}{', of other contents' if is_other else ''}; rehearsal needs the "
-            "stimuli as they were, read from files"
-        )
+    images = lessons.images
+    if (other := _difference(run, first, lessons)) is not None:
+        reason = "rehearsal needs the stimuli as they were, read from files"
+        raise UserError(f"encoder.rehearsal: {run.folder} learned from {other}; {reason}")
     if images.pixels is None:
         reason = f"needs the {len(images):,} images of {images.table.name} in memory, where they do not fit"
-        raise SettingError("encoder.rehearsal", f"{reason}; set it to 0, or pre-train with fewer (stimuli.limit)")
+        mend = "raise training.memory_limit_gib, set it to 0, or pre-train with fewer (stimuli.limit)"
+        raise SettingError("encoder.rehearsal", f"{reason}; {mend}")
     weights = {name.removeprefix("head."): part for name, part in run.weights()[0].items() if name.startswith("head.")}
     head = nn.Linear(weights["weight"].shape[1], weights["weight"].shape[0])
     head.load_state_dict(weights)
-    mirrors = first.augment.flip
-    return Rehearsal(settings.rehearsal, head, images, lessons.quotas, lessons.task.loss_of, mirrors, recipe.seed).to(
-        fabric.device
+    turns = first.pretext == "rotation"
+    rehearsal = Rehearsal(
+        settings.rehearsal,
+        head,
+        images,
+        lessons.quotas,
+        _loss_of_turns if turns else lessons.task.loss_of,
+        first.augment.flip,
+        turns,
+        recipe.seed,
+        (fabric.global_rank, fabric.world_size),
     )
+    return rehearsal.to(fabric.device)
+
+
+def _difference(run: Run, recipe: PretrainRecipe, lessons: Lessons) -> str | None:
+    """What a run of stage 1 learned from, and what is there in its place now; None where it is the same."""
+    then, now = run.inputs.data, inputs_of(recipe).data
+    if any(then[section].sha256 != now[section].sha256 for section in then.keys() & now.keys()):
+        return "images of other contents"
+    count, name = run.final.get("images"), run.final.get("stimuli")
+    if (count, name) != (len(lessons.images), lessons.images.table.name):
+        return f"{count} images of {name}, and now there are {len(lessons.images)} of {lessons.images.table.name}"
+    return None if run.final.get("labels", lessons.labels) == lessons.labels else "other labels of the same images"
+
+
+def _loss_of_turns(read_out: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
+    return F.cross_entropy(read_out(batch.images), batch.labels)

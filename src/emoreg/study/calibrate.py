@@ -101,7 +101,7 @@ def _rehearsal(classifier: RegulatedClassifier, images: ImageSet) -> Rehearsal:
     def loss_of(read_out: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
         return affective_loss(read_out(batch.images), batch.labels, space)
 
-    return Rehearsal(1.0, head, images, epoch_quotas([len(images)], None), loss_of, mirrors=True, seed=0)
+    return Rehearsal(1.0, head, images, epoch_quotas([len(images)], None), loss_of, mirrors=True, turns=False, seed=0)
 
 
 def _endless_batches(images: ImageSet, batch_size: int, kind: TrainRecipe) -> Iterator[Batch]:

@@ -94,7 +94,7 @@ def refuse_single_images(
 
     Args:
         model: tried on a copy, which is trained in nothing.
-        loss_of: mean loss of (model, batch).
+        loss_of: mean loss of (model, batch); of one that is a module a copy is tried too.
         first: the first batch, or this process's part of it. Nothing is tried if it holds several images.
         images: training images.
         training: batch_size and devices are named.
@@ -105,6 +105,7 @@ def refuse_single_images(
     if len(first.rows) > 1:
         return
     tried = copy.deepcopy(model).train()
+    loss_of = copy.deepcopy(loss_of)
     pair = first._replace(**{key: torch.cat([part, part]) for key, part in first._asdict().items() if part is not None})
     with torch.no_grad():
         try:

@@ -62,10 +62,11 @@ def place(model: M, fabric: Fabric) -> M:
     """
     with fabric.autocast():
         is_fused_slow = fabric.device.type == "cpu" and torch.is_autocast_enabled("cpu")
-    if is_fused_slow:
-        for module in model.modules():
-            if "fused_attn" in vars(module):  # timm's name, in all of its kinds of attention
-                vars(module)["fused_attn"] = False
+    for settings in map(vars, model.modules()):
+        if settings.get("fused_attn"):  # timm's name, in all of its kinds of attention
+            settings |= {"fused_attn": not is_fused_slow, "can_be_fused": True}
+        elif settings.get("can_be_fused"):  # it was placed before
+            settings["fused_attn"] = not is_fused_slow
     return model.to(fabric.device)
 
 
