@@ -4,11 +4,13 @@ import copy
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
+from lightning_fabric import Fabric
 from PIL import Image
 from torch import Tensor, nn
 from torch.testing import assert_close
@@ -207,7 +209,17 @@ def test_each_twin_rehearses_what_it_has_learned(
     assert torch.equal(rehearsal.stimuli.labels, lessons.images.labels)
     assert rehearsal.head.out_features == lessons.task.outputs
     assert torch.equal(rehearsal.head.weight, run.weights()[0]["head.weight"])
-    assert rehearsal(load_encoder(run), 8).item() > 0
+    encoder = load_encoder(run)
+    losses = []
+    for _ in range(2):
+        rehearsal.seen.zero_()
+        losses.append(rehearsal(encoder, 8).item())
+    assert losses[0] == losses[1] > 0  # turns are no draws
+
+
+def test_a_process_rehearses_its_share(rehearsing: TrainRecipe, quiet: Progress) -> None:
+    second = SimpleNamespace(device=torch.device("cpu"), global_rank=1, world_size=2)
+    assert present(read_rehearsal(rehearsing, cast(Fabric, second), quiet)).part == (1, 2)
 
 
 @pytest.mark.parametrize("flip", [True, False])
