@@ -209,11 +209,10 @@ def test_each_twin_rehearses_what_it_has_learned(
     assert torch.equal(rehearsal.stimuli.labels, lessons.images.labels)
     assert rehearsal.head.out_features == lessons.task.outputs
     assert torch.equal(rehearsal.head.weight, run.weights()[0]["head.weight"])
-    encoder = load_encoder(run)
-    losses = []
+    network, losses = load_encoder(run), []
     for _ in range(2):
         rehearsal.seen.zero_()
-        losses.append(rehearsal(encoder, 8).item())
+        losses.append(rehearsal(network, 8).item())
     assert losses[0] == losses[1] > 0  # turns are no draws
 
 
