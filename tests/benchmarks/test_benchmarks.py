@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from emoreg.runs.run import Run
+
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.thorough
 
@@ -66,3 +68,11 @@ def test_accuracy(tmp_path: Path) -> None:
     found = record(tmp_path, "accuracy.py", "--root", "images", *short)
     assert isinstance(found["accuracies"], dict)
     assert np.shape(list(found["accuracies"].values())) == (3, 2)
+
+
+def test_experience_left(runs: Path, tmp_path: Path) -> None:
+    found = record(tmp_path, "experience_left.py", str(runs / "learned"))
+    assert isinstance(found["runs"], dict)
+    before, after = found["runs"]["learned"].values()
+    stage_1 = Run(runs / "experience").final["validation"]
+    assert before == pytest.approx(stage_1, abs=1e-5) and after["loss"] != before["loss"]
