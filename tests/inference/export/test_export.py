@@ -360,7 +360,15 @@ def test_the_encoder_alone_comes_from_either_stage(runs: Path, tmp_path: Path) -
     one, two = ((tmp_path / part / "README.md").read_text(encoding="utf-8") for part in ("one", "two"))
     assert "trained to predict emotion from affective images (stage 1), and nothing else" in one
     assert re.search(r"It saw 36 images for 1 epoch; on held-out images: CCC -?0\.\d\d, CCC valence ", one)
-    assert "trained it together with the classifier" in two
+    assert "trained it together with the classifier." in two
+
+
+def test_the_card_of_an_encoder_that_rehearsed_says_so(runs: Path, tmp_path: Path) -> None:
+    encoder = EncoderSettings(experience=str(runs / "experience"), rehearsal=0.1)
+    recipe = dataclasses.replace(CLASSIFIER, encoder=encoder, regulation=RegulationSettings(mode="learned"))
+    export(train(recipe, tmp_path / "run", progress=Progress(quiet=True)).folder, tmp_path / "card", "timm")
+    card = (tmp_path / "card" / "README.md").read_text(encoding="utf-8")
+    assert "together with the classifier, and went on showing it the stimuli of stage 1 (rehearsal)." in card
 
 
 def test_what_cannot_be_exported_is_refused_and_leaves_nothing(

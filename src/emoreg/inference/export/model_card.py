@@ -208,6 +208,8 @@ def encoder_card(
         data = ", ".join(dict.fromkeys(settings.name for settings in recipe.sets))
     else:
         training = "which froze it" if recipe.encoder.frozen else "which trained it together with the classifier"
+        if recipe.encoder.rehearsal:
+            training += ", and went on showing it the stimuli of stage 1 (rehearsal)"
         learned = f"It comes from stage 2, {training}."
         if recipe.encoder.experience is None:
             learned += " It was never pre-trained on affective images (the twin `fresh`)."
