@@ -23,7 +23,7 @@ from emoreg.runs.run import Run
 from emoreg.runtime.progress import Progress
 from emoreg.stages.classifier import load_classifier
 from emoreg.stages.lessons import load_parts, read_lessons
-from emoreg.stages.pretrain import AffectiveModel, experience_run, load_encoder
+from emoreg.stages.pretrain import AffectiveModel, experience_run, load_encoder, load_read_out
 from emoreg.training.fabric import make_fabric
 
 
@@ -52,13 +52,11 @@ def experience_left(run: Run) -> dict[str, dict[str, float]]:
     lessons = read_lessons(stage_1, fabric, quiet)
     limit, tables = stage_1.training.memory_limit_gib, [cut.validation for cut in lessons.cuts]
     held_out = load_parts(tables, lessons.cuts, stage_1, limit, quiet)
-    weights, _ = first.weights()
+    head = load_read_out(first, lessons.task.outputs)
 
     def measured(encoder: nn.Module) -> dict[str, float]:
         model = AffectiveModel(encoder, lessons.task.outputs)
-        model.head.load_state_dict(
-            {name.removeprefix("head."): value for name, value in weights.items() if name.startswith("head.")}
-        )
+        model.head = head
         return lessons.task.measure(model.eval(), held_out) or {}
 
     encoder = load_classifier(run)[0].encoder

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +14,7 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.testing import assert_close
 
@@ -26,7 +29,7 @@ from emoreg.data.stimuli.emotion import EmotionSpace
 from emoreg.errors import SettingError, UserError
 from emoreg.models.features import num_features
 from emoreg.models.regulation import RegulatedClassifier
-from emoreg.runs.run import Run
+from emoreg.runs.run import WEIGHTS, Run
 from emoreg.runtime.progress import Progress
 from emoreg.stages.class_stimuli import read_stimuli
 from emoreg.stages.classifier import load_classifier
@@ -323,6 +326,19 @@ def test_a_set_that_is_not_held_in_memory_is_refused(
     recipe = dataclasses.replace(rehearsing, training=training, encoder=encoder)
     with pytest.raises(SettingError, match=r"encoder.rehearsal: needs the 30 images of procedural in memory, .*"):
         read_rehearsal(recipe, make_fabric(CPU), quiet)
+
+
+def test_weights_without_the_read_out_are_said_to_be_damaged(
+    tmp_path: Path, experience: Run, rehearsing: TrainRecipe, quiet: Progress
+) -> None:
+    folder = tmp_path / "damaged"
+    shutil.copytree(experience.folder, folder)
+    weights, metadata = experience.weights()
+    others = {name: value for name, value in weights.items() if name != "head.weight"}
+    save_file(others, folder / WEIGHTS, {"emoreg": json.dumps(metadata)})
+    encoder = dataclasses.replace(rehearsing.encoder, experience=str(folder))
+    with pytest.raises(UserError, match=r"damaged.*: it holds no read-out of 2 outputs"):
+        read_rehearsal(dataclasses.replace(rehearsing, encoder=encoder), make_fabric(CPU), quiet)
 
 
 def test_its_features_have_the_width_of_its_read_out(experience: Run, rehearsing: TrainRecipe, quiet: Progress) -> None:

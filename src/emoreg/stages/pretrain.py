@@ -22,7 +22,7 @@ from emoreg.errors import SettingError, UserError, shortened
 from emoreg.models.backbones import build_backbone, channels_last, stem_note
 from emoreg.models.features import num_features, pooled_features, require_features, require_network
 from emoreg.models.weight_source import with_sources
-from emoreg.runs.run import Run, open_run
+from emoreg.runs.run import WEIGHTS, Run, open_run
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import drawn_from
 from emoreg.stages.affective_heads import affective_loss, affective_metrics, check_labels, measure_affect
@@ -223,6 +223,27 @@ def _with_weights(encoder: nn.Module, run: Run, fault: str) -> nn.Module:
         detail = shortened(str(error), 300)
         raise UserError(f"encoder.experience: the encoder in {run.folder} {fault}: {detail}") from None
     return encoder
+
+
+def load_read_out(experience: Run | Path | str, outputs: int) -> nn.Linear:
+    """The linear read-out that a finished stage-1 run has trained, De -> E.
+
+    Args:
+        experience: the run or its folder.
+        outputs: E.
+
+    Raises:
+        UserError: no finished stage-1 run, or weights without such a read-out.
+    """
+    run, _ = experience_run(experience)
+    prefix = "head."
+    weights = {name.removeprefix(prefix): part for name, part in run.weights()[0].items() if name.startswith(prefix)}
+    try:
+        head = nn.Linear(weights["weight"].shape[1], outputs)
+        head.load_state_dict(weights)
+    except (KeyError, IndexError, RuntimeError):
+        raise UserError(f"{run.folder / WEIGHTS} is damaged: it holds no read-out of {outputs} outputs") from None
+    return head
 
 
 def fit_of(experience: Run | Path | str) -> Fit:

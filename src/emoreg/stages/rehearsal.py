@@ -27,7 +27,7 @@ from emoreg.runtime.seeding import generator
 from emoreg.stages.inputs import inputs_of
 from emoreg.stages.lessons import Lessons, read_lessons
 from emoreg.stages.pretext import TURNS, StimulusLoss, turned_by
-from emoreg.stages.pretrain import experience_run
+from emoreg.stages.pretrain import experience_run, load_read_out
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -129,16 +129,13 @@ def read_rehearsal(recipe: TrainRecipe, fabric: Fabric, progress: Progress) -> R
         reason = f"needs the {len(images):,} images of {images.table.name} in memory, where they do not fit"
         mend = "raise training.memory_limit_gib, set it to 0, or pre-train with fewer (stimuli.limit)"
         raise SettingError("encoder.rehearsal", f"{reason}; {mend}")
-    weights = {name.removeprefix("head."): part for name, part in run.weights()[0].items() if name.startswith("head.")}
-    head = nn.Linear(weights["weight"].shape[1], weights["weight"].shape[0])
-    head.load_state_dict(weights)
     turns = first.pretext == "rotation"
     rehearsal = Rehearsal(
         settings.rehearsal,
-        head,
+        load_read_out(run, lessons.task.outputs),
         images,
         lessons.quotas,
-        _loss_of_turns if turns else lessons.task.loss_of,
+        loss_of_classes if turns else lessons.task.loss_of,
         first.augment.flip,
         turns,
         recipe.seed,
@@ -158,5 +155,6 @@ def _difference(run: Run, recipe: PretrainRecipe, lessons: Lessons) -> str | Non
     return None if run.final.get("labels", lessons.labels) == lessons.labels else "other labels of the same images"
 
 
-def _loss_of_turns(read_out: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
+def loss_of_classes(read_out: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
+    """The mean cross-entropy of a read-out, images (B, 3, S, S) -> logits (B, E), over labels int64 (B,)."""
     return F.cross_entropy(read_out(batch.images), batch.labels)

@@ -9,21 +9,19 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from emoreg.config.recipe import TrainRecipe
 from emoreg.data.images.augment import resize
 from emoreg.data.images.batches import Batch, epoch_quotas, training_batches
 from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.images.table import Table
-from emoreg.data.stimuli.emotion import EmotionSpace
 from emoreg.models.features import num_features
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runtime.progress import Progress
-from emoreg.stages.affective_heads import affective_loss
 from emoreg.stages.classifier import build_classifier
 from emoreg.stages.classify import classification_loss
-from emoreg.stages.rehearsal import Rehearsal
+from emoreg.stages.rehearsal import Rehearsal, loss_of_classes
 from emoreg.study.kinds_of_run import is_large
 from emoreg.training.captured_step import make_step
 from emoreg.training.diagnostics import refuse_single_images, refuse_without_compiler
@@ -96,12 +94,8 @@ def _noise(size: int, batch_size: int, device: torch.device) -> ImageSet:
 def _rehearsal(classifier: RegulatedClassifier, images: ImageSet) -> Rehearsal:
     """Of the classes of `images`, which takes as long as any other."""
     head = nn.Linear(num_features(classifier.encoder or classifier.backbone), CLASSES).to(images.labels.device)
-    space = EmotionSpace("category", tuple(map(str, range(CLASSES))))
-
-    def loss_of(read_out: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
-        return affective_loss(read_out(batch.images), batch.labels, space)
-
-    return Rehearsal(1.0, head, images, epoch_quotas([len(images)], None), loss_of, mirrors=True, turns=False, seed=0)
+    quotas = epoch_quotas([len(images)], None)
+    return Rehearsal(1.0, head, images, quotas, loss_of_classes, mirrors=True, turns=False, seed=0)
 
 
 def _endless_batches(images: ImageSet, batch_size: int, kind: TrainRecipe) -> Iterator[Batch]:
