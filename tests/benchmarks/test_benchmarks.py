@@ -76,3 +76,14 @@ def test_experience_left(runs: Path, tmp_path: Path) -> None:
     before, after = found["runs"]["learned"].values()
     stage_1 = Run(runs / "experience").final["validation"]
     assert before == pytest.approx(stage_1, abs=1e-5) and after["loss"] != before["loss"]
+
+
+def test_time_to_accuracy(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("edition: 2\nbackbone: {name: resnet8}\ntarget: {limit: 60}\n")
+    short = ("--seeds", "2", "--training.epochs", "1", "--training.device", "cpu")
+    found = record(tmp_path, "time_to_accuracy.py", str(recipe), *short, "--aim", "0.5")
+    assert isinstance(found["runs"], list)
+    assert [run["seed"] for run in found["runs"]] == [0, 1]
+    assert all(0 < run["training"] < run["whole"] and 0 <= run["accuracy"] <= 100 for run in found["runs"])
+    record(tmp_path, "time_to_accuracy.py", str(recipe), *short, "--whole", "0.1", codes=(1,))

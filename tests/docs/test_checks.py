@@ -41,8 +41,8 @@ def test_its_script_and_its_short_form_are_there(name: str) -> None:
 def test_every_script_for_people_among_tests_and_benchmarks_is_one_of_them() -> None:
     scripts = [path for folder in ("tests", "benchmarks") for path in (ROOT / folder).rglob("*.py") if is_script(path)]
     commands = {ROOT / check.command[0] for check in CHECKS.values()}
-    started_by_others, measures_runs = {"dying.py", "long_checks.py"}, {"experience_left.py"}
-    others = started_by_others | measures_runs
+    started_by_others, about_one = {"dying.py", "long_checks.py"}, {"experience_left.py", "time_to_accuracy.py"}
+    others = started_by_others | about_one
     assert {path for path in scripts if path not in commands and path.name not in others} == set()
 
 
