@@ -36,6 +36,7 @@ from emoreg.data.images.augment import normalise
 from emoreg.data.images.batches import Batch, evaluation_batches, training_batches
 from emoreg.data.images.files import File
 from emoreg.data.images.image_set import ImageSet, load_images
+from emoreg.data.images.mixing import draw_mixing
 from emoreg.data.images.table import Table
 from emoreg.data.targets import read_target
 from emoreg.data.targets.training_part import training_part
@@ -622,6 +623,15 @@ def test_a_run_that_was_stopped_has_the_curves_and_weights_of_one_that_was_not(
     names = ["gradient_share", "norm_non_emotional", "norm_emotional", "train_loss"]
     assert len(again) == 3 and again[names].equals(whole[names])
     assert_equal(resumed.weights()[0], uninterrupted.weights()[0])
+
+
+def test_draws_of_mixed_images_leave_the_generators_of_gpus_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that resumes in the middle of an epoch has restored their states before it draws."""
+    seeded: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    before = torch.get_rng_state()
+    assert draw_mixing(4, 8, EVERYTHING, 0, ("epoch", 1), torch.device("cpu")) is not None
+    assert seeded == [] and torch.equal(torch.get_rng_state(), before)
 
 
 def test_arms_of_a_seed_see_the_same_mixed_images_and_are_asked_for_the_same_answers(

@@ -9,12 +9,14 @@ from torch import nn
 from torch.testing import assert_close
 
 from emoreg.config.augment import AugmentSettings
+from emoreg.config.training import TrainingSettings
 from emoreg.data.images.batches import Batch, evaluation_batches, training_batches, view_batches
 from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.images.table import Table
 from emoreg.models.backbones import build_backbone
 from emoreg.runtime.progress import Progress
 from emoreg.stages.frozen_features import FrozenFeatures
+from emoreg.training.fabric import make_fabric
 from training_state import with_statistics
 
 AUGMENT = AugmentSettings(crop_padding=2, flip=True)
@@ -33,6 +35,15 @@ def test_features_of_a_batch_are_the_encoders(images: ImageSet) -> None:
         features = known(batch)
         assert not features.requires_grad
         assert_close(features, encoder(batch.images), rtol=1e-4, atol=1e-4)
+
+
+def test_a_frozen_encoder_is_folded_in_bf16_too(images: ImageSet) -> None:
+    fabric = make_fabric(TrainingSettings(device="cpu", precision="bf16-mixed"))
+    network = nn.ModuleDict({"head": nn.Linear(3, 1)})
+    known = FrozenFeatures(with_statistics(build_backbone("resnet8")), images, None, AUGMENT, 0)
+    network.forward = known.__call__
+    fabric.setup(network)(next(training_batches(images, 8, AUGMENT, 0, 0)))
+    assert known.folded is not None and not any(isinstance(each, nn.BatchNorm2d) for each in known.folded.modules())
 
 
 def test_features_of_images_as_they_are_are_computed_once(images: ImageSet) -> None:

@@ -5,12 +5,16 @@ from pathlib import Path
 
 import pytest
 import timm
+import torch
 
-from emoreg.config.recipe import TrainRecipe
+from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 from emoreg.config.schema import BackboneSettings, Granularity, Mixing, Mode, RegulationSettings
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runs.run import Run
+from emoreg.runtime.progress import Progress
+from emoreg.stages.classify import train
 from emoreg.stages.given_model import as_given
+from emoreg.stages.pretrain import pretrain
 from tiny_backbone import TinyBackbone
 
 
@@ -35,3 +39,25 @@ def test_the_true_mode_of_a_model_of_ones_own_is_recorded(
     assert dataclasses.replace(found.regulation, lam=expected.lam) == expected
     assert found.backbone.name == "own:TinyBackbone" and found.encoder.frozen == (mode == "fixed")
     assert found.encoder.backbone == (None if encoder is None else BackboneSettings("own:resnet18"))
+
+
+def test_a_model_of_ones_own_ends_with_the_weights_that_its_run_keeps(
+    stage2: TrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    """Those that were measured: with optimizer.ema the average. A model for a run that is finished gets them too."""
+    recipe = dataclasses.replace(stage2, optimizer=dataclasses.replace(stage2.optimizer, ema=0.9))
+    for _ in range(2):
+        model = RegulatedClassifier(TinyBackbone(), TinyBackbone(9), 10, mode="learned")
+        run = train(recipe, tmp_path / "run", model, quiet)
+        for name, weight in run.weights()[0].items():
+            assert torch.equal(model.state_dict()[name], weight), name
+
+
+def test_an_encoder_of_ones_own_ends_with_the_weights_that_its_run_keeps(
+    stage1: PretrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    for _ in range(2):
+        encoder = TinyBackbone()
+        run = pretrain(stage1, tmp_path / "run", progress=quiet, encoder=encoder)
+        for name, weight in encoder.state_dict().items():
+            assert torch.equal(weight, run.weights()[0][f"encoder.{name}"]), name

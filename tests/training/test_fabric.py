@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor, nn
 
 from emoreg.config.recipe import TrainRecipe, defaults
 from emoreg.config.schema import BackboneSettings
 from emoreg.config.training import TrainingSettings
+from emoreg.data.images.batches import Batch
 from emoreg.errors import UserError
 from emoreg.models.backbones import build_backbone
 from emoreg.runs.run import Run, start_run
@@ -142,3 +144,32 @@ def test_a_network_that_goes_elsewhere_has_its_fused_attention_again() -> None:
     for precision in ("bf16-mixed", "32-true", "bf16-mixed", "32-true"):
         place(vit, make_fabric(TrainingSettings(device="cpu", precision=precision)))
     assert [each["fused_attn"] for each in attention] == [False, *[True] * 11]
+
+
+class Recording(nn.Module):
+    """Keeps what it is given, and computes something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.given = nn.Linear(3, 1), [torch.empty(0)]
+
+    def forward(self, batch: Batch) -> Tensor:
+        self.given = [batch.images, batch.labels]
+        features: Tensor = self.linear(batch.images)
+        assert features.dtype == torch.bfloat16
+        return features.mean()
+
+
+def test_in_mixed_precision_the_network_computes_in_bf16_and_labels_are_not_rounded() -> None:
+    ratings = torch.tensor([[0.7371], [0.1234567]])
+    fabric, network = make_fabric(TrainingSettings(device="cpu", precision="bf16-mixed")), Recording()
+    set_up = fabric.setup(network, torch.optim.SGD(network.parameters(), lr=0.1))[0]
+    loss = set_up(Batch(torch.rand(2, 3), ratings, torch.arange(2)))
+    assert loss.dtype == torch.float32
+    assert torch.equal(network.given[1], ratings) and network.given[0].dtype == torch.float32
+
+
+def test_deterministic_algorithms_are_asked_for_by_a_run_and_not_by_the_next_one() -> None:
+    for deterministic in (True, False):
+        make_fabric(TrainingSettings(device="cpu", deterministic=deterministic))
+        assert torch.are_deterministic_algorithms_enabled() is deterministic

@@ -81,6 +81,12 @@ def test_two_processes_train_a_regulated_classifier_as_one_does(
     assert one.final["test"]["accuracy"] == pytest.approx(two.final["test"]["accuracy"], abs=0.02)
 
 
+@pytest.mark.slow
+def test_two_processes_accumulate_to_the_steps_of_one(regulated: TrainRecipe, tmp_path: Path, quiet: Progress) -> None:
+    one, two = (train(on(regulated, n, accumulate=3), tmp_path / str(n), progress=quiet) for n in (1, 2))
+    assert_same(one, two)
+
+
 class Plain(nn.Module):
     """Features of an image without batch norm; `spare` has no part in them, `shared` a part in two losses."""
 
@@ -96,15 +102,16 @@ class Plain(nn.Module):
 
 def own_model() -> RegulatedClassifier:
     torch.manual_seed(3)
-    return RegulatedClassifier(Plain(), Plain(), 10, mode="learned", freeze_encoder=True)
+    return RegulatedClassifier(Plain(), Plain(), 10, mode="fixed", freeze_encoder=True)
 
 
 @pytest.mark.slow
 def test_a_users_model_with_parameters_that_nothing_uses_is_trained_in_place(
     stage2: TrainRecipe, tmp_path: Path, quiet: Progress
 ) -> None:
-    loss = LossSettings(regulated=0.0, non_emotional=1.0, emotional=0.0)  # λ and the emotional head have no part in it
-    regulation = dataclasses.replace(stage2.regulation, mode="fixed")  # a recipe of a learned λ trains it
+    # The emotional head has no part in it.
+    loss = LossSettings(regulated=0.0, non_emotional=1.0, emotional=0.0, budget="as_given")
+    regulation = dataclasses.replace(stage2.regulation, mode="fixed")
     recipe = dataclasses.replace(stage2, loss=loss, regulation=regulation)
     models = [own_model(), own_model()]
     for number, model in enumerate(models, 1):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 from torch import Tensor, distributed, nn
@@ -74,4 +75,27 @@ class ProcessGroup:
             return
         for name, child in model.named_children():
             if any(parameter.requires_grad for parameter in child.parameters()):
-                setattr(model, name, nn.SyncBatchNorm.convert_sync_batchnorm(child))
+                setattr(model, name, synchronised(child))
+
+
+def synchronised(network: nn.Module) -> nn.Module:
+    """The network with synchronised batch norms, its own parameters and buffers in them.
+
+    A weight that is a buffer, as speednet's, stays one: the conversion takes parameters alone.
+    """
+    from timm.layers import norm_act
+
+    # PyTorch's own leaves out the activations of timm's norms.
+    convert = cast(Callable[[nn.Module], nn.Module], norm_act.convert_sync_batchnorm)
+
+    norms = {name: norm for name, norm in network.named_modules() if isinstance(norm, nn.modules.batchnorm._BatchNorm)}
+    fixed = {name: norm.weight for name, norm in norms.items() if "weight" in norm._buffers}
+    for name, weight in fixed.items():
+        del norms[name].weight
+        norms[name].weight = nn.Parameter(weight)
+    network = convert(network)
+    for name, weight in fixed.items():
+        norm = network.get_submodule(name)
+        del norm.weight
+        norm.register_buffer("weight", weight)
+    return network

@@ -29,10 +29,11 @@ def generator(seed: int, *purpose: str | int) -> torch.Generator:
 def drawn_from(seed: int, *purpose: str | int) -> Iterator[None]:
     """Within, torch's global CPU generator is seeded for `purpose`; afterwards it is as it was.
 
-    For libraries that initialise weights from the global generator.
+    For libraries that initialise weights from the global generator. Those of GPUs are left alone, which
+    `torch.manual_seed` would seed too.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, *purpose))
+        torch.default_generator.manual_seed(derive_seed(seed, *purpose))
         yield
 
 

@@ -39,9 +39,9 @@ from emoreg.models.weight_source import with_sources
 from emoreg.runs.inputs import weights_checksum
 from emoreg.runs.run import WEIGHTS, Run
 from emoreg.runtime.progress import Progress
-from emoreg.runtime.seeding import derive_seed, drawn_from, generator
+from emoreg.runtime.seeding import derive_seed, generator
 from emoreg.stages.class_weights import class_weights, describe_class_weights
-from emoreg.stages.classifier import build_matched, check_encoder, with_encoder_architecture
+from emoreg.stages.classifier import build_matched, check_encoder, load_classifier, with_encoder_architecture
 from emoreg.stages.confusion import remark_on_answers
 from emoreg.stages.frozen_features import FrozenFeatures
 from emoreg.stages.given_model import GIVEN, as_given
@@ -73,9 +73,10 @@ def train(
     Args:
         recipe: all settings.
         out: the run folder; a finished run is returned as it is.
-        model: your own classifier around any two modules, trained in place. Of the recipe's backbone, encoder and
-            regulation settings, learning rates and a frozen encoder's views alone are then used; the run records the
-            model's own mode and architectures in place of the others.
+        model: your own classifier around any two modules, trained in place: it ends with the weights that the run
+            keeps, in evaluation. Of the recipe's backbone, encoder and regulation settings, learning rates and a frozen
+            encoder's views alone are then used; the run records the model's own mode and architectures in place of the
+            others.
         progress: None shows it in the terminal.
         data: your own images in place of `recipe.target.name` and root; the recipe is stored with the name
             "given:<name of the training table>". Its other settings of the target hold.
@@ -100,7 +101,12 @@ def train(
         if note := stem_note(recipe.backbone, recipe.target.image_size):
             progress.detail(note)
     given, inputs = _Given(model, data), inputs_of(recipe, data is not None, model is not None)
-    return launch(out, recipe, _train, given, progress, inputs)
+    run = launch(out, recipe, _train, given, progress, inputs)
+    if model is not None:
+        load_classifier(
+            run, model
+        )  # other processes train copies, a finished run trains nothing, optimizer.ema averages
+    return run
 
 
 class _Given(NamedTuple):
@@ -250,7 +256,8 @@ def _estimate_statistics(
     encoder = classifier.encoder or classifier.backbone  # in mode transfer it is the only network
     batches = training_batches(images, recipe.training.batch_size, recipe.augment, recipe.seed, epoch=0)
     enough = -(-TRAINING_IMAGES // recipe.training.batch_size)
-    with fabric.autocast(), drawn_from(recipe.seed, "statistics"):
+    torch.manual_seed(derive_seed(recipe.seed, "statistics"))  # of all devices; each epoch seeds them anew
+    with fabric.autocast():
         estimate_statistics(encoder, (batch.images for batch in itertools.islice(batches, enough)))
 
 

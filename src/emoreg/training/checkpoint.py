@@ -17,7 +17,7 @@ from emoreg.runtime.seeding import derive_seed
 from emoreg.training.launch import RunContext
 from emoreg.training.step import TrainState
 
-GeneratorStates = dict[str, Tensor]  # of one process: "cpu", and "cuda" on a GPU
+GeneratorStates = dict[str, Tensor]  # of one process: "cpu", and "cuda" or "mps" on a GPU
 
 
 @dataclass
@@ -71,6 +71,8 @@ class History:
             torch.set_rng_state(states["cpu"])
             if "cuda" in states:
                 torch.cuda.set_rng_state(states["cuda"], device)
+            if "mps" in states:
+                torch.mps.set_rng_state(states["mps"])
         return epoch
 
     def add(self, row: dict[str, float]) -> None:
@@ -91,6 +93,8 @@ def save(context: RunContext[Any], state: TrainState, history: History, epoch: E
         own = {"cpu": torch.get_rng_state()}
         if device.type == "cuda":
             own["cuda"] = torch.cuda.get_rng_state(device)
+        elif device.type == "mps":
+            own["mps"] = torch.mps.get_rng_state()
         generators = state.processes.gather(own)
         begun = {"steps": epoch.steps, "seconds": epoch.seconds, "losses": epoch.losses.cpu(), "draws": generators}
     if context.is_leader:
@@ -177,7 +181,9 @@ def _check_history(saved: Mapping[str, Any]) -> None:
         raise ValueError("'begun.steps' is not a number of steps")
     try:
         for states in draws or ():
-            if not states.keys() <= {"cpu", "cuda"} or any(state.dtype != torch.uint8 for state in states.values()):
+            if not states.keys() <= {"cpu", "cuda", "mps"} or any(
+                state.dtype != torch.uint8 for state in states.values()
+            ):
                 raise TypeError
             torch.Generator().set_state(states["cpu"])
     except (AttributeError, KeyError, TypeError, RuntimeError):

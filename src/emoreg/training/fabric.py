@@ -50,8 +50,11 @@ def make_fabric(training: TrainingSettings, devices: int = 1, **options: Any) ->
     if devices > count:
         raise UserError(f"training.devices is {devices}, but PyTorch finds {count} here of the kind {device}")
     prepare_process(training, device)
-    precision = resolve_precision(training, device)
-    return Fabric(accelerator=device, devices=devices, precision=precision, **options)
+    if resolve_precision(training, device) == "bf16-mixed":
+        from emoreg.training.autocast import Autocast
+
+        options["plugins"] = [*options.get("plugins", ()), Autocast("bf16-mixed", device)]
+    return Fabric(accelerator=device, devices=devices, **options)
 
 
 def place(model: M, fabric: Fabric) -> M:
@@ -142,4 +145,4 @@ def prepare_process(training: TrainingSettings, device: str) -> None:
     torch.backends.cudnn.benchmark = not training.deterministic  # a run's images have one size, or a few
     if training.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # required by PyTorch for deterministic cuBLAS
-        torch.use_deterministic_algorithms(True)
+    torch.use_deterministic_algorithms(training.deterministic)

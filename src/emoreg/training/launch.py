@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
+from torch import distributed
 
 from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe
 from emoreg.config.setting_types import path_of
@@ -220,8 +221,6 @@ def _spawn(run: Run, recipe: Recipe, stage: Stage, given: Any, progress: Progres
         _end(set(multiprocessing.active_children()) - others)
     if not ends.empty():
         raise ends.get()
-    if isinstance(given, torch.nn.Module):
-        given.load_state_dict(run.weights()[0])  # the processes have trained copies
 
 
 def _end(children: Collection[BaseProcess]) -> None:
@@ -259,6 +258,7 @@ def _spawned(
         fabric = _ddp_fabric(settled(recipe, run), devices, 1, is_spawned=True)
         fabric.launch()
         _carry_out(fabric, run, recipe, stage, given, progress)
+        distributed.destroy_process_group()  # else its threads may still run when the process ends, which aborts it
     except Stopped as stop:
         ends.put(stop)
     except UserError as error:

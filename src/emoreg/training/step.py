@@ -183,13 +183,11 @@ def _backward(state: TrainState, batch: Batch) -> Tensor:
 
     The losses are means over images, so those of the parts, weighted by their images, add up to that of the batch.
     """
-    parts = split_batch(batch, state.accumulate)
     losses = []
-    for number, part in enumerate(parts, 1):
-        # Only with the last part do processes exchange gradients, which by then are those of all parts.
-        with state.fabric.no_backward_sync(state.objective, enabled=number < len(parts)):
-            loss = state.processes.weighted(state.objective(part), len(part.rows), state.batch_size)
-            state.fabric.backward(loss)
+    for part in split_batch(batch, state.accumulate):
+        # Processes exchange gradients with each part: DDP with a static graph cannot put that off to the last one.
+        loss = state.processes.weighted(state.objective(part), len(part.rows), state.batch_size)
+        state.fabric.backward(loss)
         losses.append(loss.detach())
     return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
 

@@ -38,8 +38,9 @@ def test_a_set_over_the_memory_limit_gives_the_same_batches(image_folder: Path, 
     table = table_of(image_folder)
     held, on_demand = (load_images(table, 8, False, limit, quiet) for limit in (1.0, 0.0))
     assert held.pixels is not None and on_demand.pixels is None
-    order = torch.randperm(32, generator=torch.Generator().manual_seed(1))[:30]
+    order, before = torch.randperm(32, generator=torch.Generator().manual_seed(1))[:30], torch.get_rng_state()
     one, other = (list(images.batches(order, 8)) for images in (held, on_demand))
+    assert torch.equal(torch.get_rng_state(), before)  # or a run that resumes would draw otherwise
     assert [len(labels) for _, labels, _ in one] == [8, 8, 8, 6]
     assert torch.equal(torch.cat([rows for _, _, rows in one]), order)
     for (pixels, labels, _), (other_pixels, other_labels, _) in zip(one, other, strict=True):

@@ -36,7 +36,7 @@ class Batch(NamedTuple):
         own, other = self.labels, self.partner_labels
         if own.ndim == 1:
             own, other = F.one_hot(own, classes).float(), F.one_hot(other, classes).float()
-        return torch.lerp(other, own, self.share[:, None].float())  # in mixed precision Fabric makes it bfloat16
+        return torch.lerp(other, own, self.share[:, None])
 
 
 def split_batch(batch: Batch, parts: int) -> list[Batch]:

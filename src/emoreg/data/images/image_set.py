@@ -187,6 +187,7 @@ def _read(table: Table, image_size: int, fit: Fit, batches: Sequence[Tensor], pi
                 prefetch_factor=AHEAD,
                 pin_memory=pin_memory,
                 worker_init_fn=leave_to_parent,
+                generator=torch.Generator(),  # for the workers' seeds; else torch's global one is drawn from
             )
         )
     for pixels in read:
