@@ -124,6 +124,27 @@ def test_a_pilot_without_a_pair_is_refused() -> None:
     assert "no two arms" in refusal(lambda: spreads_of(study(arms(0.9, 0.9), seeds=1)))
 
 
+@pytest.mark.parametrize("accuracy", [math.nan, 0.1])
+def test_runs_that_collapsed_are_left_out_of_the_spread_and_counted(accuracy: float) -> None:
+    pilot = study(arms(0.92, 0.90), classes=10)
+    is_lost = (pilot["experience"] == "shuffled") & pilot["seed"].isin([2, 3])
+    (spread,) = spreads_of(pilot.assign(accuracy=pilot["accuracy"].mask(is_lost, accuracy)))
+    (sound,) = spreads_of(pilot[~is_lost])
+    assert (spread.collapsed, spread.seeds) == (2, 6)
+    assert dataclasses.replace(spread, collapsed=0) == sound
+
+
+def test_an_arm_that_always_collapses_does_not_hide_the_spread_of_the_others() -> None:
+    pilot = study(arms(0.92, 0.90), classes=10)
+    is_lost = pilot["experience"] == "moments"
+    (spread,) = spreads_of(pilot.assign(accuracy=pilot["accuracy"].mask(is_lost, 0.1)))
+    assert (spread.collapsed, spread.seeds) == (8, 8)
+
+
+def test_a_spread_that_is_not_finite_has_no_power() -> None:
+    assert "the spread is nan points" in refusal(lambda: simulate_power(Spread(math.nan, math.nan), 0.5, [8]))
+
+
 def test_training_hours_count_both_stages_and_every_arm_once_a_seed() -> None:
     stage_2 = study({("learned", "affect"): 0.9, ("none", None): 0.9}, seeds=5).assign(stage=2, seconds=10.0)
     stage_1 = study({("none", None): 0.9}, seeds=2).assign(stage=1, mode=None, seconds=5.0)
@@ -159,6 +180,12 @@ def test_with_a_pilot_the_table_plans_with_the_upper_limit_of_the_spread() -> No
     assert "0.025 / 3" in text and "looks after 4 seeds" in text
     found, safe = simulate_power(spread, 0.5, [8], [4])[0]
     assert f"{found.gain:.0%} ({safe.gain:.0%})" in text
+
+
+def test_the_table_says_how_many_runs_of_the_pilot_collapsed() -> None:
+    text = printed(power_table(Spread(sd=0.4, sd_safe=0.7, seeds=5, collapsed=1), 0.5, [8]))
+    assert "One run of the pilot collapsed and is not in the spread." in text
+    assert "collapsed" not in printed(power_table(Spread(sd=0.4, sd_safe=0.7, seeds=5), 0.5, [8]))
 
 
 def test_the_bootstrap_needs_little_more_than_a_paired_t_test() -> None:

@@ -50,3 +50,11 @@ def test_a_contrast_without_a_twin_or_without_spread_has_none() -> None:
     table = study(arms(0.9, 0.9))
     assert "emotion" not in by_contrast(table[table["experience"] != "rotation"])
     assert by_contrast(table.assign(accuracy=np.where(table["mode"] == "none", 0.8, 0.9))) == {}
+
+
+def test_a_run_that_diverged_does_not_hide_what_other_contrasts_would_have_found() -> None:
+    table = study(arms(0.9, 0.9))
+    is_lost = (table["mode"] == "ensemble") | ((table["experience"] == "rotation") & (table["seed"] == 3))
+    found = by_contrast(table.assign(accuracy=table["accuracy"].mask(is_lost)))
+    assert set(found) == {"gain", "label"}
+    assert found["gain"] == pytest.approx(by_contrast(table)["gain"], rel=0.2)

@@ -40,6 +40,7 @@ class Spread:
         arms: regulated arms in the family.
         label: of the cell: "cifar10, resnet20"; empty if the spread was given.
         seeds: of the pilot; 0 if the spread was given.
+        collapsed: runs of the pilot that collapsed and are left out.
     """
 
     sd: float
@@ -48,6 +49,7 @@ class Spread:
     arms: int = 1
     label: str = ""
     seeds: int = 0
+    collapsed: int = 0
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ def spreads_of(table: pd.DataFrame) -> list[Spread]:
     """The spread of each target and backbone of a pilot.
 
     Of Backbone, the regulated arms and their twins on the seeds that all of them have: what is left of the table of
-    arms × seeds after both means, times √2 for a difference. Arms are taken to spread alike.
+    arms × seeds after both means, times √2 for a difference. Arms are taken to spread alike. A run that collapsed is
+    taken as missing: a contrast that has one is not tested, so it is no part of the spread that a test meets.
 
     Args:
         table: as for `contrasts.analyse`.
@@ -77,8 +80,8 @@ def spreads_of(table: pd.DataFrame) -> list[Spread]:
     spreads = [spread for cell in runs.cells if (spread := spread_of(runs, cell)) is not None]
     if not spreads:
         raise UserError(
-            "the pilot has no two arms (Backbone, regulated or twins) with two finished seeds in common: run it with "
-            "'emoreg study STUDY.yaml', or give --sd"
+            "the pilot has no two arms (Backbone, regulated or twins) with two seeds in common that finished and did "
+            "not collapse: run it with 'emoreg study STUDY.yaml', or give --sd"
         )
     return spreads
 
@@ -87,12 +90,14 @@ def spread_of(runs: Runs, cell: Cell) -> Spread | None:
     """The spread of a cell; None without two arms with two seeds in common."""
     from scipy import stats
 
-    of_cell = runs.cells[cell]
-    arms = [arm for arm in of_cell if (arm == BACKBONE or arm.mode in REGULATED) and len(of_cell[arm]) > 1]
-    seeds = sorted(set.intersection(*(set(of_cell[arm]) for arm in arms))) if arms else []
+    of_cell = {arm: by_seed for arm, by_seed in runs.cells[cell].items() if arm == BACKBONE or arm.mode in REGULATED}
+    collapsed = sum(int(runs.is_collapsed[row]) for by_seed in of_cell.values() for row in by_seed.values())
+    sound = [{seed: row for seed, row in by_seed.items() if not runs.is_collapsed[row]} for by_seed in of_cell.values()]
+    arms = [by_seed for by_seed in sound if len(by_seed) > 1]
+    seeds = sorted(set.intersection(*map(set, arms))) if arms else []
     if len(arms) < 2 or len(seeds) < 2:
         return None
-    rows = [tuple(of_cell[arm][seed] for seed in seeds) for arm in arms]
+    rows = [tuple(by_seed[seed] for seed in seeds) for by_seed in arms]
     scores = runs.scores[np.array(rows)]
     rest = scores - scores.mean(axis=0) - scores.mean(axis=1, keepdims=True) + scores.mean()
     freedom = (len(arms) - 1) * (len(seeds) - 1)
@@ -100,7 +105,7 @@ def spread_of(runs: Runs, cell: Cell) -> Spread | None:
     sd_safe = sd * math.sqrt(freedom / stats.chi2.ppf(1 - SAFE, freedom))
     image_sd = 100 * math.sqrt(_image_variance(runs, rows))
     planned = sum(arm.is_regulated for arm in runs.planned[cell])
-    return Spread(sd, sd_safe, image_sd, max(1, planned), _label(cell), len(seeds))
+    return Spread(sd, sd_safe, image_sd, max(1, planned), _label(cell), len(seeds), collapsed)
 
 
 def given_spread(sd: float, correlation: float = 0.0, arms: int = 1) -> Spread:
@@ -130,7 +135,12 @@ def simulate_power(
         seeds: numbers of seeds to try.
         looks: numbers of seeds at which the study looks before its end; those below each of `seeds` count.
         studies: to simulate.
+
+    Raises:
+        UserError: the spread is not finite.
     """
+    if not math.isfinite(spread.sd + spread.sd_safe + spread.image_sd):
+        raise UserError(f"the spread is {spread.sd} points, at most {spread.sd_safe}; give finite numbers")
     return [
         _powers(spread, effect, number, (*sorted({look for look in looks if look < number}), number), studies)
         for number in seeds

@@ -9,6 +9,7 @@ from rich import box
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from emoreg.report.formatting import capital, count
 from emoreg.report.power import STUDIES, WANTED, Spread, simulate_power, training_hours
 from emoreg.runtime.terminal import Table
 
@@ -52,6 +53,12 @@ def power_table(
         f"{safe_spread if is_estimated else ''}.",
         f"Fewest of these numbers of seeds with at least {WANTED:.0%}: {', '.join(enough)}.",
     ]
+    if spread.collapsed:
+        are = "is" if spread.collapsed == 1 else "are"
+        left_out = f"{capital(count(spread.collapsed, 'run'))} of the pilot collapsed and {are} not in the spread."
+        lines.append(
+            f"{left_out} A contrast in which a run collapses gets no verdict, which these probabilities do not count."
+        )
     if spread.image_sd:
         lines.append(
             f"The choice of test images adds {spread.image_sd:.2f} points to the error of a difference, however many "

@@ -31,8 +31,8 @@ OTHERS = {**dict.fromkeys(PRACTICAL, 1), "label": len(LABEL_TWINS), "emotion": l
 def smallest_effects(table: pd.DataFrame, frame: pd.DataFrame) -> list[float]:
     """For each row of a contrast frame the difference that its test finds with a probability of 0.8.
 
-    From the spread of its cell, with its seeds, twins, looks and number of arms, all twins equally good: the hardest
-    case, as for `simulate_power`.
+    From the spread of its cell without runs that collapsed, with its seeds, twins, looks and number of arms, all twins
+    equally good: the hardest case, as for `simulate_power`. A contrast with a collapsed run of its own is not tested.
 
     Args:
         table: as for `contrasts.analyse`.
