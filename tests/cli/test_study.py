@@ -137,6 +137,21 @@ def test_a_study_with_a_run_that_fails_ends_with_1_and_says_which(
     assert "failed" in told(capsys, "results", "pilot.yaml")
 
 
+def test_a_study_with_a_run_that_diverges_is_complete_and_says_so(
+    file: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    diverging = "  optimizer: {lr: 1.0e+38}\n"
+    file.write_text(STUDY.replace("modes: [learned]", "modes: []").replace("seeds: 2", "seeds: 1") + diverging)
+    for _ in range(2):
+        assert main(["study", "pilot.yaml", "--quiet"]) == 0
+        shown = capsys.readouterr().err
+        assert "emoreg: diverged: digits-resnet8-backbone-seed0: " in shown
+        assert "1 of 1 runs diverged: they count as collapsed, and are trained again only if" in shown
+        assert "failed" not in shown
+    (folder,) = (tmp_path / "runs" / "pilot" / "runs").iterdir()
+    assert len(json.loads((folder / "environment.json").read_text())["sessions"]) == 1
+
+
 def test_smoke_runs_all_of_it_beside_the_real_study(
     file: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

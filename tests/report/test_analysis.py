@@ -174,6 +174,14 @@ def test_what_is_not_finished_is_as_if_it_were_not_there() -> None:
     assert len(analysis.failures) == 3
 
 
+def test_only_a_classifier_that_diverged_counts() -> None:
+    table = results(stage_1("affect", (0.5,)), stage_2({"none": PLAIN, "learned": shifted(0.01, 0, 0.02)}))
+    table.loc[[0, 1], ["status", "error"]] = ["diverged", "the loss is not finite"]
+    analysis = analyse("a study", table)
+    assert [run for run, _ in analysis.failures] == [table["run"][0]]
+    assert [run for run, _ in analysis.diverged] == [table["run"][1]]
+
+
 @pytest.mark.parametrize(
     ("name", "classes", "benchmark"),
     [("cifar10", 10, "cifar10"), ("cifar10", 5, None), ("cifar100", 100, "cifar100"), ("digits", 10, None)],

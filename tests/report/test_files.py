@@ -17,7 +17,7 @@ def test_a_report_is_a_page_two_kinds_of_tables_and_json(tmp_path: Path) -> None
     content = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     assert content["study"] == "A study" and content["editions"] == [2]
     assert content["findings"] == findings(analysis)
-    assert content["runs"] == {"planned": analysis.planned, "finished": analysis.finished, "failed": 1}
+    assert content["runs"] == {"planned": analysis.planned, "finished": analysis.finished, "diverged": 0, "failed": 1}
 
 
 def test_a_run_folder_is_not_written_into(tmp_path: Path) -> None:

@@ -421,6 +421,14 @@ def test_unfinished_and_failed_runs_are_counted() -> None:
     assert "2 of 20 runs are not finished (1 failed) and are left out; these findings may change." in said(table)
 
 
+def test_a_run_that_diverged_is_not_said_to_be_left_out() -> None:
+    table = study({"none": 0.0, "learned": 0.0})
+    table.loc[0, ["status", "test_accuracy"]] = "diverged", NAN
+    sentences = said(table)
+    assert any(s.startswith("Collapsed (not finite, or hardly above chance): Backbone in 1 of 10") for s in sentences)
+    assert not any("left out" in s for s in sentences)
+
+
 def test_what_the_plan_leaves_out_is_said_with_its_reason() -> None:
     analysis = analyse(
         "a study", study({"none": 0.0, "learned": 0.0}), ("digits, vit: wide is left out: no width fits",)

@@ -256,10 +256,17 @@ def test_a_study_without_twins_or_without_a_backbone_makes_a_page_too(
 
 def test_a_study_of_which_nothing_is_finished_makes_a_page_too(page: Callable[..., Page]) -> None:
     failures = (("Learn-E-Reg, seed 0", "out of memory"),)
-    empty = Analysis("A study", (), (), (), 3, 0, failures, (), MethodNotes(), (), pd.DataFrame())
+    empty = Analysis("A study", (), (), (), 3, 0, failures, (), (), MethodNotes(), (), pd.DataFrame())
     got = page(empty, ("Nothing is finished.",))
     assert "Learn-E-Reg, seed 0out of memory" in got.words
     assert "0 of 3 finished, 1 failed" in got.words
+
+
+def test_runs_that_diverged_are_not_said_to_be_left_out(page: Callable[..., Page]) -> None:
+    diverged = dataclasses.replace(made_up(arms=FEW), failures=(), diverged=(("seed 3", "the loss is not finite"),))
+    words = page(diverged).words
+    assert "They count as collapsed" in words and "seed 3the loss is not finite" in words
+    assert "1 diverged, 0 failed" in words and "left out" not in words and "Runs that failed" not in words
 
 
 def test_settings_of_the_method_stand_with_the_machines(page: Callable[..., Page]) -> None:

@@ -15,7 +15,7 @@ from emoreg.errors import UserError
 from emoreg.study.columns import RunStatus
 from emoreg.study.definition import Study
 from emoreg.study.plan import plan_runs
-from emoreg.study.results import between_looks, of_validation, results_of
+from emoreg.study.results import of_validation, results_of
 from emoreg.study.results_table import read_external_results, read_results, select, write_results
 from emoreg.study.run_one import RunOutcome
 
@@ -156,40 +156,6 @@ def test_a_table_of_anything_else_is_refused(tmp_path: Path) -> None:
         read_results(tmp_path / "x.parquet")
 
 
-WAIT = "3 of 4 planned seeds are complete: verdicts wait for the look at 4"
-
-
-@pytest.mark.parametrize(
-    ("seeds", "looks", "message"),
-    [
-        (1, (2, 4), "1 of 4 planned seeds are complete: verdicts wait for the look at 2"),
-        (2, (2, 4), None),
-        (
-            3,
-            (2, 4),
-            "3 of 4 planned seeds are complete: verdicts wait for the look at 4 (those of the look at 2 stand)",
-        ),
-        (4, (2, 4), None),
-        (5, (2, 4), None),
-        (3, None, WAIT),
-    ],
-)
-def test_between_looks_it_is_said_that_verdicts_wait(
-    seeds: int,
-    looks: tuple[int, ...] | None,
-    message: str | None,
-    tiny_study: Study,
-    tmp_path: Path,
-    finish: Callable[..., None],
-) -> None:
-    study = dataclasses.replace(tiny_study, seeds=4, looks=looks, run_seeds=6)
-    planned = plan_runs(study, tmp_path / "runs")
-    for run in planned:
-        if run.seed < seeds:
-            finish(run)
-    assert between_looks(results_of(study, planned, {})) == message
-
-
 @pytest.mark.parametrize("first", [None, 100])
 def test_the_table_of_a_replication_says_where_its_seeds_begin_and_gets_its_verdict(
     first: int | None, tiny_study: Study, tmp_path: Path, finish: Callable[..., None]
@@ -203,12 +169,6 @@ def test_the_table_of_a_replication_says_where_its_seeds_begin_and_gets_its_verd
     contrasts = emoreg.analyse(table.drop(columns="test_correct"))
     gain = contrasts[contrasts.contrast == "gain"].iloc[0]
     assert (gain.n, gain.verdict != "between_looks") == (3, True)
-
-
-def test_a_table_of_the_first_edition_has_no_looks_to_wait_for() -> None:
-    old = read_results(Path(__file__).parents[1] / "first_edition" / "results.parquet")
-    assert old["planned_seeds"].isna().all()
-    assert between_looks(old) is None
 
 
 def test_an_exploration_needs_no_accuracy_on_the_test_split(
@@ -225,7 +185,7 @@ def test_an_exploration_needs_no_accuracy_on_the_test_split(
         (run.folder / "final.json").write_text(json.dumps(final | {"test": None}))
     table = results_of(study, planned, {})
     assert table["status"].eq("finished").all() and table["test_accuracy"].isna().all()
-    assert between_looks(table) is None and table["seed"].min() == 1000
+    assert table["seed"].min() == 1000
     write_results(tmp_path / "results.parquet", table)
     assert len(read_external_results(tmp_path / "results.parquet")) == len(table)
 

@@ -17,7 +17,7 @@ import pytest
 import emoreg.stages.classify
 import emoreg.stages.pretrain
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
-from emoreg.errors import UserError
+from emoreg.errors import Diverged, UserError
 from emoreg.runtime.lock import FolderInUse
 from emoreg.runtime.progress import Advance, Progress
 from emoreg.study.columns import RunStatus
@@ -147,6 +147,40 @@ def test_what_failed_is_tried_again_and_its_record_goes_when_it_succeeds(
     assert len(failing) == 5  # the three that failed, and the two that waited for them
     (left,) = recorded_failures(planned, tmp_path).values()
     assert left.status is RunStatus.FAILED and left.error == "RuntimeError: of a library, in two lines"
+
+
+def test_a_classifier_that_diverged_is_done_again_only_without_its_folder(
+    tiny_study: Study, failing: list[str], tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverge(recipe: TrainRecipe, out: Path, progress: Progress) -> None:
+        failing.append(out.name.rpartition("-")[0])
+        out.mkdir(parents=True, exist_ok=True)
+        raise Diverged("the loss is not finite")
+
+    monkeypatch.setattr(emoreg.stages.classify, "train", diverge)
+    study = dataclasses.replace(tiny_study, arms=(BACKBONE,), seeds=1)
+    assert run_study(study, tmp_path, progress=quiet).status.tolist() == ["diverged"]
+    assert run_study(study, tmp_path, progress=quiet).status.tolist() == ["diverged"]
+    assert failing == ["digits-resnet8-backbone-seed0"]
+    (folder,) = (tmp_path / "runs").iterdir()
+    folder.rmdir()
+    assert run_study(study, tmp_path, progress=quiet).status.tolist() == ["diverged"]
+    assert len(failing) == 2
+
+
+def test_an_encoder_that_diverged_is_tried_again(
+    tiny_study: Study, failing: list[str], tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverge(recipe: PretrainRecipe, out: Path, progress: Progress) -> None:
+        failing.append(out.name.rpartition("-")[0])
+        out.mkdir(parents=True, exist_ok=True)
+        raise Diverged("the loss is not finite")
+
+    monkeypatch.setattr(emoreg.stages.pretrain, "pretrain", diverge)
+    study = dataclasses.replace(tiny_study, arms=(LEARNED,), seeds=1)
+    for _ in range(2):
+        assert run_study(study, tmp_path, progress=quiet).status.tolist() == ["diverged", "blocked"]
+    assert len(failing) == 2
 
 
 def test_the_record_of_failures_has_their_status_and_that_of_the_first_edition_is_read_without(

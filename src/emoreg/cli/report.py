@@ -40,15 +40,16 @@ def print_report(
     Between looks it prints only that verdicts wait, unless the report was asked for.
     """
     from emoreg.report.analyse_table import analyse
+    from emoreg.report.contrast_plan import between_looks
     from emoreg.report.files import write_reports
     from emoreg.report.findings import findings
     from emoreg.report.paper_tables import results_table
+    from emoreg.report.read_runs import read_runs
     from emoreg.runtime.terminal import show
-    from emoreg.study.results import between_looks
 
     analysis = analyse(name, table, left_out, own_notes)
     page = write_reports(out, analysis)
-    interim = between_looks(table)
+    interim = between_looks(read_runs(table))
     is_shown = interim is None or is_asked_for
     if is_shown:
         show(results_table(analysis))

@@ -88,15 +88,22 @@ def study(
         _print_plan(definition, out, runs, jobs, tables, only, progress)
         return 0
     table = run_study(definition, out, runs, jobs, progress, cluster, tables, isolated=True, only=only)
-    failed = table[table.status.isin((RunStatus.FAILED, RunStatus.DIVERGED))]
+    lost = table[table.status.isin((RunStatus.FAILED, RunStatus.DIVERGED))]
+    diverged = lost[(lost.status == RunStatus.DIVERGED) & (lost.stage == 2)]
+    failed = lost.drop(diverged.index)
     unwritten = None
     if has_results(table):
         try:
             print_report(definition.name, table, out, left_out(definition), is_asked_for=False)
         except UserError as error:  # a full disk: what failed is told all the same
             unwritten = error
-    for run in failed.itertuples():
+    for run in lost.itertuples():
         tell(printable(f"emoreg: {run.status}: {run.run}: {run.error}"))
+    if len(diverged):
+        tell(
+            f"emoreg: {len(diverged)} of {len(table)} runs diverged: they count as collapsed, and are trained again "
+            "only if their folders are deleted ('emoreg runs delete')"
+        )
     if len(failed):
         tell(
             f"emoreg: {len(failed)} of {len(table)} runs failed; their tracebacks are in {out}/failures.json; "
@@ -143,7 +150,7 @@ def _print_plan(
     from emoreg.study.read_study import with_data, with_machine
     from emoreg.study.results_table import read_results
     from emoreg.study.run_study import RUNS, done_elsewhere
-    from emoreg.study.scheduler import left_to_do
+    from emoreg.study.scheduler import diverged_before, left_to_do
     from emoreg.study.scorings import plan_line
     from emoreg.study.tables import plan_table
 
@@ -154,7 +161,9 @@ def _print_plan(
     done = done_elsewhere(out, planned, [(str(path), read_results(path)) for path in tables])
     ids = set() if done is None else set(done["id"])
     places, changed = find_data(study.data, [run.recipe for run in planned], out)
-    part = part_of(known_as(planned, ids), only)
+    planned = known_as(planned, ids)
+    ids |= diverged_before(planned, out)
+    part = part_of(planned, only)
     part = [dataclasses.replace(run, recipe=at_places(run.recipe, places)) for run in part]
     left = left_to_do(list({run.id: run for run in part}.values()), ids)
     counted = count_images((run.recipe for run in part), progress)

@@ -62,7 +62,7 @@ def analyse(name: str, table: Frame, left_out: Sequence[str] = (), own_notes: Me
 
     Args:
         name: of the study.
-        table: one row per run, as `emoreg.study.results` makes it. Runs that are not finished count as planned alone.
+        table: one row per run, as `emoreg.study.results` makes it. Runs that have not ended count as planned alone.
         left_out: what the study asks for and cannot be done, with the reason, a line for each.
         own_notes: for results of an own loop, in place of notes on a study's settings.
 
@@ -71,7 +71,8 @@ def analyse(name: str, table: Frame, left_out: Sequence[str] = (), own_notes: Me
     """
     done = table[table["status"] == RunStatus.FINISHED]
     stage_1, stage_2 = (done[done["stage"] == stage] for stage in (1, 2))
-    failed = table[table["status"].isin((RunStatus.FAILED, RunStatus.DIVERGED))]
+    diverged = table[(table["status"] == RunStatus.DIVERGED) & (table["stage"] == 2)]
+    failed = table[table["status"].isin((RunStatus.FAILED, RunStatus.DIVERGED))].drop(diverged.index)
     frame = contrasts.analyse(table)
     frame[SMALLEST] = smallest_effects(table, frame)
     of_stage_2 = table[table["stage"] == 2]
@@ -84,7 +85,8 @@ def analyse(name: str, table: Frame, left_out: Sequence[str] = (), own_notes: Me
         seeds=tuple(sorted({int(seed) for seed in stage_2["seed"]})),
         planned=len(table),
         finished=len(done),
-        failures=tuple((str(run), str(error)) for run, error in zip(failed["run"], failed["error"], strict=True)),
+        failures=_errors(failed),
+        diverged=_errors(diverged),
         facts=facts_of(done),
         notes=method_notes(stage_2) if own_notes is None else own_notes,
         is_own=own_notes is not None,
@@ -92,6 +94,10 @@ def analyse(name: str, table: Frame, left_out: Sequence[str] = (), own_notes: Me
         contrasts=frame,
         doses=doses_of(table),
     )
+
+
+def _errors(runs: Frame) -> tuple[tuple[str, str], ...]:
+    return tuple((str(run), str(error)) for run, error in zip(runs["run"], runs["error"], strict=True))
 
 
 def _cells(table: Frame, frame: Frame) -> Iterable[CellResult]:

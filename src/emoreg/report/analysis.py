@@ -223,7 +223,8 @@ class Analysis:
     seeds: tuple[int, ...]  # with at least one finished run of stage 2
     planned: int  # runs in the plan, both stages
     finished: int
-    failures: tuple[tuple[str, str], ...]  # (run, error)
+    failures: tuple[tuple[str, str], ...]  # (run, error) of runs that are left out
+    diverged: tuple[tuple[str, str], ...]  # the same of runs of stage 2 that count as collapsed
     facts: tuple[tuple[str, str], ...]  # settings and machines: (name, value)
     notes: MethodNotes
     left_out: tuple[str, ...]  # what the plan leaves out, with the reason

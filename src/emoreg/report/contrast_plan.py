@@ -45,6 +45,16 @@ class Comparison:
         """Whether it has a verdict."""
         return self.arm.is_regulated and self.name in TESTED
 
+    @property
+    def complete(self) -> int:
+        """How many of the planned looks are complete."""
+        return 0 if self.looks[-1].number is None else len(self.looks)
+
+    @property
+    def is_at_look(self) -> bool:
+        """Whether its seeds are those of a planned look."""
+        return self.complete > 0 and len(self.looks[-1].seeds) == self.seeds
+
 
 def contrasts_of(runs: Runs, cell: Cell) -> Iterable[Comparison]:
     """The contrasts of all arms of a cell."""
@@ -66,6 +76,24 @@ def contrasts_of(runs: Runs, cell: Cell) -> Iterable[Comparison]:
         for contrast, names in (("label", LABEL_TWINS), ("emotion", TWINS)):
             missing = tuple(name for name in names if name not in twins)
             yield _contrast(runs, cell, arm, contrast, [twins[name] for name in names if name in twins], missing)
+
+
+def between_looks(runs: Runs) -> str | None:
+    """That verdicts wait for the next planned look, if no tested contrast of a confirmation is at one now.
+
+    Where nothing is tested, as no regulated arm is finished, all contrasts count.
+    """
+    plans = [plan for (cell, _), plan in runs.plans.items() if cell.purpose != EXPLORATION]
+    contrasts = [one for cell in runs.cells for one in contrasts_of(runs, cell)]
+    contrasts = [one for one in contrasts if one.is_tested] or contrasts
+    if not plans or any(one.is_at_look for one in contrasts):
+        return None
+    furthest = max(contrasts, key=lambda one: one.seeds, default=None)
+    seeds, looks, complete = 0, plans[0].looks, 0
+    if furthest is not None:
+        seeds, looks, complete = furthest.seeds, furthest.planned, furthest.complete
+    since = f" (those of the look at {looks[complete - 1]} stand)" if complete else ""
+    return f"{seeds} of {looks[-1]} planned seeds are complete: verdicts wait for the look at {looks[complete]}{since}"
 
 
 def twin_of(arms: Iterable[Arm], arm: Arm, experience: str) -> Arm | None:

@@ -45,7 +45,12 @@ def _content(analysis: Analysis, sentences: Sequence[str]) -> dict[str, Any]:
     return {
         "study": analysis.name,
         "editions": list(analysis.notes.editions),
-        "runs": {"planned": analysis.planned, "finished": analysis.finished, "failed": len(analysis.failures)},
+        "runs": {
+            "planned": analysis.planned,
+            "finished": analysis.finished,
+            "diverged": len(analysis.diverged),
+            "failed": len(analysis.failures),
+        },
         "findings": list(sentences),
         "contrasts": records,
         "suites": suite_records(analysis),

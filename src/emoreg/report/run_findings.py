@@ -74,7 +74,7 @@ def stuck_lambdas(analysis: Analysis) -> list[str]:
 
 def unfinished(analysis: Analysis) -> list[str]:
     """How many runs are missing."""
-    left = analysis.planned - analysis.finished
+    left = analysis.planned - analysis.finished - len(analysis.diverged)
     if not left:
         return []
     failed = f" ({len(analysis.failures)} failed)" if analysis.failures else ""

@@ -78,21 +78,6 @@ def results_of(
     return pd.DataFrame(rows, columns=in_order(name for row in rows for name in row))
 
 
-def between_looks(table: pd.DataFrame) -> str | None:
-    """That verdicts wait for the next planned look, if the complete seeds of a confirmation are not at one now."""
-    own = table[(table["stage"] == 2) & table["planned_seeds"].notna()]
-    if own.empty or (own["purpose"] != "confirmation").any():
-        return None
-    is_complete = (own["status"] == RunStatus.FINISHED).groupby(own["seed"]).all()
-    seeds, looks = int(is_complete.sum()), sorted({int(look) for planned in own["looks"] for look in planned})
-    later = [look for look in looks if look > seeds]
-    if seeds in looks or not later:
-        return None
-    earlier = [look for look in looks if look < seeds]
-    since = f" (those of the look at {earlier[-1]} stand)" if earlier else ""
-    return f"{seeds} of {looks[-1]} planned seeds are complete: verdicts wait for the look at {later[0]}{since}"
-
-
 def _is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 

@@ -31,7 +31,7 @@ from emoreg.study.read_study import FILE, TABLE, find_study, is_kept, read_study
 from emoreg.study.results import results_of
 from emoreg.study.results_table import read_results, write_results
 from emoreg.study.run_one import RunOutcome
-from emoreg.study.scheduler import InTurn, Pool, execute, left_to_do, recorded_failures
+from emoreg.study.scheduler import InTurn, Pool, diverged_before, execute, left_to_do, recorded_failures
 from emoreg.study.score_runs import score_runs
 from emoreg.study.scorings import check_scorable, left_to_score
 
@@ -57,7 +57,7 @@ def run_study(
     """Do all runs of a study that are not done yet, score them in its suites, and write their table.
 
     To resume a study that was stopped, even killed, call this again. Runs that fail are recorded with their error, and
-    tried again by the next call.
+    tried again by the next call. Those of stage 2 that diverge are not, unless their folders are deleted: they count.
 
     Args:
         study: from `read_study`, or made in Python.
@@ -100,6 +100,7 @@ def run_study(
         done = done_elsewhere(out, planned, tables)
         ids = set() if done is None else set(done["id"])
         planned = known_as(planned, ids)
+        ids |= diverged_before(planned, out)
         part = part_of(planned, only)
         left = left_to_do(part, ids)
         jobs_left = left_to_score(part, study.suites)

@@ -73,8 +73,8 @@ def execute(
         out: the study's folder; failures are recorded there with their traceback.
         pool: does the runs. The caller closes it.
         progress: shows one task for the whole study.
-        elsewhere: ids of runs that other machines have finished. An encoder of stage 1 is trained here all the same if
-            a run that is left needs its weights.
+        elsewhere: ids of runs that are done without being finished here: by other machines, or as they have
+            diverged. An encoder of stage 1 is trained here all the same if a run that is left needs its weights.
 
     Returns:
         The runs that failed or were blocked, by run id.
@@ -138,6 +138,22 @@ def outcomes_of(todo: list[Job], finished: set[str], pool: Pool, shared: SharedR
 def recorded_failures(planned: Sequence[PlannedRun], out: Path) -> dict[str, RunOutcome]:
     """The runs that failed or were blocked when the study was last run, by run id."""
     return _failures(read_failures(out), planned)
+
+
+def diverged_before(planned: Sequence[PlannedRun], out: Path) -> set[str]:
+    """The ids of the runs of stage 2 that diverged when the study was last run, and would again.
+
+    One whose folder has been deleted since is left to do. An encoder that diverged is too: runs that need it wait.
+    """
+    recorded = recorded_failures(planned, out)
+    return {
+        run.id
+        for run in planned
+        if run.mode is not None
+        and run.id in recorded
+        and recorded[run.id].status is RunStatus.DIVERGED
+        and run.folder.is_dir()
+    }
 
 
 def read_failures(out: Path) -> dict[str, dict[str, str]]:
