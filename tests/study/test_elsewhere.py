@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,6 +55,31 @@ def test_tables_are_joined_with_every_run_once_and_a_finished_row_stands(table_o
     assert correct.tolist() == [b"\xaa\x00"]  # as it was
 
 
+def test_of_a_run_in_several_tables_the_row_stands_in_which_it_has_come_furthest(
+    table_of: Callable[..., pd.DataFrame],
+) -> None:
+    table = table_of("one", 0).iloc[[0]]
+    ends = ("finished", "diverged", "failed", "blocked", "waiting")
+    tables = {end: table.assign(status=end, error=end) for end in ends}
+    for further, end in itertools.combinations(ends, 2):
+        for pair in ((further, end), (end, further)):
+            assert merged([(name, tables[name]) for name in pair])["status"].tolist() == [further]
+
+
+def test_suites_that_were_scored_later_are_joined_with_those_before(table_of: Callable[..., pd.DataFrame]) -> None:
+    table = table_of("one", 0).iloc[[0]]
+
+    def scored(**suites: float) -> pd.DataFrame:
+        told = {name: {"options": {}, "images": "all"} for name in suites}
+        figures = {f"suite.{name}.mean": value for name, value in suites.items()}
+        return table.assign(**figures, suites=json.dumps(told))
+
+    tables = [("old", table), ("one", scored(calibration=0.1)), ("two", scored(calibration=0.2, corruptions=0.3))]
+    (row,) = merged(tables).to_dict("records")
+    assert (row["suite.calibration.mean"], row["suite.corruptions.mean"]) == (0.1, 0.3)
+    assert list(json.loads(row["suites"])) == ["calibration", "corruptions"]
+
+
 def test_a_run_with_two_results_is_refused(table_of: Callable[..., pd.DataFrame]) -> None:
     one, two = table_of("one", 0), table_of("two", 0, accuracy=0.6)
     told = refusal(lambda: merged([("one.parquet", one), ("two.parquet", two)]))
@@ -81,6 +108,19 @@ def test_finished_runs_of_another_machine_count_as_done_and_stand_in_the_table(
     assert table["status"].tolist()[:4] == ["finished", "waiting", "finished", "waiting"]
     assert table["test_accuracy"][0] == 0.5 and pd.isna(table["folder"][0]) and table["run"][0] == planned[0].name
     assert table["test_correct"][0] == b"\xaa\x00" and list(table["epochs.train_loss"][0]) == [2.0, 1.0]
+
+
+def test_a_classifier_that_diverged_elsewhere_is_not_trained_again_here(
+    tiny_study: Study, planned: list[PlannedRun], table_of: Callable[..., pd.DataFrame]
+) -> None:
+    other = table_of("other", 0, 2)
+    other.loc[[0, 1], ["status", "error"]] = "diverged", "the loss is not finite"  # Backbone, and an encoder
+    done = finished_elsewhere([("other", other)], planned)
+    assert done["id"].tolist() == [planned[0].id, planned[2].id]
+    table = results_of(tiny_study, planned, {}, done)
+    assert table["status"].tolist()[:3] == ["diverged", "waiting", "finished"]
+    assert table["error"][0] == "the loss is not finite"
+    assert planned[0] not in left_to_do(planned, set(done["id"]))
 
 
 def test_stage_1_is_done_again_only_for_a_run_that_is_left(planned: list[PlannedRun]) -> None:

@@ -45,7 +45,8 @@ def study(
         study: a YAML file, see recipes/studies/, or a study's folder
         out: the study's folder. Default: runs/<name of the file>
         seeds: number of seeds to run for now; what the file plans stays the plan
-        with_: tables of results of other machines: runs of this study that are finished there count as done
+        with_: tables of results of other machines: runs of this study that are finished there, or have
+            diverged, count as done
         only: the part of the study to run for now, by labels of targets, backbones, stimuli or variants, and modes;
             the plan stays whole, also for the report
         jobs: parallel runs, on this machine

@@ -23,7 +23,7 @@ from emoreg.report.read_runs import read_runs
 from emoreg.report.run_frame import Arm, Cell, Runs
 from emoreg.report.statistics import Interval, interval
 from emoreg.report.verdicts import Verdict
-from emoreg.study.suite_columns import COLUMN
+from emoreg.study.suite_columns import COLUMN, told_suites
 from emoreg.suites.figures import Figure, column, headlines
 from emoreg.suites.options import SUITES
 
@@ -47,7 +47,7 @@ def suite_cells(table: pd.DataFrame, cells: Sequence[CellResult]) -> tuple[Suite
     if not names or COLUMN not in table:
         return ()
     runs = read_runs(table)
-    told = [_told(value) for value in table[COLUMN]]
+    told = [told_suites(value) for value in table[COLUMN]]
     found = []
     with_arms = [cell for cell, arms in runs.cells.items() if arms]
     for of_cell, result in zip(with_arms, cells, strict=True):
@@ -55,15 +55,6 @@ def suite_cells(table: pd.DataFrame, cells: Sequence[CellResult]) -> tuple[Suite
             if (cell := _suite_cell(table, runs, of_cell, result, name, told)) is not None:
                 found.append(cell)
     return tuple(found)
-
-
-def _told(value: Any) -> Mapping[str, Any]:
-    """What a run says of its suites; nothing where that cannot be read."""
-    try:
-        read = json.loads(value) if isinstance(value, str) else {}
-    except (ValueError, RecursionError):
-        return {}
-    return read if isinstance(read, dict) else {}
 
 
 def _suite_cell(

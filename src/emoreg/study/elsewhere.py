@@ -13,11 +13,13 @@ from emoreg.errors import UserError, shortened
 from emoreg.study.columns import RECIPES, SETTINGS, RunStatus, stored
 from emoreg.study.conform import conform
 from emoreg.study.plan import PlannedRun
+from emoreg.study.suite_columns import missing_suites
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FILE = "elsewhere.parquet"  # in a study's folder: finished runs of it that other machines did
+FILE = "elsewhere.parquet"  # in a study's folder: runs of it that other machines did
+FURTHEST = (RunStatus.FINISHED, RunStatus.DIVERGED, RunStatus.FAILED, RunStatus.BLOCKED, RunStatus.WAITING)
 # Measurements that tell whether two rows of a run are of the same training; times and machines differ anyway.
 RESULTS = ("test_accuracy", "validation_accuracy", "train_loss", "test_correct", "test_checksum", "lambda")
 PATHS = ("encoder.experience", "target.root", "stimuli.root")
@@ -28,7 +30,8 @@ SHOWN = 3  # differences in an error
 def merged(tables: Sequence[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
     """Several tables of results as one, with every run once.
 
-    A run is the same where its id and its variant are. Of a run that several tables have, a finished row stands.
+    A run is the same where its id and its variant are. Of a run that several tables have, the row stands in which it
+    has come furthest; of finished ones the first, with the suites that only later ones have scored.
 
     Args:
         tables: names for errors, and tables from `results_of` or `read_results`, of any edition.
@@ -47,24 +50,28 @@ def merged(tables: Sequence[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
         rows = pa.concat_tables(parts, promote_options="permissive").to_pandas()
     except (ValueError, TypeError) as error:  # Arrow's own are of both kinds
         raise UserError(f"the tables cannot be joined: {shortened(str(error), 200)}") from None
+    rank = {status: place for place, status in enumerate(FURTHEST)}
+    ranks = [rank.get(status, len(rank)) for status in rows["status"]]
     kept: dict[tuple[str, str | None], int] = {}
     for number, row in enumerate(rows[["id", "variant"]].itertuples(index=False)):
         key = row.id, row.variant if isinstance(row.variant, str) else None
         first = kept.setdefault(key, number)
-        if rows["status"].iloc[number] != RunStatus.FINISHED or first == number:
-            continue
-        if rows["status"].iloc[first] != RunStatus.FINISHED:
+        if ranks[number] < ranks[first]:
             kept[key] = number
-        elif differing := _differing(rows.iloc[first], rows.iloc[number], RESULTS):
+        if first == number or max(ranks[number], ranks[first]) > rank[RunStatus.FINISHED]:
+            continue
+        if differing := _differing(rows.iloc[first], rows.iloc[number], RESULTS):
             raise UserError(
                 f"{names[first]} and {names[number]} have different results of the run {rows['run'].iloc[number]} "
                 f"(id {row.id}; {differing[0]}): join one of them alone"
             )
+        for name, value in missing_suites(rows.iloc[first], rows.iloc[number]).items():
+            rows.at[first, name] = value
     return rows.iloc[sorted(kept.values())].reset_index(drop=True)
 
 
 def finished_elsewhere(tables: Sequence[tuple[str, pd.DataFrame]], planned: Sequence[PlannedRun]) -> pd.DataFrame:
-    """The finished runs of a plan that tables hold.
+    """The runs of a plan that tables hold and that count: finished, or of stage 2 and diverged.
 
     Raises:
         UserError: as `merged`; a table holds no run of the plan. It says in which setting its nearest run differs.
@@ -74,7 +81,8 @@ def finished_elsewhere(tables: Sequence[tuple[str, pd.DataFrame]], planned: Sequ
         if not ids & set(table.get("id", ())):
             raise UserError(f"{name} has no run of this study: {_why(table, planned)}")
     rows = merged(tables)
-    return rows[(rows["status"] == RunStatus.FINISHED) & rows["id"].isin(ids)]
+    has_diverged = (rows["status"] == RunStatus.DIVERGED) & (rows["stage"] == 2)
+    return rows[((rows["status"] == RunStatus.FINISHED) | has_diverged) & rows["id"].isin(ids)]
 
 
 def _why(table: pd.DataFrame, planned: Sequence[PlannedRun]) -> str:

@@ -66,8 +66,8 @@ def run_study(
         jobs: runs at a time, at least 1.
         progress: None for the terminal.
         ray: the cluster that does the runs, as many at a time as it has room for; None for this machine.
-        elsewhere: tables of results of other machines, whose finished runs of this study count as done. The study's
-            folder keeps them.
+        elsewhere: tables of results of other machines, whose finished and diverged runs of this study count as done.
+            The study's folder keeps them.
         isolated: with jobs 1, do the runs in another process, as with more jobs: the study then goes on even if the
             system ends a run, for want of memory, or a library crashes.
         only: labels of the part of the study to run for now, see `part_of`; none for all of it. The table has the
@@ -136,7 +136,7 @@ def require_own_process() -> None:
 def done_elsewhere(
     out: Path, planned: Sequence[PlannedRun], tables: Sequence[tuple[str, pd.DataFrame]] = ()
 ) -> pd.DataFrame | None:
-    """The finished runs of other machines that a study's folder keeps, with those of further tables; None without any.
+    """The runs of other machines that a study's folder keeps, with those of further tables; None without any.
 
     Args:
         out: the study's folder.
