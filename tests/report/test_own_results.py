@@ -163,6 +163,34 @@ def test_answers_stand_for_accuracies_that_are_rounded_or_absent() -> None:
     )
 
 
+@pytest.mark.parametrize("images", [10_000, 9_997])
+def test_packed_answers_may_stand_beside_rounded_accuracies(images: int) -> None:
+    frame = own_frame(seeds=3)
+    draw = np.random.default_rng(1)
+    correct = [draw.random(images) < accuracy for accuracy in frame["accuracy"]]
+    rounded = frame.assign(accuracy=[round(float(of_run.mean()), 3) for of_run in correct])
+    unpacked = emoreg.analyse(rounded.assign(correct=correct))
+    packed = rounded.assign(correct=[np.packbits(of_run).tobytes() for of_run in correct])
+    found = emoreg.analyse(packed)
+    assert set(abs(found["images"] - images)) <= {0, 1, 2}
+    pd.testing.assert_series_equal(found["point"], unpacked["point"], atol=3e-4)
+    own = own_results(packed)
+    assert own is not None
+    pd.testing.assert_frame_equal(emoreg.analyse(as_table(own))[["point", "low"]], found[["point", "low"]])
+    assert "they are of different runs" in refusal(
+        lambda: emoreg.analyse(packed.assign(accuracy=packed["accuracy"] - 0.02))
+    )
+
+
+def test_packed_answers_without_an_accuracy_do_not_tell_one() -> None:
+    frame = answered()
+    packed = frame.assign(correct=frame["correct"].map(lambda of_run: np.packbits(of_run).tobytes()))
+    told = refusal(lambda: emoreg.analyse(packed.drop(columns="accuracy")))
+    assert told.startswith("row 0: correct is packed, which leaves open how many images it is of: give the accuracy")
+    lost = own_results(packed.assign(accuracy=packed["accuracy"].mask(packed.index == 0)))
+    assert lost is not None and lost.runs.is_collapsed.tolist() == [True, *[False] * (len(packed) - 1)]
+
+
 def test_a_run_without_an_accuracy_has_diverged(tmp_path: Path) -> None:
     own = read(written(tmp_path / "r.csv", SMALL.replace("0.72", "nan")))
     assert own.runs.is_collapsed.tolist() == [False, True] and math.isnan(own.runs.scores[1])

@@ -44,7 +44,7 @@ class OwnResults:
     frame: pd.DataFrame  # columns as given but for `arm`; `correct` as arrays of truth values, or packed
     places: tuple[str, ...]  # of the rows
     runs: Runs
-    images: tuple[int | None, ...]  # test images of each run, where right or wrong is given and not packed
+    images: tuple[int | None, ...]  # test images of each run, where right or wrong is given
 
 
 def read_own_results(path: Path) -> OwnResults | None:
@@ -188,10 +188,15 @@ def _checked(
             given.append(", ".join(str(values[name]) for name in ("arm", *OF_AN_ARM) if values.get(name) is not None))
             if "arm" in values:
                 values |= arm_named(values.pop("arm"))._asdict()
-            images.append(_take_answers(values, is_text))
         except UserError as error:
             raise UserError(f"{place}: {error}") from None
         read.append(values)
+    _unpack(read)
+    for place, values in zip(places, read, strict=True):
+        try:
+            images.append(_take_answers(values, is_text))
+        except UserError as error:
+            raise UserError(f"{place}: {error}") from None
     columns = list(dict.fromkeys(name for values in read for name in values)) or list(names)
     frame = pd.DataFrame({name: _column([values[name] for values in read]) for name in columns}, range(len(read)))
     runs = read_runs(frame, places)
@@ -218,14 +223,47 @@ def _column(values: list[Any]) -> pd.Series[Any]:
     return pd.Series(values, dtype=object)
 
 
+def _unpack(rows: Sequence[dict[str, Any]]) -> None:
+    """Make truth values of packed answers, where the accuracies tell how many images they are of.
+
+    Packing fills the last byte up with zeros. Runs of one target are of the same images, so their number is, of those
+    that fit the bytes, the one that their accuracies, which may be rounded, fit best; by the median, so that one run
+    with another's answers is found out itself.
+    """
+    alike: dict[tuple[Any, ...], list[tuple[dict[str, Any], str]]] = {}
+    for values in rows:
+        name, packed = _answers_of(values)
+        accuracy = values.get(_score_of(values))
+        if name is not None and isinstance(packed, bytes) and packed and accuracy is not None and np.isfinite(accuracy):
+            alike.setdefault((values.get("target"), values.get("purpose"), len(packed)), []).append((values, name))
+    for runs in alike.values():
+        bits = np.unpackbits(np.array([np.frombuffer(values[name], dtype=np.uint8) for values, name in runs]), axis=1)
+        accuracies = np.array([values[_score_of(values)] for values, _ in runs])
+        most = bits.shape[1]
+        least = max(most - 7, int(np.flatnonzero(bits.any(axis=0)).max(initial=0)) + 1)
+        possible = np.arange(most, least - 1, -1)
+        errors = np.median(np.abs(bits.sum(axis=1) / possible[:, None] - accuracies), axis=1)
+        for (values, name), answers in zip(runs, bits[:, : possible[np.argmin(errors)]] == 1, strict=True):
+            values[name] = answers
+
+
+def _answers_of(values: Mapping[str, Any]) -> tuple[str | None, Any]:
+    """The column of a run's right or wrong per image, and its content; None without any."""
+    name = next((name for name in ("correct", STORED["correct"]) if values.get(name) is not None), None)
+    return name, None if name is None else values[name]
+
+
+def _score_of(values: Mapping[str, Any]) -> str:
+    return next((name for name in SCORES if name in values), "accuracy")
+
+
 def _take_answers(values: dict[str, Any], is_text: bool) -> int | None:
     """The number of images that a run answered, if that is given; its accuracy becomes that of its answers.
 
     UserError if the accuracy is another one, or missing.
     """
-    name = next((name for name in ("correct", STORED["correct"]) if values.get(name) is not None), None)
-    of = next((name for name in SCORES if name in values), "accuracy")
-    answers = None if name is None else values[name]
+    name, answers = _answers_of(values)
+    of = _score_of(values)
     accuracy = values.get(of)
     if isinstance(answers, np.ndarray):
         exact = float(answers.mean())
@@ -236,7 +274,12 @@ def _take_answers(values: dict[str, Any], is_text: bool) -> int | None:
             )
         values[of] = exact
         return answers.size
-    if accuracy is None and is_text and not any(values.get(name) is not None for name in VALIDATED):
+    is_validated = any(values.get(name) is not None for name in VALIDATED)
+    if answers is not None and of not in values and not is_validated:
+        raise UserError(
+            f"{name} is packed, which leaves open how many images it is of: give the {of} too, or unpacked answers"
+        )
+    if accuracy is None and is_text and not is_validated:
         raise UserError(f"{of} is empty; write nan for a run that diverged, and leave out runs that are not finished")
     values.setdefault(of, None)
     return None
