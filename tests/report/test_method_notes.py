@@ -70,6 +70,11 @@ def test_variants_with_other_budgets_and_takeovers_are_told_apart() -> None:
     )
 
 
+def test_a_fresh_encoder_is_taken_over_from_nothing() -> None:
+    matched = run({"encoder.takeover": "norm_matched"})
+    assert dict(notes(matched, run(mode="learned fresh")).facts)["Takeover of the encoder"] == "norm-matched"
+
+
 def test_a_budget_as_given_that_is_not_backbones_is_remarked() -> None:
     (remark,) = notes(run(MIXTURE)).remarks
     assert remark == (

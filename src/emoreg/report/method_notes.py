@@ -24,7 +24,7 @@ FIRST_EDITION = (
     "Backbone and to the ensemble are of step size too, and all controls had one mode, so that they are twins of the "
     "arm of that mode alone."
 )
-PLAN = ("mode", "variant", "edition", "purpose", "planned_seeds", "first_seed", "looks")
+PLAN = ("mode", "experience", "variant", "edition", "purpose", "planned_seeds", "first_seed", "looks")
 TAKEOVERS = {"as_is": "as it is", "norm_matched": "norm-matched", "shrunk": "shrunk and perturbed"}
 
 
@@ -46,7 +46,7 @@ def method_notes(runs: pd.DataFrame) -> MethodNotes:
         "Plan": "; ".join(dict.fromkeys(filter(None, map(_plan, _rows(runs))))),
         "Loss": _by_line(rows, _loss),
         "Gradient budget": _by_line(rows, _budget),
-        "Takeover of the encoder": _by_line(rows, _takeover),
+        "Takeover of the encoder": _by_line([row for row in rows if row["experience"] != "fresh"], _takeover),
     }
     remarks = [*_as_given(rows), *_rehearsing(rows), *_features(rows), *_scale_free(rows)]
     return MethodNotes(editions, tuple((name, value) for name, value in facts.items() if value), tuple(remarks))
