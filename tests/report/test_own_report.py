@@ -83,9 +83,14 @@ def test_what_the_other_columns_were_taken_for() -> None:
         "Accuracies are shares of test images, calculated from correct in 1 of 2 runs.",
         "Without an accuracy, so counted as collapsed: row 1.",
         "Right or wrong is known for each of 4 images in 1 of 2 runs.",
-        "Planned: 2 seeds, looks at 2; the seeds count from 0.",
+        "Planned: 2 seeds from 0 on, looks at 2.",
         "Read as their names say: device.",
     ]
+
+
+def test_a_plan_is_told_with_its_first_seed() -> None:
+    frame = own_frame({"Backbone": 0.5}, seeds=2, planned_seeds=2, first_seed=10)
+    assert "Planned: 2 seeds from 10 on, looks at 2." in taken_values(own(frame.assign(seed=frame["seed"] + 10)))
 
 
 def test_what_is_not_checked_depends_on_the_columns() -> None:

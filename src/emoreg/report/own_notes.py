@@ -143,8 +143,11 @@ def _of_plan(own: OwnResults) -> str:
     plans = dict.fromkeys(own.runs.plans.values())
     if not plans:
         return "No number of seeds is given as planned."
-    each = [f"{count(plan.seeds, 'seed')}, looks at {all_of(list(map(str, plan.looks)))}" for plan in plans]
-    return f"Planned: {'; '.join(each)}; the seeds count from 0."
+    each = [
+        f"{count(plan.seeds, 'seed')} from {plan.first} on, looks at {all_of(list(map(str, plan.looks)))}"
+        for plan in plans
+    ]
+    return f"Planned: {'; '.join(each)}."
 
 
 def _of_others(own: OwnResults) -> Iterator[str]:
