@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from emoreg.runtime.progress import Progress
+from emoreg.runtime.progress import Progress, in_words
 
 
 class Terminal(io.StringIO):
@@ -211,3 +211,22 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_lines(
         pass_time(10)
         advance(10)
     assert terminal.getvalue() == "train: 10/100 steps, about 1m30s left\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (5, "a few seconds"),
+        (45, "a minute"),
+        (61, "a minute"),
+        (90, "1.5 minutes"),
+        (2400, "40 minutes"),
+        (3600, "an hour"),
+        (5400, "90 minutes"),
+        (86_400, "a day"),
+        (2.4 * 86_400, "2.4 days"),
+        (17 * 365.25 * 86_400, "17 years"),
+    ],
+)
+def test_a_long_duration_is_told_in_the_unit_in_which_people_think(seconds: float, words: str) -> None:
+    assert in_words(seconds) == words

@@ -130,15 +130,23 @@ def duration(seconds: float) -> str:
 
 
 MINUTE, HOUR, DAY, YEAR = 60, 3600, 86_400, 365.25 * 86_400  # seconds
+UNITS = (
+    (YEAR, "a year", "years"),
+    (DAY, "a day", "days"),
+    (HOUR, "an hour", "hours"),
+    (MINUTE, "a minute", "minutes"),
+)
 
 
 def in_words(seconds: float) -> str:
-    """A long duration to two digits, in the unit in which people think of it: "40 minutes", "2.4 days", "17 years"."""
+    """A long duration to two digits, in the unit in which people think of it: "40 minutes", "2.4 days", "an hour"."""
     if seconds < MINUTE:
         return "a minute" if seconds > MINUTE / 2 else "a few seconds"
-    for unit, name in ((YEAR, "years"), (DAY, "days"), (HOUR, "hours"), (MINUTE, "minutes")):
-        if seconds >= 2 * unit or unit == MINUTE:
-            number = seconds / unit
+    for unit, one, name in UNITS:
+        number = seconds / unit
+        if f"{number:.1f}" == "1.0":
+            return one
+        if number >= 2 or unit == MINUTE:
             return f"{number:.1f}".removesuffix(".0") + f" {name}" if number < 9.95 else f"{number:,.0f} {name}"
     raise AssertionError
 
