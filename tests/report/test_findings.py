@@ -429,6 +429,12 @@ def test_a_run_that_diverged_is_not_said_to_be_left_out() -> None:
     assert not any("left out" in s for s in sentences)
 
 
+def test_an_exploration_without_a_common_seed_says_so() -> None:
+    rows = stage_2({"none": [0.9, 0.91]}, first_seed=1000) + stage_2({"learned": [0.9, 0.91]}, first_seed=1002)
+    first, second, *_ = said(results(rows).assign(purpose="exploration"))
+    assert first.startswith("This is an exploration") and second.startswith("No regulated arm has a seed in common")
+
+
 def test_what_the_plan_leaves_out_is_said_with_its_reason() -> None:
     analysis = analyse(
         "a study", study({"none": 0.0, "learned": 0.0}), ("digits, vit: wide is left out: no width fits",)

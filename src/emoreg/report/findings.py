@@ -126,9 +126,10 @@ def _cases(analysis: Analysis) -> list[Case]:
 
 def _exploration(cases: Sequence[Case]) -> list[str]:
     """Sizes on validation images, for what is no test."""
-    explored = [case for case in cases if case.contrast.verdict is Verdict.EXPLORATION and case.contrast.size.n]
+    explored = [case for case in cases if case.contrast.verdict is Verdict.EXPLORATION]
     if not explored:
         return []
+    explored = [case for case in explored if case.contrast.size.n]
     sentences = [
         "This is an exploration: its figures are of validation images and it gives no verdict; what it suggests has "
         "to be confirmed with other seeds."
@@ -137,6 +138,10 @@ def _exploration(cases: Sequence[Case]) -> list[str]:
         to = " to the hardest of its twins" if name in ("label", "emotion") else ""
         if sizes := [case for case in _falling(explored) if case.contrast.name == name]:
             sentences.append(f"On validation images, {what}{to}: {_sizes(sizes)}.")
+    if not explored:
+        sentences.append(
+            "No regulated arm has a seed in common with Backbone or a twin, so there is nothing to compare."
+        )
     return sentences
 
 
