@@ -97,6 +97,14 @@ def test_without_images_those_are_shown_where_the_emotional_response_changes_mos
     assert "of the variance" in page.words and "λ of each image" not in page.words
 
 
+def test_without_images_a_plain_run_is_explained_on_the_first_test_images(
+    runs: Path, tmp_path: Path, quiet: Progress
+) -> None:
+    words = Page(explain(runs / "plain", (), tmp_path, points=5, device="cpu", progress=quiet)).words
+    assert "The first test images." in words
+    assert list(dict.fromkeys(re.findall(r"test image (\d+) ", words))) == [str(number) for number in range(6)]
+
+
 def test_a_plain_run_is_explained_without_what_it_does_not_have(runs: Path, photos: Path, tmp_path: Path) -> None:
     quiet = Progress(quiet=True)
     page = Page(explain(runs / "plain", photos / "a.png", tmp_path, points=20, device="cpu", progress=quiet))

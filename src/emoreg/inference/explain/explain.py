@@ -143,7 +143,12 @@ def _felt(
 
 
 def _most_changed(change: Floats) -> NDArray[np.int64]:
-    """The images whose true class gains most from the emotional response, and as many that lose most."""
+    """The images whose true class gains most from the emotional response, and as many that lose most.
+
+    The first ones where there is no such response.
+    """
+    if not change.any():
+        return np.arange(min(CHOSEN, len(change)))
     order, half = np.argsort(-change, kind="stable"), CHOSEN // 2
     return order if len(order) <= CHOSEN else np.concatenate([order[:half], order[-half:]])
 
