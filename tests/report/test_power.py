@@ -153,6 +153,15 @@ def test_training_hours_count_both_stages_and_every_arm_once_a_seed() -> None:
     assert training_hours(table, seeds=36) == pytest.approx(36 * (2 * 10.0 + 5.0) / 3600)
 
 
+def test_a_pilot_that_tells_no_time_gets_no_hours() -> None:
+    pilot = study({("learned", "affect"): 0.9, ("none", None): 0.9}, seeds=5).assign(
+        status="finished", seconds=math.nan
+    )
+    assert math.isnan(training_hours(pilot, seeds=8))
+    assert "hours" not in printed(power_table(given_spread(0.3), 0.5, [8], pilot=pilot))
+    assert "hours" in printed(power_table(given_spread(0.3), 0.5, [8], pilot=pilot.assign(seconds=9.0)))
+
+
 def printed(table: object) -> str:
     screen = Console(file=io.StringIO(), width=200)
     screen.print(table)

@@ -201,8 +201,9 @@ def _label(cell: Cell) -> str:
 def training_hours(table: pd.DataFrame, seeds: int) -> float:
     """Training time of a whole study, both stages, with this many seeds, one run at a time.
 
-    From the mean time of the finished seeds of each kind of run; a kind without any is not counted.
+    From the mean time of the finished seeds of each kind of run; a kind without any is not counted. NaN if no time is
+    known.
     """
     done = table[table["status"] == RunStatus.FINISHED]
     kinds = done.groupby([name for name in KINDS if name in done], dropna=False)
-    return float(kinds["seconds"].mean().sum()) * seeds / 3600
+    return float(kinds["seconds"].mean().sum(min_count=1)) * seeds / 3600

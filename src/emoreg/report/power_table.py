@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -29,17 +30,18 @@ def power_table(
         effect: difference to find, in percentage points.
         seeds: numbers of seeds to try.
         looks: numbers of seeds at which the study looks before its end.
-        pilot: table of results to reckon training hours from; None without one.
+        pilot: table of results to reckon training hours from, if it tells any time; None without one.
     """
     powers = simulate_power(spread, effect, sorted(set(seeds)), looks)
     is_estimated = spread.seeds > 0
     shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
-    hours = [] if pilot is None else ["hours of\ntraining"]
+    per_seed = math.nan if pilot is None else training_hours(pilot, 1)
+    hours = [] if math.isnan(per_seed) else ["hours of\ntraining"]
     for header in ("seeds", *(name.replace(" ", "\n", 1) for name in KINDS.values()), *hours):
         shown.add_column(header, justify="right")
     for found, safe in powers:
         cells = [_percent(getattr(found, kind), getattr(safe, kind) if is_estimated else None) for kind in KINDS]
-        hours = [] if pilot is None else [f"{training_hours(pilot, found.seeds):,.1f}"]
+        hours = [] if math.isnan(per_seed) else [f"{per_seed * found.seeds:,.1f}"]
         shown.add_row(str(found.seeds), *cells, *hours)
     enough = [
         f"{name} {next((str(safe.seeds) for _, safe in powers if getattr(safe, kind) >= WANTED), 'none of them')}"
