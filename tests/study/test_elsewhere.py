@@ -157,6 +157,18 @@ def test_a_table_of_another_study_is_refused_with_the_nearest_difference(
     assert told.startswith("other.parquet has no run of this study: ") and message in told
 
 
+def test_of_several_targets_whose_images_alone_have_changed_the_images_are_blamed(
+    tiny_study: Study, tmp_path: Path, table_of: Callable[..., pd.DataFrame]
+) -> None:
+    (cell,) = tiny_study.grid
+    fewer = dataclasses.replace(cell, target="few", recipe=build(cell.recipe, {"target": {"limit": 32}}))
+    study = dataclasses.replace(tiny_study, grid=(cell, fewer))
+    table = table_of("other", 0, study=study)
+    table["id"] = [f"other{number}" for number in range(len(table))]
+    told = refusal(lambda: finished_elsewhere([("other", table)], plan_runs(study, tmp_path / "runs")))
+    assert "its settings are the same, but its images have other names" in told
+
+
 def test_a_table_of_the_first_edition_or_of_other_arms_says_so(planned: list[PlannedRun]) -> None:
     old = read_results(FIRST_EDITION)
     assert "edition (1 there, 2 here)" in refusal(lambda: finished_elsewhere([("old", old)], planned[:1]))

@@ -94,16 +94,18 @@ def _why(table: pd.DataFrame, planned: Sequence[PlannedRun]) -> str:
     nearest: list[str] | None = None
     is_of_others = False
     for run in planned:
+        by_row = []
         own = {f"{SETTINGS}{key}": stored(value) for key, value in flatten(dataclasses.asdict(run.recipe))}
         for other in by_arm.get((run.mode, run.experience, run.seed), ()):
             if other.get("edition") != run.recipe.edition:
-                differing = _differing(other, {"edition": run.recipe.edition}, ["edition"])
+                by_row.append(_differing(other, {"edition": run.recipe.edition}, ["edition"]))
             else:
-                differing = _differing(other, own, [key for key in own if key in RECIPES and key not in IGNORED])
-            # Runs with the same settings have other encoders, whose stage 1 tells the difference, or other images.
-            is_of_others = is_of_others or not differing
-            if differing and (nearest is None or len(differing) < len(nearest)):
-                nearest = differing
+                by_row.append(_differing(other, own, [key for key in own if key in RECIPES and key not in IGNORED]))
+        differing = min(by_row, key=len, default=None)  # rows of other targets and stimuli differ in more
+        # Runs with the same settings have other encoders, whose stage 1 tells the difference, or other images.
+        is_of_others = is_of_others or differing == []
+        if differing and (nearest is None or len(differing) < len(nearest)):
+            nearest = differing
     if nearest is None and is_of_others:
         return "its settings are the same, but its images have other names, sizes or labels than those here"
     if nearest is None:
