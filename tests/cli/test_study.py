@@ -123,7 +123,7 @@ def test_a_dry_run_prints_the_plan_and_trains_nothing(
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_study_with_a_run_that_fails_ends_with_1_and_says_which(
+def test_a_study_with_a_run_that_fails_ends_with_1_and_says_which_also_without_a_report(
     file: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     file.write_text(
@@ -135,6 +135,10 @@ def test_a_study_with_a_run_that_fails_ends_with_1_and_says_which(
     assert "emoreg: failed: nothing-resnet8-backbone-seed0: " in shown and "nothing" in shown
     assert "1 of 2 runs failed" in shown and "Traceback" not in shown
     assert "failed" in told(capsys, "results", "pilot.yaml")
+    (page := tmp_path / "runs" / "pilot" / "report.html").unlink()
+    page.mkdir()  # it cannot be written now, as on a full disk
+    again = told(capsys, "study", "pilot.yaml", "--quiet", code=2)
+    assert "1 of 2 runs failed" in again and "emoreg: cannot write runs/pilot/report.html: " in again
 
 
 def test_a_study_with_a_run_that_diverges_is_complete_and_says_so(

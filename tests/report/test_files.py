@@ -4,6 +4,8 @@ import json
 import math
 from pathlib import Path
 
+import pytest
+
 from emoreg.report.files import write_reports
 from emoreg.report.findings import findings
 from refusing import refusal
@@ -24,6 +26,13 @@ def test_a_run_folder_is_not_written_into(tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").touch()
     assert "is a run folder; choose another" in refusal(lambda: write_reports(tmp_path, made_up(epochs=1, arms=FEW)))
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("name", ["report.md", "report.html"])
+def test_a_file_that_cannot_be_written_is_named(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir()
+    told = refusal(lambda: write_reports(tmp_path, made_up(epochs=1, arms=FEW)))
+    assert told.startswith(f"cannot write {tmp_path / name}: ")
 
 
 def test_json_has_the_contrast_frame_as_records_and_null_for_what_is_missing(tmp_path: Path) -> None:

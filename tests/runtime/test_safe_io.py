@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
 from emoreg.errors import UserError
-from emoreg.runtime.safe_io import make_folder, read_bounded, read_json, write_json
+from emoreg.runtime.safe_io import make_folder, read_bounded, read_json, write_json, writing
 
 
 def test_a_file_is_read_up_to_the_limit_and_no_further(tmp_path: Path) -> None:
@@ -61,3 +62,17 @@ def test_a_folder_is_made_with_its_parents_and_may_exist(tmp_path: Path) -> None
         with pytest.raises(UserError, match="cannot create the run folder") as caught:
             make_folder(path, "run folder")
         assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "cannot write the table a/b: No space left on device; more"),
+        (OSError("h5py has no error number"), "cannot write the table a/b: h5py has no error number; more"),
+        (FileNotFoundError(errno.ENOENT, "No such file"), "cannot write the table a/b: there is no folder a"),
+    ],
+)
+def test_what_could_not_be_written_is_told_with_the_reason_whatever_wrote_it(error: OSError, told: str) -> None:
+    with pytest.raises(UserError) as caught, writing(Path("a/b"), "table", "more"):
+        raise error
+    assert str(caught.value) == told

@@ -12,7 +12,7 @@ from emoreg.config.schema import Fit, LabelChoice, StimuliSettings
 from emoreg.data.tools.diffusion.settings import MODEL, DiffuseSettings
 from emoreg.errors import UserError, nearest
 from emoreg.runtime.progress import Progress
-from emoreg.runtime.safe_io import make_folder, write_atomically
+from emoreg.runtime.safe_io import make_folder, write_atomically, writing
 
 if TYPE_CHECKING:
     from emoreg.data.tools.catalogue import Entry
@@ -129,10 +129,8 @@ def show(
     progress.tell(collection.notes, collection.left_out)
     picture = draw_sheet(collection, count, seed)
     make_folder(out.parent)
-    try:
+    with writing(out):
         write_atomically(out, picture)
-    except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror}") from None
     if note := lacking_note("".join((collection.name, *collection.labels[0].names))):
         progress.say(note)
     print(out)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from emoreg.errors import UserError, printable
+from emoreg.errors import printable
 from emoreg.inference.pictures import INK, QUIET, STYLE
 from emoreg.runs.run import CONFUSION_PICTURE, CONFUSION_TABLE
 from emoreg.runtime.fonts import set_fonts
-from emoreg.runtime.safe_io import make_folder, write_atomically
+from emoreg.runtime.safe_io import make_folder, write_atomically, writing
 
 MAX_NUMBERS = 20  # classes up to which the cells have numbers, and every class its name
 CELL = 0.42  # inches a side of a cell with a number
@@ -37,10 +37,8 @@ def write_confusion(folder: Path, matrix: Sequence[Sequence[int]], classes: Sequ
     writer.writerows([name, *row] for name, row in zip(classes, matrix, strict=True))
     paths = folder / CONFUSION_TABLE, folder / CONFUSION_PICTURE
     for path, content in zip(paths, (text.getvalue().encode(), draw_confusion(matrix, classes)), strict=True):
-        try:
+        with writing(path):
             write_atomically(path, content)
-        except OSError as error:
-            raise UserError(f"cannot write {path}: {error.strerror}") from None
     return paths
 
 

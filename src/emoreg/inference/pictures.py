@@ -12,10 +12,9 @@ import numpy as np
 
 from emoreg.data.images.decode import square, upright
 from emoreg.data.stimuli.emotion import MIKELS_8
-from emoreg.errors import UserError
 from emoreg.inference.predict import FeltEmotion, Image, Prediction
 from emoreg.runtime.fonts import set_fonts
-from emoreg.runtime.safe_io import write_atomically
+from emoreg.runtime.safe_io import write_atomically, writing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,10 +55,8 @@ def write_picture(folder: Path, prediction: Prediction) -> Path:
     path, number = folder / f"{stem}.png", 2
     while path.exists():
         path, number = folder / f"{stem}-{number}.png", number + 1
-    try:
+    with writing(path):
         write_atomically(path, draw_prediction(prediction))
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from None
     return path
 
 

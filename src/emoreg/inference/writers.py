@@ -13,6 +13,7 @@ from typing import Any
 from emoreg.config.read_recipe import flatten
 from emoreg.errors import UserError
 from emoreg.inference.predict import Prediction
+from emoreg.runtime.safe_io import writing
 
 FORMATS = (".jsonl", ".csv")
 
@@ -39,28 +40,27 @@ def row_writer(path: Path, with_all: bool = False) -> Iterator[Callable[[Predict
     if suffix not in FORMATS:
         raise UserError(f"{path} must end in {' or '.join(FORMATS)}")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            table, has_header = csv.writer(file), False
+    with writing(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("w", encoding="utf-8", newline="") as file:
+                table, has_header = csv.writer(file), False
 
-            def write(prediction: Prediction) -> None:
-                nonlocal has_header
-                row = prediction.row(with_all)
-                if suffix == ".jsonl":
-                    file.write(json_line(row) + "\n")
-                    return
-                columns = dict(flatten(row))
-                columns |= {name: "; ".join(each) for name, each in columns.items() if isinstance(each, list)}
-                if not has_header:
-                    table.writerow(columns)
-                    has_header = True
-                table.writerow(columns.values())
+                def write(prediction: Prediction) -> None:
+                    nonlocal has_header
+                    row = prediction.row(with_all)
+                    if suffix == ".jsonl":
+                        file.write(json_line(row) + "\n")
+                        return
+                    columns = dict(flatten(row))
+                    columns |= {name: "; ".join(each) for name, each in columns.items() if isinstance(each, list)}
+                    if not has_header:
+                        table.writerow(columns)
+                        has_header = True
+                    table.writerow(columns.values())
 
-            yield write
-        temporary.replace(path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+                yield write
+            temporary.replace(path)
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)

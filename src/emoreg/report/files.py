@@ -14,7 +14,7 @@ from emoreg.report.page import write_report
 from emoreg.report.paper_tables import latex_report, markdown_report
 from emoreg.report.suite_tables import markdown_suites, suite_records
 from emoreg.runs.run import RECIPE
-from emoreg.runtime.safe_io import write_atomically
+from emoreg.runtime.safe_io import write_atomically, writing
 
 
 def write_reports(folder: Path, analysis: Analysis) -> Path:
@@ -24,7 +24,7 @@ def write_reports(folder: Path, analysis: Analysis) -> Path:
         Path of report.html.
 
     Raises:
-        UserError: the folder is a run's.
+        UserError: the folder is a run's, or a file cannot be written.
     """
     if (folder / RECIPE).exists():
         raise UserError(f"{folder} is a run folder; choose another for the report")
@@ -32,10 +32,11 @@ def write_reports(folder: Path, analysis: Analysis) -> Path:
     text = (
         "\n\n".join(filter(None, (markdown_report(analysis, sentences[0]).rstrip(), markdown_suites(analysis)))) + "\n"
     )
-    write_atomically(folder / "report.md", text.encode("utf-8", "backslashreplace"))
-    write_atomically(folder / "report.tex", latex_report(analysis, sentences[0]).encode("utf-8", "backslashreplace"))
     content = json.dumps(_content(analysis, sentences), indent=1, ensure_ascii=False, allow_nan=False)
-    write_atomically(folder / "report.json", content.encode("utf-8", "backslashreplace"))
+    texts = {"report.md": text, "report.tex": latex_report(analysis, sentences[0]), "report.json": content}
+    for name, each in texts.items():
+        with writing(folder / name):
+            write_atomically(folder / name, each.encode("utf-8", "backslashreplace"))
     return write_report(folder / "report.html", analysis, sentences)
 
 

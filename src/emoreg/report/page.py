@@ -40,7 +40,7 @@ from emoreg.report.page_tables import (
 )
 from emoreg.report.paper_claims import paper_claims
 from emoreg.report.suite_tables import HEADING, RULES, suite_sections
-from emoreg.runtime.safe_io import write_atomically
+from emoreg.runtime.safe_io import write_atomically, writing
 
 if TYPE_CHECKING:  # imported where it is used, so that the command line's help is instant
     from jinja2 import Template
@@ -94,6 +94,9 @@ def write_report(path: Path, analysis: Analysis, sentences: Sequence[str]) -> Pa
 
     Returns:
         `path`.
+
+    Raises:
+        UserError: the file cannot be written.
     """
     charts = [
         chart for number, cell in enumerate(analysis.cells, 1) for chart in contrast_charts(cell, f"lead-{number}")
@@ -113,7 +116,8 @@ def write_report(path: Path, analysis: Analysis, sentences: Sequence[str]) -> Pa
         of_suites=(HEADING, RULES),
         stage_1=stage_one_grid(analysis.stage_1),
     )
-    write_atomically(path, page.encode("utf-8", "backslashreplace"))  # a folder's name may not be Unicode
+    with writing(path):
+        write_atomically(path, page.encode("utf-8", "backslashreplace"))  # a folder's name may not be Unicode
     return path
 
 

@@ -90,6 +90,27 @@ def write_json(path: Path, content: Any) -> None:
     write_atomically(path, text.encode("utf-8", "backslashreplace"))  # \udc80 is also JSON's escape for it
 
 
+@contextlib.contextmanager
+def writing(path: Path, what: str = "", kept: str = "") -> Iterator[None]:
+    """Within, a file is written by whatever writes it: an OSError is raised as a UserError that says which and why.
+
+    Args:
+        path: the file.
+        what: its role in the message, such as "table of results".
+        kept: the end of the message: what is not lost, such as "the runs are kept".
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = f"{error.strerror or error}{f'; {kept}' if kept else ''}"
+        if isinstance(error, FileNotFoundError) and not path.parent.is_dir():
+            reason = f"there is no folder {path.parent}"
+        raise UserError(f"cannot write {f'the {what} ' if what else ''}{path}: {reason}") from None
+
+
 def make_folder(path: Path, what: str = "folder") -> None:
     """Create a folder and its parents unless it exists.
 

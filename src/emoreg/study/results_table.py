@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from emoreg.errors import UserError, nearest, shortened
-from emoreg.runtime.safe_io import require_regular, write_atomically
+from emoreg.runtime.safe_io import require_regular, write_atomically, writing
 from emoreg.study.arms import EXPERIENCES, LABELS
 from emoreg.study.columns import CURVES, FIXED, INTEGER, NUMBER, SHARES, RunStatus, type_of
 from emoreg.study.conform import as_file, conform
@@ -38,12 +38,10 @@ def write_results(path: Path, table: pd.DataFrame) -> None:
     buffer = io.BytesIO()
     try:
         parquet.write_table(as_file(conform(pa.Table.from_pandas(table, preserve_index=False))), buffer)
-        write_atomically(path, buffer.getbuffer())
-    except OSError as error:
-        reason = f"{error.strerror or error}; the runs are kept" if path.parent.is_dir() else "the folder is gone"
-        raise UserError(f"cannot write the table of results {path}: {reason}") from None
     except (ValueError, TypeError) as error:  # Arrow's own are of both kinds
         raise UserError(f"cannot write the table of results {path}: {shortened(str(error), 200)}") from None
+    with writing(path, "table of results", "the runs are kept"):
+        write_atomically(path, buffer.getbuffer())
 
 
 def read_results(path: Path) -> pd.DataFrame:

@@ -21,7 +21,7 @@ from typing import Any
 
 from emoreg.errors import UserError, is_plain, shortened
 from emoreg.runs.run import FINAL, Run
-from emoreg.runtime.safe_io import make_folder, read_bounded, read_json, write_json
+from emoreg.runtime.safe_io import make_folder, read_bounded, read_json, write_json, writing
 from emoreg.suites.options import Suite
 
 FOLDER = "suites"  # in a run's folder
@@ -106,7 +106,5 @@ def write_result(run: Run, suite: Suite, content: Mapping[str, Any]) -> None:
     make_folder(path.parent, "folder of results")
     figures = {name: value if math.isfinite(value) else None for name, value in content["figures"].items()}
     told = {"format": FORMAT, "suite": suite.name, "options": suite.told, "run": run_checksum(run)}
-    try:
+    with writing(path):
         write_json(path, {**told, **content, "figures": figures})
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from None

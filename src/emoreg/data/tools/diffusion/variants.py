@@ -21,8 +21,8 @@ from emoreg.data.images.files import File
 from emoreg.data.images.packed import PackedImages
 from emoreg.data.images.table import Item
 from emoreg.data.stimuli.stimulus_set import Stimuli
-from emoreg.errors import UserError, printable
-from emoreg.runtime.safe_io import read_bounded, write_atomically
+from emoreg.errors import printable
+from emoreg.runtime.safe_io import read_bounded, write_atomically, writing
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -171,11 +171,6 @@ def _label_cells(stimuli: Stimuli, row: int) -> dict[str, str]:
 
 def write(path: Path, content: bytes | memoryview) -> None:
     """Write a file of the set atomically. UserError for a full disk, or one that is not ours to write."""
-    try:
+    with writing(path, kept="finished images are kept; run the same command again to resume"):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content)
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(
-            f"cannot write {path}: {reason}; finished images are kept; run the same command again to resume"
-        ) from None
