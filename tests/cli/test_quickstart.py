@@ -3,12 +3,15 @@ from __future__ import annotations
 import dataclasses
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from emoreg.cli import quickstart as module
 from emoreg.cli.main import main
 from emoreg.cli.quickstart import quickstart
+from emoreg.config.recipe import PretrainRecipe
+from emoreg.stages import pretrain
 from emoreg.study.arms import EXPERIENCES, LABELS
 
 
@@ -51,6 +54,29 @@ def test_all_arms_stand_in_the_table_and_on_the_page_and_nothing_is_trained_twic
     assert runs == {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "runs").glob("*/*")}
     captured = capsys.readouterr()
     assert captured.out == shown and captured.err == ""
+
+
+@pytest.mark.thorough
+@pytest.mark.usefixtures("_shrunk")
+def test_what_is_finished_is_reported_and_drawn_when_runs_fail_and_the_exit_code_is_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained, out = pretrain.pretrain, tmp_path / "out"
+    broken: set[int] = set()
+
+    def failing(recipe: PretrainRecipe, *given: Any, **named: Any) -> Any:
+        if recipe.pretext == "affect" and recipe.seed in broken:
+            raise RuntimeError("this one fails")
+        return trained(recipe, *given, **named)
+
+    monkeypatch.setattr(pretrain, "pretrain", failing)
+    for seeds, is_drawn in (({0, 1}, False), ({0}, True)):
+        broken = seeds
+        assert main(["quickstart", "--out", str(out), "--seeds", "2", "--quiet"]) == 1
+        told = capsys.readouterr()
+        assert "this one fails" in told.err and "runs failed; their tracebacks" in told.err
+        assert f"page: {out / 'report.html'}" in told.out
+        assert ("picture: " in told.out) == is_drawn == (out / "read-out.png").exists()
 
 
 def test_both_stages_see_images_of_one_size_and_run_on_every_machine_alike() -> None:

@@ -37,12 +37,13 @@ STAGE_2 = TrainRecipe(
 )
 
 
-def quickstart(*, out: Folder = Path("runs/quickstart"), seeds: int = 5, quiet: Quiet = False) -> None:
+def quickstart(*, out: Folder = Path("runs/quickstart"), seeds: int = 5, quiet: Quiet = False) -> int:
     """Run the whole method on embedded data, in minutes: a page, a picture, tables and the verdict.
 
     Needs no network: stage 1 on procedural affective images, then Learn-E-Reg with its twins and the references on
     handwritten digits, five of each to learn from. The twin `neutral` is left out: procedural stimuli have no label but
-    their emotion. read-out.png shows what the encoder of the first seed reads from images that it has not seen.
+    their emotion. read-out.png shows what the encoder of the first seed reads from images that it has not seen. The
+    exit code is 1 if a run failed.
 
     Args:
         out: the study's folder; finished runs in it are kept.
@@ -55,7 +56,7 @@ def quickstart(*, out: Folder = Path("runs/quickstart"), seeds: int = 5, quiet: 
     if seeds < 1:
         raise UserError(f"--seeds is {seeds}; it must be at least 1")
 
-    from emoreg.cli.report import print_report
+    from emoreg.cli.study import print_outcome
     from emoreg.study.definition import GridPoint, StimuliRecipe, Study
     from emoreg.study.plan import left_out
     from emoreg.study.run_study import run_study
@@ -65,14 +66,18 @@ def quickstart(*, out: Folder = Path("runs/quickstart"), seeds: int = 5, quiet: 
     study = Study("emoreg quickstart", (point,), seeds=seeds)
     progress = Progress(quiet=quiet, details=False)
     table = run_study(study, out, jobs=JOBS, progress=progress)
-    print(f"picture: {_read_out(out, table).resolve()}")
+    if (picture := _read_out(out, table)) is not None:
+        print(f"picture: {picture.resolve()}")
     for line in left_out(study):
         print(line)
-    print_report(study.name, table, out, left_out(study))
+    return print_outcome(study, table, out)
 
 
-def _read_out(out: Path, table: pd.DataFrame) -> Path:
-    """Write a picture of what the first encoder reads from compositions that it has not seen, and from digits."""
+def _read_out(out: Path, table: pd.DataFrame) -> Path | None:
+    """Write a picture of what the first encoder reads from compositions that it has not seen, and from digits.
+
+    None if no encoder is finished.
+    """
     import numpy as np
 
     from emoreg.data.images.image_set import load_images
@@ -80,10 +85,14 @@ def _read_out(out: Path, table: pd.DataFrame) -> Path:
     from emoreg.data.targets import read_target
     from emoreg.inference.affect_plane import draw_affect_plane
     from emoreg.inference.load import read_out_of
-    from emoreg.runtime.safe_io import write_atomically
+    from emoreg.runtime.safe_io import write_atomically, writing
+    from emoreg.study.columns import RunStatus
     from emoreg.study.run_study import RUNS
 
-    encoders = table[(table["stage"] == 1) & (table["experience"] == "affect")]
+    finished = table[table["status"] == RunStatus.FINISHED]
+    encoders = finished[(finished["stage"] == 1) & (finished["experience"] == "affect")]
+    if encoders.empty:
+        return None
     size, path = STAGE_1.stimuli.image_size, out / "read-out.png"
     unseen, labels = compose(UNSEEN, size, seed=UNSEEN_SEED)
     test = read_target(STAGE_2.target).test
@@ -91,5 +100,6 @@ def _read_out(out: Path, table: pd.DataFrame) -> Path:
     assert digits is not None  # so few fit into memory
     readout = read_out_of(out / RUNS / Path(encoders["folder"].iloc[0]).name)
     drawn = draw_affect_plane(readout, unseen, labels, digits.permute(0, 2, 3, 1).numpy(), "digits")
-    write_atomically(path, drawn)
+    with writing(path):
+        write_atomically(path, drawn)
     return path

@@ -15,6 +15,8 @@ from emoreg.runtime.progress import Progress
 from emoreg.runtime.streams import tell
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from emoreg.study.definition import Study
     from emoreg.study.ray_pool import Ray
 
@@ -69,11 +71,8 @@ def study(
     """
     cluster = ray_cluster(ray, jobs, gpus_per_run=gpus_per_run, cpus_per_run=cpus_per_run)
 
-    from emoreg.study.columns import RunStatus
-    from emoreg.study.plan import left_out
     from emoreg.study.read_study import find_study, is_kept, read_study
     from emoreg.study.run_study import default_folder, require_own_process, run_study
-    from emoreg.study.score_runs import failed_scorings
 
     require_own_process()
     definition, tables = read_study(find_study(study), seeds, smoke), list(with_)
@@ -89,15 +88,34 @@ def study(
         _print_plan(definition, out, runs, jobs, tables, only, progress)
         return 0
     table = run_study(definition, out, runs, jobs, progress, cluster, tables, isolated=True, only=only)
+    return print_outcome(definition, table, out)
+
+
+def print_outcome(study: Study, table: pd.DataFrame, out: Path) -> int:
+    """Write and print the report of a study that was run, and tell which runs failed. The exit code: 1 if any did.
+
+    Raises:
+        UserError: the report cannot be written; what failed is told all the same.
+    """
+    from emoreg.study.plan import left_out
+    from emoreg.study.score_runs import failed_scorings
+
+    scorings = failed_scorings(out) if study.suites else []
+    try:
+        if has_results(table):
+            print_report(study.name, table, out, left_out(study), is_asked_for=False)
+    finally:  # also on a full disk
+        code = max(_tell_lost(table, out), tell_failed(scorings, out))
+    return code
+
+
+def _tell_lost(table: pd.DataFrame, out: Path) -> int:
+    """Tell which runs failed or diverged. The exit code: 1 if any failed; a classifier that diverged is a result."""
+    from emoreg.study.columns import RunStatus
+
     lost = table[table.status.isin((RunStatus.FAILED, RunStatus.DIVERGED))]
     diverged = lost[(lost.status == RunStatus.DIVERGED) & (lost.stage == 2)]
     failed = lost.drop(diverged.index)
-    unwritten = None
-    if has_results(table):
-        try:
-            print_report(definition.name, table, out, left_out(definition), is_asked_for=False)
-        except UserError as error:  # a full disk: what failed is told all the same
-            unwritten = error
     for run in lost.itertuples():
         tell(printable(f"emoreg: {run.status}: {run.run}: {run.error}"))
     if len(diverged):
@@ -110,10 +128,7 @@ def study(
             f"emoreg: {len(failed)} of {len(table)} runs failed; their tracebacks are in {out}/failures.json; "
             "run the same command again to retry them"
         )
-    code = max(1 if len(failed) else 0, tell_failed(failed_scorings(out), out) if definition.suites else 0)
-    if unwritten is not None:
-        raise unwritten
-    return code
+    return 1 if len(failed) else 0
 
 
 def tell_failed(failed: Sequence[tuple[str, str]], out: Path) -> int:
