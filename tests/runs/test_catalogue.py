@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 
 import pytest
 
 from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe
-from emoreg.runs.catalogue import FACTS, catalogue, differing_settings, find_runs
+from emoreg.runs.catalogue import FACTS, catalogue, differing_settings, find_runs, size_of
 from emoreg.runs.run import FINAL, METRICS, RECIPE, Run, start_run
 from emoreg.runtime.lock import hold
 from emoreg.runtime.safe_io import write_json
@@ -62,3 +63,11 @@ def test_the_settings_in_which_runs_differ(folder: Path) -> None:
     table = catalogue([Run(folder / "one"), Run(folder / "study" / "runs" / "two")])
     assert differing_settings(table) == ["recipe.seed"]
     assert differing_settings(table.iloc[:1]) == []
+
+
+def test_a_file_that_is_renamed_while_sizes_are_added_up_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "there").write_bytes(b"123")
+    monkeypatch.setattr(os, "walk", lambda folder: [(str(folder), [], [".checkpoint.pt.7.part", "there"])])
+    assert size_of([tmp_path]) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -143,5 +144,10 @@ def _scores(run: Run) -> dict[str, Any]:
 
 def size_of(folders: Sequence[Path]) -> int:
     """Bytes of all files below some folders; of links, of the links."""
-    files = (Path(above, name) for folder in folders for above, _, names in os.walk(folder) for name in names)
-    return sum(path.lstat().st_size for path in files)
+    size = 0
+    for folder in folders:
+        for above, _, names in os.walk(folder):
+            for name in names:
+                with contextlib.suppress(OSError):  # a run that goes on renames its partial files
+                    size += Path(above, name).lstat().st_size
+    return size
