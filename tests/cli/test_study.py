@@ -179,6 +179,19 @@ def test_smoke_runs_all_of_it_beside_the_real_study(
         (["power", "pilot.yaml"], "no run of this study is finished in runs/pilot; run 'emoreg study' first"),
         (["power", "pilot.yaml", "--effect", "-1"], "--effect is -1.0; it must be a number of points above 0"),
         (["results", "nothing.parquet"], "nothing.parquet cannot be read as a table of results"),
+        (["results", "pilot.yaml", "--merge", "all.csv"], "--merge: all.csv must end in .parquet"),
+        (
+            ["results", "a", "--merge", "a.parquet", "--where", "seed < 3"],
+            "--merge writes whole tables; leave out --where",
+        ),
+        (
+            ["results", "a", "--merge", "a.parquet", "--columns", "all"],
+            "--merge writes whole tables; leave out --columns",
+        ),
+        (
+            ["results", "a", "--merge", "a.parquet", "--format", "csv"],
+            "--merge writes whole tables; leave out --format",
+        ),
         (["results", "pilot.yaml", "--columns", "modes"], "no column is called 'modes' (did you mean 'mode'?)"),
     ],
 )

@@ -107,7 +107,7 @@ def results(
     by default leaves the test split out: it stands in the report.
 
     Args:
-        merge: write the joined table to this Parquet file, and stop
+        merge: write the joined table, whole, to this Parquet file, and stop
         where: rows to print, as pandas.DataFrame.query takes them
         columns: names separated by commas; all for every column
 
@@ -117,6 +117,13 @@ def results(
         emoreg results runs/cifar10-pilot --where "mode == 'learned' and seed < 3"
         emoreg results runs/cifar10-pilot --columns mode,experience,seed,recipe.training.epochs --format csv
     """
+    if merge is not None:
+        if merge.suffix.lower() != ".parquet":
+            raise UserError(f"--merge: {merge} must end in .parquet")
+        given = {"where": where is not None, "columns": columns is not None, "format": format != "table"}
+        if unused := [option for option, is_given in given.items() if is_given]:
+            raise UserError(f"--merge writes whole tables; leave out --{unused[0]}")
+
     from emoreg.runtime.terminal import show
     from emoreg.study.elsewhere import merged
     from emoreg.study.results_table import select, write_results
