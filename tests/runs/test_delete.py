@@ -43,9 +43,10 @@ def test_what_is_no_run_folder_is_refused(tmp_path: Path, spoil: Callable[[Path]
 
 
 def test_a_run_that_is_being_trained_is_refused(tmp_path: Path) -> None:
-    run = made(tmp_path / "one")
+    run = made(tmp_path / "one; two")
     with hold(run.folder):
-        assert "is being worked on by process" in refusal(lambda: check_deletable([run.folder]))
+        told = refusal(lambda: check_deletable([run.folder]))
+        assert told.startswith(f"{run.folder} is being worked on by process") and told.endswith("; stop it first")
         assert "is being worked on" in refusal(lambda: delete_run(run))
     assert (run.folder / RECIPE).exists()
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from emoreg.errors import UserError
-from emoreg.runtime.lock import Holder, hold, hold_new, holder
+from emoreg.runtime.lock import FolderInUse, Holder, hold, hold_new, holder
 
 # Holds the folder of its argument until it is killed.
 HOLDER = """
@@ -32,10 +33,12 @@ def other(tmp_path: Path) -> subprocess.Popen[str]:
 def test_a_folder_is_held_by_one_process_and_the_other_says_by_which(
     tmp_path: Path, other: subprocess.Popen[str]
 ) -> None:
-    with pytest.raises(UserError) as error, hold(tmp_path, patience=0):
+    with pytest.raises(FolderInUse) as error, hold(tmp_path, patience=0):
         pass
     other.kill()
     other.wait()
+    assert (error.value.folder, error.value.holder.process) == (tmp_path, other.pid)
+    assert str(pickle.loads(pickle.dumps(error.value))) == str(error.value)
     assert f"{tmp_path} is being worked on by process {other.pid} on " in str(error.value)
 
 

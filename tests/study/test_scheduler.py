@@ -18,7 +18,7 @@ import emoreg.stages.classify
 import emoreg.stages.pretrain
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 from emoreg.errors import Diverged, UserError
-from emoreg.runtime.lock import FolderInUse
+from emoreg.runtime.lock import FolderInUse, Holder
 from emoreg.runtime.progress import Advance, Progress
 from emoreg.study.columns import RunStatus
 from emoreg.study.definition import Study
@@ -52,7 +52,7 @@ def test_a_run_that_another_study_began_first_is_tried_again_after_the_others(
         is_first = not any(name.startswith("digits") for name in failing)
         if is_first:
             failing.append(out.name.rpartition("-")[0])
-            raise FolderInUse(f"{out} is being worked on by process 7")
+            raise FolderInUse(out, Holder(7, "here", "today"))
         train(recipe, out, progress=progress)
 
     monkeypatch.setattr(emoreg.stages.classify, "train", in_use_at_first)

@@ -56,7 +56,7 @@ def check_deletable(folders: Sequence[Path]) -> list[Run]:
             with hold(run.folder, patience=0.0):
                 pass
         except FolderInUse as error:
-            raise UserError(f"{str(error).partition(';')[0]}; stop it first") from None
+            raise UserError(f"{run.folder} is being worked on by {error.holder}; stop it first") from None
     for run in runs:
         if run.stage == 1 and (needing := _needing(run, runs)):
             more = f" and {len(needing) - 1} more" if len(needing) > 1 else ""

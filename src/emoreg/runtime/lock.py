@@ -20,10 +20,6 @@ PARTIAL = ".*.part"  # left behind by `write_atomically` when the process is kil
 PATIENCE = 5.0  # seconds: a process that was just killed may take a moment to disappear
 
 
-class FolderInUse(UserError):
-    """Another process holds the lock of a folder."""
-
-
 @dataclass(frozen=True)
 class Holder:
     """The process that holds a lock, as far as is known."""
@@ -40,6 +36,19 @@ class Holder:
     def is_here(self) -> bool:
         """Whether it is a process of this machine."""
         return self.host == platform.node()
+
+
+class FolderInUse(UserError):
+    """Another process holds the lock of a folder. It can be pickled, so it crosses processes."""
+
+    def __init__(self, folder: Path, holder: Holder) -> None:
+        self.folder, self.holder = folder, holder
+        super().__init__(
+            f"{folder} is being worked on by {holder}; wait for it to end, or choose another folder with --out"
+        )
+
+    def __reduce__(self) -> tuple[type[FolderInUse], tuple[Path, Holder]]:
+        return type(self), (self.folder, self.holder)
 
 
 def holder(folder: Path) -> Holder | None:
@@ -78,9 +87,7 @@ def hold(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        raise FolderInUse(
-            f"{folder} is being worked on by {_holder(folder)}; wait for it to end, or choose another folder with --out"
-        ) from None
+        raise FolderInUse(folder, _holder(folder)) from None
     except OSError as error:
         raise UserError(f"cannot write in {folder}: {error.strerror or error}") from None
     try:
