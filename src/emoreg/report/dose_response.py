@@ -117,7 +117,7 @@ def _at(response: Response) -> Sequence[tuple[float, dict[str, Interval]]]:
 
 
 def _spoken(dose: float, size: Interval) -> str:
-    limits = bounds(size, points).replace(", ", " to ")
+    limits = bounds(size, points, " to ")
     return f"{dose:g}: {points(size.mean)}{limits and f' ({limits})'}"
 
 

@@ -209,6 +209,6 @@ def short_inside(label: str, length: int) -> str:
 def _spoken(row: Row, number: Callable[[float], str]) -> str:
     if row.interval is None:
         return f"{row.label}:"
-    limits = bounds(row.interval, number).replace(", ", " to ")
+    limits = bounds(row.interval, number, " to ")
     found = "" if math.isnan(row.smallest) else f", smallest effect with power 0.8: {number(row.smallest)}"
     return f"{row.label} {number(row.interval.mean)}{limits and f' ({limits})'}{found};"

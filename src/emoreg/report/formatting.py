@@ -55,13 +55,13 @@ def count(n: int, noun: str) -> str:
     return f"one {noun}" if n == 1 else f"{n} {noun}s"
 
 
-def bounds(interval: Interval, number: Callable[[float], str]) -> str:
+def bounds(interval: Interval, number: Callable[[float], str], between: str = ", ") -> str:
     """The interval of a mean; empty with two or three seeds, which a caption says (`WITHOUT_INTERVALS`)."""
     if interval.n == 1:
         return "one seed"
     if math.isnan(interval.low):
         return "too few seeds" if interval.n >= ENOUGH else ""
-    return f"{number(interval.low)}, {number(interval.high)}"
+    return f"{number(interval.low)}{between}{number(interval.high)}"
 
 
 def coverage(level: float) -> str:

@@ -38,15 +38,18 @@ TESTED = {  # contrasts of regulated arms, with the headers of their columns
     "emotion": "Emotion\neffect",
 }
 REGULATION = "The regulation effect is the difference to the same two networks, trained apart and averaged."
+UNDECIDED = {  # why there is no verdict
+    Verdict.MISSING_TWIN: "missing twin",
+    Verdict.TOO_FEW: "too few",
+    Verdict.BETWEEN_LOOKS: "between looks",
+    Verdict.COLLAPSED: "collapsed",
+    Verdict.EXPLORATION: "exploration",
+}
 VERDICTS = {
     Verdict.ABOVE: "above",
     Verdict.NOT_ABOVE: "not above",
     Verdict.BELOW: "below",
-    Verdict.MISSING_TWIN: "no verdict: missing twin",
-    Verdict.TOO_FEW: "no verdict: too few",
-    Verdict.BETWEEN_LOOKS: "no verdict: between looks",
-    Verdict.COLLAPSED: "no verdict: collapsed",
-    Verdict.EXPLORATION: "no verdict: exploration",
+    **{verdict: f"no verdict: {why}" for verdict, why in UNDECIDED.items()},
 }
 
 
@@ -269,11 +272,11 @@ def stage_one_grid(results: Sequence[StageOneResult]) -> Grid | None:
     return Grid("What stage 1 learned", caption, headers, tuple((name, tuple(rows)) for name, rows in groups.items()))
 
 
-def measured(interval: Interval | None, number: Callable[[float], str], strong: bool = False) -> Entry:
-    """A mean with its interval below it."""
+def measured(interval: Interval | None, number: Callable[[float], str], between: str = ", ") -> Entry:
+    """A mean with its interval below it, as `bounds` writes it."""
     if interval is None or math.isnan(interval.mean):
         return ABSENT
-    return Entry(number(interval.mean), bounds(interval, number), strong)
+    return Entry(number(interval.mean), bounds(interval, number, between))
 
 
 def contrast_entry(contrast: Contrast | None) -> Entry:

@@ -12,6 +12,7 @@ from emoreg.report.page_tables import (
     ABSENT,
     REGULATION,
     TESTED,
+    UNDECIDED,
     Entry,
     has_no_intervals,
     in_groups,
@@ -35,6 +36,7 @@ LATEX = str.maketrans(
         **{"<": r"\textless{}", ">": r"\textgreater{}", "\n": " ", "−": r"\(-\)", "–": "--", "λ": r"\(\lambda\)"},
     }
 )
+NEEDS = r"% needs \usepackage{booktabs}"
 ACCURACIES = "Mean and 95 % interval; differences to Backbone are paired by seed."
 CONTRASTS = (
     "Mean difference paired by seed, its interval, p, verdict. Label and emotion effect are told against the hardest "
@@ -70,15 +72,18 @@ def markdown_table(analysis: Analysis) -> str:
 
 def latex_report(analysis: Analysis, verdict: str) -> str:
     """The verdict as a paragraph, then the tables, in LaTeX."""
-    needs, _, tables = latex_table(analysis).partition("\n")
-    return f"{needs}\n\n{_latex(verdict)}\n{tables}"
+    return "\n\n".join([NEEDS, _latex(verdict), *_latex_tables(analysis)]) + "\n"
 
 
 def latex_table(analysis: Analysis) -> str:
     """The tables of each cell as table environments, with booktabs."""
+    return "\n\n".join([NEEDS, *_latex_tables(analysis)]) + "\n"
+
+
+def _latex_tables(analysis: Analysis) -> list[str]:
     import pandas as pd
 
-    blocks = [r"% needs \usepackage{booktabs}"]
+    blocks = []
     tables = [table for cell in analysis.cells for table in _paper_tables(cell)]
     for number, (title, headers, rows, caption) in enumerate(tables, 1):
         drawn = pd.DataFrame(rows, columns=headers).style.hide().format(_latex)
@@ -91,7 +96,7 @@ def latex_table(analysis: Analysis) -> str:
                 label=f"tab:emoreg-{number}",
             )
         )
-    return "\n\n".join(block.strip() for block in blocks) + "\n"
+    return [block.strip() for block in blocks]
 
 
 def markdown(text: str) -> str:
@@ -179,12 +184,8 @@ def _regulated(cell: CellResult) -> list[ArmResult]:
 def _scores(arm: ArmResult) -> list[Entry]:
     """Outcome, difference to Backbone, λ."""
     gain = arm.contrasts.get("gain")
-    difference = ABSENT if gain is None else measured(gain.size, points)
-    return [_ranged(measured(arm.score, percent)), _ranged(difference), lam_entry(arm)]
-
-
-def _ranged(entry: Entry) -> Entry:
-    return entry._replace(below=entry.below.replace(", ", " to "))
+    difference = ABSENT if gain is None else measured(gain.size, points, " to ")
+    return [measured(arm.score, percent, " to "), difference, lam_entry(arm)]
 
 
 def _short(contrast: Contrast | None) -> Entry:
@@ -192,14 +193,14 @@ def _short(contrast: Contrast | None) -> Entry:
     if contrast is None:
         return ABSENT
     against = f"to {contrast.against}" if contrast.name in ("label", "emotion") and contrast.against else ""
-    verdict = verdict_entry(contrast).removeprefix("no verdict: ")
+    verdict = UNDECIDED[contrast.verdict] if contrast.verdict in UNDECIDED else verdict_entry(contrast)
     return Entry(points(contrast.size.mean), "\n".join(filter(None, (bounds(contrast.size, points), against, verdict))))
 
 
 def _one_line(contrast: Contrast | None) -> str:
     if contrast is None:
         return ABSENT.value
-    limits = _ranged(Entry("", bounds(contrast.size, points))).below
+    limits = bounds(contrast.size, points, " to ")
     remarks = [limits] if limits else []
     if contrast.name in ("label", "emotion") and contrast.against:
         remarks.append(f"to {contrast.against}")

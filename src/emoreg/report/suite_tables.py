@@ -182,7 +182,7 @@ def _markdown_grid(grid: Grid) -> str:
 
 
 def _one_line(entry: Entry) -> str:
-    below = entry.below.replace(", ", " to ").replace("\n", "; ")
+    below = entry.below.replace("\n", "; ")
     return f"{entry.value} ({below})" if below else entry.value
 
 

@@ -260,7 +260,7 @@ def _parts(loaded: LoadedRun, split: ExplainedSplit, letters: Sequence[str]) -> 
     if charts:
         how = "; ".join(dict.fromkeys(projection.description for projection in split.projections))
         caption = f"{len(split.rows):,} test images, one point each ({how}). Letters mark the images below."
-        if any("t-SNE" in projection.description for projection in split.projections):
+        if any(projection.method == "tsne" for projection in split.projections):
             caption += " t-SNE shows which images are neighbours; distances between groups mean little."
         if split.felt is not None:
             caption += " Felt emotion is read by the stage-1 head, from the encoder as stage 1 left it."

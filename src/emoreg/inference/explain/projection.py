@@ -19,11 +19,13 @@ class Projection:
         title: which features.
         points: (M, 2).
         description: how they were projected, in a few words.
+        method: that projected them; None if all features are the same.
     """
 
     title: str
     points: NDArray[np.float32]
     description: str
+    method: Method | None
 
 
 def project(title: str, features: NDArray[np.float32], method: Method, seed: int) -> Projection:
@@ -39,7 +41,7 @@ def project(title: str, features: NDArray[np.float32], method: Method, seed: int
     from sklearn.manifold import TSNE
 
     if not np.ptp(features, axis=0).max() > 0:  # scikit-learn's t-SNE crashes on constant features; also for NaN
-        return Projection(title, np.zeros((len(features), 2), np.float32), "all features are the same")
+        return Projection(title, np.zeros((len(features), 2), np.float32), "all features are the same", None)
     if method == "pca":
         pca = PCA(2, random_state=seed)
         points = pca.fit_transform(features)
@@ -52,4 +54,4 @@ def project(title: str, features: NDArray[np.float32], method: Method, seed: int
         perplexity = min(30.0, (count - 1) / 3)
         points = TSNE(2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(features)
         description = f"t-SNE, perplexity {perplexity:.0f}"
-    return Projection(title, points.astype(np.float32), description)
+    return Projection(title, points.astype(np.float32), description, method)

@@ -276,14 +276,16 @@ def _classifier_facts(loaded: LoadedRun, lam: Sequence[float] | None, split: str
     if lam is None:
         return [f"Backbone: {backbone}. No emotional branch."]
     training = "frozen" if recipe.encoder.frozen else "trained further"
-    branch = f"Emotional encoder: {describe(recipe.encoder_backbone)}, {training} in stage 2"
+    is_apart = _is_trained_apart(recipe)
+    name = "Second network" if is_apart else "Emotional encoder"
+    branch = f"{name}: {describe(recipe.encoder_backbone)}, {training} in stage 2"
     if loaded.readout is not None:
         branch += f", pre-trained on affective images ({markdown(', '.join(_stimuli(loaded)))})."
     else:
         branch += f"; {markdown(loaded.no_readout_reason)}."
-    if _is_trained_apart(recipe):
+    if is_apart:
         balance = "Each branch was trained by its own loss alone; the answer is the mean of their probabilities."
-        return [f"First network: {backbone}.", branch.replace("Emotional encoder", "Second network"), balance]
+        return [f"First network: {backbone}.", branch, balance]
     return [f"Non-emotional branch: {backbone}.", branch, f"λ: {describe_lambda(recipe.regulation, lam, split)}."]
 
 
