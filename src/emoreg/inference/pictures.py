@@ -83,24 +83,17 @@ def draw_prediction(prediction: Prediction) -> bytes:
     return buffer.getvalue()
 
 
-def draw_answers(
-    axes: Axes, prediction: Prediction, colours: tuple[str, str, str] = (NON_EMOTIONAL, EMOTIONAL, REGULATED)
-) -> None:
+def draw_answers(axes: Axes, prediction: Prediction) -> None:
     """Draw the probabilities of the top classes, one bar per response; the predicted class comes first.
 
     Of several labels the most probable are drawn, of values all.
-
-    Args:
-        axes: where to draw.
-        prediction: the prediction.
-        colours: of the non-emotional, the emotional and the regulated response.
     """
-    answers = [("plain", prediction.regulated, colours[0])]
+    answers = [("plain", prediction.regulated, NON_EMOTIONAL)]
     if prediction.emotional is not None:
         answers = [
-            ("non-emotional", prediction.non_emotional, colours[0]),
-            ("emotional", prediction.emotional, colours[1]),
-            ("regulated", prediction.regulated, colours[2]),
+            ("non-emotional", prediction.non_emotional, NON_EMOTIONAL),
+            ("emotional", prediction.emotional, EMOTIONAL),
+            ("regulated", prediction.regulated, REGULATED),
         ]
     task = prediction.regulated.task
     highest = np.max([answer.values for _, answer, _ in answers], axis=0)
@@ -130,7 +123,7 @@ def draw_answers(
         axes.legend(frameon=False, fontsize=7.5, loc="lower right", handlelength=1, borderpad=0)
 
 
-def draw_emotion(figure: Figure | SubFigure, emotion: FeltEmotion, colour: str = EMOTIONAL) -> None:
+def draw_emotion(figure: Figure | SubFigure, emotion: FeltEmotion) -> None:
     """Draw valence and arousal as a point on a plane, Mikels' categories as a wheel, anything else as bars."""
     names, values = emotion.head.space.names, emotion.values
     dimensions = emotion.head.space.kind == "dimensions"
@@ -138,14 +131,14 @@ def draw_emotion(figure: Figure | SubFigure, emotion: FeltEmotion, colour: str =
         axes = figure.add_subplot()
         draw_plane(axes)
         valence, arousal = np.clip([values[names.index("valence")], values[names.index("arousal")]], -1, 1)
-        axes.plot(valence, arousal, "o", color=colour, markersize=9)
+        axes.plot(valence, arousal, "o", color=EMOTIONAL, markersize=9)
     elif set(names) == set(MIKELS_8) and not dimensions:
         axes = figure.add_subplot(projection="polar", rlabel_position=90)
-        _draw_wheel(axes, dict(zip(names, values.tolist(), strict=True)), colour)
+        _draw_wheel(axes, dict(zip(names, values.tolist(), strict=True)))
     else:
         axes = figure.add_subplot()
         order = range(len(names)) if dimensions else np.argsort(-values, kind="stable")[:MAX_BARS]
-        axes.barh(range(len(order)), values[list(order)], 0.7, color=colour)
+        axes.barh(range(len(order)), values[list(order)], 0.7, color=EMOTIONAL)
         axes.set_yticks(range(len(order)), [names[index] for index in order])
         axes.set_ylim(len(order) - 0.5, -0.5)
         axes.set_xlim((-1, 1) if dimensions else (0, 1))
@@ -167,10 +160,10 @@ def draw_plane(axes: Axes) -> None:
     axes.set(xlabel="valence: unpleasant – pleasant", ylabel="arousal: calm – excited")
 
 
-def _draw_wheel(axes: Axes, probabilities: dict[str, float], colour: str) -> None:
+def _draw_wheel(axes: Axes, probabilities: dict[str, float]) -> None:
     step = 2 * math.pi / len(WHEEL)
     angles = [math.pi / 2 - step * (position + 0.5) for position in range(len(WHEEL))]  # clockwise from the top
-    axes.bar(angles, [probabilities[name] for name in WHEEL], step * 0.92, color=colour)
+    axes.bar(angles, [probabilities[name] for name in WHEEL], step * 0.92, color=EMOTIONAL)
     axes.set_xticks([angle % (2 * math.pi) for angle in angles], WHEEL, fontsize=7.5)
     top = max(0.25, *probabilities.values())
     axes.set_ylim(0, top)
@@ -180,11 +173,11 @@ def _draw_wheel(axes: Axes, probabilities: dict[str, float], colour: str) -> Non
     axes.spines["polar"].set_color(FAINT)
 
 
-def thumbnail(image: Image, side: int = THUMBNAIL) -> Pillow.Image:
+def thumbnail(image: Image) -> Pillow.Image:
     """The centre crop of an image, as the network sees it, but at a higher resolution."""
     from PIL import Image as Pillow
 
-    whole = Pillow.fromarray(image) if isinstance(image, np.ndarray) else upright(image, at_least=side)
-    if max(whole.size) < side:  # small images are not enlarged
+    whole = Pillow.fromarray(image) if isinstance(image, np.ndarray) else upright(image, at_least=THUMBNAIL)
+    if max(whole.size) < THUMBNAIL:  # small images are not enlarged
         return Pillow.fromarray(square(whole, min(whole.size)))
-    return Pillow.fromarray(square(whole, side))
+    return Pillow.fromarray(square(whole, THUMBNAIL))

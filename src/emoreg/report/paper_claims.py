@@ -24,7 +24,6 @@ class PaperClaim:
     cell: CellResult
     arm: ArmResult  # the regulated arm with the largest mean gain, as the claim is one "up to"
     gain: Contrast
-    arms: int  # regulated arms with a gain
     ensemble: Contrast | None  # the ensemble's gain
 
 
@@ -39,5 +38,5 @@ def paper_claims(analysis: Analysis) -> list[PaperClaim]:
         target, claimed = CLAIMS[cell.benchmark]
         arm, gain = max(gains, key=lambda pair: pair[1].size.mean)
         ensemble = next((arm.contrasts.get("gain") for arm in cell.arms if arm.arm == ENSEMBLE), None)
-        claims.append(PaperClaim(target, claimed, cell, arm, gain, len(gains), ensemble))
+        claims.append(PaperClaim(target, claimed, cell, arm, gain, ensemble))
     return claims

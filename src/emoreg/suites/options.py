@@ -259,23 +259,23 @@ def shrunk(entries: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def check_suites(suites: Sequence[Suite], key: str = "suites") -> None:
+def check_suites(suites: Sequence[Suite]) -> None:
     """SettingError for an entry that is no suite or several, for a suite twice, and for one without what it needs."""
     names: list[str] = []
     for index, suite in enumerate(suites):
         given = list(suite.given)
         if len(given) != 1:
             what = f"not {' and '.join(given)} together" if given else "not none"
-            raise SettingError(f"{key}[{index}]", f"must name one suite of {', '.join(SUITES)}, {what}")
+            raise SettingError(f"suites[{index}]", f"must name one suite of {', '.join(SUITES)}, {what}")
         if given[0] in names:
             reason = f"'{given[0]}' appears twice; a study has one set of options for each suite"
-            raise SettingError(f"{key}[{index}]", reason)
+            raise SettingError(f"suites[{index}]", reason)
         names += given
         if isinstance(suite.options, WithSets) and not suite.options.sets:
             reason = "must name at least one other set, as in [cifar100, svhn]"
-            raise SettingError(f"{key}[{index}].{given[0]}.sets", reason)
+            raise SettingError(f"suites[{index}].{given[0]}.sets", reason)
         if isinstance(suite.options, HumanUncertaintyOptions) and suite.options.file is None:
-            raise SettingError(f"{key}[{index}].{given[0]}.file", "must name cifar10h-probs.npy of CIFAR-10H")
+            raise SettingError(f"suites[{index}].{given[0]}.file", "must name cifar10h-probs.npy of CIFAR-10H")
 
 
 @dataclass(frozen=True)
