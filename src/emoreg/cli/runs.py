@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -131,7 +130,9 @@ def delete(runs: RunFolders, *, yes: bool = False) -> int:
 
 
 def _cell(value: object) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    from emoreg.runs.catalogue import is_missing
+
+    if is_missing(value):
         return "–"
     return f"{value:.4f}" if isinstance(value, float) and not value.is_integer() else str(value)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from emoreg.runs.catalogue import is_missing
 from emoreg.study.columns import SETTINGS
 
 if TYPE_CHECKING:
@@ -71,6 +72,6 @@ def doses_of(table: pd.DataFrame) -> Doses | None:
 
 def _plain(value: Any, missing: Any = None) -> Any:
     """Of whatever a column holds, with one value for all that is missing."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if is_missing(value):
         return missing
     return value.item() if hasattr(value, "item") else value if isinstance(value, str | int | float) else str(value)

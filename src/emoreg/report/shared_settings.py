@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from emoreg.config.schema import TargetSettings
 from emoreg.report.run_frame import MODES
+from emoreg.runs.catalogue import is_missing
 from emoreg.study.columns import SETTINGS
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def _arm(row: Any) -> str:
 
 def _plain(value: Any) -> Any:
     """Of whatever a column holds: one value for all that is missing, and whole numbers as such."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if is_missing(value):
         return None
     if hasattr(value, "item"):
         value = value.item()

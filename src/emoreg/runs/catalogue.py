@@ -93,8 +93,13 @@ def differing_settings(table: pd.DataFrame) -> list[str]:
     return [str(name) for name in settings if len({_told(value) for value in settings[name]}) > 1]
 
 
+def is_missing(value: Any) -> bool:
+    """Whether a cell of a table is empty: None, or NaN, which pandas puts in its place."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
 def _told(value: Any) -> str:
-    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else str(value)
+    return "" if is_missing(value) else str(value)
 
 
 def _row(run: Run) -> dict[str, Any]:

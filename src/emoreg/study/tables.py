@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,6 +15,7 @@ from rich.text import Text
 from emoreg.config.recipe import TrainRecipe
 from emoreg.errors import printable
 from emoreg.models.gradient_budget import describe_budget
+from emoreg.runs.catalogue import is_missing
 from emoreg.runtime.progress import figure, in_words
 from emoreg.runtime.terminal import Table
 from emoreg.study.arms import LABELS, REGULATED
@@ -167,7 +167,7 @@ def _as_json(value: Any) -> Any:
     if not isinstance(value, list | np.ndarray):
         return value
     parts = value.tolist() if isinstance(value, np.ndarray) else value
-    return json.dumps([None if isinstance(part, float) and math.isnan(part) else part for part in parts])
+    return json.dumps([None if is_missing(part) else part for part in parts])
 
 
 def rows_table(table: pd.DataFrame) -> Table:
@@ -185,7 +185,7 @@ def _cells(table: pd.DataFrame) -> list[list[str]]:
 
 
 def _cell(value: Any) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if is_missing(value):
         return "–"
     if isinstance(value, bytes):
         return f"{len(value)} bytes"
