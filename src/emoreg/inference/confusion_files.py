@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from emoreg.errors import printable
 from emoreg.inference.pictures import INK, QUIET, STYLE
+from emoreg.report.drawing import short
 from emoreg.runs.run import CONFUSION_PICTURE, CONFUSION_TABLE
 from emoreg.runtime.fonts import set_fonts
 from emoreg.runtime.safe_io import make_folder, write_atomically, writing
@@ -57,7 +57,7 @@ def draw_confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> b
         axes = figure.add_subplot()
         image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         places = range(len(classes)) if few else range(0, len(classes), -(-len(classes) // 50))
-        names = [_short(classes[place]) for place in places]
+        names = [short(classes[place], 18) for place in places]
         size = 8 if few else 5
         axes.set_xticks(places, names, rotation=90, fontsize=size)
         axes.set_yticks(places, names, fontsize=size)
@@ -75,8 +75,3 @@ def draw_confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> b
         set_fonts(figure)
         figure.savefig(buffer, format="png")
     return buffer.getvalue()
-
-
-def _short(name: str, length: int = 18) -> str:
-    name = printable(name)
-    return name if len(name) <= length else f"{name[: length - 1]}…"

@@ -13,6 +13,7 @@ import numpy as np
 from emoreg.data.images.decode import square, upright
 from emoreg.data.stimuli.emotion import MIKELS_8
 from emoreg.inference.predict import FeltEmotion, Image, Prediction
+from emoreg.report.drawing import short
 from emoreg.runtime.fonts import set_fonts
 from emoreg.runtime.safe_io import write_atomically, writing
 
@@ -105,7 +106,7 @@ def draw_answers(axes: Axes, prediction: Prediction) -> None:
         positions = np.arange(len(shown)) + (number - (len(answers) - 1) / 2) * height
         axes.barh(positions, answer.values[shown], height * 0.9, color=colour, label=label)
     names = [prediction.regulated.classes[index] for index in shown]
-    axes.set_yticks(range(len(shown)), [name if len(name) <= 18 else f"{name[:17]}…" for name in names])
+    axes.set_yticks(range(len(shown)), [short(name, 18) for name in names])
     axes.set_ylim(len(shown) - 0.5, -0.5)
     if task == "regression":
         largest = max(1.0, *(float(np.abs(answer.values).max()) for _, answer, _ in answers))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from emoreg.report.analysis import REFERENCES, ROLES, ArmResult, CellResult
 from emoreg.report.contrast_plan import BACKBONE
@@ -34,6 +34,8 @@ if TYPE_CHECKING:  # imported where they are used, so that the command line's he
     from matplotlib.figure import Figure
 
     Curves = list[tuple[ArmResult, pd.DataFrame]]
+
+T = TypeVar("T")
 
 ROW = 28  # characters of a row's label
 MAX_CLASSES = 20  # of more, the ten highest and the ten lowest are shown
@@ -140,7 +142,7 @@ def class_lambda_charts(cell: CellResult, key: str) -> list[Chart]:
         if not curves:
             continue
         last = [_mean([by_class[k]["mean"].iloc[-1] for _, by_class in curves]) for k in classes]
-        shown = extremes(last)
+        shown = extremes(_falling(last))
         values = "; ".join(f"{cell.classes[k]} {last[k]:.2f}" for k in shown)
         spoken = f"λ of each class over the epochs. At the last epoch, mean over seeds and arms: {values}."
         panels = [[(arm, by_class[k]) for arm, by_class in curves] for k in shown]
@@ -154,7 +156,7 @@ def class_gain_charts(cell: CellResult, key: str) -> list[Chart]:
     """Difference to Backbone in each class, a chart per family, the classes in one order; empty without gains."""
     regulated = [arm for arm in cell.arms if arm.arm.is_regulated and arm.per_class_gain]
     means = [_mean([arm.per_class_gain[k].mean for arm in regulated]) for k in range(len(cell.classes))]
-    shown = extremes(means)
+    shown = extremes(_falling(means))
     charts = []
     for number, family in enumerate(cell.families):
         arms = [arm for arm in family.arms if arm.per_class_gain]
@@ -201,11 +203,15 @@ def cost_charts(cell: CellResult, key: str) -> list[Chart]:
     return charts
 
 
-def extremes(values: Sequence[float]) -> list[int]:
-    """Indices by falling value, without NaN; of more than 20, the ten highest and the ten lowest."""
-    order = sorted((k for k, value in enumerate(values) if not math.isnan(value)), key=lambda k: -values[k])
+def extremes(ordered: Sequence[T]) -> list[T]:
+    """All of a falling order; of more than 20, the first ten and the last ten."""
     half = MAX_CLASSES // 2
-    return order if len(order) <= MAX_CLASSES else order[:half] + order[-half:]
+    return list(ordered) if len(ordered) <= MAX_CLASSES else [*ordered[:half], *ordered[-half:]]
+
+
+def _falling(values: Sequence[float]) -> list[int]:
+    """Indices by falling value, without NaN."""
+    return sorted((k for k, value in enumerate(values) if not math.isnan(value)), key=lambda k: -values[k])
 
 
 def _draw_curves(figure: Figure, curves: Curves, limits: tuple[float, float]) -> None:

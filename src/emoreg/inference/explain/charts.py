@@ -4,26 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emoreg.inference.explain.effect import ClassEffect, SplitResponses
 from emoreg.inference.explain.projection import Projection
+from emoreg.report.charts import extremes
 from emoreg.report.drawing import INK, PAPER, Chart, colour, short, svg
 
 if TYPE_CHECKING:  # imported where they are used, so that the command line's help is instant
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MAX_CLASSES = 20  # shown; with more classes, the ten highest and the ten lowest
 MAX_NAMED = 20  # categories named in a projection
 # Of medium lightness, for light and dark pages; with more categories, evenly spaced hues.
 HUES = ("#1f86c9", "#e07b1a", "#2f9e55", "#d4504f", "#9467bd", "#a0705f", "#d66bb3", "#8a8f95", "#a9a624", "#17a9bd")
 LOW, MIDDLE, HIGH = "#1f86c9", "#9aa0a6", "#e07b1a"  # values below, at and above 0
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -39,12 +37,6 @@ class Colouring:
     title: str
     values: NDArray[Any]
     names: tuple[str, ...] = ()
-
-
-def extremes(ordered: Sequence[T]) -> list[T]:
-    """All rows, or the first and last ones if there are more than MAX_CLASSES."""
-    half = MAX_CLASSES // 2
-    return list(ordered) if len(ordered) <= MAX_CLASSES else [*ordered[:half], *ordered[-half:]]
 
 
 def effect_chart(effects: Sequence[ClassEffect], key: str) -> Chart:

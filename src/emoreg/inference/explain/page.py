@@ -15,20 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emoreg.config.schema import RELATIVES
-from emoreg.inference.explain.charts import (
-    MAX_CLASSES,
-    Colouring,
-    effect_chart,
-    extremes,
-    lambda_charts,
-    projection_chart,
-)
+from emoreg.inference.explain.charts import Colouring, effect_chart, lambda_charts, projection_chart
 from emoreg.inference.explain.effect import ClassEffect
 from emoreg.inference.explain.explanation import ExplainedImage, ExplainedSplit
 from emoreg.inference.explain.saliency import STEPS, SaliencyMap, agreement, overlay
 from emoreg.inference.export.model_card import describe
 from emoreg.inference.load import LoadedRun
 from emoreg.inference.predict import Prediction
+from emoreg.report.charts import MAX_CLASSES, extremes
 from emoreg.report.drawing import Chart
 from emoreg.report.formatting import NOTHING, percent
 from emoreg.report.page import Part, template
