@@ -1,7 +1,7 @@
 """The relatives in their original forms: what was published of each, and what ours does, on data that can be had here.
 
-    python benchmarks/relatives.py                   # all three; about a minute of one core
-    python benchmarks/relatives.py bel --seeds 10    # one of embp, bel, liaenn
+    python benchmarks/relatives.py    # all three; about a minute of one core
+    python benchmarks/relatives.py --only embp liaenn --seeds 10
 
 No number of the papers could be read, so what is held against them is what their abstracts claim, and which
 simulations a public re-implementation has. The faces that EmBP
@@ -74,7 +74,7 @@ def _to_goal(seed: int, emotional: bool) -> tuple[float, float, float, float]:
     return iterations, share_right(answers, data.classes), network.mood.anxiety, network.mood.confidence
 
 
-def bel(seeds: int) -> Iterator[str]:
+def bel() -> Iterator[str]:
     yield "BEL. Published (simulations, by a public re-implementation): acquisition and extinction, blocking."
     model, one, none = BEL(1), np.array([1.0]), np.array([0.0])
     phases = (("acquisition", one), ("extinction", none), ("acquisition again", one))
@@ -123,14 +123,18 @@ def _compared(data: Split, seed: int, iterations: int = 20) -> tuple[float, floa
     return first, second, third
 
 
+RELATIVES: dict[str, Callable[[int], Iterator[str]]] = {"embp": embp, "bel": lambda _: bel(), "liaenn": liaenn}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("relatives", nargs="*", choices=["embp", "bel", "liaenn", []], help="which; all by default")
-    parser.add_argument("--seeds", type=int, default=3, help="of splits and weights (default: %(default)s)")
+    parser.add_argument("--only", nargs="+", choices=RELATIVES, default=RELATIVES, help="which; all by default")
+    parser.add_argument(
+        "--seeds", type=int, default=3, help="of splits and weights; bel has none (default: %(default)s)"
+    )
     given = parser.parse_args()
-    for name, told in (("embp", embp), ("bel", bel), ("liaenn", liaenn)):
-        if name in (given.relatives or [name]):
-            print("\n".join(told(given.seeds)))
+    for name in given.only:
+        print("\n".join(RELATIVES[name](given.seeds)))
 
 
 if __name__ == "__main__":

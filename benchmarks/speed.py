@@ -29,8 +29,6 @@ from emoreg.runs.provenance import environment
 from emoreg.runtime.cores import usable_cores
 from emoreg.training.fabric import resolve_precision
 
-PARTS = ("start", "data", "augmentation", "training", "precision", "regulated", "jobs", "study", "decoding", "predict")
-
 
 @dataclass(frozen=True)
 class Line:
@@ -45,7 +43,7 @@ class Line:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--backbones", nargs="+", default=["resnet20", "resnet18"])
     parser.add_argument(
         "--augmentations",
@@ -64,7 +62,7 @@ def main() -> None:
     print(f"{'':44}{'images/s':>10}   {'ratio':>6} {'quartiles':>15}  {'limit':>7}  against")
     lines = []
     for part in options.parts:
-        for line in globals()[f"measure_{part}"](options):
+        for line in PARTS[part](options):
             lines.append(line)
             middle, lower, upper = line.ratio
             quartiles = f"{lower:.2f} to {upper:.2f}"
@@ -306,6 +304,20 @@ def device_of(asked: str) -> str:
     import torch
 
     return ("cuda" if torch.cuda.is_available() else "cpu") if asked == "auto" else asked
+
+
+PARTS = {
+    "start": measure_start,
+    "data": measure_data,
+    "augmentation": measure_augmentation,
+    "training": measure_training,
+    "precision": measure_precision,
+    "regulated": measure_regulated,
+    "jobs": measure_jobs,
+    "study": measure_study,
+    "decoding": measure_decoding,
+    "predict": measure_predict,
+}
 
 
 if __name__ == "__main__":
