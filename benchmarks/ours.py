@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import itertools
 import json
 import multiprocessing
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,21 +24,19 @@ from emoreg.config.recipe import TrainRecipe
 from emoreg.config.schema import BackboneSettings, EncoderSettings, RegulationSettings
 from emoreg.config.training import TrainingSettings
 from emoreg.data.images.augment import normalise, resize
-from emoreg.data.images.batches import Batch, training_batches
+from emoreg.data.images.batches import training_batches
 from emoreg.data.images.decode import square, upright
 from emoreg.data.images.files import File
-from emoreg.data.images.image_set import ImageSet, load_images
-from emoreg.data.images.table import Table
 from emoreg.data.images.threads import in_threads
 from emoreg.data.stimuli.emotion import EmotionSpace
 from emoreg.inference.load import EmotionReadout, LoadedRun
 from emoreg.inference.predict import predict
 from emoreg.models.backbones import build_backbone
-from emoreg.runtime.progress import Progress
 from emoreg.stages.affective_heads import heads_of
 from emoreg.stages.classifier import build_classifier
 from emoreg.stages.classify import classification_loss
 from emoreg.stages.pretrain import AffectiveModel
+from emoreg.study.calibrate import endless_batches, noise
 from emoreg.training.captured_step import make_step
 from emoreg.training.fabric import make_fabric
 from emoreg.training.progressive_resizing import progressive_size
@@ -84,12 +80,6 @@ def recipe(
     )
 
 
-def noise(count: int) -> ImageSet:
-    draw = np.random.default_rng(0)
-    pixels = draw.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
-    return load_images(Table("noise", pixels, draw.integers(0, 10, count)), 32, False, 4.0, Progress(quiet=True))
-
-
 def training(
     asked: TrainRecipe, steps: int, threads: int | None = None, clock: Callable[[], float] = time.perf_counter
 ) -> Work:
@@ -101,14 +91,14 @@ def training(
         torch.set_num_threads(threads)
     fabric = make_fabric(asked.training)
     size = asked.training.batch_size
-    images = noise(max(20, steps) * size).to(fabric.device)
+    images = noise(32, max(20, steps) * size).to(fabric.device)
     classifier = build_classifier(asked, num_classes=10)
     constant = dataclasses.replace(asked, optimizer=dataclasses.replace(asked.optimizer, schedule="constant"))
     loss_of = classification_loss(classifier, images, asked)
     state = make_state(fabric, classifier, loss_of, constant, size, steps=10**9)
     step = make_step(state, asked.training)
     state.objective.train()
-    batches = _endless(partial(training_batches, images, size, asked.augment, 0))
+    batches = endless_batches(images, size, asked.augment)
 
     def work() -> float:
         losses = torch.zeros(steps, device=fabric.device)
@@ -123,14 +113,9 @@ def training(
     return work
 
 
-def _endless(epoch_of: Callable[[int], Iterator[Batch]]) -> Iterator[Batch]:
-    for epoch in itertools.count():
-        yield from epoch_of(epoch)
-
-
 def data(batch_size: int, steps: int, device: str, augment: AugmentSettings = AUGMENT) -> Work:
     """Work that only makes batches, an epoch of `steps`, and gives images per second."""
-    images = noise(steps * batch_size).to(make_fabric(TrainingSettings(device=device)).device)
+    images = noise(32, steps * batch_size).to(make_fabric(TrainingSettings(device=device)).device)
 
     def work() -> float:
         begun = time.perf_counter()
@@ -299,7 +284,7 @@ def forward(asked: TrainRecipe, count: int) -> Work:
     fabric = make_fabric(asked.training)
     classifier = build_classifier(asked, 10).eval().to(fabric.device)
     size = 64 if fabric.device.type == "cpu" else 256
-    pixels = noise(size).pixels.to(fabric.device)
+    pixels = noise(32, size).pixels.to(fabric.device)
 
     @torch.inference_mode()
     def work() -> float:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from emoreg.config.augment import AugmentSettings
 from emoreg.config.recipe import TrainRecipe
 from emoreg.data.images.augment import resize
 from emoreg.data.images.batches import Batch, epoch_quotas, training_batches
@@ -51,13 +52,13 @@ def seconds_per_image(kind: TrainRecipe) -> float:
     has_few = fabric.device.type == "cpu" and is_large(kind)
     batch_size = min(training.batch_size, CPU_BATCH) if has_few else training.batch_size
     classifier = build_classifier(kind, CLASSES)
-    images = _noise(size, batch_size, fabric.device)
+    images = noise(size, 2 * batch_size).to(fabric.device)
     rehearsal = _rehearsal(classifier, images) if kind.encoder.rehearsal else None
     loss_of = classification_loss(classifier, images, kind, rehearsal=rehearsal)
     state = make_state(fabric, classifier, loss_of, kind, batch_size, steps=10**9)
     step = make_step(state, training)
     state.objective.train()
-    batches = _endless_batches(images, batch_size, kind)
+    batches = endless_batches(images, batch_size, kind.augment)
     refuse_single_images(classifier, loss_of, next(batches), images, training)
     # Images that grow are timed at sizes spread evenly over the training.
     points = [0.1, 0.3, 0.5, 0.7, 0.9] if training.initial_scale < 1 else [0.0]
@@ -83,12 +84,12 @@ def seconds_per_image(kind: TrainRecipe) -> float:
     return (seconds - in_optimizer) / batch_size + in_optimizer / training.batch_size
 
 
-def _noise(size: int, batch_size: int, device: torch.device) -> ImageSet:
-    """Random images with classes, two batches of them."""
-    draw, count = np.random.default_rng(0), 2 * batch_size
+def noise(size: int, count: int) -> ImageSet:
+    """Random images with classes: speed does not depend on what they show."""
+    draw = np.random.default_rng(0)
     pixels = draw.integers(0, 256, (count, size, size, 3), dtype=np.uint8)
     table = Table("noise", pixels, draw.integers(0, CLASSES, count))
-    return load_images(table, size, False, math.inf, Progress(quiet=True)).to(device)
+    return load_images(table, size, False, math.inf, Progress(quiet=True))
 
 
 def _rehearsal(classifier: RegulatedClassifier, images: ImageSet) -> Rehearsal:
@@ -98,9 +99,10 @@ def _rehearsal(classifier: RegulatedClassifier, images: ImageSet) -> Rehearsal:
     return Rehearsal(1.0, head, images, quotas, loss_of_classes, mirrors=True, turns=False, seed=0)
 
 
-def _endless_batches(images: ImageSet, batch_size: int, kind: TrainRecipe) -> Iterator[Batch]:
+def endless_batches(images: ImageSet, batch_size: int, augment: AugmentSettings) -> Iterator[Batch]:
+    """Training batches of one epoch after another."""
     for epoch in itertools.count():
-        yield from training_batches(images, batch_size, kind.augment, 0, epoch)
+        yield from training_batches(images, batch_size, augment, 0, epoch)
 
 
 def _timed(work: Callable[[], object], device: torch.device) -> tuple[float, int]:
