@@ -81,7 +81,7 @@ def report_results(results: pd.DataFrame | ArrowFrame | Path | str, folder: Path
 
     Raises:
         UserError: a file that cannot be read, an unknown or missing column, a wrong value (with its row), no result, or
-            a folder that cannot be made.
+            a folder that cannot be made or written to.
     """
     if isinstance(results, str | Path):
         path = Path(results)
