@@ -696,6 +696,21 @@ def test_another_look_at_the_test_images_is_told_and_one_at_other_images_is_not(
         assert len([line for line in told.lines if "another look" in line]) == 1
 
 
+def test_a_folder_to_which_images_were_added_is_cut_as_for_training_and_the_change_is_told(
+    tmp_path: Path, stage2: TrainRecipe, quiet: Progress, write_image: Callable[..., Path]
+) -> None:
+    for number in range(20):
+        write_image(tmp_path / "photos" / ("blue", "red")[number % 2] / f"{number}.png")
+    target = TargetSettings(name="folder", root=str(tmp_path / "photos"), image_size=8)
+    run = train(epochs(stage2, 1, target=target), tmp_path / "run", progress=quiet)
+    for number in range(20, 30):
+        write_image(tmp_path / "photos" / ("blue", "red")[number % 2] / f"{number}.png")
+    for own in (None, "folder", str(tmp_path / "photos")):
+        told = Listening()
+        scored = evaluate(run, own, "cpu", progress=told)
+        assert scored["images"] == 6 and any("20 files" in line and "30 files" in line for line in told.lines)
+
+
 # A run that diverges
 
 

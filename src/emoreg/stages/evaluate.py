@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from emoreg.config.contents import Contents
 from emoreg.config.recipe import TrainRecipe
 from emoreg.config.schema import TargetSettings
 from emoreg.config.target_words import describe_target
@@ -64,8 +65,9 @@ def evaluate(
     fabric = make_fabric(training)
     classifier, classes = load_classifier(run, model)
     target = recipe.target
-    if data is not None and _is_own(run, target, data):
-        target, data = dataclasses.replace(target, root=data), None
+    was = run.inputs.data.get("target")
+    if data is not None and was is not None and _holds(data, target, was):
+        target = dataclasses.replace(target, root=data)
     table = read_for_scoring(target, data, classes, progress, recipe.edition)
     is_own = is_own_test_split(target, data)
     if is_own:
@@ -73,6 +75,9 @@ def evaluate(
             f"{run.folder.name}: another look at its test images, which were scored when training ended; choices made "
             "from it bias what is reported on them"
         )
+        now = contents_of(target)
+        if was is not None and now is not None and was.sha256 != now.sha256:
+            progress.say(f"{run.folder.name}: its images have changed since it was trained: {was} then, {now} now")
     images = load_target(table, recipe.target, training, fabric, progress)
     trained_on = count_trained_on(run, images, progress)
     if trained_on is None and not is_own:
@@ -110,7 +115,7 @@ def whole_of(final: Mapping[str, Any]) -> int | None:
     return found if type(found) is int and found > 0 else None
 
 
-def _is_own(run: Run, target: TargetSettings, data: str) -> bool:
-    """Whether the images of a run are at `data` now, whatever their path was."""
-    was, now = run.inputs.data.get("target"), contents_of(dataclasses.replace(target, root=data))
-    return was is not None and now is not None and was.sha256 == now.sha256 is not None
+def _holds(root: str, target: TargetSettings, was: Contents) -> bool:
+    """Whether the images that a run was trained with are at `root` now, whatever their path was."""
+    now = contents_of(dataclasses.replace(target, root=root))
+    return now is not None and was.sha256 == now.sha256 is not None

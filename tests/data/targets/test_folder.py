@@ -123,6 +123,18 @@ def test_scoring_labels_by_the_classifiers_order_and_refuses_unknown_classes(
         read_for_scoring(settings, "digits", ("a", "b"))
 
 
+def test_the_own_root_and_the_own_name_in_any_case_mean_the_own_test_split(
+    tmp_path: Path, write_image: Callable[..., Path]
+) -> None:
+    for name in ("cat", "dog"):
+        for number in range(10):
+            write_image(tmp_path / name / f"{number}.png")
+    settings = TargetSettings(name="folder", root=str(tmp_path))
+    own = list(map(str, read_target(settings).test.images))
+    for data in (None, str(tmp_path), f"{tmp_path}/cat/..", "folder", "FOLDER"):
+        assert list(map(str, read_for_scoring(settings, data, ("cat", "dog")).images)) == own
+
+
 def test_names_in_any_script_are_read(tmp_path: Path, write_image: Callable[..., Path]) -> None:
     for name in ("猫", "chien à poil"):
         for number in range(5):

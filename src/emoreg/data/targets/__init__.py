@@ -158,18 +158,19 @@ def read_for_scoring(
         UserError: missing images; classes that the classifier does not know; the own test split of a run that leaves it
             unseen (`settings.test`).
     """
-    if is_own_test_split(settings, data) and not settings.test:
+    is_own = is_own_test_split(settings, data)
+    if is_own and not settings.test:
         raise UserError(
             "target.test is false, which leaves this run's test split unseen: name other images (--data on the command "
             "line), or train another run with target.test true"
         )
     own = tuple(map(composed, classes))
-    if settings.task != "classification" and not (data is None or data == settings.name):
+    if settings.task != "classification" and not is_own:
         raise UserError(
             f"the run answers with {ANSWERED[settings.task]} and is scored on its own test split alone: leave out "
             f"--data ({data})"
         )
-    if data is None or data == settings.name:
+    if data is None or is_own:
         target = read_target(settings, edition)
     elif is_pack(data):
         name = str(read_about(data).get("set"))
