@@ -97,6 +97,13 @@ def test_images_of_ones_own_that_are_no_task_are_refused_before_anything_is_made
     assert not (tmp_path / "run").exists()
 
 
+def test_classes_of_images_of_ones_own_are_not_chosen_by_the_recipe(tmp_path: Path) -> None:
+    recipe = read_recipe(TrainRecipe, None, {"target.classes": ["cat", "eel"]})
+    with pytest.raises(UserError, match=r"target\.classes: must be null with data=, which names its classes"):
+        train(recipe, tmp_path / "run", data=own_images())
+    assert not (tmp_path / "run").exists()
+
+
 def test_what_is_no_classifier_is_refused_before_anything_is_made(tmp_path: Path) -> None:
     model: Any = TinyBackbone()
     with pytest.raises(UserError, match="model: must be a RegulatedClassifier, not a TinyBackbone; build one"):

@@ -79,7 +79,8 @@ def train(
             others.
         progress: None shows it in the terminal.
         data: your own images in place of `recipe.target.name` and root; the recipe is stored with the name
-            "given:<name of the training table>". Its other settings of the target hold.
+            "given:<name of the training table>". Its other settings of the target hold, but for `classes`: the classes
+            are those of `data`.
 
     Raises:
         UserError: bad input of any kind, in one line.
@@ -88,6 +89,8 @@ def train(
     progress = progress or Progress()
     if data is not None:
         check_target(data)
+        if recipe.target.classes is not None:
+            raise SettingError("target.classes", "must be null with data=, which names its classes: give those alone")
         own = recipe.target.labels if recipe.target.task == data.task else "majority"
         labels = LABELS_OF.get(data.task, own)
         named = dataclasses.replace(recipe.target, name=f"{GIVEN_IMAGES}{data.train.name}", root=None, labels=labels)
