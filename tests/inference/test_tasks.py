@@ -182,6 +182,8 @@ def test_labels_of_another_kind_are_refused(labels: Any, task: Task, message: st
         ({"regulation.mode": "bel"}, "regulation.mode: must not be bel with target.labels dimensions"),
         ({"loss.class_weights": "balanced"}, "loss.class_weights: must be none with target.labels dimensions"),
         ({"loss.label_smoothing": 0.1}, "loss.label_smoothing: must be 0 with target.labels dimensions"),
+        ({"augment.mixup": 0.2}, "augment.mixup: must be 0 with target.labels dimensions"),
+        ({"augment.cutmix": 1.0}, "augment.cutmix: must be 0 with target.labels dimensions"),
     ],
 )
 def test_settings_that_have_no_meaning_are_refused(more: dict[str, Any], message: str) -> None:
@@ -214,7 +216,9 @@ def test_values_on_a_large_scale_are_remarked_on() -> None:
     assert "values of up to 8.78; answers begin near 0: map them to about -1 to 1" in (scale_note(rated) or "")
 
 
-def test_mixed_images_get_mixed_values(tmp_path: Path, quiet: Progress) -> None:
+def test_images_of_several_labels_are_mixed_and_those_of_values_are_not(tmp_path: Path, quiet: Progress) -> None:
     recipe = read_recipe(TrainRecipe, None, RECIPE | {"training.epochs": 1, "augment.mixup": 0.5})
-    run = train(recipe, tmp_path / "run", progress=quiet, data=target("regression"))
-    assert np.isfinite(run.final["test"]["ccc"]) and torch.isfinite(torch.tensor(run.metrics["train_loss"])).all()
+    run = train(recipe, tmp_path / "run", progress=quiet, data=target("multilabel"))
+    assert np.isfinite(run.final["test"]["mean_average_precision"]) and np.isfinite(run.metrics["train_loss"]).all()
+    with pytest.raises(SettingError, match=r"augment\.mixup: must be 0"):
+        train(recipe, tmp_path / "other", progress=quiet, data=target("regression"))
