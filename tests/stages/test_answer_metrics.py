@@ -40,6 +40,14 @@ def test_a_label_that_all_images_have_or_none_is_not_measured() -> None:
     assert math.isnan(label_metrics(z, torch.ones_like(z))["mean_average_precision"])
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_labels_that_are_not_answered_with_numbers_are_not_measured_and_their_loss_is_none(value: float) -> None:
+    z, noisy = answers()
+    z[3, 0] = value
+    found = label_metrics(z, (noisy > 0.3).float())
+    assert found["per_class"][0] is None and None not in found["per_class"][1:] and not math.isfinite(found["loss"])
+
+
 def test_metrics_of_values_are_what_their_names_say() -> None:
     z, y = answers(outputs=2)
     found = value_metrics(z, y, ("valence", "arousal"))

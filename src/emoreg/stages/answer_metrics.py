@@ -23,12 +23,13 @@ def label_metrics(logits: Tensor, labels: Tensor) -> dict[str, Any]:
         mean_average_precision, the mean over the labels that some images have and others lack of per_class, the average
         precision (scikit-learn's); macro_f1, the mean over these labels of F1 where more likely than not is an answer;
         majority_baseline, the mean average precision of one answer to all images; exact_match, the share of images
-        whose labels are all right; loss, the mean binary cross-entropy in nats. None for a label that is not measured.
+        whose labels are all right; loss, the mean binary cross-entropy in nats. None for a label that is not measured,
+        as one with an answer that is not finite; the loss is not finite then.
     """
     from sklearn.metrics import average_precision_score
 
     holds, answers = labels > 0.5, logits > 0
-    measured = (holds.any(dim=0) & ~holds.all(dim=0)).tolist()
+    measured = (holds.any(dim=0) & ~holds.all(dim=0) & logits.isfinite().all(dim=0)).tolist()
     precision = [
         float(average_precision_score(holds[:, label].numpy(), logits[:, label].numpy())) if is_measured else None
         for label, is_measured in enumerate(measured)
