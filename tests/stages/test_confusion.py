@@ -12,6 +12,7 @@ from emoreg.stages.confusion import (
     class_metrics,
     confusion_matrix,
     frequent_confusions,
+    per_class_accuracy,
     remark_on_answers,
     top_accuracy,
 )
@@ -35,6 +36,11 @@ def test_metrics_of_unbalanced_classes_are_those_of_torchmetrics(classes: int) -
     if classes > 5:
         expected = multiclass_accuracy(logits, labels, classes, average="micro", top_k=5)
         assert top_accuracy(logits, labels) == pytest.approx(expected.item(), abs=1e-6)
+
+
+def test_the_accuracy_of_a_class_is_that_of_its_images_and_none_without_any() -> None:
+    answers, labels = torch.tensor([0, 0, 1, 3, 3, 3]), torch.tensor([0, 1, 1, 3, 3, 0])
+    assert per_class_accuracy(confusion_matrix(answers, labels, 4)) == [0.5, 0.5, None, 1.0]
 
 
 def test_the_most_frequent_confusions_come_first_and_say_of_how_many_images() -> None:

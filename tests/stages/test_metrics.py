@@ -18,7 +18,7 @@ from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.table import Table
 from emoreg.models.regulation import RegulatedClassifier, Response
 from emoreg.stages.classifier import build_classifier
-from emoreg.stages.metrics import calibration_error, count_flops, measure, per_class_accuracy, reliability
+from emoreg.stages.metrics import calibration_error, count_flops, measure, reliability
 from emoreg.training.fabric import make_fabric
 from tiny_backbone import TinyBackbone
 
@@ -72,12 +72,6 @@ def test_metrics_are_what_their_names_say() -> None:
     of_emotion = {"accuracy_non_emotional", "accuracy_emotional", "lambda"}
     assert measure(plain, images, fabric).keys() == found.keys() - of_emotion
     assert all(not parameter.grad_fn and parameter.grad is None for parameter in plain.parameters())
-
-
-def test_the_accuracy_of_a_class_is_that_of_its_images_and_none_without_any() -> None:
-    answers, labels = torch.tensor([0, 0, 1, 3, 3, 3]), torch.tensor([0, 1, 1, 3, 3, 0])
-    logits = nn.functional.one_hot(answers, 4).float()
-    assert per_class_accuracy(logits, labels) == [0.5, 0.5, None, 1.0]
 
 
 def test_the_checksum_is_that_of_the_images_in_their_order(stage2: TrainRecipe) -> None:

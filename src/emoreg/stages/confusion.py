@@ -62,6 +62,12 @@ def class_metrics(matrix: Tensor) -> dict[str, float | int]:
     }
 
 
+def per_class_accuracy(matrix: Tensor) -> list[float | None]:
+    """Accuracy on the images of each class, K values of a `confusion_matrix`; None for a class without images."""
+    right, images = matrix.diagonal().tolist(), matrix.sum(dim=1).tolist()
+    return [hits / count if count else None for hits, count in zip(right, images, strict=True)]
+
+
 def top_accuracy(logits: Tensor, labels: Tensor, top: int = TOP) -> float:
     """Share of the images whose class is among the `top` most probable ones; logits (N, K), labels int64 (N,)."""
     return (logits.topk(top, dim=1).indices == labels[:, None]).any(dim=1).double().mean().item()

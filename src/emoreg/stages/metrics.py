@@ -18,7 +18,7 @@ from emoreg.data.images.augment import normalise
 from emoreg.data.images.image_set import ImageSet
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.stages.answer_metrics import label_metrics, value_metrics
-from emoreg.stages.confusion import MAX_KEPT, TOP, class_metrics, confusion_matrix, top_accuracy
+from emoreg.stages.confusion import MAX_KEPT, TOP, class_metrics, confusion_matrix, per_class_accuracy, top_accuracy
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -112,7 +112,7 @@ def _of_classes(z: Tensor, y: Tensor) -> dict[str, Any]:
         **({"top5_accuracy": top_accuracy(z, y)} if z.shape[1] > TOP else {}),
         "loss": F.cross_entropy(z, y).item(),
         "ece": calibration_error(bins),
-        "per_class": per_class_accuracy(z, y),
+        "per_class": per_class_accuracy(matrix),
         "reliability": bins,
         **({"confusion": matrix.tolist()} if z.shape[1] <= MAX_KEPT else {}),
     }
@@ -125,18 +125,6 @@ def _share(correct: Tensor) -> float:
 def packed(correct: Tensor) -> str:
     """Right or wrong for each of N images, bool (N,), as text: eight images a byte (`numpy.packbits`), in base64."""
     return base64.b64encode(np.packbits(correct.numpy()).tobytes()).decode("ascii")
-
-
-def per_class_accuracy(logits: Tensor, labels: Tensor) -> list[float | None]:
-    """Accuracy on the images of each class, K values; None for a class without images.
-
-    Args:
-        logits: (N, K).
-        labels: int64 (N,).
-    """
-    images = labels.bincount(minlength=logits.shape[1])
-    hits = labels[logits.argmax(dim=1) == labels].bincount(minlength=logits.shape[1])
-    return [hit / count if count else None for hit, count in zip(hits.tolist(), images.tolist(), strict=True)]
 
 
 def reliability(logits: Tensor, labels: Tensor) -> dict[str, list[Any]]:
