@@ -4,11 +4,13 @@ import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from PIL import Image
 
 from data.stimuli.layouts import ABSTRACT
+from emoreg.config.schema import Fit
 from emoreg.data.stimuli.emotion import MIKELS_8
 from emoreg.data.tools.pack import pack
 from emoreg.data.tools.verify import Findings, verify
@@ -31,8 +33,9 @@ def test_a_zip_and_a_pack_are_looked_at_alike(
     look: Callable[..., Findings], image_zip: Path, image_folder: Path, tmp_path: Path, quiet: Progress
 ) -> None:
     assert look(root=str(image_zip)).is_clean
-    packed = look(root=str(pack("folder", str(image_folder), 8, tmp_path / "pack", False, quiet).folder))
-    assert packed.is_clean and packed.counts == look().counts
+    for fit in get_args(Fit):
+        packed = look(root=str(pack("folder", str(image_folder), 8, tmp_path / fit, False, quiet, fit=fit).folder))
+        assert packed.is_clean and packed.counts == look().counts
 
 
 def test_all_unreadable_images_are_named_with_reasons(look: Callable[..., Findings], image_folder: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from emoreg.config.schema import StimuliSettings, TargetSettings
+from emoreg.config.schema import Fit, StimuliSettings, TargetSettings
 from emoreg.data.images.files import File
 from emoreg.data.images.hugging_face import PREFIX
 from emoreg.data.images.packed import PACK, PackedImages, PackedLabels, is_pack, read_about
@@ -259,11 +259,13 @@ def read_set(
         UserError: no such set, or it cannot be read.
     """
     kind = kind or kind_of(name)
+    fit: Fit = "crop"
     if root is not None and is_pack(root):
-        image_size = int(read_about(root).get("image_size", 0))
+        about = read_about(root)
+        image_size, fit = int(about.get("image_size", 0)), about.get("fit", fit)
     if kind == "target":
-        return _read_target(name, root, image_size)
-    settings = StimuliSettings(name=name, root=root, count=count, image_size=image_size, skip_unreadable=True)
+        return _read_target(name, root, image_size, fit)
+    settings = StimuliSettings(name=name, root=root, count=count, image_size=image_size, fit=fit, skip_unreadable=True)
     stimuli = read_stimuli(settings, seed=0)
     labels = tuple(PackedLabels(each.space.kind, each.space.names, each.values) for each in stimuli.labels)
     if stimuli.neutral is not None:
@@ -273,14 +275,14 @@ def read_set(
     return Collection(name, kind, stimuli.name, root, stimuli.images, labels, splits, stimuli.missing, *told)
 
 
-def _read_target(name: str, root: str | None, image_size: int) -> Collection:
+def _read_target(name: str, root: str | None, image_size: int, fit: Fit) -> Collection:
     from emoreg.data.targets import is_known, read_target  # needs torch, which `catalogue` does without
 
     if "," in name or name.startswith("hf:OWNER"):
         raise UserError(f"'{name}' stands for many sets: name one of them, e.g. svhn or hf:uoft-cs/cifar10")
     if not is_known(name) and not is_pack(root):
         raise UserError(f"no set '{name}'{nearest(name, ['procedural', *SETS, *TARGETS])}")
-    target = read_target(TargetSettings(name=name, root=root, image_size=image_size, skip_unreadable=True))
+    target = read_target(TargetSettings(name=name, root=root, image_size=image_size, fit=fit, skip_unreadable=True))
     tables = {"train": target.train, "validation": target.validation, "test": target.test}
     parts = {split: table for split, table in tables.items() if table is not None}
     labels = PackedLabels("class", target.classes, np.concatenate([part.labels for part in parts.values()]))
