@@ -26,6 +26,13 @@ FIVE = ("apple", "bear", "crab", "cup", "fox")
             "2 of 3 classes, at most 1,000 training images",
             "folder photos, 2 of 3 classes, at most 1,000 training images, 224 pixels",
         ),
+        (
+            TargetSettings("emotion6", labels="ekman", classes=("joy", "fear")),
+            2,
+            6,
+            "by Ekman's six emotions, 2 of 6 classes",
+            "emotion6, by Ekman's six emotions, 2 of 6 classes, 32 pixels",
+        ),
         (TargetSettings("stl10", classes=FIVE), 5, None, "5 of its classes", "stl10, 5 of its classes, 32 pixels"),
         (TargetSettings("digits", classes=tuple("0123456789")), 10, None, "", "digits, 10 classes, 32 pixels"),
         (

@@ -38,13 +38,11 @@ def part_of(settings: TargetSettings, classes: int | None, whole: int | None = N
         classes: number that the classifier knows; None where it is not known.
         whole: number of classes of the whole set; None where it is not known.
     """
-    whole = whole or CLASSES.get(settings.name.lower())
-    kept = classes if settings.classes is None else len(settings.classes)
     parts = []
     if settings.labels in LABELS:
         parts.append(LABELS[settings.labels])
-    if settings.classes is not None and kept != whole:
-        parts.append(f"{kept} of {'its' if whole is None else f'{whole:,}'} classes")
+    if some := _some_classes(settings, whole):
+        parts.append(some)
     if settings.per_class is not None:
         parts.append(f"{settings.per_class:,} image{'' if settings.per_class == 1 else 's'} a class")
     if settings.share is not None:
@@ -70,13 +68,21 @@ def describe_target(settings: TargetSettings, classes: int | None, whole: int | 
     """
     part = part_of(settings, classes, whole)
     parts = [name_of(settings)]
-    if classes is not None and not part.startswith(f"{classes} of "):
+    if classes is not None and not _some_classes(settings, whole):
         parts.append(f"{classes:,} {OUTPUTS[settings.task]}")
     parts += [part] if part else []
     parts.append(f"{settings.image_size} pixels")
     if settings.root is not None and not _is_own(settings):
         parts.append(f"read from {_place(settings)}")
     return ", ".join(parts)
+
+
+def _some_classes(settings: TargetSettings, whole: int | None) -> str:
+    """ "5 of 100 classes"; empty for all of them."""
+    whole = whole or CLASSES.get(settings.name.lower())
+    if settings.classes is None or len(settings.classes) == whole:
+        return ""
+    return f"{len(settings.classes)} of {'its' if whole is None else f'{whole:,}'} classes"
 
 
 def _is_own(settings: TargetSettings) -> bool:

@@ -157,6 +157,12 @@ def test_what_is_not_clear_is_refused_by_naming_the_folders(names: list[str], me
     assert message in refusal(lambda: find_layout(build(*names)))
 
 
+def test_why_there_are_no_images_is_said_whatever_the_folder_is_called(build: Build) -> None:
+    root = build("cat/1.heic")
+    root = root.rename(root.parent / "a: b")
+    assert "(left out 1 .heic: only" in refusal(lambda: find_layout(root))
+
+
 @pytest.mark.parametrize("empty", ["train/eel", "test/cat", "val"])
 def test_an_empty_folder_among_splits_and_classes_is_named(empty: str, build: Build) -> None:
     root = build(*pets("train", "test"), "docs/readme.txt", "train/cat/empty/x.txt")

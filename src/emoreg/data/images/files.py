@@ -53,14 +53,20 @@ def is_image(name: str) -> bool:
 
 
 def not_read(root: Path | str, files: Iterable[File]) -> tuple[str, ...]:
-    """A line that counts by suffix the files that are not read as images; nothing if all are."""
+    """A line on the files that are not read as images, see `count_not_read`; nothing if all are."""
+    counted = count_not_read(files)
+    return (f"{printable(Path(root).name)}: {counted}",) if counted else ()
+
+
+def count_not_read(files: Iterable[File]) -> str:
+    """How many files of each suffix are not read as images, and which suffixes are; empty if all are read."""
     others = (PurePosixPath(file.name).suffix.lower() for file in files if not is_image(file.name))
     suffixes = Counter(suffix or "without a suffix" for suffix in others)
     if not suffixes:
-        return ()
+        return ""
     counts = ", ".join(f"{count:,} {printable(suffix)}" for suffix, count in suffixes.most_common())
     read = ", ".join(image_suffixes())
-    return (f"{printable(Path(root).name)}: left out {shortened(counts)}: only {read} are read as images",)
+    return f"left out {shortened(counts)}: only {read} are read as images"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from emoreg.data.images.files import File, guessed_names, is_image, list_files, list_folders, not_read
+from emoreg.data.images.files import File, count_not_read, guessed_names, is_image, list_files, list_folders, not_read
 from emoreg.errors import UserError, printable, shortened
 
 Split = Literal["train", "validation", "test"]
@@ -128,9 +128,9 @@ def find_layout(root: Path | str, known: Collection[str] = ()) -> Layout:
     """
     root, files = Path(root), list_files(root)
     images = [file for file in files if is_image(file.name)]
-    others = not_read(root, (file for file in files if not file.name.endswith(ANNOTATIONS)))  # labels, no images
+    others = [file for file in files if not file.name.endswith(ANNOTATIONS)]  # these are labels, no images
     if not any("/" in image.name for image in images):
-        hint = f" ({others[0].partition(': ')[2]})" if others else ""
+        hint = f" ({counted})" if (counted := count_not_read(others)) else ""
         raise UserError(f"{printable(str(root))} holds no images as {LAYOUT}{hint}")
     finder = _Finder(root, files, _tree(images))
     level, splits = finder.find_splits(finder.tree, known)
@@ -145,7 +145,12 @@ def find_layout(root: Path | str, known: Collection[str] = ()) -> Layout:
     if stray:
         finder.leave_out(len(stray), f"that lie in no class folder, e.g. '{stray[0].name}'")
     return Layout(
-        root, whole, found, tuple(finder.empty_folders(level, splits)), guessed_names(root), (*finder.left_out, *others)
+        root,
+        whole,
+        found,
+        tuple(finder.empty_folders(level, splits)),
+        guessed_names(root),
+        (*finder.left_out, *not_read(root, others)),
     )
 
 
