@@ -18,7 +18,7 @@ from torch.testing import assert_close
 from torchvision.transforms import functional as transforms
 
 from emoreg.config.augment import AugmentSettings
-from emoreg.data.images.augment import MEAN, STD
+from emoreg.config.normalisation import MEAN, STD
 from emoreg.data.images.batches import training_batches
 from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.images.table import Table

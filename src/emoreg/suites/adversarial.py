@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from emoreg.data.images.augment import MEAN, STD
+from emoreg.config.normalisation import MEAN, STD
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runtime.optional import importing
 from emoreg.runtime.seeding import numpy_drawn_from

@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.testing import assert_close
 from torchvision.transforms import functional as reference
 
-from emoreg.data.images.augment import MEAN, STD, crop_and_enlarge, crop_and_flip, normalise, resize
+from emoreg.config.normalisation import MEAN, STD
+from emoreg.data.images.augment import crop_and_enlarge, crop_and_flip, normalise, resize
 from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.images.table import Table
 from emoreg.runtime.progress import Progress

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from emoreg.cli.main import main
 from emoreg.config.loss import LossSettings
+from emoreg.config.normalisation import STD
 from emoreg.config.schema import BackboneSettings, EncoderSettings, Granularity, Mixing, Mode, RegulationSettings
-from emoreg.data.images.augment import STD, normalise
+from emoreg.data.images.augment import normalise
 from emoreg.data.images.decode import decode
 from emoreg.data.images.files import File
 from emoreg.inference.export import graphs, timm_weights

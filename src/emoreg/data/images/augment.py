@@ -10,16 +10,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from emoreg.config.augment import AugmentSettings
+from emoreg.config.normalisation import MEAN, STD
 from emoreg.data.images.boxes import cropped_boxes, draw_erased, erase
 from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.policies import apply_round, draw_rounds
 from emoreg.errors import SettingError
 from emoreg.runtime.seeding import generator
-
-# One normalisation for every set and both stages (ours), so that a colour has the same value wherever the emotional
-# encoder meets it. The values are ImageNet's, which published weights expect.
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
 
 
 def normalise(images: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageFile, ImageOps, UnidentifiedImageError
 from torch.nn import functional as F
 
+from emoreg.config.normalisation import MEAN
 from emoreg.config.schema import Fit
 from emoreg.data.images.files import IMAGE_FORMATS, File
 from emoreg.data.images.table import Item
@@ -22,11 +23,7 @@ MAX_PIXELS = 89_478_485  # of one image: Pillow's own guard against decompressio
 # JPEG files are decoded at no less than this multiple of the wanted size; the resizing filter does the rest. Pillow's
 # thumbnail() uses 2 for the same reason (its reducing_gap).
 DRAFT_GAP = 2
-GREY = (
-    124,
-    116,
-    104,
-)  # of bars beside an image: ImageNet's mean (`augment.MEAN`) in 8 bits, which is 0 for the network
+GREY = tuple(round(255 * mean) for mean in MEAN)  # of bars beside an image: about 0 for the network
 # A file, an image of a library's set, the content of a file, or one that the caller has opened with Pillow.
 Encoded = File | Item | bytes | Image.Image
 _reading = threading.Lock()  # a caller's image has one file position for all threads

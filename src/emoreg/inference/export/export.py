@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 import torch
 
+from emoreg.config.normalisation import MEAN, STD
 from emoreg.config.schema import Task
 from emoreg.config.setting_types import path_of, typed_value
-from emoreg.data.images.augment import MEAN, STD
 from emoreg.errors import UserError
 from emoreg.inference.export.graphs import (
     METADATA,

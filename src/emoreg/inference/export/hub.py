@@ -13,9 +13,9 @@ import torch
 from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from torch import Tensor
 
+from emoreg.config.normalisation import MEAN, STD
 from emoreg.config.read_recipe import build
 from emoreg.config.schema import BackboneSettings, Fit, RegulationSettings, TargetSettings, Task
-from emoreg.data.images.augment import MEAN, STD
 from emoreg.data.images.decode import decode
 from emoreg.errors import SettingError, UserError, is_plain, shortened
 from emoreg.inference.export.model_card import CARD, CONFIG

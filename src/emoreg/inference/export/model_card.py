@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from emoreg import __version__
+from emoreg.config.normalisation import MEAN, STD
 from emoreg.config.outcomes import OUTCOMES, Outcome
 from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe
 from emoreg.config.schema import OWN, RELATIVES, BackboneSettings, RegulationSettings, Task
 from emoreg.config.target_words import OUTPUTS, name_of
-from emoreg.data.images.augment import MEAN, STD
 from emoreg.errors import UserError
 from emoreg.inference.export.preparation import INPUT
 from emoreg.report.paper_tables import markdown, markdown_table

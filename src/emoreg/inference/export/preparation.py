@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 import re
 
+from emoreg.config.normalisation import MEAN, STD
 from emoreg.config.schema import Fit
-from emoreg.data.images.augment import MEAN, STD
 from emoreg.data.images.decode import DRAFT_GAP, GREY, as_rgb
 
 IMPORTS = """\

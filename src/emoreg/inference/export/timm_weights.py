@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from emoreg.config.normalisation import MEAN, STD
 from emoreg.config.recipe import PretrainRecipe, Recipe
 from emoreg.config.schema import BackboneSettings
-from emoreg.data.images.augment import MEAN, STD
 from emoreg.errors import UserError
 from emoreg.inference.export.graphs import max_difference
 from emoreg.inference.export.model_card import encoder_card, write_description

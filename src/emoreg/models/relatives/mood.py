@@ -17,12 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from emoreg.config.normalisation import MEAN, STD
 from emoreg.errors import SettingError
 
 Array = NDArray[np.float64]
-# ImageNet's mean and deviation, by which images are normalised (`data.images.augment`, which models do not import).
-PIXEL_MEAN = (0.485, 0.456, 0.406)
-PIXEL_STD = (0.229, 0.224, 0.225)
 UNKNOWN = -1.0  # anxiety is never negative
 
 
@@ -32,12 +30,12 @@ def mean_pixel(images: Tensor) -> Tensor:
     Raises:
         SettingError: what is no image has no pixels.
     """
-    if images.ndim != 4 or images.shape[1] != len(PIXEL_MEAN):
+    if images.ndim != 4 or images.shape[1] != len(MEAN):
         reason = f"must be images (B, 3, H, W), not {tuple(images.shape)}: anxiety is made of their mean pixel"
         raise SettingError("images", reason)
     # Colour by colour, as numbers: constants of a tensor's own would be copied to a GPU in every step.
     colours = images.float().mean(dim=(2, 3)).unbind(dim=1)
-    pixels = [colour * std + mean for colour, std, mean in zip(colours, PIXEL_STD, PIXEL_MEAN, strict=True)]
+    pixels = [colour * std + mean for colour, std, mean in zip(colours, STD, MEAN, strict=True)]
     return torch.stack(pixels).mean(dim=0)
 
 
