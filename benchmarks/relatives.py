@@ -17,14 +17,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from original_relatives import BEL, Array, EmBPNetwork, LiAENN
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.model_selection import train_test_split
 
-from emoreg.models.relatives.bel import BEL
-from emoreg.models.relatives.embp import EmBPNetwork
-from emoreg.models.relatives.liaenn import LiAENN
-
-Array = NDArray[np.float64]
 GOAL = 0.02  # mean squared error of an output at which training ends
 LIMIT = 300  # iterations
 RATE = 0.1  # η of EmBP where it is compared with the limbic networks, in as many iterations

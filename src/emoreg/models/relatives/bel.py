@@ -20,46 +20,13 @@ the cross-entropy of E (`limbic.SHARPNESS`), as Backbone's is; W is not kept at 
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from emoreg.models.relatives.limbic import SHARPNESS, answer_of, stimuli_of
 from emoreg.models.relatives.mood import silent
 
-Array = NDArray[np.float64]
 AMYGDALA, CORTEX = 0.2, 0.8  # α and β
-
-
-class BEL:
-    """The original form, with an amygdala and a cortex for each of K rewards.
-
-    Args:
-        stimuli: N, values of a pattern, in [0, 1].
-        rewards: K.
-        alpha: learning rate of the amygdala.
-        beta: learning rate of the cortex.
-    """
-
-    def __init__(self, stimuli: int, rewards: int = 1, alpha: float = AMYGDALA, beta: float = CORTEX) -> None:
-        self.alpha, self.beta = alpha, beta
-        self.v = np.zeros((rewards, stimuli + 1))  # the last column is the thalamus'
-        self.w = np.zeros((rewards, stimuli))
-
-    def respond(self, stimuli: Array, thalamus: bool = True) -> tuple[Array, Array]:
-        """ΣA and ΣO, each (K,), of stimuli (N,); without the thalamic path if it is cut."""
-        through = np.append(stimuli, stimuli.max() * thalamus)
-        return self.v @ through, self.w @ stimuli
-
-    def learn(self, stimuli: Array, rewards: Array, thalamus: bool = True) -> Array:
-        """One presentation; E (K,) before it."""
-        amygdala, cortex = self.respond(stimuli, thalamus)
-        emotion = amygdala - cortex
-        through = np.append(stimuli, stimuli.max() * thalamus)
-        self.v += self.alpha * np.outer(np.maximum(rewards - amygdala, 0), through)
-        self.w = np.maximum(self.w + self.beta * np.outer(emotion - rewards, stimuli), 0)
-        return emotion
 
 
 class BELHead(nn.Module):

@@ -21,71 +21,10 @@ trained by the recipe's optimiser.
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from emoreg.models.relatives.mood import Array, Mood, OriginalMood, mean_pixel
-
-
-class EmBPNetwork:
-    """The original form: one hidden layer, logistic neurons, one pattern after another.
-
-    Args:
-        inputs: values of a pattern, in [0, 1].
-        hidden: neurons of the hidden layer.
-        outputs: classes.
-        rate: η of the conventional weights.
-        momentum: α of the conventional weights.
-        emotional: False for plain back-propagation: no emotional weights.
-        seed: of the weights, drawn from U(-0.3, 0.3).
-    """
-
-    def __init__(
-        self,
-        inputs: int,
-        hidden: int,
-        outputs: int,
-        rate: float = 0.007,
-        momentum: float = 0.21,
-        emotional: bool = True,
-        seed: int = 0,
-    ) -> None:
-        self.rate, self.momentum, self.emotional = rate, momentum, emotional
-        draw = np.random.default_rng(seed)
-        self.weights = [draw.uniform(-0.3, 0.3, shape) for shape in ((hidden, inputs), (outputs, hidden))]
-        self.biases = [draw.uniform(-0.3, 0.3, width) for width in (hidden, outputs)]
-        self.emotions = [draw.uniform(-0.3, 0.3, width) * emotional for width in (hidden, outputs)]
-        self.changes = [[np.zeros_like(w) for w in layer] for layer in (self.weights, self.biases, self.emotions)]
-        self.mood = OriginalMood()
-
-    def respond(self, pattern: Array) -> tuple[Array, Array]:
-        """Outputs of the hidden and the output layer for a pattern (inputs,)."""
-        mean, signals = pattern.mean(), [pattern]
-        for w, b, m in zip(self.weights, self.biases, self.emotions, strict=True):
-            signals.append(1 / (1 + np.exp(-(w @ signals[-1] + b + m * mean))))
-        return signals[1], signals[2]
-
-    def learn(self, pattern: Array, target: Array) -> float:
-        """One step; the mean squared error of the outputs (K,) before it."""
-        hidden, output = self.respond(pattern)
-        mean = float(pattern.mean())
-        of_output = output * (1 - output) * (target - output)  # Δ
-        of_hidden = hidden * (1 - hidden) * (self.weights[1].T @ of_output)
-        w_changes, b_changes, m_changes = self.changes
-        for layer, (delta, signal) in enumerate(((of_hidden, pattern), (of_output, hidden))):
-            w_changes[layer] = self.rate * np.outer(delta, signal) + self.momentum * w_changes[layer]
-            b_changes[layer] = self.rate * delta + self.momentum * b_changes[layer]
-            self.weights[layer] += w_changes[layer]
-            self.biases[layer] += b_changes[layer]
-            if self.emotional:
-                m_changes[layer] = self.mood.anxiety * delta * mean + self.mood.confidence * m_changes[layer]
-                self.emotions[layer] += m_changes[layer]
-        return float(((target - output) ** 2).mean())
-
-    def iterate(self, patterns: Array, targets: Array) -> float:
-        """One iteration over all patterns (N, inputs), then anxiety and confidence of the next; the mean error E."""
-        return self.mood.iterate(self.learn, patterns, targets)
+from emoreg.models.relatives.mood import Mood, mean_pixel
 
 
 class EmBPHead(nn.Module):

@@ -19,52 +19,13 @@ by the cross-entropy of E, as in `bel`.
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from emoreg.models.relatives.limbic import SHARPNESS, answer_of, stimuli_of
-from emoreg.models.relatives.mood import Array, Mood, OriginalMood, silent
+from emoreg.models.relatives.mood import Mood, silent
 
 FORGETTING = 1e-5  # γ, per step
-
-
-class LiAENN:
-    """The original form, with an amygdala and a cortex for each of K classes, one pattern after another.
-
-    Args:
-        inputs: N, values of a pattern, in [0, 1]. Where its length is above 1 the rules may overshoot.
-        outputs: K.
-        forgetting: γ, in [0, 1).
-    """
-
-    def __init__(self, inputs: int, outputs: int, forgetting: float = FORGETTING) -> None:
-        self.forgetting = forgetting
-        self.v = np.zeros((outputs, inputs + 1))  # the last column is the thalamus'
-        self.w = np.zeros((outputs, inputs))
-        self.v_change, self.w_change = np.zeros_like(self.v), np.zeros_like(self.w)
-        self.mood = OriginalMood()
-
-    def respond(self, pattern: Array) -> tuple[Array, Array, Array]:
-        """A, A' and O, each (K,), of a pattern (N,)."""
-        short = self.v[:, :-1] @ pattern
-        return short + self.v[:, -1] * pattern.max(), short, self.w @ pattern
-
-    def learn(self, pattern: Array, target: Array) -> float:
-        """One step; the mean squared error of E (K,) before it."""
-        amygdala, short, cortex = self.respond(pattern)
-        reward = np.where(target > 0, np.maximum(short - target, 0) - cortex, np.maximum(short - cortex, 0))  # R₀
-        through = np.append(pattern, pattern.max())
-        grown = self.mood.anxiety * np.outer(np.maximum(target - amygdala, 0), through)
-        self.v_change = grown + self.mood.confidence * self.v_change
-        self.w_change = self.mood.anxiety * np.outer(reward, pattern) + self.mood.confidence * self.w_change
-        self.v = (1 - self.forgetting) * self.v + self.v_change
-        self.w = (1 - self.forgetting) * self.w + self.w_change
-        return float(((target - amygdala + cortex) ** 2).mean())
-
-    def iterate(self, patterns: Array, targets: Array) -> float:
-        """One iteration over all patterns (M, N), then anxiety and confidence of the next; the mean error."""
-        return self.mood.iterate(self.learn, patterns, targets)
 
 
 class LiAENNHead(nn.Module):

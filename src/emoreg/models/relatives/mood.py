@@ -10,17 +10,12 @@ Ours: on a modern trunk an iteration is a step, and a pattern's mean value that 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from emoreg.config.normalisation import MEAN, STD
 from emoreg.errors import SettingError
 
-Array = NDArray[np.float64]
 UNKNOWN = -1.0  # anxiety is never negative
 
 
@@ -42,31 +37,6 @@ def mean_pixel(images: Tensor) -> Tensor:
 def silent(loss: Tensor) -> Tensor:
     """Zero, with the gradient of `loss`: it trains what it is of, and leaves the loss that is reported as it is."""
     return loss - loss.detach()
-
-
-class OriginalMood:
-    """Anxiety and confidence of an original form, which learns pattern by pattern; in its first iteration 1 and 0."""
-
-    def __init__(self) -> None:
-        self.anxiety, self.confidence = 1.0, 0.0  # μ and k
-        self.first: float | None = None  # μ₀
-
-    def iterate(self, learn: Callable[[Array, Array], float], patterns: Array, targets: Array) -> float:
-        """One iteration, then the anxiety and confidence of the next.
-
-        Args:
-            learn: a step with a pattern and its target, which returns its error.
-            patterns: (M, N).
-            targets: (M, K).
-
-        Returns:
-            E, the mean error.
-        """
-        error = float(np.mean([learn(*each) for each in zip(patterns, targets, strict=True)]))
-        self.anxiety = float(patterns.mean()) + error
-        self.first = self.anxiety if self.first is None else self.first
-        self.confidence = self.first - self.anxiety
-        return error
 
 
 class Mood(nn.Module):
