@@ -19,9 +19,10 @@ from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 from emoreg.config.schema import BackboneSettings, Pretext, RegulationSettings, StimuliSettings
 from emoreg.data.images.batches import Batch, training_batches
 from emoreg.data.images.image_set import ImageSet, load_images
+from emoreg.data.images.names import Split
 from emoreg.data.images.table import Table
 from emoreg.data.stimuli.emotion import POLARITY, VALENCE_AROUSAL, EmotionSpace
-from emoreg.data.stimuli.stimulus_set import Labels, Split, Stimuli
+from emoreg.data.stimuli.stimulus_set import Labels, Stimuli
 from emoreg.errors import SettingError
 from emoreg.models.backbones import build_backbone
 from emoreg.runs.run import Run

@@ -16,7 +16,8 @@ from pathlib import Path, PurePosixPath
 from emoreg.config.contents import Contents
 from emoreg.config.schema import StimuliSettings, TargetSettings
 from emoreg.data.images.files import MAX_FILE_BYTES, File, list_files
-from emoreg.data.images.layout import composed, split_name
+from emoreg.data.images.layout import split_name
+from emoreg.data.images.names import composed
 from emoreg.data.images.packed import PACK, is_pack, read_about
 from emoreg.errors import UserError
 

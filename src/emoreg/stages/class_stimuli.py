@@ -10,10 +10,11 @@ import numpy as np
 
 from emoreg.config.schema import StimuliSettings, TargetSettings
 from emoreg.data import stimuli
+from emoreg.data.images.names import Split
 from emoreg.data.images.table import Table, joined
 from emoreg.data.stimuli import WITH_CLASSES
 from emoreg.data.stimuli.emotion import EmotionSpace
-from emoreg.data.stimuli.stimulus_set import Labels, Split, Stimuli
+from emoreg.data.stimuli.stimulus_set import Labels, Stimuli
 from emoreg.data.targets import read_target
 from emoreg.errors import SettingError
 

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emoreg.config.schema import StimuliSettings, TargetSettings
+from emoreg.data.images.names import Split
 from emoreg.data.images.packed import is_pack
 from emoreg.data.images.table import Table
 from emoreg.data.stimuli import PUBLISHED
 from emoreg.data.stimuli.emotion import VALENCE_AROUSAL
-from emoreg.data.stimuli.stimulus_set import Labels, Split, Stimuli
+from emoreg.data.stimuli.stimulus_set import Labels, Stimuli
 from emoreg.data.targets.cifar import holds_image_folders
 from emoreg.data.targets.target import Target
 from emoreg.study.missing_sets import is_missing

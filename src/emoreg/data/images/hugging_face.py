@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 PREFIX = "hf:"
 IMAGE_NAMES = ("image", "img")  # that are chosen where there are several of the kind
-VALIDATION_NAMES = ("validation", "valid", "val", "dev")
 
 
 def load_splits(name: str, root: str | None, section: Literal["target", "stimuli"]) -> dict[str, Dataset]:

@@ -8,23 +8,16 @@ ImageFolder has it. Folders that only wrap others are gone through. Splits are k
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from emoreg.data.images.files import File, count_not_read, guessed_names, is_image, list_files, list_folders, not_read
+from emoreg.data.images.names import SPLITS, Split, composed
 from emoreg.errors import UserError, printable, shortened
 
-Split = Literal["train", "validation", "test"]
-WORDS: Mapping[str, Split] = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
 FILLERS = ("set", "sets", "data", "dataset", "image", "images", "split", "folder")  # train_set, Test Data, valimages
-_WITH_FILLER = re.compile(f"^({'|'.join(WORDS)})({'|'.join(FILLERS)})$")
+_WITH_FILLER = re.compile(f"^({'|'.join(SPLITS)})({'|'.join(FILLERS)})$")
 ANNOTATIONS = "_annotations.txt"  # Tiny-ImageNet's val_annotations.txt: file, tab, class, tab, a box
 LAYOUT = "[<split>/]<class>/*.jpg|png"
 
@@ -104,15 +97,10 @@ def split_name(folder: str) -> tuple[Split, str] | None:
     """
     words = re.findall(r"[^\W\d_]+|\d+", composed(folder).lower())
     words = [part for word in words for part in _WITH_FILLER.sub(r"\1 \2", word).split()]
-    named = [word for word in words if word in WORDS]
+    named = [word for word in words if word in SPLITS]
     if len(named) != 1:
         return None
-    return WORDS[named[0]], " ".join(word for word in words if word not in (*FILLERS, named[0]))
-
-
-def composed(name: str) -> str:
-    """The name in Unicode's composed form: macOS writes é as two characters, other systems as one."""
-    return unicodedata.normalize("NFC", name)
+    return SPLITS[named[0]], " ".join(word for word in words if word not in (*FILLERS, named[0]))
 
 
 def find_layout(root: Path | str, known: Collection[str] = ()) -> Layout:

@@ -11,10 +11,11 @@ from __future__ import annotations
 import json
 
 from emoreg.data.images.files import is_image
+from emoreg.data.images.names import SPLITS
 from emoreg.data.images.table import About
 from emoreg.data.stimuli.emotion import MIKELS_8, EmotionSpace, emotion_index
 from emoreg.data.stimuli.published import Published
-from emoreg.data.stimuli.set_reader import SPLITS, SetReader
+from emoreg.data.stimuli.set_reader import SetReader
 from emoreg.data.stimuli.stimulus_set import Stimuli
 from emoreg.data.stimuli.tabular import read_json
 from emoreg.errors import UserError

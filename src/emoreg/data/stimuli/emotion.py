@@ -9,7 +9,6 @@ dominance). Each mapping names its own source; what is ours says so.
 from __future__ import annotations
 
 import difflib
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emoreg.config.setting_types import settle
+from emoreg.data.images.names import composed
 from emoreg.errors import SettingError, UserError, is_plain, nearest
 
 Kind = Literal["category", "votes", "dimensions"]
@@ -107,11 +107,6 @@ DIMENSIONS_OF: Mapping[str, tuple[float, float, float]] = {
 }
 
 
-def composed(word: str) -> str:
-    """A name without outer blanks in the Unicode form in which names are compared, NFC; macOS writes others."""
-    return unicodedata.normalize("NFC", word.strip())
-
-
 def is_known(word: str) -> bool:
     """Whether a word is an emotion of a known space, however it is spelt."""
     return standard(word) in _KNOWN
@@ -119,7 +114,7 @@ def is_known(word: str) -> bool:
 
 def standard(word: str) -> str:
     """An emotion's usual spelling here: without outer blanks or capitals, in NFC, and as in SPELLINGS."""
-    name = composed(word).lower()
+    name = composed(word.strip()).lower()
     return SPELLINGS.get(name, name)
 
 
@@ -129,7 +124,8 @@ def emotion_index(word: str, names: Sequence[str], place: str) -> int:
     Raises:
         UserError: it is not among them; says at which `place`, and names the nearest.
     """
-    for name in (word, composed(word), composed(word).lower(), standard(word)):
+    tidy = composed(word.strip())
+    for name in (word, tidy, tidy.lower(), standard(word)):
         if name in names:
             return names.index(name)
     raise UserError(f"{place}: no emotion {word!r}{nearest(standard(word), names)}")
@@ -158,8 +154,9 @@ def emotion_names(words: Mapping[str, str]) -> tuple[str, ...]:
     refuse_nearly_known(words)
     names_of: dict[str, str] = {}
     for word, place in words.items():
-        first = names_of.setdefault(composed(word).lower(), composed(word))
-        if first != composed(word):
+        tidy = composed(word.strip())
+        first = names_of.setdefault(tidy.lower(), tidy)
+        if first != tidy:
             raise UserError(f"{place}: {word!r} is {first!r} elsewhere; write the emotion in one way")
     return tuple(sorted(names_of.values()))
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 
 from emoreg.data.images.layout import Part, find_layout
+from emoreg.data.images.names import Split
 from emoreg.data.images.table import About
 from emoreg.data.stimuli.emotion import EmotionSpace, emotion_index, emotion_names
 from emoreg.data.stimuli.set_reader import SetReader
-from emoreg.data.stimuli.stimulus_set import Split, Stimuli
+from emoreg.data.stimuli.stimulus_set import Stimuli
 
 ABOUT = About(
     title="Your images, a folder per emotion",

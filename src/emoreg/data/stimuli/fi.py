@@ -14,12 +14,13 @@ from pathlib import Path, PurePosixPath
 
 from emoreg.data.images.files import File, list_folders
 from emoreg.data.images.layout import split_name
+from emoreg.data.images.names import Split
 from emoreg.data.images.table import About
 from emoreg.data.stimuli.emotion import MIKELS_8, EmotionSpace, emotion_index, standard
 from emoreg.data.stimuli.placeholders import find_placeholders
 from emoreg.data.stimuli.published import Published
 from emoreg.data.stimuli.set_reader import SetReader
-from emoreg.data.stimuli.stimulus_set import Split, Stimuli
+from emoreg.data.stimuli.stimulus_set import Stimuli
 from emoreg.errors import UserError
 
 ABOUT = About(

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from emoreg.data.images.hugging_face import choose_column, image_column, items_of, load_splits
+from emoreg.data.images.names import SPLITS, Split
 from emoreg.data.images.table import Item
 from emoreg.data.stimuli.emotion import EmotionSpace, emotion_index, known_space
-from emoreg.data.stimuli.set_reader import SPLITS
-from emoreg.data.stimuli.stimulus_set import Labels, Split, Stimuli
+from emoreg.data.stimuli.stimulus_set import Labels, Stimuli
 from emoreg.errors import UserError
 
 if TYPE_CHECKING:

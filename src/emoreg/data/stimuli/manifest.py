@@ -23,12 +23,12 @@ import json
 import math
 import posixpath
 import re
-import unicodedata
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from emoreg.data.images.files import File
+from emoreg.data.images.names import SPLITS, Split, composed
 from emoreg.data.images.table import About
 from emoreg.data.stimuli.emotion import (
     VALENCE_AROUSAL_DOMINANCE,
@@ -38,8 +38,8 @@ from emoreg.data.stimuli.emotion import (
     is_known,
     refuse_nearly_known,
 )
-from emoreg.data.stimuli.set_reader import SPLITS, SetReader, number, path_key, votes
-from emoreg.data.stimuli.stimulus_set import Split, Stimuli
+from emoreg.data.stimuli.set_reader import SetReader, number, path_key, votes
+from emoreg.data.stimuli.stimulus_set import Stimuli
 from emoreg.data.stimuli.tabular import read_any_rows, read_objects, read_parquet
 from emoreg.errors import UserError, nearest, shortened
 
@@ -153,7 +153,7 @@ def _read_table(sheet: File) -> tuple[str | None, list[Row]]:
 def _cells(place: str, row: Mapping[str, object], has_commas: bool) -> dict[str, str]:
     cells: dict[str, str] = {}
     for column, value in row.items():
-        name = unicodedata.normalize("NFC", " ".join(column.split())).lower()
+        name = composed(" ".join(column.split())).lower()
         is_read = name in COLUMNS or name.startswith("p_")
         if name in cells and is_read:
             raise UserError(f"{place}: {column!r} is a second column '{name}'; keep one")

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
 
 from emoreg.data.images.files import File, is_image, list_files
+from emoreg.data.images.names import Split, composed
 from emoreg.data.stimuli.emotion import EmotionSpace
-from emoreg.data.stimuli.stimulus_set import Labels, Split, Stimuli
+from emoreg.data.stimuli.stimulus_set import Labels, Stimuli
 from emoreg.errors import SettingError, UserError
-
-SPLITS: dict[str, Split] = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
 
 
 class SetReader:
@@ -156,7 +150,7 @@ def _labels(space: EmotionSpace, column: Sequence[int | Sequence[float]]) -> Lab
 
 def path_key(path: str) -> str:
     """What two paths to one file have in common: whatever the slashes, the Unicode form and the case of the letters."""
-    return unicodedata.normalize("NFC", path.replace("\\", "/")).casefold()
+    return composed(path.replace("\\", "/")).casefold()
 
 
 def number(place: str, column: str, text: str, low: float, high: float, hint: str = "") -> float:

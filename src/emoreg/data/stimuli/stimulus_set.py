@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emoreg.config.schema import LabelChoice
+from emoreg.data.images.names import Split
 from emoreg.data.images.table import Images, Table, take_images
 from emoreg.data.stimuli.emotion import (
     EKMAN_6,
@@ -24,8 +24,6 @@ from emoreg.data.stimuli.emotion import (
     polarity,
 )
 from emoreg.errors import SettingError
-
-Split = Literal["train", "validation", "test"]
 
 
 @dataclass(frozen=True)

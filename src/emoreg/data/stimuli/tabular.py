@@ -7,11 +7,11 @@ import csv
 import io
 import json
 import re
-import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from emoreg.data.images.files import MAX_ENTRIES, File
+from emoreg.data.images.names import composed
 from emoreg.errors import UserError, nearest, shortened
 from emoreg.runtime.optional import importing
 
@@ -70,7 +70,7 @@ def read_any_rows(sheet: File, column: str) -> tuple[str, Iterator[tuple[str, di
 
 def _name(cell: str) -> str:
     """A column's name without outer blanks and brackets, in one Unicode form."""
-    return unicodedata.normalize("NFC", " ".join(cell.strip(" []").split()))
+    return composed(" ".join(cell.strip(" []").split()))
 
 
 def _rows(

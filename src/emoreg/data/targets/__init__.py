@@ -12,7 +12,7 @@ from emoreg.config.recipe import EDITION
 from emoreg.config.schema import TargetSettings
 from emoreg.config.target_words import ANSWERED
 from emoreg.data.images.hugging_face import PREFIX
-from emoreg.data.images.layout import composed
+from emoreg.data.images.names import composed
 from emoreg.data.images.packed import Pack, is_pack, open_pack, read_about
 from emoreg.data.images.splits import classes_without
 from emoreg.data.images.table import Table, joined

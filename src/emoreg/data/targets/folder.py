@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from emoreg.config.recipe import EDITION
-from emoreg.data.images.layout import Layout, Part, Split, composed, find_layout
+from emoreg.data.images.layout import Layout, Part, find_layout
+from emoreg.data.images.names import Split, composed
 from emoreg.data.images.splits import split_rows
 from emoreg.data.images.table import Table
 from emoreg.data.targets.subsets import hold_out_fifth

@@ -11,13 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from emoreg.data.images.hugging_face import (
-    VALIDATION_NAMES,
-    choose_column,
-    image_column,
-    items_of,
-    load_splits,
-)
+from emoreg.data.images.hugging_face import choose_column, image_column, items_of, load_splits
+from emoreg.data.images.names import SPLITS
 from emoreg.data.images.table import Table
 from emoreg.data.targets.subsets import hold_out_fifth
 from emoreg.data.targets.target import Target
@@ -98,7 +93,8 @@ def _choose(name: str, labels: dict[str, NDArray[np.int64]]) -> tuple[str, str |
     train = "train" if "train" in labels else next(iter(labels)) if len(labels) == 1 else None
     if train is None:
         raise UserError(f"{name} has no split 'train', but {', '.join(labels)}; give a folder as target.root that has")
-    known = [split for split in ("test", *VALIDATION_NAMES) if split != train and len(labels.get(split, ())) > 0]
+    names = ("test", *(word for word, split in SPLITS.items() if split == "validation"))
+    known = [split for split in names if split != train and len(labels.get(split, ())) > 0]
     labelled = [split for split in known if np.all(labels[split] >= 0)]
     test, validation = (*labelled, None, None)[:2]
     return train, test, validation

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from emoreg.config.schema import Fit, StimuliSettings, TargetSettings
 from emoreg.data.images.files import File
 from emoreg.data.images.hugging_face import PREFIX
+from emoreg.data.images.layout import LAYOUT
 from emoreg.data.images.packed import PACK, PackedImages, PackedLabels, is_pack, read_about
 from emoreg.data.images.table import About, Images, Item, joined
 from emoreg.data.stimuli import PUBLISHED, SETS, read_stimuli
@@ -30,7 +31,6 @@ PROCEDURAL = About(
     source="drawn here when they are needed",
     layout="none",
 )
-IMAGE_FOLDERS = "[<split>/]<class>/*.jpg|png"
 TARGETS: Mapping[str, About] = {
     "digits": About(
         title="Handwritten digits (Alpaydin & Kaynak 1998)",
@@ -46,7 +46,7 @@ TARGETS: Mapping[str, About] = {
         labels="10 classes",
         licence="none stated; used for research",
         source="downloaded when it is needed (www.cs.toronto.edu/~kriz/cifar.html)",
-        layout=f"cifar-10-python.tar.gz, or {IMAGE_FOLDERS}",
+        layout=f"cifar-10-python.tar.gz, or {LAYOUT}",
     ),
     "cifar100": About(
         title="CIFAR-100 (Krizhevsky 2009)",
@@ -54,7 +54,7 @@ TARGETS: Mapping[str, About] = {
         labels="100 classes",
         licence="none stated; used for research",
         source="downloaded when it is needed (www.cs.toronto.edu/~kriz/cifar.html)",
-        layout=f"cifar-100-python.tar.gz, or {IMAGE_FOLDERS}",
+        layout=f"cifar-100-python.tar.gz, or {LAYOUT}",
     ),
     "folder": About(
         title="Your images, a folder per class",
@@ -62,7 +62,7 @@ TARGETS: Mapping[str, About] = {
         labels="the folders' names",
         licence="yours to know",
         source="your own",
-        layout=IMAGE_FOLDERS,
+        layout=LAYOUT,
     ),
     "svhn, stl10, flowers102, food101, ...": About(
         title="Any classification set of torchvision",
