@@ -49,15 +49,8 @@ def random_boxes(count: int, size: int, probability: float, draw: torch.Generato
     Shapes are drawn evenly in the logarithm, as in torchvision, so that wide and high ones are equally frequent.
     """
     is_erased = torch.rand(count, generator=draw) < probability
-    area = torch.rand(count, ATTEMPTS, generator=draw) * (AREA[1] - AREA[0]) + AREA[0]
-    low, high = (math.log(aspect) for aspect in ASPECT)
-    aspect = (torch.rand(count, ATTEMPTS, generator=draw) * (high - low) + low).exp()
-    sides = (size * torch.stack([(area * aspect).sqrt(), (area / aspect).sqrt()], dim=2)).round().long()  # (N, 10, 2)
-    fits = (sides < size).all(dim=2)
-    first = fits.int().argmax(dim=1)
-    sides = sides[torch.arange(count), first] * (is_erased & fits.any(dim=1))[:, None]  # (N, 2)
-    start = (torch.rand(count, 2, generator=draw) * (size - sides + 1)).long()
-    return torch.stack([start, start + sides], dim=2).view(count, 4)
+    sides = _draw_sides(count, size, AREA, ASPECT, draw).flip(dims=(2,))
+    return _place(sides, (sides < size).all(dim=2) & is_erased[:, None], 0, size, draw)
 
 
 def cropped_boxes(count: int, size: int, smallest: float, draw: torch.Generator) -> Tensor:
@@ -72,15 +65,29 @@ def cropped_boxes(count: int, size: int, smallest: float, draw: torch.Generator)
         smallest: share of the image's area, in (0, 1].
         draw: of all of it.
     """
-    area = torch.rand(count, ATTEMPTS, generator=draw) * (1 - smallest) + smallest
-    low, high = (math.log(aspect) for aspect in CROP_ASPECT)
+    sides = _draw_sides(count, size, (smallest, 1), CROP_ASPECT, draw)
+    return _place(sides, ((sides > 0) & (sides <= size)).all(dim=2), size, size, draw)
+
+
+def _draw_sides(
+    count: int, size: int, areas: tuple[float, float], aspects: tuple[float, float], draw: torch.Generator
+) -> Tensor:
+    """Heights and widths of attempts at a rectangle, int64 (N, 10, 2): shares of the area, and widths in heights."""
+    area = torch.rand(count, ATTEMPTS, generator=draw) * (areas[1] - areas[0]) + areas[0]
+    low, high = map(math.log, aspects)
     aspect = (torch.rand(count, ATTEMPTS, generator=draw) * (high - low) + low).exp()
-    sides = (size * torch.stack([(area / aspect).sqrt(), (area * aspect).sqrt()], dim=2)).round().long()  # (N, 10, 2)
-    fits = ((sides > 0) & (sides <= size)).all(dim=2)
-    chosen = sides[torch.arange(count), fits.int().argmax(dim=1)]
-    chosen = torch.where(fits.any(dim=1)[:, None], chosen, size)  # (N, 2)
-    start = (torch.rand(count, 2, generator=draw) * (size - chosen + 1)).long()
-    return torch.stack([start, start + chosen], dim=2).view(count, 4)
+    return (size * torch.stack([(area / aspect).sqrt(), (area * aspect).sqrt()], dim=2)).round().long()
+
+
+def _place(sides: Tensor, fits: Tensor, otherwise: int, size: int, draw: torch.Generator) -> Tensor:
+    """The first of an image's attempts (N, 10, 2) that fits, bool (N, 10), anywhere in it: int64 (N, 4).
+
+    Without one, a square of `otherwise` pixels a side.
+    """
+    chosen = sides[torch.arange(len(sides)), fits.int().argmax(dim=1)]
+    chosen = torch.where(fits.any(dim=1)[:, None], chosen, otherwise)  # (N, 2)
+    start = (torch.rand(len(sides), 2, generator=draw) * (size - chosen + 1)).long()
+    return torch.stack([start, start + chosen], dim=2).view(-1, 4)
 
 
 def centred_boxes(sides: Tensor, size: int, draw: torch.Generator) -> Tensor:
