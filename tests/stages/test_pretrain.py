@@ -21,16 +21,9 @@ from emoreg.data.images.table import Table
 from emoreg.data.stimuli.emotion import VALENCE_AROUSAL, EmotionSpace
 from emoreg.runs.run import Run, start_run
 from emoreg.runtime.progress import Progress
+from emoreg.stages.affective_heads import affective_loss, affective_metrics, check_labels
 from emoreg.stages.classify import train
-from emoreg.stages.pretrain import (
-    AffectiveModel,
-    affective_loss,
-    affective_metrics,
-    check_labels,
-    encoder_architecture,
-    load_encoder,
-    pretrain,
-)
+from emoreg.stages.pretrain import AffectiveModel, encoder_architecture, load_encoder, pretrain
 from refusing import refusal
 from tiny_backbone import TinyBackbone
 

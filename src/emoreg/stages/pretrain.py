@@ -25,7 +25,7 @@ from emoreg.models.weight_source import with_sources
 from emoreg.runs.run import WEIGHTS, Run, open_run
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import drawn_from
-from emoreg.stages.affective_heads import affective_loss, affective_metrics, check_labels, measure_affect
+from emoreg.stages.affective_heads import check_labels
 from emoreg.stages.given_model import architecture_of
 from emoreg.stages.inputs import inputs_of
 from emoreg.stages.leaks import record_seen
@@ -33,17 +33,6 @@ from emoreg.stages.lessons import GivenStimuli, load_parts, read_lessons
 from emoreg.stages.pretext import chance_of
 from emoreg.training.launch import RunContext, launch
 from emoreg.training.loop import fit
-
-__all__ = [
-    "AffectiveModel",
-    "affective_loss",
-    "affective_metrics",
-    "check_labels",
-    "encoder_architecture",
-    "load_encoder",
-    "measure_affect",
-    "pretrain",
-]
 
 
 class AffectiveModel(nn.Module):
