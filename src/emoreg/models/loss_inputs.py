@@ -63,7 +63,7 @@ def require_labels(labels: Any, logits: Tensor, task: Task = "classification") -
 
 
 def _require_no_negative(labels: Tensor) -> None:
-    if labels.device.type == "cpu" and not torch.compiler.is_compiling() and labels.numel() and labels.min() < 0:
+    if _can_be_read(labels) and labels.min() < 0:
         reason = f"must be probabilities of the classes, not {labels.min().item():g}; values need task='regression'"
         raise SettingError("labels", reason)
 
@@ -77,7 +77,7 @@ def _require_values(labels: Tensor, logits: Tensor, task: Task) -> None:
             mend = "; give labels[:, None].float()"
         given, kind = f"{_dtype(labels)} {tuple(labels.shape)}", NAMES[task]
         raise SettingError("labels", f"must be float {tuple(logits.shape)}, {wanted}, in {kind}, not {given}{mend}")
-    if labels.device.type != "cpu" or torch.compiler.is_compiling() or not len(labels):
+    if not _can_be_read(labels):
         return
     least, largest = labels.min().item(), labels.max().item()
     if task == "multilabel" and not (least >= 0 and largest <= 1):
@@ -87,13 +87,18 @@ def _require_values(labels: Tensor, logits: Tensor, task: Task) -> None:
         raise SettingError("labels", "must be finite in a regression")
 
 
+def _can_be_read(labels: Tensor) -> bool:
+    """Whether there are values, on a CPU and not in a graph: a GPU would have to be waited for."""
+    return labels.device.type == "cpu" and not torch.compiler.is_compiling() and labels.numel() > 0
+
+
 def _dtype(labels: Tensor) -> str:
     return str(labels.dtype).removeprefix("torch.")
 
 
 def _require_indices(labels: Tensor, classes: int) -> None:
-    """SettingError for an index outside 0 to K - 1. On CPUs only: a GPU would have to be waited for."""
-    if labels.device.type != "cpu" or torch.compiler.is_compiling() or not len(labels):
+    """SettingError for an index outside 0 to K - 1."""
+    if not _can_be_read(labels):
         return
     lowest, highest = int(labels.min()), int(labels.max())
     if highest >= classes or IGNORED < lowest < 0:

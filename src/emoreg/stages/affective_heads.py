@@ -6,6 +6,7 @@ slice of its outputs, and of the joint labels, which are laid out in the same wa
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -43,9 +44,9 @@ def heads_of(sets: Sequence[tuple[str, EmotionSpace]]) -> tuple[Head, ...]:
     """One head per set, given as (name, space), side by side; a repeated name gets a number."""
     heads: list[Head] = []
     for name, space in sets:
-        start, taken, unique = heads[-1].stop if heads else 0, {head.name for head in heads}, name
-        while unique in taken:
-            unique = f"{name}-{int(unique.removeprefix(name).removeprefix('-') or 1) + 1}"
+        start, taken = heads[-1].stop if heads else 0, {head.name for head in heads}
+        names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+        unique = next(each for each in names if each not in taken)
         heads.append(Head(unique, space, start, start + len(space.names)))
     return tuple(heads)
 

@@ -76,7 +76,7 @@ def _build_encoder(recipe: TrainRecipe) -> tuple[nn.Module, NormMatch | None]:
     if settings.takeover == "as_is" and not settings.moments_only:
         return encoder, None
     with drawn_from(recipe.seed, "encoder"):  # θ₀, the weights of the twin `fresh` of this seed
-        fresh = build_backbone(_encoder_architecture(recipe), size, "encoder.backbone")
+        fresh = build_backbone(_encoder_to_build(recipe), size, "encoder.backbone")
     matched = None
     if settings.takeover == "norm_matched":
         matched = match_norms(encoder, fresh)
@@ -116,12 +116,12 @@ def with_encoder_architecture(recipe: TrainRecipe) -> TrainRecipe:
     own = recipe.encoder.backbone
     has_encoder = recipe.has_two_responses or recipe.regulation.mode == "transfer"
     if has_encoder and (own is None or own.stem == "auto"):
-        architecture = _encoder_architecture(recipe)
+        architecture = _encoder_to_build(recipe)
         recipe = dataclasses.replace(recipe, encoder=dataclasses.replace(recipe.encoder, backbone=architecture))
     return with_stems(recipe)
 
 
-def _encoder_architecture(recipe: TrainRecipe) -> BackboneSettings:
+def _encoder_to_build(recipe: TrainRecipe) -> BackboneSettings:
     """Architecture of the encoder: as asked, or that of its experience, or else the backbone's."""
     if recipe.encoder.experience is None:
         return recipe.encoder_backbone
