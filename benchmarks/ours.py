@@ -33,8 +33,8 @@ from emoreg.inference.load import EmotionReadout, LoadedRun
 from emoreg.inference.predict import predict
 from emoreg.models.backbones import build_backbone
 from emoreg.stages.affective_heads import heads_of
+from emoreg.stages.classification_loss import classification_loss
 from emoreg.stages.classifier import build_classifier
-from emoreg.stages.classify import classification_loss
 from emoreg.stages.pretrain import AffectiveModel
 from emoreg.study.calibrate import endless_batches, noise
 from emoreg.training.captured_step import make_step

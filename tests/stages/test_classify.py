@@ -48,6 +48,7 @@ from emoreg.runs.run import RECIPE, SEEN, WEIGHTS, Run, start_run
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import drawn_from
 from emoreg.stages import classify
+from emoreg.stages.classification_loss import classification_loss
 from emoreg.stages.classifier import build_classifier, load_classifier, with_encoder_architecture
 from emoreg.stages.classify import train
 from emoreg.stages.evaluate import evaluate
@@ -1069,13 +1070,13 @@ def test_a_transferred_encoder_can_be_anchored_and_a_frozen_one_cannot(regulated
     network = build_classifier(transfer, 3)
     images = torch.zeros(2, 3, 8, 8)
     table = Table("noise", np.zeros((2, 8, 8, 3), np.uint8), np.arange(2))
-    loss_of = classify.classification_loss(network, load_images(table, 8, False, 1.0, Progress(quiet=True)), transfer)
+    loss_of = classification_loss(network, load_images(table, 8, False, 1.0, Progress(quiet=True)), transfer)
     batch = Batch(images, torch.arange(2), torch.arange(2))
     network.eval()
     held = [parameter for parameter in network.backbone.parameters() if parameter.ndim >= 2]
     with torch.no_grad():
         held[0].add_(1.0)
-    plain = classify.classification_loss(network, load_images(table, 8, False, 1.0, Progress(quiet=True)), regulated)
+    plain = classification_loss(network, load_images(table, 8, False, 1.0, Progress(quiet=True)), regulated)
     assert loss_of(network, batch).item() - plain(network, batch).item() == pytest.approx(held[0].numel() / 2, rel=1e-4)
     with pytest.raises(SettingError, match=r"anchor: must be 0 with encoder.frozen true, not 0.1: nothing moves"):
         EncoderSettings(anchor=0.1, frozen=True)

@@ -18,8 +18,8 @@ from emoreg.data.images.batches import Batch, training_batches
 from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.table import Table
 from emoreg.models.backbones import build_backbone
+from emoreg.stages.classification_loss import classification_loss
 from emoreg.stages.classifier import build_classifier
-from emoreg.stages.classify import classification_loss
 from emoreg.stages.pretrain import AffectiveModel
 from emoreg.training.fabric import make_fabric
 from emoreg.training.step import LossOf, make_state, train_step

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from emoreg.config.outcomes import OUTCOMES
 from emoreg.config.recipe import TrainRecipe, require_recipe
-from emoreg.config.schema import RELATIVES, TargetLabels, TargetSettings, Task
+from emoreg.config.schema import TargetLabels, TargetSettings, Task
 from emoreg.config.setting_types import path_of
 from emoreg.config.target_words import OUTPUTS
 from emoreg.config.training import TrainingSettings
-from emoreg.data.images.batches import Batch, training_batches
+from emoreg.data.images.batches import training_batches
 from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.images.splits import few
 from emoreg.data.images.table import Table
@@ -28,11 +28,9 @@ from emoreg.data.targets import read_target
 from emoreg.data.targets.target import GIVEN_IMAGES, Target, check_target, require_measurable, scale_note
 from emoreg.data.targets.training_part import training_part
 from emoreg.errors import Diverged, SettingError, UserError
-from emoreg.models.anchor import Anchor
 from emoreg.models.backbones import stem_note
 from emoreg.models.regulation import RegulatedClassifier
-from emoreg.models.regulation_loss import RegulationLoss, require_classifier
-from emoreg.models.relative_loss import relative_loss
+from emoreg.models.regulation_loss import require_classifier
 from emoreg.models.relatives.heads import RelativeHead
 from emoreg.models.takeover import NormMatch, estimate_statistics
 from emoreg.models.weight_source import with_sources
@@ -41,18 +39,17 @@ from emoreg.runs.run import WEIGHTS, Run
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import derive_seed, generator
 from emoreg.stages.class_weights import class_weights, describe_class_weights
+from emoreg.stages.classification_loss import classification_loss
 from emoreg.stages.classifier import build_matched, check_encoder, load_classifier, with_encoder_architecture
 from emoreg.stages.confusion import remark_on_answers
-from emoreg.stages.frozen_features import FrozenFeatures
 from emoreg.stages.given_model import GIVEN, as_given
 from emoreg.stages.inputs import inputs_of
 from emoreg.stages.leaks import record_seen, refuse_leaks
 from emoreg.stages.metrics import count_flops, measure
 from emoreg.stages.pretrain import fit_of
-from emoreg.stages.rehearsal import Rehearsal, read_rehearsal
+from emoreg.stages.rehearsal import read_rehearsal
 from emoreg.training.launch import RunContext, launch
 from emoreg.training.loop import fit
-from emoreg.training.step import LossOf
 
 LABELS_OF: Mapping[Task, TargetLabels] = {"multilabel": "multilabel", "regression": "dimensions"}
 TRAINING_IMAGES = 10_000  # that accuracies at the end and statistics at the beginning are taken from, at most
@@ -106,9 +103,7 @@ def train(
     given, inputs = _Given(model, data), inputs_of(recipe, data is not None, model is not None)
     run = launch(out, recipe, _train, given, progress, inputs)
     if model is not None:
-        load_classifier(
-            run, model
-        )  # other processes train copies, a finished run trains nothing, optimizer.ema averages
+        load_classifier(run, model)  # other processes train copies, a finished run none; optimizer.ema averages
     return run
 
 
@@ -119,6 +114,14 @@ class _Given(NamedTuple):
     data: Target | None
 
 
+class _Images(NamedTuple):
+    """Those of a run; to validate and to test in the leading process alone, and where there are any."""
+
+    train: ImageSet
+    validation: ImageSet | None
+    test: ImageSet | None
+
+
 def _train(context: RunContext[TrainRecipe], given: _Given) -> None:
     model = given.model
     fabric, run, recipe, progress = context.fabric, context.run, context.recipe, context.progress
@@ -127,15 +130,7 @@ def _train(context: RunContext[TrainRecipe], given: _Given) -> None:
         progress.tell((*target.notes, *filter(None, [scale_note(target)])), target.left_out)
     classifier, matched = _classifier_for(target, recipe, model)
     outcome = OUTCOMES[target.task].name
-    asked = recipe.target
-    train_table, validation_table, test_table = parts_of(target, recipe, progress)
-    images = load_target(train_table, recipe.target, recipe.training, fabric, progress)
-    if context.is_leader and images.pixels is not None:  # of a larger set every image would have to be read once more
-        record_seen(run, [images], progress)
-    validation, test = (
-        load_target(table, recipe.target, recipe.training, fabric, progress) if table and context.is_leader else None
-        for table in (validation_table, test_table)
-    )
+    images, validation, test = parts = _load(context, target)
     if test is not None and model is None and recipe.encoder.experience is not None:
         refuse_leaks(recipe.encoder.experience, test, target.train, progress, fit_of(recipe.encoder.experience))
     if matched is not None:
@@ -176,42 +171,82 @@ def _train(context: RunContext[TrainRecipe], given: _Given) -> None:
     loss_of = classification_loss(classifier, images, recipe, weights, rehearsal)
     clip_groups = classifier.branches() if recipe.edition > 1 else ()  # the first edition clipped both together
     kept, seconds = fit(
-        *(context, classifier, loss_of, images, score, factors),
+        context,
+        classifier,
+        loss_of,
+        images,
+        score,
+        lr_factors=factors,
         clip_groups=clip_groups,
         observe=observe,
         own_rule=classifier.head.learn if isinstance(classifier.head, RelativeHead) else None,
     )
     assert isinstance(kept, RegulatedClassifier)
-    if not context.is_leader:
-        return
+    if context.is_leader:
+        facts = {"takeover": matched and matched._asdict(), "seconds": seconds}
+        _finish(context, kept, target, parts, facts)
+
+
+def _load(context: RunContext[TrainRecipe], target: Target) -> _Images:
+    """The images of a run; what they are is recorded."""
+    recipe, progress = context.recipe, context.progress
+    tables = parts_of(target, recipe, progress)
+
+    def loaded(table: Table) -> ImageSet:
+        return load_target(table, recipe.target, recipe.training, context.fabric, progress)
+
+    train = loaded(tables[0])
+    if context.is_leader and train.pixels is not None:  # of a larger set every image would have to be read once more
+        record_seen(context.run, [train], progress)
+    validation, test = (loaded(table) if table and context.is_leader else None for table in tables[1:])
+    return _Images(train, validation, test)
+
+
+def _finish(
+    context: RunContext[TrainRecipe],
+    classifier: RegulatedClassifier,
+    target: Target,
+    images: _Images,
+    facts: Mapping[str, Any],
+) -> None:
+    """Measure a trained classifier and finish its run. `Diverged` if its answers are not finite.
+
+    Args:
+        context: the run.
+        classifier: to measure and to keep.
+        target: the whole task.
+        images: of the run.
+        facts: more for final.json.
+    """
+    train, validation, test = images
+    fabric, run, names = context.fabric, context.run, target.classes
     measured = {
-        "test": measure(kept, test, fabric, each_image=True, names=target.classes) if test else None,
-        "validation": measure(kept, validation, fabric, names=target.classes) if validation else None,
+        "test": measure(classifier, test, fabric, each_image=True, names=names) if test else None,
+        "validation": measure(classifier, validation, fabric, names=names) if validation else None,
     }
     _refuse_divergence(run, measured)
     for split, metrics in measured.items():
-        if metrics is not None and (remark := remark_on_answers(metrics, target.classes, f"{split} images")):
-            progress.say(f"{run.folder.name}: {remark}")
+        if metrics is not None and (remark := remark_on_answers(metrics, names, f"{split} images")):
+            context.progress.say(f"{run.folder.name}: {remark}")
     final: dict[str, Any] = {
         **measured,
-        "train": _measure_training(kept, images, recipe.seed, fabric),
-        "takeover": matched and matched._asdict(),
-        "lambda": _lambda_values(kept, measured["test"] or measured["validation"] or {}),
-        "seconds": seconds,
+        "train": _measure_training(classifier, train, context.recipe.seed, fabric),
+        "lambda": _lambda_values(classifier, measured["test"] or measured["validation"] or {}),
         "images_per_second": float(run.metrics["images_per_second"].median()),
-        "parameters": sum(p.numel() for p in kept.parameters()),
-        "flops": count_flops(kept, asked.image_size, fabric),
-        "classes": list(target.classes),
+        "parameters": sum(p.numel() for p in classifier.parameters()),
+        "flops": count_flops(classifier, context.recipe.target.image_size, fabric),
+        "classes": list(names),
         "target": {
-            "classes": target.whole or len(target.classes),
+            "classes": target.whole or len(names),
             "is_published_test": target.whole is None
             and target.has_published_test
             and test is not None
             and len(test) == len(target.test),  # none was skipped as unreadable
         },
-        "images": {"train": len(images), "validation": len(validation or ()), "test": len(test or ())},
+        "images": {"train": len(train), "validation": len(validation or ()), "test": len(test or ())},
+        **facts,
     }
-    run.finish(kept.state_dict(), {"stage": 2, "classes": target.classes}, final)
+    run.finish(classifier.state_dict(), {"stage": 2, "classes": names}, final)
 
 
 def _classifier_for(
@@ -316,70 +351,6 @@ def _lambda_values(classifier: RegulatedClassifier, measured: Mapping[str, Any])
     if classifier.lam is not None:
         return classifier.lam.flatten().tolist()
     return [measured["lambda"]] if "lambda" in measured else None
-
-
-def classification_loss(
-    classifier: RegulatedClassifier,
-    images: ImageSet,
-    recipe: TrainRecipe,
-    of_classes: Tensor | None = None,
-    rehearsal: Rehearsal | None = None,
-) -> LossOf:
-    """The loss that trains a classifier on batches of `images`, with the features of a frozen encoder made cheap.
-
-    Args:
-        classifier: its encoder is looked up where it is frozen.
-        images: the training images.
-        recipe: loss, encoder, augment and the mode of the regulation are used.
-        of_classes: from `class_weights`.
-        rehearsal: of the encoder, or of the one network of mode transfer.
-
-    Raises:
-        SettingError: a matched budget for a classifier of your own one branch of which gets no gradient.
-    """
-    loss = recipe.loss
-    weights = loss.weights(classifier.encoder is not None)  # your own classifier's mode need not be the recipe's
-    regulation_loss = RegulationLoss(classifier, weights, loss.label_smoothing, loss.budget, of_classes)
-    features: FrozenFeatures | None = None
-    if classifier.encoder is not None and classifier.freeze_encoder:
-        seed = derive_seed(recipe.seed, "views")
-        features = FrozenFeatures(classifier.encoder, images, recipe.encoder.views, recipe.augment, seed)
-
-    def loss_of(model: nn.Module, batch: Batch) -> Tensor:
-        assert isinstance(model, RegulatedClassifier)
-        targets = batch.targets(model.num_classes)
-        if model.mode in RELATIVES:
-            return relative_loss(model, batch.images, targets, regulation_loss)
-        response = model.respond(batch.images, None if features is None else features(batch))
-        return cast(Tensor, regulation_loss(response, targets))
-
-    rate, is_transfer = recipe.encoder.anchor, recipe.regulation.mode == "transfer"
-    has_anchor = rate and (classifier.encoder is not None or is_transfer)
-    if not has_anchor and rehearsal is None:
-        return loss_of
-    return _KeptAlive(loss_of, Anchor(_experienced(classifier), rate) if has_anchor else None, rehearsal)
-
-
-def _experienced(classifier: RegulatedClassifier) -> nn.Module:
-    """The network that comes from stage 1: the encoder; in mode transfer, which has no other, the backbone."""
-    return classifier.backbone if classifier.encoder is None else classifier.encoder
-
-
-class _KeptAlive(nn.Module):
-    """A loss with what keeps stage 1 alive beside it: the penalty of an anchor, a rehearsal, or both."""
-
-    def __init__(self, loss_of: LossOf, anchor: Anchor | None, rehearsal: Rehearsal | None) -> None:
-        super().__init__()
-        self.loss_of, self.anchor, self.rehearsal = loss_of, anchor, rehearsal
-
-    def forward(self, model: nn.Module, batch: Batch) -> Tensor:
-        assert isinstance(model, RegulatedClassifier)
-        loss, encoder = self.loss_of(model, batch), _experienced(model)
-        if self.anchor is not None:
-            loss = loss + cast(Tensor, self.anchor(encoder))
-        if self.rehearsal is not None:
-            loss = loss + cast(Tensor, self.rehearsal(encoder, len(batch.rows)))
-        return loss
 
 
 def load_target(

@@ -20,8 +20,8 @@ from emoreg.data.images.table import Table
 from emoreg.models.features import num_features
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runtime.progress import Progress
+from emoreg.stages.classification_loss import classification_loss
 from emoreg.stages.classifier import build_classifier
-from emoreg.stages.classify import classification_loss
 from emoreg.stages.rehearsal import Rehearsal, loss_of_classes
 from emoreg.study.kinds_of_run import is_large
 from emoreg.training.captured_step import make_step

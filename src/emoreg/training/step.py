@@ -126,13 +126,22 @@ def make_state(
     mode = compile_mode(recipe.training, fabric.device, captures=uncaptured is None)
     objective = make_objective(model, loss_of, mode, dynamic)
     objective, fabric_optimizer = fabric.setup(objective, optimizer)
-    average = make_average(model, recipe.optimizer.ema)  # a copy, so only now that the model is on its device
-    clip_norm, clip_groups = recipe.optimizer.clip_norm, clip_groups or [list(model.parameters())]
-    parts = recipe.training.accumulate
     return TrainState(
-        *(model, objective, fabric_optimizer, schedule, average, clip_norm, clip_groups),
-        *(batch_size, parts, fabric, processes, recipe.optimizer.peak_lr(asked), own_rule),
-        *(loss_of if isinstance(loss_of, nn.Module) else None, uncaptured),
+        model=model,
+        objective=objective,
+        optimizer=fabric_optimizer,
+        schedule=schedule,
+        average=make_average(model, recipe.optimizer.ema),  # a copy, so only now that the model is on its device
+        clip_norm=recipe.optimizer.clip_norm,
+        clip_groups=clip_groups or [list(model.parameters())],
+        batch_size=batch_size,
+        accumulate=recipe.training.accumulate,
+        fabric=fabric,
+        processes=processes,
+        peak_lr=recipe.optimizer.peak_lr(asked),
+        own_rule=own_rule,
+        loss=loss_of if isinstance(loss_of, nn.Module) else None,
+        uncaptured=uncaptured,
     )
 
 
