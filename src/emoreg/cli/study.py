@@ -155,30 +155,21 @@ def _print_plan(
     """Print what is to be done, how long it will take, and what image sets that are not here need."""
     from emoreg.runtime.terminal import show
     from emoreg.study.costs import estimate
-    from emoreg.study.definition import needs_machine
     from emoreg.study.image_counts import count_images
     from emoreg.study.kept_data import at_places, find_data
-    from emoreg.study.machine import this_machine
     from emoreg.study.measured_speeds import gpu_estimate
     from emoreg.study.missing_sets import download_notes, missing_sets, told
     from emoreg.study.part import part_of
-    from emoreg.study.plan import known_as, plan_runs
-    from emoreg.study.read_study import with_data, with_machine
     from emoreg.study.results_table import read_results
-    from emoreg.study.run_study import RUNS, done_elsewhere
+    from emoreg.study.run_study import begun
     from emoreg.study.scheduler import diverged_before, left_to_do
     from emoreg.study.scorings import plan_line
     from emoreg.study.tables import plan_table
 
-    if needs_machine(study):
-        study = with_machine(study, out, this_machine())
-    study = with_data(study, out)
-    planned = plan_runs(study, runs or out / RUNS)
-    done = done_elsewhere(out, planned, [(str(path), read_results(path)) for path in tables])
-    ids = set() if done is None else set(done["id"])
+    found = begun(study, out, runs, tables=[(str(path), read_results(path)) for path in tables])
+    study, planned = found.study, found.planned
+    ids = found.ids_elsewhere | diverged_before(planned, out)
     places, changed = find_data(study.data, [run.recipe for run in planned], out)
-    planned = known_as(planned, ids)
-    ids |= diverged_before(planned, out)
     part = part_of(planned, only)
     part = [dataclasses.replace(run, recipe=at_places(run.recipe, places)) for run in part]
     left = left_to_do(list({run.id: run for run in part}.values()), ids)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from emoreg.runtime.lock import hold_new
 from emoreg.runtime.main_module import require_guard
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.safe_io import write_atomically
-from emoreg.study.definition import Study, needs_machine
+from emoreg.study.definition import SEEDS, Study, needs_machine
 from emoreg.study.elsewhere import FILE as ELSEWHERE
 from emoreg.study.elsewhere import finished_elsewhere, merged
 from emoreg.study.kept_data import at_places, find_data, refuse
@@ -27,7 +27,15 @@ from emoreg.study.machine import Machine, this_machine
 from emoreg.study.missing_sets import refuse_missing
 from emoreg.study.part import part_of
 from emoreg.study.plan import PlannedRun, known_as, plan_runs
-from emoreg.study.read_study import FILE, TABLE, find_study, is_kept, read_study, with_data, with_machine
+from emoreg.study.read_study import (
+    FILE,
+    TABLE,
+    find_study,
+    is_kept,
+    read_study,
+    with_data,
+    with_machine,
+)
 from emoreg.study.results import results_of
 from emoreg.study.results_table import read_results, write_results
 from emoreg.study.run_one import RunOutcome
@@ -41,6 +49,7 @@ if TYPE_CHECKING:
     from emoreg.study.ray_pool import Ray
 
 RUNS = "runs"  # in a study's folder: the run folders
+PLAN = ["purpose", "planned_seeds", "first_seed", "looks"]  # columns that tell what was planned
 
 
 def run_study(
@@ -91,16 +100,11 @@ def run_study(
     progress = progress or Progress(details=False)
     tables = [(str(path), read_results(Path(path))) for path in elsewhere]
     with hold_new(out, "study's folder"), contextlib.closing(make_pool(jobs, progress, ray, isolated)) as pool:
+        found = begun(study, out, runs, pool.machine, tables)
         if needs_machine(study):
-            machine = pool.machine()
-            study = with_machine(study, out, machine)
-            _say_precision(study, out, machine, progress)
-        study = with_data(study, out)
-        planned = plan_runs(study, Path(runs or out / RUNS))
-        done = done_elsewhere(out, planned, tables)
-        ids = set() if done is None else set(done["id"])
-        planned = known_as(planned, ids)
-        ids |= diverged_before(planned, out)
+            _say_precision(found.study, out, pool.machine(), progress)
+        study, planned, done = found.study, found.planned, found.elsewhere
+        ids = found.ids_elsewhere | diverged_before(planned, out)
         part = part_of(planned, only)
         left = left_to_do(part, ids)
         jobs_left = left_to_score(part, study.suites)
@@ -112,8 +116,7 @@ def run_study(
         _say_old(planned, progress)
         if tables and done is not None:
             write_results(out / ELSEWHERE, done)
-        if study.values is not None:  # only now that no other process may be doing another study there
-            _refuse_other_plan(out, study)
+        if study.values is not None:
             write_study(out / FILE, {key: value for key, value in study.values.items() if key != "run_seeds"})
         here = [replace(run, recipe=at_places(run.recipe, places)) for run in part]
         failed = execute(here, out, pool, progress, ids)
@@ -133,8 +136,8 @@ def require_own_process() -> None:
     )
 
 
-def done_elsewhere(
-    out: Path, planned: Sequence[PlannedRun], tables: Sequence[tuple[str, pd.DataFrame]] = ()
+def _done_elsewhere(
+    out: Path, planned: Sequence[PlannedRun], tables: Sequence[tuple[str, pd.DataFrame]]
 ) -> pd.DataFrame | None:
     """The runs of other machines that a study's folder keeps, with those of further tables; None without any.
 
@@ -186,21 +189,27 @@ def make_pool(jobs: int, progress: Progress, ray: Ray | None, isolated: bool) ->
 
 
 def _refuse_other_plan(out: Path, study: Study) -> None:
-    """UserError if the study in the folder has results already, and planned other seeds or looks."""
+    """UserError if the results in the study's folder are of a study that planned other seeds or looks."""
+    import pandas as pd
 
-    def plan_of(one: Study) -> str:
-        first = one.seed_numbers.start
-        return f"{one.purpose}, seeds {first} to {first + one.seeds - 1}, looks {list(one.looks or (one.seeds,))}"
+    def told(purpose: str | None, seeds: int, first: int, looks: Sequence[int]) -> str:
+        return f"{purpose}, seeds {first} to {first + seeds - 1}, looks {list(map(int, looks))}"
 
-    if not (out / TABLE).exists() or not (out / FILE).exists():
+    try:
+        plans = read_results(out / TABLE).reindex(columns=PLAN).dropna(subset=["planned_seeds", "looks"])
+    except UserError:  # there is none, or a damaged one
         return
-    kept = read_study(out / FILE)
-    before, now = plan_of(kept), plan_of(study)
-    if before != now and kept.edition > 1:
+    if plans.empty:  # of the first edition, which had none
+        return
+    purpose, seeds, first, looks = plans.iloc[0]
+    first = SEEDS.get(purpose, SEEDS[None]).start if pd.isna(first) else int(first)
+    before = told(purpose, int(seeds), first, looks)
+    now = told(study.purpose, study.seeds, study.seed_numbers.start, study.looks or (study.seeds,))
+    if before != now:
         raise UserError(
             f"{out} holds results of a study that planned {before}; this one plans {now}. A plan does not "
-            "change once results are there: choose another folder with --out (--runs shares the runs), or give --seeds "
-            "to run fewer seeds for now, or more"
+            "change once results are there: choose another folder with --out (--runs shares the runs), or keep the "
+            "plan and give 'emoreg study' --seeds to run fewer seeds for now, or more"
         )
 
 
@@ -222,6 +231,11 @@ class StudyOnDisk:
     failures: Mapping[str, RunOutcome]  # by run id
     elsewhere: pd.DataFrame | None = None  # rows of runs that other machines have finished
 
+    @property
+    def ids_elsewhere(self) -> set[str]:
+        """Ids of the runs that other machines have finished."""
+        return set() if self.elsewhere is None else set(self.elsewhere["id"])
+
     def table(self) -> pd.DataFrame:
         """Its results so far."""
         return results_of(self.study, self.planned, self.failures, self.elsewhere, self.out)
@@ -235,16 +249,38 @@ def open_study(path: Path | str, runs: Path | str | None = None) -> StudyOnDisk:
         runs: folder of the run folders; None for the study's own.
 
     Raises:
-        UserError: no such study.
+        UserError: no such study; as `begun`.
     """
-    study, folder = read_study(find_study(path)), default_folder(path)
+    return begun(read_study(find_study(path)), default_folder(path), runs)
+
+
+def begun(
+    study: Study,
+    out: Path,
+    runs: Path | str | None = None,
+    machine: Callable[[], Machine] | None = None,
+    tables: Sequence[tuple[str, pd.DataFrame]] = (),
+) -> StudyOnDisk:
+    """A study with what its folder keeps of it, as far as its runs have come.
+
+    Args:
+        study: as it is defined now.
+        out: its folder, which need not be there.
+        runs: folder of the run folders; None for the study's own.
+        machine: tells what `auto` stands for where the runs are done; None for this machine.
+        tables: names for errors, and further tables of results of other machines.
+
+    Raises:
+        UserError: the folder has results of another plan; a table that cannot be read, or holds no run of the study.
+    """
+    _refuse_other_plan(out, study)
     if needs_machine(study):
-        study = with_machine(study, folder, this_machine())
-    study = with_data(study, folder)
-    planned = plan_runs(study, Path(runs or folder / RUNS))
-    done = done_elsewhere(folder, planned)
+        study = with_machine(study, out, (machine or this_machine)())
+    study = with_data(study, out)
+    planned = plan_runs(study, Path(runs or out / RUNS))
+    done = _done_elsewhere(out, planned, tables)
     planned = known_as(planned, set() if done is None else set(done["id"]))
-    return StudyOnDisk(study, folder, planned, recorded_failures(planned, folder), done)
+    return StudyOnDisk(study, out, planned, recorded_failures(planned, out), done)
 
 
 def default_folder(path: Path | str) -> Path:

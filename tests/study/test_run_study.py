@@ -1,0 +1,73 @@
+"""What a study's folder keeps."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from emoreg.runtime.progress import Progress
+from emoreg.study import run_study as run_study_module
+from emoreg.study import scheduler
+from emoreg.study.columns import RunStatus
+from emoreg.study.definition import Study
+from emoreg.study.plan import PlannedRun
+from emoreg.study.read_study import read_study
+from emoreg.study.run_one import Job, RunOutcome
+from emoreg.study.run_study import open_study, run_study
+from refusing import refusal
+from study_arms import BACKBONE
+
+STUDY = """\
+edition: 2
+modes: []
+references: [backbone]
+seeds: 2
+classifier:
+  target: {name: digits, image_size: 8}
+  backbone: {name: resnet8}
+  training: {epochs: 1, device: cpu}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _as_if_trained(monkeypatch: pytest.MonkeyPatch, finish: Callable[..., None]) -> None:
+    def perform(run: Job, _progress: Progress) -> RunOutcome:
+        if isinstance(run, PlannedRun):
+            finish(run)
+        return RunOutcome(run, RunStatus.FINISHED)
+
+    monkeypatch.setattr(scheduler, "perform", perform)
+    monkeypatch.setattr(run_study_module, "LocalPool", lambda jobs, progress: scheduler.InTurn(progress))
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A study's file beside which its folder is runs/mine."""
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text(STUDY)
+    return Path("mine.yaml")
+
+
+def test_results_are_not_opened_by_a_plan_that_was_changed_after_them(file: Path, quiet: Progress) -> None:
+    run_study(read_study(file, seeds=1), "runs/mine", progress=quiet)
+    assert len(open_study(file).table()) == 2 and len(run_study(read_study(file, seeds=3), "runs/mine")) == 3
+    for changed in (STUDY.replace("seeds: 2", "seeds: 3"), f"{STUDY}looks: [1, 2]\n", f"{STUDY}first_seed: 100\n"):
+        for path in (file, Path("runs/mine/study.yaml")):
+            kept = path.read_text()
+            path.write_text(changed)
+            told = refusal(functools.partial(open_study, path))
+            assert "runs/mine holds results of a study that planned confirmation, seeds 0 to 1, looks [2]; this" in told
+            path.write_text(kept)
+    assert len(open_study(file).table()) == len(open_study("runs/mine").table()) == 2
+
+
+def test_a_study_made_in_python_keeps_its_plan_too(tiny_study: Study, tmp_path: Path, quiet: Progress) -> None:
+    study = dataclasses.replace(tiny_study, arms=(BACKBONE,))
+    run_study(study, tmp_path, progress=quiet)
+    assert len(run_study(dataclasses.replace(study, run_seeds=4), tmp_path, progress=quiet)) == 4
+    told = refusal(lambda: run_study(dataclasses.replace(study, seeds=4), tmp_path, progress=quiet))
+    assert "planned confirmation, seeds 0 to 1, looks [2]; this one plans confirmation, seeds 0 to 3, looks [4]" in told
