@@ -1,4 +1,4 @@
-"""What a study's folder keeps."""
+"""What a study's folder keeps: its plan, and the suites that were added to it."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from emoreg.study.plan import PlannedRun
 from emoreg.study.read_study import read_study
 from emoreg.study.run_one import Job, RunOutcome
 from emoreg.study.run_study import open_study, run_study
+from emoreg.study.score_study import score_study
+from emoreg.suites.options import parse_suites
 from refusing import refusal
 from study_arms import BACKBONE
 
@@ -71,3 +73,14 @@ def test_a_study_made_in_python_keeps_its_plan_too(tiny_study: Study, tmp_path: 
     assert len(run_study(dataclasses.replace(study, run_seeds=4), tmp_path, progress=quiet)) == 4
     told = refusal(lambda: run_study(dataclasses.replace(study, seeds=4), tmp_path, progress=quiet))
     assert "planned confirmation, seeds 0 to 1, looks [2]; this one plans confirmation, seeds 0 to 3, looks [4]" in told
+
+
+def test_suites_that_were_added_to_a_study_stay_when_its_file_is_run_again(file: Path, quiet: Progress) -> None:
+    file.write_text(f"{STUDY}suites: [calibration]\n")
+    run_study(read_study(file), "runs/mine", progress=quiet)
+    score_study("runs/mine", parse_suites(["adversarial: {images: 4}", "calibration"]), progress=quiet)
+    run_study(read_study(file, seeds=3), "runs/mine", progress=quiet)
+    for path in (file, "runs/mine"):
+        assert [suite.name for suite in open_study(path).study.suites] == ["calibration", "adversarial"]
+    file.write_text(f"{STUDY}suites: [adversarial: {{images: 8}}]\n")
+    assert [suite.told["images"] for suite in open_study(file).study.suites if suite.adversarial] == [8]

@@ -116,6 +116,13 @@ def on_machine(study: Study, machine: Machine) -> Study:
     return replace(study, machine=machine, values=values)
 
 
+def scored_in(study: Study, suites: Sequence[Suite]) -> Study:
+    """The study with these suites, also in the values of its file."""
+    told = [{suite.name: asdict(suite.options)} for suite in suites]
+    values = None if study.values is None else {**study.values, "suites": told}
+    return replace(study, suites=tuple(suites), values=values)
+
+
 def check_first_seed(first: int | None, count: int, purpose: Purpose | None) -> None:
     """SettingError unless `count` seeds from the first on are of those that a purpose has."""
     seeds = SEEDS[purpose]

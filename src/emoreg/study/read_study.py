@@ -18,7 +18,7 @@ from emoreg.runtime.lock import LOCK
 from emoreg.runtime.progress import Progress
 from emoreg.study import first_edition
 from emoreg.study.arms import factorial
-from emoreg.study.definition import Study, needs_machine, on_machine
+from emoreg.study.definition import Study, needs_machine, on_machine, scored_in
 from emoreg.study.grid_of_file import FileValues, grid_of
 from emoreg.study.kept_data import with_those_here
 from emoreg.study.machine import Machine
@@ -70,6 +70,13 @@ def with_machine(study: Study, out: Path, here: Machine) -> Study:
     before = _kept(out)
     machine = None if before is None else before.machine
     return on_machine(study, here if machine is None or machine.device != here.device else machine)
+
+
+def with_suites(study: Study, out: Path) -> Study:
+    """The study with the suites that its folder `out` has and its file does not name: 'emoreg suites' may add some."""
+    before, own = _kept(out), {suite.name for suite in study.suites}
+    added = () if before is None else tuple(suite for suite in before.suites if suite.name not in own)
+    return scored_in(study, (*study.suites, *added)) if added else study
 
 
 def _kept(out: Path) -> Study | None:

@@ -35,6 +35,7 @@ from emoreg.study.read_study import (
     read_study,
     with_data,
     with_machine,
+    with_suites,
 )
 from emoreg.study.results import results_of
 from emoreg.study.results_table import read_results, write_results
@@ -276,7 +277,7 @@ def begun(
     _refuse_other_plan(out, study)
     if needs_machine(study):
         study = with_machine(study, out, (machine or this_machine)())
-    study = with_data(study, out)
+    study = with_data(with_suites(study, out), out)
     planned = plan_runs(study, Path(runs or out / RUNS))
     done = _done_elsewhere(out, planned, tables)
     planned = known_as(planned, set() if done is None else set(done["id"]))

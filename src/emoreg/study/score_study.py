@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from emoreg.errors import UserError
 from emoreg.runtime.lock import hold
 from emoreg.runtime.main_module import require_guard
 from emoreg.runtime.progress import Progress
+from emoreg.study.definition import scored_in
 from emoreg.study.kept_data import at_places, find_data, refuse
 from emoreg.study.read_study import FILE, TABLE
 from emoreg.study.results_table import write_results
@@ -60,18 +60,14 @@ def score_study(
         raise UserError(f"{path} is a study of the first edition, whose table has no suites: give its run folders")
     if not any(run.mode is not None and run.run.is_finished for run in found.planned):
         raise UserError(f"no run of this study is finished in {found.out}; run 'emoreg study' first")
-    values = None
-    if found.study.values is not None:
-        told = [{suite.name: dataclasses.asdict(suite.options)} for suite in own.values()]
-        values = {**found.study.values, "suites": told}
-    found = replace(found, study=replace(found.study, suites=tuple(own.values()), values=values))
+    found = replace(found, study=scored_in(found.study, tuple(own.values())))
     with hold(found.out), contextlib.closing(make_pool(jobs, progress, None, isolated=True)) as pool:
         left = left_to_score(found.planned, found.study.suites)
         check_scorable((), left, found.study.suites)
         places, lines = find_data(found.study.data, [job.planned.recipe for job in left], found.out)
         refuse(lines, found.out)
-        if values is not None and (found.out / FILE).exists():
-            write_study(found.out / FILE, values)
+        if found.study.values is not None and (found.out / FILE).exists():
+            write_study(found.out / FILE, found.study.values)
         here = [replace(run, recipe=at_places(run.recipe, places)) for run in found.planned]
         score_runs(here, found.study.suites, found.out, pool, progress)
         table = found.table()
