@@ -20,7 +20,7 @@ from emoreg.study.plan import PlannedRun, plan_runs
 from emoreg.study.read_study import read_study
 from emoreg.study.results import results_of
 from emoreg.study.results_table import read_results, write_results
-from emoreg.study.scheduler import InTurn, recorded_failures
+from emoreg.study.scheduler import InTurn, read_failures, recorded_failures
 from emoreg.study.score_runs import failed_scorings, score_runs
 from emoreg.study.scorings import check_scorable, left_to_score, plan_line
 from emoreg.suites.options import Suite, parse_suites
@@ -82,6 +82,33 @@ def test_a_scoring_that_fails_is_recorded_and_tried_again_and_its_run_stays_fini
     monkeypatch.setattr(emoreg.suites.score, "score_suites", lambda *_, **__: None)
     score_runs(planned, SUITES, tmp_path, InTurn(quiet), quiet)
     assert failed_scorings(tmp_path) == []
+
+
+def test_a_failed_scoring_is_told_only_while_it_is_left_to_do(
+    planned: list[PlannedRun],
+    scored: list[tuple[str, str]],
+    tmp_path: Path,
+    quiet: Progress,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise UserError("the images are gone")
+
+    def fail() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(emoreg.suites.score, "score_suites", refuse)
+            assert score_runs(planned, SUITES, tmp_path, InTurn(quiet), quiet)
+        assert failed_scorings(tmp_path)
+
+    (tmp_path / "failures.json").write_text(json.dumps({"0123": {"run": "a run", "error": "the disk is full"}}))
+    fail()
+    score_runs(planned, (), tmp_path, InTurn(quiet), quiet)  # the suites are no longer in the study's file
+    assert failed_scorings(tmp_path) == []
+    fail()
+    for job in left_to_score(planned, SUITES):  # as emoreg suites RUN does
+        emoreg.suites.score.score_suites(job.folder, job.suites, recipe=job.recipe)
+    score_runs(planned, SUITES, tmp_path, InTurn(quiet), quiet)
+    assert failed_scorings(tmp_path) == [] and [*read_failures(tmp_path)] == ["0123"]
 
 
 def test_the_table_has_a_column_for_each_figure_and_one_for_the_options(

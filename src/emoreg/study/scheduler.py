@@ -178,8 +178,13 @@ def record(recorded: dict[str, dict[str, str]], outcome: RunOutcome, out: Path) 
         after["traceback"] = outcome.traceback
         recorded[outcome.run.id] = after
     if after != before:
-        with contextlib.suppress(OSError):  # runs that need the disk report that it is full
-            write_json(out / FAILURES, recorded)
+        write_failures(recorded, out)
+
+
+def write_failures(recorded: Mapping[str, Mapping[str, str]], out: Path) -> None:
+    """Write failures.json, if that can be: runs that need the disk report that it is full."""
+    with contextlib.suppress(OSError):
+        write_json(out / FAILURES, recorded)
 
 
 def _failures(recorded: Mapping[str, Mapping[str, str]], planned: Sequence[PlannedRun]) -> dict[str, RunOutcome]:

@@ -9,7 +9,7 @@ from emoreg.runtime.progress import Progress
 from emoreg.study.columns import RunStatus
 from emoreg.study.plan import PlannedRun
 from emoreg.study.run_one import RunOutcome
-from emoreg.study.scheduler import Pool, outcomes_of, read_failures, record
+from emoreg.study.scheduler import Pool, outcomes_of, read_failures, record, write_failures
 from emoreg.study.scorings import SUFFIX, left_to_score
 from emoreg.study.shared_runs import SharedRuns
 from emoreg.suites.options import Suite
@@ -23,18 +23,21 @@ def score_runs(
     Args:
         planned: from `plan_runs`, with the roots where images are now.
         suites: with their options.
-        out: the study's folder; failures are recorded there with their traceback.
+        out: the study's folder; failures are recorded there with their traceback, until they are not left to score.
         pool: does the scorings. The caller closes it.
         progress: shows one task for all.
 
     Returns:
         Those that failed. The runs are finished all the same.
     """
-    jobs, recorded, failed = left_to_score(planned, suites), read_failures(out), list[RunOutcome]()
+    jobs, before, failed = left_to_score(planned, suites), read_failures(out), list[RunOutcome]()
+    left = {job.id: len(job.suites) for job in jobs}
+    recorded = {id_: each for id_, each in before.items() if id_ in left or not id_.endswith(SUFFIX)}
+    if recorded != before:  # some were scored elsewhere, or their suites are no longer asked for
+        write_failures(recorded, out)
     if not jobs:
         return []
-    todo = sum(len(job.suites) for job in jobs)
-    left = {job.id: len(job.suites) for job in jobs}
+    todo = sum(left.values())
     with progress.task("all suites", todo, "suites") as advance:
         for outcome in outcomes_of(list(jobs), set(), pool, SharedRuns(progress)):
             if outcome.status is not RunStatus.FINISHED:
