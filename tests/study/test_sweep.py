@@ -93,6 +93,20 @@ def test_a_sweep_that_goes_on_or_grows_repeats_no_finished_run(
     assert sorted(pool.done) == ["lr-0.2-seed0", "lr-0.2-seed1", "lr-0.3-seed0", "lr-0.3-seed1"]
 
 
+def test_a_sweep_that_grows_by_a_setting_finds_its_runs_and_the_precision_they_have(
+    tmp_path: Path, pool: Pretended, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = "search: {optimizer: {lr: [0.1], weight_decay: %s}}"
+    (tmp_path / "mine.yaml").write_text(search % "[0.0005]")
+    run_sweep(read_sweep(tmp_path / "mine.yaml"), tmp_path / "out", progress=quiet)
+    pool.done.clear()
+    monkeypatch.setattr(pool, "machine", lambda: Machine("cpu", "bf16-mixed"))
+    (tmp_path / "mine.yaml").write_text(search % "[0.0005, 0.001]")
+    result = run_sweep(read_sweep(tmp_path / "mine.yaml"), tmp_path / "out", progress=quiet)
+    assert pool.done == ["weight_decay-0.001-seed0"] and len(list((tmp_path / "out" / "runs").iterdir())) == 2
+    assert {run.recipe.training.precision for each in result.results for run in each.runs} == {"32-true"}
+
+
 def test_a_loss_is_better_the_lower_it_is(tmp_path: Path, pool: Pretended, quiet: Progress) -> None:
     result = run_sweep(asked(tmp_path, [0.1, 0.2], "metric: loss"), tmp_path / "out", progress=quiet)
     assert result.best is not None and result.best.trial.values == {"optimizer.lr": 0.2}

@@ -104,7 +104,7 @@ def plan_runs(study: Study, runs: Path) -> list[PlannedRun]:
     Raises:
         UserError: two targets, or two stimulus sets, are the same images.
     """
-    folders = _Folders(runs)
+    folders = Folders(runs)
     planned: dict[tuple[str, str | None], PlannedRun] = {}
     by_id: dict[str, PlannedRun] = {}
     for seed in study.seed_numbers:
@@ -155,8 +155,12 @@ def _refuse_twice(first: PlannedRun, run: PlannedRun) -> None:
             raise UserError(f"the {kind} {one} and {other} are the same images with the same settings: leave one out")
 
 
-class _Folders:
-    """Where runs are, or will be. Names have the labels of one study; another may call the same run otherwise."""
+class Folders:
+    """Where runs are, or will be. Names have the labels of one study; another may call the same run otherwise.
+
+    Args:
+        runs: folder of the run folders.
+    """
 
     def __init__(self, runs: Path) -> None:
         self.runs = runs
@@ -164,9 +168,11 @@ class _Folders:
         self.there = {folder.name.rpartition("-")[2]: folder for folder in runs.iterdir()} if runs.is_dir() else {}
 
     def has(self, id_: str) -> bool:
+        """Whether there is a folder of a run."""
         return id_[:8] in self.there
 
     def of(self, name: str, id_: str) -> Path:
+        """The folder of a run, whatever name it was begun under; if there is none, the one that it will have."""
         return self.there.get(id_[:8], self.runs / f"{name}-{id_[:8]}")
 
     def has_begun(self, with_paths: str, contents: Mapping[str, Contents]) -> bool:
@@ -181,7 +187,7 @@ class _Folders:
         return all(begun[key].sha256 == contents[key].sha256 for key in begun.keys() & contents.keys())
 
 
-def _runs_of_arm(study: Study, point: GridPoint, arm: Arm, seed: int, folders: _Folders) -> Iterator[PlannedRun]:
+def _runs_of_arm(study: Study, point: GridPoint, arm: Arm, seed: int, folders: Folders) -> Iterator[PlannedRun]:
     base = Variant(None, point.recipe, point.stimuli)
     for variant in point.regulated if arm.has_variants else (base,):
         for stimuli in variant.stimuli if arm.pretext else (None,):
@@ -197,7 +203,7 @@ def _runs(
     variant: Variant,
     stimuli: StimuliRecipe | None,
     seed: int,
-    folders: _Folders,
+    folders: Folders,
 ) -> Iterator[PlannedRun]:
     """A run of stage 2, preceded by the stage-1 run of its encoder if it has one."""
     # Stems by the target's images, in both stages: an encoder is built as its twin is.
@@ -229,7 +235,7 @@ def _runs(
 
 
 def _planned(
-    study: Study, recipe: Recipe, folders: _Folders, needed: PlannedRun | None, factors: Factors, seed: int
+    study: Study, recipe: Recipe, folders: Folders, needed: PlannedRun | None, factors: Factors, seed: int
 ) -> PlannedRun:
     if study.edition > 1:
         recipe = resolved(recipe, study.machine)

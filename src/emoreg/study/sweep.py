@@ -25,7 +25,7 @@ from emoreg.runtime.progress import Progress
 from emoreg.runtime.safe_io import make_folder, write_atomically
 from emoreg.study.machine import Machine, resolved
 from emoreg.study.missing_sets import refuse_missing
-from emoreg.study.plan import PlannedRun, run_id
+from emoreg.study.plan import Folders, PlannedRun, run_id
 from emoreg.study.run_one import RunOutcome
 from emoreg.study.run_study import RUNS, make_pool, require_own_process
 from emoreg.study.scheduler import execute, left_to_do
@@ -120,19 +120,20 @@ def _begun_on(sweep: Sweep, out: Path, here: Machine) -> Machine:
 
 def plan_sweep(sweep: Sweep, out: Path, machine: Machine) -> list[tuple[PlannedRun, ...]]:
     """The runs of each trial. One is known by the hash of its recipe, so more trials later repeat none."""
+    folders = Folders(out / RUNS)  # a setting that differs only between later trials is not in earlier names
     return [
-        tuple(_planned(trial, seed, out, machine, sweep.keys) for seed in range(len(trial.recipes)))
+        tuple(_planned(trial, seed, folders, machine, sweep.keys) for seed in range(len(trial.recipes)))
         for trial in sweep.trials
     ]
 
 
-def _planned(trial: Trial, seed: int, out: Path, machine: Machine, keys: Sequence[str]) -> PlannedRun:
+def _planned(trial: Trial, seed: int, folders: Folders, machine: Machine, keys: Sequence[str]) -> PlannedRun:
     recipe = resolved(trial.recipes[seed], machine)
     id_ = run_id(recipe)
     values = "-".join(f"{key.rpartition('.')[2]}-{trial.values[key]}" for key in keys)
     name = re.sub(r"[^\w.+-]+", "-", f"{values[:80]}-seed{seed}")
     return PlannedRun(
-        *(id_, name, out / RUNS / f"{name}-{id_[:8]}", recipe, None),
+        *(id_, name, folders.of(name, id_), recipe, None),
         mode=recipe.regulation.mode if isinstance(recipe, TrainRecipe) else None,
         experience=None,
         variant=None,
