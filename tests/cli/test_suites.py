@@ -46,6 +46,25 @@ def test_a_study_that_is_finished_is_scored_without_training_anew(
     assert weights.stat().st_mtime_ns == trained
 
 
+def test_a_study_is_scored_and_told_where_its_runs_are_shared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run_study, "LocalPool", lambda jobs, progress: InTurn(progress))
+    monkeypatch.chdir(tmp_path)
+    Path("pilot.yaml").write_text(STUDY)
+    assert main(("study", "pilot.yaml", "--runs", "shared", "--quiet")) == 0
+    scored = ("suites", "runs/pilot", "--suites", "calibration", "--quiet")
+    assert main(scored) == 2 and "no run of this study is finished" in capsys.readouterr().err
+    assert main((*scored, "--runs", "shared")) == 0
+    assert read_results(Path("runs/pilot/results.parquet"))["suite.calibration.ece"].between(0, 1).all()
+    (run,) = Path("shared").glob("*-seed0-*")
+    card = ("export", str(run), "--format", "hub", "--study", "runs/pilot", "--runs", "shared", "--quiet")
+    assert main((*card, "--to", "card")) == 0
+    assert "Backbone" in Path("card/README.md").read_text(encoding="utf-8").partition("## The study")[2]
+    assert main(("suites", str(run), "--runs", "shared")) == 2
+    assert "--runs is for one study; give its folder" in capsys.readouterr().err
+
+
 def test_a_run_is_scored_and_its_figures_are_printed(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from emoreg.cli.parser import Folder, Quiet
+from emoreg.cli.report import RunsFolder
 from emoreg.runtime.progress import Progress
 
 
@@ -15,6 +16,7 @@ def export(
     to: Folder,
     format: Literal["hub", "onnx", "torch", "timm"],
     study: Folder | None = None,
+    runs: RunsFolder | None = None,
     overwrite: bool = False,
     quiet: Quiet = False,
 ) -> None:
@@ -41,7 +43,7 @@ def export(
     from emoreg.inference.export.export import export as export_run
 
     Progress(quiet=quiet).detail(f"exporting {run} as {format}")
-    done = export_run(run, to, format, study, overwrite=overwrite)
+    done = export_run(run, to, format, study, overwrite=overwrite, runs=runs)
     files = ", ".join(sorted(path.name for path in done.folder.iterdir()))
     print(f"largest difference of the {done.compared}: {done.difference:.1e} (allowed: 1e-04)")
     print(f"done: {done.folder} ({files})")

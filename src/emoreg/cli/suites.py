@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from emoreg.cli.parser import DeviceName, Quiet, Shown
+from emoreg.cli.report import RunsFolder
 from emoreg.errors import UserError
 from emoreg.runtime.progress import Progress
 
@@ -18,6 +19,7 @@ def suites(
     folders: Annotated[Sequence[Path], Shown("RUN_OR_STUDY", "run folders, or folders of studies")],
     *,
     suites: Annotated[Sequence[str], Shown("SUITE")] = (),
+    runs: RunsFolder | None = None,
     jobs: int = 1,
     device: DeviceName = "auto",
     quiet: Quiet = False,
@@ -47,22 +49,24 @@ def suites(
         raise UserError(f"--jobs is {jobs}; it must be at least 1")
     asked = parse_suites(suites)
     studies = [folder for folder in folders if (folder / FILE).is_file()]
+    if runs is not None and len(studies) != 1:
+        raise UserError("--runs is for one study; give its folder")
     code = 0
     for folder in studies:
-        code = max(code, _score_study(folder, asked, jobs, quiet))
-    if runs := [folder for folder in folders if folder not in studies]:
-        _score_runs(runs, asked or parse_suites(("corruptions", "calibration", "adversarial")), device, quiet)
+        code = max(code, _score_study(folder, asked, jobs, quiet, runs))
+    if alone := [folder for folder in folders if folder not in studies]:
+        _score_runs(alone, asked or parse_suites(("corruptions", "calibration", "adversarial")), device, quiet)
     return code
 
 
-def _score_study(folder: Path, asked: Sequence[Suite], jobs: int, quiet: bool) -> int:
+def _score_study(folder: Path, asked: Sequence[Suite], jobs: int, quiet: bool, runs: Path | None) -> int:
     from emoreg.cli.report import print_report
     from emoreg.cli.study import tell_failed
     from emoreg.study.plan import left_out
     from emoreg.study.score_runs import failed_scorings
     from emoreg.study.score_study import score_study
 
-    study, table = score_study(folder, asked, jobs, Progress(quiet=quiet, details=False))
+    study, table = score_study(folder, asked, jobs, Progress(quiet=quiet, details=False), runs)
     print_report(study.study.name, table, study.out, left_out(study.study), is_asked_for=False)
     return tell_failed(failed_scorings(study.out), study.out)
 

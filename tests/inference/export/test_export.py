@@ -265,7 +265,7 @@ def test_the_card_tells_a_study_s_null_result_first(
 ) -> None:
     table = results(stage_2({"none": [0.9, 0.9], "learned": [0.9, 0.9], "learned fresh": [0.9, 0.9]}))
     found = SimpleNamespace(study=SimpleNamespace(name="pilot"), out=tmp_path, table=lambda: table, planned=[])
-    monkeypatch.setattr("emoreg.study.run_study.open_study", lambda _: found)
+    monkeypatch.setattr("emoreg.study.run_study.open_study", lambda *_: found)
     export(runs / "learned", tmp_path / "other", "hub", study="pilot")
     text = ModelCard.load(tmp_path / "other" / "README.md").text
     section = text.partition("## The study\n\n")[2]

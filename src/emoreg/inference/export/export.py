@@ -67,6 +67,7 @@ def export(
     study: Path | str | None = None,
     model: RegulatedClassifier | None = None,
     overwrite: bool = False,
+    runs: Path | str | None = None,
 ) -> Exported:
     """Write a run in another format with a model card (README.md), load it again, and compare its outputs.
 
@@ -78,6 +79,7 @@ def export(
         study: folder of the study whose table and first finding the card shows; not for "timm".
         model: for a run that trained your own model: one with the same architecture; for "onnx" and "torch".
         overwrite: allow a folder that is not empty; files of the same names are replaced.
+        runs: folder of the study's run folders; None for its own.
 
     Raises:
         UserError: no finished run; nothing to export in this format; `to` is not empty; a library is not installed;
@@ -96,7 +98,7 @@ def export(
             f"{folder} trained a model of your own, which config.json cannot describe: export onnx or torch"
         )
     loaded = load_run(folder, model=model)
-    facts = None if study is None else study_facts(study, folder)
+    facts = None if study is None else study_facts(study, folder, runs)
     write = {"hub": _write_hub, "onnx": _write_onnx, "torch": _write_torch}[format]
     with _output_folder(to, overwrite) as temporary:
         return Exported(to, *write(loaded, temporary, facts))

@@ -53,12 +53,13 @@ class StudyFacts:
     arm: str | None  # the run's place in it, such as "Learn-E-Reg (oasis), seed 0"; None if it is not one of its runs
 
 
-def study_facts(folder: Path | str, run: Path) -> StudyFacts:
+def study_facts(folder: Path | str, run: Path, runs: Path | str | None = None) -> StudyFacts:
     """The current table and first finding of a study.
 
     Args:
         folder: folder or file of the study.
         run: folder of the exported run.
+        runs: folder of the study's run folders; None for its own.
 
     Raises:
         UserError: there is no such study, or none of its classifiers is finished.
@@ -69,7 +70,7 @@ def study_facts(folder: Path | str, run: Path) -> StudyFacts:
     from emoreg.report.run_frame import Arm
     from emoreg.study.run_study import open_study
 
-    found = open_study(folder)
+    found = open_study(folder, runs)
     table = found.table()
     done = table[(table.stage == 2) & (table.status == "finished")]
     if done.empty:
