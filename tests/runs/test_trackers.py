@@ -23,6 +23,7 @@ import emoreg.runs.trackers
 import extras
 from emoreg.config.read_recipe import differences
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
+from emoreg.config.schema import StimuliSettings
 from emoreg.config.training import TrackerName
 from emoreg.runs.run import METRICS, Run
 from emoreg.runs.tracker_clients import Row, place_of
@@ -108,6 +109,16 @@ def test_event_files_hold_the_final_metrics_and_the_recipe(stage1: PretrainRecip
     )
     content = b"".join(path.read_bytes() for path in (run.folder / "tensorboard").iterdir())
     assert b"stimuli.image_size" in content and b"training.batch_size" in content
+
+
+def test_hyperparameters_tell_no_place_of_the_machine_also_of_further_sets(
+    stage1: PretrainRecipe, tmp_path: Path
+) -> None:
+    rated = StimuliSettings("oasis", f"{tmp_path}/annabel/oasis.zip")
+    both = dataclasses.replace(stage1, stimuli=rated, also=(StimuliSettings("emod", f"{tmp_path}/annabel/emod"),))
+    settings = Trackers(Run(tmp_path / "run"), both, Told()).settings
+    assert settings["stimuli.root"] == "oasis.zip" and settings["also"][0]["root"] == "emod"
+    assert "annabel" not in str(settings)
 
 
 # Any tracker

@@ -212,7 +212,8 @@ class _MLflow:
             experiment = found.experiment_id if found else self.client.create_experiment(name)
             there = self.client.create_run(experiment, run_name=run.folder.name)
         id_ = str(there.info.run_id)
-        self.client.log_batch(id_, params=[Param(key, str(value)) for key, value in settings.items()])
+        new = {key: value for key, value in settings.items() if key not in there.data.params}  # it refuses other values
+        self.client.log_batch(id_, params=[Param(key, str(value)) for key, value in new.items()])
         return id_, int(there.data.metrics.get("epoch", 0))
 
     def log(self, rows: Sequence[Row]) -> None:

@@ -20,6 +20,7 @@ from emoreg.config.read_recipe import flatten
 from emoreg.config.recipe import Recipe, resolved
 from emoreg.config.training import TrackerName
 from emoreg.errors import UserError, shortened
+from emoreg.runs.published import published
 from emoreg.runs.run import Run
 from emoreg.runs.tracker_clients import (
     Row,
@@ -31,15 +32,12 @@ from emoreg.runs.tracker_clients import (
     without_passwords,
 )
 from emoreg.runtime.lock import FolderInUse, hold
-from emoreg.runtime.places import portable
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.safe_io import write_json
 
 RECORD = "trackers.json"  # in the run folder: by tracker and place, the id of the run there and how many rows it has
 PAUSE = 120.0  # seconds without another attempt after a failure, as each attempt waits for a timeout
 SLOW, SHARE = 0.5, 20  # a server that takes longer, in seconds, then rests for so many times as long
-
-PLACES = (".root", ".experience", ".weights")  # ends of settings that are paths, which a server's readers need not see
 Track = Callable[[Sequence[Row]], None]
 # By tracker, in this process: the run whose attempt failed last, and when. Its server is then left alone for a while.
 _failed: dict[str, tuple[Path, float]] = {}
@@ -64,10 +62,7 @@ class Trackers:
         for name in self.names:
             check_installed(name)
         self.run, self.progress = run, progress
-        self.settings = {
-            key: portable(value, run.folder) if isinstance(value, str) and key.endswith(PLACES) else value
-            for key, value in flatten(resolved(recipe))
-        }
+        self.settings = published(resolved(recipe), run.folder)
         self.opened: dict[str, Tracker] = {}
         self.told: set[str] = set()  # trackers of which a failure, or that they are off, was said
         self.rests_until: dict[str, float] = {}  # by name: a slow server is asked less often
