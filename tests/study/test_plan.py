@@ -9,6 +9,7 @@ from emoreg.config.read_recipe import build
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe, defaults
 from emoreg.config.schema import BackboneSettings, StimuliSettings
 from emoreg.config.training import TrainingSettings
+from emoreg.runs.run import FINAL
 from emoreg.study.arms import EXPERIENCES, Arm, factorial
 from emoreg.study.definition import GridPoint, StimuliRecipe, Study, Variant
 from emoreg.study.machine import Machine
@@ -102,6 +103,15 @@ def test_a_run_is_found_where_another_study_with_other_labels_has_put_it(tiny_st
     after = plan_runs(renamed, tmp_path)
     assert [run.folder for run in after] == [run.folder for run in before]
     assert any(run.name != old.name for run, old in zip(after, before, strict=True))
+
+
+def test_of_two_folders_of_a_run_the_finished_one_is_taken(tiny_study: Study, tmp_path: Path) -> None:
+    run = plan_runs(tiny_study, tmp_path)[-1]
+    digits = run.folder.name.rpartition("-")[2]
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}-{digits}").mkdir()
+    (tmp_path / f"b-{digits}" / FINAL).write_text("{}")
+    assert plan_runs(tiny_study, tmp_path)[-1].folder.name == f"b-{digits}"
 
 
 def test_a_variant_of_stage_1_has_encoders_of_its_own(tmp_path: Path) -> None:

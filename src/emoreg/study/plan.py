@@ -165,7 +165,12 @@ class Folders:
     def __init__(self, runs: Path) -> None:
         self.runs = runs
         self.encoders: dict[tuple[Recipe, Factors], PlannedRun] = {}  # runs of stage 1, which many arms need
-        self.there = {folder.name.rpartition("-")[2]: folder for folder in runs.iterdir()} if runs.is_dir() else {}
+        self.there: dict[str, Path] = {}  # by the digits at the end of the name
+        for folder in sorted(runs.iterdir()) if runs.is_dir() else ():
+            digits = folder.name.rpartition("-")[2]
+            # Two studies at once that label a run differently may each have done it.
+            if digits not in self.there or not Run(self.there[digits]).is_finished:
+                self.there[digits] = folder
 
     def has(self, id_: str) -> bool:
         """Whether there is a folder of a run."""
