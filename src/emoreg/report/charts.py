@@ -25,7 +25,7 @@ from emoreg.report.drawing import (
     svg,
 )
 from emoreg.report.formatting import capital, percent, points, seconds
-from emoreg.report.page_tables import TESTED, in_groups, name_in_group
+from emoreg.report.page_tables import CONTRAST_HEADERS, in_groups, name_in_group
 from emoreg.report.statistics import Interval
 
 if TYPE_CHECKING:  # imported where they are used, so that the command line's help is instant
@@ -80,7 +80,7 @@ def legend(arms: Sequence[ArmResult]) -> tuple[Key, ...]:
 def contrast_charts(cell: CellResult, key: str) -> list[Chart]:
     """All tested contrasts of a cell in one forest chart, with the references' gains; empty without a regulated arm."""
     rows: list[Row] = []
-    for name, header in TESTED.items():
+    for name, header in CONTRAST_HEADERS.items():
         arms = [arm for arm in cell.arms if name in arm.contrasts and arm.contrasts[name].size.n]
         regulated = [arm for arm in arms if arm.arm.is_regulated]
         if not regulated:

@@ -29,7 +29,7 @@ from emoreg.report.statistics import ENOUGH, Interval
 from emoreg.report.verdicts import Verdict
 
 REFERENCES = "References"
-TESTED = {  # contrasts of regulated arms, with the headers of their columns
+CONTRAST_HEADERS = {  # contrasts of regulated arms, with the headers of their columns
     "gain": "Gain over\nBackbone",
     "over_ensemble": "Over the\nensemble",
     "over_transfer": "Over\ntransfer",
@@ -92,8 +92,8 @@ def has_no_intervals(cell: CellResult) -> bool:
 
 
 def tested_in(regulated: Sequence[ArmResult]) -> list[str]:
-    """The contrasts of TESTED that these arms have."""
-    return [name for name in TESTED if any(name in arm.contrasts for arm in regulated)]
+    """The contrasts of CONTRAST_HEADERS that these arms have."""
+    return [name for name in CONTRAST_HEADERS if any(name in arm.contrasts for arm in regulated)]
 
 
 def contrasts_grid(cell: CellResult) -> Grid | None:
@@ -114,7 +114,7 @@ def contrasts_grid(cell: CellResult) -> Grid | None:
         "difference to the hardest of the twins fresh, moments and shuffled; the emotion effect is that to the hardest "
         "of all five. Bold: the test passed."
     )
-    return Grid("Contrasts", caption, ("Arm", *(TESTED[name] for name in names)), (("", rows),))
+    return Grid("Contrasts", caption, ("Arm", *(CONTRAST_HEADERS[name] for name in names)), (("", rows),))
 
 
 def accuracy_grid(cell: CellResult) -> Grid:
@@ -239,7 +239,8 @@ def overview_grid(analysis: Analysis) -> Grid:
         "cell."
     )
     groups = tuple(
-        (f"{header.replace(chr(10), ' ')}, points", _across(analysis, name)) for name, header in TESTED.items()
+        (f"{header.replace(chr(10), ' ')}, points", _across(analysis, name))
+        for name, header in CONTRAST_HEADERS.items()
     )
     headers = ("Arm", *(cell.title.replace(", ", ",\n") for cell in analysis.cells))
     return Grid("Overview", caption, headers, tuple(group for group in groups if group[1]))

@@ -10,8 +10,8 @@ from emoreg.report.analysis import Analysis, ArmResult, CellResult, Contrast
 from emoreg.report.formatting import WITHOUT_INTERVALS, bounds, p_value, percent, points
 from emoreg.report.page_tables import (
     ABSENT,
+    CONTRAST_HEADERS,
     REGULATION,
-    TESTED,
     UNDECIDED,
     Entry,
     has_no_intervals,
@@ -116,7 +116,7 @@ def _paper_tables(cell: CellResult) -> Iterable[PaperTable]:
     regulated = _regulated(cell)
     if regulated:
         names = tested_in(regulated)
-        headers = ("Arm", *(f"{TESTED[name].replace(chr(10), ' ')}, points" for name in names))
+        headers = ("Arm", *(f"{CONTRAST_HEADERS[name].replace(chr(10), ' ')}, points" for name in names))
         rows = [[arm.label, *(_one_line(arm.contrasts.get(name)) for name in names)] for arm in regulated]
         yield f"{cell.title}: contrasts", headers, rows, CONTRASTS + _of_regulation(names) + _without(cell)
     rows = [
@@ -135,7 +135,7 @@ def _of_regulation(names: Sequence[str]) -> str:
 def _terminal_tables(cell: CellResult) -> Iterable[Table]:
     if regulated := _regulated(cell):
         names = tested_in(regulated)
-        of_contrasts = ["Arm", *(f"{TESTED[name]},\npoints" for name in names)]
+        of_contrasts = ["Arm", *(f"{CONTRAST_HEADERS[name]},\npoints" for name in names)]
         rows = [[Entry(arm.label), *(_short(arm.contrasts.get(name)) for name in names)] for arm in regulated]
         yield _terminal_table(
             f"{cell.title}: contrasts",
@@ -178,7 +178,9 @@ def _without(cell: CellResult) -> str:
 
 
 def _regulated(cell: CellResult) -> list[ArmResult]:
-    return [arm for arm in cell.arms if arm.arm.is_regulated and any(name in arm.contrasts for name in TESTED)]
+    return [
+        arm for arm in cell.arms if arm.arm.is_regulated and any(name in arm.contrasts for name in CONTRAST_HEADERS)
+    ]
 
 
 def _scores(arm: ArmResult) -> list[Entry]:

@@ -11,7 +11,7 @@ from emoreg.report.formatting import bounds, count, decimal, p_value, percent, p
 from emoreg.report.page_tables import (
     ABSENT,
     ARM,
-    TESTED,
+    CONTRAST_HEADERS,
     VERDICTS,
     Column,
     Entry,
@@ -124,7 +124,7 @@ def _three(value: float) -> str:
 
 def _contrasts_grid(suite: SuiteCell, title: str) -> Grid | None:
     arms = [arm for arm in suite.cell.arms if arm.arm in suite.contrasts]
-    names = [name for name in TESTED if any(name in suite.contrasts[arm.arm] for arm in arms)]
+    names = [name for name in CONTRAST_HEADERS if any(name in suite.contrasts[arm.arm] for arm in arms)]
     if not names:
         return None
     figure = suite.figures[0]
@@ -139,7 +139,7 @@ def _contrasts_grid(suite: SuiteCell, title: str) -> Grid | None:
         f"Differences in {what}{unit}, paired by seed; {better}. Interval over seeds; p one-sided, corrected for the "
         "arms. Bold: the test passed."
     )
-    return Grid(f"{title}: contrasts", caption, ("Arm", *(TESTED[name] for name in names)), (("", rows),))
+    return Grid(f"{title}: contrasts", caption, ("Arm", *(CONTRAST_HEADERS[name] for name in names)), (("", rows),))
 
 
 def contrast_entry(contrast: SuiteContrast | None, figure: Figure, name: str) -> Entry:
