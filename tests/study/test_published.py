@@ -12,11 +12,11 @@ from emoreg.config.recipe import PretrainRecipe
 from emoreg.config.schema import StimuliSettings, TargetSettings
 from emoreg.report.analyse_table import analyse
 from emoreg.report.files import write_reports
+from emoreg.runs.published import published
 from emoreg.runs.run import ENVIRONMENT
 from emoreg.study.columns import RunStatus
 from emoreg.study.definition import StimuliRecipe, Study
 from emoreg.study.plan import plan_runs
-from emoreg.study.published import published_settings
 from emoreg.study.results import results_of
 from emoreg.study.results_table import write_results
 from emoreg.study.run_one import RunOutcome
@@ -68,6 +68,9 @@ def test_what_a_study_publishes_tells_no_place_of_the_machine(
 
 def test_settings_that_name_a_place_are_told_without_it_and_others_as_they_are(tmp_path: Path) -> None:
     recipe = PretrainRecipe(StimuliSettings("manifest", f"{tmp_path}/study/rated.csv"))
-    found = published_settings(recipe, tmp_path / "study")
+    found = published(dataclasses.asdict(recipe), tmp_path / "study")
     assert found["stimuli.root"] == "rated.csv" and found["stimuli.name"] == "manifest" and found["also"] == ()
-    assert published_settings(PretrainRecipe(StimuliSettings("fi", "data/fi")), tmp_path)["stimuli.root"] == "data/fi"
+    assert (
+        published(dataclasses.asdict(PretrainRecipe(StimuliSettings("fi", "data/fi"))), tmp_path)["stimuli.root"]
+        == "data/fi"
+    )

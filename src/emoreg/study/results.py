@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from emoreg.config.outcomes import OUTCOMES
 from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe
 from emoreg.errors import UserError, shortened
+from emoreg.runs.published import published
 from emoreg.runs.run import FINAL, METRICS, Run
 from emoreg.runtime.places import portable, without_folders, without_places
 from emoreg.study.columns import (
@@ -27,7 +29,6 @@ from emoreg.study.columns import (
 from emoreg.study.conform import fits
 from emoreg.study.definition import Study
 from emoreg.study.plan import PlannedRun
-from emoreg.study.published import published_settings
 from emoreg.study.run_one import RunOutcome
 from emoreg.study.suite_columns import suite_columns
 from emoreg.suites.options import Suite
@@ -107,7 +108,7 @@ def _row(planned: PlannedRun, failure: RunOutcome | None, out: Path, suites: Seq
         "edition": recipe.edition,
         **{key: getattr(planned, key) for key in FACTORS},
     }
-    settings = {f"{SETTINGS}{key}": value for key, value in published_settings(recipe, out).items()}
+    settings = {f"{SETTINGS}{key}": value for key, value in published(dataclasses.asdict(recipe), out).items()}
     row["images_sha256"] = _images(run)
     row |= measured | {key: value for key, value in settings.items() if key in RECIPES} | _where(run)
     if status is RunStatus.FINISHED:
