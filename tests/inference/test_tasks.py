@@ -181,8 +181,6 @@ def test_labels_of_another_kind_are_refused(labels: Any, task: Task, message: st
         ({"regulation.mode": "bel"}, "regulation.mode: must not be bel with target.labels dimensions"),
         ({"loss.class_weights": "balanced"}, "loss.class_weights: must be none with target.labels dimensions"),
         ({"loss.label_smoothing": 0.1}, "loss.label_smoothing: must be 0 with target.labels dimensions"),
-        ({"augment.mixup": 0.2}, "augment.mixup: must be 0 with target.labels dimensions"),
-        ({"augment.cutmix": 1.0}, "augment.cutmix: must be 0 with target.labels dimensions"),
     ],
 )
 def test_settings_that_have_no_meaning_are_refused(more: dict[str, Any], message: str) -> None:

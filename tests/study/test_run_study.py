@@ -16,6 +16,7 @@ from emoreg.study.columns import RunStatus
 from emoreg.study.definition import Study
 from emoreg.study.plan import PlannedRun
 from emoreg.study.read_study import read_study
+from emoreg.study.results_table import write_results
 from emoreg.study.run_one import Job, RunOutcome
 from emoreg.study.run_study import open_study, run_study
 from emoreg.study.score_study import score_study
@@ -67,6 +68,23 @@ def test_results_are_not_opened_by_a_plan_that_was_changed_after_them(file: Path
     assert len(open_study(file).table()) == len(open_study("runs/mine").table()) == 2
 
 
+def test_the_plan_of_a_study_that_was_stopped_before_its_table_was_written_holds_too(
+    file: Path, quiet: Progress
+) -> None:
+    run_study(read_study(file), "runs/mine", progress=quiet)
+    Path("runs/mine/results.parquet").unlink()
+    file.write_text(STUDY.replace("seeds: 2", "seeds: 3"))
+    assert "seeds 0 to 1, looks [2]; this one plans confirmation, seeds 0 to 2" in refusal(lambda: open_study(file))
+
+
+def test_a_table_without_a_result_holds_nobody_to_a_plan(file: Path, quiet: Progress) -> None:
+    study = open_study(file)
+    study.out.mkdir(parents=True)
+    write_results(study.out / "results.parquet", study.table())
+    file.write_text(STUDY.replace("seeds: 2", "seeds: 3"))
+    assert len(open_study(file).table()) == 3
+
+
 def test_a_study_made_in_python_keeps_its_plan_too(tiny_study: Study, tmp_path: Path, quiet: Progress) -> None:
     study = dataclasses.replace(tiny_study, arms=(BACKBONE,))
     run_study(study, tmp_path, progress=quiet)
@@ -75,11 +93,18 @@ def test_a_study_made_in_python_keeps_its_plan_too(tiny_study: Study, tmp_path: 
     assert "planned confirmation, seeds 0 to 1, looks [2]; this one plans confirmation, seeds 0 to 3, looks [4]" in told
 
 
-def test_suites_that_were_added_to_a_study_stay_when_its_file_is_run_again(file: Path, quiet: Progress) -> None:
+def test_suites_that_were_added_to_a_study_stay_when_its_file_is_run_again(
+    file: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file.write_text(f"{STUDY}suites: [calibration]\n")
     run_study(read_study(file), "runs/mine", progress=quiet)
     score_study("runs/mine", parse_suites(["adversarial: {images: 4}", "calibration"]), progress=quiet)
+    said: list[str] = []
+    monkeypatch.setattr(quiet, "say", said.append)
     run_study(read_study(file, seeds=3), "runs/mine", progress=quiet)
+    assert [line for line in said if line.startswith("scored too")] == [
+        "scored too, as runs/mine/study.yaml names them: adversarial; to drop one, delete it there"
+    ]
     for path in (file, "runs/mine"):
         assert [suite.name for suite in open_study(path).study.suites] == ["calibration", "adversarial"]
     file.write_text(f"{STUDY}suites: [adversarial: {{images: 8}}]\n")

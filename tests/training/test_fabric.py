@@ -167,9 +167,3 @@ def test_in_mixed_precision_the_network_computes_in_bf16_and_labels_are_not_roun
     loss = set_up(Batch(torch.rand(2, 3), ratings, torch.arange(2)))
     assert loss.dtype == torch.float32
     assert torch.equal(network.given[1], ratings) and network.given[0].dtype == torch.float32
-
-
-def test_deterministic_algorithms_are_asked_for_by_a_run_and_not_by_the_next_one() -> None:
-    for deterministic in (True, False):
-        make_fabric(TrainingSettings(device="cpu", deterministic=deterministic))
-        assert torch.are_deterministic_algorithms_enabled() is deterministic

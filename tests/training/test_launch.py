@@ -127,6 +127,26 @@ def test_devices_are_no_part_of_what_a_run_is(stage2: TrainRecipe) -> None:
     assert differences(on(stage2, 1), on(stage2, 2)) == [] and run_id(on(stage2, 1)) == run_id(on(stage2, 2))
 
 
+@pytest.mark.parametrize("before", [False, True])
+def test_deterministic_algorithms_are_on_for_a_run_and_afterwards_as_they_were(
+    stage2: TrainRecipe, tmp_path: Path, quiet: Progress, before: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+
+    def train_nothing(*_: Any) -> None:
+        seen.append(torch.are_deterministic_algorithms_enabled())
+
+    torch.use_deterministic_algorithms(before)
+    try:
+        for deterministic in (True, False):
+            recipe = on(stage2, 1, deterministic=deterministic)
+            launch.launch(tmp_path / str(deterministic), recipe, train_nothing, None, quiet)
+            assert torch.are_deterministic_algorithms_enabled() is before
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert seen == [True, before]
+
+
 # Launched by others
 
 

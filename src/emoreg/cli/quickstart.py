@@ -66,11 +66,14 @@ def quickstart(*, out: Folder = Path("runs/quickstart"), seeds: int = 5, quiet: 
     study = Study("emoreg quickstart", (point,), seeds=seeds)
     progress = Progress(quiet=quiet, details=False)
     table = run_study(study, out, jobs=JOBS, progress=progress)
-    if (picture := _read_out(out, table)) is not None:
-        print(f"picture: {picture.resolve()}")
-    for line in left_out(study):
-        print(line)
-    return print_outcome(study, table, out)
+    try:
+        if (picture := _read_out(out, table)) is not None:
+            print(f"picture: {picture.resolve()}")
+    finally:  # also on a full disk
+        for line in left_out(study):
+            print(line)
+        code = print_outcome(study, table, out)
+    return code
 
 
 def _read_out(out: Path, table: pd.DataFrame) -> Path | None:

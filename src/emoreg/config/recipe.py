@@ -173,9 +173,6 @@ class TrainRecipe:
         if self.loss.label_smoothing and self.target.task == "regression":
             reason = f"must be 0 with target.labels {labels}, not {self.loss.label_smoothing:g}: values have no others"
             raise SettingError("loss.label_smoothing", reason)
-        if self.augment.mixing and self.target.task == "regression":
-            reason = f"must be 0 with target.labels {labels}: a mixture of two images is not rated as their mean"
-            raise SettingError(f"augment.{self.augment.mixing}", reason)
 
     def _check_second_edition(self, weights: LossWeights) -> None:
         mode, lam = self.regulation.mode, self.regulation.lam

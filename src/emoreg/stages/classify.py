@@ -100,6 +100,9 @@ def train(
         recipe = with_encoder_architecture(recipe)
         if note := stem_note(recipe.backbone, recipe.target.image_size):
             progress.detail(note)
+    if recipe.augment.mixing and recipe.target.task == "regression":  # not in the recipe: earlier runs are still read
+        reason = f"must be 0 with target.labels {recipe.target.labels}: a mixture of images is not rated as their mean"
+        raise SettingError(f"augment.{recipe.augment.mixing}", reason)
     given, inputs = _Given(model, data), inputs_of(recipe, data is not None, model is not None)
     run = launch(out, recipe, _train, given, progress, inputs)
     if model is not None:

@@ -48,7 +48,7 @@ HEADER = tuple(item.name for item in fields(StudyFile) if item.name not in RECIP
 
 def with_data(study: Study, out: Path) -> Study:
     """The study with what is known of its images: by its folder `out`, and of others by what is here now."""
-    before = None if study.data else _kept(out)
+    before = None if study.data else kept_study(out)
     data = with_those_here(study.data if before is None else before.data, study.recipes)
     values = None if study.values is None else {**study.values, "data": [asdict(each) for each in data]}
     return replace(study, data=data, values=values)
@@ -67,19 +67,19 @@ def with_machine(study: Study, out: Path, here: Machine) -> Study:
     """
     if not needs_machine(study):
         return study
-    before = _kept(out)
+    before = kept_study(out)
     machine = None if before is None else before.machine
     return on_machine(study, here if machine is None or machine.device != here.device else machine)
 
 
 def with_suites(study: Study, out: Path) -> Study:
     """The study with the suites that its folder `out` has and its file does not name: 'emoreg suites' may add some."""
-    before, own = _kept(out), {suite.name for suite in study.suites}
+    before, own = kept_study(out), {suite.name for suite in study.suites}
     added = () if before is None else tuple(suite for suite in before.suites if suite.name not in own)
     return scored_in(study, (*study.suites, *added)) if added else study
 
 
-def _kept(out: Path) -> Study | None:
+def kept_study(out: Path) -> Study | None:
     """The study whose copy a folder has; None without one."""
     copy = out / FILE
     if copy.is_file():

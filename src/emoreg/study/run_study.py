@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from emoreg.config.recipe import TrainRecipe
 from emoreg.config.setting_types import path_of, typed_value
 from emoreg.errors import SettingError, UserError
 from emoreg.runs.trackers import send_all_later
@@ -18,6 +19,7 @@ from emoreg.runtime.lock import hold_new
 from emoreg.runtime.main_module import require_guard
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.safe_io import write_atomically
+from emoreg.study.columns import RunStatus
 from emoreg.study.definition import SEEDS, Study, needs_machine
 from emoreg.study.elsewhere import FILE as ELSEWHERE
 from emoreg.study.elsewhere import finished_elsewhere, merged
@@ -32,6 +34,7 @@ from emoreg.study.read_study import (
     TABLE,
     find_study,
     is_kept,
+    kept_study,
     read_study,
     with_data,
     with_machine,
@@ -104,6 +107,10 @@ def run_study(
         found = begun(study, out, runs, pool.machine, tables)
         if needs_machine(study):
             _say_precision(found.study, out, pool.machine(), progress)
+        if added := [
+            suite.name for suite in found.study.suites if suite.name not in {own.name for own in study.suites}
+        ]:
+            progress.say(f"scored too, as {out / FILE} names them: {', '.join(added)}; to drop one, delete it there")
         study, planned, done = found.study, found.planned, found.elsewhere
         ids = found.ids_elsewhere | diverged_before(planned, out)
         part = part_of(planned, only)
@@ -189,29 +196,42 @@ def make_pool(jobs: int, progress: Progress, ray: Ray | None, isolated: bool) ->
     return LocalPool(jobs, progress) if jobs > 1 or isolated else InTurn(progress)
 
 
-def _refuse_other_plan(out: Path, study: Study) -> None:
+def _refuse_other_plan(out: Path, study: Study, planned: Sequence[PlannedRun]) -> None:
     """UserError if the results in the study's folder are of a study that planned other seeds or looks."""
+    before = _plan_of_results(out, planned)
+    now = _plan(study.purpose, study.seeds, study.seed_numbers.start, study.looks or (study.seeds,))
+    if before in (None, now):
+        return
+    fewer = ", and give 'emoreg study' --seeds to run fewer seeds for now, or more" if study.values is not None else ""
+    raise UserError(
+        f"{out} holds results of a study that planned {before}; this one plans {now}. A plan does not change once "
+        f"results are there: choose another folder, or keep the plan{fewer}"
+    )
+
+
+def _plan_of_results(out: Path, planned: Sequence[PlannedRun]) -> str | None:
+    """What the study planned that has results in a folder; None without any, and for one of the first edition.
+
+    As its table has it or, of a study that was stopped before it had one, the copy of its file.
+    """
     import pandas as pd
 
-    def told(purpose: str | None, seeds: int, first: int, looks: Sequence[int]) -> str:
-        return f"{purpose}, seeds {first} to {first + seeds - 1}, looks {list(map(int, looks))}"
+    with contextlib.suppress(UserError):  # there is no table, or a damaged one
+        table = read_results(out / TABLE)
+        rows = table[(table["stage"] == 2) & table["status"].isin((RunStatus.FINISHED, RunStatus.DIVERGED))]
+        plans = rows.reindex(columns=PLAN).dropna(subset=["planned_seeds", "looks"])
+        if plans.empty:
+            return None
+        purpose, seeds, first, looks = plans.iloc[0]
+        return _plan(purpose, seeds, SEEDS.get(purpose, SEEDS[None]).start if pd.isna(first) else first, looks)
+    kept = kept_study(out)
+    if kept is None or not any(isinstance(run.recipe, TrainRecipe) and run.run.is_finished for run in planned):
+        return None
+    return _plan(kept.purpose, kept.seeds, kept.seed_numbers.start, kept.looks or (kept.seeds,))
 
-    try:
-        plans = read_results(out / TABLE).reindex(columns=PLAN).dropna(subset=["planned_seeds", "looks"])
-    except UserError:  # there is none, or a damaged one
-        return
-    if plans.empty:  # of the first edition, which had none
-        return
-    purpose, seeds, first, looks = plans.iloc[0]
-    first = SEEDS.get(purpose, SEEDS[None]).start if pd.isna(first) else int(first)
-    before = told(purpose, int(seeds), first, looks)
-    now = told(study.purpose, study.seeds, study.seed_numbers.start, study.looks or (study.seeds,))
-    if before != now:
-        raise UserError(
-            f"{out} holds results of a study that planned {before}; this one plans {now}. A plan does not "
-            "change once results are there: choose another folder with --out (--runs shares the runs), or keep the "
-            "plan and give 'emoreg study' --seeds to run fewer seeds for now, or more"
-        )
+
+def _plan(purpose: str | None, seeds: int, first: int, looks: Sequence[int]) -> str:
+    return f"{purpose}, seeds {int(first)} to {int(first + seeds) - 1}, looks {list(map(int, looks))}"
 
 
 def write_study(path: Path, values: Mapping[str, Any]) -> None:
@@ -230,11 +250,11 @@ class StudyOnDisk:
     out: Path  # its folder
     planned: Sequence[PlannedRun]
     failures: Mapping[str, RunOutcome]  # by run id
-    elsewhere: pd.DataFrame | None = None  # rows of runs that other machines have finished
+    elsewhere: pd.DataFrame | None = None  # rows of runs that other machines have done
 
     @property
     def ids_elsewhere(self) -> set[str]:
-        """Ids of the runs that other machines have finished."""
+        """Ids of the runs that other machines have done: finished, or of stage 2 and diverged."""
         return set() if self.elsewhere is None else set(self.elsewhere["id"])
 
     def table(self) -> pd.DataFrame:
@@ -274,11 +294,11 @@ def begun(
     Raises:
         UserError: the folder has results of another plan; a table that cannot be read, or holds no run of the study.
     """
-    _refuse_other_plan(out, study)
     if needs_machine(study):
         study = with_machine(study, out, (machine or this_machine)())
     study = with_data(with_suites(study, out), out)
     planned = plan_runs(study, Path(runs or out / RUNS))
+    _refuse_other_plan(out, study, planned)
     done = _done_elsewhere(out, planned, tables)
     planned = known_as(planned, set() if done is None else set(done["id"]))
     return StudyOnDisk(study, out, planned, recorded_failures(planned, out), done)

@@ -145,4 +145,4 @@ def prepare_process(training: TrainingSettings, device: str) -> None:
     torch.backends.cudnn.benchmark = not training.deterministic  # a run's images have one size, or a few
     if training.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # required by PyTorch for deterministic cuBLAS
-    torch.use_deterministic_algorithms(training.deterministic)
+        torch.use_deterministic_algorithms(True)

@@ -14,7 +14,7 @@ import logging
 import multiprocessing
 import os
 import pickle
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -108,7 +108,7 @@ def launch(
     launch_env.refuse_other_launchers("start a run with torchrun or srun, or once, with training.devices")
     if launch_env.processes() > 1:
         return _join_launched(Path(folder), recipe, stage, given, progress, inputs)
-    with claim_run(folder, recipe, progress, inputs) as run:
+    with claim_run(folder, recipe, progress, inputs) as run, _determinism_restored():
         if run.is_finished:
             send_later(run, recipe, progress)
         elif recipe.training.devices > 1:
@@ -116,6 +116,16 @@ def launch(
         else:
             _carry_out(make_fabric(settled(recipe, run)), run, recipe, stage, given, progress)
     return run
+
+
+@contextlib.contextmanager
+def _determinism_restored() -> Iterator[None]:
+    """Afterwards PyTorch's deterministic algorithms, which training.deterministic asks for, are as they were."""
+    is_on, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(is_on, warn_only=warns)
 
 
 def _carry_out(fabric: Fabric, run: Run, recipe: Any, stage: Stage, given: Any, progress: Progress) -> None:
