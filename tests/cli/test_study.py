@@ -156,6 +156,18 @@ def test_a_study_with_a_run_that_diverges_is_complete_and_says_so(
     assert len(json.loads((folder / "environment.json").read_text())["sessions"]) == 1
 
 
+def test_a_study_of_which_all_runs_diverged_has_a_report_of_collapses_and_nothing_to_score(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    diverging = "  optimizer: {lr: 1.0e+38}\n"
+    file.write_text(STUDY.replace("modes: [learned]", "modes: []").replace("seeds: 2", "seeds: 1") + diverging)
+    assert "page: " in told(capsys, "study", "pilot.yaml", "--quiet")
+    assert "Backbone" in told(capsys, "report", "runs/pilot")
+    shown = told(capsys, "suites", "runs/pilot", "--suites", "calibration", code=2)
+    assert "all runs of stage 2 that have ended in runs/pilot diverged: there is nothing to score" in shown
+    assert "no two arms" in told(capsys, "power", "runs/pilot", code=2)
+
+
 def test_smoke_runs_all_of_it_beside_the_real_study(
     file: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -257,7 +257,7 @@ def _open(path: Path, runs: Path | None) -> _Opened:
 
 
 def has_results(table: pd.DataFrame) -> bool:
-    """Whether a run of stage 2 is finished."""
+    """Whether a run of stage 2 has ended: one that diverged counts, as collapsed."""
     from emoreg.study.columns import RunStatus
 
-    return bool(((table.stage == 2) & (table.status == RunStatus.FINISHED)).any())
+    return bool(((table.stage == 2) & table.status.isin((RunStatus.FINISHED, RunStatus.DIVERGED))).any())
