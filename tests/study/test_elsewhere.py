@@ -58,7 +58,7 @@ def test_tables_are_joined_with_every_run_once_and_a_finished_row_stands(table_o
 def test_of_a_run_in_several_tables_the_row_stands_in_which_it_has_come_furthest(
     table_of: Callable[..., pd.DataFrame],
 ) -> None:
-    table = table_of("one", 0).iloc[[0]]
+    table = table_of("one", 1).iloc[[1]]  # an encoder: one that diverged has no result
     ends = ("finished", "diverged", "failed", "blocked", "waiting")
     tables = {end: table.assign(status=end, error=end) for end in ends}
     for further, end in itertools.combinations(ends, 2):
@@ -85,6 +85,18 @@ def test_a_run_with_two_results_is_refused(table_of: Callable[..., pd.DataFrame]
     told = refusal(lambda: merged([("one.parquet", one), ("two.parquet", two)]))
     assert "one.parquet and two.parquet have different results of the run digits-resnet8-backbone-seed0" in told
     assert "test_accuracy (0.5 there, 0.6 here)" in told
+
+
+def test_a_classifier_that_diverged_in_one_table_and_finished_in_another_has_two_results(
+    table_of: Callable[..., pd.DataFrame],
+) -> None:
+    one = table_of("one", 0).iloc[[0]]
+    two = table_of("two").iloc[[0]].assign(status="diverged", error="the loss is not finite")
+    assert merged([("one", two), ("two", two)])["status"].tolist() == ["diverged"]
+    told = refusal(lambda: merged([("one.parquet", one), ("two.parquet", two)]))
+    assert "different results of the run digits-resnet8-backbone-seed0" in told
+    assert "status (finished there, diverged here)" in told
+    assert "status (diverged there, finished here)" in refusal(lambda: merged([("two", two), ("one", one)]))
 
 
 def test_tables_of_both_editions_are_joined(table_of: Callable[..., pd.DataFrame]) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 FILE = "elsewhere.parquet"  # in a study's folder: runs of it that other machines did
 FURTHEST = (RunStatus.FINISHED, RunStatus.DIVERGED, RunStatus.FAILED, RunStatus.BLOCKED, RunStatus.WAITING)
 # Measurements that tell whether two rows of a run are of the same training; times and machines differ anyway.
-RESULTS = ("test_accuracy", "validation_accuracy", "train_loss", "test_correct", "test_checksum", "lambda")
+RESULTS = ("status", "test_accuracy", "validation_accuracy", "train_loss", "test_correct", "test_checksum", "lambda")
 PATHS = ("encoder.experience", "target.root", "stimuli.root")
 IGNORED = tuple(f"{SETTINGS}{name}" for name in (*PATHS, *(f"training.{name}" for name in EXECUTION_ONLY)))
 SHOWN = 3  # differences in an error
@@ -31,7 +31,7 @@ def merged(tables: Sequence[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
     """Several tables of results as one, with every run once.
 
     A run is the same where its id and its variant are. Of a run that several tables have, the row stands in which it
-    has come furthest; of finished ones the first, with the suites that only later ones have scored.
+    has come furthest; of equal ones the first, with the suites that only later ones have scored.
 
     Args:
         tables: names for errors, and tables from `results_of` or `read_results`, of any edition.
@@ -52,13 +52,14 @@ def merged(tables: Sequence[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
         raise UserError(f"the tables cannot be joined: {shortened(str(error), 200)}") from None
     rank = {status: place for place, status in enumerate(FURTHEST)}
     ranks = [rank.get(status, len(rank)) for status in rows["status"]]
+    is_result = _counts(rows).tolist()
     kept: dict[tuple[str, str | None], int] = {}
     for number, row in enumerate(rows[["id", "variant"]].itertuples(index=False)):
         key = row.id, row.variant if isinstance(row.variant, str) else None
         first = kept.setdefault(key, number)
         if ranks[number] < ranks[first]:
             kept[key] = number
-        if first == number or max(ranks[number], ranks[first]) > rank[RunStatus.FINISHED]:
+        if first == number or not (is_result[number] and is_result[first]):
             continue
         if differing := _differing(rows.iloc[first], rows.iloc[number], RESULTS):
             raise UserError(
@@ -81,8 +82,13 @@ def finished_elsewhere(tables: Sequence[tuple[str, pd.DataFrame]], planned: Sequ
         if not ids & set(table.get("id", ())):
             raise UserError(f"{name} has no run of this study: {_why(table, planned)}")
     rows = merged(tables)
+    return rows[_counts(rows) & rows["id"].isin(ids)]
+
+
+def _counts(rows: pd.DataFrame) -> pd.Series[bool]:
+    """Which runs count, as they have a result: finished, or of stage 2 and diverged."""
     has_diverged = (rows["status"] == RunStatus.DIVERGED) & (rows["stage"] == 2)
-    return rows[((rows["status"] == RunStatus.FINISHED) | has_diverged) & rows["id"].isin(ids)]
+    return (rows["status"] == RunStatus.FINISHED) | has_diverged
 
 
 def _why(table: pd.DataFrame, planned: Sequence[PlannedRun]) -> str:
