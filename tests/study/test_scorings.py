@@ -38,6 +38,10 @@ def planned(tiny_study: Study, tmp_path: Path, finish: Callable[..., None]) -> l
     return found
 
 
+def ids_of(planned: Sequence[PlannedRun]) -> list[str]:
+    return [run.id for run in planned]
+
+
 @pytest.fixture
 def scored(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """What is scored, of runs and suites; it is only pretended."""
@@ -76,12 +80,12 @@ def test_a_scoring_that_fails_is_recorded_and_tried_again_and_its_run_stays_fini
         patch.setattr(emoreg.suites.score, "score_suites", refuse)
         failed = score_runs(planned, SUITES, tmp_path, InTurn(quiet), quiet)
     names = {outcome.run.name for outcome in failed}
-    assert {error for _, error in failed_scorings(tmp_path)} == {"the images are gone"}
-    assert {name for name, _ in failed_scorings(tmp_path)} == names and all("suites" in name for name in names)
+    assert {error for _, error in failed_scorings(tmp_path, ids_of(planned))} == {"the images are gone"}
+    assert {name for name, _ in failed_scorings(tmp_path, ids_of(planned))} == names and all("suites" in name for name in names)
     assert recorded_failures(planned, tmp_path) == {}
     monkeypatch.setattr(emoreg.suites.score, "score_suites", lambda *_, **__: None)
     score_runs(planned, SUITES, tmp_path, InTurn(quiet), quiet)
-    assert failed_scorings(tmp_path) == []
+    assert failed_scorings(tmp_path, ids_of(planned)) == []
 
 
 def test_a_failed_scoring_is_told_only_while_it_is_left_to_do(
@@ -98,17 +102,38 @@ def test_a_failed_scoring_is_told_only_while_it_is_left_to_do(
         with monkeypatch.context() as patch:
             patch.setattr(emoreg.suites.score, "score_suites", refuse)
             assert score_runs(planned, SUITES, tmp_path, InTurn(quiet), quiet)
-        assert failed_scorings(tmp_path)
+        assert failed_scorings(tmp_path, ids_of(planned))
 
     (tmp_path / "failures.json").write_text(json.dumps({"0123": {"run": "a run", "error": "the disk is full"}}))
     fail()
     score_runs(planned, (), tmp_path, InTurn(quiet), quiet)  # the suites are no longer in the study's file
-    assert failed_scorings(tmp_path) == []
+    assert failed_scorings(tmp_path, ids_of(planned)) == []
     fail()
     for job in left_to_score(planned, SUITES):  # as emoreg suites RUN does
         emoreg.suites.score.score_suites(job.folder, job.suites, recipe=job.recipe)
     score_runs(planned, SUITES, tmp_path, InTurn(quiet), quiet)
-    assert failed_scorings(tmp_path) == [] and [*read_failures(tmp_path)] == ["0123"]
+    assert failed_scorings(tmp_path, ids_of(planned)) == [] and [*read_failures(tmp_path)] == ["0123"]
+
+
+def test_a_failed_scoring_is_remembered_while_another_part_of_the_study_is_run(
+    planned: list[PlannedRun],
+    scored: list[tuple[str, str]],
+    tmp_path: Path,
+    quiet: Progress,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise UserError("the images are gone")
+
+    parts = [[run for run in planned if run.seed == seed] for seed in (0, 1)]
+    with monkeypatch.context() as patch:
+        patch.setattr(emoreg.suites.score, "score_suites", refuse)
+        failed = score_runs(parts[0], SUITES, tmp_path, InTurn(quiet), quiet)
+    score_runs(parts[1], SUITES, tmp_path, InTurn(quiet), quiet)
+    assert scored and len(failed_scorings(tmp_path, ids_of(planned))) == len(failed) > 0
+    assert failed_scorings(tmp_path, ids_of(parts[1])) == []  # a run that is no longer in the plan is not told
+    score_runs(planned, SUITES, tmp_path, InTurn(quiet), quiet)
+    assert failed_scorings(tmp_path, ids_of(planned)) == []
 
 
 def test_the_table_has_a_column_for_each_figure_and_one_for_the_options(

@@ -100,7 +100,7 @@ def print_outcome(study: Study, table: pd.DataFrame, out: Path) -> int:
     from emoreg.study.plan import left_out
     from emoreg.study.score_runs import failed_scorings
 
-    scorings = failed_scorings(out)
+    scorings = failed_scorings(out, table["id"])
     try:
         if has_results(table):
             print_report(study.name, table, out, left_out(study), is_asked_for=False)

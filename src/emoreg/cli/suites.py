@@ -68,7 +68,7 @@ def _score_study(folder: Path, asked: Sequence[Suite], jobs: int, quiet: bool, r
 
     study, table = score_study(folder, asked, jobs, Progress(quiet=quiet, details=False), runs)
     print_report(study.study.name, table, study.out, left_out(study.study), is_asked_for=False)
-    return tell_failed(failed_scorings(study.out), study.out)
+    return tell_failed(failed_scorings(study.out, table["id"]), study.out)
 
 
 def _score_runs(runs: Sequence[Path], asked: Sequence[Suite], device: DeviceName, quiet: bool) -> None:

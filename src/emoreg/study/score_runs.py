@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from emoreg.runtime.progress import Progress
@@ -21,7 +21,7 @@ def score_runs(
     """Score all finished runs of stage 2 in the suites that they are not scored in.
 
     Args:
-        planned: from `plan_runs`, with the roots where images are now.
+        planned: from `plan_runs`, or a part of it, with the roots where images are now.
         suites: with their options.
         out: the study's folder; failures are recorded there with their traceback, until they are not left to score.
         pool: does the scorings. The caller closes it.
@@ -32,7 +32,8 @@ def score_runs(
     """
     jobs, before, failed = left_to_score(planned, suites), read_failures(out), list[RunOutcome]()
     left = {job.id: len(job.suites) for job in jobs}
-    recorded = {id_: each for id_, each in before.items() if id_ in left or not id_.endswith(SUFFIX)}
+    done = {f"{run.id}{SUFFIX}" for run in planned} - set(left)
+    recorded = {id_: each for id_, each in before.items() if id_ not in done}
     if recorded != before:  # some were scored elsewhere, or their suites are no longer asked for
         write_failures(recorded, out)
     if not jobs:
@@ -48,6 +49,8 @@ def score_runs(
     return failed
 
 
-def failed_scorings(out: Path) -> list[tuple[str, str]]:
-    """The scorings that failed when a study was last run: names and errors."""
-    return [(each["run"], each["error"]) for id_, each in read_failures(out).items() if id_.endswith(SUFFIX)]
+def failed_scorings(out: Path, ids: Iterable[str]) -> list[tuple[str, str]]:
+    """The scorings that failed when they were last tried, of runs with these ids: names and errors."""
+    recorded = read_failures(out)
+    keys = dict.fromkeys(f"{id_}{SUFFIX}" for id_ in ids)
+    return [(recorded[key]["run"], recorded[key]["error"]) for key in keys if key in recorded]
