@@ -164,6 +164,7 @@ def test_a_classifier_that_diverged_is_done_again_only_without_its_folder(
     assert failing == ["digits-resnet8-backbone-seed0"]
     (folder,) = (tmp_path / "runs").iterdir()
     folder.rmdir()
+    assert recorded_failures(plan_runs(study, tmp_path / "runs"), tmp_path) == {}  # it is waiting
     assert run_study(study, tmp_path, progress=quiet).status.tolist() == ["diverged"]
     assert len(failing) == 2
 

@@ -146,14 +146,8 @@ def diverged_before(planned: Sequence[PlannedRun], out: Path) -> set[str]:
     One whose folder has been deleted since is left to do. An encoder that diverged is too: runs that need it wait.
     """
     recorded = recorded_failures(planned, out)
-    return {
-        run.id
-        for run in planned
-        if run.mode is not None
-        and run.id in recorded
-        and recorded[run.id].status is RunStatus.DIVERGED
-        and run.folder.is_dir()
-    }
+    diverged = {id_ for id_, outcome in recorded.items() if outcome.status is RunStatus.DIVERGED}
+    return {run.id for run in planned if run.id in diverged and run.mode is not None}
 
 
 def read_failures(out: Path) -> dict[str, dict[str, str]]:
@@ -188,13 +182,18 @@ def write_failures(recorded: Mapping[str, Mapping[str, str]], out: Path) -> None
 
 
 def _failures(recorded: Mapping[str, Mapping[str, str]], planned: Sequence[PlannedRun]) -> dict[str, RunOutcome]:
-    """The outcomes of planned runs that were recorded and are still not finished."""
+    """The outcomes of planned runs that were recorded and are still not finished.
+
+    One that diverged and whose folder has been deleted since is waiting, to be done anew.
+    """
     failures = {}
     for run in planned:
         if (record := recorded.get(run.id)) and not run.run.is_finished:
             # Records of the first edition have no status. A run was tried if that which it needs had not failed.
             default = RunStatus.BLOCKED if run.needs in recorded else RunStatus.FAILED
             status = RunStatus(record.get("status", default))
+            if status is RunStatus.DIVERGED and not run.folder.is_dir():
+                continue
             failures[run.id] = RunOutcome(run, status, record["error"], record.get("traceback", ""))
     return failures
 
