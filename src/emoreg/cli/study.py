@@ -120,8 +120,8 @@ def _tell_lost(table: pd.DataFrame, out: Path) -> int:
         tell(printable(f"emoreg: {run.status}: {run.run}: {run.error}"))
     if len(diverged):
         tell(
-            f"emoreg: {len(diverged)} of {len(table)} runs diverged: they count as collapsed, and are trained again "
-            "only if their folders are deleted ('emoreg runs delete')"
+            f"emoreg: {len(diverged)} of {len(table)} runs diverged: they count as collapsed, and are not trained "
+            "again; to try one anew that was trained here, delete its folder ('emoreg runs delete')"
         )
     if len(failed):
         tell(
