@@ -150,7 +150,7 @@ def test_a_study_with_a_run_that_diverges_is_complete_and_says_so(
         assert main(["study", "pilot.yaml", "--quiet"]) == 0
         shown = capsys.readouterr().err
         assert "emoreg: diverged: digits-resnet8-backbone-seed0: " in shown
-        assert "1 of 1 runs diverged: they count as collapsed, and are not trained again; to try one anew that was" in shown
+        assert "1 of 1 runs diverged: they count as collapsed, and are not trained again; to try one anew" in shown
         assert "failed" not in shown
     (folder,) = (tmp_path / "runs" / "pilot" / "runs").iterdir()
     assert len(json.loads((folder / "environment.json").read_text())["sessions"]) == 1

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from emoreg.cli.main import main
 from emoreg.config.read_recipe import read_recipe
 from emoreg.config.recipe import TrainRecipe
 from emoreg.errors import UserError
@@ -22,7 +23,10 @@ from emoreg.study.sweep_file import Sweep, read_sweep
 
 
 class Pretended:
-    """A pool whose runs end at once, with a validation accuracy that follows from the learning rate; 0.3 fails."""
+    """A pool whose runs end at once, with a validation accuracy that follows from the learning rate.
+
+    That of 0.3 diverges; that of 0.4 does with seed 0, and fails with seed 1.
+    """
 
     size = 2
 
@@ -32,10 +36,13 @@ class Pretended:
     def start(self, run: PlannedRun) -> None:
         self.done.append(run.name)
         lr = run.recipe.optimizer.lr
-        if lr == 0.3:
+        run.folder.mkdir(parents=True, exist_ok=True)
+        if lr == 0.4 and run.seed == 1:
+            self.ready.append(RunOutcome(run, RunStatus.FAILED, "it failed"))
+            return
+        if lr in (0.3, 0.4):
             self.ready.append(RunOutcome(run, RunStatus.DIVERGED, "it diverged"))
             return
-        run.folder.mkdir(parents=True)
         accuracy = lr + 0.01 * run.seed
         final = {"validation": {"accuracy": accuracy, "loss": 1 - accuracy, "images": 9}, "test": None, "seconds": 2.0}
         (run.folder / FINAL).write_text(json.dumps(final), encoding="utf-8")
@@ -90,7 +97,33 @@ def test_a_sweep_that_goes_on_or_grows_repeats_no_finished_run(
     assert len(pool.done) == 4
     pool.done.clear()
     run_sweep(asked(tmp_path, [0.1, 0.2, 0.3]), tmp_path / "out", progress=quiet)
-    assert sorted(pool.done) == ["lr-0.2-seed0", "lr-0.2-seed1", "lr-0.3-seed0", "lr-0.3-seed1"]
+    assert sorted(pool.done) == ["lr-0.2-seed0", "lr-0.2-seed1"]
+
+
+def test_a_trial_that_diverged_is_a_result_and_one_that_failed_is_tried_again(
+    tmp_path: Path, pool: Pretended, quiet: Progress, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked(tmp_path, [0.1, 0.3])
+    for _ in range(2):
+        assert main(["sweep", str(tmp_path / "mine.yaml"), "--out", str(tmp_path / "out"), "--quiet"]) == 0
+        shown = capsys.readouterr()
+        assert " diverged " in shown.out and " failed " not in shown.out and "trial 2: it diverged" in shown.err
+    assert len(pool.done) == 4
+    pool.done.clear()
+    asked(tmp_path, [0.1, 0.4])
+    for _ in range(2):
+        assert main(["sweep", str(tmp_path / "mine.yaml"), "--out", str(tmp_path / "out"), "--quiet"]) == 1
+        shown = capsys.readouterr()
+        assert " failed " in shown.out and " diverged " not in shown.out and "trial 2: it failed" in shown.err
+    assert sorted(pool.done) == ["lr-0.4-seed0", "lr-0.4-seed1", "lr-0.4-seed1"]
+
+
+def test_a_trial_of_stage_1_that_diverged_is_a_result_too(tmp_path: Path, pool: Pretended, quiet: Progress) -> None:
+    (tmp_path / "mine.yaml").write_text("stage: pretrain\nsearch: {optimizer: {lr: [0.3]}}")
+    for _ in range(2):
+        (trial,) = run_sweep(read_sweep(tmp_path / "mine.yaml"), tmp_path / "out", progress=quiet).results
+        assert trial.has_diverged and trial.error == "it diverged"
+    assert len(pool.done) == 1
 
 
 def test_a_sweep_that_grows_by_a_setting_finds_its_runs_and_the_precision_they_have(

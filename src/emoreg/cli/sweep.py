@@ -34,7 +34,7 @@ def sweep(
 
     Writes trials.csv, with every trial, and best.yaml, the best recipe. The test split is never looked at. Finished
     runs are never repeated: run the same command again to resume, or after raising trials. The exit code is 1 if a run
-    failed.
+    failed; one that diverged has not.
 
     Args:
         sweep: a YAML file, see docs/study.md
@@ -71,10 +71,10 @@ def sweep(
                 f"flatters: train {folder / BEST} with other seeds for a fair figure. All trials: {folder / TRIALS}"
             )
         )
-    failed = [each for each in result.results if each.error is not None]
-    for each in failed:
+    lost = [each for each in result.results if each.error is not None]
+    for each in lost:
         tell(printable(f"emoreg: trial {each.trial.number}: {each.error}"))
-    return 1 if failed else 0
+    return 0 if all(each.has_diverged for each in lost) else 1
 
 
 def _trials_table(sweep: Sweep) -> Table:
@@ -93,6 +93,7 @@ def _results_table(sweep: Sweep, result: SweepResult) -> Table:
 
     table = Table("trial", *sweep.keys, f"validation {result.metric}", box=None, header_style="bold")
     for each in in_order(result)[:SHOWN]:
-        score = "failed" if each.error else "–" if each.score is None else f"{each.score:.4f}"
+        lost = "diverged" if each.has_diverged else "failed" if each.error else "–"
+        score = lost if each.score is None else f"{each.score:.4f}"
         table.add_row(str(each.trial.number), *(str(each.trial.values[key]) for key in sweep.keys), score)
     return table

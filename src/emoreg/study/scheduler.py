@@ -141,13 +141,13 @@ def recorded_failures(planned: Sequence[PlannedRun], out: Path) -> dict[str, Run
 
 
 def diverged_before(planned: Sequence[PlannedRun], out: Path) -> set[str]:
-    """The ids of the runs of stage 2 that diverged when the study was last run, and would again.
+    """The ids of the runs that diverged when the study was last run, and would again.
 
-    One whose folder has been deleted since is left to do. An encoder that diverged is too: runs that need it wait.
+    One whose folder has been deleted since is left to do. One that others of the plan need is too: they wait for it.
     """
     recorded = recorded_failures(planned, out)
     diverged = {id_ for id_, outcome in recorded.items() if outcome.status is RunStatus.DIVERGED}
-    return {run.id for run in planned if run.id in diverged and run.mode is not None}
+    return diverged - {run.needs for run in planned}
 
 
 def read_failures(out: Path) -> dict[str, dict[str, str]]:

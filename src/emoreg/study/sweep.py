@@ -23,12 +23,13 @@ from emoreg.runtime.lock import hold
 from emoreg.runtime.main_module import require_guard
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.safe_io import make_folder, write_atomically
+from emoreg.study.columns import RunStatus
 from emoreg.study.machine import Machine, resolved
 from emoreg.study.missing_sets import refuse_missing
 from emoreg.study.plan import Folders, PlannedRun, run_id
 from emoreg.study.run_one import RunOutcome
 from emoreg.study.run_study import RUNS, make_pool, require_own_process
-from emoreg.study.scheduler import execute, left_to_do
+from emoreg.study.scheduler import diverged_before, execute, left_to_do
 from emoreg.study.sweep_file import Sweep, Trial
 
 if TYPE_CHECKING:
@@ -46,13 +47,15 @@ class TrialResult:
         trial: the trial.
         runs: its runs, by seed.
         score: mean of the metric over its runs, on validation images; None unless all of them are finished.
-        error: of the first run that failed; None without one.
+        error: of the first run that failed, else of the first that diverged; None without either.
+        has_diverged: whether a run diverged and none failed, which is a result.
     """
 
     trial: Trial
     runs: tuple[PlannedRun, ...]
     score: float | None
     error: str | None
+    has_diverged: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,8 @@ def run_sweep(
     """Do all runs of a sweep that are not done yet; write trials.csv, and the best recipe as best.yaml.
 
     To resume a sweep that was stopped, even killed, or to go on with more trials, call this again: no run is ever done
-    twice. Runs that fail do not stop the others, and are tried again by the next call.
+    twice. Runs that fail do not stop the others, and are tried again by the next call; those that diverge are not,
+    unless their folders are deleted.
 
     Args:
         sweep: from `read_sweep`.
@@ -100,8 +104,9 @@ def run_sweep(
             progress.say(f"{out} was begun in {machine.precision}, and its other runs are trained in it too")
         planned = plan_sweep(sweep, out, machine)
         every = [run for runs in planned for run in runs]
-        refuse_missing(left_to_do(every))
-        failed = execute(every, out, pool, progress)
+        diverged = diverged_before(every, out)
+        refuse_missing(left_to_do(every, diverged))
+        failed = execute(every, out, pool, progress, diverged)
         result = _result(sweep, planned, failed)
         _write(out / TRIALS, _table(sweep, result))
         if result.best is not None:
@@ -150,18 +155,23 @@ def _result(sweep: Sweep, planned: Sequence[tuple[PlannedRun, ...]], failed: Map
     metric: str | None = sweep.file.metric
     found: list[TrialResult] = []
     for trial, runs in zip(sweep.trials, planned, strict=True):
-        error = next((failed[run.id].error for run in runs if run.id in failed), None)
+        lost = sorted((failed[run.id] for run in runs if run.id in failed), key=_is_diverged)
         score = None
         if all(run.run.is_finished for run in runs):
             measured = [run.run.final.get("validation") or {} for run in runs]
             metric = metric or next((each.name for each in OUTCOMES.values() if each.name in measured[0]), "ccc")
             score = statistics.fmean(_score(each, metric) for each in measured)
             score = None if math.isnan(score) else score
-        found.append(TrialResult(trial, runs, score, error))
+        error, has_diverged = (lost[0].error, _is_diverged(lost[0])) if lost else (None, False)
+        found.append(TrialResult(trial, runs, score, error, has_diverged))
     done = [result for result in found if result.score is not None]
     sign = -1 if metric in LOWER_IS_BETTER else 1
     best = max(done, key=lambda result: sign * (result.score or 0.0), default=None)
     return SweepResult(metric or "accuracy", tuple(found), best)
+
+
+def _is_diverged(outcome: RunOutcome) -> bool:
+    return outcome.status is RunStatus.DIVERGED
 
 
 def _score(measured: Mapping[str, Any], metric: str) -> float:
