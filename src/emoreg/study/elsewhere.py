@@ -1,4 +1,4 @@
-"""Runs that other machines have finished: tables of results are joined, and a study takes their runs for done."""
+"""Runs that other machines have done: tables of results are joined, and a study takes their runs for done."""
 
 from __future__ import annotations
 
