@@ -55,7 +55,8 @@ def results_of(
         study: whose purpose and looks stand in every row.
         planned: from `plan_runs`.
         failures: by run id, for the runs that failed or were blocked.
-        elsewhere: rows of runs that other machines have finished, or that diverged there; a run that is finished here has its own.
+        elsewhere: rows of runs that other machines have finished, or that diverged there; a run that is finished here
+            has its own.
         out: the study's folder.
 
     Raises:
