@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from emoreg.cli.main import main
 from emoreg.runtime.progress import Progress
 from emoreg.study import run_study as run_study_module
 from emoreg.study import scheduler
@@ -16,7 +17,7 @@ from emoreg.study.columns import RunStatus
 from emoreg.study.definition import Study
 from emoreg.study.plan import PlannedRun
 from emoreg.study.read_study import read_study
-from emoreg.study.results_table import write_results
+from emoreg.study.results_table import read_results, write_results
 from emoreg.study.run_one import Job, RunOutcome
 from emoreg.study.run_study import open_study, run_study
 from emoreg.study.score_study import score_study
@@ -65,7 +66,10 @@ def test_results_are_not_opened_by_a_plan_that_was_changed_after_them(file: Path
             told = refusal(functools.partial(open_study, path))
             assert "runs/mine holds results of a study that planned confirmation, seeds 0 to 1, looks [2]; this" in told
             path.write_text(kept)
-    assert len(open_study(file).table()) == len(open_study("runs/mine").table()) == 2
+    # The third seed, which no plan has, stays in the table; it is left out where fewer are asked for.
+    assert len(open_study(file).table()) == len(open_study("runs/mine").table()) == 3
+    assert len(run_study(read_study(file), "runs/mine", progress=quiet)) == 3
+    assert len(run_study(read_study(file, seeds=1), "runs/mine", progress=quiet)) == 1
 
 
 def test_the_plan_of_a_study_that_was_stopped_before_its_table_was_written_holds_too(
@@ -83,6 +87,19 @@ def test_a_table_without_a_result_holds_nobody_to_a_plan(file: Path, quiet: Prog
     write_results(study.out / "results.parquet", study.table())
     file.write_text(STUDY.replace("seeds: 2", "seeds: 3"))
     assert len(open_study(file).table()) == 3
+
+
+def test_results_of_runs_that_are_elsewhere_stay_in_the_folders_table(
+    file: Path, quiet: Progress, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_study(read_study(file), "runs/mine", "shared", progress=quiet)
+    assert main(["results", "runs/mine"]) == 0
+    assert (
+        "runs/mine/results.parquet is left as it is: it has 2 finished runs that are not in" in capsys.readouterr().err
+    )
+    assert (read_results(Path("runs/mine/results.parquet")).status == RunStatus.FINISHED).all()
+    assert main(["results", "runs/mine", "--runs", "shared"]) == 0
+    assert "is left as it is" not in capsys.readouterr().err
 
 
 def test_a_study_made_in_python_keeps_its_plan_too(tiny_study: Study, tmp_path: Path, quiet: Progress) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -154,20 +155,40 @@ def results(
 
 def _table(path: Path, runs: Path | None) -> pd.DataFrame:
     """A study's results as they now stand, which are also written into its folder; or those of a table."""
+    from emoreg.study.columns import RunStatus
     from emoreg.study.read_study import TABLE
     from emoreg.study.results_table import read_results, write_results
-    from emoreg.study.run_study import open_study
+    from emoreg.study.run_study import RUNS, open_study
 
     if path.suffix.lower() in TABLES:
         return read_results(path)
     found = open_study(path, runs=runs)
     table = found.table()
     if found.out.is_dir():
+        kept = found.out / TABLE
+        if lost := _ids_of_results(kept) - set(table.id[table.status == RunStatus.FINISHED]):
+            count = "a finished run" if len(lost) == 1 else f"{len(lost)} finished runs"
+            tell(
+                f"emoreg: {kept} is left as it is: it has {count} that {'is' if len(lost) == 1 else 'are'} not in "
+                f"{runs or found.out / RUNS}; give --runs, or delete the table if they are gone"
+            )
+            return table
         try:
-            write_results(found.out / TABLE, table)
+            write_results(kept, table)
         except UserError as error:  # a study on a read-only disk can be read all the same
             tell(f"emoreg: {error}")
     return table
+
+
+def _ids_of_results(path: Path) -> set[str]:
+    """Ids of the finished runs of a table; none where it is not there or damaged."""
+    from emoreg.study.columns import RunStatus
+    from emoreg.study.results_table import read_results
+
+    with contextlib.suppress(UserError):
+        table = read_results(path)
+        return set(table.id[table.status == RunStatus.FINISHED])
+    return set()
 
 
 def power(
@@ -247,12 +268,13 @@ def _open(path: Path, runs: Path | None) -> _Opened:
         results = read_results_file(path)
         return _Opened(path.stem, results.table, path.with_suffix(""), [], results)
     from emoreg.study.plan import left_out
-    from emoreg.study.run_study import open_study
+    from emoreg.study.run_study import RUNS, open_study
 
     found = open_study(path, runs=runs)
     table = found.table()
     if not has_results(table):
-        raise UserError(f"no run of this study is finished in {found.out}; run 'emoreg study' first")
+        where = runs or found.out / RUNS
+        raise UserError(f"no run of this study is finished in {where}; run 'emoreg study' first, or give --runs")
     return _Opened(found.study.name, table, found.out, left_out(found.study))
 
 

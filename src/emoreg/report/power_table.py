@@ -53,7 +53,8 @@ def power_table(
         "report tests: against three twins for the label effect and five for emotion, all equally good.",
         f"Spread: {spread.sd:.2f} points, the standard deviation of differences paired by seed"
         f"{safe_spread if is_estimated else ''}.",
-        f"Fewest of these numbers of seeds with at least {WANTED:.0%}: {', '.join(enough)}.",
+        f"Fewest of these numbers of seeds with at least {WANTED:.0%}{' in parentheses' if is_estimated else ''}: "
+        f"{', '.join(enough)}.",
     ]
     if spread.collapsed:
         are = "is" if spread.collapsed == 1 else "are"

@@ -230,7 +230,9 @@ def _finish(
     _refuse_divergence(run, measured)
     for split, metrics in measured.items():
         if metrics is not None and (remark := remark_on_answers(metrics, names, f"{split} images")):
-            context.progress.say(f"{run.folder.name}: {remark}")
+            # While a study runs nothing is said of the test images: who sees that is tempted to stop it.
+            say = context.progress.detail if split == "test" else context.progress.say
+            say(f"{run.folder.name}: {remark}")
     final: dict[str, Any] = {
         **measured,
         "train": _measure_training(classifier, train, context.recipe.seed, fabric),

@@ -296,12 +296,27 @@ def begun(
     """
     if needs_machine(study):
         study = with_machine(study, out, (machine or this_machine)())
-    study = with_data(with_suites(study, out), out)
+    study = with_data(with_suites(_with_seeds_done(study, out), out), out)
     planned = plan_runs(study, Path(runs or out / RUNS))
     _refuse_other_plan(out, study, planned)
     done = _done_elsewhere(out, planned, tables)
     planned = known_as(planned, set() if done is None else set(done["id"]))
     return StudyOnDisk(study, out, planned, recorded_failures(planned, out), done)
+
+
+def _with_seeds_done(study: Study, out: Path) -> Study:
+    """The study with the seeds beyond its plan that its folder's table has results of, unless it asks for a number."""
+    if study.run_seeds is not None:
+        return study
+    with contextlib.suppress(UserError):  # there is no table, or a damaged one
+        table = read_results(out / TABLE)
+        seeds = table.loc[
+            (table["stage"] == 2) & table["status"].isin((RunStatus.FINISHED, RunStatus.DIVERGED)), "seed"
+        ]
+        more = 0 if seeds.empty else int(seeds.max()) + 1 - study.seed_numbers.start
+        is_of_this_plan = not seeds.empty and int(seeds.min()) >= study.seed_numbers.start
+        return replace(study, run_seeds=more) if is_of_this_plan and more > study.seeds else study
+    return study
 
 
 def default_folder(path: Path | str) -> Path:
