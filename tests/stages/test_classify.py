@@ -602,6 +602,19 @@ def test_gradient_shares_and_norms_of_both_trunks_stand_in_every_epochs_row(
     assert not any("norm" in line or "gradient" in line for line in lines)  # they are for files and trackers
 
 
+def test_nothing_is_said_of_the_test_images_where_details_are_not_asked_for(
+    stage2: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a study: who sees how its runs do on them is tempted to stop it."""
+    monkeypatch.setattr(classify, "remark_on_answers", lambda _metrics, _names, what: f"a remark on {what}")
+    for details, expected in ((False, ["validation"]), (True, ["test", "validation"])):
+        lines: list[str] = []
+        progress = Progress(details=details)
+        monkeypatch.setattr(progress, "say", lines.append)
+        train(epochs(stage2, 1), tmp_path / str(details), progress=progress)
+        assert [line.split()[-2] for line in lines if "a remark on" in line] == expected
+
+
 def test_a_frozen_encoder_has_no_share_of_the_gradient(regulated: TrainRecipe, tmp_path: Path, quiet: Progress) -> None:
     recipe = epochs(regulated, 2, encoder=dataclasses.replace(regulated.encoder, frozen=True))
     rows = train(recipe, tmp_path / "run", progress=quiet).metrics
