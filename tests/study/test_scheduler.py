@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.context import ForkServerProcess, SpawnProcess
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -16,7 +16,7 @@ import pytest
 
 import emoreg.stages.classify
 import emoreg.stages.pretrain
-from emoreg.config.recipe import PretrainRecipe, TrainRecipe
+from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe
 from emoreg.errors import Diverged, UserError
 from emoreg.runtime.lock import FolderInUse, Holder
 from emoreg.runtime.progress import Advance, Progress
@@ -149,15 +149,21 @@ def test_what_failed_is_tried_again_and_its_record_goes_when_it_succeeds(
     assert left.status is RunStatus.FAILED and left.error == "RuntimeError: of a library, in two lines"
 
 
-def test_a_classifier_that_diverged_is_done_again_only_without_its_folder(
-    tiny_study: Study, failing: list[str], tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def diverge(recipe: TrainRecipe, out: Path, progress: Progress) -> None:
-        failing.append(out.name.rpartition("-")[0])
+def diverging(begun: list[str]) -> Callable[[Recipe, Path, Progress], None]:
+    """In place of either stage: a run that diverges; its name is kept."""
+
+    def diverge(recipe: Recipe, out: Path, progress: Progress) -> None:
+        begun.append(out.name.rpartition("-")[0])
         out.mkdir(parents=True, exist_ok=True)
         raise Diverged("the loss is not finite")
 
-    monkeypatch.setattr(emoreg.stages.classify, "train", diverge)
+    return diverge
+
+
+def test_a_classifier_that_diverged_is_done_again_only_without_its_folder(
+    tiny_study: Study, failing: list[str], tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(emoreg.stages.classify, "train", diverging(failing))
     study = dataclasses.replace(tiny_study, arms=(BACKBONE,), seeds=1)
     assert run_study(study, tmp_path, progress=quiet).status.tolist() == ["diverged"]
     assert run_study(study, tmp_path, progress=quiet).status.tolist() == ["diverged"]
@@ -172,12 +178,7 @@ def test_a_classifier_that_diverged_is_done_again_only_without_its_folder(
 def test_an_encoder_that_diverged_is_tried_again(
     tiny_study: Study, failing: list[str], tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def diverge(recipe: PretrainRecipe, out: Path, progress: Progress) -> None:
-        failing.append(out.name.rpartition("-")[0])
-        out.mkdir(parents=True, exist_ok=True)
-        raise Diverged("the loss is not finite")
-
-    monkeypatch.setattr(emoreg.stages.pretrain, "pretrain", diverge)
+    monkeypatch.setattr(emoreg.stages.pretrain, "pretrain", diverging(failing))
     study = dataclasses.replace(tiny_study, arms=(LEARNED,), seeds=1)
     for _ in range(2):
         assert run_study(study, tmp_path, progress=quiet).status.tolist() == ["diverged", "blocked"]

@@ -73,9 +73,6 @@ def test_every_finished_run_of_stage_2_is_scored_once(
 def test_a_scoring_that_fails_is_recorded_and_tried_again_and_its_run_stays_finished(
     planned: list[PlannedRun], tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: Any, **__: Any) -> None:
-        raise UserError("the images are gone")
-
     with monkeypatch.context() as patch:
         patch.setattr(emoreg.suites.score, "score_suites", refuse)
         failed = score_runs(planned, SUITES, tmp_path, InTurn(quiet), quiet)
@@ -89,6 +86,11 @@ def test_a_scoring_that_fails_is_recorded_and_tried_again_and_its_run_stays_fini
     assert failed_scorings(tmp_path, ids_of(planned)) == []
 
 
+def refuse(*_: Any, **__: Any) -> None:
+    """In place of a scoring."""
+    raise UserError("the images are gone")
+
+
 def test_a_failed_scoring_is_told_only_while_it_is_left_to_do(
     planned: list[PlannedRun],
     scored: list[tuple[str, str]],
@@ -96,9 +98,6 @@ def test_a_failed_scoring_is_told_only_while_it_is_left_to_do(
     quiet: Progress,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def refuse(*_: Any, **__: Any) -> None:
-        raise UserError("the images are gone")
-
     def fail() -> None:
         with monkeypatch.context() as patch:
             patch.setattr(emoreg.suites.score, "score_suites", refuse)
@@ -123,9 +122,6 @@ def test_a_failed_scoring_is_remembered_while_another_part_of_the_study_is_run(
     quiet: Progress,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def refuse(*_: Any, **__: Any) -> None:
-        raise UserError("the images are gone")
-
     parts = [[run for run in planned if run.seed == seed] for seed in (0, 1)]
     with monkeypatch.context() as patch:
         patch.setattr(emoreg.suites.score, "score_suites", refuse)

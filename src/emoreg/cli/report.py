@@ -155,7 +155,7 @@ def results(
 
 def _table(path: Path, runs: Path | None) -> pd.DataFrame:
     """A study's results as they now stand, which are also written into its folder; or those of a table."""
-    from emoreg.study.columns import RunStatus
+    from emoreg.study.columns import has_result
     from emoreg.study.read_study import TABLE
     from emoreg.study.results_table import read_results, write_results
     from emoreg.study.run_study import RUNS, open_study
@@ -166,11 +166,10 @@ def _table(path: Path, runs: Path | None) -> pd.DataFrame:
     table = found.table()
     if found.out.is_dir():
         kept = found.out / TABLE
-        if lost := _ids_of_results(kept) - set(table.id[table.status == RunStatus.FINISHED]):
-            count = "a finished run" if len(lost) == 1 else f"{len(lost)} finished runs"
+        if lost := _ids_of_results(kept) - set(table.id[has_result(table)]):
             tell(
-                f"emoreg: {kept} is left as it is: it has {count} that {'is' if len(lost) == 1 else 'are'} not in "
-                f"{runs or found.out / RUNS}; give --runs, or delete the table if they are gone"
+                f"emoreg: {kept} is left as it is: {runs or found.out / RUNS} lacks {len(lost)} of its runs; give --runs, "
+                "or delete the table if they are gone"
             )
             return table
         try:
@@ -181,13 +180,13 @@ def _table(path: Path, runs: Path | None) -> pd.DataFrame:
 
 
 def _ids_of_results(path: Path) -> set[str]:
-    """Ids of the finished runs of a table; none where it is not there or damaged."""
-    from emoreg.study.columns import RunStatus
+    """Ids of the runs of a table that have a result; none where it is not there or damaged."""
+    from emoreg.study.columns import has_result
     from emoreg.study.results_table import read_results
 
     with contextlib.suppress(UserError):
         table = read_results(path)
-        return set(table.id[table.status == RunStatus.FINISHED])
+        return set(table.id[has_result(table)])
     return set()
 
 
@@ -280,6 +279,6 @@ def _open(path: Path, runs: Path | None) -> _Opened:
 
 def has_results(table: pd.DataFrame) -> bool:
     """Whether a run of stage 2 has ended: one that diverged counts, as collapsed."""
-    from emoreg.study.columns import RunStatus
+    from emoreg.study.columns import has_result
 
-    return bool(((table.stage == 2) & table.status.isin((RunStatus.FINISHED, RunStatus.DIVERGED))).any())
+    return bool((has_result(table) & (table.stage == 2)).any())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from emoreg.config.loss import LossSettings, LossWeights
 from emoreg.config.optimizer import SCALE_FREE
 from emoreg.report.formatting import all_of, count, decimal
 from emoreg.report.run_frame import MODES
+from emoreg.runs.catalogue import is_missing
 from emoreg.study.arms import REGULATED
 from emoreg.study.columns import SETTINGS
 
@@ -39,8 +39,8 @@ class MethodNotes:
 
 def method_notes(runs: pd.DataFrame) -> MethodNotes:
     """Notes on finished runs of stage 2: rows of a table of results, with their settings where these are known."""
-    editions = tuple(sorted({1 if _is_absent(row.get("edition")) else int(row["edition"]) for row in _rows(runs)}))
-    rows = [row for row in _rows(runs) if row["mode"] in REGULATED and not _is_absent(_setting(row, "loss.regulated"))]
+    editions = tuple(sorted({1 if is_missing(row.get("edition")) else int(row["edition"]) for row in _rows(runs)}))
+    rows = [row for row in _rows(runs) if row["mode"] in REGULATED and not is_missing(_setting(row, "loss.regulated"))]
     facts = {
         "Edition of the method": all_of([str(edition) for edition in editions]) if editions else "",
         "Plan": "; ".join(dict.fromkeys(filter(None, map(_plan, _rows(runs))))),
@@ -61,11 +61,11 @@ def _rows(runs: pd.DataFrame) -> list[dict[str, Any]]:
 def _plan(row: Row) -> str:
     """Empty for a run without a plan, as of the first edition."""
     seeds, looks = row["planned_seeds"], row["looks"]
-    if _is_absent(seeds):
-        return "" if _is_absent(row["purpose"]) else str(row["purpose"])
+    if is_missing(seeds):
+        return "" if is_missing(row["purpose"]) else str(row["purpose"])
     at = [] if looks is None or isinstance(looks, float) or len(looks) < 2 else [str(int(look)) for look in looks]
     when = f", looks at {all_of(at)}" if at else ""
-    begins = "" if _is_absent(row["first_seed"]) else f" from {int(row['first_seed'])} on"
+    begins = "" if is_missing(row["first_seed"]) else f" from {int(row['first_seed'])} on"
     return f"{row['purpose']}, {count(int(seeds), 'seed')}{begins}{when}"
 
 
@@ -73,12 +73,8 @@ def _setting(row: Row, name: str) -> Any:
     return row.get(f"{SETTINGS}{name}")
 
 
-def _is_absent(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
-
-
 def _arm(row: Row) -> str:
-    return MODES[row["mode"]] + ("" if _is_absent(row["variant"]) else f", {row['variant']}")
+    return MODES[row["mode"]] + ("" if is_missing(row["variant"]) else f", {row['variant']}")
 
 
 def _by_line(rows: Iterable[Row], line: Callable[[Row], str]) -> str:
@@ -93,9 +89,9 @@ def _by_line(rows: Iterable[Row], line: Callable[[Row], str]) -> str:
 
 def _weights(row: Row) -> LossWeights:
     given = [_setting(row, f"loss.{name}") for name in ("regulated", "non_emotional", "emotional")]
-    a, a_n, a_e = (None if _is_absent(value) else float(value) for value in given)
+    a, a_n, a_e = (None if is_missing(value) else float(value) for value in given)
     m = _setting(row, "loss.mutual")
-    settings = LossSettings(regulated=a, non_emotional=a_n, emotional=a_e, mutual=0.0 if _is_absent(m) else float(m))
+    settings = LossSettings(regulated=a, non_emotional=a_n, emotional=a_e, mutual=0.0 if is_missing(m) else float(m))
     return settings.weights(has_two=True)
 
 
@@ -116,7 +112,7 @@ def _loss(row: Row) -> str:
     terms = ((a, "CE(z, y)"), (a_n, "CE(z_n, y)"), (a_e, "CE(z_e, y)"), (m, "D(z_n, z_e)"))
     mixed = _setting(row, "regulation.mix")
     loss = " + ".join(f"{weight:g} · {term}" for weight, term in terms if weight)
-    return loss if _is_absent(mixed) else f"{loss}, {mixed} mixed"
+    return loss if is_missing(mixed) else f"{loss}, {mixed} mixed"
 
 
 def _budget(row: Row) -> str:
@@ -134,7 +130,7 @@ def _start(row: Row) -> str:
 def _takeover(row: Row) -> str:
     kind = _setting(row, "encoder.takeover")
     shrink = f" (s = {_setting(row, 'encoder.shrink'):g})" if kind == "shrunk" else ""
-    return TAKEOVERS["as_is" if _is_absent(kind) else kind] + shrink
+    return TAKEOVERS["as_is" if is_missing(kind) else kind] + shrink
 
 
 def _as_given(rows: Sequence[Row]) -> list[str]:
@@ -155,7 +151,7 @@ def _as_given(rows: Sequence[Row]) -> list[str]:
 
 
 def _rehearsing(rows: Sequence[Row]) -> list[str]:
-    rehearsed = [row for row in rows if not _is_absent(weight := _setting(row, "encoder.rehearsal")) and weight > 0]
+    rehearsed = [row for row in rows if not is_missing(weight := _setting(row, "encoder.rehearsal")) and weight > 0]
     if not rehearsed:
         return []
     return [

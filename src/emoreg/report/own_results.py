@@ -73,7 +73,7 @@ def read_own_results(path: Path) -> OwnResults | None:
     return _checked(path.name, f"{path}, row 1", tuple(cells[0]), places, cells, point, is_text=True)
 
 
-def own_results(frame: pd.DataFrame | ArrowFrame, source: str = "the frame") -> OwnResults | None:
+def own_results(frame: pd.DataFrame | ArrowFrame) -> OwnResults | None:
     """Results of an own loop in a frame of pandas, polars, DuckDB or pyarrow; None for a study's table.
 
     Raises:
@@ -85,7 +85,7 @@ def own_results(frame: pd.DataFrame | ArrowFrame, source: str = "the frame") -> 
         return None
     places = tuple(f"row {shortened(str(label), 40)}" for label in plain.index)
     rows = [dict(zip(names, row, strict=True)) for row in plain.itertuples(index=False, name=None)]
-    return _checked(source, source, names, places, rows)
+    return _checked("the frame", "the frame", names, places, rows)
 
 
 def runs_of(frame: pd.DataFrame | ArrowFrame) -> Runs:

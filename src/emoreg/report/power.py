@@ -108,16 +108,15 @@ def spread_of(runs: Runs, cell: Cell) -> Spread | None:
     return Spread(sd, sd_safe, image_sd, max(1, planned), _label(cell), len(seeds), collapsed)
 
 
-def given_spread(sd: float, correlation: float = 0.0, arms: int = 1) -> Spread:
+def given_spread(sd: float, correlation: float = 0.0) -> Spread:
     """The spread of differences from that of runs.
 
     Args:
         sd: standard deviation of an arm's accuracy between seeds, in percentage points.
         correlation: between two arms with the same seed, below 1. 0 for independent arms.
-        arms: regulated arms in the family.
     """
     of_differences = sd * math.sqrt(2 * (1 - correlation))
-    return Spread(of_differences, of_differences, arms=arms)
+    return Spread(of_differences, of_differences)
 
 
 def simulate_power(

@@ -13,11 +13,14 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
 
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SETTINGS = "recipe."  # a setting, such as recipe.training.epochs; lists as JSON
 MACHINE = "env."  # where the run's last session ran
@@ -39,6 +42,12 @@ class RunStatus(StrEnum):
     FAILED = "failed"
     DIVERGED = "diverged"  # its losses, weights or answers are not finite: it counts, with no accuracy
     BLOCKED = "blocked"  # not begun, because the stage-1 run that it needs has failed
+
+
+def has_result(table: pd.DataFrame) -> pd.Series[bool]:
+    """Which runs of a table have a result: the finished ones, and those of stage 2 that diverged, which count."""
+    has_diverged = (table["status"] == RunStatus.DIVERGED) & (table["stage"] == 2)
+    return (table["status"] == RunStatus.FINISHED) | has_diverged
 
 
 # Which run it is. All of these are in every table.

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from emoreg.config.read_recipe import flatten
 from emoreg.config.recipe import EXECUTION_ONLY
 from emoreg.errors import UserError, shortened
-from emoreg.study.columns import RECIPES, SETTINGS, RunStatus, stored
+from emoreg.runs.catalogue import is_missing
+from emoreg.study.columns import RECIPES, SETTINGS, RunStatus, has_result, stored
 from emoreg.study.conform import conform
 from emoreg.study.plan import PlannedRun
 from emoreg.study.suite_columns import missing_suites
@@ -52,7 +53,7 @@ def merged(tables: Sequence[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
         raise UserError(f"the tables cannot be joined: {shortened(str(error), 200)}") from None
     rank = {status: place for place, status in enumerate(FURTHEST)}
     ranks = [rank.get(status, len(rank)) for status in rows["status"]]
-    is_result = _counts(rows).tolist()
+    is_result = has_result(rows).tolist()
     kept: dict[tuple[str, str | None], int] = {}
     for number, row in enumerate(rows[["id", "variant"]].itertuples(index=False)):
         key = row.id, row.variant if isinstance(row.variant, str) else None
@@ -82,13 +83,7 @@ def finished_elsewhere(tables: Sequence[tuple[str, pd.DataFrame]], planned: Sequ
         if not ids & set(table.get("id", ())):
             raise UserError(f"{name} has no run of this study: {_why(table, planned)}")
     rows = merged(tables)
-    return rows[_counts(rows) & rows["id"].isin(ids)]
-
-
-def _counts(rows: pd.DataFrame) -> pd.Series[bool]:
-    """Which runs count, as they have a result: finished, or of stage 2 and diverged."""
-    has_diverged = (rows["status"] == RunStatus.DIVERGED) & (rows["stage"] == 2)
-    return (rows["status"] == RunStatus.FINISHED) | has_diverged
+    return rows[has_result(rows) & rows["id"].isin(ids)]
 
 
 def _why(table: pd.DataFrame, planned: Sequence[PlannedRun]) -> str:
@@ -137,7 +132,7 @@ def _is_rounded(one: Any, other: Any) -> bool:
 
 def _plain(value: Any) -> Any:
     """None for what is missing; numbers that are equal are equal."""
-    return None if value is None or (isinstance(value, float) and math.isnan(value)) else value
+    return None if is_missing(value) else value
 
 
 def _told(value: Any) -> str:

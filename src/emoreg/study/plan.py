@@ -272,20 +272,17 @@ def _is_drawn(stimuli: StimuliRecipe) -> bool:
     return any(each.name == "procedural" for each in stimuli.recipe.sets)
 
 
-def run_id(recipe: Recipe, needs: str | None = None, contents: Mapping[str, Contents] | None = None) -> str:
+def run_id(recipe: Recipe) -> str:
     """The hash of a resolved recipe: 16 hexadecimal digits.
 
-    Args:
-        recipe: every setting counts but those of `config.recipe.EXECUTION_ONLY`.
-        needs: hash of the stage-1 run that provides its encoder. It replaces that run's folder, so that runs are found
-            again when their folder has moved.
-        contents: what is known of its images, by section; it replaces their paths.
+    Every setting counts but those of `config.recipe.EXECUTION_ONLY`. Runs of a study have the hash of their stage-1 run
+    in place of its folder, and of their images in place of their paths.
     """
-    return _hash(identity(recipe, contents), needs)
+    return _hash(identity(recipe), None)
 
 
 def _hash(settings: Mapping[str, Any], needs: str | None) -> str:
-    """As `run_id`, of settings from `identity`."""
+    """As `run_id`, of settings from `identity`, with the hash of the stage-1 run that provides the encoder."""
     if needs is not None:
         settings = {**settings, "encoder": {**settings["encoder"], "experience": needs}}
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]

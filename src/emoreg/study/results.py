@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from emoreg.config.outcomes import OUTCOMES
 from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe
 from emoreg.errors import UserError, shortened
+from emoreg.runs.catalogue import is_missing
 from emoreg.runs.published import published
 from emoreg.runs.run import FINAL, METRICS, Run
 from emoreg.runtime.places import portable, without_folders, without_places
@@ -70,7 +71,7 @@ def results_of(
         plan = {"purpose": study.purpose, "planned_seeds": study.seeds, "first_seed": study.first_seed, "looks": looks}
     of_others: dict[str, dict[str, Any]] = {}
     for row in [] if elsewhere is None else elsewhere.to_dict("records"):
-        of_others.setdefault(row["id"], {str(key): value for key, value in row.items() if not _is_missing(value)})
+        of_others.setdefault(row["id"], {str(key): value for key, value in row.items() if not is_missing(value)})
     rows = [
         _handed_on(run, of_others[run.id]) | plan
         if run.id in of_others and not run.run.is_finished
@@ -78,10 +79,6 @@ def results_of(
         for run in planned
     ]
     return pd.DataFrame(rows, columns=in_order(name for row in rows for name in row))
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _handed_on(planned: PlannedRun, row: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from emoreg.runtime.launch_env import refuse_launchers
 from emoreg.runtime.lock import hold_new
 from emoreg.runtime.main_module import require_guard
 from emoreg.runtime.progress import Progress
-from emoreg.runtime.safe_io import write_atomically
-from emoreg.study.columns import RunStatus
+from emoreg.runtime.safe_io import write_atomically, writing
+from emoreg.study.columns import has_result
 from emoreg.study.definition import SEEDS, Study, needs_machine
 from emoreg.study.elsewhere import FILE as ELSEWHERE
 from emoreg.study.elsewhere import finished_elsewhere, merged
@@ -107,9 +107,8 @@ def run_study(
         found = begun(study, out, runs, pool.machine, tables)
         if needs_machine(study):
             _say_precision(found.study, out, pool.machine(), progress)
-        if added := [
-            suite.name for suite in found.study.suites if suite.name not in {own.name for own in study.suites}
-        ]:
+        named = {suite.name for suite in study.suites}
+        if added := [suite.name for suite in found.study.suites if suite.name not in named]:
             progress.say(f"scored too, as {out / FILE} names them: {', '.join(added)}; to drop one, delete it there")
         study, planned, done = found.study, found.planned, found.elsewhere
         ids = found.ids_elsewhere | diverged_before(planned, out)
@@ -218,7 +217,7 @@ def _plan_of_results(out: Path, planned: Sequence[PlannedRun]) -> str | None:
 
     with contextlib.suppress(UserError):  # there is no table, or a damaged one
         table = read_results(out / TABLE)
-        rows = table[(table["stage"] == 2) & table["status"].isin((RunStatus.FINISHED, RunStatus.DIVERGED))]
+        rows = table[has_result(table) & (table["stage"] == 2)]
         plans = rows.reindex(columns=PLAN).dropna(subset=["planned_seeds", "looks"])
         if plans.empty:
             return None
@@ -236,10 +235,8 @@ def _plan(purpose: str | None, seeds: int, first: int, looks: Sequence[int]) -> 
 
 def write_study(path: Path, values: Mapping[str, Any]) -> None:
     """Write the copy of a study's file. UserError if that cannot be."""
-    try:
+    with writing(path):
         write_atomically(path, yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True).encode())
-    except OSError as error:
-        raise UserError(f"cannot write the study's folder {path.parent}: {error.strerror or error}") from None
 
 
 @dataclass(frozen=True)
@@ -310,9 +307,7 @@ def _with_seeds_done(study: Study, out: Path) -> Study:
         return study
     with contextlib.suppress(UserError):  # there is no table, or a damaged one
         table = read_results(out / TABLE)
-        seeds = table.loc[
-            (table["stage"] == 2) & table["status"].isin((RunStatus.FINISHED, RunStatus.DIVERGED)), "seed"
-        ]
+        seeds = table["seed"][has_result(table) & (table["stage"] == 2)]
         more = 0 if seeds.empty else int(seeds.max()) + 1 - study.seed_numbers.start
         is_of_this_plan = not seeds.empty and int(seeds.min()) >= study.seed_numbers.start
         return replace(study, run_seeds=more) if is_of_this_plan and more > study.seeds else study

@@ -22,7 +22,7 @@ from emoreg.errors import UserError, nearest
 from emoreg.runtime.lock import hold
 from emoreg.runtime.main_module import require_guard
 from emoreg.runtime.progress import Progress
-from emoreg.runtime.safe_io import make_folder, write_atomically
+from emoreg.runtime.safe_io import make_folder, write_atomically, writing
 from emoreg.study.columns import RunStatus
 from emoreg.study.machine import Machine, resolved
 from emoreg.study.missing_sets import refuse_missing
@@ -204,7 +204,5 @@ def in_order(result: SweepResult) -> list[TrialResult]:
 
 
 def _write(path: Path, text: str) -> None:
-    try:
+    with writing(path):
         write_atomically(path, text.encode("utf-8", "backslashreplace"))
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
