@@ -168,8 +168,8 @@ def _table(path: Path, runs: Path | None) -> pd.DataFrame:
         kept = found.out / TABLE
         if lost := _ids_of_results(kept) - set(table.id[has_result(table)]):
             tell(
-                f"emoreg: {kept} is left as it is: {runs or found.out / RUNS} lacks {len(lost)} of its runs; give --runs, "
-                "or delete the table if they are gone"
+                f"emoreg: {kept} is left as it is: {runs or found.out / RUNS} lacks {len(lost)} of its runs; "
+                "give --runs, or delete the table if they are gone"
             )
             return table
         try:
