@@ -48,7 +48,8 @@ def make_step(state: TrainState, training: TrainingSettings) -> Step:
 class CapturedStep:
     """`train_step` of a state, with the same results up to rounding, replayed from the fourth batch of a shape on.
 
-    Fused AdamW rounds its learning rate otherwise where that is a tensor, as it is in a replay; SGD has the same bits.
+    Fused AdamW and Muon round otherwise where their learning rate is a tensor, as it is in a replay; SGD has the same
+    bits.
 
     Args:
         state: changed in place by each call. Nothing else may replace its tensors.

@@ -209,7 +209,7 @@ def why_uncaptured(device: torch.device, processes: int, optimizer: Optimizer, o
         return "processes exchange gradients"
     if own_rule is not None:
         return "a part of the network has a rule of its own, which is not captured"
-    if not any(group.get("fused") for group in optimizer.param_groups):
+    if not any(group.get("fused") or group.get("capturable") for group in optimizer.param_groups):
         return f"{type(optimizer).__name__} reads its learning rate on the CPU"
     return None
 
