@@ -166,6 +166,38 @@ def test_a_worker_has_the_environment_of_its_own_study(
         assert f"told: {value}" in listening.lines
 
 
+@pytest.mark.usefixtures("in_time")
+def test_each_worker_has_a_gpu_and_what_takes_the_place_of_a_dead_one_has_its(
+    tiny_study: Study, tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = list[str]()
+
+    @contextlib.contextmanager
+    def two_gpus(processes: int, _: Progress) -> Iterator[list[dict[str, str]]]:
+        yield [{"EMOREG_TEST": f"GPU {number}"} for number in range(processes)]
+        given.append("taken back")
+
+    monkeypatch.setattr(local_pool, "shared_gpus", two_gpus)
+    (run,) = plan_runs(dataclasses.replace(tiny_study, arms=(BACKBONE,), seeds=1), tmp_path / "runs")
+    listening = Listening()
+    with contextlib.closing(LocalPool(2, listening)) as pool:
+
+        def done(*ways: str) -> list[str]:
+            for way in ways:
+                pool.start(misbehaving(run, way))
+            ended = 0
+            while ended < len(ways):
+                ended += len(pool.wait())
+            told, listening.lines = sorted(listening.lines), []
+            return told
+
+        assert done("tells its environment", "tells its environment") == ["told: GPU 0", "told: GPU 1"]
+        assert done("is killed", "tells its environment") == ["told: GPU 1"]
+        assert done("tells its environment", "tells its environment") == ["told: GPU 0", "told: GPU 1"]
+        assert not given
+    assert given == ["taken back"]
+
+
 def test_a_study_whose_process_group_is_asked_to_stop_twice_says_so_once_and_resumes_to_the_same_table(
     tmp_path: Path, quiet: Progress
 ) -> None:

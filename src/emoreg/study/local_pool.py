@@ -16,6 +16,7 @@ from multiprocessing.context import ForkServerContext, SpawnContext
 
 from emoreg.errors import UserError
 from emoreg.runtime.cores import take_part, usable_cores
+from emoreg.runtime.gpus import shared_gpus
 from emoreg.runtime.main_module import GUARD, NO_GUARD, shared, without_guard
 from emoreg.runtime.progress import Advance, Progress
 from emoreg.runtime.signals import (
@@ -40,8 +41,8 @@ class LocalPool:
     """A pool of worker processes, started as they are needed. One that dies is replaced.
 
     Args:
-        size: runs at a time; each worker gets an equal share of the cores and of the memory that this process may use.
-            A single one may start further processes, for a run on several devices.
+        size: runs at a time; each worker gets an equal share of the cores and of the memory that this process may use,
+            and one of its GPUs. A single one may start further processes, for a run on several devices.
         progress: shows the tasks and lines of all workers.
     """
 
@@ -50,6 +51,8 @@ class LocalPool:
         self.unable = list[RunOutcome]()  # runs for which no process could be started
         if (note := without_guard()) is not None:
             progress.say(note)
+        self.closing = contextlib.ExitStack()
+        self.gpus = self.closing.enter_context(shared_gpus(size, progress))  # additions to the workers' environments
 
     def start(self, run: Job) -> None:
         """Give a run to a worker that has none."""
@@ -57,7 +60,8 @@ class LocalPool:
         worker = next((worker for worker in self.workers if worker.run is None), None)
         if worker is None:
             try:
-                worker = _Worker(self.size, self.progress.quiet or self.progress.is_showing)
+                place = min(set(range(self.size)) - {worker.place for worker in self.workers})
+                worker = _Worker(place, self.size, self.gpus[place], self.progress.quiet or self.progress.is_showing)
             except OSError as error:  # out of memory or of processes
                 reason = f"no process can be started for it: {error.strerror or error}"
                 self.unable.append(RunOutcome(run, RunStatus.FAILED, reason))
@@ -104,16 +108,18 @@ class LocalPool:
             for worker in self.workers:
                 worker.close()
             _alive_after(ENDING, self.workers)
+            self.closing.close()
 
 
 class _Worker:
-    """A process that does runs, one after the other."""
+    """A process that does runs, one after the other: one of several, with its own place among them."""
 
-    def __init__(self, sharers: int, is_quiet: bool) -> None:
+    def __init__(self, place: int, sharers: int, gpu: Mapping[str, str], is_quiet: bool) -> None:
         import torch
 
+        self.place = place
         threads = max(1, torch.get_num_threads() // sharers)  # PyTorch may count fewer: a core's two threads as one
-        environment = dict(os.environ)
+        environment = {**os.environ, **gpu}
         with _start_method() as context:
             self.connection, theirs = context.Pipe()
             arguments = theirs, environment, sharers, threads, is_quiet

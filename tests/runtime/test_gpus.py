@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from emoreg.runtime import gpus
+from emoreg.runtime.gpus import LOGS, PIPES, VISIBLE, shared_gpus
+from listening import Listening
+
+SOURCE = Path(__file__).parents[2] / "src"
+# As NVIDIA's program: with -d it starts a service and ends, else it takes commands.
+CONTROL = """#!/bin/sh
+log={log}
+if [ "$1" = -d ]; then
+    echo "start in $CUDA_MPS_PIPE_DIRECTORY" >>"$log"
+    {start}
+else
+    read -r line
+    echo "$line in $CUDA_MPS_PIPE_DIRECTORY" >>"$log"
+fi
+"""
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[int], None]:
+    """Sets how many GPUs there are; no service runs, and none is installed."""
+    for name in (VISIBLE, PIPES, LOGS):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(gpus, "USUAL_PIPES", tmp_path / "usual")
+    monkeypatch.setattr(gpus, "FIRST_USE", "pass")
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    return lambda count: monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """What a service that can be started was asked."""
+    return install(monkeypatch, tmp_path, "exit 0")
+
+
+def install(monkeypatch: pytest.MonkeyPatch, folder: Path, start: str) -> Path:
+    path, log = folder / "bin" / gpus.CONTROL, folder / "log"
+    path.parent.mkdir()
+    path.write_text(CONTROL.format(log=log, start=start))
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{path.parent}:/usr/bin:/bin")
+    return log
+
+
+def test_without_a_gpu_processes_get_nothing(machine: Callable[[int], None], log: Path) -> None:
+    machine(0)
+    with shared_gpus(4, listening := Listening()) as environments:
+        assert environments == [{}] * 4
+    assert not listening.lines and not log.exists()
+
+
+def test_a_single_process_uses_all_gpus(machine: Callable[[int], None], log: Path) -> None:
+    machine(4)
+    with shared_gpus(1, Listening()) as environments:
+        assert environments == [{}]
+    assert not log.exists()
+
+
+def test_processes_are_spread_over_the_gpus_that_are_visible(
+    machine: Callable[[int], None], log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine(2)
+    with shared_gpus(2, listening := Listening()) as environments:
+        assert environments == [{VISIBLE: "0"}, {VISIBLE: "1"}]
+    monkeypatch.setenv(VISIBLE, "3,GPU-5ac0,-1,2")  # the third hides what follows
+    with shared_gpus(2, listening) as environments:
+        assert environments == [{VISIBLE: "3"}, {VISIBLE: "GPU-5ac0"}]
+    assert not listening.lines and not log.exists()
+
+
+def test_processes_that_share_a_gpu_do_so_by_the_service_until_the_end(
+    machine: Callable[[int], None], log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine(2)
+    monkeypatch.setenv(VISIBLE, "3,5")
+    with shared_gpus(3, listening := Listening()) as environments:
+        assert [environment[VISIBLE] for environment in environments] == ["0", "1", "0"]  # of those that it sees
+        (folder,) = {environment[PIPES] for environment in environments}
+        assert log.read_text() == f"start in {folder}\n" and Path(folder).is_dir()
+    assert log.read_text() == f"start in {folder}\nquit in {folder}\n" and not Path(folder).exists()
+    assert listening.lines == ["3 runs at a time share 2 GPUs by NVIDIA's Multi-Process Service"]
+
+
+@pytest.mark.parametrize(
+    ("start", "first_use", "reason"),
+    [
+        ("echo 'no permission'; exit 1", "pass", "no permission"),
+        ("exit 1", "pass", "no reason is given"),
+        ("exit 0", "raise SystemExit('MPS client failed to connect')", "MPS client failed to connect"),
+    ],
+)
+def test_where_the_service_does_not_work_processes_take_turns_and_that_is_said(
+    start: str,
+    first_use: str,
+    reason: str,
+    machine: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    machine(1)
+    install(monkeypatch, tmp_path, start)
+    monkeypatch.setattr(gpus, "FIRST_USE", first_use)
+    with shared_gpus(2, listening := Listening()) as environments:
+        assert environments == [{VISIBLE: "0"}] * 2
+    (line,) = listening.lines
+    assert line == (
+        f"2 runs at a time share 1 GPU and take turns: nvidia-cuda-mps-control cannot be used here: {reason}"
+    )
+
+
+def test_where_the_service_is_not_installed_that_is_said(machine: Callable[[int], None]) -> None:
+    machine(1)
+    with shared_gpus(2, listening := Listening()) as environments:
+        assert environments == [{VISIBLE: "0"}] * 2
+    (line,) = listening.lines
+    assert line.endswith("is not installed")
+
+
+@pytest.mark.parametrize("where", ["environment", "usual place"])
+def test_a_service_that_runs_already_is_used_as_it_is(
+    where: str, machine: Callable[[int], None], log: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    machine(1)
+    if where == "environment":
+        monkeypatch.setenv(PIPES, str(tmp_path / "theirs"))
+    else:
+        (tmp_path / "usual").mkdir()
+        (tmp_path / "usual" / "control").touch()
+    with shared_gpus(2, listening := Listening()) as environments:
+        assert environments == [{VISIBLE: "0"}] * 2
+    assert not listening.lines and not log.exists()
+
+
+def test_the_service_ends_with_a_process_that_is_killed(log: Path) -> None:
+    code = """
+import sys, torch
+torch.cuda.device_count = lambda: 1
+from pathlib import Path
+from emoreg.runtime import gpus
+from emoreg.runtime.progress import Progress
+gpus.FIRST_USE, gpus.USUAL_PIPES = "pass", Path("nowhere")
+with gpus.shared_gpus(2, Progress(quiet=True)):
+    print("started", flush=True)
+    sys.stdin.read()
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": str(SOURCE)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None and process.stdout.readline() == "started\n"
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    deadline = time.monotonic() + 30
+    while "quit" not in log.read_text() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    started, ended = log.read_text().splitlines()
+    folder = Path(started.removeprefix("start in "))
+    assert ended == f"quit in {folder}"
+    while folder.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not folder.exists()
