@@ -32,7 +32,8 @@ from emoreg.data.images.image_set import load_images
 from emoreg.data.images.splits import cut_validation
 from emoreg.data.images.table import Table
 from emoreg.data.targets import read_target
-from emoreg.models.backbones import build_backbone, num_features
+from emoreg.models.backbones import build_backbone
+from emoreg.models.features import num_features
 from emoreg.report.statistics import interval
 from emoreg.runs.provenance import environment
 from emoreg.runtime.progress import Progress

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import dataclasses
 import io
 import json
 import multiprocessing
+import os
 import subprocess
 import sys
 import tempfile
@@ -22,7 +25,7 @@ from turns import serve
 from emoreg.config.augment import AugmentSettings
 from emoreg.config.recipe import TrainRecipe
 from emoreg.config.schema import BackboneSettings, EncoderSettings, RegulationSettings
-from emoreg.config.training import TrainingSettings
+from emoreg.config.training import Device, TrainingSettings
 from emoreg.data.images.augment import normalise, resize
 from emoreg.data.images.batches import training_batches
 from emoreg.data.images.decode import square, upright
@@ -32,6 +35,8 @@ from emoreg.data.stimuli.emotion import EmotionSpace
 from emoreg.inference.load import EmotionReadout, LoadedRun
 from emoreg.inference.predict import predict
 from emoreg.models.backbones import build_backbone
+from emoreg.runtime.gpus import shared_gpus
+from emoreg.runtime.progress import Progress
 from emoreg.stages.affective_heads import heads_of
 from emoreg.stages.classification_loss import classification_loss
 from emoreg.stages.classifier import build_classifier
@@ -64,7 +69,7 @@ Work = Callable[[], float]
 def recipe(
     name: str,
     batch_size: int,
-    device: str,
+    device: Device,
     arm: str = "Backbone",
     augment: AugmentSettings = AUGMENT,
     **training: Any,
@@ -113,7 +118,7 @@ def training(
     return work
 
 
-def data(batch_size: int, steps: int, device: str, augment: AugmentSettings = AUGMENT) -> Work:
+def data(batch_size: int, steps: int, device: Device, augment: AugmentSettings = AUGMENT) -> Work:
     """Work that only makes batches, an epoch of `steps`, and gives images per second."""
     images = noise(32, steps * batch_size).to(make_fabric(TrainingSettings(device=device)).device)
 
@@ -128,11 +133,17 @@ def data(batch_size: int, steps: int, device: str, augment: AugmentSettings = AU
 
 
 def at_once(asked: TrainRecipe, steps: int, runs: int, threads: int) -> Work:
-    """Work of several such trainings at the same time, each in a process of its own; images per second of all."""
+    """Work of several such trainings at the same time, each in a process of its own; images per second of all.
+
+    They share GPUs as those of `emoreg study --jobs` do, until this process ends.
+    """
     context = multiprocessing.get_context("spawn")
     ends = []
-    for _ in range(runs):
+    sharing = contextlib.ExitStack()
+    atexit.register(sharing.close)
+    for gpu in sharing.enter_context(shared_gpus(runs, Progress())):
         end, theirs = context.Pipe()
+        os.environ.update(gpu)
         context.Process(target=serve, args=(theirs, training, (asked, steps, threads)), daemon=True).start()
         end.recv()
         ends.append(end)
@@ -284,7 +295,8 @@ def forward(asked: TrainRecipe, count: int) -> Work:
     fabric = make_fabric(asked.training)
     classifier = build_classifier(asked, 10).eval().to(fabric.device)
     size = 64 if fabric.device.type == "cpu" else 256
-    pixels = noise(32, size).pixels.to(fabric.device)
+    pixels = noise(32, size).to(fabric.device).pixels
+    assert pixels is not None  # they are in memory
 
     @torch.inference_mode()
     def work() -> float:

@@ -19,6 +19,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import ours
 import usual
@@ -144,7 +145,7 @@ def measure_training(options: argparse.Namespace) -> list[Line]:
             "emoreg, initial_scale 0.5": (ours.training, (growing, max(steps, 15))),
         }
         if device_of(device) == "cuda":
-            fast: dict[str, dict[str, bool]] = {
+            fast: dict[str, dict[str, Any]] = {
                 "compiled": {"compile": True},
                 "captured": {"cuda_graphs": True},
                 "compiled and captured": {"compile": True, "cuda_graphs": True},
@@ -198,20 +199,21 @@ def measure_regulated(options: argparse.Namespace) -> list[Line]:
 
 
 def measure_jobs(options: argparse.Namespace) -> list[Line]:
+    """Runs at the same time, in processes as of `emoreg study --jobs`, beside the same runs one after the other."""
     lines = []
     cores = usable_cores()
     is_cpu = device_of(options.device) == "cpu"
     for name in ("resnet8", *options.backbones[:1]):
         steps = steps_of(name, options)
-        asked = ours.recipe(name, options.batch_size, options.device)
-        runs = 2 if is_cpu else 4
-        arms: dict[str, Arm] = {
-            "in turn": (ours.training, (asked, runs * steps)),
-            "at once": (ours.at_once, (asked, steps, runs, max(cores // runs, 1))),
-        }
-        figures = take_turns(arms, options.rounds)
-        what, limit = f"{name}, {runs} runs at once", ">= 1" if is_cpu else ">= 2"
-        lines.append(Line(what, figures.median("at once"), "in turn", figures.ratio("at once", "in turn"), limit))
+        asked = ours.recipe(name, options.batch_size, options.device, cuda_graphs=not is_cpu)
+        for runs in (2,) if is_cpu else (4, 8):
+            arms: dict[str, Arm] = {
+                "in turn": (ours.training, (asked, runs * steps)),
+                "at once": (ours.at_once, (asked, steps, runs, max(cores // runs, 1))),
+            }
+            figures = take_turns(arms, options.rounds)
+            what, limit = f"{name}, {runs} runs at once", ">= 1" if is_cpu else ">= 3"
+            lines.append(Line(what, figures.median("at once"), "in turn", figures.ratio("at once", "in turn"), limit))
     return lines
 
 
@@ -223,7 +225,7 @@ def measure_study(options: argparse.Namespace) -> list[Line]:
     """
     lines = []
     is_cpu = device_of(options.device) == "cpu"
-    settings: dict[str, dict[str, bool]] = {"": {}}
+    settings: dict[str, dict[str, Any]] = {"": {}}
     if not is_cpu:
         settings |= {", captured": {"cuda_graphs": True}}
     for name in options.backbones:

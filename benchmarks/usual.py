@@ -17,12 +17,13 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import CIFAR10
 
-from emoreg.models.backbones import build_backbone, num_features
+from emoreg.models.backbones import build_backbone
+from emoreg.models.features import num_features
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-class Pixels(CIFAR10):
+class Pixels(CIFAR10):  # type: ignore[misc]  # torchvision has no types
     """CIFAR-10 as torchvision holds and reads it: (N, 32, 32, 3) uint8, labels, a transform of each PIL image."""
 
     def __init__(self, pixels: NDArray[np.uint8], labels: list[int], transform: Callable[..., object]) -> None:
