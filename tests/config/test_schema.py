@@ -64,6 +64,7 @@ def regulated(encoder: EncoderSettings | None = None, loss: LossSettings | None 
         (lambda: RegulationSettings(lam=-0.1), "lam: λ must lie in [0, 1], not -0.1"),
         (lambda: RegulationSettings(lam=1.1), "lam: λ must lie in [0, 1], not 1.1"),
         (lambda: RegulationSettings(lr_factor=-1), "lr_factor: must be at least 0 and finite, not -1"),
+        (lambda: RegulationSettings(warmup=1), "warmup: must lie in [0, 1), not 1"),
         (lambda: LossSettings(label_smoothing=1), "label_smoothing: must lie in [0, 1), not 1"),
         (lambda: LossSettings(regulated=-1), "regulated: must be at least 0 and finite, or null, not -1"),
         (lambda: LossSettings(non_emotional=-1), "non_emotional: must be at least 0 and finite, or null, not -1"),

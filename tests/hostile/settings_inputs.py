@@ -77,6 +77,8 @@ RECIPES: tuple[tuple[str, Content, str], ...] = (
     ("a relative with a λ per class", "regulation: {mode: bel, granularity: per_class}", "regulation.granularity"),
     ("a relative with a λ", "regulation: {mode: embp, lam: 0.3}", "regulation.lam"),
     ("a relative whose λ learns faster", "regulation: {mode: liaenn, lr_factor: 2}", "regulation.lr_factor"),
+    ("a relative whose λ warms up", "regulation: {mode: liaenn, warmup: 0.2}", "regulation.warmup"),
+    ("a λ that only warms up", "regulation: {mode: learned, warmup: 1}", "regulation.warmup"),
     ("a relative with an experience", "regulation: {mode: bel}\nencoder: {experience: x}", "encoder.experience"),
     ("a relative with a second loss", "regulation: {mode: bel}\nloss: {emotional: 1}", "loss.emotional"),
     ("a relative of the first edition", "edition: 1\nregulation: {mode: bel}", "regulation.mode"),

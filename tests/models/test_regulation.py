@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from emoreg.config.loss import LossWeights
+from emoreg.config.schema import Granularity
 from emoreg.models.answers import disagreement, mix_probabilities
 from emoreg.models.regulation import RegulatedClassifier, Response, regulation_loss
 from narrow import present
@@ -307,6 +308,22 @@ def test_one_network_has_one_branch_and_a_shared_trunk_belongs_to_the_first() ->
 def test_meaningless_combinations_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         classifier(**options)
+
+
+@pytest.mark.parametrize("granularity", get_args(Granularity))
+def test_a_lambda_that_is_held_answers_the_same_and_gets_no_gradient(granularity: Granularity, images: Tensor) -> None:
+    model, answers = classifier(granularity=granularity).train(), list[Tensor]()
+    for is_held in (True, False):
+        model.zero_grad()
+        model.regulation.hold(is_held)
+        torch.manual_seed(0)  # of the dropout
+        answers.append(model(images))
+        answers[-1].square().sum().backward()
+        for parameter in model.regulation.parameters():
+            assert parameter.grad is not None and bool(parameter.grad.any()) != is_held
+        assert all(parameter.grad is not None for parameter in model.parameters())
+    assert torch.equal(*answers)
+    assert "regulation.pace" not in model.state_dict()
 
 
 def test_any_two_modules_work_when_their_widths_are_given(images: Tensor) -> None:

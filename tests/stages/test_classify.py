@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 import pytest
@@ -25,6 +25,7 @@ from emoreg.config.recipe import PretrainRecipe, TrainRecipe, defaults, with_ste
 from emoreg.config.schema import (
     BackboneSettings,
     EncoderSettings,
+    Granularity,
     Mixing,
     Pretext,
     RegulationSettings,
@@ -424,6 +425,18 @@ def test_a_fine_tuned_encoder_and_lambda_move_at_their_own_rates(
     run = train(recipe, tmp_path / "run", progress=quiet)
     assert run.final["lambda"] == [0.5]
     assert not torch.equal(run.weights()[0]["encoder.conv1.weight"], before)
+
+
+def test_lambda_stays_at_its_start_while_it_warms_up(
+    regulated: TrainRecipe, experience: Run, tmp_path: Path, quiet: Progress
+) -> None:
+    """Also one per class; everything else is trained meanwhile."""
+    for granularity in get_args(Granularity):
+        recipe = epochs(regulated, 4, regulation=RegulationSettings("learned", 0.5, granularity, warmup=0.5))
+        run = train(recipe, tmp_path / granularity, progress=quiet)
+        curve = list(run.metrics["lambda"])
+        assert curve[:2] == [0.5, 0.5] and 0.5 not in curve[2:], (granularity, curve)
+        assert run.metrics["train_loss"].nunique() == 4
 
 
 def test_the_loss_that_is_trained_is_the_recipes(

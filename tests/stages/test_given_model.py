@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from torch import nn
 
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 from emoreg.config.schema import BackboneSettings, Granularity, Mixing, Mode, RegulationSettings
+from emoreg.errors import SettingError
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runs.run import Run
 from emoreg.runtime.progress import Progress
@@ -39,6 +41,21 @@ def test_the_true_mode_of_a_model_of_ones_own_is_recorded(
     assert dataclasses.replace(found.regulation, lam=expected.lam) == expected
     assert found.backbone.name == "own:TinyBackbone" and found.encoder.frozen == (mode == "fixed")
     assert found.encoder.backbone == (None if encoder is None else BackboneSettings("own:resnet18"))
+
+
+def test_the_warm_up_of_lambda_is_for_a_regulation_that_can_be_held(stage2: TrainRecipe, tmp_path: Path) -> None:
+    asked = dataclasses.replace(stage2, regulation=RegulationSettings("learned", warmup=0.2))
+    model = RegulatedClassifier(TinyBackbone(), TinyBackbone(), 10)
+    assert as_given(asked, model, Run(tmp_path)).regulation.warmup == 0.2
+    model.regulation = Lambda()
+    with pytest.raises(SettingError, match=r"regulation.warmup: must be 0 .* no method hold, not 0.2"):
+        as_given(asked, model, Run(tmp_path))
+
+
+class Lambda(nn.Module):
+    """λ of 0.5, as a caller may write it."""
+
+    gate, expected_start, rho = None, 0.5, torch.zeros(1, 1)
 
 
 def test_a_model_of_ones_own_ends_with_the_weights_that_its_run_keeps(

@@ -55,6 +55,11 @@ class NoGraphs:
         raise RuntimeError("operation not permitted when stream is capturing")
 
 
+class Noting(NoGraphs):
+    def __call__(self, step: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        return noted(step)
+
+
 class OutOfMemory(NoGraphs):
     def __call__(self, step: Callable[[], Tensor]) -> Callable[[], Tensor]:
         raise torch.OutOfMemoryError("CUDA out of memory")
@@ -146,15 +151,15 @@ def test_replayed_steps_are_those_of_train_step(
     plain, captured = (state_of(optimizer, training, mode) for _ in range(2))
     counts = {"captured": 0, "observed": 0}
 
-    class Noting(NoGraphs):
+    class Counting(Noting):
         def __call__(self, step: Callable[[], Tensor]) -> Callable[[], Tensor]:
             counts["captured"] += 1
-            return noted(step)
+            return super().__call__(step)
 
     def observe() -> None:
         counts["observed"] += 1
 
-    step, losses = CapturedStep(captured, Noting()), list[tuple[Tensor, Tensor]]()
+    step, losses = CapturedStep(captured, Counting()), list[tuple[Tensor, Tensor]]()
     small, large = batches(WARM_UP + 5, 8, mixed), batches(WARM_UP + 1, 12, mixed)
     for number, batch in enumerate([*small[:-3], *large, *small[-3:]]):
         watch = observe if number == STEPS - 2 else None
@@ -169,6 +174,18 @@ def test_replayed_steps_are_those_of_train_step(
     for one, other in zip(states_of(captured), states_of(plain), strict=True):
         assert_close(one, other)
     assert all(type(group["lr"]) is float for group in captured.optimizer.param_groups)  # as a checkpoint needs it
+
+
+def test_a_learned_lambda_is_held_and_let_go_between_replays() -> None:
+    state = state_of(ADAMW, FLOAT)
+    assert isinstance(state.model, RegulatedClassifier)
+    step, kept = CapturedStep(state, Noting()), list[float]()
+    for number, batch in enumerate(batches(WARM_UP + 6)):
+        state.model.regulation.hold(number < WARM_UP + 3)
+        step(batch)
+        kept.append(state.model.regulation.rho.item())
+    assert kept[: WARM_UP + 3] == [0.0] * (WARM_UP + 3)
+    assert len({0.0, *kept[WARM_UP + 3 :]}) == 4
 
 
 def test_what_cannot_be_captured_says_why_and_is_trained_step_by_step() -> None:

@@ -271,6 +271,7 @@ LATER: dict[type, dict[str, Any]] = {
         "noise_share": None,
     },
     EncoderSettings: {"anchor": 0.0, "rehearsal": 0.0},
+    RegulationSettings: {"warmup": 0.0},
     LossSettings: {"class_weights": "none"},
     OptimizerSettings: {"lr_per_batch": None, "layer_decay": None},
     TrainingSettings: {"accumulate": 1, "cuda_graphs": False},

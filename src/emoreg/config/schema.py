@@ -360,17 +360,20 @@ class RegulationSettings:
     """What λ balances: probabilities, logits or features (features not with a λ per class)."""
     lr_factor: float = 1.0
     """Learning rate of λ's parameters as a multiple of optimizer.lr, at least 0."""
+    warmup: float = 0.0
+    """Share of the steps in which a learned λ stays where it starts, in [0, 1)."""
 
     def __post_init__(self) -> None:
         settle(self)
         check_regulation(self.mode, self.lam, self.granularity, self.mix)
         check_not_negative(self, "lr_factor")
+        check_share(self, "warmup")
         if self.mode in RELATIVES:
             self._refuse_regulation()
 
     def _refuse_regulation(self) -> None:
         """SettingError for a setting of λ, which a relative does not have."""
-        for name, value in (("lam", self.lam), ("lr_factor", self.lr_factor)):
+        for name, value in (("lam", self.lam), ("lr_factor", self.lr_factor), ("warmup", self.warmup)):
             if value != getattr(type(self), name):
                 reason = f"must be left out in mode {self.mode}, not {value}: it has no second response to balance"
                 raise SettingError(name, reason)

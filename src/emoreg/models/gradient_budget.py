@@ -92,20 +92,20 @@ def describe_budget(recipe: TrainRecipe) -> str:
     return line
 
 
-def scale_gradient(x: Tensor, factor: float) -> Tensor:
-    """x itself, bit for bit; in the backward pass its gradient is multiplied by `factor`."""
-    if factor == 1:
+def scale_gradient(x: Tensor, factor: float | Tensor) -> Tensor:
+    """x itself, bit for bit; in the backward pass its gradient is multiplied by `factor`, a number or a scalar."""
+    if not isinstance(factor, Tensor) and factor == 1:
         return x
     return cast(Tensor, _ScaledGradient.apply(x, factor))
 
 
 class _ScaledGradient(torch.autograd.Function):
     @staticmethod
-    def forward(x: Tensor, factor: float) -> Tensor:
+    def forward(x: Tensor, factor: float | Tensor) -> Tensor:
         return x.view_as(x)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Tensor, float | Tensor], output: Tensor) -> None:
         ctx.factor = inputs[1]
 
     @staticmethod

@@ -49,7 +49,8 @@ class Response(NamedTuple):
 class Regulation(nn.Module):
     """The regulation λ: a constant, a random draw, or σ(ρ) with a trained ρ (ours).
 
-    A constant λ is stored as the buffer `lam`, a trained one as the parameter `rho`, its log-odds.
+    A constant λ is stored as the buffer `lam`, a trained one as the parameter `rho`, its log-odds. While it is held
+    (`hold`), a trained one stays where it is in training: what trains it gets no gradient (ours).
 
     Args:
         mode: "fixed", "random" (U(0, 1) per sample and step in training, its mean 0.5 in evaluation),
@@ -63,6 +64,7 @@ class Regulation(nn.Module):
     """
 
     lam: Tensor  # (1, 1), of a constant λ
+    pace: Tensor  # (), of a trained λ: its share of the gradient, 0 while it is held and else 1
 
     def __init__(
         self,
@@ -74,7 +76,7 @@ class Regulation(nn.Module):
         seed: int,
     ) -> None:
         super().__init__()
-        self.mode = mode
+        self.mode, self.is_held = mode, False
         self.expected_start = expected_start(mode, lam)  # λ₀, in expectation over draws
         width = num_classes if granularity == "per_class" else 1
         start = torch.full((1, width), self.expected_start)
@@ -82,6 +84,7 @@ class Regulation(nn.Module):
             start = torch.rand(1, width, generator=torch.Generator().manual_seed(seed)).clamp(0.01, 0.99)
         if mode in LEARNED:
             self.rho = nn.Parameter(start.logit())
+            self.register_buffer("pace", torch.ones(()), persistent=False)  # on the device, for steps that are captured
         else:
             self.register_buffer("lam", start)
         self.gate: nn.Linear | None = None
@@ -93,6 +96,12 @@ class Regulation(nn.Module):
         """Parameters that weight decay would pull towards λ = 0.5 (timm's convention)."""
         return {"rho", "gate.weight"}
 
+    def hold(self, is_held: bool) -> None:
+        """Keep a trained λ as it is in the steps from here on, or train it again; of others it changes nothing."""
+        if self.mode in LEARNED and is_held != self.is_held:
+            self.pace.fill_(not is_held)
+            self.is_held = is_held
+
     def forward(self, features: Tensor, emotional_features: Tensor) -> Tensor:
         """The log-odds of λ: (1, 1), (1, K) per class, (B, 1) per sample or drawn.
 
@@ -103,9 +112,10 @@ class Regulation(nn.Module):
             return torch.rand(len(features), 1, device=features.device).logit()
         if self.mode not in LEARNED:
             return self.lam.logit()
-        if self.gate is None:
-            return self.rho
-        return self.rho + self.gate(torch.cat([features, emotional_features], dim=1))
+        log_odds: Tensor = self.rho
+        if self.gate is not None:
+            log_odds = log_odds + self.gate(torch.cat([features, emotional_features], dim=1))
+        return scale_gradient(log_odds, self.pace) if self.training else log_odds
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """As `nn.Module`'s; the first edition stored the log-odds ρ of a constant λ too."""

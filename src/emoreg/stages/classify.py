@@ -165,6 +165,10 @@ def _train(context: RunContext[TrainRecipe], given: _Given) -> None:
             row |= {f"val_{name}": measured[name] for name in (outcome, "loss")}
         return row | curves | trunk_norms(classifier)  # of what is trained: `candidate` may be its average
 
+    def prepare(share_done: float) -> None:
+        if recipe.regulation.warmup and classifier.encoder is not None:
+            classifier.regulation.hold(share_done < recipe.regulation.warmup)
+
     encoder = "backbone." if recipe.regulation.mode == "transfer" and model is None else "encoder."
     factors = {encoder: recipe.encoder.lr_factor, "regulation.": recipe.regulation.lr_factor}
     weights = class_weights(recipe.loss.class_weights, images.labels, target.classes)
@@ -183,6 +187,7 @@ def _train(context: RunContext[TrainRecipe], given: _Given) -> None:
         clip_groups=clip_groups,
         observe=observe,
         own_rule=classifier.head.learn if isinstance(classifier.head, RelativeHead) else None,
+        prepare=prepare,
     )
     assert isinstance(kept, RegulatedClassifier)
     if context.is_leader:

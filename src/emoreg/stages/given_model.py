@@ -19,8 +19,8 @@ GIVEN = "given by the caller"  # in a session of environment.json, as `model`
 def as_given(recipe: TrainRecipe, model: RegulatedClassifier, run: Run) -> TrainRecipe:
     """The recipe with the true mode and architectures of a classifier that is trained in place of its own.
 
-    Of its settings of backbone, encoder and regulation only learning rates and a frozen encoder's views are used. What
-    an earlier emoreg has begun with this recipe keeps it as it is.
+    Of its settings of backbone, encoder and regulation only learning rates, λ's warm-up and a frozen encoder's views
+    are used. What an earlier emoreg has begun with this recipe keeps it as it is.
 
     Args:
         recipe: all settings.
@@ -42,6 +42,10 @@ def as_given(recipe: TrainRecipe, model: RegulatedClassifier, run: Run) -> Train
     if recipe.encoder.rehearsal:
         reason = f"must be 0 with a model of your own, not {recipe.encoder.rehearsal:g}: its encoder has no stage-1 run"
         raise SettingError("encoder.rehearsal", reason)
+    warmup = recipe.regulation.warmup
+    if warmup and model.encoder is not None and not hasattr(model.regulation, "hold"):
+        reason = f"must be 0 with a regulation of your own that has no method hold, not {warmup:g}"
+        raise SettingError("regulation.warmup", reason)
     anchor = recipe.encoder.anchor if model.encoder is not None else 0.0
     try:
         encoder = dataclasses.replace(encoder, lr_factor=recipe.encoder.lr_factor, anchor=anchor)
@@ -50,7 +54,7 @@ def as_given(recipe: TrainRecipe, model: RegulatedClassifier, run: Run) -> Train
     return dataclasses.replace(
         recipe,
         backbone=architecture_of(model.backbone),
-        regulation=dataclasses.replace(regulation, lr_factor=recipe.regulation.lr_factor),
+        regulation=dataclasses.replace(regulation, lr_factor=recipe.regulation.lr_factor, warmup=warmup),
         encoder=encoder,
     )
 

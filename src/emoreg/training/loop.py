@@ -42,6 +42,7 @@ def fit(
     clip_groups: Sequence[Sequence[nn.Parameter]] = (),
     observe: Callable[[], None] | None = None,
     own_rule: OwnRule | None = None,
+    prepare: Callable[[float], None] | None = None,
 ) -> tuple[nn.Module, float]:
     """Train a model in place, from the run's checkpoint if there is one.
 
@@ -59,6 +60,7 @@ def fit(
         observe: called in the leading process in the last step of each epoch, before `score`: gradients are those of
             the loss, over all processes, and not yet clipped.
         own_rule: trains parameters that the optimiser leaves out; called after its step.
+        prepare: called before each step with the share of the training that is done.
 
     Returns:
         The model to keep (the average of the weights if one was asked for) and the seconds spent training.
@@ -98,6 +100,8 @@ def fit(
             start = time.perf_counter() - current.seconds
             batches = partial(training_batches, images, training.batch_size, recipe.augment, seed, epoch, mixture)
             for batch in batches(done=current.steps, part=processes.share):
+                if prepare is not None:
+                    prepare((epoch * steps + current.steps) / length)
                 size = progressive_size(images.image_size, training, epoch + current.steps / steps)
                 watch = observe if context.is_leader and current.steps + 1 == steps else None
                 resized = batch._replace(images=resize(batch.images, size))
