@@ -24,7 +24,7 @@ from emoreg.config.read_recipe import recipe_yaml
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 from emoreg.config.schema import BackboneSettings, EncoderSettings, RegulationSettings, StimuliSettings, TargetSettings
 from emoreg.config.training import TrainingSettings
-from emoreg.runs.run import CHECKPOINT, ENVIRONMENT, FINAL, INPUTS, METRICS, RECIPE, SEEN, WEIGHTS, Run
+from emoreg.runs.run import CHECKPOINT, DIVERGED, ENVIRONMENT, FINAL, INPUTS, METRICS, RECIPE, SEEN, WEIGHTS, Run
 from emoreg.runtime.progress import Progress
 from emoreg.stages.classify import train
 from emoreg.stages.pretrain import pretrain
@@ -299,6 +299,13 @@ FINALS: tuple[tuple[str, Content, str], ...] = (
     ("lists of different length", '{"test": {"reliability": {"count": [1], "accuracy": [1, 1]}}}', "test"),
     ("an endless file", lambda path: path.symlink_to("/dev/zero"), FINAL),
 )
+DIVERGENCES: tuple[tuple[str, Content], ...] = (
+    ("nothing", ""),
+    ("a list", "[1, 2]"),
+    ("a number for the reason", '{"error": 3}'),
+    ("brackets in brackets", "[" * DEEP),
+    ("an endless file", lambda path: path.symlink_to("/dev/zero")),
+)
 SEEN_FILES: tuple[tuple[str, Content], ...] = (  # of the images that a run was trained on
     ("nothing", b""),
     ("an image", png()),
@@ -518,6 +525,10 @@ def run_inputs() -> Iterator[Malformed]:
     for what, content, place in FINALS:
         command = finish if "measurement" in what or "400" in what else ("train", "run/recipe.yaml", *quiet)
         yield Malformed("final.json", what, {"x": copied(written(FINAL, content))}, command, place)
+    yield from (
+        Malformed("diverged.json", what, {"x": copied(unfinished(written(DIVERGED, file)))}, resume, DIVERGED)
+        for what, file in DIVERGENCES
+    )
     score = ("evaluate", "run", "--quiet")
     yield from (
         Malformed("seen.bin", what, {"x": copied(written(SEEN, file))}, score, SEEN) for what, file in SEEN_FILES

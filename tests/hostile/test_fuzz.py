@@ -37,7 +37,7 @@ from emoreg.report.analyse_table import analyse
 from emoreg.report.findings import findings
 from emoreg.report.page_tables import accuracy_grid, calibration_grid, contrasts_grid, cost_grid
 from emoreg.report.paper_tables import latex_table, markdown_table
-from emoreg.runs.run import CHECKPOINT, ENVIRONMENT, FINAL, METRICS, RECIPE, WEIGHTS, Run
+from emoreg.runs.run import CHECKPOINT, DIVERGED, ENVIRONMENT, FINAL, METRICS, RECIPE, WEIGHTS, Run
 from emoreg.study.plan import plan_runs
 from emoreg.study.read_study import read_study
 from emoreg.study.results import results_of
@@ -372,7 +372,7 @@ def test_a_report_of_runs_with_anything_for_their_results(finals: list[Any], ses
     is_refused(report, "")
 
 
-@pytest.mark.parametrize("name", [METRICS, FINAL, ENVIRONMENT])
+@pytest.mark.parametrize("name", [METRICS, FINAL, DIVERGED, ENVIRONMENT])
 @given(data=st.data())
 @fuzzed
 def test_damaged_records_of_a_run(name: str, data: st.DataObject) -> None:
@@ -380,11 +380,17 @@ def test_damaged_records_of_a_run(name: str, data: st.DataObject) -> None:
     whole = {
         METRICS: b"epoch,train_loss,val_accuracy\n1,2.0,0.1\n2,1.0,0.2\n",
         FINAL: b'{"test": {"accuracy": 0.5, "per_class": [0.5, null]}, "lambda": [0.25], "classes": ["a", "b"]}',
+        DIVERGED: b'{"error": "stage 2 diverged: the loss became nan"}',
         ENVIRONMENT: b'{"sessions": [{"started": "2024", "packages": {"emoreg": "0.1.0"}}]}',
     }[name]
     (run.folder / name).write_bytes(data.draw(damaged(whole)))
-    read = {METRICS: lambda: run.metrics, FINAL: lambda: run.final, ENVIRONMENT: lambda: run.environment}[name]
-    is_refused(read, str(run.folder / name))
+    read: dict[str, Callable[[], object]] = {
+        METRICS: lambda: run.metrics,
+        FINAL: lambda: run.final,
+        DIVERGED: lambda: run.divergence,
+        ENVIRONMENT: lambda: run.environment,
+    }
+    is_refused(read[name], str(run.folder / name))
 
 
 @given(content=st.data())

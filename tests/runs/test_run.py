@@ -5,6 +5,7 @@ import dataclasses
 import os
 import pickle
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,11 +24,12 @@ import emoreg.runtime.safe_io
 from emoreg.config.optimizer import OptimizerSettings
 from emoreg.config.read_recipe import read_recipe, recipe_yaml
 from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe
-from emoreg.config.schema import BackboneSettings, RegulationSettings
-from emoreg.errors import UserError
+from emoreg.config.schema import BackboneSettings, EncoderSettings, RegulationSettings
+from emoreg.errors import Diverged, UserError
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runs.run import (
     CHECKPOINT,
+    DIVERGED,
     ENVIRONMENT,
     FINAL,
     INPUTS,
@@ -36,6 +38,7 @@ from emoreg.runs.run import (
     SEEN,
     WEIGHTS,
     Run,
+    claim_run,
     start_run,
 )
 from emoreg.runtime import signals
@@ -542,6 +545,65 @@ def test_an_unfinished_run_says_so(tmp_path: Path, stage2: TrainRecipe) -> None:
     for ask in (run.weights, lambda: run.final):
         assert "not finished" in refusal(ask)
     assert run.load_checkpoint() is None
+
+
+def test_a_run_that_diverged_says_so_and_is_trained_again_only_without_its_folder(
+    tmp_path: Path, stage2: TrainRecipe, quiet: Progress
+) -> None:
+    diverging = dataclasses.replace(stage2, optimizer=OptimizerSettings(lr=1e38, warmup=0.0))
+    run = Run(tmp_path / "run")
+    first = refusal(lambda: train(diverging, run.folder, progress=quiet))
+    assert first.startswith(f"{run.folder}: stage 2 diverged: ") and "in another run; to train this one anew" in first
+    with pytest.raises(Diverged) as again:
+        train(diverging, run.folder, progress=quiet)
+    assert first == str(again.value) == str(run.divergence) and len(run.environment) == 1
+    assert first == refusal(run.weights) == refusal(lambda: run.final)
+    assert "holds a run with other settings" in refusal(lambda: train(stage2, run.folder, progress=quiet))
+    shutil.rmtree(run.folder)
+    assert train(stage2, run.folder, progress=quiet).divergence is None
+
+
+def test_a_run_that_diverged_ends_where_it_was_begun_and_is_found_where_it_is_moved(
+    tmp_path: Path, stage2: TrainRecipe, quiet: Progress
+) -> None:
+    with pytest.raises(Diverged), claim_run(tmp_path / "run", stage2, quiet):
+        raise Diverged("the loss became nan")
+    run = Run((tmp_path / "run").rename(tmp_path / "moved"))
+    assert run.has_ended and not run.is_finished and not (tmp_path / "run").exists()
+    assert str(run.divergence).startswith(f"{tmp_path / 'moved'}: stage 2 diverged: the loss became nan; ")
+
+
+def test_only_what_diverged_is_recorded_as_such(tmp_path: Path, stage2: TrainRecipe, quiet: Progress) -> None:
+    for error in (UserError("out of memory"), RuntimeError("of a library"), KeyboardInterrupt()):
+        with pytest.raises(type(error)), claim_run(tmp_path / "run", stage2, quiet):
+            raise error
+        assert not Run(tmp_path / "run").has_diverged
+    assert train(stage2, tmp_path / "run", progress=quiet).is_finished
+
+
+def test_what_to_do_about_a_divergence_are_settings_of_its_stage(
+    tmp_path: Path, stage1: PretrainRecipe, stage2: TrainRecipe, quiet: Progress
+) -> None:
+    encoder = EncoderSettings(experience="stage1", rehearsal=1.0)
+    rehearsing = dataclasses.replace(stage2, regulation=RegulationSettings("learned"), encoder=encoder)
+    for recipe, told in (
+        (stage1, "stage 1 diverged: the loss became nan; lower optimizer.lr, raise"),
+        (stage2, "stage 2 diverged: the loss became nan; lower optimizer.lr, raise"),
+        (rehearsing, "stage 2 diverged: the loss became nan; lower optimizer.lr or encoder.rehearsal, raise"),
+    ):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        with pytest.raises(Diverged, match=re.escape(told)), claim_run(folder, recipe, quiet):
+            raise Diverged("the loss became nan")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1, 2]", "{}", '{"error": 3}', "\0\0"])
+def test_a_damaged_record_of_a_divergence_says_so(
+    tmp_path: Path, stage2: TrainRecipe, quiet: Progress, content: str
+) -> None:
+    run = start_run(tmp_path / "run", stage2)
+    (run.folder / DIVERGED).write_text(content)
+    for ask in (run.weights, lambda: run.divergence, lambda: train(stage2, run.folder, progress=quiet)):
+        assert f"{run.folder / DIVERGED} is damaged" in refusal(ask)
 
 
 def test_a_folder_that_is_no_run_says_so(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ from emoreg.errors import SettingError
 from emoreg.models.backbones import build_backbone
 from emoreg.models.regulation import RegulatedClassifier, Response, regulation_loss
 from emoreg.models.takeover import estimate_statistics, keep_moments, match_norms, shrink_and_perturb
-from emoreg.runs.run import RECIPE, SEEN, WEIGHTS, Run, start_run
+from emoreg.runs.run import CHECKPOINT, RECIPE, SEEN, WEIGHTS, Run, start_run
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import drawn_from
 from emoreg.stages import classify
@@ -751,7 +751,7 @@ def test_weights_that_are_not_finite_after_the_last_step_end_the_run(
         lambda: train(epochs(stage2, 1, target=target, optimizer=optimizer), tmp_path / "run", progress=quiet)
     )
     assert "is not finite after epoch 1" in message and "optimizer.lr" in message
-    assert not Run(tmp_path / "run").has_begun
+    assert not (tmp_path / "run" / CHECKPOINT).exists()
 
 
 def test_answers_that_are_not_finite_end_the_run_though_its_weights_are(
@@ -766,7 +766,8 @@ def test_answers_that_are_not_finite_end_the_run_though_its_weights_are(
     monkeypatch.setattr(RegulatedClassifier, "respond", overflow)
     target = dataclasses.replace(stage2.target, validation=0.0)
     message = refusal(lambda: train(epochs(stage2, 1, target=target), tmp_path / "run", progress=quiet))
-    assert "loss on the test images is nan" in message and not Run(tmp_path / "run").is_finished
+    assert "loss on the test images is nan" in message and Run(tmp_path / "run").has_diverged
+    assert not Run(tmp_path / "run").is_finished
 
 
 def test_one_lambda_a_class_has_one_column_a_class(stage2: TrainRecipe, tmp_path: Path, quiet: Progress) -> None:

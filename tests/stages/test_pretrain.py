@@ -19,6 +19,7 @@ from emoreg.data.images.files import File
 from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.images.table import Table
 from emoreg.data.stimuli.emotion import VALENCE_AROUSAL, EmotionSpace
+from emoreg.errors import Diverged, UserError
 from emoreg.runs.run import Run, start_run
 from emoreg.runtime.progress import Progress
 from emoreg.stages.affective_heads import affective_loss, affective_metrics, check_labels
@@ -282,6 +283,11 @@ def test_what_is_no_finished_experience_is_refused_in_one_line(
 ) -> None:
     unfinished = start_run(tmp_path / "unfinished", stage1)
     assert "not finished" in refusal(lambda: load_encoder(unfinished.folder))
+    diverged = start_run(tmp_path / "diverged", stage1)
+    diverged.end_diverged("stage 1 diverged")
+    with pytest.raises(UserError, match=f"encoder.experience: {diverged.folder}: stage 1 diverged") as told:
+        load_encoder(diverged.folder)
+    assert not isinstance(told.value, Diverged)  # which is recorded of the run that needs the encoder
     second = train(
         dataclasses.replace(stage2, training=dataclasses.replace(stage2.training, epochs=1)),
         tmp_path / "stage 2",

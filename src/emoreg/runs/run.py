@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 RECIPE, ENVIRONMENT, METRICS = "recipe.yaml", "environment.json", "metrics.csv"
-CHECKPOINT, WEIGHTS, FINAL = "checkpoint.pt", "model.safetensors", "final.json"
+CHECKPOINT, WEIGHTS, FINAL, DIVERGED = "checkpoint.pt", "model.safetensors", "final.json", "diverged.json"
 SEEN, INPUTS = "seen.bin", "inputs.json"
 CONFUSION_TABLE, CONFUSION_PICTURE = "confusion.csv", "confusion.png"
 
@@ -48,6 +48,7 @@ class Run:
     | checkpoint.pt | everything needed to resume; deleted when the run is finished |
     | model.safetensors | the final weights; the file's metadata says how to use them |
     | final.json | the final metrics; a run is finished when this file exists |
+    | diverged.json | why a run diverged, which ends it without the two files before |
     | tensorboard/, trackers.json | event files, and what each tracker has been sent |
     """
 
@@ -91,9 +92,19 @@ class Run:
         return (self.folder / FINAL).exists()
 
     @property
+    def has_diverged(self) -> bool:
+        """Whether its losses, weights or answers were not finite, which has ended it."""
+        return (self.folder / DIVERGED).exists()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing is left to train: it is finished, or has diverged."""
+        return self.is_finished or self.has_diverged
+
+    @property
     def has_begun(self) -> bool:
-        """Whether deleting the run would lose training: it has a checkpoint, or is finished."""
-        return self.is_finished or (self.folder / CHECKPOINT).exists()
+        """Whether deleting the run would lose training: it has a checkpoint, or has ended."""
+        return self.has_ended or (self.folder / CHECKPOINT).exists()
 
     @property
     def metrics(self) -> pd.DataFrame:
@@ -111,8 +122,21 @@ class Run:
     @property
     def final(self) -> dict[str, Any]:
         """The final metrics. UserError if the run is not finished, or the file is damaged."""
-        self._require_finished()
+        self.require_finished()
         return read_final(self.folder / FINAL)
+
+    @property
+    def divergence(self) -> Diverged | None:
+        """The error with which it diverged; None if it has not. UserError if the file is damaged."""
+        if not self.has_diverged:
+            return None
+        path = self.folder / DIVERGED
+        reason = read_record(path).get("error")
+        if not isinstance(reason, str):
+            raise UserError(
+                f"{path} is damaged (no reason); delete it, and run the same command again to write a new one"
+            )
+        return Diverged(f"{self.folder}: {reason}")
 
     @property
     def environment(self) -> list[dict[str, Any]]:
@@ -157,12 +181,16 @@ class Run:
         Raises:
             UserError: as `read_weights`; the run is not finished.
         """
-        self._require_finished()
+        self.require_finished()
         return read_weights(self.folder / WEIGHTS)
 
-    def _require_finished(self) -> None:
-        if not self.is_finished:
-            raise UserError(f"the run {self.folder} is not finished; run its command again to resume it")
+    def require_finished(self) -> None:
+        """UserError if the run is not finished, or has diverged."""
+        if self.is_finished:
+            return
+        if (divergence := self.divergence) is not None:
+            raise UserError(str(divergence))  # whoever needs this run has not diverged itself
+        raise UserError(f"the run {self.folder} is not finished; run its command again to resume it")
 
     def record_session(self, facts: Mapping[str, Any]) -> None:
         """Add this process's environment, and `facts`, to environment.json. UserError if it cannot be written."""
@@ -218,6 +246,12 @@ class Run:
             write_json(path, final)
         self.drop_checkpoint()
 
+    def end_diverged(self, reason: str) -> Diverged:
+        """Record that the run has diverged, which ends it; the error to raise. UserError if it cannot be written."""
+        with self._writing(DIVERGED) as path:
+            write_json(path, {"error": reason})
+        return Diverged(f"{self.folder}: {reason}")
+
     def drop_checkpoint(self) -> None:
         """Delete the checkpoint of a finished run. One that cannot be deleted does no harm."""
         with contextlib.suppress(OSError):
@@ -272,7 +306,7 @@ def start_run(folder: Path | str, recipe: Recipe, inputs: Inputs | None = None) 
                 "begun with, choose another folder with --out, or delete that one"
             )
         if not settings and run.has_begun:
-            if not run.is_finished and not (run.folder / INPUTS).exists():  # begun by an earlier emoreg
+            if not run.has_ended and not (run.folder / INPUTS).exists():  # begun by an earlier emoreg
                 _write_inputs(run, inputs)
             return run
     with run._writing(RECIPE) as path:  # replaces the recipe of a run whose first start failed
@@ -303,7 +337,7 @@ def _taken_back(folder: Path) -> Iterator[None]:
         yield
     except BaseException as error:
         written = {RECIPE, INPUTS, SEEN}
-        if isinstance(error, UserError) and not isinstance(error, Diverged):  # a setting that cannot be trained with
+        if isinstance(error, UserError):  # a setting that cannot be trained with
             written.add(ENVIRONMENT)
         with contextlib.suppress(OSError):  # an error here would hide the one that matters
             if not was_there and all(path.name in written or is_trace(path) for path in folder.iterdir()):
@@ -316,6 +350,8 @@ def _taken_back(folder: Path) -> Iterator[None]:
 def claim_run(folder: Path | str, recipe: Recipe, progress: Progress, inputs: Inputs | None = None) -> Iterator[Run]:
     """Within, the run of `recipe` in `folder` belongs to this process, unless it is finished: check `is_finished`.
 
+    `Diverged` that is raised within is recorded in the folder, and raised with what to do.
+
     Args:
         folder: of the run.
         recipe: all settings.
@@ -323,6 +359,7 @@ def claim_run(folder: Path | str, recipe: Recipe, progress: Progress, inputs: In
         inputs: as for `start_run`.
 
     Raises:
+        Diverged: the run did so before; it is not trained again.
         UserError: as `start_run`; another process is training the run.
     """
     folder = Path(folder)
@@ -332,9 +369,24 @@ def claim_run(folder: Path | str, recipe: Recipe, progress: Progress, inputs: In
         with hold_new(folder, "run folder"), _taken_back(folder):
             run = start_run(folder, recipe, inputs)
             if not run.is_finished:  # another process may have finished it while this one waited
-                yield run
+                if (divergence := run.divergence) is not None:
+                    raise divergence
+                try:
+                    yield run
+                except Diverged as error:
+                    raise run.end_diverged(_with_remedy(error, recipe)) from None
                 return
     run = start_run(folder, recipe, inputs)
     run.drop_checkpoint()  # the process that finished the run may have been killed just before
     progress.detail(f"{folder}: already finished, nothing to train")
     yield run
+
+
+def _with_remedy(error: Diverged, recipe: Recipe) -> str:
+    stage = 1 if isinstance(recipe, PretrainRecipe) else 2
+    rehearses = isinstance(recipe, TrainRecipe) and recipe.encoder.rehearsal > 0
+    lower = "optimizer.lr or encoder.rehearsal" if rehearses else "optimizer.lr"
+    return (
+        f"stage {stage} diverged: {error}; lower {lower}, raise optimizer.warmup or set optimizer.clip_norm in "
+        "another run; to train this one anew, delete its folder"
+    )

@@ -232,7 +232,7 @@ def _finish(
         "test": measure(classifier, test, fabric, each_image=True, names=names) if test else None,
         "validation": measure(classifier, validation, fabric, names=names) if validation else None,
     }
-    _refuse_divergence(run, measured)
+    _refuse_divergence(measured)
     for split, metrics in measured.items():
         if metrics is not None and (remark := remark_on_answers(metrics, names, f"{split} images")):
             # While a study runs nothing is said of the test images: who sees that is tempted to stop it.
@@ -321,14 +321,11 @@ def _measure_training(
     return {name: measured[name] for name in (outcome, f"{outcome}_non_emotional", f"{outcome}_emotional", "images")}
 
 
-def _refuse_divergence(run: Run, measured: Mapping[str, Mapping[str, Any] | None]) -> None:
+def _refuse_divergence(measured: Mapping[str, Mapping[str, Any] | None]) -> None:
     """`Diverged` if the answers on a split are not finite: their accuracy would be that of a constant answer."""
     for split, metrics in measured.items():
         if metrics is not None and not math.isfinite(metrics["loss"]):
-            raise Diverged(
-                f"{run.folder}: the loss on the {split} images is {metrics['loss']} at the end of training: it has "
-                "diverged; lower optimizer.lr, or set optimizer.clip_norm or optimizer.warmup, in another run"
-            )
+            raise Diverged(f"the loss on the {split} images is {metrics['loss']} at the end of training")
 
 
 def gradient_share(classifier: RegulatedClassifier) -> float | None:

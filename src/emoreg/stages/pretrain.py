@@ -262,6 +262,8 @@ def experience_run(experience: Run | Path | str) -> tuple[Run, PretrainRecipe]:
     recipe = run.recipe
     if not isinstance(recipe, PretrainRecipe):
         raise UserError(f"encoder.experience: {experience} is a run of stage 2, not of stage 1")
-    if not run.is_finished:
-        raise UserError(f"encoder.experience: {experience} is not finished; start its emoreg pretrain again")
+    try:
+        run.require_finished()
+    except UserError as error:
+        raise UserError(f"encoder.experience: {error}") from None
     return run, recipe

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -20,19 +19,15 @@ from emoreg.runtime.quiet_libraries import errors_only
 from emoreg.training.step import LossOf
 
 MAX_NAMED = 5  # images of a batch that a message names
-_REMEDY = "lower optimizer.lr, or set optimizer.clip_norm or optimizer.warmup (the last good epoch is kept)"
 
 
-def check_losses(
-    losses: Tensor, batches: Callable[..., Iterator[Batch]], images: ImageSet, folder: Path, epoch: int
-) -> None:
+def check_losses(losses: Tensor, batches: Callable[..., Iterator[Batch]], images: ImageSet, epoch: int) -> None:
     """Stop at the first loss that is not finite.
 
     Args:
         losses: of the epoch's steps so far (S,).
         batches: gives the epoch's batches again, from number `done` on.
         images: training images.
-        folder: run folder.
         epoch: from 0.
 
     Raises:
@@ -44,24 +39,23 @@ def check_losses(
     step = int(wrong[0])
     rows = next(batches(done=step)).rows.tolist()
     raise Diverged(
-        f"{folder}: the loss became {losses[step].item()} in step {step + 1} of epoch {epoch + 1}, at the images "
-        f"{_names(images, rows)}; {_REMEDY}"
+        f"the loss became {losses[step].item()} in step {step + 1} of epoch {epoch + 1}, at the images "
+        f"{_names(images, rows)} of {images.table.name}"
     )
 
 
-def check_weights(model: nn.Module, folder: Path, epoch: int) -> None:
+def check_weights(model: nn.Module, epoch: int) -> None:
     """Stop where the last step of an epoch has left weights that are not finite; its loss was computed before it.
 
     Args:
         model: the one that would be kept.
-        folder: run folder.
         epoch: from 0.
 
     Raises:
         Diverged: weights are not finite; names them.
     """
     if (name := non_finite(model.state_dict())) is not None:
-        raise Diverged(f"{folder}: {name} is not finite after epoch {epoch + 1}; {_REMEDY}")
+        raise Diverged(f"{name} is not finite after epoch {epoch + 1}")
 
 
 def _names(images: ImageSet, rows: list[int]) -> str:

@@ -110,12 +110,12 @@ def fit(
                 advance(1)
                 stops = processes.any(is_asked_to_stop()) and current.steps < steps
                 if is_on_cpu or stops or current.steps == steps:  # reading a loss from a GPU waits for it
-                    check_losses(current.losses[: current.steps], batches, images, run.folder, epoch)
+                    check_losses(current.losses[: current.steps], batches, images, epoch)
                 if stops:
                     current.seconds = time.perf_counter() - start
                     save(context, state, history, current)
                     raise Stopped
-            check_weights(state.kept, run.folder, epoch)
+            check_weights(state.kept, epoch)
             seconds = time.perf_counter() - start
             row = {
                 "epoch": epoch + 1,
