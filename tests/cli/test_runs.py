@@ -57,6 +57,15 @@ def test_a_damaged_run_is_listed_with_its_reason(capsys: pytest.CaptureFixture[s
     assert "damaged" in captured.out and "emoreg: damaged: runs/one is not a run folder" in captured.err
 
 
+def test_a_run_that_diverged_is_listed_and_compared_and_says_why_if_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    made(Path("runs/three")).end_diverged("stage 2 diverged: the loss became nan")
+    assert main(["runs", "list"]) == 0
+    captured = capsys.readouterr()
+    assert "diverged" in captured.out and captured.err == ""
+    assert "stage 2 diverged: the loss became nan" in told(capsys, "list", "--columns", "run,error")
+    assert "diverged" in told(capsys, "compare", "runs/one", "runs/three")
+
+
 def test_compared_runs_show_the_settings_that_differ_and_their_scores(capsys: pytest.CaptureFixture[str]) -> None:
     shown = told(capsys, "compare", "runs/one", "runs/two")
     names = [line.split()[0] for line in shown.splitlines() if line.strip()]

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe
-from emoreg.runs.catalogue import FACTS, catalogue, differing_settings, find_runs, size_of
-from emoreg.runs.run import FINAL, METRICS, RECIPE, Run, start_run
+from emoreg.runs.catalogue import FACTS, catalogue, damage, differing_settings, find_runs, size_of
+from emoreg.runs.run import DIVERGED, FINAL, METRICS, RECIPE, Run, start_run
 from emoreg.runtime.lock import hold
 from emoreg.runtime.safe_io import write_json
 from refusing import refusal
@@ -57,6 +57,18 @@ def test_a_run_that_is_being_trained_and_one_that_is_damaged_are_called_so(folde
         table = catalogue(find_runs([folder]))
     assert table["status"].tolist() == ["finished", "damaged", "running"]
     assert "stage1" in table["error"][1] and set(FACTS) <= set(table)
+
+
+def test_a_run_that_diverged_is_called_so_and_says_why(folder: Path) -> None:
+    run = Run(folder / "study" / "runs" / "two")
+    run.end_diverged("the loss became nan")
+    with hold(run.folder):
+        table = catalogue(find_runs([folder]))
+    assert table["status"].tolist() == ["finished", "not begun", "diverged"] and damage(table) == []
+    assert table["error"][2] == f"{run.folder}: the loss became nan"
+    (run.folder / DIVERGED).write_text("{")
+    table = catalogue([run])
+    assert table["status"].tolist() == ["damaged"] and str(run.folder / DIVERGED) in damage(table)[0]
 
 
 def test_the_settings_in_which_runs_differ(folder: Path) -> None:

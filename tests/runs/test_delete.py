@@ -59,3 +59,12 @@ def test_a_stage_1_run_goes_only_with_the_unfinished_runs_that_need_it(tmp_path:
     assert check_deletable([first.folder, second.folder]) == [first, second]
     made(second.folder, second.recipe, accuracy=0.7)
     assert check_deletable([first.folder]) == [first]
+
+
+def test_a_run_that_diverged_is_deleted_whole_and_needs_no_stage_1_run(tmp_path: Path) -> None:
+    first = made(tmp_path / "stage1", PretrainRecipe())
+    encoder = EncoderSettings(experience=str(tmp_path / "stage1"))
+    second = made(tmp_path / "two", TrainRecipe(encoder=encoder, regulation=RegulationSettings(mode="learned")))
+    second.end_diverged("the loss became nan")
+    assert check_deletable([first.folder]) == [first]
+    assert check_deletable([second.folder]) == [second]

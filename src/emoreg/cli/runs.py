@@ -45,14 +45,14 @@ def list_runs(
         emoreg runs list runs/mine --where "mode == 'learned' and seed < 3"
         emoreg runs list --where "`recipe.training.epochs` > 20" --columns run,validation_accuracy
     """
-    from emoreg.runs.catalogue import catalogue, find_runs
+    from emoreg.runs.catalogue import catalogue, damage, find_runs
     from emoreg.runtime.streams import tell
     from emoreg.runtime.terminal import show
     from emoreg.study.results_table import select
     from emoreg.study.tables import rows_table, rows_text
 
     table = catalogue(find_runs(folders or [Path("runs")]))
-    damaged = table["error"].dropna().tolist()
+    damaged = damage(table)
     chosen = None if columns is None else list(table.columns) if columns == "all" else columns.split(",")
     table = select(table, where, chosen)
     if chosen is None:
@@ -75,14 +75,14 @@ def compare(runs: RunFolders, *, test: bool = False) -> None:
     Examples:
         emoreg runs compare runs/one runs/other
     """
-    from emoreg.runs.catalogue import SETTINGS, catalogue, differing_settings, find_runs
+    from emoreg.runs.catalogue import SETTINGS, catalogue, damage, differing_settings, find_runs
     from emoreg.runtime.terminal import Table, show
 
     table = catalogue(find_runs(runs))
     if len(table) < 2:
         raise UserError(f"{table['run'].iloc[0]} is one run; give two or more to compare")
-    if (damaged := table["error"].dropna()).size:
-        raise UserError(str(damaged.iloc[0]))
+    if damaged := damage(table):
+        raise UserError(damaged[0])
     settings = differing_settings(table)
     shown = Table("setting", *table["run"], box=None, header_style="bold")
     for name in settings:
@@ -109,7 +109,7 @@ def delete(runs: RunFolders, *, yes: bool = False) -> int:
         emoreg runs delete runs/mine
         emoreg runs delete runs/mine runs/other --yes
     """
-    from emoreg.runs.catalogue import size_of
+    from emoreg.runs.catalogue import size_of, status_of
     from emoreg.runs.delete import check_deletable, delete_run
 
     found = check_deletable(runs)
@@ -118,7 +118,7 @@ def delete(runs: RunFolders, *, yes: bool = False) -> int:
         if not sys.stdin.isatty():
             raise UserError("nobody can be asked here; give --yes to delete")
         for run in found:
-            print(f"{run.folder}: stage {run.stage}, {'finished' if run.is_finished else 'not finished'}")
+            print(f"{run.folder}: stage {run.stage}, {status_of(run)}")
         print(f"Delete {len(found)} run folder{'s' if len(found) > 1 else ''}, {size}? [y/N] ", end="", flush=True)
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             print("nothing is deleted")

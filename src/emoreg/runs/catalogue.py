@@ -47,6 +47,7 @@ class Status(StrEnum):
     """How far a run is."""
 
     FINISHED = "finished"
+    DIVERGED = "diverged"  # it has ended too
     RUNNING = "running"  # a process holds its lock
     STOPPED = "stopped"  # with a checkpoint
     NOT_BEGUN = "not begun"
@@ -79,7 +80,7 @@ def _below(folder: Path) -> Iterator[Path]:
 def catalogue(runs: Sequence[Run]) -> pd.DataFrame:
     """A row per run with the columns FACTS, and a column for every setting, "recipe.training.epochs".
 
-    A run that cannot be read has the status `damaged`, and the reason in the column `error`.
+    A run that cannot be read has the status `damaged`, and the reason in the column `error`, as one that diverged has.
     """
     import pandas as pd
 
@@ -91,6 +92,11 @@ def differing_settings(table: pd.DataFrame) -> list[str]:
     """The columns of settings in which rows of a catalogue differ, in their order."""
     settings = table[[name for name in table if str(name).startswith(SETTINGS)]]
     return [str(name) for name in settings if len({_told(value) for value in settings[name]}) > 1]
+
+
+def damage(table: pd.DataFrame) -> list[str]:
+    """What is wrong with the damaged runs of a catalogue, a line for each."""
+    return [str(error) for error in table.loc[table["status"] == Status.DAMAGED, "error"]]
 
 
 def is_missing(value: Any) -> bool:
@@ -109,21 +115,24 @@ def _row(run: Run) -> dict[str, Any]:
         is_first = isinstance(recipe, PretrainRecipe)
         row |= {
             "stage": 1 if is_first else 2,
-            "status": str(_status(run)),
+            "status": str(status_of(run)),
             "mode": recipe.pretext if isinstance(recipe, PretrainRecipe) else recipe.regulation.mode,
             "data": recipe.stimuli.name if isinstance(recipe, PretrainRecipe) else recipe.target.name,
             "backbone": recipe.backbone.name,
             "seed": recipe.seed,
         }
         row |= {f"{SETTINGS}{key}": value for key, value in flatten(dataclasses.asdict(recipe))}
+        if row["status"] == Status.DIVERGED:
+            row["error"] = str(run.divergence)
         return row | _scores(run)
     except UserError as error:
         return row | {"status": str(Status.DAMAGED), "error": str(error)}
 
 
-def _status(run: Run) -> Status:
-    if run.is_finished:
-        return Status.FINISHED
+def status_of(run: Run) -> Status:
+    """How far a run is, which may be damaged all the same."""
+    if run.has_ended:
+        return Status.FINISHED if run.is_finished else Status.DIVERGED
     if holder(run.folder) is not None:
         return Status.RUNNING
     return Status.STOPPED if run.has_begun else Status.NOT_BEGUN

@@ -14,6 +14,7 @@ from emoreg.runs.run import (
     CHECKPOINT,
     CONFUSION_PICTURE,
     CONFUSION_TABLE,
+    DIVERGED,
     ENVIRONMENT,
     FINAL,
     INPUTS,
@@ -27,7 +28,7 @@ from emoreg.runs.tracker_clients import EVENTS
 from emoreg.runs.trackers import RECORD
 from emoreg.runtime.lock import FolderInUse, hold, is_trace
 
-OF_A_RUN = (RECIPE, INPUTS, ENVIRONMENT, SEEN, METRICS, CHECKPOINT, WEIGHTS, FINAL, RECORD, EVENTS)
+OF_A_RUN = (RECIPE, INPUTS, ENVIRONMENT, SEEN, METRICS, CHECKPOINT, WEIGHTS, FINAL, DIVERGED, RECORD, EVENTS)
 DRAWN = (CONFUSION_TABLE, CONFUSION_PICTURE)  # that `emoreg train` writes beside them
 # What Weights & Biases keeps offline; a copy of the stage-1 run, for predict; what was scored in suites.
 OF_OTHERS = ("wandb", "experience", "suites")
@@ -85,11 +86,11 @@ def _is_own(path: Path) -> bool:
 
 
 def _needing(run: Run, deleted: Sequence[Run]) -> list[Run]:
-    """Unfinished runs beside a stage-1 run that take its encoder, and are not deleted with it."""
+    """Runs beside a stage-1 run that have not ended, take its encoder, and are not deleted with it."""
     going, folder = {other.folder.resolve() for other in deleted}, run.folder.resolve()
     found = []
     for other in find_runs([folder.parent]):
-        if other.folder.resolve() in going or other.is_finished:
+        if other.folder.resolve() in going or other.has_ended:
             continue
         try:
             recipe = other.recipe
