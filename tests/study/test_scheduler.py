@@ -5,6 +5,7 @@ import dataclasses
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ import emoreg.stages.classify
 import emoreg.stages.pretrain
 from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe
 from emoreg.errors import Diverged, UserError
+from emoreg.runs.run import DIVERGED, claim_run
 from emoreg.runtime.lock import FolderInUse, Holder
 from emoreg.runtime.progress import Advance, Progress
 from emoreg.study.columns import RunStatus
@@ -26,6 +28,7 @@ from emoreg.study.local_pool import LocalPool
 from emoreg.study.plan import plan_runs
 from emoreg.study.run_study import run_study
 from emoreg.study.scheduler import InTurn, execute, recorded_failures
+from emoreg.training.launch import RunContext
 from listening import Listening
 from study_arms import BACKBONE, LEARNED
 
@@ -154,8 +157,8 @@ def diverging(begun: list[str]) -> Callable[[Recipe, Path, Progress], None]:
 
     def diverge(recipe: Recipe, out: Path, progress: Progress) -> None:
         begun.append(out.name.rpartition("-")[0])
-        out.mkdir(parents=True, exist_ok=True)
-        raise Diverged("the loss is not finite")
+        with claim_run(out, recipe, progress):
+            raise Diverged("the loss is not finite")
 
     return diverge
 
@@ -169,20 +172,51 @@ def test_a_classifier_that_diverged_is_done_again_only_without_its_folder(
     assert run_study(study, tmp_path, progress=quiet).status.tolist() == ["diverged"]
     assert failing == ["digits-resnet8-backbone-seed0"]
     (folder,) = (tmp_path / "runs").iterdir()
-    folder.rmdir()
+    shutil.rmtree(folder)
     assert recorded_failures(plan_runs(study, tmp_path / "runs"), tmp_path) == {}  # it is waiting
     assert run_study(study, tmp_path, progress=quiet).status.tolist() == ["diverged"]
     assert len(failing) == 2
 
 
-def test_an_encoder_that_diverged_is_tried_again(
+def test_a_study_that_shares_runs_with_one_in_which_a_run_diverged_does_not_train_it(
     tiny_study: Study, failing: list[str], tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(emoreg.stages.pretrain, "pretrain", diverging(failing))
+    monkeypatch.setattr(emoreg.stages.classify, "train", diverging(failing))
+    study, runs = dataclasses.replace(tiny_study, arms=(BACKBONE,), seeds=1), tmp_path / "runs"
+    one, other = (run_study(study, tmp_path / name, runs, progress=quiet) for name in ("one", "other"))
+    assert one.status.tolist() == other.status.tolist() == ["diverged"] and len(failing) == 1
+    assert one.error.tolist() == other.error.tolist() and "the loss is not finite" in one.error[0]
+
+
+def test_a_damaged_record_of_a_divergence_is_a_failure_of_its_run_alone(
+    tiny_study: Study, failing: list[str], tmp_path: Path, quiet: Progress
+) -> None:
+    study = dataclasses.replace(tiny_study, arms=(BACKBONE,))
+    damaged = plan_runs(study, tmp_path / "runs")[0].folder
+    damaged.mkdir(parents=True)
+    (damaged / DIVERGED).write_text("{")
+    table = run_study(study, tmp_path, progress=quiet)
+    assert table.status.tolist() == ["failed", "failed"] and failing == ["digits-resnet8-backbone-seed1"]
+    assert "diverged.json is damaged" in table.error[0]
+
+
+def test_an_encoder_that_diverged_is_trained_again_only_without_its_folder_and_blocks_what_needs_it(
+    tiny_study: Study, tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+
+    def diverge(context: RunContext[PretrainRecipe], given: object) -> None:
+        begun.append(context.run.folder.name)
+        raise Diverged("the loss is not finite")
+
+    monkeypatch.setattr(emoreg.stages.pretrain, "_pretrain", diverge)
     study = dataclasses.replace(tiny_study, arms=(LEARNED,), seeds=1)
     for _ in range(2):
         assert run_study(study, tmp_path, progress=quiet).status.tolist() == ["diverged", "blocked"]
-    assert len(failing) == 2
+    assert len(begun) == 1
+    shutil.rmtree(tmp_path / "runs" / begun[0])
+    assert run_study(study, tmp_path, progress=quiet).status.tolist() == ["diverged", "blocked"]
+    assert len(begun) == 2
 
 
 def test_the_record_of_failures_has_their_status_and_that_of_the_first_edition_is_read_without(

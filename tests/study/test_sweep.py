@@ -41,7 +41,7 @@ class Pretended:
             self.ready.append(RunOutcome(run, RunStatus.FAILED, "it failed"))
             return
         if lr in (0.3, 0.4):
-            self.ready.append(RunOutcome(run, RunStatus.DIVERGED, "it diverged"))
+            self.ready.append(RunOutcome(run, RunStatus.DIVERGED, str(run.run.end_diverged("it diverged"))))
             return
         accuracy = lr + 0.01 * run.seed
         final = {"validation": {"accuracy": accuracy, "loss": 1 - accuracy, "images": 9}, "test": None, "seconds": 2.0}
@@ -87,7 +87,8 @@ def test_the_best_is_that_of_the_highest_mean_on_validation_images_and_is_a_reci
     table = rows(tmp_path / "out")
     assert [row["optimizer.lr"] for row in table] == ["0.2", "0.1", "0.3"]
     assert [row["validation_accuracy"] for row in table] == ["0.205", "0.105", ""]
-    assert [row["error"] for row in table] == ["", "", "it diverged"] and table[0]["seconds"] == "4.0"
+    errors = [row["error"].rpartition(": ")[2] for row in table]
+    assert errors == ["", "", "it diverged"] and table[0]["seconds"] == "4.0"
 
 
 def test_a_sweep_that_goes_on_or_grows_repeats_no_finished_run(
@@ -107,7 +108,7 @@ def test_a_trial_that_diverged_is_a_result_and_one_that_failed_is_tried_again(
     for _ in range(2):
         assert main(["sweep", str(tmp_path / "mine.yaml"), "--out", str(tmp_path / "out"), "--quiet"]) == 0
         shown = capsys.readouterr()
-        assert " diverged " in shown.out and " failed " not in shown.out and "trial 2: it diverged" in shown.err
+        assert " diverged " in shown.out and " failed " not in shown.out and ": it diverged" in shown.err
     assert len(pool.done) == 4
     pool.done.clear()
     asked(tmp_path, [0.1, 0.4])
@@ -122,7 +123,7 @@ def test_a_trial_of_stage_1_that_diverged_is_a_result_too(tmp_path: Path, pool: 
     (tmp_path / "mine.yaml").write_text("stage: pretrain\nsearch: {optimizer: {lr: [0.3]}}")
     for _ in range(2):
         (trial,) = run_sweep(read_sweep(tmp_path / "mine.yaml"), tmp_path / "out", progress=quiet).results
-        assert trial.has_diverged and trial.error == "it diverged"
+        assert trial.has_diverged and trial.error == f"{trial.runs[0].folder}: it diverged"
     assert len(pool.done) == 1
 
 

@@ -124,9 +124,10 @@ def _tell_lost(table: pd.DataFrame, out: Path) -> int:
             "again; to try one anew that was trained here, delete its folder ('emoreg runs delete')"
         )
     if len(failed):
+        without = ", without the folders of those that diverged" if RunStatus.DIVERGED in set(failed.status) else ""
         tell(
             f"emoreg: {len(failed)} of {len(table)} runs failed; their tracebacks are in {out}/failures.json; "
-            "run the same command again to retry them"
+            f"run the same command again to retry them{without}"
         )
     return 1 if len(failed) else 0
 
@@ -162,13 +163,13 @@ def _print_plan(
     from emoreg.study.part import part_of
     from emoreg.study.results_table import read_results
     from emoreg.study.run_study import begun
-    from emoreg.study.scheduler import diverged_before, left_to_do
+    from emoreg.study.scheduler import left_to_do
     from emoreg.study.scorings import plan_line
     from emoreg.study.tables import plan_table
 
     found = begun(study, out, runs, tables=[(str(path), read_results(path)) for path in tables])
     study, planned = found.study, found.planned
-    ids = found.ids_elsewhere | diverged_before(planned, out)
+    ids = found.ids_elsewhere
     places, changed = find_data(study.data, [run.recipe for run in planned], out)
     part = part_of(planned, only)
     part = [dataclasses.replace(run, recipe=at_places(run.recipe, places)) for run in part]

@@ -43,7 +43,7 @@ from emoreg.study.read_study import (
 from emoreg.study.results import results_of
 from emoreg.study.results_table import read_results, write_results
 from emoreg.study.run_one import RunOutcome
-from emoreg.study.scheduler import InTurn, Pool, diverged_before, execute, left_to_do, recorded_failures
+from emoreg.study.scheduler import InTurn, Pool, execute, left_to_do, recorded_failures
 from emoreg.study.score_runs import score_runs
 from emoreg.study.scorings import check_scorable, left_to_score
 
@@ -70,7 +70,7 @@ def run_study(
     """Do all runs of a study that are not done yet, score them in its suites, and write their table.
 
     To resume a study that was stopped, even killed, call this again. Runs that fail are recorded with their error, and
-    tried again by the next call. Those of stage 2 that diverge are not, unless their folders are deleted: they count.
+    tried again by the next call. Those that diverge are not, unless their folders are deleted; of stage 2 they count.
 
     Args:
         study: from `read_study`, or made in Python.
@@ -111,7 +111,7 @@ def run_study(
         if added := [suite.name for suite in found.study.suites if suite.name not in named]:
             progress.say(f"scored too, as {out / FILE} names them: {', '.join(added)}; to drop one, delete it there")
         study, planned, done = found.study, found.planned, found.elsewhere
-        ids = found.ids_elsewhere | diverged_before(planned, out)
+        ids = found.ids_elsewhere
         part = part_of(planned, only)
         left = left_to_do(part, ids)
         jobs_left = left_to_score(part, study.suites)
@@ -224,7 +224,7 @@ def _plan_of_results(out: Path, planned: Sequence[PlannedRun]) -> str | None:
         purpose, seeds, first, looks = plans.iloc[0]
         return _plan(purpose, seeds, SEEDS.get(purpose, SEEDS[None]).start if pd.isna(first) else first, looks)
     kept = kept_study(out)
-    if kept is None or not any(isinstance(run.recipe, TrainRecipe) and run.run.is_finished for run in planned):
+    if kept is None or not any(isinstance(run.recipe, TrainRecipe) and run.run.has_ended for run in planned):
         return None
     return _plan(kept.purpose, kept.seeds, kept.seed_numbers.start, kept.looks or (kept.seeds,))
 

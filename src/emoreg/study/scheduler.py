@@ -66,18 +66,18 @@ class InTurn:
 def execute(
     planned: Sequence[PlannedRun], out: Path, pool: Pool, progress: Progress, elsewhere: Set[str] = frozenset()
 ) -> dict[str, RunOutcome]:
-    """Do all runs that are not finished, in the order of the plan.
+    """Do all runs that have not ended, in the order of the plan.
 
     Args:
         planned: from `plan_runs`.
         out: the study's folder; failures are recorded there with their traceback.
         pool: does the runs. The caller closes it.
         progress: shows one task for the whole study.
-        elsewhere: ids of runs that are done without being finished here: by other machines, or as they have
-            diverged. An encoder of stage 1 is trained here all the same if a run that is left needs its weights.
+        elsewhere: ids of runs that other machines have done. An encoder of stage 1 is trained here all the same if a
+            run that is left needs its weights.
 
     Returns:
-        The runs that failed or were blocked, by run id.
+        The runs that failed, diverged or were blocked, by run id.
     """
     recorded = read_failures(out)
     once = list({run.id: run for run in planned}.values())  # several arms may be the same run
@@ -94,8 +94,11 @@ def execute(
 
 
 def left_to_do(planned: Sequence[PlannedRun], elsewhere: Set[str] = frozenset()) -> list[PlannedRun]:
-    """The runs of a plan, in its order, that are finished neither here nor elsewhere; see `execute`."""
-    left = [run for run in planned if run.id not in elsewhere and not run.run.is_finished]
+    """The runs of a plan, in its order, that have ended neither here nor elsewhere; see `execute`.
+
+    An encoder that diverged is among them while a run that is left needs it: that one waits for it.
+    """
+    left = [run for run in planned if run.id not in elsewhere and not run.run.has_ended]
     needed = {run.needs for run in left}
     taken_elsewhere = {run.needs for run in planned if run.id in elsewhere}
     ids = {run.id for run in left if run.mode is not None or run.id in needed or run.id not in taken_elsewhere}
@@ -136,18 +139,8 @@ def outcomes_of(todo: list[Job], finished: set[str], pool: Pool, shared: SharedR
 
 
 def recorded_failures(planned: Sequence[PlannedRun], out: Path) -> dict[str, RunOutcome]:
-    """The runs that failed or were blocked when the study was last run, by run id."""
+    """The runs that failed or were blocked when the study was last run, and those that diverged, by run id."""
     return _failures(read_failures(out), planned)
-
-
-def diverged_before(planned: Sequence[PlannedRun], out: Path) -> set[str]:
-    """The ids of the runs that diverged when the study was last run, and would again.
-
-    One whose folder has been deleted since is left to do. One that others of the plan need is too: they wait for it.
-    """
-    recorded = recorded_failures(planned, out)
-    diverged = {id_ for id_, outcome in recorded.items() if outcome.status is RunStatus.DIVERGED}
-    return diverged - {run.needs for run in planned}
 
 
 def read_failures(out: Path) -> dict[str, dict[str, str]]:
@@ -164,10 +157,10 @@ def _is_record(value: Mapping[str, Any]) -> bool:
 
 
 def record(recorded: dict[str, dict[str, str]], outcome: RunOutcome, out: Path) -> None:
-    """Record a failure, until the run is finished after all."""
+    """Record a failure, until the run has ended after all. What diverged says so in its folder."""
     before = recorded.pop(outcome.run.id, None)
     after = None
-    if outcome.error is not None:
+    if outcome.error is not None and outcome.status is not RunStatus.DIVERGED:
         after = {"run": outcome.run.name, "status": str(outcome.status), "error": outcome.error}
         after["traceback"] = outcome.traceback
         recorded[outcome.run.id] = after
@@ -182,20 +175,26 @@ def write_failures(recorded: Mapping[str, Mapping[str, str]], out: Path) -> None
 
 
 def _failures(recorded: Mapping[str, Mapping[str, str]], planned: Sequence[PlannedRun]) -> dict[str, RunOutcome]:
-    """The outcomes of planned runs that were recorded and are still not finished.
-
-    One that diverged and whose folder has been deleted since is waiting, to be done anew.
-    """
+    """The outcomes of planned runs that diverged, or whose failure is recorded, and are still not finished."""
     failures = {}
     for run in planned:
-        if (record := recorded.get(run.id)) and not run.run.is_finished:
+        if run.run.is_finished:
+            continue
+        if run.run.has_diverged:
+            failures[run.id] = _diverged(run)
+        elif record := recorded.get(run.id):
             # Records of the first edition have no status. A run was tried if that which it needs had not failed.
             default = RunStatus.BLOCKED if run.needs in recorded else RunStatus.FAILED
             status = RunStatus(record.get("status", default))
-            if status is RunStatus.DIVERGED and not run.folder.is_dir():
-                continue
             failures[run.id] = RunOutcome(run, status, record["error"], record.get("traceback", ""))
     return failures
+
+
+def _diverged(run: PlannedRun) -> RunOutcome:
+    try:
+        return RunOutcome(run, RunStatus.DIVERGED, str(run.run.divergence))
+    except UserError as damage:
+        return RunOutcome(run, RunStatus.FAILED, str(damage))
 
 
 def _summary(planned: PlannedRun) -> str:

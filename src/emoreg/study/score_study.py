@@ -17,7 +17,6 @@ from emoreg.study.kept_data import at_places, find_data, refuse
 from emoreg.study.read_study import FILE, TABLE
 from emoreg.study.results_table import write_results
 from emoreg.study.run_study import StudyOnDisk, make_pool, open_study, require_own_process, write_study
-from emoreg.study.scheduler import diverged_before
 from emoreg.study.score_runs import score_runs
 from emoreg.study.scorings import check_scorable, left_to_score
 from emoreg.suites.options import Suite
@@ -60,7 +59,7 @@ def score_study(
     if found.study.edition == 1:
         raise UserError(f"{path} is a study of the first edition, whose table has no suites: give its run folders")
     if not any(run.mode is not None and run.run.is_finished for run in found.planned):
-        if diverged_before(found.planned, found.out):
+        if any(run.mode is not None and run.run.has_diverged for run in found.planned):
             raise UserError(f"all runs of stage 2 that have ended in {found.out} diverged: there is nothing to score")
         raise UserError(f"no run of this study is finished in {found.out}; run 'emoreg study' first")
     found = replace(found, study=scored_in(found.study, tuple(own.values())))

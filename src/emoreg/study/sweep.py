@@ -29,7 +29,7 @@ from emoreg.study.missing_sets import refuse_missing
 from emoreg.study.plan import Folders, PlannedRun, run_id
 from emoreg.study.run_one import RunOutcome
 from emoreg.study.run_study import RUNS, make_pool, require_own_process
-from emoreg.study.scheduler import diverged_before, execute, left_to_do
+from emoreg.study.scheduler import execute, left_to_do
 from emoreg.study.sweep_file import Sweep, Trial
 
 if TYPE_CHECKING:
@@ -104,9 +104,8 @@ def run_sweep(
             progress.say(f"{out} was begun in {machine.precision}, and its other runs are trained in it too")
         planned = plan_sweep(sweep, out, machine)
         every = [run for runs in planned for run in runs]
-        diverged = diverged_before(every, out)
-        refuse_missing(left_to_do(every, diverged))
-        failed = execute(every, out, pool, progress, diverged)
+        refuse_missing(left_to_do(every))
+        failed = execute(every, out, pool, progress)
         result = _result(sweep, planned, failed)
         _write(out / TRIALS, _table(sweep, result))
         if result.best is not None:

@@ -47,7 +47,7 @@ def plan_table(
         planned: from `plan_runs`, or a part of it.
         costs: estimated duration of each run, by id.
         jobs: parallel runs.
-        elsewhere: ids of runs that other machines have finished, or that have diverged.
+        elsewhere: ids of runs that other machines have done.
         whole: number of runs of the whole plan, if this is a part.
         on_gpu: from `gpu_estimate`, of the runs that are left to do.
     """
