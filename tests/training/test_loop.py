@@ -23,7 +23,7 @@ from emoreg.config.training import TrainingSettings
 from emoreg.data.images.batches import Batch
 from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.table import Table
-from emoreg.errors import UserError
+from emoreg.errors import Diverged, UserError
 from emoreg.models.backbones import build_backbone
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runs.run import Run, start_run
@@ -279,9 +279,8 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_epoch(tmp_path:
         steps += 1
         return cross_entropy(model, batch) * (bad if steps == 8 else 1.0)  # the last of epoch 2
 
-    with pytest.raises(UserError, match=r"run.*epoch 2.*optimizer\.lr") as caught:
+    with pytest.raises(Diverged, match=r"became (nan|inf) in step 4 of epoch 2, at the images row .* of noise$"):
         fit_in(tmp_path / "run", tiny_model(), recipe(epochs=3), loss_of=loss_of)
-    assert "\n" not in str(caught.value) and str(tmp_path / "run") in str(caught.value)
     saved = Run(tmp_path / "run").load_checkpoint()
     assert saved is not None and len(saved["rows"]) == 1
     assert all(torch.isfinite(value).all() for value in saved["model"].values())
