@@ -47,7 +47,7 @@ def test_the_warm_up_of_lambda_is_for_a_regulation_that_can_be_held(stage2: Trai
     asked = dataclasses.replace(stage2, regulation=RegulationSettings("learned", warmup=0.2))
     model = RegulatedClassifier(TinyBackbone(), TinyBackbone(), 10)
     assert as_given(asked, model, Run(tmp_path)).regulation.warmup == 0.2
-    model.regulation = Lambda()
+    model.add_module("regulation", Lambda())
     with pytest.raises(SettingError, match=r"regulation.warmup: must be 0 .* no method hold, not 0.2"):
         as_given(asked, model, Run(tmp_path))
 
