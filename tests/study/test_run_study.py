@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from emoreg.cli.main import main
 from emoreg.runtime.progress import Progress
@@ -124,3 +125,97 @@ def test_suites_that_were_added_to_a_study_stay_when_its_file_is_run_again(
         assert [suite.name for suite in open_study(path).study.suites] == ["calibration", "adversarial"]
     file.write_text(f"{STUDY}suites: [adversarial: {{images: 8}}]\n")
     assert [suite.told["images"] for suite in open_study(file).study.suites if suite.adversarial] == [8]
+
+
+SETTINGS = """\
+edition: 2
+purpose: confirmation
+modes: [learned]
+experiences: [affect, shuffled]
+references: [backbone]
+seeds: 1
+pretraining: {training: {epochs: 1, device: cpu}}
+classifier:
+  target: {name: digits, image_size: 8}
+  backbone: {name: resnet8}
+  training: {epochs: 1, device: cpu}
+"""
+CHANGES = [
+    ("image_size: 8}\n  backbone", "image_size: 8, limit: 64}\n  backbone", "classifier.target.limit was null, is 64"),
+    ("pretraining: {", "pretraining: {optimizer: {lr: 0.001}, ", "pretraining.optimizer.lr was 0.002, is 0.001"),
+    ("[affect, shuffled]", "[affect]", "runs such as digits-resnet8-learned-shuffled-procedural-seed0 are left out"),
+    ("  backbone:", "  optimizer: {lr: 0.05}\n  backbone:", "classifier.optimizer.lr was 0.1, is 0.05"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "reason"), CHANGES, ids=["target", "stage 1", "arms", "stage 2"])
+@pytest.mark.parametrize("has_table", [True, False], ids=["by its table", "by its copy"])
+def test_a_confirmation_that_has_results_does_not_change_its_runs_by_any_door(
+    file: Path, quiet: Progress, old: str, new: str, reason: str, has_table: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file.write_text(SETTINGS)
+    run_study(read_study(file), "runs/mine", progress=quiet)
+    if not has_table:
+        Path("runs/mine/results.parquet").unlink()
+    assert old in SETTINGS
+    file.write_text(SETTINGS.replace(old, new))
+    expected = (
+        f"runs/mine holds results of a study that was planned otherwise: {reason}. A confirmation does not change once "
+        "results are there: put that back, or choose another folder for another study (--out)"
+    )
+    assert refusal(lambda: run_study(read_study(file), "runs/mine", progress=quiet)) == expected
+    doors: list[tuple[str, ...]] = [("study",), ("study", "--dry-run"), ("results",), ("report",)]
+    for command, *options in doors + [("study", "--with", "runs/mine/results.parquet")] * has_table:
+        assert main([command, "mine.yaml", *options]) == 2
+        assert expected in capsys.readouterr().err
+    assert len(run_study(read_study(file), "runs/other", progress=quiet))
+
+
+def test_a_confirmation_whose_images_are_others_is_refused_by_where_they_were(file: Path, quiet: Progress) -> None:
+    for name, count in (("one", 10), ("two", 11)):
+        for path in (Path(name, label, f"{number}.png") for label in "ab" for number in range(count)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8)).save(path)
+    file.write_text(STUDY.replace("name: digits", "name: folder, root: one"))
+    run_study(read_study(file), "runs/mine", progress=quiet)
+    file.write_text(STUDY.replace("name: digits", "name: folder, root: two"))
+    assert "classifier.target.root was one, is two" in refusal(lambda: open_study(file))
+
+
+def test_a_confirmation_that_has_results_takes_more_arms_sets_and_seeds_and_other_ways_of_running(
+    file: Path, quiet: Progress
+) -> None:
+    file.write_text(SETTINGS)
+    before = run_study(read_study(file), "runs/mine", progress=quiet)
+    more = SETTINGS.replace("[affect, shuffled]", "[affect, fresh, shuffled]").replace("device", "devices: 1, device")
+    more += "targets:\n  - {}\n  - target: {limit: 64}\nstimuli:\n  - {}\n  - stimuli: {count: 20}\n"
+    file.write_text(more + "suites: [calibration]\n")
+    after = run_study(read_study(file, seeds=2), "runs/mine", progress=quiet)
+    assert set(before.id) < set(after.id)
+
+
+def test_an_exploration_says_which_results_of_an_earlier_plan_are_not_in_its_table(
+    file: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file.write_text(SETTINGS.replace("confirmation", "exploration"))
+    run_study(read_study(file), "runs/mine", progress=quiet)
+    file.write_text(file.read_text().replace("  backbone:", "  optimizer: {lr: 0.05}\n  backbone:"))
+    expected = "3 finished runs of the earlier plan are not in this table: classifier.optimizer.lr was 0.1, is 0.05"
+    assert main(["results", "mine.yaml"]) == 0
+    assert f"emoreg: runs/mine/results.parquet is left as it is: {expected}\n" in capsys.readouterr().err
+    assert main(["report", "mine.yaml"]) == 2
+    assert f"emoreg: {expected}\n" in capsys.readouterr().err
+    said: list[str] = []
+    monkeypatch.setattr(quiet, "say", said.append)
+    run_study(read_study(file), "runs/mine", progress=quiet)
+    run_study(read_study(file), "runs/mine", progress=quiet)
+    assert said.count(expected) == 1
+
+
+def test_nobody_is_held_to_the_plan_of_a_smoke_run(file: Path, quiet: Progress) -> None:
+    file.write_text(SETTINGS)
+    run_study(read_study(file, smoke=True), "runs/mine-smoke", progress=quiet)
+    file.write_text(SETTINGS.replace("confirmation", "exploration"))
+    run_study(read_study(file, smoke=True), "runs/mine-smoke", progress=quiet)
+    file.write_text(SETTINGS.replace("  backbone:", "  optimizer: {lr: 0.05}\n  backbone:"))
+    assert len(run_study(read_study(file, smoke=True), "runs/mine-smoke", progress=quiet)) == 5

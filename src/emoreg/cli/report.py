@@ -167,10 +167,11 @@ def _table(path: Path, runs: Path | None) -> pd.DataFrame:
     if found.out.is_dir():
         kept = found.out / TABLE
         if lost := _ids_of_results(kept) - set(table.id[has_result(table)]):
-            tell(
-                f"emoreg: {kept} is left as it is: {runs or found.out / RUNS} lacks {len(lost)} of its runs; "
-                "give --runs, or delete the table if they are gone"
+            lacking = (
+                f"{runs or found.out / RUNS} lacks {len(lost)} of its runs; give --runs, or delete the table if they "
+                "are gone"
             )
+            tell(f"emoreg: {kept} is left as it is: {found.fallen_out or lacking}")
             return table
         try:
             write_results(kept, table)
@@ -270,6 +271,8 @@ def _open(path: Path, runs: Path | None) -> _Opened:
     from emoreg.study.run_study import RUNS, open_study
 
     found = open_study(path, runs=runs)
+    if found.fallen_out:
+        tell(f"emoreg: {found.fallen_out}")
     table = found.table()
     if not has_results(table):
         where = runs or found.out / RUNS

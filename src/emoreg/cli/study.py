@@ -176,7 +176,8 @@ def _print_plan(
     left = left_to_do(list({run.id: run for run in part}.values()), ids)
     counted = count_images((run.recipe for run in part), progress)
     notes = download_notes(run.recipe for run in left)
-    if lines := [*changed, *told(missing_sets(left, counted.faults)), *notes]:
+    fallen = [found.fallen_out] if found.fallen_out else []
+    if lines := [*fallen, *changed, *told(missing_sets(left, counted.faults)), *notes]:
         show(*lines, "")  # before anything is timed, which may take a minute
     folders = [*([runs] if runs else []), out.parent]
     costs = estimate({run.id: run.recipe for run in part}, counted, progress, jobs, folders)

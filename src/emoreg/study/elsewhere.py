@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from emoreg.config.read_recipe import flatten
 from emoreg.config.recipe import EXECUTION_ONLY
@@ -62,7 +62,7 @@ def merged(tables: Sequence[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
             kept[key] = number
         if first == number or not (is_result[number] and is_result[first]):
             continue
-        if differing := _differing(rows.iloc[first], rows.iloc[number], RESULTS):
+        if differing := differences(rows.iloc[first], rows.iloc[number], RESULTS):
             raise UserError(
                 f"{names[first]} and {names[number]} have different results of the run {rows['run'].iloc[number]} "
                 f"(id {row.id}; {differing[0]}): join one of them alone"
@@ -92,16 +92,16 @@ def _why(table: pd.DataFrame, planned: Sequence[PlannedRun]) -> str:
     for found in table.to_dict("records"):
         row: Mapping[Any, Any] = found
         by_arm.setdefault((*(_plain(row.get(key)) for key in ("mode", "experience")), row.get("seed")), []).append(row)
-    nearest: list[str] | None = None
+    nearest: list[Difference] | None = None
     is_of_others = False
     for run in planned:
         by_row = []
         own = {f"{SETTINGS}{key}": stored(value) for key, value in flatten(dataclasses.asdict(run.recipe))}
         for other in by_arm.get((run.mode, run.experience, run.seed), ()):
             if other.get("edition") != run.recipe.edition:
-                by_row.append(_differing(other, {"edition": run.recipe.edition}, ["edition"]))
+                by_row.append(differences(other, {"edition": run.recipe.edition}, ["edition"]))
             else:
-                by_row.append(_differing(other, own, [key for key in own if key in RECIPES and key not in IGNORED]))
+                by_row.append(differences(other, own, [key for key in own if key in RECIPES and key not in IGNORED]))
         differing = min(by_row, key=len, default=None)  # rows of other targets and stimuli differ in more
         # Runs with the same settings have other encoders, whose stage 1 tells the difference, or other images.
         is_of_others = is_of_others or differing == []
@@ -112,14 +112,25 @@ def _why(table: pd.DataFrame, planned: Sequence[PlannedRun]) -> str:
     if nearest is None:
         return "none has the mode, experience and seed of a planned one"
     more = f" and {len(nearest) - SHOWN} more" if len(nearest) > SHOWN else ""
-    return f"its nearest one differs in {', '.join(nearest[:SHOWN])}{more}"
+    return f"its nearest one differs in {', '.join(map(str, nearest[:SHOWN]))}{more}"
 
 
-def _differing(there: Mapping[Any, Any], here: Mapping[Any, Any], names: Sequence[str]) -> list[str]:
-    """The columns in which two rows differ, as "training.device (cuda there, cpu here)"."""
+class Difference(NamedTuple):
+    """A column in which two rows differ."""
+
+    name: str  # of the setting or measurement
+    there: str
+    here: str
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.there} there, {self.here} here)"
+
+
+def differences(there: Mapping[Any, Any], here: Mapping[Any, Any], names: Iterable[str]) -> list[Difference]:
+    """The columns in which two rows differ."""
     pairs = ((name, _plain(there.get(name)), _plain(here.get(name))) for name in names)
     return [
-        f"{name.removeprefix(SETTINGS)} ({_told(one)} there, {_told(other)} here)"
+        Difference(name.removeprefix(SETTINGS), _told(one), _told(other))
         for name, one, other in pairs
         if one != other and not _is_rounded(one, other)
     ]

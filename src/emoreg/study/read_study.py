@@ -168,7 +168,7 @@ def read_study(
         if "suites" in values:
             values["suites"] = shrunk(values["suites"])
         study = _study(name, FileValues(values, lines, words))
-    return replace(study, read_as=read_as)
+    return replace(study, is_smoke=smoke, read_as=read_as)
 
 
 def _refuse_without_effect(study: Study) -> None:

@@ -65,10 +65,7 @@ def results_of(
     """
     import pandas as pd
 
-    plan: dict[str, Any] = {}
-    if study.purpose is not None:
-        looks = list(study.looks or (study.seeds,))
-        plan = {"purpose": study.purpose, "planned_seeds": study.seeds, "first_seed": study.first_seed, "looks": looks}
+    plan = plan_columns(study)
     of_others: dict[str, dict[str, Any]] = {}
     for row in [] if elsewhere is None else elsewhere.to_dict("records"):
         of_others.setdefault(row["id"], {str(key): value for key, value in row.items() if not is_missing(value)})
@@ -79,6 +76,29 @@ def results_of(
         for run in planned
     ]
     return pd.DataFrame(rows, columns=in_order(name for row in rows for name in row))
+
+
+def plan_columns(study: Study) -> dict[str, Any]:
+    """What was planned, as it stands in every row; nothing of a study of the first edition."""
+    if study.purpose is None:
+        return {}
+    looks = list(study.looks or (study.seeds,))
+    return {"purpose": study.purpose, "planned_seeds": study.seeds, "first_seed": study.first_seed, "looks": looks}
+
+
+def run_columns(planned: PlannedRun, out: Path) -> dict[str, Any]:
+    """Which run a row is of, with its settings: what is known before it is done."""
+    recipe = planned.recipe
+    settings = {f"{SETTINGS}{key}": value for key, value in published(dataclasses.asdict(recipe), out).items()}
+    row = {
+        "stage": 1 if isinstance(recipe, PretrainRecipe) else 2,
+        "run": planned.name,
+        "folder": portable(planned.folder, out),
+        "edition": recipe.edition,
+        **{key: getattr(planned, key) for key in FACTORS},
+        **{key: value for key, value in settings.items() if key in RECIPES},
+    }
+    return {key: stored(value) for key, value in row.items()}
 
 
 def _handed_on(planned: PlannedRun, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,22 +117,12 @@ def _row(planned: PlannedRun, failure: RunOutcome | None, out: Path, suites: Seq
             status, error = RunStatus.FAILED, str(damage)
     elif failure is not None:
         status, error = failure.status, failure.error
-    row: dict[str, Any] = {
-        "stage": 1 if isinstance(recipe, PretrainRecipe) else 2,
-        "status": str(status),
-        "error": error and without_places(error, out),
-        "run": planned.name,
-        "folder": portable(planned.folder, out),
-        "edition": recipe.edition,
-        **{key: getattr(planned, key) for key in FACTORS},
-    }
-    settings = {f"{SETTINGS}{key}": value for key, value in published(dataclasses.asdict(recipe), out).items()}
-    row["images_sha256"] = _images(run)
-    row |= measured | {key: value for key, value in settings.items() if key in RECIPES} | _where(run)
+    row: dict[str, Any] = {"status": str(status), "error": error and without_places(error, out)}
+    row |= measured | {"images_sha256": _images(run)} | _where(run)
     if status is RunStatus.FINISHED:
         row |= {"train_loss": run.last_loss} | row | _curves(run, recipe)
         row |= suite_columns(run, suites) if isinstance(recipe, TrainRecipe) else {}
-    return {key: stored(value) for key, value in row.items()}
+    return run_columns(planned, out) | {key: stored(value) for key, value in row.items()}
 
 
 def _images(run: Run) -> str | None:

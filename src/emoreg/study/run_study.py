@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from emoreg.config.recipe import TrainRecipe
 from emoreg.config.setting_types import path_of, typed_value
 from emoreg.errors import SettingError, UserError
 from emoreg.runs.trackers import send_all_later
@@ -20,7 +19,8 @@ from emoreg.runtime.main_module import require_guard
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.safe_io import write_atomically, writing
 from emoreg.study.columns import has_result
-from emoreg.study.definition import SEEDS, Study, needs_machine
+from emoreg.study.definition import Study, needs_machine
+from emoreg.study.earlier_plan import fallen_out
 from emoreg.study.elsewhere import FILE as ELSEWHERE
 from emoreg.study.elsewhere import finished_elsewhere, merged
 from emoreg.study.kept_data import at_places, find_data, refuse
@@ -34,7 +34,6 @@ from emoreg.study.read_study import (
     TABLE,
     find_study,
     is_kept,
-    kept_study,
     read_study,
     with_data,
     with_machine,
@@ -53,7 +52,6 @@ if TYPE_CHECKING:
     from emoreg.study.ray_pool import Ray
 
 RUNS = "runs"  # in a study's folder: the run folders
-PLAN = ["purpose", "planned_seeds", "first_seed", "looks"]  # columns that tell what was planned
 
 
 def run_study(
@@ -93,7 +91,8 @@ def run_study(
         UserError: the folder cannot be written, or another process is working on it; a table that cannot be read, or
             holds no run of this study; there are runs to do, and images have changed since the study began, or are
             not there, which is said of all such sets at once; `only` has an unknown label; torchrun, srun or the like
-            has started several processes.
+            has started several processes; the folder has results of another plan: seeds and looks do not change, and
+            the arms and settings of a confirmation do not, though more may be added.
     """
     if not isinstance(study, Study):
         given = f"a {type(study).__name__}"
@@ -107,6 +106,8 @@ def run_study(
         found = begun(study, out, runs, pool.machine, tables)
         if needs_machine(study):
             _say_precision(found.study, out, pool.machine(), progress)
+        if found.fallen_out:
+            progress.say(found.fallen_out)
         named = {suite.name for suite in study.suites}
         if added := [suite.name for suite in found.study.suites if suite.name not in named]:
             progress.say(f"scored too, as {out / FILE} names them: {', '.join(added)}; to drop one, delete it there")
@@ -195,44 +196,6 @@ def make_pool(jobs: int, progress: Progress, ray: Ray | None, isolated: bool) ->
     return LocalPool(jobs, progress) if jobs > 1 or isolated else InTurn(progress)
 
 
-def _refuse_other_plan(out: Path, study: Study, planned: Sequence[PlannedRun]) -> None:
-    """UserError if the results in the study's folder are of a study that planned other seeds or looks."""
-    before = _plan_of_results(out, planned)
-    now = _plan(study.purpose, study.seeds, study.seed_numbers.start, study.looks or (study.seeds,))
-    if before in (None, now):
-        return
-    fewer = ", and give 'emoreg study' --seeds to run fewer seeds for now, or more" if study.values is not None else ""
-    raise UserError(
-        f"{out} holds results of a study that planned {before}; this one plans {now}. A plan does not change once "
-        f"results are there: choose another folder, or keep the plan{fewer}"
-    )
-
-
-def _plan_of_results(out: Path, planned: Sequence[PlannedRun]) -> str | None:
-    """What the study planned that has results in a folder; None without any, and for one of the first edition.
-
-    As its table has it or, of a study that was stopped before it had one, the copy of its file.
-    """
-    import pandas as pd
-
-    with contextlib.suppress(UserError):  # there is no table, or a damaged one
-        table = read_results(out / TABLE)
-        rows = table[has_result(table) & (table["stage"] == 2)]
-        plans = rows.reindex(columns=PLAN).dropna(subset=["planned_seeds", "looks"])
-        if plans.empty:
-            return None
-        purpose, seeds, first, looks = plans.iloc[0]
-        return _plan(purpose, seeds, SEEDS.get(purpose, SEEDS[None]).start if pd.isna(first) else first, looks)
-    kept = kept_study(out)
-    if kept is None or not any(isinstance(run.recipe, TrainRecipe) and run.run.has_ended for run in planned):
-        return None
-    return _plan(kept.purpose, kept.seeds, kept.seed_numbers.start, kept.looks or (kept.seeds,))
-
-
-def _plan(purpose: str | None, seeds: int, first: int, looks: Sequence[int]) -> str:
-    return f"{purpose}, seeds {int(first)} to {int(first + seeds) - 1}, looks {list(map(int, looks))}"
-
-
 def write_study(path: Path, values: Mapping[str, Any]) -> None:
     """Write the copy of a study's file. UserError if that cannot be."""
     with writing(path):
@@ -248,6 +211,7 @@ class StudyOnDisk:
     planned: Sequence[PlannedRun]
     failures: Mapping[str, RunOutcome]  # by run id
     elsewhere: pd.DataFrame | None = None  # rows of runs that other machines have done
+    fallen_out: str | None = None  # a line of results in its folder that are of an earlier plan
 
     @property
     def ids_elsewhere(self) -> set[str]:
@@ -289,21 +253,23 @@ def begun(
         tables: names for errors, and further tables of results of other machines.
 
     Raises:
-        UserError: the folder has results of another plan; a table that cannot be read, or holds no run of the study.
+        UserError: the folder has results of another plan, see `fallen_out`; a table that cannot be read, or holds no
+            run of the study.
     """
     if needs_machine(study):
         study = with_machine(study, out, (machine or this_machine)())
     study = with_data(with_suites(_with_seeds_done(study, out), out), out)
-    planned = plan_runs(study, Path(runs or out / RUNS))
-    _refuse_other_plan(out, study, planned)
+    folder = Path(runs or out / RUNS)
+    planned = plan_runs(study, folder)
+    fallen = fallen_out(study, planned, out, folder)
     done = _done_elsewhere(out, planned, tables)
     planned = known_as(planned, set() if done is None else set(done["id"]))
-    return StudyOnDisk(study, out, planned, recorded_failures(planned, out), done)
+    return StudyOnDisk(study, out, planned, recorded_failures(planned, out), done, fallen)
 
 
 def _with_seeds_done(study: Study, out: Path) -> Study:
     """The study with the seeds beyond its plan that its folder's table has results of, unless it asks for a number."""
-    if study.run_seeds is not None:
+    if study.run_seeds is not None or study.is_smoke:
         return study
     with contextlib.suppress(UserError):  # there is no table, or a damaged one
         table = read_results(out / TABLE)

@@ -53,6 +53,8 @@ def score_study(
     require_own_process()
     progress = progress or Progress(details=False)
     found = open_study(path, runs)
+    if found.fallen_out:
+        progress.say(found.fallen_out)
     own = {suite.name: suite for suite in (*found.study.suites, *suites)}
     if not own:
         raise UserError(f"{path} names no suites: give some with --suites, or write 'suites:' in its file")

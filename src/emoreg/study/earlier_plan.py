@@ -1,0 +1,139 @@
+"""What the results in a study's folder were planned as, and what a study that is now asked for leaves of that plan."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from emoreg.errors import UserError
+from emoreg.runs.catalogue import is_missing
+from emoreg.study.columns import RECIPES, SETTINGS, RunStatus, has_result, in_order
+from emoreg.study.definition import SEEDS, Study
+from emoreg.study.elsewhere import FILE as ELSEWHERE
+from emoreg.study.elsewhere import IGNORED, PATHS, SHOWN, differences
+from emoreg.study.plan import PlannedRun, plan_runs
+from emoreg.study.read_study import TABLE, kept_study
+from emoreg.study.results import plan_columns, run_columns
+from emoreg.study.results_table import read_results
+from emoreg.study.scheduler import recorded_failures
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PLAN = ["purpose", "planned_seeds", "first_seed", "looks"]  # columns that tell what was planned
+COMPARED = [name for name in RECIPES if name not in IGNORED]
+ROOTS = [f"{SETTINGS}{name}" for name in PATHS if name.endswith("root")]
+
+
+def fallen_out(study: Study, planned: Sequence[PlannedRun], out: Path, runs: Path) -> str | None:
+    """A line of the results in a study's folder that are of another plan and in no table of this one; None without any.
+
+    Args:
+        study: as it is asked for now.
+        planned: its runs.
+        out: its folder.
+        runs: folder of the run folders.
+
+    Raises:
+        UserError: a study does not change its seeds or looks once it has results, nor a confirmation its runs: the
+            error says which setting is another now. More arms and sets are no change. A smoke run may change.
+    """
+    table = _earlier(out, runs)
+    if table is None:
+        return None
+    results = table[has_result(table) & (table["stage"] == 2)]
+    if not study.is_smoke:
+        _refuse_other_seeds(results, study, out)
+    ids = {id_ for run in planned for id_ in (run.id, run.with_paths, run.without_paths)}
+    is_lost = table["id"].notna() & ~table["id"].isin(ids) & table["seed"].isin(study.seed_numbers)
+    lost = results[is_lost[results.index]]
+    if lost.empty:
+        return None
+    why = _why(table[is_lost], [run for run in planned if run.id not in set(table["id"])], out)
+    if not study.is_smoke and (lost["purpose"] == "confirmation").any():
+        raise UserError(
+            f"{out} holds results of a study that was planned otherwise: {why}. A confirmation does not change once "
+            "results are there: put that back, or choose another folder for another study (--out)"
+        )
+    return f"{len(lost)} finished run{'s' if len(lost) > 1 else ''} of the earlier plan are not in this table: {why}"
+
+
+def _earlier(out: Path, runs: Path) -> pd.DataFrame | None:
+    """The runs that were planned, and whether they have results; None where no study was.
+
+    As the folder's table has them or, of a study that was stopped before it had one, by the copy of its file.
+    """
+    import pandas as pd
+
+    with contextlib.suppress(UserError):  # there is no table, or a damaged one
+        return read_results(out / TABLE)
+    kept = kept_study(out)
+    if kept is None:
+        return None
+    planned = plan_runs(kept, runs)
+    status = {id_: outcome.status for id_, outcome in recorded_failures(planned, out).items()}
+    status |= {run.id: RunStatus.FINISHED for run in planned if run.run.is_finished}
+    with contextlib.suppress(UserError):  # no other machine has done any
+        elsewhere = read_results(out / ELSEWHERE)
+        status |= dict(zip(elsewhere["id"], elsewhere["status"], strict=True))
+    rows = [run_columns(run, out) | {"status": status.get(run.id)} | plan_columns(kept) for run in planned]
+    return pd.DataFrame(rows, columns=in_order(()))
+
+
+def _refuse_other_seeds(results: pd.DataFrame, study: Study, out: Path) -> None:
+    """UserError if results are of a study that planned other seeds or looks. The first edition had no such plan."""
+    import pandas as pd
+
+    plans = results[PLAN].dropna(subset=["planned_seeds", "looks"])
+    if plans.empty:
+        return
+    purpose, seeds, first, looks = plans.iloc[0]
+    first = SEEDS.get(purpose, SEEDS[None]).start if pd.isna(first) else first
+    before = _plan(purpose, seeds, first, looks)
+    now = _plan(study.purpose, study.seeds, study.seed_numbers.start, study.looks or (study.seeds,))
+    if before != now:
+        fewer = ", and give 'emoreg study' --seeds to run fewer seeds for now, or more" if study.values else ""
+        raise UserError(
+            f"{out} holds results of a study that planned {before}; this one plans {now}. A plan does not change once "
+            f"results are there: choose another folder, or keep the plan{fewer}"
+        )
+
+
+def _plan(purpose: str | None, seeds: int, first: int, looks: Sequence[int]) -> str:
+    return f"{purpose}, seeds {int(first)} to {int(first + seeds) - 1}, looks {list(map(int, looks))}"
+
+
+def _why(lost: pd.DataFrame, new: Sequence[PlannedRun], out: Path) -> str:
+    """Why runs are no longer planned: what was set otherwise in them, or that they are left out.
+
+    Args:
+        lost: the runs.
+        new: runs that are planned and were not.
+        out: the study's folder.
+    """
+    alike: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for run in new:
+        alike.setdefault((run.mode, run.experience, run.seed), []).append(run_columns(run, out))
+    changed, moved, left_out = list[str](), list[str](), list[str]()
+    first = lost[lost["seed"] == lost["seed"].min()]  # the other seeds tell nothing more
+    for row in first.to_dict("records"):
+        arm = (None if is_missing(row[name]) else row[name] for name in ("mode", "experience"))
+        others = alike.get((*arm, row["seed"]), [])
+        # Of the runs of an arm, those of other targets and stimuli differ in more.
+        nearest = min(others, key=lambda other: len(differences(row, other, COMPARED)), default=None)
+        if nearest is not None:
+            changed += _told(row, nearest, COMPARED)
+            moved += _told(row, nearest, ROOTS)
+        elif row["stage"] == 2:
+            left_out = left_out or [f"runs such as {row['run']} are left out"]
+    # Where no setting differs, the images at another root are others, or what is at the same root is.
+    reasons = list(dict.fromkeys([*(changed or moved), *left_out])) or ["its images had other names, sizes or labels"]
+    more = f" and {len(reasons) - SHOWN} more" if len(reasons) > SHOWN else ""
+    return f"{'; '.join(reasons[:SHOWN])}{more}"
+
+
+def _told(before: Mapping[Any, Any], now: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    section = "pretraining" if before["stage"] == 1 else "classifier"  # of a study's file
+    return [f"{section}.{each.name} was {each.there}, is {each.here}" for each in differences(before, now, names)]
