@@ -76,4 +76,7 @@ def test_a_smoke_run_scores_a_few_images() -> None:
 def test_another_set_that_nobody_knows_is_named_where_it_stands() -> None:
     with pytest.raises(SettingError, match=r"sets\[1\].name: .* 'svnh' \(did you mean 'svhn'\?\)"):
         OutOfDistributionOptions((OtherSet("cifar100"), OtherSet("svnh")))
+    for name in ("hf:", "hf:somebody/", "hf:a/b/c/d"):
+        with pytest.raises(SettingError, match=rf"sets\[0\].name: '{name}' is not of the form hf:OWNER/NAME"):
+            OutOfDistributionOptions((OtherSet(name),))
     assert TransferOptions((OtherSet("emotion6"), OtherSet("hf:somebody/something"))).sets

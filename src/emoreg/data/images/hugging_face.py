@@ -20,11 +20,20 @@ from emoreg.runtime.optional import importing
 if TYPE_CHECKING:
     from datasets import Dataset
 
+Section = Literal["target", "stimuli"]  # of the recipe, which has the set's name and root
 PREFIX = "hf:"
 IMAGE_NAMES = ("image", "img")  # that are chosen where there are several of the kind
 
 
-def load_splits(name: str, root: str | None, section: Literal["target", "stimuli"]) -> dict[str, Dataset]:
+def parts_of(name: str, section: Section) -> list[str]:
+    """OWNER, NAME and CONFIG of a set's name, as far as it has them. SettingError for a name of another form."""
+    parts = name[len(PREFIX) :].split("/")
+    if len(parts) > 3 or not all(parts):
+        raise SettingError(f"{section}.name", f"'{name}' is not of the form hf:OWNER/NAME or hf:OWNER/NAME/CONFIG")
+    return parts
+
+
+def load_splits(name: str, root: str | None, section: Section) -> dict[str, Dataset]:
     """All splits of a set, by name.
 
     Args:
@@ -36,9 +45,7 @@ def load_splits(name: str, root: str | None, section: Literal["target", "stimuli
     Raises:
         UserError: `datasets` is not installed, or the set cannot be loaded.
     """
-    parts = name[len(PREFIX) :].split("/")
-    if len(parts) > 3 or not all(parts):
-        raise SettingError(f"{section}.name", f"'{name}' is not of the form hf:OWNER/NAME or hf:OWNER/NAME/CONFIG")
+    parts = parts_of(name, section)
     path, config = "/".join(parts[:2]), parts[2] if len(parts) == 3 else None
     try:
         with importing("datasets", name, "'emoreg[hub]'"):

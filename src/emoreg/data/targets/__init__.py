@@ -11,7 +11,7 @@ import numpy as np
 from emoreg.config.recipe import EDITION
 from emoreg.config.schema import TargetSettings
 from emoreg.config.target_words import ANSWERED
-from emoreg.data.images.hugging_face import PREFIX
+from emoreg.data.images.hugging_face import PREFIX, parts_of
 from emoreg.data.images.names import composed
 from emoreg.data.images.packed import Pack, is_pack, open_pack, read_about
 from emoreg.data.images.splits import classes_without
@@ -34,8 +34,10 @@ def is_known(name: str) -> bool:
 
 
 def require_known(name: str) -> None:
-    """SettingError, of target.name, for a name that is no target's, with the nearest one."""
-    if not is_known(name) and name.lower() not in affective.SETS:
+    """SettingError, of target.name, for a name that is no target's, with the nearest one or the form of the Hub's."""
+    if name.lower().startswith(PREFIX):
+        parts_of(name, "target")
+    elif not is_known(name) and name.lower() not in affective.SETS:
         names = [*NAMES, *affective.SETS, *torchvision_sets.SETS]
         close = nearest(name.lower(), names) or " (known: those of torchvision, and hf:OWNER/NAME)"
         raise SettingError("target.name", f"no target for classification is called '{name}'{close}")
