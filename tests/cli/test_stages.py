@@ -24,7 +24,7 @@ def test_one_run_is_estimated_with_its_images_looked_at_first(
     assert "64 images to train on, 7 for validation, 449 to test; 100 epochs of 1 steps of 64 images" in shown
     assert "\nabout " in shown and " on this machine (" in shown
     recipe.write_text("edition: 2\nstimuli: {name: manifest, root: nowhere}\n")
-    assert main(["pretrain", "recipe.yaml", "--dry-run", "--quiet"]) == 0
+    assert main(["pretrain", "recipe.yaml", "--dry-run", "--quiet"]) == main(["pretrain", "recipe.yaml"]) == 2
     shown = capsys.readouterr().out
     assert "[1] stimuli (1 run): nothing at nowhere" in shown and "no estimate, as the number of its images" in shown
     assert not (tmp_path / "runs").exists()

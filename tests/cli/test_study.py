@@ -123,6 +123,20 @@ def test_a_dry_run_prints_the_plan_and_trains_nothing(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(("is_there", "code"), [(False, 2), (True, 1)], ids=["not here", "cannot be read"])
+def test_a_dry_run_ends_with_the_exit_code_that_the_study_would_have(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, is_there: bool, code: int
+) -> None:
+    monkeypatch.setattr(calibrate, "SECONDS", 0.01)
+    arms = STUDY.replace("[learned]", "[]").replace("seeds: 2", "seeds: 1")
+    file.write_text(arms.replace("name: digits", "name: folder, root: photos"))
+    if is_there:
+        Path("photos").mkdir()
+    assert main(["study", "pilot.yaml", "--dry-run", "--quiet"]) == code
+    assert "1 runs, 0 done, 1 to do: no estimate" in capsys.readouterr().out
+    assert main(["study", "pilot.yaml", "--quiet"]) == code
+
+
 def test_a_study_with_a_run_that_fails_ends_with_1_and_says_which_also_without_a_report(
     file: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

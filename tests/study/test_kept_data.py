@@ -156,13 +156,14 @@ def test_reports_need_no_images_and_a_plan_neither(
     assert main(["results", "s", "s/results.parquet", "--merge", "all.parquet"]) == 0
     assert len(read_results(Path("all.parquet"))) == 3
     capfd.readouterr()
-    assert main(["study", "s", "--seeds", "2", "--dry-run", "--quiet"]) == 0
+    assert main(["study", "s", "--dry-run", "--quiet"]) == 0 and "is not here" not in capfd.readouterr().out
+    assert main(["study", "s", "--seeds", "2", "--dry-run", "--quiet"]) == 2
     shown = capfd.readouterr().out
     assert (
         "data/flags (folder) is not here: it was 32 files of" in shown
         and "6 runs, 3 done, 3 to do: no estimate" in shown
     )
-    assert main(["study", str(written("never/there", path="n.yaml")), "--dry-run", "--quiet"]) == 0
+    assert main(["study", str(written("never/there", path="n.yaml")), "--dry-run", "--quiet"]) == 2
     told = refusal(lambda: done("s/study.yaml", "s", quiet) if rewritten_with(2) else None)
     assert "data/flags (folder) is not here: it was 32 files of" in told
 

@@ -37,7 +37,7 @@ def pretrain(
     smoke: Smoke = False,
     quiet: Quiet = False,
     settings: Annotated[Sequence[str], SettingsOf(PretrainRecipe)],
-) -> None:
+) -> int:
     """Stage 1: train an emotional encoder on affective images.
 
     Every setting of the recipe is an option too.
@@ -50,13 +50,14 @@ def pretrain(
     filled = _read(PretrainRecipe, recipe, settings, smoke, print_config)
     folder, progress = out or _default_folder(recipe, filled, smoke), Progress(quiet=quiet)
     if dry_run:
-        _print_costs(filled, folder, progress)
-    elif not print_config:
+        return _print_costs(filled, folder, progress)
+    if not print_config:
         from emoreg.stages.pretrain import pretrain as train_encoder
 
         say_edition(recipe)
         run = train_encoder(filled, folder, progress=progress)
         _print_metrics("experience", run.final.get("validation") or run.final.get("train") or {}, run)
+    return 0
 
 
 def train(
@@ -68,7 +69,7 @@ def train(
     smoke: Smoke = False,
     quiet: Quiet = False,
     settings: Annotated[Sequence[str], SettingsOf(TrainRecipe)],
-) -> None:
+) -> int:
     """Stage 2: train a classifier, regulated or plain.
 
     Every setting of the recipe is an option too.
@@ -85,8 +86,8 @@ def train(
         filled = _with_smoke_experience(filled)
     folder, progress = out or _default_folder(recipe, filled, smoke), Progress(quiet=quiet)
     if dry_run:
-        _print_costs(filled, folder, progress)
-    elif not print_config:
+        return _print_costs(filled, folder, progress)
+    if not print_config:
         from emoreg.runs.run import Run
         from emoreg.stages.classify import train as train_classifier
 
@@ -97,6 +98,7 @@ def train(
         title, measured = ("test split", final["test"]) if final["test"] else ("validation split", final["validation"])
         _print_metrics(title, measured or {}, run)
         _print_confusion(measured or {}, final["classes"], run.folder, writes=not was_finished)
+    return 0
 
 
 def evaluate(
@@ -154,8 +156,11 @@ def _read(kind: type[R], file: Path, settings: Sequence[str], smoke: bool, print
     return recipe
 
 
-def _print_costs(recipe: PretrainRecipe | TrainRecipe, folder: Path, progress: Progress) -> None:
-    """Print what its images need that are not here or cannot be read, and how long a run takes."""
+def _print_costs(recipe: PretrainRecipe | TrainRecipe, folder: Path, progress: Progress) -> int:
+    """Print what its images need that are not here or cannot be read, and how long a run takes.
+
+    The exit code is that of the run if it were done now: 2 if images are missing.
+    """
     from emoreg.data.images.batches import steps_per_epoch
     from emoreg.runtime.progress import in_words
     from emoreg.runtime.terminal import show
@@ -168,10 +173,12 @@ def _print_costs(recipe: PretrainRecipe | TrainRecipe, folder: Path, progress: P
     if isinstance(recipe, TrainRecipe) and recipe.encoder.experience and Path(recipe.encoder.experience).exists():
         recipe = with_encoder_architecture(recipe)
     counted, training = count_images([recipe], progress), recipe.training
-    show(*told(missing_sets_of(recipe, counted.faults)), *download_notes([recipe]))
+    missing = missing_sets_of(recipe, counted.faults)
+    show(*told(missing), *download_notes([recipe]))
+    code = 2 if missing else 0
     if (counts := counted.of(recipe)) is None:
         show("no estimate, as the number of its images is not known")
-        return
+        return code
     steps = steps_per_epoch(counts.train, training.batch_size)
     show(
         f"{counts.train:,} images to train on, {counts.validation:,} for validation, {counts.test:,} to test; "
@@ -184,6 +191,7 @@ def _print_costs(recipe: PretrainRecipe | TrainRecipe, folder: Path, progress: P
         show(f"about {in_words(costs.seconds[''])} on this machine ({costs.machine})", costs.sources)
     if training.device in ("auto", "cuda") and (on_gpu := gpu_estimate([recipe], counted)):
         show(on_gpu)
+    return code
 
 
 def _with_smoke_experience(recipe: TrainRecipe) -> TrainRecipe:

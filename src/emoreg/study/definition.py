@@ -74,7 +74,7 @@ class Study:
     edition: int = EDITION
     data: tuple[KeptData, ...] = ()  # what is known of its images
     suites: tuple[Suite, ...] = ()  # that every finished run of stage 2 is scored in
-    is_smoke: bool = False  # only to see that all of it runs: nobody is held to its plan
+    is_smoke: bool = field(default=False, compare=False)  # only to see that it runs: nobody is held to its plan
     values: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
     """The values of its file: written as YAML they give the same study. None for a study made in Python."""
     read_as: str | None = field(default=None, compare=False, repr=False)
