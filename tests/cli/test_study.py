@@ -278,7 +278,7 @@ def test_while_a_study_runs_the_test_split_stays_unseen(file: Path, capsys: pyte
     assert main(["study", "pilot.yaml"]) == 0
     assert re.search(r"digits-resnet8-backbone-seed0: training loss \d\.\d{4}, ", capsys.readouterr().err)
     file.write_text(file.read_text().replace("limit: 64", "limit: 64, validation: 0.5"))
-    assert main(["study", "pilot.yaml"]) == 0
+    assert main(["study", "pilot.yaml", "--out", "runs/another"]) == 0
     assert re.search(r"digits-resnet8-backbone-seed0: validation accuracy \d\.\d{4}, ", capsys.readouterr().err)
 
 

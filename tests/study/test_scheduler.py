@@ -75,7 +75,8 @@ def test_a_study_trains_every_run_once_and_finds_it_again(tiny_study: Study, tmp
         ("learned", "shuffled"): [0, 1],
     }
     before = times(tmp_path / "runs")
-    assert run_study(dataclasses.replace(tiny_study, arms=(LEARNED, BACKBONE)), tmp_path, progress=quiet).shape[0] == 6
+    fewer = dataclasses.replace(tiny_study, arms=(LEARNED, BACKBONE))
+    assert run_study(fewer, tmp_path / "fewer", tmp_path / "runs", progress=quiet).shape[0] == 6
     assert times(tmp_path / "runs") == before
 
 
