@@ -119,7 +119,7 @@ def test_a_dry_run_prints_the_plan_and_trains_nothing(
 ) -> None:
     monkeypatch.setattr(calibrate, "SECONDS", 0.01)
     shown = told(capsys, "study", "pilot.yaml", "--dry-run", "--quiet", "--seeds", "3")
-    assert "12 runs, 0 done, 12 to do: about " in shown and " on this machine (" in shown
+    assert re.search(r"12 runs, 0 done, 12 to do: (a few seconds|about .+) on this machine \(", shown)
     assert not (tmp_path / "runs").exists()
 
 

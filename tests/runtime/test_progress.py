@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from emoreg.runtime.progress import Progress, in_words
+from emoreg.runtime.progress import Progress, about, in_words
 
 
 class Terminal(io.StringIO):
@@ -230,3 +230,4 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_lines(
 )
 def test_a_long_duration_is_told_in_the_unit_in_which_people_think(seconds: float, words: str) -> None:
     assert in_words(seconds) == words
+    assert about(seconds) == (words if words == "a few seconds" else f"about {words}")

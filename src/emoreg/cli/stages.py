@@ -162,7 +162,7 @@ def _print_costs(recipe: PretrainRecipe | TrainRecipe, folder: Path, progress: P
     The exit code is that of the run if it were done now: 2 if images are missing.
     """
     from emoreg.data.images.batches import steps_per_epoch
-    from emoreg.runtime.progress import in_words
+    from emoreg.runtime.progress import about
     from emoreg.runtime.terminal import show
     from emoreg.stages.classifier import with_encoder_architecture
     from emoreg.study.costs import estimate
@@ -188,7 +188,7 @@ def _print_costs(recipe: PretrainRecipe | TrainRecipe, folder: Path, progress: P
     if not costs.seconds:
         show(f"no estimate, as there is no {training.device} here")
     else:
-        show(f"about {in_words(costs.seconds[''])} on this machine ({costs.machine})", costs.sources)
+        show(f"{about(costs.seconds[''])} on this machine ({costs.machine})", costs.sources)
     if training.device in ("auto", "cuda") and (on_gpu := gpu_estimate([recipe], counted)):
         show(on_gpu)
     return code

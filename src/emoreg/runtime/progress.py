@@ -151,6 +151,11 @@ def in_words(seconds: float) -> str:
     raise AssertionError
 
 
+def about(seconds: float) -> str:
+    """An estimate of a long duration: "about 40 minutes", "a few seconds"."""
+    return in_words(seconds) if seconds <= MINUTE / 2 else f"about {in_words(seconds)}"
+
+
 def _has_bars() -> bool:
     """Whether stderr is a terminal that can move its cursor."""
     try:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from emoreg.config.augment import AugmentSettings
 from emoreg.config.recipe import Recipe, TrainRecipe
 from emoreg.config.schema import BackboneSettings
-from emoreg.runtime.progress import in_words
+from emoreg.runtime.progress import about
 from emoreg.study.costs import seconds_of
 from emoreg.study.image_counts import CountedSets
 from emoreg.study.kinds_of_run import kind_of
@@ -53,10 +53,7 @@ def gpu_estimate(recipes: Iterable[Recipe], counted: CountedSets) -> str | None:
     which = "it takes" if len(runs) == 1 else "they take"
     if total < len(runs):
         which = f"{total:,} of them ({', '.join(found)}) take"
-    return (
-        f"{which} about {in_words(seconds)} on one {GPU}, one at a time, by the speeds of docs/speed.md "
-        "(crop and flip, bf16)"
-    )
+    return f"{which} {about(seconds)} on one {GPU}, one at a time, by the speeds of docs/speed.md (crop and flip, bf16)"
 
 
 def _speed(kind: TrainRecipe) -> int | None:

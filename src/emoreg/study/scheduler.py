@@ -84,7 +84,7 @@ def execute(
     todo, by_id = left_to_do(once, elsewhere), {run.id: run for run in once}
     finished = {run.id for run in once if run.run.is_finished}
     total, left = (sum(run.branches for run in runs) for runs in (once, todo))
-    with progress.task("all runs", total, "units", total - left) as advance:
+    with progress.task("all runs", total, "networks", total - left) as advance:
         for outcome in outcomes_of(list[Job](todo), finished, pool, SharedRuns(progress)):
             run, is_finished = by_id[outcome.run.id], outcome.status is RunStatus.FINISHED
             progress.say(_summary(run) if is_finished else f"{run.name}: {outcome.status.upper()}: {outcome.error}")

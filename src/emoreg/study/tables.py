@@ -16,7 +16,7 @@ from emoreg.config.recipe import TrainRecipe
 from emoreg.errors import printable
 from emoreg.models.gradient_budget import describe_budget
 from emoreg.runs.catalogue import is_missing
-from emoreg.runtime.progress import figure, in_words
+from emoreg.runtime.progress import about, figure, in_words
 from emoreg.runtime.terminal import Table
 from emoreg.study.arms import LABELS, REGULATED
 from emoreg.study.costs import Costs
@@ -113,9 +113,9 @@ def _lines(
     stage_1 = sum(run.mode is None for run in once)
     yield f"stage 1: {stage_1:,} runs; stage 2: {len(once) - stage_1:,} runs"
     untimed = [run for run in left if run.id not in costs.seconds]
-    total = in_words(sum(costs.seconds.get(run.id, 0.0) for run in left) / jobs)
+    total = about(sum(costs.seconds.get(run.id, 0.0) for run in left) / jobs)
     parallel = f", {jobs} at a time" if jobs > 1 else ""
-    cost = f"about {total} on this machine ({costs.machine}){parallel}"
+    cost = f"{total} on this machine ({costs.machine}){parallel}"
     if len(untimed) == len(left):
         cost = f"no estimate, {_why(untimed)}" if untimed else "nothing to do"
     elif untimed:
