@@ -128,47 +128,53 @@ def read_study(
     is_copy = is_kept(path)
     # The copy in a study's folder is always called study.yaml; the folder has the study's name.
     name = path.resolve().parent.name if is_copy else path.stem
-    raw, lines = read_yaml(path)
-    given = raw if isinstance(raw, Mapping) else {}
     is_stored = is_copy if is_stored is None else is_stored
-    edition = given.get("edition", 1 if is_stored else EDITION)
-    read_as = None
-    if edition != 1 and "edition" in given and (old := first_edition.old_key(given)) is not None:
-        raise SettingError(*old, path, lines.get(old[0]))
-    if edition != 1:
-        try:
-            translation = first_edition.translated(given)
-        except SettingError as error:
-            raise error.at(path, lines.get(error.key)) from None
-        if translation is not None:
-            raw, lines, read_as = translation.values, translation.lines(lines), translation.read_as
-    kind = first_edition.StudyFile if edition == 1 else StudyFile
-    if edition != 1 and isinstance(raw, Mapping) and "suites" in raw:
-        raw = {**raw, "suites": written_out(raw["suites"])}
-    values = {"edition": edition, **typed_values(kind, raw, lines, path)}
-    if edition == EDITION:
-        values["stem"] = values.get("stem") or ("cifar" if is_stored else "auto")
+    file, read_as = _read_file(path, is_stored)
     if seeds is not None:
-        key = "seeds" if edition == 1 else "run_seeds"
-        values[key] = seeds
-        lines.pop(key, None)  # it is no longer the file's
-    words = first_edition.WORDS if edition == 1 else {}
+        file = _with_seeds(file, seeds)
     try:
-        study = _study(name, FileValues(values, lines, words))
+        study = _study(name, file)
         if not is_stored:  # what a study began with stays readable; of a smoke run, variants may be alike
             _refuse_without_effect(study)
     except SettingError as error:
-        raise error.at(path, lines.get(error.key)) from None
+        raise error.at(path, file.keys.get(error.key)) from None
     if read_as is not None:
         line = f"emoreg: {path}: keys of the first edition: {read_as}; now edition {EDITION} of the method, with its "
         (progress or Progress()).say(printable(f"{line}defaults; write 'edition: 1' to keep the first"))
     if smoke:
-        values = {key: value for key, value in values.items() if key not in ("looks", "run_seeds")} | {"seeds": 1}
-        _shrink(values, words)
-        if "suites" in values:
-            values["suites"] = shrunk(values["suites"])
-        study = _study(name, FileValues(values, lines, words))
+        study = _study(name, _shrunk(file))
     return replace(study, is_smoke=smoke, read_as=read_as)
+
+
+def _read_file(path: Path, is_stored: bool) -> tuple[FileValues, str | None]:
+    """What a study's file says, and what keys of the first edition in it were taken for; None without any."""
+    raw, lines = read_yaml(path)
+    given = raw if isinstance(raw, Mapping) else {}
+    edition = given.get("edition", 1 if is_stored else EDITION)
+    if edition == 1:
+        values = typed_values(first_edition.StudyFile, raw, lines, path)
+        return FileValues({"edition": edition, **values}, lines, first_edition.WORDS), None
+    if "edition" in given and (old := first_edition.old_key(given)) is not None:
+        raise SettingError(*old, path, lines.get(old[0]))
+    try:
+        translation = first_edition.translated(given)
+    except SettingError as error:
+        raise error.at(path, lines.get(error.key)) from None
+    if translation is not None:
+        raw, lines = translation.values, translation.lines(lines)
+    if isinstance(raw, Mapping) and "suites" in raw:
+        raw = {**raw, "suites": written_out(raw["suites"])}
+    values = {"edition": edition, **typed_values(StudyFile, raw, lines, path)}
+    if edition == EDITION:
+        values["stem"] = values.get("stem") or ("cifar" if is_stored else "auto")
+    return FileValues(values, lines, {}), None if translation is None else translation.read_as
+
+
+def _with_seeds(file: FileValues, seeds: int) -> FileValues:
+    """The file with so many seeds to run for now, which is then no line of it."""
+    key = "seeds" if file.given["edition"] == 1 else "run_seeds"
+    lines = {name: line for name, line in file.keys.items() if name != key}
+    return FileValues({**file.given, key: seeds}, lines, file.words)
 
 
 def _refuse_without_effect(study: Study) -> None:
@@ -185,16 +191,20 @@ def _refuse_without_effect(study: Study) -> None:
             raise SettingError(f"variants[{second}]", reason)
 
 
-def _shrink(values: dict[str, Any], words: Mapping[str, str]) -> None:
-    """Smoke settings in every recipe of a file's values."""
+def _shrunk(file: FileValues) -> FileValues:
+    """The file with one seed, and smoke settings in every recipe."""
+    values = {key: value for key, value in file.given.items() if key not in ("looks", "run_seeds")} | {"seeds": 1}
     for stage, base in ((PretrainRecipe, "pretraining"), (TrainRecipe, "classifier")):
-        places = [words.get(name, name) for name in (base, *LAID_OVER[base])]
+        places = [file.name(name) for name in (base, *LAID_OVER[base])]
         for key, value in smoke_settings(stage, values["edition"]).items():
             for place in (places[0], *(f"{name}[]" for name in places[1:])):
                 put_setting(values, f"{place}.{key}", value)
     for part in (*values.get("variants", ()), *values.get("backbones", ())):
         for key, value in smoke_settings(PretrainRecipe, values["edition"]).items() if "pretraining" in part else ():
             put_setting(part, f"pretraining.{key}", value)
+    if "suites" in values:
+        values["suites"] = shrunk(values["suites"])
+    return FileValues(values, file.keys, file.words)
 
 
 def _study(name: str, file: FileValues) -> Study:
