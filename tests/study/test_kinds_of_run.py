@@ -57,6 +57,8 @@ def test_a_regulated_step_is_that_of_its_two_networks_and_stage_1_trains_one_of_
         training=REGULATED.training,
     )
     assert kind_of(stage_1) == plain
+    larger = dataclasses.replace(stage_1, stimuli=dataclasses.replace(stage_1.stimuli, image_size=64))
+    assert kind_of(larger).target.image_size == 64
 
 
 def test_a_rehearsal_of_whatever_weight_is_a_part_of_the_step_of_what_comes_from_stage_1() -> None:

@@ -51,7 +51,8 @@ def fallen_out(study: Study, planned: Sequence[PlannedRun], out: Path, runs: Pat
     lost = results[is_lost[results.index]]
     if lost.empty:
         return None
-    why = _why(table[is_lost], [run for run in planned if run.id not in set(table["id"])], out)
+    known = set(table["id"])
+    why = _why(table[is_lost], [run for run in planned if run.id not in known], out)
     if not study.is_smoke and (lost["purpose"] == "confirmation").any():
         raise UserError(
             f"{out} holds results of a study that was planned otherwise: {why}. A confirmation does not change once "
@@ -129,7 +130,7 @@ def _why(lost: pd.DataFrame, new: Sequence[PlannedRun], out: Path) -> str:
         elif row["stage"] == 2:
             left_out = left_out or [f"runs such as {row['run']} are left out"]
     # Where no setting differs, the images at another root are others, or what is at the same root is.
-    reasons = list(dict.fromkeys([*(changed or moved), *left_out])) or ["its images had other names, sizes or labels"]
+    reasons = list(dict.fromkeys([*(changed or moved), *left_out])) or ["images are others, or not here"]
     more = f" and {len(reasons) - SHOWN} more" if len(reasons) > SHOWN else ""
     return f"{'; '.join(reasons[:SHOWN])}{more}"
 
