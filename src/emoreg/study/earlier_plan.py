@@ -58,7 +58,8 @@ def fallen_out(study: Study, planned: Sequence[PlannedRun], out: Path, runs: Pat
             f"{out} holds results of a study that was planned otherwise: {why}. A confirmation does not change once "
             "results are there: put that back, or choose another folder for another study (--out)"
         )
-    return f"{len(lost)} finished run{'s' if len(lost) > 1 else ''} of the earlier plan are not in this table: {why}"
+    runs_are = "run of the earlier plan is" if len(lost) == 1 else "runs of the earlier plan are"
+    return f"{len(lost)} finished {runs_are} not in this table: {why}"
 
 
 def _earlier(out: Path, runs: Path) -> pd.DataFrame | None:
