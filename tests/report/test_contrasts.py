@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import emoreg
-from emoreg.report.contrast_plan import LABEL_TWINS, PRACTICAL
+from emoreg.report.contrast_kinds import KINDS, LABEL_TWINS
 from emoreg.report.contrasts import COLUMNS, analyse
 from emoreg.report.looks import nominal_levels
 from emoreg.report.run_frame import TWINS
@@ -87,7 +87,7 @@ def test_one_arm_is_above_exactly_where_its_interval_is(rng: int) -> None:
     found = analyse(study(arms(0.9035, 0.90), rng=rng))
     for row in found[found["verdict"].notna()].to_dict("records"):
         assert (row["verdict"] == Verdict.ABOVE) == (row["low"] > 0)
-        assert (row["verdict"] == Verdict.BELOW) == (row["contrast"] in PRACTICAL and row["high"] < 0)
+        assert (row["verdict"] == Verdict.BELOW) == (KINDS[row["contrast"]].is_practical and row["high"] < 0)
 
 
 def test_only_practical_contrasts_can_be_below() -> None:

@@ -5,7 +5,8 @@ import math
 
 import pytest
 
-from emoreg.report.analysis import Contrast, Frequency
+from emoreg.report.analysis import Contrast
+from emoreg.report.collapse import Frequency
 from emoreg.report.formatting import percent, points
 from emoreg.report.page_tables import (
     Entry,

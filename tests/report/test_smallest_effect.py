@@ -1,20 +1,23 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from emoreg.report.contrasts import analyse
+from emoreg.report.contrasts import judged
 from emoreg.report.power import Spread, simulate_power
+from emoreg.report.read_runs import read_runs
 from emoreg.report.smallest_effect import _smallest, smallest_effects
 from report.study_rows import arms, study
 
 
 def by_contrast(table: pd.DataFrame) -> dict[str, float]:
-    frame = analyse(table)
-    found = pd.Series(smallest_effects(table, frame), index=frame["contrast"])
-    regulated = (frame["experience"] == "affect").to_numpy()
-    return {str(name): float(value) for name, value in found[regulated].dropna().items()}
+    runs = read_runs(table)
+    contrasts = judged(runs)
+    found = zip(contrasts, smallest_effects(runs, contrasts), strict=True)
+    return {one.contrast.name: value for one, value in found if not math.isnan(value)}
 
 
 def test_the_power_at_the_smallest_effect_is_four_fifths() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -14,20 +14,19 @@ import numpy as np
 from emoreg.config.outcomes import Outcome
 from emoreg.config.target_words import part_of
 from emoreg.errors import UserError
-from emoreg.report import contrasts
 from emoreg.report.analysis import (
     REFERENCES,
     Analysis,
     ArmResult,
     CellResult,
     Contrast,
-    Frequency,
     StageOneResult,
     label_of,
 )
-from emoreg.report.collapse import frequencies
-from emoreg.report.contrast_plan import BACKBONE, ENSEMBLE, LABEL_TWINS, OF_ITS_ENCODER, of_its_encoder, twin_of
-from emoreg.report.contrasts import key_of
+from emoreg.report.collapse import Frequency, collapsed, starved
+from emoreg.report.contrast_plan import BACKBONE
+from emoreg.report.contrast_sizes import rows_of
+from emoreg.report.contrasts import Judged, frame_of, judged
 from emoreg.report.doses import doses_of
 from emoreg.report.machine_notes import facts_of
 from emoreg.report.measures import MEASURES
@@ -38,7 +37,6 @@ from emoreg.report.shared_settings import targets_of
 from emoreg.report.smallest_effect import SMALLEST, smallest_effects
 from emoreg.report.statistics import Interval, interval
 from emoreg.report.suites import suite_cells
-from emoreg.report.verdicts import Verdict
 from emoreg.study.columns import CURVES, NUMBER, SETTINGS, RunStatus, type_of
 
 if TYPE_CHECKING:
@@ -73,14 +71,18 @@ def analyse(name: str, table: Frame, left_out: Sequence[str] = (), own_notes: Me
     stage_1, stage_2 = (done[done["stage"] == stage] for stage in (1, 2))
     diverged = table[(table["status"] == RunStatus.DIVERGED) & (table["stage"] == 2)]
     failed = table[table["status"].isin((RunStatus.FAILED, RunStatus.DIVERGED))].drop(diverged.index)
-    frame = contrasts.analyse(table)
-    frame[SMALLEST] = smallest_effects(table, frame)
     of_stage_2 = table[table["stage"] == 2]
-    cells = _with_headings(list(_cells(of_stage_2, frame)), of_stage_2)
+    runs = read_runs(of_stage_2)
+    contrasts = judged(runs)
+    smallest = smallest_effects(runs, contrasts)
+    by_arm: dict[tuple[Cell, Arm], list[Contrast]] = defaultdict(list)
+    for one, effect in zip(contrasts, smallest, strict=True):
+        by_arm[one.contrast.cell, one.contrast.arm].append(_contrast(runs, one, effect))
+    cells = _with_headings(list(_cells(of_stage_2, runs, by_arm)), of_stage_2)
     return Analysis(
         name=name,
         cells=cells,
-        suites=suite_cells(of_stage_2, cells),
+        suites=suite_cells(of_stage_2, runs, cells),
         stage_1=tuple(_stage_one(key, runs) for key, runs in _groups(stage_1)),
         seeds=tuple(sorted({int(seed) for seed in stage_2["seed"]})),
         planned=len(table),
@@ -91,7 +93,7 @@ def analyse(name: str, table: Frame, left_out: Sequence[str] = (), own_notes: Me
         notes=method_notes(stage_2) if own_notes is None else own_notes,
         is_own=own_notes is not None,
         left_out=tuple(left_out),
-        contrasts=frame,
+        contrasts=frame_of(contrasts).assign(**{SMALLEST: smallest}),
         doses=doses_of(table),
     )
 
@@ -100,11 +102,8 @@ def _errors(runs: Frame) -> tuple[tuple[str, str], ...]:
     return tuple((str(run), str(error)) for run, error in zip(runs["run"], runs["error"], strict=True))
 
 
-def _cells(table: Frame, frame: Frame) -> Iterable[CellResult]:
+def _cells(table: Frame, runs: Runs, contrasts: Contrasts) -> Iterable[CellResult]:
     """The cells of a table of stage 2, in order of appearance."""
-    runs = read_runs(table)
-    judged = _contrasts(runs, frame)
-    counted = {key_of(row): row for row in _records(frequencies(table))}
     has_stimuli = len({arm.stimuli for of_cell in runs.cells.values() for arm in of_cell} - {None}) > 1
     for cell, by_arm in runs.cells.items():
         prefix = "validation_" if cell.purpose == EXPLORATION else "test_"
@@ -116,9 +115,9 @@ def _cells(table: Frame, frame: Frame) -> Iterable[CellResult]:
                 rows[arm],
                 rows.get(BACKBONE),
                 prefix,
-                judged[cell, arm],
-                counted[cell, arm],
+                contrasts[cell, arm],
                 runs.outcomes[cell],
+                (collapsed(runs, by_arm[arm].values()), starved(runs, by_arm[arm].values())),
             )
             for arm in _in_order(by_arm)
         ]
@@ -170,86 +169,45 @@ def _in_order(arms: Iterable[Arm]) -> list[Arm]:
     )
 
 
-def _records(frame: Frame) -> list[dict[str, Any]]:
-    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
-
-
-def _contrasts(runs: Runs, frame: Frame) -> Contrasts:
-    found: dict[tuple[Cell, Arm], list[Contrast]] = {}
-    for row in _records(frame):
-        found.setdefault(key_of(row), []).append(_contrast(runs, row))
-    return found
-
-
-def _contrast(runs: Runs, row: Mapping[str, Any]) -> Contrast:
-    cell, arm = key_of(row)
-    arms, plan = runs.cells[cell], runs.plans.get((cell, arm))
-    text = {
-        name: row[name] if isinstance(row[name], str) else None for name in ("against", "missing", "mixed", "verdict")
-    }
-    others = _others(arms, arm, str(row["contrast"]), text["against"])
-    common = sorted(seed for seed in arms[arm] if all(seed in arms[other] for other in others.values()))
-    plan = None if cell.purpose == EXPLORATION else plan
-    planned = common if plan is None else plan.numbers
-    common = [seed for seed in common if seed in planned]
-    used = common[: int(row["n"])]
-    hardest = arms[others[text["against"]]] if text["against"] else None
-    values = [float(runs.scores[arms[arm][seed]] - (runs.scores[hardest[seed]] if hardest else 0)) for seed in used]
-    is_below = text["verdict"] == Verdict.BELOW
-    looks = () if plan is None else plan.looks
+def _contrast(runs: Runs, one: Judged, smallest: float) -> Contrast:
+    comparison, size, decision = one.contrast, one.size, one.decision
+    arms, planned = runs.cells[comparison.cell], comparison.planned
+    values = runs.scores[list(rows_of(arms[comparison.arm], one.seeds))]
+    if size.hardest is not None:
+        values = values - runs.scores[list(rows_of(arms[size.hardest], one.seeds))]
+    outcome, is_alone = runs.outcomes[comparison.cell], comparison.others == (None,)
     return Contrast(
-        name=str(row["contrast"]),
-        against=text["against"],
-        size=_interval_of(row, "", values, runs.outcomes[cell]),
-        over_seeds=_interval_of(row, "_seeds", values, runs.outcomes[cell]),
-        level=float(row["level"]),
-        images=int(row["images"]),
-        p=float(row["p_below_corrected" if is_below else "p_corrected"]),
-        family=int(row["family"]),
-        missing=tuple((text["missing"] or "").split(", ")) if text["missing"] else (),
-        smallest=float(row[SMALLEST]),
-        collapsed=int(row["collapsed"]),
-        extra_seeds=int(row["extra_seeds"]),
-        mixed=tuple(text["mixed"].split(", ")) if text["mixed"] else (),
-        next_look=next((look for look in looks if common[:look] != list(planned[:look])), None),
-        decided_at=None if math.isnan(row["decided_at"] or math.nan) else int(row["decided_at"]),
-        verdict=Verdict(text["verdict"]) if text["verdict"] else None,
+        name=comparison.name,
+        against=size.against,
+        size=_interval_of(size.point, size.low, size.high, values.tolist(), outcome, is_alone),
+        over_seeds=_interval_of(size.point, size.low_seeds, size.high_seeds, values.tolist(), outcome, is_alone),
+        level=comparison.looks[-1].level,
+        images=size.images,
+        p=decision.p_told,
+        family=decision.family,
+        missing=comparison.missing,
+        smallest=smallest,
+        collapsed=size.collapsed,
+        extra_seeds=comparison.extra,
+        mixed=one.mixed,
+        next_look=planned[comparison.complete] if comparison.complete < len(planned) else None,
+        decided_at=decision.decided_at,
+        verdict=decision.verdict,
     )
 
 
-def _interval_of(row: Mapping[str, Any], suffix: str, values: Sequence[float], outcome: Outcome) -> Interval:
+def _interval_of(
+    mean: float, low: float, high: float, values: Sequence[float], outcome: Outcome, is_alone: bool
+) -> Interval:
     """Limits at the ends of the range are none: so few seeds cannot tell them."""
-    low, high = float(row[f"low{suffix}"]), float(row[f"high{suffix}"])
     least, largest = outcome.least, outcome.largest
-    if row["contrast"] == outcome.name:
+    if is_alone:
         is_none = low <= least or (high >= largest and len(values) < ENOUGH_FOR_ALL)
     else:
         is_none = low <= least - largest or high >= largest - least
     if is_none:
         low = high = math.nan
-    return Interval(float(row["point"]), low, high, tuple(values))
-
-
-def _others(arms: Iterable[Arm], arm: Arm, contrast: str, against: str | None) -> dict[str | None, Arm]:
-    """What an arm is compared with, by the name that the column `against` gives it."""
-    names: Sequence[str]
-    match contrast:
-        case "gain":
-            return {BACKBONE.mode: BACKBONE}
-        case "over_ensemble":
-            return {ENSEMBLE.mode: ENSEMBLE}
-        case "over_transfer" | "regulation":
-            mode = OF_ITS_ENCODER[contrast]
-            return {mode: found} if (found := of_its_encoder(arms, arm, mode)) is not None else {}
-        case "label":
-            names = LABEL_TWINS
-        case "emotion":
-            names = TWINS
-        case "twin":
-            names = (str(against),)
-        case _:
-            names = ()
-    return {name: twin for name in names if (twin := twin_of(arms, arm, name)) is not None}
+    return Interval(mean, low, high, tuple(values))
 
 
 def _arm_result(
@@ -258,9 +216,9 @@ def _arm_result(
     runs: Frame,
     plain: Frame | None,
     prefix: str,
-    judged: Sequence[Contrast],
-    counted: Mapping[str, Any],
+    contrasts: Sequence[Contrast],
     outcome: Outcome,
+    frequencies: tuple[Frequency, Frequency],
 ) -> ArmResult:
     """`runs` and `plain` (Backbone's) are indexed by seed; `prefix` is that of the split that is scored."""
     reference = None if arm == BACKBONE else plain
@@ -269,13 +227,13 @@ def _arm_result(
         arm=arm,
         outcome=outcome,
         label=label,
-        contrasts={contrast.name: contrast for contrast in judged if contrast.name != "twin"},
-        twins=tuple(contrast for contrast in judged if contrast.name == "twin"),
+        contrasts={contrast.name: contrast for contrast in contrasts if contrast.name != "twin"},
+        twins=tuple(contrast for contrast in contrasts if contrast.name == "twin"),
         validation=validation if validation.n else None,
         lam=_lambdas(runs, prefix),
         responses=_responses(runs, prefix, outcome),
-        collapsed=_frequency(counted, "collapsed", "runs"),
-        starved=_frequency(counted, "starved", "measured"),
+        collapsed=frequencies[0],
+        starved=frequencies[1],
         ece=_interval(runs, f"{prefix}ece"),
         reliability=_reliability(runs, prefix),
         per_class_gain=() if reference is None else _per_class_gain(runs, reference, prefix),
@@ -287,11 +245,6 @@ def _arm_result(
         measures={name: found for name in MEASURES if (found := _interval(runs, f"{prefix}{name}")).n},
         omits_lambda_curve=bool(_has_wrong_gate_curve(runs, prefix).any()),
     )
-
-
-def _frequency(counted: Mapping[str, Any], name: str, of: str) -> Frequency:
-    limits = (float(counted[f"{name}_{end}"]) for end in ("low", "high"))
-    return Frequency(int(counted[name]), int(counted[of]), *limits)
 
 
 def _groups(stage_1: Frame) -> list[tuple[tuple[str | None, ...], Frame]]:

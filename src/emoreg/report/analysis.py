@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from emoreg.config.outcomes import ACCURACY, Outcome
 from emoreg.config.schema import RELATIVES
+from emoreg.report.collapse import Frequency
+from emoreg.report.contrast_kinds import KINDS
 from emoreg.report.doses import Doses
 from emoreg.report.method_notes import MethodNotes
 from emoreg.report.run_frame import EXPLORATION, MODES, TWINS, Arm
@@ -27,7 +29,7 @@ ROLES = ("Backbone", "affect", *TWINS, *(MODES[mode] for mode in REFERENCES[1:])
 
 @dataclass(frozen=True)
 class Contrast:
-    """A row of the contrast frame (`contrasts.analyse`), with the differences that it is made of."""
+    """What a contrast (`contrasts.Judged`) came to, with the differences that it is made of."""
 
     name: str  # of the outcome, such as accuracy; or of a contrast, as `contrasts` has them
     against: str | None  # the (hardest) twin's experience, or a reference's mode
@@ -47,6 +49,12 @@ class Contrast:
     verdict: Verdict | None
 
     @property
+    def to(self) -> str:
+        """ "to shuffled", where the hardest of several twins must be beaten; else empty."""
+        has_several = self.name in KINDS and KINDS[self.name].twins
+        return f"to {self.against}" if has_several and self.against else ""
+
+    @property
     def is_found(self) -> bool:
         """Whether the test passed, in either direction."""
         return self.verdict in (Verdict.ABOVE, Verdict.BELOW)
@@ -55,16 +63,6 @@ class Contrast:
     def has_faded(self) -> bool:
         """Whether an early look decided, and the seeds since no longer show it."""
         return self.is_found and self.decided_at is not None and self.decided_at < self.size.n and self.p > LEVEL + TIE
-
-
-@dataclass(frozen=True)
-class Frequency:
-    """How many of an arm's runs did something, with the exact 95 % interval of the share."""
-
-    count: int
-    runs: int  # in which it was measured
-    low: float  # NaN without any
-    high: float
 
 
 @dataclass(frozen=True)
@@ -159,6 +157,11 @@ class CellResult:
     def references(self) -> tuple[ArmResult, ...]:
         """Backbone, Ensemble, Wide, Transfer and the relatives, as far as they were run."""
         return tuple(arm for arm in self.arms if arm.arm.mode in REFERENCES)
+
+    @property
+    def regulated(self) -> tuple[ArmResult, ...]:
+        """The arms that are tested."""
+        return tuple(arm for arm in self.arms if arm.arm.is_regulated)
 
     @property
     def families(self) -> tuple[Family, ...]:

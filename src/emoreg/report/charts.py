@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from emoreg.report.analysis import REFERENCES, ROLES, ArmResult, CellResult
+from emoreg.report.contrast_kinds import KINDS
 from emoreg.report.contrast_plan import BACKBONE
 from emoreg.report.drawing import (
     DASHES,
@@ -25,7 +26,7 @@ from emoreg.report.drawing import (
     svg,
 )
 from emoreg.report.formatting import capital, percent, points, seconds
-from emoreg.report.page_tables import CONTRAST_HEADERS, in_groups, name_in_group
+from emoreg.report.page_tables import in_groups, name_in_group
 from emoreg.report.statistics import Interval
 
 if TYPE_CHECKING:  # imported where they are used, so that the command line's help is instant
@@ -40,7 +41,6 @@ T = TypeVar("T")
 ROW = 28  # characters of a row's label
 MAX_CLASSES = 20  # of more, the ten highest and the ten lowest are shown
 SHARES = ("lambda", "gradient_share")  # curves in [0, 1]
-CONTRAST_COLOURS = {"gain": 0, "over_ensemble": 7, "over_transfer": 9, "regulation": 10, "label": 1, "emotion": 2}
 # The markers of the legend as SVG paths around (18, 5).
 MARKER_PATHS = {
     "o": "M14.5 5a3.5 3.5 0 1 0 7 0a3.5 3.5 0 1 0-7 0z",
@@ -80,17 +80,17 @@ def legend(arms: Sequence[ArmResult]) -> tuple[Key, ...]:
 def contrast_charts(cell: CellResult, key: str) -> list[Chart]:
     """All tested contrasts of a cell in one forest chart, with the references' gains; empty without a regulated arm."""
     rows: list[Row] = []
-    for name, header in CONTRAST_HEADERS.items():
-        arms = [arm for arm in cell.arms if name in arm.contrasts and arm.contrasts[name].size.n]
+    for kind in KINDS.values():
+        arms = [arm for arm in cell.arms if kind.name in arm.contrasts and arm.contrasts[kind.name].size.n]
         regulated = [arm for arm in arms if arm.arm.is_regulated]
         if not regulated:
             continue
-        rows.append(Row(header.replace("\n", " ")))
+        rows.append(Row(kind.heading.replace("\n", " ")))
         for arm in (*regulated, *(arm for arm in arms if arm.arm.mode in REFERENCES)):
-            contrast = arm.contrasts[name]
-            to = f" to {contrast.against}" if name in ("label", "emotion") else ""
-            label, drawn = f"{short_inside(arm.label, ROW - len(to))}{to}", CONTRAST_COLOURS[name]
-            rows.append(Row(label, contrast.size, drawn, contrast.is_found, contrast.smallest))
+            contrast = arm.contrasts[kind.name]
+            to = contrast.to and f" {contrast.to}"
+            label = f"{short_inside(arm.label, ROW - len(to))}{to}"
+            rows.append(Row(label, contrast.size, kind.colour, contrast.is_found, contrast.smallest))
     return [forest(key, cell.title, "points", rows, 0, points, has_numbers=True)] if rows else []
 
 

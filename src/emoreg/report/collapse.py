@@ -3,63 +3,41 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from dataclasses import dataclass
 
-import numpy as np
-
-from emoreg.report.read_runs import read_runs
-from emoreg.report.run_frame import Arm, Cell
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-COUNTS = ("runs", "collapsed", "measured", "starved", "starved_non_emotional", "starved_emotional")
-COLUMNS = [*Cell._fields, *Arm._fields, *COUNTS]
+from emoreg.report.run_frame import Runs
 
 
-def frequencies(frame: pd.DataFrame) -> pd.DataFrame:
-    """Collapsed runs and starved branches of every arm.
+@dataclass(frozen=True)
+class Frequency:
+    """How many of an arm's runs did something, with the exact 95 % interval of the share.
 
-    A run has collapsed if its accuracy is not finite or below `read_runs.collapse_threshold`. A branch has starved if
-    its accuracy alone is under half of the other's, on training images at the end. Frequencies come with their exact
-    95 % interval (Clopper & Pearson 1934): of 8 runs none collapses in 43 % of samples at a rate of 0.1.
-
-    Args:
-        frame: as for `contrasts.analyse`.
-
-    Returns:
-        A row per arm: purpose, target, backbone, mode, experience, variant, stimuli; runs; collapsed, collapsed_low,
-        collapsed_high (number, and limits of the frequency in [0, 1]); measured (runs whose branches were measured
-        alone); starved, starved_low, starved_high (NaN if none was measured); starved_non_emotional,
-        starved_emotional (which branch, of the starved).
-
-    Raises:
-        UserError: as `read_runs.read_runs`.
+    That is Clopper and Pearson's (1934): of 8 runs none collapses in 43 % of samples at a rate of 0.1.
     """
-    import pandas as pd
+
+    count: int
+    runs: int  # in which it was measured
+    low: float  # NaN without any
+    high: float
+
+
+def collapsed(runs: Runs, rows: Iterable[int]) -> Frequency:
+    """Of these runs, those whose accuracy is not finite or below `read_runs.collapse_threshold`."""
+    return _frequency([bool(runs.is_collapsed[row]) for row in rows])
+
+
+def starved(runs: Runs, rows: Iterable[int]) -> Frequency:
+    """Of these runs with both branches measured alone, those in which one has starved.
+
+    Its accuracy is under half of the other's, on training images at the end.
+    """
+    return _frequency([runs.starved[row] != "" for row in rows if runs.starved[row] is not None])
+
+
+def _frequency(those: list[bool]) -> Frequency:
     from statsmodels.stats.proportion import proportion_confint
 
-    runs = read_runs(frame)
-    rows = []
-    for cell, arms in runs.cells.items():
-        for arm, by_seed in arms.items():
-            starved = [runs.starved[row] for row in by_seed.values() if runs.starved[row] is not None]
-            rows.append(
-                {
-                    **cell._asdict(),
-                    **arm._asdict(),
-                    "runs": len(by_seed),
-                    "collapsed": int(sum(runs.is_collapsed[row] for row in by_seed.values())),
-                    "measured": len(starved),
-                    "starved": len(starved) - starved.count(""),
-                    "starved_non_emotional": starved.count("non_emotional"),
-                    "starved_emotional": starved.count("emotional"),
-                }
-            )
-    table = pd.DataFrame(rows, columns=COLUMNS)
-    for name, of in (("collapsed", "runs"), ("starved", "measured")):
-        count, number = (table[column].to_numpy(dtype=float) for column in (name, of))
-        limits, known = np.full((2, len(table)), math.nan), number > 0
-        limits[:, known] = proportion_confint(count[known], number[known], alpha=0.05, method="beta")
-        table[f"{name}_low"], table[f"{name}_high"] = limits
-    return table
+    count, number = sum(those), len(those)
+    low, high = proportion_confint(count, number, alpha=0.05, method="beta") if those else (math.nan, math.nan)
+    return Frequency(count, number, float(low), float(high))

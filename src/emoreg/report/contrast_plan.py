@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from emoreg.report.contrast_kinds import KINDS, OVER_TWINS, PRACTICAL
 from emoreg.report.looks import nominal_levels
-from emoreg.report.run_frame import EXPLORATION, TWINS, Arm, Cell, Runs
+from emoreg.report.run_frame import EXPLORATION, TWINS, WITHOUT_EXPERIENCE, Arm, Cell, Runs
 from emoreg.report.statistics import LEVEL
 
-LABEL_TWINS, PRETEXT_TWINS = TWINS[:3], TWINS[3:]  # what the labels must beat; emotion must beat the others too
 BACKBONE, ENSEMBLE = Arm("none", None, None, None), Arm("ensemble", None, None, None)
-PRACTICAL = ("gain", "over_ensemble", "over_transfer", "regulation")  # read in both directions
-OF_ITS_ENCODER = {"over_transfer": "transfer", "regulation": "unregulated"}  # modes of references
-TESTED = (*PRACTICAL, "label", "emotion")
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,7 @@ class Comparison:
     @property
     def is_tested(self) -> bool:
         """Whether it has a verdict."""
-        return self.arm.is_regulated and self.name in TESTED
+        return self.arm.is_regulated and self.name in KINDS
 
     @property
     def complete(self) -> int:
@@ -61,21 +58,19 @@ def contrasts_of(runs: Runs, cell: Cell) -> Iterable[Comparison]:
     arms = runs.cells[cell]
     for arm in arms:
         yield _contrast(runs, cell, arm, runs.outcomes[cell].name, [None])
-        if arm != BACKBONE and BACKBONE in arms:
-            yield _contrast(runs, cell, arm, "gain", [BACKBONE])
+        for kind in PRACTICAL if arm.is_regulated else PRACTICAL[:1]:  # the gain, of references and twins too
+            reference = reference_of(arms, arm, kind.reference)
+            if reference is not None and reference != arm:
+                yield _contrast(runs, cell, arm, kind.name, [reference])
         if not arm.is_regulated:
             continue
-        if ENSEMBLE in arms:
-            yield _contrast(runs, cell, arm, "over_ensemble", [ENSEMBLE])
-        for contrast, mode in OF_ITS_ENCODER.items():
-            if (reference := of_its_encoder(arms, arm, mode)) is not None:
-                yield _contrast(runs, cell, arm, contrast, [reference])
         twins = {name: twin for name in TWINS if (twin := twin_of(arms, arm, name)) is not None}
         for twin in twins.values():
             yield _contrast(runs, cell, arm, "twin", [twin])
-        for contrast, names in (("label", LABEL_TWINS), ("emotion", TWINS)):
-            missing = tuple(name for name in names if name not in twins)
-            yield _contrast(runs, cell, arm, contrast, [twins[name] for name in names if name in twins], missing)
+        for kind in OVER_TWINS:
+            others = [twins[name] for name in kind.twins if name in twins]
+            missing = tuple(name for name in kind.twins if name not in twins)
+            yield _contrast(runs, cell, arm, kind.name, others, missing)
 
 
 def between_looks(runs: Runs) -> str | None:
@@ -101,9 +96,10 @@ def twin_of(arms: Iterable[Arm], arm: Arm, experience: str) -> Arm | None:
     return _own_or_shared(arms, arm._replace(experience=experience))
 
 
-def of_its_encoder(arms: Iterable[Arm], arm: Arm, mode: str) -> Arm | None:
-    """The reference of such a mode with the encoder that an arm begins with: that of its own variant and stimuli."""
-    return _own_or_shared(arms, arm._replace(mode=mode))
+def reference_of(arms: Iterable[Arm], arm: Arm, mode: str) -> Arm | None:
+    """The reference of such a mode, if it has an encoder with that of an arm: of its own variant and stimuli."""
+    own = Arm(mode, None, None, None) if mode in WITHOUT_EXPERIENCE else arm._replace(mode=mode)
+    return _own_or_shared(arms, own)
 
 
 def _own_or_shared(arms: Iterable[Arm], own: Arm) -> Arm | None:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from emoreg.report.contrast_plan import LABEL_TWINS, Comparison
-from emoreg.report.run_frame import TWINS, Runs, variance_of_images
+from emoreg.report.contrast_kinds import KINDS
+from emoreg.report.contrast_plan import Comparison
+from emoreg.report.run_frame import TWINS, Arm, Runs, variance_of_images
 from emoreg.report.statistics import Estimates, estimate
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 class Size(NamedTuple):
     """How large a contrast is at one look, against the hardest of its others."""
 
-    hardest: int
+    hardest: Arm | None  # None where it has no other
     images: int
     point: float
     low: float
@@ -31,6 +32,12 @@ class Size(NamedTuple):
     p: float
     p_below: float
     collapsed: int
+
+    @property
+    def against(self) -> str | None:
+        """The hardest twin's experience, or a reference's mode."""
+        other = self.hardest
+        return other and (other.experience if other.experience in TWINS else other.mode)
 
 
 class _Pair(NamedTuple):
@@ -53,29 +60,29 @@ class _Pairs:
         return self.places.setdefault(pair, len(self.places))
 
 
-def sizes_of(runs: Runs, contrasts: Sequence[Comparison]) -> dict[int, list[Size]]:
-    """The sizes at all looks of each contrast, by its identity."""
+def sizes_of(runs: Runs, contrasts: Sequence[Comparison]) -> list[list[Size]]:
+    """The sizes at all looks of each contrast."""
     pairs: dict[int, _Pairs] = defaultdict(_Pairs)
-    wanted: dict[int, list[list[int]]] = {}
+    wanted: list[list[list[int]]] = []
     for contrast in contrasts:
         arms = runs.cells[contrast.cell]
         outcome = runs.outcomes[contrast.cell]
         bounds = runs.bounds or (outcome.least, outcome.largest)
-        wanted[id(contrast)] = []
+        wanted.append([])
         for look in contrast.looks:
             one = rows_of(arms[contrast.arm], look.seeds)
             others = [None if other is None else rows_of(arms[other], look.seeds) for other in contrast.others]
-            wanted[id(contrast)].append(
+            wanted[-1].append(
                 [pairs[len(one)].place(_Pair(one, other, look.level, look.is_early, bounds)) for other in others]
             )
     estimated = {seeds: _estimated(runs, list(of_n.places)) for seeds, of_n in pairs.items()}
-    return {
-        id(contrast): [
-            _hardest([estimated[len(look.seeds)][place] for place in places], contrast.name) if places else _UNKNOWN
-            for look, places in zip(contrast.looks, wanted[id(contrast)], strict=True)
+    return [
+        [
+            _hardest([estimated[len(look.seeds)][place] for place in places], contrast) if places else _UNKNOWN
+            for look, places in zip(contrast.looks, at_looks, strict=True)
         ]
-        for contrast in contrasts
-    }
+        for contrast, at_looks in zip(contrasts, wanted, strict=True)
+    ]
 
 
 def rows_of(by_seed: Mapping[int, int], seeds: Sequence[int]) -> tuple[int, ...]:
@@ -83,12 +90,12 @@ def rows_of(by_seed: Mapping[int, int], seeds: Sequence[int]) -> tuple[int, ...]
     return tuple(by_seed[seed] for seed in seeds)
 
 
-_UNKNOWN = Size(-1, 0, math.nan, math.nan, math.nan, math.nan, math.nan, math.nan, math.nan, 0)
-TWIN_COUNTS = (1, len(LABEL_TWINS), len(TWINS))  # an upper limit for each, at 1 - level / k
+_UNKNOWN = Size(None, 0, math.nan, math.nan, math.nan, math.nan, math.nan, math.nan, math.nan, 0)
+OTHERS = tuple(sorted({kind.others for kind in KINDS.values()}))  # an upper limit for each, at 1 - level / k
 
 
 class _Estimated(NamedTuple):
-    """The estimate of a pair: over seeds and images, and over seeds alone, with an upper limit per TWIN_COUNTS."""
+    """The estimate of a pair: over seeds and images, and over seeds alone, with an upper limit per OTHERS."""
 
     images: int
     mean: float
@@ -107,7 +114,7 @@ def _estimated(runs: Runs, pairs: Sequence[_Pair]) -> list[_Estimated]:
     is_alone, is_early = np.array([(pair.other is None, pair.is_early) for pair in pairs]).T
     values = runs.scores[ones] - np.where(is_alone[:, None], 0.0, runs.scores[others])
     lower = np.array([pair.level for pair in pairs])
-    upper = lower[:, None] / np.array(TWIN_COUNTS)
+    upper = lower[:, None] / np.array(OTHERS)
     by_seed = estimate(values, 0.0, lower, upper, is_early)
     v, images = np.zeros(len(pairs)), np.zeros(len(pairs), dtype=np.int64)
     for place, pair in enumerate(pairs):
@@ -137,16 +144,16 @@ def _with(estimates: Estimates, places: NDArray[np.intp], new: Estimates) -> Est
     return Estimates(**fields)
 
 
-def _hardest(pairs: Sequence[_Estimated], contrast: str) -> Size:
+def _hardest(pairs: Sequence[_Estimated], contrast: Comparison) -> Size:
     """The size against the hardest of several: each number is that of the other which makes it smallest."""
-    limit = {"label": 1, "emotion": 2}.get(contrast, 0)
+    limit = OTHERS.index(KINDS[contrast.name].others) if contrast.name in KINDS else 0
     collapsed = len(frozenset().union(*(pair.collapsed for pair in pairs)))
     # Where a run has no outcome there is no mean, and no hardest: it is told of the other that is without one.
     hardest = min(range(len(pairs)), key=lambda place: (not math.isnan(pairs[place].mean), pairs[place].mean))
     if math.isnan(pairs[hardest].mean):
         pairs = [pairs[hardest]]
     return Size(
-        hardest=hardest,
+        hardest=contrast.others[hardest],
         images=min(pair.images for pair in pairs),
         point=min(pair.mean for pair in pairs),
         low=min(pair.low for pair in pairs),

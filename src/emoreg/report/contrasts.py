@@ -19,14 +19,14 @@ accuracy holds of the other outcomes, but that right or wrong for each image sta
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from emoreg.report.contrast_plan import PRACTICAL, Comparison, contrasts_of
+from emoreg.report.contrast_plan import Comparison, contrasts_of
 from emoreg.report.contrast_sizes import Size, rows_of, sizes_of
 from emoreg.report.own_results import runs_of
 from emoreg.report.read_runs import ArrowFrame
-from emoreg.report.run_frame import Arm, Cell, Runs
+from emoreg.report.run_frame import Cell, Runs
 from emoreg.report.verdicts import NOTHING, Decision, decide, specific
 
 if TYPE_CHECKING:
@@ -78,52 +78,69 @@ def analyse(frame: pd.DataFrame | ArrowFrame) -> pd.DataFrame:
     Raises:
         UserError: a column is unknown or missing, a value is wrong, or a run is there twice.
     """
-    return analyse_runs(runs_of(frame))
+    return frame_of(judged(runs_of(frame)))
 
 
-def analyse_runs(runs: Runs) -> pd.DataFrame:
-    """As `analyse`, of runs that have been read, or of another figure in place of their outcome, within its bounds.
+class Judged(NamedTuple):
+    """A contrast with what it came to."""
 
-    A figure of which less is better is given with its sign changed, so that `above` is better.
-    """
-    import pandas as pd
+    contrast: Comparison
+    size: Size  # with the seeds of its last complete look
+    decision: Decision
+    mixed: tuple[str, ...]  # what differs between its runs: device, precision, edition
 
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Those of the size."""
+        return self.contrast.looks[-1].seeds
+
+
+def judged(runs: Runs) -> list[Judged]:
+    """Every contrast of runs, of the figure that they have as scores: more of it is better."""
     contrasts = [contrast for cell in runs.cells for contrast in contrasts_of(runs, cell)]
     sizes = sizes_of(runs, contrasts)
-    families: dict[tuple[Cell, str], list[Comparison]] = defaultdict(list)
-    for contrast in contrasts:
+    families: dict[tuple[Cell, str], list[int]] = defaultdict(list)
+    for place, contrast in enumerate(contrasts):
         if contrast.is_tested:
-            families[contrast.cell, contrast.name].append(contrast)
-    decisions: dict[int, Decision] = {}
-    for (cell, _), members in families.items():
+            families[contrast.cell, contrast.name].append(place)
+    decisions = [NOTHING] * len(contrasts)
+    for (cell, _), places in families.items():
         arms = sum(arm.is_regulated for arm in runs.planned[cell])
-        decided = decide(members, [sizes[id(contrast)] for contrast in members], arms)
-        decisions |= {id(contrast): decision for contrast, decision in zip(members, decided, strict=True)}
-    labels = {(one.cell, one.arm): decisions[id(one)] for one in contrasts if one.is_tested and one.name == "label"}
-    for one in contrasts:
-        if one.is_tested and one.name == "emotion":
-            decisions[id(one)] = specific(decisions[id(one)], labels[one.cell, one.arm])
-    rows = [_row(runs, one, sizes[id(one)], decisions.get(id(one), NOTHING)) for one in contrasts]
-    return pd.DataFrame(rows, columns=COLUMNS)
+        decided = decide([contrasts[place] for place in places], [sizes[place] for place in places], arms)
+        for place, decision in zip(places, decided, strict=True):
+            decisions[place] = decision
+    labels = {(one.cell, one.arm): made for one, made in zip(contrasts, decisions, strict=True) if one.name == "label"}
+    return [
+        Judged(
+            one,
+            of_looks[-1],
+            specific(decision, labels[one.cell, one.arm]) if one.name == "emotion" else decision,
+            _mixed(runs, one),
+        )
+        for one, of_looks, decision in zip(contrasts, sizes, decisions, strict=True)
+    ]
 
 
-def key_of(row: Mapping[str, Any]) -> tuple[Cell, Arm]:
-    """The cell and the arm of a row of a contrast frame, or of another frame about arms."""
-    text = {name: row[name] if isinstance(row[name], str) else None for name in (*Cell._fields, *Arm._fields)}
-    return Cell(*(text[name] for name in Cell._fields)), Arm(str(row["mode"]), *(text[n] for n in Arm._fields[1:]))
+def _mixed(runs: Runs, contrast: Comparison) -> tuple[str, ...]:
+    arms, seeds = runs.cells[contrast.cell], contrast.looks[-1].seeds
+    rows = [row for arm in (contrast.arm, *contrast.others) if arm for row in rows_of(arms[arm], seeds)]
+    return tuple(name for name, values in runs.facts.items() if len({values[row] for row in rows}) > 1)
 
 
-def _row(runs: Runs, contrast: Comparison, sizes: Sequence[Size], decision: Decision) -> dict[str, Any]:
-    size, look = sizes[-1], contrast.looks[-1]
-    arms = runs.cells[contrast.cell]
-    hardest = contrast.others[size.hardest] if size.hardest >= 0 else None
-    rows = [row for arm in (contrast.arm, *contrast.others) if arm for row in rows_of(arms[arm], look.seeds)]
-    mixed = [name for name, values in runs.facts.items() if len({values[row] for row in rows}) > 1]
+def frame_of(contrasts: Iterable[Judged]) -> pd.DataFrame:
+    """A row per contrast, as `analyse` describes it."""
+    import pandas as pd
+
+    return pd.DataFrame([_row(*one) for one in contrasts], columns=COLUMNS)
+
+
+def _row(contrast: Comparison, size: Size, decision: Decision, mixed: Sequence[str]) -> dict[str, Any]:
+    look = contrast.looks[-1]
     return {
         **contrast.cell._asdict(),
         **contrast.arm._asdict(),
         "contrast": contrast.name,
-        "against": hardest and (hardest.mode if contrast.name in PRACTICAL else hardest.experience),
+        "against": size.against,
         "n": len(look.seeds),
         "images": size.images,
         **{name: getattr(size, name) for name in ("point", "low", "high", "low_seeds", "high_seeds")},

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from emoreg.report.analysis import Analysis, ArmResult, Contrast
-from emoreg.report.contrast_plan import LABEL_TWINS, PRETEXT_TWINS
+from emoreg.report.contrast_kinds import KINDS, LABEL_TWINS, OVER_TWINS, PRACTICAL, PRETEXT_TWINS, Kind
 from emoreg.report.formatting import all_of, count, coverage, decimal, listed, points
 from emoreg.report.method_notes import FIRST_EDITION
 from emoreg.report.power import WANTED
@@ -32,22 +32,8 @@ RULES_OUT = {
     "neutral": "any meaningful label",
     "rotation": "self-supervised pre-training",
 }
-WHAT = {
-    "label": "the label effect",
-    "emotion": "the emotion effect",
-    "gain": "the gain over Backbone",
-    "over_ensemble": "the difference to the ensemble",
-    "over_transfer": "the difference to transfer",
-    "regulation": "the regulation effect",
-}
-# What a gain over Backbone is held against too, and what explains it where it does not exceed that.
-BESIDE = {
-    "over_ensemble": ("the ensemble of two plain networks", "ensembling"),
-    "over_transfer": ("transfer, the encoder trained on by itself", "transfer learning"),
-    "regulation": ("the same two networks trained apart", "averaging them without any regulation"),
-}
+ASKED = (*OVER_TWINS, *PRACTICAL)  # in the order of the sentences
 POSITIVE_CONTROLS = "recipes/studies/positive-control-*.yaml"
-
 
 AUTHORS_WORD = "That the arms differ in nothing else is the word of the table's author."
 
@@ -70,7 +56,7 @@ def findings(analysis: Analysis) -> list[str]:
     if not cases:
         nothing = "No regulated arm is finished, so there is nothing to compare."
         return [nothing, *relatives_findings(analysis), *unfinished(analysis)]
-    by_contrast = {name: [case for case in cases if case.contrast.name == name] for name in WHAT}
+    by_contrast = {name: [case for case in cases if case.contrast.name == name] for name in KINDS}
     label, emotion = by_contrast["label"], by_contrast["emotion"]
     below = [
         *_below(emotion, PRETEXT_TWINS, "Another pretext on the same images served better than emotion"),
@@ -116,11 +102,11 @@ def in_points(contrast: Contrast) -> str:
 
 def _cases(analysis: Analysis) -> list[Case]:
     return [
-        Case(name, arm, arm.contrasts[contrast])
+        Case(name, arm, arm.contrasts[kind.name])
         for name, arm in named(analysis)
         if arm.arm.is_regulated
-        for contrast in WHAT
-        if contrast in arm.contrasts
+        for kind in ASKED
+        if kind.name in arm.contrasts
     ]
 
 
@@ -134,10 +120,10 @@ def _exploration(cases: Sequence[Case]) -> list[str]:
         "This is an exploration: its figures are of validation images and it gives no verdict; what it suggests has "
         "to be confirmed with other seeds."
     ]
-    for name, what in WHAT.items():
-        to = " to the hardest of its twins" if name in ("label", "emotion") else ""
-        if sizes := [case for case in _falling(explored) if case.contrast.name == name]:
-            sentences.append(f"On validation images, {what}{to}: {_sizes(sizes)}.")
+    for kind in ASKED:
+        to = " to the hardest of its twins" if kind.twins else ""
+        if sizes := [case for case in _falling(explored) if case.contrast.name == kind.name]:
+            sentences.append(f"On validation images, {kind.words}{to}: {_sizes(sizes)}.")
     if not explored:
         sentences.append(
             "No regulated arm has a seed in common with Backbone or a twin, so there is nothing to compare."
@@ -150,7 +136,7 @@ def _faded(faded: Sequence[Case]) -> list[str]:
         return []
     each = []
     for case in faded:
-        name, at = WHAT[case.contrast.name], count(case.contrast.decided_at or 0, "seed")
+        name, at = KINDS[case.contrast.name].words, count(case.contrast.decided_at or 0, "seed")
         now = f"{case.contrast.size.n} at {in_points(case.contrast)}"
         each.append(f"{name} of {case.name}, {case.contrast.verdict} with {at}, with {now}")
     return [f"What an early look found is not seen with the seeds since: {listed(each)}."]
@@ -267,7 +253,7 @@ def _without_verdict(cases: Sequence[Case]) -> list[str]:
             continue  # what is no effect of the labels is none of emotion
         if reason := _reason(case):
             names = groups.setdefault((contrast.verdict, reason), {})
-            names.setdefault(case.name, {})[WHAT[contrast.name]] = None
+            names.setdefault(case.name, {})[KINDS[contrast.name].words] = None
     sentences = []
     for (_, reason), names in groups.items():
         by_what: dict[tuple[str, ...], list[str]] = {}
@@ -328,27 +314,26 @@ def _practical(by_contrast: Mapping[str, Sequence[Case]]) -> list[str]:
         if found := [case for case in _falling(gains) if case.contrast.verdict is verdict]:
             sentences.append(f"{side} with {_seeds(found)}: {_sizes(found)}.")
     above = {id(case.arm) for case in gains if case.contrast.verdict is Verdict.ABOVE}
-    for contrast, (reference, doing) in BESIDE.items():
-        sentences += _beside(by_contrast[contrast], above, reference, doing)
+    for kind in PRACTICAL[1:]:
+        sentences += _beside(kind, by_contrast[kind.name], above)
     if above and not by_contrast["over_ensemble"] and not by_contrast["regulation"]:
         sentences.append("The ensemble of two plain networks was not run, so ensembling may explain the gain.")
     return sentences
 
 
-def _beside(cases: Sequence[Case], above: set[int], reference: str, doing: str) -> list[str]:
+def _beside(kind: Kind, cases: Sequence[Case], above: set[int]) -> list[str]:
     """How arms stand to a reference other than Backbone.
 
     Args:
-        cases: the contrasts to the reference.
+        kind: of the contrasts to the reference.
+        cases: these contrasts.
         above: ids of the arms that are above Backbone. Of these alone it is said that they are not shown to be above.
-        reference: what it is, in a sentence.
-        doing: what would explain a gain that does not exceed it.
     """
     sentences = []
     for verdict, side, meaning in (
-        (Verdict.ABOVE, f"Above {reference}", ""),
-        (Verdict.NOT_ABOVE, f"But not shown to be above {reference}", f", so {doing} may explain as much"),
-        (Verdict.BELOW, f"Below {reference}", ""),
+        (Verdict.ABOVE, f"Above {kind.beside}", ""),
+        (Verdict.NOT_ABOVE, f"But not shown to be above {kind.beside}", f", so {kind.explains} may explain as much"),
+        (Verdict.BELOW, f"Below {kind.beside}", ""),
     ):
         found = [case for case in _falling(cases) if case.contrast.verdict is verdict]
         if verdict is Verdict.NOT_ABOVE:

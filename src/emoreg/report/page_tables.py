@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
-from emoreg.report.analysis import Analysis, ArmResult, CellResult, Contrast, Frequency, StageOneResult
+from emoreg.report.analysis import Analysis, ArmResult, CellResult, Contrast, StageOneResult
+from emoreg.report.collapse import Frequency
+from emoreg.report.contrast_kinds import KINDS, Kind
 from emoreg.report.formatting import (
     NOTHING,
     WITHOUT_INTERVALS,
@@ -29,14 +31,6 @@ from emoreg.report.statistics import ENOUGH, Interval
 from emoreg.report.verdicts import Verdict
 
 REFERENCES = "References"
-CONTRAST_HEADERS = {  # contrasts of regulated arms, with the headers of their columns
-    "gain": "Gain over\nBackbone",
-    "over_ensemble": "Over the\nensemble",
-    "over_transfer": "Over\ntransfer",
-    "regulation": "Regulation\neffect",
-    "label": "Label\neffect",
-    "emotion": "Emotion\neffect",
-}
 REGULATION = "The regulation effect is the difference to the same two networks, trained apart and averaged."
 UNDECIDED = {  # why there is no verdict
     Verdict.MISSING_TWIN: "missing twin",
@@ -91,17 +85,23 @@ def has_no_intervals(cell: CellResult) -> bool:
     return max((arm.score.n for arm in cell.arms), default=ENOUGH) < ENOUGH
 
 
-def tested_in(regulated: Sequence[ArmResult]) -> list[str]:
-    """The contrasts of CONTRAST_HEADERS that these arms have."""
-    return [name for name in CONTRAST_HEADERS if any(name in arm.contrasts for arm in regulated)]
+def tested_in(of_arms: Sequence[Container[str]]) -> list[Kind]:
+    """The kinds among the contrasts of regulated arms, whose names each arm has."""
+    return [kind for kind in KINDS.values() if any(kind.name in contrasts for contrasts in of_arms)]
+
+
+def of_regulation(kinds: Sequence[Kind]) -> str:
+    """For a caption: what the regulation effect is, where it is shown."""
+    return f" {REGULATION}" if any(kind.name == "regulation" for kind in kinds) else ""
 
 
 def contrasts_grid(cell: CellResult) -> Grid | None:
     """The tested contrasts of every regulated arm; None without one."""
-    regulated = [arm for arm in cell.arms if arm.arm.is_regulated]
-    names = tested_in(regulated)
-    if not regulated or not names:
+    regulated = cell.regulated
+    kinds = tested_in([arm.contrasts for arm in regulated])
+    if not kinds:
         return None
+    names = [kind.name for kind in kinds]
     rows = tuple(
         (Entry(arm.label, count(arm.score.n, "seed")), *(contrast_entry(arm.contrasts.get(name)) for name in names))
         for arm in regulated
@@ -110,11 +110,11 @@ def contrasts_grid(cell: CellResult) -> Grid | None:
     widths = "over seeds and test images, in brackets that over seeds alone" if has_images else "over seeds"
     caption = (
         f"Differences in {cell.outcome.words}, in points, paired by seed: mean, with the interval {widths}, and p, "
-        f"corrected for the number of arms. {REGULATION + ' ' if 'regulation' in names else ''}The label effect is the "
+        f"corrected for the number of arms.{of_regulation(kinds)} The label effect is the "
         "difference to the hardest of the twins fresh, moments and shuffled; the emotion effect is that to the hardest "
         "of all five. Bold: the test passed."
     )
-    return Grid("Contrasts", caption, ("Arm", *(CONTRAST_HEADERS[name] for name in names)), (("", rows),))
+    return Grid("Contrasts", caption, ("Arm", *(kind.heading for kind in kinds)), (("", rows),))
 
 
 def accuracy_grid(cell: CellResult) -> Grid:
@@ -239,8 +239,7 @@ def overview_grid(analysis: Analysis) -> Grid:
         "cell."
     )
     groups = tuple(
-        (f"{header.replace(chr(10), ' ')}, points", _across(analysis, name))
-        for name, header in CONTRAST_HEADERS.items()
+        (f"{kind.heading.replace(chr(10), ' ')}, points", _across(analysis, kind.name)) for kind in KINDS.values()
     )
     headers = ("Arm", *(cell.title.replace(", ", ",\n") for cell in analysis.cells))
     return Grid("Overview", caption, headers, tuple(group for group in groups if group[1]))
@@ -289,8 +288,7 @@ def contrast_entry(contrast: Contrast | None) -> Entry:
         lines.append(_with_level(contrast))
         if contrast.images and not math.isnan(contrast.over_seeds.low):
             lines.append(f"[{bounds(contrast.over_seeds, points)}]")
-        if contrast.name in ("label", "emotion"):
-            lines.append(f"to {contrast.against}")
+        lines.append(contrast.to)
     if not math.isnan(contrast.p):
         lines.append(f"p {p_value(contrast.p)}")
     if contrast.verdict is not None:
@@ -343,8 +341,7 @@ def grid_of(
 def _across(analysis: Analysis, name: str) -> tuple[Row, ...]:
     """A row for each regulated arm that has the contrast in some cell, a column per cell."""
     columns = [
-        {arm.label: contrast_entry(arm.contrasts.get(name)) for arm in cell.arms if arm.arm.is_regulated}
-        for cell in analysis.cells
+        {arm.label: contrast_entry(arm.contrasts.get(name)) for arm in cell.regulated} for cell in analysis.cells
     ]
     labels = dict.fromkeys(label for column in columns for label in column)
     rows = [(Entry(label), *(column.get(label, ABSENT) for column in columns)) for label in labels]

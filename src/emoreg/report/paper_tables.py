@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from emoreg.report.analysis import Analysis, ArmResult, CellResult, Contrast
 from emoreg.report.formatting import WITHOUT_INTERVALS, bounds, p_value, percent, points
 from emoreg.report.page_tables import (
     ABSENT,
-    CONTRAST_HEADERS,
-    REGULATION,
     UNDECIDED,
     Entry,
     has_no_intervals,
@@ -19,6 +17,7 @@ from emoreg.report.page_tables import (
     lam_entry,
     measured,
     name_in_group,
+    of_regulation,
     tested_in,
     verdict_entry,
 )
@@ -113,12 +112,11 @@ PaperTable = tuple[str, tuple[str, ...], list[list[str]], str]  # title, headers
 
 
 def _paper_tables(cell: CellResult) -> Iterable[PaperTable]:
-    regulated = _regulated(cell)
-    if regulated:
-        names = tested_in(regulated)
-        headers = ("Arm", *(f"{CONTRAST_HEADERS[name].replace(chr(10), ' ')}, points" for name in names))
-        rows = [[arm.label, *(_one_line(arm.contrasts.get(name)) for name in names)] for arm in regulated]
-        yield f"{cell.title}: contrasts", headers, rows, CONTRASTS + _of_regulation(names) + _without(cell)
+    if regulated := cell.regulated:
+        kinds = tested_in([arm.contrasts for arm in regulated])
+        headers = ("Arm", *(f"{kind.heading.replace(chr(10), ' ')}, points" for kind in kinds))
+        rows = [[arm.label, *(_one_line(arm.contrasts.get(kind.name)) for kind in kinds)] for arm in regulated]
+        yield f"{cell.title}: contrasts", headers, rows, CONTRASTS + of_regulation(kinds) + _without(cell)
     rows = [
         [arm.label, str(arm.score.n), *(f"{e.value} {e.below and f'({e.below})'}".strip() for e in _scores(arm))]
         for _, arms in in_groups(cell)
@@ -128,20 +126,16 @@ def _paper_tables(cell: CellResult) -> Iterable[PaperTable]:
     yield f"{cell.title}: {cell.outcome.plural}", headers, rows, ACCURACIES + _without(cell)
 
 
-def _of_regulation(names: Sequence[str]) -> str:
-    return f" {REGULATION}" if "regulation" in names else ""
-
-
 def _terminal_tables(cell: CellResult) -> Iterable[Table]:
-    if regulated := _regulated(cell):
-        names = tested_in(regulated)
-        of_contrasts = ["Arm", *(f"{CONTRAST_HEADERS[name]},\npoints" for name in names)]
-        rows = [[Entry(arm.label), *(_short(arm.contrasts.get(name)) for name in names)] for arm in regulated]
+    if regulated := cell.regulated:
+        kinds = tested_in([arm.contrasts for arm in regulated])
+        of_contrasts = ["Arm", *(f"{kind.heading},\npoints" for kind in kinds)]
+        rows = [[Entry(arm.label), *(_short(arm.contrasts.get(kind.name)) for kind in kinds)] for arm in regulated]
         yield _terminal_table(
             f"{cell.title}: contrasts",
             of_contrasts,
             [("", rows)],
-            CONTRASTS_SHORT + _of_regulation(names) + _without(cell),
+            CONTRASTS_SHORT + of_regulation(kinds) + _without(cell),
         )
     groups = [
         (title, [[Entry(name_in_group(arm)), *_scores(arm), Entry(str(arm.score.n))] for arm in arms])
@@ -177,12 +171,6 @@ def _without(cell: CellResult) -> str:
     return f" {WITHOUT_INTERVALS}" if has_no_intervals(cell) else ""
 
 
-def _regulated(cell: CellResult) -> list[ArmResult]:
-    return [
-        arm for arm in cell.arms if arm.arm.is_regulated and any(name in arm.contrasts for name in CONTRAST_HEADERS)
-    ]
-
-
 def _scores(arm: ArmResult) -> list[Entry]:
     """Outcome, difference to Backbone, λ."""
     gain = arm.contrasts.get("gain")
@@ -194,18 +182,15 @@ def _short(contrast: Contrast | None) -> Entry:
     """For a narrow column: a mean, its interval, whom it is against, the verdict."""
     if contrast is None:
         return ABSENT
-    against = f"to {contrast.against}" if contrast.name in ("label", "emotion") and contrast.against else ""
     verdict = UNDECIDED[contrast.verdict] if contrast.verdict in UNDECIDED else verdict_entry(contrast)
-    return Entry(points(contrast.size.mean), "\n".join(filter(None, (bounds(contrast.size, points), against, verdict))))
+    below = filter(None, (bounds(contrast.size, points), contrast.to, verdict))
+    return Entry(points(contrast.size.mean), "\n".join(below))
 
 
 def _one_line(contrast: Contrast | None) -> str:
     if contrast is None:
         return ABSENT.value
-    limits = bounds(contrast.size, points, " to ")
-    remarks = [limits] if limits else []
-    if contrast.name in ("label", "emotion") and contrast.against:
-        remarks.append(f"to {contrast.against}")
+    remarks = [text for text in (bounds(contrast.size, points, " to "), contrast.to) if text]
     if contrast.p == contrast.p:
         remarks.append(f"p {p_value(contrast.p)}")
     if contrast.verdict is not None:

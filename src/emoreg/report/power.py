@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from emoreg.errors import UserError
-from emoreg.report.contrast_plan import BACKBONE, LABEL_TWINS
+from emoreg.report.contrast_kinds import LABEL_TWINS
+from emoreg.report.contrast_plan import BACKBONE
 from emoreg.report.looks import nominal_levels
 from emoreg.report.read_runs import read_runs
 from emoreg.report.run_frame import TWINS, Arm, Cell, Runs, variance_of_images

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from emoreg.report.analysis import Analysis, ArmResult, Frequency
+from emoreg.report.analysis import Analysis, ArmResult
+from emoreg.report.collapse import Frequency
 from emoreg.report.formatting import count, listed, percent
 
 STUCK = 0.02  # a mean λ this close to 0 or 1 balances nothing

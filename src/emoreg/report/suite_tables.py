@@ -7,17 +7,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from emoreg.report.analysis import Analysis, ArmResult, SuiteCell, SuiteContrast
+from emoreg.report.contrast_kinds import Kind
 from emoreg.report.formatting import bounds, count, decimal, p_value, percent, points
 from emoreg.report.page_tables import (
     ABSENT,
     ARM,
-    CONTRAST_HEADERS,
     VERDICTS,
     Column,
     Entry,
     Grid,
     grid_of,
     measured,
+    tested_in,
 )
 from emoreg.report.paper_tables import markdown
 from emoreg.report.verdicts import Verdict
@@ -124,12 +125,12 @@ def _three(value: float) -> str:
 
 def _contrasts_grid(suite: SuiteCell, title: str) -> Grid | None:
     arms = [arm for arm in suite.cell.arms if arm.arm in suite.contrasts]
-    names = [name for name in CONTRAST_HEADERS if any(name in suite.contrasts[arm.arm] for arm in arms)]
-    if not names:
+    kinds = tested_in([suite.contrasts[arm.arm] for arm in arms])
+    if not kinds:
         return None
     figure = suite.figures[0]
     rows = tuple(
-        (Entry(arm.label), *(contrast_entry(suite.contrasts[arm.arm].get(name), figure, name) for name in names))
+        (Entry(arm.label), *(contrast_entry(suite.contrasts[arm.arm].get(kind.name), figure, kind) for kind in kinds))
         for arm in arms
     )
     unit = ", in points" if figure.is_share else ""
@@ -139,16 +140,16 @@ def _contrasts_grid(suite: SuiteCell, title: str) -> Grid | None:
         f"Differences in {what}{unit}, paired by seed; {better}. Interval over seeds; p one-sided, corrected for the "
         "arms. Bold: the test passed."
     )
-    return Grid(f"{title}: contrasts", caption, ("Arm", *(CONTRAST_HEADERS[name] for name in names)), (("", rows),))
+    return Grid(f"{title}: contrasts", caption, ("Arm", *(kind.heading for kind in kinds)), (("", rows),))
 
 
-def contrast_entry(contrast: SuiteContrast | None, figure: Figure, name: str) -> Entry:
+def contrast_entry(contrast: SuiteContrast | None, figure: Figure, kind: Kind) -> Entry:
     """A mean with its interval, p and verdict below; strong if its test passed."""
     if contrast is None or math.isnan(contrast.size.mean):
         return ABSENT
     number = points if figure.is_share else _signed
     lines = [bounds(contrast.size, number)]
-    if name in ("label", "emotion") and contrast.against:
+    if kind.twins and contrast.against:
         lines.append(f"to {contrast.against}")
     if not math.isnan(contrast.p):
         lines.append(f"p {p_value(contrast.p)}")

@@ -1,6 +1,6 @@
 """What runs have scored in suites, by cell and arm, with contrasts of the first figure of each suite.
 
-The contrasts are those of accuracy, by the same tests (`contrasts.analyse_runs`), over seeds alone: right or wrong for
+The contrasts are those of accuracy, by the same tests (`contrasts.judged`), over seeds alone: right or wrong for
 each image is not kept. Each figure has a family of its own, the regulated arms of a cell; suites are not counted.
 """
 
@@ -17,12 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from emoreg.report.analysis import CellResult, SuiteCell, SuiteContrast
-from emoreg.report.contrast_plan import TESTED
-from emoreg.report.contrasts import analyse_runs, key_of
-from emoreg.report.read_runs import read_runs
+from emoreg.report.contrasts import Judged, judged
 from emoreg.report.run_frame import Arm, Cell, Runs
 from emoreg.report.statistics import Interval, interval
-from emoreg.report.verdicts import Verdict
 from emoreg.study.suite_columns import COLUMN, told_suites
 from emoreg.suites.figures import Figure, column, headlines
 from emoreg.suites.options import SUITES
@@ -36,17 +33,17 @@ MORE = {"adversarial": r"pgd_[\d.]+", "out_of_distribution": r".+_auroc_msp", "t
 MOST = 8  # columns
 
 
-def suite_cells(table: pd.DataFrame, cells: Sequence[CellResult]) -> tuple[SuiteCell, ...]:
+def suite_cells(table: pd.DataFrame, runs: Runs, cells: Sequence[CellResult]) -> tuple[SuiteCell, ...]:
     """The suites of each cell, in the order of `SUITES`; none for a table without any.
 
     Args:
         table: of stage 2.
-        cells: as read from it.
+        runs: as read from it.
+        cells: of these runs.
     """
     names = [name for name in SUITES if any(str(each).startswith(column(name, "")) for each in table.columns)]
     if not names or COLUMN not in table:
         return ()
-    runs = read_runs(table)
     told = [told_suites(value) for value in table[COLUMN]]
     found = []
     with_arms = [cell for cell, arms in runs.cells.items() if arms]
@@ -141,21 +138,17 @@ def _contrasts(
         _answers={},
     )
     found: dict[Arm, dict[str, SuiteContrast]] = {}
-    for row in analyse_runs(of_figure).to_dict("records"):
-        _, arm = key_of({str(name): value for name, value in row.items()})
-        if arm.is_regulated and row["contrast"] in TESTED:
-            found.setdefault(arm, {})[str(row["contrast"])] = _contrast(row, sign, largest - least)
+    for one in judged(of_figure):
+        if one.contrast.is_tested:
+            found.setdefault(one.contrast.arm, {})[one.contrast.name] = _contrast(one, sign, largest - least)
     return found
 
 
-def _contrast(row: Mapping[Any, Any], sign: float, span: float) -> SuiteContrast:
-    """A row of a contrast frame, in the figure's own sign. Limits at the ends of the range are none."""
-    low, high = sorted((sign * float(row["low"]), sign * float(row["high"])))
+def _contrast(one: Judged, sign: float, span: float) -> SuiteContrast:
+    """A contrast in the figure's own sign. Limits at the ends of the range are none."""
+    low, high = sorted((sign * one.size.low, sign * one.size.high))
     if not (low > -span and high < span):
         low = high = math.nan
-    verdict = Verdict(row["verdict"]) if isinstance(row["verdict"], str) else None
-    p = row["p_below_corrected" if verdict is Verdict.BELOW else "p_corrected"]
     # One value a seed is not needed to show a mean with its interval; their number is.
-    size = Interval(sign * float(row["point"]), low, high, (math.nan,) * int(row["n"]))
-    against = row["against"] if isinstance(row["against"], str) else None
-    return SuiteContrast(against, size, float(p), verdict)
+    size = Interval(sign * one.size.point, low, high, (math.nan,) * len(one.seeds))
+    return SuiteContrast(one.size.against, size, one.decision.p_told, one.decision.verdict)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
-from emoreg.report.contrast_plan import PRACTICAL, Comparison
+from emoreg.report.contrast_kinds import KINDS
+from emoreg.report.contrast_plan import Comparison
 from emoreg.report.contrast_sizes import Size
 from emoreg.report.looks import nominal_levels
 from emoreg.report.run_frame import EXPLORATION
@@ -37,6 +38,11 @@ class Decision(NamedTuple):
     p_below_corrected: float = math.nan
     family: int = 0
     decided_at: int | None = None
+
+    @property
+    def p_told(self) -> float:
+        """For the family: of being below where that is the verdict, else of being above."""
+        return self.p_below_corrected if self.verdict is Verdict.BELOW else self.p_corrected
 
 
 NOTHING = Decision()
@@ -89,7 +95,7 @@ def _holm(ps: Sequence[float], barred: Sequence[Verdict | None], arms: int) -> l
 
 def _corrected(contrast: Comparison, size: Size, p: float, p_below: float, family: int) -> Decision:
     """The verdict of a contrast that is looked at once, with its p-values corrected by Holm's method."""
-    seeds, is_practical = len(contrast.looks[-1].seeds), contrast.name in PRACTICAL
+    seeds, is_practical = len(contrast.looks[-1].seeds), KINDS[contrast.name].is_practical
     verdict = Verdict.NOT_ABOVE
     if p <= LEVEL + TIE:
         verdict = Verdict.ABOVE
@@ -104,7 +110,7 @@ def _corrected(contrast: Comparison, size: Size, p: float, p_below: float, famil
 
 def _spent(contrast: Comparison, sizes: Sequence[Size], arms: int) -> Decision:
     """The verdict of a contrast with planned looks: the first that passes at its own level decides."""
-    is_practical = contrast.name in PRACTICAL
+    is_practical = KINDS[contrast.name].is_practical
     levels = nominal_levels(contrast.planned, LEVEL / arms)
     verdict, decided_at = None, None
     for look, size, level in zip(contrast.looks, sizes, levels, strict=False):
