@@ -67,7 +67,7 @@ def test_the_page_and_the_tables_name_the_outcome(tmp_path: Path) -> None:
     analysis = analysis_of("ratings", table)
     sentences = findings(analysis)
     assert any("Of concordance (CCC) there is no right or wrong per test image" in line for line in sentences)
-    page = write_reports(tmp_path, analysis).read_text(encoding="utf-8")
+    page = write_reports(tmp_path, analysis, sentences).read_text(encoding="utf-8")
     assert "Differences in concordance (CCC)" in page and "Calibration" not in page and "Accuracies" not in page
     markdown = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "concordance" in markdown and "CCC, hundredths" in markdown and "Accuracy, %" not in markdown

@@ -13,6 +13,7 @@ from emoreg.report.analyse_table import analyse
 from emoreg.report.analysis import Analysis
 from emoreg.report.contrast_plan import BACKBONE
 from emoreg.report.files import write_reports
+from emoreg.report.findings import findings
 from emoreg.report.run_frame import TWINS, Arm
 from emoreg.report.suite_tables import RULES, markdown_suites, suite_records, suite_sections
 from emoreg.report.verdicts import Verdict
@@ -108,7 +109,7 @@ def test_a_figure_without_an_upper_bound_is_compared_too() -> None:
 
 def test_the_page_and_its_tables_say_what_was_scored_and_what_the_contrasts_are(tmp_path: Path) -> None:
     analysis = analysed()
-    page = write_reports(tmp_path, analysis).read_text(encoding="utf-8")
+    page = write_reports(tmp_path, analysis, findings(analysis)).read_text(encoding="utf-8")
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     for written in (page, text):
         assert "Beyond accuracy on the test split" in written and "60 test images" in written
@@ -122,5 +123,5 @@ def test_the_page_and_its_tables_say_what_was_scored_and_what_the_contrasts_are(
 
 def test_a_report_without_suites_has_no_section_of_them(tmp_path: Path) -> None:
     analysis = dataclasses.replace(analysed(), suites=())
-    assert "Beyond accuracy" not in write_reports(tmp_path, analysis).read_text(encoding="utf-8")
+    assert "Beyond accuracy" not in write_reports(tmp_path, analysis, findings(analysis)).read_text(encoding="utf-8")
     assert markdown_suites(analysis) == ""

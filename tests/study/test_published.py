@@ -12,6 +12,7 @@ from emoreg.config.recipe import PretrainRecipe
 from emoreg.config.schema import StimuliSettings, TargetSettings
 from emoreg.report.analyse_table import analyse
 from emoreg.report.files import write_reports
+from emoreg.report.findings import findings
 from emoreg.runs.published import published
 from emoreg.runs.run import ENVIRONMENT
 from emoreg.study.columns import RunStatus
@@ -49,7 +50,8 @@ def test_what_a_study_publishes_tells_no_place_of_the_machine(
     failed = RunOutcome(planned[-1], RunStatus.FAILED, f"'{data}/x y.png' and {home}/z.png cannot be decoded")
     table = results_of(study, planned, {failed.run.id: failed}, out=out)
     write_results(out / "results.parquet", table)
-    write_reports(out, analyse(study.name, table))
+    analysis = analyse(study.name, table)
+    write_reports(out, analysis, findings(analysis))
 
     texts = {path.name: path.read_text(encoding="utf-8") for path in out.glob("report.*")}
     texts |= {"csv": rows_text(table, "csv"), "file": str(parquet.read_table(out / "results.parquet").to_pylist())}

@@ -49,7 +49,8 @@ def print_report(
     from emoreg.runtime.terminal import show
 
     analysis = analyse(name, table, left_out, own_notes)
-    page = write_reports(out, analysis)
+    sentences = findings(analysis)
+    page = write_reports(out, analysis, sentences)
     interim = between_looks(read_runs(table))
     is_shown = interim is None or is_asked_for
     if is_shown:
@@ -58,7 +59,7 @@ def print_report(
     if interim is not None:
         show(interim)
     if is_shown:
-        show(f"\n{findings(analysis)[0]}")
+        show(f"\n{sentences[0]}")
 
 
 def report(study: StudyOrTable, *, out: Folder | None = None, runs: RunsFolder | None = None) -> None:

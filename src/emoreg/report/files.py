@@ -9,7 +9,6 @@ from typing import Any
 
 from emoreg.errors import UserError
 from emoreg.report.analysis import Analysis
-from emoreg.report.findings import findings
 from emoreg.report.page import write_report
 from emoreg.report.paper_tables import latex_report, markdown_report
 from emoreg.report.suite_tables import markdown_suites, suite_records
@@ -17,8 +16,13 @@ from emoreg.runs.run import RECIPE
 from emoreg.runtime.safe_io import write_atomically, writing
 
 
-def write_reports(folder: Path, analysis: Analysis) -> Path:
+def write_reports(folder: Path, analysis: Analysis, sentences: Sequence[str]) -> Path:
     """Write report.html, report.md, report.tex and report.json.
+
+    Args:
+        folder: where to.
+        analysis: the study.
+        sentences: its findings, the most important first.
 
     Returns:
         Path of report.html.
@@ -28,7 +32,6 @@ def write_reports(folder: Path, analysis: Analysis) -> Path:
     """
     if (folder / RECIPE).exists():
         raise UserError(f"{folder} is a run folder; choose another for the report")
-    sentences = findings(analysis)
     text = (
         "\n\n".join(filter(None, (markdown_report(analysis, sentences[0]).rstrip(), markdown_suites(analysis)))) + "\n"
     )

@@ -91,10 +91,11 @@ def report_results(results: pd.DataFrame | ArrowFrame | Path | str, folder: Path
         read = _with_results(Results(_of_study(results) if own is None else as_table(own), own), "the frame")
     analysis = analyse(name or title, read.table, own_notes=read.notes)
     make_folder(Path(folder), "report's folder")
-    page = write_reports(Path(folder), analysis)
+    sentences = findings(analysis)
+    page = write_reports(Path(folder), analysis, sentences)
     taken = () if read.own is None else tuple(taken_arms(read.own))
     unchecked = () if read.own is None else tuple(not_checked(read.own))
-    return Report(page, tuple(findings(analysis)), analysis.contrasts, taken, unchecked)
+    return Report(page, tuple(sentences), analysis.contrasts, taken, unchecked)
 
 
 def _of_study(frame: pd.DataFrame | ArrowFrame) -> pd.DataFrame:
