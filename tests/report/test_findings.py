@@ -312,6 +312,17 @@ def test_collapsed_runs_are_counted_with_an_exact_interval_and_their_means_judge
     assert any(s.startswith("Above Backbone") for s in sentences)  # which did not collapse
 
 
+def test_where_an_arm_collapsed_that_is_said_before_a_missing_twin() -> None:
+    gains = {**REFERENCES, "learned": 0.0, **twins()}
+    del gains["learned shuffled"]
+    table = study(gains, classes=[str(k) for k in range(10)])
+    table.loc[(table["mode"] == "learned") & (table["experience"] == "affect"), "test_accuracy"] = 0.1
+    assert said(table)[0] == (
+        "No verdict on the label effect or the emotion effect of Learn-E-Reg: runs collapsed, and a mean over them "
+        "says nothing; the twin shuffled is missing."
+    )
+
+
 def test_a_starved_branch_is_reported_by_training_images() -> None:
     table = study({**REFERENCES, "learned": 0.0})
     of_learned = table["mode"] == "learned"

@@ -33,6 +33,7 @@ RULES_OUT = {
     "rotation": "self-supervised pre-training",
 }
 ASKED = (*OVER_TWINS, *PRACTICAL)  # in the order of the sentences
+COLLAPSED = "runs collapsed, and a mean over them says nothing"
 POSITIVE_CONTROLS = "recipes/studies/positive-control-*.yaml"
 
 AUTHORS_WORD = "That the arms differ in nothing else is the word of the table's author."
@@ -272,14 +273,15 @@ def _reason(case: Case) -> str:
     contrast = case.contrast
     match contrast.verdict:
         case Verdict.MISSING_TWIN:
-            return _missing(case.arm)
+            # A verdict names one obstacle, and a twin more would not mend a collapse.
+            return f"{COLLAPSED}; {_missing(case.arm)}" if contrast.collapsed else _missing(case.arm)
         case Verdict.TOO_FEW:
             return _too_few(contrast)
         case Verdict.BETWEEN_LOOKS:
             when = f"the next is at {count(contrast.next_look, 'seed')}" if contrast.next_look else "none is left"
             return f"the study looks only at the numbers of seeds that it planned, and {when}"
         case Verdict.COLLAPSED:
-            return "runs collapsed, and a mean over them says nothing"
+            return COLLAPSED
     return ""
 
 
