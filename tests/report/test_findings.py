@@ -240,6 +240,27 @@ def test_too_few_seeds_decide_nothing_and_the_number_that_would_is_said(seeds: i
     assert not any(s.startswith(("Above", "An effect", "The labels did")) for s in sentences)
 
 
+def test_where_seeds_agree_too_much_for_an_interval_they_are_not_said_to_be_too_few() -> None:
+    table = study({**REFERENCES, "learned": 0.02, **twins()})
+    is_affect = (table["mode"] == "learned") & (table["experience"] == "affect")
+    sentences = said(table.assign(test_accuracy=np.where(is_affect, 0.92, 0.9)))
+    assert sentences[1].endswith(
+        "Learn-E-Reg, +2.00 points (the seeds agree too much for an interval, p = 1.000) to fresh."
+    )
+    assert not any("too few" in sentence or "would have been found" in sentence for sentence in sentences)
+
+
+def test_an_exploration_of_two_seeds_has_too_few_for_an_interval() -> None:
+    sentences = said(study({**REFERENCES, "learned": 0.02}, 2, purpose="exploration"))
+    assert any(s.endswith("Learn-E-Reg, +2.00 points (too few seeds for an interval).") for s in sentences)
+
+
+def test_a_look_too_early_to_decide_takes_more_seeds_than_it_has() -> None:
+    plan: dict[str, Any] = {"purpose": "confirmation", "planned_seeds": 8, "looks": [4, 8]}
+    first, *_ = said(study({**REFERENCES, "learned": 0.02, **twins()}, 4, **plan))
+    assert first.endswith("with 4 seeds no test can pass; it takes at least 5.")
+
+
 def test_more_arms_need_more_seeds() -> None:
     gains = dict.fromkeys(("fixed", "random", "learned", "random_learned"), 0.0)
     table = results(stage_2(arms({"none": 0.0, **gains}, 4)), stage_2(arms(gains, 4), variant="mixture"))

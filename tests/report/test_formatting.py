@@ -47,5 +47,5 @@ def test_an_interval_says_why_it_is_not_there() -> None:
     assert bounds(Interval(0.9, 0.89, 0.91, (0.9, 0.9)), percent) == "89.00, 91.00"
     assert bounds(Interval(0.9, NAN, NAN, (0.9,)), percent) == "one seed"
     assert bounds(Interval(0.9, NAN, NAN, (0.9, 0.9)), percent) == ""
-    assert bounds(Interval(0.9, NAN, NAN, (0.9,) * 4), percent) == "too few seeds"
+    assert bounds(Interval(0.9, NAN, NAN, (0.9,) * 4), percent) == "no interval"
     assert bounds(Interval(NAN, NAN, NAN, ()), percent) == ""

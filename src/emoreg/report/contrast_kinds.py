@@ -39,11 +39,6 @@ class Kind:
         """Whether it says how good an arm is and nothing of emotion; it is read in both directions."""
         return not self.twins
 
-    @property
-    def others(self) -> int:
-        """How many arms there are to beat."""
-        return len(self.twins) or 1
-
 
 PRACTICAL = (
     Kind("gain", "the gain over Backbone", "Gain over\nBackbone", 0, reference="none"),
@@ -80,3 +75,8 @@ OVER_TWINS = (
     Kind("emotion", "the emotion effect", "Emotion\neffect", 2, twins=TWINS),
 )
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (*PRACTICAL, *OVER_TWINS)}
+
+
+def to_beat(contrast: str) -> int:
+    """How many arms a contrast of this name has to beat: one, or every one of several twins."""
+    return max(1, len(KINDS[contrast].twins)) if contrast in KINDS else 1

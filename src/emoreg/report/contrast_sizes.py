@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from emoreg.report.contrast_kinds import KINDS
+from emoreg.report.contrast_kinds import KINDS, to_beat
 from emoreg.report.contrast_plan import Comparison
 from emoreg.report.run_frame import TWINS, Arm, Runs, variance_of_images
 from emoreg.report.statistics import Estimates, estimate
@@ -91,7 +91,7 @@ def rows_of(by_seed: Mapping[int, int], seeds: Sequence[int]) -> tuple[int, ...]
 
 
 _UNKNOWN = Size(None, 0, math.nan, math.nan, math.nan, math.nan, math.nan, math.nan, math.nan, 0)
-OTHERS = tuple(sorted({kind.others for kind in KINDS.values()}))  # an upper limit for each, at 1 - level / k
+OTHERS = tuple(sorted(set(map(to_beat, KINDS))))  # an upper limit for each, at 1 - level / k
 
 
 class _Estimated(NamedTuple):
@@ -146,7 +146,7 @@ def _with(estimates: Estimates, places: NDArray[np.intp], new: Estimates) -> Est
 
 def _hardest(pairs: Sequence[_Estimated], contrast: Comparison) -> Size:
     """The size against the hardest of several: each number is that of the other which makes it smallest."""
-    limit = OTHERS.index(KINDS[contrast.name].others) if contrast.name in KINDS else 0
+    limit = OTHERS.index(to_beat(contrast.name))
     collapsed = len(frozenset().union(*(pair.collapsed for pair in pairs)))
     # Where a run has no outcome there is no mean, and no hardest: it is told of the other that is without one.
     hardest = min(range(len(pairs)), key=lambda place: (not math.isnan(pairs[place].mean), pairs[place].mean))

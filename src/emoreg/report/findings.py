@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from emoreg.report.analysis import Analysis, ArmResult, Contrast
-from emoreg.report.contrast_kinds import KINDS, LABEL_TWINS, OVER_TWINS, PRACTICAL, PRETEXT_TWINS, Kind
+from emoreg.report.contrast_kinds import KINDS, LABEL_TWINS, OVER_TWINS, PRACTICAL, PRETEXT_TWINS, Kind, to_beat
 from emoreg.report.formatting import all_of, count, coverage, decimal, listed, points
 from emoreg.report.method_notes import FIRST_EDITION
 from emoreg.report.power import WANTED
@@ -20,7 +20,7 @@ from emoreg.report.relatives_findings import relatives_findings
 from emoreg.report.run_findings import collapsed, named, starved, stuck_lambdas, unfinished
 from emoreg.report.run_frame import TWINS
 from emoreg.report.stage_one_findings import stage_one_findings, unlearned_rotation
-from emoreg.report.statistics import LEVEL, smallest_tail
+from emoreg.report.statistics import smallest_tail
 from emoreg.report.verdicts import Verdict
 
 MOST_SEEDS = 100  # that a study is told to run
@@ -91,14 +91,23 @@ def findings(analysis: Analysis) -> list[str]:
 
 def in_points(contrast: Contrast) -> str:
     """A difference in words: "+0.40 points (95 % interval +0.10 to +0.70, p = 0.031)"."""
-    size = contrast.size
-    limits = f"{coverage(contrast.level)} interval {points(size.low)} to {points(size.high)}"
-    if math.isnan(size.low):
-        limits = "too few seeds for an interval"
-    remarks = ["one seed, no interval" if size.n == 1 else limits]
+    remarks = [_limits(contrast)]
     if not math.isnan(contrast.p):
         remarks.append("p < 0.001" if contrast.p < 0.001 else f"p = {contrast.p:.3f}")
-    return f"{points(size.mean)} points ({', '.join(remarks)})"
+    return f"{points(contrast.size.mean)} points ({', '.join(remarks)})"
+
+
+def _limits(contrast: Contrast) -> str:
+    """The interval, or why there is none."""
+    size = contrast.size
+    if not math.isnan(size.low):
+        return f"{coverage(contrast.level)} interval {points(size.low)} to {points(size.high)}"
+    if size.n == 1:
+        return "one seed, no interval"
+    if math.isnan(size.mean):
+        return "not all runs are finite"
+    is_few = smallest_tail(size.n) > contrast.level / to_beat(contrast.name)
+    return "too few seeds for an interval" if is_few else "the seeds agree too much for an interval"
 
 
 def _cases(analysis: Analysis) -> list[Case]:
@@ -295,7 +304,8 @@ def _missing(arm: ArmResult) -> str:
 
 
 def _too_few(contrast: Contrast) -> str:
-    needed = next((n for n in range(2, MOST_SEEDS) if smallest_tail(n) * max(contrast.family, 1) <= LEVEL), MOST_SEEDS)
+    numbers = range(contrast.size.n + 1, MOST_SEEDS)
+    needed = next((n for n in numbers if smallest_tail(n) * max(contrast.family, 1) <= contrast.level), MOST_SEEDS)
     arms = f" of {contrast.family} arms" if contrast.family > 1 else ""
     return f"with {count(contrast.size.n, 'seed')} no test{arms} can pass; it takes at least {needed}"
 

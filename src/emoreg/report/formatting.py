@@ -60,7 +60,7 @@ def bounds(interval: Interval, number: Callable[[float], str], between: str = ",
     if interval.n == 1:
         return "one seed"
     if math.isnan(interval.low):
-        return "too few seeds" if interval.n >= ENOUGH else ""
+        return "no interval" if interval.n >= ENOUGH else ""
     return f"{number(interval.low)}{between}{number(interval.high)}"
 
 

@@ -9,7 +9,7 @@ from itertools import combinations
 
 import numpy as np
 
-from emoreg.report.contrast_kinds import KINDS
+from emoreg.report.contrast_kinds import to_beat
 from emoreg.report.contrast_sizes import OTHERS
 from emoreg.report.contrasts import Judged
 from emoreg.report.looks import nominal_levels
@@ -36,11 +36,11 @@ def smallest_effects(runs: Runs, contrasts: Sequence[Judged]) -> list[float]:
     for one in contrasts:
         spread, seeds, looks = spreads[one.contrast.cell], len(one.seeds), one.contrast.planned
         is_decided = one.decision.verdict in (Verdict.ABOVE, Verdict.NOT_ABOVE, Verdict.BELOW)
-        if not is_decided or spread is None or seeds not in looks or not spread.sd > 0:
+        if not is_decided or spread is None or seeds not in looks or not spread.sd > 100 * TIE:
             found.append(math.nan)
             continue
         share = round(spread.image_sd / spread.sd, 2)
-        smallest = _smallest(seeds, looks, spread.arms, share)[KINDS[one.contrast.name].others]
+        smallest = _smallest(seeds, looks, spread.arms, share)[to_beat(one.contrast.name)]
         found.append(spread.sd / 100 * smallest)
     return found
 
