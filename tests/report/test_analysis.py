@@ -124,6 +124,23 @@ def test_the_next_look_is_the_first_that_is_not_complete() -> None:
     assert (again.next_look, again.size.values) == (8, gain.size.values)
 
 
+def test_all_that_is_shown_of_an_arm_is_of_the_planned_seeds() -> None:
+    plan: dict[str, Any] = {"purpose": "confirmation", "planned_seeds": 4, "looks": [4]}
+    six = [0.9 + 0.001 * seed for seed in range(6)]
+    table = results(stage_2({"none": six, "learned": six}, classes=[str(k) for k in range(10)], **plan))
+    of_learned = table["mode"] == "learned"
+    beyond = table["seed"] >= 4
+    table.loc[of_learned, "lambda"] = np.where(beyond, 0.9, 0.4)[of_learned]
+    table.loc[of_learned, ["test_accuracy_non_emotional", "test_accuracy_emotional"]] = 0.8
+    table["test_ece"] = np.where(beyond, 0.5, 0.1)
+    table.loc[of_learned & beyond, "test_accuracy"] = 0.1
+    learned = arm_of(analyse("a study", table), "Learn-E-Reg")
+    assert learned.score.values == pytest.approx(six[:4])
+    assert (learned.lam, learned.ece.values) == ((0.4,) * 4, (0.1,) * 4)
+    assert learned.responses is not None and learned.responses[0].n == 4
+    assert (learned.collapsed.count, learned.collapsed.runs) == (0, 4)
+
+
 def test_an_exploration_shows_what_was_measured_on_validation_images() -> None:
     measured: dict[str, Any] = {"purpose": "exploration", "validation_ece": 0.07, "validation_lambda": 0.3}
     rows = stage_2({"none": (NAN,), "learned": (0.5,)}, first_seed=1000, **measured)

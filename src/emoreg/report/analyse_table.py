@@ -105,8 +105,9 @@ def _errors(runs: Frame) -> tuple[tuple[str, str], ...]:
 def _cells(table: Frame, runs: Runs, contrasts: Contrasts) -> Iterable[CellResult]:
     """The cells of a table of stage 2, in order of appearance."""
     has_stimuli = len({arm.stimuli for of_cell in runs.cells.values() for arm in of_cell} - {None}) > 1
-    for cell, by_arm in runs.cells.items():
+    for cell, of_cell in runs.cells.items():
         prefix = "validation_" if cell.purpose == EXPLORATION else "test_"
+        by_arm = {arm: runs.of_plan(cell, arm) for arm in of_cell}
         rows = {arm: table.iloc[list(by_seed.values())].set_index("seed") for arm, by_seed in by_arm.items()}
         arms = [
             _arm_result(
@@ -122,7 +123,7 @@ def _cells(table: Frame, runs: Runs, contrasts: Contrasts) -> Iterable[CellResul
             for arm in _in_order(by_arm)
         ]
         if arms:
-            everything = table.iloc[[row for by_seed in by_arm.values() for row in by_seed.values()]]
+            everything = table.iloc[[row for by_seed in of_cell.values() for row in by_seed.values()]]
             classes = next(iter(_lists(everything, "classes").values()), ())
             yield CellResult(
                 target=str(cell.target),

@@ -92,6 +92,11 @@ class Runs:
     bounds: tuple[float, float] | None = None  # between which the scores lie; None for those of the outcomes
     _answers: dict[tuple[int, ...], Answers | None] = field(default_factory=dict)
 
+    def of_plan(self, cell: Cell, arm: Arm) -> Mapping[int, int]:
+        """Rows of an arm's finished runs by seed, without seeds beyond its plan; an exploration has no plan."""
+        plan = None if cell.purpose == EXPLORATION else self.plans.get((cell, arm))
+        return {seed: row for seed, row in self.cells[cell][arm].items() if plan is None or seed in plan.numbers}
+
     def answers(self, rows: tuple[int, ...]) -> Answers | None:
         """Right or wrong per test image of some runs; None without any, or if they are of different images.
 

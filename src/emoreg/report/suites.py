@@ -57,7 +57,7 @@ def suite_cells(table: pd.DataFrame, runs: Runs, cells: Sequence[CellResult]) ->
 def _suite_cell(
     table: pd.DataFrame, runs: Runs, key: Cell, cell: CellResult, suite: str, told: Sequence[Mapping[str, Any]]
 ) -> SuiteCell | None:
-    arms = runs.cells[key]
+    arms = {arm: runs.of_plan(key, arm) for arm in runs.cells[key]}
     scored = [row for by_seed in arms.values() for row in by_seed.values() if isinstance(told[row].get(suite), dict)]
     if not scored:
         return None
