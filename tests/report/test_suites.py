@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +120,14 @@ def test_the_page_and_its_tables_say_what_was_scored_and_what_the_contrasts_are(
     records = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["suites"]
     assert records == json.loads(json.dumps(suite_records(analysis)))
     assert {each["contrast"] for each in records} == {None, "gain", "over_ensemble", "label", "emotion"}
+
+
+def test_markdown_writes_the_intervals_of_suites_as_those_of_accuracy() -> None:
+    entries = [line for line in markdown_suites(analysed()).splitlines() if line.startswith("| ")]
+    learned = next(line for line in entries if line.startswith("| Learn-E-Reg | +"))
+    assert re.match(r"\| Learn-E-Reg \| \+\d\.\d\d \(\+\d\.\d\d to \+\d\.\d\d; p ", learned)
+    assert any(re.search(r"\| \d+\.\d\d \(\d+\.\d\d to \d+\.\d\d\) \|", line) for line in entries)
+    assert not any(re.search(r"\d, [+−\d]", line) for line in entries)
 
 
 def test_a_report_without_suites_has_no_section_of_them(tmp_path: Path) -> None:

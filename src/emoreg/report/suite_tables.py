@@ -82,13 +82,13 @@ class SuiteSection:
     contrasts: Grid | None  # None without a regulated arm
 
 
-def suite_sections(analysis: Analysis) -> tuple[SuiteSection, ...]:
-    """The suites of all cells, in the order of the cells."""
+def suite_sections(analysis: Analysis, between: str = ", ") -> tuple[SuiteSection, ...]:
+    """The suites of all cells, in the order of the cells, with what stands between the ends of an interval."""
     many = len({id(each.cell) for each in analysis.suites}) > 1
-    return tuple(_section(number, each, many) for number, each in enumerate(analysis.suites, 1))
+    return tuple(_section(number, each, many, between) for number, each in enumerate(analysis.suites, 1))
 
 
-def _section(number: int, suite: SuiteCell, many: bool) -> SuiteSection:
+def _section(number: int, suite: SuiteCell, many: bool, between: str) -> SuiteSection:
     title = TITLES[suite.suite]
     about = f"{ABOUT[suite.suite]} Scored: {suite.images}."
     if suite.other_options:
@@ -97,18 +97,18 @@ def _section(number: int, suite: SuiteCell, many: bool) -> SuiteSection:
         f"suite-{number}",
         f"{title}: {suite.cell.title}" if many else title,
         about,
-        _figures_grid(suite, title),
-        _contrasts_grid(suite, title),
+        _figures_grid(suite, title, between),
+        _contrasts_grid(suite, title, between),
     )
 
 
-def _figures_grid(suite: SuiteCell, title: str) -> Grid:
+def _figures_grid(suite: SuiteCell, title: str, between: str) -> Grid:
     columns: list[Column] = [ARM]
     for figure in suite.figures:
 
         def entry(arm: ArmResult, figure: Figure = figure) -> Entry:
             values = suite.values.get(arm.arm)
-            return ABSENT if values is None else measured(values[figure.name], _number(figure))
+            return ABSENT if values is None else measured(values[figure.name], _number(figure), between)
 
         columns.append((f"{figure.title}{', %' if figure.is_share else ''}".replace(", ", ",\n", 1), entry))
     caption = "Mean over seeds, with the 95 % interval below it."
@@ -123,14 +123,14 @@ def _three(value: float) -> str:
     return decimal(value, 3)
 
 
-def _contrasts_grid(suite: SuiteCell, title: str) -> Grid | None:
+def _contrasts_grid(suite: SuiteCell, title: str, between: str) -> Grid | None:
     arms = [arm for arm in suite.cell.arms if arm.arm in suite.contrasts]
     kinds = tested_in([suite.contrasts[arm.arm] for arm in arms])
     if not kinds:
         return None
     figure = suite.figures[0]
     rows = tuple(
-        (Entry(arm.label), *(contrast_entry(suite.contrasts[arm.arm].get(kind.name), figure, kind) for kind in kinds))
+        (Entry(arm.label), *(_entry(suite.contrasts[arm.arm].get(kind.name), figure, kind, between) for kind in kinds))
         for arm in arms
     )
     unit = ", in points" if figure.is_share else ""
@@ -143,12 +143,12 @@ def _contrasts_grid(suite: SuiteCell, title: str) -> Grid | None:
     return Grid(f"{title}: contrasts", caption, ("Arm", *(kind.heading for kind in kinds)), (("", rows),))
 
 
-def contrast_entry(contrast: SuiteContrast | None, figure: Figure, kind: Kind) -> Entry:
+def _entry(contrast: SuiteContrast | None, figure: Figure, kind: Kind, between: str) -> Entry:
     """A mean with its interval, p and verdict below; strong if its test passed."""
     if contrast is None or math.isnan(contrast.size.mean):
         return ABSENT
     number = points if figure.is_share else _signed
-    lines = [bounds(contrast.size, number)]
+    lines = [bounds(contrast.size, number, between)]
     if kind.twins and contrast.against:
         lines.append(f"to {contrast.against}")
     if not math.isnan(contrast.p):
@@ -165,7 +165,7 @@ def _signed(value: float) -> str:
 
 def markdown_suites(analysis: Analysis) -> str:
     """The sections in Markdown; "" without any."""
-    sections = suite_sections(analysis)
+    sections = suite_sections(analysis, " to ")  # as in the other tables of Markdown
     if not sections:
         return ""
     blocks = [f"## {HEADING}", markdown(RULES)]
