@@ -159,8 +159,8 @@ def _with_own_kernels(part: Any, saved: Any) -> Any:
     own, groups = part.param_groups, saved.get("param_groups")
     if not isinstance(groups, list) or not all(isinstance(group, dict) for group in groups):
         return saved
-    fused = {"fused": own[0]["fused"]} if "fused" in own[0] else {}
-    return saved | {"param_groups": [group | fused for group in groups]}
+    kernels = {name: own[0][name] for name in ("fused", "capturable") if name in own[0]}
+    return saved | {"param_groups": [group | kernels for group in groups]}
 
 
 def _check_history(saved: Mapping[str, Any]) -> None:
