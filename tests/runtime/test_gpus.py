@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,7 @@ if [ "$1" = -d ]; then
 else
     read -r line
     echo "$line in $CUDA_MPS_PIPE_DIRECTORY" >>"$log"
+    [ "$line" = quit ] || {list}
 fi
 """
 
@@ -34,8 +36,10 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[int], 
     """Sets how many GPUs there are; no service runs, and none is installed."""
     for name in (VISIBLE, PIPES, LOGS):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(gpus, "USUAL_PIPES", tmp_path / "usual")
-    monkeypatch.setattr(gpus, "FIRST_USE", "pass")
+    monkeypatch.setattr(gpus, "USUAL_PIPES", str(tmp_path / "usual"))
+    monkeypatch.setattr(
+        gpus, "FIRST_USE", f"import os; assert os.environ[{VISIBLE!r}] == '0' and os.environ[{PIPES!r}]"
+    )
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     return lambda count: monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
 
@@ -43,13 +47,13 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[int], 
 @pytest.fixture
 def log(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """What a service that can be started was asked."""
-    return install(monkeypatch, tmp_path, "exit 0")
+    return install(monkeypatch, tmp_path)
 
 
-def install(monkeypatch: pytest.MonkeyPatch, folder: Path, start: str) -> Path:
+def install(monkeypatch: pytest.MonkeyPatch, folder: Path, start: str = "exit 0", listing: str = "echo 12") -> Path:
     path, log = folder / "bin" / gpus.CONTROL, folder / "log"
     path.parent.mkdir()
-    path.write_text(CONTROL.format(log=log, start=start))
+    path.write_text(CONTROL.format(log=log, start=start, list=listing))
     path.chmod(0o755)
     monkeypatch.setenv("PATH", f"{path.parent}:/usr/bin:/bin")
     return log
@@ -89,36 +93,56 @@ def test_processes_that_share_a_gpu_do_so_by_the_service_until_the_end(
     with shared_gpus(3, listening := Listening()) as environments:
         assert [environment[VISIBLE] for environment in environments] == ["0", "1", "0"]  # of those that it sees
         (folder,) = {environment[PIPES] for environment in environments}
-        assert log.read_text() == f"start in {folder}\n" and Path(folder).is_dir()
-    assert log.read_text() == f"start in {folder}\nquit in {folder}\n" and not Path(folder).exists()
+        assert asked(log) == ["start", "get_server_list"] and Path(folder).is_dir()
+    assert asked(log) == ["start", "get_server_list", "quit"] and not Path(folder).exists()
     assert listening.lines == ["3 runs at a time share 2 GPUs by NVIDIA's Multi-Process Service"]
 
 
 @pytest.mark.parametrize(
-    ("start", "first_use", "reason"),
+    ("start", "first_use", "listing", "reason"),
     [
-        ("echo 'no permission'; exit 1", "pass", "no permission"),
-        ("exit 1", "pass", "no reason is given"),
-        ("exit 0", "raise SystemExit('MPS client failed to connect')", "MPS client failed to connect"),
+        ("echo 'no permission'; exit 1", "pass", "echo 12", "no permission"),
+        ("exit 1", "pass", "echo 12", "no reason is given"),
+        ("exit 0", "raise SystemExit('MPS client failed to connect')", "echo 12", "MPS client failed to connect"),
+        ("exit 0", "pass", "exit 3", "exit code 3"),
+        ("exit 0", "pass", "exit 0", "it serves no process"),  # CUDA has gone on without it
+        ("exit 0", "import time; time.sleep(60)", "echo 12", "no answer in 3 s"),
     ],
 )
-def test_where_the_service_does_not_work_processes_take_turns_and_that_is_said(
+def test_where_the_service_does_not_work_it_ends_and_processes_take_turns_and_that_is_said(
     start: str,
     first_use: str,
+    listing: str,
     reason: str,
     machine: Callable[[int], None],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
     machine(1)
-    install(monkeypatch, tmp_path, start)
     monkeypatch.setattr(gpus, "FIRST_USE", first_use)
+    monkeypatch.setattr(gpus, "PATIENCE", 3.0)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    log = install(monkeypatch, tmp_path, start, listing)
     with shared_gpus(2, listening := Listening()) as environments:
         assert environments == [{VISIBLE: "0"}] * 2
+        assert asked(log)[-1] == "quit" and not list(tmp_path.glob("emoreg-mps-*"))
     (line,) = listening.lines
-    assert line == (
-        f"2 runs at a time share 1 GPU and take turns: nvidia-cuda-mps-control cannot be used here: {reason}"
-    )
+    told = "2 runs at a time share 1 GPU and take turns: nvidia-cuda-mps-control cannot be used here: "
+    assert line.startswith(told) and line.endswith(reason)
+
+
+def test_where_no_folder_can_be_made_processes_take_turns(
+    machine: Callable[[int], None], log: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    machine(1)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    with shared_gpus(2, listening := Listening()) as environments:
+        assert environments == [{VISIBLE: "0"}] * 2
+    assert "cannot be used here: [Errno 2]" in listening.lines[0] and not log.exists()
+
+
+def asked(log: Path) -> list[str]:
+    return [line.partition(" in ")[0] for line in log.read_text().splitlines()]
 
 
 def test_where_the_service_is_not_installed_that_is_said(machine: Callable[[int], None]) -> None:
@@ -141,17 +165,17 @@ def test_a_service_that_runs_already_is_used_as_it_is(
         (tmp_path / "usual" / "control").touch()
     with shared_gpus(2, listening := Listening()) as environments:
         assert environments == [{VISIBLE: "0"}] * 2
-    assert not listening.lines and not log.exists()
+    (line,) = listening.lines
+    assert line.endswith("if the one that was started before works") and not log.exists()
 
 
 def test_the_service_ends_with_a_process_that_is_killed(log: Path) -> None:
     code = """
 import sys, torch
 torch.cuda.device_count = lambda: 1
-from pathlib import Path
 from emoreg.runtime import gpus
 from emoreg.runtime.progress import Progress
-gpus.FIRST_USE, gpus.USUAL_PIPES = "pass", Path("nowhere")
+gpus.FIRST_USE, gpus.USUAL_PIPES = "pass", "nowhere"
 with gpus.shared_gpus(2, Progress(quiet=True)):
     print("started", flush=True)
     sys.stdin.read()
@@ -169,7 +193,7 @@ with gpus.shared_gpus(2, Progress(quiet=True)):
     deadline = time.monotonic() + 30
     while "quit" not in log.read_text() and time.monotonic() < deadline:
         time.sleep(0.02)
-    started, ended = log.read_text().splitlines()
+    started, *_, ended = log.read_text().splitlines()
     folder = Path(started.removeprefix("start in "))
     assert ended == f"quit in {folder}"
     while folder.exists() and time.monotonic() < deadline:

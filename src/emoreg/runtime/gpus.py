@@ -11,22 +11,24 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from emoreg.errors import UserError
 from emoreg.runtime.progress import Progress
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 PIPES, LOGS = "CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY"
+SERVICE = "NVIDIA's Multi-Process Service"
 CONTROL = "nvidia-cuda-mps-control"
-USUAL_PIPES = Path("/tmp/nvidia-mps")  # where programs look for a service without PIPES
+USUAL_PIPES = "/tmp/nvidia-mps"  # where programs look for a service without PIPES
 
 # The service ends when standard input does, and so with this process, even if that is killed.
-SERVICE = """
-"$1" -d >"$2/started" 2>&1; echo $?
+KEEP = """
+timeout 60 "$1" -d >"$2/started" 2>&1; echo $?
 cat >/dev/null
 echo quit | "$1" >/dev/null 2>&1
-rm -r "$2"
+rm -rf "$2" 2>/dev/null
 """
 FIRST_USE = "import torch; torch.ones(1, device='cuda').sum().item()"
-PATIENCE = 120.0  # seconds for a first use of a GPU
+PATIENCE = 120.0  # seconds for a first use of a GPU, and for the end of the service
 
 
 @contextlib.contextmanager
@@ -38,7 +40,7 @@ def shared_gpus(processes: int, progress: Progress) -> Iterator[list[Mapping[str
 
     Args:
         processes: how many.
-        progress: is told whether the service is used.
+        progress: is told how they share a GPU.
 
     Yields:
         What each of them is to have in its environment before it uses a GPU; nothing where there is none to share.
@@ -47,9 +49,10 @@ def shared_gpus(processes: int, progress: Progress) -> Iterator[list[Mapping[str
     with contextlib.ExitStack() as stack:
         service: Mapping[str, str] = {}
         if gpus and processes > len(gpus):
-            service = stack.enter_context(_multi_process_service(processes, len(gpus), progress))
+            how, service = _service(stack)
+            progress.say(f"{processes} runs at a time share {len(gpus)} GPU{'s' if len(gpus) > 1 else ''} {how}")
         if service:
-            gpus = [str(number) for number in range(len(gpus))]  # the service counts those that are visible to it
+            gpus = [str(number) for number in range(len(gpus))]  # it numbers those that are visible to it
         yield [{VISIBLE: gpus[number % len(gpus)], **service} if gpus else {} for number in range(processes)]
 
 
@@ -61,53 +64,69 @@ def _visible_gpus() -> list[str]:
     return listed.split(",")[:count] if listed else [str(number) for number in range(count)]
 
 
-@contextlib.contextmanager
-def _multi_process_service(processes: int, gpus: int, progress: Progress) -> Iterator[Mapping[str, str]]:
-    """The service, for what has this in its environment; nothing where it cannot be used, or where one runs already."""
-    control, sharing = shutil.which(CONTROL), f"{processes} runs at a time share {gpus} GPU{'s' if gpus > 1 else ''}"
-    if PIPES in os.environ or (USUAL_PIPES / "control").exists():
-        yield {}
-        return
+def _service(stack: contextlib.ExitStack) -> tuple[str, Mapping[str, str]]:
+    """Start the service, which ends with the stack, unless one runs already.
+
+    Returns:
+        How GPUs are shared, in words; and what processes have in their environment to use the service, nothing where
+        it does not work or is one that runs already.
+    """
+    if PIPES in os.environ or os.path.exists(f"{USUAL_PIPES}/control"):  # noqa: PTH110, which raises if not allowed
+        return f"by {SERVICE}, if the one that was started before works", {}
+    control = shutil.which(CONTROL)
     if control is None:
-        progress.say(f"{sharing} and take turns: {CONTROL}, by which they would run at the same time, is not installed")
-        yield {}
-        return
+        return f"and take turns: {CONTROL}, by which they would run at the same time, is not installed", {}
+    try:
+        with contextlib.ExitStack() as started:
+            environment = started.enter_context(_started(control))
+            _try(control, environment)
+            stack.push(started.pop_all())
+    except (OSError, UserError) as error:
+        reason = " ".join(str(error).split("\n")[-1].split())
+        return f"and take turns: {CONTROL} cannot be used here: {reason}", {}
+    return f"by {SERVICE}", environment
+
+
+@contextlib.contextmanager
+def _started(control: str) -> Iterator[Mapping[str, str]]:
+    """Within, the service runs, for processes with this in their environment. UserError if it cannot be started."""
     folder = tempfile.mkdtemp(prefix="emoreg-mps-")  # short, as names of sockets have to be
     environment = {PIPES: folder, LOGS: folder}
-    everything = os.environ | environment
     service = subprocess.Popen(
-        ["/bin/sh", "-c", SERVICE, "sh", control, folder],
+        ["/bin/sh", "-c", KEEP, "sh", control, folder],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=everything,
+        env=os.environ | environment,
         start_new_session=True,  # Ctrl-C is for this process, which ends it when the runs have been saved
     )
     try:
         assert service.stdout is not None
-        code = service.stdout.readline().strip()
-        started = Path(folder, "started").read_text(encoding="utf-8", errors="replace")
-        error = _error_of_first_use(everything) if code == "0" else started
-        if error is None:
-            progress.say(f"{sharing} by NVIDIA's Multi-Process Service")
-        else:
-            progress.say(f"{sharing} and take turns: {CONTROL} cannot be used here: {_last_line(error)}")
-        yield environment if error is None else {}
+        if service.stdout.readline() != "0\n":
+            told = Path(folder, "started").read_text(encoding="utf-8", errors="replace").strip()
+            raise UserError(told or "no reason is given")
+        yield environment
     finally:
         with contextlib.suppress(subprocess.TimeoutExpired):
             service.communicate(timeout=PATIENCE)
 
 
-def _error_of_first_use(environment: Mapping[str, str]) -> str | None:
-    """What goes wrong when a process uses a GPU; None if nothing does."""
-    command = [sys.executable, "-c", FIRST_USE]
+def _try(control: str, environment: Mapping[str, str]) -> None:
+    """UserError unless a process can use a GPU by the service; without it CUDA may go its own way, silently."""
+    everything = os.environ | environment
+    _run([sys.executable, "-c", FIRST_USE], everything | {VISIBLE: "0"})
+    if not _run([control], everything, "get_server_list\n").strip():
+        raise UserError("it serves no process")
+
+
+def _run(command: list[str], environment: Mapping[str, str], told: str = "") -> str:
+    """What a program prints. UserError if it fails, or does not end."""
     try:
-        tried = subprocess.run(command, check=False, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+        done = subprocess.run(
+            command, check=False, input=told, env=environment, capture_output=True, text=True, timeout=PATIENCE
+        )
     except subprocess.TimeoutExpired:
-        return "no answer"
-    return tried.stderr if tried.returncode else None
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "no reason is given"
+        raise UserError(f"no answer in {PATIENCE:g} s") from None
+    if done.returncode:
+        raise UserError(done.stderr.strip() or f"exit code {done.returncode}")
+    return done.stdout

@@ -51,11 +51,11 @@ class LocalPool:
         self.unable = list[RunOutcome]()  # runs for which no process could be started
         if (note := without_guard()) is not None:
             progress.say(note)
-        self.closing = contextlib.ExitStack()
-        self.gpus = self.closing.enter_context(shared_gpus(size, progress))  # additions to the workers' environments
+        self.closing, self.gpus = contextlib.ExitStack(), list[Mapping[str, str]]()  # for the workers' environments
 
     def start(self, run: Job) -> None:
         """Give a run to a worker that has none."""
+        self.gpus = self.gpus or self.closing.enter_context(shared_gpus(self.size, self.progress))
         self.workers = [worker for worker in self.workers if worker.run or worker.process.is_alive()]
         worker = next((worker for worker in self.workers if worker.run is None), None)
         if worker is None:
