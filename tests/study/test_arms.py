@@ -107,6 +107,15 @@ def test_unregulated_differs_from_the_fixed_arm_in_its_loss_and_lambda_alone() -
     assert apart.encoder == fixed.encoder and apart.encoder.experience == str(STAGE_1)
 
 
+def test_only_a_learned_lambda_warms_up() -> None:
+    base = dataclasses.replace(BASE, regulation=RegulationSettings("learned", warmup=0.2))
+    warmups = {
+        arm.mode: recipe_of(arm, base, STAGE_1, 3).regulation.warmup
+        for arm in (Arm("learned"), Arm("random_learned"), Arm("fixed"), Arm("random"))
+    }
+    assert warmups == {"learned": 0.2, "random_learned": 0.2, "fixed": 0.0, "random": 0.0}
+
+
 def test_a_study_that_names_no_references_has_those_that_it_always_had() -> None:
     assert [arm.mode for arm in factorial() if not arm.is_regulated] == ["none", "ensemble", "wide", "transfer"]
 

@@ -44,6 +44,7 @@ from emoreg.stages.classifier import build_matched, check_encoder, load_classifi
 from emoreg.stages.confusion import remark_on_answers
 from emoreg.stages.given_model import GIVEN, as_given
 from emoreg.stages.inputs import inputs_of
+from emoreg.stages.lambda_warmup import warming_up
 from emoreg.stages.leaks import record_seen, refuse_leaks
 from emoreg.stages.metrics import count_flops, measure
 from emoreg.stages.pretrain import fit_of
@@ -165,10 +166,6 @@ def _train(context: RunContext[TrainRecipe], given: _Given) -> None:
             row |= {f"val_{name}": measured[name] for name in (outcome, "loss")}
         return row | curves | trunk_norms(classifier)  # of what is trained: `candidate` may be its average
 
-    def prepare(share_done: float) -> None:
-        if recipe.regulation.warmup and classifier.encoder is not None:
-            classifier.regulation.hold(share_done < recipe.regulation.warmup)
-
     encoder = "backbone." if recipe.regulation.mode == "transfer" and model is None else "encoder."
     factors = {encoder: recipe.encoder.lr_factor, "regulation.": recipe.regulation.lr_factor}
     weights = class_weights(recipe.loss.class_weights, images.labels, target.classes)
@@ -177,18 +174,19 @@ def _train(context: RunContext[TrainRecipe], given: _Given) -> None:
     rehearsal = read_rehearsal(recipe, fabric, progress)
     loss_of = classification_loss(classifier, images, recipe, weights, rehearsal)
     clip_groups = classifier.branches() if recipe.edition > 1 else ()  # the first edition clipped both together
-    kept, seconds = fit(
-        context,
-        classifier,
-        loss_of,
-        images,
-        score,
-        lr_factors=factors,
-        clip_groups=clip_groups,
-        observe=observe,
-        own_rule=classifier.head.learn if isinstance(classifier.head, RelativeHead) else None,
-        prepare=prepare,
-    )
+    with warming_up(classifier, recipe.regulation.warmup) as prepare:
+        kept, seconds = fit(
+            context,
+            classifier,
+            loss_of,
+            images,
+            score,
+            lr_factors=factors,
+            clip_groups=clip_groups,
+            observe=observe,
+            own_rule=classifier.head.learn if isinstance(classifier.head, RelativeHead) else None,
+            prepare=prepare,
+        )
     assert isinstance(kept, RegulatedClassifier)
     if context.is_leader:
         facts = {"takeover": matched and matched._asdict(), "seconds": seconds}

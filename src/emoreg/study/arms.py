@@ -135,17 +135,15 @@ def recipe_of(arm: Arm, recipe: TrainRecipe, pretraining: Path | str | None, see
                 regulation=dataclasses.replace(own.regulation, mode="fixed", mix="probabilities"),
                 loss=dataclasses.replace(plain, regulated=0.0, non_emotional=1.0, emotional=1.0),
             )
-    # Only a learned λ can differ between classes or samples.
-    granularity = regulation.granularity if arm.mode in LEARNED else "scalar"
+    if arm.mode not in LEARNED:  # only a learned λ can differ between classes or samples, and be held at its start
+        regulation = dataclasses.replace(regulation, granularity="scalar", warmup=0.0)
     if arm.experience in ("fresh", "moments"):  # neither has learned anything that it could rehearse
         encoder = dataclasses.replace(encoder, rehearsal=0.0)
     encoder = dataclasses.replace(encoder, experience=stage_1, moments_only=arm.experience == "moments")
     if stage_1 is None:
         fresh = EncoderSettings()
         encoder = dataclasses.replace(encoder, takeover=fresh.takeover, shrink=fresh.shrink)
-    return dataclasses.replace(
-        recipe, encoder=encoder, regulation=dataclasses.replace(regulation, mode=arm.mode, granularity=granularity)
-    )
+    return dataclasses.replace(recipe, encoder=encoder, regulation=dataclasses.replace(regulation, mode=arm.mode))
 
 
 def check_seeds(key: str, seeds: int) -> None:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from torch import nn
+from torch.optim import Optimizer
 
 from emoreg.data.images.augment import resize
 from emoreg.data.images.batches import SetQuota, split_batch, steps_per_epoch, training_batches
@@ -29,6 +30,8 @@ from emoreg.training.progressive_resizing import progressive_size, refuse_fixed_
 from emoreg.training.step import LossOf, OwnRule, make_state
 
 Score = Callable[[nn.Module], dict[str, float]]
+# Told before a step: the share of the training that is done, and the optimiser.
+Prepare = Callable[[float, Optimizer], None]
 
 
 def fit(
@@ -42,7 +45,7 @@ def fit(
     clip_groups: Sequence[Sequence[nn.Parameter]] = (),
     observe: Callable[[], None] | None = None,
     own_rule: OwnRule | None = None,
-    prepare: Callable[[float], None] | None = None,
+    prepare: Prepare | None = None,
 ) -> tuple[nn.Module, float]:
     """Train a model in place, from the run's checkpoint if there is one.
 
@@ -60,7 +63,7 @@ def fit(
         observe: called in the leading process in the last step of each epoch, before `score`: gradients are those of
             the loss, over all processes, and not yet clipped.
         own_rule: trains parameters that the optimiser leaves out; called after its step.
-        prepare: called before each step with the share of the training that is done.
+        prepare: called before each step.
 
     Returns:
         The model to keep (the average of the weights if one was asked for) and the seconds spent training.
@@ -101,7 +104,7 @@ def fit(
             batches = partial(training_batches, images, training.batch_size, recipe.augment, seed, epoch, mixture)
             for batch in batches(done=current.steps, part=processes.share):
                 if prepare is not None:
-                    prepare((epoch * steps + current.steps) / length)
+                    prepare((epoch * steps + current.steps) / length, state.optimizer.optimizer)
                 size = progressive_size(images.image_size, training, epoch + current.steps / steps)
                 watch = observe if context.is_leader and current.steps + 1 == steps else None
                 resized = batch._replace(images=resize(batch.images, size))
