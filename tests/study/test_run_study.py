@@ -219,3 +219,24 @@ def test_nobody_is_held_to_the_plan_of_a_smoke_run(file: Path, quiet: Progress) 
     run_study(read_study(file, smoke=True), "runs/mine-smoke", progress=quiet)
     file.write_text(SETTINGS.replace("  backbone:", "  optimizer: {lr: 0.05}\n  backbone:"))
     assert len(run_study(read_study(file, smoke=True), "runs/mine-smoke", progress=quiet)) == 5
+
+
+@pytest.mark.parametrize("purpose", ["confirmation", "exploration"])
+def test_a_smoke_run_does_not_take_the_place_of_a_study_nor_a_study_that_of_a_smoke_run(
+    file: Path, quiet: Progress, purpose: str
+) -> None:
+    file.write_text(SETTINGS.replace("confirmation", purpose) + "suites: [calibration]\n")
+    run_study(read_study(file), "runs/mine", progress=quiet)
+    run_study(read_study(file, smoke=True), "runs/mine-smoke", progress=quiet)
+    before = [Path("runs/mine", name).read_bytes() for name in ("study.yaml", "results.parquet")]
+    assert refusal(lambda: run_study(read_study(file, smoke=True), "runs/mine", progress=quiet)) == (
+        "runs/mine holds results of a study that is no smoke run, or is one of another emoreg: choose another folder "
+        "for this smoke run (--out)"
+    )
+    assert before == [Path("runs/mine", name).read_bytes() for name in ("study.yaml", "results.parquet")]
+    if purpose == "confirmation":
+        told = refusal(lambda: run_study(read_study(file), "runs/mine-smoke", progress=quiet))
+        assert "runs/mine-smoke holds results of a study that was planned otherwise" in told
+    file.write_text(file.read_text().replace("seeds: 1", "seeds: 2"))
+    told = refusal(lambda: run_study(read_study(file), "runs/mine-smoke", progress=quiet))
+    assert "runs/mine-smoke holds results of a study that planned" in told

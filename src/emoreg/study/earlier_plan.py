@@ -14,7 +14,7 @@ from emoreg.study.definition import SEEDS, Study
 from emoreg.study.elsewhere import FILE as ELSEWHERE
 from emoreg.study.elsewhere import IGNORED, PATHS, SHOWN, differences
 from emoreg.study.plan import PlannedRun, plan_runs
-from emoreg.study.read_study import TABLE, kept_study
+from emoreg.study.read_study import TABLE, keeps_smoke_run, kept_study
 from emoreg.study.results import plan_columns, run_columns
 from emoreg.study.results_table import read_results
 from emoreg.study.scheduler import recorded_failures
@@ -38,7 +38,8 @@ def fallen_out(study: Study, planned: Sequence[PlannedRun], out: Path, runs: Pat
 
     Raises:
         UserError: a study does not change its seeds or looks once it has results, nor a confirmation its runs: the
-            error says which setting is another now. More arms and sets are no change. A smoke run may change.
+            error says which setting is another now. More arms and sets are no change. A smoke run may change, and
+            takes the place of another one alone.
     """
     table = _earlier(out, runs)
     if table is None:
@@ -46,6 +47,11 @@ def fallen_out(study: Study, planned: Sequence[PlannedRun], out: Path, runs: Pat
     results = table[has_result(table) & (table["stage"] == 2)]
     if not study.is_smoke:
         _refuse_other_seeds(results, study, out)
+    elif not results.empty and not keeps_smoke_run(out):
+        raise UserError(
+            f"{out} holds results of a study that is no smoke run, or is one of another emoreg: choose another folder "
+            "for this smoke run (--out)"
+        )
     ids = {id_ for run in planned for id_ in (run.id, run.with_paths, run.without_paths)}
     is_lost = table["id"].notna() & ~table["id"].isin(ids) & table["seed"].isin(study.seed_numbers)
     lost = results[is_lost[results.index]]

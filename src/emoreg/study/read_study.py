@@ -79,13 +79,19 @@ def with_suites(study: Study, out: Path) -> Study:
     return scored_in(study, (*study.suites, *added)) if added else study
 
 
-def kept_study(out: Path) -> Study | None:
-    """The study whose copy a folder has; None without one."""
+def kept_study(out: Path, smoke: bool = False) -> Study | None:
+    """The study whose copy a folder has, or its smoke run; None without one."""
     copy = out / FILE
     if copy.is_file():
         with contextlib.suppress(UserError):  # a damaged copy knows nothing
-            return read_study(copy)
+            return read_study(copy, smoke=smoke)
     return None
+
+
+def keeps_smoke_run(out: Path) -> bool:
+    """Whether the study whose copy a folder has is a smoke run: nothing is left to shrink in it."""
+    kept = kept_study(out)
+    return kept is not None and kept == kept_study(out, smoke=True)
 
 
 def find_study(path: Path | str) -> Path:
