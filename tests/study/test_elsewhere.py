@@ -16,7 +16,7 @@ from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 from emoreg.errors import UserError
 from emoreg.runtime.progress import Progress
 from emoreg.study.definition import Study
-from emoreg.study.elsewhere import finished_elsewhere, merged
+from emoreg.study.elsewhere import WITHOUT, finished_elsewhere, merged
 from emoreg.study.plan import PlannedRun, plan_runs
 from emoreg.study.results import results_of
 from emoreg.study.results_table import read_results, write_results
@@ -167,6 +167,20 @@ def test_a_table_of_another_study_is_refused_with_the_nearest_difference(
     alone = table[table["mode"] == "none"]
     told = refusal(lambda: finished_elsewhere([("other.parquet", alone)], planned))
     assert told.startswith("other.parquet has no run of this study: ") and message in told
+
+
+def test_settings_that_came_after_another_table_was_written_are_not_told_as_differences(
+    tiny_study: Study, planned: list[PlannedRun], table_of: Callable[..., pd.DataFrame]
+) -> None:
+    (cell,) = tiny_study.grid
+    other = dataclasses.replace(cell, recipe=build(cell.recipe, {"training": {"epochs": 9}}))
+    table = table_of("other", 0, study=dataclasses.replace(tiny_study, grid=(other,)))
+    unused = [name for name, value in WITHOUT.items() if table[name].dropna().eq(value).all()]
+    earlier = table[table["mode"] == "none"].assign(**dict.fromkeys(unused))
+    told = refusal(lambda: finished_elsewhere([("other.parquet", earlier)], planned))
+    assert told == (
+        "other.parquet has no run of this study: its nearest one differs in training.epochs (9 there, 1 here)"
+    )
 
 
 def test_of_several_targets_whose_images_alone_have_changed_the_images_are_blamed(

@@ -16,6 +16,7 @@ from emoreg.study import run_study as run_study_module
 from emoreg.study import scheduler
 from emoreg.study.columns import RunStatus
 from emoreg.study.definition import Study
+from emoreg.study.elsewhere import WITHOUT
 from emoreg.study.plan import PlannedRun
 from emoreg.study.read_study import read_study
 from emoreg.study.results_table import read_results, write_results
@@ -169,6 +170,16 @@ def test_a_confirmation_that_has_results_does_not_change_its_runs_by_any_door(
         assert main([command, "mine.yaml", *options]) == 2
         assert expected in capsys.readouterr().err
     assert len(run_study(read_study(file), "runs/other", progress=quiet))
+
+
+def test_settings_that_came_after_a_table_was_written_are_not_told_as_changes(file: Path, quiet: Progress) -> None:
+    file.write_text(SETTINGS)
+    table = run_study(read_study(file), "runs/mine", progress=quiet)
+    unused = [name for name, value in WITHOUT.items() if table[name].dropna().eq(value).all()]
+    assert {"recipe.encoder.anchor", "recipe.target.labels", "recipe.stimuli.valence"} <= set(unused)
+    write_results(Path("runs/mine/results.parquet"), table.assign(**dict.fromkeys(unused)))
+    file.write_text(SETTINGS.replace("  backbone:", "  optimizer: {lr: 0.05}\n  backbone:"))
+    assert "otherwise: classifier.optimizer.lr was 0.1, is 0.05. A" in refusal(lambda: open_study(file))
 
 
 def test_a_confirmation_whose_images_are_others_is_refused_by_where_they_were(file: Path, quiet: Progress) -> None:

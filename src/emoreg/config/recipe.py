@@ -313,7 +313,7 @@ def _check_edition(recipe: PretrainRecipe | TrainRecipe) -> None:
             mode = recipe.regulation.mode
             raise SettingError("regulation.mode", f"must not be {mode} in edition 1, which had none of the relatives")
         _use_first_stem(recipe)
-        for key, value, first in _added(recipe, ""):
+        for key, value, first in added(recipe):
             if value != first:
                 raise SettingError(key, f"must be {first} in edition 1, which had no other, not {value}")
 
@@ -327,8 +327,8 @@ def _use_first_stem(recipe: PretrainRecipe | TrainRecipe) -> None:
         object.__setattr__(recipe, "encoder", replace(recipe.encoder, backbone=replace(own, stem="cifar")))
 
 
-def _added(settings: Any, prefix: str) -> Iterator[tuple[str, Any, Any]]:
-    """Key, value and first-edition value of every setting that the first edition did not have."""
+def added(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Key, value, and what was done without it, of every setting that the first edition did not have."""
     for name, first in (ADDED.get(type(settings), {}) | LATER.get(type(settings), {})).items():
         yield f"{prefix}{name}", getattr(settings, name), first
     for item in fields(settings):
@@ -336,7 +336,7 @@ def _added(settings: Any, prefix: str) -> Iterator[tuple[str, Any, Any]]:
         for number, part in enumerate(value if isinstance(value, tuple) else (value,)):
             if is_dataclass(part):
                 place = f"{item.name}[{number}]" if isinstance(value, tuple) else item.name
-                yield from _added(part, f"{prefix}{place}.")
+                yield from added(part, f"{prefix}{place}.")
 
 
 def with_stems(recipe: AnyRecipe) -> AnyRecipe:

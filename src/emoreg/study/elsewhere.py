@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from emoreg.config.read_recipe import flatten
-from emoreg.config.recipe import EXECUTION_ONLY
+from emoreg.config.recipe import EXECUTION_ONLY, PretrainRecipe, TrainRecipe, added
 from emoreg.errors import UserError, shortened
 from emoreg.runs.catalogue import is_missing
 from emoreg.study.columns import RECIPES, SETTINGS, RunStatus, has_result, stored
@@ -25,6 +25,8 @@ FURTHEST = (RunStatus.FINISHED, RunStatus.DIVERGED, RunStatus.FAILED, RunStatus.
 RESULTS = ("status", "test_accuracy", "validation_accuracy", "train_loss", "test_correct", "test_checksum", "lambda")
 PATHS = ("encoder.experience", "target.root", "stimuli.root")
 IGNORED = tuple(f"{SETTINGS}{name}" for name in (*PATHS, *(f"training.{name}" for name in EXECUTION_ONLY)))
+# Tables of an earlier emoreg lack the settings that came later: what was done without them.
+WITHOUT = {key: value for recipe in (TrainRecipe(), PretrainRecipe()) for key, _, value in added(recipe, SETTINGS)}
 SHOWN = 3  # differences in an error
 
 
@@ -91,7 +93,7 @@ def _why(table: pd.DataFrame, planned: Sequence[PlannedRun]) -> str:
     by_arm: dict[tuple[Any, ...], list[Mapping[Any, Any]]] = {}
     for found in table.to_dict("records"):
         row: Mapping[Any, Any] = found
-        by_arm.setdefault((*(_plain(row.get(key)) for key in ("mode", "experience")), row.get("seed")), []).append(row)
+        by_arm.setdefault((*(_plain(row, key) for key in ("mode", "experience")), row.get("seed")), []).append(row)
     nearest: list[Difference] | None = None
     is_of_others = False
     for run in planned:
@@ -128,7 +130,7 @@ class Difference(NamedTuple):
 
 def differences(there: Mapping[Any, Any], here: Mapping[Any, Any], names: Iterable[str]) -> list[Difference]:
     """The columns in which two rows differ."""
-    pairs = ((name, _plain(there.get(name)), _plain(here.get(name))) for name in names)
+    pairs = ((name, _plain(there, name), _plain(here, name)) for name in names)
     return [
         Difference(name.removeprefix(SETTINGS), _told(one), _told(other))
         for name, one, other in pairs
@@ -141,9 +143,10 @@ def _is_rounded(one: Any, other: Any) -> bool:
     return isinstance(one, float) and isinstance(other, float) and math.isclose(one, other, rel_tol=1e-7)
 
 
-def _plain(value: Any) -> Any:
-    """None for what is missing; numbers that are equal are equal."""
-    return None if is_missing(value) else value
+def _plain(row: Mapping[Any, Any], name: str) -> Any:
+    """The value in a row: of a setting that is missing, what was done without it; of all else None."""
+    value = row.get(name)
+    return WITHOUT.get(name) if is_missing(value) else value
 
 
 def _told(value: Any) -> str:
