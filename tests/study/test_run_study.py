@@ -17,11 +17,12 @@ from emoreg.study import scheduler
 from emoreg.study.columns import RunStatus
 from emoreg.study.definition import Study
 from emoreg.study.elsewhere import WITHOUT
+from emoreg.study.machine import Machine
 from emoreg.study.plan import PlannedRun
 from emoreg.study.read_study import read_study
 from emoreg.study.results_table import read_results, write_results
 from emoreg.study.run_one import Job, RunOutcome
-from emoreg.study.run_study import open_study, run_study
+from emoreg.study.run_study import begun, open_study, run_study
 from emoreg.study.score_study import score_study
 from emoreg.suites.options import parse_suites
 from refusing import refusal
@@ -170,6 +171,23 @@ def test_a_confirmation_that_has_results_does_not_change_its_runs_by_any_door(
         assert main([command, "mine.yaml", *options]) == 2
         assert expected in capsys.readouterr().err
     assert len(run_study(read_study(file), "runs/other", progress=quiet))
+
+
+def test_a_confirmation_of_another_machine_asks_for_its_machine_or_its_folder_and_goes_on_with_either(
+    file: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.write_text(SETTINGS.replace(", device: cpu", ""))
+    monkeypatch.setattr(scheduler, "this_machine", lambda: Machine("cuda", "bf16-mixed"))
+    run_study(read_study(file), "runs/mine", progress=quiet)
+    told = refusal(lambda: begun(read_study(file), Path("runs/mine"), machine=Machine))
+    machine = "machine: {device: cuda, precision: bf16-mixed}"
+    assert "classifier.training.device was cuda, is cpu" in told and "put that back" not in told
+    assert f"results are there: write {machine} into the file, or give runs/mine in its place, or choose" in told
+    assert begun(read_study(Path("runs/mine/study.yaml")), Path("runs/mine"), machine=Machine).fallen_out is None
+    file.write_text(f"{file.read_text()}{machine}\n")
+    assert begun(read_study(file), Path("runs/mine"), machine=Machine).fallen_out is None
+    file.write_text(SETTINGS)  # here it is the file that says cpu
+    assert "results are there: put that back, or" in refusal(lambda: open_study(file))
 
 
 def test_settings_that_came_after_a_table_was_written_are_not_told_as_changes(file: Path, quiet: Progress) -> None:

@@ -12,7 +12,7 @@ from emoreg.runs.catalogue import is_missing
 from emoreg.study.columns import RECIPES, SETTINGS, RunStatus, has_result, in_order
 from emoreg.study.definition import SEEDS, Study
 from emoreg.study.elsewhere import FILE as ELSEWHERE
-from emoreg.study.elsewhere import IGNORED, PATHS, SHOWN, differences
+from emoreg.study.elsewhere import IGNORED, PATHS, SHOWN, Difference, differences
 from emoreg.study.plan import PlannedRun, plan_runs
 from emoreg.study.read_study import TABLE, keeps_smoke_run, kept_study
 from emoreg.study.results import plan_columns, run_columns
@@ -58,11 +58,17 @@ def fallen_out(study: Study, planned: Sequence[PlannedRun], out: Path, runs: Pat
     if lost.empty:
         return None
     known = set(table["id"])
-    why = _why(table[is_lost], [run for run in planned if run.id not in known], out)
+    why, changed = _why(table[is_lost], [run for run in planned if run.id not in known], out)
     if not study.is_smoke and (lost["purpose"] == "confirmation").any():
+        mend = "put that back"
+        if changed and changed <= _auto(study):  # nobody has changed anything: it was begun on another machine
+            device, precision = (lost.iloc[0][f"{SETTINGS}training.{name}"] for name in ("device", "precision"))
+            mend = (
+                f"write machine: {{device: {device}, precision: {precision}}} into the file, or give {out} in its place"
+            )
         raise UserError(
             f"{out} holds results of a study that was planned otherwise: {why}. A confirmation does not change once "
-            "results are there: put that back, or choose another folder for another study (--out)"
+            f"results are there: {mend}, or choose another folder for another study (--out)"
         )
     runs_are = "run of the earlier plan is" if len(lost) == 1 else "runs of the earlier plan are"
     return f"{len(lost)} finished {runs_are} not in this table: {why}"
@@ -113,8 +119,18 @@ def _plan(purpose: str | None, seeds: int, first: int, looks: Sequence[int]) -> 
     return f"{purpose}, seeds {int(first)} to {int(first + seeds) - 1}, looks {list(map(int, looks))}"
 
 
-def _why(lost: pd.DataFrame, new: Sequence[PlannedRun], out: Path) -> str:
+def _auto(study: Study) -> set[str]:
+    """The settings that a machine decides in a study."""
+    training = [recipe.training for recipe in study.recipes]
+    return {
+        f"training.{name}" for name in ("device", "precision") if "auto" in (getattr(each, name) for each in training)
+    }
+
+
+def _why(lost: pd.DataFrame, new: Sequence[PlannedRun], out: Path) -> tuple[str, set[str]]:
     """Why runs are no longer planned: what was set otherwise in them, or that they are left out.
+
+    And the settings that differ; none where runs are left out too.
 
     Args:
         lost: the runs.
@@ -125,6 +141,7 @@ def _why(lost: pd.DataFrame, new: Sequence[PlannedRun], out: Path) -> str:
     for run in new:
         alike.setdefault((run.mode, run.experience, run.seed), []).append(run_columns(run, out))
     changed, moved, left_out = list[str](), list[str](), list[str]()
+    names = set[str]()
     first = lost[lost["seed"] == lost["seed"].min()]  # the other seeds tell nothing more
     for row in first.to_dict("records"):
         arm = (None if is_missing(row[name]) else row[name] for name in ("mode", "experience"))
@@ -132,16 +149,18 @@ def _why(lost: pd.DataFrame, new: Sequence[PlannedRun], out: Path) -> str:
         # Of the runs of an arm, those of other targets and stimuli differ in more.
         nearest = min(others, key=lambda other: len(differences(row, other, COMPARED)), default=None)
         if nearest is not None:
-            changed += _told(row, nearest, COMPARED)
-            moved += _told(row, nearest, ROOTS)
+            differing = differences(row, nearest, COMPARED)
+            names |= {each.name for each in differing}
+            changed += _told(row, differing)
+            moved += _told(row, differences(row, nearest, ROOTS))
         elif row["stage"] == 2:
             left_out = left_out or [f"runs such as {row['run']} are left out"]
     # Where no setting differs, the images at another root are others, or what is at the same root is.
     reasons = list(dict.fromkeys([*(changed or moved), *left_out])) or ["images are others, or not here"]
     more = f" and {len(reasons) - SHOWN} more" if len(reasons) > SHOWN else ""
-    return f"{'; '.join(reasons[:SHOWN])}{more}"
+    return f"{'; '.join(reasons[:SHOWN])}{more}", set() if left_out else names
 
 
-def _told(before: Mapping[Any, Any], now: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+def _told(before: Mapping[Any, Any], differing: Sequence[Difference]) -> list[str]:
     section = "pretraining" if before["stage"] == 1 else "classifier"  # of a study's file
-    return [f"{section}.{each.name} was {each.there}, is {each.here}" for each in differences(before, now, names)]
+    return [f"{section}.{each.name} was {each.there}, is {each.here}" for each in differing]
