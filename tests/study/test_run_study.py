@@ -173,6 +173,21 @@ def test_a_confirmation_that_has_results_does_not_change_its_runs_by_any_door(
     assert len(run_study(read_study(file), "runs/other", progress=quiet))
 
 
+@pytest.mark.parametrize("is_added", [True, False], ids=["added", "waiting"])
+def test_arms_that_were_done_after_the_table_was_written_are_not_dropped_from_a_confirmation_either(
+    file: Path, quiet: Progress, is_added: bool
+) -> None:
+    file.write_text(SETTINGS)
+    table = run_study(read_study(file), "runs/mine", progress=quiet)
+    is_later = table["experience"] == "shuffled"
+    table.loc[is_later, "status"] = "waiting"
+    write_results(Path("runs/mine/results.parquet"), table[~is_later] if is_added else table)
+    assert open_study(file).fallen_out is None
+    file.write_text(SETTINGS.replace("[affect, shuffled]", "[affect]"))
+    told = refusal(lambda: open_study(file))
+    assert "runs such as digits-resnet8-learned-shuffled-procedural-seed0 are left out" in told
+
+
 def test_a_confirmation_of_another_machine_asks_for_its_machine_or_its_folder_and_goes_on_with_either(
     file: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:

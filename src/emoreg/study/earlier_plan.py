@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from emoreg.runs.catalogue import is_missing
 from emoreg.study.columns import RECIPES, SETTINGS, RunStatus, has_result, in_order
 from emoreg.study.definition import SEEDS, Study
 from emoreg.study.elsewhere import FILE as ELSEWHERE
-from emoreg.study.elsewhere import IGNORED, PATHS, SHOWN, Difference, differences
+from emoreg.study.elsewhere import IGNORED, PATHS, SHOWN, Difference, differences, stacked
 from emoreg.study.plan import PlannedRun, plan_runs
 from emoreg.study.read_study import TABLE, keeps_smoke_run, kept_study
 from emoreg.study.results import plan_columns, run_columns
@@ -41,7 +42,7 @@ def fallen_out(study: Study, planned: Sequence[PlannedRun], out: Path, runs: Pat
             error says which setting is another now. More arms and sets are no change. A smoke run may change, and
             takes the place of another one alone.
     """
-    table = _earlier(out, runs)
+    table = _earlier(study, out, runs)
     if table is None:
         return None
     results = table[has_result(table) & (table["stage"] == 2)]
@@ -74,18 +75,19 @@ def fallen_out(study: Study, planned: Sequence[PlannedRun], out: Path, runs: Pat
     return f"{len(lost)} finished {runs_are} not in this table: {why}"
 
 
-def _earlier(out: Path, runs: Path) -> pd.DataFrame | None:
+def _earlier(study: Study, out: Path, runs: Path) -> pd.DataFrame | None:
     """The runs that were planned, and whether they have results; None where no study was.
 
-    As the folder's table has them or, of a study that was stopped before it had one, by the copy of its file.
+    As the folder's table has them, and the copy of the study's file: the table may have been written before it.
     """
     import pandas as pd
 
+    table = None
     with contextlib.suppress(UserError):  # there is no table, or a damaged one
-        return read_results(out / TABLE)
+        table = read_results(out / TABLE)
     kept = kept_study(out)
-    if kept is None:
-        return None
+    if kept is None or replace(kept, name=study.name, run_seeds=study.run_seeds) == study:
+        return table  # nothing can be lost that this study does not plan
     planned = plan_runs(kept, runs)
     status = {id_: outcome.status for id_, outcome in recorded_failures(planned, out).items()}
     status |= {run.id: RunStatus.FINISHED for run in planned if run.run.is_finished}
@@ -93,7 +95,12 @@ def _earlier(out: Path, runs: Path) -> pd.DataFrame | None:
         elsewhere = read_results(out / ELSEWHERE)
         status |= dict(zip(elsewhere["id"], elsewhere["status"], strict=True))
     rows = [run_columns(run, out) | {"status": status.get(run.id)} | plan_columns(kept) for run in planned]
-    return pd.DataFrame(rows, columns=in_order(()))
+    by_copy = pd.DataFrame(rows, columns=in_order(()))
+    if table is None:
+        return by_copy
+    is_done = has_result(table)
+    both = stacked((table[is_done], by_copy, table[~is_done]))  # of a run that is in both, the first row stands
+    return both[both["id"].isna() | ~both.duplicated(["id", "variant"])]
 
 
 def _refuse_other_seeds(results: pd.DataFrame, study: Study, out: Path) -> None:

@@ -42,17 +42,11 @@ def merged(tables: Sequence[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
     Raises:
         UserError: two tables have different results of a run, or one has no ids.
     """
-    import pyarrow as pa
-
     for name, table in tables:
         if "id" not in table or table["id"].isna().any():
             raise UserError(f"{name} cannot be joined: a run has no id")
     names = [name for name, table in tables for _ in range(len(table))]
-    try:
-        parts = [conform(pa.Table.from_pandas(table, preserve_index=False)) for _, table in tables]
-        rows = pa.concat_tables(parts, promote_options="permissive").to_pandas()
-    except (ValueError, TypeError) as error:  # Arrow's own are of both kinds
-        raise UserError(f"the tables cannot be joined: {shortened(str(error), 200)}") from None
+    rows: Any = stacked(table for _, table in tables)
     rank = {status: place for place, status in enumerate(FURTHEST)}
     ranks = [rank.get(status, len(rank)) for status in rows["status"]]
     is_result = has_result(rows).tolist()
@@ -72,6 +66,18 @@ def merged(tables: Sequence[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
         for name, value in missing_suites(rows.iloc[first], rows.iloc[number]).items():
             rows.at[first, name] = value
     return rows.iloc[sorted(kept.values())].reset_index(drop=True)
+
+
+def stacked(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """The rows of several tables of results, of any edition, in one. UserError where their columns cannot be."""
+    import pyarrow as pa
+
+    try:
+        parts = [conform(pa.Table.from_pandas(table, preserve_index=False)) for table in tables]
+        rows: pd.DataFrame = pa.concat_tables(parts, promote_options="permissive").to_pandas()
+    except (ValueError, TypeError) as error:  # Arrow's own are of both kinds
+        raise UserError(f"the tables cannot be joined: {shortened(str(error), 200)}") from None
+    return rows
 
 
 def finished_elsewhere(tables: Sequence[tuple[str, pd.DataFrame]], planned: Sequence[PlannedRun]) -> pd.DataFrame:
