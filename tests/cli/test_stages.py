@@ -31,6 +31,31 @@ def test_one_run_is_estimated_with_its_images_looked_at_first(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("encoder", "told"),
+    [
+        ("experience: nowhere", "encoder.experience: no run folder nowhere; make it with 'emoreg pretrain RECIPE'"),
+        (
+            "experience: nowhere, backbone: {name: resnet8, stem: cifar}",
+            "encoder.experience: no run folder nowhere; make",
+        ),
+        ("takeover: shrunk", "encoder.takeover: must be as_is without encoder.experience"),
+    ],
+)
+def test_a_dry_run_says_what_training_would_say_of_the_encoder_and_estimates_all_the_same(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoder: str, told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(calibrate, "SECONDS", 0.01)
+    settings = f"backbone: {{name: resnet8}}\ntarget: {{image_size: 8, limit: 64}}\nencoder: {{{encoder}}}\n"
+    Path("recipe.yaml").write_text(f"edition: 2\n{settings}regulation: {{mode: learned}}\n")
+    assert main(["train", "recipe.yaml", "--dry-run", "--quiet"]) == 2
+    shown = capsys.readouterr().out
+    assert told in shown and "on this machine (" in shown
+    assert main(["train", "recipe.yaml", "--quiet"]) == 2
+    assert told in capsys.readouterr().err
+
+
 def test_what_will_be_downloaded_is_told_before_any_run(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -137,6 +137,17 @@ def test_a_dry_run_ends_with_the_exit_code_that_the_study_would_have(
     assert main(["study", "pilot.yaml", "--quiet"]) == code
 
 
+def test_a_dry_run_says_which_suites_the_study_would_be_refused_for(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibrate, "SECONDS", 0.01)
+    file.write_text(STUDY.replace("[learned]", "[]") + "suites: [corruptions]\n")
+    assert main(["study", "pilot.yaml", "--dry-run", "--quiet"]) == 2
+    shown, reason = capsys.readouterr().out, "target digits: corruptions need images of at least"
+    assert reason in shown and "2 runs, 0 done, 2 to do" in shown
+    assert reason in told(capsys, "study", "pilot.yaml", "--quiet", code=2)
+
+
 def test_a_study_with_a_run_that_fails_ends_with_1_and_says_which_also_without_a_report(
     file: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

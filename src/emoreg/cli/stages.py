@@ -24,7 +24,13 @@ R = TypeVar("R", PretrainRecipe, TrainRecipe)
 RecipeFile = Annotated[Path, Shown("RECIPE", "a YAML file, see recipes/")]
 RunFolder = Annotated[Path, Shown("DIR", "run folder. Default: runs/<folder>-<recipe>-seed<seed>")]
 PrintConfig = Annotated[bool, Shown(help="print the complete recipe and stop")]
-DryRun = Annotated[bool, Shown(help="print what its images need, and how long it takes on this machine, and stop")]
+DryRun = Annotated[
+    bool,
+    Shown(
+        help="print which images or encoder it lacks, and how long it takes on this machine, and stop; the exit code "
+        "is 2 if it lacks any"
+    ),
+]
 Smoke = Annotated[bool, Shown(help="train one epoch on a few images and score a few, to check that it runs")]
 
 
@@ -157,25 +163,33 @@ def _read(kind: type[R], file: Path, settings: Sequence[str], smoke: bool, print
 
 
 def _print_costs(recipe: PretrainRecipe | TrainRecipe, folder: Path, progress: Progress) -> int:
-    """Print what its images need that are not here or cannot be read, and how long a run takes.
+    """Print which images or encoder are not here or cannot be used, what they need, and how long a run takes.
 
-    The exit code is that of the run if it were done now: 2 if images are missing.
+    The exit code is 2 if there are any, else 0, whatever the run folder holds: it is the recipe that is looked at.
     """
     from emoreg.data.images.batches import steps_per_epoch
     from emoreg.runtime.progress import about
     from emoreg.runtime.terminal import show
-    from emoreg.stages.classifier import with_encoder_architecture
+    from emoreg.stages.classifier import check_encoder, with_encoder_architecture
+    from emoreg.stages.pretrain import experience_run
     from emoreg.study.costs import estimate
     from emoreg.study.image_counts import count_images
     from emoreg.study.measured_speeds import gpu_estimate
     from emoreg.study.missing_sets import download_notes, missing_sets_of, told
 
-    if isinstance(recipe, TrainRecipe) and recipe.encoder.experience and Path(recipe.encoder.experience).exists():
-        recipe = with_encoder_architecture(recipe)
+    refused = list[str]()
+    if isinstance(recipe, TrainRecipe):
+        try:
+            check_encoder(recipe)
+            if recipe.encoder.experience is not None:
+                experience_run(recipe.encoder.experience)
+            recipe = with_encoder_architecture(recipe)
+        except UserError as error:  # what can be told is told all the same
+            refused = [printable(str(error))]
     counted, training = count_images([recipe], progress), recipe.training
     missing = missing_sets_of(recipe, counted.faults)
-    show(*told(missing), *download_notes([recipe]))
-    code = 2 if missing else 0
+    show(*refused, *told(missing), *download_notes([recipe]))
+    code = 2 if refused or missing else 0
     if (counts := counted.of(recipe)) is None:
         show("no estimate, as the number of its images is not known")
         return code

@@ -57,8 +57,8 @@ def study(
         gpus_per_run: with --ray; 0.25 puts four runs on a GPU. Default: one if the cluster has any
         cpus_per_run: with --ray. Default: 1
         dry_run: print what image sets that are not here or cannot be read need, then the plan, and how long it will
-            take on this machine, and stop; the exit code is 2 if the study would not begin, as sets are not here, and
-            1 if runs would fail, as a set cannot be read
+            take on this machine, and stop; the exit code is 2 if the study would not begin, as sets are not here or
+            runs cannot be scored in its suites, and 1 if runs would fail, as a set cannot be read
         smoke: train one seed for one epoch on a few images, to check that all of it runs
 
     Examples:
@@ -155,7 +155,8 @@ def _print_plan(
 ) -> int:
     """Print what is to be done, how long it will take, and what image sets that are not here need.
 
-    The exit code is that of the study if it were run now: 2 if it would not begin, 1 if runs would fail.
+    The exit code is 2 if the study would not begin, as sets are not here or it cannot be scored in its suites, and 1 if
+    runs would fail, as a set cannot be read. What else may happen to a run only the study tells.
     """
     from emoreg.runtime.terminal import show
     from emoreg.study.costs import estimate
@@ -167,22 +168,27 @@ def _print_plan(
     from emoreg.study.results_table import read_results
     from emoreg.study.run_study import begun
     from emoreg.study.scheduler import left_to_do
-    from emoreg.study.scorings import left_to_score, plan_line
+    from emoreg.study.scorings import check_scorable, left_to_score, plan_line
     from emoreg.study.tables import plan_table
 
     found = begun(study, out, runs, tables=[(str(path), read_results(path)) for path in tables])
     study, planned = found.study, found.planned
     ids = found.ids_elsewhere
     part = part_of(planned, only)
-    needing = (*left_to_do(part, ids), *(job.planned for job in left_to_score(part, study.suites)))
+    jobs_left = left_to_score(part, study.suites)
+    needing = (*left_to_do(part, ids), *(job.planned for job in jobs_left))
     places, changed = find_data(study.data, [run.recipe for run in needing], out)
     part = [dataclasses.replace(run, recipe=at_places(run.recipe, places)) for run in part]
     left = left_to_do(list({run.id: run for run in part}.values()), ids)
     counted = count_images((run.recipe for run in part), progress)
     notes = download_notes(run.recipe for run in left)
     fallen = [found.fallen_out] if found.fallen_out else []
-    missing = missing_sets(left, counted.faults)
-    if lines := [*fallen, *changed, *told(missing), *notes]:
+    missing, refused = missing_sets(left, counted.faults), list[str]()
+    try:
+        check_scorable(left, jobs_left, study.suites)
+    except UserError as error:  # the plan is worth printing all the same
+        refused = [printable(str(error))]
+    if lines := [*fallen, *changed, *told(missing), *refused, *notes]:
         show(*lines, "")  # before anything is timed, which may take a minute
     folders = [*([runs] if runs else []), out.parent]
     costs = estimate({run.id: run.recipe for run in part}, counted, progress, jobs, folders)
@@ -191,7 +197,7 @@ def _print_plan(
     show(plan_table(study, part, costs, jobs, ids, len({run.id for run in planned}) if only else None, on_gpu))
     if line := plan_line(part, study.suites):
         show(line)
-    if changed or not all(each.fault for each in missing):
+    if changed or refused or not all(each.fault for each in missing):
         return 2
     return 1 if missing else 0
 
