@@ -11,6 +11,8 @@ import pytest
 import yaml
 
 from emoreg.cli.main import main
+from emoreg.errors import Diverged
+from emoreg.stages import pretrain
 from emoreg.study import calibrate, run_study
 from emoreg.study.machine import this_machine
 from emoreg.study.scheduler import InTurn
@@ -179,6 +181,25 @@ def test_a_study_with_a_run_that_diverges_is_complete_and_says_so(
         assert "failed" not in shown
     (folder,) = (tmp_path / "runs" / "pilot" / "runs").iterdir()
     assert len(json.loads((folder / "environment.json").read_text())["sessions"]) == 1
+
+
+def test_of_an_encoder_that_diverged_it_is_told_what_to_delete_and_no_traceback_is_promised(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverge(*_: object) -> None:
+        raise Diverged("the loss is not finite")
+
+    monkeypatch.setattr(pretrain, "_pretrain", diverge)
+    study = STUDY.replace("[affect, fresh]", "[affect]").replace("references: [backbone]", "references: []")
+    file.write_text(study.replace("seeds: 2", "seeds: 1"))
+    for _ in range(2):
+        shown = told(capsys, "study", "pilot.yaml", "--quiet", code=1)
+        assert "emoreg: diverged: pretraining-resnet8-procedural-affect-seed0: " in shown
+        assert (
+            "emoreg: 1 of 2 runs diverged in stage 1: they block what needs them, and are not trained again; to "
+            "try one anew that was trained here, delete its folder ('emoreg runs delete')\n" in shown
+        )
+        assert "tracebacks" not in shown and "failed" not in shown
 
 
 def test_a_study_of_which_all_runs_diverged_has_a_report_of_collapses_and_nothing_to_score(

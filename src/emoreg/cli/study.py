@@ -110,26 +110,25 @@ def print_outcome(study: Study, table: pd.DataFrame, out: Path) -> int:
 
 
 def _tell_lost(table: pd.DataFrame, out: Path) -> int:
-    """Tell which runs failed or diverged. The exit code: 1 if any failed; a classifier that diverged is a result."""
+    """Tell which runs failed or diverged. The exit code: 1 if any did, but for classifiers that diverged: results."""
     from emoreg.study.columns import RunStatus
 
     lost = table[table.status.isin((RunStatus.FAILED, RunStatus.DIVERGED))]
-    diverged = lost[(lost.status == RunStatus.DIVERGED) & (lost.stage == 2)]
-    failed = lost.drop(diverged.index)
+    failed, diverged = (lost[lost.status == status] for status in (RunStatus.FAILED, RunStatus.DIVERGED))
+    encoders, classifiers = (diverged[diverged.stage == stage] for stage in (1, 2))
     for run in lost.itertuples():
         tell(printable(f"emoreg: {run.status}: {run.run}: {run.error}"))
-    if len(diverged):
-        tell(
-            f"emoreg: {len(diverged)} of {len(table)} runs diverged: they count as collapsed, and are not trained "
-            "again; to try one anew that was trained here, delete its folder ('emoreg runs delete')"
-        )
+    anew = "and are not trained again; to try one anew that was trained here, delete its folder ('emoreg runs delete')"
+    if len(classifiers):
+        tell(f"emoreg: {len(classifiers)} of {len(table)} runs diverged: they count as collapsed, {anew}")
+    if len(encoders):
+        tell(f"emoreg: {len(encoders)} of {len(table)} runs diverged in stage 1: they block what needs them, {anew}")
     if len(failed):
-        without = ", without the folders of those that diverged" if RunStatus.DIVERGED in set(failed.status) else ""
         tell(
             f"emoreg: {len(failed)} of {len(table)} runs failed; their tracebacks are in {out}/failures.json; "
-            f"run the same command again to retry them{without}"
+            "run the same command again to retry them"
         )
-    return 1 if len(failed) else 0
+    return 1 if len(failed) or len(encoders) else 0
 
 
 def tell_failed(failed: Sequence[tuple[str, str]], out: Path) -> int:
