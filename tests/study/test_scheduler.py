@@ -240,6 +240,18 @@ def test_the_record_of_failures_has_their_status_and_that_of_the_first_edition_i
     assert recorded_failures(planned, tmp_path) == {}
 
 
+def test_a_divergence_recorded_by_an_earlier_emoreg_is_no_result_where_its_folder_does_not_tell_of_it(
+    tiny_study: Study, failing: list[str], tmp_path: Path, quiet: Progress
+) -> None:
+    study = dataclasses.replace(tiny_study, arms=(BACKBONE,), seeds=1)
+    (run,) = plan_runs(study, tmp_path / "runs")
+    record = {"run": run.name, "status": "diverged", "error": "the loss is not finite", "traceback": ""}
+    (tmp_path / "failures.json").write_text(json.dumps({run.id: record}))
+    assert recorded_failures([run], tmp_path) == {}  # it is waiting
+    assert run_study(study, tmp_path, progress=quiet).status.tolist() == ["finished"]
+    assert failing == ["digits-resnet8-backbone-seed0"]
+
+
 def test_a_damaged_record_of_failures_loses_nothing(
     tiny_study: Study, failing: list[str], tmp_path: Path, quiet: Progress
 ) -> None:

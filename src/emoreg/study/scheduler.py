@@ -153,7 +153,9 @@ def read_failures(out: Path) -> dict[str, dict[str, str]]:
 
 
 def _is_record(value: Mapping[str, Any]) -> bool:
-    return isinstance(value.get("error"), str) and value.get("status", RunStatus.FAILED) in list(RunStatus)
+    # An earlier emoreg recorded here that a run diverged; its folder says so now, and without one it is done anew.
+    recorded = (RunStatus.FAILED, RunStatus.BLOCKED)
+    return isinstance(value.get("error"), str) and value.get("status", RunStatus.FAILED) in recorded
 
 
 def record(recorded: dict[str, dict[str, str]], outcome: RunOutcome, out: Path) -> None:
