@@ -169,7 +169,7 @@ class Folders:
         for folder in sorted(runs.iterdir()) if runs.is_dir() else ():
             digits = folder.name.rpartition("-")[2]
             # Two studies at once that label a run differently may each have done it.
-            if digits not in self.there or not Run(self.there[digits]).is_finished:
+            if digits not in self.there or _how_far(self.there[digits]) < _how_far(folder):
                 self.there[digits] = folder
 
     def has(self, id_: str) -> bool:
@@ -190,6 +190,12 @@ class Folders:
         except UserError:  # whoever goes on with it says that it is damaged
             return True
         return all(begun[key].sha256 == contents[key].sha256 for key in begun.keys() & contents.keys())
+
+
+def _how_far(folder: Path) -> tuple[bool, ...]:
+    """Orders folders of one run: the finished one before one that diverged, which is not trained again, and so on."""
+    run = Run(folder)
+    return run.is_finished, run.has_ended, run.has_begun
 
 
 def _runs_of_arm(study: Study, point: GridPoint, arm: Arm, seed: int, folders: Folders) -> Iterator[PlannedRun]:
