@@ -200,6 +200,14 @@ def test_of_what_is_scored_nothing_is_needed(monkeypatch: pytest.MonkeyPatch) ->
     check_scorable([], [], parse_suites(["corruptions", "adversarial"]))
 
 
+def test_a_plan_has_no_scorings_of_a_run_that_diverged(planned: list[PlannedRun]) -> None:
+    classifiers = sum(run.mode is not None for run in planned)
+    planned[-1].folder.mkdir()
+    planned[-1].run.end_diverged("the loss is not finite")
+    left = 2 * (classifiers - 1)
+    assert f"{left} scorings, 0 done, {left} to do" in str(plan_line(planned, SUITES))
+
+
 def test_a_plan_counts_scorings(planned: list[PlannedRun], scored: list[tuple[str, str]], quiet: Progress) -> None:
     assert plan_line(planned, ()) is None
     classifiers = sum(run.mode is not None for run in planned)

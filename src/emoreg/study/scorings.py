@@ -103,11 +103,11 @@ def check_scorable(left: Sequence[PlannedRun], jobs: Sequence[PlannedScoring], s
 
 
 def plan_line(planned: Sequence[PlannedRun], suites: Sequence[Suite]) -> str | None:
-    """How many scorings there are, done and to do; None without suites."""
+    """How many scorings there are, done and to do; None without suites. A run that diverged has none."""
     if not suites:
         return None
     names = ", ".join(suite.name for suite in suites)
-    runs = {run.id: run for run in planned if run.mode is not None}
+    runs = {run.id: run for run in planned if run.mode is not None and not run.run.has_diverged}
     total = len(runs) * len(suites)
     waiting = sum(not run.run.is_finished for run in runs.values()) * len(suites)
     left = waiting + sum(len(job.suites) for job in left_to_score(list(runs.values()), suites))
