@@ -222,6 +222,21 @@ def test_a_folder_of_another_run_is_refused_by_all_tasks_in_one_line(
     assert other[1:] == ("", "")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("batch_size", "reason"), [(16, "the loss became"), (10_000, "the loss on the test images")])
+def test_a_run_that_diverges_is_told_by_the_leading_task_alone(
+    batch_size: int, reason: str, stage2: TrainRecipe, tmp_path: Path
+) -> None:
+    optimizer = dataclasses.replace(stage2.optimizer, lr=1e30)
+    # The first step leaves weights that are finite; where it is the only one, only what the leader measures is not.
+    recipe = on(dataclasses.replace(stage2, backbone=VIT, optimizer=optimizer), 1, epochs=1, batch_size=batch_size)
+    for _ in range(2):  # the second time it has diverged before
+        (code, _, told), other = by_srun([*command("train", recipe, tmp_path / "run"), "--quiet"])
+        assert code == 2 and told.count("\n") == 1 and f"{tmp_path / 'run'}: stage 2 diverged: {reason}" in told
+        assert other == (2, "", "")
+    assert process_count(Run(tmp_path / "run")) == [2]
+
+
 # Stopping, dying, refusing
 
 

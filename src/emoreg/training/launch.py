@@ -26,7 +26,7 @@ from torch import distributed
 from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe
 from emoreg.config.setting_types import path_of
 from emoreg.config.training import TrainingSettings
-from emoreg.errors import UserError
+from emoreg.errors import Diverged, UserError
 from emoreg.runs.inputs import Inputs
 from emoreg.runs.run import Run, claim_run
 from emoreg.runs.trackers import Track, send_later, tracked
@@ -157,7 +157,7 @@ class _Decision(enum.Enum):
 
     TRAIN = enum.auto()
     FINISHED = enum.auto()
-    REFUSED = enum.auto()
+    REFUSED = enum.auto()  # or diverged
 
 
 def _join_launched(
@@ -171,24 +171,27 @@ def _join_launched(
     fabric.launch()
     if fabric.global_rank > 0:
         decision = fabric.broadcast(None)
+        if decision is _Decision.TRAIN:
+            with contextlib.suppress(Diverged):  # the leader has it too
+                _carry_out(fabric, run, recipe, stage, given, progress)
+            decision = fabric.broadcast(None)  # waits for the leader's measurements, to return a finished run too
         if decision is _Decision.REFUSED:
             raise SystemExit(2)  # the leader prints the reason
-        if decision is _Decision.TRAIN:
-            _carry_out(fabric, run, recipe, stage, given, progress)
-    else:
-        with contextlib.ExitStack() as claim:
-            try:
-                run = claim.enter_context(claim_run(folder, recipe, progress, inputs))
-            except BaseException:
-                fabric.broadcast(_Decision.REFUSED)
-                raise
+        return run
+    has_begun = False
+    try:
+        with claim_run(folder, recipe, progress, inputs) as run:
             if run.is_finished:
-                fabric.broadcast(_Decision.FINISHED)
                 send_later(run, recipe, progress)
             else:
                 fabric.broadcast(_Decision.TRAIN)
+                has_begun = True
                 _carry_out(fabric, run, recipe, stage, given, progress)
-    fabric.barrier()  # the others wait for the leader's measurements, so that they too return a finished run
+    except BaseException as error:
+        if isinstance(error, Diverged) or not has_begun:  # else the others are in the midst of a step
+            fabric.broadcast(_Decision.REFUSED)
+        raise
+    fabric.broadcast(_Decision.FINISHED)
     return run
 
 
