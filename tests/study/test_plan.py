@@ -9,7 +9,7 @@ from emoreg.config.read_recipe import build
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe, defaults
 from emoreg.config.schema import BackboneSettings, StimuliSettings
 from emoreg.config.training import TrainingSettings
-from emoreg.runs.run import DIVERGED, FINAL
+from emoreg.runs.run import CHECKPOINT, DIVERGED, FINAL
 from emoreg.study.arms import EXPERIENCES, Arm, factorial
 from emoreg.study.definition import GridPoint, StimuliRecipe, Study, Variant
 from emoreg.study.machine import Machine
@@ -115,17 +115,16 @@ def test_of_two_folders_of_a_run_the_finished_one_is_taken(tiny_study: Study, tm
 
 
 @pytest.mark.parametrize(
-    ("ends", "taken"), [((DIVERGED, None), "a"), ((None, DIVERGED), "b"), ((DIVERGED, FINAL), "b")]
+    ("ends", "taken"), [((DIVERGED, CHECKPOINT), "a"), ((CHECKPOINT, DIVERGED), "b"), ((DIVERGED, FINAL), "b")]
 )
 def test_of_two_folders_of_a_run_one_that_has_ended_is_taken_and_rather_finished_than_diverged(
-    tiny_study: Study, tmp_path: Path, ends: tuple[str | None, ...], taken: str
+    tiny_study: Study, tmp_path: Path, ends: tuple[str, ...], taken: str
 ) -> None:
     run = plan_runs(tiny_study, tmp_path)[-1]
     digits = run.folder.name.rpartition("-")[2]
     for name, end in zip("ab", ends, strict=True):
         (tmp_path / f"{name}-{digits}").mkdir()
-        if end is not None:
-            (tmp_path / f"{name}-{digits}" / end).write_text("{}")
+        (tmp_path / f"{name}-{digits}" / end).write_text("{}")
     assert plan_runs(tiny_study, tmp_path)[-1].folder.name == f"{taken}-{digits}"
 
 
