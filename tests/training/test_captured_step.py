@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import cast, get_args
 
 import pytest
 import torch
-from timm.optim.muon import Muon
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional as F
@@ -31,8 +29,6 @@ from emoreg.training.step import TrainState, make_state, train_step, why_uncaptu
 from tiny_backbone import TinyBackbone
 
 STEPS = 2 * WARM_UP + 6
-IS_MUON_CAPTURABLE = "capturable" in inspect.signature(Muon).parameters
-needs_muon = pytest.mark.skipif(not IS_MUON_CAPTURABLE, reason="needs timm 1.0.28")
 
 
 @pytest.fixture(autouse=True)
@@ -40,8 +36,7 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the checks of labels, ours and PyTorch's, for which a GPU would have to be waited for."""
     monkeypatch.setattr(loss_inputs, "_require_indices", lambda labels, classes: None)
     monkeypatch.setattr(loss_inputs, "_require_no_negative", lambda labels: None)
-    if IS_MUON_CAPTURABLE:
-        monkeypatch.setattr("timm.optim._helpers._get_capturable_supported_devices", lambda **_: ["cpu"])
+    monkeypatch.setattr("timm.optim._helpers._get_capturable_supported_devices", lambda **_: ["cpu"])
     monkeypatch.setattr(F, "one_hot", lambda labels, classes: torch.eye(classes, dtype=torch.int64)[labels])
 
 
@@ -141,7 +136,7 @@ FLOAT, BF16 = (TrainingSettings(device="cpu", precision=precision) for precision
         (SGD, BF16, "random", False),
         (ADAMW, FLOAT, "fixed", True),
         (ADAMW, dataclasses.replace(FLOAT, accumulate=2), "none", True),
-        pytest.param(MUON, FLOAT, "learned", False, marks=needs_muon),
+        (MUON, FLOAT, "learned", False),
     ],
 )
 def test_replayed_steps_are_those_of_train_step(
@@ -201,7 +196,7 @@ def test_what_cannot_be_captured_says_why_and_is_trained_step_by_step() -> None:
     muon = state_of(MUON, asked).optimizer.optimizer
     assert why_uncaptured(gpu, 1, muon, None) is None
     for group in muon.param_groups:
-        group["capturable"] = False  # as timm before 1.0.28
+        group["capturable"] = False  # as on a CPU
     assert why_uncaptured(gpu, 1, muon, None) == "Muon reads its learning rate on the CPU"
     for group in optimizer.param_groups:
         group["fused"] = None
@@ -226,7 +221,7 @@ def test_a_step_that_waits_for_the_device_is_refused_by_the_setting_and_trains_o
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
-@pytest.mark.parametrize("optimizer", [SGD, ADAMW, pytest.param(MUON, marks=needs_muon)])
+@pytest.mark.parametrize("optimizer", [SGD, ADAMW, MUON])
 def test_on_a_gpu_replayed_steps_are_those_of_train_step(optimizer: OptimizerSettings) -> None:
     asked = TrainingSettings(device="cuda", precision="32-true", cuda_graphs=True)
     plain, captured = (state_of(optimizer, asked) for _ in range(2))

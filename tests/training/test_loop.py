@@ -336,14 +336,12 @@ def test_which_kernels_make_a_step_is_not_taken_from_a_checkpoint(
     saved = run.load_checkpoint()
     assert saved is not None
     for group in saved["optimizer"]["param_groups"]:
-        assert group.get(setting, own) is own  # timm before 1.0.28 knows no capturable Muon
+        assert group[setting] is own
         group[setting] = True
     run.save_checkpoint(saved)
     state = make_state(make_fabric(asked.training), tiny_model(), cross_entropy, asked, 8, 4)
-    given = [group.get(setting) for group in state.optimizer.optimizer.param_groups]
     restore(run, state, 4)
-    if own in given:
-        assert all(group[setting] is own for group in state.optimizer.optimizer.param_groups)
+    assert all(group[setting] is own for group in state.optimizer.optimizer.param_groups)
 
 
 def test_a_rate_that_follows_the_batch_is_said_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

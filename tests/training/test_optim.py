@@ -100,7 +100,7 @@ def test_fused_kernels_are_used_on_cuda_alone() -> None:
             assert {group["fused"] for group in optimizer.param_groups} == {fused}
     for device in ("cuda", "cpu"):
         muon = make_optimizer(nn.Linear(2, 2), OptimizerSettings("muon"), {}, 8, torch.device(device))
-        assert {group.get("capturable", device == "cuda") for group in muon.param_groups} == {device == "cuda"}
+        assert {group["capturable"] for group in muon.param_groups} == {device == "cuda"}
 
 
 def test_a_step_of_muon_on_a_matrix_is_that_of_torch_and_the_rest_gets_adamw() -> None:

@@ -46,11 +46,8 @@ def make_optimizer(
         from timm.optim.muon import Muon
 
         hidden = [group | {"nesterov": True} if group["use_muon"] else group for group in groups]
-        muon = Muon(hidden, lr=lr, momentum=settings.momentum, ns_coefficients="original")
-        for group in muon.param_groups:
-            if fused and "capturable" in group:  # since timm 1.0.28
-                group["capturable"] = True
-        return muon
+        on_device = fused is not None
+        return Muon(hidden, lr=lr, momentum=settings.momentum, ns_coefficients="original", capturable=on_device)
     if settings.name == "adamw":
         return AdamW(groups, lr=lr, fused=fused)
     return SGD(groups, lr=lr, momentum=settings.momentum, nesterov=settings.momentum > 0, fused=fused)
