@@ -87,7 +87,7 @@ def by_usual_recipe(recipe: TrainRecipe) -> float:
     torch.manual_seed(recipe.seed)
     target = read_target(recipe.target)
     rows, _ = cut_validation(target.train, 0.0, recipe.target.limit, recipe.seed)
-    images = usual.Pixels(*_pixels(target.train.take(rows)), usual.augmented())
+    images = usual.cifar(*_pixels(target.train.take(rows)), usual.augmented())
     data = usual.loader(images, recipe.training.batch_size, workers=0)
     backbone = build_backbone(recipe.backbone)
     model = nn.Sequential(backbone, nn.Linear(num_features(backbone), len(target.classes)))
@@ -107,12 +107,12 @@ def by_usual_recipe(recipe: TrainRecipe) -> float:
             optimizer.step()
             schedule.step()
     model.eval()
-    test = usual.Pixels(*_pixels(target.test), usual.plain())
+    test = usual.cifar(*_pixels(target.test), usual.plain())
     right = 0
     with torch.no_grad():
         for batch, labels in torch.utils.data.DataLoader(test, 500):
             right += int((model(batch).argmax(1) == labels).sum())
-    return right / len(test)
+    return right / len(target.test)
 
 
 def _pixels(table: Table) -> tuple[NDArray[np.uint8], list[int]]:

@@ -13,29 +13,31 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from torchvision.datasets import CIFAR10
 
 from emoreg.models.backbones import build_backbone
 from emoreg.models.features import num_features
 
+Images = Dataset[tuple[torch.Tensor, torch.Tensor]]
+
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-class Pixels(CIFAR10):  # type: ignore[misc]  # torchvision has no types
-    """CIFAR-10 as torchvision holds and reads it: (N, 32, 32, 3) uint8, labels, a transform of each PIL image."""
+def cifar(pixels: NDArray[np.uint8], labels: list[int], transform: Callable[..., object]) -> Images:
+    """A set as torchvision holds and reads CIFAR-10: (N, 32, 32, 3) uint8, labels, a transform of each PIL image."""
+    images = CIFAR10.__new__(CIFAR10)  # without its files
+    images.data, images.targets = pixels, labels
+    images.transform, images.target_transform = transform, None
+    return images
 
-    def __init__(self, pixels: NDArray[np.uint8], labels: list[int], transform: Callable[..., object]) -> None:
-        self.data, self.targets = pixels, labels
-        self.transform, self.target_transform = transform, None
 
-
-def noise(count: int) -> Pixels:
+def noise(count: int) -> Images:
     """Drawn pixels: speed does not depend on what they show."""
     draw = np.random.default_rng(0)
     pixels = draw.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
-    return Pixels(pixels, draw.integers(0, 10, count).tolist(), augmented())
+    return cifar(pixels, draw.integers(0, 10, count).tolist(), augmented())
 
 
 def augmented() -> transforms.Compose:
@@ -46,7 +48,7 @@ def plain() -> transforms.Compose:
     return transforms.Compose([transforms.ToTensor(), transforms.Normalize(MEAN, STD)])
 
 
-def loader(images: Pixels, batch_size: int, workers: int) -> DataLoader[tuple[torch.Tensor, torch.Tensor]]:
+def loader(images: Images, batch_size: int, workers: int) -> DataLoader[tuple[torch.Tensor, torch.Tensor]]:
     return DataLoader(
         images,
         batch_size,
