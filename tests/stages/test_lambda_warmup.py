@@ -14,8 +14,8 @@ from tiny_backbone import TinyBackbone
 LENGTH = 1000
 
 
-def regulated(mode: str = "learned") -> RegulatedClassifier:
-    return RegulatedClassifier(TinyBackbone(), TinyBackbone(), 3, mode=mode)  # type: ignore[arg-type]
+def regulated() -> RegulatedClassifier:
+    return RegulatedClassifier(TinyBackbone(), TinyBackbone(), 3, mode="learned")
 
 
 def log_odds(model: RegulatedClassifier, make: Callable[[list[nn.Parameter]], Optimizer], warmup: float) -> list[float]:
@@ -49,9 +49,9 @@ def test_lambda_is_let_go_when_a_training_is_stopped_while_it_is_held() -> None:
     with pytest.raises(KeyboardInterrupt), warming_up(model, 0.5) as prepare:
         assert prepare is not None
         prepare(0.1, SGD(model.parameters(), lr=0.1))
-        assert model.regulation.is_held
+        assert model.regulation.pace.item() == 0
         raise KeyboardInterrupt
-    assert not model.regulation.is_held and model.regulation.pace.item() == 1
+    assert model.regulation.pace.item() == 1
 
 
 def test_without_a_warm_up_or_a_second_network_nothing_is_called() -> None:

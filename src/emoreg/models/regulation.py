@@ -76,7 +76,7 @@ class Regulation(nn.Module):
         seed: int,
     ) -> None:
         super().__init__()
-        self.mode, self.is_held = mode, False
+        self.mode = mode
         self.expected_start = expected_start(mode, lam)  # λ₀, in expectation over draws
         width = num_classes if granularity == "per_class" else 1
         start = torch.full((1, width), self.expected_start)
@@ -98,9 +98,8 @@ class Regulation(nn.Module):
 
     def hold(self, is_held: bool) -> None:
         """Keep a trained λ as it is in the steps from here on, or train it again; of others it changes nothing."""
-        if self.mode in LEARNED and is_held != self.is_held:
+        if self.mode in LEARNED:
             self.pace.fill_(not is_held)
-            self.is_held = is_held
 
     def forward(self, features: Tensor, emotional_features: Tensor) -> Tensor:
         """The log-odds of λ: (1, 1), (1, K) per class, (B, 1) per sample or drawn.

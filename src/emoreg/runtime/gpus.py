@@ -71,7 +71,7 @@ def _service(stack: contextlib.ExitStack) -> tuple[str, Mapping[str, str]]:
         How GPUs are shared, in words; and what processes have in their environment to use the service, nothing where
         it does not work or is one that runs already.
     """
-    if PIPES in os.environ or os.path.exists(f"{USUAL_PIPES}/control"):  # noqa: PTH110, which raises if not allowed
+    if PIPES in os.environ or os.access(f"{USUAL_PIPES}/control", os.W_OK):  # it may be another user's
         return f"by {SERVICE}, if the one that was started before works", {}
     control = shutil.which(CONTROL)
     if control is None:
