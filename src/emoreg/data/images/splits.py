@@ -138,12 +138,12 @@ def split_rows(labels: Labels, share: float, seed: int, edition: int = EDITION) 
     if count >= len(labels):
         return rows[:0], rows
     if labels.ndim != 1 or edition == 1:
-        return _first_edition(labels, count, seed)
+        return _stratified_split(labels, count, seed)
     classes, index, sizes = np.unique(labels, return_inverse=True, return_counts=True)
-    drawn = _first_edition(labels, count, seed)
+    drawn = _stratified_split(labels, count, seed)
     if sizes.min() >= 2 and all(len(np.unique(index[part])) == len(classes) for part in drawn):
         return drawn
-    held_out = _draw(index, _quotas(sizes, count, np.minimum(sizes - 1, 1), sizes - 1), seed)
+    held_out = first_of_each(index, rows, _quotas(sizes, count, np.minimum(sizes - 1, 1), sizes - 1), seed)
     return np.setdiff1d(rows, held_out), held_out
 
 
@@ -173,16 +173,16 @@ def keep_rows(labels: Labels, share: float, seed: int, edition: int = EDITION) -
     rows, count = np.arange(len(labels)), round(share * len(labels))
     if count == 0 or count >= len(labels):
         return rows if count else rows[:0]
-    drawn = _first_edition(labels, count, seed)[1]
+    drawn = _stratified_split(labels, count, seed)[1]
     if labels.ndim != 1 or edition == 1:
         return drawn
     classes, index, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     if count < len(classes) or len(np.unique(index[drawn])) == len(classes):
         return drawn
-    return _draw(index, _quotas(sizes, count, np.ones_like(sizes), sizes), seed)
+    return first_of_each(index, rows, _quotas(sizes, count, np.ones_like(sizes), sizes), seed)
 
 
-def _first_edition(labels: Labels, count: int, seed: int) -> tuple[Rows, Rows]:
+def _stratified_split(labels: Labels, count: int, seed: int) -> tuple[Rows, Rows]:
     """Rows of two parts, `count` in the second; stratified where scikit-learn can."""
     from sklearn.model_selection import train_test_split
 
@@ -204,10 +204,3 @@ def _quotas(sizes: Rows, count: int, low: Rows, high: Rows) -> Rows:
     while quotas.sum() > count and np.any(quotas > low):
         quotas[np.argmax(np.where(quotas > low, quotas - exact, -np.inf))] -= 1
     return quotas
-
-
-def _draw(index: Rows, quotas: Rows, seed: int) -> Rows:
-    """Rows in order, `quotas[c]` of those whose class is c."""
-    shuffled = np.random.default_rng(seed).permutation(len(index))
-    parts = [shuffled[index[shuffled] == label][:quota] for label, quota in enumerate(quotas)]
-    return np.sort(np.concatenate(parts))
