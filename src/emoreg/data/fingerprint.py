@@ -26,9 +26,8 @@ MANIFESTS = ("manifest", "diffused_emod")
 FOLDERS = ("folder", "emotion_folder")  # of anybody's own
 PUBLISHED = ("cifar10", "cifar100")  # as an archive, or made into folders
 TABLES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet")
-WITH_MATRIX = (
-    "emod",
-)  # whose labels may be in a MATLAB file; in a user's own folder such a file is none of its tables
+# Whose labels may be in a MATLAB file; in a user's own folder such a file is none of its tables.
+WITH_MATRIX = ("emod",)
 OF_WINDOWS = ("thumbs.db", "desktop.ini")  # written by its file manager, hidden there
 
 Stamp = tuple[Path, int, int]  # time of the last change in ns, and bytes

@@ -128,9 +128,7 @@ def _encoder_to_build(recipe: TrainRecipe) -> BackboneSettings:
     there, own = encoder_architecture(recipe.encoder.experience), recipe.encoder.backbone
     if own is not None:  # its weights come from stage 1, and so does a stem that is left to the images
         return dataclasses.replace(own.untrained, stem=there.stem if own.stem == "auto" else own.stem)
-    if (
-        there.name == recipe.backbone.name
-    ):  # γ of a fresh draw: as in the twin `fresh`, which is built like the backbone
+    if there.name == recipe.backbone.name:  # γ of a fresh draw, as in `fresh`, the twin that is built like the backbone
         return dataclasses.replace(there, zero_gamma=recipe.backbone.zero_gamma)
     return there
 

@@ -11,7 +11,7 @@ import io
 import pickle
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -90,16 +90,10 @@ def _load(path: Path) -> dict[Any, Any]:
     """The content of a file. UserError if it cannot be read, or would be anything but plain values and arrays."""
     import torch
 
-    make: Any = np.empty(0).__reduce__()[
-        0
-    ]  # how NumPy's arrays are unpickled, by another name before and since NumPy 2
+    # How NumPy's arrays are unpickled, by another name before and since NumPy 2.
+    make: Any = np.empty(0).__reduce__()[0]
     names = [(make, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")]
-    allowed: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
-        *names,
-        np.ndarray,
-        np.dtype,
-        type(np.dtype(np.int64)),
-    ]
+    allowed: list[Any] = [*names, np.ndarray, np.dtype, type(np.dtype(np.int64))]
     try:
         content = read_bounded(path, MAX_BYTES)
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
