@@ -101,7 +101,7 @@ def from_text(name: str, text: str) -> Any:
     try:
         if kind == BYTES:
             return base64.b64decode(text, validate=True)
-        value = _with_nan(json.loads(text.lower() if kind == FLAG else text))
+        value = with_nan(json.loads(text.lower() if kind == FLAG else text))
         kept = pa.scalar(value, kind).as_py()
         if kind == INTEGER and kept != value:
             raise ValueError
@@ -150,12 +150,13 @@ def _unpacked(packed: str, rows: Iterable[str | None]) -> dict[str, pa.Array]:
         names = dict.fromkeys(name for row in found for name in row)
         if len(names) > MOST or any(name in FIXED or type_of(name) not in wanted for name in names):
             raise ValueError
-        return {name: pa.array([_with_nan(row.get(name)) for row in found], type_of(name)) for name in names}
+        return {name: pa.array([with_nan(row.get(name)) for row in found], type_of(name)) for name in names}
     except (ValueError, TypeError, AttributeError, RecursionError, OverflowError, pa.ArrowException):
         raise ValueError(f"column '{packed}' does not hold what emoreg writes there") from None
 
 
-def _with_nan(value: Any) -> Any:
+def with_nan(value: Any) -> Any:
+    """A value from JSON, which has null in place of NaN: in a list it stands for that."""
     return [math.nan if number is None else number for number in value] if isinstance(value, list) else value
 
 

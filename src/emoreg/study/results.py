@@ -27,7 +27,7 @@ from emoreg.study.columns import (
     in_order,
     stored,
 )
-from emoreg.study.conform import fits
+from emoreg.study.conform import fits, with_nan
 from emoreg.study.definition import Study
 from emoreg.study.plan import PlannedRun
 from emoreg.study.run_one import RunOutcome
@@ -140,13 +140,13 @@ def _measured(run: Run, recipe: Recipe) -> dict[str, Any]:
     for split in ("test", "validation", "train"):
         for key, value in (final.get(split) or {}).items():
             if key == "reliability":
-                row |= {f"{split}_reliability_{name}": _numbers(values) for name, values in value.items()}
+                row |= {f"{split}_reliability_{name}": with_nan(values) for name, values in value.items()}
             elif key == "confusion":  # for the run's own files: K² numbers are many for a row
                 continue
             elif key == "correct":  # as base64; a damaged one was refused
                 row[f"{split}_{key}"] = value and base64.b64decode(value)
             else:
-                row[f"{split}_{key}"] = _numbers(value) if isinstance(value, list) else value
+                row[f"{split}_{key}"] = with_nan(value)
     lam = [final["test"]["lambda"]] if _has_gate_at_zero(recipe, final) else final.get("lambda")
     row |= {f"images_{part}": count for part, count in _counts(final).items()}
     if isinstance(recipe, PretrainRecipe):
@@ -203,11 +203,6 @@ def of_validation(final: Mapping[str, Any], is_shared: bool) -> dict[str, Any]:
         prefix = f"validation_{name}_" if len(final["sets"]) > 1 and name else "validation_"
         row |= {f"{prefix}images": facts["validation"], f"{prefix}chance": facts.get("chance")}
     return {key: value for key, value in row.items() if value is not None}
-
-
-def _numbers(values: Sequence[float | None]) -> list[float]:
-    """JSON has no NaN; it has null."""
-    return [float("nan") if value is None else value for value in values]
 
 
 def _where(run: Run) -> dict[str, Any]:
