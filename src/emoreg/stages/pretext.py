@@ -212,14 +212,11 @@ def with_neutral_labels(cuts: Sequence[Cut]) -> list[Cut]:
     A published one where the set has it (OASIS's Category). Else labels in APPEARANCE, zeros until the images are
     decoded: see `labelled_by_appearance`.
     """
-    return [
-        cut.relabelled(cut.neutral or Labels(APPEARANCE, np.zeros((max(map(_end, cut.rows)), 2), np.float32)))
-        for cut in cuts
-    ]
-
-
-def _end(rows: NDArray[np.int64]) -> int:
-    return int(rows.max(initial=-1)) + 1
+    relabelled = []
+    for cut in cuts:
+        count = int(np.concatenate(cut.rows).max()) + 1
+        relabelled.append(cut.relabelled(cut.neutral or Labels(APPEARANCE, np.zeros((count, 2), np.float32))))
+    return relabelled
 
 
 def labelled_by_appearance(images: ImageSet, progress: Progress) -> ImageSet:
@@ -309,10 +306,9 @@ def measure_rotation(model: nn.Module, sets: Sequence[ImageSet | None], fabric: 
     for images in (images for images in sets if images is not None):
         for batch, _ in evaluation_batches(images):
             for turn in range(len(TURNS)):
-                rotated = batch.rot90(turn, (2, 3)).contiguous(memory_format=torch.channels_last)
-                with fabric.autocast():
-                    outputs = model(rotated).float()
                 truth = torch.full((len(batch),), turn, device=batch.device)
+                with fabric.autocast():
+                    outputs = model(turned_by(batch, truth)).float()
                 loss += F.cross_entropy(outputs, truth, reduction="sum").item()
                 hits += int((outputs.argmax(dim=1) == truth).sum())
                 count += len(batch)
