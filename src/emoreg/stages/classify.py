@@ -158,9 +158,9 @@ def _train(context: RunContext[TrainRecipe], given: _Given) -> None:
     def score(candidate: nn.Module) -> dict[str, float]:
         assert isinstance(candidate, RegulatedClassifier)
         measured = {} if validation is None else measure(candidate, validation, fabric, names=target.classes)
-        lam = _lambda_values(candidate, measured)
-        row = {} if lam is None else {"lambda": fmean(lam)}
-        if lam is not None and len(lam) > 1:
+        lam = _lambda_values(candidate, measured) or []
+        row = {"lambda": fmean(lam)} if lam else {}
+        if len(lam) > 1:
             row |= {f"lambda_{number}": value for number, value in enumerate(lam)}
         if measured:
             row |= {f"val_{name}": measured[name] for name in (outcome, "loss")}
@@ -230,7 +230,9 @@ def _finish(
         "test": measure(classifier, test, fabric, each_image=True, names=names) if test else None,
         "validation": measure(classifier, validation, fabric, names=names) if validation else None,
     }
-    _refuse_divergence(measured)
+    for split, metrics in measured.items():
+        if metrics is not None and not math.isfinite(metrics["loss"]):  # its accuracy is that of a constant answer
+            raise Diverged(f"the loss on the {split} images is {metrics['loss']} at the end of training")
     for split, metrics in measured.items():
         if metrics is not None and (remark := remark_on_answers(metrics, names, f"{split} images")):
             # While a study runs nothing is said of the test images: who sees that is tempted to stop it.
@@ -317,13 +319,6 @@ def _measure_training(
     measured = measure(classifier, images, fabric, drawn.sort().values)
     outcome = OUTCOMES[classifier.task].name
     return {name: measured[name] for name in (outcome, f"{outcome}_non_emotional", f"{outcome}_emotional", "images")}
-
-
-def _refuse_divergence(measured: Mapping[str, Mapping[str, Any] | None]) -> None:
-    """`Diverged` if the answers on a split are not finite: their accuracy would be that of a constant answer."""
-    for split, metrics in measured.items():
-        if metrics is not None and not math.isfinite(metrics["loss"]):
-            raise Diverged(f"the loss on the {split} images is {metrics['loss']} at the end of training")
 
 
 def gradient_share(classifier: RegulatedClassifier) -> float | None:
