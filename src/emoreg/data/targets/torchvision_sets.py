@@ -9,6 +9,7 @@ split, or else on a fifth of each class, always the same.
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -248,8 +249,8 @@ def _class_names(key: str, part: Any) -> list[str] | None:
     if classes is None:
         return None
     names = [str(name[0] if isinstance(name, tuple) else name) for name in classes]  # a tuple of synonyms
-    repeated = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
-    return [f"{name} ({label})" if name in repeated else name for label, name in enumerate(names)]  # ImageNet's cranes
+    times = Counter(names)  # ImageNet has two cranes
+    return [f"{name} ({label})" if times[name] > 1 else name for label, name in enumerate(names)]
 
 
 def _images(key: str, part: Any, title: str, folder: Path) -> Images:
