@@ -48,8 +48,7 @@ def read(root: str | None, skip_missing: bool) -> Stimuli:
     """
     reader = SetReader("abstract", root, skip_missing)
     sheet = reader.sheet("ABSTRACT_groundTruth.csv")
-    folder = sheet.name[: -len("ABSTRACT_groundTruth.csv")]
     for place, row in read_rows(sheet, ("", *COLUMNS), quote="'"):
         counts = [number(place, column, row[column], 0, math.inf) for column in COLUMNS]
-        reader.add(place, row[""], reader.find(folder + row[""]), votes(place, counts))
+        reader.add(place, row[""], reader.find(row[""], sheet), votes(place, counts))
     return reader.stimuli(EmotionSpace("votes", MIKELS_8))

@@ -52,7 +52,7 @@ def read(root: str | None, skip_missing: bool) -> Stimuli:
     lengths: set[int] = set()
     for name in ("train", "val", "test"):
         sheet = reader.sheet(f"{name}.json")
-        folder, entries = sheet.name[: -len(f"{name}.json")], read_json(sheet)
+        entries = read_json(sheet)
         if not isinstance(entries, list) or not entries:
             raise UserError(f"{sheet} has no rows; it must be a list of {EITHER}")
         where = str(sheet)
@@ -60,7 +60,7 @@ def read(root: str | None, skip_missing: bool) -> Stimuli:
             place = f"{where}, row {number}"
             emotion, path, length = _parts(place, entry)
             label = emotion_index(emotion, MIKELS_8, place)
-            reader.add(place, path, reader.find(folder + path), label, split=SPLITS[name])
+            reader.add(place, path, reader.find(path, sheet), label, split=SPLITS[name])
             lengths.add(length)
     note = f"emoset: rows are {' and '.join(ROWS[length] for length in sorted(lengths))}; annotations are not read"
     return reader.stimuli(EmotionSpace("category", MIKELS_8), notes=[note])

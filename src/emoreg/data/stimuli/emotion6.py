@@ -39,12 +39,11 @@ def read(root: str | None, skip_missing: bool) -> Stimuli:
     """
     reader = SetReader("emotion6", root, skip_missing)
     sheet = reader.sheet("ground_truth.txt")
-    folder = sheet.name[: -len("ground_truth.txt")]
     shares = [f"prob. {name}" for name in EKMAN_6_NEUTRAL]
     ratings = VALENCE_AROUSAL.names
     for place, row in read_rows(sheet, ("image_filename", *ratings, *shares), delimiter="\t"):
         path = f"images/{row['image_filename']}"
         probabilities = votes(place, [number(place, column, row[column], 0, math.inf) for column in shares])
         dimensions = [(number(place, column, row[column], 1, 9) - 5) / 4 for column in ratings]
-        reader.add(place, path, reader.find(folder + path), probabilities, dimensions)
+        reader.add(place, path, reader.find(path, sheet), probabilities, dimensions)
     return reader.stimuli(EmotionSpace("votes", EKMAN_6_NEUTRAL), VALENCE_AROUSAL)

@@ -43,13 +43,12 @@ def read(root: str | None, skip_missing: bool) -> Stimuli:
     """
     reader = SetReader("oasis", root, skip_missing)
     sheet = reader.sheet("OASIS.csv")
-    folder = sheet.name[: -len("OASIS.csv")]
     columns = ("Valence_mean", "Arousal_mean")
     categories: list[str] = []
     for place, row in read_rows(sheet, ("Theme", *columns)):
         path = f"images/{row['Theme']}.jpg"
         ratings = [(number(place, column, row[column], 1, 7) - 4) / 3 for column in columns]
-        image = reader.find(folder + path)
+        image = reader.find(path, sheet)
         reader.add(place, path, image, ratings)
         if image is not None:
             categories.append(row.get("Category", ""))

@@ -73,12 +73,13 @@ class SetReader:
             raise UserError(f"{self.root} holds both {first.name} and {others[0].name}: keep one, or name its folder")
         return first
 
-    def find(self, path: str) -> File | None:
-        """The file of this path below the root, whatever the case and Unicode form of its letters.
+    def find(self, path: str, beside: File | None = None) -> File | None:
+        """The file of this path below the root, or below the folder of `beside`, whatever case and Unicode form it has.
 
         Raises:
             UserError: several differ only in these, and none is written exactly so.
         """
+        path = path if beside is None else beside.name[: beside.name.rfind("/") + 1] + path
         exact = self._by_name.get(path)
         if exact is not None:
             return exact
