@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -84,21 +86,19 @@ def split_responses(
         rows: the images whose features are kept, in rising order.
         fabric: device and precision.
     """
-    current: dict[str, Tensor] = {}
+    networks = {"plain": model.backbone, "emotional": model.encoder}
+    current: dict[str, Tensor] = {}  # features of the batch
 
-    def store_as(name: str) -> Callable[[nn.Module, tuple[Any, ...], Tensor], None]:
-        def hook(_module: nn.Module, _inputs: tuple[Any, ...], features: Tensor) -> None:
-            current[name] = features
+    def keep(name: str, _module: nn.Module, _inputs: tuple[Any, ...], features: Tensor) -> None:
+        current[name] = features
 
-        return hook
-
-    hooks = [model.backbone.register_forward_hook(store_as("plain"))]
-    if model.encoder is not None:
-        hooks.append(model.encoder.register_forward_hook(store_as("emotional")))
     parts: list[tuple[Tensor, ...]] = []
-    kept: dict[str, list[Tensor]] = {"plain": [], "emotional": []}
+    kept: dict[str, list[Tensor]] = {name: [] for name in networks}
     start = 0
-    try:
+    with contextlib.ExitStack() as hooks:
+        for name, network in networks.items():
+            if network is not None:
+                hooks.enter_context(network.register_forward_hook(functools.partial(keep, name)))
         for batch, labels in evaluation_batches(images):
             with fabric.autocast():
                 response = model.respond(batch)
@@ -115,9 +115,6 @@ def split_responses(
             start += len(labels)
             for name, features in current.items():
                 kept[name].append(features[torch.from_numpy(in_batch).to(features.device)].float().cpu())
-    finally:
-        for hook in hooks:
-            hook.remove()
     columns = [torch.cat(column).numpy() for column in zip(*parts, strict=True)]
     is_regulated = model.encoder is not None
     return SplitResponses(
