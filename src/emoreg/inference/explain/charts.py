@@ -1,4 +1,4 @@
-"""Charts of `emoreg explain`, in the style of the report. `key` is the prefix of the ids in a chart."""
+"""Charts of `emoreg explain`, in the style of the report."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Colouring:
     names: tuple[str, ...] = ()
 
 
-def effect_chart(effects: Sequence[ClassEffect], key: str) -> Chart:
+def effect_chart(effects: Sequence[ClassEffect]) -> Chart:
     """Mean change of the true class's probability in each class, with its 95 % interval over the images."""
     rows = extremes(effects)
 
@@ -57,10 +57,10 @@ def effect_chart(effects: Sequence[ClassEffect], key: str) -> Chart:
 
     title = "Effect of the emotional response"
     means = "; ".join(f"{row.name} {row.change.mean:+.3f}" for row in rows)
-    return Chart(title, f"{title}, mean and 95 % interval per class: {means}.", svg(key, _height(rows), draw))
+    return Chart(title, f"{title}, mean and 95 % interval per class: {means}.", svg("leaning", _height(rows), draw))
 
 
-def lambda_charts(responses: SplitResponses, classes: Sequence[str], key: str) -> list[Chart]:
+def lambda_charts(responses: SplitResponses, classes: Sequence[str]) -> list[Chart]:
     """The distribution of the images' λ, overall and in each class."""
     assert responses.lam is not None
     lam = responses.lam
@@ -87,8 +87,8 @@ def lambda_charts(responses: SplitResponses, classes: Sequence[str], key: str) -
     low, high = float(lam.min()), float(lam.max())
     medians = "; ".join(f"{name} {np.median(values):.2f}" for name, values in rows)
     return [
-        Chart("λ of all images", f"Histogram of λ, from {low:.2f} to {high:.2f}.", svg(f"{key}-all", 2.4, draw_all)),
-        Chart("λ in each class", f"Median λ: {medians}.", svg(f"{key}-classes", _height(rows), draw_classes)),
+        Chart("λ of all images", f"Histogram of λ, from {low:.2f} to {high:.2f}.", svg("lambda-all", 2.4, draw_all)),
+        Chart("λ in each class", f"Median λ: {medians}.", svg("lambda-classes", _height(rows), draw_classes)),
     ]
 
 
@@ -99,7 +99,7 @@ def projection_chart(projection: Projection, by: Colouring, letters: Sequence[st
         projection: (M + m, 2); the last m images are marked with letters.
         by: the colours of the first M images.
         letters: m letters.
-        key: prefix of the ids.
+        key: prefix of the ids in the chart.
     """
     points, marked = projection.points[: len(by.values)], projection.points[len(by.values) :]
 

@@ -238,13 +238,13 @@ def _parts(loaded: LoadedRun, split: ExplainedSplit, letters: Sequence[str]) -> 
                 "leaning",
                 "Effect of the emotional response on each class",
                 _effects_grid(split.effects),
-                charts=(effect_chart(split.effects, "leaning"),),
+                charts=(effect_chart(split.effects),),
                 caption="Change of the true class's probability from λ = 0 to λ as trained: mean over the class's test "
                 f"images and 95 % interval.{shown}",
             )
         )
     if _is_gated(loaded) and split.responses.lam is not None:
-        charts = tuple(lambda_charts(split.responses, loaded.classes, "lambda"))
+        charts = tuple(lambda_charts(split.responses, loaded.classes))
         parts.append(Part("lambda", "λ of each image", charts=charts, caption="λ comes from a gate on both features."))
     charts = tuple(
         projection_chart(projection, by, letters, f"plane-{number}-{place}")
