@@ -43,11 +43,8 @@ class FileValues:
 
 def grid_of(file: FileValues, study: Study) -> tuple[GridPoint, ...]:
     """Every target with every backbone, and what is laid over both; `study` has all else of the file."""
-    targets, backbones, variants = (
-        _parts("targets", file, "classifier", _target_name),
-        _backbones(file),
-        _variants(file),
-    )
+    targets = _parts("targets", file, "classifier", _target_name)
+    backbones, variants = _backbones(file), _variants(file)
     return tuple(_grid_point(file, study, target, backbone, variants) for target in targets for backbone in backbones)
 
 
@@ -59,39 +56,31 @@ class _Part(NamedTuple):
     values: Mapping[str, Any]
 
 
-class _Backbone(NamedTuple):
-    """A backbone of the file, with what its encoders need in stage 1."""
+class _BothStages(NamedTuple):
+    """What a backbone or a variant of the file lays over the recipes of stage 2 and of stage 1."""
 
     classifier: _Part
     pretraining: _Part
 
 
-def _backbones(file: FileValues) -> list[_Backbone]:
+def _backbones(file: FileValues) -> list[_BothStages]:
     """The backbones of a file, or the base recipes alone, as the only one."""
     found = []
     for part in _parts("backbones", file, "classifier", _backbone_name):
         own = {key: value for key, value in part.values.items() if key != "pretraining"}
         stage_1 = _Part(f"{part.key}.pretraining", part.label, part.values.get("pretraining", {}))
-        found.append(_Backbone(part._replace(values=own), stage_1))
+        found.append(_BothStages(part._replace(values=own), stage_1))
     return found
 
 
-class _Variant(NamedTuple):
-    """A variant of the file, or the base recipes alone, as the only one."""
-
-    label: str | None
-    classifier: _Part
-    pretraining: _Part
-
-
-def _variants(file: FileValues) -> list[_Variant]:
+def _variants(file: FileValues) -> list[_BothStages]:
     """The variants of a file; none without any. SettingError for one that has no name of its own, or changes more."""
-    variants: list[_Variant] = []
+    variants: list[_BothStages] = []
     for number, part in enumerate(file.get("variants", ())):
         place, name = f"variants[{number}]", part.get("name")
         if not name:
             raise SettingError(f"{place}.name", "is missing: reports call a variant by its name")
-        if any(name == earlier.label for earlier in variants):
+        if any(name == earlier.classifier.label for earlier in variants):
             raise SettingError(f"{place}.name", f"'{name}' appears twice")
         overlay = part.get("classifier", {})
         for leaf, _ in flatten(overlay):
@@ -99,12 +88,12 @@ def _variants(file: FileValues) -> list[_Variant]:
                 reason = "must not differ between variants, which share the references: set it in the base recipe"
                 raise SettingError(f"{place}.classifier.{leaf}", reason)
         parts = (_Part(f"{place}.{base}", name, part.get(base, {})) for base in ("classifier", "pretraining"))
-        variants.append(_Variant(name, *parts))
+        variants.append(_BothStages(*parts))
     return variants
 
 
 def _grid_point(
-    file: FileValues, study: Study, target: _Part, backbone: _Backbone, variants: Sequence[_Variant]
+    file: FileValues, study: Study, target: _Part, backbone: _BothStages, variants: Sequence[_BothStages]
 ) -> GridPoint:
     base = _over(_over(file.get("classifier", {}), target.values), backbone.classifier.values)
     sections = (backbone.classifier.key, target.key, "classifier")
@@ -121,10 +110,10 @@ def _grid_point(
     else:
         recipe = _regulated(default, base, modes, sections, file)
     of_variants = []
-    for label, classifier, pretraining in variants if modes else ():
+    for classifier, pretraining in variants if modes else ():
         own_recipe = _regulated(default, _over(base, classifier.values), modes, (classifier.key, *sections), file)
         sets = tuple(_stimuli(file, study, own_recipe, backbone.pretraining, pretraining))
-        of_variants.append(Variant(label, own_recipe, sets))
+        of_variants.append(Variant(classifier.label, own_recipe, sets))
     sets = tuple(_stimuli(file, study, recipe, backbone.pretraining))
     return GridPoint(target.label, backbone.classifier.label, recipe, sets, tuple(of_variants))
 
