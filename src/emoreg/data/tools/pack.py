@@ -130,11 +130,11 @@ def _pack(
     is_ours = (folder / UNFINISHED).is_file() or (folder.is_dir() and all(map(is_trace, folder.iterdir())))
     if folder.exists() and not is_ours:
         raise UserError(f"{folder} is not empty and holds no pack: choose another folder with --out")
-    store = _Store(folder, identity, len(names), size, skip_unreadable)
+    store = _Store(folder, identity, skip_unreadable)
     _require_space(store, names, collection)
     folder.mkdir(parents=True, exist_ok=True)
     with hold(folder):  # the process that was waited for may have done some of it, or all
-        store = _Store(folder, identity, len(names), size, skip_unreadable)
+        store = _Store(folder, identity, skip_unreadable)
         return _finished(folder, identity) or _fill(store, collection, names, progress)
 
 
@@ -152,19 +152,18 @@ def _finished(folder: Path, identity: dict[str, Any]) -> Packed | None:
 
 def _fill(store: _Store, collection: Collection, names: NDArray[np.str_], progress: Progress) -> Packed:
     begun = time.perf_counter()
-    size, skip_unreadable = store.shape[1], store.skip_unreadable
     store.open()
     already, read = store.done, 0
 
     def work(rows: range) -> list[tuple[NDArray[np.uint8] | UserError, int]]:
-        return [_decode(collection.images[row], size, store.identity.get("fit", "crop")) for row in rows]
+        return [_decode(collection.images[row], store.size, store.fit) for row in rows]
 
     try:
         with progress.task(f"pack {collection.name}", len(names), "images") as advance:
             advance(already)
             for rows, results in in_threads(work, range(already, len(names)), 16):
                 for row, (result, length) in zip(rows, results, strict=True):
-                    if isinstance(result, UserError) and not skip_unreadable:
+                    if isinstance(result, UserError) and not store.skip_unreadable:
                         raise UserError(
                             f"{result} (--skip-unreadable skips such images; run the command again to resume)"
                         )
@@ -188,9 +187,8 @@ def _decode(image: Any, size: int, fit: Fit) -> tuple[NDArray[np.uint8] | UserEr
     try:
         content = image.read() if isinstance(image, File) else None
         length = len(content) if content is not None else getattr(image, "nbytes", 0)
-        if isinstance(image, np.ndarray):
-            return square(Image.fromarray(image), size, fit), length
-        return square(upright(image, content, at_least=size), size, fit), length
+        whole = Image.fromarray(image) if isinstance(image, np.ndarray) else upright(image, content, at_least=size)
+        return square(whole, size, fit), length
     except UserError as error:
         return error, length
 
@@ -217,8 +215,9 @@ def _identity(collection: Collection, names: NDArray[np.str_], size: int, fit: F
 class _Store:
     """The pixels of a pack that is being made, and how far it is."""
 
-    def __init__(self, folder: Path, identity: dict[str, Any], count: int, size: int, skip_unreadable: bool) -> None:
-        self.folder, self.identity, self.shape = folder, identity, (count, size, size, 3)
+    def __init__(self, folder: Path, identity: dict[str, Any], skip_unreadable: bool) -> None:
+        count, self.size, self.fit = identity["images"], identity["image_size"], identity.get("fit", "crop")
+        self.folder, self.identity, self.shape = folder, identity, (count, self.size, self.size, 3)
         self.skip_unreadable = skip_unreadable
         self.unreadable: list[dict[str, Any]] = []
         self.done = self.noted_bytes = self.unnoted = 0
@@ -329,8 +328,8 @@ def _finish(store: _Store, collection: Collection, names: NDArray[np.str_]) -> d
         "set": collection.name,
         "title": collection.title,
         "kind": collection.kind,
-        "image_size": store.identity["image_size"],
-        "fit": store.identity.get("fit", "crop"),
+        "image_size": store.size,
+        "fit": store.fit,
         "images": len(kept),
         "labels": [{"kind": labels.kind, "names": labels.names} for labels in collection.labels],
         "splits": collection.splits is not None,
