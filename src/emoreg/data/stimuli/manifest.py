@@ -166,13 +166,13 @@ def _cells(place: str, row: Mapping[str, object], has_commas: bool) -> dict[str,
     return cells
 
 
-def _check_columns(sheet: File, columns: Iterable[str]) -> None:
+def _check_columns(sheet: File, columns: Sequence[str]) -> None:
     """UserError if there is no path (or no row), or a column is nearly a known one."""
-    columns = list(columns)
     if not columns:
         raise UserError(f"{sheet} has no rows")
-    unknown = [column for column in columns if column not in COLUMNS and not column.startswith("p_")]
-    for column in unknown:
+    for column in columns:
+        if column in COLUMNS or column.startswith("p_"):
+            continue
         close = difflib.get_close_matches(column, COLUMNS, n=1, cutoff=0.85)
         if close and not column.startswith(f"{close[0]}_"):  # valence_n is somebody's own
             raise UserError(f"{sheet}: unknown column {column!r}; did you mean '{close[0]}'?")
