@@ -107,18 +107,16 @@ def classifier_card(loaded: LoadedRun, use: str, files: Mapping[str, str], study
     missing |= {"parameters", "lambda"} - final.keys()
     if missing or not isinstance(final.get("images"), dict):
         raise UserError(f"{loaded.folder / FINAL} is damaged: {min(missing, default='images')} is missing")
+    responses = {
+        outcome.name: ", regulated response" if "lambda" in measured else "",
+        f"{outcome.name}_non_emotional": ", non-emotional response alone",
+        f"{outcome.name}_emotional": ", emotional response alone",
+    }
     rows = [
-        (
-            f"{title} {outcome.words}{', regulated response' if 'lambda' in measured else ''}",
-            _outcome(outcome, measured[outcome.name]),
-        ),
         *(
-            (
-                f"{title} {outcome.words}, {name.replace('_', '-')} response alone",
-                _outcome(outcome, measured[f"{outcome.name}_{name}"]),
-            )
-            for name in ("non_emotional", "emotional")
-            if f"{outcome.name}_{name}" in measured
+            (f"{title} {outcome.words}{response}", _outcome(outcome, measured[name]))
+            for name, response in responses.items()
+            if name in measured
         ),
         *(("Expected calibration error (15 bins)", f"{measured[name]:.4f}") for name in of_classes),
         (f"{title} images", f"{measured['images']:,}"),
