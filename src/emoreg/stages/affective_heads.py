@@ -146,23 +146,13 @@ def concordance(outputs: Tensor, labels: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def measure_affect(
-    model: nn.Module, images: ImageSet, space: EmotionSpace, fabric: Fabric, outputs: slice = slice(None)
-) -> dict[str, float]:
-    """Metrics of an affective model on all of `images`; see `affective_metrics`.
-
-    Args:
-        model: maps images to (B, E), or to (B, ΣE) with several heads.
-        images: labelled in `space`.
-        space: of the labels.
-        fabric: device and precision.
-        outputs: the columns of the model's outputs that belong to `space`.
-    """
+def _measure_head(model: nn.Module, images: ImageSet, head: Head, fabric: Fabric) -> dict[str, float]:
+    """`affective_metrics` of one head on all images of its set."""
     model.eval()
     with fabric.autocast():
-        pairs = [(model(batch)[:, outputs].float(), labels) for batch, labels in evaluation_batches(images)]
+        pairs = [(model(batch)[:, head.outputs].float(), labels) for batch, labels in evaluation_batches(images)]
     values, labels = (torch.cat(part) for part in zip(*pairs, strict=True))
-    return affective_metrics(values, labels, space)
+    return affective_metrics(values, labels, head.space)
 
 
 def measure_heads(
@@ -182,7 +172,7 @@ def measure_heads(
         loss, the weighted mean.
     """
     found = [
-        (head, weight, measure_affect(model, images, head.space, fabric, head.outputs))
+        (head, weight, _measure_head(model, images, head, fabric))
         for images, head, weight in zip(sets, heads, weights, strict=True)
         if images is not None
     ]
