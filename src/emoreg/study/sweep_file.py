@@ -91,15 +91,13 @@ class Range:
 
     def at(self, share: float, whole: bool) -> float | int:
         """The number at a share in [0, 1) of the range; a whole number if `whole`."""
+        low, high = (math.ceil(self.low), math.floor(self.high) + 1) if whole else (self.low, self.high)
+        first, last = (math.log(low), math.log(high)) if self.log else (low, high)
+        place = first + share * (last - first)
+        value = math.exp(place) if self.log else place
         if whole:
-            low, high = math.ceil(self.low), math.floor(self.high) + 1
-            ends = (math.log(low), math.log(high)) if self.log else (low, high)
-            place = ends[0] + share * (ends[1] - ends[0])
-            return min(math.floor(math.exp(place) if self.log else place), high - 1)
-        ends = (math.log(self.low), math.log(self.high)) if self.log else (self.low, self.high)
-        place = ends[0] + share * (ends[1] - ends[0])
-        rounded = float(f"{math.exp(place) if self.log else place:.{DIGITS}g}")
-        return min(max(rounded, self.low), self.high)
+            return min(math.floor(value), math.floor(self.high))
+        return min(max(float(f"{value:.{DIGITS}g}"), low), high)
 
 
 @dataclass(frozen=True)
