@@ -49,18 +49,14 @@ def cut_validation(
         UserError: nothing is left to train on.
     """
     notes: list[str] = []
-    train, source = np.arange(len(table)), table if published is None else published
-    held_out = np.arange(len(source))
+    source = table if published is None else published
+    train, held_out = np.arange(len(table)), np.arange(len(source))
     if published is None:
         train, held_out = split_rows(table.labels, share, derive_seed(seed, "validation"), edition)
         if share:
+            what = f"a validation share of {share:g}"
             notes += classes_without(
-                table.name,
-                table.labels,
-                table.labels[held_out],
-                classes,
-                f"a validation share of {share:g}",
-                "validation images",
+                table.name, table.labels, table.labels[held_out], classes, what, "validation images"
             )
         if len(held_out) > round(share * len(table)):
             notes.append(
@@ -76,9 +72,8 @@ def cut_validation(
         held_out = held_out[keep_rows(source.labels[held_out], part, derive_seed(seed, "limit"), edition)]
     if limit is not None and limit < len(train):
         train = train[keep_rows(table.labels[train], limit / len(train), derive_seed(seed, "limit"), edition)]
-        notes += classes_without(
-            table.name, table.labels, table.labels[train], classes, f"a limit of {limit:,}", "training images"
-        )
+        what = f"a limit of {limit:,}"
+        notes += classes_without(table.name, table.labels, table.labels[train], classes, what, "training images")
     if progress is not None:
         progress.tell(notes)
     return train, held_out
