@@ -97,19 +97,17 @@ def finished_elsewhere(tables: Sequence[tuple[str, pd.DataFrame]], planned: Sequ
 def _why(table: pd.DataFrame, planned: Sequence[PlannedRun]) -> str:
     """How the table's run that is most like a planned one differs from it."""
     by_arm: dict[tuple[Any, ...], list[Mapping[Any, Any]]] = {}
-    for found in table.to_dict("records"):
-        row: Mapping[Any, Any] = found
+    for row in table.to_dict("records"):
         by_arm.setdefault((*(_plain(row, key) for key in ("mode", "experience")), row.get("seed")), []).append(row)
     nearest: list[Difference] | None = None
     is_of_others = False
     for run in planned:
-        by_row = []
         own = {f"{SETTINGS}{key}": stored(value) for key, value in flatten(dataclasses.asdict(run.recipe))}
-        for other in by_arm.get((run.mode, run.experience, run.seed), ()):
-            if other.get("edition") != run.recipe.edition:
-                by_row.append(differences(other, {"edition": run.recipe.edition}, ["edition"]))
-            else:
-                by_row.append(differences(other, own, [key for key in own if key in RECIPES and key not in IGNORED]))
+        compared, edition = [key for key in own if key in RECIPES and key not in IGNORED], run.recipe.edition
+        by_row = [
+            differences(row, {**own, "edition": edition}, compared if row.get("edition") == edition else ["edition"])
+            for row in by_arm.get((run.mode, run.experience, run.seed), ())
+        ]
         differing = min(by_row, key=len, default=None)  # rows of other targets and stimuli differ in more
         # Runs with the same settings have other encoders, whose stage 1 tells the difference, or other images.
         is_of_others = is_of_others or differing == []
