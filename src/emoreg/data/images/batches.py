@@ -45,11 +45,7 @@ def split_batch(batch: Batch, parts: int) -> list[Batch]:
         return [batch]
     ends = [len(batch.rows) * part // parts for part in range(parts + 1)]
     return [
-        Batch(
-            *(batch.images[start:end], batch.labels[start:end], batch.rows[start:end]),
-            None if batch.partner_labels is None else batch.partner_labels[start:end],
-            None if batch.share is None else batch.share[start:end],
-        )
+        Batch._make(None if values is None else values[start:end] for values in batch)
         for start, end in itertools.pairwise(ends)
         if end > start
     ]
