@@ -34,7 +34,7 @@ from emoreg.runtime.seeding import drawn_from, generator
 from emoreg.stages.affective_heads import Head, affective_loss, heads_of, image_losses, joint_labels, joint_loss
 from emoreg.stages.classifier import build_classifier
 from emoreg.stages.pretrain import AffectiveModel, load_encoder, pretrain
-from emoreg.stages.stimulus_mixture import cut_stimuli, epoch_shares, join, refuse_one_class
+from emoreg.stages.stimulus_mixture import checked_quotas, cut_stimuli, join, refuse_one_class
 from listening import Listening
 from tiny_backbone import TinyBackbone
 
@@ -334,7 +334,7 @@ def test_a_weight_that_gives_a_set_nothing_is_refused(quiet: Progress) -> None:
     sets = [("photos", CATEGORY, 1.0), ("ratings", VALENCE_AROUSAL, 1e-6)]
     cuts = [cut_stimuli(stimuli(n, space, 20), settings(weight=w), 0, quiet) for n, space, w in sets]
     with pytest.raises(UserError, match=r"ratings: its weight, 1e-06 of 1.* none of the 30 images"):
-        epoch_shares([image_set(CATEGORY, 15), image_set(VALENCE_AROUSAL, 15)], cuts)
+        checked_quotas([image_set(CATEGORY, 15), image_set(VALENCE_AROUSAL, 15)], cuts)
 
 
 # Training

@@ -22,7 +22,7 @@ from emoreg.config.target_words import OUTPUTS
 from emoreg.config.training import TrainingSettings
 from emoreg.data.images.batches import training_batches
 from emoreg.data.images.image_set import ImageSet, load_images
-from emoreg.data.images.splits import few
+from emoreg.data.images.splits import at_most
 from emoreg.data.images.table import Table
 from emoreg.data.targets import read_target
 from emoreg.data.targets.target import GIVEN_IMAGES, Target, check_target, require_measurable, scale_note
@@ -291,7 +291,7 @@ def parts_of(
         return train, validation, None
     test = target.test
     if asked.test_limit is not None:
-        test = test.take(few(np.arange(len(test)), test.labels, asked.test_limit, recipe.seed))
+        test = test.take(at_most(np.arange(len(test)), test.labels, asked.test_limit, recipe.seed))
     require_measurable(test, target.task)
     return train, validation, test
 

@@ -26,7 +26,7 @@ from emoreg.stages.pretext import (
     with_neutral_labels,
     with_shuffled_labels,
 )
-from emoreg.stages.stimulus_mixture import Cut, cut_stimuli, epoch_shares, join, refuse_one_class, views
+from emoreg.stages.stimulus_mixture import Cut, checked_quotas, cut_stimuli, join, refuse_one_class, views
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -87,7 +87,7 @@ def read_lessons(
     loaded = [part for part in load_parts(tables, cuts, recipe, limit, progress) if part]
     images = (join(loaded, heads) if len(heads) > 1 else loaded[0]).to(fabric.device)
     parts = views(images, loaded)
-    quotas = epoch_shares(parts, cuts)
+    quotas = checked_quotas(parts, cuts)
     task = pretext_task(recipe.pretext, heads, [quota.per_epoch for quota in quotas], fabric)
     return Lessons(cuts, heads, images, parts, quotas, task)
 

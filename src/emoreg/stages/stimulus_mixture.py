@@ -16,7 +16,7 @@ from emoreg.config.recipe import EDITION
 from emoreg.config.schema import StimuliSettings
 from emoreg.data.images.batches import SetQuota, epoch_quotas
 from emoreg.data.images.image_set import ImageSet
-from emoreg.data.images.splits import classes_without, few, first_of_each, keep_rows, split_rows
+from emoreg.data.images.splits import at_most, classes_without, first_of_each, keep_rows, split_rows
 from emoreg.data.images.table import Table
 from emoreg.data.stimuli.emotion import EmotionSpace
 from emoreg.data.stimuli.evoked import describe_evoking, evoking
@@ -109,7 +109,7 @@ def cut_stimuli(
         what = "its validation split" if stimuli.splits else f"a validation share of {settings.validation:g}"
         progress.tell(classes_without(stimuli.name, *labels, space.names, what, "validation images"))
     if settings.test_limit is not None:
-        test = few(test, table.labels, settings.test_limit, seed)
+        test = at_most(test, table.labels, settings.test_limit, seed)
     if settings.share is not None:
         train = _share(stimuli.labels[0], rows, train, settings.share, derive_seed(seed, "share"))
     if settings.limit is not None and settings.limit < len(train):
@@ -175,17 +175,17 @@ def _parts(stimuli: Stimuli, share: float, seed: int, edition: int) -> NDArray[n
     return parts
 
 
-def epoch_shares(images: Sequence[ImageSet], cuts: Sequence[Cut]) -> tuple[SetQuota, ...]:
+def checked_quotas(images: Sequence[ImageSet], cuts: Sequence[Cut]) -> tuple[SetQuota, ...]:
     """Images drawn from each set per epoch. UserError for a set whose weight gives it none."""
     weights = [cut.settings.weight for cut in cuts if cut.settings.weight is not None]
-    mixture = epoch_quotas([len(part) for part in images], weights or None)
-    for cut, share in zip(cuts, mixture, strict=True):
-        if share.per_epoch == 0:
+    quotas = epoch_quotas([len(part) for part in images], weights or None)
+    for cut, quota in zip(cuts, quotas, strict=True):
+        if quota.per_epoch == 0:
             raise UserError(
                 f"{cut.train.name}: its weight, {cut.settings.weight:g} of {sum(weights):g} in all, gives it none of "
-                f"the {sum(part.count for part in mixture)} images of an epoch; raise it"
+                f"the {sum(quota.count for quota in quotas)} images of an epoch; raise it"
             )
-    return mixture
+    return quotas
 
 
 def join(parts: Sequence[ImageSet], heads: Sequence[Head]) -> ImageSet:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from emoreg.data.images.splits import few
+from emoreg.data.images.splits import at_most
 from emoreg.errors import UserError
 from emoreg.runtime.seeding import derive_seed
 from emoreg.stages.metrics import calibration_error, reliability
@@ -64,7 +64,7 @@ def _halves(answers: Answers, seed: int) -> tuple[Answers, Answers]:
             f"calibration needs at least {LEAST_IMAGES} images, not {count}: half of them fit a temperature"
         )
     rows = np.arange(count)
-    chosen = few(rows, answers.labels.numpy(), count // 2, derive_seed(seed, "temperature"))
+    chosen = at_most(rows, answers.labels.numpy(), count // 2, derive_seed(seed, "temperature"))
     parts = (torch.from_numpy(part) for part in (chosen, np.setdiff1d(rows, chosen)))
     first, second = (Answers(*(column[part] for column in answers)) for part in parts)
     return first, second

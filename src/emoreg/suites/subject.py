@@ -19,7 +19,7 @@ from emoreg.config.target_words import ANSWERED
 from emoreg.config.training import Device
 from emoreg.data.images.augment import normalise
 from emoreg.data.images.image_set import ImageSet
-from emoreg.data.images.splits import few
+from emoreg.data.images.splits import at_most
 from emoreg.data.targets import read_target
 from emoreg.data.targets.target import GIVEN_IMAGES, Target
 from emoreg.errors import SettingError, UserError
@@ -213,7 +213,7 @@ def drawn(images: ImageSet, limit: int | None, seed: int) -> ImageSet:
 
 def drawn_rows(labels: NDArray[np.int64] | NDArray[np.float32], limit: int, seed: int) -> NDArray[np.int64]:
     """Rows of at most `limit` images, as `drawn`, by the labels of all."""
-    return few(np.arange(len(labels)), labels, limit, derive_seed(seed, "suites"))
+    return at_most(np.arange(len(labels)), labels, limit, derive_seed(seed, "suites"))
 
 
 def _take(images: ImageSet, rows: NDArray[np.int64]) -> ImageSet:

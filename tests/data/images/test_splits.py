@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from emoreg.data.images.splits import cut_validation, few, first_of_each, keep_rows, split_rows
+from emoreg.data.images.splits import at_most, cut_validation, first_of_each, keep_rows, split_rows
 from emoreg.data.images.table import Table
 from emoreg.errors import UserError
 from listening import Listening
@@ -117,10 +117,11 @@ def test_a_table_without_images_is_refused() -> None:
 def test_a_few_test_images_are_of_all_classes_and_the_same_for_a_seed() -> None:
     labels = np.arange(100) % 10
     rows = np.arange(10, 90)
-    kept = few(rows, labels, 20, seed=0)
+    kept = at_most(rows, labels, 20, seed=0)
     assert set(kept) <= set(rows) and np.bincount(labels[kept]).tolist() == [2] * 10
-    assert np.array_equal(kept, few(rows, labels, 20, seed=0)) and not np.array_equal(kept, few(rows, labels, 20, 1))
-    assert few(rows, labels, 80, seed=0) is rows
+    assert np.array_equal(kept, at_most(rows, labels, 20, seed=0))
+    assert not np.array_equal(kept, at_most(rows, labels, 20, seed=1))
+    assert at_most(rows, labels, 80, seed=0) is rows
 
 
 def test_the_first_of_each_class_are_nested_and_of_the_rows_alone() -> None:

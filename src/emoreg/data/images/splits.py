@@ -142,7 +142,7 @@ def split_rows(labels: Labels, share: float, seed: int, edition: int = EDITION) 
     return np.setdiff1d(rows, held_out), held_out
 
 
-def few(rows: Rows, labels: Labels, limit: int, seed: int) -> Rows:
+def at_most(rows: Rows, labels: Labels, limit: int, seed: int) -> Rows:
     """At most `limit` of the rows of a test split, drawn by seed; see `keep_rows`.
 
     Args:
