@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 import emoreg.stages.classify
-from emoreg.config.recipe import TrainRecipe
-from emoreg.runtime.lock import HOLDER
+import emoreg.stages.pretrain
+from emoreg.config.recipe import PretrainRecipe, TrainRecipe
+from emoreg.runtime.lock import HOLDER, FolderInUse, holder
 from emoreg.runtime.progress import Progress
 from emoreg.study import shared_runs
 from emoreg.study.columns import RunStatus
@@ -143,6 +144,53 @@ def test_stage_1_that_is_done_elsewhere_blocks_nothing(
     pool = Immediate()
     assert execute(planned, tmp_path, pool, Finishing()) == {}
     assert [run.mode for run in pool.runs if isinstance(run, PlannedRun)] == ["none", None, "learned"]
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("is_under_way", [False, True], ids=["finished", "under way"])
+def test_a_run_that_another_study_has_begun_since_the_plan_under_a_name_of_its_own_is_not_done_again(
+    is_under_way: bool,
+    tiny_study: Study,
+    tmp_path: Path,
+    holding: Callable[[Path], subprocess.Popen[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    study = dataclasses.replace(tiny_study, arms=(BACKBONE, LEARNED), seeds=1)
+    (point,) = study.grid
+    sets = tuple(dataclasses.replace(each, label="other") for each in point.stimuli)
+    others = dataclasses.replace(study, grid=(dataclasses.replace(point, stimuli=sets),))
+    encoder = next(run for run in plan_runs(others, tmp_path / "runs") if run.mode is None).folder
+    processes, done = list[subprocess.Popen[str]](), list[tuple[str, str | None]]()
+
+    def do(recipe: TrainRecipe | PretrainRecipe, out: Path, progress: Progress) -> None:
+        if (other := holder(out)) is not None:
+            raise FolderInUse(out, other)
+        if not (out / "final.json").exists():
+            done.append((out.name, recipe.encoder.experience if isinstance(recipe, TrainRecipe) else None))
+            finished(out)
+        if not encoder.exists():  # while the first run is done here
+            if is_under_way:
+                processes.append(holding(encoder))
+            else:
+                finished(encoder)
+
+    class UntilWaited(Listening):
+        def say(self, line: str) -> None:
+            super().say(line)
+            if line.startswith("waiting for"):
+                finished(encoder)
+                processes[0].kill()
+                processes[0].wait()
+
+    monkeypatch.setattr(emoreg.stages.classify, "train", do)
+    monkeypatch.setattr(emoreg.stages.pretrain, "pretrain", do)
+    told = UntilWaited()
+    table = run_study(study, tmp_path / "out", tmp_path / "runs", progress=told).set_index("mode", drop=False)
+    assert table.status.tolist() == ["finished"] * 3
+    learned = next(run for run in plan_runs(study, tmp_path / "runs") if run.mode == "learned").folder
+    assert done[1:] == [(learned.name, str(encoder))] and len(list((tmp_path / "runs").iterdir())) == 3
+    assert table[table.stage == 1].folder.tolist() == [encoder.name]
+    assert not (tmp_path / "out" / "failures.json").exists()
 
 
 class Immediate:

@@ -147,6 +147,23 @@ def known_as(planned: Sequence[PlannedRun], ids: Set[str]) -> list[PlannedRun]:
     ]
 
 
+def where_they_are(planned: Sequence[PlannedRun]) -> list[PlannedRun]:
+    """The runs of a plan in the folders that they have now, with those of their encoders.
+
+    Another study that shares them may have begun some since they were planned, under names with its own labels.
+    """
+    there = {runs: Folders(runs).there for runs in {run.folder.parent for run in planned}}
+    return [_moved(run, there[run.folder.parent]) for run in planned]
+
+
+def _moved(run: PlannedRun, there: Mapping[str, Path]) -> PlannedRun:
+    recipe = run.recipe
+    if isinstance(recipe, TrainRecipe) and run.needs is not None and run.needs[:8] in there:
+        encoder = dataclasses.replace(recipe.encoder, experience=str(there[run.needs[:8]]))
+        recipe = dataclasses.replace(recipe, encoder=encoder)
+    return dataclasses.replace(run, folder=there.get(run.id[:8], run.folder), recipe=recipe)
+
+
 def _refuse_twice(first: PlannedRun, run: PlannedRun) -> None:
     """UserError for a run that stands for another target or stimulus set too: their images are the same."""
     for kind in ("target", "stimuli"):

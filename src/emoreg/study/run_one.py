@@ -10,7 +10,7 @@ from emoreg.errors import Diverged, UserError
 from emoreg.runtime.lock import FolderInUse
 from emoreg.runtime.progress import Progress
 from emoreg.study.columns import RunStatus
-from emoreg.study.plan import PlannedRun
+from emoreg.study.plan import PlannedRun, where_they_are
 from emoreg.study.scorings import PlannedScoring
 
 Job = PlannedRun | PlannedScoring
@@ -20,7 +20,7 @@ Job = PlannedRun | PlannedScoring
 class RunOutcome:
     """How a job ended: finished, diverged, failed, blocked, or still waiting because another process is doing it."""
 
-    run: Job
+    run: Job  # in the folder in which it was done
     status: RunStatus
     error: str | None = None  # one line; None for a finished run
     traceback: str = ""
@@ -39,10 +39,12 @@ def perform(run: Job, progress: Progress) -> RunOutcome:
             device = run.recipe.training.device
             device = device if is_available(device) else "auto"
             score_suites(run.folder, run.suites, device, progress=progress, recipe=run.recipe)
-        elif isinstance(run.recipe, PretrainRecipe):
-            pretrain(run.recipe, run.folder, progress=progress)
         else:
-            train(run.recipe, run.folder, progress=progress)
+            (run,) = where_they_are([run])
+            if isinstance(run.recipe, PretrainRecipe):
+                pretrain(run.recipe, run.folder, progress=progress)
+            else:
+                train(run.recipe, run.folder, progress=progress)
     except FolderInUse as error:
         return RunOutcome(run, RunStatus.WAITING, str(error))
     except Diverged as error:

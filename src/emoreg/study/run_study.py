@@ -28,7 +28,7 @@ from emoreg.study.local_pool import LocalPool
 from emoreg.study.machine import Machine, this_machine
 from emoreg.study.missing_sets import refuse_missing
 from emoreg.study.part import part_of
-from emoreg.study.plan import PlannedRun, known_as, plan_runs
+from emoreg.study.plan import PlannedRun, known_as, plan_runs, where_they_are
 from emoreg.study.read_study import (
     FILE,
     TABLE,
@@ -128,6 +128,7 @@ def run_study(
             write_study(out / FILE, {key: value for key, value in study.values.items() if key != "run_seeds"})
         here = [replace(run, recipe=at_places(run.recipe, places)) for run in part]
         failed = execute(here, out, pool, progress, ids)
+        planned, here = where_they_are(planned), where_they_are(here)
         score_runs(here, study.suites, out, pool, progress)
         table = results_of(study, planned, recorded_failures(planned, out) | failed, done, out)
         write_results(out / TABLE, table)  # before the pool is closed, which may take time

@@ -13,7 +13,7 @@ from emoreg.runtime.progress import Progress, figure
 from emoreg.runtime.safe_io import read_json, write_json
 from emoreg.study.columns import RunStatus
 from emoreg.study.machine import Machine, this_machine
-from emoreg.study.plan import PlannedRun
+from emoreg.study.plan import PlannedRun, where_they_are
 from emoreg.study.run_one import Job, RunOutcome, perform
 from emoreg.study.shared_runs import SharedRuns
 
@@ -81,16 +81,17 @@ def execute(
     """
     recorded = read_failures(out)
     once = list({run.id: run for run in planned}.values())  # several arms may be the same run
-    todo, by_id = left_to_do(once, elsewhere), {run.id: run for run in once}
+    todo = left_to_do(once, elsewhere)
     finished = {run.id for run in once if run.run.is_finished}
     total, left = (sum(run.branches for run in runs) for runs in (once, todo))
     with progress.task("all runs", total, "networks", total - left) as advance:
         for outcome in outcomes_of(list[Job](todo), finished, pool, SharedRuns(progress)):
-            run, is_finished = by_id[outcome.run.id], outcome.status is RunStatus.FINISHED
+            run, is_finished = outcome.run, outcome.status is RunStatus.FINISHED
+            assert isinstance(run, PlannedRun)
             progress.say(_summary(run) if is_finished else f"{run.name}: {outcome.status.upper()}: {outcome.error}")
             record(recorded, outcome, out)
             advance(run.branches)
-    return _failures(recorded, planned)
+    return _failures(recorded, where_they_are(planned))
 
 
 def left_to_do(planned: Sequence[PlannedRun], elsewhere: Set[str] = frozenset()) -> list[PlannedRun]:
