@@ -37,7 +37,8 @@ def test_every_key_of_a_study_file_but_those_for_a_command_is_on_the_page() -> N
         "run_seeds",
         "data",
         "stem",
-    }  # --seeds; kept by emoreg itself
+        "smoke",
+    }  # --seeds and --smoke; kept by emoreg itself
 
 
 def test_the_smallest_frame_that_can_be_analysed_is_analysed() -> None:

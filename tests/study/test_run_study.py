@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
 
 from emoreg.cli.main import main
@@ -265,6 +266,21 @@ def test_nobody_is_held_to_the_plan_of_a_smoke_run(file: Path, quiet: Progress) 
     assert len(run_study(read_study(file, smoke=True), "runs/mine-smoke", progress=quiet)) == 5
 
 
+def test_a_study_that_smoke_would_not_shrink_is_no_smoke_run(file: Path, quiet: Progress) -> None:
+    small = read_study(file, smoke=True)
+    assert small.values is not None
+    file.write_text(yaml.safe_dump({key: value for key, value in small.values.items() if key != "smoke"}))
+    assert read_study(file) == read_study(file, smoke=True)
+    run_study(read_study(file), "runs/mine", progress=quiet)
+    told = refusal(lambda: run_study(read_study(file, smoke=True), "runs/mine", progress=quiet))
+    assert told.startswith("runs/mine holds results of a study that is not known to be a smoke run")
+
+
+def test_the_folder_of_a_smoke_run_is_one_whichever_way_it_is_opened(file: Path, quiet: Progress) -> None:
+    run_study(read_study(file, smoke=True), "runs/mine-smoke", progress=quiet)
+    assert open_study("runs/mine-smoke").study.is_smoke and not open_study(file).study.is_smoke
+
+
 @pytest.mark.parametrize("purpose", ["confirmation", "exploration"])
 def test_a_smoke_run_does_not_take_the_place_of_a_study_nor_a_study_that_of_a_smoke_run(
     file: Path, quiet: Progress, purpose: str
@@ -274,8 +290,8 @@ def test_a_smoke_run_does_not_take_the_place_of_a_study_nor_a_study_that_of_a_sm
     run_study(read_study(file, smoke=True), "runs/mine-smoke", progress=quiet)
     before = [Path("runs/mine", name).read_bytes() for name in ("study.yaml", "results.parquet")]
     assert refusal(lambda: run_study(read_study(file, smoke=True), "runs/mine", progress=quiet)) == (
-        "runs/mine holds results of a study that is no smoke run, or is one of another emoreg: choose another folder "
-        "for this smoke run (--out)"
+        "runs/mine holds results of a study that is not known to be a smoke run: choose another folder for this one "
+        "(--out), or delete that one"
     )
     assert before == [Path("runs/mine", name).read_bytes() for name in ("study.yaml", "results.parquet")]
     if purpose == "confirmation":

@@ -15,7 +15,7 @@ from emoreg.study.definition import SEEDS, Study
 from emoreg.study.elsewhere import FILE as ELSEWHERE
 from emoreg.study.elsewhere import IGNORED, PATHS, SHOWN, Difference, differences, stacked
 from emoreg.study.plan import PlannedRun, plan_runs
-from emoreg.study.read_study import TABLE, keeps_smoke_run, kept_study
+from emoreg.study.read_study import TABLE, kept_study
 from emoreg.study.results import plan_columns, run_columns
 from emoreg.study.results_table import read_results
 from emoreg.study.scheduler import recorded_failures
@@ -48,10 +48,10 @@ def fallen_out(study: Study, planned: Sequence[PlannedRun], out: Path, runs: Pat
     results = table[has_result(table) & (table["stage"] == 2)]
     if not study.is_smoke:
         _refuse_other_seeds(results, study, out)
-    elif not results.empty and not keeps_smoke_run(out):
+    elif not results.empty and ((kept := kept_study(out)) is None or not kept.is_smoke):
         raise UserError(
-            f"{out} holds results of a study that is no smoke run, or is one of another emoreg: choose another folder "
-            "for this smoke run (--out)"
+            f"{out} holds results of a study that is not known to be a smoke run: choose another folder for this one "
+            "(--out), or delete that one"
         )
     ids = {id_ for run in planned for id_ in (run.id, run.with_paths, run.without_paths)}
     is_lost = table["id"].notna() & ~table["id"].isin(ids) & table["seed"].isin(study.seed_numbers)

@@ -57,6 +57,7 @@ class StudyFile:
     targets: tuple[TrainRecipe, ...] = ()
     backbones: tuple[TrainRecipe, ...] = ()
     data: tuple[KeptData, ...] = ()
+    smoke: bool = False
 
     def __post_init__(self) -> None:
         if not self.arms:

@@ -79,19 +79,13 @@ def with_suites(study: Study, out: Path) -> Study:
     return scored_in(study, (*study.suites, *added)) if added else study
 
 
-def kept_study(out: Path, smoke: bool = False) -> Study | None:
-    """The study whose copy a folder has, or its smoke run; None without one."""
+def kept_study(out: Path) -> Study | None:
+    """The study whose copy a folder has; None without one."""
     copy = out / FILE
     if copy.is_file():
         with contextlib.suppress(UserError):  # a damaged copy knows nothing
-            return read_study(copy, smoke=smoke)
+            return read_study(copy)
     return None
-
-
-def keeps_smoke_run(out: Path) -> bool:
-    """Whether the study whose copy a folder has is a smoke run: nothing is left to shrink in it."""
-    kept = kept_study(out)
-    return kept is not None and kept == kept_study(out, smoke=True)
 
 
 def find_study(path: Path | str) -> Path:
@@ -149,7 +143,7 @@ def read_study(
         (progress or Progress()).say(printable(f"{line}defaults; write 'edition: 1' to keep the first"))
     if smoke:
         study = _study(name, _shrunk(file))
-    return replace(study, is_smoke=smoke, read_as=read_as)
+    return replace(study, read_as=read_as)
 
 
 def _read_file(path: Path, is_stored: bool) -> tuple[FileValues, str | None]:
@@ -199,7 +193,8 @@ def _refuse_without_effect(study: Study) -> None:
 
 def _shrunk(file: FileValues) -> FileValues:
     """The file with one seed, and smoke settings in every recipe."""
-    values = {key: value for key, value in file.given.items() if key not in ("looks", "run_seeds")} | {"seeds": 1}
+    values = {key: value for key, value in file.given.items() if key not in ("looks", "run_seeds")}
+    values |= {"seeds": 1, "smoke": True}
     for stage, base in ((PretrainRecipe, "pretraining"), (TrainRecipe, "classifier")):
         places = [file.name(name) for name in (base, *LAID_OVER[base])]
         for key, value in smoke_settings(stage, values["edition"]).items():
@@ -216,16 +211,17 @@ def _shrunk(file: FileValues) -> FileValues:
 def _study(name: str, file: FileValues) -> Study:
     """The study that a file's values define."""
     if (edition := file.given["edition"]) == 1:
-        old = build(first_edition.StudyFile(), _header(file, ("edition", "arms", "seeds", "control_mode", "data")))
+        keys = ("edition", "arms", "seeds", "control_mode", "data", "smoke")
+        old = build(first_edition.StudyFile(), _header(file, keys))
         arms = tuple(first_edition.arm_of(arm, old.control_mode) for arm in old.arms)
-        study = Study(name, (), arms, old.seeds, purpose=None, edition=1, data=old.data, values=file.given)
+        study = Study(name, (), arms, old.seeds, purpose=None, edition=1, data=old.data, is_smoke=old.smoke)
     else:
         new: StudyFile = build(StudyFile(), _header(file, HEADER))
         if edition != EDITION:
             raise SettingError("edition", f"must be 1 or {EDITION}, not {edition}")
         arms = factorial(new.modes, new.experiences, new.references, new.relatives)
         plan = (new.seeds, new.looks, new.run_seeds, new.first_seed, new.purpose, new.machine)
-        study = Study(name, (), arms, *plan, EDITION, new.data, new.suites, values=file.given)
+        study = Study(name, (), arms, *plan, EDITION, new.data, new.suites, new.smoke)
     runs = len(study.seed_numbers) * len(arms)
     for key in ("stimuli", "targets", "backbones", "variants"):
         entries = len(file.get(key, ()))
@@ -238,7 +234,7 @@ def _study(name: str, file: FileValues) -> Study:
         seeds = len(study.seed_numbers)
         raise SettingError("seeds", f"{seeds:,} make up to {runs:,} runs; at most {MAX_RUNS:,} are possible")
     _refuse_decided(file)
-    return replace(study, grid=grid_of(file, study))
+    return replace(study, grid=grid_of(file, study), values=file.given)
 
 
 def _header(file: FileValues, keys: Sequence[str]) -> dict[str, Any]:

@@ -134,6 +134,9 @@ class StudyFile:
     emoreg study writes it into the copy in the study's folder."""
     data: tuple[KeptData, ...] = ()
     """What the images were when the study began. emoreg study writes it into the copy in the study's folder."""
+    smoke: bool = False
+    """Whether it is only to see that it runs: nobody is held to its plan. emoreg study --smoke writes it into the copy
+    in the study's folder."""
 
     def __post_init__(self) -> None:
         for key in ("modes", "experiences", "references", "relatives"):
