@@ -1,15 +1,22 @@
 from __future__ import annotations
 
+import contextlib
 import re
+import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from emoreg.cli.main import main
 from emoreg.cli.stages import _with_smoke_experience
-from emoreg.config.read_recipe import build
+from emoreg.config.read_recipe import build, read_recipe
 from emoreg.config.recipe import TrainRecipe
 from emoreg.errors import UserError
+from emoreg.runs.run import start_run
+from emoreg.runtime.lock import hold
+from emoreg.stages.classifier import with_encoder_architecture
+from emoreg.stages.inputs import inputs_of
 from emoreg.study import calibrate
 
 
@@ -54,6 +61,53 @@ def test_a_dry_run_says_what_training_would_say_of_the_encoder_and_estimates_all
     assert told in shown and "on this machine (" in shown
     assert main(["train", "recipe.yaml", "--quiet"]) == 2
     assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("how_far", ["new", "begun", "finished", "diverged", "other", "no run", "in use"])
+def test_a_dry_run_says_what_training_would_do_in_the_run_s_folder(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how_far: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(calibrate, "SECONDS", 0.01)
+    for path in (Path("images", label, f"{number}.png") for label in "ab" for number in range(10)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(path)
+    text = "edition: 2\nbackbone: {name: resnet8}\ntarget: {name: folder, root: images, image_size: 8}\n"
+    Path("recipe.yaml").write_text(f"{text}training: {{epochs: 3, trackers: []}}\n")
+    command, folder = ["train", "recipe.yaml", "--out", "run", "--quiet"], Path("run")
+    if how_far not in ("new", "no run"):
+        recipe = with_encoder_architecture(read_recipe(TrainRecipe, Path("recipe.yaml")))
+        run = start_run(folder, recipe, inputs_of(recipe))
+        run.save_checkpoint({"rows": [{"epoch": 1}], "seconds": 1.0, "begun": None})
+    if how_far == "finished":
+        (folder / "final.json").write_text("{}")
+        shutil.move("images", "elsewhere")
+    if how_far == "diverged":
+        run.end_diverged("the loss is not finite")
+    if how_far == "other":
+        command += ["--optimizer.lr", "0.05"]
+    if how_far == "no run":
+        folder.mkdir()
+        (folder / "notes.txt").write_text("mine")
+    expected = {
+        "new": "run: a new run\n",
+        "begun": "run: goes on in epoch 2 of 3; what follows is of the whole run\n",
+        "finished": "run: already finished, nothing to train\n",
+        "diverged": "run: the loss is not finite\n",
+        "other": "run holds a run with other settings (optimizer.lr: 0.1 -> 0.05); choose another folder with --out",
+        "no run": "run is not empty and holds no run; choose another folder with --out\n",
+        "in use": "run is being worked on by process",
+    }
+    before = {path: path.read_bytes() for path in folder.rglob("*")}
+    with hold(folder) if how_far == "in use" else contextlib.nullcontext():
+        code = main([*command, "--dry-run"])
+    shown = capsys.readouterr().out
+    assert shown.startswith(expected[how_far]) and ("on this machine (" in shown) == (how_far != "finished")
+    assert code == (0 if how_far in ("new", "begun", "finished") else 2)
+    if how_far != "in use":
+        assert {path: path.read_bytes() for path in folder.rglob("*")} == before
+    if code == 2 and how_far != "in use":
+        assert main(command) == 2 and expected[how_far].strip() in capsys.readouterr().err
 
 
 def test_what_will_be_downloaded_is_told_before_any_run(

@@ -27,8 +27,8 @@ PrintConfig = Annotated[bool, Shown(help="print the complete recipe and stop")]
 DryRun = Annotated[
     bool,
     Shown(
-        help="print which images or encoder it lacks, and how long it takes on this machine, and stop; the exit code "
-        "is 2 if it lacks any"
+        help="print what it would do in its folder, which images or encoder it lacks, and how long it takes on this "
+        "machine, and stop; the exit code is 2 if it would be refused"
     ),
 ]
 Smoke = Annotated[bool, Shown(help="train one epoch on a few images and score a few, to check that it runs")]
@@ -163,11 +163,13 @@ def _read(kind: type[R], file: Path, settings: Sequence[str], smoke: bool, print
 
 
 def _print_costs(recipe: PretrainRecipe | TrainRecipe, folder: Path, progress: Progress) -> int:
-    """Print which images or encoder are not here or cannot be used, what they need, and how long a run takes.
+    """Print what would be done in the run folder, which images or encoder are not here or cannot be used, what they
+    need, and how long a run takes.
 
-    The exit code is 2 if there are any, else 0, whatever the run folder holds: it is the recipe that is looked at.
+    The exit code is 2 if the run would be refused, else 0. Of a finished run nothing is needed but its folder.
     """
     from emoreg.data.images.batches import steps_per_epoch
+    from emoreg.runs.run import Run
     from emoreg.runtime.progress import about
     from emoreg.runtime.terminal import show
     from emoreg.stages.classifier import check_encoder, with_encoder_architecture
@@ -177,19 +179,23 @@ def _print_costs(recipe: PretrainRecipe | TrainRecipe, folder: Path, progress: P
     from emoreg.study.measured_speeds import gpu_estimate
     from emoreg.study.missing_sets import download_notes, missing_sets_of, told
 
-    refused = list[str]()
-    if isinstance(recipe, TrainRecipe):
-        try:
+    code = 0
+    try:
+        if isinstance(recipe, TrainRecipe):
             check_encoder(recipe)
-            if recipe.encoder.experience is not None:
-                experience_run(recipe.encoder.experience)
             recipe = with_encoder_architecture(recipe)
-        except UserError as error:  # what can be told is told all the same
-            refused = [printable(str(error))]
+        outlook = _outlook(folder, recipe)
+        if Run(folder).is_finished:
+            show(printable(outlook))
+            return code
+        if isinstance(recipe, TrainRecipe) and recipe.encoder.experience is not None:
+            experience_run(recipe.encoder.experience)
+    except UserError as error:  # what can be told is told all the same
+        outlook, code = str(error), 2
     counted, training = count_images([recipe], progress), recipe.training
     missing = missing_sets_of(recipe, counted.faults)
-    show(*refused, *told(missing), *download_notes([recipe]))
-    code = 2 if refused or missing else 0
+    show(printable(outlook), *told(missing), *download_notes([recipe]))
+    code = 2 if missing else code
     if (counts := counted.of(recipe)) is None:
         show("no estimate, as the number of its images is not known")
         return code
@@ -206,6 +212,33 @@ def _print_costs(recipe: PretrainRecipe | TrainRecipe, folder: Path, progress: P
     if training.device in ("auto", "cuda") and (on_gpu := gpu_estimate([recipe], counted)):
         show(on_gpu)
     return code
+
+
+def _outlook(folder: Path, recipe: PretrainRecipe | TrainRecipe) -> str:
+    """What training would do in a run folder, in a line. UserError with what it would refuse it for."""
+    from emoreg.config.recipe import with_stems
+    from emoreg.models.weight_source import with_sources
+    from emoreg.runs.inputs import Inputs
+    from emoreg.runs.run import Run, begun_run
+    from emoreg.runtime.lock import FolderInUse, holder
+    from emoreg.stages.inputs import inputs_of
+
+    inputs = Inputs()
+    if Run(folder).has_begun:  # else neither weights are fetched nor images looked through
+        recipe = with_stems(with_sources(recipe))
+        inputs = inputs_of(recipe)
+    run = begun_run(folder, recipe, inputs)
+    if run is not None and run.is_finished:
+        return f"{folder}: already finished, nothing to train"
+    if (other := holder(folder)) is not None:
+        raise FolderInUse(folder, other)
+    if run is None:
+        return f"{folder}: a new run"
+    if (divergence := run.divergence) is not None:
+        raise divergence
+    done = len((run.load_checkpoint() or {"rows": ()})["rows"])
+    epochs = recipe.training.epochs
+    return f"{folder}: goes on in epoch {min(done + 1, epochs)} of {epochs}; what follows is of the whole run"
 
 
 def _with_smoke_experience(recipe: TrainRecipe) -> TrainRecipe:

@@ -289,30 +289,46 @@ def start_run(folder: Path | str, recipe: Recipe, inputs: Inputs | None = None) 
     """
     run, inputs = Run(Path(folder)), inputs or Inputs()
     make_folder(run.folder, "run folder")
-    _refuse_anything_else(run.folder)
-    if (run.folder / RECIPE).exists():
-        if not isinstance(recipe, PretrainRecipe if run.stage == 1 else TrainRecipe):
-            raise UserError(f"{run.folder} holds a run of stage {run.stage}; choose another folder with --out")
-        before = run.inputs if run.has_begun else inputs
-        settings, others = changes(run.recipe, recipe, before, inputs)
-        if settings and run.has_begun:
-            raise UserError(
-                f"{run.folder} holds a run with other settings ({'; '.join([*settings, *others])}); "
-                "choose another folder with --out, or delete that one"
-            )
-        if others:
-            raise UserError(
-                f"{run.folder} holds a run of other images or weights ({'; '.join(others)}); bring back what it was "
-                "begun with, choose another folder with --out, or delete that one"
-            )
-        if not settings and run.has_begun:
-            if not run.has_ended and not (run.folder / INPUTS).exists():  # begun by an earlier emoreg
-                _write_inputs(run, inputs)
-            return run
+    if (begun := begun_run(run.folder, recipe, inputs)) is not None:
+        if not begun.has_ended and not (begun.folder / INPUTS).exists():  # begun by an earlier emoreg
+            _write_inputs(begun, inputs)
+        return begun
     with run._writing(RECIPE) as path:  # replaces the recipe of a run whose first start failed
         write_atomically(path, recipe_yaml(recipe).encode())
     _write_inputs(run, inputs)
     return Run(run.folder)
+
+
+def begun_run(folder: Path, recipe: Recipe, inputs: Inputs) -> Run | None:
+    """The run of `recipe` that a folder holds, if it has begun. Nothing is written.
+
+    Args:
+        folder: of the run; need not be there.
+        recipe: as for `start_run`.
+        inputs: as for `start_run`.
+
+    Raises:
+        UserError: as `start_run`.
+    """
+    run = Run(folder)
+    _refuse_anything_else(folder)
+    if not (folder / RECIPE).exists():
+        return None
+    if not isinstance(recipe, PretrainRecipe if run.stage == 1 else TrainRecipe):
+        raise UserError(f"{folder} holds a run of stage {run.stage}; choose another folder with --out")
+    before = run.inputs if run.has_begun else inputs
+    settings, others = changes(run.recipe, recipe, before, inputs)
+    if settings and run.has_begun:
+        raise UserError(
+            f"{folder} holds a run with other settings ({'; '.join([*settings, *others])}); "
+            "choose another folder with --out, or delete that one"
+        )
+    if others:
+        raise UserError(
+            f"{folder} holds a run of other images or weights ({'; '.join(others)}); bring back what it was "
+            "begun with, choose another folder with --out, or delete that one"
+        )
+    return run if run.has_begun else None
 
 
 def _write_inputs(run: Run, inputs: Inputs) -> None:
