@@ -25,7 +25,7 @@ from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe
 from emoreg.config.schema import BackboneSettings
 from emoreg.config.training import TrainingSettings
 from emoreg.models.regulation import RegulatedClassifier
-from emoreg.runs.run import CHECKPOINT, METRICS, Run
+from emoreg.runs.run import CHECKPOINT, METRICS, WEIGHTS, Run
 from emoreg.runtime.progress import Progress
 from emoreg.stages.classify import train
 from emoreg.stages.pretrain import pretrain
@@ -235,6 +235,20 @@ def test_a_run_that_diverges_is_told_by_the_leading_task_alone(
         assert code == 2 and told.count("\n") == 1 and f"{tmp_path / 'run'}: stage 2 diverged: {reason}" in told
         assert other == (2, "", "")
     assert process_count(Run(tmp_path / "run")) == [2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [METRICS, WEIGHTS])
+def test_an_error_that_only_the_leading_task_meets_is_told_by_it_alone(
+    name: str, stage2: TrainRecipe, tmp_path: Path
+) -> None:
+    recipe, folder = on(dataclasses.replace(stage2, backbone=VIT), 1, epochs=2), tmp_path / "run"
+    arguments = [*command("train", recipe, folder), "--quiet"]
+    (folder / name).mkdir(parents=True)  # the others train when the first is written, and wait when the other is
+    (folder / "recipe.yaml").write_text(recipe_yaml(recipe))
+    (code, _, told), other = by_srun(arguments)
+    assert code == 2 and told.count("\n") == 1 and f"cannot write {folder / name}: " in told
+    assert other == (2, "", "")
 
 
 # Stopping, dying, refusing

@@ -32,6 +32,7 @@ from emoreg.runs.run import Run, claim_run
 from emoreg.runs.trackers import Track, send_later, tracked
 from emoreg.runtime import launch_env, main_module
 from emoreg.runtime.cores import take_part, usable_cores
+from emoreg.runtime.lock import holder
 from emoreg.runtime.optional import import_fabric
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.signals import Stopped, end_with_parent, heed_requests, without_interrupts
@@ -157,7 +158,7 @@ class _Decision(enum.Enum):
 
     TRAIN = enum.auto()
     FINISHED = enum.auto()
-    REFUSED = enum.auto()  # or diverged
+    REFUSED = enum.auto()  # or diverged, or ended by an error of the leader's own
 
 
 def _join_launched(
@@ -172,9 +173,14 @@ def _join_launched(
     if fabric.global_rank > 0:
         decision = fabric.broadcast(None)
         if decision is _Decision.TRAIN:
-            with contextlib.suppress(Diverged):  # the leader has it too
-                _carry_out(fabric, run, recipe, stage, given, progress)
-            decision = fabric.broadcast(None)  # waits for the leader's measurements, to return a finished run too
+            try:
+                with contextlib.suppress(Diverged):  # the leader has it too
+                    _carry_out(fabric, run, recipe, stage, given, progress)
+                decision = fabric.broadcast(None)  # waits for the leader's measurements, to return a finished run too
+            except Exception:
+                if holder(folder) is not None:  # the leader is there: the error is this process's own
+                    raise
+                decision = _Decision.REFUSED
         if decision is _Decision.REFUSED:
             raise SystemExit(2)  # the leader prints the reason
         return run
