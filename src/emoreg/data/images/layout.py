@@ -8,9 +8,10 @@ ImageFolder has it. Folders that only wrap others are gone through. Splits are k
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from emoreg.data.images.files import File, count_not_read, guessed_names, is_image, list_files, list_folders, not_read
 from emoreg.data.images.names import SPLITS, Split, composed
@@ -30,11 +31,13 @@ class Part:
         folder: whose folders are the classes, below the root; "" for the root itself.
         images: in order of name, at least one.
         classes: the class of each image.
+        is_annotated: whether a text file in the folder has the classes, and not its folders.
     """
 
     folder: str
     images: tuple[File, ...]
     classes: tuple[str, ...]
+    is_annotated: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,39 +123,58 @@ def find_layout(root: Path | str, known: Collection[str] = ()) -> Layout:
     if not any("/" in image.name for image in images):
         hint = f" ({counted})" if (counted := count_not_read(others)) else ""
         raise UserError(f"{printable(str(root))} holds no images as {LAYOUT}{hint}")
-    finder = _Finder(root, files, _tree(images))
-    level, splits = finder.find_splits(finder.tree, known)
+    level, splits = _find_splits(_tree(root, images), known)
     if splits:
-        found = finder.read_splits(level, splits, known)
-        whole, kept = None, list(found.values())
+        parts, left_out = _read_splits(level, splits, files, known)
+        whole, kept = None, list(parts.values())
     else:
-        whole, found = finder.read_classes(level), {}
+        whole, parts, left_out = _read_folders(level), {}, []
         kept = [whole]
-    used = {image for part in kept for image in part.images} | finder.explained
-    stray = [image for image in images if image not in used]
+    explained = set[File]().union(*(part.images for part in kept), *(each.images for each in left_out))
+    stray = [image for image in images if image not in explained]
     if stray:
-        finder.leave_out(len(stray), f"that lie in no class folder, e.g. '{stray[0].name}'")
+        left_out.append(_LeftOut(stray, f"that lie in no class folder, e.g. '{stray[0].name}'"))
+    class_folders = {part.folder for part in kept if not part.is_annotated}
     return Layout(
         root,
         whole,
-        found,
-        tuple(finder.empty_folders(level, splits)),
+        parts,
+        tuple(_empty_folders(root, images, class_folders, level.path if splits else None)),
         guessed_names(root),
-        (*finder.left_out, *not_read(root, others)),
+        (*(each.line(root) for each in left_out), *not_read(root, others)),
     )
+
+
+class _LeftOut(NamedTuple):
+    """Images that are in no part."""
+
+    images: list[File]
+    why: str  # ends the line of it
+
+    def line(self, root: Path) -> str:
+        return f"{printable(root.name)}: left out {len(self.images):,} images {printable(self.why)}"
 
 
 @dataclass
 class _Folder:
     """A folder with images somewhere below it."""
 
+    root: Path  # of the set
     path: str  # below the root; "" for the root
     images: list[File] = field(default_factory=list)  # directly in it
     folders: dict[str, _Folder] = field(default_factory=dict)
 
+    def __str__(self) -> str:
+        return printable(str(self.root / self.path))
+
     @property
     def name(self) -> str:
         return self.path.rpartition("/")[2]
+
+    @property
+    def only(self) -> _Folder | None:
+        """The folder in it, of which it may be a wrapping; None where there are several or none."""
+        return next(iter(self.folders.values())) if len(self.folders) == 1 else None
 
     def all_images(self) -> Iterator[File]:
         yield from self.images
@@ -160,164 +182,148 @@ class _Folder:
             yield from folder.all_images()
 
 
-def _tree(images: list[File]) -> _Folder:
-    top = _Folder("")
+def _tree(root: Path, images: list[File]) -> _Folder:
+    top = _Folder(root, "")
     for image in images:
         folder = top
         for name in image.name.split("/")[:-1]:
-            folder = folder.folders.setdefault(name, _Folder(f"{folder.path}/{name}".removeprefix("/")))
+            folder = folder.folders.setdefault(name, _Folder(root, f"{folder.path}/{name}".removeprefix("/")))
         folder.images.append(image)
     return top
 
 
-def _in_order(folder: str, labelled: list[tuple[File, str]]) -> Part:
+def _part(folder: _Folder, labelled: list[tuple[File, str]], is_annotated: bool = False) -> Part:
     labelled = sorted(labelled, key=lambda pair: pair[0].name)
-    return Part(folder, tuple(image for image, _ in labelled), tuple(name for _, name in labelled))
+    return Part(folder.path, tuple(image for image, _ in labelled), tuple(name for _, name in labelled), is_annotated)
 
 
 def _listed(names: Collection[str]) -> str:
     return shortened(" and ".join(f"'{printable(name)}'" for name in names))
 
 
-class _Finder:
-    """Finds the splits of one set, and collects what is not in them."""
+def _find_splits(folder: _Folder, known: Collection[str]) -> tuple[_Folder, dict[Split, _Folder]]:
+    """The folder of the splits, with these; or the folder of the classes, and no splits."""
+    while True:
+        splits = _splits_in(folder)
+        only = folder.only
+        if splits or only is None or not only.folders or composed(only.name) in known:
+            return folder, splits
+        folder = only
 
-    def __init__(self, root: Path, files: list[File], tree: _Folder) -> None:
-        self.root, self.files, self.tree = root, files, tree
-        self.left_out: list[str] = []
-        self.explained: set[File] = set()  # images that a line speaks of
-        self.class_folders: list[str] = []  # whose folders are classes
 
-    def _at(self, folder: _Folder) -> str:
-        return printable(str(self.root / folder.path))
-
-    def leave_out(self, count: int, why: str) -> None:
-        self.left_out.append(f"{printable(self.root.name)}: left out {count:,} images {printable(why)}")
-
-    def find_splits(self, folder: _Folder, known: Collection[str]) -> tuple[_Folder, dict[Split, _Folder]]:
-        """The folder of the splits, with these; or the folder of the classes, and no splits."""
-        while True:
-            splits = self._splits_in(folder)
-            only = next(iter(folder.folders.values())) if len(folder.folders) == 1 else None
-            if splits or only is None or not only.folders or composed(only.name) in known:
-                return folder, splits
-            folder = only
-
-    def _splits_in(self, folder: _Folder) -> dict[Split, _Folder]:
-        """Its splits; none if its folders are classes, or wrap them."""
-        named = {name: found for name in folder.folders if (found := split_name(name)) is not None}
-        if not any(folder.folders[name].folders for name in named):  # a split holds folders, and a class may be "train"
-            if len(named) == len(folder.folders) > 1 and len({split for split, _ in named.values()}) > 1:
-                raise UserError(
-                    f"{self._at(folder)}: {_listed(named)} hold images, but no class folders: put each "
-                    f"image into <split>/<class>/"
-                )
-            return {}
-        groups: dict[str, list[str]] = {}
-        for name, (_, rest) in named.items():
-            groups.setdefault(rest, []).append(name)
-        whole = [names for names in groups.values() if len({named[name][0] for name in names}) > 1]
-        if not whole and len(folder.folders) == 1:
-            if "" not in groups:
-                return {}
-            whole = [groups[""]]
-        if len(whole) != 1 or len({named[name][0] for name in whole[0]}) < len(whole[0]):
-            unnamed = [name for name in folder.folders if name not in named]
-            beside = f" beside {_listed(unnamed)}" if unnamed else ""
+def _splits_in(folder: _Folder) -> dict[Split, _Folder]:
+    """The splits among its folders, in the order of use; none if these are classes, or the only one wraps classes."""
+    named = {name: found for name in folder.folders if (found := split_name(name)) is not None}
+    if not any(folder.folders[name].folders for name in named):  # these are classes: one may be called "train"
+        if len(named) == len(folder.folders) > 1 and len({split for split, _ in named.values()}) > 1:
             raise UserError(
-                f"{self._at(folder)}: it is not clear which folders are the splits: {_listed(named)}"
-                f"{beside}; name them train, val and test, and keep other folders elsewhere"
+                f"{folder}: {_listed(named)} hold images, but no class folders: put each image into <split>/<class>/"
             )
-        beside_splits = [below for name, below in folder.folders.items() if name not in whole[0]]
-        for below in beside_splits:
-            images = list(below.all_images())
-            self.explained |= set(images)
-            self.leave_out(len(images), f"in '{below.path}', which is none of the splits {_listed(whole[0])}")
-        return {
-            split: folder.folders[name]
-            for split in ("train", "validation", "test")
-            for name in whole[0]
-            if named[name][0] == split
-        }
+        return {}
+    if folder.only is not None:
+        ((split, rest),) = named.values()
+        return {} if rest else {split: folder.only}  # `train` is a split alone, `train_photos` wraps something
+    groups: dict[str, dict[Split, list[_Folder]]] = {}  # of names that differ in the split alone, as seg_train
+    for name, (split, rest) in named.items():
+        groups.setdefault(rest, {}).setdefault(split, []).append(folder.folders[name])
+    candidates = [group for group in groups.values() if len(group) > 1]
+    if len(candidates) != 1 or any(len(folders) > 1 for folders in candidates[0].values()):
+        unnamed = [name for name in folder.folders if name not in named]
+        beside = f" beside {_listed(unnamed)}" if unnamed else ""
+        raise UserError(
+            f"{folder}: it is not clear which folders are the splits: {_listed(named)}{beside}; name them train, val "
+            "and test, and keep other folders elsewhere"
+        )
+    (splits,) = candidates
+    return {split: splits[split][0] for split in ("train", "validation", "test") if split in splits}
 
-    def read_splits(self, level: _Folder, splits: Mapping[Split, _Folder], known: Collection[str]) -> dict[Split, Part]:
-        """The labelled splits; those without labels are left out."""
-        found: dict[Split, Part] = {}
-        for split, outer in splits.items():
-            annotated = self._annotated(outer)
-            if annotated is not None:
-                found[split] = annotated
-                continue
-            folder = outer
-            while len(folder.folders) == 1:
-                (only,) = folder.folders.values()
-                is_same = (split_name(only.name) or ("", ""))[0] == split
-                if composed(only.name) in known or not (only.folders or is_same):
-                    break
-                folder = only
-            names = [composed(name) for name in folder.folders]
-            if not names or (len(names) == 1 and known and names[0] not in known):
-                images = list(outer.all_images())
-                self.explained |= set(images)
-                why = f"whose only folder, '{names[0]}', is no class" if names else "which has no class folders"
-                self.leave_out(len(images), f"in '{outer.path}', {why}: they have no labels")
-                continue
-            found[split] = self.read_classes(folder)
-            known = known or set(names)
-        if not found:
-            raise UserError(f"{self._at(level)}: no split has class folders; {'; '.join(self.left_out)}")
-        return found
 
-    def read_classes(self, folder: _Folder) -> Part:
-        """The images in the folders of a folder. UserError if these hold splits: their images would be one class."""
-        for name, below in folder.folders.items():
-            named = {inner: found[0] for inner in below.folders if (found := split_name(inner)) and not found[1]}
-            if len(set(named.values())) > 1:
-                raise UserError(
-                    f"{self._at(below)} holds the splits {_listed(named)}: put the splits above the "
-                    f"classes, as {next(iter(named))}/{printable(name)}/, or give one such folder as the root"
-                )
-        self.class_folders.append(folder.path)
-        labelled = [(image, composed(name)) for name, below in folder.folders.items() for image in below.all_images()]
-        return _in_order(folder.path, labelled)
+def _read_splits(
+    level: _Folder, splits: Mapping[Split, _Folder], files: Sequence[File], known: Collection[str]
+) -> tuple[dict[Split, Part], list[_LeftOut]]:
+    """The labelled splits, and what is beside them or has no label."""
+    paths = {folder.path for folder in splits.values()}
+    names = _listed([name for name, folder in level.folders.items() if folder.path in paths])
+    left_out = [
+        _LeftOut(list(folder.all_images()), f"in '{folder.path}', which is none of the splits {names}")
+        for folder in level.folders.values()
+        if folder.path not in paths
+    ]
+    parts: dict[Split, Part] = {}
+    for split, folder in splits.items():
+        part, unlabelled = _read_annotated(folder, files) or _read_split(split, folder, known)
+        left_out += unlabelled
+        if part is not None:
+            parts[split] = part
+            known = known or set(() if part.is_annotated else part.classes)
+    if not parts:
+        lines = "; ".join(each.line(level.root) for each in left_out)
+        raise UserError(f"{level}: no split has class folders; {lines}")
+    return parts, left_out
 
-    def _annotated(self, folder: _Folder) -> Part | None:
-        """A split whose labels are in a text file, as Tiny-ImageNet has it; None for one that has no such file."""
-        sheets = [
-            file
-            for file in self.files
-            if file.name.startswith(f"{folder.path}/")
-            and "/" not in file.name[len(folder.path) + 1 :]
-            and file.name.lower().endswith(ANNOTATIONS)
-        ]
-        if len(sheets) != 1:
-            return None
-        images = {image.name.rpartition("/")[2]: image for image in folder.all_images()}
-        labelled = []
-        for number, row in enumerate(_lines(sheets[0]), start=1):
-            if not row.strip():
-                continue
-            name, *columns = row.split("\t")
-            if not columns:
-                raise UserError(f"{sheets[0]}, row {number}: '{shortened(printable(row))}' is not <file>, tab, <class>")
-            if name not in images:
-                raise UserError(f"{sheets[0]}, row {number}: no image '{printable(name)}' below {folder.path}")
-            labelled.append((images.pop(name), composed(columns[0].strip())))
-        if not labelled:
-            raise UserError(f"{sheets[0]} has no rows")
-        if images:
-            self.explained |= set(images.values())
-            self.leave_out(len(images), f"in '{folder.path}' that {sheets[0].name} does not name")
-        return _in_order(folder.path, labelled)
 
-    def empty_folders(self, level: _Folder, splits: Mapping[Split, _Folder]) -> Iterator[str]:
-        """Folders without images, where a class or a split should be."""
-        with_images = {parent for file in self.files if is_image(file.name) for parent in _parents(file.name)}
-        for folder in sorted(path.as_posix() for path in list_folders(self.root)):
-            above, _, name = folder.rpartition("/")
-            is_split = bool(splits) and above == level.path and split_name(name) is not None
-            if folder not in with_images and (above in self.class_folders or is_split):
-                yield folder
+def _read_split(split: Split, outer: _Folder, known: Collection[str]) -> tuple[Part | None, list[_LeftOut]]:
+    """A split whose classes are folders, in its own or in one that this wraps, as training_set/training_set does."""
+    folder = outer
+    while (only := folder.only) is not None:
+        is_same = (split_name(only.name) or ("", ""))[0] == split
+        if composed(only.name) in known or not (only.folders or is_same):
+            break
+        folder = only
+    names = [composed(name) for name in folder.folders]
+    if not names or (len(names) == 1 and known and names[0] not in known):
+        reason = f"whose only folder, '{names[0]}', is no class" if names else "which has no class folders"
+        return None, [_LeftOut(list(outer.all_images()), f"in '{outer.path}', {reason}: they have no labels")]
+    return _read_folders(folder), []
+
+
+def _read_folders(folder: _Folder) -> Part:
+    """The images in the folders of a folder. UserError if these hold splits: their images would be one class."""
+    for name, below in folder.folders.items():
+        named = {inner: found[0] for inner in below.folders if (found := split_name(inner)) and not found[1]}
+        if len(set(named.values())) > 1:
+            raise UserError(
+                f"{below} holds the splits {_listed(named)}: put the splits above the classes, as "
+                f"{next(iter(named))}/{printable(name)}/, or give one such folder as the root"
+            )
+    labelled = [(image, composed(name)) for name, below in folder.folders.items() for image in below.all_images()]
+    return _part(folder, labelled)
+
+
+def _read_annotated(folder: _Folder, files: Sequence[File]) -> tuple[Part, list[_LeftOut]] | None:
+    """A split whose labels are in a text file, as Tiny-ImageNet has it; None for one that has no such file."""
+    inside = [file for file in files if file.name.rpartition("/")[0] == folder.path]
+    sheets = [file for file in inside if file.name.lower().endswith(ANNOTATIONS)]
+    if len(sheets) != 1:
+        return None
+    (sheet,) = sheets
+    images = {image.name.rpartition("/")[2]: image for image in folder.all_images()}
+    labelled = []
+    for number, row in enumerate(_lines(sheet), start=1):
+        if not row.strip():
+            continue
+        name, *columns = row.split("\t")
+        if not columns:
+            raise UserError(f"{sheet}, row {number}: '{shortened(printable(row))}' is not <file>, tab, <class>")
+        if name not in images:
+            raise UserError(f"{sheet}, row {number}: no image '{printable(name)}' below {folder.path}")
+        labelled.append((images.pop(name), composed(columns[0].strip())))
+    if not labelled:
+        raise UserError(f"{sheet} has no rows")
+    unnamed = _LeftOut(list(images.values()), f"in '{folder.path}' that {sheet.name} does not name")
+    return _part(folder, labelled, is_annotated=True), [unnamed] if images else []
+
+
+def _empty_folders(
+    root: Path, images: Sequence[File], class_folders: Collection[str], split_folder: str | None
+) -> Iterator[str]:
+    """Folders without images, where a class or a split should be."""
+    with_images = {parent for image in images for parent in _parents(image.name)}
+    for folder in sorted(path.as_posix() for path in list_folders(root)):
+        above, _, name = folder.rpartition("/")
+        is_split = above == split_folder and split_name(name) is not None
+        if folder not in with_images and (above in class_folders or is_split):
+            yield folder
 
 
 def _parents(name: str) -> Iterator[str]:
