@@ -16,7 +16,8 @@ from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 from emoreg.errors import UserError
 from emoreg.runtime.progress import Progress
 from emoreg.study.definition import Study
-from emoreg.study.elsewhere import WITHOUT, finished_elsewhere, merged
+from emoreg.study.differences import WITHOUT
+from emoreg.study.elsewhere import finished_elsewhere, merged
 from emoreg.study.plan import PlannedRun, plan_runs
 from emoreg.study.results import results_of
 from emoreg.study.results_table import read_results, write_results

@@ -17,7 +17,7 @@ from emoreg.study import run_study as run_study_module
 from emoreg.study import scheduler
 from emoreg.study.columns import RunStatus
 from emoreg.study.definition import Study
-from emoreg.study.elsewhere import WITHOUT
+from emoreg.study.differences import WITHOUT
 from emoreg.study.machine import Machine
 from emoreg.study.plan import PlannedRun
 from emoreg.study.read_study import read_study

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from emoreg.errors import UserError
-from emoreg.runs.catalogue import is_missing
-from emoreg.study.columns import RECIPES, SETTINGS, RunStatus, has_result, in_order
+from emoreg.study.columns import SETTINGS, RunStatus, has_result, in_order
 from emoreg.study.definition import SEEDS, Study
+from emoreg.study.differences import COMPARED, PATHS, Row, by_arm_and_seed, differences, first_few, nearest
 from emoreg.study.elsewhere import FILE as ELSEWHERE
-from emoreg.study.elsewhere import IGNORED, PATHS, SHOWN, Difference, differences, stacked
+from emoreg.study.elsewhere import stacked
 from emoreg.study.plan import PlannedRun, plan_runs
 from emoreg.study.read_study import TABLE, kept_study
 from emoreg.study.results import plan_columns, run_columns
@@ -24,8 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PLAN = ["purpose", "planned_seeds", "first_seed", "looks"]  # columns that tell what was planned
-COMPARED = [name for name in RECIPES if name not in IGNORED]
-ROOTS = [f"{SETTINGS}{name}" for name in PATHS if name.endswith("root")]
+ROOTS = [name for name in PATHS if name.endswith("root")]
 
 
 def fallen_out(study: Study, planned: Sequence[PlannedRun], out: Path, runs: Path) -> str | None:
@@ -59,20 +59,20 @@ def fallen_out(study: Study, planned: Sequence[PlannedRun], out: Path, runs: Pat
     if lost.empty:
         return None
     known = set(table["id"])
-    why, changed = _why(table[is_lost], [run for run in planned if run.id not in known], out)
+    reason, settings = _what_changed(table[is_lost], [run for run in planned if run.id not in known], out)
     if not study.is_smoke and (lost["purpose"] == "confirmation").any():
-        mend = "put that back"
-        if changed and changed <= _auto(study):  # nobody has changed anything: it was begun on another machine
+        remedy = "put that back"
+        if settings and settings <= _auto(study):  # nobody has changed anything: it was begun on another machine
             device, precision = (lost.iloc[0][f"{SETTINGS}training.{name}"] for name in ("device", "precision"))
-            mend = (
+            remedy = (
                 f"write machine: {{device: {device}, precision: {precision}}} into the file, or give {out} in its place"
             )
         raise UserError(
-            f"{out} holds results of a study that was planned otherwise: {why}. A confirmation does not change once "
-            f"results are there: {mend}, or choose another folder for another study (--out)"
+            f"{out} holds results of a study that was planned otherwise: {reason}. A confirmation does not change once "
+            f"results are there: {remedy}, or choose another folder for another study (--out)"
         )
     runs_are = "run of the earlier plan is" if len(lost) == 1 else "runs of the earlier plan are"
-    return f"{len(lost)} finished {runs_are} not in this table: {why}"
+    return f"{len(lost)} finished {runs_are} not in this table: {reason}"
 
 
 def _earlier(study: Study, out: Path, runs: Path) -> pd.DataFrame | None:
@@ -134,7 +134,7 @@ def _auto(study: Study) -> set[str]:
     }
 
 
-def _why(lost: pd.DataFrame, new: Sequence[PlannedRun], out: Path) -> tuple[str, set[str]]:
+def _what_changed(lost: pd.DataFrame, new: Sequence[PlannedRun], out: Path) -> tuple[str, set[str]]:
     """Why runs are no longer planned: what was set otherwise in them, or that they are left out.
 
     And the settings that differ; none where runs are left out too.
@@ -144,30 +144,23 @@ def _why(lost: pd.DataFrame, new: Sequence[PlannedRun], out: Path) -> tuple[str,
         new: runs that are planned and were not.
         out: the study's folder.
     """
-    alike: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
-    for run in new:
-        alike.setdefault((run.mode, run.experience, run.seed), []).append(run_columns(run, out))
+    new_rows = by_arm_and_seed(run_columns(run, out) for run in new)
     changed, moved, left_out = list[str](), list[str](), list[str]()
     names = set[str]()
     first = lost[lost["seed"] == lost["seed"].min()]  # the other seeds tell nothing more
     for row in first.to_dict("records"):
-        arm = (None if is_missing(row[name]) else row[name] for name in ("mode", "experience"))
-        others = alike.get((*arm, row["seed"]), [])
-        # Of the runs of an arm, those of other targets and stimuli differ in more.
-        nearest = min(others, key=lambda other: len(differences(row, other, COMPARED)), default=None)
-        if nearest is not None:
-            differing = differences(row, nearest, COMPARED)
-            names |= {each.name for each in differing}
-            changed += _told(row, differing)
-            moved += _told(row, differences(row, nearest, ROOTS))
+        now = nearest(row, new_rows, partial(differences, names=COMPARED))
+        if now is not None:
+            names |= {each.name for each in differences(row, now, COMPARED)}
+            changed += _changes(row, now, COMPARED)
+            moved += _changes(row, now, ROOTS)
         elif row["stage"] == 2:
             left_out = left_out or [f"runs such as {row['run']} are left out"]
     # Where no setting differs, the images at another root are others, or what is at the same root is.
     reasons = list(dict.fromkeys([*(changed or moved), *left_out])) or ["images are others, or not here"]
-    more = f" and {len(reasons) - SHOWN} more" if len(reasons) > SHOWN else ""
-    return f"{'; '.join(reasons[:SHOWN])}{more}", set() if left_out else names
+    return first_few(reasons, "; "), set() if left_out else names
 
 
-def _told(before: Mapping[Any, Any], differing: Sequence[Difference]) -> list[str]:
+def _changes(before: Row, now: Row, names: Iterable[str]) -> list[str]:
     section = "pretraining" if before["stage"] == 1 else "classifier"  # of a study's file
-    return [f"{section}.{each.name} was {each.there}, is {each.here}" for each in differing]
+    return [f"{section}.{each.name} was {each.there}, is {each.here}" for each in differences(before, now, names)]

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from emoreg.config.read_recipe import flatten
-from emoreg.config.recipe import EXECUTION_ONLY, PretrainRecipe, TrainRecipe, added
 from emoreg.errors import UserError, shortened
-from emoreg.runs.catalogue import is_missing
-from emoreg.study.columns import RECIPES, SETTINGS, RunStatus, has_result, stored
+from emoreg.study.columns import SETTINGS, RunStatus, has_result, stored
 from emoreg.study.conform import conform
+from emoreg.study.differences import COMPARED, Difference, Row, by_arm_and_seed, differences, first_few, nearest
 from emoreg.study.plan import PlannedRun
 from emoreg.study.suite_columns import missing_suites
 
@@ -23,11 +21,6 @@ FILE = "elsewhere.parquet"  # in a study's folder: runs of it that other machine
 FURTHEST = (RunStatus.FINISHED, RunStatus.DIVERGED, RunStatus.FAILED, RunStatus.BLOCKED, RunStatus.WAITING)
 # Measurements that tell whether two rows of a run are of the same training; times and machines differ anyway.
 RESULTS = ("status", "test_accuracy", "validation_accuracy", "train_loss", "test_correct", "test_checksum", "lambda")
-PATHS = ("encoder.experience", "target.root", "stimuli.root")
-IGNORED = tuple(f"{SETTINGS}{name}" for name in (*PATHS, *(f"training.{name}" for name in EXECUTION_ONLY)))
-# Tables of an earlier emoreg lack the settings that came later: what was done without them.
-WITHOUT = {key: value for recipe in (TrainRecipe(), PretrainRecipe()) for key, _, value in added(recipe, SETTINGS)}
-SHOWN = 3  # differences in an error
 
 
 def merged(tables: Sequence[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
@@ -89,71 +82,29 @@ def finished_elsewhere(tables: Sequence[tuple[str, pd.DataFrame]], planned: Sequ
     ids = {id_ for run in planned for id_ in (run.id, run.with_paths)}
     for name, table in tables:
         if not ids & set(table.get("id", ())):
-            raise UserError(f"{name} has no run of this study: {_why(table, planned)}")
+            raise UserError(f"{name} has no run of this study: {_how_the_nearest_differs(table, planned)}")
     rows = merged(tables)
     return rows[has_result(rows) & rows["id"].isin(ids)]
 
 
-def _why(table: pd.DataFrame, planned: Sequence[PlannedRun]) -> str:
+def _how_the_nearest_differs(table: pd.DataFrame, planned: Sequence[PlannedRun]) -> str:
     """How the table's run that is most like a planned one differs from it."""
-    by_arm: dict[tuple[Any, ...], list[Mapping[Any, Any]]] = {}
-    for row in table.to_dict("records"):
-        by_arm.setdefault((*(_plain(row, key) for key in ("mode", "experience")), row.get("seed")), []).append(row)
-    nearest: list[Difference] | None = None
-    is_of_others = False
+    rows = by_arm_and_seed(table.to_dict("records"))
+    found: list[list[Difference]] = []  # of each planned run that has one like it
     for run in planned:
-        own = {f"{SETTINGS}{key}": stored(value) for key, value in flatten(dataclasses.asdict(run.recipe))}
-        compared, edition = [key for key in own if key in RECIPES and key not in IGNORED], run.recipe.edition
-        by_row = [
-            differences(row, {**own, "edition": edition}, compared if row.get("edition") == edition else ["edition"])
-            for row in by_arm.get((run.mode, run.experience, run.seed), ())
-        ]
-        differing = min(by_row, key=len, default=None)  # rows of other targets and stimuli differ in more
-        # Runs with the same settings have other encoders, whose stage 1 tells the difference, or other images.
-        is_of_others = is_of_others or differing == []
-        if differing and (nearest is None or len(differing) < len(nearest)):
-            nearest = differing
-    if nearest is None and is_of_others:
-        return "its settings are the same, but its images have other names, sizes or labels than those here"
-    if nearest is None:
+        here = {"mode": run.mode, "experience": run.experience, "seed": run.seed, "edition": run.recipe.edition}
+        here |= {f"{SETTINGS}{key}": stored(value) for key, value in flatten(dataclasses.asdict(run.recipe))}
+        if (there := nearest(here, rows, _differing_settings)) is not None:
+            found.append(_differing_settings(here, there))
+    if not found:
         return "none has the mode, experience and seed of a planned one"
-    more = f" and {len(nearest) - SHOWN} more" if len(nearest) > SHOWN else ""
-    return f"its nearest one differs in {', '.join(map(str, nearest[:SHOWN]))}{more}"
+    # Runs with the same settings have other encoders, whose stage 1 tells the difference, or other images.
+    if not any(found):
+        return "its settings are the same, but its images have other names, sizes or labels than those here"
+    return f"its nearest one differs in {first_few(min(filter(None, found), key=len), ', ')}"
 
 
-class Difference(NamedTuple):
-    """A column in which two rows differ."""
-
-    name: str  # of the setting or measurement
-    there: str
-    here: str
-
-    def __str__(self) -> str:
-        return f"{self.name} ({self.there} there, {self.here} here)"
-
-
-def differences(there: Mapping[Any, Any], here: Mapping[Any, Any], names: Iterable[str]) -> list[Difference]:
-    """The columns in which two rows differ."""
-    pairs = ((name, _plain(there, name), _plain(here, name)) for name in names)
-    return [
-        Difference(name.removeprefix(SETTINGS), _told(one), _told(other))
-        for name, one, other in pairs
-        if one != other and not _is_rounded(one, other)
-    ]
-
-
-def _is_rounded(one: Any, other: Any) -> bool:
-    """Whether two numbers differ by no more than a table of 32-bit floats makes them."""
-    return isinstance(one, float) and isinstance(other, float) and math.isclose(one, other, rel_tol=1e-7)
-
-
-def _plain(row: Mapping[Any, Any], name: str) -> Any:
-    """The value in a row: of a setting that is missing, what was done without it; of all else None."""
-    value = row.get(name)
-    return WITHOUT.get(name) if is_missing(value) else value
-
-
-def _told(value: Any) -> str:
-    if isinstance(value, bytes):
-        return f"{len(value)} bytes"
-    return "null" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+def _differing_settings(here: Row, there: Row) -> list[Difference]:
+    """The settings in which two runs differ; the settings of another edition mean other things."""
+    is_alike = there.get("edition") == here["edition"]
+    return differences(there, here, [name for name in here if name in COMPARED] if is_alike else ["edition"])
