@@ -28,24 +28,6 @@ from emoreg.data.images.colour import (
 from emoreg.runtime.seeding import generator
 
 BINS = 31  # strengths of an operation, from none to most (both papers)
-# The operations of both papers, in torchvision's order.
-OPERATIONS = (
-    "identity",
-    "shear_x",
-    "shear_y",
-    "translate_x",
-    "translate_y",
-    "rotate",
-    "brightness",
-    "saturation",  # "Color" there
-    "contrast",
-    "sharpness",
-    "posterize",
-    "solarize",
-    "autocontrast",
-    "equalize",
-)
-POSTERIZE, SOLARIZE = OPERATIONS.index("posterize"), OPERATIONS.index("solarize")
 
 
 class Round(NamedTuple):
@@ -66,20 +48,37 @@ def warp(pixels: Tensor, matrices: Tensor) -> Tensor:
     return F.grid_sample(pixels.float(), grid, mode="nearest", align_corners=False).round_().byte()
 
 
-KERNELS: tuple[Callable[[Tensor, Tensor], Tensor] | None, ...] = (
-    None,  # the image stays as it is
-    warp,
-    brightness,
-    saturation,
-    contrast,
-    sharpness,
-    posterize,
-    solarize,
-    autocontrast,
-    equalize,
+class Operation(NamedTuple):
+    """An operation of both papers, with its greatest strength in each; see `strengths`."""
+
+    name: str
+    kernel: Callable[[Tensor, Tensor], Tensor] | None  # None: the image stays as it is
+    is_signed: bool = False  # whether the opposite is drawn as often
+    trivial: float = 0.0  # in the wide space of TrivialAugment (Müller & Hutter 2021, table 1), as torchvision has it
+    rand: float = 0.0  # in RandAugment (Cubuk et al. 2020), as torchvision has it; translations as a share of the side
+
+
+TABLE = (  # in torchvision's order
+    Operation("identity", None),
+    Operation("shear_x", warp, True, 0.99, 0.3),
+    Operation("shear_y", warp, True, 0.99, 0.3),
+    Operation("translate_x", warp, True, 32.0, 150 / 331),
+    Operation("translate_y", warp, True, 32.0, 150 / 331),
+    Operation("rotate", warp, True, 135.0, 30.0),
+    Operation("brightness", brightness, True, 0.99, 0.9),
+    Operation("saturation", saturation, True, 0.99, 0.9),  # "Color" there
+    Operation("contrast", contrast, True, 0.99, 0.9),
+    Operation("sharpness", sharpness, True, 0.99, 0.9),
+    Operation("posterize", posterize, False, 6.0, 4.0),  # bits that are taken away
+    Operation("solarize", solarize, False, 255.0, 255.0),
+    Operation("autocontrast", autocontrast),
+    Operation("equalize", equalize),
 )
-WARP = KERNELS.index(warp)
-KERNEL_OF = torch.tensor([0] + [WARP] * 5 + list(range(WARP + 1, len(KERNELS))))  # by index into `OPERATIONS`
+OPERATIONS = tuple(operation.name for operation in TABLE)
+KERNELS = tuple(dict.fromkeys(operation.kernel for operation in TABLE))
+# By index into `OPERATIONS`:
+KERNEL_OF = torch.tensor([KERNELS.index(operation.kernel) for operation in TABLE])
+IS_SIGNED = torch.tensor([operation.is_signed for operation in TABLE])
 
 
 def draw_rounds(
@@ -125,19 +124,16 @@ def strengths(policy: str, size: int) -> Tensor:
     from 1; posterize is a number of bits, solarize a threshold from 0 to 255; the others have none.
 
     Args:
-        policy: "trivial" for the wide space of TrivialAugment (Müller & Hutter 2021, table 1), "rand" for RandAugment
-            (Cubuk et al. 2020), as torchvision has both.
-        size: side of the images in pixels. RandAugment's translations are in proportion to it.
+        policy: "trivial" or "rand".
+        size: side of the images in pixels.
     """
-    is_wide = policy == "trivial"
-    shear, shift, turn, colour, bits = (
-        (0.99, 32.0, 135.0, 0.99, 6) if is_wide else (0.3, 150 / 331 * size, 30.0, 0.9, 4)
-    )
-    most = [0.0, shear, shear, shift, shift, turn, colour, colour, colour, colour, 0.0, 0.0, 0.0, 0.0]
     share = torch.linspace(0, 1, BINS)
+    scale = {"translate_x": size, "translate_y": size}
+    most = [each.trivial if policy == "trivial" else each.rand * scale.get(each.name, 1) for each in TABLE]
     table = torch.tensor(most)[:, None] * share
-    table[POSTERIZE] = (8 - bits * share).round()
-    table[SOLARIZE] = 255 * (1 - share)
+    bits, threshold = OPERATIONS.index("posterize"), OPERATIONS.index("solarize")  # are less the stronger they are
+    table[bits] = (8 - table[bits]).round()
+    table[threshold] = most[threshold] * (1 - share)
     return table
 
 
@@ -152,16 +148,17 @@ def values_of(operations: Tensor, strength: Tensor, is_negative: Tensor, size: i
     """
     signed = torch.where(is_negative, -strength, strength)
     shear_x, shear_y, right, down, angle = (
-        torch.where(operations == number, signed, 0.0) for number in range(1, 1 + 5)
+        torch.where(operations == OPERATIONS.index(name), signed, 0.0)
+        for name in ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
     )
     right, down = (2 / size * pixels.trunc() for pixels in (right, down))  # whole pixels, as in torchvision
     cos, sin = torch.deg2rad(angle).cos(), torch.deg2rad(angle).sin()
     # The inverse of each map, as an image is read at the places where its pixels come from. Shears leave the upper
     # left corner where it is: the place (-1, -1).
     matrix = torch.stack([cos, shear_x - sin, shear_x - right, sin + shear_y, cos, shear_y - down], dim=1)
-    plain = torch.where((operations > 5) & (operations < POSTERIZE), 1 + signed, strength)
-    is_warp = (KERNEL_OF[operations] == WARP)[:, None]
-    return torch.where(is_warp, matrix, F.pad(plain[:, None], (0, 5)))
+    alone = torch.where(IS_SIGNED[operations], 1 + signed, strength)  # but for warps, a signed one is a factor
+    is_warp = (KERNEL_OF[operations] == KERNELS.index(warp))[:, None]
+    return torch.where(is_warp, matrix, F.pad(alone[:, None], (0, 5)))
 
 
 def apply_round(pixels: Tensor, kernels: Tensor, values: Tensor) -> Tensor:
@@ -182,8 +179,8 @@ def apply_round(pixels: Tensor, kernels: Tensor, values: Tensor) -> Tensor:
     for change, rows in zip(KERNELS, rows_of_all, strict=True):
         if change is None or not len(rows):
             continue
-        own = values.index_select(0, rows)
-        strength = own.view(-1, 2, 3) if change is warp else own[:, 0]
+        drawn = values.index_select(0, rows)
+        strength = drawn.view(-1, 2, 3) if change is warp else drawn[:, 0]
         changed = change(before.index_select(0, rows).permute(0, 3, 1, 2), strength)
         after.index_copy_(0, rows, changed.permute(0, 2, 3, 1))
     return after.permute(0, 3, 1, 2)
