@@ -107,7 +107,7 @@ def from_text(name: str, text: str) -> Any:
             raise ValueError
         return kept
     except (ValueError, TypeError, RecursionError, OverflowError, binascii.Error, pa.ArrowException):
-        raise ValueError(
+        raise _OtherKindError(
             f"column '{shortened(name)}' holds text in place of {_kind(kind)}, as after a CSV file: only one of "
             "'emoreg results --format csv' can be read again"
         ) from None
@@ -160,35 +160,65 @@ def with_nan(value: Any) -> Any:
     return [math.nan if number is None else number for number in value] if isinstance(value, list) else value
 
 
+class _OtherKindError(ValueError):
+    """A column has values of another kind than its name says."""
+
+
 def _converted(name: str, column: Column) -> Column:
     """A column with the type of its name. ValueError if its values are of another kind."""
-    wanted = TEXT if name in (MORE_METRICS, MORE_CURVES) else type_of(name)
+    is_packed = name in (MORE_METRICS, MORE_CURVES)
+    wanted = TEXT if is_packed else type_of(name)
     if wanted is None:
         return decoded(column)
     if pc.all(column.is_null(nan_is_null=True)).as_py() is not False:  # libraries give such a column any type
         return pa.nulls(len(column), wanted)
-    column, expected = decoded(column), _kind(wanted)
-    is_own = name not in FIXED and name not in (MORE_METRICS, MORE_CURVES)  # or a metric that only some studies have
+    column = decoded(column)
     try:
-        column = _of_kind(name, column, wanted)
-    except ValueError:
-        if not is_own:
+        return _as_text(name, column) if wanted == TEXT else _as_values(name, column, wanted)
+    except _OtherKindError:
+        if name in FIXED or is_packed:
             raise
-    found = _kind(column.type)
-    if found != expected and is_own:  # test_group is no metric
-        return column
-    if found != expected and (found != "lists of nothing" or not pa.types.is_list(wanted)):
-        raise ValueError(f"column '{shortened(name)}' holds {shortened(found)} in place of {expected}")
-    if pa.types.is_integer(wanted) and pa.types.is_floating(column.type):  # pandas has no missing integers
-        column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
-    try:
-        if wanted == NUMBER and column.type == pa.float32():  # by the shortest text: 0.1, not 0.10000000149
-            column = column.cast(TEXT)
-        return column.cast(wanted)
+        return column  # the user's own: test_group is no metric, though only some studies have those named like it
     except pa.ArrowException as error:
-        if pa.types.is_integer(wanted):
+        if wanted == INTEGER:
             raise ValueError(f"a number in column '{shortened(name)}' is not a whole number") from None
         raise ValueError(f"column '{shortened(name)}': {shortened(str(error))}") from None
+
+
+def _as_text(name: str, column: Column) -> Column:
+    if _kind(column.type) == "bytes":  # text of files that do not say that it is text
+        try:
+            return column.cast(TEXT)
+        except pa.ArrowInvalid as error:
+            raise _OtherKindError(str(error)) from None
+    if pa.types.is_temporal(column.type):  # a time that was parsed
+        return pa.array([None if time is None else time.isoformat() for time in column.to_pylist()], TEXT)
+    column = _cast(name, column, TEXT)
+    return pc.if_else(pc.equal(column, ""), pa.scalar(None, TEXT), column) if name in IDENTITY else column
+
+
+def _as_values(name: str, column: Column, wanted: pa.DataType) -> Column:
+    """All else than text, which CSV files and some libraries write in other ways."""
+    if _kind(column.type) == "text":
+        return pa.array([from_text(name, text) if text else None for text in column.to_pylist()], wanted)
+    if wanted == FLAG and _kind(column.type) == "numbers":
+        values = column.to_pylist()
+        if all(value is None or value in (0, 1) or math.isnan(value) for value in values):
+            return pa.array([bool(value) if value in (0, 1) else None for value in values], wanted)
+    if wanted == INTEGER and pa.types.is_floating(column.type):  # pandas has no missing integers
+        column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
+    if wanted == NUMBER and column.type == pa.float32():  # by the shortest text: 0.1, not 0.10000000149
+        return column.cast(TEXT).cast(wanted)
+    return _cast(name, column, wanted)
+
+
+def _cast(name: str, column: Column, wanted: pa.DataType) -> Column:
+    """The values in the wanted width and encoding. Empty lists are of any kind, unless they may be the user's own."""
+    found, expected = _kind(column.type), _kind(wanted)
+    is_empty = name in FIXED and _is_list(column.type) and pa.types.is_null(column.type.value_type)
+    if found != expected and not (is_empty and _is_list(wanted)):
+        raise _OtherKindError(f"column '{shortened(name)}' holds {shortened(found)} in place of {expected}")
+    return column.cast(wanted)
 
 
 def decoded(column: Column) -> Column:
@@ -207,26 +237,6 @@ def _without_encoding(kind: pa.DataType) -> pa.DataType:
     if _is_list(kind):
         return pa.list_(_without_encoding(kind.value_type))
     return {"string_view": TEXT, "binary_view": BYTES}.get(str(kind), kind)  # pyarrow 16 cannot test for them
-
-
-def _of_kind(name: str, column: Column, wanted: pa.DataType) -> Column:
-    """A column with what other libraries write in place of this kind of values; any other comes back as it is."""
-    found = _kind(column.type)
-    if wanted == TEXT:
-        if found == "bytes":  # text of files that do not say that it is text
-            return column.cast(TEXT)
-        if pa.types.is_temporal(column.type):  # a time that was parsed
-            return pa.array([None if time is None else time.isoformat() for time in column.to_pylist()], TEXT)
-        if name in IDENTITY and found == "text":  # CSV files have no null
-            return pc.if_else(pc.equal(column.cast(TEXT), ""), pa.scalar(None, TEXT), column.cast(TEXT))
-    elif found == "text":
-        values = [text and from_text(name, text) for text in column.to_pylist()]
-        return pa.array([None if value == "" else value for value in values], wanted)
-    elif wanted == FLAG and found == "numbers":
-        values = column.to_pylist()
-        if all(value is None or value in (0, 1) or math.isnan(value) for value in values):
-            return pa.array([bool(value) if value in (0, 1) else None for value in values], wanted)
-    return column
 
 
 def _is_list(of: pa.DataType) -> bool:
