@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -125,8 +125,7 @@ def load_run(
     classifier, classes = load_classifier(run, model)
     recipe = run.recipe
     assert isinstance(recipe, TrainRecipe)  # load_classifier refuses all others
-    found = _find_readout(run, recipe, None if experience is None else Path(experience))
-    readout, reason = (None, found) if isinstance(found, str) else (found, "")
+    readout, reason = _find_readout(run, recipe, None if experience is None else Path(experience))
     if reason and experience is not None:
         raise UserError(f"{experience} cannot read emotion for {run.folder}: {reason}")
     whole = None
@@ -143,22 +142,29 @@ def require_classes(loaded: LoadedRun, what: str) -> None:
         )
 
 
-def _find_readout(run: Run, recipe: TrainRecipe, experience: Path | None) -> EmotionReadout | str:
-    """The readout, or the reason why there is none."""
+class _ReadoutOrReason(NamedTuple):
+    """A readout; or None, and why there is none, as the end of a sentence."""
+
+    readout: EmotionReadout | None
+    reason: str = ""
+
+
+def _find_readout(run: Run, recipe: TrainRecipe, experience: Path | None) -> _ReadoutOrReason:
     if not recipe.has_two_responses:
-        return "the classifier has no emotional branch"
+        return _ReadoutOrReason(None, "the classifier has no emotional branch")
     if recipe.encoder.experience is None:
-        return "its emotional encoder was never pre-trained"
+        return _ReadoutOrReason(None, "its emotional encoder was never pre-trained")
     expected = run.inputs.experience
     written = recipe.encoder.experience
     candidates = _candidates(run.folder, written, expected is not None) if experience is None else [experience]
     found = [folder for folder in candidates if (folder / WEIGHTS).is_file()]
     if not found:
-        return f"its stage-1 run {portable(written, run.folder)} was not found"
+        return _ReadoutOrReason(None, f"its stage-1 run {portable(written, run.folder)} was not found")
     for folder in found:
         if expected in (None, weights_checksum(folder / WEIGHTS)):
             return _read_stage1(folder)
-    return f"the weights in {portable(found[0], run.folder)} are not those that it was trained from"
+    reason = f"the weights in {portable(found[0], run.folder)} are not those that it was trained from"
+    return _ReadoutOrReason(None, reason)
 
 
 def _candidates(folder: Path, written: str, is_known: bool) -> Iterator[Path]:
@@ -184,25 +190,24 @@ def read_out_of(experience: Path) -> EmotionReadout:
     Raises:
         UserError: it is unfinished or damaged, or its encoder learned something else than emotion.
     """
-    found = _read_stage1(experience)
-    if isinstance(found, str):
-        raise UserError(f"{experience} reads no emotion: {found}")
-    return found
+    readout, reason = _read_stage1(experience)
+    if readout is None:
+        raise UserError(f"{experience} reads no emotion: {reason}")
+    return readout
 
 
-def _read_stage1(folder: Path) -> EmotionReadout | str:
-    """The readout of a finished stage-1 run, or the reason why it has none."""
+def _read_stage1(folder: Path) -> _ReadoutOrReason:
     run = Run(folder)
     recipe = run.recipe
     if not isinstance(recipe, PretrainRecipe):
         raise UserError(f"{folder} is a run of stage 2, not of stage 1")
     if recipe.backbone.is_own:
-        return "its encoder is a network of its author's own"
+        return _ReadoutOrReason(None, "its encoder is a network of its author's own")
     weights, metadata = run.weights()
     if recipe.pretext != "affect":
-        return f"it is a control, whose encoder learned {recipe.pretext} and not emotion"
+        return _ReadoutOrReason(None, f"it is a control, whose encoder learned {recipe.pretext} and not emotion")
     if any(settings.name in WITH_CLASSES for settings in recipe.sets):
-        return "it is a positive control, whose encoder learned classes and not emotion"
+        return _ReadoutOrReason(None, "it is a positive control, whose encoder learned classes and not emotion")
     try:
         heads = _heads(metadata)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -215,7 +220,8 @@ def _read_stage1(folder: Path) -> EmotionReadout | str:
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise UserError(f"{folder / WEIGHTS} does not fit the architecture: {shortened(str(error), 300)}") from None
-    return EmotionReadout(model.eval(), heads, recipe.stimuli.image_size, folder, recipe.stimuli.fit)
+    readout = EmotionReadout(model.eval(), heads, recipe.stimuli.image_size, folder, recipe.stimuli.fit)
+    return _ReadoutOrReason(readout)
 
 
 def _heads(metadata: dict[str, Any]) -> tuple[Head, ...]:

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from emoreg.config.contents import Contents
 from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe
@@ -82,40 +82,43 @@ def find_data(
     known = {(each.name, each.root): each for each in kept}
     places, lines = {}, []
     for key, settings in image_sets(recipes).items():
-        was = known.get(key)
-        if was is None:
+        if key not in known:
             continue  # whoever reads it says what is wrong
-        found = _find(settings, was, study)
-        if isinstance(found, str):
-            places[key] = found
-            continue
-        name, root = key
-        if found is None:
-            lines.append(f"{root} ({name}) is not here: it was {was.contents} in {was.at}")
+        place, reason = _find(settings, known[key], study)
+        if place is None:
+            lines.append(f"{settings.root} ({settings.name}) {reason}")
         else:
-            other = " with other names or labels" if str(found) == str(was.contents) else ""
-            lines.append(f"{root} ({name}) has changed: {was.contents} when the study began, {found} now{other}")
+            places[key] = place
     return places, lines
 
 
-def _find(settings: Settings, was: KeptData, study: Path) -> str | Contents | None:
-    """The place of a set; what is there instead, if that is all; None if nothing is."""
-    there: Contents | None = None
-    for place in _candidates(was, study):
+class _PlaceOrReason(NamedTuple):
+    """Where a set is; or None, and what is there in its place, as the end of a sentence."""
+
+    place: str | None
+    reason: str = ""
+
+
+def _find(settings: Settings, kept: KeptData, study: Path) -> _PlaceOrReason:
+    other: Contents | None = None  # the first that is found
+    for place in _candidates(kept, study):
         contents = contents_of(dataclasses.replace(settings, root=place))
-        if contents is not None and contents.sha256 == was.contents.sha256:
-            return place
-        there = there or contents
-        if contents is not None and place == was.root:
+        if contents is not None and contents.sha256 == kept.contents.sha256:
+            return _PlaceOrReason(place)
+        other = other or contents
+        if contents is not None and place == kept.root:
             break  # what stands where the study's file says is meant, and nothing that is elsewhere
-    return there
+    if other is None:
+        return _PlaceOrReason(None, f"is not here: it was {kept.contents} in {kept.at}")
+    differs = " with other names or labels" if str(other) == str(kept.contents) else ""
+    return _PlaceOrReason(None, f"has changed: {kept.contents} when the study began, {other} now{differs}")
 
 
-def _candidates(was: KeptData, study: Path) -> Iterator[str]:
-    yield from _spellings(was.root)
-    yield was.at
-    if not Path(was.root).is_absolute():
-        yield from (str(folder / place) for folder in study.resolve().parents for place in _spellings(was.root))
+def _candidates(kept: KeptData, study: Path) -> Iterator[str]:
+    yield from _spellings(kept.root)
+    yield kept.at
+    if not Path(kept.root).is_absolute():
+        yield from (str(folder / place) for folder in study.resolve().parents for place in _spellings(kept.root))
 
 
 def _spellings(root: str) -> tuple[str, ...]:
