@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image as Pillow
-from torch import Tensor
+from torch import Tensor, nn
 
 from emoreg.config.schema import Fit, Mixing, Task
 from emoreg.config.setting_types import typed_value
@@ -157,56 +157,76 @@ def _predict(
     on_unreadable: Callable[[UserError], None] | None,
 ) -> Iterator[Prediction]:
     fabric = make_fabric(scoring(loaded.recipe, Run(loaded.folder), device))
-    model, readout = place(loaded.model, fabric), loaded.readout
-    if readout is not None:
+    model, reader, shape = place(loaded.model, fabric), None, (loaded.image_size, loaded.fit)
+    if (readout := loaded.readout) is not None:
         place(readout.model, fabric)
-    uses_experience = readout is not None and feel_with == "experience"
-    own = loaded.image_size, loaded.fit
-    of_readout = (readout.image_size, readout.fit) if readout is not None and uses_experience else own
+        of_stage1 = _Reader(readout, None, (readout.image_size, readout.fit))
+        reader = of_stage1 if feel_with == "experience" else _Reader(readout, model.encoder, shape)
     batch_size = batch_size or (64 if fabric.device.type == "cpu" else 256)
+    batches = _batches(images, (shape, shape if reader is None else reader.shape), batch_size, on_unreadable)
+    if fabric.device.type == "cpu" and len(images) >= FOLDED_FROM:  # it has not been measured on a GPU
+        for first in itertools.islice(batches, 1):
+            model, reader = _folded(model, reader, first)
+            batches = itertools.chain([first], batches)
 
     @torch.inference_mode()
-    def predict_batch(rows: list[int], pixels: Tensor, readout_pixels: Tensor) -> list[Prediction]:
+    def predict_batch(batch: _Batch) -> list[Prediction]:
         try:
             with fabric.autocast():
-                batch = normalise(pixels.to(fabric.device))
-                response = model.respond(batch)
-                felt = None
-                if readout is not None and uses_experience:
-                    felt = readout.read(normalise(readout_pixels.to(fabric.device)))
-                elif readout is not None:
-                    felt = readout.read(batch, model.encoder)
+                pixels, felt = normalise(batch.pixels.to(fabric.device)), None
+                response = model.respond(pixels)
+                if reader is not None and reader.encoder is None:
+                    felt = reader.readout.read(normalise(batch.readout_pixels.to(fabric.device)))
+                elif reader is not None:
+                    felt = reader.readout.read(pixels, reader.encoder)
             if lam is not None:
                 response = at_lambda(response, lam, model.mix, model.task)
-            return _predictions(loaded, [(row, images[row]) for row in rows], response, felt)
+            return _predictions(loaded, [(row, images[row]) for row in batch.rows], response, felt)
         except torch.OutOfMemoryError:
-            half = len(rows) // 2
+            half = len(batch.rows) // 2
             if not half:
                 raise UserError(f"{fabric.device} has too little memory for one image; use --device cpu") from None
-        first = predict_batch(rows[:half], pixels[:half], readout_pixels[:half])
-        return first + predict_batch(rows[half:], pixels[half:], readout_pixels[half:])
+        return predict_batch(batch.part(slice(half))) + predict_batch(batch.part(slice(half, None)))
 
-    may_fold = fabric.device.type == "cpu" and len(images) >= FOLDED_FROM  # it has not been measured on a GPU
-    for rows, pixels, readout_pixels in _batches(images, (own, of_readout), batch_size, on_unreadable):
-        if may_fold:
-            used = readout if uses_experience else None  # else the classifier's own encoder is read out
-            model, folded = _folded(model, used, pixels[:2], readout_pixels[:2])
-            readout = folded or readout
-            may_fold = False
-        yield from predict_batch(rows, pixels, readout_pixels)
+    for batch in batches:
+        yield from predict_batch(batch)
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """A readout with the encoder whose features it reads."""
+
+    readout: EmotionReadout
+    encoder: nn.Module | None  # the classifier's; None for the one of stage 1
+    shape: tuple[int, Fit]  # size and fit of the images that the encoder takes
+
+
+class _Batch(NamedTuple):
+    """B images, decoded as for training, in the shapes of the classifier and of the readout."""
+
+    rows: list[int]
+    pixels: Tensor  # uint8 (B, 3, S, S)
+    readout_pixels: Tensor
+
+    def part(self, rows: slice) -> _Batch:
+        return _Batch(self.rows[rows], self.pixels[rows], self.readout_pixels[rows])
 
 
 @torch.inference_mode()
 def _folded(
-    model: RegulatedClassifier, readout: EmotionReadout | None, pixels: Tensor, readout_pixels: Tensor
-) -> tuple[RegulatedClassifier, EmotionReadout | None]:
-    """Classifier and readout with their networks folded, which is tried on the first pixels."""
+    model: RegulatedClassifier, reader: _Reader | None, first: _Batch
+) -> tuple[RegulatedClassifier, _Reader | None]:
+    """Classifier and readout with their networks folded, which is tried on the first images."""
+    trial = first.part(slice(2))
     networks = [network for network in (model.backbone, model.encoder) if network is not None]
-    model = with_folded(model, networks, normalise(pixels))
-    if readout is not None:
-        of_stage1 = with_folded(readout.model, [readout.model.encoder], normalise(readout_pixels))
-        readout = replace(readout, model=of_stage1)
-    return model, readout
+    model = with_folded(model, networks, normalise(trial.pixels))
+    if reader is None:
+        return model, None
+    if reader.encoder is not None:
+        return model, replace(reader, encoder=model.encoder)
+    of_stage1 = reader.readout.model
+    of_stage1 = with_folded(of_stage1, [of_stage1.encoder], normalise(trial.readout_pixels))
+    return model, replace(reader, readout=replace(reader.readout, model=of_stage1))
 
 
 def _predictions(
@@ -339,8 +359,8 @@ def _batches(
     shapes: tuple[tuple[int, Fit], tuple[int, Fit]],
     batch_size: int,
     on_unreadable: Callable[[UserError], None] | None,
-) -> Iterator[tuple[list[int], Tensor, Tensor]]:
-    """Row numbers (B) and the images in both sizes and fits, uint8 (B, 3, S, S), decoded as for training."""
+) -> Iterator[_Batch]:
+    """The images that can be decoded, in both sizes and fits."""
 
     def decode_rows(rows: range) -> list[tuple[int, list[NDArray[np.uint8]] | UserError]]:
         decoded: list[tuple[int, list[NDArray[np.uint8]] | UserError]] = []
@@ -365,7 +385,7 @@ def _batches(
     while batch := list(itertools.islice(stream, batch_size)):
         rows, squares = zip(*batch, strict=True)
         pixels = [torch.from_numpy(np.stack(same_size)).permute(0, 3, 1, 2) for same_size in zip(*squares, strict=True)]
-        yield list(rows), pixels[0], pixels[-1]
+        yield _Batch(list(rows), pixels[0], pixels[-1])
 
 
 def _numpy(values: Tensor) -> NDArray[np.float32]:
