@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -133,38 +133,15 @@ def _train(context: RunContext[TrainRecipe], given: _Given) -> None:
     if context.is_leader:
         progress.tell((*target.notes, *filter(None, [scale_note(target)])), target.left_out)
     classifier, matched = _classifier_for(target, recipe, model)
-    outcome = OUTCOMES[target.task].name
     images, validation, test = parts = _load(context, target)
     if test is not None and model is None and recipe.encoder.experience is not None:
         refuse_leaks(recipe.encoder.experience, test, target.train, progress, fit_of(recipe.encoder.experience))
-    if matched is not None:
-        progress.detail(
-            f"{run.folder.name}: {matched.scaled:,} filters of the encoder get the norms of a fresh draw; left as they "
-            f"are: {matched.quiet:,} of almost no variance, {matched.elsewhere:,} that feed no batch norm alone"
-        )
-    if model is None and recipe.encoder.takeover == "shrunk" and not run.has_begun:  # a checkpoint has the statistics
-        _estimate_statistics(classifier, images, recipe, fabric)
+    if model is None:
+        _finish_takeover(context, classifier, matched, images)
     context.record_session(
         experience=_fingerprint(recipe.encoder.experience) if model is None else None,
         model="the recipe's" if model is None else GIVEN,
     )
-
-    curves: dict[str, float] = {}
-
-    def observe() -> None:
-        share = gradient_share(classifier)
-        curves.update({} if share is None else {"gradient_share": share})
-
-    def score(candidate: nn.Module) -> dict[str, float]:
-        assert isinstance(candidate, RegulatedClassifier)
-        measured = {} if validation is None else measure(candidate, validation, fabric, names=target.classes)
-        lam = _lambda_values(candidate, measured) or []
-        row = {"lambda": fmean(lam)} if lam else {}
-        if len(lam) > 1:
-            row |= {f"lambda_{number}": value for number, value in enumerate(lam)}
-        if measured:
-            row |= {f"val_{name}": measured[name] for name in (outcome, "loss")}
-        return row | curves | trunk_norms(classifier)  # of what is trained: `candidate` may be its average
 
     encoder = "backbone." if recipe.regulation.mode == "transfer" and model is None else "encoder."
     factors = {encoder: recipe.encoder.lr_factor, "regulation.": recipe.regulation.lr_factor}
@@ -174,16 +151,17 @@ def _train(context: RunContext[TrainRecipe], given: _Given) -> None:
     rehearsal = read_rehearsal(recipe, fabric, progress)
     loss_of = classification_loss(classifier, images, recipe, weights, rehearsal)
     clip_groups = classifier.branches() if recipe.edition > 1 else ()  # the first edition clipped both together
+    curves = _Curves(classifier, validation, fabric, target.classes)
     with warming_up(classifier, recipe.regulation.warmup) as prepare:
         kept, seconds = fit(
             context,
             classifier,
             loss_of,
             images,
-            score,
+            curves.score,
             lr_factors=factors,
             clip_groups=clip_groups,
-            observe=observe,
+            observe=curves.observe,
             own_rule=classifier.head.learn if isinstance(classifier.head, RelativeHead) else None,
             prepare=prepare,
         )
@@ -191,6 +169,36 @@ def _train(context: RunContext[TrainRecipe], given: _Given) -> None:
     if context.is_leader:
         facts = {"takeover": matched and matched._asdict(), "seconds": seconds}
         _finish(context, kept, target, parts, facts)
+
+
+class _Curves:
+    """What metrics.csv has of each epoch, beside the training loss."""
+
+    def __init__(
+        self, classifier: RegulatedClassifier, validation: ImageSet | None, fabric: Fabric, classes: Sequence[str]
+    ) -> None:
+        self.classifier, self.validation, self.fabric, self.classes = classifier, validation, fabric, classes
+        self.share: float | None = None
+
+    def observe(self) -> None:
+        """Called while the gradients of a step are there."""
+        share = gradient_share(self.classifier)
+        self.share = self.share if share is None else share
+
+    def score(self, candidate: nn.Module) -> dict[str, float]:
+        """Called at the end of an epoch with what is trained, or its average."""
+        assert isinstance(candidate, RegulatedClassifier)
+        validation = self.validation
+        measured = {} if validation is None else measure(candidate, validation, self.fabric, names=self.classes)
+        lam = _lambda_values(candidate, measured) or []
+        row = {"lambda": fmean(lam)} if lam else {}
+        if len(lam) > 1:
+            row |= {f"lambda_{number}": value for number, value in enumerate(lam)}
+        if measured:
+            row |= {f"val_{name}": measured[name] for name in (OUTCOMES[candidate.task].name, "loss")}
+        if self.share is not None:
+            row["gradient_share"] = self.share
+        return row | trunk_norms(self.classifier)  # of what is trained
 
 
 def _load(context: RunContext[TrainRecipe], target: Target) -> _Images:
@@ -296,10 +304,21 @@ def parts_of(
     return train, validation, test
 
 
-def _estimate_statistics(
-    classifier: RegulatedClassifier, images: ImageSet, recipe: TrainRecipe, fabric: Fabric
+def _finish_takeover(
+    context: RunContext[TrainRecipe], classifier: RegulatedClassifier, matched: NormMatch | None, images: ImageSet
 ) -> None:
-    """Estimate the running statistics of the encoder's batch norms on training images, augmented as in training."""
+    """Say which filters of the encoder were scaled, and estimate the running statistics of its batch norms.
+
+    That is done on training images, augmented as in training.
+    """
+    recipe, fabric, run = context.recipe, context.fabric, context.run
+    if matched is not None:
+        context.progress.detail(
+            f"{run.folder.name}: {matched.scaled:,} filters of the encoder get the norms of a fresh draw; left as they "
+            f"are: {matched.quiet:,} of almost no variance, {matched.elsewhere:,} that feed no batch norm alone"
+        )
+    if recipe.encoder.takeover != "shrunk" or run.has_begun:  # a checkpoint has the statistics
+        return
     classifier.to(fabric.device)
     encoder = classifier.encoder or classifier.backbone  # in mode transfer it is the only network
     batches = training_batches(images, recipe.training.batch_size, recipe.augment, recipe.seed, epoch=0)
