@@ -110,20 +110,20 @@ def recipe_of(arm: Arm, recipe: TrainRecipe, pretraining: Path | str | None, see
         seed: of the run.
     """
     recipe = dataclasses.replace(recipe, seed=seed)
-    own: TrainRecipe = defaults(TrainRecipe, recipe.edition)
+    default: TrainRecipe = defaults(TrainRecipe, recipe.edition)
     encoder, regulation = recipe.encoder, recipe.regulation
-    plain = dataclasses.replace(own.loss, **{name: getattr(recipe.loss, name) for name in SHARED_OF_LOSS})
+    plain = dataclasses.replace(default.loss, **{name: getattr(recipe.loss, name) for name in SHARED_OF_LOSS})
     stage_1 = None if arm.pretext is None else str(pretraining)
     match arm.mode:
         case "none" | "wide":
-            return dataclasses.replace(recipe, encoder=EncoderSettings(), regulation=own.regulation, loss=plain)
+            return dataclasses.replace(recipe, encoder=EncoderSettings(), regulation=default.regulation, loss=plain)
         case "embp" | "bel" | "liaenn":
-            head = dataclasses.replace(own.regulation, mode=arm.mode)
+            head = dataclasses.replace(default.regulation, mode=arm.mode)
             return dataclasses.replace(recipe, encoder=EncoderSettings(), regulation=head, loss=plain)
         case "transfer":
             kept = {name: getattr(encoder, name) for name in ("takeover", "shrink", "anchor", "rehearsal")}
             taken_over = EncoderSettings(stage_1, encoder.backbone, **kept)
-            alone = dataclasses.replace(own.regulation, mode="transfer")
+            alone = dataclasses.replace(default.regulation, mode="transfer")
             return dataclasses.replace(recipe, encoder=taken_over, regulation=alone, loss=plain)
         case "ensemble" | "unregulated":
             second = EncoderSettings(backbone=recipe.backbone)
@@ -132,7 +132,7 @@ def recipe_of(arm: Arm, recipe: TrainRecipe, pretraining: Path | str | None, see
             return dataclasses.replace(
                 recipe,
                 encoder=second,
-                regulation=dataclasses.replace(own.regulation, mode="fixed", mix="probabilities"),
+                regulation=dataclasses.replace(default.regulation, mode="fixed", mix="probabilities"),
                 loss=dataclasses.replace(plain, regulated=0.0, non_emotional=1.0, emotional=1.0),
             )
     if arm.mode not in LEARNED:  # only a learned λ can differ between classes or samples, and be held at its start

@@ -84,8 +84,8 @@ def as_file(table: pa.Table) -> pa.Table:
         MORE_METRICS: _packed(table, {name: name for name in metrics}),
         MORE_CURVES: _packed(table, {name: name.removeprefix(CURVES) for name in more if name not in metrics}),
     }
-    own = [name for name in table.column_names if name not in FIXED and name not in more]
-    columns = {name: table.column(name) for name in FIXED} | packed | {name: table.column(name) for name in own}
+    others = [name for name in table.column_names if name not in FIXED and name not in more]
+    columns = {name: table.column(name) for name in FIXED} | packed | {name: table.column(name) for name in others}
     return pa.table(columns).replace_schema_metadata({KEY: json.dumps({"table": FORMAT})})
 
 

@@ -214,13 +214,13 @@ def with_modes(table: pd.DataFrame) -> pd.DataFrame:
         return table
     old = table["edition"].isna()
     new = table.drop(columns=[name for name in GONE if name in table])
-    own = table.reindex(columns=["arm", "pretext", "experience", CONTROL_MODE])[old]
-    factors = [_factors(*row) for row in zip(own["arm"], own["pretext"], own[CONTROL_MODE], strict=True)]
+    old_rows = table.reindex(columns=["arm", "pretext", "experience", CONTROL_MODE])[old]
+    factors = [_factors(*row) for row in zip(old_rows["arm"], old_rows["pretext"], old_rows[CONTROL_MODE], strict=True)]
     values: dict[str, list[Any]] = {
-        "stimuli": own["experience"].tolist(),
+        "stimuli": old_rows["experience"].tolist(),
         "mode": [mode for mode, _ in factors],
         "experience": [experience for _, experience in factors],
-        "edition": [EDITION] * len(own),
+        "edition": [EDITION] * len(old_rows),
     }
     for name, of_old in values.items():
         column = new[name].astype(object)

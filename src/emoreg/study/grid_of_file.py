@@ -67,9 +67,9 @@ def _backbones(file: FileValues) -> list[_BothStages]:
     """The backbones of a file, or the base recipes alone, as the only one."""
     found = []
     for part in _parts("backbones", file, "classifier", _backbone_name):
-        own = {key: value for key, value in part.values.items() if key != "pretraining"}
+        classifier = {key: value for key, value in part.values.items() if key != "pretraining"}
         stage_1 = _Part(f"{part.key}.pretraining", part.label, part.values.get("pretraining", {}))
-        found.append(_BothStages(part._replace(values=own), stage_1))
+        found.append(_BothStages(part._replace(values=classifier), stage_1))
     return found
 
 
@@ -101,9 +101,9 @@ def _grid_point(
     default: TrainRecipe = defaults(TrainRecipe, study.edition)
     if study.edition > 1:
         is_exploration = study.purpose == "exploration"
-        own = TargetSettings(validation=0.1 if is_exploration else 0.0, test=not is_exploration)
+        splits = TargetSettings(validation=0.1 if is_exploration else 0.0, test=not is_exploration)
         first = BackboneSettings(stem=file.get("stem", "auto"))
-        default = replace(default, target=own, backbone=first)
+        default = replace(default, target=splits, backbone=first)
     if variants or not modes:
         loss = {key: value for key, value in base.get("loss", {}).items() if key in SHARED_OF_LOSS}
         recipe = _recipe(default, {**base, "regulation": {}, "loss": loss}, sections, file)
@@ -125,8 +125,8 @@ def _regulated(
     recipes = []
     # Only a learned λ can differ between classes or samples: where there is one, it stands for the others.
     for mode in sorted(modes, key=lambda mode: mode not in LEARNED):
-        own = {"mode": mode} if mode in LEARNED else {"mode": mode, "granularity": "scalar"}
-        recipes.append(_recipe(default, _over(values, {"regulation": own}), sections, file))
+        regulation = {"mode": mode} if mode in LEARNED else {"mode": mode, "granularity": "scalar"}
+        recipes.append(_recipe(default, _over(values, {"regulation": regulation}), sections, file))
     return recipes[0]
 
 
@@ -134,11 +134,11 @@ def _stimuli(file: FileValues, study: Study, classifier: TrainRecipe, *over: _Pa
     """Stage 1 for a classifier on each of the file's stimulus sets, a backbone's and a variant's settings over it."""
     default: PretrainRecipe = defaults(PretrainRecipe, study.edition)
     for part in _parts("stimuli", file, "pretraining", _stimuli_name):
-        own = _over(file.get("pretraining", {}), part.values)
+        settings = _over(file.get("pretraining", {}), part.values)
         sections = [part.key, "pretraining"]
         for each in over:
-            own, sections = _over(own, each.values), [each.key, *sections]
-        sized = _over({"stimuli": {"image_size": classifier.target.image_size}}, own)
+            settings, sections = _over(settings, each.values), [each.key, *sections]
+        sized = _over({"stimuli": {"image_size": classifier.target.image_size}}, settings)
         size = {"image_size": sized["stimuli"]["image_size"]}
         sized["also"] = [_over(size, other) for other in sized.get("also", ())]
         recipe = _recipe(default, sized, sections, file)
@@ -176,11 +176,13 @@ def _parts(key: str, file: FileValues, base: str, name_of: Callable[[Mapping[str
     names = [name_of(whole) for whole in merged]
     flat = [dict(flatten(whole)) for whole in merged]
     labelled: list[_Part] = []
-    for number, (part, name, own) in enumerate(zip(parts, names, flat, strict=True)):
+    for number, (part, name, set_to) in enumerate(zip(parts, names, flat, strict=True)):
         namesakes = [other for other, its_name in zip(flat, names, strict=True) if its_name == name]
         leaves = dict.fromkeys(leaf for other in namesakes for leaf in other)
         differing = [leaf for leaf in leaves if len({repr(other.get(leaf)) for other in namesakes}) > 1]
-        label = ", ".join([name, *(f"{leaf.rpartition('.')[2]} {own[leaf]}" for leaf in differing if leaf in own)])
+        label = ", ".join(
+            [name, *(f"{leaf.rpartition('.')[2]} {set_to[leaf]}" for leaf in differing if leaf in set_to)]
+        )
         same = next((earlier.key for earlier in labelled if earlier.label == label), None)
         if same is not None:
             raise SettingError(file.name(f"{key}[{number}]"), f"is the same as {file.name(same)}")

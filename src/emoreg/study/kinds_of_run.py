@@ -22,8 +22,8 @@ def kind_of(recipe: Recipe) -> TrainRecipe:
     differ in the networks that they train, and stage 1 trains one network as a plain classifier does.
     """
     recipe = resolved(with_sources(recipe), None)
-    own = TrainRecipe()
-    encoder, regulation = own.encoder, own.regulation
+    default = TrainRecipe()
+    encoder, regulation = default.encoder, default.regulation
     if isinstance(recipe, PretrainRecipe):
         size, backbone = recipe.stimuli.image_size, recipe.backbone
     else:
@@ -58,9 +58,9 @@ def networks_of(kind: TrainRecipe) -> tuple[TrainRecipe, ...]:
     """
     if not kind.has_two_responses or kind.encoder.frozen:
         return (kind,)
-    own = TrainRecipe()
-    alone = dataclasses.replace(kind, encoder=own.encoder, regulation=own.regulation)
-    second = dataclasses.replace(alone, backbone=kind.encoder_backbone, encoder=_rehearsing(own.encoder, kind))
+    default = TrainRecipe()
+    alone = dataclasses.replace(kind, encoder=default.encoder, regulation=default.regulation)
+    second = dataclasses.replace(alone, backbone=kind.encoder_backbone, encoder=_rehearsing(default.encoder, kind))
     return alone, second
 
 

@@ -81,9 +81,9 @@ def _missing(uses: Iterable[tuple[str, Settings]], faults: Mapping[Settings, str
     for entry, settings in uses:
         key = (settings.name, settings.root, faults.get(settings, ""))
         if key in found:
-            was = found[key]
-            asked_by = was.asked_by if entry in was.asked_by else (*was.asked_by, entry)
-            found[key] = dataclasses.replace(was, asked_by=asked_by, runs=was.runs + 1)
+            known = found[key]
+            asked_by = known.asked_by if entry in known.asked_by else (*known.asked_by, entry)
+            found[key] = dataclasses.replace(known, asked_by=asked_by, runs=known.runs + 1)
         elif settings in faults or is_missing(settings):
             name, root, fault = key
             about = SETS[name][0] if name in SETS else None

@@ -21,11 +21,11 @@ def columns_of(outcome: Outcome) -> tuple[str, str, str]:
 
 def outcomes_of(frame: pd.DataFrame) -> list[Outcome]:
     """By what each row of stage 2 is compared: as its target asks; without settings, the first that the table has."""
-    there = [
+    measured = [
         outcome
         for outcome in OUTCOMES.values()
         if any(name in frame and frame[name].notna().any() for name in columns_of(outcome))
     ]
-    first = there[0] if there else ACCURACY
+    first = measured[0] if measured else ACCURACY
     labels = frame[LABELS].tolist() if LABELS in frame else [None] * len(frame)
     return [OUTCOMES[task_of(asked)] if isinstance(asked, str) else first for asked in labels]

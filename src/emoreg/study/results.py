@@ -103,8 +103,8 @@ def run_columns(planned: PlannedRun, out: Path) -> dict[str, Any]:
 
 def _handed_on(planned: PlannedRun, row: Mapping[str, Any]) -> dict[str, Any]:
     """The row of a run that another machine has finished, as this study calls the run. It has no folder here."""
-    own = {"run": planned.name, "folder": None, **{key: getattr(planned, key) for key in FACTORS}}
-    return {**row, **own}
+    as_here = {"run": planned.name, "folder": None, **{key: getattr(planned, key) for key in FACTORS}}
+    return {**row, **as_here}
 
 
 def _row(planned: PlannedRun, failure: RunOutcome | None, out: Path, suites: Sequence[Suite]) -> dict[str, Any]:

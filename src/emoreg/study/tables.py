@@ -117,15 +117,15 @@ def _lines(
     parallel = f", {jobs} at a time" if jobs > 1 else ""
     cost = f"{total} on this machine ({costs.machine}){parallel}"
     if len(untimed) == len(left):
-        cost = f"no estimate, {_why(untimed)}" if untimed else "nothing to do"
+        cost = f"no estimate, {_why_untimed(untimed)}" if untimed else "nothing to do"
     elif untimed:
-        cost += f", without {len(untimed):,} runs, {_why(untimed)}"
+        cost += f", without {len(untimed):,} runs, {_why_untimed(untimed)}"
     yield f"{len(once):,} runs, {len(once) - len(left):,} done, {len(left):,} to do: {cost}"
     if len(untimed) < len(left):
         yield costs.sources
 
 
-def _why(untimed: Sequence[PlannedRun]) -> str:
+def _why_untimed(untimed: Sequence[PlannedRun]) -> str:
     """Why runs cannot be timed."""
     devices = dict.fromkeys(run.recipe.training.device for run in untimed)
     absent = [device for device in devices if device != "auto" and not is_available(device)]
