@@ -195,6 +195,7 @@ def test_own_columns_of_different_kinds_are_told_when_tables_are_joined(table: P
         (lambda table: table.rename(columns={"lambda": "lamda"}), r"'lamda' \(did you mean 'lambda'\?\)"),
         (lambda table: table.drop(columns="status"), "it has no column 'status'"),
         (lambda table: table.assign(seed="one"), "column 'seed' holds text in place of numbers"),
+        (lambda table: table.assign(error=np.timedelta64(1, "us")), r"'error' holds duration\[us\] in place of text"),
         (lambda table: table.assign(seed=0.5), "a number in column 'seed' is not a whole number"),
         (lambda table: table.assign(status="done"), "no status is called 'done'"),
         (

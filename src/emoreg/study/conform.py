@@ -191,7 +191,7 @@ def _as_text(name: str, column: Column) -> Column:
             return column.cast(TEXT)
         except pa.ArrowInvalid as error:
             raise _OtherKindError(str(error)) from None
-    if pa.types.is_temporal(column.type):  # a time that was parsed
+    if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type) or pa.types.is_time(column.type):  # parsed
         return pa.array([None if time is None else time.isoformat() for time in column.to_pylist()], TEXT)
     column = _cast(name, column, TEXT)
     return pc.if_else(pc.equal(column, ""), pa.scalar(None, TEXT), column) if name in IDENTITY else column
