@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.testing import assert_close
 
 from emoreg.config.optimizer import OptimizerSettings
@@ -16,6 +17,8 @@ from emoreg.config.schema import BackboneSettings
 from emoreg.models.backbones import build_backbone
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.training.optim import make_average, make_optimizer, make_schedule
+from fake_gpu import GPU, Copies
+from narrow import present
 from tiny_backbone import TinyBackbone
 
 K = 4
@@ -209,3 +212,28 @@ def test_the_shortest_trainings_have_a_schedule_too(schedule: Any) -> None:
 
 def test_no_average_is_made_unless_it_is_asked_for() -> None:
     assert make_average(nn.Linear(2, 2), None) is None
+
+
+def test_an_average_of_weights_and_statistics_is_pytorchs() -> None:
+    torch.manual_seed(0)
+    model = TinyBackbone().train()
+    average = present(make_average(model, 0.9))
+    expected = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
+    for _ in range(4):
+        model(torch.randn(4, 3, 8, 8))
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter)
+        for each in (average, expected):
+            each.update_parameters(model)
+    assert average.state_dict().keys() == expected.state_dict().keys()
+    for name, tensor in expected.state_dict().items():
+        assert torch.equal(average.state_dict()[name], tensor), name
+
+
+def test_no_average_waits_for_a_gpu() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)).to(GPU)
+    average = present(make_average(model, 0.9))
+    with Copies() as copies:
+        for _ in range(3):
+            average.update_parameters(model)
+    assert not copies.found

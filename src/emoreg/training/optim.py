@@ -75,4 +75,24 @@ def make_average(model: nn.Module, decay: float | None) -> AveragedModel | None:
     """An exponential moving average of weights and batch statistics; None if `decay` is None."""
     if decay is None:
         return None
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    return _Average(model, decay)
+
+
+class _Average(AveragedModel):
+    """PyTorch's, with the same results. Its own one copies a counter to the device, for which each step would wait."""
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        super().__init__(model, use_buffers=True)
+        self.lerp = get_ema_multi_avg_fn(decay)
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """Let the weights and buffers of the model into their averages; the first ones are copied."""
+        own, other = ([*module.parameters(), *module.buffers()] for module in (self.module, model))
+        if self.n_averaged == 0:
+            torch._foreach_copy_(own, other)
+        else:
+            for dtype in {tensor.dtype for tensor in own}:
+                alike = [number for number, tensor in enumerate(own) if tensor.dtype == dtype]
+                self.lerp([own[number] for number in alike], [other[number] for number in alike], self.n_averaged)
+        self.n_averaged += 1
