@@ -10,8 +10,11 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as reference
 
 from emoreg.data.images import colour
+from emoreg.data.images.policies import KERNELS, warp
+from fake_gpu import GPU, Copies
 
 Change = Callable[[Tensor, Tensor], Tensor]
+CHANGES = [change for change in KERNELS if change not in (None, warp)]
 
 
 @pytest.fixture
@@ -46,6 +49,23 @@ def test_factors_are_torchvisions_with_one_for_each_image(
 @pytest.mark.parametrize("change", [colour.brightness, colour.contrast, colour.saturation, colour.sharpness])
 def test_a_factor_of_one_changes_nothing(change: Change, pixels: Tensor) -> None:
     assert torch.equal(change(pixels, torch.ones(len(pixels))), pixels)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 16])
+def test_the_smoothest_image_is_torchvisions(size: int, pixels: Tensor) -> None:
+    small = pixels[:, :, :size, :]
+    assert torch.equal(colour.sharpness(small, torch.zeros(len(pixels))), reference.adjust_sharpness(small, 0.0))
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_no_change_waits_for_a_gpu(change: Change, pixels: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    strength = torch.ones(len(pixels))
+    change(pixels, strength)  # torchvision is imported
+    there = pixels.to(GPU), strength.to(GPU)
+    monkeypatch.setattr(torch, "tensor", lambda *_, **__: pytest.fail("numbers are copied to the device"))
+    with Copies() as copies:
+        change(*there)
+    assert not copies.found
 
 
 def test_posterizing_is_torchvisions_for_every_number_of_bits(pixels: Tensor) -> None:

@@ -33,8 +33,17 @@ def saturation(pixels: Tensor, factor: Tensor) -> Tensor:
 
 
 def sharpness(pixels: Tensor, factor: Tensor) -> Tensor:
-    """The distance from the smoothed image times `factor`, at least 0; the border stays as it is."""
-    smoothed: Tensor = _torchvision().adjust_sharpness(pixels, 0.0).float()
+    """The distance from the smoothed image times `factor`, at least 0; the border stays as it is.
+
+    Smoothed: the mean of a pixel and its neighbours, the pixel counted five times. No convolution, as torchvision's:
+    its filter would be copied to a GPU each time, and cuDNN would look for the fastest one for each number of images.
+    """
+    smoothed = pixels.float()
+    if min(pixels.shape[2:]) > 2:
+        inner = smoothed[:, :, 1:-1, 1:-1]
+        of_three = smoothed[:, :, :-2] + smoothed[:, :, 1:-1] + smoothed[:, :, 2:]
+        of_nine = of_three[..., :-2] + of_three[..., 1:-1] + of_three[..., 2:]
+        inner.copy_(of_nine.add_(inner, alpha=4).div_(13).round_())
     return _away_from(smoothed, pixels, factor)
 
 
