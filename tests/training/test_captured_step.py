@@ -41,13 +41,18 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class NoGraphs:
-    """Nothing can be captured."""
+    """Nothing can be captured. As with CUDA graphs, another error follows the first."""
+
+    error: RuntimeError = RuntimeError("operation not permitted when stream is capturing")
 
     def aside(self) -> AbstractContextManager[None]:
         return nullcontext()
 
     def __call__(self, step: Callable[[], Tensor]) -> Callable[[], Tensor]:
-        raise RuntimeError("operation not permitted when stream is capturing")
+        try:
+            raise self.error
+        finally:
+            raise RuntimeError("operation failed due to a previous error during capture")
 
 
 class Noting(NoGraphs):
@@ -56,8 +61,7 @@ class Noting(NoGraphs):
 
 
 class OutOfMemory(NoGraphs):
-    def __call__(self, step: Callable[[], Tensor]) -> Callable[[], Tensor]:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+    error = torch.OutOfMemoryError("CUDA out of memory")
 
 
 def noted(step: Callable[[], Tensor]) -> Callable[[], Tensor]:

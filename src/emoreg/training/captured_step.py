@@ -91,10 +91,12 @@ class _Captured:
         try:
             with _rates_on_device(self._optimizer, self._rates):
                 self._replay = capture(lambda: update(state, self._batch))
-        except torch.OutOfMemoryError:
-            raise
         except RuntimeError as error:
-            reason = f"is true, but no step can be captured ({shortened(str(error), 200)}); set it to false"
+            # That a capture which has failed cannot be ended is a second error, which says no more.
+            cause = error.__context__ if isinstance(error.__context__, RuntimeError) else error
+            if isinstance(cause, torch.OutOfMemoryError):
+                raise cause from None
+            reason = f"is true, but no step can be captured ({shortened(str(cause), 200)}); set it to false"
             raise SettingError("training.cuda_graphs", reason) from None
 
     def __call__(self, batch: Batch) -> Tensor:
