@@ -175,6 +175,25 @@ def test_replayed_steps_are_those_of_train_step(
     assert all(type(group["lr"]) is float for group in captured.optimizer.param_groups)  # as a checkpoint needs it
 
 
+@pytest.mark.parametrize("optimizer", [SGD, ADAMW, MUON])
+def test_a_step_has_the_same_bits_whether_it_is_replayed_or_not(optimizer: OptimizerSettings) -> None:
+    """A run that is resumed is where it would be otherwise, although its first steps are then not replayed."""
+    captured, uncaptured = (state_of(optimizer, FLOAT) for _ in range(2))
+    step, other = (CapturedStep(state, Noting()) for state in (captured, uncaptured))
+    for number, batch in enumerate(batches(2 * WARM_UP)):
+        torch.manual_seed(number)
+        loss = step(batch)
+        torch.manual_seed(number)
+        assert torch.equal(loss, other(batch, lambda: None))
+    require_equal(captured, uncaptured)
+
+
+def require_equal(one: TrainState, other: TrainState) -> None:
+    for own, others in zip(states_of(one), states_of(other), strict=True):
+        assert own.keys() == others.keys()
+        assert all(torch.equal(torch.as_tensor(own[name]), torch.as_tensor(others[name])) for name in own)
+
+
 def test_a_learned_lambda_is_held_and_let_go_between_replays() -> None:
     state = state_of(ADAMW, FLOAT)
     assert isinstance(state.model, RegulatedClassifier)

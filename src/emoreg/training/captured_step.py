@@ -48,8 +48,8 @@ def make_step(state: TrainState, training: TrainingSettings) -> Step:
 class CapturedStep:
     """`train_step` of a state, with the same results up to rounding, replayed from the fourth batch of a shape on.
 
-    Fused AdamW and Muon round otherwise where their learning rate is a tensor, as it is in a replay; SGD has the same
-    bits.
+    Optimisers round otherwise where their learning rate is a tensor, as it has to be in a replay. It is one in every
+    step, so that a step has the same bits whether it is replayed or not, as after a run is resumed.
 
     Args:
         state: changed in place by each call. Nothing else may replace its tensors.
@@ -59,38 +59,38 @@ class CapturedStep:
     def __init__(self, state: TrainState, capture: Capture | None = None) -> None:
         self.state = state
         self._capture = capture or _CudaGraphs(state.fabric.device)
+        self._rates = [torch.zeros((), device=state.fabric.device) for _ in state.optimizer.param_groups]
         self._steps = Counter[torch.Size]()  # done, by the shape of the images
         self._captured = dict[torch.Size, _Captured]()
 
     def __call__(self, batch: Batch, observe: Callable[[], None] | None = None) -> Tensor:
         """Train on a batch; see `train_step`. A step that is observed is not replayed."""
+        with _rates_on_device(self.state.optimizer.optimizer, self._rates):
+            loss = self._update(batch, observe)
+        finish_step(self.state)
+        return loss
+
+    def _update(self, batch: Batch, observe: Callable[[], None] | None) -> Tensor:
         shape = batch.images.shape
         self._steps[shape] += 1
         if observe is not None:
-            return train_step(self.state, batch, observe)
+            return update(self.state, batch, observe)
         if self._steps[shape] <= WARM_UP:
             with self._capture.aside():
-                return train_step(self.state, batch)
+                return update(self.state, batch)
         if shape not in self._captured:
             self._captured[shape] = _Captured(self.state, batch, self._capture)
-        loss = self._captured[shape](batch)
-        finish_step(self.state)
-        return loss
+        return self._captured[shape](batch)
 
 
 class _Captured:
     """The part of a step that is done on the device, for batches of one shape."""
 
     def __init__(self, state: TrainState, batch: Batch, capture: Capture) -> None:
-        self._optimizer = state.optimizer.optimizer
         self._batch = batch._replace(**{name: part.clone() for name, part in _parts(batch)})
-        self._rates = [
-            torch.tensor(float(group["lr"]), device=state.fabric.device) for group in self._optimizer.param_groups
-        ]
         state.optimizer.zero_grad(set_to_none=True)  # so that gradients lie in the memory of the graph
         try:
-            with _rates_on_device(self._optimizer, self._rates):
-                self._replay = capture(lambda: update(state, self._batch))
+            self._replay = capture(lambda: update(state, self._batch))
         except RuntimeError as error:
             # That a capture which has failed cannot be ended is a second error, which says no more.
             cause = error.__context__ if isinstance(error.__context__, RuntimeError) else error
@@ -102,8 +102,6 @@ class _Captured:
     def __call__(self, batch: Batch) -> Tensor:
         for (_, own), (_, given) in zip(_parts(self._batch), _parts(batch), strict=True):
             own.copy_(given)
-        for rate, group in zip(self._rates, self._optimizer.param_groups, strict=True):
-            rate.fill_(group["lr"])
         return self._replay().clone()  # the next replay writes over it
 
 
@@ -117,7 +115,7 @@ def _rates_on_device(optimizer: Optimizer, rates: list[Tensor]) -> Iterator[None
     before = [dict(group) for group in optimizer.param_groups]
     try:
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate
+            group["lr"] = rate.fill_(group["lr"])
             if "capturable" in group:
                 group["capturable"] = True
         yield
