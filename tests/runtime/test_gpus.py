@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from emoreg.runtime import gpus
-from emoreg.runtime.gpus import LOGS, PIPES, VISIBLE, shared_gpus
+from emoreg.runtime.gpus import FIRST_USE, LOGS, PIPES, VISIBLE, shared_gpus
 from listening import Listening
 
 SOURCE = Path(__file__).parents[2] / "src"
@@ -129,6 +129,19 @@ def test_where_the_service_does_not_work_it_ends_and_processes_take_turns_and_th
     (line,) = listening.lines
     told = "2 runs at a time share 1 GPU and take turns: nvidia-cuda-mps-control cannot be used here: "
     assert line.startswith(told) and line.endswith(reason)
+
+
+def test_the_reason_is_what_pytorch_says_first(
+    machine: Callable[[int], None], log: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    machine(1)
+    error = "CUDA error: MPS client failed to connect\\nFor debugging consider passing CUDA_LAUNCH_BLOCKING=1"
+    (tmp_path / "torch.py").write_text(f"def ones(*_, **__): raise RuntimeError('{error}')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(gpus, "FIRST_USE", FIRST_USE)
+    with shared_gpus(2, listening := Listening()):
+        pass
+    assert listening.lines[0].endswith(f"{gpus.CONTROL} cannot be used here: CUDA error: MPS client failed to connect")
 
 
 def test_where_no_folder_can_be_made_processes_take_turns(

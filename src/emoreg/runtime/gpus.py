@@ -27,7 +27,14 @@ cat >/dev/null
 echo quit | "$1" >/dev/null 2>&1
 rm -rf "$2" 2>/dev/null
 """
-FIRST_USE = "import torch; torch.ones(1, device='cuda').sum().item()"
+# What PyTorch says of an error of CUDA goes on with lines of general advice.
+FIRST_USE = """
+import sys, torch
+try:
+    torch.ones(1, device='cuda').sum().item()
+except RuntimeError as error:
+    sys.exit(str(error).partition(chr(10))[0])
+"""
 PATIENCE = 120.0  # seconds for a first use of a GPU, and for the end of the service
 
 
