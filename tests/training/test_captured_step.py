@@ -5,30 +5,25 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import cast, get_args
+from typing import get_args
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional as F
 from torch.testing import assert_close
 
+import captured_states
+from captured_states import ADAMW, MUON, SGD, STEPS, batches, require_equal, states_of
 from emoreg.config.optimizer import OptimizerSettings
-from emoreg.config.recipe import TrainRecipe
 from emoreg.config.schema import Mode
 from emoreg.config.training import Precision, TrainingSettings
-from emoreg.data.images.batches import Batch
 from emoreg.errors import SettingError
 from emoreg.models import loss_inputs
 from emoreg.models.regulation import RegulatedClassifier
-from emoreg.models.regulation_loss import RegulationLoss
 from emoreg.training.captured_step import WARM_UP, CapturedStep, _Captured, make_step
-from emoreg.training.fabric import make_fabric
-from emoreg.training.step import TrainState, make_state, train_step, why_uncaptured
-from tiny_backbone import TinyBackbone
-
-STEPS = 2 * WARM_UP + 6
+from emoreg.training.step import TrainState, train_step, why_uncaptured
 
 
 @pytest.fixture(autouse=True)
@@ -92,44 +87,12 @@ def noted(step: Callable[[], Tensor]) -> Callable[[], Tensor]:
 
 
 def state_of(optimizer: OptimizerSettings, training: TrainingSettings, mode: Mode = "learned") -> TrainState:
-    torch.manual_seed(0)
-    model = RegulatedClassifier(TinyBackbone(), None if mode == "none" else TinyBackbone(), num_classes=3, mode=mode)
-    for name, parameter in model.named_parameters():  # before a norm: its gradient is rounding, which AdamW scales up
-        parameter.requires_grad_(not name.endswith("conv.bias"))
-    loss = RegulationLoss(model, label_smoothing=0.1)
-
-    def loss_of(model: nn.Module, batch: Batch) -> Tensor:
-        assert isinstance(model, RegulatedClassifier)
-        return cast(Tensor, loss(model.respond(batch.images), batch.targets(3)))
-
-    recipe = TrainRecipe(optimizer=optimizer, training=training)
-    groups = model.branches()
-    state = make_state(make_fabric(training), model, loss_of, recipe, 8, STEPS, clip_groups=groups)
+    state = captured_states.state_of(optimizer, training, mode)
     for group in state.optimizer.param_groups:  # as on a GPU: such kernels take learning rates from the device
         group["capturable" if optimizer.name == "muon" else "fused"] = True
-    state.objective.train()
     return state
 
 
-def batches(count: int, size: int = 8, mixed: bool = False) -> list[Batch]:
-    draw = torch.Generator().manual_seed(size)
-    found = []
-    for _ in range(count):
-        images, labels = torch.randn(8, 3, size, size, generator=draw), torch.randint(3, (8,), generator=draw)
-        mixture = (labels.flip(0), torch.rand(8, generator=draw)) if mixed else ()
-        found.append(Batch(images, labels, torch.arange(8), *mixture))
-    return found
-
-
-def states_of(state: TrainState) -> list[dict[str, Tensor]]:
-    """Weights and their average, then the optimiser's state of each parameter."""
-    modules = [state.model, state.kept]
-    return [*(module.state_dict() for module in modules), *state.optimizer.optimizer.state.values()]
-
-
-SGD = OptimizerSettings(lr=0.1, schedule="one_cycle", warmup=0.3, clip_norm=0.5, ema=0.9)
-ADAMW = OptimizerSettings("adamw", lr=0.01, schedule="cosine", warmup=0.25)
-MUON = OptimizerSettings("muon", lr=0.01, weight_decay=0.1, schedule="one_cycle", warmup=0.3)
 FLOAT, BF16 = (TrainingSettings(device="cpu", precision=precision) for precision in get_args(Precision))
 
 
@@ -188,12 +151,6 @@ def test_a_step_has_the_same_bits_whether_it_is_replayed_or_not(optimizer: Optim
     require_equal(captured, uncaptured)
 
 
-def require_equal(one: TrainState, other: TrainState) -> None:
-    for own, others in zip(states_of(one), states_of(other), strict=True):
-        assert own.keys() == others.keys()
-        assert all(torch.equal(torch.as_tensor(own[name]), torch.as_tensor(others[name])) for name in own)
-
-
 def test_a_learned_lambda_is_held_and_let_go_between_replays() -> None:
     state = state_of(ADAMW, FLOAT)
     assert isinstance(state.model, RegulatedClassifier)
@@ -241,20 +198,3 @@ def test_a_step_that_waits_for_the_device_is_refused_by_the_setting_and_trains_o
     with pytest.raises(torch.OutOfMemoryError):  # whose remedy is another one (`diagnostics.explain_out_of_memory`)
         _Captured(state, batches(1)[0], OutOfMemory())
     assert len(rates) == 2 and torch.isfinite(train_step(state, batches(1)[0]))
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
-@pytest.mark.parametrize("optimizer", [SGD, ADAMW, MUON])
-def test_on_a_gpu_replayed_steps_are_those_of_train_step(optimizer: OptimizerSettings) -> None:
-    asked = TrainingSettings(device="cuda", precision="32-true", cuda_graphs=True)
-    plain, captured = (state_of(optimizer, asked) for _ in range(2))
-    step = make_step(captured, asked)
-    assert isinstance(step, CapturedStep)
-    for number, batch in enumerate(batches(2 * WARM_UP)):
-        on_device = Batch(batch.images.cuda(), batch.labels.cuda(), batch.rows.cuda())
-        torch.manual_seed(number)
-        expected = train_step(plain, on_device)
-        torch.manual_seed(number)
-        assert_close(step(on_device, None), expected)
-    for one, other in zip(states_of(captured), states_of(plain), strict=True):
-        assert_close(one, other)

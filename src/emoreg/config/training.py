@@ -39,7 +39,7 @@ class TrainingSettings:
     cuda_graphs: bool = False
     """On one NVIDIA GPU: capture the whole training step, optimiser included, once, and replay it (docs/speed.md). The
     same results up to rounding, for small networks without the time that Python takes to launch kernels. Not yet
-    measured on a GPU, therefore off by default. With optimizer.name sgd and adamw; elsewhere a line says why not."""
+    measured on a GPU, therefore off by default. Where steps cannot be captured, a line says why."""
     initial_scale: float = 1.0
     """Progressive resizing: side of the first images as a share of image_size, 0.25 to 1. The side grows in steps of
     4 pixels over the first 80 % of the steps. Below 1 training is faster and gives other results; networks of a

@@ -1,0 +1,72 @@
+"""Trainings of a tiny regulated classifier, step by step, for tests of captured steps on CPUs and GPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from emoreg.config.optimizer import OptimizerSettings
+from emoreg.config.recipe import TrainRecipe
+from emoreg.config.schema import Mode
+from emoreg.config.training import TrainingSettings
+from emoreg.data.images.batches import Batch
+from emoreg.models.regulation import RegulatedClassifier
+from emoreg.models.regulation_loss import RegulationLoss
+from emoreg.training.captured_step import WARM_UP
+from emoreg.training.fabric import make_fabric
+from emoreg.training.step import TrainState, make_state
+from tiny_backbone import TinyBackbone
+
+STEPS = 2 * WARM_UP + 6
+SGD = OptimizerSettings(lr=0.1, schedule="one_cycle", warmup=0.3, clip_norm=0.5, ema=0.9)
+ADAMW = OptimizerSettings("adamw", lr=0.01, schedule="cosine", warmup=0.25)
+MUON = OptimizerSettings("muon", lr=0.01, weight_decay=0.1, schedule="one_cycle", warmup=0.3)
+
+
+def state_of(
+    optimizer: OptimizerSettings,
+    training: TrainingSettings,
+    mode: Mode = "learned",
+    then: Callable[[Tensor], Tensor] = lambda loss: loss,
+) -> TrainState:
+    """Before the first step. `then` is done to the loss."""
+    torch.manual_seed(0)
+    model = RegulatedClassifier(TinyBackbone(), None if mode == "none" else TinyBackbone(), num_classes=3, mode=mode)
+    for name, parameter in model.named_parameters():  # before a norm: its gradient is rounding, which AdamW scales up
+        parameter.requires_grad_(not name.endswith("conv.bias"))
+    loss = RegulationLoss(model, label_smoothing=0.1)
+
+    def loss_of(model: nn.Module, batch: Batch) -> Tensor:
+        assert isinstance(model, RegulatedClassifier)
+        return then(cast(Tensor, loss(model.respond(batch.images), batch.targets(3))))
+
+    recipe = TrainRecipe(optimizer=optimizer, training=training)
+    groups = model.branches()
+    state = make_state(make_fabric(training), model, loss_of, recipe, 8, STEPS, clip_groups=groups)
+    state.objective.train()
+    return state
+
+
+def batches(count: int, size: int = 8, mixed: bool = False, device: str = "cpu") -> list[Batch]:
+    draw = torch.Generator().manual_seed(size)
+    found = []
+    for _ in range(count):
+        images, labels = torch.randn(8, 3, size, size, generator=draw), torch.randint(3, (8,), generator=draw)
+        mixture = (labels.flip(0), torch.rand(8, generator=draw)) if mixed else ()
+        found.append(Batch(*(part.to(device) for part in (images, labels, torch.arange(8), *mixture))))
+    return found
+
+
+def states_of(state: TrainState) -> list[dict[str, Tensor]]:
+    """Weights and their average, then the optimiser's state of each parameter."""
+    modules = [state.model, state.kept]
+    return [*(module.state_dict() for module in modules), *state.optimizer.optimizer.state.values()]
+
+
+def require_equal(one: TrainState, other: TrainState) -> None:
+    for own, others in zip(states_of(one), states_of(other), strict=True):
+        assert own.keys() == others.keys()
+        assert all(torch.equal(torch.as_tensor(own[name]), torch.as_tensor(others[name])) for name in own)
