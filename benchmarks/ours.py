@@ -145,8 +145,10 @@ def at_once(asked: TrainRecipe, steps: int, runs: int, threads: int) -> Work:
         end, theirs = context.Pipe()
         os.environ.update(gpu)
         context.Process(target=serve, args=(theirs, training, (asked, steps, threads)), daemon=True).start()
-        end.recv()
+        theirs.close()  # so that the pipe ends with the process
         ends.append(end)
+    for end in ends:
+        end.recv()  # it is ready
 
     def work() -> float:
         begun = time.perf_counter()
@@ -295,16 +297,17 @@ def forward(asked: TrainRecipe, count: int) -> Work:
     fabric = make_fabric(asked.training)
     classifier = build_classifier(asked, 10).eval().to(fabric.device)
     size = 64 if fabric.device.type == "cpu" else 256
+    passes = max(count // size, 1)
     pixels = noise(32, size).to(fabric.device).pixels
     assert pixels is not None  # they are in memory
 
     @torch.inference_mode()
     def work() -> float:
         begun = time.perf_counter()
-        for _ in range(count // size):
+        for _ in range(passes):
             with fabric.autocast():
                 answers = classifier(normalise(pixels))
         answers.sum().item()  # waits for the device
-        return count // size * size / (time.perf_counter() - begun)
+        return passes * size / (time.perf_counter() - begun)
 
     return work

@@ -6,6 +6,7 @@ processes, because memory allocation and threads are settings of a process, and 
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import statistics
 from collections.abc import Callable, Mapping
@@ -34,33 +35,39 @@ class Figures:
 
 
 def take_turns(arms: Mapping[str, Arm], rounds: int, warm_up: int = 1) -> Figures:
-    """Measure all arms, after `warm_up` rounds that do not count."""
+    """Measure all arms, after `warm_up` rounds that do not count. SystemExit if one of them fails."""
     context = multiprocessing.get_context("spawn")
     ends: dict[str, Connection] = {}
-    processes = []
-    for name, (make, arguments) in arms.items():
-        ours, theirs = context.Pipe()
-        process = context.Process(target=serve, args=(theirs, make, arguments), daemon=False)
-        process.start()
-        ours.recv()  # it is ready: the next one starts on a quiet machine
-        ends[name] = ours
-        processes.append(process)
     figures: dict[str, list[float]] = {name: [] for name in arms}
-    for number in range(warm_up + rounds):
-        for name, end in ends.items():
-            end.send(True)
-            figure = end.recv()
-            if number >= warm_up:
-                figures[name].append(figure)
-    for end in ends.values():
-        end.send(False)
-    for process in processes:
-        process.join()
+    with contextlib.ExitStack() as stack:
+        for name, (make, arguments) in arms.items():
+            ends[name], theirs = context.Pipe()
+            process = context.Process(target=serve, args=(theirs, make, arguments), daemon=False)
+            process.start()
+            theirs.close()  # so that the pipe ends with the process
+            stack.callback(process.join)
+            stack.callback(ends[name].close)  # first, which ends the process
+            _answer(name, ends[name])  # it is ready: the next one starts on a quiet machine
+        for number in range(warm_up + rounds):
+            for name, end in ends.items():
+                end.send(True)
+                figure = _answer(name, end)
+                if number >= warm_up:
+                    figures[name].append(figure)
     return Figures(figures)
 
 
+def _answer(name: str, end: Connection) -> Any:
+    try:
+        return end.recv()
+    except EOFError:
+        raise SystemExit(f"the arm {name} has failed; what it told is above") from None
+
+
 def serve(end: Connection, make: Callable[..., Work], arguments: tuple[Any, ...]) -> None:
+    """An arm's process: works whenever it is told, until nobody is there who tells."""
     work = make(*arguments)
     end.send(True)
-    while end.recv():
-        end.send(work())
+    with contextlib.suppress(EOFError):
+        while end.recv():
+            end.send(work())
