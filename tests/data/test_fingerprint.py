@@ -8,11 +8,15 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from emoreg.config.contents import Contents
 from emoreg.config.schema import StimuliSettings, TargetSettings
-from emoreg.data.fingerprint import contents_of
+from emoreg.data.fingerprint import contents_of, contents_of_tables
+from emoreg.data.images.files import list_files
+from emoreg.data.images.packed import PackedImages
+from emoreg.data.images.table import Table
 from emoreg.data.tools.pack import pack
 from emoreg.runtime.progress import Progress
 
@@ -55,6 +59,34 @@ def test_names_in_any_unicode_form_are_the_same(tmp_path: Path, write_image: Cal
         for name in ("Bär", "Zoë"):
             write_image(tmp_path / form / unicodedata.normalize(form, name) / "1.png", size=(8, 8)).write_bytes(b"one")
     assert of(tmp_path / "NFC") == of(tmp_path / "NFD")
+
+
+def test_given_pixels_are_the_same_however_they_lie_in_memory() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 3), np.uint8)
+    labels = np.arange(6)
+    first = contents_of_tables([Table("t", pixels, labels), None], ["a"])
+    assert (first.files, first.bytes) == (6, pixels.nbytes)
+    strided = np.repeat(pixels, 2, axis=2)[:, :, ::2]
+    packed = PackedImages(pixels[::-1], np.array(list("abcdef")), labels[::-1])
+    for images in (strided, packed):
+        assert contents_of_tables([Table("u", images, labels), None], ["a"]) == first
+    others = [[Table("t", pixels[::-1], labels), None], [None, Table("t", pixels, labels)]]
+    assert all(contents_of_tables(other, ["a"]) != first for other in others)
+    assert contents_of_tables([Table("t", pixels, labels), None], ["b"]) != first
+
+
+def test_given_files_are_the_same_wherever_they_are(image_folder: Path, image_zip: Path, tmp_path: Path) -> None:
+    def given(root: Path) -> Contents:
+        files = sorted((file for file in list_files(root) if file.name.endswith(".png")), key=lambda file: file.name)
+        return contents_of_tables([Table("t", files, np.arange(len(files)))], [])
+
+    first = given(image_folder)
+    assert first.files == 32 and given(image_zip) == first
+    shutil.copytree(image_folder, tmp_path / "copy")
+    assert given(tmp_path / "copy") == first
+    image = next((tmp_path / "copy").rglob("*.png"))
+    image.write_bytes(image.read_bytes() + b"more")
+    assert given(tmp_path / "copy") != first
 
 
 def test_hidden_files_are_no_images(image_folder: Path) -> None:

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from emoreg.config.contents import Contents
@@ -17,6 +18,7 @@ from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe
 from emoreg.config.schema import EncoderSettings, RegulationSettings, StimuliSettings, TargetSettings
 from emoreg.data.images.table import Table
 from emoreg.data.stimuli import read_stimuli
+from emoreg.data.targets.target import Target
 from emoreg.runs.inputs import Inputs, from_record, weights_checksum
 from emoreg.runs.run import CHECKPOINT, INPUTS, RECIPE, WEIGHTS, Run, start_run
 from emoreg.runtime.progress import Progress
@@ -180,7 +182,68 @@ def test_own_images_are_not_looked_for_where_the_recipe_says(
     run = pretrain(
         recipe, tmp_path / "run", (Table("own", own.images, own.labels[0].values), own.labels[0].space), quiet
     )
-    assert run.inputs == Inputs()
+    assert run.inputs.data["stimuli"].files == len(own.images)
+
+
+def given(shift: int = 0, classes: tuple[str, ...] = ("cat", "dog"), swapped: bool = False) -> Target:
+    """A target in memory: of other pixels, other names or other labels."""
+    images = (np.random.default_rng(0).integers(0, 200, (32, 8, 8, 3)) + shift).astype(np.uint8)
+    labels = np.arange(32) % 2
+    table = Table("mine", images, 1 - labels if swapped else labels)
+    return Target(table.take(np.arange(24)), table.take(np.arange(24, 32)), classes)
+
+
+OTHERS = [given(shift=1), given(swapped=True), given(classes=("dog", "cat"))]
+
+
+@pytest.fixture
+def of_given(stage2: TrainRecipe) -> TrainRecipe:
+    return dataclasses.replace(stage2, target=TargetSettings(image_size=8))
+
+
+def test_a_run_of_given_images_goes_on_with_the_same_and_refuses_others(
+    of_given: TrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    with pytest.raises(InterruptedError):
+        train(of_given, tmp_path, progress=StopAt(), data=given())
+
+    def refuses(data: Target) -> str:
+        told = refusal(lambda: train(of_given, tmp_path, progress=quiet, data=data))
+        assert "holds a run of other images" in told and "bring back what it was begun with" in told
+        return told
+
+    for other in OTHERS:
+        same_size = "32 images of 6,144 bytes then, 32 images of 6,144 bytes now, but other pixels, labels or classes"
+        assert f"target, given in Python: {same_size}" in refuses(other)
+    run = train(of_given, tmp_path, progress=quiet, data=given())
+    assert len(run.environment) == 2 and run.is_finished
+    for other in OTHERS:
+        refuses(other)
+    fewer = dataclasses.replace(given(), train=given().train.take(np.arange(16)))
+    assert "target, given in Python: 32 images of 6,144 bytes then, 24 images of 4,608 bytes now)" in refuses(fewer)
+    assert train(of_given, tmp_path, progress=quiet, data=given()).final == run.final
+
+
+def test_a_run_of_given_images_that_an_earlier_emoreg_began_goes_on(
+    of_given: TrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    with pytest.raises(InterruptedError):
+        train(of_given, tmp_path, progress=StopAt(), data=given())
+    (tmp_path / INPUTS).write_text(json.dumps(Inputs().record()))
+    assert train(of_given, tmp_path, progress=quiet, data=given(shift=1)).is_finished
+
+
+def test_a_run_of_given_stimuli_refuses_others_and_those_of_its_recipe(
+    stage1: PretrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    own = read_stimuli(stage1.stimuli, 0)
+    space, values, pixels = own.labels[0].space, own.labels[0].values, np.asarray(own.images)
+    run = pretrain(stage1, tmp_path, (Table("own", pixels, values), space), quiet)
+    for images, labels in ((255 - pixels, values), (pixels, values[::-1].copy())):
+        told = refusal(partial(pretrain, stage1, tmp_path, (Table("own", images, labels), space), quiet))
+        assert "stimuli, given in Python" in told and "but other pixels, labels or classes" in told
+    assert "the published set now" in refusal(lambda: pretrain(stage1, tmp_path, progress=quiet))
+    assert pretrain(stage1, tmp_path, (Table("own", pixels, values), space), quiet).final == run.final
 
 
 def test_a_run_that_has_saved_nothing_takes_what_is_there_now(tmp_path: Path, stage2: TrainRecipe) -> None:

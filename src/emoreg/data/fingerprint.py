@@ -2,7 +2,8 @@
 
 A folder and the zip of it have one checksum. It is of the names and sizes of all files that are not hidden, and of the
 content of tables, which hold labels; images are not opened, so 50,000 files take about a second. An image that is
-replaced by another one of as many bytes is therefore not noticed.
+replaced by another one of as many bytes is therefore not noticed. Pixels that are given in Python are in memory, or
+mapped into it, and are read whole.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+
 from emoreg.config.contents import Contents
 from emoreg.config.schema import StimuliSettings, TargetSettings
 from emoreg.data.images.files import MAX_FILE_BYTES, File, list_files
 from emoreg.data.images.layout import split_name
 from emoreg.data.images.names import composed
 from emoreg.data.images.packed import PACK, is_pack, read_about
+from emoreg.data.images.table import Table
 from emoreg.errors import UserError
 
 EMBEDDED = ("procedural", "digits")  # which have no root
@@ -57,6 +61,36 @@ def contents_of(settings: StimuliSettings | TargetSettings) -> Contents | None:
     except (OSError, ValueError, UserError):  # ValueError: a path with a null byte
         return None
     return contents
+
+
+def contents_of_tables(tables: Iterable[Table | None], told: Sequence[str]) -> Contents:
+    """What a caller has given in Python, in its order: pixels, files by name and size, a library's items by number.
+
+    Args:
+        tables: the parts of the set; None for a part that it does not have.
+        told: what the labels stand for.
+    """
+    digest, count, total = hashlib.sha256(repr(tuple(told)).encode("utf-8", "surrogateescape")), 0, 0
+    for table in tables:
+        if table is None:
+            digest.update(b"none\n")
+            continue
+        digest.update(f"{len(table)} {table.labels.dtype} {table.labels.shape}\n".encode())
+        digest.update(table.labels.tobytes())
+        files = [image for image in table.images if isinstance(image, File)]
+        names = _without_wrapping([composed(file.name) for file in files])
+        named = zip(names, _sizes(files), strict=True)
+        for image in table.images:
+            if isinstance(image, np.ndarray):
+                digest.update(f"{image.shape}\n".encode())
+                digest.update(image.tobytes())
+                total += image.nbytes
+                continue
+            name, size = next(named) if isinstance(image, File) else (str(image), 0)
+            digest.update(f"{name}\0{size}\n".encode("utf-8", "surrogateescape"))
+            total += max(size, 0)
+        count += len(table)
+    return Contents(digest.hexdigest(), count, total)
 
 
 def _look(name: str, root: Path) -> tuple[Contents, Iterable[Path]]:

@@ -30,10 +30,12 @@ class Inputs:
         data: what stands at the roots of its image sets, by section of the recipe ("target", "also[0]"); without
             those of which nothing is known.
         experience: SHA-256 of the weights of its stage-1 run; None without one, or where it is not known.
+        given: the section whose images the caller gives in Python; for messages, and not recorded.
     """
 
     data: Mapping[str, Contents] = field(default_factory=dict)
     experience: str | None = None
+    given: str | None = None
 
     def record(self) -> dict[str, Any]:
         """As it is written to a file; `from_record` reads it."""
@@ -96,10 +98,13 @@ def changes(old: Recipe, new: Recipe, before: Inputs, now: Inputs) -> tuple[list
         known.append(f"{section}.root")
         then, there = before.data[section], now.data[section]
         if then.sha256 != there.sha256:
-            what = f"{then} then, {there} now"
+            is_given = section == now.given
+            kind, others = ("images", "pixels, labels or classes") if is_given else ("files", "names or labels")
+            what = f"{then.told(kind)} then, {there.told(kind)} now"
             if str(then) == str(there):
-                what += ", but other names or labels"
-            lines.append(f"{section}.root: {what} in {new.sections[section].root}")
+                what += f", but other {others}"
+            where = f"{section}, given in Python" if is_given else f"{section}.root"
+            lines.append(f"{where}: {what}" + ("" if is_given else f" in {new.sections[section].root}"))
     if None not in (before.experience, now.experience):
         known.append(EXPERIENCE)
         if before.experience != now.experience:

@@ -4,27 +4,44 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from emoreg.config.contents import Contents
 from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe
 from emoreg.config.schema import StimuliSettings, TargetSettings
-from emoreg.data.fingerprint import contents_of
+from emoreg.data.fingerprint import contents_of, contents_of_tables
+from emoreg.data.images.table import Table
+from emoreg.data.stimuli.emotion import EmotionSpace
+from emoreg.data.targets.target import Target
 from emoreg.runs.inputs import Inputs, weights_checksum
 from emoreg.runs.run import WEIGHTS
 
 
-def inputs_of(recipe: Recipe, own_images: bool = False, own_network: bool = False) -> Inputs:
+def inputs_of(
+    recipe: Recipe, own_images: Target | tuple[Table, EmotionSpace] | None = None, own_network: bool = False
+) -> Inputs:
     """The images and the stage-1 weights that a recipe names, without those that are not there.
 
     Args:
         recipe: of either stage.
-        own_images: whether the caller brings the images of the stimuli or the target.
+        own_images: those that the caller brings in place of the recipe's target or stimuli.
         own_network: whether the caller brings a classifier, in place of one with the recipe's experience.
     """
     sets: dict[str, StimuliSettings | TargetSettings] = {**recipe.sections}
-    experience = None
+    experience = given = None
     if isinstance(recipe, TrainRecipe) and not own_network:
         experience = recipe.encoder.experience
-    if own_images:
-        del sets["stimuli" if isinstance(recipe, PretrainRecipe) else "target"]
+    if own_images is not None:
+        given = "stimuli" if isinstance(recipe, PretrainRecipe) else "target"
+        del sets[given]
     found = {section: contents_of(settings) for section, settings in sets.items()}
     data = {section: contents for section, contents in found.items() if contents is not None}
-    return Inputs(data, None if experience is None else weights_checksum(Path(experience) / WEIGHTS))
+    if own_images is not None and given is not None:
+        data[given] = contents_of_given(own_images)
+    return Inputs(data, None if experience is None else weights_checksum(Path(experience) / WEIGHTS), given)
+
+
+def contents_of_given(images: Target | tuple[Table, EmotionSpace]) -> Contents:
+    """What a caller gives in Python as a target or as stimuli: images, labels and what these stand for."""
+    if isinstance(images, Target):
+        return contents_of_tables((images.train, images.test, images.validation), (images.task, *images.classes))
+    table, space = images
+    return contents_of_tables((table,), (space.kind, *space.names))

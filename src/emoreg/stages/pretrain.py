@@ -87,7 +87,7 @@ def pretrain(
         recipe = dataclasses.replace(recipe, backbone=architecture_of(encoder))
     elif note := stem_note(recipe.backbone, recipe.stimuli.image_size):
         progress.detail(note)
-    given, inputs = _Given(stimuli, encoder), inputs_of(recipe, own_images=stimuli is not None)
+    given, inputs = _Given(stimuli, encoder), inputs_of(recipe, stimuli)
     run = launch(out, recipe, _pretrain, given, progress, inputs)
     if encoder is not None:
         load_encoder(run, encoder=encoder)  # other processes train copies, a finished run trains nothing, ema averages

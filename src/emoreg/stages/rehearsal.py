@@ -146,13 +146,14 @@ def read_rehearsal(recipe: TrainRecipe, fabric: Fabric, progress: Progress) -> R
 
 def _difference(run: Run, recipe: PretrainRecipe, lessons: Lessons) -> str | None:
     """What a run of stage 1 learned from, and what is there in its place now; None where it is the same."""
-    then, now = run.inputs.data, inputs_of(recipe).data
-    if any(then[section].sha256 != now[section].sha256 for section in then.keys() & now.keys()):
-        return "images of other contents"
     count, name = run.final.get("images"), run.final.get("stimuli")
     if (count, name) != (len(lessons.images), lessons.images.table.name):
         return f"{count} images of {name}, and now there are {len(lessons.images)} of {lessons.images.table.name}"
-    return None if run.final.get("labels", lessons.labels) == lessons.labels else "other labels of the same images"
+    if run.final.get("labels", lessons.labels) != lessons.labels:
+        return "other labels of the same images"
+    then, now = run.inputs.data, inputs_of(recipe).data  # of stimuli that were given in Python never the same
+    is_other = any(then[section].sha256 != now[section].sha256 for section in then.keys() & now.keys())
+    return "images of other contents" if is_other else None
 
 
 def loss_of_classes(read_out: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
