@@ -78,6 +78,51 @@ def test_a_classifier_is_trained_on_images_of_ones_own(tmp_path: Path, quiet: Pr
         evaluate(run, progress=quiet)
 
 
+@pytest.fixture(scope="module")
+def own_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    recipe = read_recipe(TrainRecipe, None, EPOCH | {"target.image_size": 8, "backbone.name": "resnet8"})
+    folder = tmp_path_factory.mktemp("given") / "run"
+    return train(recipe, folder, progress=Progress(quiet=True), data=own_images())
+
+
+def test_a_run_of_images_of_ones_own_is_evaluated_on_them_and_on_others(
+    own_run: Run, quiet: Progress, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = evaluate(own_run, own_images(), "cpu", progress=Progress())
+    assert again["accuracy"] == own_run.final["test"]["accuracy"] and again["images"] == 8
+    assert again["target"].startswith("given:mine") and again["images_trained_on"] == 0
+    assert "another look at its test images" in capsys.readouterr().err
+    others = dataclasses.replace(own_images(), test=own_images().train)
+    found = evaluate(own_run, others, "cpu", progress=Progress())
+    assert (found["target"], found["images"]) == ("given:mine, 2 classes", 24)
+    assert found["images_trained_on"] == 22  # the others validated
+    assert "another look" not in capsys.readouterr().err
+
+
+def test_given_test_images_that_a_run_leaves_unseen_are_not_evaluated(tmp_path: Path, quiet: Progress) -> None:
+    settings = EPOCH | {"target.image_size": 8, "target.test": False, "backbone.name": "resnet8"}
+    run = train(read_recipe(TrainRecipe, None, settings), tmp_path / "run", progress=quiet, data=own_images())
+    with pytest.raises(UserError, match=r"target\.test is false, .*: give other images \(data=\)"):
+        evaluate(run, own_images(), "cpu", progress=quiet)
+    (run.folder / "inputs.json").unlink()  # as in a run of an earlier emoreg, which is known by its name
+    with pytest.raises(UserError, match=r"target\.test is false"):
+        evaluate(run, own_images(), "cpu", progress=quiet)
+
+
+def test_a_target_that_the_run_does_not_answer_is_not_evaluated(own_run: Run, quiet: Progress) -> None:
+    swapped = dataclasses.replace(own_images(), classes=("dog", "cat"))
+    wrong: Any = own_images().test
+    values = Table("mine", own_images().test.images, np.zeros((8, 2), np.float32))
+    rated = Target(values, values.take(np.arange(8)), ("cat", "dog"), task="regression")
+    for data, reason in (
+        (swapped, r"data\.classes: must be those that the run was trained on, in their order: cat, dog"),
+        (rated, r"data\.task: is regression, and the run was trained on classification"),
+        (wrong, r"data: must be emoreg\.Target\(train, test, classes\), .* not a Table"),
+    ):
+        with pytest.raises(UserError, match=reason):
+            evaluate(own_run, data, "cpu", progress=quiet)
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [

@@ -11,11 +11,13 @@ from typing import Any
 from emoreg.config.contents import Contents
 from emoreg.config.recipe import TrainRecipe
 from emoreg.config.schema import TargetSettings
-from emoreg.config.target_words import describe_target
+from emoreg.config.target_words import OUTPUTS, describe_target
 from emoreg.config.training import Device
 from emoreg.data.fingerprint import contents_of
+from emoreg.data.images.table import Table
 from emoreg.data.targets import is_own_test_split, read_for_scoring
-from emoreg.errors import UserError
+from emoreg.data.targets.target import GIVEN_IMAGES, Target, check_target
+from emoreg.errors import SettingError, UserError
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runs.run import Run, open_run
 from emoreg.runtime.places import portable
@@ -23,6 +25,7 @@ from emoreg.runtime.progress import Progress
 from emoreg.stages.classifier import load_classifier
 from emoreg.stages.classify import load_target
 from emoreg.stages.confusion import remark_on_answers
+from emoreg.stages.inputs import contents_of_given
 from emoreg.stages.leaks import count_trained_on
 from emoreg.stages.metrics import measure
 from emoreg.training.fabric import make_fabric, place, scoring
@@ -30,7 +33,7 @@ from emoreg.training.fabric import make_fabric, place, scoring
 
 def evaluate(
     run: Run | Path | str,
-    data: str | None = None,
+    data: Target | Path | str | None = None,
     device: Device = "auto",
     model: RegulatedClassifier | None = None,
     progress: Progress | None = None,
@@ -42,7 +45,7 @@ def evaluate(
     Args:
         run: the run or its folder.
         data: a target's name ("cifar10"), or a folder or zip of `[test/]<class>/*.jpg|png` whose classes the
-            run knows; None for the run's own test split.
+            run knows; or images in Python, whose test images are scored; None for the run's own test split.
         device: as training.device.
         model: for a run that trained your own model, one built alike.
         progress: where it is shown; None for the terminal.
@@ -66,16 +69,27 @@ def evaluate(
     classifier, classes = load_classifier(run, model)
     target = recipe.target
     was = run.inputs.data.get("target")
-    if data is not None and was is not None and _holds(data, target, was):
-        target = dataclasses.replace(target, root=data)
-    table = read_for_scoring(target, data, classes, progress, recipe.edition)
-    is_own = is_own_test_split(target, data)
+    if data is None or isinstance(data, str | Path):
+        data = None if data is None else str(data)
+        if data is not None and was is not None and _holds(data, target, was):
+            target = dataclasses.replace(target, root=data)
+        table = read_for_scoring(target, data, classes, progress, recipe.edition)
+        is_own = is_own_test_split(target, data)
+        now = contents_of(target) if is_own else None
+        scored = portable(str(data), run.folder)
+    else:
+        table, scored = _test_of(data, target, classes), f"{GIVEN_IMAGES}{data.test.name}"
+        now = contents_of_given(data)
+        is_own = was.sha256 == now.sha256 if was is not None else target.name == f"{GIVEN_IMAGES}{data.train.name}"
+        if is_own and not target.test:
+            raise UserError(
+                "target.test is false, which leaves this run's test split unseen: give other images (data=)"
+            )
     if is_own:
         progress.say(
             f"{run.folder.name}: another look at its test images, which were scored when training ended; choices made "
             "from it bias what is reported on them"
         )
-        now = contents_of(target)
         if was is not None and now is not None and was.sha256 != now.sha256:
             progress.say(f"{run.folder.name}: its images have changed since it was trained: {was} then, {now} now")
     images = load_target(table, recipe.target, training, fabric, progress)
@@ -91,7 +105,7 @@ def evaluate(
     speed = len(images) / (time.perf_counter() - begun)
     if remark := remark_on_answers(metrics, classes):
         progress.say(f"{run.folder.name}: {remark}")
-    what = describe_run(run) if is_own else f"{portable(str(data), run.folder)}, {len(classes)} classes"
+    what = describe_run(run) if is_own else f"{scored}, {len(classes)} {OUTPUTS[target.task]}"
     return {
         "target": what,
         **metrics,
@@ -113,6 +127,18 @@ def whole_of(final: Mapping[str, Any]) -> int | None:
     told = final.get("target")
     found = told.get("classes") if isinstance(told, Mapping) else None
     return found if type(found) is int and found > 0 else None
+
+
+def _test_of(data: Target, target: TargetSettings, classes: tuple[str, ...]) -> Table:
+    """The test images that a caller gives. UserError for another task, or classes, than the run was trained on."""
+    check_target(data)
+    if data.task != target.task:
+        raise SettingError("data.task", f"is {data.task}, and the run was trained on {target.task}")
+    if data.classes != classes:
+        raise SettingError(
+            "data.classes", f"must be those that the run was trained on, in their order: {', '.join(classes)}"
+        )
+    return data.test
 
 
 def _holds(root: str, target: TargetSettings, was: Contents) -> bool:
