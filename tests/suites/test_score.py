@@ -1,16 +1,23 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from emoreg.config.read_recipe import read_recipe
+from emoreg.config.recipe import TrainRecipe
+from emoreg.data.images.table import Table
+from emoreg.data.targets.target import Target
 from emoreg.errors import SettingError, UserError
 from emoreg.runs.delete import check_deletable
 from emoreg.runs.run import FINAL, WEIGHTS, Run
 from emoreg.runtime.progress import Progress
+from emoreg.stages.classify import train
 from emoreg.suites import score as module
 from emoreg.suites.options import parse_suites
 from emoreg.suites.results import file_of, read_result
@@ -53,6 +60,27 @@ def test_validation_images_fit_the_temperature_where_the_run_has_any(run: Path, 
     assert found.images.endswith("validation images") and "test images; temperature" in found.images
     (run / WEIGHTS).unlink()
     assert read_result(Run(run), CALIBRATION) == found  # reports need no weights
+
+
+def test_a_run_of_given_images_is_scored_on_these_alone(tmp_path: Path, quiet: Progress) -> None:
+    draw, labels = np.random.default_rng(0), np.arange(48) % 2
+    table = Table("mine", draw.integers(0, 256, (48, 8, 8, 3), np.uint8), labels)
+    data = Target(table.take(np.arange(24)), table.take(np.arange(24, 48)), ("cat", "dog"))
+    told = {"training.epochs": 1, "training.device": "cpu", "target.image_size": 8, "backbone.name": "resnet8"}
+    run = train(read_recipe(TrainRecipe, None, told), tmp_path / "run", progress=quiet, data=data)
+    relabelled = dataclasses.replace(data, test=Table("mine", data.test.images, 1 - data.test.labels))
+    others = (relabelled, dataclasses.replace(data, classes=("dog", "cat")))
+
+    def refuse_others() -> None:
+        for other in others:
+            with pytest.raises(SettingError, match=r"data: must be what .*run was trained on.*: give the same"):
+                score_suites(run, ["calibration"], "cpu", data=other, progress=quiet)
+
+    refuse_others()
+    (found,) = score_suites(run, ["calibration"], "cpu", data=data, progress=quiet)
+    refuse_others()
+    assert score_suites(run, ["calibration"], "cpu", data=data, progress=quiet) == (found,)
+    assert score_suites(run, ["calibration"], "cpu", progress=quiet) == (found,)
 
 
 def test_figures_of_another_training_in_the_same_folder_do_not_count(run: Path, quiet: Progress) -> None:
