@@ -130,6 +130,18 @@ def test_markdown_writes_the_intervals_of_suites_as_those_of_accuracy() -> None:
     assert not any(re.search(r"\d, [+−\d]", line) for line in entries)
 
 
+def test_every_row_of_a_suite_in_markdown_says_which_arm_it_is_and_where_its_interval_stands() -> None:
+    table = scored()
+    own = table.assign(variant=table["experience"].map(lambda name: None if name is None else "own losses"))
+    mixture = own[own["experience"].notna()].assign(variant="mixture")
+    text = markdown_suites(analyse("A study", pd.concat([own, mixture], ignore_index=True)))
+    table_of_arms = text.split("**Calibration")[1].split("| Arm |")[1].splitlines()[2:]
+    names = [line.split(" | ")[0].removeprefix("| ") for line in table_of_arms if line.startswith("| ")]
+    assert "Learn-E-Reg, fresh, mixture" in names and "Learn-E-Reg, fresh, own losses" in names
+    assert len(set(names)) == len(names) == 2 + 2 * (1 + len(TWINS))
+    assert "interval beside it" in text and "below it" not in text
+
+
 def test_a_report_without_suites_has_no_section_of_them(tmp_path: Path) -> None:
     analysis = dataclasses.replace(analysed(), suites=())
     assert "Beyond accuracy" not in write_reports(tmp_path, analysis, findings(analysis)).read_text(encoding="utf-8")

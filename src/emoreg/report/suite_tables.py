@@ -82,13 +82,18 @@ class SuiteSection:
     contrasts: Grid | None  # None without a regulated arm
 
 
-def suite_sections(analysis: Analysis, between: str = ", ") -> tuple[SuiteSection, ...]:
-    """The suites of all cells, in the order of the cells, with what stands between the ends of an interval."""
+def suite_sections(analysis: Analysis, in_markdown: bool = False) -> tuple[SuiteSection, ...]:
+    """The suites of all cells, in the order of the cells.
+
+    Args:
+        analysis: of a study.
+        in_markdown: whether rows stand without the headings of their groups, and intervals beside their means.
+    """
     many = len({id(each.cell) for each in analysis.suites}) > 1
-    return tuple(_section(number, each, many, between) for number, each in enumerate(analysis.suites, 1))
+    return tuple(_section(number, each, many, in_markdown) for number, each in enumerate(analysis.suites, 1))
 
 
-def _section(number: int, suite: SuiteCell, many: bool, between: str) -> SuiteSection:
+def _section(number: int, suite: SuiteCell, many: bool, in_markdown: bool) -> SuiteSection:
     title = TITLES[suite.suite]
     about = f"{ABOUT[suite.suite]} Scored: {suite.images}."
     if suite.other_options:
@@ -97,13 +102,19 @@ def _section(number: int, suite: SuiteCell, many: bool, between: str) -> SuiteSe
         f"suite-{number}",
         f"{title}: {suite.cell.title}" if many else title,
         about,
-        _figures_grid(suite, title, between),
-        _contrasts_grid(suite, title, between),
+        _figures_grid(suite, title, in_markdown),
+        _contrasts_grid(suite, title, _between(in_markdown)),
     )
 
 
-def _figures_grid(suite: SuiteCell, title: str, between: str) -> Grid:
-    columns: list[Column] = [ARM]
+def _between(in_markdown: bool) -> str:
+    """What stands between the ends of an interval; in Markdown as in its other tables."""
+    return " to " if in_markdown else ", "
+
+
+def _figures_grid(suite: SuiteCell, title: str, in_markdown: bool) -> Grid:
+    columns: list[Column] = [("Arm", lambda arm: Entry(arm.label)) if in_markdown else ARM]
+    between = _between(in_markdown)
     for figure in suite.figures:
 
         def entry(arm: ArmResult, figure: Figure = figure) -> Entry:
@@ -111,7 +122,7 @@ def _figures_grid(suite: SuiteCell, title: str, between: str) -> Grid:
             return ABSENT if values is None else measured(values[figure.name], _number(figure), between)
 
         columns.append((f"{figure.title}{', %' if figure.is_share else ''}".replace(", ", ",\n", 1), entry))
-    caption = "Mean over seeds, with the 95 % interval below it."
+    caption = f"Mean over seeds, with the 95 % interval {'beside' if in_markdown else 'below'} it."
     return grid_of(title, caption, columns, suite.cell, lambda arm: arm.arm in suite.values)
 
 
@@ -165,7 +176,7 @@ def _signed(value: float) -> str:
 
 def markdown_suites(analysis: Analysis) -> str:
     """The sections in Markdown; "" without any."""
-    sections = suite_sections(analysis, " to ")  # as in the other tables of Markdown
+    sections = suite_sections(analysis, in_markdown=True)
     if not sections:
         return ""
     blocks = [f"## {HEADING}", markdown(RULES)]
