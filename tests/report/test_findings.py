@@ -41,6 +41,15 @@ def said(table: pd.DataFrame) -> list[str]:
     return findings(analyse("a study", table))
 
 
+def test_names_with_commas_are_told_apart_in_a_list() -> None:
+    gains = {"learned": 0.02, "fixed": 0.02, "learned fresh": 0.0, "fixed fresh": 0.0}
+    rows = [stage_2(arms({"none": 0.0}, 4)), *(stage_2(arms(gains, 4), variant=name) for name in ("own losses", "b"))]
+    arms_in_words = "E-Reg, own losses; E-Reg, b; Learn-E-Reg, own losses; and Learn-E-Reg, b: the twins moments and"
+    assert said(results(*rows))[0].startswith(
+        f"No verdict on the label effect or the emotion effect of {arms_in_words} shuffled are missing"
+    )
+
+
 def test_an_effect_above_every_twin_is_specific_to_emotion_and_what_that_rules_out_is_said() -> None:
     first, second, *others = said(study({**REFERENCES, "learned": 0.02, **twins(shuffled=0.005)}))
     assert first.startswith("An effect specific to emotion is found. Above every twin with 10 seeds: Learn-E-Reg, +1.5")

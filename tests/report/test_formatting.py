@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from emoreg.report.formatting import NOTHING, bounds, count, decimal, p_value, percent, points, scaled, seconds
+from emoreg.report.formatting import NOTHING, all_of, bounds, count, decimal, p_value, percent, points, scaled, seconds
 from emoreg.report.statistics import Interval
 
 NAN = math.nan
@@ -49,3 +49,8 @@ def test_an_interval_says_why_it_is_not_there() -> None:
     assert bounds(Interval(0.9, NAN, NAN, (0.9, 0.9)), percent) == ""
     assert bounds(Interval(0.9, NAN, NAN, (0.9,) * 4), percent) == "no interval"
     assert bounds(Interval(NAN, NAN, NAN, ()), percent) == ""
+
+
+def test_a_list_of_parts_with_commas_has_semicolons() -> None:
+    assert [all_of(["a"]), all_of(["a", "b"]), all_of(["a", "b", "c"], "or")] == ["a", "a and b", "a, b or c"]
+    assert all_of(["a, x", "b"]) == "a, x; and b" and all_of(["a", "b, x", "c"]) == "a; b, x; and c"

@@ -70,8 +70,11 @@ def coverage(level: float) -> str:
 
 
 def all_of(parts: Sequence[str], word: str = "and") -> str:
-    """A list in words: "a, b and c"."""
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} {word} {parts[-1]}"
+    """A list in words: "a, b and c"; of parts with commas "a, b; c, d; and e, f"."""
+    if len(parts) == 1:
+        return parts[0]
+    between, last = ("; ", ";") if any("," in part for part in parts) else (", ", "")
+    return f"{between.join(parts[:-1])}{last} {word} {parts[-1]}"
 
 
 def listed(parts: Sequence[str]) -> str:
