@@ -64,6 +64,14 @@ def study() -> Study:
     return Study("s", (point,), factorial(), seeds=4, looks=(2, 4), run_seeds=2, machine=Machine())
 
 
+def test_seeds_beyond_the_plan_are_told_as_such(study: Study, tmp_path: Path) -> None:
+    more = dataclasses.replace(study, run_seeds=5)
+    console = Console(width=200)
+    with console.capture() as captured:
+        console.print(plan_table(more, plan_runs(more, tmp_path), Costs({}), 1))
+    assert "confirmation: 5 seeds, 1 more than planned, 0 to 4; verdicts at 2 and 4 seeds" in captured.get()
+
+
 def test_a_plan_shows_factors_looks_budgets_what_is_left_out_and_the_cost(study: Study, tmp_path: Path) -> None:
     planned = plan_runs(study, tmp_path)
     console = Console(width=200)

@@ -103,7 +103,8 @@ def _lines(
     looks = " and ".join(map(str, study.looks or (study.seeds,)))
     what = f"{study.purpose}: " if study.purpose else ""
     verdicts = "no verdicts" if study.purpose == "exploration" else f"verdicts at {looks} seeds"
-    more = f" of {study.seeds} planned" if len(seeds) != study.seeds else ""
+    extra = len(seeds) - study.seeds
+    more = f", {extra} more than planned" if extra > 0 else f" of {study.seeds} planned" if extra else ""
     yield f"{what}{len(seeds)} seeds{more}, {seeds[0]} to {seeds[-1]}; {verdicts}"
     for line, arms in _budgets(once).items():
         yield f"gradient budget, {', '.join(arms)}: {line}"
