@@ -11,11 +11,13 @@ import pytest
 import yaml
 
 from emoreg.cli.main import main
-from emoreg.errors import Diverged
+from emoreg.config.recipe import PretrainRecipe
+from emoreg.errors import Diverged, UserError
 from emoreg.stages import pretrain
 from emoreg.study import calibrate, run_study
 from emoreg.study.machine import this_machine
 from emoreg.study.scheduler import InTurn
+from emoreg.training.launch import RunContext
 
 FIRST_EDITION = Path(__file__).parents[1] / "first_edition" / "results.parquet"
 STUDY = """\
@@ -160,12 +162,29 @@ def test_a_study_with_a_run_that_fails_ends_with_1_and_says_which_also_without_a
     (tmp_path / "nothing").mkdir()
     shown = told(capsys, "study", "pilot.yaml", "--quiet", code=1)
     assert "emoreg: failed: nothing-resnet8-backbone-seed0: " in shown and "nothing" in shown
-    assert "1 of 2 runs failed" in shown and "Traceback" not in shown
+    assert "1 of 2 runs failed; run the same command again" in shown and "Traceback" not in shown
     assert "failed" in told(capsys, "results", "pilot.yaml")
     (page := tmp_path / "runs" / "pilot" / "report.html").unlink()
     page.mkdir()  # it cannot be written now, as on a full disk
     again = told(capsys, "study", "pilot.yaml", "--quiet", code=2)
     assert "1 of 2 runs failed" in again and "emoreg: cannot write runs/pilot/report.html: " in again
+
+
+def test_tracebacks_are_told_of_where_there_are_some_and_runs_that_are_blocked_are_counted(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(context: RunContext[PretrainRecipe], *_: object) -> None:
+        raise RuntimeError("a fault of the code") if context.recipe.seed in faults else UserError("an image is empty")
+
+    monkeypatch.setattr(pretrain, "_pretrain", fail)
+    file.write_text(STUDY.replace("[affect, fresh]", "[affect]").replace("references: [backbone]", "references: []"))
+    where = "runs/pilot/failures.json"
+    faults = {0, 1}
+    for told_of in (f"; their tracebacks are in {where}", f"; of 1 there is a traceback in {where}", ""):
+        shown = told(capsys, "study", "pilot.yaml", "--quiet", code=1)
+        assert f"emoreg: 2 of 4 runs failed{told_of}; run the same command again to retry them" in shown
+        assert "emoreg: 2 of 4 runs are blocked: not begun, as they need one of stage 1 named above" in shown
+        faults.discard(len(faults) - 1)
 
 
 def test_a_study_with_a_run_that_diverges_is_complete_and_says_so(

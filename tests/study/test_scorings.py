@@ -77,8 +77,8 @@ def test_a_scoring_that_fails_is_recorded_and_tried_again_and_its_run_stays_fini
         patch.setattr(emoreg.suites.score, "score_suites", refuse)
         failed = score_runs(planned, SUITES, tmp_path, InTurn(quiet), quiet)
     names = {outcome.run.name for outcome in failed}
-    assert {error for _, error in failed_scorings(tmp_path, ids_of(planned))} == {"the images are gone"}
-    assert {name for name, _ in failed_scorings(tmp_path, ids_of(planned))} == names
+    assert {each["error"] for each in failed_scorings(tmp_path, ids_of(planned))} == {"the images are gone"}
+    assert {each["run"] for each in failed_scorings(tmp_path, ids_of(planned))} == names
     assert all("suites" in name for name in names)
     assert recorded_failures(planned, tmp_path) == {}
     monkeypatch.setattr(emoreg.suites.score, "score_suites", lambda *_, **__: None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -112,7 +112,9 @@ def print_outcome(study: Study, table: pd.DataFrame, out: Path) -> int:
 def _tell_lost(table: pd.DataFrame, out: Path) -> int:
     """Tell which runs failed or diverged. The exit code: 1 if any did, but for classifiers that diverged: results."""
     from emoreg.study.columns import RunStatus
+    from emoreg.study.scheduler import read_failures
 
+    recorded = read_failures(out)
     lost = table[table.status.isin((RunStatus.FAILED, RunStatus.DIVERGED))]
     failed, diverged = (lost[lost.status == status] for status in (RunStatus.FAILED, RunStatus.DIVERGED))
     encoders, classifiers = (diverged[diverged.stage == stage] for stage in (1, 2))
@@ -124,23 +126,28 @@ def _tell_lost(table: pd.DataFrame, out: Path) -> int:
     if len(encoders):
         tell(f"emoreg: {len(encoders)} of {len(table)} runs diverged in stage 1: they block what needs them, {anew}")
     if len(failed):
-        tell(
-            f"emoreg: {len(failed)} of {len(table)} runs failed; their tracebacks are in {out}/failures.json; "
-            "run the same command again to retry them"
-        )
+        where = _tracebacks([recorded.get(key, {}) for key in failed["id"]], out)
+        tell(f"emoreg: {len(failed)} of {len(table)} runs failed{where}; run the same command again to retry them")
+    if blocked := (table.status == RunStatus.BLOCKED).sum():
+        tell(f"emoreg: {blocked} of {len(table)} runs are blocked: not begun, as they need one of stage 1 named above")
     return 1 if len(failed) or len(encoders) else 0
 
 
-def tell_failed(failed: Sequence[tuple[str, str]], out: Path) -> int:
-    """Tell which scorings of a study failed. The exit code: 1 if any did."""
-    for name, error in failed:
-        tell(printable(f"emoreg: failed: {name}: {error}"))
+def tell_failed(failed: Sequence[Mapping[str, str]], out: Path) -> int:
+    """Tell which scorings of a study failed, by their records. The exit code: 1 if any did."""
+    for each in failed:
+        tell(printable(f"emoreg: failed: {each['run']}: {each['error']}"))
     if failed:
-        tell(
-            f"emoreg: the suites of {len(failed)} runs failed; their tracebacks are in {out}/failures.json; run the "
-            "same command again to retry them"
-        )
+        where = _tracebacks(failed, out)
+        tell(f"emoreg: the suites of {len(failed)} runs failed{where}; run the same command again to retry them")
     return 1 if failed else 0
+
+
+def _tracebacks(failed: Sequence[Mapping[str, str]], out: Path) -> str:
+    """Where the tracebacks of failures are. An error that says itself what is wrong, as of bad input, has none."""
+    number = sum(bool(each.get("traceback")) for each in failed)
+    which = "their tracebacks are" if number == len(failed) else f"of {number} there is a traceback"
+    return f"; {which} in {out}/failures.json" if number else ""
 
 
 def _print_plan(

@@ -49,8 +49,8 @@ def score_runs(
     return failed
 
 
-def failed_scorings(out: Path, ids: Iterable[str]) -> list[tuple[str, str]]:
-    """The scorings that failed when they were last tried, of runs with these ids: names and errors."""
+def failed_scorings(out: Path, ids: Iterable[str]) -> list[dict[str, str]]:
+    """The records of the scorings that failed when they were last tried, of runs with these ids."""
     recorded = read_failures(out)
     keys = dict.fromkeys(f"{id_}{SUFFIX}" for id_ in ids)
-    return [(recorded[key]["run"], recorded[key]["error"]) for key in keys if key in recorded]
+    return [recorded[key] for key in keys if key in recorded]
