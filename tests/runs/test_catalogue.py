@@ -13,6 +13,7 @@ from emoreg.runs.catalogue import FACTS, catalogue, damage, differing_settings, 
 from emoreg.runs.run import DIVERGED, FINAL, METRICS, RECIPE, Run, start_run
 from emoreg.runtime.lock import hold
 from emoreg.runtime.safe_io import write_json
+from emoreg.study.arms import Arm, ArmMode, recipe_of
 from refusing import refusal
 
 
@@ -49,6 +50,13 @@ def test_a_row_has_what_a_run_is_how_far_it_is_and_its_scores(folder: Path) -> N
     assert (one["validation_accuracy"], one["test_accuracy"]) == (0.75, 0.65)
     assert (first["stage"], first["mode"], two["stage"], two["mode"]) == (1, "affect", 2, "none")
     assert (two["status"], two["seed"], two["recipe.seed"]) == ("not begun", 1, 1)
+
+
+@pytest.mark.parametrize("mode", ["none", "fixed", "learned", "ensemble", "transfer", "unregulated"])
+def test_a_mode_is_called_as_in_a_study_s_table(tmp_path: Path, mode: ArmMode) -> None:
+    arm = Arm(mode, None if mode in ("none", "ensemble") else "affect")
+    made(tmp_path / "one", recipe_of(arm, TrainRecipe(), "stage1", 0))
+    assert catalogue(find_runs([tmp_path]))["mode"].tolist() == [mode]
 
 
 def test_a_run_that_is_being_trained_and_one_that_is_damaged_are_called_so(folder: Path) -> None:

@@ -11,8 +11,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from emoreg.config.loss import LossWeights
 from emoreg.config.read_recipe import flatten
-from emoreg.config.recipe import PretrainRecipe
+from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 from emoreg.errors import UserError
 from emoreg.runs.run import METRICS, RECIPE, Run
 from emoreg.runtime.lock import holder
@@ -116,7 +117,7 @@ def _row(run: Run) -> dict[str, Any]:
         row |= {
             "stage": 1 if is_first else 2,
             "status": str(status_of(run)),
-            "mode": recipe.pretext if isinstance(recipe, PretrainRecipe) else recipe.regulation.mode,
+            "mode": recipe.pretext if isinstance(recipe, PretrainRecipe) else _mode(recipe),
             "data": recipe.stimuli.name if isinstance(recipe, PretrainRecipe) else recipe.target.name,
             "backbone": recipe.backbone.name,
             "seed": recipe.seed,
@@ -127,6 +128,15 @@ def _row(run: Run) -> dict[str, Any]:
         return row | _scores(run)
     except UserError as error:
         return row | {"status": str(Status.DAMAGED), "error": str(error)}
+
+
+def _mode(recipe: TrainRecipe) -> str:
+    """As in a study's table, but for `wide`: by its recipe that is a plain backbone like any other."""
+    regulation = recipe.regulation
+    settings = (regulation.mode, regulation.lam, regulation.mix, recipe.loss_weights)
+    if settings != ("fixed", 0.5, "probabilities", LossWeights(0.0, 1.0, 1.0)):
+        return regulation.mode
+    return "ensemble" if recipe.encoder.experience is None else "unregulated"  # trained apart, and averaged
 
 
 def status_of(run: Run) -> Status:
