@@ -54,7 +54,8 @@ def stage_2(
                 "error": None,
                 "run": name,
             }
-            row |= {"id": name, "folder": f"nowhere/{name}", "mode": mode, "experience": experience}
+            own_name = name if is_shared or not variant else f"{name}-{variant}"
+            row |= {"id": own_name, "folder": f"nowhere/{name}", "mode": mode, "experience": experience}
             row |= {"variant": None if is_shared else variant, "stimuli": own, "target": target, "backbone": backbone}
             row |= {"seed": seed, "edition": 2, "purpose": None, "planned_seeds": None, "looks": None}
             row["test_accuracy"] = math.nan  # every table has this column

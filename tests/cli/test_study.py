@@ -16,8 +16,10 @@ from emoreg.errors import Diverged, UserError
 from emoreg.stages import pretrain
 from emoreg.study import calibrate, run_study
 from emoreg.study.machine import this_machine
+from emoreg.study.results_table import write_results
 from emoreg.study.scheduler import InTurn
 from emoreg.training.launch import RunContext
+from result_rows import results, stage_2
 
 FIRST_EDITION = Path(__file__).parents[1] / "first_edition" / "results.parquet"
 STUDY = """\
@@ -322,6 +324,16 @@ def test_finished_runs_of_another_machine_are_taken_over_and_tables_are_joined(
     assert "--runs is for one study" in told(capsys, "results", "there", "all.parquet", "--runs", "x", code=2)
     other = told(capsys, "study", "pilot.yaml", "--out", "x", "--with", str(FIRST_EDITION), "--quiet", code=2)
     assert "has no run of this study: its nearest one differs in edition (1 there, 2 here)" in other
+
+
+def test_of_tables_that_are_joined_it_is_told_how_many_runs_they_have(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [stage_2({"unregulated": [0.9, 0.8]}, variant=name) for name in ("own", "mixture")]
+    table = results(*rows)
+    write_results(tmp_path / "one.parquet", table.assign(id=table["run"]))
+    shown = told(capsys, "results", str(tmp_path / "one.parquet"), "--merge", str(tmp_path / "all.parquet"))
+    assert shown.endswith("all.parquet: 2 runs of 1 tables\n")
 
 
 def test_while_a_study_runs_the_test_split_stays_unseen(file: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -111,6 +111,19 @@ def test_variants_are_families_of_their_own_and_share_the_references() -> None:
     assert all("gain" in arm.contrasts for arm in cell.arms[1:])
 
 
+def test_a_run_that_variants_share_is_counted_once_and_told() -> None:
+    arms = {"learned": PLAIN, "unregulated": PLAIN}
+    table = results(*(stage_2(arms, variant=name) for name in ("own", "mixture")))
+    is_shared = table["mode"] == "unregulated"
+    table.loc[is_shared, "id"] = table["run"]
+    table.loc[is_shared & (table["seed"] == 2), "status"] = "diverged"
+    found = analyse("a study", table)
+    assert (found.planned, found.finished, len(found.diverged)) == (9, 8, 1)
+    told = "Unregulated, own; and Unregulated, mixture: their variants differ in nothing that touches them"
+    assert dict(found.facts)["The same runs"] == told and dict(found.facts)["Training"].endswith(" in 8 runs")
+    assert "The same runs" not in dict(analyse("a study", results(stage_2(arms, variant="own"))).facts)
+
+
 def test_the_next_look_is_the_first_that_is_not_complete() -> None:
     plan: dict[str, Any] = {"purpose": "confirmation", "planned_seeds": 8, "looks": [4, 8]}
     six = [0.9 + 0.001 * seed for seed in range(6)]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -62,6 +63,18 @@ def study() -> Study:
     variants = (Variant("own", base, sets), Variant("mixture", build(base, mixture), sets))
     point = GridPoint("digits", "resnet8", base, sets, variants)
     return Study("s", (point,), factorial(), seeds=4, looks=(2, 4), run_seeds=2, machine=Machine())
+
+
+def test_the_rows_of_a_plan_count_a_run_that_variants_share_once(study: Study, tmp_path: Path) -> None:
+    shared = dataclasses.replace(study, arms=factorial(references=("backbone", "unregulated")))
+    planned = plan_runs(shared, tmp_path)
+    console = Console(width=200)
+    with console.capture() as captured:
+        console.print(plan_table(shared, planned, Costs({}), 1))
+    lines = captured.get().splitlines()
+    counts = [int(found[1]) for line in lines if (found := re.search(r" (\d+) +0 +–$", line.rstrip()))]
+    assert sum(counts) == len({run.id for run in planned}) < len(planned)
+    assert any("Unregulated" in line and "own, mixture" in line for line in lines)
 
 
 def test_seeds_beyond_the_plan_are_told_as_such(study: Study, tmp_path: Path) -> None:

@@ -127,6 +127,7 @@ def results(
             raise UserError(f"--merge writes whole tables; leave out --{unused[0]}")
 
     from emoreg.runtime.terminal import show
+    from emoreg.study.columns import each_once
     from emoreg.study.elsewhere import merged
     from emoreg.study.results_table import select, write_results
     from emoreg.study.tables import rows_table, rows_text
@@ -137,7 +138,7 @@ def results(
     table = tables[0][1] if len(tables) == 1 else merged(tables)
     if merge is not None:
         write_results(merge, table)
-        print(f"{merge}: {len(table)} runs of {len(tables)} tables")
+        print(f"{merge}: {len(each_once(table))} runs of {len(tables)} tables")
         return
     if columns is None:
         table = select(table, where, None)

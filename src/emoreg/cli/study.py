@@ -111,10 +111,10 @@ def print_outcome(study: Study, table: pd.DataFrame, out: Path) -> int:
 
 def _tell_lost(table: pd.DataFrame, out: Path) -> int:
     """Tell which runs failed or diverged. The exit code: 1 if any did, but for classifiers that diverged: results."""
-    from emoreg.study.columns import RunStatus
+    from emoreg.study.columns import RunStatus, each_once
     from emoreg.study.scheduler import read_failures
 
-    recorded = read_failures(out)
+    table, recorded = each_once(table), read_failures(out)
     lost = table[table.status.isin((RunStatus.FAILED, RunStatus.DIVERGED))]
     failed, diverged = (lost[lost.status == status] for status in (RunStatus.FAILED, RunStatus.DIVERGED))
     encoders, classifiers = (diverged[diverged.stage == stage] for stage in (1, 2))

@@ -28,6 +28,7 @@ from emoreg.report.contrast_plan import BACKBONE
 from emoreg.report.contrast_sizes import rows_of
 from emoreg.report.contrasts import Judged, frame_of, judged
 from emoreg.report.doses import doses_of
+from emoreg.report.formatting import all_of
 from emoreg.report.machine_notes import facts_of
 from emoreg.report.measures import MEASURES
 from emoreg.report.method_notes import MethodNotes, method_notes
@@ -37,7 +38,7 @@ from emoreg.report.shared_settings import targets_of
 from emoreg.report.smallest_effect import SMALLEST, smallest_effects
 from emoreg.report.statistics import Interval, interval
 from emoreg.report.suites import suite_cells
-from emoreg.study.columns import CURVES, NUMBER, SETTINGS, RunStatus, type_of
+from emoreg.study.columns import CURVES, NUMBER, SETTINGS, RunStatus, each_once, type_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,17 +86,30 @@ def analyse(name: str, table: Frame, left_out: Sequence[str] = (), own_notes: Me
         suites=suite_cells(of_stage_2, runs, cells),
         stage_1=tuple(_stage_one(key, runs) for key, runs in _groups(stage_1)),
         seeds=tuple(sorted({int(seed) for seed in stage_2["seed"]})),
-        planned=len(table),
-        finished=len(done),
-        failures=_errors(failed),
-        diverged=_errors(diverged),
-        facts=facts_of(done),
+        planned=len(each_once(table)),
+        finished=len(each_once(done)),
+        failures=_errors(each_once(failed)),
+        diverged=_errors(each_once(diverged)),
+        facts=(*facts_of(done), *_shared(stage_2)),
         notes=method_notes(stage_2) if own_notes is None else own_notes,
         is_own=own_notes is not None,
         left_out=tuple(left_out),
         contrasts=frame_of(contrasts).assign(**{SMALLEST: smallest}),
         doses=doses_of(table),
     )
+
+
+def _shared(runs: Frame) -> tuple[tuple[str, str], ...]:
+    """Arms of several variants that are the same runs, as nothing in which the variants differ touches them."""
+    if "id" not in runs or "variant" not in runs:
+        return ()
+    labels: dict[str, dict[str, None]] = defaultdict(dict)  # by run
+    of_variants = runs[runs["id"].notna() & runs["variant"].notna()]
+    columns = (of_variants[name].map(str) for name in ("id", "mode", "experience", "variant"))
+    for id_, mode, experience, variant in zip(*columns, strict=True):
+        labels[id_][label_of(Arm(mode, experience, variant, None), has_stimuli=False)] = None
+    same = dict.fromkeys(all_of(list(each)) for each in labels.values() if len(each) > 1)
+    return tuple(("The same runs", f"{each}: their variants differ in nothing that touches them") for each in same)
 
 
 def _errors(runs: Frame) -> tuple[tuple[str, str], ...]:

@@ -8,7 +8,7 @@ from emoreg.config.target_words import describe_target
 from emoreg.report.shared_settings import shared_settings, targets_of
 from emoreg.runtime.places import without_folders
 from emoreg.runtime.progress import duration
-from emoreg.study.columns import MACHINE, SETTINGS
+from emoreg.study.columns import MACHINE, SETTINGS, each_once
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +25,8 @@ def facts_of(done: pd.DataFrame) -> tuple[tuple[str, str], ...]:
     """
     first, second = done[done["stage"] == 1], done[done["stage"] == 2]
     epochs = [(_values(runs, f"{SETTINGS}training.epochs"), stage) for stage, runs in ((1, first), (2, second))]
-    seconds = done["seconds"].dropna().tolist() if "seconds" in done else []
+    once = each_once(done)
+    seconds = once["seconds"].dropna().tolist() if "seconds" in once else []
     facts = {
         "Targets": "; ".join(_target(str(target), runs) for target, runs in second.groupby("target", sort=False)),
         "Backbones": _values(second, "backbone"),
@@ -35,7 +36,7 @@ def facts_of(done: pd.DataFrame) -> tuple[tuple[str, str], ...]:
         **shared_settings(second),
         "Checksums of image sets": _checksums(done),
         "Seeds": _range(sorted({int(seed) for seed in second["seed"]})),
-        "Training": f"{duration(sum(seconds))} in {len(done)} runs" if seconds else "",
+        "Training": f"{duration(sum(seconds))} in {len(once)} runs" if seconds else "",
         "emoreg": _values(done, f"{MACHINE}emoreg", ", git ", f"{MACHINE}git"),
         "PyTorch": _values(done, f"{MACHINE}torch", ", Python ", f"{MACHINE}python"),
         "GPU": _values(done, f"{MACHINE}gpu"),

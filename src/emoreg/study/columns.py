@@ -50,6 +50,11 @@ def has_result(table: pd.DataFrame) -> pd.Series[bool]:
     return (table["status"] == RunStatus.FINISHED) | has_diverged
 
 
+def each_once(table: pd.DataFrame) -> pd.DataFrame:
+    """The first row of each run: one that several variants share has a row for each of them."""
+    return table[~table["id"].duplicated() | table["id"].isna()] if "id" in table else table
+
+
 # Which run it is. All of these are in every table.
 IDENTITY: Mapping[str, pa.DataType] = {
     "stage": INTEGER,

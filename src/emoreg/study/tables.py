@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
@@ -51,12 +52,19 @@ def plan_table(
         whole: number of runs of the whole plan, if this is a part.
         on_gpu: from `gpu_estimate`, of the runs that are left to do.
     """
-    once = list({run.id: run for run in planned}.values())
+    variants: dict[str, dict[str, None]] = {}
+    for run in planned:
+        variants.setdefault(run.id, {}).update({run.variant: None} if run.variant else {})
+    # A run that several variants share is one run, of all of them.
+    once = [
+        dataclasses.replace(run, variant=", ".join(variants[run.id]) or None)
+        for run in {run.id: run for run in planned}.values()
+    ]
     left = left_to_do(once, elsewhere)
     table = Table(*COLUMNS, box=None, header_style="bold")
-    rows, to_do = _rows(planned, _arm), {run.id for run in left}
+    rows, to_do = _rows(once, _arm), {run.id for run in left}
     if len(rows) > MANY:
-        rows = _rows(planned, _kind)
+        rows = _rows(once, _kind)
     for key, runs in rows.items():
         experiences, stimuli = (_listed(getattr(run, name) for run in runs) for name in ("experience", "stimuli"))
         done = sum(run.id not in to_do for run in runs)
