@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import emoreg
 from emoreg.cli.main import main
 
 ROOT = Path(__file__).parents[2]
@@ -54,3 +55,11 @@ def test_every_command_in_the_docs_is_one_that_the_parser_knows(line: str) -> No
             assert re.search(rf"(?<![\w.-]){re.escape(option[0])}(?![\w.-])", known), f"{page.name}: {option[0]}"
         if word.startswith("recipes/"):
             assert (ROOT / word).is_file(), f"{page.name}: {word}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_sentence_calls_is_a_public_name_or_imported_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert {*re.findall(r"`emoreg\.([\w.]+)\(", text)} <= {*emoreg.__all__}
+    for line in re.findall(r"`(from emoreg[\w.]* import \w+)`", text):
+        exec(line, {})
