@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from emoreg.cli.main import main
+from emoreg.cli.runs import RUNS
 from emoreg.config.recipe import TrainRecipe
 from emoreg.config.schema import RegulationSettings
 from runs.test_catalogue import made
@@ -90,3 +92,11 @@ def test_nothing_is_deleted_unless_somebody_says_yes(
 def test_one_folder_that_is_no_run_keeps_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert "runs is not a run folder" in told(capsys, "delete", "runs/one", "runs", "--yes", code=2)
     assert Path("runs/one").exists()
+
+
+@pytest.mark.parametrize("command", RUNS.commands)
+def test_no_shell_runs_what_stands_in_backticks_in_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["runs", command, "--help"])
+    examples = capsys.readouterr().out.partition("examples:\n")[2]
+    assert "emoreg" in examples and "`" not in re.sub("'[^']*'", "", re.sub('"[^"`]*"', "", examples))

@@ -32,7 +32,7 @@ def list_runs(
     """List the runs in folders and below them: what each is, how far it is, its scores.
 
     Scores are on validation images, where a run held some out. Settings are columns too, such as
-    recipe.training.epochs; in a condition their names stand in backticks.
+    recipe.training.epochs; in a condition their names stand in backticks, and the condition in single quotes.
 
     Args:
         where: runs to list, as pandas.DataFrame.query takes them
@@ -43,7 +43,7 @@ def list_runs(
     Examples:
         emoreg runs list
         emoreg runs list runs/mine --where "mode == 'learned' and seed < 3"
-        emoreg runs list --where "`recipe.training.epochs` > 20" --columns run,validation_accuracy
+        emoreg runs list --where '`recipe.training.epochs` > 20' --columns run,validation_accuracy
     """
     from emoreg.runs.catalogue import catalogue, damage, find_runs
     from emoreg.runtime.streams import tell
