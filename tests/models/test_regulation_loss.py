@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 from torch.nn.parallel import DistributedDataParallel
 
 from emoreg.config.loss import LossSettings, LossWeights
@@ -155,6 +156,40 @@ def test_labels_that_pytorch_fails_at_are_refused(labels: Any, message: str) -> 
     model = classifier()
     with pytest.raises(UserError, match=f"labels: {message}"):
         RegulationLoss(model)(model(images(), whole=True), labels)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ([1.0, 1, 1, 1], "add up to 1, not to 4 as in row 3; several labels an image need task='multilabel'"),
+        ([0.0, 0, 0, 0], "add up to 1, not to 0 as in row 3; several labels an image need task='multilabel'"),
+        ([0.5, 0.5, 0.5, 0.5], "add up to 1, not to 2 as in row 3; divide each row by its sum"),
+        ([1.5, -0.5, 0, 0], "probabilities of the classes, not -0.5 as in row 3; values need task='regression'"),
+        ([float("nan"), 0, 0, 1], "must be finite, and row 3 is not"),
+        ([float("inf"), 0, 0, 1], "must be finite, and row 3 is not"),
+    ],
+)
+def test_a_row_of_labels_that_is_no_distribution_is_named(row: list[float], message: str) -> None:
+    model, labels = classifier(), one_hot(LABELS, K).float()
+    labels[3] = torch.tensor(row)
+    with pytest.raises(SettingError, match=f"labels: .*{message}"):
+        RegulationLoss(model)(model(images(), whole=True), labels)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_mixed_and_smoothed_labels_of_any_precision_are_probabilities(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    for classes in (2, 10, 1000):
+        own, other = (torch.randint(classes, (64,), generator=generator) for _ in range(2))
+        smoothed = [one_hot(rows, classes).to(dtype) * 0.9 + 0.1 / classes for rows in (own, other)]
+        kept = torch.rand(64, 1, generator=generator).to(dtype)
+        logits = torch.zeros(64, classes)
+        regulation_loss(Response(logits, logits, None, None), smoothed[0] * kept + smoothed[1] * (1 - kept))
+
+
+def test_labels_on_a_device_are_not_read_which_would_wait_for_it() -> None:
+    logits = torch.zeros(5, K, device="meta")  # reading a value of it is an error
+    regulation_loss(Response(logits, logits, None, None), torch.ones(5, K, device="meta"))
 
 
 def test_logits_are_no_response_and_say_what_gives_one() -> None:

@@ -30,7 +30,7 @@ from emoreg.training.step import TrainState, train_step, why_uncaptured
 def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the checks of labels, ours and PyTorch's, for which a GPU would have to be waited for."""
     monkeypatch.setattr(loss_inputs, "_require_indices", lambda labels, classes: None)
-    monkeypatch.setattr(loss_inputs, "_require_no_negative", lambda labels: None)
+    monkeypatch.setattr(loss_inputs, "_require_probabilities", lambda labels: None)
     monkeypatch.setattr("timm.optim._helpers._get_capturable_supported_devices", lambda **_: ["cpu"])
     monkeypatch.setattr(F, "one_hot", lambda labels, classes: torch.eye(classes, dtype=torch.int64)[labels])
 

@@ -16,6 +16,7 @@ from emoreg.errors import SettingError
 DEFAULT_WEIGHTS = {has_two: LossSettings().weights(has_two) for has_two in (False, True)}
 TASKS: tuple[Task, ...] = get_args(Task)
 NAMES = {"multilabel": "a multilabel task", "regression": "a regression"}
+ROUNDING = 0.02  # of probabilities that add up to 1: mixed and smoothed in bfloat16 they are off by up to 0.01
 IGNORED = -100  # of `cross_entropy`: an image without a label
 NOTHING = "nothing to train: set the weight of the regulated response, or of one that exists, above 0"
 
@@ -48,7 +49,7 @@ def require_labels(labels: Any, logits: Tensor, task: Task = "classification") -
         _require_indices(labels, logits.shape[1])
         return
     if shape == tuple(logits.shape) and labels.is_floating_point():
-        _require_no_negative(labels)
+        _require_probabilities(labels)
         return
     if shape == (count,):
         reason = f"must be int64, not {_dtype(labels)}; give labels.long()"
@@ -62,10 +63,25 @@ def require_labels(labels: Any, logits: Tensor, task: Task = "classification") -
     raise SettingError("labels", reason)
 
 
-def _require_no_negative(labels: Tensor) -> None:
-    if _can_be_read(labels) and labels.min() < 0:
-        reason = f"must be probabilities of the classes, not {labels.min().item():g}; values need task='regression'"
-        raise SettingError("labels", reason)
+def _require_probabilities(labels: Tensor) -> None:
+    """SettingError for a row that is no distribution over the classes."""
+    if not _can_be_read(labels):
+        return
+    sums = labels.sum(dim=1, dtype=torch.float32)
+    is_wrong = ~((labels >= 0).all(dim=1) & ((sums - 1).abs() <= ROUNDING))  # NaN is neither at least 0 nor near 1
+    if not is_wrong.any():
+        return
+    row = int(is_wrong.nonzero()[0])
+    total, least = sums[row].item(), labels[row].min().item()
+    if math.isnan(total) or math.isinf(total):
+        reason = f"must be finite, and row {row} is not"
+    elif least < 0:
+        reason = f"must be probabilities of the classes, not {least:g} as in row {row}; values need task='regression'"
+    else:
+        is_multi_hot = ((labels[row] == 0) | (labels[row] == 1)).all()
+        mend = "several labels an image need task='multilabel'" if is_multi_hot else "divide each row by its sum"
+        reason = f"must be probabilities of the classes, which add up to 1, not to {total:g} as in row {row}; {mend}"
+    raise SettingError("labels", reason)
 
 
 def _require_values(labels: Tensor, logits: Tensor, task: Task) -> None:
