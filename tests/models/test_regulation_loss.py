@@ -99,6 +99,12 @@ def test_it_adds_nothing_to_a_module_that_holds_both() -> None:
     assert "regulated=0.5" in repr(both["loss"])
 
 
+def test_a_constant_lambda_of_one_is_trained_as_the_first_edition_did() -> None:
+    model = classifier(mode="fixed", lam=1.0)
+    loss = RegulationLoss(model, LossWeights(1, 0, 0), budget="as_given")(model(images(), whole=True), LABELS)
+    assert loss.isfinite()
+
+
 def test_wrapped_in_ddp_the_whole_response_comes_through_forward(tmp_path: Any) -> None:
     model = classifier().train()
     loss_of = RegulationLoss(model, LossWeights(1, 0, 0))
@@ -131,6 +137,8 @@ def test_wrapped_in_ddp_the_whole_response_comes_through_forward(tmp_path: Any) 
         (lambda: Loss(classifier(), LossWeights(0, 0, 0)), "nothing to train"),
         (lambda: Loss(classifier(), LossWeights(0, 1, 1)), "weights.regulated: must be positive in mode learned"),
         (lambda: Loss(classifier(mode="fixed"), LossWeights(0, 1, 0)), "loss.budget: cannot be matched"),
+        (lambda: Loss(classifier(mode="fixed", lam=0.0)), r"lam: .* not 0: .*\(backbone, None, .*mode='none'\)"),
+        (lambda: Loss(classifier(mode="E-Reg", lam=1)), r"lam: .* not 1: .*\(encoder, None, .*mode='none'\)"),
         (lambda: Loss(classifier(), label_smoothing=2), r"label_smoothing: must lie in \[0, 1\)"),
         (lambda: Loss(classifier(), budget="match"), r"budget: .*did you mean 'matched'"),
     ],

@@ -35,7 +35,7 @@ class RegulationLoss(nn.Module):
 
     Raises:
         SettingError: what is no regulated classifier; weights that train nothing, or no λ in a mode that learns it; a
-            branch without a gradient, which cannot be matched.
+            branch without a gradient, or a constant λ of 0 or 1, which cannot be matched.
     """
 
     def __init__(
@@ -67,6 +67,10 @@ class RegulationLoss(nn.Module):
             raise SettingError("weights.regulated", reason)
         is_matched = has_two and self.budget == "matched"
         start = classifier.regulation.expected_start if is_matched else 0.5
+        if classifier.mode == "fixed" and start in (0, 1):  # the first edition had these, never matched
+            alone = "backbone" if start == 0 else "encoder"
+            reason = f"must lie strictly between 0 and 1 in mode fixed, not {start:g}: for one branch alone make a "
+            raise SettingError("lam", f"{reason}RegulatedClassifier({alone}, None, num_classes, mode='none')")
         classifier.gradient_scale = matched_scale(self.weights, start) if is_matched else UNSCALED
 
     def forward(self, response: Response, labels: Tensor) -> Tensor:
