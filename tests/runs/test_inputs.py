@@ -80,7 +80,7 @@ def test_a_run_goes_on_with_its_images_under_another_path(
         assert train(of_folder("moved"), copy, progress=quiet).is_finished
 
 
-def test_a_test_split_is_the_runs_own_wherever_it_is(
+def test_another_look_at_a_runs_own_test_split_is_told_wherever_it_is_even_if_quiet(
     image_folder: Path,
     of_folder: Callable[[Path | str], TrainRecipe],
     tmp_path: Path,
@@ -90,7 +90,7 @@ def test_a_test_split_is_the_runs_own_wherever_it_is(
     recipe = of_folder(image_folder)
     run = train(recipe, tmp_path / "run", progress=quiet)
     image_folder.rename(tmp_path / "moved")
-    again = evaluate(run, str(tmp_path / "moved"))
+    again = evaluate(run, str(tmp_path / "moved"), progress=quiet)
     assert run.final["test"]["accuracy"] == again["accuracy"] and "another look" in capfd.readouterr().err
     target = dataclasses.replace(recipe.target, root=str(tmp_path / "moved"), test=False)
     other = train(dataclasses.replace(recipe, target=target), tmp_path / "other", progress=quiet)

@@ -48,7 +48,7 @@ def evaluate(
             run knows; or images in Python, whose test images are scored; None for the run's own test split.
         device: as training.device.
         model: for a run that trained your own model, one built alike.
-        progress: where it is shown; None for the terminal.
+        progress: where it is shown; None for the terminal. That it is another look is told even if it is quiet.
 
     Returns:
         target, what was scored in words; `measure`'s metrics; images_trained_on, how many of the images the run was
@@ -86,12 +86,12 @@ def evaluate(
                 "target.test is false, which leaves this run's test split unseen: give other images (data=)"
             )
     if is_own:
-        progress.say(
+        progress.warn(
             f"{run.folder.name}: another look at its test images, which were scored when training ended; choices made "
             "from it bias what is reported on them"
         )
         if was is not None and now is not None and was.sha256 != now.sha256:
-            progress.say(f"{run.folder.name}: its images have changed since it was trained: {was} then, {now} now")
+            progress.warn(f"{run.folder.name}: its images have changed since it was trained: {was} then, {now} now")
     images = load_target(table, recipe.target, training, fabric, progress)
     trained_on = count_trained_on(run, images, progress)
     if trained_on is None and not is_own:
