@@ -124,6 +124,14 @@ def test_a_pilot_without_a_pair_is_refused() -> None:
     assert "no two arms" in refusal(lambda: spreads_of(study(arms(0.9, 0.9), seeds=1)))
 
 
+def test_a_pilot_whose_seeds_agree_tells_no_power() -> None:
+    pilot = study(arms(0.92, 0.90), seeds=2, target="pets")
+    pilot["accuracy"] = pilot.groupby(["mode", "experience"], dropna=False)["accuracy"].transform("mean")
+    (spread,) = spreads_of(pilot)
+    told = refusal(lambda: power_table(spread, 0.5, [8]))
+    assert told.startswith("pets") and "the arms differ alike in all 2 seeds of the pilot" in told and "--sd" in told
+
+
 @pytest.mark.parametrize("accuracy", [math.nan, 0.1])
 def test_runs_that_collapsed_are_left_out_of_the_spread_and_counted(accuracy: float) -> None:
     pilot = study(arms(0.92, 0.90), classes=10)

@@ -137,10 +137,16 @@ def simulate_power(
         studies: to simulate.
 
     Raises:
-        UserError: the spread is not finite.
+        UserError: the spread is not finite, or there is none.
     """
     if not math.isfinite(spread.sd + spread.sd_safe + spread.image_sd):
         raise UserError(f"the spread is {spread.sd} points, at most {spread.sd_safe}; give finite numbers")
+    if spread.sd <= 100 * TIE:
+        where = f"{spread.label}: " if spread.label else ""
+        raise UserError(
+            f"{where}the arms differ alike in all {spread.seeds} seeds of the pilot, and seeds that agree tell no "
+            "spread: run more of them, score more test images, or give --sd"
+        )
     return [
         _powers(spread, effect, number, (*sorted({look for look in looks if look < number}), number), studies)
         for number in seeds
@@ -165,9 +171,9 @@ def simulated_differences(share: float, others: int, seeds: int, studies: int) -
 
 def _powers(spread: Spread, effect: float, seeds: int, looks: tuple[int, ...], studies: int) -> tuple[Power, Power]:
     others = 1 + len(TWINS)
-    share = spread.image_sd / spread.sd if spread.sd > 0 else 0.0
+    share = spread.image_sd / spread.sd
     differences = simulated_differences(share, others, seeds, studies)
-    shifts = [min(effect / sd, 1e6) if sd > 0 else 1e6 for sd in (spread.sd, spread.sd_safe)]
+    shifts = [min(effect / sd, 1e6) for sd in (spread.sd, spread.sd_safe)]
     passed = []  # at each look: (shifts, studies, others)
     for look, level in zip(looks, nominal_levels(looks, LEVEL / spread.arms), strict=True):
         if look < 2 or smallest_tail(look) > level:
