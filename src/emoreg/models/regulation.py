@@ -141,7 +141,7 @@ class RegulatedClassifier(nn.Module):
         lam: constant or start of λ, in [0, 1].
         freeze_encoder: keep e's weights and batch statistics unchanged.
         feature_dims: (D, De) for modules without timm's `num_features`; De is ignored without an encoder.
-        seed: of the start of λ in mode "random_learned".
+        seed: of the start of λ in mode "random_learned", which `torch.manual_seed` does not change.
         task: "classification", one of K classes; "multilabel", any of K labels, z their log-odds; or "regression", K
             values, which z are. See `models.answers`.
 
