@@ -64,6 +64,14 @@ def test_what_stands_in_a_table_is_what_a_study_s_table_would_have(tmp_path: Pat
     assert table["run"].tolist() == [f"{tmp_path / 'r.csv'}, row 2", f"{tmp_path / 'r.csv'}, row 3"]
 
 
+def test_known_columns_may_be_written_in_any_case(tmp_path: Path) -> None:
+    first, rest = SMALL.split("\n", 1)
+    table = as_table(read(written(tmp_path / "r.csv", f"{first.title()}\n{rest}")))
+    pd.testing.assert_frame_equal(table, as_table(read(written(tmp_path / "r.csv", SMALL))))
+    frame = own_frame()
+    pd.testing.assert_frame_equal(emoreg.analyse(frame.rename(columns=str.upper)), emoreg.analyse(frame))
+
+
 def test_a_study_s_table_is_not_taken_for_one(tmp_path: Path) -> None:
     table = results(stage_2({"none": [0.7]}))
     table.to_csv(tmp_path / "r.csv", index=False)
@@ -76,7 +84,12 @@ def test_a_study_s_table_is_not_taken_for_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (SMALL.replace("accuracy", "acuracy"), "row 1: the table has no column 'accuracy' (did you mean 'acuracy'?)"),
+        (
+            SMALL.replace("accuracy", "acuracy"),
+            "row 1: the table has no column 'accuracy' (rename 'acuracy' if that is it)",
+        ),
+        ("arm,seed,acc\nBackbone,0,0.7\n", "row 1: the table has no column 'accuracy' (rename 'acc' if that is it)"),
+        ("arm,seed,Seed,accuracy\nBackbone,0,0,0.7\n", "row 1: the column 'seed' occurs twice; keep one"),
         (SMALL.replace("target", "tarjet"), "row 1: no column is called 'tarjet' (did you mean 'target'?)"),
         (SMALL.replace("target", "lr"), "row 1: no column is called 'lr'; leave it out, or"),
         (SMALL.replace("target", "arm"), "row 1: the columns arm and mode say the same"),

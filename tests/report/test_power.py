@@ -120,7 +120,8 @@ def test_arms_without_a_run_yet_count_in_the_family() -> None:
 
 
 def test_a_pilot_without_a_pair_is_refused() -> None:
-    assert "no two arms" in refusal(lambda: spreads_of(study({("none", None): 0.9})))
+    assert "no two arms" in (told := refusal(lambda: spreads_of(study({("none", None): 0.9}))))
+    assert "STUDY" not in told  # a table of an own loop has none
     assert "no two arms" in refusal(lambda: spreads_of(study(arms(0.9, 0.9), seeds=1)))
 
 

@@ -66,8 +66,15 @@ def is_own(names: Collection[str]) -> bool:
     return not any(name in names for name in OF_A_STUDY)
 
 
+def column_of(name: str) -> str:
+    """The column that a name means: one of these in any case, or else the name as it is."""
+    return name.lower() if name.lower() in COLUMNS or name.lower() in STORED.values() else name
+
+
 def check_columns(names: Sequence[str]) -> None:
     """Raise UserError for a column that is unknown, there twice, or missing. It names the nearest known one."""
+    if twice := [name for number, name in enumerate(names) if name in names[:number]]:
+        raise UserError(f"the column '{shortened(twice[0])}' occurs twice; keep one")
     needed = ["seed"] if "arm" in names else ["mode", "experience", "seed"]
     missing = [name for name in needed if name not in names]
     if not {"correct", STORED["correct"], *SCORES, *VALIDATED} & {*names}:
@@ -75,8 +82,11 @@ def check_columns(names: Sequence[str]) -> None:
     if missing == ["accuracy"] and any(map(_means_another_outcome, names)):
         _refuse_unknown(names)
     if missing:
+        others = sorted(name for name in names if name not in COLUMNS)
+        near = difflib.get_close_matches(missing[0], others, 1, cutoff=0.5)
+        mend = f" (rename '{shortened(near[0])}' if that is it)" if near else ""
         raise UserError(
-            f"the table has no column '{missing[0]}'{closest(missing[0], names)}: at least mode, experience, seed and "
+            f"the table has no column '{missing[0]}'{mend}: at least mode, experience, seed and "
             "accuracy, or arm, seed and accuracy, are needed, in a row per run; in place of accuracy "
             "mean_average_precision or ccc"
         )

@@ -17,7 +17,7 @@ import numpy as np
 from emoreg.config.outcomes import ACCURACY
 from emoreg.errors import UserError, shortened
 from emoreg.report.arm_names import arm_named
-from emoreg.report.own_columns import OF_AN_ARM, SCORES, STORED, VALIDATED, check_columns, is_own, read_value
+from emoreg.report.own_columns import OF_AN_ARM, SCORES, STORED, VALIDATED, check_columns, column_of, is_own, read_value
 from emoreg.report.read_runs import ArrowFrame, in_pandas, read_runs
 from emoreg.report.run_frame import EXPLORATION, Runs
 from emoreg.study.columns import RunStatus
@@ -39,7 +39,7 @@ class OwnResults:
     """Checked results of an own loop."""
 
     source: str  # name of the file, or "the frame"
-    columns: tuple[str, ...]  # as given
+    columns: tuple[str, ...]  # as given, known ones in lower case
     names: tuple[str, ...]  # of each run's arm, as given
     frame: pd.DataFrame  # columns as given but for `arm`; `correct` as arrays of truth values, or packed
     places: tuple[str, ...]  # of the rows
@@ -177,6 +177,7 @@ def _checked(
     """Results from rows of cells; `where` is the place of the header. In text a missing accuracy is a mistake."""
     import pandas as pd
 
+    names = tuple(map(column_of, names))
     try:
         check_columns(names)
     except UserError as error:
@@ -184,7 +185,7 @@ def _checked(
     read, given, images = [], [], []
     for place, row in zip(places, rows, strict=True):
         try:
-            values = {name: read_value(name, row[name], point, is_text) for name in names}
+            values = {column_of(name): read_value(column_of(name), cell, point, is_text) for name, cell in row.items()}
             given.append(", ".join(str(values[name]) for name in ("arm", *OF_AN_ARM) if values.get(name) is not None))
             if "arm" in values:
                 values |= arm_named(values.pop("arm"))._asdict()

@@ -82,7 +82,7 @@ def spreads_of(table: pd.DataFrame) -> list[Spread]:
     if not spreads:
         raise UserError(
             "the pilot has no two arms (Backbone, regulated or twins) with two seeds in common that finished and did "
-            "not collapse: run it with 'emoreg study STUDY.yaml', or give --sd"
+            "not collapse: train more seeds, or give --sd"
         )
     return spreads
 
