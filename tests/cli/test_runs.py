@@ -12,7 +12,7 @@ import pytest
 
 from emoreg.cli.main import main
 from emoreg.cli.runs import RUNS
-from emoreg.config.recipe import TrainRecipe
+from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 from emoreg.config.schema import RegulationSettings
 from runs.test_catalogue import made
 
@@ -73,6 +73,15 @@ def test_compared_runs_show_the_settings_that_differ_and_their_scores(capsys: py
     names = [line.split()[0] for line in shown.splitlines() if line.strip()]
     assert names[:3] == ["setting", "regulation.mode", "seed"] and "validation accuracy" in shown
     assert "is one run; give two or more" in told(capsys, "compare", "runs/one", code=2)
+
+
+def test_settings_that_only_one_run_has_are_compared_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    made(Path("runs/first"), PretrainRecipe())
+    lines = [line.split() for line in told(capsys, "compare", "runs/one", "runs/first").splitlines()]
+    assert ["also", "–", "[]"] in lines
+    (count,) = (line for line in lines if line[:1] == ["stimuli.count"])
+    assert count[1:] == ["–", str(PretrainRecipe().stimuli.count)]
+    assert ["validation", "accuracy", "0.7500", "–"] in lines
 
 
 def test_nothing_is_deleted_unless_somebody_says_yes(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -92,7 +93,7 @@ def compare(runs: RunFolders, *, test: bool = False) -> None:
     shown.add_section()
     for name in (*SCORES, *(TEST if test else ())):
         if table[name].notna().any():
-            shown.add_row(name.replace("_", " "), *(_cell(value) for value in table[name]))
+            shown.add_row(name.replace("_", " "), *(_score(value) for value in table[name]))
     show(shown)
 
 
@@ -130,11 +131,18 @@ def delete(runs: RunFolders, *, yes: bool = False) -> int:
 
 
 def _cell(value: object) -> str:
+    """A setting or a count. Whole numbers have no decimals: where a run lacks the setting, pandas makes them floats."""
     from emoreg.runs.catalogue import is_missing
 
     if is_missing(value):
         return "–"
-    return f"{value:.4f}" if isinstance(value, float) and not value.is_integer() else str(value)
+    if isinstance(value, float):
+        return f"{value:.0f}" if value.is_integer() else f"{value:g}"
+    return f"[{', '.join(map(str, value))}]" if isinstance(value, list | tuple) else str(value)
+
+
+def _score(value: object) -> str:
+    return f"{value:.4f}" if isinstance(value, float) and not math.isnan(value) else _cell(value)
 
 
 RUNS = Group(
