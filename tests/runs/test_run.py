@@ -26,6 +26,7 @@ from emoreg.config.read_recipe import read_recipe, recipe_yaml
 from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe
 from emoreg.config.schema import BackboneSettings, EncoderSettings, RegulationSettings
 from emoreg.errors import Diverged, UserError
+from emoreg.inference.load import load_run
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runs.run import (
     CHECKPOINT,
@@ -609,6 +610,12 @@ def test_a_damaged_record_of_a_divergence_says_so(
 def test_a_folder_that_is_no_run_says_so(tmp_path: Path) -> None:
     assert "is not a run folder" in refusal(lambda: Run(tmp_path).recipe)
     assert "is not a run folder" in refusal(lambda: Run(tmp_path / "missing").stage)
+
+
+def test_an_export_that_is_given_as_a_run_says_how_it_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    told = refusal(lambda: load_run(tmp_path))
+    assert "an export" in told and "from_pretrained" in told and "recipe.yaml" not in told
 
 
 def test_a_folder_that_holds_nothing_but_traces_of_a_killed_start_is_taken(tmp_path: Path, stage2: TrainRecipe) -> None:

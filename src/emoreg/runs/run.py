@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 RECIPE, ENVIRONMENT, METRICS = "recipe.yaml", "environment.json", "metrics.csv"
 CHECKPOINT, WEIGHTS, FINAL, DIVERGED = "checkpoint.pt", "model.safetensors", "final.json", "diverged.json"
 SEEN, INPUTS = "seen.bin", "inputs.json"
+EXPORTED = "config.json"  # of every export, and of no run
 CONFUSION_TABLE, CONFUSION_PICTURE = "confusion.csv", "confusion.png"
 
 
@@ -73,6 +74,12 @@ class Run:
         try:
             keys, _ = read_yaml(self.folder / RECIPE)
         except UserError as error:
+            if (self.folder / EXPORTED).is_file() and not (self.folder / RECIPE).exists():
+                raise UserError(
+                    f"{self.folder} is not a run folder but an export, as its {EXPORTED} says: give the run that it "
+                    "was made from. Its README.md says how it is loaded: one of format hub by "
+                    "emoreg.RegulatedModel.from_pretrained, in Python"
+                ) from None
             raise UserError(f"{self.folder} is not a run folder: {error}") from None
         if not isinstance(keys, dict):
             raise UserError(f"{self.folder} is not a run folder: its {RECIPE} is not a mapping of keys to values")
