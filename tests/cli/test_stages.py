@@ -63,6 +63,28 @@ def test_a_dry_run_says_what_training_would_say_of_the_encoder_and_estimates_all
     assert told in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("broken", ["a/0.png", "test/b/1.png"])
+def test_a_dry_run_finds_an_empty_file_as_training_does_and_says_what_finds_others(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(calibrate, "SECONDS", 0.01)
+    for path in (Path("images", part, label, f"{n}.png") for part in ("train", "test") for label in "ab" for n in "01"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(path)
+    text = "edition: 2\nbackbone: {name: resnet8}\ntarget: {name: folder, root: images, image_size: 8}\n"
+    Path("recipe.yaml").write_text(text)
+    command = ["train", "recipe.yaml", "--quiet"]
+    assert main([*command, "--dry-run"]) == 0
+    assert "emoreg data verify" in capsys.readouterr().out
+    (file := Path("images", broken if broken.startswith("test") else f"train/{broken}")).write_bytes(b"")
+    assert main([*command, "--dry-run"]) == main(command) == 2
+    captured = capsys.readouterr()
+    told = f"cannot decode {file}: it is empty (0 bytes) (skip_unreadable: true skips such images)"
+    assert told in captured.out and told in captured.err
+    assert main([*command, "--dry-run", "--target.skip_unreadable", "true"]) == 0
+
+
 @pytest.mark.parametrize("how_far", ["new", "begun", "finished", "diverged", "other", "no run", "in use"])
 def test_a_dry_run_says_what_training_would_do_in_the_run_s_folder(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how_far: str

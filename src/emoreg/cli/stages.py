@@ -204,6 +204,8 @@ def _print_costs(recipe: PretrainRecipe | TrainRecipe, folder: Path, progress: P
         f"{counts.train:,} images to train on, {counts.validation:,} for validation, {counts.test:,} to test; "
         f"{training.epochs:,} epochs of {steps:,} steps of {min(training.batch_size, counts.train):,} images"
     )
+    if any(settings.root is not None for settings in recipe.sections.values()):
+        show("no image was decoded; emoreg data verify finds those that cannot be")
     costs = estimate({"": recipe}, counted, progress, folders=[folder.parent])
     if not costs.seconds:
         show(f"no estimate, as there is no {training.device} here")

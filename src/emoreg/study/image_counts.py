@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from emoreg.config.recipe import Recipe
 from emoreg.config.schema import StimuliSettings, TargetSettings
+from emoreg.data.images.image_set import refuse_empty
+from emoreg.data.images.table import Images
 from emoreg.data.targets import read_target
 from emoreg.data.targets.training_part import training_part
 from emoreg.errors import UserError
@@ -49,7 +51,7 @@ class CountedSets:
 
 
 def count_images(recipes: Iterable[Recipe], progress: Progress) -> CountedSets:
-    """Read the tables of all image sets, each once; no image is decoded.
+    """Read the tables of all image sets, each once; no image is decoded, but an empty file is found.
 
     A set that is not here is taken to have as many images as are published, and CIFAR is not downloaded.
     """
@@ -83,7 +85,10 @@ def _of_target(settings: TargetSettings) -> Counts | None:
     target = stand_in or read_target(settings)
     train, held_out = training_part(target, asked, 0)
     tested = min(len(target.test), settings.test_limit or len(target.test)) if settings.test else 0
-    return Counts(len(train), len(held_out or ()), tested)
+    counts = Counts(len(train), len(held_out or ()), tested)
+    parts = [target.train, target.validation, target.test if settings.test else None]
+    _refuse_empty(settings, [part.images for part in parts if part is not None], counts)
+    return counts
 
 
 def _of_stimuli(settings: StimuliSettings) -> Counts | None:
@@ -93,5 +98,15 @@ def _of_stimuli(settings: StimuliSettings) -> Counts | None:
     asked = settings
     if stand_in is not None:  # its labels are none, and of which images something is evoked nobody has published
         asked = dataclasses.replace(settings, labels="published", valence="all", arousal="all")
-    cut = cut_stimuli(stand_in or read_stimuli(settings, 0), asked, 0, Progress(quiet=True))
-    return Counts(len(cut.train), len(cut.validation or ()), len(cut.test or ()))
+    stimuli = stand_in or read_stimuli(settings, 0)
+    cut = cut_stimuli(stimuli, asked, 0, Progress(quiet=True))
+    counts = Counts(len(cut.train), len(cut.validation or ()), len(cut.test or ()))
+    _refuse_empty(settings, [stimuli.images], counts)
+    return counts
+
+
+def _refuse_empty(settings: Settings, parts: Sequence[Images], counts: Counts) -> None:
+    """UserError for an empty file, where a run reads all images; of some of them its seed may leave that one out."""
+    if not settings.skip_unreadable and sum(counts) == sum(map(len, parts)):
+        for images in parts:
+            refuse_empty(images)

@@ -20,6 +20,7 @@ from emoreg.errors import UserError, printable
 from emoreg.runtime.quiet_libraries import hush
 
 MAX_PIXELS = 89_478_485  # of one image: Pillow's own guard against decompression bombs, above most cameras
+EMPTY = "it is empty (0 bytes)"
 # JPEG files are decoded at no less than this multiple of the wanted size; the resizing filter does the rest. Pillow's
 # thumbnail() uses 2 for the same reason (its reducing_gap).
 DRAFT_GAP = 2
@@ -129,7 +130,7 @@ def _open(image: Encoded, content: bytes | None) -> Image.Image:
     elif content is None:
         content = image.read()
     if not content:
-        raise ImageError(describe(image), "it is empty (0 bytes)")
+        raise ImageError(describe(image), EMPTY)
     return Image.open(io.BytesIO(content), formats=IMAGE_FORMATS)  # EPS would start Ghostscript
 
 

@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from emoreg.config.schema import Fit
-from emoreg.data.images.decode import decode
+from emoreg.data.images.decode import EMPTY, ImageError, decode
+from emoreg.data.images.files import File
 from emoreg.data.images.packed import PackedImages
 from emoreg.data.images.table import Images, Table
 from emoreg.data.images.threads import ahead, in_threads
@@ -26,6 +27,7 @@ from emoreg.runtime.cores import usable_cores, usable_memory
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.signals import leave_to_parent
 
+SKIPS = " (skip_unreadable: true skips such images)"
 AHEAD = 2  # batches that each worker process has ready in shared memory
 SHARED_MEMORY = Path("/dev/shm")  # where Linux keeps it; in containers it is often small (docker: 64 MB)
 
@@ -141,7 +143,7 @@ def load_images(
     with progress.task(f"{verb} {table.name}", count, "images") as advance:
         for rows, failed in in_threads(load, range(count), step):
             if failed and not skip_unreadable:
-                raise UserError(f"{next(iter(failed.values()))} (skip_unreadable: true skips such images)")
+                raise UserError(f"{next(iter(failed.values()))}{SKIPS}")
             unreadable |= failed
             advance(len(rows))
     if unreadable:
@@ -153,6 +155,18 @@ def load_images(
         pixels = pixels[kept] if in_memory else pixels
     held = torch.from_numpy(pixels).permute(0, 3, 1, 2) if in_memory else None
     return ImageSet(table, image_size, held, labels, fit)
+
+
+def refuse_empty(images: Images) -> None:
+    """UserError for a file of 0 bytes or one that is not there, as `load_images` has it; no image is decoded."""
+    if not isinstance(images[0], File):
+        return
+    try:
+        for image in images:
+            if isinstance(image, File) and image.size() == 0:
+                raise ImageError(image, EMPTY)
+    except UserError as error:
+        raise UserError(f"{error}{SKIPS}") from None
 
 
 def _gatherer(images: Images, image_size: int) -> Callable[[NDArray[np.int64]], NDArray[np.uint8]] | None:
