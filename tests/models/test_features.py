@@ -77,11 +77,38 @@ def test_a_classifier_of_wrong_kinds_is_refused(backbone: Any, options: dict[str
         (torch.zeros(3, 8, 8), "not a single image"),
         (torch.zeros(2, 8, 8, 3), r"with the colours last; give images.permute\(0, 3, 1, 2\)"),
         (torch.zeros(2, 3, 8, 8).numpy(), "must be a float tensor .* not a ndarray"),
+        (
+            torch.zeros(2, 3, 8, 8).double(),
+            r"are float64, .* weights of the backbone float32; give images.to\(torch.float32",
+        ),
+        (
+            torch.zeros(2, 3, 8, 8).half(),
+            r"are float16, .* weights of the backbone float32; give images.to\(torch.float32",
+        ),
+        (
+            torch.zeros(2, 1, 8, 8),
+            r"\(B, 3, H, W\) for the backbone, not \(2, 1, 8, 8\); .* images.expand\(-1, 3, -1, -1",
+        ),
+        (torch.zeros(2, 4, 8, 8), r"must be \(B, 3, H, W\) for the backbone, not \(2, 4, 8, 8\)"),
+        (torch.zeros(8, 8), r"must be \(B, 3, H, W\) for the backbone, not \(8, 8\)"),
     ],
 )
 def test_images_that_are_none_for_a_network_are_refused(images: Any, message: str) -> None:
     with pytest.raises(SettingError, match=f"images: .*{message}"):
         RegulatedClassifier(TinyBackbone(), TinyBackbone(), 4)(images)
+
+
+def test_a_network_that_takes_other_images_gets_them_and_fails_with_its_own_error() -> None:
+    class Grey(TinyBackbone):
+        def forward(self, images: Tensor) -> Any:
+            if len(images) > 2:
+                raise RuntimeError("too many")
+            return super().forward(images.float().expand(-1, 3, -1, -1))
+
+    model = RegulatedClassifier(Grey(), Grey(), 4)
+    assert model(torch.zeros(2, 1, 8, 8).double()).shape == (2, 4)
+    with pytest.raises(RuntimeError, match="too many"):
+        RegulatedClassifier(Grey(), Grey(), 4)(torch.zeros(3, 3, 8, 8))
 
 
 def undecayed_by(optimizer: torch.optim.Optimizer, model: nn.Module) -> set[str]:

@@ -101,7 +101,7 @@ def pooled_features(module: nn.Module, images: Any, width: int, name: str) -> Te
     Raises:
         SettingError: it gives anything else; says how to mend it.
     """
-    features = module(images)
+    features = module(images) if torch.compiler.is_compiling() else _answer(module, images, name)
     if isinstance(features, Tensor) and features.ndim == 2 and features.shape[1] == width:
         return features
     kind = type(module).__name__
@@ -122,6 +122,27 @@ def pooled_features(module: nn.Module, images: Any, width: int, name: str) -> Te
         told = f"gives features of width {features.shape[1]}, where num_features or feature_dims says {width}"
         mend = "set that to the width that it gives"
     raise SettingError(name, f"{kind} {told}; {mend}")
+
+
+def _answer(module: nn.Module, images: Any, name: str) -> Any:
+    """What a network gives. Only where it fails are images looked at: it may convert them, or take other channels."""
+    try:
+        return module(images)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        layer = next((inner for inner in module.modules() if isinstance(inner, nn.Conv2d)), None)
+        if layer is None or not isinstance(images, Tensor):
+            raise
+        if images.ndim != 4 or images.shape[1] != layer.in_channels:
+            mend = "; grey images get equal colours: images.expand(-1, 3, -1, -1)" if images.shape[1:2] == (1,) else ""
+            reason = f"must be (B, {layer.in_channels}, H, W) for the {name}, not {tuple(images.shape)}{mend}"
+        elif images.dtype != layer.weight.dtype and not torch.is_autocast_enabled(images.device.type):
+            given, own = (str(tensor.dtype).removeprefix("torch.") for tensor in (images, layer.weight))
+            reason = f"are {given}, and the weights of the {name} {own}; give images.to(torch.{own})"
+        else:
+            raise
+        raise SettingError("images", reason) from error
 
 
 def require_features(module: nn.Module, image_size: int, name: str) -> None:
