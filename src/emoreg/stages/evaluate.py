@@ -85,6 +85,8 @@ def evaluate(
             raise UserError(
                 "target.test is false, which leaves this run's test split unseen: give other images (data=)"
             )
+    images = load_target(table, recipe.target, training, fabric, progress)
+    trained_on = count_trained_on(run, images, progress)
     if is_own:
         progress.warn(
             f"{run.folder.name}: another look at its test images, which were scored when training ended; choices made "
@@ -92,8 +94,6 @@ def evaluate(
         )
         if was is not None and now is not None and was.sha256 != now.sha256:
             progress.warn(f"{run.folder.name}: its images have changed since it was trained: {was} then, {now} now")
-    images = load_target(table, recipe.target, training, fabric, progress)
-    trained_on = count_trained_on(run, images, progress)
     if trained_on is None and not is_own:
         progress.say(
             f"{run.folder.name} holds no record of its training images, as runs of earlier versions and of sets too "
