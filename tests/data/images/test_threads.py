@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Generator
 
 import pytest
 
 from emoreg.data.images import threads
-from emoreg.data.images.threads import in_threads
+from emoreg.data.images.threads import ahead, in_threads
 from emoreg.errors import UserError
 from emoreg.runtime.cores import usable_cores
 
@@ -48,3 +49,23 @@ def test_an_error_in_a_part_stops_the_rest() -> None:
     with pytest.raises(UserError):
         list(in_threads(work, range(100_000), 1))
     assert len(begun) < 1000
+
+
+@pytest.mark.parametrize("name", ["ahead", "in_threads"])
+def test_an_iterator_that_is_left_unfinished_waits_for_no_thread(name: str) -> None:
+    released = threading.Event()
+
+    def work(item: int) -> None:
+        time.sleep(0.02)  # longer than a switch of threads
+        if item > 3:
+            released.wait(10)
+
+    of_parts = in_threads(lambda rows: work(rows.start), range(100), 1)
+    iterator = of_parts if name == "in_threads" else ahead(work, range(100), workers=2)
+    for _ in range(4):
+        next(iterator)
+    assert isinstance(iterator, Generator)
+    begun = time.monotonic()
+    iterator.close()
+    assert time.monotonic() - begun < 5
+    released.set()

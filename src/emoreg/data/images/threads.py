@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import sys
@@ -41,18 +42,14 @@ def in_threads(work: Callable[[range], T], rows: range, step: int) -> Iterator[t
         return
     workers = usable_cores()
     waiting: deque[tuple[range, Future[T]]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            for part in parts:
-                waiting.append((part, pool.submit(work, part)))
-                if len(waiting) > 3 * workers:
-                    oldest, result = waiting.popleft()
-                    yield oldest, result.result()
-            for part, result in waiting:
-                yield part, result.result()
-        finally:
-            for _, result in waiting:
-                result.cancel()
+    with _pool(workers) as pool:
+        for part in parts:
+            waiting.append((part, pool.submit(work, part)))
+            if len(waiting) > 3 * workers:
+                oldest, result = waiting.popleft()
+                yield oldest, result.result()
+        for part, result in waiting:
+            yield part, result.result()
 
 
 def ahead(work: Callable[[A], T], items: Sequence[A], workers: int = 1) -> Iterator[T]:
@@ -64,14 +61,24 @@ def ahead(work: Callable[[A], T], items: Sequence[A], workers: int = 1) -> Itera
         workers: number of threads.
     """
     coming: deque[Future[T]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            for item in items:
-                coming.append(pool.submit(work, item))
-                if len(coming) > workers:
-                    yield coming.popleft().result()
-            while coming:
+    with _pool(workers) as pool:
+        for item in items:
+            coming.append(pool.submit(work, item))
+            if len(coming) > workers:
                 yield coming.popleft().result()
-        finally:
-            for result in coming:
-                result.cancel()
+        while coming:
+            yield coming.popleft().result()
+
+
+@contextlib.contextmanager
+def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that are not waited for at the end; what they have not begun is dropped.
+
+    An iterator that is left unfinished ends when Python collects it, at any point of any thread. That may be within the
+    start of another thread, which holds a lock that joining a thread needs: it would wait for ever.
+    """
+    pool = ThreadPoolExecutor(workers)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
