@@ -292,7 +292,7 @@ def test_a_report_of_an_own_loop_says_first_what_it_took_for_what(
     assert (tmp_path / "mine" / "report.html").exists()
     (tmp_path / "mine.csv").write_text("arm,seed,acc\nBackbone,0,0.70\n")
     message = told(capsys, "report", "mine.csv", code=2)
-    assert "mine.csv, row 1: the table has no column 'accuracy' (did you mean 'acc'?)" in message
+    assert "mine.csv, row 1: the table has no column 'accuracy' (rename 'acc' if that is it)" in message
 
 
 @pytest.mark.parametrize("options", [[], ["--smoke"]])

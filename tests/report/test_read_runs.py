@@ -43,10 +43,10 @@ def test_rows_of_stage_1_and_unfinished_runs_do_not_count() -> None:
 
 def test_a_table_without_a_needed_column_names_the_nearest() -> None:
     frame = study(arms(0.92, 0.90))
-    assert "no column 'accuracy' (did you mean 'accuracys'?)" in refusal(
+    assert "no column 'accuracy' (rename 'accuracys' if that is it)" in refusal(
         lambda: analyse(frame.rename(columns={"accuracy": "accuracys"}))
     )
-    assert "no column 'seed' (did you mean 'seeds'?)" in refusal(
+    assert "no column 'seed' (rename 'seeds' if that is it)" in refusal(
         lambda: analyse(frame.rename(columns={"seed": "seeds"}))
     )
 
