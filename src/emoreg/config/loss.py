@@ -24,6 +24,10 @@ class LossWeights(NamedTuple):
     mutual: float = 0.0  # m
 
 
+APART = LossWeights(regulated=0.0, non_emotional=1.0, emotional=1.0)
+"""Two networks that are trained each by its own loss alone, on the same batches: ensemble and `unregulated`."""
+
+
 def _check_class_weights(given: ClassWeights) -> None:
     if isinstance(given, str):
         return

@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emoreg.config.loss import LossWeights
+from emoreg.config.loss import APART
 from emoreg.config.read_recipe import flatten
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 from emoreg.errors import UserError
@@ -134,7 +134,7 @@ def _mode(recipe: TrainRecipe) -> str:
     """As in a study's table, but for `wide`: by its recipe that is a plain backbone like any other."""
     regulation = recipe.regulation
     settings = (regulation.mode, regulation.lam, regulation.mix, recipe.loss_weights)
-    if settings != ("fixed", 0.5, "probabilities", LossWeights(0.0, 1.0, 1.0)):
+    if settings != ("fixed", 0.5, "probabilities", APART):
         return regulation.mode
     return "ensemble" if recipe.encoder.experience is None else "unregulated"  # trained apart, and averaged
 

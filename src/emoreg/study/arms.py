@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast, get_args
 
+from emoreg.config.loss import APART
 from emoreg.config.recipe import TrainRecipe, defaults
 from emoreg.config.schema import LEARNED, RELATIVES, EncoderSettings, Pretext, Relative
 from emoreg.config.setting_types import NAMES_IN_REPORTS
@@ -133,7 +134,7 @@ def recipe_of(arm: Arm, recipe: TrainRecipe, pretraining: Path | str | None, see
                 recipe,
                 encoder=second,
                 regulation=dataclasses.replace(default.regulation, mode="fixed", mix="probabilities"),
-                loss=dataclasses.replace(plain, regulated=0.0, non_emotional=1.0, emotional=1.0),
+                loss=dataclasses.replace(plain, **APART._asdict()),
             )
     if arm.mode not in LEARNED:  # only a learned λ can differ between classes or samples, and be held at its start
         regulation = dataclasses.replace(regulation, granularity="scalar", warmup=0.0)
