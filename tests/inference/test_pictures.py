@@ -61,6 +61,14 @@ def test_a_plain_classifier_has_a_picture_too(runs: Path, photos: Path, tmp_path
 def test_a_thumbnail_is_the_middle_square_as_sharp_as_the_image_is() -> None:
     wide = np.zeros((40, 60, 3), np.uint8)
     wide[:, 10:50] = 255
-    small = thumbnail(wide)
+    small = thumbnail(wide, "crop")
     assert small.size == (40, 40) and np.asarray(small).min() == 255
-    assert thumbnail(np.zeros((900, 700, 3), np.uint8)).size == (320, 320)
+    assert thumbnail(np.zeros((900, 700, 3), np.uint8), "crop").size == (320, 320)
+
+
+def test_a_thumbnail_of_a_classifier_that_sees_whole_images_is_the_whole_image() -> None:
+    wide = np.zeros((40, 60, 3), np.uint8)
+    wide[:, :5] = 255  # which the middle square leaves out
+    small = np.asarray(thumbnail(wide, "pad"))
+    assert small.shape == (60, 60, 3) and (small[10:50, :5] == 255).all()
+    assert thumbnail(np.zeros((900, 700, 3), np.uint8), "pad").size == (320, 320)

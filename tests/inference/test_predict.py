@@ -96,7 +96,7 @@ def test_an_image_gives_the_same_answer_however_it_is_given(runs: Path, photos: 
     assert [p.image for p in found] == [str(path)] * 2 + [str(row) for row in range(2, 8)]
     for prediction in (*found, *alone):
         np.testing.assert_allclose(prediction.regulated.probabilities, found[0].regulated.probabilities, atol=1e-6)
-    assert all(thumbnail(p.source).size == thumbnail(found[0].source).size for p in found)
+    assert all(thumbnail(p.source, p.fit).size == thumbnail(found[0].source, "crop").size for p in found)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from emoreg.config.schema import Fit
 from emoreg.data.images.decode import square, upright
 from emoreg.data.stimuli.emotion import MIKELS_8
 from emoreg.inference.predict import FeltEmotion, Image, Prediction
@@ -72,7 +73,7 @@ def draw_prediction(prediction: Prediction) -> bytes:
         figure = Figure((2.9 * panels, 3.0), dpi=130, facecolor="white", layout="constrained")
         parts = figure.subfigures(1, panels, squeeze=False, width_ratios=[2.4, 3.3, *[3.0] * len(prediction.felt)])[0]
         axes = parts[0].add_subplot()
-        axes.imshow(thumbnail(prediction.source))
+        axes.imshow(thumbnail(prediction.source, prediction.fit))
         axes.set_axis_off()
         name = Path(prediction.image).name
         axes.set_title(name if len(name) <= 28 else f"…{name[-27:]}", color=QUIET)
@@ -174,11 +175,11 @@ def _draw_wheel(axes: Axes, probabilities: dict[str, float]) -> None:
     axes.spines["polar"].set_color(FAINT)
 
 
-def thumbnail(image: Image) -> Pillow.Image:
-    """The centre crop of an image, as the network sees it, but at a higher resolution."""
+def thumbnail(image: Image, fit: Fit) -> Pillow.Image:
+    """An image as the square that the network sees, but at a higher resolution."""
     from PIL import Image as Pillow
 
     whole = Pillow.fromarray(image) if isinstance(image, np.ndarray) else upright(image, at_least=THUMBNAIL)
     if max(whole.size) < THUMBNAIL:  # small images are not enlarged
-        return Pillow.fromarray(square(whole, min(whole.size)))
-    return Pillow.fromarray(square(whole, THUMBNAIL))
+        return Pillow.fromarray(square(whole, min(whole.size) if fit == "crop" else max(whole.size), fit))
+    return Pillow.fromarray(square(whole, THUMBNAIL, fit))

@@ -80,6 +80,7 @@ class Prediction:
         lam: λ in [0, 1]; with one λ per class, that of the class that `regulated` names, or of other tasks the mean.
             None without an emotional branch.
         felt: the emotion that each stage-1 head reads; empty without a readout.
+        fit: how the classifier saw the image as a square; see `TargetSettings`.
     """
 
     image: str
@@ -89,6 +90,7 @@ class Prediction:
     emotional: Answer | None
     lam: float | None
     felt: tuple[FeltEmotion, ...]
+    fit: Fit = "crop"
 
     def row(self, with_all: bool = False) -> dict[str, Any]:
         """Plain values for JSON, rounded to six digits.
@@ -251,6 +253,7 @@ def _predictions(
             emotional=None if emotional is None else emotional[i],
             lam=None if lam is None else float(lam[i, regulated[i].index] if has_class else lam[i].mean()),
             felt=() if values is None else tuple(FeltEmotion(head, values[i, head.outputs]) for head in heads),
+            fit=loaded.fit,
         )
         for i, (row, image) in enumerate(images)
     ]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,13 +12,16 @@ import pytest
 from PIL import Image
 
 import extras
+from emoreg.data.images.decode import GREY
 from emoreg.errors import UserError
 from emoreg.inference.explain.effect import ClassEffect
 from emoreg.inference.explain.explain import explain
-from emoreg.inference.explain.page import PAGE, _effect_sentence, fraction, letter, signed
+from emoreg.inference.explain.page import PAGE, SIDE, _effect_sentence, fraction, letter, signed
 from emoreg.report.statistics import interval
 from emoreg.runs.run import Run
 from emoreg.runtime.progress import Progress
+from emoreg.stages.classify import train
+from trained_runs import CLASSIFIER
 
 extras.load("explain", "captum")
 
@@ -84,6 +88,17 @@ def test_the_page_of_a_gated_run_has_every_part_and_needs_nothing_but_itself(
     rows = list(csv.DictReader((tmp_path / "out" / "leaning.csv").open()))
     assert len(rows) == 10 and sum(int(row["images"]) for row in rows) == 449
     assert [float(row["change"]) for row in rows] == sorted((float(row["change"]) for row in rows), reverse=True)
+
+
+def test_what_a_network_looks_at_is_drawn_over_the_image_as_it_sees_it(tmp_path: Path, quiet: Progress) -> None:
+    recipe = dataclasses.replace(CLASSIFIER, target=dataclasses.replace(CLASSIFIER.target, fit="pad"))
+    run = train(recipe, tmp_path / "run", progress=quiet)
+    wide = tmp_path / "wide.png"
+    Image.new("RGB", (60, 20), "red").save(wide)
+    explain(run.folder, wide, tmp_path / "out", points=20, device="cpu", progress=quiet)
+    (drawn,) = (tmp_path / "out").glob("saliency-*.png")
+    picture = np.asarray(Image.open(drawn).convert("RGB"))[:, :SIDE]  # the image alone
+    assert (picture[0] == GREY).all() and (picture[SIDE // 2] == (255, 0, 0)).all()
 
 
 def test_without_images_those_are_shown_where_the_emotional_response_changes_most(

@@ -372,6 +372,14 @@ def test_the_card_of_an_encoder_that_rehearsed_says_so(runs: Path, tmp_path: Pat
     assert "together with the classifier, and went on showing it the stimuli of stage 1 (rehearsal)." in card
 
 
+def test_the_card_of_a_classifier_that_sees_whole_images_says_so(tmp_path: Path) -> None:
+    recipe = dataclasses.replace(CLASSIFIER, target=dataclasses.replace(CLASSIFIER.target, fit="pad"))
+    export(train(recipe, tmp_path / "run", progress=Progress(quiet=True)).folder, tmp_path / "card", "hub")
+    card = " ".join((tmp_path / "card" / "README.md").read_text(encoding="utf-8").split())
+    assert "high byte; longer side resized to 8 pixels (bicubic), in the middle of a square of the colour" in card
+    assert "centre crop" not in card
+
+
 def test_what_cannot_be_exported_is_refused_and_leaves_nothing(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

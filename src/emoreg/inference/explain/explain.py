@@ -172,7 +172,8 @@ def _explain_images(
             batch = _batch([prediction.source], loaded, fabric)
             (maps,) = saliency_maps(loaded.model, batch, [prediction.regulated.index])
             name, note = captions[number] if captions else (prediction.image, "")
-            explained.append(ExplainedImage(name, note, np.asarray(thumbnail(prediction.source)), prediction, maps))
+            picture = np.asarray(thumbnail(prediction.source, loaded.fit))
+            explained.append(ExplainedImage(name, note, picture, prediction, maps))
             advance(1)
     return explained
 

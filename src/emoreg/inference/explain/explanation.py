@@ -21,7 +21,7 @@ class ExplainedImage:
 
     name: str
     note: str  # for its caption; may be empty
-    picture: NDArray[np.uint8]  # (H, H, 3): the centre crop at a higher resolution than the network's
+    picture: NDArray[np.uint8]  # (H, H, 3): as the network sees it, but at a higher resolution
     prediction: Prediction
     maps: tuple[SaliencyMap, ...]
 

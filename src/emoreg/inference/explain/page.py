@@ -192,7 +192,7 @@ def _image_section(image: ExplainedImage, folder: Path, name: str) -> ImageSecti
     overlays = [overlay(original, each.values) for each in image.maps]
     stem = re.sub(r"[^\w.-]+", "_", Path(image.name).stem).strip("._")[-60:] or "image"
     write_atomically(folder / f"saliency-{name}-{stem}.png", _png(np.concatenate([original, *overlays], axis=1)))
-    pictures = [Picture("the image", "its centre crop", f"The image {image.name}", _uri(original))]
+    pictures = [Picture("the image", "as the network sees it", f"The image {image.name}", _uri(original))]
     answer = image.prediction.regulated.name
     for saliency, pixels in zip(image.maps, overlays, strict=True):
         label = saliency.branch.replace("_", "-")

@@ -16,10 +16,10 @@ from emoreg import __version__
 from emoreg.config.normalisation import MEAN, STD
 from emoreg.config.outcomes import OUTCOMES, Outcome
 from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe
-from emoreg.config.schema import OWN, RELATIVES, BackboneSettings, RegulationSettings, Task
+from emoreg.config.schema import OWN, RELATIVES, BackboneSettings, Fit, RegulationSettings, Task
 from emoreg.config.target_words import OUTPUTS, name_of
 from emoreg.errors import UserError
-from emoreg.inference.export.preparation import INPUT
+from emoreg.inference.export.preparation import in_words
 from emoreg.report.paper_tables import markdown, markdown_table
 from emoreg.runs.run import EXPORTED, FINAL, WEIGHTS, Run
 from emoreg.runtime.safe_io import write_json
@@ -149,7 +149,7 @@ def classifier_card(loaded: LoadedRun, use: str, files: Mapping[str, str], study
         files=files,
         rows=rows,
         study=study,
-        size=loaded.image_size,
+        prepared=in_words(loaded.image_size, loaded.fit),
         classes=json.dumps(loaded.classes[:MAX_CLASSES], ensure_ascii=False),
         outputs=OUTPUTS[task].capitalize(),
         left_out=max(len(loaded.classes) - MAX_CLASSES, 0),
@@ -183,7 +183,7 @@ def _model_index(loaded: LoadedRun, measured: Mapping[str, float]) -> list[EvalR
 
 
 def encoder_card(
-    folder: Path, recipe: Recipe, architecture: BackboneSettings, size: int, use: str, note: str, library: str
+    folder: Path, recipe: Recipe, architecture: BackboneSettings, size: int, fit: Fit, use: str, note: str, library: str
 ) -> str:
     """README.md of an emotional encoder alone.
 
@@ -192,6 +192,7 @@ def encoder_card(
         recipe: recipe of that run.
         architecture: architecture of the encoder.
         size: S, side of its input in pixels.
+        fit: how images become square.
         use: Python code that loads the encoder.
         note: a sentence about that code.
         library: what loads it, for the Hub: "timm" or "emoreg".
@@ -223,7 +224,7 @@ def encoder_card(
         files={WEIGHTS: "weights", CONFIG: "architecture, input size and normalisation"},
         rows=[],
         study=None,
-        size=size,
+        prepared=in_words(size, fit),
         classes="",
         outputs="",
         data=markdown(data),
@@ -336,7 +337,6 @@ def _render(folder: Path, metadata: ModelCardData, *, use: str, **content: Any) 
         metadata=metadata.to_yaml().strip(),
         name=markdown(_name(folder)),
         use=use.strip(),
-        input=INPUT,
         mean=", ".join(map(str, MEAN)),
         std=", ".join(map(str, STD)),
         version=__version__,

@@ -43,8 +43,17 @@ image = page""",
 # The same in words.
 INPUT = (
     "RGB, turned as EXIF says, of an animation the first frame, transparent parts over white, 16-bit values by their "
-    "high byte"
+    "high byte;\n"
 )
+IN_WORDS = {
+    "crop": "shorter side resized to {size} pixels (bicubic), centre crop",
+    "pad": "longer side resized to {size} pixels (bicubic), in the middle of a square of the colour {grey}",
+}
+
+
+def in_words(size: int, fit: Fit) -> str:
+    """What `preparation` does but for the normalisation, for people."""
+    return INPUT + IN_WORDS[fit].format(size=size, grey=GREY)
 
 
 def preparation(size: int, imports: str, fit: Fit = "crop") -> str:

@@ -58,7 +58,7 @@ def write_encoder(folder: Path, to: Path) -> tuple[float, str]:
     library = "timm" if loader.is_timm else "emoreg"
     fit = recipe.stimuli.fit if isinstance(recipe, PretrainRecipe) else recipe.target.fit
     use = preparation(size, loader.imports, fit) + loader.code + FEATURES
-    card = encoder_card(folder, recipe, settings, size, use, loader.note, library)
+    card = encoder_card(folder, recipe, settings, size, fit, use, loader.note, library)
     write_description(to, _config(settings, num_features(encoder), size, loader.is_timm), card)
     if loader.is_timm:
         import timm
