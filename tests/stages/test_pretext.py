@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-import emoreg.stages.lessons
 import emoreg.stages.pretrain
+import emoreg.stages.stage1_data
 import emoreg.training.loop
 from emoreg.config.augment import AugmentSettings
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
@@ -44,7 +44,7 @@ from emoreg.stages.pretext import (
     with_shuffled_labels,
 )
 from emoreg.stages.pretrain import AffectiveModel, load_encoder, pretrain
-from emoreg.stages.stimulus_mixture import Cut, cut_stimuli
+from emoreg.stages.stimulus_mixture import SplitStimuli, split_stimuli
 from emoreg.study.arms import Arm, recipe_of
 from emoreg.training.fabric import make_fabric
 from narrow import pixels
@@ -66,15 +66,15 @@ def loaded(images: Table) -> ImageSet:
     return load_images(images, pixels(images.images).shape[1], False, 1.0, Progress(quiet=True))
 
 
-def cut(space: EmotionSpace = VALENCE_AROUSAL, seed: int = 0) -> Cut:
+def split_set(space: EmotionSpace = VALENCE_AROUSAL, seed: int = 0) -> SplitStimuli:
     mine = table(space, seed=seed)
     train: list[Split] = ["train"]
     held_out: list[Split] = ["validation", "test"]
     stimuli = Stimuli("mine", mine.images, (Labels(space, mine.labels),), train * 24 + held_out * 8)
-    return cut_stimuli(stimuli, StimuliSettings("mine", image_size=SIZE), 0, Progress(quiet=True))
+    return split_stimuli(stimuli, StimuliSettings("mine", image_size=SIZE), 0, Progress(quiet=True))
 
 
-def renamed(some: Cut, name: str) -> Cut:
+def renamed(some: SplitStimuli, name: str) -> SplitStimuli:
     """The same images as another set."""
     return dataclasses.replace(some, settings=dataclasses.replace(some.settings, name=name))
 
@@ -100,7 +100,7 @@ def union(stage1: PretrainRecipe) -> PretrainRecipe:
 
 @pytest.mark.parametrize("space", [VALENCE_AROUSAL, CATEGORY])
 def test_only_the_labels_of_training_images_are_permuted_each_as_a_whole(space: EmotionSpace) -> None:
-    true = cut(space)
+    true = split_set(space)
     (shuffled,) = with_shuffled_labels([true], seed=3)
     assert np.array_equal(pixels(shuffled.train.images), pixels(true.train.images))
     before, after = (sorted(np.atleast_1d(row).tolist() for row in c.train.labels) for c in (true, shuffled))
@@ -111,19 +111,19 @@ def test_only_the_labels_of_training_images_are_permuted_each_as_a_whole(space: 
 
 
 def test_the_permutation_follows_from_the_seed_and_is_another_for_each_set() -> None:
-    first, second = (c.train.labels for c in with_shuffled_labels([cut(), renamed(cut(), "other")], 0))
-    again, other = (with_shuffled_labels([cut()], seed)[0].train.labels for seed in (0, 1))
+    first, second = (c.train.labels for c in with_shuffled_labels([split_set(), renamed(split_set(), "other")], 0))
+    again, other = (with_shuffled_labels([split_set()], seed)[0].train.labels for seed in (0, 1))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, second) and not np.array_equal(first, other)
 
 
 def test_the_permutation_of_a_set_is_drawn_as_ever() -> None:
-    (shuffled,) = with_shuffled_labels([cut()], 5)
+    (shuffled,) = with_shuffled_labels([split_set()], 5)
     order = torch.randperm(24, generator=generator(5, "shuffle", 0)).numpy()
-    assert np.array_equal(shuffled.train.labels, cut().train.labels[order])
+    assert np.array_equal(shuffled.train.labels, split_set().train.labels[order])
 
 
-def numbered(kept: list[int], kind: str) -> Cut:
+def numbered(kept: list[int], kind: str) -> SplitStimuli:
     """A set whose images 0 to 23 are trained on and have their own number as valence; `kept` have a label of `kind`."""
     values = np.zeros((32, 2), np.float32)
     values[:, 0] = np.arange(32) / 32
@@ -134,10 +134,10 @@ def numbered(kept: list[int], kind: str) -> Cut:
     held_out: list[Split] = ["validation"]
     stimuli = Stimuli("mine", table(count=32).images, published, train * 24 + held_out * 8)
     settings = StimuliSettings("mine", image_size=SIZE, labels="majority" if kind == "category" else "published")
-    return cut_stimuli(stimuli, settings, 0, Progress(quiet=True))
+    return split_stimuli(stimuli, settings, 0, Progress(quiet=True))
 
 
-def sources(shuffled: Cut) -> dict[int, int]:
+def sources(shuffled: SplitStimuli) -> dict[int, int]:
     """Of each training image the one whose label it got, both by their numbers in the set."""
     labels = shuffled.train.labels
     numbers = labels if labels.ndim == 1 else np.round(labels[:, 0] * 32)
@@ -178,7 +178,7 @@ def test_it_trains_on_shuffled_labels_and_is_measured_on_true_ones(
     model = AffectiveModel(build_backbone(recipe.backbone, SIZE), 2)
     model.load_state_dict(run.weights()[0])
     stimuli = Stimuli("mine", mine.images, (Labels(VALENCE_AROUSAL, mine.labels),))
-    true = cut_stimuli(stimuli, recipe.stimuli, recipe.seed, quiet)
+    true = split_stimuli(stimuli, recipe.stimuli, recipe.seed, quiet)
     (shuffled,) = with_shuffled_labels([true], recipe.seed)
     fabric, heads = make_fabric(recipe.training), heads_of([("mine", VALENCE_AROUSAL)])
 
@@ -244,14 +244,14 @@ def test_appearance_follows_from_the_own_image_and_not_from_a_flip(quiet: Progre
     assert np.array_equal(labelled.table.labels, labelled.labels.numpy())
 
 
-def with_neutral(some: Cut) -> Cut:
+def with_neutral(some: SplitStimuli) -> SplitStimuli:
     """The set, published with a category that is no emotion: even or odd row numbers."""
     rows = np.arange(max(int(part.max()) for part in some.rows) + 1)
     return dataclasses.replace(some, neutral=Labels(EmotionSpace("category", ("even", "odd")), rows % 2))
 
 
 def test_a_published_neutral_label_takes_the_place_of_the_emotion_in_every_part() -> None:
-    true = with_neutral(cut())
+    true = with_neutral(split_set())
     (neutral,) = with_neutral_labels([true])
     assert neutral.space.names == ("even", "odd")
     for part, before, rows in (
@@ -320,7 +320,7 @@ def test_neutral_is_measured_on_the_validation_images_own_appearance(
     model = AffectiveModel(build_backbone(recipe.backbone, SIZE), 2)
     model.load_state_dict(run.weights()[0])
     stimuli = Stimuli("mine", mine.images, (Labels(VALENCE_AROUSAL, mine.labels),))
-    held_out = cut_stimuli(stimuli, recipe.stimuli, recipe.seed, quiet).validation
+    held_out = split_stimuli(stimuli, recipe.stimuli, recipe.seed, quiet).validation
     assert held_out is not None
     labels = np.array([plain_appearance(image) for image in pixels(held_out.images)], np.float32)
     images = loaded(Table("mine", held_out.images, labels))
@@ -339,7 +339,7 @@ def test_each_set_of_a_union_gets_its_own_kind_of_neutral_label(
         ),
         "two": Stimuli("two", some.images, (Labels(EmotionSpace("category", POLARITY), np.arange(40) % 2),)),
     }
-    monkeypatch.setattr(emoreg.stages.lessons, "read_stimuli", lambda settings, seed: sets[settings.name])
+    monkeypatch.setattr(emoreg.stages.stage1_data, "read_stimuli", lambda settings, seed: sets[settings.name])
     first, second = (dataclasses.replace(stage1.stimuli, name=name) for name in sets)
     run = pretrain(learning(stage1, "neutral", stimuli=first, also=(second,)), tmp_path / "run", progress=quiet)
     spaces = [head["space"] for head in run.weights()[1]["heads"]]
@@ -514,14 +514,14 @@ def test_a_mixture_of_two_sets_trains_both_heads_by_their_shares(stage1: Pretrai
 
 
 def test_ratings_are_not_mixed_and_what_has_shares_is() -> None:
-    refuse_mixed_ratings([cut(CATEGORY)], "affect", MIXED)
-    refuse_mixed_ratings([cut(VALENCE_AROUSAL)], "rotation", MIXED)  # turns are the label
-    refuse_mixed_ratings([cut(VALENCE_AROUSAL)], "affect", AugmentSettings(policy="trivial", erase=0.5))
+    refuse_mixed_ratings([split_set(CATEGORY)], "affect", MIXED)
+    refuse_mixed_ratings([split_set(VALENCE_AROUSAL)], "rotation", MIXED)  # turns are the label
+    refuse_mixed_ratings([split_set(VALENCE_AROUSAL)], "affect", AugmentSettings(policy="trivial", erase=0.5))
     for augment, name in ((MIXED, "mixup"), (AugmentSettings(cutmix=1.0), "cutmix")):
         with pytest.raises(SettingError, match=rf"^augment\.{name}: must be 0 where images have ratings \(mine: val"):
-            refuse_mixed_ratings([cut(CATEGORY), cut(VALENCE_AROUSAL)], "shuffled", augment)
+            refuse_mixed_ratings([split_set(CATEGORY), split_set(VALENCE_AROUSAL)], "shuffled", augment)
     with pytest.raises(SettingError, match=r"ratings \(mine: brightness, colourfulness\)"):
-        refuse_mixed_ratings(with_neutral_labels([cut(CATEGORY)]), "neutral", MIXED)
+        refuse_mixed_ratings(with_neutral_labels([split_set(CATEGORY)]), "neutral", MIXED)
 
 
 def test_all_pretexts_of_categories_train_on_mixed_images(

@@ -196,7 +196,7 @@ def test_the_encoder_that_is_loaded_is_the_one_that_was_trained(
 def test_metrics_are_of_images_that_are_held_out(
     tmp_path: Path, stage1: PretrainRecipe, quiet: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import emoreg.stages.lessons
+    import emoreg.stages.stage1_data
 
     tables: list[Table] = []
 
@@ -204,7 +204,7 @@ def test_metrics_are_of_images_that_are_held_out(
         tables.append(table)
         return load_images(table, *rest)
 
-    monkeypatch.setattr(emoreg.stages.lessons, "load_images", load)
+    monkeypatch.setattr(emoreg.stages.stage1_data, "load_images", load)
     labels = np.random.default_rng(0).uniform(-1, 1, (40, 2)).astype(np.float32)
     run = pretrain(stage1, tmp_path / "run", (noise(labels), VALENCE_AROUSAL), quiet)
     trained_on, held_out = ({image.tobytes() for image in np.asarray(table.images)} for table in tables)

@@ -34,9 +34,9 @@ from emoreg.runtime.progress import Progress
 from emoreg.stages.class_stimuli import read_stimuli
 from emoreg.stages.classifier import load_classifier
 from emoreg.stages.classify import train
-from emoreg.stages.lessons import read_lessons
 from emoreg.stages.pretrain import load_encoder, pretrain
 from emoreg.stages.rehearsal import Rehearsal, read_rehearsal
+from emoreg.stages.stage1_data import read_stage1_data
 from emoreg.training.fabric import make_fabric
 from narrow import present
 from stopped_runs import stopped
@@ -208,9 +208,9 @@ def test_each_twin_rehearses_what_it_has_learned(
     encoder = dataclasses.replace(rehearsing.encoder, experience=str(run.folder))
     fabric = make_fabric(CPU)
     rehearsal = present(read_rehearsal(dataclasses.replace(rehearsing, encoder=encoder), fabric, quiet))
-    lessons = read_lessons(recipe, fabric, quiet)
-    assert torch.equal(rehearsal.stimuli.labels, lessons.images.labels)
-    assert rehearsal.head.out_features == lessons.task.outputs
+    data = read_stage1_data(recipe, fabric, quiet)
+    assert torch.equal(rehearsal.stimuli.labels, data.images.labels)
+    assert rehearsal.head.out_features == data.task.outputs
     assert torch.equal(rehearsal.head.weight, run.weights()[0]["head.weight"])
     network, losses = load_encoder(run), []
     for _ in range(2):

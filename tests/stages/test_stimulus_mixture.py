@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-import emoreg.stages.lessons
 import emoreg.stages.pretrain
+import emoreg.stages.stage1_data
 import narrow
 from emoreg.config.augment import AugmentSettings
 from emoreg.config.read_recipe import SMOKE, differences, read_recipe, recipe_yaml
@@ -34,7 +34,7 @@ from emoreg.runtime.seeding import drawn_from, generator
 from emoreg.stages.affective_heads import Head, affective_loss, heads_of, image_losses, joint_labels, joint_loss
 from emoreg.stages.classifier import build_classifier
 from emoreg.stages.pretrain import AffectiveModel, load_encoder, pretrain
-from emoreg.stages.stimulus_mixture import checked_quotas, cut_stimuli, join, refuse_one_class
+from emoreg.stages.stimulus_mixture import checked_quotas, join, refuse_one_class, split_stimuli
 from listening import Listening
 from tiny_backbone import TinyBackbone
 
@@ -74,7 +74,7 @@ def published(monkeypatch: pytest.MonkeyPatch) -> Callable[[Mapping[str, Stimuli
     """Stand-ins for sets on disk, by name."""
 
     def publish(sets: Mapping[str, Stimuli]) -> None:
-        monkeypatch.setattr(emoreg.stages.lessons, "read_stimuli", lambda settings, seed: sets[settings.name])
+        monkeypatch.setattr(emoreg.stages.stage1_data, "read_stimuli", lambda settings, seed: sets[settings.name])
 
     return publish
 
@@ -195,9 +195,9 @@ def images_of(table: Table | None) -> set[bytes]:
 def test_published_splits_are_used_and_the_share_is_not(quiet: Progress) -> None:
     splits = TEST * 5 + TRAIN * 20 + VALIDATION * 3
     published = stimuli("mine", CATEGORY, 28, splits)
-    cut = cut_stimuli(published, settings(), 0, quiet)
-    assert cut.validation is not None and cut.test is not None
-    for part, rows in ((cut.test, slice(0, 5)), (cut.train, slice(5, 25)), (cut.validation, slice(25, 28))):
+    split = split_stimuli(published, settings(), 0, quiet)
+    assert split.validation is not None and split.test is not None
+    for part, rows in ((split.test, slice(0, 5)), (split.train, slice(5, 25)), (split.validation, slice(25, 28))):
         assert np.array_equal(narrow.pixels(part.images), narrow.pixels(published.images)[rows])
         assert np.array_equal(part.labels, published.labels[0].values[rows])
 
@@ -205,8 +205,8 @@ def test_published_splits_are_used_and_the_share_is_not(quiet: Progress) -> None
 def test_without_a_published_validation_split_it_is_cut_from_the_training_images_alone(quiet: Progress) -> None:
     splits = TEST * 8 + TRAIN * 20
     published = stimuli("mine", CATEGORY, 28, splits)
-    cut = cut_stimuli(published, settings(), 0, quiet)
-    parts = [images_of(part) for part in (cut.train, cut.validation, cut.test)]
+    split = split_stimuli(published, settings(), 0, quiet)
+    parts = [images_of(part) for part in (split.train, split.validation, split.test)]
     assert [len(part) for part in parts] == [15, 5, 8]
     assert len(set.union(*parts)) == 28 and parts[2] == {
         image.tobytes() for image in narrow.pixels(published.images)[:8]
@@ -216,10 +216,10 @@ def test_without_a_published_validation_split_it_is_cut_from_the_training_images
 def test_an_empty_train_split_is_refused_in_one_line(quiet: Progress) -> None:
     splits = TEST * 4 + VALIDATION * 6
     with pytest.raises(UserError, match=r"mine: no training images.* 6 .* 4 .*train split") as caught:
-        cut_stimuli(stimuli("mine", CATEGORY, 10, splits), settings(), 0, quiet)
+        split_stimuli(stimuli("mine", CATEGORY, 10, splits), settings(), 0, quiet)
     assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match=r"mine: no training images.*stimuli\.validation"):
-        cut_stimuli(stimuli("mine", CATEGORY, 10), settings(validation=0.99), 0, quiet)
+        split_stimuli(stimuli("mine", CATEGORY, 10), settings(validation=0.99), 0, quiet)
 
 
 @pytest.mark.parametrize(
@@ -236,48 +236,50 @@ def test_one_class_alone_is_refused_whatever_it_comes_from(
 ) -> None:
     values = np.array(labels, np.int64) if space.kind == "category" else np.array(labels, np.float32)
     whole = Stimuli("photos", pixels(len(labels)), (Labels(space, values),))
-    cut = cut_stimuli(whole, settings(labels=choice, validation=0.0), 0, quiet)
+    split = split_stimuli(whole, settings(labels=choice, validation=0.0), 0, quiet)
     with pytest.raises(UserError, match=message):
-        refuse_one_class(cut)
+        refuse_one_class(split)
 
 
 def test_one_class_in_training_alone_is_refused_and_two_are_not(quiet: Progress) -> None:
     for labels, splits in (([0, 0, 1], [*TRAIN, *TRAIN, *TEST]), ([0, 1, 1], [*TRAIN, *TRAIN, *TEST])):
         whole = Stimuli("photos", pixels(3), (Labels(CATEGORY, np.array(labels)),), splits)
-        cut = cut_stimuli(whole, settings(validation=0.0), 0, quiet)
+        split = split_stimuli(whole, settings(validation=0.0), 0, quiet)
         if labels[1]:
-            refuse_one_class(cut)
+            refuse_one_class(split)
         else:
             with pytest.raises(UserError, match="all 2 training images are 'awe'"):
-                refuse_one_class(cut)
+                refuse_one_class(split)
 
 
 def test_the_limit_is_of_training_images_and_leaves_the_test_whole(quiet: Progress) -> None:
     splits = TEST * 8 + TRAIN * 20 + VALIDATION * 10
-    cut = cut_stimuli(stimuli("mine", CATEGORY, 38, splits), settings(limit=10), 0, quiet)
-    assert cut.validation is not None and cut.test is not None
-    assert (len(cut.train), len(cut.validation), len(cut.test)) == (10, 5, 8)
+    split = split_stimuli(stimuli("mine", CATEGORY, 38, splits), settings(limit=10), 0, quiet)
+    assert split.validation is not None and split.test is not None
+    assert (len(split.train), len(split.validation), len(split.test)) == (10, 5, 8)
 
 
 def test_a_share_is_of_each_published_category_nested_and_leaves_validation_whole(quiet: Progress) -> None:
     whole = stimuli("photos", CATEGORY, 100)
-    found = [cut_stimuli(whole, settings(share=share), 0, quiet) for share in (0.05, 0.2, 1.0)]
+    found = [split_stimuli(whole, settings(share=share), 0, quiet) for share in (0.05, 0.2, 1.0)]
     sizes = np.bincount(found[2].train.labels)
-    for cut, share in zip(found, (0.05, 0.2), strict=False):
-        assert np.bincount(cut.train.labels).tolist() == [max(1, round(share * size)) for size in sizes]
-    small, large, everything = (images_of(cut.train) for cut in found)
-    assert small < large < everything == images_of(cut_stimuli(whole, settings(), 0, quiet).train)
-    assert len({frozenset(images_of(cut.validation)) for cut in found}) == 1
-    under_others = cut_stimuli(whole, settings(share=0.2, labels="polarity"), 0, quiet)
+    for split, share in zip(found, (0.05, 0.2), strict=False):
+        assert np.bincount(split.train.labels).tolist() == [max(1, round(share * size)) for size in sizes]
+    small, large, everything = (images_of(split.train) for split in found)
+    assert small < large < everything == images_of(split_stimuli(whole, settings(), 0, quiet).train)
+    assert len({frozenset(images_of(split.validation)) for split in found}) == 1
+    under_others = split_stimuli(whole, settings(share=0.2, labels="polarity"), 0, quiet)
     assert images_of(under_others.train) == large
-    assert images_of(cut_stimuli(whole, settings(share=0.2), 1, quiet).train) != large
-    assert len(cut_stimuli(stimuli("r", VALENCE_AROUSAL, 100), settings(share=0.1, validation=0), 0, quiet).train) == 10
+    assert images_of(split_stimuli(whole, settings(share=0.2), 1, quiet).train) != large
+    assert (
+        len(split_stimuli(stimuli("r", VALENCE_AROUSAL, 100), settings(share=0.1, validation=0), 0, quiet).train) == 10
+    )
 
 
 def test_what_is_evoked_keeps_a_part_that_is_split_as_the_whole_and_is_told() -> None:
     whole, heard = stimuli("ratings", VALENCE_AROUSAL, 60), Listening()
-    everything = cut_stimuli(whole, settings(), 0, heard)
-    pleasant = cut_stimuli(whole, settings(valence="pleasant"), 0, heard)
+    everything = split_stimuli(whole, settings(), 0, heard)
+    pleasant = split_stimuli(whole, settings(valence="pleasant"), 0, heard)
     above = whole.labels[0].values[:, 0] > 0
     assert (pleasant.train.labels[:, 0] > 0).all() and pleasant.left_out == 0
     assert images_of(pleasant.train) < images_of(everything.train)
@@ -293,10 +295,10 @@ def test_images_without_the_chosen_label_are_left_out_and_told_once() -> None:
     votes[:3, 7] = 5  # ties
     heard = Listening()
     tied = Stimuli("paintings", pixels(12), (Labels(VOTES, votes),))
-    cut = cut_stimuli(tied, settings(labels="majority"), 0, heard)
-    assert cut.space == EmotionSpace("category", MIKELS_8) and cut.left_out == 3
+    split = split_stimuli(tied, settings(labels="majority"), 0, heard)
+    assert split.space == EmotionSpace("category", MIKELS_8) and split.left_out == 3
     assert len(heard.lines) == 2 and "paintings: skipped 3 of 12" in heard.lines[0] and "majority" in heard.lines[0]
-    assert cut_stimuli(tied, settings(), 0, heard).left_out == 0 and len(heard.lines) == 2
+    assert split_stimuli(tied, settings(), 0, heard).left_out == 0 and len(heard.lines) == 2
 
 
 def test_the_same_image_is_in_the_same_part_whatever_its_label(quiet: Progress) -> None:
@@ -304,7 +306,7 @@ def test_the_same_image_is_in_the_same_part_whatever_its_label(quiet: Progress) 
     values = some_labels(VALENCE_AROUSAL, 40)
     values[::5, 0] = 0  # neither negative nor positive
     rated = Stimuli("mine", pixels(40), (Labels(VALENCE_AROUSAL, values),))
-    one, other = (cut_stimuli(rated, settings(labels=labels), 0, quiet) for labels in ("published", "polarity"))
+    one, other = (split_stimuli(rated, settings(labels=labels), 0, quiet) for labels in ("published", "polarity"))
     assert other.left_out == 8 and one.validation is not None and other.validation is not None
     assert images_of(other.train) < images_of(one.train)
     assert images_of(other.validation) <= images_of(one.validation)
@@ -332,9 +334,9 @@ def test_sets_lie_behind_each_other_in_memory_and_on_demand() -> None:
 
 def test_a_weight_that_gives_a_set_nothing_is_refused(quiet: Progress) -> None:
     sets = [("photos", CATEGORY, 1.0), ("ratings", VALENCE_AROUSAL, 1e-6)]
-    cuts = [cut_stimuli(stimuli(n, space, 20), settings(weight=w), 0, quiet) for n, space, w in sets]
+    splits = [split_stimuli(stimuli(n, space, 20), settings(weight=w), 0, quiet) for n, space, w in sets]
     with pytest.raises(UserError, match=r"ratings: its weight, 1e-06 of 1.* none of the 30 images"):
-        checked_quotas([image_set(CATEGORY, 15), image_set(VALENCE_AROUSAL, 15)], cuts)
+        checked_quotas([image_set(CATEGORY, 15), image_set(VALENCE_AROUSAL, 15)], splits)
 
 
 # Training
@@ -374,7 +376,7 @@ def test_a_heads_own_metrics_are_those_of_its_slice(union: PretrainRecipe, tmp_p
     model = AffectiveModel(build_backbone(union.backbone, SIZE), 13)
     model.load_state_dict(weights)
     photos = stimuli("photos", CATEGORY, 24, seed=2)  # as in the fixture
-    held_out = cut_stimuli(photos, union.also[0], union.seed, quiet).validation
+    held_out = split_stimuli(photos, union.also[0], union.seed, quiet).validation
     assert held_out is not None
     images = load_images(held_out, SIZE, False, 1.0, quiet)
     assert images.pixels is not None
@@ -419,7 +421,7 @@ def test_a_union_held_on_disk_trains_as_one_in_memory(
         joined.append(join(*given))
         return joined[-1]
 
-    monkeypatch.setattr(emoreg.stages.lessons, "join", join_kept)
+    monkeypatch.setattr(emoreg.stages.stage1_data, "join", join_kept)
     held = pretrain(epochs(union, 1), tmp_path / "held", progress=quiet)
     limit = 30 * 3 * SIZE * SIZE / 2**30
     training = dataclasses.replace(union.training, epochs=1, memory_limit_gib=limit)

@@ -29,7 +29,7 @@ from emoreg.errors import SettingError
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import generator
 from emoreg.stages.affective_heads import Head, affective_loss, image_losses, joint_loss, measure_heads
-from emoreg.stages.stimulus_mixture import Cut
+from emoreg.stages.stimulus_mixture import SplitStimuli
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -129,7 +129,7 @@ def chance_of(images: ImageSet | None, space: EmotionSpace, pretext: Pretext) ->
     return int(answers.bincount().max()) / len(images)
 
 
-def with_shuffled_labels(cuts: Sequence[Cut], seed: int) -> list[Cut]:
+def with_shuffled_labels(splits: Sequence[SplitStimuli], seed: int) -> list[SplitStimuli]:
     """The sets with the labels of their training images permuted, all labels of an image together.
 
     Validation and test images keep theirs, so that their metrics show whether anything about affect was learned.
@@ -140,21 +140,21 @@ def with_shuffled_labels(cuts: Sequence[Cut], seed: int) -> list[Cut]:
     occurrence left out are permuted among themselves.
 
     Args:
-        cuts: one per stimulus set.
+        splits: one per stimulus set.
         seed: of the run; each set has its own permutation.
     """
     shuffled = []
     first: dict[tuple[str, str, Path], dict[int, int]] = {}  # of each set: which image's labels an image gets, by rows
-    for number, cut in enumerate(cuts):
-        own, rows = generator(seed, "shuffle", number), cut.rows[0]
-        earlier = first.get(place := (cut.train.name, cut.settings.name, Path(cut.settings.root or "")))
+    for number, split in enumerate(splits):
+        own, rows = generator(seed, "shuffle", number), split.rows[0]
+        earlier = first.get(place := (split.train.name, split.settings.name, Path(split.settings.root or "")))
         if earlier is None:
             order = torch.randperm(len(rows), generator=own).numpy()
             first[place] = dict(zip(rows.tolist(), rows[order].tolist(), strict=True))
         else:
             order = _order_as_before(rows, earlier, own)
-        train = dataclasses.replace(cut.train, labels=cut.train.labels[order])
-        shuffled.append(dataclasses.replace(cut, train=train))
+        train = dataclasses.replace(split.train, labels=split.train.labels[order])
+        shuffled.append(dataclasses.replace(split, train=train))
     return shuffled
 
 
@@ -183,7 +183,7 @@ def refuse_neutral(sets: Sequence[str]) -> None:
         )
 
 
-def refuse_mixed_ratings(cuts: Sequence[Cut], pretext: Pretext, augment: AugmentSettings) -> None:
+def refuse_mixed_ratings(splits: Sequence[SplitStimuli], pretext: Pretext, augment: AugmentSettings) -> None:
     """SettingError where mixed images would get mixed ratings, which have no meaning.
 
     Of a category or a distribution a mixture has shares. A rating between two images' is not what their mixture evokes:
@@ -191,31 +191,32 @@ def refuse_mixed_ratings(cuts: Sequence[Cut], pretext: Pretext, augment: Augment
     no label: both images of a mixture are turned alike.
 
     Args:
-        cuts: with the labels that are learned.
+        splits: with the labels that are learned.
         pretext: what is learned from them.
         augment: of the recipe.
     """
     if augment.mixing is None or pretext == "rotation":
         return
-    for cut in cuts:
-        if cut.space.kind == "dimensions":
+    for split in splits:
+        if split.space.kind == "dimensions":
             raise SettingError(
                 f"augment.{augment.mixing}",
-                f"must be 0 where images have ratings ({cut.train.name}: {', '.join(cut.space.names)}): what a mixture "
-                "of two images evokes is not the mean of what they evoke; categories and distributions can be mixed",
+                f"must be 0 where images have ratings ({split.train.name}: {', '.join(split.space.names)}): what a "
+                "mixture of two images evokes is not the mean of what they evoke; categories and distributions can "
+                "be mixed",
             )
 
 
-def with_neutral_labels(cuts: Sequence[Cut]) -> list[Cut]:
+def with_neutral_labels(splits: Sequence[SplitStimuli]) -> list[SplitStimuli]:
     """The sets with labels that are no emotion, for all their images.
 
     A published one where the set has it (OASIS's Category). Else labels in APPEARANCE, zeros until the images are
     decoded: see `labelled_by_appearance`.
     """
     relabelled = []
-    for cut in cuts:
-        count = int(np.concatenate(cut.rows).max()) + 1
-        relabelled.append(cut.relabelled(cut.neutral or Labels(APPEARANCE, np.zeros((count, 2), np.float32))))
+    for split in splits:
+        count = int(np.concatenate(split.rows).max()) + 1
+        relabelled.append(split.relabelled(split.neutral or Labels(APPEARANCE, np.zeros((count, 2), np.float32))))
     return relabelled
 
 

@@ -29,8 +29,8 @@ from emoreg.stages.affective_heads import check_labels
 from emoreg.stages.given_model import architecture_of
 from emoreg.stages.inputs import inputs_of
 from emoreg.stages.leaks import record_seen
-from emoreg.stages.lessons import GivenStimuli, load_parts, read_lessons
 from emoreg.stages.pretext import chance_of
+from emoreg.stages.stage1_data import GivenStimuli, load_parts, read_stage1_data
 from emoreg.training.launch import RunContext, launch
 from emoreg.training.loop import fit
 
@@ -111,17 +111,17 @@ def _require_stimuli(stimuli: Any) -> None:
 
 def _pretrain(context: RunContext[PretrainRecipe], given: _Given) -> None:
     fabric, run, recipe, progress = context.fabric, context.run, context.recipe, context.progress
-    lessons = read_lessons(recipe, fabric, progress, given.stimuli, context.is_leader)
-    cuts, parts, task = lessons.cuts, lessons.parts, lessons.task
+    data = read_stage1_data(recipe, fabric, progress, given.stimuli, context.is_leader)
+    splits, parts, task = data.splits, data.parts, data.task
     if context.is_leader:
         record_seen(run, parts, progress)
 
     def held_out(tables: list[Table | None]) -> list[ImageSet | None]:
-        here = tables if context.is_leader else [None] * len(cuts)
-        loaded = load_parts(here, cuts, recipe, recipe.training.memory_limit_gib, progress)
+        here = tables if context.is_leader else [None] * len(splits)
+        loaded = load_parts(here, splits, recipe, recipe.training.memory_limit_gib, progress)
         return [part and part.to(fabric.device) for part in loaded]
 
-    validation, test = held_out([cut.validation for cut in cuts]), held_out([cut.test for cut in cuts])
+    validation, test = held_out([split.validation for split in splits]), held_out([split.test for split in splits])
     with drawn_from(recipe.seed, "encoder"):
         size = recipe.stimuli.image_size
         encoder = build_backbone(recipe.backbone, size) if given.encoder is None else given.encoder
@@ -133,25 +133,25 @@ def _pretrain(context: RunContext[PretrainRecipe], given: _Given) -> None:
         metrics = task.measure(candidate, validation) or {}
         return {f"val_{name}": value for name, value in metrics.items()}
 
-    mixture = lessons.quotas if len(cuts) > 1 else ()
-    kept, seconds = fit(context, model, task.loss_of, lessons.images, score, mixture=mixture)
+    mixture = data.quotas if len(splits) > 1 else ()
+    kept, seconds = fit(context, model, task.loss_of, data.images, score, mixture=mixture)
     if not context.is_leader:
         return
-    counts = zip(lessons.heads, cuts, parts, validation, test, lessons.quotas, strict=True)
+    counts = zip(data.heads, splits, parts, validation, test, data.quotas, strict=True)
     final: dict[str, Any] = {
-        "stimuli": lessons.images.table.name,
-        "images": len(lessons.images),
-        "labels": lessons.labels,
+        "stimuli": data.images.table.name,
+        "images": len(data.images),
+        "labels": data.labels,
         "sets": {
             head.name: {
                 "train": len(part),
                 "validation": len(unseen or ()),
                 "test": len(tested or ()),
-                "left_out": cut.left_out,
+                "left_out": split.left_out,
                 "an_epoch": quota.per_epoch,
                 "chance": chance_of(unseen, head.space, recipe.pretext),
             }
-            for head, cut, part, unseen, tested, quota in counts
+            for head, split, part, unseen, tested, quota in counts
         },
         "validation": task.measure(kept, validation),
         "test": task.measure(kept, test),

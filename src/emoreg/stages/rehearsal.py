@@ -25,9 +25,9 @@ from emoreg.runs.run import Run
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import generator
 from emoreg.stages.inputs import inputs_of
-from emoreg.stages.lessons import Lessons, read_lessons
 from emoreg.stages.pretext import TURNS, StimulusLoss, turned_by
 from emoreg.stages.pretrain import experience_run, load_read_out
+from emoreg.stages.stage1_data import Stage1Data, read_stage1_data
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -117,12 +117,12 @@ def read_rehearsal(recipe: TrainRecipe, fabric: Fabric, progress: Progress) -> R
     run, first = experience_run(settings.experience)
     training = replace(first.training, memory_limit_gib=recipe.training.memory_limit_gib)
     try:
-        lessons = read_lessons(replace(first, training=training), fabric, progress, tells=False)
+        data = read_stage1_data(replace(first, training=training), fabric, progress, tells=False)
     except UserError as error:
         mend = "rehearsal reads them where stage 1 did: put them, or a link to them, there"
         raise UserError(f"encoder.rehearsal: the stimuli of {run.folder} cannot be read: {error}; {mend}") from None
-    images = lessons.images
-    if (other := _difference(run, first, lessons)) is not None:
+    images = data.images
+    if (other := _difference(run, first, data)) is not None:
         reason = "rehearsal needs the stimuli as they were, read from files"
         raise UserError(f"encoder.rehearsal: {run.folder} learned from {other}; {reason}")
     if images.pixels is None:
@@ -132,10 +132,10 @@ def read_rehearsal(recipe: TrainRecipe, fabric: Fabric, progress: Progress) -> R
     turns = first.pretext == "rotation"
     rehearsal = Rehearsal(
         settings.rehearsal,
-        load_read_out(run, lessons.task.outputs),
+        load_read_out(run, data.task.outputs),
         images,
-        lessons.quotas,
-        loss_of_classes if turns else lessons.task.loss_of,
+        data.quotas,
+        loss_of_classes if turns else data.task.loss_of,
         first.augment.flip,
         turns,
         recipe.seed,
@@ -144,12 +144,12 @@ def read_rehearsal(recipe: TrainRecipe, fabric: Fabric, progress: Progress) -> R
     return rehearsal.to(fabric.device)
 
 
-def _difference(run: Run, recipe: PretrainRecipe, lessons: Lessons) -> str | None:
+def _difference(run: Run, recipe: PretrainRecipe, data: Stage1Data) -> str | None:
     """What a run of stage 1 learned from, and what is there in its place now; None where it is the same."""
     count, name = run.final.get("images"), run.final.get("stimuli")
-    if (count, name) != (len(lessons.images), lessons.images.table.name):
-        return f"{count} images of {name}, and now there are {len(lessons.images)} of {lessons.images.table.name}"
-    if run.final.get("labels", lessons.labels) != lessons.labels:
+    if (count, name) != (len(data.images), data.images.table.name):
+        return f"{count} images of {name}, and now there are {len(data.images)} of {data.images.table.name}"
+    if run.final.get("labels", data.labels) != data.labels:
         return "other labels of the same images"
     then, now = run.inputs.data, inputs_of(recipe).data  # of stimuli that were given in Python never the same
     is_other = any(then[section].sha256 != now[section].sha256 for section in then.keys() & now.keys())

@@ -28,7 +28,7 @@ from emoreg.stages.affective_heads import Head, check_labels, joint_labels
 
 
 @dataclass(frozen=True)
-class Cut:
+class SplitStimuli:
     """A stimulus set with the chosen labels, split into disjoint parts.
 
     Args:
@@ -51,7 +51,7 @@ class Cut:
     rows: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
     neutral: Labels | None
 
-    def relabelled(self, labels: Labels) -> Cut:
+    def relabelled(self, labels: Labels) -> SplitStimuli:
         """The same images in the same parts, with other labels, given for all images of the set."""
 
         def with_labels(table: Table | None, rows: NDArray[np.int64]) -> Table | None:
@@ -68,16 +68,16 @@ class Cut:
         )
 
 
-def cut_stimuli(
+def split_stimuli(
     stimuli: Stimuli, settings: StimuliSettings, seed: int, progress: Progress, edition: int = EDITION
-) -> Cut:
+) -> SplitStimuli:
     """Split a set, with the labels that the settings choose.
 
     Args:
         stimuli: the whole set.
         settings: labels, valence, arousal, validation, share and limit are used.
         seed: of the splits.
-        progress: reports how many images have no such label, and classes that a cut leaves without images.
+        progress: reports how many images have no such label, and classes that a split leaves without images.
         edition: of the run, see `split_rows`.
 
     Raises:
@@ -119,7 +119,7 @@ def cut_stimuli(
         labels = table.labels[train], table.labels[kept[0]]
         progress.tell(classes_without(stimuli.name, *labels, space.names, what, "training images"))
         train, validation = kept
-    return Cut(
+    return SplitStimuli(
         settings,
         space,
         table.take(train),
@@ -146,18 +146,18 @@ def _share(
     return first_of_each(strata, train, kept, seed)
 
 
-def refuse_one_class(cut: Cut) -> None:
+def refuse_one_class(split: SplitStimuli) -> None:
     """UserError if all training images have the same class, or all votes: nothing would be learned, with accuracy 1."""
-    labels = cut.train.labels
-    if cut.space.kind == "dimensions":
+    labels = split.train.labels
+    if split.space.kind == "dimensions":
         return
-    seen = np.unique(labels) if cut.space.kind == "category" else np.flatnonzero(labels.sum(axis=0))
+    seen = np.unique(labels) if split.space.kind == "category" else np.flatnonzero(labels.sum(axis=0))
     if len(seen) < 2:
-        choice = cut.settings.labels
+        choice = split.settings.labels
         by = "" if choice == "published" else f" by stimuli.labels {choice}"
         raise UserError(
-            f"{cut.train.name}: all {len(labels)} training images are '{cut.space.names[int(seen[0])]}'{by}; stage 1 "
-            "needs at least two classes: check the labels and splits, or choose other stimuli.labels"
+            f"{split.train.name}: all {len(labels)} training images are '{split.space.names[int(seen[0])]}'{by}; stage "
+            "1 needs at least two classes: check the labels and splits, or choose other stimuli.labels"
         )
 
 
@@ -175,15 +175,15 @@ def _parts(stimuli: Stimuli, share: float, seed: int, edition: int) -> NDArray[n
     return parts
 
 
-def checked_quotas(images: Sequence[ImageSet], cuts: Sequence[Cut]) -> tuple[SetQuota, ...]:
+def checked_quotas(images: Sequence[ImageSet], splits: Sequence[SplitStimuli]) -> tuple[SetQuota, ...]:
     """Images drawn from each set per epoch. UserError for a set whose weight gives it none."""
-    weights = [cut.settings.weight for cut in cuts if cut.settings.weight is not None]
+    weights = [split.settings.weight for split in splits if split.settings.weight is not None]
     quotas = epoch_quotas([len(part) for part in images], weights or None)
-    for cut, quota in zip(cuts, quotas, strict=True):
+    for split, quota in zip(splits, quotas, strict=True):
         if quota.per_epoch == 0:
             raise UserError(
-                f"{cut.train.name}: its weight, {cut.settings.weight:g} of {sum(weights):g} in all, gives it none of "
-                f"the {sum(quota.count for quota in quotas)} images of an epoch; raise it"
+                f"{split.train.name}: its weight, {split.settings.weight:g} of {sum(weights):g} in all, gives it none "
+                f"of the {sum(quota.count for quota in quotas)} images of an epoch; raise it"
             )
     return quotas
 

@@ -16,7 +16,7 @@ from emoreg.data.targets.training_part import training_part
 from emoreg.errors import UserError
 from emoreg.runtime.progress import Progress
 from emoreg.stages.class_stimuli import read_stimuli
-from emoreg.stages.stimulus_mixture import cut_stimuli
+from emoreg.stages.stimulus_mixture import split_stimuli
 from emoreg.study.kept_data import Settings
 from emoreg.study.missing_sets import is_missing
 from emoreg.study.stand_ins import stimuli_like, target_like
@@ -99,8 +99,8 @@ def _of_stimuli(settings: StimuliSettings) -> Counts | None:
     if stand_in is not None:  # its labels are none, and of which images something is evoked nobody has published
         asked = dataclasses.replace(settings, labels="published", valence="all", arousal="all")
     stimuli = stand_in or read_stimuli(settings, 0)
-    cut = cut_stimuli(stimuli, asked, 0, Progress(quiet=True))
-    counts = Counts(len(cut.train), len(cut.validation or ()), len(cut.test or ()))
+    split = split_stimuli(stimuli, asked, 0, Progress(quiet=True))
+    counts = Counts(len(split.train), len(split.validation or ()), len(split.test or ()))
     _refuse_empty(settings, [stimuli.images], counts)
     return counts
 

@@ -26,7 +26,7 @@ from emoreg.stages.pretext import (
     with_neutral_labels,
     with_shuffled_labels,
 )
-from emoreg.stages.stimulus_mixture import Cut, checked_quotas, cut_stimuli, join, refuse_one_class, views
+from emoreg.stages.stimulus_mixture import SplitStimuli, checked_quotas, join, refuse_one_class, split_stimuli, views
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 GivenStimuli = tuple[Table, EmotionSpace]  # a caller's own, in place of those that a recipe names
 
 
-class Lessons(NamedTuple):
+class Stage1Data(NamedTuple):
     """The stimuli of a recipe of stage 1 and what is learned from them."""
 
-    cuts: list[Cut]  # one per set, with the labels that are learned
+    splits: list[SplitStimuli]  # one per set, with the labels that are learned
     heads: tuple[Head, ...]
     images: ImageSet  # the training images of all sets together, on the device
     parts: list[ImageSet]  # those of each set, with its own labels
@@ -48,15 +48,15 @@ class Lessons(NamedTuple):
     def labels(self) -> str:
         """SHA-256 of the labels of the training images, as they were read; of labels by appearance, of their number."""
         digest = hashlib.sha256()
-        for cut in self.cuts:
-            digest.update(repr((cut.space.kind, cut.space.names)).encode())
-            digest.update(cut.train.labels.tobytes())
+        for split in self.splits:
+            digest.update(repr((split.space.kind, split.space.names)).encode())
+            digest.update(split.train.labels.tobytes())
         return digest.hexdigest()
 
 
-def read_lessons(
+def read_stage1_data(
     recipe: PretrainRecipe, fabric: Fabric, progress: Progress, given: GivenStimuli | None = None, tells: bool = True
-) -> Lessons:
+) -> Stage1Data:
     """Read the stimuli of a recipe and decode its training images.
 
     Args:
@@ -69,60 +69,66 @@ def read_lessons(
     Raises:
         UserError: missing or malformed sets; labels that cannot be learned.
     """
-    cuts = _cuts(recipe, given, progress, tells)
+    splits = _split_sets(recipe, given, progress, tells)
     if recipe.pretext in ("affect", "shuffled"):
-        for cut in cuts:
-            refuse_one_class(cut)
+        for split in splits:
+            refuse_one_class(split)
     if recipe.pretext == "shuffled":
-        cuts = with_shuffled_labels(cuts, recipe.seed)
+        splits = with_shuffled_labels(splits, recipe.seed)
     elif recipe.pretext == "neutral":
-        refuse_neutral([cut.train.name for cut in cuts])
-        cuts = with_neutral_labels(cuts)
-    refuse_mixed_ratings(cuts, recipe.pretext, recipe.augment)
-    heads = heads_of([(cut.train.name, cut.space) for cut in cuts])
-    tables, limit = [cut.train for cut in cuts], recipe.training.memory_limit_gib
+        refuse_neutral([split.train.name for split in splits])
+        splits = with_neutral_labels(splits)
+    refuse_mixed_ratings(splits, recipe.pretext, recipe.augment)
+    heads = heads_of([(split.train.name, split.space) for split in splits])
+    tables, limit = [split.train for split in splits], recipe.training.memory_limit_gib
     # Of a union together one set, which is held whole or not at all.
     if not fits_memory(tables, recipe.stimuli.image_size, limit, progress):
         limit = 0.0
-    loaded = [part for part in load_parts(tables, cuts, recipe, limit, progress) if part]
+    loaded = [part for part in load_parts(tables, splits, recipe, limit, progress) if part]
     images = (join(loaded, heads) if len(heads) > 1 else loaded[0]).to(fabric.device)
     parts = views(images, loaded)
-    quotas = checked_quotas(parts, cuts)
+    quotas = checked_quotas(parts, splits)
     task = pretext_task(recipe.pretext, heads, [quota.per_epoch for quota in quotas], fabric)
-    return Lessons(cuts, heads, images, parts, quotas, task)
+    return Stage1Data(splits, heads, images, parts, quotas, task)
 
 
 def load_parts(
-    tables: Sequence[Table | None], cuts: Sequence[Cut], recipe: PretrainRecipe, limit: float, progress: Progress
+    tables: Sequence[Table | None],
+    splits: Sequence[SplitStimuli],
+    recipe: PretrainRecipe,
+    limit: float,
+    progress: Progress,
 ) -> list[ImageSet | None]:
     """The images of one part of each set, labelled as the pretext asks; None for a set without such a part.
 
     Args:
         tables: of each set.
-        cuts: the sets.
+        splits: the sets.
         recipe: image size and pretext are used.
         limit: for the decoded pixels of each, in GiB.
         progress: shows how many images are decoded.
     """
     size, loaded = recipe.stimuli.image_size, list[ImageSet | None]()
-    for table, cut in zip(tables, cuts, strict=True):
-        settings = cut.settings
+    for table, split in zip(tables, splits, strict=True):
+        settings = split.settings
         part = load_images(table, size, settings.skip_unreadable, limit, progress, settings.fit) if table else None
-        has_placeholders = recipe.pretext == "neutral" and cut.neutral is None
+        has_placeholders = recipe.pretext == "neutral" and split.neutral is None
         loaded.append(labelled_by_appearance(part, progress) if part and has_placeholders else part)
     return loaded
 
 
-def _cuts(recipe: PretrainRecipe, given: GivenStimuli | None, progress: Progress, tells: bool) -> list[Cut]:
+def _split_sets(
+    recipe: PretrainRecipe, given: GivenStimuli | None, progress: Progress, tells: bool
+) -> list[SplitStimuli]:
     """Every set of the recipe in its parts; the first one is the caller's, if given."""
-    cuts = []
+    splits = []
     for settings in recipe.sets:
         if given is not None and settings is recipe.stimuli:
             table, space = given
             check_labels(table, space)
             own = Stimuli(table.name, table.images, (Labels(space, table.labels),))
             as_given = dataclasses.replace(settings, labels="published")
-            cuts.append(cut_stimuli(own, as_given, recipe.seed, progress, recipe.edition))
+            splits.append(split_stimuli(own, as_given, recipe.seed, progress, recipe.edition))
         else:
             if settings.name in WITH_CLASSES and tells:
                 progress.say(
@@ -132,5 +138,5 @@ def _cuts(recipe: PretrainRecipe, given: GivenStimuli | None, progress: Progress
             whole = read_stimuli(settings, recipe.seed)
             if tells:
                 progress.tell(whole.notes, whole.left_out)
-            cuts.append(cut_stimuli(whole, settings, recipe.seed, progress, recipe.edition))
-    return cuts
+            splits.append(split_stimuli(whole, settings, recipe.seed, progress, recipe.edition))
+    return splits
