@@ -207,6 +207,18 @@ def test_arms_that_are_planned_but_not_run_count_in_the_family() -> None:
     assert row["p_corrected"] == pytest.approx(2 * row["p"])
 
 
+def test_an_arm_whose_twin_is_planned_but_not_run_counts_in_the_family() -> None:
+    frame = study(arms(0.9035, 0.90, modes=REGULATED), rng=1).assign(status="finished")
+    waits = frame["mode"].isin(REGULATED[1:]) & (frame["experience"] == "moments")
+    part = analyse(frame.assign(status=frame["status"].mask(waits, "waiting")))
+    row = contrast(part, "label")
+    assert (row["family"], row["p_corrected"]) == (4, pytest.approx(4 * row["p"]))
+    assert contrast(part, "label", "fixed")["verdict"] == Verdict.MISSING_TWIN
+    never = analyse(frame[~waits])
+    row = contrast(never, "label")
+    assert (row["family"], row["p_corrected"]) == (1, row["p"])
+
+
 @pytest.mark.parametrize(("seeds", "verdict"), [(1, "too_few"), (3, "too_few"), (4, "above")])
 def test_fewer_than_four_seeds_are_too_few(seeds: int, verdict: str) -> None:
     row = contrast(analyse(study(arms(0.92, 0.90), seeds=seeds, rng=5)), "gain")

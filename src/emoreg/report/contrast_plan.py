@@ -31,7 +31,8 @@ class Comparison:
     arm: Arm
     name: str
     others: tuple[Arm | None, ...]  # None: the arm's own outcome
-    missing: tuple[str, ...]  # twins
+    missing: tuple[str, ...]  # twins of which no run is finished
+    unplanned: tuple[str, ...]  # those of them that never will be
     looks: tuple[Look, ...]  # complete ones, or one before the first; the last is shown
     planned: tuple[int, ...]  # numbers of seeds at all looks, also those to come
     seeds: int  # that are there and planned
@@ -70,7 +71,8 @@ def contrasts_of(runs: Runs, cell: Cell) -> Iterable[Comparison]:
         for kind in OVER_TWINS:
             others = [twins[name] for name in kind.twins if name in twins]
             missing = tuple(name for name in kind.twins if name not in twins)
-            yield _contrast(runs, cell, arm, kind.name, others, missing)
+            unplanned = tuple(name for name in missing if twin_of(runs.planned[cell], arm, name) is None)
+            yield _contrast(runs, cell, arm, kind.name, others, missing, unplanned)
 
 
 def between_looks(runs: Runs) -> str | None:
@@ -108,7 +110,13 @@ def _own_or_shared(arms: Iterable[Arm], own: Arm) -> Arm | None:
 
 
 def _contrast(
-    runs: Runs, cell: Cell, arm: Arm, name: str, others: Sequence[Arm | None], missing: tuple[str, ...] = ()
+    runs: Runs,
+    cell: Cell,
+    arm: Arm,
+    name: str,
+    others: Sequence[Arm | None],
+    missing: tuple[str, ...] = (),
+    unplanned: tuple[str, ...] = (),
 ) -> Comparison:
     arms, plan = runs.cells[cell], runs.plans.get((cell, arm))
     common = [seed for seed in arms[arm] if all(other is None or seed in arms[other] for other in others)]
@@ -116,7 +124,8 @@ def _contrast(
         common = []
     if plan is None or cell.purpose == EXPLORATION:
         look = Look(tuple(common), LEVEL, 0)
-        return Comparison(cell, arm, name, tuple(others), missing, (look,), (len(common),), len(common), 0)
+        number = len(common)
+        return Comparison(cell, arm, name, tuple(others), missing, unplanned, (look,), (number,), number, 0)
     seeds = [seed for seed in common if seed in plan.numbers]
     # An outcome alone is no test that could be repeated.
     at = plan.looks if others != [None] else plan.looks[-1:]
@@ -127,4 +136,5 @@ def _contrast(
         if seeds[:number] == list(plan.numbers[:number])
     ]
     looks = looks or [Look(tuple(seeds), levels[0], None, len(at) > 1)]
-    return Comparison(cell, arm, name, tuple(others), missing, tuple(looks), at, len(seeds), len(common) - len(seeds))
+    extra = len(common) - len(seeds)
+    return Comparison(cell, arm, name, tuple(others), missing, unplanned, tuple(looks), at, len(seeds), extra)

@@ -57,15 +57,19 @@ def decide(family: Sequence[Comparison], sizes: Sequence[Sequence[Size]], arms: 
         arms: regulated arms in the plan, also those of which no run is finished yet.
     """
     barred = [_without_test(contrast, of_looks[-1]) for contrast, of_looks in zip(family, sizes, strict=True)]
-    number = arms - sum(verdict is Verdict.MISSING_TWIN for verdict in barred)
+    never = [
+        verdict is Verdict.MISSING_TWIN and bool(contrast.unplanned)
+        for contrast, verdict in zip(family, barred, strict=True)
+    ]
+    number = arms - sum(never)
     if any(len(contrast.planned) > 1 for contrast in family):
         return [
             Decision(verdict, family=number) if verdict else _spent(contrast, of_looks, arms)
             for contrast, of_looks, verdict in zip(family, sizes, barred, strict=True)
         ]
     last = [of_looks[-1] for of_looks in sizes]
-    above = _holm([size.p for size in last], barred, arms)
-    below = _holm([size.p_below for size in last], barred, arms)
+    above = _holm([size.p for size in last], barred, never, arms)
+    below = _holm([size.p_below for size in last], barred, never, arms)
     return [
         Decision(verdict, family=number) if verdict else _corrected(contrast, size, p, p_below, number)
         for contrast, size, verdict, p, p_below in zip(family, last, barred, above, below, strict=True)
@@ -86,10 +90,11 @@ def _without_test(contrast: Comparison, size: Size) -> Verdict | None:
     return Verdict.TOO_FEW if len(look.seeds) < 2 else None
 
 
-def _holm(ps: Sequence[float], barred: Sequence[Verdict | None], arms: int) -> list[float]:
+def _holm(ps: Sequence[float], barred: Sequence[Verdict | None], never: Sequence[bool], arms: int) -> list[float]:
     """p-values corrected for the whole family: what cannot be tested yet counts as 1, what never can does not."""
-    known = [1.0 if verdict else p for p, verdict in zip(ps, barred, strict=True)]
-    known = [math.nan if verdict is Verdict.MISSING_TWIN else p for p, verdict in zip(known, barred, strict=True)]
+    known = [
+        math.nan if is_out else 1.0 if verdict else p for p, verdict, is_out in zip(ps, barred, never, strict=True)
+    ]
     return holm([*known, *[1.0] * (arms - len(known))])[: len(known)]
 
 
