@@ -236,6 +236,26 @@ def test_unpaired_seeds_are_left_out() -> None:
     assert contrast(found, "label")["n"] == 8
 
 
+@pytest.mark.parametrize(
+    ("points", "looks", "verdict"),
+    [
+        ([5, 5, 5, 5, 5], [5], Verdict.TIED),
+        ([5, 5, 5, 4.5, 4], [5], Verdict.TIED),
+        ([5, 5, 4.5, 4.4, 4.3], [5], Verdict.ABOVE),
+        ([-1, -1, -1, -1.2, -2], [5], Verdict.BELOW),
+        ([5, 5, 5, 5, 5, 4, 4, 4], [8], Verdict.ABOVE),
+        ([5, 5, 5, 5, 5, 4, 4, 4], [8, 12], Verdict.TIED),
+    ],
+)
+def test_where_seeds_tie_so_that_no_difference_could_pass_that_is_the_verdict(
+    points: list[float], looks: list[int], verdict: Verdict
+) -> None:
+    frame = study({("none", None): 0.7, ("learned", "affect"): 0.7}, len(points))
+    frame["accuracy"] = 0.7
+    frame.loc[frame["mode"] == "learned", "accuracy"] += np.array(points) / 100
+    assert contrast(analyse(planned(frame, looks)), "gain")["verdict"] == verdict
+
+
 # Looks
 
 

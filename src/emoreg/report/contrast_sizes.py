@@ -31,6 +31,7 @@ class Size(NamedTuple):
     high_seeds: float
     p: float
     p_below: float
+    is_tied: bool  # so many seeds agree that the resamples set no lower limit, whatever the difference
     collapsed: int
 
     @property
@@ -90,7 +91,7 @@ def rows_of(by_seed: Mapping[int, int], seeds: Sequence[int]) -> tuple[int, ...]
     return tuple(by_seed[seed] for seed in seeds)
 
 
-_UNKNOWN = Size(None, 0, math.nan, math.nan, math.nan, math.nan, math.nan, math.nan, math.nan, 0)
+_UNKNOWN = Size(None, 0, math.nan, math.nan, math.nan, math.nan, math.nan, math.nan, math.nan, False, 0)
 OTHERS = tuple(sorted(set(map(to_beat, KINDS))))  # an upper limit for each, at 1 - level / k
 
 
@@ -105,6 +106,7 @@ class _Estimated(NamedTuple):
     high_seeds: list[float]
     p: float
     p_below: float
+    is_tied: bool
     collapsed: frozenset[int]  # rows
 
 
@@ -131,8 +133,9 @@ def _estimated(runs: Runs, pairs: Sequence[_Pair]) -> list[_Estimated]:
     low = np.minimum(np.maximum(both.low, floor), low_seeds)
     high = np.maximum(np.minimum(both.high, ceiling[:, None]), high_seeds)
     p, p_below = np.maximum(by_seed.p_above, both.p_above), np.maximum(by_seed.p_below, both.p_below)
+    is_tied = np.isneginf(np.minimum(by_seed.low, both.low))
     collapsed = [frozenset(row for row in (*pair.one, *(pair.other or ())) if runs.is_collapsed[row]) for pair in pairs]
-    columns = (images, by_seed.mean, low, high, low_seeds, high_seeds, p, p_below)
+    columns = (images, by_seed.mean, low, high, low_seeds, high_seeds, p, p_below, is_tied)
     return [_Estimated(*of_pair) for of_pair in zip(*(column.tolist() for column in columns), collapsed, strict=True)]
 
 
@@ -162,5 +165,6 @@ def _hardest(pairs: Sequence[_Estimated], contrast: Comparison) -> Size:
         high_seeds=min(pair.high_seeds[limit] for pair in pairs),
         p=max(pair.p for pair in pairs),
         p_below=max(pair.p_below for pair in pairs),
+        is_tied=any(pair.is_tied for pair in pairs),
         collapsed=collapsed,
     )

@@ -286,6 +286,8 @@ def _reason(case: Case) -> str:
             return f"{COLLAPSED}; {_missing(case.arm)}" if contrast.collapsed else _missing(case.arm)
         case Verdict.TOO_FEW:
             return _too_few(contrast)
+        case Verdict.TIED:
+            return "so many seeds agree that no test can pass; more test images or more seeds would tell them apart"
         case Verdict.BETWEEN_LOOKS:
             when = f"the next is at {count(contrast.next_look, 'seed')}" if contrast.next_look else "none is left"
             return f"the study looks only at the numbers of seeds that it planned, and {when}"

@@ -35,6 +35,7 @@ REGULATION = "The regulation effect is the difference to the same two networks, 
 UNDECIDED = {  # why there is no verdict
     Verdict.MISSING_TWIN: "missing twin",
     Verdict.TOO_FEW: "too few",
+    Verdict.TIED: "seeds tie",
     Verdict.BETWEEN_LOOKS: "between looks",
     Verdict.COLLAPSED: "collapsed",
     Verdict.EXPLORATION: "exploration",

@@ -23,6 +23,7 @@ class Verdict(StrEnum):
     BELOW = "below"  # of practical contrasts alone
     MISSING_TWIN = "missing_twin"
     TOO_FEW = "too_few"  # with so few seeds no data could pass
+    TIED = "tied"  # so many seeds agree that no difference could pass, however large
     BETWEEN_LOOKS = "between_looks"  # the study planned no look at this number of seeds
     COLLAPSED = "collapsed"  # a run of it did: means say nothing
     EXPLORATION = "exploration"  # on validation images, to be confirmed with other seeds
@@ -108,6 +109,8 @@ def _corrected(contrast: Comparison, size: Size, p: float, p_below: float, famil
         verdict = Verdict.BELOW
     elif smallest_tail(seeds) * family > LEVEL + TIE:
         verdict = Verdict.TOO_FEW
+    elif size.is_tied:
+        verdict = Verdict.TIED
     decided_at = seeds if verdict in (Verdict.ABOVE, Verdict.BELOW) else None
     below = (size.p_below, p_below) if is_practical else (math.nan, math.nan)
     return Decision(verdict, size.p, p, *below, family, decided_at)
@@ -134,6 +137,8 @@ def _spent(contrast: Comparison, sizes: Sequence[Size], arms: int) -> Decision:
             verdict = Verdict.BETWEEN_LOOKS
         elif smallest_tail(len(look.seeds)) > level + TIE:
             verdict = Verdict.TOO_FEW
+        elif size.is_tied:
+            verdict = Verdict.TIED
     # Stretched so that they stand to the level of the interval as the p-values do to that of the family.
     p, p_below = (min(1.0, p * look.level / level) for p in (size.p, size.p_below))
     below = (size.p_below, p_below) if is_practical else (math.nan, math.nan)
