@@ -56,6 +56,17 @@ def test_a_contrast_without_a_twin_or_without_spread_has_none() -> None:
         assert by_contrast(table.assign(accuracy=np.where(table["mode"] == "none", plain, other))) == {}
 
 
+@pytest.mark.parametrize("looks", [[6], [6, 12]])
+def test_seeds_beyond_the_plan_and_between_looks_change_none(looks: list[int]) -> None:
+    table = study(arms(0.95, 0.9), seeds=9)
+    table = table.assign(planned_seeds=looks[-1], looks=[looks] * len(table))
+    later = table["seed"] >= 6
+    wild = table["accuracy"] + np.where(later, np.random.default_rng(3).normal(0, 0.002, len(table)), 0)
+    found = by_contrast(table.assign(accuracy=wild))
+    assert set(found) == {"gain", "over_ensemble", "label", "emotion"}
+    assert found == by_contrast(table[~later])
+
+
 def test_a_run_that_diverged_does_not_hide_what_other_contrasts_would_have_found() -> None:
     table = study(arms(0.9, 0.9))
     is_lost = (table["mode"] == "ensemble") | ((table["experience"] == "rotation") & (table["seed"] == 3))

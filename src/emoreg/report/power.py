@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -87,11 +87,21 @@ def spreads_of(table: pd.DataFrame) -> list[Spread]:
     return spreads
 
 
-def spread_of(runs: Runs, cell: Cell) -> Spread | None:
-    """The spread of a cell; None without two arms with two seeds in common."""
+def spread_of(runs: Runs, cell: Cell, among: Collection[int] | None = None) -> Spread | None:
+    """The spread of a cell; None without two arms with two seeds in common.
+
+    Args:
+        runs: of the cell and others.
+        cell: one of theirs.
+        among: the seeds that count; None for all that are there.
+    """
     from scipy import stats
 
-    of_cell = {arm: by_seed for arm, by_seed in runs.cells[cell].items() if arm == BACKBONE or arm.mode in REGULATED}
+    of_cell = {
+        arm: {seed: row for seed, row in by_seed.items() if among is None or seed in among}
+        for arm, by_seed in runs.cells[cell].items()
+        if arm == BACKBONE or arm.mode in REGULATED
+    }
     collapsed = sum(int(runs.is_collapsed[row]) for by_seed in of_cell.values() for row in by_seed.values())
     sound = [{seed: row for seed, row in by_seed.items() if not runs.is_collapsed[row]} for by_seed in of_cell.values()]
     arms = [by_seed for by_seed in sound if len(by_seed) > 1]

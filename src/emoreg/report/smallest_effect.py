@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache, partial
 from itertools import combinations
 
 import numpy as np
@@ -26,17 +26,23 @@ def smallest_effects(runs: Runs, contrasts: Sequence[Judged]) -> list[float]:
     """For each contrast of runs the difference that its test finds with a probability of 0.8.
 
     From the spread of its cell without runs that collapsed, with its seeds, twins, looks and number of arms, all twins
-    equally good: the hardest case, as for `simulate_power`. A contrast with a collapsed run of its own is not tested.
+    equally good: the hardest case, as for `simulate_power`. With a plan the spread is of the seeds of its look: those
+    since, and those beyond the plan, are in no figure. A contrast with a collapsed run of its own is not tested.
 
     Returns:
         Shares, as the contrasts; NaN where nothing is tested, no data could pass, or the spread is unknown.
     """
-    spreads = {cell: spread_of(runs, cell) for cell in runs.cells}
+    spread_among = cache(partial(spread_of, runs))
     found = []
     for one in contrasts:
-        spread, seeds, looks = spreads[one.contrast.cell], len(one.seeds), one.contrast.planned
+        cell, seeds, looks = one.contrast.cell, len(one.seeds), one.contrast.planned
         is_decided = one.decision.verdict in (Verdict.ABOVE, Verdict.NOT_ABOVE, Verdict.BELOW)
-        if not is_decided or spread is None or seeds not in looks or not spread.sd > 100 * TIE:
+        if not is_decided or seeds not in looks:
+            found.append(math.nan)
+            continue
+        has_plan = (cell, one.contrast.arm) in runs.plans
+        spread = spread_among(cell, one.seeds if has_plan else None)
+        if spread is None or not spread.sd > 100 * TIE:
             found.append(math.nan)
             continue
         share = round(spread.image_sd / spread.sd, 2)
