@@ -5,6 +5,7 @@ import math
 
 import pytest
 
+from emoreg.report.analyse_table import analyse
 from emoreg.report.analysis import Contrast
 from emoreg.report.collapse import Frequency
 from emoreg.report.formatting import percent, points
@@ -28,7 +29,7 @@ from emoreg.report.paper_claims import paper_claims
 from emoreg.report.statistics import Interval
 from emoreg.report.verdicts import Verdict
 from narrow import present
-from report.made_up import FEW, made_up
+from report.made_up import FEW, between_looks, made_up, made_up_table
 from result_rows import TWINS
 
 NAN = math.nan
@@ -228,3 +229,26 @@ def test_cost_that_was_not_measured_is_a_dash() -> None:
 )
 def test_a_mean_has_its_interval_below_it_or_why_there_is_none(interval: Interval | None, entry: Entry) -> None:
     assert measured(interval, percent) == entry
+
+
+def test_between_looks_contrasts_have_their_own_seeds_and_width_beside_them() -> None:
+    analysis = between_looks()
+    (cell,), of_look = analysis.cells, " (99.7 %, 6 seeds)"
+    name, *contrasts = present(contrasts_grid(cell)).groups[0][1][0]
+    assert name == Entry("Learn-E-Reg", "6 seeds")
+    assert all(entry.below.splitlines()[0].endswith(" (99.7 %)") for entry in contrasts)
+    row = row_of(accuracy_grid(cell), "Learn-E-Reg", "affect")
+    assert row["Seeds"].value == "8" and row["Minus Backbone, points"].below.endswith(of_look)
+    twins = present(twins_grid(cell))
+    assert all(entry.below.endswith(of_look) for entry in twins.groups[0][1][0][1:])
+    assert "the 95 % interval" not in twins.caption
+    assert overview_grid(analysis).groups[0][1][0][1].below.splitlines()[0].endswith(of_look)
+
+
+def test_a_contrast_of_fewer_seeds_than_the_others_of_its_arm_says_so() -> None:
+    table = made_up_table(6, 1, ("oasis",), FEW, ("a", "b"), (("digits", "resnet8"),), False, False)
+    lacks = (table["experience"] == "shuffled") & (table["seed"] > 4)
+    grid = present(contrasts_grid(analyse("A study", table[~lacks]).cells[0]))
+    name, gain, label, _ = grid.groups[0][1][0]
+    assert name.below == "6 seeds" and "seeds" not in gain.below.splitlines()[0]
+    assert label.below.splitlines()[0].endswith(" (5 seeds)")

@@ -10,7 +10,7 @@ from rich.console import Console
 from emoreg.report.analysis import Analysis
 from emoreg.report.paper_tables import latex_report, latex_table, markdown_report, markdown_table, results_table
 from emoreg.report.statistics import Interval
-from report.made_up import made_up
+from report.made_up import between_looks, made_up
 
 CELLS = (("cifar10", "resnet20"), ("cifar100", "vit_tiny_patch16_224"))
 
@@ -102,6 +102,20 @@ def test_markdown_has_the_contrasts_of_regulated_arms_and_the_accuracy_of_all() 
     assert row[1:3] == ["4", f"{100 * learned.score.mean:.2f} ({low} to {high})"]
     assert accuracies[2][3:] == ["–", "–"]
     assert re.fullmatch(r"[+−]\d.\d\d \(.+ to .+; to \w+; .+\)", contrasts[3][5])
+
+
+def test_between_looks_differences_have_their_own_seeds_and_width_beside_them() -> None:
+    analysis = between_looks()
+    contrasts, accuracies = (rows_of(block) for block in markdown_table(analysis).split("accuracies**"))
+    assert all("; 99.7 %, 6 seeds; " in value for value in contrasts[2][1:])
+    learned = next(row for row in accuracies if row[0] == "Learn-E-Reg")
+    assert learned[1] == "8" and learned[3].endswith("; 99.7 %, 6 seeds)")
+    lines = terminal(analysis)
+    assert max(map(len, lines)) <= 80
+    assert sum(line.count("99.7 %, 6 seeds") for line in lines) == 3 + 6
+    for text in (markdown_table(analysis), " ".join(lines)):
+        assert "interval of another width" in text
+    assert "interval of another width" not in markdown_table(made_up())
 
 
 def test_one_seed_has_no_interval() -> None:

@@ -115,7 +115,7 @@ def forest(
         axes.set_xlabel(unit)
 
     values = " ".join(_spoken(row, number) for row in rows).rstrip(";")
-    spoken = f"{title}, {unit}, mean and 95 % interval. {values}."
+    spoken = f"{title}, {unit}, mean and interval. {values}."
     height = HEIGHT_WITH_NUMBERS if has_numbers else HEIGHT
     return Chart(title, spoken, svg(key, 0.65 + height * len(rows), draw))
 

@@ -47,10 +47,8 @@ if TYPE_CHECKING:  # imported where it is used, so that the command line's help 
     from markupsafe import Markup
 
 
-FOREST = "Circles: seeds. Diamond and line: mean and 95 % interval."
-PICTURE = (
-    "Circles: seeds. Diamond and line: mean and interval, filled where the test passed; references are not tested."
-)
+FOREST = "Circles: seeds. Diamond and line: mean and interval"
+PICTURE = f"{FOREST}, filled where the test passed; references are not tested."
 BAND = " Pale band: a difference beyond it would be found in four of five such studies (power 0.8)."
 CURVES = (  # columns of metrics.csv, their titles and factors; behind the outcome on validation images
     ("train_loss", "Training loss", 1),
@@ -155,14 +153,14 @@ def _section(number: int, cell: CellResult, analysis: Analysis) -> Section:
             capital(cell.outcome.plural),
             accuracy_grid(cell),
             charts=(accuracy_chart(cell, f"{key}-a"),),
-            caption=f"{FOREST} Dashed line: Backbone's mean. The axis does not start at zero.",
+            caption=f"{FOREST} of 95 %. Dashed line: Backbone's mean. The axis does not start at zero.",
         ),
         Part(
             f"{key}-twins",
             "Against every twin",
             twins_grid(cell),
             charts=tuple(twin_charts(cell, f"{key}-w")),
-            caption=f"{FOREST} Dashed line: zero.",
+            caption=f"{FOREST}. Dashed line: zero.",
         ),
         Part(
             f"{key}-dose",

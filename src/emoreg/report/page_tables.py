@@ -103,10 +103,11 @@ def contrasts_grid(cell: CellResult) -> Grid | None:
     if not kinds:
         return None
     names = [kind.name for kind in kinds]
-    rows = tuple(
-        (Entry(arm.label, count(arm.score.n, "seed")), *(contrast_entry(arm.contrasts.get(name)) for name in names))
-        for arm in regulated
-    )
+    rows = []
+    for arm in regulated:
+        contrasts = [arm.contrasts.get(name) for name in names]
+        seeds = max(contrast.size.n for contrast in contrasts if contrast) or arm.score.n
+        rows.append((Entry(arm.label, count(seeds, "seed")), *(contrast_entry(each, seeds) for each in contrasts)))
     has_images = any(contrast.images for arm in regulated for contrast in arm.contrasts.values())
     widths = "over seeds and test images, in brackets that over seeds alone" if has_images else "over seeds"
     caption = (
@@ -115,7 +116,7 @@ def contrasts_grid(cell: CellResult) -> Grid | None:
         "difference to the hardest of the twins fresh, moments and shuffled; the emotion effect is that to the hardest "
         "of all five. Bold: the test passed."
     )
-    return Grid("Contrasts", caption, ("Arm", *(kind.heading for kind in kinds)), (("", rows),))
+    return Grid("Contrasts", caption, ("Arm", *(kind.heading for kind in kinds)), (("", tuple(rows)),))
 
 
 def accuracy_grid(cell: CellResult) -> Grid:
@@ -126,7 +127,9 @@ def accuracy_grid(cell: CellResult) -> Grid:
     if has_no_intervals(cell):
         caption += f" {WITHOUT_INTERVALS}"
     if any("gain" in arm.contrasts for arm in cell.arms):
-        columns.append(("Minus\nBackbone,\npoints", _untested_entry))
+        columns.append(
+            ("Minus\nBackbone,\npoints", lambda arm: difference_entry(arm.contrasts.get("gain"), arm.score.n))
+        )
         caption += " Minus Backbone: paired by seed, with its interval; it is a test for regulated arms alone, above."
     if any(arm.lam for arm in cell.arms):
         columns.append(LAM)
@@ -149,12 +152,16 @@ def twins_grid(cell: CellResult) -> Grid | None:
     if not names:
         return None
     rows = tuple(
-        (Entry(arm.label), *(_twin_entry({twin.against: twin for twin in arm.twins}.get(name)) for name in names))
+        (
+            Entry(arm.label),
+            *(difference_entry({twin.against: twin for twin in arm.twins}.get(name), arm.score.n) for name in names),
+        )
         for arm in regulated
     )
     caption = (
         f"{capital(cell.outcome.words)} of each regulated arm minus that of its twins, in points, paired by seed, with "
-        "the 95 % interval. Single twins are not tested: an arm has to be above all of them."
+        "the interval, 95 % unless another width stands beside it. Single twins are not tested: an arm has to be above "
+        "all of them."
     )
     return Grid("Differences to every twin", caption, ("Arm", *names), (("", rows),))
 
@@ -167,8 +174,10 @@ def claims_grid(claims: Sequence[PaperClaim]) -> Grid | None:
         (
             Entry(claim.target),
             Entry(f"up to {points(claim.claimed)}", "runs not published"),
-            Entry(points(claim.gain.size.mean), f"{bounds(claim.gain.size, points)}\n{claim.arm.label}".strip()),
-            ABSENT if claim.ensemble is None else measured(claim.ensemble.size, points),
+            Entry(
+                points(claim.gain.size.mean), f"{limits_of(claim.gain, claim.arm.score.n)}\n{claim.arm.label}".strip()
+            ),
+            difference_entry(claim.ensemble),
             Entry(f"{claim.cell.images:,}", claim.cell.title),
         )
         for claim in claims
@@ -280,13 +289,25 @@ def measured(interval: Interval | None, number: Callable[[float], str], between:
     return Entry(number(interval.mean), bounds(interval, number, between))
 
 
-def contrast_entry(contrast: Contrast | None) -> Entry:
-    """A mean in points with both intervals, p and verdict below; strong if its test passed."""
+def difference_entry(contrast: Contrast | None, seeds: int | None = None) -> Entry:
+    """A mean in points with its interval below, as `limits_of` writes it."""
+    if contrast is None or math.isnan(contrast.size.mean):
+        return ABSENT
+    return Entry(points(contrast.size.mean), limits_of(contrast, seeds))
+
+
+def contrast_entry(contrast: Contrast | None, seeds: int | None = None) -> Entry:
+    """A mean in points with both intervals, p and verdict below; strong if its test passed.
+
+    Args:
+        contrast: None for a dash.
+        seeds: their number that stands beside it.
+    """
     if contrast is None:
         return ABSENT
     lines = []
     if contrast.size.n:
-        lines.append(_with_level(contrast))
+        lines.append(limits_of(contrast, seeds))
         if contrast.images and not math.isnan(contrast.over_seeds.low):
             lines.append(f"[{bounds(contrast.over_seeds, points)}]")
         lines.append(contrast.to)
@@ -303,6 +324,21 @@ def verdict_entry(contrast: Contrast) -> str:
         return ""
     at = contrast.decided_at
     return VERDICTS[contrast.verdict] + ("" if at is None or at >= contrast.size.n else f" at {count(at, 'seed')}")
+
+
+def limits_of(contrast: Contrast, seeds: int | None = None) -> str:
+    """The interval, with what is unusual about it: "+0.10, +0.70 (99.7 %, 6 seeds)"."""
+    limits, unusual = bounds(contrast.size, points), width_and_seeds(contrast, seeds)
+    return f"{limits} ({unusual})".lstrip() if unusual else limits
+
+
+def width_and_seeds(contrast: Contrast, seeds: int | None = None) -> str:
+    """The coverage of the interval where that is not 95 %, and the seeds where they are not those that stand beside."""
+    size, width = contrast.size, coverage(contrast.level)
+    parts = [width] if width != "95 %" and not math.isnan(size.low) else []
+    if seeds not in (None, size.n) and size.n > 1:  # of one seed it is said in place of an interval
+        parts.append(count(size.n, "seed"))
+    return ", ".join(parts)
 
 
 def lam_entry(arm: ArmResult) -> Entry:
@@ -342,27 +378,12 @@ def grid_of(
 def _across(analysis: Analysis, name: str) -> tuple[Row, ...]:
     """A row for each regulated arm that has the contrast in some cell, a column per cell."""
     columns = [
-        {arm.label: contrast_entry(arm.contrasts.get(name)) for arm in cell.regulated} for cell in analysis.cells
+        {arm.label: contrast_entry(arm.contrasts.get(name), arm.score.n) for arm in cell.regulated}
+        for cell in analysis.cells
     ]
     labels = dict.fromkeys(label for column in columns for label in column)
     rows = [(Entry(label), *(column.get(label, ABSENT) for column in columns)) for label in labels]
     return tuple(row for row in rows if any(value != ABSENT for value in row[1:]))
-
-
-def _with_level(contrast: Contrast) -> str:
-    """The interval, with its coverage where that is not 95 %."""
-    limits = bounds(contrast.size, points)
-    own = coverage(contrast.level)
-    return limits if own == "95 %" or math.isnan(contrast.size.low) else f"{limits} ({own})"
-
-
-def _untested_entry(arm: ArmResult) -> Entry:
-    gain = arm.contrasts.get("gain")
-    return ABSENT if gain is None else measured(gain.size, points)
-
-
-def _twin_entry(twin: Contrast | None) -> Entry:
-    return ABSENT if twin is None else measured(twin.size, points)
 
 
 def _frequency_entry(frequency: Frequency) -> Entry:

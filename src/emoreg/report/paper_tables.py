@@ -20,6 +20,7 @@ from emoreg.report.page_tables import (
     of_regulation,
     tested_in,
     verdict_entry,
+    width_and_seeds,
 )
 
 if TYPE_CHECKING:  # imported where they are used, so that the command line's help is instant
@@ -37,6 +38,7 @@ LATEX = str.maketrans(
 )
 NEEDS = r"% needs \usepackage{booktabs}"
 ACCURACIES = "Mean and 95 % interval; differences to Backbone are paired by seed."
+UNUSUAL = " Where a difference is of other seeds, or its interval of another width, that stands with it."
 CONTRASTS = (
     "Mean difference paired by seed, its interval, p, verdict. Label and emotion effect are told against the hardest "
     "twin, which is named. p is one-sided, from a studentised bootstrap, corrected for the number of arms; a verdict "
@@ -115,22 +117,27 @@ def _paper_tables(cell: CellResult) -> Iterable[PaperTable]:
     if regulated := cell.regulated:
         kinds = tested_in([arm.contrasts for arm in regulated])
         headers = ("Arm", *(f"{kind.heading.replace(chr(10), ' ')}, points" for kind in kinds))
-        rows = [[arm.label, *(_one_line(arm.contrasts.get(kind.name)) for kind in kinds)] for arm in regulated]
+        rows = [
+            [arm.label, *(_one_line(arm.contrasts.get(kind.name), arm.score.n) for kind in kinds)] for arm in regulated
+        ]
         yield f"{cell.title}: contrasts", headers, rows, CONTRASTS + of_regulation(kinds) + _without(cell)
     rows = [
-        [arm.label, str(arm.score.n), *(f"{e.value} {e.below and f'({e.below})'}".strip() for e in _scores(arm))]
+        [arm.label, str(arm.score.n), *(f"{e.value} {e.below and f'({e.below})'}".strip() for e in _scores(arm, "; "))]
         for _, arms in in_groups(cell)
         for arm in arms
     ]
     headers = ("Arm", "Seeds", cell.outcome.title.replace("\n", " "), "Minus Backbone, points", "λ at end")
-    yield f"{cell.title}: {cell.outcome.plural}", headers, rows, ACCURACIES + _without(cell)
+    yield f"{cell.title}: {cell.outcome.plural}", headers, rows, ACCURACIES + _unusual(cell) + _without(cell)
 
 
 def _terminal_tables(cell: CellResult) -> Iterable[Table]:
     if regulated := cell.regulated:
         kinds = tested_in([arm.contrasts for arm in regulated])
         of_contrasts = ["Arm", *(f"{kind.heading},\npoints" for kind in kinds)]
-        rows = [[Entry(arm.label), *(_short(arm.contrasts.get(kind.name)) for kind in kinds)] for arm in regulated]
+        rows = [
+            [Entry(arm.label), *(_short(arm.contrasts.get(kind.name), arm.score.n) for kind in kinds)]
+            for arm in regulated
+        ]
         yield _terminal_table(
             f"{cell.title}: contrasts",
             of_contrasts,
@@ -142,7 +149,8 @@ def _terminal_tables(cell: CellResult) -> Iterable[Table]:
         for title, arms in in_groups(cell)
     ]
     headers = ["Arm", cell.outcome.title, "Minus\nBackbone,\npoints", "λ at\nend", "Seeds"]
-    yield _terminal_table(f"{cell.title}: {cell.outcome.plural}", headers, groups, ACCURACIES + _without(cell))
+    caption = ACCURACIES + _unusual(cell) + _without(cell)
+    yield _terminal_table(f"{cell.title}: {cell.outcome.plural}", headers, groups, caption)
 
 
 def _terminal_table(
@@ -171,26 +179,35 @@ def _without(cell: CellResult) -> str:
     return f" {WITHOUT_INTERVALS}" if has_no_intervals(cell) else ""
 
 
-def _scores(arm: ArmResult) -> list[Entry]:
-    """Outcome, difference to Backbone, λ."""
-    gain = arm.contrasts.get("gain")
-    difference = ABSENT if gain is None else measured(gain.size, points, " to ")
+def _unusual(cell: CellResult) -> str:
+    """That seeds or widths differ, if so."""
+    gains = [(arm.contrasts["gain"], arm.score.n) for arm in cell.arms if "gain" in arm.contrasts]
+    return UNUSUAL if any(width_and_seeds(*each) for each in gains) else ""
+
+
+def _scores(arm: ArmResult, between: str = "\n") -> list[Entry]:
+    """Outcome, difference to Backbone, λ; `between` stands between an interval and what is unusual about it."""
+    gain, difference = arm.contrasts.get("gain"), ABSENT
+    if gain is not None and gain.size.n:
+        limits = (bounds(gain.size, points, " to "), width_and_seeds(gain, arm.score.n))
+        difference = Entry(points(gain.size.mean), between.join(filter(None, limits)))
     return [measured(arm.score, percent, " to "), difference, lam_entry(arm)]
 
 
-def _short(contrast: Contrast | None) -> Entry:
+def _short(contrast: Contrast | None, seeds: int) -> Entry:
     """For a narrow column: a mean, its interval, whom it is against, the verdict."""
     if contrast is None:
         return ABSENT
     verdict = UNDECIDED[contrast.verdict] if contrast.verdict in UNDECIDED else verdict_entry(contrast)
-    below = filter(None, (bounds(contrast.size, points), contrast.to, verdict))
+    below = filter(None, (bounds(contrast.size, points), width_and_seeds(contrast, seeds), contrast.to, verdict))
     return Entry(points(contrast.size.mean), "\n".join(below))
 
 
-def _one_line(contrast: Contrast | None) -> str:
+def _one_line(contrast: Contrast | None, seeds: int) -> str:
     if contrast is None:
         return ABSENT.value
-    remarks = [text for text in (bounds(contrast.size, points, " to "), contrast.to) if text]
+    remarks = [bounds(contrast.size, points, " to "), width_and_seeds(contrast, seeds), contrast.to]
+    remarks = [text for text in remarks if text]
     if contrast.p == contrast.p:
         remarks.append(f"p {p_value(contrast.p)}")
     if contrast.verdict is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from emoreg.config.schema import RELATIVES
 from emoreg.report.analysis import Analysis, CellResult
 from emoreg.report.formatting import all_of, bounds, points
+from emoreg.report.page_tables import width_and_seeds
 
 
 def relatives_findings(analysis: Analysis) -> list[str]:
@@ -24,7 +25,7 @@ def _told(cell: CellResult) -> list[str]:
     told = []
     for arm in cell.references:
         if arm.arm.mode in RELATIVES and "gain" in arm.contrasts:
-            size = arm.contrasts["gain"].size
-            limits = bounds(size, points)
-            told.append(f"{arm.label} {points(size.mean)}{f' ({limits})' if limits else ''}")
+            gain = arm.contrasts["gain"]
+            limits = "; ".join(filter(None, (bounds(gain.size, points), width_and_seeds(gain, arm.score.n))))
+            told.append(f"{arm.label} {points(gain.size.mean)}{f' ({limits})' if limits else ''}")
     return told
