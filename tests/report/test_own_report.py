@@ -50,6 +50,25 @@ def test_the_author_s_word_stands_among_the_findings(report: tuple[Path, Report]
     assert not any("first edition" in sentence for sentence in made.findings)
 
 
+def test_seeds_that_an_arm_lacks_are_told_beside_the_contrasts_that_are_without_them(tmp_path: Path) -> None:
+    frame = own_frame()
+    made = emoreg.report_results(frame[~((frame["arm"] == "Learn-E-Reg, shuffled") & (frame["seed"] > 4))], tmp_path)
+    told = "Only 5 of 8 seeds are in the label effect and the emotion effect of Learn-E-Reg: shuffled is missing in 3."
+    assert told in made.findings
+    assert told in json.loads((tmp_path / "report.json").read_text())["findings"]
+    assert told in made.page.read_text(encoding="utf-8")
+    assert any("the seeds that all arms of a contrast have" in sentence for sentence in made.not_checked)
+    made = emoreg.report_results(frame[~((frame["arm"] == "Learn-E-Reg") & (frame["seed"] == 0))], tmp_path)
+    (told,) = [sentence for sentence in made.findings if sentence.startswith("Only ")]
+    assert told.startswith("Only 7 of 8 seeds are in the label effect, the emotion effect, the gain over Backbone")
+    assert told.endswith("of Learn-E-Reg: Learn-E-Reg is missing in 1.")
+    planned = emoreg.report_results(frame.assign(planned_seeds=9), tmp_path)
+    assert not any(
+        sentence.startswith("Only ")
+        for sentence in (*planned.findings, *emoreg.report_results(frame, tmp_path).findings)
+    )
+
+
 def test_being_below_a_twin_is_the_author_s_word_too_where_there_is_no_verdict(tmp_path: Path) -> None:
     made = emoreg.report_results(own_frame({"Learn-E-Reg": 0.70, "Learn-E-Reg, rotation": 0.72}), tmp_path / "report")
     assert "Learn-E-Reg is below rotation, −" in made.findings[0]

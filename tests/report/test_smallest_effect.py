@@ -59,7 +59,7 @@ def test_a_contrast_without_a_twin_or_without_spread_has_none() -> None:
 @pytest.mark.parametrize("looks", [[6], [6, 12]])
 def test_seeds_beyond_the_plan_and_between_looks_change_none(looks: list[int]) -> None:
     table = study(arms(0.95, 0.9), seeds=9)
-    table = table.assign(planned_seeds=looks[-1], looks=[looks] * len(table))
+    table = table.assign(planned_seeds=looks[-1], looks=pd.Series([looks] * len(table)))
     later = table["seed"] >= 6
     wild = table["accuracy"] + np.where(later, np.random.default_rng(3).normal(0, 0.002, len(table)), 0)
     found = by_contrast(table.assign(accuracy=wild))

@@ -208,6 +208,7 @@ def _contrast(runs: Runs, one: Judged, smallest: float) -> Contrast:
         next_look=planned[comparison.complete] if comparison.complete < len(planned) else None,
         decided_at=decision.decided_at,
         verdict=decision.verdict,
+        lacking=comparison.lacking,
     )
 
 

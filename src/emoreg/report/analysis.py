@@ -47,6 +47,8 @@ class Contrast:
     next_look: int | None  # at so many seeds; None without a plan, or when it is complete
     decided_at: int | None  # seeds of the look that decided for above or below
     verdict: Verdict | None
+    # Without a plan: arms without seeds that others of the contrast have, which are in no figure of it.
+    lacking: tuple[tuple[Arm, tuple[int, ...]], ...] = ()
 
     @property
     def to(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from emoreg.report.contrast_kinds import KINDS, OVER_TWINS, PRACTICAL
@@ -37,6 +37,7 @@ class Comparison:
     planned: tuple[int, ...]  # numbers of seeds at all looks, also those to come
     seeds: int  # that are there and planned
     extra: int  # seeds beyond the plan
+    lacking: tuple[tuple[Arm, tuple[int, ...]], ...] = ()  # without a plan: arms without seeds that others of it have
 
     @property
     def is_tested(self) -> bool:
@@ -124,8 +125,8 @@ def _contrast(
         common = []
     if plan is None or cell.purpose == EXPLORATION:
         look = Look(tuple(common), LEVEL, 0)
-        number = len(common)
-        return Comparison(cell, arm, name, tuple(others), missing, unplanned, (look,), (number,), number, 0)
+        number, lacking = len(common), _lacking(arms, [arm, *filter(None, others)])
+        return Comparison(cell, arm, name, tuple(others), missing, unplanned, (look,), (number,), number, 0, lacking)
     seeds = [seed for seed in common if seed in plan.numbers]
     # An outcome alone is no test that could be repeated.
     at = plan.looks if others != [None] else plan.looks[-1:]
@@ -138,3 +139,10 @@ def _contrast(
     looks = looks or [Look(tuple(seeds), levels[0], None, len(at) > 1)]
     extra = len(common) - len(seeds)
     return Comparison(cell, arm, name, tuple(others), missing, unplanned, tuple(looks), at, len(seeds), extra)
+
+
+def _lacking(arms: Mapping[Arm, Mapping[int, int]], compared: Sequence[Arm]) -> tuple[tuple[Arm, tuple[int, ...]], ...]:
+    """Those of some arms without seeds that others have, and these seeds."""
+    seeds = sorted(set().union(*(arms[arm] for arm in compared)))
+    lacking = [(arm, tuple(seed for seed in seeds if seed not in arms[arm])) for arm in compared]
+    return tuple((arm, missing) for arm, missing in lacking if missing)

@@ -18,7 +18,7 @@ from emoreg.report.method_notes import FIRST_EDITION
 from emoreg.report.power import WANTED
 from emoreg.report.relatives_findings import relatives_findings
 from emoreg.report.run_findings import collapsed, named, starved, stuck_lambdas, unfinished
-from emoreg.report.run_frame import TWINS
+from emoreg.report.run_frame import MODES, TWINS, Arm
 from emoreg.report.stage_one_findings import stage_one_findings, unlearned_rotation
 from emoreg.report.statistics import smallest_tail
 from emoreg.report.verdicts import Verdict
@@ -33,6 +33,7 @@ RULES_OUT = {
     "rotation": "self-supervised pre-training",
 }
 ASKED = (*OVER_TWINS, *PRACTICAL)  # in the order of the sentences
+DECIDED = (Verdict.ABOVE, Verdict.NOT_ABOVE, Verdict.BELOW)
 COLLAPSED = "runs collapsed, and a mean over them says nothing"
 POSITIVE_CONTROLS = "recipes/studies/positive-control-*.yaml"
 
@@ -72,6 +73,7 @@ def findings(analysis: Analysis) -> list[str]:
         *_without_verdict(cases),
         *_edition(analysis),
         *_practical(by_contrast),
+        *_lacking(cases),
         *relatives_findings(analysis),
         *_need_of_a_positive_control(label),
         *collapsed(analysis),
@@ -84,7 +86,7 @@ def findings(analysis: Analysis) -> list[str]:
         *analysis.notes.remarks,
         *unfinished(analysis),
     ]
-    is_decided = any(case.contrast.verdict in (Verdict.ABOVE, Verdict.NOT_ABOVE, Verdict.BELOW) for case in cases)
+    is_decided = any(case.contrast.verdict in DECIDED for case in cases)
     authors_word = [AUTHORS_WORD] if analysis.is_own and (is_decided or below) else []
     return [" ".join([verdict, *below, *authors_word]), *rest]
 
@@ -364,6 +366,24 @@ def _need_of_a_positive_control(label: Sequence[Case]) -> list[str]:
         "That no effect is shown means little unless the same method finds one where one must be: see the positive "
         f"controls, {POSITIVE_CONTROLS}."
     ]
+
+
+def _lacking(cases: Sequence[Case]) -> list[str]:
+    """Which tests are of fewer seeds than there are, as arms of theirs lack some; with a plan they wait for them."""
+    words: dict[tuple[str, str], list[str]] = {}
+    for case in cases:
+        contrast = case.contrast
+        if contrast.lacking and contrast.verdict in DECIDED:
+            there = contrast.size.n + len({seed for _, seeds in contrast.lacking for seed in seeds})
+            each = [f"{_short_name(arm, case)} is missing in {len(seeds)}" for arm, seeds in contrast.lacking]
+            key = (f"Only {contrast.size.n} of {there} seeds are in", f"{case.name}: {listed(each)}.")
+            words.setdefault(key, []).append(KINDS[contrast.name].words)
+    return [f"{few} {all_of(what)} of {why}" for (few, why), what in words.items()]
+
+
+def _short_name(arm: Arm, case: Case) -> str:
+    """What an arm is called beside the one of a case."""
+    return case.name if arm == case.arm.arm else str(arm.experience) if arm.experience in TWINS else MODES[arm.mode]
 
 
 def _mixed(cases: Sequence[Case]) -> list[str]:

@@ -63,8 +63,8 @@ def not_checked(own: OwnResults) -> list[str]:
     sentences = [AUTHORS_WORD]
     if not own.runs.plans:
         sentences.append(
-            "Without the column planned_seeds the seeds in the table count as those that were planned: a number of "
-            "seeds that was chosen by looking at results makes its p-values too small."
+            "Without the column planned_seeds the seeds that all arms of a contrast have count as those that were "
+            "planned: seeds that were chosen, or left out, by looking at results make its p-values too small."
         )
     if _has(is_given, "correct") and not _has(is_given, "checksum"):
         sentences.append("Without the column checksum all runs are taken to have the same test images in one order.")
