@@ -90,6 +90,16 @@ def test_a_twin_that_was_not_scored_gets_no_verdict() -> None:
     assert contrasts["emotion"].verdict is Verdict.MISSING_TWIN and contrasts["label"].verdict is Verdict.ABOVE
 
 
+def test_the_backbone_alone_is_not_compared_with_the_one_of_the_ensemble_which_is_the_same() -> None:
+    table = scored()
+    told = {"transfer": {"options": {}, "images": "60 test images"}}
+    of_backbone = table["suite.corruptions.mean_accuracy"]
+    table = table.assign(suites=json.dumps(told), **{"suite.transfer.backbone_accuracy": of_backbone})
+    (transfer,) = (suite for suite in analyse("A study", table).suites if suite.suite == "transfer")
+    assert set(transfer.contrasts[LEARNED]) == {"gain", "label", "emotion"}
+    assert any(arm.mode == "ensemble" for arm in transfer.values)
+
+
 def test_an_exploration_gets_no_verdict() -> None:
     table = scored().assign(purpose="exploration")
     contrasts = analyse("A study", table).suites[1].contrasts[LEARNED]

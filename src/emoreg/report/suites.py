@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 # Figures that are shown beside the headlines, where a suite has them: each attack, and each other set.
 MORE = {"adversarial": r"pgd_[\d.]+", "out_of_distribution": r".+_auroc_msp", "transfer": r".+_backbone_accuracy"}
 MOST = 8  # columns
+WITH_BACKBONE = ("ensemble", "unregulated")  # modes whose first network is Backbone, trained alone
 
 
 def suite_cells(table: pd.DataFrame, runs: Runs, cells: Sequence[CellResult]) -> tuple[SuiteCell, ...]:
@@ -125,6 +126,8 @@ def _contrasts(
     known = {
         arm: {seed: row for seed, row in by_seed.items() if not math.isnan(values[row])}
         for arm, by_seed in arms.items()
+        # The gain would be told twice.
+        if not (figure.is_of_backbone and arm.mode in WITH_BACKBONE)
     }
     least, largest = sorted((sign * figure.least, sign * figure.largest))
     nothing = [None] * len(table)

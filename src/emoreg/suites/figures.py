@@ -19,6 +19,7 @@ class Figure:
         least: that is possible.
         largest: that is possible.
         is_share: whether it is told in percent.
+        is_of_backbone: whether it is of the backbone alone, whatever stands beside it.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Figure:
     least: float = 0.0
     largest: float = 1.0
     is_share: bool = True
+    is_of_backbone: bool = False
 
 
 INF = float("inf")
@@ -58,7 +60,7 @@ HEADLINES: Mapping[str, tuple[Figure, ...]] = {
         Figure("clean_accuracy", "Not attacked"),
     ),
     "transfer": (
-        Figure("backbone_accuracy", "Accuracy on features of the backbone"),
+        Figure("backbone_accuracy", "Accuracy on features of the backbone", is_of_backbone=True),
         Figure("accuracy", "On features of both branches"),
     ),
     "human_uncertainty": (
