@@ -55,8 +55,8 @@ def test_an_effect_above_every_twin_is_specific_to_emotion_and_what_that_rules_o
     assert first.startswith("An effect specific to emotion is found. Above every twin with 10 seeds: Learn-E-Reg, +1.5")
     assert ", p < 0.001) over the hardest, shuffled." in first
     assert second == (
-        "The effect is not explained by capacity, the scale of weights, the images and the act of training, any "
-        "meaningful label or self-supervised pre-training."
+        "The effect is not explained by capacity, the scale of weights, the images and the act of training, this "
+        "neutral label or pre-training by quarter turns."
     )
     assert others[0].startswith("Above Backbone with 10 seeds: Learn-E-Reg, +2.00 points (95 % interval ")
     assert not any("positive control" in sentence for sentence in others)
@@ -69,7 +69,7 @@ def test_an_effect_of_the_labels_that_another_pretext_has_too_is_told_as_what_it
         "The labels did something; it is not shown to be specific to emotion. Above fresh, moments and shuffled with "
         "10 seeds: Learn-E-Reg, +2.0"
     )
-    explanation = {"rotation": "self-supervised pre-training", "neutral": "any meaningful label"}[as_good]
+    explanation = {"rotation": "pre-training by quarter turns", "neutral": "this neutral label"}[as_good]
     assert f"to {as_good}, so {explanation} may do as much." in sentences[1]
     assert not any("not explained by" in sentence for sentence in sentences)
 
@@ -300,7 +300,7 @@ def test_a_twin_that_the_labels_beat_is_not_said_to_do_as_much() -> None:
     table.loc[neutral, "test_accuracy"] += [0.06, -0.06] * (SEEDS // 2)
     first, second, *_ = said(table)
     assert first.startswith("The labels did something") and "over the hardest, shuffled." in first
-    assert second.endswith(" to neutral, so any meaningful label may do as much.")
+    assert second.endswith(" to neutral, so this neutral label may do as much.")
 
 
 def test_between_looks_the_next_one_is_said() -> None:

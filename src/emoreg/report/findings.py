@@ -29,8 +29,8 @@ RULES_OUT = {
     "fresh": "capacity",
     "moments": "the scale of weights",
     "shuffled": "the images and the act of training",
-    "neutral": "any meaningful label",
-    "rotation": "self-supervised pre-training",
+    "neutral": "this neutral label",
+    "rotation": "pre-training by quarter turns",
 }
 ASKED = (*OVER_TWINS, *PRACTICAL)  # in the order of the sentences
 DECIDED = (Verdict.ABOVE, Verdict.NOT_ABOVE, Verdict.BELOW)
@@ -187,11 +187,7 @@ def _of_labels(label: Sequence[Case], emotion: Sequence[Case]) -> list[str]:
     return [
         f"The labels did something; it is not shown to be specific to emotion. Above {all_of(LABEL_TWINS)} with "
         f"{_seeds(found)}: {listed(each)}.",
-        *(
-            [f"Of the twins that could tell emotion from any other label or task, {listed(details)}."]
-            if details
-            else []
-        ),
+        *([f"Of the twins that could tell emotion from another label or task, {listed(details)}."] if details else []),
     ]
 
 
