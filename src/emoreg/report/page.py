@@ -49,7 +49,10 @@ if TYPE_CHECKING:  # imported where it is used, so that the command line's help 
 
 FOREST = "Circles: seeds. Diamond and line: mean and interval"
 PICTURE = f"{FOREST}, filled where the test passed; references are not tested."
-BAND = " Pale band: a difference beyond it would be found in four of five such studies (power 0.8)."
+BAND = (
+    " Pale band: a true difference beyond it would be found in at least four of five such studies (power 0.8), if all "
+    "arms spread alike and as seen here."
+)
 CURVES = (  # columns of metrics.csv, their titles and factors; behind the outcome on validation images
     ("train_loss", "Training loss", 1),
     ("lambda", "λ", 1),
