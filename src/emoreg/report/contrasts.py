@@ -49,8 +49,8 @@ def analyse(frame: pd.DataFrame | ArrowFrame) -> pd.DataFrame:
     The family of a test is the same contrast of all regulated arms (mode, variant, stimuli) of a target and backbone:
     Holm's correction, or, where looks are planned, a level of 0.025 / m for each of m arms, spent over the looks
     (`looks.nominal_levels`). Seeds count from 0, or from the plan's first one; a look is complete when a contrast has
-    all of its first seeds, and `above` at one look holds for good. What is no label effect is none of emotion.
-    Intervals ignore the family.
+    all of its first seeds, and `above` at one look holds, unless a run collapses later. What is no label effect is none
+    of emotion. Intervals ignore the family.
 
     Args:
         frame: of pandas, polars, DuckDB or pyarrow: a row per run, with at least the columns `mode`, `experience`,
