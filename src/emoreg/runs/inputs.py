@@ -29,13 +29,16 @@ class Inputs:
     Args:
         data: what stands at the roots of its image sets, by section of the recipe ("target", "also[0]"); without
             those of which nothing is known.
-        experience: SHA-256 of the weights of its stage-1 run; None without one, or where it is not known.
+        experience: SHA-256 of the weights of its stage-1 run, the recipe's or that of a model which the caller gives;
+            None without one, or where it is not known.
         given: the section whose images the caller gives in Python; for messages, and not recorded.
+        model: whose stage-1 weights a model that the caller gives has; not recorded, and None without such a model.
     """
 
     data: Mapping[str, Contents] = field(default_factory=dict)
     experience: str | None = None
     given: str | None = None
+    model: str | None = None
 
     def record(self) -> dict[str, Any]:
         """As it is written to a file; `from_record` reads it."""
@@ -105,11 +108,18 @@ def changes(old: Recipe, new: Recipe, before: Inputs, now: Inputs) -> tuple[list
                 what += f", but other {others}"
             where = f"{section}, given in Python" if is_given else f"{section}.root"
             lines.append(f"{where}: {what}" + ("" if is_given else f" in {new.sections[section].root}"))
-    if None not in (before.experience, now.experience):
+    is_known = now.experience is not None or now.model is not None  # a model says if it has none
+    if before.experience is not None and is_known:
         known.append(EXPERIENCE)
         if before.experience != now.experience:
-            places = [each.encoder.experience for each in (old, new) if hasattr(each, "encoder")]
-            sums = (str(each)[:SHOWN] for each in (before.experience, now.experience))
-            told = (f"{place} (weights {digest})" for place, digest in zip(places, sums, strict=True))
-            lines.append(f"{EXPERIENCE}: {' -> '.join(told)}")
+            lines.append(_other_experience(old, new, before, now))
     return differences(old, new, known), lines
+
+
+def _other_experience(old: Recipe, new: Recipe, before: Inputs, now: Inputs) -> str:
+    if now.model is not None:
+        return f"model: stage-1 weights {str(before.experience)[:SHOWN]} then, {now.model} now"
+    places = [each.encoder.experience for each in (old, new) if hasattr(each, "encoder")]
+    sums = (str(each)[:SHOWN] for each in (before.experience, now.experience))
+    told = (f"{place} (weights {digest})" for place, digest in zip(places, sums, strict=True))
+    return f"{EXPERIENCE}: {' -> '.join(told)}"

@@ -104,7 +104,7 @@ def train(
     if recipe.augment.mixing and recipe.target.task == "regression":  # not in the recipe: earlier runs are still read
         reason = f"must be 0 with target.labels {recipe.target.labels}: a mixture of images is not rated as their mean"
         raise SettingError(f"augment.{recipe.augment.mixing}", reason)
-    given, inputs = _Given(model, data), inputs_of(recipe, data, model is not None)
+    given, inputs = _Given(model, data), inputs_of(recipe, data, model)
     run = launch(out, recipe, _train, given, progress, inputs)
     if model is not None:
         load_classifier(run, model)  # other processes train copies, a finished run none; optimizer.ema averages

@@ -11,24 +11,31 @@ from emoreg.data.fingerprint import contents_of, contents_of_tables
 from emoreg.data.images.table import Table
 from emoreg.data.stimuli.emotion import EmotionSpace
 from emoreg.data.targets.target import Target
+from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runs.inputs import Inputs, weights_checksum
 from emoreg.runs.run import WEIGHTS
+from emoreg.stages.origins import checksum_of, describe, experiences_of
 
 
 def inputs_of(
-    recipe: Recipe, own_images: Target | tuple[Table, EmotionSpace] | None = None, own_network: bool = False
+    recipe: Recipe,
+    own_images: Target | tuple[Table, EmotionSpace] | None = None,
+    model: RegulatedClassifier | None = None,
 ) -> Inputs:
     """The images and the stage-1 weights that a recipe names, without those that are not there.
 
     Args:
         recipe: of either stage.
         own_images: those that the caller brings in place of the recipe's target or stimuli.
-        own_network: whether the caller brings a classifier, in place of one with the recipe's experience.
+        model: a classifier that the caller brings, in place of one with the recipe's experience.
     """
     sets: dict[str, StimuliSettings | TargetSettings] = {**recipe.sections}
-    experience = given = None
-    if isinstance(recipe, TrainRecipe) and not own_network:
-        experience = recipe.encoder.experience
+    experience = given = told = None
+    if model is not None:
+        brought = experiences_of(model)
+        experience, told = checksum_of(brought), describe(brought)
+    elif isinstance(recipe, TrainRecipe) and recipe.encoder.experience is not None:
+        experience = weights_checksum(Path(recipe.encoder.experience) / WEIGHTS)
     if own_images is not None:
         given = "stimuli" if isinstance(recipe, PretrainRecipe) else "target"
         del sets[given]
@@ -36,7 +43,7 @@ def inputs_of(
     data = {section: contents for section, contents in found.items() if contents is not None}
     if own_images is not None and given is not None:
         data[given] = contents_of_given(own_images)
-    return Inputs(data, None if experience is None else weights_checksum(Path(experience) / WEIGHTS), given)
+    return Inputs(data, experience, given, told)
 
 
 def contents_of_given(images: Target | tuple[Table, EmotionSpace]) -> Contents:

@@ -29,6 +29,7 @@ from emoreg.stages.affective_heads import check_labels
 from emoreg.stages.given_model import architecture_of
 from emoreg.stages.inputs import inputs_of
 from emoreg.stages.leaks import record_seen
+from emoreg.stages.origins import mark_experience
 from emoreg.stages.pretext import chance_of
 from emoreg.stages.stage1_data import GivenStimuli, load_parts, read_stage1_data
 from emoreg.training.launch import RunContext, launch
@@ -214,6 +215,7 @@ def _with_weights(encoder: nn.Module, run: Run, fault: str) -> nn.Module:
     except RuntimeError as error:
         detail = shortened(str(error), 300)
         raise UserError(f"encoder.experience: the encoder in {run.folder} {fault}: {detail}") from None
+    mark_experience(encoder, run)
     return encoder
 
 

@@ -1,0 +1,108 @@
+"""Whose weights the networks have that a caller brings."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import nn
+
+from emoreg.config.read_recipe import read_recipe
+from emoreg.config.recipe import PretrainRecipe, TrainRecipe
+from emoreg.errors import UserError
+from emoreg.models.regulation import RegulatedClassifier
+from emoreg.runs.run import Run
+from emoreg.runtime.progress import Progress
+from emoreg.stages.classify import train
+from emoreg.stages.origins import checksum_of, experiences_of
+from emoreg.stages.pretrain import load_encoder, pretrain
+from refusing import refusal
+from tiny_backbone import TinyBackbone
+
+EPOCH: dict[str, Any] = {"training.epochs": 1, "training.batch_size": 16, "training.device": "cpu"}
+STIMULI = EPOCH | {"stimuli.count": 20, "stimuli.image_size": 8}
+
+
+@pytest.fixture(scope="module")
+def experiences(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Run]:
+    """Two stage-1 runs of networks that are built alike."""
+    folder = tmp_path_factory.mktemp("stage1")
+    first, second = (
+        pretrain(
+            read_recipe(PretrainRecipe, None, STIMULI | {"seed": seed}),
+            folder / f"exp{seed}",
+            progress=Progress(quiet=True),
+            encoder=TinyBackbone(),
+        )
+        for seed in (0, 1)
+    )
+    return first, second
+
+
+@pytest.fixture
+def recipe() -> TrainRecipe:
+    settings = EPOCH | {"training.epochs": 2, "target.image_size": 8, "target.limit": 64}
+    return read_recipe(TrainRecipe, None, settings)
+
+
+class StopAt(Progress):
+    """Stops a training at the line of its first epoch, which follows the checkpoint."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+
+    def detail(self, line: str) -> None:
+        if line.startswith("epoch 1/"):
+            raise InterruptedError
+
+
+def felt(experience: Run | None) -> RegulatedClassifier:
+    encoder = TinyBackbone() if experience is None else load_encoder(experience, encoder=TinyBackbone())
+    return RegulatedClassifier(TinyBackbone(), encoder, 10)
+
+
+def test_a_loaded_encoder_and_its_copies_say_whose_weights_they_have(experiences: tuple[Run, Run]) -> None:
+    encoder = load_encoder(experiences[0], encoder=TinyBackbone())
+    (found,) = experiences_of(nn.Sequential(copy.deepcopy(encoder), encoder))
+    assert found.folder == str(experiences[0].folder) and found.is_there
+    assert encoder.state_dict().keys() == TinyBackbone().state_dict().keys()
+    (other,) = experiences_of(load_encoder(experiences[1], encoder=encoder))
+    assert other != found and experiences_of(TinyBackbone()) == ()
+    both, swapped = checksum_of((found, other)), checksum_of((other, found))
+    assert len({both, swapped, found.sha256, other.sha256, checksum_of(())}) == 5
+
+
+def test_a_run_of_your_own_model_is_not_taken_for_that_of_another_experience(
+    experiences: tuple[Run, Run], recipe: TrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    first, second = experiences
+    run = train(recipe, tmp_path / "run", felt(first), quiet)
+    assert run.inputs.experience == experiences_of(felt(first))[0].sha256
+    assert train(recipe, run.folder, felt(first), quiet).final == run.final
+    was = str(run.inputs.experience)[:8]
+    for other, now in ((second, rf"\w{{8}} \({second.folder}\)"), (None, r"none from emoreg\.load_encoder")):
+        with pytest.raises(
+            UserError, match=rf"of other images or weights \(model: stage-1 weights {was} then, {now} now"
+        ):
+            train(recipe, run.folder, felt(other), quiet)
+
+
+def test_a_stopped_run_of_your_own_model_goes_on_with_its_experience_alone(
+    experiences: tuple[Run, Run], recipe: TrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    with pytest.raises(InterruptedError):
+        train(recipe, tmp_path / "run", felt(experiences[0]), StopAt())
+    assert "other images or weights" in refusal(lambda: train(recipe, tmp_path / "run", felt(experiences[1]), quiet))
+    shutil.copytree(experiences[0].folder, tmp_path / "moved")
+    assert train(recipe, tmp_path / "run", felt(Run(tmp_path / "moved")), quiet).is_finished
+
+
+def test_a_run_that_was_begun_without_a_record_of_its_experience_goes_on(
+    experiences: tuple[Run, Run], recipe: TrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    run = train(recipe, tmp_path / "run", felt(None), quiet)
+    assert run.inputs.experience is None
+    assert train(recipe, run.folder, felt(experiences[0]), quiet).final == run.final
