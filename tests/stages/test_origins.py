@@ -7,11 +7,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from torch import nn
 
 from emoreg.config.read_recipe import read_recipe
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
+from emoreg.data.images.table import Table
+from emoreg.data.stimuli.emotion import EmotionSpace
+from emoreg.data.targets.target import Target
 from emoreg.errors import UserError
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runs.run import Run
@@ -19,6 +23,7 @@ from emoreg.runtime.progress import Progress
 from emoreg.stages.classify import train
 from emoreg.stages.origins import checksum_of, experiences_of
 from emoreg.stages.pretrain import load_encoder, pretrain
+from listening import Listening
 from refusing import refusal
 from tiny_backbone import TinyBackbone
 
@@ -106,3 +111,27 @@ def test_a_run_that_was_begun_without_a_record_of_its_experience_goes_on(
     run = train(recipe, tmp_path / "run", felt(None), quiet)
     assert run.inputs.experience is None
     assert train(recipe, run.folder, felt(experiences[0]), quiet).final == run.final
+
+
+def test_an_encoder_of_your_own_model_that_has_seen_test_images_is_refused(
+    recipe: TrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    draw = np.random.default_rng(0)
+    images, labels = draw.integers(0, 256, (36, 8, 8, 3), np.uint8), np.arange(36) % 2
+    table = Table("mine", images, labels)
+    data = Target(table.take(np.arange(24)), table.take(np.arange(24, 36)), ("cat", "dog"))
+    settings = EPOCH | {"stimuli.validation": 0.0}
+    stimuli = data.test, EmotionSpace("category", ("awe", "fear"))
+    run = pretrain(read_recipe(PretrainRecipe, None, settings), tmp_path / "exp", stimuli, quiet, TinyBackbone())
+
+    def regulated() -> RegulatedClassifier:
+        return RegulatedClassifier(TinyBackbone(), load_encoder(run, encoder=TinyBackbone()), 2)
+
+    reason = refusal(lambda: train(recipe, tmp_path / "run", regulated(), quiet, data))
+    assert reason.startswith("model: ") and "exp was trained on 12 of the 12 test images of mine" in reason
+    model, heard = regulated(), Listening()
+    run.folder.rename(tmp_path / "moved")
+    session = train(recipe, tmp_path / "run", model, heard, data).environment[0]
+    assert session["experience"] == {"folder": "exp", "sha256": experiences_of(model)[0].sha256}
+    (line,) = [line for line in heard.lines if "not checked" in line]
+    assert "exp is gone, or not as its weights were loaded: not checked whether it was trained on test images" in line

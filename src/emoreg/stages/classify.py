@@ -34,8 +34,7 @@ from emoreg.models.regulation_loss import require_classifier
 from emoreg.models.relatives.heads import RelativeHead
 from emoreg.models.takeover import NormMatch, estimate_statistics
 from emoreg.models.weight_source import with_sources
-from emoreg.runs.inputs import weights_checksum
-from emoreg.runs.run import WEIGHTS, Run
+from emoreg.runs.run import Run
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import derive_seed, generator
 from emoreg.stages.class_weights import class_weights, describe_class_weights
@@ -47,6 +46,7 @@ from emoreg.stages.inputs import inputs_of
 from emoreg.stages.lambda_warmup import warming_up
 from emoreg.stages.leaks import record_seen, refuse_leaks
 from emoreg.stages.metrics import count_flops, measure
+from emoreg.stages.origins import Experience, experiences_of, fingerprint
 from emoreg.stages.pretrain import fit_of
 from emoreg.stages.rehearsal import read_rehearsal
 from emoreg.training.launch import RunContext, launch
@@ -133,15 +133,13 @@ def _train(context: RunContext[TrainRecipe], given: _Given) -> None:
     if context.is_leader:
         progress.tell((*target.notes, *filter(None, [scale_note(target)])), target.left_out)
     classifier, matched = _classifier_for(target, recipe, model)
+    experiences = experiences_of(classifier)
     images, validation, test = parts = _load(context, target)
-    if test is not None and model is None and recipe.encoder.experience is not None:
-        refuse_leaks(recipe.encoder.experience, test, target.train, progress, fit_of(recipe.encoder.experience))
+    if test is not None:
+        _refuse_leaks(context, experiences, test, target.train, "encoder.experience" if model is None else "model")
     if model is None:
         _finish_takeover(context, classifier, matched, images)
-    context.record_session(
-        experience=_fingerprint(recipe.encoder.experience) if model is None else None,
-        model="the recipe's" if model is None else GIVEN,
-    )
+    context.record_session(experience=fingerprint(experiences), model="the recipe's" if model is None else GIVEN)
 
     encoder = "backbone." if recipe.regulation.mode == "transfer" and model is None else "encoder."
     factors = {encoder: recipe.encoder.lr_factor, "regulation.": recipe.regulation.lr_factor}
@@ -169,6 +167,21 @@ def _train(context: RunContext[TrainRecipe], given: _Given) -> None:
     if context.is_leader:
         facts = {"takeover": matched and matched._asdict(), "seconds": seconds}
         _finish(context, kept, target, parts, facts)
+
+
+def _refuse_leaks(
+    context: RunContext[TrainRecipe], experiences: Sequence[Experience], test: ImageSet, train: Table, key: str
+) -> None:
+    """As `refuse_leaks`, of the recipe's experience or of those of the caller's model."""
+    progress = context.progress
+    for experience in experiences:
+        if experience.is_there:
+            refuse_leaks(experience.folder, test, train, progress, fit_of(experience.folder), key)
+        else:
+            progress.say(
+                f"{context.run.folder.name}: {experience.folder} is gone, or not as its weights were loaded: not "
+                f"checked whether it was trained on test images of {test.table.name}"
+            )
 
 
 class _Curves:
@@ -379,11 +392,3 @@ def load_target(
     limit = training.memory_limit_gib
     images = load_images(table, target.image_size, target.skip_unreadable, limit, progress, target.fit)
     return images.to(fabric.device)
-
-
-def _fingerprint(experience: str | None) -> dict[str, str] | None:
-    """Which experience an encoder has had: its folder's name, and the checksum of its weights."""
-    if experience is None:
-        return None
-    checksum = weights_checksum(Path(experience) / WEIGHTS)
-    return None if checksum is None else {"folder": Path(experience).name, "sha256": checksum}

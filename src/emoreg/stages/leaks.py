@@ -103,7 +103,14 @@ def read_seen(run: Run) -> Seen | None:
     return Seen(image_size, np.frombuffer(content, CHECKSUM, offset=HEADER.size).astype(np.uint64))
 
 
-def refuse_leaks(experience: Path | str, test: ImageSet, train: Table, progress: Progress, fit: Fit = "crop") -> None:
+def refuse_leaks(
+    experience: Path | str,
+    test: ImageSet,
+    train: Table,
+    progress: Progress,
+    fit: Fit = "crop",
+    key: str = "encoder.experience",
+) -> None:
     """Refuse an encoder that was trained on images of the target's test split.
 
     Images are the same if their pixels are, decoded at stage 1's size and fit. Test images that the target itself has
@@ -115,6 +122,7 @@ def refuse_leaks(experience: Path | str, test: ImageSet, train: Table, progress:
         train: all training images of the target.
         progress: tells in a line where nothing can be checked.
         fit: how stage 1 made images square.
+        key: what brought the encoder, for the error.
 
     Raises:
         SettingError: how many test images were seen, the names of the first, what to do.
@@ -144,7 +152,7 @@ def refuse_leaks(experience: Path | str, test: ImageSet, train: Table, progress:
         rows = np.flatnonzero(found).tolist()
         names = ", ".join(name_image(test.table.images, row) for row in rows[:NAMED])
         raise SettingError(
-            "encoder.experience",
+            key,
             f"{experience} was trained on {len(rows)} of the {len(test)} test images of {name} "
             f"({names}{', ...' if len(rows) > NAMED else ''}), so accuracy on them would mean nothing: choose other "
             "stimuli, or leave these images out of them",

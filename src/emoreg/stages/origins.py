@@ -49,6 +49,13 @@ def checksum_of(experiences: Sequence[Experience]) -> str | None:
     return hashlib.sha256("".join(each.sha256 for each in experiences).encode()).hexdigest()
 
 
+def fingerprint(experiences: Sequence[Experience]) -> dict[str, str] | None:
+    """Which experience a run's encoder has had: the folder's name, and the checksum of its weights."""
+    if (checksum := checksum_of(experiences)) is None:
+        return None
+    return {"folder": ", ".join(Path(each.folder).name for each in experiences), "sha256": checksum}
+
+
 def describe(experiences: Sequence[Experience]) -> str:
     """Whose stage-1 weights a model has, after these words."""
     if not experiences:
