@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -14,9 +15,11 @@ from emoreg.errors import SettingError
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runs.run import Run
 from emoreg.runtime.progress import Progress
+from emoreg.stages.classifier import load_classifier
 from emoreg.stages.classify import train
 from emoreg.stages.given_model import as_given
 from emoreg.stages.pretrain import pretrain
+from refusing import refusal
 from tiny_backbone import TinyBackbone
 
 
@@ -78,3 +81,25 @@ def test_an_encoder_of_ones_own_ends_with_the_weights_that_its_run_keeps(
         run = pretrain(stage1, tmp_path / "run", progress=quiet, encoder=encoder)
         for name, weight in encoder.state_dict().items():
             assert torch.equal(weight, run.weights()[0][f"encoder.{name}"]), name
+
+
+def test_a_model_that_makes_another_answer_of_the_weights_is_refused(
+    stage2: TrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    def built(**other: Any) -> RegulatedClassifier:
+        return RegulatedClassifier(TinyBackbone(), TinyBackbone(), 10, **other)
+
+    run = train(stage2, tmp_path / "run", built(), quiet)
+    for other, told in (
+        ({"mix": "logits"}, "mix: probabilities -> logits"),
+        ({"task": "multilabel"}, "task: classification -> multilabel"),
+        ({"mode": "fixed"}, "mode: learned -> fixed"),
+        (
+            {"granularity": "per_class", "mix": "logits"},
+            "granularity: scalar -> per_class; mix: probabilities -> logits",
+        ),
+    ):
+        reason = refusal(lambda other=other: load_classifier(run, built(**other)))  # type: ignore[misc]
+        assert reason == f"{run.folder} trained a model with other settings ({told}): build model alike"
+    alike = built(lam=0.2, freeze_encoder=True)  # its answers are the same
+    assert load_classifier(run, alike)[0] is alike

@@ -16,7 +16,7 @@ from emoreg.models.takeover import NormMatch, keep_moments, match_norms, shrink_
 from emoreg.models.weight_source import with_sources
 from emoreg.runs.run import WEIGHTS, Run
 from emoreg.runtime.seeding import derive_seed, drawn_from
-from emoreg.stages.given_model import refuse_without
+from emoreg.stages.given_model import refuse_another, refuse_without
 from emoreg.stages.pretrain import encoder_architecture, load_encoder
 
 
@@ -153,6 +153,7 @@ def load_classifier(run: Run, model: RegulatedClassifier | None = None) -> tuple
     classes = tuple(names)
     if model is not None:
         require_classifier(model, "model")
+        refuse_another(run, model)
     else:
         refuse_without(run)
         # The run's own weights replace those of its experience, which need not be there any more.

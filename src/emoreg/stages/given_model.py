@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from emoreg.config.recipe import TrainRecipe
-from emoreg.config.schema import OWN, RELATIVES, BackboneSettings, EncoderSettings, Granularity, RegulationSettings
+from emoreg.config.schema import OWN, BackboneSettings, EncoderSettings, Granularity, RegulationSettings
 from emoreg.errors import SettingError, UserError
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runs.run import Run
@@ -32,11 +32,8 @@ def as_given(recipe: TrainRecipe, model: RegulatedClassifier, run: Run) -> Train
     """
     if run.has_begun and run.stage == 2 and has_given_model(run) and not is_recorded(run.recipe):
         return recipe
-    regulation, encoder = RegulationSettings(), EncoderSettings()
-    if model.mode in RELATIVES:
-        regulation = RegulationSettings(model.mode)
+    regulation, encoder = _regulation_of(model), EncoderSettings()
     if model.encoder is not None:
-        regulation = RegulationSettings(model.mode, _start(model), _granularity(model), model.mix)
         views = recipe.encoder.views if model.freeze_encoder else None
         encoder = EncoderSettings(backbone=architecture_of(model.encoder), frozen=model.freeze_encoder, views=views)
     if recipe.encoder.rehearsal:
@@ -69,6 +66,21 @@ def is_recorded(recipe: object) -> bool:
     return isinstance(recipe, TrainRecipe) and recipe.backbone.is_own
 
 
+def refuse_another(run: Run, model: RegulatedClassifier) -> None:
+    """UserError for a classifier that makes another answer of a run's weights than the one that the run trained.
+
+    A frozen encoder and the start of λ make none. Of a run from before the mode was recorded nothing is compared.
+    """
+    recipe = run.recipe
+    if not isinstance(recipe, TrainRecipe) or not is_recorded(recipe):
+        return
+    was, now = recipe.regulation, _regulation_of(model)
+    told = [(name, getattr(was, name), getattr(now, name)) for name in ("mode", "granularity", "mix")]
+    told.append(("task", recipe.target.task, model.task))
+    if others := [f"{name}: {then} -> {there}" for name, then, there in told if then != there]:
+        raise UserError(f"{run.folder} trained a model with other settings ({'; '.join(others)}): build model alike")
+
+
 def refuse_without(run: Run) -> None:
     """UserError for a run whose classifier only its caller can build."""
     if has_given_model(run):
@@ -83,6 +95,12 @@ def architecture_of(module: nn.Module) -> BackboneSettings:
     config = getattr(module, "pretrained_cfg", None)
     name = config.get("architecture") if isinstance(config, Mapping) else None
     return BackboneSettings(f"{OWN}{name or type(module).__name__}")
+
+
+def _regulation_of(model: RegulatedClassifier) -> RegulationSettings:
+    if model.encoder is None:
+        return RegulationSettings(model.mode)  # none, or a relative
+    return RegulationSettings(model.mode, _start(model), _granularity(model), model.mix)
 
 
 def _start(model: RegulatedClassifier) -> float:
