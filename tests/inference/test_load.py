@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 from emoreg.config.schema import EncoderSettings, RegulationSettings, StimuliSettings
@@ -15,6 +16,8 @@ from emoreg.errors import UserError
 from emoreg.inference.export.export import export
 from emoreg.inference.load import load_run
 from emoreg.inference.predict import predict
+from emoreg.models.backbones import build_backbone
+from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runs.run import Run
 from emoreg.runtime.progress import Progress
 from emoreg.stages.classify import train
@@ -150,3 +153,23 @@ def test_of_several_stimulus_sets_each_head_feels_on_its_own(runs: Path, tmp_pat
 def test_a_stage_1_run_is_refused(runs: Path) -> None:
     with pytest.raises(UserError, match="is a run of stage 1; it holds no classifier"):
         load_run(runs / "experience")
+
+
+def test_a_run_of_ones_own_model_reads_the_emotion_of_the_encoder_that_it_was_given(
+    runs: Path, stage2: TrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    shutil.copytree(runs / "experience", tmp_path / "felt")
+
+    def own(encoder: nn.Module) -> RegulatedClassifier:
+        return RegulatedClassifier(build_backbone("resnet8"), encoder, 10)
+
+    run = train(stage2, tmp_path / "run", own(load_encoder(tmp_path / "felt")), quiet)
+    readout = load_run(run, model=own(build_backbone("resnet8"))).readout
+    assert readout is not None and readout.folder == tmp_path / "felt"
+    (tmp_path / "felt").rename(tmp_path / "moved")
+    lost = load_run(run, model=own(build_backbone("resnet8")))
+    assert lost.readout is None and lost.no_readout_reason == "its stage-1 run felt was not found"
+    assert load_run(run, tmp_path / "moved", own(build_backbone("resnet8"))).readout is not None
+    fresh = train(stage2, tmp_path / "fresh", own(build_backbone("resnet8")), quiet)
+    reason = load_run(fresh, model=own(build_backbone("resnet8"))).no_readout_reason
+    assert reason == "its emotional encoder was given in Python, and nothing tells what it had learned"

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
-from emoreg.config.schema import BackboneSettings, Granularity, Mixing, Mode, RegulationSettings
+from emoreg.config.schema import BackboneSettings, EncoderSettings, Granularity, Mixing, Mode, RegulationSettings
 from emoreg.errors import SettingError
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runs.run import Run
@@ -103,3 +103,28 @@ def test_a_model_that_makes_another_answer_of_the_weights_is_refused(
         assert reason == f"{run.folder} trained a model with other settings ({told}): build model alike"
     alike = built(lam=0.2, freeze_encoder=True)  # its answers are the same
     assert load_classifier(run, alike)[0] is alike
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        (
+            {"experience": "runs/affect"},
+            r"experience: must be null .*as emoreg\.load_encoder\('runs/affect'\) loads it",
+        ),
+        (
+            {"takeover": "shrunk"},
+            r"takeover: must be as_is with a model of your own, not shrunk: its encoder begins as",
+        ),
+        (
+            {"moments_only": True},
+            r"moments_only: must be false with a model of your own: its encoder begins as you give",
+        ),
+    ],
+)
+def test_a_recipe_does_not_say_how_the_encoder_of_ones_own_model_begins(
+    stage2: TrainRecipe, tmp_path: Path, settings: Any, reason: str
+) -> None:
+    recipe = dataclasses.replace(stage2, regulation=RegulationSettings("learned"), encoder=EncoderSettings(**settings))
+    with pytest.raises(SettingError, match=rf"encoder\.{reason}"):
+        as_given(recipe, RegulatedClassifier(TinyBackbone(), TinyBackbone(), 10), Run(tmp_path))

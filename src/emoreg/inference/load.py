@@ -24,6 +24,7 @@ from emoreg.runtime.places import portable
 from emoreg.stages.affective_heads import Head, heads_of
 from emoreg.stages.classifier import load_classifier
 from emoreg.stages.evaluate import whole_of
+from emoreg.stages.given_model import is_recorded, named_experience
 from emoreg.stages.pretrain import AffectiveModel, load_encoder
 
 COPY = "experience"  # inside a run: a copy of its stage-1 run, so that both can be moved together
@@ -152,10 +153,14 @@ class _ReadoutOrReason(NamedTuple):
 def _find_readout(run: Run, recipe: TrainRecipe, experience: Path | None) -> _ReadoutOrReason:
     if not recipe.has_two_responses:
         return _ReadoutOrReason(None, "the classifier has no emotional branch")
-    if recipe.encoder.experience is None:
+    written = recipe.encoder.experience
+    if is_recorded(recipe) and (written := named_experience(run)) is None:
+        return _ReadoutOrReason(
+            None, "its emotional encoder was given in Python, and nothing tells what it had learned"
+        )
+    if written is None:
         return _ReadoutOrReason(None, "its emotional encoder was never pre-trained")
     expected = run.inputs.experience
-    written = recipe.encoder.experience
     candidates = _candidates(run.folder, written, expected is not None) if experience is None else [experience]
     found = [folder for folder in candidates if (folder / WEIGHTS).is_file()]
     if not found:

@@ -9,7 +9,7 @@ from torch import nn
 
 from emoreg.config.recipe import TrainRecipe
 from emoreg.config.schema import OWN, BackboneSettings, EncoderSettings, Granularity, RegulationSettings
-from emoreg.errors import SettingError, UserError
+from emoreg.errors import SettingError, UserError, is_plain
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runs.run import Run
 
@@ -28,7 +28,7 @@ def as_given(recipe: TrainRecipe, model: RegulatedClassifier, run: Run) -> Train
         run: of this training, perhaps not begun.
 
     Raises:
-        SettingError: a loss that means nothing for this classifier.
+        SettingError: a loss, or a setting of the encoder, that means nothing for this classifier.
     """
     if run.has_begun and run.stage == 2 and has_given_model(run) and not is_recorded(run.recipe):
         return recipe
@@ -39,6 +39,7 @@ def as_given(recipe: TrainRecipe, model: RegulatedClassifier, run: Run) -> Train
     if recipe.encoder.rehearsal:
         reason = f"must be 0 with a model of your own, not {recipe.encoder.rehearsal:g}: its encoder has no stage-1 run"
         raise SettingError("encoder.rehearsal", reason)
+    _refuse_takeover(recipe.encoder)
     warmup = recipe.regulation.warmup
     if warmup and model.encoder is not None and not hasattr(model.regulation, "hold"):
         reason = f"must be 0 with a regulation of your own that has no method hold, not {warmup:g}"
@@ -54,6 +55,19 @@ def as_given(recipe: TrainRecipe, model: RegulatedClassifier, run: Run) -> Train
         regulation=dataclasses.replace(regulation, lr_factor=recipe.regulation.lr_factor, warmup=warmup),
         encoder=encoder,
     )
+
+
+def _refuse_takeover(encoder: EncoderSettings) -> None:
+    """SettingError for a recipe that says how an encoder begins, beside one that is given."""
+    own, mend = "with a model of your own", "its encoder begins as you give it, "
+    if encoder.experience is not None:
+        reason = f"must be null {own}: {mend}as emoreg.load_encoder({encoder.experience!r}) loads it"
+        raise SettingError("encoder.experience", reason)
+    mend += "as in the classifier of emoreg.build_classifier(recipe, num_classes)"
+    if encoder.takeover != "as_is":
+        raise SettingError("encoder.takeover", f"must be as_is {own}, not {encoder.takeover}: {mend}")
+    if encoder.moments_only:
+        raise SettingError("encoder.moments_only", f"must be false {own}: {mend}")
 
 
 def has_given_model(run: Run) -> bool:
@@ -79,6 +93,13 @@ def refuse_another(run: Run, model: RegulatedClassifier) -> None:
     told.append(("task", recipe.target.task, model.task))
     if others := [f"{name}: {then} -> {there}" for name, then, there in told if then != there]:
         raise UserError(f"{run.folder} trained a model with other settings ({'; '.join(others)}): build model alike")
+
+
+def named_experience(run: Run) -> str | None:
+    """The name of the stage-1 run whose encoder the classifier had that a run was given; None where nothing tells."""
+    told = (run.environment or [{}])[0].get("experience")
+    folder = told.get("folder") if isinstance(told, dict) else None
+    return folder if isinstance(folder, str) and is_plain(folder) else None
 
 
 def refuse_without(run: Run) -> None:

@@ -29,6 +29,7 @@ from emoreg.report.page import Part, template
 from emoreg.report.page_tables import Entry, Grid
 from emoreg.runtime.places import portable
 from emoreg.runtime.safe_io import write_atomically
+from emoreg.stages.given_model import is_recorded
 from emoreg.study.arms import LABELS
 
 PAGE = "explain.html"
@@ -345,7 +346,11 @@ def _name(folder: Path) -> str:
 def _facts(loaded: LoadedRun) -> list[tuple[str, str]]:
     recipe = loaded.recipe
     regulation, experience = recipe.regulation, recipe.encoder.experience
-    learned = "none" if experience is None else portable(experience, loaded.folder)
+    if experience is None:
+        readout = loaded.readout  # also of an encoder that was given in Python
+        learned = _name(readout.folder) if readout is not None else "not known" if is_recorded(recipe) else "none"
+    else:
+        learned = portable(experience, loaded.folder)
     facts = [("Run", _name(loaded.folder)), ("Target", loaded.target)]
     if regulation.mode == "transfer":
         facts.append(("Encoder, trained further in stage 2", describe(recipe.encoder_backbone)))
