@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -147,12 +149,20 @@ def _answer(module: nn.Module, images: Any, name: str) -> Any:
 
 def require_features(module: nn.Module, image_size: int, name: str) -> None:
     """SettingError unless a network gives features for images of this size. Tried in evaluation; it stays as it is."""
-    before = [(inner, inner.training) for inner in module.modules()]
     device = next((tensor.device for tensor in module.parameters()), torch.device("cpu"))
+    images = torch.zeros(2, COLOURS, image_size, image_size, device=device)
+    with tried_out(module):
+        pooled_features(module, images, num_features(module), name)
+
+
+@contextlib.contextmanager
+def tried_out(module: nn.Module) -> Iterator[None]:
+    """Within, a network is in evaluation and nothing needs a gradient; it and the random numbers stay as they were."""
+    before = [(inner, inner.training) for inner in module.modules()]
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            images = torch.zeros(2, COLOURS, image_size, image_size, device=device)
-            pooled_features(module.eval(), images, num_features(module), name)
+            module.eval()
+            yield
     finally:
         for inner, was_training in before:
             inner.training = was_training

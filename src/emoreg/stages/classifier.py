@@ -18,6 +18,7 @@ from emoreg.runs.run import WEIGHTS, Run
 from emoreg.runtime.seeding import derive_seed, drawn_from
 from emoreg.stages.given_model import refuse_another, refuse_without
 from emoreg.stages.pretrain import encoder_architecture, load_encoder
+from emoreg.stages.probe import refuse_other_answers
 
 
 def build_classifier(recipe: TrainRecipe, num_classes: int) -> RegulatedClassifier:
@@ -141,7 +142,7 @@ def load_classifier(run: Run, model: RegulatedClassifier | None = None) -> tuple
         model: for a run that trained your own model, one built alike.
 
     Raises:
-        UserError: unfinished run, or weights of another architecture.
+        UserError: unfinished run, weights of another architecture, or a model that answers otherwise with them.
     """
     recipe = run.recipe
     if not isinstance(recipe, TrainRecipe):
@@ -169,4 +170,5 @@ def load_classifier(run: Run, model: RegulatedClassifier | None = None) -> tuple
         raise UserError(
             f"{run.folder / WEIGHTS} holds weights of another architecture: {shortened(str(error), 300)}"
         ) from None
+    refuse_other_answers(run, "model", model, metadata)
     return model.eval(), classes

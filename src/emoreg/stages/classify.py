@@ -41,13 +41,14 @@ from emoreg.stages.class_weights import class_weights, describe_class_weights
 from emoreg.stages.classification_loss import classification_loss
 from emoreg.stages.classifier import build_matched, check_encoder, load_classifier, with_encoder_architecture
 from emoreg.stages.confusion import remark_on_answers
-from emoreg.stages.given_model import GIVEN, as_given
+from emoreg.stages.given_model import GIVEN, as_given, is_recorded
 from emoreg.stages.inputs import inputs_of
 from emoreg.stages.lambda_warmup import warming_up
 from emoreg.stages.leaks import record_seen, refuse_leaks
 from emoreg.stages.metrics import count_flops, measure
 from emoreg.stages.origins import Experience, experiences_of, fingerprint
 from emoreg.stages.pretrain import fit_of
+from emoreg.stages.probe import probed
 from emoreg.stages.rehearsal import read_rehearsal
 from emoreg.training.launch import RunContext, launch
 from emoreg.training.loop import fit
@@ -277,7 +278,10 @@ def _finish(
         "images": {"train": len(train), "validation": len(validation or ()), "test": len(test or ())},
         **facts,
     }
-    run.finish(classifier.state_dict(), {"stage": 2, "classes": names}, final)
+    metadata: dict[str, Any] = {"stage": 2, "classes": names}
+    if is_recorded(context.recipe):
+        metadata |= probed(classifier, context.recipe.target.image_size)
+    run.finish(classifier.state_dict(), metadata, final)
 
 
 def _classifier_for(

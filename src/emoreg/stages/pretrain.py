@@ -31,6 +31,7 @@ from emoreg.stages.inputs import inputs_of
 from emoreg.stages.leaks import record_seen
 from emoreg.stages.origins import mark_experience
 from emoreg.stages.pretext import chance_of
+from emoreg.stages.probe import probed, refuse_other_answers
 from emoreg.stages.stage1_data import GivenStimuli, load_parts, read_stage1_data
 from emoreg.training.launch import RunContext, launch
 from emoreg.training.loop import fit
@@ -161,6 +162,9 @@ def _pretrain(context: RunContext[PretrainRecipe], given: _Given) -> None:
         "parameters": sum(p.numel() for p in kept.parameters()),
     }
     metadata = {"stage": 1, "image_size": size, "pretext": recipe.pretext, **task.read_out}
+    if given.encoder is not None:
+        assert isinstance(kept, AffectiveModel)
+        metadata |= probed(kept.encoder, size)
     run.finish(kept.state_dict(), metadata, final)
 
 
@@ -207,14 +211,15 @@ def load_encoder(
 
 
 def _with_weights(encoder: nn.Module, run: Run, fault: str) -> nn.Module:
-    """The encoder with the weights of a stage-1 run. UserError, with what is then at fault, if they do not fit."""
-    weights, _ = run.weights()
+    """The encoder with the weights of a stage-1 run. UserError, with what is then at fault, if they do not fit it."""
+    weights, metadata = run.weights()
     prefix = "encoder."
     try:
         encoder.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
     except RuntimeError as error:
         detail = shortened(str(error), 300)
         raise UserError(f"encoder.experience: the encoder in {run.folder} {fault}: {detail}") from None
+    refuse_other_answers(run, "encoder", encoder, metadata)
     mark_experience(encoder, run)
     return encoder
 

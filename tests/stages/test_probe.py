@@ -1,0 +1,88 @@
+"""Networks of the caller's that take a run's weights and answer otherwise than the one that it trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from emoreg.config.recipe import PretrainRecipe, TrainRecipe
+from emoreg.models.regulation import RegulatedClassifier
+from emoreg.runs.run import Run
+from emoreg.runtime.progress import Progress
+from emoreg.stages.classifier import load_classifier
+from emoreg.stages.classify import train
+from emoreg.stages.pretrain import load_encoder, pretrain
+from emoreg.stages.probe import KEY, probed, refuse_other_answers
+from refusing import refusal
+from tiny_backbone import TinyBackbone
+
+OTHERWISE = "answers otherwise than the one that {} trained, with the same weights: build it alike"
+
+
+class Squashed(TinyBackbone):
+    """The same parameters, another forward."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.norm(self.conv(images)).tanh().mean(dim=(2, 3))
+
+
+class Noisy(TinyBackbone):
+    """Answers otherwise each time, also in evaluation."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return nn.functional.dropout(super().forward(images), 0.5, training=True)
+
+
+def test_a_model_of_another_forward_is_refused_with_the_weights_of_a_run(
+    stage2: TrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    def built(encoder: nn.Module) -> RegulatedClassifier:
+        return RegulatedClassifier(TinyBackbone(), encoder, 10)
+
+    run = train(stage2, tmp_path / "run", built(TinyBackbone()), quiet)
+    assert [len(answers) for answers in run.weights()[1][KEY]] == [20, 20, 20]
+    alike = built(TinyBackbone()).train()
+    drawn = torch.get_rng_state()
+    load_classifier(run, alike)
+    assert torch.equal(torch.get_rng_state(), drawn)
+    told = "model " + OTHERWISE.format(run.folder)
+    assert refusal(lambda: load_classifier(run, built(Squashed()))) == told
+    assert refusal(lambda: train(stage2, run.folder, built(Squashed()), quiet)).startswith(str(run.folder))  # its name
+    namesake = type("TinyBackbone", (Squashed,), {})
+    assert refusal(lambda: train(stage2, run.folder, built(namesake()), quiet)) == told
+
+
+def test_an_encoder_of_another_forward_is_refused_with_the_weights_of_a_run(
+    stage1: PretrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    run = pretrain(stage1, tmp_path / "run", progress=quiet, encoder=TinyBackbone())
+    assert load_encoder(run, encoder=TinyBackbone().train()).training
+    told = "encoder " + OTHERWISE.format(run.folder)
+    assert refusal(lambda: load_encoder(run, encoder=Squashed())) == told
+
+
+def test_the_run_of_a_network_that_answers_otherwise_each_time_is_loaded(
+    stage2: TrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    run = train(stage2, tmp_path / "run", RegulatedClassifier(Noisy(), None, 10, mode="none"), quiet)
+    assert KEY not in run.weights()[1]
+    load_classifier(run, RegulatedClassifier(Noisy(), None, 10, mode="none"))
+
+
+def test_a_network_that_fails_or_answers_nothing_finite_has_no_stored_answers() -> None:
+    for network in (nn.Linear(3, 2), nn.Sequential(TinyBackbone(), Infinite())):
+        assert probed(network, 8) == {}
+
+
+class Infinite(nn.Module):
+    def forward(self, features: Tensor) -> Tensor:
+        return features / 0
+
+
+@pytest.mark.parametrize("damaged", [7, [["x"]], {"a": 1}])
+def test_damaged_answers_are_refused_in_one_line(damaged: object) -> None:
+    reason = refusal(lambda: refuse_other_answers(Run(Path("run")), "model", TinyBackbone(), {KEY: damaged}))
+    assert reason == "run/model.safetensors is damaged: its probe is not lists of numbers"
