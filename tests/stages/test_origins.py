@@ -135,3 +135,35 @@ def test_an_encoder_of_your_own_model_that_has_seen_test_images_is_refused(
     assert session["experience"] == {"folder": "exp", "sha256": experiences_of(model)[0].sha256}
     (line,) = [line for line in heard.lines if "not checked" in line]
     assert "exp is gone, or not as its weights were loaded: not checked whether it was trained on test images" in line
+
+
+def test_a_run_that_begins_with_what_another_has_trained_tells_so(
+    experiences: tuple[Run, Run], recipe: TrainRecipe, tmp_path: Path
+) -> None:
+    def told(name: str, model: RegulatedClassifier) -> list[str]:
+        heard = Listening()
+        train(recipe, tmp_path / name, model, heard)
+        return [line for line in heard.lines if "begins with" in line]
+
+    model = felt(experiences[0])
+    assert told("a", model) == told("a", model) == []
+    line = "begins with the weights that {} left in model: build a new one for each run"
+    assert told("b", model) == [f"b {line.format(tmp_path / 'a')}"]
+    around = RegulatedClassifier(TinyBackbone(), copy.deepcopy(model.encoder), 10, freeze_encoder=True)
+    assert told("c", around) == [f"c {line.format(tmp_path / 'b')}"]
+    frozen = RegulatedClassifier(
+        TinyBackbone(), load_encoder(experiences[0], encoder=around.encoder), 10, freeze_encoder=True
+    )
+    assert told("d", frozen) == []
+    assert told("e", RegulatedClassifier(TinyBackbone(), frozen.encoder, 10)) == []  # it was frozen
+    with pytest.raises(InterruptedError):
+        train(recipe, tmp_path / "f", fresh := felt(None), StopAt())
+    assert told("f", fresh) == []  # resumed
+
+
+def test_a_stage_1_run_that_begins_with_what_another_has_trained_tells_so(tmp_path: Path) -> None:
+    recipe, encoder, heard = read_recipe(PretrainRecipe, None, STIMULI), TinyBackbone(), Listening()
+    for name in "aab":
+        pretrain(recipe, tmp_path / name, progress=heard, encoder=encoder)
+    lines = [line for line in heard.lines if "begins with" in line]
+    assert lines == [f"b begins with the weights that {tmp_path / 'a'} left in encoder: build a new one for each run"]

@@ -46,7 +46,7 @@ from emoreg.stages.inputs import inputs_of
 from emoreg.stages.lambda_warmup import warming_up
 from emoreg.stages.leaks import record_seen, refuse_leaks
 from emoreg.stages.metrics import count_flops, measure
-from emoreg.stages.origins import Experience, experiences_of, fingerprint
+from emoreg.stages.origins import Experience, experiences_of, fingerprint, mark_trained, tell_if_trained
 from emoreg.stages.pretrain import fit_of
 from emoreg.stages.probe import probed
 from emoreg.stages.rehearsal import read_rehearsal
@@ -109,6 +109,7 @@ def train(
     run = launch(out, recipe, _train, given, progress, inputs)
     if model is not None:
         load_classifier(run, model)  # other processes train copies, a finished run none; optimizer.ema averages
+        mark_trained(model, run)
     return run
 
 
@@ -150,6 +151,9 @@ def _train(context: RunContext[TrainRecipe], given: _Given) -> None:
     rehearsal = read_rehearsal(recipe, fabric, progress)
     loss_of = classification_loss(classifier, images, recipe, weights, rehearsal)
     clip_groups = classifier.branches() if recipe.edition > 1 else ()  # the first edition clipped both together
+    if model is not None:
+        tell_if_trained(run, "model", model, progress)
+        mark_trained(model, run)
     curves = _Curves(classifier, validation, fabric, target.classes)
     with warming_up(classifier, recipe.regulation.warmup) as prepare:
         kept, seconds = fit(

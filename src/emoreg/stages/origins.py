@@ -12,10 +12,12 @@ from typing import NamedTuple
 
 from torch import nn
 
+from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runs.inputs import SHOWN, weights_checksum
 from emoreg.runs.run import WEIGHTS, Run
+from emoreg.runtime.progress import Progress
 
-EXPERIENCE = "emoreg_experience"
+EXPERIENCE, TRAINED = "emoreg_experience", "emoreg_trained_by"
 
 
 class Experience(NamedTuple):
@@ -31,7 +33,8 @@ class Experience(NamedTuple):
 
 
 def mark_experience(encoder: nn.Module, run: Run) -> None:
-    """Note in an encoder that it was given the weights of a stage-1 run."""
+    """Note in an encoder that it was given the weights of a stage-1 run, whatever has trained it before."""
+    vars(encoder).pop(TRAINED, None)
     if (checksum := weights_checksum(run.folder / WEIGHTS)) is not None:
         setattr(encoder, EXPERIENCE, (str(run.folder), checksum))
 
@@ -62,3 +65,34 @@ def describe(experiences: Sequence[Experience]) -> str:
         return "none from emoreg.load_encoder"
     checksum = str(checksum_of(experiences))[:SHOWN]
     return f"{checksum} ({', '.join(each.folder for each in experiences)})"
+
+
+def mark_trained(model: nn.Module, run: Run) -> None:
+    """Note in the networks of a model that a run trains them, or has given them what it had trained."""
+    networks = [model]
+    if isinstance(model, RegulatedClassifier):  # a classifier of another head may be built around the same networks
+        networks = [model.backbone]
+        if model.encoder is not None and not model.freeze_encoder:
+            networks.append(model.encoder)
+    for network in networks:
+        setattr(network, TRAINED, str(run.folder))
+
+
+def tell_if_trained(run: Run, name: str, model: nn.Module, progress: Progress) -> None:
+    """Tell in a line that a new run begins with what another has trained, but for stage 2 with what stage 1 has.
+
+    Args:
+        run: new, or resumed, of which nothing is told.
+        name: what the model was given as.
+        model: the caller's.
+        progress: for the line.
+    """
+    if run.has_begun:
+        return
+    marks = [vars(module).get(TRAINED) for module in model.modules()]
+    if run.stage == 1:
+        marks += [experience.folder for experience in experiences_of(model)]
+    if before := ", ".join(dict.fromkeys(filter(None, marks))):
+        progress.say(
+            f"{run.folder.name} begins with the weights that {before} left in {name}: build a new one for each run"
+        )

@@ -29,7 +29,7 @@ from emoreg.stages.affective_heads import check_labels
 from emoreg.stages.given_model import architecture_of
 from emoreg.stages.inputs import inputs_of
 from emoreg.stages.leaks import record_seen
-from emoreg.stages.origins import mark_experience
+from emoreg.stages.origins import mark_experience, mark_trained, tell_if_trained
 from emoreg.stages.pretext import chance_of
 from emoreg.stages.probe import probed, refuse_other_answers
 from emoreg.stages.stage1_data import GivenStimuli, load_parts, read_stage1_data
@@ -135,6 +135,9 @@ def _pretrain(context: RunContext[PretrainRecipe], given: _Given) -> None:
         metrics = task.measure(candidate, validation) or {}
         return {f"val_{name}": value for name, value in metrics.items()}
 
+    if given.encoder is not None:
+        tell_if_trained(run, "encoder", given.encoder, progress)
+        mark_trained(given.encoder, run)
     mixture = data.quotas if len(splits) > 1 else ()
     kept, seconds = fit(context, model, task.loss_of, data.images, score, mixture=mixture)
     if not context.is_leader:
