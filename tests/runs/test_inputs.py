@@ -272,3 +272,8 @@ def test_a_damaged_record_is_refused_by_its_name(record: dict[str, Any], tmp_pat
 def test_a_record_is_read_as_it_was_written() -> None:
     inputs = Inputs({"stimuli": Contents(ONE, 3, 4), "also[0]": Contents()}, OTHER)
     assert from_record(json.loads(json.dumps(inputs.record()))) == inputs
+
+
+def test_a_record_tells_that_a_model_was_given_and_not_where_its_weights_were() -> None:
+    record = json.loads(json.dumps(Inputs(model="12345678 (somewhere)").record()))
+    assert "somewhere" not in str(record) and from_record(record) == Inputs(model="")

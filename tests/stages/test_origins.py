@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from emoreg.data.stimuli.emotion import EmotionSpace
 from emoreg.data.targets.target import Target
 from emoreg.errors import UserError
 from emoreg.models.regulation import RegulatedClassifier
-from emoreg.runs.run import Run
+from emoreg.runs.run import INPUTS, Run
 from emoreg.runtime.progress import Progress
 from emoreg.stages.classify import train
 from emoreg.stages.origins import checksum_of, experiences_of
@@ -105,11 +106,22 @@ def test_a_stopped_run_of_your_own_model_goes_on_with_its_experience_alone(
     assert train(recipe, tmp_path / "run", felt(Run(tmp_path / "moved")), quiet).is_finished
 
 
+def test_a_run_of_a_fresh_model_is_not_taken_for_that_of_an_experience(
+    experiences: tuple[Run, Run], recipe: TrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    run = train(recipe, tmp_path / "run", felt(None), quiet)
+    assert train(recipe, run.folder, felt(None), quiet).final == run.final
+    told = refusal(lambda: train(recipe, run.folder, felt(experiences[0]), quiet))
+    assert "of other images or weights (model: stage-1 weights none then, " in told
+
+
 def test_a_run_that_was_begun_without_a_record_of_its_experience_goes_on(
     experiences: tuple[Run, Run], recipe: TrainRecipe, tmp_path: Path, quiet: Progress
 ) -> None:
     run = train(recipe, tmp_path / "run", felt(None), quiet)
-    assert run.inputs.experience is None
+    record = json.loads((run.folder / INPUTS).read_text())
+    del record["model"]  # as earlier versions wrote it
+    (run.folder / INPUTS).write_text(json.dumps(record))
     assert train(recipe, run.folder, felt(experiences[0]), quiet).final == run.final
 
 

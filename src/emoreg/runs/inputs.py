@@ -32,7 +32,8 @@ class Inputs:
         experience: SHA-256 of the weights of its stage-1 run, the recipe's or that of a model which the caller gives;
             None without one, or where it is not known.
         given: the section whose images the caller gives in Python; for messages, and not recorded.
-        model: whose stage-1 weights a model that the caller gives has; not recorded, and None without such a model.
+        model: whose stage-1 weights a model that the caller gives has, in words; None without such a model. What is
+            recorded is that there was one, and is read as "".
     """
 
     data: Mapping[str, Contents] = field(default_factory=dict)
@@ -45,7 +46,13 @@ class Inputs:
         return {
             "data": {key: dataclasses.asdict(each) for key, each in self.data.items()},
             "experience": self.experience,
+            "model": self.model is not None,
         }
+
+    @property
+    def tells_experience(self) -> bool:
+        """Whether it is known whose stage-1 weights there are: of a model also that there are none."""
+        return self.experience is not None or self.model is not None
 
 
 def from_record(record: Mapping[str, Any]) -> Inputs:
@@ -57,7 +64,8 @@ def from_record(record: Mapping[str, Any]) -> Inputs:
     data, experience = record.get("data"), record.get("experience")
     if not isinstance(data, dict) or not (experience is None or _is_checksum(experience)):
         raise ValueError("no data, or no checksum of an experience")
-    return Inputs({key: _contents(each) for key, each in data.items()}, experience)
+    model = "" if record.get("model") is True else None  # earlier records do not tell
+    return Inputs({key: _contents(each) for key, each in data.items()}, experience, model=model)
 
 
 def _contents(record: Any) -> Contents:
@@ -108,8 +116,7 @@ def changes(old: Recipe, new: Recipe, before: Inputs, now: Inputs) -> tuple[list
                 what += f", but other {others}"
             where = f"{section}, given in Python" if is_given else f"{section}.root"
             lines.append(f"{where}: {what}" + ("" if is_given else f" in {new.sections[section].root}"))
-    is_known = now.experience is not None or now.model is not None  # a model says if it has none
-    if before.experience is not None and is_known:
+    if before.tells_experience and now.tells_experience:
         known.append(EXPERIENCE)
         if before.experience != now.experience:
             lines.append(_other_experience(old, new, before, now))
@@ -118,7 +125,7 @@ def changes(old: Recipe, new: Recipe, before: Inputs, now: Inputs) -> tuple[list
 
 def _other_experience(old: Recipe, new: Recipe, before: Inputs, now: Inputs) -> str:
     if now.model is not None:
-        return f"model: stage-1 weights {str(before.experience)[:SHOWN]} then, {now.model} now"
+        return f"model: stage-1 weights {(before.experience or 'none')[:SHOWN]} then, {now.model} now"
     places = [each.encoder.experience for each in (old, new) if hasattr(each, "encoder")]
     sums = (str(each)[:SHOWN] for each in (before.experience, now.experience))
     told = (f"{place} (weights {digest})" for place, digest in zip(places, sums, strict=True))
