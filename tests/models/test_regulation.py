@@ -9,6 +9,7 @@ from torch.testing import assert_close
 
 from emoreg.config.loss import LossWeights
 from emoreg.config.schema import Granularity
+from emoreg.errors import SettingError
 from emoreg.models.answers import disagreement, mix_probabilities
 from emoreg.models.regulation import RegulatedClassifier, Response, regulation_loss
 from narrow import present
@@ -138,6 +139,20 @@ def test_frozen_encoder_gets_no_gradient_and_keeps_its_statistics(images: Tensor
     assert all(torch.equal(before[name], value) for name, value in encoder.state_dict().items())
     assert model.backbone.training and model.get_parameter("backbone.conv.weight").grad is not None
     assert model.emotional_head.weight.grad is not None and model.regulation.rho.grad is not None
+
+
+def test_an_encoder_that_is_frozen_in_part_stays_so() -> None:
+    encoder = TinyBackbone()
+    encoder.conv.requires_grad_(False)  # as the layers under adapters are
+    RegulatedClassifier(TinyBackbone(), encoder, K)
+    assert [name for name, p in encoder.named_parameters() if p.requires_grad] == ["norm.weight", "norm.bias"]
+
+
+def test_an_encoder_that_is_frozen_as_a_whole_is_not_taken_for_one_that_learns() -> None:
+    encoder = TinyBackbone()
+    RegulatedClassifier(TinyBackbone(), encoder, K, freeze_encoder=True)
+    with pytest.raises(SettingError, match=r"freeze_encoder: must be True .* encoder.requires_grad_\(True\)"):
+        RegulatedClassifier(TinyBackbone(), encoder, K)
 
 
 def test_fine_tuned_encoder_moves_its_statistics(images: Tensor) -> None:
