@@ -305,6 +305,8 @@ def test_one_network_has_one_branch_and_a_shared_trunk_belongs_to_the_first() ->
     shared = TinyBackbone()
     both = RegulatedClassifier(shared, shared, K)
     assert both.branches()[1] == list(both.emotional_head.parameters())
+    with pytest.raises(SettingError, match=r"freeze_encoder: .* give copy.deepcopy"):  # both would be frozen
+        RegulatedClassifier(shared, shared, K, freeze_encoder=True)
 
 
 @pytest.mark.parametrize(
@@ -318,6 +320,7 @@ def test_one_network_has_one_branch_and_a_shared_trunk_belongs_to_the_first() ->
         ({"mix": "features", "granularity": "per_class"}, "features"),
         ({"mode": "none"}, "takes no encoder"),
         ({"mode": "transfer"}, "one network"),
+        ({"seed": -1}, "seed: must be at least 0, not -1"),
     ],
 )
 def test_meaningless_combinations_are_refused(options: dict[str, Any], message: str) -> None:

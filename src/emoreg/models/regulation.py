@@ -173,6 +173,11 @@ class RegulatedClassifier(nn.Module):
         self.freeze_encoder: bool = typed_value(bool, freeze_encoder, "freeze_encoder")
         self.widths = network_widths(backbone, encoder, self.mode, feature_dims)  # D and De
         self.sees_images = sees_images(backbone)
+        if typed_value(int, seed, "seed") < 0:
+            raise SettingError("seed", f"must be at least 0, not {seed}")
+        if self.freeze_encoder and encoder is backbone:
+            reason = "must be false where one module is backbone and encoder; for two give copy.deepcopy of it as encoder"
+            raise SettingError("freeze_encoder", reason)
         fewest = 2 if self.task == "classification" else 1
         if self.num_classes < fewest:
             hint = "; one label that an image has or not is task='multilabel'" if num_classes == 1 else ""
@@ -192,9 +197,9 @@ class RegulatedClassifier(nn.Module):
             self.projection = nn.Linear(emotional_width, width)  # P
         if self.mix != "features":
             self.emotional_head = nn.Linear(emotional_width, self.num_classes)  # h_e
-        gate_features, seed = width + emotional_width, typed_value(int, seed, "seed")
+        gate_features = width + emotional_width
         self.regulation = Regulation(
-            self.mode, settings.granularity, settings.lam, self.num_classes, gate_features, seed
+            self.mode, settings.granularity, settings.lam, self.num_classes, gate_features, int(seed)
         )
         learns = [parameter.requires_grad for parameter in encoder.parameters()]
         if self.freeze_encoder:
