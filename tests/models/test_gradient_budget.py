@@ -28,6 +28,7 @@ from emoreg.models.gradient_budget import (
     scale_gradient,
 )
 from emoreg.models.regulation import RegulatedClassifier, regulation_loss
+from emoreg.models.regulation_loss import RegulationLoss
 from narrow import present
 
 K, WIDTH, LAM = 4, 6, 0.3
@@ -278,6 +279,22 @@ def test_a_scaled_gradient_survives_compilation_in_one_graph() -> None:
     x = torch.randn(5, requires_grad=True)
     torch.compile(double, backend="aot_eager", fullgraph=True)(x).backward()
     assert torch.equal(present(x.grad), torch.full((5,), 0.5))
+
+
+def test_gradients_of_each_sample_add_up_to_those_of_the_batch() -> None:
+    model, _ = pair("learned", "probabilities")
+    loss_of = RegulationLoss(model, LOSSES["mixture"])
+    model.backbone.eval(), present(model.encoder).eval()  # statistics of a batch are not a sample's
+    ((images, labels),) = batches(1)
+    loss_of(model(images, whole=True), labels).backward()
+    parameters = {name: p.detach() for name, p in model.named_parameters()}
+
+    def loss(parameters: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
+        return loss_of(torch.func.functional_call(model, parameters, (image[None],), {"whole": True}), label[None])
+
+    found = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))(parameters, images, labels)
+    for name, parameter in model.named_parameters():
+        check(found[name].mean(0), parameter.grad)
 
 
 def test_a_compiled_classifier_has_the_gradients_of_the_plain_one() -> None:

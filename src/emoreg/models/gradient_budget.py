@@ -100,6 +100,8 @@ def scale_gradient(x: Tensor, factor: float | Tensor) -> Tensor:
 
 
 class _ScaledGradient(torch.autograd.Function):
+    generate_vmap_rule = True  # for gradients of each sample, torch.func.vmap(torch.func.grad(...))
+
     @staticmethod
     def forward(x: Tensor, factor: float | Tensor) -> Tensor:
         return x.view_as(x)

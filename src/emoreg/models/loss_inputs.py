@@ -105,7 +105,13 @@ def _require_values(labels: Tensor, logits: Tensor, task: Task) -> None:
 
 def _can_be_read(labels: Tensor) -> bool:
     """Whether there are values, on a CPU and not in a graph: a GPU would have to be waited for."""
-    return labels.device.type == "cpu" and not torch.compiler.is_compiling() and labels.numel() > 0
+    if labels.device.type != "cpu" or torch.compiler.is_compiling() or not labels.numel():
+        return False
+    try:
+        labels.flatten()[0].item()
+    except RuntimeError:  # within torch.func.vmap
+        return False
+    return True
 
 
 def _dtype(labels: Tensor) -> str:
