@@ -93,6 +93,38 @@ def test_classes_count_as_their_weights_say_on_the_modules_device() -> None:
         RegulationLoss(model, class_weights=class_weights[:3])
 
 
+@pytest.mark.parametrize("given", [[1, 2, 0, 1], torch.tensor([1, 2, 0, 1]), torch.tensor([1.0, 2, 0, 1]).double()])
+def test_class_weights_of_any_numbers_are_taken_as_float32(given: Any) -> None:
+    model, weights = classifier(), torch.tensor([1.0, 2.0, 0.0, 1.0])
+    loss_of = RegulationLoss(model, class_weights=given)
+    assert (
+        torch.equal(present(loss_of.class_weights), weights) and present(loss_of.class_weights).dtype == torch.float32
+    )
+    response = model(images(), whole=True)
+    expected = regulation_loss(response, LABELS, class_weights=weights)
+    assert torch.equal(loss_of(response, LABELS), expected)
+    assert torch.equal(regulation_loss(response, LABELS, class_weights=given), expected)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([1, 1, -1, 1], "must be finite, at least 0 and not all 0"),
+        (torch.zeros(4), "must be finite, at least 0 and not all 0"),
+        ([1, 1, 1, float("nan")], "must be finite, at least 0 and not all 0"),
+        ([1, 1, 1], r"must be of shape \(4,\), not \(3,\)"),
+        ("balanced", "must be a number for each of 4 classes, not 'balanced'"),
+        ([1, 1, 1, None], "must be a number for each of 4 classes"),
+    ],
+)
+def test_class_weights_that_are_none_are_refused(given: Any, message: str) -> None:
+    model = classifier()
+    with pytest.raises(SettingError, match=f"class_weights: {message}"):
+        RegulationLoss(model, class_weights=given)
+    with pytest.raises(SettingError, match=f"class_weights: {message}"):
+        regulation_loss(model.respond(images()), LABELS, class_weights=given)
+
+
 def test_it_adds_nothing_to_a_module_that_holds_both() -> None:
     both = nn.ModuleDict({"model": classifier(), "loss": RegulationLoss(classifier())})
     assert not [name for name in both.state_dict() if name.startswith("loss")]
@@ -158,6 +190,7 @@ def test_what_it_cannot_be_made_from_is_refused(make: Any, message: str) -> None
         (LABELS[:3], r"must be class indices \(5,\), or of mixed images probabilities \(5, 4\), not int64 \(3,\)"),
         (LABELS + 1, "must be 0 to 3, the indices of 4 classes, not 4"),
         (LABELS - 1, "must be 0 to 3, the indices of 4 classes, not -1"),
+        (torch.full((5,), -100), r"are -100 \(no label\) in every image"),
     ],
 )
 def test_labels_that_pytorch_fails_at_are_refused(labels: Any, message: str) -> None:

@@ -10,7 +10,7 @@ With K outputs z per image, labels y, and λ = σ(ρ):
 
 from __future__ import annotations
 
-from torch import Tensor, logaddexp
+from torch import Tensor, logaddexp, promote_types
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, kl_div, logsigmoid, mse_loss
 
 from emoreg.config.schema import Task
@@ -58,6 +58,8 @@ def answer_loss(
         return binary_cross_entropy_with_logits(answer.float(), smoothed.float())
     if class_weights is None:
         return cross_entropy(answer, labels, label_smoothing=label_smoothing)
+    dtype = promote_types(answer.dtype, class_weights.dtype)  # cross_entropy wants one
+    answer, class_weights = answer.to(dtype), class_weights.to(answer.device, dtype)
     total = cross_entropy(answer, labels, class_weights, label_smoothing=label_smoothing, reduction="sum")
     return total / len(answer)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from emoreg.config.loss import LossSettings, LossWeights
 from emoreg.config.schema import Task
-from emoreg.config.setting_types import typed_value
+from emoreg.config.setting_types import shown, typed_value
 from emoreg.errors import SettingError
 
 DEFAULT_WEIGHTS = {has_two: LossSettings().weights(has_two) for has_two in (False, True)}
@@ -26,8 +26,8 @@ def checked_weights(weights: Any) -> LossWeights:
     if isinstance(weights, LossSettings):
         raise SettingError("weights", "must be a LossWeights, not a LossSettings; give its weights(has_two=True)")
     if not isinstance(weights, tuple | list) or len(weights) not in (3, 4):
-        shown = weights if isinstance(weights, int | float | str) else f"a {type(weights).__name__}"
-        raise SettingError("weights", f"must be a LossWeights(a, a_n, a_e, m), not {shown}")
+        what = weights if isinstance(weights, int | float | str) else f"a {type(weights).__name__}"
+        raise SettingError("weights", f"must be a LossWeights(a, a_n, a_e, m), not {what}")
     given = weights if isinstance(weights, LossWeights) else LossWeights(*weights)
     for name, weight in zip(given._fields, given, strict=True):
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
@@ -123,6 +123,10 @@ def _require_indices(labels: Tensor, classes: int) -> None:
     if not _can_be_read(labels):
         return
     lowest, highest = int(labels.min()), int(labels.max())
+    if highest == IGNORED:
+        raise SettingError(
+            "labels", f"are {IGNORED} (no label) in every image, whose mean loss is none; skip the batch"
+        )
     if highest >= classes or IGNORED < lowest < 0:
         wrong = highest if highest >= classes else lowest
         raise SettingError("labels", f"must be 0 to {classes - 1}, the indices of {classes} classes, not {wrong}")
@@ -136,7 +140,24 @@ def require_smoothing(label_smoothing: float, task: Task = "classification") -> 
         raise SettingError("label_smoothing", f"must be 0 in a regression, not {label_smoothing:g}: values have none")
 
 
-def require_classes(class_weights: Tensor | None, task: Task) -> None:
-    """SettingError for weights of classes where an image has not one class."""
-    if class_weights is not None and task != "classification":
+def checked_class_weights(given: Any, classes: int, task: Task) -> Tensor | None:
+    """The weights of K classes as float32 (K,), from a tensor or a list of numbers; None for none.
+
+    Raises:
+        SettingError: weights of classes where an image has not one class; other than K, or none that is a weight.
+    """
+    if given is None:
+        return None
+    if task != "classification":
         raise SettingError("class_weights", f"must be None in a {task}: an image has no one class")
+    try:
+        weights = torch.as_tensor(given, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError):
+        raise SettingError(
+            "class_weights", f"must be a number for each of {classes} classes, not {shown(given)}"
+        ) from None
+    if tuple(weights.shape) != (classes,):
+        raise SettingError("class_weights", f"must be of shape ({classes},), not {tuple(weights.shape)}")
+    if _can_be_read(weights) and not (weights.isfinite().all() and weights.min() >= 0 and weights.max() > 0):
+        raise SettingError("class_weights", f"must be finite, at least 0 and not all 0, not {shown(weights.tolist())}")
+    return weights

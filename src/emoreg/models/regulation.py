@@ -14,6 +14,7 @@ answered in the same way (ours, `models.answers`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -29,8 +30,8 @@ from emoreg.models.gradient_budget import UNSCALED, GradientScale, expected_star
 from emoreg.models.loss_inputs import (
     DEFAULT_WEIGHTS,
     NOTHING,
+    checked_class_weights,
     checked_weights,
-    require_classes,
     require_labels,
     require_smoothing,
 )
@@ -176,7 +177,9 @@ class RegulatedClassifier(nn.Module):
         if typed_value(int, seed, "seed") < 0:
             raise SettingError("seed", f"must be at least 0, not {seed}")
         if self.freeze_encoder and encoder is backbone:
-            reason = "must be false where one module is backbone and encoder; for two give copy.deepcopy of it as encoder"
+            reason = (
+                "must be false where one module is backbone and encoder; for two give copy.deepcopy of it as encoder"
+            )
             raise SettingError("freeze_encoder", reason)
         fewest = 2 if self.task == "classification" else 1
         if self.num_classes < fewest:
@@ -300,7 +303,7 @@ def regulation_loss(
     labels: Tensor,
     weights: LossWeights | None = None,
     label_smoothing: float = 0.0,
-    class_weights: Tensor | None = None,
+    class_weights: Tensor | Sequence[float] | None = None,
     task: Task = "classification",
 ) -> Tensor:
     """a · CE(z, y) + a_n · CE(z_n, y) + a_e · CE(z_e, y) + m · D(z_n, z_e)   (ours)
@@ -313,7 +316,8 @@ def regulation_loss(
             is the plainest reading of the source. A term of weight 0 is not computed; a_e and m are ignored without an
             emotional branch.
         label_smoothing: in [0, 1), for the three terms with labels.
-        class_weights: float32 (K,), of the classes in the three terms with labels; None for 1. A term is then the sum
+        class_weights: numbers (K,), taken as float32, of the classes in the three terms with labels; at least 0, and
+            not all 0; None for 1. A term is then the sum
             of the images' weighted losses divided by the number of images, not by the sum of their weights: so the
             parts of a batch add up to it, and labels that are probabilities count as their parts do.
         task: what is answered; the losses of other tasks stand in place of CE, see `models.answers`.
@@ -325,11 +329,11 @@ def regulation_loss(
     _require_response(response)
     require_labels(labels, response.logits, task)
     require_smoothing(label_smoothing, task)
-    require_classes(class_weights, task)
+    of_classes = checked_class_weights(class_weights, response.logits.shape[1], task)
     weights = DEFAULT_WEIGHTS[response.emotional is not None] if weights is None else checked_weights(weights)
     answers = (response.logits, response.non_emotional, response.emotional)
     terms = [
-        weight * answer_loss(answer, labels, label_smoothing, class_weights, task)
+        weight * answer_loss(answer, labels, label_smoothing, of_classes, task)
         for weight, answer in zip(weights[:3], answers, strict=True)
         if weight and answer is not None
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from emoreg.config.loss import Budget, LossSettings, LossWeights
 from emoreg.config.schema import LEARNED
 from emoreg.errors import SettingError
 from emoreg.models.gradient_budget import UNSCALED, matched_scale
-from emoreg.models.loss_inputs import NOTHING, checked_weights, require_classes, require_smoothing
+from emoreg.models.loss_inputs import NOTHING, checked_class_weights, checked_weights, require_smoothing
 from emoreg.models.regulation import RegulatedClassifier, Response, regulation_loss
 
 
@@ -31,7 +32,7 @@ class RegulationLoss(nn.Module):
         label_smoothing: in [0, 1).
         budget: "matched": each branch starts with the gradient that the plain backbone gets, whatever the weights and
             λ. "as_given": as the loss gives it.
-        class_weights: float32 (K,), as of `regulation_loss`; it moves to a device with this module. None for 1.
+        class_weights: K numbers, as of `regulation_loss`; they move to a device with this module. None for 1.
 
     Raises:
         SettingError: what is no regulated classifier; weights that train nothing, or no λ in a mode that learns it; a
@@ -44,7 +45,7 @@ class RegulationLoss(nn.Module):
         weights: LossWeights | None = None,
         label_smoothing: float = 0.0,
         budget: Budget = "matched",
-        class_weights: Tensor | None = None,
+        class_weights: Tensor | Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         require_classifier(classifier, "classifier")
@@ -52,14 +53,11 @@ class RegulationLoss(nn.Module):
         self.task = classifier.task
         settings = LossSettings(label_smoothing=label_smoothing, budget=budget)
         require_smoothing(settings.label_smoothing, self.task)
-        require_classes(class_weights, self.task)
         self.weights = settings.weights(has_two) if weights is None else checked_weights(weights)
         self.label_smoothing, self.budget = settings.label_smoothing, settings.budget
         self.class_weights: Tensor | None
-        self.register_buffer("class_weights", class_weights, persistent=False)
-        if class_weights is not None and tuple(class_weights.shape) != (classifier.num_classes,):
-            shape = tuple(class_weights.shape)
-            raise SettingError("class_weights", f"must be of shape ({classifier.num_classes},), not {shape}")
+        of_classes = checked_class_weights(class_weights, classifier.num_classes, self.task)
+        self.register_buffer("class_weights", of_classes, persistent=False)
         if not any(self.weights[: 3 if has_two else 2]):
             raise SettingError("weights", NOTHING)
         if classifier.mode in LEARNED and self.weights.regulated == 0:
