@@ -87,7 +87,7 @@ def test_while_both_answer_alike_a_matched_budget_gives_each_the_gradient_of_one
     rho = torch.tensor([[0.2]]).logit()
     mixed = mix_probabilities(z_n, z_e, rho, task) if mix == "probabilities" else z_n.lerp(z_e, 0.2)
     loss_of(Response(mixed, z_n, z_e, rho.sigmoid()), LABELS[task]).backward()
-    scale = model.gradient_scale
+    scale = present(model.gradient_scale)
     torch.testing.assert_close(present(z_n.grad) * scale.non_emotional, present(alone.grad))
     torch.testing.assert_close(present(z_e.grad) * scale.emotional, present(alone.grad))
 

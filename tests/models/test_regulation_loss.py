@@ -70,8 +70,20 @@ def test_answers_do_not_change_and_copies_keep_the_budget() -> None:
     RegulationLoss(model, LossWeights(1, 0, 0))
     assert torch.equal(model(images()), before)
     assert copy.deepcopy(model).gradient_scale == model.gradient_scale != UNSCALED
-    RegulationLoss(model, LossWeights(1, 0, 0), budget="as_given")
-    assert model.gradient_scale == UNSCALED
+
+
+@pytest.mark.parametrize(("budget", "other"), [("matched", "as_given"), ("as_given", "matched")])
+def test_a_second_loss_does_not_change_the_gradients_of_the_first(budget: Any, other: Any) -> None:
+    model, mixture = classifier(lam=0.2), LossWeights(1, 0, 0)
+    RegulationLoss(model, mixture, budget=budget)
+    scale = model.gradient_scale
+    RegulationLoss(model, mixture, label_smoothing=0.1, budget=budget)  # the same budget
+    with pytest.raises(SettingError, match=r"classifier: .*another budget already.* classifier.gradient_scale = None"):
+        RegulationLoss(model, mixture, budget=other)
+    assert model.gradient_scale == scale is not None
+    model.gradient_scale = None
+    RegulationLoss(model, mixture, budget=other)
+    assert model.gradient_scale != scale
 
 
 def test_the_default_is_that_of_recipes_and_of_one_network_plain_cross_entropy() -> None:

@@ -44,6 +44,7 @@ from emoreg.data.targets.training_part import training_part
 from emoreg.errors import SettingError
 from emoreg.models.backbones import build_backbone
 from emoreg.models.regulation import RegulatedClassifier, Response, regulation_loss
+from emoreg.models.regulation_loss import RegulationLoss
 from emoreg.models.takeover import estimate_statistics, keep_moments, match_norms, shrink_and_perturb
 from emoreg.runs.run import CHECKPOINT, RECIPE, SEEN, WEIGHTS, Run, start_run
 from emoreg.runtime.progress import Progress
@@ -978,6 +979,14 @@ def own(seed: int = 0, width: int = 7) -> RegulatedClassifier:
     f = nn.Sequential(nn.Flatten(), nn.Linear(192, width), nn.Tanh(), nn.Dropout(0.1))
     e = nn.Sequential(nn.AvgPool2d(2), nn.Flatten())
     return RegulatedClassifier(f, e, 10, mode="learned", feature_dims=(width, 48))
+
+
+def test_a_loss_of_the_callers_own_loop_keeps_its_budget(stage2: TrainRecipe, tmp_path: Path, quiet: Progress) -> None:
+    model = own()
+    RegulationLoss(model, LossWeights(1, 0, 0))
+    scale = model.gradient_scale
+    train(epochs(stage2, 1), tmp_path / "run", model, quiet)
+    assert model.gradient_scale == scale is not None
 
 
 def test_your_own_classifier_trains_and_is_evaluated(stage2: TrainRecipe, tmp_path: Path, quiet: Progress) -> None:

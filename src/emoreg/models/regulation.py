@@ -168,7 +168,8 @@ class RegulatedClassifier(nn.Module):
     ) -> None:
         super().__init__()
         settings = RegulationSettings(mode=mode, lam=lam, granularity=granularity, mix=mix)
-        self.mode, self.mix, self.gradient_scale = settings.mode, settings.mix, UNSCALED
+        self.mode, self.mix = settings.mode, settings.mix
+        self.gradient_scale: GradientScale | None = None  # until a loss is made from it
         self.task: Task = typed_value(Task, task, "task")
         self.num_classes: int = typed_value(int, num_classes, "num_classes")
         self.freeze_encoder: bool = typed_value(bool, freeze_encoder, "freeze_encoder")
@@ -248,7 +249,7 @@ class RegulatedClassifier(nn.Module):
         if self.sees_images:
             require_images(images)
         if scale is None:
-            scale = self.gradient_scale if self.training else UNSCALED
+            scale = (self.gradient_scale if self.training else None) or UNSCALED
         features = pooled_features(self.backbone, images, self.widths[0], "backbone")  # (B, D)
         if self.encoder is None:
             logits = self.head(features, images) if self.mode in RELATIVES else self.head(features)

@@ -22,8 +22,8 @@ class RegulationLoss(nn.Module):
         loss = loss_of(classifier(images, whole=True), labels)
 
     It sets the classifier's `gradient_scale`: from then on a backward pass through the classifier in training mode is
-    matched, in copies and wrappers of it that are made later too. Answers do not change. It has no parameters, and
-    keeps no reference to the classifier.
+    matched, in copies and wrappers of it that are made later too. Answers do not change. So a classifier has one loss,
+    or several of the same budget. It has no parameters, and keeps no reference to the classifier.
 
     Args:
         classifier: to be trained, before it is wrapped or compiled.
@@ -35,8 +35,9 @@ class RegulationLoss(nn.Module):
         class_weights: K numbers, as of `regulation_loss`; they move to a device with this module. None for 1.
 
     Raises:
-        SettingError: what is no regulated classifier; weights that train nothing, or no λ in a mode that learns it; a
-            branch without a gradient, or a constant λ of 0 or 1, which cannot be matched.
+        SettingError: what is no regulated classifier, or has a loss of another budget already; weights that train
+            nothing, or no λ in a mode that learns it; a branch without a gradient, or a constant λ of 0 or 1, which
+            cannot be matched.
     """
 
     def __init__(
@@ -69,7 +70,15 @@ class RegulationLoss(nn.Module):
             alone = "backbone" if start == 0 else "encoder"
             reason = f"must lie strictly between 0 and 1 in mode fixed, not {start:g}: for one branch alone make a "
             raise SettingError("lam", f"{reason}RegulatedClassifier({alone}, None, num_classes, mode='none')")
-        classifier.gradient_scale = matched_scale(self.weights, start) if is_matched else UNSCALED
+        scale = matched_scale(self.weights, start) if is_matched else UNSCALED
+        if classifier.gradient_scale not in (None, scale):
+            raise SettingError(
+                "classifier",
+                "has a RegulationLoss of another budget already, whose gradients this one would change: to watch other "
+                "terms take the function emoreg.regulation_loss, to train on with this loss in place of that one set "
+                "classifier.gradient_scale = None before",
+            )
+        classifier.gradient_scale = scale
 
     def forward(self, response: Response, labels: Tensor) -> Tensor:
         """The loss, a scalar, of a whole response and labels (B,), or (B, K) of mixed images and other tasks."""

@@ -41,6 +41,7 @@ def classification_loss(
     """
     loss = recipe.loss
     weights = loss.weights(classifier.encoder is not None)  # your own classifier's mode need not be the recipe's
+    classifier.gradient_scale = None  # of a loss of the caller's own loop
     regulation_loss = RegulationLoss(classifier, weights, loss.label_smoothing, loss.budget, of_classes)
     features: FrozenFeatures | None = None
     if classifier.encoder is not None and classifier.freeze_encoder:

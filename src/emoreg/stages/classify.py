@@ -106,7 +106,12 @@ def train(
         reason = f"must be 0 with target.labels {recipe.target.labels}: a mixture of images is not rated as their mean"
         raise SettingError(f"augment.{recipe.augment.mixing}", reason)
     given, inputs = _Given(model, data), inputs_of(recipe, data, model)
-    run = launch(out, recipe, _train, given, progress, inputs)
+    scale = None if model is None else model.gradient_scale
+    try:
+        run = launch(out, recipe, _train, given, progress, inputs)
+    finally:
+        if model is not None:
+            model.gradient_scale = scale  # as the caller's own loop may have it, whose loss is another
     if model is not None:
         load_classifier(run, model)  # other processes train copies, a finished run none; optimizer.ema averages
         mark_trained(model, run)
