@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import json
 import math
+import random
 import shutil
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -979,6 +980,22 @@ def own(seed: int = 0, width: int = 7) -> RegulatedClassifier:
     f = nn.Sequential(nn.Flatten(), nn.Linear(192, width), nn.Tanh(), nn.Dropout(0.1))
     e = nn.Sequential(nn.AvgPool2d(2), nn.Flatten())
     return RegulatedClassifier(f, e, 10, mode="learned", feature_dims=(width, 48))
+
+
+def test_what_the_caller_draws_afterwards_is_the_same_whether_a_run_was_trained_or_finished(
+    stage1: PretrainRecipe, stage2: TrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    def drawn_after(work: Callable[[], object]) -> tuple[float, ...]:
+        torch.manual_seed(1)
+        np.random.seed(1)  # noqa: NPY002
+        random.seed(1)
+        work()
+        return torch.rand(1).item(), np.random.rand(), random.random()  # noqa: NPY002
+
+    expected = drawn_after(lambda: None)
+    for _ in ("trained", "finished"):
+        assert drawn_after(lambda: train(epochs(stage2, 1), tmp_path / "run", progress=quiet)) == expected
+        assert drawn_after(lambda: pretrain(stage1, tmp_path / "experience", progress=quiet)) == expected
 
 
 def test_a_loss_of_the_callers_own_loop_keeps_its_budget(stage2: TrainRecipe, tmp_path: Path, quiet: Progress) -> None:

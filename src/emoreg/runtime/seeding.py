@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import random
 from collections.abc import Iterator
 
 import torch
@@ -35,6 +36,26 @@ def drawn_from(seed: int, *purpose: str | int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(seed, *purpose))
         yield
+
+
+@contextlib.contextmanager
+def generators_kept() -> Iterator[None]:
+    """Afterwards the global generators of PyTorch, on every device, of NumPy and of Python are as they were."""
+    states = torch.get_rng_state(), mtrand.get_state(), random.getstate()
+    of_cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    of_mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
+    try:
+        yield
+    finally:
+        torch.set_rng_state(states[0])
+        mtrand.set_state(states[1])
+        random.setstate(states[2])
+        if of_cuda is not None:
+            torch.cuda.set_rng_state_all(of_cuda)
+        elif torch.cuda.is_initialized():  # meanwhile: as when the caller first uses a GPU
+            torch.cuda.manual_seed_all(torch.initial_seed())
+        if of_mps is not None:
+            torch.mps.set_rng_state(of_mps)
 
 
 @contextlib.contextmanager

@@ -35,6 +35,7 @@ from emoreg.runtime.cores import take_part, usable_cores
 from emoreg.runtime.lock import holder
 from emoreg.runtime.optional import import_fabric
 from emoreg.runtime.progress import Progress
+from emoreg.runtime.seeding import generators_kept
 from emoreg.runtime.signals import Stopped, end_with_parent, heed_requests, without_interrupts
 from emoreg.training.fabric import make_fabric, resolve_precision, settled
 
@@ -92,6 +93,8 @@ def launch(
 ) -> Run:
     """Finish the run of `recipe` in `folder` on the devices that it asks for; a finished run is returned as it is.
 
+    What the caller draws afterwards does not depend on how much was left to train: global generators are as they were.
+
     Args:
         folder: run folder.
         recipe: training.devices is the number of processes, unless torchrun or srun has started them.
@@ -107,8 +110,16 @@ def launch(
     folder = path_of(folder, "out")
     main_module.require_guard()
     launch_env.refuse_other_launchers("start a run with torchrun or srun, or once, with training.devices")
-    if launch_env.processes() > 1:
-        return _join_launched(Path(folder), recipe, stage, given, progress, inputs)
+    with generators_kept():
+        if launch_env.processes() > 1:
+            return _join_launched(folder, recipe, stage, given, progress, inputs)
+        return _launch_here(folder, recipe, stage, given, progress, inputs)
+
+
+def _launch_here(
+    folder: Path, recipe: Recipe, stage: Stage, given: Any, progress: Progress, inputs: Inputs | None
+) -> Run:
+    """From the one process that is there: it trains, or the processes that it starts do."""
     with claim_run(folder, recipe, progress, inputs) as run, _determinism_restored():
         if run.is_finished:
             send_later(run, recipe, progress)
