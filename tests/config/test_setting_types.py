@@ -11,6 +11,7 @@ from emoreg.config.optimizer import OptimizerSettings
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe, require_recipe
 from emoreg.config.schema import (
     RELATIVES,
+    BackboneSettings,
     EncoderSettings,
     Mode,
     RegulationSettings,
@@ -21,6 +22,7 @@ from emoreg.config.schema import (
 from emoreg.config.setting_types import NAMES_IN_REPORTS, path_of, typed_value
 from emoreg.errors import SettingError
 from emoreg.study.arms import LABELS, RegulatedMode
+from emoreg.suites.options import HumanUncertaintyOptions, OtherSet
 
 # As users call them who do not check types.
 Target: Any = TargetSettings
@@ -119,6 +121,19 @@ def test_a_path_is_a_path_or_text() -> None:
     for wrong in (None, 3, ["runs"]):
         with pytest.raises(SettingError, match="out: must be a path, not "):
             path_of(wrong, "out")
+
+
+def test_a_path_from_the_home_directory_on_is_there_wherever_it_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))  # on Windows
+    there = str(tmp_path / "sets")
+    assert str(path_of("~/sets", "out")) == str(path_of(Path("~/sets"), "out")) == there
+    assert StimuliSettings(root="~/sets").root == TargetSettings(root="~/sets").root == there
+    assert EncoderSettings(experience="~/sets").experience == BackboneSettings(weights="~/sets").weights == there
+    assert OtherSet(root="~/sets").root == HumanUncertaintyOptions("~/sets").file == there
+    assert TargetSettings(root="sets/~").root == "sets/~" and path_of("~no-one/x", "out") == Path("~no-one/x")
 
 
 def test_every_mode_but_that_of_one_encoder_has_a_name_in_reports() -> None:

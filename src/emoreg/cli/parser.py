@@ -17,6 +17,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, NoReturn, Union, get_args, get_origin, get_type_hints
 
+from emoreg.config.setting_types import path_of
 from emoreg.config.strict_yaml import decimal_number, whole_number
 from emoreg.config.training import Device
 from emoreg.errors import SettingError, UserError, nearest, shortened
@@ -211,7 +212,11 @@ def _number(text: str) -> float:
     return number
 
 
-_READ: dict[Any, Callable[[str], Any]] = {int: _whole, float: _number}  # as recipes are read, not as Python reads
+_READ: dict[Any, Callable[[str], Any]] = {
+    int: _whole,  # as recipes are read, not as Python reads
+    float: _number,
+    Path: lambda text: path_of(text, "path"),
+}
 
 
 class _Extend(argparse.Action):

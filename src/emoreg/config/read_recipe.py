@@ -15,7 +15,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 import yaml
 
 from emoreg.config.recipe import EDITION, PretrainRecipe, Recipe, TrainRecipe, defaults, resolved
-from emoreg.config.setting_types import dataclass_of, element_of, meant_option, options_of, plain_value, shown
+from emoreg.config.setting_types import dataclass_of, element_of, meant_option, options_of, path_of, plain_value, shown
 from emoreg.config.strict_yaml import NULLS, parse_yaml, read_yaml
 from emoreg.errors import SettingError, UserError, nearest, shortened
 
@@ -75,7 +75,7 @@ def read_recipe(
     for key in given:
         if key not in known:
             raise SettingError(str(key), f"unknown setting{_nearest_key(key, kind)}")
-    values, lines = ({}, {}) if path is None else read_values(kind, Path(path))
+    values, lines = ({}, {}) if path is None else read_values(kind, path_of(path, "path"))
     for key, value in sorted(given.items(), key=lambda item: "[]" in item[0]):  # a list before its elements
         put_setting(values, key, value)
     edition = values.setdefault("edition", 1 if is_stored else EDITION)
@@ -90,7 +90,7 @@ def read_recipe(
 
 def has_edition(path: Path | str) -> bool:
     """Whether the YAML file of a recipe or study says which edition of the method it is of."""
-    keys, _ = read_yaml(Path(path))
+    keys, _ = read_yaml(path_of(path, "path"))
     return isinstance(keys, Mapping) and "edition" in keys
 
 

@@ -18,7 +18,7 @@ from typing import Literal, get_args
 
 from emoreg.config.label_noise import LabelNoise, check_label_noise
 from emoreg.config.rules import check_at_least, check_not_negative, check_positive, check_rule, check_share
-from emoreg.config.setting_types import settle
+from emoreg.config.setting_types import expand_paths, settle
 from emoreg.errors import SettingError
 
 SMALL_IMAGES = 64  # pixels a side up to which stem: auto is cifar; timm's stem leaves maps of 2x2 pixels of these
@@ -109,6 +109,7 @@ class StimuliSettings:
 
     def __post_init__(self) -> None:
         settle(self)
+        expand_paths(self, "root")
         check_at_least(10, self, "count")
         check_positive(self, "weight")
         _check_share_of_images(self)
@@ -176,6 +177,7 @@ class TargetSettings:
 
     def __post_init__(self) -> None:
         settle(self)
+        expand_paths(self, "root")
         _check_classes(self.classes)
         check_at_least(1, self, "per_class")
         _check_share_of_images(self)
@@ -266,6 +268,7 @@ class BackboneSettings:
 
     def __post_init__(self) -> None:
         settle(self)
+        expand_paths(self, "weights")
         if self.weights is not None and self.pretrained:
             raise SettingError("weights", "must be null with pretrained true: a network starts from one or the other")
         check_at_least(1, self, "patch_size", "width")
@@ -329,6 +332,7 @@ class EncoderSettings:
 
     def __post_init__(self) -> None:
         settle(self)
+        expand_paths(self, "experience")
         check_not_negative(self, "lr_factor", "anchor", "rehearsal")
         for name in ("anchor", "rehearsal"):
             if self.frozen and (value := getattr(self, name)):

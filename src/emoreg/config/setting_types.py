@@ -94,10 +94,21 @@ def _elements(annotation: Any, value: Any, key: str) -> tuple[Any, ...]:
 
 
 def path_of(value: Any, key: str) -> Path:
-    """A path that is given as one, or as text. SettingError for anything else."""
+    """A path that is given as one, or as text, from ~ on where it begins so. SettingError for anything else."""
     if not isinstance(value, str | os.PathLike):
         raise SettingError(key, f"must be a path, not {_told(value)}")
-    return Path(value)
+    try:
+        return Path(value).expanduser()  # as a shell does, but not in every place: ~ is the home directory
+    except RuntimeError:  # ~name of no user here
+        return Path(value)
+
+
+def expand_paths(settings: Any, *names: str) -> None:
+    """In a frozen dataclass, as it is made, let the named paths that begin with ~ begin with the home directory."""
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and value.startswith("~"):
+            object.__setattr__(settings, name, str(path_of(value, name)))
 
 
 def plain_value(wanted: Any, value: Any, key: str) -> Any:

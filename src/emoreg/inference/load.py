@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 from emoreg.config.schema import Fit
+from emoreg.config.setting_types import path_of
 from emoreg.config.target_words import ANSWERED, describe_target
 from emoreg.data.stimuli import WITH_CLASSES
 from emoreg.data.stimuli.emotion import EmotionSpace, Kind
@@ -126,7 +127,7 @@ def load_run(
     classifier, classes = load_classifier(run, model)
     recipe = run.recipe
     assert isinstance(recipe, TrainRecipe)  # load_classifier refuses all others
-    readout, reason = _find_readout(run, recipe, None if experience is None else Path(experience))
+    readout, reason = _find_readout(run, recipe, None if experience is None else path_of(experience, "experience"))
     if reason and experience is not None:
         raise UserError(f"{experience} cannot read emotion for {run.folder}: {reason}")
     whole = None

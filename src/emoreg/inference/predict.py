@@ -17,7 +17,7 @@ from PIL import Image as Pillow
 from torch import Tensor, nn
 
 from emoreg.config.schema import Fit, Mixing, Task
-from emoreg.config.setting_types import typed_value
+from emoreg.config.setting_types import path_of, typed_value
 from emoreg.config.training import Device
 from emoreg.data.images.augment import normalise
 from emoreg.data.images.decode import decode
@@ -325,7 +325,7 @@ def _images_of(item: Any, progress: Progress) -> list[Image]:
             raise UserError(f"{getattr(item, 'name', 'a file')} was opened as text; open it with mode 'rb'")
         return [content]
     if isinstance(item, str | PathLike):
-        return list(_images_at(Path(item), str(item), progress))
+        return list(_images_at(path_of(item, "images"), str(item), progress))
     raise _no_image(item)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from emoreg.config.recipe import AnyRecipe, TrainRecipe
 from emoreg.config.schema import BackboneSettings
+from emoreg.config.setting_types import path_of
 from emoreg.errors import SettingError, shortened
 from emoreg.runtime.quiet_libraries import errors_only
 
@@ -81,7 +82,7 @@ def _resolved(settings: BackboneSettings) -> BackboneSettings:
 
 
 def _folder(place: str) -> Path:
-    folder = Path(place)
+    folder = path_of(place, "name")
     if not place or not folder.is_dir():
         raise SettingError("name", f"there is no folder {place or 'after ' + FOLDER}; {FOLDER} names one with {CONFIG}")
     return folder

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from emoreg.config.setting_types import path_of
 from emoreg.errors import UserError, shortened
 from emoreg.report.analyse_table import analyse
 from emoreg.report.files import write_reports
@@ -84,15 +85,16 @@ def report_results(results: pd.DataFrame | ArrowFrame | Path | str, folder: Path
             a folder that cannot be made or written to.
     """
     if isinstance(results, str | Path):
-        path = Path(results)
+        path = path_of(results, "results")
         read, title = read_results_file(path), path.stem
     else:
         own, title = own_results(results), "results"
         read = _with_results(Results(_of_study(results) if own is None else as_table(own), own), "the frame")
     analysis = analyse(name or title, read.table, own_notes=read.notes)
-    make_folder(Path(folder), "report's folder")
+    folder = path_of(folder, "folder")
+    make_folder(folder, "report's folder")
     sentences = findings(analysis)
-    page = write_reports(Path(folder), analysis, sentences)
+    page = write_reports(folder, analysis, sentences)
     taken = () if read.own is None else tuple(taken_arms(read.own))
     unchecked = () if read.own is None else tuple(not_checked(read.own))
     return Report(page, tuple(sentences), analysis.contrasts, taken, unchecked)

@@ -101,7 +101,7 @@ def run_study(
     require_guard()
     require_own_process()
     progress = progress or Progress(details=False)
-    tables = [(str(path), read_results(Path(path))) for path in elsewhere]
+    tables = [(str(path), read_results(path_of(path, "elsewhere"))) for path in elsewhere]
     with hold_new(out, "study's folder"), contextlib.closing(make_pool(jobs, progress, ray, isolated)) as pool:
         found = begun(study, out, runs, pool.machine, tables)
         if needs_machine(study):
@@ -260,7 +260,7 @@ def begun(
     if needs_machine(study):
         study = with_machine(study, out, (machine or this_machine)())
     study = with_data(with_suites(_with_seeds_done(study, out), out), out)
-    folder = Path(runs or out / RUNS)
+    folder = path_of(runs or out / RUNS, "runs")
     planned = plan_runs(study, folder)
     fallen = fallen_out(study, planned, out, folder)
     done = _done_elsewhere(out, planned, tables)

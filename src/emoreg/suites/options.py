@@ -13,7 +13,7 @@ from typing import Any
 from emoreg.config.read_recipe import build
 from emoreg.config.rules import check_at_least, check_not_negative
 from emoreg.config.schema import TargetSettings
-from emoreg.config.setting_types import settle, shown
+from emoreg.config.setting_types import expand_paths, settle, shown
 from emoreg.config.strict_yaml import parse_yaml
 from emoreg.errors import SettingError, nearest
 
@@ -63,6 +63,7 @@ class OtherSet:
 
     def __post_init__(self) -> None:
         settle(self)
+        expand_paths(self, "root")
         _ = self.target(32, "crop")  # its own rules
 
     @property
@@ -121,6 +122,7 @@ class HumanUncertaintyOptions:
 
     def __post_init__(self) -> None:
         settle(self)
+        expand_paths(self, "file")
 
 
 def _check_draw(options: CorruptionOptions | OutOfDistributionOptions | TransferOptions) -> None:

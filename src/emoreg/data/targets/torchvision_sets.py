@@ -146,7 +146,7 @@ def read_torchvision(key: str, root: str | None) -> Target:
     Raises:
         UserError: the set is not there and cannot be downloaded, or is incomplete.
     """
-    folder = Path(root or "data").expanduser()
+    folder = Path(root or "data")
     if folder.is_file():
         raise SettingError(
             "target.root",
