@@ -43,6 +43,8 @@ from emoreg.data.images.table import Table
 from emoreg.data.targets import read_target
 from emoreg.data.targets.training_part import training_part
 from emoreg.errors import SettingError
+from emoreg.inference.load import load_run
+from emoreg.inference.predict import predict
 from emoreg.models.backbones import build_backbone
 from emoreg.models.regulation import RegulatedClassifier, Response, regulation_loss
 from emoreg.models.regulation_loss import RegulationLoss
@@ -996,6 +998,38 @@ def test_what_the_caller_draws_afterwards_is_the_same_whether_a_run_was_trained_
     for _ in ("trained", "finished"):
         assert drawn_after(lambda: train(epochs(stage2, 1), tmp_path / "run", progress=quiet)) == expected
         assert drawn_after(lambda: pretrain(stage1, tmp_path / "experience", progress=quiet)) == expected
+
+
+def test_your_own_classifier_in_double_precision_is_refused_at_the_door(
+    stage2: TrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    needed = r"model: must be in single precision, and backbone.1.weight is in double; give model.float()"
+    assert needed in refusal(lambda: train(stage2, tmp_path / "run", own().double(), quiet))
+    assert not (tmp_path / "run").exists()
+    run = train(epochs(stage2, 1), tmp_path / "run", own(), quiet)
+    loaded = load_run(run, model=own().double())
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    assert needed in refusal(lambda: list(predict(loaded, pixels, device="cpu")))
+    assert needed in refusal(lambda: evaluate(run, device="cpu", model=own().double(), progress=quiet))
+
+
+class Counting(TinyBackbone):
+    """Has something in its state dict that is no tensor."""
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"steps": 3}
+
+    def set_extra_state(self, state: dict[str, int]) -> None: ...
+
+
+def test_what_a_run_cannot_keep_is_refused_before_it_is_trained(
+    stage1: PretrainRecipe, stage2: TrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    model = RegulatedClassifier(Counting(), TinyBackbone(), 10)
+    reason = "_extra_state in its state dict, a dict, and a run keeps tensors alone"
+    assert f"model: has backbone.{reason}" in refusal(lambda: train(stage2, tmp_path / "run", model, quiet))
+    assert f"encoder: has {reason}" in refusal(lambda: pretrain(stage1, tmp_path / "run", None, quiet, Counting()))
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_loss_of_the_callers_own_loop_keeps_its_budget(stage2: TrainRecipe, tmp_path: Path, quiet: Progress) -> None:

@@ -40,6 +40,22 @@ def require_network(module: Any, name: str) -> None:
     raise SettingError(name, f"must be a network (torch.nn.Module), not {mend}")
 
 
+def require_kept(network: nn.Module, name: str) -> None:
+    """SettingError for what a run cannot keep: an entry of the state dict that is no tensor; as `require_single`."""
+    for entry, value in network.state_dict().items():
+        if not isinstance(value, Tensor):
+            reason = f"has {entry} in its state dict, a {type(value).__name__}, and a run keeps tensors alone"
+            raise SettingError(name, f"{reason}: let get_extra_state return a tensor, or register a buffer")
+    require_single(network, name)
+
+
+def require_single(network: nn.Module, name: str) -> None:
+    """SettingError for weights in double precision, in which no image comes."""
+    for entry, weight in network.named_parameters():
+        if weight.dtype == torch.float64:
+            raise SettingError(name, f"must be in single precision, and {entry} is in double; give {name}.float()")
+
+
 def sees_images(network: nn.Module) -> bool:
     """Whether a network takes images, as every one with a two-dimensional convolution does."""
     return any(isinstance(module, nn.Conv2d) for module in network.modules())
@@ -148,7 +164,11 @@ def _answer(module: nn.Module, images: Any, name: str) -> Any:
 
 
 def require_features(module: nn.Module, image_size: int, name: str) -> None:
-    """SettingError unless a network gives features for images of this size. Tried in evaluation; it stays as it is."""
+    """SettingError unless a network can be kept and gives features for images of this size.
+
+    Tried in evaluation; it stays as it is.
+    """
+    require_kept(module, name)
     device = next((tensor.device for tensor in module.parameters()), torch.device("cpu"))
     images = torch.zeros(2, COLOURS, image_size, image_size, device=device)
     with tried_out(module):

@@ -29,6 +29,7 @@ from emoreg.data.targets.target import GIVEN_IMAGES, Target, check_target, requi
 from emoreg.data.targets.training_part import training_part
 from emoreg.errors import Diverged, SettingError, UserError
 from emoreg.models.backbones import stem_note
+from emoreg.models.features import require_kept
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.models.regulation_loss import require_classifier
 from emoreg.models.relatives.heads import RelativeHead
@@ -96,6 +97,7 @@ def train(
         recipe = dataclasses.replace(recipe, target=named)
     if model is not None:
         require_classifier(model, "model")
+        require_kept(model, "model")
         recipe = as_given(recipe, model, Run(path_of(out, "out")))
     else:
         check_encoder(recipe)

@@ -14,6 +14,7 @@ from torch import nn
 from emoreg.config.recipe import Recipe
 from emoreg.config.training import Device, Precision, TrainingSettings
 from emoreg.errors import UserError
+from emoreg.models.features import require_single
 from emoreg.runs.run import Run
 from emoreg.runtime.cores import usable_cores
 from emoreg.runtime.malloc import keep_freed_memory
@@ -62,7 +63,11 @@ def place(model: M, fabric: Fabric) -> M:
 
     PyTorch's fused attention is slow in bfloat16 on CPUs: forward and backward pass of a layer take two to six times as
     long as with matrix products and a softmax, which timm has beside it (PyTorch 2.14; docs/speed.md).
+
+    Raises:
+        SettingError: it is in double precision.
     """
+    require_single(model, "model")
     with fabric.autocast():
         is_fused_slow = fabric.device.type == "cpu" and torch.is_autocast_enabled("cpu")
     for settings in map(vars, model.modules()):
