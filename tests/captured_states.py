@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +40,7 @@ def state_of(
 
     def loss_of(model: nn.Module, batch: Batch) -> Tensor:
         assert isinstance(model, RegulatedClassifier)
-        return then(cast(Tensor, loss(model.respond(batch.images), batch.targets(3))))
+        return then(loss(model.respond(batch.images), batch.targets(3)))
 
     recipe = TrainRecipe(optimizer=optimizer, training=training)
     groups = model.branches()

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any, assert_type, get_args
 
 import pytest
 import torch
@@ -12,6 +12,7 @@ from emoreg.config.schema import Granularity
 from emoreg.errors import SettingError
 from emoreg.models.answers import disagreement, mix_probabilities
 from emoreg.models.regulation import RegulatedClassifier, Response, regulation_loss
+from emoreg.models.regulation_loss import RegulationLoss
 from narrow import present
 from tiny_backbone import TinyBackbone
 
@@ -342,6 +343,24 @@ def test_a_lambda_that_is_held_answers_the_same_and_gets_no_gradient(granularity
         assert all(parameter.grad is not None for parameter in model.parameters())
     assert torch.equal(*answers)
     assert "regulation.pace" not in model.state_dict()
+
+
+def test_a_script_of_a_user_is_typed_as_it_runs(images: Tensor) -> None:
+    class AtMostHalf(nn.Module):
+        gate, expected_start, rho = None, 0.25, torch.tensor([[0.25]]).logit()
+
+        def forward(self, features: Tensor, emotional_features: Tensor) -> Tensor:
+            return self.rho
+
+    mode, budget = "Learn-E-Reg", "matched"  # plain str
+    model = RegulatedClassifier(TinyBackbone(), TinyBackbone(), K, mode)
+    model.regulation = AtMostHalf()
+    assert_type(model(images), Tensor)
+    response = model(images, whole=True)
+    assert_type(response, Response)
+    loss = RegulationLoss(model, budget=budget)(response, torch.zeros(5, dtype=torch.long))
+    assert_type(loss, Tensor)
+    assert loss.ndim == 0 and response.lam is not None and response.lam.item() == pytest.approx(0.25)
 
 
 def test_any_two_modules_work_when_their_widths_are_given(images: Tensor) -> None:

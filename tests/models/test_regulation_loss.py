@@ -250,4 +250,4 @@ def test_logits_are_no_response_and_say_what_gives_one() -> None:
     with pytest.raises(
         SettingError, match=r"response: must be a Response, not logits; classifier\(images, whole=True\)"
     ):
-        RegulationLoss(model)(model(images()), LABELS)
+        Loss(model)(model(images()), LABELS)

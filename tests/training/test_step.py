@@ -79,7 +79,7 @@ def test_what_was_compiled_for_one_run_serves_the_next(compilations: list[bool])
         loss = RegulationLoss(model)
 
         def loss_of(model: nn.Module, batch: Batch, loss: RegulationLoss = loss) -> Tensor:
-            return cast(Tensor, loss(cast(RegulatedClassifier, model).respond(batch.images), batch.labels))
+            return loss(cast(RegulatedClassifier, model).respond(batch.images), batch.labels)
 
         compiled = make_objective(model, loss_of, "default", False)(batch)
         gradients = torch.autograd.grad(compiled, list(model.parameters()))

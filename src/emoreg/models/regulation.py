@@ -15,7 +15,7 @@ answered in the same way (ours, `models.answers`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 import torch
 from torch import Tensor, nn
@@ -152,22 +152,38 @@ class RegulatedClassifier(nn.Module):
             encoder in mode "none", or none in another mode; what is no network; unknown feature widths.
     """
 
+    regulation: Any  # a Regulation, or a module of one's own with what is used of it
+
+    if TYPE_CHECKING:  # nn.Module's gives Any
+
+        @overload
+        def __call__(self, images: Any, whole: Literal[False] = False) -> Tensor: ...
+        @overload
+        def __call__(self, images: Any, whole: Literal[True]) -> Response: ...
+        def __call__(self, images: Any, whole: bool = False) -> Tensor | Response:
+            """As `forward`."""
+
     def __init__(
         self,
         backbone: nn.Module,
         encoder: nn.Module | None,
         num_classes: int,
-        mode: Mode = "learned",
-        granularity: Granularity = "scalar",
-        mix: Mixing = "probabilities",
+        mode: str = "learned",
+        granularity: str = "scalar",
+        mix: str = "probabilities",
         lam: float = 0.5,
         freeze_encoder: bool = False,
         feature_dims: tuple[int, int] | None = None,
         seed: int = 0,
-        task: Task = "classification",
+        task: str = "classification",
     ) -> None:
         super().__init__()
-        settings = RegulationSettings(mode=mode, lam=lam, granularity=granularity, mix=mix)
+        settings = RegulationSettings(
+            mode=typed_value(Mode, mode, "mode"),
+            lam=lam,
+            granularity=typed_value(Granularity, granularity, "granularity"),
+            mix=typed_value(Mixing, mix, "mix"),
+        )
         self.mode, self.mix = settings.mode, settings.mix
         self.gradient_scale: GradientScale | None = None  # until a loss is made from it
         self.task: Task = typed_value(Task, task, "task")

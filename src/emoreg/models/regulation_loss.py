@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from emoreg.config.loss import Budget, LossSettings, LossWeights
 from emoreg.config.schema import LEARNED
+from emoreg.config.setting_types import typed_value
 from emoreg.errors import SettingError
 from emoreg.models.gradient_budget import UNSCALED, matched_scale
 from emoreg.models.loss_inputs import NOTHING, checked_class_weights, checked_weights, require_smoothing
@@ -40,19 +41,24 @@ class RegulationLoss(nn.Module):
             cannot be matched.
     """
 
+    if TYPE_CHECKING:  # nn.Module's gives Any
+
+        def __call__(self, response: Response, labels: Tensor) -> Tensor:
+            """As `forward`."""
+
     def __init__(
         self,
         classifier: RegulatedClassifier,
         weights: LossWeights | None = None,
         label_smoothing: float = 0.0,
-        budget: Budget = "matched",
+        budget: str = "matched",
         class_weights: Tensor | Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         require_classifier(classifier, "classifier")
         has_two = classifier.encoder is not None
         self.task = classifier.task
-        settings = LossSettings(label_smoothing=label_smoothing, budget=budget)
+        settings = LossSettings(label_smoothing=label_smoothing, budget=typed_value(Budget, budget, "budget"))
         require_smoothing(settings.label_smoothing, self.task)
         self.weights = settings.weights(has_two) if weights is None else checked_weights(weights)
         self.label_smoothing, self.budget = settings.label_smoothing, settings.budget

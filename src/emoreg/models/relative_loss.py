@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from torch import Tensor
 from torch.nn.functional import one_hot
 
@@ -39,6 +37,6 @@ def relative_loss(
     require_images(images)
     features = pooled_features(classifier.backbone, images, classifier.widths[0], "backbone")
     logits = head(features, images)
-    loss = cast(Tensor, regulation_loss(Response(logits, logits, None, None), labels))
+    loss = regulation_loss(Response(logits, logits, None, None), labels)
     targets = labels if labels.is_floating_point() else one_hot(labels, classifier.num_classes)
     return loss + head.local_loss(features, images, logits, targets.float())

@@ -54,7 +54,7 @@ def classification_loss(
         if model.mode in RELATIVES:
             return relative_loss(model, batch.images, targets, regulation_loss)
         response = model.respond(batch.images, None if features is None else features(batch))
-        return cast(Tensor, regulation_loss(response, targets))
+        return regulation_loss(response, targets)
 
     rate, is_transfer = recipe.encoder.anchor, recipe.regulation.mode == "transfer"
     has_anchor = rate and (classifier.encoder is not None or is_transfer)
