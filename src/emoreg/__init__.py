@@ -34,9 +34,11 @@ if TYPE_CHECKING:
     from emoreg.models.backbones import build_backbone
     from emoreg.models.regulation import RegulatedClassifier, Response, regulation_loss
     from emoreg.models.regulation_loss import RegulationLoss
+    from emoreg.models.takeover import keep_moments
     from emoreg.report.contrasts import analyse
     from emoreg.report.own_report import report_results
     from emoreg.runs.run import Run
+    from emoreg.runtime.progress import Progress
     from emoreg.stages.classifier import build_classifier
     from emoreg.stages.classify import train
     from emoreg.stages.evaluate import evaluate
@@ -50,6 +52,7 @@ _HOMES = {
     "EmotionSpace": "data.stimuli.emotion",
     "LossWeights": "config.loss",
     "PretrainRecipe": "config.recipe",
+    "Progress": "runtime.progress",
     "RegulatedClassifier": "models.regulation",
     "RegulatedModel": "inference.export.hub",
     "RegulationLoss": "models.regulation_loss",
@@ -65,6 +68,7 @@ _HOMES = {
     "build_classifier": "stages.classifier",
     "evaluate": "stages.evaluate",
     "export": "inference.export.export",
+    "keep_moments": "models.takeover",
     "load_encoder": "stages.pretrain",
     "load_run": "inference.load",
     "normalise": "data.images.augment",
@@ -83,6 +87,7 @@ __all__ = [
     "EmotionSpace",
     "LossWeights",
     "PretrainRecipe",
+    "Progress",
     "RegulatedClassifier",
     "RegulatedModel",
     "RegulationLoss",
@@ -98,6 +103,7 @@ __all__ = [
     "build_classifier",
     "evaluate",
     "export",
+    "keep_moments",
     "load_encoder",
     "load_run",
     "normalise",
