@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,30 @@ def test_many_images_are_predicted_by_folded_networks_with_the_same_results_up_t
     # Three passes of ResNet-8, seven norms each, in both batches; once of each network to compare with what was folded.
     assert (unfolded, tried) == (2 * 3 * 7, (3 if feel_with == "experience" else 2) * 7)
     assert any(isinstance(module, nn.BatchNorm2d) for module in loaded.model.modules())
+
+
+@pytest.mark.parametrize("at_once", [1, 4])
+def test_a_model_left_in_training_predicts_in_evaluation_and_is_as_it_was_afterwards(
+    at_once: int, runs: Path, photos: Path
+) -> None:
+    loaded = load_run(runs / "learned")
+    assert loaded.readout is not None and loaded.model.encoder is not None
+    networks: tuple[nn.Module, ...] = (loaded.model, loaded.readout.model)
+    expected = [p.row(with_all=True) for p in predict(loaded, photos, device="cpu", batch_size=1)]
+    for network in networks:
+        network.train()
+    loaded.model.encoder.eval()  # a part that its owner keeps in evaluation
+    modes = [module.training for network in networks for module in network.modules()]
+    held = [{name: value.clone() for name, value in network.state_dict().items()} for network in networks]
+
+    def predicted(_: int) -> list[dict[str, Any]]:
+        return [p.row(with_all=True) for p in predict(loaded, photos, device="cpu", batch_size=1)]
+
+    with ThreadPoolExecutor(at_once) as threads:
+        assert list(threads.map(predicted, range(at_once))) == [expected] * at_once
+    assert [module.training for network in networks for module in network.modules()] == modes
+    for network, before in zip(networks, held, strict=True):
+        assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
 def test_a_batch_that_the_device_cannot_hold_is_halved(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,6 +27,7 @@ from emoreg.data.images.packed import is_pack
 from emoreg.data.images.threads import in_threads
 from emoreg.errors import UserError, shortened
 from emoreg.inference.answer import Answer, answers_of, by_name
+from emoreg.inference.evaluation import in_evaluation
 from emoreg.inference.load import EmotionReadout, LoadedRun, load_run
 from emoreg.models.answers import mix_probabilities
 from emoreg.models.folding import with_folded
@@ -166,9 +168,16 @@ def _predict(
         reader = of_stage1 if feel_with == "experience" else _Reader(readout, model.encoder, shape)
     batch_size = batch_size or (64 if fabric.device.type == "cpu" else 256)
     batches = _batches(images, (shape, shape if reader is None else reader.shape), batch_size, on_unreadable)
+
+    @contextlib.contextmanager
+    def answering() -> Iterator[None]:
+        with in_evaluation(model), in_evaluation(model if reader is None else reader.readout.model):
+            yield
+
     if fabric.device.type == "cpu" and len(images) >= FOLDED_FROM:  # it has not been measured on a GPU
         for first in itertools.islice(batches, 1):
-            model, reader = _folded(model, reader, first)
+            with answering():
+                model, reader = _folded(model, reader, first)
             batches = itertools.chain([first], batches)
 
     @torch.inference_mode()
@@ -191,7 +200,9 @@ def _predict(
         return predict_batch(batch.part(slice(half))) + predict_batch(batch.part(slice(half, None)))
 
     for batch in batches:
-        yield from predict_batch(batch)
+        with answering():
+            predictions = predict_batch(batch)
+        yield from predictions
 
 
 @dataclass(frozen=True)
