@@ -96,7 +96,7 @@ def _check_images(name: str, images: Any) -> None:
     elif images.ndim != 4 or shape[-1] != 3:
         mend = "pixels of all images, with three colours last"
     elif images.dtype != np.uint8:
-        mend = f"values are 0 to 255; {_scaled('images')}"
+        mend = f"values are 0 to 255; {_in_bytes(images.dtype)}"
     else:
         return
     raise UserError(f"{name}: images must be uint8 (N, H, W, 3), not {given}; {mend}")
@@ -108,6 +108,17 @@ def _is_sequence_of_images(images: Any, first: Any) -> bool:
         return False
     is_union = not isinstance(images, list | tuple) and isinstance(first, np.ndarray) and first.dtype == np.uint8
     return isinstance(first, File | Item | None) or is_union
+
+
+def _in_bytes(dtype: np.dtype[Any]) -> str:
+    """How pixels of another kind become bytes. Integers tell nothing of their range, but for 16 bits without a sign."""
+    if dtype == np.uint16:
+        return "of 0 to 65,535 give (images >> 8).astype(numpy.uint8), as files are read"
+    if dtype.kind in "iu":
+        return "where these are, give images.astype(numpy.uint8)"
+    if dtype.kind == "b":
+        return "of masks give images.astype(numpy.uint8) * 255"
+    return _scaled("images")
 
 
 def _scaled(images: str) -> str:
