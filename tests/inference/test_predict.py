@@ -50,6 +50,12 @@ def test_predictions_are_those_of_the_classifier_on_images_decoded_as_in_trainin
     assert all(p.lam == pytest.approx(response.lam.item()) for p in predictions)
 
 
+def test_a_prediction_and_its_answers_equal_themselves_alone_and_can_be_keys(runs: Path, photos: Path) -> None:
+    predictions = list(predict(runs / "learned", photos, device="cpu"))
+    for found in (predictions, [p.regulated for p in predictions], [p.felt[0] for p in predictions]):
+        assert found[0] != found[1] and found[0] in found and len(set(found)) == len(found)
+
+
 def test_what_is_felt_is_read_from_images_of_the_size_of_stage_1(runs: Path, photos: Path) -> None:
     loaded = load_run(runs / "learned")
     assert loaded.readout is not None and loaded.model.encoder is not None

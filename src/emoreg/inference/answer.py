@@ -15,7 +15,7 @@ from emoreg.config.schema import Task
 SHOWN = 0.5  # a label that is more probable than this is answered
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no single truth of being equal
 class Answer:
     """One response to an image.
 

@@ -48,7 +48,7 @@ DECODED_TOGETHER = 16
 FOLDED_FROM = 1000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no single truth of being equal
 class FeltEmotion:
     """The emotion that one stage-1 head reads from an image.
 
@@ -69,7 +69,7 @@ class FeltEmotion:
         return f"{names[int(self.values.argmax())]} {self.values.max():.2f}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no single truth of being equal
 class Prediction:
     """What the classifier predicts for one image.
 

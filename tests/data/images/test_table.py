@@ -8,12 +8,20 @@ import torch
 
 from emoreg.data.images.augment import normalise
 from emoreg.data.images.table import Table
+from emoreg.data.targets.target import Target
 from emoreg.errors import SettingError, UserError
 
 PIXELS = np.zeros((4, 8, 8, 3), np.uint8)
 INDICES = np.array([0, 1, 0, 1])
 VALUES = np.zeros((4, 2), np.float32)
 AnyTable: Any = Table  # as users call it who do not check types
+
+
+def test_a_table_and_a_target_equal_themselves_alone_and_can_be_keys() -> None:
+    tables = [Table("mine", PIXELS, INDICES) for _ in range(2)]
+    targets = [Target(table, table, ("a", "b")) for table in tables]
+    for one, other in (tables, targets):
+        assert one != other and len({one, other}) == 2
 
 
 def test_pixels_with_indices_or_values_are_a_table() -> None:

@@ -33,7 +33,7 @@ class Item:
 Images = Sequence[File | Item] | NDArray[np.uint8] | PackedImages
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no single truth of being equal
 class Table:
     """Images, not yet decoded (or drawn in memory), and one label each.
 

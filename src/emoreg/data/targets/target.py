@@ -16,7 +16,7 @@ LARGE = 3.0  # a value beyond this is no standardised one, and no rating in [-1,
 GIVEN_IMAGES = "given:"  # before the name of a target that a caller brings; no set is called so
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no single truth of being equal
 class Target:
     """A task: one class of each image, or several labels, or values.
 
