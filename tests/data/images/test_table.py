@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from emoreg.data.images.augment import normalise
+from emoreg.data.images.files import File
 from emoreg.data.images.table import Table
 from emoreg.data.targets.target import Target
 from emoreg.errors import SettingError, UserError
@@ -76,6 +78,38 @@ def test_a_table_has_a_name_and_as_many_labels_as_images() -> None:
         Table("mine", PIXELS, INDICES[:3])
     with pytest.raises(UserError, match="takes text as name, not a ndarray"):
         AnyTable(PIXELS, INDICES, "mine")
+
+
+def test_rows_are_taken_by_number_and_by_mask_of_pixels_and_of_files_alike() -> None:
+    files = [File(f"{number}.png", Path("photos")) for number in range(4)]
+    for images in (np.arange(4, dtype=np.uint8)[:, None, None, None].repeat(3, axis=-1), files):
+        table = Table("mine", images, np.arange(4))
+        for rows, expected in (
+            (np.array([False, True, False, True]), [1, 3]),
+            (np.ones(4, bool), [0, 1, 2, 3]),
+            (np.array([3, 1, 3]), [3, 1, 3]),
+            ([2, -1], [2, 3]),
+        ):
+            taken = AnyTable.take(table, rows)
+            assert taken.labels.tolist() == expected
+            assert all(np.array_equal(taken.images[i], images[row]) for i, row in enumerate(expected))
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (np.array([0, 99]), "there is no row 99: its 4 images are rows 0 to 3"),
+        (np.array([-5]), "there is no row -5"),
+        (np.ones(3, bool), r"take takes row numbers, or a mask of 4 truths, not bool \(3,\)"),
+        (np.array([0.0]), "take takes row numbers, .*not float64"),
+        (2, "take takes row numbers"),
+        ([], "holds no images"),
+    ],
+)
+def test_rows_that_are_not_there_are_refused(rows: Any, message: str) -> None:
+    for images in (PIXELS, [File(f"{number}.png", Path("photos")) for number in range(4)]):
+        with pytest.raises(UserError, match=f"mine:? {message}"):
+            Table("mine", images, INDICES).take(rows)
 
 
 @pytest.mark.parametrize(

@@ -63,9 +63,28 @@ class Table:
     def __len__(self) -> int:
         return len(self.images)
 
-    def take(self, rows: NDArray[np.int64]) -> Table:
-        """The table of these rows, in this order."""
-        return Table(self.name, take_images(self.images, rows), self.labels[rows])
+    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_] | Sequence[int]) -> Table:
+        """The table of these rows, in this order; of a mask (N,) those where it is true.
+
+        Raises:
+            UserError: there are no such rows, or none is left.
+        """
+        numbers = _row_numbers(self.name, rows, len(self))
+        return Table(self.name, take_images(self.images, numbers), self.labels[numbers])
+
+
+def _row_numbers(name: str, rows: Any, count: int) -> NDArray[np.int64]:
+    """The numbers of the rows that are meant, by number or by a mask, of so many."""
+    rows = np.asarray(rows)
+    if rows.dtype == bool and rows.shape == (count,):
+        return np.flatnonzero(rows)
+    if rows.ndim != 1 or not (rows.dtype.kind in "iu" or rows.size == 0):
+        wanted = f"row numbers, or a mask of {count:,} truths"
+        raise UserError(f"{name}: take takes {wanted}, not {rows.dtype} {rows.shape}")
+    outside = rows[(rows < -count) | (rows >= count)]
+    if len(outside):
+        raise UserError(f"{name}: there is no row {outside[0]}: its {count:,} images are rows 0 to {count - 1:,}")
+    return rows.astype(np.int64)
 
 
 def _check_images(name: str, images: Any) -> None:
