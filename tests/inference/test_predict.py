@@ -120,6 +120,7 @@ def test_an_image_gives_the_same_answer_however_it_is_given(runs: Path, photos: 
         (io.StringIO("text"), "a file was opened as text; open it with mode 'rb'"),
         (7, "7 is no image; give a path, bytes, an opened file, an image of Pillow's, or pixels"),
         ([None], "None is no image"),
+        ({"a": np.zeros((4, 4, 3), np.uint8)}, r"a mapping of names to images .*; give list\(images.values\(\)\)"),
         ([], "no images were given"),
         ("x" * 300, "cannot read x+: File name too long"),
         ("nul\0.png", r"nul\\x00\.png"),

@@ -161,7 +161,16 @@ def test_a_classifier_for_another_task_is_refused(tmp_path: Path, quiet: Progres
 @pytest.mark.parametrize(
     ("labels", "task", "message"),
     [
-        (np.zeros((48, 2), np.float32), "classification", "task='multilabel' or task='regression'"),
+        (
+            np.zeros((48, 2), np.float32),
+            "classification",
+            r"labels.argmax\(1\), and task='multilabel' learns",
+        ),
+        (
+            np.full((48, 2), 0.5, np.float32),
+            "classification",
+            r"labels.argmax\(1\), and task='regression' learns",
+        ),
         (np.full((48, 2), 0.5, np.float32), "multilabel", "must be 1 where a label holds and else 0"),
         (np.full((48, 2), np.nan, np.float32), "regression", "must be finite"),
         (np.zeros((48, 3), np.float32), "regression", r"must be float32 \(N, 2\) with 2 names in a"),

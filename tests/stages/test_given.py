@@ -131,6 +131,8 @@ def test_a_target_that_the_run_does_not_answer_is_not_evaluated(own_run: Run, qu
         (dataclasses.replace(own_images(), classes=("cat", "cat")), "data.classes: must name at least two"),
         (dataclasses.replace(own_images(), classes=NUMBERS), r"data.classes\[0\]: must be text"),
         (dataclasses.replace(SEEN, test=SEEN.train), "data.test: has the very images of data.train"),
+        (dataclasses.replace(SEEN, train=dataclasses.replace(SEEN.train, name=" ")), "data.train: must have a name"),
+        (dataclasses.replace(SEEN, test=dataclasses.replace(SEEN.test, name="a\nb")), "data.test: .*without line ends"),
         (dataclasses.replace(own_images(), test=NOTHING), "data.test: must be an emoreg.Table, not a NoneType"),
     ],
 )

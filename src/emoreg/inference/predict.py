@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -306,6 +306,8 @@ def find_images(images: Images, progress: Progress | None = None) -> list[Image]
         given: Iterable[Any] = [images]
     elif hasattr(images, "read") or (isinstance(images, np.ndarray) and images.ndim in (2, 3)):
         given = [images]
+    elif isinstance(images, Mapping):
+        raise UserError("a mapping of names to images has no order for predictions; give list(images.values())")
     elif isinstance(images, Iterable):
         given = images
     else:

@@ -105,20 +105,25 @@ def _check_images(name: str, images: Any) -> None:
         else:
             mend = "give pixels as a NumPy array, uint8 (N, H, W, 3), or File objects"
         raise UserError(f"{name}: images must be uint8 (N, H, W, 3), not {what}; {mend}")
-    given = f"{images.dtype} {images.shape}"
+    _check_pixels(name, images)
+
+
+def _check_pixels(name: str, images: NDArray[Any]) -> None:
     shape = images.shape
     if images.ndim == 4 and shape[-1] != 3 == shape[1]:
         mend = "the colours stand last: give images.transpose(0, 2, 3, 1)"
     elif images.ndim == 3 or (images.ndim == 4 and shape[-1] == 1):
         grey = "images" if images.ndim == 4 else "images[..., None]"
         mend = f"grey images get three equal colours: numpy.repeat({grey}, 3, axis=-1)"
+    elif images.ndim == 4 and shape[-1] == 4:
+        mend = "without the fourth channel, such as opacity, they are images[..., :3]"
     elif images.ndim != 4 or shape[-1] != 3:
         mend = "pixels of all images, with three colours last"
     elif images.dtype != np.uint8:
         mend = f"values are 0 to 255; {_in_bytes(images.dtype)}"
     else:
         return
-    raise UserError(f"{name}: images must be uint8 (N, H, W, 3), not {given}; {mend}")
+    raise UserError(f"{name}: images must be uint8 (N, H, W, 3), not {images.dtype} {shape}; {mend}")
 
 
 def _is_sequence_of_images(images: Any, first: Any) -> bool:
@@ -152,10 +157,12 @@ def _check_labels(name: str, labels: Any) -> None:
         raise UserError(f"{name}: labels must be {wanted}, not a {type(labels).__name__}; {mend}")
     if (labels.dtype, labels.ndim) in ((np.int64, 1), (np.float32, 2)):
         return
-    if labels.dtype.kind in "iu" and labels.ndim == 1:
+    if labels.dtype.kind in "iub" and labels.ndim == 1:
         mend = "give labels.astype(numpy.int64)"
     elif labels.dtype.kind == "f" and labels.ndim == 2:
         mend = "give labels.astype(numpy.float32)"
+    elif labels.dtype.kind in "iub" and labels.ndim == 2:
+        mend = "of one class an image, a 1 in each row, give labels.argmax(1); else labels.astype(numpy.float32)"
     elif labels.dtype.kind == "f" and labels.ndim == 1:
         mend = "of one dimension give labels[:, None].astype(numpy.float32)"
     elif labels.dtype.kind in "UOS" and labels.ndim == 1:

@@ -66,6 +66,8 @@ def check_target(target: Any) -> None:
             continue
         if not isinstance(table, Table):
             raise SettingError(f"data.{part}", f"must be an emoreg.Table, not a {type(table).__name__}")
+        if not table.name.strip() or not is_plain(table.name):
+            raise SettingError(f"data.{part}", "must have a name, without line ends and other control characters")
         if task == "classification":
             _check_classes(table, len(classes))
         else:
@@ -92,9 +94,12 @@ def require_measurable(test: Table, task: Task) -> None:
 
 def _check_classes(table: Table, classes: int) -> None:
     if table.labels.ndim != 1:
+        mend = "task='regression' learns values"
+        if ((table.labels == 0) | (table.labels == 1)).all():
+            mend = "task='multilabel' learns several labels an image"
         raise UserError(
-            f"{table.name}: labels must be class indices, int64 (N,), not {table.labels.dtype} values; for these give "
-            "task='multilabel' or task='regression'"
+            f"{table.name}: labels must be class indices, int64 (N,), not {table.labels.dtype} values; of one class an "
+            f"image give labels.argmax(1), and {mend}"
         )
     lowest, highest = int(table.labels.min()), int(table.labels.max())
     if lowest < 0 or highest >= classes:
