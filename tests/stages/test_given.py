@@ -21,6 +21,7 @@ from emoreg.runtime.progress import Progress
 from emoreg.stages.classify import train
 from emoreg.stages.evaluate import evaluate
 from emoreg.stages.pretrain import encoder_architecture, load_encoder, pretrain
+from listening import Listening
 from tiny_backbone import TinyBackbone
 
 NOTHING: Any = None
@@ -78,6 +79,38 @@ def test_a_classifier_is_trained_on_images_of_ones_own(tmp_path: Path, quiet: Pr
         evaluate(run, progress=quiet)
 
 
+def test_the_same_images_in_two_parts_of_images_of_ones_own_are_counted_in_lines(tmp_path: Path) -> None:
+    draw = np.random.default_rng(1)
+    pixels, labels = draw.integers(0, 256, (40, 8, 8, 3), np.uint8), np.arange(40) % 2
+    every = Table("mine", pixels, labels)
+    train_part, test = every.take(np.arange(24)), every.take(np.r_[:19, 24:29])
+    data = Target(train_part, test, ("cat", "dog"), every.take(np.r_[24:29, 30:36]))
+    recipe = read_recipe(TrainRecipe, None, EPOCH | {"target.image_size": 8, "backbone.name": "resnet8"})
+    progress = Listening()
+    train(recipe, tmp_path / "run", progress=progress, data=data)
+    told = [line for line in progress.lines if "are among" in line]
+    assert [line.split(" images too")[0] for line in told] == [
+        "mine: 19 of its 24 test images are among the training",
+        "mine: 5 of its 11 validation images are among the test",
+    ]
+    progress = Listening()
+    train(recipe, tmp_path / "other", progress=progress, data=own_images())
+    assert not [line for line in progress.lines if "are among" in line or "leaves" in line]
+
+
+def test_classes_without_images_in_a_part_of_images_of_ones_own_are_named(tmp_path: Path) -> None:
+    given = own_images()
+    test = dataclasses.replace(given.test, labels=np.array([0, 2] * 4))
+    data = dataclasses.replace(given, test=test, classes=("cat", "dog", "eel"))
+    recipe = read_recipe(TrainRecipe, None, EPOCH | {"target.image_size": 8, "backbone.name": "resnet8"})
+    progress = Listening()
+    train(recipe, tmp_path / "run", progress=progress, data=data)
+    assert [line for line in progress.lines if "leaves" in line] == [
+        "mine: its training split, 24 images, leaves 1 of its classes without training images: eel",
+        "mine: its test split, 8 images, leaves 1 of its classes without test images: dog",
+    ]
+
+
 @pytest.fixture(scope="module")
 def own_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     recipe = read_recipe(TrainRecipe, None, EPOCH | {"target.image_size": 8, "backbone.name": "resnet8"})
@@ -130,6 +163,7 @@ def test_a_target_that_the_run_does_not_answer_is_not_evaluated(own_run: Run, qu
         (own_images(np.arange(32) % 3), "mine: labels must be 0 to 1 with 2 classes, not 2"),
         (dataclasses.replace(own_images(), classes=("cat", "cat")), "data.classes: must name at least two"),
         (dataclasses.replace(own_images(), classes=NUMBERS), r"data.classes\[0\]: must be text"),
+        (own_images(np.arange(32) // 24), "data.train: has images of one class only, 'cat'; a classifier needs two"),
         (dataclasses.replace(SEEN, test=SEEN.train), "data.test: has the very images of data.train"),
         (dataclasses.replace(SEEN, train=dataclasses.replace(SEEN.train, name=" ")), "data.train: must have a name"),
         (dataclasses.replace(SEEN, test=dataclasses.replace(SEEN.test, name="a\nb")), "data.test: .*without line ends"),

@@ -24,8 +24,15 @@ from emoreg.data.images.batches import training_batches
 from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.images.splits import at_most
 from emoreg.data.images.table import Table
-from emoreg.data.targets import read_target
-from emoreg.data.targets.target import GIVEN_IMAGES, Target, check_target, require_measurable, scale_note
+from emoreg.data.targets import read_target, with_notes_on_classes
+from emoreg.data.targets.target import (
+    GIVEN_IMAGES,
+    Target,
+    check_target,
+    require_measurable,
+    require_two_classes,
+    scale_note,
+)
 from emoreg.data.targets.training_part import training_part
 from emoreg.errors import Diverged, SettingError, UserError
 from emoreg.models.backbones import stem_note
@@ -45,7 +52,7 @@ from emoreg.stages.confusion import remark_on_answers
 from emoreg.stages.given_model import GIVEN, as_given, is_recorded
 from emoreg.stages.inputs import inputs_of
 from emoreg.stages.lambda_warmup import warming_up
-from emoreg.stages.leaks import record_seen, refuse_leaks
+from emoreg.stages.leaks import record_seen, refuse_leaks, tell_shared
 from emoreg.stages.metrics import count_flops, measure
 from emoreg.stages.origins import Experience, experiences_of, fingerprint, mark_trained, tell_if_trained
 from emoreg.stages.pretrain import fit_of
@@ -89,6 +96,7 @@ def train(
     progress = progress or Progress()
     if data is not None:
         check_target(data)
+        require_two_classes(data)
         if recipe.target.classes is not None:
             raise SettingError("target.classes", "must be null with data=, which names its classes: give those alone")
         own = recipe.target.labels if recipe.target.task == data.task else "majority"
@@ -138,12 +146,13 @@ class _Images(NamedTuple):
 def _train(context: RunContext[TrainRecipe], given: _Given) -> None:
     model = given.model
     fabric, run, recipe, progress = context.fabric, context.run, context.recipe, context.progress
-    target = read_target(recipe.target, recipe.edition) if given.data is None else given.data
+    is_given = given.data is not None
+    target = read_target(recipe.target, recipe.edition) if given.data is None else with_notes_on_classes(given.data)
     if context.is_leader:
         progress.tell((*target.notes, *filter(None, [scale_note(target)])), target.left_out)
     classifier, matched = _classifier_for(target, recipe, model)
     experiences = experiences_of(classifier)
-    images, validation, test = parts = _load(context, target)
+    images, validation, test = parts = _load(context, target, is_given)
     if test is not None:
         _refuse_leaks(context, experiences, test, target.train, "encoder.experience" if model is None else "model")
     if model is None:
@@ -226,8 +235,8 @@ class _Curves:
         return row | trunk_norms(self.classifier)  # of what is trained
 
 
-def _load(context: RunContext[TrainRecipe], target: Target) -> _Images:
-    """The images of a run; what they are is recorded."""
+def _load(context: RunContext[TrainRecipe], target: Target, is_given: bool) -> _Images:
+    """The images of a run; what they are is recorded, and told where its caller gave the same ones twice."""
     recipe, progress = context.recipe, context.progress
     tables = parts_of(target, recipe, progress)
 
@@ -238,6 +247,8 @@ def _load(context: RunContext[TrainRecipe], target: Target) -> _Images:
     if context.is_leader and train.pixels is not None:  # of a larger set every image would have to be read once more
         record_seen(context.run, [train], progress)
     validation, test = (loaded(table) if table and context.is_leader else None for table in tables[1:])
+    if is_given and context.is_leader:
+        tell_shared(context.run, validation, test, progress)
     return _Images(train, validation, test)
 
 

@@ -2,7 +2,7 @@
 
 Each stage keeps a checksum of every training image. Stage 2 refuses an encoder that has seen an image of its test
 split; training images of the target may be seen: a positive control needs that. A classifier that is scored on images
-that it was trained on says so.
+that it was trained on says so, and so does a target that a caller gives with the same images in two parts.
 """
 
 from __future__ import annotations
@@ -157,6 +157,33 @@ def refuse_leaks(
             f"({names}{', ...' if len(rows) > NAMED else ''}), so accuracy on them would mean nothing: choose other "
             "stimuli, or leave these images out of them",
         )
+
+
+def tell_shared(run: Run, validation: ImageSet | None, test: ImageSet | None, progress: Progress) -> None:
+    """Say in lines how many images of a part of a target are in another part too, by their pixels.
+
+    Parts that are too large to hold in memory are left out, as every image would have to be read once more.
+
+    Args:
+        run: of stage 2, with the record of its training images, if these are held.
+        validation: its validation images, if there are any.
+        test: its test images, if they are scored.
+        progress: gets the lines.
+
+    Raises:
+        UserError: as `read_seen`.
+    """
+    parts = {"validation": validation, "test": test}
+    held = {kind: part for kind, part in parts.items() if part is not None and part.pixels is not None}
+    found = {kind: checksums(part, progress) for kind, part in held.items()}
+    if (seen := read_seen(run)) is not None:
+        found["training"] = seen.checksums
+    for kind, other in (("test", "training"), ("validation", "training"), ("validation", "test")):
+        if kind in found and other in found and (shared := int(np.isin(found[kind], found[other]).sum())):
+            progress.say(
+                f"{held[kind].table.name}: {shared:,} of its {len(held[kind]):,} {kind} images are among the {other} "
+                "images too: what is answered to them does not tell how others are answered"
+            )
 
 
 def count_trained_on(run: Run, images: ImageSet, progress: Progress) -> int | None:

@@ -22,7 +22,15 @@ from emoreg.data.targets.target import GIVEN_IMAGES, Target
 from emoreg.errors import SettingError, UserError, is_plain, nearest
 from emoreg.runtime.progress import Progress
 
-__all__ = ["Target", "is_known", "is_own_test_split", "read_for_scoring", "read_target", "require_known"]
+__all__ = [
+    "Target",
+    "is_known",
+    "is_own_test_split",
+    "read_for_scoring",
+    "read_target",
+    "require_known",
+    "with_notes_on_classes",
+]
 
 NAMES = ("digits", "cifar10", "cifar100", "folder")
 
@@ -72,6 +80,11 @@ def read_target(settings: TargetSettings, edition: int = EDITION) -> Target:
             classes=kept,
             whole=len(target.classes),
         )
+    return with_notes_on_classes(target)
+
+
+def with_notes_on_classes(target: Target) -> Target:
+    """The same with lines on classes without images in a part, and on a setting that is not used."""
     return dataclasses.replace(target, notes=(*target.notes, *_what_is_missing(target)))
 
 
@@ -89,8 +102,9 @@ def _with_composed_names(target: Target) -> Target:
 
 
 def _what_is_missing(target: Target) -> Iterator[str]:
-    """Lines on classes without images in a part, and on a setting that is not used."""
     name, labels = target.train.name, target.train.labels
+    what = f"its training split, {len(target.train):,} images,"
+    yield from classes_without(name, target.test.labels, labels, target.classes, what, "training images")
     what = f"its test split, {len(target.test):,} images,"
     yield from classes_without(name, labels, target.test.labels, target.classes, what, "test images")
     if target.validation is not None:

@@ -74,6 +74,14 @@ def check_target(target: Any) -> None:
             _check_values(table, len(classes), task)
 
 
+def require_two_classes(target: Target) -> None:
+    """SettingError for a caller's own training images that are all of one class."""
+    found = np.unique(target.train.labels) if target.task == "classification" else ()
+    if len(found) == 1:
+        only = target.classes[found[0]]
+        raise SettingError("data.train", f"has images of one class only, '{only}'; a classifier needs two")
+
+
 def scale_note(target: Target) -> str | None:
     """A line on values that are far from where answers begin, which training may not survive; None for others."""
     largest = float(np.abs(target.train.labels).max()) if target.task == "regression" else 0.0
