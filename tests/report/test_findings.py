@@ -417,6 +417,15 @@ def test_runs_that_differ_in_machine_seeds_beyond_the_plan_and_missing_images_ar
     assert any(s.startswith("Right or wrong per test image is not known for all runs") for s in sentences)
 
 
+def test_networks_of_one_arm_that_differ_in_their_number_of_parameters_are_told() -> None:
+    table = study({**REFERENCES, "learned": 0.02, **twins()})
+    assert not any("number of parameters" in sentence for sentence in said(table))
+    changed = (table["mode"] == "learned") & (table["experience"] == "affect") & (table["seed"] > 3)
+    table.loc[changed, "parameters"] = 2000
+    (told,) = [sentence for sentence in said(table) if "number of parameters" in sentence]
+    assert told.startswith("Networks of one arm differ in their number of parameters: Learn-E-Reg (1,000 to 2,000). A")
+
+
 def test_with_right_or_wrong_of_every_image_nothing_is_flagged() -> None:
     table = study({"none": 0.0, "learned": 0.02}, test_checksum="abc")
     table["test_accuracy"] = table["test_accuracy"].round(2)

@@ -239,6 +239,7 @@ def _arm_result(
     """`runs` and `plain` (Backbone's) are indexed by seed; `prefix` is that of the split that is scored."""
     reference = None if arm == BACKBONE else plain
     validation = _interval(runs, f"validation_{outcome.name}")
+    parameters = [int(value) for value in dict.fromkeys(_values(runs, "parameters"))]
     return ArmResult(
         arm=arm,
         outcome=outcome,
@@ -254,7 +255,8 @@ def _arm_result(
         reliability=_reliability(runs, prefix),
         per_class_gain=() if reference is None else _per_class_gain(runs, reference, prefix),
         seconds=_interval(runs, "seconds").mean,
-        parameters=next((int(value) for value in _values(runs, "parameters")), 0),
+        parameters=next(iter(parameters), 0),
+        unlike=tuple(parameters) if len(parameters) > 1 else (),
         flops=next((int(value) for value in _values(runs, "flops")), 0),
         images_per_second=_interval(runs, "images_per_second").mean,
         curves=_curves(runs, prefix),

@@ -91,6 +91,7 @@ class ArmResult:
     curves: pd.DataFrame  # seed, epoch, train_loss, val_accuracy, lambda, gradient_share, ...: a row per seed and epoch
     # Balanced accuracy, macro F1, top-5 accuracy, mean absolute error and others, by their names in a table of results.
     measures: Mapping[str, Interval] = field(default_factory=dict)
+    unlike: tuple[int, ...] = ()  # numbers of parameters of its runs' networks, where these are not one
     omits_lambda_curve: bool = False  # whether `curves` leave out a recorded λ that is not the mean over images
     outcome: Outcome = ACCURACY  # what it is compared by
 

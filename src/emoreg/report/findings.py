@@ -17,7 +17,7 @@ from emoreg.report.formatting import all_of, count, coverage, decimal, listed, p
 from emoreg.report.method_notes import FIRST_EDITION
 from emoreg.report.power import WANTED
 from emoreg.report.relatives_findings import relatives_findings
-from emoreg.report.run_findings import collapsed, named, starved, stuck_lambdas, unfinished
+from emoreg.report.run_findings import collapsed, named, starved, stuck_lambdas, unfinished, unlike_networks
 from emoreg.report.run_frame import MODES, TWINS, Arm
 from emoreg.report.stage_one_findings import stage_one_findings, unlearned_rotation
 from emoreg.report.statistics import smallest_tail
@@ -81,6 +81,7 @@ def findings(analysis: Analysis) -> list[str]:
         *stage_one_findings(analysis.stage_1),
         *unlearned_rotation(analysis.stage_1),
         *stuck_lambdas(analysis),
+        *unlike_networks(analysis),
         *_mixed(cases),
         *(f"{line}." for line in analysis.left_out),
         *analysis.notes.remarks,

@@ -73,6 +73,17 @@ def stuck_lambdas(analysis: Analysis) -> list[str]:
     return [f"λ ended at a limit, where one response answers alone: {listed(each)}."] if each else []
 
 
+def unlike_networks(analysis: Analysis) -> list[str]:
+    """Arms whose runs trained networks of several sizes, such as those of a backbone whose code was changed."""
+    each = [f"{name} ({min(arm.unlike):,} to {max(arm.unlike):,})" for name, arm in named(analysis) if arm.unlike]
+    if not each:
+        return []
+    return [
+        f"Networks of one arm differ in their number of parameters: {listed(each)}. A mean over them is that of no one "
+        "network: do the runs again with one."
+    ]
+
+
 def unfinished(analysis: Analysis) -> list[str]:
     """How many runs are missing."""
     left = analysis.planned - analysis.finished - len(analysis.diverged)
