@@ -76,7 +76,7 @@ def check_target(target: Any) -> None:
 
 def require_two_classes(target: Target) -> None:
     """SettingError for a caller's own training images that are all of one class."""
-    found = np.unique(target.train.labels) if target.task == "classification" else ()
+    found = np.unique(target.train.labels).tolist() if target.task == "classification" else []
     if len(found) == 1:
         only = target.classes[found[0]]
         raise SettingError("data.train", f"has images of one class only, '{only}'; a classifier needs two")
