@@ -548,6 +548,14 @@ def test_an_unfinished_run_says_so(tmp_path: Path, stage2: TrainRecipe) -> None:
     assert run.load_checkpoint() is None
 
 
+def test_a_run_that_is_not_there_says_so_and_where_it_was_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert refusal(lambda: Run(Path("typo")).final) == f"there is no run folder typo in {Path.cwd()}"
+    assert refusal(Run(tmp_path / "typo").weights) == f"there is no run folder {tmp_path / 'typo'}"
+
+
 def test_a_run_that_diverged_says_so_and_is_trained_again_only_without_its_folder(
     tmp_path: Path, stage2: TrainRecipe, quiet: Progress
 ) -> None:

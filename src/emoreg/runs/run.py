@@ -192,9 +192,12 @@ class Run:
         return read_weights(self.folder / WEIGHTS)
 
     def require_finished(self) -> None:
-        """UserError if the run is not finished, or has diverged."""
+        """UserError if the run is not finished, has diverged, or is not there."""
         if self.is_finished:
             return
+        if not self.folder.is_dir():
+            place = "" if self.folder.is_absolute() else f" in {Path.cwd()}"
+            raise UserError(f"there is no run folder {self.folder}{place}")
         if (divergence := self.divergence) is not None:
             raise UserError(str(divergence))  # whoever needs this run has not diverged itself
         raise UserError(f"the run {self.folder} is not finished; run its command again to resume it")
