@@ -116,8 +116,8 @@ def test_a_dry_run_says_what_training_would_do_in_the_run_s_folder(
         "begun": "run: goes on in epoch 2 of 3; what follows is of the whole run\n",
         "finished": "run: already finished, nothing to train\n",
         "diverged": "run: the loss is not finite\n",
-        "other": "run holds a run with other settings (optimizer.lr: 0.1 -> 0.05); choose another folder with --out",
-        "no run": "run is not empty and holds no run; choose another folder with --out\n",
+        "other": "run holds a run with other settings (optimizer.lr: 0.1 -> 0.05); choose another folder",
+        "no run": "run is not empty and holds no run; choose another folder\n",
         "in use": "run is being worked on by process",
     }
     before = {path: path.read_bytes() for path in folder.rglob("*")}

@@ -54,7 +54,7 @@ def is_refused(other: subprocess.Popen[str], folder: str, holder: subprocess.Pop
     _, told = other.communicate(timeout=300)
     assert other.returncode == 2
     assert told.startswith(f"emoreg: {folder} is being worked on by process {holder.pid} on ")
-    assert told.endswith("; wait for it to end, or choose another folder with --out\n") and told.count("\n") == 1
+    assert told.endswith("; wait for it to end, or choose another folder\n") and told.count("\n") == 1
 
 
 def test_of_two_that_train_the_same_run_one_does_and_the_other_changes_nothing(

@@ -391,7 +391,7 @@ def test_another_recipe_is_refused_and_the_settings_that_differ_are_named(tmp_pa
     with pytest.raises(UserError) as caught:
         start_run(tmp_path / "run", other)
     message = str(caught.value)
-    assert "optimizer.lr: 0.05 -> 0.2" in message and "seed: 0 -> 3" in message and "--out" in message
+    assert "optimizer.lr: 0.05 -> 0.2" in message and "seed: 0 -> 3" in message and "choose another folder" in message
     assert "momentum" not in message and "\n" not in message
 
 
@@ -408,13 +408,13 @@ def test_a_run_of_the_other_stage_is_refused(
 ) -> None:
     recipes: list[Recipe] = [stage1, stage2]
     start_run(tmp_path / "run", recipes[first - 1])
-    with pytest.raises(UserError, match=f"a run of stage {first}.*--out"):
+    with pytest.raises(UserError, match=f"a run of stage {first}; choose another folder"):
         start_run(tmp_path / "run", recipes[2 - first])
 
 
 def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path, stage2: TrainRecipe) -> None:
     (tmp_path / "thesis.tex").write_text("three years")
-    with pytest.raises(UserError, match=r"is not empty and holds no run.*--out"):
+    with pytest.raises(UserError, match=r"is not empty and holds no run; choose another folder"):
         start_run(tmp_path, stage2)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
     with pytest.raises(UserError, match="cannot create the run folder"):

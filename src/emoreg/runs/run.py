@@ -325,18 +325,18 @@ def begun_run(folder: Path, recipe: Recipe, inputs: Inputs) -> Run | None:
     if not (folder / RECIPE).exists():
         return None
     if not isinstance(recipe, PretrainRecipe if run.stage == 1 else TrainRecipe):
-        raise UserError(f"{folder} holds a run of stage {run.stage}; choose another folder with --out")
+        raise UserError(f"{folder} holds a run of stage {run.stage}; choose another folder")
     before = run.inputs if run.has_begun else inputs
     settings, others = changes(run.recipe, recipe, before, inputs)
     if settings and run.has_begun:
         raise UserError(
             f"{folder} holds a run with other settings ({'; '.join([*settings, *others])}); "
-            "choose another folder with --out, or delete that one"
+            "choose another folder, or delete that one"
         )
     if others:
         raise UserError(
             f"{folder} holds a run of other images or weights ({'; '.join(others)}); bring back what it was "
-            "begun with, choose another folder with --out, or delete that one"
+            "begun with, choose another folder, or delete that one"
         )
     return run if run.has_begun else None
 
@@ -350,7 +350,7 @@ def _refuse_anything_else(folder: Path) -> None:
     """UserError for a folder that holds anything but a run, or cannot be read."""
     try:
         if folder.exists() and not (folder / RECIPE).exists() and not all(map(is_trace, folder.iterdir())):
-            raise UserError(f"{folder} is not empty and holds no run; choose another folder with --out")
+            raise UserError(f"{folder} is not empty and holds no run; choose another folder")
     except OSError as error:
         raise UserError(f"cannot read the run folder {folder}: {error.strerror or error}") from None
 

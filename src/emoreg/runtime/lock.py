@@ -43,9 +43,7 @@ class FolderInUse(UserError):
 
     def __init__(self, folder: Path, holder: Holder) -> None:
         self.folder, self.holder = folder, holder
-        super().__init__(
-            f"{folder} is being worked on by {holder}; wait for it to end, or choose another folder with --out"
-        )
+        super().__init__(f"{folder} is being worked on by {holder}; wait for it to end, or choose another folder")
 
     def __reduce__(self) -> tuple[type[FolderInUse], tuple[Path, Holder]]:
         return type(self), (self.folder, self.holder)

@@ -108,12 +108,12 @@ def export(
 def _output_folder(to: Path, overwrite: bool) -> Iterator[Path]:
     """A temporary folder whose files are moved to `to` if the block succeeds."""
     if (to / RECIPE).exists():
-        raise UserError(f"{to} is a run; choose another folder with --to")
+        raise UserError(f"{to} is a run; choose another folder")
     try:
         for leftover in to.glob(f"{UNFINISHED}*"):  # of an export that was killed
             shutil.rmtree(leftover)
         if to.exists() and not overwrite and (not to.is_dir() or any(to.iterdir())):
-            raise UserError(f"{to} is not empty; choose another folder with --to, or give --overwrite")
+            raise UserError(f"{to} is not empty; choose another folder, or let its files be replaced (overwrite)")
         with new_folder(to), tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=to) as temporary:
             yield Path(temporary)
             written = sorted(Path(temporary).iterdir())
