@@ -13,7 +13,7 @@ import pytest
 
 from emoreg.config.contents import Contents
 from emoreg.config.schema import StimuliSettings, TargetSettings
-from emoreg.data.fingerprint import contents_of, contents_of_tables
+from emoreg.data.fingerprint import checksum_of_images, contents_of, contents_of_tables
 from emoreg.data.images.files import list_files
 from emoreg.data.images.packed import PackedImages
 from emoreg.data.images.table import Table
@@ -73,6 +73,13 @@ def test_given_pixels_are_the_same_however_they_lie_in_memory() -> None:
     others = [[Table("t", pixels[::-1], labels), None], [None, Table("t", pixels, labels)]]
     assert all(contents_of_tables(other, ["a"]) != first for other in others)
     assert contents_of_tables([Table("t", pixels, labels), None], ["b"]) != first
+
+
+def test_images_alone_are_the_same_in_any_order_and_with_any_labels() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 3), np.uint8)
+    first = checksum_of_images(Table("t", pixels, np.arange(6)))
+    assert first == checksum_of_images(Table("u", pixels[::-1], np.zeros(6, np.int64))) is not None
+    assert first != checksum_of_images(Table("t", pixels[:5], np.arange(5)))
 
 
 def test_given_files_are_the_same_wherever_they_are(image_folder: Path, image_zip: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import torch
 from emoreg.config.read_recipe import read_recipe
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 from emoreg.data.images.table import Table
+from emoreg.data.targets import read_target
 from emoreg.data.targets.target import Target
 from emoreg.errors import UserError
 from emoreg.inference.load import load_run
@@ -140,6 +141,27 @@ def test_given_test_images_that_a_run_leaves_unseen_are_not_evaluated(tmp_path: 
     (run.folder / "inputs.json").unlink()  # as in a run of an earlier emoreg, which is known by its name
     with pytest.raises(UserError, match=r"target\.test is false"):
         evaluate(run, own_images(), "cpu", progress=quiet)
+
+
+def test_test_images_are_a_runs_own_whatever_else_of_the_target_differs(
+    own_run: Run, tmp_path: Path, quiet: Progress, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = own_images()
+    fewer = dataclasses.replace(mine, train=mine.train.take(np.arange(23)))
+    reversed_ = dataclasses.replace(mine, test=mine.test.take(np.arange(8)[::-1]))
+    for data in (fewer, reversed_):
+        found = evaluate(own_run, data, "cpu", progress=Progress())
+        assert found["accuracy"] == own_run.final["test"]["accuracy"] and found["target"].startswith("given:mine")
+        told = capsys.readouterr().err
+        assert "another look at its test images" in told and "have changed" not in told
+    settings = EPOCH | {"target.image_size": 8, "target.test": False, "backbone.name": "resnet8"}
+    unseen = train(read_recipe(TrainRecipe, None, settings), tmp_path / "given", progress=quiet, data=mine)
+    by_name = settings | {"target.name": "digits", "target.limit": 100}
+    named = train(read_recipe(TrainRecipe, None, by_name), tmp_path / "named", progress=quiet)
+    assert isinstance(named.recipe, TrainRecipe)
+    for run, data in ((unseen, fewer), (unseen, reversed_), (named, read_target(named.recipe.target))):
+        with pytest.raises(UserError, match=r"target\.test is false"):
+            evaluate(run, data, "cpu", progress=quiet)
 
 
 def test_a_target_that_the_run_does_not_answer_is_not_evaluated(own_run: Run, quiet: Progress) -> None:

@@ -22,7 +22,7 @@ from emoreg.data.images.files import MAX_FILE_BYTES, File, list_files
 from emoreg.data.images.layout import split_name
 from emoreg.data.images.names import composed
 from emoreg.data.images.packed import PACK, is_pack, read_about
-from emoreg.data.images.table import Table
+from emoreg.data.images.table import Item, Table
 from emoreg.errors import UserError
 
 EMBEDDED = ("procedural", "digits")  # which have no root
@@ -91,6 +91,21 @@ def contents_of_tables(tables: Iterable[Table | None], told: Sequence[str]) -> C
             total += max(size, 0)
         count += len(table)
     return Contents(digest.hexdigest(), count, total)
+
+
+def checksum_of_images(table: Table) -> str | None:
+    """SHA-256 of images alone, in any order and with any labels; None with a library's items, which are not decoded.
+
+    Of pixels, and of files by name and size, as `contents_of_tables` tells them.
+    """
+    if any(isinstance(image, Item) for image in table.images):
+        return None
+    files = [image for image in table.images if isinstance(image, File)]
+    names = _without_wrapping([composed(file.name) for file in files])
+    told = [f"{name}\0{size}" for name, size in zip(names, _sizes(files), strict=True)]
+    pixels = (image for image in table.images if isinstance(image, np.ndarray))
+    told += [f"{image.shape}\0{hashlib.sha256(image.tobytes()).hexdigest()}" for image in pixels]
+    return hashlib.sha256("\n".join(sorted(told)).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _look(name: str, root: Path) -> tuple[Contents, Iterable[Path]]:

@@ -20,6 +20,7 @@ from emoreg.config.schema import TargetLabels, TargetSettings, Task
 from emoreg.config.setting_types import path_of
 from emoreg.config.target_words import OUTPUTS
 from emoreg.config.training import TrainingSettings
+from emoreg.data.fingerprint import checksum_of_images
 from emoreg.data.images.batches import training_batches
 from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.images.splits import at_most
@@ -298,6 +299,7 @@ def _finish(
             and len(test) == len(target.test),  # none was skipped as unreadable
         },
         "images": {"train": len(train), "validation": len(validation or ()), "test": len(test or ())},
+        "test_split": checksum_of_images(target.test),  # by which evaluate knows it, also where it is left unseen
         **facts,
     }
     metadata: dict[str, Any] = {"stage": 2, "classes": names}

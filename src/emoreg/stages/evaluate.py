@@ -13,7 +13,7 @@ from emoreg.config.recipe import TrainRecipe
 from emoreg.config.schema import TargetSettings
 from emoreg.config.target_words import OUTPUTS, describe_target
 from emoreg.config.training import Device
-from emoreg.data.fingerprint import contents_of
+from emoreg.data.fingerprint import checksum_of_images, contents_of
 from emoreg.data.images.table import Table
 from emoreg.data.targets import is_own_test_split, read_for_scoring
 from emoreg.data.targets.target import GIVEN_IMAGES, Target, check_target
@@ -78,13 +78,15 @@ def evaluate(
         now = contents_of(target) if is_own else None
         scored = portable(str(data), run.folder)
     else:
-        table, scored = _test_of(data, target, classes), f"{GIVEN_IMAGES}{data.test.name}"
-        now = contents_of_given(data)
-        is_own = was.sha256 == now.sha256 if was is not None else target.name == f"{GIVEN_IMAGES}{data.train.name}"
-        if is_own and not target.test:
-            raise UserError(
-                "target.test is false, which leaves this run's test split unseen: give other images (data=)"
-            )
+        table, scored, now = _test_of(data, target, classes), f"{GIVEN_IMAGES}{data.test.name}", None
+        is_own = (
+            was.sha256 == contents_of_given(data).sha256
+            if was is not None
+            else target.name == f"{GIVEN_IMAGES}{data.train.name}"
+        )
+    is_own = is_own or run.final.get("test_split") == checksum_of_images(table) is not None
+    if is_own and not target.test:
+        raise UserError("target.test is false, which leaves this run's test split unseen: give other images (data=)")
     images = load_target(table, recipe.target, training, fabric, progress)
     trained_on = count_trained_on(run, images, progress)
     if is_own:
