@@ -10,13 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from emoreg.config.contents import Contents
 from emoreg.config.schema import StimuliSettings, TargetSettings
 from emoreg.data.fingerprint import checksum_of_images, contents_of, contents_of_tables
 from emoreg.data.images.files import list_files
 from emoreg.data.images.packed import PackedImages
-from emoreg.data.images.table import Table
+from emoreg.data.images.table import Item, Table
 from emoreg.data.tools.pack import pack
 from emoreg.runtime.progress import Progress
 
@@ -65,7 +66,7 @@ def test_given_pixels_are_the_same_however_they_lie_in_memory() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 3), np.uint8)
     labels = np.arange(6)
     first = contents_of_tables([Table("t", pixels, labels), None], ["a"])
-    assert (first.files, first.bytes) == (6, pixels.nbytes)
+    assert first is not None and (first.files, first.bytes) == (6, pixels.nbytes)
     strided = np.repeat(pixels, 2, axis=2)[:, :, ::2]
     packed = PackedImages(pixels[::-1], np.array(list("abcdef")), labels[::-1])
     for images in (strided, packed):
@@ -73,6 +74,15 @@ def test_given_pixels_are_the_same_however_they_lie_in_memory() -> None:
     others = [[Table("t", pixels[::-1], labels), None], [None, Table("t", pixels, labels)]]
     assert all(contents_of_tables(other, ["a"]) != first for other in others)
     assert contents_of_tables([Table("t", pixels, labels), None], ["b"]) != first
+
+
+def test_of_the_items_of_a_library_nothing_is_known() -> None:
+    def fetch(index: int) -> Image.Image:
+        raise AssertionError(f"item {index} is decoded")
+
+    items = Table("hub", [Item("hub", index, fetch) for index in range(2)], np.arange(2))
+    pixels = Table("t", np.zeros((2, 4, 4, 3), np.uint8), np.arange(2))
+    assert contents_of_tables([pixels, items], ["a"]) is None and checksum_of_images(items) is None
 
 
 def test_images_alone_are_the_same_in_any_order_and_with_any_labels() -> None:
@@ -85,7 +95,9 @@ def test_images_alone_are_the_same_in_any_order_and_with_any_labels() -> None:
 def test_given_files_are_the_same_wherever_they_are(image_folder: Path, image_zip: Path, tmp_path: Path) -> None:
     def given(root: Path) -> Contents:
         files = sorted((file for file in list_files(root) if file.name.endswith(".png")), key=lambda file: file.name)
-        return contents_of_tables([Table("t", files, np.arange(len(files)))], [])
+        found = contents_of_tables([Table("t", files, np.arange(len(files)))], [])
+        assert found is not None
+        return found
 
     first = given(image_folder)
     assert first.files == 32 and given(image_zip) == first

@@ -63,13 +63,17 @@ def contents_of(settings: StimuliSettings | TargetSettings) -> Contents | None:
     return contents
 
 
-def contents_of_tables(tables: Iterable[Table | None], told: Sequence[str]) -> Contents:
-    """What a caller has given in Python, in its order: pixels, files by name and size, a library's items by number.
+def contents_of_tables(tables: Sequence[Table | None], told: Sequence[str]) -> Contents | None:
+    """What a caller has given in Python, in its order: pixels, and files by name and size.
+
+    None with a library's items, of which nothing is known before they are decoded.
 
     Args:
         tables: the parts of the set; None for a part that it does not have.
         told: what the labels stand for.
     """
+    if any(isinstance(image, Item) for table in tables if table is not None for image in table.images):
+        return None
     digest, count, total = hashlib.sha256(repr(tuple(told)).encode("utf-8", "surrogateescape")), 0, 0
     for table in tables:
         if table is None:
@@ -86,7 +90,7 @@ def contents_of_tables(tables: Iterable[Table | None], told: Sequence[str]) -> C
                 digest.update(image.tobytes())
                 total += image.nbytes
                 continue
-            name, size = next(named) if isinstance(image, File) else (str(image), 0)
+            name, size = next(named)
             digest.update(f"{name}\0{size}\n".encode("utf-8", "surrogateescape"))
             total += max(size, 0)
         count += len(table)

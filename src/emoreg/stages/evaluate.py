@@ -79,11 +79,9 @@ def evaluate(
         scored = portable(str(data), run.folder)
     else:
         table, scored, now = _test_of(data, target, classes), f"{GIVEN_IMAGES}{data.test.name}", None
-        is_own = (
-            was.sha256 == contents_of_given(data).sha256
-            if was is not None
-            else target.name == f"{GIVEN_IMAGES}{data.train.name}"
-        )
+        given = contents_of_given(data)
+        is_known = was is not None and given is not None
+        is_own = was == given if is_known else target.name == f"{GIVEN_IMAGES}{data.train.name}"
     is_own = is_own or run.final.get("test_split") == checksum_of_images(table) is not None
     if is_own and not target.test:
         raise UserError("target.test is false, which leaves this run's test split unseen: give other images (data=)")

@@ -40,14 +40,17 @@ def inputs_of(
         given = "stimuli" if isinstance(recipe, PretrainRecipe) else "target"
         del sets[given]
     found = {section: contents_of(settings) for section, settings in sets.items()}
-    data = {section: contents for section, contents in found.items() if contents is not None}
     if own_images is not None and given is not None:
-        data[given] = contents_of_given(own_images)
+        found[given] = contents_of_given(own_images)
+    data = {section: contents for section, contents in found.items() if contents is not None}
     return Inputs(data, experience, given, told)
 
 
-def contents_of_given(images: Target | tuple[Table, EmotionSpace]) -> Contents:
-    """What a caller gives in Python as a target or as stimuli: images, labels and what these stand for."""
+def contents_of_given(images: Target | tuple[Table, EmotionSpace]) -> Contents | None:
+    """What a caller gives in Python as a target or as stimuli: images, labels and what these stand for.
+
+    None where that is not known, see `contents_of_tables`.
+    """
     if isinstance(images, Target):
         return contents_of_tables((images.train, images.test, images.validation), (images.task, *images.classes))
     table, space = images

@@ -112,14 +112,14 @@ def require_libraries(suites: Sequence[Suite]) -> None:
 
 
 def _refuse_other_images(run: Run, data: Target) -> None:
-    """UserError for images that are not those that the run was given in Python; of an earlier emoreg's none is known.
+    """UserError for images that are not those that the run was given in Python, where it is known what these were.
 
     Figures that it has scored before would otherwise be taken for theirs.
     """
     check_target(data)
     was, now = run.inputs.data.get("target"), contents_of_given(data)
     is_given = isinstance(run.recipe, TrainRecipe) and run.recipe.target.name.startswith(GIVEN_IMAGES)
-    if is_given and was is not None and was.sha256 != now.sha256:
+    if is_given and was is not None and now is not None and was.sha256 != now.sha256:
         what = f"{was.told('images')} then, {now.told('images')} now"
         raise SettingError(
             "data", f"must be what {run.folder} was trained on, with its labels and classes ({what}): give the same"
