@@ -228,6 +228,10 @@ def test_the_number_of_seeds_to_run_does_not_change_the_plan(tmp_path: Path) -> 
             "modes: [learn]",
             ":1: modes[0]: must be one of fixed, random, learned, random_learned, not 'learn' (did you m",
         ),
+        (
+            "seeds: 3\nsmoke: true",
+            ":2: smoke: is written by emoreg alone: leave it out, and give 'emoreg study' --smoke",
+        ),
         ("purpose: exploration\nlooks: [4, 8]", ":2: looks: must be left out of an exploration"),
         ("seeds: 8\nlooks: [4, 6]", ":2: looks: must end with all 8 seeds, not be [4, 6]"),
         ("seeds: 8\nlooks: [5, 4, 8]", ":2: looks: must ascend from at least 1, not be [5, 4, 8]"),

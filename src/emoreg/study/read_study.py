@@ -135,7 +135,7 @@ def read_study(
     try:
         study = _study(name, file)
         if not is_stored:  # what a study began with stays readable; of a smoke run, variants may be alike
-            _refuse_without_effect(study)
+            _refuse_in_own_file(study)
     except SettingError as error:
         raise error.at(path, file.keys.get(error.key)) from None
     if read_as is not None:
@@ -177,8 +177,11 @@ def _with_seeds(file: FileValues, seeds: int) -> FileValues:
     return FileValues({**file.given, key: seeds}, lines, file.words)
 
 
-def _refuse_without_effect(study: Study) -> None:
-    """SettingError for looks that nobody takes, suites that cannot be scored, and a variant under a second name."""
+def _refuse_in_own_file(study: Study) -> None:
+    """SettingError for what an own file may not have: `smoke`, which would free its study from the plan; looks that
+    nobody takes; suites that cannot be scored; a variant under a second name."""
+    if study.is_smoke:
+        raise SettingError("smoke", "is written by emoreg alone: leave it out, and give 'emoreg study' --smoke")
     if study.suites and (others := [point for point in study.grid if point.recipe.target.task != "classification"]):
         reason = f"must be left out with the target {others[0].target}: suites score classifiers of one class an image"
         raise SettingError("suites", reason)
