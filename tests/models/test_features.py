@@ -111,6 +111,33 @@ def test_a_network_that_takes_other_images_gets_them_and_fails_with_its_own_erro
         RegulatedClassifier(Grey(), Grey(), 4)(torch.zeros(3, 3, 8, 8))
 
 
+class GatedLater(nn.Module):
+    """Whose gate, which no image comes to, is its first layer by name; and with a linear layer of a wrong width."""
+
+    num_features = 6
+
+    def __init__(self, width: int = 6) -> None:
+        super().__init__()
+        self.gate, self.stem, self.last = nn.Conv2d(6, 6, 1), nn.Conv2d(3, 6, 3), nn.Linear(width, 6)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features: Tensor = self.last(self.gate(self.stem(images)).mean((2, 3)))
+        return features
+
+
+def test_an_error_within_a_network_is_its_own_whichever_layer_is_registered_first() -> None:
+    def answer(backbone: nn.Module, images: Tensor) -> Tensor:
+        return RegulatedClassifier(backbone, None, 3, mode="none")(images)
+
+    assert answer(GatedLater(), torch.zeros(2, 3, 8, 8)).shape == (2, 3)
+    with pytest.raises(RuntimeError, match="mat1 and mat2 shapes"):
+        answer(GatedLater(width=5), torch.zeros(2, 3, 8, 8))
+    with pytest.raises(RuntimeError, match="Kernel size can't be greater than actual input size"):
+        answer(GatedLater(), torch.zeros(2, 3, 2, 2))
+    with pytest.raises(SettingError, match=r"images: must be \(B, 3, H, W\) for the backbone, not \(2, 6, 8, 8\)"):
+        answer(GatedLater(), torch.zeros(2, 6, 8, 8))
+
+
 def undecayed_by(optimizer: torch.optim.Optimizer, model: nn.Module) -> set[str]:
     groups = [group["params"] for group in optimizer.param_groups if group["weight_decay"] == 0]
     free = {id(parameter) for group in groups for parameter in group}

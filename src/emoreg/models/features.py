@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -119,7 +120,7 @@ def pooled_features(module: nn.Module, images: Any, width: int, name: str) -> Te
     Raises:
         SettingError: it gives anything else; says how to mend it.
     """
-    features = module(images) if torch.compiler.is_compiling() else _answer(module, images, name)
+    features = module(images) if torch.compiler.is_compiling() else _call_network(module, images, name)
     if isinstance(features, Tensor) and features.ndim == 2 and features.shape[1] == width:
         return features
     kind = type(module).__name__
@@ -142,15 +143,17 @@ def pooled_features(module: nn.Module, images: Any, width: int, name: str) -> Te
     raise SettingError(name, f"{kind} {told}; {mend}")
 
 
-def _answer(module: nn.Module, images: Any, name: str) -> Any:
-    """What a network gives. Only where it fails are images looked at: it may convert them, or take other channels."""
+def _call_network(module: nn.Module, images: Any, name: str) -> Any:
+    """What a network gives. SettingError where one of its convolutions fails at the images as they were given.
+
+    Images are not looked at before: a network may convert them, or take other channels. Its other errors are its own.
+    """
     try:
         return module(images)
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        layer = next((inner for inner in module.modules() if isinstance(inner, nn.Conv2d)), None)
-        if layer is None or not isinstance(images, Tensor):
+        if (layer := _failed_at(images, error)) is None:
             raise
         if images.ndim != 4 or images.shape[1] != layer.in_channels:
             mend = "; grey images get equal colours: images.expand(-1, 3, -1, -1)" if images.shape[1:2] == (1,) else ""
@@ -161,6 +164,15 @@ def _answer(module: nn.Module, images: Any, name: str) -> Any:
         else:
             raise
         raise SettingError("images", reason) from error
+
+
+def _failed_at(images: Any, error: RuntimeError) -> nn.Conv2d | None:
+    """The convolution that was given this very tensor and failed at it; None if another layer failed."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        layer = frame.f_locals.get("self")
+        if isinstance(layer, nn.Conv2d) and any(given is images for given in frame.f_locals.values()):
+            return layer
+    return None
 
 
 def require_features(module: nn.Module, image_size: int, name: str) -> None:
