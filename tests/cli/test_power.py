@@ -32,6 +32,24 @@ def test_a_pilots_table_stands_for_its_numbers(capsys: pytest.CaptureFixture[str
     assert "digits, resnet8" in shown and "hours of" in shown and "from 5 seeds" in shown
 
 
+def test_a_cell_whose_seeds_agree_hides_no_other(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    spread = (0.0, 0.02, 0.01)  # of Backbone alone in digits, and of both arms alike in cifar10
+    rows = [
+        f"{arm},{seed},{accuracy + added * (target == 'cifar10' or arm == 'Backbone')},{target}"
+        for target in ("cifar10", "digits")
+        for seed, added in enumerate(spread)
+        for arm, accuracy in (("Backbone", 0.7), ("Learn-E-Reg", 0.72))
+    ]
+    table = tmp_path / "pilot.csv"
+    table.write_text("\n".join(["arm,seed,accuracy,target", *rows]) + "\n")
+    assert main(["power", str(table), "--seeds", "8"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "cifar10, unnamed backbone: the arms differ alike in all 3 seeds" in shown and "Spread: 1.00 points" in shown
+    table.write_text("\n".join(["arm,seed,accuracy,target", *rows[:6]]) + "\n")
+    assert main(["power", str(table), "--seeds", "8"]) == 2
+    assert "unnamed backbone: the arms differ alike" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

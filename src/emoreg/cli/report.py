@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from emoreg.cli.parser import File, Folder, Shown
 from emoreg.config.outcomes import OUTCOMES
-from emoreg.errors import UserError
+from emoreg.errors import UserError, printable
 from emoreg.runtime.streams import tell
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ def power(
     if (study is None) == (sd is None):
         raise UserError("give either a pilot (STUDY) or its numbers (--sd)")
 
-    from emoreg.report.power import given_spread, spreads_of
+    from emoreg.report.power import given_spread, spreads_of, without_spread
     from emoreg.report.power_table import power_table
     from emoreg.runtime.terminal import show
 
@@ -246,7 +246,13 @@ def power(
     else:
         pilot = _open(study, runs).table
         spreads = spreads_of(pilot)
-    for spread in spreads:
+    reasons = [without_spread(spread) for spread in spreads]
+    if all(reasons):
+        raise UserError("; ".join(filter(None, reasons)))
+    for spread, reason in zip(spreads, reasons, strict=True):
+        if reason is not None:
+            show(printable(reason))
+            continue
         family = spread if arms is None else dataclasses.replace(spread, arms=arms)
         show(power_table(family, effect, seeds, looks, pilot))
 

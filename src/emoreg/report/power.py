@@ -151,16 +151,23 @@ def simulate_power(
     """
     if not math.isfinite(spread.sd + spread.sd_safe + spread.image_sd):
         raise UserError(f"the spread is {spread.sd} points, at most {spread.sd_safe}; give finite numbers")
-    if spread.sd <= 100 * TIE:
-        where = f"{spread.label}: " if spread.label else ""
-        raise UserError(
-            f"{where}the arms differ alike in all {spread.seeds} seeds of the pilot, and seeds that agree tell no "
-            "spread: run more of them, score more test images, or give --sd"
-        )
+    if (reason := without_spread(spread)) is not None:
+        raise UserError(reason)
     return [
         _powers(spread, effect, number, (*sorted({look for look in looks if look < number}), number), studies)
         for number in seeds
     ]
+
+
+def without_spread(spread: Spread) -> str | None:
+    """Why no power is told of a cell whose seeds agree; None where they tell a spread."""
+    if spread.sd > 100 * TIE:
+        return None
+    where = f"{spread.label}: " if spread.label else ""
+    return (
+        f"{where}the arms differ alike in all {spread.seeds} seeds of the pilot, and seeds that agree tell no spread: "
+        "run more of them, score more test images, or give --sd"
+    )
 
 
 def simulated_differences(share: float, others: int, seeds: int, studies: int) -> NDArray[np.float64]:
