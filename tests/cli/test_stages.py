@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from emoreg.cli.main import main
@@ -61,6 +62,18 @@ def test_a_dry_run_says_what_training_would_say_of_the_encoder_and_estimates_all
     assert told in shown and "on this machine (" in shown
     assert main(["train", "recipe.yaml", "--quiet"]) == 2
     assert told in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
+def test_a_dry_run_refuses_a_device_that_is_not_here_as_training_does(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("recipe.yaml").write_text("edition: 2\nbackbone: {name: resnet8}\ntarget: {image_size: 8, limit: 64}\n")
+    command = ["train", "recipe.yaml", "--quiet", "--training.device", "cuda"]
+    assert main([*command, "--dry-run"]) == main(command) == 2
+    captured, told = capsys.readouterr(), "training.device is cuda, but PyTorch finds none here"
+    assert captured.out.startswith(told) and told in captured.err and "64 images to train on" in captured.out
 
 
 @pytest.mark.parametrize("broken", ["a/0.png", "test/b/1.png"])

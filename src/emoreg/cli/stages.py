@@ -27,8 +27,8 @@ PrintConfig = Annotated[bool, Shown(help="print the complete recipe and stop")]
 DryRun = Annotated[
     bool,
     Shown(
-        help="print what it would do in its folder, which images or encoder it lacks, and how long it takes on this "
-        "machine, and stop; the exit code is 2 if it would be refused"
+        help="print what it would do in its folder, which images, encoder or device it lacks, and how long it takes on "
+        "this machine, and stop; the exit code is 2 if it would be refused for one of these"
     ),
 ]
 Smoke = Annotated[bool, Shown(help="train one epoch on a few images and score a few, to check that it runs")]
@@ -163,39 +163,38 @@ def _read(kind: type[R], file: Path, settings: Sequence[str], smoke: bool, print
 
 
 def _print_costs(recipe: PretrainRecipe | TrainRecipe, folder: Path, progress: Progress) -> int:
-    """Print what would be done in the run folder, which images or encoder are not here or cannot be used, what they
-    need, and how long a run takes.
+    """Print what would be done in the run folder, which images, encoder or device are not here or cannot be used, what
+    they need, and how long a run takes.
 
-    The exit code is 2 if the run would be refused, else 0. Of a finished run nothing is needed but its folder.
+    The exit code is 2 if the run would be refused for one of these, else 0. Of a finished run no images are needed.
     """
     from emoreg.data.images.batches import steps_per_epoch
     from emoreg.runs.run import Run
     from emoreg.runtime.progress import about
     from emoreg.runtime.terminal import show
-    from emoreg.stages.classifier import check_encoder, with_encoder_architecture
     from emoreg.stages.pretrain import experience_run
     from emoreg.study.costs import estimate
     from emoreg.study.image_counts import count_images
     from emoreg.study.measured_speeds import gpu_estimate
     from emoreg.study.missing_sets import download_notes, missing_sets_of, told
+    from emoreg.training.fabric import find_device
 
-    code = 0
+    outlook = refusal = None
     try:
-        if isinstance(recipe, TrainRecipe):
-            check_encoder(recipe)
-            recipe = with_encoder_architecture(recipe)
+        recipe = _prepared(recipe, Run(folder))
         outlook = _outlook(folder, recipe)
         if Run(folder).is_finished:
             show(printable(outlook))
-            return code
+            return 0
         if isinstance(recipe, TrainRecipe) and recipe.encoder.experience is not None:
             experience_run(recipe.encoder.experience)
+        find_device(recipe.training, recipe.training.devices)
     except UserError as error:  # what can be told is told all the same
-        outlook, code = str(error), 2
+        refusal = str(error)
     counted, training = count_images([recipe], progress), recipe.training
     missing = missing_sets_of(recipe, counted.faults)
-    show(printable(outlook), *told(missing), *download_notes([recipe]))
-    code = 2 if missing else code
+    show(printable(refusal or outlook or ""), *told(missing), *download_notes([recipe]))
+    code = 2 if refusal or missing else 0
     if (counts := counted.of(recipe)) is None:
         show("no estimate, as the number of its images is not known")
         return code
@@ -216,19 +215,30 @@ def _print_costs(recipe: PretrainRecipe | TrainRecipe, folder: Path, progress: P
     return code
 
 
-def _outlook(folder: Path, recipe: PretrainRecipe | TrainRecipe) -> str:
-    """What training would do in a run folder, in a line. UserError with what it would refuse it for."""
+def _prepared(recipe: PretrainRecipe | TrainRecipe, run: Run) -> PretrainRecipe | TrainRecipe:
+    """The recipe as `train` and `pretrain` record it. UserError for settings that they refuse."""
     from emoreg.config.recipe import with_stems
     from emoreg.models.weight_source import with_sources
+    from emoreg.stages.classifier import check_encoder, with_encoder_architecture
+    from emoreg.stages.classify import check_augment
+
+    if run.has_begun:  # else no weights are fetched
+        recipe = with_sources(recipe)
+    if isinstance(recipe, PretrainRecipe):
+        return with_stems(recipe)
+    check_encoder(recipe)
+    check_augment(recipe)
+    return with_encoder_architecture(recipe)
+
+
+def _outlook(folder: Path, recipe: PretrainRecipe | TrainRecipe) -> str:
+    """What training would do in a run folder, in a line. UserError with what it would refuse it for."""
     from emoreg.runs.inputs import Inputs
     from emoreg.runs.run import Run, begun_run
     from emoreg.runtime.lock import FolderInUse, holder
     from emoreg.stages.inputs import inputs_of
 
-    inputs = Inputs()
-    if Run(folder).has_begun:  # else neither weights are fetched nor images looked through
-        recipe = with_stems(with_sources(recipe))
-        inputs = inputs_of(recipe)
+    inputs = inputs_of(recipe) if Run(folder).has_begun else Inputs()  # else no images are looked through
     run = begun_run(folder, recipe, inputs)
     if run is not None and run.is_finished:
         return f"{folder}: already finished, nothing to train"

@@ -113,9 +113,7 @@ def train(
         recipe = with_encoder_architecture(recipe)
         if note := stem_note(recipe.backbone, recipe.target.image_size):
             progress.detail(note)
-    if recipe.augment.mixing and recipe.target.task == "regression":  # not in the recipe: earlier runs are still read
-        reason = f"must be 0 with target.labels {recipe.target.labels}: a mixture of images is not rated as their mean"
-        raise SettingError(f"augment.{recipe.augment.mixing}", reason)
+    check_augment(recipe)
     given, inputs = _Given(model, data), inputs_of(recipe, data, model)
     scale = None if model is None else model.gradient_scale
     try:
@@ -127,6 +125,13 @@ def train(
         load_classifier(run, model)  # other processes train copies, a finished run none; optimizer.ema averages
         mark_trained(model, run)
     return run
+
+
+def check_augment(recipe: TrainRecipe) -> None:
+    """SettingError for mixed images that are rated. Not in the recipe itself: earlier runs are still read."""
+    if recipe.augment.mixing and recipe.target.task == "regression":
+        reason = f"must be 0 with target.labels {recipe.target.labels}: a mixture of images is not rated as their mean"
+        raise SettingError(f"augment.{recipe.augment.mixing}", reason)
 
 
 class _Given(NamedTuple):

@@ -44,18 +44,24 @@ def make_fabric(training: TrainingSettings, devices: int = 1, **options: Any) ->
     import_fabric()
     from lightning_fabric import Fabric
 
-    device = first_device() if training.device == "auto" else training.device
-    if not is_available(device):
-        raise UserError(f"training.device is {device}, but PyTorch finds none here; use auto or cpu")
-    count = {"cuda": torch.cuda.device_count(), "mps": 1}.get(device, devices)
-    if devices > count:
-        raise UserError(f"training.devices is {devices}, but PyTorch finds {count} here of the kind {device}")
+    device = find_device(training, devices)
     prepare_process(training, device)
     if resolve_precision(training, device) == "bf16-mixed":
         from emoreg.training.autocast import Autocast
 
         options["plugins"] = [*options.get("plugins", ()), Autocast("bf16-mixed", device)]
     return Fabric(accelerator=device, devices=devices, **options)
+
+
+def find_device(training: TrainingSettings, devices: int) -> Literal["cpu", "cuda", "mps"]:
+    """The kind of device that a run is trained on. UserError if there is none here, or fewer than `devices`."""
+    device = first_device() if training.device == "auto" else training.device
+    if not is_available(device):
+        raise UserError(f"training.device is {device}, but PyTorch finds none here; use auto or cpu")
+    count = {"cuda": torch.cuda.device_count(), "mps": 1}.get(device, devices)
+    if devices > count:
+        raise UserError(f"training.devices is {devices}, but PyTorch finds {count} here of the kind {device}")
+    return device
 
 
 def place(model: M, fabric: Fabric) -> M:
