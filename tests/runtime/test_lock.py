@@ -5,11 +5,13 @@ import pickle
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from emoreg.errors import UserError
+from emoreg.runtime import lock
 from emoreg.runtime.lock import FolderInUse, Holder, hold, hold_new, holder
 
 # Holds the folder of its argument until it is killed.
@@ -40,6 +42,17 @@ def test_a_folder_is_held_by_one_process_and_the_other_says_by_which(
     assert (error.value.folder, error.value.holder.process) == (tmp_path, other.pid)
     assert str(pickle.loads(pickle.dumps(error.value))) == str(error.value)
     assert f"{tmp_path} is being worked on by process {other.pid} on " in str(error.value)
+
+
+def test_nobody_who_only_asks_is_taken_for_the_holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "MOMENT", 5.0)  # on a busy machine
+    (tmp_path / lock.LOCK).touch()
+
+    def ask(_: int) -> Holder | None:
+        return holder(tmp_path)
+
+    with ThreadPoolExecutor(3) as pool:
+        assert set(pool.map(ask, range(300))) == {None}
 
 
 def test_who_holds_a_folder_can_be_asked_without_holding_it(tmp_path: Path, other: subprocess.Popen[str]) -> None:

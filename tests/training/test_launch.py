@@ -24,6 +24,7 @@ from emoreg.config.read_recipe import differences, recipe_yaml
 from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe
 from emoreg.config.schema import BackboneSettings
 from emoreg.config.training import TrainingSettings
+from emoreg.errors import UserError
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runs.run import CHECKPOINT, METRICS, WEIGHTS, Run
 from emoreg.runtime.progress import Progress
@@ -239,7 +240,7 @@ def test_a_run_that_diverges_is_told_by_the_leading_task_alone(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [METRICS, WEIGHTS])
-def test_an_error_that_only_the_leading_task_meets_is_told_by_it_alone(
+def test_an_error_that_only_the_leading_task_meets_is_told_by_it_and_the_other_says_that_it_ends(
     name: str, stage2: TrainRecipe, tmp_path: Path
 ) -> None:
     recipe, folder = on(dataclasses.replace(stage2, backbone=VIT), 1, epochs=2), tmp_path / "run"
@@ -248,7 +249,37 @@ def test_an_error_that_only_the_leading_task_meets_is_told_by_it_alone(
     (folder / "recipe.yaml").write_text(recipe_yaml(recipe))
     (code, _, told), other = by_srun(arguments)
     assert code == 2 and told.count("\n") == 1 and f"cannot write {folder / name}: " in told
-    assert other == (2, "", "")
+    assert other[0] == 2 and other[2].count("\n") == 1 and f"{folder}: process 1 of 2 ends: " in other[2]
+
+
+@pytest.mark.parametrize(
+    ("error", "ends_as"), [(UserError("own"), UserError), (ValueError("own"), ValueError), (RuntimeError("own"), None)]
+)
+def test_an_error_of_a_task_that_does_not_lead_is_told(
+    error: Exception,
+    ends_as: type[Exception] | None,
+    stage2: TrainRecipe,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Follower:
+        global_rank, world_size = 1, 2
+
+        def launch(self) -> None: ...
+
+        def broadcast(self, _: Any) -> Any:
+            return launch._Decision.TRAIN
+
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(launch, "_ddp_fabric", lambda *_: Follower())
+    monkeypatch.setattr(launch, "_carry_out", fail)
+    with pytest.raises(ends_as or SystemExit, match="own" if ends_as else "2"):
+        launch._join_launched(tmp_path / "run", stage2, fail, None, Progress(quiet=True), None)
+    told = capsys.readouterr().err
+    assert told == ("" if ends_as else f"emoreg: {tmp_path / 'run'}: process 1 of 2 ends: own\n")
 
 
 # Stopping, dying, refusing

@@ -18,6 +18,7 @@ from emoreg.runtime.safe_io import new_folder, read_json
 LOCK, HOLDER = ".lock", ".holder.json"
 PARTIAL = ".*.part"  # left behind by `write_atomically` when the process is killed
 PATIENCE = 5.0  # seconds: a process that was just killed may take a moment to disappear
+MOMENT = 0.1  # seconds: whoever asks who holds a lock takes it for far less
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def holder(folder: Path) -> Holder | None:
     if not (folder / LOCK).exists():
         return None
     try:
-        with FileLock(folder / LOCK, timeout=0):
+        with FileLock(folder / LOCK, timeout=MOMENT, poll_interval=MOMENT / 20):
             return None
     except Timeout:
         return _holder(folder)

@@ -26,17 +26,17 @@ from torch import distributed
 from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe
 from emoreg.config.setting_types import path_of
 from emoreg.config.training import TrainingSettings
-from emoreg.errors import Diverged, UserError
+from emoreg.errors import Diverged, UserError, printable, shortened
 from emoreg.runs.inputs import Inputs
 from emoreg.runs.run import Run, claim_run
 from emoreg.runs.trackers import Track, send_later, tracked
 from emoreg.runtime import launch_env, main_module
 from emoreg.runtime.cores import take_part, usable_cores
-from emoreg.runtime.lock import holder
 from emoreg.runtime.optional import import_fabric
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import generators_kept
 from emoreg.runtime.signals import Stopped, end_with_parent, heed_requests, without_interrupts
+from emoreg.runtime.streams import tell
 from emoreg.training.fabric import make_fabric, resolve_precision, settled
 
 if TYPE_CHECKING:
@@ -188,12 +188,12 @@ def _join_launched(
                 with contextlib.suppress(Diverged):  # the leader has it too
                     _carry_out(fabric, run, recipe, stage, given, progress)
                 decision = fabric.broadcast(None)  # waits for the leader's measurements, to return a finished run too
-            except Exception:
-                if holder(folder) is not None:  # the leader is there: the error is this process's own
-                    raise
+            except RuntimeError as error:  # a process group's, if the leader has left it, or this process's own
+                reason = f"process {fabric.global_rank} of {fabric.world_size} ends: {shortened(str(error), 300)}"
+                tell(printable(f"emoreg: {folder}: {reason}"))
                 decision = _Decision.REFUSED
         if decision is _Decision.REFUSED:
-            raise SystemExit(2)  # the leader prints the reason
+            raise SystemExit(2)  # the leader prints what it has refused
         return run
     has_begun = False
     try:
