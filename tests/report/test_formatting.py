@@ -53,4 +53,5 @@ def test_an_interval_says_why_it_is_not_there() -> None:
 
 def test_a_list_of_parts_with_commas_has_semicolons() -> None:
     assert [all_of(["a"]), all_of(["a", "b"]), all_of(["a", "b", "c"], "or")] == ["a", "a and b", "a, b or c"]
+    assert all_of(["each of 1,000", "10,000 images"], "or") == "each of 1,000 or 10,000 images"
     assert all_of(["a, x", "b"]) == "a, x; and b" and all_of(["a", "b, x", "c"]) == "a; b, x; and c"

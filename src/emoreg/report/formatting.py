@@ -73,7 +73,7 @@ def all_of(parts: Sequence[str], word: str = "and") -> str:
     """A list in words: "a, b and c"; of parts with commas "a, b; c, d; and e, f"."""
     if len(parts) == 1:
         return parts[0]
-    between, last = ("; ", ";") if any("," in part for part in parts) else (", ", "")
+    between, last = ("; ", ";") if any(", " in part for part in parts) else (", ", "")
     return f"{between.join(parts[:-1])}{last} {word} {parts[-1]}"
 
 
