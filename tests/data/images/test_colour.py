@@ -57,6 +57,12 @@ def test_the_smoothest_image_is_torchvisions(size: int, pixels: Tensor) -> None:
     assert torch.equal(colour.sharpness(small, torch.zeros(len(pixels))), reference.adjust_sharpness(small, 0.0))
 
 
+def test_pixels_that_are_floats_stay_as_they_are(pixels: Tensor) -> None:
+    given = pixels.float()
+    colour.sharpness(given, torch.zeros(len(pixels)))
+    assert torch.equal(given, pixels.float())
+
+
 @pytest.mark.parametrize("change", CHANGES)
 def test_no_change_waits_for_a_gpu(change: Change, pixels: Tensor) -> None:
     strength = torch.ones(len(pixels))

@@ -38,7 +38,7 @@ def sharpness(pixels: Tensor, factor: Tensor) -> Tensor:
     Smoothed: the mean of a pixel and its neighbours, the pixel counted five times. No convolution, as torchvision's:
     its filter would be copied to a GPU each time, and cuDNN would look for the fastest one for each number of images.
     """
-    smoothed = pixels.float()
+    smoothed = pixels.to(torch.float32, copy=True)
     if min(pixels.shape[2:]) > 2:
         inner = smoothed[:, :, 1:-1, 1:-1]
         of_three = smoothed[:, :, :-2] + smoothed[:, :, 1:-1] + smoothed[:, :, 2:]
