@@ -621,9 +621,12 @@ def test_a_folder_that_is_no_run_says_so(tmp_path: Path) -> None:
 
 
 def test_an_export_that_is_given_as_a_run_says_how_it_is_loaded(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "config.json").write_text('{"regulation": {"mode": "learned"}}')
     told = refusal(lambda: load_run(tmp_path))
     assert "an export" in told and "from_pretrained" in told and "recipe.yaml" not in told
+    for content in ('{"architectures": ["BertModel"]}', "[]", "{"):  # another library's, or nobody's
+        (tmp_path / "config.json").write_text(content)
+        assert "an export" not in refusal(lambda: load_run(tmp_path))
 
 
 def test_a_folder_that_holds_nothing_but_traces_of_a_killed_start_is_taken(tmp_path: Path, stage2: TrainRecipe) -> None:

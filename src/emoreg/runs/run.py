@@ -22,7 +22,7 @@ from emoreg.runs.provenance import environment, package_version
 from emoreg.runs.readers import FORMAT, read_final, read_metrics, read_record, read_state, read_weights
 from emoreg.runtime.lock import hold_new, is_trace
 from emoreg.runtime.progress import Progress
-from emoreg.runtime.safe_io import make_folder, write_atomically, write_json
+from emoreg.runtime.safe_io import make_folder, read_json, write_atomically, write_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 RECIPE, ENVIRONMENT, METRICS = "recipe.yaml", "environment.json", "metrics.csv"
 CHECKPOINT, WEIGHTS, FINAL, DIVERGED = "checkpoint.pt", "model.safetensors", "final.json", "diverged.json"
 SEEN, INPUTS = "seen.bin", "inputs.json"
-EXPORTED = "config.json"  # of every export, and of no run
+EXPORT_CONFIG = "config.json"  # of every export, and of no run
 CONFUSION_TABLE, CONFUSION_PICTURE = "confusion.csv", "confusion.png"
 
 
@@ -74,10 +74,10 @@ class Run:
         try:
             keys, _ = read_yaml(self.folder / RECIPE)
         except UserError as error:
-            if (self.folder / EXPORTED).is_file() and not (self.folder / RECIPE).exists():
+            if not (self.folder / RECIPE).exists() and _is_export(self.folder):
                 raise UserError(
-                    f"{self.folder} is not a run folder but an export, as its {EXPORTED} says: give the run that it "
-                    "was made from. Its README.md says how it is loaded: one of format hub by "
+                    f"{self.folder} is not a run folder but an export, as its {EXPORT_CONFIG} says: give the run that "
+                    "it was made from. Its README.md says how it is loaded: one of format hub by "
                     "emoreg.RegulatedModel.from_pretrained, in Python"
                 ) from None
             raise UserError(f"{self.folder} is not a run folder: {error}") from None
@@ -278,6 +278,15 @@ class Run:
             if not self.folder.is_dir():
                 reason = "the run folder is gone; run the same command again to start anew"
             raise UserError(f"cannot write {path}: {reason}") from None
+
+
+def _is_export(folder: Path) -> bool:
+    """Whether a folder holds an exported classifier: its config tells of a regulation, and that of others does not."""
+    try:
+        config = read_json(folder / EXPORT_CONFIG)
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and "regulation" in config
 
 
 def open_run(run: Run | Path | str) -> Run:

@@ -21,14 +21,14 @@ from emoreg.config.target_words import OUTPUTS, name_of
 from emoreg.errors import UserError
 from emoreg.inference.export.preparation import in_words
 from emoreg.report.paper_tables import markdown, markdown_table
-from emoreg.runs.run import EXPORTED, FINAL, WEIGHTS, Run
+from emoreg.runs.run import EXPORT_CONFIG, FINAL, WEIGHTS, Run
 from emoreg.runtime.safe_io import write_json
 from emoreg.study.arms import LABELS
 
 if TYPE_CHECKING:
     from emoreg.inference.load import LoadedRun
 
-CARD, CONFIG = "README.md", EXPORTED
+CARD, CONFIG = "README.md", EXPORT_CONFIG
 TAGS = ["emotional-regulation", "arxiv:2606.13081"]
 PIPELINES: Mapping[Task, tuple[str, ...]] = {
     "classification": ("image-classification",),
