@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import os
 import signal
 import socket
@@ -347,6 +348,24 @@ def test_more_devices_than_there_are_or_than_a_batch_has_images_are_refused(monk
     assert "finds 2" in refusal(lambda: make_fabric(TrainingSettings(device="cuda"), devices=4))
     with pytest.raises(ValueError, match=r"devices: must be at least 1 and at most training\.batch_size \(8\), not 9"):
         TrainingSettings(devices=9, batch_size=8)
+
+
+@pytest.mark.parametrize("devices", [2, 3])
+def test_more_processes_than_cores_are_told_of(
+    devices: int,
+    stage2: TrainRecipe,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def none_start(*_: Any, **__: Any) -> None:
+        raise OSError("none started")
+
+    monkeypatch.setattr(importlib.import_module("torch.multiprocessing.spawn"), "start_processes", none_start)
+    monkeypatch.setattr(launch, "allowed_cores", lambda: 2)
+    assert "none started" in refusal(lambda: train(on(stage2, devices), tmp_path / "run", progress=Progress()))
+    told = "run: training.devices is 3, and this process may use 2 cores: as many processes are as fast"
+    assert (told in capsys.readouterr().err) == (devices == 3)
 
 
 def test_an_own_model_that_cannot_be_pickled_is_refused_before_a_process_starts(

@@ -31,7 +31,7 @@ from emoreg.runs.inputs import Inputs
 from emoreg.runs.run import Run, claim_run
 from emoreg.runs.trackers import Track, send_later, tracked
 from emoreg.runtime import launch_env, main_module
-from emoreg.runtime.cores import take_part, usable_cores
+from emoreg.runtime.cores import allowed_cores, take_part, usable_cores
 from emoreg.runtime.optional import import_fabric
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import generators_kept
@@ -224,7 +224,12 @@ def _spawn(run: Run, recipe: Recipe, stage: Stage, given: Any, progress: Progres
     _require_sendable(given, training)
     if (note := main_module.without_guard()) is not None:
         progress.say(note)
-    _ddp_fabric(training, training.devices, 1, is_spawned=True)  # refuses more devices than there are
+    fabric = _ddp_fabric(training, training.devices, 1, is_spawned=True)  # refuses more devices than there are
+    if fabric.device.type == "cpu" and training.devices > (cores := allowed_cores()):
+        progress.say(
+            f"{run.folder.name}: training.devices is {training.devices}, and this process may use {cores} "
+            f"core{'s' if cores > 1 else ''}: as many processes are as fast, and need less memory"
+        )
     logging.getLogger(ProcessExitedException.__module__).setLevel(logging.ERROR)  # it warns of each process it ends
     quiet = Progress(progress.quiet or progress.is_showing, progress.details, progress.every)
     ends = multiprocessing.get_context("spawn").SimpleQueue()
@@ -276,8 +281,8 @@ def _spawned(
     progress: Progress,
 ) -> None:
     """The main function of a process that `_spawn` has started."""
-    heed_requests()
     end_with_parent()
+    heed_requests()
     devices = recipe.training.devices
     os.environ.update(NODE_RANK="0", LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     threads = max(1, torch.get_num_threads() // devices)
