@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from emoreg.config.recipe import Recipe
 from emoreg.config.schema import StimuliSettings, TargetSettings
 from emoreg.data.images.image_set import refuse_empty
-from emoreg.data.images.table import Images
+from emoreg.data.images.table import Table
+from emoreg.data.stimuli.stimulus_set import Stimuli
 from emoreg.data.targets import read_target
 from emoreg.data.targets.training_part import training_part
 from emoreg.errors import UserError
@@ -86,8 +87,8 @@ def _of_target(settings: TargetSettings) -> Counts | None:
     train, held_out = training_part(target, asked, 0)
     tested = min(len(target.test), settings.test_limit or len(target.test)) if settings.test else 0
     counts = Counts(len(train), len(held_out or ()), tested)
-    parts = [target.train, target.validation, target.test if settings.test else None]
-    _refuse_empty(settings, [part.images for part in parts if part is not None], counts)
+    _refuse_empty(settings, counts.train + counts.validation, target.train, target.validation)
+    _refuse_empty(settings, counts.test, target.test)
     return counts
 
 
@@ -101,12 +102,16 @@ def _of_stimuli(settings: StimuliSettings) -> Counts | None:
     stimuli = stand_in or read_stimuli(settings, 0)
     split = split_stimuli(stimuli, asked, 0, Progress(quiet=True))
     counts = Counts(len(split.train), len(split.validation or ()), len(split.test or ()))
-    _refuse_empty(settings, [stimuli.images], counts)
+    _refuse_empty(settings, sum(counts), stimuli)
     return counts
 
 
-def _refuse_empty(settings: Settings, parts: Sequence[Images], counts: Counts) -> None:
-    """UserError for an empty file, where a run reads all images; of some of them its seed may leave that one out."""
-    if not settings.skip_unreadable and sum(counts) == sum(map(len, parts)):
-        for images in parts:
-            refuse_empty(images)
+def _refuse_empty(settings: Settings, read: int, *parts: Table | Stimuli | None) -> None:
+    """UserError for an empty file in parts of a set that a run reads all images of, so many as there are.
+
+    Of those that it reads some of, its seed may leave that one out.
+    """
+    images = [part.images for part in parts if part is not None]
+    if not settings.skip_unreadable and read == sum(map(len, images)):
+        for each in images:
+            refuse_empty(each)
