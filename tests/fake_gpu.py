@@ -11,6 +11,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 GPU = torch.device("meta")  # where reading a value is an error
+# Which copy numbers of Python's.
+OF_NUMBERS = {torch.tensor, torch.as_tensor, torch.asarray, Tensor.new_tensor}
 
 
 class Copies(TorchFunctionMode):
@@ -29,6 +31,6 @@ class Copies(TorchFunctionMode):
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         tensors = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, Tensor)]
-        if func is torch.tensor or len({tensor.device for tensor in tensors}) > 1:
+        if func in OF_NUMBERS or len({tensor.device for tensor in tensors}) > 1:
             self.found.append(func.__name__)
         return result
