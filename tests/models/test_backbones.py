@@ -90,7 +90,7 @@ KINDS = (
     "speednet",
     "deit_tiny_distilled_patch16_224", "edgenext_xx_small", "lcnet_035", "levit_128s", "mobilevit_xxs", "pit_ti_224",
     "regnetx_002", "test_convnext", "test_efficientnet", "test_nfnet", "xcit_nano_12_p8_224",
-    pytest.param("test_coatnet", marks=pytest.mark.skipif(not timm.is_model("test_coatnet"), reason="not in this timm")),
+    pytest.param("test_coatnet", marks=pytest.mark.skipif(not timm.is_model("test_coatnet"), reason="timm lacks it")),
 )  # fmt: skip
 
 

@@ -63,18 +63,18 @@ def contents_of(settings: StimuliSettings | TargetSettings) -> Contents | None:
     return contents
 
 
-def contents_of_tables(tables: Sequence[Table | None], told: Sequence[str]) -> Contents | None:
+def contents_of_tables(tables: Sequence[Table | None], label_names: Sequence[str]) -> Contents | None:
     """What a caller has given in Python, in its order: pixels, and files by name and size.
 
     None with a library's items, of which nothing is known before they are decoded.
 
     Args:
         tables: the parts of the set; None for a part that it does not have.
-        told: what the labels stand for.
+        label_names: what the labels stand for; first the kind of labels.
     """
     if any(isinstance(image, Item) for table in tables if table is not None for image in table.images):
         return None
-    digest, count, total = hashlib.sha256(repr(tuple(told)).encode("utf-8", "surrogateescape")), 0, 0
+    digest, count, total = hashlib.sha256(repr(tuple(label_names)).encode("utf-8", "surrogateescape")), 0, 0
     for table in tables:
         if table is None:
             digest.update(b"none\n")

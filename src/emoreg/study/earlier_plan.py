@@ -152,8 +152,8 @@ def _what_changed(lost: pd.DataFrame, new: Sequence[PlannedRun], out: Path) -> t
         now = nearest(row, new_rows, partial(differences, names=COMPARED))
         if now is not None:
             names |= {each.name for each in differences(row, now, COMPARED)}
-            changed += _changes(row, now, COMPARED)
-            moved += _changes(row, now, ROOTS)
+            changed += _as_lines(row, now, COMPARED)
+            moved += _as_lines(row, now, ROOTS)
         elif row["stage"] == 2:
             left_out = left_out or [f"runs such as {row['run']} are left out"]
     # Where no setting differs, the images at another root are others, or what is at the same root is.
@@ -161,6 +161,6 @@ def _what_changed(lost: pd.DataFrame, new: Sequence[PlannedRun], out: Path) -> t
     return first_few(reasons, "; "), set() if left_out else names
 
 
-def _changes(before: Row, now: Row, names: Iterable[str]) -> list[str]:
+def _as_lines(before: Row, now: Row, names: Iterable[str]) -> list[str]:
     section = "pretraining" if before["stage"] == 1 else "classifier"  # of a study's file
     return [f"{section}.{each.name} was {each.there}, is {each.here}" for each in differences(before, now, names)]
