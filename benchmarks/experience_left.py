@@ -22,8 +22,8 @@ from emoreg.runs.provenance import environment
 from emoreg.runs.run import Run
 from emoreg.runtime.progress import Progress
 from emoreg.stages.classifier import load_classifier
-from emoreg.stages.lessons import load_parts, read_lessons
 from emoreg.stages.pretrain import AffectiveModel, experience_run, load_encoder, load_read_out
+from emoreg.stages.stage1_data import load_parts, read_stage1_data
 from emoreg.training.fabric import make_fabric
 
 
@@ -49,15 +49,15 @@ def experience_left(run: Run) -> dict[str, dict[str, float]]:
     assert isinstance(recipe, TrainRecipe) and recipe.encoder.experience is not None, f"{run.folder}: no experience"
     first, stage_1 = experience_run(recipe.encoder.experience)
     quiet, fabric = Progress(quiet=True), make_fabric(TrainingSettings(device="cpu", precision="32-true"))
-    lessons = read_lessons(stage_1, fabric, quiet)
-    limit, tables = stage_1.training.memory_limit_gib, [cut.validation for cut in lessons.cuts]
-    held_out = load_parts(tables, lessons.cuts, stage_1, limit, quiet)
-    head = load_read_out(first, lessons.task.outputs)
+    data = read_stage1_data(stage_1, fabric, quiet)
+    limit, tables = stage_1.training.memory_limit_gib, [cut.validation for cut in data.cuts]
+    held_out = load_parts(tables, data.cuts, stage_1, limit, quiet)
+    head = load_read_out(first, data.task.outputs)
 
     def measured(encoder: nn.Module) -> dict[str, float]:
-        model = AffectiveModel(encoder, lessons.task.outputs)
+        model = AffectiveModel(encoder, data.task.outputs)
         model.head = head
-        return lessons.task.measure(model.eval(), held_out) or {}
+        return data.task.measure(model.eval(), held_out) or {}
 
     encoder = load_classifier(run)[0].encoder
     assert encoder is not None, f"{run.folder} is not regulated"
