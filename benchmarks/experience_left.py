@@ -50,8 +50,8 @@ def experience_left(run: Run) -> dict[str, dict[str, float]]:
     first, stage_1 = experience_run(recipe.encoder.experience)
     quiet, fabric = Progress(quiet=True), make_fabric(TrainingSettings(device="cpu", precision="32-true"))
     data = read_stage1_data(stage_1, fabric, quiet)
-    limit, tables = stage_1.training.memory_limit_gib, [cut.validation for cut in data.cuts]
-    held_out = load_parts(tables, data.cuts, stage_1, limit, quiet)
+    limit, tables = stage_1.training.memory_limit_gib, [split.validation for split in data.splits]
+    held_out = load_parts(tables, data.splits, stage_1, limit, quiet)
     head = load_read_out(first, data.task.outputs)
 
     def measured(encoder: nn.Module) -> dict[str, float]:

@@ -76,10 +76,11 @@ def _answers(network: nn.Module, image_size: int) -> list[Tensor] | None:
     device = next((tensor.device for tensor in network.parameters()), torch.device("cpu"))
     try:
         with torch.autocast(device.type, enabled=False):
-            if isinstance(network, RegulatedClassifier):
-                parts = network(images.to(device), whole=True)[:3]  # of the mixture and of both branches
-            else:
-                parts = (network(images.to(device)),)
+            parts: Sequence[Tensor | None] = (
+                network(images.to(device), whole=True)[:3]  # of the mixture and of both branches
+                if isinstance(network, RegulatedClassifier)
+                else (network(images.to(device)),)
+            )
         answers = [part.flatten().float().cpu() for part in parts if part is not None]
     except Exception:  # of another's code anything: no training is lost for it
         return None
