@@ -1,10 +1,10 @@
 """Whether emoreg's tests err as often as they say, its intervals hold the truth, and its power is what it promises.
 
-    python benchmarks/simulations.py                      # 23 minutes on one busy core
+    python benchmarks/simulations.py                      # 25 minutes on one core
     python benchmarks/simulations.py --studies 2000       # a quick look
 
-Last seen: of 126 numbers, from 20,000 studies (4,000 with test images, 2,500 for power), none missed its limit
-(benchmarks/seen/simulations.json).
+Last seen: 183 numbers, from 20,000 studies (4,000 with test images, 2,500 for the power of emoreg.analyse). Of these 86
+have a limit, and none missed it (benchmarks/seen/simulations.json).
 
 Simulated studies have an arm with an experience of affect, its five twins and Backbone; a run deviates by 0.3 points.
 They are judged by `estimate`, the engine of `emoreg.analyse`, many at a time; the first ones of each setting also by
