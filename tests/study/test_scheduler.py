@@ -343,6 +343,6 @@ def test_a_run_whose_folder_is_deleted_when_it_is_done_does_not_stop_the_rest(
 
     monkeypatch.setattr(emoreg.stages.classify, "train", deleted)
     table = run_study(tiny_study, tmp_path, progress=told)
-    assert any("backbone-seed0" in line and "is not finished" in line for line in told.lines)
+    assert any("backbone-seed0" in line and "there is no run folder" in line for line in told.lines)
     assert "digits-resnet8-learned-affect-procedural-seed1" in failing
     assert table.status.value_counts().to_dict() == {"finished": 4, "failed": 3, "blocked": 2, "waiting": 1}
