@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe
+from emoreg.config.schema import OWN, BackboneSettings
 from emoreg.runs.catalogue import FACTS, catalogue, damage, differing_settings, find_runs, size_of
+from emoreg.runs.inputs import Inputs
 from emoreg.runs.run import DIVERGED, FINAL, METRICS, RECIPE, Run, start_run
 from emoreg.runtime.lock import hold
 from emoreg.runtime.safe_io import write_json
@@ -56,6 +58,16 @@ def test_a_row_has_what_a_run_is_how_far_it_is_and_its_scores(folder: Path) -> N
 def test_a_mode_is_called_as_in_a_study_s_table(tmp_path: Path, mode: ArmMode) -> None:
     arm = Arm(mode, None if mode in ("none", "ensemble") else "affect")
     made(tmp_path / "one", recipe_of(arm, TrainRecipe(), "stage1", 0))
+    assert catalogue(find_runs([tmp_path]))["mode"].tolist() == [mode]
+
+
+@pytest.mark.parametrize(("experience", "mode"), [(None, "ensemble"), ("0" * 64, "unregulated")])
+def test_a_model_that_the_caller_gave_is_called_by_the_experience_that_its_run_recorded(
+    tmp_path: Path, experience: str | None, mode: str
+) -> None:
+    recipe = recipe_of(Arm("ensemble"), TrainRecipe(), "stage1", 0)
+    own = dataclasses.replace(recipe, backbone=BackboneSettings(f"{OWN}Net"))
+    start_run(tmp_path / "one", own, Inputs(experience=experience))
     assert catalogue(find_runs([tmp_path]))["mode"].tolist() == [mode]
 
 

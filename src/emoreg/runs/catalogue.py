@@ -117,7 +117,7 @@ def _row(run: Run) -> dict[str, Any]:
         row |= {
             "stage": 1 if is_first else 2,
             "status": str(status_of(run)),
-            "mode": recipe.pretext if isinstance(recipe, PretrainRecipe) else _mode(recipe),
+            "mode": recipe.pretext if isinstance(recipe, PretrainRecipe) else _mode(run, recipe),
             "data": recipe.stimuli.name if isinstance(recipe, PretrainRecipe) else recipe.target.name,
             "backbone": recipe.backbone.name,
             "seed": recipe.seed,
@@ -130,13 +130,14 @@ def _row(run: Run) -> dict[str, Any]:
         return row | {"status": str(Status.DAMAGED), "error": str(error)}
 
 
-def _mode(recipe: TrainRecipe) -> str:
+def _mode(run: Run, recipe: TrainRecipe) -> str:
     """As in a study's table, but for `wide`: by its recipe that is a plain backbone like any other."""
     regulation = recipe.regulation
     settings = (regulation.mode, regulation.lam, regulation.mix, recipe.loss_weights)
     if settings != ("fixed", 0.5, "probabilities", APART):
         return regulation.mode
-    return "ensemble" if recipe.encoder.experience is None else "unregulated"  # trained apart, and averaged
+    experience = run.inputs.experience if recipe.backbone.is_own else recipe.encoder.experience
+    return "ensemble" if experience is None else "unregulated"  # trained apart, and averaged
 
 
 def status_of(run: Run) -> Status:

@@ -97,7 +97,6 @@ def train(
     progress = progress or Progress()
     if data is not None:
         check_target(data)
-        require_two_classes(data)
         if recipe.target.classes is not None:
             raise SettingError("target.classes", "must be null with data=, which names its classes: give those alone")
         own = recipe.target.labels if recipe.target.task == data.task else "majority"
@@ -152,8 +151,11 @@ class _Images(NamedTuple):
 def _train(context: RunContext[TrainRecipe], given: _Given) -> None:
     model = given.model
     fabric, run, recipe, progress = context.fabric, context.run, context.recipe, context.progress
-    is_given = given.data is not None
-    target = read_target(recipe.target, recipe.edition) if given.data is None else with_notes_on_classes(given.data)
+    if is_given := given.data is not None:
+        require_two_classes(given.data)
+        target = with_notes_on_classes(given.data)
+    else:
+        target = read_target(recipe.target, recipe.edition)
     if context.is_leader:
         progress.tell((*target.notes, *filter(None, [scale_note(target)])), target.left_out)
     classifier, matched = _classifier_for(target, recipe, model)
