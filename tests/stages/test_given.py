@@ -19,6 +19,7 @@ from emoreg.errors import UserError
 from emoreg.inference.load import load_run
 from emoreg.runs.run import Run
 from emoreg.runtime.progress import Progress
+from emoreg.stages import classify
 from emoreg.stages.classify import train
 from emoreg.stages.evaluate import evaluate
 from emoreg.stages.pretrain import encoder_architecture, load_encoder, pretrain
@@ -198,6 +199,17 @@ def test_images_of_ones_own_that_are_no_task_are_refused_before_anything_is_made
     with pytest.raises(UserError, match=message):
         train(TrainRecipe(), tmp_path / "run", data=data)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_finished_run_of_one_class_is_returned_as_it_is(
+    tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = read_recipe(TrainRecipe, None, EPOCH | {"target.image_size": 8, "backbone.name": "resnet8"})
+    data = own_images(np.arange(32) // 24)
+    with monkeypatch.context() as earlier:
+        earlier.setattr(classify, "require_two_classes", lambda data: None)
+        run = train(recipe, tmp_path / "run", progress=quiet, data=data)
+    assert train(recipe, tmp_path / "run", progress=quiet, data=data).final == run.final
 
 
 def test_classes_of_images_of_ones_own_are_not_chosen_by_the_recipe(tmp_path: Path) -> None:

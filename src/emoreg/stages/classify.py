@@ -95,8 +95,11 @@ def train(
     """
     recipe = with_sources(require_recipe(recipe, TrainRecipe, "train"))
     progress = progress or Progress()
+    was_finished = Run(path_of(out, "out")).is_finished
     if data is not None:
         check_target(data)
+        if not was_finished:  # an earlier emoreg has trained with one class
+            require_two_classes(data)
         if recipe.target.classes is not None:
             raise SettingError("target.classes", "must be null with data=, which names its classes: give those alone")
         own = recipe.target.labels if recipe.target.task == data.task else "majority"
@@ -151,11 +154,8 @@ class _Images(NamedTuple):
 def _train(context: RunContext[TrainRecipe], given: _Given) -> None:
     model = given.model
     fabric, run, recipe, progress = context.fabric, context.run, context.recipe, context.progress
-    if is_given := given.data is not None:
-        require_two_classes(given.data)
-        target = with_notes_on_classes(given.data)
-    else:
-        target = read_target(recipe.target, recipe.edition)
+    is_given = given.data is not None
+    target = read_target(recipe.target, recipe.edition) if given.data is None else with_notes_on_classes(given.data)
     if context.is_leader:
         progress.tell((*target.notes, *filter(None, [scale_note(target)])), target.left_out)
     classifier, matched = _classifier_for(target, recipe, model)
