@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,32 @@ def test_an_encoder_of_another_forward_is_refused_with_the_weights_of_a_run(
     assert load_encoder(run, encoder=TinyBackbone().train()).training
     told = "encoder " + OTHERWISE.format(run.folder)
     assert refusal(lambda: load_encoder(run, encoder=Squashed())) == told
+
+
+class Counting(TinyBackbone):
+    """Answers by a number that training changes and no state dict holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.steps += self.training
+        return super().forward(images) * (1 + self.steps)
+
+
+def test_a_network_whose_training_changes_what_no_state_dict_holds_is_not_compared_with_its_own_run(
+    stage1: PretrainRecipe, stage2: TrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    average = {"optimizer": dataclasses.replace(stage2.optimizer, ema=0.9)}
+    first, second = dataclasses.replace(stage1, **average), dataclasses.replace(stage2, **average)
+
+    def built() -> RegulatedClassifier:
+        return RegulatedClassifier(Counting(), None, 10, mode="none")
+
+    run = train(second, tmp_path / "stage2", built(), quiet)
+    assert run.is_finished and pretrain(first, tmp_path / "stage1", progress=quiet, encoder=Counting()).is_finished
+    assert train(second, run.folder, built(), quiet).final == run.final  # the average answered like a new one
 
 
 def test_the_run_of_a_network_that_answers_otherwise_each_time_is_loaded(

@@ -134,12 +134,16 @@ def _encoder_to_build(recipe: TrainRecipe) -> BackboneSettings:
     return there
 
 
-def load_classifier(run: Run, model: RegulatedClassifier | None = None) -> tuple[RegulatedClassifier, tuple[str, ...]]:
+def load_classifier(
+    run: Run, model: RegulatedClassifier | None = None, compare: bool = True
+) -> tuple[RegulatedClassifier, tuple[str, ...]]:
     """The trained classifier of a finished run, in evaluation, and its classes' names.
 
     Args:
         run: of stage 2.
         model: for a run that trained your own model, one built alike.
+        compare: its answers with the run's; False for the very model that was trained, which may be off by now in what
+            no state dict holds.
 
     Raises:
         UserError: unfinished run, weights of another architecture, or a model that answers otherwise with them.
@@ -170,5 +174,6 @@ def load_classifier(run: Run, model: RegulatedClassifier | None = None) -> tuple
         raise UserError(
             f"{run.folder / WEIGHTS} holds weights of another architecture: {shortened(str(error), 300)}"
         ) from None
-    refuse_other_answers(run, "model", model, metadata)
+    if compare:
+        refuse_other_answers(run, "model", model, metadata)
     return model.eval(), classes

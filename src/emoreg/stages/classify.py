@@ -124,7 +124,8 @@ def train(
         if model is not None:
             model.gradient_scale = scale  # as the caller's own loop may have it, whose loss is another
     if model is not None:
-        load_classifier(run, model)  # other processes train copies, a finished run none; optimizer.ema averages
+        # Other processes train copies, a finished run trains nothing, and optimizer.ema averages.
+        load_classifier(run, model, compare=was_finished)
         mark_trained(model, run)
     return run
 

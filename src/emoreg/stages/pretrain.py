@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from emoreg.config.recipe import PretrainRecipe, require_recipe, with_stems
 from emoreg.config.schema import BackboneSettings, Fit
+from emoreg.config.setting_types import path_of
 from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.table import Table
 from emoreg.data.stimuli.emotion import EmotionSpace
@@ -90,9 +91,11 @@ def pretrain(
     elif note := stem_note(recipe.backbone, recipe.stimuli.image_size):
         progress.detail(note)
     given, inputs = _Given(stimuli, encoder), inputs_of(recipe, stimuli)
+    was_finished = Run(path_of(out, "out")).is_finished
     run = launch(out, recipe, _pretrain, given, progress, inputs)
     if encoder is not None:
-        load_encoder(run, encoder=encoder)  # other processes train copies, a finished run trains nothing, ema averages
+        # Other processes train copies, a finished run trains nothing, and optimizer.ema averages.
+        _given_weights(encoder, run, compare=was_finished)
     return run
 
 
@@ -191,7 +194,7 @@ def load_encoder(
     run, recipe = experience_run(experience)
     if encoder is not None:
         require_network(encoder, "encoder")
-        return _with_weights(encoder, run, f"is of another architecture than encoder, a {type(encoder).__name__}")
+        return _given_weights(encoder, run)
     there = encoder_architecture(experience)
     if expected is not None:
         # How weights start is no part of an architecture: here they come from stage 1.
@@ -213,8 +216,17 @@ def load_encoder(
     return _with_weights(build_backbone(there, image_size), run, f"{there_size} does not fit {image_size} pixels")
 
 
-def _with_weights(encoder: nn.Module, run: Run, fault: str) -> nn.Module:
-    """The encoder with the weights of a stage-1 run. UserError, with what is then at fault, if they do not fit it."""
+def _given_weights(encoder: nn.Module, run: Run, compare: bool = True) -> nn.Module:
+    """As `_with_weights`, for an encoder of the caller's."""
+    return _with_weights(encoder, run, f"is of another architecture than encoder, a {type(encoder).__name__}", compare)
+
+
+def _with_weights(encoder: nn.Module, run: Run, fault: str, compare: bool = True) -> nn.Module:
+    """The encoder with the weights of a stage-1 run. UserError, with what is then at fault, if they do not fit it.
+
+    With `compare` its answers are compared with the run's; the very encoder that was trained may be off by now in what
+    no state dict holds.
+    """
     weights, metadata = run.weights()
     prefix = "encoder."
     try:
@@ -222,7 +234,8 @@ def _with_weights(encoder: nn.Module, run: Run, fault: str) -> nn.Module:
     except RuntimeError as error:
         detail = shortened(str(error), 300)
         raise UserError(f"encoder.experience: the encoder in {run.folder} {fault}: {detail}") from None
-    refuse_other_answers(run, "encoder", encoder, metadata)
+    if compare:
+        refuse_other_answers(run, "encoder", encoder, metadata)
     mark_experience(encoder, run)
     return encoder
 
