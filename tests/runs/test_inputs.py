@@ -275,5 +275,5 @@ def test_a_record_is_read_as_it_was_written() -> None:
 
 
 def test_a_record_tells_that_a_model_was_given_and_not_where_its_weights_were() -> None:
-    record = json.loads(json.dumps(Inputs(model="12345678 (somewhere)").record()))
-    assert "somewhere" not in str(record) and from_record(record) == Inputs(model="")
+    record = json.loads(json.dumps(Inputs(has_model=True, told="12345678 (somewhere)").record()))
+    assert "somewhere" not in str(record) and from_record(record) == Inputs(has_model=True)

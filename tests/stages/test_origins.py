@@ -167,7 +167,8 @@ def test_a_run_that_begins_with_what_another_has_trained_tells_so(
         TinyBackbone(), load_encoder(experiences[0], encoder=around.encoder), 10, freeze_encoder=True
     )
     assert told("d", frozen) == []
-    assert told("e", RegulatedClassifier(TinyBackbone(), frozen.encoder, 10)) == []  # it was frozen
+    was_frozen = frozen.encoder.requires_grad_(True)
+    assert told("e", RegulatedClassifier(TinyBackbone(), was_frozen, 10)) == []
     with pytest.raises(InterruptedError):
         train(recipe, tmp_path / "f", fresh := felt(None), StopAt())
     assert told("f", fresh) == []  # resumed

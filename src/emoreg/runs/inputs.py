@@ -32,27 +32,28 @@ class Inputs:
         experience: SHA-256 of the weights of its stage-1 run, the recipe's or that of a model which the caller gives;
             None without one, or where it is not known.
         given: the section whose images the caller gives in Python; for messages, and not recorded.
-        model: whose stage-1 weights a model that the caller gives has, in words; None without such a model. What is
-            recorded is that there was one, and is read as "".
+        has_model: whether the caller gives a model; recorded as "model".
+        told: whose stage-1 weights that model has, in words; for messages, and not recorded.
     """
 
     data: Mapping[str, Contents] = field(default_factory=dict)
     experience: str | None = None
     given: str | None = None
-    model: str | None = None
+    has_model: bool = False
+    told: str = field(default="", compare=False)
 
     def record(self) -> dict[str, Any]:
         """As it is written to a file; `from_record` reads it."""
         return {
             "data": {key: dataclasses.asdict(each) for key, each in self.data.items()},
             "experience": self.experience,
-            "model": self.model is not None,
+            "model": self.has_model,
         }
 
     @property
     def tells_experience(self) -> bool:
         """Whether it is known whose stage-1 weights there are: of a model also that there are none."""
-        return self.experience is not None or self.model is not None
+        return self.experience is not None or self.has_model
 
 
 def from_record(record: Mapping[str, Any]) -> Inputs:
@@ -64,8 +65,8 @@ def from_record(record: Mapping[str, Any]) -> Inputs:
     data, experience = record.get("data"), record.get("experience")
     if not isinstance(data, dict) or not (experience is None or _is_checksum(experience)):
         raise ValueError("no data, or no checksum of an experience")
-    model = "" if record.get("model") is True else None  # earlier records do not tell
-    return Inputs({key: _contents(each) for key, each in data.items()}, experience, model=model)
+    has_model = record.get("model") is True  # earlier records do not tell
+    return Inputs({key: _contents(each) for key, each in data.items()}, experience, has_model=has_model)
 
 
 def _contents(record: Any) -> Contents:
@@ -124,8 +125,8 @@ def changes(old: Recipe, new: Recipe, before: Inputs, now: Inputs) -> tuple[list
 
 
 def _other_experience(old: Recipe, new: Recipe, before: Inputs, now: Inputs) -> str:
-    if now.model is not None:
-        return f"model: stage-1 weights {(before.experience or 'none')[:SHOWN]} then, {now.model} now"
+    if now.has_model:
+        return f"model: stage-1 weights {(before.experience or 'none')[:SHOWN]} then, {now.told} now"
     places = [each.encoder.experience for each in (old, new) if hasattr(each, "encoder")]
     sums = (str(each)[:SHOWN] for each in (before.experience, now.experience))
     told = (f"{place} (weights {digest})" for place, digest in zip(places, sums, strict=True))

@@ -30,7 +30,8 @@ def inputs_of(
         model: a classifier that the caller brings, in place of one with the recipe's experience.
     """
     sets: dict[str, StimuliSettings | TargetSettings] = {**recipe.sections}
-    experience = given = told = None
+    experience = given = None
+    told = ""
     if model is not None:
         brought = experiences_of(model)
         experience, told = checksum_of(brought), describe(brought)
@@ -43,7 +44,7 @@ def inputs_of(
     if own_images is not None and given is not None:
         found[given] = contents_of_given(own_images)
     data = {section: contents for section, contents in found.items() if contents is not None}
-    return Inputs(data, experience, given, told)
+    return Inputs(data, experience, given, has_model=model is not None, told=told)
 
 
 def contents_of_given(images: Target | tuple[Table, EmotionSpace]) -> Contents | None:
