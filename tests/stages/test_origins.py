@@ -18,6 +18,7 @@ from emoreg.data.images.table import Table
 from emoreg.data.stimuli.emotion import EmotionSpace
 from emoreg.data.targets.target import Target
 from emoreg.errors import UserError
+from emoreg.inference.load import load_run
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runs.run import INPUTS, Run
 from emoreg.runtime.progress import Progress
@@ -147,6 +148,38 @@ def test_an_encoder_of_your_own_model_that_has_seen_test_images_is_refused(
     assert session["experience"] == {"folder": "exp", "sha256": experiences_of(model)[0].sha256}
     (line,) = [line for line in heard.lines if "not checked" in line]
     assert "exp is gone, or not as its weights were loaded: not checked whether it was trained on test images" in line
+
+
+def test_a_model_that_is_loaded_from_a_run_says_that_it_trained_it_and_after_which_experience(
+    experiences: tuple[Run, Run], recipe: TrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    first, second = experiences
+    of_first, of_none = (
+        train(recipe, tmp_path / name, felt(each), quiet) for name, each in (("a", first), ("b", None))
+    )
+    (known,) = experiences_of(felt(first))
+    for built, expected in ((first, known), (second, ("exp0", known.sha256)), (None, ("exp0", known.sha256))):
+        load_run(of_first, model=(model := felt(built)))
+        assert experiences_of(model) == (expected,)
+    load_run(of_none, model=(other := felt(second)))
+    assert experiences_of(other) == ()
+    heard = Listening()
+    session = train(recipe, tmp_path / "c", model, heard).environment[0]
+    assert session["experience"] == {"folder": "exp0", "sha256": known.sha256}
+    (not_checked,), (begins,) = (
+        [line for line in heard.lines if told in line] for told in ("not checked", "begins with")
+    )
+    assert not_checked.startswith("c: exp0 is known by its name alone: not checked whether it was trained on test ")
+    assert begins.startswith(f"c begins with the weights that {tmp_path / 'a'} left in model")
+
+
+def test_what_is_noted_of_an_encoder_holds_in_another_working_folder(
+    experiences: tuple[Run, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(experiences[0].folder.parent)
+    encoder = load_encoder("exp0", encoder=TinyBackbone())
+    monkeypatch.chdir(tmp_path)
+    assert experiences_of(encoder)[0].is_there
 
 
 def test_a_run_that_begins_with_what_another_has_trained_tells_so(

@@ -17,6 +17,7 @@ from emoreg.models.weight_source import with_sources
 from emoreg.runs.run import WEIGHTS, Run
 from emoreg.runtime.seeding import derive_seed, drawn_from
 from emoreg.stages.given_model import refuse_another, refuse_without
+from emoreg.stages.origins import mark_loaded
 from emoreg.stages.pretrain import encoder_architecture, load_encoder
 from emoreg.stages.probe import refuse_other_answers
 
@@ -176,4 +177,5 @@ def load_classifier(
         ) from None
     if compare:
         refuse_other_answers(run, "model", model, metadata)
+    mark_loaded(model, run)
     return model.eval(), classes

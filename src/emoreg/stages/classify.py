@@ -126,7 +126,6 @@ def train(
     if model is not None:
         # Other processes train copies, a finished run trains nothing, and optimizer.ema averages.
         load_classifier(run, model, compare=was_finished)
-        mark_trained(model, run)
     return run
 
 
@@ -208,9 +207,10 @@ def _refuse_leaks(
         if experience.is_there:
             refuse_leaks(experience.folder, test, train, progress, fit_of(experience.folder), key)
         else:
+            why = "is gone, or not as its weights were loaded" if experience.is_placed else "is known by its name alone"
             progress.say(
-                f"{context.run.folder.name}: {experience.folder} is gone, or not as its weights were loaded: not "
-                f"checked whether it was trained on test images of {test.table.name}"
+                f"{context.run.folder.name}: {experience.folder} {why}: not checked whether it was trained on test "
+                f"images of {test.table.name}"
             )
 
 

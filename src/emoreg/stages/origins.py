@@ -12,10 +12,12 @@ from typing import NamedTuple
 
 from torch import nn
 
+from emoreg.config.recipe import Recipe, TrainRecipe
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runs.inputs import SHOWN, weights_checksum
 from emoreg.runs.run import WEIGHTS, Run
 from emoreg.runtime.progress import Progress
+from emoreg.stages.given_model import named_experience
 
 EXPERIENCE, TRAINED = "emoreg_experience", "emoreg_trained_by"
 
@@ -23,20 +25,25 @@ EXPERIENCE, TRAINED = "emoreg_experience", "emoreg_trained_by"
 class Experience(NamedTuple):
     """A stage-1 run whose weights a network was given."""
 
-    folder: str
+    folder: str  # a whole path; or its name, where nothing else is known of it
     sha256: str  # of the weights
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether it is known where its folder is, or was."""
+        return Path(self.folder).is_absolute()
 
     @property
     def is_there(self) -> bool:
         """Whether its folder still holds these weights."""
-        return weights_checksum(Path(self.folder) / WEIGHTS) == self.sha256
+        return self.is_placed and weights_checksum(Path(self.folder) / WEIGHTS) == self.sha256
 
 
 def mark_experience(encoder: nn.Module, run: Run) -> None:
     """Note in an encoder that it was given the weights of a stage-1 run, whatever has trained it before."""
     vars(encoder).pop(TRAINED, None)
     if (checksum := weights_checksum(run.folder / WEIGHTS)) is not None:
-        setattr(encoder, EXPERIENCE, (str(run.folder), checksum))
+        setattr(encoder, EXPERIENCE, (str(run.folder.absolute()), checksum))
 
 
 def experiences_of(model: nn.Module) -> tuple[Experience, ...]:
@@ -75,7 +82,24 @@ def mark_trained(model: nn.Module, run: Run) -> None:
         if model.encoder is not None and not model.freeze_encoder:
             networks.append(model.encoder)
     for network in networks:
-        setattr(network, TRAINED, str(run.folder))
+        setattr(network, TRAINED, str(run.folder.absolute()))
+
+
+def mark_loaded(model: RegulatedClassifier, run: Run) -> None:
+    """Note in a classifier that it was given the weights of a run of stage 2: that one's, and its experience."""
+    inputs = run.inputs
+    if inputs.tells_experience and checksum_of(experiences_of(model)) != inputs.experience:
+        for module in model.modules():
+            vars(module).pop(EXPERIENCE, None)
+        if inputs.experience is not None and (name := named_experience(run)) is not None:
+            encoder = model.backbone if model.encoder is None else model.encoder
+            setattr(encoder, EXPERIENCE, (_place_of_experience(run.recipe) or name, inputs.experience))
+    mark_trained(model, run)
+
+
+def _place_of_experience(recipe: Recipe) -> str | None:
+    written = recipe.encoder.experience if isinstance(recipe, TrainRecipe) else None
+    return None if written is None else str(Path(written).absolute())
 
 
 def tell_if_trained(run: Run, name: str, model: nn.Module, progress: Progress) -> None:
