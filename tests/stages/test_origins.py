@@ -191,6 +191,7 @@ def test_a_run_that_begins_with_what_another_has_trained_tells_so(
         return [line for line in heard.lines if "begins with" in line]
 
     model = felt(experiences[0])
+    begun = copy.deepcopy(model.state_dict())
     assert told("a", model) == told("a", model) == []
     line = "begins with the weights that {} left in model: build a new one for each run"
     assert told("b", model) == [f"b {line.format(tmp_path / 'a')}"]
@@ -202,6 +203,8 @@ def test_a_run_that_begins_with_what_another_has_trained_tells_so(
     assert told("d", frozen) == []
     was_frozen = frozen.encoder.requires_grad_(True)
     assert told("e", RegulatedClassifier(TinyBackbone(), was_frozen, 10)) == []
+    model.load_state_dict(begun)
+    assert told("g", model) == []
     with pytest.raises(InterruptedError):
         train(recipe, tmp_path / "f", fresh := felt(None), StopAt())
     assert told("f", fresh) == []  # resumed

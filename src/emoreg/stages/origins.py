@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from torch import nn
 
 from emoreg.config.recipe import Recipe, TrainRecipe
@@ -74,15 +75,28 @@ def describe(experiences: Sequence[Experience]) -> str:
     return f"{checksum} ({', '.join(each.folder for each in experiences)})"
 
 
-def mark_trained(model: nn.Module, run: Run) -> None:
-    """Note in the networks of a model that a run trains them, or has given them what it had trained."""
+def mark_trained(model: nn.Module, run: Run, has_ended: bool = False) -> None:
+    """Note in the networks of a model that a run trains them; or has ended, and left them the weights that they have."""
     networks = [model]
     if isinstance(model, RegulatedClassifier):  # a classifier of another head may be built around the same networks
         networks = [model.backbone]
         if model.encoder is not None and not model.freeze_encoder:
             networks.append(model.encoder)
     for network in networks:
-        setattr(network, TRAINED, str(run.folder.absolute()))
+        setattr(network, TRAINED, (str(run.folder.absolute()), _digest(network) if has_ended else None))
+
+
+def _trained_by(network: nn.Module) -> str | None:
+    """The run that left a network its weights; None if there is none, or the weights are others by now."""
+    folder, digest = vars(network).get(TRAINED, (None, None))
+    return folder if digest is None or digest == _digest(network) else None
+
+
+def _digest(network: nn.Module) -> str:
+    """SHA-256 of the first and the last parameter: whoever loads other weights changes these too."""
+    parameters = [*network.parameters()]
+    ends = (part.detach().cpu().flatten().view(torch.uint8).numpy() for part in (*parameters[:1], *parameters[-1:]))
+    return hashlib.sha256(b"".join(part.tobytes() for part in ends)).hexdigest()
 
 
 def mark_loaded(model: RegulatedClassifier, run: Run) -> None:
@@ -94,7 +108,7 @@ def mark_loaded(model: RegulatedClassifier, run: Run) -> None:
         if inputs.experience is not None and (name := named_experience(run)) is not None:
             encoder = model.backbone if model.encoder is None else model.encoder
             setattr(encoder, EXPERIENCE, (_place_of_experience(run.recipe) or name, inputs.experience))
-    mark_trained(model, run)
+    mark_trained(model, run, has_ended=True)
 
 
 def _place_of_experience(recipe: Recipe) -> str | None:
@@ -113,7 +127,7 @@ def tell_if_trained(run: Run, name: str, model: nn.Module, progress: Progress) -
     """
     if run.has_begun:
         return
-    marks = [vars(module).get(TRAINED) for module in model.modules()]
+    marks = [_trained_by(module) for module in model.modules()]
     if run.stage == 1:
         marks += [experience.folder for experience in experiences_of(model)]
     if before := ", ".join(dict.fromkeys(filter(None, marks))):
