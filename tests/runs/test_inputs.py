@@ -260,6 +260,7 @@ def test_a_run_that_has_saved_nothing_takes_what_is_there_now(tmp_path: Path, st
         {"data": {"target": {"sha256": "x", "files": 1, "bytes": 1}}, "experience": None},
         {"data": {"target": {"sha256": ONE, "files": "1", "bytes": 1}}, "experience": None},
         {"data": {}, "experience": "short"},
+        {"data": {}, "learning": "short"},
     ],
 )
 def test_a_damaged_record_is_refused_by_its_name(record: dict[str, Any], tmp_path: Path, stage2: TrainRecipe) -> None:

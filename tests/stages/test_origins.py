@@ -126,6 +126,28 @@ def test_a_run_that_was_begun_without_a_record_of_its_experience_goes_on(
     assert train(recipe, run.folder, felt(experiences[0]), quiet).final == run.final
 
 
+def test_a_run_of_a_model_of_which_other_parameters_learn_is_another(
+    recipe: TrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    def partly(frozen: str | None) -> RegulatedClassifier:
+        model = felt(None)
+        if frozen is not None:
+            model.backbone.get_submodule(frozen).requires_grad_(False)
+        return model
+
+    with pytest.raises(InterruptedError):
+        train(recipe, tmp_path / "run", partly("conv"), StopAt())
+    for _ in ("stopped", "finished"):
+        for other in (None, "norm"):
+            told = refusal(lambda other=other: train(recipe, tmp_path / "run", partly(other), quiet))  # type: ignore[misc]
+            assert "holds a run with other settings (model: other parameters learn (requires_grad) than did" in told
+        run = train(recipe, tmp_path / "run", partly("conv"), quiet)
+    record = json.loads((run.folder / INPUTS).read_text())
+    del record["learning"]  # as earlier versions wrote it
+    (run.folder / INPUTS).write_text(json.dumps(record))
+    assert train(recipe, run.folder, partly(None), quiet).final == run.final
+
+
 def test_an_encoder_of_your_own_model_that_has_seen_test_images_is_refused(
     recipe: TrainRecipe, tmp_path: Path, quiet: Progress
 ) -> None:

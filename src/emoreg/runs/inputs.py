@@ -34,6 +34,8 @@ class Inputs:
         given: the section whose images the caller gives in Python; for messages, and not recorded.
         has_model: whether the caller gives a model; recorded as "model".
         told: whose stage-1 weights that model has, in words; for messages, and not recorded.
+        learning: SHA-256 of the names of those of its parameters that learn; None without a model, or where it is not
+            known.
     """
 
     data: Mapping[str, Contents] = field(default_factory=dict)
@@ -41,6 +43,7 @@ class Inputs:
     given: str | None = None
     has_model: bool = False
     told: str = field(default="", compare=False)
+    learning: str | None = None
 
     def record(self) -> dict[str, Any]:
         """As it is written to a file; `from_record` reads it."""
@@ -48,6 +51,7 @@ class Inputs:
             "data": {key: dataclasses.asdict(each) for key, each in self.data.items()},
             "experience": self.experience,
             "model": self.has_model,
+            **({} if self.learning is None else {"learning": self.learning}),
         }
 
     @property
@@ -65,8 +69,11 @@ def from_record(record: Mapping[str, Any]) -> Inputs:
     data, experience = record.get("data"), record.get("experience")
     if not isinstance(data, dict) or not (experience is None or _is_checksum(experience)):
         raise ValueError("no data, or no checksum of an experience")
-    has_model = record.get("model") is True  # earlier records do not tell
-    return Inputs({key: _contents(each) for key, each in data.items()}, experience, has_model=has_model)
+    has_model, learning = record.get("model") is True, record.get("learning")  # earlier records do not tell
+    if not (learning is None or _is_checksum(learning)):
+        raise ValueError("no checksum of the parameters that learn")
+    found = {key: _contents(each) for key, each in data.items()}
+    return Inputs(found, experience, has_model=has_model, learning=learning)
 
 
 def _contents(record: Any) -> Contents:
@@ -121,7 +128,10 @@ def changes(old: Recipe, new: Recipe, before: Inputs, now: Inputs) -> tuple[list
         known.append(EXPERIENCE)
         if before.experience != now.experience:
             lines.append(_other_experience(old, new, before, now))
-    return differences(old, new, known), lines
+    settings = differences(old, new, known)
+    if not settings and None not in (before.learning, now.learning) and before.learning != now.learning:
+        settings = ["model: other parameters learn (requires_grad) than did then"]  # else that follows from a setting
+    return settings, lines
 
 
 def _other_experience(old: Recipe, new: Recipe, before: Inputs, now: Inputs) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
+
+from torch import nn
 
 from emoreg.config.contents import Contents
 from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe
@@ -30,11 +33,11 @@ def inputs_of(
         model: a classifier that the caller brings, in place of one with the recipe's experience.
     """
     sets: dict[str, StimuliSettings | TargetSettings] = {**recipe.sections}
-    experience = given = None
+    experience = given = learning = None
     told = ""
     if model is not None:
         brought = experiences_of(model)
-        experience, told = checksum_of(brought), describe(brought)
+        experience, told, learning = checksum_of(brought), describe(brought), _learning(model)
     elif isinstance(recipe, TrainRecipe) and recipe.encoder.experience is not None:
         experience = weights_checksum(Path(recipe.encoder.experience) / WEIGHTS)
     if own_images is not None:
@@ -44,7 +47,12 @@ def inputs_of(
     if own_images is not None and given is not None:
         found[given] = contents_of_given(own_images)
     data = {section: contents for section, contents in found.items() if contents is not None}
-    return Inputs(data, experience, given, has_model=model is not None, told=told)
+    return Inputs(data, experience, given, has_model=model is not None, told=told, learning=learning)
+
+
+def _learning(model: nn.Module) -> str:
+    names = (name for name, parameter in model.named_parameters() if parameter.requires_grad)
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()
 
 
 def contents_of_given(images: Target | tuple[Table, EmotionSpace]) -> Contents | None:
