@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from emoreg.config.read_recipe import read_recipe
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
@@ -124,6 +125,31 @@ def test_a_run_that_was_begun_without_a_record_of_its_experience_goes_on(
     del record["model"]  # as earlier versions wrote it
     (run.folder / INPUTS).write_text(json.dumps(record))
     assert train(recipe, run.folder, felt(experiences[0]), quiet).final == run.final
+
+
+class Both(nn.Module):
+    """Two encoders as one."""
+
+    def __init__(self, *encoders: Any) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleList(encoders)
+        self.num_features = sum(encoder.num_features for encoder in encoders)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.cat([encoder(images) for encoder in self.encoders], dim=1)
+
+
+def test_a_run_of_several_experiences_names_each_and_has_no_readout(
+    experiences: tuple[Run, Run], recipe: TrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    encoders = [load_encoder(each, encoder=TinyBackbone()) for each in experiences]
+    model = RegulatedClassifier(TinyBackbone(), Both(*encoders), 10)
+    run = train(recipe, tmp_path / "run", model, quiet)
+    assert run.environment[0]["experience"]["folder"] == ["exp0", "exp1"]
+    loaded = load_run(run, model=model)
+    assert loaded.no_readout_reason == (
+        "its emotional encoder has several experiences (exp0, exp1), and a readout is of one"
+    )
 
 
 def test_a_run_of_a_model_of_which_other_parameters_learn_is_another(

@@ -25,7 +25,7 @@ from emoreg.runtime.places import portable
 from emoreg.stages.affective_heads import Head, heads_of
 from emoreg.stages.classifier import load_classifier
 from emoreg.stages.evaluate import whole_of
-from emoreg.stages.given_model import is_recorded, named_experience
+from emoreg.stages.given_model import is_recorded, named_experiences
 from emoreg.stages.pretrain import AffectiveModel, load_encoder
 
 COPY = "experience"  # inside a run: a copy of its stage-1 run, so that both can be moved together
@@ -155,10 +155,16 @@ def _find_readout(run: Run, recipe: TrainRecipe, experience: Path | None) -> _Re
     if not recipe.has_two_responses:
         return _ReadoutOrReason(None, "the classifier has no emotional branch")
     written = recipe.encoder.experience
-    if is_recorded(recipe) and (written := named_experience(run)) is None:
-        return _ReadoutOrReason(
-            None, "its emotional encoder was given in Python, and nothing tells what it had learned"
-        )
+    if is_recorded(recipe):
+        names = named_experiences(run)
+        if not names:
+            return _ReadoutOrReason(
+                None, "its emotional encoder was given in Python, and nothing tells what it had learned"
+            )
+        if len(names) > 1:
+            reason = f"its emotional encoder has several experiences ({', '.join(names)}), and a readout is of one"
+            return _ReadoutOrReason(None, reason)
+        (written,) = names
     if written is None:
         return _ReadoutOrReason(None, "its emotional encoder was never pre-trained")
     expected = run.inputs.experience

@@ -95,11 +95,12 @@ def refuse_another(run: Run, model: RegulatedClassifier) -> None:
         raise UserError(f"{run.folder} trained a model with other settings ({'; '.join(others)}): build model alike")
 
 
-def named_experience(run: Run) -> str | None:
-    """The name of the stage-1 run whose encoder the classifier had that a run was given; None where nothing tells."""
+def named_experiences(run: Run) -> tuple[str, ...]:
+    """The names of the stage-1 runs whose weights the classifier of a run began with; none where nothing tells."""
     told = (run.environment or [{}])[0].get("experience")
     folder = told.get("folder") if isinstance(told, dict) else None
-    return folder if isinstance(folder, str) and is_plain(folder) else None
+    names = folder if isinstance(folder, list) else [folder]
+    return tuple(names) if all(isinstance(name, str) and is_plain(name) for name in names) else ()
 
 
 def refuse_without(run: Run) -> None:

@@ -18,7 +18,7 @@ from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runs.inputs import SHOWN, weights_checksum
 from emoreg.runs.run import WEIGHTS, Run
 from emoreg.runtime.progress import Progress
-from emoreg.stages.given_model import named_experience
+from emoreg.stages.given_model import named_experiences
 
 EXPERIENCE, TRAINED = "emoreg_experience", "emoreg_trained_by"
 
@@ -60,11 +60,12 @@ def checksum_of(experiences: Sequence[Experience]) -> str | None:
     return hashlib.sha256("".join(each.sha256 for each in experiences).encode()).hexdigest()
 
 
-def fingerprint(experiences: Sequence[Experience]) -> dict[str, str] | None:
-    """Which experience a run's encoder has had: the folder's name, and the checksum of its weights."""
+def fingerprint(experiences: Sequence[Experience]) -> dict[str, str | list[str]] | None:
+    """Which experience a run's encoder has had: the folder's name, or a list of several, and `checksum_of`."""
     if (checksum := checksum_of(experiences)) is None:
         return None
-    return {"folder": ", ".join(Path(each.folder).name for each in experiences), "sha256": checksum}
+    names = [Path(each.folder).name for each in experiences]
+    return {"folder": names[0] if len(names) == 1 else names, "sha256": checksum}
 
 
 def describe(experiences: Sequence[Experience]) -> str:
@@ -76,7 +77,7 @@ def describe(experiences: Sequence[Experience]) -> str:
 
 
 def mark_trained(model: nn.Module, run: Run, has_ended: bool = False) -> None:
-    """Note in the networks of a model that a run trains them; or has ended, and left them the weights that they have."""
+    """Note in the networks of a model that a run trains them; or has ended, and left them what they have."""
     networks = [model]
     if isinstance(model, RegulatedClassifier):  # a classifier of another head may be built around the same networks
         networks = [model.backbone]
@@ -105,9 +106,9 @@ def mark_loaded(model: RegulatedClassifier, run: Run) -> None:
     if inputs.tells_experience and checksum_of(experiences_of(model)) != inputs.experience:
         for module in model.modules():
             vars(module).pop(EXPERIENCE, None)
-        if inputs.experience is not None and (name := named_experience(run)) is not None:
+        if inputs.experience is not None and (names := named_experiences(run)):
             encoder = model.backbone if model.encoder is None else model.encoder
-            setattr(encoder, EXPERIENCE, (_place_of_experience(run.recipe) or name, inputs.experience))
+            setattr(encoder, EXPERIENCE, (_place_of_experience(run.recipe) or ", ".join(names), inputs.experience))
     mark_trained(model, run, has_ended=True)
 
 
