@@ -249,7 +249,7 @@ def test_a_run_that_begins_with_what_another_has_trained_tells_so(
         TinyBackbone(), load_encoder(experiences[0], encoder=around.encoder), 10, freeze_encoder=True
     )
     assert told("d", frozen) == []
-    was_frozen = frozen.encoder.requires_grad_(True)
+    was_frozen = frozen.get_submodule("encoder").requires_grad_(True)
     assert told("e", RegulatedClassifier(TinyBackbone(), was_frozen, 10)) == []
     model.load_state_dict(begun)
     assert told("g", model) == []

@@ -80,8 +80,8 @@ class Counting(TinyBackbone):
 def test_a_network_whose_training_changes_what_no_state_dict_holds_is_not_compared_with_its_own_run(
     stage1: PretrainRecipe, stage2: TrainRecipe, tmp_path: Path, quiet: Progress
 ) -> None:
-    average = {"optimizer": dataclasses.replace(stage2.optimizer, ema=0.9)}
-    first, second = dataclasses.replace(stage1, **average), dataclasses.replace(stage2, **average)
+    average = dataclasses.replace(stage2.optimizer, ema=0.9)
+    first, second = dataclasses.replace(stage1, optimizer=average), dataclasses.replace(stage2, optimizer=average)
 
     def built() -> RegulatedClassifier:
         return RegulatedClassifier(Counting(), None, 10, mode="none")

@@ -157,13 +157,11 @@ def _find_readout(run: Run, recipe: TrainRecipe, experience: Path | None) -> _Re
     written = recipe.encoder.experience
     if is_recorded(recipe):
         names = named_experiences(run)
-        if not names:
-            return _ReadoutOrReason(
-                None, "its emotional encoder was given in Python, and nothing tells what it had learned"
-            )
-        if len(names) > 1:
-            reason = f"its emotional encoder has several experiences ({', '.join(names)}), and a readout is of one"
-            return _ReadoutOrReason(None, reason)
+        if len(names) != 1:
+            reason = "was given in Python, and nothing tells what it had learned"
+            if names:
+                reason = f"has several experiences ({', '.join(names)}), and a readout is of one"
+            return _ReadoutOrReason(None, f"its emotional encoder {reason}")
         (written,) = names
     if written is None:
         return _ReadoutOrReason(None, "its emotional encoder was never pre-trained")

@@ -100,7 +100,8 @@ def named_experiences(run: Run) -> tuple[str, ...]:
     told = (run.environment or [{}])[0].get("experience")
     folder = told.get("folder") if isinstance(told, dict) else None
     names = folder if isinstance(folder, list) else [folder]
-    return tuple(names) if all(isinstance(name, str) and is_plain(name) for name in names) else ()
+    known = tuple(name for name in names if isinstance(name, str) and is_plain(name))
+    return known if len(known) == len(names) else ()
 
 
 def refuse_without(run: Run) -> None:
