@@ -5,7 +5,7 @@ import json
 import shutil
 import unicodedata
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,9 @@ from PIL import Image
 
 from emoreg.config.contents import Contents
 from emoreg.config.schema import StimuliSettings, TargetSettings
+from emoreg.data import fingerprint
 from emoreg.data.fingerprint import checksum_of_images, contents_of, contents_of_tables
-from emoreg.data.images.files import list_files
+from emoreg.data.images.files import File, list_files
 from emoreg.data.images.packed import PackedImages
 from emoreg.data.images.table import Item, Table
 from emoreg.data.tools.pack import pack
@@ -90,6 +91,29 @@ def test_images_alone_are_the_same_in_any_order_and_with_any_labels() -> None:
     first = checksum_of_images(Table("t", pixels, np.arange(6)))
     assert first == checksum_of_images(Table("u", pixels[::-1], np.zeros(6, np.int64))) is not None
     assert first != checksum_of_images(Table("t", pixels[:5], np.arange(5)))
+
+
+def test_image_files_are_known_by_their_content_and_not_by_their_names_and_sizes(tmp_path: Path) -> None:
+    def checksum(folder: str, contents: Sequence[bytes | None]) -> str | None:
+        root = tmp_path / folder
+        root.mkdir()
+        for number, content in enumerate(contents):
+            if content is not None:
+                (root / f"{number}.bmp").write_bytes(content)
+        files = [File(f"{number}.bmp", root) for number in range(len(contents))]
+        return checksum_of_images(Table("t", files, np.arange(len(files))))
+
+    clean = checksum("clean", [b"one", b"two"])
+    assert clean is not None and checksum("in another order", [b"two", b"one"]) == clean
+    assert checksum("damaged", [b"one", b"TWO"]) != clean
+    assert checksum("with a dead link", [b"one", b"two", None]) == clean
+
+
+def test_images_that_would_take_long_to_read_have_no_checksum_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Table("t", np.zeros((2, 4, 4, 3), np.uint8), np.arange(2))
+    assert checksum_of_images(table) is not None
+    monkeypatch.setattr(fingerprint, "MOST_READ", 2 * 48 - 1)
+    assert checksum_of_images(table) is None
 
 
 def test_given_files_are_the_same_wherever_they_are(image_folder: Path, image_zip: Path, tmp_path: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from emoreg.config.read_recipe import read_recipe
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
@@ -142,6 +144,34 @@ def test_given_test_images_that_a_run_leaves_unseen_are_not_evaluated(tmp_path: 
     (run.folder / "inputs.json").unlink()  # as in a run of an earlier emoreg, which is known by its name
     with pytest.raises(UserError, match=r"target\.test is false"):
         evaluate(run, own_images(), "cpu", progress=quiet)
+
+
+def test_damaged_copies_of_the_test_images_under_the_same_names_are_other_images(
+    tmp_path: Path, quiet: Progress
+) -> None:
+    random = np.random.default_rng(0)
+    for root in ("clean", "damaged"):
+        for name in (
+            f"{split}/{label}/{number}" for split in ("train", "test") for label in "ab" for number in range(8)
+        ):
+            path = tmp_path / root / f"{name}.bmp"  # of one size, whatever it shows
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(random.integers(0, 256, (8, 8, 3), np.uint8)).save(path)
+    shutil.copytree(tmp_path / "clean", tmp_path / "copy")
+    settings = EPOCH | {"target.image_size": 8, "target.test": False, "backbone.name": "resnet8"}
+    folders = {
+        root: settings | {"target.name": "folder", "target.root": str(tmp_path / root)} for root in ("clean", "damaged")
+    }
+    recipes = {root: read_recipe(TrainRecipe, None, each) for root, each in folders.items()}
+    clean, damaged = (read_target(recipes[root].target) for root in ("clean", "damaged"))
+    by_name = train(recipes["clean"], tmp_path / "named", progress=quiet)
+    given = train(read_recipe(TrainRecipe, None, settings), tmp_path / "given", progress=quiet, data=clean)
+    for run in (by_name, given):
+        for others in (str(tmp_path / "damaged"), damaged):
+            assert evaluate(run, others, "cpu", progress=quiet)["images"] == 16
+        for own in (str(tmp_path / "copy"), clean):
+            with pytest.raises(UserError, match=r"target\.test is false"):
+                evaluate(run, own, "cpu", progress=quiet)
 
 
 def test_test_images_are_a_runs_own_whatever_else_of_the_target_differs(

@@ -8,6 +8,7 @@ mapped into it, and are read whole.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import zipfile
@@ -32,6 +33,7 @@ PUBLISHED = ("cifar10", "cifar100")  # as an archive, or made into folders
 TABLES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet")
 # Whose labels may be in a MATLAB file; in a user's own folder such a file is none of its tables.
 WITH_MATRIX = ("emod",)
+MOST_READ = 2**30  # bytes of images that are read whole to know them again, which takes about a second
 OF_WINDOWS = ("thumbs.db", "desktop.ini")  # written by its file manager, hidden there
 
 Stamp = tuple[Path, int, int]  # time of the last change in ns, and bytes
@@ -98,18 +100,24 @@ def contents_of_tables(tables: Sequence[Table | None], label_names: Sequence[str
 
 
 def checksum_of_images(table: Table) -> str | None:
-    """SHA-256 of images alone, in any order and with any labels; None with a library's items, which are not decoded.
+    """SHA-256 of images alone, in any order, under any names and with any labels.
 
-    Of pixels, and of files by name and size, as `contents_of_tables` tells them.
+    Of pixels, and of files by their content: the same photographs damaged in another way may have the same names and
+    sizes. A file that cannot be read is left out. None with a library's items, which are not decoded, and for more
+    than MOST_READ bytes.
     """
-    if any(isinstance(image, Item) for image in table.images):
+    images = [image for image in table.images if not isinstance(image, Item)]
+    if len(images) < len(table):
         return None
-    files = [image for image in table.images if isinstance(image, File)]
-    names = _without_wrapping([composed(file.name) for file in files])
-    told = [f"{name}\0{size}" for name, size in zip(names, _sizes(files), strict=True)]
-    pixels = (image for image in table.images if isinstance(image, np.ndarray))
-    told += [f"{image.shape}\0{hashlib.sha256(image.tobytes()).hexdigest()}" for image in pixels]
-    return hashlib.sha256("\n".join(sorted(told)).encode("utf-8", "surrogateescape")).hexdigest()
+    sizes = _sizes([image for image in images if isinstance(image, File)])
+    if sum(sizes) + sum(image.nbytes for image in images if isinstance(image, np.ndarray)) > MOST_READ:
+        return None
+    digests = []
+    for image in images:
+        with contextlib.suppress(UserError):
+            content = image.read() if isinstance(image, File) else f"{image.shape}\n".encode() + image.tobytes()
+            digests.append(hashlib.sha256(content).digest())
+    return hashlib.sha256(b"".join(sorted(digests))).hexdigest()
 
 
 def _look(name: str, root: Path) -> tuple[Contents, Iterable[Path]]:

@@ -307,7 +307,8 @@ def _finish(
             and len(test) == len(target.test),  # none was skipped as unreadable
         },
         "images": {"train": len(train), "validation": len(validation or ()), "test": len(test or ())},
-        "test_split": checksum_of_images(target.test),  # by which evaluate knows it, also where it is left unseen
+        # By which evaluate knows these images, also where they are left unseen.
+        "test_images_checksum": checksum_of_images(target.test),
         **facts,
     }
     metadata: dict[str, Any] = {"stage": 2, "classes": names}

@@ -8,14 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from emoreg.config.contents import Contents
 from emoreg.config.recipe import TrainRecipe
 from emoreg.config.schema import TargetSettings
 from emoreg.config.target_words import OUTPUTS, describe_target
 from emoreg.config.training import Device
 from emoreg.data.fingerprint import checksum_of_images, contents_of
 from emoreg.data.images.table import Table
-from emoreg.data.targets import is_own_test_split, read_for_scoring
+from emoreg.data.targets import is_own_test_split, read_for_scoring, read_target
 from emoreg.data.targets.target import GIVEN_IMAGES, Target, check_target
 from emoreg.errors import SettingError, UserError
 from emoreg.models.regulation import RegulatedClassifier
@@ -68,10 +67,10 @@ def evaluate(
     fabric = make_fabric(training)
     classifier, classes = load_classifier(run, model)
     target = recipe.target
-    was = run.inputs.data.get("target")
+    was, checksum = run.inputs.data.get("target"), run.final.get("test_images_checksum")
     if data is None or isinstance(data, str | Path):
         data = None if data is None else str(data)
-        if data is not None and was is not None and _holds(data, target, was):
+        if data is not None and not is_own_test_split(target, data) and _holds(data, run):
             target = dataclasses.replace(target, root=data)
         table = read_for_scoring(target, data, classes, progress, recipe.edition)
         is_own = is_own_test_split(target, data)
@@ -79,10 +78,13 @@ def evaluate(
         scored = portable(str(data), run.folder)
     else:
         table, scored, now = _test_of(data, target, classes), f"{GIVEN_IMAGES}{data.test.name}", None
-        given = contents_of_given(data)
-        is_known = was is not None and given is not None
-        is_own = was == given if is_known else target.name == f"{GIVEN_IMAGES}{data.train.name}"
-    is_own = is_own or run.final.get("test_split") == checksum_of_images(table) is not None
+        is_own = False
+        if checksum is None:
+            given = contents_of_given(data)
+            is_known = was is not None and given is not None
+            is_own = was == given if is_known else target.name == f"{GIVEN_IMAGES}{data.train.name}"
+    if not is_own and checksum is not None:
+        is_own = checksum_of_images(table) == checksum
     if is_own and not target.test:
         raise UserError("target.test is false, which leaves this run's test split unseen: give other images (data=)")
     images = load_target(table, recipe.target, training, fabric, progress)
@@ -141,7 +143,15 @@ def _test_of(data: Target, target: TargetSettings, classes: tuple[str, ...]) -> 
     return data.test
 
 
-def _holds(root: str, target: TargetSettings, was: Contents) -> bool:
-    """Whether the images that a run was trained with are at `root` now, whatever their path was."""
-    now = contents_of(dataclasses.replace(target, root=root))
-    return now is not None and was.sha256 == now.sha256 is not None
+def _holds(root: str, run: Run) -> bool:
+    """Whether the images that a run was trained with are at `root` now, whatever their path was.
+
+    Of files that are known by name and size those of the test split must be the same by their content too.
+    """
+    recipe, was, checksum = run.recipe, run.inputs.data.get("target"), run.final.get("test_images_checksum")
+    assert isinstance(recipe, TrainRecipe)
+    there = dataclasses.replace(recipe.target, root=root)
+    now = contents_of(there)
+    if was is None or now is None or was.sha256 is None or was.sha256 != now.sha256:
+        return False
+    return checksum is None or checksum_of_images(read_target(there, recipe.edition).test) == checksum
