@@ -191,7 +191,7 @@ def _join_launched(
             except RuntimeError as error:  # a process group's, if the leader has left it, or this process's own
                 reason = f"process {fabric.global_rank} of {fabric.world_size} ends: {shortened(str(error), 300)}"
                 tell(printable(f"emoreg: {folder}: {reason}"))
-                decision = _Decision.REFUSED
+                raise  # where it arose tells which of the two it is
         if decision is _Decision.REFUSED:
             raise SystemExit(2)  # the leader prints what it has refused
         return run
