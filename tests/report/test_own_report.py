@@ -69,6 +69,19 @@ def test_seeds_that_an_arm_lacks_are_told_beside_the_contrasts_that_are_without_
     )
 
 
+def test_seeds_that_an_arm_lacks_are_told_where_for_want_of_them_there_is_no_verdict(tmp_path: Path) -> None:
+    frame = own_frame()
+    made = emoreg.report_results(frame[~((frame["arm"] == "Learn-E-Reg, shuffled") & (frame["seed"] > 0))], tmp_path)
+    assert made.findings[0].startswith("No verdict on ") and "with one seed no test can pass" in made.findings[0]
+    told = "Only one of 8 seeds is in the label effect and the emotion effect of Learn-E-Reg: shuffled is missing in 7."
+    assert told in made.findings
+    alone = {"Learn-E-Reg, shuffled": (0,), "Learn-E-Reg": range(1, 8)}
+    is_there = [seed in alone.get(arm, (seed,)) for arm, seed in zip(frame["arm"], frame["seed"], strict=True)]
+    made = emoreg.report_results(frame[is_there], tmp_path)
+    told = "None of 8 seeds are in the label effect and the emotion effect of Learn-E-Reg: "
+    assert f"{told}Learn-E-Reg is missing in 1; shuffled is missing in 7." in made.findings
+
+
 def test_being_below_a_twin_is_the_author_s_word_too_where_there_is_no_verdict(tmp_path: Path) -> None:
     made = emoreg.report_results(own_frame({"Learn-E-Reg": 0.70, "Learn-E-Reg, rotation": 0.72}), tmp_path / "report")
     assert "Learn-E-Reg is below rotation, −" in made.findings[0]

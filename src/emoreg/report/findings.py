@@ -34,6 +34,7 @@ RULES_OUT = {
 }
 ASKED = (*OVER_TWINS, *PRACTICAL)  # in the order of the sentences
 DECIDED = (Verdict.ABOVE, Verdict.NOT_ABOVE, Verdict.BELOW)
+SHORT_OF_SEEDS = (Verdict.TOO_FEW, Verdict.TIED)  # which more seeds may mend
 COLLAPSED = "runs collapsed, and a mean over them says nothing"
 POSITIVE_CONTROLS = "recipes/studies/positive-control-*.yaml"
 
@@ -370,10 +371,12 @@ def _lacking(cases: Sequence[Case]) -> list[str]:
     words: dict[tuple[str, str], list[str]] = {}
     for case in cases:
         contrast = case.contrast
-        if contrast.lacking and contrast.verdict in DECIDED:
+        if contrast.lacking and contrast.verdict in (*DECIDED, *SHORT_OF_SEEDS):
             there = contrast.size.n + len({seed for _, seeds in contrast.lacking for seed in seeds})
             each = [f"{_short_name(arm, case)} is missing in {len(seeds)}" for arm, seeds in contrast.lacking]
-            key = (f"Only {contrast.size.n} of {there} seeds are in", f"{case.name}: {listed(each)}.")
+            number = contrast.size.n
+            only = "None" if number == 0 else "Only one" if number == 1 else f"Only {number}"
+            key = (f"{only} of {there} seeds {'is' if number == 1 else 'are'} in", f"{case.name}: {listed(each)}.")
             words.setdefault(key, []).append(KINDS[contrast.name].words)
     return [f"{few} {all_of(what)} of {why}" for (few, why), what in words.items()]
 
