@@ -24,7 +24,8 @@ def in_evaluation(network: nn.Module) -> Iterator[None]:
         threads, trained = _ANSWERING.get(network, (0, []))
         if not threads:
             trained = [module for module in network.modules() if module.training]
-            network.eval()
+            if trained:  # else it would walk through all modules again for each batch
+                network.eval()
         _ANSWERING[network] = (threads + 1, trained)
     try:
         yield
