@@ -177,7 +177,7 @@ def _print_costs(recipe: PretrainRecipe | TrainRecipe, folder: Path, progress: P
     from emoreg.study.image_counts import count_images
     from emoreg.study.measured_speeds import gpu_estimate
     from emoreg.study.missing_sets import download_notes, missing_sets_of, told
-    from emoreg.training.fabric import find_device
+    from emoreg.training.fabric import device_kind
 
     outlook = refusal = None
     try:
@@ -188,7 +188,7 @@ def _print_costs(recipe: PretrainRecipe | TrainRecipe, folder: Path, progress: P
             return 0
         if isinstance(recipe, TrainRecipe) and recipe.encoder.experience is not None:
             experience_run(recipe.encoder.experience)
-        find_device(recipe.training, recipe.training.devices)
+        device_kind(recipe.training, recipe.training.devices)
     except UserError as error:  # what can be told is told all the same
         refusal = str(error)
     counted, training = count_images([recipe], progress), recipe.training

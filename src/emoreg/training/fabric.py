@@ -44,7 +44,7 @@ def make_fabric(training: TrainingSettings, devices: int = 1, **options: Any) ->
     import_fabric()
     from lightning_fabric import Fabric
 
-    device = find_device(training, devices)
+    device = device_kind(training, devices)
     prepare_process(training, device)
     if resolve_precision(training, device) == "bf16-mixed":
         from emoreg.training.autocast import Autocast
@@ -53,7 +53,7 @@ def make_fabric(training: TrainingSettings, devices: int = 1, **options: Any) ->
     return Fabric(accelerator=device, devices=devices, **options)
 
 
-def find_device(training: TrainingSettings, devices: int) -> Literal["cpu", "cuda", "mps"]:
+def device_kind(training: TrainingSettings, devices: int) -> Literal["cpu", "cuda", "mps"]:
     """The kind of device that a run is trained on. UserError if there is none here, or fewer than `devices`."""
     device = first_device() if training.device == "auto" else training.device
     if not is_available(device):
