@@ -335,6 +335,16 @@ def test_a_look_too_early_to_decide_says_so() -> None:
     assert row["verdict"] == Verdict.TOO_FEW  # 4 of 8 seeds: level 0.0015, but one resample in 256 repeats one seed
 
 
+def test_with_looks_all_regulated_arms_are_the_family_also_one_whose_twin_is_not_planned() -> None:
+    frame = study(arms(0.92, 0.90, modes=["learned", "fixed"]))
+    frame = frame[~((frame["mode"] == "fixed") & (frame["experience"] == "moments"))]
+    for looks, family in (([8], 1), ([4, 8], 2)):
+        found = analyse(planned(frame, looks))
+        labels = found[(found["contrast"] == "label") & (found["family"] > 0)]
+        assert set(labels["verdict"]) == {Verdict.ABOVE, Verdict.MISSING_TWIN}
+        assert set(labels["family"]) == {family}
+
+
 def test_what_is_no_label_effect_is_none_of_emotion() -> None:
     """An arm without a neutral twin leaves the family of emotion alone, which makes that family's correction milder."""
     strong = study(arms(0.9035, 0.90) | {("learned", twin): 0.88 for twin in TWINS}, rng=1)

@@ -58,16 +58,16 @@ def decide(family: Sequence[Comparison], sizes: Sequence[Sequence[Size]], arms: 
         arms: regulated arms in the plan, also those of which no run is finished yet.
     """
     barred = [_without_test(contrast, of_looks[-1]) for contrast, of_looks in zip(family, sizes, strict=True)]
+    if any(len(contrast.planned) > 1 for contrast in family):  # what a look may spend is settled before any run
+        return [
+            Decision(verdict, family=arms) if verdict else _spent(contrast, of_looks, arms)
+            for contrast, of_looks, verdict in zip(family, sizes, barred, strict=True)
+        ]
     never = [
         verdict is Verdict.MISSING_TWIN and bool(contrast.unplanned)
         for contrast, verdict in zip(family, barred, strict=True)
     ]
     number = arms - sum(never)
-    if any(len(contrast.planned) > 1 for contrast in family):
-        return [
-            Decision(verdict, family=number) if verdict else _spent(contrast, of_looks, arms)
-            for contrast, of_looks, verdict in zip(family, sizes, barred, strict=True)
-        ]
     last = [of_looks[-1] for of_looks in sizes]
     above = _holm([size.p for size in last], barred, never, arms)
     below = _holm([size.p_below for size in last], barred, never, arms)
