@@ -149,11 +149,13 @@ def test_an_encoder_that_is_frozen_in_part_stays_so() -> None:
     assert [name for name, p in encoder.named_parameters() if p.requires_grad] == ["norm.weight", "norm.bias"]
 
 
-def test_an_encoder_that_is_frozen_as_a_whole_is_not_taken_for_one_that_learns() -> None:
-    encoder = TinyBackbone()
-    RegulatedClassifier(TinyBackbone(), encoder, K, freeze_encoder=True)
-    with pytest.raises(SettingError, match=r"freeze_encoder: must be True .* encoder.requires_grad_\(True\)"):
-        RegulatedClassifier(TinyBackbone(), encoder, K)
+def test_a_classifier_can_be_built_around_an_encoder_that_is_frozen_and_thawed_later(images: Tensor) -> None:
+    encoder = TinyBackbone().requires_grad_(False)
+    model = RegulatedClassifier(TinyBackbone(), encoder, K)
+    assert not any(p.requires_grad for p in encoder.parameters())
+    encoder.requires_grad_(True)
+    model(images).sum().backward()
+    assert all(p.grad is not None for p in encoder.parameters())
 
 
 def test_fine_tuned_encoder_moves_its_statistics(images: Tensor) -> None:

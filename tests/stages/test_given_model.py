@@ -73,6 +73,18 @@ def test_a_model_of_ones_own_ends_with_the_weights_that_its_run_keeps(
             assert torch.equal(model.state_dict()[name], weight), name
 
 
+def test_an_encoder_that_is_frozen_as_a_whole_is_not_trained_as_one_that_learns(
+    stage2: TrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    encoder = TinyBackbone().requires_grad_(False)
+    with pytest.raises(
+        SettingError, match=r"encoder.frozen: must be true .*freeze_encoder=True.*requires_grad_\(True\)"
+    ):
+        train(stage2, tmp_path / "run", RegulatedClassifier(TinyBackbone(), encoder, 10), quiet)
+    frozen = RegulatedClassifier(TinyBackbone(), encoder, 10, freeze_encoder=True)
+    assert train(stage2, tmp_path / "frozen", frozen, quiet).is_finished
+
+
 def test_an_encoder_of_ones_own_ends_with_the_weights_that_its_run_keeps(
     stage1: PretrainRecipe, tmp_path: Path, quiet: Progress
 ) -> None:

@@ -141,7 +141,7 @@ class RegulatedClassifier(nn.Module):
             with a linear P: De -> D where the widths differ, and z_e = h_n(P e(x)).
         lam: constant or start of λ, in [0, 1].
         freeze_encoder: keep e's weights and batch statistics unchanged. Without it what learns of e is what takes
-            gradients already, such as its adapters alone.
+            gradients already, such as its adapters alone, and batch statistics move in training even if nothing does.
         feature_dims: (D, De) for modules without timm's `num_features`; De is ignored without an encoder.
         seed: of the start of λ in mode "random_learned", which `torch.manual_seed` does not change.
         task: "classification", one of K classes; "multilabel", any of K labels, z their log-odds; or "regression", K
@@ -221,12 +221,8 @@ class RegulatedClassifier(nn.Module):
         self.regulation = Regulation(
             self.mode, settings.granularity, settings.lam, self.num_classes, gate_features, int(seed)
         )
-        learns = [parameter.requires_grad for parameter in encoder.parameters()]
         if self.freeze_encoder:
             encoder.requires_grad_(False)
-        elif learns and not any(learns):
-            mend = "encoder.requires_grad_(True) lets it learn"
-            raise SettingError("freeze_encoder", f"must be True with an encoder that is frozen as a whole; {mend}")
 
     def train(self, mode: bool = True) -> RegulatedClassifier:
         """As `nn.Module.train`, but a frozen encoder's batch norm and dropout stay in evaluation."""

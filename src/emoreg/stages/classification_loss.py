@@ -10,6 +10,7 @@ from emoreg.config.recipe import TrainRecipe
 from emoreg.config.schema import RELATIVES
 from emoreg.data.images.batches import Batch
 from emoreg.data.images.image_set import ImageSet
+from emoreg.errors import SettingError
 from emoreg.models.anchor import Anchor
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.models.regulation_loss import RegulationLoss
@@ -37,8 +38,10 @@ def classification_loss(
         rehearsal: of the encoder, or of the one network of mode transfer.
 
     Raises:
-        SettingError: a matched budget for a classifier of your own one branch of which gets no gradient.
+        SettingError: a matched budget for a classifier of your own one branch of which gets no gradient; an encoder
+            that is frozen as a whole and is to learn.
     """
+    _refuse_frozen(classifier)
     loss = recipe.loss
     weights = loss.weights(classifier.encoder is not None)  # your own classifier's mode need not be the recipe's
     classifier.gradient_scale = None  # of a loss of the caller's own loop
@@ -61,6 +64,21 @@ def classification_loss(
     if not has_anchor and rehearsal is None:
         return loss_of
     return _KeptAlive(loss_of, Anchor(_experienced(classifier), rate) if has_anchor else None, rehearsal)
+
+
+def _refuse_frozen(classifier: RegulatedClassifier) -> None:
+    """SettingError for an encoder that no part of learns, though it is not said to be frozen.
+
+    Not where a classifier is built: it may be one for inference, or a loop of one's own may thaw the encoder later.
+    """
+    encoder = classifier.encoder
+    learns = [] if encoder is None else [parameter.requires_grad for parameter in encoder.parameters()]
+    if learns and not any(learns) and not classifier.freeze_encoder:
+        raise SettingError(
+            "encoder.frozen",
+            "must be true with an encoder that is frozen as a whole (of a RegulatedClassifier of your own: "
+            "freeze_encoder=True); encoder.requires_grad_(True) lets it learn",
+        )
 
 
 def _experienced(classifier: RegulatedClassifier) -> nn.Module:
