@@ -22,7 +22,7 @@ class Progress:
     """Shows tasks, which may be nested.
 
     Args:
-        quiet: show nothing.
+        quiet: show warnings alone, see `warn`.
         details: also show one line per epoch.
         every: least seconds between two lines of a task, without a terminal.
     """

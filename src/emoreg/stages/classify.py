@@ -85,7 +85,7 @@ def train(
             keeps, in evaluation. Of the recipe's backbone, encoder and regulation settings, learning rates and a frozen
             encoder's views alone are then used; the run records the model's own mode and architectures in place of the
             others.
-        progress: None shows it in the terminal, `emoreg.Progress(quiet=True)` nowhere.
+        progress: None shows it in the terminal, `emoreg.Progress(quiet=True)` warnings alone.
         data: your own images in place of `recipe.target.name` and root; the recipe is stored with the name
             "given:<name of the training table>". Its other settings of the target hold, but for `classes`: the classes
             are those of `data`.
