@@ -95,21 +95,17 @@ def train(
     """
     recipe = with_sources(require_recipe(recipe, TrainRecipe, "train"))
     progress = progress or Progress()
-    was_finished = Run(path_of(out, "out")).is_finished
+    before = Run(path_of(out, "out"))
+    was_finished = before.is_finished
     if data is not None:
         check_target(data)
         if not was_finished:  # an earlier emoreg has trained with one class
             require_two_classes(data)
-        if recipe.target.classes is not None:
-            raise SettingError("target.classes", "must be null with data=, which names its classes: give those alone")
-        own = recipe.target.labels if recipe.target.task == data.task else "majority"
-        labels = LABELS_OF.get(data.task, own)
-        named = dataclasses.replace(recipe.target, name=f"{GIVEN_IMAGES}{data.train.name}", root=None, labels=labels)
-        recipe = dataclasses.replace(recipe, target=named)
+        recipe = _of_given_images(recipe, data)
     if model is not None:
         require_classifier(model, "model")
         require_kept(model, "model")
-        recipe = as_given(recipe, model, Run(path_of(out, "out")))
+        recipe = as_given(recipe, model, before)
     else:
         check_encoder(recipe)
         recipe = with_encoder_architecture(recipe)
@@ -127,6 +123,15 @@ def train(
         # Other processes train copies, a finished run trains nothing, and optimizer.ema averages.
         load_classifier(run, model, compare=was_finished)
     return run
+
+
+def _of_given_images(recipe: TrainRecipe, data: Target) -> TrainRecipe:
+    if recipe.target.classes is not None:
+        raise SettingError("target.classes", "must be null with data=, which names its classes: give those alone")
+    own = recipe.target.labels if recipe.target.task == data.task else "majority"
+    labels = LABELS_OF.get(data.task, own)
+    named = dataclasses.replace(recipe.target, name=f"{GIVEN_IMAGES}{data.train.name}", root=None, labels=labels)
+    return dataclasses.replace(recipe, target=named)
 
 
 def check_augment(recipe: TrainRecipe) -> None:
