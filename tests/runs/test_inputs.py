@@ -26,26 +26,16 @@ from emoreg.stages.classify import train
 from emoreg.stages.evaluate import evaluate
 from emoreg.stages.pretrain import pretrain
 from refusing import refusal
+from stopped_runs import CutOff
 
 ONE, OTHER = "1" * 64, "2" * 64
-
-
-class StopAt(Progress):
-    """Stops a training at the line of its first epoch, which follows the checkpoint."""
-
-    def __init__(self) -> None:
-        super().__init__(quiet=True)
-
-    def detail(self, line: str) -> None:
-        if line.startswith("epoch 1/"):
-            raise InterruptedError
 
 
 def stopped(recipe: Recipe, folder: Path) -> Path:
     """A run that was stopped after its first epoch."""
     start: Any = pretrain if isinstance(recipe, PretrainRecipe) else train
     with pytest.raises(InterruptedError):
-        start(recipe, folder, progress=StopAt())
+        start(recipe, folder, progress=CutOff())
     assert (folder / CHECKPOINT).exists()
     return folder
 
@@ -205,7 +195,7 @@ def test_a_run_of_given_images_goes_on_with_the_same_and_refuses_others(
     of_given: TrainRecipe, tmp_path: Path, quiet: Progress
 ) -> None:
     with pytest.raises(InterruptedError):
-        train(of_given, tmp_path, progress=StopAt(), data=given())
+        train(of_given, tmp_path, progress=CutOff(), data=given())
 
     def refuses(data: Target) -> str:
         told = refusal(lambda: train(of_given, tmp_path, progress=quiet, data=data))
@@ -228,7 +218,7 @@ def test_a_run_of_given_images_that_an_earlier_emoreg_began_goes_on(
     of_given: TrainRecipe, tmp_path: Path, quiet: Progress
 ) -> None:
     with pytest.raises(InterruptedError):
-        train(of_given, tmp_path, progress=StopAt(), data=given())
+        train(of_given, tmp_path, progress=CutOff(), data=given())
     (tmp_path / INPUTS).write_text(json.dumps(Inputs().record()))
     assert train(of_given, tmp_path, progress=quiet, data=given(shift=1)).is_finished
 

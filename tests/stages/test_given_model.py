@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ def test_a_model_that_makes_another_answer_of_the_weights_is_refused(
             "granularity: scalar -> per_class; mix: probabilities -> logits",
         ),
     ):
-        reason = refusal(lambda other=other: load_classifier(run, built(**other)))  # type: ignore[misc]
+        reason = refusal(partial(load_classifier, run, built(**other)))
         assert reason == f"{run.folder} trained a model with other settings ({told}): build model alike"
     alike = built(lam=0.2, freeze_encoder=True)  # its answers are the same
     assert load_classifier(run, alike)[0] is alike

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from emoreg.stages.origins import checksum_of, experiences_of
 from emoreg.stages.pretrain import load_encoder, pretrain
 from listening import Listening
 from refusing import refusal
+from stopped_runs import CutOff
 from tiny_backbone import TinyBackbone
 
 EPOCH: dict[str, Any] = {"training.epochs": 1, "training.batch_size": 16, "training.device": "cpu"}
@@ -54,17 +56,6 @@ def experiences(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Run]:
 def recipe() -> TrainRecipe:
     settings = EPOCH | {"training.epochs": 2, "target.image_size": 8, "target.limit": 64}
     return read_recipe(TrainRecipe, None, settings)
-
-
-class StopAt(Progress):
-    """Stops a training at the line of its first epoch, which follows the checkpoint."""
-
-    def __init__(self) -> None:
-        super().__init__(quiet=True)
-
-    def detail(self, line: str) -> None:
-        if line.startswith("epoch 1/"):
-            raise InterruptedError
 
 
 def felt(experience: Run | None) -> RegulatedClassifier:
@@ -102,7 +93,7 @@ def test_a_stopped_run_of_your_own_model_goes_on_with_its_experience_alone(
     experiences: tuple[Run, Run], recipe: TrainRecipe, tmp_path: Path, quiet: Progress
 ) -> None:
     with pytest.raises(InterruptedError):
-        train(recipe, tmp_path / "run", felt(experiences[0]), StopAt())
+        train(recipe, tmp_path / "run", felt(experiences[0]), CutOff())
     assert "other images or weights" in refusal(lambda: train(recipe, tmp_path / "run", felt(experiences[1]), quiet))
     shutil.copytree(experiences[0].folder, tmp_path / "moved")
     assert train(recipe, tmp_path / "run", felt(Run(tmp_path / "moved")), quiet).is_finished
@@ -162,10 +153,10 @@ def test_a_run_of_a_model_of_which_other_parameters_learn_is_another(
         return model
 
     with pytest.raises(InterruptedError):
-        train(recipe, tmp_path / "run", partly("conv"), StopAt())
+        train(recipe, tmp_path / "run", partly("conv"), CutOff())
     for _ in ("stopped", "finished"):
         for other in (None, "norm"):
-            told = refusal(lambda other=other: train(recipe, tmp_path / "run", partly(other), quiet))  # type: ignore[misc]
+            told = refusal(partial(train, recipe, tmp_path / "run", partly(other), quiet))
             assert "holds a run with other settings (model: other parameters learn (requires_grad) than did" in told
         run = train(recipe, tmp_path / "run", partly("conv"), quiet)
     record = json.loads((run.folder / INPUTS).read_text())
@@ -254,7 +245,7 @@ def test_a_run_that_begins_with_what_another_has_trained_tells_so(
     model.load_state_dict(begun)
     assert told("g", model) == []
     with pytest.raises(InterruptedError):
-        train(recipe, tmp_path / "f", fresh := felt(None), StopAt())
+        train(recipe, tmp_path / "f", fresh := felt(None), CutOff())
     assert told("f", fresh) == []  # resumed
 
 

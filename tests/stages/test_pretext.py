@@ -48,6 +48,7 @@ from emoreg.stages.stimulus_mixture import SplitStimuli, split_stimuli
 from emoreg.study.arms import Arm, recipe_of
 from emoreg.training.fabric import make_fabric
 from narrow import pixels
+from stopped_runs import CutOff
 
 PRETEXTS: tuple[Pretext, ...] = ("affect", "shuffled", "rotation")  # of any stimuli; neutral is not for procedural ones
 CATEGORY = EmotionSpace("category", ("awe", "fear", "joy"))
@@ -449,23 +450,14 @@ def test_rotation_needs_no_validation_images(stage1: PretrainRecipe, tmp_path: P
     assert run.final["validation"] is None and run.final["train"].keys() == {"loss", "accuracy"}
 
 
-class Interrupted(Exception):
-    pass
-
-
-class StopsAfterAnEpoch(Progress):
-    def detail(self, line: str) -> None:
-        raise Interrupted
-
-
 @pytest.mark.parametrize("pretext", ["shuffled", "neutral", "rotation"])
 def test_a_stopped_twin_goes_on_to_the_same_weights(
     pretext: Pretext, stage1: PretrainRecipe, tmp_path: Path, quiet: Progress
 ) -> None:
     recipe, mine = learning(stage1, pretext, epochs=2), (table(), VALENCE_AROUSAL)
     whole = pretrain(recipe, tmp_path / "whole", mine, quiet)
-    with pytest.raises(Interrupted):
-        pretrain(recipe, tmp_path / "stopped", mine, StopsAfterAnEpoch(quiet=True))
+    with pytest.raises(InterruptedError):
+        pretrain(recipe, tmp_path / "stopped", mine, CutOff())
     assert not Run(tmp_path / "stopped").is_finished
     resumed = pretrain(recipe, tmp_path / "stopped", mine, quiet)
     for name, value in whole.weights()[0].items():
@@ -576,12 +568,12 @@ def test_every_pretext_and_the_random_encoder_start_from_the_same_weights(
 
     def start(_context: Any, model: AffectiveModel, *_rest: Any, **_options: Any) -> Any:
         starts.append(model.encoder.state_dict())
-        raise Interrupted
+        raise InterruptedError
 
     monkeypatch.setattr(emoreg.stages.pretrain, "fit", start)
     mine = (table(), VALENCE_AROUSAL)
     for pretext in (*PRETEXTS, "neutral"):
-        with pytest.raises(Interrupted):
+        with pytest.raises(InterruptedError):
             pretrain(learning(stage1, pretext, backbone=backbone, seed=3), tmp_path / pretext, mine, quiet)
     target = dataclasses.replace(stage2.target, image_size=SIZE)
     base = dataclasses.replace(stage2, target=target, backbone=backbone, regulation=RegulationSettings("learned"))

@@ -36,6 +36,7 @@ from emoreg.stages.classifier import build_classifier
 from emoreg.stages.pretrain import AffectiveModel, load_encoder, pretrain
 from emoreg.stages.stimulus_mixture import checked_quotas, join, refuse_one_class, split_stimuli
 from listening import Listening
+from stopped_runs import CutOff
 from tiny_backbone import TinyBackbone
 
 CATEGORY = EmotionSpace("category", ("awe", "fear", "joy"))
@@ -102,23 +103,6 @@ def with_weights(recipe: PretrainRecipe, *weights: float) -> PretrainRecipe:
 
 def epochs(recipe: PretrainRecipe, count: int) -> PretrainRecipe:
     return dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, epochs=count))
-
-
-class Interrupted(Exception):
-    pass
-
-
-class StopsAfter(Progress):
-    """Ctrl-C after so many lines of detail, one an epoch."""
-
-    def __init__(self, lines: int) -> None:
-        super().__init__(quiet=True)
-        self.left = lines
-
-    def detail(self, line: str) -> None:
-        self.left -= 1
-        if self.left == 0:
-            raise Interrupted
 
 
 # Heads
@@ -388,8 +372,8 @@ def test_a_heads_own_metrics_are_those_of_its_slice(union: PretrainRecipe, tmp_p
 def test_a_stopped_union_goes_on_to_the_same_weights(union: PretrainRecipe, tmp_path: Path, quiet: Progress) -> None:
     asked = with_weights(union, 1, 1, 2)
     whole = pretrain(asked, tmp_path / "whole", progress=quiet)
-    with pytest.raises(Interrupted):
-        pretrain(asked, tmp_path / "stopped", progress=StopsAfter(1))
+    with pytest.raises(InterruptedError):
+        pretrain(asked, tmp_path / "stopped", progress=CutOff())
     assert not Run(tmp_path / "stopped").is_finished
     resumed = pretrain(asked, tmp_path / "stopped", progress=quiet)
     for name, value in whole.weights()[0].items():
