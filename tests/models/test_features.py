@@ -136,6 +136,10 @@ def test_an_error_within_a_network_is_its_own_whichever_layer_is_registered_firs
         answer(GatedLater(), torch.zeros(2, 3, 2, 2))
     with pytest.raises(SettingError, match=r"images: must be \(B, 3, H, W\) for the backbone, not \(2, 6, 8, 8\)"):
         answer(GatedLater(), torch.zeros(2, 6, 8, 8))
+    misfit = TinyBackbone()
+    misfit.register_module("norm", nn.Conv2d(5, 6, 1))  # which is not given the images
+    with pytest.raises(RuntimeError, match="to have 5 channels, but got 6 channels"):
+        answer(misfit, torch.zeros(2, 3, 8, 8))
 
 
 def undecayed_by(optimizer: torch.optim.Optimizer, model: nn.Module) -> set[str]:
