@@ -1,4 +1,4 @@
-"""The pages of the site: nothing stands twice, and nothing is left out."""
+"""The pages of the site, and the reference of names and settings, are complete."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ def make_site() -> ModuleType:
     return module
 
 
-def places(entries: list[dict[str, object]]) -> list[str]:
+def pages_of(entries: list[dict[str, object]]) -> list[str]:
     """The pages of a navigation."""
     return [
         page
         for entry in entries
         for place in entry.values()
-        for page in (places(place) if isinstance(place, list) else [str(place)])
+        for page in (pages_of(place) if isinstance(place, list) else [str(place)])
     ]
 
 
-def test_the_pages_are_put_together_and_every_one_is_in_the_navigation(make_site: ModuleType, tmp_path: Path) -> None:
-    make_site.put_together(tmp_path)
+def test_all_pages_are_assembled_and_in_the_navigation(make_site: ModuleType, tmp_path: Path) -> None:
+    make_site.assemble(tmp_path)
     pages = {path.relative_to(tmp_path / "docs").as_posix() for path in (tmp_path / "docs").rglob("*.md")}
-    assert set(places(yaml.safe_load((tmp_path / "mkdocs.yml").read_text())["nav"])) == pages
+    assert set(pages_of(yaml.safe_load((tmp_path / "mkdocs.yml").read_text())["nav"])) == pages
     assert {"index.md", "recipes.md", "method.md"} <= pages
     assert not list(tmp_path.rglob("*.py"))
     home = (tmp_path / "docs" / "index.md").read_text(encoding="utf-8")
     assert home.startswith("# emoreg\n") and "[The method](method.md)" in home
 
 
-def test_pages_that_are_not_there_are_left_out_of_the_navigation(make_site: ModuleType, tmp_path: Path) -> None:
+def test_missing_pages_are_left_out_of_the_navigation(make_site: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "here.md").write_text("")
     entries = [{"Here": "here.md"}, {"There": "there.md"}, {"More": [{"There": "there.md"}]}]
     assert make_site.with_pages_that_exist(entries, tmp_path) == [{"Here": "here.md"}]
@@ -68,12 +68,12 @@ def test_links_of_the_readme_lead_to_pages_or_become_text(make_site: ModuleType,
     assert make_site.for_the_site(text, ROOT) == expected
 
 
-def test_links_of_pages_that_lead_out_of_docs_become_text_but_for_the_readme(make_site: ModuleType) -> None:
+def test_links_out_of_docs_become_text_except_those_to_the_readme(make_site: ModuleType) -> None:
     text = "[README](../README.md#a-run), [script](../benchmarks/speed.py), [data](data.md)"
     assert make_site.for_the_site(text, DOCS) == "[README](index.md#a-run), script, [data](data.md)"
 
 
-def test_every_recipe_is_in_the_table_with_what_its_header_says_was_seen(make_site: ModuleType) -> None:
+def test_every_recipe_is_in_the_table_with_the_result_in_its_header(make_site: ModuleType) -> None:
     page = make_site.recipes_page()
     for file in (ROOT / "recipes").rglob("*.yaml"):
         (row,) = [line for line in page.splitlines() if f"`{file.relative_to(ROOT / 'recipes').as_posix()}`" in line]
@@ -83,7 +83,7 @@ def test_every_recipe_is_in_the_table_with_what_its_header_says_was_seen(make_si
     assert "Learn-E-Reg" in page and "CCC on validation images 0.28" in page
 
 
-def test_every_picture_is_there_and_all_of_them_together_are_small() -> None:
+def test_every_picture_exists_is_used_and_all_together_are_small() -> None:
     named = {
         name.removeprefix("docs/")
         for page in (DOCS.parent / "README.md", *DOCS.glob("*.md"))
@@ -93,10 +93,10 @@ def test_every_picture_is_there_and_all_of_them_together_are_small() -> None:
     assert named == kept and sum((DOCS / name).stat().st_size for name in kept) < 450_000
 
 
-def test_nothing_is_fetched_from_another_host_by_a_page_that_is_read(make_site: ModuleType, tmp_path: Path) -> None:
+def test_pages_fetch_nothing_from_other_hosts(make_site: ModuleType, tmp_path: Path) -> None:
     page = tmp_path / "index.html"
     page.write_text('<script src="https://unpkg.com/iframe-worker/shim"></script>')
-    make_site.keep_to_itself(tmp_path)
+    make_site.replace_external_script(tmp_path)
     assert page.read_text() == '<script src="assets/worker.js"></script>' and (DOCS / "assets" / "worker.js").is_file()
 
 
@@ -115,7 +115,7 @@ def test_every_public_name_and_every_setting_is_in_the_reference() -> None:
         assert dataclasses.is_dataclass(kind) and f"::: emoreg.{kind.__name__}" in of_settings
 
 
-def test_defaults_that_differ_between_the_stages_are_told() -> None:
+def test_the_settings_page_states_the_defaults_that_differ_between_the_stages() -> None:
     page = " ".join((DOCS / "settings.md").read_text(encoding="utf-8").split())
     shared = ("augment", "optimizer", "training")
     for recipe, heading in ((PretrainRecipe(), "For `emoreg pretrain`."), (TrainRecipe(), "For `emoreg train`.")):
@@ -128,7 +128,7 @@ def test_defaults_that_differ_between_the_stages_are_told() -> None:
                     assert re.search(rf"`{section}\.{field}` (is )?{re.escape(written)}\b", told), (section, field)
 
 
-def test_placeholders_in_the_settings_docstrings_are_code_as_the_site_would_take_them_for_html() -> None:
+def test_placeholders_in_the_settings_docstrings_are_code_or_the_site_would_read_them_as_html() -> None:
     files = (Path(str(module.__file__)) for module in (*SETTINGS, emoreg.config.recipe))
     text = "".join(file.read_text(encoding="utf-8") for file in files)
     docstrings = re.findall(r'"""(.*?)"""', text, re.DOTALL)
