@@ -1,4 +1,4 @@
-"""The numbers in docs/findings.md are those of the tables in results/."""
+"""The numbers in docs/findings.md agree with the tables in results/."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def points(share: float) -> str:
 
 
 @pytest.mark.parametrize("path", FIRST_EDITION, ids=lambda path: path.stem)
-def test_the_differences_to_twins_that_remain_of_the_first_edition_are_those_of_its_tables(path: Path) -> None:
-    """Translated here by hand: Learn-E-Reg and the controls of the same mode, and nothing else."""
+def test_differences_to_twins_of_the_first_edition_agree_with_its_tables(path: Path) -> None:
+    """Selects Learn-E-Reg and the controls of the same mode here, independently of emoreg's own translation."""
     table = pd.read_parquet(path)
     twins = table[(table.stage == 2) & table.arm.isin(["learned", *CONTROLS])]
     assert set(twins["recipe.regulation.mode"]) == {"learned"}
@@ -41,17 +41,17 @@ def test_the_differences_to_twins_that_remain_of_the_first_edition_are_those_of_
         for point, low, high in limits.loc[list(CONTROLS.values())].itertuples(index=False)
     ]
     assert f"| `{path.stem}` | {' | '.join(cells)} |" in FINDINGS
-    told = contrasts[contrasts.contrast.isin(["label", "emotion"])]
-    assert set(told.verdict) == {"missing_twin"}  # `moments`, which the first edition did not have
+    effects = contrasts[contrasts.contrast.isin(["label", "emotion"])]
+    assert set(effects.verdict) == {"missing_twin"}  # `moments`, which the first edition did not have
 
 
 @pytest.mark.parametrize("path", SECOND_EDITION, ids=lambda path: path.stem)
-def test_the_contrasts_of_the_second_edition_are_those_of_its_tables(path: Path) -> None:
+def test_contrasts_of_the_second_edition_agree_with_its_tables(path: Path) -> None:
     contrasts = emoreg.analyse(read_results(path))
-    told = contrasts[contrasts.verdict.notna()]
-    factor = "stimuli" if told.stimuli.nunique() > 1 else "variant"
-    for variant, of_arm in told.groupby(factor, dropna=False):
-        rows = {str(row["contrast"]): row for row in of_arm.to_dict("records")}
+    tested = contrasts[contrasts.verdict.notna()]
+    factor = "stimuli" if tested.stimuli.nunique() > 1 else "variant"
+    for variant, arm in tested.groupby(factor, dropna=False):
+        rows = {str(row["contrast"]): row for row in arm.to_dict("records")}
         cells = [
             f"{points(row['point'])} [{points(row['low'])}, {points(row['high'])}] {VERDICTS[row['verdict']]}"
             for row in (rows["gain"], rows["over_ensemble"], rows["label"])
@@ -61,7 +61,7 @@ def test_the_contrasts_of_the_second_edition_are_those_of_its_tables(path: Path)
         assert f"| {name} | {label['n']} | {' | '.join(cells)}, {label['against']} |" in FINDINGS
 
 
-def test_that_other_pretexts_do_better_with_a_tenth_of_cifar100_is_what_its_report_says() -> None:
+def test_the_finding_that_other_pretexts_do_better_agrees_with_the_report() -> None:
     verdict = findings(analyse("a study", read_results(ROOT / "results" / "second-cifar100-tenth.parquet")))[0]
     assert verdict == (
         "No label effect is shown with 7 seeds. Another pretext on the same images served better than emotion, by "
@@ -72,15 +72,15 @@ def test_that_other_pretexts_do_better_with_a_tenth_of_cifar100_is_what_its_repo
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
-def test_every_table_of_results_is_named_with_its_edition(path: Path) -> None:
+def test_every_table_is_listed_under_its_edition(path: Path) -> None:
     first, second = FINDINGS.split("## What was wrong with the first edition")
     table = pd.read_parquet(path)
     is_first = "edition" not in table or (table.edition == 1).all()
     assert f"results/{path.name}" in (second if is_first else first)
 
 
-def test_no_gain_of_the_first_edition_is_told_as_a_result() -> None:
-    told = FINDINGS.partition("## What was wrong with the first edition")[0]
-    assert "Second edition" in told
+def test_withdrawn_gains_of_the_first_edition_are_not_stated_as_results() -> None:
+    results = FINDINGS.partition("## What was wrong with the first edition")[0]
+    assert "Second edition" in results
     for withdrawn in ("+1.99", "+2.21", "−3.34", "−1.56"):
-        assert withdrawn not in told and withdrawn not in (ROOT / "README.md").read_text(encoding="utf-8")
+        assert withdrawn not in results and withdrawn not in (ROOT / "README.md").read_text(encoding="utf-8")
