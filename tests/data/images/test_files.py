@@ -121,7 +121,7 @@ def test_names_that_can_be_no_utf_8_are_said(tmp_path: Path, encoding: str) -> N
     path = zip_without_flag(tmp_path / "old.zip", *(f"{name}/1.png".encode(encoding) for name in names))
     assert [file.read() for file in list_files(path)] == [b"x", b"x"]
     (line,) = guessed_names(path)
-    assert line.startswith("old.zip: its names are no UTF-8; 2 are read as code page 437") and "unzip -O" in line
+    assert line.startswith("old.zip: its names are not UTF-8; 2 are read as code page 437") and "unzip -O" in line
 
 
 def unicode_name(name: str, raw: bytes, version: int = 1) -> bytes:

@@ -119,7 +119,7 @@ def test_rows_that_are_not_there_are_refused(rows: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (torch.zeros(1, 3, 8, 8), r"not float32 \(1, 3, 8, 8\); of values in \[0, 1\] give \(images \* 255\)"),
+        (torch.zeros(1, 3, 8, 8), r"not float32 \(1, 3, 8, 8\); if values are in \[0, 1\], give \(images \* 255\)"),
         (torch.zeros(1, 8, 8, 3, dtype=torch.uint8), r"give images.permute\(0, 3, 1, 2\)"),
         (torch.zeros(3, 8, 8, dtype=torch.uint8), r"not uint8 \(3, 8, 8\)"),
         (PIXELS, r"not a ndarray; give torch.from_numpy\(images\)"),

@@ -1,1 +1,1 @@
-"""Images: found in folders and zips, decoded, and put into batches."""
+"""Find images in folders and zips, decode them, and put them into batches."""

@@ -1,4 +1,4 @@
-"""What happens to pixels on their way to the network: random changes, normalisation, scaling."""
+"""Preprocessing of pixels before they reach the network: augmentation, normalisation, scaling."""
 
 from __future__ import annotations
 
@@ -19,40 +19,40 @@ from emoreg.runtime.seeding import generator
 
 
 def normalise(images: Tensor) -> Tensor:
-    """uint8 (B, 3, H, W) to normalised float32 (B, 3, H, W), channels last in memory.
+    """Normalise pixels, uint8 (B, 3, H, W), to float32 (B, 3, H, W), channels last in memory.
 
-    Each colour, in [0, 1], minus ImageNet's mean, divided by ImageNet's standard deviation: (0.485, 0.456, 0.406) and
-    (0.229, 0.224, 0.225).
+    Each channel is scaled to [0, 1], minus ImageNet's mean, (0.485, 0.456, 0.406), divided by ImageNet's standard
+    deviation, (0.229, 0.224, 0.225).
 
     Raises:
-        SettingError: anything else, such as floats, which may be normalised already.
+        SettingError: `images` have another type or shape. Floats are refused because they may be normalised already.
     """
     if not isinstance(images, Tensor) or images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
-        raise SettingError("images", f"must be pixels, uint8 (B, 3, H, W), not {_described(images)}")
+        raise SettingError("images", f"must be pixels, uint8 (B, 3, H, W), not {_describe(images)}")
     count, _, height, width = images.shape
-    # Whole lines of pixels, (B, H, 3 · W), and the statistics repeated along a line: kernels are not vectorised over
-    # an inner dimension of three.
+    # Work on whole lines of pixels, (B, H, 3 · W), with the statistics repeated along a line: kernels are not
+    # vectorised over an inner dimension of three.
     lines = images.permute(0, 2, 3, 1).reshape(count, height, 3 * width).to(torch.float32)
     mean, std = _statistics(width, images.device)
     return lines.sub_(mean).div_(std).view(count, height, width, 3).permute(0, 3, 1, 2)
 
 
-def _described(images: object) -> str:
+def _describe(images: object) -> str:
     if not isinstance(images, Tensor):
         return f"a {type(images).__name__}; give torch.from_numpy(images)"
-    told = f"{str(images.dtype).removeprefix('torch.')} {tuple(images.shape)}"
+    kind = f"{str(images.dtype).removeprefix('torch.')} {tuple(images.shape)}"
     if images.ndim == 4 and images.shape[-1] == 3 != images.shape[1]:
-        return f"{told}; give images.permute(0, 3, 1, 2)"
+        return f"{kind}; give images.permute(0, 3, 1, 2)"
     if images.is_floating_point():
-        return f"{told}; of values in [0, 1] give (images * 255).round().byte(), and leave normalised ones as they are"
-    return told
+        return f"{kind}; if values are in [0, 1], give (images * 255).round().byte(); if normalised, do not call this"
+    return kind
 
 
 @functools.lru_cache(maxsize=64)
 def _statistics(width: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of a line of 8-bit pixels, float32 (3 · W,) each, in the order R, G, B, R, ...
 
-    Cached, because a copy to a GPU synchronises with it.
+    Cached because copying to a GPU synchronises with it.
     """
     with torch.inference_mode(False):
         mean, std = (torch.tensor(values, device=device).mul_(255).repeat(width) for values in (MEAN, STD))
@@ -60,13 +60,13 @@ def _statistics(width: int, device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def crop_and_flip(images: Tensor, padding: int, offsets: Tensor, mirrored: Tensor) -> Tensor:
-    """Crop each image at its own offsets from a border of zeros, and mirror some of them left to right.
+    """Pad images with zeros, crop each at its own offsets, and mirror some of them left to right.
 
     Args:
         images: uint8 (B, 3, H, W), fastest if channels are last in memory.
         padding: width of the border in pixels.
         offsets: int64 (B, 2), down and right, in [0, 2 · padding].
-        mirrored: bool (B,).
+        mirrored: bool (B,), whether to mirror each image.
     """
     count, _, height, width = images.shape
     device = images.device
@@ -80,26 +80,27 @@ def crop_and_flip(images: Tensor, padding: int, offsets: Tensor, mirrored: Tenso
 
 
 def crop_and_enlarge(images: Tensor, boxes: Tensor) -> Tensor:
-    """Each image's box scaled to the size of the image, bilinearly; a box is never larger, so nothing aliases.
+    """Scale each image's box to the size of the image, bilinearly. A box is at most as large, so nothing aliases.
 
     Args:
         images: uint8 (B, 3, S, S).
         boxes: int64 (B, 4); see `boxes.inside`.
     """
     size = images.shape[-1]
-    place = (torch.arange(size, device=images.device) + 0.5) / size  # centres of pixels, in [0, 1]
+    centres = (torch.arange(size, device=images.device) + 0.5) / size  # of pixels, in [0, 1]
 
-    def along(first: Tensor, last: Tensor) -> Tensor:
-        return 2 * (first[:, None] + place * (last - first)[:, None]) / size - 1  # (B, S), as grid_sample counts
+    def coordinates(first: Tensor, last: Tensor) -> Tensor:
+        return 2 * (first[:, None] + centres * (last - first)[:, None]) / size - 1  # (B, S), in [-1, 1]
 
     top, bottom, left, right = boxes.unbind(dim=1)
-    grid = torch.stack(torch.broadcast_tensors(along(left, right)[:, None, :], along(top, bottom)[:, :, None]), dim=3)
+    x, y = coordinates(left, right)[:, None, :], coordinates(top, bottom)[:, :, None]
+    grid = torch.stack(torch.broadcast_tensors(x, y), dim=3)
     enlarged = F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
     return enlarged.round_().to(torch.uint8)
 
 
 def resize(images: Tensor, size: int) -> Tensor:
-    """Normalised images (B, 3, S, S) scaled to `size` pixels a side, antialiased."""
+    """Scale normalised images (B, 3, S, S) to `size` pixels a side, with antialiasing."""
     if images.shape[-1] == size:
         return images
     return F.interpolate(images, size=(size, size), mode="bilinear", antialias=True)
@@ -113,20 +114,20 @@ def draw_changes(
     purpose: tuple[str, int],
     draw: torch.Generator,
 ) -> Callable[[Tensor, slice], Tensor]:
-    """Draw the random changes of an epoch's images, all but how they are mixed.
+    """Draw the augmentation of an epoch's images, except for mixing.
 
     Args:
-        images: the set; its size and device.
+        images: the set; only its length, image size and device are used.
         order: row numbers of the images, by position in the epoch.
-        augment: what to change.
-        seed: of the run.
-        purpose: ("epoch", number) or ("view", number). What is not drawn from `draw` has a generator of its own for
-            it, so that no change depends on which others there are.
-        draw: of crops and flips.
+        augment: settings of the augmentation.
+        seed: seed of the run.
+        purpose: ("epoch", number) or ("view", number), which seeds a separate generator for each change that does
+            not use `draw`. Switching one change on therefore does not alter the others.
+        draw: generator of crops and flips.
 
     Returns:
-        A function of images uint8 (B, 3, S, S) and the slice of positions that they are at. It gives them changed and
-        normalised, float32.
+        A function that takes images, uint8 (B, 3, S, S), and the slice of their positions in the epoch, and returns
+        them augmented and normalised, float32 (B, 3, S, S).
     """
     count, size, device = len(images), images.image_size, images.labels.device
     offsets = torch.randint(0, 2 * augment.crop_padding + 1, (count, 2), generator=draw).to(device)

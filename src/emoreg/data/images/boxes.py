@@ -1,7 +1,7 @@
-"""Rectangles of images: drawn for random erasing, cutout and CutMix, and filled with the mean colour.
+"""Random rectangles for random erasing, cutout, CutMix and random resized crops.
 
-timm's RandomErasing goes through the images one by one (3 times slower at 32 pixels on a CPU), torchvision's has to be
-called for each (20 times), and neither takes a generator.
+timm's RandomErasing loops over the images (3 times slower at 32 pixels on a CPU), torchvision's has to be called for
+each image (20 times slower), and neither takes a generator.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from torch import Tensor
 from emoreg.config.augment import AugmentSettings
 from emoreg.runtime.seeding import generator
 
-# Random erasing (Zhong et al. 2020, section 4): the rectangle's share of the area, and its height in widths.
+# Random erasing (Zhong et al. 2020, section 4): the rectangle's share of the area, and height / width.
 AREA = (0.02, 0.4)
 ASPECT = (0.3, 1 / 0.3)
-CROP_ASPECT = (3 / 4, 4 / 3)  # width in heights of a random resized crop (Szegedy et al. 2015, section 6)
-ATTEMPTS = 10  # at a rectangle that fits into the image, as in torchvision; about one in twenty does not at once
+CROP_ASPECT = (3 / 4, 4 / 3)  # width / height of a random resized crop (Szegedy et al. 2015, section 6)
+ATTEMPTS = 10  # rectangles drawn until one fits into the image, as in torchvision; about 95 % fit at once
 
 
 def draw_erased(
     count: int, size: int, augment: AugmentSettings, seed: int, purpose: tuple[str | int, ...], device: torch.device
 ) -> list[Tensor]:
-    """Boxes to erase from each of `count` images, int64 (N, 4) for each kind that is asked for; see `inside`.
+    """Draw boxes to erase from each image: int64 (N, 4) for `erase` and for `cutout`, if enabled; see `inside`.
 
     Args:
-        count: N.
+        count: N, number of images.
         size: S, side of the images in pixels.
-        augment: erase and cutout are used.
-        seed: of the run.
-        purpose: of the draws, such as ("epoch", 3).
-        device: of the images.
+        augment: settings; `erase` and `cutout` are used.
+        seed: seed of the run.
+        purpose: purpose of the draws, such as ("epoch", 3).
+        device: device of the images.
     """
     boxes = []
     if augment.erase:
@@ -46,7 +46,7 @@ def draw_erased(
 def random_boxes(count: int, size: int, probability: float, draw: torch.Generator) -> Tensor:
     """A rectangle of random area and shape within each image, int64 (N, 4); empty with probability 1 - `probability`.
 
-    Shapes are drawn evenly in the logarithm, as in torchvision, so that wide and high ones are equally frequent.
+    Aspect ratios are log-uniform, as in torchvision, so that wide and high rectangles are equally frequent.
     """
     is_erased = torch.rand(count, generator=draw) < probability
     sides = _draw_sides(count, size, AREA, ASPECT, draw).flip(dims=(2,))
@@ -56,14 +56,14 @@ def random_boxes(count: int, size: int, probability: float, draw: torch.Generato
 def cropped_boxes(count: int, size: int, smallest: float, draw: torch.Generator) -> Tensor:
     """A rectangle of random area and shape within each image, for a random resized crop, int64 (N, 4); see `inside`.
 
-    As torchvision's RandomResizedCrop: the area evenly, the shape evenly in the logarithm; the whole image where no
-    attempt fits.
+    As in torchvision's RandomResizedCrop, the area is uniform and the aspect ratio log-uniform; if no attempt fits,
+    the box is the whole image.
 
     Args:
-        count: N.
-        size: S.
-        smallest: share of the image's area, in (0, 1].
-        draw: of all of it.
+        count: N, number of images.
+        size: S, side of the images in pixels.
+        smallest: smallest share of the image's area, in (0, 1].
+        draw: generator of all random numbers.
     """
     sides = _draw_sides(count, size, (smallest, 1), CROP_ASPECT, draw)
     return _place(sides, ((sides > 0) & (sides <= size)).all(dim=2), size, size, draw)
@@ -72,31 +72,31 @@ def cropped_boxes(count: int, size: int, smallest: float, draw: torch.Generator)
 def _draw_sides(
     count: int, size: int, areas: tuple[float, float], aspects: tuple[float, float], draw: torch.Generator
 ) -> Tensor:
-    """Heights and widths of attempts at a rectangle, int64 (N, 10, 2): shares of the area, and widths in heights."""
+    """Heights and widths of rectangles, int64 (N, ATTEMPTS, 2), given ranges of the area's share and width / height."""
     area = torch.rand(count, ATTEMPTS, generator=draw) * (areas[1] - areas[0]) + areas[0]
     low, high = map(math.log, aspects)
     aspect = (torch.rand(count, ATTEMPTS, generator=draw) * (high - low) + low).exp()
     return (size * torch.stack([(area / aspect).sqrt(), (area * aspect).sqrt()], dim=2)).round().long()
 
 
-def _place(sides: Tensor, fits: Tensor, otherwise: int, size: int, draw: torch.Generator) -> Tensor:
-    """The first of an image's attempts (N, 10, 2) that fits, bool (N, 10), anywhere in it: int64 (N, 4).
+def _place(sides: Tensor, fits: Tensor, default: int, size: int, draw: torch.Generator) -> Tensor:
+    """Place the first of `sides` (N, ATTEMPTS, 2) that fits at random within each image: int64 (N, 4).
 
-    Without one, a square of `otherwise` pixels a side.
+    If none fits, a square of `default` pixels a side is placed.
     """
     chosen = sides[torch.arange(len(sides)), fits.int().argmax(dim=1)]
-    chosen = torch.where(fits.any(dim=1)[:, None], chosen, otherwise)  # (N, 2)
+    chosen = torch.where(fits.any(dim=1)[:, None], chosen, default)  # (N, 2)
     start = (torch.rand(len(sides), 2, generator=draw) * (size - chosen + 1)).long()
     return torch.stack([start, start + chosen], dim=2).view(-1, 4)
 
 
 def centred_boxes(sides: Tensor, size: int, draw: torch.Generator) -> Tensor:
-    """A square around any pixel of each image, int64 (N, 4), cut off at the border.
+    """A square around a random pixel of each image, int64 (N, 4), clipped at the border.
 
     Args:
         sides: int64 (N,), in pixels.
-        size: S.
-        draw: of the centres.
+        size: S, side of the images in pixels.
+        draw: generator of the centres.
     """
     start = torch.randint(size, (len(sides), 2), generator=draw) - sides[:, None] // 2
     ends = torch.stack([start, start + sides[:, None]], dim=2)
@@ -104,18 +104,18 @@ def centred_boxes(sides: Tensor, size: int, draw: torch.Generator) -> Tensor:
 
 
 def inside(boxes: Tensor, size: int) -> Tensor:
-    """Whether each pixel is in the image's box, bool (B, S, S).
+    """Mask of the pixels inside each image's box, bool (B, S, S).
 
     Args:
         boxes: int64 (B, 4): first row, row after the last, first column, column after the last.
-        size: S.
+        size: S, side of the images in pixels.
     """
-    place = torch.arange(size, device=boxes.device)
+    index = torch.arange(size, device=boxes.device)
     top, bottom, left, right = boxes[:, :, None].unbind(dim=1)  # (B, 1) each
-    rows, columns = (place >= top) & (place < bottom), (place >= left) & (place < right)
+    rows, columns = (index >= top) & (index < bottom), (index >= left) & (index < right)
     return rows[:, :, None] & columns[:, None, :]
 
 
 def erase(images: Tensor, boxes: Tensor) -> Tensor:
-    """Normalised images (B, 3, S, S), changed in place: 0, which is the mean colour, in the boxes (B, 4)."""
+    """Fill the boxes (B, 4) of normalised images (B, 3, S, S) with 0, the mean colour, in place."""
     return images.masked_fill_(inside(boxes, images.shape[-1])[:, None], 0.0)

@@ -1,8 +1,8 @@
-"""Files of an image set, alike from a folder and from a zip that is read in place and never unpacked.
+"""Files of an image set in a folder, or in a zip, which is read in place and never unpacked.
 
-Zips come from strangers. Nothing is ever written to a path that a zip names; an archive that is encrypted, that
-names a file twice or outside itself, that holds links, or that is larger inside than the limits below is
-refused in one line. The limits are far above any published image set and far below what harms a machine.
+Zips come from strangers. Nothing is ever written to a path that a zip names. An archive is refused in one line if it is
+encrypted, names a file twice or outside itself, holds links, or exceeds the limits below once unpacked. The limits are
+far above any published image set and far below what harms a machine.
 """
 
 from __future__ import annotations
@@ -16,62 +16,63 @@ import zipfile
 import zlib
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from emoreg.errors import UserError, printable, shortened
 from emoreg.runtime.safe_io import read_bounded
 
-# What is decoded, whatever a file is called: of those that Pillow knows, these start no other program (EPS starts
-# Ghostscript) and are what image sets are published in. JPEG: the MPO files of phones too; PPM: GTSRB.
+# Formats that are decoded, whatever the file's name. Image sets are published in these, and decoding them starts no
+# other program (EPS starts Ghostscript). JPEG includes the MPO files of phones; GTSRB is in PPM.
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
-MAX_FILE_BYTES = 256 * 2**20  # of one file, unpacked: far above any photograph
-MAX_ENTRIES = 5_000_000  # of one zip: three times ImageNet; each costs about a kilobyte of memory
-MAX_EXPANDED_BYTES = 2**40  # of all files of one zip together, unpacked: six times ImageNet
+MAX_FILE_BYTES = 256 * 2**20  # per file, unpacked: far above any photograph
+MAX_ENTRIES = 5_000_000  # per zip: three times ImageNet; each costs about a kilobyte of memory
+MAX_EXPANDED_BYTES = 2**40  # per zip, all files unpacked: six times ImageNet
 # Photographs hardly shrink in a zip, drawings as BMP tenfold or more, a bomb of deflated zeros a thousandfold.
 # There is no ratio limit for small archives.
 MAX_EXPANSION, FREE_EXPANSION_BYTES = 200, 2**30
-MAX_OPEN_ZIPS = 8  # those used last stay open
+MAX_OPEN_ZIPS = 8  # the most recently used stay open
 
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_ZIP_ERRORS = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, struct.error, NotImplementedError)
 
 
 @functools.cache
 def image_suffixes() -> tuple[str, ...]:
-    """The suffixes that Pillow registers for `IMAGE_FORMATS`, in lower case and in order."""
-    from PIL import Image  # here, as it imports a plug-in for each format that there is
+    """The suffixes that Pillow registers for `IMAGE_FORMATS`, sorted, in lower case."""
+    from PIL import Image  # imported late, because `registered_extensions` loads a plug-in for every format
 
-    # Pillow reads MPO, the two-picture JPEG of phones, with JPEG, and calls it by a format of its own. Pixels of PFM
-    # are floats, whose range is not known (`decode`).
-    found = {suffix for suffix, form in Image.registered_extensions().items() if form in (*IMAGE_FORMATS, "MPO")}
-    return tuple(sorted(found - {".pfm"}))
+    # Pillow registers MPO, the two-picture JPEG of phones, as a separate format, which its JPEG plug-in reads. Pixels
+    # of PFM are floats, whose range is not known (see `decode.as_rgb`).
+    formats = (*IMAGE_FORMATS, "MPO")
+    suffixes = {suffix for suffix, name in Image.registered_extensions().items() if name in formats}
+    return tuple(sorted(suffixes - {".pfm"}))
 
 
 def is_image(name: str) -> bool:
-    """Whether a file of this name is read as an image, by its suffix in any case."""
+    """Whether a file of this name is read as an image, judged by its suffix in any case."""
     return name.lower().endswith(image_suffixes())
 
 
 def not_read(root: Path | str, files: Iterable[File]) -> tuple[str, ...]:
-    """A line on the files that are not read as images, see `count_not_read`; nothing if all are."""
+    """A line about files that are not read as images, see `count_not_read`; empty if all are read."""
     counted = count_not_read(files)
     return (f"{printable(Path(root).name)}: {counted}",) if counted else ()
 
 
 def count_not_read(files: Iterable[File]) -> str:
-    """How many files of each suffix are not read as images, and which suffixes are; empty if all are read."""
-    others = (PurePosixPath(file.name).suffix.lower() for file in files if not is_image(file.name))
-    suffixes = Counter(suffix or "without a suffix" for suffix in others)
-    if not suffixes:
+    """Count the files that are not read as images, by suffix, and name the suffixes that are; "" if all are read."""
+    others = [PurePosixPath(file.name).suffix.lower() for file in files if not is_image(file.name)]
+    if not others:
         return ""
+    suffixes = Counter(suffix or "without a suffix" for suffix in others)
     counts = ", ".join(f"{count:,} {printable(suffix)}" for suffix, count in suffixes.most_common())
-    read = ", ".join(image_suffixes())
-    return f"left out {shortened(counts)}: only {read} are read as images"
+    return f"left out {shortened(counts)}: only {', '.join(image_suffixes())} are read as images"
 
 
 @dataclass(frozen=True)
 class File:
-    """One file in a folder or in a zip."""
+    """A file in a folder or in a zip."""
 
     name: str  # relative to the root, with forward slashes
     root: Path
@@ -80,7 +81,7 @@ class File:
         return printable(f"{self.root}/{self.name}")
 
     def read(self) -> bytes:
-        """The content.
+        """Read the content.
 
         Raises:
             UserError: the file cannot be read, or is larger than MAX_FILE_BYTES.
@@ -95,7 +96,7 @@ class File:
             raise UserError(f"cannot read {self}: {_reason(error)}") from None
 
     def size(self) -> int:
-        """Bytes of the content; UserError as `read`."""
+        """Size of the content in bytes; UserError if the file cannot be accessed."""
         try:
             if self.root.is_dir():
                 return (self.root / self.name).stat().st_size
@@ -107,13 +108,13 @@ class File:
         archive = _open_zip(self.root)
         entry = archive.entries[self.name]
         self._check_size(entry.file_size)
-        # The threads share one ZipFile, whose directory may be large. Its count of open entries needs the lock;
-        # unpacking, which takes the time, does not.
+        # Threads share one ZipFile, whose directory may be large. Its count of open entries needs the lock; unpacking,
+        # which takes most of the time, does not.
         with archive.lock:
             opened = archive.zip.open(entry)
         try:
-            # Asked for so much and no more, zipfile never unpacks further than the directory promised, however
-            # much lies there; then the checksum is wrong, and it says so.
+            # With an explicit size, zipfile never unpacks more than the directory promised, however much there is.
+            # The checksum is then wrong, and zipfile raises.
             return opened.read(entry.file_size) if entry.file_size else b""
         finally:
             with archive.lock:
@@ -125,9 +126,9 @@ class File:
 
 
 def list_files(root: Path | str) -> list[File]:
-    """All files below a folder or in a zip, in order of name; hidden ones (".x", "__MACOSX") are skipped.
+    """All files below a folder or in a zip, sorted by name; hidden ones (".x", "__MACOSX") are skipped.
 
-    Links below a folder are followed, but for those that lead back to a folder above.
+    Links below a folder are followed, except for links to a folder above them.
 
     Raises:
         UserError: `root` is missing, neither a folder nor a readable zip, or a zip that is refused (see above).
@@ -148,7 +149,7 @@ def list_files(root: Path | str) -> list[File]:
 
 
 def list_folders(root: Path | str) -> set[PurePosixPath]:
-    """All folders below a folder or in a zip that are not hidden, those without files too; relative to the root."""
+    """All folders below a folder or in a zip, empty ones too, relative to the root; hidden ones are skipped."""
     root = Path(root)
     if root.is_dir():
         names = {Path(above, name).relative_to(root).as_posix() for above, below, _ in os.walk(root) for name in below}
@@ -158,18 +159,20 @@ def list_folders(root: Path | str) -> set[PurePosixPath]:
 
 
 def guessed_names(root: Path | str) -> tuple[str, ...]:
-    """A line on a zip that does not say in which encoding its names are, and they are no UTF-8; nothing for others."""
-    if Path(root).is_dir() or not (guessed := _open_zip(Path(root)).guessed):
+    """A line about a zip whose names are not UTF-8 and of unknown encoding; empty for other zips and for folders."""
+    root = Path(root)
+    guessed = () if root.is_dir() else _open_zip(root).guessed
+    if not guessed:
         return ()
     return (
-        f"{printable(Path(root).name)}: its names are no UTF-8; {len(guessed):,} are read as code page 437, e.g. "
-        f"'{printable(guessed[0])}'. If that looks wrong, unpack the zip in the encoding of its maker (unzip -O gbk, "
-        "shift_jis, cp1252, ...), and give the folder",
+        f"{printable(root.name)}: its names are not UTF-8; {len(guessed):,} are read as code page 437, such as "
+        f"'{printable(guessed[0])}'. If that looks wrong, unpack the zip with the encoding that it was made with "
+        "(unzip -O gbk, shift_jis, cp1252, ...), and give the folder",
     )
 
 
 def _walk(root: Path) -> Iterator[str]:
-    """Names of the files below `root`; OSError for a folder that cannot be listed."""
+    """Yield the names of the files below `root`; OSError for a folder that cannot be listed."""
     waiting = [""]
     while waiting:
         folder = waiting.pop()
@@ -180,20 +183,17 @@ def _walk(root: Path) -> Iterator[str]:
                 if entry.is_dir():
                     if not (entry.is_symlink() and _leads_back(Path(entry.path))):
                         waiting.append(f"{folder}{entry.name}/")
-                elif entry.is_file() or entry.is_symlink():  # a dead link is named when it is read
+                elif entry.is_file() or entry.is_symlink():  # reading a dead link raises an error that names it
                     yield folder + entry.name
 
 
 def _leads_back(link: Path) -> bool:
-    target = link.resolve()
-    return target in (folder := link.parent.resolve(), *folder.parents)
+    folder = link.parent.resolve()
+    return link.resolve() in (folder, *folder.parents)
 
 
 def _is_hidden(name: str) -> bool:
     return any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
-
-
-_ZIP_ERRORS = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, struct.error, NotImplementedError)
 
 
 def _reason(error: Exception) -> str:
@@ -204,10 +204,10 @@ def _reason(error: Exception) -> str:
 @dataclass(frozen=True)
 class _Archive:
     zip: zipfile.ZipFile
-    entries: dict[str, zipfile.ZipInfo]
+    entries: dict[str, zipfile.ZipInfo]  # files by name
     folders: tuple[str, ...]
-    guessed: tuple[str, ...]  # names whose encoding nothing tells
-    lock: threading.Lock
+    guessed: tuple[str, ...]  # file names of unknown encoding
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 _opened: OrderedDict[tuple[Path, int], _Archive] = OrderedDict()
@@ -215,15 +215,15 @@ _opening = threading.Lock()
 
 
 def _open_zip(path: Path) -> _Archive:
-    """The opened and checked archive, shared by all threads; opened again when the file has changed."""
+    """Return the opened and checked archive, shared by all threads; reopen it if the file has changed."""
     key = (path, path.stat().st_mtime_ns)
     with _opening:
         if key not in _opened:
-            archive = zipfile.ZipFile(path)
+            zip_file = zipfile.ZipFile(path)
             try:
-                _opened[key] = _Archive(archive, *_checked(path, archive), threading.Lock())
+                _opened[key] = _check_archive(path, zip_file)
             except UserError:
-                archive.close()
+                zip_file.close()
                 raise
         _opened.move_to_end(key)
         while len(_opened) > MAX_OPEN_ZIPS:
@@ -233,25 +233,16 @@ def _open_zip(path: Path) -> _Archive:
         return _opened[key]
 
 
-def _checked(
-    path: Path, archive: zipfile.ZipFile
-) -> tuple[dict[str, zipfile.ZipInfo], tuple[str, ...], tuple[str, ...]]:
-    """The files of an archive by name, its folders, and guessed names. UserError for an archive that is refused."""
-    shown, infos = printable(str(path)), archive.infolist()
-    if len(infos) > MAX_ENTRIES:
-        raise UserError(f"{shown} has {len(infos):,} entries; the limit is {MAX_ENTRIES:,}")
-    expanded, packed = sum(info.file_size for info in infos), max(path.stat().st_size, 1)
-    if expanded > MAX_EXPANDED_BYTES:
-        raise UserError(f"{shown} would unpack to {expanded:,} bytes; the limit is {MAX_EXPANDED_BYTES:,}")
-    if expanded > max(FREE_EXPANSION_BYTES, MAX_EXPANSION * packed):
-        times = expanded // packed
-        raise UserError(f"{shown} would unpack to {times:,} times its size, like a zip bomb; at most {MAX_EXPANSION}")
+def _check_archive(path: Path, zip_file: zipfile.ZipFile) -> _Archive:
+    """List the files and folders of an archive. UserError if it is refused."""
+    shown, infos = printable(str(path)), zip_file.infolist()
+    _check_limits(shown, infos, max(path.stat().st_size, 1))
     entries: dict[str, zipfile.ZipInfo] = {}
     folders, guessed = [], []
-    for info, (written, is_guess) in zip(infos, _names(infos), strict=True):
-        if not written:
+    for info, (stored_name, is_guess) in zip(infos, _names(infos), strict=True):
+        if not stored_name:
             raise UserError(f"{shown} has an entry without a name; create the zip again")
-        name = written.replace("\\", "/").removeprefix("./")  # some Windows programs write them so
+        name = stored_name.replace("\\", "/").removeprefix("./")  # as some Windows programs write them
         if info.is_dir() or name.endswith("/"):
             folders.append(name.rstrip("/"))
             continue
@@ -261,14 +252,25 @@ def _checked(
             continue
         if name in entries:
             raise UserError(f"{shown} holds '{printable(name)}' twice; create the zip again")
-        _refuse_entry(shown, name, info)
+        _check_entry(shown, name, info)
         entries[name] = info
         if is_guess:
             guessed.append(name)
-    return entries, tuple(folders), tuple(guessed)
+    return _Archive(zip_file, entries, tuple(folders), tuple(guessed))
 
 
-def _refuse_entry(shown: str, name: str, info: zipfile.ZipInfo) -> None:
+def _check_limits(shown: str, infos: Sequence[zipfile.ZipInfo], packed: int) -> None:
+    if len(infos) > MAX_ENTRIES:
+        raise UserError(f"{shown} has {len(infos):,} entries; the limit is {MAX_ENTRIES:,}")
+    expanded = sum(info.file_size for info in infos)
+    if expanded > MAX_EXPANDED_BYTES:
+        raise UserError(f"{shown} would unpack to {expanded:,} bytes; the limit is {MAX_EXPANDED_BYTES:,}")
+    if expanded > max(FREE_EXPANSION_BYTES, MAX_EXPANSION * packed):
+        times = f"{expanded // packed:,} times its size, like a zip bomb"
+        raise UserError(f"{shown} would unpack to {times}; the limit is {MAX_EXPANSION} times")
+
+
+def _check_entry(shown: str, name: str, info: zipfile.ZipInfo) -> None:
     if info.flag_bits & 1:
         raise UserError(f"{shown} is encrypted ('{printable(name)}'); unpack it, and give the folder")
     if stat.S_ISLNK(info.external_attr >> 16):
@@ -280,31 +282,35 @@ def _refuse_entry(shown: str, name: str, info: zipfile.ZipInfo) -> None:
 def _names(infos: Sequence[zipfile.ZipInfo]) -> list[tuple[str, bool]]:
     """The name of each entry, and whether its encoding is guessed.
 
-    A name is UTF-8 where flag 11 or Info-ZIP's field 0x7075 says so (APPNOTE.TXT 4.4.4 and 4.6.9). Else the format has
-    code page 437, but programs write what their system speaks. All such names together are taken for UTF-8 if all can
-    be: one that can be may be two letters of GBK.
+    A name is UTF-8 if flag 11 or Info-ZIP's field 0x7075 says so (APPNOTE.TXT 4.4.4 and 4.6.9). Otherwise the format
+    specifies code page 437, but programs write the encoding of their system. Such names are read as UTF-8 only if all
+    of them are valid: a single one may be valid by chance, such as two characters of GBK.
     """
-    told: list[str | None] = []
-    raw: list[bytes] = []
-    for info in infos:
-        is_unicode = bool(info.flag_bits & 0x800)
-        raw.append(b"" if is_unicode else info.orig_filename.encode("cp437"))  # as zipfile has decoded it
-        told.append(info.filename if is_unicode else _unicode_name(info.extra, raw[-1]))
-    untold = [name for name, known in zip(raw, told, strict=True) if known is None]
+    names = [_declared_name(info) for info in infos]
     try:
-        b"".join(name + b"/" for name in untold).decode("utf-8")
+        b"/".join(name for name in names if isinstance(name, bytes)).decode("utf-8")
         encoding = "utf-8"
     except UnicodeDecodeError:
         encoding = "cp437"
 
-    def read(name: bytes) -> tuple[str, bool]:
+    def decode(name: str | bytes) -> tuple[str, bool]:
+        if isinstance(name, str):
+            return name, False
         return name.decode(encoding).partition("\0")[0], encoding == "cp437" and not name.isascii()
 
-    return [read(name) if known is None else (known, False) for name, known in zip(raw, told, strict=True)]
+    return [decode(name) for name in names]
+
+
+def _declared_name(info: zipfile.ZipInfo) -> str | bytes:
+    """The name of an entry; as bytes if the entry does not say in which encoding they are."""
+    if info.flag_bits & 0x800:
+        return info.filename
+    raw = info.orig_filename.encode("cp437")  # which zipfile has decoded them from
+    return _unicode_name(info.extra, raw) or raw
 
 
 def _unicode_name(extra: bytes, raw: bytes) -> str | None:
-    """The name in Info-ZIP's field 0x7075, if there is one and it belongs to the raw name."""
+    """The name in Info-ZIP's field 0x7075; None if there is no such field, or it belongs to another raw name."""
     while len(extra) >= 4:
         kind, length = struct.unpack_from("<HH", extra)
         if kind == 0x7075 and length > 5:
@@ -319,8 +325,8 @@ def _unicode_name(extra: bytes, raw: bytes) -> str | None:
 
 
 def _forget_opened() -> None:
-    """Reset in a forked child: a file position shared with the parent would mix up what both read."""
-    global _opening  # noqa: PLW0603 (the lock may have been held by a thread that is not here)
+    """Reset the cache in a forked child, which would otherwise share file positions with its parent."""
+    global _opening  # noqa: PLW0603 (a thread that the child does not have may have held the lock)
     _opened.clear()
     _opening = threading.Lock()
 
