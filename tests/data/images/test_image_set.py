@@ -56,7 +56,7 @@ def test_where_shared_memory_is_small_threads_decode_the_same_batches_and_a_line
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(image_set, "_shared_memory", lambda: 10 * 3 * 8 * 8)
     monkeypatch.setattr(image_set, "DataLoader", None)
-    image_set._say_threads.cache_clear()
+    image_set._warn_of_threads.cache_clear()
     for _ in range(2):
         assert all(map(torch.equal, before, (pixels for pixels, _, _ in images.batches(torch.arange(32), 10))))
     told = capsys.readouterr().err
@@ -73,7 +73,7 @@ def test_a_set_that_needs_over_half_of_the_memory_that_the_process_may_use_is_no
     for usable, is_held in ((2 * 32 * 3 * 64, True), (2 * 32 * 3 * 64 - 2, False)):
         monkeypatch.setattr(image_set, "usable_memory", lambda usable=usable: usable)
         assert (load_images(table, 8, False, 1.0, Progress()).pixels is not None) is is_held
-        assert ("set: 0.0 GiB of pixels are not held, as this process" in capsys.readouterr().err) is not is_held
+        assert ("set: 0.0 GiB of pixels are not kept in memory" in capsys.readouterr().err) is not is_held
 
 
 def test_a_set_over_the_memory_limit_is_checked_before_training(image_folder: Path, quiet: Progress) -> None:

@@ -97,7 +97,7 @@ def test_a_layout_is_read_as_people_mean_it(names: list[str], expected: dict[str
             "1 images in 'seg_pred'",
         ),
         ([*pets("train", "val"), "test/1.png"], ["train", "validation"], "1 images in 'test', which has no class"),
-        ([*pets("train", "val"), "test/images/1.png"], ["train", "validation"], "'images', is no class"),
+        ([*pets("train", "val"), "test/images/1.png"], ["train", "validation"], "'images', is not a class"),
         ([*pets(""), "cover.png"], [""], "1 images that lie in no class folder, e.g. 'cover.png'"),
         ([*pets("train", "test"), "train/1.png"], ["train", "test"], "e.g. 'train/1.png'"),
         ([*pets(""), "cat/1.HEIC", "cat/2.heic", "notes.txt"], [""], "left out 2 .heic, 1 .txt: only .apng"),

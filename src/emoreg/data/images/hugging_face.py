@@ -1,4 +1,4 @@
-"""Image sets of the Hugging Face Hub, and folders of the same kinds (extra emoreg[hub])."""
+"""Image sets of the Hugging Face Hub, and local copies of them (extra emoreg[hub])."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from emoreg.runtime.optional import importing
 if TYPE_CHECKING:
     from datasets import Dataset
 
-Section = Literal["target", "stimuli"]  # of the recipe, which has the set's name and root
+Section = Literal["target", "stimuli"]  # of the recipe, which specifies the set's name and root
 PREFIX = "hf:"
-IMAGE_NAMES = ("image", "img")  # that are chosen where there are several of the kind
+IMAGE_NAMES = ("image", "img")  # preferred if there are several image columns
 
 
 def parts_of(name: str, section: Section) -> list[str]:
-    """OWNER, NAME and CONFIG of a set's name, as far as it has them. SettingError for a name of another form."""
+    """Split hf:OWNER/NAME/CONFIG into its parts, of which OWNER and CONFIG are optional. SettingError otherwise."""
     parts = name[len(PREFIX) :].split("/")
     if len(parts) > 3 or not all(parts):
         raise SettingError(f"{section}.name", f"'{name}' is not of the form hf:OWNER/NAME or hf:OWNER/NAME/CONFIG")
@@ -34,27 +34,28 @@ def parts_of(name: str, section: Section) -> list[str]:
 
 
 def load_splits(name: str, root: str | None, section: Section) -> dict[str, Dataset]:
-    """All splits of a set, by name.
+    """Load all splits of a set, by name.
 
     Args:
-        name: hf:OWNER/NAME or hf:OWNER/NAME/CONFIG, of the Hub, from which the set is downloaded once.
-        root: a folder to read instead, which `datasets` can load (image folders, Parquet, ...) or has saved
-            with `save_to_disk`. The name is then a title only, but for CONFIG.
-        section: of the recipe, which has the set's name and root.
+        name: hf:OWNER/NAME or hf:OWNER/NAME/CONFIG on the Hub, from which the set is downloaded once.
+        root: a local folder to read instead, which `datasets` can load (image folders, Parquet, ...) or has saved
+            with `save_to_disk`. Of `name`, only CONFIG is then used to load the set.
+        section: section of the recipe that specifies the set's name and root, for messages.
 
     Raises:
         UserError: `datasets` is not installed, or the set cannot be loaded.
     """
     parts = parts_of(name, section)
-    path, config = "/".join(parts[:2]), parts[2] if len(parts) == 3 else None
+    path = "/".join(parts[:2])
+    config = parts[2] if len(parts) == 3 else None
     try:
         with importing("datasets", name, "'emoreg[hub]'"):
             import datasets
     except UserError as error:
         raise SettingError(f"{section}.name", str(error)) from None
     if root is not None and not Path(root).is_dir():
-        raise SettingError(f"{section}.root", f"{root} is not a folder; {name} wants one that `datasets` can load")
-    if root is None and Path(path).exists():  # load_dataset would read it in place of the Hub's
+        raise SettingError(f"{section}.root", f"{root} is not a folder; {name} needs one that `datasets` can load")
+    if root is None and Path(path).exists():  # load_dataset would read it instead of the Hub's set
         raise SettingError(
             f"{section}.name", f"there is a folder {path} here; to read it, give it as {section}.root too"
         )
@@ -66,24 +67,29 @@ def load_splits(name: str, root: str | None, section: Section) -> dict[str, Data
             loaded = datasets.load_from_disk(root)
         else:
             loaded = datasets.load_dataset(str(Path(root).resolve()), config)
-    except Exception as error:  # of datasets, huggingface_hub, fsspec, pyarrow, the HTTP client: no common class
-        reason = shortened(str(error), 300) or type(error).__name__
-        where = f" from {root}" if root is not None else ""
-        advice = (
-            "Check the name at https://huggingface.co/datasets; without a network, set "
-            f"{section}.root to a folder with the set, or load it once where there is a network"
-            if root is None
-            else "See https://huggingface.co/docs/datasets/image_dataset for what a folder may hold"
-        )
-        if config is None:
-            advice += "; choose one of several configurations as hf:OWNER/NAME/CONFIG"
-        raise UserError(f"{name} could not be loaded{where} ({reason}). {advice}") from None
+    except Exception as error:  # errors of datasets, huggingface_hub, pyarrow and others share no base class
+        raise _loading_error(name, root, section, config, error) from None
     return dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
+
+
+def _loading_error(name: str, root: str | None, section: Section, config: str | None, error: Exception) -> UserError:
+    where = ""
+    advice = (
+        "Check the name at https://huggingface.co/datasets; without a network, set "
+        f"{section}.root to a folder with the set, or load it once where there is a network"
+    )
+    if root is not None:
+        where = f" from {root}"
+        advice = "See https://huggingface.co/docs/datasets/image_dataset for what a folder may hold"
+    if config is None:
+        advice += "; choose one of several configurations as hf:OWNER/NAME/CONFIG"
+    reason = shortened(str(error), 300) or type(error).__name__
+    return UserError(f"{name} could not be loaded{where} ({reason}). {advice}")
 
 
 @contextlib.contextmanager
 def _quiet_client() -> Iterator[None]:
-    """Silences the Hub client's messages about retries; a failure is reported in one line."""
+    """Silence the Hub client's messages about retries; a failure is reported in one line."""
     from huggingface_hub.utils import logging as client
 
     level = client.get_verbosity()
@@ -94,8 +100,8 @@ def _quiet_client() -> Iterator[None]:
         client.set_verbosity(level)
 
 
-def image_column(name: str, dataset: Dataset, section: Literal["target", "stimuli"]) -> str:
-    """The column with the images. UserError if there is none, or it is not clear which."""
+def image_column(name: str, dataset: Dataset, section: Section) -> str:
+    """The column with the images. UserError if there is none, or several without a preferred name."""
     import datasets
 
     columns = [column for column, feature in dataset.features.items() if isinstance(feature, datasets.Image)]
@@ -105,40 +111,44 @@ def image_column(name: str, dataset: Dataset, section: Literal["target", "stimul
 def choose_column(
     name: str,
     dataset: Dataset,
-    section: Literal["target", "stimuli"],
-    columns: list[str],
-    what: str,
+    section: Section,
+    candidates: list[str],
+    content: str,
     preferred: tuple[str, ...],
-    kind: str,
+    feature_type: str,
 ) -> str:
-    """The one of some columns that serves as `what`: the only one, or the first of the preferred names.
+    """Choose the column with a certain content: the only candidate, or the first with a preferred name.
 
     Args:
-        name: of the set.
+        name: name of the set, for messages.
         dataset: one split.
-        section: of the recipe.
-        columns: that may serve.
-        what: they would be.
-        preferred: names, the first to be chosen first.
-        kind: of feature, to cast a column to where there is none.
+        section: section of the recipe, for messages.
+        candidates: columns with a suitable feature.
+        content: content of the column, for messages, such as "image".
+        preferred: preferred column names, the best first.
+        feature_type: type of a suitable feature, which the message for a set without candidates recommends.
 
     Raises:
-        UserError: there is none, or several with other names; says what to do.
+        UserError: there are no candidates, or several without a preferred name.
     """
-    chosen = columns if len(columns) == 1 else [column for column in preferred if column in columns][:1]
-    if chosen:
-        return chosen[0]
-    problem = f"has several {what} columns ({', '.join(columns)})" if columns else f"has no {what} column"
-    have = ", ".join(f"{column}: {type(feature).__name__}" for column, feature in dataset.features.items())
-    change = f"rename the one that is meant to '{preferred[0]}'" if columns else f"cast one to {kind}"
+    if len(candidates) == 1:
+        return candidates[0]
+    for column in preferred:
+        if column in candidates:
+            return column
+    problem, change = f"has no {content} column", f"cast one to {feature_type}"
+    if candidates:
+        problem = f"has several {content} columns ({', '.join(candidates)})"
+        change = f"rename the right one to '{preferred[0]}'"
+    features = ", ".join(f"{column}: {type(feature).__name__}" for column, feature in dataset.features.items())
     raise UserError(
-        f"{name} {problem}; its columns: {have}. With `datasets`, {change}, save_to_disk, and give that folder as "
+        f"{name} {problem}; its columns: {features}. With `datasets`, {change}, save_to_disk, and give that folder as "
         f"{section}.root"
     )
 
 
 def items_of(name: str, dataset: Dataset, column: str) -> list[Item]:
-    """Its images, decoded when they are needed."""
+    """The images of a split, decoded when they are needed."""
     import datasets
 
     undecoded = dataset.select_columns([column]).with_format(None).cast_column(column, datasets.Image(decode=False))
@@ -147,7 +157,7 @@ def items_of(name: str, dataset: Dataset, column: str) -> list[Item]:
 
 
 def _fetch(dataset: Dataset, column: str, index: int) -> Image.Image:
-    """Decode one image. Thread-safe: rows are looked up in a table that does not change."""
+    """Open one image. Thread-safe, because the data set does not change."""
     value = dataset[index][column]
     if value is None:
         raise ValueError("the row has no image")

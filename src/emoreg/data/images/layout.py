@@ -1,8 +1,8 @@
-"""Which folders of an image set are its splits, and which its classes.
+"""Find out which folders of an image set are its splits, and which its classes.
 
-The class of an image is the folder below the root, or below the split, whatever lies below that, as torchvision's
-ImageFolder has it. Folders that only wrap others are gone through. Splits are known by their names: `train`, `val`,
-`test` and what `split_name` takes for these.
+The class of an image is the name of the folder directly below the root or the split, as in torchvision's ImageFolder,
+however deep the image lies. Folders that only wrap others are skipped. Splits are recognised by their names: `train`,
+`val`, `test` and their variants, see `split_name`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from emoreg.data.images.files import File, count_not_read, guessed_names, is_image, list_files, list_folders, not_read
@@ -28,10 +28,10 @@ class Part:
     """The images of one split, or of a set without splits.
 
     Args:
-        folder: whose folders are the classes, below the root; "" for the root itself.
-        images: in order of name, at least one.
-        classes: the class of each image.
-        is_annotated: whether a text file in the folder has the classes, and not its folders.
+        folder: path below the root of the folder that holds the class folders; "" for the root itself.
+        images: images sorted by name, at least one.
+        classes: class of each image.
+        is_annotated: whether classes come from a text file in the folder instead of from its folders.
     """
 
     folder: str
@@ -42,14 +42,14 @@ class Part:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a set lies in its folders.
+    """The splits and classes of a set.
 
     Args:
         root: folder or zip.
         whole: all images of a set without splits; None for a set with splits.
-        splits: the labelled splits; empty for a set without.
-        empty: folders without images among those of the splits and classes, below the root.
-        notes: lines on names that are guessed.
+        splits: the labelled splits; empty for a set without splits.
+        empty: split and class folders without images, below the root.
+        notes: lines about guessed names.
         left_out: lines that say which files are in no part, and why.
     """
 
@@ -62,21 +62,21 @@ class Layout:
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """The splits in the order train, validation, test; or the whole."""
+        """The splits in the order train, validation, test; or the whole set."""
         return (self.whole,) if self.whole is not None else tuple(self.splits.values())
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """All classes, sorted; in Unicode's composed form, NFC, in which names are compared everywhere."""
+        """All classes, sorted, in Unicode's composed form (NFC), in which all names are compared."""
         return tuple(sorted({name for part in self.parts for name in part.classes}))
 
     def describe(self, parts: Mapping[Split, Part] | Mapping[str, Part], what: str = "classes", more: str = "") -> str:
-        """A line that says what was read as what.
+        """A line that reports how many images of which classes serve for what.
 
         Args:
-            parts: by what they serve as.
-            what: the classes are.
-            more: to be said of the parts.
+            parts: images by purpose, such as the split's name.
+            what: what the classes are, such as "emotions".
+            more: remark to append to the counts.
         """
         counts = ", ".join(
             f"{name} {len(part.images):,} images".strip() + (f" from '{part.folder}'" if part.folder else "")
@@ -87,16 +87,16 @@ class Layout:
         return printable(f"{self.root.name}: {counts}{more}; {len(classes):,} {what}: {names}")
 
     def refuse_empty_folders(self) -> None:
-        """UserError for a folder without images among those of the splits and classes."""
-        for folder in self.empty:
-            raise UserError(f"{File(folder, self.root)} holds no images; put some there, or remove it")
+        """Raise UserError if a split or class folder holds no images."""
+        if self.empty:
+            raise UserError(f"{File(self.empty[0], self.root)} holds no images; put some there, or remove it")
 
 
 def split_name(folder: str) -> tuple[Split, str] | None:
-    """The split that a folder's name means, and what else the name says; None if it names no split.
+    """The split that a folder's name stands for, and the other words in the name; None if it names no split.
 
-    Case, separators and words such as "set" do not count: `train`, `Training Data`, `test-images`, `valset`. What else
-    there is, as "seg" in `seg_train`, must be the same for all splits of a set.
+    Case, separators and words such as "set" are ignored: `train`, `Training Data`, `test-images`, `valset`. Other
+    words, such as "seg" in `seg_train`, must be the same for all splits of a set.
     """
     words = re.findall(r"[^\W\d_]+|\d+", composed(folder).lower())
     words = [part for word in words for part in _WITH_FILLER.sub(r"\1 \2", word).split()]
@@ -107,21 +107,22 @@ def split_name(folder: str) -> tuple[Split, str] | None:
 
 
 def find_layout(root: Path | str, known: Collection[str] = ()) -> Layout:
-    """The splits and classes of a folder or zip.
+    """Find the splits and classes of a folder or zip.
 
     Args:
         root: folder or zip.
-        known: classes that are expected; a single folder with such a name is a class, and not gone through.
+        known: expected classes; a single folder with such a name is a class, not a wrapper.
 
     Raises:
-        UserError: nothing at `root`, no images in folders, names that leave open what the splits are, or labels of
-            Tiny-ImageNet's kind that cannot be read.
+        UserError: nothing at `root`, no images in folders, ambiguous names of splits, or an annotation file as
+            Tiny-ImageNet's that cannot be read.
     """
     root, files = Path(root), list_files(root)
     images = [file for file in files if is_image(file.name)]
-    others = [file for file in files if not file.name.endswith(ANNOTATIONS)]  # these are labels, no images
+    others = [file for file in files if not file.name.endswith(ANNOTATIONS)]
     if not any("/" in image.name for image in images):
-        hint = f" ({counted})" if (counted := count_not_read(others)) else ""
+        counted = count_not_read(others)
+        hint = f" ({counted})" if counted else ""
         raise UserError(f"{printable(str(root))} holds no images as {LAYOUT}{hint}")
     level, splits = _find_splits(_tree(root, images), known)
     if splits:
@@ -130,8 +131,8 @@ def find_layout(root: Path | str, known: Collection[str] = ()) -> Layout:
     else:
         whole, parts, left_out = _read_folders(level), {}, []
         kept = [whole]
-    explained = set[File]().union(*(part.images for part in kept), *(each.images for each in left_out))
-    stray = [image for image in images if image not in explained]
+    accounted = set[File]().union(*(part.images for part in kept), *(each.images for each in left_out))
+    stray = [image for image in images if image not in accounted]
     if stray:
         left_out.append(_LeftOut(stray, f"that lie in no class folder, e.g. '{stray[0].name}'"))
     class_folders = {part.folder for part in kept if not part.is_annotated}
@@ -149,7 +150,7 @@ class _LeftOut(NamedTuple):
     """Images that are in no part."""
 
     images: list[File]
-    why: str  # ends the line of it
+    why: str  # end of the line about them
 
     def line(self, root: Path) -> str:
         return f"{printable(root.name)}: left out {len(self.images):,} images {printable(self.why)}"
@@ -161,8 +162,8 @@ class _Folder:
 
     root: Path  # of the set
     path: str  # below the root; "" for the root
-    images: list[File] = field(default_factory=list)  # directly in it
-    folders: dict[str, _Folder] = field(default_factory=dict)
+    images: list[File] = field(default_factory=list)  # directly in this folder
+    folders: dict[str, _Folder] = field(default_factory=dict)  # by name
 
     def __str__(self) -> str:
         return printable(str(self.root / self.path))
@@ -173,7 +174,7 @@ class _Folder:
 
     @property
     def only(self) -> _Folder | None:
-        """The folder in it, of which it may be a wrapping; None where there are several or none."""
+        """The single subfolder, which this folder may merely wrap; None if there are several or none."""
         return next(iter(self.folders.values())) if len(self.folders) == 1 else None
 
     def all_images(self) -> Iterator[File]:
@@ -197,12 +198,12 @@ def _part(folder: _Folder, labelled: list[tuple[File, str]], is_annotated: bool 
     return Part(folder.path, tuple(image for image, _ in labelled), tuple(name for _, name in labelled), is_annotated)
 
 
-def _listed(names: Collection[str]) -> str:
+def _quoted(names: Collection[str]) -> str:
     return shortened(" and ".join(f"'{printable(name)}'" for name in names))
 
 
 def _find_splits(folder: _Folder, known: Collection[str]) -> tuple[_Folder, dict[Split, _Folder]]:
-    """The folder of the splits, with these; or the folder of the classes, and no splits."""
+    """The folder that holds the splits, and the splits; or the folder that holds the classes, and no splits."""
     while True:
         splits = _splits_in(folder)
         only = folder.only
@@ -212,26 +213,26 @@ def _find_splits(folder: _Folder, known: Collection[str]) -> tuple[_Folder, dict
 
 
 def _splits_in(folder: _Folder) -> dict[Split, _Folder]:
-    """The splits among its folders, in the order of use; none if these are classes, or the only one wraps classes."""
-    named = {name: found for name in folder.folders if (found := split_name(name)) is not None}
-    if not any(folder.folders[name].folders for name in named):  # these are classes: one may be called "train"
+    """The splits among a folder's subfolders, in order; empty if these are classes, or the only one wraps classes."""
+    named = {name: parsed for name in folder.folders if (parsed := split_name(name)) is not None}
+    if not any(folder.folders[name].folders for name in named):  # these are classes, one of which may be called "train"
         if len(named) == len(folder.folders) > 1 and len({split for split, _ in named.values()}) > 1:
             raise UserError(
-                f"{folder}: {_listed(named)} hold images, but no class folders: put each image into <split>/<class>/"
+                f"{folder}: {_quoted(named)} hold images, but no class folders: put each image into <split>/<class>/"
             )
         return {}
     if folder.only is not None:
         ((split, rest),) = named.values()
-        return {} if rest else {split: folder.only}  # `train` is a split alone, `train_photos` wraps something
-    groups: dict[str, dict[Split, list[_Folder]]] = {}  # of names that differ in the split alone, as seg_train
+        return {} if rest else {split: folder.only}  # a single `train` is a split, a single `train_photos` a wrapper
+    groups: dict[str, dict[Split, list[_Folder]]] = {}  # folders whose names differ only in the split, as seg_train
     for name, (split, rest) in named.items():
         groups.setdefault(rest, {}).setdefault(split, []).append(folder.folders[name])
     candidates = [group for group in groups.values() if len(group) > 1]
     if len(candidates) != 1 or any(len(folders) > 1 for folders in candidates[0].values()):
         unnamed = [name for name in folder.folders if name not in named]
-        beside = f" beside {_listed(unnamed)}" if unnamed else ""
+        beside = f" beside {_quoted(unnamed)}" if unnamed else ""
         raise UserError(
-            f"{folder}: it is not clear which folders are the splits: {_listed(named)}{beside}; name them train, val "
+            f"{folder}: it is not clear which folders are the splits: {_quoted(named)}{beside}; name them train, val "
             "and test, and keep other folders elsewhere"
         )
     (splits,) = candidates
@@ -241,9 +242,9 @@ def _splits_in(folder: _Folder) -> dict[Split, _Folder]:
 def _read_splits(
     level: _Folder, splits: Mapping[Split, _Folder], files: Sequence[File], known: Collection[str]
 ) -> tuple[dict[Split, Part], list[_LeftOut]]:
-    """The labelled splits, and what is beside them or has no label."""
+    """The labelled splits, and the images outside the splits or without a label."""
     paths = {folder.path for folder in splits.values()}
-    names = _listed([name for name, folder in level.folders.items() if folder.path in paths])
+    names = _quoted([name for name, folder in level.folders.items() if folder.path in paths])
     left_out = [
         _LeftOut(list(folder.all_images()), f"in '{folder.path}', which is none of the splits {names}")
         for folder in level.folders.values()
@@ -255,7 +256,8 @@ def _read_splits(
         left_out += unlabelled
         if part is not None:
             parts[split] = part
-            known = known or set(() if part.is_annotated else part.classes)
+            if not known and not part.is_annotated:
+                known = set(part.classes)
     if not parts:
         lines = "; ".join(each.line(level.root) for each in left_out)
         raise UserError(f"{level}: no split has class folders; {lines}")
@@ -263,7 +265,7 @@ def _read_splits(
 
 
 def _read_split(split: Split, outer: _Folder, known: Collection[str]) -> tuple[Part | None, list[_LeftOut]]:
-    """A split whose classes are folders, in its own or in one that this wraps, as training_set/training_set does."""
+    """Read a split with class folders, which may be wrapped in further folders, as in training_set/training_set."""
     folder = outer
     while (only := folder.only) is not None:
         is_same = (split_name(only.name) or ("", ""))[0] == split
@@ -272,18 +274,18 @@ def _read_split(split: Split, outer: _Folder, known: Collection[str]) -> tuple[P
         folder = only
     names = [composed(name) for name in folder.folders]
     if not names or (len(names) == 1 and known and names[0] not in known):
-        reason = f"whose only folder, '{names[0]}', is no class" if names else "which has no class folders"
+        reason = f"whose only folder, '{names[0]}', is not a class" if names else "which has no class folders"
         return None, [_LeftOut(list(outer.all_images()), f"in '{outer.path}', {reason}: they have no labels")]
     return _read_folders(folder), []
 
 
 def _read_folders(folder: _Folder) -> Part:
-    """The images in the folders of a folder. UserError if these hold splits: their images would be one class."""
+    """Read the images of a folder's class folders. UserError if one of these holds splits, which come first."""
     for name, below in folder.folders.items():
-        named = {inner: found[0] for inner in below.folders if (found := split_name(inner)) and not found[1]}
+        named = {inner: parsed[0] for inner in below.folders if (parsed := split_name(inner)) and not parsed[1]}
         if len(set(named.values())) > 1:
             raise UserError(
-                f"{below} holds the splits {_listed(named)}: put the splits above the classes, as "
+                f"{below} holds the splits {_quoted(named)}: put the splits above the classes, as "
                 f"{next(iter(named))}/{printable(name)}/, or give one such folder as the root"
             )
     labelled = [(image, composed(name)) for name, below in folder.folders.items() for image in below.all_images()]
@@ -291,7 +293,7 @@ def _read_folders(folder: _Folder) -> Part:
 
 
 def _read_annotated(folder: _Folder, files: Sequence[File]) -> tuple[Part, list[_LeftOut]] | None:
-    """A split whose labels are in a text file, as Tiny-ImageNet has it; None for one that has no such file."""
+    """Read a split whose labels are in a text file, as in Tiny-ImageNet; None if there is no such file."""
     inside = [file for file in files if file.name.rpartition("/")[0] == folder.path]
     sheets = [file for file in inside if file.name.lower().endswith(ANNOTATIONS)]
     if len(sheets) != 1:
@@ -317,23 +319,16 @@ def _read_annotated(folder: _Folder, files: Sequence[File]) -> tuple[Part, list[
 def _empty_folders(
     root: Path, images: Sequence[File], class_folders: Collection[str], split_folder: str | None
 ) -> Iterator[str]:
-    """Folders without images, where a class or a split should be."""
-    with_images = {parent for image in images for parent in _parents(image.name)}
-    for folder in sorted(path.as_posix() for path in list_folders(root)):
-        above, _, name = folder.rpartition("/")
-        is_split = above == split_folder and split_name(name) is not None
-        if folder not in with_images and (above in class_folders or is_split):
-            yield folder
-
-
-def _parents(name: str) -> Iterator[str]:
-    while "/" in name:
-        name = name.rpartition("/")[0]
-        yield name
+    """Yield the folders without images where a class or a split is expected."""
+    with_images = {parent for image in images for parent in PurePosixPath(image.name).parents}
+    for path in sorted(list_folders(root) - with_images, key=PurePosixPath.as_posix):
+        above, _, name = path.as_posix().rpartition("/")
+        if above in class_folders or (above == split_folder and split_name(name) is not None):
+            yield path.as_posix()
 
 
 def _lines(sheet: File) -> list[str]:
     try:
         return sheet.read().decode("utf-8-sig").splitlines()
     except UnicodeDecodeError:
-        raise UserError(f"{sheet} is no text in UTF-8") from None
+        raise UserError(f"{sheet} is not UTF-8 text") from None
