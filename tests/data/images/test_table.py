@@ -31,34 +31,34 @@ def test_pixels_with_indices_or_values_are_a_table() -> None:
 
 
 @pytest.mark.parametrize(
-    ("images", "mend"),
+    ("images", "advice"),
     [
         (
             PIXELS.astype(np.float32),
-            r"not float32 \(4, 8, 8, 3\); values are 0 to 255; of values in \[0, 1\] give \(images \* 255\)",
+            r"not float32 \(4, 8, 8, 3\); values must be 0 to 255; if they are in \[0, 1\], give \(images \* 255\)",
         ),
-        (PIXELS.astype(np.int64), r"not int64 .*values are 0 to 255; where these are, give images.astype\(numpy.uint8"),
-        (PIXELS.astype(np.uint16), r"not uint16 .*; of 0 to 65,535 give \(images >> 8\).astype\(numpy.uint8\)"),
-        (PIXELS.astype(bool), r"not bool .*; of masks give images.astype\(numpy.uint8\) \* 255"),
+        (PIXELS.astype(np.int64), r"not int64 .*values must be 0 to 255; if they are, give images.astype\(numpy.uint8"),
+        (PIXELS.astype(np.uint16), r"not uint16 .*; if they are 0 to 65,535, give \(images >> 8\).astype"),
+        (PIXELS.astype(bool), r"not bool .*; for masks give images.astype\(numpy.uint8\) \* 255"),
         (np.zeros((4, 3, 8, 8), np.uint8), r"give images.transpose\(0, 2, 3, 1\)"),
         (np.zeros((4, 8, 8), np.uint8), r"numpy.repeat\(images\[..., None\], 3, axis=-1\)"),
         (np.zeros((4, 8, 8, 1), np.uint8), r"numpy.repeat\(images, 3, axis=-1\)"),
-        (np.zeros((4, 8, 8, 4), np.uint8), r"without the fourth channel, .* images\[..., :3\]"),
-        (np.zeros((4, 192), np.uint8), "with three colours last"),
-        (torch.zeros(4, 3, 8, 8), r"not a Tensor.*; give NumPy's, colours last and 0 to 255"),
+        (np.zeros((4, 8, 8, 4), np.uint8), r"drop the fourth channel, .* images\[..., :3\]"),
+        (np.zeros((4, 192), np.uint8), "with three channels last"),
+        (torch.zeros(4, 3, 8, 8), r"not a Tensor.*; give a NumPy array with channels last and values 0 to 255"),
         (["a.jpg"] * 4, "not a list of str; list_files"),
         (list(PIXELS), r"not a list of ndarray; give numpy.stack\(images\)"),
         ("images.zip", "not a str"),
         (None, "not a NoneType"),
     ],
 )
-def test_images_of_another_kind_are_refused_with_the_mend(images: Any, mend: str) -> None:
-    with pytest.raises(UserError, match=rf"mine: images must be uint8 \(N, H, W, 3\), .*{mend}"):
+def test_images_of_another_type_or_shape_are_refused_with_advice(images: Any, advice: str) -> None:
+    with pytest.raises(UserError, match=rf"mine: images must be uint8 \(N, H, W, 3\), .*{advice}"):
         AnyTable("mine", images, INDICES)
 
 
 @pytest.mark.parametrize(
-    ("labels", "mend"),
+    ("labels", "advice"),
     [
         ([0, 1, 0, 1], r"not a list; give numpy.array\(labels\)"),
         (torch.tensor(INDICES), r"not a Tensor; give labels.numpy\(\)"),
@@ -70,17 +70,18 @@ def test_images_of_another_kind_are_refused_with_the_mend(images: Any, mend: str
         (VALUES[:, 0], r"give labels\[:, None\].astype\(numpy.float32\)"),
         (np.array(["a", "b", "a", "b"]), r"numpy.unique\(labels, return_inverse=True\)"),
         (np.zeros((4, 2, 2), np.float32), "one row for each image"),
+        (INDICES.astype(np.complex64), "one row for each image"),
     ],
 )
-def test_labels_of_another_kind_are_refused_with_the_mend(labels: Any, mend: str) -> None:
-    with pytest.raises(UserError, match=f"mine: labels must be class indices, .*{mend}"):
+def test_labels_of_another_type_or_shape_are_refused_with_advice(labels: Any, advice: str) -> None:
+    with pytest.raises(UserError, match=f"mine: labels must be class indices, .*{advice}"):
         AnyTable("mine", PIXELS, labels)
 
 
 def test_a_table_has_a_name_and_as_many_labels_as_images() -> None:
     with pytest.raises(UserError, match="4 images but 3 labels"):
         Table("mine", PIXELS, INDICES[:3])
-    with pytest.raises(UserError, match="takes text as name, not a ndarray"):
+    with pytest.raises(UserError, match="takes a string as name, not a ndarray"):
         AnyTable(PIXELS, INDICES, "mine")
 
 
@@ -104,7 +105,7 @@ def test_rows_are_taken_by_number_and_by_mask_of_pixels_and_of_files_alike() -> 
     [
         (np.array([0, 99]), "there is no row 99: its 4 images are rows 0 to 3"),
         (np.array([-5]), "there is no row -5"),
-        (np.ones(3, bool), r"take takes row numbers, or a mask of 4 truths, not bool \(3,\)"),
+        (np.ones(3, bool), r"take takes row numbers, or a mask of 4 booleans, not bool \(3,\)"),
         (np.array([0.0]), "take takes row numbers, .*not float64"),
         (2, "take takes row numbers"),
         ([], "holds no images"),

@@ -1,10 +1,9 @@
-"""Mixup and CutMix: images that are partly another image of their batch, and so are their labels.
+"""Mixup and CutMix: mix each image, and its label, with another image of the batch.
 
-Images are mixed in pairs of neighbours in the batch, whose order is random: so the parts of a batch that several
-processes share can be mixed each by itself, with the result that one process would have. λ and the choice between
-mixup and CutMix are drawn for each image, not once a batch: as cheap here, and one step then sees many strengths.
-timm's Mixup does that in a loop over the images (5 times slower at 32 pixels on a CPU), and draws from NumPy's global
-state.
+Images are mixed in pairs of neighbours in the batch, whose order is random. Several processes can therefore each mix
+their own part of a batch, with the same result as one process. λ and the choice between mixup and CutMix are drawn for
+each image instead of once per batch, so that each step sees many strengths. timm's Mixup does so in a loop over the
+images (5 times slower at 32 pixels on a CPU), and draws from NumPy's global state.
 """
 
 from __future__ import annotations
@@ -18,37 +17,37 @@ from emoreg.config.augment import AugmentSettings
 from emoreg.data.images.boxes import centred_boxes, inside
 from emoreg.runtime.seeding import drawn_from, generator
 
-CUTMIX = 0.5  # probability of CutMix where both are asked for, as in timm
+CUTMIX = 0.5  # probability of CutMix if both are enabled, as in timm
 
 
 class Mixing(NamedTuple):
     """How each of N images is mixed with its partner."""
 
-    share: Tensor  # float32 (N,), in [0, 1]: how much of image and label stays the image's own
-    is_cut: Tensor  # bool (N,): by CutMix, or else by mixup
-    boxes: Tensor  # int64 (N, 4): what CutMix takes from the partner; see `inside`
+    share: Tensor  # float32 (N,), in [0, 1]: weight of the image itself, and of its label
+    is_cut: Tensor  # bool (N,): True for CutMix, False for mixup
+    boxes: Tensor  # int64 (N, 4): boxes that CutMix takes from the partner; see `inside`
 
 
 def draw_mixing(
     count: int, size: int, augment: AugmentSettings, seed: int, purpose: tuple[str | int, ...], device: torch.device
 ) -> Mixing | None:
-    """Draws for `count` images of `size` pixels a side; None if none are to be mixed.
+    """Draw how to mix the images of an epoch; None if mixing is disabled.
 
-    CutMix's boxes have 1 - λ of the area, around any pixel, and are cut off at the border; the share is what they leave
-    in fact (Yun et al. 2019, and their code).
+    CutMix's boxes have 1 - λ of the area, are centred on a random pixel, and are clipped at the border; the share is
+    the area that is left outside the clipped box (Yun et al. 2019, and their code).
 
     Args:
-        count: N.
-        size: S.
-        augment: mixup, cutmix and mix_share are used.
-        seed: of the run.
-        purpose: of the draws, such as ("epoch", 3).
-        device: of the images.
+        count: N, number of images.
+        size: S, side of the images in pixels.
+        augment: settings; `mixup`, `cutmix` and `mix_share` are used.
+        seed: seed of the run.
+        purpose: purpose of the draws, such as ("epoch", 3).
+        device: device of the images.
     """
     if augment.mixing is None:
         return None
     draw = generator(seed, *purpose, "mix")
-    with drawn_from(seed, *purpose, "lambda"):  # distributions take no generator
+    with drawn_from(seed, *purpose, "lambda"):  # torch.distributions take no generator
         shares = [_beta(alpha, count) if alpha else None for alpha in (augment.mixup, augment.cutmix)]
     is_mixed = torch.rand(count, generator=draw) < augment.mix_share
     probability = CUTMIX if augment.mixup and augment.cutmix else float(augment.cutmix > 0)
@@ -67,18 +66,18 @@ def _beta(alpha: float, count: int) -> Tensor:
 
 
 def partners(count: int, device: torch.device) -> Tensor:
-    """The partner of each image of a batch, int64 (B,): its neighbour. The last of an odd number has none: itself."""
+    """Position of each image's partner in a batch, int64 (B,): its neighbour, or itself for an unpaired last image."""
     return (torch.arange(count, device=device) ^ 1).clamp_(max=count - 1)
 
 
 def mix(images: Tensor, other: Tensor, mixing: Mixing) -> Tensor:
-    """Mixed images (B, 3, S, S).
+    """Mix images with their partners.
 
     Args:
-        images: (B, 3, S, S), normalised.
+        images: images (B, 3, S, S), normalised.
         other: their partners, in the same order.
-        mixing: of these images.
+        mixing: the draws for these images.
     """
-    taken = (1 - mixing.share)[:, None, None]
-    taken = torch.where(mixing.is_cut[:, None, None], inside(mixing.boxes, images.shape[-1]), taken)  # (B, S, S)
-    return torch.lerp(images, other, taken[:, None])
+    weight = (1 - mixing.share)[:, None, None]  # of the partner
+    weight = torch.where(mixing.is_cut[:, None, None], inside(mixing.boxes, images.shape[-1]), weight)  # (B, S, S)
+    return torch.lerp(images, other, weight[:, None])

@@ -1,4 +1,4 @@
-"""The names of splits and classes, as people write them."""
+"""Names of splits and classes, as people spell them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 Split = Literal["train", "validation", "test"]
-SPLITS: Mapping[str, Split] = {  # by the words for them; where a set has two for one, the first is taken
+SPLITS: Mapping[str, Split] = {  # by spelling; if a set uses two spellings of one split, the first here is preferred
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
@@ -15,5 +15,5 @@ SPLITS: Mapping[str, Split] = {  # by the words for them; where a set has two fo
 
 
 def composed(name: str) -> str:
-    """The name in Unicode's composed form: macOS writes é as two characters, other systems as one."""
+    """The name in Unicode's composed form (NFC): macOS writes é as two characters, other systems as one."""
     return unicodedata.normalize("NFC", name)

@@ -1,14 +1,14 @@
-"""Packs: image sets that `emoreg data pack` has decoded and resized once, opened again in milliseconds.
+"""Packs: image sets that `emoreg data pack` has decoded and resized once, and that open in milliseconds.
 
-| file | holds |
+| file | content |
 |---|---|
-| pack.json | its description, see `Pack`; written last, so a pack without it is known to be unfinished |
+| pack.json | description of the pack; written last, so a pack without it is known to be unfinished |
 | pixels.npy | uint8 (N, S, S, 3) |
-| names.npy | text (N,), of the files below the source's root |
+| names.npy | text (N,), names of the files below the source's root |
 | labels-<kind>.npy | int64 (N,) or float32 (N, E); one file for each kind of label |
-| splits.npy | text (N,), of sets that have splits |
+| splits.npy | text (N,), for sets with splits |
 
-Everything is plain NumPy, readable by anything; nothing is pickled.
+Everything is plain NumPy; nothing is pickled.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from emoreg.config.schema import Fit
 from emoreg.errors import SettingError, UserError, is_plain, shortened
 from emoreg.runtime.safe_io import read_json, require_regular
 
-FORMAT = 1  # of packs; another one is packed again, never guessed at
+FORMAT = 1  # packs of other formats are refused
 PACK, UNFINISHED = "pack.json", "unfinished.json"
 PIXELS, NAMES, SPLITS = "pixels.npy", "names.npy", "splits.npy"
 
@@ -35,9 +35,9 @@ class PackedImages(Sequence[NDArray[np.uint8]]):
     """Images in a memory-mapped file, read on access.
 
     Args:
-        pixels: uint8 (N, S, S, 3), mapped.
-        names: text (N,), mapped.
-        rows: int64 (M,), the selected images, in order.
+        pixels: uint8 (N, S, S, 3), memory-mapped.
+        names: text (N,), memory-mapped.
+        rows: int64 (M,), row numbers of the selected images, in order.
     """
 
     pixels: NDArray[np.uint8]
@@ -57,21 +57,21 @@ class PackedImages(Sequence[NDArray[np.uint8]]):
     @overload
     def __getitem__(self, row: slice) -> PackedImages: ...
     def __getitem__(self, row: int | slice) -> NDArray[np.uint8] | PackedImages:
-        """One image (S, S, 3), or a part of them."""
+        """One image (S, S, 3), or a slice of the images."""
         if isinstance(row, slice):
             return self.take(np.arange(len(self))[row])
         return np.asarray(self.pixels[self.rows[row]])
 
     def name(self, row: int) -> str:
-        """Name of one image's source file."""
+        """Name of an image's source file."""
         return str(self.names[self.rows[row]])
 
     def take(self, rows: NDArray[np.int64]) -> PackedImages:
-        """The images of these rows, in this order. Only row numbers are copied."""
+        """Select the images of these rows, in this order. Only row numbers are copied."""
         return PackedImages(self.pixels, self.names, self.rows[rows])
 
     def gather(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """The pixels of these rows, in memory: (B, S, S, 3)."""
+        """Read the pixels of these rows into memory: (B, S, S, 3)."""
         return np.take(self.pixels, self.rows[rows], axis=0)
 
 
@@ -80,10 +80,9 @@ LabelKind = Literal["class", "category", "votes", "dimensions", "neutral"]
 
 @dataclass(frozen=True)
 class PackedLabels:
-    """Labels of one kind, and the names they stand for: "class" for targets, "neutral" for categories that are no
-    emotion, else the kind of an `EmotionSpace`."""
+    """Labels of one kind, and the names that they stand for."""
 
-    kind: LabelKind
+    kind: LabelKind  # "class" for targets, "neutral" for categories other than emotions, else an `EmotionSpace`'s kind
     names: tuple[str, ...]
     values: NDArray[np.int64] | NDArray[np.float32]
 
@@ -111,7 +110,7 @@ class Pack:
 
 def labels_file(kind: LabelKind) -> str:
     """Name of the file with the labels of this kind."""
-    if kind not in get_args(LabelKind):  # as a damaged pack.json may have it
+    if kind not in get_args(LabelKind):  # from a damaged pack.json
         raise ValueError(f"no kind of label '{kind}'")
     return f"labels-{kind}.npy"
 
@@ -122,7 +121,7 @@ def is_pack(root: str | Path | None) -> bool:
 
 
 def read_about(folder: str | Path) -> dict[str, Any]:
-    """pack.json. UserError if the pack is not finished, damaged, or of another version."""
+    """Read pack.json. UserError if the pack is unfinished, damaged, or of another format."""
     path = Path(folder) / PACK
     if not path.is_file():
         raise UserError(f"{folder} is an unfinished pack: run the same 'emoreg data pack' again to resume")
@@ -131,8 +130,8 @@ def read_about(folder: str | Path) -> dict[str, Any]:
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error}): delete {folder} and pack again") from None
     if about.get("format") != FORMAT:
-        found = shortened(str(about.get("format")))
-        raise UserError(f"{folder} is a pack of format {found}, not {FORMAT}: pack again")
+        shown = shortened(str(about.get("format")))
+        raise UserError(f"{folder} is a pack of format {shown}, not {FORMAT}: pack again")
     return about
 
 
@@ -143,86 +142,87 @@ def open_pack(
     image_size: int | None = None,
     fit: Fit | None = None,
 ) -> Pack:
-    """A pack as it is on disk: labels are read, pixels and names are only mapped.
+    """Open a pack: labels are read; pixels and names are only memory-mapped.
 
     Args:
         folder: folder of the pack.
         kind: expected kind of set.
         name: expected set; None for any.
         image_size: expected S; None for any.
-        fit: how its images were expected to be made square; None for any.
+        fit: how the images are expected to have been made square; None for any.
 
     Raises:
-        UserError: the pack is not finished, damaged, or not what was expected; says which setting to change.
+        UserError: the pack is unfinished, damaged, or not the expected one; says which setting to change.
     """
     about = read_about(folder)
     try:
-        found_set, found_size, found_kind = str(about["set"]), int(about["image_size"]), about["kind"]
-        if found_kind != kind:
-            other = "stage 1 (stimuli)" if found_kind == "stimuli" else "stage 2 (target)"
-            raise SettingError(f"{kind}.root", f"{folder} is a pack of {found_set}, which is for {other}")
-        if name is not None and name.casefold() != found_set.casefold():
-            reason = f"is {name}, but {folder} is a pack of {found_set}; set it to {found_set}"
+        packed_set, packed_size = str(about["set"]), int(about["image_size"])
+        packed_fit = shortened(str(about.get("fit", "crop")))
+        if about["kind"] != kind:
+            stage = "stage 1 (stimuli)" if about["kind"] == "stimuli" else "stage 2 (target)"
+            raise SettingError(f"{kind}.root", f"{folder} is a pack of {packed_set}, which is for {stage}")
+        if name is not None and name.casefold() != packed_set.casefold():
+            reason = f"is {name}, but {folder} is a pack of {packed_set}; set it to {packed_set}"
             raise SettingError(f"{kind}.name", reason)
-        if image_size not in (None, found_size):
-            raise SettingError(
-                f"{kind}.image_size",
-                f"is {image_size}, but {folder} is a pack of {found_size} pixels; set it to {found_size}, or pack the "
-                f"set again with --image-size {image_size}",
-            )
-        found_fit = shortened(str(about.get("fit", "crop")))
-        if fit not in (None, found_fit):
-            raise SettingError(
-                f"{kind}.fit",
-                f"is {fit}, but {folder} is a pack of --fit {found_fit}; set it to {found_fit}, or pack the set again "
-                f"with --fit {fit}",
-            )
+        for setting, expected, packed, described, option in (
+            ("image_size", image_size, packed_size, f"{packed_size} pixels", "--image-size"),
+            ("fit", fit, packed_fit, f"--fit {packed_fit}", "--fit"),
+        ):
+            if expected not in (None, packed):
+                again = f"set it to {packed}, or pack the set again with {option} {expected}"
+                reason = f"is {expected}, but {folder} is a pack of {described}; {again}"
+                raise SettingError(f"{kind}.{setting}", reason)
         return _open(Path(folder), about)
     except UserError:
         raise
-    except Exception as error:  # NumPy reads a header as Python's parser does, which on a damaged one raises anything
+    except Exception as error:  # NumPy parses headers as Python code, which may raise anything for a damaged one
         reason = f"no {error}" if isinstance(error, KeyError) else shortened(str(error), 300)
         raise UserError(f"{folder} is a damaged pack ({reason}): delete it and pack again") from None
 
 
 def _open(folder: Path, about: dict[str, Any]) -> Pack:
-    """ValueError for files that do not fit together."""
+    """Open the files of a pack. ValueError if they do not match its description."""
     count, size = int(about["images"]), int(about["image_size"])
-
-    def mapped(name: str, shape: tuple[int, ...]) -> NDArray[Any]:
-        require_regular(folder / name)
-        array = np.load(folder / name, mmap_mode="r", allow_pickle=False)
-        if array.shape[: len(shape)] != shape:
-            raise ValueError(f"{name} is of shape {array.shape}, not {shape}")
-        return array
-
-    pixels = mapped(PIXELS, (count, size, size, 3))
-    if pixels.dtype != np.uint8 or pixels.ndim != 4:
-        raise ValueError(f"{PIXELS} is of type {pixels.dtype} with {pixels.ndim} dimensions, not uint8 with 4")
-    names = mapped(NAMES, (count,))
-    if names.dtype.kind != "U":
-        raise ValueError(f"{NAMES} is of type {names.dtype}, not text")
-    images = PackedImages(pixels, names, np.arange(count))
-    # Read, not mapped: labels are small, and torch wants writable arrays.
-    labels = tuple(
-        PackedLabels(entry["kind"], tuple(entry["names"]), np.array(mapped(labels_file(entry["kind"]), (count,))))
-        for entry in about["labels"]
-    )
+    pixels = _map(folder / PIXELS, count)
+    if pixels.dtype != np.uint8 or pixels.shape != (count, size, size, 3):
+        raise ValueError(f"{PIXELS} is {pixels.dtype} {pixels.shape}, not uint8 {(count, size, size, 3)}")
+    names = _map_text(folder / NAMES, count)
+    labels = tuple(_read_labels(folder, entry, count) for entry in about["labels"])
     if not labels:
         raise ValueError("it has no labels")
-    for one in labels:
-        if not one.names or not all(isinstance(name, str) and is_plain(name) for name in one.names):
-            raise ValueError(f"the names of {labels_file(one.kind)} are not text")
-        if not _fits(one):
-            raise ValueError(f"{labels_file(one.kind)} does not fit {len(one.names)} names")
-    splits = np.array(mapped(SPLITS, (count,))) if about["splits"] else None
-    if splits is not None and splits.dtype.kind != "U":
-        raise ValueError(f"{SPLITS} is of type {splits.dtype}, not text")
+    splits = np.array(_map_text(folder / SPLITS, count)) if about["splits"] else None
+    images = PackedImages(pixels, names, np.arange(count))
     return Pack(str(about["set"]), str(about["title"]), images, labels, splits, about)
 
 
+def _map(path: Path, count: int) -> NDArray[Any]:
+    require_regular(path)
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    if array.shape[:1] != (count,):
+        raise ValueError(f"{path.name} is of shape {array.shape}, and not of {count} rows")
+    return array
+
+
+def _map_text(path: Path, count: int) -> NDArray[np.str_]:
+    text = _map(path, count)
+    if text.dtype.kind != "U":
+        raise ValueError(f"{path.name} is of type {text.dtype}, not text")
+    return text
+
+
+def _read_labels(folder: Path, entry: dict[str, Any], count: int) -> PackedLabels:
+    file = labels_file(entry["kind"])
+    # Read, not mapped: labels are small, and torch needs writable arrays.
+    labels = PackedLabels(entry["kind"], tuple(entry["names"]), np.array(_map(folder / file, count)))
+    if not labels.names or not all(isinstance(name, str) and is_plain(name) for name in labels.names):
+        raise ValueError(f"the names of {file} are not text")
+    if not _fits(labels):
+        raise ValueError(f"{file} does not fit {len(labels.names)} names")
+    return labels
+
+
 def _fits(labels: PackedLabels) -> bool:
-    """Whether the values are what the kind says, in shape, type and range."""
+    """Whether shape, type and range of the values suit the kind of label."""
     values, count = labels.values, len(labels.names)
     if labels.kind in ("class", "category", "neutral"):
         return values.ndim == 1 and values.dtype == np.int64 and values.min() >= -1 and values.max() < count

@@ -1,8 +1,8 @@
-"""TrivialAugment, RandAugment and colour jitter: rounds of random changes, in each of which every image has its own.
+"""TrivialAugment, RandAugment and colour jitter: rounds of random changes, drawn separately for each image.
 
-An operation is applied to all images of a batch that have drawn it, at once. Which ones these are is known on the CPU,
-where draws are made, so a GPU is never waited for. torchvision's classes draw once a batch, or have to be called for
-each image (8 times slower at 32 pixels on a CPU), and take no generator; kornia's draw the operation once a batch.
+An operation is applied at once to all images of a batch that have drawn it. Draws are made on the CPU, so which images
+these are is known there, without waiting for a GPU. torchvision's classes draw once per batch or have to be called for
+each image (8 times slower at 32 pixels on a CPU), and take no generator; kornia's draw the operation once per batch.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from emoreg.data.images.colour import (
 )
 from emoreg.runtime.seeding import generator
 
-BINS = 31  # strengths of an operation, from none to most (both papers)
+BINS = 31  # number of strengths of an operation, from none to the greatest (both papers)
 
 
 class Round(NamedTuple):
-    """One change of each of N images, by their positions in an epoch."""
+    """One change of each of N images, indexed by position in the epoch."""
 
     kernels: Tensor  # int64 (N,), on the CPU: indices into `KERNELS`
     values: Tensor  # float32 (N, 6), on the device: the strength in column 0, or the 2 x 3 matrix of a warp
 
 
 def warp(pixels: Tensor, matrices: Tensor) -> Tensor:
-    """Each image through its own affine map: nearest neighbour, black outside.
+    """Warp each image by its own affine map, with nearest-neighbour interpolation and black outside.
 
     Args:
         pixels: uint8 (B, 3, S, S).
-        matrices: float32 (B, 2, 3), from places in the result to places in the image, both from -1 to 1.
+        matrices: float32 (B, 2, 3), from output to input coordinates, both in [-1, 1].
     """
     grid = F.affine_grid(matrices, list(pixels.shape), align_corners=False)
     return F.grid_sample(pixels.float(), grid, mode="nearest", align_corners=False).round_().byte()
@@ -52,13 +52,13 @@ class Operation(NamedTuple):
     """An operation of both papers, with its greatest strength in each; see `strengths`."""
 
     name: str
-    kernel: Callable[[Tensor, Tensor], Tensor] | None  # None: the image stays as it is
-    is_signed: bool = False  # whether the opposite is drawn as often
+    kernel: Callable[[Tensor, Tensor], Tensor] | None  # None for the identity
+    is_signed: bool = False  # whether the strength gets a random sign
     trivial: float = 0.0  # in the wide space of TrivialAugment (Müller & Hutter 2021, table 1), as torchvision has it
     rand: float = 0.0  # in RandAugment (Cubuk et al. 2020), as torchvision has it; translations as a share of the side
 
 
-TABLE = (  # in torchvision's order
+TABLE = (  # in the order of torchvision
     Operation("identity", None),
     Operation("shear_x", warp, True, 0.99, 0.3),
     Operation("shear_y", warp, True, 0.99, 0.3),
@@ -66,10 +66,10 @@ TABLE = (  # in torchvision's order
     Operation("translate_y", warp, True, 32.0, 150 / 331),
     Operation("rotate", warp, True, 135.0, 30.0),
     Operation("brightness", brightness, True, 0.99, 0.9),
-    Operation("saturation", saturation, True, 0.99, 0.9),  # "Color" there
+    Operation("saturation", saturation, True, 0.99, 0.9),  # "Color" in torchvision
     Operation("contrast", contrast, True, 0.99, 0.9),
     Operation("sharpness", sharpness, True, 0.99, 0.9),
-    Operation("posterize", posterize, False, 6.0, 4.0),  # bits that are taken away
+    Operation("posterize", posterize, False, 6.0, 4.0),  # bits removed
     Operation("solarize", solarize, False, 255.0, 255.0),
     Operation("autocontrast", autocontrast),
     Operation("equalize", equalize),
@@ -84,15 +84,15 @@ IS_SIGNED = torch.tensor([operation.is_signed for operation in TABLE])
 def draw_rounds(
     count: int, size: int, augment: AugmentSettings, seed: int, purpose: tuple[str | int, ...], device: torch.device
 ) -> list[Round]:
-    """The rounds of a policy and of colour jitter for `count` images of `size` pixels a side; empty for neither.
+    """Draw the rounds of a policy and of colour jitter; empty if neither is enabled.
 
     Args:
-        count: N.
-        size: S.
-        augment: policy and jitter are used.
-        seed: of the run.
-        purpose: of the draws, such as ("epoch", 3).
-        device: of the images.
+        count: N, number of images.
+        size: S, side of the images in pixels.
+        augment: settings; the policy and `jitter` are used.
+        seed: seed of the run.
+        purpose: purpose of the draws, such as ("epoch", 3).
+        device: device of the images.
     """
     rounds = []
     if augment.policy != "none":
@@ -118,10 +118,11 @@ def draw_rounds(
 
 
 def strengths(policy: str, size: int) -> Tensor:
-    """The published strengths of each operation, float32 (14, 31), before a sign is drawn.
+    """The published strengths of each operation, float32 (14, 31), without sign.
 
-    Shears are slopes, translations pixels, rotations degrees; brightness to sharpness are distances of the factor
-    from 1; posterize is a number of bits, solarize a threshold from 0 to 255; the others have none.
+    Shears are slopes, translations pixels, rotations degrees. Brightness, saturation, contrast and sharpness are
+    differences of the factor from 1. Posterize is a number of bits, solarize a threshold from 0 to 255. The other
+    operations have no strength.
 
     Args:
         policy: "trivial" or "rand".
@@ -131,19 +132,19 @@ def strengths(policy: str, size: int) -> Tensor:
     scale = {"translate_x": size, "translate_y": size}
     most = [each.trivial if policy == "trivial" else each.rand * scale.get(each.name, 1) for each in TABLE]
     table = torch.tensor(most)[:, None] * share
-    bits, threshold = OPERATIONS.index("posterize"), OPERATIONS.index("solarize")  # are less the stronger they are
+    bits, threshold = OPERATIONS.index("posterize"), OPERATIONS.index("solarize")  # lower values are stronger
     table[bits] = (8 - table[bits]).round()
     table[threshold] = most[threshold] * (1 - share)
     return table
 
 
 def values_of(operations: Tensor, strength: Tensor, is_negative: Tensor, size: int) -> Tensor:
-    """What the kernels of operations take (N, 6); see `Round`.
+    """Arguments of the operations' kernels, float32 (N, 6); see `Round`.
 
     Args:
         operations: int64 (N,), indices into `OPERATIONS`.
-        strength: float32 (N,), of `strengths`.
-        is_negative: bool (N,). Ignored where a strength has no sign.
+        strength: float32 (N,), from `strengths`.
+        is_negative: bool (N,). Ignored for operations without a sign.
         size: side of the images in pixels.
     """
     signed = torch.where(is_negative, -strength, strength)
@@ -153,16 +154,15 @@ def values_of(operations: Tensor, strength: Tensor, is_negative: Tensor, size: i
     )
     right, down = (2 / size * pixels.trunc() for pixels in (right, down))  # whole pixels, as in torchvision
     cos, sin = torch.deg2rad(angle).cos(), torch.deg2rad(angle).sin()
-    # The inverse of each map, as an image is read at the places where its pixels come from. Shears leave the upper
-    # left corner where it is: the place (-1, -1).
+    # The inverse of each map, from output to input coordinates. Shears keep the upper left corner, (-1, -1), fixed.
     matrix = torch.stack([cos, shear_x - sin, shear_x - right, sin + shear_y, cos, shear_y - down], dim=1)
-    alone = torch.where(IS_SIGNED[operations], 1 + signed, strength)  # but for warps, a signed one is a factor
+    scalar = torch.where(IS_SIGNED[operations], 1 + signed, strength)  # signed operations other than warps take factors
     is_warp = (KERNEL_OF[operations] == KERNELS.index(warp))[:, None]
-    return torch.where(is_warp, matrix, F.pad(alone[:, None], (0, 5)))
+    return torch.where(is_warp, matrix, F.pad(scalar[:, None], (0, 5)))
 
 
 def apply_round(pixels: Tensor, kernels: Tensor, values: Tensor) -> Tensor:
-    """Changed images uint8 (B, 3, S, S), channels last in memory.
+    """Apply one change to each image: uint8 (B, 3, S, S), channels last in memory.
 
     Args:
         pixels: uint8 (B, 3, S, S).
@@ -171,16 +171,16 @@ def apply_round(pixels: Tensor, kernels: Tensor, values: Tensor) -> Tensor:
     """
     counts = kernels.bincount(minlength=len(KERNELS)).tolist()
     order = kernels.argsort()
-    if pixels.is_cuda:  # from pinned memory, so that the copy does not wait for the device
+    if pixels.is_cuda:  # copied from pinned memory without waiting for the device
         order = order.pin_memory()
-    rows_of_all = order.to(pixels.device, non_blocking=True).split(counts)
-    before = pixels.permute(0, 2, 3, 1)  # the layout in memory, which index_select keeps
+    rows_of_kernels = order.to(pixels.device, non_blocking=True).split(counts)
+    before = pixels.permute(0, 2, 3, 1)  # the layout in memory, which index_select preserves
     after = before.clone()
-    for change, rows in zip(KERNELS, rows_of_all, strict=True):
+    for change, rows in zip(KERNELS, rows_of_kernels, strict=True):
         if change is None or not len(rows):
             continue
-        drawn = values.index_select(0, rows)
-        strength = drawn.view(-1, 2, 3) if change is warp else drawn[:, 0]
+        arguments = values.index_select(0, rows)
+        strength = arguments.view(-1, 2, 3) if change is warp else arguments[:, 0]
         changed = change(before.index_select(0, rows).permute(0, 3, 1, 2), strength)
         after.index_copy_(0, rows, changed.permute(0, 2, 3, 1))
     return after.permute(0, 3, 1, 2)

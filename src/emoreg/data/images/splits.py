@@ -1,4 +1,4 @@
-"""Cutting a table in two, by seed and with the classes in proportion."""
+"""Split a table in two, by seed and stratified by class."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from emoreg.runtime.seeding import derive_seed
 
 Labels = NDArray[np.int64] | NDArray[np.float32]
 Rows = NDArray[np.int64]
-Thin = Callable[[Rows], Rows]  # the rows to train on that are kept, of these
+Thin = Callable[[Rows], Rows]  # candidate training rows to the rows that are kept
 
 
 def cut_validation(
@@ -34,97 +34,103 @@ def cut_validation(
     Args:
         table: the training images of a set, without its test images.
         share: share of the validation part, in [0, 1).
-        limit: keep at most this many training images (and, in proportion, validation images).
-        seed: seed of all cuts.
-        thin: leaves out training images before `limit` does; the validation part does not depend on it.
+        limit: keep at most this many training images, and the same proportion of validation images; None for all.
+        seed: seed of all draws.
+        thin: drops training images before `limit` applies; does not affect the validation part.
         classes: class names, for messages.
-        published: the set's own validation split; `share` is then not used.
-        edition: of the run, see `split_rows`.
-        progress: says which classes are in one part only; None for silence.
+        published: the set's own validation split, used instead of `share`.
+        edition: edition of the run, see `split_rows`.
+        progress: prints which classes a part lacks; None prints nothing.
 
     Returns:
-        Rows of `table`, and of `published` if given, else of `table`; the latter may be none.
+        Rows of `table` to train on, and rows of `published`, or else of `table`, for validation, possibly none.
 
     Raises:
         UserError: nothing is left to train on.
     """
-    notes: list[str] = []
-    source = table if published is None else published
-    train, held_out = np.arange(len(table)), np.arange(len(source))
+    notes: tuple[str, ...] = ()
     if published is None:
+        source = table
         train, held_out = split_rows(table.labels, share, derive_seed(seed, "validation"), edition)
-        if share:
-            what = f"a validation share of {share:g}"
-            notes += classes_without(
-                table.name, table.labels, table.labels[held_out], classes, what, "validation images"
-            )
-        if len(held_out) > round(share * len(table)):
-            notes.append(
-                f"{table.name}: {len(held_out):,} of {len(table):,} images are for validation, more than the share of "
-                f"{share:g}, so that each class has one"
-            )
+        notes += _validation_notes(table, held_out, share, classes)
+    else:
+        source = published
+        train, held_out = np.arange(len(table)), np.arange(len(published))
     if len(train) == 0:
         raise UserError(f"{table.name}: a validation share of {share} leaves none of {len(table)} images to train on")
-    part = 1.0 if limit is None else limit / len(train)
+    if limit is not None and limit < len(train):
+        rows = keep_rows(source.labels[held_out], limit / len(train), derive_seed(seed, "limit"), edition)
+        held_out = held_out[rows]
     if thin is not None:
         train = thin(train)
-    if part < 1:
-        held_out = held_out[keep_rows(source.labels[held_out], part, derive_seed(seed, "limit"), edition)]
     if limit is not None and limit < len(train):
         train = train[keep_rows(table.labels[train], limit / len(train), derive_seed(seed, "limit"), edition)]
-        what = f"a limit of {limit:,}"
-        notes += classes_without(table.name, table.labels, table.labels[train], classes, what, "training images")
+        cause = f"a limit of {limit:,}"
+        notes += classes_without(table.name, table.labels, table.labels[train], classes, cause, "training images")
     if progress is not None:
         progress.tell(notes)
     return train, held_out
 
 
+def _validation_notes(table: Table, held_out: Rows, share: float, classes: Sequence[str]) -> tuple[str, ...]:
+    if not share:
+        return ()
+    cause = f"a validation share of {share:g}"
+    notes = classes_without(table.name, table.labels, table.labels[held_out], classes, cause, "validation images")
+    if len(held_out) > round(share * len(table)):
+        notes += (
+            f"{table.name}: {len(held_out):,} of {len(table):,} images are for validation, more than the share of "
+            f"{share:g}, so that each class has one",
+        )
+    return notes
+
+
 def classes_without(
-    name: str, labels: Labels, part: Labels, classes: Sequence[str], what: str, kind: str
+    name: str, labels: Labels, part: Labels, classes: Sequence[str], cause: str, kind: str
 ) -> tuple[str, ...]:
-    """A line that names the classes of which a part has no image; nothing if there are none such.
+    """A line that names the classes of which a part has no image; empty if it has images of all classes.
 
     Args:
-        name: of the set.
-        labels: of all images.
-        part: labels of those in the part.
-        classes: names; without them labels are named.
-        what: leaves these classes without one.
-        kind: of image, in the plural.
+        name: name of the set.
+        labels: labels of all images.
+        part: labels of the images in the part.
+        classes: class names; if empty, the labels are printed instead.
+        cause: subject of the line, such as "a limit of 100".
+        kind: kind of images that are missing, in the plural.
     """
     missing = np.setdiff1d(labels, part).tolist() if labels.ndim == 1 else []
     if not missing:
         return ()
     names = shortened(", ".join(classes[label] if classes else str(label) for label in missing))
-    return (f"{name}: {what} leaves {len(missing):,} of its classes without {kind}: {names}",)
+    return (f"{name}: {cause} leaves {len(missing):,} of its classes without {kind}: {names}",)
 
 
-def first_of_each(labels: Labels, rows: Rows, kept: Rows, seed: int) -> Rows:
-    """So many of the rows of each class, in order; those of a smaller number are among those of a larger one.
+def first_of_each(labels: Labels, rows: Rows, counts: Rows, seed: int) -> Rows:
+    """Draw a number of rows of each class, sorted. With the same seed, smaller draws are subsets of larger ones.
 
     Args:
         labels: classes of all images (N,).
-        rows: numbers of images.
-        kept: number to keep by class (K,), at most as many as there are.
-        seed: of the draw.
+        rows: row numbers to draw from.
+        counts: number of rows to draw of each class (K,), at most as many as there are.
+        seed: seed of the draw.
     """
     shuffled = np.random.default_rng(seed).permutation(rows)
-    of_class = labels[shuffled]
-    return np.sort(np.concatenate([shuffled[of_class == label][:count] for label, count in enumerate(kept)]))
+    classes = labels[shuffled]
+    return np.sort(np.concatenate([shuffled[classes == label][:count] for label, count in enumerate(counts)]))
 
 
 def split_rows(labels: Labels, share: float, seed: int, edition: int = EDITION) -> tuple[Rows, Rows]:
-    """Rows of the part to keep and of the part to hold out, `share` in the latter; classes in proportion.
+    """Split rows into a part to keep and a part to hold out, stratified by class.
 
-    Each class of two images or more is in both parts, for which more than the share is held out if need be (but
-    nothing where the share is less than half an image); the image of a class that has one only is kept.
+    Both parts contain each class with at least two images; if necessary, more than `share` is held out, unless that is
+    less than half an image. The only image of a class is kept.
 
     Args:
-        labels: classes (N,); others, (N, E), are split without regard to them.
-        share: in [0, 1].
-        seed: of the draw.
-        edition: the first one drew without regard to the classes where one has a single image, or there are more
-            classes than images in a part.
+        labels: classes (N,); labels (N, E) are split without stratification.
+        share: share of the part to hold out, in [0, 1].
+        seed: seed of the draw.
+        edition: edition of the run. The first did not stratify if a class has a single image, or a part has fewer
+            images than there are classes.
     """
     rows = np.arange(len(labels))
     count = round(share * len(labels))
@@ -143,13 +149,13 @@ def split_rows(labels: Labels, share: float, seed: int, edition: int = EDITION) 
 
 
 def at_most(rows: Rows, labels: Labels, limit: int, seed: int) -> Rows:
-    """At most `limit` of the rows of a test split, drawn by seed; see `keep_rows`.
+    """At most `limit` rows of a test split, drawn by `keep_rows`.
 
     Args:
-        rows: numbers of images.
-        labels: of all images, by these numbers.
+        rows: row numbers to draw from.
+        labels: labels of all images.
         limit: at least 1.
-        seed: of the run.
+        seed: seed of the run.
     """
     if limit >= len(rows):
         return rows
@@ -157,18 +163,18 @@ def at_most(rows: Rows, labels: Labels, limit: int, seed: int) -> Rows:
 
 
 def keep_rows(labels: Labels, share: float, seed: int, edition: int = EDITION) -> Rows:
-    """Rows of a part that is kept, `share` of all; classes in proportion, and each in it if there is room.
+    """Draw a share of the rows, stratified by class, with each class among them if there is room.
 
     Args:
-        labels: classes (N,); others, (N, E), are drawn without regard to them.
-        share: in [0, 1].
-        seed: of the draw.
-        edition: as for `split_rows`.
+        labels: classes (N,); with labels (N, E), rows are drawn without stratification.
+        share: share of the rows to keep, in [0, 1].
+        seed: seed of the draw.
+        edition: edition of the run, see `split_rows`.
     """
     rows, count = np.arange(len(labels)), round(share * len(labels))
     if count == 0 or count >= len(labels):
-        return rows if count else rows[:0]
-    drawn = _stratified_split(labels, count, seed)[1]
+        return rows[:count]
+    _, drawn = _stratified_split(labels, count, seed)
     if labels.ndim != 1 or edition == 1:
         return drawn
     classes, index, sizes = np.unique(labels, return_inverse=True, return_counts=True)
@@ -178,20 +184,20 @@ def keep_rows(labels: Labels, share: float, seed: int, edition: int = EDITION) -
 
 
 def _stratified_split(labels: Labels, count: int, seed: int) -> tuple[Rows, Rows]:
-    """Rows of two parts, `count` in the second; stratified where scikit-learn can."""
+    """Split rows into two parts, `count` in the second; stratified if scikit-learn supports it for these labels."""
     from sklearn.model_selection import train_test_split
 
-    rows = np.arange(len(labels))
-    classes, sizes = np.unique(labels, return_counts=True) if labels.ndim == 1 else (rows, rows[:0])
-    can_stratify = labels.ndim == 1 and sizes.min() >= 2 and min(count, len(labels) - count) >= len(classes)
-    larger, smaller = train_test_split(
-        rows, test_size=count, random_state=seed % 2**32, stratify=labels if can_stratify else None
-    )
-    return np.sort(larger), np.sort(smaller)
+    stratify = None
+    if labels.ndim == 1:
+        sizes = np.unique(labels, return_counts=True)[1]
+        if sizes.min() >= 2 and min(count, len(labels) - count) >= len(sizes):
+            stratify = labels
+    parts = train_test_split(np.arange(len(labels)), test_size=count, random_state=seed % 2**32, stratify=stratify)
+    return np.sort(parts[0]), np.sort(parts[1])
 
 
 def _quotas(sizes: Rows, count: int, low: Rows, high: Rows) -> Rows:
-    """How many of each class (C,), as near to proportion as `low` and `high` allow; `count` in all if they do."""
+    """Distribute `count` over classes (C,) in proportion to their sizes, as far as `low` and `high` allow."""
     exact = sizes * (count / sizes.sum())
     quotas = np.clip(np.floor(exact).astype(np.int64), low, high)
     while quotas.sum() < count and np.any(quotas < high):

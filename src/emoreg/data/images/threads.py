@@ -1,4 +1,4 @@
-"""Work on image sets in threads: Pillow and NumPy release the interpreter lock while they decode, resize and copy."""
+"""Process image sets in threads: Pillow and NumPy release the GIL while they decode, resize and copy."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ T = TypeVar("T")
 
 
 def in_threads(work: Callable[[range], T], rows: range, step: int) -> Iterator[tuple[range, T]]:
-    """(part, work(part)) for consecutive parts of `rows`, in order, computed by one thread per usable core.
+    """Yield (part, work(part)) for consecutive parts of `rows`, in order, computed by one thread per usable core.
 
-    Work that takes less time than Python needs to switch threads is done in the calling thread: other threads would
-    only wait for the interpreter lock. Only a few parts are computed ahead, so that results do not pile up.
+    If a part takes less time than Python's interval for switching threads, all work is done in the calling thread:
+    other threads would only wait for the GIL. Only a few parts are computed ahead, so that results do not pile up.
 
     Args:
         work: called with one part; its exceptions are raised here.
@@ -31,11 +31,11 @@ def in_threads(work: Callable[[range], T], rows: range, step: int) -> Iterator[t
     """
     parts = iter([rows[start : start + step] for start in range(0, len(rows), step)])
     seconds = math.inf
-    for part in itertools.islice(parts, 3):  # the quickest counts: the first may include imports
-        begun = time.perf_counter()
-        done = work(part)
-        seconds = min(seconds, time.perf_counter() - begun)
-        yield part, done
+    for part in itertools.islice(parts, 3):  # take the fastest: the first may include imports
+        start_time = time.perf_counter()
+        result = work(part)
+        seconds = min(seconds, time.perf_counter() - start_time)
+        yield part, result
     if seconds < sys.getswitchinterval():
         for part in parts:
             yield part, work(part)
@@ -46,36 +46,36 @@ def in_threads(work: Callable[[range], T], rows: range, step: int) -> Iterator[t
         for part in parts:
             waiting.append((part, pool.submit(work, part)))
             if len(waiting) > 3 * workers:
-                oldest, result = waiting.popleft()
-                yield oldest, result.result()
-        for part, result in waiting:
-            yield part, result.result()
+                oldest, future = waiting.popleft()
+                yield oldest, future.result()
+        for part, future in waiting:
+            yield part, future.result()
 
 
 def ahead(work: Callable[[A], T], items: Sequence[A], workers: int = 1) -> Iterator[T]:
-    """work(item) for each item, in order; threads work on the next ones meanwhile, as many items as there are threads.
+    """Yield work(item) for each item, in order, while threads work on the next `workers` items.
 
     Args:
         work: called with one item; its exceptions are raised here.
-        items: in order.
+        items: arguments of `work`.
         workers: number of threads.
     """
-    coming: deque[Future[T]] = deque()
+    pending: deque[Future[T]] = deque()
     with _pool(workers) as pool:
         for item in items:
-            coming.append(pool.submit(work, item))
-            if len(coming) > workers:
-                yield coming.popleft().result()
-        while coming:
-            yield coming.popleft().result()
+            pending.append(pool.submit(work, item))
+            if len(pending) > workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
 
 
 @contextlib.contextmanager
 def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads that are not waited for at the end; what they have not begun is dropped.
+    """A thread pool that is shut down without waiting; work that has not started is dropped.
 
-    An iterator that is left unfinished ends when Python collects it, at any point of any thread. That may be within the
-    start of another thread, which holds a lock that joining a thread needs: it would wait for ever.
+    Python may close an unfinished iterator when it collects garbage, at any point of any thread. If that is during the
+    start of another thread, which holds a lock that joining a thread needs, waiting would never end.
     """
     pool = ThreadPoolExecutor(workers)
     try:
