@@ -171,7 +171,7 @@ def test_a_classifier_for_another_task_is_refused(tmp_path: Path, quiet: Progres
             "classification",
             r"labels.argmax\(1\), and task='regression' learns",
         ),
-        (np.full((48, 2), 0.5, np.float32), "multilabel", "must be 1 where a label holds and else 0"),
+        (np.full((48, 2), 0.5, np.float32), "multilabel", "must be 1 if a label applies and 0 otherwise"),
         (np.full((48, 2), np.nan, np.float32), "regression", "must be finite"),
         (np.zeros((48, 3), np.float32), "regression", r"must be float32 \(N, 2\) with 2 names in a"),
         (np.zeros(48, np.int64), "multilabel", r"must be float32 \(N, 2\) with 2 names in a"),
@@ -219,7 +219,7 @@ def test_values_on_a_large_scale_are_remarked_on() -> None:
     own = target("regression")
     assert scale_note(own) is None and scale_note(target("multilabel")) is None
     rated = dataclasses.replace(own, train=dataclasses.replace(own.train, labels=own.train.labels * 4 + 5))
-    assert "values of up to 8.78; answers begin near 0: map them to about -1 to 1" in (scale_note(rated) or "")
+    assert "values of up to 8.78, but predictions start near 0: map them to about -1 to 1" in (scale_note(rated) or "")
 
 
 def test_images_of_several_labels_are_mixed_and_those_of_values_are_not(tmp_path: Path, quiet: Progress) -> None:

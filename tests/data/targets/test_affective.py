@@ -139,10 +139,9 @@ def test_an_emotion_holds_where_it_got_its_share_of_the_votes(abstract: Path) ->
     assert len(whole) == 22 and whole.dtype == np.float32
     assert whole.sum(axis=0).tolist() == [2, 2, 20, 20]
     assert not target.left_out
-    told = (
-        "holds where it got 0.125 of the votes or more; left out, as they hold of all images or of none: contentment, "
-    )
-    assert told in target.notes[-1] and target.notes[-1].endswith("; 2.00 of the others do of an image")
+    note = target.notes[-1]
+    assert "applies to an image if it got at least 0.125 of the votes; left out, as they apply to all images" in note
+    assert note.endswith("; 2.00 of the others apply to an image on average")
 
 
 def test_a_share_of_just_one_in_so_many_counts(tmp_path: Path, write_image: Callable[..., Path]) -> None:

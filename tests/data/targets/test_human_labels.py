@@ -69,7 +69,7 @@ def test_training_images_get_them_and_validation_images_do_not(write: Write, tmp
 
 def test_images_in_another_order_or_number_are_refused(write: Write, tmp_path: Path) -> None:
     write()
-    with pytest.raises(UserError, match=r"in their order: 36 of its 40 clean labels are others; read them from"):
+    with pytest.raises(UserError, match=r"in their order: 36 of its 40 clean labels differ; read them from"):
         human_labels(table(np.sort(CLEAN)), settings(tmp_path))
     with pytest.raises(UserError, match="40 clean labels, not 20"):
         human_labels(table(CLEAN[:20]), settings(tmp_path))

@@ -75,5 +75,5 @@ def test_asymmetric_noise_needs_the_published_classes_all_of_them() -> None:
         SettingError, match=r"target\.label_noise: asymmetric needs all classes of cifar10, and 'airplane'"
     ):
         noisy("asymmetric", 0.2, "cifar10", CIFAR10[1:])
-    with pytest.raises(SettingError, match=r"'airplanes' is none \(did you mean 'airplane'\?\)"):
+    with pytest.raises(SettingError, match=r"not 'airplanes' \(did you mean 'airplane'\?\)"):
         noisy("asymmetric", 0.2, "cifar10", ("airplanes", *CIFAR10[1:]))

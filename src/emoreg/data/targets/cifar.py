@@ -17,9 +17,7 @@ from emoreg.data.targets.target import Target
 from emoreg.errors import UserError
 
 SIZES = {"cifar10": (10, 10_000), "cifar100": (100, 10_000)}  # classes and test images (Krizhevsky 2009)
-
-
-# What torchvision unpacks, the published archive, and its size in millions of bytes.
+# The folder that torchvision unpacks, the published archive, and its size in MB.
 ARCHIVES = {
     "cifar10": ("cifar-10-batches-py", "cifar-10-python.tar.gz", 170),
     "cifar100": ("cifar-100-python", "cifar-100-python.tar.gz", 169),
@@ -27,7 +25,7 @@ ARCHIVES = {
 
 
 def download_note(name: str, root: str | None) -> str | None:
-    """A line on the download that reading the set begins with; None if nothing is to be downloaded."""
+    """A line about the download that reading the set would start; None if nothing has to be downloaded."""
     folder = Path(root or "data")
     unpacked, archive, megabytes = ARCHIVES[name]
     if zipfile.is_zipfile(folder) or holds_image_folders(folder) or is_pack(folder):
@@ -38,21 +36,21 @@ def download_note(name: str, root: str | None) -> str | None:
 
 
 def is_whole(name: str, target: Target) -> bool:
-    """Whether a target has as many classes and test images as the published set."""
-    return (len(target.classes), len(target.test)) == SIZES[name]
+    """Whether a target has as many classes and test images as published; False for sets other than CIFAR."""
+    return SIZES.get(name) == (len(target.classes), len(target.test))
 
 
 def read_cifar(name: str, root: str | None, edition: int = EDITION) -> Target:
-    """The task.
+    """Read CIFAR-10 or CIFAR-100.
 
     Args:
         name: cifar10 or cifar100.
-        root: a folder or zip of `<split>/<class>/*.jpg|png`; or the folder of the published archive, where
-            torchvision downloads it (checked by MD5) if it is not there. None is "data".
-        edition: of the run, see `read_folder`.
+        root: a folder or zip of `<split>/<class>/*.jpg|png`; or the folder of the published archive, which torchvision
+            downloads (checked by MD5) if it is missing. None means "data".
+        edition: edition of the run, see `read_folder`.
 
     Raises:
-        UserError: the set is not there and cannot be downloaded, or is not whole.
+        UserError: the set is missing and cannot be downloaded, or is incomplete.
     """
     folder = Path(root or "data")
     if root is not None and (zipfile.is_zipfile(folder) or holds_image_folders(folder)):
@@ -77,7 +75,7 @@ def read_cifar(name: str, root: str | None, edition: int = EDITION) -> Target:
 
 
 def holds_image_folders(folder: Path) -> bool:
-    """Whether a training split is there, or below the set's name."""
+    """Whether there is a training split in the folder, or in a subfolder named after the set."""
     try:
         names = [path.name for prefix in (".", "cifar10", "cifar100") for path in (folder / prefix).glob("*/")]
     except OSError:

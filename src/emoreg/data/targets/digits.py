@@ -1,6 +1,6 @@
 """Handwritten digits (Alpaydin & Kaynak 1998, "Optical Recognition of Handwritten Digits", UCI), embedded.
 
-1,797 real 8x8 images with 17 grey levels that come with scikit-learn: a target that needs no download.
+1,797 8x8 images with 17 grey levels, which come with scikit-learn: a target that needs no download.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ CLASSES = tuple("0123456789")
 
 
 def read_digits() -> Target:
-    """The task; the test share (1/4) is ours, as the embedded set has no split of its own."""
+    """Read the digits. The test share (1/4) is ours, because the embedded set has no published split."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()

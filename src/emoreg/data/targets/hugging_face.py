@@ -1,7 +1,7 @@
-"""Image classification sets of the Hugging Face Hub, and folders of the same kinds (extra emoreg[hub]).
+"""Image classification sets of the Hugging Face Hub, and local copies of them (extra emoreg[hub]).
 
-A published validation split is used as one. Ours, as with torchvision's sets: a set without a test split that is
-labelled is scored on its validation split, or else on a fifth of each class, always the same.
+A published validation split is used as such. Ours, as with torchvision's sets: a set without a labelled test split is
+scored on its validation split, or else on a fifth of each class, always the same.
 """
 
 from __future__ import annotations
@@ -21,31 +21,28 @@ from emoreg.errors import UserError
 if TYPE_CHECKING:
     from datasets import Dataset
 
-LABEL_NAMES = ("label", "labels", "fine_label")  # that are chosen where there are several of the kind
+LABEL_NAMES = ("label", "labels", "fine_label")  # preferred if there are several class-label columns
 
 
 def read_hugging_face(name: str, root: str | None) -> Target:
-    """The task; images are decoded when they are needed.
-
-    Args:
-        name: see `load_splits`.
-        root: see `load_splits`.
+    """Read a set of the Hub, or a local copy, see `load_splits`; images are decoded when needed.
 
     Raises:
-        UserError: `datasets` is not installed; the set cannot be loaded; it has no image column, no class
-            label or several; images without a label.
+        UserError: `datasets` is not installed, the set cannot be loaded, its image or label column is missing or
+            ambiguous, its splits differ in columns or classes, or a training image has no label.
     """
     splits = load_splits(name, root, "target")
-    image, label = _columns(name, next(iter(splits.values())))
-    features = {split: dataset.features for split, dataset in splits.items()}
-    classes = tuple(next(iter(features.values()))[label].names)
+    first = next(iter(splits.values()))
+    image, label = _columns(name, first)
+    classes = tuple(first.features[label].names)
     labels = {split: _labels(dataset, label) for split, dataset in splits.items()}
 
     train_name, test_name, validation_name = _choose(name, labels)
     used = [split for split in (train_name, validation_name, test_name) if split is not None]
     for split in used:
-        names = getattr(features[split].get(label), "names", None)
-        if image not in features[split] or tuple(names or ()) != classes:
+        features = splits[split].features
+        names = getattr(features.get(label), "names", None)
+        if image not in features or tuple(names or ()) != classes:
             raise UserError(f"{name}: the split '{split}' has other columns or classes than the first split")
     if np.any(labels[train_name] < 0):
         row = int(np.argmax(labels[train_name] < 0))
@@ -81,7 +78,7 @@ def _columns(name: str, dataset: Dataset) -> tuple[str, str]:
 
 
 def _labels(dataset: Dataset, column: str) -> NDArray[np.int64]:
-    """(N,); -1 for none, as in the test splits of competitions."""
+    """Labels (N,); -1 for images without one, as in the test splits of competitions."""
     if column not in dataset.features:
         return np.full(len(dataset), -1, np.int64)
     values = dataset.select_columns([column]).with_format(None)[:][column]
@@ -89,10 +86,13 @@ def _labels(dataset: Dataset, column: str) -> NDArray[np.int64]:
 
 
 def _choose(name: str, labels: dict[str, NDArray[np.int64]]) -> tuple[str, str | None, str | None]:
-    """The split to train on, the one to test on (None: a fifth of the first), and the one for validation, if any."""
-    train = "train" if "train" in labels else next(iter(labels)) if len(labels) == 1 else None
-    if train is None:
-        raise UserError(f"{name} has no split 'train', but {', '.join(labels)}; give a folder as target.root that has")
+    """Choose the splits for training, testing and validation; None for a split that the set does not have."""
+    train = "train"
+    if train not in labels:
+        if len(labels) > 1:
+            splits = ", ".join(labels)
+            raise UserError(f"{name} has no split 'train', but {splits}; set target.root to a folder that has one")
+        (train,) = labels
     names = ("test", *(word for word, split in SPLITS.items() if split == "validation"))
     known = [split for split in names if split != train and len(labels.get(split, ())) > 0]
     labelled = [split for split in known if np.all(labels[split] >= 0)]

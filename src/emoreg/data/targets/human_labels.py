@@ -1,7 +1,7 @@
-"""Labels that people gave to CIFAR's training images, as published: CIFAR-10N and CIFAR-100N (Wei et al. 2022).
+"""Labels that people gave to CIFAR's training images: CIFAR-10N and CIFAR-100N (Wei et al. 2022).
 
-"Learning with Noisy Labels Revisited: A Study Using Real-World Human Annotations", ICLR 2022. The files are PyTorch's
-and come from strangers: of what they may hold, nothing but NumPy's arrays is made, and no code is run.
+"Learning with Noisy Labels Revisited: A Study Using Real-World Human Annotations", ICLR 2022. The published files are
+PyTorch's and come from strangers: only plain values and NumPy arrays are unpickled, and no code is run.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from emoreg.runtime.safe_io import read_bounded
 
 SOURCE = "https://github.com/UCSC-REAL/cifar-10-100n"
 FILES: Mapping[str, str] = {"cifar10": "CIFAR-10_human.pt", "cifar100": "CIFAR-100_human.pt"}
-MAX_BYTES = 16 * 2**20  # the published ones have 2.4 and 1.0 MB
+MAX_BYTES = 16 * 2**20  # the published files have 2.4 and 1.0 MB
 
 
 class Published(NamedTuple):
-    """The labels of a file."""
+    """Published labels: their key in the file, and their checksum."""
 
     key: str
     sha256: str  # of the labels as little-endian int64, in the order of the images
 
 
-# Which labels a setting means is part of a run's identity by its name alone, so other labels are refused.
+# A run's identity contains only the name of these labels, so labels that differ from the published ones are refused.
 PUBLISHED: Mapping[LabelNoise, Published] = {
     "aggre": Published("aggre_label", "b3c3d486d22c3055756e7b1b1a0e98b099c1d68b771633023b0f76fa2e09ede6"),
     "random1": Published("random_label1", "b5dc9007ae247a48ce267bec37a1310b0cd65ed73801ca7e595fb954902575a7"),
@@ -48,36 +48,36 @@ PUBLISHED: Mapping[LabelNoise, Published] = {
 
 
 def human_labels(train: Table, settings: TargetSettings) -> NDArray[np.int64]:
-    """People's labels (N,) of all training images, right and wrong ones.
+    """Read people's labels (N,) of all training images, right and wrong ones.
 
     Args:
-        train: all training images of the set, with their own labels, in the order in which they were published.
-        settings: name, root (in which the file lies, or beside which) and label_noise are used.
+        train: all training images of the set with their true labels, in the published order.
+        settings: name, root (the folder of the file, or its neighbour) and label_noise are used.
 
     Raises:
-        SettingError: the file is not there.
-        UserError: it is damaged, holds other labels than were published, or the images are in another order.
+        SettingError: the file does not exist.
+        UserError: the file is damaged, its labels are not the published ones, or the images are in another order.
     """
     path = _find(settings)
     published = PUBLISHED[settings.label_noise]
-    there = _load(path)
-    clean = _labels(path, there, "clean_label")
-    if len(clean) != len(train) or not np.array_equal(clean, train.labels):
-        told = f"{len(clean):,} clean labels, not {len(train):,}"
+    content = _load(path)
+    clean = _labels(path, content, "clean_label")
+    if not np.array_equal(clean, train.labels):
+        difference = f"{len(clean):,} clean labels, not {len(train):,}"
         if len(clean) == len(train):
-            told = f"{np.count_nonzero(clean != train.labels):,} of its {len(clean):,} clean labels are others"
+            difference = f"{np.count_nonzero(clean != train.labels):,} of its {len(clean):,} clean labels differ"
         raise UserError(
-            f"{path} does not belong to these images of {train.name} in their order: {told}; read them from the "
-            "published archive, or a pack of it, as images in folders have lost their order"
+            f"{path} does not belong to these images of {train.name} in their order: {difference}; read them from the "
+            "published archive, or a pack of it, because images in folders have lost their order"
         )
-    labels = _labels(path, there, published.key)
+    labels = _labels(path, content, published.key)
     if hashlib.sha256(labels.astype("<i8").tobytes()).hexdigest() != published.sha256:
         raise UserError(f"{path}: {published.key} are not the labels that were published; get the file from {SOURCE}")
     return labels
 
 
 def _find(settings: TargetSettings) -> Path:
-    """The published file, in the target's folder or beside it."""
+    """Find the published file in the target's folder or beside it."""
     root, name = Path(settings.root or "data"), FILES[settings.name.lower()]
     for path in (root / name, root.parent / name):
         if path.exists():
@@ -87,34 +87,34 @@ def _find(settings: TargetSettings) -> Path:
 
 
 def _load(path: Path) -> dict[Any, Any]:
-    """The content of a file. UserError if it cannot be read, or would be anything but plain values and arrays."""
+    """Unpickle a file. UserError if it cannot be read, or contains anything but plain values and arrays."""
     import torch
 
-    # How NumPy's arrays are unpickled, by another name before and since NumPy 2.
-    make: Any = np.empty(0).__reduce__()[0]
-    names = [(make, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")]
+    # The function that unpickles arrays has one name before NumPy 2 and another since.
+    reconstruct: Any = np.empty(0).__reduce__()[0]
+    names = [(reconstruct, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")]
     allowed: list[Any] = [*names, np.ndarray, np.dtype, type(np.dtype(np.int64))]
     try:
-        content = read_bounded(path, MAX_BYTES)
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        raw = read_bounded(path, MAX_BYTES)
+        with zipfile.ZipFile(io.BytesIO(raw)) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
                 raise UserError(f"unpacked it is larger than {MAX_BYTES:,} bytes")
-        with torch.serialization.safe_globals(allowed), warnings.catch_warnings(action="ignore"):  # of odd pickles
-            there = torch.load(io.BytesIO(content), "cpu", weights_only=True)
-    except pickle.UnpicklingError:  # also for what is not allowed, which PyTorch explains to programmers
+        with torch.serialization.safe_globals(allowed), warnings.catch_warnings(action="ignore"):  # about odd pickles
+            content = torch.load(io.BytesIO(raw), "cpu", weights_only=True)
+    except pickle.UnpicklingError:  # also for disallowed content; PyTorch's message is for programmers
         raise UserError(
             f"{path} is damaged, or holds more than labels, which is not read; get it from {SOURCE}"
         ) from None
-    except Exception as error:  # on broken bytes, readers raise nearly anything
+    except Exception as error:  # readers raise nearly anything on broken bytes
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
         raise UserError(f"{path} cannot be read as {SOURCE} publishes it: {shortened(reason, 150)}") from None
-    if not isinstance(there, dict):
+    if not isinstance(content, dict):
         raise UserError(f"{path} holds no labels by name, as {SOURCE} publishes them")
-    return there
+    return content
 
 
-def _labels(path: Path, there: Mapping[Any, Any], key: str) -> NDArray[np.int64]:
-    labels = there.get(key)
+def _labels(path: Path, content: Mapping[Any, Any], key: str) -> NDArray[np.int64]:
+    labels = content.get(key)
     if not isinstance(labels, np.ndarray) or labels.dtype.kind != "i" or labels.ndim != 1:
         raise UserError(f"{path} has no labels '{key}', a number for each image")
     return labels.astype(np.int64)

@@ -1,11 +1,11 @@
-"""Wrong labels of training images, drawn: symmetric and asymmetric noise.
+"""Random label noise, symmetric and asymmetric.
 
-Noise of the same seed is nested: the wrong labels of a smaller share are among those of a larger one.
+With the same seed noise is nested: the wrong labels of a smaller share are a subset of those of a larger one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,15 +17,9 @@ from emoreg.errors import SettingError, nearest
 Rows = NDArray[np.int64]
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-# What CIFAR-10's classes are taken for, and the others are not taken for any (Patrini et al. 2017, section 5).
-TAKEN_FOR: Mapping[str, str] = {
-    "truck": "automobile",
-    "bird": "airplane",
-    "deer": "horse",
-    "cat": "dog",
-    "dog": "cat",
-}
-# CIFAR-100's superclasses (Krizhevsky 2009), in each the classes in the order of their labels.
+# CIFAR-10's classes that asymmetric noise changes, and their wrong labels (Patrini et al. 2017, section 5).
+CONFUSED_WITH = {"truck": "automobile", "bird": "airplane", "deer": "horse", "cat": "dog", "dog": "cat"}
+# CIFAR-100's superclasses (Krizhevsky 2009), each with its classes in the order of their labels.
 SUPERCLASSES: tuple[tuple[str, ...], ...] = (
     ("beaver", "dolphin", "otter", "seal", "whale"),
     ("aquarium_fish", "flatfish", "ray", "shark", "trout"),
@@ -51,19 +45,19 @@ SUPERCLASSES: tuple[tuple[str, ...], ...] = (
 
 
 def noisy_labels(table: Table, settings: TargetSettings, classes: Sequence[str], seed: int) -> Rows:
-    """The labels (N,) of training images with those that are wrong.
+    """Add noise to the labels (N,) of training images.
 
     Of each class that is changed, noise_share of the images, rounded, get another label.
 
     Args:
-        table: the training images, with their own labels.
-        settings: name, label_noise (drawn) and noise_share are used.
-        classes: names, by label.
-        seed: of the draw.
+        table: the training images, with their true labels.
+        settings: name, label_noise (symmetric or asymmetric) and noise_share are used.
+        classes: class names, by label.
+        seed: seed of the draw.
 
     Raises:
-        SettingError: the labels are no classes; the classes of cifar10 or cifar100 are not all there, or called
-            otherwise, with asymmetric noise.
+        SettingError: the labels are not classes, or the noise is asymmetric and classes of cifar10 or cifar100 are
+            missing or have other names.
     """
     if table.labels.ndim != 1:
         raise SettingError("target.label_noise", f"must be none: {table.name} has no classes")
@@ -71,29 +65,31 @@ def noisy_labels(table: Table, settings: TargetSettings, classes: Sequence[str],
     labels = table.labels.astype(np.int64)
     rng = np.random.default_rng(seed)
     order, steps = rng.permutation(len(labels)), rng.integers(1, len(classes), len(labels))
-    wrong_of = (labels + steps) % len(classes)  # any other class, all alike
+    wrong = (labels + steps) % len(classes)  # any other class, with equal probability
     if settings.label_noise == "asymmetric":
-        wrong_of = _taken_for(settings.name.lower(), classes)[labels]
+        wrong = _wrong_labels(settings.name.lower(), classes)[labels]
     noisy = labels.copy()
     for label in range(len(classes)):
         rows = order[labels[order] == label]
         changed = rows[: round(settings.noise_share * len(rows))]
-        noisy[changed] = wrong_of[changed]
+        noisy[changed] = wrong[changed]
     return noisy
 
 
-def _taken_for(name: str, classes: Sequence[str]) -> Rows:
-    """The label (K,) that each class gets; its own for one that is not taken for another."""
+def _wrong_labels(name: str, classes: Sequence[str]) -> Rows:
+    """The label (K,) that asymmetric noise gives to each class; its own if the class is never changed."""
     if name == "cifar10":
-        pairs = {**{own: own for own in CIFAR10}, **TAKEN_FOR}
+        wrong = {name: CONFUSED_WITH.get(name, name) for name in CIFAR10}
     elif name == "cifar100":
-        pairs = {own: after for group in SUPERCLASSES for own, after in zip(group, group[1:] + group[:1], strict=True)}
+        wrong = {group[k - 1]: group[k] for group in SUPERCLASSES for k in range(len(group))}
     else:
         return (np.arange(len(classes)) + 1) % len(classes)
-    for other in (own for own in classes if own not in pairs):
-        reason = f"asymmetric needs the published names of {name}'s classes; '{other}' is none{nearest(other, pairs)}"
-        raise SettingError("target.label_noise", reason)
-    if missing := sorted(set(pairs) - set(classes)):
+    for other in classes:
+        if other not in wrong:
+            reason = f"asymmetric needs the published names of {name}'s classes, not '{other}'{nearest(other, wrong)}"
+            raise SettingError("target.label_noise", reason)
+    missing = sorted(set(wrong) - set(classes))
+    if missing:
         reason = f"asymmetric needs all classes of {name}, and '{missing[0]}' is not among target.classes"
         raise SettingError("target.label_noise", reason)
-    return np.array([list(classes).index(pairs[own]) for own in classes], np.int64)
+    return np.array([list(classes).index(wrong[true]) for true in classes], np.int64)

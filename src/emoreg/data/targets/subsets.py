@@ -1,4 +1,4 @@
-"""Parts of a target, cut the same way for every set: some of its classes, and a test split if it has none."""
+"""Subsets of a target: some of its classes, and a test split for sets without one."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from emoreg.errors import SettingError, UserError, nearest
 def keep_classes(
     table: Table, classes: Sequence[str], kept: Sequence[str], split: str, may_lack: bool = False
 ) -> Table:
-    """The images of some classes only, labelled by the place of their class in `kept`.
+    """Keep only the images of some classes, with labels as indices into `kept`.
 
     Args:
-        table: labels are indices into `classes`.
-        classes: names, all different.
-        kept: those to keep, in the order of the new labels.
+        table: images with labels as indices into `classes`.
+        classes: class names, all different.
+        kept: names of the classes to keep.
         split: name of this split, for messages.
-        may_lack: whether a class may have no images in it.
+        may_lack: whether a class may have no images in this split.
 
     Raises:
-        UserError: a name that is not in `classes` (the nearest is named); a class without images.
+        UserError: `classes` lacks a name, or a class has no images.
     """
     new_labels = np.full(len(classes), -1, np.int64)
     for label, name in enumerate(kept):
@@ -40,17 +40,16 @@ def keep_classes(
 
 
 def hold_out_fifth(table: Table) -> tuple[Table, Table]:
-    """Training and test table of a set that is published without a test split: always the same fifth is held out.
+    """Split a set without a published test split into training and test images, always in the same way.
 
-    Classes are kept in proportion; the image of a class that has one only is trained on. Images without one class,
-    labelled (N, E), are cut without regard to their labels.
+    The split is stratified by class, and the only image of a class is trained on. Labels (N, E) are not stratified.
     """
     if table.labels.ndim != 1:
         train, test = split_rows(table.labels, share=0.2, seed=0)
         if not len(test):
-            raise UserError(f"{table.name} has {len(table)} images, of which no fifth can be held out for testing")
+            raise UserError(f"{table.name} has {len(table)} images, too few to hold out a fifth for testing")
         return table.take(train), table.take(test)
-    single = np.bincount(table.labels)[table.labels] < 2
-    rows = np.flatnonzero(~single)
+    is_single = np.bincount(table.labels)[table.labels] < 2
+    rows = np.flatnonzero(~is_single)
     train, test = split_rows(table.labels[rows], share=0.2, seed=0)
-    return table.take(np.sort(np.concatenate([np.flatnonzero(single), rows[train]]))), table.take(rows[test])
+    return table.take(np.sort(np.concatenate([np.flatnonzero(is_single), rows[train]]))), table.take(rows[test])

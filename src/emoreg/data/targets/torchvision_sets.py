@@ -1,8 +1,8 @@
-"""The classification sets that torchvision reads, by the name of its class: svhn, stl10, flowers102, food101, ...
+"""The classification sets of torchvision, by the lower-case name of its class: svhn, stl10, flowers102, food101, ...
 
-torchvision downloads and checks the files; the table below says where its classes keep labels, names and images.
+torchvision downloads and checks the files; the table below says which attributes hold labels, names and images.
 
-A published validation split is used as one. Ours: a set without a labelled test split is scored on its validation
+A published validation split is used as such. Ours: a set without a labelled test split is scored on its validation
 split, or else on a fifth of each class, always the same.
 """
 
@@ -26,21 +26,21 @@ from emoreg.data.targets.target import Target
 from emoreg.errors import SettingError, UserError, shortened
 
 Options = Mapping[str, Any]  # arguments of a torchvision class
-# The parts to train on, and the part to test on; None: a fifth of each class.
+# Arguments for the training part (and the validation part), and for the test part; None for a fifth of each class.
 Parts = tuple[Sequence[Options], Options | None]
 
 
 @dataclass(frozen=True)
 class _Set:
-    """How to read one set. Attributes are those of an opened part, an instance of the torchvision class.
+    """How to read one set. A part is an instance of the torchvision class.
 
     Args:
         name: name of the torchvision class.
-        parts: arguments that open the parts.
-        labels: attribute with the labels (N,), or with N pairs (image, label); or a function of the part.
-        classes: attribute with the classes' names, or the names themselves; None if the classes are numbers.
+        parts: arguments to open the parts.
+        labels: attribute of a part with the labels (N,), or with N pairs (image, label); or a function of the part.
+        classes: attribute with the class names, or the names themselves; None if the classes are numbers.
         images: attribute with the pixels, an array (N, H, W), (N, H, W, 3) or (N, 3, H, W), or with a list of paths or
-            of pairs (path, label); or a function of the part. None if the part is to be asked for each image.
+            of pairs (path, label); or a function of the part. None if images are fetched by indexing the part.
         can_download: whether the class takes the argument `download`.
         is_unsorted: whether images and classes come in the file system's order, and have to be sorted.
     """
@@ -55,7 +55,7 @@ class _Set:
 
 
 def _splits(*names: str, argument: str = "split", **others: Any) -> Parts:
-    """Parts by the names of the splits: the last one is the test split, a second of three that for validation."""
+    """Parts by the names of the splits: training, optionally validation, test."""
     *train, test = ({argument: name, **others} for name in names)
     return train, test
 
@@ -89,7 +89,7 @@ def _pcam_labels(part: Any) -> NDArray[np.uint8]:
     return _read_h5(_pcam_file(part, "targets"), "y", slice(None)).ravel()
 
 
-FER2013 = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")  # Goodfellow et al. 2013, by number
+FER2013 = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")  # Goodfellow et al. 2013, by label
 _TABLE = (
     _Set("MNIST", _flags(), "targets", "classes", "data"),
     _Set("FashionMNIST", _flags(), "targets", "classes", "data"),
@@ -123,7 +123,9 @@ _TABLE = (
     _Set(
         "INaturalist",
         _splits("2021_train", "2021_valid", argument="version"),
-        *(_inaturalist_labels, "all_categories", _inaturalist_paths),
+        _inaturalist_labels,
+        "all_categories",
+        _inaturalist_paths,
         is_unsorted=True,
     ),
     # The published splits share no class: they are for verification and one-shot learning.
@@ -136,15 +138,15 @@ SETS: Mapping[str, _Set] = {row.name.lower(): row for row in _TABLE}
 
 
 def read_torchvision(key: str, root: str | None) -> Target:
-    """The task, with a validation split where one is published; images are decoded when they are needed.
+    """Read a set, with its validation split if one is published; images are decoded when needed.
 
     Args:
         key: name in `SETS`.
-        root: folder in which torchvision keeps the set, or into which it is downloaded (checked by MD5, where
-            torchvision knows it). None is "data".
+        root: folder in which torchvision keeps the set, or into which it is downloaded (checked by MD5, if torchvision
+            knows it). None means "data".
 
     Raises:
-        UserError: the set is not there and cannot be downloaded, or is incomplete.
+        UserError: the set is missing and cannot be downloaded, or is incomplete.
     """
     folder = Path(root or "data")
     if folder.is_file():
@@ -153,9 +155,8 @@ def read_torchvision(key: str, root: str | None) -> Target:
             f"{folder} is a file, but {key} is read from the folder into which torchvision downloads it (images in a "
             "zip: target.name folder)",
         )
-    this = SETS[key]
-    train, test = this.parts
-    options = [*train, *([] if test is None else [test])]
+    train, test = SETS[key].parts
+    options = [*train] if test is None else [*train, test]
     parts = [_open(key, folder, arguments) for arguments in options]
     if not all(map(len, parts)):
         raise UserError(f"{key} in {folder} is incomplete: a split has no images")
@@ -164,7 +165,7 @@ def read_torchvision(key: str, root: str | None) -> Target:
     for arguments, part, part_labels in zip(options, parts, labels, strict=True):
         title = "/".join([key, *(value for value in arguments.values() if isinstance(value, str))])
         table = Table(key, _images(key, part, title, folder), part_labels)
-        if this.is_unsorted:
+        if SETS[key].is_unsorted:
             table = table.take(np.argsort([str(image) for image in table.images]))
         tables.append(table)
     if test is None:
@@ -185,12 +186,12 @@ def _open(key: str, folder: Path, options: Options) -> Any:
             return construct()
         try:
             return construct(download=True)
-        except ValueError as refusal:  # no longer available for download; its files may be there all the same
+        except ValueError as refusal:  # no longer available for download, but its files may exist
             try:
                 return construct()
             except RuntimeError:
                 raise refusal from None
-    except Exception as error:  # parsers of text, JSON, MAT, ... may raise anything for a damaged file
+    except Exception as error:  # parsers of text, JSON, MAT, ... may raise anything on a damaged file
         reason = shortened(str(error), 300) or type(error).__name__
         raise UserError(
             f"{key} can neither be read from {folder} nor downloaded there ({reason}). Put its files there as "
@@ -200,7 +201,7 @@ def _open(key: str, folder: Path, options: Options) -> Any:
 
 
 def _is_test(options: Options) -> bool:
-    """Whether the part that is tested on is published for that: of some sets it is the validation split."""
+    """Whether the test part is a published test split; for some sets it is the validation split."""
     return not any(isinstance(value, str) and "val" in value for value in options.values())
 
 
@@ -209,24 +210,24 @@ def _values(part: Any, source: str | Callable[[Any], Any]) -> Any:
 
 
 def _labels(key: str, part: Any) -> NDArray[np.int64]:
-    """Labels (N,) as the set has them."""
-    found = _values(part, SETS[key].labels)
-    if isinstance(found[0], tuple):
-        found = [label for _, label in found]
+    """Labels (N,) as stored in the set."""
+    values = _values(part, SETS[key].labels)
+    if isinstance(values[0], tuple):
+        values = [label for _, label in values]
     try:
-        labels = np.asarray(found).astype(np.int64)
-    except TypeError:  # None
+        labels = np.asarray(values).astype(np.int64)
+    except TypeError:  # a label is None
         raise UserError(
             f"{key}: there are images without a label in {part.root}; torchvision.datasets.{SETS[key].name} says "
             "which of the published files hold them"
         ) from None
-    return labels if labels.ndim == 1 else labels[:, 0]  # QMNIST's rows begin with the class
+    return labels if labels.ndim == 1 else labels[:, 0]  # the first column of QMNIST's labels is the class
 
 
 def _index_classes(
     key: str, folder: Path, parts: Sequence[Any], labels: Sequence[NDArray[np.int64]]
 ) -> tuple[tuple[str, ...], Sequence[NDArray[np.int64]]]:
-    """The classes' names, and the labels as indices into them."""
+    """The class names, and the labels as indices into them."""
     names, *others = [_class_names(key, part) for part in parts]
     if any(other != names for other in others):
         raise UserError(f"{key} in {folder} is incomplete: its splits have different classes")
@@ -245,35 +246,34 @@ def _class_names(key: str, part: Any) -> list[str] | None:
     """Distinct names in the order of the labels; None for a set whose classes are numbers."""
     classes = SETS[key].classes
     if isinstance(classes, str):
-        classes = getattr(part, classes, None)  # older releases of torchvision have none for Flowers102
+        classes = getattr(part, classes, None)  # older releases of torchvision have no names for Flowers102
     if classes is None:
         return None
-    names = [str(name[0] if isinstance(name, tuple) else name) for name in classes]  # a tuple of synonyms
-    times = Counter(names)  # ImageNet has two cranes
-    return [f"{name} ({label})" if times[name] > 1 else name for label, name in enumerate(names)]
+    names = [str(name[0] if isinstance(name, tuple) else name) for name in classes]  # of a tuple of synonyms, the first
+    counts = Counter(names)  # ImageNet has two classes called crane
+    return [f"{name} ({label})" if counts[name] > 1 else name for label, name in enumerate(names)]
 
 
 def _images(key: str, part: Any, title: str, folder: Path) -> Images:
-    """Pixels (N, H, W, 3), files, or items, as the table says."""
+    """The images of a part: pixels (N, H, W, 3), files, or items."""
     source = SETS[key].images
-    found = None if source is None else _values(part, source)
-    if isinstance(found, list):
-        paths = [Path(entry[0] if isinstance(entry, tuple) else entry) for entry in found]
-        return [File(path.relative_to(folder).as_posix(), folder) for path in paths]
-    if found is not None:
-        pixels: NDArray[np.uint8] = np.asarray(found)
-        if pixels.ndim == 3:
-            return np.broadcast_to(pixels[..., None], (*pixels.shape, 3))  # grey
-        return pixels if pixels.shape[-1] == 3 else pixels.transpose(0, 2, 3, 1)
-    if key == "pcam":  # an opened set holds a module, which cannot be pickled for a worker process
-        fetch = functools.partial(_pcam_image, _pcam_file(part, "images"))
-    else:
+    if source is None:
         fetch = functools.partial(_image, part)
-    return [Item(title, index, fetch) for index in range(len(part))]
+        if key == "pcam":  # a part holds a module, which cannot be pickled for a worker process
+            fetch = functools.partial(_pcam_image, _pcam_file(part, "images"))
+        return [Item(title, index, fetch) for index in range(len(part))]
+    images = _values(part, source)
+    if isinstance(images, list):
+        paths = [Path(entry[0] if isinstance(entry, tuple) else entry) for entry in images]
+        return [File(path.relative_to(folder).as_posix(), folder) for path in paths]
+    pixels: NDArray[np.uint8] = np.asarray(images)
+    if pixels.ndim == 3:
+        return np.broadcast_to(pixels[..., None], (*pixels.shape, 3))  # grey
+    return pixels if pixels.shape[-1] == 3 else pixels.transpose(0, 2, 3, 1)
 
 
 def _image(part: Any, index: int) -> Image.Image:
-    """Safe in several threads: these sets look up a path and open the file, or make an image of an array."""
+    """Fetch an image. Thread-safe: these sets open a file by its path, or convert a row of an array."""
     return part[index][0]
 
 
@@ -282,7 +282,7 @@ def _pcam_image(path: Path, index: int) -> Image.Image:
 
 
 def _read_h5(path: Path, dataset: str, rows: int | slice) -> NDArray[np.uint8]:
-    import h5py  # torchvision requires it for this set; it lets one thread in at a time
+    import h5py  # torchvision requires it for this set; it serialises threads by a lock
 
     with h5py.File(path) as file:
         return np.asarray(file[dataset][rows])

@@ -1,7 +1,7 @@
-"""The images that a run trains on, of all that a target has: what is left of them, and which labels are wrong (ours).
+"""The part of a target that a run trains on: fewer images, long tails, and label noise (ours).
 
-All of it follows from the run's seed and its settings of the target, so that every arm of a seed trains on the same
-images with the same labels. Test images stay as they are, and so do the labels of validation images.
+All of it depends only on the run's seed and target settings, so every arm of a seed trains on the same images with the
+same labels. Test images, and the labels of validation images, are never changed.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from emoreg.runtime.seeding import derive_seed
 def training_part(
     target: Target, settings: TargetSettings, seed: int, edition: int = EDITION, progress: Progress | None = None
 ) -> tuple[Table, Table | None]:
-    """The training images with the labels that they are trained with, and the validation images; None without any.
+    """Select the training images, with label noise if enabled, and the validation images; None without any.
 
     Args:
         target: the whole task, or the classes of it that are kept.
         settings: validation, per_class, share, imbalance, limit and label noise are used.
-        seed: of the run.
-        edition: of the run, see `split_rows`.
-        progress: says which classes are in one part only, and how many labels are wrong; None for silence.
+        seed: seed of the run.
+        edition: edition of the run, see `split_rows`.
+        progress: prints which classes a part lacks, and how many labels are wrong; None prints nothing.
 
     Raises:
-        UserError: nothing is left to train on, a class has too few images, or label noise has no meaning here.
+        UserError: nothing is left to train on, a class has too few images, or label noise does not suit the target.
     """
     whole, classes = target.train, target.classes
     has_fewer = settings.per_class is not None or settings.share is not None or settings.imbalance is not None
@@ -54,23 +54,31 @@ def training_part(
             labels = human_labels(whole, settings)[rows]
         if progress is not None:
             wrong = int(np.count_nonzero(labels != train.labels))
-            what = f"{whole.name}: {settings.label_noise} label noise"
-            progress.tell([f"{what}: {wrong:,} of {len(train):,} training labels are wrong"])
+            kind = f"{settings.label_noise} label noise"
+            progress.tell([f"{whole.name}: {kind}: {wrong:,} of {len(train):,} training labels are wrong"])
         train = replace(train, labels=labels)
     source = target.validation or whole
     return train, source.take(held_out) if len(held_out) else None
 
 
 def _fewer(table: Table, settings: TargetSettings, classes: Sequence[str], seed: int, rows: Rows) -> Rows:
-    """The rows to train on that are kept. SettingError for too few images of a class, or no classes."""
-    has_classes = table.labels.ndim == 1
-    if not has_classes and (asked := "per_class" if settings.per_class else "imbalance" if settings.imbalance else ""):
-        raise SettingError(f"target.{asked}", f"must be null: {table.name} has no classes")
-    labels = table.labels.astype(np.int64) if has_classes else np.zeros(len(table), np.int64)
-    kept = sizes = np.bincount(labels[rows], minlength=len(classes) if has_classes else 1)
+    """Select which of the candidate rows to train on. UserError for too few images of a class, or no classes."""
+    if table.labels.ndim == 1:
+        labels, count = table.labels.astype(np.int64), len(classes)
+    else:  # one class of all images
+        for key, value in (("per_class", settings.per_class), ("imbalance", settings.imbalance)):
+            if value is not None:
+                raise SettingError(f"target.{key}", f"must be null: {table.name} has no classes")
+        labels, count = np.zeros(len(table), np.int64), 1
+    kept = sizes = np.bincount(labels[rows], minlength=count)
     if settings.per_class is not None:
-        there = np.bincount(labels, minlength=len(classes)) > 0
-        kept = _per_class(table, np.where(there, sizes, -1), settings.per_class, classes)
+        exists = np.bincount(labels, minlength=count) > 0
+        for label in np.flatnonzero(exists & (sizes < settings.per_class)).tolist():
+            raise UserError(
+                f"{table.name}: class '{classes[label]}' has {sizes[label]} training images after validation; "
+                f"target.per_class is {settings.per_class}"
+            )
+        kept = np.where(exists, settings.per_class, 0)
     elif settings.share is not None:
         kept = np.minimum(np.maximum(np.round(settings.share * sizes).astype(np.int64), 1), sizes)
     if settings.imbalance is not None:
@@ -78,20 +86,10 @@ def _fewer(table: Table, settings: TargetSettings, classes: Sequence[str], seed:
     return first_of_each(labels, rows, kept, derive_seed(seed, "per_class"))
 
 
-def _per_class(table: Table, sizes: Rows, per_class: int, classes: Sequence[str]) -> Rows:
-    """So many of each class; none of a class that the set has no images of, whose size is -1."""
-    for label in np.flatnonzero((sizes >= 0) & (sizes < per_class)).tolist():
-        raise UserError(
-            f"{table.name}: class '{classes[label]}' has {sizes[label]} training images after validation; "
-            f"target.per_class is {per_class}"
-        )
-    return np.where(sizes < 0, 0, per_class)
-
-
 def _long_tail(table: Table, sizes: Rows, factor: float, classes: Sequence[str]) -> Rows:
     """n · factor^(-k / (K - 1)), rounded down, with n the smallest class's size (Cui et al. 2019, section 5.1)."""
     largest = int(sizes.min())
-    # A hair above, so that the last class of 1,000 images at a factor of 10 has 100 and not 99.
+    # A small term against rounding errors: the last of 1,000 images at a factor of 10 must be 100, not 99.
     kept = np.floor(largest * factor ** (-np.arange(len(sizes)) / (len(sizes) - 1)) + 1e-9).astype(np.int64)
     if kept[-1] == 0:
         raise SettingError(
