@@ -1,5 +1,6 @@
 """Random rectangles for random erasing, cutout, CutMix and random resized crops.
 
+N or `count` is the number of images, S or `size` their side in pixels, `draw` the generator of all random numbers.
 timm's RandomErasing loops over the images (3 times slower at 32 pixels on a CPU), torchvision's has to be called for
 each image (20 times slower), and neither takes a generator.
 """
@@ -26,13 +27,7 @@ def draw_erased(
 ) -> list[Tensor]:
     """Draw boxes to erase from each image: int64 (N, 4) for `erase` and for `cutout`, if enabled; see `inside`.
 
-    Args:
-        count: N, number of images.
-        size: S, side of the images in pixels.
-        augment: settings; `erase` and `cutout` are used.
-        seed: seed of the run.
-        purpose: purpose of the draws, such as ("epoch", 3).
-        device: device of the images.
+    The arguments are those of `mixing.draw_mixing`.
     """
     boxes = []
     if augment.erase:
@@ -56,14 +51,8 @@ def random_boxes(count: int, size: int, probability: float, draw: torch.Generato
 def cropped_boxes(count: int, size: int, smallest: float, draw: torch.Generator) -> Tensor:
     """A rectangle of random area and shape within each image, for a random resized crop, int64 (N, 4); see `inside`.
 
-    As in torchvision's RandomResizedCrop, the area is uniform and the aspect ratio log-uniform; if no attempt fits,
-    the box is the whole image.
-
-    Args:
-        count: N, number of images.
-        size: S, side of the images in pixels.
-        smallest: smallest share of the image's area, in (0, 1].
-        draw: generator of all random numbers.
+    As in torchvision's RandomResizedCrop, the area is uniform, from `smallest` to 1, and the aspect ratio log-uniform;
+    if no attempt fits, the box is the whole image.
     """
     sides = _draw_sides(count, size, (smallest, 1), CROP_ASPECT, draw)
     return _place(sides, ((sides > 0) & (sides <= size)).all(dim=2), size, size, draw)
@@ -91,13 +80,7 @@ def _place(sides: Tensor, fits: Tensor, default: int, size: int, draw: torch.Gen
 
 
 def centred_boxes(sides: Tensor, size: int, draw: torch.Generator) -> Tensor:
-    """A square around a random pixel of each image, int64 (N, 4), clipped at the border.
-
-    Args:
-        sides: int64 (N,), in pixels.
-        size: S, side of the images in pixels.
-        draw: generator of the centres.
-    """
+    """A square of `sides` (N,) pixels around a random pixel of each image, int64 (N, 4), clipped at the border."""
     start = torch.randint(size, (len(sides), 2), generator=draw) - sides[:, None] // 2
     ends = torch.stack([start, start + sides[:, None]], dim=2)
     return ends.clamp_(0, size).view(-1, 4)
@@ -106,9 +89,7 @@ def centred_boxes(sides: Tensor, size: int, draw: torch.Generator) -> Tensor:
 def inside(boxes: Tensor, size: int) -> Tensor:
     """Mask of the pixels inside each image's box, bool (B, S, S).
 
-    Args:
-        boxes: int64 (B, 4): first row, row after the last, first column, column after the last.
-        size: S, side of the images in pixels.
+    Boxes, int64 (B, 4), are: first row, row after the last, first column, column after the last.
     """
     index = torch.arange(size, device=boxes.device)
     top, bottom, left, right = boxes[:, :, None].unbind(dim=1)  # (B, 1) each

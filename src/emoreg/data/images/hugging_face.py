@@ -117,19 +117,9 @@ def choose_column(
     preferred: tuple[str, ...],
     feature_type: str,
 ) -> str:
-    """Choose the column with a certain content: the only candidate, or the first with a preferred name.
+    """Choose the column with a certain content, such as "image": the only candidate, or the first preferred name.
 
-    Args:
-        name: name of the set, for messages.
-        dataset: one split.
-        section: section of the recipe, for messages.
-        candidates: columns with a suitable feature.
-        content: content of the column, for messages, such as "image".
-        preferred: preferred column names, the best first.
-        feature_type: type of a suitable feature, which the message for a set without candidates recommends.
-
-    Raises:
-        UserError: there are no candidates, or several without a preferred name.
+    UserError if there are no candidates, which have a feature of `feature_type`, or several without a preferred name.
     """
     if len(candidates) == 1:
         return candidates[0]

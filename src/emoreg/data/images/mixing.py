@@ -39,7 +39,7 @@ def draw_mixing(
     Args:
         count: N, number of images.
         size: S, side of the images in pixels.
-        augment: settings; `mixup`, `cutmix` and `mix_share` are used.
+        augment: settings of the augmentation.
         seed: seed of the run.
         purpose: purpose of the draws, such as ("epoch", 3).
         device: device of the images.
@@ -48,21 +48,20 @@ def draw_mixing(
         return None
     draw = generator(seed, *purpose, "mix")
     with drawn_from(seed, *purpose, "lambda"):  # torch.distributions take no generator
-        shares = [_beta(alpha, count) if alpha else None for alpha in (augment.mixup, augment.cutmix)]
+        mixup, cutmix = (
+            torch.distributions.Beta(alpha, alpha).sample((count,)) if alpha else torch.ones(count)
+            for alpha in (augment.mixup, augment.cutmix)
+        )
     is_mixed = torch.rand(count, generator=draw) < augment.mix_share
     probability = CUTMIX if augment.mixup and augment.cutmix else float(augment.cutmix > 0)
     is_cut = torch.rand(count, generator=draw) < probability
-    mixup, cutmix = (torch.ones(count) if share is None else share.where(is_mixed, 1.0) for share in shares)
+    mixup, cutmix = mixup.where(is_mixed, 1.0), cutmix.where(is_mixed, 1.0)
     sides = (size * (1 - cutmix).sqrt()).long() * is_cut
     boxes = centred_boxes(sides, size, draw)
     top, bottom, left, right = boxes.unbind(dim=1)
     kept = 1 - (bottom - top) * (right - left) / size**2
     mixing = Mixing(torch.where(is_cut, kept, mixup), is_cut, boxes)
     return Mixing(*(part.to(device) for part in mixing))
-
-
-def _beta(alpha: float, count: int) -> Tensor:
-    return torch.distributions.Beta(alpha, alpha).sample((count,))
 
 
 def partners(count: int, device: torch.device) -> Tensor:

@@ -15,16 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from emoreg.config.augment import AugmentSettings
-from emoreg.data.images.colour import (
-    autocontrast,
-    brightness,
-    contrast,
-    equalize,
-    posterize,
-    saturation,
-    sharpness,
-    solarize,
-)
+from emoreg.data.images import colour
 from emoreg.runtime.seeding import generator
 
 BINS = 31  # number of strengths of an operation, from none to the greatest (both papers)
@@ -65,14 +56,14 @@ TABLE = (  # in the order of torchvision
     Operation("translate_x", warp, True, 32.0, 150 / 331),
     Operation("translate_y", warp, True, 32.0, 150 / 331),
     Operation("rotate", warp, True, 135.0, 30.0),
-    Operation("brightness", brightness, True, 0.99, 0.9),
-    Operation("saturation", saturation, True, 0.99, 0.9),  # "Color" in torchvision
-    Operation("contrast", contrast, True, 0.99, 0.9),
-    Operation("sharpness", sharpness, True, 0.99, 0.9),
-    Operation("posterize", posterize, False, 6.0, 4.0),  # bits removed
-    Operation("solarize", solarize, False, 255.0, 255.0),
-    Operation("autocontrast", autocontrast),
-    Operation("equalize", equalize),
+    Operation("brightness", colour.brightness, True, 0.99, 0.9),
+    Operation("saturation", colour.saturation, True, 0.99, 0.9),  # "Color" in torchvision
+    Operation("contrast", colour.contrast, True, 0.99, 0.9),
+    Operation("sharpness", colour.sharpness, True, 0.99, 0.9),
+    Operation("posterize", colour.posterize, False, 6.0, 4.0),  # bits removed
+    Operation("solarize", colour.solarize, False, 255.0, 255.0),
+    Operation("autocontrast", colour.autocontrast),
+    Operation("equalize", colour.equalize),
 )
 OPERATIONS = tuple(operation.name for operation in TABLE)
 KERNELS = tuple(dict.fromkeys(operation.kernel for operation in TABLE))
@@ -86,13 +77,7 @@ def draw_rounds(
 ) -> list[Round]:
     """Draw the rounds of a policy and of colour jitter; empty if neither is enabled.
 
-    Args:
-        count: N, number of images.
-        size: S, side of the images in pixels.
-        augment: settings; the policy and `jitter` are used.
-        seed: seed of the run.
-        purpose: purpose of the draws, such as ("epoch", 3).
-        device: device of the images.
+    The arguments are those of `mixing.draw_mixing`.
     """
     rounds = []
     if augment.policy != "none":
@@ -108,8 +93,9 @@ def draw_rounds(
             rounds.append(Round(KERNEL_OF[operations], values.to(device)))
     if augment.jitter:
         draw = generator(seed, *purpose, "jitter")
-        kinds = torch.tensor([KERNELS.index(change) for change in (brightness, contrast, saturation)])
-        orders = kinds[torch.rand(count, 3, generator=draw).argsort(dim=1)]  # (N, 3)
+        changes = (colour.brightness, colour.contrast, colour.saturation)
+        kernels = torch.tensor([KERNELS.index(change) for change in changes])
+        orders = kernels[torch.rand(count, 3, generator=draw).argsort(dim=1)]  # (N, 3)
         factors = 1 + augment.jitter * (2 * torch.rand(count, 3, generator=draw) - 1)
         for turn in range(3):
             values = F.pad(factors[:, turn, None], (0, 5))
@@ -123,10 +109,6 @@ def strengths(policy: str, size: int) -> Tensor:
     Shears are slopes, translations pixels, rotations degrees. Brightness, saturation, contrast and sharpness are
     differences of the factor from 1. Posterize is a number of bits, solarize a threshold from 0 to 255. The other
     operations have no strength.
-
-    Args:
-        policy: "trivial" or "rand".
-        size: side of the images in pixels.
     """
     share = torch.linspace(0, 1, BINS)
     scale = {"translate_x": size, "translate_y": size}

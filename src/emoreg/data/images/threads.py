@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import math
 import sys
 import time
@@ -29,42 +28,33 @@ def in_threads(work: Callable[[range], T], rows: range, step: int) -> Iterator[t
         rows: row numbers.
         step: length of a part.
     """
-    parts = iter([rows[start : start + step] for start in range(0, len(rows), step)])
+    parts = [rows[start : start + step] for start in range(0, len(rows), step)]
     seconds = math.inf
-    for part in itertools.islice(parts, 3):  # take the fastest: the first may include imports
+    for part in parts[:3]:  # take the fastest: the first may include imports
         start_time = time.perf_counter()
         result = work(part)
         seconds = min(seconds, time.perf_counter() - start_time)
         yield part, result
-    if seconds < sys.getswitchinterval():
-        for part in parts:
-            yield part, work(part)
-        return
-    workers = usable_cores()
-    waiting: deque[tuple[range, Future[T]]] = deque()
-    with _pool(workers) as pool:
-        for part in parts:
-            waiting.append((part, pool.submit(work, part)))
-            if len(waiting) > 3 * workers:
-                oldest, future = waiting.popleft()
-                yield oldest, future.result()
-        for part, future in waiting:
-            yield part, future.result()
+    parts = parts[3:]
+    is_fast = seconds < sys.getswitchinterval()
+    results = map(work, parts) if is_fast else ahead(work, parts, usable_cores(), per_worker=3)
+    yield from zip(parts, results, strict=True)
 
 
-def ahead(work: Callable[[A], T], items: Sequence[A], workers: int = 1) -> Iterator[T]:
-    """Yield work(item) for each item, in order, while threads work on the next `workers` items.
+def ahead(work: Callable[[A], T], items: Sequence[A], workers: int = 1, per_worker: int = 1) -> Iterator[T]:
+    """Yield work(item) for each item, in order, while threads work on the next items.
 
     Args:
         work: called with one item; its exceptions are raised here.
         items: arguments of `work`.
         workers: number of threads.
+        per_worker: number of items computed ahead per thread.
     """
     pending: deque[Future[T]] = deque()
     with _pool(workers) as pool:
         for item in items:
             pending.append(pool.submit(work, item))
-            if len(pending) > workers:
+            if len(pending) > workers * per_worker:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
