@@ -112,7 +112,7 @@ def test_image_files_are_known_by_their_content_and_not_by_their_names_and_sizes
 def test_images_that_would_take_long_to_read_have_no_checksum_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     table = Table("t", np.zeros((2, 4, 4, 3), np.uint8), np.arange(2))
     assert checksum_of_images(table) is not None
-    monkeypatch.setattr(fingerprint, "MOST_READ", 2 * 48 - 1)
+    monkeypatch.setattr(fingerprint, "MAX_HASHED", 2 * 48 - 1)
     assert checksum_of_images(table) is None
 
 

@@ -1,9 +1,9 @@
-"""What stands at the root of an image set, as a checksum that no path enters: the same images have the same anywhere.
+"""Checksums of image sets, which do not depend on where a set is stored.
 
-A folder and the zip of it have one checksum. It is of the names and sizes of all files that are not hidden, and of the
-content of tables, which hold labels; images are not opened, so 50,000 files take about a second. An image that is
-replaced by another one of as many bytes is therefore not noticed. Pixels that are given in Python are in memory, or
-mapped into it, and are read whole.
+A folder and a zip of it have the same checksum. It covers the names and sizes of all files that are not hidden, and the
+content of tables, which hold labels. Images are not opened, so 50,000 files take about a second; replacing an image by
+one of the same size goes unnoticed. Pixels that are given in Python are in memory, or memory-mapped, and are hashed
+completely.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import contextlib
 import hashlib
 import json
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -26,26 +26,25 @@ from emoreg.data.images.packed import PACK, is_pack, read_about
 from emoreg.data.images.table import Item, Table
 from emoreg.errors import UserError
 
-EMBEDDED = ("procedural", "digits")  # which have no root
+EMBEDDED = ("procedural", "digits")  # sets without a root
 MANIFESTS = ("manifest", "diffused_emod")
-FOLDERS = ("folder", "emotion_folder")  # of anybody's own
-PUBLISHED = ("cifar10", "cifar100")  # as an archive, or made into folders
+FOLDERS = ("folder", "emotion_folder")  # user-supplied
 TABLES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet")
-# Whose labels may be in a MATLAB file; in a user's own folder such a file is none of its tables.
+# Sets whose labels may be in a MATLAB file. In a user's own folder such a file holds no labels.
 WITH_MATRIX = ("emod",)
-MOST_READ = 2**30  # bytes of images that are read whole to know them again, which takes about a second
-OF_WINDOWS = ("thumbs.db", "desktop.ini")  # written by its file manager, hidden there
+MAX_HASHED = 2**30  # bytes of images that `checksum_of_images` reads, which takes about a second
+WINDOWS_FILES = ("thumbs.db", "desktop.ini")  # hidden files of its file manager
 
-Stamp = tuple[Path, int, int]  # time of the last change in ns, and bytes
+Stamp = tuple[Path, int, int]  # path, time of the last change in ns, and size in bytes
 
 _known: dict[tuple[str, Path], tuple[list[Stamp], Contents]] = {}
 
 
 def contents_of(settings: StimuliSettings | TargetSettings) -> Contents | None:
-    """What stands at the root of a set now; None if nothing is there, or it cannot be listed: reading it says why.
+    """Fingerprint the files at the root of a set; None if they do not exist or cannot be listed.
 
-    What this process has looked at is looked at again only if a folder, zip or table has changed, so a study does it
-    once; an image that is replaced in place is noticed by the next process.
+    The result is cached until a folder, zip or table changes, so that a study does this once. An image that is
+    replaced in place is noticed by the next process.
     """
     name = settings.name.lower()
     if settings.root is None or name in EMBEDDED:
@@ -54,11 +53,11 @@ def contents_of(settings: StimuliSettings | TargetSettings) -> Contents | None:
     try:
         if (name, root) in _known:
             stamps, contents = _known[name, root]
-            if all(map(_is_as_then, stamps)):
+            if all(map(_is_unchanged, stamps)):
                 return contents
         if not root.exists():
             return None
-        contents, paths = _look(name, root)
+        contents, paths = _fingerprint(name, root)
         _known[name, root] = [_stamp(path) for path in paths], contents
     except (OSError, ValueError, UserError):  # ValueError: a path with a null byte
         return None
@@ -66,51 +65,48 @@ def contents_of(settings: StimuliSettings | TargetSettings) -> Contents | None:
 
 
 def contents_of_tables(tables: Sequence[Table | None], label_names: Sequence[str]) -> Contents | None:
-    """What a caller has given in Python, in its order: pixels, and files by name and size.
+    """Fingerprint user-supplied tables, in their order: labels, pixels, and files by name and size.
 
-    None with a library's items, of which nothing is known before they are decoded.
+    None if there are items of a library's data set, which would have to be decoded.
 
     Args:
         tables: the parts of the set; None for a part that it does not have.
-        label_names: what the labels stand for; first the kind of labels.
+        label_names: kind of the labels, followed by the names that they stand for.
     """
     if any(isinstance(image, Item) for table in tables if table is not None for image in table.images):
         return None
-    digest, count, total = hashlib.sha256(repr(tuple(label_names)).encode("utf-8", "surrogateescape")), 0, 0
+    digest, count, total = hashlib.sha256(_encode(repr(tuple(label_names)))), 0, 0
     for table in tables:
         if table is None:
             digest.update(b"none\n")
             continue
         digest.update(f"{len(table)} {table.labels.dtype} {table.labels.shape}\n".encode())
         digest.update(table.labels.tobytes())
-        files = [image for image in table.images if isinstance(image, File)]
-        names = _without_wrapping([composed(file.name) for file in files])
-        named = zip(names, _sizes(files), strict=True)
+        names_and_sizes = _names_and_sizes([image for image in table.images if isinstance(image, File)])
         for image in table.images:
             if isinstance(image, np.ndarray):
                 digest.update(f"{image.shape}\n".encode())
                 digest.update(image.tobytes())
                 total += image.nbytes
-                continue
-            name, size = next(named)
-            digest.update(f"{name}\0{size}\n".encode("utf-8", "surrogateescape"))
-            total += max(size, 0)
+            else:
+                name, size = next(names_and_sizes)
+                digest.update(_encode(f"{name}\0{size}\n"))
+                total += max(size, 0)
         count += len(table)
     return Contents(digest.hexdigest(), count, total)
 
 
 def checksum_of_images(table: Table) -> str | None:
-    """SHA-256 of images alone, in any order, under any names and with any labels.
+    """SHA-256 of a table's images, regardless of their order, names and labels.
 
-    Of pixels, and of files by their content: the same photographs damaged in another way may have the same names and
-    sizes. A file that cannot be read is left out. None with a library's items, which are not decoded, and for more
-    than MOST_READ bytes.
+    Files are hashed by content, because differently damaged copies of the same photographs may have the same names and
+    sizes; unreadable files are left out. None for items of a library's data set, and for more than MAX_HASHED bytes.
     """
     images = [image for image in table.images if not isinstance(image, Item)]
     if len(images) < len(table):
         return None
     sizes = _sizes([image for image in images if isinstance(image, File)])
-    if sum(sizes) + sum(image.nbytes for image in images if isinstance(image, np.ndarray)) > MOST_READ:
+    if sum(sizes) + sum(image.nbytes for image in images if isinstance(image, np.ndarray)) > MAX_HASHED:
         return None
     digests = []
     for image in images:
@@ -120,8 +116,8 @@ def checksum_of_images(table: Table) -> str | None:
     return hashlib.sha256(b"".join(sorted(digests))).hexdigest()
 
 
-def _look(name: str, root: Path) -> tuple[Contents, Iterable[Path]]:
-    """What stands at a root, and the paths whose change tells that it has changed."""
+def _fingerprint(name: str, root: Path) -> tuple[Contents, Iterable[Path]]:
+    """Fingerprint an existing root; also return the paths that change when it changes."""
     if is_pack(root):
         return _of_pack(root), [root / PACK]
     if name in MANIFESTS:
@@ -133,17 +129,16 @@ def _look(name: str, root: Path) -> tuple[Contents, Iterable[Path]]:
     contents = _of_files(files, tables)
     if not root.is_dir():
         return contents, [root]
-    folders = {PurePosixPath(folder) for folder in {file.name.rpartition("/")[0] for file in files}}
-    above = {root / each for folder in folders for each in (folder, *folder.parents)}
-    return contents, [*above, *(root / file.name for file in files if _is_table(file.name, tables))]
+    folders = {root / parent for file in files for parent in PurePosixPath(file.name).parents}
+    return contents, [*folders, *(root / file.name for file in files if file.name.lower().endswith(tables))]
 
 
 def _stamp(path: Path) -> Stamp:
-    there = path.stat()
-    return path, there.st_mtime_ns, there.st_size
+    status = path.stat()
+    return path, status.st_mtime_ns, status.st_size
 
 
-def _is_as_then(stamp: Stamp) -> bool:
+def _is_unchanged(stamp: Stamp) -> bool:
     try:
         return _stamp(stamp[0]) == stamp
     except OSError:
@@ -151,36 +146,39 @@ def _is_as_then(stamp: Stamp) -> bool:
 
 
 def _is_published(name: str, root: Path) -> bool:
-    """Whether the root is the folder into which a published set is downloaded, where its files are checked."""
+    """Whether the root is the download folder of a published set, whose files are checked when they are read."""
     if name in FOLDERS:
-        return False  # without importing torch
+        return False  # does not need the imports below
     from emoreg.data.targets import cifar, torchvision_sets
 
-    if name in PUBLISHED:
+    if name in cifar.SIZES:
         return not zipfile.is_zipfile(root) and not cifar.holds_image_folders(root)
     return name in torchvision_sets.SETS
 
 
-def _is_table(name: str, tables: tuple[str, ...]) -> bool:
-    return name.lower().endswith(tables)
-
-
 def _of_files(files: Sequence[File], tables: tuple[str, ...]) -> Contents:
-    sizes = _sizes(files)
-    names = _without_wrapping([composed(file.name) for file in files])
     digest, count, total = hashlib.sha256(), 0, 0
-    for name, size, file in sorted(zip(names, sizes, files, strict=True), key=lambda each: each[:2]):
-        if name.rpartition("/")[2].lower() in OF_WINDOWS:
+    for (name, size), file in sorted(zip(_names_and_sizes(files), files, strict=True), key=lambda each: each[0]):
+        if name.rpartition("/")[2].lower() in WINDOWS_FILES:
             continue
-        is_read = _is_table(name, tables) and 0 <= size <= MAX_FILE_BYTES
+        is_read = name.lower().endswith(tables) and 0 <= size <= MAX_FILE_BYTES
         content = hashlib.sha256(file.read()).hexdigest() if is_read else ""
-        digest.update(f"{name}\0{size}\0{content}\n".encode("utf-8", "surrogateescape"))
+        digest.update(_encode(f"{name}\0{size}\0{content}\n"))
         count, total = count + 1, total + max(size, 0)
     return Contents(digest.hexdigest(), count, total)
 
 
+def _encode(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _names_and_sizes(files: Sequence[File]) -> Iterator[tuple[str, int]]:
+    names = _without_wrappers([composed(file.name) for file in files])
+    return zip(names, _sizes(files), strict=True)
+
+
 def _sizes(files: Sequence[File]) -> list[int]:
-    """Bytes of each file; -1 for one that cannot be read, such as a dead link."""
+    """Size of each file in bytes; -1 for one that cannot be read, such as a dead link."""
     folders = {root: root.is_dir() for root in {file.root for file in files}}
     sizes = []
     for file in files:
@@ -191,10 +189,10 @@ def _sizes(files: Sequence[File]) -> list[int]:
     return sizes
 
 
-def _without_wrapping(names: list[str]) -> list[str]:
-    """Names without the folders that all of them are in: a zip mostly has one more than what is unpacked from it.
+def _without_wrappers(names: list[str]) -> list[str]:
+    """Names without leading folders that all of them share: a zip often has one more than the unpacked folder.
 
-    A folder that says what the images are for stays.
+    A folder that names a split is kept.
     """
     while names and "/" in names[0]:
         folder = names[0][: names[0].index("/") + 1]
@@ -205,21 +203,20 @@ def _without_wrapping(names: list[str]) -> list[str]:
 
 
 def _of_pack(root: Path) -> Contents:
-    """Of names, labels and splits, and the bytes that were decoded: pixels may differ with the version of Pillow."""
+    """Fingerprint a pack's description instead of its pixels, which may differ between versions of Pillow."""
     about = read_about(root)
     try:
-        identity, source, left_out = about["identity"], about["source"], about["unreadable"]
-        told = [about[key] for key in ("set", "image_size", "images", "splits")]
-        told += [identity["sha256"], source["bytes"], [entry["name"] for entry in left_out]]
-        return Contents(
-            hashlib.sha256(json.dumps(told).encode()).hexdigest(), int(about["images"]), int(source["bytes"])
-        )
+        facts = [about[key] for key in ("set", "image_size", "images", "splits")]
+        facts += [about["identity"]["sha256"], about["source"]["bytes"]]
+        facts.append([entry["name"] for entry in about["unreadable"]])
+        digest = hashlib.sha256(json.dumps(facts).encode())
+        return Contents(digest.hexdigest(), int(about["images"]), int(about["source"]["bytes"]))
     except (KeyError, TypeError):
         raise UserError(f"{root} is a damaged pack: delete it and pack again") from None
 
 
 def _of_manifest(name: str, root: Path) -> tuple[Contents, list[Path]]:
-    """Of the images that a manifest lists, in order, with their labels and splits: its paths may be written anew."""
+    """Fingerprint the images that a manifest lists, with their labels and splits, but without their folders."""
     from emoreg.data.stimuli import read_stimuli
 
     stimuli = read_stimuli(StimuliSettings(name, str(root), skip_unreadable=True), seed=0)
@@ -227,7 +224,7 @@ def _of_manifest(name: str, root: Path) -> tuple[Contents, list[Path]]:
     sizes, digest = _sizes(files), hashlib.sha256()
     for file, size in zip(files, sizes, strict=True):
         base = composed(file.name.rpartition("/")[2])
-        digest.update(f"{base}\0{size}\n".encode("utf-8", "surrogateescape"))
+        digest.update(_encode(f"{base}\0{size}\n"))
     for labels in stimuli.labels:
         digest.update(repr((labels.space.kind, labels.space.names)).encode())
         digest.update(labels.values.tobytes())
