@@ -171,6 +171,12 @@ def test_other_images_are_others_also_to_a_process_that_has_seen_them_before(
     assert of(image_folder).sha256 != first.sha256
 
 
+def test_images_in_a_folder_that_was_empty_are_noticed(tmp_path: Path, write_image: Callable[..., Path]) -> None:
+    assert of(tmp_path).files == 0
+    write_image(tmp_path / "red" / "1.png")
+    assert of(tmp_path).files == 1
+
+
 def test_a_split_alone_is_not_what_is_in_it(image_folder: Path) -> None:
     shutil.rmtree(image_folder / "test")
     assert of(image_folder) != of(image_folder / "train")

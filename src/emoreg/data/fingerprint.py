@@ -129,7 +129,7 @@ def _fingerprint(name: str, root: Path) -> tuple[Contents, Iterable[Path]]:
     contents = _of_files(files, tables)
     if not root.is_dir():
         return contents, [root]
-    folders = {root / parent for file in files for parent in PurePosixPath(file.name).parents}
+    folders = {root, *(root / parent for file in files for parent in PurePosixPath(file.name).parents)}
     return contents, [*folders, *(root / file.name for file in files if file.name.lower().endswith(tables))]
 
 
