@@ -41,7 +41,7 @@ def read_folder(root: str | Path, edition: int = EDITION) -> Target:
             train, test = (table.take(rows) for rows in split_rows(table.labels, 0.2, 0, edition))
         else:
             train, test = hold_out_fifth(table)
-        note = layout.describe({"": layout.whole}, more=", of each class a fifth for testing")
+        note = layout.describe({"": layout.whole}, more=", a fifth of each class for testing")
         return Target(train, test, classes, None, (*layout.notes, note), layout.left_out)
     parts = dict(layout.splits)
     if "test" not in parts and "validation" in parts:
