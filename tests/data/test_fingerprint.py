@@ -39,7 +39,7 @@ def zipped(folder: Path, path: Path, above: str = "") -> Path:
     return path
 
 
-def test_the_same_images_are_the_same_wherever_they_are(
+def test_a_fingerprint_does_not_depend_on_the_place_of_a_set(
     image_folder: Path, image_zip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = of(image_folder)
@@ -56,14 +56,16 @@ def test_the_same_images_are_the_same_wherever_they_are(
     assert of("renamed") == first and contents_of(TargetSettings("folder", str(image_folder))) is None
 
 
-def test_names_in_any_unicode_form_are_the_same(tmp_path: Path, write_image: Callable[..., Path]) -> None:
+def test_a_fingerprint_does_not_depend_on_the_unicode_form_of_names(
+    tmp_path: Path, write_image: Callable[..., Path]
+) -> None:
     for form in ("NFC", "NFD"):
         for name in ("Bär", "Zoë"):
             write_image(tmp_path / form / unicodedata.normalize(form, name) / "1.png", size=(8, 8)).write_bytes(b"one")
     assert of(tmp_path / "NFC") == of(tmp_path / "NFD")
 
 
-def test_given_pixels_are_the_same_however_they_lie_in_memory() -> None:
+def test_a_fingerprint_of_pixels_does_not_depend_on_their_memory_layout() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 3), np.uint8)
     labels = np.arange(6)
     first = contents_of_tables([Table("t", pixels, labels), None], ["a"])
@@ -77,7 +79,7 @@ def test_given_pixels_are_the_same_however_they_lie_in_memory() -> None:
     assert contents_of_tables([Table("t", pixels, labels), None], ["b"]) != first
 
 
-def test_of_the_items_of_a_library_nothing_is_known() -> None:
+def test_items_of_a_library_have_no_fingerprint_and_are_not_decoded() -> None:
     def fetch(index: int) -> Image.Image:
         raise AssertionError(f"item {index} is decoded")
 
@@ -86,14 +88,14 @@ def test_of_the_items_of_a_library_nothing_is_known() -> None:
     assert contents_of_tables([pixels, items], ["a"]) is None and checksum_of_images(items) is None
 
 
-def test_images_alone_are_the_same_in_any_order_and_with_any_labels() -> None:
+def test_the_checksum_of_images_ignores_order_and_labels() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 3), np.uint8)
     first = checksum_of_images(Table("t", pixels, np.arange(6)))
     assert first == checksum_of_images(Table("u", pixels[::-1], np.zeros(6, np.int64))) is not None
     assert first != checksum_of_images(Table("t", pixels[:5], np.arange(5)))
 
 
-def test_image_files_are_known_by_their_content_and_not_by_their_names_and_sizes(tmp_path: Path) -> None:
+def test_the_checksum_of_images_depends_on_the_content_of_files(tmp_path: Path) -> None:
     def checksum(folder: str, contents: Sequence[bytes | None]) -> str | None:
         root = tmp_path / folder
         root.mkdir()
@@ -109,14 +111,16 @@ def test_image_files_are_known_by_their_content_and_not_by_their_names_and_sizes
     assert checksum("with a dead link", [b"one", b"two", None]) == clean
 
 
-def test_images_that_would_take_long_to_read_have_no_checksum_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_bytes_have_no_checksum_of_images(monkeypatch: pytest.MonkeyPatch) -> None:
     table = Table("t", np.zeros((2, 4, 4, 3), np.uint8), np.arange(2))
     assert checksum_of_images(table) is not None
     monkeypatch.setattr(fingerprint, "MAX_HASHED", 2 * 48 - 1)
     assert checksum_of_images(table) is None
 
 
-def test_given_files_are_the_same_wherever_they_are(image_folder: Path, image_zip: Path, tmp_path: Path) -> None:
+def test_a_fingerprint_of_given_files_does_not_depend_on_their_place(
+    image_folder: Path, image_zip: Path, tmp_path: Path
+) -> None:
     def given(root: Path) -> Contents:
         files = sorted((file for file in list_files(root) if file.name.endswith(".png")), key=lambda file: file.name)
         found = contents_of_tables([Table("t", files, np.arange(len(files)))], [])
@@ -132,7 +136,7 @@ def test_given_files_are_the_same_wherever_they_are(image_folder: Path, image_zi
     assert given(tmp_path / "copy") != first
 
 
-def test_hidden_files_are_no_images(image_folder: Path) -> None:
+def test_hidden_files_do_not_change_a_fingerprint(image_folder: Path) -> None:
     first = of(image_folder)
     for name in (".DS_Store", "train/Thumbs.db", "train/red/.lock", "__MACOSX/train/._0000.png"):
         (image_folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -162,7 +166,7 @@ def replaced(path: Path) -> None:
     ],
     ids=["removed", "added", "replaced", "of another class", "of another split", "labelled otherwise"],
 )
-def test_other_images_are_others_also_to_a_process_that_has_seen_them_before(
+def test_a_change_is_noticed_by_a_process_that_has_cached_the_fingerprint(
     edit: Callable[[Path], None], image_folder: Path
 ) -> None:
     (image_folder / "labels.csv").write_text(LABELS)
@@ -177,7 +181,7 @@ def test_images_in_a_folder_that_was_empty_are_noticed(tmp_path: Path, write_ima
     assert of(tmp_path).files == 1
 
 
-def test_a_split_alone_is_not_what_is_in_it(image_folder: Path) -> None:
+def test_a_set_with_one_split_differs_from_the_split_itself(image_folder: Path) -> None:
     shutil.rmtree(image_folder / "test")
     assert of(image_folder) != of(image_folder / "train")
 
@@ -187,7 +191,7 @@ def manifest(folder: Path, text: str, name: str = "manifest.csv") -> Path:
     return folder / name
 
 
-def test_a_manifest_is_its_images_with_their_labels_however_it_writes_their_paths(
+def test_a_fingerprint_of_a_manifest_ignores_how_paths_are_written(
     tmp_path: Path, write_image: Callable[..., Path]
 ) -> None:
     for name in ("a.png", "b.png"):
@@ -211,7 +215,9 @@ def test_a_manifest_is_its_images_with_their_labels_however_it_writes_their_path
     assert again(LABELS) != first
 
 
-def test_a_pack_is_what_it_was_made_from_and_may_be_moved(image_folder: Path, tmp_path: Path, quiet: Progress) -> None:
+def test_a_fingerprint_of_a_pack_depends_on_its_source_and_not_on_its_place(
+    image_folder: Path, tmp_path: Path, quiet: Progress
+) -> None:
     def made(out: str, root: Path = image_folder, size: int = 16) -> Path:
         return pack("folder", str(root), size, tmp_path / out, False, quiet).folder
 
@@ -228,7 +234,7 @@ def test_a_pack_is_what_it_was_made_from_and_may_be_moved(image_folder: Path, tm
         assert contents_of(TargetSettings("folder", str(tmp_path / "moved"))) is None
 
 
-def test_a_set_that_its_name_defines_has_no_contents_of_its_own(tmp_path: Path, image_folder: Path) -> None:
+def test_published_and_embedded_sets_are_identified_by_name(tmp_path: Path, image_folder: Path) -> None:
     for settings in (
         TargetSettings("digits"),
         TargetSettings("digits", "anything"),
@@ -243,7 +249,7 @@ def test_a_set_that_its_name_defines_has_no_contents_of_its_own(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("root", ["missing", "empty.zip", "x" * 5000])
-def test_what_cannot_be_read_is_left_to_its_reader(root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_roots_have_no_fingerprint(root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty.zip").write_text("")
     assert contents_of(TargetSettings("folder", root)) is None

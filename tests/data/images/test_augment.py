@@ -25,14 +25,14 @@ def pixels_of(images: ImageSet) -> Tensor:
     return images.pixels
 
 
-def test_normalise_is_torchvisions(images: ImageSet) -> None:
+def test_normalise_matches_torchvision(images: ImageSet) -> None:
     expected = reference.normalize(pixels_of(images).float() / 255, list(MEAN), list(STD))
     assert_close(normalise(pixels_of(images)), expected)
     assert normalise(pixels_of(images)).is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize("padding", [0, 2])
-def test_crop_and_flip_are_torchvisions_with_each_images_own_draw(images: ImageSet, padding: int) -> None:
+def test_crop_and_flip_match_torchvision_for_each_image(images: ImageSet, padding: int) -> None:
     offsets = torch.randint(0, 2 * padding + 1, (50, 2), generator=torch.Generator().manual_seed(0))
     mirrored = torch.arange(50) % 3 == 0
     for layout in (torch.contiguous_format, torch.channels_last):
@@ -43,7 +43,7 @@ def test_crop_and_flip_are_torchvisions_with_each_images_own_draw(images: ImageS
             assert torch.equal(got, reference.hflip(expected) if flips else expected)
 
 
-def test_a_box_is_enlarged_as_torchvision_does_it_but_for_the_pixels_around_it() -> None:
+def test_enlarging_a_box_matches_torchvision_except_at_its_edge() -> None:
     pixels = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     found = crop_and_enlarge(pixels, torch.tensor([[0, 16, 0, 16], [2, 8, 5, 13]]))
     assert found.dtype == torch.uint8 and torch.equal(found[0], pixels[0])  # the whole image stays as it is
@@ -52,7 +52,7 @@ def test_a_box_is_enlarged_as_torchvision_does_it_but_for_the_pixels_around_it()
     assert (found[1].float() - expected)[:, inner, inner].abs().max() <= 0.5 + 1e-3
 
 
-def test_resizing_keeps_what_has_the_size_and_the_layout(images: ImageSet) -> None:
+def test_resizing_keeps_the_memory_layout_and_images_of_the_right_size(images: ImageSet) -> None:
     pixels = normalise(pixels_of(images))
     assert resize(pixels, 8) is pixels
     small = resize(pixels, 4)

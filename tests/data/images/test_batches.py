@@ -41,7 +41,7 @@ def pixels_of(images: ImageSet) -> Tensor:
     return images.pixels
 
 
-def test_only_what_is_asked_for_changes(images: ImageSet) -> None:
+def test_disabled_changes_are_not_applied(images: ImageSet) -> None:
     """Without a crop all pixels of a line stay in it; without a flip no image is mirrored."""
     plain = normalise(pixels_of(images))
     for batch, _, rows, *_ in training_batches(images, 10, AugmentSettings(crop_padding=0, flip=True), 0, 0):
@@ -65,7 +65,7 @@ def test_views_are_fixed_and_differ(images: ImageSet) -> None:
     assert not torch.equal(view(0), view(1)) and not torch.equal(view(0), view(0, seed=1))
 
 
-def test_every_image_is_seen_once_an_epoch_in_an_order_of_its_own(images: ImageSet) -> None:
+def test_each_epoch_has_every_image_once_in_a_new_order(images: ImageSet) -> None:
     orders = [
         torch.cat([y for _, y, *_ in training_batches(images, 10, AugmentSettings(), 0, epoch)]) for epoch in (0, 1)
     ]
@@ -73,7 +73,7 @@ def test_every_image_is_seen_once_an_epoch_in_an_order_of_its_own(images: ImageS
     assert not torch.equal(*orders)
 
 
-def test_an_epoch_depends_on_seed_and_epoch_alone(images: ImageSet) -> None:
+def test_an_epoch_depends_only_on_seed_and_epoch(images: ImageSet) -> None:
     def epoch(seed: int, number: int) -> Tensor:
         torch.rand(number + seed + 3)  # whatever else was drawn meanwhile
         return torch.cat([x for x, *_ in training_batches(images, 16, AugmentSettings(), seed, number)])
@@ -90,14 +90,14 @@ def test_each_image_gets_its_own_draw(images: ImageSet) -> None:
     assert len(batch.flatten(1).unique(dim=0)) > 15
 
 
-def test_without_augmentation_images_are_as_they_are(images: ImageSet) -> None:
+def test_without_augmentation_images_are_unchanged(images: ImageSet) -> None:
     none = AugmentSettings(crop_padding=0, flip=False)
     for batch, labels, rows, *_ in training_batches(images, 10, none, 0, 0):
         assert torch.equal(rows, labels)  # of these images, whose labels are their rows
         assert_close(batch, normalise(pixels_of(images)[labels]))
 
 
-def test_only_full_batches_but_for_a_set_smaller_than_one(images: ImageSet) -> None:
+def test_incomplete_batches_are_dropped_except_for_a_set_smaller_than_one(images: ImageSet) -> None:
     sizes = [len(y) for _, y, *_ in training_batches(images, 16, AugmentSettings(), 0, 0)]
     assert sizes == [16, 16, 16] and steps_per_epoch(50, 16) == 3
     assert [len(y) for _, y, *_ in training_batches(images, 64, AugmentSettings(), 0, 0)] == [50]
@@ -106,7 +106,7 @@ def test_only_full_batches_but_for_a_set_smaller_than_one(images: ImageSet) -> N
 
 @pytest.mark.parametrize("augment", [AugmentSettings(crop_padding=2), EVERYTHING])
 @pytest.mark.parametrize(("parts", "batch_size"), [(2, 16), (3, 12), (4, 16), (3, 16), (4, 64)])
-def test_the_parts_of_each_batch_are_the_batch_with_its_order_and_its_changes(
+def test_the_parts_of_a_batch_together_are_the_batch(
     images: ImageSet, parts: int, batch_size: int, augment: AugmentSettings
 ) -> None:
     arguments = (images, batch_size, augment, 3, 1)
@@ -127,7 +127,7 @@ def test_the_parts_of_each_batch_are_the_batch_with_its_order_and_its_changes(
         assert max(sizes) - min(sizes) <= 1
 
 
-def test_an_epoch_goes_on_at_any_batch_with_the_same_images_and_labels(images: ImageSet) -> None:
+def test_an_epoch_resumes_at_any_batch_with_the_same_images_and_labels(images: ImageSet) -> None:
     whole = list(training_batches(images, 8, EVERYTHING, 3, 1))
     for done in (1, 4, 5):
         rest = list(training_batches(images, 8, EVERYTHING, 3, 1, done=done))
@@ -136,7 +136,7 @@ def test_an_epoch_goes_on_at_any_batch_with_the_same_images_and_labels(images: I
             assert all(torch.equal(present(got), present(there)) for got, there in zip(batch, expected, strict=True))
 
 
-def test_what_else_is_asked_for_changes_neither_order_nor_crop_nor_flip(images: ImageSet) -> None:
+def test_other_changes_affect_neither_order_nor_crop_nor_flip(images: ImageSet) -> None:
     plain = list(training_batches(images, 10, AugmentSettings(), 0, 0))
     more = AugmentSettings(mixup=1.0, cutmix=1.0, erase=1.0, mix_share=0.2)
     seen = 0
@@ -191,7 +191,7 @@ def test_mixed_images_are_both_images_in_their_shares(images: ImageSet) -> None:
         assert_close(batch.images, expected)
 
 
-def test_views_have_all_changes_but_are_not_mixed(images: ImageSet) -> None:
+def test_views_are_augmented_but_not_mixed(images: ImageSet) -> None:
     batches = list(view_batches(images, EVERYTHING, 0, 1, batch_size=16))
     assert all(batch.share is None for batch in batches)
     plain = torch.cat([batch.images for batch in view_batches(images, AugmentSettings(), 0, 1)])
@@ -207,7 +207,7 @@ def order_of(quotas: tuple[SetQuota, ...], seed: int, epoch: int) -> list[int]:
     return mixed_order(quotas, seed, epoch, generator(seed, "epoch", epoch)).tolist()
 
 
-def test_quotas_are_in_proportion_to_the_weights_and_make_up_an_epoch() -> None:
+def test_quotas_are_proportional_to_the_weights_and_add_up_to_an_epoch() -> None:
     assert epoch_quotas([30, 20], None) == (SetQuota(30, 30), SetQuota(20, 20))
     assert epoch_quotas([30, 20], [1, 4]) == (SetQuota(30, 10), SetQuota(20, 40))
     assert epoch_quotas([30, 20], [0.5, 2]) == epoch_quotas([30, 20], [1, 4])
@@ -221,7 +221,7 @@ def test_quotas_are_in_proportion_to_the_weights_and_make_up_an_epoch() -> None:
         assert np.abs(quotas - sum(counts) * np.array(weights) / sum(weights)).max() < 1
 
 
-def test_an_epoch_has_each_sets_quota_shuffled_together() -> None:
+def test_an_epoch_shuffles_the_quotas_of_all_sets_together() -> None:
     order = np.array(order_of((SetQuota(30, 10), SetQuota(20, 40)), 0, 0))
     first = order < 30
     assert first.sum() == 10 and (~first).sum() == 40 and order.max() < 50
@@ -230,7 +230,7 @@ def test_an_epoch_has_each_sets_quota_shuffled_together() -> None:
     assert 0 < first[:25].sum() < 10
 
 
-def test_a_set_is_exhausted_over_epochs_before_an_image_comes_again() -> None:
+def test_every_image_of_a_set_is_drawn_before_any_is_repeated() -> None:
     quotas = (SetQuota(7, 3), SetQuota(5, 9))
     seen = np.concatenate([order_of(quotas, 0, epoch) for epoch in range(7)])
     assert np.bincount(seen[seen < 7], minlength=7).tolist() == [3] * 7
@@ -238,13 +238,13 @@ def test_a_set_is_exhausted_over_epochs_before_an_image_comes_again() -> None:
     assert small.sum() == 63 and small.max() - small.min() == 1
 
 
-def test_a_mixed_epoch_depends_on_seed_and_epoch_alone() -> None:
+def test_an_epoch_of_several_sets_depends_only_on_seed_and_epoch() -> None:
     quotas = (SetQuota(30, 25), SetQuota(20, 25))
     assert order_of(quotas, 0, 3) == order_of(quotas, 0, 3)
     assert order_of(quotas, 0, 3) != order_of(quotas, 0, 4) and order_of(quotas, 0, 3) != order_of(quotas, 1, 3)
 
 
-def test_mixed_batches_follow_the_mixed_order_and_one_set_its_plain_one(images: ImageSet) -> None:
+def test_batches_follow_the_order_of_several_sets_or_of_one(images: ImageSet) -> None:
     quotas, none = (SetQuota(30, 10), SetQuota(20, 40)), AugmentSettings(crop_padding=0, flip=False)
     mixed = [y for _, y, *_ in training_batches(images, 16, none, 0, 1, quotas)]
     assert torch.cat(mixed).tolist() == order_of(quotas, 0, 1)[:48] and len(mixed) == steps_per_epoch(50, 16)

@@ -67,13 +67,13 @@ def test_crops_lie_inside_with_areas_and_shapes_of_torchvisions_random_resized_c
         assert (area == 1).all()
 
 
-def test_so_many_images_are_erased() -> None:
+def test_images_are_erased_with_the_given_probability() -> None:
     boxes = random_boxes(10_000, SIZE, 0.25, draw())
     is_erased = inside(boxes, SIZE).any(dim=(1, 2))
     assert is_erased.float().mean().item() == pytest.approx(0.25, abs=0.015)
 
 
-def test_a_square_around_any_pixel_is_cut_off_at_the_border() -> None:
+def test_a_square_around_a_random_pixel_is_clipped_at_the_border() -> None:
     boxes = centred_boxes(torch.full((5000,), 16), SIZE, draw())
     top, bottom, left, right = boxes.unbind(dim=1)
     assert min(top.min(), left.min()) == 0 and max(bottom.max(), right.max()) == SIZE
@@ -88,7 +88,7 @@ def test_cutout_is_a_share_of_the_side(size: int) -> None:
     assert (boxes[:, 1] - boxes[:, 0]).max() == size // 2
 
 
-def test_each_image_has_its_own_draw_which_follows_from_seed_and_purpose() -> None:
+def test_each_image_has_its_own_draw_which_depends_only_on_seed_and_purpose() -> None:
     def drawn(seed: int, purpose: tuple[str, int], erase: float = 1.0, cutout: float = 0.0) -> list[Tensor]:
         return draw_erased(50, SIZE, AugmentSettings(erase=erase, cutout=cutout), seed, purpose, CPU)
 

@@ -36,7 +36,7 @@ def pixels() -> Tensor:
         (colour.sharpness, reference.adjust_sharpness),
     ],
 )
-def test_factors_are_torchvisions_with_one_for_each_image(
+def test_a_factor_per_image_matches_torchvision(
     change: Change, torchvisions: Callable[[Tensor, float], Tensor], pixels: Tensor
 ) -> None:
     factors = torch.linspace(0.01, 1.99, len(pixels))
@@ -52,12 +52,12 @@ def test_a_factor_of_one_changes_nothing(change: Change, pixels: Tensor) -> None
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 16])
-def test_the_smoothest_image_is_torchvisions(size: int, pixels: Tensor) -> None:
+def test_the_smoothest_image_matches_torchvision(size: int, pixels: Tensor) -> None:
     small = pixels[:, :, :size, :]
     assert torch.equal(colour.sharpness(small, torch.zeros(len(pixels))), reference.adjust_sharpness(small, 0.0))
 
 
-def test_pixels_that_are_floats_stay_as_they_are(pixels: Tensor) -> None:
+def test_float_pixels_are_not_modified(pixels: Tensor) -> None:
     given = pixels.float()
     colour.sharpness(given, torch.zeros(len(pixels)))
     assert torch.equal(given, pixels.float())
@@ -73,13 +73,13 @@ def test_no_change_waits_for_a_gpu(change: Change, pixels: Tensor) -> None:
     assert not copies.found
 
 
-def test_posterizing_is_torchvisions_for_every_number_of_bits(pixels: Tensor) -> None:
+def test_posterize_matches_torchvision_for_every_number_of_bits(pixels: Tensor) -> None:
     bits = torch.arange(len(pixels)) % 8 + 1
     for image, number, got in zip(pixels, bits.tolist(), colour.posterize(pixels, bits.float()), strict=True):
         assert torch.equal(got, reference.posterize(image, number))
 
 
-def test_solarizing_is_torchvisions_for_every_threshold(pixels: Tensor) -> None:
+def test_solarize_matches_torchvision_for_every_threshold(pixels: Tensor) -> None:
     thresholds = 255 * torch.linspace(0, 1, len(pixels))
     for image, threshold, got in zip(pixels, thresholds.tolist(), colour.solarize(pixels, thresholds), strict=True):
         assert torch.equal(got, reference.solarize(image, threshold))
@@ -89,14 +89,14 @@ def test_solarizing_is_torchvisions_for_every_threshold(pixels: Tensor) -> None:
     ("change", "torchvisions"),
     [(colour.autocontrast, reference.autocontrast), (colour.equalize, reference.equalize)],
 )
-def test_what_has_no_strength_treats_each_image_by_itself(
+def test_operations_without_strength_match_torchvision_for_each_image(
     change: Change, torchvisions: Callable[[Tensor], Tensor], pixels: Tensor
 ) -> None:
     for image, got in zip(pixels, change(pixels, torch.zeros(len(pixels))), strict=True):
         assert torch.equal(got, torchvisions(image))
 
 
-def test_what_changes_no_colours_does_not_wait_for_torchvision() -> None:
+def test_torchvision_is_not_imported_unless_colours_change() -> None:
     modules = "emoreg.inference.predict, emoreg.stages.classify, emoreg.study.run_study"
     code = f"import sys, {modules}; assert not {{'torchvision', 'timm'}} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True)

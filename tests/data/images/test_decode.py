@@ -69,7 +69,7 @@ def test_pixels_of_the_right_size_come_back_unchanged(tmp_path: Path) -> None:
     assert (decode(pixels, 8) == pixels).all()
 
 
-def test_what_cannot_be_decoded_is_named_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_that_cannot_be_decoded_is_named_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "text.jpg").write_text("not an image")
     whole = saved(tmp_path, Image.effect_noise((64, 64), 50).convert("RGB"), "whole.jpg").read()
     (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
@@ -94,7 +94,7 @@ def test_16_bit_grey_is_scaled_and_not_clipped(tmp_path: Path, name: str) -> Non
     np.testing.assert_array_equal(square, np.repeat((GRADIENT >> 8).astype(np.uint8)[..., None], 3, axis=2))
 
 
-def test_big_endian_16_bit_grey_is_read_alike(tmp_path: Path) -> None:
+def test_big_endian_16_bit_grey_is_read(tmp_path: Path) -> None:
     square = decode(saved(tmp_path, Image.fromarray(GRADIENT.astype(">u2")), "big.tif"), 8)
     np.testing.assert_array_equal(square[..., 0], GRADIENT >> 8)
 
@@ -132,7 +132,7 @@ def tiff16(pixels: NDArray[np.uint16]) -> bytes:
 
 
 @pytest.mark.parametrize(("name", "write"), [("rgb16.png", png16), ("rgb16.tif", tiff16)])
-def test_16_bit_rgb_is_scaled_as_16_bit_grey_is(
+def test_16_bit_rgb_is_scaled_like_16_bit_grey(
     tmp_path: Path, name: str, write: Callable[[NDArray[np.uint16]], bytes]
 ) -> None:
     pixels = np.stack([GRADIENT, GRADIENT[::-1], GRADIENT.T], axis=2)
@@ -155,7 +155,7 @@ def without_adobe_marker(content: bytes) -> bytes:
     return content[:start] + content[start + 2 + int.from_bytes(content[start + 2 : start + 4], "big") :]
 
 
-def test_cmyk_has_its_colours_with_adobes_inverted_values_and_without(tmp_path: Path) -> None:
+def test_cmyk_is_converted_with_and_without_adobes_inverted_values(tmp_path: Path) -> None:
     image = Image.new("CMYK", (16, 16), CMYK)
     adobe = saved(tmp_path, image, "adobe.jpg", quality=95)
     assert b"Adobe" in adobe.read()
@@ -166,7 +166,7 @@ def test_cmyk_has_its_colours_with_adobes_inverted_values_and_without(tmp_path: 
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
-def test_what_is_transparent_is_white(tmp_path: Path, mode: str) -> None:
+def test_transparent_pixels_become_white(tmp_path: Path, mode: str) -> None:
     image = Image.new("RGBA", (8, 8), (0, 0, 0, 0))  # the hidden colour is black
     image.paste((10, 10, 10, 255), (0, 0, 8, 4))
     if mode == "P":
@@ -180,7 +180,7 @@ def test_what_is_transparent_is_white(tmp_path: Path, mode: str) -> None:
     assert (square[:4] == 10).all() and (square[4:] == 255).all()
 
 
-def test_half_transparent_is_half_white(tmp_path: Path) -> None:
+def test_half_transparent_pixels_are_blended_with_white(tmp_path: Path) -> None:
     square = decode(saved(tmp_path, Image.new("RGBA", (8, 8), (0, 0, 0, 128)), "a.webp", lossless=True), 8)
     np.testing.assert_allclose(square, 127, atol=1)
 
@@ -217,7 +217,7 @@ def test_all_eight_orientations_are_turned_upright(tmp_path: Path, orientation: 
 
 
 @pytest.mark.filterwarnings("error")
-def test_broken_exif_does_not_make_an_image_unreadable_and_is_no_warning(tmp_path: Path) -> None:
+def test_broken_exif_neither_makes_an_image_unreadable_nor_warns(tmp_path: Path) -> None:
     tag = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\xff\xff\xff\xff\x06\0\0\0"
     for number, exif in enumerate((b"Exif\0\0garbage", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", tag)):
         file = saved(tmp_path, Image.new("RGB", (8, 8), "white"), f"{number}.jpg", exif=exif)
@@ -233,13 +233,13 @@ def test_a_palette_with_transparency_is_read_without_a_warning(tmp_path: Path) -
 
 
 @pytest.mark.filterwarnings("error")
-def test_more_pixels_than_pillow_likes_are_refused_in_our_words(tmp_path: Path) -> None:
+def test_too_many_pixels_are_refused_without_pillows_warning(tmp_path: Path) -> None:
     file = saved(tmp_path, Image.new("1", (9500, 9500)), "large.png")
     assert "9500x9500 pixels" in refusal(lambda: decode(file, 8))
 
 
 @pytest.mark.filterwarnings("error")
-def test_threads_that_decode_at_once_hear_no_warning(tmp_path: Path) -> None:
+def test_decoding_in_several_threads_does_not_warn(tmp_path: Path) -> None:
     file = saved(tmp_path, Image.new("RGB", (8, 8)), "a.jpg", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff")
     with ThreadPoolExecutor(8) as pool:
         assert len(list(pool.map(lambda _: decode(file, 8), range(64)))) == 64
@@ -264,7 +264,7 @@ def test_large_photographs_are_decoded_at_a_fraction_and_look_the_same(tmp_path:
         assert np.abs(decode(file, wanted).astype(int) - full).max() < 24
 
 
-def test_a_draft_is_never_smaller_than_what_is_wanted(tmp_path: Path) -> None:
+def test_a_draft_is_never_smaller_than_required(tmp_path: Path) -> None:
     file = saved(tmp_path, Image.new("RGB", (4000, 70)), "banner.jpg")
     assert upright(file, at_least=35).size == (4000, 70)
     assert upright(file, at_least=17).size == (2000, 35)
@@ -276,7 +276,7 @@ def test_an_empty_file_is_called_empty(tmp_path: Path) -> None:
         decode(File("a.png", tmp_path), 8)
 
 
-def test_whatever_pillow_raises_becomes_one_line(tmp_path: Path) -> None:
+def test_any_error_of_pillow_becomes_one_line(tmp_path: Path) -> None:
     whole = {
         suffix: saved(tmp_path, Image.effect_noise((24, 24), 50).convert("RGB"), f"whole{suffix}").read()
         for suffix in (".jpg", ".png", ".gif", ".webp", ".bmp", ".tif")
@@ -300,7 +300,7 @@ def test_whatever_pillow_raises_becomes_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("width", "height", "size"), [(90, 90, 32), (160, 90, 64), (40, 61, 48)])
-def test_the_middle_square_is_resized_as_pillow_resizes_it(width: int, height: int, size: int) -> None:
+def test_resizing_the_middle_square_matches_pillow(width: int, height: int, size: int) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2

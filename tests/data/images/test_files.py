@@ -16,7 +16,7 @@ from emoreg.data.images.files import File, guessed_names, list_files, not_read
 from emoreg.errors import UserError
 
 
-def test_folder_and_zip_list_and_read_alike(image_folder: Path, image_zip: Path) -> None:
+def test_a_folder_and_its_zip_have_the_same_files(image_folder: Path, image_zip: Path) -> None:
     from_folder, from_zip = list_files(image_folder), list_files(image_zip)
     assert [f"flags/{file.name}" for file in from_folder] == [file.name for file in from_zip]
     assert [file.read() for file in from_folder] == [file.read() for file in from_zip]
@@ -30,7 +30,7 @@ def test_hidden_files_are_left_out(tmp_path: Path) -> None:
     assert [file.name for file in list_files(tmp_path)] == ["a.png"]
 
 
-def test_missing_root_and_broken_zip_are_said(tmp_path: Path) -> None:
+def test_a_missing_root_and_a_broken_zip_are_errors(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist"):
         list_files(tmp_path / "nowhere")
     (tmp_path / "broken.zip").write_bytes(b"PK\x03\x04 and then nothing")
@@ -84,7 +84,7 @@ def method(number: int) -> zipfile.ZipInfo:
         (["a.png", "b.png", "c.png", "d.png"], "has 4 entries; the limit is 3"),
     ],
 )
-def test_a_zip_that_is_refused_is_so_in_one_line(
+def test_malformed_zips_are_refused_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entries: list[str | zipfile.ZipInfo], message: str
 ) -> None:
     monkeypatch.setattr(files, "MAX_ENTRIES", 3)
@@ -108,14 +108,14 @@ def zip_without_flag(path: Path, *raw: bytes, extra: bytes = b"") -> Path:
     return path
 
 
-def test_names_that_can_be_utf_8_are_read_so_without_the_flag(tmp_path: Path) -> None:
+def test_names_that_are_valid_utf_8_are_read_as_such_without_the_flag(tmp_path: Path) -> None:
     path = zip_without_flag(tmp_path / "mac.zip", "bären/été.png".encode(), "猫/1.png".encode())
     assert [file.name for file in list_files(path)] == ["bären/été.png", "猫/1.png"]
     assert [file.read() for file in list_files(path)] == [b"x", b"x"] and guessed_names(path) == ()
 
 
 @pytest.mark.parametrize("encoding", ["gbk", "shift_jis", "cp1252", "cp850"])
-def test_names_that_can_be_no_utf_8_are_said(tmp_path: Path, encoding: str) -> None:
+def test_names_that_are_not_utf_8_are_reported(tmp_path: Path, encoding: str) -> None:
     # 猫猫 in GBK, C3 A8 C3 A8, can be UTF-8 too; 狗狗 cannot.
     names = {"gbk": ("猫猫", "狗狗"), "shift_jis": ("猫", "犬")}.get(encoding, ("Bären", "Füchse"))
     path = zip_without_flag(tmp_path / "old.zip", *(f"{name}/1.png".encode(encoding) for name in names))
@@ -130,13 +130,13 @@ def unicode_name(name: str, raw: bytes, version: int = 1) -> bytes:
 
 
 @pytest.mark.parametrize("raw", ["狗狗/1.png".encode("gbk"), b"____/1.png"])
-def test_the_field_for_unicode_names_is_heeded(tmp_path: Path, raw: bytes) -> None:
+def test_the_field_for_unicode_names_is_used(tmp_path: Path, raw: bytes) -> None:
     path = zip_without_flag(tmp_path / "zip.zip", raw, extra=unicode_name("狗狗/1.png", raw))
     assert [(file.name, file.read()) for file in list_files(path)] == [("狗狗/1.png", b"x")]
     assert guessed_names(path) == ()
 
 
-def test_a_field_for_unicode_names_of_another_name_is_not_heeded_and_leads_nowhere(tmp_path: Path) -> None:
+def test_the_field_for_unicode_names_is_checked(tmp_path: Path) -> None:
     path = zip_without_flag(tmp_path / "a.zip", b"dog/1.png", extra=unicode_name("cat/1.png", b"other"))
     assert [file.name for file in list_files(path)] == ["dog/1.png"]
     path = zip_without_flag(tmp_path / "b.zip", b"dog/1.png", extra=unicode_name("../1.png", b"dog/1.png"))
@@ -144,7 +144,7 @@ def test_a_field_for_unicode_names_of_another_name_is_not_heeded_and_leads_nowhe
         list_files(path)
 
 
-def test_what_is_not_read_is_counted_by_suffix(tmp_path: Path) -> None:
+def test_files_that_are_not_read_are_counted_by_suffix(tmp_path: Path) -> None:
     for name in ("a.png", "b.JFIF", "c.heic", "d.HEIC", "e.txt", "f"):
         (tmp_path / name).write_bytes(b"x")
     (line,) = not_read(tmp_path, list_files(tmp_path))
@@ -162,7 +162,7 @@ def test_an_encrypted_zip_is_refused(tmp_path: Path) -> None:
         list_files(path)
 
 
-def test_a_zip_bomb_is_refused_by_what_it_would_unpack_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_zip_bomb_is_refused_by_its_unpacked_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(tmp_path / "bomb.zip", "a.png", "b.png", content=bytes(1_000_000))
     assert len(list_files(path)) == 2  # small archives may do as they like
     monkeypatch.setattr(files, "FREE_EXPANSION_BYTES", 1_000_000)
@@ -174,7 +174,7 @@ def test_a_zip_bomb_is_refused_by_what_it_would_unpack_to(tmp_path: Path, monkey
         list_files(path)
 
 
-def test_a_file_that_is_larger_than_its_zip_says_is_never_unpacked_whole(tmp_path: Path) -> None:
+def test_a_file_larger_than_its_zip_declares_is_never_unpacked_completely(tmp_path: Path) -> None:
     path = written(tmp_path / "liar.zip", "a.png", content=bytes(50_000_000))
     content = bytearray(path.read_bytes())
     start = content.index(b"PK\x01\x02") + 24  # the size, in the directory
@@ -236,7 +236,7 @@ def test_windows_separators_in_a_zip_are_read_as_folders(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("name", ["Gemütlich/猫 (1).png", "/".join(["n" * 200] * 8) + ".png", "a\nb.png"])
-def test_names_in_any_script_long_or_with_line_ends_are_read_and_told_in_one_line(tmp_path: Path, name: str) -> None:
+def test_unusual_names_are_read_and_shown_in_one_line(tmp_path: Path, name: str) -> None:
     (tmp_path / "folder" / name).parent.mkdir(parents=True)
     (tmp_path / "folder" / name).write_bytes(b"x")
     for root in (tmp_path / "folder", written(tmp_path / "a.zip", name)):
@@ -248,7 +248,7 @@ def test_names_in_any_script_long_or_with_line_ends_are_read_and_told_in_one_lin
         assert "\n" not in str(caught.value)
 
 
-def test_names_that_are_no_unicode_can_be_printed(tmp_path: Path) -> None:
+def test_names_with_broken_unicode_can_be_printed(tmp_path: Path) -> None:
     try:
         (Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png"))).write_bytes(b"x")
     except OSError:

@@ -19,7 +19,7 @@ def table_of(folder: Path) -> Table:
     return Table("set", images, np.arange(len(images), dtype=np.int64))
 
 
-def test_unreadable_images_stop_unless_asked_to_be_left_out(
+def test_unreadable_images_are_errors_unless_skipped(
     image_folder: Path, quiet: Progress, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (image_folder / "train" / "red" / "0003.png").write_bytes(b"broken")
@@ -48,7 +48,7 @@ def test_a_set_over_the_memory_limit_gives_the_same_batches(image_folder: Path, 
         assert pixels.dtype == torch.uint8 and pixels.shape[1:] == (3, 8, 8)
 
 
-def test_where_shared_memory_is_small_threads_decode_the_same_batches_and_a_line_says_so(
+def test_threads_decode_the_same_batches_if_shared_memory_is_small_and_a_line_says_so(
     image_folder: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     images = load_images(table_of(image_folder), 8, False, 0.0, quiet)
@@ -66,7 +66,7 @@ def test_where_shared_memory_is_small_threads_decode_the_same_batches_and_a_line
         list(images.batches(torch.arange(32), 8))
 
 
-def test_a_set_that_needs_over_half_of_the_memory_that_the_process_may_use_is_not_held(
+def test_a_set_that_needs_over_half_of_the_usable_memory_is_not_kept(
     image_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = table_of(image_folder)
@@ -97,7 +97,7 @@ def test_arrays_of_the_right_size_are_copied_whole(quiet: Progress, monkeypatch:
         assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
 
 
-def test_an_image_that_vanishes_during_training_is_told_in_one_line(image_folder: Path, quiet: Progress) -> None:
+def test_an_image_that_vanishes_during_training_is_named_in_one_line(image_folder: Path, quiet: Progress) -> None:
     images = load_images(table_of(image_folder), 8, False, 0.0, quiet)
     (image_folder / "train" / "red" / "0003.png").unlink()
     with pytest.raises(UserError, match=r"^cannot read .*red/0003\.png: No such file") as caught:

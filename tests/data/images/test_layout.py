@@ -77,7 +77,7 @@ BOTH = ["cat", "dog"]
         (["train/train/1.png", "train/bus/1.png", "test/train/1.png"], {"train": ["bus", "train"], "test": ["train"]}),
     ],
 )
-def test_a_layout_is_read_as_people_mean_it(names: list[str], expected: dict[str, list[str]], build: Build) -> None:
+def test_common_layouts_are_recognised(names: list[str], expected: dict[str, list[str]], build: Build) -> None:
     root = build(*names)
     assert found(root) == expected
     assert found(zipped(root)) == expected
@@ -103,7 +103,7 @@ def test_a_layout_is_read_as_people_mean_it(names: list[str], expected: dict[str
         ([*pets(""), "cat/1.HEIC", "cat/2.heic", "notes.txt"], [""], "left out 2 .heic, 1 .txt: only .apng"),
     ],
 )
-def test_what_is_left_out_is_said(names: list[str], expected: list[str], left_out: str, build: Build) -> None:
+def test_left_out_images_are_reported(names: list[str], expected: list[str], left_out: str, build: Build) -> None:
     root = build(*names)
     assert list(found(root)) == expected
     (line,) = find_layout(root).left_out
@@ -116,7 +116,7 @@ def tiny_imagenet(build: Build, rows: str = "v0.JPEG\tn02\t0\t0\t62\t57\nv1.JPEG
     return build(*names, *(f"val/images/v{number}.JPEG" for number in range(2)), *more, val_annotations=rows)
 
 
-def test_tiny_imagenet_is_read_as_it_is_published(build: Build) -> None:
+def test_tiny_imagenet_is_read_in_its_published_layout(build: Build) -> None:
     root = tiny_imagenet(build)
     layout = find_layout(root)
     assert found(root) == {"train": ["n01", "n01", "n02", "n02"], "validation": ["n02", "n01"]}
@@ -132,7 +132,7 @@ def test_tiny_imagenet_is_read_as_it_is_published(build: Build) -> None:
         ("\n", "has no rows"),
     ],
 )
-def test_labels_in_a_file_that_do_not_fit_are_refused(rows: str, message: str, build: Build) -> None:
+def test_a_malformed_annotation_file_is_refused(rows: str, message: str, build: Build) -> None:
     line = refusal(lambda: find_layout(tiny_imagenet(build, rows)))
     assert "val/val_annotations.txt" in line and message in line
 
@@ -153,11 +153,11 @@ def test_labels_in_a_file_that_do_not_fit_are_refused(rows: str, message: str, b
         (["cat/1.heic", "dog/1.heic"], "left out 2 .heic"),
     ],
 )
-def test_what_is_not_clear_is_refused_by_naming_the_folders(names: list[str], message: str, build: Build) -> None:
+def test_ambiguous_layouts_are_refused_naming_the_folders(names: list[str], message: str, build: Build) -> None:
     assert message in refusal(lambda: find_layout(build(*names)))
 
 
-def test_why_there_are_no_images_is_said_whatever_the_folder_is_called(build: Build) -> None:
+def test_the_reason_for_no_images_is_given_for_any_name_of_the_folder(build: Build) -> None:
     root = build("cat/1.heic")
     root = root.rename(root.parent / "a: b")
     assert "(left out 1 .heic: only" in refusal(lambda: find_layout(root))
@@ -178,6 +178,6 @@ def test_other_words_name_no_split(name: str) -> None:
     assert split_name(name) is None or split_name(name) == ("validation", "d isère 2")
 
 
-def test_a_known_class_is_not_gone_through(build: Build) -> None:
+def test_a_single_folder_with_a_known_class_is_not_a_wrapper(build: Build) -> None:
     root = build("cat/day1/1.png", "cat/day2/1.png")
     assert find_layout(root, ("cat", "dog")).classes == ("cat",)

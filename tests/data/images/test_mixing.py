@@ -27,7 +27,7 @@ def images() -> Tensor:
     return torch.randn(6, SIZE, SIZE, 3, generator=draw).permute(0, 3, 1, 2)
 
 
-def test_neighbours_are_partners_and_the_last_of_an_odd_number_has_none() -> None:
+def test_partners_are_neighbours_and_an_unpaired_last_image_has_none() -> None:
     assert partners(6, CPU).tolist() == [1, 0, 3, 2, 5, 4]
     assert partners(5, CPU).tolist() == [1, 0, 3, 2, 4]
     assert partners(1, CPU).tolist() == [0]
@@ -47,7 +47,7 @@ def test_a_mixture_is_the_formula_for_each_image(images: Tensor) -> None:
     assert mixed.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_an_image_with_the_whole_share_is_itself_to_the_bit(images: Tensor) -> None:
+def test_an_image_with_share_one_is_unchanged_bit_for_bit(images: Tensor) -> None:
     whole = Mixing(torch.ones(6), torch.arange(6) % 2 == 0, torch.zeros(6, 4, dtype=torch.long))
     assert torch.equal(mix(images, images.flip(0), whole), images)
 
@@ -60,7 +60,7 @@ def test_shares_of_mixup_are_from_the_beta_distribution(alpha: float) -> None:
     assert not drawn(mixup=alpha).is_cut.any()
 
 
-def test_the_share_of_cutmix_is_what_its_box_leaves() -> None:
+def test_the_share_of_cutmix_is_the_area_outside_its_box() -> None:
     mixing = drawn(cutmix=1.0)
     assert mixing.is_cut.all()
     assert_close(mixing.share, 1 - inside(mixing.boxes, SIZE).float().mean(dim=(1, 2)))
@@ -69,20 +69,20 @@ def test_the_share_of_cutmix_is_what_its_box_leaves() -> None:
     assert mixing.boxes.min() >= 0 and mixing.boxes.max() == SIZE and height.max() == SIZE - 1
 
 
-def test_half_the_images_are_mixed_by_each_where_both_are_asked_for() -> None:
+def test_mixup_and_cutmix_each_mix_half_of_the_images_if_both_are_enabled() -> None:
     mixing = drawn(mixup=0.8, cutmix=1.0)
     assert mixing.is_cut.float().mean().item() == pytest.approx(0.5, abs=0.03)
     assert not inside(mixing.boxes, SIZE)[~mixing.is_cut].any()
 
 
 @pytest.mark.parametrize("kind", ["mixup", "cutmix"])
-def test_so_many_images_are_mixed(kind: str) -> None:
+def test_images_are_mixed_with_the_given_probability(kind: str) -> None:
     settings: dict[str, Any] = {kind: 1.0}
     share = drawn(**settings, mix_share=0.3).share
     assert (share < 1).float().mean().item() == pytest.approx(0.3, abs=0.04)
 
 
-def test_each_image_has_its_own_draw_which_follows_from_seed_and_epoch() -> None:
+def test_each_image_has_its_own_draw_which_depends_only_on_seed_and_epoch() -> None:
     first = drawn(50, mixup=1.0).share
     torch.rand(3)  # whatever else was drawn meanwhile
     assert torch.equal(first, drawn(50, mixup=1.0).share) and len(first.unique()) == 50
@@ -91,7 +91,7 @@ def test_each_image_has_its_own_draw_which_follows_from_seed_and_epoch() -> None
     assert draw_mixing(50, SIZE, AugmentSettings(), 0, ("epoch", 0), CPU) is None
 
 
-def test_drawing_leaves_the_global_generator_as_it_is() -> None:
+def test_drawing_does_not_change_the_global_generator() -> None:
     torch.manual_seed(0)
     expected = torch.rand(2)
     torch.manual_seed(0)

@@ -28,9 +28,7 @@ def packed(image_folder: Path, tmp_path: Path, quiet: Progress) -> Path:
     return pack("folder", str(image_folder), SIZE, tmp_path / "pack", False, quiet).folder
 
 
-def test_a_packed_target_is_the_same_as_the_folder_that_it_was_made_from(
-    packed: Path, image_folder: Path, quiet: Progress
-) -> None:
+def test_a_pack_equals_the_folder_that_it_was_made_from(packed: Path, image_folder: Path, quiet: Progress) -> None:
     folder = read_target(TargetSettings("folder", str(image_folder), image_size=SIZE))
     opened = read_target(TargetSettings("folder", str(packed), image_size=SIZE))
     assert opened.classes == folder.classes and opened.train.name == folder.train.name
@@ -85,7 +83,7 @@ def test_a_pack_over_the_memory_limit_is_read_batch_by_batch_in_this_process(
         assert all(torch.equal(one[0], other[0]) and torch.equal(one[1], other[1]) for one, other in pairs)
 
 
-def test_a_pack_of_another_size_is_resized_when_it_is_asked_for_as_a_table(packed: Path, quiet: Progress) -> None:
+def test_a_pack_of_another_size_is_resized_when_loaded_as_a_table(packed: Path, quiet: Progress) -> None:
     images = open_pack(packed, "target").images
     loaded = load_images(Table("set", images, np.zeros(len(images), np.int64)), 4, False, 1.0, quiet)
     assert loaded.pixels is not None and loaded.pixels.shape == (32, 3, 4, 4)
@@ -119,7 +117,7 @@ def test_opening_reads_no_pixels(packed: Path, monkeypatch: pytest.MonkeyPatch) 
         (StimuliSettings("oasis", image_size=8), r"stimuli\.root: .*pack is a pack of folder, which is for stage 2"),
     ],
 )
-def test_a_pack_that_the_recipe_does_not_mean_is_refused(
+def test_a_pack_that_does_not_match_the_recipe_is_refused(
     packed: Path, settings: TargetSettings | StimuliSettings, message: str
 ) -> None:
     with pytest.raises(UserError, match=message) as caught:
@@ -130,7 +128,7 @@ def test_a_pack_that_the_recipe_does_not_mean_is_refused(
     assert "\n" not in str(caught.value)
 
 
-def test_a_damaged_pack_is_told_in_one_line(packed: Path, tmp_path: Path) -> None:
+def test_a_damaged_pack_is_refused_in_one_line(packed: Path, tmp_path: Path) -> None:
     def damaged(name: str, content: bytes | None) -> Path:
         shutil.rmtree(tmp_path / "copy", ignore_errors=True)
         shutil.copytree(packed, tmp_path / "copy")
@@ -165,5 +163,5 @@ def test_a_damaged_pack_is_told_in_one_line(packed: Path, tmp_path: Path) -> Non
         assert "\n" not in str(caught.value), name
 
 
-def test_a_folder_of_images_is_no_pack(image_folder: Path) -> None:
+def test_a_folder_of_images_is_not_a_pack(image_folder: Path) -> None:
     assert not is_pack(image_folder) and not is_pack(image_folder / "nowhere") and not is_pack(None)

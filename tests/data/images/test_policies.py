@@ -42,7 +42,7 @@ def changed(pixels: Tensor, operation: str, strength: float, is_negative: bool =
     ("policy", "shear", "pixels_shifted", "degrees", "factor", "bits"),
     [("trivial", 0.99, 32, 135, 0.99, 2), ("rand", 0.3, 150 / 331 * SIZE, 30, 0.9, 4)],
 )
-def test_strengths_are_the_published_ones_in_31_even_steps(
+def test_strengths_are_31_even_steps_to_the_published_maxima(
     policy: str, shear: float, pixels_shifted: float, degrees: float, factor: float, bits: int
 ) -> None:
     table = dict(zip(OPERATIONS, strengths(policy, SIZE), strict=True))
@@ -55,7 +55,7 @@ def test_strengths_are_the_published_ones_in_31_even_steps(
     assert not any(table[name].any() for name in ("identity", "autocontrast", "equalize"))
 
 
-def test_no_strength_of_what_has_one_changes_nothing(pixels: Tensor) -> None:
+def test_strength_zero_changes_nothing(pixels: Tensor) -> None:
     for policy in ("trivial", "rand"):
         for name, row in zip(OPERATIONS, strengths(policy, SIZE), strict=True):
             if name not in ("autocontrast", "equalize", "solarize"):
@@ -66,7 +66,7 @@ def test_no_strength_of_what_has_one_changes_nothing(pixels: Tensor) -> None:
 
 @pytest.mark.parametrize("is_negative", [False, True])
 @pytest.mark.parametrize("strength", [0.11, 0.5, 0.99])
-def test_shears_are_torchvisions(pixels: Tensor, strength: float, is_negative: bool) -> None:
+def test_shears_match_torchvision(pixels: Tensor, strength: float, is_negative: bool) -> None:
     degrees = math.degrees(math.atan(-strength if is_negative else strength))
     for name, shear in (("shear_x", [degrees, 0.0]), ("shear_y", [0.0, degrees])):
         expected = reference.affine(pixels, 0.0, [0, 0], 1.0, shear, center=[0, 0])
@@ -83,7 +83,7 @@ def test_translations_are_whole_pixels(pixels: Tensor, shift: float) -> None:
 
 
 @pytest.mark.parametrize("degrees", [4.5, 45.0, 90.0, 135.0])
-def test_rotations_are_torchvisions(pixels: Tensor, degrees: float) -> None:
+def test_rotations_match_torchvision(pixels: Tensor, degrees: float) -> None:
     for is_negative in (False, True):
         expected = reference.rotate(pixels, -degrees if is_negative else degrees)
         assert is_almost(changed(pixels, "rotate", degrees, is_negative), expected)
@@ -105,13 +105,13 @@ def test_images_with_different_operations_in_a_batch_each_get_their_own(pixels: 
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_the_images_that_are_given_stay_as_they_are(pixels: Tensor, name: str) -> None:
+def test_input_images_are_not_modified(pixels: Tensor, name: str) -> None:
     before = pixels.clone()
     changed(pixels, name, 0.7)
     assert torch.equal(pixels, before)
 
 
-def test_every_operation_is_drawn_as_often_with_every_strength_and_both_signs() -> None:
+def test_operations_strengths_and_signs_are_drawn_uniformly() -> None:
     (drawn,) = draw_rounds(40_000, SIZE, AugmentSettings(policy="trivial"), 0, ("epoch", 0), CPU)
     shares = drawn.kernels.bincount() / 40_000
     assert_close(shares, torch.tensor([1, 5, *[1] * 8]) / 14, atol=0.005, rtol=0)
@@ -121,7 +121,7 @@ def test_every_operation_is_drawn_as_often_with_every_strength_and_both_signs() 
     assert counts[0] == pytest.approx(2857 / 31, rel=0.35) and counts[7] == pytest.approx(2857 / 62, rel=0.5)
 
 
-def test_randaugment_makes_so_many_changes_of_one_strength() -> None:
+def test_randaugment_makes_a_number_of_changes_of_one_strength() -> None:
     settings = AugmentSettings(policy="rand", policy_ops=3, policy_magnitude=15)
     rounds = draw_rounds(500, SIZE, settings, 0, ("epoch", 0), CPU)
     assert len(rounds) == 3 and not torch.equal(rounds[0].kernels, rounds[1].kernels)
@@ -146,7 +146,7 @@ def test_jitter_multiplies_brightness_contrast_and_saturation_once_each_in_any_o
         assert (expected.int() - got[0].int()).abs().max() <= 4  # three roundings
 
 
-def test_draws_follow_from_seed_and_purpose_alone() -> None:
+def test_draws_depend_only_on_seed_and_purpose() -> None:
     settings = AugmentSettings(policy="trivial", jitter=0.4)
 
     def drawn(seed: int, purpose: tuple[str, int], count: int = 50) -> Tensor:

@@ -19,7 +19,7 @@ VALUES = np.zeros((4, 2), np.float32)
 AnyTable: Any = Table  # as users call it who do not check types
 
 
-def test_a_table_and_a_target_equal_themselves_alone_and_can_be_keys() -> None:
+def test_tables_and_targets_are_compared_and_hashed_by_identity() -> None:
     tables = [Table("mine", PIXELS, INDICES) for _ in range(2)]
     targets = [Target(table, table, ("a", "b")) for table in tables]
     for one, other in (tables, targets):
@@ -85,7 +85,7 @@ def test_a_table_has_a_name_and_as_many_labels_as_images() -> None:
         AnyTable(PIXELS, INDICES, "mine")
 
 
-def test_rows_are_taken_by_number_and_by_mask_of_pixels_and_of_files_alike() -> None:
+def test_rows_are_taken_by_number_and_by_mask() -> None:
     files = [File(f"{number}.png", Path("photos")) for number in range(4)]
     for images in (np.arange(4, dtype=np.uint8)[:, None, None, None].repeat(3, axis=-1), files):
         table = Table("mine", images, np.arange(4))
@@ -111,7 +111,7 @@ def test_rows_are_taken_by_number_and_by_mask_of_pixels_and_of_files_alike() -> 
         ([], "holds no images"),
     ],
 )
-def test_rows_that_are_not_there_are_refused(rows: Any, message: str) -> None:
+def test_rows_that_do_not_exist_are_refused(rows: Any, message: str) -> None:
     for images in (PIXELS, [File(f"{number}.png", Path("photos")) for number in range(4)]):
         with pytest.raises(UserError, match=f"mine:? {message}"):
             Table("mine", images, INDICES).take(rows)

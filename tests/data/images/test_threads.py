@@ -12,7 +12,7 @@ from emoreg.errors import UserError
 from emoreg.runtime.cores import usable_cores
 
 
-def test_parts_come_in_order_and_few_are_ahead() -> None:
+def test_parts_come_in_order_and_only_a_few_are_computed_ahead() -> None:
     begun: list[int] = []
 
     def work(rows: range) -> int:
@@ -25,7 +25,7 @@ def test_parts_come_in_order_and_few_are_ahead() -> None:
     assert rows.stop == 1000
 
 
-def test_long_parts_are_shared_among_threads_and_short_ones_stay_in_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_work_uses_threads_and_fast_work_the_calling_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     def threads_of(seconds: float) -> set[int]:
         def work(rows: range) -> int:
             time.sleep(seconds)
@@ -52,7 +52,7 @@ def test_an_error_in_a_part_stops_the_rest() -> None:
 
 
 @pytest.mark.parametrize("name", ["ahead", "in_threads"])
-def test_an_iterator_that_is_left_unfinished_waits_for_no_thread(name: str) -> None:
+def test_closing_an_unfinished_iterator_does_not_wait_for_its_threads(name: str) -> None:
     released = threading.Event()
 
     def work(item: int) -> None:

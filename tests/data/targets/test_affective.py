@@ -45,7 +45,7 @@ def test_the_class_is_the_emotion_with_most_votes_and_ties_are_counted(abstract:
     assert target.train.labels.tolist() == [1] * 8 + [0] * 8 and target.test.labels.tolist() == [1] * 2 + [0] * 2
 
 
-def test_the_test_split_is_always_the_same_and_apart_from_the_training_images(abstract: Path) -> None:
+def test_the_test_split_is_always_the_same_and_disjoint_from_the_training_images(abstract: Path) -> None:
     one, again = read_target(settings(abstract)), read_target(settings(abstract))
     names = [[file.name for file in files(table.images)] for table in (one.train, one.test)]
     assert names[1] == [file.name for file in files(again.test.images)]
@@ -85,7 +85,7 @@ def test_published_splits_are_used(tmp_path: Path, write_image: Callable[..., Pa
     assert np.bincount(target.train.labels).tolist() == [3] * 8
 
 
-def test_what_is_wrong_is_said_of_the_setting_of_stage_2(tmp_path: Path) -> None:
+def test_errors_name_the_setting_of_the_target(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="name the folder or zip that holds fi") as caught:
         read_target(TargetSettings("fi"))
     assert caught.value.key == "target.root"
@@ -110,7 +110,7 @@ def rated(tmp_path: Path, write_image: Callable[..., Path]) -> Path:
     return tmp_path / "rated" / "manifest.csv"
 
 
-def test_ratings_of_valence_alone_are_a_task_by_polarity_and_by_nothing_else(rated: Path) -> None:
+def test_ratings_give_polarity_but_no_majority(rated: Path) -> None:
     asked = dataclasses.replace(settings(rated, "manifest"), labels="polarity")
     target = read_target(asked)
     assert (len(target.train) + len(target.test), target.classes) == (12, ("negative", "positive"))
@@ -118,7 +118,7 @@ def test_ratings_of_valence_alone_are_a_task_by_polarity_and_by_nothing_else(rat
         read_target(settings(rated, "manifest"))
 
 
-def test_labels_of_emotion_are_for_affective_sets() -> None:
+def test_emotion_labels_are_refused_for_other_sets() -> None:
     with pytest.raises(SettingError, match=r"target\.labels: must be majority for digits, .* not polarity"):
         read_target(TargetSettings("digits", labels="polarity"))
 
@@ -131,7 +131,7 @@ def test_ratings_are_a_target_by_regression(rated: Path) -> None:
     assert sorted(whole[:, 0].tolist()) == pytest.approx([-0.5] * 6 + [0.0] + [0.4] * 6)
 
 
-def test_an_emotion_holds_where_it_got_its_share_of_the_votes(abstract: Path) -> None:
+def test_an_emotion_applies_if_it_got_an_even_share_of_the_votes(abstract: Path) -> None:
     """Of eight emotions an eighth: 2 of 12 votes do, 1 of 12 does not; in a tie both hold."""
     target = read_target(dataclasses.replace(settings(abstract), labels="multilabel"))
     assert (target.task, target.classes) == ("multilabel", ("amusement", "anger", "awe", "fear"))
@@ -144,7 +144,7 @@ def test_an_emotion_holds_where_it_got_its_share_of_the_votes(abstract: Path) ->
     assert note.endswith("; 2.00 of the others apply to an image on average")
 
 
-def test_a_share_of_just_one_in_so_many_counts(tmp_path: Path, write_image: Callable[..., Path]) -> None:
+def test_exactly_an_even_share_of_the_votes_counts(tmp_path: Path, write_image: Callable[..., Path]) -> None:
     rows = [(2, 14, 0, 0, 0, 0, 0, 0), (1, 15, 0, 0, 0, 0, 0, 0), (0, 0, 16, 0, 0, 0, 0, 0)] * 4
     lines = [HEADER]
     for number, votes in enumerate(rows, start=1):
@@ -156,7 +156,7 @@ def test_a_share_of_just_one_in_so_many_counts(tmp_path: Path, write_image: Call
     assert dict(zip(target.classes, whole.sum(axis=0).tolist(), strict=True)) == {"amusement": 4, "anger": 8, "awe": 4}
 
 
-def test_the_same_images_are_tested_on_whatever_the_labels(abstract: Path) -> None:
+def test_the_test_split_of_multilabel_targets_is_always_the_same(abstract: Path) -> None:
     one, again = (read_target(dataclasses.replace(settings(abstract), labels="multilabel")) for _ in range(2))
     names = [[file.name for file in files(table.images)] for table in (one.train, one.test)]
     assert names[1] == [file.name for file in files(again.test.images)] and not set(names[0]) & set(names[1])
@@ -173,7 +173,7 @@ def test_a_set_without_votes_or_ratings_is_refused(abstract: Path, rated: Path) 
     "more",
     [{"classes": ("a", "b")}, {"per_class": 3}, {"imbalance": 2.0}, {"label_noise": "symmetric", "noise_share": 0.1}],
 )
-def test_settings_of_classes_have_no_meaning_without_them(more: dict[str, Any]) -> None:
+def test_settings_for_classes_are_refused_without_classes(more: dict[str, Any]) -> None:
     name = next(iter(more))
     with pytest.raises(SettingError, match=f"{name}: must be .* with labels dimensions, .*there are no classes"):
         TargetSettings("oasis", labels="dimensions", **more)

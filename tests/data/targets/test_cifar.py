@@ -58,7 +58,7 @@ def test_the_published_archive_is_checked_unpacked_and_read(published: Path) -> 
     assert target.classes[9] == "truck"
 
 
-def test_a_download_is_announced_where_nothing_is_here(published: Path, image_folder: Path) -> None:
+def test_a_download_is_announced_if_the_set_is_missing(published: Path, image_folder: Path) -> None:
     assert download_note("cifar10", str(published)) is None
     read_target(TargetSettings(name="cifar10", root=str(published)))
     (published / "cifar-10-python.tar.gz").unlink()
@@ -81,7 +81,7 @@ def test_an_archive_with_a_wrong_checksum_is_not_opened(published: Path, monkeyp
     assert not (published / "cifar-10-batches-py").exists()
 
 
-def test_without_a_network_it_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_network_the_error_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(*_arguments: object, **_options: object) -> None:
         raise urllib.error.URLError("no route to host")
 
@@ -91,7 +91,7 @@ def test_without_a_network_it_says_what_to_do(tmp_path: Path, monkeypatch: pytes
     assert "\n" not in str(caught.value)
 
 
-def test_a_zip_of_image_folders_serves_as_it_is(
+def test_a_zip_of_image_folders_is_read(
     image_folder: Path, image_zip: Path, write_image: Callable[..., Path], tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match="2 classes; cifar10 has 10"):

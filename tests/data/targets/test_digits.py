@@ -6,7 +6,7 @@ from emoreg.data.targets.digits import read_digits
 from narrow import pixels
 
 
-def test_all_1797_digits_are_there_once_with_every_class_in_both_splits() -> None:
+def test_each_of_1797_digits_occurs_once_and_every_class_is_in_both_splits() -> None:
     target = read_digits()
     assert (len(target.train), len(target.test)) == (1348, 449)
     for part in (target.train, target.test):

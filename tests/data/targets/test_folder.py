@@ -37,12 +37,12 @@ def test_without_splits_a_fifth_of_each_class_is_always_the_same_test_split(
     assert not set(map(str, task.test.images)) & set(map(str, task.train.images))
 
 
-def test_a_validation_folder_serves_where_there_is_no_test_folder(image_folder: Path) -> None:
+def test_a_validation_folder_is_the_test_split_if_there_is_no_test_folder(image_folder: Path) -> None:
     (image_folder / "test").rename(image_folder / "val")
     assert len(read_target(TargetSettings(name="folder", root=str(image_folder))).test) == 8
 
 
-def test_with_train_val_and_test_val_is_the_validation_split(
+def test_val_is_the_validation_split_if_there_is_a_test_folder(
     image_folder: Path, write_image: Callable[..., Path]
 ) -> None:
     settings = TargetSettings(name="folder", root=str(image_folder))
@@ -63,13 +63,13 @@ def test_with_train_val_and_test_val_is_the_validation_split(
     assert "without validation images: red" in read_target(settings).notes[-1]
 
 
-def test_the_first_edition_leaves_a_third_split_alone(image_folder: Path) -> None:
+def test_the_first_edition_ignores_a_third_split(image_folder: Path) -> None:
     shutil.copytree(image_folder / "test", image_folder / "val")
     target = read_target(TargetSettings(name="folder", root=str(image_folder)), edition=1)
     assert target.validation is None and (len(target.train), len(target.test)) == (24, 8)
 
 
-def test_the_images_of_a_validation_split_are_scored_where_there_is_no_test_split(image_folder: Path) -> None:
+def test_the_validation_split_is_scored_if_there_is_no_test_split(image_folder: Path) -> None:
     (image_folder / "test").rename(image_folder / "val_images")
     heard = Listening()
     table = read_for_scoring(TargetSettings(name="digits"), str(image_folder), ("blue", "red"), heard)
@@ -77,7 +77,7 @@ def test_the_images_of_a_validation_split_are_scored_where_there_is_no_test_spli
     assert heard.lines == [f"{image_folder.name}: scored on 8 images from 'val_images'; 2 classes: blue, red"]
 
 
-def test_names_are_one_class_in_either_unicode_form(tmp_path: Path, write_image: Callable[..., Path]) -> None:
+def test_both_unicode_forms_of_a_name_are_one_class(tmp_path: Path, write_image: Callable[..., Path]) -> None:
     for name in ("café", "bar"):
         write_image(tmp_path / "train" / name / "1.png")
         write_image(tmp_path / "test" / unicodedata.normalize("NFD", name) / "1.png")
@@ -99,7 +99,9 @@ def test_names_are_one_class_in_either_unicode_form(tmp_path: Path, write_image:
         (lambda root: [file.unlink() for file in root.rglob("*.png")], "holds no images"),
     ],
 )
-def test_what_is_wrong_with_a_folder_is_said(image_folder: Path, spoil: Callable[[Path], object], message: str) -> None:
+def test_malformed_folders_are_refused_with_the_reason(
+    image_folder: Path, spoil: Callable[[Path], object], message: str
+) -> None:
     spoil(image_folder)
     with pytest.raises(UserError, match=message):
         read_target(TargetSettings(name="folder", root=str(image_folder)))
@@ -110,7 +112,7 @@ def test_a_folder_target_needs_its_root() -> None:
         read_target(TargetSettings(name="folder"))
 
 
-def test_scoring_labels_by_the_classifiers_order_and_refuses_unknown_classes(
+def test_scoring_uses_the_classifiers_labels_and_refuses_unknown_classes(
     image_folder: Path, tmp_path: Path, write_image: Callable[..., Path]
 ) -> None:
     settings = TargetSettings(name="digits")
@@ -123,9 +125,7 @@ def test_scoring_labels_by_the_classifiers_order_and_refuses_unknown_classes(
         read_for_scoring(settings, "digits", ("a", "b"))
 
 
-def test_the_own_root_and_the_own_name_in_any_case_mean_the_own_test_split(
-    tmp_path: Path, write_image: Callable[..., Path]
-) -> None:
+def test_a_runs_own_root_and_name_mean_its_own_test_split(tmp_path: Path, write_image: Callable[..., Path]) -> None:
     for name in ("cat", "dog"):
         for number in range(10):
             write_image(tmp_path / name / f"{number}.png")

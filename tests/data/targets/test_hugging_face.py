@@ -46,7 +46,7 @@ def brightness(target: Target) -> list[list[int]]:
     return [[int(decode(i, 8)[0, 0, 0]) // 60 for i in table.images] for table in (target.train, target.test)]
 
 
-def test_a_saved_set_gives_its_splits_labels_and_classes(tmp_path: Path) -> None:
+def test_a_saved_set_is_read_with_its_splits_labels_and_classes(tmp_path: Path) -> None:
     target = read(saved(tmp_path / "pets", {"train": part([2, 0, 1]), "test": part([1, 2])}))
     assert target.classes == ("cat", "dog", "eel") and target.train.name == "hf:me/pets"
     assert target.train.labels.tolist() == [2, 0, 1] and target.test.labels.tolist() == [1, 2]
@@ -54,7 +54,7 @@ def test_a_saved_set_gives_its_splits_labels_and_classes(tmp_path: Path) -> None
     assert str(target.test.images[1]) == "hf:me/pets/test[1]"
 
 
-def test_parquet_files_are_read_as_the_hub_keeps_them(tmp_path: Path) -> None:
+def test_parquet_files_are_read_as_stored_on_the_hub(tmp_path: Path) -> None:
     for split, labels in (("train", [0, 1, 2, 1]), ("test", [2])):
         (tmp_path / "pets" / "data").mkdir(parents=True, exist_ok=True)
         part(labels).to_parquet(tmp_path / "pets" / "data" / f"{split}-00000-of-00001.parquet")
@@ -73,7 +73,7 @@ def test_an_image_folder_is_read(image_folder: Path) -> None:
         decode(target.test.images[0], 8)
 
 
-def test_a_validation_split_is_one_or_is_scored_where_it_is_the_only_one(tmp_path: Path) -> None:
+def test_a_validation_split_is_the_test_split_if_there_is_no_other(tmp_path: Path) -> None:
     splits = {"train": part([0, 1]), "validation": part([2])}
     both = read(saved(tmp_path / "both", {**splits, "test": part([1, 0])}))
     assert both.train.labels.tolist() == [0, 1] and both.test.labels.tolist() == [1, 0]
@@ -85,7 +85,7 @@ def test_a_validation_split_is_one_or_is_scored_where_it_is_the_only_one(tmp_pat
 
 
 @pytest.mark.parametrize("split", ["train", "everything"])
-def test_a_set_of_one_split_holds_out_always_the_same_fifth(tmp_path: Path, split: str) -> None:
+def test_the_same_fifth_of_a_set_with_one_split_is_always_held_out(tmp_path: Path, split: str) -> None:
     root = saved(tmp_path / "pets", {split: part([0, 1, 2] * 10)})
     target, again = read(root), read(root)
     assert (
@@ -118,7 +118,7 @@ def test_columns_are_chosen_by_kind_then_by_name(tmp_path: Path) -> None:
             read(saved(tmp_path / root, {"train": wrong, "test": wrong}))
 
 
-def test_splits_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+def test_inconsistent_splits_are_refused(tmp_path: Path) -> None:
     good = part([0, 1, 2])
     for root, splits, message in (
         ("none", {"train": part([0, None, 1]), "test": good}, r"row 1 of the split 'train' has no 'label'"),
@@ -130,7 +130,7 @@ def test_splits_that_do_not_fit_are_refused(tmp_path: Path) -> None:
             read(saved(tmp_path / root, splits))
 
 
-def test_items_can_be_handed_to_worker_processes_and_read_by_threads(tmp_path: Path) -> None:
+def test_items_can_be_sent_to_worker_processes_and_read_by_threads(tmp_path: Path) -> None:
     labels = [number % 3 for number in range(60)]
     images = list(read(saved(tmp_path / "pets", {"train": part(labels), "test": part([0])})).train.images)
     assert [decode(image, 8)[0, 0, 0] // 60 for image in pickle.loads(pickle.dumps(images))] == labels
@@ -149,7 +149,7 @@ def test_an_image_that_is_missing_or_broken_is_named_by_its_row(tmp_path: Path) 
             decode(images[row], 8)
 
 
-def test_the_hub_is_asked_for_owner_name_and_configuration_and_for_no_code(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hub_gets_owner_name_and_configuration_and_no_code_is_requested(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def load_dataset(*arguments: Any, **options: Any) -> Any:
@@ -177,7 +177,7 @@ def test_the_hub_is_asked_for_owner_name_and_configuration_and_for_no_code(monke
         (TimeoutError(), "TimeoutError"),
     ],
 )
-def test_what_the_hub_says_becomes_one_line(monkeypatch: pytest.MonkeyPatch, raised: Exception, message: str) -> None:
+def test_an_error_of_the_hub_becomes_one_line(monkeypatch: pytest.MonkeyPatch, raised: Exception, message: str) -> None:
     def load_dataset(*_arguments: object) -> None:
         raise raised
 
@@ -187,7 +187,7 @@ def test_what_the_hub_says_becomes_one_line(monkeypatch: pytest.MonkeyPatch, rai
     assert "\n" not in str(caught.value)
 
 
-def test_without_a_network_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_network_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub.constants
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
@@ -195,7 +195,7 @@ def test_without_a_network_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -
         read(None)
 
 
-def test_a_folder_that_cannot_be_loaded_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_loaded_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"target\.root: .*nowhere is not a folder"):
         read(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
@@ -216,7 +216,7 @@ def test_code_in_a_folder_is_never_run(tmp_path: Path) -> None:
     assert not (tmp_path / "was-run").exists()
 
 
-def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(UserError, match=r"pip install 'emoreg\[hub\]'"):
         read(None)

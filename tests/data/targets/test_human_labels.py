@@ -49,13 +49,13 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
     return written
 
 
-def test_labels_are_read_from_the_targets_folder_or_from_beside_it(write: Write, tmp_path: Path) -> None:
+def test_labels_are_read_from_the_targets_folder_or_its_parent(write: Write, tmp_path: Path) -> None:
     write()
     assert human_labels(table(), settings(tmp_path)).tolist() == WORSE.tolist()
     assert human_labels(table(), settings(tmp_path / "pack")).tolist() == WORSE.tolist()
 
 
-def test_training_images_get_them_and_validation_images_do_not(write: Write, tmp_path: Path) -> None:
+def test_training_images_get_noisy_labels_and_validation_images_do_not(write: Write, tmp_path: Path) -> None:
     write()
     target, heard = Target(table(), table(), tuple("0123456789")), Listening()
     train, validation = training_part(target, settings(tmp_path, validation=0.25), 0, progress=heard)
@@ -81,7 +81,7 @@ def test_labels_that_were_not_published_are_refused(write: Write, tmp_path: Path
         human_labels(table(), settings(tmp_path))
 
 
-def test_a_file_that_is_not_there_is_asked_for_by_its_name_and_source(tmp_path: Path) -> None:
+def test_a_missing_file_is_named_with_its_source(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=rf"target\.label_noise: worse needs {FILE} in .* published at https"):
         human_labels(table(), settings(tmp_path))
 
@@ -99,7 +99,7 @@ def test_a_file_that_is_not_there_is_asked_for_by_its_name_and_source(tmp_path: 
     ],
     ids=["empty", "no zip", "no pickle", "code", "a bomb", "a list", "no names"],
 )
-def test_whatever_else_is_in_the_file_is_refused_with_its_name_and_nothing_is_run(
+def test_files_with_other_content_are_refused_and_nothing_is_run(
     content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -110,7 +110,7 @@ def test_whatever_else_is_in_the_file_is_refused_with_its_name_and_nothing_is_ru
 
 
 @pytest.mark.parametrize("labels", [CLEAN.astype(float), CLEAN.reshape(4, 10), "clean", None])
-def test_labels_that_are_no_numbers_are_refused(labels: Any, write: Write, tmp_path: Path) -> None:
+def test_labels_of_the_wrong_type_are_refused(labels: Any, write: Write, tmp_path: Path) -> None:
     write(clean_label=labels)
     with pytest.raises(UserError, match=FILE):
         human_labels(table(), settings(tmp_path))

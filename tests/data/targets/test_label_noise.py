@@ -40,7 +40,7 @@ def test_symmetric_noise_gives_a_share_of_each_class_any_other_class() -> None:
     assert (np.abs(np.delete(counts, 3) - 200) < 60).all()  # 200 each, four standard deviations
 
 
-def test_noise_follows_from_the_seed_and_less_of_it_is_among_more() -> None:
+def test_noise_depends_only_on_the_seed_and_is_nested() -> None:
     clean = table(10).labels
     less, more = noisy("symmetric", 0.2), noisy("symmetric", 0.5)
     wrong = less != clean
@@ -48,7 +48,7 @@ def test_noise_follows_from_the_seed_and_less_of_it_is_among_more() -> None:
     assert np.array_equal(less, noisy("symmetric", 0.2)) and not np.array_equal(less, noisy("symmetric", 0.2, seed=1))
 
 
-def test_asymmetric_noise_of_cifar10_mistakes_five_classes_for_others() -> None:
+def test_asymmetric_noise_of_cifar10_changes_five_classes() -> None:
     labels, clean = noisy("asymmetric", 0.3, "cifar10", CIFAR10), table(10).labels
     changed = {(CIFAR10[own], CIFAR10[new]) for own, new in zip(clean, labels, strict=True) if own != new}
     pairs = {("truck", "automobile"), ("bird", "airplane"), ("deer", "horse"), ("cat", "dog"), ("dog", "cat")}
@@ -70,7 +70,7 @@ def test_asymmetric_noise_of_other_sets_gives_the_next_class() -> None:
     assert np.array_equal(labels[wrong], (clean[wrong] + 1) % 10) and wrong.sum() == 100
 
 
-def test_asymmetric_noise_needs_the_published_classes_all_of_them() -> None:
+def test_asymmetric_noise_needs_all_published_classes() -> None:
     with pytest.raises(
         SettingError, match=r"target\.label_noise: asymmetric needs all classes of cifar10, and 'airplane'"
     ):

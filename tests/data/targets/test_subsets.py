@@ -22,7 +22,7 @@ from narrow import pixels
 DIGITS = TargetSettings(name="digits")
 
 
-def test_classes_are_kept_in_the_order_that_is_given_with_their_images() -> None:
+def test_classes_are_kept_in_the_given_order_with_their_images() -> None:
     whole = read_target(DIGITS)
     part = read_target(dataclasses.replace(DIGITS, classes=("7", "0")))
     assert part.classes == ("7", "0")
@@ -56,12 +56,12 @@ def test_unknown_too_few_and_repeated_classes_are_refused(classes: tuple[str, ..
         read_target(TargetSettings(name="digits", classes=classes))
 
 
-def test_the_nearest_class_is_named(image_folder: Path) -> None:
+def test_the_closest_class_is_named(image_folder: Path) -> None:
     with pytest.raises(UserError, match=r"flags has no class 'bleu' \(did you mean 'blue'\?\)"):
         read_target(TargetSettings(name="folder", root=str(image_folder), classes=("red", "bleu")))
 
 
-def test_scoring_on_other_images_leaves_out_classes_that_the_run_left_out(
+def test_scoring_on_other_images_skips_classes_that_the_run_does_not_have(
     image_folder: Path, write_image: Callable[..., Path]
 ) -> None:
     write_image(image_folder / "test" / "green" / "0.png")
@@ -73,14 +73,14 @@ def test_scoring_on_other_images_leaves_out_classes_that_the_run_left_out(
         read_for_scoring(dataclasses.replace(DIGITS, classes=("glue", "rod")), str(image_folder), ("glue", "rod"))
 
 
-def test_the_held_out_fifth_leaves_single_images_to_training() -> None:
+def test_single_images_of_a_class_are_not_held_out() -> None:
     labels = np.array([0] * 10 + [1] + [2] * 10, np.int64)
     train_part, test = hold_out_fifth(Table("set", np.arange(63, dtype=np.uint8).reshape(21, 1, 1, 3), labels))
     assert np.bincount(train_part.labels).tolist() == [8, 1, 8] and np.bincount(test.labels).tolist() == [2, 0, 2]
     assert sorted([*pixels(train_part.images)[:, 0, 0, 0], *pixels(test.images)[:, 0, 0, 0]]) == list(range(0, 63, 3))
 
 
-def test_a_recipe_keeps_both_and_a_run_trains_and_is_scored_on_them(
+def test_a_recipe_stores_classes_and_per_class_and_a_run_uses_them(
     stage2: TrainRecipe, tmp_path: Path, quiet: Progress
 ) -> None:
     options = ["--target.classes", '["3", "1", "8"]', "--target.per_class", "4"]

@@ -344,7 +344,7 @@ WITH_VALIDATION = ("dtd", "flowers102", "country211", "renderedsst2", "pcam")
 
 
 @pytest.mark.parametrize(("name", "build", "train", "test", "classes"), FORMS, ids=[form[0] for form in FORMS])
-def test_labels_classes_and_splits_are_those_on_disk(
+def test_labels_classes_and_splits_match_the_files(
     name: str,
     build: Build,
     train: list[int],
@@ -386,9 +386,7 @@ def test_every_image_keeps_its_label(
             assert np.abs(above - colour(label_of(label))).max() < 12
 
 
-def test_what_torchvision_lists_in_the_file_systems_order_is_sorted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sets_that_torchvision_lists_unsorted_are_sorted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for alphabet, character in (("Greek", "beta"), ("Greek", "alpha"), ("Arabic", "ba")):
         for number in range(5):
             picture(tmp_path / "omniglot-py/images_background" / alphabet / character / f"{number}.png", number)
@@ -403,9 +401,7 @@ def test_what_torchvision_lists_in_the_file_systems_order_is_sorted(
         assert found["omniglot"].classes[label] in str(image)
 
 
-def test_images_that_have_a_file_are_named_by_it_and_the_others_by_their_place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_images_are_named_by_file_or_by_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     food101(tmp_path, monkeypatch)
     oxford_pets(tmp_path, monkeypatch)
     file, item = (read(name, tmp_path).train.images[0] for name in ("food101", "oxfordiiitpet"))
@@ -417,7 +413,7 @@ def test_images_that_have_a_file_are_named_by_it_and_the_others_by_their_place(
 
 
 @pytest.mark.parametrize(("name", "build"), [("oxfordiiitpet", oxford_pets), ("gtsrb", gtsrb), ("pcam", pcam)])
-def test_items_can_be_handed_to_worker_processes_and_read_by_threads(
+def test_items_can_be_sent_to_worker_processes_and_read_by_threads(
     name: str, build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build(tmp_path, monkeypatch)
@@ -461,7 +457,7 @@ def test_without_a_network_one_line_says_what_to_do(
     assert re.search(message, said) and "target.name folder" in said and "torchvision.datasets." in said
 
 
-def test_damaged_files_and_splits_that_do_not_fit_are_told_in_one_line(
+def test_damaged_files_and_inconsistent_splits_are_refused_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     food101(tmp_path, monkeypatch)
@@ -502,7 +498,7 @@ def test_test_images_without_labels_are_refused(tmp_path: Path, monkeypatch: pyt
         ("xyzzy", r"\(known: those of torchvision, and hf:OWNER/NAME\)"),
     ],
 )
-def test_what_is_unknown_or_no_classification_set_is_refused(name: str, message: str, tmp_path: Path) -> None:
+def test_unknown_and_other_than_classification_sets_are_refused(name: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message):
         read(name, tmp_path)
 
@@ -534,7 +530,7 @@ def test_the_table_has_all_of_torchvisions_classification_sets() -> None:
 
 
 @pytest.mark.parametrize("key", SETS)
-def test_torchvision_takes_the_arguments_of_the_table(key: str) -> None:
+def test_torchvision_accepts_the_arguments_in_the_table(key: str) -> None:
     set_class = getattr(datasets, SETS[key].name)
     train, test = SETS[key].parts
     assert ("download" in arguments_of(set_class)) == SETS[key].can_download

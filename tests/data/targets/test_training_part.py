@@ -37,7 +37,7 @@ def of_sizes(*sizes: int) -> Target:
     return Target(table, table, tuple("abcdefghij"[: len(sizes)]))
 
 
-def test_each_class_has_its_few_images_and_validation_stays_as_it_is() -> None:
+def test_per_class_keeps_a_number_of_images_and_does_not_change_validation() -> None:
     whole_train, whole_validation = training_part(WHOLE, DIGITS, seed=3)
     few, validation = training_part(WHOLE, asked(per_class=5), seed=3)
     assert np.bincount(few.labels).tolist() == [5] * 10
@@ -46,14 +46,14 @@ def test_each_class_has_its_few_images_and_validation_stays_as_it_is() -> None:
     assert not contents(few) & contents(present(validation))
 
 
-def test_the_few_depend_on_the_seed_alone_and_grow_with_their_number() -> None:
+def test_per_class_depends_only_on_the_seed_and_is_nested() -> None:
     found = {(count, seed): contents(part(seed, per_class=count)) for count, seed in ((3, 0), (8, 0), (3, 1))}
     assert found[3, 0] == contents(part(per_class=3))
     assert found[3, 0] < found[8, 0]
     assert found[3, 0] != found[3, 1]
 
 
-def test_a_class_with_too_few_images_is_named_with_their_number() -> None:
+def test_a_class_with_too_few_images_is_named() -> None:
     pets = of_sizes(20, 10)
     with pytest.raises(
         UserError, match=r"pets: class 'b' has 8 training images after validation; target\.per_class is 9"
@@ -62,7 +62,7 @@ def test_a_class_with_too_few_images_is_named_with_their_number() -> None:
     assert len(training_part(pets, asked(per_class=8), 0)[0]) == 16
 
 
-def test_a_limit_comes_after_and_cuts_validation_as_it_does_without() -> None:
+def test_a_limit_applies_after_per_class_and_limits_validation_as_without() -> None:
     few, validation = training_part(WHOLE, asked(limit=100, per_class=20), 0)
     assert len(few) == 100 and np.bincount(few.labels).tolist() == [10] * 10
     without = training_part(WHOLE, asked(limit=100), 0)[1]
@@ -70,7 +70,7 @@ def test_a_limit_comes_after_and_cuts_validation_as_it_does_without() -> None:
     assert len(part(limit=300, per_class=20)) == 200
 
 
-def test_shares_are_stratified_and_each_is_among_the_larger_ones_and_among_the_few() -> None:
+def test_shares_are_stratified_and_nested() -> None:
     sizes = np.bincount(part().labels)
     shares = (0.01, 0.1, 0.5, 1.0)
     found = [part(share=share) for share in shares]
@@ -81,7 +81,7 @@ def test_shares_are_stratified_and_each_is_among_the_larger_ones_and_among_the_f
     assert one == contents(part(per_class=1)) and one != contents(part(1, share=0.01))
 
 
-def test_a_long_tail_falls_by_its_factor_in_the_order_of_the_labels() -> None:
+def test_a_long_tail_decreases_in_the_order_of_the_labels() -> None:
     table = part(imbalance=10)
     largest = int(np.bincount(part().labels).min())
     expected = [int(largest * 10 ** (-k / 9) + 1e-9) for k in range(10)]
@@ -100,7 +100,7 @@ def test_a_tail_without_images_is_refused_with_the_class() -> None:
         training_part(of_sizes(10, 20, 30), asked(imbalance=100), 0)
 
 
-def test_noise_changes_labels_of_training_images_alone_and_says_how_many() -> None:
+def test_noise_changes_only_training_labels_and_reports_how_many() -> None:
     heard = Listening()
     clean, clean_validation = training_part(WHOLE, DIGITS, 0)
     noisy, validation = training_part(WHOLE, asked(label_noise="symmetric", noise_share=0.2), 0, progress=heard)
@@ -111,7 +111,7 @@ def test_noise_changes_labels_of_training_images_alone_and_says_how_many() -> No
     assert heard.lines == [f"digits: symmetric label noise: {wrong} of {len(clean):,} training labels are wrong"]
 
 
-def test_values_are_no_classes_so_that_a_share_of_them_is_drawn_and_nothing_else() -> None:
+def test_only_a_share_can_be_drawn_without_classes() -> None:
     values = Table("ratings", pixels(WHOLE.train.images), np.zeros((len(WHOLE.train), 2), np.float32))
     rated = dataclasses.replace(WHOLE, train=values)
     assert len(training_part(rated, asked(share=0.1, validation=0), 0)[0]) == round(0.1 * len(values))

@@ -298,7 +298,7 @@ def _names(infos: Sequence[zipfile.ZipInfo]) -> list[tuple[str, bool]]:
 
 
 def _declared_name(info: zipfile.ZipInfo) -> str | bytes:
-    """The name of an entry; as bytes if the entry does not say in which encoding they are."""
+    """The name of an entry; as raw bytes if the entry does not declare their encoding."""
     if info.flag_bits & 0x800:
         return info.filename
     raw = info.orig_filename.encode("cp437")  # which zipfile has decoded them from

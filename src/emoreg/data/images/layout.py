@@ -71,7 +71,7 @@ class Layout:
         return tuple(sorted({name for part in self.parts for name in part.classes}))
 
     def describe(self, parts: Mapping[Split, Part] | Mapping[str, Part], what: str = "classes", more: str = "") -> str:
-        """A line that reports how many images of which classes serve for what.
+        """A line that reports the images and classes that were found.
 
         Args:
             parts: images by purpose, such as the split's name.
@@ -114,8 +114,8 @@ def find_layout(root: Path | str, known: Collection[str] = ()) -> Layout:
         known: expected classes; a single folder with such a name is a class, not a wrapper.
 
     Raises:
-        UserError: nothing at `root`, no images in folders, ambiguous names of splits, or an annotation file as
-            Tiny-ImageNet's that cannot be read.
+        UserError: nothing at `root`, no images in folders, ambiguous names of splits, or an unreadable annotation file
+            (as in Tiny-ImageNet).
     """
     root, files = Path(root), list_files(root)
     images = [file for file in files if is_image(file.name)]

@@ -45,8 +45,8 @@ class Operation(NamedTuple):
     name: str
     kernel: Callable[[Tensor, Tensor], Tensor] | None  # None for the identity
     is_signed: bool = False  # whether the strength gets a random sign
-    trivial: float = 0.0  # in the wide space of TrivialAugment (Müller & Hutter 2021, table 1), as torchvision has it
-    rand: float = 0.0  # in RandAugment (Cubuk et al. 2020), as torchvision has it; translations as a share of the side
+    trivial: float = 0.0  # in TrivialAugment's wide space (Müller & Hutter 2021, table 1), as in torchvision
+    rand: float = 0.0  # in RandAugment (Cubuk et al. 2020), as in torchvision; translations as a share of the side
 
 
 TABLE = (  # in the order of torchvision

@@ -96,7 +96,7 @@ def _several(table: Table, names: Sequence[str]) -> tuple[Table, tuple[str, ...]
     """Convert votes (N, E) to multilabel targets: a table with labels float32 (N, K), the K names, and a note.
 
     An emotion applies to an image if it got at least the share of votes that it would get if they were spread evenly,
-    1 / E. Emotions that apply to all images or to none are left out, because nothing can be learned of them.
+    1 / E. Emotions that apply to all images or to none are left out, because they teach nothing.
     """
     shares = table.labels / table.labels.sum(axis=1, keepdims=True)
     applies = shares >= (1 - 1e-5) / len(names)  # with a tolerance for votes that are stored with six digits
