@@ -46,9 +46,9 @@ def test_crop_and_flip_match_torchvision_for_each_image(images: ImageSet, paddin
 def test_enlarging_a_box_matches_torchvision_except_at_its_edge() -> None:
     pixels = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     found = crop_and_enlarge(pixels, torch.tensor([[0, 16, 0, 16], [2, 8, 5, 13]]))
-    assert found.dtype == torch.uint8 and torch.equal(found[0], pixels[0])  # the whole image stays as it is
+    assert found.dtype == torch.uint8 and torch.equal(found[0], pixels[0])  # the whole image is unchanged
     expected = reference.resized_crop(pixels[1].float(), 2, 5, 6, 8, [16, 16], antialias=False)
-    inner = slice(2, -2)  # at its edge ours sees the pixels around the box
+    inner = slice(2, -2)  # at the edge of the box, ours interpolates with the pixels around it
     assert (found[1].float() - expected)[:, inner, inner].abs().max() <= 0.5 + 1e-3
 
 

@@ -42,7 +42,7 @@ def pixels_of(images: ImageSet) -> Tensor:
 
 
 def test_disabled_changes_are_not_applied(images: ImageSet) -> None:
-    """Without a crop all pixels of a line stay in it; without a flip no image is mirrored."""
+    """Without a crop each image is itself or its mirror image; without a flip none is mirrored."""
     plain = normalise(pixels_of(images))
     for batch, _, rows, *_ in training_batches(images, 10, AugmentSettings(crop_padding=0, flip=True), 0, 0):
         flipped = [torch.equal(got, plain[row].flip(2)) for got, row in zip(batch, rows.tolist(), strict=True)]
@@ -75,7 +75,7 @@ def test_each_epoch_has_every_image_once_in_a_new_order(images: ImageSet) -> Non
 
 def test_an_epoch_depends_only_on_seed_and_epoch(images: ImageSet) -> None:
     def epoch(seed: int, number: int) -> Tensor:
-        torch.rand(number + seed + 3)  # whatever else was drawn meanwhile
+        torch.rand(number + seed + 3)  # other draws must not matter
         return torch.cat([x for x, *_ in training_batches(images, 16, AugmentSettings(), seed, number)])
 
     assert torch.equal(epoch(0, 1), epoch(0, 1))
@@ -83,7 +83,7 @@ def test_an_epoch_depends_only_on_seed_and_epoch(images: ImageSet) -> None:
 
 
 def test_each_image_gets_its_own_draw(images: ImageSet) -> None:
-    """The same image many times: its views differ within one batch."""
+    """Copies of one image differ within a batch."""
     pixels = pixels_of(images)[:1].expand(40, -1, -1, -1).contiguous()
     same = ImageSet(images.table.take(np.zeros(40, np.int64)), 8, pixels, torch.zeros(40, dtype=torch.long))
     ((batch, *_),) = training_batches(same, 40, AugmentSettings(crop_padding=2, flip=True), 0, 0)
@@ -93,7 +93,7 @@ def test_each_image_gets_its_own_draw(images: ImageSet) -> None:
 def test_without_augmentation_images_are_unchanged(images: ImageSet) -> None:
     none = AugmentSettings(crop_padding=0, flip=False)
     for batch, labels, rows, *_ in training_batches(images, 10, none, 0, 0):
-        assert torch.equal(rows, labels)  # of these images, whose labels are their rows
+        assert torch.equal(rows, labels)  # labels of this set are row numbers
         assert_close(batch, normalise(pixels_of(images)[labels]))
 
 
@@ -182,7 +182,7 @@ def test_targets_of_mixed_images_are_the_shares_of_both_classes(images: ImageSet
 
 
 def test_mixed_images_are_both_images_in_their_shares(images: ImageSet) -> None:
-    """Of normalised images, as of pixels: normalisation is linear."""
+    """Mixing normalised images equals mixing pixels, because normalisation is linear."""
     settings = AugmentSettings(crop_padding=0, flip=False, mixup=1.0)
     plain = normalise(pixels_of(images))
     for batch in training_batches(images, 10, settings, 0, 0):
@@ -225,7 +225,7 @@ def test_an_epoch_shuffles_the_quotas_of_all_sets_together() -> None:
     order = np.array(order_of((SetQuota(30, 10), SetQuota(20, 40)), 0, 0))
     first = order < 30
     assert first.sum() == 10 and (~first).sum() == 40 and order.max() < 50
-    assert len(set(order[first])) == 10  # none twice while others wait
+    assert len(set(order[first])) == 10  # none is repeated before all were drawn
     assert np.bincount(order[~first] - 30, minlength=20).tolist() == [2] * 20
     assert 0 < first[:25].sum() < 10
 

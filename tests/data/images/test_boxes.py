@@ -94,7 +94,7 @@ def test_each_image_has_its_own_draw_which_depends_only_on_seed_and_purpose() ->
 
     (first,) = drawn(0, ("epoch", 0))
     assert len(first.unique(dim=0)) > 45
-    assert torch.equal(first, drawn(0, ("epoch", 0), cutout=0.5)[0])  # whatever else is asked for
+    assert torch.equal(first, drawn(0, ("epoch", 0), cutout=0.5)[0])  # other changes must not matter
     for other in (drawn(1, ("epoch", 0)), drawn(0, ("epoch", 1)), drawn(0, ("view", 0))):
         assert not torch.equal(first, other[0])
     assert drawn(0, ("epoch", 0), erase=0.0) == []

@@ -19,7 +19,7 @@ CHANGES = [change for change in KERNELS if change not in (None, warp)]
 
 @pytest.fixture
 def pixels() -> Tensor:
-    """Noise, channels last in memory as image sets have it, and among it images of few values."""
+    """Noise and some images with few values, channels last in memory as in image sets."""
     draw = torch.Generator().manual_seed(0)
     noise = torch.randint(0, 256, (12, 16, 16, 3), dtype=torch.uint8, generator=draw)
     noise[0], noise[1], noise[2] = 7, 0, 255

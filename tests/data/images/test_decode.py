@@ -118,7 +118,7 @@ def tiff16(pixels: NDArray[np.uint16]) -> bytes:
     tags = [
         (256, 3, 1, width),
         (257, 3, 1, height),
-        (258, 3, 3, begin),  # bits a sample, which stand behind the tags
+        (258, 3, 3, begin),  # offset of the bits per sample, which follow the tags
         (259, 3, 1, 1),
         (262, 3, 1, 2),
         (273, 4, 1, begin + 6),

@@ -94,7 +94,7 @@ def test_malformed_zips_are_refused_in_one_line(
 
 
 def zip_without_flag(path: Path, *raw: bytes, extra: bytes = b"") -> Path:
-    """A zip with these names, written as by programs that do not say in which encoding."""
+    """A zip with these names, as written by programs that do not declare the encoding."""
     for number, name in enumerate(raw):
         assert len(name) >= 4
         info = zipfile.ZipInfo(f"{number:0{len(name)}}")
@@ -164,7 +164,7 @@ def test_an_encrypted_zip_is_refused(tmp_path: Path) -> None:
 
 def test_a_zip_bomb_is_refused_by_its_unpacked_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(tmp_path / "bomb.zip", "a.png", "b.png", content=bytes(1_000_000))
-    assert len(list_files(path)) == 2  # small archives may do as they like
+    assert len(list_files(path)) == 2  # small archives have no limit
     monkeypatch.setattr(files, "FREE_EXPANSION_BYTES", 1_000_000)
     files._opened.clear()
     with pytest.raises(UserError, match=r"bomb\.zip would unpack to [\d,]+ times its size, like a zip bomb"):

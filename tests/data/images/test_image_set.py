@@ -40,7 +40,7 @@ def test_a_set_over_the_memory_limit_gives_the_same_batches(image_folder: Path, 
     assert held.pixels is not None and on_demand.pixels is None
     order, before = torch.randperm(32, generator=torch.Generator().manual_seed(1))[:30], torch.get_rng_state()
     one, other = (list(images.batches(order, 8)) for images in (held, on_demand))
-    assert torch.equal(torch.get_rng_state(), before)  # or a run that resumes would draw otherwise
+    assert torch.equal(torch.get_rng_state(), before)  # otherwise a resumed run would draw other numbers
     assert [len(labels) for _, labels, _ in one] == [8, 8, 8, 6]
     assert torch.equal(torch.cat([rows for _, _, rows in one]), order)
     for (pixels, labels, _), (other_pixels, other_labels, _) in zip(one, other, strict=True):
@@ -84,7 +84,7 @@ def test_a_set_over_the_memory_limit_is_checked_before_training(image_folder: Pa
 
 
 def test_arrays_of_the_right_size_are_copied_whole(quiet: Progress, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_set, "decode", None)  # no image is looked at by itself
+    monkeypatch.setattr(image_set, "decode", None)  # images must not be decoded one by one
     pixels = np.random.default_rng(0).integers(0, 256, (3000, 8, 8, 3), dtype=np.uint8)
     pixels.flags.writeable = False
     table = Table("set", pixels, np.arange(3000))

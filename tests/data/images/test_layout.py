@@ -1,4 +1,4 @@
-"""Which folders are splits and which are classes, in the layouts that sets are published in."""
+"""Splits and classes are found in the layouts in which sets are published."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Build = Callable[..., Path]
 
 @pytest.fixture
 def build(tmp_path: Path) -> Build:
-    """A folder "set" with these files, which are empty: nothing is decoded here."""
+    """Create a folder "set" with these files; they may be empty, because nothing is decoded here."""
 
     def make(*names: str, **contents: str) -> Path:
         for name in names:
@@ -33,18 +33,18 @@ def zipped(root: Path) -> Path:
     path.parent.mkdir()
     with zipfile.ZipFile(path, "w") as archive:
         for file in sorted(root.rglob("*")):
-            archive.write(file, file.relative_to(root.parent))  # below the set's own folder, as most zips have it
+            archive.write(file, file.relative_to(root.parent))  # below a folder named after the set, as in most zips
     return path
 
 
 def found(root: Path) -> dict[str, list[str]]:
-    """The classes of the images of each split."""
+    """The class of each image, by split."""
     layout = find_layout(root)
     return {name or "": list(part.classes) for name, part in zip(layout.splits or ("",), layout.parts, strict=True)}
 
 
 def pets(*folders: str) -> list[str]:
-    """A cat and a dog in each."""
+    """Names of an image of a cat and one of a dog in each folder."""
     return [f"{folder}/{name}/1.png".removeprefix("/") for folder in folders for name in ("cat", "dog")]
 
 

@@ -64,7 +64,7 @@ def test_the_share_of_cutmix_is_the_area_outside_its_box() -> None:
     mixing = drawn(cutmix=1.0)
     assert mixing.is_cut.all()
     assert_close(mixing.share, 1 - inside(mixing.boxes, SIZE).float().mean(dim=(1, 2)))
-    assert mixing.share.mean() > 0.55  # boxes are cut off at the border
+    assert mixing.share.mean() > 0.55  # boxes are clipped at the border
     height = mixing.boxes[:, 1] - mixing.boxes[:, 0]
     assert mixing.boxes.min() >= 0 and mixing.boxes.max() == SIZE and height.max() == SIZE - 1
 
@@ -84,7 +84,7 @@ def test_images_are_mixed_with_the_given_probability(kind: str) -> None:
 
 def test_each_image_has_its_own_draw_which_depends_only_on_seed_and_epoch() -> None:
     first = drawn(50, mixup=1.0).share
-    torch.rand(3)  # whatever else was drawn meanwhile
+    torch.rand(3)  # other draws must not matter
     assert torch.equal(first, drawn(50, mixup=1.0).share) and len(first.unique()) == 50
     assert not torch.equal(first, drawn(50, mixup=1.0, seed=1).share)
     assert not torch.equal(first, drawn(50, mixup=1.0, epoch=1).share)

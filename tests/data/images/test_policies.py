@@ -31,7 +31,7 @@ def pixels() -> Tensor:
 
 
 def changed(pixels: Tensor, operation: str, strength: float, is_negative: bool = False) -> Tensor:
-    """All images with the same operation of the same strength."""
+    """Apply one operation of one strength to all images."""
     operations = torch.full((len(pixels),), OPERATIONS.index(operation))
     sign = torch.full((len(pixels),), is_negative)
     values = values_of(operations, torch.full((len(pixels),), strength), sign, SIZE)
@@ -90,7 +90,7 @@ def test_rotations_match_torchvision(pixels: Tensor, degrees: float) -> None:
 
 
 def is_almost(got: Tensor, expected: Tensor) -> bool:
-    """Equal but for places half way between two pixels, where rounding decides."""
+    """Whether images are equal except where rounding decides between two pixels."""
     return (got != expected).any(dim=1).float().mean().item() < 0.01
 
 
@@ -150,7 +150,7 @@ def test_draws_depend_only_on_seed_and_purpose() -> None:
     settings = AugmentSettings(policy="trivial", jitter=0.4)
 
     def drawn(seed: int, purpose: tuple[str, int], count: int = 50) -> Tensor:
-        torch.rand(3)  # whatever else was drawn meanwhile
+        torch.rand(3)  # other draws must not matter
         return torch.cat([values for _, values in draw_rounds(count, SIZE, settings, seed, purpose, CPU)])
 
     assert torch.equal(drawn(0, ("epoch", 1)), drawn(0, ("epoch", 1)))

@@ -102,7 +102,7 @@ def test_polarity_is_a_task_of_two_classes(abstract: Path) -> None:
 
 @pytest.fixture
 def rated(tmp_path: Path, write_image: Callable[..., Path]) -> Path:
-    """Images with valence and arousal alone: six unpleasant, six pleasant, one in the middle."""
+    """Images with only valence and arousal: six unpleasant, six pleasant, one in the middle."""
     lines = ["path,valence,arousal"]
     for number, valence in enumerate([-0.5] * 6 + [0.4] * 6 + [0.0]):
         lines.append(f"{write_image(tmp_path / 'rated' / f'{number}.png').name},{valence},0.1")
@@ -132,7 +132,7 @@ def test_ratings_are_a_target_by_regression(rated: Path) -> None:
 
 
 def test_an_emotion_applies_if_it_got_an_even_share_of_the_votes(abstract: Path) -> None:
-    """Of eight emotions an eighth: 2 of 12 votes do, 1 of 12 does not; in a tie both hold."""
+    """An even share is an eighth of the votes: 2 of 12 suffice, 1 of 12 does not; in a tie both emotions apply."""
     target = read_target(dataclasses.replace(settings(abstract), labels="multilabel"))
     assert (target.task, target.classes) == ("multilabel", ("amusement", "anger", "awe", "fear"))
     whole = np.concatenate([target.train.labels, target.test.labels])

@@ -1,4 +1,4 @@
-"""CIFAR's published archives are rebuilt small: the layout and the checksums are the test's own."""
+"""Tests of CIFAR with small archives in the published layout, and with checksums of these."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sets as `datasets` writes and reads them, made here; the Hub is never asked."""
+"""Tests of sets that `datasets` writes and reads locally, without access to the Hub."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def read(root: Path | None, name: str = "hf:me/pets", **settings: Any) -> Target
 
 
 def part(labels: Sequence[int | None], names: list[str] = NAMES, **columns: Any) -> Any:
-    """A split whose images are as bright as their label says, but for the columns that are given."""
+    """A split of images whose brightness follows their label, with the given columns replaced."""
     named = {"label": (datasets.ClassLabel(names=names), labels)}
     return split_of([60 * (label or 0) for label in labels], named | columns)
 

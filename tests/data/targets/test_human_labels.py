@@ -37,7 +37,7 @@ def table(labels: np.ndarray = CLEAN) -> Table:
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
-    """Writes a file as the published one is written, and has its labels count as published."""
+    """Write a file in the published format, and treat its labels as the published ones."""
     digest = hashlib.sha256(WORSE.astype("<i8").tobytes()).hexdigest()
     monkeypatch.setattr(module, "PUBLISHED", {"worse": Published("worse_label", digest)})
 

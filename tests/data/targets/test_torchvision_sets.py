@@ -1,5 +1,5 @@
-"""torchvision's sets are written small, as they lie on disk once unpacked; where torchvision checks the files'
-checksums, those are the test's own."""
+"""Tests of small versions of torchvision's sets, in their unpacked layout; checksums that torchvision checks are
+replaced by those of the small files."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def md5(path: Path) -> str:
 
 
 def colour(label: int) -> tuple[int, int, int]:
-    """By which an image's class is known again."""
+    """The colour that identifies an image's class."""
     return 20 * label, 255 - 20 * label, 128
 
 
@@ -53,7 +53,7 @@ def picture(path: Path, label: int, size: int = 8) -> Path:
 
 
 def squares(labels: list[int], size: int) -> np.ndarray:
-    """uint8 (N, size, size, 3), white below, so that one lying on its side is noticed."""
+    """Images uint8 (N, size, size, 3) with a white lower part, which reveals swapped axes."""
     images = np.array([np.full((size, size, 3), colour(label)) for label in labels], np.uint8)
     images[:, 3 * size // 4 :] = 255
     return images
@@ -504,7 +504,7 @@ def test_unknown_and_other_than_classification_sets_are_refused(name: str, messa
 
 
 def arguments_of(set_class: type) -> set[str]:
-    """What the constructor takes, and what it hands to that of its base class as **kwargs."""
+    """Arguments of the constructor, including those that it passes to its base class as **kwargs."""
     found: set[str] = set()
     for ancestor in set_class.__mro__:
         if "__init__" in vars(ancestor):
@@ -516,7 +516,7 @@ def arguments_of(set_class: type) -> set[str]:
 
 
 def test_the_table_has_all_of_torchvisions_classification_sets() -> None:
-    """A new release of torchvision that adds a set shows here."""
+    """Fails if a new release of torchvision adds a set."""
     own_signature = {"fer2013", "imagenet", "oxfordiiitpet"}  # no `download`, or `transforms` as of segmentation
     others = {"celeba", "lfwpairs", "sbu", "widerface"}  # attributes, pairs, captions, boxes
     found = {
