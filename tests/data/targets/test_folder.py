@@ -56,7 +56,7 @@ def test_val_is_the_validation_split_if_there_is_a_test_folder(
     assert target.notes == (
         f"{image_folder.name}: train 24 images from 'train', validation 8 images from 'val', test 2 images from "
         "'test'; 2 classes: blue, red",
-        f"{image_folder.name}: its own validation split, 8 images, is used instead of holding out any",
+        f"{image_folder.name}: its own validation split, 8 images, is used; no images are held out",
     )
     assert target.left_out == ()
     shutil.rmtree(image_folder / "val" / "red")

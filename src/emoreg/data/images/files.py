@@ -301,7 +301,7 @@ def _declared_name(info: zipfile.ZipInfo) -> str | bytes:
     """The name of an entry; as raw bytes if the entry does not declare their encoding."""
     if info.flag_bits & 0x800:
         return info.filename
-    raw = info.orig_filename.encode("cp437")  # which zipfile has decoded them from
+    raw = info.orig_filename.encode("cp437")  # undoes zipfile's decoding
     return _unicode_name(info.extra, raw) or raw
 
 

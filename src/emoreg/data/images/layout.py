@@ -280,7 +280,7 @@ def _read_split(split: Split, outer: _Folder, known: Collection[str]) -> tuple[P
 
 
 def _read_folders(folder: _Folder) -> Part:
-    """Read the images of a folder's class folders. UserError if one of these holds splits, which come first."""
+    """Read the images of a folder's class folders. UserError if one of these holds splits, which must be above."""
     for name, below in folder.folders.items():
         named = {inner: parsed[0] for inner in below.folders if (parsed := split_name(inner)) and not parsed[1]}
         if len(set(named.values())) > 1:

@@ -113,7 +113,7 @@ def _notes_on_classes(target: Target) -> Iterator[str]:
     split = f"its test split, {len(target.test):,} images,"
     yield from classes_without(name, labels, target.test.labels, target.classes, split, "test images")
     if target.validation is not None:
-        yield f"{name}: its own validation split, {len(target.validation):,} images, is used instead of holding out any"
+        yield f"{name}: its own validation split, {len(target.validation):,} images, is used; no images are held out"
         split = "its validation split"
         yield from classes_without(name, labels, target.validation.labels, target.classes, split, "validation images")
 
