@@ -25,7 +25,7 @@ PREFIX = "hf:"
 IMAGE_NAMES = ("image", "img")  # preferred if there are several image columns
 
 
-def parts_of(name: str, section: Section) -> list[str]:
+def parse_hub_name(name: str, section: Section) -> list[str]:
     """Split hf:OWNER/NAME/CONFIG into its parts, of which OWNER and CONFIG are optional. SettingError otherwise."""
     parts = name[len(PREFIX) :].split("/")
     if len(parts) > 3 or not all(parts):
@@ -45,7 +45,7 @@ def load_splits(name: str, root: str | None, section: Section) -> dict[str, Data
     Raises:
         UserError: `datasets` is not installed, or the set cannot be loaded.
     """
-    parts = parts_of(name, section)
+    parts = parse_hub_name(name, section)
     path = "/".join(parts[:2])
     config = parts[2] if len(parts) == 3 else None
     try:
@@ -119,7 +119,8 @@ def choose_column(
 ) -> str:
     """Choose the column with a certain content, such as "image": the only candidate, or the first preferred name.
 
-    UserError if there are no candidates, which have a feature of `feature_type`, or several without a preferred name.
+    `candidates` are the columns of a suitable type, such as `feature_type`. UserError if there are none, or several
+    without a preferred name.
     """
     if len(candidates) == 1:
         return candidates[0]

@@ -11,7 +11,7 @@ import numpy as np
 from emoreg.config.recipe import EDITION
 from emoreg.config.schema import TargetSettings
 from emoreg.config.target_words import ANSWERED
-from emoreg.data.images.hugging_face import PREFIX, parts_of
+from emoreg.data.images.hugging_face import PREFIX, parse_hub_name
 from emoreg.data.images.names import Split, composed
 from emoreg.data.images.packed import is_pack, open_pack, read_about
 from emoreg.data.images.splits import classes_without
@@ -44,7 +44,7 @@ def is_known(name: str) -> bool:
 def require_known(name: str) -> None:
     """Raise SettingError for an unknown name, with the closest match."""
     if name.lower().startswith(PREFIX):
-        parts_of(name, "target")
+        parse_hub_name(name, "target")
     elif not is_known(name) and name.lower() not in affective.SETS:
         names = [*NAMES, *affective.SETS, *torchvision_sets.SETS]
         close = nearest(name.lower(), names) or " (known: those of torchvision, and hf:OWNER/NAME)"
