@@ -16,7 +16,7 @@ from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 from emoreg.errors import UserError
 from emoreg.runtime.progress import Progress
 from emoreg.study.definition import Study
-from emoreg.study.differences import WITHOUT
+from emoreg.study.differences import BEFORE_ADDED
 from emoreg.study.elsewhere import finished_elsewhere, merged
 from emoreg.study.plan import PlannedRun, plan_runs
 from emoreg.study.results import results_of
@@ -176,7 +176,7 @@ def test_settings_that_came_after_another_table_was_written_are_not_told_as_diff
     (cell,) = tiny_study.grid
     other = dataclasses.replace(cell, recipe=build(cell.recipe, {"training": {"epochs": 9}}))
     table = table_of("other", 0, study=dataclasses.replace(tiny_study, grid=(other,)))
-    unused = [name for name, value in WITHOUT.items() if table[name].dropna().eq(value).all()]
+    unused = [name for name, value in BEFORE_ADDED.items() if table[name].dropna().eq(value).all()]
     earlier = table[table["mode"] == "none"].assign(**dict.fromkeys(unused))
     told = refusal(lambda: finished_elsewhere([("other.parquet", earlier)], planned))
     assert told == (

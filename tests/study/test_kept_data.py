@@ -191,7 +191,7 @@ def test_a_study_that_was_begun_with_paths_in_its_ids_goes_on(
     as_then = plan_runs(study, tmp_path / "then" / "runs")  # nothing is known of the images
     done(written(), tmp_path / "then", quiet)
     for run, then in zip(planned(tmp_path / "then"), as_then, strict=True):
-        assert run.id != then.id and run.with_paths == then.id
+        assert run.id != then.id and run.path_id == then.id
         run.folder.rename(then.folder)
         (then.folder / INPUTS).unlink()
     kept = yaml.safe_load((tmp_path / "then" / "study.yaml").read_text())

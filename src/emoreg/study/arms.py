@@ -1,4 +1,4 @@
-"""What a study compares: the regulated arms, each with its twins, and the references."""
+"""The arms that a study compares: the regulated arms, each with its twins, and the references."""
 
 from __future__ import annotations
 
@@ -28,10 +28,9 @@ LABELS: Mapping[ArmMode, str] = {
     "unregulated": "Unregulated",
 }
 REGULATED: tuple[RegulatedMode, ...] = get_args(RegulatedMode)
-# What an encoder has experienced: the stimuli's true labels, or, in a twin (ours), something else.
 EXPERIENCES: tuple[Experience, ...] = get_args(Experience)
-# What the encoder learns in stage 1, for every experience that has one. `moments` keeps only what affect's run
-# tells of the scale of its weights.
+# What the encoder learns in stage 1, for every experience that has one. `moments` takes only the scale of its weights
+# from the run of affect.
 PRETEXTS: Mapping[Experience, Pretext] = {
     "affect": "affect",
     "moments": "affect",
@@ -39,17 +38,17 @@ PRETEXTS: Mapping[Experience, Pretext] = {
     "neutral": "neutral",
     "rotation": "rotation",
 }
-SHARED_OF_LOSS = ("label_smoothing", "class_weights")  # settings of the loss that all arms have, the references too
-MAX_SEEDS = 1_000  # more than anybody has time for
+SHARED_LOSS_SETTINGS = ("label_smoothing", "class_weights")  # the same in all arms and references
+MAX_SEEDS = 1_000
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One thing that is compared: how λ is made, and what the encoder has experienced.
+    """One arm: how λ is made, and what the encoder has experienced.
 
     Args:
         mode: a key of `LABELS`.
-        experience: one of `EXPERIENCES`; None for Backbone, ensemble, wide and the relatives, whose networks have none.
+        experience: one of `EXPERIENCES`; None for Backbone, ensemble, wide and the relatives.
     """
 
     mode: ArmMode
@@ -57,17 +56,17 @@ class Arm:
 
     @property
     def is_regulated(self) -> bool:
-        """Whether it has an emotional branch: the method's own arms and their twins."""
+        """True for the method's own arms and their twins, which have an emotional branch."""
         return self.mode in REGULATED
 
     @property
     def has_variants(self) -> bool:
-        """Whether every variant of a study has its own: whatever has the two networks of the method."""
+        """True if variants apply to the arm: it has the two networks of the method."""
         return self.is_regulated or self.mode == "unregulated"
 
     @property
     def pretext(self) -> Pretext | None:
-        """What its encoder learns in stage 1; None for an arm without stage 1."""
+        """The task of its encoder in stage 1; None for an arm without stage 1."""
         return None if self.experience is None else PRETEXTS.get(self.experience)
 
 
@@ -78,7 +77,7 @@ REFERENCES: Mapping[Reference, Arm] = {
     "transfer": Arm("transfer", "affect"),
     "unregulated": Arm("unregulated", "affect"),
 }
-# What a study has that names none. It stays as it is, so that stored studies keep their plan.
+# The default of a study's file. It must not change: stored studies keep their plan.
 USUAL_REFERENCES: tuple[Reference, ...] = ("backbone", "ensemble", "wide", "transfer")
 
 
@@ -88,7 +87,7 @@ def factorial(
     references: Sequence[Reference] = USUAL_REFERENCES,
     relatives: Sequence[Relative] = (),
 ) -> tuple[Arm, ...]:
-    """Every mode with every experience, the references, and the relatives; Backbone first."""
+    """Cross modes with experiences, and add references and relatives; Backbone comes first."""
     regulated = [Arm(mode, experience) for mode in modes for experience in experiences]
     others = [REFERENCES[name] for name in sorted(references, key=list(REFERENCES).index)]
     first = [arm for arm in others if arm.mode == "none"]
@@ -97,64 +96,64 @@ def factorial(
 
 
 def recipe_of(arm: Arm, recipe: TrainRecipe, pretraining: Path | str | None, seed: int) -> TrainRecipe:
-    """The recipe of one run. It differs from `recipe` in what the arm says, and in the seed.
+    """Derive the recipe of one run from the study's.
 
     Settings that do not apply to the arm are reset: those of a second branch for networks without one, the granularity
     of a λ that is not learned, the takeover of an encoder without stage 1. The ensemble is two plain backbones, each
-    trained by its own loss alone on the same batches; their probabilities are averaged. So it is with `unregulated`,
-    whose second network is the encoder of stage 1.
+    trained by its own loss alone on the same batches, whose probabilities are averaged. `unregulated` is the same with
+    the encoder of stage 1 as its second network.
 
     Args:
-        arm: what to compare. For `wide`, `recipe` has the wider backbone already.
-        recipe: the study's, with the variant's settings for an arm that is regulated.
+        arm: of the run.
+        recipe: the study's; with the variant's settings for an arm that has variants, and with the wider backbone for
+            `wide`.
         pretraining: folder of the stage-1 run, for arms with a pretext.
         seed: of the run.
     """
     recipe = dataclasses.replace(recipe, seed=seed)
-    default: TrainRecipe = defaults(TrainRecipe, recipe.edition)
-    encoder, regulation = recipe.encoder, recipe.regulation
-    plain = dataclasses.replace(default.loss, **{name: getattr(recipe.loss, name) for name in SHARED_OF_LOSS})
     stage_1 = None if arm.pretext is None else str(pretraining)
+    default: TrainRecipe = defaults(TrainRecipe, recipe.edition)
+    encoder, regulation = EncoderSettings(), default.regulation
+    loss = dataclasses.replace(default.loss, **{name: getattr(recipe.loss, name) for name in SHARED_LOSS_SETTINGS})
     match arm.mode:
-        case "none" | "wide":
-            return dataclasses.replace(recipe, encoder=EncoderSettings(), regulation=default.regulation, loss=plain)
         case "embp" | "bel" | "liaenn":
-            head = dataclasses.replace(default.regulation, mode=arm.mode)
-            return dataclasses.replace(recipe, encoder=EncoderSettings(), regulation=head, loss=plain)
+            regulation = dataclasses.replace(regulation, mode=arm.mode)
         case "transfer":
-            kept = {name: getattr(encoder, name) for name in ("takeover", "shrink", "anchor", "rehearsal")}
-            taken_over = EncoderSettings(stage_1, encoder.backbone, **kept)
-            alone = dataclasses.replace(default.regulation, mode="transfer")
-            return dataclasses.replace(recipe, encoder=taken_over, regulation=alone, loss=plain)
+            kept = {name: getattr(recipe.encoder, name) for name in ("takeover", "shrink", "anchor", "rehearsal")}
+            encoder = EncoderSettings(stage_1, recipe.encoder.backbone, **kept)
+            regulation = dataclasses.replace(regulation, mode="transfer")
         case "ensemble" | "unregulated":
-            second = EncoderSettings(backbone=recipe.backbone)
+            encoder = EncoderSettings(backbone=recipe.backbone)
             if arm.mode == "unregulated":
-                second = dataclasses.replace(encoder, experience=stage_1)
-            return dataclasses.replace(
-                recipe,
-                encoder=second,
-                regulation=dataclasses.replace(default.regulation, mode="fixed", mix="probabilities"),
-                loss=dataclasses.replace(plain, **APART._asdict()),
-            )
-    if arm.mode not in LEARNED:  # only a learned λ can differ between classes or samples, and be held at its start
-        regulation = dataclasses.replace(regulation, granularity="scalar", warmup=0.0)
-    if arm.experience in ("fresh", "moments"):  # neither has learned anything that it could rehearse
+                encoder = dataclasses.replace(recipe.encoder, experience=stage_1)
+            regulation = dataclasses.replace(regulation, mode="fixed", mix="probabilities")
+            loss = dataclasses.replace(loss, **APART._asdict())
+        case "fixed" | "random" | "learned" | "random_learned":
+            encoder, regulation, loss = _regulated_encoder(arm, recipe.encoder, stage_1), recipe.regulation, recipe.loss
+            if arm.mode not in LEARNED:  # only a learned λ has a granularity and a warm-up
+                regulation = dataclasses.replace(regulation, granularity="scalar", warmup=0.0)
+            regulation = dataclasses.replace(regulation, mode=arm.mode)
+    return dataclasses.replace(recipe, encoder=encoder, regulation=regulation, loss=loss)
+
+
+def _regulated_encoder(arm: Arm, encoder: EncoderSettings, stage_1: str | None) -> EncoderSettings:
+    if arm.experience in ("fresh", "moments"):  # neither has learned anything to rehearse
         encoder = dataclasses.replace(encoder, rehearsal=0.0)
     encoder = dataclasses.replace(encoder, experience=stage_1, moments_only=arm.experience == "moments")
     if stage_1 is None:
         fresh = EncoderSettings()
         encoder = dataclasses.replace(encoder, takeover=fresh.takeover, shrink=fresh.shrink)
-    return dataclasses.replace(recipe, encoder=encoder, regulation=dataclasses.replace(regulation, mode=arm.mode))
+    return encoder
 
 
 def check_seeds(key: str, seeds: int) -> None:
-    """SettingError for a number of seeds outside 1 to `MAX_SEEDS`."""
+    """Raise SettingError for a number of seeds outside 1 to `MAX_SEEDS`."""
     if not 1 <= seeds <= MAX_SEEDS:
         raise SettingError(key, f"must be 1 to {MAX_SEEDS:,}, not {seeds}")
 
 
 def check_once(key: str, names: Sequence[str]) -> None:
-    """SettingError for a name that a list has twice."""
+    """Raise SettingError for a name that a list has twice."""
     for number, name in enumerate(names):
         if name in names[:number]:
             raise SettingError(f"{key}[{number}]", f"'{name}' appears twice")

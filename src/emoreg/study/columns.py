@@ -1,8 +1,7 @@
 """The schema of a study's table of results, for the code that writes, checks and reads it.
 
-A row is a run of either stage. Every file has the same columns, in the same order, whatever the runs have, and a type
-depends on the name alone, so that the tables of several studies can be read as one by any library. Every column may
-have missing values.
+A row is a run of either stage. Every file has the same columns in the same order, and the type of a column depends only
+on its name, so that any library can read the tables of several studies as one. Every column may have missing values.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SETTINGS = "recipe."  # a setting, such as recipe.training.epochs; lists as JSON
-MACHINE = "env."  # where the run's last session ran
+MACHINE = "env."  # environment of the run's last session
 CURVES = "epochs."  # a column of metrics.csv as a list, one value per epoch
-# In a file alone: JSON objects of the metrics and the curves that only some studies have, such as those of one of
-# several stimulus sets. In memory each is a column.
+# Columns of files: JSON objects of the metrics and curves that only some studies have, such as those of one of several
+# stimulus sets. In memory each has its own column.
 MORE_METRICS, MORE_CURVES = "more_metrics", "more_curves"
-FORMAT = 2  # of a file, in its metadata; the columns of 1 followed from what the runs had
+FORMAT = 2  # in a file's metadata; files of format 1 had only the columns that their runs needed
 
 TEXT, INTEGER, NUMBER, FLAG, BYTES = pa.string(), pa.int64(), pa.float64(), pa.bool_(), pa.binary()
 NUMBERS, COUNTS = pa.list_(NUMBER), pa.list_(INTEGER)
@@ -37,25 +36,25 @@ NUMBERS, COUNTS = pa.list_(NUMBER), pa.list_(INTEGER)
 class RunStatus(StrEnum):
     """How a run of a study stands: the values of the column `status`."""
 
-    WAITING = "waiting"  # not begun, or stopped
+    WAITING = "waiting"  # not started, or stopped
     FINISHED = "finished"
     FAILED = "failed"
-    DIVERGED = "diverged"  # its losses, weights or answers are not finite: it counts, with no accuracy
-    BLOCKED = "blocked"  # not begun, because the stage-1 run that it needs has failed
+    DIVERGED = "diverged"  # losses, weights or outputs are not finite: a result without an accuracy
+    BLOCKED = "blocked"  # not started, because the stage-1 run that it needs has failed
 
 
 def has_result(table: pd.DataFrame) -> pd.Series[bool]:
-    """Which runs of a table have a result: the finished ones, and those of stage 2 that diverged, which count."""
+    """A mask of the runs with a result: finished ones, and those of stage 2 that diverged."""
     has_diverged = (table["status"] == RunStatus.DIVERGED) & (table["stage"] == 2)
     return (table["status"] == RunStatus.FINISHED) | has_diverged
 
 
 def each_once(table: pd.DataFrame) -> pd.DataFrame:
-    """The first row of each run: one that several variants share has a row for each of them."""
+    """Keep the first row of each run: a run that several variants share has a row for each of them."""
     return table[~table["id"].duplicated() | table["id"].isna()] if "id" in table else table
 
 
-# Which run it is. All of these are in every table.
+# The identity of a run.
 IDENTITY: Mapping[str, pa.DataType] = {
     "stage": INTEGER,
     "status": TEXT,  # a RunStatus
@@ -66,26 +65,26 @@ IDENTITY: Mapping[str, pa.DataType] = {
     # none (Backbone), fixed, random, learned, random_learned, ensemble, wide, transfer, unregulated, embp, bel, liaenn;
     # null in stage 1
     "mode": TEXT,
-    "experience": TEXT,  # affect or a twin of it; null without an encoder that has or lacks one
-    "variant": TEXT,  # label of the settings laid over those with two branches; null without
-    "stimuli": TEXT,  # label of the sets of stage 1; null where it plays no part
+    "experience": TEXT,  # affect or one of its twins; null without an emotional encoder
+    "variant": TEXT,  # label; null without variants, and for networks that they do not apply to
+    "stimuli": TEXT,  # label of the sets of stage 1; null without stage 1
     "target": TEXT,
     "backbone": TEXT,
     "seed": INTEGER,
     "edition": INTEGER,  # of the method
-    "purpose": TEXT,  # exploration or confirmation; the first edition had none, and no plan
+    "purpose": TEXT,  # exploration or confirmation; null, like the rest of the plan, in the first edition
     "planned_seeds": INTEGER,
-    "first_seed": INTEGER,  # of those that were planned; null for 0, or 1000 in an exploration
+    "first_seed": INTEGER,  # null for 0, or 1000 in an exploration
     "looks": COUNTS,  # numbers of seeds at which verdicts were planned; the last is planned_seeds
 }
-# Metrics of a split by their names without it.
+# Metrics of a split, without the prefix of the split.
 OF_BOTH_STAGES = ("accuracy", "loss", "images", "ccc", "ccc_valence", "ccc_arousal", "ccc_dominance")
 OF_A_BRANCH = ("accuracy_non_emotional", "accuracy_emotional")
 OF_CLASSES = ("balanced_accuracy", "macro_f1", "top5_accuracy", "majority_baseline", "answered_classes")
 OF_ANSWERS = ("ece", "lambda", "per_class", "reliability_confidence", "reliability_accuracy", "reliability_count")
 # The types of metrics and curves, by the first pattern that matches the whole name.
 FAMILIES: tuple[tuple[str, pa.DataType], ...] = (
-    (r"(test|validation|train)_correct", BYTES),  # right (1) or wrong per image, in order, packed by numpy.packbits
+    (r"(test|validation|train)_correct", BYTES),  # right (1) or wrong (0) per image, in order, from numpy.packbits
     (r"(test|validation|train)_checksum", TEXT),  # of the images' pixels in their order
     (r"(test|validation|train)_(images|answered_classes)", INTEGER),
     (r"(test|validation|train)_reliability_count", COUNTS),
@@ -107,7 +106,7 @@ METRICS: Mapping[str, pa.DataType] = {
         for split, names in {
             "test": (*OF_BOTH_STAGES, *OF_A_BRANCH, *OF_CLASSES, *OF_ANSWERS, "correct", "checksum"),
             "validation": (*OF_BOTH_STAGES, *OF_A_BRANCH, *OF_CLASSES, *OF_ANSWERS),
-            "train": (*OF_BOTH_STAGES, *OF_A_BRANCH),  # of stage 2 on training images at the end
+            "train": (*OF_BOTH_STAGES, *OF_A_BRANCH),  # stage 2: on training images at the end
         }.items()
         for name in names
     ),
@@ -122,8 +121,8 @@ METRICS: Mapping[str, pa.DataType] = {
     "flops": INTEGER,
     "classes": pa.list_(TEXT),
     "whole_classes": INTEGER,  # of the whole target, of which `classes` may be some
-    "suites": TEXT,  # JSON: the suites that the run has scored, with their options; see `suite_columns`
-    "images_sha256": TEXT,  # of what stood at the roots of the run's image sets, see `runs.inputs`
+    "suites": TEXT,  # JSON: the suites that the run was scored in, with their options; see `suite_columns`
+    "images_sha256": TEXT,  # of the files or folders at the roots of the run's image sets, see `runs.inputs`
 }
 EPOCH = ("epoch", "train_loss", "lr", "seconds", "images_per_second", "lambda")
 EPOCH_VALIDATION = ("val_accuracy", "val_loss", "val_ccc", "val_ccc_valence", "val_ccc_arousal", "val_ccc_dominance")
@@ -159,17 +158,17 @@ def _settings(recipe: type, prefix: str) -> Iterator[tuple[str, pa.DataType]]:
 
 
 RECIPES: Mapping[str, pa.DataType] = dict((*_settings(TrainRecipe, SETTINGS), *_settings(PretrainRecipe, SETTINGS)))
-# All columns of a table in memory, but for the metrics and curves that only some studies have.
+# All columns of a table in memory, except the metrics and curves that only some studies have.
 FIXED: Mapping[str, pa.DataType] = {**IDENTITY, **METRICS, **RECIPES, **MACHINES, **EPOCHS}
 
 
 def type_of(name: str) -> pa.DataType | None:
-    """The type of a column; None for a name that emoreg does not write."""
+    """The type of a column; None for the name of a column that emoreg does not write."""
     return FIXED.get(name) or next((kind for pattern, kind in FAMILIES if re.fullmatch(pattern, name)), None)
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """All columns of a table in memory that has these: the fixed ones too, and others before the settings."""
+    """All columns of a table in memory with these names, in order: the fixed ones, with others before the settings."""
     others = [name for name in dict.fromkeys(names) if name not in FIXED]
     curves = [name for name in others if name.startswith(CURVES)]
     return [
@@ -184,7 +183,7 @@ def in_order(names: Iterable[str]) -> list[str]:
 
 
 def stored(value: Any) -> Any:
-    """Text as Arrow can hold it, with what is not Unicode in a path or command as escapes; tuples, mappings as JSON."""
+    """Convert a value for Arrow: tuples and mappings to JSON; undecodable bytes in text, as of a path, are escaped."""
     if isinstance(value, tuple | Mapping):
         return json.dumps(value)
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value

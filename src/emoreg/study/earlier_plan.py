@@ -1,4 +1,4 @@
-"""What the results in a study's folder were planned as, and what a study that is now asked for leaves of that plan."""
+"""Compare the plan that the results in a study's folder were made by with that of the requested study."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from emoreg.study.scheduler import recorded_failures
 if TYPE_CHECKING:
     import pandas as pd
 
-PLAN = ["purpose", "planned_seeds", "first_seed", "looks"]  # columns that tell what was planned
+PLAN = ["purpose", "planned_seeds", "first_seed", "looks"]  # columns
 ROOTS = [name for name in PATHS if name.endswith("root")]
 
 
 def fallen_out(study: Study, planned: Sequence[PlannedRun], out: Path, runs: Path) -> str | None:
-    """A line of the results in a study's folder that are of another plan and in no table of this one; None without any.
+    """A line on results in a study's folder that are not part of the requested study; None if there are none.
 
     Args:
-        study: as it is asked for now.
+        study: the requested study.
         planned: its runs.
         out: its folder.
         runs: folder of the run folders.
 
     Raises:
-        UserError: a study does not change its seeds or looks once it has results, nor a confirmation its runs: the
-            error says which setting is another now. More arms and sets are no change. A smoke run may change, and
-            takes the place of another one alone.
+        UserError: the folder has results, and the study plans other seeds or looks, or a confirmation no longer plans
+            runs that are finished; the error names the settings that changed. Arms and sets may be added. A smoke run
+            may change, but may only replace another smoke run.
     """
     table = _earlier(study, out, runs)
     if table is None:
@@ -53,7 +53,7 @@ def fallen_out(study: Study, planned: Sequence[PlannedRun], out: Path, runs: Pat
             f"{out} holds results of a study that is not known to be a smoke run: choose another folder for this one "
             "(--out), or delete that one"
         )
-    ids = {id_ for run in planned for id_ in (run.id, run.with_paths, run.without_paths)}
+    ids = {id_ for run in planned for id_ in (run.path_id, run.content_id)}
     is_lost = table["id"].notna() & ~table["id"].isin(ids) & table["seed"].isin(study.seed_numbers)
     lost = results[is_lost[results.index]]
     if lost.empty:
@@ -62,7 +62,7 @@ def fallen_out(study: Study, planned: Sequence[PlannedRun], out: Path, runs: Pat
     reason, settings = _what_changed(table[is_lost], [run for run in planned if run.id not in known], out)
     if not study.is_smoke and (lost["purpose"] == "confirmation").any():
         remedy = "put that back"
-        if settings and settings <= _auto(study):  # nobody has changed anything: it was begun on another machine
+        if settings and settings <= _auto(study):  # the file is unchanged, but the study was started on another machine
             device, precision = (lost.iloc[0][f"{SETTINGS}training.{name}"] for name in ("device", "precision"))
             remedy = (
                 f"write machine: {{device: {device}, precision: {precision}}} into the file, or give {out} in its place"
@@ -76,22 +76,22 @@ def fallen_out(study: Study, planned: Sequence[PlannedRun], out: Path, runs: Pat
 
 
 def _earlier(study: Study, out: Path, runs: Path) -> pd.DataFrame | None:
-    """The runs that were planned, and whether they have results; None where no study was.
+    """The runs that were planned, and their status, as a table of results; None if the folder has no study.
 
-    As the folder's table has them, and the copy of the study's file: the table may have been written before it.
+    They come from the folder's table and from its copy of the study's file, which may be newer than the table.
     """
     import pandas as pd
 
     table = None
-    with contextlib.suppress(UserError):  # there is no table, or a damaged one
+    with contextlib.suppress(UserError):  # no table, or a damaged one
         table = read_results(out / TABLE)
     kept = kept_study(out)
     if kept is None or replace(kept, name=study.name, run_seeds=study.run_seeds) == study:
-        return table  # nothing can be lost that this study does not plan
+        return table  # the plan is the same: only the table can have other runs
     planned = plan_runs(kept, runs)
     status = {id_: outcome.status for id_, outcome in recorded_failures(planned, out).items()}
     status |= {run.id: RunStatus.FINISHED for run in planned if run.run.is_finished}
-    with contextlib.suppress(UserError):  # no other machine has done any
+    with contextlib.suppress(UserError):  # no results of other machines
         elsewhere = read_results(out / ELSEWHERE)
         status |= dict(zip(elsewhere["id"], elsewhere["status"], strict=True))
     rows = [run_columns(run, out) | {"status": status.get(run.id)} | plan_columns(kept) for run in planned]
@@ -99,12 +99,12 @@ def _earlier(study: Study, out: Path, runs: Path) -> pd.DataFrame | None:
     if table is None:
         return by_copy
     is_done = has_result(table)
-    both = stacked((table[is_done], by_copy, table[~is_done]))  # of a run that is in both, the first row stands
+    both = stacked((table[is_done], by_copy, table[~is_done]))  # the first row of each run is kept
     return both[both["id"].isna() | ~both.duplicated(["id", "variant"])]
 
 
 def _refuse_other_seeds(results: pd.DataFrame, study: Study, out: Path) -> None:
-    """UserError if results are of a study that planned other seeds or looks. The first edition had no such plan."""
+    """Raise UserError if results are of a study with other seeds or looks. The first edition had no such plan."""
     import pandas as pd
 
     plans = results[PLAN].dropna(subset=["planned_seeds", "looks"])
@@ -127,7 +127,7 @@ def _plan(purpose: str | None, seeds: int, first: int, looks: Sequence[int]) -> 
 
 
 def _auto(study: Study) -> set[str]:
-    """The settings that a machine decides in a study."""
+    """The settings that are `auto` in a recipe of the study, so that the machine decides them."""
     training = [recipe.training for recipe in study.recipes]
     return {
         f"training.{name}" for name in ("device", "precision") if "auto" in (getattr(each, name) for each in training)
@@ -135,32 +135,34 @@ def _auto(study: Study) -> set[str]:
 
 
 def _what_changed(lost: pd.DataFrame, new: Sequence[PlannedRun], out: Path) -> tuple[str, set[str]]:
-    """Why runs are no longer planned: what was set otherwise in them, or that they are left out.
-
-    And the settings that differ; none where runs are left out too.
+    """Explain why runs are no longer planned, and name the settings that changed.
 
     Args:
-        lost: the runs.
+        lost: runs that were planned and are not.
         new: runs that are planned and were not.
         out: the study's folder.
+
+    Returns:
+        Reasons: settings that differ, or that runs are left out. The names of these settings; none if runs are left
+        out too.
     """
     new_rows = by_arm_and_seed(run_columns(run, out) for run in new)
     changed, moved, left_out = list[str](), list[str](), list[str]()
     names = set[str]()
-    first = lost[lost["seed"] == lost["seed"].min()]  # the other seeds tell nothing more
+    first = lost[lost["seed"] == lost["seed"].min()]  # the other seeds differ alike
     for row in first.to_dict("records"):
         now = nearest(row, new_rows, partial(differences, names=COMPARED))
         if now is not None:
             names |= {each.name for each in differences(row, now, COMPARED)}
             changed += _as_lines(row, now, COMPARED)
             moved += _as_lines(row, now, ROOTS)
-        elif row["stage"] == 2:
-            left_out = left_out or [f"runs such as {row['run']} are left out"]
-    # Where no setting differs, the images at another root are others, or what is at the same root is.
-    reasons = list(dict.fromkeys([*(changed or moved), *left_out])) or ["images are others, or not here"]
+        elif row["stage"] == 2 and not left_out:
+            left_out = [f"runs such as {row['run']} are left out"]
+    # If no setting differs, the images do: those at a new root, or those at the same one.
+    reasons = list(dict.fromkeys([*(changed or moved), *left_out])) or ["images differ, or are missing"]
     return first_few(reasons, "; "), set() if left_out else names
 
 
 def _as_lines(before: Row, now: Row, names: Iterable[str]) -> list[str]:
     section = "pretraining" if before["stage"] == 1 else "classifier"  # of a study's file
-    return [f"{section}.{each.name} was {each.there}, is {each.here}" for each in differences(before, now, names)]
+    return [f"{section}.{each.name} was {each.other}, is {each.here}" for each in differences(before, now, names)]

@@ -1,4 +1,4 @@
-"""What reading studies of the first edition needs: their files, their arms, and their tables of results."""
+"""Read studies of the first edition: their files, arms and tables of results."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 EDITION = 1
-# Experience of the controls, whose mode was the study's `control_mode`, whatever the arms' own.
+# Experience of the controls. Their mode was the study's `control_mode`, whatever the modes of the arms.
 CONTROLS: Mapping[str, Experience] = {
     "random_encoder": "fresh",
     "shuffled_affect": "shuffled",
@@ -35,17 +35,17 @@ OTHERS: Mapping[str, Arm] = {
 }
 NAMES = ("backbone", "fixed", "random", "learned", "random_learned", *CONTROLS, "ensemble")
 OF_ITS_ARM = "is a key of the first edition; leave it out: twins have the mode of their arm"
-FACTORS = ("modes", "experiences", "references")  # today's keys for its arms
-WORDS = {"pretraining": "experience", "stimuli": "experiences"}  # what its study files called today's keys
+FACTORS = ("modes", "experiences", "references")  # the current keys that replace `arms`
+WORDS = {"pretraining": "experience", "stimuli": "experiences"}  # current keys and their names in the first edition
 TODAY = {old: today for today, old in WORDS.items()}
-# Columns of its tables; their `experience` is today's `stimuli`, and the last was empty: its parts have columns.
+# Columns that only tables of the first edition have. Their `experience` is now called `stimuli`.
 GONE = ("arm", "pretext", "recipe.encoder.backbone")
 CONTROL_MODE = "recipe.regulation.mode"  # column
 
 
 @dataclass(frozen=True)
 class StudyFile:
-    """The keys of a study's file."""
+    """The keys of a study's file in the first edition."""
 
     edition: int = EDITION
     arms: tuple[str, ...] = NAMES
@@ -70,7 +70,7 @@ class StudyFile:
 
 
 def old_key(values: Mapping[str, Any]) -> tuple[str, str] | None:
-    """The first key of the first edition in a file of a later one, with what to write instead; None if it has none."""
+    """The first key of the first edition in a file of a later one, with advice what to write; None if it has none."""
     for key in _old_keys(values):
         match key:
             case "arms":
@@ -85,14 +85,14 @@ def old_key(values: Mapping[str, Any]) -> tuple[str, str] | None:
 
 
 class Translation(NamedTuple):
-    """A file of the first edition in today's words."""
+    """A file of the first edition, converted to current keys."""
 
     values: dict[str, Any]
-    keys: dict[str, tuple[str, ...]]  # today's keys in place of each key of the first edition
-    read_as: str  # what was taken for what, in a line
+    keys: dict[str, tuple[str, ...]]  # by key of the first edition, the current keys that replace it
+    read_as: str  # how the keys were converted, in a line
 
     def lines(self, lines: Mapping[str, int]) -> dict[str, int]:
-        """The lines of dotted keys, by today's."""
+        """Convert line numbers by dotted key to current keys."""
         moved: dict[str, int] = {}
         for key, line in lines.items():
             head = re.split(r"[.[]", key, maxsplit=1)[0]
@@ -101,16 +101,16 @@ class Translation(NamedTuple):
 
 
 def translated(values: Mapping[str, Any]) -> Translation | None:
-    """A study's file that does not say its edition, with today's keys in place of the first edition's.
+    """Convert a study's file without an edition from keys of the first edition to current ones.
 
     Args:
         values: of the file.
 
     Returns:
-        None if it has none of them.
+        None if it has no key of the first edition.
 
     Raises:
-        SettingError: today's keys cannot say the same, or the file says it in both ways. It names the line to write.
+        SettingError: current keys cannot express the same, or the file has both keys. The error says what to write.
     """
     old = _old_keys(values)
     if not old:
@@ -122,11 +122,8 @@ def translated(values: Mapping[str, Any]) -> Translation | None:
         factors = _factors_of(values)
         keys["arms"] = tuple(factors)
         parts.insert(0, f"arms as {_shown(factors)}")
-    elif "control_mode" in values:
-        raise SettingError("control_mode", OF_ITS_ARM)
-    elif not any(key in values and key not in keys for key in FACTORS):
-        reason = f"is a key of the first edition, where a study without arms ran all of them; write {keys[old[0]][0]}:"
-        raise SettingError(old[0], f"{reason} with the same settings, and {_shown(_nearest_factors(None))}")
+    else:
+        _refuse_without_arms(values, old)
     if "control_mode" in values:
         keys["control_mode"] = ()
         parts.append("control_mode as the mode of its arm")
@@ -138,18 +135,28 @@ def translated(values: Mapping[str, Any]) -> Translation | None:
     return Translation({**factors, **kept, **moved}, keys, "; ".join(parts))
 
 
+def _refuse_without_arms(values: Mapping[str, Any], old: Sequence[str]) -> None:
+    """Raise SettingError unless a file without `arms` has current keys instead: the first edition ran all arms then."""
+    if "control_mode" in values:
+        raise SettingError("control_mode", OF_ITS_ARM)
+    if not any(key in values and key not in old for key in FACTORS):
+        reason = f"is a key of the first edition, where a study without arms ran all of them; write {TODAY[old[0]]}:"
+        raise SettingError(old[0], f"{reason} with the same settings, and {_shown(_nearest_factors(None))}")
+
+
 def _old_keys(values: Mapping[str, Any]) -> list[str]:
-    """The keys of the first edition in a file. Today's `experiences` is a list of names."""
-    of_settings = {
-        "experience": isinstance(values.get("experience"), Mapping),
-        "experiences": isinstance(parts := values.get("experiences"), list)
-        and any(isinstance(part, Mapping) for part in parts),
-    }
-    return [key for key in values if of_settings.get(key, key in ("arms", "control_mode"))]
+    """The keys of the first edition in a file. Its `experiences` were settings; today they are a list of names."""
+    old = {"arms", "control_mode"}
+    if isinstance(values.get("experience"), Mapping):
+        old.add("experience")
+    experiences = values.get("experiences")
+    if isinstance(experiences, list) and any(isinstance(each, Mapping) for each in experiences):
+        old.add("experiences")
+    return [key for key in values if key in old]
 
 
 def _factors_of(values: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Today's keys for the arms of a file; SettingError unless they are the same arms."""
+    """Convert `arms` to current keys. Raises SettingError if these cannot name the same arms."""
     given = {key: values[key] for key in ("arms", "control_mode") if key in values}
     file: StudyFile = build(StudyFile(), given)
     factors = _nearest_factors(file.arms, file.control_mode)
@@ -166,17 +173,17 @@ def _factors_of(values: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def _nearest_factors(arms: Any, control_mode: RegulatedMode = "learned") -> dict[str, list[str]]:
-    """Today's keys for a list of arms, or for all; with twins, at least for these arms."""
+    """Current keys for at least these arms, or for all arms if none is named: twins apply to every mode."""
     names = [name for name in NAMES if isinstance(arms, list | tuple) and name in arms] or NAMES
-    found = [OTHERS[name] for name in names if name in OTHERS]
+    others = [OTHERS[name] for name in names if name in OTHERS]
     twins: list[str] = [CONTROLS[name] for name in names if name in CONTROLS]
-    modes: list[str] = [arm.mode for arm in found if arm.is_regulated]
+    modes: list[str] = [arm.mode for arm in others if arm.is_regulated]
     if twins and not modes:
         modes = [control_mode]
     return {
         "modes": modes,
         "experiences": ["affect", *twins] if modes else [],
-        "references": [name for name, arm in REFERENCES.items() if arm in found],
+        "references": [name for name, arm in REFERENCES.items() if arm in others],
     }
 
 
@@ -185,7 +192,7 @@ def _shown(factors: Mapping[str, Sequence[str]]) -> str:
 
 
 def arm_of(name: str, control_mode: RegulatedMode) -> Arm:
-    """An arm by its name in the first edition.
+    """Return the arm with a name of the first edition.
 
     Args:
         name: one of `NAMES`.
@@ -195,14 +202,14 @@ def arm_of(name: str, control_mode: RegulatedMode) -> Arm:
 
 
 def name_of(arm: Arm) -> str:
-    """The name that an arm had in the first edition, which stands in the names of its run folders."""
-    known = {own: name for name, own in OTHERS.items()}
-    known |= {Arm(arm.mode, twin): name for name, twin in CONTROLS.items()}
-    return known[arm]
+    """Return the name of an arm in the first edition, which is part of the names of its run folders."""
+    names = {other: name for name, other in OTHERS.items()}
+    names |= {Arm(arm.mode, twin): name for name, twin in CONTROLS.items()}
+    return names[arm]
 
 
 def with_modes(table: pd.DataFrame) -> pd.DataFrame:
-    """A table of results with the rows of the first edition as today's; any other comes back as it is.
+    """Convert the first-edition rows of a table of results to current columns.
 
     Args:
         table: with all columns of `columns.FIXED`.
@@ -222,18 +229,18 @@ def with_modes(table: pd.DataFrame) -> pd.DataFrame:
         "experience": [experience for _, experience in factors],
         "edition": [EDITION] * len(old_rows),
     }
-    for name, of_old in values.items():
+    for name, old_values in values.items():
         column = new[name].astype(object)
-        column[old] = of_old
+        column[old] = old_values
         new[name] = column
     done = new[old & (new["stage"] == 2) & (new["status"] == RunStatus.FINISHED)]
-    if len(done) and done["test_accuracy"].isna().all():  # it had no word for explorations
+    if len(done) and done["test_accuracy"].isna().all():  # it had no column for the purpose
         new.loc[old, "purpose"] = "exploration"
     return new
 
 
 def _factors(name: Any, pretext: Any, mode: Any) -> tuple[str | None, str | None]:
-    """Today's mode and experience of a row: of an arm in stage 2, of a pretext in stage 1."""
+    """Current mode and experience of a row: from the arm in stage 2, from the pretext in stage 1."""
     if not isinstance(name, str):
         return None, pretext if isinstance(pretext, str) else None
     if name not in NAMES:

@@ -12,14 +12,14 @@ from emoreg.config.recipe import PretrainRecipe, TrainRecipe, defaults
 from emoreg.config.schema import LEARNED, BackboneSettings, TargetSettings
 from emoreg.errors import SettingError
 from emoreg.models.weight_source import is_source
-from emoreg.study.arms import SHARED_OF_LOSS
+from emoreg.study.arms import SHARED_LOSS_SETTINGS
 from emoreg.study.definition import GridPoint, StimuliRecipe, Study, Variant
 
 R = TypeVar("R", PretrainRecipe, TrainRecipe)
 
 # Sections that a variant may change. Everything else is shared with the references, or a comparison compares it.
 OF_VARIANTS = ("encoder", "regulation", "loss")
-OF_ALL = tuple(f"loss.{name}" for name in SHARED_OF_LOSS)
+OF_ALL = tuple(f"loss.{name}" for name in SHARED_LOSS_SETTINGS)
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def _grid_point(
         first = BackboneSettings(stem=file.get("stem", "auto"))
         default = replace(default, target=splits, backbone=first)
     if variants or not modes:
-        loss = {key: value for key, value in base.get("loss", {}).items() if key in SHARED_OF_LOSS}
+        loss = {key: value for key, value in base.get("loss", {}).items() if key in SHARED_LOSS_SETTINGS}
         recipe = _recipe(default, {**base, "regulation": {}, "loss": loss}, sections, file)
     else:
         recipe = _regulated(default, base, modes, sections, file)

@@ -1,4 +1,4 @@
-"""Does several runs of a plan at a time on this machine, in processes that share its cores."""
+"""Run several jobs of a plan at a time on this machine, in processes that share its cores."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from fractions import Fraction
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, SpawnContext
+from typing import Any
 
 from emoreg.errors import UserError
 from emoreg.runtime.cores import take_part, usable_cores
@@ -31,30 +32,30 @@ from emoreg.study.columns import RunStatus
 from emoreg.study.machine import Machine, this_machine
 from emoreg.study.run_one import Job, RunOutcome, perform
 
-# Seconds that workers have to end, and to save where they are first: a step may be long, and so may a checkpoint.
+# Seconds that workers have to end, and to save their run first: both a step and a checkpoint may take long.
 ENDING, SAVING = 5.0, 60.0
-STOPPED = 143  # exit code of a worker that was asked to stop, as of the command
-CHECKED_EVERY = 1.0  # seconds: a dead worker's own child processes may hold its pipe open
+STOPPED = 143  # exit code of a worker that was stopped by a signal, as of the command
+CHECKED_EVERY = 1.0  # seconds between checks for dead workers: child processes may keep the pipe of one open
 
 
 class LocalPool:
     """A pool of worker processes, started as they are needed. One that dies is replaced.
 
     Args:
-        size: runs at a time; each worker gets an equal share of the cores and of the memory that this process may use,
-            and one of its GPUs. A single one may start further processes, for a run on several devices.
+        size: jobs at a time; each worker gets an equal share of the cores and of the memory that this process may use,
+            and one of its GPUs. With 1, the worker may start further processes, for a run on several devices.
         progress: shows the tasks and lines of all workers.
     """
 
     def __init__(self, size: int, progress: Progress) -> None:
         self.size, self.progress, self.workers = size, progress, list[_Worker]()
-        self.unable = list[RunOutcome]()  # runs for which no process could be started
+        self.not_started = list[RunOutcome]()  # jobs for which no process could be started
         if (note := without_guard()) is not None:
             progress.say(note)
         self.closing, self.gpus = contextlib.ExitStack(), list[Mapping[str, str]]()  # for the workers' environments
 
     def start(self, run: Job) -> None:
-        """Give a run to a worker that has none."""
+        """Give a job to an idle worker, or to a new one."""
         self.gpus = self.gpus or self.closing.enter_context(shared_gpus(self.size, self.progress))
         self.workers = [worker for worker in self.workers if worker.run or worker.process.is_alive()]
         worker = next((worker for worker in self.workers if worker.run is None), None)
@@ -64,32 +65,33 @@ class LocalPool:
                 worker = _Worker(place, self.size, self.gpus[place], self.progress.quiet or self.progress.is_showing)
             except OSError as error:  # out of memory or of processes
                 reason = f"no process can be started for it: {error.strerror or error}"
-                self.unable.append(RunOutcome(run, RunStatus.FAILED, reason))
+                self.not_started.append(RunOutcome(run, RunStatus.FAILED, reason))
                 return
             self.workers.append(worker)
         worker.start(run)
 
     def wait(self) -> list[RunOutcome]:
-        """Show progress, and return the runs that have ended.
+        """Show progress, and return the jobs that have ended.
 
         Raises:
-            UserError: the script that asks for the study begins it again in each worker.
+            UserError: each worker would start the study again, as the calling script has no main guard.
         """
-        if self.unable:
-            return [self.unable.pop()]
+        if self.not_started:
+            return [self.not_started.pop()]
         busy = [worker for worker in self.workers if worker.run is not None]
         ready = wait([worker.connection for worker in busy], CHECKED_EVERY)
         changed = [worker for worker in busy if worker.connection in ready or not worker.process.is_alive()]
-        return [outcome for worker in changed if (outcome := worker.receive(self.progress)) is not None]
+        outcomes = [worker.receive(self.progress) for worker in changed]
+        return [outcome for outcome in outcomes if outcome is not None]
 
     def machine(self) -> Machine:
-        """This one."""
+        """Return this machine."""
         return this_machine()
 
     def close(self) -> None:
-        """End all workers: ask them to, then SIGTERM, on which a run is saved where it is, then SIGKILL.
+        """End all workers: idle ones by a message, busy ones by SIGTERM, on which they save their run; then by SIGKILL.
 
-        Each step has a deadline, so that a worker that hangs does not hold the study.
+        Each step has a deadline, so that a worker that hangs does not block the study.
         """
         try:
             busy = [worker for worker in self.workers if worker.run is not None]
@@ -104,7 +106,7 @@ class LocalPool:
             for worker in _alive_after(ENDING, alive):
                 if worker.run is not None:
                     self.progress.say(f"{worker.run.name} could not be saved in time; it resumes from its last epoch")
-        finally:  # Ctrl-C in the meantime: at once
+        finally:  # at once on Ctrl-C
             for worker in self.workers:
                 worker.close()
             _alive_after(ENDING, self.workers)
@@ -112,13 +114,13 @@ class LocalPool:
 
 
 class _Worker:
-    """A process that does runs, one after the other: one of several, with its own place among them."""
+    """A process that does jobs, one after the other; `place` numbers it among those that share the machine."""
 
     def __init__(self, place: int, sharers: int, gpu: Mapping[str, str], is_quiet: bool) -> None:
         import torch
 
         self.place = place
-        threads = max(1, torch.get_num_threads() // sharers)  # PyTorch may count fewer: a core's two threads as one
+        threads = max(1, torch.get_num_threads() // sharers)  # PyTorch may count two hardware threads as one
         environment = {**os.environ, **gpu}
         with _start_method() as context:
             self.connection, theirs = context.Pipe()
@@ -135,23 +137,22 @@ class _Worker:
             self.connection.send(run)
 
     def receive(self, progress: Progress) -> RunOutcome | None:
-        """Take one message if there is one; the outcome if the run has ended."""
+        """Handle one message of the worker, or its death. Return the outcome if its job has ended."""
         assert self.run is not None
         try:
             message = self.connection.recv() if self.connection.poll() else self._died(self.run)
         except (EOFError, OSError):
             message = self._died(self.run)
+        if isinstance(message, RunOutcome):
+            self.run = None
+            self._close_tasks()
+            return message
+        self._show(message, progress)
+        return None
+
+    def _show(self, message: tuple[Any, ...], progress: Progress) -> None:
+        """Show a message of `_Reporting`."""
         match message:
-            case RunOutcome():
-                self.run = None
-                self._close_tasks()
-                return message
-            case "say", line:
-                progress.say(line)
-            case "warn", line:
-                progress.warn(line)
-            case "tell", notes, left_out:
-                progress.tell(notes, left_out)
             case "task", key, *task:
                 stack = contextlib.ExitStack()
                 self.tasks[key] = stack, stack.enter_context(progress.task(*task))
@@ -159,12 +160,13 @@ class _Worker:
                 self.tasks[key][1](more)
             case "end", key:
                 self.tasks.pop(key)[0].close()
-        return None
+            case ("say" | "warn" | "tell") as method, *arguments:
+                getattr(progress, method)(*arguments)
 
     def _died(self, run: Job) -> RunOutcome:
         self.process.join(ENDING)
         code = self.process.exitcode
-        if code is None:  # it has closed the pipe and hangs
+        if code is None:  # the process has closed the pipe and hangs
             self.process.kill()
             self.process.join(ENDING)
             how = "no longer answers"
@@ -173,14 +175,14 @@ class _Worker:
         elif code == STOPPED:
             how = "was stopped by a signal"
         elif code < 0:
-            why = " (out of memory?)" if -code == 9 else ""  # SIGKILL, which Windows lacks
+            why = " (out of memory?)" if -code == 9 else ""  # SIGKILL; Windows has no constant for it
             how = f"was killed by signal {-code}{why}"
         else:
             how = f"ended with exit code {code}"
         return RunOutcome(run, RunStatus.FAILED, f"its process {how}")
 
     def ask_to_end(self) -> None:
-        """Without a run it reads the request; with one it does not listen, and a signal makes it save."""
+        """Ask an idle worker by a message; send a busy one, which does not listen, a signal, on which it saves."""
         if self.run is not None:
             self.process.terminate()
         else:
@@ -199,7 +201,7 @@ class _Worker:
 
 
 def _alive_after(seconds: float, workers: Sequence[_Worker]) -> list[_Worker]:
-    """The workers that have not ended within the time."""
+    """Wait for workers to end, and return those that have not after these seconds."""
     deadline = time.monotonic() + seconds
     for worker in workers:
         worker.process.join(max(0.0, deadline - time.monotonic()))
@@ -208,18 +210,18 @@ def _alive_after(seconds: float, workers: Sequence[_Worker]) -> list[_Worker]:
 
 @contextlib.contextmanager
 def _start_method() -> Iterator[SpawnContext | ForkServerContext]:
-    """Within, start workers by the context that it gives.
+    """Yield the multiprocessing context to start workers with.
 
-    A fork of this process could not use its threads or its GPU, and a new Python imports for seconds, longer than a
-    short run takes. So they are forked from a process that has done nothing but import what runs need. Other systems
-    than Linux have no forks, or libraries that do not survive one.
+    A fork of this process could not use threads or the GPU, and a new Python imports for seconds, longer than a short
+    run takes. So on Linux workers are forked from a server process that has only imported what runs need. Other systems
+    have no forks, or libraries that do not survive one.
     """
     with shared():
         if sys.platform == "linux":
             context = multiprocessing.get_context("forkserver")
             context.set_forkserver_preload(["emoreg.study.preloaded"])
-            resource_tracker.ensure_running()  # here, because while it starts it unblocks signals
-            with requests_held():  # also of the fork server itself, which has to outlive its workers
+            resource_tracker.ensure_running()  # outside requests_held, because it unblocks signals while it starts
+            with requests_held():  # the fork server inherits this, as it has to outlive its workers
                 forkserver.ensure_running()
             yield context
         else:
@@ -228,10 +230,10 @@ def _start_method() -> Iterator[SpawnContext | ForkServerContext]:
 
 
 def _work(connection: Connection, environment: Mapping[str, str], sharers: int, threads: int, is_quiet: bool) -> None:
-    """What a worker does. It ends with the main process, however that ends."""
-    os.environ.clear()  # of the time when the process was started that this one is forked from
+    """Do jobs until the connection sends None; the worker ends with the main process, however that ends."""
+    os.environ.clear()  # it dates from the start of the fork server
     os.environ.update(environment)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process gets it too, and ends its workers in order
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process gets it too, and ends its workers
     import torch
 
     take_part(Fraction(1, sharers))
@@ -251,7 +253,7 @@ def _work(connection: Connection, environment: Mapping[str, str], sharers: int, 
 
 
 class _Reporting(Progress):
-    """Progress that the main process shows. `quiet` is for the processes of a run on several devices, which print."""
+    """Send progress to the main process. `quiet` is for the further processes of a run on several devices."""
 
     def __init__(self, connection: Connection, is_quiet: bool) -> None:
         super().__init__(is_quiet, details=False)

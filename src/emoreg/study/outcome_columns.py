@@ -1,4 +1,4 @@
-"""By which figure each run of a table is compared, and the columns in which it stands."""
+"""The figure by which each run of a table is compared, and its columns."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ LABELS = f"{SETTINGS}target.labels"
 
 
 def columns_of(outcome: Outcome) -> tuple[str, str, str]:
-    """Its columns: in a table of an own loop, on the test split, on validation images."""
+    """The columns of an outcome: in a table of the user's own loop, on the test split, on validation images."""
     return outcome.name, f"test_{outcome.name}", f"validation_{outcome.name}"
 
 
 def outcomes_of(frame: pd.DataFrame) -> list[Outcome]:
-    """By what each row of stage 2 is compared: as its target asks; without settings, the first that the table has."""
+    """The outcome of each row, by the task of its target. Rows without settings have the first one in the table."""
     measured = [
         outcome
         for outcome in OUTCOMES.values()
@@ -28,4 +28,4 @@ def outcomes_of(frame: pd.DataFrame) -> list[Outcome]:
     ]
     first = measured[0] if measured else ACCURACY
     labels = frame[LABELS].tolist() if LABELS in frame else [None] * len(frame)
-    return [OUTCOMES[task_of(asked)] if isinstance(asked, str) else first for asked in labels]
+    return [OUTCOMES[task_of(each)] if isinstance(each, str) else first for each in labels]

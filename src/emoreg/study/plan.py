@@ -1,7 +1,7 @@
-"""Which runs a study needs. A run is identified by the hash of its resolved recipe, so none is ever done twice.
+"""The runs that a study needs. A run is identified by a hash of its resolved recipe, so that none is ever done twice.
 
-No path is part of that: images count by their contents, and the encoder by the hash of its stage-1 run. In runs that
-were begun before this was so, the paths of the images are; they are still found by their ids of then.
+In the hash, checksums of the images stand for their paths, and the id of the stage-1 run for the encoder. An earlier
+emoreg hashed the paths of the images; runs that it started are still found by that id.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CLASSES = 10  # outputs of the head for which the width of `wide` is found
 
 
 class Factors(NamedTuple):
-    """What a run is, but for its seed; see `PlannedRun`."""
+    """All that distinguishes the runs of a study, except the seed; see `PlannedRun`."""
 
     mode: ArmMode | None
     experience: Experience | None
@@ -61,11 +61,11 @@ class Factors(NamedTuple):
 class PlannedRun:
     """One run of a study, done or to be done.
 
-    Arms of several variants may be the same run, such as `fresh` where variants differ in what becomes of stage 1's
-    weights: they have one id and one folder.
+    Arms of several variants may share one run, with one id and one folder: such as `fresh`, if the variants differ only
+    in how they take over the weights of stage 1.
     """
 
-    id: str  # hash of its resolved recipe; of a run that was begun while paths were part of it, that of then
+    id: str  # `content_id`, or `path_id` if an earlier emoreg started the run
     name: str  # for people: "cifar10-resnet20-learned-affect-oasis-seed0"
     folder: Path
     recipe: Recipe
@@ -77,32 +77,32 @@ class PlannedRun:
     target: str | None  # label; None in stage 1, which may serve several
     backbone: str  # label; in stage 1 the encoder's
     seed: int
-    without_paths: str = ""  # the id that a run has which is begun now
-    with_paths: str = ""  # the id that it had while paths were part of it; tables of then call it by that
+    content_id: str = ""  # hash of the recipe with the checksums of its images: the id of a run that is started now
+    path_id: str = ""  # hash of the recipe with the paths of its images: the id in runs and tables of an earlier emoreg
 
     @property
     def run(self) -> Run:
-        """Its folder as a run."""
+        """The run in its folder."""
         return Run(self.folder)
 
     @property
     def branches(self) -> int:
-        """Number of networks that it trains: the approximate cost of a step."""
+        """Number of networks that are trained: the approximate cost of a step."""
         return 2 if isinstance(self.recipe, TrainRecipe) and self.recipe.has_two_responses else 1
 
 
 def plan_runs(study: Study, runs: Path) -> list[PlannedRun]:
-    """All runs of a study, in the order in which they are to be done.
+    """Plan all runs of a study, in the order in which they are to be done.
 
-    Seed by seed, so that a stopped study has complete seeds to compare. Each encoder comes before the arms that use it,
-    and only once, however many arms and targets share it.
+    They go seed by seed, so that a stopped study has complete seeds to compare. Each encoder comes before the arms that
+    use it, and only once, however many arms and targets share it.
 
     Args:
-        study: arms, cells and seeds; `data` is what is known of its images, and enters the ids in place of their paths.
+        study: with `data`, whose checksums of the images enter the ids instead of their paths.
         runs: folder of the run folders. Studies with the same one share their runs.
 
     Raises:
-        UserError: two targets, or two stimulus sets, are the same images.
+        UserError: two targets, or two stimulus sets, have the same images.
     """
     folders = Folders(runs)
     planned: dict[tuple[str, str | None], PlannedRun] = {}
@@ -112,35 +112,34 @@ def plan_runs(study: Study, runs: Path) -> list[PlannedRun]:
             for arm in study.arms:
                 for run in _runs_of_arm(study, point, arm, seed, folders):
                     first = by_id.setdefault(run.id, run)
-                    _refuse_twice(first, run)
+                    _refuse_same_images(first, run)
                     same = dataclasses.replace(run, name=first.name, folder=first.folder)
-                    # A run of stage 1 is the same thing whoever needs it; one of stage 2 stands for each variant.
+                    # A run of stage 1 is listed once; one of stage 2 once for each variant that shares it.
                     planned.setdefault((run.id, None if run.mode is None else run.variant), same)
     return list(planned.values())
 
 
 def left_out(study: Study) -> list[str]:
-    """What the study asks for and cannot be done, with the reason, a line for each."""
+    """Arms of the study that cannot be trained, a line each, with the reason."""
     lines = []
     for point in study.grid:
         where = f"{point.target}, {point.backbone}"
         if Arm("wide") in study.arms and study.edition > 1 and wider_backbone(point.recipe) is None:
             lines.append(f"{where}: wide is left out: no width gives the backbone the cost of two within 5 %")
         if any(arm.experience == "neutral" for arm in study.arms):
-            drawn = {each.label: None for variant in point.regulated for each in variant.stimuli if _is_drawn(each)}
+            stimuli = [each for variant in point.regulated for each in variant.stimuli]
             lines += [
                 f"{where}: neutral is left out for {label}: the emotion of procedural stimuli is their brightness and "
                 "colourfulness"
-                for label in drawn
+                for label in dict.fromkeys(each.label for each in stimuli if _has_procedural(each))
             ]
     return lines
 
 
 def known_as(planned: Sequence[PlannedRun], ids: Set[str]) -> list[PlannedRun]:
-    """The runs of a plan, called by the ids with paths where these are among those of finished runs elsewhere."""
+    """Give planned runs their `path_id` as id if `ids`, of runs finished elsewhere, has that and not their own."""
     own = {run.id for run in planned}
-    wanted = (run for run in planned if run.id not in ids and run.with_paths in ids - own)
-    new = {run.id: run.with_paths for run in wanted}
+    new = {run.id: run.path_id for run in planned if run.id not in ids and run.path_id in ids - own}
     return [
         dataclasses.replace(run, id=new.get(run.id, run.id), needs=run.needs and new.get(run.needs, run.needs))
         for run in planned
@@ -148,24 +147,25 @@ def known_as(planned: Sequence[PlannedRun], ids: Set[str]) -> list[PlannedRun]:
 
 
 def where_they_are(planned: Sequence[PlannedRun]) -> list[PlannedRun]:
-    """The runs of a plan in the folders that they have now, with those of their encoders.
+    """Update the folders of planned runs and of their encoders to those that exist now.
 
-    Another study that shares them may have begun some since they were planned, under names with its own labels.
+    Another study with the same folder of runs may have started some since they were planned, under names with its own
+    labels.
     """
-    there = {runs: Folders(runs).there for runs in {run.folder.parent for run in planned}}
-    return [_moved(run, there[run.folder.parent]) for run in planned]
+    existing = {runs: Folders(runs).existing for runs in {run.folder.parent for run in planned}}
+    return [_in_existing_folder(run, existing[run.folder.parent]) for run in planned]
 
 
-def _moved(run: PlannedRun, there: Mapping[str, Path]) -> PlannedRun:
+def _in_existing_folder(run: PlannedRun, existing: Mapping[str, Path]) -> PlannedRun:
     recipe = run.recipe
-    if isinstance(recipe, TrainRecipe) and run.needs is not None and run.needs[:8] in there:
-        encoder = dataclasses.replace(recipe.encoder, experience=str(there[run.needs[:8]]))
+    if isinstance(recipe, TrainRecipe) and run.needs is not None and run.needs[:8] in existing:
+        encoder = dataclasses.replace(recipe.encoder, experience=str(existing[run.needs[:8]]))
         recipe = dataclasses.replace(recipe, encoder=encoder)
-    return dataclasses.replace(run, folder=there.get(run.id[:8], run.folder), recipe=recipe)
+    return dataclasses.replace(run, folder=existing.get(run.id[:8], run.folder), recipe=recipe)
 
 
-def _refuse_twice(first: PlannedRun, run: PlannedRun) -> None:
-    """UserError for a run that stands for another target or stimulus set too: their images are the same."""
+def _refuse_same_images(first: PlannedRun, run: PlannedRun) -> None:
+    """Raise UserError if two runs with one id have different targets or stimuli: their images are the same."""
     for kind in ("target", "stimuli"):
         one, other = getattr(first, kind), getattr(run, kind)
         if one != other:
@@ -173,7 +173,7 @@ def _refuse_twice(first: PlannedRun, run: PlannedRun) -> None:
 
 
 class Folders:
-    """Where runs are, or will be. Names have the labels of one study; another may call the same run otherwise.
+    """The folders that runs have or will have. They are found by their id: another study may name them differently.
 
     Args:
         runs: folder of the run folders.
@@ -181,36 +181,36 @@ class Folders:
 
     def __init__(self, runs: Path) -> None:
         self.runs = runs
-        self.encoders: dict[tuple[Recipe, Factors], PlannedRun] = {}  # runs of stage 1, which many arms need
-        self.there: dict[str, Path] = {}  # by the digits at the end of the name
+        self.encoders: dict[tuple[Recipe, Factors], PlannedRun] = {}  # planned runs of stage 1, which many arms need
+        self.existing: dict[str, Path] = {}  # by the digits at the end of the name
         for folder in sorted(runs.iterdir()) if runs.is_dir() else ():
             digits = folder.name.rpartition("-")[2]
-            # Two studies at once that label a run differently may each have done it.
-            if digits not in self.there or _how_far(self.there[digits]) < _how_far(folder):
-                self.there[digits] = folder
+            # Two studies that ran at once, with different labels, may each have a folder of the run.
+            if digits not in self.existing or _progress(self.existing[digits]) < _progress(folder):
+                self.existing[digits] = folder
 
-    def has(self, id_: str) -> bool:
-        """Whether there is a folder of a run."""
-        return id_[:8] in self.there
+    def exists(self, id_: str) -> bool:
+        """Return whether a run has a folder."""
+        return id_[:8] in self.existing
 
     def of(self, name: str, id_: str) -> Path:
-        """The folder of a run, whatever name it was begun under; if there is none, the one that it will have."""
-        return self.there.get(id_[:8], self.runs / f"{name}-{id_[:8]}")
+        """Return the folder of a run, whatever its name, or else the one that it will have."""
+        return self.existing.get(id_[:8], self.runs / f"{name}-{id_[:8]}")
 
-    def has_begun(self, with_paths: str, contents: Mapping[str, Contents]) -> bool:
-        """Whether there is a run with this id, which may be of these images: its id does not tell."""
-        folder = self.there.get(with_paths[:8])
+    def has_path_id(self, path_id: str, contents: Mapping[str, Contents]) -> bool:
+        """Return whether a run with this id exists that was not started with other images."""
+        folder = self.existing.get(path_id[:8])
         if folder is None:
             return False
         try:
-            begun = Run(folder).inputs.data
-        except UserError:  # whoever goes on with it says that it is damaged
+            recorded = Run(folder).inputs.data
+        except UserError:  # resuming the run reports the damage
             return True
-        return all(begun[key].sha256 == contents[key].sha256 for key in begun.keys() & contents.keys())
+        return all(recorded[key].sha256 == contents[key].sha256 for key in recorded.keys() & contents.keys())
 
 
-def _how_far(folder: Path) -> tuple[bool, ...]:
-    """Orders folders of one run: the finished one before one that diverged, which is not trained again, and so on."""
+def _progress(folder: Path) -> tuple[bool, ...]:
+    """Sort key of the folders of one run, by how far each has come."""
     run = Run(folder)
     return run.is_finished, run.has_ended, run.has_begun
 
@@ -219,7 +219,7 @@ def _runs_of_arm(study: Study, point: GridPoint, arm: Arm, seed: int, folders: F
     base = Variant(None, point.recipe, point.stimuli)
     for variant in point.regulated if arm.has_variants else (base,):
         for stimuli in variant.stimuli if arm.pretext else (None,):
-            if arm.experience == "neutral" and stimuli is not None and _is_drawn(stimuli):
+            if arm.experience == "neutral" and stimuli is not None and _has_procedural(stimuli):
                 continue
             yield from _runs(study, point, arm, variant, stimuli, seed, folders)
 
@@ -233,12 +233,11 @@ def _runs(
     seed: int,
     folders: Folders,
 ) -> Iterator[PlannedRun]:
-    """A run of stage 2, preceded by the stage-1 run of its encoder if it has one."""
-    # Stems by the target's images, in both stages: an encoder is built as its twin is.
+    """Plan a run of stage 2, preceded by the stage-1 run of its encoder if it has one."""
+    # The target's images decide the stem in both stages, so that an encoder has the architecture of its fresh twin.
     base = with_stems(with_sources(variant.recipe))
     encoder = base.encoder_backbone
     needed: PlannedRun | None = None
-    folder: Path | None = None
     if arm.mode == "wide":
         wider = wider_backbone(base)
         if wider is None:
@@ -248,16 +247,15 @@ def _runs(
     if stimuli is not None and arm.pretext is not None:
         stage_1 = dataclasses.replace(stimuli.recipe, backbone=encoder, pretext=arm.pretext, seed=seed)
         shared = next((each.recipe for each in point.stimuli if each.label == label), None)
-        own = None if stimuli.recipe == shared else variant.label
-        encoding = Factors(None, arm.pretext, own, label, None, encoder.name)
-        pretraining = folders.encoders.get((stage_1, encoding))
-        if pretraining is None:
-            pretraining = folders.encoders[stage_1, encoding] = _planned(study, stage_1, folders, None, encoding, seed)
-        yield pretraining
-        needed, folder = pretraining, pretraining.folder
+        own_variant = None if stimuli.recipe == shared else variant.label
+        encoding = Factors(None, arm.pretext, own_variant, label, None, encoder.name)
+        needed = folders.encoders.get((stage_1, encoding))
+        if needed is None:
+            needed = folders.encoders[stage_1, encoding] = _planned(study, stage_1, folders, None, encoding, seed)
+        yield needed
         encoder = encoder.untrained  # its weights come from stage 1
     base = dataclasses.replace(base, encoder=dataclasses.replace(base.encoder, backbone=encoder))
-    recipe = recipe_of(arm, base, folder, seed)
+    recipe = recipe_of(arm, base, None if needed is None else needed.folder, seed)
     factors = Factors(arm.mode, arm.experience, variant.label, label, point.target, point.backbone)
     yield _planned(study, recipe, folders, needed, factors, seed)
 
@@ -269,20 +267,18 @@ def _planned(
         recipe = resolved(recipe, study.machine)
     contents = contents_in(recipe, study.data) if study.edition > 1 else {}
     settings = identity(recipe)
-    with_paths = _hash(settings, None if needed is None else needed.with_paths)
-    # What is the same is not written out twice: a study may have thousands of runs.
-    with_contents = identity(recipe, contents) if contents else settings
-    is_same = with_contents is settings and (needed is None or needed.with_paths == needed.without_paths)
-    own = with_paths if is_same else _hash(with_contents, None if needed is None else needed.without_paths)
+    path_id = _hash(settings, None if needed is None else needed.path_id)
+    content_settings = identity(recipe, contents) if contents else settings
+    content_id = _hash(content_settings, None if needed is None else needed.content_id)
     parts = factors.old_name if study.edition == 1 else factors.name
     name = re.sub(r"[^\w.+-]+", "-", "-".join([*(part for part in parts if part), f"seed{seed}"]))
-    id_ = with_paths if not folders.has(own) and folders.has_begun(with_paths, contents) else own
+    id_ = path_id if not folders.exists(content_id) and folders.has_path_id(path_id, contents) else content_id
     needs = None if needed is None else needed.id
-    return PlannedRun(id_, name, folders.of(name, id_), recipe, needs, *factors, seed, own, with_paths)
+    return PlannedRun(id_, name, folders.of(name, id_), recipe, needs, *factors, seed, content_id, path_id)
 
 
 def wider_backbone(recipe: TrainRecipe) -> BackboneSettings | None:
-    """The backbone with the width at which one network costs what two of them do; None if there is no such width."""
+    """Return the backbone at the width that costs as much as two networks; None if there is no such width."""
     from emoreg.models.backbones import matching_width
 
     # The head is a thousandth of a network: any number of classes gives the same width.
@@ -290,22 +286,20 @@ def wider_backbone(recipe: TrainRecipe) -> BackboneSettings | None:
     return matching_width(recipe.backbone.for_images(size), size, CLASSES)
 
 
-def _is_drawn(stimuli: StimuliRecipe) -> bool:
-    """Whether the sets of stage 1 are procedural, at least one of them."""
+def _has_procedural(stimuli: StimuliRecipe) -> bool:
     return any(each.name == "procedural" for each in stimuli.recipe.sets)
 
 
 def run_id(recipe: Recipe) -> str:
-    """The hash of a resolved recipe: 16 hexadecimal digits.
+    """Hash a resolved recipe to 16 hexadecimal digits.
 
-    Every setting counts but those of `config.recipe.EXECUTION_ONLY`. Runs of a study have the hash of their stage-1 run
-    in place of its folder, and of their images in place of their paths.
+    Every setting counts except those in `config.recipe.EXECUTION_ONLY`.
     """
     return _hash(identity(recipe), None)
 
 
 def _hash(settings: Mapping[str, Any], needs: str | None) -> str:
-    """As `run_id`, of settings from `identity`, with the hash of the stage-1 run that provides the encoder."""
+    """Hash settings from `identity`; `needs`, the id of the encoder's stage-1 run, stands for its folder."""
     if needs is not None:
         settings = {**settings, "encoder": {**settings["encoder"], "experience": needs}}
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""The results of a study as one table with a row a run, from the folders of its runs. `columns` has its schema."""
+"""Build the table of a study's results from the folders of its runs, one row per run. `columns` has its schema."""
 
 from __future__ import annotations
 
@@ -37,8 +37,7 @@ from emoreg.suites.options import Suite
 if TYPE_CHECKING:
     import pandas as pd
 
-# Columns with the attributes of a planned run.
-FACTORS = ("id", "mode", "experience", "variant", "stimuli", "target", "backbone", "seed")
+FACTORS = ("id", "mode", "experience", "variant", "stimuli", "target", "backbone", "seed")  # from `PlannedRun`
 
 
 def results_of(
@@ -48,16 +47,15 @@ def results_of(
     elsewhere: pd.DataFrame | None = None,
     out: Path | str = ".",
 ) -> pd.DataFrame:
-    """The table of a study's runs, in the order of the plan, with all columns of `columns.FIXED`.
+    """Build the table of a study's runs, in the order of the plan, with all columns of `columns.FIXED`.
 
-    It is there to be published: paths are told from the study's folder, or without the folders above them.
+    The table may be published: its paths are relative to the study's folder, or reduced to their last part.
 
     Args:
-        study: whose purpose and looks stand in every row.
+        study: its purpose and looks are in every row.
         planned: from `plan_runs`.
         failures: by run id, for the runs that failed or were blocked.
-        elsewhere: rows of runs that other machines have finished, or that diverged there; a run that is finished here
-            has its own.
+        elsewhere: rows of runs that finished or diverged on other machines; used for runs that are not finished here.
         out: the study's folder.
 
     Raises:
@@ -79,7 +77,7 @@ def results_of(
 
 
 def plan_columns(study: Study) -> dict[str, Any]:
-    """What was planned, as it stands in every row; nothing of a study of the first edition."""
+    """The columns on the plan, which are the same in every row; none for a study of the first edition."""
     if study.purpose is None:
         return {}
     looks = list(study.looks or (study.seeds,))
@@ -87,7 +85,7 @@ def plan_columns(study: Study) -> dict[str, Any]:
 
 
 def run_columns(planned: PlannedRun, out: Path) -> dict[str, Any]:
-    """Which run a row is of, with its settings: what is known before it is done."""
+    """The columns that are known before a run is done: its identity and settings."""
     recipe = planned.recipe
     settings = {f"{SETTINGS}{key}": value for key, value in published(dataclasses.asdict(recipe), out).items()}
     row = {
@@ -102,7 +100,7 @@ def run_columns(planned: PlannedRun, out: Path) -> dict[str, Any]:
 
 
 def _handed_on(planned: PlannedRun, row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row of a run that another machine has finished, as this study calls the run. It has no folder here."""
+    """The row of a run from another machine, with this study's names for it and without a folder."""
     as_here = {"run": planned.name, "folder": None, **{key: getattr(planned, key) for key in FACTORS}}
     return {**row, **as_here}
 
@@ -113,7 +111,7 @@ def _row(planned: PlannedRun, failure: RunOutcome | None, out: Path, suites: Seq
     if run.is_finished:
         try:
             status, measured = RunStatus.FINISHED, _measured(run, recipe)
-        except UserError as damage:  # the other runs are worth a table
+        except UserError as damage:  # one damaged run does not spoil the table
             status, error = RunStatus.FAILED, str(damage)
     elif failure is not None:
         status, error = failure.status, failure.error
@@ -126,50 +124,59 @@ def _row(planned: PlannedRun, failure: RunOutcome | None, out: Path, suites: Seq
 
 
 def _images(run: Run) -> str | None:
-    """Checksums of the images at the roots of a run's sets; None for published sets, and where nothing is known."""
+    """Checksums of the images at the roots of a run's sets; None for published sets, or if the record is damaged."""
     try:
         return "+".join(each.sha256 for each in run.inputs.data.values() if each.sha256) or None
-    except UserError:  # its metrics are worth a row all the same
+    except UserError:
         return None
 
 
 def _measured(run: Run, recipe: Recipe) -> dict[str, Any]:
-    """The final metrics, flat. UserError if final.json is damaged."""
+    """The columns of the final metrics. Raises UserError if final.json is damaged."""
     final = run.final
-    row: dict[str, Any] = {}
-    for split in ("test", "validation", "train"):
-        for key, value in (final.get(split) or {}).items():
-            if key == "reliability":
-                row |= {f"{split}_reliability_{name}": with_nan(values) for name, values in value.items()}
-            elif key == "confusion":  # for the run's own files: K² numbers are many for a row
-                continue
-            elif key == "correct":  # as base64; a damaged one was refused
-                row[f"{split}_{key}"] = value and base64.b64decode(value)
-            else:
-                row[f"{split}_{key}"] = with_nan(value)
-    lam = [final["test"]["lambda"]] if _has_gate_at_zero(recipe, final) else final.get("lambda")
+    row = _split_metrics(final)
     row |= {f"images_{part}": count for part, count in _counts(final).items()}
     if isinstance(recipe, PretrainRecipe):
         row |= of_validation(final, is_shared=recipe.pretext == "rotation")
+    lam = [final["test"]["lambda"]] if _has_gate_at_zero(recipe, final) else final.get("lambda")
     row["lambda"] = None if lam is None else statistics.fmean(lam)
     row["lambda_per_class"] = lam if lam is not None and len(lam) > 1 else None
     row |= {key: final.get(key) for key in ("images_per_second", "seconds", "parameters", "flops", "classes")}
     target = final.get("target")
     row["whole_classes"] = target.get("classes") if isinstance(target, Mapping) else None
-    is_tested = isinstance(recipe, TrainRecipe) and recipe.target.test
-    outcome = OUTCOMES[recipe.target.task if isinstance(recipe, TrainRecipe) else "classification"]
-    score = row.get(f"test_{outcome.name}")
-    if wrong := [key for key, value in row.items() if not fits(key, value)]:
-        reason = f"{shortened(wrong[0])} is of another type"
-    elif is_tested and (score is None or math.isnan(score)):
-        reason = f"it has no {outcome.words} on the test split"
-    else:
-        return row
-    raise UserError(f"{run.folder / FINAL} is damaged ({reason}); delete it to do this run again")
+    if (reason := _damage(row, recipe)) is not None:
+        raise UserError(f"{run.folder / FINAL} is damaged ({reason}); delete it to do this run again")
+    return row
+
+
+def _split_metrics(final: Mapping[str, Any]) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    for split in ("test", "validation", "train"):
+        for key, value in (final.get(split) or {}).items():
+            if key == "reliability":
+                row |= {f"{split}_reliability_{name}": with_nan(values) for name, values in value.items()}
+            elif key == "correct":  # base64, which `Run.final` has checked
+                row[f"{split}_{key}"] = value and base64.b64decode(value)
+            elif key != "confusion":  # K² numbers, which stay in the run's folder
+                row[f"{split}_{key}"] = with_nan(value)
+    return row
+
+
+def _damage(row: Mapping[str, Any], recipe: Recipe) -> str | None:
+    """What is wrong with the final metrics; None if nothing is."""
+    for key, value in row.items():
+        if not fits(key, value):
+            return f"{shortened(key)} is of another type"
+    if isinstance(recipe, TrainRecipe) and recipe.target.test:
+        outcome = OUTCOMES[recipe.target.task]
+        score = row.get(f"test_{outcome.name}")
+        if score is None or math.isnan(score):
+            return f"it has no {outcome.words} on the test split"
+    return None
 
 
 def _curves(run: Run, recipe: Recipe) -> dict[str, list[float]]:
-    """The columns of metrics.csv, if it is there. UserError if it is damaged."""
+    """The columns of metrics.csv, if it exists. Raises UserError if it is damaged."""
     if not (run.folder / METRICS).exists():
         return {}
     left_out = "lambda" if _has_gate_at_zero(recipe, run.final) else ""
@@ -177,9 +184,9 @@ def _curves(run: Run, recipe: Recipe) -> dict[str, list[float]]:
 
 
 def _has_gate_at_zero(recipe: Recipe, final: Mapping[str, Any]) -> bool:
-    """Whether the λ of a run is its gate at features of zero, not the mean over images.
+    """Return whether the recorded λ is the value of the gate at features of zero, instead of the mean over images.
 
-    The first edition wrote that for runs with a λ per sample, in final.json and after each epoch.
+    The first edition recorded that for runs with a λ per sample, in final.json and after each epoch.
     """
     mean = (final.get("test") or {}).get("lambda")
     is_gated = isinstance(recipe, TrainRecipe) and recipe.regulation.granularity == "per_sample"
@@ -192,7 +199,12 @@ def _counts(final: Mapping[str, Any]) -> Mapping[str, int]:
 
 
 def of_validation(final: Mapping[str, Any], is_shared: bool) -> dict[str, Any]:
-    """Of stage 1 the number of validation images and what chance gets right; by set where each has its own metrics."""
+    """Number of validation images of a stage-1 run, and the accuracy of chance on them, per stimulus set.
+
+    Args:
+        final: final.json.
+        is_shared: whether all sets share one task, and so one set of metrics.
+    """
     sets: Any = final.get("sets")
     sets = {name: facts for name, facts in sets.items() if facts.get("validation")} if sets else {}
     if is_shared and sets:
@@ -206,16 +218,16 @@ def of_validation(final: Mapping[str, Any], is_shared: bool) -> dict[str, Any]:
 
 
 def _where(run: Run) -> dict[str, Any]:
-    """Where the last session of a run ran; facts that are not of their column's type are left out."""
+    """The columns on the machine of a run's last session, without values of the wrong type."""
     try:
         sessions = run.environment
-    except UserError:  # its metrics are worth a row all the same
+    except UserError:
         sessions = []
     if not sessions:
         return {}
     session, packages = sessions[-1], sessions[-1].get("packages")
     facts = {**(packages if isinstance(packages, dict) else {}), **session, "sessions": len(sessions)}
-    if isinstance(command := facts.get("command"), str):  # an earlier emoreg recorded it with all its folders
-        facts["command"] = without_folders(command.split(" "))
+    if isinstance(facts.get("command"), str):  # an earlier emoreg recorded whole paths
+        facts["command"] = without_folders(facts["command"].split(" "))
     where = {name: facts.get(name.removeprefix(MACHINE)) for name in MACHINES}
     return {name: value if fits(name, stored(value)) else None for name, value in where.items()}

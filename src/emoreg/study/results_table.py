@@ -1,4 +1,4 @@
-"""Tables of results as files: written, read, checked, and parts of them selected. `columns` has their schema."""
+"""Write, read and check files of tables of results, and select parts of them. `columns` has their schema."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-MAX_ROWS = 1_000_000  # ten times what a study may plan
+MAX_ROWS = 1_000_000  # ten times as many as a study may plan
 
 
 def write_results(path: Path, table: pd.DataFrame) -> None:
     """Write the table as Parquet, atomically, with the types of `columns`.
 
     Raises:
-        UserError: the file cannot be written, or a column has values of another type.
+        UserError: the file cannot be written, or a column has values of the wrong type.
     """
     import pyarrow as pa
     from pyarrow import parquet
@@ -38,22 +38,20 @@ def write_results(path: Path, table: pd.DataFrame) -> None:
     buffer = io.BytesIO()
     try:
         parquet.write_table(as_file(conform(pa.Table.from_pandas(table, preserve_index=False))), buffer)
-    except (ValueError, TypeError) as error:  # Arrow's own are of both kinds
+    except (ValueError, TypeError) as error:  # Arrow raises both
         raise UserError(f"cannot write the table of results {path}: {shortened(str(error), 200)}") from None
     with writing(path, "table of results", "the runs are kept"):
         write_atomically(path, buffer.getbuffer())
 
 
 def read_results(path: Path) -> pd.DataFrame:
-    """Read a table that `write_results` wrote, or another library from such a table.
-
-    A table of the first edition is read as one of today.
+    """Read a table of results, also after another library has rewritten it. A first-edition table is converted.
 
     Args:
-        path: Parquet, or CSV of `emoreg results --format csv` with all columns.
+        path: Parquet, or CSV from `emoreg results --format csv` with all columns.
 
     Raises:
-        UserError: the file is not there, damaged, or not a table of results.
+        UserError: the file is missing, damaged, or not a table of results.
     """
     try:
         require_regular(path)
@@ -66,17 +64,21 @@ def read_results(path: Path) -> pd.DataFrame:
 
 
 def read_parquet(path: Path) -> pa.Table:
-    """Any Parquet file of at most MAX_ROWS rows. OSError, ValueError or one of Arrow's errors if it is none."""
+    """Read a Parquet file of at most MAX_ROWS rows.
+
+    Raises:
+        OSError, ValueError, pyarrow.ArrowException: the file cannot be read.
+    """
     from pyarrow import parquet
 
     with parquet.ParquetFile(path) as file:
-        if (rows := file.metadata.num_rows) > MAX_ROWS:  # a few bytes can stand for any number of equal rows
+        if (rows := file.metadata.num_rows) > MAX_ROWS:  # a few bytes can encode any number of equal rows
             raise ValueError(f"it has {rows:,} rows; the limit is {MAX_ROWS:,}")
         return file.read()
 
 
 def _read_csv(path: Path) -> pa.Table:
-    """All columns as text: their types follow from their names."""
+    """Read all columns as text; `conform` derives their types from their names."""
     import pandas as pd
     import pyarrow as pa
 
@@ -91,10 +93,10 @@ def _require(names: Sequence[str], needed: Iterable[str]) -> None:
 
 
 def read_external_results(path: Path) -> pd.DataFrame:
-    """Read a results.parquet for a report without its runs. The folders that it names are left out.
+    """Read a results.parquet for a report without its runs, and drop the column of their folders.
 
     Raises:
-        UserError: the file is not there or damaged, or holds what no study writes.
+        UserError: the file is missing or damaged, or has values that no study writes.
     """
     table = read_results(path)
     try:
@@ -105,30 +107,19 @@ def read_external_results(path: Path) -> pd.DataFrame:
 
 
 def check_content(table: pd.DataFrame) -> None:
-    """ValueError for what would make a report wrong: types are right, values may not be."""
-    import pandas as pd
-
+    """Raise ValueError for values that would make a report wrong, in a table whose types are right."""
     names = [str(name) for name in table]
     _require(names, ("stage", "status", "error", "run", "mode", "experience", "target", "backbone", "seed"))
     for name in ("stage", "seed"):
         if table[name].isna().any():
             raise ValueError(f"a run has no {name}")
-    if unknown := sorted(set(table["status"].dropna()) - set(RunStatus)):
-        raise ValueError(f"no status is called '{shortened(unknown[0])}'{nearest(unknown[0], RunStatus)}")
     finished = table[(table["stage"] == 2) & (table["status"] == RunStatus.FINISHED)]
     for name in ("mode", "target", "backbone"):
         _require_values(finished, name)
-    is_exploration = finished["purpose"] == "exploration" if "purpose" in finished else finished["seed"].isna()
-    outcomes = outcomes_of(finished)
-    for outcome in dict.fromkeys(outcomes):
-        _, tested, validated = columns_of(outcome)
-        is_own = pd.Series([each == outcome for each in outcomes], finished.index)
-        _require_values(finished[~is_exploration & is_own], tested)
-        _require_values(finished[is_exploration & is_own], validated)
-    for column, known in (("mode", LABELS), ("experience", EXPERIENCES)):
-        for name in finished[column].dropna():
-            if name not in known:
-                raise ValueError(f"no {column} is called '{shortened(name)}'{nearest(name, known)}")
+    _require_outcomes(finished)
+    _check_names("status", table["status"], tuple(RunStatus))
+    _check_names("mode", finished["mode"], tuple(LABELS))
+    _check_names("experience", finished["experience"], EXPERIENCES)
     for name in names:
         _check_numbers(name, table[name])
     for curves in table[[name for name in names if name.startswith(CURVES)]].itertuples(index=False):
@@ -141,15 +132,34 @@ def _require_values(finished: pd.DataFrame, name: str) -> None:
         raise ValueError(f"a finished run lacks its {name}")
 
 
+def _require_outcomes(finished: pd.DataFrame) -> None:
+    """Raise ValueError for a finished run without its outcome: on validation images in an exploration, else tested."""
+    import pandas as pd
+
+    is_exploration = finished["purpose"] == "exploration" if "purpose" in finished else finished["seed"].isna()
+    outcomes = outcomes_of(finished)
+    for outcome in dict.fromkeys(outcomes):
+        _, tested, validated = columns_of(outcome)
+        has_outcome = pd.Series([each == outcome for each in outcomes], finished.index)
+        _require_values(finished[~is_exploration & has_outcome], tested)
+        _require_values(finished[is_exploration & has_outcome], validated)
+
+
+def _check_names(column: str, values: pd.Series[Any], known: Sequence[str]) -> None:
+    for name in values.dropna().unique():
+        if name not in known:
+            raise ValueError(f"no {column} is called '{shortened(name)}'{nearest(name, known)}")
+
+
 def _check_numbers(name: str, column: pd.Series[Any]) -> None:
-    """ValueError for an infinity, or a share outside [0, 1]. NaN stands for a missing value."""
+    """Raise ValueError for an infinity, or a share outside [0, 1]. NaN stands for a missing value."""
     import pandas as pd
     import pyarrow as pa
 
     kind = type_of(name)
-    if kind is None or name.startswith(CURVES):  # charts leave out a loss that has run away
+    if kind is None or name.startswith(CURVES):  # the loss of a run that diverged may be infinite
         return
-    if name not in FIXED and not pd.api.types.is_numeric_dtype(column):  # the user's own of such a name
+    if name not in FIXED and not pd.api.types.is_numeric_dtype(column):  # the user's own column
         return
     is_list = pa.types.is_list(kind)
     if (kind.value_type if is_list else kind) not in (INTEGER, NUMBER):
@@ -162,16 +172,16 @@ def _check_numbers(name: str, column: pd.Series[Any]) -> None:
 
 
 def select(table: pd.DataFrame, where: str | None, columns: Sequence[str] | None) -> pd.DataFrame:
-    """Some rows and columns of a table.
+    """Select rows and columns of a table.
 
     Args:
         table: from `results_of` or `read_results`.
-        where: a condition as pandas.DataFrame.query takes it: "mode == 'learned' and seed < 3"; names with a dot stand
-            in backticks. None for all rows.
-        columns: their names; None for all.
+        where: a condition for pandas.DataFrame.query, such as "mode == 'learned' and seed < 3", with backticks around
+            names that have a dot; None for all rows.
+        columns: names; None for all.
 
     Raises:
-        UserError: an unknown column (the nearest name is given), or a condition that cannot be read.
+        UserError: an unknown column (the error names the closest match), or an invalid condition.
     """
     if where is not None:
         table = table[_mask(table, where)]
@@ -186,7 +196,7 @@ def _check_known(name: str, table: pd.DataFrame) -> None:
 
 
 def _mask(table: pd.DataFrame, where: str) -> pd.Series[bool]:
-    """Which rows meet a condition."""
+    """The rows that meet a condition."""
     import pandas as pd
 
     try:
@@ -195,7 +205,7 @@ def _mask(table: pd.DataFrame, where: str) -> pd.Series[bool]:
         mask = table.eval(where)
     except UserError:
         raise
-    except Exception as error:  # pandas lets the errors of Python's parser and of any operator through
+    except Exception as error:  # pandas passes on the errors of Python's parser and of any operator
         raise UserError(f"--where cannot be read: {error}; an example: mode == 'learned'") from None
     if not isinstance(mask, pd.Series) or mask.dtype != bool:
         raise UserError(f"--where cannot be read: {where} is not a condition; an example: mode == 'learned'")
@@ -203,14 +213,14 @@ def _mask(table: pd.DataFrame, where: str) -> pd.Series[bool]:
 
 
 def _names(where: str) -> list[str]:
-    """The columns that a condition names. SyntaxError if it is not one."""
+    """The columns that a condition names. Raises SyntaxError if it cannot be parsed."""
     quoted: dict[str, str] = {}
 
     def stand_in(match: re.Match[str]) -> str:
         return quoted.setdefault(match[1], f"_quoted_{len(quoted)}")
 
     tree = ast.parse(re.sub("`([^`]*)`", stand_in, where.strip()), mode="eval")
-    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}  # pandas knows sqrt and others
+    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}  # functions, such as sqrt
     names = {stand: name for name, stand in quoted.items()}
-    found = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in called]
-    return [names.get(node.id, node.id) for node in found]
+    columns = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in called]
+    return [names.get(node.id, node.id) for node in columns]

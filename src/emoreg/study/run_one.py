@@ -1,4 +1,4 @@
-"""One job of a plan, a run or its suites, in whichever process it is done."""
+"""Do one job of a plan, a run or its suites, in the process that a pool chooses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Job = PlannedRun | PlannedScoring
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """How a job ended: finished, diverged, failed, blocked, or still waiting because another process is doing it."""
+    """The end of a job: finished, diverged, failed, blocked, or still waiting because another process is doing it."""
 
     run: Job  # in the folder in which it was done
     status: RunStatus
@@ -27,24 +27,13 @@ class RunOutcome:
 
 
 def perform(run: Job, progress: Progress) -> RunOutcome:
-    """Do one job. Whatever it raises becomes its outcome, unless it was interrupted."""
-    from emoreg.stages.classify import train
-    from emoreg.stages.pretrain import pretrain
-
+    """Do one job. Any exception except an interrupt becomes its outcome."""
     try:
         if isinstance(run, PlannedScoring):
-            from emoreg.suites.score import score_suites
-            from emoreg.training.fabric import is_available
-
-            device = run.recipe.training.device
-            device = device if is_available(device) else "auto"
-            score_suites(run.folder, run.suites, device, progress=progress, recipe=run.recipe)
+            _score(run, progress)
         else:
             (run,) = where_they_are([run])
-            if isinstance(run.recipe, PretrainRecipe):
-                pretrain(run.recipe, run.folder, progress=progress)
-            else:
-                train(run.recipe, run.folder, progress=progress)
+            _train(run, progress)
     except FolderInUse as error:
         return RunOutcome(run, RunStatus.WAITING, str(error))
     except Diverged as error:
@@ -58,3 +47,23 @@ def perform(run: Job, progress: Progress) -> RunOutcome:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         return RunOutcome(run, RunStatus.FAILED, reason, traceback.format_exc())
     return RunOutcome(run, RunStatus.FINISHED)
+
+
+def _train(run: PlannedRun, progress: Progress) -> None:
+    from emoreg.stages.classify import train
+    from emoreg.stages.pretrain import pretrain
+
+    if isinstance(run.recipe, PretrainRecipe):
+        pretrain(run.recipe, run.folder, progress=progress)
+    else:
+        train(run.recipe, run.folder, progress=progress)
+
+
+def _score(job: PlannedScoring, progress: Progress) -> None:
+    from emoreg.suites.score import score_suites
+    from emoreg.training.fabric import is_available
+
+    device = job.recipe.training.device
+    score_suites(
+        job.folder, job.suites, device if is_available(device) else "auto", progress=progress, recipe=job.recipe
+    )

@@ -180,7 +180,7 @@ def _say_precision(study: Study, out: Path, here: Machine, progress: Progress) -
 
 def _say_old(planned: Sequence[PlannedRun], progress: Progress) -> None:
     """Say which runs are found by an id that tells of their images only where they were."""
-    old = [run for run in planned if run.id == run.with_paths != run.without_paths]
+    old = [run for run in planned if run.id == run.path_id != run.content_id]
     if old:
         progress.say(
             f"{len(old)} of {len(planned)} runs were begun when their ids had the paths of images in them: they are "

@@ -1,4 +1,4 @@
-"""Decides which job of a plan is next. A pool does them; one that fails does not stop the others."""
+"""Schedule the jobs of a plan. A pool does them; a job that fails does not stop the others."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from emoreg.study.plan import PlannedRun, where_they_are
 from emoreg.study.run_one import Job, RunOutcome, perform
 from emoreg.study.shared_runs import SharedRuns
 
-SHOWN = tuple(outcome.name for outcome in OUTCOMES.values())  # of a run that is done
+SHOWN = tuple(outcome.name for outcome in OUTCOMES.values())  # metrics in the line of a finished run
 FAILURES = "failures.json"
 
 
 class Pool(Protocol):
-    """Does jobs, runs or their suites, at most `size` at a time."""
+    """Does jobs (runs, or suites of runs), at most `size` at a time."""
 
     size: int
 
     def start(self, run: Job) -> None:
-        """Start a run."""
+        """Start a job."""
 
     def wait(self) -> list[RunOutcome]:
-        """Wait a while for runs to end, and return those that have, possibly none."""
+        """Wait a while for jobs to end, and return the outcomes of those that have, possibly none."""
 
     def machine(self) -> Machine:
-        """What a device and precision of `auto` stand for where the runs are done."""
+        """Return the device and precision that `auto` stands for where the jobs are done."""
 
     def close(self) -> None:
-        """End, with all runs that are under way. They can be resumed."""
+        """End the pool and all running jobs, which can be resumed."""
 
 
 class InTurn:
-    """A pool that does one run at a time, in this process."""
+    """A pool that does one job at a time, in this process."""
 
     size = 1
 
@@ -48,19 +48,19 @@ class InTurn:
         self.progress, self.started = progress, list[Job]()
 
     def start(self, run: Job) -> None:
-        """Keep the run for `wait`."""
+        """Keep the job for `wait`."""
         self.started.append(run)
 
     def wait(self) -> list[RunOutcome]:
-        """Do the run."""
+        """Do the job."""
         return [perform(self.started.pop(), self.progress)]
 
     def machine(self) -> Machine:
-        """This one."""
+        """Return this machine."""
         return this_machine()
 
     def close(self) -> None:
-        """Do nothing: no run outlasts `wait`."""
+        """Do nothing: no job outlasts `wait`."""
 
 
 def execute(
@@ -73,14 +73,14 @@ def execute(
         out: the study's folder; failures are recorded there with their traceback.
         pool: does the runs. The caller closes it.
         progress: shows one task for the whole study.
-        elsewhere: ids of runs that other machines have done. An encoder of stage 1 is trained here all the same if a
-            run that is left needs its weights.
+        elsewhere: ids of runs that other machines have done. An encoder among them is still trained here if a
+            remaining run needs its weights.
 
     Returns:
         The runs that failed, diverged or were blocked, by run id.
     """
     recorded = read_failures(out)
-    once = list({run.id: run for run in planned}.values())  # several arms may be the same run
+    once = list({run.id: run for run in planned}.values())  # arms of several variants may share a run
     todo = left_to_do(once, elsewhere)
     finished = {run.id for run in once if run.run.is_finished}
     total, left = (sum(run.branches for run in runs) for runs in (once, todo))
@@ -95,31 +95,32 @@ def execute(
 
 
 def left_to_do(planned: Sequence[PlannedRun], elsewhere: Set[str] = frozenset()) -> list[PlannedRun]:
-    """The runs of a plan, in its order, that have ended neither here nor elsewhere; see `execute`.
+    """The runs of a plan that remain to be done, in its order: they have ended neither here nor elsewhere.
 
-    An encoder that diverged is among them while a run that is left needs it: that one waits for it.
+    An encoder is included if a remaining run needs it, even if it diverged or finished elsewhere. It is left out if
+    only runs that are done elsewhere need it.
     """
     left = [run for run in planned if run.id not in elsewhere and not run.run.has_ended]
     needed = {run.needs for run in left}
-    taken_elsewhere = {run.needs for run in planned if run.id in elsewhere}
-    ids = {run.id for run in left if run.mode is not None or run.id in needed or run.id not in taken_elsewhere}
+    needed_elsewhere = {run.needs for run in planned if run.id in elsewhere}
+    ids = {run.id for run in left if run.mode is not None or run.id in needed or run.id not in needed_elsewhere}
     ids |= {run.id for run in planned if run.id in needed and not run.run.is_finished}
     return [run for run in planned if run.id in ids]
 
 
 def outcomes_of(todo: list[Job], finished: set[str], pool: Pool, shared: SharedRuns) -> Iterator[RunOutcome]:
-    """Start each job as soon as the run that it needs is finished, and give the outcomes as they come.
+    """Start each job as soon as the run that it needs is finished, and yield the outcomes as they come.
 
     Args:
-        todo: in the order in which they are to be done; emptied.
+        todo: jobs, in the order in which they are to be done; emptied.
         finished: ids of the runs that are finished; added to.
-        pool: does them.
-        shared: knows which of them another study is doing.
+        pool: does the jobs.
+        shared: tells which jobs another study is doing.
     """
     running: set[str] = set()
     while todo or running:
-        still_open = running | {run.id for run in todo}
-        for blocked in [run for run in todo if run.needs and run.needs not in finished | still_open]:
+        attainable = finished | running | {run.id for run in todo}
+        for blocked in [run for run in todo if run.needs and run.needs not in attainable]:
             todo.remove(blocked)
             yield RunOutcome(blocked, RunStatus.BLOCKED, "not run, as the stage-1 run that it needs has failed")
         ready = [run for run in todo if run.needs is None or run.needs in finished]
@@ -127,16 +128,21 @@ def outcomes_of(todo: list[Job], finished: set[str], pool: Pool, shared: SharedR
             todo.remove(run)
             running.add(run.id)
             pool.start(run)
-        if ready and not running:
+        if running:
+            yield from _ended(todo, finished, running, pool)
+        elif ready:
             shared.wait(ready)
-        for outcome in pool.wait() if running else []:
-            running.remove(outcome.run.id)
-            if outcome.status is RunStatus.WAITING:  # another study was faster to begin it
-                todo.append(outcome.run)
-                continue
-            if outcome.status is RunStatus.FINISHED:
-                finished.add(outcome.run.id)
-            yield outcome
+
+
+def _ended(todo: list[Job], finished: set[str], running: set[str], pool: Pool) -> Iterator[RunOutcome]:
+    for outcome in pool.wait():
+        running.remove(outcome.run.id)
+        if outcome.status is RunStatus.WAITING:  # another study has just started it
+            todo.append(outcome.run)
+            continue
+        if outcome.status is RunStatus.FINISHED:
+            finished.add(outcome.run.id)
+        yield outcome
 
 
 def recorded_failures(planned: Sequence[PlannedRun], out: Path) -> dict[str, RunOutcome]:
@@ -145,22 +151,22 @@ def recorded_failures(planned: Sequence[PlannedRun], out: Path) -> dict[str, Run
 
 
 def read_failures(out: Path) -> dict[str, dict[str, str]]:
-    """The records of failures.json by run id. A damaged one loses nothing: those runs are tried again."""
+    """Read failures.json, by run id. Damaged records are dropped: those runs are tried again."""
     try:
-        found = dict(read_json(out / FAILURES))
+        records = dict(read_json(out / FAILURES))
     except (OSError, TypeError, ValueError):
         return {}
-    return {key: value for key, value in found.items() if isinstance(value, dict) and _is_record(value)}
+    return {key: value for key, value in records.items() if isinstance(value, dict) and _is_record(value)}
 
 
 def _is_record(value: Mapping[str, Any]) -> bool:
-    # An earlier emoreg recorded here that a run diverged; its folder says so now, and without one it is done anew.
+    # An earlier emoreg recorded runs that diverged here too; now their folders do, and a run without one is redone.
     recorded = (RunStatus.FAILED, RunStatus.BLOCKED)
     return isinstance(value.get("error"), str) and value.get("status", RunStatus.FAILED) in recorded
 
 
 def record(recorded: dict[str, dict[str, str]], outcome: RunOutcome, out: Path) -> None:
-    """Record a failure, until the run has ended after all. What diverged says so in its folder."""
+    """Record a failure, or remove the record of a run that has finished or diverged. The latter's folder records it."""
     before = recorded.pop(outcome.run.id, None)
     after = None
     if outcome.error is not None and outcome.status is not RunStatus.DIVERGED:
@@ -172,7 +178,7 @@ def record(recorded: dict[str, dict[str, str]], outcome: RunOutcome, out: Path) 
 
 
 def write_failures(recorded: Mapping[str, Mapping[str, str]], out: Path) -> None:
-    """Write failures.json, if that can be: runs that need the disk report that it is full."""
+    """Write failures.json, if possible: if the disk is full, the runs report it."""
     with contextlib.suppress(OSError):
         write_json(out / FAILURES, recorded)
 
@@ -186,7 +192,7 @@ def _failures(recorded: Mapping[str, Mapping[str, str]], planned: Sequence[Plann
         if run.run.has_diverged:
             failures[run.id] = _diverged(run)
         elif record := recorded.get(run.id):
-            # Records of the first edition have no status. A run was tried if that which it needs had not failed.
+            # Records of the first edition have no status: a run was blocked if the run that it needs had failed.
             default = RunStatus.BLOCKED if run.needs in recorded else RunStatus.FAILED
             status = RunStatus(record.get("status", default))
             failures[run.id] = RunOutcome(run, status, record["error"], record.get("traceback", ""))
@@ -203,9 +209,9 @@ def _diverged(run: PlannedRun) -> RunOutcome:
 def _summary(planned: PlannedRun) -> str:
     try:
         final = planned.run.final
-    except UserError as error:  # its folder was deleted just now; the other runs are still done
+    except UserError as error:  # its folder has just been deleted; the other runs continue
         return f"{planned.name}: {error}"
-    # Not the test split: who sees its figures while a study runs is tempted to stop it, or to change it.
+    # Not the test split: seeing its figures while a study runs tempts people to stop or change it.
     measured = final.get("validation") or {}
     parts = [f"{key} {figure(value)}" for key in SHOWN if (value := measured.get(key)) is not None]
     if not parts and (loss := planned.run.last_loss) is not None:

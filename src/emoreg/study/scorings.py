@@ -1,4 +1,4 @@
-"""Suites that finished runs of a plan are still to be scored in: a job for a pool, like a run."""
+"""Jobs that score finished runs of a plan in suites; a pool does them like runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from emoreg.study.plan import PlannedRun
 from emoreg.suites.options import Suite, WithSets
 from emoreg.suites.results import read_result
 
-SUFFIX = "/suites"  # of the id of a scoring, behind its run's
+SUFFIX = "/suites"  # appended to a run's id for the id of its scoring
 
 
 @dataclass(frozen=True)
@@ -21,35 +21,35 @@ class PlannedScoring:
     """The suites that one finished run of stage 2 is to be scored in."""
 
     planned: PlannedRun
-    suites: tuple[Suite, ...]  # without those that are scored already
+    suites: tuple[Suite, ...]  # without those that it was scored in already
     needs: ClassVar[None] = None  # no other job
 
     @property
     def id(self) -> str:
-        """Unlike its run's."""
+        """The id of the job, which differs from its run's."""
         return f"{self.planned.id}{SUFFIX}"
 
     @property
     def name(self) -> str:
-        """For people."""
+        """The name of the job, for people."""
         return f"{self.planned.name}, suites"
 
     @property
     def folder(self) -> Path:
-        """The run's."""
+        """The run's folder."""
         return self.planned.folder
 
     @property
     def recipe(self) -> TrainRecipe:
-        """The run's, with the root where its images are now."""
+        """The run's recipe, with the current root of its images."""
         assert isinstance(self.planned.recipe, TrainRecipe)
         return self.planned.recipe
 
 
 def left_to_score(planned: Sequence[PlannedRun], suites: Sequence[Suite]) -> list[PlannedScoring]:
-    """Of the finished runs of stage 2 those with suites that are not scored, or whose result is damaged.
+    """Jobs for the finished runs of stage 2 that lack a readable result of some suite.
 
-    Runs of one target follow each other, so that a process damages its images once.
+    Runs with the same target follow each other, so that a process damages its images only once.
     """
     if not suites:
         return []
@@ -66,44 +66,49 @@ def left_to_score(planned: Sequence[PlannedRun], suites: Sequence[Suite]) -> lis
 def _is_scored(run: PlannedRun, suite: Suite) -> bool:
     try:
         return read_result(run.run, suite) is not None
-    except UserError:  # scoring it says what is wrong
+    except UserError:  # scoring it again reports the damage
         return False
 
 
 def check_scorable(left: Sequence[PlannedRun], jobs: Sequence[PlannedScoring], suites: Sequence[Suite]) -> None:
-    """UserError, before any run, for suites that runs cannot be scored in; for what is scored nothing is needed.
-
-    It names a library that is not installed, a target with images that are too small, other sets that are not here.
+    """Check, before any run, that the remaining scorings are possible.
 
     Args:
         left: runs that are still to be done, and then to be scored in all suites.
         jobs: from `left_to_score`.
         suites: of the study.
+
+    Raises:
+        UserError: a library is not installed, the images of a target are too small, or an other set is missing.
     """
-    from emoreg.study.missing_sets import is_missing
     from emoreg.suites.corruptions import check_size
     from emoreg.suites.score import require_libraries
 
-    asked = {suite.name for job in jobs for suite in job.suites}
+    names = {suite.name for job in jobs for suite in job.suites}
     if any(run.mode is not None for run in left):
-        asked |= {suite.name for suite in suites}
-    needed = [suite for suite in suites if suite.name in asked]
+        names |= {suite.name for suite in suites}
+    needed = [suite for suite in suites if suite.name in names]
     require_libraries(needed)
     runs = (*left, *(job.planned for job in jobs))
-    recipes = {run.target: run.recipe for run in runs if isinstance(run.recipe, TrainRecipe)}
+    targets = {run.target: run.recipe.target for run in runs if isinstance(run.recipe, TrainRecipe)}
     for suite in needed:
         if suite.corruptions is not None:
-            for label, recipe in recipes.items():
-                check_size(recipe.target.image_size, f"target {label}")
-        if isinstance(suite.options, WithSets):
-            for each in suite.options.sets:
-                if is_missing(each.target(32, "crop")):
-                    place = f"nothing at {each.root}" if each.root else "no root is given"
-                    raise UserError(f"suites: {suite.name}: {each.label}: {place}; correct it, or leave it out")
+            for label, target in targets.items():
+                check_size(target.image_size, f"target {label}")
+        _require_sets(suite)
+
+
+def _require_sets(suite: Suite) -> None:
+    from emoreg.study.missing_sets import is_missing
+
+    for each in suite.options.sets if isinstance(suite.options, WithSets) else ():
+        if is_missing(each.target(32, "crop")):
+            place = f"nothing at {each.root}" if each.root else "no root is given"
+            raise UserError(f"suites: {suite.name}: {each.label}: {place}; correct it, or leave it out")
 
 
 def plan_line(planned: Sequence[PlannedRun], suites: Sequence[Suite]) -> str | None:
-    """How many scorings there are, done and to do; None without suites. A run that diverged has none."""
+    """A line on the numbers of scorings, done and to do; None without suites. Runs that diverged are not scored."""
     if not suites:
         return None
     names = ", ".join(suite.name for suite in suites)

@@ -1,6 +1,6 @@
-"""What the table of results has of suites: a column for each figure, and one that says with which options.
+"""The columns of suites in the table of results: one for each figure, and `suites`.
 
-`suites` is a JSON object of the suites that a run has scored: options, and which images the figures are of, in words.
+`suites` is a JSON object of the suites that a run was scored in: their options, and a description of the images.
 """
 
 from __future__ import annotations
@@ -20,23 +20,24 @@ COLUMN = "suites"
 
 
 def suite_columns(run: Run, suites: Sequence[Suite]) -> dict[str, Any]:
-    """The columns of a finished run of stage 2; of suites that it has not scored, or whose result is damaged, none."""
-    found: list[SuiteResult] = []
+    """The columns of a finished run of stage 2, for all suites that it has a readable result of."""
+    results: list[SuiteResult] = []
     for suite in suites:
-        with contextlib.suppress(UserError):  # scoring it says so
+        with contextlib.suppress(UserError):  # a damaged result is scored again
             if (result := read_result(run, suite)) is not None:
-                found.append(result)
-    if not found:
+                results.append(result)
+    if not results:
         return {}
-    told = {each.suite: {"options": each.options, "images": each.images} for each in found}
-    figures = {column(each.suite, name): value for each in found for name, value in each.figures.items()}
-    return {COLUMN: json.dumps(told, sort_keys=True), **figures}
+    scored = {each.suite: {"options": each.options, "images": each.images} for each in results}
+    figures = {column(each.suite, name): value for each in results for name, value in each.figures.items()}
+    return {COLUMN: json.dumps(scored, sort_keys=True), **figures}
 
 
 def missing_suites(row: Mapping[Any, Any], other: Mapping[Any, Any]) -> dict[str, Any]:
-    """What another row of the same run has scored in suites, and this one has not, as values of its columns."""
+    """The columns of suites that another row of the same run has and this one lacks."""
     own, others = told_suites(row[COLUMN]), told_suites(other[COLUMN])
-    if not (new := {suite: told for suite, told in others.items() if suite not in own}):
+    new = {suite: facts for suite, facts in others.items() if suite not in own}
+    if not new:
         return {}
     prefixes = tuple(column(suite, "") for suite in new)
     figures = {str(name): value for name, value in other.items() if str(name).startswith(prefixes)}
@@ -44,7 +45,7 @@ def missing_suites(row: Mapping[Any, Any], other: Mapping[Any, Any]) -> dict[str
 
 
 def told_suites(value: Any) -> Mapping[str, Any]:
-    """What a row says of its suites, from the column `suites`; nothing where that cannot be read."""
+    """Parse a value of the column `suites`; an unreadable one is empty."""
     try:
         read = json.loads(value) if isinstance(value, str) else {}
     except (ValueError, RecursionError):

@@ -145,8 +145,8 @@ def _planned(trial: Trial, seed: int, folders: Folders, machine: Machine, keys: 
         target=recipe.target.name if isinstance(recipe, TrainRecipe) else None,
         backbone=recipe.backbone.name,
         seed=seed,
-        without_paths=id_,
-        with_paths=id_,
+        content_id=id_,
+        path_id=id_,
     )
 
 
