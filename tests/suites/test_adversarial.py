@@ -20,7 +20,7 @@ Pixels = NDArray[np.float32]
 @pytest.mark.extra("suites")
 @pytest.mark.thorough
 def test_attacks_stay_within_eps_and_lower_accuracy(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
-    labels = subject.answers(subject.scored).logits.argmax(dim=1)  # all right, but under attack
+    labels = subject.predict(subject.scored).logits.argmax(dim=1)  # all right without an attack
     subject = dataclasses.replace(subject, scored=dataclasses.replace(subject.scored, labels=labels))
     changes: list[float] = []
     attack = adversarial._attacked
@@ -42,8 +42,8 @@ def test_attacks_stay_within_eps_and_lower_accuracy(subject: Subject, monkeypatc
     assert "12 test images, attacked within 4/255 and 40/255" in scored.images
 
 
-def test_the_attacked_network_answers_as_the_classifier_does(subject: Subject) -> None:
+def test_the_attacked_network_gives_the_outputs_of_the_classifier(subject: Subject) -> None:
     pixels, _, _ = next(subject.scored.batches(torch.arange(4), 4))
-    attacked = adversarial._OfPixels(subject.classifier)
+    attacked = adversarial._OnPixels(subject.classifier)
     expected = subject.classifier.respond(normalise(pixels)).logits
     assert torch.allclose(attacked(pixels.float() / 255), expected, atol=1e-4)

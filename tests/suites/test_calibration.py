@@ -17,7 +17,7 @@ from emoreg.suites.options import CalibrationOptions
 from emoreg.suites.subject import Subject
 
 
-def test_the_temperature_of_overconfident_answers_is_found() -> None:
+def test_the_temperature_of_overconfident_outputs_is_found() -> None:
     draw = torch.Generator().manual_seed(0)
     z = torch.randn(4000, 5, generator=draw)
     labels = torch.multinomial(z.softmax(dim=1), 1, generator=draw).squeeze(1)
@@ -26,20 +26,20 @@ def test_the_temperature_of_overconfident_answers_is_found() -> None:
     assert 99 < fit_temperature(torch.tensor([[9.0, 0.0]]), torch.tensor([1])) <= 100
 
 
-def test_figures_are_those_of_their_definitions(subject: Subject, images: Callable[..., ImageSet]) -> None:
+def test_figures_follow_their_definitions(subject: Subject, images: Callable[..., ImageSet]) -> None:
     subject = dataclasses.replace(subject, held_out=images(10, seed=1))
     scored = score(subject, CalibrationOptions())
-    answers = subject.answers(subject.scored)
-    probabilities = answers.logits.softmax(dim=1)
-    brier = (probabilities - F.one_hot(answers.labels, 2)).square().sum(dim=1).mean().item()
+    outputs = subject.predict(subject.scored)
+    probabilities = outputs.logits.softmax(dim=1)
+    brier = (probabilities - F.one_hot(outputs.labels, 2)).square().sum(dim=1).mean().item()
     assert scored.figures["brier"] == pytest.approx(brier, abs=1e-6)
-    assert scored.figures["nll"] == pytest.approx(F.cross_entropy(answers.logits, answers.labels).item(), abs=1e-6)
+    assert scored.figures["nll"] == pytest.approx(F.cross_entropy(outputs.logits, outputs.labels).item(), abs=1e-6)
     assert subject.held_out is not None
-    fitted = subject.answers(subject.held_out)
+    fitted = subject.predict(subject.held_out)
     temperature = fit_temperature(fitted.logits, fitted.labels)
-    assert scored.figures["temperature"] == temperature != fit_temperature(answers.logits, answers.labels)
-    scaled = answers.logits / scored.figures["temperature"]
-    assert scored.figures["nll_scaled"] == pytest.approx(F.cross_entropy(scaled, answers.labels).item(), abs=1e-6)
+    assert scored.figures["temperature"] == temperature != fit_temperature(outputs.logits, outputs.labels)
+    scaled = outputs.logits / scored.figures["temperature"]
+    assert scored.figures["nll_scaled"] == pytest.approx(F.cross_entropy(scaled, outputs.labels).item(), abs=1e-6)
     assert 0 <= scored.figures["ece"] <= 1
     assert scored.images == "12 test images; temperature fitted on 10 validation images"
 
@@ -61,10 +61,10 @@ def test_no_image_is_scored_that_fitted_the_temperature(subject: Subject, monkey
 
     monkeypatch.setattr(calibration, "fit_temperature", fit)
     nll = score(subject, CalibrationOptions()).figures["nll"]
-    answers = subject.answers(subject.scored)
-    rest = [row for row, logits in enumerate(answers.logits) if not any(torch.equal(logits, other) for other in fitted)]
+    outputs = subject.predict(subject.scored)
+    rest = [row for row, logits in enumerate(outputs.logits) if not any(torch.equal(logits, other) for other in fitted)]
     assert len(fitted) == len(rest) == 6
-    assert nll == pytest.approx(F.cross_entropy(answers.logits[rest], answers.labels[rest]).item(), abs=1e-6)
+    assert nll == pytest.approx(F.cross_entropy(outputs.logits[rest], outputs.labels[rest]).item(), abs=1e-6)
 
 
 def test_too_few_images_are_refused(subject: Subject, images: Callable[..., ImageSet]) -> None:

@@ -19,7 +19,7 @@ Pixels = NDArray[np.uint8]
 
 
 def brighter(images: Pixels, name: str, severity: int, seed: int) -> Pixels:
-    """Stands for the library."""
+    """Replace the library."""
     return np.clip(images.astype(int) + 5 * severity, 0, 255).astype(np.uint8)
 
 
@@ -59,13 +59,13 @@ def test_images_that_are_too_small_are_refused_by_name() -> None:
 
 @pytest.mark.extra("suites")
 @pytest.mark.thorough
-def test_every_corruption_changes_images_by_draws_of_their_own(images: Callable[..., ImageSet]) -> None:
+def test_every_corruption_is_drawn_for_each_image(images: Callable[..., ImageSet]) -> None:
     pixels = images(2).table.images
     assert isinstance(pixels, np.ndarray)
     before = mtrand.get_bit_generator()
     for name in CORRUPTIONS:
         once = damage(pixels, name, 3, 0)
         assert once.shape == pixels.shape and once.dtype == np.uint8 and (once != pixels).any(), name
-        assert (damage(pixels[:1], name, 3, 0) == once[:1]).all(), name  # again, whatever other images there are
+        assert (damage(pixels[:1], name, 3, 0) == once[:1]).all(), name  # independent of the other images
     assert (damage(pixels, "gaussian_noise", 3, 1) != damage(pixels, "gaussian_noise", 3, 0)).any()
     assert mtrand.get_bit_generator() is before

@@ -24,8 +24,8 @@ def test_a_name_alone_stands_for_its_defaults() -> None:
     own = Suite(adversarial=AdversarialOptions(images=3))
     found = read_suites(["corruptions", {"calibration": None}, sets, own, transfer, people])
     assert tuple(suite.name for suite in found) == SUITES
-    assert found[0].told["seed"] == 0 and found[3].told["images"] == 3
-    assert found[2].told["sets"] == [{"set": "svhn", "classes": None}, {"set": "textures", "classes": None}]
+    assert found[0].public_options["seed"] == 0 and found[3].public_options["images"] == 3
+    assert found[2].public_options["sets"] == [{"set": "svhn", "classes": None}, {"set": "textures", "classes": None}]
     assert parse_suites(["calibration", "adversarial: {eps: [1, 4]}"])[1].options == AdversarialOptions(eps=(1.0, 4.0))
 
 
@@ -49,13 +49,13 @@ def test_a_name_alone_stands_for_its_defaults() -> None:
         ("calibration", "suites", "must be a list"),
     ],
 )
-def test_an_error_names_the_entry_and_the_nearest_name(entries: Any, key: str, told: str) -> None:
+def test_an_error_names_the_entry_and_the_closest_match(entries: Any, key: str, told: str) -> None:
     with pytest.raises(SettingError) as caught:
         read_suites(entries)
     assert caught.value.key.startswith(key) and told in str(caught.value)
 
 
-def test_other_options_have_another_id_and_paths_are_no_part_of_it() -> None:
+def test_the_id_depends_on_the_options_but_not_on_paths() -> None:
     one, other = parse_suites(["adversarial"])[0], parse_suites(["adversarial: {images: 100}"])[0]
     assert one.id != other.id and len(one.id) == 8
     here, there = (
@@ -73,7 +73,7 @@ def test_a_smoke_run_scores_a_few_images() -> None:
     ]
 
 
-def test_another_set_that_nobody_knows_is_named_where_it_stands() -> None:
+def test_an_unknown_set_is_named_with_its_key() -> None:
     with pytest.raises(SettingError, match=r"sets\[1\].name: .* 'svnh' \(did you mean 'svhn'\?\)"):
         OutOfDistributionOptions((OtherSet("cifar100"), OtherSet("svnh")))
     for name in ("hf:", "hf:somebody/", "hf:a/b/c/d"):

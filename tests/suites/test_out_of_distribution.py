@@ -14,19 +14,19 @@ from emoreg.suites.out_of_distribution import score, separation
 from emoreg.suites.subject import Subject, energy_of
 
 
-def test_separation_is_that_of_the_scores() -> None:
+def test_separation_follows_from_the_scores() -> None:
     own, other = torch.arange(100.0) + 100, torch.arange(100.0)
     assert separation(own, other) == (1.0, 0.0)
     assert separation(other, own)[0] == 0.0
     auroc, fpr95 = separation(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([0.0, 2.5]))
-    assert auroc == pytest.approx(4 / 6) and fpr95 == 0.5  # all own pass a threshold of 1, and so does 2.5
+    assert auroc == pytest.approx(4 / 6) and fpr95 == 0.5  # all own scores pass a threshold of 1, and so does 2.5
 
 
-def test_the_energy_of_mixed_probabilities_is_that_of_both_responses() -> None:
+def test_the_energy_of_mixed_probabilities_is_the_weighted_mean_of_both_responses() -> None:
     n, e = torch.tensor([[2.0, 0.0], [0.0, 0.0]]), torch.tensor([[0.0, 5.0], [1.0, 0.0]])
     lam = torch.tensor([[0.25]])
     mixed = Response(torch.log(0.75 * n.softmax(1) + 0.25 * e.softmax(1)), n, e, lam)
-    assert mixed.logits.logsumexp(dim=1).abs().max() < 1e-6  # of the answers alone there is none
+    assert mixed.logits.logsumexp(dim=1).abs().max() < 1e-6  # the mixture alone has none
     expected = 0.75 * n.logsumexp(1) + 0.25 * e.logsumexp(1)
     assert torch.allclose(energy_of(mixed, "probabilities").float(), expected)
     assert torch.allclose(energy_of(mixed, "logits").float(), mixed.logits.logsumexp(1), atol=1e-6)
@@ -43,16 +43,16 @@ def test_a_folder_and_a_target_are_other_sets_at_the_size_of_the_run(subject: Su
         assert scored.figures[kind] == pytest.approx(sum(own) / 2) and 0 <= scored.figures[kind] <= 1
 
 
-def test_a_pack_of_another_size_is_told_of_at_its_root(
+def test_a_pack_of_another_size_is_refused_with_the_key_of_its_root(
     subject: Subject, image_folder: Path, tmp_path: Path, quiet: Progress
 ) -> None:
-    """The size is the run's: another set has no setting for it."""
+    """The size is that of the run's target: other sets have no setting for it."""
     pack("folder", str(image_folder), 16, tmp_path / "small", False, quiet)
     sets = (OtherSet("digits"), OtherSet("folder", str(tmp_path / "small")))
     with pytest.raises(SettingError, match=r"^sets\[1\]\.root: is a pack of another image_size: pack it again for 32"):
         score(subject, OutOfDistributionOptions(sets=sets, images=8))
 
 
-def test_a_set_that_is_not_there_is_named(subject: Subject, tmp_path: Path) -> None:
+def test_a_missing_set_is_named(subject: Subject, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nowhere"):
         score(subject, OutOfDistributionOptions(sets=(OtherSet("folder", str(tmp_path / "nowhere")),)))

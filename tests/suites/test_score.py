@@ -40,7 +40,7 @@ def run(runs: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(runs / "learned", tmp_path / "learned"))
 
 
-def test_a_suite_is_scored_once_and_kept_with_all_that_it_was_made_of(run: Path, quiet: Progress) -> None:
+def test_a_suite_is_scored_once_and_kept_with_its_provenance(run: Path, quiet: Progress) -> None:
     (found,) = score_suites(run, ["calibration"], "cpu", progress=quiet)
     written = json.loads(found.file.read_text())
     assert found.file == run / "suites" / f"calibration-{CALIBRATION.id}.json"
@@ -51,18 +51,18 @@ def test_a_suite_is_scored_once_and_kept_with_all_that_it_was_made_of(run: Path,
     assert score_suites(run, ["calibration"], "cpu", progress=quiet) == (found,)
     assert found.file.stat().st_mtime_ns == at
     score_suites(run, [{"calibration": {"seed": 1}}], "cpu", progress=quiet)
-    assert len(list((run / "suites").iterdir())) == 2  # other options are another result
+    assert len(list((run / "suites").iterdir())) == 2  # other options give another result
     assert check_deletable([run]) == [Run(run)]
 
 
-def test_validation_images_fit_the_temperature_where_the_run_has_any(run: Path, quiet: Progress) -> None:
+def test_the_temperature_is_fitted_on_validation_images_if_the_run_has_any(run: Path, quiet: Progress) -> None:
     (found,) = score_suites(run, ["calibration"], "cpu", progress=quiet)
     assert found.images.endswith("validation images") and "test images; temperature" in found.images
     (run / WEIGHTS).unlink()
     assert read_result(Run(run), CALIBRATION) == found  # reports need no weights
 
 
-def test_a_run_of_given_images_is_scored_on_these_alone(tmp_path: Path, quiet: Progress) -> None:
+def test_a_run_of_given_images_is_scored_only_on_these(tmp_path: Path, quiet: Progress) -> None:
     draw, labels = np.random.default_rng(0), np.arange(48) % 2
     table = Table("mine", draw.integers(0, 256, (48, 8, 8, 3), np.uint8), labels)
     data = Target(table.take(np.arange(24)), table.take(np.arange(24, 48)), ("cat", "dog"))
@@ -83,14 +83,14 @@ def test_a_run_of_given_images_is_scored_on_these_alone(tmp_path: Path, quiet: P
     assert score_suites(run, ["calibration"], "cpu", progress=quiet) == (found,)
 
 
-def test_figures_of_another_training_in_the_same_folder_do_not_count(run: Path, quiet: Progress) -> None:
+def test_figures_of_an_earlier_training_in_the_same_folder_do_not_count(run: Path, quiet: Progress) -> None:
     score_suites(run, ["calibration"], "cpu", progress=quiet)
     final = json.loads((run / FINAL).read_text())
     (run / FINAL).write_text(json.dumps(final | {"seconds": 1.0}))
     assert read_result(Run(run), CALIBRATION) is None
 
 
-def test_a_damaged_result_is_refused_in_a_line_that_says_what_to_do(run: Path, quiet: Progress) -> None:
+def test_a_damaged_result_is_refused_with_what_to_do(run: Path, quiet: Progress) -> None:
     (found,) = score_suites(run, ["calibration"], "cpu", progress=quiet)
     good = found.file.read_text()
     for damage in DAMAGES:
@@ -121,7 +121,7 @@ def test_what_cannot_be_scored_is_refused_by_name(
         score_suites(run, ["calibration"], progress=quiet)
 
 
-def test_images_other_than_those_of_then_are_refused(run: Path, quiet: Progress) -> None:
+def test_changed_images_are_refused(run: Path, quiet: Progress) -> None:
     final = json.loads((run / FINAL).read_text())
     final["test"]["checksum"] = "0" * 32
     (run / FINAL).write_text(json.dumps(final))

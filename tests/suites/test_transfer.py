@@ -27,7 +27,7 @@ def test_a_linear_classifier_finds_what_is_linear_whatever_the_scale() -> None:
     assert linear_accuracy(x[:200], x[200:], noise[:200], noise[200:]) < 0.65
 
 
-def test_it_learns_from_training_images_alone() -> None:
+def test_linear_classifiers_learn_only_from_training_images() -> None:
     x = np.random.default_rng(0).normal(size=(300, 4))
     y = (x[:, 0] > 0).astype(np.int64)
     assert linear_accuracy(x[:200], x[200:], y[:200], 1 - y[200:]) < 0.05
@@ -47,7 +47,7 @@ def test_features_are_those_of_both_branches_side_by_side(subject: Subject) -> N
 
 
 def elsewhere(subject: Subject) -> Subject:
-    """A run of another target than digits."""
+    """A run with a target other than digits."""
     return dataclasses.replace(subject, recipe=dataclasses.replace(subject.recipe, target=TargetSettings("svhn")))
 
 
@@ -64,7 +64,7 @@ def test_other_targets_are_learned_from_their_training_images(subject: Subject, 
     assert all(torch.equal(value, before[name]) for name, value in subject.classifier.state_dict().items())
 
 
-def test_an_encoder_that_sees_more_shows_in_the_features_of_both_alone(subject: Subject, image_folder: Path) -> None:
+def test_a_better_encoder_shows_only_in_the_features_of_both_branches(subject: Subject, image_folder: Path) -> None:
     class Blind(nn.Module):
         num_features = 3
 
@@ -77,7 +77,7 @@ def test_an_encoder_that_sees_more_shows_in_the_features_of_both_alone(subject: 
     assert found["flags_backbone_accuracy"] == 0.5 and found["flags_accuracy"] == 1.0
 
 
-def test_the_runs_own_images_are_no_other_target(subject: Subject) -> None:
+def test_the_runs_own_images_are_refused_as_another_target(subject: Subject) -> None:
     from emoreg.data.targets import read_target
     from emoreg.stages.classify import load_target
 
@@ -86,11 +86,11 @@ def test_the_runs_own_images_are_no_other_target(subject: Subject) -> None:
     own = load_target(read_target(settings).test, settings, subject.recipe.training, subject.fabric, subject.progress)
     with pytest.raises(UserError, match="digits has the images of the run itself"):
         score(dataclasses.replace(elsewhere(subject), scored=own), TransferOptions(sets=(digits,), images=100))
-    with pytest.raises(UserError, match="digits is the run's own target"):  # also where its test split is unseen
+    with pytest.raises(UserError, match="digits is the run's own target"):  # also if its test split is unseen
         score(subject, TransferOptions(sets=(digits,)))
 
 
-def test_classes_that_a_run_has_not_seen_are_another_target(subject: Subject) -> None:
+def test_classes_that_a_run_has_not_seen_are_accepted_as_another_target(subject: Subject) -> None:
     recipe = dataclasses.replace(subject.recipe, target=TargetSettings("digits", classes=("0", "1")))
     own = dataclasses.replace(subject, recipe=recipe)
     found = score(own, TransferOptions(sets=(OtherSet("digits", classes=("2", "3")),), images=40))

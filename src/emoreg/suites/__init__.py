@@ -1,1 +1,1 @@
-"""Suites: what a finished classifier scores beyond accuracy on its test split, from its saved model."""
+"""Suites: scores of a finished classifier beyond accuracy on its test split, from its saved model."""

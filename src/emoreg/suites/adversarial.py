@@ -1,8 +1,8 @@
 """Accuracy under attack: FGSM (Goodfellow et al. 2015) and PGD (Madry et al. 2018).
 
-By the Adversarial Robustness Toolbox. The attacker knows the weights: gradients flow through the regulated answer z, in
-evaluation. Attacks and answers are in 32 bits; an attacked image is one of floating-point values, not rounded to 255
-levels. Both attacks are weak by today's standards: accuracy under them is an upper limit of what stronger ones leave.
+By the Adversarial Robustness Toolbox. The attacker knows the weights: gradients flow through the regulated output z, in
+evaluation mode. Everything is computed in 32 bits, and attacked images are not rounded to 255 levels. Both attacks are
+weak by today's standards: accuracy under stronger ones is lower.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from emoreg.suites.options import AdversarialOptions
 from emoreg.suites.scored import MORE, Scored
 from emoreg.suites.subject import Subject, checksum_of, drawn
 
-BATCH = 50  # images at a time, in every arm: PGD's starts are drawn batch by batch
-STEP = 2.5  # of eps / steps: PGD's step, which reaches the border from any start (Madry et al. 2018, appendix)
+BATCH = 50  # the same in every arm: PGD's random starts are drawn batch by batch
+STEP = 2.5  # step size of PGD in units of eps / steps: enough to reach the border (Madry et al. 2018, appendix)
 ATTACKS = ("pgd", "fgsm")
 
 
-class _OfPixels(nn.Module):
-    """z of pixels in [0, 1], (B, 3, S, S)."""
+class _OnPixels(nn.Module):
+    """Maps pixels in [0, 1], (B, 3, S, S), to z."""
 
     mean: Tensor
     std: Tensor
@@ -46,11 +46,11 @@ class _OfPixels(nn.Module):
 
 
 def score(subject: Subject, options: AdversarialOptions) -> Scored:
-    """Accuracy under FGSM and PGD.
+    """Compute the accuracy under FGSM and PGD.
 
     Returns:
-        pgd_accuracy and fgsm_accuracy, the means over eps; clean_accuracy, on the same images untouched; and those of
-        each eps, pgd_8 and fgsm_8.
+        pgd_accuracy and fgsm_accuracy, the means over eps; clean_accuracy, of the same images without an attack; and
+        the accuracy for each eps, such as pgd_8 and fgsm_8.
 
     Raises:
         UserError: the library is not installed.
@@ -64,26 +64,26 @@ def score(subject: Subject, options: AdversarialOptions) -> Scored:
     right: Counter[str] = Counter()
     with subject.progress.task(f"{subject.run.folder.name}: adversarial", len(batches), "batches") as advance:
         for number, (pixels, labels) in enumerate(batches):
-            right["clean"] += _right(estimator, pixels, labels)
+            right["clean"] += _count_right(estimator, pixels, labels)
             for eps in options.eps:
                 with numpy_drawn_from(options.seed, "attack", number):
                     for name, attacked in _attacked(estimator, pixels, labels, eps / 255, options.steps).items():
-                        right[f"{name}_{eps:g}"] += _right(estimator, attacked, labels)
+                        right[f"{name}_{eps:g}"] += _count_right(estimator, attacked, labels)
             advance(1)
-    subject.classifier.to(subject.fabric.device)  # the toolbox knows CUDA and the CPU alone
+    subject.classifier.to(subject.fabric.device)  # the toolbox supports only CUDA and the CPU
     accuracy = {key: right[key] / len(images) for key in right}
     figures = {
         **{f"{name}_accuracy": fmean(accuracy[f"{name}_{eps:g}"] for eps in options.eps) for name in ATTACKS},
         "clean_accuracy": accuracy.pop("clean"),
         **accuracy,
     }
-    told = " and ".join(f"{eps:g}/255" for eps in options.eps)
-    what = f"{len(images):,} {subject.name}, attacked within {told} by FGSM and by {options.steps} steps of PGD"
-    return Scored(figures, what, {subject.name: checksum_of(images)})
+    limits = " and ".join(f"{eps:g}/255" for eps in options.eps)
+    scored = f"{len(images):,} {subject.name}, attacked within {limits} by FGSM and by {options.steps} steps of PGD"
+    return Scored(figures, scored, {subject.name: checksum_of(images)})
 
 
 def _estimator(subject: Subject) -> Any:
-    """The classifier as the toolbox takes it, without gradients of its weights."""
+    """Wrap the classifier for the toolbox, without gradients of its weights."""
     with importing("art", "the suite adversarial", MORE):
         from art.estimators.classification.pytorch import PyTorchClassifier
     classifier, size = subject.classifier, subject.recipe.target.image_size
@@ -91,7 +91,7 @@ def _estimator(subject: Subject) -> Any:
         parameter.requires_grad_(False)
     device = subject.fabric.device
     return PyTorchClassifier(
-        model=_OfPixels(classifier).to(device).eval(),
+        model=_OnPixels(classifier).to(device).eval(),
         loss=nn.CrossEntropyLoss(),
         input_shape=(3, size, size),
         nb_classes=classifier.num_classes,
@@ -103,7 +103,7 @@ def _estimator(subject: Subject) -> Any:
 def _attacked(
     estimator: Any, pixels: NDArray[np.float32], labels: NDArray[np.int64], eps: float, steps: int
 ) -> dict[str, NDArray[np.float32]]:
-    """Attacked images of each of ATTACKS, in [0, 1]."""
+    """The attacked images, in [0, 1], for each of ATTACKS."""
     from art.attacks.evasion.fast_gradient import FastGradientMethod
     from art.attacks.evasion.projected_gradient_descent import projected_gradient_descent_pytorch as pgd
 
@@ -121,7 +121,6 @@ def _attacked(
     return {"pgd": iterated.generate(pixels, labels), "fgsm": single.generate(pixels, labels)}
 
 
-def _right(estimator: Any, pixels: NDArray[np.float32], labels: NDArray[np.int64]) -> int:
-    """How many images are answered rightly."""
-    answers: NDArray[np.int64] = estimator.predict(pixels, batch_size=len(pixels)).argmax(axis=1)
-    return int((answers == labels).sum())
+def _count_right(estimator: Any, pixels: NDArray[np.float32], labels: NDArray[np.int64]) -> int:
+    predictions: NDArray[np.int64] = estimator.predict(pixels, batch_size=len(pixels)).argmax(axis=1)
+    return int((predictions == labels).sum())

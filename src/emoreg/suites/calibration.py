@@ -1,7 +1,7 @@
-"""How far confidence can be believed: ECE, Brier score and NLL, before and after temperature scaling (Guo et al. 2017).
+"""Calibration: ECE, Brier score and NLL, before and after temperature scaling (Guo et al. 2017).
 
-The temperature divides z. It is fitted on images that are not scored: the run's validation images if it has any beside
-its test images, else half of the scored ones, and the figures are then of the other half.
+The temperature divides z. It is fitted on images that are not scored: on the run's validation images if it has any
+beside its test images, and otherwise on half of the images, so that the figures are of the other half.
 """
 
 from __future__ import annotations
@@ -19,54 +19,49 @@ from emoreg.runtime.seeding import derive_seed
 from emoreg.stages.metrics import calibration_error, reliability
 from emoreg.suites.options import CalibrationOptions
 from emoreg.suites.scored import Scored
-from emoreg.suites.subject import Answers, Subject, checksum_of
+from emoreg.suites.subject import Outputs, Subject, checksum_of
 
-LARGEST = 100.0  # temperature; the least is its inverse. At the ends answers are all certain, or all alike
-LEAST_IMAGES = 4  # to fit on a half and measure on the other
+MAX_TEMPERATURE = 100.0  # its inverse is the minimum; at these limits outputs are one-hot or uniform
+MIN_IMAGES = 4  # for two halves
 
 
 def score(subject: Subject, options: CalibrationOptions) -> Scored:
-    """ECE, Brier score and NLL.
+    """Compute ECE, Brier score and NLL.
 
     Returns:
-        ece, in [0, 1], of 15 bins of confidence (`stages.metrics.reliability`); brier, in [0, 2], the mean over images
-        of Σ (p - y)² over the classes (Brier 1950); nll, the mean cross-entropy, nats; the same of z / temperature as
-        ece_scaled, brier_scaled and nll_scaled; and temperature.
+        ece, in [0, 1], with 15 bins of confidence (`stages.metrics.reliability`); brier, in [0, 2], the mean over
+        images of Σ (p - y)² over the classes (Brier 1950); nll, the mean cross-entropy in nats; the same for
+        z / temperature as ece_scaled, brier_scaled and nll_scaled; and temperature.
 
     Raises:
         UserError: too few images.
     """
-    answers = subject.answers(subject.scored)
+    scored = subject.predict(subject.scored)
     if subject.held_out is not None:
-        fitted = subject.answers(subject.held_out)
-        images = (
-            f"{len(answers.labels):,} {subject.name}; temperature fitted on {len(fitted.labels):,} validation images"
-        )
+        fitted = subject.predict(subject.held_out)
+        images = f"{len(scored.labels):,} {subject.name}"
+        images += f"; temperature fitted on {len(fitted.labels):,} validation images"
     else:
-        fitted, answers = _halves(answers, options.seed)
+        fitted, scored = _halves(scored, options.seed)
         why = ", as the run has no validation images" if subject.is_tested else ""
-        images = (
-            f"half of the {subject.name}, {len(answers.labels):,}; temperature fitted on the other half, "
-            f"{len(fitted.labels):,}{why}"
-        )
+        images = f"half of the {subject.name}, {len(scored.labels):,}; temperature fitted on the other half, "
+        images += f"{len(fitted.labels):,}{why}"
     temperature = fit_temperature(fitted.logits, fitted.labels)
-    before = _figures(answers.logits, answers.labels)
-    after = _figures(answers.logits / temperature, answers.labels)
+    before = _figures(scored.logits, scored.labels)
+    after = _figures(scored.logits / temperature, scored.labels)
     figures = before | {f"{name}_scaled": value for name, value in after.items()} | {"temperature": temperature}
     return Scored(figures, images, {subject.name: checksum_of(subject.scored)})
 
 
-def _halves(answers: Answers, seed: int) -> tuple[Answers, Answers]:
-    """Two halves, drawn by seed with the classes in proportion."""
-    count = len(answers.labels)
-    if count < LEAST_IMAGES:
-        raise UserError(
-            f"calibration needs at least {LEAST_IMAGES} images, not {count}: half of them fit a temperature"
-        )
+def _halves(outputs: Outputs, seed: int) -> tuple[Outputs, Outputs]:
+    """Split the outputs into two halves, drawn by seed with the classes in proportion."""
+    count = len(outputs.labels)
+    if count < MIN_IMAGES:
+        raise UserError(f"calibration needs at least {MIN_IMAGES} images, not {count}: half of them fit a temperature")
     rows = np.arange(count)
-    chosen = at_most(rows, answers.labels.numpy(), count // 2, derive_seed(seed, "temperature"))
+    chosen = at_most(rows, outputs.labels.numpy(), count // 2, derive_seed(seed, "temperature"))
     parts = (torch.from_numpy(part) for part in (chosen, np.setdiff1d(rows, chosen)))
-    first, second = (Answers(*(column[part] for column in answers)) for part in parts)
+    first, second = (Outputs(*(column[part] for column in outputs)) for part in parts)
     return first, second
 
 
@@ -82,7 +77,7 @@ def _figures(logits: Tensor, labels: Tensor) -> dict[str, float]:
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The temperature T in [0.01, 100] with the least NLL of logits / T; the NLL is convex in 1 / T.
+    """Fit the temperature T in [0.01, 100] that minimises the NLL of logits / T, which is convex in 1 / T.
 
     Args:
         logits: (N, K).
@@ -95,5 +90,5 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     def loss(log_temperature: float) -> float:
         return F.cross_entropy(z / math.exp(log_temperature), labels).item()
 
-    found = minimize_scalar(loss, bounds=(-math.log(LARGEST), math.log(LARGEST)), method="bounded")
-    return math.exp(float(found.x))
+    limit = math.log(MAX_TEMPERATURE)
+    return math.exp(float(minimize_scalar(loss, bounds=(-limit, limit), method="bounded").x))

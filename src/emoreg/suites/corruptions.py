@@ -1,12 +1,13 @@
 """Accuracy on damaged images: the 15 corruptions of Hendrycks & Dietterich 2019 at 5 severities, made in memory.
 
-By imagecorruptions (Michaelis et al. 2019), whose constants are those of ImageNet-C. They damage an image of 32 pixels
-more than those of CIFAR-C do, so the figures compare arms, and not with published mean corruption errors.
+By imagecorruptions (Michaelis et al. 2019), with the constants of ImageNet-C. They damage images of 32 pixels more than
+those of CIFAR-C, so the figures can be compared between arms, but not with published mean corruption errors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterator
 from statistics import fmean
 from typing import Any
 
@@ -29,38 +30,39 @@ CORRUPTIONS: tuple[str, ...] = (
     *("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
 )
 SEVERITIES = (1, 2, 3, 4, 5)
-LEAST_SIZE = 32  # pixels a side that imagecorruptions takes
-OWN_SEED = ("impulse_noise", "glass_blur")  # which draw from a seed of their own, and not from NumPy's generator
-KEPT_BYTES = 2**29  # of damaged images that a process keeps for its next run
+MIN_SIZE = 32  # pixels a side, for imagecorruptions
+OWN_SEED = ("impulse_noise", "glass_blur")  # these take a seed instead of drawing from NumPy's generator
+MAX_CACHE_BYTES = 2**29  # of damaged images that a process keeps for its next run
 
 Pixels = NDArray[np.uint8]
 
-_kept: dict[tuple[str, int], dict[tuple[str, int], Pixels]] = {}  # of one set of images
+# Damaged images by corruption and severity; for one set of images, by its checksum and the seed.
+_cache: dict[tuple[str, int], dict[tuple[str, int], Pixels]] = {}
 
 
 def check_size(image_size: int, where: str) -> None:
-    """UserError for images that are too small to be damaged.
+    """Raise UserError for images that are too small to be damaged.
 
     Args:
         image_size: pixels a side.
-        where: whose images these are, for the message.
+        where: run or target of the images, for the message.
     """
-    if image_size < LEAST_SIZE:
+    if image_size < MIN_SIZE:
         raise UserError(
-            f"{where}: corruptions need images of at least {LEAST_SIZE} pixels a side, not {image_size} "
+            f"{where}: corruptions need images of at least {MIN_SIZE} pixels a side, not {image_size} "
             "(target.image_size): leave the suite out, or train at a larger size"
         )
 
 
 def score(subject: Subject, options: CorruptionOptions) -> Scored:
-    """Accuracy on damaged images.
+    """Compute the accuracy on damaged images.
 
     Returns:
-        mean_accuracy, over all corruptions and severities; clean_accuracy, on the same images undamaged; severity_1 to
-        severity_5, over all corruptions; and one of each corruption, over its severities.
+        mean_accuracy, the mean over all corruptions and severities; clean_accuracy, of the same images undamaged;
+        severity_1 to severity_5, means over all corruptions; and the mean over severities of each corruption.
 
     Raises:
-        UserError: the library is not installed; images below 32 pixels.
+        UserError: the library is not installed; images are smaller than 32 pixels.
     """
     check_size(subject.recipe.target.image_size, str(subject.run.folder))
     images = drawn(subject.scored, options.images, options.seed)
@@ -68,12 +70,12 @@ def score(subject: Subject, options: CorruptionOptions) -> Scored:
     accuracy: dict[tuple[str, int], float] = {}
     with subject.progress.task(f"{subject.run.folder.name}: corruptions", len(CORRUPTIONS) * 5, "sets") as advance:
         for key, pixels in _damaged(images, checksum, options.seed):
-            own = with_pixels(images, torch.from_numpy(pixels).permute(0, 3, 1, 2))
-            accuracy[key] = subject.answers(own).accuracy
+            damaged = with_pixels(images, torch.from_numpy(pixels).permute(0, 3, 1, 2))
+            accuracy[key] = subject.predict(damaged).accuracy
             advance(1)
     figures = {
         "mean_accuracy": fmean(accuracy.values()),
-        "clean_accuracy": subject.answers(images).accuracy,
+        "clean_accuracy": subject.predict(images).accuracy,
         **{f"severity_{level}": fmean(accuracy[name, level] for name in CORRUPTIONS) for level in SEVERITIES},
         **{name: fmean(accuracy[name, level] for level in SEVERITIES) for name in CORRUPTIONS},
     }
@@ -81,43 +83,38 @@ def score(subject: Subject, options: CorruptionOptions) -> Scored:
 
 
 def _damaged(images: ImageSet, checksum: str, seed: int) -> Iterator[tuple[tuple[str, int], Pixels]]:
-    """(corruption, severity) with the images, uint8 (N, S, S, 3); kept for the next run if they are few enough."""
+    """Yield (corruption, severity) and the images, uint8 (N, S, S, 3); cached for the next run if they are small."""
     size = len(images) * images.image_size**2 * 3 * len(CORRUPTIONS) * len(SEVERITIES)
-    kept = _kept.get((checksum, seed))
-    if kept is None:
-        _kept.clear()
-        kept = _kept[checksum, seed] = {}
-    whole = [
-        pixels.permute(0, 2, 3, 1).cpu().numpy() for pixels, _, _ in images.batches(torch.arange(len(images)), 256)
-    ]
-    clean = np.concatenate(whole)
-    for name in CORRUPTIONS:
-        for severity in SEVERITIES:
-            pixels = kept.get((name, severity))
-            if pixels is None:
-                pixels = damage(clean, name, severity, seed)
-                if size <= KEPT_BYTES:
-                    kept[name, severity] = pixels
-            yield (name, severity), pixels
+    if (checksum, seed) not in _cache:
+        _cache.clear()
+    cached = _cache.setdefault((checksum, seed), {})
+    batches = images.batches(torch.arange(len(images)), 256)
+    clean = np.concatenate([pixels.permute(0, 2, 3, 1).cpu().numpy() for pixels, _, _ in batches])
+    for key in itertools.product(CORRUPTIONS, SEVERITIES):
+        pixels = cached.get(key)
+        if pixels is None:
+            pixels = damage(clean, *key, seed)
+            if size <= MAX_CACHE_BYTES:
+                cached[key] = pixels
+        yield key, pixels
 
 
 def damage(images: Pixels, name: str, severity: int, seed: int) -> Pixels:
-    """Images with one corruption; what is drawn for one depends on the seed and its place alone.
+    """Damage images with one corruption; the random draws for an image depend only on the seed and its place.
 
     Args:
         images: uint8 (N, S, S, 3).
-        name: of CORRUPTIONS.
+        name: one of CORRUPTIONS.
         severity: 1 to 5.
         seed: of the draws.
     """
     with importing("imagecorruptions", "the suite corruptions", MORE):
         from imagecorruptions import corrupt
-    places: Sequence[int] = range(len(images))
     out = np.empty_like(images)
-    for place in places:
-        own: dict[str, Any] = {}
+    for place, image in enumerate(images):
+        options: dict[str, Any] = {}
         if name in OWN_SEED:
-            own["seed"] = derive_seed(seed, "corruption", name, severity, place, "own") % 2**32
+            options["seed"] = derive_seed(seed, "corruption", name, severity, place, "own") % 2**32
         with numpy_drawn_from(seed, "corruption", name, severity, place):
-            out[place] = corrupt(images[place], severity, name, **own)
+            out[place] = corrupt(image, severity, name, **options)
     return out

@@ -1,4 +1,4 @@
-"""The figures of each suite that reports show, which way is better, and the columns in which they stand."""
+"""The figures of each suite that reports show, with their ranges, and their columns."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ class Figure:
     """A figure of a suite.
 
     Args:
-        name: in its results.
-        title: in reports.
-        lower_is_better: whether a smaller one is better.
-        least: that is possible.
-        largest: that is possible.
-        is_share: whether it is told in percent.
-        is_of_backbone: whether it is of the backbone alone, whatever stands beside it.
+        name: name in results.
+        title: title in reports.
+        lower_is_better: whether a smaller value is better.
+        least: smallest possible value.
+        largest: largest possible value.
+        is_share: whether reports show percent.
+        is_of_backbone: whether the figure depends on the backbone alone.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Figure:
 
 
 INF = float("inf")
-# The figures of each suite that a report shows; the contrasts are of the first.
+# The figures that reports show; contrasts compare the first one.
 HEADLINES: Mapping[str, tuple[Figure, ...]] = {
     "corruptions": (
         Figure("mean_accuracy", "Accuracy on damaged images"),
@@ -66,13 +66,13 @@ HEADLINES: Mapping[str, tuple[Figure, ...]] = {
     "human_uncertainty": (
         Figure("cross_entropy", "Cross-entropy to people", lower_is_better=True, largest=INF, is_share=False),
         Figure("kl", "KL divergence", lower_is_better=True, largest=INF, is_share=False),
-        Figure("agreement", "Answers as most people"),
+        Figure("agreement", "Agreement with most people"),
     ),
 }
 
 
 def headlines(suite: str) -> Sequence[Figure]:
-    """The figures of a suite that a report shows; unknown suites have none."""
+    """The figures of a suite that a report shows; none for an unknown suite."""
     return HEADLINES.get(suite, ())
 
 

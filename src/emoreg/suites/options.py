@@ -1,4 +1,4 @@
-"""Which suites are to be scored, with their options: an entry of `suites` in a study's file, or of `emoreg suites`."""
+"""Suites and their options: the entries of `suites` in a study's file, and the arguments of `emoreg suites`."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from emoreg.config.setting_types import expand_paths, settle, shown
 from emoreg.config.strict_yaml import parse_yaml
 from emoreg.errors import SettingError, nearest
 
-LARGEST_EPS = 64.0  # of 255, a quarter of the range: beyond it an image is no longer the one that was attacked
-MOST_SETS = 20
+MAX_EPS = 64.0  # of 255, a quarter of the range: beyond it the image itself changes
+MAX_SETS = 20
 SMOKE_IMAGES = 8
-WHOLE = ("calibration", "human_uncertainty")  # suites that have no limit of images
+WHOLE = ("calibration", "human_uncertainty")  # suites without a limit on images
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,10 @@ class CorruptionOptions:
     """Score at most this many images, drawn by seed in proportion to the classes, each of them 75 times; null for
     all."""
     seed: int = 0
-    """Of the draws: which images, and the noise of each. All runs see the same damaged images."""
+    """Seed of the images that are drawn, and of the noise in each. All runs see the same damaged images."""
 
     def __post_init__(self) -> None:
-        settle(self)
-        _check_draw(self)
+        _settle_drawn(self)
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class CalibrationOptions:
     """ECE, Brier score and NLL, before and after temperature scaling."""
 
     seed: int = 0
-    """Of the half of the images on which the temperature is fitted, for a run without validation images."""
+    """Seed of the half of the images on which the temperature is fitted, for a run without validation images."""
 
     def __post_init__(self) -> None:
         settle(self)
@@ -52,7 +51,7 @@ class CalibrationOptions:
 
 @dataclass(frozen=True)
 class OtherSet:
-    """Images of other things than those that a classifier was trained on."""
+    """A set of images of other things than those that a classifier was trained on."""
 
     name: str = "folder"
     """As target.name: cifar100, svhn, dtd (textures), folder, hf:OWNER/NAME, ..."""
@@ -64,21 +63,21 @@ class OtherSet:
     def __post_init__(self) -> None:
         settle(self)
         expand_paths(self, "root")
-        _ = self.target(32, "crop")  # its own rules
+        _ = self.target(32, "crop")  # checks the values
 
     @property
     def label(self) -> str:
-        """In columns and reports: the set's name, or the folder's."""
+        """Name in columns and reports: of the set, or of its folder."""
         return Path(self.root).stem if self.root and self.name == "folder" else self.name
 
     def target(self, image_size: int, fit: Any) -> TargetSettings:
-        """The settings by which its images are read, as those of a classifier."""
+        """Return the settings to read the images with, as those of a target."""
         return TargetSettings(name=self.name, root=self.root, classes=self.classes, image_size=image_size, fit=fit)
 
 
 @dataclass(frozen=True)
 class OutOfDistributionOptions:
-    """Whether confidence tells the run's images from images of other things: AUROC and FPR95."""
+    """How well confidence separates the run's images from images of other things: AUROC and FPR95."""
 
     sets: tuple[OtherSet, ...] = ()
     """The other sets: names, or mappings of name, root and classes. Their test images are used, at the target's
@@ -86,17 +85,16 @@ class OutOfDistributionOptions:
     images: int | None = 2000
     """Score at most this many images of each set, drawn by seed in proportion to the classes; null for all."""
     seed: int = 0
-    """Of the draw of images."""
+    """Seed of the draw of images."""
 
     def __post_init__(self) -> None:
-        settle(self)
-        _check_draw(self)
+        _settle_drawn(self)
         _check_sets(self.sets)
 
 
 @dataclass(frozen=True)
 class TransferOptions:
-    """What the trained trunks are worth for other targets: accuracy of linear classifiers on their features."""
+    """How useful the trained trunks are for other targets: accuracy of linear classifiers on their features."""
 
     sets: tuple[OtherSet, ...] = ()
     """The other targets: names, or mappings of name, root and classes. A linear classifier is fitted on features of
@@ -105,17 +103,16 @@ class TransferOptions:
     """Use at most this many training images and as many test images of each set, drawn by seed in proportion to the
     classes; null for all."""
     seed: int = 0
-    """Of the draw of images."""
+    """Seed of the draw of images."""
 
     def __post_init__(self) -> None:
-        settle(self)
-        _check_draw(self)
+        _settle_drawn(self)
         _check_sets(self.sets)
 
 
 @dataclass(frozen=True)
 class HumanUncertaintyOptions:
-    """Whether a classifier of CIFAR-10 is unsure where people are (CIFAR-10H)."""
+    """How well the uncertainty of a classifier of CIFAR-10 matches people's (CIFAR-10H)."""
 
     file: str | None = None
     """cifar10h-probs.npy or cifar10h-counts.npy, as https://github.com/jcpeterson/cifar-10h publishes them."""
@@ -125,13 +122,14 @@ class HumanUncertaintyOptions:
         expand_paths(self, "file")
 
 
-def _check_draw(options: CorruptionOptions | OutOfDistributionOptions | TransferOptions) -> None:
+def _settle_drawn(options: CorruptionOptions | OutOfDistributionOptions | TransferOptions | AdversarialOptions) -> None:
+    settle(options)
     check_at_least(1, options, "images")
     check_not_negative(options, "seed")
 
 
 def _check_sets(sets: Sequence[OtherSet]) -> None:
-    from emoreg.data.targets import require_known  # reads sets, and imports what that takes
+    from emoreg.data.targets import require_known  # imports the readers of all sets
 
     labels = [each.label for each in sets]
     for index, each in enumerate(sets):
@@ -141,9 +139,9 @@ def _check_sets(sets: Sequence[OtherSet]) -> None:
             raise SettingError(f"sets[{index}].name", error.reason) from None
     for index, label in enumerate(labels):
         if label in labels[:index]:
-            raise SettingError(f"sets[{index}]", f"is called '{label}' as another one is; name each set once")
-    if len(labels) > MOST_SETS:
-        raise SettingError("sets", f"must have at most {MOST_SETS} entries, not {len(labels)}")
+            raise SettingError(f"sets[{index}]", f"has the same name as another set, '{label}'; name each set once")
+    if len(labels) > MAX_SETS:
+        raise SettingError("sets", f"must have at most {MAX_SETS} entries, not {len(labels)}")
 
 
 @dataclass(frozen=True)
@@ -151,23 +149,21 @@ class AdversarialOptions:
     """Accuracy under attack by FGSM and PGD, within eps of each pixel's value."""
 
     eps: tuple[float, ...] = (2.0, 8.0)
-    """Largest change of a pixel's value, in units of 1/255, each above 0 and at most 64; several are attacked one
-    after the other."""
+    """Largest change of a pixel's value, in units of 1/255, each above 0 and at most 64. Every value is a separate
+    attack."""
     steps: int = 20
     """Steps of PGD, each of 2.5 · eps / steps; it starts at random within eps."""
     images: int | None = 200
     """Attack at most this many images, drawn by seed in proportion to the classes; null for all."""
     seed: int = 0
-    """Of the draws: which images, and where PGD starts on each."""
+    """Seed of the images that are drawn, and of the start of PGD on each."""
 
     def __post_init__(self) -> None:
-        settle(self)
-        check_at_least(1, self, "images", "steps")
-        check_not_negative(self, "seed")
-        if not self.eps or not all(0 < eps <= LARGEST_EPS for eps in self.eps) or len(set(self.eps)) < len(self.eps):
-            raise SettingError(
-                "eps", f"must be different numbers above 0 and at most {LARGEST_EPS:g}, not {list(self.eps)}"
-            )
+        _settle_drawn(self)
+        check_at_least(1, self, "steps")
+        if not self.eps or not all(0 < eps <= MAX_EPS for eps in self.eps) or len(set(self.eps)) < len(self.eps):
+            reason = f"must be different numbers above 0 and at most {MAX_EPS:g}, not {list(self.eps)}"
+            raise SettingError("eps", reason)
 
 
 WithSets = OutOfDistributionOptions | TransferOptions  # suites that need other sets
@@ -176,7 +172,7 @@ Options = CorruptionOptions | CalibrationOptions | AdversarialOptions | WithSets
 
 @dataclass(frozen=True)
 class Suite:
-    """One suite with its options. Exactly one of the keys is given (`check_suites`)."""
+    """One suite with its options. Exactly one of the keys is set (`check_suites`)."""
 
     corruptions: CorruptionOptions | None = None
     """The 15 corruptions of CIFAR-C at 5 severities, by the constants of ImageNet-C: mean accuracy."""
@@ -189,29 +185,29 @@ class Suite:
     transfer: TransferOptions | None = None
     """Accuracy of linear classifiers on the features of other targets."""
     human_uncertainty: HumanUncertaintyOptions | None = None
-    """Cross-entropy to the shares of people's answers to CIFAR-10's test images."""
+    """Cross-entropy to people's labels of CIFAR-10's test images."""
 
     def __post_init__(self) -> None:
         settle(self)
 
     @property
     def given(self) -> dict[str, Options]:
-        """The keys that are given."""
+        """The keys that are set, with their options."""
         return {name: options for name in SUITES if (options := getattr(self, name)) is not None}
 
     @property
     def name(self) -> str:
-        """Its only key."""
+        """The key that is set."""
         return next(iter(self.given))
 
     @property
     def options(self) -> Options:
-        """The options of its only key."""
+        """The options of the key that is set."""
         return self.given[self.name]
 
     @property
-    def told(self) -> dict[str, Any]:
-        """The options as plain values, without the paths of images."""
+    def public_options(self) -> dict[str, Any]:
+        """The options as plain values, without paths."""
         values = dataclasses.asdict(self.options)
         if isinstance(self.options, WithSets):
             values["sets"] = [{"set": each.label, "classes": each.classes} for each in self.options.sets]
@@ -221,21 +217,19 @@ class Suite:
 
     @property
     def id(self) -> str:
-        """Eight hexadecimal digits that stand for the options: other options are another result."""
-        return hashlib.sha256(json.dumps([self.name, self.told], sort_keys=True).encode()).hexdigest()[:8]
+        """A hash of the options, eight hexadecimal digits: other options give another result."""
+        return hashlib.sha256(json.dumps([self.name, self.public_options], sort_keys=True).encode()).hexdigest()[:8]
 
 
 SUITES: tuple[str, ...] = tuple(item.name for item in dataclasses.fields(Suite))
 
 
 def written_out(entries: Any) -> Any:
-    """Entries of `suites` as they may be written, as mappings: a name alone stands for its defaults, also among sets.
+    """Expand entries of `suites`, and their sets, to mappings: a name alone stands for its defaults.
 
-    What is no list is returned as it is: whoever reads it says what is wrong.
+    Anything but a list is returned unchanged, to be refused when it is read.
     """
-    if not isinstance(entries, list | tuple):
-        return entries
-    return [_written_out(entry) for entry in entries]
+    return [_written_out(entry) for entry in entries] if isinstance(entries, list | tuple) else entries
 
 
 def _written_out(entry: Any) -> Any:
@@ -253,7 +247,7 @@ def _written_out(entry: Any) -> Any:
 
 
 def shrunk(entries: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Entries from `written_out` that are right, over so few images that they only show that all of it runs."""
+    """Limit the images of valid entries from `written_out`, for a smoke run."""
     return [
         {name: options if name in WHOLE else {**options, "images": SMOKE_IMAGES}}
         for entry in entries
@@ -262,7 +256,7 @@ def shrunk(entries: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def check_suites(suites: Sequence[Suite]) -> None:
-    """SettingError for an entry that is no suite or several, for a suite twice, and for one without what it needs."""
+    """Raise SettingError for an entry that is not exactly one suite, a suite twice, or one without its sets or file."""
     names: list[str] = []
     for index, suite in enumerate(suites):
         given = list(suite.given)
@@ -286,10 +280,10 @@ class _Entries:
 
 
 def read_suites(entries: Iterable[Suite | str | Mapping[str, Any]]) -> tuple[Suite, ...]:
-    """Suites from what stands for them: names, mappings of one name to its options, or `Suite`.
+    """Read suites from names, mappings of one name to its options, or `Suite` objects.
 
     Raises:
-        SettingError: an unknown suite or option (the nearest is named), a wrong value, a suite twice.
+        SettingError: an unknown suite or option (the error names the closest match), a wrong value, a suite twice.
     """
     if isinstance(entries, str | Mapping | Suite):
         raise SettingError("suites", f"must be a list, not {shown(entries)}")
@@ -301,11 +295,11 @@ def read_suites(entries: Iterable[Suite | str | Mapping[str, Any]]) -> tuple[Sui
             raise SettingError(f"suites[{index}]", f"no suite is called '{entry}'{nearest(entry, SUITES)}")
     plain = [{} if isinstance(entry, Suite) else entry for entry in entries]
     read: _Entries = build(_Entries(), {"suites": written_out(plain)})
-    found = [entry if isinstance(entry, Suite) else suite for entry, suite in zip(entries, read.suites, strict=True)]
-    check_suites(found)
-    return tuple(found)
+    suites = [entry if isinstance(entry, Suite) else suite for entry, suite in zip(entries, read.suites, strict=True)]
+    check_suites(suites)
+    return tuple(suites)
 
 
 def parse_suites(words: Sequence[str]) -> tuple[Suite, ...]:
-    """As `read_suites`, from words of a command line: names, or YAML such as "adversarial: {images: 100}"."""
+    """Read suites from the command line: names, or YAML such as "adversarial: {images: 100}"; see `read_suites`."""
     return read_suites([parse_yaml(word)[0] for word in words])

@@ -1,7 +1,7 @@
-"""Whether a classifier is less sure of images of other things than of its own: AUROC and FPR95.
+"""Detection of images of other things by a classifier's confidence: AUROC and FPR95.
 
-Two scores, each higher on the run's own images: the largest probability (MSP, Hendrycks & Gimpel 2017) and the energy
-(Liu et al. 2020, `subject.energy_of`).
+Two scores should be higher on the run's own images: the largest probability (MSP, Hendrycks & Gimpel 2017) and the
+energy (Liu et al. 2020, `subject.energy_of`).
 """
 
 from __future__ import annotations
@@ -16,34 +16,34 @@ from emoreg.errors import UserError
 from emoreg.stages.classify import load_target
 from emoreg.suites.options import OutOfDistributionOptions
 from emoreg.suites.scored import Scored
-from emoreg.suites.subject import Answers, Subject, checksum_of, drawn, drawn_rows, other_target
+from emoreg.suites.subject import Outputs, Subject, checksum_of, drawn, drawn_rows, other_target
 
-KEPT = 0.95  # share of the own images that a threshold keeps
+KEPT = 0.95  # share of the own images above the threshold
 
 
 def score(subject: Subject, options: OutOfDistributionOptions) -> Scored:
-    """AUROC and FPR95 against other sets.
+    """Compute AUROC and FPR95 against other sets.
 
     Returns:
-        auroc_msp, auroc_energy, fpr95_msp and fpr95_energy, the means over the other sets; and the same of each, as
-        <set>_auroc_msp. AUROC is the chance that an own image has the higher score than another one, 0.5 for none;
-        FPR95 the share of other images that pass the threshold which 95 % of the own ones pass.
+        auroc_msp, auroc_energy, fpr95_msp and fpr95_energy, as means over the other sets and for each of them, such as
+        <set>_auroc_msp. AUROC is the probability that an own image has a higher score than another one; 0.5 is chance.
+        FPR95 is the share of other images above the threshold that 95 % of the own images pass.
 
     Raises:
-        UserError: an other set that is not there or cannot be read; one that is the run's own.
+        UserError: an other set is missing, cannot be read, or is the run's own.
     """
     own = drawn(subject.scored, options.images, options.seed)
-    known = _scores(subject.answers(own))
+    known = _scores(subject.predict(own))
     checksums = {subject.name: checksum_of(own)}
     figures: dict[str, float] = {}
     counts = []
     for number, each in enumerate(options.sets):
-        answers, checksum = _answers_to(subject, number, options)
+        outputs, checksum = _outputs_for(subject, number, options)
         if checksum in checksums.values():
             raise UserError(f"out_of_distribution: {each.label} has the images of the run itself; name other sets")
         checksums[each.label] = checksum
-        counts.append(f"{len(answers.labels):,} of {each.label}")
-        for name, other in _scores(answers).items():
+        counts.append(f"{len(outputs.labels):,} of {each.label}")
+        for name, other in _scores(outputs).items():
             auroc, fpr95 = separation(known[name], other)
             figures |= {f"{each.label}_auroc_{name}": auroc, f"{each.label}_fpr95_{name}": fpr95}
     means = {
@@ -54,22 +54,22 @@ def score(subject: Subject, options: OutOfDistributionOptions) -> Scored:
     return Scored(means | figures, f"{len(own):,} {subject.name} against {' and '.join(counts)}", checksums)
 
 
-def _answers_to(subject: Subject, number: int, options: OutOfDistributionOptions) -> tuple[Answers, str]:
-    """The answers to images of one of the other sets, made as the run's are, and their checksum."""
+def _outputs_for(subject: Subject, number: int, options: OutOfDistributionOptions) -> tuple[Outputs, str]:
+    """The outputs for images of one of the other sets, and the images' checksum."""
     target, settings = other_target(subject, options.sets, number)
     table = target.test
     if options.images is not None:
         table = table.take(drawn_rows(table.labels, options.images, options.seed))
     images = load_target(table, settings, subject.recipe.training, subject.fabric, subject.progress)
-    return subject.answers(images), checksum_of(images)
+    return subject.predict(images), checksum_of(images)
 
 
-def _scores(answers: Answers) -> dict[str, Tensor]:
-    return {"msp": answers.logits.double().softmax(dim=1).amax(dim=1), "energy": answers.energy}
+def _scores(outputs: Outputs) -> dict[str, Tensor]:
+    return {"msp": outputs.logits.double().softmax(dim=1).amax(dim=1), "energy": outputs.energy}
 
 
 def separation(own: Tensor, other: Tensor) -> tuple[float, float]:
-    """AUROC and FPR95 of scores that are higher on own images, (N,) and (M,)."""
+    """Compute AUROC and FPR95 of the scores of own images (N,), which should be higher, and of others (M,)."""
     from sklearn.metrics import roc_auc_score, roc_curve
 
     scores = torch.cat([own, other]).numpy()

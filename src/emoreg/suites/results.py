@@ -1,13 +1,13 @@
-"""What a run has scored: one file for each suite and set of options, in the run's folder.
+"""Results of suites: one file in the run's folder for each suite and set of options.
 
 | key | content |
 |---|---|
-| suite, options | what was scored; the options without the paths of images |
+| suite, options | name of the suite, and its options without paths |
 | figures | by name |
-| images, checksums | which images they are of, in words, and digests of their pixels by set |
-| run | a checksum of the run's final.json: figures of another training in the same folder are not taken for its own |
+| images, checksums | a description of the images, and checksums of their pixels by set |
+| run | a checksum of the run's final.json, which shows whether the folder was trained again since |
 | environment | time, versions, git revision, hardware, device and precision |
-| seconds | that it took |
+| seconds | duration |
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from emoreg.suites.options import Suite
 
 FOLDER = "suites"  # in a run's folder
 FORMAT = 1
-MOST_FIGURES = 1000
+MAX_FIGURES = 1000
 
 
 @dataclass(frozen=True)
 class SuiteResult:
-    """What a run has scored in a suite.
+    """The result of a run in a suite.
 
     Args:
-        suite: its name.
-        options: as `Suite.told` has them.
-        figures: by name; NaN where one is not a number.
-        images: which images they are of, in words.
-        file: where it stands.
+        suite: name of the suite.
+        options: `Suite.public_options`.
+        figures: by name; NaN for one that is not finite.
+        images: a description of the images.
+        file: path of the result.
     """
 
     suite: str
@@ -49,12 +49,12 @@ class SuiteResult:
 
 
 def file_of(run: Run, suite: Suite) -> Path:
-    """Where the result of a suite with these options stands."""
+    """The path of the result of a suite with these options."""
     return run.folder / FOLDER / f"{suite.name}-{suite.id}.json"
 
 
 def run_checksum(run: Run) -> str:
-    """Of the run's final metrics. UserError if they cannot be read."""
+    """The checksum of a run's final metrics. Raises UserError if they cannot be read."""
     path = run.folder / FINAL
     try:
         return hashlib.sha256(read_bounded(path)).hexdigest()
@@ -63,7 +63,7 @@ def run_checksum(run: Run) -> str:
 
 
 def read_result(run: Run, suite: Suite) -> SuiteResult | None:
-    """The result of a suite with these options; None if it was not scored, or another training of the run was.
+    """Read the result of a suite with these options; None if there is none, or the run was trained again since.
 
     Raises:
         UserError: the file is damaged.
@@ -72,39 +72,40 @@ def read_result(run: Run, suite: Suite) -> SuiteResult | None:
     if not path.exists():
         return None
     try:
-        found = read_json(path)
-        if type(found["format"]) is int and found["format"] > FORMAT:
-            raise UserError(f"{path} is of format {found['format']}, and this emoreg reads {FORMAT}: update emoreg")
-        if found["suite"] != suite.name or found["options"] != suite.told:
+        content = read_json(path)
+        if type(content["format"]) is int and content["format"] > FORMAT:
+            raise UserError(f"{path} is of format {content['format']}, and this emoreg reads {FORMAT}: update emoreg")
+        if content["suite"] != suite.name or content["options"] != suite.public_options:
             raise ValueError("its name does not fit its options")
-        figures, images, run_id = found["figures"], found["images"], found["run"]
-        if not isinstance(figures, dict) or not figures or len(figures) > MOST_FIGURES:
-            raise ValueError("it has no figures")
-        for name, value in figures.items():
-            if not is_plain(name) or not (value is None or _is_number(value)):
-                raise ValueError(f"figure {shortened(name, 40)} is no number")
-        if not isinstance(images, str) or not isinstance(run_id, str):
-            raise ValueError("it does not say what it is of")
+        if not isinstance(content["images"], str) or not isinstance(content["run"], str):
+            raise ValueError("images and run must be text")
+        figures = _figures(content["figures"])
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
     except (KeyError, TypeError, ValueError) as error:
         reason = shortened(f"no {error}" if isinstance(error, KeyError) else str(error))
         raise UserError(f"{path} is damaged ({reason}); delete it, and score the suite again") from None
-    if run_id != run_checksum(run):
+    if content["run"] != run_checksum(run):
         return None
-    numbers = {name: math.nan if value is None else float(value) for name, value in figures.items()}
-    return SuiteResult(suite.name, suite.told, numbers, images, path)
+    return SuiteResult(suite.name, suite.public_options, figures, content["images"], path)
 
 
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+def _figures(values: Any) -> dict[str, float]:
+    """Check the figures of a file, and convert null to NaN. Raises ValueError for anything but numbers."""
+    if not isinstance(values, dict) or not values or len(values) > MAX_FIGURES:
+        raise ValueError("it has no figures")
+    for name, value in values.items():
+        is_number = value is None or (type(value) in (int, float) and math.isfinite(value))
+        if not is_plain(name) or not is_number:
+            raise ValueError(f"figure {shortened(name, 40)} is not a number")
+    return {name: math.nan if value is None else float(value) for name, value in values.items()}
 
 
 def write_result(run: Run, suite: Suite, content: Mapping[str, Any]) -> None:
-    """Write a result atomically. UserError if it cannot be written."""
+    """Write a result atomically. Raises UserError if it cannot be written."""
     path = file_of(run, suite)
     make_folder(path.parent, "folder of results")
     figures = {name: value if math.isfinite(value) else None for name, value in content["figures"].items()}
-    told = {"format": FORMAT, "suite": suite.name, "options": suite.told, "run": run_checksum(run)}
+    header = {"format": FORMAT, "suite": suite.name, "options": suite.public_options, "run": run_checksum(run)}
     with writing(path):
-        write_json(path, {**told, **content, "figures": figures})
+        write_json(path, {**header, **content, "figures": figures})

@@ -1,9 +1,9 @@
-"""Scores suites on a finished run, each once."""
+"""Score a finished run in suites, each once."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +20,21 @@ from emoreg.runtime.progress import Progress, figure
 from emoreg.stages.inputs import contents_of_given
 from emoreg.suites import adversarial, calibration, corruptions, human_uncertainty, out_of_distribution, transfer
 from emoreg.suites.figures import headlines
-from emoreg.suites.options import (
-    AdversarialOptions,
-    CalibrationOptions,
-    CorruptionOptions,
-    HumanUncertaintyOptions,
-    OutOfDistributionOptions,
-    Suite,
-    TransferOptions,
-    read_suites,
-)
+from emoreg.suites.options import Suite, read_suites
 from emoreg.suites.results import SuiteResult, read_result, write_result
 from emoreg.suites.scored import MORE, Scored
 from emoreg.suites.subject import Subject, open_subject
 from emoreg.training.fabric import resolve_precision, scoring
 
-# The library of each suite that has one, as Python and as pip call it.
+SCORERS: Mapping[str, Callable[[Subject, Any], Scored]] = {
+    "corruptions": corruptions.score,
+    "calibration": calibration.score,
+    "out_of_distribution": out_of_distribution.score,
+    "adversarial": adversarial.score,
+    "transfer": transfer.score,
+    "human_uncertainty": human_uncertainty.score,
+}
+# The libraries of suites that need one: names in Python and for pip.
 LIBRARIES: Mapping[str, tuple[str, str]] = {
     "corruptions": ("imagecorruptions", "imagecorruptions-imaug"),
     "adversarial": ("art", "adversarial-robustness-toolbox"),
@@ -51,60 +50,58 @@ def score_suites(
     progress: Progress | None = None,
     recipe: TrainRecipe | None = None,
 ) -> tuple[SuiteResult, ...]:
-    """Score a finished run of stage 2 beyond accuracy, from its saved model.
+    """Score a finished run of stage 2 in suites, from its saved model.
 
-    Results are kept in the run's folder; what is there is not scored again. Other options are another result.
+    Results are kept in the run's folder, and existing ones are not computed again. Other options give another result.
 
     Args:
         run: the run or its folder.
         suites: names, or mappings of one name to its options: ["calibration", {"adversarial": {"images": 100}}].
         device: as training.device.
-        model: for a run that trained your own model, one built alike.
-        data: for a run that was given its images in Python, the same.
-        progress: where it is shown; None for the terminal.
-        recipe: the run's recipe with the root where its images are now; None for its own.
+        model: for a run that trained your own model, one built with the same code.
+        data: for a run that was given its images in Python, the same images.
+        progress: shows progress; None for the terminal.
+        recipe: the run's recipe with the current root of its images; None for its own.
 
     Returns:
         The results, in the order of `suites`; `figures` of each is a mapping of names to numbers.
 
     Raises:
-        UserError: a run that is not finished, or without its weights; images that are not there, or not those that it
-            was scored on; a library that is not installed; a damaged result.
-        SettingError: an unknown suite or option; names the nearest.
+        UserError: the run is not finished, or has no weights; its images are missing, or have changed; a library is not
+            installed; a result is damaged.
+        SettingError: an unknown suite or option; the error names the closest match.
     """
-    asked, run, progress = read_suites(suites), open_run(run), progress or Progress()
+    wanted, run, progress = read_suites(suites), open_run(run), progress or Progress()
     require_scorable(run)
     if data is not None:
         _refuse_other_images(run, data)
-    missing = [suite for suite in asked if read_result(run, suite) is None]
+    missing = [suite for suite in wanted if read_result(run, suite) is None]
     if missing:
         require_libraries(missing)
-        with hold(run.folder):
-            missing = [
-                suite for suite in asked if read_result(run, suite) is None
-            ]  # another process may have been here
+        with hold(run.folder):  # another process may have scored some in the meantime
+            missing = [suite for suite in missing if read_result(run, suite) is None]
             if missing:
                 subject = open_subject(run, recipe, device, model, data, progress)
                 for suite in missing:
                     _score(subject, suite)
-    results = tuple(read_result(run, suite) for suite in asked)
+    results = [read_result(run, suite) for suite in wanted]
     return tuple(result for result in results if result is not None)
 
 
 def require_scorable(run: Run) -> None:
-    """UserError for a run that is not finished, of stage 1, or without its weights."""
+    """Raise UserError for a run that is of stage 1, not finished, or without its weights."""
     if run.stage == 1:
         raise UserError(f"{run.folder} is a run of stage 1; suites score classifiers")
     _ = run.final
     if not (run.folder / WEIGHTS).is_file():
         raise UserError(
-            f"{run.folder} has no {WEIGHTS}, which suites are scored from: bring it back, or delete {run.folder} and "
-            "train the run again"
+            f"{run.folder} has no {WEIGHTS}, which suites need: restore it, or delete {run.folder} and train the run "
+            "again"
         )
 
 
 def require_libraries(suites: Sequence[Suite]) -> None:
-    """UserError for a suite whose library is not installed."""
+    """Raise UserError for a suite whose library is not installed."""
     for suite in suites:
         module, package = LIBRARIES.get(suite.name, ("", ""))
         if module and not is_installed(module):
@@ -112,9 +109,9 @@ def require_libraries(suites: Sequence[Suite]) -> None:
 
 
 def _refuse_other_images(run: Run, data: Target) -> None:
-    """UserError for images that are not those that the run was given in Python, where it is known what these were.
+    """Raise UserError for images that differ from those that the run was given in Python, if these are known.
 
-    Figures that it has scored before would otherwise be taken for theirs.
+    Otherwise earlier results of the run would be returned for the new images.
     """
     check_target(data)
     was, now = run.inputs.data.get("target"), contents_of_given(data)
@@ -127,8 +124,8 @@ def _refuse_other_images(run: Run, data: Target) -> None:
 
 
 def _score(subject: Subject, suite: Suite) -> None:
-    begun = time.perf_counter()
-    scored = _scored(subject, suite)
+    start = time.perf_counter()
+    scored = SCORERS[suite.name](subject, suite.options)
     device: Any = subject.fabric.device.type
     precision = resolve_precision(scoring(subject.recipe, subject.run, device), device)
     package = LIBRARIES[suite.name][1] if suite.name in LIBRARIES else "scikit-learn"
@@ -139,7 +136,7 @@ def _score(subject: Subject, suite: Suite) -> None:
         "images": scored.images,
         "checksums": dict(scored.checksums),
         "environment": {**where, "device": str(subject.fabric.device), "precision": precision},
-        "seconds": time.perf_counter() - begun,
+        "seconds": time.perf_counter() - start,
     }
     write_result(subject.run, suite, content)
     first = headlines(suite.name)[0]
@@ -147,19 +144,3 @@ def _score(subject: Subject, suite: Suite) -> None:
         f"{subject.run.folder.name}: {suite.name}: {first.title} {figure(scored.figures[first.name])}, "
         f"{content['seconds']:.0f} s"
     )
-
-
-def _scored(subject: Subject, suite: Suite) -> Scored:
-    match suite.options:
-        case CorruptionOptions() as options:
-            return corruptions.score(subject, options)
-        case CalibrationOptions() as options:
-            return calibration.score(subject, options)
-        case OutOfDistributionOptions() as options:
-            return out_of_distribution.score(subject, options)
-        case AdversarialOptions() as options:
-            return adversarial.score(subject, options)
-        case TransferOptions() as options:
-            return transfer.score(subject, options)
-        case HumanUncertaintyOptions() as options:
-            return human_uncertainty.score(subject, options)

@@ -1,11 +1,11 @@
-"""What scoring a suite gives."""
+"""The result of scoring a suite."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-MORE = "'emoreg[suites]'"  # what pip installs for the suites that need a library of their own
+MORE = "'emoreg[suites]'"  # for pip: the extra with the libraries of suites
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class Scored:
 
     Args:
         figures: by name, in their order.
-        images: which images they are of, in words.
+        images: a description of the images.
         checksums: of the images' pixels, by set.
     """
 

@@ -1,4 +1,4 @@
-"""What suites are scored on: a finished classifier with the images that it is scored on, and its answers to images."""
+"""A finished classifier to be scored in suites, with its images and its outputs."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ from emoreg.training.fabric import make_fabric, place, scoring
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-BATCH = 256  # images at a time, in every arm: the last digits of sums depend on it
+BATCH = 256  # the same in every arm: the last digits of sums depend on it
 
 
-class Answers(NamedTuple):
-    """A classifier's answers to N images, on the CPU."""
+class Outputs(NamedTuple):
+    """A classifier's outputs for N images, on the CPU."""
 
     logits: Tensor  # z, float32 (N, K)
-    energy: Tensor  # float64 (N,), of `energy_of`
+    energy: Tensor  # float64 (N,), from `energy_of`
     labels: Tensor  # int64 (N,)
 
     @property
     def accuracy(self) -> float:
-        """Share of right answers."""
+        """Accuracy, in [0, 1]."""
         return (self.logits.argmax(dim=1) == self.labels).double().mean().item()
 
 
@@ -57,14 +57,14 @@ class Subject:
     """A finished run of stage 2, ready to be scored.
 
     Args:
-        run: its folder.
-        recipe: its recipe, with the root where its images are now.
-        classifier: on the device, in evaluation.
+        run: the run.
+        recipe: its recipe, with the current root of its images.
+        classifier: on the device, in evaluation mode.
         fabric: device and precision.
-        progress: for people.
-        scored: the images that figures are of, on the device: the run's test images, or, of a run that leaves its
-            test split unseen, its validation images.
-        held_out: images that neither trained the run nor are scored, its validation images; None without any.
+        progress: shows progress.
+        scored: images to score, on the device: the run's test images, or, if the test split stays unseen, its
+            validation images.
+        held_out: validation images beside test images: neither trained on nor scored; None if there are none.
     """
 
     run: Run
@@ -77,17 +77,17 @@ class Subject:
 
     @property
     def is_tested(self) -> bool:
-        """Whether the images are of the test split."""
+        """Whether the scored images are of the test split."""
         return self.recipe.target.test
 
     @property
     def name(self) -> str:
-        """Of the images, for reports."""
+        """Name of the scored images in reports."""
         return "test images" if self.is_tested else "validation images"
 
     @torch.no_grad()
-    def answers(self, images: ImageSet) -> Answers:
-        """The answers to images, in their order."""
+    def predict(self, images: ImageSet) -> Outputs:
+        """Compute the outputs for images, in their order."""
         logits, energies, labels = [], [], []
         for pixels, truth, _ in images.batches(torch.arange(len(images)), BATCH):
             with self.fabric.autocast():
@@ -95,27 +95,26 @@ class Subject:
             logits.append(response.logits.float().cpu())
             energies.append(energy_of(response, self.classifier.mix).cpu())
             labels.append(truth.cpu())
-        return Answers(torch.cat(logits), torch.cat(energies), torch.cat(labels))
+        return Outputs(torch.cat(logits), torch.cat(energies), torch.cat(labels))
 
 
 def energy_of(response: Response, mix: str) -> Tensor:
-    """The energy score log Σ exp z, which is high on images like those of training (Liu et al. 2020, T = 1), (N,).
+    """The energy score log Σ exp z, (N,), which is high on images like the training images (Liu et al. 2020, T = 1).
 
-    Where λ mixes probabilities, z are log-probabilities, whose sum is always 1: there it is the mean of both
-    responses' energies, weighted by λ (ours).
+    If λ mixes probabilities, z are log-probabilities, whose energy is always 0. Then it is the mean of both responses'
+    energies, weighted by λ (ours).
     """
     if response.emotional is None or response.lam is None or mix != "probabilities":
         return response.logits.double().logsumexp(dim=1)
     lam = response.lam.double().mean(dim=1)  # (N,) or (1,)
-    parts = (part.double().logsumexp(dim=1) for part in (response.non_emotional, response.emotional))
-    non_emotional, emotional = parts
+    non_emotional, emotional = (part.double().logsumexp(dim=1) for part in (response.non_emotional, response.emotional))
     return (1 - lam) * non_emotional + lam * emotional
 
 
 def refuse_task(target: TargetSettings, what: str) -> None:
-    """UserError for a target that does not ask for one class of each image; `what` has it."""
+    """Raise UserError for a task other than one class per image; `what` names the run or target."""
     if target.task != "classification":
-        raise UserError(f"{what} answers with {ANSWERED[target.task]}; suites score classifiers of one class an image")
+        raise UserError(f"{what} predicts {ANSWERED[target.task]}; suites score classifiers of one class per image")
 
 
 def open_subject(
@@ -126,31 +125,30 @@ def open_subject(
     data: Target | None = None,
     progress: Progress | None = None,
 ) -> Subject:
-    """Load a finished run of stage 2 with the images that it is scored on.
+    """Load a finished run of stage 2 with its images.
 
     Args:
         run: of stage 2.
-        recipe: its recipe with the root where its images are now; None for the run's own.
+        recipe: its recipe with the current root of its images; None for the run's own.
         device: as training.device.
-        model: for a run that trained your own model, one built alike.
-        data: for a run that was given its images in Python, the same.
-        progress: where it is shown; None for the terminal.
+        model: for a run that trained your own model, one built with the same code.
+        data: for a run that was given its images in Python, the same images.
+        progress: shows progress; None for the terminal.
 
     Raises:
-        UserError: a run of stage 1, or not finished, or without weights; images that are missing, or not those that the
-            run was scored on.
+        UserError: the run is of stage 1, not finished, or without weights; its images are missing, or have changed.
     """
     progress = progress or Progress()
-    own = run.recipe
-    if not isinstance(own, TrainRecipe):
+    recorded = run.recipe
+    if not isinstance(recorded, TrainRecipe):
         raise UserError(f"{run.folder} is a run of stage 1; suites score classifiers")
-    recipe = recipe or own
-    refuse_task(own.target, str(run.folder))
+    recipe = recipe or recorded
+    refuse_task(recipe.target, str(run.folder))
     final = run.final
     classifier, classes = load_classifier(run, model)
     if data is None and recipe.target.name.startswith(GIVEN_IMAGES):
         raise UserError(
-            f"{run.folder} was trained on images that were given in Python ({recipe.target.name}): give them again, "
+            f"{run.folder} was trained on images that were given in Python ({recipe.target.name}): pass them again, "
             "emoreg.score_suites(..., data=...)"
         )
     training = scoring(recipe, run, device)
@@ -160,44 +158,44 @@ def open_subject(
         raise UserError(f"{run.folder}: the classes of {recipe.target.name} are not those that it was trained on")
     _, validation, test = parts_of(target, recipe)
     scored, held_out = (test, validation) if test is not None else (validation, None)
-    assert scored is not None  # a target without test images has validation images: TargetSettings says so
+    assert scored is not None  # TargetSettings requires validation images if the test split stays unseen
     images = load_target(scored, recipe.target, training, fabric, progress)
-    _refuse_others(run, final, images, "test" if test is not None else "validation")
+    _refuse_changed_images(run, final, images, "test" if test is not None else "validation")
     rest = None if held_out is None else load_target(held_out, recipe.target, training, fabric, progress)
-    classifier.freeze_encoder = False  # else no gradient of an attack would flow through the encoder
+    classifier.freeze_encoder = False  # otherwise gradients of attacks would not flow through the encoder
     return Subject(run, recipe, place(classifier, fabric).eval(), fabric, progress, images, rest)
 
 
 def other_target(subject: Subject, sets: Sequence[OtherSet], number: int) -> tuple[Target, TargetSettings]:
-    """One of the other sets, to be read at the size of the run's target. SettingError names its entry."""
-    own = subject.recipe.target
-    settings = sets[number].target(own.image_size, own.fit)
+    """Open one of the other sets, at the size of the run's target. Raises SettingError with the key of its entry."""
+    target = subject.recipe.target
+    settings = sets[number].target(target.image_size, target.fit)
     try:
         return read_target(settings), settings
     except SettingError as error:
         key = error.key.removeprefix("target.")
-        if key in ("image_size", "fit"):  # of the run's target: another set has none of its own
+        if key in ("image_size", "fit"):  # settings of the run's target, which the entry does not have
             reason = f"is a pack of another {key}: pack it again for {getattr(settings, key)}, or give its files"
             raise SettingError(f"sets[{number}].root", reason) from None
         raise SettingError(f"sets[{number}].{key}", error.reason) from None
 
 
-def _refuse_others(run: Run, final: Mapping[str, Any], images: ImageSet, split: str) -> None:
-    """UserError if these are not the images that the run was scored on."""
-    was = final.get(split) or {}
-    count, checksum = was.get("images"), was.get("checksum")
-    is_other = count is not None and count != len(images)
-    if not is_other and checksum is not None and images.pixels is not None:
-        is_other = checksum_of(images) != checksum
-    if is_other:
+def _refuse_changed_images(run: Run, final: Mapping[str, Any], images: ImageSet, split: str) -> None:
+    """Raise UserError if these are not the images that the run was scored on, by their number or checksum."""
+    recorded = final.get(split) or {}
+    count, checksum = recorded.get("images"), recorded.get("checksum")
+    has_changed = count is not None and count != len(images)
+    if not has_changed and checksum is not None and images.pixels is not None:
+        has_changed = checksum_of(images) != checksum
+    if has_changed:
         raise UserError(
-            f"{run.folder}: the {split} images are not those that the run was scored on when training ended; bring "
-            "back what it was begun with"
+            f"{run.folder}: the {split} images are not those that the run was scored on when training ended; restore "
+            "the original ones"
         )
 
 
 def checksum_of(images: ImageSet) -> str:
-    """A digest of the pixels in their order, as in a run's final.json."""
+    """The checksum of the pixels in their order, as in a run's final.json."""
     checksum = hashlib.blake2b(digest_size=CHECKSUM_BYTES)
     for pixels, _, _ in images.batches(torch.arange(len(images)), BATCH):
         checksum.update(pixels.permute(0, 2, 3, 1).cpu().numpy().tobytes())
@@ -205,27 +203,23 @@ def checksum_of(images: ImageSet) -> str:
 
 
 def drawn(images: ImageSet, limit: int | None, seed: int) -> ImageSet:
-    """At most `limit` of the images, drawn by seed with the classes in proportion, in their order; None for all."""
+    """Draw at most `limit` images by seed, with the classes in proportion, and keep their order; None for all."""
     if limit is None or limit >= len(images):
         return images
-    return _take(images, drawn_rows(images.labels.cpu().numpy(), limit, seed))
-
-
-def drawn_rows(labels: NDArray[np.int64] | NDArray[np.float32], limit: int, seed: int) -> NDArray[np.int64]:
-    """Rows of at most `limit` images, as `drawn`, by the labels of all."""
-    return at_most(np.arange(len(labels)), labels, limit, derive_seed(seed, "suites"))
-
-
-def _take(images: ImageSet, rows: NDArray[np.int64]) -> ImageSet:
-    """The images of these rows, in this order."""
+    rows = drawn_rows(images.labels.cpu().numpy(), limit, seed)
     index = torch.from_numpy(rows).to(images.labels.device)
-    table = images.table.take(rows)
     pixels = images.pixels
     if pixels is not None:
         pixels = pixels.permute(0, 2, 3, 1).index_select(0, index).permute(0, 3, 1, 2)
-    return ImageSet(table, images.image_size, pixels, images.labels.index_select(0, index), images.fit)
+    labels = images.labels.index_select(0, index)
+    return ImageSet(images.table.take(rows), images.image_size, pixels, labels, images.fit)
+
+
+def drawn_rows(labels: NDArray[np.int64] | NDArray[np.float32], limit: int, seed: int) -> NDArray[np.int64]:
+    """The rows of the images that `drawn` draws, from the labels of all."""
+    return at_most(np.arange(len(labels)), labels, limit, derive_seed(seed, "suites"))
 
 
 def with_pixels(images: ImageSet, pixels: Tensor) -> ImageSet:
-    """The same labels with other pixels, uint8 (N, 3, S, S)."""
+    """Replace the pixels of images, uint8 (N, 3, S, S), and keep their labels."""
     return dataclasses.replace(images, pixels=pixels.to(images.labels.device))

@@ -1,7 +1,7 @@
-"""What the trained trunks are worth for other targets: a linear classifier on their features, which stay as they are.
+"""Transfer of the trained trunks to other targets: linear classifiers on their features, with the networks frozen.
 
-The common protocol of linear evaluation, with ridge regression to the classes (scikit-learn's) in place of the logistic
-one: its solution is exact and its penalty follows from leave-one-out errors, so that no arm is stopped too early.
+This is the common linear evaluation, with scikit-learn's ridge classifier instead of logistic regression: its solution
+is exact and its penalty follows from leave-one-out errors, so that no arm is stopped too early.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from emoreg.suites.options import OtherSet, TransferOptions
 from emoreg.suites.scored import Scored
 from emoreg.suites.subject import BATCH, Subject, checksum_of, drawn, drawn_rows, other_target
 
-PENALTIES = np.logspace(-1, 5, 7)  # on features of variance 1; the best by leave-one-out
+PENALTIES = np.logspace(-1, 5, 7)  # for features of variance 1; leave-one-out errors decide
 
 
 def score(subject: Subject, options: TransferOptions) -> Scored:
-    """Accuracy of linear classifiers on other sets' test images.
+    """Compute the accuracy of linear classifiers on the test images of other sets.
 
     Returns:
-        backbone_accuracy, of the features f(x) of the backbone alone, which all arms have as many of; accuracy, of all
-        features, f(x) and e(x) side by side where there is an emotional branch: both means over the sets; and the same
-        of each, as <set>_backbone_accuracy.
+        backbone_accuracy, from the features f(x) of the backbone, which have the same number in all arms; accuracy,
+        from f(x) and, with an emotional branch, e(x) side by side. Both as means over the sets and for each of them,
+        such as <set>_backbone_accuracy.
 
     Raises:
-        UserError: an other set that is not there or cannot be read; one that is the run's own.
+        UserError: an other set is missing, cannot be read, or is the run's own.
     """
     own = checksum_of(drawn(subject.scored, options.images, options.seed))
     figures: dict[str, float] = {}
@@ -63,18 +63,19 @@ def score(subject: Subject, options: TransferOptions) -> Scored:
 
 
 def _refuse_own(subject: Subject, each: OtherSet) -> None:
-    """UserError for the run's own set, whose test split it may leave unseen. Its other classes are another target."""
+    """Raise UserError for the run's own set, whose test split may stay unseen. Its other classes are allowed."""
     target = subject.recipe.target
-    is_named = each.name.lower() == target.name.lower() != "folder"
-    roots = [Path(root).resolve() for root in (each.root, target.root) if root is not None]
-    is_there = len(roots) == 2 and roots[0] == roots[1]
+    has_same_name = each.name.lower() == target.name.lower() != "folder"
+    has_same_root = False
+    if each.root is not None and target.root is not None:
+        has_same_root = Path(each.root).resolve() == Path(target.root).resolve()
     are_others = each.classes is not None and target.classes is not None and not {*each.classes} & {*target.classes}
-    if (is_named or is_there) and not are_others:
+    if (has_same_name or has_same_root) and not are_others:
         raise UserError(f"transfer: {each.label} is the run's own target; name other sets, or classes that it lacks")
 
 
 def _images_of(subject: Subject, number: int, options: TransferOptions) -> tuple[ImageSet, ImageSet]:
-    """Training and test images of one of the other sets."""
+    """Load the training and test images of one of the other sets."""
     target, settings = other_target(subject, options.sets, number)
 
     def loaded(table: Table) -> ImageSet:
@@ -87,37 +88,35 @@ def _images_of(subject: Subject, number: int, options: TransferOptions) -> tuple
 
 @torch.no_grad()
 def features_of(subject: Subject, images: ImageSet) -> NDArray[np.float64]:
-    """Features of images in their order, (N, D), or (N, D + De) with an emotional branch."""
+    """Compute the features of images in their order, (N, D), or (N, D + De) with an emotional branch."""
     model, parts = subject.classifier, list[Tensor]()
-    networks = [("backbone", model.backbone), *([("encoder", model.encoder)] if model.encoder is not None else [])]
     for pixels, _, _ in images.batches(torch.arange(len(images)), BATCH):
         with subject.fabric.autocast():
             batch = normalise(pixels)
-            each = [
-                pooled_features(network, batch, width, name)
-                for (name, network), width in zip(networks, model.widths, strict=False)
-            ]
-        parts.append(torch.cat([features.float() for features in each], dim=1).cpu())
+            features = [pooled_features(model.backbone, batch, model.widths[0], "backbone")]
+            if model.encoder is not None:
+                features.append(pooled_features(model.encoder, batch, model.widths[1], "encoder"))
+        parts.append(torch.cat([part.float() for part in features], dim=1).cpu())
     return torch.cat(parts).double().numpy()
 
 
 def linear_accuracy(
     features: NDArray[np.float64],
-    of_test: NDArray[np.float64],
+    test_features: NDArray[np.float64],
     labels: NDArray[np.int64],
     test_labels: NDArray[np.int64],
 ) -> float:
-    """Test accuracy of a linear classifier on features of variance 1.
+    """Compute the test accuracy of a linear classifier on standardised features.
 
     Args:
         features: of the training images (N, D).
-        of_test: of the test images (M, D).
+        test_features: of the test images (M, D).
         labels: classes of the training images (N,).
-        test_labels: of the test images (M,).
+        test_labels: classes of the test images (M,).
     """
     from sklearn.linear_model import RidgeClassifierCV
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     probe = make_pipeline(StandardScaler(), RidgeClassifierCV(PENALTIES)).fit(features, labels)
-    return float(np.mean(probe.predict(of_test) == test_labels))
+    return float(np.mean(probe.predict(test_features) == test_labels))
