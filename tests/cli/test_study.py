@@ -323,7 +323,7 @@ def test_finished_runs_of_another_machine_are_taken_over_and_tables_are_joined(
     assert joined["seed"].tolist() == [0, 1] and joined["id"].is_unique
     assert "--runs is for one study" in told(capsys, "results", "there", "all.parquet", "--runs", "x", code=2)
     other = told(capsys, "study", "pilot.yaml", "--out", "x", "--with", str(FIRST_EDITION), "--quiet", code=2)
-    assert "has no run of this study: its nearest one differs in edition (1 there, 2 here)" in other
+    assert "has no run of this study: its closest run differs in edition (1 there, 2 here)" in other
 
 
 def test_of_tables_that_are_joined_it_is_told_how_many_runs_they_have(

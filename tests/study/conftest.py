@@ -35,7 +35,7 @@ def tiny_study(stage1: PretrainRecipe, stage2: TrainRecipe) -> Study:
 
 @pytest.fixture
 def finish() -> Callable[..., None]:
-    """Makes a planned run look as if it had been trained."""
+    """Return a function that makes a planned run look trained."""
 
     def finished(planned: PlannedRun, accuracy: float = 0.5) -> None:
         planned.folder.mkdir(parents=True)
@@ -69,7 +69,7 @@ def finish() -> Callable[..., None]:
 
 @pytest.fixture
 def written(tiny_study: Study, tmp_path: Path, finish: Callable[..., None]) -> Path:
-    """The results of a study: a run of each stage is finished, one has failed."""
+    """The results of a study, with a finished run of each stage and a failed one."""
     planned = plan_runs(tiny_study, tmp_path / "runs")
     for run in planned[:6]:
         finish(run)

@@ -51,7 +51,7 @@ def test_a_regulated_arm_differs_from_the_studys_recipe_in_mode_experience_and_s
     recipe = recipe_of(arm, BASE, STAGE_1, seed=7)
     allowed = {"encoder.experience", "regulation.mode", "regulation.granularity", "seed"}
     allowed |= {"encoder.moments_only"} if experience == "moments" else set()
-    allowed |= {"encoder.takeover", "encoder.shrink"} if experience == "fresh" else set()  # of nothing
+    allowed |= {"encoder.takeover", "encoder.shrink"} if experience == "fresh" else set()  # it takes over nothing
     assert changed(arm) <= allowed
     assert recipe.seed == 7 and recipe.regulation.mode == mode
     assert recipe.encoder.experience == (None if experience == "fresh" else str(STAGE_1))
@@ -74,7 +74,7 @@ def test_a_twin_differs_from_its_arm_in_the_experience_alone(mode: RegulatedMode
     }
 
 
-def test_what_becomes_of_stage_1_s_weights_does_not_change_the_fresh_twin() -> None:
+def test_settings_of_the_takeover_do_not_change_the_fresh_twin() -> None:
     as_is = TrainRecipe(regulation=RegulationSettings("learned"))
     shrunk = TrainRecipe(regulation=RegulationSettings("learned"), encoder=EncoderSettings(takeover="shrunk"))
     fresh = Arm("learned", "fresh")
@@ -97,7 +97,7 @@ def test_the_ensemble_is_two_plain_backbones_each_with_its_own_loss_and_averaged
     assert recipe.loss.budget == "matched"
 
 
-def test_unregulated_differs_from_the_fixed_arm_in_its_loss_and_lambda_alone() -> None:
+def test_unregulated_differs_from_the_fixed_arm_only_in_loss_and_lambda() -> None:
     fixed, apart = (recipe_of(Arm(mode, "affect"), BASE, STAGE_1, 3) for mode in ("fixed", "unregulated"))
     assert {line.split(":")[0] for line in differences(fixed, apart)} == {
         *("loss.regulated", "loss.non_emotional", "loss.emotional", "loss.mutual"),
@@ -116,24 +116,24 @@ def test_only_a_learned_lambda_warms_up() -> None:
     assert warmups == {"learned": 0.2, "random_learned": 0.2, "fixed": 0.0, "random": 0.0}
 
 
-def test_a_study_that_names_no_references_has_those_that_it_always_had() -> None:
+def test_the_default_references_do_not_change() -> None:
     assert [arm.mode for arm in factorial() if not arm.is_regulated] == ["none", "ensemble", "wide", "transfer"]
 
 
-def test_relatives_stand_beside_the_references_and_have_no_twins() -> None:
+def test_relatives_are_added_to_the_references_and_have_no_twins() -> None:
     arms = factorial(("learned",), relatives=("liaenn", "embp"))
     assert arms[-2:] == (Arm("embp"), Arm("liaenn")) and arms[:-2] == factorial(("learned",))
     assert not any(arm.is_regulated or arm.pretext or arm.experience for arm in arms[-2:])
 
 
 @pytest.mark.parametrize("mode", RELATIVES)
-def test_a_relative_differs_from_backbone_in_its_head_alone(mode: Relative) -> None:
+def test_a_relative_differs_from_backbone_only_in_its_head(mode: Relative) -> None:
     backbone, relative = (recipe_of(arm, BASE, None, 3) for arm in (Arm("none"), Arm(mode)))
     assert differences(backbone, relative) == [f"regulation.mode: none -> {mode}"]
 
 
 @pytest.mark.parametrize("mode", ["none", "wide"])
-def test_a_plain_network_has_no_part_of_the_method(mode: str) -> None:
+def test_settings_of_the_method_are_reset_for_plain_networks(mode: str) -> None:
     recipe = recipe_of(Arm("none" if mode == "none" else "wide"), BASE, None, 0)
     assert (recipe.encoder, recipe.regulation) == (EncoderSettings(), RegulationSettings())
     assert recipe.loss == LossSettings(label_smoothing=0.1) and recipe.loss_weights == (1, 0, 0, 0)
@@ -160,7 +160,7 @@ def test_the_first_edition_s_references_keep_its_losses() -> None:
     assert recipe_of(Arm("ensemble"), old, None, 0).loss == ensemble
 
 
-def test_twins_rehearse_what_they_have_learned_and_those_that_learned_nothing_do_not() -> None:
+def test_only_twins_that_have_learned_something_rehearse() -> None:
     study = dataclasses.replace(BASE, encoder=EncoderSettings(rehearsal=0.5))
     arms: dict[Experience, float] = {
         experience: recipe_of(Arm("learned", experience), study, STAGE_1, 0).encoder.rehearsal

@@ -21,7 +21,7 @@ from narrow import present
 
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[tuple[TrainState, Batch]]:
-    """The steps that are taken, few of them."""
+    """The steps that are taken; the timing is cut to a few."""
     monkeypatch.setattr(calibrate, "SECONDS", 0.01)
     taken: list[tuple[TrainState, Batch]] = []
 
@@ -33,8 +33,8 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[tuple[TrainState, Batch]]:
     return taken
 
 
-def test_what_is_timed_is_the_step_that_trains(stage2: TrainRecipe, steps: list[tuple[TrainState, Batch]]) -> None:
-    """Augmented batches of every size, clipping and average; no more than one network."""
+def test_the_timed_step_is_the_one_that_trains(stage2: TrainRecipe, steps: list[tuple[TrainState, Batch]]) -> None:
+    """Augmented batches of every size, with clipping and averaging, for one or two networks."""
     training = dataclasses.replace(stage2.training, initial_scale=0.5, epochs=1)
     optimizer = dataclasses.replace(stage2.optimizer, clip_norm=1.0, ema=0.9)
     regulation = RegulationSettings(mode="learned")
@@ -55,10 +55,10 @@ def test_a_rehearsal_is_timed_too(stage2: TrainRecipe, steps: list[tuple[TrainSt
     assert rehearsed == sum(len(batch.images) for _, batch in steps) and state.model.training
 
 
-def test_of_a_large_network_on_a_cpu_few_images_are_timed_and_the_optimiser_counts_once_a_batch(
+def test_large_networks_on_a_cpu_are_timed_with_few_images_and_the_optimiser_counts_once_per_batch(
     stage2: TrainRecipe, steps: list[tuple[TrainState, Batch]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a clock that only work moves."""
+    """Uses a clock that only the work advances."""
     monkeypatch.setattr(calibrate, "is_large", lambda kind: True)
     now = [0.0]
 
@@ -76,7 +76,7 @@ def test_of_a_large_network_on_a_cpu_few_images_are_timed_and_the_optimiser_coun
     assert {len(batch.images) for _, batch in steps} == {CPU_BATCH} and len(steps) == 2  # the first one warms up
 
 
-def test_what_training_refuses_is_refused_before_it_is_timed(stage2: TrainRecipe) -> None:
+def test_what_training_refuses_is_not_timed_either(stage2: TrainRecipe) -> None:
     of_one = dataclasses.replace(
         stage2,
         backbone=BackboneSettings("mobilenetv3_small_050"),

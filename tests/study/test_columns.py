@@ -26,7 +26,7 @@ RESULTS = sorted(Path(__file__).parents[2].glob("results/*.parquet"))
 def test_every_setting_of_both_recipes_has_a_column_of_its_type() -> None:
     for recipe in (TrainRecipe(), PretrainRecipe()):
         for key, value in flatten(dataclasses.asdict(recipe)):
-            if key != "encoder.backbone":  # none by default; its own settings have columns
+            if key != "encoder.backbone":  # None by default; its settings have columns
                 assert fits(f"recipe.{key}", str(value) if isinstance(value, tuple) else value), key
     assert type_of("recipe.training.epochs") == pa.int64() and type_of("recipe.optimizer.ema") == pa.float64()
     assert type_of("recipe.augment.flip") == pa.bool_() and type_of("recipe.training.trackers") == pa.string()
@@ -48,7 +48,7 @@ def test_every_setting_of_both_recipes_has_a_column_of_its_type() -> None:
         ("mine", None),
     ],
 )
-def test_a_column_has_its_type_by_its_name(name: str, kind: pa.DataType | None) -> None:
+def test_the_name_of_a_column_decides_its_type(name: str, kind: pa.DataType | None) -> None:
     assert type_of(name) == kind
 
 
@@ -56,9 +56,9 @@ def test_every_file_has_the_same_columns_in_the_same_order_whatever_the_runs_hav
     written: Path, tiny_study: Study, tmp_path: Path, finish: Callable[..., None]
 ) -> None:
     nothing, gated = tmp_path / "nothing.parquet", tmp_path / "gated.parquet"
-    alone = dataclasses.replace(tiny_study, arms=(BACKBONE,), seeds=1)  # no stage 1, and no run is finished
+    alone = dataclasses.replace(tiny_study, arms=(BACKBONE,), seeds=1)  # no stage 1 and no finished run
     write_results(nothing, results_of(alone, plan_runs(alone, tmp_path / "elsewhere"), {}))
-    planned = plan_runs(tiny_study, tmp_path / "gated")  # curves of their own, and metrics of two stimulus sets
+    planned = plan_runs(tiny_study, tmp_path / "gated")  # with further curves, and metrics of two stimulus sets
     finish(planned[1])
     (planned[1].folder / "metrics.csv").write_text(
         "epoch,train_loss,lambda_0,val_oasis_ccc\n1,2.0,0.5,\n2,1.0,0.4,0.2\n"
@@ -86,10 +86,10 @@ def test_a_folder_of_tables_is_read_as_one(written: Path, tiny_study: Study, tmp
     assert len(pd.read_parquet(folder)) == dataset.dataset(folder).count_rows() == 11
     assert dataset.dataset(folder).to_table().column_names == [*FIXED, "more_metrics", "more_curves"]
     tables = [parquet.read_table(folder / name) for name in ("a.parquet", "b.parquet")]
-    assert len(pa.concat_tables(tables)) == 11  # the schemas are the same: nothing is promoted
+    assert len(pa.concat_tables(tables)) == 11  # possible only with equal schemas
 
 
-def test_what_not_all_studies_have_stands_before_the_settings() -> None:
+def test_columns_that_only_some_studies_have_come_before_the_settings() -> None:
     names = in_order(["epochs.lambda_0", "test_oasis_ccc", "seed", "mine"])
     assert names[-1] == "epochs.lambda_0"
     assert names.index("test_oasis_ccc") < names.index("recipe.seed") < names.index("env.git")
@@ -97,7 +97,7 @@ def test_what_not_all_studies_have_stands_before_the_settings() -> None:
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
-def test_tables_of_either_edition_are_read_with_todays_types(path: Path, tmp_path: Path) -> None:
+def test_tables_of_either_edition_are_read_with_current_types(path: Path, tmp_path: Path) -> None:
     table = read_results(path)
     assert len(read_external_results(path)) == len(table)
     pd.testing.assert_frame_equal(table[["run", "seed"]], pd.read_parquet(path)[["run", "seed"]])

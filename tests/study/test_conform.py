@@ -21,7 +21,7 @@ STARTED = "2026-05-04T03:02:01+00:00"
 
 @pytest.fixture
 def table(written: Path) -> Path:
-    """With a start of the runs, and a metric that only this study has."""
+    """A table with a start time, and a metric that only this study has."""
     frame = read_results(written)
     frame["env.started"] = STARTED
     frame["validation_oasis_ccc"] = frame["seed"] / 10
@@ -39,7 +39,7 @@ def with_column(table: pa.Table, name: str, column: pa.Array) -> pa.Table:
 
 
 def indexed(table: pa.Table) -> pa.Table:
-    """As pandas writes rows that were selected, with text of few values as categories."""
+    """As pandas writes selected rows, with text converted to categories."""
     frame = table.to_pandas().sort_values("seed", kind="stable")
     return pa.Table.from_pandas(frame.astype({"mode": "category", "status": "category"}), preserve_index=True)
 
@@ -57,7 +57,7 @@ def reordered(table: pa.Table) -> pa.Table:
 
 
 def as_polars_writes(table: pa.Table) -> pa.Table:
-    """Large text, bytes and lists, NaN for what is missing, small integers, and categories also in lists."""
+    """Large text, bytes and lists, NaN for missing values, small integers, and categories, also in lists."""
     large = {pa.string(): pa.large_string(), pa.binary(): pa.large_binary()}
     made = with_types(table, large | {pa.list_(pa.float64()): pa.large_list(pa.float64())})
     gaps = pa.array(np.where(table["lambda"].is_null(), np.nan, table["lambda"].to_numpy()))
@@ -74,12 +74,12 @@ def as_views(table: pa.Table) -> pa.Table:
 
 
 def with_text_as_bytes(table: pa.Table) -> pa.Table:
-    """As from writers of Parquet that do not mark text as such."""
+    """As from writers of Parquet that do not declare text."""
     return with_types(table, {pa.string(): pa.binary()})
 
 
 def with_a_time(table: pa.Table) -> pa.Table:
-    """As from a library that takes text for a time."""
+    """As from a library that parses text to times."""
     time = datetime.datetime.fromisoformat(STARTED)
     return with_column(table, "env.started", pa.array([time] * len(table), pa.timestamp("us", "UTC")))
 
@@ -94,19 +94,19 @@ def with_short_numbers(table: pa.Table) -> pa.Table:
 
 
 def with_flags_as_numbers(table: pa.Table) -> pa.Table:
-    """As pandas has truth values where some are missing."""
+    """As pandas stores truth values if some are missing."""
     flags = [flag if flag is None else float(flag) for flag in table["recipe.target.test"].to_pylist()]
     return with_column(table, "recipe.target.test", pa.array(flags))
 
 
 def with_empty_text(table: pa.Table) -> pa.Table:
-    """As whoever fills gaps in a frame."""
+    """As after filling gaps in a frame."""
     return with_column(table, "experience", table["experience"].fill_null(""))
 
 
 def with_own_columns(table: pa.Table) -> pa.Table:
     table = table.append_column("note", pa.array(["mine"] * len(table))).append_column("rank", pa.nulls(len(table)))
-    return table.append_column("test_group", pa.array(["a"] * len(table)))  # no metric, though it is named like one
+    return table.append_column("test_group", pa.array(["a"] * len(table)))  # not a metric, though named like one
 
 
 def without_metadata(table: pa.Table) -> pa.Table:
@@ -119,7 +119,7 @@ CHANGES += [without_metadata]
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_table_that_another_library_has_written_is_read_as_it_was(
+def test_a_table_rewritten_by_another_library_is_read_unchanged(
     table: Path, tmp_path: Path, change: Callable[[pa.Table], pa.Table]
 ) -> None:
     before, path = read_external_results(table), tmp_path / "other.parquet"
@@ -134,8 +134,8 @@ def test_a_table_that_another_library_has_written_is_read_as_it_was(
 
 
 @pytest.mark.parametrize("library", ["polars", "duckdb"])
-def test_what_polars_and_duckdb_did_write_is_read(library: str) -> None:
-    """Of polars 2.1: categories, decimals, a time, a row index; of DuckDB 2.0: an enum, JSON, HUGEINT, a time."""
+def test_files_written_by_polars_and_duckdb_are_read(library: str) -> None:
+    """polars 2.1: categories, decimals, a time, a row index; DuckDB 2.0: an enum, JSON, HUGEINT, a time."""
     table = read_external_results(Path(__file__).with_name(f"by_{library}.parquet")).sort_values("run")
     names = [name.removeprefix("digits-resnet8-").removesuffix("-seed0") for name in table["run"]]
     assert names[:3] == ["backbone", "learned-affect-procedural", "learned-shuffled-procedural"], names
@@ -146,25 +146,25 @@ def test_what_polars_and_duckdb_did_write_is_read(library: str) -> None:
     assert table["env.started"].tolist() == [STARTED] * 5 and table["validation_oasis_ccc"].tolist() == [0.0] * 5
 
 
-def test_settings_are_told_as_they_were_written_after_32_bits(table: Path) -> None:
+def test_settings_stored_in_32_bits_are_read_as_they_were_written(table: Path) -> None:
     parquet.write_table(with_short_numbers(parquet.read_table(table)), table)
     assert read_results(table)["recipe.optimizer.momentum"].dropna().eq(0.9).all()
 
 
-def test_a_csv_file_of_emoreg_results_is_read_as_the_table_was(table: Path, tmp_path: Path) -> None:
+def test_a_csv_file_from_emoreg_results_is_read_unchanged(table: Path, tmp_path: Path) -> None:
     path, before = tmp_path / "results.csv", read_results(table)
     path.write_text(rows_text(before, "csv"), encoding="utf-8")
     pd.testing.assert_frame_equal(read_results(path), before)
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_any_other_csv_file_is_refused_in_a_line_that_names_it(table: Path, tmp_path: Path, suffix: str) -> None:
+def test_any_other_csv_file_is_refused_with_the_command_to_use(table: Path, tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"results{suffix}"
     read_results(table).to_csv(tmp_path / "results.csv", index=False)
     if suffix == ".parquet":
         pd.read_csv(tmp_path / "results.csv").to_parquet(path)
     told = refusal(lambda: read_results(path))
-    assert "in place of" in told and "as after a CSV file" in told and "emoreg results --format csv" in told
+    assert "instead of" in told and "as after a CSV file" in told and "emoreg results --format csv" in told
 
 
 def test_a_table_of_a_later_format_is_refused(table: Path) -> None:
@@ -182,7 +182,7 @@ def test_damaged_metrics_of_a_single_study_are_refused(table: Path, text: str) -
     assert "column 'more_metrics' does not hold what emoreg writes there" in refusal(lambda: read_results(table))
 
 
-def test_own_columns_of_different_kinds_are_told_when_tables_are_joined(table: Path) -> None:
+def test_user_columns_of_different_kinds_are_refused_when_tables_are_joined(table: Path) -> None:
     frame = read_results(table)
     tables = [("one", frame.assign(note=1)), ("other", frame.assign(note="a"))]
     assert refusal(lambda: merged(tables)).startswith("the tables cannot be joined: ")
@@ -194,8 +194,8 @@ def test_own_columns_of_different_kinds_are_told_when_tables_are_joined(table: P
         (lambda table: table.rename(columns={"seed": "sead"}), r"no column is called 'sead' \(did you mean 'seed'\?\)"),
         (lambda table: table.rename(columns={"lambda": "lamda"}), r"'lamda' \(did you mean 'lambda'\?\)"),
         (lambda table: table.drop(columns="status"), "it has no column 'status'"),
-        (lambda table: table.assign(seed="one"), "column 'seed' holds text in place of numbers"),
-        (lambda table: table.assign(error=np.timedelta64(1, "us")), r"'error' holds duration\[us\] in place of text"),
+        (lambda table: table.assign(seed="one"), "column 'seed' holds text instead of numbers"),
+        (lambda table: table.assign(error=np.timedelta64(1, "us")), r"'error' holds duration\[us\] instead of text"),
         (lambda table: table.assign(seed=0.5), "a number in column 'seed' is not a whole number"),
         (lambda table: table.assign(status="done"), "no status is called 'done'"),
         (
@@ -205,7 +205,7 @@ def test_own_columns_of_different_kinds_are_told_when_tables_are_joined(table: P
         (lambda table: table.assign(**{"lambda": 2.0}), r"a number in column 'lambda' is not in \[0, 1\]"),
     ],
 )
-def test_any_other_table_is_refused_with_its_column(
+def test_an_invalid_table_is_refused_with_the_column_at_fault(
     written: Path, change: Callable[[pd.DataFrame], pd.DataFrame], message: str
 ) -> None:
     change(pd.read_parquet(written)).to_parquet(written)
@@ -224,4 +224,4 @@ def test_two_columns_of_one_name_are_refused(written: Path) -> None:
 def test_a_value_that_does_not_fit_its_column_is_not_written(written: Path, tmp_path: Path) -> None:
     table = read_results(written).assign(seconds="long")
     told = refusal(lambda: write_results(tmp_path / "new.parquet", table))
-    assert "column 'seconds' holds text in place of numbers" in told and not (tmp_path / "new.parquet").exists()
+    assert "column 'seconds' holds text instead of numbers" in told and not (tmp_path / "new.parquet").exists()

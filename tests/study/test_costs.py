@@ -20,7 +20,7 @@ from emoreg.study.plan import PlannedRun, plan_runs
 
 @pytest.fixture
 def timed(monkeypatch: pytest.MonkeyPatch) -> list[TrainRecipe]:
-    """The kinds that are timed: 10 ms an image."""
+    """The kinds that are timed, at 10 ms per image."""
     kinds: list[TrainRecipe] = []
 
     def seconds_per_image(kind: TrainRecipe) -> float:
@@ -49,12 +49,12 @@ def test_an_estimate_grows_with_epochs_and_every_kind_of_step_is_timed_once(
     assert len(timed) == 3  # an encoder, a plain and a regulated network
     assert torch.get_num_threads() == threads and not list(tmp_path.iterdir())
     short, long = by_name["digits-resnet8-backbone-seed0"], by_name["longer-resnet8-backbone-seed0"]
-    validation = 7  # images, of 10 % held out and a limit
+    validation = 7  # images, from 10 % held out and a limit
     assert (long - short) / 9 == pytest.approx(0.01 * (64 + FORWARD * validation), rel=0.01)
     assert short > 0.01 * 64
 
 
-def test_a_busy_machine_is_said_to_be_one() -> None:
+def test_a_busy_machine_is_reported() -> None:
     timed = Costs({"": 60.0}, timed=1, machine="here", waiting=3.14, cores=2)
     assert timed.sources.endswith("The machine was busy, with 3.1 processes on 2 cores: left alone it is faster")
     for quiet in (dataclasses.replace(timed, waiting=0.9), dataclasses.replace(timed, timed=0, recorded=1)):
@@ -62,17 +62,19 @@ def test_a_busy_machine_is_said_to_be_one() -> None:
     assert "busy" not in dataclasses.replace(timed, waiting=None).sources
 
 
-def test_of_large_networks_on_a_cpu_each_is_timed_alone_and_both_together_take_the_sum(
+def test_large_networks_on_a_cpu_are_timed_alone_and_added(
     tiny_study: Study, tmp_path: Path, quiet: Progress, timed: list[TrainRecipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(costs, "is_large", lambda kind: True)
     by_name = seconds_of(plan_runs(dataclasses.replace(tiny_study, seeds=1), tmp_path), quiet)
     assert len(timed) == 2  # the encoder in stage 1, and the network of stage 2
     regulated = by_name["digits-resnet8-learned-affect-procedural-seed0"]
-    assert regulated == pytest.approx(2 * by_name["digits-resnet8-backbone-seed0"], rel=0.2)  # scored a little more
+    assert regulated == pytest.approx(
+        2 * by_name["digits-resnet8-backbone-seed0"], rel=0.2
+    )  # slightly more, as it is scored more
 
 
-def test_runs_on_a_device_that_is_not_here_and_of_unknown_images_have_no_estimate(
+def test_runs_on_a_missing_device_or_of_unknown_images_have_no_estimate(
     stage2: TrainRecipe, quiet: Progress, timed: list[TrainRecipe]
 ) -> None:
     recipes = {"mps": build(stage2, {"training": {"device": "mps"}}), "unknown": stage2}
@@ -82,7 +84,7 @@ def test_runs_on_a_device_that_is_not_here_and_of_unknown_images_have_no_estimat
     assert set(estimate(recipes, counted, quiet).seconds) == {"unknown"}
 
 
-def test_a_gpu_is_estimated_from_what_was_measured_on_it_alone() -> None:
+def test_a_gpu_is_estimated_only_from_speeds_measured_on_it() -> None:
     known = build(TrainRecipe(), {"target": {"name": "cifar10"}, "backbone": {"name": "resnet18"}})
     counted = CountedSets({known.target: Counts(45_000, 0, 0)}, {})
     line = gpu_estimate([known], counted)

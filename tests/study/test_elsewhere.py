@@ -35,7 +35,7 @@ def planned(tiny_study: Study, tmp_path: Path) -> list[PlannedRun]:
 
 @pytest.fixture
 def table_of(tiny_study: Study, tmp_path: Path, finish: Callable[..., None]) -> Callable[..., pd.DataFrame]:
-    """A table of another machine, on which the runs with these numbers are finished."""
+    """A table of another machine, which has finished the runs with these numbers."""
 
     def made(name: str, *numbers: int, accuracy: float = 0.5, study: Study | None = None) -> pd.DataFrame:
         runs = plan_runs(study or tiny_study, tmp_path / name)
@@ -47,19 +47,19 @@ def table_of(tiny_study: Study, tmp_path: Path, finish: Callable[..., None]) -> 
     return made
 
 
-def test_tables_are_joined_with_every_run_once_and_a_finished_row_stands(table_of: Callable[..., pd.DataFrame]) -> None:
+def test_joined_tables_have_every_run_once_with_finished_rows_preferred(table_of: Callable[..., pd.DataFrame]) -> None:
     one, two = table_of("one", 0, 1, 2), table_of("two", 2, 3)
     both = merged([("one", one), ("two", two)])
     assert both["id"].is_unique and len(both) == len(one)
     assert set(both.loc[both.status == "finished", "id"]) == {*one["id"][:3], one["id"][3]}
     correct = both.loc[both["mode"] == "none", "test_correct"].dropna()
-    assert correct.tolist() == [b"\xaa\x00"]  # as it was
+    assert correct.tolist() == [b"\xaa\x00"]  # unchanged
 
 
-def test_of_a_run_in_several_tables_the_row_stands_in_which_it_has_come_furthest(
+def test_joining_keeps_the_row_in_which_a_run_has_come_furthest(
     table_of: Callable[..., pd.DataFrame],
 ) -> None:
-    table = table_of("one", 1).iloc[[1]]  # an encoder: one that diverged has no result
+    table = table_of("one", 1).iloc[[1]]  # an encoder, for which divergence is not a result
     ends = ("finished", "diverged", "failed", "blocked", "waiting")
     tables = {end: table.assign(status=end, error=end) for end in ends}
     for further, end in itertools.combinations(ends, 2):
@@ -67,7 +67,7 @@ def test_of_a_run_in_several_tables_the_row_stands_in_which_it_has_come_furthest
             assert merged([(name, tables[name]) for name in pair])["status"].tolist() == [further]
 
 
-def test_suites_that_were_scored_later_are_joined_with_those_before(table_of: Callable[..., pd.DataFrame]) -> None:
+def test_suites_scored_later_are_joined_with_earlier_ones(table_of: Callable[..., pd.DataFrame]) -> None:
     table = table_of("one", 0).iloc[[0]]
 
     def scored(**suites: float) -> pd.DataFrame:
@@ -112,7 +112,7 @@ def test_a_table_without_ids_is_not_joined(table_of: Callable[..., pd.DataFrame]
     assert "mine cannot be joined: a run has no id" in refusal(lambda: merged([("mine", table)]))
 
 
-def test_finished_runs_of_another_machine_count_as_done_and_stand_in_the_table(
+def test_finished_runs_of_another_machine_count_as_done_and_are_in_the_table(
     tiny_study: Study, planned: list[PlannedRun], table_of: Callable[..., pd.DataFrame]
 ) -> None:
     done = finished_elsewhere([("other", table_of("other", 0, 2))], planned)
@@ -136,26 +136,28 @@ def test_a_classifier_that_diverged_elsewhere_is_not_trained_again_here(
     assert planned[0] not in left_to_do(planned, set(done["id"]))
 
 
-def test_stage_1_is_done_again_only_for_a_run_that_is_left(planned: list[PlannedRun]) -> None:
-    """Of each seed: Backbone, an encoder and its arm, a shuffled encoder and its arm."""
+def test_stage_1_is_repeated_only_for_a_remaining_run(planned: list[PlannedRun]) -> None:
+    """The plan of each seed is Backbone, an encoder and its arm, a shuffled encoder and its arm."""
     names = [run.mode or "encoder" for run in planned[:5]]
     assert names == ["none", "encoder", "learned", "encoder", "learned"]
     ids = [run.id for run in planned]
     assert left_to_do(planned) == planned
-    assert left_to_do(planned[:5], set(ids[:3])) == planned[3:5]  # all that the first encoder serves is done
-    assert left_to_do(planned[:5], {ids[2]}) == [planned[0], *planned[3:5]]  # whether or not its row is there
-    assert left_to_do(planned[:5], {ids[0], ids[1]}) == planned[1:5]  # its weights are needed, and not here
+    assert left_to_do(planned[:5], set(ids[:3])) == planned[3:5]  # all arms of the first encoder are done
+    assert left_to_do(planned[:5], {ids[2]}) == [planned[0], *planned[3:5]]  # whether or not the encoder has a row
+    assert (
+        left_to_do(planned[:5], {ids[0], ids[1]}) == planned[1:5]
+    )  # the encoder's weights are needed, and are not here
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"device": "cuda"}, "its nearest one differs in training.device (cuda there, cpu here)"),
+        ({"device": "cuda"}, "its closest run differs in training.device (cuda there, cpu here)"),
         ({"precision": "bf16-mixed"}, "training.precision (bf16-mixed there, 32-true here)"),
         ({"epochs": 9}, "training.epochs (9 there, 1 here)"),
     ],
 )
-def test_a_table_of_another_study_is_refused_with_the_nearest_difference(
+def test_a_table_of_another_study_is_refused_with_the_differences_of_its_closest_run(
     change: dict[str, object],
     message: str,
     tiny_study: Study,
@@ -170,7 +172,7 @@ def test_a_table_of_another_study_is_refused_with_the_nearest_difference(
     assert told.startswith("other.parquet has no run of this study: ") and message in told
 
 
-def test_settings_that_came_after_another_table_was_written_are_not_told_as_differences(
+def test_settings_added_after_a_table_was_written_are_not_differences(
     tiny_study: Study, planned: list[PlannedRun], table_of: Callable[..., pd.DataFrame]
 ) -> None:
     (cell,) = tiny_study.grid
@@ -180,11 +182,11 @@ def test_settings_that_came_after_another_table_was_written_are_not_told_as_diff
     earlier = table[table["mode"] == "none"].assign(**dict.fromkeys(unused))
     told = refusal(lambda: finished_elsewhere([("other.parquet", earlier)], planned))
     assert told == (
-        "other.parquet has no run of this study: its nearest one differs in training.epochs (9 there, 1 here)"
+        "other.parquet has no run of this study: its closest run differs in training.epochs (9 there, 1 here)"
     )
 
 
-def test_of_several_targets_whose_images_alone_have_changed_the_images_are_blamed(
+def test_if_only_images_have_changed_the_error_says_so(
     tiny_study: Study, tmp_path: Path, table_of: Callable[..., pd.DataFrame]
 ) -> None:
     (cell,) = tiny_study.grid
@@ -196,14 +198,14 @@ def test_of_several_targets_whose_images_alone_have_changed_the_images_are_blame
     assert "its settings are the same, but its images have other names" in told
 
 
-def test_a_table_of_the_first_edition_or_of_other_arms_says_so(planned: list[PlannedRun]) -> None:
+def test_a_table_of_the_first_edition_or_of_other_arms_is_refused_as_such(planned: list[PlannedRun]) -> None:
     old = read_results(FIRST_EDITION)
     assert "edition (1 there, 2 here)" in refusal(lambda: finished_elsewhere([("old", old)], planned[:1]))
     none = old[old["mode"] == "ensemble"]
     assert "none has the mode, experience and seed" in refusal(lambda: finished_elsewhere([("old", none)], planned))
 
 
-def test_a_study_goes_on_where_another_machine_stopped_and_remembers_its_runs(
+def test_a_study_continues_where_another_machine_stopped_and_keeps_its_runs(
     tiny_study: Study, tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = run_study(dataclasses.replace(tiny_study, run_seeds=1), tmp_path / "there", progress=quiet)
@@ -226,12 +228,12 @@ def test_a_study_goes_on_where_another_machine_stopped_and_remembers_its_runs(
     assert table["status"].eq("finished").all() and len(table) == 10
     columns = ["id", "test_accuracy", "test_correct", "test_checksum", "validation_ccc"]
     pd.testing.assert_frame_equal(table[table.seed == 0][columns].reset_index(drop=True), there[columns])
-    again = run_study(tiny_study, tmp_path / "here", progress=quiet)  # without being told of the other machine again
+    again = run_study(tiny_study, tmp_path / "here", progress=quiet)  # the other table need not be given again
     assert len(trained) == 5
     pd.testing.assert_frame_equal(again[columns], table[columns])
 
 
-def test_a_table_that_is_not_of_this_study_stops_it_before_anything_is_trained(
+def test_a_table_of_another_study_is_refused_before_any_training(
     tiny_study: Study, tmp_path: Path, quiet: Progress
 ) -> None:
     with pytest.raises(UserError, match=r"results\.parquet has no run of this study"):

@@ -1,4 +1,4 @@
-"""Studies that are moved, whose images are moved, and whose images are away or others."""
+"""Studies that were moved, and studies whose images were moved, are missing or have changed."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ classifier:
 
 @pytest.fixture(autouse=True)
 def _as_if_trained(monkeypatch: pytest.MonkeyPatch, finish: Callable[..., None]) -> None:
-    """A run is as if it had been trained where its images are there, and its stage-1 run."""
+    """Replace training: a run whose images and stage-1 run exist looks trained afterwards."""
 
     def perform(run: PlannedRun, _progress: Progress) -> RunOutcome:
         inputs = inputs_of(run.recipe)
         assert inputs.data and (run.needs is None) == (inputs.experience is None)
         shutil.rmtree(run.folder, ignore_errors=True)
-        finish(run, 4 / 9)  # as its right answers say
+        finish(run, 4 / 9)  # as in its bits of right predictions
         (run.folder / INPUTS).write_text(json.dumps(inputs.record()))
         (run.folder / WEIGHTS).write_text(run.id)
         return RunOutcome(run, RunStatus.FINISHED)
@@ -61,7 +61,7 @@ def _as_if_trained(monkeypatch: pytest.MonkeyPatch, finish: Callable[..., None])
 
 @pytest.fixture
 def place(tmp_path: Path, image_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with images in data/flags and a study of them."""
+    """A working folder with images in data/flags and a study on them."""
     place = tmp_path / "work"
     (place / "data").mkdir(parents=True)
     image_folder.rename(place / "data" / "flags")
@@ -87,7 +87,7 @@ def ids(root: Path | str) -> list[str]:
     return [run.id for run in plan_runs(study, Path("runs"))]
 
 
-def test_no_path_enters_an_id(image_zip: Path, place: Path) -> None:
+def test_ids_do_not_depend_on_paths(image_zip: Path, place: Path) -> None:
     first = ids("data/flags")
     (place / "link").symlink_to("data")
     for other in ("./data//flags/", place / "data" / "flags", "link/flags", image_zip, "data\\flags"):
@@ -95,10 +95,10 @@ def test_no_path_enters_an_id(image_zip: Path, place: Path) -> None:
     assert ids("nowhere") != first
 
 
-def test_other_images_under_the_same_path_are_other_runs(
+def test_other_images_under_the_same_path_give_other_runs(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quiet: Progress
 ) -> None:
-    """Today's worst: the second study took the runs of the first for its own, and said that all was done."""
+    """Otherwise the second study would use the runs of the first, and report that all is done."""
     shared = tmp_path / "shared"
     first = done(written(), "s", quiet, shared)
     shutil.copytree(place / "data", tmp_path / "other" / "data")
@@ -127,7 +127,7 @@ def moves() -> Iterator[tuple[str, Callable[[Path], Path | str]]]:
 
 
 @pytest.mark.parametrize(("move", "elsewhere"), [(move, cwd) for _, move in moves() for cwd in (False, True)])
-def test_a_study_goes_on_wherever_it_is_and_whatever_it_is_called(
+def test_a_study_that_was_moved_or_renamed_continues(
     move: Callable[[Path], Path | str],
     elsewhere: bool,
     place: Path,
@@ -136,7 +136,7 @@ def test_a_study_goes_on_wherever_it_is_and_whatever_it_is_called(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     before = done(written(seeds=2), "s", quiet)
-    (Path("s") / before["folder"].iloc[-1] / FINAL).unlink()  # the last run has to be done again
+    (Path("s") / before["folder"].iloc[-1] / FINAL).unlink()  # the last run must be repeated
     out = Path(move(place)).absolute()
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere" if elsewhere or not place.exists() else place)
@@ -145,9 +145,7 @@ def test_a_study_goes_on_wherever_it_is_and_whatever_it_is_called(
     assert after["recipe.target.root"].dropna().unique().tolist() == ["data/flags"]
 
 
-def test_reports_need_no_images_and_a_plan_neither(
-    place: Path, quiet: Progress, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_neither_reports_nor_plans_need_images(place: Path, quiet: Progress, capfd: pytest.CaptureFixture[str]) -> None:
     done(written(), "s", quiet)
     before = [run.id for run in planned("s")]
     shutil.rmtree(place / "data")
@@ -169,26 +167,26 @@ def test_reports_need_no_images_and_a_plan_neither(
 
 
 def rewritten_with(seeds: int) -> bool:
-    """A study's own copy of its file asks for more seeds now."""
+    """Raise the number of seeds in the copy of a study's file."""
     path = Path("s/study.yaml")
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"run_seeds": seeds}))
     return True
 
 
-def test_images_that_have_changed_are_refused_where_there_is_more_to_do(place: Path, quiet: Progress) -> None:
+def test_changed_images_are_refused_if_runs_remain(place: Path, quiet: Progress) -> None:
     done(written(), "s", quiet)
     (place / "data" / "flags" / "train" / "red" / "more.png").write_bytes(b"x")
-    assert set(done(written(), "s", quiet)["status"]) == {"finished"}  # there is nothing to do
+    assert set(done(written(), "s", quiet)["status"]) == {"finished"}  # nothing to do
     told = refusal(lambda: run_study(read_study(written(), seeds=2), "s", progress=quiet))
     assert "data/flags (folder) has changed: 32 files of" in told and "33 files of" in told and "--out" in told
     assert main(["report", "s"]) == 0
 
 
-def test_a_study_that_was_begun_with_paths_in_its_ids_goes_on(
+def test_a_study_with_paths_in_its_ids_continues(
     place: Path, tmp_path: Path, quiet: Progress, capfd: pytest.CaptureFixture[str]
 ) -> None:
     study = read_study(written(seeds=2), seeds=1)
-    as_then = plan_runs(study, tmp_path / "then" / "runs")  # nothing is known of the images
+    as_then = plan_runs(study, tmp_path / "then" / "runs")  # without records of the images
     done(written(), tmp_path / "then", quiet)
     for run, then in zip(planned(tmp_path / "then"), as_then, strict=True):
         assert run.id != then.id and run.path_id == then.id
@@ -198,10 +196,12 @@ def test_a_study_that_was_begun_with_paths_in_its_ids_goes_on(
     (tmp_path / "then" / "study.yaml").write_text(yaml.safe_dump({k: v for k, v in kept.items() if k != "data"}))
     table = run_study(read_study(written(seeds=1), seeds=2), tmp_path / "then", progress=Progress())
     assert table["id"].tolist()[:3] == [run.id for run in as_then] and set(table["status"]) == {"finished"}
-    assert "3 of 6 runs were begun when their ids had the paths of images in them" in capfd.readouterr().err
+    assert (
+        "3 of 6 runs were started by an earlier emoreg, with the paths of images in their ids" in capfd.readouterr().err
+    )
     assert len(list((tmp_path / "then" / "runs").iterdir())) == 6
 
-    # Another machine that plans them anew takes them for done, by the ids that they have there.
+    # Another machine, which plans them by their contents, counts them as done.
     here = plan_runs(with_data(read_study(written(seeds=1), seeds=2), Path("nowhere")), tmp_path / "runs")
     found = finished_elsewhere([("then", table)], here)
     assert set(found["id"]) == set(table["id"])
@@ -210,7 +210,7 @@ def test_a_study_that_was_begun_with_paths_in_its_ids_goes_on(
     assert {run.needs for run in renamed} - {None} <= {run.id for run in renamed}
 
 
-def test_a_run_with_a_path_in_its_id_that_is_known_to_be_of_other_images_is_not_taken(
+def test_a_run_with_a_path_in_its_id_is_not_used_if_its_images_are_known_to_differ(
     place: Path, tmp_path: Path, quiet: Progress
 ) -> None:
     as_then = plan_runs(read_study(written()), tmp_path / "runs")
@@ -231,7 +231,7 @@ def test_one_set_of_images_under_two_paths_is_not_two_targets(place: Path) -> No
     assert "the target flags and same are the same images" in told
 
 
-def test_a_study_goes_on_in_the_precision_that_it_was_begun_in_and_says_so(
+def test_a_study_continues_in_the_precision_it_was_started_in_and_says_so(
     place: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = written()
@@ -244,10 +244,12 @@ def test_a_study_goes_on_in_the_precision_that_it_was_begun_in_and_says_so(
     more = run_study(read_study(file, seeds=2), "out", progress=quiet)
     assert len(more) == 2 * len(first) and {*first["id"]} < {*more["id"]}
     assert {run.recipe.training.precision for run in planned("out")} == {"32-true"}
-    assert {run.recipe.training.precision for run in planned(file)} == {"bf16-mixed"}  # whose folder is not there yet
-    (line,) = (line for line in lines if "begun in" in line)
-    assert line.startswith("out was begun in 32-true, and its other runs are trained in it too; training.precision")
+    assert {run.recipe.training.precision for run in planned(file)} == {"bf16-mixed"}  # its folder does not exist yet
+    (line,) = (line for line in lines if "started in" in line)
+    assert line.startswith(
+        "out was started in 32-true, and its remaining runs are trained in it too; training.precision"
+    )
 
     lines.clear()
-    assert {*done(file, "another", quiet)["id"]}.isdisjoint(more["id"]) and "begun in" not in " ".join(lines)
+    assert {*done(file, "another", quiet)["id"]}.isdisjoint(more["id"]) and "started in" not in " ".join(lines)
     assert {run.recipe.training.precision for run in planned("another")} == {"bf16-mixed"}

@@ -10,7 +10,7 @@ from emoreg.study.kinds_of_run import is_large, kind_of, networks_of
 REGULATED = build(TrainRecipe(), {"regulation": {"mode": "learned"}, "backbone": {"name": "resnet8"}})
 
 
-def test_arms_targets_and_seeds_of_one_shape_are_one_kind() -> None:
+def test_arms_targets_and_seeds_with_the_same_networks_are_one_kind() -> None:
     others: list[dict[str, Any]] = [
         {"regulation": {"mode": "random", "mix": "features"}},
         {"regulation": {"granularity": "per_sample"}},
@@ -21,7 +21,7 @@ def test_arms_targets_and_seeds_of_one_shape_are_one_kind() -> None:
     assert {kind_of(build(REGULATED, changed)) for changed in others} == {kind_of(REGULATED)}
 
 
-def test_what_changes_a_step_makes_another_kind() -> None:
+def test_settings_that_change_a_step_give_another_kind() -> None:
     others: list[dict[str, Any]] = [
         {"target": {"image_size": 64}},
         {"backbone": {"name": "resnet14"}},
@@ -61,7 +61,7 @@ def test_a_regulated_step_is_that_of_its_two_networks_and_stage_1_trains_one_of_
     assert kind_of(larger).target.image_size == 64
 
 
-def test_a_rehearsal_of_whatever_weight_is_a_part_of_the_step_of_what_comes_from_stage_1() -> None:
+def test_rehearsal_of_any_weight_is_part_of_the_step_of_the_stage_1_network() -> None:
     kinds = [kind_of(build(REGULATED, {"encoder": {"rehearsal": weight}})) for weight in (0.1, 2.0)]
     assert kinds[0] == kinds[1]
     assert [each.encoder.rehearsal > 0 for each in networks_of(kinds[0])] == [False, True]

@@ -49,7 +49,7 @@ classifier:
 
 @pytest.fixture
 def in_time() -> Iterator[None]:
-    """TimeoutError for a study that waits for ever."""
+    """Raise TimeoutError if a study hangs."""
 
     def late(*_: object) -> None:
         raise TimeoutError("the study does not end")
@@ -73,7 +73,7 @@ def in_time() -> Iterator[None]:
         ("is stopped", 1, "its process was stopped by a signal"),
     ],
 )
-def test_however_a_stage_1_run_ends_the_study_ends_with_its_table_its_report_and_exit_code_1(
+def test_if_a_stage_1_run_fails_in_any_way_the_study_still_ends_with_table_report_and_exit_code_1(
     how: str,
     jobs: int,
     error: str,
@@ -81,7 +81,7 @@ def test_however_a_stage_1_run_ends_the_study_ends_with_its_table_its_report_and
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """It is the last run that is busy: those that are left need it."""
+    """The last run is busy; the remaining runs need it."""
 
     def planned(study: Study, runs: Path) -> list[PlannedRun]:
         return [misbehaving(run, how) if run.mode is None else run for run in plan_runs(study, runs)]
@@ -97,7 +97,7 @@ def test_however_a_stage_1_run_ends_the_study_ends_with_its_table_its_report_and
 
 
 @pytest.mark.usefixtures("in_time")
-def test_a_worker_that_begins_the_script_again_is_no_failed_run(
+def test_a_worker_that_would_start_the_script_again_is_not_a_failed_run(
     tiny_study: Study, tmp_path: Path, quiet: Progress
 ) -> None:
     (run,) = plan_runs(dataclasses.replace(tiny_study, arms=(BACKBONE,), seeds=1), tmp_path / "runs")
@@ -120,7 +120,7 @@ def test_a_study_ends_when_no_process_can_be_started(
 
 @pytest.mark.usefixtures("in_time")
 @pytest.mark.parametrize("how", ["leaves a thread", "blocks the exit"])
-def test_a_worker_that_does_not_end_does_not_hold_the_study(
+def test_a_worker_that_does_not_end_does_not_block_the_study(
     how: str, tiny_study: Study, tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local_pool, "ENDING", 0.5)
@@ -133,7 +133,7 @@ def test_a_worker_that_does_not_end_does_not_hold_the_study(
 
 
 @pytest.mark.usefixtures("in_time")
-def test_a_run_that_ignores_signals_does_not_hold_a_study_that_is_stopped(
+def test_a_run_that_ignores_signals_does_not_block_stopping_the_study(
     tiny_study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(local_pool, "ENDING", 0.5)
@@ -154,7 +154,7 @@ def test_a_run_that_ignores_signals_does_not_hold_a_study_that_is_stopped(
 def test_a_worker_has_the_environment_of_its_own_study(
     tiny_study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not that of the first one of this process, when what it is forked from was started."""
+    """Not that of this process's first study, when the fork server was started."""
     (run,) = plan_runs(dataclasses.replace(tiny_study, arms=(BACKBONE,), seeds=1), tmp_path / "runs")
     for value in ("one", "two"):
         monkeypatch.setenv("EMOREG_TEST", value)
@@ -167,7 +167,7 @@ def test_a_worker_has_the_environment_of_its_own_study(
 
 
 @pytest.mark.usefixtures("in_time")
-def test_each_worker_has_a_gpu_and_what_takes_the_place_of_a_dead_one_has_its(
+def test_each_worker_has_a_gpu_and_the_replacement_of_a_dead_worker_gets_its_gpu(
     tiny_study: Study, tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = list[str]()
@@ -198,13 +198,13 @@ def test_each_worker_has_a_gpu_and_what_takes_the_place_of_a_dead_one_has_its(
     assert given == ["taken back"]
 
 
-def test_a_study_whose_process_group_is_asked_to_stop_twice_says_so_once_and_resumes_to_the_same_table(
+def test_a_study_whose_process_group_gets_two_signals_reports_once_and_resumes_to_the_same_table(
     tmp_path: Path, quiet: Progress
 ) -> None:
-    """As schedulers and `timeout` do it: the workers have the signal from them and from the main process."""
+    """As schedulers and `timeout` do: workers get the signal from them and from the main process."""
     file = tmp_path / "study.yaml"
     file.write_text(STUDY)
-    jobs = max(2, allowed_cores())  # so that a worker has one thread, as this process has
+    jobs = max(2, allowed_cores())  # so that a worker has one thread, like this process
     process = subprocess.Popen(
         [sys.executable, "-m", "emoreg", "study", str(file), "--out", str(tmp_path / "out"), "--jobs", str(jobs)],
         env=os.environ | {"PYTHONPATH": str(SOURCE)},
@@ -228,18 +228,18 @@ def test_a_study_whose_process_group_is_asked_to_stop_twice_says_so_once_and_res
 
     study = read_study(file)
     resumed, whole = (measured(run_study.run_study(study, tmp_path / out, progress=quiet)) for out in ("out", "whole"))
-    assert resumed["env.sessions"].max() == 2  # of what was stopped; the other worker may have been starting
+    assert resumed["env.sessions"].max() == 2  # of the stopped run; the other worker may just have been starting
     pd.testing.assert_frame_equal(resumed.drop(columns="env.sessions"), whole.drop(columns="env.sessions"))
 
 
 def measured(table: pd.DataFrame) -> pd.DataFrame:
-    """What does not depend on a clock or on the place."""
+    """The columns that depend neither on time nor on paths."""
     clocks = ("seconds", "images_per_second", "env.started", "env.command", "folder", "recipe.encoder.experience")
     return table[[name for name in table if str(name).removeprefix("epochs.") not in clocks]]
 
 
-def test_what_is_imported_before_workers_are_forked_leaves_them_their_gpus() -> None:
-    """CUDA that has begun in a process cannot be used in its forks."""
+def test_preloaded_imports_do_not_initialise_cuda() -> None:
+    """Once initialised, CUDA cannot be used in forks of the process."""
     code = """
 import sys, torch
 def asked(*_): raise AssertionError("CUDA is asked for something")

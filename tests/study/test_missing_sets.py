@@ -18,7 +18,7 @@ from emoreg.study.run_study import run_study
 
 @pytest.fixture
 def study(tiny_study: Study, tmp_path: Path) -> Study:
-    """Its stimuli are three sets of which nothing is here."""
+    """A study with three missing stimulus sets."""
     point = tiny_study.grid[0]
     base = point.stimuli[0].recipe
     sets = [("emoset", str(tmp_path / "emoset")), ("fi", str(tmp_path / "fi")), ("manifest", str(tmp_path / "own"))]
@@ -26,7 +26,7 @@ def study(tiny_study: Study, tmp_path: Path) -> Study:
     return dataclasses.replace(tiny_study, grid=(dataclasses.replace(point, stimuli=stimuli),), seeds=1)
 
 
-def test_all_missing_sets_are_told_at_once_with_what_they_need(study: Study, tmp_path: Path) -> None:
+def test_all_missing_sets_are_listed_at_once_with_how_to_get_them(study: Study, tmp_path: Path) -> None:
     found = missing_sets(plan_runs(study, tmp_path))
     assert [each.name for each in found] == ["emoset", "fi", "manifest"]
     emoset = found[0]
@@ -35,7 +35,7 @@ def test_all_missing_sets_are_told_at_once_with_what_they_need(study: Study, tmp
         assert part in emoset.line
 
 
-def test_what_people_must_bring_is_missing_without_a_root_or_where_nothing_is(tmp_path: Path) -> None:
+def test_sets_that_users_provide_are_missing_without_a_root_or_if_it_does_not_exist(tmp_path: Path) -> None:
     nowhere, here = str(tmp_path / "nowhere"), str(tmp_path)
     missing: list[StimuliSettings | TargetSettings]
     others: list[StimuliSettings | TargetSettings]
@@ -49,7 +49,7 @@ def test_a_study_whose_sets_are_missing_is_refused_before_any_run(
 ) -> None:
     with pytest.raises(UserError) as told:
         run_study(study, tmp_path / "out", progress=quiet)
-    assert str(told.value).startswith("3 image sets are not here, and no run was begun")
+    assert str(told.value).startswith("3 image sets are not here, and no run was started")
     assert all(f"[{number}]" in str(told.value) for number in (1, 2, 3))
     assert not (tmp_path / "out" / "runs").exists()
 
@@ -59,12 +59,12 @@ def test_a_set_that_cannot_be_read_is_a_line_among_the_others(study: Study, tmp_
     planned = plan_runs(study, tmp_path / "runs")
     counted = count_images((run.recipe for run in planned), quiet)
     head, *lines = told(missing_sets(planned, counted.faults))
-    assert head == "3 image sets are not here or cannot be used as asked, and needed before any run:"
+    assert head == "3 image sets are not here or cannot be used with these settings, and needed before any run:"
     assert lines[0].startswith("[1] stimuli emoset (2 runs): nothing at ")
     assert lines[1].startswith("[2] stimuli fi (2 runs): ") and str(tmp_path / "fi") in lines[1]
     assert lines[2].startswith("[3] stimuli manifest (2 runs): nothing at ")
     by_set = {run.stimuli: counted.of(run.recipe) for run in planned if run.mode is None}
-    assert by_set["fi"] is by_set["manifest"] is None  # nobody knows
+    assert by_set["fi"] is by_set["manifest"] is None  # no published number
     assert by_set["emoset"] is not None
     assert by_set["emoset"].train == pytest.approx(94_481, rel=0.02)  # its published training split
     assert all(counted.of(run.recipe) for run in planned if run.mode is not None)

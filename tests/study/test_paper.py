@@ -1,4 +1,4 @@
-"""The grid of the paper, and the same with open sets: complete, as the recipes train, and trained on stand-ins."""
+"""The paper's grid, and the same with open sets: complete, with the recipes' settings, and trainable on stand-ins."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ STIMULI = {
 
 @pytest.fixture(autouse=True)
 def width_without_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Searching a width builds a dozen networks; that it is found has tests of its own."""
+    """Skip the search for a width, which builds a dozen networks and is tested elsewhere."""
 
     def wider(recipe: TrainRecipe) -> BackboneSettings:
         own = recipe.backbone.width
@@ -74,7 +74,7 @@ def test_the_grid_has_every_cell_once_with_all_its_twins(path: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("path", [PAPER, OPEN], ids=lambda path: path.stem)
-def test_the_grid_trains_as_the_recipes_of_its_backbones(path: Path) -> None:
+def test_the_grid_has_the_settings_of_the_recipes_of_its_backbones(path: Path) -> None:
     for point in read_study(path).grid:
         recipe = read_recipe(TrainRecipe, RECIPES / point.target / f"{BACKBONES[point.backbone]}.yaml")
         for section in ("backbone", "augment", "training"):
@@ -87,7 +87,7 @@ def test_the_grid_trains_as_the_recipes_of_its_backbones(path: Path) -> None:
 
 
 def _rate(recipe: TrainRecipe | PretrainRecipe) -> dict[str, Any]:
-    """The optimiser's settings; a learning rate for a batch of the size that the recipe has is that of a step."""
+    """The optimiser's settings, with the learning rate scaled to the recipe's batch size."""
     settings = {each.name: getattr(recipe.optimizer, each.name) for each in dataclasses.fields(OptimizerSettings)}
     per_batch = settings.pop("lr_per_batch", None)
     assert per_batch in (None, recipe.training.batch_size)
@@ -130,7 +130,7 @@ def _tiny(path: Path, folder: Path) -> Path:
 
 @pytest.mark.thorough
 def test_every_kind_of_cell_trains_a_step_on_stand_ins(stand_ins: Path) -> None:
-    """Each backbone, mode, reference, experience, target and stimulus set; all their combinations are slow."""
+    """Every backbone, mode, reference, experience, target and stimulus set; all combinations would be slow."""
     planned = plan_runs(read_study(_tiny(PAPER, stand_ins)), stand_ins / "runs")
     backbones, stimuli, targets = list(BACKBONES), STIMULI[PAPER], list(TARGETS)
     wanted: list[tuple[str, ArmMode, Experience | None, str | None]] = [
@@ -154,7 +154,7 @@ def test_every_cell_trains_a_step_on_stand_ins(path: Path, stand_ins: Path) -> N
 
 
 def _train(planned: Sequence[PlannedRun], chosen: Sequence[PlannedRun]) -> None:
-    """The chosen runs of stage 2, after those of stage 1 that they need."""
+    """The chosen runs of stage 2, after the runs of stage 1 that they need."""
     needed = {run.needs for run in chosen}
     for run in [*(run for run in planned if run.id in needed), *chosen]:
         outcome = perform(run, Progress(quiet=True))

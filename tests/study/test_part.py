@@ -34,7 +34,7 @@ def test_without_labels_a_part_is_the_whole(planned: list[PlannedRun]) -> None:
     assert part_of(planned, ()) == planned
 
 
-def test_labels_of_several_factors_restrict_each_other_and_what_has_none_stays(planned: list[PlannedRun]) -> None:
+def test_labels_of_different_factors_must_all_hold_and_runs_without_the_factor_stay(planned: list[PlannedRun]) -> None:
     part = part_of(planned, ["resnet8", "drawn 30", "learned"])
     assert cells(part) == {
         ("resnet8", None, "affect", "drawn 30"),
@@ -45,11 +45,11 @@ def test_labels_of_several_factors_restrict_each_other_and_what_has_none_stays(p
     assert {run.needs for run in part} - {None} <= {run.id for run in part}
 
 
-def test_labels_of_one_factor_add_up(planned: list[PlannedRun]) -> None:
+def test_labels_of_the_same_factor_are_alternatives(planned: list[PlannedRun]) -> None:
     assert part_of(planned, ["resnet8", "resnet20"]) == planned
     assert cells(part_of(planned, ["fixed"])) == {cell for cell in cells(planned) if cell[1] != "learned"}
 
 
-def test_an_unknown_label_is_refused_with_the_nearest(planned: list[PlannedRun]) -> None:
+def test_an_unknown_label_is_refused_with_the_closest_match(planned: list[PlannedRun]) -> None:
     with pytest.raises(UserError, match="is called 'resnet9' \\(did you mean 'resnet8'"):
         part_of(planned, ["resnet9"])

@@ -41,17 +41,17 @@ def labels(planned: list[PlannedRun], arm: Arm) -> list[tuple[int, str | None]]:
     return [(run.seed, run.stimuli) for run in planned if (run.mode, run.experience) == (arm.mode, arm.experience)]
 
 
-def test_every_arm_is_run_once_a_seed_and_once_a_stimulus_set_where_it_has_one(tmp_path: Path) -> None:
+def test_every_arm_is_run_once_per_seed_and_stimulus_set(tmp_path: Path) -> None:
     planned = plan_runs(grid(), tmp_path)
     for arm in factorial():
         sets: tuple[str | None, ...] = ("oasis", "procedural") if arm.pretext else (None,)
         sets = ("oasis",) if arm.experience == "neutral" else sets
         assert labels(planned, arm) == [(seed, label) for seed in (0, 1) for label in sets], arm
     pretexts = [(run.experience, run.stimuli) for run in planned if run.mode is None]
-    assert len(pretexts) == 2 * 7 and len(set(pretexts)) == 7  # once, though three arms take the affective one
+    assert len(pretexts) == 2 * 7 and len(set(pretexts)) == 7  # once, though three arms use the affective one
 
 
-def test_seeds_come_one_after_the_other_and_an_encoder_before_the_arms_that_take_it(tmp_path: Path) -> None:
+def test_runs_are_ordered_by_seed_with_encoders_before_the_arms_that_use_them(tmp_path: Path) -> None:
     planned = plan_runs(grid(), tmp_path)
     assert [run.seed for run in planned] == sorted(run.seed for run in planned)
     seen: dict[str, Path] = {}
@@ -83,7 +83,7 @@ def test_variants_share_the_references_and_each_has_its_own_twins(tmp_path: Path
     assert loss["own"] == (0.5, 0.75, 0.75, 0) and loss["mixture"] == (1, 0, 0, 0)
 
 
-def test_variants_of_the_takeover_are_one_fresh_twin_with_a_row_for_each(tmp_path: Path) -> None:
+def test_variants_of_the_takeover_share_a_fresh_twin_with_a_row_for_each(tmp_path: Path) -> None:
     study = grid(variants(as_is={}, shrunk={"encoder": {"takeover": "shrunk"}}), arms=(LEARNED, FRESH), seeds=1)
     planned = plan_runs(study, tmp_path)
     fresh = [run for run in planned if run.experience == "fresh"]
@@ -94,7 +94,7 @@ def test_variants_of_the_takeover_are_one_fresh_twin_with_a_row_for_each(tmp_pat
     assert affect["as_is"] != affect["shrunk"]
 
 
-def test_a_run_is_found_where_another_study_with_other_labels_has_put_it(tiny_study: Study, tmp_path: Path) -> None:
+def test_a_run_of_another_study_with_other_labels_is_found(tiny_study: Study, tmp_path: Path) -> None:
     before = plan_runs(tiny_study, tmp_path)
     for run in before:
         run.folder.mkdir(parents=True)
@@ -105,27 +105,25 @@ def test_a_run_is_found_where_another_study_with_other_labels_has_put_it(tiny_st
     assert any(run.name != old.name for run, old in zip(after, before, strict=True))
 
 
-def test_of_two_folders_of_a_run_the_finished_one_is_taken(tiny_study: Study, tmp_path: Path) -> None:
-    run = plan_runs(tiny_study, tmp_path)[-1]
-    digits = run.folder.name.rpartition("-")[2]
-    for name in ("a", "b", "c"):
-        (tmp_path / f"{name}-{digits}").mkdir()
-    (tmp_path / f"b-{digits}" / FINAL).write_text("{}")
-    assert plan_runs(tiny_study, tmp_path)[-1].folder.name == f"b-{digits}"
-
-
 @pytest.mark.parametrize(
-    ("ends", "taken"), [((DIVERGED, CHECKPOINT), "a"), ((CHECKPOINT, DIVERGED), "b"), ((DIVERGED, FINAL), "b")]
+    ("files", "used"),
+    [
+        ((None, FINAL, None), "b"),
+        ((DIVERGED, CHECKPOINT), "a"),
+        ((CHECKPOINT, DIVERGED), "b"),
+        ((DIVERGED, FINAL), "b"),
+    ],
 )
-def test_of_two_folders_of_a_run_one_that_has_ended_is_taken_and_rather_finished_than_diverged(
-    tiny_study: Study, tmp_path: Path, ends: tuple[str, ...], taken: str
+def test_of_several_folders_of_a_run_the_one_that_has_come_furthest_is_used(
+    tiny_study: Study, tmp_path: Path, files: tuple[str | None, ...], used: str
 ) -> None:
     run = plan_runs(tiny_study, tmp_path)[-1]
     digits = run.folder.name.rpartition("-")[2]
-    for name, end in zip("ab", ends, strict=True):
+    for name, file in zip("abc", files, strict=False):
         (tmp_path / f"{name}-{digits}").mkdir()
-        (tmp_path / f"{name}-{digits}" / end).write_text("{}")
-    assert plan_runs(tiny_study, tmp_path)[-1].folder.name == f"{taken}-{digits}"
+        if file is not None:
+            (tmp_path / f"{name}-{digits}" / file).write_text("{}")
+    assert plan_runs(tiny_study, tmp_path)[-1].folder.name == f"{used}-{digits}"
 
 
 def test_a_variant_of_stage_1_has_encoders_of_its_own(tmp_path: Path) -> None:
@@ -143,7 +141,7 @@ def test_a_variant_of_stage_1_has_encoders_of_its_own(tmp_path: Path) -> None:
     assert [run.needs for run in planned if run.mode == "transfer"] == [stage_1[None].id]
 
 
-def test_moments_and_transfer_take_the_affective_encoder_of_their_seed(tmp_path: Path) -> None:
+def test_moments_and_transfer_use_the_affective_encoder_of_their_seed(tmp_path: Path) -> None:
     for run in (planned := plan_runs(grid(), tmp_path)):
         if run.experience == "moments" or run.mode == "transfer":
             (encoder,) = [other for other in planned if other.id == run.needs]
@@ -152,7 +150,7 @@ def test_moments_and_transfer_take_the_affective_encoder_of_their_seed(tmp_path:
             assert run.recipe.encoder.moments_only == (run.experience == "moments")
 
 
-def test_a_neutral_label_of_procedural_stimuli_is_left_out_and_said(tmp_path: Path) -> None:
+def test_neutral_is_left_out_for_procedural_stimuli_and_a_line_says_so(tmp_path: Path) -> None:
     study = grid(arms=factorial(("learned",), EXPERIENCES, ()))
     (line,) = left_out(study)
     assert line.startswith("digits, resnet20: neutral is left out for procedural: ")
@@ -192,7 +190,7 @@ def test_explorations_have_seeds_of_their_own(tmp_path: Path) -> None:
     assert [run.seed for run in plan_runs(grid(arms=(BACKBONE,)), tmp_path)] == [0, 1]
 
 
-def test_the_hash_knows_every_setting_and_no_place(tmp_path: Path) -> None:
+def test_the_hash_depends_on_every_setting_but_not_on_paths(tmp_path: Path) -> None:
     recipe = TrainRecipe()
     changed = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, epochs=3))
     assert run_id(recipe) == run_id(TrainRecipe()) != run_id(changed)
@@ -203,8 +201,8 @@ def test_the_hash_knows_every_setting_and_no_place(tmp_path: Path) -> None:
     assert {run.folder for run in more if run.seed < 2} <= {run.folder for run in here}  # found again in a larger study
 
 
-def test_a_run_is_what_was_resolved_not_what_was_asked_for(tmp_path: Path) -> None:
-    """`auto` is another run on another kind of device, in both stages; a study that pins both has one set of ids."""
+def test_the_resolved_settings_decide_the_id(tmp_path: Path) -> None:
+    """With `auto`, another kind of device gives other ids in both stages; a study that pins both has one set of ids."""
     gpu = Machine("cuda", "bf16-mixed")
     asked = [{run.id for run in plan_runs(grid(machine=machine), tmp_path)} for machine in (CPU, gpu)]
     assert not asked[0] & asked[1]
@@ -223,7 +221,7 @@ def test_a_run_is_what_was_resolved_not_what_was_asked_for(tmp_path: Path) -> No
     ("device", "precision", "machine", "expected"),
     [
         ("auto", "auto", Machine("mps"), ("mps", "32-true")),
-        ("cuda", "auto", CPU, ("cuda", "bf16-mixed")),  # which need not be here
+        ("cuda", "auto", CPU, ("cuda", "bf16-mixed")),  # need not exist here
         ("cuda", "auto", Machine("cuda", "32-true"), ("cuda", "32-true")),  # an old GPU
         ("cpu", "auto", Machine("cuda", "bf16-mixed"), ("cpu", "32-true")),
         ("auto", "32-true", Machine("cuda", "bf16-mixed"), ("cuda", "32-true")),
@@ -238,13 +236,13 @@ def test_auto_stands_for_what_the_machine_has(
 
 
 @pytest.mark.parametrize("label", ["a/b: <c>", "ünïcode set, limit 5"])
-def test_a_label_makes_a_folder_name_that_any_disk_takes(tmp_path: Path, label: str) -> None:
+def test_a_label_gives_a_folder_name_that_is_valid_on_any_disk(tmp_path: Path, label: str) -> None:
     (run,) = plan_runs(grid(dataclasses.replace(cell(), target=label), arms=(BACKBONE,), seeds=1), tmp_path)
     assert run.target == label and run.folder.parent == tmp_path
     assert not set(run.folder.name) & set('/\\:<>"|?* ')
 
 
-def test_a_limit_of_test_images_is_part_of_an_id_only_where_it_is_set() -> None:
+def test_a_limit_on_test_images_is_part_of_an_id_only_if_it_is_set() -> None:
     assert run_id(TrainRecipe()) != run_id(build(TrainRecipe(), {"target": {"test_limit": 9}}))
     assert run_id(PretrainRecipe()) != run_id(build(PretrainRecipe(), {"stimuli": {"test_limit": 9}}))
 
@@ -263,6 +261,6 @@ def test_a_stem_is_what_auto_stands_for(tmp_path: Path) -> None:
     assert of("auto", 224, edition=1) == of("cifar", 224, edition=1)
 
 
-def test_settings_that_came_later_leave_the_ids_of_runs_without_them_as_they_were() -> None:
+def test_settings_added_later_do_not_change_the_ids_of_runs_that_do_not_use_them() -> None:
     ids = run_id(PretrainRecipe()), run_id(TrainRecipe())
     assert ids == ("79d979f10589e2d8", "8cf91915f485e1d7"), "a new setting belongs into LATER (config/recipe.py)"

@@ -26,7 +26,7 @@ from emoreg.study.tables import rows_text
 USER = "annabel"
 
 
-def test_what_a_study_publishes_tells_no_place_of_the_machine(
+def test_published_files_of_a_study_contain_no_paths_of_the_machine(
     tiny_study: Study, tmp_path: Path, finish: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = tmp_path / "home" / USER
@@ -45,7 +45,7 @@ def test_what_a_study_publishes_tells_no_place_of_the_machine(
     )
     planned = plan_runs(study, out / "runs")
     for run in planned[:-1]:
-        finish(run, accuracy=4 / 9)  # as its right and wrong answers have it
+        finish(run, accuracy=4 / 9)  # as in its bits of right predictions
         run.run.record_session({"device": "cpu"})
     failed = RunOutcome(planned[-1], RunStatus.FAILED, f"'{data}/x y.png' and {home}/z.png cannot be decoded")
     table = results_of(study, planned, {failed.run.id: failed}, out=out)
@@ -68,7 +68,7 @@ def test_what_a_study_publishes_tells_no_place_of_the_machine(
     assert row["recipe.encoder.experience"].startswith("runs/pretraining-")
 
 
-def test_settings_that_name_a_place_are_told_without_it_and_others_as_they_are(tmp_path: Path) -> None:
+def test_absolute_paths_are_removed_from_published_settings(tmp_path: Path) -> None:
     recipe = PretrainRecipe(StimuliSettings("manifest", f"{tmp_path}/study/rated.csv"))
     found = published(dataclasses.asdict(recipe), tmp_path / "study")
     assert found["stimuli.root"] == "rated.csv" and found["stimuli.name"] == "manifest" and found["also"] == ()

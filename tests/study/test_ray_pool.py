@@ -29,7 +29,7 @@ MEASURED = ["mode", "experience", "seed", "status", "test_accuracy", "validation
 
 @pytest.fixture
 def two_cores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Ray]:
-    """A cluster of this machine that has two cores, whatever the machine has."""
+    """A cluster on this machine with two cores."""
     import ray
 
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2] / "src"))
@@ -40,7 +40,7 @@ def two_cores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Ray]:
     ray.shutdown()
 
 
-def test_a_study_on_ray_has_the_table_that_it_has_without(
+def test_a_study_on_ray_gives_the_same_table_as_without(
     tiny_study: Study, tmp_path: Path, quiet: Progress, two_cores: Ray
 ) -> None:
     small = dataclasses.replace(tiny_study, seeds=1)
@@ -49,12 +49,12 @@ def test_a_study_on_ray_has_the_table_that_it_has_without(
     pd.testing.assert_frame_equal(here[MEASURED], there[MEASURED])
     assert set(there["env.threads"]) == {1}
     commands = there["env.command"].unique()
-    assert all(command != here["env.command"][0] for command in commands)  # it was not this process
+    assert all(command != here["env.command"][0] for command in commands)  # another process
     assert run_study(small, "there", progress=quiet, ray=two_cores)["env.sessions"].tolist() == [1] * len(there)
 
 
 @pytest.mark.slow
-def test_a_run_whose_worker_is_killed_goes_on_from_its_checkpoint(
+def test_a_run_whose_worker_is_killed_resumes_from_its_checkpoint(
     tiny_study: Study, quiet: Progress, two_cores: Ray
 ) -> None:
     cell = tiny_study.grid[0]
@@ -83,7 +83,7 @@ def test_a_run_whose_worker_is_killed_goes_on_from_its_checkpoint(
     assert victim.run.metrics["epoch"].tolist() == list(range(1, 101))
 
 
-def test_more_than_the_cluster_has_is_refused(tiny_study: Study, quiet: Progress, two_cores: Ray) -> None:
+def test_more_resources_than_the_cluster_has_are_refused(tiny_study: Study, quiet: Progress, two_cores: Ray) -> None:
     asked = dataclasses.replace(two_cores, gpus_per_run=0.25)
     told = refusal(lambda: run_study(tiny_study, "out", progress=quiet, ray=asked))
     assert "--gpus-per-run is 0.25, but the cluster has 0 GPUs" in told

@@ -134,7 +134,7 @@ backbones:
     ]
 
 
-def test_variants_are_laid_over_what_has_two_branches_and_the_base_is_the_references(tmp_path: Path) -> None:
+def test_variants_apply_to_networks_with_two_branches_and_the_base_recipe_to_references(tmp_path: Path) -> None:
     for cell in read(tmp_path, GRID + VARIANTS).grid:
         own, mixture, longer = cell.regulated
         assert [variant.label for variant in cell.regulated] == ["own losses", "mixture", "longer"]
@@ -147,7 +147,7 @@ def test_variants_are_laid_over_what_has_two_branches_and_the_base_is_the_refere
             assert variant.recipe.target == cell.recipe.target and variant.recipe.training == cell.recipe.training
 
 
-def test_a_per_class_lambda_may_be_asked_for_in_a_study_of_several_modes(tmp_path: Path) -> None:
+def test_a_per_class_lambda_is_allowed_in_a_study_of_several_modes(tmp_path: Path) -> None:
     text = "modes: [fixed, learned]\nclassifier: {regulation: {granularity: per_class}}"
     (cell,) = read(tmp_path, text).grid
     assert cell.recipe.regulation.granularity == "per_class"
@@ -331,10 +331,10 @@ def test_a_mistake_is_reported_with_its_line_and_key(tmp_path: Path, text: str, 
             "experience: {seed: 1}",
             "a study without arms ran all of them; write pretraining: with the same settings, and",
         ),
-        ("arms: [learned]\nmodes: [fixed]", ":1: arms: is what the first edition called modes, which is there too"),
+        ("arms: [learned]\nmodes: [fixed]", ":1: arms: is what the first edition called modes, which the file has too"),
         (
             "arms: [learned]\nexperience: {}\npretraining: {}",
-            ":2: experience: is what the first edition called pretraining, which is there too; keep one",
+            ":2: experience: is what the first edition called pretraining, which the file has too; keep one",
         ),
         (
             "arms: [learned]\nexperience:\n  training: {epochs: 0}",
@@ -343,7 +343,7 @@ def test_a_mistake_is_reported_with_its_line_and_key(tmp_path: Path, text: str, 
         ("arms: [learned]\nexperiences:\n- stimuli: {nam: x}", ":3: stimuli[0].stimuli.nam: unknown setting"),
     ],
 )
-def test_what_of_the_first_edition_cannot_be_taken_for_today_s_is_refused_with_what_to_write(
+def test_keys_of_the_first_edition_that_cannot_be_converted_are_refused_with_what_to_write(
     text: str, message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError) as error:
@@ -372,14 +372,14 @@ def test_what_of_the_first_edition_cannot_be_taken_for_today_s_is_refused_with_w
         ),
     ],
 )
-def test_keys_of_the_first_edition_are_read_as_today_s_and_told(
+def test_keys_of_the_first_edition_are_converted_and_reported(
     old: str, today: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = read(tmp_path, f"seeds: 2\n{old}")
     told = capsys.readouterr().err
     assert told.count("\n") == 1 and "mine.yaml: keys of the first edition: " in told and "now edition 2" in told
     assert study == read(tmp_path, f"seeds: 2\n{today}") and study.edition == 2
-    again = read(tmp_path, yaml.safe_dump(study.values))  # what the study's folder keeps
+    again = read(tmp_path, yaml.safe_dump(study.values))  # the copy in the study's folder
     assert again == study and not capsys.readouterr().err
 
 
@@ -392,7 +392,7 @@ experiences: [{stimuli: {name: oasis, root: x}}]
 
 
 @pytest.mark.parametrize("how", ["explicit", "stored", "kept"])
-def test_a_file_of_the_first_edition_is_read_as_what_it_was(how: str, tmp_path: Path) -> None:
+def test_a_file_of_the_first_edition_keeps_its_meaning(how: str, tmp_path: Path) -> None:
     if how == "kept":
         (tmp_path / "results.parquet").touch()
         study = read_study(written(tmp_path, FIRST, "study.yaml"))
@@ -409,7 +409,7 @@ def test_a_file_of_the_first_edition_is_read_as_what_it_was(how: str, tmp_path: 
     assert (again.arms, again.grid, again.seeds) == (study.arms, study.grid, study.seeds)
 
 
-def test_seeds_of_a_first_edition_s_study_replace_those_of_its_file(tmp_path: Path) -> None:
+def test_the_option_seeds_replaces_the_seeds_of_a_first_edition_file(tmp_path: Path) -> None:
     assert read(tmp_path, f"edition: 1\n{FIRST}", seeds=2).seeds == 2
 
 
@@ -425,7 +425,7 @@ def test_seeds_of_a_first_edition_s_study_replace_those_of_its_file(tmp_path: Pa
         ("classifier:\n  loss: {budget: matched}", "classifier.loss.budget: must be as_given in edition 1"),
     ],
 )
-def test_a_mistake_in_a_file_of_the_first_edition_is_told_in_its_words(text: str, message: str, tmp_path: Path) -> None:
+def test_errors_in_a_file_of_the_first_edition_use_its_keys(text: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         read(tmp_path, f"edition: 1\n{text}")
     assert message in str(error.value)
@@ -437,12 +437,12 @@ def test_the_values_written_again_give_the_same_study(tmp_path: Path) -> None:
     assert study.values is not None and study.values["edition"] == 2
 
 
-def test_whether_a_file_says_its_edition_can_be_asked(tmp_path: Path) -> None:
+def test_a_file_with_an_edition_is_recognised(tmp_path: Path) -> None:
     assert not has_edition(written(tmp_path, "seeds: 2")) and not has_edition(written(tmp_path, ""))
     assert has_edition(written(tmp_path, "edition: 2"))
 
 
-def test_a_file_of_a_person_s_own_may_be_called_study_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_users_file_may_be_called_study_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     written(tmp_path, "seeds: 2", "study.yaml")
     (tmp_path / "runs" / "plain").mkdir(parents=True)
@@ -460,7 +460,7 @@ def test_smoke_shrinks_every_recipe_of_the_grid(tmp_path: Path) -> None:
     assert read(tmp_path, yaml.safe_dump(study.values), is_stored=True) == study
 
 
-def test_a_study_that_began_before_stems_followed_images_keeps_the_stem_that_it_had(tmp_path: Path) -> None:
+def test_a_study_started_before_stem_auto_keeps_its_stem(tmp_path: Path) -> None:
     text = """edition: 2
 classifier:
   target: {name: folder, root: photos, image_size: 96}

@@ -18,7 +18,7 @@ Write = Callable[..., Path]
 
 @pytest.fixture
 def write(tmp_path: Path, stage2: TrainRecipe) -> Write:
-    """Makes a run that took 4 seconds an epoch for 100 images, but for the first one."""
+    """Return a function that writes a run with 100 images in 4 seconds per epoch after the first."""
 
     def written(name: str, recipe: TrainRecipe = stage2, epochs: int = 3, **session: Any) -> Path:
         folder = tmp_path / name
@@ -33,7 +33,7 @@ def write(tmp_path: Path, stage2: TrainRecipe) -> Write:
     return written
 
 
-def test_the_speed_of_a_run_stands_for_its_kind_without_its_first_epoch(write: Write, stage2: TrainRecipe) -> None:
+def test_the_speed_of_a_kind_is_that_of_a_run_without_its_first_epoch(write: Write, stage2: TrainRecipe) -> None:
     other = build(stage2, {"backbone": {"name": "resnet14"}})
     runs = [write("runs/one"), write("study/runs/two", other)]
     wanted = {kind_of(stage2)}
@@ -56,14 +56,14 @@ def test_runs_of_another_machine_software_or_number_of_processes_do_not_count(
     assert recorded_speeds([*others, others[0].with_name("g"), others[0].with_name("h")], {kind_of(stage2)}) == {}
 
 
-def test_runs_are_found_alone_and_in_studies_once_each(write: Write, tmp_path: Path) -> None:
+def test_runs_are_found_once_each_alone_and_in_studies(write: Write, tmp_path: Path) -> None:
     alone, of_study = write("runs/alone"), write("runs/study/runs/one")
     (tmp_path / "runs" / "empty").mkdir()
     assert set(run_folders([tmp_path / "runs", tmp_path / "runs" / "study"])) == {alone, of_study}
     assert run_folders([tmp_path / "nowhere"]) == []
 
 
-def test_a_run_counts_for_the_precision_that_auto_stood_for(write: Write, stage2: TrainRecipe) -> None:
+def test_a_run_counts_for_the_precision_that_auto_was_resolved_to(write: Write, stage2: TrainRecipe) -> None:
     auto, half = (build(stage2, {"training": {"precision": precision}}) for precision in ("auto", "bf16-mixed"))
     runs, kinds = [write("one", auto, precision="bf16-mixed")], {kind_of(auto), kind_of(half)}
     assert len(kinds) == 2  # auto is 32-true in tests

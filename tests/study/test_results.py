@@ -26,11 +26,13 @@ def table(tiny_study: Study, tmp_path: Path, finish: Callable[..., None]) -> pd.
     for number, run in enumerate(planned[:6]):
         finish(run, 0.5 + number / 100)
     failed = RunOutcome(planned[8], RunStatus.FAILED, "the disk is full")
-    blocked = RunOutcome(planned[9], RunStatus.BLOCKED, "its encoder is not there")  # whatever the error says
+    blocked = RunOutcome(
+        planned[9], RunStatus.BLOCKED, "its encoder is not there"
+    )  # the text of the error does not matter
     return results_of(tiny_study, planned, {planned[8].id: failed, planned[9].id: blocked})
 
 
-def test_there_is_a_row_a_run_with_what_it_is_and_how_it_stands(table: pd.DataFrame) -> None:
+def test_every_run_has_a_row_with_its_identity_and_status(table: pd.DataFrame) -> None:
     assert table.status.tolist() == ["finished"] * 6 + ["waiting", "waiting", "failed", "blocked"]
     assert table.error[8] == "the disk is full" and pd.isna(table.error[0])
     assert table[table.stage == 1].experience.tolist() == ["affect", "shuffled"] * 2
@@ -41,7 +43,7 @@ def test_there_is_a_row_a_run_with_what_it_is_and_how_it_stands(table: pd.DataFr
     assert table.id.is_unique and table.run.is_unique
 
 
-def test_metrics_stand_flat_beside_it(table: pd.DataFrame) -> None:
+def test_metrics_are_flat_columns(table: pd.DataFrame) -> None:
     learned = table[(table["mode"] == "learned") & (table.experience == "affect") & (table.seed == 0)].iloc[0]
     assert learned.test_accuracy == pytest.approx(0.52) and learned["lambda"] == 0.5
     assert learned.lambda_per_class == [0.25, 0.75] and learned.classes == ["a", "b"]
@@ -57,7 +59,7 @@ def test_every_setting_is_a_column(table: pd.DataFrame) -> None:
     assert table["recipe.regulation.mode"].dropna().tolist() == ["none", "learned", "learned"] * 2
 
 
-def test_the_table_comes_back_from_parquet_as_it_was(table: pd.DataFrame, tmp_path: Path) -> None:
+def test_the_table_is_unchanged_after_parquet(table: pd.DataFrame, tmp_path: Path) -> None:
     write_results(tmp_path / "results.parquet", table)
     again = read_results(tmp_path / "results.parquet")
     assert again.columns.tolist() == table.columns.tolist()
@@ -66,7 +68,7 @@ def test_the_table_comes_back_from_parquet_as_it_was(table: pd.DataFrame, tmp_pa
     assert not list(tmp_path.glob(".*"))
 
 
-def test_a_table_that_is_not_there_or_damaged_is_told(tmp_path: Path) -> None:
+def test_a_missing_or_damaged_table_is_refused(tmp_path: Path) -> None:
     (tmp_path / "broken.parquet").write_bytes(b"PAR1")
     for name in ("nothing.parquet", "broken.parquet"):
         with pytest.raises(UserError, match=f"{name} cannot be read as a table of results"):
@@ -100,14 +102,14 @@ def test_rows_are_selected_by_a_condition_and_columns_by_name(table: pd.DataFram
         ("mode = 'learned'", None, "--where cannot be read"),
     ],
 )
-def test_a_mistake_names_the_nearest_column(
+def test_an_unknown_column_is_refused_with_the_closest_match(
     table: pd.DataFrame, where: str | None, columns: list[str] | None, message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
         select(table, where, columns)
 
 
-def test_a_damaged_run_is_told_in_its_row_and_the_others_have_theirs(
+def test_a_damaged_run_is_reported_in_its_row_and_the_others_are_kept(
     tiny_study: Study, tmp_path: Path, finish: Callable[..., None]
 ) -> None:
     planned = plan_runs(tiny_study, tmp_path / "runs")
@@ -120,7 +122,7 @@ def test_a_damaged_run_is_told_in_its_row_and_the_others_have_theirs(
     assert "final.json is damaged" in table.error[1] and "delete it" in table.error[1]
 
 
-def test_a_run_whose_final_json_tells_no_accuracy_has_failed_and_the_others_have_not(
+def test_a_run_without_an_accuracy_in_final_json_counts_as_failed(
     tiny_study: Study, tmp_path: Path, finish: Callable[..., None]
 ) -> None:
     planned = plan_runs(tiny_study, tmp_path / "runs")
@@ -137,7 +139,7 @@ def test_a_run_whose_final_json_tells_no_accuracy_has_failed_and_the_others_have
     "session",
     [{"cores": "many", "threads": [1]}, {"packages": "x", "started": 7, "gpu": {"a": 1}}, {"command": "caf\udce9"}],
 )
-def test_facts_of_another_kind_are_left_out_so_that_the_table_can_be_written(
+def test_environment_values_of_the_wrong_type_are_left_out(
     session: dict[str, object], tiny_study: Study, tmp_path: Path, finish: Callable[..., None]
 ) -> None:
     planned = plan_runs(tiny_study, tmp_path / "runs")
@@ -150,14 +152,14 @@ def test_facts_of_another_kind_are_left_out_so_that_the_table_can_be_written(
     assert table["env.cores"].dropna().tolist() == [2] and table["env.started"].dropna().tolist() == ["2024"]
 
 
-def test_a_table_of_anything_else_is_refused(tmp_path: Path) -> None:
+def test_a_parquet_file_that_is_not_a_table_of_results_is_refused(tmp_path: Path) -> None:
     pd.DataFrame({"x": [1]}).to_parquet(tmp_path / "x.parquet")
     with pytest.raises(UserError, match=r"x\.parquet cannot be read as a table of results: it has no column 'stage'"):
         read_results(tmp_path / "x.parquet")
 
 
 @pytest.mark.parametrize("first", [None, 100])
-def test_the_table_of_a_replication_says_where_its_seeds_begin_and_gets_its_verdict(
+def test_the_table_of_a_replication_has_its_first_seed_and_gets_a_verdict(
     first: int | None, tiny_study: Study, tmp_path: Path, finish: Callable[..., None]
 ) -> None:
     study = dataclasses.replace(tiny_study, seeds=3, first_seed=first)
@@ -190,7 +192,7 @@ def test_an_exploration_needs_no_accuracy_on_the_test_split(
     assert len(read_external_results(tmp_path / "results.parquet")) == len(table)
 
 
-def test_stage_1_has_the_number_of_validation_images_and_chance_by_set_where_metrics_are() -> None:
+def test_stage_1_has_validation_images_and_chance_for_each_set_with_metrics() -> None:
     one: dict[str, dict[str, Any]] = {"oasis": {"validation": 90, "chance": None}}
     assert of_validation({"sets": one}, is_shared=False) == {"validation_images": 90}
     two = one | {"fi": {"validation": 200, "chance": 0.25}, "abstract": {"validation": 0, "chance": None}}
@@ -201,4 +203,4 @@ def test_stage_1_has_the_number_of_validation_images_and_chance_by_set_where_met
     }
     turns = {name: facts | {"chance": 0.25} for name, facts in two.items()}
     assert of_validation({"sets": turns}, is_shared=True) == {"validation_images": 290, "validation_chance": 0.25}
-    assert of_validation({}, is_shared=False) == {}  # of the first edition
+    assert of_validation({}, is_shared=False) == {}  # as in the first edition

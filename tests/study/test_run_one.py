@@ -1,4 +1,4 @@
-"""How one run of a study ends."""
+"""Outcomes of one run of a study."""
 
 from __future__ import annotations
 

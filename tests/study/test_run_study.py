@@ -1,4 +1,4 @@
-"""What a study's folder keeps: its plan, and the suites that were added to it."""
+"""A study's folder keeps its plan, and the suites that were added."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from emoreg.study import run_study as run_study_module
 from emoreg.study import scheduler
 from emoreg.study.columns import RunStatus
 from emoreg.study.definition import Study
-from emoreg.study.differences import WITHOUT
+from emoreg.study.differences import BEFORE_ADDED
 from emoreg.study.machine import Machine
 from emoreg.study.plan import PlannedRun
 from emoreg.study.read_study import read_study
@@ -54,13 +54,13 @@ def _as_if_trained(monkeypatch: pytest.MonkeyPatch, finish: Callable[..., None])
 
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A study's file beside which its folder is runs/mine."""
+    """A study's file, whose folder is runs/mine."""
     monkeypatch.chdir(tmp_path)
     Path("mine.yaml").write_text(STUDY)
     return Path("mine.yaml")
 
 
-def test_results_are_not_opened_by_a_plan_that_was_changed_after_them(file: Path, quiet: Progress) -> None:
+def test_a_plan_that_was_changed_after_results_is_refused(file: Path, quiet: Progress) -> None:
     run_study(read_study(file, seeds=1), "runs/mine", progress=quiet)
     assert len(open_study(file).table()) == 2 and len(run_study(read_study(file, seeds=3), "runs/mine")) == 3
     for changed in (STUDY.replace("seeds: 2", "seeds: 3"), f"{STUDY}looks: [1, 2]\n", f"{STUDY}first_seed: 100\n"):
@@ -70,22 +70,20 @@ def test_results_are_not_opened_by_a_plan_that_was_changed_after_them(file: Path
             told = refusal(functools.partial(open_study, path))
             assert "runs/mine holds results of a study that planned confirmation, seeds 0 to 1, looks [2]; this" in told
             path.write_text(kept)
-    # The third seed, which no plan has, stays in the table; it is left out where fewer are asked for.
+    # The third seed, which is beyond the plan, stays in the table, unless fewer seeds are requested.
     assert len(open_study(file).table()) == len(open_study("runs/mine").table()) == 3
     assert len(run_study(read_study(file), "runs/mine", progress=quiet)) == 3
     assert len(run_study(read_study(file, seeds=1), "runs/mine", progress=quiet)) == 1
 
 
-def test_the_plan_of_a_study_that_was_stopped_before_its_table_was_written_holds_too(
-    file: Path, quiet: Progress
-) -> None:
+def test_the_plan_of_a_study_without_a_table_is_protected_too(file: Path, quiet: Progress) -> None:
     run_study(read_study(file), "runs/mine", progress=quiet)
     Path("runs/mine/results.parquet").unlink()
     file.write_text(STUDY.replace("seeds: 2", "seeds: 3"))
     assert "seeds 0 to 1, looks [2]; this one plans confirmation, seeds 0 to 2" in refusal(lambda: open_study(file))
 
 
-def test_a_table_without_a_result_holds_nobody_to_a_plan(file: Path, quiet: Progress) -> None:
+def test_without_a_result_the_plan_may_change(file: Path, quiet: Progress) -> None:
     study = open_study(file)
     study.out.mkdir(parents=True)
     write_results(study.out / "results.parquet", study.table())
@@ -93,7 +91,7 @@ def test_a_table_without_a_result_holds_nobody_to_a_plan(file: Path, quiet: Prog
     assert len(open_study(file).table()) == 3
 
 
-def test_results_of_runs_that_are_elsewhere_stay_in_the_folders_table(
+def test_results_from_other_machines_stay_in_the_table(
     file: Path, quiet: Progress, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_study(read_study(file), "runs/mine", "shared", progress=quiet)
@@ -112,7 +110,7 @@ def test_a_study_made_in_python_keeps_its_plan_too(tiny_study: Study, tmp_path: 
     assert "planned confirmation, seeds 0 to 1, looks [2]; this one plans confirmation, seeds 0 to 3, looks [4]" in told
 
 
-def test_suites_that_were_added_to_a_study_stay_when_its_file_is_run_again(
+def test_added_suites_stay_when_the_file_is_run_again(
     file: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file.write_text(f"{STUDY}suites: [calibration]\n")
@@ -127,7 +125,7 @@ def test_suites_that_were_added_to_a_study_stay_when_its_file_is_run_again(
     for path in (file, "runs/mine"):
         assert [suite.name for suite in open_study(path).study.suites] == ["calibration", "adversarial"]
     file.write_text(f"{STUDY}suites: [adversarial: {{images: 8}}]\n")
-    assert [suite.told["images"] for suite in open_study(file).study.suites if suite.adversarial] == [8]
+    assert [suite.public_options["images"] for suite in open_study(file).study.suites if suite.adversarial] == [8]
 
 
 SETTINGS = """\
@@ -153,7 +151,7 @@ CHANGES = [
 
 @pytest.mark.parametrize(("old", "new", "reason"), CHANGES, ids=["target", "stage 1", "arms", "stage 2"])
 @pytest.mark.parametrize("has_table", [True, False], ids=["by its table", "by its copy"])
-def test_a_confirmation_that_has_results_does_not_change_its_runs_by_any_door(
+def test_the_runs_of_a_confirmation_with_results_cannot_be_changed_by_any_command(
     file: Path, quiet: Progress, old: str, new: str, reason: str, has_table: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file.write_text(SETTINGS)
@@ -163,8 +161,8 @@ def test_a_confirmation_that_has_results_does_not_change_its_runs_by_any_door(
     assert old in SETTINGS
     file.write_text(SETTINGS.replace(old, new))
     expected = (
-        f"runs/mine holds results of a study that was planned otherwise: {reason}. A confirmation does not change once "
-        "results are there: put that back, or choose another folder for another study (--out)"
+        f"runs/mine holds results of a study that was planned differently: {reason}. A confirmation does not change "
+        "once results are there: put that back, or choose another folder for another study (--out)"
     )
     assert refusal(lambda: run_study(read_study(file), "runs/mine", progress=quiet)) == expected
     doors: list[tuple[str, ...]] = [("study",), ("study", "--dry-run"), ("results",), ("report",)]
@@ -175,7 +173,7 @@ def test_a_confirmation_that_has_results_does_not_change_its_runs_by_any_door(
 
 
 @pytest.mark.parametrize("is_added", [True, False], ids=["added", "waiting"])
-def test_arms_that_were_done_after_the_table_was_written_are_not_dropped_from_a_confirmation_either(
+def test_arms_done_after_the_table_was_written_cannot_be_dropped_from_a_confirmation(
     file: Path, quiet: Progress, is_added: bool
 ) -> None:
     file.write_text(SETTINGS)
@@ -189,7 +187,7 @@ def test_arms_that_were_done_after_the_table_was_written_are_not_dropped_from_a_
     assert "runs such as digits-resnet8-learned-shuffled-procedural-seed0 are left out" in told
 
 
-def test_a_confirmation_of_another_machine_asks_for_its_machine_or_its_folder_and_goes_on_with_either(
+def test_a_confirmation_of_another_machine_needs_its_machine_or_its_folder(
     file: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file.write_text(SETTINGS.replace(", device: cpu", ""))
@@ -202,21 +200,21 @@ def test_a_confirmation_of_another_machine_asks_for_its_machine_or_its_folder_an
     assert begun(read_study(Path("runs/mine/study.yaml")), Path("runs/mine"), machine=Machine).fallen_out is None
     file.write_text(f"{file.read_text()}{machine}\n")
     assert begun(read_study(file), Path("runs/mine"), machine=Machine).fallen_out is None
-    file.write_text(SETTINGS)  # here it is the file that says cpu
+    file.write_text(SETTINGS)  # now the file specifies cpu
     assert "results are there: put that back, or" in refusal(lambda: open_study(file))
 
 
-def test_settings_that_came_after_a_table_was_written_are_not_told_as_changes(file: Path, quiet: Progress) -> None:
+def test_settings_added_after_a_table_was_written_are_not_changes(file: Path, quiet: Progress) -> None:
     file.write_text(SETTINGS)
     table = run_study(read_study(file), "runs/mine", progress=quiet)
-    unused = [name for name, value in WITHOUT.items() if table[name].dropna().eq(value).all()]
+    unused = [name for name, value in BEFORE_ADDED.items() if table[name].dropna().eq(value).all()]
     assert {"recipe.encoder.anchor", "recipe.target.labels", "recipe.stimuli.valence"} <= set(unused)
     write_results(Path("runs/mine/results.parquet"), table.assign(**dict.fromkeys(unused)))
     file.write_text(SETTINGS.replace("  backbone:", "  optimizer: {lr: 0.05}\n  backbone:"))
-    assert "otherwise: classifier.optimizer.lr was 0.1, is 0.05. A" in refusal(lambda: open_study(file))
+    assert "differently: classifier.optimizer.lr was 0.1, is 0.05. A" in refusal(lambda: open_study(file))
 
 
-def test_a_confirmation_whose_images_are_others_is_refused_by_where_they_were(file: Path, quiet: Progress) -> None:
+def test_a_confirmation_whose_images_differ_is_refused_with_their_old_root(file: Path, quiet: Progress) -> None:
     for name, count in (("one", 10), ("two", 11)):
         for path in (Path(name, label, f"{number}.png") for label in "ab" for number in range(count)):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -227,7 +225,7 @@ def test_a_confirmation_whose_images_are_others_is_refused_by_where_they_were(fi
     assert "classifier.target.root was one, is two" in refusal(lambda: open_study(file))
 
 
-def test_a_confirmation_that_has_results_takes_more_arms_sets_and_seeds_and_other_ways_of_running(
+def test_a_confirmation_with_results_accepts_more_arms_sets_and_seeds_and_other_execution_settings(
     file: Path, quiet: Progress
 ) -> None:
     file.write_text(SETTINGS)
@@ -257,7 +255,7 @@ def test_an_exploration_says_which_results_of_an_earlier_plan_are_not_in_its_tab
     assert said.count(expected) == 1
 
 
-def test_nobody_is_held_to_the_plan_of_a_smoke_run(file: Path, quiet: Progress) -> None:
+def test_the_plan_of_a_smoke_run_may_change(file: Path, quiet: Progress) -> None:
     file.write_text(SETTINGS)
     run_study(read_study(file, smoke=True), "runs/mine-smoke", progress=quiet)
     file.write_text(SETTINGS.replace("confirmation", "exploration"))
@@ -266,7 +264,7 @@ def test_nobody_is_held_to_the_plan_of_a_smoke_run(file: Path, quiet: Progress) 
     assert len(run_study(read_study(file, smoke=True), "runs/mine-smoke", progress=quiet)) == 5
 
 
-def test_a_study_that_smoke_would_not_shrink_is_no_smoke_run(file: Path, quiet: Progress) -> None:
+def test_a_study_that_is_as_small_as_a_smoke_run_is_not_one(file: Path, quiet: Progress) -> None:
     small = read_study(file, smoke=True)
     assert small.values is not None
     file.write_text(yaml.safe_dump({key: value for key, value in small.values.items() if key != "smoke"}))
@@ -276,13 +274,13 @@ def test_a_study_that_smoke_would_not_shrink_is_no_smoke_run(file: Path, quiet: 
     assert told.startswith("runs/mine holds results of a study that is not known to be a smoke run")
 
 
-def test_the_folder_of_a_smoke_run_is_one_whichever_way_it_is_opened(file: Path, quiet: Progress) -> None:
+def test_a_smoke_run_is_recognised_by_its_folder(file: Path, quiet: Progress) -> None:
     run_study(read_study(file, smoke=True), "runs/mine-smoke", progress=quiet)
     assert open_study("runs/mine-smoke").study.is_smoke and not open_study(file).study.is_smoke
 
 
 @pytest.mark.parametrize("purpose", ["confirmation", "exploration"])
-def test_a_smoke_run_does_not_take_the_place_of_a_study_nor_a_study_that_of_a_smoke_run(
+def test_a_smoke_run_does_not_replace_a_study_nor_a_study_a_smoke_run(
     file: Path, quiet: Progress, purpose: str
 ) -> None:
     file.write_text(SETTINGS.replace("confirmation", purpose) + "suites: [calibration]\n")
@@ -296,7 +294,7 @@ def test_a_smoke_run_does_not_take_the_place_of_a_study_nor_a_study_that_of_a_sm
     assert before == [Path("runs/mine", name).read_bytes() for name in ("study.yaml", "results.parquet")]
     if purpose == "confirmation":
         told = refusal(lambda: run_study(read_study(file), "runs/mine-smoke", progress=quiet))
-        assert "runs/mine-smoke holds results of a study that was planned otherwise" in told
+        assert "runs/mine-smoke holds results of a study that was planned differently" in told
     file.write_text(file.read_text().replace("seeds: 1", "seeds: 2"))
     told = refusal(lambda: run_study(read_study(file), "runs/mine-smoke", progress=quiet))
     assert "runs/mine-smoke holds results of a study that planned" in told

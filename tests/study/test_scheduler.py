@@ -46,7 +46,7 @@ def test_a_run_that_exits_has_failed_and_does_not_end_the_study(
     assert table.status.tolist() == ["failed", "blocked"] * 2
 
 
-def test_a_run_that_another_study_began_first_is_tried_again_after_the_others(
+def test_a_run_that_another_study_has_just_started_is_tried_again_after_the_others(
     tiny_study: Study, failing: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told, train = Listening(), emoreg.stages.classify.train
@@ -92,7 +92,7 @@ def test_runs_are_shared_between_studies_that_share_their_folder(
 
 @pytest.fixture
 def failing(monkeypatch: pytest.MonkeyPatch, tiny_study: Study) -> list[str]:
-    """Names of the runs that were tried. The pretext shuffled fails, and the backbone with seed 1."""
+    """Names of the runs that were tried. The pretext shuffled and the backbone with seed 1 fail."""
     tried: list[str] = []
 
     def stage_1(recipe: PretrainRecipe, out: Path, progress: Progress) -> None:
@@ -116,7 +116,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, tiny_study: Study) -> list[str]:
     return tried
 
 
-def test_a_run_that_fails_is_recorded_and_the_rest_goes_on(
+def test_a_failed_run_is_recorded_and_the_others_continue(
     tiny_study: Study, failing: list[str], tmp_path: Path
 ) -> None:
     told = Listening()
@@ -132,7 +132,7 @@ def test_a_run_that_fails_is_recorded_and_the_rest_goes_on(
     assert any("Traceback" in failure["traceback"] for failure in failures.values())
 
 
-def test_what_failed_is_tried_again_and_its_record_goes_when_it_succeeds(
+def test_a_failed_run_is_tried_again_and_its_record_removed_on_success(
     tiny_study: Study, failing: list[str], tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_study(tiny_study, tmp_path, progress=quiet)
@@ -154,7 +154,7 @@ def test_what_failed_is_tried_again_and_its_record_goes_when_it_succeeds(
 
 
 def diverging(begun: list[str]) -> Callable[[Recipe, Path, Progress], None]:
-    """In place of either stage: a run that diverges; its name is kept."""
+    """Replace both stages by runs that diverge, and return their names."""
 
     def diverge(recipe: Recipe, out: Path, progress: Progress) -> None:
         begun.append(out.name.rpartition("-")[0])
@@ -164,7 +164,7 @@ def diverging(begun: list[str]) -> Callable[[Recipe, Path, Progress], None]:
     return diverge
 
 
-def test_a_classifier_that_diverged_is_done_again_only_without_its_folder(
+def test_a_classifier_that_diverged_is_repeated_only_without_its_folder(
     tiny_study: Study, failing: list[str], tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(emoreg.stages.classify, "train", diverging(failing))
@@ -189,7 +189,7 @@ def test_a_study_that_shares_runs_with_one_in_which_a_run_diverged_does_not_trai
     assert one.error.tolist() == other.error.tolist() and "the loss is not finite" in one.error[0]
 
 
-def test_a_damaged_record_of_a_divergence_is_a_failure_of_its_run_alone(
+def test_a_damaged_record_of_a_divergence_fails_only_its_run(
     tiny_study: Study, failing: list[str], tmp_path: Path, quiet: Progress
 ) -> None:
     study = dataclasses.replace(tiny_study, arms=(BACKBONE,))
@@ -201,7 +201,7 @@ def test_a_damaged_record_of_a_divergence_is_a_failure_of_its_run_alone(
     assert "diverged.json is damaged" in table.error[0]
 
 
-def test_an_encoder_that_diverged_is_trained_again_only_without_its_folder_and_blocks_what_needs_it(
+def test_an_encoder_that_diverged_blocks_its_arms_and_is_repeated_only_without_its_folder(
     tiny_study: Study, tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[str] = []
@@ -220,7 +220,7 @@ def test_an_encoder_that_diverged_is_trained_again_only_without_its_folder_and_b
     assert len(begun) == 2
 
 
-def test_the_record_of_failures_has_their_status_and_that_of_the_first_edition_is_read_without(
+def test_records_of_failures_have_a_status_and_those_of_the_first_edition_are_read_without(
     tiny_study: Study, failing: list[str], tmp_path: Path, quiet: Progress
 ) -> None:
     run_study(tiny_study, tmp_path, progress=quiet)
@@ -240,7 +240,7 @@ def test_the_record_of_failures_has_their_status_and_that_of_the_first_edition_i
     assert recorded_failures(planned, tmp_path) == {}
 
 
-def test_a_divergence_recorded_by_an_earlier_emoreg_is_no_result_where_its_folder_does_not_tell_of_it(
+def test_a_divergence_that_only_an_earlier_emoreg_recorded_is_not_a_result(
     tiny_study: Study, failing: list[str], tmp_path: Path, quiet: Progress
 ) -> None:
     study = dataclasses.replace(tiny_study, arms=(BACKBONE,), seeds=1)
@@ -252,14 +252,14 @@ def test_a_divergence_recorded_by_an_earlier_emoreg_is_no_result_where_its_folde
     assert failing == ["digits-resnet8-backbone-seed0"]
 
 
-def test_a_damaged_record_of_failures_loses_nothing(
+def test_a_damaged_failures_json_is_ignored(
     tiny_study: Study, failing: list[str], tmp_path: Path, quiet: Progress
 ) -> None:
     (tmp_path / "failures.json").write_text("{")
     assert (run_study(tiny_study, tmp_path, progress=quiet).status == "finished").sum() == 5
 
 
-def test_an_interrupt_is_no_failure(
+def test_an_interrupt_is_not_a_failure(
     tiny_study: Study, tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: object, **__: object) -> None:
@@ -272,7 +272,7 @@ def test_an_interrupt_is_no_failure(
 
 
 def _workers() -> list[BaseProcess]:
-    """The study's processes, not the ones that another test's data loader may have left behind."""
+    """The study's processes, without those that the data loader of another test may have left behind."""
     started = ForkServerProcess if sys.platform == "linux" else SpawnProcess
     return [process for process in multiprocessing.active_children() if isinstance(process, started)]
 
@@ -293,7 +293,7 @@ class Killer(Listening):
 
 
 @pytest.mark.thorough
-def test_several_runs_at_a_time_do_all_and_survive_the_death_of_one(tiny_study: Study, tmp_path: Path) -> None:
+def test_parallel_runs_complete_even_if_one_process_dies(tiny_study: Study, tmp_path: Path) -> None:
     study = dataclasses.replace(tiny_study, arms=(BACKBONE, LEARNED), seeds=2)
     killer = Killer()
     planned = plan_runs(study, tmp_path / "runs")
@@ -310,7 +310,7 @@ def test_several_runs_at_a_time_do_all_and_survive_the_death_of_one(tiny_study: 
 
 
 class KillerOfTheIdle(Listening):
-    """Kills all processes when the first run is done, as none of them has a run then."""
+    """Kills all processes when the first run is done, when they are all idle."""
 
     def say(self, line: str) -> None:
         super().say(line)
@@ -322,7 +322,7 @@ class KillerOfTheIdle(Listening):
 
 
 @pytest.mark.thorough
-def test_a_process_that_dies_while_it_has_no_run_is_replaced(tiny_study: Study, tmp_path: Path) -> None:
+def test_an_idle_process_that_dies_is_replaced(tiny_study: Study, tmp_path: Path) -> None:
     study = dataclasses.replace(tiny_study, arms=(LEARNED,), seeds=1)  # its second run waits for the first
     killer = KillerOfTheIdle()
     with contextlib.closing(LocalPool(2, killer)) as pool:
@@ -330,7 +330,7 @@ def test_a_process_that_dies_while_it_has_no_run_is_replaced(tiny_study: Study, 
     assert len([line for line in killer.lines if "seed0: " in line]) == 2
 
 
-def test_a_run_whose_folder_is_deleted_when_it_is_done_does_not_stop_the_rest(
+def test_deleting_the_folder_of_a_finished_run_does_not_stop_the_others(
     tiny_study: Study, failing: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told, train = Listening(), emoreg.stages.classify.train

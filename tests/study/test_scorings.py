@@ -1,4 +1,4 @@
-"""Suites of finished runs: which are left, done by a pool, in the table."""
+"""Suites of finished runs: the remaining ones, their scoring by a pool, and their columns."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SUITES = parse_suites(["calibration", "adversarial: {images: 4}"])
 
 @pytest.fixture
 def planned(tiny_study: Study, tmp_path: Path, finish: Callable[..., None]) -> list[PlannedRun]:
-    """The plan of a study whose runs are finished, but for the last one."""
+    """The plan of a study whose runs are finished, except the last."""
     found = plan_runs(tiny_study, tmp_path / "runs")
     for run in found[:-1]:
         finish(run)
@@ -44,7 +44,7 @@ def ids_of(planned: Sequence[PlannedRun]) -> list[str]:
 
 @pytest.fixture
 def scored(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-    """What is scored, of runs and suites; it is only pretended."""
+    """Replace scoring, and return the runs and suites that are scored."""
     done: list[tuple[str, str]] = []
 
     def pretend(run: Path, suites: Sequence[Suite], *_: Any, recipe: TrainRecipe, **__: Any) -> None:
@@ -87,11 +87,11 @@ def test_a_scoring_that_fails_is_recorded_and_tried_again_and_its_run_stays_fini
 
 
 def refuse(*_: Any, **__: Any) -> None:
-    """In place of a scoring."""
+    """Replace a scoring."""
     raise UserError("the images are gone")
 
 
-def test_a_failed_scoring_is_told_only_while_it_is_left_to_do(
+def test_a_failed_scoring_is_reported_only_while_it_remains_to_be_done(
     planned: list[PlannedRun],
     scored: list[tuple[str, str]],
     tmp_path: Path,
@@ -106,16 +106,16 @@ def test_a_failed_scoring_is_told_only_while_it_is_left_to_do(
 
     (tmp_path / "failures.json").write_text(json.dumps({"0123": {"run": "a run", "error": "the disk is full"}}))
     fail()
-    score_runs(planned, (), tmp_path, InTurn(quiet), quiet)  # the suites are no longer in the study's file
+    score_runs(planned, (), tmp_path, InTurn(quiet), quiet)  # the suites were dropped from the study's file
     assert failed_scorings(tmp_path, ids_of(planned)) == []
     fail()
-    for job in left_to_score(planned, SUITES):  # as emoreg suites RUN does
+    for job in left_to_score(planned, SUITES):  # like emoreg suites RUN
         emoreg.suites.score.score_suites(job.folder, job.suites, recipe=job.recipe)
     score_runs(planned, SUITES, tmp_path, InTurn(quiet), quiet)
     assert failed_scorings(tmp_path, ids_of(planned)) == [] and [*read_failures(tmp_path)] == ["0123"]
 
 
-def test_a_failed_scoring_is_remembered_while_another_part_of_the_study_is_run(
+def test_a_failed_scoring_stays_recorded_while_another_part_of_the_study_runs(
     planned: list[PlannedRun],
     scored: list[tuple[str, str]],
     tmp_path: Path,
@@ -128,7 +128,7 @@ def test_a_failed_scoring_is_remembered_while_another_part_of_the_study_is_run(
         failed = score_runs(parts[0], SUITES, tmp_path, InTurn(quiet), quiet)
     score_runs(parts[1], SUITES, tmp_path, InTurn(quiet), quiet)
     assert scored and len(failed_scorings(tmp_path, ids_of(planned))) == len(failed) > 0
-    assert failed_scorings(tmp_path, ids_of(parts[1])) == []  # a run that is no longer in the plan is not told
+    assert failed_scorings(tmp_path, ids_of(parts[1])) == []  # a run that is no longer planned is not reported
     score_runs(planned, SUITES, tmp_path, InTurn(quiet), quiet)
     assert failed_scorings(tmp_path, ids_of(planned)) == []
 
@@ -158,7 +158,7 @@ def test_suites_in_a_file_change_no_run(tmp_path: Path) -> None:
     assert [suite.name for suite in other.suites] == ["calibration", "out_of_distribution"] and one.suites == ()
     ids = [[run.id for run in plan_runs(study, tmp_path / "runs")] for study in (one, other)]
     assert ids[0] == ids[1]
-    assert read_study(tmp_path / "b.yaml", smoke=True).suites[1].told["images"] == 8
+    assert read_study(tmp_path / "b.yaml", smoke=True).suites[1].public_options["images"] == 8
 
 
 @pytest.mark.parametrize(
@@ -171,11 +171,11 @@ def test_suites_in_a_file_change_no_run(tmp_path: Path) -> None:
         ("suites: [out_of_distribution]", r"at least one other set"),
         (
             "suites: [calibration]\nclassifier: {target: {name: oasis, labels: dimensions}}",
-            r"suites: must be left out with the target oasis.*: suites score classifiers of one class an image",
+            r"suites: must be left out with the target oasis.*: suites score classifiers of one class per image",
         ),
     ],
 )
-def test_a_mistake_in_suites_is_told_with_its_key(tmp_path: Path, text: str, message: str) -> None:
+def test_an_error_in_suites_names_the_key(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "b.yaml").write_text(text)
     with pytest.raises(UserError, match=message):
         read_study(tmp_path / "b.yaml")
@@ -195,7 +195,7 @@ def test_what_cannot_be_scored_is_refused_before_any_run(
         check_scorable([], left_to_score(planned, SUITES), SUITES)
 
 
-def test_of_what_is_scored_nothing_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scored_runs_need_neither_libraries_nor_sets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(emoreg.suites.score, "is_installed", lambda package: False)
     check_scorable([], [], parse_suites(["corruptions", "adversarial"]))
 

@@ -1,4 +1,4 @@
-"""Runs that another study is doing, in a folder of runs that both share."""
+"""Runs that another study is doing in a shared folder of runs."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ with hold(Path(sys.argv[1])):
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared_runs, "LOOKED_EVERY", 0.02)
+    monkeypatch.setattr(shared_runs, "CHECKED_EVERY", 0.02)
 
 
 @pytest.fixture
 def holding() -> Iterator[Callable[[Path], subprocess.Popen[str]]]:
-    """Starts another process that is doing the run of a folder, until it is told to end or is killed."""
+    """Return a function that starts a process which holds a run's folder until it is ended or killed."""
     started: list[subprocess.Popen[str]] = []
 
     def start(folder: Path) -> subprocess.Popen[str]:
@@ -88,14 +88,14 @@ def runs_of(study: Study, folder: Path) -> list[PlannedRun]:
 
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("how", ["finished", "killed"])
-def test_a_run_that_is_done_elsewhere_is_waited_for_after_the_others(
+def test_a_run_that_another_study_is_doing_is_waited_for_after_the_others(
     how: str,
     tiny_study: Study,
     tmp_path: Path,
     holding: Callable[[Path], subprocess.Popen[str]],
     done: list[str],
 ) -> None:
-    """It is taken as it is when the other has finished it, and taken over when the other dies."""
+    """The run is used if the other process finishes it, and resumed here if that process dies."""
     elsewhere, here = runs_of(tiny_study, tmp_path / "runs")
     other = holding(elsewhere.folder)
 
@@ -122,7 +122,7 @@ def test_a_run_that_is_done_elsewhere_is_waited_for_after_the_others(
 
 
 @pytest.mark.usefixtures("quick")
-def test_stage_1_that_is_done_elsewhere_blocks_nothing(
+def test_a_stage_1_run_that_another_study_is_doing_does_not_block_its_arms(
     tiny_study: Study,
     tmp_path: Path,
     holding: Callable[[Path], subprocess.Popen[str]],
@@ -148,7 +148,7 @@ def test_stage_1_that_is_done_elsewhere_blocks_nothing(
 
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("is_under_way", [False, True], ids=["finished", "under way"])
-def test_a_run_that_another_study_has_begun_since_the_plan_under_a_name_of_its_own_is_not_done_again(
+def test_a_run_that_another_study_has_started_under_another_name_is_not_repeated(
     is_under_way: bool,
     tiny_study: Study,
     tmp_path: Path,
@@ -194,7 +194,7 @@ def test_a_run_that_another_study_has_begun_since_the_plan_under_a_name_of_its_o
 
 
 class Immediate:
-    """A pool that has room for all runs, and in which each is finished at once."""
+    """A pool with room for all runs, in which each finishes at once."""
 
     size = sys.maxsize
 
@@ -216,11 +216,11 @@ class Immediate:
         return Machine()
 
     def close(self) -> None:
-        """Nothing is under way."""
+        """Do nothing: no run is in progress."""
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_process_of_another_machine_is_named_with_what_to_do_if_it_is_gone(
+def test_waiting_for_another_machine_says_what_to_do_if_it_is_gone(
     tiny_study: Study, tmp_path: Path, holding: Callable[[Path], subprocess.Popen[str]]
 ) -> None:
     one, two = runs_of(tiny_study, tmp_path / "runs")
@@ -230,9 +230,9 @@ def test_a_process_of_another_machine_is_named_with_what_to_do_if_it_is_gone(
     shared = SharedRuns(told)
     assert list(shared.free([one, two], 1)) == [two]
     shared.wait([one])
-    shared.wait([one])  # not told again so soon
+    shared.wait([one])  # not reported again so soon
     assert told.lines == [
         f"{one.name}: is being done elsewhere, by process 7 on node12 since 2026-01-01; the others come first",
         f"waiting for {one.name}, which is being done by process 7 on node12 since 2026-01-01; if it is gone for good, "
-        f"delete {one.folder / '.lock'}; Ctrl-C stops waiting, and the same command goes on later",
+        f"delete {one.folder / '.lock'}; Ctrl-C stops waiting, and the same command continues later",
     ]

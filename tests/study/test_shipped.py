@@ -1,4 +1,4 @@
-"""Every study that ships can be planned, and its runs train on stand-ins for its images."""
+"""Every shipped study can be planned, and its runs train on stand-ins for its images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TINY = TrainingSettings(epochs=1, batch_size=16, device="cpu", precision="32-tru
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
-def test_a_study_that_ships_has_all_its_arms_on_all_its_targets(path: Path, tmp_path: Path) -> None:
+def test_every_shipped_study_has_all_its_arms_on_all_its_targets(path: Path, tmp_path: Path) -> None:
     study = read_study(path, seeds=1)
     assert has_edition(path) and study.edition == 2
     planned = plan_runs(study, tmp_path)
@@ -33,7 +33,7 @@ def test_a_study_that_ships_has_all_its_arms_on_all_its_targets(path: Path, tmp_
 
 @pytest.mark.thorough
 def test_every_kind_of_run_trains_on_stand_ins(tmp_path: Path) -> None:
-    """Of one seed of the positive control: both stages, all twins and references."""
+    """The runs of one seed of the positive control: both stages, all twins and references."""
     study = read_study(Path(__file__).parents[2] / "recipes" / "studies" / "positive-control-cifar10.yaml", seeds=1)
     study = dataclasses.replace(study, grid=study.grid[:1])
     for run in plan_runs(study, tmp_path):
@@ -42,7 +42,7 @@ def test_every_kind_of_run_trains_on_stand_ins(tmp_path: Path) -> None:
 
 
 def _on_stand_ins(run: PlannedRun) -> PretrainRecipe | TrainRecipe:
-    """The run's recipe for an epoch over a few digits, halves of them as in the study."""
+    """The run's recipe for one epoch on a few digits, with the classes halved as in the study."""
     recipe = run.recipe
     if isinstance(recipe, PretrainRecipe):
         classes = tuple(str(digit) for digit in range(5))

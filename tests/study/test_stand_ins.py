@@ -18,7 +18,7 @@ from emoreg.study.stand_ins import stimuli_like, target_like
     ],
     ids=lambda value: str(getattr(value, "name", "")),
 )
-def test_cifar_has_its_published_images_and_classes(
+def test_the_stand_in_of_cifar_has_the_published_images_and_classes(
     settings: TargetSettings, expected: tuple[int, int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -28,7 +28,7 @@ def test_cifar_has_its_published_images_and_classes(
     assert set(target.train.labels.tolist()) == set(range(expected[2]))
 
 
-def test_a_set_that_is_here_or_that_nobody_has_published_has_no_stand_in(tmp_path: Path) -> None:
+def test_existing_and_unpublished_sets_have_no_stand_in(tmp_path: Path) -> None:
     assert target_like(TargetSettings("digits")) is None
     assert stimuli_like(StimuliSettings("emoset", str(tmp_path))) is None
     assert stimuli_like(StimuliSettings("manifest", str(tmp_path / "nowhere.csv"))) is None

@@ -25,7 +25,7 @@ from emoreg.study.sweep_file import Sweep, read_sweep
 class Pretended:
     """A pool whose runs end at once, with a validation accuracy that follows from the learning rate.
 
-    That of 0.3 diverges; that of 0.4 does with seed 0, and fails with seed 1.
+    A run with 0.3 diverges; a run with 0.4 diverges with seed 0, and fails with seed 1.
     """
 
     size = 2
@@ -76,7 +76,7 @@ def rows(folder: Path) -> list[dict[str, Any]]:
         return list(csv.DictReader(file))
 
 
-def test_the_best_is_that_of_the_highest_mean_on_validation_images_and_is_a_recipe(
+def test_the_best_trial_has_the_highest_mean_on_validation_images_and_is_written_as_a_recipe(
     tmp_path: Path, pool: Pretended, quiet: Progress
 ) -> None:
     result = run_sweep(asked(tmp_path, [0.1, 0.3, 0.2]), tmp_path / "out", progress=quiet)
@@ -91,9 +91,7 @@ def test_the_best_is_that_of_the_highest_mean_on_validation_images_and_is_a_reci
     assert errors == ["", "", "it diverged"] and table[0]["seconds"] == "4.0"
 
 
-def test_a_sweep_that_goes_on_or_grows_repeats_no_finished_run(
-    tmp_path: Path, pool: Pretended, quiet: Progress
-) -> None:
+def test_a_resumed_or_extended_sweep_repeats_no_finished_run(tmp_path: Path, pool: Pretended, quiet: Progress) -> None:
     run_sweep(asked(tmp_path, [0.1, 0.3]), tmp_path / "out", progress=quiet)
     assert len(pool.done) == 4
     pool.done.clear()
@@ -127,7 +125,7 @@ def test_a_trial_of_stage_1_that_diverged_is_a_result_too(tmp_path: Path, pool: 
     assert len(pool.done) == 1
 
 
-def test_a_sweep_that_grows_by_a_setting_finds_its_runs_and_the_precision_they_have(
+def test_a_sweep_with_a_further_setting_finds_its_runs_and_their_precision(
     tmp_path: Path, pool: Pretended, quiet: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     search = "search: {optimizer: {lr: [0.1], weight_decay: %s}}"
@@ -141,7 +139,7 @@ def test_a_sweep_that_grows_by_a_setting_finds_its_runs_and_the_precision_they_h
     assert {run.recipe.training.precision for each in result.results for run in each.runs} == {"32-true"}
 
 
-def test_a_loss_is_better_the_lower_it_is(tmp_path: Path, pool: Pretended, quiet: Progress) -> None:
+def test_a_lower_loss_is_better(tmp_path: Path, pool: Pretended, quiet: Progress) -> None:
     result = run_sweep(asked(tmp_path, [0.1, 0.2], "metric: loss"), tmp_path / "out", progress=quiet)
     assert result.best is not None and result.best.trial.values == {"optimizer.lr": 0.2}
 
@@ -151,7 +149,7 @@ def test_a_metric_that_the_runs_lack_is_named(tmp_path: Path, pool: Pretended, q
         run_sweep(asked(tmp_path, [0.1], "metric: ccc"), tmp_path / "out", progress=quiet)
 
 
-def test_what_auto_stands_for_belongs_to_a_trial(tmp_path: Path) -> None:
+def test_the_id_of_a_trial_depends_on_what_auto_is_resolved_to(tmp_path: Path) -> None:
     sweep = asked(tmp_path, [0.1])
     ((here, _),), ((there, _),) = (
         plan_sweep(sweep, tmp_path, machine) for machine in (Machine(), Machine("cuda", "bf16-mixed"))
@@ -159,7 +157,7 @@ def test_what_auto_stands_for_belongs_to_a_trial(tmp_path: Path) -> None:
     assert here.recipe.training.device == "cpu" and there.recipe.training.device == "cuda" and here.id != there.id
 
 
-def test_a_sweep_goes_on_in_the_precision_that_it_was_begun_in(
+def test_a_sweep_continues_in_the_precision_it_was_started_in(
     tmp_path: Path, pool: Pretended, quiet: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_sweep(asked(tmp_path, [0.1]), tmp_path / "out", progress=quiet)
@@ -169,7 +167,7 @@ def test_a_sweep_goes_on_in_the_precision_that_it_was_begun_in(
     monkeypatch.setattr(quiet, "say", lines.append)
     run_sweep(asked(tmp_path, [0.1, 0.2]), tmp_path / "out", progress=quiet)
     assert sorted(pool.done) == ["lr-0.2-seed0", "lr-0.2-seed1"]
-    told = f"{tmp_path / 'out'} was begun in 32-true, and its other runs are trained in it too"
-    assert [line for line in lines if "begun in" in line] == [told]
+    told = f"{tmp_path / 'out'} was started in 32-true, and its remaining runs are trained in it too"
+    assert [line for line in lines if "started in" in line] == [told]
     run_sweep(asked(tmp_path, [0.1]), tmp_path / "another", progress=quiet)
-    assert len(pool.done) == 4 and sum("begun in" in line for line in lines) == 1
+    assert len(pool.done) == 4 and sum("started in" in line for line in lines) == 1

@@ -41,7 +41,7 @@ def test_a_grid_has_every_combination_over_the_recipe_and_leaves_the_test_split_
         assert isinstance(trial.chosen, TrainRecipe) and trial.chosen.target.test
 
 
-def test_a_random_trial_depends_on_its_number_alone_so_more_of_them_change_none(tmp_path: Path) -> None:
+def test_adding_random_trials_does_not_change_earlier_ones(tmp_path: Path) -> None:
     few, many = (sweep(tmp_path, RANDOM.format(trials=trials)) for trials in (5, 30))
     assert many.trials[:5] == few.trials
     rates = [trial.values["optimizer.lr"] for trial in many.trials]
@@ -102,7 +102,7 @@ def test_what_cannot_be_tried_is_refused_before_anything_runs(tmp_path: Path, te
     assert caught.type.__name__ in ("SettingError", "UserError") and "\n" not in str(caught.value)
 
 
-def test_a_grid_too_large_for_anybody_is_refused_before_it_fills_the_memory(tmp_path: Path) -> None:
+def test_a_grid_that_is_too_large_is_refused_before_it_fills_the_memory(tmp_path: Path) -> None:
     values = list(range(1, 200))
     with pytest.raises(SettingError, match=r"search: has 39,601 combinations; the limit is 10,000"):
         sweep(tmp_path, f"search: {{training: {{epochs: {values}, batch_size: {values}}}}}")

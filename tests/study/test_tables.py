@@ -22,7 +22,7 @@ from emoreg.study.tables import plan_table, rows_table, rows_text
 TABLE = pd.DataFrame({"mode": ["learned", None], "test_accuracy": [0.91239, float("nan")], "seed": [0, 1]})
 
 
-def test_rows_as_markdown_round_numbers_and_show_what_is_missing_as_a_dash() -> None:
+def test_markdown_rounds_numbers_and_shows_missing_values_as_a_dash() -> None:
     assert rows_text(TABLE, "markdown").splitlines() == [
         "| mode | test_accuracy | seed |",
         "| --- | --- | --- |",
@@ -37,7 +37,7 @@ def test_rows_as_csv_and_json_keep_all_digits() -> None:
     assert text.endswith("]\n") and json.loads(text)[1] == {"mode": None, "test_accuracy": None, "seed": 1}
 
 
-def test_names_in_the_terminals_table_are_no_markup() -> None:
+def test_names_in_the_terminal_are_not_interpreted_as_markup() -> None:
     console = Console(width=60)
     with console.capture() as captured:
         console.print(rows_table(TABLE.rename(columns={"mode": "[red]mode"}).replace("learned", "a\x1b[31mb")))
@@ -77,7 +77,7 @@ def test_the_rows_of_a_plan_count_a_run_that_variants_share_once(study: Study, t
     assert any("Unregulated" in line and "own, mixture" in line for line in lines)
 
 
-def test_seeds_beyond_the_plan_are_told_as_such(study: Study, tmp_path: Path) -> None:
+def test_seeds_beyond_the_plan_are_reported_as_such(study: Study, tmp_path: Path) -> None:
     more = dataclasses.replace(study, run_seeds=5)
     console = Console(width=200)
     with console.capture() as captured:
@@ -107,7 +107,7 @@ def test_a_plan_shows_factors_looks_budgets_what_is_left_out_and_the_cost(study:
     assert f"stage 1: {encoders} runs; stage 2: {runs - encoders} runs" in shown
 
 
-def test_a_plan_for_a_device_that_is_not_here_has_no_estimate(study: Study, tmp_path: Path) -> None:
+def test_a_plan_for_a_missing_device_has_no_estimate(study: Study, tmp_path: Path) -> None:
     planned = plan_runs(dataclasses.replace(study, machine=Machine("mps")), tmp_path)
     console = Console(width=200)
     with console.capture() as captured:

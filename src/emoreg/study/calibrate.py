@@ -1,4 +1,4 @@
-"""Times the step of a kind of run: the real one, on random images."""
+"""Time the training step of a kind of run, on random images."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from emoreg.training.fabric import make_fabric
 from emoreg.training.progressive_resizing import progressive_size
 from emoreg.training.step import make_state
 
-SECONDS = 0.5  # least time for which a kind of step is timed
-WARM_UP = {"cuda": 4}  # calls that are not counted, 1 elsewhere: CUDA graphs are captured in the first ones
-# Images of a step of a large network on a CPU. ResNet-18 took 45, 36.1, 36.5 and 36.2 ms an image in batches of 16, 32,
-# 64 and 128 (SGD; one core of an AMD EPYC): more images do not make it more exact, and a step takes seconds.
+SECONDS = 0.5  # minimum time for which a kind of step is timed
+WARM_UP = {"cuda": 4}  # calls that are not timed (1 on other devices): the first ones capture CUDA graphs
+# Images per timed step of a large network on a CPU. ResNet-18 took 45, 36.1, 36.5 and 36.2 ms per image in batches of
+# 16, 32, 64 and 128 (SGD; one core of an AMD EPYC): larger batches are no more accurate, and take seconds.
 CPU_BATCH = 32
 CLASSES = 10
 
@@ -45,7 +45,7 @@ def seconds_per_image(kind: TrainRecipe) -> float:
         kind: from `kind_of`.
 
     Raises:
-        UserError: a run cannot be trained as it is: see `training.diagnostics`.
+        UserError: such a run cannot be trained, see `training.diagnostics`.
     """
     fabric, training, size = make_fabric(kind.training), kind.training, kind.target.image_size
     refuse_without_compiler(training, fabric.device)
@@ -60,7 +60,7 @@ def seconds_per_image(kind: TrainRecipe) -> float:
     state.objective.train()
     batches = endless_batches(images, batch_size, kind.augment)
     refuse_single_images(classifier, loss_of, next(batches), images, training)
-    # Images that grow are timed at sizes spread evenly over the training.
+    # With growing images, several sizes are timed, spread evenly over the training.
     points = [0.1, 0.3, 0.5, 0.7, 0.9] if training.initial_scale < 1 else [0.0]
     begun = in_optimizer = 0.0
 
@@ -80,12 +80,12 @@ def seconds_per_image(kind: TrainRecipe) -> float:
     in_optimizer = 0.0
     seconds, calls = _timed(steps, fabric.device)
     seconds, in_optimizer = (each / calls / len(points) for each in (seconds, in_optimizer))
-    # What is done once a step, whatever its images, counts once for the images of a whole batch.
+    # The optimiser runs once a step whatever the number of images, so its time is divided by the full batch size.
     return (seconds - in_optimizer) / batch_size + in_optimizer / training.batch_size
 
 
 def noise(size: int, count: int) -> ImageSet:
-    """Random images with classes: speed does not depend on what they show."""
+    """Random images with classes."""
     draw = np.random.default_rng(0)
     pixels = draw.integers(0, 256, (count, size, size, 3), dtype=np.uint8)
     table = Table("noise", pixels, draw.integers(0, CLASSES, count))
@@ -93,7 +93,7 @@ def noise(size: int, count: int) -> ImageSet:
 
 
 def _rehearsal(classifier: RegulatedClassifier, images: ImageSet) -> Rehearsal:
-    """Of the classes of `images`, which takes as long as any other."""
+    """A rehearsal on `images` and their classes; any other task takes as long."""
     head = nn.Linear(num_features(classifier.encoder or classifier.backbone), CLASSES).to(images.labels.device)
     quotas = epoch_quotas([len(images)], None)
     return Rehearsal(1.0, head, images, quotas, loss_of_classes, mirrors=True, turns=False, seed=0)
@@ -106,7 +106,7 @@ def endless_batches(images: ImageSet, batch_size: int, augment: AugmentSettings)
 
 
 def _timed(work: Callable[[], object], device: torch.device) -> tuple[float, int]:
-    """Seconds of at least one call and at least `SECONDS`, and the number of calls."""
+    """Call `work` for at least `SECONDS`, and at least once. Return the elapsed seconds and the number of calls."""
     if device.type == "cuda":
         torch.cuda.synchronize()
     calls, start = 0, time.perf_counter()

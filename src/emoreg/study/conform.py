@@ -109,8 +109,8 @@ def from_text(name: str, text: str) -> Any:
         return kept
     except (ValueError, TypeError, RecursionError, OverflowError, binascii.Error, pa.ArrowException):
         raise ValueError(
-            f"column '{shortened(name)}' holds text in place of {_kind(kind)}, as after a CSV file: only one of "
-            "'emoreg results --format csv' can be read again"
+            f"column '{shortened(name)}' holds text instead of {_kind(kind)}, as after a CSV file: only those of "
+            "'emoreg results --format csv' can be read"
         ) from None
 
 
@@ -225,7 +225,7 @@ def _cast(name: str, column: Column, wanted: pa.DataType) -> Column:
     actual, expected = _kind(column.type), _kind(wanted)
     is_empty = name in FIXED and _is_list(column.type) and pa.types.is_null(column.type.value_type)
     if actual != expected and not (is_empty and _is_list(wanted)):
-        raise ValueError(f"column '{shortened(name)}' holds {shortened(actual)} in place of {expected}")
+        raise ValueError(f"column '{shortened(name)}' holds {shortened(actual)} instead of {expected}")
     return column.cast(wanted)
 
 

@@ -1,4 +1,4 @@
-"""How long runs take on this machine: a few steps of every kind are timed, the rest is multiplication."""
+"""Estimate how long runs take on this machine, from a few timed steps of every kind."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from emoreg.study.kinds_of_run import is_large, kind_of, networks_of
 from emoreg.study.recorded_speeds import recorded_speeds, run_folders
 from emoreg.training.fabric import is_available
 
-# Scoring an image takes so much of a training step of it: 0.27 to 0.35 (ResNet-20, ResNet-18, ResNet-50, ViT-Tiny and
-# ViT-Small in batches of 32 on one core of an AMD EPYC); the backward pass has twice the arithmetic of the forward.
+# Time to score an image, as a share of a training step on it: 0.27 to 0.35 (ResNet-20, ResNet-18, ResNet-50, ViT-Tiny
+# and ViT-Small in batches of 32 on one core of an AMD EPYC). The backward pass has twice the arithmetic of the forward.
 FORWARD = 0.3
-BUSY = 0.5  # processes a core above which timed steps have certainly waited for others
+BUSY = 0.5  # processes per core above which timed steps must have waited for others
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Estimates of `estimate`.
+    """The result of `estimate`.
 
     Args:
-        seconds: that each run takes alone, by its key; without those that cannot be estimated here.
-        timed: kinds of training step that were timed.
-        recorded: kinds of which runs on such a machine have recorded the speed.
-        machine: whose durations these are, such as "AMD EPYC 7763, 2 cores"; "" where nothing can be timed.
-        waiting: processes that ran or waited for a core, on average, in the minute before steps were timed; None where
-            no system tells.
-        cores: that they shared.
+        seconds: duration of each run alone, by its key; without runs that cannot be estimated here.
+        timed: number of kinds of training step that were timed.
+        recorded: number of kinds whose speed was recorded by earlier runs on such a machine.
+        machine: description, such as "AMD EPYC 7763, 2 cores"; "" if nothing can be timed.
+        waiting: processes that ran or waited for a core, on average, in the minute before the timing; None if the
+            system does not report it.
+        cores: number of cores that they shared.
     """
 
     seconds: Mapping[str, float]
@@ -50,7 +50,7 @@ class Costs:
 
     @property
     def sources(self) -> str:
-        """Where the durations come from, in a line."""
+        """The sources of the estimates, in a line."""
         parts = []
         if self.recorded:
             parts.append(f"the speed that runs have recorded on this machine for {_kinds(self.recorded)}")
@@ -63,7 +63,7 @@ class Costs:
 
     @property
     def _busy(self) -> str:
-        """That other work has slowed down what was timed."""
+        """A warning that other work has slowed down the timing; "" if it has not."""
         if not self.timed or self.waiting is None or self.waiting <= BUSY * self.cores:
             return ""
         cores = f"{self.cores} core{'s' if self.cores > 1 else ''}"
@@ -77,19 +77,19 @@ def estimate(
     jobs: int = 1,
     folders: Sequence[Path] = (),
 ) -> Costs:
-    """Estimate the time of runs: each kind of step is looked up among finished runs, or timed, and multiplied.
+    """Estimate the duration of runs from the speed of each kind of step, recorded by earlier runs or timed now.
 
-    Runs on a kind of device that is not here are left out, and those whose images could not be counted.
+    Runs for a kind of device that does not exist here are left out, and runs whose images could not be counted.
 
     Args:
         recipes: of the runs, by any key.
         counted: from `count_images`.
         progress: shows how many kinds are timed.
         jobs: runs at a time; each has its share of the cores.
-        folders: of run folders and of studies, in which to look for runs that have recorded their speed.
+        folders: folders of runs and studies that may have recorded their speed.
 
     Raises:
-        UserError: a run cannot be trained as it is: see `training.diagnostics`.
+        UserError: a run cannot be trained, see `training.diagnostics`.
     """
     counts = {key: counted.of(recipe) for key, recipe in recipes.items() if _has_device(recipe)}
     known = {key: count for key, count in counts.items() if count is not None}
@@ -108,22 +108,21 @@ def estimate(
 
 
 def _time(kinds: Iterable[TrainRecipe], progress: Progress) -> dict[TrainRecipe, float]:
-    asked = list(kinds)
-    with progress.task("time", len(asked), "kinds of step") as advance:
-        speeds = {}
-        for kind in asked:
+    kinds, speeds = list(kinds), {}
+    with progress.task("time", len(kinds), "kinds of step") as advance:
+        for kind in kinds:
             speeds[kind] = seconds_per_image(kind)
             advance(1)
     return speeds
 
 
 def _parts(kind: TrainRecipe) -> tuple[TrainRecipe, ...]:
-    """What is timed of a kind: on a CPU a step of large networks takes seconds, and each network is timed once."""
+    """The kinds to time for a kind. On a CPU, where their steps take seconds, large networks are timed once each."""
     return networks_of(kind) if kind.training.device == "cpu" and is_large(kind) else (kind,)
 
 
 def seconds_of(recipe: Recipe, counts: Counts, per_image: float) -> float:
-    """Seconds of a run.
+    """The duration of a run in seconds.
 
     Args:
         recipe: of the run.
@@ -152,7 +151,7 @@ def _threads(jobs: int) -> int:
 
 
 def _machine(kinds: Iterable[TrainRecipe], jobs: int) -> str:
-    """This machine, as far as the kinds use it; precisions too."""
+    """Describe the devices of this machine that the kinds use, with the precisions."""
     here, parts = environment(), []
     for device, precision in dict.fromkeys((kind.training.device, kind.training.precision) for kind in kinds):
         threads = _threads(jobs)

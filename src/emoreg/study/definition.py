@@ -1,4 +1,4 @@
-"""A study: targets and backbones, arms, seeds, and the recipes of everything that is to be run."""
+"""The definition of a study: targets, backbones, arms, seeds, and the recipes of all its runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from emoreg.suites.options import Suite
 
 Purpose = Literal["exploration", "confirmation"]
 
-# Explorations have seeds of their own, so that no run that chose a setting confirms it. Both kinds fit into 16 bits.
+# Explorations have seeds of their own, so that no run both chooses a setting and confirms it. All fit into 16 bits.
 SEEDS: Mapping[Purpose | None, range] = {
     "exploration": range(1_000, 65_536),
     "confirmation": range(1_000),
@@ -27,7 +27,7 @@ SEEDS: Mapping[Purpose | None, range] = {
 
 @dataclass(frozen=True)
 class StimuliRecipe:
-    """How an encoder learns from stimulus sets; each experience sets the pretext, each run the seed."""
+    """Stage 1 on one or more stimulus sets; each experience sets the pretext, each run the seed."""
 
     label: str  # in reports
     recipe: PretrainRecipe
@@ -35,7 +35,7 @@ class StimuliRecipe:
 
 @dataclass(frozen=True)
 class Variant:
-    """Settings of whatever has two branches; each arm sets the mode and the experience, each run the seed."""
+    """Settings of networks with two branches; each arm sets the mode and the experience, each run the seed."""
 
     label: str | None  # in reports; None for the only one
     recipe: TrainRecipe
@@ -48,8 +48,8 @@ class GridPoint:
 
     target: str  # label in reports
     backbone: str  # label in reports
-    recipe: TrainRecipe  # of the references, and without variants of all arms
-    stimuli: tuple[StimuliRecipe, ...]  # as `recipe`
+    recipe: TrainRecipe  # of the references; without variants, of all arms
+    stimuli: tuple[StimuliRecipe, ...]  # of the same
     variants: tuple[Variant, ...] = ()
 
     @property
@@ -60,25 +60,25 @@ class GridPoint:
 
 @dataclass(frozen=True)
 class Study:
-    """All that a study is to run."""
+    """The definition of a study."""
 
     name: str
     grid: tuple[GridPoint, ...]
     arms: tuple[Arm, ...] = factorial()
     seeds: int = 8  # planned
     looks: tuple[int, ...] | None = None  # None for one look at all seeds
-    run_seeds: int | None = None  # to run for now; None for all that are planned
-    first_seed: int | None = None  # None for the first that the purpose has
+    run_seeds: int | None = None  # to run for now; None for all planned ones
+    first_seed: int | None = None  # None for the first one of the purpose
     purpose: Purpose | None = "confirmation"  # None in the first edition
-    machine: Machine | None = None  # what `auto` stands for; None for this one
+    machine: Machine | None = None  # what `auto` stands for; None for this machine
     edition: int = EDITION
-    data: tuple[KeptData, ...] = ()  # what is known of its images
-    suites: tuple[Suite, ...] = ()  # that every finished run of stage 2 is scored in
-    is_smoke: bool = field(default=False, compare=False)  # only to see that it runs: nobody is held to its plan
+    data: tuple[KeptData, ...] = ()  # checksums of its images
+    suites: tuple[Suite, ...] = ()  # for every finished run of stage 2
+    is_smoke: bool = field(default=False, compare=False)  # only checks that it runs: its plan may change
     values: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
-    """The values of its file: written as YAML they give the same study. None for a study made in Python."""
+    """The values of its file, which give the same study when written as YAML. None for a study made in Python."""
     read_as: str | None = field(default=None, compare=False, repr=False)
-    """What keys of the first edition in its file were taken for; None without any."""
+    """How keys of the first edition in its file were interpreted; None if it has none."""
 
     def __post_init__(self) -> None:
         for point in self.grid if isinstance(self.grid, tuple | list) else (self.grid,):
@@ -107,25 +107,25 @@ class Study:
 
 
 def needs_machine(study: Study) -> bool:
-    """Whether a machine decides what its `auto` means. In the first edition it is `auto` that is part of an id."""
+    """Return whether the machine decides the study's ids. In the first edition `auto` itself is part of an id."""
     return study.edition > 1 and study.machine is None and any(map(has_auto, study.recipes))
 
 
 def on_machine(study: Study, machine: Machine) -> Study:
-    """The study with what `auto` stands for, also in the values of its file."""
+    """Set what `auto` stands for, also in the values of the study's file."""
     values = None if study.values is None else {**study.values, "machine": asdict(machine)}
     return replace(study, machine=machine, values=values)
 
 
 def scored_in(study: Study, suites: Sequence[Suite]) -> Study:
-    """The study with these suites, also in the values of its file."""
-    told = [{suite.name: asdict(suite.options)} for suite in suites]
-    values = None if study.values is None else {**study.values, "suites": told}
+    """Set the suites of a study, also in the values of its file."""
+    written = [{suite.name: asdict(suite.options)} for suite in suites]
+    values = None if study.values is None else {**study.values, "suites": written}
     return replace(study, suites=tuple(suites), values=values)
 
 
 def check_first_seed(first: int | None, count: int, purpose: Purpose | None) -> None:
-    """SettingError unless `count` seeds from the first on are of those that a purpose has."""
+    """Raise SettingError if `count` seeds from the first on are outside the range of the purpose."""
     seeds = SEEDS[purpose]
     if first is not None and not seeds.start <= first <= seeds.stop - count:
         reason = (
@@ -135,7 +135,7 @@ def check_first_seed(first: int | None, count: int, purpose: Purpose | None) -> 
 
 
 def check_looks(looks: Sequence[int] | None, seeds: int) -> None:
-    """SettingError unless the looks ascend from at least 1 to all seeds."""
+    """Raise SettingError unless the looks ascend from at least 1 to all seeds."""
     if looks is None:
         return
     if not looks or looks[-1] != seeds:

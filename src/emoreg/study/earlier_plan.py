@@ -68,8 +68,8 @@ def fallen_out(study: Study, planned: Sequence[PlannedRun], out: Path, runs: Pat
                 f"write machine: {{device: {device}, precision: {precision}}} into the file, or give {out} in its place"
             )
         raise UserError(
-            f"{out} holds results of a study that was planned otherwise: {reason}. A confirmation does not change once "
-            f"results are there: {remedy}, or choose another folder for another study (--out)"
+            f"{out} holds results of a study that was planned differently: {reason}. A confirmation does not change "
+            f"once results are there: {remedy}, or choose another folder for another study (--out)"
         )
     runs_are = "run of the earlier plan is" if len(lost) == 1 else "runs of the earlier plan are"
     return f"{len(lost)} finished {runs_are} not in this table: {reason}"

@@ -52,7 +52,7 @@ def merged(tables: Sequence[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
             if differing := differences(rows.iloc[first], rows.iloc[number], RESULTS):
                 raise UserError(
                     f"{names[first]} and {names[number]} have different results of the run {rows['run'].iloc[number]} "
-                    f"(id {row.id}; {differing[0]}): join one of them alone"
+                    f"(id {row.id}; {differing[0]}): join only one of them"
                 )
             for name, value in missing_suites(rows.iloc[first], rows.iloc[number]).items():
                 rows.at[first, name] = value
@@ -104,7 +104,7 @@ def _how_the_nearest_differs(table: pd.DataFrame, planned: Sequence[PlannedRun])
     differing = [match for match in matches if match]
     if not differing:
         return "its settings are the same, but its images have other names, sizes or labels than those here"
-    return f"its nearest one differs in {first_few(min(differing, key=len), ', ')}"
+    return f"its closest run differs in {first_few(min(differing, key=len), ', ')}"
 
 
 def _differing_settings(here: Row, other: Row) -> list[Difference]:

@@ -129,7 +129,7 @@ def translated(values: Mapping[str, Any]) -> Translation | None:
         parts.append("control_mode as the mode of its arm")
     for key, today in keys.items():
         if twice := [name for name in today if name in values and name not in keys]:
-            raise SettingError(key, f"is what the first edition called {twice[0]}, which is there too; keep one")
+            raise SettingError(key, f"is what the first edition called {twice[0]}, which the file has too; keep one")
     kept = {key: value for key, value in values.items() if key not in keys}
     moved = {TODAY[key]: values[key] for key in keys if key in TODAY}
     return Translation({**factors, **kept, **moved}, keys, "; ".join(parts))
@@ -246,6 +246,6 @@ def _factors(name: Any, pretext: Any, mode: Any) -> tuple[str | None, str | None
     if name not in NAMES:
         raise ValueError(f"no arm is called '{shortened(name)}'{nearest(name, NAMES)}")
     if name in CONTROLS and not isinstance(mode, str):
-        raise ValueError(f"a control '{name}' lacks its mode: the column '{CONTROL_MODE}' tells it")
+        raise ValueError(f"a control '{name}' lacks its mode: add the column '{CONTROL_MODE}'")
     arm = arm_of(name, mode)
     return arm.mode, arm.experience

@@ -1,4 +1,4 @@
-"""The grid of a study: what its file lays over what, cell by cell."""
+"""Build the grid of a study from its file: merge the partial recipes of each cell."""
 
 from __future__ import annotations
 
@@ -17,32 +17,37 @@ from emoreg.study.definition import GridPoint, StimuliRecipe, Study, Variant
 
 R = TypeVar("R", PretrainRecipe, TrainRecipe)
 
-# Sections that a variant may change. Everything else is shared with the references, or a comparison compares it.
-OF_VARIANTS = ("encoder", "regulation", "loss")
-OF_ALL = tuple(f"loss.{name}" for name in SHARED_LOSS_SETTINGS)
+# Sections that a variant may change. All other settings are shared with the references.
+VARIANT_SECTIONS = ("encoder", "regulation", "loss")
+SHARED = tuple(f"loss.{name}" for name in SHARED_LOSS_SETTINGS)
 
 
 @dataclass(frozen=True)
 class FileValues:
-    """The values of a study's file, by today's keys."""
+    """The values of a study's file, which may have names of the first edition for some keys."""
 
     given: Mapping[str, Any]
-    keys: Mapping[str, int]  # lines of the keys that stand in the file, dotted
-    words: Mapping[str, str]  # today's keys that have another name in this file
+    keys: Mapping[str, int]  # line numbers in the file, by dotted key
+    words: Mapping[str, str]  # the file's names of current keys, where they differ
 
     def get(self, key: str, default: Any) -> Any:
-        """What the file has under one of today's keys."""
+        """Return the value of a current key."""
         return self.given.get(self.name(key), default)
 
     def name(self, key: str) -> str:
-        """What the file calls a key."""
+        """Return the file's name of a current key, which may be dotted."""
         head, dot, rest = key.partition(".")
         name, bracket, index = head.partition("[")
         return f"{self.words.get(name, name)}{bracket}{index}{dot}{rest}"
 
 
 def grid_of(file: FileValues, study: Study) -> tuple[GridPoint, ...]:
-    """Every target with every backbone, and what is laid over both; `study` has all else of the file."""
+    """Cross targets with backbones, and lay the file's partial recipes over each cell.
+
+    Args:
+        file: with the recipes.
+        study: with all other values of the file.
+    """
     targets = _parts("targets", file, "classifier", _target_name)
     backbones, variants = _backbones(file), _variants(file)
     return tuple(_grid_point(file, study, target, backbone, variants) for target in targets for backbone in backbones)
@@ -57,24 +62,24 @@ class _Part(NamedTuple):
 
 
 class _BothStages(NamedTuple):
-    """What a backbone or a variant of the file lays over the recipes of stage 2 and of stage 1."""
+    """The partial recipes of a backbone or variant, for stage 2 and stage 1."""
 
     classifier: _Part
     pretraining: _Part
 
 
 def _backbones(file: FileValues) -> list[_BothStages]:
-    """The backbones of a file, or the base recipes alone, as the only one."""
-    found = []
+    """The backbones of a file; without any, the one of the base recipes."""
+    backbones = []
     for part in _parts("backbones", file, "classifier", _backbone_name):
         classifier = {key: value for key, value in part.values.items() if key != "pretraining"}
         stage_1 = _Part(f"{part.key}.pretraining", part.label, part.values.get("pretraining", {}))
-        found.append(_BothStages(part._replace(values=classifier), stage_1))
-    return found
+        backbones.append(_BothStages(part._replace(values=classifier), stage_1))
+    return backbones
 
 
 def _variants(file: FileValues) -> list[_BothStages]:
-    """The variants of a file; none without any. SettingError for one that has no name of its own, or changes more."""
+    """The variants of a file. Raises SettingError for one without a name of its own, or with a shared setting."""
     variants: list[_BothStages] = []
     for number, part in enumerate(file.get("variants", ())):
         place, name = f"variants[{number}]", part.get("name")
@@ -84,7 +89,7 @@ def _variants(file: FileValues) -> list[_BothStages]:
             raise SettingError(f"{place}.name", f"'{name}' appears twice")
         overlay = part.get("classifier", {})
         for leaf, _ in flatten(overlay):
-            if leaf.partition(".")[0] not in OF_VARIANTS or leaf in OF_ALL:
+            if leaf.partition(".")[0] not in VARIANT_SECTIONS or leaf in SHARED:
                 reason = "must not differ between variants, which share the references: set it in the base recipe"
                 raise SettingError(f"{place}.classifier.{leaf}", reason)
         parts = (_Part(f"{place}.{base}", name, part.get(base, {})) for base in ("classifier", "pretraining"))
@@ -102,28 +107,27 @@ def _grid_point(
     if study.edition > 1:
         is_exploration = study.purpose == "exploration"
         splits = TargetSettings(validation=0.1 if is_exploration else 0.0, test=not is_exploration)
-        first = BackboneSettings(stem=file.get("stem", "auto"))
-        default = replace(default, target=splits, backbone=first)
+        default = replace(default, target=splits, backbone=BackboneSettings(stem=file.get("stem", "auto")))
     if variants or not modes:
         loss = {key: value for key, value in base.get("loss", {}).items() if key in SHARED_LOSS_SETTINGS}
         recipe = _recipe(default, {**base, "regulation": {}, "loss": loss}, sections, file)
     else:
         recipe = _regulated(default, base, modes, sections, file)
-    of_variants = []
+    variant_recipes = []
     for classifier, pretraining in variants if modes else ():
-        own_recipe = _regulated(default, _over(base, classifier.values), modes, (classifier.key, *sections), file)
-        sets = tuple(_stimuli(file, study, own_recipe, backbone.pretraining, pretraining))
-        of_variants.append(Variant(classifier.label, own_recipe, sets))
+        variant = _regulated(default, _over(base, classifier.values), modes, (classifier.key, *sections), file)
+        sets = tuple(_stimuli(file, study, variant, backbone.pretraining, pretraining))
+        variant_recipes.append(Variant(classifier.label, variant, sets))
     sets = tuple(_stimuli(file, study, recipe, backbone.pretraining))
-    return GridPoint(target.label, backbone.classifier.label, recipe, sets, tuple(of_variants))
+    return GridPoint(target.label, backbone.classifier.label, recipe, sets, tuple(variant_recipes))
 
 
 def _regulated(
     default: TrainRecipe, values: Mapping[str, Any], modes: Sequence[str], sections: Sequence[str], file: FileValues
 ) -> TrainRecipe:
-    """The recipe of regulated arms, with one of their modes; SettingError if it is wrong in any of them."""
+    """Build the recipe of regulated arms in one of their modes. Raises SettingError if it is wrong in any mode."""
     recipes = []
-    # Only a learned λ can differ between classes or samples: where there is one, it stands for the others.
+    # Learned modes come first: only their λ has a granularity, which `recipe_of` resets in the others.
     for mode in sorted(modes, key=lambda mode: mode not in LEARNED):
         regulation = {"mode": mode} if mode in LEARNED else {"mode": mode, "granularity": "scalar"}
         recipes.append(_recipe(default, _over(values, {"regulation": regulation}), sections, file))
@@ -131,7 +135,7 @@ def _regulated(
 
 
 def _stimuli(file: FileValues, study: Study, classifier: TrainRecipe, *over: _Part) -> Iterator[StimuliRecipe]:
-    """Stage 1 for a classifier on each of the file's stimulus sets, a backbone's and a variant's settings over it."""
+    """Yield stage 1 for a classifier on each of the file's stimuli, with the partial recipes `over` laid over it."""
     default: PretrainRecipe = defaults(PretrainRecipe, study.edition)
     for part in _parts("stimuli", file, "pretraining", _stimuli_name):
         settings = _over(file.get("pretraining", {}), part.values)
@@ -146,7 +150,7 @@ def _stimuli(file: FileValues, study: Study, classifier: TrainRecipe, *over: _Pa
 
 
 def _recipe(default: R, values: Mapping[str, Any], sections: Sequence[str], file: FileValues) -> R:
-    """A recipe from merged values. An error names the first of the `sections`, innermost first, that has the key."""
+    """Build a recipe from merged values. An error names the first of the `sections`, innermost first, with the key."""
     stem = file.get("stem", "auto")
     encoder = values.get("encoder", {}).get("backbone")
     if stem != "auto" and encoder is not None and "stem" not in encoder:
@@ -161,7 +165,7 @@ def _recipe(default: R, values: Mapping[str, Any], sections: Sequence[str], file
 
 
 def _over(base: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested settings with those of `part` laid over them."""
+    """Lay the nested settings of `part` over those of `base`."""
     merged = dict(base)
     for key, value in part.items():
         old = merged.get(key)
@@ -170,19 +174,18 @@ def _over(base: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _parts(key: str, file: FileValues, base: str, name_of: Callable[[Mapping[str, Any]], str]) -> list[_Part]:
-    """The partial recipes of a list, labelled by name; where names are equal, by the settings that differ too."""
+    """The partial recipes of a list, labelled by name; equal names are followed by the settings that differ."""
     parts = file.get(key, ()) or [{}]
     merged = [_over(file.get(base, {}), part) for part in parts]
     names = [name_of(whole) for whole in merged]
     flat = [dict(flatten(whole)) for whole in merged]
     labelled: list[_Part] = []
-    for number, (part, name, set_to) in enumerate(zip(parts, names, flat, strict=True)):
+    for number, (part, name, settings) in enumerate(zip(parts, names, flat, strict=True)):
         namesakes = [other for other, its_name in zip(flat, names, strict=True) if its_name == name]
         leaves = dict.fromkeys(leaf for other in namesakes for leaf in other)
         differing = [leaf for leaf in leaves if len({repr(other.get(leaf)) for other in namesakes}) > 1]
-        label = ", ".join(
-            [name, *(f"{leaf.rpartition('.')[2]} {set_to[leaf]}" for leaf in differing if leaf in set_to)]
-        )
+        details = [f"{leaf.rpartition('.')[2]} {settings[leaf]}" for leaf in differing if leaf in settings]
+        label = ", ".join([name, *details])
         same = next((earlier.key for earlier in labelled if earlier.label == label), None)
         if same is not None:
             raise SettingError(file.name(f"{key}[{number}]"), f"is the same as {file.name(same)}")
@@ -191,7 +194,7 @@ def _parts(key: str, file: FileValues, base: str, name_of: Callable[[Mapping[str
 
 
 def _set_name(settings: Mapping[str, Any], default: str) -> str:
-    """The name of a set; of a folder or file of the user's own, its stem."""
+    """The name of a set; for the user's own folder or file, its stem."""
     name: str = settings.get("name", default)
     root: str | None = settings.get("root")
     return Path(root).stem if root and name in ("folder", "emotion_folder", "manifest") else name
@@ -203,7 +206,7 @@ def _target_name(values: Mapping[str, Any]) -> str:
 
 def _backbone_name(values: Mapping[str, Any]) -> str:
     name: str = values.get("backbone", {}).get("name", TrainRecipe().backbone.name)
-    return Path(name).name if is_source(name) else name  # a report tells no folders
+    return Path(name).name if is_source(name) else name  # reports show no folders
 
 
 def _stimuli_name(values: Mapping[str, Any]) -> str:

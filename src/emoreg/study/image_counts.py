@@ -1,4 +1,4 @@
-"""How many images the runs of a plan have, found before anything is timed; a set that cannot be read is told of."""
+"""Count the images of the runs of a plan, and find sets that cannot be read, before anything is timed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from emoreg.study.stand_ins import stimuli_like, target_like
 
 
 class Counts(NamedTuple):
-    """Images of a run, each of them scored at the end."""
+    """Numbers of images of a run; all of them are scored at the end."""
 
     train: int
     validation: int  # scored after each epoch too
@@ -33,18 +33,18 @@ class Counts(NamedTuple):
 
 @dataclass(frozen=True)
 class CountedSets:
-    """What is known of the image sets of some recipes.
+    """The image sets of some recipes.
 
     Args:
-        counts: by their settings; of sets that are not here, as published.
-        faults: why a set that is here cannot be used, in a line, by its settings.
+        counts: numbers of images, by the settings of the set; the published numbers if the set is missing.
+        faults: why an existing set cannot be used, in a line, by its settings.
     """
 
     counts: Mapping[Settings, Counts]
     faults: Mapping[Settings, str]
 
     def of(self, recipe: Recipe) -> Counts | None:
-        """Images of a run; None if a set cannot be read, or is not here and nobody has published its size."""
+        """Numbers of images of a run; None if a set cannot be read, or is missing and has no published size."""
         sets: list[Settings] = [*recipe.sections.values()]
         if not all(each in self.counts for each in sets):
             return None
@@ -52,9 +52,9 @@ class CountedSets:
 
 
 def count_images(recipes: Iterable[Recipe], progress: Progress) -> CountedSets:
-    """Read the tables of all image sets, each once; no image is decoded, but an empty file is found.
+    """Read the tables of all image sets, without decoding images; empty files are still found.
 
-    A set that is not here is taken to have as many images as are published, and CIFAR is not downloaded.
+    A missing set is assumed to have the published number of images. CIFAR is not downloaded.
     """
     sets: dict[Settings, None] = dict.fromkeys(settings for recipe in recipes for settings in recipe.sections.values())
     counts: dict[Settings, Counts] = {}
@@ -62,7 +62,8 @@ def count_images(recipes: Iterable[Recipe], progress: Progress) -> CountedSets:
     with progress.task("look at the images", len(sets), "sets") as advance:
         for settings in sets:
             try:
-                counted = _count(settings)
+                is_target = isinstance(settings, TargetSettings)
+                counted = _count_target(settings) if is_target else _count_stimuli(settings)
             except UserError as error:
                 faults[settings] = str(error)
             else:
@@ -72,19 +73,15 @@ def count_images(recipes: Iterable[Recipe], progress: Progress) -> CountedSets:
     return CountedSets(counts, faults)
 
 
-def _count(settings: Settings) -> Counts | None:
-    """Of one set; None if it cannot be known."""
-    return _of_target(settings) if isinstance(settings, TargetSettings) else _of_stimuli(settings)
-
-
-def _of_target(settings: TargetSettings) -> Counts | None:
+def _count_target(settings: TargetSettings) -> Counts | None:
     if is_missing(settings):
         return None
-    stand_in = target_like(settings)
-    # A stand-in has no names of classes, which label noise may need; it leaves out no image.
-    asked = settings if stand_in is None else dataclasses.replace(settings, label_noise="none", noise_share=None)
-    target = stand_in or read_target(settings)
-    train, held_out = training_part(target, asked, 0)
+    usable, target = settings, target_like(settings)
+    if target is None:
+        target = read_target(settings)
+    else:  # a stand-in has no names of classes, which label noise may need; noise leaves out no image
+        usable = dataclasses.replace(settings, label_noise="none", noise_share=None)
+    train, held_out = training_part(target, usable, 0)
     tested = min(len(target.test), settings.test_limit or len(target.test)) if settings.test else 0
     counts = Counts(len(train), len(held_out or ()), tested)
     _refuse_empty(settings, counts.train + counts.validation, target.train, target.validation)
@@ -92,24 +89,24 @@ def _of_target(settings: TargetSettings) -> Counts | None:
     return counts
 
 
-def _of_stimuli(settings: StimuliSettings) -> Counts | None:
-    stand_in = stimuli_like(settings)
-    if stand_in is None and is_missing(settings):
-        return None
-    asked = settings
-    if stand_in is not None:  # its labels are none, and of which images something is evoked nobody has published
-        asked = dataclasses.replace(settings, labels="published", valence="all", arousal="all")
-    stimuli = stand_in or read_stimuli(settings, 0)
-    split = split_stimuli(stimuli, asked, 0, Progress(quiet=True))
+def _count_stimuli(settings: StimuliSettings) -> Counts | None:
+    usable, stimuli = settings, stimuli_like(settings)
+    if stimuli is None:
+        if is_missing(settings):
+            return None
+        stimuli = read_stimuli(settings, 0)
+    else:  # the labels of a stand-in are random, and must not select images
+        usable = dataclasses.replace(settings, labels="published", valence="all", arousal="all")
+    split = split_stimuli(stimuli, usable, 0, Progress(quiet=True))
     counts = Counts(len(split.train), len(split.validation or ()), len(split.test or ()))
     _refuse_empty(settings, sum(counts), stimuli)
     return counts
 
 
 def _refuse_empty(settings: Settings, read: int, *parts: Table | Stimuli | None) -> None:
-    """UserError for an empty file in parts of a set that a run reads all images of, so many as there are.
+    """Raise UserError for an empty file in parts of a set, if runs read all of its images.
 
-    Of those that it reads some of, its seed may leave that one out.
+    If they read only some, the seed may leave that file out.
     """
     images = [part.images for part in parts if part is not None]
     if not settings.skip_unreadable and read == sum(map(len, images)):

@@ -1,7 +1,7 @@
-"""What a study's images were when it began: its folder remembers that, so that it needs neither them nor their paths.
+"""Checksums of a study's images, kept in its folder, so that it depends neither on the images nor on their paths.
 
-The ids of runs have checksums of the images in them (`data.fingerprint`), reports need no images at all, and when runs
-are to be done, the images are found again where they are now.
+The ids of runs are hashes that include checksums of the images (`data.fingerprint`). Reports need no images; for runs
+they are found again by their checksums, even if they have been moved.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from emoreg.config.contents import Contents
 from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe
@@ -20,21 +20,21 @@ from emoreg.errors import UserError
 
 Settings = StimuliSettings | TargetSettings
 S = TypeVar("S", StimuliSettings, TargetSettings)
-Places = Mapping[tuple[str, str], str]  # where a set is now, by its name and its root as the study has it
+Places = Mapping[tuple[str, str], str]  # current root of a set, by its name and its root in the study's file
 
 
 @dataclass(frozen=True)
 class KeptData:
-    """An image set of a study, as it was when the study began. emoreg study writes it."""
+    """An image set of a study, as it was when the study started. emoreg study writes it."""
 
     name: str = ""
-    """Of the set."""
+    """Name of the set."""
     root: str = ""
-    """As the study's file has it."""
+    """Root in the study's file."""
     at: str = ""
-    """Where it was then, whatever the working folder."""
+    """Absolute path of the root when the study started."""
     contents: Contents = dataclasses.field(default_factory=Contents)
-    """What stood there."""
+    """Number, size and checksum of its files."""
 
 
 def image_sets(recipes: Iterable[Recipe]) -> dict[tuple[str, str], Settings]:
@@ -44,20 +44,20 @@ def image_sets(recipes: Iterable[Recipe]) -> dict[tuple[str, str], Settings]:
 
 
 def with_those_here(kept: Iterable[KeptData], recipes: Iterable[Recipe]) -> tuple[KeptData, ...]:
-    """What is kept, and what is here of the sets of which nothing is."""
-    found = {(each.name, each.root): each for each in kept}
+    """Add to the kept records those of other sets of the recipes that exist now."""
+    records = {(each.name, each.root): each for each in kept}
     for (name, root), settings in image_sets(recipes).items():
-        if (name, root) not in found:
+        if (name, root) not in records:
             for place in _spellings(root):
                 contents = contents_of(dataclasses.replace(settings, root=place))
                 if contents is not None:
-                    found[name, root] = KeptData(name, root, str(Path(place).absolute()), contents)
+                    records[name, root] = KeptData(name, root, str(Path(place).absolute()), contents)
                     break
-    return tuple(found.values())
+    return tuple(records.values())
 
 
 def contents_in(recipe: Recipe, kept: Iterable[KeptData]) -> dict[str, Contents]:
-    """What is known of the images of a recipe, by its sections."""
+    """The kept contents of a recipe's image sets, by section of the recipe."""
     known = {(each.name, each.root): each.contents for each in kept}
     keys = {section: (settings.name, settings.root or "") for section, settings in recipe.sections.items()}
     return {section: known[key] for section, key in keys.items() if key in known}
@@ -66,24 +66,24 @@ def contents_in(recipe: Recipe, kept: Iterable[KeptData]) -> dict[str, Contents]
 def find_data(
     kept: Iterable[KeptData], recipes: Iterable[Recipe], study: Path
 ) -> tuple[dict[tuple[str, str], str], list[str]]:
-    """Where the images of recipes are now.
+    """Find the current roots of the images of recipes, by their checksums.
 
-    They are looked for at their root as it is written, from the working folder; then where they were when the study
-    began, and at their root from every folder above the study. Wherever something else is found, they are not.
+    A set is searched for at its root, relative to the working folder; then at its path when the study started, and at
+    its root relative to every folder above the study's.
 
     Args:
-        kept: what a study remembers.
-        recipes: of the runs that are to be done.
-        study: its folder.
+        kept: the study's records.
+        recipes: of the runs to be done.
+        study: the study's folder.
 
     Returns:
-        Places, and a line for each set that has changed or is not there.
+        Places, and a line for each set that has changed or is missing.
     """
     known = {(each.name, each.root): each for each in kept}
     places, lines = {}, []
     for key, settings in image_sets(recipes).items():
         if key not in known:
-            continue  # whoever reads it says what is wrong
+            continue  # reading it reports what is wrong
         place, reason = _find(settings, known[key], study)
         if place is None:
             lines.append(f"{settings.root} ({settings.name}) {reason}")
@@ -92,26 +92,20 @@ def find_data(
     return places, lines
 
 
-class _PlaceOrReason(NamedTuple):
-    """Where a set is; or None, and what is there in its place, as the end of a sentence."""
-
-    place: str | None
-    reason: str = ""
-
-
-def _find(settings: Settings, kept: KeptData, study: Path) -> _PlaceOrReason:
-    other: Contents | None = None  # the first that is found
+def _find(settings: Settings, kept: KeptData, study: Path) -> tuple[str | None, str]:
+    """The current root of a set; or None, and why it was not found, as the end of a sentence."""
+    other: Contents | None = None  # the first contents that differ
     for place in _candidates(kept, study):
         contents = contents_of(dataclasses.replace(settings, root=place))
         if contents is not None and contents.sha256 == kept.contents.sha256:
-            return _PlaceOrReason(place)
+            return place, ""
         other = other or contents
         if contents is not None and place == kept.root:
-            break  # what stands where the study's file says is meant, and nothing that is elsewhere
+            break  # images at the root in the study's file are the ones that the user means
     if other is None:
-        return _PlaceOrReason(None, f"is not here: it was {kept.contents} in {kept.at}")
+        return None, f"is not here: it was {kept.contents} in {kept.at}"
     differs = " with other names or labels" if str(other) == str(kept.contents) else ""
-    return _PlaceOrReason(None, f"has changed: {kept.contents} when the study began, {other} now{differs}")
+    return None, f"has changed: {kept.contents} when the study started, {other} now{differs}"
 
 
 def _candidates(kept: KeptData, study: Path) -> Iterator[str]:
@@ -122,12 +116,12 @@ def _candidates(kept: KeptData, study: Path) -> Iterator[str]:
 
 
 def _spellings(root: str) -> tuple[str, ...]:
-    """A root as it is written, and for one that was written on Windows as it is here."""
+    """A root as it is written, and with / for the \\ of Windows."""
     return tuple(dict.fromkeys((root, root.replace("\\", "/"))))
 
 
 def at_places(recipe: Recipe, places: Places) -> Recipe:
-    """A recipe with the roots where its images are now."""
+    """Replace the roots in a recipe by the current ones."""
 
     def moved(settings: S) -> S:
         return dataclasses.replace(settings, root=places.get((settings.name, settings.root or ""), settings.root))
@@ -140,9 +134,9 @@ def at_places(recipe: Recipe, places: Places) -> Recipe:
 
 
 def refuse(lines: list[str], out: Path) -> None:
-    """UserError if there are any lines of `find_data`."""
+    """Raise UserError if there are any lines of `find_data`."""
     if lines:
         raise UserError(
-            f"{'; '.join(lines)}: bring back what the study {out} began with, or choose another folder with --out for "
-            "a study of other images; reports of what is finished need none"
+            f"{'; '.join(lines)}: restore the images that the study {out} started with, or choose another folder with "
+            "--out for a study of other images; reports on finished runs need no images"
         )

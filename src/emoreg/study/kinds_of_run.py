@@ -1,4 +1,4 @@
-"""What of a recipe decides how long a step of its training takes: runs that are alike in that are timed once."""
+"""Kinds of training step: recipes reduced to the settings that decide its duration, so that each is timed once."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ LARGE = 1_000_000  # weights; a step of such a network takes a second or more of
 
 
 def kind_of(recipe: Recipe) -> TrainRecipe:
-    """The recipe without what hardly changes the speed of a step, for this machine, and without downloads.
+    """Reset the settings of a recipe that hardly change the speed of a step, and resolve `auto` for this machine.
 
-    Targets, stimuli, modes and the ways of mixing and judging answers are K numbers beside a network of millions: arms
-    differ in the networks that they train, and stage 1 trains one network as a plain classifier does.
+    The networks decide, with augmentation, optimiser and training settings. Targets, stimuli, modes, mixing and losses
+    concern K numbers, a negligible part of a step. Stage 1 trains one network, like a plain classifier.
     """
     recipe = resolved(with_sources(recipe), None)
     default = TrainRecipe()
@@ -30,7 +30,7 @@ def kind_of(recipe: Recipe) -> TrainRecipe:
         size, backbone = recipe.target.image_size, recipe.backbone
         if recipe.regulation.mode == "transfer":
             backbone, encoder = recipe.encoder_backbone, _rehearsing(encoder, recipe)
-        elif recipe.has_two_responses and recipe.encoder.views is None:  # with views its features are looked up
+        elif recipe.has_two_responses and recipe.encoder.views is None:  # with views its features are precomputed
             second = _shape(recipe.encoder_backbone, size)
             encoder = dataclasses.replace(encoder, backbone=second, frozen=recipe.encoder.frozen)
             encoder = _rehearsing(encoder, recipe)
@@ -47,14 +47,15 @@ def kind_of(recipe: Recipe) -> TrainRecipe:
 
 
 def _rehearsing(encoder: EncoderSettings, recipe: TrainRecipe) -> EncoderSettings:
-    """The encoder of a kind, which rehearses if that of the recipe does, with whatever weight."""
+    """Set rehearsal to 1 if the recipe rehearses at all: the weight does not change the speed."""
     return dataclasses.replace(encoder, rehearsal=float(recipe.encoder.rehearsal > 0))
 
 
 def networks_of(kind: TrainRecipe) -> tuple[TrainRecipe, ...]:
-    """The kinds of the one or two networks that are trained, each alone: a step of both takes as long as one of each.
+    """Split a kind into the kinds of its networks, each trained alone; a frozen encoder stays with its backbone.
 
-    By docs/speed.md, 1.92 (ResNet-20) and 2.11 steps (ResNet-18) on a CPU. A frozen encoder stays with its backbone.
+    A step of two networks takes as long as one step of each: 1.92 (ResNet-20) and 2.11 times as long as one of the
+    backbone (ResNet-18) on a CPU, see docs/speed.md.
     """
     if not kind.has_two_responses or kind.encoder.frozen:
         return (kind,)
@@ -65,7 +66,7 @@ def networks_of(kind: TrainRecipe) -> tuple[TrainRecipe, ...]:
 
 
 def is_large(kind: TrainRecipe) -> bool:
-    """Whether one of its networks has `LARGE` weights or more."""
+    """Return whether one of its networks has at least `LARGE` weights."""
     networks = {kind.backbone, kind.encoder_backbone}
     return any(_weights(network, kind.target.image_size) >= LARGE for network in networks)
 
@@ -81,12 +82,12 @@ def _weights(backbone: BackboneSettings, image_size: int) -> int:
 
 
 def _shape(backbone: BackboneSettings, image_size: int) -> BackboneSettings:
-    """The architecture, however its weights start."""
+    """The architecture alone, without the initialisation of its weights."""
     return dataclasses.replace(backbone.for_images(image_size).untrained, zero_gamma=None)
 
 
 def _optimizer(settings: OptimizerSettings) -> OptimizerSettings:
-    """What is done in a step, whatever the numbers."""
+    """The kind of step, without the values of its hyperparameters."""
     return OptimizerSettings(
         name=settings.name,
         layer_decay=settings.layer_decay,

@@ -1,4 +1,4 @@
-"""What `auto` stands for: a run's identity holds the kind of device and the precision that it was trained with."""
+"""Resolve `auto`: the identity of a run includes the kind of device and the precision that it was trained with."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Machine:
 
 @functools.cache
 def this_machine() -> Machine:
-    """What auto stands for in this process."""
+    """Return what `auto` stands for in this process."""
     from emoreg.training.fabric import first_device, resolve_precision
 
     device = first_device()
@@ -31,16 +31,16 @@ def this_machine() -> Machine:
 
 
 def has_auto(recipe: Recipe) -> bool:
-    """Whether a machine decides what the recipe means."""
+    """Return whether the device or the precision of the recipe is `auto`."""
     return "auto" in (recipe.training.device, recipe.training.precision)
 
 
 def resolved(recipe: Recipe, machine: Machine | None) -> Recipe:
-    """The recipe with `auto` replaced. The device need not be there.
+    """Replace `auto` in a recipe. The device need not exist.
 
     Args:
         recipe: of either stage.
-        machine: None for this one, which is asked only if a setting is `auto`.
+        machine: None for this machine, which is examined only if a setting is `auto`.
     """
     training = recipe.training
     if not has_auto(recipe):
@@ -49,9 +49,9 @@ def resolved(recipe: Recipe, machine: Machine | None) -> Recipe:
     device = machine.device if training.device == "auto" else training.device
     precision = training.precision
     if precision == "auto" and recipe.edition == 1 and device == "cpu":
-        precision = "32-true"  # which it was on every CPU then
+        precision = "32-true"  # the only precision on CPUs in that edition
     elif precision == "auto" and device == machine.device:
         precision = machine.precision
-    elif precision == "auto":  # a device of another kind, which may be elsewhere: GPUs since 2020 compute in bfloat16
+    elif precision == "auto":  # a device of another kind, perhaps elsewhere: GPUs since 2020 compute in bfloat16
         precision = "bf16-mixed" if device == "cuda" else "32-true"
     return dataclasses.replace(recipe, training=dataclasses.replace(training, device=device, precision=precision))

@@ -1,4 +1,4 @@
-"""Speeds that were measured on a GPU, for those who plan without one: docs/speed.md says how."""
+"""Speeds that were measured on a GPU (docs/speed.md), to plan studies on a machine without one."""
 
 from __future__ import annotations
 
@@ -18,15 +18,14 @@ GPU, SIZE = "NVIDIA H200", 32  # pixels
 
 
 class Speed(NamedTuple):
-    """Images per second of a training without the second network, and with it."""
+    """Images per second in training without the second network, and with it."""
 
     plain: int
     regulated: int
 
 
-# By backbone and images per step: with SGD, crop and flip, in bf16, not compiled (benchmarks/seen/h200.json). It is the
-# launching of kernels that takes the time there, which does not grow as a network's arithmetic does: what was not
-# measured is not estimated.
+# By backbone and images per step: with SGD, crop and flip, in bf16, not compiled (benchmarks/seen/h200.json). Launching
+# kernels takes most of the time, which does not scale with a network's arithmetic: other networks are not estimated.
 MEASURED: Mapping[tuple[str, int], Speed] = {
     ("resnet18", 128): Speed(13_250, 5_933),
     ("resnet20", 128): Speed(10_803, 6_827),
@@ -35,25 +34,26 @@ MEASURED: Mapping[tuple[str, int], Speed] = {
 
 
 def gpu_estimate(recipes: Iterable[Recipe], counted: CountedSets) -> str | None:
-    """How long those of the runs take on one such GPU whose speed was measured there, in a line; None if none was.
+    """A line on how long runs take on one such GPU, if their speed was measured there; None if that of no run was.
 
     Args:
-        recipes: of runs, whatever device they name.
+        recipes: of the runs, for any device.
         counted: from `count_images`.
     """
-    seconds, found, total = 0.0, dict[str, None](), 0
+    seconds, networks = list[float](), dict[str, None]()
     runs = list(recipes)
     for recipe in runs:
         counts, speed = counted.of(recipe), _speed(kind_of(recipe))
         if counts is not None and speed is not None:
-            seconds, total = seconds + seconds_of(recipe, counts, 1 / speed), total + 1
-            found[f"{recipe.backbone.name} in batches of {recipe.training.batch_size}"] = None
-    if not total:
+            seconds.append(seconds_of(recipe, counts, 1 / speed))
+            networks[f"{recipe.backbone.name} in batches of {recipe.training.batch_size}"] = None
+    if not seconds:
         return None
     which = "it takes" if len(runs) == 1 else "they take"
-    if total < len(runs):
-        which = f"{total:,} of them ({', '.join(found)}) take"
-    return f"{which} {about(seconds)} on one {GPU}, one at a time, by the speeds of docs/speed.md (crop and flip, bf16)"
+    if len(seconds) < len(runs):
+        which = f"{len(seconds):,} of them ({', '.join(networks)}) take"
+    total = about(sum(seconds))
+    return f"{which} {total} on one {GPU}, one at a time, by the speeds of docs/speed.md (crop and flip, bf16)"
 
 
 def _speed(kind: TrainRecipe) -> int | None:
@@ -71,5 +71,5 @@ def _speed(kind: TrainRecipe) -> int | None:
     if kind == plain:
         return measured.plain
     regulated = dataclasses.replace(plain, encoder=kind.encoder, regulation=kind.regulation)
-    is_alike = not kind.encoder.frozen and kind.encoder_backbone == plain.backbone
-    return measured.regulated if kind == regulated and is_alike else None
+    has_two_alike = not kind.encoder.frozen and kind.encoder_backbone == plain.backbone
+    return measured.regulated if kind == regulated and has_two_alike else None

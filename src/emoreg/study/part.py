@@ -1,6 +1,6 @@
-"""A part of a study: the runs of some targets, backbones, stimuli, variants or modes, to be done for now.
+"""Select a part of a study to run for now, by targets, backbones, stimuli, variants or modes.
 
-The study stays whole: its table has every run that is planned, and the families of its tests every arm.
+The study stays whole: its table has all planned runs, and the families of its tests all arms.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ FACTORS = ("target", "backbone", "stimuli", "variant", "mode")
 def part_of(planned: Sequence[PlannedRun], only: Collection[str]) -> list[PlannedRun]:
     """The runs that a part of a study needs, in the order of the plan.
 
-    Labels of one factor add up, those of several restrict each other: a run is in the part if each of its factors that
-    any label is of has one of them. What has no such factor stays: with labels of stimuli the references and `fresh`,
-    with modes the references, so that the part can be compared with them. The runs of stage 1 are those that it needs.
+    Labels of the same factor are alternatives; labels of different factors must all hold. A run without the factor
+    stays, for comparison: references and `fresh` with labels of stimuli, references with modes. The part includes the
+    runs of stage 1 that it needs.
 
     Args:
         planned: from `plan_runs`.
         only: labels of targets, backbones, stimuli or variants, and modes; none for all runs.
 
     Raises:
-        UserError: no such label; names the nearest.
+        UserError: unknown label; the error names the closest match.
     """
     if not only:
         return list(planned)
@@ -35,8 +35,8 @@ def part_of(planned: Sequence[PlannedRun], only: Collection[str]) -> list[Planne
     wanted = _wanted(known, only)
     kept = [run for run in stage_2 if all(_label(run, factor) in (None, *wanted[factor]) for factor in wanted)]
     needed = {run.needs for run in kept}
-    of_stage_2 = {(run.id, run.variant) for run in kept}
-    return [run for run in planned if (run.id in needed if run.mode is None else (run.id, run.variant) in of_stage_2)]
+    kept_rows = {(run.id, run.variant) for run in kept}
+    return [run for run in planned if run.id in needed or (run.id, run.variant) in kept_rows]
 
 
 def _label(run: PlannedRun, factor: str) -> str | None:
@@ -47,7 +47,7 @@ def _label(run: PlannedRun, factor: str) -> str | None:
 
 
 def _wanted(known: Mapping[str, Collection[str]], only: Iterable[str]) -> dict[str, set[str]]:
-    """The labels that are asked for, by factor. UserError for one that no factor has."""
+    """The labels of `only` by factor. Raises UserError for one that no factor has."""
     wanted: dict[str, set[str]] = {}
     for label in only:
         factors = [factor for factor, labels in known.items() if label in labels]

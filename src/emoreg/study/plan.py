@@ -138,8 +138,8 @@ def left_out(study: Study) -> list[str]:
 
 def known_as(planned: Sequence[PlannedRun], ids: Set[str]) -> list[PlannedRun]:
     """Give planned runs their `path_id` as id if `ids`, of runs finished elsewhere, has that and not their own."""
-    own = {run.id for run in planned}
-    new = {run.id: run.path_id for run in planned if run.id not in ids and run.path_id in ids - own}
+    others = ids - {run.id for run in planned}
+    new = {run.id: run.path_id for run in planned if run.id not in ids and run.path_id in others}
     return [
         dataclasses.replace(run, id=new.get(run.id, run.id), needs=run.needs and new.get(run.needs, run.needs))
         for run in planned

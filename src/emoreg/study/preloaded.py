@@ -1,6 +1,6 @@
-"""What every run imports. Workers are forked from a process that has imported this module, so that they need not.
+"""The imports of every run. Workers are forked from a process that has imported this module, to start faster.
 
-Nothing here may start threads that compute or ask CUDA for anything: a fork inherits what it cannot use.
+Nothing here may start compute threads or initialise CUDA, which a forked process could not use.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ NAMES = (
     "timm",
 )
 
-with contextlib.suppress(Exception):  # of a broken installation; the run that needs the package says so
+with contextlib.suppress(Exception):  # a broken installation is reported by the run that needs the package
     import_fabric()
 for name in NAMES:
     with contextlib.suppress(Exception):

@@ -1,4 +1,4 @@
-"""Does the runs of a plan on a Ray cluster: on several machines, or several on a GPU."""
+"""Do the jobs of a plan on a Ray cluster: on several machines, or several on a GPU."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from emoreg.study.columns import RunStatus
 from emoreg.study.machine import Machine, this_machine
 from emoreg.study.run_one import Job, RunOutcome, perform
 
-TRIES = 3  # further ones after a worker has died: killed, out of memory, its machine gone
-LOCAL = "local"  # instead of an address: a cluster of this machine alone, for this study
+RETRIES = 3  # after a worker has died: killed, out of memory, or its machine lost
+LOCAL = "local"  # instead of an address: a new cluster on this machine, for this study
 
 
 @dataclass(frozen=True)
 class Ray:
-    """Which cluster, and how much of it a run gets."""
+    """A Ray cluster, and the resources of a run."""
 
     address: str = LOCAL
     """As for ray.init: auto (on a machine of the cluster), HOST:PORT or ray://HOST:PORT; local for a new one here."""
     gpus_per_run: float | None = None
-    """May be a fraction: 0.25 puts four runs on a GPU. None for one if the cluster has any."""
+    """GPUs per run, possibly a fraction: 0.25 puts four runs on a GPU. None for one if the cluster has any."""
     cpus_per_run: int = 1
-    """Cores, and threads, of a run; no more threads than OMP_NUM_THREADS where that is set."""
+    """Cores and threads per run; at most OMP_NUM_THREADS threads if that is set."""
 
     def __post_init__(self) -> None:
         if self.gpus_per_run is not None and not 0 <= self.gpus_per_run < float("inf"):
@@ -41,17 +41,17 @@ class Ray:
 
 
 class RayPool:
-    """A pool on a Ray cluster, which queues the runs that it has no room for.
+    """A pool on a Ray cluster, which queues the jobs that it has no room for.
 
-    A run whose worker dies is begun again by another one, from its checkpoint. So all machines must share its folder
-    and the images, under the same paths.
+    If a worker dies, another one resumes its run from the checkpoint. So all machines must share the run folders and
+    the images, under the same paths.
 
     Args:
-        cluster: which, and what of it a run gets.
-        progress: shows what the cluster offers.
+        cluster: the cluster, and the resources of a run.
+        progress: shows the resources of the cluster.
 
     Raises:
-        UserError: Ray is not installed, the cluster does not answer, or it is smaller than what a run gets.
+        UserError: Ray is not installed, the cluster does not respond, or it has fewer resources than a run needs.
     """
 
     size = sys.maxsize
@@ -64,35 +64,35 @@ class RayPool:
         except UserError:
             self.close()
             raise
-        options = {"num_cpus": cluster.cpus_per_run, "num_gpus": gpus, "max_retries": TRIES}
+        options = {"num_cpus": cluster.cpus_per_run, "num_gpus": gpus, "max_retries": RETRIES}
         self.task, self.ask = (self.ray.remote(**options)(function) for function in (_do, this_machine.__wrapped__))
 
     def start(self, run: Job) -> None:
-        """Hand a run to Ray."""
+        """Submit a job to Ray."""
         self.running[self.task.remote(run, str(Path.cwd()), self.cluster.cpus_per_run)] = run
 
     def wait(self) -> list[RunOutcome]:
-        """Wait for a run to end, for a second at most."""
+        """Wait for a job to end, for at most a second."""
         ended, _ = self.ray.wait(list(self.running), num_returns=1, timeout=1.0)
         return [self._outcome(reference, self.running.pop(reference)) for reference in ended]
 
     def machine(self) -> Machine:
-        """That of a worker with what a run gets: a cluster is taken to be of one kind."""
+        """Return the machine of a worker with the resources of a run; all workers are assumed to be alike."""
         try:
-            found: Machine = self.ray.get(self.ask.remote())
+            machine: Machine = self.ray.get(self.ask.remote())
         except self.ray.exceptions.RayError as death:
             raise UserError(f"--ray {self.cluster.address}: no worker can start there ({_first_line(death)})") from None
-        return found
+        return machine
 
     def close(self) -> None:
-        """Leave the cluster, which ends the runs that are under way."""
+        """Leave the cluster, which ends all running jobs."""
         self.ray.shutdown()
 
     def _outcome(self, reference: Any, run: Job) -> RunOutcome:
         try:
             outcome: RunOutcome = self.ray.get(reference)
         except self.ray.exceptions.RayError as death:
-            error = f"its worker died, {TRIES + 1} times ({type(death).__name__}: {_first_line(death)})"
+            error = f"its worker died, {RETRIES + 1} times ({type(death).__name__}: {_first_line(death)})"
             return RunOutcome(run, RunStatus.FAILED, error, str(death))
         return outcome
 
@@ -116,19 +116,20 @@ def _first_line(error: Exception) -> str:
 
 
 def _gpus_per_run(offered: dict[str, float], cluster: Ray, progress: Progress) -> float:
-    there = {"GPU": offered.get("GPU", 0.0), "CPU": offered.get("CPU", 0.0)}
-    gpus = min(there["GPU"], 1.0) if cluster.gpus_per_run is None else cluster.gpus_per_run
-    for option, kind, wanted in (("gpus", "GPU", gpus), ("cpus", "CPU", float(cluster.cpus_per_run))):
-        if wanted > there[kind]:
-            raise UserError(f"--{option}-per-run is {wanted:g}, but the cluster has {there[kind]:g} {kind}s in all")
-    progress.say(
-        f"Ray: {there['CPU']:g} CPUs and {there['GPU']:g} GPUs; a run gets {cluster.cpus_per_run} and {gpus:g}"
-    )
+    total_gpus, total_cpus = offered.get("GPU", 0.0), offered.get("CPU", 0.0)
+    cpus, gpus = cluster.cpus_per_run, cluster.gpus_per_run
+    if gpus is None:
+        gpus = min(total_gpus, 1.0)
+    if gpus > total_gpus:
+        raise UserError(f"--gpus-per-run is {gpus:g}, but the cluster has {total_gpus:g} GPUs in all")
+    if cpus > total_cpus:
+        raise UserError(f"--cpus-per-run is {cpus}, but the cluster has {total_cpus:g} CPUs in all")
+    progress.say(f"Ray: {total_cpus:g} CPUs and {total_gpus:g} GPUs; a run gets {cpus} and {gpus:g}")
     return gpus
 
 
 def _do(run: Job, folder: str, threads: int) -> RunOutcome:
-    """Do a run in a worker. Its paths are relative to `folder`."""
+    """Do a job in a worker. Its paths are relative to `folder`."""
     import torch
 
     try:

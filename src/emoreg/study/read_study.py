@@ -1,4 +1,4 @@
-"""From a study's file to the study."""
+"""Read a study from its file."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from emoreg.study.machine import Machine
 from emoreg.study.study_file import StudyFile
 from emoreg.suites.options import shrunk, written_out
 
-FILE = "study.yaml"  # in a study's folder: a copy of the file that defines it
-TABLE = "results.parquet"  # beside it, once the study has run
-# More than anybody has time for: a typo such as one zero too many is refused before its plan fills the memory.
+FILE = "study.yaml"  # in a study's folder: a copy of its file
+TABLE = "results.parquet"  # in a study's folder, once it has run
+# Limits of a list's entries and of all runs, so that a typo, such as one zero too many, does not fill the memory.
 MAX_LISTED, MAX_RUNS = 100, 100_000
 # Settings of the recipes that the study decides.
 DECIDED = (
@@ -41,13 +41,13 @@ INSTEAD = {
 }
 # The lists of partial recipes that are laid over each base recipe.
 LAID_OVER = {"pretraining": ("stimuli",), "classifier": ("targets", "backbones")}
-# Keys that hold recipes, and those that hold anything else.
+# Keys that hold recipes, and all other keys.
 RECIPES = ("pretraining", "stimuli", "classifier", "targets", "backbones", "variants")
 HEADER = tuple(item.name for item in fields(StudyFile) if item.name not in RECIPES)
 
 
 def with_data(study: Study, out: Path) -> Study:
-    """The study with what is known of its images: by its folder `out`, and of others by what is here now."""
+    """Add the records of a study's images: from its folder `out`, and for other sets from the images themselves."""
     before = None if study.data else kept_study(out)
     data = with_those_here(study.data if before is None else before.data, study.recipes)
     values = None if study.values is None else {**study.values, "data": [asdict(each) for each in data]}
@@ -55,13 +55,13 @@ def with_data(study: Study, out: Path) -> Study:
 
 
 def with_machine(study: Study, out: Path, here: Machine) -> Study:
-    """The study with what its `auto` stands for, if a machine decides that: what it was when the folder was begun.
+    """Set what `auto` stands for in a study that needs it: what it was when the study's folder was started.
 
-    Otherwise some of its runs would be of one precision, and the rest of another. On a device of another kind it is
-    another study, with runs of its own.
+    Otherwise some runs would have one precision, and the rest another. On a device of another kind the study has
+    different runs, and the folder's machine is not used.
 
     Args:
-        study: whose machine is asked for if `needs_machine`.
+        study: any study; it changes only if `needs_machine`.
         out: the study's folder.
         here: what `auto` stands for where the runs are done.
     """
@@ -73,23 +73,27 @@ def with_machine(study: Study, out: Path, here: Machine) -> Study:
 
 
 def with_suites(study: Study, out: Path) -> Study:
-    """The study with the suites that its folder `out` has and its file does not name: 'emoreg suites' may add some."""
-    before, own = kept_study(out), {suite.name for suite in study.suites}
-    added = () if before is None else tuple(suite for suite in before.suites if suite.name not in own)
+    """Add the suites that only the copy in the study's folder `out` names: 'emoreg suites' may have added them."""
+    kept, names = kept_study(out), {suite.name for suite in study.suites}
+    added = () if kept is None else tuple(suite for suite in kept.suites if suite.name not in names)
     return scored_in(study, (*study.suites, *added)) if added else study
 
 
 def kept_study(out: Path) -> Study | None:
-    """The study whose copy a folder has; None without one."""
+    """The study in a folder, from the copy of its file; None without a readable copy."""
     copy = out / FILE
     if copy.is_file():
-        with contextlib.suppress(UserError):  # a damaged copy knows nothing
+        with contextlib.suppress(UserError):
             return read_study(copy)
     return None
 
 
 def find_study(path: Path | str) -> Path:
-    """The file of a study, given that file or the folder that 'emoreg study' made. UserError if there is none."""
+    """Find the file of a study, given that file or the folder that 'emoreg study' made.
+
+    Raises:
+        UserError: there is no such file.
+    """
     path = Path(path)
     file = path / FILE if path.is_dir() else path
     if not file.is_file():
@@ -99,7 +103,7 @@ def find_study(path: Path | str) -> Path:
 
 
 def is_kept(path: Path) -> bool:
-    """Whether this is the copy in a study's folder, rather than a user's own file of the same name."""
+    """Return whether this is the copy in a study's folder, not a user's file of the same name."""
     return path.name == FILE and any((path.parent / trace).exists() for trace in (TABLE, LOCK))
 
 
@@ -110,19 +114,19 @@ def read_study(
     is_stored: bool | None = None,
     progress: Progress | None = None,
 ) -> Study:
-    """Read a study's file. Keys of the first edition, in a file that does not say its edition, are read as today's.
+    """Read a study's file. Keys of the first edition are converted if the file does not specify its edition.
 
     Args:
         path: the YAML file.
-        seeds: how many to run for now, also more than the file plans; the plan stays. None for those of the file.
-        smoke: one seed of one epoch over few images in every run, to see that all of it runs.
-        is_stored: whether 'emoreg study' wrote the file. It is then read as it is: without an edition it is of the
-            first, else of the current one. None to tell by its place.
-        progress: says what keys of the first edition were taken for; None for the terminal.
+        seeds: number of seeds to run for now, possibly more than planned; the plan stays. None for the file's.
+        smoke: one seed, one epoch and few images in every run, to check that the study runs.
+        is_stored: whether 'emoreg study' wrote the file. Such a file is of the first edition if it specifies none, and
+            nothing in it is converted. None to decide by its folder.
+        progress: reports how keys of the first edition were converted; None for the terminal.
 
     Raises:
         UserError: unreadable file.
-        SettingError: unknown key (names the nearest known one), wrong type or value; names the file, line and key.
+        SettingError: unknown key (the error names the closest match), wrong type or value; names file, line and key.
     """
     path, seeds = path_of(path, "path"), typed_value(int | None, seeds, "seeds")
     is_copy = is_kept(path)
@@ -134,7 +138,7 @@ def read_study(
         file = _with_seeds(file, seeds)
     try:
         study = _study(name, file)
-        if not is_stored:  # what a study began with stays readable; of a smoke run, variants may be alike
+        if not is_stored:  # stored studies stay readable, and variants of a smoke run may be equal
             _refuse_in_own_file(study)
     except SettingError as error:
         raise error.at(path, file.keys.get(error.key)) from None
@@ -147,7 +151,7 @@ def read_study(
 
 
 def _read_file(path: Path, is_stored: bool) -> tuple[FileValues, str | None]:
-    """What a study's file says, and what keys of the first edition in it were taken for; None without any."""
+    """Read the values of a study's file, and a line on converted keys of the first edition; None if there are none."""
     raw, lines = read_yaml(path)
     given = raw if isinstance(raw, Mapping) else {}
     edition = given.get("edition", 1 if is_stored else EDITION)
@@ -171,19 +175,19 @@ def _read_file(path: Path, is_stored: bool) -> tuple[FileValues, str | None]:
 
 
 def _with_seeds(file: FileValues, seeds: int) -> FileValues:
-    """The file with so many seeds to run for now, which is then no line of it."""
+    """Set the number of seeds to run for now, which then has no line in the file."""
     key = "seeds" if file.given["edition"] == 1 else "run_seeds"
     lines = {name: line for name, line in file.keys.items() if name != key}
     return FileValues({**file.given, key: seeds}, lines, file.words)
 
 
 def _refuse_in_own_file(study: Study) -> None:
-    """SettingError for what an own file may not have: `smoke`, which would free its study from the plan; looks that
-    nobody takes; suites that cannot be scored; a variant under a second name."""
+    """Raise SettingError for what only a stored file may have: `smoke`, which allows the plan to change; looks in an
+    exploration; suites with a task that they cannot score; two equal variants."""
     if study.is_smoke:
         raise SettingError("smoke", "is written by emoreg alone: leave it out, and give 'emoreg study' --smoke")
     if study.suites and (others := [point for point in study.grid if point.recipe.target.task != "classification"]):
-        reason = f"must be left out with the target {others[0].target}: suites score classifiers of one class an image"
+        reason = f"must be left out with the target {others[0].target}: suites score classifiers of one class per image"
         raise SettingError("suites", reason)
     if study.purpose == "exploration" and study.looks is not None:
         raise SettingError("looks", "must be left out of an exploration, which gives no verdicts")
@@ -195,7 +199,7 @@ def _refuse_in_own_file(study: Study) -> None:
 
 
 def _shrunk(file: FileValues) -> FileValues:
-    """The file with one seed, and smoke settings in every recipe."""
+    """Reduce a file to one seed, and set the smoke settings in every recipe."""
     values = {key: value for key, value in file.given.items() if key not in ("looks", "run_seeds")}
     values |= {"seeds": 1, "smoke": True}
     for stage, base in ((PretrainRecipe, "pretraining"), (TrainRecipe, "classifier")):
@@ -212,7 +216,7 @@ def _shrunk(file: FileValues) -> FileValues:
 
 
 def _study(name: str, file: FileValues) -> Study:
-    """The study that a file's values define."""
+    """Build the study of a file."""
     if (edition := file.given["edition"]) == 1:
         keys = ("edition", "arms", "seeds", "control_mode", "data", "smoke")
         old = build(first_edition.StudyFile(), _header(file, keys))
@@ -245,7 +249,7 @@ def _header(file: FileValues, keys: Sequence[str]) -> dict[str, Any]:
 
 
 def _refuse_decided(file: FileValues) -> None:
-    """SettingError for a setting that the study decides, in a base recipe or in a partial one laid over it."""
+    """Raise SettingError for a setting that the study decides, in a base recipe or a partial one."""
     for key in DECIDED:
         base, _, setting = key.partition(".")
         parts = [(base, file.get(base, {}))]

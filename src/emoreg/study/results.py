@@ -166,7 +166,7 @@ def _damage(row: Mapping[str, Any], recipe: Recipe) -> str | None:
     """What is wrong with the final metrics; None if nothing is."""
     for key, value in row.items():
         if not fits(key, value):
-            return f"{shortened(key)} is of another type"
+            return f"{shortened(key)} has the wrong type"
     if isinstance(recipe, TrainRecipe) and recipe.target.test:
         outcome = OUTCOMES[recipe.target.task]
         score = row.get(f"test_{outcome.name}")

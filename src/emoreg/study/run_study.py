@@ -1,4 +1,4 @@
-"""A study from its definition to its table of results."""
+"""Run a study, from its definition to its table of results."""
 
 from __future__ import annotations
 
@@ -65,22 +65,22 @@ def run_study(
     isolated: bool = False,
     only: Collection[str] = (),
 ) -> pd.DataFrame:
-    """Do all runs of a study that are not done yet, score them in its suites, and write their table.
+    """Do all remaining runs of a study, score them in its suites, and write its table.
 
     To resume a study that was stopped, even killed, call this again. Runs that fail are recorded with their error, and
-    tried again by the next call. Those that diverge are not, unless their folders are deleted; of stage 2 they count.
+    tried again by the next call. Runs that diverge are results; they are tried again only if their folders are deleted.
 
     Args:
         study: from `read_study`, or made in Python.
         out: the study's folder, for results.parquet and study.yaml.
-        runs: folder of the run folders; None for `out`/runs. Studies with the same one share their runs.
+        runs: folder of the run folders; None for `out`/runs. Studies with the same folder share their runs.
         jobs: runs at a time, at least 1.
         progress: None for the terminal.
-        ray: the cluster that does the runs, as many at a time as it has room for; None for this machine.
+        ray: a cluster for the runs, as many at a time as it has room for; None for this machine.
         elsewhere: tables of results of other machines, whose finished and diverged runs of this study count as done.
             The study's folder keeps them.
-        isolated: with jobs 1, do the runs in another process, as with more jobs: the study then goes on even if the
-            system ends a run, for want of memory, or a library crashes.
+        isolated: with jobs 1, do the runs in another process, as with more jobs: the study then continues even if a
+            run is killed, for lack of memory, or a library crashes.
         only: labels of the part of the study to run for now, see `part_of`; none for all of it. The table has the
             whole plan.
 
@@ -88,11 +88,10 @@ def run_study(
         The table from `results_of`, including the runs that failed.
 
     Raises:
-        UserError: the folder cannot be written, or another process is working on it; a table that cannot be read, or
-            holds no run of this study; there are runs to do, and images have changed since the study began, or are
-            not there, which is said of all such sets at once; `only` has an unknown label; torchrun, srun or the like
-            has started several processes; the folder has results of another plan: seeds and looks do not change, and
-            the arms and settings of a confirmation do not, though more may be added.
+        UserError: the folder cannot be written, or another process is using it; a table cannot be read, or has no run
+            of this study; images of remaining runs have changed since the study started, or are missing (the error
+            lists all such sets); `only` has an unknown label; torchrun, srun or the like has started several
+            processes; the folder has results of another plan, see `earlier_plan.fallen_out`.
     """
     if not isinstance(study, Study):
         given = f"a {type(study).__name__}"
@@ -103,34 +102,32 @@ def run_study(
     progress = progress or Progress(details=False)
     tables = [(str(path), read_results(path_of(path, "elsewhere"))) for path in elsewhere]
     with hold_new(out, "study's folder"), contextlib.closing(make_pool(jobs, progress, ray, isolated)) as pool:
-        found = begun(study, out, runs, pool.machine, tables)
+        opened = begun(study, out, runs, pool.machine, tables)
         if needs_machine(study):
-            _say_precision(found.study, out, pool.machine(), progress)
-        if found.fallen_out:
-            progress.say(found.fallen_out)
+            _report_precision(opened.study, out, pool.machine(), progress)
+        if opened.fallen_out:
+            progress.say(opened.fallen_out)
         named = {suite.name for suite in study.suites}
-        if added := [suite.name for suite in found.study.suites if suite.name not in named]:
+        if added := [suite.name for suite in opened.study.suites if suite.name not in named]:
             progress.say(f"scored too, as {out / FILE} names them: {', '.join(added)}; to drop one, delete it there")
-        study, planned, done = found.study, found.planned, found.elsewhere
-        ids = found.ids_elsewhere
+        study, planned, ids = opened.study, opened.planned, opened.ids_elsewhere
         part = part_of(planned, only)
-        left = left_to_do(part, ids)
-        jobs_left = left_to_score(part, study.suites)
-        needing = (*left, *(job.planned for job in jobs_left))
+        left, left_unscored = left_to_do(part, ids), left_to_score(part, study.suites)
+        needing = (*left, *(job.planned for job in left_unscored))
         places, lines = find_data(study.data, [run.recipe for run in needing], out)
         refuse(lines, out)
         refuse_missing(replace(run, recipe=at_places(run.recipe, places)) for run in left)
-        check_scorable(left, jobs_left, study.suites)
-        _say_old(planned, progress)
-        if tables and done is not None:
-            write_results(out / ELSEWHERE, done)
+        check_scorable(left, left_unscored, study.suites)
+        _report_path_ids(planned, progress)
+        if tables and opened.elsewhere is not None:
+            write_results(out / ELSEWHERE, opened.elsewhere)
         if study.values is not None:
             write_study(out / FILE, {key: value for key, value in study.values.items() if key != "run_seeds"})
         here = [replace(run, recipe=at_places(run.recipe, places)) for run in part]
         failed = execute(here, out, pool, progress, ids)
         planned, here = where_they_are(planned), where_they_are(here)
         score_runs(here, study.suites, out, pool, progress)
-        table = results_of(study, planned, recorded_failures(planned, out) | failed, done, out)
+        table = results_of(study, planned, recorded_failures(planned, out) | failed, opened.elsewhere, out)
         write_results(out / TABLE, table)  # before the pool is closed, which may take time
         once = {run.id: run for run in planned if run.run.is_finished}
         send_all_later([(run.run, run.recipe) for run in once.values()], progress)
@@ -138,7 +135,7 @@ def run_study(
 
 
 def require_own_process() -> None:
-    """UserError if torchrun, srun or the like has started this process with others, each of which would run it all."""
+    """Raise UserError if torchrun, srun or the like has started several processes: each would run the whole study."""
     refuse_launchers(
         "a study is not for torchrun, srun or mpirun; start it once: --jobs or --ray do several runs at a time, and "
         "training.devices one run on several devices"
@@ -148,7 +145,7 @@ def require_own_process() -> None:
 def _done_elsewhere(
     out: Path, planned: Sequence[PlannedRun], tables: Sequence[tuple[str, pd.DataFrame]]
 ) -> pd.DataFrame | None:
-    """The runs of other machines that a study's folder keeps, with those of further tables; None without any.
+    """The runs of other machines, from the study's folder and from further tables; None if there are no such tables.
 
     Args:
         out: the study's folder.
@@ -156,7 +153,7 @@ def _done_elsewhere(
         tables: names for errors, and tables of results.
 
     Raises:
-        UserError: the folder's table cannot be read; as `finished_elsewhere`.
+        UserError: the folder's table cannot be read; as in `finished_elsewhere`.
     """
     path = out / ELSEWHERE
     kept = [(str(path), read_results(path))] if path.exists() else []
@@ -165,31 +162,31 @@ def _done_elsewhere(
     return merged([*kept, ("the other table", finished_elsewhere(tables, planned))])
 
 
-def _say_precision(study: Study, out: Path, here: Machine, progress: Progress) -> None:
-    """Say that a study goes on in another precision than it would begin in now."""
+def _report_precision(study: Study, out: Path, here: Machine, progress: Progress) -> None:
+    """Report that a study continues in another precision than a new one would have."""
     if study.machine is None or study.machine == here:
         return
-    own = study.machine.precision
-    slow = ", though this device does not compute in it and will be slow" if own == "bf16-mixed" else ""
+    precision = study.machine.precision
+    slow = ", though this device does not compute in it and will be slow" if precision == "bf16-mixed" else ""
     progress.say(
-        f"{out} was begun in {own}, and its other runs are trained in it too{slow}; training.precision auto is "
-        f"{here.precision} here now: with another --out, or machine: {{device: {here.device}, precision: "
-        f"{here.precision}}} in the file, all are trained anew"
+        f"{out} was started in {precision}, and its remaining runs are trained in it too{slow}; training.precision "
+        f"auto is {here.precision} here now: with another --out, or machine: {{device: {here.device}, precision: "
+        f"{here.precision}}} in the file, all are trained again"
     )
 
 
-def _say_old(planned: Sequence[PlannedRun], progress: Progress) -> None:
-    """Say which runs are found by an id that tells of their images only where they were."""
+def _report_path_ids(planned: Sequence[PlannedRun], progress: Progress) -> None:
+    """Report runs whose id has the paths of their images, and so does not tell whether these are the same."""
     old = [run for run in planned if run.id == run.path_id != run.content_id]
     if old:
         progress.say(
-            f"{len(old)} of {len(planned)} runs were begun when their ids had the paths of images in them: they are "
-            "taken for runs of the images that are there now"
+            f"{len(old)} of {len(planned)} runs were started by an earlier emoreg, with the paths of images in their "
+            "ids: they are assumed to be runs of the images that are there now"
         )
 
 
 def make_pool(jobs: int, progress: Progress, ray: Ray | None, isolated: bool) -> Pool:
-    """What does the runs: a Ray cluster, processes of this machine, or this process; see `run_study`."""
+    """The pool for the jobs of a study: a Ray cluster, processes of this machine, or this process; see `run_study`."""
     if ray is not None:
         from emoreg.study.ray_pool import RayPool
 
@@ -198,21 +195,21 @@ def make_pool(jobs: int, progress: Progress, ray: Ray | None, isolated: bool) ->
 
 
 def write_study(path: Path, values: Mapping[str, Any]) -> None:
-    """Write the copy of a study's file. UserError if that cannot be."""
+    """Write the copy of a study's file. Raises UserError if that fails."""
     with writing(path):
         write_atomically(path, yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True).encode())
 
 
 @dataclass(frozen=True)
 class StudyOnDisk:
-    """A study that was run, or is running, as far as its runs have come."""
+    """A study with the state of its runs, which may be finished, running, or not started."""
 
     study: Study
     out: Path  # its folder
     planned: Sequence[PlannedRun]
     failures: Mapping[str, RunOutcome]  # by run id
     elsewhere: pd.DataFrame | None = None  # rows of runs that other machines have done
-    fallen_out: str | None = None  # a line of results in its folder that are of an earlier plan
+    fallen_out: str | None = None  # a line on results in its folder that are of an earlier plan
 
     @property
     def ids_elsewhere(self) -> set[str]:
@@ -220,19 +217,19 @@ class StudyOnDisk:
         return set() if self.elsewhere is None else set(self.elsewhere["id"])
 
     def table(self) -> pd.DataFrame:
-        """Its results so far."""
+        """Build the table of the results so far."""
         return results_of(self.study, self.planned, self.failures, self.elsewhere, self.out)
 
 
 def open_study(path: Path | str, runs: Path | str | None = None) -> StudyOnDisk:
-    """Open a study as far as its runs have come.
+    """Open a study with the state of its runs.
 
     Args:
         path: its file, or its folder.
         runs: folder of the run folders; None for the study's own.
 
     Raises:
-        UserError: no such study; as `begun`.
+        UserError: no such study; as in `begun`.
     """
     return begun(read_study(find_study(path)), default_folder(path), runs)
 
@@ -244,18 +241,18 @@ def begun(
     machine: Callable[[], Machine] | None = None,
     tables: Sequence[tuple[str, pd.DataFrame]] = (),
 ) -> StudyOnDisk:
-    """A study with what its folder keeps of it, as far as its runs have come.
+    """Complete a study with the records in its folder, and plan its runs.
 
     Args:
         study: as it is defined now.
-        out: its folder, which need not be there.
+        out: its folder, which need not exist.
         runs: folder of the run folders; None for the study's own.
-        machine: tells what `auto` stands for where the runs are done; None for this machine.
+        machine: returns what `auto` stands for where the runs are done; None for this machine.
         tables: names for errors, and further tables of results of other machines.
 
     Raises:
-        UserError: the folder has results of another plan, see `fallen_out`; a table that cannot be read, or holds no
-            run of the study.
+        UserError: the folder has results of another plan, see `fallen_out`; a table cannot be read, or has no run of
+            the study.
     """
     if needs_machine(study):
         study = with_machine(study, out, (machine or this_machine)())
@@ -269,10 +266,10 @@ def begun(
 
 
 def _with_seeds_done(study: Study, out: Path) -> Study:
-    """The study with the seeds beyond its plan that its folder's table has results of, unless it asks for a number."""
+    """Extend `run_seeds` to the seeds beyond the plan of which the folder's table has results, unless it is set."""
     if study.run_seeds is not None or study.is_smoke:
         return study
-    with contextlib.suppress(UserError):  # there is no table, or a damaged one
+    with contextlib.suppress(UserError):  # no table, or a damaged one
         table = read_results(out / TABLE)
         seeds = table["seed"][has_result(table) & (table["stage"] == 2)]
         more = 0 if seeds.empty else int(seeds.max()) + 1 - study.seed_numbers.start
@@ -282,6 +279,8 @@ def _with_seeds_done(study: Study, out: Path) -> Study:
 
 
 def default_folder(path: Path | str) -> Path:
-    """A study's folder, given itself or a study's file: that of a file that a folder keeps, else runs/<its name>."""
+    """The folder of a study, given that folder or a file: the folder of a kept copy, and otherwise runs/<file name>."""
     path = Path(path)
-    return path if path.is_dir() else path.parent if is_kept(path) else Path("runs") / path.stem
+    if path.is_dir():
+        return path
+    return path.parent if is_kept(path) else Path("runs") / path.stem

@@ -1,4 +1,4 @@
-"""Scores the finished runs of a study in suites, by the pool that does its runs."""
+"""Score the finished runs of a study in suites, by the pool that does its runs."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from emoreg.suites.options import Suite
 def score_runs(
     planned: Sequence[PlannedRun], suites: Sequence[Suite], out: Path, pool: Pool, progress: Progress
 ) -> list[RunOutcome]:
-    """Score all finished runs of stage 2 in the suites that they are not scored in.
+    """Score all finished runs of stage 2 in the suites that they lack.
 
     Args:
-        planned: from `plan_runs`, or a part of it, with the roots where images are now.
+        planned: from `plan_runs`, or a part of it, with the current roots of the images.
         suites: with their options.
-        out: the study's folder; failures are recorded there with their traceback, until they are not left to score.
+        out: the study's folder; failures are recorded there with their traceback, until the scorings are done.
         pool: does the scorings. The caller closes it.
         progress: shows one task for all.
 
     Returns:
-        Those that failed. The runs are finished all the same.
+        The scorings that failed. Their runs still count as finished.
     """
     jobs, before, failed = left_to_score(planned, suites), read_failures(out), list[RunOutcome]()
     left = {job.id: len(job.suites) for job in jobs}
     done = {f"{run.id}{SUFFIX}" for run in planned} - set(left)
     recorded = {id_: each for id_, each in before.items() if id_ not in done}
-    if recorded != before:  # some were scored elsewhere, or their suites are no longer asked for
+    if recorded != before:  # some were scored elsewhere, or their suites were dropped
         write_failures(recorded, out)
     if not jobs:
         return []
@@ -50,7 +50,7 @@ def score_runs(
 
 
 def failed_scorings(out: Path, ids: Iterable[str]) -> list[dict[str, str]]:
-    """The records of the scorings that failed when they were last tried, of runs with these ids."""
+    """The records of failed scorings of the runs with these ids."""
     recorded = read_failures(out)
     keys = dict.fromkeys(f"{id_}{SUFFIX}" for id_ in ids)
     return [recorded[key] for key in keys if key in recorded]

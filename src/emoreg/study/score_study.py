@@ -1,4 +1,4 @@
-"""Scores the runs of a study that has been run in suites, also in ones that its file does not name."""
+"""Score the finished runs of a study in its suites and in further ones."""
 
 from __future__ import annotations
 
@@ -36,8 +36,7 @@ def score_study(
 
     Args:
         path: the study's folder, or its file.
-        suites: in place of those of the same name in the study, or beside them: the copy of its file keeps them. None
-            for the study's own.
+        suites: added to the study's, or replacing those of the same name; the copy of the study's file keeps them.
         jobs: runs at a time.
         progress: None for the terminal.
         runs: folder of the run folders; None for the study's own.
@@ -46,34 +45,36 @@ def score_study(
         The study, and its table.
 
     Raises:
-        UserError: no such study, or one without suites; no run is finished; another process is working on it; images
-            that have changed or are not there; a library that is not installed.
+        UserError: no such study, or it has no suites; no run is finished; another process is using its folder; images
+            have changed or are missing; a library is not installed.
     """
     require_guard()
     require_own_process()
     progress = progress or Progress(details=False)
-    found = open_study(path, runs)
-    if found.fallen_out:
-        progress.say(found.fallen_out)
-    own = {suite.name: suite for suite in (*found.study.suites, *suites)}
-    if not own:
+    opened = open_study(path, runs)
+    if opened.fallen_out:
+        progress.say(opened.fallen_out)
+    by_name = {suite.name: suite for suite in (*opened.study.suites, *suites)}
+    if not by_name:
         raise UserError(f"{path} names no suites: give some with --suites, or write 'suites:' in its file")
-    if found.study.edition == 1:
+    if opened.study.edition == 1:
         raise UserError(f"{path} is a study of the first edition, whose table has no suites: give its run folders")
-    if not any(run.mode is not None and run.run.is_finished for run in found.planned):
-        if any(run.mode is not None and run.run.has_diverged for run in found.planned):
-            raise UserError(f"all runs of stage 2 that have ended in {found.out} diverged: there is nothing to score")
-        raise UserError(f"no run of this study is finished in {found.out}; run 'emoreg study' first")
-    found = replace(found, study=scored_in(found.study, tuple(own.values())))
-    with hold(found.out), contextlib.closing(make_pool(jobs, progress, None, isolated=True)) as pool:
-        left = left_to_score(found.planned, found.study.suites)
-        check_scorable((), left, found.study.suites)
-        places, lines = find_data(found.study.data, [job.planned.recipe for job in left], found.out)
-        refuse(lines, found.out)
-        if found.study.values is not None and (found.out / FILE).exists():
-            write_study(found.out / FILE, found.study.values)
-        here = [replace(run, recipe=at_places(run.recipe, places)) for run in found.planned]
-        score_runs(here, found.study.suites, found.out, pool, progress)
-        table = found.table()
-        write_results(found.out / TABLE, table)
-    return found, table
+    stage_2 = [run.run for run in opened.planned if run.mode is not None]
+    if not any(run.is_finished for run in stage_2):
+        if any(run.has_diverged for run in stage_2):
+            raise UserError(f"all runs of stage 2 that have ended in {opened.out} diverged: there is nothing to score")
+        raise UserError(f"no run of this study is finished in {opened.out}; run 'emoreg study' first")
+    study = scored_in(opened.study, tuple(by_name.values()))
+    opened = replace(opened, study=study)
+    with hold(opened.out), contextlib.closing(make_pool(jobs, progress, None, isolated=True)) as pool:
+        left = left_to_score(opened.planned, study.suites)
+        check_scorable((), left, study.suites)
+        places, lines = find_data(study.data, [job.planned.recipe for job in left], opened.out)
+        refuse(lines, opened.out)
+        if study.values is not None and (opened.out / FILE).exists():
+            write_study(opened.out / FILE, study.values)
+        here = [replace(run, recipe=at_places(run.recipe, places)) for run in opened.planned]
+        score_runs(here, study.suites, opened.out, pool, progress)
+        table = opened.table()
+        write_results(opened.out / TABLE, table)
+    return opened, table

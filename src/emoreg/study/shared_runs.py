@@ -1,4 +1,4 @@
-"""Runs that another study is doing in a folder of runs that both share: others come first, then it is waited for."""
+"""Runs that another study is doing in a shared folder of runs: do other runs first, then wait for them."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ from emoreg.runtime.lock import LOCK, Holder, holder
 from emoreg.runtime.progress import Progress
 from emoreg.study.run_one import Job
 
-LOOKED_EVERY = 2.0  # seconds: looking opens a file of each run, perhaps on another machine
-TOLD_EVERY = 60.0  # seconds
+CHECKED_EVERY = 2.0  # seconds: a check opens a file of each run, perhaps on another machine
+REPORTED_EVERY = 60.0  # seconds
 
 
 class SharedRuns:
-    """Knows which runs are being done elsewhere, and says so.
+    """Keeps track of the runs that other processes are doing, and reports them.
 
-    A run is found finished when the other process has finished it. If that process dies, the system takes its lock
-    away, and the run is begun here, from its checkpoint.
+    When another process has finished a run, the run is found finished here. If that process dies, the system releases
+    its lock, and the run is resumed here from its checkpoint.
 
     Args:
-        progress: for people.
+        progress: for reports.
     """
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
         self.holders: dict[str, Holder] = {}  # by run id
-        self.looked = self.told = -float("inf")
+        self.checked = self.reported = -float("inf")
 
     def free(self, ready: Sequence[Job], most: int) -> Iterator[Job]:
-        """The first runs that nobody does.
+        """Yield the first jobs that no other process is doing.
 
         Args:
-            ready: runs that can be begun, in order.
-            most: how many are wanted.
+            ready: jobs that can be started, in order.
+            most: the largest number to yield.
         """
         now = time.monotonic()
-        looks_again = now - self.looked >= LOOKED_EVERY
-        if looks_again:
-            self.looked = now
+        checks_again = now - self.checked >= CHECKED_EVERY
+        if checks_again:
+            self.checked = now
         for run in ready:
             if most <= 0:
                 return
-            if run.id in self.holders and not looks_again:
+            if run.id in self.holders and not checks_again:
                 continue
             other = holder(run.folder)
             if other is None:
@@ -55,16 +55,16 @@ class SharedRuns:
             self.holders[run.id] = other
 
     def wait(self, ready: Sequence[Job]) -> None:
-        """Wait a while for runs that are all being done elsewhere, and say now and then for which."""
+        """Wait a while for jobs that other processes are doing, and report now and then which."""
         now = time.monotonic()
-        if now - self.told >= TOLD_EVERY:
-            self.told = now
+        if now - self.reported >= REPORTED_EVERY:
+            self.reported = now
             run = ready[0]
             other = self.holders.get(run.id, Holder())
             more = f" (and {len(ready) - 1} more)" if len(ready) > 1 else ""
             gone = f"; if it is gone for good, delete {run.folder / LOCK}" if other.host and not other.is_here else ""
             self.progress.say(
                 f"waiting for {run.name}{more}, which is being done by {other}{gone}; Ctrl-C stops waiting, and the "
-                "same command goes on later"
+                "same command continues later"
             )
-        time.sleep(LOOKED_EVERY / 2)
+        time.sleep(CHECKED_EVERY / 2)

@@ -1,4 +1,4 @@
-"""Image sets of the published size, without files: they tell how many steps a run has before its set is here."""
+"""Image sets of the published size, without files, to count the steps of runs whose sets are still missing."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
 def target_like(settings: TargetSettings) -> Target | None:
-    """A target with as many images and classes as the published archive, if that is what will be read or downloaded.
+    """A target with as many images and classes as the published archive, if that will be read or downloaded.
 
-    None for any other, and for one that lies here as a pack, a zip or folders: reading it tells.
+    None for any other target, and for one that exists as a pack, a zip or folders, which must be read instead.
     """
     name, root = settings.name.lower(), settings.root
     if name not in CIFAR:
@@ -42,9 +42,9 @@ def target_like(settings: TargetSettings) -> Target | None:
 
 
 def stimuli_like(settings: StimuliSettings) -> Stimuli | None:
-    """A stimulus set that is not here, with as many images as are published, in the published splits.
+    """A missing stimulus set, with as many images as are published, in the published splits.
 
-    None for one that is here, and where no number is published.
+    None for a set that exists, and if no number is published.
     """
     splits: list[Split] = []
     if settings.name in CIFAR:

@@ -1,35 +1,6 @@
-"""A study's file: base recipes, the factors that are crossed, and partial recipes that are laid over the base.
+"""The keys of a study's file: base recipes, the factors that are crossed, and partial recipes laid over the base.
 
-edition: 2
-purpose: confirmation  # or exploration: validation images decide, other seeds, the test split stays unseen
-modes: [learned]       # each with all of these experiences: affect and its twins
-experiences: [affect, fresh, moments, shuffled, neutral, rotation]
-references: [backbone, ensemble, wide, transfer]
-seeds: 8
-looks: [5, 8]          # numbers of seeds at which verdicts are due; by default one look at all seeds
-pretraining:           # stage 1, as for emoreg pretrain
-  optimizer: {lr: 0.002}
-stimuli:               # one entry per stimulus set, laid over `pretraining`
-  - stimuli: {name: oasis, root: oasis.zip}
-  - stimuli: {name: procedural}
-    training: {epochs: 15}
-classifier:            # stage 2, as for emoreg train
-  training: {epochs: 100}
-targets:               # laid over `classifier`
-  - target: {name: cifar10}
-  - target: {name: cifar100}
-backbones:             # laid over both
-  - backbone: {name: resnet20}
-  - backbone: {name: vit_tiny_patch16_224, patch_size: 4}
-    optimizer: {name: adamw, lr: 0.001}
-    pretraining: {optimizer: {lr: 0.001}}    # stage 1 of its encoders, laid over every stimulus set
-variants:              # laid over whatever has two branches; the references are shared
-  - name: own losses
-  - name: mixture
-    classifier: {loss: {regulated: 1, non_emotional: 0, emotional: 0}, regulation: {mix: logits}}
-suites:                # what finished runs are scored in beyond accuracy
-  - calibration
-  - out_of_distribution: {sets: [cifar100]}
+docs/study.md has an example.
 """
 
 from __future__ import annotations
@@ -65,24 +36,24 @@ class BackboneFile(TrainRecipe):
 
 @dataclass(frozen=True)
 class VariantFile:
-    """Settings that are laid over whatever has two branches."""
+    """Settings that are laid over the recipes of networks with two branches."""
 
     name: str | None = None
-    """For reports; every variant needs its own."""
+    """Name in reports; every variant needs its own."""
     classifier: TrainRecipe = field(default_factory=TrainRecipe)
-    """Stage 2: encoder, regulation and loss, without its label smoothing and class weights. All else is shared with the
-    references."""
+    """Stage 2: encoder, regulation and loss, except label smoothing and class weights. All other settings are shared
+    with the references."""
     pretraining: PretrainRecipe = field(default_factory=PretrainRecipe)
     """Stage 1."""
 
 
 @dataclass(frozen=True)
 class StudyFile:
-    """The keys of a study's file. Recipes may be partial: settings left out keep the value of the recipe that the
-    partial one is laid over, or else their default."""
+    """The keys of a study's file. Recipes may be partial: omitted settings keep the value of the recipe underneath, or
+    else their default."""
 
     edition: int = EDITION
-    """Of the method (docs/method.md)."""
+    """Edition of the method (docs/method.md)."""
     purpose: Purpose = "confirmation"
     """exploration (10 % of the training images are held out for validation unless classifier.target.validation says
     otherwise, the test split stays unseen, seeds count from 1000, no verdicts) or confirmation (all training images,
@@ -93,20 +64,20 @@ class StudyFile:
     """What the encoder has experienced, in every mode: affect, and its twins fresh, moments, shuffled, neutral,
     rotation. Without a twin there is no verdict on what it would rule out."""
     references: tuple[Reference, ...] = USUAL_REFERENCES
-    """Networks without a regulation, once per target, backbone and seed: backbone, ensemble, wide, transfer, and, where
-    it is asked for, unregulated. The last two are run once per stimulus set."""
+    """Networks without a regulation, once per target, backbone and seed: backbone, ensemble, wide, transfer,
+    unregulated. The last two are run once per stimulus set."""
     relatives: tuple[Relative, ...] = ()
     """Earlier networks with emotions of their own as heads of the backbone, once per target, backbone and seed: embp,
     bel, liaenn (docs/relatives.md). Counted as references: no twins, no verdict."""
     seeds: int = 8
-    """Planned runs of each arm, at most 1,000. What is added beyond them gets no verdict."""
+    """Planned runs of each arm, at most 1,000. Further seeds get no verdict."""
     looks: tuple[int, ...] | None = None
-    """Numbers of seeds at which verdicts are due, ascending; the last is `seeds`. null for one look at the end."""
+    """Numbers of seeds at which verdicts are given, ascending; the last is `seeds`. null for one look at the end."""
     first_seed: int | None = None
     """The first of the seeds; the others follow it. null: 0, or 1000 in an exploration. A replication takes seeds that
-    no earlier study had. Confirmations have seeds below 1000, explorations others."""
+    no earlier study had. Confirmations have seeds below 1000, explorations from 1000."""
     run_seeds: int | None = None
-    """How many seeds to run for now, also more than planned; null for `seeds`. emoreg study --seeds sets it."""
+    """Number of seeds to run for now, possibly more than planned; null for `seeds`. emoreg study --seeds sets it."""
     pretraining: PretrainRecipe = field(default_factory=PretrainRecipe)
     """Stage 1. The encoder has the architecture of classifier.encoder.backbone, or else of classifier.backbone; its
     image size is the target's unless given here."""
@@ -120,23 +91,23 @@ class StudyFile:
     """Backbones with the training that suits them, each laid over every target; at most 100. `pretraining` in one is
     stage 1 of its encoders, laid over every stimulus set."""
     variants: tuple[VariantFile, ...] = ()
-    """Variants of the method, each laid over whatever has two branches; at most 100. Without any, the base recipes are
-    the only one; with some, only these are run."""
+    """Variants of the method, each laid over the recipes of networks with two branches; at most 100. Without any, the
+    base recipes are the only variant; with some, only these are run."""
     suites: tuple[Suite, ...] = ()
-    """What every finished arm, twin and reference is scored in beyond accuracy: names (corruptions, calibration,
+    """Suites in which every finished arm, twin and reference is scored: names (corruptions, calibration,
     out_of_distribution, adversarial, transfer, human_uncertainty), or mappings of a name to its options. They change no
     run."""
     machine: Machine | None = None
     """What training.device and training.precision of auto stand for; null for this machine. emoreg study writes it
     into the copy in the study's folder."""
     stem: Literal["auto", "cifar"] | None = None
-    """Of backbones that name none. null: auto in a file, cifar in the copy of a study that began before there was auto.
-    emoreg study writes it into the copy in the study's folder."""
+    """Stem of backbones that specify none. null: auto in a file, cifar in the copy of a study that was started before
+    auto existed. emoreg study writes it into the copy in the study's folder."""
     data: tuple[KeptData, ...] = ()
-    """What the images were when the study began. emoreg study writes it into the copy in the study's folder."""
+    """Checksums of the images when the study started. emoreg study writes them into the copy in the study's folder."""
     smoke: bool = False
-    """Whether it is only to see that it runs: nobody is held to its plan. emoreg study --smoke writes it into the copy
-    in the study's folder."""
+    """Whether the study only checks that it runs: its plan may change. emoreg study --smoke writes it into the copy in
+    the study's folder."""
 
     def __post_init__(self) -> None:
         for key in ("modes", "experiences", "references", "relatives"):

@@ -1,4 +1,4 @@
-"""Runs the trials of a sweep, as a study's runs are run, and finds the best by validation images."""
+"""Run the trials of a sweep, by the same pools as a study, and find the best one by validation images."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ LOWER_IS_BETTER = ("loss",)
 
 @dataclass(frozen=True)
 class TrialResult:
-    """How a trial did.
+    """The result of a trial.
 
     Args:
         trial: the trial.
         runs: its runs, by seed.
         score: mean of the metric over its runs, on validation images; None unless all of them are finished.
-        error: of the first run that failed, else of the first that diverged; None without either.
-        has_diverged: whether a run diverged and none failed, which is a result.
+        error: error of the first run that failed, or else of the first that diverged; None without either.
+        has_diverged: whether a run diverged and none failed, which counts as a result.
     """
 
     trial: Trial
@@ -60,38 +60,41 @@ class TrialResult:
 
 @dataclass(frozen=True)
 class SweepResult:
-    """A sweep as far as it has come.
+    """The results of a sweep so far.
 
     Args:
-        metric: that decides.
+        metric: the metric that decides.
         results: by trial, in their order.
-        best: the finished trial with the best score; None without any.
     """
 
     metric: str
     results: tuple[TrialResult, ...]
-    best: TrialResult | None
+
+    @property
+    def best(self) -> TrialResult | None:
+        """The trial with the best score; None if no trial has one."""
+        return next((each for each in in_order(self) if each.score is not None), None)
 
 
 def run_sweep(
     sweep: Sweep, out: Path, jobs: int = 1, progress: Progress | None = None, ray: Ray | None = None
 ) -> SweepResult:
-    """Do all runs of a sweep that are not done yet; write trials.csv, and the best recipe as best.yaml.
+    """Do all remaining runs of a sweep; write trials.csv, and the best recipe as best.yaml.
 
-    To resume a sweep that was stopped, even killed, or to go on with more trials, call this again: no run is ever done
-    twice. Runs that fail do not stop the others, and are tried again by the next call; those that diverge are not,
-    unless their folders are deleted.
+    To resume a sweep that was stopped, even killed, or to continue with more trials, call this again: no run is ever
+    done twice. Runs that fail do not stop the others, and are tried again by the next call; runs that diverge are tried
+    again only if their folders are deleted.
 
     Args:
         sweep: from `read_sweep`.
         out: its folder; runs are in its folder runs.
         jobs: runs at a time, at least 1.
         progress: None for the terminal.
-        ray: the cluster that does the runs; None for this machine.
+        ray: a cluster for the runs; None for this machine.
 
     Raises:
-        UserError: the folder cannot be written, or another process is working on it; image sets that are not there; a
-            metric that the runs do not have; torchrun, srun or the like has started several processes.
+        UserError: the folder cannot be written, or another process is using it; image sets are missing; the runs do not
+            have the metric; torchrun, srun or the like has started several processes.
     """
     require_guard()
     require_own_process()
@@ -99,9 +102,9 @@ def run_sweep(
     make_folder(out, "sweep's folder")
     with hold(out), contextlib.closing(make_pool(jobs, progress, ray, isolated=True)) as pool:
         here = pool.machine()
-        machine = _begun_on(sweep, out, here)
+        machine = _started_on(sweep, out, here)
         if machine != here:
-            progress.say(f"{out} was begun in {machine.precision}, and its other runs are trained in it too")
+            progress.say(f"{out} was started in {machine.precision}, and its remaining runs are trained in it too")
         planned = plan_sweep(sweep, out, machine)
         every = [run for runs in planned for run in runs]
         refuse_missing(left_to_do(every))
@@ -113,8 +116,8 @@ def run_sweep(
     return result
 
 
-def _begun_on(sweep: Sweep, out: Path, here: Machine) -> Machine:
-    """What `auto` stood for when the sweep's folder was begun on such a device; if it was not, what it is here."""
+def _started_on(sweep: Sweep, out: Path, here: Machine) -> Machine:
+    """This machine, with the precision of runs that the sweep's folder already has on such a device."""
     other: Precision = "bf16-mixed" if here.precision == "32-true" else "32-true"
     for machine in (here, replace(here, precision=other)):
         if any(run.run.has_begun for runs in plan_sweep(sweep, out, machine) for run in runs):
@@ -123,8 +126,8 @@ def _begun_on(sweep: Sweep, out: Path, here: Machine) -> Machine:
 
 
 def plan_sweep(sweep: Sweep, out: Path, machine: Machine) -> list[tuple[PlannedRun, ...]]:
-    """The runs of each trial. One is known by the hash of its recipe, so more trials later repeat none."""
-    folders = Folders(out / RUNS)  # a setting that differs only between later trials is not in earlier names
+    """Plan the runs of each trial. Their ids are hashes of their recipes, so that further trials repeat no run."""
+    folders = Folders(out / RUNS)  # by id: names depend on the settings that differ between trials
     return [
         tuple(_planned(trial, seed, folders, machine, sweep.keys) for seed in range(len(trial.recipes)))
         for trial in sweep.trials
@@ -152,24 +155,21 @@ def _planned(trial: Trial, seed: int, folders: Folders, machine: Machine, keys: 
 
 def _result(sweep: Sweep, planned: Sequence[tuple[PlannedRun, ...]], failed: Mapping[str, RunOutcome]) -> SweepResult:
     metric: str | None = sweep.file.metric
-    found: list[TrialResult] = []
+    results: list[TrialResult] = []
     for trial, runs in zip(sweep.trials, planned, strict=True):
-        lost = sorted((failed[run.id] for run in runs if run.id in failed), key=_is_diverged)
+        lost = sorted((failed[run.id] for run in runs if run.id in failed), key=_has_diverged)
         score = None
         if all(run.run.is_finished for run in runs):
             measured = [run.run.final.get("validation") or {} for run in runs]
             metric = metric or next((each.name for each in OUTCOMES.values() if each.name in measured[0]), "ccc")
             score = statistics.fmean(_score(each, metric) for each in measured)
             score = None if math.isnan(score) else score
-        error, has_diverged = (lost[0].error, _is_diverged(lost[0])) if lost else (None, False)
-        found.append(TrialResult(trial, runs, score, error, has_diverged))
-    done = [result for result in found if result.score is not None]
-    sign = -1 if metric in LOWER_IS_BETTER else 1
-    best = max(done, key=lambda result: sign * (result.score or 0.0), default=None)
-    return SweepResult(metric or "accuracy", tuple(found), best)
+        error, has_diverged = (lost[0].error, _has_diverged(lost[0])) if lost else (None, False)
+        results.append(TrialResult(trial, runs, score, error, has_diverged))
+    return SweepResult(metric or "accuracy", tuple(results))
 
 
-def _is_diverged(outcome: RunOutcome) -> bool:
+def _has_diverged(outcome: RunOutcome) -> bool:
     return outcome.status is RunStatus.DIVERGED
 
 
@@ -197,7 +197,7 @@ def _table(sweep: Sweep, result: SweepResult) -> str:
 
 
 def in_order(result: SweepResult) -> list[TrialResult]:
-    """All trials, the best first; those without a score last."""
+    """Sort all trials, the best first; those without a score last."""
     sign = 1 if result.metric in LOWER_IS_BETTER else -1
     return sorted(result.results, key=lambda each: math.inf if each.score is None else sign * each.score)
 

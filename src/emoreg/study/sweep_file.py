@@ -1,15 +1,4 @@
-"""A sweep's file: a recipe, and values to try for some of its settings.
-
-recipe: cifar10/resnet20.yaml   # relative to this file
-method: random                  # or grid: every combination of the lists
-trials: 20
-search:
-  optimizer:
-    lr: {low: 0.01, high: 0.3, log: true}
-    weight_decay: [1.0e-4, 5.0e-4, 1.0e-3]
-  regulation:
-    lam: {low: 0.1, high: 0.9}
-"""
+"""Read a sweep's file: a recipe, and values to try for some of its settings (docs/study.md has an example)."""
 
 from __future__ import annotations
 
@@ -31,8 +20,8 @@ from emoreg.errors import SettingError, nearest
 from emoreg.runtime.seeding import generator
 
 Metric = Literal["accuracy", "balanced_accuracy", "macro_f1", "top5_accuracy", "mean_average_precision", "ccc", "loss"]
-MAX_TRIALS = 10_000  # more than anybody has time for
-DIGITS = 4  # of a drawn number: what is tried can be read, and written down
+MAX_TRIALS = 10_000
+DIGITS = 4  # significant digits of a drawn number, so that it can be read and written down
 DECIDED = {  # settings that the sweep decides
     "seed": "set seeds, the number of runs of each trial",
     "edition": "set it in the recipe",
@@ -47,23 +36,23 @@ class SweepFile:
     recipe: str | None = None
     """Recipe that the values are laid over, relative to the sweep's file. null for the defaults."""
     stage: Literal["train", "pretrain"] = "train"
-    """What the recipe is for."""
+    """Command that the recipe is for."""
     method: Literal["grid", "random"] = "grid"
-    """grid (every combination of the listed values) or random (each trial draws every setting by itself; Bergstra &
-    Bengio 2012: better than a grid where few of several settings matter)."""
+    """grid (every combination of the listed values) or random (each trial draws every setting independently; Bergstra &
+    Bengio 2012: better than a grid if only some of the settings matter)."""
     trials: int = 20
-    """Trials of method random, at most 10,000. More of them later leave those before as they are."""
+    """Trials of method random, at most 10,000. Adding more later does not change the earlier ones."""
     seed: int = 0
-    """Of the draws of method random, at least 0."""
+    """Seed of the draws of method random, at least 0."""
     seeds: int = 1
     """Runs of each trial, with seeds from 0; their mean decides. At most 100."""
     metric: Metric | None = None
-    """On validation images, which decides: accuracy, balanced_accuracy, macro_f1, top5_accuracy,
-    mean_average_precision, ccc or loss. null for accuracy, or with several labels an image mean_average_precision, or
-    where they are values ccc."""
+    """The metric on validation images that decides: accuracy, balanced_accuracy, macro_f1, top5_accuracy,
+    mean_average_precision, ccc or loss. null for accuracy; with several labels per image for mean_average_precision,
+    with values for ccc."""
     search: Mapping[str, Any] = field(default_factory=dict)
-    """Settings to try, in their sections: a list of values, or with method random a range: low and high, with log: true
-    evenly in the logarithm."""
+    """Settings to try, in their sections: a list of values, or with method random a range: low and high, and log: true
+    to draw evenly in the logarithm."""
 
     def __post_init__(self) -> None:
         check_at_least(0, self, "seed")
@@ -73,12 +62,12 @@ class SweepFile:
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers between two limits, each included."""
+    """A range of numbers, including both limits."""
 
     low: float = 0.0
     high: float = 1.0
     log: bool = False
-    """Evenly in the logarithm."""
+    """Whether to draw evenly in the logarithm."""
 
     def __post_init__(self) -> None:
         for name in ("low", "high"):
@@ -90,7 +79,7 @@ class Range:
             raise SettingError("low", f"must be above 0 with log: true, not {self.low:g}")
 
     def at(self, share: float, whole: bool) -> float | int:
-        """The number at a share in [0, 1) of the range; a whole number if `whole`."""
+        """Return the number at a share in [0, 1) of the range, a whole one if `whole`."""
         low, high = (math.ceil(self.low), math.floor(self.high) + 1) if whole else (self.low, self.high)
         first, last = (math.log(low), math.log(high)) if self.log else (low, high)
         place = first + share * (last - first)
@@ -102,13 +91,13 @@ class Range:
 
 @dataclass(frozen=True)
 class Trial:
-    """Values for the settings that a sweep tries.
+    """Values of the settings that a sweep tries.
 
     Args:
         number: from 1.
         values: by dotted key.
-        recipes: one per seed, of which the test split is left unseen.
-        chosen: the recipe as it is to be trained if this trial is the best; of the first seed.
+        recipes: one per seed; they leave the test split unseen.
+        chosen: the recipe to write if this trial is the best, which does score the test split.
     """
 
     number: int
@@ -119,7 +108,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Sweep:
-    """All trials of a sweep, without those that are the same as an earlier one."""
+    """All different trials of a sweep."""
 
     name: str
     file: SweepFile
@@ -127,18 +116,18 @@ class Sweep:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The settings that differ between trials, dotted; all of them if none does."""
-        every = tuple(self.trials[0].values)
-        several = (key for key in every if any(one.values[key] != self.trials[0].values[key] for one in self.trials))
-        return tuple(several) or every
+        """Dotted keys of the settings that differ between trials; of all settings if none differs."""
+        first = self.trials[0].values
+        differing = [key for key in first if any(trial.values[key] != first[key] for trial in self.trials)]
+        return tuple(differing or first)
 
 
 def read_sweep(path: Path) -> Sweep:
-    """A sweep with all its trials, every one of which is a recipe that holds.
+    """Read a sweep, and check the recipes of all its trials.
 
     Raises:
         UserError: unreadable file.
-        SettingError: a wrong key or value; names file, line and key. Of a value to try, it names that value.
+        SettingError: a wrong key or value; names file, line and key, or the trial and its values.
     """
     values, lines = read_yaml(path)
     given = dict(values) if isinstance(values, Mapping) else values
@@ -177,32 +166,36 @@ def _mapping(key: str, value: Any) -> Mapping[str, Any]:
 
 
 def _options(kind: type, search: Mapping[str, Any], place: str, method: str) -> Iterator[tuple[str, Any]]:
-    """The settings to try by their dotted keys, each with its list of values or `Range`."""
+    """Yield the dotted keys of the settings to try, each with its list of values or `Range`."""
     known = setting_keys(kind)
     for name, value in search.items():
         key = f"{place}{name}"
-        if key not in known:
-            if isinstance(value, Mapping) and any(other.startswith(f"{key}.") for other in known):
-                yield from _options(kind, value, f"{key}.", method)
-                continue
-            raise SettingError(f"search.{key}", f"unknown setting{nearest(key, known)}")
-        if key in DECIDED:
-            raise SettingError(f"search.{key}", f"cannot be tried: {DECIDED[key]}")
-        if isinstance(value, list) and value:
-            yield key, value
-        elif isinstance(value, Mapping) and method == "random":
-            try:
-                yield key, build(Range(), value)
-            except SettingError as error:
-                raise error.within(f"search.{key}") from None
+        if key in known:
+            yield key, _option(key, value, method)
+        elif isinstance(value, Mapping) and any(other.startswith(f"{key}.") for other in known):
+            yield from _options(kind, value, f"{key}.", method)
         else:
-            wanted = "a list of values" + (", or a range {low: X, high: Y}" if method == "random" else "")
-            hint = "; ranges are for method random" if isinstance(value, Mapping) else ""
-            raise SettingError(f"search.{key}", f"must be {wanted}, not {value!r}{hint}")
+            raise SettingError(f"search.{key}", f"unknown setting{nearest(key, known)}")
+
+
+def _option(key: str, value: Any, method: str) -> list[Any] | Range:
+    if key in DECIDED:
+        raise SettingError(f"search.{key}", f"cannot be tried: {DECIDED[key]}")
+    if isinstance(value, list) and value:
+        return value
+    is_range = isinstance(value, Mapping)
+    if is_range and method == "random":
+        try:
+            return build(Range(), value)
+        except SettingError as error:
+            raise error.within(f"search.{key}") from None
+    wanted = "a list of values" + (", or a range {low: X, high: Y}" if method == "random" else "")
+    hint = "; ranges are for method random" if is_range else ""
+    raise SettingError(f"search.{key}", f"must be {wanted}, not {value!r}{hint}")
 
 
 def _combinations(file: SweepFile, options: Mapping[str, Any], kind: type) -> Iterator[dict[str, Any]]:
-    """The values of each trial. Of a random one they depend on its number, the seed and the key alone."""
+    """Yield the values of each trial. Those of a random trial depend only on its number, the seed and the key."""
     if file.method == "grid":
         count = math.prod(len(values) for values in options.values())
         if count > MAX_TRIALS:
@@ -222,7 +215,7 @@ def _drawn(option: Sequence[Any] | Range, seed: int, number: int, key: str, kind
 
 
 def _is_whole(kind: Any, key: str) -> bool:
-    """Whether a setting is a whole number."""
+    """Return whether a setting is a whole number."""
     for name in key.split("."):
         hint = get_type_hints(kind)[name]
         kind = next((part for part in get_args(hint) if dataclasses.is_dataclass(part)), hint)

@@ -1,4 +1,4 @@
-"""A study's plan and its results, as tables for the terminal and for other programs."""
+"""Show a study's plan and its results as tables, for the terminal and for other programs."""
 
 from __future__ import annotations
 
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+COLUMNS = ("stage", "target", "backbone", "arm", "variant", "experience", "stimuli", "runs", "done", "each")
+MAX_ROWS = 24  # in the table of a plan
+
+
 def plan_table(
     study: Study,
     planned: Sequence[PlannedRun],
@@ -39,23 +43,23 @@ def plan_table(
     whole: int | None = None,
     on_gpu: str | None = None,
 ) -> Group:
-    """What a study is: the number of runs, planned and done, for each of its factors; what is left out; the time left.
+    """Show the plan of a study: numbers of runs, planned and done, per arm; what is left out; the remaining time.
 
-    Above `MANY` rows, those of one target and backbone are put together: regulated arms, and references.
+    If there are more than `MAX_ROWS` rows, the arms of a target and backbone are grouped: regulated arms, references.
 
     Args:
-        study: whose plan it is.
+        study: of the plan.
         planned: from `plan_runs`, or a part of it.
         costs: estimated duration of each run, by id.
         jobs: parallel runs.
         elsewhere: ids of runs that other machines have done.
         whole: number of runs of the whole plan, if this is a part.
-        on_gpu: from `gpu_estimate`, of the runs that are left to do.
+        on_gpu: from `gpu_estimate`, of the remaining runs.
     """
     variants: dict[str, dict[str, None]] = {}
     for run in planned:
         variants.setdefault(run.id, {}).update({run.variant: None} if run.variant else {})
-    # A run that several variants share is one run, of all of them.
+    # A run that several variants share is listed once, with all their labels.
     once = [
         dataclasses.replace(run, variant=", ".join(variants[run.id]) or None)
         for run in {run.id: run for run in planned}.values()
@@ -63,7 +67,7 @@ def plan_table(
     left = left_to_do(once, elsewhere)
     table = Table(*COLUMNS, box=None, header_style="bold")
     rows, to_do = _rows(once, _arm), {run.id for run in left}
-    if len(rows) > MANY:
+    if len(rows) > MAX_ROWS:
         rows = _rows(once, _kind)
     for key, runs in rows.items():
         experiences, stimuli = (_listed(getattr(run, name) for run in runs) for name in ("experience", "stimuli"))
@@ -76,13 +80,10 @@ def plan_table(
     return Group(table, Text("\n".join(map(printable, lines))))
 
 
-MANY = 24  # rows of a plan that are read at a glance
-
-
 def _rows(
     planned: Sequence[PlannedRun], kind_of: Callable[[PlannedRun], tuple[str, str]]
 ) -> dict[tuple[str, ...], list[PlannedRun]]:
-    """The runs of each stage, target, backbone and kind."""
+    """Group runs by stage, target, backbone and kind."""
     rows: dict[tuple[str, ...], list[PlannedRun]] = {}
     for run in sorted(planned, key=lambda run: run.mode is not None):  # stage 1 first
         stage = "1" if run.mode is None else "2"
@@ -100,13 +101,10 @@ def _kind(run: PlannedRun) -> tuple[str, str]:
     return ("regulated", run.variant or "–") if run.mode in REGULATED else ("references", "–")
 
 
-COLUMNS = ("stage", "target", "backbone", "arm", "variant", "experience", "stimuli", "runs", "done", "each")
-
-
 def _lines(
     study: Study, once: Sequence[PlannedRun], left: Sequence[PlannedRun], costs: Costs, jobs: int, whole: int | None
 ) -> Iterator[str]:
-    """The plan in sentences; `once` has every run once."""
+    """Yield the plan in sentences; `once` has every run once."""
     seeds = study.seed_numbers
     looks = " and ".join(map(str, study.looks or (study.seeds,)))
     what = f"{study.purpose}: " if study.purpose else ""
@@ -135,7 +133,6 @@ def _lines(
 
 
 def _why_untimed(untimed: Sequence[PlannedRun]) -> str:
-    """Why runs cannot be timed."""
     devices = dict.fromkeys(run.recipe.training.device for run in untimed)
     absent = [device for device in devices if device != "auto" and not is_available(device)]
     if absent:
@@ -145,15 +142,15 @@ def _why_untimed(untimed: Sequence[PlannedRun]) -> str:
 
 def _budgets(planned: Sequence[PlannedRun]) -> dict[str, list[str]]:
     """The arms and variants of each gradient budget, by its description."""
-    found: dict[str, list[str]] = {}
+    budgets: dict[str, list[str]] = {}
     for run in planned:
         if run.mode is None or not isinstance(run.recipe, TrainRecipe) or not run.recipe.has_two_responses:
             continue
         arm = LABELS[run.mode] + (f" ({run.variant})" if run.variant else "")
-        arms = found.setdefault(describe_budget(run.recipe), [])
+        arms = budgets.setdefault(describe_budget(run.recipe), [])
         if arm not in arms:
             arms.append(arm)
-    return found
+    return budgets
 
 
 def _listed(values: Iterable[str | None]) -> str:
@@ -161,7 +158,7 @@ def _listed(values: Iterable[str | None]) -> str:
 
 
 def rows_text(table: pd.DataFrame, style: Literal["csv", "json", "markdown"]) -> str:
-    """All rows of a table of results as text that ends with a line break; bytes in base64, lists in a CSV as JSON."""
+    """Write all rows of a table of results as text; bytes in base64, lists in a CSV as JSON."""
     table = table.map(lambda value: base64.b64encode(value).decode() if isinstance(value, bytes) else value)
     if style == "csv":
         return table.map(_as_json).to_csv(index=False)
@@ -172,7 +169,7 @@ def rows_text(table: pd.DataFrame, style: Literal["csv", "json", "markdown"]) ->
 
 
 def _as_json(value: Any) -> Any:
-    """A list as JSON, with null for NaN; any other value as it is."""
+    """Convert a list to JSON, with null for NaN; keep any other value."""
     if not isinstance(value, list | np.ndarray):
         return value
     parts = value.tolist() if isinstance(value, np.ndarray) else value
@@ -180,7 +177,7 @@ def _as_json(value: Any) -> Any:
 
 
 def rows_table(table: pd.DataFrame) -> Table:
-    """All rows of a table of results for the terminal."""
+    """Show all rows of a table of results in the terminal."""
     shown = Table(box=None, header_style="bold")
     for name in table.columns:
         shown.add_column(Text(name))
