@@ -217,7 +217,7 @@ def test_the_number_of_seeds_to_run_does_not_change_the_plan(tmp_path: Path) -> 
         ("modes: [learned, learned]", ":1: modes[1]: 'learned' appears twice"),
         ("references: [backbone, backbone]", ":1: references[1]: 'backbone' appears twice"),
         ("modes: []\nreferences: []", ":1: modes: must name at least one, or references or relatives must"),
-        ("experiences: []", ":1: experiences: must name at least one"),
+        ("experiences: []", ":1: experiences: must name affect"),
         ("experiences: [fresh, shuffled]", ":1: experiences: must name affect: the others are its twins"),
         ("modes: learned", ":1: modes: must be a list, not 'learned'"),
         ("seeds: 0", ":1: seeds: must be 1 to 1,000, not 0"),

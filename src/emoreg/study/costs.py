@@ -153,10 +153,11 @@ def _threads(jobs: int) -> int:
 def _machine(kinds: Iterable[TrainRecipe], jobs: int) -> str:
     """Describe the devices of this machine that the kinds use, with the precisions."""
     here, parts = environment(), []
+    threads, per_run = _threads(jobs), " a run" if jobs > 1 else ""
     for device, precision in dict.fromkeys((kind.training.device, kind.training.precision) for kind in kinds):
-        threads = _threads(jobs)
-        cores = f", {threads} core{'s' if threads > 1 else ''}{' a run' if jobs > 1 else ''}"
-        name = here["gpu"] if device == "cuda" else f"{here['cpu']}{cores if device == 'cpu' else ''}"
+        name = here["gpu"] if device == "cuda" else here["cpu"]
+        if device == "cpu":
+            name = f"{name}, {threads} core{'s' if threads > 1 else ''}{per_run}"
         parts.append(f"{name}, {precision}")
     return " and ".join(parts)
 

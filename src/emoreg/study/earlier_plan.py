@@ -62,7 +62,7 @@ def fallen_out(study: Study, planned: Sequence[PlannedRun], out: Path, runs: Pat
     reason, settings = _what_changed(table[is_lost], [run for run in planned if run.id not in known], out)
     if not study.is_smoke and (lost["purpose"] == "confirmation").any():
         remedy = "put that back"
-        if settings and settings <= _auto(study):  # the file is unchanged, but the study was started on another machine
+        if settings and settings <= _auto_settings(study):  # same file, but started on another machine
             device, precision = (lost.iloc[0][f"{SETTINGS}training.{name}"] for name in ("device", "precision"))
             remedy = (
                 f"write machine: {{device: {device}, precision: {precision}}} into the file, or give {out} in its place"
@@ -126,7 +126,7 @@ def _plan(purpose: str | None, seeds: int, first: int, looks: Sequence[int]) -> 
     return f"{purpose}, seeds {int(first)} to {int(first + seeds) - 1}, looks {list(map(int, looks))}"
 
 
-def _auto(study: Study) -> set[str]:
+def _auto_settings(study: Study) -> set[str]:
     """The settings that are `auto` in a recipe of the study, so that the machine decides them."""
     training = [recipe.training for recipe in study.recipes]
     return {

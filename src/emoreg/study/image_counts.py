@@ -62,13 +62,11 @@ def count_images(recipes: Iterable[Recipe], progress: Progress) -> CountedSets:
     with progress.task("look at the images", len(sets), "sets") as advance:
         for settings in sets:
             try:
-                is_target = isinstance(settings, TargetSettings)
-                counted = _count_target(settings) if is_target else _count_stimuli(settings)
-            except UserError as error:
-                faults[settings] = str(error)
-            else:
+                counted = _count_target(settings) if isinstance(settings, TargetSettings) else _count_stimuli(settings)
                 if counted is not None:
                     counts[settings] = counted
+            except UserError as error:
+                faults[settings] = str(error)
             advance(1)
     return CountedSets(counts, faults)
 

@@ -68,7 +68,8 @@ def run_study(
     """Do all remaining runs of a study, score them in its suites, and write its table.
 
     To resume a study that was stopped, even killed, call this again. Runs that fail are recorded with their error, and
-    tried again by the next call. Runs that diverge are results; they are tried again only if their folders are deleted.
+    tried again by the next call. Runs that diverge are tried again only if their folders are deleted; in stage 2 they
+    count as results.
 
     Args:
         study: from `read_study`, or made in Python.
@@ -91,7 +92,8 @@ def run_study(
         UserError: the folder cannot be written, or another process is using it; a table cannot be read, or has no run
             of this study; images of remaining runs have changed since the study started, or are missing (the error
             lists all such sets); `only` has an unknown label; torchrun, srun or the like has started several
-            processes; the folder has results of another plan, see `earlier_plan.fallen_out`.
+            processes; the folder has results of another plan: seeds and looks may not change, and a confirmation may
+            not drop finished runs.
     """
     if not isinstance(study, Study):
         given = f"a {type(study).__name__}"

@@ -114,8 +114,6 @@ class StudyFile:
             check_once(key, getattr(self, key))
         if not self.modes and not self.references and not self.relatives:
             raise SettingError("modes", "must name at least one, or references or relatives must")
-        if self.modes and not self.experiences:
-            raise SettingError("experiences", "must name at least one; modes need affect")
         if self.modes and "affect" not in self.experiences:
             raise SettingError("experiences", "must name affect: the others are its twins, to be compared with it")
         check_seeds("seeds", self.seeds)

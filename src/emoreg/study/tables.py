@@ -58,7 +58,9 @@ def plan_table(
     """
     variants: dict[str, dict[str, None]] = {}
     for run in planned:
-        variants.setdefault(run.id, {}).update({run.variant: None} if run.variant else {})
+        labels = variants.setdefault(run.id, {})
+        if run.variant:
+            labels[run.variant] = None
     # A run that several variants share is listed once, with all their labels.
     once = [
         dataclasses.replace(run, variant=", ".join(variants[run.id]) or None)
@@ -110,7 +112,9 @@ def _lines(
     what = f"{study.purpose}: " if study.purpose else ""
     verdicts = "no verdicts" if study.purpose == "exploration" else f"verdicts at {looks} seeds"
     extra = len(seeds) - study.seeds
-    more = f", {extra} more than planned" if extra > 0 else f" of {study.seeds} planned" if extra else ""
+    more = f", {extra} more than planned" if extra > 0 else ""
+    if extra < 0:
+        more = f" of {study.seeds} planned"
     yield f"{what}{len(seeds)} seeds{more}, {seeds[0]} to {seeds[-1]}; {verdicts}"
     for line, arms in _budgets(once).items():
         yield f"gradient budget, {', '.join(arms)}: {line}"
