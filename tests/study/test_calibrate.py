@@ -23,14 +23,14 @@ from narrow import present
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[tuple[TrainState, Batch]]:
     """The steps that are taken; the timing is cut to a few."""
     monkeypatch.setattr(calibrate, "SECONDS", 0.01)
-    taken: list[tuple[TrainState, Batch]] = []
+    steps: list[tuple[TrainState, Batch]] = []
 
     def step(state: TrainState, batch: Batch, observe: Callable[[], None] | None) -> torch.Tensor:
-        taken.append((state, batch))
+        steps.append((state, batch))
         return train_step(state, batch, observe)
 
     monkeypatch.setattr(calibrate, "make_step", lambda state, training: partial(step, state))
-    return taken
+    return steps
 
 
 def test_the_timed_step_is_the_one_that_trains(stage2: TrainRecipe, steps: list[tuple[TrainState, Batch]]) -> None:

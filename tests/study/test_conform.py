@@ -163,8 +163,8 @@ def test_any_other_csv_file_is_refused_with_the_command_to_use(table: Path, tmp_
     read_results(table).to_csv(tmp_path / "results.csv", index=False)
     if suffix == ".parquet":
         pd.read_csv(tmp_path / "results.csv").to_parquet(path)
-    told = refusal(lambda: read_results(path))
-    assert "instead of" in told and "as after a CSV file" in told and "emoreg results --format csv" in told
+    message = refusal(lambda: read_results(path))
+    assert "instead of" in message and "as after a CSV file" in message and "emoreg results --format csv" in message
 
 
 def test_a_table_of_a_later_format_is_refused(table: Path) -> None:
@@ -223,5 +223,5 @@ def test_two_columns_of_one_name_are_refused(written: Path) -> None:
 
 def test_a_value_that_does_not_fit_its_column_is_not_written(written: Path, tmp_path: Path) -> None:
     table = read_results(written).assign(seconds="long")
-    told = refusal(lambda: write_results(tmp_path / "new.parquet", table))
-    assert "column 'seconds' holds text instead of numbers" in told and not (tmp_path / "new.parquet").exists()
+    message = refusal(lambda: write_results(tmp_path / "new.parquet", table))
+    assert "column 'seconds' holds text instead of numbers" in message and not (tmp_path / "new.parquet").exists()

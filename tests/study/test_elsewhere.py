@@ -71,9 +71,9 @@ def test_suites_scored_later_are_joined_with_earlier_ones(table_of: Callable[...
     table = table_of("one", 0).iloc[[0]]
 
     def scored(**suites: float) -> pd.DataFrame:
-        told = {name: {"options": {}, "images": "all"} for name in suites}
+        scored = {name: {"options": {}, "images": "all"} for name in suites}
         figures = {f"suite.{name}.mean": value for name, value in suites.items()}
-        return table.assign(**figures, suites=json.dumps(told))
+        return table.assign(**figures, suites=json.dumps(scored))
 
     tables = [("old", table), ("one", scored(calibration=0.1)), ("two", scored(calibration=0.2, corruptions=0.3))]
     (row,) = merged(tables).to_dict("records")
@@ -83,9 +83,9 @@ def test_suites_scored_later_are_joined_with_earlier_ones(table_of: Callable[...
 
 def test_a_run_with_two_results_is_refused(table_of: Callable[..., pd.DataFrame]) -> None:
     one, two = table_of("one", 0), table_of("two", 0, accuracy=0.6)
-    told = refusal(lambda: merged([("one.parquet", one), ("two.parquet", two)]))
-    assert "one.parquet and two.parquet have different results of the run digits-resnet8-backbone-seed0" in told
-    assert "test_accuracy (0.5 there, 0.6 here)" in told
+    error = refusal(lambda: merged([("one.parquet", one), ("two.parquet", two)]))
+    assert "one.parquet and two.parquet have different results of the run digits-resnet8-backbone-seed0" in error
+    assert "test_accuracy (0.5 there, 0.6 here)" in error
 
 
 def test_a_classifier_that_diverged_in_one_table_and_finished_in_another_has_two_results(
@@ -94,9 +94,9 @@ def test_a_classifier_that_diverged_in_one_table_and_finished_in_another_has_two
     one = table_of("one", 0).iloc[[0]]
     two = table_of("two").iloc[[0]].assign(status="diverged", error="the loss is not finite")
     assert merged([("one", two), ("two", two)])["status"].tolist() == ["diverged"]
-    told = refusal(lambda: merged([("one.parquet", one), ("two.parquet", two)]))
-    assert "different results of the run digits-resnet8-backbone-seed0" in told
-    assert "status (finished there, diverged here)" in told
+    error = refusal(lambda: merged([("one.parquet", one), ("two.parquet", two)]))
+    assert "different results of the run digits-resnet8-backbone-seed0" in error
+    assert "status (finished there, diverged here)" in error
     assert "status (diverged there, finished here)" in refusal(lambda: merged([("two", two), ("one", one)]))
 
 
@@ -168,8 +168,8 @@ def test_a_table_of_another_study_is_refused_with_the_differences_of_its_closest
     other = dataclasses.replace(cell, recipe=build(cell.recipe, {"training": change}))
     table = table_of("other", 0, study=dataclasses.replace(tiny_study, grid=(other,)))
     alone = table[table["mode"] == "none"]
-    told = refusal(lambda: finished_elsewhere([("other.parquet", alone)], planned))
-    assert told.startswith("other.parquet has no run of this study: ") and message in told
+    error = refusal(lambda: finished_elsewhere([("other.parquet", alone)], planned))
+    assert error.startswith("other.parquet has no run of this study: ") and message in error
 
 
 def test_settings_added_after_a_table_was_written_are_not_differences(
@@ -180,8 +180,8 @@ def test_settings_added_after_a_table_was_written_are_not_differences(
     table = table_of("other", 0, study=dataclasses.replace(tiny_study, grid=(other,)))
     unused = [name for name, value in BEFORE_ADDED.items() if table[name].dropna().eq(value).all()]
     earlier = table[table["mode"] == "none"].assign(**dict.fromkeys(unused))
-    told = refusal(lambda: finished_elsewhere([("other.parquet", earlier)], planned))
-    assert told == (
+    error = refusal(lambda: finished_elsewhere([("other.parquet", earlier)], planned))
+    assert error == (
         "other.parquet has no run of this study: its closest run differs in training.epochs (9 there, 1 here)"
     )
 
@@ -194,8 +194,8 @@ def test_if_only_images_have_changed_the_error_says_so(
     study = dataclasses.replace(tiny_study, grid=(cell, fewer))
     table = table_of("other", 0, study=study)
     table["id"] = [f"other{number}" for number in range(len(table))]
-    told = refusal(lambda: finished_elsewhere([("other", table)], plan_runs(study, tmp_path / "runs")))
-    assert "its settings are the same, but its images have other names" in told
+    error = refusal(lambda: finished_elsewhere([("other", table)], plan_runs(study, tmp_path / "runs")))
+    assert "its settings are the same, but its images have other names" in error
 
 
 def test_a_table_of_the_first_edition_or_of_other_arms_is_refused_as_such(planned: list[PlannedRun]) -> None:

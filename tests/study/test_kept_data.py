@@ -162,8 +162,8 @@ def test_neither_reports_nor_plans_need_images(place: Path, quiet: Progress, cap
         and "6 runs, 3 done, 3 to do: no estimate" in shown
     )
     assert main(["study", str(written("never/there", path="n.yaml")), "--dry-run", "--quiet"]) == 2
-    told = refusal(lambda: done("s/study.yaml", "s", quiet) if rewritten_with(2) else None)
-    assert "data/flags (folder) is not here: it was 32 files of" in told
+    message = refusal(lambda: done("s/study.yaml", "s", quiet) if rewritten_with(2) else None)
+    assert "data/flags (folder) is not here: it was 32 files of" in message
 
 
 def rewritten_with(seeds: int) -> bool:
@@ -177,8 +177,8 @@ def test_changed_images_are_refused_if_runs_remain(place: Path, quiet: Progress)
     done(written(), "s", quiet)
     (place / "data" / "flags" / "train" / "red" / "more.png").write_bytes(b"x")
     assert set(done(written(), "s", quiet)["status"]) == {"finished"}  # nothing to do
-    told = refusal(lambda: run_study(read_study(written(), seeds=2), "s", progress=quiet))
-    assert "data/flags (folder) has changed: 32 files of" in told and "33 files of" in told and "--out" in told
+    message = refusal(lambda: run_study(read_study(written(), seeds=2), "s", progress=quiet))
+    assert "data/flags (folder) has changed: 32 files of" in message and "33 files of" in message and "--out" in message
     assert main(["report", "s"]) == 0
 
 
@@ -227,8 +227,8 @@ def test_one_set_of_images_under_two_paths_is_not_two_targets(place: Path) -> No
     targets = "targets: [{target: {root: data/flags}}, {target: {root: same}}]\n"
     path = written()
     path.write_text(path.read_text() + targets)
-    told = refusal(lambda: plan_runs(with_data(read_study(path), Path("nowhere")), Path("runs")))
-    assert "the target flags and same are the same images" in told
+    message = refusal(lambda: plan_runs(with_data(read_study(path), Path("nowhere")), Path("runs")))
+    assert "the target flags and same are the same images" in message
 
 
 def test_a_study_continues_in_the_precision_it_was_started_in_and_says_so(

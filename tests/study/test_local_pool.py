@@ -102,8 +102,8 @@ def test_a_worker_that_would_start_the_script_again_is_not_a_failed_run(
 ) -> None:
     (run,) = plan_runs(dataclasses.replace(tiny_study, arms=(BACKBONE,), seeds=1), tmp_path / "runs")
     with contextlib.closing(LocalPool(2, quiet)) as pool:
-        told = refusal(lambda: execute([misbehaving(run, "imports a script without a guard")], tmp_path, pool, quiet))
-    assert told == GUARD and not (tmp_path / "failures.json").exists()
+        shown = refusal(lambda: execute([misbehaving(run, "imports a script without a guard")], tmp_path, pool, quiet))
+    assert shown == GUARD and not (tmp_path / "failures.json").exists()
 
 
 def test_a_study_ends_when_no_process_can_be_started(
@@ -128,8 +128,8 @@ def test_a_worker_that_does_not_end_does_not_block_the_study(
     with contextlib.closing(LocalPool(2, quiet)) as pool:
         assert execute([misbehaving(run, how)], tmp_path, pool, quiet) == {}
         (worker,) = pool.workers
-        begun = time.monotonic()
-    assert time.monotonic() - begun < 5 and worker.process.exitcode == -signal.SIGKILL
+        start = time.monotonic()
+    assert time.monotonic() - start < 5 and worker.process.exitcode == -signal.SIGKILL
 
 
 @pytest.mark.usefixtures("in_time")
@@ -141,13 +141,13 @@ def test_a_run_that_ignores_signals_does_not_block_stopping_the_study(
     (run,) = plan_runs(dataclasses.replace(tiny_study, arms=(BACKBONE,), seeds=1), tmp_path / "runs")
     with contextlib.closing(LocalPool(2, Progress())) as pool:
         pool.start(misbehaving(run, "ignores signals"))
-        told = ""
-        while "deaf" not in told:
+        shown = ""
+        while "deaf" not in shown:
             assert pool.wait() == []
-            told += capsys.readouterr().err
+            shown += capsys.readouterr().err
         (worker,) = pool.workers
-        begun = time.monotonic()
-    assert time.monotonic() - begun < 5 and worker.process.exitcode == -signal.SIGKILL
+        start = time.monotonic()
+    assert time.monotonic() - start < 5 and worker.process.exitcode == -signal.SIGKILL
 
 
 @pytest.mark.usefixtures("in_time")
@@ -188,8 +188,8 @@ def test_each_worker_has_a_gpu_and_the_replacement_of_a_dead_worker_gets_its_gpu
             ended = 0
             while ended < len(ways):
                 ended += len(pool.wait())
-            told, listening.lines = sorted(listening.lines), []
-            return told
+            lines, listening.lines = sorted(listening.lines), []
+            return lines
 
         assert done("tells its environment", "tells its environment") == ["told: GPU 0", "told: GPU 1"]
         assert done("is killed", "tells its environment") == ["told: GPU 1"]
@@ -220,10 +220,10 @@ def test_a_study_whose_process_group_gets_two_signals_reports_once_and_resumes_t
     os.killpg(process.pid, signal.SIGTERM)
     time.sleep(0.2)
     os.killpg(process.pid, signal.SIGTERM)
-    _, told = process.communicate(timeout=120)
+    _, shown = process.communicate(timeout=120)
     assert process.returncode == 143
-    assert told.endswith("emoreg: stopped by a signal; run the same command again to resume\n")
-    assert "Traceback" not in told and "FAILED" not in told and not (tmp_path / "out" / "failures.json").exists()
+    assert shown.endswith("emoreg: stopped by a signal; run the same command again to resume\n")
+    assert "Traceback" not in shown and "FAILED" not in shown and not (tmp_path / "out" / "failures.json").exists()
     assert list(tmp_path.glob(f"out/runs/*/{CHECKPOINT}"))
 
     study = read_study(file)
@@ -242,8 +242,8 @@ def test_preloaded_imports_do_not_initialise_cuda() -> None:
     """Once initialised, CUDA cannot be used in forks of the process."""
     code = """
 import sys, torch
-def asked(*_): raise AssertionError("CUDA is asked for something")
-torch.cuda.is_available = torch.cuda.device_count = torch._C._cuda_getDeviceCount = asked
+def refuse(*_): raise AssertionError("CUDA is used")
+torch.cuda.is_available = torch.cuda.device_count = torch._C._cuda_getDeviceCount = refuse
 from emoreg.study import preloaded
 assert not torch.cuda.is_initialized()
 missing = [name for name in (*preloaded.NAMES, "lightning_fabric") if name not in sys.modules]

@@ -47,10 +47,10 @@ def test_sets_that_users_provide_are_missing_without_a_root_or_if_it_does_not_ex
 def test_a_study_whose_sets_are_missing_is_refused_before_any_run(
     study: Study, tmp_path: Path, quiet: Progress
 ) -> None:
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as caught:
         run_study(study, tmp_path / "out", progress=quiet)
-    assert str(told.value).startswith("3 image sets are not here, and no run was started")
-    assert all(f"[{number}]" in str(told.value) for number in (1, 2, 3))
+    assert str(caught.value).startswith("3 image sets are not here, and no run was started")
+    assert all(f"[{number}]" in str(caught.value) for number in (1, 2, 3))
     assert not (tmp_path / "out" / "runs").exists()
 
 

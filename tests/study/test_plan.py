@@ -204,8 +204,8 @@ def test_the_hash_depends_on_every_setting_but_not_on_paths(tmp_path: Path) -> N
 def test_the_resolved_settings_decide_the_id(tmp_path: Path) -> None:
     """With `auto`, another kind of device gives other ids in both stages; a study that pins both has one set of ids."""
     gpu = Machine("cuda", "bf16-mixed")
-    asked = [{run.id for run in plan_runs(grid(machine=machine), tmp_path)} for machine in (CPU, gpu)]
-    assert not asked[0] & asked[1]
+    ids = [{run.id for run in plan_runs(grid(machine=machine), tmp_path)} for machine in (CPU, gpu)]
+    assert not ids[0] & ids[1]
     for run in plan_runs(grid(machine=gpu), tmp_path):
         assert (run.recipe.training.device, run.recipe.training.precision) == ("cuda", "bf16-mixed")
 

@@ -84,7 +84,7 @@ def test_a_run_whose_worker_is_killed_resumes_from_its_checkpoint(
 
 
 def test_more_resources_than_the_cluster_has_are_refused(tiny_study: Study, quiet: Progress, two_cores: Ray) -> None:
-    asked = dataclasses.replace(two_cores, gpus_per_run=0.25)
-    told = refusal(lambda: run_study(tiny_study, "out", progress=quiet, ray=asked))
-    assert "--gpus-per-run is 0.25, but the cluster has 0 GPUs" in told
+    cluster = dataclasses.replace(two_cores, gpus_per_run=0.25)
+    message = refusal(lambda: run_study(tiny_study, "out", progress=quiet, ray=cluster))
+    assert "--gpus-per-run is 0.25, but the cluster has 0 GPUs" in message
     assert "--cpus-per-run is 0" in refusal(lambda: Ray(cpus_per_run=0))

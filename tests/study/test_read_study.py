@@ -376,8 +376,10 @@ def test_keys_of_the_first_edition_are_converted_and_reported(
     old: str, today: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = read(tmp_path, f"seeds: 2\n{old}")
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1 and "mine.yaml: keys of the first edition: " in told and "now edition 2" in told
+    message = capsys.readouterr().err
+    assert (
+        message.count("\n") == 1 and "mine.yaml: keys of the first edition: " in message and "now edition 2" in message
+    )
     assert study == read(tmp_path, f"seeds: 2\n{today}") and study.edition == 2
     again = read(tmp_path, yaml.safe_dump(study.values))  # the copy in the study's folder
     assert again == study and not capsys.readouterr().err

@@ -67,8 +67,10 @@ def test_a_plan_that_was_changed_after_results_is_refused(file: Path, quiet: Pro
         for path in (file, Path("runs/mine/study.yaml")):
             kept = path.read_text()
             path.write_text(changed)
-            told = refusal(functools.partial(open_study, path))
-            assert "runs/mine holds results of a study that planned confirmation, seeds 0 to 1, looks [2]; this" in told
+            error = refusal(functools.partial(open_study, path))
+            assert (
+                "runs/mine holds results of a study that planned confirmation, seeds 0 to 1, looks [2]; this" in error
+            )
             path.write_text(kept)
     # The third seed, which is beyond the plan, stays in the table, unless fewer seeds are requested.
     assert len(open_study(file).table()) == len(open_study("runs/mine").table()) == 3
@@ -106,8 +108,10 @@ def test_a_study_made_in_python_keeps_its_plan_too(tiny_study: Study, tmp_path: 
     study = dataclasses.replace(tiny_study, arms=(BACKBONE,))
     run_study(study, tmp_path, progress=quiet)
     assert len(run_study(dataclasses.replace(study, run_seeds=4), tmp_path, progress=quiet)) == 4
-    told = refusal(lambda: run_study(dataclasses.replace(study, seeds=4), tmp_path, progress=quiet))
-    assert "planned confirmation, seeds 0 to 1, looks [2]; this one plans confirmation, seeds 0 to 3, looks [4]" in told
+    error = refusal(lambda: run_study(dataclasses.replace(study, seeds=4), tmp_path, progress=quiet))
+    assert (
+        "planned confirmation, seeds 0 to 1, looks [2]; this one plans confirmation, seeds 0 to 3, looks [4]" in error
+    )
 
 
 def test_added_suites_stay_when_the_file_is_run_again(
@@ -183,8 +187,8 @@ def test_arms_done_after_the_table_was_written_cannot_be_dropped_from_a_confirma
     write_results(Path("runs/mine/results.parquet"), table[~is_later] if is_added else table)
     assert open_study(file).fallen_out is None
     file.write_text(SETTINGS.replace("[affect, shuffled]", "[affect]"))
-    told = refusal(lambda: open_study(file))
-    assert "runs such as digits-resnet8-learned-shuffled-procedural-seed0 are left out" in told
+    error = refusal(lambda: open_study(file))
+    assert "runs such as digits-resnet8-learned-shuffled-procedural-seed0 are left out" in error
 
 
 def test_a_confirmation_of_another_machine_needs_its_machine_or_its_folder(
@@ -193,10 +197,10 @@ def test_a_confirmation_of_another_machine_needs_its_machine_or_its_folder(
     file.write_text(SETTINGS.replace(", device: cpu", ""))
     monkeypatch.setattr(scheduler, "this_machine", lambda: Machine("cuda", "bf16-mixed"))
     run_study(read_study(file), "runs/mine", progress=quiet)
-    told = refusal(lambda: begun(read_study(file), Path("runs/mine"), machine=Machine))
+    error = refusal(lambda: begun(read_study(file), Path("runs/mine"), machine=Machine))
     machine = "machine: {device: cuda, precision: bf16-mixed}"
-    assert "classifier.training.device was cuda, is cpu" in told and "put that back" not in told
-    assert f"results are there: write {machine} into the file, or give runs/mine in its place, or choose" in told
+    assert "classifier.training.device was cuda, is cpu" in error and "put that back" not in error
+    assert f"results are there: write {machine} into the file, or give runs/mine in its place, or choose" in error
     assert begun(read_study(Path("runs/mine/study.yaml")), Path("runs/mine"), machine=Machine).fallen_out is None
     file.write_text(f"{file.read_text()}{machine}\n")
     assert begun(read_study(file), Path("runs/mine"), machine=Machine).fallen_out is None
@@ -270,8 +274,8 @@ def test_a_study_that_is_as_small_as_a_smoke_run_is_not_one(file: Path, quiet: P
     file.write_text(yaml.safe_dump({key: value for key, value in small.values.items() if key != "smoke"}))
     assert read_study(file) == read_study(file, smoke=True)
     run_study(read_study(file), "runs/mine", progress=quiet)
-    told = refusal(lambda: run_study(read_study(file, smoke=True), "runs/mine", progress=quiet))
-    assert told.startswith("runs/mine holds results of a study that is not known to be a smoke run")
+    error = refusal(lambda: run_study(read_study(file, smoke=True), "runs/mine", progress=quiet))
+    assert error.startswith("runs/mine holds results of a study that is not known to be a smoke run")
 
 
 def test_a_smoke_run_is_recognised_by_its_folder(file: Path, quiet: Progress) -> None:
@@ -293,8 +297,8 @@ def test_a_smoke_run_does_not_replace_a_study_nor_a_study_a_smoke_run(
     )
     assert before == [Path("runs/mine", name).read_bytes() for name in ("study.yaml", "results.parquet")]
     if purpose == "confirmation":
-        told = refusal(lambda: run_study(read_study(file), "runs/mine-smoke", progress=quiet))
-        assert "runs/mine-smoke holds results of a study that was planned differently" in told
+        error = refusal(lambda: run_study(read_study(file), "runs/mine-smoke", progress=quiet))
+        assert "runs/mine-smoke holds results of a study that was planned differently" in error
     file.write_text(file.read_text().replace("seeds: 1", "seeds: 2"))
-    told = refusal(lambda: run_study(read_study(file), "runs/mine-smoke", progress=quiet))
-    assert "runs/mine-smoke holds results of a study that planned" in told
+    error = refusal(lambda: run_study(read_study(file), "runs/mine-smoke", progress=quiet))
+    assert "runs/mine-smoke holds results of a study that planned" in error

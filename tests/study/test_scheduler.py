@@ -49,7 +49,7 @@ def test_a_run_that_exits_has_failed_and_does_not_end_the_study(
 def test_a_run_that_another_study_has_just_started_is_tried_again_after_the_others(
     tiny_study: Study, failing: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told, train = Listening(), emoreg.stages.classify.train
+    listening, train = Listening(), emoreg.stages.classify.train
 
     def in_use_at_first(recipe: TrainRecipe, out: Path, progress: Progress) -> None:
         is_first = not any(name.startswith("digits") for name in failing)
@@ -60,7 +60,7 @@ def test_a_run_that_another_study_has_just_started_is_tried_again_after_the_othe
 
     monkeypatch.setattr(emoreg.stages.classify, "train", in_use_at_first)
     study = dataclasses.replace(tiny_study, arms=(BACKBONE, LEARNED), seeds=1)
-    assert (run_study(study, tmp_path, progress=told).status == "finished").all()
+    assert (run_study(study, tmp_path, progress=listening).status == "finished").all()
     assert [name.split("-")[2] for name in failing if name.startswith("digits")] == ["backbone", "learned", "backbone"]
     assert not (tmp_path / "failures.json").exists()
 
@@ -119,15 +119,18 @@ def failing(monkeypatch: pytest.MonkeyPatch, tiny_study: Study) -> list[str]:
 def test_a_failed_run_is_recorded_and_the_others_continue(
     tiny_study: Study, failing: list[str], tmp_path: Path
 ) -> None:
-    told = Listening()
-    table = run_study(tiny_study, tmp_path, progress=told)
+    listening = Listening()
+    table = run_study(tiny_study, tmp_path, progress=listening)
     by_name = table.set_index("run")
     assert by_name.status.value_counts().to_dict() == {"finished": 5, "failed": 3, "blocked": 2}
     assert by_name.error["digits-resnet8-backbone-seed1"] == "RuntimeError: of a library, in two lines"
     assert by_name.error["pretraining-resnet8-procedural-shuffled-seed0"] == "the stimuli are not there"
     assert by_name.error["digits-resnet8-learned-shuffled-procedural-seed0"].startswith("not run, as the stage-1 run")
     assert "digits-resnet8-learned-affect-procedural-seed1" in failing  # after the failures
-    assert sum("FAILED" in line for line in told.lines) == 3 and sum("BLOCKED" in line for line in told.lines) == 2
+    assert (
+        sum("FAILED" in line for line in listening.lines) == 3
+        and sum("BLOCKED" in line for line in listening.lines) == 2
+    )
     failures = json.loads((tmp_path / "failures.json").read_text())
     assert any("Traceback" in failure["traceback"] for failure in failures.values())
 
@@ -153,11 +156,11 @@ def test_a_failed_run_is_tried_again_and_its_record_removed_on_success(
     assert left.status is RunStatus.FAILED and left.error == "RuntimeError: of a library, in two lines"
 
 
-def diverging(begun: list[str]) -> Callable[[Recipe, Path, Progress], None]:
+def diverging(started: list[str]) -> Callable[[Recipe, Path, Progress], None]:
     """Replace both stages by runs that diverge, and return their names."""
 
     def diverge(recipe: Recipe, out: Path, progress: Progress) -> None:
-        begun.append(out.name.rpartition("-")[0])
+        started.append(out.name.rpartition("-")[0])
         with claim_run(out, recipe, progress):
             raise Diverged("the loss is not finite")
 
@@ -204,20 +207,20 @@ def test_a_damaged_record_of_a_divergence_fails_only_its_run(
 def test_an_encoder_that_diverged_blocks_its_arms_and_is_repeated_only_without_its_folder(
     tiny_study: Study, tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun: list[str] = []
+    started: list[str] = []
 
     def diverge(context: RunContext[PretrainRecipe], given: object) -> None:
-        begun.append(context.run.folder.name)
+        started.append(context.run.folder.name)
         raise Diverged("the loss is not finite")
 
     monkeypatch.setattr(emoreg.stages.pretrain, "_pretrain", diverge)
     study = dataclasses.replace(tiny_study, arms=(LEARNED,), seeds=1)
     for _ in range(2):
         assert run_study(study, tmp_path, progress=quiet).status.tolist() == ["diverged", "blocked"]
-    assert len(begun) == 1
-    shutil.rmtree(tmp_path / "runs" / begun[0])
+    assert len(started) == 1
+    shutil.rmtree(tmp_path / "runs" / started[0])
     assert run_study(study, tmp_path, progress=quiet).status.tolist() == ["diverged", "blocked"]
-    assert len(begun) == 2
+    assert len(started) == 2
 
 
 def test_records_of_failures_have_a_status_and_those_of_the_first_edition_are_read_without(
@@ -333,7 +336,7 @@ def test_an_idle_process_that_dies_is_replaced(tiny_study: Study, tmp_path: Path
 def test_deleting_the_folder_of_a_finished_run_does_not_stop_the_others(
     tiny_study: Study, failing: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told, train = Listening(), emoreg.stages.classify.train
+    listening, train = Listening(), emoreg.stages.classify.train
 
     def deleted(recipe: TrainRecipe, out: Path, progress: Progress) -> None:
         if recipe.regulation.mode == "none" and recipe.seed == 0:
@@ -342,7 +345,7 @@ def test_deleting_the_folder_of_a_finished_run_does_not_stop_the_others(
             train(recipe, out, progress=progress)
 
     monkeypatch.setattr(emoreg.stages.classify, "train", deleted)
-    table = run_study(tiny_study, tmp_path, progress=told)
-    assert any("backbone-seed0" in line and "there is no run folder" in line for line in told.lines)
+    table = run_study(tiny_study, tmp_path, progress=listening)
+    assert any("backbone-seed0" in line and "there is no run folder" in line for line in listening.lines)
     assert "digits-resnet8-learned-affect-procedural-seed1" in failing
     assert table.status.value_counts().to_dict() == {"finished": 4, "failed": 3, "blocked": 2, "waiting": 1}

@@ -143,8 +143,8 @@ def test_the_table_has_a_column_for_each_figure_and_one_for_the_options(
     is_scored = (table["stage"] == 2) & (table["status"] == "finished")
     assert (table.loc[is_scored, "suite.calibration.ece"] == 0.1).all()
     assert table.loc[~is_scored, "suite.calibration.ece"].isna().all()
-    told = json.loads(table.loc[is_scored, "suites"].iloc[0])
-    assert told["adversarial"]["options"]["images"] == 4 and told["calibration"]["images"] == "9 test images"
+    suites = json.loads(table.loc[is_scored, "suites"].iloc[0])
+    assert suites["adversarial"]["options"]["images"] == 4 and suites["calibration"]["images"] == "9 test images"
     before = results_of(tiny_study, planned, {}, out=tmp_path)
     assert before["suites"].isna().all() and "suite.calibration.ece" not in before
 

@@ -109,15 +109,17 @@ def test_a_run_that_another_study_is_doing_is_waited_for_after_the_others(
                 other.kill()
                 other.wait()
 
-    told = UntilWaited()
+    listening = UntilWaited()
     study = dataclasses.replace(tiny_study, arms=(BACKBONE,), seeds=2)
-    table = run_study(study, tmp_path / "out", tmp_path / "runs", progress=told)
+    table = run_study(study, tmp_path / "out", tmp_path / "runs", progress=listening)
     assert table.status.tolist() == ["finished"] * 2 and table.error.isna().all()
     assert done == [here.folder.name] + ([elsewhere.folder.name] if how == "killed" else [])
-    lines = [line for line in told.lines if "elsewhere" in line or "waiting" in line]
+    lines = [line for line in listening.lines if "elsewhere" in line or "waiting" in line]
     assert lines[0].startswith(f"{elsewhere.name}: is being done elsewhere, by process {other.pid} on ")
     assert lines[1].startswith(f"waiting for {elsewhere.name}, which is being done by process {other.pid}")
-    assert "Ctrl-C stops waiting" in lines[1] and len(lines) == 2 and not any("failed" in line for line in told.lines)
+    assert (
+        "Ctrl-C stops waiting" in lines[1] and len(lines) == 2 and not any("failed" in line for line in listening.lines)
+    )
     assert not (tmp_path / "out" / "failures.json").exists()
 
 
@@ -184,8 +186,8 @@ def test_a_run_that_another_study_has_started_under_another_name_is_not_repeated
 
     monkeypatch.setattr(emoreg.stages.classify, "train", do)
     monkeypatch.setattr(emoreg.stages.pretrain, "pretrain", do)
-    told = UntilWaited()
-    table = run_study(study, tmp_path / "out", tmp_path / "runs", progress=told).set_index("mode", drop=False)
+    listening = UntilWaited()
+    table = run_study(study, tmp_path / "out", tmp_path / "runs", progress=listening).set_index("mode", drop=False)
     assert table.status.tolist() == ["finished"] * 3
     learned = next(run for run in plan_runs(study, tmp_path / "runs") if run.mode == "learned").folder
     assert done[1:] == [(learned.name, str(encoder))] and len(list((tmp_path / "runs").iterdir())) == 3
@@ -226,12 +228,12 @@ def test_waiting_for_another_machine_says_what_to_do_if_it_is_gone(
     one, two = runs_of(tiny_study, tmp_path / "runs")
     holding(one.folder)
     (one.folder / HOLDER).write_text(json.dumps({"process": 7, "host": "node12", "since": "2026-01-01"}))
-    told = Listening()
-    shared = SharedRuns(told)
+    listening = Listening()
+    shared = SharedRuns(listening)
     assert list(shared.free([one, two], 1)) == [two]
     shared.wait([one])
     shared.wait([one])  # not reported again so soon
-    assert told.lines == [
+    assert listening.lines == [
         f"{one.name}: is being done elsewhere, by process 7 on node12 since 2026-01-01; the others come first",
         f"waiting for {one.name}, which is being done by process 7 on node12 since 2026-01-01; if it is gone for good, "
         f"delete {one.folder / '.lock'}; Ctrl-C stops waiting, and the same command continues later",

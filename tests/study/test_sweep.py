@@ -65,7 +65,7 @@ def pool(monkeypatch: pytest.MonkeyPatch) -> Pretended:
     return made
 
 
-def asked(folder: Path, rates: list[float], more: str = "") -> Sweep:
+def sweep_of(folder: Path, rates: list[float], more: str = "") -> Sweep:
     path = folder / "mine.yaml"
     path.write_text(f"seeds: 2\n{more}\nsearch: {{optimizer: {{lr: {rates}}}}}", encoding="utf-8")
     return read_sweep(path)
@@ -79,7 +79,7 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 def test_the_best_trial_has_the_highest_mean_on_validation_images_and_is_written_as_a_recipe(
     tmp_path: Path, pool: Pretended, quiet: Progress
 ) -> None:
-    result = run_sweep(asked(tmp_path, [0.1, 0.3, 0.2]), tmp_path / "out", progress=quiet)
+    result = run_sweep(sweep_of(tmp_path, [0.1, 0.3, 0.2]), tmp_path / "out", progress=quiet)
     assert result.best is not None and result.best.trial.values == {"optimizer.lr": 0.2}
     assert result.best.score == pytest.approx(0.205) and result.metric == "accuracy"
     best = read_recipe(TrainRecipe, tmp_path / "out" / BEST)
@@ -92,24 +92,24 @@ def test_the_best_trial_has_the_highest_mean_on_validation_images_and_is_written
 
 
 def test_a_resumed_or_extended_sweep_repeats_no_finished_run(tmp_path: Path, pool: Pretended, quiet: Progress) -> None:
-    run_sweep(asked(tmp_path, [0.1, 0.3]), tmp_path / "out", progress=quiet)
+    run_sweep(sweep_of(tmp_path, [0.1, 0.3]), tmp_path / "out", progress=quiet)
     assert len(pool.done) == 4
     pool.done.clear()
-    run_sweep(asked(tmp_path, [0.1, 0.2, 0.3]), tmp_path / "out", progress=quiet)
+    run_sweep(sweep_of(tmp_path, [0.1, 0.2, 0.3]), tmp_path / "out", progress=quiet)
     assert sorted(pool.done) == ["lr-0.2-seed0", "lr-0.2-seed1"]
 
 
 def test_a_trial_that_diverged_is_a_result_and_one_that_failed_is_tried_again(
     tmp_path: Path, pool: Pretended, quiet: Progress, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked(tmp_path, [0.1, 0.3])
+    sweep_of(tmp_path, [0.1, 0.3])
     for _ in range(2):
         assert main(["sweep", str(tmp_path / "mine.yaml"), "--out", str(tmp_path / "out"), "--quiet"]) == 0
         shown = capsys.readouterr()
         assert " diverged " in shown.out and " failed " not in shown.out and ": it diverged" in shown.err
     assert len(pool.done) == 4
     pool.done.clear()
-    asked(tmp_path, [0.1, 0.4])
+    sweep_of(tmp_path, [0.1, 0.4])
     for _ in range(2):
         assert main(["sweep", str(tmp_path / "mine.yaml"), "--out", str(tmp_path / "out"), "--quiet"]) == 1
         shown = capsys.readouterr()
@@ -140,17 +140,17 @@ def test_a_sweep_with_a_further_setting_finds_its_runs_and_their_precision(
 
 
 def test_a_lower_loss_is_better(tmp_path: Path, pool: Pretended, quiet: Progress) -> None:
-    result = run_sweep(asked(tmp_path, [0.1, 0.2], "metric: loss"), tmp_path / "out", progress=quiet)
+    result = run_sweep(sweep_of(tmp_path, [0.1, 0.2], "metric: loss"), tmp_path / "out", progress=quiet)
     assert result.best is not None and result.best.trial.values == {"optimizer.lr": 0.2}
 
 
 def test_a_metric_that_the_runs_lack_is_named(tmp_path: Path, pool: Pretended, quiet: Progress) -> None:
     with pytest.raises(UserError, match="metric: a run has no ccc on validation images"):
-        run_sweep(asked(tmp_path, [0.1], "metric: ccc"), tmp_path / "out", progress=quiet)
+        run_sweep(sweep_of(tmp_path, [0.1], "metric: ccc"), tmp_path / "out", progress=quiet)
 
 
 def test_the_id_of_a_trial_depends_on_what_auto_is_resolved_to(tmp_path: Path) -> None:
-    sweep = asked(tmp_path, [0.1])
+    sweep = sweep_of(tmp_path, [0.1])
     ((here, _),), ((there, _),) = (
         plan_sweep(sweep, tmp_path, machine) for machine in (Machine(), Machine("cuda", "bf16-mixed"))
     )
@@ -160,14 +160,14 @@ def test_the_id_of_a_trial_depends_on_what_auto_is_resolved_to(tmp_path: Path) -
 def test_a_sweep_continues_in_the_precision_it_was_started_in(
     tmp_path: Path, pool: Pretended, quiet: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_sweep(asked(tmp_path, [0.1]), tmp_path / "out", progress=quiet)
+    run_sweep(sweep_of(tmp_path, [0.1]), tmp_path / "out", progress=quiet)
     pool.done.clear()
     monkeypatch.setattr(pool, "machine", lambda: Machine("cpu", "bf16-mixed"))
     lines: list[str] = []
     monkeypatch.setattr(quiet, "say", lines.append)
-    run_sweep(asked(tmp_path, [0.1, 0.2]), tmp_path / "out", progress=quiet)
+    run_sweep(sweep_of(tmp_path, [0.1, 0.2]), tmp_path / "out", progress=quiet)
     assert sorted(pool.done) == ["lr-0.2-seed0", "lr-0.2-seed1"]
-    told = f"{tmp_path / 'out'} was started in 32-true, and its remaining runs are trained in it too"
-    assert [line for line in lines if "started in" in line] == [told]
-    run_sweep(asked(tmp_path, [0.1]), tmp_path / "another", progress=quiet)
+    message = f"{tmp_path / 'out'} was started in 32-true, and its remaining runs are trained in it too"
+    assert [line for line in lines if "started in" in line] == [message]
+    run_sweep(sweep_of(tmp_path, [0.1]), tmp_path / "another", progress=quiet)
     assert len(pool.done) == 4 and sum("started in" in line for line in lines) == 1

@@ -68,7 +68,7 @@ def test_a_range_keeps_within_its_limits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("search: {optimizer: {lrr: [1]}}", r"mine.yaml:1: search.optimizer.lrr: unknown setting.*optimizer.lr"),
         ("search: {optimizer: {lr: 0.1}}", r"search.optimizer.lr: must be a list of values, not 0.1"),
@@ -96,8 +96,8 @@ def test_a_range_keeps_within_its_limits() -> None:
         ("recipe: missing.yaml\nsearch: {optimizer: {lr: [1]}}", r"missing.yaml"),
     ],
 )
-def test_what_cannot_be_tried_is_refused_before_anything_runs(tmp_path: Path, text: str, told: str) -> None:
-    with pytest.raises(Exception, match=told) as caught:
+def test_what_cannot_be_tried_is_refused_before_anything_runs(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(Exception, match=message) as caught:
         sweep(tmp_path, text)
     assert caught.type.__name__ in ("SettingError", "UserError") and "\n" not in str(caught.value)
 

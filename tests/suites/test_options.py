@@ -30,7 +30,7 @@ def test_a_name_alone_stands_for_its_defaults() -> None:
 
 
 @pytest.mark.parametrize(
-    ("entries", "key", "told"),
+    ("entries", "key", "message"),
     [
         (["calibration", "coruptions"], "suites[1]", "did you mean 'corruptions'?"),
         ([{"coruptions": {}}], "suites[0].coruptions", "did you mean"),
@@ -49,10 +49,10 @@ def test_a_name_alone_stands_for_its_defaults() -> None:
         ("calibration", "suites", "must be a list"),
     ],
 )
-def test_an_error_names_the_entry_and_the_closest_match(entries: Any, key: str, told: str) -> None:
+def test_an_error_names_the_entry_and_the_closest_match(entries: Any, key: str, message: str) -> None:
     with pytest.raises(SettingError) as caught:
         read_suites(entries)
-    assert caught.value.key.startswith(key) and told in str(caught.value)
+    assert caught.value.key.startswith(key) and message in str(caught.value)
 
 
 def test_the_id_depends_on_the_options_but_not_on_paths() -> None:

@@ -66,8 +66,8 @@ def test_a_run_of_given_images_is_scored_only_on_these(tmp_path: Path, quiet: Pr
     draw, labels = np.random.default_rng(0), np.arange(48) % 2
     table = Table("mine", draw.integers(0, 256, (48, 8, 8, 3), np.uint8), labels)
     data = Target(table.take(np.arange(24)), table.take(np.arange(24, 48)), ("cat", "dog"))
-    told = {"training.epochs": 1, "training.device": "cpu", "target.image_size": 8, "backbone.name": "resnet8"}
-    run = train(read_recipe(TrainRecipe, None, told), tmp_path / "run", progress=quiet, data=data)
+    settings = {"training.epochs": 1, "training.device": "cpu", "target.image_size": 8, "backbone.name": "resnet8"}
+    run = train(read_recipe(TrainRecipe, None, settings), tmp_path / "run", progress=quiet, data=data)
     relabelled = dataclasses.replace(data, test=Table("mine", data.test.images, 1 - data.test.labels))
     others = (relabelled, dataclasses.replace(data, classes=("dog", "cat")))
 
