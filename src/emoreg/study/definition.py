@@ -94,9 +94,9 @@ class Study:
         """All base recipes of both stages."""
         recipes: list[Recipe] = []
         for point in self.grid:
-            setups = [(point.recipe, point.stimuli), *((each.recipe, each.stimuli) for each in point.variants)]
-            for recipe, sets in setups:
-                recipes += [recipe, *(stimuli.recipe for stimuli in sets)]
+            parts: list[GridPoint | Variant] = [point, *point.variants]
+            for each in parts:
+                recipes += [each.recipe, *(stimuli.recipe for stimuli in each.stimuli)]
         return recipes
 
     @property

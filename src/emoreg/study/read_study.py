@@ -48,8 +48,8 @@ HEADER = tuple(item.name for item in fields(StudyFile) if item.name not in RECIP
 
 def with_data(study: Study, out: Path) -> Study:
     """Add the records of a study's images: from its folder `out`, and for other sets from the images themselves."""
-    before = None if study.data else kept_study(out)
-    data = with_those_here(study.data if before is None else before.data, study.recipes)
+    kept = None if study.data else kept_study(out)
+    data = with_those_here(study.data if kept is None else kept.data, study.recipes)
     values = None if study.values is None else {**study.values, "data": [asdict(each) for each in data]}
     return replace(study, data=data, values=values)
 
@@ -67,9 +67,10 @@ def with_machine(study: Study, out: Path, here: Machine) -> Study:
     """
     if not needs_machine(study):
         return study
-    before = kept_study(out)
-    machine = None if before is None else before.machine
-    return on_machine(study, here if machine is None or machine.device != here.device else machine)
+    kept, machine = kept_study(out), here
+    if kept is not None and kept.machine is not None and kept.machine.device == here.device:
+        machine = kept.machine
+    return on_machine(study, machine)
 
 
 def with_suites(study: Study, out: Path) -> Study:
@@ -203,13 +204,13 @@ def _shrunk(file: FileValues) -> FileValues:
     values = {key: value for key, value in file.given.items() if key not in ("looks", "run_seeds")}
     values |= {"seeds": 1, "smoke": True}
     for stage, base in ((PretrainRecipe, "pretraining"), (TrainRecipe, "classifier")):
-        places = [file.name(name) for name in (base, *LAID_OVER[base])]
         for key, value in smoke_settings(stage, values["edition"]).items():
-            for place in (places[0], *(f"{name}[]" for name in places[1:])):
+            for place in (file.name(base), *(f"{file.name(name)}[]" for name in LAID_OVER[base])):
                 put_setting(values, f"{place}.{key}", value)
     for part in (*values.get("variants", ()), *values.get("backbones", ())):
-        for key, value in smoke_settings(PretrainRecipe, values["edition"]).items() if "pretraining" in part else ():
-            put_setting(part, f"pretraining.{key}", value)
+        if "pretraining" in part:
+            for key, value in smoke_settings(PretrainRecipe, values["edition"]).items():
+                put_setting(part, f"pretraining.{key}", value)
     if "suites" in values:
         values["suites"] = shrunk(values["suites"])
     return FileValues(values, file.keys, file.words)
@@ -229,19 +230,22 @@ def _study(name: str, file: FileValues) -> Study:
         arms = factorial(new.modes, new.experiences, new.references, new.relatives)
         plan = (new.seeds, new.looks, new.run_seeds, new.first_seed, new.purpose, new.machine)
         study = Study(name, (), arms, *plan, EDITION, new.data, new.suites, new.smoke)
-    runs = len(study.seed_numbers) * len(arms)
+    _refuse_too_large(file, study)
+    _refuse_decided(file)
+    return replace(study, grid=grid_of(file, study), values=file.given)
+
+
+def _refuse_too_large(file: FileValues, study: Study) -> None:
+    seeds = len(study.seed_numbers)
+    runs = seeds * len(study.arms)
     for key in ("stimuli", "targets", "backbones", "variants"):
         entries = len(file.get(key, ()))
         if entries > MAX_LISTED:
-            raise SettingError(
-                file.name(key), f"must have at most {MAX_LISTED} entries, not {entries:,}; make several studies"
-            )
+            reason = f"must have at most {MAX_LISTED} entries, not {entries:,}; make several studies"
+            raise SettingError(file.name(key), reason)
         runs *= max(entries, 1)
     if runs > MAX_RUNS:
-        seeds = len(study.seed_numbers)
         raise SettingError("seeds", f"{seeds:,} make up to {runs:,} runs; at most {MAX_RUNS:,} are possible")
-    _refuse_decided(file)
-    return replace(study, grid=grid_of(file, study), values=file.given)
 
 
 def _header(file: FileValues, keys: Sequence[str]) -> dict[str, Any]:

@@ -37,8 +37,9 @@ def target_like(settings: TargetSettings) -> Target | None:
     train, test, classes = CIFAR[name]
     kept = classes if settings.classes is None else len(settings.classes)
     names = settings.classes or tuple(str(number) for number in range(classes))
-    parts = [_table(name, np.arange(count * kept // classes) % kept) for count in (train, test)]
-    return Target(parts[0], parts[1], names)
+    labels = [np.arange(count * kept // classes) % kept for count in (train, test)]
+    tables = [Table(name, _pixels(len(each)), each) for each in labels]
+    return Target(tables[0], tables[1], names)
 
 
 def stimuli_like(settings: StimuliSettings) -> Stimuli | None:
@@ -59,10 +60,6 @@ def stimuli_like(settings: StimuliSettings) -> Stimuli | None:
         return None
     values = np.random.default_rng(0).random((images, 2), dtype=np.float32)
     return Stimuli(settings.name, _pixels(images), (Labels(VALENCE_AROUSAL, values),), splits or None)
-
-
-def _table(name: str, labels: NDArray[np.int64]) -> Table:
-    return Table(name, _pixels(len(labels)), labels)
 
 
 def _pixels(count: int) -> NDArray[np.uint8]:
