@@ -162,13 +162,10 @@ def with_nan(value: Any) -> Any:
 
 
 def _cast_column(name: str, column: Column) -> Column:
-    """Cast a column to the type of its name; an unknown column is only decoded.
+    """Cast a column to the type of its name, or raise ValueError; an unknown column is only decoded.
 
     A column that is not in `FIXED` is left uncast if its values are of another kind: it is then the user's own, such as
     test_group, which only looks like a metric.
-
-    Raises:
-        ValueError: values cannot be cast.
     """
     wanted = TEXT if name in PACKED else type_of(name)
     if wanted is None:
@@ -217,11 +214,7 @@ def _cast_values(name: str, column: Column, wanted: pa.DataType) -> Column:
 
 
 def _cast(name: str, column: Column, wanted: pa.DataType) -> Column:
-    """Cast to a type of the same kind. Empty lists may become lists of any kind in columns of `FIXED`.
-
-    Raises:
-        ValueError: the types are of different kinds.
-    """
+    """Cast to a type of the same kind, or raise ValueError. In columns of `FIXED`, empty lists are of any kind."""
     actual, expected = _kind(column.type), _kind(wanted)
     is_empty = name in FIXED and _is_list(column.type) and pa.types.is_null(column.type.value_type)
     if actual != expected and not (is_empty and _is_list(wanted)):

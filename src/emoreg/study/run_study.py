@@ -153,9 +153,6 @@ def _done_elsewhere(
         out: the study's folder.
         planned: from `plan_runs`.
         tables: names for errors, and tables of results.
-
-    Raises:
-        UserError: the folder's table cannot be read; as in `finished_elsewhere`.
     """
     path = out / ELSEWHERE
     kept = [(str(path), read_results(path))] if path.exists() else []
