@@ -1,4 +1,4 @@
-"""EMOd as a public reader has it: a MATLAB file and a folder of images. Its manifest: test_every_set."""
+"""EMOd as a MATLAB file and a folder of images. EMOd as a manifest is in test_every_set."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ IDS = (1, 20, 1019)
 def table(
     ratings: tuple[tuple[float, float, float], ...] = ((1.5, 4, 5), (8.2, 9, 6), (5, 1, 3)),
 ) -> NDArray[np.float64]:
-    """Id, two more columns, valence, arousal, dominance, nine shares, and eight more columns that are not read."""
+    """Id, two unused columns, valence, arousal, dominance, nine shares, and eight more unused columns."""
     shares = np.random.default_rng(0).dirichlet(np.ones(9), len(IDS))
     return np.column_stack([IDS, np.full((3, 2), np.nan), ratings, shares, np.full((3, 8), np.nan)])
 
@@ -63,8 +63,8 @@ def test_ratings_are_mapped_from_their_scale_and_belong_to_the_ids(
         assert labels.space == VALENCE_AROUSAL_DOMINANCE and labels.values.dtype == np.float32
         expected = [[-0.875, -0.25, 0], [0.8, 1, 0.25], [0, -1, -0.5]]
         np.testing.assert_allclose(labels.values, expected, atol=1e-6)
-        assert "taken for ratings from 1 to 9; they are 1.00 to 9.00" in stimuli.notes[0]
-        assert "shares of nine emotions are not read" in stimuli.notes[1]
+        assert "interpreted as ratings from 1 to 9; they range from 1.00 to 9.00" in stimuli.notes[0]
+        assert "shares of nine emotions are ignored" in stimuli.notes[1]
         (line,) = stimuli.left_out
         assert line.startswith(f"{stimuli.name}: left out 3 images outside EMOdImages1019, e.g. '{prefix}FixationMap/")
 
@@ -77,7 +77,7 @@ def test_ratings_are_mapped_from_their_scale_and_belong_to_the_ids(
         (((1.2, 2, 3), (6.8, 5, 1), (1, 1, 1)), 1, 7),
     ],
 )
-def test_the_scale_is_the_first_that_holds_all_ratings(
+def test_the_scale_is_the_first_that_contains_all_ratings(
     ratings: tuple[tuple[float, float, float], ...], low: float, high: float, published: Path
 ) -> None:
     write(published, table(ratings))
@@ -89,10 +89,10 @@ def test_the_scale_is_the_first_that_holds_all_ratings(
 
 def test_polarity_follows_from_valence(published: Path) -> None:
     _, _, rows = choose_labels(emod.read(str(published), False), "polarity")
-    assert rows.tolist() == [0, 1]  # the third has the valence of the middle
+    assert rows.tolist() == [0, 1]  # the third valence is the middle of the scale
 
 
-def test_missing_images_stop_with_their_number_unless_asked_to_go_on(published: Path) -> None:
+def test_missing_images_are_counted_in_the_error_unless_they_are_skipped(published: Path) -> None:
     for number in IDS[1:]:
         (published / "EMOdImages1019" / f"{number}.jpg").unlink()
     line = refusal(published)
@@ -102,14 +102,14 @@ def test_missing_images_stop_with_their_number_unless_asked_to_go_on(published: 
     assert len(stimuli.images) == 1 and [place.rpartition(", ")[2] for place in stimuli.missing] == ["row 2", "row 3"]
 
 
-def test_images_that_no_row_names_are_told(published: Path, write_image: Build) -> None:
+def test_images_that_no_row_names_are_reported(published: Path, write_image: Build) -> None:
     write_image(published / "EMOdImages1019" / "7.jpg")
     assert emod.read(str(published), False).left_out[0] == (
         "emod: left out 1 images that no row names, e.g. 'EMOdImages1019/7.jpg'"
     )
 
 
-def test_a_manifest_is_read_where_both_are_there(published: Path) -> None:
+def test_a_manifest_takes_precedence(published: Path) -> None:
     (published / "manifest.csv").write_text("path,emotion\nEMOdImages1019/1.jpg,awe\nEMOdImages1019/20.jpg,fear\n")
     for place in (published, published / "manifest.csv"):
         stimuli = emod.read(str(place), False)
@@ -127,11 +127,11 @@ def test_a_manifest_is_read_where_both_are_there(published: Path) -> None:
         (lambda values: _with(values, 2, 4, np.nan), "row 3: arousal is nan; it must be a number"),
         (
             lambda values: _with(values, 0, 3, 99),
-            "dominance are 1 to 99; columns 4 to 6 must be ratings -1 to 1, 1 to 5",
+            "dominance range from 1 to 99; columns 4 to 6 must be ratings -1 to 1, 1 to 5",
         ),
     ],
 )
-def test_other_columns_are_told(
+def test_a_matrix_of_other_columns_is_refused(
     change: Callable[[NDArray[np.float64]], NDArray[np.float64]], message: str, published: Path
 ) -> None:
     write(published, change(table()))
@@ -143,12 +143,12 @@ def _with(values: NDArray[np.float64], row: int, column: int, value: float) -> N
     return values
 
 
-def test_another_variable_is_told_with_the_nearest(published: Path) -> None:
+def test_a_file_without_the_variable_is_refused_with_the_nearest_name(published: Path) -> None:
     write(published, table(), "allfindata")
     assert "renamed.mat has no variable 'allfindata1019' (did you mean 'allfindata'?)" in refusal(published)
 
 
-def test_ratings_that_are_changed_are_other_contents(published: Path) -> None:
+def test_changed_ratings_change_the_fingerprint(published: Path) -> None:
     settings = StimuliSettings(name="emod", root=str(published))
     before = contents_of(settings)
     write(published, _with(table(), 0, 3, 1.25))

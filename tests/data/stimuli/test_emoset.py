@@ -53,7 +53,7 @@ def test_malformed_lists_are_named_with_the_row(content: str, message: str, buil
 
 
 def test_rows_with_ids_are_read_as_those_without(build: Build, pack: Build) -> None:
-    """As the README and the reader of its authors have them; an id may look like an image."""
+    """As in the authors' README and reader. An id may look like a file name of an image."""
     root = build("emoset")
     expected = read(str(root), False)
     assert expected.notes == ("emoset: rows are [emotion, image, annotation]; annotations are not read",)

@@ -39,7 +39,7 @@ def test_mikels_has_four_pleasant_and_four_unpleasant() -> None:
     assert kinds.count("positive") == kinds.count("negative") == 4
 
 
-def test_an_emotion_is_found_however_it_is_spelt() -> None:
+def test_an_emotion_is_found_in_any_known_spelling() -> None:
     assert [emotion_index(word, MIKELS_8, "x") for word in ("Sad", " sadness ", "CONTENT", "contentment")] == [
         7,
         7,
@@ -51,14 +51,14 @@ def test_an_emotion_is_found_however_it_is_spelt() -> None:
         emotion_index("sadnes", MIKELS_8, "t.csv, row 2")
 
 
-def test_words_nearly_those_of_known_emotions_are_refused_and_others_kept() -> None:
+def test_misspelt_known_emotions_are_refused_and_other_words_kept() -> None:
     assert emotion_names(dict.fromkeys(["contempt", "anger", "nostalgia"], "x")) == ("anger", "contempt", "nostalgia")
     for word in ("amusment", "excitment", "suprise", "digust", "saddness"):
         with pytest.raises(UserError, match=f"x: '{word}' is not a known emotion; did you mean"):
             emotion_names(dict.fromkeys(["anger", word, "love"], "x"))
 
 
-def test_a_majority_needs_one_most_voted() -> None:
+def test_a_majority_needs_a_single_most_voted_category() -> None:
     votes = np.array([[1, 2, 0], [2, 2, 1], [0, 0, 0], [0, 0, 1]], np.float32)
     assert majority(votes).tolist() == [1, -1, -1, 2]
 
@@ -76,7 +76,7 @@ def test_votes_are_added_up_before_the_polarity_is_taken() -> None:
     assert polarity(votes, MIKELS_VOTES).tolist() == [1, -1]
 
 
-def test_surprise_and_neutral_are_of_no_polarity() -> None:
+def test_surprise_and_neutral_have_no_polarity() -> None:
     space = EmotionSpace("category", EKMAN_6_NEUTRAL)
     assert polarity(np.arange(7), space).tolist() == [0, 0, 0, 1, 0, -1, -1]
     only = np.array([[0, 0, 0, 0, 0, 1, 2]], np.float32)
@@ -89,7 +89,7 @@ def test_the_polarity_of_dimensions_is_the_sign_of_valence() -> None:
     assert polarity(ratings[:, 1:], EmotionSpace("dimensions", ("arousal",))).tolist() == [-1] * 4
 
 
-def test_mikels_becomes_ekman_but_for_awe() -> None:
+def test_mikels_maps_to_ekman_except_awe() -> None:
     names = [
         EKMAN_6[index] if index >= 0 else None for index in ekman(np.arange(8), EmotionSpace("category", MIKELS_8))
     ]

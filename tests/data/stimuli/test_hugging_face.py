@@ -98,10 +98,10 @@ def test_what_was_taken_for_what_is_said(
     [
         (
             {"train": part(["awe", "amusment"])},
-            r"'emotion': 'amusment' is no known emotion \(did you mean 'amusement'\?\)",
+            r"'emotion': 'amusment' is not a known emotion \(did you mean 'amusement'\?\)",
         ),
-        ({"train": part([0, 1], ["cat", "dog"], "label")}, "'label': 'cat' is no known emotion"),
-        ({"train": part(["awe", "joy"])}, "'emotion': no one space has all of awe, joy"),
+        ({"train": part([0, 1], ["cat", "dog"], "label")}, "'label': 'cat' is not a known emotion"),
+        ({"train": part(["awe", "joy"])}, "'emotion': no single space has all of awe, joy"),
         ({"train": part(["awe", None])}, "row 1 of the split 'train' has no 'emotion'"),
         ({"train": part([0, -1], NAMES)}, "row 1 of the split 'train' has no 'emotion'"),
         ({"some": part(["awe"]), "test": part(["fear"])}, "no split 'train', but some, test"),

@@ -88,7 +88,7 @@ def test_json_lines_and_parquet_read_as_csv_does(suffix: str, build: Build, pack
         (
             "csv",
             "path,emotion\na.jpg,calm\nb.jpg,Calm\n",
-            "elsewhere; write the emotion in one way",
+            "elsewhere; spell the emotion in one way",
         ),
         ("csv", "path,emotion\na.jpg;awe\n", "row 2: 1 fields, but the header has 2"),
         ("csv", 'path,valence\na.jpg,"0,5"\n', "row 2: valence is '0,5'; it must be a number"),

@@ -1,4 +1,4 @@
-"""Stimuli: the affective images of stage 1, each set in a file of its own."""
+"""Stimuli, the affective images of stage 1: one module per set."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from emoreg.config.schema import StimuliSettings
 from emoreg.data.images.hugging_face import PREFIX
-from emoreg.data.images.packed import is_pack, open_pack
+from emoreg.data.images.packed import Pack, is_pack, open_pack
 from emoreg.data.images.table import About
 from emoreg.data.stimuli import (
     abstract,
@@ -27,7 +27,7 @@ from emoreg.data.stimuli.published import Published
 from emoreg.data.stimuli.stimulus_set import Labels, Stimuli
 from emoreg.errors import SettingError, nearest
 
-# A new set is one file that has ABOUT and read(), and one line here.
+# To add a set, write a module with ABOUT and read(), and add one line here.
 SETS: Mapping[str, tuple[About, Callable[[str | None, bool], Stimuli]]] = {
     "emoset": (emoset.ABOUT, emoset.read),
     "abstract": (abstract.ABOUT, abstract.read),
@@ -41,7 +41,7 @@ SETS: Mapping[str, tuple[About, Callable[[str | None, bool], Stimuli]]] = {
     "manifest": (manifest.ABOUT, manifest.read),
 }
 
-# How many images they have by their authors' account, where they do not depend on the user.
+# How many images each set has according to its authors. Sets that users make themselves are missing here.
 PUBLISHED: Mapping[str, Published] = {
     "emoset": emoset.PUBLISHED,
     "abstract": abstract.PUBLISHED,
@@ -52,33 +52,25 @@ PUBLISHED: Mapping[str, Published] = {
     "oasis": oasis.PUBLISHED,
 }
 
-# Targets whose classes may serve as stimuli, for positive controls (`stages.class_stimuli`).
+# Targets whose classes can serve as stimuli, for positive controls (`stages.class_stimuli`).
 WITH_CLASSES = ("cifar10", "cifar100", "digits", "folder")
 
 
 def read_stimuli(settings: StimuliSettings, seed: int) -> Stimuli:
-    """The whole set, before any choice of labels, validation split or limit.
+    """Read a whole set, with all its labels and splits.
 
     Args:
         settings: name and location of the set.
-        seed: seed of the procedural compositions.
+        seed: seed of the procedural compositions; other sets ignore it.
 
     Raises:
-        UserError: the set is unknown, missing or malformed; says where and what to do.
+        UserError: the set is unknown, missing or malformed.
     """
     if settings.name == "procedural":
         images, labels = procedural.compose(settings.count, settings.image_size, seed)
         return Stimuli("procedural", images, (Labels(VALENCE_AROUSAL, labels),))
     if settings.root is not None and is_pack(settings.root):
-        pack = open_pack(settings.root, "stimuli", settings.name, settings.image_size, settings.fit)
-        emotions, neutral = [], None
-        for one in pack.labels:
-            if one.kind == "neutral":
-                neutral = Labels(EmotionSpace("category", one.names), one.values)
-            elif one.kind != "class":
-                emotions.append(Labels(EmotionSpace(one.kind, one.names), one.values))
-        splits = None if pack.splits is None else pack.splits.tolist()
-        return Stimuli(pack.set, pack.images, tuple(emotions), splits, neutral=neutral)
+        return _read_pack(open_pack(settings.root, "stimuli", settings.name, settings.image_size, settings.fit))
     if settings.name.lower().startswith(PREFIX):
         return hugging_face.read(settings.name, settings.root)
     if settings.name not in SETS:
@@ -86,3 +78,14 @@ def read_stimuli(settings: StimuliSettings, seed: int) -> Stimuli:
         raise SettingError("stimuli.name", f"no set '{settings.name}'{known}")
     _, read = SETS[settings.name]
     return read(settings.root, settings.skip_unreadable)
+
+
+def _read_pack(pack: Pack) -> Stimuli:
+    emotions, neutral = [], None
+    for labels in pack.labels:
+        if labels.kind == "neutral":
+            neutral = Labels(EmotionSpace("category", labels.names), labels.values)
+        elif labels.kind != "class":
+            emotions.append(Labels(EmotionSpace(labels.kind, labels.names), labels.values))
+    splits = None if pack.splits is None else pack.splits.tolist()
+    return Stimuli(pack.set, pack.images, tuple(emotions), splits, neutral=neutral)

@@ -1,8 +1,8 @@
 """Abstract (Machajdik & Hanbury 2010, "Affective image classification using features inspired by psychology and
 art theory", ACM Multimedia).
 
-280 abstract paintings; about 14 people voted for one of eight Mikels categories each. Read as published:
-`ABSTRACT_groundTruth.csv`, whose names and headers stand in single quotes, and `abstract_NNNN.jpg` beside it.
+280 abstract paintings. About 14 people per painting each voted for one of Mikels' eight categories. Published files:
+`ABSTRACT_groundTruth.csv`, with file names and headers in single quotes, and `abstract_NNNN.jpg` beside it.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ PUBLISHED = Published(
         "contentment": (64, "the table has one more than the paper"),
     },
 )
-COLUMNS = ("Amusement", "Anger", "Awe", "Content", "Disgust", "Excitement", "Fear", "Sad")  # as MIKELS_8
+COLUMNS = ("Amusement", "Anger", "Awe", "Content", "Disgust", "Excitement", "Fear", "Sad")  # in the order of MIKELS_8
 
 
 def read(root: str | None, skip_missing: bool) -> Stimuli:
-    """Paintings with their votes; `stimuli.labels: majority` leaves out the ties (228 of 280 are usually kept).
+    """Read the paintings with their votes. With `stimuli.labels: majority`, ties are left out (228 of 280 remain).
 
     Args:
         root: folder or zip that holds the table and the images.
-        skip_missing: skip rows whose image is missing, instead of stopping at the first.
+        skip_missing: skip rows whose image is missing; if false, the first one is an error.
 
     Raises:
-        UserError: something is missing, or an image has no votes; names file, row and column.
+        UserError: a file or column is missing, or an image has no votes; names file, row and column.
     """
     reader = SetReader("abstract", root, skip_missing)
     sheet = reader.sheet("ABSTRACT_groundTruth.csv")

@@ -1,8 +1,8 @@
 """ArtPhoto (Machajdik & Hanbury 2010, "Affective image classification using features inspired by psychology and
 art theory", ACM Multimedia).
 
-806 artistic photographs from an art-sharing site; the artist's intent gave each one of eight Mikels categories.
-Read as published: the category stands in the file's name, `<emotion>_NNNN.jpg`.
+806 artistic photographs from an art-sharing site, each with the one of Mikels' eight categories that its artist meant
+to evoke. Published files: `<emotion>_NNNN.jpg`, with the category in the file name.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ NAME = re.compile(r"(?:.*/)?([^/_]+)_[^/]+")
 
 
 def read(root: str | None, skip_missing: bool) -> Stimuli:
-    """Photographs with a category each.
+    """Read the photographs with one category each.
 
     Args:
-        root: folder or zip that holds them; other files than images are left alone.
-        skip_missing: ignored: nothing lists the images that should be there.
+        root: folder or zip that holds them; files that are not images are ignored.
+        skip_missing: ignored, because no table lists the images.
 
     Raises:
-        UserError: there are none, an image is named otherwise, or two have the same name; names the file.
+        UserError: there are no images, a file name has no known emotion, or two files have the same name.
     """
     reader = SetReader("artphoto", root, skip_missing)
     places: dict[str, str] = {}

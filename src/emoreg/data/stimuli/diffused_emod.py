@@ -1,7 +1,7 @@
 """Diffused-EMOd (arXiv:2606.13081): variants of EMOd's images by image-to-image diffusion, with their labels.
 
-It is not published to us. `emoreg data diffuse --from emod` makes such a set, and the manifest that is read here; one
-in EMOd's layout, with another image of each id, is read as EMOd is. The label travels with the image.
+The original is not published. `emoreg data diffuse --from emod` makes such a set, with the manifest that is read here.
+A set in EMOd's layout, with a variant in place of each image, is read too. A variant keeps the label of its source.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from emoreg.data.stimuli.stimulus_set import Stimuli
 ABOUT = About(
     title="Diffused-EMOd (Landi et al. 2026)",
     size="as many as you make",
-    labels="those of the images that it is made from",
-    licence="that of the images that it is made from, and of the diffusion model",
+    labels="the labels of the source images",
+    licence="the licences of the source images and of the diffusion model",
     source="emoreg data diffuse --from emod",
     layout=f"manifest.csv|jsonl|parquet, and the images that it names; or {SHEET}, {FOLDER}/<id>.jpg",
 )
 
 
 def read(root: str | None, skip_missing: bool) -> Stimuli:
-    """Made images with the labels of their sources; where they come from (source, strength, ...) is not read.
+    """Read the variants with the labels of their sources. Provenance (source, strength, ...) is ignored.
 
     Args:
-        root: folder or zip that holds one manifest, or EMOd's .mat file; or the manifest.
-        skip_missing: skip rows whose image is missing, instead of stopping at the first.
+        root: a manifest, or a folder or zip that holds one manifest or EMOd's .mat file.
+        skip_missing: skip rows whose image is missing; if false, the first one is an error.
 
     Raises:
-        UserError: as `emod.read`.
+        UserError: see `emod.read`.
     """
     return read_as_emod("diffused_emod", root, skip_missing)

@@ -1,15 +1,14 @@
 """EMOd (Fan et al. 2018, "Emotional Attention: A Study of Image Sentiment and Visual Attention", CVPR).
 
 1,019 photographs (321 of them from the IAPS) with the sentiment that they evoke, and with eye movements of 16
-people. Read as a public reader of it has it: `EMOdImages1019/<id>.jpg` and `allfindata1019_renamed.mat`, whose matrix
-`allfindata1019` has a row per image: an id first, in columns 4 to 6 valence, arousal and dominance, in columns 7 to 15
-the shares of nine emotions. Which emotions these are is not said with the file, so they are not read. Or read from a
-manifest (manifest.py), which can name them.
+people. The layout is that of a public reader: `EMOdImages1019/<id>.jpg` and `allfindata1019_renamed.mat`, whose matrix
+`allfindata1019` has a row per image: the id in column 1, valence, arousal and dominance in columns 4 to 6, and the
+shares of nine emotions in columns 7 to 15. The file does not name these emotions, so they are ignored. A manifest
+(manifest.py), which can name them, is read too.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,8 +27,8 @@ from emoreg.errors import UserError
 
 SHEET, VARIABLE, FOLDER = "allfindata1019_renamed.mat", "allfindata1019", "EMOdImages1019"
 DIMENSIONS, SHARES = [3, 4, 5], range(6, 15)  # columns, from 0
-# The scale is not said with the file. Ratings of photographs that were chosen for what they evoke come near the ends of
-# theirs, so it is the first of these that holds all of them (ours): -1 to 1, or self-assessment from 1 to 5, 7 or 9.
+# The file does not state the scale of its ratings: -1 to 1, or self-assessment from 1 to 5, 7 or 9. The first scale that
+# contains all ratings is used (ours): the photographs were chosen for what they evoke, so some ratings are near the ends.
 SCALES = ((-1.0, 1.0), (1.0, 5.0), (1.0, 7.0), (1.0, 9.0))
 FROM_IAPS = "321 of EMOd's images are from the IAPS, which has terms of its own"
 
@@ -47,24 +46,23 @@ PUBLISHED = Published(
 
 
 def read(root: str | None, skip_missing: bool) -> Stimuli:
-    """Photographs with valence, arousal and dominance in [-1, 1], or with the labels that a manifest gives them.
+    """Read the photographs with valence, arousal and dominance in [-1, 1], or with the labels of a manifest.
 
     Args:
-        root: folder or zip that holds the .mat file and the images, or one manifest; or the manifest.
-        skip_missing: skip rows whose image is missing, instead of stopping at the first.
+        root: a manifest, or a folder or zip that holds the images and either the .mat file or one manifest.
+        skip_missing: skip rows whose image is missing; if false, the first one is an error.
 
     Raises:
-        UserError: as `manifest.read_manifest`; or the .mat file has another content, or an image is missing.
+        UserError: see `manifest.read_manifest`; or the .mat file has other contents, or an image is missing.
     """
     return read_as_emod("emod", root, skip_missing)
 
 
 def read_as_emod(name: str, root: str | None, skip_missing: bool) -> Stimuli:
-    """The set `name` in EMOd's layout, or from a manifest, which is read where both are there; errors as in `read`."""
-    if root is not None and Path(root).is_file() and Path(root).suffix.lower() != ".zip":
-        return read_manifest(name, root, skip_missing)
+    """Read the set `name` like `read`. A manifest takes precedence over the .mat file."""
     reader = SetReader(name, root, skip_missing)
-    if reader.has(*MANIFESTS):
+    is_manifest = Path(reader.root).is_file() and Path(reader.root).suffix.lower() != ".zip"
+    if is_manifest or reader.has(*MANIFESTS):
         return read_manifest(name, root, skip_missing)
     sheet = reader.sheet(*MANIFESTS, SHEET)
     table = read_matrix(sheet, VARIABLE)
@@ -89,12 +87,13 @@ def read_as_emod(name: str, root: str | None, skip_missing: bool) -> Stimuli:
     for row, (each, image) in enumerate(zip(ids, images, strict=True)):
         reader.add(f"{sheet}, row {row + 1}", f"{folder}/{each}.jpg", image, labels[row].tolist())
     notes = [
-        f"{sheet}: valence, arousal and dominance are taken for ratings from {low:g} to {high:g}; they are "
+        f"{sheet}: valence, arousal and dominance are interpreted as ratings from {low:g} to {high:g}; they range from "
         f"{ratings.min():.2f} to {ratings.max():.2f}",
-        f"{sheet}: the shares of nine emotions are not read, as it does not name these; a manifest can",
+        f"{sheet}: the shares of nine emotions are ignored, as the file does not name the emotions; a manifest can",
     ]
-    stimuli = reader.stimuli(VALENCE_AROUSAL_DOMINANCE, notes=notes)
-    return dataclasses.replace(stimuli, left_out=tuple(_others(reader, folder, set(images))))
+    return reader.stimuli(
+        VALENCE_AROUSAL_DOMINANCE, notes=notes, left_out=list(_unlisted(reader, folder, set(images)))
+    )
 
 
 def _id(sheet: File, row: int, number: float) -> int:
@@ -104,26 +103,27 @@ def _id(sheet: File, row: int, number: float) -> int:
 
 
 def _scale(sheet: File, ratings: NDArray[np.float64]) -> tuple[float, float]:
-    """The ends of the scale that people rated on. UserError for numbers that are on none of SCALES."""
+    """The lowest and highest rating of the first of SCALES that contains all ratings. UserError if none does."""
     for row, column in np.argwhere(~np.isfinite(ratings)):
-        what = VALENCE_AROUSAL_DOMINANCE.names[column]
-        raise UserError(f"{sheet}, row {row + 1}: {what} is {ratings[row, column]}; it must be a number")
+        name = VALENCE_AROUSAL_DOMINANCE.names[column]
+        raise UserError(f"{sheet}, row {row + 1}: {name} is {ratings[row, column]}; it must be a number")
     for low, high in SCALES:
         if low <= ratings.min() and ratings.max() <= high:
             return low, high
     raise UserError(
-        f"{sheet}: valence, arousal and dominance are {ratings.min():g} to {ratings.max():g}; columns 4 to 6 must be "
-        f"ratings {', '.join(f'{low:g} to {high:g}' for low, high in SCALES)}: write a manifest, mapped to -1 to 1"
+        f"{sheet}: valence, arousal and dominance range from {ratings.min():g} to {ratings.max():g}; columns 4 to 6 "
+        f"must be ratings {', '.join(f'{low:g} to {high:g}' for low, high in SCALES)}: write a manifest with ratings "
+        "mapped to -1 to 1"
     )
 
 
-def _others(reader: SetReader, folder: str, used: set[File | None]) -> Iterator[str]:
-    """Lines on the images that no row names."""
+def _unlisted(reader: SetReader, folder: str, used: set[File | None]) -> Iterator[str]:
+    """One line for images in `folder` that no row names, and one for images elsewhere."""
     others = [image for image in reader.image_files if image not in used]
-    unnamed = [image for image in others if image.name.startswith(f"{folder}/")]
-    elsewhere = [image for image in others if not image.name.startswith(f"{folder}/")]
-    if unnamed:
-        yield f"{reader.name}: left out {len(unnamed):,} images that no row names, e.g. '{unnamed[0].name}'"
-    if elsewhere:
-        where = f"outside {FOLDER}, e.g. '{elsewhere[0].name}' (fixation maps are no stimuli)"
-        yield f"{reader.name}: left out {len(elsewhere):,} images {where}"
+    inside = [image for image in others if image.name.startswith(f"{folder}/")]
+    outside = [image for image in others if not image.name.startswith(f"{folder}/")]
+    if inside:
+        yield f"{reader.name}: left out {len(inside):,} images that no row names, e.g. '{inside[0].name}'"
+    if outside:
+        where = f"outside {FOLDER}, e.g. '{outside[0].name}' (fixation maps are not stimuli)"
+        yield f"{reader.name}: left out {len(outside):,} images {where}"

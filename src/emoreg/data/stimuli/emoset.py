@@ -1,9 +1,9 @@
 """EmoSet-118K (Yang et al. 2023, "EmoSet: A Large-scale Visual Emotion Dataset with Rich Attributes", ICCV).
 
-118,102 photographs from the web; each of eight Mikels categories was confirmed by people. Read as published:
-`info.json`, and `train.json`, `val.json` and `test.json`, each a list of rows. A row is `[emotion,
-"image/<emotion>/<name>.jpg", "annotation/<emotion>/<name>.json"]`, as the lists in circulation have it, or has an id in
-second place, as the authors' README and reader do. The attributes in annotation/ are not read.
+118,102 photographs from the web, each with one of Mikels' eight categories, confirmed by people. Published files:
+`info.json`, and `train.json`, `val.json` and `test.json`, each a list of rows. In the lists in circulation a row is
+`[emotion, "image/<emotion>/<name>.jpg", "annotation/<emotion>/<name>.json"]`; the authors' README and reader have an id
+after the emotion. Both are read. The attributes in annotation/ are ignored.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ABOUT = About(
 )
 PUBLISHED = Published(
     images=118_102,
-    source="Yang et al. 2023; the lists val.json and test.json, and for train.json the rest",
+    source="Yang et al. 2023; val.json and test.json as published, train.json by subtraction",
     splits={"train": 94_481, "validation": 5_905, "test": 17_716},
 )
 ROWS = {3: "[emotion, image, annotation]", 4: "[emotion, id, image, annotation]"}
@@ -38,11 +38,11 @@ EITHER = " or ".join(ROWS.values())
 
 
 def read(root: str | None, skip_missing: bool) -> Stimuli:
-    """Photographs with a category each, in the splits in which they are published.
+    """Read the photographs with one category each, in their published splits.
 
     Args:
         root: folder or zip that holds the three lists and image/.
-        skip_missing: skip rows whose image is missing, instead of stopping at the first.
+        skip_missing: skip rows whose image is missing; if false, the first one is an error.
 
     Raises:
         UserError: a list is missing, empty or malformed, or an image is missing; names file and row.
@@ -67,10 +67,9 @@ def read(root: str | None, skip_missing: bool) -> Stimuli:
 
 
 def _parts(place: str, entry: object) -> tuple[str, str, int]:
-    """The emotion and the image's path of a row, and the row's length.
+    """Emotion and image path of a row, and the row's length.
 
-    Length alone would take another kind of row for one of these: the image must have the name of one, and what comes
-    behind it must not.
+    Length alone would accept other kinds of rows. So the image must have the suffix of one, and the annotation must not.
     """
     match entry:
         case [str(emotion), str(image), str(annotation)] if is_image(image) and not is_image(annotation):
@@ -82,7 +81,7 @@ def _parts(place: str, entry: object) -> tuple[str, str, int]:
 
 
 def _check_emotions(reader: SetReader) -> None:
-    """UserError if there is an info.json that names other emotions; the numbers that it gives them do not matter."""
+    """Raise UserError if there is an info.json that names other emotions. The numbers that it gives them are ignored."""
     if not reader.has("info.json"):
         return
     sheet = reader.sheet("info.json")
@@ -93,4 +92,4 @@ def _check_emotions(reader: SetReader) -> None:
             names = ", ".join(map(str, numbers))
             raise UserError(f"{sheet}, emotion.label2idx: {names}; EmoSet-118K has {', '.join(MIKELS_8)}")
         case _:
-            raise UserError(f"{sheet} has no emotion.label2idx; take the info.json that EmoSet comes with, or none")
+            raise UserError(f"{sheet} has no emotion.label2idx; use the info.json that comes with EmoSet, or delete it")

@@ -1,8 +1,8 @@
 """Emotion6 (Peng et al. 2015, "A Mixed Bag of Emotions: Model, Predict, and Transfer Emotion Distributions", CVPR).
 
-1,980 photographs; 15 people each said which of Ekman's six emotions or neutral a photograph evoked, and rated its
-valence and arousal from 1 to 9 (self-assessment manikins). Read as published: `ground_truth.txt`, with tabs and
-a header in brackets, and `images/<emotion>/N.jpg`, where <emotion> is the word that the image was searched by.
+1,980 photographs. For each, 15 people chose which of Ekman's six emotions or neutral it evoked, and rated its valence
+and arousal from 1 to 9 (self-assessment manikins). Published files: `ground_truth.txt`, tab-separated with headers in
+brackets, and `images/<emotion>/N.jpg`, where <emotion> is the search term by which the image was found.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ PUBLISHED = Published(images=1_980, source="Peng et al. 2015")
 
 
 def read(root: str | None, skip_missing: bool) -> Stimuli:
-    """Photographs with probabilities, and with the ratings mapped linearly from 1..9 to [-1, 1].
+    """Read the photographs with their probabilities, and with ratings mapped linearly from 1..9 to [-1, 1].
 
     Args:
         root: folder or zip that holds ground_truth.txt and images/.
-        skip_missing: skip rows whose image is missing, instead of stopping at the first.
+        skip_missing: skip rows whose image is missing; if false, the first one is an error.
 
     Raises:
-        UserError: something is missing or out of range; names file, row and column.
+        UserError: a file or column is missing, or a value is out of range; names file, row and column.
     """
     reader = SetReader("emotion6", root, skip_missing)
     sheet = reader.sheet("ground_truth.txt")

@@ -1,8 +1,6 @@
-"""Any images in a folder per emotion: `[<split>/]<emotion>/*.jpg|png` (`images.layout`)."""
+"""Any images in one folder per emotion: `[<split>/]<emotion>/*.jpg|png` (`images.layout`)."""
 
 from __future__ import annotations
-
-import dataclasses
 
 from emoreg.data.images.layout import Part, find_layout
 from emoreg.data.images.names import Split
@@ -22,33 +20,32 @@ ABOUT = About(
 
 
 def read(root: str | None, skip_missing: bool) -> Stimuli:
-    """Images with the emotion that their folder names, whatever lies below that folder.
+    """Read images, with the emotion that their folder names. Folders below an emotion's folder are read too.
 
-    The space is Mikels-8, Ekman-6 (with neutral or without) or polarity, the first that knows all folders; or
-    else the folders' names, sorted.
+    The space is the first of Mikels-8, Ekman-6 (without or with neutral) and polarity that contains all folder names;
+    if none does, the folder names themselves, sorted.
 
     Args:
         root: folder or zip that holds the folders.
-        skip_missing: ignored: nothing lists the images that should be there.
+        skip_missing: ignored, because no table lists the images.
 
     Raises:
-        UserError: no such images, an empty folder among those of the emotions, a folder whose name is nearly an
-            emotion's, splits that are not clear.
+        UserError: no images, an emotion's folder without images, a folder named like a misspelt emotion, or ambiguous
+            splits.
     """
     reader = SetReader("emotion_folder", root, skip_missing)
     layout = find_layout(reader.root)
     layout.refuse_empty_folders()
     splits: list[Split | None] = list(layout.splits) or [None]
-    found = [
+    rows = [
         (image, folder, split)
         for split, part in zip(splits, layout.parts, strict=True)
         for image, folder in zip(part.images, part.classes, strict=True)
     ]
-    found.sort(key=lambda row: row[0].name)
-    names = emotion_names({folder: str(image) for image, folder, _ in reversed(found)})
-    for image, folder, split in found:
+    rows.sort(key=lambda row: row[0].name)
+    names = emotion_names({folder: str(image) for image, folder, _ in reversed(rows)})
+    for image, folder, split in rows:
         reader.add(str(image), image.name, image, emotion_index(folder, names, str(image)), split=split)
-    stimuli = reader.stimuli(EmotionSpace("category", names))
     parts: dict[str, Part] = {split or "": part for split, part in zip(splits, layout.parts, strict=True)}
-    note = layout.describe(parts, "emotions")
-    return dataclasses.replace(stimuli, notes=(*layout.notes, note), left_out=layout.left_out)
+    notes = [*layout.notes, layout.describe(parts, "emotions")]
+    return reader.stimuli(EmotionSpace("category", names), notes=notes, left_out=layout.left_out)

@@ -36,7 +36,7 @@ from emoreg.data.stimuli.emotion import (
     emotion_index,
     emotion_names,
     is_known,
-    refuse_nearly_known,
+    refuse_misspelt,
 )
 from emoreg.data.stimuli.set_reader import SetReader, number, path_key, votes
 from emoreg.data.stimuli.stimulus_set import Stimuli
@@ -187,7 +187,7 @@ def _emotions_of_shares(sheet: File, table: Sequence[Row], columns: Sequence[str
     words = {column[2:]: f"{sheet}, {column}" for column in columns}
     strange = [column for column in columns if not is_known(column[2:])]
     if strange:
-        refuse_nearly_known(words)
+        refuse_misspelt(words)
         if not _are_shares(table, columns):
             listed = " and ".join(f"'{column}'" for column in strange)
             why = f"{listed}: no known emotion, and no shares that add up to 1 or votes of about as many people"

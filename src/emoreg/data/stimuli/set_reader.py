@@ -126,11 +126,11 @@ class SetReader:
         self._labels.append(labels)
         self._splits.append(split)
 
-    def stimuli(self, *spaces: EmotionSpace, notes: Sequence[str] = ()) -> Stimuli:
-        """All rows so far, with labels in these spaces, and notes of what was taken for what.
+    def stimuli(self, *spaces: EmotionSpace, notes: Sequence[str] = (), left_out: Sequence[str] = ()) -> Stimuli:
+        """All rows that were added, with labels in these spaces. See `Stimuli` for `notes` and `left_out`.
 
         Raises:
-            UserError: there are none, or only some have a split.
+            UserError: there are no rows, or only some have a split.
         """
         if not self._images:
             raise UserError(f"{self.root} holds no images of {self.name}")
@@ -140,7 +140,9 @@ class SetReader:
         if 0 < len(splits) < len(self._splits):
             image = self._images[self._splits.index(None)]
             raise UserError(f"{self._first_place[str(image)]}: {image.name!r} is in no split, but other images are")
-        return Stimuli(self.name, self._images, labels, splits or None, self._missing, notes=tuple(notes))
+        return Stimuli(
+            self.name, self._images, labels, splits or None, self._missing, None, tuple(notes), tuple(left_out)
+        )
 
 
 def _labels(space: EmotionSpace, column: Sequence[int | Sequence[float]]) -> Labels:
