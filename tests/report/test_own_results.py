@@ -100,7 +100,7 @@ def test_a_study_s_table_is_not_taken_for_one(tmp_path: Path) -> None:
         (SMALL.replace("0.72", "72"), "row 3: accuracy holds 72.0; accuracies are shares in [0, 1], not in percent"),
         (
             SMALL.replace("0.72", "0,72"),
-            "row 3: 7 fields, but the header has 6; a value with ',' in it stands between quotes",
+            "row 3: 7 fields, but the header has 6; put a value that contains ',' in quotes",
         ),
         (SMALL.replace("0.72", "good"), "row 3: accuracy holds 'good'; it must be a number"),
         (SMALL.replace("0.72", ""), "row 3: accuracy is empty; write nan for a run that diverged"),

@@ -1,4 +1,4 @@
-"""Sets that are folders: FI, ArtPhoto, and any folder per emotion."""
+"""Sets without a table: FI, ArtPhoto, and any folder per emotion."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_an_emotion_without_images_is_named(read: Callable[..., Stimuli], build:
             read(str(place), False)
 
 
-def test_fi_has_all_eight_emotions_in_whichever_folder(build: Build) -> None:
+def test_fi_has_all_eight_emotions_at_any_depth(build: Build) -> None:
     root = build("fi")
     (root / "images").mkdir()
     for folder in MIKELS_8:
@@ -66,25 +66,26 @@ def test_fi_has_all_eight_emotions_in_whichever_folder(build: Build) -> None:
         fi.read(str(root), False)
 
 
-def test_the_picture_of_deleted_photographs_is_left_out_of_fi_aloud(build: Build, pack: Build) -> None:
+def test_placeholders_are_left_out_of_fi_and_reported(build: Build, pack: Build) -> None:
     root = build("fi")
     for number in range(6):
         for folder in ("awe", "sadness", "fear"):
-            (root / folder / f"gone_{number}.jpg").write_bytes(b"a picture, or none: it is not opened")
+            (root / folder / f"gone_{number}.jpg").write_bytes(b"not an image: it is never decoded")
     for place, prefix in ((root, ""), (pack(root), "fi/")):
         stimuli = fi.read(str(place), False)
         assert [image.name for image in files(stimuli.images)] == [f"{prefix}{name}/{name}_1.jpg" for name in MIKELS_8]
         assert stimuli.left_out == (
-            "fi: left out 18 files that are one and the same picture, with 3 emotions, e.g. "
-            f"'{prefix}awe/gone_0.jpg': what a site serves in place of a deleted photograph",
+            "fi: left out 18 copies of one picture, with 3 different emotions, e.g. "
+            f"'{prefix}awe/gone_0.jpg': a placeholder for deleted photographs",
         )
 
 
-def test_images_of_fi_in_no_folder_of_an_emotion_are_told(build: Build, write_image: Build) -> None:
+def test_images_of_fi_in_no_emotions_folder_are_reported(build: Build, write_image: Build) -> None:
     root = build("fi")
     write_image(root / "figures" / "1.jpg")
     write_image(root / "2.jpg")
-    assert fi.read(str(root), False).left_out == ("fi: left out 2 images in no folder of an emotion, e.g. '2.jpg'",)
+    (line,) = fi.read(str(root), False).left_out
+    assert line == "fi: left out 2 images that are in no emotion's folder, e.g. '2.jpg'"
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,7 @@ def test_images_of_fi_in_no_folder_of_an_emotion_are_told(build: Build, write_im
         (("tense", "Calm", "happy"), ("Calm", "happy", "tense")),
     ],
 )
-def test_the_space_is_the_first_that_knows_all_folders(
+def test_the_space_is_the_first_that_contains_all_folder_names(
     folders: tuple[str, ...], names: tuple[str, ...], tmp_path: Path, write_image: Build
 ) -> None:
     for folder in folders:
@@ -124,9 +125,7 @@ def test_the_space_is_the_first_that_knows_all_folders(
         (("1.jpg", "2.jpg"), "holds no images as"),
     ],
 )
-def test_folders_that_are_not_so_are_named(
-    images: tuple[str, ...], message: str, tmp_path: Path, write_image: Build
-) -> None:
+def test_other_folders_are_refused(images: tuple[str, ...], message: str, tmp_path: Path, write_image: Build) -> None:
     for image in images:
         write_image(tmp_path / image)
     with pytest.raises(UserError) as caught:
@@ -134,7 +133,7 @@ def test_folders_that_are_not_so_are_named(
     assert message in str(caught.value)
 
 
-def test_the_emotion_is_the_folder_below_the_root_whatever_lies_below_it(tmp_path: Path, write_image: Build) -> None:
+def test_the_emotion_is_the_folder_below_the_root_at_any_depth(tmp_path: Path, write_image: Build) -> None:
     for image in ("awe/1.jpg", "awe/day 1/2.jpg", "fear/more/1.jpg", "fear/more/2.heic"):
         write_image(tmp_path / "set" / image) if image.endswith("jpg") else (tmp_path / "set" / image).touch()
     stimuli = emotion_folder.read(str(tmp_path / "set"), False)
@@ -144,7 +143,7 @@ def test_the_emotion_is_the_folder_below_the_root_whatever_lies_below_it(tmp_pat
     assert len(stimuli.left_out) == 1 and "left out 1 .heic" in stimuli.left_out[0]
 
 
-def test_images_of_a_split_without_emotions_are_left_out_aloud(tmp_path: Path, write_image: Build) -> None:
+def test_images_of_a_split_without_emotions_are_left_out_and_reported(tmp_path: Path, write_image: Build) -> None:
     for image in ("train_set/awe/1.jpg", "train_set/fear/1.jpg", "test_set/1.jpg"):
         write_image(tmp_path / "set" / image)
     stimuli = emotion_folder.read(str(tmp_path / "set"), False)
@@ -162,7 +161,7 @@ def test_images_of_a_split_without_emotions_are_left_out_aloud(tmp_path: Path, w
         ("copy/sad_0001.jpg", "sad_0001.jpg has the same name as .*/copy/sad_0001.jpg"),
     ],
 )
-def test_artphoto_names_that_tell_no_emotion_are_said(
+def test_artphoto_names_without_an_emotion_are_refused(
     image: str, message: str, build: Build, write_image: Build
 ) -> None:
     root = build("artphoto")

@@ -1,4 +1,4 @@
-"""Affective sets as `datasets` writes and reads them, made here; the Hub is never asked."""
+"""Affective sets as `datasets` writes and reads them, made here; the Hub is never contacted."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def read(root: Path | None, name: str = "hf:me/EmoSet-118K") -> Stimuli:
 
 
 def part(values: Sequence[Any], names: list[str] | None = None, column: str = "emotion", **more: Any) -> Any:
-    """A split of as many images, each brighter than the one before; emotions are words, or indices into names."""
+    """A split of images of increasing brightness, one per value. Values are words, or indices into `names`."""
     kind = datasets.Value("string") if names is None else datasets.ClassLabel(names=names)
     return split_of([20 * number for number in range(len(values))], {column: (kind, values), **more})
 
 
 def test_a_copy_of_emoset_is_read_with_words_for_emotions(tmp_path: Path) -> None:
-    """As one on the Hub has them: strings, splits train, val and test, attributes beside."""
+    """Like one on the Hub: strings, splits train, val and test, and columns of attributes."""
     attributes: dict[str, Any] = {
         "image_id": (datasets.Value("string"), ["a", "b"]),
         "brightness": (datasets.Value("float32"), [0.1, 1]),
@@ -71,7 +71,7 @@ def test_a_copy_of_emoset_is_read_with_words_for_emotions(tmp_path: Path) -> Non
 
 
 def test_class_labels_are_mapped_by_their_names(tmp_path: Path) -> None:
-    """As another copy has them: img and label, in the order of info.json."""
+    """Like another copy: columns img and label, with classes in the order of info.json."""
     data = part([1, 7, 4], NAMES, "label").rename_column("image", "img")
     stimuli = read(saved(tmp_path / "emoset", {"train": data}))
     assert stimuli.labels[0].space.names == MIKELS_8 and stimuli.labels[0].values.tolist() == [2, 7, 1]
@@ -79,18 +79,18 @@ def test_class_labels_are_mapped_by_their_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "names", "labels", "taken"),
+    ("words", "names", "labels", "read_as"),
     [
-        (["happy", "Sad", "fear"], EKMAN_6, [3, 4, 2], "happy for joy, Sad for sadness, fear"),
-        (["pos", "neg"], POLARITY, [1, 0], "pos for positive, neg for negative"),
+        (["happy", "Sad", "fear"], EKMAN_6, [3, 4, 2], "happy as joy, Sad as sadness, fear"),
+        (["pos", "neg"], POLARITY, [1, 0], "pos as positive, neg as negative"),
     ],
 )
-def test_what_was_taken_for_what_is_said(
-    words: list[str], names: tuple[str, ...], labels: list[int], taken: str, tmp_path: Path
+def test_the_note_says_how_words_are_read(
+    words: list[str], names: tuple[str, ...], labels: list[int], read_as: str, tmp_path: Path
 ) -> None:
     stimuli = read(saved(tmp_path / "set", {"train": part(words)}))
     assert stimuli.labels[0].space.names == names and stimuli.labels[0].values.tolist() == labels
-    assert stimuli.notes[0].endswith(f"from the column 'emotion': {taken}")
+    assert stimuli.notes[0].endswith(f"from the column 'emotion': {read_as}")
 
 
 @pytest.mark.parametrize(
@@ -114,12 +114,12 @@ def test_what_was_taken_for_what_is_said(
         ({"train": part(["awe"]), "test": part(["awe"]).remove_columns("image")}, "'test' has no column 'image'"),
     ],
 )
-def test_what_is_no_such_set_is_told(splits: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_other_sets_are_refused(splits: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=rf"^hf:me/EmoSet-118K.*{message}"):
         read(saved(tmp_path / "set", splits))
 
 
-def test_splits_of_no_use_and_without_emotions_are_left_out_aloud(tmp_path: Path) -> None:
+def test_unknown_splits_and_test_splits_without_emotions_are_left_out_and_reported(tmp_path: Path) -> None:
     splits = {"train": part(["awe", "fear"]), "test": part([None, None]), "extra": part(["awe"])}
     stimuli = read(saved(tmp_path / "set", splits))
     assert len(stimuli.images) == 2 and stimuli.splits == ["train", "train"]
@@ -129,7 +129,7 @@ def test_splits_of_no_use_and_without_emotions_are_left_out_aloud(tmp_path: Path
     )
 
 
-def test_what_cannot_be_loaded_names_the_setting_of_the_stimuli(
+def test_a_set_that_cannot_be_loaded_names_the_setting_of_the_stimuli(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import huggingface_hub.constants
@@ -143,7 +143,7 @@ def test_what_cannot_be_loaded_names_the_setting_of_the_stimuli(
         read(None)
 
 
-def test_it_can_be_looked_at_and_packed_as_stimuli(tmp_path: Path, quiet: Progress) -> None:
+def test_a_set_can_be_verified_and_packed_as_stimuli(tmp_path: Path, quiet: Progress) -> None:
     root = str(saved(tmp_path / "set", {"train": part(["awe", "fear"]), "test": part(["awe"])}))
     name = "hf:me/EmoSet-118K"
     findings = verify(name, root, quiet, kind_of(name, as_stimuli=True))

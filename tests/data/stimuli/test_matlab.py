@@ -26,7 +26,7 @@ def saved(path: Path, packed: bool = False, **variables: Any) -> File:
 
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("kind", ["f8", "f4", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"])
-def test_what_scipy_reads_is_read_alike(kind: str, packed: bool, tmp_path: Path) -> None:
+def test_matrices_are_read_as_by_scipy(kind: str, packed: bool, tmp_path: Path) -> None:
     others = {"before": {"a": 1}, "zz": np.array(["b", 2], object), "words": "some", "flags": MATRIX > 3}
     for matrix in (MATRIX, MATRIX[:1, :1], MATRIX[:1], MATRIX[:, :1]):
         sheet = saved(tmp_path, packed, **others, x=matrix.astype(kind))
@@ -35,7 +35,7 @@ def test_what_scipy_reads_is_read_alike(kind: str, packed: bool, tmp_path: Path)
         np.testing.assert_array_equal(found, loadmat(tmp_path / "x.mat")["x"])
 
 
-def test_the_other_order_of_bytes_is_read(tmp_path: Path) -> None:
+def test_big_endian_files_are_read(tmp_path: Path) -> None:
     def element(kind: int, data: bytes) -> bytes:
         return struct.pack(">II", kind, len(data)) + data + bytes(-len(data) % 8)
 
@@ -60,7 +60,9 @@ def test_the_other_order_of_bytes_is_read(tmp_path: Path) -> None:
         ({"x": np.zeros((0, 3))}, "'x' is double of 0 x 3"),
     ],
 )
-def test_what_is_no_matrix_of_numbers_is_told(variables: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_variables_that_are_not_matrices_of_real_numbers_are_refused(
+    variables: dict[str, Any], message: str, tmp_path: Path
+) -> None:
     with pytest.raises(UserError, match=message):
         read_matrix(saved(tmp_path, **variables), "x")
 
@@ -68,38 +70,38 @@ def test_what_is_no_matrix_of_numbers_is_told(variables: dict[str, Any], message
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", r"x\.mat is no MATLAB file of version 5 to 7: save it with save\(\.\.\., '-v7'\)"),
-        (b"id,valence\n", "is no MATLAB file of version 5 to 7"),
-        (b"MATLAB 7.3 MAT-file".ljust(512) + b"\x89HDF\r\n\x1a\n", "is of MATLAB's version 7.3: save it with"),
-        (b"\x89HDF\r\n\x1a\n", "is of MATLAB's version 7.3"),
+        (b"", r"x\.mat is not a MATLAB file of version 5 to 7: save it with save\(\.\.\., '-v7'\)"),
+        (b"id,valence\n", "is not a MATLAB file of version 5 to 7"),
+        (b"MATLAB 7.3 MAT-file".ljust(512) + b"\x89HDF\r\n\x1a\n", "is a MATLAB file of version 7.3: save it with"),
+        (b"\x89HDF\r\n\x1a\n", "is a MATLAB file of version 7.3"),
         (b"MATLAB 5.0".ljust(124) + b"\0\1IM", "has no variable 'x'$"),
         (b"MATLAB 5.0".ljust(124) + b"\0\1IM" + b"\x0f\0\0\0\4\0\0\0none", "is a damaged MATLAB file: Error -3"),
     ],
 )
-def test_another_kind_of_file_is_told(content: bytes, message: str, tmp_path: Path) -> None:
+def test_other_files_are_refused(content: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / "x.mat").write_bytes(content)
     with pytest.raises(UserError, match=message):
         read_matrix(File("x.mat", tmp_path), "x")
 
 
-def test_version_4_is_told(tmp_path: Path) -> None:
+def test_version_4_is_refused(tmp_path: Path) -> None:
     savemat(tmp_path / "x.mat", {"x": MATRIX}, format="4")
     with pytest.raises(UserError, match="version 5 to 7"):
         read_matrix(File("x.mat", tmp_path), "x")
 
 
-def test_a_variable_that_is_there_twice_is_told(tmp_path: Path) -> None:
+def test_a_duplicate_variable_is_refused(tmp_path: Path) -> None:
     content = (tmp_path / saved(tmp_path, x=MATRIX).name).read_bytes()
     (tmp_path / "x.mat").write_bytes(content + content[128:])
     with pytest.raises(UserError, match="has 'x' 2 times"):
         read_matrix(File("x.mat", tmp_path), "x")
 
 
-def test_whatever_bytes_are_changed_it_is_read_or_told(tmp_path: Path) -> None:
-    """scipy ends the process on some of these."""
+def test_files_with_changed_bytes_are_read_or_refused(tmp_path: Path) -> None:
+    """scipy crashes the process on some of these."""
     rng = np.random.default_rng(0)
     wholes = [(tmp_path / saved(tmp_path, packed, x=MATRIX, y={"a": 1}).name).read_bytes() for packed in (False, True)]
-    told = 0
+    refused = 0
     for number in range(400):
         content = bytearray(wholes[number % 2])
         for place in rng.integers(0, len(content), rng.choice([1, 4, 16])):
@@ -108,13 +110,13 @@ def test_whatever_bytes_are_changed_it_is_read_or_told(tmp_path: Path) -> None:
         try:
             assert read_matrix(File("x.mat", tmp_path), "x").ndim == 2
         except UserError:
-            told += 1
-    assert told > 100
+            refused += 1
+    assert refused > 100
 
 
-def test_a_few_bytes_do_not_become_more_than_a_file_may_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compressed_data_is_limited_to_the_size_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(matlab, "MAX_FILE_BYTES", 100_000)
-    with pytest.raises(UserError, match="unpacks to more than 100,000 bytes"):
+    with pytest.raises(UserError, match="decompresses to more than 100,000 bytes"):
         read_matrix(saved(tmp_path, True, x=np.zeros((100, 200))), "x")
     pieces = io.BytesIO()
     savemat(pieces, {"x": np.zeros((1, 1))})

@@ -21,16 +21,18 @@ def test_a_copy_in_windows_1252_is_read(build: Build, write_image: Build) -> Non
     assert files(read(str(root), False).images)[0].name == "images/Café 1.jpg"
 
 
-def test_letters_may_be_of_another_case_unless_that_is_ambiguous(build: Build, write_image: Build) -> None:
+def test_the_case_of_file_names_is_ignored_unless_that_is_ambiguous(build: Build, write_image: Build) -> None:
     root = build("oasis")
     (root / "images" / "Dog 6.jpg").rename(root / "images" / "dog 6.JPG")
     assert len(read(str(root), False).images) == 3
     write_image(root / "images" / "DOG 6.jpg")
-    with pytest.raises(UserError, match=r"'images/Dog 6\.jpg' may be 'images/DOG 6\.jpg' or 'images/dog 6\.JPG'"):
+    with pytest.raises(
+        UserError, match=r"'images/Dog 6\.jpg' matches both 'images/DOG 6\.jpg' and 'images/dog 6\.JPG'"
+    ):
         read(str(root), False)
 
 
-def test_two_tables_are_one_too_many_but_the_topmost_counts(build: Build) -> None:
+def test_two_tables_are_refused_unless_one_is_deeper(build: Build) -> None:
     root = build("oasis")
     (root / "old").mkdir()
     (root / "old" / "OASIS.csv").write_text("something else")
@@ -40,7 +42,7 @@ def test_two_tables_are_one_too_many_but_the_topmost_counts(build: Build) -> Non
         read(str(root), False)
 
 
-def test_its_category_is_kept_as_a_label_that_is_no_emotion(build: Build) -> None:
+def test_the_category_is_kept_as_the_neutral_label(build: Build) -> None:
     root = build("oasis")
     stimuli = read(str(root), False)
     assert [labels.space for labels in stimuli.labels] == [VALENCE_AROUSAL] and stimuli.neutral is not None

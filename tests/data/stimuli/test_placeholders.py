@@ -14,28 +14,28 @@ def write(root: Path, name: str, content: bytes) -> File:
     return File(name, root)
 
 
-def test_a_file_of_more_copies_than_there_are_emotions_is_a_placeholder(tmp_path: Path) -> None:
-    """A photograph that people disagree on stands once with each emotion at most."""
+def test_a_file_with_more_copies_than_there_are_emotions_is_a_placeholder(tmp_path: Path) -> None:
+    """A photograph that people disagree on appears at most once with each emotion."""
     copies = [write(tmp_path, f"{n}.jpg", b"gone") for n in range(MAX_COPIES + 1)]
     labels = [n % 3 for n in range(len(copies))]
     assert find_placeholders(copies, labels) == [list(range(9))]
     assert find_placeholders(copies[:-1], labels[:-1]) == []
-    assert find_placeholders(copies, [0] * 9) == []  # with one label it may be somebody's choice
+    assert find_placeholders(copies, [0] * 9) == []  # copies with a single label may be intended
 
 
-def test_two_placeholders_of_one_size_are_told_apart_and_others_stay(tmp_path: Path) -> None:
+def test_two_placeholders_of_one_size_are_distinguished(tmp_path: Path) -> None:
     contents = [b"flickr"] * 10 + [b"instag"] * 12 + [b"photo%d" % n for n in range(10)] + [b"pair12"] * 2
     images = [write(tmp_path, f"{n}.jpg", content) for n, content in enumerate(contents)]
     assert find_placeholders(images, list(range(len(images)))) == [list(range(10)), list(range(10, 22))]
 
 
-def test_empty_and_missing_files_are_none(tmp_path: Path) -> None:
+def test_empty_and_missing_files_are_not_placeholders(tmp_path: Path) -> None:
     empty = [write(tmp_path, f"{n}.jpg", b"") for n in range(10)]
     missing = [File(f"missing {n}.jpg", tmp_path) for n in range(10)]
     assert find_placeholders([*empty, *missing], list(range(20))) == []
 
 
-def test_only_files_of_a_size_that_many_have_are_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_files_whose_size_many_share_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: Counter[str] = Counter()
 
     def read(file: File) -> bytes:

@@ -1,4 +1,4 @@
-"""Which labels are chosen from those that a set has."""
+"""The labels that are chosen from all labels of a set."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def chosen(choice: LabelChoice, *labels: Labels) -> tuple[list[int], list[float]
     return rows.tolist(), table.labels.tolist()
 
 
-def test_published_is_the_first_kind_and_leaves_none_out() -> None:
+def test_published_is_the_first_kind_and_leaves_no_image_out() -> None:
     assert chosen("published", CATEGORY, VOTES) == ([0, 1, 2], [2, 1, 7])
     assert chosen("published", VOTES, CATEGORY) == ([0, 1, 2], VOTES.values.tolist())
 
 
-def test_ties_are_left_out_of_a_majority_and_a_category_is_one_already() -> None:
+def test_majority_leaves_out_ties_and_keeps_categories() -> None:
     assert chosen("majority", VOTES, CATEGORY) == ([0, 2], [0, 7])
     assert chosen("majority", CATEGORY) == ([0, 1, 2], [2, 1, 7])
 
@@ -47,12 +47,12 @@ def test_polarity_follows_from_the_first_kind_that_has_one() -> None:
     assert chosen("polarity", moods, RATINGS) == ([0, 2], [0, 1])
 
 
-def test_ekman_leaves_out_what_has_no_place_among_the_six() -> None:
+def test_ekman_leaves_out_emotions_without_a_counterpart_among_the_six() -> None:
     assert chosen("ekman", CATEGORY) == ([1, 2], [0, 4])  # awe
     assert chosen("ekman", RATINGS, VOTES) == ([0, 1, 2], [3, 0, 4])  # in the second only anger counts
 
 
-def test_dimensions_are_rated_ones_or_else_those_of_the_words() -> None:
+def test_dimensions_are_ratings_of_the_images_or_else_of_the_words() -> None:
     six = Labels(EmotionSpace("category", EKMAN_6), np.array([0, 3, 4]))
     np.testing.assert_array_equal(chosen("dimensions", six, RATINGS)[1], RATINGS.values)
     table, space, _ = choose_labels(stimuli(six), "dimensions")

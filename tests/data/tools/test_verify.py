@@ -121,7 +121,7 @@ def test_a_published_set_is_held_against_what_is_published(
     assert (row.what, row.found, row.published, row.verdict) == ("images", 1, 280, "a part")
 
 
-def test_what_a_site_serves_for_deleted_photographs_is_told_as_what_it_is(
+def test_placeholders_for_deleted_photographs_are_reported_as_such(
     look: Callable[..., Findings], tmp_path: Path, write_image: Callable[..., Path]
 ) -> None:
     for name in MIKELS_8:
@@ -131,7 +131,7 @@ def test_what_a_site_serves_for_deleted_photographs_is_told_as_what_it_is(
         (tmp_path / "fi" / MIKELS_8[number % 8] / f"gone_{number}.png").write_bytes(gone)
     findings = look("fi", str(tmp_path / "fi"))
     assert findings.is_clean and findings.images == 8
-    assert "left out 9 files that are one and the same picture, with 8 emotions" in findings.left_out[0]
+    assert "left out 9 copies of one picture, with 8 different emotions" in findings.left_out[0]
 
 
 def test_a_manifest_may_be_given_as_a_file(

@@ -27,8 +27,8 @@ from emoreg.errors import UserError
 
 SHEET, VARIABLE, FOLDER = "allfindata1019_renamed.mat", "allfindata1019", "EMOdImages1019"
 DIMENSIONS, SHARES = [3, 4, 5], range(6, 15)  # columns, from 0
-# The file does not state the scale of its ratings: -1 to 1, or self-assessment from 1 to 5, 7 or 9. The first scale that
-# contains all ratings is used (ours): the photographs were chosen for what they evoke, so some ratings are near the ends.
+# The file does not state the scale of its ratings: -1 to 1, or self-assessment from 1 to 5, 7 or 9. The first of these
+# that contains all ratings is used (ours): the photographs are emotional, so some ratings are near the scale's ends.
 SCALES = ((-1.0, 1.0), (1.0, 5.0), (1.0, 7.0), (1.0, 9.0))
 FROM_IAPS = "321 of EMOd's images are from the IAPS, which has terms of its own"
 
@@ -91,9 +91,7 @@ def read_as_emod(name: str, root: str | None, skip_missing: bool) -> Stimuli:
         f"{ratings.min():.2f} to {ratings.max():.2f}",
         f"{sheet}: the shares of nine emotions are ignored, as the file does not name the emotions; a manifest can",
     ]
-    return reader.stimuli(
-        VALENCE_AROUSAL_DOMINANCE, notes=notes, left_out=list(_unlisted(reader, folder, set(images)))
-    )
+    return reader.stimuli(VALENCE_AROUSAL_DOMINANCE, notes=notes, left_out=list(_unlisted(reader, folder, set(images))))
 
 
 def _id(sheet: File, row: int, number: float) -> int:

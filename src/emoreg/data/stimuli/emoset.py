@@ -69,7 +69,7 @@ def read(root: str | None, skip_missing: bool) -> Stimuli:
 def _parts(place: str, entry: object) -> tuple[str, str, int]:
     """Emotion and image path of a row, and the row's length.
 
-    Length alone would accept other kinds of rows. So the image must have the suffix of one, and the annotation must not.
+    Length alone would accept other rows, so the image must have the suffix of one, and the annotation must not.
     """
     match entry:
         case [str(emotion), str(image), str(annotation)] if is_image(image) and not is_image(annotation):
@@ -81,7 +81,7 @@ def _parts(place: str, entry: object) -> tuple[str, str, int]:
 
 
 def _check_emotions(reader: SetReader) -> None:
-    """Raise UserError if there is an info.json that names other emotions. The numbers that it gives them are ignored."""
+    """Raise UserError if there is an info.json that names other emotions. The numbers of the emotions are ignored."""
     if not reader.has("info.json"):
         return
     sheet = reader.sheet("info.json")

@@ -1,14 +1,13 @@
 """FI, Flickr and Instagram (You et al. 2016, "Building a Large Scale Dataset for Image Emotion Recognition: The
 Fine Print and The Benchmark", AAAI).
 
-23,308 photographs, one of eight Mikels categories each, which at least three of five people confirmed.
-Read as published: `<emotion>/*.jpg`, in whichever folder; also below `train`, `val` and `test`, as many keep it. The
-pictures that a site served in place of deleted photographs are left out (placeholders.py).
+23,308 photographs, each with one of Mikels' eight categories, confirmed by at least three of five people. Published
+files: `<emotion>/*.jpg`, here at any depth, and also below `train`, `val` and `test`, as many copies have them.
+Placeholders, which a site served instead of deleted photographs, are left out (placeholders.py).
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -39,53 +38,55 @@ PUBLISHED = Published(
 
 
 def read(root: str | None, skip_missing: bool) -> Stimuli:
-    """Photographs with a category each, and their split where they lie in splits.
+    """Read the photographs with one category each, and with their splits if the folders have any.
 
     Args:
         root: folder or zip that holds the eight folders; images elsewhere are left out.
-        skip_missing: ignored: nothing lists the images that should be there.
+        skip_missing: ignored, because no table lists the images.
 
     Raises:
         UserError: one of the eight emotions, or a split, has no images.
     """
     reader = SetReader("fi", root, skip_missing)
-    rows = [row for row in _folders_of(reader) if standard(row[1]) in MIKELS_8]
+    rows = [row for row in _images_in_folders(reader) if standard(row[1]) in MIKELS_8]
     labels = [emotion_index(folder, MIKELS_8, str(image)) for image, folder, _ in rows]
     images = [image for image, _, _ in rows]
     placeholders = find_placeholders(images, labels)
     dropped = {row for group in placeholders for row in group}
     kept = [row for row in range(len(rows)) if row not in dropped]
-    found = {labels[row] for row in kept}
+    emotions = {labels[row] for row in kept}
     for label, name in enumerate(MIKELS_8):
-        if label not in found:
+        if label not in emotions:
             raise UserError(f"{root} holds no images of '{name}' ({name}/*.jpg); FI has all of {', '.join(MIKELS_8)}")
     _refuse_empty_folders(reader)
     for row in kept:
         image, _, split = rows[row]
         reader.add(str(image), image.name, image, labels[row], split=split)
-    stimuli = reader.stimuli(EmotionSpace("category", MIKELS_8))
+    left_out = list(_left_out(reader, images, labels, placeholders))
+    return reader.stimuli(EmotionSpace("category", MIKELS_8), left_out=left_out)
+
+
+def _left_out(
+    reader: SetReader, images: Sequence[File], labels: Sequence[int], placeholders: Sequence[Sequence[int]]
+) -> Iterator[str]:
+    """One line for the images in no emotion's folder, and one for each placeholder."""
     used = set(images)
     elsewhere = [image for image in reader.image_files if image not in used]
-    groups = [(images[group[0]], len(group), len({labels[row] for row in group})) for group in placeholders]
-    return dataclasses.replace(stimuli, left_out=tuple(_left_out(elsewhere, groups)))
-
-
-def _left_out(elsewhere: Sequence[File], placeholders: Sequence[tuple[File, int, int]]) -> Iterator[str]:
-    """Lines on images in no emotion's folder, and on placeholders: the first file, copies and emotions of each."""
     if elsewhere:
-        yield f"fi: left out {len(elsewhere):,} images in no folder of an emotion, e.g. '{elsewhere[0].name}'"
-    for first, copies, emotions in placeholders:
+        yield f"fi: left out {len(elsewhere):,} images that are in no emotion's folder, e.g. '{elsewhere[0].name}'"
+    for rows in placeholders:
+        emotions = len({labels[row] for row in rows})
         yield (
-            f"fi: left out {copies:,} files that are one and the same picture, with {emotions} emotions, e.g. "
-            f"'{first.name}': what a site serves in place of a deleted photograph"
+            f"fi: left out {len(rows):,} copies of one picture, with {emotions} different emotions, e.g. "
+            f"'{images[rows[0]].name}': a placeholder for deleted photographs"
         )
 
 
-def _folders_of(reader: SetReader) -> Iterator[tuple[File, str, Split | None]]:
-    """Each image in a folder, the folder's name, and the split that the folder above names.
+def _images_in_folders(reader: SetReader) -> Iterator[tuple[File, str, Split | None]]:
+    """Each image that is in a folder, the folder's name, and the split that its parent folder names.
 
     Raises:
-        UserError: there are none, or one is in a split but in no emotion's folder.
+        UserError: there are no such images, or one is in a split but in no emotion's folder.
     """
     images = [image for image in reader.image_files if "/" in image.name]
     if not images:
@@ -95,11 +96,11 @@ def _folders_of(reader: SetReader) -> Iterator[tuple[File, str, Split | None]]:
         if split_name(folder) is not None:
             raise UserError(f"{image} is in a split, but in no folder that names its emotion")
         split = split_name(above[-1]) if above else None
-        yield image, folder, split and split[0]
+        yield image, folder, None if split is None else split[0]
 
 
 def _refuse_empty_folders(reader: SetReader) -> None:
-    """UserError for an empty folder next to those of the emotions, or a split without images."""
+    """Raise UserError for an emotion's folder or a split that holds no images."""
     with_images = {folder for image in reader.image_files for folder in PurePosixPath(image.name).parents}
     emotions = {PurePosixPath(image.name).parent for image in reader.image_files if "/" in image.name}
     above = {folder.parent for folder in emotions}

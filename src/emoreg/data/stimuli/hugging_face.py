@@ -1,7 +1,7 @@
-"""Affective sets of the Hugging Face Hub, and folders of the same kinds (extra emoreg[hub]), such as copies of EmoSet.
+"""Affective sets of the Hugging Face Hub, and local folders in the same formats (extra emoreg[hub]).
 
-A set has an image column and a column of emotions, class labels or words. What it calls them must be known emotions of
-one space: a set of other classes would be taken for affect without being any.
+A set has an image column and a column of emotions, as class labels or words. All of them must be known emotions of one
+space; otherwise any set of classes would pass as affective.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from emoreg.errors import UserError
 if TYPE_CHECKING:
     from datasets import Dataset
 
-EMOTION_NAMES = ("emotion", "label", "labels")  # of columns, the first to be chosen first
+EMOTION_NAMES = ("emotion", "label", "labels")  # names of the emotion column, in order of preference
 
 
 def read(name: str, root: str | None) -> Stimuli:
-    """Images with a category each, in the splits in which they are published; decoded when they are needed.
+    """Read images with one category each, in their published splits. Images are decoded on access.
 
     Args:
         name: see `load_splits`.
         root: see `load_splits`.
 
     Raises:
-        UserError: `datasets` is not installed; the set cannot be loaded, has no such columns, or another split than
-            train among several; a word is no known emotion (the nearest is named), or an image has none.
+        UserError: `datasets` is not installed; the set cannot be loaded, lacks one of the columns, or has several
+            splits but none for training; a word is not a known emotion, or a training image has none.
     """
     parts = load_splits(name, root, "stimuli")
     first = next(iter(parts.values()))
@@ -45,39 +45,39 @@ def read(name: str, root: str | None) -> Stimuli:
     for part in [part for part in roles if None in words[part]]:
         if roles[part] in (None, "train"):
             raise UserError(f"{name}: row {words[part].index(None)} of the split '{part}' has no '{column}'")
-        del roles[part]  # as competitions keep theirs to themselves
+        del roles[part]  # such as the test split of a competition
         left_out.append(f"{name}: left out the split '{part}', {len(parts[part]):,} images without '{column}'")
 
-    found = [word for part in roles for word in words[part] if word is not None]
-    seen = dict.fromkeys(found, f"{name}, '{column}'")
-    names = known_space(seen)
-    index = {word: emotion_index(word, names, place) for word, place in seen.items()}
+    emotions = [word for part in roles for word in words[part] if word is not None]
+    place = f"{name}, '{column}'"
+    names = known_space(dict.fromkeys(emotions, place))
+    index = {word: emotion_index(word, names, place) for word in dict.fromkeys(emotions)}
     images: list[Item] = [item for part in roles for item in items_of(f"{name}/{part}", parts[part], image)]
     splits = [role for part, role in roles.items() for _ in range(len(parts[part])) if role is not None]
-    labels = Labels(EmotionSpace("category", names), np.array([index[word] for word in found], np.int64))
-    taken = ", ".join(word if word == names[label] else f"{word} for {names[label]}" for word, label in index.items())
-    how = ", ".join(f"{role or 'all images'} from the split '{part}'" for part, role in roles.items())
-    note = f"{name}: {how}; the emotions from the column '{column}': {taken}"
+    labels = Labels(EmotionSpace("category", names), np.array([index[word] for word in emotions], np.int64))
+    read_as = ", ".join(word if word == names[label] else f"{word} as {names[label]}" for word, label in index.items())
+    origins = ", ".join(f"{role or 'all images'} from the split '{part}'" for part, role in roles.items())
+    note = f"{name}: {origins}; the emotions from the column '{column}': {read_as}"
     return Stimuli(name, images, (labels,), splits or None, notes=(note,), left_out=tuple(left_out))
 
 
 def _emotion_column(name: str, dataset: Dataset) -> str:
-    """The column of the emotions: class labels, or words under one of EMOTION_NAMES."""
+    """The column of the emotions: class labels of any name, or words in a column named as one of EMOTION_NAMES."""
     import datasets
 
-    def may_serve(column: str) -> bool:
+    def is_candidate(column: str) -> bool:
         feature = dataset.features[column]
         is_text = isinstance(feature, datasets.Value) and feature.dtype in ("string", "large_string")
         return isinstance(feature, datasets.ClassLabel) or (is_text and column in EMOTION_NAMES)
 
-    columns = [column for column in dataset.features if may_serve(column)]
+    columns = [column for column in dataset.features if is_candidate(column)]
     return choose_column(name, dataset, "stimuli", columns, "emotion", EMOTION_NAMES, "ClassLabel")
 
 
 def _words(name: str, part: str, dataset: Dataset, image: str, column: str) -> list[str | None]:
-    """What each image's emotion is called (N,); None where it has none."""
+    """The word for each image's emotion (N,), None for images without one."""
     if image not in dataset.features:
-        raise UserError(f"{name}: the split '{part}' has no column '{image}', but the first split has")
+        raise UserError(f"{name}: the split '{part}' has no column '{image}', but the first split has one")
     if column not in dataset.features:
         return [None] * len(dataset)
     names = getattr(dataset.features[column], "names", None)
@@ -88,7 +88,7 @@ def _words(name: str, part: str, dataset: Dataset, image: str, column: str) -> l
 
 
 def _roles(name: str, parts: list[str]) -> dict[str, Split | None]:
-    """What each split serves as, those of no use left out; None for the only one."""
+    """The split of ours that each published split stands for; unknown ones are left out. None if there is only one."""
     if len(parts) == 1:
         return {parts[0]: None}
     roles: dict[str, Split | None] = {}
@@ -101,5 +101,7 @@ def _roles(name: str, parts: list[str]) -> dict[str, Split | None]:
         if role is not None:
             roles[part] = role
     if "train" not in roles.values():
-        raise UserError(f"{name} has no split 'train', but {', '.join(parts)}; give a folder as stimuli.root that has")
+        raise UserError(
+            f"{name} has no split 'train', but {', '.join(parts)}; set stimuli.root to a folder that has one"
+        )
     return roles

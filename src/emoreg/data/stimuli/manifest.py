@@ -1,19 +1,19 @@
 """Any stimuli, listed in one manifest: a text table (.csv, .tsv, .txt), JSON, JSON Lines or Parquet file.
 
-| column | what it is |
+| column | content |
 |---|---|
-| `path` | of the image, from the manifest's folder; absolute only where the manifest is no part of a zip |
-| `emotion` | the category; Mikels-8, Ekman-6 (with neutral or without) or polarity if one of these knows all |
+| `path` | path of the image, relative to the manifest's folder; may be absolute unless the manifest is in a zip |
+| `emotion` | the category, in the first of Mikels-8, Ekman-6, Ekman-6 with neutral and polarity that has all, if any |
 | `p_<emotion>` | votes or probabilities, 0 or more; see below |
-| `valence`, `arousal`, `dominance` | in [-1, 1], with 0 in the middle of the scale that people rated on |
+| `valence`, `arousal`, `dominance` | in [-1, 1], with 0 in the middle of the rating scale |
 | `split` | train, validation (val, valid, dev) or test |
 
-Only `path` and one kind of label are needed. A column that is there has a value in each row. Other columns are
-not read, but one whose name is nearly a known one is an error. Fields may stand between commas, semicolons, tabs or
-bars; where it is no comma, numbers may have a decimal comma.
+Only `path` and one kind of label are required. A column that exists must have a value in each row. Other columns are
+ignored, except that a name close to a known one is an error. Fields may be separated by commas, semicolons, tabs or
+bars. If the separator is not a comma, numbers may have decimal commas.
 
-Columns `p_...` are emotions where all of them are known ones, or where two or more add up to about 1 in every row or
-are votes of about as many people in each. `p_value` alone is none, and is not read.
+Columns `p_...` are emotions if all of them are known emotions. They also are if there are two or more and each row sums
+to about 1, or to a number of votes that differs between rows by at most a factor of two. `p_value` alone is ignored.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import math
 import posixpath
 import re
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from emoreg.data.images.files import File
@@ -54,31 +54,31 @@ ABOUT = About(
 DIMENSIONS = VALENCE_AROUSAL_DOMINANCE.names
 COLUMNS = ("path", "emotion", *DIMENSIONS, "split")
 NAMED = {";": "semicolons", "\t": "tabs", "|": "bars"}
-TEXT = ("path", "emotion", "split")  # all else is a number, or is not read
+TEXT = ("path", "emotion", "split")  # other known columns hold numbers
 SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet")
 MANIFESTS = tuple(f"manifest{suffix}" for suffix in SUFFIXES)
-SPREADSHEETS = (".xlsx", ".xlsm", ".xls", ".ods", ".numbers")  # some are zips, and would be taken for a set
+SPREADSHEETS = (".xlsx", ".xlsm", ".xls", ".ods", ".numbers")  # some are zips, and would pass as a zipped set
 SCALE = "; map the ratings to it first, e.g. (x - 5) / 4 from 1..9"
 
 Row = tuple[str, Mapping[str, str]]  # the place and the cells
-_Listed = dict[Path, dict[str, list[str]]]  # of folders that were listed: the names by `path_key`
+_Listings = dict[Path, dict[str, list[str]]]  # names of the entries of each folder listed so far, by `path_key`
 
 
 def read(root: str | None, skip_missing: bool) -> Stimuli:
-    """Images with the labels that the manifest gives them.
+    """Read the images and labels of a manifest.
 
     Args:
-        root: the manifest, or a folder or zip that holds one, named manifest with one of SUFFIXES.
-        skip_missing: skip rows whose image is missing, instead of stopping at the first.
+        root: the manifest, or a folder or zip that holds one, named "manifest" with one of SUFFIXES.
+        skip_missing: skip rows whose image is missing; if false, the first one is an error.
 
     Raises:
-        UserError: as `read_manifest`.
+        UserError: see `read_manifest`.
     """
     return read_manifest("manifest", root, skip_missing)
 
 
 def read_manifest(name: str, root: str | None, skip_missing: bool) -> Stimuli:
-    """The set `name` as its manifest lists it; labels in the order votes, category, dimensions.
+    """Read the set `name` from its manifest, with labels in the order votes, category, dimensions.
 
     Raises:
         UserError: no manifest or more than one, no labels, a value out of range, an image that is missing or
@@ -92,52 +92,61 @@ def read_manifest(name: str, root: str | None, skip_missing: bool) -> Stimuli:
     notes = []
     if separator not in (None, ","):
         notes.append(f"{sheet}: fields are separated by {NAMED[separator]}, and numbers may have decimal commas")
-
-    shares, told = _emotions_of_shares(sheet, table, [column for column in columns if column.startswith("p_")])
-    notes += [told] if told else []
-    dimensions = tuple(column for column in DIMENSIONS if column in columns)
-    emotions: tuple[str, ...] = ()
-    if "emotion" in columns:
-        emotions = emotion_names({row["emotion"]: place for place, row in reversed(table) if row.get("emotion")})
-    spaces = [EmotionSpace("votes", tuple(shares))] if shares else []
-    spaces += [EmotionSpace("category", emotions)] if emotions else []
-    spaces += [EmotionSpace("dimensions", dimensions)] if dimensions else []
+    vote_columns, note = _vote_columns(sheet, table, [column for column in columns if column.startswith("p_")])
+    if note:
+        notes.append(note)
+    spaces = list(_spaces(table, columns, vote_columns))
     if not spaces:
-        hint = f" ({told})" if told else ""
+        hint = f" ({note})" if note else ""
         raise UserError(f"{sheet} has no labels: no emotion, p_<emotion>, valence, arousal or dominance{hint}")
-
-    listed: _Listed = {}
+    listings: _Listings = {}
     for place, row in table:
-        labels: list[int | Sequence[float]] = []
-        if shares:
-            given_shares = [number(place, c, row.get(c, ""), 0, math.inf) if c else 0 for c in shares.values()]
-            labels.append(votes(place, given_shares))
-        if emotions:
-            labels.append(emotion_index(row.get("emotion", ""), emotions, place))
-        if dimensions:
-            labels.append([number(place, column, row.get(column, ""), -1, 1, SCALE) for column in dimensions])
+        labels = [_label(place, row, space, vote_columns) for space in spaces]
         path = row.get("path", "")
-        reader.add(
-            place, path, _find(reader, sheet, place, path, listed), *labels, split=_split(place, row.get("split", ""))
-        )
+        image = _find(reader, sheet, place, path, listings)
+        reader.add(place, path, image, *labels, split=_split(place, row.get("split", "")))
     return reader.stimuli(*spaces, notes=notes)
 
 
+def _spaces(table: Sequence[Row], columns: Sequence[str], vote_columns: Mapping[str, str]) -> Iterator[EmotionSpace]:
+    if vote_columns:
+        yield EmotionSpace("votes", tuple(vote_columns))
+    if "emotion" in columns:
+        words = {row["emotion"]: place for place, row in reversed(table) if row.get("emotion")}
+        yield EmotionSpace("category", emotion_names(words))
+    dimensions = tuple(column for column in DIMENSIONS if column in columns)
+    if dimensions:
+        yield EmotionSpace("dimensions", dimensions)
+
+
+def _label(
+    place: str, row: Mapping[str, str], space: EmotionSpace, vote_columns: Mapping[str, str]
+) -> int | Sequence[float]:
+    if space.kind == "category":
+        return emotion_index(row.get("emotion", ""), space.names, place)
+    if space.kind == "dimensions":
+        return [number(place, column, row.get(column, ""), -1, 1, SCALE) for column in space.names]
+    counts = [
+        number(place, column, row.get(column, ""), 0, math.inf) if column else 0 for column in vote_columns.values()
+    ]
+    return votes(place, counts)
+
+
 def _sheet(reader: SetReader) -> File:
-    """The manifest: the root itself, or a file in it. UserError for a file of another kind."""
-    given = Path(reader.root)
-    suffix = given.suffix.lower()
-    if given.is_dir():
+    """The manifest: the root itself, or a file in it. UserError if the root is another kind of file."""
+    root = Path(reader.root)
+    suffix = root.suffix.lower()
+    if root.is_dir():
         return reader.sheet(*MANIFESTS)
     if suffix in SUFFIXES:
-        return File(given.name, given.parent)
-    if suffix in SPREADSHEETS or (suffix != ".zip" and given.is_file() and not zipfile.is_zipfile(given)):
-        raise UserError(f"{given} is no manifest; save the table as one of {', '.join(SUFFIXES)}")
+        return File(root.name, root.parent)
+    if suffix in SPREADSHEETS or (suffix != ".zip" and root.is_file() and not zipfile.is_zipfile(root)):
+        raise UserError(f"{root} is not a manifest; save the table as one of {', '.join(SUFFIXES)}")
     return reader.sheet(*MANIFESTS)
 
 
 def _read_table(sheet: File) -> tuple[str | None, list[Row]]:
-    """The separator of a text table, and the rows by their columns' names in small letters."""
+    """The separator of a text table (else None), and the rows by lower-case column names."""
     suffix, separator = Path(sheet.name).suffix.lower(), None
     rows: Iterable[tuple[str, Mapping[str, object]]]
     if suffix == ".parquet":
@@ -146,11 +155,11 @@ def _read_table(sheet: File) -> tuple[str | None, list[Row]]:
         rows = read_objects(sheet)
     else:
         separator, rows = read_any_rows(sheet, "path")
-    has_commas = separator not in (None, ",")
-    return separator, [(place, _cells(place, row, has_commas)) for place, row in rows]
+    decimal_commas = separator not in (None, ",")
+    return separator, [(place, _cells(place, row, decimal_commas)) for place, row in rows]
 
 
-def _cells(place: str, row: Mapping[str, object], has_commas: bool) -> dict[str, str]:
+def _cells(place: str, row: Mapping[str, object], decimal_commas: bool) -> dict[str, str]:
     cells: dict[str, str] = {}
     for column, value in row.items():
         name = composed(" ".join(column.split())).lower()
@@ -160,52 +169,56 @@ def _cells(place: str, row: Mapping[str, object], has_commas: bool) -> dict[str,
         if name in TEXT and value is not None and not isinstance(value, str):
             raise UserError(f"{place}: {name} must be text, not {shortened(json.dumps(value, default=str))}")
         text = "" if value is None else str(value).strip()
-        if has_commas and is_read and name not in TEXT and re.fullmatch(r"[-+]?\d*,\d+(?:[eE][-+]?\d+)?", text):
+        is_number = is_read and name not in TEXT
+        if decimal_commas and is_number and re.fullmatch(r"[-+]?\d*,\d+(?:[eE][-+]?\d+)?", text):
             text = text.replace(",", ".")
         cells[name] = text
     return cells
 
 
 def _check_columns(sheet: File, columns: Sequence[str]) -> None:
-    """UserError if there is no path (or no row), or a column is nearly a known one."""
+    """Raise UserError if there are no rows or no column `path`, or a column looks like a misspelt known one."""
     if not columns:
         raise UserError(f"{sheet} has no rows")
     for column in columns:
         if column in COLUMNS or column.startswith("p_"):
             continue
         close = difflib.get_close_matches(column, COLUMNS, n=1, cutoff=0.85)
-        if close and not column.startswith(f"{close[0]}_"):  # valence_n is somebody's own
+        if close and not column.startswith(f"{close[0]}_"):  # valence_n is not a misspelling
             raise UserError(f"{sheet}: unknown column {column!r}; did you mean '{close[0]}'?")
     if "path" not in columns:
         raise UserError(f"{sheet}: no column 'path'{nearest('path', filter(None, columns))}")
 
 
-def _emotions_of_shares(sheet: File, table: Sequence[Row], columns: Sequence[str]) -> tuple[dict[str, str], str]:
-    """The emotions of the space, with the column of each one's votes ("" for none); what the columns were taken for."""
+def _vote_columns(sheet: File, table: Sequence[Row], columns: Sequence[str]) -> tuple[dict[str, str], str]:
+    """The column of votes for each emotion of the space ("" if missing), and a note on how `columns` were interpreted.
+
+    Empty if `columns` are not emotions.
+    """
     if not columns:
         return {}, ""
     words = {column[2:]: f"{sheet}, {column}" for column in columns}
-    strange = [column for column in columns if not is_known(column[2:])]
-    if strange:
+    unknown = [column for column in columns if not is_known(column[2:])]
+    if unknown:
         refuse_misspelt(words)
-        if not _are_shares(table, columns):
-            listed = " and ".join(f"'{column}'" for column in strange)
-            why = f"{listed}: no known emotion, and no shares that add up to 1 or votes of about as many people"
-            if len(strange) < len(columns):
-                raise UserError(f"{sheet}: {why}; rename what is no emotion, so that it does not begin with p_")
-            return {}, f"{why}; not read"
+        if not _are_votes(table, columns):
+            listed = " and ".join(f"'{column}'" for column in unknown)
+            why = f"{listed}: not known emotions, and neither shares that add up to 1 nor votes of similar numbers"
+            if len(unknown) < len(columns):
+                raise UserError(f"{sheet}: {why}; rename columns that are not emotions, without the prefix p_")
+            return {}, f"{why}; ignored"
     names = emotion_names(words)
-    found: dict[str, str] = dict.fromkeys(names, "")
+    column_of = dict.fromkeys(names, "")
     for column in columns:
         name = names[emotion_index(column[2:], names, str(sheet))]
-        if found[name]:
-            raise UserError(f"{sheet}: the columns '{found[name]}' and '{column}' are the same emotion; keep one")
-        found[name] = column
-    return found, f"{sheet}: {', '.join(columns)} are votes for emotions, or their probabilities"
+        if column_of[name]:
+            raise UserError(f"{sheet}: the columns '{column_of[name]}' and '{column}' are the same emotion; keep one")
+        column_of[name] = column
+    return column_of, f"{sheet}: {', '.join(columns)} are votes for emotions, or their probabilities"
 
 
-def _are_shares(table: Sequence[Row], columns: Sequence[str]) -> bool:
-    """Whether two or more columns are probabilities, or votes of which no row has twice as many as another."""
+def _are_votes(table: Sequence[Row], columns: Sequence[str]) -> bool:
+    """Whether two or more columns are probabilities, or votes whose sums differ by at most a factor of two."""
     try:
         rows = [[float(row.get(column, "")) for column in columns] for _, row in table]
     except ValueError:
@@ -223,11 +236,11 @@ def _split(place: str, text: str) -> Split | None:
     return SPLITS[text.lower()] if text else None
 
 
-def _find(reader: SetReader, sheet: File, place: str, path: str, listed: _Listed) -> File | None:
-    """The image at `path`, from the manifest's folder, whatever the case and Unicode form of its letters.
+def _find(reader: SetReader, sheet: File, place: str, path: str, listings: _Listings) -> File | None:
+    """The image at `path` relative to the manifest's folder, ignoring case and Unicode form; None if missing.
 
     Raises:
-        UserError: an empty path, one that leaves a zip, or that fits several files.
+        UserError: the path is empty, leaves a zip, or matches several files.
     """
     if not path:
         raise UserError(f"{place}: path is empty")
@@ -238,34 +251,37 @@ def _find(reader: SetReader, sheet: File, place: str, path: str, listed: _Listed
         if whole.startswith(("/", "../")):
             raise UserError(f"{place}: the path {path!r} leaves the zip; images must be in it")
         return reader.find(whole)
-    folder = sheet.root / inner  # not listed as a whole: a manifest may stand beside a million other files
+    folder = sheet.root / inner  # not searched as a whole: a manifest may be beside a million unrelated files
     try:
-        written = path if (folder / path).is_file() else _like(place, folder, path, listed)
-        if written is None or not (folder / written).is_file():
+        actual = path if (folder / path).is_file() else _match(place, folder, path, listings)
+        if actual is None or not (folder / actual).is_file():
             return None
     except (OSError, ValueError):  # a name that is too long, or has a null byte
         return None
-    outside = written.startswith("../") or Path(written).is_absolute()
-    return File((folder / written).name, (folder / written).parent) if outside else File(written, folder)
+    if actual.startswith("../") or Path(actual).is_absolute():
+        return File((folder / actual).name, (folder / actual).parent)
+    return File(actual, folder)
 
 
-def _like(place: str, folder: Path, path: str, listed: _Listed) -> str | None:
-    """The path that is there, and differs in nothing but case or Unicode form; None without one."""
-    found = PurePosixPath("/" if path.startswith("/") else "")
+def _match(place: str, folder: Path, path: str, listings: _Listings) -> str | None:
+    """The existing path below `folder` that equals `path` except for case and Unicode form; None if there is none."""
+    matched = PurePosixPath("/" if path.startswith("/") else "")
     for part in PurePosixPath(path).parts:
-        here = folder / found
-        if part in ("/", "..") or (here / part).exists():
-            found /= part
+        parent = folder / matched
+        if part in ("/", "..") or (parent / part).exists():
+            matched /= part
             continue
-        if here not in listed:
+        if parent not in listings:
             names: dict[str, list[str]] = {}
-            for entry in here.iterdir():
+            for entry in parent.iterdir():
                 names.setdefault(path_key(entry.name), []).append(entry.name)
-            listed[here] = names
-        like = listed[here].get(path_key(part), [])
-        if len(like) > 1:
-            raise UserError(f"{place}: {part!r} may be {like[0]!r} or {like[1]!r} in {here}; write it as it is there")
-        if not like:
+            listings[parent] = names
+        matches = listings[parent].get(path_key(part), [])
+        if len(matches) > 1:
+            raise UserError(
+                f"{place}: {part!r} matches both {matches[0]!r} and {matches[1]!r} in {parent}; use the exact name"
+            )
+        if not matches:
             return None
-        found /= like[0]
-    return str(found)
+        matched /= matches[0]
+    return str(matched)

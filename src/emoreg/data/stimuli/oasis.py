@@ -1,8 +1,8 @@
 """OASIS (Kurdi, Lozano & Banaji 2017, "Introducing the Open Affective Standardized Image Set").
 
-900 photographs; valence and arousal rated by people from 1 to 7, and a Category (Animal, Object, Person or Scene),
-which is no emotion. Read as published: `OASIS.csv` (with bare carriage returns as line ends and blanks behind some
-themes) and `images/<Theme>.jpg`, in a folder or a zip.
+900 photographs, rated by people for valence and arousal from 1 to 7, with a Category (Animal, Object, Person or Scene),
+which is not an emotion. Published files: `OASIS.csv` (with bare carriage returns as line ends, and trailing spaces in
+some themes) and `images/<Theme>.jpg`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ABOUT = About(
     title="OASIS (Kurdi, Lozano & Banaji 2017)",
     size="900",
     labels="valence and arousal, 1 to 7; a neutral Category",
-    licence="for research; each image's origin stands in its Source column",
+    licence="for research; the column Source gives each image's origin",
     source="benedekkurdi.com/#oasis",
     layout="OASIS.csv, images/<Theme>.jpg",
 )
@@ -30,16 +30,16 @@ PUBLISHED = Published(images=900, source="Kurdi, Lozano & Banaji 2017")
 
 
 def read(root: str | None, skip_missing: bool) -> Stimuli:
-    """Photographs with valence and arousal, the ratings mapped linearly from 1..7 to [-1, 1].
+    """Read the photographs with valence and arousal, mapped linearly from 1..7 to [-1, 1].
 
-    Their neutral label is the Category, if the table has one for every image.
+    The neutral label is the Category, if the table has one for every image.
 
     Args:
         root: folder or zip that holds OASIS.csv and images/.
-        skip_missing: skip rows whose image is missing, instead of stopping at the first.
+        skip_missing: skip rows whose image is missing; if false, the first one is an error.
 
     Raises:
-        UserError: something is missing or out of range; names file, row and column.
+        UserError: a file or column is missing, or a value is out of range; names file, row and column.
     """
     reader = SetReader("oasis", root, skip_missing)
     sheet = reader.sheet("OASIS.csv")

@@ -1,7 +1,7 @@
-"""Placeholders among photographs: the picture that a site serves in place of one that was deleted or banned.
+"""Find placeholders among photographs: the picture that a site serves instead of one that was deleted or banned.
 
-FI was collected from Flickr and Instagram, and its copies in circulation hold such pictures (a public reader of it
-notes "invalid samples"): one file, many times, with whatever emotion the lost photograph had.
+FI was collected from Flickr and Instagram, and copies in circulation contain such pictures (a public reader of FI
+mentions "invalid samples"): the same file many times, each with the emotion of the lost photograph.
 """
 
 from __future__ import annotations
@@ -12,33 +12,37 @@ from collections.abc import Hashable, Sequence
 from emoreg.data.images.files import File
 from emoreg.errors import UserError
 
-# A photograph that was found by the words of several emotions stands once with each of Mikels' eight at most, so more
-# copies than these are no photograph that people disagree on (ours).
+# A photograph that was found under several emotions appears at most once with each of Mikels' eight. More copies than
+# these are a placeholder, and not a photograph that people disagree on (ours).
 MAX_COPIES = 8
 
 
 def find_placeholders(images: Sequence[File], labels: Sequence[Hashable]) -> list[list[int]]:
-    """Rows (each list: of one picture) of files that are the same, more than MAX_COPIES times, under several labels.
+    """Find files with more than MAX_COPIES identical copies that have several labels.
 
-    Only files of a size that so many have are opened. Files that cannot be read are none: reading them says why.
+    Only files whose size is shared by that many files are read. Unreadable files are ignored here; decoding them later
+    reports the reason.
 
     Args:
         images: N files.
-        labels: their labels (N,).
+        labels: label of each file (N,).
+
+    Returns:
+        The rows of each placeholder.
     """
-    found = []
+    copies = []
     for rows in _groups(range(len(images)), [_size(image) for image in images]):
-        found += _groups(rows, [_digest(images[row]) for row in rows])
-    return [rows for rows in found if len({labels[row] for row in rows}) > 1]
+        copies += _groups(rows, [_digest(images[row]) for row in rows])
+    return [rows for rows in copies if len({labels[row] for row in rows}) > 1]
 
 
 def _groups(rows: Sequence[int], keys: Sequence[Hashable]) -> list[list[int]]:
-    """The rows of each key that more than MAX_COPIES have; None is no key."""
-    found: dict[Hashable, list[int]] = {}
+    """Group rows by key, and keep groups of more than MAX_COPIES. Rows whose key is None are in no group."""
+    groups: dict[Hashable, list[int]] = {}
     for row, key in zip(rows, keys, strict=True):
         if key is not None:
-            found.setdefault(key, []).append(row)
-    return [group for group in found.values() if len(group) > MAX_COPIES]
+            groups.setdefault(key, []).append(row)
+    return [group for group in groups.values() if len(group) > MAX_COPIES]
 
 
 def _size(image: File) -> int | None:

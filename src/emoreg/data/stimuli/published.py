@@ -1,4 +1,4 @@
-"""How many images a set has by its authors' account, and how what is found compares with it."""
+"""The numbers of images that a set's authors published, compared with the numbers in the user's copy."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ IMAGES, UNTIED = "images", "images without ties"
 
 @dataclass(frozen=True)
 class Published:
-    """Numbers of images.
+    """Published numbers of images.
 
     Args:
-        images: of the whole set.
-        source: where the numbers stand.
-        splits: by split, where there are any.
-        emotions: by category; of votes, by the most-voted one.
-        expected: by what is counted, another number that the complete files give, and why.
+        images: number in the whole set.
+        source: publication of the numbers.
+        splits: number per split; empty for a set without splits.
+        emotions: number per category; for votes, per most-voted category.
+        expected: by count ("images", a split, an emotion, ...), a different number that complete copies have, and why.
     """
 
     images: int
@@ -31,14 +31,14 @@ class Published:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One number.
+    """One count.
 
     Args:
-        what: is counted: images, images without ties, a split or an emotion.
-        found: in the files.
-        published: by the authors' account.
-        verdict: whether these agree; a part of a set is no error.
-        why: they do not.
+        what: "images", "images without ties", a split or an emotion.
+        found: number in the user's copy.
+        published: number that the authors give.
+        verdict: how the two compare. "a part" is not an error.
+        why: reason for a difference.
     """
 
     what: str
@@ -51,13 +51,13 @@ class Comparison:
 def compare(
     published: Published, images: int, splits: Mapping[str, int], emotions: Mapping[str, int]
 ) -> list[Comparison]:
-    """What is found against what is published: all images, each split, and of a complete set each emotion.
+    """Compare a copy with the published numbers: all images, each split and, if the copy is complete, each emotion.
 
     Args:
         published: numbers of the set.
-        images: found.
-        splits: images by split.
-        emotions: images by emotion, without those that tie; empty for a set without categories.
+        images: number of images found.
+        splits: images found per split.
+        emotions: images found per emotion, ties left out; empty for a set without categories.
     """
     whole = _comparison(published, IMAGES, images, published.images)
     rows = [whole]
@@ -77,7 +77,5 @@ def _comparison(published: Published, what: str, found: int, count: int) -> Comp
     if found == known:
         return Comparison(what, found, count, "expected", why)
     if found < count:
-        return Comparison(
-            what, found, count, "a part", "a sample, or images that are not here or cannot be had any more"
-        )
-    return Comparison(what, found, count, "more", "other images may lie there too")
+        return Comparison(what, found, count, "a part", "a sample, or images that are missing or no longer available")
+    return Comparison(what, found, count, "more", "other images may be among them")

@@ -1,4 +1,4 @@
-"""What the readers of stimulus sets share: finding files by name, and collecting rows that know their place."""
+"""Shared code of the readers of stimulus sets: find files by name, collect rows, and report errors with their place."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class SetReader:
     Args:
         name: name of the set.
         root: its folder or zip.
-        skip_missing: skip rows whose image is missing, instead of stopping at the first.
+        skip_missing: skip rows whose image is missing; if false, the first one is an error.
 
     Raises:
-        UserError: no `root`.
+        SettingError: `root` is None.
     """
 
     def __init__(self, name: str, root: str | None, skip_missing: bool) -> None:
@@ -34,7 +34,7 @@ class SetReader:
         self._images: list[File] = []
         self._labels: list[tuple[int | Sequence[float], ...]] = []
         self._splits: list[Split | None] = []
-        self._first_place: dict[str, str] = {}  # of each image
+        self._first_place: dict[str, str] = {}  # by image
         self._missing: list[str] = []
 
     @cached_property
@@ -44,11 +44,11 @@ class SetReader:
 
     @property
     def image_files(self) -> list[File]:
-        """The files whose name is that of an image."""
+        """The files that are images, by suffix."""
         return [file for file in self.files if is_image(file.name)]
 
     def has(self, *names: str) -> bool:
-        """Whether a file of one of these names is there, in whichever folder and whatever the case of the letters."""
+        """Whether a file with one of these names exists in any folder, ignoring case."""
         return bool(self._named(names))
 
     def _named(self, names: Sequence[str]) -> list[File]:
@@ -56,37 +56,42 @@ class SetReader:
         return [file for file in self.files if file.name.rsplit("/", 1)[-1].lower() in wanted]
 
     def sheet(self, *names: str) -> File:
-        """The set's table, in whichever folder it lies (the topmost).
+        """The set's table, in any folder. If there are several, the one at the lowest depth.
 
         Args:
-            names: its possible names, whatever the case of the letters.
+            names: its possible names, ignoring case.
 
         Raises:
-            UserError: there is none, or more than one.
+            UserError: there is no such table, or more than one at the lowest depth.
         """
-        found = self._named(names)
-        if not found:
+        tables = self._named(names)
+        if not tables:
             raise UserError(f"{self.root} holds no {' or '.join(names)}, which has the labels of {self.name}")
-        depth = min(file.name.count("/") for file in found)
-        first, *others = (file for file in found if file.name.count("/") == depth)
+        depth = min(file.name.count("/") for file in tables)
+        first, *others = (file for file in tables if file.name.count("/") == depth)
         if others:
             raise UserError(f"{self.root} holds both {first.name} and {others[0].name}: keep one, or name its folder")
         return first
 
     def find(self, path: str, beside: File | None = None) -> File | None:
-        """The file of this path below the root, or below the folder of `beside`, whatever case and Unicode form it has.
+        """The file at `path`, relative to the root or to the folder of `beside`; None if it does not exist.
+
+        An exact match is preferred. Otherwise case and Unicode form are ignored.
 
         Raises:
-            UserError: several differ only in these, and none is written exactly so.
+            UserError: several files match, none of them exactly.
         """
-        path = path if beside is None else beside.name[: beside.name.rfind("/") + 1] + path
+        if beside is not None:
+            path = beside.name[: beside.name.rfind("/") + 1] + path
         exact = self._by_name.get(path)
         if exact is not None:
             return exact
-        found = self._by_key.get(path_key(path), [])
-        if len(found) > 1:
-            raise UserError(f"{self.root}: '{path}' may be {found[0].name!r} or {found[1].name!r}; rename one")
-        return found[0] if found else None
+        matches = self._by_key.get(path_key(path), [])
+        if len(matches) > 1:
+            raise UserError(
+                f"{self.root}: '{path}' matches both {matches[0].name!r} and {matches[1].name!r}; rename one"
+            )
+        return matches[0] if matches else None
 
     @cached_property
     def _by_name(self) -> dict[str, File]:
@@ -94,10 +99,10 @@ class SetReader:
 
     @cached_property
     def _by_key(self) -> dict[str, list[File]]:
-        found: dict[str, list[File]] = {}
+        by_key: dict[str, list[File]] = {}
         for file in self.files:
-            found.setdefault(path_key(file.name), []).append(file)
-        return found
+            by_key.setdefault(path_key(file.name), []).append(file)
+        return by_key
 
     def add(
         self, place: str, path: str, image: File | None, *labels: int | Sequence[float], split: Split | None = None
@@ -105,14 +110,14 @@ class SetReader:
         """Add one row.
 
         Args:
-            place: file and row, e.g. "OASIS.csv, row 3".
+            place: file and row, such as "OASIS.csv, row 3".
             path: path of the image, as the row gives it.
             image: the file; None if it is missing.
-            labels: one per emotion space: an index, or E numbers.
-            split: published split, if any.
+            labels: one label per emotion space: an index, or E numbers.
+            split: published split; None if there is none.
 
         Raises:
-            UserError: the image is missing, or an earlier row has it too.
+            UserError: the image is missing and `skip_missing` is false, or an earlier row has the same image.
         """
         if image is None:
             if self.skip_missing:
@@ -152,12 +157,21 @@ def _labels(space: EmotionSpace, column: Sequence[int | Sequence[float]]) -> Lab
 
 
 def path_key(path: str) -> str:
-    """What two paths to one file have in common: whatever the slashes, the Unicode form and the case of the letters."""
+    """Normalise a path for comparison: forward slashes, NFC, case-folded."""
     return composed(path.replace("\\", "/")).casefold()
 
 
 def number(place: str, column: str, text: str, low: float, high: float, hint: str = "") -> float:
-    """The number in a cell. UserError if it is none, or not in [low, high]; for these the `hint` says what to do."""
+    """The number in a cell. UserError if it is not a number in [low, high].
+
+    Args:
+        place: file and row, for the message.
+        column: name of the column, for the message.
+        text: content of the cell.
+        low: smallest allowed value.
+        high: largest allowed value, or infinity.
+        hint: added to the message if a number is out of range.
+    """
     try:
         value = float(text)
     except ValueError:
@@ -172,7 +186,7 @@ def number(place: str, column: str, text: str, low: float, high: float, hint: st
 
 
 def votes(place: str, counts: Sequence[float]) -> Sequence[float]:
-    """The votes of one row. UserError if there are none."""
+    """Return the votes of one row. UserError if their sum is 0."""
     if sum(counts) <= 0:
         raise UserError(f"{place}: no votes at all; an image needs at least one")
     return counts

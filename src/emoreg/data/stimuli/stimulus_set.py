@@ -1,4 +1,4 @@
-"""A stimulus set as its reader returns it, and the choice of one label per image."""
+"""A stimulus set as its reader returns it, and the selection of one label per image."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Labels:
 
     Args:
         space: the emotion space of the labels.
-        values: int64 (N,) or float32 (N, E), as the space says.
+        values: int64 (N,) or float32 (N, E), depending on the kind of the space.
     """
 
     space: EmotionSpace
@@ -46,11 +46,11 @@ class Stimuli:
     Args:
         name: name of the set.
         images: N images, not yet decoded.
-        labels: all labels of the set, the default first.
-        splits: split of each image (N,), if the set is published with splits.
+        labels: all emotion labels of the set, the default first.
+        splits: split of each image (N,); None if the set has no splits.
         missing: places of the rows that were skipped because their image is missing.
-        neutral: a published label that is no emotion (categories), for the pretext `neutral`; None without one.
-        notes: lines that say what was taken for what: columns, splits, emotions.
+        neutral: published categories that are not emotions, for the pretext `neutral`; None if there are none.
+        notes: lines that say how columns, splits and emotions were interpreted.
         left_out: lines that say which images below the root are not used, and why.
     """
 
@@ -63,46 +63,52 @@ class Stimuli:
     notes: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
 
+    def describe_labels(self) -> str:
+        """The kinds of labels and their names, such as "category (cat, ship) and dimensions (valence)"."""
+        return " and ".join(f"{labels.space.kind} ({', '.join(labels.space.names)})" for labels in self.labels)
+
 
 def choose_labels(stimuli: Stimuli, choice: LabelChoice) -> tuple[Table, EmotionSpace, NDArray[np.int64]]:
-    """The table with the chosen labels, their space, and the rows of `stimuli` that it contains.
+    """Return the images with the chosen labels, the space of these, and the rows of `stimuli` that are kept.
 
-    Images without such a label are skipped: ties of a majority, surprise for polarity, and so on. If a choice follows
+    Images without such a label are skipped: ties for a majority, surprise for polarity, and so on. If a choice follows
     from several kinds of labels, the first of them is used.
 
     Args:
         stimuli: the whole set.
         choice: published (the set's own), distribution (of votes), majority (the most-voted category, ties
-            left out), polarity (negative or positive), ekman (one of six), dimensions (valence, arousal, ...;
-            those of the words where the set has none, see `emotion.dimensions`).
+            left out), polarity (negative or positive), ekman (one of six), dimensions (valence, arousal, ...; if the
+            set has none, ratings of the emotions' words, see `emotion.dimensions`).
 
     Raises:
-        UserError: the set has nothing from which the choice follows, or it leaves no image.
+        UserError: the set has no labels from which the choice follows, or it leaves no images.
     """
-    chosen = next((follows for labels in _in_order(stimuli, choice) if (follows := _follow(labels, choice))), None)
-    kinds = " and ".join(f"{labels.space.kind} ({', '.join(labels.space.names)})" for labels in stimuli.labels)
+    candidates = (_convert(labels, choice) for labels in _in_order(stimuli, choice))
+    chosen = next((labels for labels in candidates if labels is not None), None)
     if chosen is None:
-        raise SettingError("stimuli.labels", f"{stimuli.name} has {kinds}, from which no {choice} follows")
+        raise SettingError(
+            "stimuli.labels", f"{stimuli.name} has {stimuli.describe_labels()}, from which no {choice} follows"
+        )
     values = chosen.values
     rows = np.flatnonzero(values >= 0) if chosen.space.kind == "category" else np.arange(len(values))
     if len(rows) == 0:
         raise SettingError(
             "stimuli.labels",
-            f"{choice} leaves none of the {len(values)} images of {stimuli.name}: they tie, or it has no category for "
-            "their emotions",
+            f"{choice} leaves none of the {len(values)} images of {stimuli.name}: their votes tie, or it has no "
+            "category for their emotions",
         )
     return Table(stimuli.name, take_images(stimuli.images, rows), values[rows]), chosen.space, rows
 
 
 def _in_order(stimuli: Stimuli, choice: LabelChoice) -> Sequence[Labels]:
-    """The set's labels; those that need no mapping for this choice come first."""
+    """The set's labels, with those first that need no mapping for this choice."""
     if choice != "dimensions":
         return stimuli.labels
     return sorted(stimuli.labels, key=lambda labels: labels.space.kind != "dimensions")
 
 
-def _follow(labels: Labels, choice: LabelChoice) -> Labels | None:
-    """The chosen labels, -1 for images without one; None if they do not follow from `labels`."""
+def _convert(labels: Labels, choice: LabelChoice) -> Labels | None:
+    """Convert labels to the chosen kind, with -1 for images without one; None if the choice does not follow."""
     space, values = labels.space, labels.values
     if choice == "published" or (choice, space.kind) in (
         ("distribution", "votes"),
