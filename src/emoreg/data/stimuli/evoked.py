@@ -6,7 +6,7 @@ Ratings of the image decide, or its category if the set has no ratings. The thre
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,9 +34,9 @@ def evoking(stimuli: Stimuli, valence: Valence = "all", arousal: Arousal = "all"
     """
     kept = np.ones(len(stimuli.images), bool)
     if valence != "all":
-        kept &= _signs(stimuli, "valence", _by_polarity) == (1 if valence == "pleasant" else -1)
+        kept &= _signs(stimuli, "valence") == (1 if valence == "pleasant" else -1)
     if arousal != "all":
-        kept &= _signs(stimuli, "arousal", _by_words) == (1 if arousal == "arousing" else -1)
+        kept &= _signs(stimuli, "arousal") == (1 if arousal == "arousing" else -1)
     if not kept.any():
         key = "stimuli.valence" if valence != "all" else "stimuli.arousal"
         part = describe_evoking(valence, arousal)
@@ -51,13 +51,15 @@ def describe_evoking(valence: Valence, arousal: Arousal) -> str:
     return " and ".join(f"{word} ({limits[word]})" for word in (valence, arousal) if word != "all")
 
 
-def _signs(stimuli: Stimuli, dimension: str, of_categories: Callable[[Labels], Signs | None]) -> Signs:
+def _signs(stimuli: Stimuli, dimension: Literal["valence", "arousal"]) -> Signs:
     """The side of the middle of a dimension on which each image is. SettingError if no labels of the set say so."""
+    signs_of_categories = _polarity_signs if dimension == "valence" else _arousal_signs
     for labels in stimuli.labels:
         if labels.space.kind == "dimensions" and dimension in labels.space.names:
             return np.sign(labels.values[:, labels.space.names.index(dimension)]).astype(np.int64)
     for labels in stimuli.labels:
-        if labels.space.kind != "dimensions" and (signs := of_categories(labels)) is not None:
+        signs = None if labels.space.kind == "dimensions" else signs_of_categories(labels)
+        if signs is not None:
             return signs
     raise SettingError(
         f"stimuli.{dimension}",
@@ -65,14 +67,14 @@ def _signs(stimuli: Stimuli, dimension: str, of_categories: Callable[[Labels], S
     )
 
 
-def _by_polarity(labels: Labels) -> Signs | None:
+def _polarity_signs(labels: Labels) -> Signs | None:
     if not set(labels.space.names) & set(POLARITY_OF):
         return None
     sides: Signs = polarity(labels.values, labels.space)  # 0 negative, 1 positive, -1 neither
     return np.where(sides < 0, 0, 2 * sides - 1)
 
 
-def _by_words(labels: Labels) -> Signs | None:
+def _arousal_signs(labels: Labels) -> Signs | None:
     ratings = dimensions(labels.values, labels.space)
     if ratings is None:
         return None

@@ -101,7 +101,7 @@ def read_manifest(name: str, root: str | None, skip_missing: bool) -> Stimuli:
         raise UserError(f"{sheet} has no labels: no emotion, p_<emotion>, valence, arousal or dominance{hint}")
     listings: _Listings = {}
     for place, row in table:
-        labels = [_label(place, row, space, vote_columns) for space in spaces]
+        labels = [_label((place, row), space, vote_columns.values()) for space in spaces]
         path = row.get("path", "")
         image = _find(reader, sheet, place, path, listings)
         reader.add(place, path, image, *labels, split=_split(place, row.get("split", "")))
@@ -119,17 +119,13 @@ def _spaces(table: Sequence[Row], columns: Sequence[str], vote_columns: Mapping[
         yield EmotionSpace("dimensions", dimensions)
 
 
-def _label(
-    place: str, row: Mapping[str, str], space: EmotionSpace, vote_columns: Mapping[str, str]
-) -> int | Sequence[float]:
+def _label(row: Row, space: EmotionSpace, vote_columns: Iterable[str]) -> int | Sequence[float]:
+    place, cells = row
     if space.kind == "category":
-        return emotion_index(row.get("emotion", ""), space.names, place)
+        return emotion_index(cells.get("emotion", ""), space.names, place)
     if space.kind == "dimensions":
-        return [number(place, column, row.get(column, ""), -1, 1, SCALE) for column in space.names]
-    counts = [
-        number(place, column, row.get(column, ""), 0, math.inf) if column else 0 for column in vote_columns.values()
-    ]
-    return votes(place, counts)
+        return [number(place, column, cells.get(column, ""), -1, 1, SCALE) for column in space.names]
+    return votes(place, [number(place, c, cells.get(c, ""), 0, math.inf) if c else 0 for c in vote_columns])
 
 
 def _sheet(reader: SetReader) -> File:

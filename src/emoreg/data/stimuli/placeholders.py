@@ -18,7 +18,7 @@ MAX_COPIES = 8
 
 
 def find_placeholders(images: Sequence[File], labels: Sequence[Hashable]) -> list[list[int]]:
-    """Find files with more than MAX_COPIES identical copies that have several labels.
+    """The rows of each placeholder: a file with more than MAX_COPIES identical copies, under several labels.
 
     Only files whose size is shared by that many files are read. Unreadable files are ignored here; decoding them later
     reports the reason.
@@ -26,9 +26,6 @@ def find_placeholders(images: Sequence[File], labels: Sequence[Hashable]) -> lis
     Args:
         images: N files.
         labels: label of each file (N,).
-
-    Returns:
-        The rows of each placeholder.
     """
     copies = []
     for rows in _groups(range(len(images)), [_size(image) for image in images]):

@@ -83,19 +83,15 @@ class SetReader:
         """
         if beside is not None:
             path = beside.name[: beside.name.rfind("/") + 1] + path
-        exact = self._by_name.get(path)
-        if exact is not None:
-            return exact
         matches = self._by_key.get(path_key(path), [])
+        for match in matches:
+            if match.name == path:
+                return match
         if len(matches) > 1:
             raise UserError(
                 f"{self.root}: '{path}' matches both {matches[0].name!r} and {matches[1].name!r}; rename one"
             )
         return matches[0] if matches else None
-
-    @cached_property
-    def _by_name(self) -> dict[str, File]:
-        return {file.name: file for file in self.files}
 
     @cached_property
     def _by_key(self) -> dict[str, list[File]]:
@@ -162,16 +158,7 @@ def path_key(path: str) -> str:
 
 
 def number(place: str, column: str, text: str, low: float, high: float, hint: str = "") -> float:
-    """The number in a cell. UserError if it is not a number in [low, high].
-
-    Args:
-        place: file and row, for the message.
-        column: name of the column, for the message.
-        text: content of the cell.
-        low: smallest allowed value.
-        high: largest allowed value, or infinity.
-        hint: added to the message if a number is out of range.
-    """
+    """The number in a cell. UserError if it is not a number in [low, high]; `hint` is added if it is out of range."""
     try:
         value = float(text)
     except ValueError:

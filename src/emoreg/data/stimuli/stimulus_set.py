@@ -83,7 +83,10 @@ def choose_labels(stimuli: Stimuli, choice: LabelChoice) -> tuple[Table, Emotion
     Raises:
         UserError: the set has no labels from which the choice follows, or it leaves no images.
     """
-    candidates = (_convert(labels, choice) for labels in _in_order(stimuli, choice))
+    available = stimuli.labels
+    if choice == "dimensions":  # ratings of the images come before ratings of the words
+        available = tuple(sorted(available, key=lambda labels: labels.space.kind != "dimensions"))
+    candidates = (_convert(labels, choice) for labels in available)
     chosen = next((labels for labels in candidates if labels is not None), None)
     if chosen is None:
         raise SettingError(
@@ -98,13 +101,6 @@ def choose_labels(stimuli: Stimuli, choice: LabelChoice) -> tuple[Table, Emotion
             "category for their emotions",
         )
     return Table(stimuli.name, take_images(stimuli.images, rows), values[rows]), chosen.space, rows
-
-
-def _in_order(stimuli: Stimuli, choice: LabelChoice) -> Sequence[Labels]:
-    """The set's labels, with those first that need no mapping for this choice."""
-    if choice != "dimensions":
-        return stimuli.labels
-    return sorted(stimuli.labels, key=lambda labels: labels.space.kind != "dimensions")
 
 
 def _convert(labels: Labels, choice: LabelChoice) -> Labels | None:
