@@ -9,13 +9,13 @@ import pytest
 from emoreg.data.images.files import File
 from emoreg.data.stimuli import SETS
 from emoreg.data.targets import NAMES
-from emoreg.data.tools.catalogue import TARGETS, Place, catalogue, find, places, read_set, what_it_needs
+from emoreg.data.tools.catalogue import TARGETS, Place, catalogue, find, places, read_set
 from emoreg.data.tools.pack import pack
 from emoreg.errors import UserError
 from emoreg.runtime.progress import Progress
 
 
-def test_every_set_is_in_the_catalogue_and_tells_all_that_people_ask(tmp_path: Path) -> None:
+def test_every_set_is_in_the_catalogue_with_all_facts(tmp_path: Path) -> None:
     entries = catalogue(tmp_path)
     assert [entry.name for entry in entries] == ["procedural", *SETS, *TARGETS]
     assert set(NAMES) <= {entry.name for entry in entries}
@@ -32,6 +32,7 @@ def test_every_set_is_in_the_catalogue_and_tells_all_that_people_ask(tmp_path: P
         ("oasis.zip", "oasis", True),
         ("OASIS-128.zip", "oasis", True),
         ("Diffused-EMOd/", "diffused_emod", True),
+        ("diffused-emod-512px.zip", "diffused_emod", True),
         ("EmoSet-118K.ZIP", "emoset", True),
         ("emoset.tar", "emoset", False),
         ("emotion6.zip", "emod", False),
@@ -56,7 +57,7 @@ def test_the_published_archive_of_cifar_is_found(tmp_path: Path) -> None:
     assert places("cifar100", tmp_path) == ()
 
 
-def test_packs_are_found_whatever_their_names(image_folder: Path, tmp_path: Path, quiet: Progress) -> None:
+def test_packs_are_found_under_any_name(image_folder: Path, tmp_path: Path, quiet: Progress) -> None:
     pack("folder", str(image_folder), 8, tmp_path / "here" / "anything", False, quiet)
     assert places("folder", tmp_path / "here") == (Place(tmp_path / "here" / "anything", 8),)
     (tmp_path / "here" / "anything" / "pack.json").write_text("{")
@@ -80,15 +81,18 @@ def test_a_set_is_looked_for_in_the_folder_data(tmp_path: Path, monkeypatch: pyt
         find("oasis", "nowhere")
 
 
-def test_what_a_missing_set_needs_is_said_in_one_line() -> None:
-    line = what_it_needs("emoset")
-    assert line.startswith("get it from: vcc.tech/EmoSet") and "licence: for research, on request" in line
-    assert line.endswith("it must hold: train.json, val.json, test.json, image/<emotion>/<name>.jpg (and info.json)")
-    assert all(what_it_needs(name) and "\n" not in what_it_needs(name) for name in SETS)
-    assert what_it_needs("procedural") == what_it_needs("digits") == what_it_needs("svhn") == ""
+def test_a_missing_set_is_refused_with_its_source_and_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as caught:
+        find("emoset", None)
+    assert "(get it from: vcc.tech/EmoSet; licence: for research, on request" in str(caught.value)
+    assert str(caught.value).endswith(
+        "it must hold: train.json, val.json, test.json, image/<emotion>/<name>.jpg (and info.json))"
+    )
+    assert find("procedural", None) is find("svhn", None) is None
 
 
-def test_a_target_is_read_as_one_with_its_splits(image_folder: Path) -> None:
+def test_a_target_is_read_with_its_splits(image_folder: Path) -> None:
     collection = read_set("folder", str(image_folder))
     assert collection.splits is not None and collection.splits.tolist() == ["train"] * 24 + ["test"] * 8
     assert collection.labels[0].names == ("blue", "red") and len(collection.images) == 32
@@ -110,12 +114,12 @@ def test_images_without_a_file_are_named_by_their_numbers() -> None:
         ("svhn, stl10, flowers102, food101, ...", "stands for many sets: name one of them"),
     ],
 )
-def test_unknown_names_are_told_with_the_nearest(name: str, message: str) -> None:
+def test_unknown_names_are_refused_with_the_nearest(name: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         read_set(name, None)
 
 
-def test_rows_without_an_image_are_kept_aside(tmp_path: Path, write_image: Callable[..., Path]) -> None:
+def test_rows_without_an_image_are_listed_as_missing(tmp_path: Path, write_image: Callable[..., Path]) -> None:
     write_image(tmp_path / "a.png")
     (tmp_path / "manifest.csv").write_text("path,valence\na.png,0.5\nb.png,0.25\n")
     collection = read_set("manifest", str(tmp_path))

@@ -20,15 +20,15 @@ def of_classes(counts: list[int], names: tuple[str, ...] | None = None) -> Packe
     return PackedLabels("class", names, np.repeat(np.arange(len(counts)), counts))
 
 
-def test_classes_are_shown_in_equal_parts_however_rare(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rare_classes_are_shown_as_often_as_others() -> None:
     labels = of_classes([1000, 5, 1000, 2])
     rows = choose(labels, 16, seed=0)
-    assert np.bincount(labels.values[rows]).tolist() == [5, 4, 5, 2] or np.bincount(labels.values[rows]).sum() == 16
-    assert np.bincount(labels.values[rows]).min() == 2
+    counts = np.bincount(labels.values[rows])
+    assert counts[3] == 2 and all(4 <= count <= 5 for count in counts[:3])  # the last class has two images
     assert len(set(rows.tolist())) == 16 and (np.diff(labels.values[rows]) >= 0).all()
 
 
-def test_more_images_than_there_are_show_all_of_them() -> None:
+def test_all_images_are_shown_if_there_are_fewer_than_requested() -> None:
     assert sorted(choose(of_classes([3, 2]), 32, seed=0).tolist()) == [0, 1, 2, 3, 4]
     assert len(choose(PackedLabels("dimensions", ("valence", "arousal"), PLANE[:5]), 32, seed=0)) == 5
 
@@ -39,14 +39,14 @@ def test_the_choice_depends_on_the_seed_alone() -> None:
         assert choose(labels, 16, seed=1).tolist() != choose(labels, 16, seed=2).tolist()
 
 
-def test_valence_grows_to_the_right_and_arousal_upwards() -> None:
+def test_valence_increases_to_the_right_and_arousal_upwards() -> None:
     rows = choose(PackedLabels("dimensions", ("valence", "arousal"), PLANE), 32, seed=0)
     shown = PLANE[rows].reshape(4, 8, 2)
     assert (np.diff(shown[..., 0], axis=1) > -1e-6).mean() > 0.9 and (np.diff(shown[..., 1], axis=0) <= 0).all()
     assert shown[:, 0, 0].max() < -0.6 and shown[:, -1, 0].min() > 0.6
 
 
-def test_captions_tell_the_label() -> None:
+def test_captions_show_the_label() -> None:
     assert caption(of_classes([1, 1], ("cat", "dog")), 1) == "dog"
     votes = PackedLabels("votes", ("awe", "fear", "anger"), np.array([[1, 3, 0], [2, 0, 0]], np.float32))
     assert caption(votes, 0) == "fear 75%\nawe 25%" and caption(votes, 1) == "awe 100%"
@@ -55,7 +55,7 @@ def test_captions_tell_the_label() -> None:
 
 def drawn(collection: Collection, count: int = 16) -> Image.Image:
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # of matplotlib: what does not fit, letters that are missing
+        warnings.simplefilter("error")  # matplotlib warns of text that does not fit, and of missing glyphs
         return Image.open(io.BytesIO(draw_sheet(collection, count, 0))).convert("RGB")
 
 
@@ -81,7 +81,7 @@ def test_every_kind_of_label_is_drawn(labels: PackedLabels) -> None:
     assert min(sheet.size) > 400 and len(sheet.getcolors(10**7) or []) > 500
 
 
-def test_one_image_is_a_sheet_too() -> None:
+def test_a_single_image_is_drawn() -> None:
     assert drawn(Collection("set", "target", "set", None, images(1), (of_classes([1, 0]),), None)).width > 400
 
 

@@ -29,7 +29,7 @@ def test_a_whole_set_is_clean_and_counted(look: Callable[..., Findings]) -> None
     assert findings.counts == {"blue": {"train": 12, "test": 4}, "red": {"train": 12, "test": 4}}
 
 
-def test_a_zip_and_a_pack_are_looked_at_alike(
+def test_zips_and_packs_give_the_same_findings(
     look: Callable[..., Findings], image_zip: Path, image_folder: Path, tmp_path: Path, quiet: Progress
 ) -> None:
     assert look(root=str(image_zip)).is_clean
@@ -47,7 +47,7 @@ def test_all_unreadable_images_are_named_with_reasons(look: Callable[..., Findin
     assert "empty" in findings.unreadable[1][1] and not findings.is_clean
 
 
-def test_the_same_pixels_are_found_across_splits_and_within(look: Callable[..., Findings], image_folder: Path) -> None:
+def test_duplicate_pixels_are_found_across_and_within_splits(look: Callable[..., Findings], image_folder: Path) -> None:
     shutil.copy(image_folder / "train" / "red" / "0001.png", image_folder / "test" / "red" / "copy.png")
     with Image.open(image_folder / "train" / "blue" / "0002.png") as image:
         image.save(image_folder / "train" / "blue" / "again.bmp")  # other bytes, the same pixels
@@ -67,7 +67,7 @@ def oasis(tmp_path: Path, write_image: Callable[..., Path]) -> Path:
     return tmp_path / "oasis"
 
 
-def test_dimensions_are_told_by_their_ranges(look: Callable[..., Findings], oasis: Path) -> None:
+def test_dimensions_are_reported_as_ranges(look: Callable[..., Findings], oasis: Path) -> None:
     findings = look("oasis", str(oasis))
     assert findings.is_clean and findings.counts == {}
     assert findings.ranges["valence"] == {"all": (0, 0.5, 1)}
@@ -84,7 +84,7 @@ def test_rows_without_an_image_and_images_without_a_row_are_named(
     assert findings.unnamed == ["images/Hund 2.jpg", "more/x.png"]
 
 
-def test_a_label_out_of_range_is_told_and_the_images_are_read_all_the_same(
+def test_a_label_out_of_range_is_reported_and_the_images_are_still_read(
     look: Callable[..., Findings], oasis: Path
 ) -> None:
     (oasis / "OASIS.csv").write_text(OASIS.format(8))
@@ -95,7 +95,7 @@ def test_a_label_out_of_range_is_told_and_the_images_are_read_all_the_same(
     assert findings.unnamed == []
 
 
-def test_votes_are_counted_by_the_most_voted(
+def test_votes_are_counted_by_the_most_voted_emotion(
     look: Callable[..., Findings], tmp_path: Path, write_image: Callable[..., Path]
 ) -> None:
     for name in "abc":
@@ -109,14 +109,14 @@ def test_votes_are_counted_by_the_most_voted(
     }
 
 
-def test_a_published_set_is_held_against_what_is_published(
+def test_a_published_set_is_compared_with_the_published_numbers(
     look: Callable[..., Findings], tmp_path: Path, write_image: Callable[..., Path]
 ) -> None:
     root = tmp_path / "abstract"
     write_image(root / "abstract_0001.jpg")
     (root / "ABSTRACT_groundTruth.csv").write_bytes(ABSTRACT.encode().split(b"\r'abstract_0002")[0])
     findings = look("abstract", str(root))
-    assert findings.is_clean  # a sample is no error
+    assert findings.is_clean  # a sample is not an error
     (row,) = findings.published
     assert (row.what, row.found, row.published, row.verdict) == ("images", 1, 280, "a part")
 
@@ -134,7 +134,7 @@ def test_placeholders_for_deleted_photographs_are_reported_as_such(
     assert "left out 9 copies of one picture, with 8 different emotions" in findings.left_out[0]
 
 
-def test_a_manifest_may_be_given_as_a_file(
+def test_the_root_may_be_a_manifest(
     look: Callable[..., Findings], tmp_path: Path, write_image: Callable[..., Path]
 ) -> None:
     for name in "ab":
@@ -144,13 +144,13 @@ def test_a_manifest_may_be_given_as_a_file(
     assert findings.unnamed == ["b.png"] and findings.images == 1
 
 
-def test_sets_without_files_are_looked_at_too(look: Callable[..., Findings]) -> None:
+def test_sets_without_files_are_verified_too(look: Callable[..., Findings]) -> None:
     digits = look("digits", None)
     assert digits.images == 1797 and digits.published == []
     assert look("procedural", None).is_clean
 
 
-def test_what_cannot_be_looked_at_at_all_is_an_error(look: Callable[..., Findings], tmp_path: Path) -> None:
+def test_a_set_without_any_images_is_an_error(look: Callable[..., Findings], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds no images"):
         look("folder", str(tmp_path / "empty"))

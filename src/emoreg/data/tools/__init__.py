@@ -1,1 +1,1 @@
-"""Tools for image sets: list, verify, show, pack, and make diffused variants."""
+"""Tools for image sets: list, verify, show, pack, and generate variants by diffusion."""

@@ -1,8 +1,7 @@
-"""All stimulus sets and targets: facts, locations on this machine, and reading one by its name."""
+"""All stimulus sets and targets: facts about them, their locations on this machine, and reading one by name."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,37 +24,32 @@ Kind = Literal["stimuli", "target"]
 
 PROCEDURAL = About(
     title="Procedural compositions",
-    size="as many as you ask for",
+    size="any",
     labels="valence and arousal, computed from colour and form (Valdez & Mehrabian 1994 and others)",
     licence="yours",
-    source="drawn here when they are needed",
+    source="drawn when needed",
     layout="none",
 )
 TARGETS: Mapping[str, About] = {
     "digits": About(
         title="Handwritten digits (Alpaydin & Kaynak 1998)",
         size="1,797",
-        labels="10 classes; no published split, 1/4 for the test",
+        labels="10 classes; no published split, 1/4 is the test split",
         licence="CC BY 4.0 (UCI)",
         source="comes with scikit-learn",
         layout="none",
     ),
-    "cifar10": About(
-        title="CIFAR-10 (Krizhevsky 2009)",
-        size="60,000",
-        labels="10 classes",
-        licence="none stated; used for research",
-        source="downloaded when it is needed (www.cs.toronto.edu/~kriz/cifar.html)",
-        layout=f"cifar-10-python.tar.gz, or {LAYOUT}",
-    ),
-    "cifar100": About(
-        title="CIFAR-100 (Krizhevsky 2009)",
-        size="60,000",
-        labels="100 classes",
-        licence="none stated; used for research",
-        source="downloaded when it is needed (www.cs.toronto.edu/~kriz/cifar.html)",
-        layout=f"cifar-100-python.tar.gz, or {LAYOUT}",
-    ),
+    **{
+        f"cifar{classes}": About(
+            title=f"CIFAR-{classes} (Krizhevsky 2009)",
+            size="60,000",
+            labels=f"{classes} classes",
+            licence="none stated; used for research",
+            source="downloaded when needed (www.cs.toronto.edu/~kriz/cifar.html)",
+            layout=f"cifar-{classes}-python.tar.gz, or {LAYOUT}",
+        )
+        for classes in (10, 100)
+    },
     "folder": About(
         title="Your images, a folder per class",
         size="any",
@@ -69,25 +63,25 @@ TARGETS: Mapping[str, About] = {
         size="see torchvision's documentation",
         labels="classes",
         licence="each set's own",
-        source="downloaded when it is needed, where torchvision can; name: its class's, in lower case",
-        layout="as torchvision keeps it",
+        source="downloaded when needed, if torchvision can; the name is that of its class, in lower case",
+        layout="torchvision's own",
     ),
     "hf:OWNER/NAME[/CONFIG]": About(
         title="Any image classification set of the Hugging Face Hub",
         size="see its page",
         labels="classes; or emotions, as stimuli of stage 1",
         licence="each set's own",
-        source="downloaded when it is needed (huggingface.co/datasets; pip install 'emoreg[hub]')",
-        layout="what Hugging Face's datasets loads",
+        source="downloaded when needed (huggingface.co/datasets; pip install 'emoreg[hub]')",
+        layout="any that Hugging Face's datasets can load",
     ),
 }
-ARCHIVES = {"cifar10": "cifar-10-", "cifar100": "cifar-100-"}  # how what torchvision keeps begins
-FROM_ELSEWHERE = ("folder", "emotion_folder", "manifest")  # no name to look for
+ARCHIVES = {"cifar10": "cifar-10-", "cifar100": "cifar-100-"}  # prefix of the files that torchvision downloads
+USERS_OWN = ("folder", "emotion_folder", "manifest")  # sets whose files have no name to look for
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a set lies: what to give as its root, and the size in pixels if it is a pack."""
+    """Location of a set: its root, and the size of its images in pixels if it is a pack."""
 
     root: Path
     pack_of: int | None = None
@@ -105,17 +99,17 @@ class Entry:
 
     @property
     def needs_no_files(self) -> bool:
-        """Whether it is embedded or drawn."""
+        """Whether the set is embedded or drawn."""
         return self.about.layout == "none"
 
     @property
     def can_be_found(self) -> bool:
         """Whether files of the set have a name to look for."""
-        return self.name in (*SETS, "cifar10", "cifar100") and self.name not in FROM_ELSEWHERE
+        return self.name in (*SETS, *ARCHIVES) and self.name not in USERS_OWN
 
 
 def catalogue(root: Path | str = "data") -> list[Entry]:
-    """Every set, stimuli first, with its places in the folder `root`."""
+    """List every set, stimuli first, with its places in the folder `root`."""
     names: list[tuple[Kind, str, About]] = [("stimuli", "procedural", PROCEDURAL)]
     names += [("stimuli", name, about) for name, (about, _) in SETS.items()]
     names += [("target", name, about) for name, about in TARGETS.items()]
@@ -123,35 +117,36 @@ def catalogue(root: Path | str = "data") -> list[Entry]:
 
 
 def places(name: str, root: Path | str = "data") -> tuple[Place, ...]:
-    """Where in the folder `root` a set lies, packs last.
+    """The places in the folder `root` where a set is, packs last.
 
-    `<name>` or `<name>-<anything>`, as a folder or a zip, whatever the case; packs of it, whatever their name;
-    for CIFAR the published archive too.
+    These are folders and zips called `<name>` or `<name>-<anything>`, ignoring case and whether "-" or "_" is used;
+    packs of the set with any name; and for CIFAR `root` itself if it holds the published archive.
     """
     try:
         children = sorted(path for path in Path(root).iterdir() if not path.name.startswith("."))
     except OSError:
         return ()
     found, packs = [], []
-    pattern = re.compile(re.escape(name.lower()) + r"([-.].*)?")
+    wanted = name.lower().replace("_", "-")
     for path in children:
         if (path / PACK).is_file():
-            packs += _pack_of(name, path)
+            packs += _packs(name, path)
         elif name in ARCHIVES and path.name.startswith(ARCHIVES[name]):
             found.append(Place(Path(root)))
-        elif name not in FROM_ELSEWHERE and (path.is_dir() or path.suffix.lower() == ".zip"):
-            stem = path.name if path.is_dir() else path.stem
-            if any(pattern.fullmatch(stem.lower().replace(*change)) for change in ("--", "-_", "_-")):
+        elif name not in USERS_OWN and (path.is_dir() or path.suffix.lower() == ".zip"):
+            stem = (path.name if path.is_dir() else path.stem).lower().replace("_", "-")
+            if stem == wanted or stem.startswith((f"{wanted}-", f"{wanted}.")):
                 found.append(Place(path))
     return (*dict.fromkeys(found), *packs)
 
 
-def _pack_of(name: str, folder: Path) -> list[Place]:
+def _packs(name: str, folder: Path) -> list[Place]:
+    """The pack in `folder`, or nothing if it is damaged or of another set than `name`."""
     try:
         about = read_about(folder)
         return [Place(folder, int(about["image_size"]))] if about["set"] == name else []
     except (UserError, KeyError, ValueError, TypeError):
-        return []  # a damaged pack is none; opening it says so
+        return []
 
 
 @dataclass(frozen=True)
@@ -165,9 +160,9 @@ class Collection:
         root: its location; None for sets that need no files.
         images: N images.
         labels: all labels of the set, the default first.
-        splits: text (N,), or None for a set without.
+        splits: split of each image (N,), as text; None for a set without splits.
         missing: places of rows whose image is missing.
-        notes: lines that say what was taken for what.
+        notes: lines that say how columns, splits and labels were interpreted.
         left_out: lines that say which images are not used, and why.
     """
 
@@ -183,7 +178,7 @@ class Collection:
     left_out: tuple[str, ...] = ()
 
     def name_of(self, row: int) -> str:
-        """One image's, below the root; its number where it has no name."""
+        """Name of one image relative to the root; for images without names, the set, the split and a number."""
         if isinstance(self.images, PackedImages):
             return self.images.name(row)
         image = self.images[row]
@@ -198,14 +193,14 @@ class Collection:
 
 
 def kind_of(name: str, as_stimuli: bool = False) -> Kind:
-    """Kind of a set; unknown names count as targets.
+    """The kind of a set. Unknown names count as targets.
 
     Args:
-        name: of the set.
-        as_stimuli: a set of the Hugging Face Hub is read for its emotions, and not for its classes.
+        name: name of the set.
+        as_stimuli: read a set of the Hugging Face Hub for its emotions instead of its classes.
 
     Raises:
-        UserError: as stimuli, another set than one of the Hub.
+        UserError: `as_stimuli` for a set that is not from the Hub.
     """
     if as_stimuli and not name.lower().startswith(PREFIX):
         raise UserError(f"--stimuli is for sets of the Hugging Face Hub, hf:OWNER/NAME; leave it out for {name}")
@@ -213,50 +208,50 @@ def kind_of(name: str, as_stimuli: bool = False) -> Kind:
 
 
 def find(name: str, root: Path | str | None, packs: bool = True) -> str | None:
-    """The root of a set: the one that is given, or else its place in the folder data.
+    """The root of a set: `root` if given, or else its place in the folder `data`.
 
-    None where a target's reader knows what to do, or none is needed.
+    None for a set that needs no root, or whose reader finds or downloads it.
+
+    Args:
+        name: name of a stimulus set or target.
+        root: the user-supplied root, if any.
+        packs: whether a pack is accepted in the folder `data`.
 
     Raises:
-        UserError: nothing there, or several places.
+        UserError: `root` does not exist; or the set is not in `data`, or there several times.
     """
     if root is not None:
         if not Path(root).exists():
             raise UserError(f"--root: {printable(str(root))} does not exist")
         return str(root)
-    kind = kind_of(name)
     found = [place.root for place in places(name) if packs or place.pack_of is None]
     if len(found) > 1:
         raise UserError(f"{name} is in several places, {' and '.join(map(str, found))}: choose one with --root")
     if found:
         return str(found[0])
-    if name == "procedural" or (kind == "target" and name != "folder"):
+    if name not in SETS and name != "folder":
         return None
-    raise UserError(f"{name} is not in the folder data: give --root ({what_it_needs(name)})")
-
-
-def what_it_needs(name: str) -> str:
-    """What a set that is not here needs: where it is got, and what its folder or zip must hold; "" for none such."""
-    about = SETS[name][0] if name in SETS else TARGETS.get(name)
-    if about is None or about.layout == "none":
-        return ""
-    return f"get it from: {about.source}; licence: {about.licence}; it must hold: {about.layout}"
+    about = SETS[name][0] if name in SETS else TARGETS[name]
+    raise UserError(
+        f"{name} is not in the folder data: give --root (get it from: {about.source}; licence: {about.licence}; it "
+        f"must hold: {about.layout})"
+    )
 
 
 def read_set(
     name: str, root: str | None, count: int = 2000, image_size: int = 32, kind: Kind | None = None
 ) -> Collection:
-    """A whole set; rows whose image is missing are skipped.
+    """Read a whole set. Rows whose image is missing are skipped.
 
     Args:
-        name: of a stimulus set or a target.
+        name: name of a stimulus set or target.
         root: see `find`.
-        count: how many images to draw (procedural only).
-        image_size: at which (procedural only).
-        kind: of the set; None for that of its name.
+        count: number of images to draw (procedural only).
+        image_size: side of the images in pixels (procedural only).
+        kind: kind of the set; None for `kind_of(name)`.
 
     Raises:
-        UserError: no such set, or it cannot be read.
+        UserError: the set is unknown, or cannot be read.
     """
     kind = kind or kind_of(name)
     fit: Fit = "crop"
@@ -271,15 +266,16 @@ def read_set(
     if stimuli.neutral is not None:
         labels += (PackedLabels("neutral", stimuli.neutral.space.names, stimuli.neutral.values),)
     splits = None if stimuli.splits is None else np.array(stimuli.splits)
-    told = stimuli.notes, stimuli.left_out
-    return Collection(name, kind, stimuli.name, root, stimuli.images, labels, splits, stimuli.missing, *told)
+    return Collection(
+        name, kind, stimuli.name, root, stimuli.images, labels, splits, stimuli.missing, stimuli.notes, stimuli.left_out
+    )
 
 
 def _read_target(name: str, root: str | None, image_size: int, fit: Fit) -> Collection:
-    from emoreg.data.targets import is_known, read_target  # needs torch, which `catalogue` does without
+    from emoreg.data.targets import is_known, read_target  # imports torch, which `catalogue` does not need
 
     if "," in name or name.startswith("hf:OWNER"):
-        raise UserError(f"'{name}' stands for many sets: name one of them, e.g. svhn or hf:uoft-cs/cifar10")
+        raise UserError(f"'{name}' stands for many sets: name one of them, such as svhn or hf:uoft-cs/cifar10")
     if not is_known(name) and not is_pack(root):
         raise UserError(f"no set '{name}'{nearest(name, ['procedural', *SETS, *TARGETS])}")
     target = read_target(TargetSettings(name=name, root=root, image_size=image_size, fit=fit, skip_unreadable=True))
@@ -291,6 +287,7 @@ def _read_target(name: str, root: str | None, image_size: int, fit: Fit) -> Coll
     if isinstance(target.train.images, PackedImages):
         images = joined(list(parts.values())).images
     else:
-        images = [image for part in parts.values() for image in part.images]  # pixels may be of several sizes
-    told = target.notes, target.left_out
-    return Collection(name, "target", target.train.name, root, images, (labels,), splits, (), *told)
+        images = [image for part in parts.values() for image in part.images]  # arrays may differ in size
+    return Collection(
+        name, "target", target.train.name, root, images, (labels,), splits, (), target.notes, target.left_out
+    )

@@ -25,27 +25,27 @@ if TYPE_CHECKING:
     Place = Callable[[float, float, float, float], Axes]
 
 COLUMNS = 8
-THUMBNAIL = 240  # pixels: about twice what is seen, for sharp screens
-# Inches: an image with the gap behind it, its label, what stands above, and the chart at the right.
+THUMBNAIL = 240  # pixels, about twice the displayed size, for high-resolution screens
+# Inches. CELL is an image with the gap after it, HEADING the text above all images. The chart is on the right.
 CELL, GAP, CAPTION, HEADING, MARGIN, CHART_WIDTH, CHART_HEIGHT = 1.25, 0.08, 0.3, 0.95, 0.25, 4.9, 4.3
-BAR = 0.34  # inches that a bar and the gap behind it take
+BAR = 0.34  # inches, a bar with the gap after it
 TICKS = (-1, -0.5, 0, 0.5, 1)
 BINS = [number / 16 for number in range(-16, 17)]
-MAX_NAMED = 40  # classes whose names fit beside bars
+MAX_NAMED = 40  # largest number of classes whose names fit beside the bars
 INK, QUIET, ACCENT, FAINT = "#222222", "#6b7280", "#2563a8", "#c8d3e0"
 SPLIT_COLOURS = {"train": "#2563a8", "validation": "#7fb0dc", "test": "#e08a3c", "all": "#2563a8"}
 
 
 def draw_sheet(collection: Collection, count: int = 32, seed: int = 0) -> bytes:
-    """A PNG: `count` images, spread over the labels, and the distribution of all labels.
+    """Draw images spread over the labels, and the distribution of all labels; return a PNG.
 
-    Images with valence and arousal lie as on the plane: valence grows to the right, arousal upwards. All others
-    are drawn from each class in turn.
+    Images with valence and arousal are arranged as on the plane: valence increases to the right, arousal upwards.
+    Otherwise images are chosen from each class in turn.
 
     Args:
         collection: the set.
-        count: how many images, at most; rounded up to whole rows for valence and arousal.
-        seed: of the choice.
+        count: largest number of images; rounded up to whole rows for valence and arousal.
+        seed: seed of the choice of images.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -60,7 +60,7 @@ def draw_sheet(collection: Collection, count: int = 32, seed: int = 0) -> bytes:
     columns = min(COLUMNS, len(rows))
     lines = -(-len(rows) // columns)
     tallest = max((image.height / image.width for image in thumbnails if image), default=1.0)
-    down = (CELL - GAP) * min(max(tallest, 0.5), 1)  # of an image, its width being CELL - GAP
+    down = (CELL - GAP) * min(max(tallest, 0.5), 1)  # height of an image; its width is CELL - GAP
     is_short = labels.kind != "dimensions" and len(labels.names) <= MAX_NAMED
     chart_height = min(CHART_HEIGHT, BAR * len(labels.names) + 0.6) if is_short else CHART_HEIGHT
     grid_width, grid_height = columns * CELL, max(lines * (down + GAP + CAPTION), chart_height)
@@ -69,7 +69,7 @@ def draw_sheet(collection: Collection, count: int = 32, seed: int = 0) -> bytes:
         width, height = page.get_size_inches()
 
         def place(left: float, top: float, across: float, down: float) -> Axes:
-            """Axes at a place in inches from the upper left corner."""
+            """Add axes at a position in inches from the upper left corner."""
             return page.add_axes((left / width, 1 - (top + down) / height, across / width, down / height))
 
         top = 1 - MARGIN / height
@@ -94,7 +94,7 @@ def draw_sheet(collection: Collection, count: int = 32, seed: int = 0) -> bytes:
 
 
 def choose(labels: PackedLabels, count: int, seed: int) -> NDArray[np.int64]:
-    """Row numbers of the images to show, in the order in which they are shown."""
+    """Choose the images to show; return their row numbers in the order in which they are shown."""
     draw = np.random.default_rng(seed)
     total = len(labels.values)
     shuffled = draw.permutation(total)
@@ -102,7 +102,7 @@ def choose(labels: PackedLabels, count: int, seed: int) -> NDArray[np.int64]:
         valence, arousal = (labels.values[:, labels.names.index(name)] for name in ("valence", "arousal"))
         lines = max(1, min(-(-count // COLUMNS), total // COLUMNS))
         cells = []
-        # Equally many images in every column, and within it in every cell; one of each cell is shown.
+        # Split into columns of equal numbers of images, and these into cells; show one image of each cell.
         for column in np.array_split(shuffled[np.argsort(valence[shuffled], kind="stable")], COLUMNS):
             upwards = column[np.argsort(-arousal[column], kind="stable")]
             cells.append([draw.choice(cell) for cell in np.array_split(upwards, lines)])
@@ -111,7 +111,7 @@ def choose(labels: PackedLabels, count: int, seed: int) -> NDArray[np.int64]:
         chosen = shuffled[: min(count, total)]
         return chosen[np.argsort(labels.values[chosen, 0], kind="stable")]
     classes = majority(labels.values.astype(np.float32)) if labels.values.ndim == 2 else labels.values
-    in_class = np.empty(total, np.int64)  # the number of an image within its class, in shuffled order
+    in_class = np.empty(total, np.int64)  # index of each image within its class, in shuffled order
     for number in np.unique(classes):
         members = shuffled[classes[shuffled] == number]
         in_class[members] = np.arange(len(members))
@@ -120,7 +120,7 @@ def choose(labels: PackedLabels, count: int, seed: int) -> NDArray[np.int64]:
 
 
 def caption(labels: PackedLabels, row: int) -> str:
-    """What an image's label says, in one or two lines."""
+    """An image's label in one or two lines."""
     value = labels.values[row]
     if labels.kind == "dimensions":
         return "  ".join(f"{name[0].upper()} {number:+.2f}" for name, number in zip(labels.names, value, strict=True))
@@ -135,14 +135,14 @@ def _thumbnail(image: Any) -> Image.Image | None:
     from PIL import Image
 
     try:
-        whole = Image.fromarray(image) if isinstance(image, np.ndarray) else upright(image, at_least=THUMBNAIL)
+        thumbnail = Image.fromarray(image) if isinstance(image, np.ndarray) else upright(image, at_least=THUMBNAIL)
     except UserError:
         return None
-    if max(whole.size) <= THUMBNAIL / 2:  # small images: their own pixels, as squares
-        times = THUMBNAIL // max(whole.size)
-        return whole.resize((whole.width * times, whole.height * times), Image.Resampling.NEAREST)
-    whole.thumbnail((THUMBNAIL, THUMBNAIL))
-    return whole
+    if max(thumbnail.size) <= THUMBNAIL / 2:  # show the pixels of small images as squares
+        times = THUMBNAIL // max(thumbnail.size)
+        return thumbnail.resize((thumbnail.width * times, thumbnail.height * times), Image.Resampling.NEAREST)
+    thumbnail.thumbnail((THUMBNAIL, THUMBNAIL))
+    return thumbnail
 
 
 def _draw_image(axes: Axes, image: Image.Image | None, text: str) -> None:
@@ -151,7 +151,7 @@ def _draw_image(axes: Axes, image: Image.Image | None, text: str) -> None:
         axes.text(0.5, 0.5, "unreadable", size=7, color=QUIET, ha="center", va="center", transform=axes.transAxes)
     else:
         axes.imshow(np.asarray(image), interpolation="antialiased")
-        axes.set_anchor("S")  # on its caption
+        axes.set_anchor("S")  # directly above its caption
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
@@ -163,13 +163,12 @@ def _draw_image(axes: Axes, image: Image.Image | None, text: str) -> None:
 def _describe(labels: PackedLabels) -> str:
     if labels.kind == "dimensions":
         return ", ".join(labels.names)
-    return f"{len(labels.names)} {'classes' if labels.kind == 'class' else 'emotions'}" + (
-        ", by votes" if labels.kind == "votes" else ""
-    )
+    kinds = {"class": "classes", "votes": "emotions, by votes"}
+    return f"{len(labels.names)} {kinds.get(labels.kind, 'emotions')}"
 
 
 def _draw_bars(place: Place, left: float, down: float, collection: Collection) -> None:
-    """How many images each class has, by split; of votes each emotion's share, and how often it has the most."""
+    """Draw the number of images of each class by split; for votes, each emotion's share and most-voted count."""
     labels = collection.labels[0]
     names = list(labels.names)
     bars: dict[str, NDArray[Any]]
@@ -182,10 +181,10 @@ def _draw_bars(place: Place, left: float, down: float, collection: Collection) -
         names = [f"{name}\nmost-voted: {count:,}" for name, count in zip(names, counts, strict=True)]
         title = f"share of all votes ({np.sum(most == -1):,} images are ties)"
     else:
-        of_split = {"all": np.ones(len(labels.values), bool)}
+        masks = {"all": np.ones(len(labels.values), bool)}
         if collection.splits is not None:
-            of_split = {split: collection.splits == split for split in SPLIT_COLOURS if split in collection.splits}
-        bars = {split: np.bincount(labels.values[rows], minlength=len(names)) for split, rows in of_split.items()}
+            masks = {split: collection.splits == split for split in SPLIT_COLOURS if split in collection.splits}
+        bars = {split: np.bincount(labels.values[mask], minlength=len(names)) for split, mask in masks.items()}
         notes = [f"{count:,}" for count in np.sum(list(bars.values()), axis=0)]
         title = "images"
     is_named = len(names) <= MAX_NAMED
@@ -194,11 +193,11 @@ def _draw_bars(place: Place, left: float, down: float, collection: Collection) -
     down = min(down, BAR * len(names) + 0.3) if is_named else down
     axes = place(left + indent, HEADING + 0.25, CHART_WIDTH - indent - 0.65, down - 0.25)
     order = np.arange(len(names)) if is_named else np.argsort(-np.sum(list(bars.values()), axis=0), kind="stable")
-    begins = np.zeros(len(names))
+    ends = np.zeros(len(names))
     for name, lengths in bars.items():
         colour = SPLIT_COLOURS.get(name, ACCENT)
-        axes.barh(np.arange(len(names)), lengths[order], 0.72 if is_named else 1.0, begins, color=colour, label=name)
-        begins += lengths[order]
+        axes.barh(np.arange(len(names)), lengths[order], 0.72 if is_named else 1.0, ends, color=colour, label=name)
+        ends += lengths[order]
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.margins(x=0)
     axes.set_title(title, size=9, color=QUIET, loc="left")
@@ -206,7 +205,7 @@ def _draw_bars(place: Place, left: float, down: float, collection: Collection) -
         axes.set_yticks(range(len(names)))
         shortened = ["\n".join(textwrap.shorten(line, 30, placeholder="…") for line in n.split("\n")) for n in names]
         axes.set_yticklabels(shortened, size=8, parse_math=False)
-        for number, (end, note) in enumerate(zip(begins, notes, strict=True)):
+        for number, (end, note) in enumerate(zip(ends, notes, strict=True)):
             axes.annotate(note, (end, number), (4, 0), textcoords="offset points", size=8, va="center", color=QUIET)
         axes.set_xticks([])
     else:
@@ -220,7 +219,7 @@ def _draw_bars(place: Place, left: float, down: float, collection: Collection) -
 
 
 def _draw_plane(place: Place, left: float, labels: PackedLabels, shown: NDArray[np.int64]) -> None:
-    """Valence against arousal, the distribution of each at its side."""
+    """Draw a scatter plot of valence and arousal, with a histogram of each at the side."""
     valence, arousal = (labels.values[:, labels.names.index(name)] for name in ("valence", "arousal"))
     side, margin, indent = CHART_WIDTH - 1.35, 0.45, 0.7
     plane = place(left + indent, HEADING + margin + 0.05, side, side)
@@ -242,7 +241,7 @@ def _draw_plane(place: Place, left: float, labels: PackedLabels, shown: NDArray[
     plane.spines[["top", "right"]].set_visible(False)
     for axes in (above, right):
         axes.spines[:].set_visible(False)
-    note = "dots: all images; rings: those shown, valence growing to the right, arousal upwards"
+    note = "dots: all images; rings: the images shown, with valence increasing to the right, arousal upwards"
     plane.text(0, -0.2, "\n".join(textwrap.wrap(note, 58)), size=8, color=QUIET, va="top", transform=plane.transAxes)
 
 

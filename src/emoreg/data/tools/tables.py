@@ -1,4 +1,4 @@
-"""What the catalogue and `verify` found, as tables for the terminal."""
+"""Tables for the terminal: the catalogue, and the findings of `verify`."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:  # verify needs torch, the catalogue does not
     from emoreg.data.tools.catalogue import Entry
     from emoreg.data.tools.verify import Findings
 
-MAX_CLASSES = 30  # with a line each
+MAX_CLASSES = 30  # up to which each class has a row
 
 
 def catalogue_list(entries: Sequence[Entry], root: Path) -> Group:
-    """Every set with its size, labels, source, licence and place.
+    """List every set with its size, labels, source, licence and place.
 
     Args:
         entries: from `catalogue`.
-        root: folder that was searched.
+        root: the folder that was searched, for the message.
     """
     parts: list[RenderableType] = []
     for kind, title in (("stimuli", "Stimuli of stage 1"), ("target", "Targets of stage 2")):
@@ -59,11 +59,11 @@ def _facts(entry: Entry, root: Path) -> Iterator[tuple[str, Text]]:
 
 
 def findings_tables(findings: Findings, limit: int) -> Group:
-    """What was read as what, images by class and split, and problems by kind: their number, and the first of each.
+    """Show notes, images by class and split, and for each kind of problem their number and the first ones.
 
     Args:
         findings: from `verify`.
-        limit: problems of each kind that are named.
+        limit: largest number of problems of each kind to list.
     """
     leaks = [" = ".join(f"{printable(name)} ({split})" for name, split in group) for group in findings.leaks]
     repeats = [" = ".join(printable(name) for name, _ in group) for group in findings.repeats]
@@ -76,8 +76,10 @@ def findings_tables(findings: Findings, limit: int) -> Group:
         "same pixels twice in a split": repeats,
     }
     parts: list[RenderableType] = [Text(printable(line)) for line in (*findings.notes, *findings.left_out)]
-    parts += [_counts(findings)] if findings.error is None else []
-    parts += [_published(findings)] if findings.published else []
+    if findings.error is None:
+        parts.append(_counts(findings))
+    if findings.published:
+        parts.append(_published(findings))
     counts = (Text(f"{len(found):,}", "bold red" if found else "green") for found in problems.values())
     parts.append(two_columns("check", "found", zip(problems, counts, strict=True)))
     for problem, found in problems.items():
@@ -91,8 +93,8 @@ def findings_tables(findings: Findings, limit: int) -> Group:
 
 def _counts(findings: Findings) -> Table:
     """Images by class and split, or the ranges of valence, arousal, ... by split."""
-    of_labels: dict[str, Any] = {**findings.counts, **findings.ranges}  # one of them is empty
-    splits = list(next(iter(of_labels.values()), ()))
+    by_label: dict[str, Any] = {**findings.counts, **findings.ranges}  # one of them is empty
+    splits = list(next(iter(by_label.values()), ()))
     columns = [f"{split}: lowest, mean, highest" for split in splits] if findings.ranges else splits
     title = Text(printable(f"{findings.name}: {findings.images:,} images"))
     table = Table("dimension" if findings.ranges else "class", *columns, title=title, title_justify="left")
@@ -101,27 +103,27 @@ def _counts(findings: Findings) -> Table:
     for name, ranges in findings.ranges.items():
         table.add_row(name, *("  ".join(f"{number:+.2f}" for number in ranges[split]) for split in splits))
     if findings.counts:
-        is_long = len(findings.counts) > MAX_CLASSES
-        for name, of_split in findings.counts.items():
-            if not is_long:
-                table.add_row(Text(printable(name)), *(f"{of_split[split]:,}" for split in splits))
-        numbers = [[of_split[split] for of_split in findings.counts.values()] for split in splits]
-        if is_long:
+        numbers = [[by_split[split] for by_split in findings.counts.values()] for split in splits]
+        if len(findings.counts) > MAX_CLASSES:
             each = (f"{min(column):,} to {max(column):,}" for column in numbers)
             table.add_row(f"{len(findings.counts)} classes, each", *each)
+        else:
+            for name, by_split in findings.counts.items():
+                table.add_row(Text(printable(name)), *(f"{by_split[split]:,}" for split in splits))
         table.add_section()
         table.add_row("all", *(f"{sum(column):,}" for column in numbers))
     return table
 
 
 def _published(findings: Findings) -> Table:
-    """What was found against what the set's authors give: the whole set, and what is not as they say."""
-    told = [row for row in findings.published if row.what == IMAGES or row.verdict != "as published"]
-    others = len(findings.published) - len(told)
+    """Compare with the numbers of the set's authors: the whole set, and each count that differs."""
+    shown = [row for row in findings.published if row.what == IMAGES or row.verdict != "as published"]
+    others = len(findings.published) - len(shown)
     more = f", {others} more counts as published" if others else ""
     table = Table("count", "found", "published", "", title=Text(f"found and published{more}"), title_justify="left")
     for column in table.columns[1:3]:
         column.justify = "right"
-    for row in told:
-        table.add_row(row.what, f"{row.found:,}", f"{row.published:,}", ": ".join(filter(None, (row.verdict, row.why))))
+    for row in shown:
+        verdict = f"{row.verdict}: {row.why}" if row.why else row.verdict
+        table.add_row(row.what, f"{row.found:,}", f"{row.published:,}", verdict)
     return table

@@ -1,4 +1,4 @@
-"""Check an image set: read every image, label and row, and find duplicates by their pixels."""
+"""Check an image set: read every image, label and row, and find duplicate images by their pixels."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from emoreg.data.images.decode import upright
 from emoreg.data.images.files import File, is_image, list_files
@@ -20,29 +21,29 @@ from emoreg.data.tools.catalogue import Collection, Kind, kind_of, read_set
 from emoreg.errors import UserError
 from emoreg.runtime.progress import Progress
 
-ALL = "all"  # the split of sets without splits
-TIE = "(tie)"  # the label of images whose most-voted emotions tie
+ALL = "all"  # name of the split for sets without splits
+TIE = "(tie)"  # label of images without a single most-voted emotion
 
 
 @dataclass(frozen=True)
 class Findings:
-    """Results of `verify`. All but the first five and the last three are problems.
+    """Results of `verify`. The fields from `error` to `repeats` are problems.
 
     Args:
         name: name of the set.
         root: its location.
         images: number of images.
-        counts: images by label and split, for categories, votes (by the most-voted; "(tie)") and classes.
+        counts: images by label and split, for categories, classes and votes (by the most-voted label, or "(tie)").
         ranges: lowest, mean and highest value by dimension and split, for valence, arousal, ...
-        error: the reader's first error; the images below the root were checked nevertheless.
-        unreadable: names and reasons.
-        missing: rows whose image is missing.
+        error: the reader's first error; the images below the root are checked nevertheless.
+        unreadable: (name, reason) of each unreadable image.
+        missing: places of rows whose image is missing.
         unnamed: images below the root that no row names.
-        leaks: images with the same pixels in different splits; each a list of (name, split).
-        repeats: images with the same pixels in the same split.
-        notes: lines that say what was taken for what.
+        leaks: groups of images with the same pixels in different splits, as lists of (name, split).
+        repeats: groups of images with the same pixels in the same split, likewise.
+        notes: lines that say how columns, splits and labels were interpreted.
         left_out: lines that say which images are not used, and why.
-        published: numbers of images against those that the set's authors give; empty for a set of the user's own.
+        published: numbers of images compared with those that the authors give; empty for sets of the user's own.
     """
 
     name: str
@@ -68,30 +69,30 @@ class Findings:
 
 
 def verify(name: str, root: str | None, progress: Progress, kind: Kind | None = None) -> Findings:
-    """Read a whole set.
+    """Read a whole set, and report its problems.
 
     Args:
         name: name of a stimulus set or target.
         root: see `catalogue.find`.
-        progress: shows how many images are read.
-        kind: of the set; None for that of its name.
+        progress: shows how many images have been read.
+        kind: kind of the set; None for `kind_of(name)`.
 
     Raises:
-        UserError: there is nothing to check: unknown set, missing folder, or a zip that is refused.
+        UserError: there is nothing to check: the set is unknown, its folder is missing, or its zip is refused.
     """
     try:
         collection, error = read_set(name, root, kind=kind), None
     except UserError as reason:
-        # An error in a table says nothing about the images, so these are checked nevertheless.
+        # The images can be checked even if a table has an error.
         files = [] if root is None else list_files(_folder(root))
         images = [file for file in files if is_image(file.name)]
         if not images:
             raise
         collection, error = Collection(name, kind or kind_of(name), name, root, images, (), None), str(reason)
-    unreadable, alike = _read_all(collection, progress)
+    unreadable, duplicates = _read_all(collection, progress)
     splits = [ALL] * len(collection.images) if collection.splits is None else collection.splits.tolist()
     counts = _counts(collection)
-    groups = [[(collection.name_of(row), splits[row]) for row in rows] for rows in alike]
+    groups = [[(collection.name_of(row), splits[row]) for row in rows] for rows in duplicates]
     return Findings(
         name,
         root,
@@ -111,42 +112,40 @@ def verify(name: str, root: str | None, progress: Progress, kind: Kind | None = 
 
 
 def _compared(collection: Collection, counts: dict[str, dict[str, int]]) -> list[Comparison]:
-    """What is found against what is published, for a published set."""
+    """Compare a published set with the numbers that its authors give; empty for any other set."""
     if collection.kind != "stimuli" or collection.name not in PUBLISHED:
         return []
     splits = {} if collection.splits is None else Counter(collection.splits.tolist())
-    emotions = {label: sum(of_split.values()) for label, of_split in counts.items() if label != TIE}
+    emotions = {label: sum(by_split.values()) for label, by_split in counts.items() if label != TIE}
     return compare(PUBLISHED[collection.name], len(collection.images), splits, emotions)
 
 
 def _folder(root: str) -> str:
-    """What a reader looks through: of a manifest that is given as a file, the folder."""
+    """The folder or zip to list: the parent folder if the root is a manifest."""
     is_manifest = Path(root).is_file() and Path(root).suffix.lower() != ".zip"
     return str(Path(root).parent) if is_manifest else root
 
 
 def _read_all(collection: Collection, progress: Progress) -> tuple[dict[int, str], list[list[int]]]:
-    """Unreadable rows with their reasons, and rows with the same pixels."""
+    """The reason for each unreadable row, and the groups of rows with the same pixels."""
     unreadable: dict[int, str] = {}
     by_pixels: dict[bytes, list[int]] = {}
-
-    def look(rows: range) -> list[bytes | UserError]:
-        return [_digest(collection.images[row]) for row in rows]
-
     count = len(collection.images)
     with progress.task(f"read {collection.name}", count, "images") as advance:
-        for rows, results in in_threads(look, range(count), 16):
-            for row, result in zip(rows, results, strict=True):
-                if isinstance(result, UserError):
-                    unreadable[row] = str(result)
+        for rows, digests in in_threads(
+            lambda part: [_digest(collection.images[row]) for row in part], range(count), 16
+        ):
+            for row, digest in zip(rows, digests, strict=True):
+                if isinstance(digest, UserError):
+                    unreadable[row] = str(digest)
                 else:
-                    by_pixels.setdefault(result, []).append(row)
+                    by_pixels.setdefault(digest, []).append(row)
             advance(len(rows))
     return unreadable, [rows for rows in by_pixels.values() if len(rows) > 1]
 
 
 def _digest(image: Any) -> bytes | UserError:
-    """Digest of the pixels after orientation, so that copies with another name, format or comment are found too."""
+    """A digest of the upright pixels, equal for copies with another name or format; the error if unreadable."""
     if not isinstance(image, np.ndarray):
         try:
             image = np.asarray(upright(image))
@@ -163,8 +162,9 @@ def _counts(collection: Collection) -> dict[str, dict[str, int]]:
     names, values = collection.labels[0].names, collection.labels[0].values
     rows = majority(values.astype(np.float32)) if values.ndim == 2 else values
     labels = [*names, TIE] if np.any(rows == -1) else list(names)
+    masks = _split_masks(collection)
     return {
-        label: {split: int(np.sum(of_split & (rows == number))) for split, of_split in _by_split(collection).items()}
+        label: {split: int(np.sum(mask & (rows == number))) for split, mask in masks.items()}
         for label, number in zip(labels, [*range(len(names)), -1], strict=False)
     }
 
@@ -172,18 +172,19 @@ def _counts(collection: Collection) -> dict[str, dict[str, int]]:
 def _ranges(collection: Collection) -> dict[str, dict[str, tuple[float, float, float]]]:
     if not collection.labels or collection.labels[0].kind != "dimensions":
         return {}
-    found: dict[str, dict[str, tuple[float, float, float]]] = {}
+    masks = _split_masks(collection)
+    ranges = {}
     for number, name in enumerate(collection.labels[0].names):
         column = collection.labels[0].values[:, number]
-        found[name] = {
-            split: (float(column[rows].min()), float(column[rows].mean()), float(column[rows].max()))
-            for split, rows in _by_split(collection).items()
+        ranges[name] = {
+            split: (float(column[mask].min()), float(column[mask].mean()), float(column[mask].max()))
+            for split, mask in masks.items()
         }
-    return found
+    return ranges
 
 
-def _by_split(collection: Collection) -> dict[str, Any]:
-    """bool (N,) of each split's rows."""
+def _split_masks(collection: Collection) -> dict[str, NDArray[np.bool_]]:
+    """Mask (N,) of the rows of each split."""
     if collection.splits is None:
         return {ALL: np.ones(len(collection.images), bool)}
     order = [split for split in ("train", "validation", "test") if np.any(collection.splits == split)]
@@ -191,7 +192,7 @@ def _by_split(collection: Collection) -> dict[str, Any]:
 
 
 def _unnamed(collection: Collection) -> list[str]:
-    """Images below the root that no row names; of stimulus sets that do not say themselves what they left out."""
+    """Images below the root that no row names. Empty for targets, and for sets whose readers report this themselves."""
     images = collection.images if isinstance(collection.images, list) else []
     named = {str(image) for image in images if isinstance(image, File)}
     if collection.root is None or not named or collection.name not in SETS or collection.left_out:
