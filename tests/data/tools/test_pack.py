@@ -60,7 +60,7 @@ def same(one: Pack, other: Pack) -> bool:
     return all(np.array_equal(left, right) for left, right in arrays)
 
 
-def test_votes_keep_their_choices_of_labels(abstract: Path, tmp_path: Path, quiet: Progress) -> None:
+def test_packed_votes_give_the_same_choices_of_labels(abstract: Path, tmp_path: Path, quiet: Progress) -> None:
     pack("abstract", str(abstract), 8, tmp_path / "pack", False, quiet)
     folder = read_stimuli(StimuliSettings("abstract", str(abstract), image_size=8), 0)
     opened = read_stimuli(StimuliSettings("abstract", str(tmp_path / "pack"), image_size=8), 0)
@@ -73,7 +73,7 @@ def test_votes_keep_their_choices_of_labels(abstract: Path, tmp_path: Path, quie
         np.testing.assert_array_equal(one.labels, other.labels)
 
 
-def test_several_kinds_of_label_and_splits_are_kept(
+def test_all_kinds_of_labels_and_splits_are_kept(
     tmp_path: Path, write_image: Callable[..., Path], quiet: Progress
 ) -> None:
     (tmp_path / "set").mkdir()
@@ -111,7 +111,7 @@ def test_a_neutral_label_is_kept(tmp_path: Path, write_image: Callable[..., Path
     assert [labels.space.kind for labels in opened.labels] == ["dimensions"]
 
 
-def test_pack_json_says_what_it_is(make: Callable[..., Packed], image_folder: Path) -> None:
+def test_pack_json_describes_the_pack(make: Callable[..., Packed], image_folder: Path) -> None:
     made = make()
     about = json.loads((made.folder / "pack.json").read_text())
     size = sum(path.stat().st_size for path in image_folder.rglob("*.png"))
@@ -128,7 +128,7 @@ def test_pack_json_says_what_it_is(make: Callable[..., Packed], image_folder: Pa
     ]
 
 
-def test_a_pack_of_padded_images_is_what_padding_makes_and_none_of_cropped_ones(
+def test_a_pack_of_padded_images_is_refused_for_cropped_ones(
     tmp_path: Path, write_image: Callable[..., Path], quiet: Progress
 ) -> None:
     for name in ("a", "b"):
@@ -149,7 +149,7 @@ def test_a_finished_pack_is_not_made_again(make: Callable[..., Packed], monkeypa
     assert again.seconds is None and again.images == 32
 
 
-def test_an_interrupted_pack_goes_on_where_it_was(
+def test_an_interrupted_pack_resumes(
     make: Callable[..., Packed], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = make(out=tmp_path / "whole")
@@ -176,7 +176,9 @@ def test_an_interrupted_pack_goes_on_where_it_was(
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal here")
-def test_a_killed_pack_goes_on_and_is_the_same(make: Callable[..., Packed], image_folder: Path, tmp_path: Path) -> None:
+def test_a_killed_pack_resumes_with_the_same_result(
+    make: Callable[..., Packed], image_folder: Path, tmp_path: Path
+) -> None:
     program = f"""
         import os, signal
         from pathlib import Path
@@ -203,7 +205,7 @@ def test_a_killed_pack_goes_on_and_is_the_same(make: Callable[..., Packed], imag
     assert same(open_pack(made.folder, "target"), open_pack(make(out=tmp_path / "whole").folder, "target"))
 
 
-def test_a_half_done_pack_of_something_else_begins_anew(
+def test_an_unfinished_pack_of_other_images_starts_over(
     make: Callable[..., Packed], image_folder: Path, tmp_path: Path, write_image: Callable[..., Path]
 ) -> None:
     (image_folder / "train" / "red" / "0011.png").write_bytes(b"broken")
@@ -216,7 +218,7 @@ def test_a_half_done_pack_of_something_else_begins_anew(
     assert open_pack(made.folder, "target").images.image_size == 12
 
 
-def test_an_unreadable_image_stops_the_pack_unless_it_is_to_be_left_out(
+def test_an_unreadable_image_stops_the_pack_unless_it_is_skipped(
     make: Callable[..., Packed], image_folder: Path, write_image: Callable[..., Path], tmp_path: Path
 ) -> None:
     broken = image_folder / "test" / "red" / "0002.png"
@@ -233,7 +235,7 @@ def test_an_unreadable_image_stops_the_pack_unless_it_is_to_be_left_out(
     assert same(opened, open_pack(make(out=tmp_path / "without").folder, "target"))
 
 
-def test_a_mended_image_is_not_left_out_by_a_later_call(
+def test_a_repaired_image_is_packed_by_a_later_call(
     make: Callable[..., Packed], image_folder: Path, write_image: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (image_folder / "train" / "blue" / "0000.png").write_bytes(b"broken")
@@ -246,7 +248,7 @@ def test_a_mended_image_is_not_left_out_by_a_later_call(
     assert make().images == 32
 
 
-def test_a_pack_that_was_killed_while_it_was_shortened_is_finished(
+def test_a_pack_that_was_killed_while_being_truncated_is_finished(
     make: Callable[..., Packed], image_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (image_folder / "train" / "blue" / "0000.png").write_bytes(b"broken")
@@ -261,14 +263,16 @@ def test_a_pack_that_was_killed_while_it_was_shortened_is_finished(
     assert opened.images.name(0) == "train/blue/0001.png" and opened.images[0].max() > 0
 
 
-def test_rows_without_an_image_need_to_be_left_out_too(abstract: Path, tmp_path: Path, quiet: Progress) -> None:
+def test_rows_without_an_image_stop_the_pack_unless_they_are_skipped(
+    abstract: Path, tmp_path: Path, quiet: Progress
+) -> None:
     (abstract / "abstract_0002.jpg").unlink()
-    with pytest.raises(UserError, match=r"row 3: the image is missing, as in 1 rows in all \(--skip-unreadable"):
+    with pytest.raises(UserError, match=r"row 3: the image is missing, as in 1 rows in total \(--skip-unreadable"):
         pack("abstract", str(abstract), 8, tmp_path / "pack", False, quiet)
     assert pack("abstract", str(abstract), 8, tmp_path / "pack", True, quiet).images == 2
 
 
-def test_a_full_disk_is_told_before_it_starts(
+def test_a_full_disk_is_reported_before_the_pack_starts(
     make: Callable[..., Packed], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = namedtuple("usage", "total used free")
@@ -278,7 +282,7 @@ def test_a_full_disk_is_told_before_it_starts(
     assert not (tmp_path / "pack").exists()
 
 
-def test_a_disk_that_fills_up_meanwhile_is_an_error_in_one_line(
+def test_a_disk_that_fills_up_while_packing_is_reported_in_one_line(
     make: Callable[..., Packed], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(_store: object, _pixels: object) -> None:
@@ -291,7 +295,7 @@ def test_a_disk_that_fills_up_meanwhile_is_an_error_in_one_line(
         make()
 
 
-def test_nothing_that_is_not_ours_is_overwritten(make: Callable[..., Packed], tmp_path: Path) -> None:
+def test_other_files_and_packs_are_not_overwritten(make: Callable[..., Packed], tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     with pytest.raises(UserError, match="mine is not empty and holds no pack"):
@@ -311,7 +315,7 @@ def test_nothing_that_is_not_ours_is_overwritten(make: Callable[..., Packed], tm
         ("foldre", 8, r"no set 'foldre' \(did you mean 'folder'\?\)"),
     ],
 )
-def test_what_cannot_be_packed_is_told(
+def test_sets_that_cannot_be_packed_are_refused(
     image_folder: Path, tmp_path: Path, quiet: Progress, name: str, size: int, message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
@@ -323,7 +327,7 @@ def test_a_pack_is_not_packed_again(make: Callable[..., Packed], tmp_path: Path,
         pack("folder", str(make().folder), 8, tmp_path / "twice", False, quiet)
 
 
-def test_sets_that_come_as_arrays_are_packed_too(tmp_path: Path, quiet: Progress) -> None:
+def test_sets_of_arrays_are_packed_too(tmp_path: Path, quiet: Progress) -> None:
     made = pack("digits", None, 16, tmp_path / "pack", False, quiet)
     target = read_target(TargetSettings("digits", str(made.folder), image_size=16))
     assert (len(target.train), len(target.test)) == (1348, 449)
@@ -331,7 +335,7 @@ def test_sets_that_come_as_arrays_are_packed_too(tmp_path: Path, quiet: Progress
 
 
 @pytest.mark.parametrize("name", [".lock", ".holder.json", ".unfinished.json.123.part"])
-def test_a_pack_that_was_killed_before_its_first_note_begins_anew(
+def test_a_pack_that_was_killed_before_its_first_record_starts_over(
     make: Callable[..., Packed], tmp_path: Path, name: str
 ) -> None:
     (tmp_path / "pack").mkdir()
@@ -339,16 +343,17 @@ def test_a_pack_that_was_killed_before_its_first_note_begins_anew(
     assert make().images == 32
 
 
-def test_a_pack_that_was_killed_when_it_was_done_is_tidied(make: Callable[..., Packed], tmp_path: Path) -> None:
+def test_a_pack_that_was_killed_right_after_finishing_is_cleaned_up(
+    make: Callable[..., Packed], tmp_path: Path
+) -> None:
     folder = make().folder
     (folder / "unfinished.json").write_text("{}")
     assert make().seconds is None and not (folder / "unfinished.json").exists()
 
 
-def test_an_image_that_was_noted_as_left_out_too_early_is_left_out_once(
+def test_an_interrupt_between_the_two_changes_of_leave_out_does_not_skip_an_image_twice(
     make: Callable[..., Packed], image_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An interrupt came between the two changes of `leave_out`."""
     (image_folder / "test" / "red" / "0002.png").write_bytes(b"broken")
 
     def interrupted(store: packing._Store, row: int, name: str, reason: str) -> None:

@@ -1,7 +1,7 @@
-"""Packing: an image set decoded and resized once, into files that are opened in milliseconds (`images.packed`).
+"""Pack an image set: decode and resize it once, into files that open in milliseconds (`images.packed`).
 
-Pixels go to the disk as they come, a few hundred images behind the decoding threads, so memory does not grow
-with the set. Progress is recorded regularly, and an interrupted pack resumes from there.
+Pixels are written as they are decoded, so memory does not grow with the size of the set. Progress is recorded
+regularly, and an interrupted pack resumes from there.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import os
 import re
 import shutil
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,22 +46,22 @@ from emoreg.runtime.lock import hold, is_trace
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.safe_io import read_json, write_json
 
-NOTED_EVERY_BYTES = 64 * 2**20  # of pixels: at most this much is decoded again after a kill
-SPARE_BYTES = 64 * 2**20  # left free on the disk
+NOTED_EVERY_BYTES = 64 * 2**20  # pixels between two records of progress, the most to decode again after a kill
+SPARE_BYTES = 64 * 2**20  # to leave free on the disk
 
 
 @dataclass(frozen=True)
 class Packed:
-    """A finished pack, and what making it took; `seconds` is None if it was there already.
+    """A finished pack.
 
     Args:
-        folder: of the pack.
-        images: in it.
-        bytes: of its files.
-        left_out: names of unreadable images, and the reasons.
-        decoded: images by this call; fewer than `images` if an earlier one had been stopped.
-        source_bytes: read by this call.
-        seconds: that this call took.
+        folder: folder of the pack.
+        images: number of images in it.
+        bytes: size of its files.
+        left_out: "name" and "reason" of each unreadable image.
+        decoded: number of images that this call decoded; fewer than `images` if it resumed a pack.
+        source_bytes: bytes of source images that this call read.
+        seconds: duration of this call; None if the pack had been finished before.
     """
 
     folder: Path
@@ -88,12 +88,12 @@ def pack(
     Args:
         name: name of a stimulus set or target.
         root: see `catalogue.find`.
-        image_size: S, in pixels.
+        image_size: side S of the packed images in pixels.
         out: folder of the pack; None for data/<name>-<S>px.
         skip_unreadable: skip images that cannot be decoded or are missing, and list them in pack.json.
-        progress: shows how many images are packed.
-        kind: of the set; None for that of its name.
-        fit: how images that are not square become so; see `decode.square`.
+        progress: shows how many images have been packed.
+        kind: kind of the set; None for `kind_of(name)`.
+        fit: how images are made square, see `decode.square`.
 
     Raises:
         UserError: the set cannot be read; an image cannot be decoded; no space or no permission; `out` holds
@@ -102,7 +102,7 @@ def pack(
     if image_size < 8:
         raise UserError(f"--image-size is {image_size}; it must be at least 8 pixels")
     if name == "procedural":
-        raise UserError("procedural is drawn when it is needed, at any size: there is nothing to pack")
+        raise UserError("procedural images are drawn when needed, at any size: there is nothing to pack")
     if root is not None and is_pack(root):
         raise UserError(f"{root} is a pack already: give the folder or zip that it was made from")
     folder = out or Path("data") / f"{re.sub(r'[^a-z0-9_.]+', '-', name.lower())}-{image_size}px"
@@ -110,7 +110,7 @@ def pack(
     progress.tell(collection.notes, collection.left_out)
     if collection.missing and not skip_unreadable:
         first, count = collection.missing[0], len(collection.missing)
-        raise UserError(f"{first}: the image is missing, as in {count} rows in all (--skip-unreadable skips them)")
+        raise UserError(f"{first}: the image is missing, as in {count} rows in total (--skip-unreadable skips them)")
     try:
         return _pack(collection, image_size, folder, skip_unreadable, progress, fit)
     except OSError as error:
@@ -125,43 +125,44 @@ def _pack(
 ) -> Packed:
     names = np.array([collection.name_of(row) for row in range(len(collection.images))])
     identity = _identity(collection, names, size, fit)
-    if (there := _finished(folder, identity)) is not None:
-        return there
+    finished = _finished(folder, identity)
+    if finished is not None:
+        return finished
     is_ours = (folder / UNFINISHED).is_file() or (folder.is_dir() and all(map(is_trace, folder.iterdir())))
     if folder.exists() and not is_ours:
         raise UserError(f"{folder} is not empty and holds no pack: choose another folder with --out")
     store = _Store(folder, identity, skip_unreadable)
     _require_space(store, names, collection)
     folder.mkdir(parents=True, exist_ok=True)
-    with hold(folder):  # the process that was waited for may have done some of it, or all
+    with hold(folder):  # another process that held the lock may have made some or all of the pack
         store = _Store(folder, identity, skip_unreadable)
         return _finished(folder, identity) or _fill(store, collection, names, progress)
 
 
 def _finished(folder: Path, identity: dict[str, Any]) -> Packed | None:
-    """The pack, if it is there already. UserError if it is another one."""
+    """The pack in `folder`, None if it is not finished. UserError if it is a different pack."""
     if not (folder / PACK).is_file():
         return None
     about = read_about(folder)
     if about.get("identity") != identity:
         raise UserError(f"{folder} holds another pack: choose another folder with --out, or delete that one")
-    with contextlib.suppress(OSError):  # the process that finished it may have been killed before
+    with contextlib.suppress(OSError):  # left behind if the process was killed right after finishing
         (folder / UNFINISHED).unlink()
     return Packed(folder, about["images"], _bytes_in(folder), about["unreadable"])
 
 
 def _fill(store: _Store, collection: Collection, names: NDArray[np.str_], progress: Progress) -> Packed:
-    begun = time.perf_counter()
+    start = time.perf_counter()
     store.open()
-    already, read = store.done, 0
+    resumed_at, read = store.done, 0
 
     def work(rows: range) -> list[tuple[NDArray[np.uint8] | UserError, int]]:
         return [_decode(collection.images[row], store.size, store.fit) for row in rows]
 
     try:
         with progress.task(f"pack {collection.name}", len(names), "images") as advance:
-            advance(already)
-            for rows, results in in_threads(work, range(already, len(names)), 16):
+            advance(resumed_at)
+            for rows, results in in_threads(work, range(resumed_at, len(names)), 16):
                 for row, (result, length) in zip(rows, results, strict=True):
                     if isinstance(result, UserError) and not store.skip_unreadable:
                         raise UserError(
@@ -177,12 +178,12 @@ def _fill(store: _Store, collection: Collection, names: NDArray[np.str_], progre
     finally:
         store.close(read)
     about = _finish(store, collection, names)
-    made = Packed(store.folder, about["images"], _bytes_in(store.folder), about["unreadable"])
-    return replace(made, decoded=len(names) - already, source_bytes=read, seconds=time.perf_counter() - begun)
+    size, decoded, seconds = _bytes_in(store.folder), len(names) - resumed_at, time.perf_counter() - start
+    return Packed(store.folder, about["images"], size, about["unreadable"], decoded, read, seconds)
 
 
 def _decode(image: Any, size: int, fit: Fit) -> tuple[NDArray[np.uint8] | UserError, int]:
-    """(S, S, 3), or why not; and how many bytes were read."""
+    """The pixels (S, S, 3), or the error if they cannot be decoded; and the number of bytes read."""
     length = 0
     try:
         content = image.read() if isinstance(image, File) else None
@@ -194,7 +195,7 @@ def _decode(image: Any, size: int, fit: Fit) -> tuple[NDArray[np.uint8] | UserEr
 
 
 def _identity(collection: Collection, names: NDArray[np.str_], size: int, fit: Fit) -> dict[str, Any]:
-    """Identity of a pack: an unfinished one is resumed only if it is the same."""
+    """The identity of a pack's content. An unfinished pack is resumed only if its identity is equal."""
     digest = hashlib.sha256(names.tobytes())
     for labels in collection.labels:
         digest.update(repr((labels.kind, labels.names)).encode())
@@ -208,27 +209,27 @@ def _identity(collection: Collection, names: NDArray[np.str_], size: int, fit: F
         "images": len(names),
         "sha256": digest.hexdigest(),  # of names, labels and splits
         "zip": source and [source.st_size, source.st_mtime_ns],
-        **({} if fit == "crop" else {"fit": fit}),  # as packs were before there was a choice
+        **({} if fit == "crop" else {"fit": fit}),  # absent in packs made before there was a choice
     }
 
 
 class _Store:
-    """The pixels of a pack that is being made, and how far it is."""
+    """Pixels and progress of an unfinished pack."""
 
     def __init__(self, folder: Path, identity: dict[str, Any], skip_unreadable: bool) -> None:
-        count, self.size, self.fit = identity["images"], identity["image_size"], identity.get("fit", "crop")
-        self.folder, self.identity, self.shape = folder, identity, (count, self.size, self.size, 3)
-        self.skip_unreadable = skip_unreadable
+        self.folder, self.identity, self.skip_unreadable = folder, identity, skip_unreadable
+        self.count, self.size, self.fit = identity["images"], identity["image_size"], identity.get("fit", "crop")
+        self.image_bytes = self.size * self.size * 3
         self.unreadable: list[dict[str, Any]] = []
         self.done = self.noted_bytes = self.unnoted = 0
         try:
             state = read_json(folder / UNFINISHED)
-            # An image that an earlier call skipped, and this one may not skip, may have been repaired meanwhile.
-            is_ours = state["identity"] == identity and (skip_unreadable or not state["unreadable"])
-            is_ours = is_ours and type(state["done"]) is int and 0 <= state["done"] <= count
-            if is_ours and (folder / PIXELS).is_file():
+            # If images must not be skipped, those that an earlier call skipped are tried again: start over.
+            is_same = state["identity"] == identity and (skip_unreadable or not state["unreadable"])
+            is_valid = type(state["done"]) is int and 0 <= state["done"] <= self.count
+            if is_same and is_valid and (folder / PIXELS).is_file():
                 self.done, self.noted_bytes = state["done"], state["bytes"]
-                # An interrupt may have come between the two changes of `leave_out`.
+                # `leave_out` may have been interrupted between its two changes.
                 self.unreadable = [entry for entry in state["unreadable"] if entry["row"] < self.done]
         except (OSError, ValueError, KeyError, TypeError):
             pass  # starts over
@@ -236,16 +237,16 @@ class _Store:
     def open(self) -> None:
         path = self.folder / PIXELS
         if not self.done:
-            self._write_state(0)  # first of all: it marks the folder as ours
+            self._write_state(0)  # must come first: it marks the folder as an unfinished pack
             path.unlink(missing_ok=True)
-            np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=self.shape)
-        # Written as a file, not through the map: a full disk is then an error, and no crash of the process, and
-        # written pages do not count as this process's memory.
+            np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(self.count, self.size, self.size, 3))
+        # Written as a file and not through the memory map: a full disk then raises an error instead of crashing the
+        # process, and written pages do not count as this process's memory.
         self.file = path.open("r+b")
         np.lib.format.read_magic(self.file)
         np.lib.format.read_array_header_1_0(self.file)
         self.start = self.file.tell()
-        self.file.seek(self.start + (self.done - len(self.unreadable)) * int(np.prod(self.shape[1:])))
+        self.file.seek(self.start + (self.done - len(self.unreadable)) * self.image_bytes)
 
     def add(self, pixels: NDArray[np.uint8]) -> None:
         self.file.write(np.ascontiguousarray(pixels).data)
@@ -257,7 +258,7 @@ class _Store:
         self.done += 1
 
     def note(self, read: int) -> None:
-        """Flush what has been written to the disk, and record progress, at intervals."""
+        """Flush pixels to the disk and record progress, every NOTED_EVERY_BYTES."""
         if self.unnoted >= NOTED_EVERY_BYTES:
             self.file.flush()
             os.fsync(self.file.fileno())
@@ -280,27 +281,26 @@ class _Store:
         }
         write_json(self.folder / UNFINISHED, state)
 
-    def cut(self, kept: int) -> None:
-        """Shorten the file to the images that are in it."""
-        shape = (kept, *self.shape[1:])
+    def truncate(self, kept: int) -> None:
+        """Shorten the file to the images that were written."""
+        shape = (kept, self.size, self.size, 3)
         header = io.BytesIO()
         np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
-        # NumPy leaves room in headers for a first dimension of any length, so they are equally long.
+        # NumPy pads headers for a first dimension of any length, so both headers are equally long.
         assert len(header.getvalue()) == self.start
         with (self.folder / PIXELS).open("r+b") as file:
             file.write(header.getvalue())
-            file.truncate(self.start + int(np.prod(shape, dtype=np.int64)))
+            file.truncate(self.start + kept * self.image_bytes)
             file.flush()
             os.fsync(file.fileno())
 
 
 def _require_space(store: _Store, names: NDArray[np.str_], collection: Collection) -> None:
-    there = next(path for path in (store.folder, *store.folder.absolute().parents) if path.is_dir())
-    needed = int(np.prod(store.shape, dtype=np.int64)) + names.nbytes + SPARE_BYTES
+    disk = next(path for path in (store.folder, *store.folder.absolute().parents) if path.is_dir())
+    needed = (store.count - store.done) * store.image_bytes + names.nbytes + SPARE_BYTES
     needed += sum(labels.values.nbytes for labels in collection.labels)
     needed += 0 if collection.splits is None else collection.splits.nbytes
-    needed -= store.done * int(np.prod(store.shape[1:]))
-    free = shutil.disk_usage(there).free
+    free = shutil.disk_usage(disk).free
     if needed > free:
         raise UserError(
             f"the pack {store.folder} needs {needed / 2**30:.1f} GiB, but {free / 2**30:.1f} GiB are free there: "
@@ -309,14 +309,14 @@ def _require_space(store: _Store, names: NDArray[np.str_], collection: Collectio
 
 
 def _finish(store: _Store, collection: Collection, names: NDArray[np.str_]) -> dict[str, Any]:
-    """Names, labels and splits; pack.json last, once all of them are on the disk."""
+    """Write names, labels and splits, then pack.json once all of them are on the disk; return the content of this."""
     kept = np.setdiff1d(np.arange(len(names)), [entry["row"] for entry in store.unreadable])
     if len(kept) == 0:
         raise UserError(
             f"{collection.name}: none of {len(names)} images can be decoded; {store.unreadable[0]['reason']}"
         )
     if len(kept) < len(names):
-        store.cut(len(kept))
+        store.truncate(len(kept))
     folder = store.folder
     _save(folder / NAMES, names[kept])
     for labels in collection.labels:
