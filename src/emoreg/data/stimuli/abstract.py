@@ -37,11 +37,9 @@ COLUMNS = ("Amusement", "Anger", "Awe", "Content", "Disgust", "Excitement", "Fea
 
 
 def read(root: str | None, skip_missing: bool) -> Stimuli:
-    """Read the paintings with their votes. With `stimuli.labels: majority`, ties are left out (228 of 280 remain).
+    """Read the paintings with their votes. Arguments: see `SetReader`.
 
-    Args:
-        root: folder or zip that holds the table and the images.
-        skip_missing: skip rows whose image is missing; if false, the first one is an error.
+    With `stimuli.labels: majority`, ties are left out (228 of 280 paintings remain).
 
     Raises:
         UserError: a file or column is missing, or an image has no votes; names file, row and column.

@@ -33,11 +33,7 @@ NAME = re.compile(r"(?:.*/)?([^/_]+)_[^/]+")
 
 
 def read(root: str | None, skip_missing: bool) -> Stimuli:
-    """Read the photographs with one category each.
-
-    Args:
-        root: folder or zip that holds them; files that are not images are ignored.
-        skip_missing: ignored, because no table lists the images.
+    """Read the photographs with one category each. Arguments: see `SetReader`.
 
     Raises:
         UserError: there are no images, a file name has no known emotion, or two files have the same name.

@@ -21,13 +21,5 @@ ABOUT = About(
 
 
 def read(root: str | None, skip_missing: bool) -> Stimuli:
-    """Read the variants with the labels of their sources. Provenance (source, strength, ...) is ignored.
-
-    Args:
-        root: a manifest, or a folder or zip that holds one manifest or EMOd's .mat file.
-        skip_missing: skip rows whose image is missing; if false, the first one is an error.
-
-    Raises:
-        UserError: see `emod.read`.
-    """
+    """Read the variants with the labels of their sources; see `emod.read`. Columns of provenance are ignored."""
     return read_as_emod("diffused_emod", root, skip_missing)

@@ -38,11 +38,7 @@ EITHER = " or ".join(ROWS.values())
 
 
 def read(root: str | None, skip_missing: bool) -> Stimuli:
-    """Read the photographs with one category each, in their published splits.
-
-    Args:
-        root: folder or zip that holds the three lists and image/.
-        skip_missing: skip rows whose image is missing; if false, the first one is an error.
+    """Read the photographs with one category each, in their published splits. Arguments: see `SetReader`.
 
     Raises:
         UserError: a list is missing, empty or malformed, or an image is missing; names file and row.

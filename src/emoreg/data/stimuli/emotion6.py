@@ -30,9 +30,7 @@ PUBLISHED = Published(images=1_980, source="Peng et al. 2015")
 def read(root: str | None, skip_missing: bool) -> Stimuli:
     """Read the photographs with their probabilities, and with ratings mapped linearly from 1..9 to [-1, 1].
 
-    Args:
-        root: folder or zip that holds ground_truth.txt and images/.
-        skip_missing: skip rows whose image is missing; if false, the first one is an error.
+    Arguments: see `SetReader`.
 
     Raises:
         UserError: a file or column is missing, or a value is out of range; names file, row and column.

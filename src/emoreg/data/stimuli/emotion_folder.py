@@ -23,11 +23,7 @@ def read(root: str | None, skip_missing: bool) -> Stimuli:
     """Read images, with the emotion that their folder names. Folders below an emotion's folder are read too.
 
     The space is the first of Mikels-8, Ekman-6 (without or with neutral) and polarity that contains all folder names;
-    if none does, the folder names themselves, sorted.
-
-    Args:
-        root: folder or zip that holds the folders.
-        skip_missing: ignored, because no table lists the images.
+    if none does, the folder names themselves, sorted. Arguments: see `SetReader`.
 
     Raises:
         UserError: no images, an emotion's folder without images, a folder named like a misspelt emotion, or ambiguous

@@ -40,9 +40,7 @@ PUBLISHED = Published(
 def read(root: str | None, skip_missing: bool) -> Stimuli:
     """Read the photographs with one category each, and with their splits if the folders have any.
 
-    Args:
-        root: folder or zip that holds the eight folders; images elsewhere are left out.
-        skip_missing: ignored, because no table lists the images.
+    Arguments: see `SetReader`. Images that are in no emotion's folder are left out.
 
     Raises:
         UserError: one of the eight emotions, or a split, has no images.

@@ -32,11 +32,7 @@ PUBLISHED = Published(images=900, source="Kurdi, Lozano & Banaji 2017")
 def read(root: str | None, skip_missing: bool) -> Stimuli:
     """Read the photographs with valence and arousal, mapped linearly from 1..7 to [-1, 1].
 
-    The neutral label is the Category, if the table has one for every image.
-
-    Args:
-        root: folder or zip that holds OASIS.csv and images/.
-        skip_missing: skip rows whose image is missing; if false, the first one is an error.
+    The neutral label is the Category, if the table has one for every image. Arguments: see `SetReader`.
 
     Raises:
         UserError: a file or column is missing, or a value is out of range; names file, row and column.

@@ -21,7 +21,8 @@ class SetReader:
     Args:
         name: name of the set.
         root: its folder or zip.
-        skip_missing: skip rows whose image is missing; if false, the first one is an error.
+        skip_missing: skip rows whose image is missing; if false, the first one is an error. Without effect for sets
+            that have no table.
 
     Raises:
         SettingError: `root` is None.

@@ -1,4 +1,4 @@
-"""With a real pipeline of diffusers, of a few random weights, saved and loaded as any other."""
+"""Tests with a real pipeline of diffusers that has few and random weights, saved and loaded like any other."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ NAMES = ("same-9d42c119", "same-b5b8956f", "Gr_e")
 
 
 def components(folder: Path, hidden: int = 16) -> dict[str, Any]:
-    """What a Stable Diffusion is made of, with a few hundred thousand weights less each."""
+    """The components of Stable Diffusion, with few weights."""
     torch.manual_seed(0)
     words = ["<|startoftext|>", "<|endoftext|>", *string.ascii_lowercase, *(c + "</w>" for c in string.ascii_lowercase)]
     folder.mkdir()
@@ -89,7 +89,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def stimuli(tmp_path: Path, write_image: Callable[..., Path]) -> Stimuli:
-    """Three images with labels of all kinds; two have the same name, one a name that is not ASCII."""
+    """Three images with labels of all kinds. Two have the same file name, one a name that is not ASCII."""
     root = tmp_path / "set"
     for name, colour in zip(SOURCES, ((200, 30, 30), (20, 40, 220), (30, 180, 60)), strict=True):
         write_image(root / name, colour, size=(60, 44))
@@ -121,7 +121,7 @@ def test_variants_carry_the_labels_and_splits_of_their_sources(model: str, stimu
         np.testing.assert_array_equal(labels.values, np.repeat(source.values, 2, axis=0))
 
 
-def test_an_image_says_what_it_is_made_from_and_how(model: str, stimuli: Stimuli, tmp_path: Path) -> None:
+def test_manifest_and_image_record_the_provenance(model: str, stimuli: Stimuli, tmp_path: Path) -> None:
     diffuse(stimuli, model, TINY, tmp_path / "out", QUIET)
     row = manifest(tmp_path / "out")[5]
     assert (row["source"], row["variant"], row["strength"], row["steps"]) == ("awe/Größe 水.png", "2", "0.5", "2")
@@ -135,7 +135,7 @@ def test_an_image_says_what_it_is_made_from_and_how(model: str, stimuli: Stimuli
     assert {key: str(value) for key, value in own.items()} == {key: row[key] for key in own}
 
 
-def test_the_seed_decides(model: str, stimuli: Stimuli, tmp_path: Path) -> None:
+def test_images_depend_on_the_seed(model: str, stimuli: Stimuli, tmp_path: Path) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         diffuse(stimuli, model, dataclasses.replace(TINY, seed=seed), tmp_path / name, QUIET)
     a, b, c = (tree(tmp_path / name) for name in "abc")
@@ -154,14 +154,14 @@ def test_the_batch_size_does_not_matter(
     diffuse(stimuli, model, dataclasses.replace(TINY, batch_size=1), tmp_path / "b", QUIET)
     assert tree(tmp_path / "a") == tree(tmp_path / "b")
 
-    # As on an accelerator, where it matters for nothing but rounding, and the last batch is filled up.
+    # As on an accelerator: the batch size only affects rounding, and the last batch is filled up.
     sizes: list[int] = []
 
     def counted(*args: Any, **kwargs: Any) -> Any:
         sizes.append(len(args[1]))
         return vary(*args, **kwargs)
 
-    monkeypatch.setattr(module, "_at_once", lambda _, settings: settings.batch_size)
+    monkeypatch.setattr(module, "_batch_size", lambda _, settings: settings.batch_size)
     monkeypatch.setattr(module, "vary", counted)
     diffuse(stimuli, model, TINY, tmp_path / "c", QUIET)
     assert sizes == [4, 4]
@@ -182,7 +182,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, calls: int, error: BaseException
     monkeypatch.setattr(module, "vary", stopping)
 
 
-def test_after_an_interruption_only_what_is_missing_is_made(
+def test_after_an_interruption_only_missing_images_are_made(
     model: str, stimuli: Stimuli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     diffuse(stimuli, model, TINY, tmp_path / "whole", QUIET)
@@ -198,7 +198,7 @@ def test_after_an_interruption_only_what_is_missing_is_made(
     assert tree(tmp_path / "cut") == tree(tmp_path / "whole")
 
 
-def test_after_a_kill_the_images_suffice_and_the_model_is_not_needed(
+def test_a_lost_manifest_is_restored_from_the_images_without_the_model(
     model: str, stimuli: Stimuli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     diffuse(stimuli, model, TINY, tmp_path / "out", QUIET)
@@ -218,7 +218,7 @@ def test_a_damaged_image_is_made_again(model: str, stimuli: Stimuli, tmp_path: P
     assert tree(tmp_path / "out") == whole
 
 
-def test_more_sources_and_variants_can_be_asked_for_later(model: str, stimuli: Stimuli, tmp_path: Path) -> None:
+def test_more_sources_and_variants_can_be_requested_later(model: str, stimuli: Stimuli, tmp_path: Path) -> None:
     few = dataclasses.replace(TINY, limit=2, per_image=1)
     assert diffuse(stimuli, model, few, tmp_path / "grown", QUIET).made == 2
     assert diffuse(stimuli, model, TINY, tmp_path / "grown", QUIET).kept == 2
@@ -252,16 +252,16 @@ def test_a_model_that_has_changed_is_refused(model: str, stimuli: Stimuli, tmp_p
     diffuse(stimuli, str(copy), dataclasses.replace(TINY, limit=1), tmp_path / "out", QUIET)
     config = copy / "scheduler" / "scheduler_config.json"
     config.write_text(config.read_text().replace("0.012", "0.013"))
-    with pytest.raises(UserError, match="is not what it was when"):
+    with pytest.raises(UserError, match=r"has changed since .*out was started"):
         diffuse(stimuli, str(copy), TINY, tmp_path / "out", QUIET)
 
 
-def test_other_peoples_folders_are_left_alone(model: str, stimuli: Stimuli, tmp_path: Path) -> None:
+def test_other_folders_are_refused(model: str, stimuli: Stimuli, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="set is not empty and holds no diffused images"):
         diffuse(stimuli, model, TINY, tmp_path / "set", QUIET)
     diffuse(stimuli, model, TINY, tmp_path / "set" / "out", QUIET)
     name = "out/images/Gr_e-1.png"
-    with pytest.raises(UserError, match=f"{name} is taken for a source, but was made from one"):
+    with pytest.raises(UserError, match=f"{name} is among the sources, but was made from one"):
         own = dataclasses.replace(stimuli, images=[*stimuli.images[:2], File(name, tmp_path / "set")])
         diffuse(own, model, TINY, tmp_path / "set" / "out", QUIET)
     (tmp_path / "set" / "out" / "diffuse.json").write_text("{")
@@ -286,7 +286,7 @@ def test_the_prompt_may_name_the_category(
     assert {*manifest(tmp_path / "majority")[0]} & {"emotion", "p_fear", "valence"} == {"emotion"}
 
 
-def test_images_without_files_serve_and_so_does_a_pipeline(model: str, tmp_path: Path) -> None:
+def test_arrays_can_be_sources_and_a_pipeline_can_be_the_model(model: str, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (2, 40, 40, 3)).astype(np.uint8)
     drawn = Stimuli("procedural", pixels, (Labels(VALENCE_AROUSAL, np.zeros((2, 2), np.float32)),))
     diffuse(drawn, model, TINY, tmp_path / "loaded", QUIET)
@@ -298,7 +298,9 @@ def test_images_without_files_serve_and_so_does_a_pipeline(model: str, tmp_path:
     assert "split" not in manifest(tmp_path / "given")[0]
 
 
-def test_what_the_safety_checker_flags_is_recorded_and_left_out(model: str, stimuli: Stimuli, tmp_path: Path) -> None:
+def test_images_that_the_safety_checker_flags_are_recorded_and_left_out(
+    model: str, stimuli: Stimuli, tmp_path: Path
+) -> None:
     from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 
     side = {"image_size": 16, "patch_size": 8, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
@@ -307,7 +309,7 @@ def test_what_the_safety_checker_flags_is_recorded_and_left_out(model: str, stim
     extractor = transformers.CLIPImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
     parts = diffusers.StableDiffusionPipeline.from_pretrained(model).components
     parts |= {"safety_checker": checker, "feature_extractor": extractor}
-    verdicts = itertools.cycle([-2.0, 2.0, 2.0])  # the thresholds: of the cosine, so that all pass, or none
+    verdicts = itertools.cycle([-2.0, 2.0, 2.0])  # thresholds of the cosine similarity that flag all images, or none
 
     def judge(_: Any, inputs: Any, kwargs: dict[str, Any]) -> None:
         checker.concept_embeds_weights.fill_(next(verdicts))
@@ -334,7 +336,7 @@ def test_unreadable_sources_stop_before_anything_is_made(model: str, stimuli: St
     assert (done.made, done.unreadable) == (4, 1)
 
 
-def test_without_the_extra_it_says_what_to_install(
+def test_without_the_extra_the_error_says_what_to_install(
     stimuli: Stimuli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
@@ -342,7 +344,7 @@ def test_without_the_extra_it_says_what_to_install(
         diffuse(stimuli, "any", TINY, tmp_path / "out", QUIET)
 
 
-def test_a_model_that_cannot_be_had_is_said_in_one_line(
+def test_a_model_that_cannot_be_loaded_is_reported_in_one_line(
     model: str, stimuli: Stimuli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pickled = shutil.copytree(model, tmp_path / "pickled")
@@ -388,14 +390,14 @@ def test_a_model_from_the_cache_of_the_hub_is_recorded_with_its_commit(
     few = dataclasses.replace(TINY, limit=1)
     diffuse(stimuli, "somebody/tiny", few, tmp_path / "out", QUIET)
     assert {(row["model"], row["commit"]) for row in manifest(tmp_path / "out")} == {("somebody/tiny", "a" * 40)}
-    (cached / "refs" / "main").write_text("b" * 40)  # a new version: the folder stays with the one that it has
+    (cached / "refs" / "main").write_text("b" * 40)  # a new version; the folder keeps using the recorded one
     diffuse(stimuli, "somebody/tiny", TINY, tmp_path / "out", QUIET)
     assert {row["commit"] for row in manifest(tmp_path / "out")} == {"a" * 40}
     diffuse(stimuli, "somebody/tiny", dataclasses.replace(few, revision="v2"), tmp_path / "v2", QUIET)
     assert {row["commit"] for row in manifest(tmp_path / "v2")} == {"b" * 40}
 
 
-def test_full_memory_and_full_disks_are_said_and_what_is_finished_is_kept(
+def test_full_memory_and_full_disks_are_reported_and_finished_images_kept(
     model: str, stimuli: Stimuli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
@@ -421,7 +423,7 @@ def test_full_memory_and_full_disks_are_said_and_what_is_finished_is_kept(
         patched.setattr("emoreg.data.tools.diffusion.variants.write_atomically", full)
         with pytest.raises(UserError, match=r"cannot write .*: No space left on device; finished images are kept; run"):
             diffuse(stimuli, model, TINY, tmp_path / "out", QUIET)
-    with pytest.raises(UserError, match=r"images take \d+\.\d GB or more, but .* left"):
+    with pytest.raises(UserError, match=r"images take at least \d+\.\d GB, but .* left"):
         diffuse(stimuli, model, dataclasses.replace(TINY, size=2**28), tmp_path / "large", QUIET)
 
 
@@ -457,7 +459,8 @@ def test_the_command_makes_a_set_that_stage_1_reads(
         ({"strength": 0.01}, "strength: 0.01 of 50 steps is less than one step"),
         ({"per_image": 0}, "per_image: must be at least 1, not 0"),
         ({"size": 500}, "size: must be a multiple of 16 pixels, not 500"),
-        ({"limit": 0}, "limit: must be at least 1, not 0"),
+        ({"limit": 0}, "limit: must be at least 1, or null, not 0"),
+        ({"guidance": -1.0}, "guidance: must be at least 0, or null, not -1.0"),
         ({"prompt": "two\nlines"}, "prompt: must be one line of text"),
         ({"prompt": "{emotoin}"}, r"prompt: has \{emotoin\}; the only placeholder is \{emotion\}"),
     ],

@@ -1,4 +1,4 @@
-"""Image-to-image diffusion models by diffusers: loaded without running anyone's code, and asked for variations."""
+"""Load image-to-image models of diffusers without running code from them, and generate variations."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from emoreg.runtime.optional import importing
 if TYPE_CHECKING:
     from PIL import Image
 
-PARTS = (".json", ".txt", ".safetensors")  # files of a model's folder that make it what it is
+PARTS = (".json", ".txt", ".safetensors")  # suffixes of the files that define a model
 ONLY_SAFETENSORS = "its weights must be safetensors; pickled ones, which can run code, are not loaded"
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model that is ready.
+    """A loaded model.
 
     Args:
         pipeline: an image-to-image pipeline of diffusers, on its device.
         name: folder, or name on the Hub.
-        commit: on the Hub; of a folder, a digest of its files; "" if it is not known.
+        commit: commit on the Hub, or a digest of the folder's files; "" if unknown.
     """
 
     pipeline: Any
@@ -43,33 +43,33 @@ class Model:
 
     @property
     def place(self) -> str:
-        """Device and precision, as "cuda float16"."""
+        """Device and precision, such as "cuda float16"."""
         return f"{self.pipeline.device.type} {str(self.pipeline.dtype).removeprefix('torch.')}"
 
 
 def require_extra() -> str:
-    """The version of diffusers. UserError if it, or transformers, is not installed."""
+    """Return the version of diffusers. UserError if diffusers or transformers is not installed."""
     with importing("diffusers", "image-to-image diffusion", "'emoreg[diffusion]'"):
         import diffusers
     with importing("transformers", "image-to-image diffusion", "'emoreg[diffusion]'"):
-        import transformers  # noqa: F401 (without it, diffusers imports, but has no text encoders)
+        import transformers  # noqa: F401 (diffusers can be imported without it, but then has no text encoders)
     return str(diffusers.__version__)
 
 
 def load(name: str, revision: str | None, device: str) -> Model:
-    """The image-to-image pipeline of a model.
+    """Load the image-to-image pipeline of a model.
 
-    In float32 on CPUs and Apple's GPUs. On NVIDIA's in the half precision that the family is published in:
-    float16 for those with a UNet (Stable Diffusion, SDXL), bfloat16 for transformers (Flux, SD3), which
+    It runs in float32 on CPUs and Apple's GPUs. On NVIDIA's GPUs it runs in the half precision in which the family is
+    published: float16 for models with a UNet (Stable Diffusion, SDXL), bfloat16 for transformers (Flux, SD3), which
     overflow in float16.
 
     Args:
-        name: a folder, or a model on the Hub, which is taken from the cache or downloaded.
+        name: a folder, or a model on the Hub, which is downloaded unless it is in the cache.
         revision: branch, tag or commit on the Hub; None for the newest.
         device: auto, cpu, cuda or mps.
 
     Raises:
-        UserError: no such model or device, no safetensors weights, no image-to-image pipeline, no memory.
+        UserError: no such model or device, no safetensors weights, no image-to-image pipeline, not enough memory.
     """
     from diffusers import AutoPipelineForImage2Image
 
@@ -92,7 +92,7 @@ def load(name: str, revision: str | None, device: str) -> Model:
         pipeline = AutoPipelineForImage2Image.from_pretrained(
             where, revision=commit or revision, use_safetensors=True, dtype=dtype
         ).to(device)
-    except Exception as error:  # diffusers, transformers and the Hub's client raise nearly anything
+    except Exception as error:  # diffusers, transformers and the Hub's client raise almost anything
         raise UserError(_explain(name, error)) from None
     pipeline.set_progress_bar_config(disable=True)
     return Model(pipeline, name, _digest(folder) if is_folder else commit or "")
@@ -105,17 +105,17 @@ def vary(
     generators: Sequence[torch.Generator],
     **how: float,
 ) -> list[tuple[Image.Image, bool]]:
-    """One variation (S, S) of each source, and whether the model's safety checker flagged it.
+    """Generate one variation (S, S) of each source; return it with whether the model's safety checker flagged it.
 
     Args:
-        model: the one.
-        sources: uint8 (S, S, 3) each.
-        prompts: for each of them.
-        generators: for each of them, on the CPU; all noise comes from these.
+        model: the model.
+        sources: B images, uint8 (S, S, 3) each.
+        prompts: one prompt per source.
+        generators: one generator per source, on the CPU, for all noise.
         how: strength, num_inference_steps and guidance_scale of diffusers.
 
     Raises:
-        UserError: no memory; a pipeline that does not do image-to-image with a strength; pictures without content.
+        UserError: not enough memory; a pipeline that does not take one of these arguments; a blank image.
     """
     from PIL import Image
 
@@ -125,7 +125,7 @@ def vary(
             kind = type(model.pipeline).__name__
             raise UserError(f"{model.name}: its {kind} takes no {name}; choose a plain image-to-image model")
     size = len(sources[0])
-    # Some pipelines would give back the size that they were trained at.
+    # Without these, some pipelines would return the size that they were trained at.
     shape = {name: size for name in ("height", "width") if name in known}
     images = [Image.fromarray(source) for source in sources]
     try:
@@ -133,7 +133,7 @@ def vary(
             prompt=list(prompts), image=images, generator=list(generators), output_type="pil", **how, **shape
         )
     except (RuntimeError, MemoryError) as error:
-        if not _is_full(error):
+        if not _is_out_of_memory(error):
             raise
         raise UserError(
             f"out of memory with {len(sources)} of {size}x{size} pixels at once on {model.place}; "
@@ -142,14 +142,15 @@ def vary(
     flags = getattr(output, "nsfw_content_detected", None) or [False] * len(output.images)
     for picture, flagged in zip(output.images, flags, strict=True):
         if not flagged and all(low == high for low, high in picture.convert("RGB").getextrema()):
-            raise UserError(f"{model.name} paints a blank on {model.place}, as on overflow; try --device cpu")
+            raise UserError(
+                f"{model.name} gives a blank image on {model.place}, probably by overflow; try --device cpu"
+            )
     return list(zip(output.images, map(bool, flags), strict=True))
 
 
 @contextlib.contextmanager
-def hushed(bars_too: bool) -> Iterator[None]:
-    """Within, the libraries keep their remarks to themselves, and their bars (of downloads) where these are not
-    wanted."""
+def silenced(hide_bars: bool) -> Iterator[None]:
+    """Within, silence warnings and logs of the libraries and, if `hide_bars`, their progress bars."""
     from diffusers.utils import logging as diffusers
     from huggingface_hub.utils import logging as hub
     from transformers.utils import logging as transformers
@@ -160,7 +161,7 @@ def hushed(bars_too: bool) -> Iterator[None]:
     try:
         for library in libraries:
             library.set_verbosity(CRITICAL)
-        if bars_too:
+        if hide_bars:
             for library in bars:
                 library.disable_progress_bar()
         with warnings.catch_warnings():
@@ -169,48 +170,49 @@ def hushed(bars_too: bool) -> Iterator[None]:
     finally:
         for library, level in zip(libraries, levels, strict=True):
             library.set_verbosity(level)
-        if bars_too:
+        if hide_bars:
             for library in bars:
                 library.enable_progress_bar()
 
 
 def _device(name: str) -> str:
-    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        return next(device for device, is_here in here.items() if is_here)
-    if not here.get(name, False):
-        raise UserError(f"--device is {name}, but PyTorch finds none here; use auto or cpu")
+        return next(device for device, is_available in available.items() if is_available)
+    if not available.get(name, False):
+        raise UserError(f"--device is {name}, but PyTorch finds no such device; use auto or cpu")
     return name
 
 
-def _is_full(error: Exception) -> bool:
+def _is_out_of_memory(error: Exception) -> bool:
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
     words = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
-    is_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return is_of_memory or any(word in str(error).lower() for word in words)
+    return any(word in str(error).lower() for word in words)
 
 
 def _explain(name: str, error: Exception) -> str:
-    """Why a model could not be loaded, in one line."""
+    """Explain in one line why a model could not be loaded."""
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    # At the root of what an HTTP client raises without a network is one of Python's own.
+    # Without a network, the root cause of an HTTP client's error is one of Python's own errors.
     offline = (LocalEntryNotFoundError, ConnectionError, TimeoutError, socket.gaierror)
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, offline):
             return (
                 f"{name} is not in the Hugging Face cache, and the Hub cannot be reached: give a local folder, "
-                f"or fill the cache where there is a network (hf download {name})"
+                f"or download the model into the cache when online (hf download {name})"
             )
         cause = cause.__cause__ or cause.__context__
-    if _is_full(error):
+    if _is_out_of_memory(error):
         return f"out of memory while loading {name}; free some, or choose a smaller model or --device cpu"
     message = shortened(str(error), 1000) or type(error).__name__
     return f"cannot load the model {name} ({ONLY_SAFETENSORS}): {message}"
 
 
 def _digest(folder: Path) -> str:
-    """Digest of the names and contents of a model's parts."""
+    """A digest of the names and contents of a model's files."""
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.suffix in PARTS and path.is_file()):
         with path.open("rb") as file:

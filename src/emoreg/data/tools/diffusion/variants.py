@@ -1,4 +1,4 @@
-"""The variants of a diffused set on the disk: their names, their provenance, the manifest that lists them."""
+"""The files of a diffused set: names of variants, their provenance, and the manifest that lists them."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ Provenance = dict[str, Any]
 
 @dataclass(frozen=True)
 class Variant:
-    """One image that is to be made of a source, or was."""
+    """One generated image, finished or planned."""
 
-    row: int  # of its source in the set
-    file: str  # without folder and suffix
-    provenance: Provenance  # known before it is made
+    row: int  # row of its source in the set
+    file: str  # file name without folder and suffix
+    provenance: Provenance  # the part that is known before the image is made
 
 
 def source_name(stimuli: Stimuli, row: int) -> str:
-    """What the set calls an image."""
+    """Name of an image in its set."""
     images = stimuli.images
     if isinstance(images, PackedImages):
         return printable(images.name(row))
@@ -58,7 +58,7 @@ def source_name(stimuli: Stimuli, row: int) -> str:
 
 
 def digest_of(image: File | Item | NDArray[np.uint8]) -> tuple[str, bytes | None]:
-    """The SHA-256 of a file's bytes, or else of the pixels; and the bytes of a file."""
+    """The SHA-256 of a file's bytes, and these bytes; for other images the SHA-256 of the pixels, and None."""
     if isinstance(image, File):
         content = image.read()
         return hashlib.sha256(content).hexdigest(), content
@@ -67,21 +67,21 @@ def digest_of(image: File | Item | NDArray[np.uint8]) -> tuple[str, bytes | None
 
 
 def file_names(stimuli: Stimuli) -> list[str]:
-    """For each image of a set a name that is safe on any file system, and distinct whatever the case of letters.
+    """A file name for each image of a set, safe on any file system and unique even if case is ignored.
 
-    Such as "abstract_0001" for "paintings/abstract_0001.jpg". Where several come down to the same, or nothing is
-    left, a digest of the whole path is added.
+    For example "abstract_0001" for "paintings/abstract_0001.jpg". If the stem is empty or not unique, a digest of the
+    whole path is appended.
     """
     sources = [source_name(stimuli, row) for row in range(len(stimuli.images))]
     stems = [re.sub(r"[^A-Za-z0-9._-]+", "_", PurePosixPath(source).stem).strip("._-")[:80] for source in sources]
-    sharing = Counter(stem.lower() for stem in stems)
+    occurrences = Counter(stem.lower() for stem in stems)
     names: list[str] = []
     used: set[str] = set()
     for source, stem in zip(sources, stems, strict=True):
         name = stem
-        if not stem or sharing[stem.lower()] > 1:
+        if not stem or occurrences[stem.lower()] > 1:
             name = f"{stem or 'image'}-{hashlib.sha256(source.encode()).hexdigest()[:8]}"
-        while name.lower() in used:  # the same path in two folders of one manifest
+        while name.lower() in used:  # a manifest may list the same path in two folders
             name += "_"
         names.append(name)
         used.add(name.lower())
@@ -89,12 +89,12 @@ def file_names(stimuli: Stimuli) -> list[str]:
 
 
 def _paths(out: Path, variant: Variant) -> tuple[Path, Path]:
-    """Paths of the image and of its placeholder if it was flagged."""
+    """Paths of the image, and of the record that replaces it if it was flagged."""
     return out / IMAGES / f"{variant.file}.png", out / FLAGGED / f"{variant.file}.json"
 
 
 def find_made(out: Path, variant: Variant) -> Provenance | None:
-    """The provenance of a variant that was made before; None if it was not, or from another source or prompt."""
+    """The provenance of a finished variant; None if it does not exist, or was made from another source or prompt."""
     from PIL import Image
 
     image, flagged = _paths(out, variant)
@@ -106,26 +106,27 @@ def find_made(out: Path, variant: Variant) -> Provenance | None:
             text = read_bounded(flagged).decode()
         else:
             return None
-        found = dict(json.loads(text))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, SyntaxError):  # damaged, or somebody's own
+        provenance = dict(json.loads(text))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, SyntaxError):  # damaged, or not written by us
         return None
-    is_whole = {*IN_MANIFEST, "flagged"} <= set(found)
-    is_wanted = all(found.get(key) == value for key, value in variant.provenance.items())
-    return found if is_whole and is_wanted else None
+    is_complete = {*IN_MANIFEST, "flagged"} <= set(provenance)
+    is_wanted = all(provenance.get(key) == value for key, value in variant.provenance.items())
+    return provenance if is_complete and is_wanted else None
 
 
-def save(out: Path, variant: Variant, picture: Image.Image, found: Provenance) -> None:
-    """Write a variant with its provenance in it; of one that was flagged the provenance alone.
+def save(out: Path, variant: Variant, picture: Image.Image, provenance: Provenance) -> None:
+    """Write a variant, with its provenance embedded. If it was flagged, write only the provenance.
 
-    UserError as `write`.
+    Raises:
+        UserError: see `write`.
     """
     from PIL.PngImagePlugin import PngInfo
 
     image, flagged = _paths(out, variant)
-    text = json.dumps(found, ensure_ascii=False)
-    if found["flagged"]:
+    text = json.dumps(provenance, ensure_ascii=False)
+    if provenance["flagged"]:
         write(flagged, text.encode())
-        image.unlink(missing_ok=True)  # of a source that has changed
+        image.unlink(missing_ok=True)  # an image made from an earlier version of the source
         return
     info, content = PngInfo(), io.BytesIO()
     info.add_itxt("emoreg", text)
@@ -135,16 +136,13 @@ def save(out: Path, variant: Variant, picture: Image.Image, found: Provenance) -
 
 
 def write_manifest(out: Path, stimuli: Stimuli, wanted: Sequence[Variant], done: Mapping[str, Provenance]) -> int:
-    """List the images that are done, in the order of the set; gives their number. None, none is written."""
-    rows = [
-        {
-            "path": f"{IMAGES}/{variant.file}.png",
-            **_label_cells(stimuli, variant.row),
-            **{key: found[key] for key in IN_MANIFEST},
-        }
-        for variant in wanted
-        if (found := done.get(variant.file)) is not None and not found["flagged"]
-    ]
+    """Write the manifest of the finished images, in the order of the set, and return their number; no file for none."""
+    rows = []
+    for variant in wanted:
+        provenance = done.get(variant.file)
+        if provenance is not None and not provenance["flagged"]:
+            cells = {"path": f"{IMAGES}/{variant.file}.png", **_label_cells(stimuli, variant.row)}
+            rows.append(cells | {key: provenance[key] for key in IN_MANIFEST})
     if rows:
         text = io.StringIO()
         sheet = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
@@ -155,22 +153,23 @@ def write_manifest(out: Path, stimuli: Stimuli, wanted: Sequence[Variant], done:
 
 
 def _label_cells(stimuli: Stimuli, row: int) -> dict[str, str]:
-    """Labels and split of a source, as a manifest has them."""
-    kinds = {labels.space.kind: labels for labels in reversed(stimuli.labels)}  # the first of each kind
+    """Labels and split of a source as cells of a manifest, by column."""
+    first = {labels.space.kind: labels for labels in reversed(stimuli.labels)}  # the first of each kind
+    category, votes, dimensions = first.get("category"), first.get("votes"), first.get("dimensions")
     cells: dict[str, str] = {}
-    if (category := kinds.get("category")) is not None:
+    if category is not None:
         cells["emotion"] = category.space.names[int(category.values[row])]
-    for labels, prefix in ((kinds.get("votes"), "p_"), (kinds.get("dimensions"), "")):
-        if labels is not None:
-            names = (f"{prefix}{name}" for name in labels.space.names)
-            cells |= dict(zip(names, map(str, labels.values[row]), strict=True))
+    if votes is not None:
+        cells |= {f"p_{name}": str(n) for name, n in zip(votes.space.names, votes.values[row], strict=True)}
+    if dimensions is not None:
+        cells |= {name: str(x) for name, x in zip(dimensions.space.names, dimensions.values[row], strict=True)}
     if stimuli.splits is not None:
         cells["split"] = stimuli.splits[row]
     return cells
 
 
 def write(path: Path, content: bytes | memoryview) -> None:
-    """Write a file of the set atomically. UserError for a full disk, or one that is not ours to write."""
+    """Write a file of the set atomically. UserError if the disk is full or not writable."""
     with writing(path, kept="finished images are kept; run the same command again to resume"):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content)
