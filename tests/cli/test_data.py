@@ -26,7 +26,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str
     return call
 
 
-def test_without_a_command_it_says_what_there_is(run: Callable[..., tuple[int, str, str]]) -> None:
+def test_without_a_command_the_commands_are_listed(run: Callable[..., tuple[int, str, str]]) -> None:
     code, out, _ = run()
     assert code == 0
     assert all(name in out for name in ("list", "verify", "show", "pack"))
@@ -39,7 +39,7 @@ def test_every_command_has_help_with_examples(command: str, capsys: pytest.Captu
     assert ended.value.code == 0 and f"emoreg data {command}" in capsys.readouterr().out.split("examples:")[1]
 
 
-def test_list_tells_every_set_in_80_columns(
+def test_list_shows_every_set_in_80_columns(
     run: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "oasis.zip").touch()
@@ -62,7 +62,7 @@ def test_list_gives_json(run: Callable[..., tuple[int, str, str]], tmp_path: Pat
     assert set(entries["oasis"]) >= {"title", "size", "labels", "licence", "source", "layout", "needs_files"}
 
 
-def test_verify_ends_with_0_for_a_clean_set_and_1_for_problems(
+def test_verify_exits_with_0_for_a_clean_set_and_1_for_problems(
     run: Callable[..., tuple[int, str, str]], image_folder: Path
 ) -> None:
     code, out, err = run("verify", "folder", "--root", image_folder, "--quiet")
@@ -91,7 +91,7 @@ def test_show_writes_a_picture(run: Callable[..., tuple[int, str, str]], image_f
     assert Image.open(out_file).size[0] > 800
 
 
-def test_show_says_which_letters_have_no_font(
+def test_show_names_letters_that_no_font_has(
     run: Callable[..., tuple[int, str, str]], image_folder: Path, tmp_path: Path
 ) -> None:
     for split in ("train", "test"):
@@ -100,7 +100,7 @@ def test_show_says_which_letters_have_no_font(
     assert code == 0 and re.search("no installed font has .*\U00016f1f", err)
 
 
-def test_pack_says_how_fast_it_was_and_how_to_use_it(
+def test_pack_prints_its_speed_and_how_to_use_the_pack(
     run: Callable[..., tuple[int, str, str]], image_folder: Path, tmp_path: Path
 ) -> None:
     code, out, _ = run(
@@ -115,7 +115,7 @@ def test_pack_says_how_fast_it_was_and_how_to_use_it(
     assert code == 0 and "was packed before" in out
 
 
-def test_pack_goes_to_the_folder_data(
+def test_packs_are_written_to_the_folder_data(
     run: Callable[..., tuple[int, str, str]], image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -124,12 +124,12 @@ def test_pack_goes_to_the_folder_data(
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "told"), [(KeyboardInterrupt, 130, "interrupted"), (Stopped, 143, "stopped by a signal")]
+    ("error", "code", "reason"), [(KeyboardInterrupt, 130, "interrupted"), (Stopped, 143, "stopped by a signal")]
 )
-def test_an_interrupted_pack_says_that_it_goes_on(
+def test_an_interrupted_pack_says_how_to_resume(
     error: type[KeyboardInterrupt],
     code: int,
-    told: str,
+    reason: str,
     run: Callable[..., tuple[int, str, str]],
     image_folder: Path,
     tmp_path: Path,
@@ -140,7 +140,7 @@ def test_an_interrupted_pack_says_that_it_goes_on(
 
     monkeypatch.setattr(packing, "_finish", interrupted)
     ended = run("pack", "folder", "--root", image_folder, "--image-size", 8, "--out", tmp_path / "p", "--quiet")
-    assert ended == (code, "", f"emoreg: {told}; run the same command again to resume\n")
+    assert ended == (code, "", f"emoreg: {reason}; run the same command again to resume\n")
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert err.count("\n") == 1
 
 
-def test_list_is_ready_without_torch(tmp_path: Path) -> None:
+def test_list_does_not_import_torch(tmp_path: Path) -> None:
     program = (
         "import sys; from emoreg.cli import main as cli; code = cli.main(['data', 'list', '--root', sys.argv[1]]); "
         "sys.exit(code or int('torch' in sys.modules or 'pandas' in sys.modules))"

@@ -1,4 +1,4 @@
-"""The commands that look after image sets: emoreg data."""
+"""The commands `emoreg data`, for image sets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DATA_FOLDER = Path("data")
 
 
 def list_sets(*, root: Folder = DATA_FOLDER, json: bool = False) -> None:
-    """List every set: what it is, where to get it, whether it is here.
+    """List every set: what it is, where to get it, and whether it is available.
 
     Args:
         root: folder to search
@@ -58,7 +58,7 @@ def verify(
     json: bool = False,
     quiet: Quiet = False,
 ) -> int:
-    """Read a whole set: unreadable images, wrong labels, duplicates across splits.
+    """Check a whole set for unreadable images, wrong labels, and duplicates across splits.
 
     The exit code is 0 for a clean set, 1 if there are problems.
 
@@ -98,14 +98,14 @@ def show(
     seed: int = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Draw a contact sheet with labels, and how they are distributed.
+    """Draw a contact sheet of images with their labels, and the distribution of all labels.
 
-    The images of the sheet (PNG) are spread over the classes, or over valence and arousal.
+    The images are spread over the classes, or over valence and arousal.
 
     Args:
-        out: the PNG. Default: <set>.png
+        out: the PNG to write. Default: <set>.png
         count: number of images
-        seed: of the choice of images
+        seed: seed of the choice of images
 
     Examples:
         emoreg data show oasis --root oasis.zip
@@ -147,13 +147,13 @@ def pack(
     skip_unreadable: bool = False,
     quiet: Quiet = False,
 ) -> None:
-    """Decode and resize a set once, into files that are opened in milliseconds.
+    """Decode and resize a set once, into files that open in milliseconds.
 
-    The folder it writes serves as stimuli.root or target.root. Run the same command again to resume a pack.
+    The folder that it writes can be used as stimuli.root or target.root. Run the same command again to resume.
 
     Args:
         image_size: side of the square images in pixels
-        fit: how images that are not square become so: crop keeps the middle, pad all of it between grey bars
+        fit: how images are made square: crop keeps the central square, pad the whole image between grey bars
         out: folder of the pack. Default: data/<set>-<image size>px
         skip_unreadable: skip and report images that cannot be decoded
 
@@ -165,19 +165,22 @@ def pack(
     from emoreg.data.tools.catalogue import find, kind_of
     from emoreg.data.tools.pack import pack as pack_set
 
-    kind, there = kind_of(name, stimuli), find(name, root, packs=False)
-    made = pack_set(name, there, image_size, out, skip_unreadable, Progress(quiet=quiet), kind, fit)
-    size = f"{made.images:,} images of {image_size}x{image_size} pixels, {_bytes(made.bytes)}"
-    if made.seconds is None:
-        print(f"{made.folder} was packed before: {size}")
+    kind = kind_of(name, stimuli)
+    source = find(name, root, packs=False)
+    packed = pack_set(name, source, image_size, out, skip_unreadable, Progress(quiet=quiet), kind, fit)
+    size = f"{packed.images:,} images of {image_size}x{image_size} pixels, {_bytes(packed.bytes)}"
+    if packed.seconds is None:
+        print(f"{packed.folder} was packed before: {size}")
     else:
-        print(f"{made.folder}: {size}")
-        rate = f"{made.decoded / made.seconds:,.0f} images/s, {made.source_bytes / made.seconds / 1e6:,.1f} MB/s"
-        print(f"{made.decoded:,} images ({_bytes(made.source_bytes)}) in {made.seconds:.1f} s: {rate} of source")
-    if made.left_out:
-        print(f"skipped {len(made.left_out):,} unreadable; the first: {made.left_out[0]['reason']}")
-    command, section = ("pretrain", "stimuli") if kind == "stimuli" else ("train", "target")
-    print(f"use it: emoreg {command} RECIPE --{section}.root {made.folder}")
+        print(f"{packed.folder}: {size}")
+        rate = (
+            f"{packed.decoded / packed.seconds:,.0f} images/s, {packed.source_bytes / packed.seconds / 1e6:,.1f} MB/s"
+        )
+        print(f"{packed.decoded:,} images ({_bytes(packed.source_bytes)}) in {packed.seconds:.1f} s: {rate} of source")
+    if packed.left_out:
+        print(f"skipped {len(packed.left_out):,} unreadable; the first: {packed.left_out[0]['reason']}")
+    command = "pretrain RECIPE --stimuli.root" if kind == "stimuli" else "train RECIPE --target.root"
+    print(f"use it: emoreg {command} {packed.folder}")
 
 
 def diffuse(
@@ -192,14 +195,14 @@ def diffuse(
 ) -> None:
     """Make a set like Diffused-EMOd from another, by image-to-image diffusion.
 
-    Every image is generated anew, several times, with the label and the split of its source. Needs the extra: pip
+    Generates several variants of every image, with the label and the split of their source. Needs the extra: pip
     install 'emoreg[diffusion]'. Run the same command again to resume.
 
     Args:
         from_: stimulus set, see emoreg data list
         out: folder to write. Default: data/diffused-<set>
         model: folder, or name on the Hugging Face Hub
-        labels: the source's labels to keep; published keeps all
+        labels: labels of the source to keep; published keeps all
 
     Examples:
         emoreg data diffuse --from emod --root data/emod --out data/diffused-emod
@@ -220,24 +223,25 @@ def diffuse(
         image_size=settings.size,
         skip_unreadable=settings.skip_unreadable,
     )
-    progress, whole = Progress(quiet=quiet), read_stimuli(source, settings.seed)
-    progress.tell(whole.notes, whole.left_out)
-    stimuli = with_labels(whole, labels)
-    made = diffuse_set(stimuli, model, settings, out or Path(f"data/diffused-{from_}"), progress)
+    progress = Progress(quiet=quiet)
+    stimuli = read_stimuli(source, settings.seed)
+    progress.tell(stimuli.notes, stimuli.left_out)
+    out = out or Path(f"data/diffused-{from_}")
+    diffused = diffuse_set(with_labels(stimuli, labels), model, settings, out, progress)
     rows = [
-        ("made", f"{made.made:,}"),
-        ("already there", f"{made.kept:,}"),
-        ("skipped: flagged by the model's safety checker", f"{made.flagged:,}"),
-        ("skipped: sources that cannot be decoded", f"{made.unreadable:,}"),
+        ("made", f"{diffused.made:,}"),
+        ("made before", f"{diffused.kept:,}"),
+        ("skipped: flagged by the model's safety checker", f"{diffused.flagged:,}"),
+        ("skipped: sources that cannot be decoded", f"{diffused.unreadable:,}"),
     ]
-    if made.made:
-        rows.append(("seconds per image", f"{made.seconds:,.2f}"))
-    show(two_columns("images", "number", rows, title=str(made.manifest.parent)))
-    print(f"use it: emoreg pretrain RECIPE --stimuli.name diffused_emod --stimuli.root {made.manifest.parent}")
+    if diffused.made:
+        rows.append(("seconds per image", f"{diffused.seconds:,.2f}"))
+    show(two_columns("images", "number", rows, title=str(out)))
+    print(f"use it: emoreg pretrain RECIPE --stimuli.name diffused_emod --stimuli.root {out}")
 
 
 DATA = Group(
-    "Look after image sets: list, verify, show, pack, diffuse.\n\n"
+    "Manage image sets: list, verify, show, pack, diffuse.\n\n"
     "Sets are the affective stimuli of stage 1 and the targets of stage 2.",
     {"list": list_sets, "verify": verify, "show": show, "pack": pack, "diffuse": diffuse},
     (

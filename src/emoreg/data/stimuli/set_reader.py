@@ -137,7 +137,10 @@ class SetReader:
         if not self._images:
             raise UserError(f"{self.root} holds no images of {self.name}")
         columns = zip(*self._labels, strict=True)
-        labels = tuple(_labels(space, column) for space, column in zip(spaces, columns, strict=True))
+        labels = tuple(
+            Labels(space, np.array(column, np.int64) if space.kind == "category" else np.array(column, np.float32))
+            for space, column in zip(spaces, columns, strict=True)
+        )
         splits = [split for split in self._splits if split is not None]
         if 0 < len(splits) < len(self._splits):
             image = self._images[self._splits.index(None)]
@@ -145,12 +148,6 @@ class SetReader:
         return Stimuli(
             self.name, self._images, labels, splits or None, self._missing, None, tuple(notes), tuple(left_out)
         )
-
-
-def _labels(space: EmotionSpace, column: Sequence[int | Sequence[float]]) -> Labels:
-    if space.kind == "category":
-        return Labels(space, np.array(column, np.int64))
-    return Labels(space, np.array(column, np.float32))
 
 
 def path_key(path: str) -> str:

@@ -208,14 +208,9 @@ def kind_of(name: str, as_stimuli: bool = False) -> Kind:
 
 
 def find(name: str, root: Path | str | None, packs: bool = True) -> str | None:
-    """The root of a set: `root` if given, or else its place in the folder `data`.
+    """The root of a set: `root` if given, or else its place in the folder `data`, which may be a pack only if `packs`.
 
     None for a set that needs no root, or whose reader finds or downloads it.
-
-    Args:
-        name: name of a stimulus set or target.
-        root: the user-supplied root, if any.
-        packs: whether a pack is accepted in the folder `data`.
 
     Raises:
         UserError: `root` does not exist; or the set is not in `data`, or there several times.

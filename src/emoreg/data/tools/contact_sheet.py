@@ -52,11 +52,8 @@ def draw_sheet(collection: Collection, count: int = 32, seed: int = 0) -> bytes:
 
     labels = collection.labels[0]
     rows = choose(labels, count, seed)
-    thumbnails: list[Image.Image | None] = []
-    for _, images in in_threads(
-        lambda part: [_thumbnail(collection.images[rows[row]]) for row in part], range(len(rows)), 1
-    ):
-        thumbnails += images
+    work = in_threads(lambda part: _thumbnail(collection.images[rows[part.start]]), range(len(rows)), 1)
+    thumbnails = [thumbnail for _, thumbnail in work]
     columns = min(COLUMNS, len(rows))
     lines = -(-len(rows) // columns)
     tallest = max((image.height / image.width for image in thumbnails if image), default=1.0)

@@ -64,8 +64,7 @@ class Findings:
     @property
     def is_clean(self) -> bool:
         """Whether there are no problems."""
-        lists = (self.unreadable, self.missing, self.unnamed, self.leaks, self.repeats)
-        return self.error is None and not any(lists)
+        return not any((self.error, self.unreadable, self.missing, self.unnamed, self.leaks, self.repeats))
 
 
 def verify(name: str, root: str | None, progress: Progress, kind: Kind | None = None) -> Findings:

@@ -21,7 +21,6 @@ machine it is reproduced bit by bit. Another machine and, on GPUs, another batch
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 import time
@@ -64,8 +63,6 @@ if TYPE_CHECKING:
 
 SETTINGS = "diffuse.json"
 MANIFEST_EVERY = 60.0  # seconds; for users who look before the end, as images contain their own records
-GUIDANCE = 7.5  # default of diffusers, used with a prompt
-NO_GUIDANCE = 1.0  # diffusers applies guidance above 1
 LEAST_BYTES_PER_PIXEL = 1.0  # lower estimate for a photograph as PNG
 
 
@@ -110,9 +107,10 @@ def diffuse(
             these); a source or the model cannot be read; the memory or the disk is full; every image was flagged.
     """
     require_extra()
-    out, name = Path(out), model if isinstance(model, str) else _name_of(model)
-    if settings.guidance is None:
-        settings = dataclasses.replace(settings, guidance=GUIDANCE if settings.prompt else NO_GUIDANCE)
+    out = Path(out)
+    name = model
+    if not isinstance(model, str):
+        name = str(getattr(model.config, "_name_or_path", None) or type(model).__name__)
     common = _common(stimuli, name, settings)
     commit = _check_folder(out, stimuli.images, common)
     wanted, done, unreadable = _examine(stimuli, settings, common, out, progress)
@@ -158,10 +156,6 @@ def with_labels(stimuli: Stimuli, choice: LabelChoice) -> Stimuli:
     return Stimuli(stimuli.name, table.images, (Labels(space, table.labels),), splits, stimuli.missing)
 
 
-def _name_of(pipeline: Any) -> str:
-    return str(getattr(pipeline.config, "_name_or_path", None) or type(pipeline).__name__)
-
-
 def _common(stimuli: Stimuli, name: str, settings: DiffuseSettings) -> Provenance:
     """The settings that all images of a folder share."""
     return {
@@ -170,7 +164,7 @@ def _common(stimuli: Stimuli, name: str, settings: DiffuseSettings) -> Provenanc
         "revision": settings.revision,
         "strength": settings.strength,
         "steps": settings.steps,
-        "guidance": settings.guidance,
+        "guidance": settings.guidance_scale,
         "prompt": settings.prompt,
         "size": settings.size,
         "seed": settings.seed,
@@ -312,7 +306,7 @@ def _make(
                 [_noise(variant.provenance) for variant in full],
                 strength=settings.strength,
                 num_inference_steps=settings.steps,
-                guidance_scale=settings.guidance,
+                guidance_scale=settings.guidance_scale,
             )
             for variant, (picture, flagged) in zip(batch, pictures, strict=False):
                 provenance = {**variant.provenance, **made_by, "flagged": flagged}

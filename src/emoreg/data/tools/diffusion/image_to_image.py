@@ -157,22 +157,20 @@ def silenced(hide_bars: bool) -> Iterator[None]:
 
     libraries = (diffusers, transformers, hub)
     levels = [library.get_verbosity() for library in libraries]
-    bars = [library for library in (diffusers, transformers) if library.is_progress_bar_enabled()]
+    with_bars = [library for library in (diffusers, transformers) if hide_bars and library.is_progress_bar_enabled()]
     try:
         for library in libraries:
             library.set_verbosity(CRITICAL)
-        if hide_bars:
-            for library in bars:
-                library.disable_progress_bar()
+        for library in with_bars:
+            library.disable_progress_bar()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
         for library, level in zip(libraries, levels, strict=True):
             library.set_verbosity(level)
-        if hide_bars:
-            for library in bars:
-                library.enable_progress_bar()
+        for library in with_bars:
+            library.enable_progress_bar()
 
 
 def _device(name: str) -> str:

@@ -11,6 +11,8 @@ from emoreg.errors import SettingError
 
 MODEL = "stable-diffusion-v1-5/stable-diffusion-v1-5"  # (ours) open weights, small, and widely used in research
 MULTIPLE = 16  # pixels; latent models divide the sides of an image by 8, some by 16
+GUIDANCE = 7.5  # default of diffusers, used with a prompt
+NO_GUIDANCE = 1.0  # diffusers applies guidance above 1
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,13 @@ class DiffuseSettings:
     """Device to run on; auto is the first accelerator, or else the CPU."""
     skip_unreadable: bool = False
     """Skip and count sources that cannot be decoded, instead of stopping at the first."""
+
+    @property
+    def guidance_scale(self) -> float:
+        """`guidance`, or its default."""
+        if self.guidance is not None:
+            return self.guidance
+        return GUIDANCE if self.prompt else NO_GUIDANCE
 
     def __post_init__(self) -> None:
         check_at_least(1, self, "per_image", "steps", "batch_size", "limit")
