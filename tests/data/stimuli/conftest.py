@@ -1,4 +1,4 @@
-"""Published sets on disk and in zips, written by the tests."""
+"""Fixtures that write small copies of published sets to disk and into zips."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from data.stimuli.layouts import LAYOUTS, file_of
 
 @pytest.fixture
 def build(tmp_path: Path, write_image: Callable[..., Path]) -> Callable[..., Path]:
-    """Writes a set below `tmp_path`, or below `where`; gives its folder."""
+    """Write a set below `tmp_path` or `where`, and return its folder."""
 
     def write(name: str, where: Path | None = None) -> Path:
         root = (where or tmp_path) / name
@@ -28,7 +28,7 @@ def build(tmp_path: Path, write_image: Callable[..., Path]) -> Callable[..., Pat
 
 @pytest.fixture
 def pack(tmp_path: Path) -> Callable[..., Path]:
-    """Puts a folder into a zip, below a folder of its name, with more members if they are given."""
+    """Zip a folder, under its own name, with additional members."""
 
     def write(root: Path, more: Mapping[str, bytes] | None = None) -> Path:
         path = tmp_path / f"{root.name}.zip"

@@ -1,4 +1,4 @@
-"""The published layouts, as the tests write them: a few images, and the tables that name them."""
+"""The published layouts for tests: the names of a few images, and the tables that list them."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ class Layout:
     """Files of a set as published.
 
     Args:
-        sheets: name and text of its tables; images are named in the first.
-        images: names of the files that the tables (or the folders) hold, in the order in which they are read.
+        sheets: text of each table, by name; the first one lists images.
+        images: names of the images as in the tables, in the order in which they are read.
     """
 
     sheets: Mapping[str, str]
     images: tuple[str, ...]
 
 
-# Bare carriage returns, none at the end; the first name in the header is empty and not quoted.
+# Bare carriage returns as line ends, none at the end of the file; the first header is empty and not quoted.
 ABSTRACT = (
     ",'Amusement','Anger','Awe','Content','Disgust','Excitement','Fear','Sad'\r"
     "'abstract_0001.jpg',1,0,7,2,0,1,0,3\r"
     "'abstract_0002.jpg',0,4,0,0,4,0,1,0\r"
     "'abstract_0003.jpg',0,0,0,0,0,0,9,5"
 )
-# Bare carriage returns, a leading column without a name, blanks behind a theme.
+# Bare carriage returns as line ends, a first column without a name, a trailing space in a theme.
 OASIS = (
     ",Theme,Category,Source,Valence_mean,Valence_SD,Valence_N,Arousal_mean,Arousal_SD,Arousal_N\r"
     "I1,Acorns 1,Object,Pixabay,4.0,0.9,102,2.5,1.6,101\r"
@@ -60,7 +60,7 @@ EMOSET = {
 
 
 def emoset_list(split: str, has_ids: bool = False) -> str:
-    """A list as it is in circulation; or with ids, as in the README of its authors."""
+    """A list as in circulation, or with ids as in the authors' README."""
     rows = [
         [e, *([name] if has_ids else []), f"image/{e}/{name}.jpg", f"annotation/{e}/{name}.json"]
         for e, name in EMOSET[split]
@@ -99,5 +99,5 @@ LAYOUTS = {
 
 
 def file_of(name: str, image: str) -> str:
-    """Where the set `name` keeps what its table calls `image`."""
+    """Path of the image that the table of the set `name` calls `image`."""
     return {"oasis": f"images/{image}.jpg", "emotion6": f"images/{image}"}.get(name, image)

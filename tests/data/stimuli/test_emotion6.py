@@ -11,7 +11,7 @@ from emoreg.data.stimuli.emotion6 import read
 from emoreg.data.stimuli.stimulus_set import choose_labels
 
 
-def test_a_header_without_brackets_serves_too(build: Callable[..., Path]) -> None:
+def test_a_header_without_brackets_is_read_too(build: Callable[..., Path]) -> None:
     root = build("emotion6")
     expected = read(str(root), False)
     (root / "ground_truth.txt").write_text(EMOTION6.replace("[", "").replace("]", ""))

@@ -1,4 +1,4 @@
-"""What must hold for the reader of each set: quirks, zips and bad input, one clear line each."""
+"""Tests that the reader of each set must pass: quirks of layouts, zips, and bad input, refused in one clear line."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_the_published_layout_parses_to_known_labels(name: str, build: Build, pa
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_other_files_are_left_alone(name: str, build: Build, write_image: Build) -> None:
+def test_other_files_are_ignored(name: str, build: Build, write_image: Build) -> None:
     root = build(name)
     before = read(name, root)
     (root / "README.txt").write_text("not a table")
@@ -112,7 +112,7 @@ def test_other_files_are_left_alone(name: str, build: Build, write_image: Build)
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_a_set_without_root_or_files_is_said(name: str, tmp_path: Path) -> None:
+def test_a_set_without_root_or_files_is_refused(name: str, tmp_path: Path) -> None:
     assert "stimuli.root" in refusal(name, None)
     assert f"{tmp_path}/nowhere does not exist" in refusal(name, tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
@@ -122,7 +122,7 @@ def test_a_set_without_root_or_files_is_said(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", WITH_SHEET)
-def test_a_missing_image_stops_unless_asked_to_go_on(name: str, build: Build) -> None:
+def test_a_missing_image_is_an_error_unless_it_is_skipped(name: str, build: Build) -> None:
     root = build(name)
     image = LAYOUTS[name].images[1]
     (root / file_of(name, image)).unlink()
@@ -145,7 +145,7 @@ def test_a_missing_table_is_named(name: str, build: Build) -> None:
 
 
 @pytest.mark.parametrize("name", CSV)
-def test_a_table_without_rows_is_said(name: str, build: Build) -> None:
+def test_a_table_without_rows_is_refused(name: str, build: Build) -> None:
     root = build(name)
     header = sheet_of(name, root).read_bytes().splitlines()[0]
     sheet_of(name, root).write_bytes(header + b"\n\n")
@@ -230,7 +230,7 @@ def test_an_image_that_is_listed_twice_is_named_with_both_rows(name: str, build:
 
 @pytest.mark.parametrize("stored", ["NFC", "NFD"])
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_names_beyond_ascii_are_found_in_either_unicode_form(
+def test_non_ascii_names_are_found_in_either_unicode_form(
     name: str, stored: Literal["NFC", "NFD"], build: Build, pack: Build
 ) -> None:
     """macOS stores names decomposed; tables are usually composed."""
@@ -270,7 +270,7 @@ def test_a_zip_with_a_member_outside_it_is_refused(name: str, build: Build, pack
 
 
 @pytest.mark.parametrize("name", WITH_SHEET)
-def test_a_row_of_a_zip_that_names_an_image_outside_it_finds_none(name: str, build: Build, pack: Build) -> None:
+def test_a_row_of_a_zip_cannot_name_an_image_outside_it(name: str, build: Build, pack: Build) -> None:
     root = build(name)
     image = LAYOUTS[name].images[0]
     outside = f"../../{image}"

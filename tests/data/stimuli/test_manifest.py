@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 
 from data.stimuli.layouts import MANIFEST
-from emoreg.data.stimuli.emotion import MIKELS_8
 from emoreg.data.stimuli.manifest import NAMED, read
 from emoreg.errors import UserError
 from narrow import files
@@ -87,7 +86,7 @@ def test_json_lines_and_parquet_read_as_csv_does(suffix: str, build: Build, pack
         (
             "csv",
             "path,p_joy,p_value\na.jpg,0.4,0.03\n",
-            "'p_value': not known emotions, and neither shares that add up",
+            "'p_value': not a known emotion, and neither shares that sum",
         ),
         (
             "csv",
@@ -115,7 +114,6 @@ def test_json_lines_and_parquet_read_as_csv_does(suffix: str, build: Build, pack
         ("jsonl", '{"path": "a.jpg", "emotion": "awe"}\n{"path": "b.jpg"}', "row 2: no emotion ''"),
         ("jsonl", '{"path": "a\\nb.jpg", "emotion": "awe"}', "no image 'a\\nb.jpg'"),
         ("jsonl", '{"path": "a.jpg", "emotion": "of\\nmine"}', "row 1: an emotion is called 'of\\nmine'"),
-        ("csv", "path,emotion,Emotion\na.jpg,awe,fear\n", "row 2: 'Emotion' is a second column 'emotion'"),
         ("jsonl", '{"path": "a\\u0000b.jpg", "emotion": "awe"}', "no image 'a\\x00b.jpg'"),
         ("parquet", "not parquet", "is not Parquet"),
     ],
@@ -135,15 +133,16 @@ def test_a_malformed_manifest_is_named_in_one_line(
 @pytest.mark.parametrize("separator", [";", "\t", "|", ","])
 @pytest.mark.parametrize("name", ["manifest.csv", "manifest.txt", "manifest.tsv"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
-def test_tables_of_any_separator_are_read_and_the_separator_is_reported(
+def test_tables_of_any_separator_and_encoding_are_read_and_the_separator_is_reported(
     separator: str, name: str, encoding: str, tmp_path: Path, write_image: Build
 ) -> None:
-    write_image(tmp_path / "Zoë.jpg")
+    write_image(tmp_path / "Zoë’s.jpg")
     half = "0.5" if separator == "," else "0,5"
-    rows = [["emotion", "Path", "valence"], ["joy", "Zoë.jpg", half]]
+    rows = [["emotion", "Path", "valence"], ["joy", "Zoë’s.jpg", half]]
     (tmp_path / name).write_bytes("\r\n".join(separator.join(row) for row in rows).encode(encoding))
     stimuli = read(str(tmp_path), False)
     category, valence = stimuli.labels
+    assert files(stimuli.images)[0].name == "Zoë’s.jpg"
     assert category.space.names[int(category.values[0])] == "joy" and valence.values.tolist() == [[0.5]]
     assert [NAMED[separator] in note for note in stimuli.notes] == ([] if separator == "," else [True])
 
@@ -276,16 +275,6 @@ def test_a_row_without_a_split_is_refused_if_others_have_one(build: Build) -> No
     (root / "manifest.csv").write_text(MANIFEST.replace(",val\n", ",\n"))
     with pytest.raises(UserError, match=r"row 3: 'images/b\.jpg' is in no split, but other images are"):
         read(str(root), False)
-
-
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
-def test_tables_are_read_in_the_encodings_that_programs_write(
-    encoding: str, tmp_path: Path, write_image: Build
-) -> None:
-    write_image(tmp_path / "Zoë’s.jpg")
-    (tmp_path / "manifest.csv").write_bytes("path,emotion\r\nZoë’s.jpg,awe\r\n".encode(encoding))
-    stimuli = read(str(tmp_path), False)
-    assert files(stimuli.images)[0].name == "Zoë’s.jpg" and stimuli.labels[0].space.names == MIKELS_8
 
 
 def test_line_ends_within_quotes_and_unicode_separators_do_not_end_a_row(tmp_path: Path, write_image: Build) -> None:

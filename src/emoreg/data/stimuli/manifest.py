@@ -199,9 +199,9 @@ def _vote_columns(sheet: File, table: Sequence[Row], columns: Sequence[str]) -> 
         refuse_misspelt(words)
         if not _are_votes(table, columns):
             listed = " and ".join(f"'{column}'" for column in unknown)
-            why = f"{listed}: not known emotions, and neither shares that add up to 1 nor votes of similar numbers"
+            why = f"{listed}: not a known emotion, and neither shares that sum to 1 nor votes with similar totals"
             if len(unknown) < len(columns):
-                raise UserError(f"{sheet}: {why}; rename columns that are not emotions, without the prefix p_")
+                raise UserError(f"{sheet}: {why}; remove the prefix p_ from columns that are not emotions")
             return {}, f"{why}; ignored"
     names = emotion_names(words)
     column_of = dict.fromkeys(names, "")
