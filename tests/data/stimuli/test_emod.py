@@ -119,7 +119,7 @@ def test_a_manifest_takes_precedence(published: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda values: values[:, :5], "'allfindata1019' has 5 columns; it must have 15 or more: an id, two others"),
+        (lambda values: values[:, :5], "'allfindata1019' has 5 columns; it must have at least 15: an id, two others"),
         (lambda values: _with(values, 1, 0, np.nan), "row 2: column 1, the id, is nan; it must be a whole number"),
         (lambda values: _with(values, 1, 0, 2.5), "row 2: column 1, the id, is 2.5"),
         (lambda values: _with(values, 1, 0, -3), "row 2: column 1, the id, is -3"),

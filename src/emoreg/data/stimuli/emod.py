@@ -26,7 +26,8 @@ from emoreg.data.stimuli.stimulus_set import Stimuli
 from emoreg.errors import UserError
 
 SHEET, VARIABLE, FOLDER = "allfindata1019_renamed.mat", "allfindata1019", "EMOdImages1019"
-DIMENSIONS, SHARES = [3, 4, 5], range(6, 15)  # columns, from 0
+DIMENSIONS = [3, 4, 5]  # columns, from 0
+COLUMNS = 15  # the least number of columns
 # The file does not state the scale of its ratings: -1 to 1, or self-assessment from 1 to 5, 7 or 9. The first of these
 # that contains all ratings is used (ours): the photographs are emotional, so some ratings are near the scale's ends.
 SCALES = ((-1.0, 1.0), (1.0, 5.0), (1.0, 7.0), (1.0, 9.0))
@@ -66,26 +67,25 @@ def read_as_emod(name: str, root: str | None, skip_missing: bool) -> Stimuli:
         return read_manifest(name, root, skip_missing)
     sheet = reader.sheet(*MANIFESTS, SHEET)
     table = read_matrix(sheet, VARIABLE)
-    if table.shape[1] <= SHARES[-1]:
+    if table.shape[1] < COLUMNS:
         raise UserError(
-            f"{sheet}: '{VARIABLE}' has {table.shape[1]} columns; it must have {SHARES[-1] + 1} or more: an id, two "
-            "others, valence, arousal, dominance, the shares of nine emotions"
+            f"{sheet}: '{VARIABLE}' has {table.shape[1]} columns; it must have at least {COLUMNS}: an id, two others, "
+            "valence, arousal, dominance, the shares of nine emotions"
         )
-    ids = [_id(sheet, row, number) for row, number in enumerate(table[:, 0].tolist(), start=1)]
+    folder = sheet.name[: -len(SHEET)] + FOLDER
+    paths = [f"{folder}/{_id(sheet, row, number)}.jpg" for row, number in enumerate(table[:, 0].tolist(), start=1)]
     ratings = table[:, DIMENSIONS]
     low, high = _scale(sheet, ratings)
     labels = (ratings - (low + high) / 2) / ((high - low) / 2)
-    folder = sheet.name[: -len(SHEET)] + FOLDER
-    images = [reader.find(f"{folder}/{each}.jpg") for each in ids]
-    missing = images.count(None)
-    if missing and not skip_missing:
+    images = [reader.find(path) for path in paths]
+    if None in images and not skip_missing:
         row = images.index(None)
         raise UserError(
-            f"{sheet}, row {row + 1}: no image '{folder}/{ids[row]}.jpg'; {missing:,} of {len(ids):,} are missing "
+            f"{sheet}, row {row + 1}: no image '{paths[row]}'; {images.count(None):,} of {len(paths):,} are missing "
             f"({FROM_IAPS}; stimuli.skip_unreadable: true skips such rows)"
         )
-    for row, (each, image) in enumerate(zip(ids, images, strict=True)):
-        reader.add(f"{sheet}, row {row + 1}", f"{folder}/{each}.jpg", image, labels[row].tolist())
+    for row, (path, image, label) in enumerate(zip(paths, images, labels.tolist(), strict=True), start=1):
+        reader.add(f"{sheet}, row {row}", path, image, label)
     notes = [
         f"{sheet}: valence, arousal and dominance are interpreted as ratings from {low:g} to {high:g}; they range from "
         f"{ratings.min():.2f} to {ratings.max():.2f}",
