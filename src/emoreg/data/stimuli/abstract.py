@@ -7,12 +7,10 @@ art theory", ACM Multimedia).
 
 from __future__ import annotations
 
-import math
-
 from emoreg.data.images.table import About
 from emoreg.data.stimuli.emotion import MIKELS_8, EmotionSpace
 from emoreg.data.stimuli.published import UNTIED, Published
-from emoreg.data.stimuli.set_reader import SetReader, number, votes
+from emoreg.data.stimuli.set_reader import SetReader, votes
 from emoreg.data.stimuli.stimulus_set import Stimuli
 from emoreg.data.stimuli.tabular import read_rows
 
@@ -47,6 +45,5 @@ def read(root: str | None, skip_missing: bool) -> Stimuli:
     reader = SetReader("abstract", root, skip_missing)
     sheet = reader.sheet("ABSTRACT_groundTruth.csv")
     for place, row in read_rows(sheet, ("", *COLUMNS), quote="'"):
-        counts = [number(place, column, row[column], 0, math.inf) for column in COLUMNS]
-        reader.add(place, row[""], reader.find(row[""], sheet), votes(place, counts))
+        reader.add(place, row[""], reader.find(row[""], sheet), votes(place, row, COLUMNS))
     return reader.stimuli(EmotionSpace("votes", MIKELS_8))

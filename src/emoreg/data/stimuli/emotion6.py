@@ -7,8 +7,6 @@ brackets, and `images/<emotion>/N.jpg`, where <emotion> is the search term by wh
 
 from __future__ import annotations
 
-import math
-
 from emoreg.data.images.table import About
 from emoreg.data.stimuli.emotion import EKMAN_6_NEUTRAL, VALENCE_AROUSAL, EmotionSpace
 from emoreg.data.stimuli.published import Published
@@ -41,7 +39,6 @@ def read(root: str | None, skip_missing: bool) -> Stimuli:
     ratings = VALENCE_AROUSAL.names
     for place, row in read_rows(sheet, ("image_filename", *ratings, *shares), delimiter="\t"):
         path = f"images/{row['image_filename']}"
-        probabilities = votes(place, [number(place, column, row[column], 0, math.inf) for column in shares])
         dimensions = [(number(place, column, row[column], 1, 9) - 5) / 4 for column in ratings]
-        reader.add(place, path, reader.find(path, sheet), probabilities, dimensions)
+        reader.add(place, path, reader.find(path, sheet), votes(place, row, shares), dimensions)
     return reader.stimuli(EmotionSpace("votes", EKMAN_6_NEUTRAL), VALENCE_AROUSAL)

@@ -88,7 +88,7 @@ def _words(name: str, part: str, dataset: Dataset, image: str, column: str) -> l
 
 
 def _roles(name: str, parts: list[str]) -> dict[str, Split | None]:
-    """The split of ours that each published split stands for; unknown ones are left out. None if there is only one."""
+    """Map published splits to train, validation and test. Unknown ones are left out; a single split maps to None."""
     if len(parts) == 1:
         return {parts[0]: None}
     roles: dict[str, Split | None] = {}

@@ -125,7 +125,7 @@ def _label(row: Row, space: EmotionSpace, vote_columns: Iterable[str]) -> int | 
         return emotion_index(cells.get("emotion", ""), space.names, place)
     if space.kind == "dimensions":
         return [number(place, column, cells.get(column, ""), -1, 1, SCALE) for column in space.names]
-    return votes(place, [number(place, c, cells.get(c, ""), 0, math.inf) if c else 0 for c in vote_columns])
+    return votes(place, cells, vote_columns)
 
 
 def _sheet(reader: SetReader) -> File:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -57,13 +57,13 @@ class SetReader:
         return [file for file in self.files if file.name.rsplit("/", 1)[-1].lower() in wanted]
 
     def sheet(self, *names: str) -> File:
-        """The set's table, in any folder. If there are several, the one at the lowest depth.
+        """The set's table, in any folder. If there are several, the one closest to the root.
 
         Args:
             names: its possible names, ignoring case.
 
         Raises:
-            UserError: there is no such table, or more than one at the lowest depth.
+            UserError: there is no such table, or several are equally close to the root.
         """
         tables = self._named(names)
         if not tables:
@@ -170,8 +170,9 @@ def number(place: str, column: str, text: str, low: float, high: float, hint: st
     return value
 
 
-def votes(place: str, counts: Sequence[float]) -> Sequence[float]:
-    """Return the votes of one row. UserError if their sum is 0."""
+def votes(place: str, row: Mapping[str, str], columns: Iterable[str]) -> list[float]:
+    """The votes in the given columns of a row, 0 for a column "". UserError if one is not 0 or more, or all are 0."""
+    counts = [number(place, column, row.get(column, ""), 0, math.inf) if column else 0 for column in columns]
     if sum(counts) <= 0:
         raise UserError(f"{place}: no votes at all; an image needs at least one")
     return counts
