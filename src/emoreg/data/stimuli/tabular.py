@@ -91,9 +91,11 @@ def _rows(
 
 
 def _header(sheet: File, cells: Sequence[str], required: Sequence[str]) -> list[str]:
-    """The names of the columns, "" for unnamed ones. UserError if a required one is missing, or one is repeated."""
+    """The columns, "" for unnamed ones. UserError if there are none, a required one is missing, or one is repeated."""
     header = [_name(cell) for cell in cells]
     named = [column for column in header if column]
+    if not named:
+        raise UserError(f"{sheet} has no rows")
     for column in required:
         if column not in header:
             raise UserError(f"{sheet}: no column '{column}'{nearest(column, named)}")

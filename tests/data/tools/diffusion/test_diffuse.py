@@ -436,8 +436,8 @@ def test_the_command_makes_a_set_that_stage_1_reads(
     command = ["data", "diffuse", "--from", "emod", "--root", str(root), "--out", str(out), "--model", model]
     small = ["--steps", "2", "--per-image", "1", "--size", "32", "--device", "cpu", "--quiet"]
     assert main([*command, *small, "--labels", "polarity"]) == 0
-    said = capsys.readouterr()
-    assert "made" in said.out and "seconds per image" in said.out and said.err == ""
+    printed = capsys.readouterr()
+    assert "made" in printed.out and "seconds per image" in printed.out and printed.err == ""
     assert [row["emotion"] for row in manifest(out)] == ["negative", "positive", "positive"]
     assert len(diffused_emod.read(str(out), False).images) == 3
     for wrong, message in (
@@ -446,8 +446,8 @@ def test_the_command_makes_a_set_that_stage_1_reads(
         (["--seed", "1"], f"{out} holds images made with other settings (seed: 0 -> 1)"),
     ):
         assert main([*command, *small, *wrong]) == 2
-        said = capsys.readouterr()
-        assert message in said.err and said.err.count("\n") == 1
+        printed = capsys.readouterr()
+        assert message in printed.err and printed.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
