@@ -541,4 +541,4 @@ def test_two_paths_to_one_place_are_no_difference(
     assert differences(one, two) == []
     other = read_recipe(TrainRecipe, None, {"target.name": "folder", "target.root": "data/dogs"})
     assert differences(one, other) == ["target.root: data/cats -> data/dogs"]
-    assert differences(one, other, but=["target.root"]) == []
+    assert differences(one, other, ignored=["target.root"]) == []

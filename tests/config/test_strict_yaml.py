@@ -110,7 +110,7 @@ def test_files_of_any_editor_are_read(encoding: str, end: str, tmp_path: Path) -
         ("a: 1".encode("utf-16-le"), "a.yaml:1: a character that YAML does not allow, U+0000; remove it, or save the"),
         (
             b"a:\n\tb: 1",
-            "a.yaml:2: not valid YAML: found character '\\t' that cannot start any token; indent with blanks",
+            "a.yaml:2: not valid YAML: found character '\\t' that cannot start any token; indent with spaces",
         ),
         (b"a: 1\n---\na: 2", "a.yaml:2: not valid YAML: but found another document"),
     ],

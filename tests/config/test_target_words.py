@@ -56,6 +56,6 @@ FIVE = ("apple", "bear", "crab", "cup", "fox")
 def test_a_part_of_a_target_is_told_as_one(
     settings: TargetSettings, classes: int | None, whole: int | None, part: str, described: str
 ) -> None:
-    assert part_of(settings, classes, whole) == part
+    assert part_of(settings, whole) == part
     assert describe_target(settings, classes, whole) == described
     assert described.startswith(name_of(settings))

@@ -554,7 +554,7 @@ def test_what_is_wrong_in_a_list_is_said_in_one_line_with_line_and_key(tmp_path:
         ("[{labels: no}]", r"^also\[0\]\.labels: must be one of published"),
         ("[{count: 3}]", r"^also\[0\]\.count: must be at least 10, not 3"),
         ("{name: fi}", r"^also\.name: unknown setting \(did you mean 'stimuli\.name'"),
-        ("fi", r"^also: must be a list of mappings, each begun with '- ', not 'fi'"),
+        ("fi", r"^also: must be a list of mappings, each starting with '- ', not 'fi'"),
         ("[fi]", r"^also\[0\]: must be a mapping of keys to values, not 'fi'"),
         ("[", r"^also: not valid YAML"),
     ],

@@ -237,8 +237,8 @@ def test_the_number_of_seeds_to_run_does_not_change_the_plan(tmp_path: Path) -> 
         ("seeds: 8\nlooks: [5, 4, 8]", ":2: looks: must ascend from at least 1, not be [5, 4, 8]"),
         ("purpose: fun", ":1: purpose: must be one of exploration, confirmation, not 'fun'"),
         ("edition: 3", ":1: edition: must be 1 or 2, not 3"),
-        ("targets: 5", ":1: targets: must be a list of mappings, each begun with '- '"),
-        ("pretraining: {also: 5}", ":1: pretraining.also: must be a list of mappings, each begun with '- ', not 5"),
+        ("targets: 5", ":1: targets: must be a list of mappings, each starting with '- '"),
+        ("pretraining: {also: 5}", ":1: pretraining.also: must be a list of mappings, each starting with '- ', not 5"),
         (
             "seeds: 2\npretraining:\n  backbone: {name: resnet8}",
             ":3: pretraining.backbone: is decided by the study; set",

@@ -1,1 +1,1 @@
-"""Settings: every one typed and in one place; recipes read from YAML and the command line."""
+"""All settings, typed, each defined once; recipes read from YAML and the command line."""

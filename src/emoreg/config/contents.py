@@ -1,4 +1,4 @@
-"""What stands where a setting names a path: runs and studies compare this, and never the path."""
+"""Checksums of the files that a setting names by a path; runs and studies compare these instead of the paths."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Contents:
-    """The images at the root of a set, whatever the root is called; see `emoreg.data.fingerprint`."""
+    """Identifies the images at the root of a set independently of its path; see `emoreg.data.fingerprint`."""
 
     sha256: str | None = None
-    """Of names, sizes and labels; null where the name of the set alone says which images they are."""
+    """Checksum of names, sizes and labels; None if the name of the set alone determines its images."""
     files: int = 0
-    """Number of files; of a pack, a manifest or images that are given in Python, of images."""
+    """Number of files; the number of images for a pack, a manifest or images passed in Python."""
     bytes: int = 0
-    """Of all files; of a pack, of those that it was made from; of arrays, of their pixels."""
+    """Total size of the files; for a pack, of the files it was made from; for arrays, of their pixels."""
 
     def __str__(self) -> str:
-        return self.told()
+        return self.describe()
 
-    def told(self, what: str = "files") -> str:
-        """In words, where `files` counts `what`."""
-        return "the published set" if self.sha256 is None else f"{self.files:,} {what} of {self.bytes:,} bytes"
+    def describe(self, unit: str = "files") -> str:
+        """Return a short description; `unit` names what `files` counts."""
+        return "the published set" if self.sha256 is None else f"{self.files:,} {unit} of {self.bytes:,} bytes"

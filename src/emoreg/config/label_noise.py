@@ -1,4 +1,4 @@
-"""Kinds of wrong labels that a target's training images may have, drawn ones and those that people gave."""
+"""Kinds of label noise in a target's training images: drawn at random, or real errors of human annotators."""
 
 from __future__ import annotations
 
@@ -9,28 +9,30 @@ from emoreg.errors import SettingError
 
 LabelNoise = Literal["none", "symmetric", "asymmetric", "aggre", "random1", "random2", "random3", "worse", "noisy"]
 DRAWN_NOISE = ("symmetric", "asymmetric")
-HUMAN_LABELS: Mapping[LabelNoise, str] = {  # as published, and of which set (Wei et al. 2022)
+HUMAN_LABELS: Mapping[LabelNoise, str] = {  # the published label sets (Wei et al. 2022) and their image set
     **dict.fromkeys(("aggre", "random1", "random2", "random3", "worse"), "cifar10"),
     "noisy": "cifar100",
 }
 
 
 def check_label_noise(noise: LabelNoise, share: float | None, name: str, classes: tuple[str, ...] | None) -> None:
-    """SettingError for label noise that has no meaning.
+    """Raise SettingError for contradictory label-noise settings.
 
     Args:
-        noise: its kind.
-        share: of the labels that are wrong, for drawn noise.
-        name: of the target.
-        classes: those that are kept of it; None for all.
+        noise: kind of label noise.
+        share: share of wrong labels, in (0, 1); for drawn noise only.
+        name: name of the target.
+        classes: classes of the target that are kept; None for all.
     """
     if share is not None and not 0 < share < 1:
         raise SettingError("noise_share", f"must lie between 0 and 1, or be null, not {share}")
-    if (of := HUMAN_LABELS.get(noise)) is not None:
-        if name.lower() != of:
-            raise SettingError("label_noise", f"{noise} has people's labels of {of}, and none of {name}")
+    image_set = HUMAN_LABELS.get(noise)
+    if image_set is not None:
+        if name.lower() != image_set:
+            raise SettingError("label_noise", f"{noise} has people's labels of {image_set}, and none of {name}")
         if classes is not None:
-            raise SettingError("label_noise", f"{noise} needs all classes of {of}: people took images for any of them")
+            reason = f"{noise} needs all classes of {image_set}: annotators chose among all of them"
+            raise SettingError("label_noise", reason)
     if share is None and noise in DRAWN_NOISE:
         raise SettingError("noise_share", f"must be given with label_noise {noise}, such as 0.2")
     if share is not None and noise not in DRAWN_NOISE:

@@ -11,42 +11,42 @@ from emoreg.config.setting_types import settle
 from emoreg.errors import SettingError
 
 OptimizerName = Literal["sgd", "adamw", "muon"]
-SCALE_FREE: Mapping[str, str] = {"adamw": "AdamW", "muon": "Muon"}  # optimisers that do not feel a loss's scale
+SCALE_FREE: Mapping[str, str] = {"adamw": "AdamW", "muon": "Muon"}  # optimisers whose steps ignore the loss's scale
 
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """Optimizer and learning-rate schedule, stepped every batch."""
+    """Optimiser and learning-rate schedule, which advances every batch."""
 
     name: OptimizerName = "sgd"
     """sgd (with Nesterov momentum), adamw, or muon (Jordan et al. 2024): orthogonalised momentum for the matrices and
-    filters within a network, and AdamW for its first layer, heads, biases, norms and λ. Muon's steps have the size of
-    AdamW's (Liu et al. 2025), so lr and weight_decay are those of adamw. timm's Muon, whose step of a matrix is that of
-    torch.optim.Muon, which takes no filters."""
+    filters inside a network, and AdamW for its first layer, heads, biases, norms and λ. Muon's steps have the size of
+    AdamW's (Liu et al. 2025), so use the lr and weight_decay of adamw. It is timm's Muon, which equals torch.optim.Muon
+    on matrices and also takes filters."""
     lr: float = 0.1
     """Peak learning rate, above 0."""
     lr_per_batch: int | None = None
-    """Images per step for which lr is meant, at least 1. With another training.batch_size the peak is lr times their
-    ratio with sgd (Goyal et al. 2017), and times its square root with adamw and muon (Malladi et al. 2022, and timm's
-    choice too); it is printed, and stored in environment.json. null: lr is used as it is, whatever the batch."""
+    """Images per step that lr was chosen for, at least 1. With another training.batch_size the peak is lr times their
+    ratio for sgd (Goyal et al. 2017), or its square root for adamw and muon (Malladi et al. 2022; timm does the same);
+    it is printed, and stored in environment.json. null: lr is used as it is, whatever the batch size."""
     momentum: float = 0.9
-    """Momentum of sgd (0.9 is usual), or of muon (0.95 is), in [0, 1)."""
+    """Momentum of sgd (0.9 is usual) or muon (0.95 is usual), in [0, 1)."""
     weight_decay: float = 5e-4
-    """Decay of weights of two or more dimensions, at least 0; biases, norms, tokens and λ never decay."""
+    """Weight decay, at least 0, of parameters with two or more dimensions; biases, norms, tokens and λ never decay."""
     layer_decay: float | None = None
-    """Factor of the learning rate from each layer of backbone and encoder to the layer before it, in (0, 1]; heads and
-    λ keep the full rate. For fine-tuning: early layers of pretrained weights are general (Clark et al. 2020; Bao et al.
-    2021 use 0.65 to 0.75 for ViTs). Layers are timm's. null for none."""
+    """Factor, in (0, 1], by which the learning rate shrinks from each layer of backbone and encoder to the layer before
+    it; heads and λ keep the full rate. For fine-tuning: early layers of pretrained networks are general (Clark et al.
+    2020; Bao et al. 2021 use 0.65 to 0.75 for ViTs). Layers are as timm groups them. null for none."""
     schedule: Literal["cosine", "one_cycle", "constant"] = "cosine"
-    """After the warm-up: cosine to 0, the one-cycle policy (Smith & Topin 2018), or constant. The one-cycle policy is
-    PyTorch's `OneCycleLR`: by cosines from 1/25 of the peak up to it, then down to 1/250,000 of it; momentum stays."""
+    """cosine (to 0) or constant, after the warm-up; or the one-cycle policy (Smith & Topin 2018) by PyTorch's
+    `OneCycleLR`: a cosine from 1/25 of the peak up to it, then one down to 1/250,000 of it, with constant momentum."""
     warmup: float = 0.05
     """Share of all steps over which the learning rate rises, in [0, 1); one_cycle needs more than 0."""
     clip_norm: float | None = None
-    """Largest norm of the gradient, above 0, for each branch and λ by itself; null for no clipping."""
+    """Maximum gradient norm, above 0, applied to each branch and to λ separately; null for no clipping."""
     ema: float | None = None
-    """Decay per step of a moving average of the weights, in (0, 1). The average is evaluated and saved in place of
-    the weights. null for none."""
+    """Decay per step, in (0, 1), of an exponential moving average of the weights, which is evaluated and saved instead
+    of the weights. null for none."""
 
     def __post_init__(self) -> None:
         settle(self)
@@ -60,16 +60,18 @@ class OptimizerSettings:
         check_rule(self, ("ema",), lambda decay: 0 < decay < 1, "lie in (0, 1)")
 
     def peak_lr(self, batch_size: int) -> float:
-        """The peak learning rate with batches of `batch_size` images; see `lr_per_batch`."""
+        """Return the peak learning rate for batches of `batch_size` images; see `lr_per_batch`."""
         if self.lr_per_batch is None:
             return self.lr
         ratio = batch_size / self.lr_per_batch
         return self.lr * (ratio if self.name == "sgd" else ratio**0.5)
 
     def describe_lr(self, batch_size: int) -> str:
-        """The peak learning rate, and how it follows from `lr_per_batch`, in a line."""
+        """Describe the peak learning rate, and how it follows from `lr_per_batch`, in one line."""
         peak = f"learning rate {self.peak_lr(batch_size):.4g}"
         if self.lr_per_batch is None:
             return peak
         ratio = f"{batch_size} / {self.lr_per_batch}"
-        return f"{peak} = {self.lr:g} · {ratio if self.name == 'sgd' else f'√({ratio})'} images per step"
+        if self.name != "sgd":
+            ratio = f"√({ratio})"
+        return f"{peak} = {self.lr:g} · {ratio} images per step"

@@ -1,4 +1,4 @@
-"""The figure that networks are compared by, for each kind of task."""
+"""The score by which networks are compared, for each kind of task."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from emoreg.config.schema import Task
 
 @dataclass(frozen=True)
 class Outcome:
-    """A figure of a network on a set of images, of which more is better.
+    """A score of a network on a set of images; higher is better.
 
-    Reports show it a hundredfold, so that a point is 0.01.
+    Reports show it in hundredths, so that a point is 0.01.
 
     Args:
-        name: as in metrics and columns ("test_accuracy").
-        words: in a sentence.
-        plural: of several networks, in a heading.
-        heading: of a column, above the unit.
-        unit: of what reports show.
-        least: the least possible value.
-        largest: the largest.
-        is_counted: whether it is the share of images that are right, so that images can be drawn anew.
+        name: as in the names of metrics and columns ("test_accuracy").
+        words: its name in a sentence.
+        plural: its name in a heading about several networks.
+        heading: column heading, without the unit.
+        unit: unit in reports.
+        least: smallest possible value.
+        largest: largest possible value.
+        is_counted: whether it is the share of correctly predicted images, so that images can be resampled.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Outcome:
 
     @property
     def title(self) -> str:
-        """Header of a column of a table."""
+        """Column heading with the unit."""
         return f"{self.heading},\n{self.unit}"
 
 

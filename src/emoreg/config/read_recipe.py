@@ -1,4 +1,4 @@
-"""Recipes: settings read from YAML and the command line, written back whole."""
+"""Reading recipes from YAML and the command line, and writing them in full."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 import yaml
 
 from emoreg.config.recipe import EDITION, PretrainRecipe, Recipe, TrainRecipe, defaults, resolved
-from emoreg.config.setting_types import dataclass_of, element_of, meant_option, options_of, path_of, plain_value, shown
+from emoreg.config.setting_types import dataclass_of, element_of, option_for, options_of, path_of, plain_value, shown
 from emoreg.config.strict_yaml import NULLS, parse_yaml, read_yaml
 from emoreg.errors import SettingError, UserError, nearest, shortened
 
 R = TypeVar("R", bound=PretrainRecipe | TrainRecipe)
 
-MAPPINGS = ("class_weights",)  # settings, by their last name, that may be a mapping without being a section
+MAPPINGS = ("class_weights",)  # names of settings whose value may be a mapping and is not a section
 
-# One epoch over few images: shows in seconds that a recipe runs; its accuracies mean nothing.
+# One epoch over few images shows within seconds that a recipe runs; its accuracies mean nothing.
 SMOKE: dict[type, dict[str, Any]] = {
     PretrainRecipe: {
         "training.epochs": 1,
@@ -40,7 +40,7 @@ SMOKE: dict[type, dict[str, Any]] = {
 
 
 def smoke_settings(kind: type, edition: int) -> dict[str, Any]:
-    """Those of `SMOKE` that an edition has: the first scores every test image."""
+    """Return the settings of `SMOKE` that an edition has; the first has no `test_limit`."""
     return {key: value for key, value in SMOKE[kind].items() if edition > 1 or not key.endswith(".test_limit")}
 
 
@@ -50,63 +50,64 @@ def read_recipe(
     overrides: Sequence[str] | Mapping[str, Any] = (),
     is_stored: bool = False,
 ) -> R:
-    """Read `kind` (PretrainRecipe or TrainRecipe) from a YAML file and lay `overrides` over it.
+    """Read a recipe from a YAML file and apply `overrides` to it.
 
     Args:
-        kind: which recipe the file is.
+        kind: class of the recipe, PretrainRecipe or TrainRecipe.
         path: the YAML file; None starts from the defaults.
         overrides: `{"training.epochs": 5}` or `["--training.epochs", "5"]`; in a mapping, "also[].limit" is
             the limit of every set in the list `also`.
-        is_stored: whether a run wrote the file. Without an edition it is then of the first, else of the current one.
+        is_stored: whether a run wrote the file. If it names no edition, it then belongs to the first edition, otherwise
+            to the current one.
 
     Raises:
         UserError: unreadable file.
-        SettingError: unknown key (names the nearest known one), wrong type or value; names the file, line and key.
+        SettingError: unknown key (names the closest known one), wrong type or value; names the file, line and key.
     """
     if kind not in (PretrainRecipe, TrainRecipe):
-        told = shown(str(kind)) if isinstance(kind, str | Path) else f"a {type(kind).__name__}"
+        given = shown(str(kind)) if isinstance(kind, str | Path) else f"a {type(kind).__name__}"
         hint = "; dataclasses.replace changes a recipe" if isinstance(kind, Recipe) else ""
-        raise SettingError("kind", f"must be the class PretrainRecipe or TrainRecipe, not {told}{hint}")
+        raise SettingError("kind", f"must be the class PretrainRecipe or TrainRecipe, not {given}{hint}")
     if isinstance(overrides, str):
         raise SettingError("overrides", f"must be a mapping or a list of words, not {shown(overrides)}; split it")
-    given = overrides if isinstance(overrides, Mapping) else parse_options(kind, overrides)
-    given = copy.deepcopy(dict(flatten(given)))  # elements of its lists may be changed
+    nested = overrides if isinstance(overrides, Mapping) else parse_options(kind, overrides)
+    flat = copy.deepcopy(dict(flatten(nested)))  # elements of its lists may be changed
     known = dict(_walk(kind))
-    for key in given:
+    for key in flat:
         if key not in known:
             raise SettingError(str(key), f"unknown setting{_nearest_key(key, kind)}")
     values, lines = ({}, {}) if path is None else read_values(kind, path_of(path, "path"))
-    for key, value in sorted(given.items(), key=lambda item: "[]" in item[0]):  # a list before its elements
+    for key, value in sorted(flat.items(), key=lambda item: "[]" in item[0]):  # a list before its elements
         put_setting(values, key, value)
     edition = values.setdefault("edition", 1 if is_stored else EDITION)
     try:
         recipe: R = build(defaults(kind, 1 if edition == 1 else EDITION), values)
         return recipe
     except SettingError as error:
-        if path is None or _unnumbered(error.key) in given or error.key.partition("[")[0] in given:
+        if path is None or _unnumbered(error.key) in flat or error.key.partition("[")[0] in flat:
             raise
         raise error.at(path, lines.get(error.key)) from None
 
 
 def has_edition(path: Path | str) -> bool:
-    """Whether the YAML file of a recipe or study says which edition of the method it is of."""
+    """Whether the YAML file of a recipe or study names its edition of the method."""
     keys, _ = read_yaml(path_of(path, "path"))
     return isinstance(keys, Mapping) and "edition" in keys
 
 
 def parse_options(kind: type, arguments: Sequence[str], others: Sequence[str] = ()) -> dict[str, Any]:
-    """The settings in command-line arguments, by dotted key.
+    """Parse the settings in command-line arguments into values by dotted key.
 
-    Values are read as in a recipe's YAML, but text that is no part of a list is taken as it is and needs no quotes.
+    Values are read as in a recipe's YAML, except that text needs no quotes outside lists.
 
     Args:
-        kind: the recipe whose settings they are.
-        arguments: such as `["--training.epochs", "5"]` or `["--training.epochs=5"]`; the last of several counts.
+        kind: the recipe that the settings belong to.
+        arguments: such as `["--training.epochs", "5"]` or `["--training.epochs=5"]`; the last value of a key counts.
         others: names of the command's other options, suggested for misspelt ones.
 
     Raises:
         UserError: an argument that is not an option.
-        SettingError: unknown setting (names the nearest known one), or a value that is missing or not valid YAML.
+        SettingError: unknown setting (names the closest known one), or a value that is missing or not valid YAML.
     """
     known = {key: annotation for key, annotation in _walk(kind) if "[]" not in key}
     given: dict[str, Any] = {}
@@ -134,47 +135,42 @@ def _read_option(annotation: Any, key: str, text: str) -> Any:
 
 
 def recipe_yaml(recipe: Recipe) -> str:
-    """The whole recipe as YAML, every setting written out; `read_recipe` gives the same recipe back."""
+    """Return the recipe as YAML with every setting written out; `read_recipe` gives the same recipe back."""
     return yaml.safe_dump(dataclasses.asdict(recipe), sort_keys=False, allow_unicode=True)
 
 
 def setting_keys(kind: type) -> list[str]:
-    """The dotted names of all settings of `kind`, e.g. "training.epochs"; a list of settings is one."""
+    """Return the dotted names of all settings of `kind`, such as "training.epochs"; a list is one setting."""
     return [key for key, annotation in _walk(kind) if dataclass_of(annotation) is None and "[]" not in key]
 
 
-def differences(old: Recipe, new: Recipe, but: Collection[str] = ()) -> list[str]:
-    """The settings in which two recipes differ, as "training.epochs: 5 -> 10" or "also[0].root: a -> b".
+def differences(old: Recipe, new: Recipe, ignored: Collection[str] = ()) -> list[str]:
+    """List the settings in which two recipes differ, such as "training.epochs: 5 -> 10" or "also[0].root: a -> b".
 
-    Those in `recipe.EXECUTION_ONLY` do not count, nor do two paths to the same place.
+    Settings in `recipe.EXECUTION_ONLY` do not count, nor do different paths to the same place.
 
     Args:
         old: a recipe.
-        new: another one of the same stage.
-        but: keys that are not compared.
+        new: another recipe of the same stage.
+        ignored: keys that are not compared.
     """
     before, after = (dict(_leaves(resolved(recipe))) for recipe in (old, new))
     return [
         f"{key}: {before.get(key)} -> {after.get(key)}"
         for key in dict.fromkeys([*before, *after])
-        if key not in but and not _is_same(key, before.get(key), after.get(key))
+        if key not in ignored and not _is_same(key, before.get(key), after.get(key))
     ]
 
 
 def _is_same(key: str, before: Any, after: Any) -> bool:
-    if before == after:
-        return True
     is_path = key == "encoder.experience" or key.endswith(".root")
-    return is_path and None not in (before, after) and _place(before) == _place(after)
-
-
-def _place(path: str) -> str:
-    """Where a path leads, through links; separators of Windows are like others."""
-    return os.path.realpath(path.replace("\\", "/"))
+    if is_path and before is not None and after is not None:
+        before, after = (os.path.realpath(path.replace("\\", "/")) for path in (before, after))
+    return before == after
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of nested settings as (dotted key, value)."""
+    """Yield the leaves of nested settings as (dotted key, value)."""
     for key, value in values.items():
         if isinstance(value, Mapping) and key not in MAPPINGS:
             yield from flatten(value, f"{prefix}{key}.")
@@ -183,7 +179,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def _leaves(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """As `flatten`, with the elements of lists too, as "also[0].name"."""
+    """Like `flatten`, but descend into lists too, with keys such as "also[0].name"."""
     for key, value in flatten(values):
         if isinstance(value, list | tuple):
             yield from _leaves({f"{key}[{index}]": element for index, element in enumerate(value)})
@@ -192,7 +188,7 @@ def _leaves(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def put_setting(values: dict[str, Any], key: str, value: Any) -> None:
-    """Set the value of a dotted key in nested settings; "also[].limit" sets it in every element of a list."""
+    """Set a dotted key in nested settings; "also[].limit" sets it in every element of the list `also`."""
     section, _, rest = key.partition(".")
     if not rest:
         values[section] = value
@@ -208,7 +204,7 @@ def put_setting(values: dict[str, Any], key: str, value: Any) -> None:
 
 
 def read_values(kind: type, path: Path) -> tuple[dict[str, Any], dict[str, int]]:
-    """The nested values in a file with the keys and types of `kind`, and the line of every key.
+    """Read a file of settings of `kind` as nested values and the line of every key.
 
     Raises:
         UserError: unreadable file.
@@ -219,7 +215,13 @@ def read_values(kind: type, path: Path) -> tuple[dict[str, Any], dict[str, int]]
 
 
 def typed_values(kind: type, values: Any, lines: Mapping[str, int], path: Path) -> dict[str, Any]:
-    """The values of a file that `read_yaml` has read, None for an empty one, if they have the keys and types of `kind`.
+    """Check the keys and types of a file's values and return them.
+
+    Args:
+        kind: class with the expected keys and types.
+        values: the values from `read_yaml`; None for an empty file.
+        lines: line of every key.
+        path: the file.
 
     Raises:
         SettingError: unknown key or wrong type; names file, line and key.
@@ -231,7 +233,7 @@ def typed_values(kind: type, values: Any, lines: Mapping[str, int], path: Path) 
 
 
 def build(defaults: Any, values: Mapping[str, Any]) -> Any:
-    """`defaults` with nested values in place of its own: a section that is given in part keeps the rest.
+    """Return `defaults` with nested values replaced; settings that `values` leaves out keep their defaults.
 
     Raises:
         SettingError: unknown key, wrong type or value; its key is relative to `defaults`.
@@ -240,7 +242,7 @@ def build(defaults: Any, values: Mapping[str, Any]) -> Any:
 
 
 def _build(defaults: Any, values: Mapping[str, Any], place: str) -> Any:
-    """As `build`, of values that have the right types. `place` is the dotted key of `defaults` in the recipe."""
+    """Build from values of the right types; `place` is the dotted key of `defaults` in the recipe."""
     hints = get_type_hints(type(defaults))
     settings = {}
     for name, value in values.items():
@@ -259,13 +261,13 @@ def _build(defaults: Any, values: Mapping[str, Any], place: str) -> Any:
 
 
 def _section(kind: type, values: Any, place: str, root: type) -> dict[str, Any]:
-    """Nested values with the keys and types of `kind`; SettingError if they have others.
+    """Return nested values converted to the keys and types of `kind`; raise SettingError if that is impossible.
 
     Args:
-        kind: settings class; its defaults and rules do not matter here.
+        kind: settings class; its defaults and checks are not used.
         values: nested mappings and lists.
         place: dotted key of `kind` within `root`.
-        root: the class of the whole recipe, for suggestions.
+        root: class of the whole recipe, for suggestions.
     """
     if not isinstance(values, Mapping):
         hint = "; leave it out for the defaults" if values is None else ""
@@ -283,28 +285,27 @@ def _section(kind: type, values: Any, place: str, root: type) -> dict[str, Any]:
 
 
 def _typed(annotation: Any, value: Any, key: str, root: type) -> Any:
-    """The value if it is of the annotated type; sections as mappings, tuples as lists. SettingError otherwise."""
+    """Return the value converted to the annotated type, with sections as mappings and tuples as lists."""
     options = options_of(annotation)
     if value is None and NoneType in options:
         return None
     if (section := dataclass_of(annotation)) is not None:
         return _section(section, value, key, root)
-    option = meant_option(options, value)
+    option = option_for(options, value)
     if get_origin(option) is Mapping:
-        of_name = get_args(option)[1]
-        return {name: _typed(of_name, inner, f"{key}.{name}", root) for name, inner in value.items()}
+        return {name: _typed(get_args(option)[1], inner, f"{key}.{name}", root) for name, inner in value.items()}
     if (element := element_of(option)) is None:
         return plain_value(option, value, key)
     if isinstance(value, list | tuple):
         return [_typed(element, inner, f"{key}[{index}]", root) for index, inner in enumerate(value)]
     if dataclass_of(element):
-        raise SettingError(key, f"must be a list of mappings, each begun with '- ', not {shown(value)}")
+        raise SettingError(key, f"must be a list of mappings, each starting with '- ', not {shown(value)}")
     hint = f"; write [{shortened(str(value))}]" if isinstance(value, str | int) else ""
     raise SettingError(key, f"must be a list, not {shown(value)}{hint}")
 
 
 def _walk(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """All (dotted key, annotation) of a settings class; those of the elements of a list as "also[].name"."""
+    """Yield every (dotted key, annotation) of a settings class; keys within a list are like "also[].name"."""
     hints = get_type_hints(kind)
     for item in dataclasses.fields(kind):
         key, annotation = f"{prefix}{item.name}", hints[item.name]
@@ -317,25 +318,29 @@ def _walk(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _unnumbered(key: str) -> str:
-    """The key as `_walk` has it: "also[].name" of "also[0].name"."""
+    """Return the key without list indices, as in `_walk`: "also[].name" for "also[0].name"."""
     return re.sub(r"\[\d+\]", "[]", key)
 
 
 def _nearest_key(key: str, kind: type, others: Sequence[str] = ()) -> str:
-    """As `nearest`: a name beside it but for a letter, the same name in another section, then any similar name."""
+    """Return the end of a sentence that suggests known keys for an unknown one.
+
+    Suggests, in this order: a typo's correction in the same section, the command that has the key, the same name in
+    other sections, any similar name in the same section, known names.
+    """
     section, _, name = _unnumbered(key).rpartition(".")
     keys = [other for other in dict(_walk(kind)) if "[]" not in other or other.startswith(f"{section}.")]
     names = {other: other.rpartition(".") for other in (*keys, *others)}
-    siblings = [leaf for there, _, leaf in names.values() if there == section]
-    if slip := difflib.get_close_matches(name, siblings, n=1, cutoff=0.85):
-        return f" (did you mean {key.removesuffix(name) + slip[0]!r}?)"
+    siblings = [leaf for parent, _, leaf in names.values() if parent == section]
+    if typo := difflib.get_close_matches(name, siblings, n=1, cutoff=0.85):
+        return f" (did you mean {key.removesuffix(name) + typo[0]!r}?)"
     for stage, command in ((PretrainRecipe, "pretrain"), (TrainRecipe, "train")):
         if stage is not kind and key in dict(_walk(stage)):
             return f" (it belongs to 'emoreg {command}')"
-    meant = [other for other, (_, _, leaf) in names.items() if leaf == name]
-    meant = meant or [
-        key.removesuffix(name) + leaf for leaf in difflib.get_close_matches(name, siblings, n=1, cutoff=0.5)
-    ]
-    if meant:
-        return f" (did you mean {' or '.join(repr(other) for other in meant)}?)"
+    suggestions = [other for other, (_, _, leaf) in names.items() if leaf == name]
+    if not suggestions:
+        similar = difflib.get_close_matches(name, siblings, n=1, cutoff=0.5)
+        suggestions = [key.removesuffix(name) + leaf for leaf in similar]
+    if suggestions:
+        return f" (did you mean {' or '.join(map(repr, suggestions))}?)"
     return nearest(name, siblings or names)

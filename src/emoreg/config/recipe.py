@@ -1,4 +1,4 @@
-"""The recipes of the two stages, every setting of a run in one frozen object; editions, and what makes a run that run.
+"""The recipes of the two stages, frozen objects with every setting of a run; their editions and identity.
 
 Checks across the sections of a recipe raise `SettingError` with dotted keys.
 """
@@ -31,8 +31,7 @@ from emoreg.config.setting_types import settle
 from emoreg.config.training import TrainingSettings
 from emoreg.errors import SettingError
 
-# Of the method, docs/method.md. Recipes of the first edition differ in defaults, and stay readable.
-EDITION = 2
+EDITION = 2  # of the method (docs/method.md); recipes of the first have other defaults, and can still be read
 
 
 @dataclass(frozen=True)
@@ -41,31 +40,29 @@ class PretrainRecipe:
 
     stimuli: StimuliSettings = field(default_factory=StimuliSettings)
     also: tuple[StimuliSettings, ...] = ()
-    """Further stimulus sets, learned at the same time, each with a head of its own: a list of settings as in
-    stimuli. May repeat a set under other labels."""
+    """Further stimulus sets that are learned at the same time, each with its own head: a list of settings as in
+    stimuli. May repeat a set with other labels."""
     pretext: Pretext = "affect"
     """What the encoder learns: affect (the images' labels; stated), or for a twin (ours): shuffled (the same labels,
     permuted among the training images), neutral (a label that is no emotion: a published one, or brightness and
     colourfulness) or rotation (by which quarter turn an image was rotated; Gidaris et al. 2018)."""
     backbone: BackboneSettings = field(default_factory=BackboneSettings)
-    # No crop: its black border would change brightness, which the default stimuli's labels follow. AdamW and few
-    # epochs: rating is a regression, which diverges at a classifier's learning rate; stimuli are few.
+    # No crop: its black border would change the brightness, on which the labels of the default stimuli depend. AdamW
+    # and few epochs: ratings are a regression, which diverges at a classifier's learning rate; stimuli are few.
     augment: AugmentSettings = field(default_factory=lambda: AugmentSettings(crop_padding=0))
     optimizer: OptimizerSettings = field(
         default_factory=lambda: OptimizerSettings(name="adamw", lr=2e-3, weight_decay=0.05, warmup=0.1)
     )
     training: TrainingSettings = field(default_factory=lambda: TrainingSettings(epochs=40, batch_size=64))
     seed: int = 0
-    """Seeds the weights, the splits, the order of the images and their augmentation; at least 0."""
+    """Seed of the weights, the splits, the order of the images and their augmentation; at least 0."""
     edition: int = EDITION
-    """Of the method (docs/method.md), 1 or 2. A stored recipe without one is of the first."""
+    """Edition of the method (docs/method.md), 1 or 2. A stored recipe without one belongs to the first."""
 
     def __post_init__(self) -> None:
         settle(self)
-        check_at_least(0, self, "seed")
-        _check_edition(self)
+        _check_common(self)
         _check_sets(self.sections)
-        _check_mixing(self)
         if self.pretext == "rotation" and self.augment.policy == "trivial":
             reason = "must not be trivial with pretext rotation: it turns images by up to 135°, as the pretext does"
             raise SettingError("augment.policy", reason)
@@ -82,34 +79,38 @@ class PretrainRecipe:
 
 
 def _check_sets(sets: dict[str, StimuliSettings]) -> None:
-    """SettingError for stimulus sets, by their keys, that cannot be learned together."""
-    size, weight = sets["stimuli"].image_size, sets["stimuli"].weight
-    for key, own in sets.items():
-        if own.image_size != size:
-            reason = f"must be {size} as in stimuli, not {own.image_size}: one encoder sees all sets at one size"
-            raise SettingError(f"{key}.image_size", reason)
-        if own.fit != sets["stimuli"].fit:
-            reason = f"must be {sets['stimuli'].fit} as in stimuli, not {own.fit}: one encoder sees all sets alike"
-            raise SettingError(f"{key}.fit", reason)
-        if (own.weight is None) != (weight is None):
-            kind = "null" if weight is None else "a number"
+    """Raise SettingError for stimulus sets, by their keys, that cannot be learned together."""
+    first = sets["stimuli"]
+    for key, other in sets.items():
+        _require_equal("image_size", key, other, "stimuli", first, "one encoder sees all sets at one size")
+        _require_equal("fit", key, other, "stimuli", first, "one encoder sees all sets alike")
+        if (other.weight is None) != (first.weight is None):
+            kind = "null" if first.weight is None else "a number"
             raise SettingError(f"{key}.weight", f"must be {kind} as in stimuli: weight every set, or none")
-    for (earlier, other), (key, own) in itertools.combinations(sets.items(), 2):
-        if (own.name, Path(own.root or "")) != (other.name, Path(other.root or "")):
+    for (earlier_key, earlier), (key, later) in itertools.combinations(sets.items(), 2):
+        if (later.name, Path(later.root or "")) != (earlier.name, Path(earlier.root or "")):
             continue
-        # The same images under other labels must be split alike: no head may train on what another is measured on.
+        # The same images with other labels need the same split: no head may train on what another is measured on.
         for name in ("count", "validation", "skip_unreadable"):
-            here, there = getattr(own, name), getattr(other, name)
-            if here != there:
-                reason = f"must be {there} as in {earlier}, not {here}: both are {own.name} and share held-out images"
-                raise SettingError(f"{key}.{name}", reason)
-        if own.labels == other.labels:
-            reason = f"must not be {own.labels} as in {earlier}: the same set a second time needs other labels"
+            why = f"both are {later.name} and share held-out images"
+            _require_equal(name, key, later, earlier_key, earlier, why)
+        if later.labels == earlier.labels:
+            reason = f"must not be {later.labels} as in {earlier_key}: the same set a second time needs other labels"
             raise SettingError(f"{key}.labels", reason)
 
 
-def _check_mixing(recipe: PretrainRecipe | TrainRecipe) -> None:
-    """SettingError for batches in which no image has another one to be mixed with."""
+def _require_equal(
+    name: str, key: str, settings: StimuliSettings, other_key: str, other: StimuliSettings, why: str
+) -> None:
+    value, wanted = getattr(settings, name), getattr(other, name)
+    if value != wanted:
+        raise SettingError(f"{key}.{name}", f"must be {wanted} as in {other_key}, not {value}: {why}")
+
+
+def _check_common(recipe: PretrainRecipe | TrainRecipe) -> None:
+    """Make the checks that both stages share, and resolve `stem: auto` of the first edition."""
+    check_at_least(0, recipe, "seed")
+    _check_edition(recipe)
     if recipe.augment.mixing and recipe.training.batch_size < 2:
         reason = f"must be at least 2 with augment.{recipe.augment.mixing}, not 1: images are mixed in pairs"
         raise SettingError("training.batch_size", reason)
@@ -129,44 +130,46 @@ class TrainRecipe:
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
     seed: int = 0
-    """Seeds the weights, λ's draw, the splits, the order of the images and their augmentation; at least 0."""
+    """Seed of the weights, λ's draw, the splits, the order of the images and their augmentation; at least 0."""
     edition: int = EDITION
-    """Of the method (docs/method.md), 1 or 2. A stored recipe without one is of the first."""
+    """Edition of the method (docs/method.md), 1 or 2. A stored recipe without one belongs to the first."""
 
     def __post_init__(self) -> None:
         settle(self)
-        check_at_least(0, self, "seed")
-        _check_edition(self)
-        _check_mixing(self)
+        _check_common(self)
         if self.augment.mixing and self.encoder.views is not None:
             reason = "must be 0 with encoder.views: features that are looked up are those of images that are not mixed"
             raise SettingError(f"augment.{self.augment.mixing}", reason)
-        loss, weights, mode = self.loss, self.loss_weights, self.regulation.mode
         if not self.has_two_responses:
-            if mode != "transfer" and self.encoder.experience is not None:
-                reason = (
-                    f"must be null with regulation.mode {mode}; choose another mode (transfer fine-tunes the encoder "
-                    "alone), or leave it out"
-                )
-                raise SettingError("encoder.experience", reason)
-            without = f"without a second response (regulation.mode {mode})"
-            if weights.regulated == 0:
-                raise SettingError("loss.regulated", f"must be positive {without}: there is no other loss")
-            for name in ("non_emotional", "emotional"):
-                if getattr(weights, name) > 0:
-                    raise SettingError(f"loss.{name}", f"must be 0 or null {without}, not {getattr(loss, name)}")
+            self._check_single_response()
         if self.target.task != "classification":
             self._check_task()
-        if weights[:3] == (0, 0, 0):
+        if self.loss_weights[:3] == (0, 0, 0):
             reason = "must be positive where loss.non_emotional and loss.emotional are 0: nothing would be trained"
             raise SettingError("loss.regulated", reason)
         if self.edition > 1:
-            self._check_second_edition(weights)
+            self._check_second_edition(self.loss_weights)
+
+    def _check_single_response(self) -> None:
+        mode, weights = self.regulation.mode, self.loss_weights
+        if mode != "transfer" and self.encoder.experience is not None:
+            reason = (
+                f"must be null with regulation.mode {mode}; choose another mode (transfer fine-tunes the encoder "
+                "alone), or leave it out"
+            )
+            raise SettingError("encoder.experience", reason)
+        without = f"without a second response (regulation.mode {mode})"
+        if weights.regulated == 0:
+            raise SettingError("loss.regulated", f"must be positive {without}: there is no other loss")
+        for name, weight in (("non_emotional", weights.non_emotional), ("emotional", weights.emotional)):
+            if weight > 0:
+                raise SettingError(f"loss.{name}", f"must be 0 or null {without}, not {weight}")
 
     def _check_task(self) -> None:
         labels, mode = self.target.labels, self.regulation.mode
         if mode in RELATIVES:
-            raise SettingError("regulation.mode", f"must not be {mode} with target.labels {labels}: it tells classes")
+            reason = f"must not be {mode} with target.labels {labels}: it predicts classes"
+            raise SettingError("regulation.mode", reason)
         if self.loss.class_weights != "none":
             reason = f"must be none with target.labels {labels}: an image has no one class"
             raise SettingError("loss.class_weights", reason)
@@ -193,12 +196,12 @@ class TrainRecipe:
 
     @property
     def sections(self) -> dict[str, TargetSettings]:
-        """The target by its key, as `PretrainRecipe.sections`."""
+        """The target by its key, like `PretrainRecipe.sections`."""
         return {"target": self.target}
 
     @property
     def has_two_responses(self) -> bool:
-        """Whether there is an emotional branch beside the backbone."""
+        """Whether there is an emotional branch in addition to the backbone."""
         return self.regulation.mode not in SINGLE
 
     @property
@@ -218,34 +221,30 @@ AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
 
 
 def require_recipe(recipe: object, kind: type[R], taker: str) -> R:
-    """The recipe, if it is of this kind.
+    """Return the recipe; raise SettingError if it is not of this kind.
 
     Args:
-        recipe: what is given.
-        kind: what the function `taker` takes.
-        taker: its name, for the error.
-
-    Raises:
-        SettingError: it is another stage's, or no recipe.
+        recipe: the caller's argument.
+        kind: the expected class.
+        taker: name of the function that expects it, for the error.
     """
     if isinstance(recipe, kind):
         return recipe
-    right = {PretrainRecipe: "pretrain", TrainRecipe: "train"}
+    functions = {PretrainRecipe: "pretrain", TrainRecipe: "train"}
     if isinstance(recipe, PretrainRecipe | TrainRecipe):
-        mend = f"a {type(recipe).__name__}; emoreg.{right[type(recipe)]} takes that"
-    elif isinstance(recipe, type) and recipe in right:
-        mend = f"the class {kind.__name__}; emoreg.read_recipe(emoreg.{kind.__name__}) gives its defaults"
+        given = f"a {type(recipe).__name__}; emoreg.{functions[type(recipe)]} takes that"
+    elif isinstance(recipe, type) and recipe in functions:
+        given = f"the class {kind.__name__}; emoreg.read_recipe(emoreg.{kind.__name__}) gives its defaults"
     elif isinstance(recipe, str | Path):
-        mend = f"a path; emoreg.read_recipe(emoreg.{kind.__name__}, path) reads it"
+        given = f"a path; emoreg.read_recipe(emoreg.{kind.__name__}, path) reads it"
     else:
-        mend = f"a {type(recipe).__name__}; emoreg.read_recipe(emoreg.{kind.__name__}, path) reads one"
-    raise SettingError("recipe", f"{taker} takes a {kind.__name__}, not {mend}")
+        given = f"a {type(recipe).__name__}; emoreg.read_recipe(emoreg.{kind.__name__}, path) reads one"
+    raise SettingError("recipe", f"{taker} takes a {kind.__name__}, not {given}")
 
 
-# Device count and trackers are not part of a run's identity: with other values of these it is the same run.
-EXECUTION_ONLY = ("devices", "trackers")  # of `TrainingSettings`
+EXECUTION_ONLY = ("devices", "trackers")  # fields of `TrainingSettings` that are not part of a run's identity
 
-# Settings that the second edition added, by their class, and what the first edition did.
+# Settings that the second edition added, by class, with the value that stands for the first edition's behaviour.
 ADDED: dict[type, dict[str, Any]] = {
     StimuliSettings: {"classes": None},
     TargetSettings: {"test": True},
@@ -256,8 +255,8 @@ ADDED: dict[type, dict[str, Any]] = {
     PretrainRecipe: {"edition": 1},
 }
 
-# Settings that came while the second edition was in use, by their class, and what was done without them. At this value
-# they are no part of a run's identity, so that runs from before keep their ids; the first edition has no other value.
+# Settings added later to the second edition, by class, with the value that stands for the earlier behaviour. At this
+# value they are not part of a run's identity, so that older runs keep their ids; the first edition allows no other.
 LATER: dict[type, dict[str, Any]] = {
     BackboneSettings: {"weights": None, "pool": None, "class_token": None},
     StimuliSettings: {"fit": "crop", "test_limit": None, "share": None, "valence": "all", "arousal": "all"},
@@ -292,11 +291,9 @@ LATER: dict[type, dict[str, Any]] = {
 
 
 def defaults(kind: type, edition: int = EDITION) -> Any:
-    """A recipe of an edition with all its defaults."""
-    if edition == EDITION:
-        return kind()
-    if kind is PretrainRecipe:
-        return PretrainRecipe(edition=edition)
+    """Return the default recipe of an edition."""
+    if edition == EDITION or kind is PretrainRecipe:
+        return kind(edition=edition)
     return TrainRecipe(
         regulation=RegulationSettings(mix="logits"),
         loss=LossSettings(regulated=1.0, non_emotional=0.0, emotional=0.0, budget="as_given"),
@@ -305,7 +302,7 @@ def defaults(kind: type, edition: int = EDITION) -> Any:
 
 
 def _check_edition(recipe: PretrainRecipe | TrainRecipe) -> None:
-    """SettingError for an unknown edition, and for a setting that the first one did not have."""
+    """Raise SettingError for an unknown edition, or for a setting that edition 1 lacked; set edition 1's stems."""
     if recipe.edition not in (1, EDITION):
         raise SettingError("edition", f"must be 1 or {EDITION}, not {recipe.edition}")
     if recipe.edition == 1:
@@ -319,16 +316,17 @@ def _check_edition(recipe: PretrainRecipe | TrainRecipe) -> None:
 
 
 def _use_first_stem(recipe: PretrainRecipe | TrainRecipe) -> None:
-    """The first edition knew no `auto`: a backbone without a stem had that for small images, whatever its images."""
+    """Resolve `stem: auto` as the first edition did: cifar, for images of any size."""
     if recipe.backbone.stem == "auto":
         object.__setattr__(recipe, "backbone", replace(recipe.backbone, stem="cifar"))
-    own = recipe.encoder.backbone if isinstance(recipe, TrainRecipe) else None
-    if isinstance(recipe, TrainRecipe) and own is not None and own.stem == "auto":
-        object.__setattr__(recipe, "encoder", replace(recipe.encoder, backbone=replace(own, stem="cifar")))
+    if isinstance(recipe, TrainRecipe):
+        backbone = recipe.encoder.backbone
+        if backbone is not None and backbone.stem == "auto":
+            object.__setattr__(recipe, "encoder", replace(recipe.encoder, backbone=replace(backbone, stem="cifar")))
 
 
 def added(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Key, value, and what was done without it, of every setting that the first edition did not have."""
+    """Yield key, value, and the value for edition 1's behaviour of every setting that edition 1 lacked."""
     for name, first in (ADDED.get(type(settings), {}) | LATER.get(type(settings), {})).items():
         yield f"{prefix}{name}", getattr(settings, name), first
     for item in fields(settings):
@@ -340,36 +338,35 @@ def added(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
 
 
 def with_stems(recipe: AnyRecipe) -> AnyRecipe:
-    """The recipe with what `stem: auto` stands for, by the images of its stage."""
+    """Return the recipe with every `stem: auto` resolved for the image size of its stage."""
     sets: list[StimuliSettings | TargetSettings] = [*recipe.sections.values()]
     size = sets[0].image_size
     if isinstance(recipe, TrainRecipe) and recipe.encoder.backbone is not None:
-        own = recipe.encoder.backbone.for_images(size)
-        if own != recipe.encoder.backbone:
-            recipe = replace(recipe, encoder=replace(recipe.encoder, backbone=own))
-    return replace(recipe, backbone=recipe.backbone.for_images(size)) if recipe.backbone.stem == "auto" else recipe
+        backbone = recipe.encoder.backbone.for_images(size)
+        recipe = replace(recipe, encoder=replace(recipe.encoder, backbone=backbone))
+    return replace(recipe, backbone=recipe.backbone.for_images(size))
 
 
 def identity(recipe: Recipe, contents: Mapping[str, Contents] | None = None) -> dict[str, Any]:
-    """What makes a run that run: `resolved`, without later settings that are not used.
+    """Return the settings that identify a run: `resolved`, without settings of `LATER` at their earlier behaviour.
 
     Args:
-        recipe: of either stage.
-        contents: what stands at the roots of its image sets, by section ("target", "also[0]"): their checksums replace
-            the paths, which stay as they are written where nothing is known of the images.
+        recipe: recipe of either stage.
+        contents: contents of its image sets, by section ("target", "also[0]"). Their checksums replace the roots;
+            roots of sets that are not listed stay as written.
     """
     content = _resolved(recipe, LATER)
-    for section, found in (contents or {}).items():
+    for section, images in (contents or {}).items():
         name, _, index = section.rstrip("]").partition("[")
-        (content[name][int(index)] if index else content[name])["root"] = found.sha256
+        (content[name][int(index)] if index else content[name])["root"] = images.sha256
     return content
 
 
 def resolved(recipe: Recipe) -> dict[str, Any]:
-    """The settings of a recipe, nested, without those that are execution only, and as `with_stems`.
+    """Return the settings of a recipe, nested, without `EXECUTION_ONLY` and with stems resolved.
 
-    Of the first edition also without those that it did not have, so that its runs keep their ids; of later ones with
-    the resolved weights of the loss.
+    For the first edition, settings that it lacked are left out, so that its runs keep their ids; for later ones, the
+    default weights of the loss are filled in.
     """
     return _resolved(recipe, {})
 
@@ -383,17 +380,17 @@ def _resolved(recipe: Recipe, unused: Mapping[type, Mapping[str, Any]]) -> dict[
 
 
 def _plain(settings: Any, edition: int, unused: Mapping[type, Mapping[str, Any]]) -> Any:
-    """Nested dictionaries of settings that an edition has, without those, by class and name, that have this value."""
+    """Return the settings of an edition as nested dictionaries, without those at their value in `unused`."""
     if isinstance(settings, tuple):
         return tuple(_plain(part, edition, unused) for part in settings)
     if not is_dataclass(settings):
         return settings
     kind = type(settings)
     missing = ADDED.get(kind, {}) | LATER.get(kind, {}) if edition == 1 else {}
-    values = {item.name: getattr(settings, item.name) for item in fields(settings) if item.name not in missing}
     without = unused.get(kind, {})
+    values = {item.name: getattr(settings, item.name) for item in fields(settings)}
     return {
         name: _plain(value, edition, unused)
         for name, value in values.items()
-        if name not in without or value != without[name]
+        if name not in missing and not (name in without and value == without[name])
     }

@@ -1,9 +1,8 @@
-"""Settings of images, networks and regulation: each once, typed, with its unit, range and reason.
+"""Settings of images, networks and regulation, typed, with unit, range and reason.
 
-`config.loss`, `config.augment`, `config.optimizer` and `config.training` have the others, `config.recipe` the recipes
-that all of them make up.
-
-What the paper states and what is ours is marked where it matters; see docs/method.md.
+The other settings are in `config.loss`, `config.augment`, `config.optimizer` and `config.training`; `config.recipe`
+combines all of them into recipes. Docstrings say "stated" of what the paper states, and "ours" of what this library
+adds, where it matters; see docs/method.md.
 
 A wrong value raises `SettingError`. Its key is relative to the class that checks it ("patch_size"), because some
 classes serve several sections of a recipe; `config.read_recipe.build` adds the section.
@@ -21,15 +20,15 @@ from emoreg.config.rules import check_at_least, check_not_negative, check_positi
 from emoreg.config.setting_types import expand_paths, settle
 from emoreg.errors import SettingError
 
-SMALL_IMAGES = 64  # pixels a side up to which stem: auto is cifar; timm's stem leaves maps of 2x2 pixels of these
-MAX_IMAGE_SIZE = 8192  # pixels a side: above this even a few decoded images would fill the memory
+SMALL_IMAGES = 64  # largest side in pixels for which stem auto means cifar; timm's stem would leave maps of 2x2 pixels
+MAX_IMAGE_SIZE = 8192  # side in pixels: above this even a few decoded images would fill the memory
 
 Relative = Literal["embp", "bel", "liaenn"]
 Mode = Literal["none", "fixed", "random", "learned", "random_learned", "transfer", Relative]
-RELATIVES: tuple[Relative, ...] = get_args(Relative)  # earlier networks with emotions of their own, as a head
-SINGLE = ("none", "transfer", *RELATIVES)  # modes of one network, without a second response
-OWN = "own:"  # begins the name of an architecture that a run records and its caller gave as a module
-LEARNED = ("learned", "random_learned")  # modes whose λ = σ(ρ) is trained
+RELATIVES: tuple[Relative, ...] = get_args(Relative)  # earlier emotional networks, as a head of the backbone
+SINGLE = ("none", "transfer", *RELATIVES)  # modes with one network and no second response
+OWN = "own:"  # prefix of the recorded architecture name of a user-supplied module
+LEARNED = ("learned", "random_learned")  # modes with a trained λ = σ(ρ)
 Granularity = Literal["scalar", "per_class", "per_sample"]
 Mixing = Literal["logits", "probabilities", "features"]
 LabelChoice = Literal["published", "distribution", "majority", "polarity", "ekman", "dimensions"]
@@ -43,7 +42,7 @@ Task = Literal["classification", "multilabel", "regression"]  # one class of K, 
 
 
 def check_regulation(mode: Mode, lam: float, granularity: Granularity, mix: Mixing = "logits") -> None:
-    """SettingError for a λ outside [0, 1] and for combinations that have no meaning; see `RegulationSettings`."""
+    """Raise SettingError for a λ outside [0, 1] and for contradictory settings; see `RegulationSettings`."""
     if not 0 <= lam <= 1:
         raise SettingError("lam", f"λ must lie in [0, 1], not {lam}")
     if mode == "learned" and lam in (0, 1):
@@ -65,13 +64,13 @@ class StimuliSettings:
     """procedural (drawn on the fly, labels from psychophysics), a published set (emoset, abstract, emod, ...; see
     emoreg data list), hf:OWNER/NAME (a set of the Hugging Face Hub whose classes are emotions), emotion_folder
     (`<emotion>/*.jpg`) or manifest (a CSV, JSON Lines or Parquet file). For positive controls, the training images of a
-    target with their classes, which are no emotion: cifar10, cifar100, digits or folder."""
+    target with their classes, which are not emotions: cifar10, cifar100, digits or folder."""
     root: str | None = None
     """Folder or zip of the set, the manifest file, or a pack made by `emoreg data pack`; procedural needs none. For hf:
     a local folder to read instead of the Hub."""
     classes: tuple[str, ...] | None = None
-    """With the classes of a target (name: cifar10, cifar100, digits, folder) as stimuli: keep only these, at least two.
-    null for all. Other sets have no classes."""
+    """If the stimuli are a target's images (name: cifar10, cifar100, digits, folder), keep only these classes, at least
+    two. null for all. Other sets have no classes."""
     labels: LabelChoice = "published"
     """published (the set's own), distribution (of votes), majority (of votes; ties are left out), polarity
     (negative or positive), ekman (one of six) or dimensions (valence, arousal, ...)."""
@@ -80,30 +79,29 @@ class StimuliSettings:
     image_size: int = 32
     """Side of the square network input in pixels, 8 to 8,192. A ViT needs the same size in stage 2."""
     fit: Fit = "crop"
-    """How images that are not square become so: crop keeps the middle square; pad keeps all of the image, its longer
-    side at image_size, between grey bars of the mean colour. A pack is made one way or the other."""
+    """How images are made square: crop keeps the central square; pad scales the longer side to image_size and adds bars
+    of the mean colour (grey). A pack is made for one or the other."""
     validation: float = 0.1
-    """Share of the images held out to measure the encoder, in [0, 1). Ignored for a set that is published with a
-    validation split: that split is used."""
+    """Share of the images held out to measure the encoder, in [0, 1). Ignored if the set is published with a validation
+    split, which is then used."""
     share: float | None = None
-    """Learn from this share of the training images, above 0 and at most 1: a dose of experience. Of a set whose own
-    label is a category it is a share of each, but one image at least; the images of a smaller share are among those of
-    a larger one. Twins see the same images. null for all."""
+    """Dose of experience: train on this share of the training images, above 0 and at most 1. It is taken from each
+    category, if the set's own labels are categories, with at least one image of each. A smaller share is a subset of a
+    larger one. Twins see the same images. null for all."""
     valence: Valence = "all"
-    """Learn from pleasant images alone (valence above 0, the middle of the scale), from unpleasant ones (below 0), or
-    from all. By the set's ratings, or where it has none by the polarity of the categories. Twins see the same images.
-    """
+    """Train on pleasant images only (valence above 0, the middle of the scale), unpleasant ones only (below 0), or all.
+    By the set's ratings, or else by the polarity of its categories. Twins see the same images."""
     arousal: Arousal = "all"
-    """Learn from calm images alone (arousal below 0, the middle of the scale), from arousing ones (above 0), or from
-    all. By the set's ratings, or where it has none by those of the categories' words (Russell & Mehrabian 1977)."""
+    """Train on calm images only (arousal below 0, the middle of the scale), arousing ones only (above 0), or all. By
+    the set's ratings, or else by those of its categories' names (Russell & Mehrabian 1977)."""
     limit: int | None = None
     """Use at most this many training images, drawn by seed; null for all."""
     test_limit: int | None = None
-    """Measure on at most this many images of a published test split, drawn by seed; null for all. Of use for trying out
-    alone."""
+    """Measure on at most this many images of a published test split, drawn by seed; null for all. For quick trials
+    only."""
     weight: float | None = None
-    """With several sets: this set's share of each epoch's images, relative to the other weights. null in all sets
-    weights each by its number of training images, so that an epoch sees every image once."""
+    """With several sets: this set's share of each epoch's images, relative to the other weights. null (then for every
+    set): weight by the number of training images, so that an epoch shows every image once."""
     skip_unreadable: bool = False
     """Skip images that cannot be decoded and report their number, instead of stopping at the first."""
 
@@ -124,56 +122,56 @@ class TargetSettings:
     name: str = "digits"
     """digits (embedded), cifar10, cifar100, folder (any images as `[<split>/]<class>/*.jpg|png`), any of
     torchvision's classification sets (svhn, stl10, flowers102, food101, ...), hf:OWNER/NAME (Hugging Face), or an
-    affective set by the emotion that an image evokes (abstract, artphoto, emoset, emotion6, fi; with labels polarity
+    affective set whose classes are the evoked emotions (abstract, artphoto, emoset, emotion6, fi; with labels polarity
     also emod, diffused_emod, oasis, manifest)."""
     root: str | None = None
     """Folder or zip of the images, or a pack made by `emoreg data pack`. For cifar10, cifar100 and torchvision's
     sets: the download folder (null for data). For hf: a local folder to read instead of the Hub."""
     classes: tuple[str, ...] | None = None
-    """Keep only these classes, at least two, of the training and the test images; labels follow their order. null
+    """Keep only these classes, at least two, of the training and test images; labels are numbered in this order. null
     for all."""
     per_class: int | None = None
     """Few-shot: train on this many images of each class, drawn by seed after the validation images are held out. A
     class with fewer is an error. null for all."""
     share: float | None = None
-    """Train on this share of the images of each class, above 0 and at most 1, but on one at least; drawn by seed after
-    the validation images are held out. The images of a smaller share are among those of a larger one. null for all."""
+    """Train on this share of the images of each class, above 0 and at most 1, with at least one image; drawn by seed
+    after the validation images are held out. A smaller share is a subset of a larger one. null for all."""
     imbalance: float | None = None
-    """A long tail: of class k of K, from 0 and in the order of the labels, n · imbalance^(-k / (K - 1)) training images
-    are kept, rounded down (Cui et al. 2019; usually 10 or 100), where n is the size of the smallest class. Validation
-    and test images stay as they are. null for the classes as they are."""
+    """Long tail: keep n · imbalance^(-k / (K - 1)) training images, rounded down, of class k = 0, ..., K - 1 in the
+    order of the labels, where n is the size of the smallest class (Cui et al. 2019; 10 or 100 are usual). Validation
+    and test images are unchanged. null for the classes as they are."""
     label_noise: LabelNoise = "none"
-    """Wrong labels of training images alone, drawn by seed, the same in all arms. symmetric: noise_share of each class
-    get another class, any alike. asymmetric: they get the class that theirs is taken for (Patrini et al. 2017): of
-    cifar10 trucks automobiles, birds airplanes, deer horses, cats dogs, dogs cats, and no others; of cifar100 the next
-    class of the same superclass; of other sets the next class. The last is followed by the first."""
+    """Wrong labels for training images only, the same in all arms. symmetric: noise_share of each class, drawn by seed,
+    get a random other class. asymmetric: they get the class that theirs is confused with (Patrini et al. 2017): in
+    cifar10 truck -> automobile, bird -> airplane, deer -> horse, cat <-> dog, and no others; in cifar100 the next class
+    of the same superclass; in other sets the next class. The last is followed by the first. aggre, random1, random2,
+    random3 and worse (cifar10) and noisy (cifar100): labels of human annotators (Wei et al. 2022)."""
     noise_share: float | None = None
-    """Share of the training images whose labels label_noise changes, above 0 and below 1; the wrong labels of a smaller
-    share are among those of a larger one. null without drawn noise."""
+    """Share of the training images whose labels symmetric or asymmetric noise changes, above 0 and below 1; the images
+    of a smaller share are a subset of those of a larger one. null without such noise."""
     image_size: int = 32
     """Side of the square network input in pixels, 8 to 8,192."""
     fit: Fit = "crop"
-    """How images that are not square become so, in training and wherever the classifier is used: crop keeps the middle
-    square; pad keeps all of the image, its longer side at image_size, between grey bars of the mean colour. A pack is
-    made one way or the other."""
+    """How images are made square, in training and wherever the classifier is used: crop keeps the central square; pad
+    scales the longer side to image_size and adds bars of the mean colour (grey). A pack is made for one or the other.
+    """
     validation: float = 0.1
-    """Share of the training images held out for curves and model choices, in [0, 1). Ignored for a set that is
-    published with a validation split beside its test split: that split is used. The test split is scored once, at the
-    end."""
+    """Share of the training images held out for curves and model selection, in [0, 1). Ignored if the set is published
+    with both a validation and a test split, which are then used. The test split is scored once, at the end."""
     test: bool = True
-    """Score the test split at the end. false leaves it unseen, for explorations that validation images decide."""
+    """Score the test split at the end. false leaves it unseen, for explorations decided on validation images."""
     limit: int | None = None
     """Use at most this many training images, drawn by seed in proportion to the classes; null for all."""
     test_limit: int | None = None
     """Score at most this many images of the test split at the end, drawn by seed in proportion to the classes; null for
-    all. Of use for trying out alone: such an accuracy cannot be compared with any other."""
+    all. For quick trials only: such an accuracy cannot be compared with any other."""
     skip_unreadable: bool = False
     """Skip images that cannot be decoded and report their number, instead of stopping at the first."""
     labels: TargetLabels = "majority"
-    """What an affective set asks: majority, the published emotion or the one with most votes; polarity, negative or
-    positive, by valence or by emotions; ekman, one of six basic emotions; multilabel, all emotions that got their share
-    of the votes or more, for E emotions 1 / E (ours); dimensions, people's ratings of valence, arousal, ..., by
-    regression. Images without such a label are left out."""
+    """Task posed by an affective set: majority, the published emotion or the one with most votes; polarity, negative or
+    positive, by valence or by emotions; ekman, one of six basic emotions; multilabel, all emotions with at least 1 / E
+    of the votes, for E emotions (ours); dimensions, regression of people's ratings of valence, arousal, .... Images
+    without such a label are left out."""
 
     def __post_init__(self) -> None:
         settle(self)
@@ -193,22 +191,24 @@ class TargetSettings:
 
     @property
     def task(self) -> Task:
-        """What is answered."""
+        """The kind of task that these labels pose."""
         return task_of(self.labels)
 
 
 def task_of(labels: str) -> Task:
-    """What is answered where a target asks for these labels: mostly one class of each image."""
+    """Return the kind of task that a target with these labels poses; classification for most."""
     tasks: dict[str, Task] = {"multilabel": "multilabel", "dimensions": "regression"}
     return tasks.get(labels, "classification")
 
 
 def _refuse_classes(settings: TargetSettings) -> None:
-    """SettingError for a setting of the classes where an image has not one class."""
+    """Raise SettingError for a setting about classes, for a task without classes."""
     for name in ("classes", "per_class", "imbalance", "label_noise"):
-        if (value := getattr(settings, name)) != (default := getattr(TargetSettings, name)):
-            left = "null" if default is None else default
-            raise SettingError(name, f"must be {left} with labels {settings.labels}, not {value}: there are no classes")
+        value, default = getattr(settings, name), getattr(TargetSettings, name)
+        if value != default:
+            neutral = "null" if default is None else default
+            reason = f"must be {neutral} with labels {settings.labels}, not {value}: there are no classes"
+            raise SettingError(name, reason)
 
 
 def _check_classes(classes: tuple[str, ...] | None) -> None:
@@ -238,13 +238,13 @@ class BackboneSettings:
     """An architecture without its classification head."""
 
     name: str = "resnet20"
-    """resnet8/14/20/32/44/56/110 (He et al. 2016, for 32x32 images), speednet (in the manner of Jordan 2024, learns in
-    a few epochs) or any model name of timm; with pretrained true also hf-hub:OWNER/NAME, a model of the Hub, and
-    local-dir:FOLDER, which hold config.json and weights."""
+    """resnet8/14/20/32/44/56/110 (He et al. 2016, for 32x32 images), speednet (in the style of Jordan 2024, learns in
+    a few epochs) or any model name of timm; with pretrained true also hf-hub:OWNER/NAME, a model on the Hub, or
+    local-dir:FOLDER, both with config.json and weights."""
     stem: Literal["auto", "cifar", "imagenet"] = "auto"
-    """First layers of timm's ResNets: cifar is a 3x3 convolution with stride 1 and no max-pool, for small images;
-    imagenet is timm's own, after which maps have a sixteenth of the pixels, so that a step on photographs of 224 pixels
-    costs about a fifteenth. auto: cifar for images of at most 64 pixels, else imagenet."""
+    """First layers of timm's ResNets. cifar: a 3x3 convolution with stride 1 and no max-pool, for small images.
+    imagenet: timm's own, which reduces maps to a sixteenth of the pixels, and the cost of a step on photographs of 224
+    pixels to about a fifteenth. auto: cifar for images of at most 64 pixels, else imagenet."""
     patch_size: int | None = None
     """Side of a ViT's patches in pixels; null for the architecture's own."""
     drop_path: float = 0.0
@@ -252,19 +252,21 @@ class BackboneSettings:
     pretrained: bool = False
     """Start from timm's published weights (downloaded) where they fit the architecture."""
     weights: str | None = None
-    """Start from the weights in this file, safetensors or PyTorch's, without their head. null: drawn, or timm's."""
+    """Start from the weights in this file (safetensors or PyTorch), ignoring its head. null: random, or timm's if
+    pretrained."""
     zero_gamma: bool | None = None
-    """Start the last batch norm of each residual block at γ = 0, which gates the block off at first (Goyal et al.
-    2017), or at 1 (false). ResNets only. null for the architecture's own: 0 in timm's ResNets, 1 in the classic ones.
-    """
+    """Start the last batch norm of each residual block at γ = 0, which switches the block off at first (Goyal et al.
+    2017), or at 1 (false). ResNets only. null for the architecture's default: 0 in timm's ResNets, 1 in the classic
+    ones."""
     width: int | None = None
     """Channels of the first stage of a ResNet or speednet, or embedding width of a ViT; null for the architecture's
-    own."""
+    default."""
     pool: Literal["token", "average"] | None = None
-    """A ViT's features: its class token, or the average over its patches after the last norm, which is better for
-    images alone (Beyer, Zhai & Kolesnikov 2022). null for the architecture's own."""
+    """A ViT's features: its class token, or the average over its patches after the last norm, which is better when
+    training on images alone (Beyer, Zhai & Kolesnikov 2022). null for the architecture's default."""
     class_token: bool | None = None
-    """false builds a ViT without a class token, which pool average does not read. null for the architecture's own."""
+    """false builds a ViT without a class token, which pool average does not use. null for the architecture's default.
+    """
 
     def __post_init__(self) -> None:
         settle(self)
@@ -278,18 +280,18 @@ class BackboneSettings:
 
     @property
     def is_own(self) -> bool:
-        """Whether this is the record of a module that the caller gave, which no recipe can build."""
+        """Whether this records a user-supplied module, which no recipe can build."""
         return self.name.startswith(OWN)
 
     def for_images(self, image_size: int) -> BackboneSettings:
-        """The same architecture with what `stem: auto` stands for, for images of so many pixels a side."""
+        """Return the settings with `stem: auto` resolved for images with sides of `image_size` pixels."""
         if self.stem != "auto":
             return self
         return replace(self, stem="cifar" if image_size <= SMALL_IMAGES else "imagenet")
 
     @property
     def untrained(self) -> BackboneSettings:
-        """The architecture alone, whose weights come from elsewhere."""
+        """The same architecture without pretrained weights."""
         return replace(self, pretrained=False, weights=None)
 
 
@@ -298,44 +300,43 @@ class EncoderSettings:
     """The emotional encoder of stage 2."""
 
     experience: str | None = None
-    """Run folder of the stage-1 run that trained the encoder. null leaves it untrained: the twin `fresh`."""
+    """Folder of the stage-1 run that trained the encoder. null leaves it untrained: the twin `fresh`."""
     backbone: BackboneSettings | None = None
     """Architecture; null for that of the experience or, without one, the same as the backbone."""
     frozen: bool = False
     """Keep the weights and batch statistics of stage 1. The paper trains end to end (false)."""
     views: int | None = None
-    """Frozen only: show the encoder this many fixed views of each training image (0: the image itself), augmented as
-    augment says, so that its features are computed once and then looked up. The encoder then no longer sees the
-    same crop as the backbone, which changes the method (ours). null computes features at every step."""
+    """Frozen only: show the encoder this many fixed views of each training image, augmented as augment says (0: the
+    image itself), so that its features are computed once and then looked up. The encoder then no longer sees the same
+    crop as the backbone, which changes the method (ours). null computes features at every step."""
     lr_factor: float = 1.0
     """Learning rate of the encoder as a multiple of optimizer.lr, at least 0."""
     anchor: float = 0.0
-    """Rate α, at least 0, at which the encoder's weights are drawn to those with which stage 2 begins, by a penalty of
-    α / 2 · their squared distance beside the loss (L2-SP: Li et al. 2018, who use 0.01 to 0.1). Weight decay still
-    draws them to 0. It keeps the experience alive; a twin is held by its own beginning. train_loss includes
-    it. 0 for none."""
+    """Weight α, at least 0, of a penalty α / 2 · ‖θ - θ₀‖² that pulls the encoder's weights towards those it has at the
+    start of stage 2, which preserves the experience (L2-SP: Li et al. 2018, who use 0.01 to 0.1). Weight decay still
+    pulls them towards 0. Each twin is pulled towards its own start. train_loss includes it. 0 for none."""
     rehearsal: float = 0.0
-    """Weight, at least 0, of stage 1's loss beside that of stage 2: in each step the encoder also answers as many of
-    its stimuli as there are images, through the read-out that it learned, which stays as it is. It keeps the experience
-    alive, and costs another step of the encoder. Of stage 1's augmentation stimuli are mirrored alone. 0 for none, as
-    it must be without an experience. In a study twins rehearse what they have learned, fresh and moments nothing.
+    """Weight, at least 0, of stage 1's loss added to that of stage 2, which preserves the experience: each step also
+    runs a batch of stimuli, as many as it has images, through the encoder and its stage-1 read-out, which stays frozen.
+    Costs another step of the encoder. Of stage 1's augmentation only mirroring is applied. 0 for none; must be 0
+    without an experience. In a study twins rehearse what they have learned; fresh and moments rehearse nothing.
     train_loss includes it."""
     takeover: Takeover = "as_is"
     """How stage 2 takes over the weights of stage 1: as_is; norm_matched (filters before a batch norm get the norms of
-    a fresh network, which leaves the function unchanged; not for ViTs); or shrunk (towards a fresh draw)."""
+    a fresh network, which leaves the function unchanged; not for ViTs); or shrunk (towards fresh random weights)."""
     shrink: float = 0.5
     """Share s of stage 1's weights that a shrunk takeover keeps, in [0, 1]: θ ← (1 - s) · fresh + s · stage 1 (Ash &
     Adams 2020, in the convex form of Schwarzer et al. 2023)."""
     moments_only: bool = False
-    """Keep of stage 1 only each layer's mean and variance of the weights, in a fresh draw, and its norms' γ and β: the
-    twin `moments` (Raghu et al. 2019)."""
+    """Draw fresh weights and keep from stage 1 only the mean and variance of each layer's weights, and the γ and β of
+    its norms: the twin `moments` (Raghu et al. 2019)."""
 
     def __post_init__(self) -> None:
         settle(self)
         expand_paths(self, "experience")
         check_not_negative(self, "lr_factor", "anchor", "rehearsal")
-        for name in ("anchor", "rehearsal"):
-            if self.frozen and (value := getattr(self, name)):
+        for name, value in (("anchor", self.anchor), ("rehearsal", self.rehearsal)):
+            if self.frozen and value:
                 raise SettingError(name, f"must be 0 with encoder.frozen true, not {value:g}: nothing moves")
         if self.rehearsal and self.moments_only:
             reason = f"must be 0 with encoder.moments_only true, not {self.rehearsal:g}: nothing is left to rehearse"
@@ -349,35 +350,31 @@ class EncoderSettings:
 
 @dataclass(frozen=True)
 class RegulationSettings:
-    """How the non-emotional and the emotional response are balanced."""
+    """How λ balances the non-emotional and the emotional response."""
 
     mode: Mode = "none"
     """none (plain backbone), fixed (E-Reg), random (Rand-E-Reg), learned (Learn-E-Reg), random_learned
     (Rand-Learn-E-Reg), transfer (the encoder of encoder.experience alone, fine-tuned; a reference), or an earlier
     emotional network as the backbone's head: embp, bel, liaenn (docs/relatives.md; they have no λ)."""
     lam: float = 0.5
-    """λ strictly between 0 and 1: the constant of fixed, the start of learned."""
+    """λ, strictly between 0 and 1: constant in mode fixed, initial value in mode learned."""
     granularity: Granularity = "scalar"
-    """One λ, one per class, or one per sample from a gate on both features (per class and per sample: learned modes
-    only)."""
+    """One λ (scalar), one per class, or one per sample, from a gate on the features of both branches (per_class and
+    per_sample: learned modes only)."""
     mix: Mixing = "probabilities"
-    """What λ balances: probabilities, logits or features (features not with a λ per class)."""
+    """What λ mixes: probabilities, logits or features (features not with a λ per class)."""
     lr_factor: float = 1.0
     """Learning rate of λ's parameters as a multiple of optimizer.lr, at least 0."""
     warmup: float = 0.0
-    """Share of the steps in which a learned λ stays where it starts, in [0, 1)."""
+    """Share of the steps, in [0, 1), during which a learned λ stays at its initial value."""
 
     def __post_init__(self) -> None:
         settle(self)
         check_regulation(self.mode, self.lam, self.granularity, self.mix)
         check_not_negative(self, "lr_factor")
         check_share(self, "warmup")
-        if self.mode in RELATIVES:
-            self._refuse_regulation()
-
-    def _refuse_regulation(self) -> None:
-        """SettingError for a setting of λ, which a relative does not have."""
-        for name, value in (("lam", self.lam), ("lr_factor", self.lr_factor), ("warmup", self.warmup)):
-            if value != getattr(type(self), name):
+        for name in ("lam", "lr_factor", "warmup"):
+            value = getattr(self, name)
+            if self.mode in RELATIVES and value != getattr(type(self), name):
                 reason = f"must be left out in mode {self.mode}, not {value}: it has no second response to balance"
                 raise SettingError(name, reason)

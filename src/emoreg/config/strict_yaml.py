@@ -1,7 +1,7 @@
-"""YAML files from untrusted sources: plain values only, with the line of every key.
+"""Reading YAML files from untrusted sources: plain values only, with the line of every key.
 
-What the versions of YAML read differently is text here, which a setting that wants a number refuses: 010 (8 or 10),
-1:30 (90), 1_000, 0x10, dates. 1e-3 is text too, and `config.read_recipe` takes it for a number.
+Values that versions of YAML read differently stay text, which numeric settings refuse: 010 (8 or 10), 1:30 (90), 1_000,
+0x10, dates. 1e-3 stays text too, but `config.read_recipe` converts it to a number.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 from emoreg.errors import SettingError, UserError
 from emoreg.runtime.safe_io import read_bounded
 
-MAX_BYTES, MAX_DEPTH = 2**20, 32  # the files that ship have 2 kB and 4 levels
+MAX_BYTES, MAX_DEPTH = 2**20, 32  # shipped files have 2 kB and 4 levels
 NULLS = ("null", "Null", "NULL", "~")
 _TEXT, _MERGE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"
-_WHOLE = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,99})")  # of a hundred digits: Python refuses thousands
+_WHOLE = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,99})")  # at most a hundred digits: Python refuses thousands
 _NUMBER = re.compile(r"[-+]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 _ENCODINGS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's, without its implicit types; those that are wanted follow."""
+    """PyYAML's safe loader with the implicit types below instead of its own."""
 
 
 _Loader.yaml_implicit_resolvers = {}
@@ -46,21 +46,21 @@ for _tag, _form, _first in (
 
 
 def whole_number(text: str) -> int | None:
-    """The number in decimal digits without leading zeros, blanks or underscores; None for any other text."""
+    """Parse an integer in decimal digits without leading zeros, spaces or underscores; None for any other text."""
     return int(text) if _WHOLE.fullmatch(text) else None
 
 
 def decimal_number(text: str) -> float | None:
-    """As `whole_number`, with a decimal point or an exponent or both, or neither."""
+    """Like `whole_number`, but the number may have a decimal point, an exponent, or both."""
     return float(text) if _NUMBER.fullmatch(text) else None
 
 
 def read_yaml(path: Path) -> tuple[Any, dict[str, int]]:
-    """As `parse_yaml`, of a file of at most MAX_BYTES in UTF-8, or in UTF-16 with a byte-order mark.
+    """Like `parse_yaml`, for a file of at most MAX_BYTES in UTF-8, or in UTF-16 with a byte-order mark.
 
     Raises:
         UserError: the file cannot be read.
-        SettingError: as `parse_yaml`, with the path; or it is in another encoding.
+        SettingError: as for `parse_yaml`, with the path; or the file is in another encoding.
     """
     try:
         content = read_bounded(path, MAX_BYTES)
@@ -79,13 +79,13 @@ def read_yaml(path: Path) -> tuple[Any, dict[str, int]]:
 
 
 def parse_yaml(text: str) -> tuple[Any, dict[str, int]]:
-    """The values in a YAML text (None in an empty one), and the lines of keys and list elements.
+    """Parse YAML text into its values (None if it is empty) and the lines of keys and list elements.
 
     Lines count from 1; keys are dotted, such as "training.epochs" and "also[0].name".
 
     Raises:
         SettingError: not YAML; nested deeper than MAX_DEPTH; anchors, aliases, merge keys or tags; a key that is not
-            text, has a dot or outer blanks, or appears twice. It has the line.
+            text, contains a dot, starts or ends with a space, or appears twice. The error has the line.
     """
     try:
         _refuse_expansion(text)
@@ -103,16 +103,18 @@ def parse_yaml(text: str) -> tuple[Any, dict[str, int]]:
         line, character = text[: error.position].count("\n") + 1, f"U+{error.character:04X}"
         problem = f"a character that YAML does not allow, {character}; remove it, or save the file as UTF-8"
         raise SettingError("", problem, line=line) from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: of a constructor
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: from a constructor
         mark = getattr(error, "problem_mark", None)
         problem = " ".join(str(getattr(error, "problem", error)).split())
-        here = "" if mark is None else text.splitlines()[mark.line : mark.line + 1]
-        hint = "; indent with blanks, not with tabs" if any("\t" in line for line in here) else ""
-        raise SettingError("", f"not valid YAML: {problem}{hint}", line=mark.line + 1 if mark else None) from None
+        if mark is None:
+            raise SettingError("", f"not valid YAML: {problem}") from None
+        if any("\t" in line for line in text.splitlines()[mark.line : mark.line + 1]):
+            problem += "; indent with spaces, not with tabs"
+        raise SettingError("", f"not valid YAML: {problem}", line=mark.line + 1) from None
 
 
 def _refuse_expansion(text: str) -> None:
-    """SettingError for YAML that no recipe needs and that makes a few lines stand for any amount of data, or code."""
+    """Raise SettingError for YAML by which a few lines can expand to any amount of data, or to code."""
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
         depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
@@ -128,27 +130,31 @@ def _refuse_expansion(text: str) -> None:
 
 
 def _lines(node: yaml.Node, key: str = "") -> Iterator[tuple[str, int]]:
-    """Every key and list element below a node, in the order of the file, with its line."""
+    """Yield every key and list element below a node, in the order of the file, with its line."""
     if isinstance(node, yaml.MappingNode):
         for name, value in node.value:
-            line = name.start_mark.line + 1
-            if name.tag == _MERGE:
-                raise SettingError(key, "merge keys (<<) are not supported; write the settings out", line=line)
-            if name.tag != _TEXT:
-                shown = name.value if isinstance(name, yaml.ScalarNode) else "a list or mapping"
-                raise SettingError(key, f"keys must be text, not {shown}", line=line)
-            if name.value != name.value.strip():
-                blank = next(one for one in (name.value[0], name.value[-1]) if one.isspace())
-                shown = f"a blank ({unicodedata.name(blank, f'U+{ord(blank):04X}').lower()})"
-                raise SettingError(f"{key}.{name.value}".strip("."), f"has {shown} at an end; remove it", line=line)
-            if "." in name.value:
-                raise SettingError(
-                    f"{key}.{name.value}".strip("."), "write sections as mappings, not with dots", line=line
-                )
-            inner = f"{key}.{name.value}" if key else name.value
-            yield inner, line
+            inner = _checked_key(name, key)
+            yield inner, name.start_mark.line + 1
             yield from _lines(value, inner)
     elif isinstance(node, yaml.SequenceNode):
         for index, element in enumerate(node.value):
             yield f"{key}[{index}]", element.start_mark.line + 1
             yield from _lines(element, f"{key}[{index}]")
+
+
+def _checked_key(name: yaml.Node, parent: str) -> str:
+    """Return the dotted key of a mapping's key node; raise SettingError if it is not a plain name."""
+    line = name.start_mark.line + 1
+    if name.tag == _MERGE:
+        raise SettingError(parent, "merge keys (<<) are not supported; write the settings out", line=line)
+    if name.tag != _TEXT:
+        shown = name.value if isinstance(name, yaml.ScalarNode) else "a list or mapping"
+        raise SettingError(parent, f"keys must be text, not {shown}", line=line)
+    key = f"{parent}.{name.value}" if parent else name.value
+    if name.value != name.value.strip():
+        space = next(end for end in (name.value[0], name.value[-1]) if end.isspace())
+        shown = unicodedata.name(space, f"U+{ord(space):04X}").lower()
+        raise SettingError(key, f"has a blank ({shown}) at an end; remove it", line=line)
+    if "." in name.value:
+        raise SettingError(key, "write sections as mappings, not with dots", line=line)
+    return key

@@ -1,4 +1,4 @@
-"""What a target is, in words: its name, how much of it, from where. Whoever shows results of it says it in these."""
+"""Describe a target in words: name, part, source. Everything that shows results uses these descriptions."""
 
 from __future__ import annotations
 
@@ -20,29 +20,32 @@ ANSWERED: Mapping[Task, str] = {
     "regression": "values",
 }
 OUTPUTS: Mapping[Task, str] = {"classification": "classes", "multilabel": "labels", "regression": "dimensions"}
-CLASSES = {"cifar10": 10, "cifar100": 100, "digits": 10}  # as published; of other sets a run knows the number
+CLASSES = {"cifar10": 10, "cifar100": 100, "digits": 10}  # as published; runs record the number for other sets
 
 
 def name_of(settings: TargetSettings) -> str:
-    """The name of a set; of the user's own folder that of the folder: "cifar100", "folder photos"."""
+    """Return the name of a set; for a user's folder with the folder's name: "cifar100", "folder photos"."""
     return f"folder {_place(settings)}" if _is_own(settings) else settings.name
 
 
-def part_of(settings: TargetSettings, classes: int | None, whole: int | None = None) -> str:
-    """What part of a set is trained on and tested on: "5 of 100 classes, 200 images a class"; empty for all of it.
+def part_of(settings: TargetSettings, whole: int | None = None) -> str:
+    """Describe the part of a set that is used: "5 of 100 classes, 200 images a class"; empty if all of it is.
 
-    What is done to its training images counts: "a long tail of factor 10, symmetric label noise of 40 %".
+    Includes changes to its training images: "a long tail of factor 10, symmetric label noise of 40 %".
 
     Args:
-        settings: of the target.
-        classes: number that the classifier knows; None where it is not known.
-        whole: number of classes of the whole set; None where it is not known.
+        settings: settings of the target.
+        whole: number of classes of the whole set; None if unknown.
     """
+    return ", ".join(_parts(settings, whole))
+
+
+def _parts(settings: TargetSettings, whole: int | None) -> list[str]:
     parts = []
     if settings.labels in LABELS:
         parts.append(LABELS[settings.labels])
-    if some := _some_classes(settings, whole):
-        parts.append(some)
+    if subset := _subset_of_classes(settings, whole):
+        parts.append(subset)
     if settings.per_class is not None:
         parts.append(f"{settings.per_class:,} image{'' if settings.per_class == 1 else 's'} a class")
     if settings.share is not None:
@@ -51,34 +54,33 @@ def part_of(settings: TargetSettings, classes: int | None, whole: int | None = N
         parts.append(f"a long tail of factor {settings.imbalance:g}")
     if settings.limit is not None:
         parts.append(f"at most {settings.limit:,} training images")
-    if settings.label_noise != "none":
-        share = "" if settings.noise_share is None else f" of {100 * settings.noise_share:g} %"
-        is_human = settings.label_noise in HUMAN_LABELS
-        parts.append(f"{settings.label_noise} {'labels of people' if is_human else f'label noise{share}'}")
-    return ", ".join(parts)
+    if settings.label_noise in HUMAN_LABELS:
+        parts.append(f"{settings.label_noise} labels of people")
+    elif settings.noise_share is not None:
+        parts.append(f"{settings.label_noise} label noise of {100 * settings.noise_share:g} %")
+    return parts
 
 
 def describe_target(settings: TargetSettings, classes: int | None, whole: int | None = None) -> str:
-    """All of it: "cifar100, 5 of 100 classes, 200 images a class, 32 pixels, read from cifar-small".
+    """Describe a target in full: "cifar100, 5 of 100 classes, 200 images a class, 32 pixels, read from cifar-small".
 
     Args:
-        settings: of the target.
-        classes: as for `part_of`.
-        whole: as for `part_of`.
+        settings: settings of the target.
+        classes: number of classes of the classifier; None if unknown.
+        whole: number of classes of the whole set; None if unknown.
     """
-    part = part_of(settings, classes, whole)
     parts = [name_of(settings)]
-    if classes is not None and not _some_classes(settings, whole):
+    if classes is not None and not _subset_of_classes(settings, whole):
         parts.append(f"{classes:,} {OUTPUTS[settings.task]}")
-    parts += [part] if part else []
+    parts += _parts(settings, whole)
     parts.append(f"{settings.image_size} pixels")
     if settings.root is not None and not _is_own(settings):
         parts.append(f"read from {_place(settings)}")
     return ", ".join(parts)
 
 
-def _some_classes(settings: TargetSettings, whole: int | None) -> str:
-    """ "5 of 100 classes"; empty for all of them."""
+def _subset_of_classes(settings: TargetSettings, whole: int | None) -> str:
+    """Return a phrase such as "5 of 100 classes"; empty if all are used."""
     whole = whole or CLASSES.get(settings.name.lower())
     if settings.classes is None or len(settings.classes) == whole:
         return ""
@@ -90,5 +92,5 @@ def _is_own(settings: TargetSettings) -> bool:
 
 
 def _place(settings: TargetSettings) -> str:
-    """The last part of the root: where it lies is nobody else's business."""
+    """Return the last part of the root; the rest of a path is private."""
     return next((part for part in reversed(re.split(r"[/\\]", settings.root or "")) if part), ".")

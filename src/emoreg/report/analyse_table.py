@@ -148,7 +148,7 @@ def _cells(table: Frame, runs: Runs, contrasts: Contrasts) -> Iterable[CellResul
                 images=int(max(_values(everything, "images_train"), default=0)),
                 has_stimuli=has_stimuli,
                 arms=tuple(arms),
-                part="; ".join(dict.fromkeys(part_of(*target) for target in targets_of(everything))),
+                part="; ".join(dict.fromkeys(part_of(target, whole) for target, _, whole in targets_of(everything))),
             )
 
 

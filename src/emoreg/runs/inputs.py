@@ -119,7 +119,7 @@ def changes(old: Recipe, new: Recipe, before: Inputs, now: Inputs) -> tuple[list
         if then.sha256 != there.sha256:
             is_given = section == now.given
             kind, others = ("images", "pixels, labels or classes") if is_given else ("files", "names or labels")
-            what = f"{then.told(kind)} then, {there.told(kind)} now"
+            what = f"{then.describe(kind)} then, {there.describe(kind)} now"
             if str(then) == str(there):
                 what += f", but other {others}"
             where = f"{section}, given in Python" if is_given else f"{section}.root"

@@ -117,7 +117,7 @@ def _refuse_other_images(run: Run, data: Target) -> None:
     was, now = run.inputs.data.get("target"), contents_of_given(data)
     is_given = isinstance(run.recipe, TrainRecipe) and run.recipe.target.name.startswith(GIVEN_IMAGES)
     if is_given and was is not None and now is not None and was.sha256 != now.sha256:
-        what = f"{was.told('images')} then, {now.told('images')} now"
+        what = f"{was.describe('images')} then, {now.describe('images')} now"
         raise SettingError(
             "data", f"must be what {run.folder} was trained on, with its labels and classes ({what}): give the same"
         )
