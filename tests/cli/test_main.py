@@ -440,4 +440,4 @@ def test_a_terminal_without_greek_gets_the_help_all_the_same() -> None:
         env={**os.environ, "PYTHONIOENCODING": "ascii"},
         check=False,
     )
-    assert ended.returncode == 0 and b"lambda strictly between 0 and 1" in ended.stdout and ended.stderr == b""
+    assert ended.returncode == 0 and b"lambda, strictly between 0 and 1" in ended.stdout and ended.stderr == b""

@@ -128,7 +128,7 @@ def test_a_dry_run_says_what_training_would_do_in_the_run_s_folder(
         (folder / "notes.txt").write_text("mine")
     expected = {
         "new": "run: a new run\n",
-        "begun": "run: goes on in epoch 2 of 3; what follows is of the whole run\n",
+        "begun": "run: resumes in epoch 2 of 3; what follows is for the whole run\n",
         "finished": "run: already finished, nothing to train\n",
         "diverged": "run: the loss is not finite\n",
         "other": "run holds a run with other settings (optimizer.lr: 0.1 -> 0.05); choose another folder",
@@ -164,7 +164,7 @@ def test_a_smoke_run_downloads_no_weights(
     Path("recipe.yaml").write_text("edition: 2\nbackbone: {name: resnet18, pretrained: true}\n")
     assert main(["train", "recipe.yaml", "--smoke", "--print-config"]) == 0
     shown = capsys.readouterr()
-    assert "pretrained: false" in shown.out and "--smoke starts from drawn weights" in shown.err
+    assert "pretrained: false" in shown.out and "--smoke starts from random weights" in shown.err
     assert main(["train", "recipe.yaml", "--smoke", "--print-config", "--backbone.pretrained", "true"]) == 0
     assert "pretrained: true" in capsys.readouterr().out
 

@@ -182,10 +182,10 @@ def test_tracebacks_are_told_of_where_there_are_some_and_runs_that_are_blocked_a
     file.write_text(STUDY.replace("[affect, fresh]", "[affect]").replace("references: [backbone]", "references: []"))
     where = "runs/pilot/failures.json"
     faults = {0, 1}
-    for told_of in (f"; their tracebacks are in {where}", f"; of 1 there is a traceback in {where}", ""):
+    for told_of in (f"; their tracebacks are in {where}", f"; tracebacks of 1 of them are in {where}", ""):
         shown = told(capsys, "study", "pilot.yaml", "--quiet", code=1)
         assert f"emoreg: 2 of 4 runs failed{told_of}; run the same command again to retry them" in shown
-        assert "emoreg: 2 of 4 runs are blocked: not begun, as they need one of stage 1 named above" in shown
+        assert "emoreg: 2 of 4 runs are blocked: not started, as they need a stage-1 run named above" in shown
         faults.discard(len(faults) - 1)
 
 
@@ -198,7 +198,7 @@ def test_a_study_with_a_run_that_diverges_is_complete_and_says_so(
         assert main(["study", "pilot.yaml", "--quiet"]) == 0
         shown = capsys.readouterr().err
         assert "emoreg: diverged: digits-resnet8-backbone-seed0: " in shown
-        assert "1 of 1 runs diverged: they count as collapsed, and are not trained again; to try one anew" in shown
+        assert "1 of 1 runs diverged: they count as collapsed, and are not trained again; to retry one" in shown
         assert "failed" not in shown
     (folder,) = (tmp_path / "runs" / "pilot" / "runs").iterdir()
     assert len(json.loads((folder / "environment.json").read_text())["sessions"]) == 1
@@ -217,8 +217,8 @@ def test_of_an_encoder_that_diverged_it_is_told_what_to_delete_and_no_traceback_
         shown = told(capsys, "study", "pilot.yaml", "--quiet", code=1)
         assert "emoreg: diverged: pretraining-resnet8-procedural-affect-seed0: " in shown
         assert (
-            "emoreg: 1 of 2 runs diverged in stage 1: they block what needs them, and are not trained again; to "
-            "try one anew that was trained here, delete its folder ('emoreg runs delete')\n" in shown
+            "emoreg: 1 of 2 runs diverged in stage 1: they block runs that need them, and are not trained again; to "
+            "retry one that was trained here, delete its folder ('emoreg runs delete')\n" in shown
         )
         assert "tracebacks" not in shown and "failed" not in shown
 

@@ -1,4 +1,4 @@
-"""Says which edition of the method a file of the user's own is read as."""
+"""Tells users which edition of the method their file is read as."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from emoreg.runtime.streams import tell
 
 
 def say_edition(file: Path) -> None:
-    """Print a line for the YAML file of a recipe or study that does not say its edition."""
+    """Print the edition that is assumed for the YAML file of a recipe or study, if the file does not name one."""
     if launch_env.rank() == 0 and not has_edition(file):
         line = f"emoreg: {file}: edition {EDITION} of the method; write 'edition: {EDITION}' to keep it"
         tell(printable(line))

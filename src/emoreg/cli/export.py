@@ -1,4 +1,4 @@
-"""The commands that make a trained model available to others: export and demo."""
+"""The commands that share a trained model with others: export and demo."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def export(
 ) -> None:
     """Export a trained model: Hugging Face Hub, ONNX, torch.export, timm.
 
-    Writes a model card (README.md) with the run's numbers too. The exported model is loaded again and compared with
-    the run before the command reports success.
+    Also writes a model card (README.md) with the run's numbers. Before the command reports success, it loads the
+    exported model and compares it with the run.
 
     Args:
         run: folder of a finished run
         to: folder to write; must be new or empty
         format: hub: model.safetensors and config.json for RegulatedModel.from_pretrained and the Hugging Face Hub;
             onnx: model.onnx for onnxruntime and others, needs the extra: pip install 'emoreg[export]'; torch:
-            model.pt2, a torch.export program that needs only torch; timm: the emotional encoder alone, as weights for
+            model.pt2, a torch.export program that needs only torch; timm: only the emotional encoder, as weights for
             timm
         study: folder of the study whose table and main finding the card shows
         overwrite: replace files in a folder that is not empty
@@ -43,22 +43,22 @@ def export(
     from emoreg.inference.export.export import export as export_run
 
     Progress(quiet=quiet).detail(f"exporting {run} as {format}")
-    done = export_run(run, to, format, study, overwrite=overwrite, runs=runs)
-    files = ", ".join(sorted(path.name for path in done.folder.iterdir()))
-    print(f"largest difference of the {done.compared}: {done.difference:.1e} (allowed: 1e-04)")
-    print(f"done: {done.folder} ({files})")
+    result = export_run(run, to, format, study, overwrite=overwrite, runs=runs)
+    files = ", ".join(sorted(path.name for path in result.folder.iterdir()))
+    print(f"largest difference of the {result.compared}: {result.difference:.1e} (allowed: 1e-04)")
+    print(f"done: {result.folder} ({files})")
 
 
 def demo(run: Path, *, port: int | None = None, host: str = "127.0.0.1", share: bool = False) -> None:
-    """Serve a page where people try a classifier with their own images.
+    """Serve a page where people try a classifier on their own images.
 
-    Drop an image on the page, see both responses and the regulated one, move λ by hand, read what the network feels.
-    Needs the extra: pip install 'emoreg[demo]'. Ctrl-C stops it.
+    Drop an image on the page to see both responses and the regulated one, set λ by hand, and read what the network
+    feels. Needs the extra: pip install 'emoreg[demo]'. Ctrl-C stops it.
 
     Args:
         run: folder of a finished classifier
-        port: default: the first free one from 7860 on
-        host: address to listen on; 127.0.0.1 is this machine alone, 0.0.0.0 its whole network
+        port: default: the first free one from 7860 up
+        host: address to listen on; 127.0.0.1 accepts only this machine, 0.0.0.0 its whole network
         share: also serve at a public address for a week, through Gradio's servers
 
     Examples:

@@ -40,13 +40,13 @@ def predict(
 
     Args:
         images: images, folders or zips of images
-        json: print JSON Lines, one object per image, as they come
+        json: print JSON Lines, one object per image, as soon as it is predicted
         out: write the predictions to a file: .csv or .jsonl
         pictures: write a picture (PNG) of each prediction
-        probabilities: include those of all classes (with --json or --out)
+        probabilities: include the probabilities of all classes (with --json or --out)
         lam: set λ by hand, in [0, 1]. Default: as trained
-        feel_with: whose features the stage-1 head reads: experience, those of the stage-1 encoder that it was trained
-            with, or encoder, those of the encoder as stage 2 trained it on
+        feel_with: the features that the stage-1 head reads: experience, of the stage-1 encoder that the head was
+            trained with, or encoder, of the same encoder after stage 2
         batch_size: images per batch. Default: by device
 
     Examples:
@@ -60,8 +60,8 @@ def predict(
 
     from emoreg.inference.load import load_run
     from emoreg.inference.pictures import write_picture
-    from emoreg.inference.predict import find_images
-    from emoreg.inference.predict import predict as predictions_of
+    from emoreg.inference.predict import Prediction, find_images
+    from emoreg.inference.predict import predict as predict_images
     from emoreg.inference.summary import Summary
     from emoreg.inference.writers import json_line, row_writer
     from emoreg.runtime.fonts import lacking_note
@@ -69,48 +69,41 @@ def predict(
     from emoreg.runtime.terminal import show
 
     progress, unreadable = Progress(quiet=quiet), 0
-    loaded, found = load_run(run, experience), find_images(images, progress)
+    loaded, sources = load_run(run, experience), find_images(images, progress)
     if pictures is not None:
         make_folder(pictures)
 
-    def on_unreadable(error: UserError) -> None:
+    def skip(error: UserError) -> None:
         nonlocal unreadable
         unreadable += 1
         advance(1)
         tell(f"emoreg: {error}; skipped")
 
-    predictions = predictions_of(
-        loaded,
-        found,
-        lam=lam,
-        feel_with=feel_with,
-        batch_size=batch_size,
-        device=device,
-        on_unreadable=on_unreadable,
+    def print_json(prediction: Prediction) -> None:
+        print(json_line(prediction.row(probabilities)))
+
+    predictions = predict_images(
+        loaded, sources, lam=lam, feel_with=feel_with, batch_size=batch_size, device=device, on_unreadable=skip
     )
-    summary, drawn = Summary(), set[str]()  # letters in pictures
-    with (
-        row_writer(out, probabilities) if out else contextlib.nullcontext(summary.add) as write,
-        progress.task("predict", len(found), "images") as advance,
-    ):
+    summary, letters = Summary(), set("".join(loaded.classes))  # letters in the pictures
+    writer = row_writer(out, probabilities) if out else contextlib.nullcontext(print_json if json else summary.add)
+    with writer as write, progress.task("predict", len(sources), "images") as advance:
         for prediction in predictions:
-            if json:
-                print(json_line(prediction.row(probabilities)))
-            else:
-                write(prediction)
+            write(prediction)
             if pictures is not None:
                 write_picture(pictures, prediction)
-                drawn.update(prediction.image)
+                letters.update(prediction.image)
             advance(1)
     if not json and not out:
         show(summary.shown(loaded, feel_with))
-    for path in (out, pictures):
-        if path is not None:
-            progress.say(f"written: {path}")
-    if pictures is not None and (note := lacking_note("".join(drawn.union(*loaded.classes)))):
-        progress.say(note)
+    if out is not None:
+        progress.say(f"written: {out}")
+    if pictures is not None:
+        progress.say(f"written: {pictures}")
+        if note := lacking_note("".join(letters)):
+            progress.say(note)
     if unreadable:
-        tell(f"emoreg: {unreadable:,} of {len(found):,} images could not be read")
+        tell(f"emoreg: {unreadable:,} of {len(sources):,} images could not be read")
     return 1 if unreadable else 0
 
 
@@ -126,14 +119,14 @@ def explain(
     device: DeviceName = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Look inside a classifier: where it looks, what it leans on; writes a page.
+    """Write a page that explains a classifier: where it looks, and what it relies on.
 
-    Shows where both branches look in an image, which classes lean on the emotional response, λ of each image if it is
-    gated, and how the features lie, by class and by felt emotion. Writes one page that opens anywhere, with its
-    pictures and charts as files beside it.
+    Shows where both branches look in an image, which classes rely on the emotional response, λ of each image if it is
+    gated, and a map of the features by class and by felt emotion. The page opens in any browser; its pictures and
+    charts are files in the same folder.
 
     Args:
-        images: images, folders or zips. Default: the test images where the emotional response changes most
+        images: images, folders or zips. Default: the test images that the emotional response changes most
         out: folder of the page. Default: RUN/explain
         data: labelled images instead of the run's test split: a target's name (cifar10), or a folder or zip of
             [test/]<class>/*.jpg|png

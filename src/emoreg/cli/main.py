@@ -1,7 +1,7 @@
 """The command line: `main`, its commands, and how errors are reported.
 
-A command is a typed function of this package that parses nothing: `parser` builds the options from its signature and
-docstring. It calls the library and prints. Modules of this package import heavy libraries only within functions.
+A command is a typed function that calls the library and prints; `parser` builds its options from its signature and
+docstring. Modules of this package import heavy libraries only inside functions.
 """
 
 from __future__ import annotations
@@ -69,20 +69,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Args:
-        arguments: None for those of the process.
+        arguments: command and options; None for the arguments of the process.
 
     Returns:
         The exit code: 0, 1 for problems found in data or failed runs, 2 for bad input, 130 when interrupted, 141 for a
         closed pipe, 143 when stopped by SIGTERM, SIGUSR1 or SIGHUP.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
     is_process = arguments is None
     if is_process:
         open_streams()
         heed_requests()
     try:
         try:
-            return _run(given, is_process)
+            return _run(sys.argv[1:] if arguments is None else arguments, is_process)
         finally:
             close_streams()  # here, not when Python exits, which would print a traceback
     except StdoutError as error:
@@ -92,30 +91,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
-def _run(given: Sequence[str], is_process: bool) -> int:
+def _run(arguments: Sequence[str], is_process: bool) -> int:
     command = None
     try:
         try:
-            command, prog, rest = find(EMOREG, "emoreg", given)
+            command, prog, rest = find(EMOREG, "emoreg", arguments)
             return _help(command, prog, rest) if isinstance(command, Group) else run(command, prog, rest)
         finally:
             if is_process:
                 ignore_requests()
     except UserError as error:
-        tell(f"emoreg{f' (process {launch_env.rank()})' if launch_env.rank() else ''}: {error}")
+        tell(f"emoreg (process {launch_env.rank()}): {error}" if launch_env.rank() else f"emoreg: {error}")
         return 2
     except KeyboardInterrupt as error:
         by_signal = isinstance(error, Stopped) and error.by != signal.SIGINT
-        how, hint = "stopped by a signal" if by_signal else "interrupted", ""
+        hint = ""
         if command in RESUMABLE:
             hint = "; run the same command again to resume"
             if isinstance(error, Stopped) and error.at_once:
                 hint = " at once; run the same command again to resume from what was saved before"
-        tell(f"emoreg: {how}{hint}")
+        tell(f"emoreg: {'stopped by a signal' if by_signal else 'interrupted'}{hint}")
         return 143 if by_signal else 130
     except StdoutError:
         raise
-    except OSError as error:  # a full or read-only disk, wherever it shows
+    except OSError as error:  # such as a full or read-only disk
         where = f": {error.filename}" if error.filename else ""
         tell(printable(f"emoreg: {error.strerror or error}{where}"))
         return 2

@@ -1,7 +1,8 @@
-"""Builds a command's parser from its function's signature, type hints and docstring, over argparse.
+"""Builds an argparse parser for a command from its function's signature, type hints and docstring.
 
-Not jsonargparse: its options have underscores, its flags take a value (--json true), and only its messages say which
-option is unknown. Not the library's functions themselves: importing those takes 1.7 s, for torch.
+jsonargparse was no alternative: its options have underscores, its flags take a value (--json true), and only its
+messages say which option is unknown. The commands wrap the library's functions, since importing those takes 1.7 s, for
+torch.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from emoreg.config.strict_yaml import decimal_number, whole_number
 from emoreg.config.training import Device
 from emoreg.errors import SettingError, UserError, nearest, shortened
 
-# Parameters before `*` become arguments, those after it options; a dataclass becomes an option per field.
-# Returns the exit code; None is 0.
+# Parameters before `*` become arguments, parameters after it options; a dataclass becomes an option per field. Returns
+# the exit code; None means 0.
 Command = Callable[..., int | None]
 
 
 class Shown(NamedTuple):
-    """How the help shows a parameter; stands in its annotation, as in `Annotated[Path, Shown("DIR")]`."""
+    """How the help shows a parameter; use it in an annotation, as in `Annotated[Path, Shown("DIR")]`."""
 
     metavar: str | None = None
     help: str | None = None
@@ -36,13 +37,13 @@ class Shown(NamedTuple):
 
 
 class SettingsOf(NamedTuple):
-    """Marks a parameter that takes a recipe's settings, as words such as "--training.epochs=5"."""
+    """Marks the parameter that receives a recipe's settings, as words such as "--training.epochs=5"."""
 
     recipe: type
 
 
 class Group(NamedTuple):
-    """A command that consists of commands: `emoreg`, `emoreg data` and `emoreg runs`."""
+    """A command with subcommands: `emoreg`, `emoreg data` and `emoreg runs`."""
 
     description: str
     commands: Mapping[str, Command | Group]
@@ -51,16 +52,16 @@ class Group(NamedTuple):
 
 Folder = Annotated[Path, Shown("DIR")]
 File = Annotated[Path, Shown("FILE")]
-DeviceName = Annotated[Device, Shown(help="auto takes the first accelerator")]
+DeviceName = Annotated[Device, Shown(help="auto uses the first accelerator, or else the CPU")]
 Quiet = Annotated[bool, Shown(help="show no progress")]
 METAVARS: dict[Any, str] = {int: "N", float: "X", bool: "{true,false}"}
 
 
 def find(group: Group, prog: str, arguments: Sequence[str]) -> tuple[Command | Group, str, Sequence[str]]:
-    """The command that the arguments name, its full name, and its own arguments.
+    """Return the command that the arguments name, its full name, and its own arguments.
 
     Raises:
-        UserError: unknown command; names the nearest one.
+        UserError: unknown command; names the closest match.
     """
     if not arguments or arguments[0].startswith("-"):
         return group, prog, arguments
@@ -79,7 +80,7 @@ def run(command: Command, prog: str, arguments: Sequence[str]) -> int:
         The exit code.
 
     Raises:
-        UserError: missing, unknown or malformed arguments; names the nearest option for an unknown one.
+        UserError: missing, unknown or malformed arguments; names the closest match for an unknown option.
     """
     import docstring_parser
 
@@ -87,8 +88,8 @@ def run(command: Command, prog: str, arguments: Sequence[str]) -> int:
     examples = [line for example in doc.examples for line in (example.description or "").splitlines()]
     parser = Parser(prog, doc.description or "", examples)
     texts = {each.arg_name: each.description for each in doc.params}
-    classes: dict[str, Any] = {}  # of parameters that are dataclasses
-    rest = None  # the parameter that takes a recipe's settings
+    classes: dict[str, Any] = {}  # by parameter, for parameters that are dataclasses
+    rest = None  # the parameter that receives a recipe's settings
     hints = get_type_hints(command, include_extras=True)
     for name, parameter in inspect.signature(command).parameters.items():
         (kind, *_), mark = _kinds(hints[name])
@@ -116,7 +117,7 @@ def run(command: Command, prog: str, arguments: Sequence[str]) -> int:
 
 
 def group_parser(group: Group, prog: str) -> Parser:
-    """A parser whose help lists the group's commands with the first line of each one's docstring."""
+    """Return a parser whose help lists the group's commands, each with the first line of its docstring."""
     width = max(map(len, group.commands)) + 3
     lines = [f"  {name:{width}}{_summary(command)}" for name, command in group.commands.items()]
     parser = Parser(prog, group.description, group.examples)
@@ -126,16 +127,16 @@ def group_parser(group: Group, prog: str) -> Parser:
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises UserError where argparse would exit, and names the nearest option for an unknown one.
+    """Raises UserError where argparse would exit, and names the closest match for an unknown option.
 
     Args:
-        prog: the command's full name.
-        description: paragraphs, which are filled to the terminal's width.
-        examples: command lines, shown as they are.
+        prog: full name of the command.
+        description: paragraphs, wrapped to the terminal's width.
+        examples: command lines, shown verbatim.
     """
 
     def __init__(self, prog: str, description: str, examples: Sequence[str]) -> None:
-        width = max(shutil.get_terminal_size().columns - 2, 11)  # as argparse's own
+        width = max(shutil.get_terminal_size().columns - 2, 11)  # as in argparse
         super().__init__(
             prog,
             description="\n\n".join(textwrap.fill(paragraph, width) for paragraph in description.split("\n\n")),
@@ -146,11 +147,11 @@ class Parser(argparse.ArgumentParser):
         self._flags = ["--help"]
 
     def add(self, name: str, **options: Any) -> None:
-        """As `add_argument`."""
+        """Call `add_argument`, and remember the option for suggestions."""
         self._flags += self.add_argument(name, **options).option_strings
 
     def parse(self, arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-        """The values of all parameters by name, and the arguments that belong to none."""
+        """Return the values of all parameters by name, and the arguments that belong to none."""
         namespace, strays = self.parse_known_args(arguments)
         return vars(namespace), strays
 
@@ -164,7 +165,7 @@ class Parser(argparse.ArgumentParser):
             self.error(f"unexpected argument '{strays[0]}'")
 
     def print_help(self, file: Any = None) -> None:
-        """Print the help to stdout; argparse would ignore a closed pipe."""
+        """Print the help to stdout, but unlike argparse raise the error of a closed pipe."""
         print(self.format_help(), end="")
 
     def error(self, message: str) -> NoReturn:
@@ -173,31 +174,40 @@ class Parser(argparse.ArgumentParser):
 
 
 def _add(parser: Parser, name: str, hint: Any, default: Any, text: str | None, is_option: bool) -> None:
-    """Add a parameter to the parser. `default` is inspect.Parameter.empty if there is none."""
+    """Add a parameter to the parser. `default` is inspect.Parameter.empty if it is required."""
     kinds, shown = _kinds(hint)
     kind, is_required = kinds[-1], default is inspect.Parameter.empty
-    options: dict[str, Any] = {"help": _help(text or shown.help, None if is_required or bool in kinds else default)}
-    if kind is bool:
-        options["action"] = "store_true"
-    elif get_origin(kind) is Literal:
-        options["choices"] = get_args(kind)
-    else:
+    options = _value_options(kind)
+    options["help"] = _help(text or shown.help, None if is_required or bool in kinds else default)
+    if "type" in options:
         options["metavar"] = shown.metavar or METAVARS.get(kind) or (None if is_option else name.upper())
-        options["type"] = _READ.get(kind, kind)
-    if get_origin(kind) is Sequence:
-        options |= {"type": _READ.get(get_args(kind)[0], get_args(kind)[0]), "nargs": "+" if is_required else "*"}
-        if is_option:
-            options["action"] = _Extend
     if bool in kinds and kind is not bool:  # bool | str: a flag that may have a value
         options |= {"nargs": "?", "const": True}
+    is_list = get_origin(kind) is Sequence
     if not is_required:
         options["default"] = default
-        if not is_option:
-            options.setdefault("nargs", "?")
+    elif is_list:
+        options["nargs"] = "+"
     if is_option:
+        if is_list:
+            options["action"] = _Extend
         parser.add(_flag(name), dest=name, required=is_required, **options)
     else:
+        if not is_required:
+            options.setdefault("nargs", "?")
         parser.add(name, **options)
+
+
+def _value_options(kind: Any) -> dict[str, Any]:
+    """Return the options of `add_argument` for reading a value of this type."""
+    if kind is bool:
+        return {"action": "store_true"}
+    if get_origin(kind) is Literal:
+        return {"choices": get_args(kind)}
+    if get_origin(kind) is Sequence:
+        (element,) = get_args(kind)
+        return {"type": _READ.get(element, element), "nargs": "*"}
+    return {"type": _READ.get(kind, kind)}
 
 
 def _whole(text: str) -> int:
@@ -213,14 +223,14 @@ def _number(text: str) -> float:
 
 
 _READ: dict[Any, Callable[[str], Any]] = {
-    int: _whole,  # as recipes are read, not as Python reads
+    int: _whole,  # as in recipes, where 010 and 1_000 are refused
     float: _number,
     Path: lambda text: path_of(text, "path"),
 }
 
 
 class _Extend(argparse.Action):
-    """A list that may be given in several parts, as in `--with A --with B`. The first one replaces the default."""
+    """Collects a list given in several parts, as in `--with A --with B`. The first part replaces the default."""
 
     def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
         before = getattr(namespace, self.dest)
@@ -235,7 +245,7 @@ def _add_fields(parser: Parser, settings: Any) -> None:
 
 
 def _add_settings(parser: Parser, dest: str, recipe: Any) -> None:
-    """Add an option for each setting of a recipe, such as --training.epochs; `dest` gets the words that were given."""
+    """Add an option for each setting of a recipe, such as --training.epochs; `dest` gets the words of all of them."""
     usage = parser.format_usage().partition(": ")[2].rstrip()
     _add_section(parser, dest, recipe, "", None)
     parser.usage = f"{usage} [--SETTING VALUE ...]"
@@ -269,7 +279,7 @@ def _add_section(parser: Parser, dest: str, section: Any, prefix: str, defaults:
 
 
 def _kinds(hint: Any) -> tuple[list[Any], Any]:
-    """The types that a value may have besides None, and what stands beside them in the annotation."""
+    """Return the types that a value may have besides None, and the mark in its annotation."""
     if get_origin(hint) is Annotated:
         kind, mark = get_args(hint)
         return _kinds(kind)[0], mark
@@ -285,7 +295,7 @@ def _summary(described: Any) -> str:
 
 
 def _field_texts(settings: Any) -> dict[str, str | None]:
-    """The docstrings below the fields of a class."""
+    """Return the docstring of each field of a class."""
     import docstring_parser
 
     return {each.arg_name: each.description for each in docstring_parser.parse_from_object(settings).params}
@@ -299,5 +309,5 @@ def _help(text: str | None, default: Any) -> str:
 
 
 def _flag(name: str) -> str:
-    """The option of a parameter: "--from" of `from_`, "--per-image" of `per_image`."""
+    """Return the option for a parameter: "--from" for `from_`, "--per-image" for `per_image`."""
     return f"--{name.rstrip('_').replace('_', '-')}"

@@ -1,4 +1,4 @@
-"""The method from end to end in minutes, on embedded data: no download, no settings to choose."""
+"""The whole method in minutes, on embedded data: no download, no settings to choose."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ from emoreg.runtime.progress import Progress
 if TYPE_CHECKING:
     import pandas as pd
 
-UNSEEN, UNSEEN_SEED = 240, 10_000  # images of the picture, drawn with a seed that no run of stage 1 has
+UNSEEN, UNSEEN_SEED = 240, 10_000  # images in the picture, drawn with a seed that no stage-1 run uses
 JOBS = 2  # parallel runs: networks this small do not fill two cores
-# ResNet-8 and few epochs: sized for two CPU cores and four minutes. On the CPU alone, so that every machine
-# runs the same arithmetic.
+# ResNet-8 and few epochs: sized for two CPU cores and four minutes. CPU only, so that every machine computes alike.
 STAGE_1 = PretrainRecipe(
     stimuli=StimuliSettings(name="procedural", count=1000, image_size=16),
     backbone=BackboneSettings(name="resnet8"),
@@ -29,7 +28,7 @@ STAGE_1 = PretrainRecipe(
     training=TrainingSettings(epochs=6, batch_size=64, device="cpu", precision="32-true"),
 )
 STAGE_2 = TrainRecipe(
-    target=TargetSettings(name="digits", image_size=16, per_class=5, validation=0.0),  # 50 images: room for a gain
+    target=TargetSettings(name="digits", image_size=16, per_class=5, validation=0.0),  # 50 images leave room for a gain
     backbone=BackboneSettings(name="resnet8"),
     augment=AugmentSettings(crop_padding=1, flip=False),
     optimizer=OptimizerSettings(lr=0.05, warmup=0.2),
@@ -40,10 +39,10 @@ STAGE_2 = TrainRecipe(
 def quickstart(*, out: Folder = Path("runs/quickstart"), seeds: int = 5, quiet: Quiet = False) -> int:
     """Run the whole method on embedded data, in minutes: a page, a picture, tables and the verdict.
 
-    Needs no network: stage 1 on procedural affective images, then Learn-E-Reg with its twins and the references on
-    handwritten digits, five of each to learn from. The twin `neutral` is left out: procedural stimuli have no label but
-    their emotion. read-out.png shows what the encoder of the first seed reads from images that it has not seen. The
-    exit code is 1 if a run failed.
+    Needs no internet: stage 1 on procedural affective images, then Learn-E-Reg with its twins and the references on
+    handwritten digits, with five training images of each. The twin `neutral` is left out: procedural stimuli have no
+    label other than their emotion. read-out.png shows what the encoder of the first seed reads from images that it has
+    not seen. The exit code is 1 if a run failed.
 
     Args:
         out: the study's folder; finished runs in it are kept.
@@ -77,10 +76,7 @@ def quickstart(*, out: Folder = Path("runs/quickstart"), seeds: int = 5, quiet: 
 
 
 def _read_out(out: Path, table: pd.DataFrame) -> Path | None:
-    """Write a picture of what the first encoder reads from compositions that it has not seen, and from digits.
-
-    None if no encoder is finished.
-    """
+    """Draw what the first encoder reads from unseen procedural images and from digits; None if none is finished."""
     import numpy as np
 
     from emoreg.data.images.image_set import load_images
@@ -100,7 +96,7 @@ def _read_out(out: Path, table: pd.DataFrame) -> Path | None:
     unseen, labels = compose(UNSEEN, size, seed=UNSEEN_SEED)
     test = read_target(STAGE_2.target).test
     digits = load_images(test.take(np.arange(UNSEEN)), size, False, 1.0, Progress(quiet=True)).pixels
-    assert digits is not None  # so few fit into memory
+    assert digits is not None  # None only for sets too large for memory
     readout = read_out_of(out / RUNS / Path(encoders["folder"].iloc[0]).name)
     drawn = draw_affect_plane(readout, unseen, labels, digits.permute(0, 2, 3, 1).numpy(), "digits")
     with writing(path):

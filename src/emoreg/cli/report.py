@@ -1,4 +1,4 @@
-"""The commands that read what a study has found: print its results, write its report, plan its number of seeds."""
+"""The commands for the results of studies: print them, write reports, and estimate power."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 StudyOrTable = Annotated[Path, Shown("STUDY", "a study's folder, its YAML file, or a table of results")]
 RunsFolder = Annotated[Path, Shown("DIR", "folder of the run folders, for studies that share runs. Default: OUT/runs")]
 TABLES = (".parquet", ".csv")
-# Printed unless columns are named.
-COLUMNS = ["target", "backbone", "mode", "experience", "variant", "stimuli", "seed", "status"]
-COLUMNS += [f"validation_{outcome.name}" for outcome in OUTCOMES.values()]
-COLUMNS += ["train_loss", "lambda", "seconds"]
+COLUMNS = (  # printed by default
+    *("target", "backbone", "mode", "experience", "variant", "stimuli", "seed", "status"),
+    *(f"validation_{outcome.name}" for outcome in OUTCOMES.values()),
+    *("train_loss", "lambda", "seconds"),
+)
 
 
 def print_report(
@@ -33,12 +34,12 @@ def print_report(
     table: pd.DataFrame,
     out: Path,
     left_out: Sequence[str],
-    is_asked_for: bool = True,
+    is_requested: bool = True,
     own_notes: MethodNotes | None = None,
 ) -> None:
-    """Write the report and print its table and, last, the verdict.
+    """Write the report, and print its table and, last, the verdict.
 
-    Between looks it prints only that verdicts wait, unless the report was asked for.
+    Between looks, a report that was not requested explicitly is written, but not printed.
     """
     from emoreg.report.analyse_table import analyse
     from emoreg.report.contrast_plan import between_looks
@@ -52,7 +53,7 @@ def print_report(
     sentences = findings(analysis)
     page = write_reports(out, analysis, sentences)
     interim = between_looks(read_runs(table))
-    is_shown = interim is None or is_asked_for
+    is_shown = interim is None or is_requested
     if is_shown:
         show(results_table(analysis))
     print(f"page: {page.resolve()}")
@@ -63,16 +64,16 @@ def print_report(
 
 
 def report(study: StudyOrTable, *, out: Folder | None = None, runs: RunsFolder | None = None) -> None:
-    """Write a study's report as it now stands, or one of your own results: a page, Markdown, LaTeX, JSON.
+    """Write the report of a study's current results, or of your own: a page, Markdown, LaTeX, JSON.
 
-    report.html is one page that opens anywhere, offline; report.md and report.tex hold its tables,
+    report.html is a single page that opens in any browser, offline; report.md and report.tex hold its tables,
     report.json every contrast.
 
     Results of your own training loop are a CSV or Parquet file with a row per run: mode, experience, seed and accuracy,
     or arm, seed and accuracy. All columns: docs/own-results.md.
 
     Args:
-        out: folder to write. Default: the study's folder, FILE for FILE.parquet or FILE.csv
+        out: folder to write. Default: the study's folder, or FILE for FILE.parquet or FILE.csv
 
     Examples:
         emoreg report runs/cifar10-pilot
@@ -103,14 +104,14 @@ def results(
     columns: Annotated[str, Shown("NAMES")] | None = None,
     format: Literal["table", "csv", "json", "markdown"] = "table",
 ) -> None:
-    """Print, filter, join and export studies' tables of runs as they now stand.
+    """Print, filter, join and export the current tables of runs of studies.
 
-    Also writes results.parquet into the study's folder. Several tables are joined, with every run once. What is shown
-    by default leaves the test split out: it stands in the report.
+    Also writes results.parquet into the study's folder. Several tables are joined, with every run once. By default the
+    test split is not shown; its scores are in the report.
 
     Args:
-        merge: write the joined table, whole, to this Parquet file, and stop
-        where: rows to print, as pandas.DataFrame.query takes them
+        merge: write the complete joined table to this Parquet file, and stop
+        where: condition on the rows to print, as in pandas.DataFrame.query
         columns: names separated by commas; all for every column
 
     Examples:
@@ -123,8 +124,9 @@ def results(
         if merge.suffix.lower() != ".parquet":
             raise UserError(f"--merge: {merge} must end in .parquet")
         given = {"where": where is not None, "columns": columns is not None, "format": format != "table"}
-        if unused := [option for option, is_given in given.items() if is_given]:
-            raise UserError(f"--merge writes whole tables; leave out --{unused[0]}")
+        for option, is_given in given.items():
+            if is_given:
+                raise UserError(f"--merge writes whole tables; leave out --{option}")
 
     from emoreg.runtime.terminal import show
     from emoreg.study.columns import each_once
@@ -141,12 +143,7 @@ def results(
         print(f"{merge}: {len(each_once(table))} runs of {len(tables)} tables")
         return
     if columns is None:
-        table = select(table, where, None)
-        table = table[table.stage == 2]
-        known = [name for name in COLUMNS if name in table and table[name].notna().any()]
-        if "validation_accuracy" in known and table["validation_accuracy"].notna().sum() == table["train_loss"].count():
-            known.remove("train_loss")  # for runs without validation images
-        table = table[known]
+        table = _default_columns(select(table, where, None))
     else:
         table = select(table, where, list(table.columns) if columns == "all" else columns.split(","))
     if format == "table":
@@ -155,8 +152,16 @@ def results(
         print(rows_text(table, format), end="")
 
 
+def _default_columns(table: pd.DataFrame) -> pd.DataFrame:
+    table = table[table.stage == 2]
+    known = [name for name in COLUMNS if name in table and table[name].notna().any()]
+    if "validation_accuracy" in known and table["validation_accuracy"].count() == table["train_loss"].count():
+        known.remove("train_loss")  # shown for runs without validation images
+    return table[known]
+
+
 def _table(path: Path, runs: Path | None) -> pd.DataFrame:
-    """A study's results as they now stand, which are also written into its folder; or those of a table."""
+    """Read a table of results, or make the table of a study's current results and write it into the study's folder."""
     from emoreg.study.columns import has_result
     from emoreg.study.read_study import TABLE
     from emoreg.study.results_table import read_results, write_results
@@ -164,26 +169,26 @@ def _table(path: Path, runs: Path | None) -> pd.DataFrame:
 
     if path.suffix.lower() in TABLES:
         return read_results(path)
-    found = open_study(path, runs=runs)
-    table = found.table()
-    if found.out.is_dir():
-        kept = found.out / TABLE
-        if lost := _ids_of_results(kept) - set(table.id[has_result(table)]):
+    opened = open_study(path, runs=runs)
+    table = opened.table()
+    if opened.out.is_dir():
+        file = opened.out / TABLE
+        if lost := _ids_of_results(file) - set(table.id[has_result(table)]):
             lacking = (
-                f"{runs or found.out / RUNS} lacks {len(lost)} of its runs; give --runs, or delete the table if they "
+                f"{runs or opened.out / RUNS} lacks {len(lost)} of its runs; give --runs, or delete the table if they "
                 "are gone"
             )
-            tell(f"emoreg: {kept} is left as it is: {found.fallen_out or lacking}")
+            tell(f"emoreg: {file} is left as it is: {opened.fallen_out or lacking}")
             return table
         try:
-            write_results(kept, table)
-        except UserError as error:  # a study on a read-only disk can be read all the same
+            write_results(file, table)
+        except UserError as error:  # the disk may be read-only
             tell(f"emoreg: {error}")
     return table
 
 
 def _ids_of_results(path: Path) -> set[str]:
-    """Ids of the runs of a table that have a result; none where it is not there or damaged."""
+    """Return the ids of a table's runs that have a result; none if the table is missing or damaged."""
     from emoreg.study.columns import has_result
     from emoreg.study.results_table import read_results
 
@@ -206,36 +211,36 @@ def power(
 ) -> None:
     """Estimate how likely a study is to find an effect, for several numbers of seeds.
 
-    Simulates the very test that the report does, with the spread between the finished seeds of a pilot, two or more,
-    better five, or with a spread that is given.
+    Simulates exactly the test that the report uses, with the spread between the finished seeds of a pilot (at least
+    two, better five), or with a given spread.
 
     Args:
         effect: difference to find, in percentage points
         seeds: numbers of seeds to try
         looks: numbers of seeds at which the study is looked at before its end
-        sd: standard deviation of an arm's accuracy between seeds, in points, in place of a pilot
-        correlation: with --sd; of two arms with the same seed. 0 for independent arms
-        arms: regulated arms that are tested together. Default: those of the pilot, or 1
+        sd: standard deviation of an arm's accuracy between seeds, in points, instead of a pilot
+        correlation: with --sd, the correlation between two arms with the same seed; 0 for independent arms
+        arms: number of regulated arms tested together. Default: as in the pilot, or 1
 
     Examples:
         emoreg power runs/cifar10-pilot
         emoreg power runs/cifar10-pilot --effect 1 --seeds 4 8 12 --looks 4
         emoreg power --sd 0.3 --seeds 8 12
     """
-    if not 0 < effect < 100:
-        raise UserError(f"--effect is {effect}; it must be a number of points above 0")
-    if not seeds or not all(2 <= number <= 100 for number in seeds):
-        raise UserError(f"--seeds is {' '.join(map(str, seeds)) or 'empty'}; give numbers from 2 to 100")
-    if any(look < 1 for look in looks):
-        raise UserError(f"--looks is {min(looks)}; it must be at least 1")
-    if sd is not None and not 0 < sd < 100:
-        raise UserError(f"--sd is {sd}; it must be a number of points above 0")
-    if not -1 < correlation < 1:
-        raise UserError(f"--correlation is {correlation}; it must be above -1 and below 1")
-    if arms is not None and arms < 1:
-        raise UserError(f"--arms is {arms}; it must be at least 1")
-    if (study is None) == (sd is None):
-        raise UserError("give either a pilot (STUDY) or its numbers (--sd)")
+    for is_allowed, message in (
+        (0 < effect < 100, f"--effect is {effect}; it must be a number of points above 0"),
+        (
+            seeds and all(2 <= number <= 100 for number in seeds),
+            f"--seeds is {' '.join(map(str, seeds)) or 'empty'}; give numbers from 2 to 100",
+        ),
+        (min(looks, default=1) >= 1, f"--looks is {min(looks, default=1)}; it must be at least 1"),
+        (sd is None or 0 < sd < 100, f"--sd is {sd}; it must be a number of points above 0"),
+        (-1 < correlation < 1, f"--correlation is {correlation}; it must be above -1 and below 1"),
+        (arms is None or arms >= 1, f"--arms is {arms}; it must be at least 1"),
+        ((study is None) != (sd is None), "give either a pilot (STUDY) or its numbers (--sd)"),
+    ):
+        if not is_allowed:
+            raise UserError(message)
 
     from emoreg.report.power import given_spread, spreads_of, without_spread
     from emoreg.report.power_table import power_table
@@ -246,29 +251,29 @@ def power(
     else:
         pilot = _open(study, runs).table
         spreads = spreads_of(pilot)
-    reasons = [without_spread(spread) for spread in spreads]
-    if all(reasons):
-        raise UserError("; ".join(filter(None, reasons)))
-    for spread, reason in zip(spreads, reasons, strict=True):
-        if reason is not None:
-            show(printable(reason))
-            continue
+    usable = [spread for spread in spreads if without_spread(spread) is None]
+    reasons = [reason for spread in spreads if (reason := without_spread(spread)) is not None]
+    if not usable:
+        raise UserError("; ".join(reasons))
+    for reason in reasons:
+        show(printable(reason))
+    for spread in usable:
         family = spread if arms is None else dataclasses.replace(spread, arms=arms)
         show(power_table(family, effect, seeds, looks, pilot))
 
 
 class _Opened(NamedTuple):
-    """Results, and what is known of them."""
+    """The results of a study or of a table."""
 
     name: str
     table: pd.DataFrame
     folder: Path
-    left_out: Sequence[str]  # which a table alone does not say
+    left_out: Sequence[str]  # arms that the study leaves out; unknown, so empty, for a table
     results: Results | None = None  # of a table
 
 
 def _open(path: Path, runs: Path | None) -> _Opened:
-    """The results so far of a study, or those in a table. UserError if there are none yet."""
+    """Return the current results of a study or the results in a table; raise UserError if there are none yet."""
     from emoreg.report.own_report import read_results_file
     from emoreg.report.own_results import SUFFIXES
 
@@ -278,18 +283,18 @@ def _open(path: Path, runs: Path | None) -> _Opened:
     from emoreg.study.plan import left_out
     from emoreg.study.run_study import RUNS, open_study
 
-    found = open_study(path, runs=runs)
-    if found.fallen_out:
-        tell(f"emoreg: {found.fallen_out}")
-    table = found.table()
+    opened = open_study(path, runs=runs)
+    if opened.fallen_out:
+        tell(f"emoreg: {opened.fallen_out}")
+    table = opened.table()
     if not has_results(table):
-        where = runs or found.out / RUNS
+        where = runs or opened.out / RUNS
         raise UserError(f"no run of this study is finished in {where}; run 'emoreg study' first, or give --runs")
-    return _Opened(found.study.name, table, found.out, left_out(found.study))
+    return _Opened(opened.study.name, table, opened.out, left_out(opened.study))
 
 
 def has_results(table: pd.DataFrame) -> bool:
-    """Whether a run of stage 2 has ended: one that diverged counts, as collapsed."""
+    """Whether any run of stage 2 has ended. Diverged runs count: they are reported as collapsed."""
     from emoreg.study.columns import has_result
 
     return bool((has_result(table) & (table.stage == 2)).any())

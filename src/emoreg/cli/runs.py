@@ -1,4 +1,4 @@
-"""The commands that look after run folders: emoreg runs."""
+"""The commands that manage run folders: emoreg runs."""
 
 from __future__ import annotations
 
@@ -14,32 +14,29 @@ from emoreg.errors import UserError
 
 RunFolders = Annotated[Sequence[Path], Shown("RUN", "run folders")]
 VALIDATED = tuple(f"validation_{outcome.name}" for outcome in OUTCOMES.values())
-SHOWN = (
-    *("run", "stage", "status", "mode", "data", "backbone", "seed"),
-    *("epochs", *VALIDATED, "train_loss"),
-)
+SHOWN = ("run", "stage", "status", "mode", "data", "backbone", "seed", "epochs", *VALIDATED, "train_loss")
 SCORES = ("status", "epochs", *VALIDATED, "train_loss", "seconds")
 TEST = tuple(f"test_{outcome.name}" for outcome in OUTCOMES.values())
 
 
 def list_runs(
-    folders: Annotated[Sequence[Path], Shown("DIR", "run folders, or folders that hold some. Default: runs")] = (),
+    folders: Annotated[Sequence[Path], Shown("DIR", "run folders, or folders that contain some. Default: runs")] = (),
     *,
     where: Annotated[str, Shown("CONDITION")] | None = None,
     columns: Annotated[str, Shown("NAMES")] | None = None,
     test: bool = False,
     format: Literal["table", "csv", "json", "markdown"] = "table",
 ) -> None:
-    """List the runs in folders and below them: what each is, how far it is, its scores.
+    """List the runs in folders and their subfolders, with status and scores.
 
-    Scores are on validation images, where a run held some out. Settings are columns too, such as
-    recipe.training.epochs; in a condition their names stand in backticks, and the condition in single quotes.
+    Scores are on validation images, if a run held some out. Settings are columns too, such as recipe.training.epochs;
+    in a condition, put their names in backticks and the condition in single quotes.
 
     Args:
-        where: runs to list, as pandas.DataFrame.query takes them
+        where: condition on the runs to list, as in pandas.DataFrame.query
         columns: names separated by commas; all for every column
-        test: show accuracies on the test split too; whoever chooses a run by them has no test left
-        format: of the output
+        test: show scores on the test split too; if you choose a run by them, they are no longer a test
+        format: format of the output
 
     Examples:
         emoreg runs list
@@ -54,11 +51,12 @@ def list_runs(
 
     table = catalogue(find_runs(folders or [Path("runs")]))
     damaged = damage(table)
-    chosen = None if columns is None else list(table.columns) if columns == "all" else columns.split(",")
-    table = select(table, where, chosen)
-    if chosen is None:
-        wanted = [*SHOWN, *(TEST if test else ())]
+    if columns is None:
+        table = select(table, where, None)
+        wanted = (*SHOWN, *TEST) if test else SHOWN
         table = table[[name for name in wanted if name in ("run", "status") or table[name].notna().any()]]
+    else:
+        table = select(table, where, list(table.columns) if columns == "all" else columns.split(","))
     if format == "table":
         show(rows_table(table))
     else:
@@ -68,10 +66,10 @@ def list_runs(
 
 
 def compare(runs: RunFolders, *, test: bool = False) -> None:
-    """Show in which settings runs differ, and their scores.
+    """Show the settings in which runs differ, and their scores.
 
     Args:
-        test: show accuracies on the test split too; whoever chooses a run by them has no test left
+        test: show scores on the test split too; if you choose a run by them, they are no longer a test
 
     Examples:
         emoreg runs compare runs/one runs/other
@@ -85,26 +83,26 @@ def compare(runs: RunFolders, *, test: bool = False) -> None:
     if damaged := damage(table):
         raise UserError(damaged[0])
     settings = differing_settings(table)
-    shown = Table("setting", *table["run"], box=None, header_style="bold")
+    printed = Table("setting", *table["run"], box=None, header_style="bold")
     for name in settings:
-        shown.add_row(name.removeprefix(SETTINGS), *(_cell(value) for value in table[name]))
+        printed.add_row(name.removeprefix(SETTINGS), *(_cell(value) for value in table[name]))
     if not settings:
-        shown.add_row("(none differs)", *[""] * len(table))
-    shown.add_section()
-    for name in (*SCORES, *(TEST if test else ())):
+        printed.add_row("(none differs)", *[""] * len(table))
+    printed.add_section()
+    for name in (*SCORES, *TEST) if test else SCORES:
         if table[name].notna().any():
-            shown.add_row(name.replace("_", " "), *(_score(value) for value in table[name]))
-    show(shown)
+            printed.add_row(name.replace("_", " "), *(_score(value) for value in table[name]))
+    show(printed)
 
 
 def delete(runs: RunFolders, *, yes: bool = False) -> int:
-    """Delete run folders, after asking.
+    """Delete run folders, after confirmation.
 
-    Refused are folders that are no run's, that hold anything else, that a process works on, and a stage-1 run that an
-    unfinished run beside it needs. Then nothing is deleted.
+    Deletes nothing if one of the folders is not a run folder, contains other files, is in use by a process, or is a
+    stage-1 run that an unfinished run in the same folder needs.
 
     Args:
-        yes: do not ask
+        yes: delete without confirmation
 
     Examples:
         emoreg runs delete runs/mine
@@ -113,25 +111,26 @@ def delete(runs: RunFolders, *, yes: bool = False) -> int:
     from emoreg.runs.catalogue import size_of, status_of
     from emoreg.runs.delete import check_deletable, delete_run
 
-    found = check_deletable(runs)
-    size = f"{size_of([run.folder for run in found]) / 1e6:,.1f} MB"
+    deletable = check_deletable(runs)
     if not yes:
         if not sys.stdin.isatty():
-            raise UserError("nobody can be asked here; give --yes to delete")
-        for run in found:
+            raise UserError("stdin is not a terminal; give --yes to delete without confirmation")
+        for run in deletable:
             print(f"{run.folder}: stage {run.stage}, {status_of(run)}")
-        print(f"Delete {len(found)} run folder{'s' if len(found) > 1 else ''}, {size}? [y/N] ", end="", flush=True)
+        folders = f"{len(deletable)} run folder{'s' if len(deletable) > 1 else ''}"
+        size = f"{size_of([run.folder for run in deletable]) / 1e6:,.1f} MB"
+        print(f"Delete {folders}, {size}? [y/N] ", end="", flush=True)
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             print("nothing is deleted")
             return 1
-    for run in found:
+    for run in deletable:
         delete_run(run)
         print(f"deleted: {run.folder}")
     return 0
 
 
 def _cell(value: object) -> str:
-    """A setting or a count. Whole numbers have no decimals: where a run lacks the setting, pandas makes them floats."""
+    """Format a setting or count. Whole floats lose their decimals: pandas turns integers with gaps into floats."""
     from emoreg.runs.catalogue import is_missing
 
     if is_missing(value):
@@ -146,7 +145,7 @@ def _score(value: object) -> str:
 
 
 RUNS = Group(
-    "Look after run folders: list, compare, delete.\n\nA run is the folder of one training, of stage 1 or stage 2.",
+    "Manage run folders: list, compare, delete.\n\nA run is the folder of one training, of stage 1 or stage 2.",
     {"list": list_runs, "compare": compare, "delete": delete},
     (
         "emoreg runs list",

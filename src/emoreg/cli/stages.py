@@ -19,6 +19,7 @@ from emoreg.runtime.streams import tell
 
 if TYPE_CHECKING:
     from emoreg.runs.run import Run
+    from emoreg.study.image_counts import CountedSets
 
 R = TypeVar("R", PretrainRecipe, TrainRecipe)
 RecipeFile = Annotated[Path, Shown("RECIPE", "a YAML file, see recipes/")]
@@ -27,11 +28,11 @@ PrintConfig = Annotated[bool, Shown(help="print the complete recipe and stop")]
 DryRun = Annotated[
     bool,
     Shown(
-        help="print what it would do in its folder, which images, encoder or device it lacks, and how long it takes on "
-        "this machine, and stop; the exit code is 2 if it would be refused for one of these"
+        help="print whether the run is new or resumed, missing images, encoder or device, and the expected duration on "
+        "this machine, and stop; the exit code is 2 if training would refuse to start for one of these reasons"
     ),
 ]
-Smoke = Annotated[bool, Shown(help="train one epoch on a few images and score a few, to check that it runs")]
+Smoke = Annotated[bool, Shown(help="train one epoch on a few images, to check that the recipe runs")]
 
 
 def pretrain(
@@ -100,10 +101,10 @@ def train(
         say_edition(recipe)
         was_finished = Run(folder).is_finished
         run = train_classifier(filled, folder, progress=progress)
-        final = run.final
-        title, measured = ("test split", final["test"]) if final["test"] else ("validation split", final["validation"])
-        _print_metrics(title, measured or {}, run)
-        _print_confusion(measured or {}, final["classes"], run.folder, writes=not was_finished)
+        split = "test" if run.final["test"] else "validation"
+        metrics = run.final[split] or {}
+        _print_metrics(f"{split} split", metrics, run)
+        _print_confusion(metrics, run.final["classes"], run.folder, writes=not was_finished)
     return 0
 
 
@@ -116,13 +117,13 @@ def evaluate(
     json: bool = False,
     quiet: Quiet = False,
 ) -> None:
-    """Score a trained classifier on your images, or once more on its test split.
+    """Score a trained classifier on your images, or again on its test split.
 
     Args:
         run: folder of a finished run of stage 2
         data: a target's name (cifar10), or a folder or zip of [test/]<class>/*.jpg|png. Default: the run's own test
             split
-        out: folder to write metrics.json and the confusion matrix as confusion.csv and confusion.png
+        out: folder for metrics.json and the confusion matrix (confusion.csv, confusion.png)
         json: print JSON
 
     Examples:
@@ -140,8 +141,7 @@ def evaluate(
     if out is not None:
         make_folder(out)
         write_json(out / "metrics.json", metrics)
-    if not json or out is not None:
-        _print_confusion(metrics, metrics["classes"], out, not json)
+    _print_confusion(metrics, metrics["classes"], out, prints=not json)
 
 
 def _read(kind: type[R], file: Path, settings: Sequence[str], smoke: bool, print_it: bool) -> R:
@@ -151,53 +151,57 @@ def _read(kind: type[R], file: Path, settings: Sequence[str], smoke: bool, print
     given = parse_options(kind, settings, ("out", "print-config", "dry-run", "smoke", "quiet"))
     recipe = read_recipe(kind, file, given)
     if smoke:
-        more: dict[str, Any] = {}
-        is_drawn = "backbone.pretrained" not in given and not recipe.backbone.name.startswith((FOLDER, HUB))
-        if recipe.backbone.pretrained and is_drawn:
-            more["backbone.pretrained"] = False
-            tell("emoreg: --smoke starts from drawn weights: published ones would have to be downloaded first")
-        recipe = read_recipe(kind, file, smoke_settings(kind, recipe.edition) | more | given)
+        overrides = smoke_settings(kind, recipe.edition)
+        needs_pretrained = recipe.backbone.name.startswith((FOLDER, HUB))
+        if recipe.backbone.pretrained and not needs_pretrained and "backbone.pretrained" not in given:
+            overrides["backbone.pretrained"] = False
+            tell("emoreg: --smoke starts from random weights, so that published ones need not be downloaded")
+        recipe = read_recipe(kind, file, overrides | given)
     if print_it:
         print(recipe_yaml(recipe), end="")
     return recipe
 
 
 def _print_costs(recipe: PretrainRecipe | TrainRecipe, folder: Path, progress: Progress) -> int:
-    """Print what would be done in the run folder, which images, encoder or device are not here or cannot be used, what
-    they need, and how long a run takes.
+    """Print what training would do in the run folder, what it lacks, and its expected duration.
 
-    The exit code is 2 if the run would be refused for one of these, else 0. Of a finished run no images are needed.
+    Returns:
+        The exit code: 2 if training would refuse to start, else 0.
     """
-    from emoreg.data.images.batches import steps_per_epoch
     from emoreg.runs.run import Run
-    from emoreg.runtime.progress import about
     from emoreg.runtime.terminal import show
-    from emoreg.stages.pretrain import experience_run
-    from emoreg.study.costs import estimate
     from emoreg.study.image_counts import count_images
-    from emoreg.study.measured_speeds import gpu_estimate
     from emoreg.study.missing_sets import download_notes, missing_sets_of, told
-    from emoreg.training.fabric import device_kind
 
-    outlook = refusal = None
+    is_refused = False
     try:
         recipe = _prepared(recipe, Run(folder))
-        outlook = _outlook(folder, recipe)
-        if Run(folder).is_finished:
-            show(printable(outlook))
+        first_line = _outlook(folder, recipe)
+        if Run(folder).is_finished:  # needs no images
+            show(printable(first_line))
             return 0
-        if isinstance(recipe, TrainRecipe) and recipe.encoder.experience is not None:
-            experience_run(recipe.encoder.experience)
-        device_kind(recipe.training, recipe.training.devices)
-    except UserError as error:  # what can be told is told all the same
-        refusal = str(error)
-    counted, training = count_images([recipe], progress), recipe.training
+        _check_encoder_and_device(recipe)
+    except UserError as error:  # the rest is worth printing nevertheless
+        first_line, is_refused = str(error), True
+    counted = count_images([recipe], progress)
     missing = missing_sets_of(recipe, counted.faults)
-    show(printable(refusal or outlook or ""), *told(missing), *download_notes([recipe]))
-    code = 2 if refusal or missing else 0
-    if (counts := counted.of(recipe)) is None:
+    show(printable(first_line), *told(missing), *download_notes([recipe]))
+    _print_estimate(recipe, counted, folder, progress)
+    return 2 if is_refused or missing else 0
+
+
+def _print_estimate(recipe: PretrainRecipe | TrainRecipe, sets: CountedSets, folder: Path, progress: Progress) -> None:
+    """Print the number of images and steps, and the expected duration."""
+    from emoreg.data.images.batches import steps_per_epoch
+    from emoreg.runtime.progress import about
+    from emoreg.runtime.terminal import show
+    from emoreg.study.costs import estimate
+    from emoreg.study.measured_speeds import gpu_estimate
+
+    counts, training = sets.of(recipe), recipe.training
+    if counts is None:
         show("no estimate, as the number of its images is not known")
-        return code
+        return
     steps = steps_per_epoch(counts.train, training.batch_size)
     show(
         f"{counts.train:,} images to train on, {counts.validation:,} for validation, {counts.test:,} to test; "
@@ -205,24 +209,23 @@ def _print_costs(recipe: PretrainRecipe | TrainRecipe, folder: Path, progress: P
     )
     if any(settings.root is not None for settings in recipe.sections.values()):
         show("no image was decoded; emoreg data verify finds those that cannot be")
-    costs = estimate({"": recipe}, counted, progress, folders=[folder.parent])
+    costs = estimate({"": recipe}, sets, progress, folders=[folder.parent])
     if not costs.seconds:
         show(f"no estimate, as there is no {training.device} here")
     else:
         show(f"{about(costs.seconds[''])} on this machine ({costs.machine})", costs.sources)
-    if training.device in ("auto", "cuda") and (on_gpu := gpu_estimate([recipe], counted)):
+    if training.device in ("auto", "cuda") and (on_gpu := gpu_estimate([recipe], sets)):
         show(on_gpu)
-    return code
 
 
 def _prepared(recipe: PretrainRecipe | TrainRecipe, run: Run) -> PretrainRecipe | TrainRecipe:
-    """The recipe as `train` and `pretrain` record it. UserError for settings that they refuse."""
+    """Return the recipe as `train` and `pretrain` record it; raise UserError for settings that they refuse."""
     from emoreg.config.recipe import with_stems
     from emoreg.models.weight_source import with_sources
     from emoreg.stages.classifier import check_encoder, with_encoder_architecture
     from emoreg.stages.classify import check_augment
 
-    if run.has_begun:  # else no weights are fetched
+    if run.has_begun:  # for a new run, weights need not be downloaded to be recorded
         recipe = with_sources(recipe)
     if isinstance(recipe, PretrainRecipe):
         return with_stems(recipe)
@@ -231,35 +234,44 @@ def _prepared(recipe: PretrainRecipe | TrainRecipe, run: Run) -> PretrainRecipe 
     return with_encoder_architecture(recipe)
 
 
+def _check_encoder_and_device(recipe: PretrainRecipe | TrainRecipe) -> None:
+    from emoreg.stages.pretrain import experience_run
+    from emoreg.training.fabric import device_kind
+
+    if isinstance(recipe, TrainRecipe) and recipe.encoder.experience is not None:
+        experience_run(recipe.encoder.experience)
+    device_kind(recipe.training, recipe.training.devices)
+
+
 def _outlook(folder: Path, recipe: PretrainRecipe | TrainRecipe) -> str:
-    """What training would do in a run folder, in a line. UserError with what it would refuse it for."""
+    """Say in a line what training would do in a run folder; raise the UserError with which it would refuse to start."""
     from emoreg.runs.inputs import Inputs
     from emoreg.runs.run import Run, begun_run
     from emoreg.runtime.lock import FolderInUse, holder
     from emoreg.stages.inputs import inputs_of
 
-    inputs = inputs_of(recipe) if Run(folder).has_begun else Inputs()  # else no images are looked through
+    inputs = inputs_of(recipe) if Run(folder).has_begun else Inputs()  # for a new run, images need no checksums
     run = begun_run(folder, recipe, inputs)
     if run is not None and run.is_finished:
         return f"{folder}: already finished, nothing to train"
-    if (other := holder(folder)) is not None:
-        raise FolderInUse(folder, other)
+    if (process := holder(folder)) is not None:
+        raise FolderInUse(folder, process)
     if run is None:
         return f"{folder}: a new run"
     if (divergence := run.divergence) is not None:
         raise divergence
-    done = len((run.load_checkpoint() or {"rows": ()})["rows"])
-    epochs = recipe.training.epochs
-    return f"{folder}: goes on in epoch {min(done + 1, epochs)} of {epochs}; what follows is of the whole run"
+    checkpoint, epochs = run.load_checkpoint(), recipe.training.epochs  # which raises if the checkpoint is damaged
+    epoch = 1 if checkpoint is None else min(len(checkpoint["rows"]) + 1, epochs)
+    return f"{folder}: resumes in epoch {epoch} of {epochs}; what follows is for the whole run"
 
 
 def _with_smoke_experience(recipe: TrainRecipe) -> TrainRecipe:
-    """The recipe with the smoke run of its stage 1, where that is there and the run that it names is not."""
+    """Replace the recipe's stage-1 run by its smoke run if only that exists."""
     experience = recipe.encoder.experience
     if experience is None or Path(experience).is_dir():
         return recipe
-    name, found, seed = Path(experience).name.rpartition("-seed")
-    smoke = Path(experience).with_name(f"{name}-smoke-seed{seed}" if found else f"{seed}-smoke")
+    name, separator, seed = Path(experience).name.rpartition("-seed")
+    smoke = Path(experience).with_name(f"{name}-smoke-seed{seed}" if separator else f"{seed}-smoke")
     if not smoke.is_dir():
         raise UserError(
             f"encoder.experience: no run folder {experience}, and no smoke run {smoke}; make one with "
@@ -269,7 +281,7 @@ def _with_smoke_experience(recipe: TrainRecipe) -> TrainRecipe:
 
 
 def _default_folder(file: Path, recipe: PretrainRecipe | TrainRecipe, smoke: bool) -> Path:
-    """The run folder, the same for every path to the recipe's file."""
+    """Return the run folder, the same for every path to the recipe's file."""
     parts = (file.resolve().parent.name, file.stem, "smoke" if smoke else "", f"seed{recipe.seed}")
     return Path("runs", "-".join(part for part in parts if part))
 
@@ -282,7 +294,7 @@ def _print_metrics(title: str, metrics: dict[str, Any], run: Run | None = None) 
     rows = [
         (key, f"{value:,.4f}" if isinstance(value, float) else f"{value:,}")
         for key, value in metrics.items()
-        if isinstance(value, int | float)  # lists, such as the accuracy of each class, are for files
+        if isinstance(value, int | float)  # lists, such as the accuracy of each class, are only in files
     ]
     show(two_columns("metric", "value", rows, title))
     if run is not None:
@@ -292,7 +304,7 @@ def _print_metrics(title: str, metrics: dict[str, Any], run: Run | None = None) 
 def _print_confusion(
     metrics: Mapping[str, Any], classes: Sequence[str], folder: Path | None, prints: bool = True, writes: bool = True
 ) -> None:
-    """Print which classes are most often taken for which, and write the whole matrix into a folder."""
+    """Print the most frequent confusions of classes, and write the whole matrix into a folder."""
     if launch_env.rank() > 0 or "confusion" not in metrics:
         return
     from emoreg.stages.confusion import frequent_confusions

@@ -40,32 +40,31 @@ def study(
     """Run a study: modes, experiences, references, variants, seeds; then write the report.
 
     Trains every arm on every target and backbone with every seed, then writes the table and the report. Finished runs
-    are never repeated; run the same command again to resume a study. While it runs only validation images or training
-    losses are shown: the test split stands in the report. The exit code is 1 if a run failed.
+    are never repeated; run the same command again to resume a study. While it runs, only scores on validation images
+    or training losses are shown; test scores are in the report. The exit code is 1 if a run failed.
 
     Args:
         study: a YAML file, see recipes/studies/, or a study's folder
         out: the study's folder. Default: runs/<name of the file>
-        seeds: number of seeds to run for now; what the file plans stays the plan
-        with_: tables of results of other machines: runs of this study that are finished there, or have
-            diverged, count as done
+        seeds: number of seeds to run for now; the planned number stays that of the file
+        with_: tables of results from other machines; runs of this study that finished or diverged there count as done
         only: the part of the study to run for now, by labels of targets, backbones, stimuli or variants, and modes;
-            the plan stays whole, also for the report
+            the plan and the report still cover the whole study
         jobs: parallel runs, on this machine
-        ray: run on a Ray cluster: auto or HOST:PORT; without an address, one of this machine alone. All machines must
-            share the study's folder
-        gpus_per_run: with --ray; 0.25 puts four runs on a GPU. Default: one if the cluster has any
+        ray: run on a Ray cluster: auto or HOST:PORT; without an address, on a new one of this machine only. All
+            machines must share the study's folder
+        gpus_per_run: with --ray; 0.25 puts four runs on a GPU. Default: 1 if the cluster has GPUs
         cpus_per_run: with --ray. Default: 1
-        dry_run: print what image sets that are not here or cannot be read need, then the plan, and how long it will
-            take on this machine, and stop; the exit code is 2 if the study would not begin, as sets are not here or
-            runs cannot be scored in its suites, and 1 if runs would fail, as a set cannot be read
+        dry_run: print what missing or unreadable image sets need, the plan, and the expected duration on this machine,
+            and stop; the exit code is 2 if the study would not start, because sets are missing or its suites cannot
+            score its runs, and 1 if runs would fail, because a set cannot be read
         smoke: train one seed for one epoch on a few images, to check that all of it runs
 
     Examples:
         emoreg study recipes/studies/cifar10-pilot.yaml --dry-run
         emoreg study recipes/studies/cifar10-pilot.yaml --jobs 2
         emoreg study recipes/studies/cifar10-pilot.yaml --smoke
-        emoreg study recipes/studies/cifar10-pilot.yaml --seeds 2      # for now, two of the planned ones
+        emoreg study recipes/studies/cifar10-pilot.yaml --seeds 2      # for now, two of the planned seeds
         emoreg study recipes/studies/paper.yaml --only resnet18 abstract    # a backbone with one stimulus set
         emoreg study recipes/studies/cifar10-pilot.yaml --with gpu/results.parquet
         emoreg study recipes/studies/cifar10-pilot.yaml --ray auto --gpus-per-run 0.25
@@ -76,9 +75,10 @@ def study(
     from emoreg.study.run_study import default_folder, require_own_process, run_study
 
     require_own_process()
-    definition, tables = read_study(find_study(study), seeds, smoke), list(with_)
-    if not is_kept(find_study(study)) and definition.edition > 1 and definition.read_as is None:
-        say_edition(find_study(study))
+    file = find_study(study)
+    definition = read_study(file, seeds, smoke)
+    if not is_kept(file) and definition.edition > 1 and definition.read_as is None:
+        say_edition(file)
     folder = default_folder(study)
     if smoke:
         folder = folder.resolve()  # "." has no name
@@ -86,16 +86,16 @@ def study(
     out = out or folder
     progress = Progress(quiet=quiet, details=False)
     if dry_run:
-        return _print_plan(definition, out, runs, jobs, tables, only, progress)
-    table = run_study(definition, out, runs, jobs, progress, cluster, tables, isolated=True, only=only)
+        return _print_plan(definition, out, runs, jobs, with_, only, progress)
+    table = run_study(definition, out, runs, jobs, progress, cluster, list(with_), isolated=True, only=only)
     return print_outcome(definition, table, out)
 
 
 def print_outcome(study: Study, table: pd.DataFrame, out: Path) -> int:
-    """Write and print the report of a study that was run, and tell which runs failed. The exit code: 1 if any did.
+    """Write and print the report of a finished study, and list failed runs; return the exit code, 1 if any failed.
 
     Raises:
-        UserError: the report cannot be written; what failed is told all the same.
+        UserError: the report cannot be written; failed runs are listed nevertheless.
     """
     from emoreg.study.plan import left_out
     from emoreg.study.score_runs import failed_scorings
@@ -103,40 +103,41 @@ def print_outcome(study: Study, table: pd.DataFrame, out: Path) -> int:
     scorings = failed_scorings(out, table["id"])
     try:
         if has_results(table):
-            print_report(study.name, table, out, left_out(study), is_asked_for=False)
+            print_report(study.name, table, out, left_out(study), is_requested=False)
     finally:  # also on a full disk
-        code = max(_tell_lost(table, out), tell_failed(scorings, out))
+        code = max(_print_lost(table, out), print_failed_scorings(scorings, out))
     return code
 
 
-def _tell_lost(table: pd.DataFrame, out: Path) -> int:
-    """Tell which runs failed or diverged. The exit code: 1 if any did, but for classifiers that diverged: results."""
+def _print_lost(table: pd.DataFrame, out: Path) -> int:
+    """List failed, diverged and blocked runs; return the exit code, 1 unless only classifiers, if any, diverged."""
     from emoreg.study.columns import RunStatus, each_once
     from emoreg.study.scheduler import read_failures
 
     table, recorded = each_once(table), read_failures(out)
+    total = len(table)
     lost = table[table.status.isin((RunStatus.FAILED, RunStatus.DIVERGED))]
-    failed, diverged = (lost[lost.status == status] for status in (RunStatus.FAILED, RunStatus.DIVERGED))
-    encoders, classifiers = (diverged[diverged.stage == stage] for stage in (1, 2))
+    failed, diverged = lost[lost.status == RunStatus.FAILED], lost[lost.status == RunStatus.DIVERGED]
+    encoders, classifiers = diverged[diverged.stage == 1], diverged[diverged.stage == 2]
     for run in lost.itertuples():
         tell(printable(f"emoreg: {run.status}: {run.run}: {run.error}"))
-    anew = "and are not trained again; to try one anew that was trained here, delete its folder ('emoreg runs delete')"
+    anew = "and are not trained again; to retry one that was trained here, delete its folder ('emoreg runs delete')"
     if len(classifiers):
-        tell(f"emoreg: {len(classifiers)} of {len(table)} runs diverged: they count as collapsed, {anew}")
+        tell(f"emoreg: {len(classifiers)} of {total} runs diverged: they count as collapsed, {anew}")
     if len(encoders):
-        tell(f"emoreg: {len(encoders)} of {len(table)} runs diverged in stage 1: they block what needs them, {anew}")
+        tell(f"emoreg: {len(encoders)} of {total} runs diverged in stage 1: they block runs that need them, {anew}")
     if len(failed):
         where = _tracebacks([recorded.get(key, {}) for key in failed["id"]], out)
-        tell(f"emoreg: {len(failed)} of {len(table)} runs failed{where}; run the same command again to retry them")
+        tell(f"emoreg: {len(failed)} of {total} runs failed{where}; run the same command again to retry them")
     if blocked := (table.status == RunStatus.BLOCKED).sum():
-        tell(f"emoreg: {blocked} of {len(table)} runs are blocked: not begun, as they need one of stage 1 named above")
+        tell(f"emoreg: {blocked} of {total} runs are blocked: not started, as they need a stage-1 run named above")
     return 1 if len(failed) or len(encoders) else 0
 
 
-def tell_failed(failed: Sequence[Mapping[str, str]], out: Path) -> int:
-    """Tell which scorings of a study failed, by their records. The exit code: 1 if any did."""
-    for each in failed:
-        tell(printable(f"emoreg: failed: {each['run']}: {each['error']}"))
+def print_failed_scorings(failed: Sequence[Mapping[str, str]], out: Path) -> int:
+    """List the failed scorings of a study, by their records; return the exit code, 1 if there are any."""
+    for record in failed:
+        tell(printable(f"emoreg: failed: {record['run']}: {record['error']}"))
     if failed:
         where = _tracebacks(failed, out)
         tell(f"emoreg: the suites of {len(failed)} runs failed{where}; run the same command again to retry them")
@@ -144,10 +145,12 @@ def tell_failed(failed: Sequence[Mapping[str, str]], out: Path) -> int:
 
 
 def _tracebacks(failed: Sequence[Mapping[str, str]], out: Path) -> str:
-    """Where the tracebacks of failures are. An error that says itself what is wrong, as of bad input, has none."""
-    number = sum(bool(each.get("traceback")) for each in failed)
-    which = "their tracebacks are" if number == len(failed) else f"of {number} there is a traceback"
-    return f"; {which} in {out}/failures.json" if number else ""
+    """Say where the tracebacks of failures are. Errors that explain themselves, such as of bad input, have none."""
+    number = sum(bool(record.get("traceback")) for record in failed)
+    if not number:
+        return ""
+    which = "their tracebacks are" if number == len(failed) else f"tracebacks of {number} of them are"
+    return f"; {which} in {out}/failures.json"
 
 
 def _print_plan(
@@ -159,10 +162,10 @@ def _print_plan(
     only: Sequence[str],
     progress: Progress,
 ) -> int:
-    """Print what is to be done, how long it will take, and what image sets that are not here need.
+    """Print the plan, its expected duration, and what missing image sets need; return the exit code.
 
-    The exit code is 2 if the study would not begin, as sets are not here or it cannot be scored in its suites, and 1 if
-    runs would fail, as a set cannot be read. What else may happen to a run only the study tells.
+    The code is 2 if the study would not start, because sets are missing or its suites cannot score its runs, and 1 if
+    runs would fail because a set cannot be read. Other failures are not foreseen.
     """
     from emoreg.runtime.terminal import show
     from emoreg.study.costs import estimate
@@ -177,42 +180,43 @@ def _print_plan(
     from emoreg.study.scorings import check_scorable, left_to_score, plan_line
     from emoreg.study.tables import plan_table
 
-    found = begun(study, out, runs, tables=[(str(path), read_results(path)) for path in tables])
-    study, planned = found.study, found.planned
-    ids = found.ids_elsewhere
+    opened = begun(study, out, runs, tables=[(str(path), read_results(path)) for path in tables])
+    study, planned, ids = opened.study, opened.planned, opened.ids_elsewhere
     part = part_of(planned, only)
-    jobs_left = left_to_score(part, study.suites)
-    needing = (*left_to_do(part, ids), *(job.planned for job in jobs_left))
+    scorings = left_to_score(part, study.suites)
+    needing = (*left_to_do(part, ids), *(job.planned for job in scorings))
     places, changed = find_data(study.data, [run.recipe for run in needing], out)
     part = [dataclasses.replace(run, recipe=at_places(run.recipe, places)) for run in part]
     left = left_to_do(list({run.id: run for run in part}.values()), ids)
     counted = count_images((run.recipe for run in part), progress)
-    notes = download_notes(run.recipe for run in left)
-    fallen = [found.fallen_out] if found.fallen_out else []
-    missing, refused = missing_sets(left, counted.faults), list[str]()
+    missing = missing_sets(left, counted.faults)
+    lines = [*([opened.fallen_out] if opened.fallen_out else []), *changed, *told(missing)]
+    is_refused = bool(changed)
     try:
-        check_scorable(left, jobs_left, study.suites)
-    except UserError as error:  # the plan is worth printing all the same
-        refused = [printable(str(error))]
-    if lines := [*fallen, *changed, *told(missing), *refused, *notes]:
+        check_scorable(left, scorings, study.suites)
+    except UserError as error:  # the plan is worth printing nevertheless
+        lines.append(printable(str(error)))
+        is_refused = True
+    lines += download_notes(run.recipe for run in left)
+    if lines:
         show(*lines, "")  # before anything is timed, which may take a minute
     folders = [*([runs] if runs else []), out.parent]
     costs = estimate({run.id: run.recipe for run in part}, counted, progress, jobs, folders)
-    asks_for_gpu = any(recipe.training.device in ("auto", "cuda") for recipe in study.recipes)
-    on_gpu = gpu_estimate([run.recipe for run in left], counted) if asks_for_gpu else None
+    may_use_gpu = any(recipe.training.device in ("auto", "cuda") for recipe in study.recipes)
+    on_gpu = gpu_estimate([run.recipe for run in left], counted) if may_use_gpu else None
     show(plan_table(study, part, costs, jobs, ids, len({run.id for run in planned}) if only else None, on_gpu))
     if line := plan_line(part, study.suites):
         show(line)
-    if changed or refused or not all(each.fault for each in missing):
+    if is_refused or not all(each.fault for each in missing):
         return 2
     return 1 if missing else 0
 
 
 def ray_cluster(ray: bool | str, jobs: int, **given: float | None) -> Ray | None:
-    """The cluster that --ray, --gpus-per-run and --cpus-per-run ask for; None without --ray.
+    """Return the cluster described by --ray, --gpus-per-run and --cpus-per-run; None without --ray.
 
     Raises:
-        UserError: options that do not go together; no job at a time.
+        UserError: contradictory options, or fewer than one job.
     """
     if jobs < 1:
         raise UserError(f"--jobs is {jobs}; it must be at least 1")

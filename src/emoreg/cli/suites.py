@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from emoreg.cli.parser import DeviceName, Quiet, Shown
-from emoreg.cli.report import RunsFolder
+from emoreg.cli.report import RunsFolder, print_report
+from emoreg.cli.study import print_failed_scorings
 from emoreg.errors import UserError
 from emoreg.runtime.progress import Progress
 
@@ -24,16 +25,16 @@ def suites(
     device: DeviceName = "auto",
     quiet: Quiet = False,
 ) -> int:
-    """Score finished runs beyond accuracy: damaged images, calibration, other things, attacks, other targets.
+    """Score finished runs beyond accuracy: corrupted images, calibration, unknown classes, attacks, other targets.
 
-    From the saved models; nothing is trained. Results are kept in the run folders, and what is there is not scored
-    again. With a study's folder, all of its finished runs are scored, and its table and report are written again.
+    Uses the saved models; nothing is trained. Results are stored in the run folders, and are not computed again. Given
+    a study's folder, scores all of its finished runs, and writes its table and report again.
 
     Args:
         suites: corruptions, calibration, out_of_distribution, adversarial, transfer, human_uncertainty; with options
-            as YAML. Default: those of the study's file; of a run folder, those that need no other images or files
-        jobs: of a study, runs at a time
-        device: of run folders; those of a study have their recipe's
+            as YAML. Default: the suites of the study's file; for run folders, those that need no other images or files
+        jobs: parallel runs, for studies
+        device: device for run folders; runs of a study use that of their recipe
 
     Examples:
         emoreg suites runs/cifar10-resnet20-learn-e-reg-seed0
@@ -47,31 +48,30 @@ def suites(
         raise UserError("name a run folder, or the folder of a study")
     if jobs < 1:
         raise UserError(f"--jobs is {jobs}; it must be at least 1")
-    asked = parse_suites(suites)
+    requested = parse_suites(suites)
     studies = [folder for folder in folders if (folder / FILE).is_file()]
     if runs is not None and len(studies) != 1:
         raise UserError("--runs is for one study; give its folder")
     code = 0
     for folder in studies:
-        code = max(code, _score_study(folder, asked, jobs, quiet, runs))
-    if alone := [folder for folder in folders if folder not in studies]:
-        _score_runs(alone, asked or parse_suites(("corruptions", "calibration", "adversarial")), device, quiet)
+        code = max(code, _score_study(folder, requested, jobs, quiet, runs))
+    if run_folders := [folder for folder in folders if folder not in studies]:
+        requested = requested or parse_suites(("corruptions", "calibration", "adversarial"))
+        _score_runs(run_folders, requested, device, quiet)
     return code
 
 
-def _score_study(folder: Path, asked: Sequence[Suite], jobs: int, quiet: bool, runs: Path | None) -> int:
-    from emoreg.cli.report import print_report
-    from emoreg.cli.study import tell_failed
+def _score_study(folder: Path, requested: Sequence[Suite], jobs: int, quiet: bool, runs: Path | None) -> int:
     from emoreg.study.plan import left_out
     from emoreg.study.score_runs import failed_scorings
     from emoreg.study.score_study import score_study
 
-    study, table = score_study(folder, asked, jobs, Progress(quiet=quiet, details=False), runs)
-    print_report(study.study.name, table, study.out, left_out(study.study), is_asked_for=False)
-    return tell_failed(failed_scorings(study.out, table["id"]), study.out)
+    study, table = score_study(folder, requested, jobs, Progress(quiet=quiet, details=False), runs)
+    print_report(study.study.name, table, study.out, left_out(study.study), is_requested=False)
+    return print_failed_scorings(failed_scorings(study.out, table["id"]), study.out)
 
 
-def _score_runs(runs: Sequence[Path], asked: Sequence[Suite], device: DeviceName, quiet: bool) -> None:
+def _score_runs(runs: Sequence[Path], requested: Sequence[Suite], device: DeviceName, quiet: bool) -> None:
     import pandas as pd
 
     from emoreg.runs.run import Run
@@ -82,11 +82,11 @@ def _score_runs(runs: Sequence[Path], asked: Sequence[Suite], device: DeviceName
 
     for folder in runs:
         require_scorable(Run(folder))  # before anything is scored
-    rows, told = [], dict[str, None]()
+    rows, notes = [], []
     for folder in runs:
-        for result in score_suites(folder, asked, device, progress=Progress(quiet=quiet)):
-            told[f"{result.suite}: {result.images}"] = None
-            for each in headlines(result.suite):
-                figure = result.figures.get(each.name, float("nan"))
-                rows.append({"run": folder.name, "suite": result.suite, "figure": each.name, "value": figure})
-    show(rows_table(pd.DataFrame(rows)), "", *told)
+        for result in score_suites(folder, requested, device, progress=Progress(quiet=quiet)):
+            notes.append(f"{result.suite}: {result.images}")
+            for headline in headlines(result.suite):
+                value = result.figures.get(headline.name, float("nan"))
+                rows.append({"run": folder.name, "suite": result.suite, "figure": headline.name, "value": value})
+    show(rows_table(pd.DataFrame(rows)), "", *dict.fromkeys(notes))

@@ -1,4 +1,4 @@
-"""The command that tries values for a recipe's settings."""
+"""The command that searches for the best settings of a recipe."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from emoreg.study.sweep import SweepResult
     from emoreg.study.sweep_file import Sweep
 
-SHOWN = 20  # trials, the best ones; trials.csv has all
+SHOWN = 20  # number of best trials to print; trials.csv has all
 
 
 def sweep(
@@ -30,25 +30,25 @@ def sweep(
     dry_run: bool = False,
     quiet: Quiet = False,
 ) -> int:
-    """Try values for any settings of a recipe, by grid or at random, and find the best by validation images.
+    """Search the settings of a recipe, by grid or at random, for the best values on validation images.
 
-    Writes trials.csv, with every trial, and best.yaml, the best recipe. The test split is never looked at. Finished
-    runs are never repeated: run the same command again to resume, or after raising trials. The exit code is 1 if a run
-    failed; one that diverged has not.
+    Writes trials.csv, with every trial, and best.yaml, the best recipe. The test split is never used. Finished runs are
+    never repeated: run the same command again to resume, or after raising trials. The exit code is 1 if a run failed;
+    diverged runs do not count as failed.
 
     Args:
         sweep: a YAML file, see docs/study.md
         out: the sweep's folder. Default: runs/<name of the file>
         jobs: parallel runs, on this machine
-        ray: run on a Ray cluster: auto or HOST:PORT; without an address, one of this machine alone
-        gpus_per_run: with --ray; 0.25 puts four runs on a GPU. Default: one if the cluster has any
+        ray: run on a Ray cluster: auto or HOST:PORT; without an address, on a new one of this machine only
+        gpus_per_run: with --ray; 0.25 puts four runs on a GPU. Default: 1 if the cluster has GPUs
         cpus_per_run: with --ray. Default: 1
         dry_run: print the trials, and stop
 
     Examples:
         emoreg sweep rates.yaml --dry-run
         emoreg sweep rates.yaml --jobs 2
-        emoreg train runs/rates/best.yaml --seed 1    # then, with the test split
+        emoreg train runs/rates/best.yaml --seed 1    # then score the test split
     """
     cluster = ray_cluster(ray, jobs, gpus_per_run=gpus_per_run, cpus_per_run=cpus_per_run)
 
@@ -56,21 +56,18 @@ def sweep(
     from emoreg.study.sweep import BEST, TRIALS, run_sweep
     from emoreg.study.sweep_file import read_sweep
 
-    asked = read_sweep(sweep)
-    folder = out or Path("runs") / asked.name
+    definition = read_sweep(sweep)
+    folder = out or Path("runs") / definition.name
     if dry_run:
-        show(_trials_table(asked))
+        show(_trials_table(definition))
         return 0
-    result = run_sweep(asked, folder, jobs, Progress(quiet=quiet, details=False), cluster)
-    show(_results_table(asked, result))
+    result = run_sweep(definition, folder, jobs, Progress(quiet=quiet, details=False), cluster)
+    show(_results_table(definition, result))
     if result.best is not None:
-        done = sum(each.score is not None for each in result.results)
-        print(
-            printable(
-                f"best of {done} by validation {result.metric}: trial {result.best.trial.number}. Chosen for it, it "
-                f"flatters: train {folder / BEST} with other seeds for a fair figure. All trials: {folder / TRIALS}"
-            )
-        )
+        scored = sum(each.score is not None for each in result.results)
+        best = f"best of {scored} by validation {result.metric}: trial {result.best.trial.number}. Its score is biased"
+        advice = f"train {folder / BEST} with other seeds for a fair one. All trials: {folder / TRIALS}"
+        print(printable(f"{best} by the choice: {advice}"))
     lost = [each for each in result.results if each.error is not None]
     for each in lost:
         tell(printable(f"emoreg: trial {each.trial.number}: {each.error}"))
@@ -93,7 +90,11 @@ def _results_table(sweep: Sweep, result: SweepResult) -> Table:
 
     table = Table("trial", *sweep.keys, f"validation {result.metric}", box=None, header_style="bold")
     for each in in_order(result)[:SHOWN]:
-        lost = "diverged" if each.has_diverged else "failed" if each.error else "–"
-        score = lost if each.score is None else f"{each.score:.4f}"
+        if each.score is not None:
+            score = f"{each.score:.4f}"
+        elif each.has_diverged:
+            score = "diverged"
+        else:
+            score = "failed" if each.error else "–"
         table.add_row(str(each.trial.number), *(str(each.trial.values[key]) for key in sweep.keys), score)
     return table
