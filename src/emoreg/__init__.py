@@ -1,4 +1,4 @@
-"""Emotional Regulation for image classification (arXiv:2606.13081), with the controls to judge it by.
+"""Emotional Regulation for image classification (arXiv:2606.13081), with the controls that show what it does.
 
     import emoreg
 

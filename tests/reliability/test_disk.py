@@ -123,7 +123,7 @@ def test_a_run_whose_folder_is_deleted_in_mid_run_says_so_and_begins_anew(
 ) -> None:
     after_epoch("epoch 1/", lambda: shutil.rmtree(tmp_path / "disk"))
     assert tell(*TRAIN, code=2) == (
-        "emoreg: cannot write disk/run/metrics.csv: the run folder is gone; run the same command again to start anew\n"
+        "emoreg: cannot write disk/run/metrics.csv: the run folder is gone; run the same command again to start over\n"
     )
     tell(*TRAIN, code=0)
     assert len(Run(Path("disk/run")).metrics) == 3
@@ -164,7 +164,7 @@ def test_a_study_goes_on_when_a_runs_folder_is_deleted_in_mid_run(
 ) -> None:
     after_epoch("epoch 1/2  train_loss", lambda: shutil.rmtree(planned(tmp_path)["none"]))
     told = tell(*GO, code=1)
-    assert "the run folder is gone; run the same command again to start anew" in told and "1 of 3 runs failed" in told
+    assert "the run folder is gone; run the same command again to start over" in told and "1 of 3 runs failed" in told
     tell(*GO, code=0)
 
 

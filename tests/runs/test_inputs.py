@@ -199,7 +199,7 @@ def test_a_run_of_given_images_goes_on_with_the_same_and_refuses_others(
 
     def refuses(data: Target) -> str:
         told = refusal(lambda: train(of_given, tmp_path, progress=quiet, data=data))
-        assert "holds a run of other images" in told and "bring back what it was begun with" in told
+        assert "holds a run of other images" in told and "restore what it was started with" in told
         return told
 
     for other in OTHERS:

@@ -182,11 +182,11 @@ def test_a_run_that_is_stopped_again_and_again_ends_as_if_it_never_was(
     monkeypatch.setattr(signals, "_OURS", ())  # as in a command, whose own handlers end nothing by themselves
     reference = case.start(tmp_path / "whole", stage1, stage2, quiet)
     for when, progress in STOPS.items():
-        monkeypatch.setattr(signals, "_asked", None)
+        monkeypatch.setattr(signals, "_request", None)
         with pytest.raises((Stopped, signals.Stopped)):
             case.start(tmp_path / "stopped", stage1, stage2, progress)
         assert not Run(tmp_path / "stopped").is_finished, when
-    monkeypatch.setattr(signals, "_asked", None)
+    monkeypatch.setattr(signals, "_request", None)
     run = case.start(tmp_path / "stopped", stage1, stage2, quiet)
     assert_same_run(run, reference)
     assert len(run.environment) == len(STOPS) + 1
@@ -562,7 +562,7 @@ def test_a_run_that_diverged_says_so_and_is_trained_again_only_without_its_folde
     diverging = dataclasses.replace(stage2, optimizer=OptimizerSettings(lr=1e38, warmup=0.0))
     run = Run(tmp_path / "run")
     first = refusal(lambda: train(diverging, run.folder, progress=quiet))
-    assert first.startswith(f"{run.folder}: stage 2 diverged: ") and "in another run; to train this one anew" in first
+    assert first.startswith(f"{run.folder}: stage 2 diverged: ") and "in another run; to train this one again" in first
     with pytest.raises(Diverged) as again:
         train(diverging, run.folder, progress=quiet)
     assert first == str(again.value) == str(run.divergence) and len(run.environment) == 1

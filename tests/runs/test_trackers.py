@@ -151,7 +151,7 @@ class Fake:
             raise ConnectionError("no route\nto host")
         Fake.finals.append(dict(final))
 
-    def is_there(self) -> bool:
+    def exists(self) -> bool:
         return True
 
     def close(self) -> None:

@@ -157,7 +157,7 @@ def test_a_run_of_a_model_of_which_other_parameters_learn_is_another(
     for _ in ("stopped", "finished"):
         for other in (None, "norm"):
             told = refusal(partial(train, recipe, tmp_path / "run", partly(other), quiet))
-            assert "holds a run with other settings (model: other parameters learn (requires_grad) than did" in told
+            assert "holds a run with other settings (model: other parameters are trainable (requires_grad)" in told
         run = train(recipe, tmp_path / "run", partly("conv"), quiet)
     record = json.loads((run.folder / INPUTS).read_text())
     del record["learning"]  # as earlier versions wrote it

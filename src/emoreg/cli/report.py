@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from emoreg.cli.parser import File, Folder, Shown
-from emoreg.config.outcomes import OUTCOMES
+from emoreg.config.outcomes import VALIDATION
 from emoreg.errors import UserError, printable
 from emoreg.runtime.streams import tell
 
@@ -24,8 +24,7 @@ RunsFolder = Annotated[Path, Shown("DIR", "folder of the run folders, for studie
 TABLES = (".parquet", ".csv")
 COLUMNS = (  # printed by default
     *("target", "backbone", "mode", "experience", "variant", "stimuli", "seed", "status"),
-    *(f"validation_{outcome.name}" for outcome in OUTCOMES.values()),
-    *("train_loss", "lambda", "seconds"),
+    *(*VALIDATION, "train_loss", "lambda", "seconds"),
 )
 
 

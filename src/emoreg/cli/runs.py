@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from emoreg.cli.parser import Group, Shown
-from emoreg.config.outcomes import OUTCOMES
+from emoreg.config.outcomes import TEST, VALIDATION
 from emoreg.errors import UserError
 
 RunFolders = Annotated[Sequence[Path], Shown("RUN", "run folders")]
-VALIDATED = tuple(f"validation_{outcome.name}" for outcome in OUTCOMES.values())
-SHOWN = ("run", "stage", "status", "mode", "data", "backbone", "seed", "epochs", *VALIDATED, "train_loss")
-SCORES = ("status", "epochs", *VALIDATED, "train_loss", "seconds")
-TEST = tuple(f"test_{outcome.name}" for outcome in OUTCOMES.values())
+SHOWN = ("run", "stage", "status", "mode", "data", "backbone", "seed", "epochs", *VALIDATION, "train_loss")
+SCORES = ("status", "epochs", *VALIDATION, "train_loss", "seconds")
 
 
 def list_runs(

@@ -8,9 +8,8 @@ from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from emoreg.cli.edition import say_edition
 from emoreg.cli.parser import DeviceName, Folder, Quiet, SettingsOf, Shown
-from emoreg.config.recipe import PretrainRecipe, TrainRecipe
+from emoreg.config.recipe import EDITION, PretrainRecipe, TrainRecipe
 from emoreg.errors import UserError, printable
 from emoreg.runtime import launch_env
 from emoreg.runtime.progress import Progress
@@ -61,7 +60,7 @@ def pretrain(
     if not print_config:
         from emoreg.stages.pretrain import pretrain as train_encoder
 
-        say_edition(recipe)
+        print_edition(recipe)
         run = train_encoder(filled, folder, progress=progress)
         _print_metrics("experience", run.final.get("validation") or run.final.get("train") or {}, run)
     return 0
@@ -98,7 +97,7 @@ def train(
         from emoreg.runs.run import Run
         from emoreg.stages.classify import train as train_classifier
 
-        say_edition(recipe)
+        print_edition(recipe)
         was_finished = Run(folder).is_finished
         run = train_classifier(filled, folder, progress=progress)
         split = "test" if run.final["test"] else "validation"
@@ -144,6 +143,14 @@ def evaluate(
     _print_confusion(metrics, metrics["classes"], out, prints=not json)
 
 
+def print_edition(file: Path) -> None:
+    """Print the edition that is assumed for the YAML file of a recipe or study, if the file does not name one."""
+    from emoreg.config.read_recipe import has_edition
+
+    if launch_env.rank() == 0 and not has_edition(file):
+        tell(printable(f"emoreg: {file}: edition {EDITION} of the method; write 'edition: {EDITION}' to keep it"))
+
+
 def _read(kind: type[R], file: Path, settings: Sequence[str], smoke: bool, print_it: bool) -> R:
     from emoreg.config.read_recipe import parse_options, read_recipe, recipe_yaml, smoke_settings
     from emoreg.models.weight_source import FOLDER, HUB
@@ -170,8 +177,10 @@ def _print_costs(recipe: PretrainRecipe | TrainRecipe, folder: Path, progress: P
     """
     from emoreg.runs.run import Run
     from emoreg.runtime.terminal import show
+    from emoreg.stages.pretrain import experience_run
     from emoreg.study.image_counts import count_images
     from emoreg.study.missing_sets import download_notes, missing_sets_of, told
+    from emoreg.training.fabric import device_kind
 
     is_refused = False
     try:
@@ -180,7 +189,9 @@ def _print_costs(recipe: PretrainRecipe | TrainRecipe, folder: Path, progress: P
         if Run(folder).is_finished:  # needs no images
             show(printable(first_line))
             return 0
-        _check_encoder_and_device(recipe)
+        if isinstance(recipe, TrainRecipe) and recipe.encoder.experience is not None:
+            experience_run(recipe.encoder.experience)
+        device_kind(recipe.training, recipe.training.devices)
     except UserError as error:  # the rest is worth printing nevertheless
         first_line, is_refused = str(error), True
     counted = count_images([recipe], progress)
@@ -232,15 +243,6 @@ def _prepared(recipe: PretrainRecipe | TrainRecipe, run: Run) -> PretrainRecipe 
     check_encoder(recipe)
     check_augment(recipe)
     return with_encoder_architecture(recipe)
-
-
-def _check_encoder_and_device(recipe: PretrainRecipe | TrainRecipe) -> None:
-    from emoreg.stages.pretrain import experience_run
-    from emoreg.training.fabric import device_kind
-
-    if isinstance(recipe, TrainRecipe) and recipe.encoder.experience is not None:
-        experience_run(recipe.encoder.experience)
-    device_kind(recipe.training, recipe.training.devices)
 
 
 def _outlook(folder: Path, recipe: PretrainRecipe | TrainRecipe) -> str:

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from emoreg.cli.edition import say_edition
 from emoreg.cli.parser import Folder, Quiet, Shown
 from emoreg.cli.report import RunsFolder, has_results, print_report
+from emoreg.cli.stages import print_edition
 from emoreg.errors import UserError, printable
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.streams import tell
@@ -78,7 +78,7 @@ def study(
     file = find_study(study)
     definition = read_study(file, seeds, smoke)
     if not is_kept(file) and definition.edition > 1 and definition.read_as is None:
-        say_edition(file)
+        print_edition(file)
     folder = default_folder(study)
     if smoke:
         folder = folder.resolve()  # "." has no name

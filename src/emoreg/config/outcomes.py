@@ -48,3 +48,5 @@ OUTCOMES: Mapping[Task, Outcome] = {
     ),
     "regression": Outcome("ccc", "concordance (CCC)", "concordance", "CCC", "hundredths", least=-1.0),
 }
+VALIDATION = tuple(f"validation_{outcome.name}" for outcome in OUTCOMES.values())  # columns
+TEST = tuple(f"test_{outcome.name}" for outcome in OUTCOMES.values())

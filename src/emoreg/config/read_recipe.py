@@ -215,13 +215,7 @@ def read_values(kind: type, path: Path) -> tuple[dict[str, Any], dict[str, int]]
 
 
 def typed_values(kind: type, values: Any, lines: Mapping[str, int], path: Path) -> dict[str, Any]:
-    """Check the keys and types of a file's values and return them.
-
-    Args:
-        kind: class with the expected keys and types.
-        values: the values from `read_yaml`; None for an empty file.
-        lines: line of every key.
-        path: the file.
+    """Return the values and lines of `read_yaml` if they have the keys and types of `kind`.
 
     Raises:
         SettingError: unknown key or wrong type; names file, line and key.

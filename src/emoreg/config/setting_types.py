@@ -171,7 +171,7 @@ def _word(words: tuple[str, ...], value: Any, key: str) -> str:
 
 def _python_number(value: Any) -> Any:
     """Convert a NumPy number to Python's; return anything else as it is."""
-    if isinstance(value, bool | str) or type(value) in (int, float):
+    if isinstance(value, bool):
         return value
     if isinstance(value, numbers.Integral):
         return int(value)

@@ -1,6 +1,6 @@
-"""What a run is made from besides its settings: images and the weights of stage 1, by their contents.
+"""Inputs of a run other than its settings, namely images and stage-1 weights, identified by their contents.
 
-Wherever they lie when a run is resumed, and whatever their paths are then, they are the same if their contents are.
+When a run is resumed, inputs are the same if their contents are, whatever their paths.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from emoreg.config.contents import Contents
 from emoreg.config.read_recipe import differences
-from emoreg.config.recipe import Recipe
+from emoreg.config.recipe import Recipe, TrainRecipe
 from emoreg.runtime.safe_io import require_regular
 
 EXPERIENCE = "encoder.experience"
@@ -24,18 +24,16 @@ SHOWN = 8  # digits of a checksum in messages
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a run is made from.
+    """Images and stage-1 weights of a run.
 
     Args:
-        data: what stands at the roots of its image sets, by section of the recipe ("target", "also[0]"); without
-            those of which nothing is known.
-        experience: SHA-256 of the weights of its stage-1 run, the recipe's or that of a model which the caller gives;
-            None without one, or where it is not known.
-        given: the section whose images the caller gives in Python; for messages, and not recorded.
-        has_model: whether the caller gives a model; recorded as "model".
-        told: whose stage-1 weights that model has, in words; for messages, and not recorded.
-        learning: SHA-256 of the names of those of its parameters that learn; None without a model, or where it is not
-            known.
+        data: contents of its image sets, by section of the recipe ("target", "also[0]"), as far as they are known.
+        experience: SHA-256 of the weights of the stage-1 run of its recipe or of a user-supplied model; None if there
+            is none, or if it is unknown.
+        given: the section whose images the caller supplies in Python; for messages, not recorded.
+        has_model: whether the caller supplies a model; recorded as "model".
+        told: description of the origin of that model's stage-1 weights; for messages, not recorded.
+        learning: SHA-256 of the names of that model's trainable parameters; None without a model, or if unknown.
     """
 
     data: Mapping[str, Contents] = field(default_factory=dict)
@@ -46,7 +44,7 @@ class Inputs:
     learning: str | None = None
 
     def record(self) -> dict[str, Any]:
-        """As it is written to a file; `from_record` reads it."""
+        """Return the content of the file that `from_record` reads."""
         return {
             "data": {key: dataclasses.asdict(each) for key, each in self.data.items()},
             "experience": self.experience,
@@ -56,7 +54,7 @@ class Inputs:
 
     @property
     def tells_experience(self) -> bool:
-        """Whether it is known whose stage-1 weights there are: of a model also that there are none."""
+        """Whether the origin of the stage-1 weights is known; for a model, also if it has none."""
         return self.experience is not None or self.has_model
 
 
@@ -64,16 +62,15 @@ def from_record(record: Mapping[str, Any]) -> Inputs:
     """The inverse of `Inputs.record`.
 
     Raises:
-        ValueError: it is not what `record` gives.
+        ValueError: the record is not one that `record` returns.
     """
-    data, experience = record.get("data"), record.get("experience")
+    data, experience, learning = record.get("data"), record.get("experience"), record.get("learning")
     if not isinstance(data, dict) or not (experience is None or _is_checksum(experience)):
         raise ValueError("no data, or no checksum of an experience")
-    has_model, learning = record.get("model") is True, record.get("learning")  # earlier records do not tell
     if not (learning is None or _is_checksum(learning)):
-        raise ValueError("no checksum of the parameters that learn")
-    found = {key: _contents(each) for key, each in data.items()}
-    return Inputs(found, experience, has_model=has_model, learning=learning)
+        raise ValueError("no checksum of the trainable parameters")
+    contents = {key: _contents(value) for key, value in data.items()}
+    return Inputs(contents, experience, has_model=record.get("model") is True, learning=learning)
 
 
 def _contents(record: Any) -> Contents:
@@ -89,7 +86,7 @@ def _is_checksum(value: Any) -> bool:
 
 
 def weights_checksum(weights: Path) -> str | None:
-    """SHA-256 of a file of weights; None if it is not there, or no regular file."""
+    """Return the SHA-256 of a file of weights; None if it does not exist or is not a regular file."""
     try:
         require_regular(weights)
         with weights.open("rb") as file:
@@ -99,45 +96,50 @@ def weights_checksum(weights: Path) -> str | None:
 
 
 def changes(old: Recipe, new: Recipe, before: Inputs, now: Inputs) -> tuple[list[str], list[str]]:
-    """In what a run that is to be resumed is another one: its settings, and what it is made from.
+    """List what differs between a run and a request to resume it.
 
-    What is known of both is compared by contents, everything else by what is written.
+    Inputs that are known for both are compared by contents, everything else by its settings.
 
     Args:
         old: the run's recipe.
-        new: the one that is asked for now, of the same stage.
-        before: what the run was begun with.
-        now: what is there.
+        new: the requested recipe, of the same stage.
+        before: inputs that the run was started with.
+        now: current inputs.
 
     Returns:
-        A line for each setting, and a line for each of images and weights.
+        A line for each setting that differs, and a line for each of images and weights that differ.
     """
     lines, known = [], []
     for section in sorted(before.data.keys() & now.data.keys()):
         known.append(f"{section}.root")
-        then, there = before.data[section], now.data[section]
-        if then.sha256 != there.sha256:
+        if before.data[section].sha256 != now.data[section].sha256:
             is_given = section == now.given
-            kind, others = ("images", "pixels, labels or classes") if is_given else ("files", "names or labels")
-            what = f"{then.describe(kind)} then, {there.describe(kind)} now"
-            if str(then) == str(there):
-                what += f", but other {others}"
-            where = f"{section}, given in Python" if is_given else f"{section}.root"
-            lines.append(f"{where}: {what}" + ("" if is_given else f" in {new.sections[section].root}"))
+            change = _image_change(before.data[section], now.data[section], is_given)
+            if is_given:
+                lines.append(f"{section}, given in Python: {change}")
+            else:
+                lines.append(f"{section}.root: {change} in {new.sections[section].root}")
     if before.tells_experience and now.tells_experience:
         known.append(EXPERIENCE)
         if before.experience != now.experience:
             lines.append(_other_experience(old, new, before, now))
     settings = differences(old, new, known)
+    # A setting that differs may change the trainable parameters, so these are compared only if none does.
     if not settings and None not in (before.learning, now.learning) and before.learning != now.learning:
-        settings = ["model: other parameters learn (requires_grad) than did then"]  # else that follows from a setting
+        settings = ["model: other parameters are trainable (requires_grad) than were then"]
     return settings, lines
+
+
+def _image_change(before: Contents, now: Contents, is_given: bool) -> str:
+    unit, others = ("images", "pixels, labels or classes") if is_given else ("files", "names or labels")
+    change = f"{before.describe(unit)} then, {now.describe(unit)} now"
+    return f"{change}, but other {others}" if str(before) == str(now) else change
 
 
 def _other_experience(old: Recipe, new: Recipe, before: Inputs, now: Inputs) -> str:
     if now.has_model:
         return f"model: stage-1 weights {(before.experience or 'none')[:SHOWN]} then, {now.told} now"
-    places = [each.encoder.experience for each in (old, new) if hasattr(each, "encoder")]
-    sums = (str(each)[:SHOWN] for each in (before.experience, now.experience))
-    told = (f"{place} (weights {digest})" for place, digest in zip(places, sums, strict=True))
-    return f"{EXPERIENCE}: {' -> '.join(told)}"
+    folders = [recipe.encoder.experience for recipe in (old, new) if isinstance(recipe, TrainRecipe)]
+    checksums = (str(inputs.experience)[:SHOWN] for inputs in (before, now))
+    parts = (f"{folder} (weights {checksum})" for folder, checksum in zip(folders, checksums, strict=True))
+    return f"{EXPERIENCE}: {' -> '.join(parts)}"

@@ -1,4 +1,4 @@
-"""Where a run was trained: time, command, versions, git revision and hardware."""
+"""The environment of a run: time, command, versions, git revision and hardware."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RECORDED = ("emoreg", "torch", "torchvision", "timm", "lightning-fabric", "numpy
 
 
 def environment() -> dict[str, Any]:
-    """Time, command (without folders), versions, git revision and hardware of this process."""
+    """Return time, command (without folders), versions, git revision and hardware of this process."""
     import torch
 
     return {
@@ -36,7 +36,7 @@ def environment() -> dict[str, Any]:
 
 
 def package_version(name: str) -> str | None:
-    """Version of an installed package, or None."""
+    """Return the version of an installed package, or None."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
@@ -45,14 +45,14 @@ def package_version(name: str) -> str | None:
 
 @functools.cache
 def _git_revision() -> str | None:
-    """Revision of emoreg's own source, with "-dirty" if it was edited since; None outside a checkout."""
+    """Return the revision of emoreg's source, with "-dirty" if it was edited since; None outside a checkout."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(Path(__file__).parents[1]), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
     try:
-        git("ls-files", "--error-unmatch", __file__)  # fails for a site-packages within another project's checkout
+        git("ls-files", "--error-unmatch", __file__)  # fails if site-packages is inside another project's checkout
         return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--", ".") else "")
     except (OSError, subprocess.SubprocessError):
         return None

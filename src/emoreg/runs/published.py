@@ -1,4 +1,4 @@
-"""Settings as tables and trackers have them: what they name as a place is told without that place."""
+"""Settings as tables and trackers contain them, without private paths."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 from emoreg.config.read_recipe import flatten
 from emoreg.runtime.places import portable
 
-PLACES = ("root", "experience", "weights")  # settings that name a file or folder, also in the elements of lists
+PLACES = ("root", "experience", "weights")  # names of settings that are paths, also in list elements
 
 
 def published(settings: Mapping[str, Any], base: Path) -> dict[str, Any]:
-    """Settings by their dotted keys.
+    """Return settings by their dotted keys, with portable paths.
 
     Args:
-        settings: of a recipe, nested.
-        base: the folder from which paths are told, such as a study's.
+        settings: nested settings of a recipe.
+        base: folder that paths are relative to, such as a study's.
     """
     return {key: _published(key, value, base) for key, value in flatten(settings)}
 

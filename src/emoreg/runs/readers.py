@@ -1,4 +1,4 @@
-"""Loads run artifacts safely: never executes code in them; corruption raises a one-line UserError."""
+"""Safe loading of a run's files: code in them is never executed, and damage raises a one-line UserError."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def read_state(path: Path) -> dict[str, Any]:
         reason = shortened(str(error), 200) or type(error).__name__
         if isinstance(error, pickle.UnpicklingError):  # torch's own message explains how to run the code anyway
             reason = "truncated, or it holds code, which is never run"
-        raise UserError(f"{path} is damaged ({reason}); delete it to start this run anew") from None
+        raise UserError(f"{path} is damaged ({reason}); delete it to start this run over") from None
     _refuse_later_format(path, state)
     return state
 
@@ -71,13 +71,13 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def refuse_non_finite(path: Path | str, weights: Mapping[str, Any]) -> None:
-    """Raise UserError for NaN or infinities in weights. Attention masks of 0 and -∞ are allowed."""
+    """Raise UserError for NaN or infinities in weights, except in attention masks of 0 and -∞."""
     if (name := non_finite(weights)) is not None:
         raise UserError(f"{path}: {shortened(name)} holds NaN or infinity: the file is damaged")
 
 
 def non_finite(weights: Mapping[str, Any]) -> str | None:
-    """The first weights that hold NaN or infinities, by name. Attention masks of 0 and -∞ do not count."""
+    """Return the name of the first weights with NaN or infinities, except attention masks of 0 and -∞; else None."""
     import torch
 
     for name, value in weights.items():
@@ -93,16 +93,18 @@ def non_finite(weights: Mapping[str, Any]) -> str | None:
 
 
 def with_constant_lambda(weights: Mapping[str, Any]) -> dict[str, Any]:
-    """Weights with a constant λ of 0 or 1 stored as itself; the first edition stored its log-odds ρ, ±∞."""
-    infinite = {name for name, value in weights.items() if name.endswith("regulation.rho") and value.isinf().all()}
-    return {
-        name.removesuffix("rho") + "lam" if name in infinite else name: value.sigmoid() if name in infinite else value
-        for name, value in weights.items()
-    }
+    """Convert a constant λ of 0 or 1, which the first edition stored as its log-odds ρ = ±∞, to λ itself."""
+    converted = {}
+    for name, value in weights.items():
+        if name.endswith("regulation.rho") and value.isinf().all():
+            converted[name.removesuffix("rho") + "lam"] = value.sigmoid()
+        else:
+            converted[name] = value
+    return converted
 
 
 def read_final(path: Path) -> dict[str, Any]:
-    """Load the final metrics. UserError if the file is damaged, or a value has the wrong type or range."""
+    """Load the final metrics; raise UserError if the file is damaged, or a value has the wrong type or range."""
     final = read_record(path)
     wrong = [key for key, value in final.items() if not _is_valid(key, value)]
     if wrong or "test" not in final:
@@ -112,14 +114,14 @@ def read_final(path: Path) -> dict[str, Any]:
 
 
 def read_metrics(path: Path) -> pd.DataFrame:
-    """Load metrics.csv: one row per epoch, numbers only. UserError if the file is damaged."""
+    """Load metrics.csv, one row of numbers per epoch; raise UserError if the file is damaged."""
     import pandas as pd
 
     try:
         content = read_bounded(path)
         if not content.strip(b'"\r\n'):  # saved within the first epoch
             return pd.DataFrame({"epoch": []})
-        table = pd.read_csv(io.BytesIO(content), dtype=str)  # pandas' own conversion to numbers loses a bit before 4
+        table = pd.read_csv(io.BytesIO(content), dtype=str)  # before pandas 4, its own conversion to numbers is inexact
         if "epoch" not in table:
             raise ValueError("it has no column 'epoch'")
         for name in table:
@@ -137,7 +139,7 @@ def read_metrics(path: Path) -> pd.DataFrame:
 
 
 def _number(text: str | float) -> float:
-    """A cell of metrics.csv, NaN if it is empty. ValueError for other text, and for numbers beyond a float's range."""
+    """Convert a cell of metrics.csv (NaN if empty); raise ValueError for text, and for numbers out of range."""
     value = float(text)
     if math.isinf(value) and "inf" not in str(text):
         raise ValueError("out of range")
@@ -145,25 +147,28 @@ def _number(text: str | float) -> float:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """Load a JSON object. UserError if the file is damaged."""
+    """Load a JSON object; raise UserError if the file is damaged."""
     try:
         return dict(read_json(path))
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
     except (TypeError, ValueError) as error:
-        raise UserError(
-            f"{path} is damaged ({shortened(str(error))}); delete it, and run the same command again to write a new one"
-        ) from None
+        raise damaged_record(path, shortened(str(error))) from None
+
+
+def damaged_record(path: Path, reason: str) -> UserError:
+    """Return the error for a damaged record that the next start of the run writes again."""
+    return UserError(f"{path} is damaged ({reason}); delete it, and run the same command again to write a new one")
 
 
 def _refuse_later_format(path: Path, content: Mapping[str, Any]) -> None:
-    found = content.get("format", FORMAT)
-    if type(found) is not int or found > FORMAT:
-        raise UserError(f"{path} is of format {shortened(str(found))}, and this emoreg reads {FORMAT}: update emoreg")
+    version = content.get("format", FORMAT)
+    if type(version) is not int or version > FORMAT:
+        raise UserError(f"{path} is of format {shortened(str(version))}, and this emoreg reads {FORMAT}: update emoreg")
 
 
 def _require_stored_zip(path: Path) -> None:
-    """Raise ValueError for files that torch.save does not write: its older formats, and compressed zips."""
+    """Raise ValueError for files that torch.save does not write today: older formats and compressed zips."""
     require_regular(path)
     try:
         with zipfile.ZipFile(path) as archive:
@@ -187,28 +192,28 @@ def _is_valid(key: str, value: Any) -> bool:
     if key in ("images", "takeover"):
         return _is_number(value) or (isinstance(value, dict) and all(map(_is_number, value.values())))
     return key not in SPLITS or (
-        isinstance(value, dict) and all(map(_is_valid_metric, value, value.values())) and _has_a_bit_for_each(value)
+        isinstance(value, dict) and all(map(_is_valid_metric, value, value.values())) and _has_bit_per_image(value)
     )
 
 
-def _has_a_bit_for_each(metrics: Mapping[str, Any]) -> bool:
-    """Whether as many images are right or wrong as were measured, if which of them are is kept."""
+def _has_bit_per_image(metrics: Mapping[str, Any]) -> bool:
+    """Whether "correct", if it is stored, has as many bits as there are images, rounded up to bytes."""
     packed, images = metrics.get("correct"), metrics.get("images")
     return packed is None or (type(images) is int and len(base64.b64decode(packed)) == (images + 7) // 8)
 
 
 def _is_valid_metric(name: str, value: Any) -> bool:
-    if name == "correct":  # a bit an image; see stages.metrics.packed
+    if name == "correct":  # a bit per image; see stages.metrics.packed
         return value is None or (isinstance(value, str) and _is_base64(value))
     if name == "checksum":
         return value is None or (isinstance(value, str) and re.fullmatch("[0-9a-f]{32}", value) is not None)
-    if name == "reliability":  # a table: a list per column, all of one length
+    if name == "reliability":  # a table: a list per column, all of the same length
         return (
             isinstance(value, dict)
             and all(isinstance(column, list) and _are_valid(key, column) for key, column in value.items())
             and len({len(column) for column in value.values()}) == 1
         )
-    if name == "confusion":  # images by class and answer, as many of each
+    if name == "confusion":  # a square matrix of images by true and predicted class
         return isinstance(value, list) and all(_is_counts(row) and len(row) == len(value) for row in value)
     if name == "per_class":
         return isinstance(value, list) and _are_valid(name, value)
@@ -227,7 +232,7 @@ def _is_base64(text: str) -> bool:
 
 
 def _are_valid(name: str, values: list[Any]) -> bool:
-    """Whether all values of a metric are numbers in its range, or null, as for a class without images."""
+    """Whether all values of a metric are numbers in its range, or null (a class without images)."""
     is_in_range = _is_fraction if name in FROM_0_TO_1 else _is_number
     return all(value is None or is_in_range(value) for value in values)
 

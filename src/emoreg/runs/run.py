@@ -1,4 +1,4 @@
-"""A run is a folder: recipe, environment, metrics, weights. Every file is written atomically."""
+"""Run folders: recipe, environment, metrics, weights. Every file is written atomically."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from emoreg.config.training import Precision
 from emoreg.errors import Diverged, UserError, shortened
 from emoreg.runs.inputs import Inputs, changes, from_record
 from emoreg.runs.provenance import environment, package_version
-from emoreg.runs.readers import FORMAT, read_final, read_metrics, read_record, read_state, read_weights
+from emoreg.runs.readers import FORMAT, damaged_record, read_final, read_metrics, read_record, read_state, read_weights
 from emoreg.runtime.lock import hold_new, is_trace
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.safe_io import make_folder, read_json, write_atomically, write_json
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 RECIPE, ENVIRONMENT, METRICS = "recipe.yaml", "environment.json", "metrics.csv"
 CHECKPOINT, WEIGHTS, FINAL, DIVERGED = "checkpoint.pt", "model.safetensors", "final.json", "diverged.json"
 SEEN, INPUTS = "seen.bin", "inputs.json"
-EXPORT_CONFIG = "config.json"  # of every export, and of no run
+EXPORT_CONFIG = "config.json"  # exists in every export, and in no run
 CONFUSION_TABLE, CONFUSION_PICTURE = "confusion.csv", "confusion.png"
 
 
@@ -42,25 +42,25 @@ class Run:
     | file | content |
     |---|---|
     | recipe.yaml | every setting |
-    | inputs.json | checksums of its images and of its stage-1 weights, see `runs.inputs` |
+    | inputs.json | checksums of its images and stage-1 weights, see `runs.inputs` |
     | environment.json | versions, git revision, hardware, command; one entry per start or restart |
-    | seen.bin | a checksum of every training image, see `stages.leaks`; not of a set too large to hold |
+    | seen.bin | a checksum of every training image, see `stages.leaks`; not for sets larger than memory |
     | metrics.csv | one row per epoch |
     | checkpoint.pt | everything needed to resume; deleted when the run is finished |
     | model.safetensors | the final weights; the file's metadata says how to use them |
     | final.json | the final metrics; a run is finished when this file exists |
-    | diverged.json | why a run diverged, which ends it without the two files before |
-    | tensorboard/, trackers.json | event files, and what each tracker has been sent |
+    | diverged.json | why a run diverged; such a run has neither of the two files above |
+    | tensorboard/, trackers.json | event files, and what each tracker has received |
     """
 
     folder: Path
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "folder", path_of(self.folder, "folder"))  # text will do
+        object.__setattr__(self, "folder", path_of(self.folder, "folder"))  # accepts text
 
     @functools.cached_property
     def recipe(self) -> Recipe:
-        """All settings. UserError if the recipe is damaged."""
+        """All settings. Raises UserError if the recipe is damaged."""
         path = self.folder / RECIPE
         try:
             kind: type[Recipe] = PretrainRecipe if self.stage == 1 else TrainRecipe
@@ -70,15 +70,15 @@ class Run:
 
     @functools.cached_property
     def stage(self) -> Literal[1, 2]:
-        """1 for an emotional encoder, 2 for a classifier. UserError if the folder is not a run's."""
+        """1 for an emotional encoder, 2 for a classifier. Raises UserError if this is not a run folder."""
         try:
             keys, _ = read_yaml(self.folder / RECIPE)
         except UserError as error:
             if not (self.folder / RECIPE).exists() and _is_export(self.folder):
                 raise UserError(
                     f"{self.folder} is not a run folder but an export, as its {EXPORT_CONFIG} says: give the run that "
-                    "it was made from. Its README.md says how it is loaded: one of format hub by "
-                    "emoreg.RegulatedModel.from_pretrained, in Python"
+                    "it was made from. Its README.md says how to load it: in format hub, by "
+                    "emoreg.RegulatedModel.from_pretrained in Python"
                 ) from None
             raise UserError(f"{self.folder} is not a run folder: {error}") from None
         if not isinstance(keys, dict):
@@ -86,12 +86,12 @@ class Run:
         return 1 if "stimuli" in keys else 2
 
     def _written_by(self) -> str:
-        """For the end of an error: which other version of emoreg wrote the run, if one did."""
+        """Return the end of an error message if another version of emoreg wrote the run, else an empty text."""
         try:
-            written, own = self.environment[-1]["packages"]["emoreg"], package_version("emoreg")
+            writer, own = self.environment[-1]["packages"]["emoreg"], package_version("emoreg")
         except (UserError, LookupError, TypeError):
             return ""
-        return "" if written == own else f"; emoreg {shortened(str(written), 20)} wrote this run, and this is {own}"
+        return "" if writer == own else f"; emoreg {shortened(str(writer), 20)} wrote this run, and this is {own}"
 
     @property
     def is_finished(self) -> bool:
@@ -100,27 +100,27 @@ class Run:
 
     @property
     def has_diverged(self) -> bool:
-        """Whether its losses, weights or answers were not finite, which has ended it."""
+        """Whether the run ended because losses, weights or outputs were not finite."""
         return (self.folder / DIVERGED).exists()
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing is left to train: it is finished, or has diverged."""
+        """Whether nothing is left to train: the run is finished, or has diverged."""
         return self.is_finished or self.has_diverged
 
     @property
     def has_begun(self) -> bool:
-        """Whether deleting the run would lose training: it has a checkpoint, or has ended."""
+        """Whether the run has something to lose: it has a checkpoint, or has ended."""
         return self.has_ended or (self.folder / CHECKPOINT).exists()
 
     @property
     def metrics(self) -> pd.DataFrame:
-        """One row per epoch. UserError if the file is damaged."""
+        """One row per epoch. Raises UserError if the file is damaged."""
         return read_metrics(self.folder / METRICS)
 
     @property
     def last_loss(self) -> float | None:
-        """The training loss of the last epoch; None if there are no metrics. UserError if they are damaged."""
+        """Training loss of the last epoch; None without metrics. Raises UserError if they are damaged."""
         if not (self.folder / METRICS).exists():
             return None
         losses = self.metrics.get("train_loss")
@@ -128,93 +128,89 @@ class Run:
 
     @property
     def final(self) -> dict[str, Any]:
-        """The final metrics. UserError if the run is not finished, or the file is damaged."""
+        """The final metrics. Raises UserError if the run is not finished, or the file is damaged."""
         self.require_finished()
         return read_final(self.folder / FINAL)
 
     @property
     def divergence(self) -> Diverged | None:
-        """The error with which it diverged; None if it has not. UserError if the file is damaged."""
+        """The error of a diverged run; None if it has not diverged. Raises UserError if the file is damaged."""
         if not self.has_diverged:
             return None
         path = self.folder / DIVERGED
         reason = read_record(path).get("error")
         if not isinstance(reason, str):
-            raise UserError(
-                f"{path} is damaged (no reason); delete it, and run the same command again to write a new one"
-            )
+            raise damaged_record(path, "no reason")
         return Diverged(f"{self.folder}: {reason}")
 
     @property
     def environment(self) -> list[dict[str, Any]]:
-        """Where the run was trained: one entry per start or restart. UserError if the file is damaged."""
+        """Where the run was trained: one entry per start or restart. Raises UserError if the file is damaged."""
         path = self.folder / ENVIRONMENT
         sessions = read_record(path).get("sessions") if path.exists() else []
         if not isinstance(sessions, list) or not all(isinstance(session, dict) for session in sessions):
-            raise UserError(
-                f"{path} is damaged (no list of sessions); delete it, and run the same command again to write a new one"
-            )
+            raise damaged_record(path, "no list of sessions")
         return sessions
 
     @property
     def precision(self) -> Precision | None:
-        """That in which it was trained last; None where nothing tells."""
+        """Precision of the last session; None if unknown."""
         try:
-            found = self.environment[-1].get("precision")
+            precision = self.environment[-1].get("precision")
         except (UserError, IndexError):
             return None
-        return found if found in get_args(Precision) else None
+        return precision if precision in get_args(Precision) else None
 
     @property
     def inputs(self) -> Inputs:
-        """What the run was begun with, as far as it is known: of a run of an earlier emoreg, the stage-1 weights.
+        """Inputs that the run was started with, if known: earlier versions of emoreg recorded only stage-1 weights.
 
         Raises:
-            UserError: a file that tells it is damaged.
+            UserError: the file is damaged.
         """
         path = self.folder / INPUTS
         if path.exists():
             try:
                 return from_record(read_record(path))
             except ValueError as error:
-                raise UserError(f"{path} is damaged ({error}); delete it to go on without this check") from None
+                raise UserError(f"{path} is damaged ({error}); delete it to continue without this check") from None
         recorded = self.environment[0].get("experience") if self.environment else None
         checksum = recorded.get("sha256") if isinstance(recorded, dict) else None
         return Inputs(experience=checksum if isinstance(checksum, str) else None)
 
     def weights(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """The final weights, and the metadata passed to `finish`.
+        """Return the final weights, and the metadata passed to `finish`.
 
         Raises:
-            UserError: as `read_weights`; the run is not finished.
+            UserError: as for `read_weights`, or the run is not finished.
         """
         self.require_finished()
         return read_weights(self.folder / WEIGHTS)
 
     def require_finished(self) -> None:
-        """UserError if the run is not finished, has diverged, or is not there."""
+        """Raise UserError if the run is not finished, has diverged, or does not exist."""
         if self.is_finished:
             return
         if not self.folder.is_dir():
             place = "" if self.folder.is_absolute() else f" in {Path.cwd()}"
             raise UserError(f"there is no run folder {self.folder}{place}")
         if (divergence := self.divergence) is not None:
-            raise UserError(str(divergence))  # whoever needs this run has not diverged itself
+            raise UserError(str(divergence))  # not Diverged, since the caller's own run has not diverged
         raise UserError(f"the run {self.folder} is not finished; run its command again to resume it")
 
     def record_session(self, facts: Mapping[str, Any]) -> None:
-        """Add this process's environment, and `facts`, to environment.json. UserError if it cannot be written."""
+        """Add this process's environment and `facts` to environment.json; raise UserError if that fails."""
         content = {"sessions": [*self.environment, {**environment(), **facts}]}
         with self._writing(ENVIRONMENT) as path:
             write_json(path, content)
 
-    def write(self, name: str, content: bytes) -> None:
-        """Write a file of the run atomically. UserError if it cannot be written."""
+    def write(self, name: str, content: bytes | memoryview) -> None:
+        """Write a file of the run atomically; raise UserError if that fails."""
         with self._writing(name) as path:
             write_atomically(path, content)
 
     def save_checkpoint(self, state: Mapping[str, Any]) -> None:
-        """Write everything needed to resume, and the metrics so far (`state["rows"]`) for people.
+        """Write everything needed to resume, and the metrics so far (`state["rows"]`) as metrics.csv.
 
         Raises:
             UserError: a file cannot be written; the last checkpoint is kept.
@@ -225,16 +221,14 @@ class Run:
         buffer = io.BytesIO()
         torch.save({"format": FORMAT, **state}, buffer)
         metrics = pd.DataFrame(state["rows"]).to_csv(index=False)
-        with self._writing(METRICS) as path:  # first: an epoch that is in the checkpoint is never written again
-            write_atomically(path, metrics.encode())
-        with self._writing(CHECKPOINT) as path:
-            write_atomically(path, buffer.getbuffer())
+        self.write(METRICS, metrics.encode())  # first, since a resumed run does not repeat the checkpoint's epochs
+        self.write(CHECKPOINT, buffer.getbuffer())
 
     def load_checkpoint(self) -> dict[str, Any] | None:
-        """The last checkpoint; None for a run that has not saved one.
+        """Return the last checkpoint; None if there is none.
 
         Raises:
-            UserError: as `read_state`.
+            UserError: as for `read_state`.
         """
         path = self.folder / CHECKPOINT
         return read_state(path) if path.exists() else None
@@ -247,41 +241,39 @@ class Run:
         """
         from safetensors.torch import save
 
-        # Cloned, because the format does not allow weights that share memory, such as one module in both branches.
+        # Cloned, because the format does not allow shared memory, as of one module in both branches.
         tensors = {key: value.contiguous().clone() for key, value in weights.items()}
-        content = save(tensors, {"emoreg": json.dumps({"format": FORMAT, **metadata})})
-        with self._writing(WEIGHTS) as path:
-            write_atomically(path, content)
+        self.write(WEIGHTS, save(tensors, {"emoreg": json.dumps({"format": FORMAT, **metadata})}))
         with self._writing(FINAL) as path:
             write_json(path, final)
         self.drop_checkpoint()
 
     def end_diverged(self, reason: str) -> Diverged:
-        """Record that the run has diverged, which ends it; the error to raise. UserError if it cannot be written."""
+        """Record that the run has diverged, which ends it, and return the error to raise."""
         with self._writing(DIVERGED) as path:
             write_json(path, {"error": reason})
         return Diverged(f"{self.folder}: {reason}")
 
     def drop_checkpoint(self) -> None:
-        """Delete the checkpoint of a finished run. One that cannot be deleted does no harm."""
+        """Delete the checkpoint of a finished run; errors are ignored, since it does no harm."""
         with contextlib.suppress(OSError):
             (self.folder / CHECKPOINT).unlink()
 
     @contextlib.contextmanager
     def _writing(self, name: str) -> Iterator[Path]:
-        """The path of a file to write within. Raises UserError if it cannot be written."""
+        """Yield the path of a file, and convert an OSError of writing it to UserError."""
         path = self.folder / name
         try:
             yield path
         except OSError as error:
             reason = f"{error.strerror or error}; what was saved before is kept: run the same command again to resume"
             if not self.folder.is_dir():
-                reason = "the run folder is gone; run the same command again to start anew"
+                reason = "the run folder is gone; run the same command again to start over"
             raise UserError(f"cannot write {path}: {reason}") from None
 
 
 def _is_export(folder: Path) -> bool:
-    """Whether a folder holds an exported classifier: its config tells of a regulation, and that of others does not."""
+    """Whether a folder contains an exported classifier, whose config, unlike other models', has a regulation."""
     try:
         config = read_json(folder / EXPORT_CONFIG)
     except (OSError, ValueError):
@@ -290,44 +282,43 @@ def _is_export(folder: Path) -> bool:
 
 
 def open_run(run: Run | Path | str) -> Run:
-    """A run that is given as one or as its folder, which need not exist. SettingError for anything else."""
+    """Convert a run, or its folder, which need not exist, to a Run; raise SettingError for anything else."""
     return run if isinstance(run, Run) else Run(path_of(run, "run"))
 
 
 def start_run(folder: Path | str, recipe: Recipe, inputs: Inputs | None = None) -> Run:
-    """The run of `recipe` in `folder`: new, unfinished or finished.
+    """Return the run of `recipe` in `folder`, which may be new, unfinished or finished.
 
     Args:
-        folder: of the run.
+        folder: the run folder.
         recipe: all settings.
-        inputs: what is there to make it from; None if nothing is known of that.
+        inputs: current inputs; None if unknown.
 
     Raises:
-        UserError: the folder holds a run of another recipe (the differing settings are named), of other images or
-            other stage-1 weights (told as they were and are), or something else; or it cannot be written.
+        UserError: the folder holds a run of another recipe, images or stage-1 weights (the message names the
+            differences), or something else; or it cannot be written.
     """
     run, inputs = Run(Path(folder)), inputs or Inputs()
     make_folder(run.folder, "run folder")
     if (begun := begun_run(run.folder, recipe, inputs)) is not None:
-        if not begun.has_ended and not (begun.folder / INPUTS).exists():  # begun by an earlier emoreg
+        if not begun.has_ended and not (begun.folder / INPUTS).exists():  # started by an earlier emoreg
             _write_inputs(begun, inputs)
         return begun
-    with run._writing(RECIPE) as path:  # replaces the recipe of a run whose first start failed
-        write_atomically(path, recipe_yaml(recipe).encode())
+    run.write(RECIPE, recipe_yaml(recipe).encode())  # replaces the recipe of a run whose first start failed
     _write_inputs(run, inputs)
     return Run(run.folder)
 
 
 def begun_run(folder: Path, recipe: Recipe, inputs: Inputs) -> Run | None:
-    """The run of `recipe` that a folder holds, if it has begun. Nothing is written.
+    """Return the run of `recipe` in `folder` if it has begun, else None. Writes nothing.
 
     Args:
-        folder: of the run; need not be there.
+        folder: the run folder, which need not exist.
         recipe: as for `start_run`.
         inputs: as for `start_run`.
 
     Raises:
-        UserError: as `start_run`.
+        UserError: as for `start_run`.
     """
     run = Run(folder)
     _refuse_anything_else(folder)
@@ -344,8 +335,8 @@ def begun_run(folder: Path, recipe: Recipe, inputs: Inputs) -> Run | None:
         )
     if others:
         raise UserError(
-            f"{folder} holds a run of other images or weights ({'; '.join(others)}); bring back what it was "
-            "begun with, choose another folder, or delete that one"
+            f"{folder} holds a run of other images or weights ({'; '.join(others)}); restore what it was "
+            "started with, choose another folder, or delete that one"
         )
     return run if run.has_begun else None
 
@@ -356,7 +347,7 @@ def _write_inputs(run: Run, inputs: Inputs) -> None:
 
 
 def _refuse_anything_else(folder: Path) -> None:
-    """UserError for a folder that holds anything but a run, or cannot be read."""
+    """Raise UserError for a folder that contains anything but a run, or cannot be read."""
     try:
         if folder.exists() and not (folder / RECIPE).exists() and not all(map(is_trace, folder.iterdir())):
             raise UserError(f"{folder} is not empty and holds no run; choose another folder")
@@ -365,17 +356,17 @@ def _refuse_anything_else(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _taken_back(folder: Path) -> Iterator[None]:
-    """If a start in a folder without a run fails before anything is trained, what it has written there is deleted."""
-    was_there = (folder / RECIPE).exists()
+def _undone_on_failure(folder: Path) -> Iterator[None]:
+    """If a new run fails before anything is trained, delete the files that it has written."""
+    existed = (folder / RECIPE).exists()
     try:
         yield
     except BaseException as error:
         written = {RECIPE, INPUTS, SEEN}
-        if isinstance(error, UserError):  # a setting that cannot be trained with
+        if isinstance(error, UserError):  # such as an impossible setting
             written.add(ENVIRONMENT)
-        with contextlib.suppress(OSError):  # an error here would hide the one that matters
-            if not was_there and all(path.name in written or is_trace(path) for path in folder.iterdir()):
+        with contextlib.suppress(OSError):  # an error here would hide the original one
+            if not existed and all(path.name in written or is_trace(path) for path in folder.iterdir()):
                 for name in written:
                     (folder / name).unlink(missing_ok=True)
         raise
@@ -383,25 +374,25 @@ def _taken_back(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def claim_run(folder: Path | str, recipe: Recipe, progress: Progress, inputs: Inputs | None = None) -> Iterator[Run]:
-    """Within, the run of `recipe` in `folder` belongs to this process, unless it is finished: check `is_finished`.
+    """Lock the run of `recipe` in `folder` for this process, unless it is finished: check `is_finished`.
 
-    `Diverged` that is raised within is recorded in the folder, and raised with what to do.
+    If the block raises `Diverged`, this is recorded in the folder, and raised again with advice.
 
     Args:
-        folder: of the run.
+        folder: the run folder.
         recipe: all settings.
-        progress: told of a run that is finished.
+        progress: reports a run that is finished already.
         inputs: as for `start_run`.
 
     Raises:
-        Diverged: the run did so before; it is not trained again.
-        UserError: as `start_run`; another process is training the run.
+        Diverged: the run diverged earlier; it is not trained again.
+        UserError: as for `start_run`, or another process is training the run.
     """
     folder = Path(folder)
-    if not Run(folder).is_finished:  # a finished run may be in a place that cannot be written
+    if not Run(folder).is_finished:  # a finished run may be on a read-only disk
         _refuse_anything_else(folder)
-        # Before the recipe is written: another process may not have saved anything yet.
-        with hold_new(folder, "run folder"), _taken_back(folder):
+        # Locked before the recipe is written: another process may not have saved anything yet.
+        with hold_new(folder, "run folder"), _undone_on_failure(folder):
             run = start_run(folder, recipe, inputs)
             if not run.is_finished:  # another process may have finished it while this one waited
                 if (divergence := run.divergence) is not None:
@@ -423,5 +414,5 @@ def _with_remedy(error: Diverged, recipe: Recipe) -> str:
     lower = "optimizer.lr or encoder.rehearsal" if rehearses else "optimizer.lr"
     return (
         f"stage {stage} diverged: {error}; lower {lower}, raise optimizer.warmup or set optimizer.clip_norm in "
-        "another run; to train this one anew, delete its folder"
+        "another run; to train this one again, delete its folder"
     )

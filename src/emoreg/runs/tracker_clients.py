@@ -1,4 +1,4 @@
-"""The clients of trackers: TensorBoard's files, MLflow, Weights & Biases, and where each keeps runs now."""
+"""Clients of the trackers TensorBoard, MLflow and Weights & Biases."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from emoreg.runs.run import Run
 from emoreg.runtime.optional import import_fabric, is_installed
 
 EVENTS = "tensorboard"  # in the run folder
-PROJECT = "emoreg"  # MLflow's experiment and W&B's project, unless the environment names another
+PROJECT = "emoreg"  # default name of MLflow's experiment and W&B's project
 EVENT_FILES = "events.out.tfevents.*"
-FLUSHED = 30.0  # seconds that W&B may take at the end to send what it has buffered
-ROWS = 50  # in a request to MLflow, which takes a thousand numbers at a time
-PAUSES = (0.5, 2.0, 5.0)  # seconds between attempts to make MLflow's database
+FLUSHED = 30.0  # seconds that W&B may take at the end to send its buffer
+ROWS = 50  # per request to MLflow, which accepts a thousand numbers
+PAUSES = (0.5, 2.0, 5.0)  # seconds between attempts to create MLflow's database
 PACKAGES: dict[TrackerName, tuple[str, ...]] = {  # one of them must be installed
     "tensorboard": ("tensorboardX", "tensorboard"),
     "mlflow": ("mlflow",),
@@ -32,33 +32,33 @@ Row = Mapping[str, float]
 
 
 class Tracker(Protocol):
-    """One place where a run is shown. Any exception means that it could not be reached."""
+    """The record of a run at a tracker. Any exception means that the tracker could not be reached."""
 
-    id: str  # of the run there
-    sent: int  # rows that it has
+    id: str  # id of the run at the tracker
+    sent: int  # number of rows that it has
 
     def log(self, rows: Sequence[Row]) -> None:
-        """Show the metrics of further epochs."""
+        """Send the metrics of further epochs."""
 
     def finish(self, final: Mapping[str, float]) -> None:
-        """Show the final metrics, and mark the run as finished. When this returns, all of it is kept there."""
+        """Send the final metrics, and mark the run as finished. Returns once everything is stored."""
 
-    def is_there(self) -> bool:
-        """Whether what was sent is still there, as far as that can be told without asking a server."""
+    def exists(self) -> bool:
+        """Whether the record still exists, as far as can be known without a request to a server."""
 
     def close(self) -> None:
         """Flush buffers."""
 
 
 def open_tracker(name: TrackerName, run: Run, settings: Mapping[str, Any], known: str | None, sent: int) -> Tracker:
-    """The client of a tracker, with the run's record there begun or continued.
+    """Start or continue the record of a run at a tracker.
 
     Args:
-        name: of the tracker.
-        run: whose rows it will get.
+        name: the tracker.
+        run: the run.
         settings: all settings of the run's recipe, by dotted key.
-        known: id of the run there; None if it has none yet.
-        sent: rows that it is known to have; only W&B cannot say so itself.
+        known: id of the run at the tracker; None if it has none yet.
+        sent: number of rows that were sent; W&B is the only tracker that cannot report it.
     """
     if name == "mlflow":
         return _MLflow(run, settings, known)
@@ -68,7 +68,7 @@ def open_tracker(name: TrackerName, run: Run, settings: Mapping[str, Any], known
 
 
 def place_of(name: str) -> str | None:
-    """Where a tracker keeps runs now, without passwords; None if it is switched off."""
+    """Return where a tracker currently stores runs, without passwords; None if it is switched off."""
     if name == "mlflow":
         from mlflow import get_tracking_uri
 
@@ -80,15 +80,17 @@ def place_of(name: str) -> str | None:
         return f"{without_passwords(place)} {os.environ.get('MLFLOW_EXPERIMENT_NAME', PROJECT)}"
     if name == "wandb":
         mode = _wandb_mode()
-        if mode in ("offline", "disabled"):
-            return None if mode == "disabled" else mode
+        if mode == "disabled":
+            return None
+        if mode == "offline":
+            return mode
         names = (os.environ.get("WANDB_BASE_URL", ""), os.environ.get("WANDB_ENTITY", ""))
         return without_passwords(" ".join(part for part in (*names, os.environ.get("WANDB_PROJECT", PROJECT)) if part))
     return EVENTS
 
 
 def _wandb_mode() -> str:
-    """The mode of W&B, which `wandb offline` and `wandb disabled` set too; older names as today's."""
+    """Return the mode of W&B from the environment or `wandb offline` and `wandb disabled`, by its current name."""
     import wandb
 
     mode = str(os.environ.get("WANDB_MODE") or getattr(wandb.setup().settings, "mode", "online"))
@@ -96,20 +98,20 @@ def _wandb_mode() -> str:
 
 
 def is_kept(name: str, run: Run, place: str | None, known: Mapping[str, Any]) -> bool:
-    """Whether what was recorded as sent is there: a server is believed, local files and databases are asked."""
+    """Whether what was sent is still stored. Checks local files and databases; assumes it of servers."""
     if name == "tensorboard":
         return any((run.folder / EVENTS).glob(EVENT_FILES))
     if name == "wandb":
         return place != "offline" or any((run.folder / "wandb").glob("offline-run-*"))
-    if known.get("where") is None:  # an earlier version did not record of which server
+    if known.get("where") is None:  # an earlier version did not record the server
         return False
     if place is None or _is_remote(place):
         return True
-    return _run_there(_mlflow_client(), str(known.get("run"))) is not None
+    return _mlflow_run(_mlflow_client(), str(known.get("run"))) is not None
 
 
 def _is_remote(place: str) -> bool:
-    """Whether MLflow's runs are on a server, and not in a local database or folder."""
+    """Whether MLflow's runs are on a server rather than in a local database or folder."""
     return "://" in place.replace("sqlite://", "")
 
 
@@ -119,13 +121,13 @@ def _mlflow_client() -> Any:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     from mlflow import MlflowClient
 
-    for name in ("mlflow.store.db.utils", "alembic"):  # they tell of each table that a new database gets
+    for name in ("mlflow.store.db.utils", "alembic"):  # they log each table of a new database
         logging.getLogger(name).setLevel(logging.WARNING)
     return MlflowClient()
 
 
-def _run_there(client: Any, id_: str) -> Any:
-    """MLflow's run of this id; None if the store has none."""
+def _mlflow_run(client: Any, id_: str) -> Any:
+    """Return MLflow's run with this id; None if there is none."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -137,19 +139,19 @@ def _run_there(client: Any, id_: str) -> Any:
 
 
 def without_passwords(text: str) -> str:
-    """A text in which addresses have neither user nor password."""
+    """Remove user names and passwords from the addresses in a text."""
     return re.sub(r"//[^/@\s]*@", "//", text)
 
 
 def check_installed(name: TrackerName) -> None:
-    """UserError if the package of a tracker is not installed."""
+    """Raise UserError if the package of a tracker is not installed."""
     if not any(map(is_installed, PACKAGES[name])):
         extra = "tensorboardX" if name == "tensorboard" else f"'emoreg[{name}]'"
         raise UserError(f"training.trackers names {name}, which is not installed: pip install {extra}, or leave it out")
 
 
 class _TensorBoard:
-    """Event files in the run folder, replaced at every start, so that they hold each row once."""
+    """Event files in the run folder, which are replaced at every start, so that they contain each row once."""
 
     def __init__(self, run: Run, settings: Mapping[str, Any]) -> None:
         import_fabric()
@@ -174,7 +176,7 @@ class _TensorBoard:
         self.logger.log_hyperparams(plain, dict(final), step=0)
         self.logger.save()
 
-    def is_there(self) -> bool:
+    def exists(self) -> bool:
         return any(self.folder.glob(EVENT_FILES))
 
     def close(self) -> None:
@@ -184,37 +186,36 @@ class _TensorBoard:
 class _MLflow:
     """A run on an MLflow server, or wherever MLFLOW_TRACKING_URI points.
 
-    Uses MLflow's own client: Lightning's logger needs the whole package pytorch-lightning.
+    Uses MLflow's own client, since Lightning's logger needs the whole package pytorch-lightning.
     """
 
     def __init__(self, run: Run, settings: Mapping[str, Any], known: str | None) -> None:
-        for pause in PAUSES:  # several runs that start at once all make the database and the experiment
+        for pause in (*PAUSES, None):  # runs that start at the same time all create the database and the experiment
             try:
                 self.client = _mlflow_client()
-                self.id, self.sent = self._found(run, settings, known)
+                self.id, self.sent = self._open(run, settings, known)
                 return
-            except Exception as error:  # of MLflow, SQLAlchemy and Alembic
+            except Exception as error:  # from MLflow, SQLAlchemy or Alembic
                 is_taken = getattr(error, "error_code", None) == "RESOURCE_ALREADY_EXISTS"
-                if not is_taken and _is_remote(place_of("mlflow") or ""):
+                if pause is None or (not is_taken and _is_remote(place_of("mlflow") or "")):
                     raise
                 time.sleep(pause)
-        self.client = _mlflow_client()
-        self.id, self.sent = self._found(run, settings, known)
 
-    def _found(self, run: Run, settings: Mapping[str, Any], known: str | None) -> tuple[str, int]:
-        """The id of the run there, made if it has none, and the rows that it has: the server knows best."""
+    def _open(self, run: Run, settings: Mapping[str, Any], known: str | None) -> tuple[str, int]:
+        """Create the run unless it exists; return its id, and its number of rows according to the server."""
         from mlflow.entities import Param
 
-        there = None if known is None else _run_there(self.client, known)
-        if there is None:
+        record = None if known is None else _mlflow_run(self.client, known)
+        if record is None:
             name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
-            found = self.client.get_experiment_by_name(name)
-            experiment = found.experiment_id if found else self.client.create_experiment(name)
-            there = self.client.create_run(experiment, run_name=run.folder.name)
-        id_ = str(there.info.run_id)
-        new = {key: value for key, value in settings.items() if key not in there.data.params}  # it refuses other values
-        self.client.log_batch(id_, params=[Param(key, str(value)) for key, value in new.items()])
-        return id_, int(there.data.metrics.get("epoch", 0))
+            experiment = self.client.get_experiment_by_name(name)
+            experiment_id = experiment.experiment_id if experiment else self.client.create_experiment(name)
+            record = self.client.create_run(experiment_id, run_name=run.folder.name)
+        id_ = str(record.info.run_id)
+        known_params = record.data.params  # which MLflow refuses to change
+        params = [Param(key, str(value)) for key, value in settings.items() if key not in known_params]
+        self.client.log_batch(id_, params=params)
+        return id_, int(record.data.metrics.get("epoch", 0))
 
     def log(self, rows: Sequence[Row]) -> None:
         for first in range(0, len(rows), ROWS):
@@ -226,7 +227,7 @@ class _MLflow:
         self._send([(final, 0)])
         self.client.set_terminated(self.id)
 
-    def is_there(self) -> bool:
+    def exists(self) -> bool:
         return True
 
     def close(self) -> None:
@@ -262,8 +263,7 @@ class _WeightsAndBiases:
             ),
         )
         self.id = str(self.run.id)
-        self.sent = max(sent, self.run.step - 1)  # offline, W&B's step starts from 0
-
+        self.sent = max(sent, self.run.step - 1)  # offline, W&B's step restarts from 0
         self.is_open = True
 
     def log(self, rows: Sequence[Row]) -> None:
@@ -273,9 +273,9 @@ class _WeightsAndBiases:
 
     def finish(self, final: Mapping[str, float]) -> None:
         self.run.summary.update(dict(final))
-        self.close()  # waits until it has arrived, or raises
+        self.close()  # waits until everything has arrived, or raises
 
-    def is_there(self) -> bool:
+    def exists(self) -> bool:
         return True
 
     def close(self) -> None:

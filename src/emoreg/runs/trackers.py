@@ -1,7 +1,7 @@
-"""Trackers show the rows of metrics.csv elsewhere while a run trains. They never change the run, and never stop it.
+"""Sending of the rows of metrics.csv to trackers while a run trains. Trackers never change or stop the run.
 
-Each place of a tracker receives every row once: a run that resumes continues its record there, and what could not be
-sent is sent later, by the same command at the latest. A place that lost or never kept what it was sent gets it again.
+Each place of a tracker receives every row once: a resumed run continues its record there, and what could not be sent is
+sent later, at the latest by the same command. A place that lost its record receives everything again.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import math
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,20 +36,19 @@ from emoreg.runtime.lock import FolderInUse, hold
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.safe_io import write_json
 
-RECORD = "trackers.json"  # in the run folder: by tracker and place, the id of the run there and how many rows it has
-PAUSE = 120.0  # seconds without another attempt after a failure, as each attempt waits for a timeout
-SLOW, SHARE = 0.5, 20  # a server that takes longer, in seconds, then rests for so many times as long
+RECORD = "trackers.json"  # in the run folder: by tracker and place, the id of the run there and its number of rows
+PAUSE = 120.0  # seconds without another attempt after a failure, since each attempt waits for a timeout
+SLOW, SHARE = 0.5, 20  # after a request of more than SLOW seconds, wait SHARE times as long
 Track = Callable[[Sequence[Row]], None]
-# By tracker, in this process: the run whose attempt failed last, and when. Its server is then left alone for a while.
-_failed: dict[str, tuple[Path, float]] = {}
+_failed: dict[str, tuple[Path, float]] = {}  # by tracker: folder of the run that failed last in this process, and when
 
 
 class Trackers:
     """All trackers of one run.
 
     Args:
-        run: whose rows are sent.
-        recipe: training.trackers names the trackers; all settings are sent as hyperparameters.
+        run: the run.
+        recipe: its recipe. training.trackers names the trackers; all settings are sent as hyperparameters.
         progress: reports failures.
         is_late: whether the run was finished earlier.
 
@@ -64,8 +64,8 @@ class Trackers:
         self.run, self.progress = run, progress
         self.settings = published(resolved(recipe), run.folder)
         self.opened: dict[str, Tracker] = {}
-        self.told: set[str] = set()  # trackers of which a failure, or that they are off, was said
-        self.rests_until: dict[str, float] = {}  # by name: a slow server is asked less often
+        self.reported: set[str] = set()  # trackers that were reported as failing or switched off
+        self.rests_until: dict[str, float] = {}  # by tracker: slow servers get fewer requests
         self.record = _read_record(run)
 
     def update(self, rows: Sequence[Row], final: Mapping[str, Any] | None = None) -> dict[str, bool]:
@@ -76,36 +76,40 @@ class Trackers:
             final: the final metrics of a finished run.
 
         Returns:
-            By name, of the trackers that lacked something, whether they have it now.
+            Whether everything was sent, by name, for the trackers that lacked something.
         """
-        done: dict[str, bool] = {}
+        sent: dict[str, bool] = {}
         for name in self.names:
-            is_resting = self._is_resting(name, final is not None)
-            if is_resting and final is None:
-                continue
             try:
-                place = place_of(name)
-                if self._has_all(name, place):
-                    continue
-                if place is None:
-                    self._say(name, "is switched off: nothing is sent")
-                    continue
-                if is_resting:
-                    done[name] = False
-                    self._say(name, "has just failed; this run is sent by the same command later")
-                    continue
-                self._bring_up_to_date(name, place, rows, final)
-                done[name] = True
+                is_sent = self._update_tracker(name, rows, final)
             except Exception as error:  # a server may be away, a disk full, a client may have its own bugs
-                done[name] = False
+                is_sent = False
                 self._report_failure(name, error)
-            else:
-                _failed.pop(name, None)
-                self.told.discard(name)
-        return done
+            if is_sent is not None:
+                sent[name] = is_sent
+        return sent
+
+    def _update_tracker(self, name: TrackerName, rows: Sequence[Row], final: Mapping[str, Any] | None) -> bool | None:
+        """Send what a tracker lacks; return whether it was sent, or None if there was nothing to send."""
+        is_resting = self._is_resting(name, final is not None)
+        if is_resting and final is None:
+            return None
+        place = place_of(name)
+        if self._has_all(name, place):
+            return None
+        if place is None:
+            self._say(name, "is switched off: nothing is sent")
+            return None
+        if is_resting:
+            self._say(name, "has just failed; this run is sent by the same command later")
+            return False
+        self._send(name, place, rows, final)
+        _failed.pop(name, None)
+        self.reported.discard(name)
+        return True
 
     def send_finished(self) -> dict[str, bool]:
-        """Send what trackers lack of the run if it is finished; returns as `update`."""
+        """Send what trackers lack of the run if it is finished; returns the same as `update`."""
         if not self.run.is_finished or not self.names:
             return {}
         rows = [
@@ -124,7 +128,7 @@ class Trackers:
         self.opened.clear()
 
     def _is_resting(self, name: str, is_last: bool) -> bool:
-        """Whether a tracker is left alone for now. A run's own pauses end with it, those of other runs do not."""
+        """Whether to pause sending to a tracker. Pauses of the run itself end with it, pauses of other runs do not."""
         folder, when = _failed.get(name, (self.run.folder, -math.inf))
         has_failed = time.monotonic() - when < PAUSE
         if has_failed and (self.is_late or folder != self.run.folder):
@@ -136,30 +140,28 @@ class Trackers:
         return bool(known.get("finished")) and is_kept(name, self.run, place, known)
 
     def _known(self, name: str, place: str | None) -> dict[str, Any]:
-        """What is recorded of the run in this place. Records of earlier versions do not say where."""
+        """Return the record of the run in this place. Records of earlier versions do not name the place."""
         entries = self.record.get(name, [])
         return next((entry for entry in entries if entry.get("where") in (place, None)), {})
 
-    def _bring_up_to_date(
-        self, name: TrackerName, place: str, rows: Sequence[Row], final: Mapping[str, Any] | None
-    ) -> None:
+    def _send(self, name: TrackerName, place: str, rows: Sequence[Row], final: Mapping[str, Any] | None) -> None:
         tracker = self.opened.get(name)
-        if tracker is None or not tracker.is_there():
+        if tracker is None or not tracker.exists():
             known = self._known(name, place)
-            if not os.access(self.run.folder, os.W_OK):  # else it would be sent again by every command
+            if not os.access(self.run.folder, os.W_OK):  # every command would send it again
                 raise PermissionError(f"{self.run.folder} cannot be written, so what is sent could not be recorded")
             id_ = known.get("run")
-            if name == "wandb" and id_ is None:  # `wandb sync` may bring an offline run to where it is sent now
-                id_ = next((entry.get("run") for entry in self.record.get(name, [])), None)
+            if name == "wandb" and id_ is None and name in self.record:  # `wandb sync` may have uploaded an offline run
+                id_ = next((entry.get("run") for entry in self.record[name]), None)
             tracker = self.opened[name] = open_tracker(name, self.run, self.settings, id_, known.get("rows", 0))
             self._write_record(name, place, tracker, False)
-        begun = time.monotonic()
+        start = time.monotonic()
         tracker.log(rows[tracker.sent :])
         if final is not None:
             tracker.finish(_numbers(final))
         self._write_record(name, place, tracker, final is not None)
-        taken = time.monotonic() - begun
-        self.rests_until[name] = time.monotonic() + (SHARE * taken if taken > SLOW else 0.0)
+        end = time.monotonic()
+        self.rests_until[name] = end + SHARE * (end - start) if end - start > SLOW else end
 
     def _write_record(self, name: str, place: str, tracker: Tracker, is_finished: bool) -> None:
         others = [entry for entry in self.record.get(name, []) if entry.get("where") not in (place, None)]
@@ -168,7 +170,7 @@ class Trackers:
         write_json(self.run.folder / RECORD, self.record)
 
     def _report_failure(self, name: str, error: Exception) -> None:
-        """Print the first of several failures in a row, and note the time."""
+        """Print the first of consecutive failures, and note the time of each."""
         reason = shortened(without_passwords(f"{type(error).__name__}: {error}"), 200)
         self._say(
             name,
@@ -177,18 +179,18 @@ class Trackers:
         )
         _failed[name] = (self.run.folder, time.monotonic())
 
-    def _say(self, name: str, what: str) -> None:
-        """Say something of a tracker, once until it is up to date again."""
-        if name not in self.told:
-            self.told.add(name)
-            self.progress.say(f"{self.run.folder.name}: the tracker {name} {what}")
+    def _say(self, name: str, message: str) -> None:
+        """Print a message about a tracker, unless one was printed since it was last up to date."""
+        if name not in self.reported:
+            self.reported.add(name)
+            self.progress.say(f"{self.run.folder.name}: the tracker {name} {message}")
 
 
 @contextlib.contextmanager
 def tracked(run: Run, recipe: Recipe, progress: Progress) -> Iterator[Track]:
-    """Within, call the given function with all rows so far to bring the recipe's trackers up to date.
+    """Yield a function that updates the recipe's trackers with all rows so far; send a finished run at the end.
 
-    A run that is finished at the end is sent as a whole. Arguments and errors as for `Trackers`.
+    Arguments and errors as for `Trackers`.
     """
     with contextlib.closing(Trackers(run, recipe, progress)) as trackers:
 
@@ -200,58 +202,59 @@ def tracked(run: Run, recipe: Recipe, progress: Progress) -> Iterator[Track]:
 
 
 def send_later(run: Run, recipe: Recipe, progress: Progress) -> dict[str, bool]:
-    """Send a run that was finished earlier to the trackers that lack part of it; returns as `Trackers.update`.
+    """Send a run that was finished earlier to the trackers that lack part of it; returns the same as `Trackers.update`.
 
     TensorBoard is left out unless its event files were deleted: they are written while a run trains, and the folder of
     a finished run may be read-only. Arguments as for `Trackers`.
     """
-    training = dataclasses.replace(recipe.training, trackers=_asked_later(run, recipe))
+    training = dataclasses.replace(recipe.training, trackers=_late_trackers(run, recipe))
     with contextlib.closing(Trackers(run, dataclasses.replace(recipe, training=training), progress, True)) as trackers:
-        done = trackers.send_finished()
-    for name in (name for name, is_sent in done.items() if is_sent):
-        progress.say(f"{run.folder.name}: sent to {name}, which lacked part of it")
-    return done
+        sent = trackers.send_finished()
+    for name, is_sent in sent.items():
+        if is_sent:
+            progress.say(f"{run.folder.name}: sent to {name}, which lacked part of it")
+    return sent
 
 
-def _asked_later(run: Run, recipe: Recipe) -> tuple[TrackerName, ...]:
-    """The trackers that may lack part of a finished run; see `send_later`."""
+def _late_trackers(run: Run, recipe: Recipe) -> tuple[TrackerName, ...]:
+    """Return the trackers that may lack part of a finished run; see `send_later`."""
     was_sent = "tensorboard" in _read_record(run) and os.access(run.folder, os.W_OK)
     is_lost = was_sent and not is_kept("tensorboard", run, None, {})
     return tuple(name for name in recipe.training.trackers if name != "tensorboard" or is_lost)
 
 
 def send_all_later(finished: Sequence[tuple[Run, Recipe]], progress: Progress) -> None:
-    """As `send_later`, of the finished runs of a study. A server that does not answer is asked once."""
-    missing: dict[str, int] = {}
+    """Call `send_later` for the finished runs of a study; a server that does not answer is reported once."""
+    missing: Counter[str] = Counter()
     for run, recipe in finished:
-        if not _asked_later(run, recipe):  # a lock would leave its trace in the folder
+        if not _late_trackers(run, recipe):  # locking the folder would leave a file in it
             continue
         try:
             with hold(run.folder, patience=0.0) if os.access(run.folder, os.W_OK) else contextlib.nullcontext():
-                done = send_later(run, recipe, progress if not missing else Progress(quiet=True))
+                sent = send_later(run, recipe, Progress(quiet=True) if missing else progress)
         except FolderInUse:  # another process is sending it
             continue
-        except UserError as error:  # not installed here, or a run that is damaged
+        except UserError as error:  # a tracker is not installed, or the run is damaged
             progress.say(f"{run.folder.name}: not sent to its trackers: {error}")
             continue
-        for name in (name for name, is_sent in done.items() if not is_sent):
-            missing[name] = missing.get(name, 0) + 1
+        missing.update(name for name, is_sent in sent.items() if not is_sent)
     for name, count in missing.items():
-        what = "a finished run is" if count == 1 else f"{count} finished runs are"
-        progress.say(f"{what} still to be sent to {name}: run the same command again when it answers")
+        runs = "a finished run is" if count == 1 else f"{count} finished runs are"
+        progress.say(f"{runs} still to be sent to {name}: run the same command again when it answers")
 
 
 def _read_record(run: Run) -> dict[str, list[dict[str, Any]]]:
     try:
-        found = json.loads((run.folder / RECORD).read_text()).items()
-        # Earlier versions recorded one place, without saying which.
-        return {name: [dict(of) for of in ([known] if isinstance(known, dict) else known)] for name, known in found}
+        record = json.loads((run.folder / RECORD).read_text())
+        # Earlier versions recorded a single place, without naming it.
+        places = {name: [known] if isinstance(known, dict) else known for name, known in record.items()}
+        return {name: [dict(place) for place in known] for name, known in places.items()}
     except (OSError, ValueError, TypeError, AttributeError):  # missing or damaged: at worst a tracker starts a new run
         return {}
 
 
 def _numbers(final: Mapping[str, Any]) -> dict[str, float]:
-    """The final metrics that are numbers, as final/test_accuracy and so on: no row has such a column."""
+    """Return the numbers among the final metrics, named like final/test_accuracy to differ from columns of rows."""
     return {
         f"final/{key.replace('.', '_')}": float(value)
         for key, value in flatten(final)

@@ -1,1 +1,1 @@
-"""What every other package stands on: signals, seeds, safe files, locks, progress. Knows nothing of the method."""
+"""The base of every other package: signals, seeds, safe files, locks, progress. Independent of the method."""

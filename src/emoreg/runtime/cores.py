@@ -1,4 +1,4 @@
-"""The part of a machine that this process may use, which under schedulers and in containers is not all of it."""
+"""The cores and memory that this process may use; schedulers and containers may limit them."""
 
 from __future__ import annotations
 
@@ -10,29 +10,30 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
-_part = Fraction(1)  # what this process takes of what it may use
+_part = Fraction(1)  # this process's part of the cores and memory that it may use
 
 
 def usable_cores(root: Path = Path("/")) -> int:
-    """Threads, or worker processes, that it is sensible for this process to start: at least 1.
+    """Number of threads or worker processes that this process should start, at least 1.
 
-    As many as `allowed_cores`, of which this process has its part (`take_part`), and no more than OMP_NUM_THREADS where
-    that is set.
+    This process's part (`take_part`) of `allowed_cores`, and at most OMP_NUM_THREADS if that is set.
 
     Args:
-        root: where /proc and /sys are.
+        root: the folder that contains /proc and /sys.
     """
-    own = max(1, math.floor(allowed_cores(root) * _part))
-    asked = re.match(r"\s*(\d+)", os.environ.get("OMP_NUM_THREADS", ""))  # "4,2" is for nested levels
-    return min(own, int(asked[1])) if asked is not None and int(asked[1]) > 0 else own
+    cores = max(1, math.floor(allowed_cores(root) * _part))
+    limit = re.match(r"\s*(\d+)", os.environ.get("OMP_NUM_THREADS", ""))  # "4,2" is for nested levels
+    return min(cores, int(limit[1])) if limit is not None and int(limit[1]) > 0 else cores
 
 
 def allowed_cores(root: Path = Path("/")) -> int:
-    """Cores that the system lets this process use: the fewer of its CPU affinity (taskset, SLURM, cpusets) and its
-    cgroup's CPU quota, rounded up (docker --cpus, Kubernetes).
+    """Number of cores that the system lets this process use.
+
+    The minimum of its CPU affinity (taskset, SLURM, cpusets) and its cgroup's CPU quota, rounded up (docker --cpus,
+    Kubernetes).
 
     Args:
-        root: where /proc and /sys are.
+        root: the folder that contains /proc and /sys.
     """
     has_affinity = hasattr(os, "sched_getaffinity")  # Linux
     cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
@@ -40,12 +41,12 @@ def allowed_cores(root: Path = Path("/")) -> int:
 
 
 def usable_memory(root: Path = Path("/")) -> float:
-    """Bytes of memory that this process may use: the machine's, or its cgroup's limit; infinite if unknown.
+    """Memory that this process may use, in bytes; infinite if unknown.
 
-    Of these, this process's part, see `take_part`.
+    This process's part (`take_part`) of the machine's memory or of its cgroup's limit.
 
     Args:
-        root: where /proc and /sys are.
+        root: the folder that contains /proc and /sys.
     """
     allowed = list(_memory_limits(root))
     with contextlib.suppress(AttributeError, ValueError, OSError):  # Windows has no sysconf
@@ -54,17 +55,13 @@ def usable_memory(root: Path = Path("/")) -> float:
 
 
 def take_part(part: Fraction) -> None:
-    """From here on this process takes only so much of the cores and of the memory, as others take the rest.
-
-    Args:
-        part: above 0, at most 1.
-    """
-    global _part  # noqa: PLW0603  # of the process, as the cores are
+    """Restrict this process to a part, in (0, 1], of its cores and memory, because other processes use the rest."""
+    global _part  # noqa: PLW0603  # cores and memory belong to the whole process
     _part = part
 
 
 def _cpu_quotas(root: Path) -> Iterator[float]:
-    """The quotas of this process's cgroup and of those around it, in cores."""
+    """Yield the CPU quotas of this process's cgroup and its parents, in cores."""
     for folder in _cgroups(root, "cpu"):
         with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
             quota, period = map(float, (folder / "cpu.max").read_text().split())  # "max 100000" without a limit
@@ -76,27 +73,27 @@ def _cpu_quotas(root: Path) -> Iterator[float]:
 
 
 def _memory_limits(root: Path) -> Iterator[int]:
-    """The limits of this process's cgroup and of those around it, in bytes."""
+    """Yield the memory limits of this process's cgroup and its parents, in bytes."""
     for folder in _cgroups(root, "memory"):
-        for name in ("memory.max", "memory.limit_in_bytes"):  # without a limit "max", or more than any machine has
+        for name in ("memory.max", "memory.limit_in_bytes"):  # without a limit: "max", or a huge number
             with contextlib.suppress(OSError, ValueError):
                 yield int((folder / name).read_text())
 
 
 def _cgroups(root: Path, controller: str) -> Iterator[Path]:
-    """Folders of this process's cgroups, of version 2 and 1, that may limit what a controller controls."""
+    """Yield the folders of this process's cgroups, version 1 or 2, that may have limits of a controller."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:  # not on Linux
+    except OSError:  # not Linux
         return
     for line in lines:
-        _, controllers, own = line.split(":", 2)
+        _, controllers, path = line.split(":", 2)
         if not controllers:  # version 2
             top = root / "sys/fs/cgroup"
         elif controller in controllers.split(","):
             top = root / "sys/fs/cgroup" / controllers
         else:
             continue
-        # In a container the path may be that of the host, while its own cgroup is mounted at the top.
-        place = Path(own.lstrip("/"))
-        yield from (top / each for each in (place, *place.parents) if (top / each).is_dir())
+        # In a container the path may be the host's, while the container's cgroup is mounted at the top.
+        cgroup = Path(path.lstrip("/"))
+        yield from (top / folder for folder in (cgroup, *cgroup.parents) if (top / folder).is_dir())

@@ -1,6 +1,6 @@
-"""Fonts for names in any script: matplotlib's own, and those of the machine for what it lacks.
+"""Fonts for text in any script: matplotlib's own, and installed fonts for characters that it lacks.
 
-Charts as SVG need none of this: their text stays text, and the browser finds its letters.
+SVG charts do not need this: their text stays text, and the browser chooses the fonts.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 from emoreg.errors import shortened
 from emoreg.runtime.quiet_libraries import hush
 
-if TYPE_CHECKING:  # imported where it is used, so that the command line's help is instant
+if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 OWN = "DejaVu Sans"  # comes with matplotlib
-LAST_RESORT = "Last Resort"  # of its families: they draw a box for every character
+LAST_RESORT = "Last Resort"  # prefix of the fonts that draw a box for every character
 
 
 def set_fonts(figure: Figure) -> None:
-    """Give all text of a figure that is drawn as pixels the fonts it needs; call it last, before the figure is saved.
+    """Set the fonts that the text of a raster figure needs; call it last, just before saving the figure.
 
-    A character that no installed font has is drawn as a box; `lacking_note` says which.
+    Characters that no installed font has are drawn as boxes; `lacking_note` lists them.
     """
     from matplotlib.text import Text
 
@@ -35,22 +35,22 @@ def set_fonts(figure: Figure) -> None:
 
 
 def lacking_note(text: str) -> str | None:
-    """One line on the characters of a text that no installed font has; None if there are none."""
-    _, left = _fonts_for("".join(_letters(text)))
-    if not left:
+    """Describe in one line the characters of a text that no installed font has; None if there are none."""
+    _, missing = _fonts_for("".join(_letters(text)))
+    if not missing:
         return None
-    which = shortened(" ".join(left), 60)
-    return f"no installed font has {which}: drawn as boxes; install one that has, such as Noto Sans CJK for Chinese"
+    characters = shortened(" ".join(missing), 60)
+    return f"no installed font has {characters}: drawn as boxes; install one, such as Noto Sans CJK for Chinese"
 
 
 def hush_glyphs() -> None:
-    """Ignore matplotlib's warnings of characters without a glyph: SVG keeps them as text, and `lacking_note` tells."""
+    """Ignore matplotlib's warnings of missing glyphs: SVG keeps the text, and `lacking_note` reports them for PNG."""
     hush(UserWarning, r"Glyph .* missing from|Matplotlib currently does not support")
 
 
 def _letters(text: str) -> list[str]:
-    """Those that need a glyph, each once."""
-    marks = {chr(number) for number in range(0xFE00, 0xFE10)}  # select a variant of the letter before
+    """Return the distinct characters of a text that need a glyph."""
+    marks = {chr(number) for number in range(0xFE00, 0xFE10)}  # select a variant of the preceding character
     return sorted({c for c in text if not c.isspace() and c not in marks and unicodedata.category(c) not in _UNSEEN})
 
 
@@ -59,30 +59,30 @@ _UNSEEN = ("Cc", "Cf", "Cs", "Cn")
 
 @functools.lru_cache(maxsize=64)
 def _fonts_for(letters: str) -> tuple[tuple[str, ...], str]:
-    """Families to add to matplotlib's own for these letters, the fewest that greed finds; the letters none has."""
+    """Choose font families to add to matplotlib's own for these letters, greedily; also return letters without any."""
     from matplotlib import font_manager
 
-    left = _left(font_manager.findfont(OWN), letters)
-    found: list[str] = []
+    missing = _missing(font_manager.findfont(OWN), letters)
+    families: list[str] = []
     upright = (font for font in font_manager.fontManager.ttflist if font.style == "normal")
     for font in sorted(upright, key=lambda font: ("Sans" not in font.name, abs(_weight(font.weight) - 400), font.name)):
-        if not left:
+        if not missing:
             break
-        if font.name in (OWN, *found) or font.name.startswith(LAST_RESORT):
+        if font.name in (OWN, *families) or font.name.startswith(LAST_RESORT):
             continue
-        still = _left(font.fname, left)
-        if len(still) < len(left):
-            found.append(font.name)
-            left = still
-    return tuple(found), left
+        still_missing = _missing(font.fname, missing)
+        if len(still_missing) < len(missing):
+            families.append(font.name)
+            missing = still_missing
+    return tuple(families), missing
 
 
 def _weight(weight: object) -> int:
     return weight if isinstance(weight, int) else 400
 
 
-def _left(path: str, letters: str) -> str:
-    """The letters that a font lacks: all, if it cannot be read or has fixed sizes, as fonts of coloured emoji have."""
+def _missing(path: str, letters: str) -> str:
+    """Return the letters that a font lacks; all if it is unreadable or not scalable, such as colour emoji fonts."""
     from matplotlib import font_manager
 
     try:
@@ -90,5 +90,5 @@ def _left(path: str, letters: str) -> str:
         if not font.scalable:
             return letters
         return "".join(letter for letter in letters if not font.get_char_index(ord(letter)))
-    except (OSError, RuntimeError):  # removed since matplotlib made its list, or no font that FreeType knows
+    except (OSError, RuntimeError):  # removed since matplotlib made its list, or unknown to FreeType
         return letters

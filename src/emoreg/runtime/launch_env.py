@@ -1,4 +1,4 @@
-"""Detects processes that torchrun, srun or another launcher has started together."""
+"""Detection of processes that torchrun, srun or another launcher has started together."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import os
 
 from emoreg.errors import UserError
 
-# Variables that other launchers set, the number of processes and the rank first: Open MPI, and MPICH with what is made
-# from it; what starts processes for torch.distributed as DeepSpeed does. All of them must be there.
+# Environment variables of other launchers, the number of processes and the rank first; all of a tuple must be set. Open
+# MPI; MPICH and its derivatives; launchers for torch.distributed such as DeepSpeed.
 OTHERS = {
     "mpirun": (("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"), ("PMI_SIZE", "PMI_RANK")),
     "a launcher that sets WORLD_SIZE": (("WORLD_SIZE", "RANK", "LOCAL_RANK"),),
@@ -15,14 +15,14 @@ OTHERS = {
 
 
 def processes() -> int:
-    """Number of processes on all machines; 1 if neither torchrun nor srun has started this one."""
+    """Number of processes on all machines; 1 if neither torchrun nor srun started this process."""
     if _is_torchrun():
         return int(os.environ.get("WORLD_SIZE", "1"))
     return int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))  # set by srun, not in the batch script itself
 
 
 def machines() -> int:
-    """Number of machines. Each has the same number of processes."""
+    """Number of machines, which all have the same number of processes."""
     if _is_torchrun():
         return processes() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return int(os.environ.get("SLURM_STEP_NUM_NODES", "1"))
@@ -37,10 +37,10 @@ def rank() -> int:
 
 
 def refuse_launchers(what: str) -> None:
-    """UserError if this is one of several processes that were started together, by whichever launcher.
+    """Raise UserError if any launcher started this process together with others.
 
     Args:
-        what: the end of a sentence about what is not for them, and what there is instead.
+        what: the end of the message: what cannot be launched so, and the alternative.
     """
     if processes() > 1:
         raise UserError(f"{'torchrun' if _is_torchrun() else 'srun'} has started {processes()} processes: {what}")
@@ -48,23 +48,23 @@ def refuse_launchers(what: str) -> None:
 
 
 def refuse_other_launchers(what: str) -> None:
-    """As `refuse_launchers`, unless the launcher is torchrun or srun, whose processes can share a run."""
+    """Like `refuse_launchers`, but allow torchrun and srun, whose processes can share a run."""
     if processes() == 1 and (other := _other()) is not None:
         name, _, size = other
         raise UserError(f"{name} has started {size} processes: {what}")
 
 
 def _other() -> tuple[str, int, int] | None:
-    """Another launcher of several processes, with this one's rank and their number; None if there is none."""
+    """Return another launcher's name, this process's rank and the number of processes; None if there is none."""
     for name, sets in OTHERS.items():
-        for size, own, *more in sets:
-            if _number(size) > 1 and all(variable in os.environ for variable in (own, *more)):
-                return name, _number(own), _number(size)
+        for size, rank, *more in sets:
+            if _number(size) > 1 and all(variable in os.environ for variable in (rank, *more)):
+                return name, _number(rank), _number(size)
     return None
 
 
 def _number(variable: str) -> int:
-    """The value of a variable; 0 without it, and where it is no number."""
+    """Return the value of an environment variable as a number; 0 if it is unset or not a number."""
     value = os.environ.get(variable, "")
     return int(value) if value.isdecimal() else 0
 

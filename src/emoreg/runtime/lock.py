@@ -1,4 +1,4 @@
-"""Locks folders: two processes that train the same run would overwrite each other's checkpoints."""
+"""Locks on folders, since two processes that train the same run would overwrite each other's checkpoints."""
 
 from __future__ import annotations
 
@@ -18,24 +18,23 @@ from emoreg.runtime.safe_io import new_folder, read_json
 LOCK, HOLDER = ".lock", ".holder.json"
 PARTIAL = ".*.part"  # left behind by `write_atomically` when the process is killed
 PATIENCE = 5.0  # seconds: a process that was just killed may take a moment to disappear
-MOMENT = 0.1  # seconds: whoever asks who holds a lock takes it for far less
+MOMENT = 0.1  # seconds: `holder` takes the lock itself, but for far less
 
 
 @dataclass(frozen=True)
 class Holder:
-    """The process that holds a lock, as far as is known."""
+    """The process that holds a lock, as far as it is known."""
 
     process: int | None = None
     host: str | None = None
     since: str | None = None  # ISO 8601
 
     def __str__(self) -> str:
-        """For a message."""
         return "another process" if self.host is None else f"process {self.process} on {self.host} since {self.since}"
 
     @property
     def is_here(self) -> bool:
-        """Whether it is a process of this machine."""
+        """Whether the process runs on this machine."""
         return self.host == platform.node()
 
 
@@ -51,7 +50,7 @@ class FolderInUse(UserError):
 
 
 def holder(folder: Path) -> Holder | None:
-    """The process that holds the lock of a folder; None if none does, or nobody can tell."""
+    """Return the process that holds the lock of a folder; None if none does, or if that is unknown."""
     from filelock import FileLock, Timeout
 
     if not (folder / LOCK).exists():
@@ -67,13 +66,14 @@ def holder(folder: Path) -> Holder | None:
 
 @contextlib.contextmanager
 def hold(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
-    """Lock a folder. Partial files that a killed process left there are removed.
+    """Lock a folder, and remove partial files that a killed process left in it.
 
-    The operating system releases the lock when the process ends, for whatever reason, so no lock is ever stale. On file
-    systems without such locks, filelock writes files that name their process, and takes over those of dead ones.
+    The operating system releases the lock when the process ends, for whatever reason, so locks never become stale. On
+    file systems without such locks, filelock writes files that name their process, and takes over those of dead
+    processes.
 
     Args:
-        folder: must exist.
+        folder: an existing folder.
         patience: seconds to wait for another process.
 
     Raises:
@@ -90,11 +90,13 @@ def hold(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"cannot write in {folder}: {error.strerror or error}") from None
     try:
-        for path in folder.glob(PARTIAL):  # else every kill would leave the bytes of a checkpoint behind
+        for path in folder.glob(PARTIAL):  # may be as large as a checkpoint
             with contextlib.suppress(OSError):
                 path.unlink()
         with contextlib.suppress(OSError):  # only for messages
-            (folder / HOLDER).write_text(json.dumps(dataclasses.asdict(_this_process())))
+            now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+            this_process = Holder(os.getpid(), platform.node(), now)
+            (folder / HOLDER).write_text(json.dumps(dataclasses.asdict(this_process)))
         yield
     finally:
         with contextlib.suppress(OSError):
@@ -104,13 +106,12 @@ def hold(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
 
 @contextlib.contextmanager
 def hold_new(folder: Path, what: str = "folder") -> Iterator[None]:
-    """Create a folder unless it exists, and lock it as `hold` does.
+    """Create a folder unless it exists, and lock it like `hold`.
 
-    If the block fails and the folder holds nothing, it is removed again with those of its parents that were made for
-    it: a start that fails leaves no folders.
+    If the block fails and the folder is empty, the folders that were created are removed again.
 
     Args:
-        folder: where.
+        folder: the folder.
         what: its role in messages, such as "run folder".
 
     Raises:
@@ -122,31 +123,26 @@ def hold_new(folder: Path, what: str = "folder") -> Iterator[None]:
             yield
         except BaseException:
             if is_new:
-                _clear(folder)  # while it is locked: nobody else begins there
+                _clear(folder)  # while it is locked, so that no other process starts in it
             raise
 
 
 def _clear(folder: Path) -> None:
-    """Delete the traces of a lock in a folder that holds nothing else."""
-    with contextlib.suppress(OSError):  # an error here would hide the one that matters
+    """Delete the files of a lock in a folder that contains nothing else."""
+    with contextlib.suppress(OSError):  # an error here would hide the original one
         if all(map(is_trace, folder.iterdir())):
             for path in folder.iterdir():
                 path.unlink()
 
 
 def is_trace(path: Path) -> bool:
-    """Whether a file belongs to a lock, or was left behind by a write that was cut off."""
+    """Whether a file belongs to a lock, or was left behind by an interrupted write."""
     return path.name in (LOCK, HOLDER) or path.match(PARTIAL)
-
-
-def _this_process() -> Holder:
-    now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-    return Holder(os.getpid(), platform.node(), now)
 
 
 def _holder(folder: Path) -> Holder:
     try:
-        found = read_json(folder / HOLDER)
-        return Holder(*(found[item.name] for item in dataclasses.fields(Holder)))
+        record = read_json(folder / HOLDER)
+        return Holder(*(record[item.name] for item in dataclasses.fields(Holder)))
     except (OSError, ValueError, KeyError, TypeError):
         return Holder()

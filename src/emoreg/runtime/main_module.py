@@ -1,7 +1,7 @@
-"""Python's `__main__`, which a process that multiprocessing spawns imports again from the script of its parent.
+"""Control of whether processes spawned by multiprocessing import the parent's `__main__` script again.
 
-So it finds what is defined or registered there. But a script that calls emoreg at its top, without
-`if __name__ == "__main__":`, would begin everything again in each process, and a notebook, a console or a script on the
+Importing it makes what it defines or registers available. But a script that calls emoreg at its top level, without
+`if __name__ == "__main__":`, would start everything again in each process, and a notebook, a console or a script on
 standard input cannot be imported at all. Their processes are started without it.
 """
 
@@ -19,16 +19,16 @@ from types import ModuleType
 
 from emoreg.errors import UserError
 
-NO_GUARD = 78  # exit code of a process that emoreg has started, and whose script calls emoreg again
+NO_GUARD = 78  # exit code of a process started by emoreg whose script calls emoreg again
 GUARD = 'every process that emoreg starts imports the script: put what it does under if __name__ == "__main__":'
-_STARTING = "EMOREG_STARTING"  # in the environment of processes that import `__main__`
+_STARTING = "EMOREG_STARTING"  # environment variable of processes that import `__main__`
 _hiding = threading.Lock()
 
 
 def script() -> Path | None:
-    """The file of `__main__`; None in a notebook or a console, and for a text or the standard input.
+    """Return the file of `__main__`; None for a notebook, a console, `python -c` or standard input.
 
-    Also None for `python -m package`: multiprocessing does not import the `__main__` of a package.
+    Also None for `python -m package`, since multiprocessing does not import the `__main__` of a package.
     """
     main = sys.modules["__main__"]
     if getattr(main.__spec__, "name", "").endswith(".__main__"):
@@ -38,7 +38,7 @@ def script() -> Path | None:
 
 
 def is_guarded() -> bool:
-    """Whether `__main__` is a file with a main guard: a statement at its top compares `__name__` with "__main__"."""
+    """Whether `__main__` is a file with a main guard: a top-level `if` that mentions `__name__` and "__main__"."""
     path = script()
     if path is None:
         return False
@@ -51,7 +51,7 @@ def is_guarded() -> bool:
 
 
 def without_guard() -> str | None:
-    """That processes do not import a script, for people who have set or registered something in it; None if they do."""
+    """Return a note if processes will not import the script, which may define or register things; None if they will."""
     path = script()
     if path is None or is_guarded():
         return None
@@ -63,8 +63,8 @@ def without_guard() -> str | None:
 
 @contextlib.contextmanager
 def shared() -> Iterator[None]:
-    """Within, start processes. They import `__main__` if it has a guard; one that begins emoreg ends by NO_GUARD."""
-    os.environ[_STARTING] = "1"  # always: those that are forked later have the environment of the first start
+    """Let processes started inside import `__main__` if it has a guard; if it calls emoreg, they exit with NO_GUARD."""
+    os.environ[_STARTING] = "1"  # always: processes forked later have the environment of the first start
     try:
         with contextlib.nullcontext() if is_guarded() else hidden():
             yield
@@ -74,7 +74,7 @@ def shared() -> Iterator[None]:
 
 @contextlib.contextmanager
 def hidden() -> Iterator[None]:
-    """Within, processes that are started do not import `__main__`, and what is defined there cannot be pickled."""
+    """Keep processes started inside from importing `__main__`; its definitions can then not be pickled."""
     with _hiding:
         main = sys.modules["__main__"]
         sys.modules["__main__"] = ModuleType("__main__")
@@ -85,13 +85,13 @@ def hidden() -> Iterator[None]:
 
 
 def require_guard() -> None:
-    """End a process whose `__main__` is being imported, which is not the time to begin anything.
+    """Refuse to start anything while a spawned process is still importing its `__main__`.
 
     Raises:
-        SystemExit: emoreg has started it: the process that did says why.
-        UserError: something else has.
+        SystemExit: emoreg started this process; its parent explains the exit code.
+        UserError: something else started it.
     """
-    # As multiprocessing itself asks, when a process that is not ready yet starts others.
+    # multiprocessing makes the same test before a process that is not ready yet starts others.
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         if _STARTING in os.environ:
             raise SystemExit(NO_GUARD)

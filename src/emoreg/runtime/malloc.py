@@ -1,4 +1,4 @@
-"""Keeps memory that a training step frees for the next step, instead of returning it to the system."""
+"""Reuse of the memory that a training step frees, instead of returning it to the system."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def keep_freed_memory() -> None:
     """Raise glibc's malloc thresholds for this process, unless the environment sets them. No-op with other C libraries.
 
     Each step frees activations of the sizes that the next step allocates. By default glibc unmaps and maps them again,
-    and the kernel zeroes their pages: a good part of a small network's step on a CPU (docs/speed.md).
+    and the kernel zeroes their pages, which takes a good part of a small network's step on a CPU (docs/speed.md).
     """
     if any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
         return

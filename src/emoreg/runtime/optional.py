@@ -1,4 +1,4 @@
-"""Optional packages: one that is missing is told from one that is installed and cannot be imported."""
+"""Optional packages, with different errors for missing ones and for those that cannot be imported."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ from emoreg.errors import UserError, shortened
 
 
 def is_installed(package: str) -> bool:
-    """Whether Python finds a package of this name. A folder of data that is called so is none."""
+    """Whether a package of this name is installed; a data folder of the same name does not count."""
     try:
         spec = importlib.util.find_spec(package)
-    except ValueError:  # a module that something has put into sys.modules by hand
+    except ValueError:  # a module without a spec that was put into sys.modules
         return True
     return spec is not None and spec.origin is not None
 
 
 @contextlib.contextmanager
 def importing(package: str, purpose: str, install: str) -> Iterator[None]:
-    """Within, import an optional package and what belongs to it.
+    """Convert errors of importing an optional package inside the block to UserError.
 
     Args:
-        package: its name in Python.
-        purpose: what needs it, as the beginning of a sentence, such as "the demo".
-        install: the arguments of pip that install it.
+        package: import name of the package.
+        purpose: subject of the message, such as "the demo".
+        install: arguments of `pip install` for it.
 
     Raises:
-        UserError: it is not installed, or raises anything while it is imported.
+        UserError: the package is not installed, or its import raises anything.
     """
     if not is_installed(package):
         raise UserError(f"{purpose} needs {package}: pip install {install}")
     try:
         yield
-    except Exception as error:  # packages look at the machine and the environment when they are imported
+    except Exception as error:  # some packages inspect the machine and the environment on import
         reason = shortened(f"{type(error).__name__}: {error}", 400)
         raise UserError(f"{purpose} needs {package}, which is installed but cannot be imported: {reason}") from None
 
 
 def import_fabric() -> None:
-    """Import Lightning Fabric without torchmetrics, which it imports, for seconds, only to see whether it is there."""
+    """Import Lightning Fabric without torchmetrics, whose import takes seconds and only serves to detect it."""
     if {"torchmetrics", "lightning_fabric"} & sys.modules.keys():
         importlib.import_module("lightning_fabric")
         return

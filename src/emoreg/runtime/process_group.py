@@ -18,13 +18,13 @@ class ProcessGroup:
     """All processes that share a run. Every process must call the same methods in the same order.
 
     Args:
-        fabric: launched; knows rank and world size.
+        fabric: a launched Fabric, for rank and world size.
     """
 
     def __init__(self, fabric: Fabric) -> None:
         self.rank: int = fabric.global_rank
         self.size: int = fabric.world_size
-        # Flags and Python objects travel between CPUs (gloo), so that exchanging them does not synchronise a GPU.
+        # Flags and Python objects are exchanged between CPUs (gloo), so that this does not synchronise a GPU.
         self._on_cpu: Any = distributed.new_group(backend="gloo") if self.size > 1 else None
 
     @property
@@ -33,7 +33,7 @@ class ProcessGroup:
         return self.rank, self.size
 
     def weighted(self, loss: Tensor, images: int, batch_size: int) -> Tensor:
-        """Weight the mean loss over a part of a batch so that the mean over all processes is that of the batch.
+        """Weight the mean loss over a part of a batch so that the mean over processes is the batch's mean loss.
 
         Args:
             loss: scalar, the mean over this process's part.
@@ -43,7 +43,7 @@ class ProcessGroup:
         return loss if images * self.size == batch_size else loss * (images * self.size / batch_size)
 
     def mean(self, value: Tensor) -> Tensor:
-        """Mean over the processes of a scalar on their devices."""
+        """Return the mean over all processes of a scalar on their devices."""
         if self.size == 1:
             return value
         total = value.clone()
@@ -58,16 +58,16 @@ class ProcessGroup:
         distributed.all_reduce(flags, distributed.ReduceOp.MAX, self._on_cpu)
         return bool(flags)
 
-    def gather(self, own: T) -> list[T]:
-        """The object of every process, by rank."""
+    def gather(self, item: T) -> list[T]:
+        """Return the objects of all processes, by rank."""
         if self.size == 1:
-            return [own]
-        objects: list[Any] = [None] * self.size
-        distributed.all_gather_object(objects, own, self._on_cpu)
-        return objects
+            return [item]
+        items: list[Any] = [None] * self.size
+        distributed.all_gather_object(items, item, self._on_cpu)
+        return items
 
     def synchronise_batch_norm(self, model: nn.Module, device: torch.device) -> None:
-        """Make batch norm see the whole batch, in place; PyTorch supports it on CUDA only.
+        """Compute batch-norm statistics over the whole batch, in place; PyTorch supports it on CUDA only.
 
         Frozen children are left alone: their statistics do not depend on the batch.
         """
@@ -79,13 +79,13 @@ class ProcessGroup:
 
 
 def synchronised(network: nn.Module) -> nn.Module:
-    """The network with synchronised batch norms, its own parameters and buffers in them.
+    """Return the network with synchronised batch norms that keep their parameters and buffers.
 
-    A weight that is a buffer, as speednet's, stays one: the conversion takes parameters alone.
+    The conversion expects weights that are parameters, so a weight that is a buffer, as in speednet, is one meanwhile.
     """
     from timm.layers import norm_act
 
-    # PyTorch's own leaves out the activations of timm's norms.
+    # PyTorch's conversion drops the activations of timm's norms.
     convert = cast(Callable[[nn.Module], nn.Module], norm_act.convert_sync_batchnorm)
 
     norms = {name: norm for name, norm in network.named_modules() if isinstance(norm, nn.modules.batchnorm._BatchNorm)}

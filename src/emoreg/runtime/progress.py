@@ -15,27 +15,27 @@ if TYPE_CHECKING:  # imported when the first bar is shown
     from rich.progress import Progress as _RichProgress
 
 Advance = Callable[[int], None]
-NARROW = 60  # columns of a terminal; with fewer there is no bar, so that the numbers are whole
+NARROW = 60  # terminals with fewer columns get no bar, so that the numbers are not cut
 
 
 class Progress:
-    """Shows tasks, which may be nested.
+    """Shows the progress of tasks, which may be nested.
 
     Args:
-        quiet: show warnings alone, see `warn`.
+        quiet: show only warnings, see `warn`.
         details: also show one line per epoch.
-        every: least seconds between two lines of a task, without a terminal.
+        every: minimum seconds between two lines of a task, without a terminal.
     """
 
     def __init__(self, quiet: bool = False, details: bool = True, every: float = 15.0) -> None:
         self.quiet, self.details, self.every = quiet, details, every
         self._bars: _RichProgress | None = None
         self._depth = 0
-        self._told: set[str] = set()
+        self._printed: set[str] = set()
 
     @property
     def is_showing(self) -> bool:
-        """Whether bars are on the terminal now."""
+        """Whether bars are on the terminal."""
         return self._bars is not None
 
     def say(self, line: str) -> None:
@@ -51,35 +51,38 @@ class Progress:
             tell(line)
 
     def detail(self, line: str) -> None:
-        """Print one of many lines; see `details`."""
+        """Print one line if `details` is set."""
         if self.details:
             self.say(line)
 
     def tell(self, notes: Sequence[str], left_out: Sequence[str] = ()) -> None:
-        """Print what was read and how, each line once, however many runs read the same set.
+        """Print how a set was read; each line only once, even if many runs read the same set.
 
         Args:
-            notes: what was taken for what.
-            left_out: which images were not used, and why: printed even if `quiet`.
+            notes: how files and labels were interpreted.
+            left_out: images that are not used, and why; printed even if `quiet`.
         """
         for line in (*notes, *left_out):
-            if line not in self._told:
-                self._told.add(line)
-                (self.warn if line in left_out else self.say)(line)
+            if line not in self._printed:
+                self._printed.add(line)
+                if line in left_out:
+                    self.warn(line)
+                else:
+                    self.say(line)
 
     @contextlib.contextmanager
     def task(self, description: str, total: int, unit: str, done: int = 0) -> Iterator[Advance]:
-        """Within, call the given function with the number of units done since the last call.
+        """Show a task; yields a function to call with the number of units done since the last call.
 
         Args:
-            description: of the task.
+            description: name of the task.
             total: number of units.
             unit: name of the units, plural.
-            done: units done in an earlier session; they do not count for the time estimate.
+            done: units done in an earlier session; ignored in the time estimate.
         """
         if self.quiet:
             yield lambda more: None
-        elif self._bars is not None or _has_bars():  # under bars, rich before 15 stands in for stderr
+        elif self._bars is not None or _has_bars():  # while bars are shown, rich before 15 replaces stderr
             with self._bar(description, total, unit, done) as advance:
                 yield advance
         else:
@@ -103,7 +106,7 @@ class Progress:
                 self._bars = None
 
     def _lines(self, description: str, total: int, unit: str, before: int) -> Advance:
-        begun = last = time.monotonic()
+        start = last = time.monotonic()
         done = before
 
         def advance(more: int) -> None:
@@ -112,14 +115,14 @@ class Progress:
             now = time.monotonic()
             if now - last >= self.every and before < done < total:
                 last = now
-                left = (now - begun) / (done - before) * (total - done)
+                left = (now - start) / (done - before) * (total - done)
                 self.say(f"{description}: {done}/{total} {unit}, about {duration(left)} left")
 
         return advance
 
 
 def figure(value: float) -> str:
-    """Four decimals, with a true minus: "−0.0301"."""
+    """Format a number with four decimals and a true minus sign: "−0.0301"."""
     return f"{value:z.4f}".replace("-", "−")
 
 
@@ -139,7 +142,7 @@ UNITS = (
 
 
 def in_words(seconds: float) -> str:
-    """A long duration to two digits, in the unit in which people think of it: "40 minutes", "2.4 days", "an hour"."""
+    """Format a long duration with two digits in the most natural unit: "40 minutes", "2.4 days", "an hour"."""
     if seconds < MINUTE:
         return "a minute" if seconds > MINUTE / 2 else "a few seconds"
     for unit, one, name in UNITS:
@@ -152,7 +155,7 @@ def in_words(seconds: float) -> str:
 
 
 def about(seconds: float) -> str:
-    """An estimate of a long duration: "about 40 minutes", "a few seconds"."""
+    """Format an estimated duration: "about 40 minutes", "a few seconds"."""
     return in_words(seconds) if seconds <= MINUTE / 2 else f"about {in_words(seconds)}"
 
 
@@ -160,12 +163,12 @@ def _has_bars() -> bool:
     """Whether stderr is a terminal that can move its cursor."""
     try:
         return sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
-    except ValueError:  # it is closed
+    except ValueError:  # stderr is closed
         return False
 
 
 class _Lossy:
-    """A stream that drops what nobody can receive any more, so that work goes on when its terminal goes away."""
+    """A stream that ignores write errors, so that work continues if its terminal is closed."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
@@ -199,7 +202,7 @@ def _rich_progress() -> _RichProgress:
     if width >= NARROW:
         columns.insert(1, BarColumn())
     stream = cast(IO[str], _Lossy(sys.stderr))
-    # Without them rich follows a terminal that is resized. With them it believes even a width of 0.
-    is_told = "COLUMNS" in os.environ or "LINES" in os.environ
-    console = Console(file=stream, width=width, height=height) if is_told else Console(file=stream)
+    # Without these variables rich follows a resized terminal; with them it would accept even a width of 0.
+    is_fixed = "COLUMNS" in os.environ or "LINES" in os.environ
+    console = Console(file=stream, width=width, height=height) if is_fixed else Console(file=stream)
     return Progress(*columns, console=console, transient=True)

@@ -1,4 +1,4 @@
-"""Warnings of libraries that tell a user nothing, or nothing that our own messages do not tell better."""
+"""Suppression of library warnings that do not help users, or that our own messages replace."""
 
 from __future__ import annotations
 
@@ -10,40 +10,33 @@ from collections.abc import Iterator
 
 
 def hush(category: type[Warning] = Warning, message: str = "", module: str = "") -> None:
-    """Ignore one kind of warning from here on; called where it arises, every time.
+    """Ignore one kind of warning from now on; call it every time before the code that may warn.
 
-    `warnings.catch_warnings` would end when the work does, but it must not be used in threads, and images are decoded
-    in threads: two that overlap leave the filters of the one that ends last.
+    `warnings.catch_warnings` would restore the filters afterwards, but is not safe in the threads that decode images.
 
     Args:
-        category: of the warning.
-        message: pattern of its beginning; empty for any.
-        module: pattern of the beginning of the module's name that the warning is about; empty for any.
+        category: category of the warning.
+        message: pattern for the start of its text; empty for any.
+        module: pattern for the start of the name of the module that it concerns; empty for any.
     """
-    own = (
-        "ignore",
-        re.compile(message, re.IGNORECASE) if message else None,
-        category,
-        re.compile(module) if module else None,
-        0,
-    )
+    text = re.compile(message, re.IGNORECASE) if message else None
+    wanted = ("ignore", text, category, re.compile(module) if module else None, 0)
     for entry in warnings.filters:
-        if entry == own:
+        if entry == wanted:
             return
-        if entry[0] != "ignore":  # behind it, ours would not count
+        if entry[0] != "ignore":  # takes precedence over a later entry of ours
             break
     warnings.filterwarnings("ignore", message=message, category=category, module=module)
 
 
 @contextlib.contextmanager
 def errors_only(*loggers: str) -> Iterator[None]:
-    """Within, these libraries log errors alone, and not each of their attempts, which our own error sums up."""
-    found = [logging.getLogger(name) for name in loggers]
-    levels = [logger.level for logger in found]
-    for logger in found:
-        logger.setLevel(logging.ERROR)
+    """Let these loggers report only errors, since our own error sums up their failed attempts."""
+    levels = {name: logging.getLogger(name).level for name in loggers}
+    for name in levels:
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         yield
     finally:
-        for logger, level in zip(found, levels, strict=True):
-            logger.setLevel(level)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)

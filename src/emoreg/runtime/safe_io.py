@@ -1,4 +1,4 @@
-"""Reads small files from untrusted sources, and writes files atomically."""
+"""Reading of small files from untrusted sources, and atomic writing."""
 
 from __future__ import annotations
 
@@ -13,24 +13,23 @@ from typing import Any
 
 from emoreg.errors import UserError
 
-MAX_TEXT_BYTES = 64 * 2**20  # far above any JSON or CSV file that emoreg writes, short of a study of a million runs
+MAX_TEXT_BYTES = 64 * 2**20  # far larger than the JSON and CSV files that emoreg writes
 
 
 def require_regular(path: Path) -> os.stat_result:
-    """What the system tells of a regular file; anything else is refused.
+    """Return the status of a regular file; refuse anything else.
 
-    A pipe may block its reader for ever, a device may never end, and a link from an archive may point to either.
+    A pipe may block its reader forever, a device may never end, and a link from an archive may point to either.
 
     Raises:
-        OSError: there is no such file, or it is not a regular one.
+        OSError: the file does not exist or is not regular.
     """
-    found = path.stat()
-    mode = found.st_mode
-    if stat.S_ISDIR(mode):
+    status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    if not stat.S_ISREG(mode):
+    if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
-    return found
+    return status
 
 
 def read_bounded(path: Path, limit: int = MAX_TEXT_BYTES) -> bytes:
@@ -41,8 +40,8 @@ def read_bounded(path: Path, limit: int = MAX_TEXT_BYTES) -> bytes:
     """
     size = require_regular(path).st_size
     with path.open("rb") as file:
-        content = file.read(min(size, limit) + 1)  # Python clears as much memory as it may read
-        if len(content) > size:  # the file is growing, or its system tells no sizes
+        content = file.read(min(size, limit) + 1)  # Python allocates as much memory as it may read
+        if len(content) > size:  # the file is growing, or its file system reports no sizes
             content += file.read(limit + 1 - len(content))
     if len(content) > limit:
         raise OSError(errno.EFBIG, f"larger than {limit:,} bytes, the limit for such a file", str(path))
@@ -53,8 +52,8 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        OSError: as `read_bounded`.
-        ValueError: the content is not JSON, or nested too deep.
+        OSError: as for `read_bounded`.
+        ValueError: the content is not JSON, or nested too deeply.
     """
     try:
         return json.loads(read_bounded(path))
@@ -63,7 +62,7 @@ def read_json(path: Path) -> Any:
 
 
 def write_atomically(path: Path, content: bytes | memoryview) -> None:
-    """Replace a file as a whole: whatever happens, either the old content or the new one is there.
+    """Replace a file atomically: whatever happens, it has either the old or the new content.
 
     Raises:
         OSError: the file cannot be written; the old content is kept.
@@ -76,28 +75,28 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
-        with contextlib.suppress(OSError):  # usually gone; an error here would hide the one that matters
+        with contextlib.suppress(OSError):  # usually gone; an error here would hide the original one
             temporary.unlink()
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write an indented JSON file atomically, in UTF-8. Broken Unicode, as in some file names, is escaped.
+    """Write an indented JSON file atomically, in UTF-8. Lone surrogates, as in some file names, are escaped.
 
     Raises:
-        OSError: as `write_atomically`.
+        OSError: as for `write_atomically`.
     """
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    write_atomically(path, text.encode("utf-8", "backslashreplace"))  # \udc80 is also JSON's escape for it
+    write_atomically(path, text.encode("utf-8", "backslashreplace"))  # \udc80 is JSON's escape too
 
 
 @contextlib.contextmanager
 def writing(path: Path, what: str = "", kept: str = "") -> Iterator[None]:
-    """Within, a file is written by whatever writes it: an OSError is raised as a UserError that says which and why.
+    """Convert an OSError of writing a file inside the block to a UserError.
 
     Args:
         path: the file.
         what: its role in the message, such as "table of results".
-        kept: the end of the message: what is not lost, such as "the runs are kept".
+        kept: end of the message, on what is not lost, such as "the runs are kept".
 
     Raises:
         UserError: the file cannot be written.
@@ -115,7 +114,7 @@ def make_folder(path: Path, what: str = "folder") -> None:
     """Create a folder and its parents unless it exists.
 
     Args:
-        path: where.
+        path: the folder.
         what: its role in the message, such as "run folder".
 
     Raises:
@@ -129,30 +128,31 @@ def make_folder(path: Path, what: str = "folder") -> None:
 
 @contextlib.contextmanager
 def new_folder(path: Path, what: str = "folder") -> Iterator[bool]:
-    """Within, the folder exists; yields whether it was made. If the block fails, folders that were made are removed.
-
-    Those that hold something by then are kept.
+    """Create a folder and its parents; if the block fails, remove those that were created and are empty.
 
     Args:
-        path: where; its parents are made too.
+        path: the folder.
         what: its role in the message, such as "run folder".
+
+    Yields:
+        Whether the folder was created; False if it existed.
 
     Raises:
         UserError: the folder cannot be created.
     """
-    made = [each for each in (path, *path.parents) if not _exists(each)]
+    created = [folder for folder in (path, *path.parents) if not _exists(folder)]
     try:
         make_folder(path, what)
-        yield path in made
+        yield path in created
     except BaseException:
-        for each in made:
-            with contextlib.suppress(OSError):  # it is not empty, or was never made
-                each.rmdir()
+        for folder in created:
+            with contextlib.suppress(OSError):  # not empty, or never created
+                folder.rmdir()
         raise
 
 
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except OSError:  # of a name that is too long, or above which nothing may be read
+    except OSError:  # the name is too long, or a parent may not be read
         return False

@@ -1,7 +1,7 @@
-"""Seeds for separate purposes, derived from the one seed of a run.
+"""Seeds for separate purposes, derived from the single seed of a run.
 
-Two runs with the same seed draw the same weights, splits, order and augmentation for each purpose, however they
-differ otherwise. This makes arms comparable pair by pair.
+Two runs with the same seed draw the same weights, splits, order and augmentation, whatever else differs. This makes
+arms comparable in pairs.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from numpy.random import PCG64, mtrand
 
 
 def derive_seed(seed: int, *purpose: str | int) -> int:
-    """A seed in [0, 2**63) for `purpose`, independent of that for any other purpose."""
+    """Return a seed in [0, 2**63) for `purpose`, independent of the seeds for other purposes."""
     digest = hashlib.sha256(repr((seed, *purpose)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
 def generator(seed: int, *purpose: str | int) -> torch.Generator:
-    """A CPU generator for `purpose`."""
+    """Return a CPU generator for `purpose`."""
     return torch.Generator().manual_seed(derive_seed(seed, *purpose))
 
 
 @contextlib.contextmanager
 def drawn_from(seed: int, *purpose: str | int) -> Iterator[None]:
-    """Within, torch's global CPU generator is seeded for `purpose`; afterwards it is as it was.
+    """Seed PyTorch's global CPU generator for `purpose`, and restore it afterwards.
 
-    For libraries that initialise weights from the global generator. Those of GPUs are left alone, which
-    `torch.manual_seed` would seed too.
+    For libraries that initialise weights from the global generator. Unlike `torch.manual_seed`, it leaves the
+    generators of GPUs alone.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(seed, *purpose))
@@ -40,27 +40,27 @@ def drawn_from(seed: int, *purpose: str | int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def generators_kept() -> Iterator[None]:
-    """Afterwards the global generators of PyTorch, on every device, of NumPy and of Python are as they were."""
-    states = torch.get_rng_state(), mtrand.get_state(), random.getstate()
-    of_cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
-    of_mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
+    """Restore the global generators of PyTorch, on every device, of NumPy and of Python afterwards."""
+    cpu, numpy, python = torch.get_rng_state(), mtrand.get_state(), random.getstate()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
     try:
         yield
     finally:
-        torch.set_rng_state(states[0])
-        mtrand.set_state(states[1])
-        random.setstate(states[2])
-        if of_cuda is not None:
-            torch.cuda.set_rng_state_all(of_cuda)
-        elif torch.cuda.is_initialized():  # meanwhile: as when the caller first uses a GPU
+        torch.set_rng_state(cpu)
+        mtrand.set_state(numpy)
+        random.setstate(python)
+        if cuda is not None:
+            torch.cuda.set_rng_state_all(cuda)
+        elif torch.cuda.is_initialized():  # in the block: seed as if the caller were the first to use a GPU
             torch.cuda.manual_seed_all(torch.initial_seed())
-        if of_mps is not None:
-            torch.mps.set_rng_state(of_mps)
+        if mps is not None:
+            torch.mps.set_rng_state(mps)
 
 
 @contextlib.contextmanager
 def numpy_drawn_from(seed: int, *purpose: str | int) -> Iterator[None]:
-    """As `drawn_from`, of NumPy's global generator, for libraries that draw from it."""
+    """Like `drawn_from`, but seed NumPy's global generator."""
     before = mtrand.get_bit_generator()
     mtrand.set_bit_generator(PCG64(derive_seed(seed, *purpose)))
     try:

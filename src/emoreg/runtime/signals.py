@@ -1,4 +1,4 @@
-"""Requests to stop: Ctrl-C, and signals of schedulers that take a machine away. A run saves where it is, then ends."""
+"""Requests to stop, by Ctrl-C or a scheduler's signal: a run saves its state, then ends."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-# SLURM sends SIGUSR1 as early as it is asked to (--signal=USR1@60); SIGTERM comes from it, from Kubernetes and kill;
-# SIGHUP from a terminal that is closed; SIGINT is Ctrl-C.
+# SIGTERM comes from SLURM, Kubernetes and kill; SIGUSR1 from SLURM, some time earlier (--signal=USR1@60); SIGHUP from a
+# terminal that is closed; SIGINT is Ctrl-C.
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGHUP", "SIGINT") if hasattr(signal, name))
-REPEATED = 0.1  # seconds within which one Ctrl-C may arrive more than once: a wrapper passes it on to its children
+REPEATED = 0.1  # seconds within which one Ctrl-C may arrive twice, because a wrapper passes it on to its children
 
-_OURS = (signal.SIG_DFL, signal.default_int_handler)  # handlers that nobody else has set
+_DEFAULTS = (signal.SIG_DFL, signal.default_int_handler)  # Python's handlers
 
 
 class Stopped(KeyboardInterrupt):
-    """Raised in answer to a request to stop. A KeyboardInterrupt, so that nothing takes it for a failed run.
+    """Raised on a request to stop. A KeyboardInterrupt, so that it does not count as a failed run.
 
     Args:
-        by: the signal; None if another process of the run has had it.
-        at_once: by a second Ctrl-C, before what was under way could be saved.
+        by: the signal; None if another process of the run received it.
+        at_once: whether a second Ctrl-C prevented saving.
     """
 
     def __init__(self, by: int | None = None, at_once: bool = False) -> None:
@@ -33,89 +33,97 @@ class Stopped(KeyboardInterrupt):
 
 
 _deferring = False
-_asked: int | None = None  # the first request
-_asked_at = 0.0
+_request: int | None = None  # the first request
+_requested_at = 0.0
 
 
 def heed_requests() -> None:
-    """From here on a request raises `Stopped`, at once or where `deferred` says, and only the first one does.
+    """Raise `Stopped` on the first request to stop, at once or at the end of `deferred`.
 
     A request often comes more than once: schedulers signal a whole process group, and its main process passes the
-    signal on. Only a Ctrl-C after another request means more: it raises `Stopped` at once. Signals that the process was
+    signal on. Repetitions are ignored, but a later Ctrl-C raises `Stopped` at once. Signals that the process was
     started to ignore (nohup, a shell's background) stay ignored. Only the main thread may call this.
     """
-    for each in SIGNALS:
-        if signal.getsignal(each) is not signal.SIG_IGN or each == signal.SIGTERM:
-            signal.signal(each, _receive)
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGTERM:
+            signal.signal(number, _receive)
 
 
 def ignore_requests() -> None:
-    """From here on requests are ignored, because this process is ending; another Ctrl-C ends it where it is.
+    """Ignore requests from now on, because this process is ending; another Ctrl-C ends it at once.
 
     Only the main thread may call this.
     """
-    for each in SIGNALS:
-        is_heeded = each == signal.SIGINT and signal.getsignal(each) is not signal.SIG_IGN
-        signal.signal(each, _exit if is_heeded else signal.SIG_IGN)
+    for number in SIGNALS:
+        exits = number == signal.SIGINT and signal.getsignal(number) is not signal.SIG_IGN
+        signal.signal(number, _exit if exits else signal.SIG_IGN)
 
 
 def _receive(number: int, frame: FrameType | None) -> None:
-    global _asked, _asked_at
-    is_first, now = _asked is None, time.monotonic()
-    if is_first:
-        _asked, _asked_at = number, now
+    global _request, _requested_at
+    if _request is None:
+        _request, _requested_at = number, time.monotonic()
         if not _deferring:
             raise Stopped(number)
         if number == signal.SIGINT and os.isatty(2):  # not by `print`, which this may have interrupted
             os.write(2, b"\nemoreg: saving after this step; Ctrl-C again ends at once\n")
-    elif number == signal.SIGINT and now - _asked_at > REPEATED:
+    elif number == signal.SIGINT and time.monotonic() - _requested_at > REPEATED:
         raise Stopped(number, at_once=True)
 
 
 def _exit(number: int, frame: FrameType | None) -> None:
-    if time.monotonic() - _asked_at > REPEATED:
+    if time.monotonic() - _requested_at > REPEATED:
         os._exit(130)
 
 
 @contextlib.contextmanager
 def deferred() -> Iterator[Callable[[], bool]]:
-    """Within, a request raises nothing: the given function returns whether there is one.
+    """Defer requests to the end of the block; yields a function that tells whether there was one.
 
-    If there is one at the end, it takes effect there. In a program that handles a signal itself, that stays as it is;
-    in one that does not, Ctrl-C is a KeyboardInterrupt at the end, and another signal does then what it does.
+    In a program that has not called `heed_requests`, such as a script or a notebook, a deferred Ctrl-C is a
+    KeyboardInterrupt at the end, other signals have their usual effect then, and the program's own handlers are kept.
 
     Raises:
-        Stopped: at the end, if there was a request; at any time, for a second Ctrl-C.
+        Stopped: at the end, if there was a request; at any time, on a second Ctrl-C.
     """
-    global _deferring, _asked  # noqa: PLW0603
-    # Whoever has called `heed_requests` has handlers. A script or a notebook has none, and may go on afterwards.
-    borrowed = {}
-    if threading.current_thread() is threading.main_thread():  # no other may set handlers, or gets a signal
-        borrowed = {each: handler for each in SIGNALS if (handler := signal.getsignal(each)) in _OURS}
-    if borrowed:
-        _asked = None
-    for each in borrowed:
-        signal.signal(each, _receive)
-    _deferring = True
+    global _deferring  # noqa: PLW0603
+    with _unhandled_received() as unhandled:
+        _deferring = True
+        try:
+            yield lambda: _request is not None
+        except Stopped as stop:
+            if _request is None or stop.at_once:  # sent to another process of the run, or nothing was saved
+                raise
+        finally:
+            _deferring = False
+    if _request is not None:
+        if _request in unhandled:
+            signal.raise_signal(_request)
+        raise Stopped(_request)
+
+
+@contextlib.contextmanager
+def _unhandled_received() -> Iterator[tuple[signal.Signals, ...]]:
+    """Receive the signals that the program does not handle, and yield them."""
+    global _request  # noqa: PLW0603
+    handlers = {}
+    if threading.current_thread() is threading.main_thread():  # other threads can neither set handlers nor get signals
+        handlers = {number: signal.getsignal(number) for number in SIGNALS if signal.getsignal(number) in _DEFAULTS}
+    if handlers:
+        _request = None  # the program may have continued after an earlier request
+    for number in handlers:
+        signal.signal(number, _receive)
     try:
-        yield lambda: _asked is not None
-    except Stopped as stop:
-        if _asked is None or stop.at_once:  # by another process of the run; without having saved
-            raise
+        yield tuple(handlers)
     finally:
-        _deferring = False
-        for each, handler in borrowed.items():
-            signal.signal(each, handler)
-    if _asked is not None and _asked in borrowed:
-        signal.raise_signal(_asked)
-    if _asked is not None:
-        raise Stopped(_asked)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
 def without_interrupts() -> Iterator[None]:
-    """Processes that are started within ignore Ctrl-C: the main process gets it too, and ends them in order."""
-    if threading.current_thread() is not threading.main_thread():  # no other may set handlers, or gets a Ctrl-C
+    """Let processes started inside ignore Ctrl-C: the main process gets it too, and ends them in order."""
+    if threading.current_thread() is not threading.main_thread():  # other threads cannot set handlers
         yield
         return
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -127,7 +135,7 @@ def without_interrupts() -> Iterator[None]:
 
 @contextlib.contextmanager
 def requests_held() -> Iterator[None]:
-    """Processes that are started within, and theirs, get requests only once they call `take_held_requests`."""
+    """Hold back requests to processes started inside, and to their children, until they call `take_held_requests`."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         with without_interrupts():
             yield
@@ -140,29 +148,29 @@ def requests_held() -> Iterator[None]:
 
 
 def take_held_requests() -> None:
-    """From here on this process gets requests, and first those that it has been sent while it started."""
+    """Receive requests from now on, including those that were sent while this process started."""
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
 def leave_to_parent(worker: int) -> None:
-    """Ignore requests in a worker process, as `DataLoader(worker_init_fn=...)` calls it with the worker's number.
+    """Ignore requests in a worker process; a `worker_init_fn` of DataLoader, which passes the worker's number.
 
-    Schedulers and terminals signal every process of a job, and a worker that ended early would make a failure of the
-    main process's orderly stop. Workers heed only the SIGTERM that the main process itself sends them when it ends.
+    Schedulers and terminals signal every process of a job, and a worker that ended first would turn the main process's
+    orderly stop into a failure. Workers obey only the SIGTERM that the main process sends them when it ends.
     """
-    for each in SIGNALS:
-        if each != signal.SIGTERM:
-            signal.signal(each, signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):  # elsewhere the sender is not known
+    for number in SIGNALS:
+        if number != signal.SIGTERM:
+            signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # without it the sender is unknown
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_end_for_parent, daemon=True).start()
 
 
 def end_with_parent() -> None:
-    """From here on this process, which multiprocessing has started, ends at once with its parent, however that ends.
+    """End this process, which multiprocessing started, as soon as its parent ends in any way.
 
-    An orphan would hold its run, or go on writing there while another process does the run anew.
+    An orphan would keep its run locked, or write to it while another process repeats the run.
     """
     parent = multiprocessing.parent_process()
     assert parent is not None

@@ -1,4 +1,4 @@
-"""The process's own streams, whatever state they are in: closed, full, without a reader, of few characters."""
+"""The process's standard streams in any state: closed, full, without a reader, with a small character set."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import sys
 from typing import IO
 
 ESCAPES = "emoreg.escapes"  # name of the error handler below
-# Signs of our own texts; every other character that a terminal lacks is written as an escape, as JSON writes it.
+# Replacements for signs in our own texts; other characters that a terminal lacks are printed as JSON's escapes.
 PLAIN_SIGNS = {"λ": "lambda", "−": "-", "–": "-", "…": "...", "×": "x", "±": "+-", "≤": "<=", "≥": ">=", "→": "->"}
 
 
 def open_streams() -> None:
-    """Make stdin, stdout and stderr usable for the whole process, at its start.
+    """Make stdin, stdout and stderr usable; call it at the start of the process.
 
-    One that is closed (`>&-`, or a service without any) is opened on the null device: otherwise the next file that is
-    opened takes its number, and receives what is printed. None of them raises for a character that it does not have.
+    A closed stream (`>&-`, or a service without streams) is opened on the null device: otherwise the next file that is
+    opened gets its number, and receives what is printed. Output streams do not raise for characters that they lack.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
@@ -33,8 +33,8 @@ def open_streams() -> None:
 
 
 def _install(name: str, stream: IO[str]) -> None:
-    for each in (name, f"__{name}__"):  # where libraries look for the one, and for the other
-        setattr(sys, each, stream)
+    for attribute in (name, f"__{name}__"):  # libraries use either
+        setattr(sys, attribute, stream)
 
 
 class StdoutError(OSError):
@@ -42,7 +42,7 @@ class StdoutError(OSError):
 
 
 class _Stdout(io.TextIOWrapper):
-    """Tells its own errors from those of all other files."""
+    """Raises StdoutError, which distinguishes its errors from those of other files."""
 
     def write(self, text: str) -> int:
         try:
@@ -58,7 +58,7 @@ class _Stdout(io.TextIOWrapper):
 
 
 def close_streams() -> None:
-    """Write what stdout and stderr still hold; after this neither fails when Python exits.
+    """Flush stdout and stderr, so that neither fails when Python exits.
 
     Raises:
         StdoutError: stdout could not be written.
@@ -67,7 +67,7 @@ def close_streams() -> None:
     for stream in (sys.stderr, sys.stdout):
         try:
             stream.flush()
-        except (OSError, ValueError) as error:  # ValueError: somebody has closed it
+        except (OSError, ValueError) as error:  # ValueError: it was closed
             failed = error
             with contextlib.suppress(OSError, ValueError):
                 null = os.open(os.devnull, os.O_WRONLY)
@@ -78,14 +78,14 @@ def close_streams() -> None:
 
 
 def tell(line: str) -> None:
-    """Print a line to stderr. Nothing happens if nobody can receive it: that must not end the work it is about."""
-    if sys.stderr is not None:  # else print would take stdout
+    """Print a line to stderr. Errors are ignored, as they must not end the work that the line is about."""
+    if sys.stderr is not None:  # else print would use stdout
         with contextlib.suppress(OSError, ValueError):
             print(line, file=sys.stderr, flush=True)
 
 
 def spelled(text: str, encoding: str | None) -> str:
-    """The text as a stream of this encoding shows it, so that it can be measured. None for one with all characters."""
+    """Return the text as a stream of this encoding prints it, for measuring; None stands for full Unicode."""
     if encoding is None or text.isascii():
         return text
     return text.encode(encoding, ESCAPES).decode(encoding)
@@ -94,11 +94,11 @@ def spelled(text: str, encoding: str | None) -> str:
 def _open_null(number: int) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     if null == number:
-        os.set_inheritable(null, True)  # as the standard streams are
+        os.set_inheritable(null, True)  # like all standard streams
         return
     try:
         os.fstat(number)
-    except OSError:  # closed, so nothing else has it
+    except OSError:  # closed, so its number is free
         os.dup2(null, number)
     os.close(null)
 

@@ -1,7 +1,7 @@
-"""Deprecated: the names that `emoreg.inference` had in 0.1.0, for scripts that import them.
+"""Deprecated names of `emoreg.inference` from 0.1.0, for scripts that import them.
 
-`from emoreg.use.hub import RegulatedModel` gives what `emoreg.inference.export.hub` has, with a DeprecationWarning that
-names that place. Nothing is imported before a name is asked for.
+`from emoreg.use.hub import RegulatedModel` imports it from `emoreg.inference.export.hub`, with a DeprecationWarning
+that names the new module. Modules are imported only when one of their names is used.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
-MOVED = {  # module of 0.1.0: modules below emoreg.inference that have its names
+MOVED = {  # module of 0.1.0: modules of emoreg.inference that have its names now
     "card": ("export.model_card",),
     "demo": ("demo",),
     "explain": ("explain.projection", "explain.explain"),
@@ -42,13 +42,13 @@ RENAMED: Mapping[str, Mapping[str, str]] = {  # by module of 0.1.0
 
 def _getter(old: str) -> Callable[[str], Any]:
     def get(name: str) -> Any:
-        now = RENAMED.get(old, {}).get(name, name)
-        for place in () if name.startswith("_") else MOVED[old]:
-            module = importlib.import_module(f"emoreg.inference.{place}")
-            if hasattr(module, now):
-                said = f"emoreg.use.{old}.{name} is deprecated: it is emoreg.inference.{place}.{now}"
-                warnings.warn(said, DeprecationWarning, stacklevel=2)
-                return getattr(module, now)
+        new_name = RENAMED.get(old, {}).get(name, name)
+        for new in () if name.startswith("_") else MOVED[old]:
+            module = importlib.import_module(f"emoreg.inference.{new}")
+            if hasattr(module, new_name):
+                message = f"emoreg.use.{old}.{name} is deprecated: it is emoreg.inference.{new}.{new_name}"
+                warnings.warn(message, DeprecationWarning, stacklevel=2)
+                return getattr(module, new_name)
         raise AttributeError(f"module 'emoreg.use.{old}' has no attribute '{name}'; see Renamed in CHANGELOG.md")
 
     return get
