@@ -38,7 +38,7 @@ def test_no_prediction_is_cut_on_a_narrow_terminal(
     assert len(re.findall(r"[+-]\d\.\d\d\b", printed)) == 10  # valence and arousal of five images
 
 
-def test_of_many_images_the_first_are_shown_and_all_are_counted(
+def test_with_many_images_the_first_are_shown_and_all_are_counted(
     run: str, photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("emoreg.inference.summary.MAX_ROWS", 2)
@@ -47,7 +47,7 @@ def test_of_many_images_the_first_are_shown_and_all_are_counted(
     assert "3 more (--json and --out give all). Of all 5:" in printed and "e.webp" not in printed
 
 
-def test_json_lines_come_one_an_image(run: str, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_has_one_line_per_image(run: str, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", run, str(photos / "a.png"), str(photos / "b.jpg"), "--json", "--probabilities"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [Path(row["image"]).name for row in rows] == ["a.png", "b.jpg"]
@@ -59,7 +59,7 @@ def test_json_lines_come_one_an_image(run: str, photos: Path, capsys: pytest.Cap
     assert sum(rows[0]["probabilities"].values()) == pytest.approx(1, abs=1e-5)
 
 
-def test_files_are_csv_or_json_lines_by_their_ending(
+def test_files_are_csv_or_json_lines_by_their_suffix(
     run: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table, lines = tmp_path / "new" / "rows.csv", tmp_path / "rows.jsonl"
@@ -77,7 +77,7 @@ def test_files_are_csv_or_json_lines_by_their_ending(
     assert "rows.xlsx must end in .jsonl or .csv" in capsys.readouterr().err
 
 
-def test_an_unreadable_image_is_told_and_the_exit_code_is_1(
+def test_an_unreadable_image_is_reported_and_the_exit_code_is_1(
     run: str, photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (photos / "broken.png").write_bytes(b"no image")
@@ -92,7 +92,7 @@ def test_an_unreadable_image_is_told_and_the_exit_code_is_1(
     assert main(["predict", run, str(only)]) == 1
 
 
-def test_pictures_are_written_beside_the_table(run: str, photos: Path, tmp_path: Path) -> None:
+def test_pictures_are_written_in_addition_to_the_table(run: str, photos: Path, tmp_path: Path) -> None:
     assert main(["predict", run, str(photos / "a.png"), "--pictures", str(tmp_path / "pictures"), "--lam", "0.3"]) == 0
     (picture,) = (tmp_path / "pictures").iterdir()
     assert picture.name.endswith("a.png")

@@ -78,7 +78,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     return run
 
 
-def test_alone_it_says_what_it_can_do(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_arguments_it_lists_its_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([]) == 0
     shown = capsys.readouterr().out
     assert all(f"\n  {command} " in shown for command in COMMANDS) and "examples:" in shown
@@ -175,7 +175,7 @@ def test_an_empty_class_is_named(here: Path, refused: Callable[..., str]) -> Non
     assert "flags/train/green holds no images" in refused("train", "mine/stage2.yaml")
 
 
-def test_an_unreadable_image_is_named_and_left_out_with_a_count_only_if_asked(
+def test_an_unreadable_image_is_named_and_skipped_with_a_count_only_on_request(
     here: Path, refused: Callable[..., str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     (here / "flags" / "train" / "red" / "bad.png").write_text("no image")
@@ -188,12 +188,12 @@ def test_an_unreadable_image_is_named_and_left_out_with_a_count_only_if_asked(
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
 @pytest.mark.usefixtures("here")
-def test_a_device_that_is_not_there_is_said(refused: Callable[..., str], finished: Path) -> None:
+def test_a_missing_device_is_an_error(refused: Callable[..., str], finished: Path) -> None:
     assert "training.device is cuda" in refused("train", "mine/stage2.yaml", "--training.device", "cuda")
     assert "cuda" in refused("evaluate", str(finished / "stage2"), "--device", "cuda")
 
 
-def test_an_out_folder_that_is_foreign_or_cannot_be_written_is_refused(
+def test_an_out_folder_that_is_not_a_run_or_not_writable_is_refused(
     here: Path, refused: Callable[..., str], finished: Path
 ) -> None:
     assert "flags is not empty and holds no run" in refused("train", "mine/stage2.yaml", "--out", "flags")
@@ -246,7 +246,7 @@ def test_a_run_that_is_not_finished_or_holds_no_classifier_is_not_scored(
         (["train", "mine/stage2.yaml", "--regulation.mode=learned", "--encoder.backbone.name=resnet8"], TrainRecipe),
     ],
 )
-def test_print_config_prints_a_recipe_that_reads_back_equal_and_trains_nothing(
+def test_print_config_prints_a_recipe_that_can_be_read_back_and_trains_nothing(
     arguments: list[str], kind: type[PretrainRecipe], here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main([*arguments, "--print-config"]) == 0
@@ -271,7 +271,7 @@ def test_smoke_runs_both_stages_into_folders_of_their_own(here: Path, capsys: py
     assert run.recipe.training.batch_size == 4  # what is given counts more than --smoke
 
 
-def test_the_default_run_folder_is_the_same_from_wherever_it_is_named_and_a_second_call_keeps_the_run(
+def test_the_default_run_folder_is_the_same_for_every_path_to_the_recipe_and_a_second_call_keeps_the_run(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert cli.main(["train", str(here / "mine" / "stage2.yaml"), "--quiet"]) == 0
@@ -296,7 +296,7 @@ def test_the_default_run_folder_is_the_same_from_wherever_it_is_named_and_a_seco
     assert folders == [Path("runs/mine-stage2-seed0")]
 
 
-def test_images_can_come_from_a_zip_and_from_a_path_with_blanks(
+def test_images_can_come_from_a_zip_and_from_a_path_with_spaces(
     here: Path, image_zip: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (here / "flags").rename(here / "my flags")
@@ -382,7 +382,7 @@ def test_a_disk_that_fails_anywhere_is_one_line_and_exit_code_2(
         ["data", "list", "--json"],
     ],
 )
-def test_a_reader_that_goes_away_is_no_error(command: list[str], unbuffered: str, here: Path) -> None:
+def test_a_closed_pipe_is_not_an_error(command: list[str], unbuffered: str, here: Path) -> None:
     """As in `emoreg --help | head -1`."""
     reader, writer = os.pipe()
     os.close(reader)
@@ -416,7 +416,7 @@ def test_a_reader_that_goes_away_is_no_error(command: list[str], unbuffered: str
     ],
 )
 @pytest.mark.parametrize("command", ["data list", "--version"])
-def test_streams_that_take_nothing_make_no_traceback(command: str, streams: str, code: int, told: str) -> None:
+def test_closed_or_full_streams_cause_no_traceback(command: str, streams: str, code: int, told: str) -> None:
     line = f"{sys.executable} -m emoreg {command} {streams}"
     ended = subprocess.run(line, shell=True, capture_output=True, text=True, check=False)
     assert ended.returncode == code and re.fullmatch(told, ended.stderr)
@@ -424,7 +424,7 @@ def test_streams_that_take_nothing_make_no_traceback(command: str, streams: str,
 
 @pytest.mark.thorough
 @pytest.mark.parametrize(("streams", "code"), [(">&- 2>&-", 0), ("2>&1 | true", 141)])
-def test_a_training_whose_terminal_goes_away_is_finished_all_the_same(streams: str, code: int, here: Path) -> None:
+def test_a_training_finishes_although_its_terminal_was_closed(streams: str, code: int, here: Path) -> None:
     line = f"{sys.executable} -m emoreg pretrain mine/stage1.yaml --out finished {streams}"
     ended = subprocess.run(
         ["bash", "-c", f"{line}; exit ${{PIPESTATUS[0]}}"], capture_output=True, text=True, check=False, cwd=here
@@ -433,7 +433,7 @@ def test_a_training_whose_terminal_goes_away_is_finished_all_the_same(streams: s
     assert Run(here / "finished").final
 
 
-def test_a_terminal_without_greek_gets_the_help_all_the_same() -> None:
+def test_the_help_can_be_printed_on_a_terminal_without_greek() -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "emoreg", "train", "--help"],
         capture_output=True,

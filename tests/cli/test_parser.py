@@ -78,7 +78,7 @@ def help_of(command: Command, capsys: pytest.CaptureFixture[str], monkeypatch: p
     return capsys.readouterr().out
 
 
-def test_values_are_those_of_the_signature_unless_they_are_given() -> None:
+def test_parameters_have_the_defaults_of_the_signature() -> None:
     assert values("here", "--to", "there") == {
         "source": Path("here"),
         "images": (),
@@ -160,13 +160,13 @@ def test_help_comes_from_the_docstring_the_annotations_and_the_fields(
         (["here", "--t", "there"], "the following arguments are required: --to (see emoreg draw --help)"),
     ],
 )
-def test_errors_are_for_people(arguments: list[str], message: str) -> None:
+def test_errors_are_one_line_and_suggest_options(arguments: list[str], message: str) -> None:
     with pytest.raises(UserError) as raised:
         run(draw, "emoreg draw", arguments)
     assert str(raised.value) == message
 
 
-def test_settings_of_a_recipe_are_options_that_the_command_gets_as_words(
+def test_settings_of_a_recipe_are_options_that_the_command_receives_as_words(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words: list[str] = []
@@ -214,7 +214,7 @@ def library() -> list[tuple[Callable[..., Any], Callable[..., Any]]]:
     ]
 
 
-def test_the_defaults_of_commands_are_those_of_the_functions_that_they_call() -> None:
+def test_commands_have_the_defaults_of_the_functions_that_they_call() -> None:
     translated = ("out", "ray")
     compared = 0
     for command, function in library():

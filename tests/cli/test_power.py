@@ -12,7 +12,7 @@ from emoreg.study.results_table import write_results
 from report.study_rows import arms, study
 
 
-def test_power_needs_no_study_where_its_numbers_are_given(capsys: pytest.CaptureFixture[str]) -> None:
+def test_power_needs_no_study_if_its_numbers_are_given(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["power", "--sd", "0.3", "--seeds", "8", "12", "--effect", "0.5"]) == 0
     shown = capsys.readouterr().out
     assert "Spread: 0.42 points" in shown and "12" in shown and "hours" not in shown
@@ -21,7 +21,7 @@ def test_power_needs_no_study_where_its_numbers_are_given(capsys: pytest.Capture
     assert "Spread: 0.30 points" in shown and "looks after 4 seeds" in shown and "0.025 / 2" in shown
 
 
-def test_a_pilots_table_stands_for_its_numbers(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_pilots_table_provides_its_numbers(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     table = study(
         arms(0.92, 0.90), seeds=5, target="digits", backbone="resnet8", stage=2, status="finished", seconds=9.0
     )
@@ -32,7 +32,7 @@ def test_a_pilots_table_stands_for_its_numbers(capsys: pytest.CaptureFixture[str
     assert "digits, resnet8" in shown and "hours of" in shown and "from 5 seeds" in shown
 
 
-def test_a_cell_whose_seeds_agree_hides_no_other(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_cell_whose_seeds_agree_does_not_hide_the_others(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     spread = (0.0, 0.02, 0.01)  # of Backbone alone in digits, and of both arms alike in cifar10
     rows = [
         f"{arm},{seed},{accuracy + added * (target == 'cifar10' or arm == 'Backbone')},{target}"
@@ -67,6 +67,6 @@ def test_a_cell_whose_seeds_agree_hides_no_other(capsys: pytest.CaptureFixture[s
         (["--sd", "0.3", "--arms", "0"], "--arms is 0; it must be at least 1"),
     ],
 )
-def test_a_mistake_is_told_in_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_is_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["power", *arguments]) == 2
     assert capsys.readouterr().err == f"emoreg: {message}\n"

@@ -30,7 +30,7 @@ def _shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.thorough
 @pytest.mark.usefixtures("_shrunk")
-def test_all_arms_stand_in_the_table_and_on_the_page_and_nothing_is_trained_twice(
+def test_all_arms_are_in_the_table_and_on_the_page_and_nothing_is_trained_twice(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     quickstart(out=tmp_path / "out", seeds=2, quiet=True)
@@ -79,7 +79,7 @@ def test_what_is_finished_is_reported_and_drawn_when_runs_fail_and_the_exit_code
         assert ("picture: " in told.out) == is_drawn == (out / "read-out.png").exists()
 
 
-def test_both_stages_see_images_of_one_size_and_run_on_every_machine_alike() -> None:
+def test_both_stages_see_images_of_the_same_size_and_run_alike_on_every_machine() -> None:
     one, two = module.STAGE_1, module.STAGE_2
     assert one.stimuli.image_size == two.target.image_size
     assert one.backbone == two.backbone

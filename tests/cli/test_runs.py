@@ -40,7 +40,7 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> 
     return captured.err if code == 2 else captured.out
 
 
-def test_the_list_has_scores_on_validation_images_and_others_if_asked(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_list_has_validation_scores_and_test_scores_on_request(capsys: pytest.CaptureFixture[str]) -> None:
     shown = told(capsys, "list")
     assert "runs/one" in shown and "0.7500" in shown and "test_accuracy" not in shown
     assert "0.6500" in told(capsys, "list", "runs/one", "--test")
@@ -59,7 +59,7 @@ def test_a_damaged_run_is_listed_with_its_reason(capsys: pytest.CaptureFixture[s
     assert "damaged" in captured.out and "emoreg: damaged: runs/one is not a run folder" in captured.err
 
 
-def test_a_run_that_diverged_is_listed_and_compared_and_says_why_if_asked(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_diverged_run_is_listed_and_compared_with_its_reason_on_request(capsys: pytest.CaptureFixture[str]) -> None:
     made(Path("runs/three")).end_diverged("stage 2 diverged: the loss became nan")
     assert main(["runs", "list"]) == 0
     captured = capsys.readouterr()
@@ -68,14 +68,14 @@ def test_a_run_that_diverged_is_listed_and_compared_and_says_why_if_asked(capsys
     assert "diverged" in told(capsys, "compare", "runs/one", "runs/three")
 
 
-def test_compared_runs_show_the_settings_that_differ_and_their_scores(capsys: pytest.CaptureFixture[str]) -> None:
+def test_compare_shows_the_settings_that_differ_and_the_scores(capsys: pytest.CaptureFixture[str]) -> None:
     shown = told(capsys, "compare", "runs/one", "runs/two")
     names = [line.split()[0] for line in shown.splitlines() if line.strip()]
     assert names[:3] == ["setting", "regulation.mode", "seed"] and "validation accuracy" in shown
     assert "is one run; give two or more" in told(capsys, "compare", "runs/one", code=2)
 
 
-def test_settings_that_only_one_run_has_are_compared_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+def test_settings_that_only_one_run_has_are_compared_too(capsys: pytest.CaptureFixture[str]) -> None:
     made(Path("runs/first"), PretrainRecipe())
     lines = [line.split() for line in told(capsys, "compare", "runs/one", "runs/first").splitlines()]
     assert ["also", "–", "[]"] in lines
@@ -84,7 +84,7 @@ def test_settings_that_only_one_run_has_are_compared_as_they_are(capsys: pytest.
     assert ["validation", "accuracy", "0.7500", "–"] in lines
 
 
-def test_nothing_is_deleted_unless_somebody_says_yes(
+def test_nothing_is_deleted_without_confirmation(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
@@ -98,13 +98,13 @@ def test_nothing_is_deleted_unless_somebody_says_yes(
     assert not list(Path("runs").iterdir())
 
 
-def test_one_folder_that_is_no_run_keeps_all(capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_deleted_if_one_folder_is_not_a_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert "runs is not a run folder" in told(capsys, "delete", "runs/one", "runs", "--yes", code=2)
     assert Path("runs/one").exists()
 
 
 @pytest.mark.parametrize("command", RUNS.commands)
-def test_no_shell_runs_what_stands_in_backticks_in_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_backticks_in_an_example_are_quoted_for_the_shell(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["runs", command, "--help"])
     examples = capsys.readouterr().out.partition("examples:\n")[2]

@@ -21,7 +21,7 @@ from emoreg.stages.inputs import inputs_of
 from emoreg.study import calibrate
 
 
-def test_one_run_is_estimated_with_its_images_looked_at_first(
+def test_a_dry_run_counts_the_images_and_estimates_the_duration(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -50,7 +50,7 @@ def test_one_run_is_estimated_with_its_images_looked_at_first(
         ("takeover: shrunk", "encoder.takeover: must be as_is without encoder.experience"),
     ],
 )
-def test_a_dry_run_says_what_training_would_say_of_the_encoder_and_estimates_all_the_same(
+def test_a_dry_run_reports_errors_of_the_encoder_like_training_and_estimates_nevertheless(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoder: str, told: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -65,7 +65,7 @@ def test_a_dry_run_says_what_training_would_say_of_the_encoder_and_estimates_all
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
-def test_a_dry_run_refuses_a_device_that_is_not_here_as_training_does(
+def test_a_dry_run_refuses_a_missing_device_like_training(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -77,7 +77,7 @@ def test_a_dry_run_refuses_a_device_that_is_not_here_as_training_does(
 
 
 @pytest.mark.parametrize("broken", ["a/0.png", "test/b/1.png"])
-def test_a_dry_run_finds_an_empty_file_as_training_does_and_says_what_finds_others(
+def test_a_dry_run_finds_an_empty_file_like_training_and_names_the_command_that_finds_other_damage(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -147,7 +147,7 @@ def test_a_dry_run_says_what_training_would_do_in_the_run_s_folder(
         assert main(command) == 2 and expected[how_far].strip() in capsys.readouterr().err
 
 
-def test_what_will_be_downloaded_is_told_before_any_run(
+def test_a_dry_run_lists_downloads(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -169,7 +169,7 @@ def test_a_smoke_run_downloads_no_weights(
     assert "pretrained: true" in capsys.readouterr().out
 
 
-def test_a_smoke_run_takes_the_smoke_run_of_its_stage_1_where_there_is_no_other(tmp_path: Path) -> None:
+def test_a_smoke_run_uses_the_smoke_run_of_its_stage_1_if_there_is_no_other(tmp_path: Path) -> None:
     named, smoke = tmp_path / "oasis-resnet20-seed3", tmp_path / "oasis-resnet20-smoke-seed3"
     changes = {"regulation": {"mode": "learned"}, "encoder": {"experience": str(named)}}
     recipe: TrainRecipe = build(TrainRecipe(), changes)

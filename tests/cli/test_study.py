@@ -154,7 +154,7 @@ def test_a_dry_run_says_which_suites_the_study_would_be_refused_for(
     assert reason in told(capsys, "study", "pilot.yaml", "--quiet", code=2)
 
 
-def test_a_study_with_a_run_that_fails_ends_with_1_and_says_which_also_without_a_report(
+def test_a_study_with_a_failed_run_exits_with_1_and_names_it_even_without_a_report(
     file: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     file.write_text(
@@ -172,7 +172,7 @@ def test_a_study_with_a_run_that_fails_ends_with_1_and_says_which_also_without_a
     assert "1 of 2 runs failed" in again and "emoreg: cannot write runs/pilot/report.html: " in again
 
 
-def test_tracebacks_are_told_of_where_there_are_some_and_runs_that_are_blocked_are_counted(
+def test_existing_tracebacks_are_mentioned_and_blocked_runs_are_counted(
     file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(context: RunContext[PretrainRecipe], *_: object) -> None:
@@ -189,7 +189,7 @@ def test_tracebacks_are_told_of_where_there_are_some_and_runs_that_are_blocked_a
         faults.discard(len(faults) - 1)
 
 
-def test_a_study_with_a_run_that_diverges_is_complete_and_says_so(
+def test_a_study_with_a_diverged_run_is_complete_and_reports_it(
     file: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     diverging = "  optimizer: {lr: 1.0e+38}\n"
@@ -204,7 +204,7 @@ def test_a_study_with_a_run_that_diverges_is_complete_and_says_so(
     assert len(json.loads((folder / "environment.json").read_text())["sessions"]) == 1
 
 
-def test_of_an_encoder_that_diverged_it_is_told_what_to_delete_and_no_traceback_is_promised(
+def test_for_a_diverged_encoder_the_message_says_what_to_delete_and_promises_no_traceback(
     file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def diverge(*_: object) -> None:
@@ -223,7 +223,7 @@ def test_of_an_encoder_that_diverged_it_is_told_what_to_delete_and_no_traceback_
         assert "tracebacks" not in shown and "failed" not in shown
 
 
-def test_a_study_of_which_all_runs_diverged_has_a_report_of_collapses_and_nothing_to_score(
+def test_a_study_whose_runs_all_diverged_has_a_report_of_collapses_and_nothing_to_score(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     diverging = "  optimizer: {lr: 1.0e+38}\n"
@@ -235,7 +235,7 @@ def test_a_study_of_which_all_runs_diverged_has_a_report_of_collapses_and_nothin
     assert "no two arms" in told(capsys, "power", "runs/pilot", code=2)
 
 
-def test_smoke_runs_all_of_it_beside_the_real_study(
+def test_smoke_runs_the_whole_study_in_a_folder_of_its_own(
     file: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     file.write_text(STUDY.replace("epochs: 1", "epochs: 99").replace("modes: [learned]", "modes: []"))
@@ -274,14 +274,14 @@ def test_smoke_runs_all_of_it_beside_the_real_study(
         (["results", "pilot.yaml", "--columns", "modes"], "no column is called 'modes' (did you mean 'mode'?)"),
     ],
 )
-def test_a_mistake_is_told_in_one_line(
+def test_an_error_is_one_line(
     file: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     shown = told(capsys, *arguments, code=2)
     assert message in shown and len(shown.splitlines()) == 1
 
 
-def test_a_report_of_an_own_loop_says_first_what_it_took_for_what(
+def test_a_report_of_own_results_first_prints_how_they_were_interpreted(
     file: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     (tmp_path / "mine.csv").write_text('arm,seed,accuracy\nBackbone,0,0.70\nE-Reg,0,0.72\n"E-Reg, fresh",0,0.71\n')
@@ -296,7 +296,7 @@ def test_a_report_of_an_own_loop_says_first_what_it_took_for_what(
 
 
 @pytest.mark.parametrize("options", [[], ["--smoke"]])
-def test_a_study_can_be_asked_for_from_within_its_folder(
+def test_a_study_can_be_named_from_inside_its_folder(
     options: list[str], file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(calibrate, "SECONDS", 0.01)
@@ -304,7 +304,7 @@ def test_a_study_can_be_asked_for_from_within_its_folder(
     assert "runs, 0 done" in told(capsys, "study", "study.yaml", "--dry-run", "--quiet", *options)
 
 
-def test_finished_runs_of_another_machine_are_taken_over_and_tables_are_joined(
+def test_finished_runs_of_another_machine_are_used_and_tables_are_joined(
     file: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     file.write_text(STUDY.replace("modes: [learned]", "modes: []"))
@@ -326,9 +326,7 @@ def test_finished_runs_of_another_machine_are_taken_over_and_tables_are_joined(
     assert "has no run of this study: its closest run differs in edition (1 there, 2 here)" in other
 
 
-def test_of_tables_that_are_joined_it_is_told_how_many_runs_they_have(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_joining_tables_prints_their_number_of_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [stage_2({"unregulated": [0.9, 0.8]}, variant=name) for name in ("own", "mixture")]
     table = results(*rows)
     write_results(tmp_path / "one.parquet", table.assign(id=table["run"]))
@@ -345,7 +343,7 @@ def test_while_a_study_runs_the_test_split_stays_unseen(file: Path, capsys: pyte
     assert re.search(r"digits-resnet8-backbone-seed0: validation accuracy \d\.\d{4}, ", capsys.readouterr().err)
 
 
-def test_the_copy_in_a_study_s_folder_says_what_auto_stood_for(
+def test_the_copy_in_a_study_s_folder_says_how_auto_was_resolved(
     file: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     text = STUDY.replace("modes: [learned]", "modes: []").replace(", device: cpu", "")
@@ -358,9 +356,7 @@ def test_the_copy_in_a_study_s_folder_says_what_auto_stood_for(
     assert {key: training[key] for key in kept["machine"]} == kept["machine"]
 
 
-def test_a_file_that_does_not_say_its_edition_is_told_which_it_gets(
-    file: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_assumed_edition_is_printed_for_a_file_without_one(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small = "training: {epochs: 1, device: cpu}\ntarget: {image_size: 8, limit: 32}\nbackbone: {name: resnet8}\n"
     Path("mine.yaml").write_text(small)
     for text, expected in ((small, 1), (f"edition: 2\n{small}", 0)):

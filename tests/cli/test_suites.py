@@ -22,7 +22,7 @@ classifier:
 """
 
 
-def test_a_study_that_is_finished_is_scored_without_training_anew(
+def test_a_finished_study_is_scored_without_training_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(run_study, "LocalPool", lambda jobs, progress: InTurn(progress))
@@ -46,7 +46,7 @@ def test_a_study_that_is_finished_is_scored_without_training_anew(
     assert weights.stat().st_mtime_ns == trained
 
 
-def test_a_study_is_scored_and_told_where_its_runs_are_shared(
+def test_a_study_with_shared_runs_is_scored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(run_study, "LocalPool", lambda jobs, progress: InTurn(progress))

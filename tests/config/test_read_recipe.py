@@ -91,7 +91,7 @@ def width(backbone: BackboneSettings, image_size: int) -> int:
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_every_shipped_recipe_begins_with_its_command_whose_recipes_exist(name: str) -> None:
+def test_every_shipped_recipe_starts_with_its_command_whose_recipes_exist(name: str) -> None:
     commands = header_commands(name)
     assert commands, "no command in the header"
     for _, command, file, *options in commands:
@@ -103,7 +103,7 @@ def test_every_shipped_recipe_begins_with_its_command_whose_recipes_exist(name: 
 
 
 @pytest.mark.parametrize("name", REGULATED)
-def test_a_regulated_recipe_is_its_plain_twin_but_for_encoder_and_regulation(name: str) -> None:
+def test_a_regulated_recipe_differs_from_the_plain_one_only_in_encoder_and_regulation(name: str) -> None:
     regulated, plain = shipped(name), shipped(name.replace("-learn-e-reg", ""))
     assert isinstance(regulated, TrainRecipe) and isinstance(plain, TrainRecipe)
     assert plain.encoder == EncoderSettings() and plain.regulation == RegulationSettings()
@@ -120,7 +120,7 @@ def test_every_shipped_recipe_writes_its_edition(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", REGULATED)
-def test_a_regulated_recipe_writes_the_losses_and_the_budget_that_are_the_default(name: str) -> None:
+def test_a_regulated_recipe_writes_out_the_default_losses_and_budget(name: str) -> None:
     recipe, default = shipped(name), TrainRecipe(regulation=RegulationSettings(mode="learned"))
     assert isinstance(recipe, TrainRecipe) and recipe.loss_weights == default.loss_weights
     written = (ROOT / name).read_text(encoding="utf-8")
@@ -131,7 +131,7 @@ def test_a_regulated_recipe_writes_the_losses_and_the_budget_that_are_the_defaul
 
 
 @pytest.mark.parametrize("name", OF_STAGE_2)
-def test_a_header_says_how_often_and_where_an_accuracy_was_measured_or_that_none_was(name: str) -> None:
+def test_a_header_gives_the_measured_accuracy_with_seeds_and_device_or_says_not_measured(name: str) -> None:
     """Figures of others are called published, with their source; those of the first edition stand in results/."""
     header = (ROOT / name).read_text(encoding="utf-8").partition("edition:")[0].replace("\n# ", " ")
     _, figure, rest = re.split(r"Expected (accuracy|CCC|mean average precision): ", header)
@@ -144,14 +144,14 @@ def test_a_header_says_how_often_and_where_an_accuracy_was_measured_or_that_none
 
 
 @pytest.mark.parametrize("name", [name for name in OF_STAGE_2 if name.startswith("recipes/cifar10/")])
-def test_recipes_for_cifar_100_are_those_for_cifar_10(name: str) -> None:
+def test_recipes_for_cifar_100_differ_from_those_for_cifar_10_only_in_the_target(name: str) -> None:
     """But for the target, and what follows from it: the files are two so that a command needs no options."""
     ten, hundred = shipped(name), shipped(name.replace("cifar10", "cifar100"))
     assert differences(ten, hundred) == ["target.name: cifar10 -> cifar100"]
 
 
 @pytest.mark.parametrize("name", OF_STAGE_2)
-def test_a_recipe_says_for_which_batch_its_learning_rate_is_and_trains_on_all_images(name: str) -> None:
+def test_a_recipe_states_the_batch_size_of_its_learning_rate_and_trains_on_all_images(name: str) -> None:
     recipe = shipped(name)
     assert isinstance(recipe, TrainRecipe) and recipe.target.validation == 0
     assert recipe.optimizer.lr_per_batch is not None
@@ -159,13 +159,13 @@ def test_a_recipe_says_for_which_batch_its_learning_rate_is_and_trains_on_all_im
 
 
 @pytest.mark.parametrize("name", [name for name in OF_STAGE_2 if name.endswith("-fast.yaml")])
-def test_a_fast_recipe_is_short_and_of_one_cycle(name: str) -> None:
+def test_a_fast_recipe_is_short_and_uses_one_cycle(name: str) -> None:
     recipe = shipped(name)
     assert 10 <= recipe.training.epochs <= 30 and recipe.optimizer.schedule == "one_cycle"
 
 
 @pytest.mark.parametrize("name", REGULATED)
-def test_a_regulated_recipe_takes_the_experience_that_the_command_before_it_makes(name: str) -> None:
+def test_a_regulated_recipe_uses_the_experience_that_the_command_before_it_trains(name: str) -> None:
     (_, _, experience_file, *options), (_, command, *_) = header_commands(name)
     regulated, experience = shipped(name), read_recipe(PretrainRecipe, ROOT / experience_file, options)
     assert command == "train" and isinstance(regulated, TrainRecipe) and isinstance(experience, PretrainRecipe)
@@ -175,13 +175,13 @@ def test_a_regulated_recipe_takes_the_experience_that_the_command_before_it_make
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_a_recipe_comes_back_whole_from_its_own_yaml(name: str, tmp_path: Path) -> None:
+def test_a_recipe_survives_a_round_trip_through_yaml(name: str, tmp_path: Path) -> None:
     recipe = shipped(name)
     (tmp_path / "copy.yaml").write_text(recipe_yaml(recipe), encoding="utf-8")
     assert read_recipe(type(recipe), tmp_path / "copy.yaml") == recipe
 
 
-def test_extreme_values_come_back_from_yaml_too(recipe_file: Path) -> None:
+def test_extreme_values_survive_a_round_trip_through_yaml(recipe_file: Path) -> None:
     recipe = read_recipe(
         TrainRecipe,
         None,
@@ -198,13 +198,13 @@ def test_extreme_values_come_back_from_yaml_too(recipe_file: Path) -> None:
     assert read_recipe(TrainRecipe, recipe_file) == recipe
 
 
-def test_without_a_file_or_with_an_empty_one_a_recipe_is_its_defaults(recipe_file: Path) -> None:
+def test_without_a_file_or_with_an_empty_one_a_recipe_has_its_defaults(recipe_file: Path) -> None:
     recipe_file.write_text("# nothing but a remark\n")
     for kind in (PretrainRecipe, TrainRecipe):
         assert read_recipe(kind) == read_recipe(kind, recipe_file) == kind()
 
 
-def test_overrides_as_a_mapping_or_as_options_are_laid_over_the_file(recipe_file: Path) -> None:
+def test_overrides_as_a_mapping_or_as_options_are_applied_to_the_file(recipe_file: Path) -> None:
     recipe_file.write_text("training: {epochs: 3, batch_size: 7}\nseed: 5\n")
     ways: list[Any] = [
         {"training.epochs": 9, "optimizer.lr": 1e-3},
@@ -226,7 +226,7 @@ def test_a_recipe_file_is_not_changed_by_reading_it_twice(recipe_file: Path) -> 
     assert overrides == {"training": {"batch_size": 5}}
 
 
-def test_null_takes_a_setting_away(recipe_file: Path) -> None:
+def test_null_removes_a_setting(recipe_file: Path) -> None:
     recipe_file.write_text(
         "regulation: {mode: learned}\nencoder: {experience: runs/x, backbone: {name: resnet8}}\n"
         "target: {limit: 5, root: ~}\noptimizer: {clip_norm: null}\n"
@@ -241,7 +241,7 @@ def test_null_takes_a_setting_away(recipe_file: Path) -> None:
 
 
 @pytest.mark.parametrize("backbone", ["null", "{name: resnet20, stem: imagenet}"])
-def test_a_setting_of_the_encoders_backbone_can_be_laid_over_none_or_over_another(
+def test_a_setting_of_the_encoders_backbone_can_be_overridden_with_or_without_a_backbone(
     backbone: str, recipe_file: Path
 ) -> None:
     recipe_file.write_text(f"regulation: {{mode: learned}}\nencoder: {{backbone: {backbone}}}\n")
@@ -254,7 +254,7 @@ def test_a_setting_of_the_encoders_backbone_can_be_laid_over_none_or_over_anothe
 @pytest.mark.parametrize(
     "text", ["my photos/a b", "photos: 2024", "[1, 2]", "123", "'quoted'", "写真", "x" * 100 + " y", "-x", "a=b"]
 )
-def test_a_path_is_taken_as_it_is_written(text: str, recipe_file: Path) -> None:
+def test_a_path_is_read_verbatim(text: str, recipe_file: Path) -> None:
     recipe_file.write_text(yaml.safe_dump({"target": {"root": text}}, allow_unicode=True), encoding="utf-8")
     for recipe in (
         read_recipe(TrainRecipe, recipe_file),
@@ -293,13 +293,15 @@ def readings(key: str, text: str, file: Path) -> list[object]:
 
 @pytest.mark.parametrize("key", KEYS)
 @pytest.mark.parametrize("text", [*WRITTEN.split(), "1 000", "3 # three"])
-def test_a_file_and_the_command_line_read_the_same_or_refuse_alike(key: str, text: str, recipe_file: Path) -> None:
+def test_a_file_and_the_command_line_read_the_same_values_and_refuse_the_same(
+    key: str, text: str, recipe_file: Path
+) -> None:
     file, command_line = readings(key, text, recipe_file)
     assert file == command_line
 
 
 @pytest.mark.parametrize("text", WRITTEN.replace("'3'", "").split())
-def test_text_in_a_file_is_that_of_the_command_line_or_must_be_quoted(text: str, recipe_file: Path) -> None:
+def test_text_in_a_file_is_read_as_on_the_command_line_or_must_be_quoted(text: str, recipe_file: Path) -> None:
     file, command_line = readings("target.root", text, recipe_file)
     assert file == command_line or "target.root: must be text, not " in str(file)
 
@@ -348,7 +350,7 @@ def test_yes_and_no_are_yamls_booleans(word: str, value: bool, recipe_file: Path
         ("target: {root: ' '}", r":1: target.root: must be text, not empty; leave it out for its default"),
         ("target: {classes: [1, 2]}", r":1: target.classes\[0\]: must be text, not 1; write it in quotes, as '1'"),
         ("target: {classes: cat}", r":1: target.classes: must be a list, not 'cat'; write \[cat\]"),
-        ("seed: 2024-02-03", r":1: seed: must be a whole number, not '2024-02-03'; write the digits 0 to 9 alone.*"),
+        ("seed: 2024-02-03", r":1: seed: must be a whole number, not '2024-02-03'; use only the digits 0 to 9.*"),
         ("optimizer:\n  lr: 0,1", r":2: optimizer.lr: must be a number, not '0,1'; write .* with a point .*"),
         ("target: {limit: none}", r":1: target.limit: must be a whole number, not 'none'"),
         (
@@ -390,9 +392,7 @@ def test_yes_and_no_are_yamls_booleans(word: str, value: bool, recipe_file: Path
         (f"seed: {2**63}", r":1: seed: must be at most 9223372036854775807, not 9223372036854775808"),
     ],
 )
-def test_what_is_wrong_in_a_file_is_said_in_one_line_with_file_line_and_key(
-    text: str, message: str, recipe_file: Path
-) -> None:
+def test_an_error_in_a_file_is_one_line_with_file_line_and_key(text: str, message: str, recipe_file: Path) -> None:
     recipe_file.write_text(text)
     assert re.fullmatch(re.escape(str(recipe_file)) + message, refusal(TrainRecipe, recipe_file))
 
@@ -406,7 +406,7 @@ def test_what_is_wrong_in_a_file_is_said_in_one_line_with_file_line_and_key(
         "loss.emotional", "loss.non_emotional", "target.validation", "backbone.drop_path", "training.memory_limit_gib",
     ],
 )  # fmt: skip
-def test_no_number_may_be_infinite_or_none_at_all(key: str, value: str, recipe_file: Path) -> None:
+def test_no_number_may_be_infinite_or_nan(key: str, value: str, recipe_file: Path) -> None:
     section, name = key.split(".")
     recipe_file.write_text(f"regulation: {{mode: learned}}\n{section}: {{{name}: {value}}}\n".split("\n", 1)[1])
     if section != "regulation":
@@ -477,9 +477,7 @@ def test_any_script_and_a_byte_order_mark_are_read(recipe_file: Path) -> None:
         (["--optimizer.lr", ".nan"], "optimizer.lr: must be positive and finite, not nan"),
     ],
 )
-def test_what_is_wrong_with_an_override_is_said_in_one_line_with_its_key(
-    overrides: Any, message: str, recipe_file: Path
-) -> None:
+def test_an_error_in_an_override_is_one_line_with_its_key(overrides: Any, message: str, recipe_file: Path) -> None:
     recipe_file.write_text("training: {epochs: 2}\n")
     assert re.fullmatch(message, refusal(TrainRecipe, recipe_file, overrides))
 
@@ -501,7 +499,7 @@ def test_differences_name_each_setting_with_both_values() -> None:
     assert new.encoder.backbone is None  # an empty mapping of overrides sets nothing
 
 
-def test_setting_keys_are_all_leaves_and_only_those() -> None:
+def test_setting_keys_are_exactly_the_leaves() -> None:
     assert {key for key, _ in flatten(dataclasses.asdict(TrainRecipe()))} - {"encoder.backbone"} <= set(
         setting_keys(TrainRecipe)
     )
@@ -528,7 +526,7 @@ def test_a_section_that_is_given_in_part_keeps_the_recipes_own_defaults(tmp_path
         ("data/cats", "link"),
     ],
 )
-def test_two_paths_to_one_place_are_no_difference(
+def test_two_paths_to_the_same_place_do_not_differ(
     before: str, after: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

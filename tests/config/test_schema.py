@@ -72,7 +72,7 @@ def regulated(encoder: EncoderSettings | None = None, loss: LossSettings | None 
         (lambda: AugmentSettings(crop_padding=-1), "crop_padding: must be at least 0, not -1"),
         (
             lambda: AugmentSettings(flip=False, alternate_flip=True),
-            "alternate_flip: must be false where flip is false",
+            "alternate_flip: must be false if flip is false",
         ),
         (lambda: AugmentSettings(policy_ops=0), "policy_ops: must be at least 1, not 0"),
         (lambda: AugmentSettings(policy_magnitude=31), "policy_magnitude: must be 0 to 30, not 31"),
@@ -96,7 +96,7 @@ def regulated(encoder: EncoderSettings | None = None, loss: LossSettings | None 
                 encoder=EncoderSettings(frozen=True, views=2),
                 regulation=RegulationSettings(mode="learned"),
             ),
-            "augment.mixup: must be 0 with encoder.views: features that are looked up are those of images that are not",
+            "augment.mixup: must be 0 with encoder.views: features are looked up for unmixed images",
         ),
         (
             lambda: PretrainRecipe(augment=AugmentSettings(policy="trivial"), pretext="rotation"),
@@ -123,7 +123,7 @@ def regulated(encoder: EncoderSettings | None = None, loss: LossSettings | None 
         (lambda: AugmentSettings(resized_crop=0), "resized_crop: must lie in (0, 1], or null, not 0"),
         (
             lambda: AugmentSettings(resized_crop=0.3),
-            "crop_padding: must be 0 with resized_crop, not 4: it is one kind of crop or the other",
+            "crop_padding: must be 0 with resized_crop, not 4: choose one kind of crop",
         ),
         (lambda: TrainingSettings(accumulate=0), "accumulate: must be at least 1, not 0"),
         (
@@ -158,14 +158,14 @@ def regulated(encoder: EncoderSettings | None = None, loss: LossSettings | None 
         ),
         (
             lambda: regulated(loss=LossSettings(0.0, 0, 0, 1), mode="fixed"),
-            "loss.non_emotional: must be positive where loss.regulated is 0 and loss.budget is matched",
+            "loss.non_emotional: must be positive if loss.regulated is 0 and loss.budget is matched",
         ),
         (lambda: regulated(mode="fixed", lam=0.0), "regulation.lam: must lie strictly between 0 and 1, not 0.0"),
         (lambda: TrainRecipe(edition=3), "edition: must be 1 or 2, not 3"),
         (lambda: TrainRecipe(edition=1), "loss.budget: must be as_given in edition 1, which had no other"),
         (
             lambda: regulated(loss=LossSettings(0.0, 0, 0, 0), mode="fixed"),
-            "loss.regulated: must be positive where loss.non_emotional and loss.emotional are 0: nothing",
+            "loss.regulated: must be positive if loss.non_emotional and loss.emotional are 0: nothing",
         ),
         (
             lambda: regulated(mode="fixed", granularity="per_class"),
@@ -183,7 +183,7 @@ def regulated(encoder: EncoderSettings | None = None, loss: LossSettings | None 
         (lambda: regulated(mode="learned", lam=1), "lam: must lie strictly between 0 and 1 in mode learned, not 1"),
     ],
 )
-def test_a_value_out_of_range_is_refused_by_its_name(make: Callable[[], object], message: str) -> None:
+def test_a_value_out_of_range_is_refused_with_its_name(make: Callable[[], object], message: str) -> None:
     with pytest.raises(SettingError, match="^" + re.escape(message)) as caught:
         make()
     assert "\n" not in str(caught.value)

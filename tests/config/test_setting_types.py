@@ -34,7 +34,7 @@ Training: Any = TrainRecipe
 
 
 @pytest.mark.parametrize(("name", "mode"), NAMES_IN_REPORTS.items())
-def test_a_mode_may_be_called_as_reports_call_it(name: Any, mode: str) -> None:
+def test_a_mode_may_have_its_name_in_reports(name: Any, mode: str) -> None:
     assert Regulation(mode=name).mode == mode
     assert typed_value(Mode, name.lower(), "mode") == mode
     assert LABELS[Regulation(mode=name).mode] == name
@@ -43,7 +43,7 @@ def test_a_mode_may_be_called_as_reports_call_it(name: Any, mode: str) -> None:
         assert typed_value(list_of, name, "modes[0]") == mode
 
 
-def test_the_names_of_modes_stand_for_no_other_word() -> None:
+def test_the_names_of_modes_are_not_accepted_for_other_words() -> None:
     with pytest.raises(SettingError, match="policy: must be one of none, trivial, not 'Backbone'"):
         typed_value(Literal["none", "trivial"], "Backbone", "policy")
     with pytest.raises(SettingError):
@@ -54,12 +54,12 @@ def test_the_names_of_modes_stand_for_no_other_word() -> None:
     ("value", "meant"),
     [("lerned", "learned"), ("Lern-E-Reg", "Learn-E-Reg"), ("FIXED", "fixed"), ("random-learned", "random_learned")],
 )
-def test_a_misspelt_mode_names_the_nearest(value: Any, meant: str) -> None:
+def test_a_misspelt_mode_suggests_the_closest_match(value: Any, meant: str) -> None:
     with pytest.raises(SettingError, match=rf"mode: must be one of none, .* \(did you mean '{meant}'\?\)"):
         Regulation(mode=value)
 
 
-def test_values_of_python_become_those_of_a_recipe() -> None:
+def test_python_values_are_converted_to_the_types_of_a_recipe() -> None:
     target = Target(classes=["cat", "dog"], per_class=np.int64(3), root=Path("images"))
     assert target == TargetSettings(classes=("cat", "dog"), per_class=3, root="images")
     assert type(target.per_class) is int and hash(target)
@@ -82,7 +82,7 @@ def test_values_of_python_become_those_of_a_recipe() -> None:
         (lambda: Pretraining(also=(TargetSettings(),)), r"also\[0\]: must be of StimuliSettings"),
     ],
 )
-def test_settings_of_another_type_are_refused_by_name(make: Any, message: str) -> None:
+def test_settings_of_another_type_are_refused_with_their_name(make: Any, message: str) -> None:
     with pytest.raises(SettingError, match=message):
         make()
 
@@ -110,7 +110,7 @@ def test_a_setting_may_be_a_word_a_list_or_a_mapping() -> None:
         (None, "not a NoneType"),
     ],
 )
-def test_what_is_no_recipe_of_this_stage_is_refused(given: object, message: str) -> None:
+def test_anything_but_a_recipe_of_this_stage_is_refused(given: object, message: str) -> None:
     with pytest.raises(SettingError, match=message):
         require_recipe(given, TrainRecipe, "train")
     assert require_recipe(TrainRecipe(), TrainRecipe, "train") == TrainRecipe()
@@ -123,9 +123,7 @@ def test_a_path_is_a_path_or_text() -> None:
             path_of(wrong, "out")
 
 
-def test_a_path_from_the_home_directory_on_is_there_wherever_it_is_given(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_tilde_is_expanded_in_every_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))  # on Windows
     there = str(tmp_path / "sets")
@@ -136,7 +134,7 @@ def test_a_path_from_the_home_directory_on_is_there_wherever_it_is_given(
     assert TargetSettings(root="sets/~").root == "sets/~" and path_of("~no-one/x", "out") == Path("~no-one/x")
 
 
-def test_every_mode_but_that_of_one_encoder_has_a_name_in_reports() -> None:
+def test_every_mode_except_transfer_has_a_name_in_reports() -> None:
     assert (
         set(NAMES_IN_REPORTS.values())
         == set(get_args(Mode)) - {"transfer"}

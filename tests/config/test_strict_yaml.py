@@ -67,13 +67,13 @@ def test_the_error_has_the_key_the_reason_and_the_line(text: str, key: str, reas
 @pytest.mark.parametrize(
     "text", ["010", "08", "-00", "1:30", "1:30.5", "1_000", "0x10", "0b11", "0o17", "010.5", "1e3"]
 )
-def test_what_versions_of_yaml_read_differently_is_text(text: str) -> None:
+def test_values_that_versions_of_yaml_read_differently_stay_text(text: str) -> None:
     assert parse_yaml(f"a: {text}")[0] == {"a": text} and parse_yaml(f"[{text}]")[0] == [text]
     assert whole_number(text) is None
 
 
 @pytest.mark.parametrize("text", ["2024-01-02", "2024-02-31", "2024-01-02 10:00:00", "=", "y", "9" * 5000])
-def test_there_are_no_dates_and_no_endless_numbers(text: str) -> None:
+def test_dates_and_very_long_numbers_stay_text(text: str) -> None:
     assert parse_yaml(f"a: {text}")[0] == {"a": text}
 
 
@@ -84,14 +84,14 @@ def test_there_are_no_dates_and_no_endless_numbers(text: str) -> None:
         *(("null", None), ("~", None), ("NULL", None), ("on", True), ("No", False)),
     ],
 )
-def test_plain_numbers_truths_and_null_are_what_they_are_in_any_yaml(text: str, value: object) -> None:
+def test_plain_numbers_booleans_and_null_are_read_as_in_any_yaml(text: str, value: object) -> None:
     assert parse_yaml(f"a: {text}")[0] == {"a": value}
 
 
 @pytest.mark.parametrize(
     "value", [0.1, 1e-05, 5e-324, 1e300, -2.5, 12, -1, True, None, "010", "1e3", "no", "2024-01-02"]
 )
-def test_what_pyyaml_writes_is_read_as_it_was(value: object) -> None:
+def test_what_pyyaml_writes_is_read_back(value: object) -> None:
     assert parse_yaml(yaml.safe_dump({"a": value}))[0] in ({"a": value}, {"a": str(value)})
 
 
@@ -115,7 +115,7 @@ def test_files_of_any_editor_are_read(encoding: str, end: str, tmp_path: Path) -
         (b"a: 1\n---\na: 2", "a.yaml:2: not valid YAML: but found another document"),
     ],
 )
-def test_other_files_are_refused_in_one_line_with_the_line(content: bytes, message: str, tmp_path: Path) -> None:
+def test_other_files_are_refused_in_one_line_with_the_line_number(content: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_bytes(content)
     with pytest.raises(SettingError) as caught:
         read_yaml(tmp_path / "a.yaml")

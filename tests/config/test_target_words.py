@@ -53,7 +53,7 @@ FIVE = ("apple", "bear", "crab", "cup", "fox")
         (TargetSettings("digits", per_class=1), None, None, "1 image a class", "digits, 1 image a class, 32 pixels"),
     ],
 )
-def test_a_part_of_a_target_is_told_as_one(
+def test_the_part_of_a_target_is_described(
     settings: TargetSettings, classes: int | None, whole: int | None, part: str, described: str
 ) -> None:
     assert part_of(settings, whole) == part

@@ -38,7 +38,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_runs_are_found_in_order_but_not_within_runs_or_hidden_folders(folder: Path) -> None:
+def test_runs_are_found_in_order_but_not_inside_runs_or_hidden_folders(folder: Path) -> None:
     names = ["one", "stage1", "study/runs/two"]
     assert [str(run.folder.relative_to(folder)) for run in find_runs([folder, folder / "one"])] == names
     assert "is not a folder" in refusal(lambda: find_runs([folder / "nothing"]))
@@ -46,7 +46,7 @@ def test_runs_are_found_in_order_but_not_within_runs_or_hidden_folders(folder: P
     assert "none has a recipe.yaml" in refusal(lambda: find_runs([folder / "empty"]))
 
 
-def test_a_row_has_what_a_run_is_how_far_it_is_and_its_scores(folder: Path) -> None:
+def test_a_row_has_settings_status_and_scores_of_a_run(folder: Path) -> None:
     one, first, two = catalogue(find_runs([folder])).to_dict("records")
     assert (one["status"], one["epochs"], one["train_loss"]) == ("finished", 2, 1.5)
     assert (one["validation_accuracy"], one["test_accuracy"]) == (0.75, 0.65)
@@ -55,14 +55,14 @@ def test_a_row_has_what_a_run_is_how_far_it_is_and_its_scores(folder: Path) -> N
 
 
 @pytest.mark.parametrize("mode", ["none", "fixed", "learned", "ensemble", "transfer", "unregulated"])
-def test_a_mode_is_called_as_in_a_study_s_table(tmp_path: Path, mode: ArmMode) -> None:
+def test_a_mode_has_its_name_in_a_study_s_table(tmp_path: Path, mode: ArmMode) -> None:
     arm = Arm(mode, None if mode in ("none", "ensemble") else "affect")
     made(tmp_path / "one", recipe_of(arm, TrainRecipe(), "stage1", 0))
     assert catalogue(find_runs([tmp_path]))["mode"].tolist() == [mode]
 
 
 @pytest.mark.parametrize(("experience", "mode"), [(None, "ensemble"), ("0" * 64, "unregulated")])
-def test_a_model_that_the_caller_gave_is_called_by_the_experience_that_its_run_recorded(
+def test_the_mode_of_a_user_supplied_model_depends_on_the_recorded_experience(
     tmp_path: Path, experience: str | None, mode: str
 ) -> None:
     recipe = recipe_of(Arm("ensemble"), TrainRecipe(), "stage1", 0)
@@ -71,7 +71,7 @@ def test_a_model_that_the_caller_gave_is_called_by_the_experience_that_its_run_r
     assert catalogue(find_runs([tmp_path]))["mode"].tolist() == [mode]
 
 
-def test_a_run_that_is_being_trained_and_one_that_is_damaged_are_called_so(folder: Path) -> None:
+def test_running_and_damaged_runs_have_their_status(folder: Path) -> None:
     (folder / "stage1" / RECIPE).write_text("stimuli: [")
     with hold(folder / "study" / "runs" / "two"):
         table = catalogue(find_runs([folder]))
@@ -79,7 +79,7 @@ def test_a_run_that_is_being_trained_and_one_that_is_damaged_are_called_so(folde
     assert "stage1" in table["error"][1] and set(FACTS) <= set(table)
 
 
-def test_a_run_that_diverged_is_called_so_and_says_why(folder: Path) -> None:
+def test_a_diverged_run_has_its_status_and_reason(folder: Path) -> None:
     run = Run(folder / "study" / "runs" / "two")
     run.end_diverged("the loss became nan")
     with hold(run.folder):
@@ -97,7 +97,7 @@ def test_the_settings_in_which_runs_differ(folder: Path) -> None:
     assert differing_settings(table.iloc[:1]) == []
 
 
-def test_a_file_that_is_renamed_while_sizes_are_added_up_has_none(
+def test_a_file_that_is_renamed_during_the_size_computation_does_not_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "there").write_bytes(b"123")

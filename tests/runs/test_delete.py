@@ -17,7 +17,7 @@ from refusing import refusal
 from runs.test_catalogue import made
 
 
-def test_a_run_is_deleted_and_nothing_beside_it(tmp_path: Path) -> None:
+def test_a_run_is_deleted_and_nothing_else(tmp_path: Path) -> None:
     made(tmp_path / "one", accuracy=0.7)
     made(tmp_path / "other")
     write_confusion(tmp_path / "one", [[1, 0], [0, 1]], ("cat", "dog"))  # as `emoreg train` does
@@ -37,7 +37,7 @@ def test_a_run_is_deleted_and_nothing_beside_it(tmp_path: Path) -> None:
     ],
     ids=["no recipe", "another recipe", "something else", "gone", "link"],
 )
-def test_what_is_no_run_folder_is_refused(tmp_path: Path, spoil: Callable[[Path], object], message: str) -> None:
+def test_anything_but_a_run_folder_is_refused(tmp_path: Path, spoil: Callable[[Path], object], message: str) -> None:
     spoil(made(tmp_path / "one").folder)
     assert message in refusal(lambda: check_deletable([tmp_path / "one"]))
 
@@ -51,7 +51,7 @@ def test_a_run_that_is_being_trained_is_refused(tmp_path: Path) -> None:
     assert (run.folder / RECIPE).exists()
 
 
-def test_a_stage_1_run_goes_only_with_the_unfinished_runs_that_need_it(tmp_path: Path) -> None:
+def test_a_stage_1_run_is_deleted_only_together_with_the_unfinished_runs_that_need_it(tmp_path: Path) -> None:
     first = made(tmp_path / "stage1", PretrainRecipe())
     encoder = EncoderSettings(experience=str(tmp_path / "stage1"))
     second = made(tmp_path / "two", TrainRecipe(encoder=encoder, regulation=RegulationSettings(mode="learned")))
@@ -61,7 +61,7 @@ def test_a_stage_1_run_goes_only_with_the_unfinished_runs_that_need_it(tmp_path:
     assert check_deletable([first.folder]) == [first]
 
 
-def test_a_run_that_diverged_is_deleted_whole_and_needs_no_stage_1_run(tmp_path: Path) -> None:
+def test_a_diverged_run_can_be_deleted_and_needs_no_stage_1_run(tmp_path: Path) -> None:
     first = made(tmp_path / "stage1", PretrainRecipe())
     encoder = EncoderSettings(experience=str(tmp_path / "stage1"))
     second = made(tmp_path / "two", TrainRecipe(encoder=encoder, regulation=RegulationSettings(mode="learned")))

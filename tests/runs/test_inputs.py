@@ -49,7 +49,7 @@ def of_folder(stage2: TrainRecipe) -> Callable[[Path | str], TrainRecipe]:
     return made
 
 
-def test_a_run_goes_on_with_its_images_under_another_path(
+def test_a_run_resumes_with_its_images_under_another_path(
     image_folder: Path,
     image_zip: Path,
     of_folder: Callable[[Path | str], TrainRecipe],
@@ -70,7 +70,7 @@ def test_a_run_goes_on_with_its_images_under_another_path(
         assert train(of_folder("moved"), copy, progress=quiet).is_finished
 
 
-def test_another_look_at_a_runs_own_test_split_is_told_wherever_it_is_even_if_quiet(
+def test_another_look_at_a_runs_test_split_is_reported_for_any_path_even_if_quiet(
     image_folder: Path,
     of_folder: Callable[[Path | str], TrainRecipe],
     tmp_path: Path,
@@ -102,7 +102,7 @@ def test_a_run_whose_images_have_changed_is_refused_with_what_changed(
     assert "but other names or labels" in refusal(lambda: train(recipe, folder, progress=quiet))
 
 
-def test_images_in_the_same_place_are_not_taken_for_those_of_another_run(
+def test_the_same_relative_path_to_other_images_is_refused(
     image_folder: Path,
     of_folder: Callable[[Path | str], TrainRecipe],
     tmp_path: Path,
@@ -127,7 +127,7 @@ def regulated(stage2: TrainRecipe) -> Callable[[Path | str], TrainRecipe]:
     return made
 
 
-def test_a_run_goes_on_with_the_same_weights_of_stage_1_under_another_path_and_with_no_others(
+def test_a_run_resumes_with_the_same_stage_1_weights_under_another_path_and_with_no_others(
     stage1: PretrainRecipe,
     regulated: Callable[[Path | str], TrainRecipe],
     tmp_path: Path,
@@ -164,7 +164,7 @@ def test_a_run_of_an_earlier_emoreg_is_compared_by_its_paths_and_checked_from_th
     assert stopped_again.inputs == Inputs({"target": Contents(ONE, 1, 1)})
 
 
-def test_own_images_are_not_looked_for_where_the_recipe_says(
+def test_images_supplied_by_the_caller_are_not_read_from_the_recipes_path(
     stage1: PretrainRecipe, tmp_path: Path, quiet: Progress
 ) -> None:
     own = read_stimuli(stage1.stimuli, 0)
@@ -191,7 +191,7 @@ def of_given(stage2: TrainRecipe) -> TrainRecipe:
     return dataclasses.replace(stage2, target=TargetSettings(image_size=8))
 
 
-def test_a_run_of_given_images_goes_on_with_the_same_and_refuses_others(
+def test_a_run_of_given_images_resumes_with_the_same_and_refuses_others(
     of_given: TrainRecipe, tmp_path: Path, quiet: Progress
 ) -> None:
     with pytest.raises(InterruptedError):
@@ -214,7 +214,7 @@ def test_a_run_of_given_images_goes_on_with_the_same_and_refuses_others(
     assert train(of_given, tmp_path, progress=quiet, data=given()).final == run.final
 
 
-def test_a_run_of_given_images_that_an_earlier_emoreg_began_goes_on(
+def test_a_run_of_given_images_that_an_earlier_emoreg_started_resumes(
     of_given: TrainRecipe, tmp_path: Path, quiet: Progress
 ) -> None:
     with pytest.raises(InterruptedError):
@@ -236,7 +236,7 @@ def test_a_run_of_given_stimuli_refuses_others_and_those_of_its_recipe(
     assert pretrain(stage1, tmp_path, (Table("own", pixels, values), space), quiet).final == run.final
 
 
-def test_a_run_that_has_saved_nothing_takes_what_is_there_now(tmp_path: Path, stage2: TrainRecipe) -> None:
+def test_a_run_that_has_saved_nothing_uses_the_current_inputs(tmp_path: Path, stage2: TrainRecipe) -> None:
     start_run(tmp_path, stage2, Inputs({"target": Contents(ONE, 1, 1)}))
     assert start_run(tmp_path, stage2, Inputs({"target": Contents(OTHER, 2, 2)})).inputs.data["target"].files == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == [INPUTS, RECIPE]
@@ -253,18 +253,18 @@ def test_a_run_that_has_saved_nothing_takes_what_is_there_now(tmp_path: Path, st
         {"data": {}, "learning": "short"},
     ],
 )
-def test_a_damaged_record_is_refused_by_its_name(record: dict[str, Any], tmp_path: Path, stage2: TrainRecipe) -> None:
+def test_a_damaged_record_is_refused_with_its_name(record: dict[str, Any], tmp_path: Path, stage2: TrainRecipe) -> None:
     start_run(tmp_path, stage2)
     (tmp_path / CHECKPOINT).write_bytes(b"")
     (tmp_path / INPUTS).write_text(json.dumps(record))
     assert str(tmp_path / INPUTS) in refusal(lambda: start_run(tmp_path, stage2))
 
 
-def test_a_record_is_read_as_it_was_written() -> None:
+def test_a_record_can_be_read_back() -> None:
     inputs = Inputs({"stimuli": Contents(ONE, 3, 4), "also[0]": Contents()}, OTHER)
     assert from_record(json.loads(json.dumps(inputs.record()))) == inputs
 
 
-def test_a_record_tells_that_a_model_was_given_and_not_where_its_weights_were() -> None:
+def test_a_record_says_that_a_model_was_given_but_not_where_its_weights_came_from() -> None:
     record = json.loads(json.dumps(Inputs(has_model=True, told="12345678 (somewhere)").record()))
     assert "somewhere" not in str(record) and from_record(record) == Inputs(has_model=True)

@@ -43,7 +43,7 @@ def test_a_later_format_is_refused_and_says_to_update(run: Run) -> None:
     assert f"{WEIGHTS} is of format 2" in refusal(run.weights)
 
 
-def test_a_setting_of_a_later_emoreg_names_the_version_that_wrote_the_run(run: Run) -> None:
+def test_the_error_for_a_setting_of_a_later_emoreg_names_the_version_that_wrote_the_run(run: Run) -> None:
     path = run.folder / RECIPE
     path.write_text(f"{path.read_text()}quantum: true\n")
     assert "quantum: unknown setting" in refusal(lambda: run.recipe) and "wrote this run" not in refusal(
@@ -53,7 +53,7 @@ def test_a_setting_of_a_later_emoreg_names_the_version_that_wrote_the_run(run: R
     assert "; emoreg 9.9.9 wrote this run, and this is " in refusal(lambda: run.recipe)
 
 
-def test_a_compressed_checkpoint_which_may_grow_without_end_is_refused(run: Run) -> None:
+def test_a_compressed_checkpoint_is_refused(run: Run) -> None:
     path, buffer = run.folder / CHECKPOINT, io.BytesIO()
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as new:
         for entry in old.infolist():
@@ -63,12 +63,12 @@ def test_a_compressed_checkpoint_which_may_grow_without_end_is_refused(run: Run)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_weights_that_are_no_numbers_are_refused_and_named(run: Run, value: float) -> None:
+def test_weights_with_nan_are_refused_and_named(run: Run, value: float) -> None:
     run.finish({"a": torch.ones(2, 2), "b": torch.tensor([[1.0, value], [0, 0]])}, {"classes": ["a"]}, {"test": {}})
     assert f"{WEIGHTS}: b holds NaN or infinity" in refusal(run.weights)
 
 
-def test_a_mask_may_hold_minus_infinity() -> None:
+def test_a_mask_may_contain_minus_infinity() -> None:
     refuse_non_finite("x", {"mask": torch.full((3, 3), float("-inf")).triu(1), "count": torch.tensor(3)})
     refuse_non_finite("x", {"empty": torch.empty(0, 2)})
 
@@ -79,7 +79,7 @@ def test_other_infinities_are_refused_whatever_the_shape(value: float, shape: tu
     assert "rho holds NaN" in refusal(lambda: refuse_non_finite("x", {"rho": torch.full(shape, value)}))
 
 
-def test_a_classifier_with_a_lambda_of_one_is_read_again(tmp_path: Path, stage2: TrainRecipe, quiet: Progress) -> None:
+def test_a_classifier_with_a_lambda_of_one_can_be_read(tmp_path: Path, stage2: TrainRecipe, quiet: Progress) -> None:
     loss = dataclasses.replace(stage2.loss, budget="as_given")
     regulation = RegulationSettings(mode="fixed", lam=1.0)
     recipe = dataclasses.replace(stage2, regulation=regulation, loss=loss, edition=1)
@@ -104,12 +104,12 @@ def test_a_classifier_with_a_lambda_of_one_is_read_again(tmp_path: Path, stage2:
         ({"test": {}, "flops": 2**63}, "flops"),
     ],
 )
-def test_final_metrics_of_another_kind_are_named(run: Run, final: dict[str, Any], key: str) -> None:
+def test_final_metrics_of_a_wrong_type_are_named(run: Run, final: dict[str, Any], key: str) -> None:
     (run.folder / FINAL).write_text(json.dumps(final))
     assert f"{FINAL} is damaged ({key} is not what emoreg writes there)" in refusal(lambda: run.final)
 
 
-def test_metrics_that_are_no_numbers_are_named(run: Run) -> None:
+def test_metrics_that_are_not_numbers_are_named(run: Run) -> None:
     (run.folder / METRICS).write_text("epoch,loss\n1,high\n")
     assert f"{METRICS} is damaged ('loss' does not hold numbers)" in refusal(lambda: run.metrics)
 
@@ -119,7 +119,7 @@ def test_a_run_that_was_stopped_in_its_first_epoch_has_no_metrics_yet(run: Run) 
     assert len(run.metrics) == 0
 
 
-def test_a_path_that_is_no_unicode_is_written_down_and_read_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_that_is_not_unicode_can_be_written_and_read_back(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["emoreg", "train", "caf\udce9.yaml"])  # as Python has the bytes of Latin-1
     run.record_session({})
     assert run.environment[-1]["command"] == "emoreg train caf\udce9.yaml"
@@ -148,7 +148,7 @@ def stopped(tmp_path: Path, stage2: TrainRecipe, quiet: Progress, monkeypatch: p
     return run
 
 
-def test_a_checkpoint_that_was_not_touched_is_taken_up(stopped: Run, stage2: TrainRecipe, quiet: Progress) -> None:
+def test_an_intact_checkpoint_is_resumed(stopped: Run, stage2: TrainRecipe, quiet: Progress) -> None:
     assert len(train(stage2, stopped.folder, progress=quiet).metrics) == 3
 
 
@@ -164,7 +164,7 @@ def test_a_checkpoint_that_was_not_touched_is_taken_up(stopped: Run, stage2: Tra
         ("model", {"head.weight": torch.full((10, 64), float("nan"))}, "head.weight holds NaN"),
     ],
 )
-def test_a_checkpoint_of_another_kind_is_refused_before_the_first_step(
+def test_an_altered_checkpoint_is_refused_before_the_first_step(
     part: str, value: Any, message: str, stopped: Run, stage2: TrainRecipe, quiet: Progress
 ) -> None:
     state = stopped.load_checkpoint()

@@ -171,7 +171,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-def test_a_run_that_is_stopped_again_and_again_ends_as_if_it_never_was(
+def test_a_run_that_is_stopped_repeatedly_ends_like_an_uninterrupted_one(
     case: Case,
     tmp_path: Path,
     stage1: PretrainRecipe,
@@ -179,7 +179,7 @@ def test_a_run_that_is_stopped_again_and_again_ends_as_if_it_never_was(
     quiet: Progress,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(signals, "_OURS", ())  # as in a command, whose own handlers end nothing by themselves
+    monkeypatch.setattr(signals, "_DEFAULTS", ())  # as in a command, whose own handlers end nothing by themselves
     reference = case.start(tmp_path / "whole", stage1, stage2, quiet)
     for when, progress in STOPS.items():
         monkeypatch.setattr(signals, "_request", None)
@@ -194,7 +194,7 @@ def test_a_run_that_is_stopped_again_and_again_ends_as_if_it_never_was(
 
 @pytest.mark.parametrize("file", [CHECKPOINT, METRICS, WEIGHTS, FINAL])
 @pytest.mark.parametrize("epochs", [1, 2])
-def test_a_run_that_cannot_write_a_file_goes_on_from_the_one_before(
+def test_a_run_that_cannot_write_a_file_resumes_from_the_last_checkpoint(
     file: str, epochs: int, tmp_path: Path, stage2: TrainRecipe, quiet: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = dataclasses.replace(stage2, training=dataclasses.replace(stage2.training, epochs=epochs))
@@ -217,9 +217,7 @@ def test_a_run_that_cannot_write_a_file_goes_on_from_the_one_before(
 
 
 @pytest.mark.thorough
-def test_a_process_that_is_killed_goes_on_when_started_again(
-    tmp_path: Path, stage2: TrainRecipe, quiet: Progress
-) -> None:
+def test_a_killed_process_resumes_when_started_again(tmp_path: Path, stage2: TrainRecipe, quiet: Progress) -> None:
     recipe = dataclasses.replace(
         stage2,
         regulation=RegulationSettings(mode="random"),
@@ -248,7 +246,7 @@ def test_a_process_that_is_killed_goes_on_when_started_again(
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
-def test_a_process_that_is_asked_to_stop_saves_the_step_and_says_so(
+def test_a_process_that_gets_a_signal_saves_the_step_and_says_so(
     name: str, tmp_path: Path, stage2: TrainRecipe, quiet: Progress
 ) -> None:
     recipe = dataclasses.replace(stage2, training=dataclasses.replace(stage2.training, epochs=500))
@@ -356,7 +354,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(
     assert sorted(path.name for path in tmp_path.iterdir()) == [CHECKPOINT, METRICS]
 
 
-def test_weights_and_what_they_mean_come_back(tmp_path: Path) -> None:
+def test_weights_and_metadata_can_be_read_back(tmp_path: Path) -> None:
     run = Run(tmp_path)
     shared = torch.randn(2, 3)
     weights = {
@@ -376,7 +374,7 @@ def test_weights_and_what_they_mean_come_back(tmp_path: Path) -> None:
 # Starting
 
 
-def test_a_new_run_holds_its_recipe_with_every_setting(tmp_path: Path, stage1: PretrainRecipe) -> None:
+def test_a_new_run_contains_its_recipe_with_every_setting(tmp_path: Path, stage1: PretrainRecipe) -> None:
     for recipe in (dataclasses.replace(stage1, seed=7), TrainRecipe(seed=8)):
         run = start_run(tmp_path / f"deep/in/{recipe.seed}", recipe)
         assert re.search(rf"^seed: {recipe.seed}$", (run.folder / RECIPE).read_text(), re.MULTILINE)
@@ -424,7 +422,7 @@ def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path, st
     assert start_run(tmp_path / "empty", stage2).recipe == stage2
 
 
-def test_each_start_adds_where_it_ran(tmp_path: Path, stage2: TrainRecipe, quiet: Progress) -> None:
+def test_each_start_records_its_environment(tmp_path: Path, stage2: TrainRecipe, quiet: Progress) -> None:
     with pytest.raises(Stopped):
         train(stage2, tmp_path / "run", progress=StopAt(line=1))
     run = train(stage2, tmp_path / "run", progress=quiet)
@@ -517,7 +515,7 @@ def test_weights_cut_short_anywhere_say_so(saved: Run) -> None:
     assert str(path) in refusal(saved.weights)
 
 
-def test_weights_without_their_meaning_say_so(saved: Run) -> None:
+def test_weights_without_metadata_say_so(saved: Run) -> None:
     from safetensors.torch import save_file
 
     save_file({"w": torch.ones(2)}, saved.folder / WEIGHTS)
@@ -548,7 +546,7 @@ def test_an_unfinished_run_says_so(tmp_path: Path, stage2: TrainRecipe) -> None:
     assert run.load_checkpoint() is None
 
 
-def test_a_run_that_is_not_there_says_so_and_where_it_was_looked_for(
+def test_a_missing_run_is_an_error_that_names_the_searched_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -572,9 +570,7 @@ def test_a_run_that_diverged_says_so_and_is_trained_again_only_without_its_folde
     assert train(stage2, run.folder, progress=quiet).divergence is None
 
 
-def test_a_run_that_diverged_ends_where_it_was_begun_and_is_found_where_it_is_moved(
-    tmp_path: Path, stage2: TrainRecipe, quiet: Progress
-) -> None:
+def test_a_diverged_run_has_ended_also_after_it_was_moved(tmp_path: Path, stage2: TrainRecipe, quiet: Progress) -> None:
     with pytest.raises(Diverged), claim_run(tmp_path / "run", stage2, quiet):
         raise Diverged("the loss became nan")
     run = Run((tmp_path / "run").rename(tmp_path / "moved"))
@@ -582,7 +578,7 @@ def test_a_run_that_diverged_ends_where_it_was_begun_and_is_found_where_it_is_mo
     assert str(run.divergence).startswith(f"{tmp_path / 'moved'}: stage 2 diverged: the loss became nan; ")
 
 
-def test_only_what_diverged_is_recorded_as_such(tmp_path: Path, stage2: TrainRecipe, quiet: Progress) -> None:
+def test_only_divergence_is_recorded_as_such(tmp_path: Path, stage2: TrainRecipe, quiet: Progress) -> None:
     for error in (UserError("out of memory"), RuntimeError("of a library"), KeyboardInterrupt()):
         with pytest.raises(type(error)), claim_run(tmp_path / "run", stage2, quiet):
             raise error
@@ -590,7 +586,7 @@ def test_only_what_diverged_is_recorded_as_such(tmp_path: Path, stage2: TrainRec
     assert train(stage2, tmp_path / "run", progress=quiet).is_finished
 
 
-def test_what_to_do_about_a_divergence_are_settings_of_its_stage(
+def test_the_advice_on_divergence_names_settings_of_its_stage(
     tmp_path: Path, stage1: PretrainRecipe, stage2: TrainRecipe, quiet: Progress
 ) -> None:
     encoder = EncoderSettings(experience="stage1", rehearsal=1.0)
@@ -620,7 +616,7 @@ def test_a_folder_that_is_no_run_says_so(tmp_path: Path) -> None:
     assert "is not a run folder" in refusal(lambda: Run(tmp_path / "missing").stage)
 
 
-def test_an_export_that_is_given_as_a_run_says_how_it_is_loaded(tmp_path: Path) -> None:
+def test_an_export_given_as_a_run_is_refused_with_how_to_load_it(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"regulation": {"mode": "learned"}}')
     told = refusal(lambda: load_run(tmp_path))
     assert "an export" in told and "from_pretrained" in told and "recipe.yaml" not in told
@@ -629,13 +625,13 @@ def test_an_export_that_is_given_as_a_run_says_how_it_is_loaded(tmp_path: Path) 
         assert "an export" not in refusal(lambda: load_run(tmp_path))
 
 
-def test_a_folder_that_holds_nothing_but_traces_of_a_killed_start_is_taken(tmp_path: Path, stage2: TrainRecipe) -> None:
+def test_a_folder_with_only_traces_of_a_killed_start_is_accepted(tmp_path: Path, stage2: TrainRecipe) -> None:
     for name in (".lock", ".holder.json", f".{RECIPE}.123.part"):
         (tmp_path / name).touch()
     assert start_run(tmp_path, stage2).recipe == stage2
 
 
-def test_a_run_that_was_killed_before_its_checkpoint_was_deleted_is_finished_and_tidied(
+def test_a_run_killed_before_its_checkpoint_was_deleted_is_finished_and_cleaned_up(
     tmp_path: Path, stage2: TrainRecipe, quiet: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch, pytest.raises(Stopped):
@@ -647,7 +643,7 @@ def test_a_run_that_was_killed_before_its_checkpoint_was_deleted_is_finished_and
     assert not (run.folder / CHECKPOINT).exists() and len(run.environment) == 1
 
 
-def test_a_start_that_fails_leaves_no_folders(tmp_path: Path, stage2: TrainRecipe, quiet: Progress) -> None:
+def test_a_failed_start_leaves_no_folders(tmp_path: Path, stage2: TrainRecipe, quiet: Progress) -> None:
     nowhere = dataclasses.replace(stage2.target, name="folder", root=str(tmp_path / "nowhere"))
     unknown = dataclasses.replace(stage2, backbone=BackboneSettings("resnet1999"))
     for recipe in (dataclasses.replace(stage2, target=nowhere), unknown):
@@ -658,7 +654,7 @@ def test_a_start_that_fails_leaves_no_folders(tmp_path: Path, stage2: TrainRecip
     assert (tmp_path / "own").is_dir() and not (tmp_path / "own" / RECIPE).exists()
 
 
-def test_a_run_that_is_resumed_keeps_its_precision_whatever_auto_means_by_then(
+def test_a_resumed_run_keeps_its_precision_even_if_auto_now_means_another(
     tmp_path: Path, stage2: TrainRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = dataclasses.replace(stage2, training=dataclasses.replace(stage2.training, epochs=2, precision="auto"))

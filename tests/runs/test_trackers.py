@@ -89,7 +89,7 @@ def events(folder: Path) -> Iterator[tuple[str, int, float]]:
 
 
 @pytest.mark.parametrize("in_two_goes", [False, True])
-def test_event_files_hold_the_rows_of_metrics_csv_once_each(
+def test_event_files_contain_each_row_of_metrics_csv_once(
     stage2: TrainRecipe, tmp_path: Path, in_two_goes: bool
 ) -> None:
     go = train_in_two_goes if in_two_goes else lambda recipe, folder: train(recipe, folder, progress=Told())
@@ -101,7 +101,7 @@ def test_event_files_hold_the_rows_of_metrics_csv_once_each(
     assert len(found) == len({(tag, step) for tag, step, _ in found}) == len(rows) * (rows.shape[1] + 1)
 
 
-def test_event_files_hold_the_final_metrics_and_the_recipe(stage1: PretrainRecipe, tmp_path: Path) -> None:
+def test_event_files_contain_the_final_metrics_and_the_recipe(stage1: PretrainRecipe, tmp_path: Path) -> None:
     run = pretrain(tracked_by(stage1, "tensorboard"), tmp_path / "run", progress=Told())
     found = {tag: value for tag, _, value in events(run.folder / "tensorboard")}
     assert found["final/test_ccc" if run.final["test"] else "final/validation_ccc"] == pytest.approx(
@@ -111,9 +111,7 @@ def test_event_files_hold_the_final_metrics_and_the_recipe(stage1: PretrainRecip
     assert b"stimuli.image_size" in content and b"training.batch_size" in content
 
 
-def test_hyperparameters_tell_no_place_of_the_machine_also_of_further_sets(
-    stage1: PretrainRecipe, tmp_path: Path
-) -> None:
+def test_hyperparameters_contain_no_private_paths_even_of_further_sets(stage1: PretrainRecipe, tmp_path: Path) -> None:
     rated = StimuliSettings("oasis", f"{tmp_path}/annabel/oasis.zip")
     both = dataclasses.replace(stage1, stimuli=rated, also=(StimuliSettings("emod", f"{tmp_path}/annabel/emod"),))
     settings = Trackers(Run(tmp_path / "run"), both, Told()).settings
@@ -173,7 +171,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[Fake]:
     return Fake
 
 
-def test_a_run_that_goes_on_goes_on_in_the_same_place_without_telling_a_row_twice(
+def test_a_resumed_run_continues_its_record_without_sending_a_row_twice(
     stage2: TrainRecipe, tmp_path: Path, fake: type[Fake]
 ) -> None:
     run = train_in_two_goes(tracked_by(stage2, "mlflow"), tmp_path / "run")
@@ -182,7 +180,7 @@ def test_a_run_that_goes_on_goes_on_in_the_same_place_without_telling_a_row_twic
     assert [final["final/test_accuracy"] for final in fake.finals] == [run.final["test"]["accuracy"]]
 
 
-def test_a_tracker_that_is_away_is_said_once_and_changes_nothing(
+def test_an_unreachable_tracker_is_reported_once_and_changes_nothing(
     stage2: TrainRecipe, tmp_path: Path, fake: type[Fake], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Fake, "away", True)
@@ -195,7 +193,7 @@ def test_a_tracker_that_is_away_is_said_once_and_changes_nothing(
     assert run.final["test"] == plain.final["test"]
 
 
-def test_what_could_not_be_sent_is_sent_when_it_answers_again(
+def test_missing_rows_are_sent_when_the_tracker_responds_again(
     stage2: TrainRecipe, tmp_path: Path, fake: type[Fake], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(emoreg.runs.trackers, "PAUSE", 0.0)
@@ -210,7 +208,7 @@ def test_what_could_not_be_sent_is_sent_when_it_answers_again(
     assert [row["epoch"] for row in fake.told] == [1, 2, 3]
 
 
-def test_a_tracker_that_is_away_is_not_asked_again_at_once(
+def test_an_unreachable_tracker_is_not_tried_again_at_once(
     stage2: TrainRecipe, tmp_path: Path, fake: type[Fake]
 ) -> None:
     trackers = Trackers(Run(tmp_path), tracked_by(stage2, "wandb"), Told())
@@ -242,7 +240,7 @@ def test_a_run_is_sent_to_every_place_once(
     assert fake.opened == [(None, 0), (None, 0)] and not [line for line in told.lines if "mlflow" in line]
 
 
-def test_a_record_that_does_not_name_the_place_stands_for_the_first_one_asked(
+def test_a_record_without_a_place_counts_for_the_current_place(
     stage2: TrainRecipe, tmp_path: Path, fake: type[Fake]
 ) -> None:
     (tmp_path / "trackers.json").write_text('{"wandb": {"run": "old", "rows": 2, "finished": false}}')
@@ -250,7 +248,7 @@ def test_a_record_that_does_not_name_the_place_stands_for_the_first_one_asked(
     assert fake.opened == [("old", 2)] and fake.told == [{"epoch": 3}]
 
 
-def test_a_tracker_that_is_switched_off_is_said_and_not_recorded_and_gets_all_when_it_is_on(
+def test_a_tracker_that_is_switched_off_is_reported_and_receives_everything_once_it_is_on(
     stage2: TrainRecipe, tmp_path: Path, fake: type[Fake], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe, told = tracked_by(stage2, "wandb"), Told()
@@ -270,7 +268,7 @@ def test_a_tracker_that_is_switched_off_is_said_and_not_recorded_and_gets_all_wh
     ] and "run: sent to wandb, which lacked part of it" in later.lines
 
 
-def test_a_study_sends_its_finished_runs_and_asks_a_server_that_is_away_once(
+def test_a_study_sends_its_finished_runs_and_tries_an_unreachable_server_once(
     stage2: TrainRecipe, tmp_path: Path, fake: type[Fake], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = tracked_by(stage2, "mlflow")
@@ -279,7 +277,9 @@ def test_a_study_sends_its_finished_runs_and_asks_a_server_that_is_away_once(
     told = Told()
     send_all_later(runs, told)
     assert len(told.lines) == 2 and told.lines[0].startswith("one: the tracker mlflow fails")
-    assert told.lines[1] == "3 finished runs are still to be sent to mlflow: run the same command again when it answers"
+    assert (
+        told.lines[1] == "3 finished runs are still to be sent to mlflow: run the same command again when it responds"
+    )
     monkeypatch.setattr(Fake, "away", False)
     monkeypatch.setattr(emoreg.runs.trackers, "_failed", {})  # as in another process
     told = Told()
@@ -290,7 +290,7 @@ def test_a_study_sends_its_finished_runs_and_asks_a_server_that_is_away_once(
     assert len(told.lines) == len(fake.finals) == 3
 
 
-def test_a_run_that_cannot_record_what_it_sent_sends_nothing(
+def test_nothing_is_sent_if_it_cannot_be_recorded(
     stage2: TrainRecipe, tmp_path: Path, fake: type[Fake], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train(tracked_by(stage2), tmp_path / "run", progress=Told())
@@ -300,7 +300,7 @@ def test_a_run_that_cannot_record_what_it_sent_sends_nothing(
     assert not fake.opened and any("cannot be written" in line for line in told.lines)
 
 
-def test_a_slow_server_is_asked_less_often_and_has_everything_at_the_end(
+def test_a_slow_server_gets_fewer_requests_and_has_everything_at_the_end(
     stage2: TrainRecipe, tmp_path: Path, fake: type[Fake], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(emoreg.runs.trackers, "SLOW", 0.0)
@@ -314,7 +314,7 @@ def test_a_slow_server_is_asked_less_often_and_has_everything_at_the_end(
     assert fake.told == rows and len(fake.finals) == 1
 
 
-def test_what_failed_for_one_run_is_not_asked_again_at_once_for_the_next(
+def test_a_tracker_that_failed_for_one_run_is_not_tried_again_at_once_for_the_next(
     stage2: TrainRecipe, tmp_path: Path, fake: type[Fake], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Fake, "away", True)
@@ -348,14 +348,14 @@ def test_event_files_that_are_deleted_while_a_run_trains_have_all_rows_in_the_en
     assert {step for tag, step, _ in events(tmp_path / "tensorboard") if tag == "train_loss"} == {1, 2, 3}
 
 
-def test_no_event_files_are_put_into_a_run_that_is_finished(stage2: TrainRecipe, tmp_path: Path) -> None:
+def test_no_event_files_are_added_to_a_finished_run(stage2: TrainRecipe, tmp_path: Path) -> None:
     run = train(tracked_by(stage2), tmp_path / "run", progress=Told())
     before = sorted(path.name for path in run.folder.iterdir())
     train(tracked_by(stage2, "tensorboard"), tmp_path / "run", progress=Told())
     assert sorted(path.name for path in run.folder.iterdir()) == before
 
 
-def test_trackers_are_no_part_of_what_a_run_is(stage1: PretrainRecipe, stage2: TrainRecipe) -> None:
+def test_trackers_are_not_part_of_a_runs_identity(stage1: PretrainRecipe, stage2: TrainRecipe) -> None:
     for recipe in (stage1, stage2):
         other = tracked_by(recipe, "mlflow", "wandb")
         assert differences(recipe, other) == [] and run_id(recipe) == run_id(other)
@@ -369,7 +369,7 @@ def test_a_tracker_that_is_not_installed_is_refused_before_training(
     assert "pip install 'emoreg[mlflow]'" in told and not (tmp_path / "run" / METRICS).exists()
 
 
-def test_a_damaged_record_is_no_reason_to_stop(stage2: TrainRecipe, tmp_path: Path, fake: type[Fake]) -> None:
+def test_a_damaged_record_does_not_stop_a_run(stage2: TrainRecipe, tmp_path: Path, fake: type[Fake]) -> None:
     (tmp_path / "trackers.json").write_text("[]")
     Trackers(Run(tmp_path), tracked_by(stage2, "wandb"), Told()).update([{"epoch": 1}])
     assert len(fake.told) == 1
@@ -406,7 +406,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process.wait()
 
 
-def test_an_mlflow_server_receives_a_run_that_was_stopped_in_between(
+def test_an_mlflow_server_receives_a_resumed_run(
     stage2: TrainRecipe, tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
@@ -443,7 +443,7 @@ def test_another_local_database_gets_the_runs_that_it_lacks(
     assert len(client.search_runs([client.get_experiment_by_name("emoreg").experiment_id])) == 2
 
 
-def test_passwords_of_a_server_stand_neither_in_the_record_nor_in_a_message(
+def test_passwords_of_a_server_are_neither_in_the_record_nor_in_a_message(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     extras.load("mlflow", "mlflow")
@@ -452,7 +452,7 @@ def test_passwords_of_a_server_stand_neither_in_the_record_nor_in_a_message(
     assert place_of("mlflow") == "http://127.0.0.1:9 mine"
 
 
-def test_a_server_that_is_not_there_costs_one_line_and_seconds(
+def test_an_unreachable_server_costs_one_line_and_seconds(
     stage2: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     extras.load("mlflow", "mlflow")
@@ -496,7 +496,7 @@ def history(path: Path) -> list[int]:
     return steps
 
 
-def test_without_a_key_weights_and_biases_asks_nothing_and_stops_nothing(
+def test_without_a_key_weights_and_biases_neither_prompts_nor_stops_the_run(
     stage2: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     extras.load("wandb", "wandb")

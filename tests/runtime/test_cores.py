@@ -66,14 +66,14 @@ def test_a_cgroup_limits_the_cores(files: dict[str, str], expected: int, tmp_pat
 
 
 @pytest.mark.parametrize(("asked", "expected"), [("3", 3), ("4,2", 4), ("128", 64), ("", 64), ("many", 64), ("0", 64)])
-def test_no_more_threads_than_omp_num_threads_asks_for(
+def test_omp_num_threads_limits_the_threads(
     asked: str, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", asked)
     assert usable_cores(tmp_path) == expected and allowed_cores(tmp_path) == 64
 
 
-def test_a_process_that_shares_the_machine_takes_its_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_shares_the_machine_uses_only_its_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = usable_memory(tmp_path)
     take_part(Fraction(1, 4))
     assert usable_cores(tmp_path) == 16 and usable_memory(tmp_path) == whole / 4
@@ -99,7 +99,7 @@ def test_a_cgroup_limits_the_memory(files: dict[str, str], tmp_path: Path) -> No
     assert usable_memory(write(tmp_path, files)) == 2**20
 
 
-def test_without_a_limit_the_memory_is_the_machines(tmp_path: Path) -> None:
+def test_without_a_limit_the_memory_is_that_of_the_machine(tmp_path: Path) -> None:
     without = {"proc/self/cgroup": V1, "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712"}
     assert 2**28 < usable_memory(write(tmp_path, without)) < 2**60
 

@@ -25,7 +25,7 @@ def without(monkeypatch: pytest.MonkeyPatch, *families: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "cat", "café – λ\n", "Кошка", "γάτα", "قطة", "heart\u200d❤" + MARK])
-def test_what_matplotlibs_own_font_has_needs_no_other(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_in_matplotlibs_font_needs_no_other_font(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     without(monkeypatch)
     assert lacking_note(text) is None
 
@@ -62,7 +62,7 @@ def test_a_figure_with_letters_that_no_font_has_is_drawn_without_a_warning(monke
         figure.canvas.draw()
 
 
-def test_a_font_that_was_removed_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_font_that_was_removed_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     gone = font_manager.FontEntry(fname="/nowhere/NotoSans.ttf", name="Noto Sans")
     monkeypatch.setattr(font_manager.fontManager, "ttflist", [gone])
     assert lacking_note("猫") is not None

@@ -85,7 +85,7 @@ def test_processes_are_spread_over_the_gpus_that_are_visible(
     assert not listening.lines and not log.exists()
 
 
-def test_processes_that_share_a_gpu_do_so_by_the_service_until_the_end(
+def test_processes_share_a_gpu_through_the_service_until_the_end(
     machine: Callable[[int], None], log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine(2)
@@ -109,7 +109,7 @@ def test_processes_that_share_a_gpu_do_so_by_the_service_until_the_end(
         ("exit 0", "import time; time.sleep(60)", "echo 12", "no answer in 3 s"),
     ],
 )
-def test_where_the_service_does_not_work_it_ends_and_processes_take_turns_and_that_is_said(
+def test_if_the_service_does_not_work_it_ends_and_processes_take_turns_with_a_message(
     start: str,
     first_use: str,
     listing: str,
@@ -144,7 +144,7 @@ def test_the_reason_is_what_pytorch_says_first(
     assert listening.lines[0].endswith(f"{gpus.CONTROL} cannot be used here: CUDA error: MPS client failed to connect")
 
 
-def test_where_no_folder_can_be_made_processes_take_turns(
+def test_if_no_folder_can_be_created_processes_take_turns(
     machine: Callable[[int], None], log: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     machine(1)
@@ -158,7 +158,7 @@ def asked(log: Path) -> list[str]:
     return [line.partition(" in ")[0] for line in log.read_text().splitlines()]
 
 
-def test_where_the_service_is_not_installed_that_is_said(machine: Callable[[int], None]) -> None:
+def test_a_service_that_is_not_installed_is_reported(machine: Callable[[int], None]) -> None:
     machine(1)
     with shared_gpus(2, listening := Listening()) as environments:
         assert environments == [{VISIBLE: "0"}] * 2
@@ -167,7 +167,7 @@ def test_where_the_service_is_not_installed_that_is_said(machine: Callable[[int]
 
 
 @pytest.mark.parametrize("where", ["environment", "usual place"])
-def test_a_service_that_runs_already_is_used_as_it_is(
+def test_a_running_service_is_used_as_it_is(
     where: str, machine: Callable[[int], None], log: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     machine(1)

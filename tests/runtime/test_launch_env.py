@@ -21,7 +21,7 @@ LAUNCHERS = ("TORCHELASTIC_", "WORLD_SIZE", "RANK", "LOCAL_RANK", "SLURM_", "OMP
         ({"SLURM_NTASKS": "2", "SLURM_PROCID": "0"}, (1, True)),  # of a batch script, which is alone
     ],
 )
-def test_who_leads_is_told_by_the_launcher(
+def test_the_rank_comes_from_the_launcher(
     variables: Mapping[str, str], expected: tuple[int, bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     environment(monkeypatch, variables)
@@ -48,7 +48,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, variables: Mapping[str, str]) -
         ),
     ],
 )
-def test_what_is_for_one_process_is_refused_to_several(
+def test_several_processes_are_refused_where_one_is_expected(
     variables: Mapping[str, str], told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     environment(monkeypatch, variables)
@@ -71,7 +71,7 @@ def test_what_is_for_one_process_is_refused_to_several(
         {"WORLD_SIZE": "many", "RANK": "0", "LOCAL_RANK": "0"},
     ],
 )
-def test_one_process_may_do_anything(variables: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_single_process_is_never_refused(variables: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     environment(monkeypatch, variables)
     launch_env.refuse_launchers("no")
     launch_env.refuse_other_launchers("no")

@@ -32,9 +32,7 @@ def other(tmp_path: Path) -> subprocess.Popen[str]:
     return process
 
 
-def test_a_folder_is_held_by_one_process_and_the_other_says_by_which(
-    tmp_path: Path, other: subprocess.Popen[str]
-) -> None:
+def test_a_folder_is_locked_by_one_process_and_the_error_names_it(tmp_path: Path, other: subprocess.Popen[str]) -> None:
     with pytest.raises(FolderInUse) as error, hold(tmp_path, patience=0):
         pass
     other.kill()
@@ -44,7 +42,7 @@ def test_a_folder_is_held_by_one_process_and_the_other_says_by_which(
     assert f"{tmp_path} is being worked on by process {other.pid} on " in str(error.value)
 
 
-def test_nobody_who_only_asks_is_taken_for_the_holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_query_of_the_holder_is_not_mistaken_for_a_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "MOMENT", 5.0)  # on a busy machine
     (tmp_path / lock.LOCK).touch()
 
@@ -55,7 +53,7 @@ def test_nobody_who_only_asks_is_taken_for_the_holder(tmp_path: Path, monkeypatc
         assert set(pool.map(ask, range(300))) == {None}
 
 
-def test_who_holds_a_folder_can_be_asked_without_holding_it(tmp_path: Path, other: subprocess.Popen[str]) -> None:
+def test_the_holder_of_a_folder_can_be_queried_without_locking_it(tmp_path: Path, other: subprocess.Popen[str]) -> None:
     found = holder(tmp_path)
     assert found is not None and found.process == other.pid and found.is_here
     (tmp_path / ".holder.json").write_text('{"process": 7, "host": "elsewhere", "since": "today"}')
@@ -74,14 +72,14 @@ def test_a_process_that_is_killed_leaves_no_lock_behind(tmp_path: Path, other: s
     assert not (tmp_path / ".holder.json").exists()
 
 
-def test_one_that_is_about_to_end_is_waited_for(tmp_path: Path, other: subprocess.Popen[str]) -> None:
+def test_a_process_that_is_about_to_end_is_waited_for(tmp_path: Path, other: subprocess.Popen[str]) -> None:
     other.kill()
     begun = time.monotonic()
     with hold(tmp_path):
         assert time.monotonic() - begun < 4
 
 
-def test_an_unknown_holder_is_no_obstacle_to_the_message(tmp_path: Path, other: subprocess.Popen[str]) -> None:
+def test_the_message_works_for_an_unknown_holder(tmp_path: Path, other: subprocess.Popen[str]) -> None:
     (tmp_path / ".holder.json").write_text("{")
     with pytest.raises(UserError, match="is being worked on by another process; wait"), hold(tmp_path, patience=0):
         pass
@@ -89,13 +87,13 @@ def test_an_unknown_holder_is_no_obstacle_to_the_message(tmp_path: Path, other: 
     other.wait()
 
 
-def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"cannot write in .*file: "), hold(tmp_path / "file"):
         pass
 
 
-def test_what_a_killed_process_left_half_written_is_removed_and_nothing_else(tmp_path: Path) -> None:
+def test_only_partial_files_of_a_killed_process_are_removed(tmp_path: Path) -> None:
     (tmp_path / ".checkpoint.pt.123.part").touch()
     for name in ("checkpoint.pt", "mine.part", ".hidden"):
         (tmp_path / name).touch()
@@ -119,7 +117,7 @@ def test_a_process_that_is_killed_leaves_no_lock_to_its_children(tmp_path: Path)
         pass
 
 
-def test_a_start_that_fails_leaves_no_folders_but_those_that_were_there_or_hold_something(tmp_path: Path) -> None:
+def test_a_failed_start_keeps_only_folders_that_existed_or_are_not_empty(tmp_path: Path) -> None:
     for path, kept, more in (("a/b", ".", ""), ("c", ".", ""), ("d/e", "d/e", "result"), ("d/f", "d", "")):
         with pytest.raises(ZeroDivisionError), hold_new(tmp_path / path):
             if more:

@@ -44,7 +44,7 @@ def said(arguments: Sequence[str], folder: Path, given: str = "") -> list[str]:
 @pytest.mark.parametrize(
     "how", ["a script", "the standard input", "a text", "a text that is run by another", "a console"]
 )
-def test_processes_of_a_script_without_a_guard_do_not_begin_it_again(how: str, tmp_path: Path) -> None:
+def test_processes_of_a_script_without_a_guard_do_not_run_it_again(how: str, tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(BODY)
     arguments, given = {
         "a script": (["script.py"], ""),
@@ -71,7 +71,7 @@ def test_processes_of_a_script_without_a_guard_do_not_begin_it_again(how: str, t
     assert (NOT_IMPORTED in lines[2]) == (how == "a script") and len(lines) == 3
 
 
-def test_a_package_that_is_run_is_not_imported_either_and_nothing_is_said_of_it(tmp_path: Path) -> None:
+def test_a_package_run_with_m_is_not_imported_and_causes_no_note(tmp_path: Path) -> None:
     (tmp_path / "package").mkdir()
     (tmp_path / "package" / "__main__.py").write_text(BODY)
     assert said(["-m", "package"], tmp_path) == ["begun", "done", "0 None __main__"]
@@ -82,12 +82,12 @@ def test_a_script_with_a_guard_is_imported_for_what_it_registers(tmp_path: Path)
     assert said(["script.py"], tmp_path) == ["__main__", "begun", "__mp_main__", "done", "0 None __main__"]
 
 
-def test_a_script_that_calls_emoreg_outside_its_guard_ends_the_processes_in_silence(tmp_path: Path) -> None:
+def test_a_script_that_calls_emoreg_outside_its_guard_ends_the_processes_silently(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(f"{BODY}if __name__ == '__main__':\n    pass\n")
     assert said(["script.py"], tmp_path) == ["begun", f"{main_module.NO_GUARD} None __main__"]
 
 
-def test_a_process_that_another_library_starts_is_told_of_the_guard(tmp_path: Path) -> None:
+def test_a_process_started_by_another_library_gets_an_error_about_the_guard(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(BODY.replace("with main_module.shared():", "if True:"))
     ended = subprocess.run(
         [sys.executable, "script.py"],

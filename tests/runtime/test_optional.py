@@ -24,7 +24,7 @@ def importing_it() -> None:
         ("open('/no/such/certificates.pem')", "FileNotFoundError: [Errno 2] No such file or directory"),
     ],
 )
-def test_an_installed_package_that_fails_is_not_said_to_be_missing(
+def test_an_installed_package_that_cannot_be_imported_is_not_reported_as_missing(
     content: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "an_extra.py").write_text(content)

@@ -7,7 +7,7 @@ import pytest
 from emoreg.runtime.places import portable, without_folders, without_places
 
 
-def test_of_a_path_is_told_what_means_something_elsewhere(tmp_path: Path) -> None:
+def test_a_portable_path_has_no_private_part(tmp_path: Path) -> None:
     assert portable(tmp_path / "study" / "runs" / "a", tmp_path / "study") == "runs/a"
     for path, told in {
         "data/oasis": "data/oasis",
@@ -36,11 +36,11 @@ def test_of_a_path_is_told_what_means_something_elsewhere(tmp_path: Path) -> Non
         ),
     ],
 )
-def test_of_paths_in_text_the_last_part_is_left(text: str, told: str) -> None:
+def test_paths_in_text_are_shortened_to_their_last_part(text: str, told: str) -> None:
     assert without_places(text) == told
 
 
-def test_below_the_study_and_the_working_folder_paths_are_told_from_there(
+def test_paths_inside_the_study_and_the_working_folder_become_relative(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -48,7 +48,7 @@ def test_below_the_study_and_the_working_folder_paths_are_told_from_there(
     assert without_places(text, Path("study")) == "runs/a and data/b and c"
 
 
-def test_a_command_is_told_without_folders() -> None:
+def test_folders_are_removed_from_a_command() -> None:
     given = ["emoreg", "study", "/home/ann/pilot.yaml", "--out=../ann/runs/pilot/", "--jobs", "2", "hf:ann/set", "-q"]
     assert without_folders(given) == "emoreg study pilot.yaml --out=pilot --jobs 2 hf:ann/set -q"
     assert without_folders(["--also", "[{root: /home/ann/x, limit: 3}]"]) == "--also [{root: x, limit: 3}]"

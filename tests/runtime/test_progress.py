@@ -54,14 +54,14 @@ def test_lines_go_to_stderr_and_details_can_be_left_out(capsys: pytest.CaptureFi
     assert capsys.readouterr() == ("", "said\nsaid again\n")
 
 
-def test_what_was_read_is_told_once_and_what_was_left_out_even_if_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+def test_notes_are_printed_once_and_left_out_images_even_if_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     for progress in (Progress(), Progress(quiet=True)):
         for _ in range(2):
             progress.tell(("val: validation",), ("left out 3 images",))
     assert capsys.readouterr() == ("", "val: validation\nleft out 3 images\nleft out 3 images\n")
 
 
-def test_without_a_terminal_a_task_tells_a_line_with_an_estimate_at_most_every_so_often(
+def test_without_a_terminal_a_task_prints_lines_with_an_estimate_at_most_every_few_seconds(
     capsys: pytest.CaptureFixture[str], pass_time: Callable[[float], None]
 ) -> None:
     with Progress(every=10).task("train", 100, "steps") as advance:
@@ -74,7 +74,7 @@ def test_without_a_terminal_a_task_tells_a_line_with_an_estimate_at_most_every_s
     assert lines[-1] == "train: 90/100 steps, about 0m10s left"
 
 
-def test_a_short_task_without_a_terminal_tells_nothing(
+def test_a_short_task_without_a_terminal_prints_nothing(
     capsys: pytest.CaptureFixture[str], pass_time: Callable[[float], None]
 ) -> None:
     with Progress(every=10).task("decode", 2, "images") as advance:
@@ -85,16 +85,14 @@ def test_a_short_task_without_a_terminal_tells_nothing(
     assert capsys.readouterr().err == ""
 
 
-def test_long_estimates_are_told_in_hours(
-    capsys: pytest.CaptureFixture[str], pass_time: Callable[[float], None]
-) -> None:
+def test_long_estimates_are_in_hours(capsys: pytest.CaptureFixture[str], pass_time: Callable[[float], None]) -> None:
     with Progress(every=10).task("train", 100, "steps") as advance:
         pass_time(120)
         advance(1)
     assert capsys.readouterr().err == "train: 1/100 steps, about 3h18m left\n"
 
 
-def test_what_was_done_before_is_shown_and_takes_no_part_in_the_estimate(
+def test_earlier_units_are_shown_and_ignored_in_the_estimate(
     capsys: pytest.CaptureFixture[str], pass_time: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Progress(every=10).task("train", 100, "steps", done=90) as advance:
@@ -126,7 +124,7 @@ def test_bars_nest_and_stop_with_the_outermost(monkeypatch: pytest.MonkeyPatch) 
     assert "a line above the bars" in terminal.getvalue()
 
 
-def test_bars_stop_when_something_goes_wrong_and_start_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bars_stop_on_an_error_and_can_start_again(monkeypatch: pytest.MonkeyPatch) -> None:
     in_a_terminal(monkeypatch)
     progress = Progress()
     with pytest.raises(KeyboardInterrupt), progress.task("outer", 2, "steps"), progress.task("inner", 2, "steps"):
@@ -137,7 +135,7 @@ def test_bars_stop_when_something_goes_wrong_and_start_anew(monkeypatch: pytest.
     assert progress._bars is None
 
 
-def test_brackets_are_shown_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_brackets_are_printed_verbatim(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = in_a_terminal(monkeypatch)
     progress = Progress()
     with progress.task("decode [red] [/nothing] photos[1]", 2, "images") as advance:
@@ -161,7 +159,7 @@ class Gone(Terminal):
 
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EPIPE, errno.EIO])
-def test_work_goes_on_when_its_terminal_goes_away(error: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_continues_when_its_terminal_is_closed(error: int, monkeypatch: pytest.MonkeyPatch) -> None:
     in_a_terminal(monkeypatch)
     gone = Gone(error)
     monkeypatch.setattr(sys, "stderr", gone)
@@ -178,7 +176,7 @@ def test_work_goes_on_when_its_terminal_goes_away(error: int, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("stream", ["none", "closed"])
-def test_without_a_stderr_work_goes_on(
+def test_work_continues_without_stderr(
     stream: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     closed = io.StringIO()
@@ -228,6 +226,6 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_lines(
         (17 * 365.25 * 86_400, "17 years"),
     ],
 )
-def test_a_long_duration_is_told_in_the_unit_in_which_people_think(seconds: float, words: str) -> None:
+def test_a_long_duration_is_in_the_most_natural_unit(seconds: float, words: str) -> None:
     assert in_words(seconds) == words
     assert about(seconds) == (words if words == "a few seconds" else f"about {words}")

@@ -8,7 +8,7 @@ import pytest
 from emoreg.runtime.quiet_libraries import errors_only, hush
 
 
-def test_only_what_is_named_is_hushed_even_among_filters_that_came_later() -> None:
+def test_only_the_named_warning_is_hushed_even_after_later_filters() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         hush(UserWarning, "The variance")
@@ -21,7 +21,7 @@ def test_only_what_is_named_is_hushed_even_among_filters_that_came_later() -> No
             warnings.warn("The variance is small", RuntimeWarning, stacklevel=1)
 
 
-def test_calls_without_end_leave_one_filter() -> None:
+def test_repeated_calls_leave_one_filter() -> None:
     with warnings.catch_warnings():
         before = len(warnings.filters)
         for _ in range(10):
@@ -30,7 +30,7 @@ def test_calls_without_end_leave_one_filter() -> None:
         assert len(warnings.filters) == before + 2
 
 
-def test_attempts_are_not_logged_and_errors_are(caplog: pytest.LogCaptureFixture) -> None:
+def test_errors_are_logged_and_warnings_are_not(caplog: pytest.LogCaptureFixture) -> None:
     library = logging.getLogger("a_library")
     before = library.level
     with caplog.at_level(logging.INFO), errors_only("a_library"):

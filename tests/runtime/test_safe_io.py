@@ -18,7 +18,7 @@ def test_a_file_is_read_up_to_the_limit_and_no_further(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="there is no file here that tells no size")
-def test_a_file_that_holds_more_than_the_system_says_is_read_whole_up_to_the_limit() -> None:
+def test_a_file_larger_than_its_reported_size_is_read_up_to_the_limit() -> None:
     path = Path("/proc/self/status")
     assert path.stat().st_size == 0 and b"VmPeak" in read_bounded(path)
     with pytest.raises(OSError, match="larger than 10 bytes"):
@@ -26,7 +26,7 @@ def test_a_file_that_holds_more_than_the_system_says_is_read_whole_up_to_the_lim
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes here")
-def test_what_is_no_regular_file_is_refused_before_it_is_opened(tmp_path: Path) -> None:
+def test_an_irregular_file_is_refused_before_it_is_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")  # opened, it would wait for a writer
     (tmp_path / "link").symlink_to("pipe")
     (tmp_path / "endless").symlink_to("/dev/zero")
@@ -37,13 +37,13 @@ def test_what_is_no_regular_file_is_refused_before_it_is_opened(tmp_path: Path) 
         read_bounded(tmp_path)
 
 
-def test_json_that_is_nested_too_deep_is_no_json(tmp_path: Path) -> None:
+def test_json_that_is_nested_too_deeply_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("[" * 200_000)
     with pytest.raises(ValueError, match="nested too deep"):
         read_json(tmp_path / "a.json")
 
 
-def test_json_is_written_as_a_whole_in_utf_8_and_broken_unicode_is_escaped(tmp_path: Path) -> None:
+def test_json_is_written_in_utf_8_with_lone_surrogates_escaped(tmp_path: Path) -> None:
     content = {"λ": 0.5, "image": "caf\udce9.jpg", "none": None}  # a file name in Latin-1, as Python sees it
     write_json(tmp_path / "a.json", content)
     assert "λ" in (tmp_path / "a.json").read_text(encoding="utf-8")
@@ -54,7 +54,7 @@ def test_json_is_written_as_a_whole_in_utf_8_and_broken_unicode_is_escaped(tmp_p
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
 
-def test_a_folder_is_made_with_its_parents_and_may_exist(tmp_path: Path) -> None:
+def test_a_folder_is_created_with_its_parents_and_may_exist(tmp_path: Path) -> None:
     for _ in range(2):
         make_folder(tmp_path / "a" / "b")
     (tmp_path / "file").write_text("")
@@ -72,7 +72,7 @@ def test_a_folder_is_made_with_its_parents_and_may_exist(tmp_path: Path) -> None
         (FileNotFoundError(errno.ENOENT, "No such file"), "cannot write the table a/b: there is no folder a"),
     ],
 )
-def test_what_could_not_be_written_is_told_with_the_reason_whatever_wrote_it(error: OSError, told: str) -> None:
+def test_a_failed_write_is_an_error_with_the_reason(error: OSError, told: str) -> None:
     with pytest.raises(UserError) as caught, writing(Path("a/b"), "table", "more"):
         raise error
     assert str(caught.value) == told

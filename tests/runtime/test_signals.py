@@ -25,7 +25,7 @@ class Pids(Dataset[torch.Tensor]):
 
 
 @pytest.mark.parametrize("each", SIGNALS)
-def test_workers_that_leave_requests_to_their_parent_go_on(each: signal.Signals) -> None:
+def test_workers_that_leave_requests_to_their_parent_continue(each: signal.Signals) -> None:
     loader = DataLoader(Pids(), num_workers=1, worker_init_fn=leave_to_parent)
     loaded = iter(loader)
     worker = int(next(loaded))
@@ -119,7 +119,7 @@ def test_a_signal_that_the_program_handles_itself_is_left_to_it() -> None:
     assert heard == [signal.SIGTERM] and [signal.getsignal(each) for each in SIGNALS] == before
 
 
-def test_what_another_process_of_the_run_was_asked_reaches_the_caller() -> None:
+def test_a_request_to_another_process_of_the_run_reaches_the_caller() -> None:
     with pytest.raises(Stopped) as caught, deferred():
         raise Stopped
     assert caught.value.by is None

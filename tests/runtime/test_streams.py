@@ -23,7 +23,7 @@ class Gone(io.StringIO):
 
 
 @pytest.mark.parametrize("stream", [None, Gone()], ids=["none", "gone"])
-def test_a_line_that_nobody_can_receive_ends_nothing(
+def test_a_line_that_cannot_be_printed_raises_nothing(
     stream: io.StringIO | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "stderr", stream)
@@ -31,7 +31,7 @@ def test_a_line_that_nobody_can_receive_ends_nothing(
     assert capsys.readouterr().out == ""
 
 
-def test_our_own_signs_have_a_spelling_in_every_encoding_and_names_one_that_json_reads() -> None:
+def test_own_signs_have_a_spelling_in_every_encoding_and_names_become_json_escapes() -> None:
     assert spelled("λ −0.20 ≤ 1…", "ascii") == "lambda -0.20 <= 1..."
     assert spelled("−0.20 ± 1", "latin-1") == "-0.20 ± 1"
     names = ["猫", "café", "😀", "कुत्ता", "كلب"]
@@ -63,9 +63,7 @@ close_streams()
 
 @pytest.mark.skipif(os.name != "posix", reason="closes streams as a shell does")
 @pytest.mark.parametrize("closed", [(1,), (0, 1, 2), (0, 1)])
-def test_closed_streams_are_open_on_nothing_so_that_no_file_takes_their_number(
-    closed: tuple[int, ...], tmp_path: Path
-) -> None:
+def test_closed_streams_are_opened_on_the_null_device(closed: tuple[int, ...], tmp_path: Path) -> None:
     file = tmp_path / "file"
     program = CLOSED.format(closed=closed, python=sys.executable, program=PROGRAM.format(file=str(file)))
     ended = subprocess.run([sys.executable, "-c", program], check=False, stdin=subprocess.DEVNULL)

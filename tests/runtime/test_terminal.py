@@ -60,7 +60,7 @@ def test_what_does_not_fit_is_printed_as_records(capsys: pytest.CaptureFixture[s
     ]
 
 
-def test_cells_are_broken_between_words_before_a_table_becomes_records(capsys: pytest.CaptureFixture[str]) -> None:
+def test_cells_are_wrapped_between_words_before_a_table_becomes_records(capsys: pytest.CaptureFixture[str]) -> None:
     made = Table("arm", "experiences", box=None)
     made.add_row("Learn-E-Reg", "oasis, emoset, procedural")
     assert len(printed(made, columns="200", capsys=capsys).splitlines()) == 2
@@ -69,7 +69,7 @@ def test_cells_are_broken_between_words_before_a_table_becomes_records(capsys: p
     assert printed(made, columns="19", capsys=capsys) == "Learn-E-Reg: oasis, emoset, procedural\n"
 
 
-def test_a_table_of_two_columns_has_records_of_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_records_of_a_table_with_two_columns_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     made = two_columns("metric", "value", [("accuracy_non_emotional", "0.9123"), ("images", "10,000")], "test split")
     shown = printed(made, columns="20", capsys=capsys)
     assert shown.splitlines() == ["test split", "accuracy_non_emotional: 0.9123", "images: 10,000"]
@@ -84,13 +84,13 @@ def test_headings_and_empty_cells_of_a_record_have_no_name(capsys: pytest.Captur
 
 
 @pytest.mark.parametrize("columns", ["0", "", "abc", "-5", "1.5", "²", "9" * 30])
-def test_a_width_that_is_none_is_80_in_a_terminal(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_width_is_80_in_a_terminal(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", columns)
     assert size_of(Pseudo())[0] == 80
 
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs pseudo-terminals")
-def test_a_terminal_of_width_0_is_taken_as_80_and_any_other_as_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_of_width_0_counts_as_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     import fcntl
     import struct
     import termios
@@ -115,11 +115,11 @@ def test_a_pipe_gets_whole_lines(columns: str | None, capsys: pytest.CaptureFixt
     assert sentence in shown
 
 
-def test_lines_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_are_printed_without_markup(capsys: pytest.CaptureFixture[str]) -> None:
     assert printed("[bold]a[/bold] [/x]", columns="80", capsys=capsys) == "[bold]a[/bold] [/x]\n"
 
 
-def test_columns_stand_below_each_other_where_letters_are_written_as_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_columns_are_aligned_when_letters_are_printed_as_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, "ascii", errors="emoreg.escapes"))
     made = Table("class", "change", box=None)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 UNSEEN, UNSEEN_SEED = 240, 10_000  # images in the picture, drawn with a seed that no stage-1 run uses
 JOBS = 2  # parallel runs: networks this small do not fill two cores
-# ResNet-8 and few epochs: sized for two CPU cores and four minutes. CPU only, so that every machine computes alike.
+# ResNet-8 and few epochs: sized for two CPU cores and four minutes. On the CPU, so that all machines compute alike.
 STAGE_1 = PretrainRecipe(
     stimuli=StimuliSettings(name="procedural", count=1000, image_size=16),
     backbone=BackboneSettings(name="resnet8"),

@@ -62,13 +62,13 @@ class AugmentSettings:
         check_share(self, "jitter", "cutout")
         check_rule(self, ("resized_crop",), lambda share: 0 < share <= 1, "lie in (0, 1]")
         if self.resized_crop is not None and self.crop_padding:
-            reason = f"must be 0 with resized_crop, not {self.crop_padding}: it is one kind of crop or the other"
+            reason = f"must be 0 with resized_crop, not {self.crop_padding}: choose one kind of crop"
             raise SettingError("crop_padding", reason)
         check_rule(self, ("erase",), lambda probability: 0 <= probability <= 1, "lie in [0, 1]")
         check_not_negative(self, "mixup", "cutmix")
         check_rule(self, ("mix_share",), lambda probability: 0 < probability <= 1, "lie in (0, 1]")
         if self.alternate_flip and not self.flip:
-            raise SettingError("alternate_flip", "must be false where flip is false: no image is mirrored")
+            raise SettingError("alternate_flip", "must be false if flip is false, since no image is mirrored")
 
     @property
     def mixing(self) -> str | None:

@@ -138,14 +138,14 @@ class TrainRecipe:
         settle(self)
         _check_common(self)
         if self.augment.mixing and self.encoder.views is not None:
-            reason = "must be 0 with encoder.views: features that are looked up are those of images that are not mixed"
+            reason = "must be 0 with encoder.views: features are looked up for unmixed images"
             raise SettingError(f"augment.{self.augment.mixing}", reason)
         if not self.has_two_responses:
             self._check_single_response()
         if self.target.task != "classification":
             self._check_task()
         if self.loss_weights[:3] == (0, 0, 0):
-            reason = "must be positive where loss.non_emotional and loss.emotional are 0: nothing would be trained"
+            reason = "must be positive if loss.non_emotional and loss.emotional are 0: nothing would be trained"
             raise SettingError("loss.regulated", reason)
         if self.edition > 1:
             self._check_second_edition(self.loss_weights)
@@ -190,7 +190,7 @@ class TrainRecipe:
         for name, given in (("non_emotional", weights.non_emotional), ("emotional", weights.emotional)):
             if weights.regulated == given == 0:
                 reason = (
-                    "must be positive where loss.regulated is 0 and loss.budget is matched: its branch would not learn"
+                    "must be positive if loss.regulated is 0 and loss.budget is matched: its branch would not learn"
                 )
                 raise SettingError(f"loss.{name}", reason)
 

@@ -187,7 +187,7 @@ class TargetSettings:
             _refuse_classes(self)
         _check_images(self)
         if not self.test and not self.validation:
-            raise SettingError("validation", "must be above 0 where target.test is false: nothing would be measured")
+            raise SettingError("validation", "must be above 0 if target.test is false: nothing would be measured")
 
     @property
     def task(self) -> Task:

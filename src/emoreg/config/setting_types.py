@@ -33,8 +33,8 @@ _MODES = {name.lower(): mode for name, mode in NAMES_IN_REPORTS.items()}
 _TYPES: dict[type, str] = {int: "a whole number", float: "a number", bool: "true or false"}
 # YAML 1.1 reads 010 as 8, 1:30 as 90 and 0x10 as 16; other versions do not.
 _PLAIN = {
-    int: "write the digits 0 to 9 alone, without a leading zero",
-    float: "write the digits 0 to 9, with a point and without a leading zero, as 10.5 or 1e-3",
+    int: "use only the digits 0 to 9, without a leading zero",
+    float: "use the digits 0 to 9 with a decimal point, without a leading zero, as in 10.5 or 1e-3",
 }
 
 

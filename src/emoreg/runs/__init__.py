@@ -1,1 +1,1 @@
-"""A run on disk: what was asked, where it ran, what came out, and the trackers that follow it."""
+"""Runs on disk: recipe, environment, results, and the trackers that follow them."""

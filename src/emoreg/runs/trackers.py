@@ -174,7 +174,7 @@ class Trackers:
         reason = shortened(without_passwords(f"{type(error).__name__}: {error}"), 200)
         self._say(
             name,
-            f"fails ({reason}); the run itself is not affected, and what is missing there is sent when it answers, or "
+            f"fails ({reason}); the run itself is not affected, and what is missing there is sent when it responds, or "
             "by the same command later",
         )
         _failed[name] = (self.run.folder, time.monotonic())
@@ -240,7 +240,7 @@ def send_all_later(finished: Sequence[tuple[Run, Recipe]], progress: Progress) -
         missing.update(name for name, is_sent in sent.items() if not is_sent)
     for name, count in missing.items():
         runs = "a finished run is" if count == 1 else f"{count} finished runs are"
-        progress.say(f"{runs} still to be sent to {name}: run the same command again when it answers")
+        progress.say(f"{runs} still to be sent to {name}: run the same command again when it responds")
 
 
 def _read_record(run: Run) -> dict[str, list[dict[str, Any]]]:
