@@ -1,4 +1,4 @@
-"""No command may show its user a warning of a library."""
+"""No command may show its user a warning from a library."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-UNSEEN = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)  # Python shows users none
+UNSEEN = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)  # hidden by default
 
 
 @pytest.fixture(autouse=True)

@@ -60,9 +60,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Runs a command that must end with exit code 2 and one line on stderr, and gives that line.
+    """Return a function that runs a command, expects exit code 2 and one line on stderr, and returns that line.
 
-    Only lines that say how the images were read may stand above it.
+    Only lines on how the images were read may precede it.
     """
 
     def run(*arguments: str) -> str:
@@ -268,7 +268,7 @@ def test_smoke_runs_both_stages_into_folders_of_their_own(here: Path, capsys: py
     assert "accuracy" in captured.out and "lambda" in captured.out
     run = Run(here / "runs" / "mine-stage2-smoke-seed2")
     assert run.is_finished and run.recipe.training.epochs == 1
-    assert run.recipe.training.batch_size == 4  # what is given counts more than --smoke
+    assert run.recipe.training.batch_size == 4  # explicit options take precedence over --smoke
 
 
 def test_the_default_run_folder_is_the_same_for_every_path_to_the_recipe_and_a_second_call_keeps_the_run(
@@ -324,12 +324,12 @@ def test_evaluate_prints_json_and_nothing_else(finished: Path, capsys: pytest.Ca
     assert cli.main(["evaluate", str(finished / "stage2"), "--json", "--device", "cpu"]) == 0
     metrics = json.loads(capsys.readouterr().out)
     final = Run(finished / "stage2").final["test"]
-    assert final.keys() - metrics.keys() == {"correct", "checksum"}  # for files
+    assert final.keys() - metrics.keys() == {"correct", "checksum"}  # only in files
     assert all(metrics[key] == value for key, value in final.items() if key in metrics)
     assert metrics["images"] > 0 and metrics["images_per_second"] > 0
     assert cli.main(["evaluate", str(finished / "stage2"), "--quiet"]) == 0
     captured = capsys.readouterr()
-    assert captured.err.count("\n") == 1 and "another look" in captured.err  # no progress, but what is to be known
+    assert captured.err.count("\n") == 1 and "another look" in captured.err  # no progress, but the warning
     assert f"{final['accuracy']:.4f}" in captured.out
 
 

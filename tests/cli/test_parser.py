@@ -101,7 +101,7 @@ def test_values_have_the_types_of_the_annotations() -> None:
     assert (given["style"], given["count"], given["quiet"]) == ("dot", -1, True)
     assert given["frame"] == Frame(2.0, True) and given["cluster"] == "auto"
     assert values("here", "--to", "there", "--cluster")["cluster"] is True
-    assert values("here", "--to=~/there")["to"] == Path.home() / "there"  # which a shell leaves as it is
+    assert values("here", "--to=~/there")["to"] == Path.home() / "there"  # shells do not expand this ~
 
 
 def test_an_argument_with_a_default_may_be_left_out() -> None:

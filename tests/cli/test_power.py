@@ -1,4 +1,4 @@
-"""`emoreg power` from numbers that are given, and from a table."""
+"""`emoreg power` from given numbers, and from a table."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_pilots_table_provides_its_numbers(capsys: pytest.CaptureFixture[str],
 
 
 def test_a_cell_whose_seeds_agree_does_not_hide_the_others(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    spread = (0.0, 0.02, 0.01)  # of Backbone alone in digits, and of both arms alike in cifar10
+    spread = (0.0, 0.02, 0.01)  # only of Backbone in digits, and the same for both arms in cifar10
     rows = [
         f"{arm},{seed},{accuracy + added * (target == 'cifar10' or arm == 'Backbone')},{target}"
         for target in ("cifar10", "digits")

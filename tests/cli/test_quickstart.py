@@ -17,14 +17,14 @@ from emoreg.study.arms import EXPERIENCES, LABELS
 
 @pytest.fixture
 def _shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The quickstart with one epoch over few and small images."""
+    """The quickstart with one epoch on few small images."""
     one, two = module.STAGE_1, module.STAGE_2
     training = dataclasses.replace(one.training, epochs=1, batch_size=16)
     stimuli = dataclasses.replace(one.stimuli, count=40, image_size=8)
     target = dataclasses.replace(two.target, limit=48, image_size=8)
     monkeypatch.setattr(module, "STAGE_1", dataclasses.replace(one, stimuli=stimuli, training=training))
     monkeypatch.setattr(module, "STAGE_2", dataclasses.replace(two, target=target, training=training))
-    monkeypatch.setattr(module, "JOBS", 1)  # a process takes longer to start than these runs
+    monkeypatch.setattr(module, "JOBS", 1)  # starting a process takes longer than these runs
     monkeypatch.setenv("COLUMNS", "120")
 
 
@@ -38,13 +38,13 @@ def test_all_arms_are_in_the_table_and_on_the_page_and_nothing_is_trained_twice(
     shown = capsys.readouterr().out
     content = page.read_text(encoding="utf-8")
     for label in (LABELS["none"], *(LABELS[mode] for mode in ("ensemble", "learned")), *EXPERIENCES[1:]):
-        if label != "neutral":  # the emotion of procedural stimuli is what a neutral label would be
+        if label != "neutral":  # procedural stimuli have no neutral label
             assert re.search(rf"^\s*{re.escape(label)}", shown, re.MULTILINE), label
             assert label in content
     assert "procedural" in content and "not rated by people" in content
     assert "neutral is left out for procedural" in shown and "neutral is left out for procedural" in content
     assert f"page: {page.resolve()}" in shown
-    assert shown.index("page: ") < shown.index("\nNo verdict on the label effect")  # what it came to is read last
+    assert shown.index("page: ") < shown.index("\nNo verdict on the label effect")  # the verdict comes last
     assert (tmp_path / "out" / "read-out.png").read_bytes().startswith(b"\x89PNG")
     folders = [path for path in (tmp_path / "out" / "runs").iterdir() if path.is_dir()]
     assert len(folders) == 2 * (5 + 4 + 3)  # experiences, references, pretexts

@@ -18,7 +18,7 @@ from runs.test_catalogue import made
 
 
 class Terminal(io.StringIO):
-    """Somebody who can be asked."""
+    """Input from a terminal."""
 
     def isatty(self) -> bool:
         """True, as of a terminal."""

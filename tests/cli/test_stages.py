@@ -96,7 +96,7 @@ def test_a_dry_run_finds_an_empty_file_like_training_and_names_the_command_that_
     told = f"cannot decode {file}: it is empty (0 bytes) (skip_unreadable: true skips such images)"
     assert told in captured.out and told in captured.err
     assert main([*command, "--dry-run", "--target.skip_unreadable", "true"]) == 0
-    is_read = broken.startswith("test")  # of the others an epoch of two images may leave that one out
+    is_read = broken.startswith("test")  # an epoch of two training images may leave the broken one out
     assert main([*command, "--dry-run", "--target.limit", "2"]) == (2 if is_read else 0)
 
 

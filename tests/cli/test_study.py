@@ -40,7 +40,7 @@ classifier:
 
 @pytest.fixture(autouse=True)
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The runs of a study need no process of their own, which would import all of PyTorch again."""
+    """Run studies in this process, since a new one would import all of PyTorch again."""
     monkeypatch.setattr(run_study, "LocalPool", lambda jobs, progress: InTurn(progress))
 
 
@@ -82,7 +82,7 @@ def test_a_study_from_its_plan_to_its_report(file: Path, capsys: pytest.CaptureF
     assert made == {"study.yaml", "results.parquet", "report.html", "report.json", "report.md", "report.tex", "runs"}
     assert len(pd.read_parquet(folder / "results.parquet")) == 2 * 4
 
-    # The folder stands for the study, and nothing is trained again.
+    # The folder works as the study's name, and nothing is trained again.
     before = {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("*")}
     page = (folder / "report.html").read_bytes()
     assert told(capsys, "report", "runs/pilot") == told(capsys, "report", "pilot.yaml")
@@ -101,14 +101,14 @@ def test_a_study_from_its_plan_to_its_report(file: Path, capsys: pytest.CaptureF
     everything = json.loads(told(capsys, "results", "runs/pilot", "--columns", "all", "--format", "json"))
     assert {len(row["test_correct"]) for row in everything if row["stage"] == 2} == {76}  # 450 images in base64
 
-    # The table alone stands for the study as well: the same report, curves and all, where there are no runs.
+    # The table alone gives the same report, including curves, without the runs.
     handed_on = tmp_path / "elsewhere" / "pilot.parquet"
     handed_on.parent.mkdir()
     (folder / "results.parquet").rename(handed_on)
     shutil.rmtree(tmp_path / "runs")
     told(capsys, "report", "elsewhere/pilot.parquet")
     assert (handed_on.parent / "pilot" / "report.html").read_bytes() == page
-    # A list that no run has is written as numbers that are absent, where other runs are not finished.
+    # A list that no finished run has is stored as missing numbers.
     pd.read_parquet(handed_on).assign(lambda_per_class=float("nan")).to_parquet(handed_on.with_name("anew.parquet"))
     told(capsys, "report", "elsewhere/anew.parquet")
     anew = (handed_on.parent / "anew" / "report.html").read_text(encoding="utf-8")
@@ -167,7 +167,7 @@ def test_a_study_with_a_failed_run_exits_with_1_and_names_it_even_without_a_repo
     assert "1 of 2 runs failed; run the same command again" in shown and "Traceback" not in shown
     assert "failed" in told(capsys, "results", "pilot.yaml")
     (page := tmp_path / "runs" / "pilot" / "report.html").unlink()
-    page.mkdir()  # it cannot be written now, as on a full disk
+    page.mkdir()  # it cannot be written, as on a full disk
     again = told(capsys, "study", "pilot.yaml", "--quiet", code=2)
     assert "1 of 2 runs failed" in again and "emoreg: cannot write runs/pilot/report.html: " in again
 
@@ -310,7 +310,7 @@ def test_finished_runs_of_another_machine_are_used_and_tables_are_joined(
     file.write_text(STUDY.replace("modes: [learned]", "modes: []"))
     first = told(capsys, "study", "pilot.yaml", "--seeds", "1", "--out", "there", "--quiet")
     assert "1 of 2 planned seeds are complete: verdicts wait for the look at 2" in first and "Backbone" not in first
-    assert "Backbone" in told(capsys, "report", "there")  # which was asked for
+    assert "Backbone" in told(capsys, "report", "there")  # explicitly requested
     plan = told(capsys, "study", "pilot.yaml", "--with", "there/results.parquet", "--dry-run", "--quiet")
     assert "2 runs, 1 done, 1 to do" in plan and not (tmp_path / "runs").exists()
     shown = told(capsys, "study", "pilot.yaml", "--with", "there/results.parquet", "--quiet")

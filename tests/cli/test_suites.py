@@ -40,7 +40,7 @@ def test_a_finished_study_is_scored_without_training_again(
     assert main(("suites", "runs/pilot", "--suites", others, "--quiet")) == 0
     table = read_results(Path("runs/pilot/results.parquet"))
     assert table["suite.out_of_distribution.auroc_msp"].between(0, 1).all()
-    assert table["suite.calibration.ece"].between(0, 1).all()  # kept beside it
+    assert table["suite.calibration.ece"].between(0, 1).all()  # kept in the table
     assert "out_of_distribution" in Path("runs/pilot/study.yaml").read_text()
     assert "Images of other things" in Path("runs/pilot/report.md").read_text(encoding="utf-8")
     assert weights.stat().st_mtime_ns == trained

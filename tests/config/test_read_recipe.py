@@ -85,7 +85,7 @@ def test_every_shipped_recipe_parses_and_builds_its_backbone(name: str) -> None:
 
 @cache
 def width(backbone: BackboneSettings, image_size: int) -> int:
-    importlib.import_module("torchvision")  # torch 2.8 cannot do it under another device
+    importlib.import_module("torchvision")  # cannot be imported under another device with torch 2.8
     with torch.device("meta"):
         return num_features(build_backbone(backbone, image_size))
 
@@ -109,7 +109,7 @@ def test_a_regulated_recipe_differs_from_the_plain_one_only_in_encoder_and_regul
     assert plain.encoder == EncoderSettings() and plain.regulation == RegulationSettings()
     assert regulated.regulation.mode == "learned"
     changed = {line.split(":")[0] for line in differences(plain, regulated)}
-    branches = {"loss.regulated", "loss.non_emotional", "loss.emotional"}  # weights of a loss for each response
+    branches = {"loss.regulated", "loss.non_emotional", "loss.emotional"}  # loss weights of each response
     assert changed == {"encoder.experience", "regulation.mode"} | branches
 
 
@@ -132,7 +132,7 @@ def test_a_regulated_recipe_writes_out_the_default_losses_and_budget(name: str) 
 
 @pytest.mark.parametrize("name", OF_STAGE_2)
 def test_a_header_gives_the_measured_accuracy_with_seeds_and_device_or_says_not_measured(name: str) -> None:
-    """Figures of others are called published, with their source; those of the first edition stand in results/."""
+    """Accuracies of others are marked as published, with their source; those of the first edition are in results/."""
     header = (ROOT / name).read_text(encoding="utf-8").partition("edition:")[0].replace("\n# ", " ")
     _, figure, rest = re.split(r"Expected (accuracy|CCC|mean average precision): ", header)
     recipe = shipped(name)
@@ -145,7 +145,7 @@ def test_a_header_gives_the_measured_accuracy_with_seeds_and_device_or_says_not_
 
 @pytest.mark.parametrize("name", [name for name in OF_STAGE_2 if name.startswith("recipes/cifar10/")])
 def test_recipes_for_cifar_100_differ_from_those_for_cifar_10_only_in_the_target(name: str) -> None:
-    """But for the target, and what follows from it: the files are two so that a command needs no options."""
+    """There are two files so that a command needs no options."""
     ten, hundred = shipped(name), shipped(name.replace("cifar10", "cifar100"))
     assert differences(ten, hundred) == ["target.name: cifar10 -> cifar100"]
 
@@ -170,7 +170,7 @@ def test_a_regulated_recipe_uses_the_experience_that_the_command_before_it_train
     regulated, experience = shipped(name), read_recipe(PretrainRecipe, ROOT / experience_file, options)
     assert command == "train" and isinstance(regulated, TrainRecipe) and isinstance(experience, PretrainRecipe)
     assert regulated.encoder.experience == f"runs/experience-{Path(experience_file).stem}-seed0"
-    assert experience.backbone == regulated.backbone  # the encoder is of the backbone's family
+    assert experience.backbone == regulated.backbone  # encoder and backbone are of the same family
     assert experience.stimuli.image_size == regulated.target.image_size
 
 
@@ -278,7 +278,7 @@ KEYS = ("seed", "target.limit", "optimizer.lr", "augment.flip", "target.classes"
 
 
 def readings(key: str, text: str, file: Path) -> list[object]:
-    """What a text is for a setting, or why it is refused: in a file, and on the command line."""
+    """Return the value of a text for a setting, or the error, from a file and from the command line."""
     section, _, name = key.rpartition(".")
     file.write_text(f"{section}:\n  {name}: {text}\n" if section else f"{name}: {text}\n", encoding="utf-8")
     found: list[object] = []
@@ -486,7 +486,7 @@ def test_smoke_shrinks_settings_that_exist() -> None:
     for kind, overrides in SMOKE.items():
         assert {key.replace("also[].", "stimuli.") for key in overrides} <= set(setting_keys(kind))
         assert read_recipe(kind, None, overrides).training.epochs == 1
-        first = smoke_settings(kind, edition=1)  # which has no limit of test images
+        first = smoke_settings(kind, edition=1)  # which has no test_limit
         assert read_recipe(kind, None, {**first, "edition": 1}).training.epochs == 1
 
 

@@ -196,7 +196,7 @@ def test_the_ends_of_the_ranges_are_allowed() -> None:
     PretrainRecipe(augment=AugmentSettings(policy="rand"), pretext="rotation")
     TrainingSettings(epochs=1, batch_size=1, memory_limit_gib=0)
     for lam in (0, 1):
-        regulated(mode="random_learned", lam=lam)  # its start is drawn
+        regulated(mode="random_learned", lam=lam)  # the initial value is drawn
     for a, a_n, a_e in ((0, 1, 0), (0, 0, 1), (0.5, 0, 0)):
         regulated(loss=LossSettings(0.0, a, a_n, a_e, budget="as_given"), mode="fixed")
     regulated(EncoderSettings(lr_factor=0), LossSettings(emotional=1, non_emotional=1), mode="random", lr_factor=0)

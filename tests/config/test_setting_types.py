@@ -24,7 +24,7 @@ from emoreg.errors import SettingError
 from emoreg.study.arms import LABELS, RegulatedMode
 from emoreg.suites.options import HumanUncertaintyOptions, OtherSet
 
-# As users call them who do not check types.
+# As called by users who do not check types.
 Target: Any = TargetSettings
 Optimizer: Any = OptimizerSettings
 Encoder: Any = EncoderSettings
@@ -39,8 +39,8 @@ def test_a_mode_may_have_its_name_in_reports(name: Any, mode: str) -> None:
     assert typed_value(Mode, name.lower(), "mode") == mode
     assert LABELS[Regulation(mode=name).mode] == name
     if mode != "none":
-        list_of = Relative if mode in RELATIVES else RegulatedMode  # in a study's file
-        assert typed_value(list_of, name, "modes[0]") == mode
+        mode_type = Relative if mode in RELATIVES else RegulatedMode  # in a study's file
+        assert typed_value(mode_type, name, "modes[0]") == mode
 
 
 def test_the_names_of_modes_are_not_accepted_for_other_words() -> None:

@@ -1,4 +1,4 @@
-"""Run folders are found below a folder, with their settings and scores."""
+"""Run folders are found with their settings and scores."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from refusing import refusal
 
 
 def made(folder: Path, recipe: Recipe | None = None, accuracy: float | None = None) -> Run:
-    """A run folder without any training; with an accuracy it is finished."""
+    """Create a run folder without training; it is finished if an accuracy is given."""
     run = start_run(folder, recipe or TrainRecipe())
     if accuracy is not None:
         (folder / METRICS).write_text("epoch,train_loss\n1,2.0\n2,1.5\n")

@@ -1,4 +1,4 @@
-"""Only run folders are deleted, only whole, and none that is in use."""
+"""Only run folders are deleted, only as a whole, and none that is in use."""
 
 from __future__ import annotations
 

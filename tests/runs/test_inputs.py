@@ -1,4 +1,4 @@
-"""Runs that are moved, and whose images and stage-1 weights are moved, go on; changed ones are refused."""
+"""Runs resume after they, their images or their stage-1 weights were moved; changed inputs are refused."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ONE, OTHER = "1" * 64, "2" * 64
 
 
 def stopped(recipe: Recipe, folder: Path) -> Path:
-    """A run that was stopped after its first epoch."""
+    """Train a run and stop it after its first epoch."""
     start: Any = pretrain if isinstance(recipe, PretrainRecipe) else train
     with pytest.raises(InterruptedError):
         start(recipe, folder, progress=CutOff())
@@ -41,7 +41,7 @@ def stopped(recipe: Recipe, folder: Path) -> Path:
 
 
 @pytest.fixture
-def of_folder(stage2: TrainRecipe) -> Callable[[Path | str], TrainRecipe]:
+def recipe_for(stage2: TrainRecipe) -> Callable[[Path | str], TrainRecipe]:
     def made(root: Path | str) -> TrainRecipe:
         target = TargetSettings("folder", str(root), image_size=8)
         return dataclasses.replace(stage2, target=target)
@@ -52,12 +52,12 @@ def of_folder(stage2: TrainRecipe) -> Callable[[Path | str], TrainRecipe]:
 def test_a_run_resumes_with_its_images_under_another_path(
     image_folder: Path,
     image_zip: Path,
-    of_folder: Callable[[Path | str], TrainRecipe],
+    recipe_for: Callable[[Path | str], TrainRecipe],
     tmp_path: Path,
     quiet: Progress,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    folder = stopped(of_folder(image_folder), tmp_path / "run")
+    folder = stopped(recipe_for(image_folder), tmp_path / "run")
     image_folder.rename(tmp_path / "moved")
     (tmp_path / "link").symlink_to("moved")
     monkeypatch.chdir(tmp_path)
@@ -65,19 +65,19 @@ def test_a_run_resumes_with_its_images_under_another_path(
     for number, root in enumerate(roots):
         copy = tmp_path / f"renamed{number}"
         shutil.copytree(folder, copy)
-        run = train(of_folder(root), copy, progress=quiet)
+        run = train(recipe_for(root), copy, progress=quiet)
         assert len(run.environment) == 2 and len(run.metrics) == 3
-        assert train(of_folder("moved"), copy, progress=quiet).is_finished
+        assert train(recipe_for("moved"), copy, progress=quiet).is_finished
 
 
 def test_another_look_at_a_runs_test_split_is_reported_for_any_path_even_if_quiet(
     image_folder: Path,
-    of_folder: Callable[[Path | str], TrainRecipe],
+    recipe_for: Callable[[Path | str], TrainRecipe],
     tmp_path: Path,
     quiet: Progress,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    recipe = of_folder(image_folder)
+    recipe = recipe_for(image_folder)
     run = train(recipe, tmp_path / "run", progress=quiet)
     image_folder.rename(tmp_path / "moved")
     again = evaluate(run, str(tmp_path / "moved"), progress=quiet)
@@ -89,9 +89,9 @@ def test_another_look_at_a_runs_test_split_is_reported_for_any_path_even_if_quie
 
 
 def test_a_run_whose_images_have_changed_is_refused_with_what_changed(
-    image_folder: Path, of_folder: Callable[[Path | str], TrainRecipe], tmp_path: Path, quiet: Progress
+    image_folder: Path, recipe_for: Callable[[Path | str], TrainRecipe], tmp_path: Path, quiet: Progress
 ) -> None:
-    recipe = of_folder(image_folder)
+    recipe = recipe_for(image_folder)
     folder = stopped(recipe, tmp_path / "run")
     size = sum(path.stat().st_size for path in image_folder.rglob("*.png"))
     (image_folder / "train" / "red" / "more.png").write_bytes(b"12345")
@@ -104,7 +104,7 @@ def test_a_run_whose_images_have_changed_is_refused_with_what_changed(
 
 def test_the_same_relative_path_to_other_images_is_refused(
     image_folder: Path,
-    of_folder: Callable[[Path | str], TrainRecipe],
+    recipe_for: Callable[[Path | str], TrainRecipe],
     tmp_path: Path,
     quiet: Progress,
     monkeypatch: pytest.MonkeyPatch,
@@ -113,9 +113,9 @@ def test_the_same_relative_path_to_other_images_is_refused(
         shutil.copytree(image_folder, tmp_path / place / "images")
     (tmp_path / "there" / "images" / "train" / "red" / "0000.png").unlink()
     monkeypatch.chdir(tmp_path / "here")
-    train(of_folder("images"), tmp_path / "run", progress=quiet)
+    train(recipe_for("images"), tmp_path / "run", progress=quiet)
     monkeypatch.chdir(tmp_path / "there")
-    assert "32 files" in refusal(lambda: train(of_folder("images"), tmp_path / "run", progress=quiet))
+    assert "32 files" in refusal(lambda: train(recipe_for("images"), tmp_path / "run", progress=quiet))
 
 
 @pytest.fixture
@@ -138,14 +138,14 @@ def test_a_run_resumes_with_the_same_stage_1_weights_under_another_path_and_with
     pretrain(stage1, tmp_path / "experience", progress=quiet)
     pretrain(dataclasses.replace(stage1, seed=5), tmp_path / "other", progress=quiet)
     folder = stopped(regulated(tmp_path / "experience"), tmp_path / "run")
-    of_earlier = tmp_path / "of an earlier emoreg"  # whose environment tells the weights alone
-    shutil.copytree(folder, of_earlier)
-    (of_earlier / INPUTS).unlink()
+    earlier = tmp_path / "of an earlier emoreg"  # which recorded only the weights
+    shutil.copytree(folder, earlier)
+    (earlier / INPUTS).unlink()
     (tmp_path / "experience").rename(tmp_path / "moved")
     monkeypatch.chdir(tmp_path)
     checksum = weights_checksum(tmp_path / "moved" / WEIGHTS)
     assert checksum is not None
-    for place in (folder, of_earlier):
+    for place in (folder, earlier):
         told = refusal(partial(train, regulated("other"), place, progress=quiet))
         assert f"{tmp_path / 'experience'} (weights {checksum[:8]}) -> other (weights " in told
         assert train(regulated("moved"), place, progress=quiet).is_finished
@@ -153,14 +153,14 @@ def test_a_run_resumes_with_the_same_stage_1_weights_under_another_path_and_with
 
 
 def test_a_run_of_an_earlier_emoreg_is_compared_by_its_paths_and_checked_from_then_on(
-    image_folder: Path, of_folder: Callable[[Path | str], TrainRecipe], tmp_path: Path, quiet: Progress
+    image_folder: Path, recipe_for: Callable[[Path | str], TrainRecipe], tmp_path: Path, quiet: Progress
 ) -> None:
-    folder = stopped(of_folder(image_folder), tmp_path / "run")
+    folder = stopped(recipe_for(image_folder), tmp_path / "run")
     (folder / INPUTS).unlink()
     shutil.copytree(image_folder, tmp_path / "copy")
-    told = refusal(lambda: train(of_folder(tmp_path / "copy"), folder, progress=quiet))
+    told = refusal(lambda: train(recipe_for(tmp_path / "copy"), folder, progress=quiet))
     assert f"target.root: {image_folder} -> {tmp_path / 'copy'}" in told
-    stopped_again = start_run(folder, of_folder(image_folder), Inputs({"target": Contents(ONE, 1, 1)}))
+    stopped_again = start_run(folder, recipe_for(image_folder), Inputs({"target": Contents(ONE, 1, 1)}))
     assert stopped_again.inputs == Inputs({"target": Contents(ONE, 1, 1)})
 
 
@@ -176,7 +176,7 @@ def test_images_supplied_by_the_caller_are_not_read_from_the_recipes_path(
 
 
 def given(shift: int = 0, classes: tuple[str, ...] = ("cat", "dog"), swapped: bool = False) -> Target:
-    """A target in memory: of other pixels, other names or other labels."""
+    """A target in memory, optionally with other pixels, names or labels."""
     images = (np.random.default_rng(0).integers(0, 200, (32, 8, 8, 3)) + shift).astype(np.uint8)
     labels = np.arange(32) % 2
     table = Table("mine", images, 1 - labels if swapped else labels)
@@ -187,40 +187,40 @@ OTHERS = [given(shift=1), given(swapped=True), given(classes=("dog", "cat"))]
 
 
 @pytest.fixture
-def of_given(stage2: TrainRecipe) -> TrainRecipe:
+def recipe_of_given(stage2: TrainRecipe) -> TrainRecipe:
     return dataclasses.replace(stage2, target=TargetSettings(image_size=8))
 
 
 def test_a_run_of_given_images_resumes_with_the_same_and_refuses_others(
-    of_given: TrainRecipe, tmp_path: Path, quiet: Progress
+    recipe_of_given: TrainRecipe, tmp_path: Path, quiet: Progress
 ) -> None:
     with pytest.raises(InterruptedError):
-        train(of_given, tmp_path, progress=CutOff(), data=given())
+        train(recipe_of_given, tmp_path, progress=CutOff(), data=given())
 
     def refuses(data: Target) -> str:
-        told = refusal(lambda: train(of_given, tmp_path, progress=quiet, data=data))
+        told = refusal(lambda: train(recipe_of_given, tmp_path, progress=quiet, data=data))
         assert "holds a run of other images" in told and "restore what it was started with" in told
         return told
 
     for other in OTHERS:
         same_size = "32 images of 6,144 bytes then, 32 images of 6,144 bytes now, but other pixels, labels or classes"
         assert f"target, given in Python: {same_size}" in refuses(other)
-    run = train(of_given, tmp_path, progress=quiet, data=given())
+    run = train(recipe_of_given, tmp_path, progress=quiet, data=given())
     assert len(run.environment) == 2 and run.is_finished
     for other in OTHERS:
         refuses(other)
     fewer = dataclasses.replace(given(), train=given().train.take(np.arange(16)))
     assert "target, given in Python: 32 images of 6,144 bytes then, 24 images of 4,608 bytes now)" in refuses(fewer)
-    assert train(of_given, tmp_path, progress=quiet, data=given()).final == run.final
+    assert train(recipe_of_given, tmp_path, progress=quiet, data=given()).final == run.final
 
 
 def test_a_run_of_given_images_that_an_earlier_emoreg_started_resumes(
-    of_given: TrainRecipe, tmp_path: Path, quiet: Progress
+    recipe_of_given: TrainRecipe, tmp_path: Path, quiet: Progress
 ) -> None:
     with pytest.raises(InterruptedError):
-        train(of_given, tmp_path, progress=CutOff(), data=given())
+        train(recipe_of_given, tmp_path, progress=CutOff(), data=given())
     (tmp_path / INPUTS).write_text(json.dumps(Inputs().record()))
-    assert train(of_given, tmp_path, progress=quiet, data=given(shift=1)).is_finished
+    assert train(recipe_of_given, tmp_path, progress=quiet, data=given(shift=1)).is_finished
 
 
 def test_a_run_of_given_stimuli_refuses_others_and_those_of_its_recipe(

@@ -1,4 +1,4 @@
-"""What runs have saved, after somebody else has had it. Whole tables of malformed files: tests/hostile."""
+"""Damaged and foreign files of runs. tests/hostile has many more malformed files."""
 
 from __future__ import annotations
 
@@ -120,17 +120,19 @@ def test_a_run_that_was_stopped_in_its_first_epoch_has_no_metrics_yet(run: Run) 
 
 
 def test_a_path_that_is_not_unicode_can_be_written_and_read_back(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["emoreg", "train", "caf\udce9.yaml"])  # as Python has the bytes of Latin-1
+    monkeypatch.setattr(
+        sys, "argv", ["emoreg", "train", "caf\udce9.yaml"]
+    )  # bytes in Latin-1, as Python represents them
     run.record_session({})
     assert run.environment[-1]["command"] == "emoreg train caf\udce9.yaml"
 
 
-# A checkpoint that is taken up
+# Resuming from a checkpoint
 
 
 @pytest.fixture
 def stopped(tmp_path: Path, stage2: TrainRecipe, quiet: Progress, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """After an epoch of three."""
+    """A run stopped after one of three epochs."""
     saved: list[bytes] = []
     save = Run.save_checkpoint
 
@@ -178,7 +180,7 @@ def test_a_schedule_cannot_bring_methods_of_its_own(stopped: Run, stage2: TrainR
     state = stopped.load_checkpoint()
     assert state is not None
     torch.save(state | {"schedule": state["schedule"] | {"step": 3}}, stopped.folder / CHECKPOINT)
-    assert train(stage2, stopped.folder, progress=quiet).is_finished  # torch alone would take 3 for the method
+    assert train(stage2, stopped.folder, progress=quiet).is_finished  # torch itself would use 3 as the method
 
 
 def test_a_momentum_of_another_shape_is_refused(stopped: Run, stage2: TrainRecipe, quiet: Progress) -> None:

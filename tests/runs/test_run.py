@@ -62,7 +62,7 @@ class Stopped(Exception):
 
 
 class StopAt(Progress):
-    """Stops a training after so many steps, or at its n-th epoch's line, which follows the checkpoint."""
+    """Stops training after a number of steps, or at the line of an epoch, which is printed after its checkpoint."""
 
     def __init__(self, step: int | None = None, line: int | None = None, by_signal: bool = False) -> None:
         super().__init__(quiet=True)
@@ -99,7 +99,7 @@ STOPS = {
 
 
 def assert_same_run(run: Run, reference: Run) -> None:
-    """Equal to the last bit, but for what a clock has measured."""
+    """Assert equality to the last bit, except for measured times."""
     weights, metadata = run.weights()
     expected_weights, expected_metadata = reference.weights()
     assert metadata == expected_metadata and weights.keys() == expected_weights.keys()
@@ -113,7 +113,7 @@ def assert_same_run(run: Run, reference: Run) -> None:
     assert final == expected
 
 
-# Going on
+# Resuming
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +129,7 @@ class Case:
             return pretrain(
                 dataclasses.replace(
                     stage1,
-                    stimuli=dataclasses.replace(stage1.stimuli, count=80, validation=0.2),  # 64 to train on
+                    stimuli=dataclasses.replace(stage1.stimuli, count=80, validation=0.2),  # 64 for training
                     optimizer=self.optimizer,
                     backbone=self.backbone,
                 ),
@@ -179,7 +179,7 @@ def test_a_run_that_is_stopped_repeatedly_ends_like_an_uninterrupted_one(
     quiet: Progress,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(signals, "_DEFAULTS", ())  # as in a command, whose own handlers end nothing by themselves
+    monkeypatch.setattr(signals, "_DEFAULTS", ())  # as in a command, which has its own handlers
     reference = case.start(tmp_path / "whole", stage1, stage2, quiet)
     for when, progress in STOPS.items():
         monkeypatch.setattr(signals, "_request", None)
@@ -226,7 +226,7 @@ def test_a_killed_process_resumes_when_started_again(tmp_path: Path, stage2: Tra
     )
     (tmp_path / "recipe.yaml").write_text(recipe_yaml(recipe))
     command = [sys.executable, "-m", "emoreg", "train", "recipe.yaml", "--out", "killed", "--quiet"]
-    paths = os.pathsep.join(path for path in sys.path if path)  # the same emoreg as here
+    paths = os.pathsep.join(path for path in sys.path if path)  # the same emoreg as in this process
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
     process = subprocess.Popen(command, cwd=tmp_path, env=environment)
     try:
@@ -252,7 +252,7 @@ def test_a_process_that_gets_a_signal_saves_the_step_and_says_so(
     recipe = dataclasses.replace(stage2, training=dataclasses.replace(stage2.training, epochs=500))
     (tmp_path / "recipe.yaml").write_text(recipe_yaml(recipe))
     command = [sys.executable, "-m", "emoreg", "train", "recipe.yaml", "--out", "asked", "--quiet"]
-    paths = os.pathsep.join(path for path in sys.path if path)  # the same emoreg as here
+    paths = os.pathsep.join(path for path in sys.path if path)  # the same emoreg as in this process
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 300
@@ -289,7 +289,7 @@ def test_a_finished_run_is_returned_as_it_is(
 
     final = start().final
     before = files()
-    assert before.keys() == {RECIPE, INPUTS, ENVIRONMENT, METRICS, WEIGHTS, FINAL, SEEN}  # and no checkpoint any more
+    assert before.keys() == {RECIPE, INPUTS, ENVIRONMENT, METRICS, WEIGHTS, FINAL, SEEN}  # but no checkpoint
     for module in (stage_1, classify):
         monkeypatch.setattr(module, "fit", lambda *_arguments: pytest.fail("trained again"))
     again = start()
@@ -380,7 +380,7 @@ def test_a_new_run_contains_its_recipe_with_every_setting(tmp_path: Path, stage1
         assert re.search(rf"^seed: {recipe.seed}$", (run.folder / RECIPE).read_text(), re.MULTILINE)
         assert read_recipe(type(recipe), run.folder / RECIPE) == recipe == Run(run.folder).recipe
         assert not run.is_finished and run.environment == []
-        assert start_run(run.folder, recipe) == run  # half done: it goes on
+        assert start_run(run.folder, recipe) == run  # unfinished, so it is resumed
 
 
 def test_another_recipe_is_refused_and_the_settings_that_differ_are_named(tmp_path: Path, stage2: TrainRecipe) -> None:
@@ -500,7 +500,7 @@ def test_code_in_a_checkpoint_is_not_run(form: str, tmp_path: Path, stage2: Trai
     assert CHECKPOINT in refusal(lambda: train(stage2, run.folder, progress=quiet))
     assert not trace.exists()
     pickle.loads(pickle.dumps(Malice(trace))).close()
-    assert trace.exists()  # it would have
+    assert trace.exists()  # without the safeguard it is created
 
 
 def test_weights_cut_short_anywhere_say_so(saved: Run) -> None:
@@ -620,7 +620,7 @@ def test_an_export_given_as_a_run_is_refused_with_how_to_load_it(tmp_path: Path)
     (tmp_path / "config.json").write_text('{"regulation": {"mode": "learned"}}')
     told = refusal(lambda: load_run(tmp_path))
     assert "an export" in told and "from_pretrained" in told and "recipe.yaml" not in told
-    for content in ('{"architectures": ["BertModel"]}', "[]", "{"):  # another library's, or nobody's
+    for content in ('{"architectures": ["BertModel"]}', "[]", "{"):  # of another library, or invalid
         (tmp_path / "config.json").write_text(content)
         assert "an export" not in refusal(lambda: load_run(tmp_path))
 

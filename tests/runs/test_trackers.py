@@ -38,7 +38,7 @@ TIMES = ["seconds", "images_per_second"]
 
 
 class Told(Progress):
-    """Keeps what is said; cuts a run off after an epoch."""
+    """Records lines; interrupts the run after an epoch."""
 
     def __init__(self, cut_off: int | None = None) -> None:
         super().__init__(quiet=True)
@@ -74,7 +74,7 @@ def train_in_two_goes(recipe: TrainRecipe, folder: Path) -> Run:
 
 
 def events(folder: Path) -> Iterator[tuple[str, int, float]]:
-    """(tag, step, value) of every number in a folder's event files: TFRecords of protocol buffers."""
+    """Yield (tag, step, value) for every number in a folder's event files, which are TFRecords of protocol buffers."""
     from tensorboardX.proto.event_pb2 import Event
 
     for path in sorted(folder.glob("events.out.tfevents.*")):
@@ -123,11 +123,11 @@ def test_hyperparameters_contain_no_private_paths_even_of_further_sets(stage1: P
 
 
 class Fake:
-    """A tracker that fails while `away`, and keeps what it is told."""
+    """A tracker that fails while `away`, and keeps the rows that it receives."""
 
     away = False
     place: str | None = "here"
-    told: list[Mapping[str, float]]
+    rows: list[Mapping[str, float]]
     finals: list[Mapping[str, float]]
     opened: list[tuple[str | None, int]]
     id = "there"
@@ -141,7 +141,7 @@ class Fake:
     def log(self, rows: Sequence[Row]) -> None:
         if Fake.away:
             raise ConnectionError("no route\nto host")
-        Fake.told += map(dict, rows)
+        Fake.rows += map(dict, rows)
         self.sent += len(rows)
 
     def finish(self, final: Mapping[str, float]) -> None:
@@ -160,7 +160,7 @@ class Fake:
 def fake(monkeypatch: pytest.MonkeyPatch) -> type[Fake]:
     monkeypatch.setattr(Fake, "away", False)
     monkeypatch.setattr(Fake, "place", "here")
-    for name in ("told", "finals", "opened"):
+    for name in ("rows", "finals", "opened"):
         monkeypatch.setattr(Fake, name, [], raising=False)
     monkeypatch.setattr(
         emoreg.runs.trackers, "open_tracker", lambda name, run, settings, known, sent: Fake(known, sent)
@@ -175,7 +175,7 @@ def test_a_resumed_run_continues_its_record_without_sending_a_row_twice(
     stage2: TrainRecipe, tmp_path: Path, fake: type[Fake]
 ) -> None:
     run = train_in_two_goes(tracked_by(stage2, "mlflow"), tmp_path / "run")
-    assert [row["epoch"] for row in fake.told] == [1, 2, 3]
+    assert [row["epoch"] for row in fake.rows] == [1, 2, 3]
     assert fake.opened == [(None, 0), ("there", 2)]
     assert [final["final/test_accuracy"] for final in fake.finals] == [run.final["test"]["accuracy"]]
 
@@ -205,7 +205,7 @@ def test_missing_rows_are_sent_when_the_tracker_responds_again(
     trackers.update(rows[:2])
     fake.away = False
     trackers.update(rows)
-    assert [row["epoch"] for row in fake.told] == [1, 2, 3]
+    assert [row["epoch"] for row in fake.rows] == [1, 2, 3]
 
 
 def test_an_unreachable_tracker_is_not_tried_again_at_once(
@@ -216,7 +216,7 @@ def test_an_unreachable_tracker_is_not_tried_again_at_once(
     trackers.update([{"epoch": 1}])
     fake.away = False
     trackers.update([{"epoch": 1}])
-    assert not fake.told
+    assert not fake.rows
 
 
 def test_the_same_command_sends_a_finished_run_to_a_tracker_that_does_not_have_it(
@@ -225,7 +225,7 @@ def test_the_same_command_sends_a_finished_run_to_a_tracker_that_does_not_have_i
     train(tracked_by(stage2), tmp_path / "run", progress=Told())
     for _ in range(2):
         train(tracked_by(stage2, "mlflow"), tmp_path / "run", progress=Told())
-    assert [row["epoch"] for row in fake.told] == [1, 2, 3] and len(fake.finals) == 1
+    assert [row["epoch"] for row in fake.rows] == [1, 2, 3] and len(fake.finals) == 1
 
 
 def test_a_run_is_sent_to_every_place_once(
@@ -236,7 +236,7 @@ def test_a_run_is_sent_to_every_place_once(
         monkeypatch.setattr(Fake, "place", place)
         told = Told()
         train(recipe, tmp_path / "run", progress=told)
-    assert len(fake.finals) == 2 and [row["epoch"] for row in fake.told] == [1, 2, 3] * 2
+    assert len(fake.finals) == 2 and [row["epoch"] for row in fake.rows] == [1, 2, 3] * 2
     assert fake.opened == [(None, 0), (None, 0)] and not [line for line in told.lines if "mlflow" in line]
 
 
@@ -245,7 +245,7 @@ def test_a_record_without_a_place_counts_for_the_current_place(
 ) -> None:
     (tmp_path / "trackers.json").write_text('{"wandb": {"run": "old", "rows": 2, "finished": false}}')
     Trackers(Run(tmp_path), tracked_by(stage2, "wandb"), Told()).update([{"epoch": 1}, {"epoch": 2}, {"epoch": 3}])
-    assert fake.opened == [("old", 2)] and fake.told == [{"epoch": 3}]
+    assert fake.opened == [("old", 2)] and fake.rows == [{"epoch": 3}]
 
 
 def test_a_tracker_that_is_switched_off_is_reported_and_receives_everything_once_it_is_on(
@@ -261,7 +261,7 @@ def test_a_tracker_that_is_switched_off_is_reported_and_receives_everything_once
     monkeypatch.setattr(Fake, "place", "here")
     later = Told()
     train(recipe, tmp_path / "run", progress=later)
-    assert [row["epoch"] for row in fake.told] == [
+    assert [row["epoch"] for row in fake.rows] == [
         1,
         2,
         3,
@@ -309,9 +309,9 @@ def test_a_slow_server_gets_fewer_requests_and_has_everything_at_the_end(
     rows: list[Row] = [{"epoch": number} for number in (1, 2, 3)]
     for number in (1, 2):
         trackers.update(rows[:number])
-    assert fake.told == rows[:1]
+    assert fake.rows == rows[:1]
     trackers.update(rows, {"seconds": 1.0})
-    assert fake.told == rows and len(fake.finals) == 1
+    assert fake.rows == rows and len(fake.finals) == 1
 
 
 def test_a_tracker_that_failed_for_one_run_is_not_tried_again_at_once_for_the_next(
@@ -372,7 +372,7 @@ def test_a_tracker_that_is_not_installed_is_refused_before_training(
 def test_a_damaged_record_does_not_stop_a_run(stage2: TrainRecipe, tmp_path: Path, fake: type[Fake]) -> None:
     (tmp_path / "trackers.json").write_text("[]")
     Trackers(Run(tmp_path), tracked_by(stage2, "wandb"), Told()).update([{"epoch": 1}])
-    assert len(fake.told) == 1
+    assert len(fake.rows) == 1
 
 
 # MLflow
@@ -432,7 +432,7 @@ def test_another_local_database_gets_the_runs_that_it_lacks(
     mlflow = extras.load("mlflow", "mlflow")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/store.db")
     for is_late in (False, False, True):
-        if is_late:  # as after the file was deleted and made again by something else
+        if is_late:  # as if the file had been deleted and created again by something else
             known = json.loads((tmp_path / "run" / "trackers.json").read_text())
             known["mlflow"][0]["run"] = "0" * 32
             (tmp_path / "run" / "trackers.json").write_text(json.dumps(known))
@@ -456,7 +456,7 @@ def test_an_unreachable_server_costs_one_line_and_seconds(
     stage2: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     extras.load("mlflow", "mlflow")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # discard: nobody listens
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # the discard port, where nothing listens
     told, begun = Told(), time.monotonic()
     run = train(tracked_by(stage2, "mlflow"), tmp_path / "run", progress=told)
     assert run.is_finished and len([line for line in told.lines if "mlflow" in line]) == 1
@@ -473,7 +473,7 @@ def test_weights_and_biases_keeps_a_run_offline_in_the_run_folder(
     monkeypatch.setenv("WANDB_MODE", "offline")
     run = train_in_two_goes(tracked_by(stage2, "wandb"), tmp_path / "run")
     steps: list[int] = []
-    for _ in range(100):  # W&B's own process writes a moment later
+    for _ in range(100):  # W&B's process writes a moment later
         steps = [step for path in sorted(run.folder.glob("wandb/offline-run-*/*.wandb")) for step in history(path)]
         if len(steps) >= 3:
             break
@@ -482,7 +482,7 @@ def test_weights_and_biases_keeps_a_run_offline_in_the_run_folder(
 
 
 def history(path: Path) -> list[int]:
-    """The steps of the rows in a file of W&B's, a short one: chunks as in LevelDB's log."""
+    """Return the steps of the rows in a short W&B file, which has chunks like LevelDB's log."""
     from wandb.proto.wandb_internal_pb2 import Record
 
     content, place, steps = path.read_bytes(), 7, []

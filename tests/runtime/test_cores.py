@@ -15,7 +15,7 @@ from emoreg.runtime.cores import allowed_cores, take_part, usable_cores, usable_
 
 @pytest.fixture(autouse=True)
 def machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One of 64 cores that this process may all use."""
+    """A machine with 64 cores that this process may use."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(64)), raising=False)
     monkeypatch.setattr(cores, "_part", Fraction(1))

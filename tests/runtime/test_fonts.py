@@ -10,7 +10,7 @@ from matplotlib.text import Text
 from emoreg.runtime import fonts
 from emoreg.runtime.fonts import OWN, lacking_note, set_fonts
 
-MARK = "\ufe0f"  # asks for the coloured variant of an emoji
+MARK = "\ufe0f"  # selects the coloured variant of an emoji
 
 
 @pytest.fixture(autouse=True)
@@ -19,7 +19,7 @@ def _forget() -> None:
 
 
 def without(monkeypatch: pytest.MonkeyPatch, *families: str) -> None:
-    """As on a machine that has no font but matplotlib's, and not these either."""
+    """Remove all installed fonts, and matplotlib's additional ones."""
     own = [font for font in font_manager.fontManager.ttflist if "mpl-data" in font.fname and font.name not in families]
     monkeypatch.setattr(font_manager.fontManager, "ttflist", own)
 
@@ -38,7 +38,7 @@ def test_letters_that_no_font_has_are_named(text: str, monkeypatch: pytest.Monke
 
 
 def test_fonts_that_are_installed_are_found_whatever_they_are_called(monkeypatch: pytest.MonkeyPatch) -> None:
-    """STIX, which comes with matplotlib, has brackets that its own font lacks, as a font of the machine has 猫."""
+    """STIX, which comes with matplotlib, has brackets that DejaVu Sans lacks; it stands for an installed font."""
     without(monkeypatch)
     assert lacking_note("⏠") is None
     figure = Figure()

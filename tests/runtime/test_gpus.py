@@ -17,7 +17,7 @@ from emoreg.runtime.gpus import FIRST_USE, LOGS, PIPES, VISIBLE, shared_gpus
 from listening import Listening
 
 SOURCE = Path(__file__).parents[2] / "src"
-# As NVIDIA's program: with -d it starts a service and ends, else it takes commands.
+# Like NVIDIA's program: with -d it starts a service and ends, otherwise it reads commands.
 CONTROL = """#!/bin/sh
 log={log}
 if [ "$1" = -d ]; then
@@ -33,7 +33,7 @@ fi
 
 @pytest.fixture(autouse=True)
 def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[int], None]:
-    """Sets how many GPUs there are; no service runs, and none is installed."""
+    """Return a function that sets the number of GPUs; no service is running or installed."""
     for name in (VISIBLE, PIPES, LOGS):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(gpus, "USUAL_PIPES", str(tmp_path / "usual"))
@@ -46,7 +46,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[int], 
 
 @pytest.fixture
 def log(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """What a service that can be started was asked."""
+    """The log of requests to a service that can be started."""
     return install(monkeypatch, tmp_path)
 
 
@@ -79,7 +79,7 @@ def test_processes_are_spread_over_the_gpus_that_are_visible(
     machine(2)
     with shared_gpus(2, listening := Listening()) as environments:
         assert environments == [{VISIBLE: "0"}, {VISIBLE: "1"}]
-    monkeypatch.setenv(VISIBLE, "3,GPU-5ac0,-1,2")  # the third hides what follows
+    monkeypatch.setenv(VISIBLE, "3,GPU-5ac0,-1,2")  # the third hides those after it
     with shared_gpus(2, listening) as environments:
         assert environments == [{VISIBLE: "3"}, {VISIBLE: "GPU-5ac0"}]
     assert not listening.lines and not log.exists()
@@ -91,7 +91,7 @@ def test_processes_share_a_gpu_through_the_service_until_the_end(
     machine(2)
     monkeypatch.setenv(VISIBLE, "3,5")
     with shared_gpus(3, listening := Listening()) as environments:
-        assert [environment[VISIBLE] for environment in environments] == ["0", "1", "0"]  # of those that it sees
+        assert [environment[VISIBLE] for environment in environments] == ["0", "1", "0"]  # as the service numbers them
         (folder,) = {environment[PIPES] for environment in environments}
         assert asked(log) == ["start", "get_server_list"] and Path(folder).is_dir()
     assert asked(log) == ["start", "get_server_list", "quit"] and not Path(folder).exists()
@@ -105,7 +105,7 @@ def test_processes_share_a_gpu_through_the_service_until_the_end(
         ("exit 1", "pass", "echo 12", "no reason is given"),
         ("exit 0", "raise SystemExit('MPS client failed to connect')", "echo 12", "MPS client failed to connect"),
         ("exit 0", "pass", "exit 3", "exit code 3"),
-        ("exit 0", "pass", "exit 0", "it serves no process"),  # CUDA has gone on without it
+        ("exit 0", "pass", "exit 0", "it serves no process"),  # CUDA worked without it
         ("exit 0", "import time; time.sleep(60)", "echo 12", "no answer in 3 s"),
     ],
 )

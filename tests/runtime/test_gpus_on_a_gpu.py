@@ -1,4 +1,4 @@
-"""Processes that share the GPUs that are there."""
+"""Processes that share the GPUs of this machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an 
 def test_processes_that_share_a_gpu_can_use_it_at_the_same_time() -> None:
     count = 2 * torch.cuda.device_count()
     with shared_gpus(count, listening := Listening()) as environments:
-        print(*listening.lines)  # pytest -s shows by what, or why not
+        print(*listening.lines)  # pytest -s shows how they are shared
         processes = [
             subprocess.Popen([sys.executable, "-c", FIRST_USE], env=os.environ | environment)
             for environment in environments
@@ -31,7 +31,7 @@ def test_processes_that_share_a_gpu_can_use_it_at_the_same_time() -> None:
 
 
 def test_a_process_that_only_plans_runs_takes_no_memory_of_a_gpu() -> None:
-    """Where a GPU may be used by one process alone, the service could not start."""
+    """On a GPU in exclusive mode the service could not start otherwise."""
     code = """
 import torch
 from emoreg.study.machine import this_machine

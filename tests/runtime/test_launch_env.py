@@ -18,7 +18,7 @@ LAUNCHERS = ("TORCHELASTIC_", "WORLD_SIZE", "RANK", "LOCAL_RANK", "SLURM_", "OMP
         ({"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "4", "RANK": "0"}, (4, True)),
         ({"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "4", "RANK": "3"}, (4, False)),
         ({"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1"}, (2, False)),
-        ({"SLURM_NTASKS": "2", "SLURM_PROCID": "0"}, (1, True)),  # of a batch script, which is alone
+        ({"SLURM_NTASKS": "2", "SLURM_PROCID": "0"}, (1, True)),  # a batch script, which is a single process
     ],
 )
 def test_the_rank_comes_from_the_launcher(
@@ -65,9 +65,9 @@ def test_several_processes_are_refused_where_one_is_expected(
         {},
         {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0"},
         {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0", "PMI_SIZE": "1", "PMI_RANK": "0"},
-        {"SLURM_NTASKS": "4", "SLURM_PROCID": "0"},  # of a batch script
+        {"SLURM_NTASKS": "4", "SLURM_PROCID": "0"},  # a batch script
         {"OMPI_COMM_WORLD_SIZE": "1", "OMPI_COMM_WORLD_RANK": "0"},
-        {"WORLD_SIZE": "2", "RANK": "1"},  # of a job of Kubernetes, with one process on each machine
+        {"WORLD_SIZE": "2", "RANK": "1"},  # a Kubernetes job with one process per machine
         {"WORLD_SIZE": "many", "RANK": "0", "LOCAL_RANK": "0"},
     ],
 )

@@ -14,7 +14,7 @@ from emoreg.errors import UserError
 from emoreg.runtime import lock
 from emoreg.runtime.lock import FolderInUse, Holder, hold, hold_new, holder
 
-# Holds the folder of its argument until it is killed.
+# Locks the folder in its argument until it is killed.
 HOLDER = """
 import sys, time
 from pathlib import Path
@@ -104,12 +104,12 @@ def test_only_partial_files_of_a_killed_process_are_removed(tmp_path: Path) -> N
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_process_that_is_killed_leaves_no_lock_to_its_children(tmp_path: Path) -> None:
-    """As the workers that decode images are: they notice only after seconds that they are orphans."""
+    """Such as workers that decode images, which notice only after seconds that they are orphans."""
     forking = HOLDER.replace("    print", "    import os\n    child = os.fork()\n    print", 1)
     forking = forking.replace('"held"', '"held" if child else "child"')
     process = subprocess.Popen([sys.executable, "-c", forking, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    words = process.stdout.readline() + process.stdout.readline()  # of two processes, whose lines may mingle
+    words = process.stdout.readline() + process.stdout.readline()  # from two processes, whose lines may be interleaved
     assert "held" in words and "child" in words
     process.kill()
     process.wait()

@@ -1,4 +1,4 @@
-"""Where Python is started: processes do not begin a script again."""
+"""Processes do not run the script again."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def test_an_installed_package_that_cannot_be_imported_is_not_reported_as_missing
 def test_a_missing_package_is_named_with_what_installs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told = "the demo needs an_extra: pip install 'emoreg[demo]'"
     assert refusal(importing_it) == told
-    (tmp_path / "an_extra").mkdir()  # as W&B writes its runs into "wandb", and people their images into "datasets"
+    (tmp_path / "an_extra").mkdir()  # such as W&B's folder "wandb", or a user's folder "datasets"
     monkeypatch.syspath_prepend(tmp_path)
     assert refusal(importing_it) == told and not is_installed("an_extra") and is_installed("pytest")
 
@@ -50,7 +50,7 @@ def test_fabric_is_imported_without_torchmetrics_which_can_be_imported_afterward
         "torchmetrics": "",
     }.items():
         (tmp_path / f"{name}.py").write_text(content)
-        monkeypatch.setitem(sys.modules, name, sys)  # so that what was imported before is restored
+        monkeypatch.setitem(sys.modules, name, sys)  # so that earlier imports are restored
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.syspath_prepend(tmp_path)
     import_fabric()

@@ -17,7 +17,7 @@ class Terminal(io.StringIO):
 
 
 def in_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    """Not a fixture: pytest puts its own stderr back between fixtures and test."""
+    """Not a fixture, since pytest restores its own stderr between fixtures and test."""
     terminal = Terminal()
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
@@ -81,7 +81,7 @@ def test_a_short_task_without_a_terminal_prints_nothing(
         pass_time(9)
         advance(1)
         pass_time(9)
-        advance(1)  # done: nothing is left to estimate
+        advance(1)  # complete, so nothing is left to estimate
     assert capsys.readouterr().err == ""
 
 
@@ -146,7 +146,7 @@ def test_brackets_are_printed_verbatim(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Gone(Terminal):
-    """A terminal, or a log, that takes nothing any more."""
+    """A terminal, or a log, that can no longer be written."""
 
     def __init__(self, error: int) -> None:
         super().__init__()

@@ -14,7 +14,7 @@ from emoreg.runtime.signals import SIGNALS, Stopped, deferred, leave_to_parent
 
 
 class Pids(Dataset[torch.Tensor]):
-    """Each item is the process that it was loaded by."""
+    """Each item is the id of the process that loaded it."""
 
     def __len__(self) -> int:
         return 40
@@ -30,7 +30,7 @@ def test_workers_that_leave_requests_to_their_parent_continue(each: signal.Signa
     loaded = iter(loader)
     worker = int(next(loaded))
     assert worker != os.getpid()
-    # By a scheduler, that is by another process than the parent.
+    # Like a scheduler, from a process other than the parent.
     subprocess.run([sys.executable, "-c", f"import os; os.kill({worker}, {int(each)})"], check=True)
     assert [int(pid) for pid in loaded] == [worker] * 39
 
@@ -51,11 +51,11 @@ def test_a_process_that_ends_in_the_middle_of_an_epoch_does_not_wait_for_its_wor
     assert ended.returncode == 7
 
 
-# A program that does two steps, and tells of each.
+# A program that prints a line for each of two steps.
 WORKS = """
 import signal, sys, time
 from emoreg.runtime.signals import Stopped, deferred, heed_requests
-signal.signal(signal.SIGINT, signal.default_int_handler)  # nohup and a shell's background have them ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)  # nohup and a shell's background ignore them
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 if sys.argv[1] == "command":
     heed_requests()
@@ -75,7 +75,7 @@ except KeyboardInterrupt as error:
 
 
 def interrupted(kind: str, *signals: signal.Signals, seconds: float = 0.5) -> tuple[int, list[str]]:
-    """Exit code, and what is told after the first step, of a program that is sent signals, 0.3 s apart, in it."""
+    """Send signals, 0.3 s apart, in a program's first step; return its exit code and the lines printed after it."""
     program = [sys.executable, "-c", WORKS, kind, str(seconds)]
     process = subprocess.Popen(program, stdout=subprocess.PIPE, text=True, start_new_session=True)
     assert process.stdout is not None and process.stdout.readline() == "step\n"

@@ -13,7 +13,7 @@ from emoreg.runtime.streams import ESCAPES, spelled, tell
 
 
 class Gone(io.StringIO):
-    """A terminal that has gone away."""
+    """A terminal that was closed."""
 
     def write(self, _text: str) -> int:
         raise OSError(5, "Input/output error")
@@ -37,7 +37,7 @@ def test_own_signs_have_a_spelling_in_every_encoding_and_names_become_json_escap
     names = ["猫", "café", "😀", "कुत्ता", "كلب"]
     assert [json.loads(f'"{spelled(name, "ascii")}"') for name in names] == names
     assert all(spelled(name, "utf-8") == name for name in names)
-    assert "\udc80".encode("utf-8", ESCAPES) == b"\\udc80"  # of a file name that is no text
+    assert "\udc80".encode("utf-8", ESCAPES) == b"\\udc80"  # from a file name that is not text
 
 
 CLOSED = """\

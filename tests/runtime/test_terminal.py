@@ -30,7 +30,7 @@ def printed(*parts: Table | str, columns: str | None, capsys: pytest.CaptureFixt
 
 
 class Pseudo(io.StringIO):
-    """A terminal of which nothing is known but that it is one."""
+    """A terminal that does not report its size."""
 
     def isatty(self) -> bool:
         return True

@@ -31,7 +31,7 @@ DryRun = Annotated[
         "this machine, and stop; the exit code is 2 if training would refuse to start for one of these reasons"
     ),
 ]
-Smoke = Annotated[bool, Shown(help="train one epoch on a few images, to check that the recipe runs")]
+Smoke = Annotated[bool, Shown(help="train one epoch and score on a few images, to check that the recipe runs")]
 
 
 def pretrain(
