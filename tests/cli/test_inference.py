@@ -136,9 +136,3 @@ def test_explain_writes_a_page_and_says_where(
     assert main(["explain", *given]) == 0
     assert capsys.readouterr().out.strip() == f"page: {out / 'explain.html'}"
     assert (out / "explain.html").exists()
-
-
-def test_the_commands_are_in_the_overview(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([]) == 0
-    printed = capsys.readouterr().out
-    assert "  predict " in printed and "  explain " in printed

@@ -93,7 +93,7 @@ class StimuliSettings:
     By the set's ratings, or else by the polarity of its categories. Twins see the same images."""
     arousal: Arousal = "all"
     """Train on calm images only (arousal below 0, the middle of the scale), arousing ones only (above 0), or all. By
-    the set's ratings, or else by those of its categories' names (Russell & Mehrabian 1977)."""
+    the set's ratings, or else by ratings of its categories' names (Russell & Mehrabian 1977)."""
     limit: int | None = None
     """Use at most this many training images, drawn by seed; null for all."""
     test_limit: int | None = None
