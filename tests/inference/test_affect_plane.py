@@ -12,7 +12,7 @@ from emoreg.config.schema import BackboneSettings
 from emoreg.data.stimuli.emotion import VALENCE_AROUSAL
 from emoreg.data.stimuli.procedural import compose
 from emoreg.errors import UserError
-from emoreg.inference.affect_plane import APART, draw_affect_plane, places_with_room
+from emoreg.inference.affect_plane import APART, draw_affect_plane, rows_without_overlap
 from emoreg.inference.load import EmotionReadout, read_out_of
 from emoreg.models.backbones import build_backbone
 from emoreg.stages.affective_heads import heads_of
@@ -29,9 +29,9 @@ def test_the_same_encoder_and_images_give_the_same_picture() -> None:
     assert min(Image.open(io.BytesIO(one)).size) > 400
 
 
-def test_no_image_hides_another_or_lies_outside() -> None:
+def test_drawn_images_neither_overlap_nor_lie_outside() -> None:
     felt = np.random.default_rng(0).uniform(-1.3, 1.3, (200, 2)).astype(np.float32)
-    drawn = felt[places_with_room(felt)]
+    drawn = felt[rows_without_overlap(felt)]
     assert len(drawn) > 20 and np.abs(drawn).max() <= 1
     apart = np.abs(drawn[:, None] - drawn).max(axis=-1) + 2 * np.eye(len(drawn))
     assert apart.min() >= APART

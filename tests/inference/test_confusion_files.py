@@ -11,7 +11,7 @@ from emoreg.errors import UserError
 from emoreg.inference.confusion_files import draw_confusion, write_confusion
 
 
-def test_the_table_has_classes_in_rows_and_answers_in_columns(tmp_path: Path) -> None:
+def test_the_table_has_true_classes_in_rows_and_predicted_ones_in_columns(tmp_path: Path) -> None:
     table, picture = write_confusion(tmp_path / "new", [[5, 1], [2, 7]], ("猫", "dog, big"))
     with table.open(encoding="utf-8") as file:
         rows = list(csv.reader(file))
@@ -25,7 +25,7 @@ def test_a_picture_of_many_classes_stays_small() -> None:
         assert max(picture.size) < 1500
 
 
-def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_a_user_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="file"):
         write_confusion(tmp_path / "file" / "x", [[1]], ("a",))

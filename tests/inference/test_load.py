@@ -24,14 +24,14 @@ from emoreg.stages.classify import train
 from emoreg.stages.pretrain import AffectiveModel, load_encoder, pretrain
 
 
-def test_a_run_is_used_as_its_folder_is(runs: Path, photos: Path, tmp_path: Path) -> None:
+def test_a_run_can_be_given_instead_of_its_folder(runs: Path, photos: Path, tmp_path: Path) -> None:
     run = Run(runs / "learned")
     assert load_run(run).folder == load_run(runs / "learned").folder
     assert len(list(predict(run, photos, device="cpu"))) == 5
     assert export(run, tmp_path / "exported", "hub").folder == tmp_path / "exported"
 
 
-def test_a_run_is_loaded_with_the_stage_1_head_that_its_encoder_was_taught_with(runs: Path) -> None:
+def test_a_run_is_loaded_with_the_stage_1_head_of_its_encoder(runs: Path) -> None:
     loaded = load_run(runs / "learned")
     assert loaded.classes == tuple("0123456789") and loaded.image_size == 8 and not loaded.model.training
     readout = loaded.readout
@@ -45,7 +45,7 @@ def test_a_run_is_loaded_with_the_stage_1_head_that_its_encoder_was_taught_with(
         torch.testing.assert_close(readout.read(images), expected.eval()(images))
 
 
-def test_the_head_can_read_the_encoder_that_stage_2_made(runs: Path) -> None:
+def test_the_head_can_read_the_encoder_that_stage_2_trained(runs: Path) -> None:
     loaded = load_run(runs / "learned")
     assert loaded.readout is not None and loaded.model.encoder is not None
     images = torch.rand(2, 3, 8, 8)
@@ -54,12 +54,12 @@ def test_the_head_can_read_the_encoder_that_stage_2_made(runs: Path) -> None:
     torch.testing.assert_close(felt, expected.detach())
 
 
-def test_without_an_emotional_branch_nothing_is_felt_and_it_is_said_why(runs: Path) -> None:
+def test_without_an_emotional_branch_there_is_no_readout_and_a_reason(runs: Path) -> None:
     loaded = load_run(runs / "plain")
     assert loaded.readout is None and loaded.no_readout_reason == "the classifier has no emotional branch"
 
 
-def test_a_moved_run_finds_its_stage_1_run_where_it_is_told_or_as_a_copy_in_itself(runs: Path, tmp_path: Path) -> None:
+def test_a_moved_run_finds_its_stage_1_run_at_a_given_folder_or_as_a_copy_in_itself(runs: Path, tmp_path: Path) -> None:
     moved = tmp_path / "elsewhere" / "learned"
     shutil.copytree(runs / "learned", moved)
     recipe = (moved / "recipe.yaml").read_text().replace(str(runs / "experience"), "gone/experience")
@@ -96,9 +96,7 @@ def test_a_relative_experience_is_found_from_any_folder_above_the_run(
     assert readout is not None and readout.folder == root / "runs" / "experience"
 
 
-def test_another_stage_1_run_in_the_same_place_is_not_taken_for_the_one_that_was_learned_from(
-    runs: Path, tmp_path: Path, quiet: Progress
-) -> None:
+def test_another_stage_1_run_in_the_same_place_is_not_used(runs: Path, tmp_path: Path, quiet: Progress) -> None:
     shutil.copytree(runs / "learned", tmp_path / "learned")
     recipe = Run(runs / "experience").recipe
     assert isinstance(recipe, PretrainRecipe)
@@ -116,7 +114,7 @@ def test_another_stage_1_run_in_the_same_place_is_not_taken_for_the_one_that_was
         ({"stimuli": StimuliSettings("digits", image_size=16, limit=40)}, "learned classes and not emotion"),
     ],
 )
-def test_a_control_feels_nothing(
+def test_a_control_has_no_readout(
     changes: dict[str, Any], reason: str, runs: Path, tmp_path: Path, quiet: Progress
 ) -> None:
     recipe = Run(runs / "experience").recipe
@@ -130,19 +128,19 @@ def test_a_control_feels_nothing(
     assert loaded.readout is None and reason in loaded.no_readout_reason
 
 
-def test_of_several_stimulus_sets_each_head_feels_on_its_own(runs: Path, tmp_path: Path, quiet: Progress) -> None:
+def test_each_of_several_stimulus_sets_has_its_own_head(runs: Path, tmp_path: Path, quiet: Progress) -> None:
     recipe = Run(runs / "experience").recipe
     assert isinstance(recipe, PretrainRecipe)
     polarity = StimuliSettings(name="procedural", count=40, image_size=16, labels="polarity")
     pretrain(dataclasses.replace(recipe, also=(polarity,)), tmp_path / "union", progress=quiet)
     classifier = Run(runs / "learned").recipe
     assert isinstance(classifier, TrainRecipe)
-    asked = dataclasses.replace(
+    frozen = dataclasses.replace(
         classifier,
         encoder=EncoderSettings(experience=str(tmp_path / "union"), frozen=True),
         regulation=RegulationSettings(mode="fixed"),
     )
-    readout = load_run(train(asked, tmp_path / "run", progress=quiet).folder).readout
+    readout = load_run(train(frozen, tmp_path / "run", progress=quiet).folder).readout
     assert readout is not None
     assert [head.space.names for head in readout.heads] == [("valence", "arousal"), ("negative", "positive")]
     felt = readout.read(torch.rand(4, 3, 16, 16))
@@ -155,7 +153,7 @@ def test_a_stage_1_run_is_refused(runs: Path) -> None:
         load_run(runs / "experience")
 
 
-def test_a_run_of_ones_own_model_reads_the_emotion_of_the_encoder_that_it_was_given(
+def test_a_run_of_a_user_model_reads_emotion_with_the_stage_1_run_of_its_encoder(
     runs: Path, stage2: TrainRecipe, tmp_path: Path, quiet: Progress
 ) -> None:
     shutil.copytree(runs / "experience", tmp_path / "felt")
@@ -172,4 +170,4 @@ def test_a_run_of_ones_own_model_reads_the_emotion_of_the_encoder_that_it_was_gi
     assert load_run(run, tmp_path / "moved", own(build_backbone("resnet8"))).readout is not None
     fresh = train(stage2, tmp_path / "fresh", own(build_backbone("resnet8")), quiet)
     reason = load_run(fresh, model=own(build_backbone("resnet8"))).no_readout_reason
-    assert reason == "its emotional encoder was given in Python, and nothing tells what it had learned"
+    assert reason == "its emotional encoder was given in Python, and what it had learned is not recorded"

@@ -130,7 +130,7 @@ def test_it_is_exported_with_its_task(runs: dict[Task, Run], task: Task, tmp_pat
 def test_what_takes_classes_refuses_it_in_a_line(runs: dict[Task, Run], task: Task, quiet: Progress) -> None:
     from emoreg.inference.explain.explain import explain
 
-    assert "takes a classifier of one class an image" in refusal(lambda: explain(runs[task], progress=quiet))
+    assert "needs a classifier that predicts one class an image" in refusal(lambda: explain(runs[task], progress=quiet))
     assert "suites score classifiers of one class" in refusal(lambda: score_suites(runs[task], ["calibration"]))
 
 

@@ -1,4 +1,4 @@
-"""Draws what a stage-1 encoder reads from images: each stands in the plane of valence and arousal where it is felt."""
+"""Draw images on the plane of valence and arousal, at the emotion that a stage-1 encoder reads from them."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     Pixels = NDArray[np.uint8]
     Plane = NDArray[np.float32]
 
-APART = 0.17  # least distance of two images that are drawn, of a plane of side 2
-SIDE = 17  # of an image, in points
+APART = 0.17  # minimum distance between two drawn images; the plane has a side of 2
+SIDE = 17  # of a drawn image, in points
 
 
 def draw_affect_plane(readout: EmotionReadout, unseen: Pixels, labels: Plane, target: Pixels, name: str) -> bytes:
-    """A PNG of two planes of valence and arousal: one with affective images and their labels, one with a target's.
+    """Draw two planes of valence and arousal as a PNG: affective images with their labels, and a target's images.
 
     Args:
-        readout: an encoder with its head; its only set is labelled by valence and arousal.
+        readout: an encoder with its head, trained on a single set with labels of valence and arousal.
         unseen: affective images that the encoder was not trained on, (N, S, S, 3).
-        labels: theirs, (N, 2), in [-1, 1].
-        target: images that the classifier is to tell apart, (M, S, S, 3), of the same size.
-        name: of the target.
+        labels: labels of `unseen`, (N, 2), in [-1, 1].
+        target: images of the classification target, (M, S, S, 3), of the same size.
+        name: name of the target.
     """
     from matplotlib import style
     from matplotlib.figure import Figure
@@ -56,12 +56,12 @@ def _read(readout: EmotionReadout, images: Pixels) -> Plane:
 
 
 def _draw(axes: Axes, images: Pixels, felt: Plane, labels: Plane | None = None) -> None:
-    """Those of the images that have room, at what is felt."""
+    """Draw images at the emotion read from them, skipping those that would overlap."""
     from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
     axes.axhline(0, color=FAINT, linewidth=0.8, zorder=0)
     axes.axvline(0, color=FAINT, linewidth=0.8, zorder=0)
-    for row in places_with_room(felt):
+    for row in rows_without_overlap(felt):
         if labels is not None:
             axes.plot(*zip(felt[row], labels[row], strict=True), color=QUIET, linewidth=0.7, zorder=1)
             axes.plot(*labels[row], ".", color=QUIET, markersize=3, zorder=1)
@@ -70,8 +70,8 @@ def _draw(axes: Axes, images: Pixels, felt: Plane, labels: Plane | None = None) 
     axes.set(xlim=(-1.1, 1.1), ylim=(-1.1, 1.1), xticks=(-1, 0, 1), yticks=(-1, 0, 1), xlabel="Valence", aspect="equal")
 
 
-def places_with_room(felt: Plane) -> list[int]:
-    """The first images of which none lies on another."""
+def rows_without_overlap(felt: Plane) -> list[int]:
+    """Rows of the images to draw: in order, each that lies on the plane and does not overlap an earlier one."""
     drawn: list[int] = []
     for row, place in enumerate(felt):
         if np.abs(place).max() <= 1 and all(np.abs(place - felt[other]).max() >= APART for other in drawn):

@@ -1,4 +1,4 @@
-"""One response to an image, in each kind of task."""
+"""The prediction that one response makes for an image, in each kind of task."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from torch import Tensor
 
 from emoreg.config.schema import Task
 
-SHOWN = 0.5  # a label that is more probable than this is answered
+THRESHOLD = 0.5  # labels that are more probable than this are predicted
 
 
-@dataclass(frozen=True, eq=False)  # arrays have no single truth of being equal
+@dataclass(frozen=True, eq=False)  # comparing arrays gives no single bool
 class Answer:
-    """One response to an image.
+    """The prediction that one response makes for an image.
 
     Args:
-        values: float32 (K,): the probabilities of all classes or labels, or the values.
-        classes: K names, of classes, labels or values.
-        task: what is answered.
+        values: float32 (K,): probabilities of all classes or labels; in a regression, the predicted values.
+        classes: K names of classes, labels or values.
+        task: the kind of prediction.
     """
 
     values: NDArray[np.float32]
@@ -31,7 +31,7 @@ class Answer:
 
     @property
     def probabilities(self) -> NDArray[np.float32]:
-        """Of all classes or labels, float32 (K,)."""
+        """Probabilities of all classes or labels, float32 (K,)."""
         assert self.task != "regression"
         return self.values
 
@@ -54,11 +54,11 @@ class Answer:
     def labels(self) -> tuple[str, ...]:
         """Names of the labels that are more probable than not, the most probable first."""
         order = np.argsort(-self.probabilities, kind="stable")
-        return tuple(self.classes[label] for label in order if self.values[label] > SHOWN)
+        return tuple(self.classes[label] for label in order if self.values[label] > THRESHOLD)
 
     @property
     def summary(self) -> str:
-        """A few words: "cat 0.93"; "fear, sadness"; "valence +0.20, arousal -0.13"."""
+        """The prediction in a few words: "cat 0.93"; "fear, sadness"; "valence +0.20, arousal -0.13"."""
         match self.task:
             case "classification":
                 return f"{self.name} {self.probability:.2f}"
@@ -71,9 +71,9 @@ class Answer:
         """Plain values for JSON.
 
         Args:
-            with_all: include the probabilities of all classes or labels. Values are always there.
+            with_all: include the probabilities of all classes or labels. A regression always has all values.
         """
-        if self.task == "regression":  # below a key of their own: they may be called as anything is here
+        if self.task == "regression":  # nested, because a value may be named like another key of the row
             return {"values": by_name(self.classes, self.values)}
         row: dict[str, Any] = {"labels": list(self.labels)}
         if self.task == "classification":
@@ -84,7 +84,7 @@ class Answer:
 
 
 def answers_of(logits: Tensor, classes: tuple[str, ...], task: Task) -> list[Answer]:
-    """The answers of a batch of logits (B, K)."""
+    """Convert a batch of logits (B, K) to predictions."""
     match task:
         case "classification":
             values = logits.float().softmax(dim=1)
@@ -96,5 +96,5 @@ def answers_of(logits: Tensor, classes: tuple[str, ...], task: Task) -> list[Ans
 
 
 def by_name(names: Sequence[str], values: NDArray[np.float32]) -> dict[str, float]:
-    """Values rounded to six digits, by their names."""
+    """Map names to values, rounded to six digits."""
     return dict(zip(names, [round(value, 6) for value in values.tolist()], strict=True))

@@ -1,4 +1,4 @@
-"""A confusion matrix as a table (CSV) and a picture (PNG)."""
+"""Write a confusion matrix as a table (CSV) and a picture (PNG)."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from emoreg.runs.run import CONFUSION_PICTURE, CONFUSION_TABLE
 from emoreg.runtime.fonts import set_fonts
 from emoreg.runtime.safe_io import make_folder, write_atomically, writing
 
-MAX_NUMBERS = 20  # classes up to which the cells have numbers, and every class its name
-CELL = 0.42  # inches a side of a cell with a number
+MAX_NUMBERS = 20  # with more classes, cells have no numbers and not every class is named
+CELL = 0.42  # side of a cell with a number, in inches
 
 
 def write_confusion(folder: Path, matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> tuple[Path, Path]:
     """Write confusion.csv and confusion.png.
 
     Args:
-        folder: made if it is not there.
-        matrix: images of each class (row) that got each answer (column), (K, K).
+        folder: created if it does not exist.
+        matrix: number of images by true class (row) and predicted class (column), (K, K).
         classes: K names.
 
     Raises:
@@ -43,7 +43,7 @@ def write_confusion(folder: Path, matrix: Sequence[Sequence[int]], classes: Sequ
 
 
 def draw_confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> bytes:
-    """A PNG: shares of each class's images by their answer as shades, with the numbers if there are few classes."""
+    """Draw a confusion matrix as a PNG: shares of each true class as shades, and counts if there are few classes."""
     from matplotlib import style
     from matplotlib.figure import Figure
 

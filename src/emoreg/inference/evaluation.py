@@ -1,4 +1,4 @@
-"""Keeps a network in evaluation while it answers, whatever mode its owner left it in."""
+"""Keep a network in evaluation mode while it predicts, and restore its mode afterwards."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from collections.abc import Iterator
 from torch import nn
 
 _LOCK = threading.Lock()
-# By network, for threads that predict with the same one: how many, and which of its modules were in training before.
-_ANSWERING: dict[nn.Module, tuple[int, list[nn.Module]]] = {}
+# For each network in use: the number of threads that predict with it, and its modules that were in training mode.
+_IN_USE: dict[nn.Module, tuple[int, list[nn.Module]]] = {}
 
 
 @contextlib.contextmanager
 def in_evaluation(network: nn.Module) -> Iterator[None]:
-    """The network is in evaluation inside; each of its modules is as it was when the last thread is out.
+    """Put a network into evaluation mode for the block. The last thread to leave restores the mode of each module.
 
     Args:
         network: changed in place.
     """
     with _LOCK:
-        threads, trained = _ANSWERING.get(network, (0, []))
+        threads, in_training = _IN_USE.get(network, (0, []))
         if not threads:
-            trained = [module for module in network.modules() if module.training]
-            if trained:  # else it would walk through all modules again for each batch
+            in_training = [module for module in network.modules() if module.training]
+            if in_training:  # eval() walks through all modules, once for each batch
                 network.eval()
-        _ANSWERING[network] = (threads + 1, trained)
+        _IN_USE[network] = (threads + 1, in_training)
     try:
         yield
     finally:
         with _LOCK:
-            threads, trained = _ANSWERING.pop(network)
+            threads, in_training = _IN_USE.pop(network)
             if threads > 1:
-                _ANSWERING[network] = (threads - 1, trained)
+                _IN_USE[network] = (threads - 1, in_training)
             else:
-                for module in trained:
+                for module in in_training:
                     module.training = True

@@ -1,4 +1,4 @@
-"""Loads a finished classifier, its classes, and the head that reads emotion from its stage-1 encoder."""
+"""Load a finished classifier, its classes, and the head that reads emotion from its stage-1 encoder."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,7 @@ from emoreg.stages.evaluate import whole_of
 from emoreg.stages.given_model import is_recorded, named_experiences
 from emoreg.stages.pretrain import AffectiveModel, load_encoder
 
-COPY = "experience"  # inside a run: a copy of its stage-1 run, so that both can be moved together
+COPY = "experience"  # folder inside a run for a copy of its stage-1 run, so that they can be moved together
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class EmotionReadout:
 
     Args:
         model: encoder and head in evaluation mode; maps images to (B, ΣE).
-        heads: what the outputs mean: one head per stimulus set, mostly a single one.
-        image_size: stage 1's input size in pixels, which may differ from stage 2's.
+        heads: names and ranges of the outputs, one head per stimulus set.
+        image_size: input size of stage 1 in pixels, which may differ from that of stage 2.
         folder: the stage-1 run.
         fit: how stage 1 made images square.
     """
@@ -55,19 +55,19 @@ class EmotionReadout:
 
         Args:
             images: normalised, (B, 3, S, S), at the input size of the encoder that is used.
-            encoder: replaces the stage-1 encoder, for example by the one that stage 2 trained further. The head was
-                not trained with it and may no longer fit.
+            encoder: used instead of the stage-1 encoder, for example the one that stage 2 trained further. The head
+                was not trained with it and may no longer fit.
 
         Returns:
-            (B, ΣE); a head's values are at `head.outputs`. Probabilities for categories, summing to 1 per head;
-            values of dimensions were trained within [-1, 1] and may lie slightly outside.
+            (B, ΣE); the values of a head are at `head.outputs`. Probabilities of categories sum to 1 per head. Values
+            of dimensions were trained within [-1, 1] and may lie slightly outside.
         """
         features = (encoder or self.model.encoder)(images)
         outputs = self.model.head(features).float()
-        parts = [
-            values if head.space.kind == "dimensions" else values.softmax(dim=1)
-            for head, values in ((head, outputs[:, head.outputs]) for head in self.heads)
-        ]
+        parts = []
+        for head in self.heads:
+            values = outputs[:, head.outputs]
+            parts.append(values if head.space.kind == "dimensions" else values.softmax(dim=1))
         return torch.cat(parts, dim=1)
 
 
@@ -78,12 +78,12 @@ class LoadedRun:
     Args:
         folder: the run.
         model: the classifier.
-        recipe: the recipe it was trained with.
+        recipe: the recipe that it was trained with.
         classes: K names, in the order of the logits.
         image_size: S, side of the square input in pixels.
         readout: the stage-1 emotion readout; None if unavailable.
         no_readout_reason: why it is unavailable, as the end of a sentence; empty if it is available.
-        whole_classes: number of classes of the whole target, of which `classes` may be some; None where unknown.
+        whole_classes: number of classes of the whole target, of which `classes` may be a subset; None if unknown.
     """
 
     folder: Path
@@ -97,12 +97,12 @@ class LoadedRun:
 
     @property
     def target(self) -> str:
-        """The target in words, see `describe_target`."""
+        """Description of the target, see `describe_target`."""
         return describe_target(self.recipe.target, len(self.classes), self.whole_classes)
 
     @property
     def fit(self) -> Fit:
-        """How its images are made square."""
+        """How images are made square."""
         return self.recipe.target.fit
 
 
@@ -111,9 +111,9 @@ def load_run(
 ) -> LoadedRun:
     """Load a finished run of stage 2, with the emotion readout of its stage-1 run if that can be found.
 
-    The stage-1 run is searched for at the recipe's path, relative to the current folder and to every folder above the
-    run, and in the run itself ("experience", a copy); also where both were moved together. It is only used if its
-    weights are those that the run started from.
+    The stage-1 run is looked up in the run itself (a copy called "experience"), then at the path in the recipe,
+    relative to the current folder and to every folder above the run. If both were moved together, the end of that path
+    is enough. Only a run with the weights that this one started from is used.
 
     Args:
         run: the run or its folder.
@@ -127,115 +127,124 @@ def load_run(
     classifier, classes = load_classifier(run, model)
     recipe = run.recipe
     assert isinstance(recipe, TrainRecipe)  # load_classifier refuses all others
-    readout, reason = _find_readout(run, recipe, None if experience is None else path_of(experience, "experience"))
-    if reason and experience is not None:
-        raise UserError(f"{experience} cannot read emotion for {run.folder}: {reason}")
+    readout, reason = None, ""
+    try:
+        readout = _find_readout(run, recipe, None if experience is None else path_of(experience, "experience"))
+    except _NoReadoutError as error:
+        if experience is not None:
+            raise UserError(f"{experience} cannot read emotion for {run.folder}: {error}") from None
+        reason = str(error)
     whole = None
-    with contextlib.suppress(UserError):  # of a damaged final.json, which nothing else here needs
+    with contextlib.suppress(UserError):  # final.json is damaged, which nothing else here needs
         whole = whole_of(run.final)
     return LoadedRun(run.folder, classifier, recipe, classes, recipe.target.image_size, readout, reason, whole)
 
 
 def require_classes(loaded: LoadedRun, what: str) -> None:
-    """UserError for a classifier that does not answer one class; `what` is what it is wanted for."""
+    """Raise UserError unless the classifier predicts one class per image. `what` names what needs that."""
     if (task := loaded.model.task) != "classification":
         raise UserError(
-            f"{loaded.folder} answers with {ANSWERED[task]}; {what} takes a classifier of one class an image"
+            f"{loaded.folder} predicts {ANSWERED[task]}; {what} needs a classifier that predicts one class an image"
         )
 
 
-class _ReadoutOrReason(NamedTuple):
-    """A readout; or None, and why there is none, as the end of a sentence."""
-
-    readout: EmotionReadout | None
-    reason: str = ""
+class _NoReadoutError(Exception):
+    """No emotion can be read; the message says why, as the end of a sentence."""
 
 
-def _find_readout(run: Run, recipe: TrainRecipe, experience: Path | None) -> _ReadoutOrReason:
+def _find_readout(run: Run, recipe: TrainRecipe, experience: Path | None) -> EmotionReadout:
+    """The readout of the stage-1 run at `experience`, or where `_candidates` finds it. Raise _NoReadoutError."""
+    recorded = _recorded_experience(run, recipe)
+    checksum = run.inputs.experience
+    candidates = _candidates(run.folder, recorded, checksum is not None) if experience is None else [experience]
+    existing = [folder for folder in candidates if (folder / WEIGHTS).is_file()]
+    if not existing:
+        raise _NoReadoutError(f"its stage-1 run {portable(recorded, run.folder)} was not found")
+    for folder in existing:
+        if checksum is None or weights_checksum(folder / WEIGHTS) == checksum:
+            return _read_stage1(folder)
+    where = portable(existing[0], run.folder)
+    raise _NoReadoutError(f"the weights in {where} are not those that it was trained from")
+
+
+def _recorded_experience(run: Run, recipe: TrainRecipe) -> str:
+    """Path or name of the stage-1 run of a classifier's encoder, as recorded. _NoReadoutError if there is none."""
     if not recipe.has_two_responses:
-        return _ReadoutOrReason(None, "the classifier has no emotional branch")
-    written = recipe.encoder.experience
+        raise _NoReadoutError("the classifier has no emotional branch")
     if is_recorded(recipe):
         names = named_experiences(run)
-        if len(names) != 1:
-            reason = "was given in Python, and nothing tells what it had learned"
-            if names:
-                reason = f"has several experiences ({', '.join(names)}), and a readout is of one"
-            return _ReadoutOrReason(None, f"its emotional encoder {reason}")
-        (written,) = names
-    if written is None:
-        return _ReadoutOrReason(None, "its emotional encoder was never pre-trained")
-    expected = run.inputs.experience
-    candidates = _candidates(run.folder, written, expected is not None) if experience is None else [experience]
-    found = [folder for folder in candidates if (folder / WEIGHTS).is_file()]
-    if not found:
-        return _ReadoutOrReason(None, f"its stage-1 run {portable(written, run.folder)} was not found")
-    for folder in found:
-        if expected in (None, weights_checksum(folder / WEIGHTS)):
-            return _read_stage1(folder)
-    reason = f"the weights in {portable(found[0], run.folder)} are not those that it was trained from"
-    return _ReadoutOrReason(None, reason)
+        if not names:
+            raise _NoReadoutError("its emotional encoder was given in Python, and what it had learned is not recorded")
+        if len(names) > 1:
+            raise _NoReadoutError(
+                f"its emotional encoder has several experiences ({', '.join(names)}), and a readout is of one"
+            )
+        return names[0]
+    if recipe.encoder.experience is None:
+        raise _NoReadoutError("its emotional encoder was never pre-trained")
+    return recipe.encoder.experience
 
 
-def _candidates(folder: Path, written: str, is_known: bool) -> Iterator[Path]:
-    """Where a run's stage-1 run may be: in it, at the path as it is written, and from every folder above the run.
+def _candidates(folder: Path, recorded: str, is_checked: bool) -> Iterator[Path]:
+    """Folders where the stage-1 run of a run may be.
 
     Args:
-        folder: of the run.
-        written: path of its stage-1 run, on the system where it was trained.
-        is_known: whether its weights are known; then the end of the path is enough, as both may have been moved.
+        folder: folder of the run.
+        recorded: path of its stage-1 run, on the system where it was trained.
+        is_checked: whether its weights can be checked. Then the end of the path is enough to find a run that was moved.
     """
     yield folder / COPY
-    yield Path(written)
-    path = Path(written.replace("\\", "/"))
+    yield Path(recorded)
+    path = Path(recorded.replace("\\", "/"))
     parts = path.parts[1:] if path.is_absolute() else path.parts
-    whole = [] if path.is_absolute() else [parts]
-    tails = [parts[start:] for start in range(len(parts))] if is_known else whole
+    tails = [] if path.is_absolute() else [parts]
+    if is_checked:
+        tails = [parts[start:] for start in range(len(parts))]
     yield from (Path(parent, *tail) for parent in folder.resolve().parents for tail in tails)
 
 
 def read_out_of(experience: Path) -> EmotionReadout:
-    """The readout of a finished stage-1 run.
+    """Load the emotion readout of a finished stage-1 run.
 
     Raises:
-        UserError: it is unfinished or damaged, or its encoder learned something else than emotion.
+        UserError: the run is unfinished or damaged, or its encoder learned something other than emotion.
     """
-    readout, reason = _read_stage1(experience)
-    if readout is None:
-        raise UserError(f"{experience} reads no emotion: {reason}")
-    return readout
+    try:
+        return _read_stage1(experience)
+    except _NoReadoutError as error:
+        raise UserError(f"{experience} reads no emotion: {error}") from None
 
 
-def _read_stage1(folder: Path) -> _ReadoutOrReason:
+def _read_stage1(folder: Path) -> EmotionReadout:
     run = Run(folder)
     recipe = run.recipe
     if not isinstance(recipe, PretrainRecipe):
         raise UserError(f"{folder} is a run of stage 2, not of stage 1")
     if recipe.backbone.is_own:
-        return _ReadoutOrReason(None, "its encoder is a network of its author's own")
+        raise _NoReadoutError("its encoder is a network of your own, which emoreg cannot rebuild")
+    path = folder / WEIGHTS
     weights, metadata = run.weights()
     if recipe.pretext != "affect":
-        return _ReadoutOrReason(None, f"it is a control, whose encoder learned {recipe.pretext} and not emotion")
+        raise _NoReadoutError(f"it is a control, whose encoder learned {recipe.pretext} and not emotion")
     if any(settings.name in WITH_CLASSES for settings in recipe.sets):
-        return _ReadoutOrReason(None, "it is a positive control, whose encoder learned classes and not emotion")
+        raise _NoReadoutError("it is a positive control, whose encoder learned classes and not emotion")
     try:
         heads = _heads(metadata)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         reason = shortened(str(error))
-        raise UserError(f"{folder / WEIGHTS} is damaged: its metadata do not describe its outputs ({reason})") from None
+        raise UserError(f"{path} is damaged: its metadata does not describe its outputs ({reason})") from None
     if "head.bias" not in weights or len(weights["head.bias"]) != heads[-1].stop:
-        raise UserError(f"{folder / WEIGHTS} is damaged: the size of its head is not its {heads[-1].stop} outputs")
+        raise UserError(f"{path} is damaged: its head does not have the {heads[-1].stop} outputs of its metadata")
     model = AffectiveModel(load_encoder(folder), heads[-1].stop)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise UserError(f"{folder / WEIGHTS} does not fit the architecture: {shortened(str(error), 300)}") from None
-    readout = EmotionReadout(model.eval(), heads, recipe.stimuli.image_size, folder, recipe.stimuli.fit)
-    return _ReadoutOrReason(readout)
+        raise UserError(f"{path} does not fit the architecture: {shortened(str(error), 300)}") from None
+    return EmotionReadout(model.eval(), heads, recipe.stimuli.image_size, folder, recipe.stimuli.fit)
 
 
 def _heads(metadata: dict[str, Any]) -> tuple[Head, ...]:
-    """The heads that the metadata of weights describe. Malformed metadata raise ValueError, KeyError and others."""
+    """Parse the heads in the metadata of weights. Malformed metadata raises ValueError, KeyError and others."""
     if "heads" not in metadata:
         return heads_of([("emotion", _space(metadata["space"]))])
     heads = tuple(
