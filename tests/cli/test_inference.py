@@ -103,7 +103,7 @@ def test_a_plain_classifier_says_that_it_feels_nothing(
 ) -> None:
     assert main(["predict", str(runs / "plain"), str(photos / "a.png")]) == 0
     printed = capsys.readouterr().out
-    assert "nothing is felt: the classifier has no emotional branch" in printed and "regulated" not in printed
+    assert "no felt emotion: the classifier has no emotional branch" in printed and "regulated" not in printed
 
 
 @pytest.mark.parametrize(

@@ -42,15 +42,15 @@ def response_of(lam: torch.Tensor) -> Response:
     return Response(torch.zeros(1, 3), torch.zeros(1, 3), torch.ones(1, 3), lam)
 
 
-def test_lambda_as_trained_is_told_for_an_image_and_for_classes() -> None:
-    value, told = trained_lambda(response_of(torch.tensor([[0.3049]])))
-    assert value == 0.3 and told.endswith("As trained: 0.30.")
-    value, told = trained_lambda(response_of(torch.tensor([[0.2, 0.3, 0.7]])))
-    assert value == 0.4 and "each class has its own, 0.20 to 0.70" in told
+def test_lambda_as_trained_is_described_for_an_image_and_for_classes() -> None:
+    value, info = trained_lambda(response_of(torch.tensor([[0.3049]])))
+    assert value == 0.3 and info.endswith("As trained: 0.30.")
+    value, info = trained_lambda(response_of(torch.tensor([[0.2, 0.3, 0.7]])))
+    assert value == 0.4 and "each class has its own λ, from 0.20 to 0.70" in info
 
 
 @pytest.mark.parametrize(("mode", "granularity", "mix", "lam"), [kind for kind in COMBINATIONS if kind[0] != "none"])
-def test_moving_lambda_needs_no_second_look_at_the_image(
+def test_moving_lambda_needs_no_second_forward_pass(
     mode: Mode, granularity: Granularity, mix: Mixing, lam: float, photos: Path
 ) -> None:
     loaded = untrained(mode, granularity, mix, lam)
@@ -59,21 +59,21 @@ def test_moving_lambda_needs_no_second_look_at_the_image(
     for end, alone in ((0.0, found.non_emotional), (1.0, found.emotional)):
         moved = at_lambda(found, end, mix).logits.softmax(dim=1)
         assert torch.allclose(moved, alone.softmax(dim=1), atol=1e-6)
-    if granularity != "per_class":  # where one λ can be what was trained
+    if granularity != "per_class":  # else the trained λ is not one number
         again = at_lambda(found, float(found.lam), mix).logits.softmax(dim=1)
         assert torch.allclose(again, found.logits.softmax(dim=1), atol=1e-5)
 
 
-def test_valence_and_arousal_are_drawn_and_nothing_is_markup() -> None:
+def test_valence_and_arousal_are_drawn_and_names_are_escaped() -> None:
     drawn = draw_dimensions((-0.5, 1.4), VALENCE_AROUSAL)
     assert "valence −0.50, arousal +1.40" in drawn
-    assert 'cx="70.0" cy="30.0"' in drawn  # beyond the edge it lies on it
+    assert 'cx="70.0" cy="30.0"' in drawn  # values beyond the edge are drawn on it
     assert "dominance +0.25" in draw_dimensions((0.0, 0.0, 0.25), VALENCE_AROUSAL_DOMINANCE)
     other = draw_dimensions((0.5,), EmotionSpace("dimensions", ("<b>joy",)))
     assert other == "<p>&lt;b&gt;joy +0.50</p>"
 
 
-def test_the_page_says_which_classes_there_are_few_by_name_and_many_by_number() -> None:
+def test_few_classes_are_named_and_many_are_counted() -> None:
     assert describe_classes(("cat", "dog", "ship")) == "It knows cat, dog and ship, and nothing else."
     many = describe_classes(tuple(map(str, range(100))))
     assert many.startswith("It knows 100 classes, such as 0, 1,") and "12" not in many
@@ -81,27 +81,27 @@ def test_the_page_says_which_classes_there_are_few_by_name_and_many_by_number() 
 
 def test_without_gradio_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gradio", None)
-    told = refusal(lambda: build_page(untrained("none", "scalar", "logits", 0.5), "mine"))
-    assert "pip install 'emoreg[demo]'" in told
+    message = refusal(lambda: build_page(untrained("none", "scalar", "logits", 0.5), "mine"))
+    assert "pip install 'emoreg[demo]'" in message
 
 
 @pytest.fixture(scope="module")
 def url(runs: Path) -> Iterator[str]:
-    """The page of the run learned, served."""
+    """Address of the served page of the run "learned"."""
     with running_page(load_run(runs / "learned"), "learned <i>") as url:
         yield url
 
 
 def status(address: str) -> int:
     try:
-        with urllib.request.urlopen(address, timeout=10) as answer:
-            return int(answer.status)
+        with urllib.request.urlopen(address, timeout=10) as reply:
+            return int(reply.status)
     except urllib.error.HTTPError as error:
         return error.code
 
 
 @pytest.mark.extra("demo")
-def test_the_server_is_this_machine_s_alone_and_gives_no_file(url: str) -> None:
+def test_the_server_is_local_and_serves_no_files(url: str) -> None:
     assert url.startswith("http://127.0.0.1:") and status(url) == 200
     here = Path(__file__)
     for path in ("/etc/passwd", str(here), here.name, str(Path.cwd() / "pyproject.toml"), "pyproject.toml"):
@@ -117,7 +117,7 @@ def test_the_server_is_this_machine_s_alone_and_gives_no_file(url: str) -> None:
         assert other != url and status(other) == 200  # the next free port
 
 
-PROXY = "http://127.0.0.1:9"  # where nothing answers
+PROXY = "http://127.0.0.1:9"  # nothing listens there
 
 
 @pytest.mark.extra("demo")
@@ -135,7 +135,7 @@ PROXY = "http://127.0.0.1:9"  # where nothing answers
     ],
     ids=" ".join,
 )
-def test_the_page_is_served_whatever_proxy_or_certificate_the_environment_names(
+def test_proxies_and_certificates_in_the_environment_do_not_stop_the_page(
     environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
@@ -143,18 +143,16 @@ def test_the_page_is_served_whatever_proxy_or_certificate_the_environment_names(
         monkeypatch.delenv(name.upper(), raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    asked = ("no_proxy", "GRADIO_TEMP_DIR", *environment)
-    before = {name: os.environ.get(name) for name in asked}
+    names = ("no_proxy", "GRADIO_TEMP_DIR", *environment)
+    before = {name: os.environ.get(name) for name in names}
     with running_page(untrained("none", "scalar", "logits", 0.5), "mine") as url:
-        assert {name: os.environ.get(name) for name in environment} == environment  # and not only then
+        assert {name: os.environ.get(name) for name in environment} == environment  # restored already
         directly = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         assert directly.open(url, timeout=10).status == 200
-    assert {name: os.environ.get(name) for name in asked} == before
+    assert {name: os.environ.get(name) for name in names} == before
 
 
-def test_gradio_is_imported_without_the_proxies_that_it_may_refuse(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_gradio_is_imported_without_proxies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "gradio.py").write_text("import os\nno_proxy = os.environ['no_proxy']\n")
     monkeypatch.delitem(sys.modules, "gradio", raising=False)
     monkeypatch.syspath_prepend(tmp_path)
@@ -163,28 +161,28 @@ def test_gradio_is_imported_without_the_proxies_that_it_may_refuse(
     monkeypatch.delitem(sys.modules, "gradio")
 
 
-def test_with_a_public_address_the_proxies_stay_but_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_a_public_address_proxies_are_used_except_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", ".example.org,localhost")
     assert _no_proxy("127.0.0.1") == ".example.org,localhost,127.0.0.1,::1"
 
 
 @pytest.mark.extra("demo")
-def test_what_gradio_raises_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_of_gradio_are_reported_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("all_proxy", "socks5://127.0.0.1:9")
 
     def share() -> None:
         with running_page(untrained("none", "scalar", "logits", 0.5), "mine", share=True):
             pass
 
-    told = refusal(share)
-    assert told.startswith("Gradio cannot serve the page: ") and "socks" in told.lower()
+    message = refusal(share)
+    assert message.startswith("Gradio cannot serve the page: ") and "socks" in message.lower()
 
 
 @pytest.mark.parametrize(
     ("host", "port", "message"),
     [
-        ("127.0.0.1", 0, "the port is 0; it must lie in 1 to 65535"),
-        ("127.0.0.1", 65536, "the port is 65536; it must lie in 1 to 65535"),
+        ("127.0.0.1", 0, "the port is 0; it must be between 1 and 65535"),
+        ("127.0.0.1", 65536, "the port is 65536; it must be between 1 and 65535"),
         ("", None, "the host is empty; give --host 127.0.0.1"),
         ("a" * 70, None, "cannot listen on aaa"),
         ("a..b", 8000, "cannot listen on a..b, port 8000: "),
@@ -192,7 +190,7 @@ def test_what_gradio_raises_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch)
         ("http://localhost", 8000, "cannot listen on http://localhost, port 8000"),
     ],
 )
-def test_a_host_or_port_that_cannot_be_is_refused_before_anything_is_loaded(
+def test_an_impossible_host_or_port_is_refused_before_anything_is_loaded(
     host: str, port: int | None, message: str, tmp_path: Path
 ) -> None:
     assert message in refusal(lambda: serve(tmp_path / "no-run", host, port))
@@ -215,8 +213,8 @@ def test_a_browser_uploads_an_image_moves_lambda_and_goes_back(url: str, photos:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page(viewport={"width": 390, "height": 844})
-        asked: list[str] = []
-        page.on("request", lambda request: asked.append(request.url))
+        requests: list[str] = []
+        page.on("request", lambda request: requests.append(request.url))
         page.goto(url)
         page.wait_for_selector("#image input[type=file]", state="attached")
         assert page.inner_text("h1") == "learned <i>"  # a name, not markup
@@ -249,7 +247,7 @@ def test_a_browser_uploads_an_image_moves_lambda_and_goes_back(url: str, photos:
         move("0")
         wait_for_regulated(percentages(bars("non-emotional")))
         page.click("#as-trained")
-        # The whole text: a network that is hardly trained has the same percentages at every λ.
+        # Compares the whole text: a barely trained network has the same percentages at every λ.
         same = "text => document.querySelector('#regulated').innerText === text"
         page.wait_for_function(same, arg=trained, timeout=10_000)
 
@@ -258,13 +256,13 @@ def test_a_browser_uploads_an_image_moves_lambda_and_goes_back(url: str, photos:
         page.click("#image button[aria-label='Remove Image'], #image button[aria-label='Clear']")
         wait_for("!document.querySelector('#regulated').innerText.includes('%')")
         page.set_input_files("#image input[type=file]", broken)
-        told = "broken.png: not an image in a known format"
-        page.wait_for_selector(f"[data-testid=toast-text] >> text={told}", timeout=10_000)
+        message = "broken.png: not an image in a known format"
+        page.wait_for_selector(f"[data-testid=toast-text] >> text={message}", timeout=10_000)
 
         width = page.evaluate("document.documentElement.scrollWidth")
         browser.close()
-    assert width <= 390  # nothing hangs over the edge of a phone
-    assert [address for address in asked if not address.startswith((url, "data:", "blob:"))] == []
+    assert width <= 390  # fits the screen of a phone
+    assert [address for address in requests if not address.startswith((url, "data:", "blob:"))] == []
 
 
 def percentages(text: str) -> list[int]:
@@ -272,7 +270,7 @@ def percentages(text: str) -> list[int]:
 
 
 @pytest.mark.extra("demo")
-def test_a_plain_classifier_and_a_control_have_a_page_too(runs: Path) -> None:
+def test_the_page_says_why_there_is_no_felt_emotion(runs: Path) -> None:
     def texts(page: Any) -> str:
         return " ".join(str(block["props"].get("value")) for block in page.get_config_file()["components"])
 

@@ -38,7 +38,7 @@ def made_up(space: EmotionSpace, classes: int = 3) -> Prediction:
 
 
 @pytest.mark.parametrize("space", SPACES, ids=lambda space: "-".join(space.names))
-def test_every_kind_of_feeling_has_a_picture(space: EmotionSpace) -> None:
+def test_every_emotion_space_is_drawn(space: EmotionSpace) -> None:
     with Image.open(io.BytesIO(draw_prediction(made_up(space)))) as picture:
         assert picture.width > 2 * picture.height > 200
 
@@ -53,12 +53,12 @@ def test_pictures_stay_in_their_folder_and_never_replace_each_other(tmp_path: Pa
     assert all(path.parent == tmp_path and path.exists() for path in paths)
 
 
-def test_a_plain_classifier_has_a_picture_too(runs: Path, photos: Path, tmp_path: Path) -> None:
+def test_predictions_of_a_plain_classifier_are_drawn(runs: Path, photos: Path, tmp_path: Path) -> None:
     for prediction in predict(runs / "plain", photos / "b.jpg", device="cpu"):
         assert write_picture(tmp_path, prediction).stat().st_size > 5000
 
 
-def test_a_thumbnail_is_the_middle_square_as_sharp_as_the_image_is() -> None:
+def test_a_thumbnail_is_the_middle_square_and_never_enlarged() -> None:
     wide = np.zeros((40, 60, 3), np.uint8)
     wide[:, 10:50] = 255
     small = thumbnail(wide, "crop")
@@ -66,9 +66,9 @@ def test_a_thumbnail_is_the_middle_square_as_sharp_as_the_image_is() -> None:
     assert thumbnail(np.zeros((900, 700, 3), np.uint8), "crop").size == (320, 320)
 
 
-def test_a_thumbnail_of_a_classifier_that_sees_whole_images_is_the_whole_image() -> None:
+def test_a_thumbnail_of_a_padding_classifier_is_the_whole_image() -> None:
     wide = np.zeros((40, 60, 3), np.uint8)
-    wide[:, :5] = 255  # which the middle square leaves out
+    wide[:, :5] = 255  # outside the middle square
     small = np.asarray(thumbnail(wide, "pad"))
     assert small.shape == (60, 60, 3) and (small[10:50, :5] == 255).all()
     assert thumbnail(np.zeros((900, 700, 3), np.uint8), "pad").size == (320, 320)

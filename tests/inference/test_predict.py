@@ -31,7 +31,7 @@ from emoreg.stages.affective_heads import heads_of
 from tiny_backbone import TinyBackbone
 
 
-def test_predictions_are_those_of_the_classifier_on_images_decoded_as_in_training(runs: Path, photos: Path) -> None:
+def test_images_are_decoded_as_in_training(runs: Path, photos: Path) -> None:
     loaded = load_run(runs / "learned")
     files = list_files(photos)
     predictions = list(predict(loaded, photos, device="cpu", batch_size=2))
@@ -50,13 +50,13 @@ def test_predictions_are_those_of_the_classifier_on_images_decoded_as_in_trainin
     assert all(p.lam == pytest.approx(response.lam.item()) for p in predictions)
 
 
-def test_a_prediction_and_its_answers_equal_themselves_alone_and_can_be_keys(runs: Path, photos: Path) -> None:
+def test_predictions_compare_by_identity_and_are_hashable(runs: Path, photos: Path) -> None:
     predictions = list(predict(runs / "learned", photos, device="cpu"))
     for found in (predictions, [p.regulated for p in predictions], [p.felt[0] for p in predictions]):
         assert found[0] != found[1] and found[0] in found and len(set(found)) == len(found)
 
 
-def test_what_is_felt_is_read_from_images_of_the_size_of_stage_1(runs: Path, photos: Path) -> None:
+def test_felt_emotion_is_read_from_images_of_the_size_of_the_encoder(runs: Path, photos: Path) -> None:
     loaded = load_run(runs / "learned")
     assert loaded.readout is not None and loaded.model.encoder is not None
     files = list_files(photos)
@@ -70,12 +70,12 @@ def test_what_is_felt_is_read_from_images_of_the_size_of_stage_1(runs: Path, pho
         np.testing.assert_allclose(np.stack(found), expected.numpy(), atol=1e-4)
 
 
-def test_an_unreadable_image_is_told_and_left_out_and_without_a_listener_it_stops(runs: Path, photos: Path) -> None:
+def test_an_unreadable_image_is_reported_and_skipped_or_raises(runs: Path, photos: Path) -> None:
     (photos / "bb.png").write_bytes(b"this is no image")
-    told: list[UserError] = []
-    names = [Path(p.image).name for p in predict(runs / "learned", photos, device="cpu", on_unreadable=told.append)]
+    errors: list[UserError] = []
+    names = [Path(p.image).name for p in predict(runs / "learned", photos, device="cpu", on_unreadable=errors.append)]
     assert names == ["a.png", "b.jpg", "c.png", "d.bmp", "e.webp"]
-    assert len(told) == 1 and "bb.png: not an image in a known format" in str(told[0])
+    assert len(errors) == 1 and "bb.png: not an image in a known format" in str(errors[0])
     with pytest.raises(UserError, match=r"bb\.png"):
         list(predict(runs / "learned", photos, device="cpu"))
 
@@ -93,7 +93,7 @@ def test_images_come_from_folders_zips_files_and_pixels(runs: Path, photos: Path
     np.testing.assert_allclose(predictions[0].regulated.probabilities, first.regulated.probabilities, atol=1e-6)
 
 
-def test_an_image_gives_the_same_answer_however_it_is_given(runs: Path, photos: Path) -> None:
+def test_an_image_gives_the_same_prediction_in_every_form(runs: Path, photos: Path) -> None:
     loaded, path = load_run(runs / "plain"), photos / "a.png"
     with Image.open(path) as image, path.open("rb") as file:
         pixels, content = np.asarray(image.convert("RGB")), path.read_bytes()
@@ -114,12 +114,12 @@ def test_an_image_gives_the_same_answer_however_it_is_given(runs: Path, photos: 
         (np.zeros((4, 4), np.uint8), r"not uint8 \(4, 4\)"),
         (np.zeros((4, 4, 4), np.uint8), r"grey or transparent ones as PIL\.Image\.fromarray\(pixels\)"),
         (np.zeros((4, 4, 3), np.uint16), "not uint16"),
-        (torch.rand(3, 4, 4), r"a tensor is no image \(torch\.float32 \(3, 4, 4\)\): .* as a NumPy array, uint8"),
+        (torch.rand(3, 4, 4), r"a tensor \(torch\.float32 \(3, 4, 4\)\) is not accepted .* as a NumPy array, uint8"),
         ("https://example.org/cat.jpg", r"https://example\.org/cat\.jpg is an address, and nothing is downloaded"),
         ("s3://bucket/cat.jpg", "is an address"),
         (io.StringIO("text"), "a file was opened as text; open it with mode 'rb'"),
-        (7, "7 is no image; give a path, bytes, an opened file, an image of Pillow's, or pixels"),
-        ([None], "None is no image"),
+        (7, "7 is not an image; give a path, bytes, an opened file, a Pillow image, or pixels"),
+        ([None], "None is not an image"),
         ({"a": np.zeros((4, 4, 3), np.uint8)}, r"a mapping of names to images .*; give list\(images.values\(\)\)"),
         ([], "no images were given"),
         ("x" * 300, "cannot read x+: File name too long"),
@@ -127,7 +127,7 @@ def test_an_image_gives_the_same_answer_however_it_is_given(runs: Path, photos: 
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_what_is_no_image_is_refused_with_what_to_give_instead(given: Any, message: str, runs: Path) -> None:
+def test_anything_but_an_image_is_refused_with_advice(given: Any, message: str, runs: Path) -> None:
     with pytest.raises(UserError, match=message):
         predict(runs / "plain", given)
 
@@ -143,13 +143,13 @@ def test_what_is_no_image_is_refused_with_what_to_give_instead(given: Any, messa
     ids=["F", "I", "bytes", "empty"],
 )
 def test_an_image_without_a_path_is_described_when_it_cannot_be_decoded(image: Any, message: str, runs: Path) -> None:
-    told: list[UserError] = []
-    assert list(predict(runs / "plain", [image], device="cpu", on_unreadable=told.append)) == []
-    assert message in str(told[0]) and "\n" not in str(told[0]) and "0x" not in str(told[0])
+    errors: list[UserError] = []
+    assert list(predict(runs / "plain", [image], device="cpu", on_unreadable=errors.append)) == []
+    assert message in str(errors[0]) and "\n" not in str(errors[0]) and "0x" not in str(errors[0])
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "I;16"])
-def test_an_image_of_pillow_s_in_any_mode_of_colours_is_seen_as_it_looks(mode: str) -> None:
+def test_a_white_pillow_image_of_any_mode_is_decoded_as_white(mode: str) -> None:
     white = Image.new("RGB", (8, 8), "white")
     image = Image.new("I;16", (8, 8), 65535) if mode == "I;16" else white.convert(mode)
     assert decode(image, 8).min() > 250
@@ -157,7 +157,7 @@ def test_an_image_of_pillow_s_in_any_mode_of_colours_is_seen_as_it_looks(mode: s
 
 @pytest.mark.parametrize("mix", ["logits", "probabilities", "features"])
 @pytest.mark.parametrize("lam", [0.0, 0.3, 1.0])
-def test_lambda_by_hand_gives_what_a_classifier_with_that_constant_gives(mix: Mixing, lam: float) -> None:
+def test_lambda_by_hand_gives_the_outputs_of_a_classifier_with_that_constant(mix: Mixing, lam: float) -> None:
     torch.manual_seed(0)
     arms = TinyBackbone(6), TinyBackbone(4), 5
     trained = RegulatedClassifier(*arms, mode="learned", mix=mix, lam=0.6).eval()
@@ -172,7 +172,7 @@ def test_lambda_by_hand_gives_what_a_classifier_with_that_constant_gives(mix: Mi
     assert by_hand.lam is not None and by_hand.lam.item() == pytest.approx(lam)
 
 
-def test_with_lambda_zero_the_answer_is_the_non_emotional_one(runs: Path, photos: Path) -> None:
+def test_with_lambda_zero_the_prediction_is_the_non_emotional_one(runs: Path, photos: Path) -> None:
     for p in predict(runs / "gated", photos, lam=0.0, device="cpu"):
         np.testing.assert_allclose(p.regulated.probabilities, p.non_emotional.probabilities, atol=1e-6)
         assert p.lam == 0
@@ -180,7 +180,7 @@ def test_with_lambda_zero_the_answer_is_the_non_emotional_one(runs: Path, photos
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("32-true", 1e-5), ("bf16-mixed", 0.02)])
 @pytest.mark.parametrize("feel_with", ["experience", "encoder"])
-def test_many_images_are_predicted_by_folded_networks_with_the_same_results_up_to_rounding(
+def test_folded_networks_predict_the_same_up_to_rounding(
     precision: Precision,
     tolerance: float,
     feel_with: FeelWith,
@@ -192,32 +192,32 @@ def test_many_images_are_predicted_by_folded_networks_with_the_same_results_up_t
     assert loaded.readout is not None
     training = dataclasses.replace(loaded.recipe.training, precision=precision)
     loaded = dataclasses.replace(loaded, recipe=dataclasses.replace(loaded.recipe, training=training))
-    normed: list[nn.Module] = []
+    calls: list[nn.Module] = []
     forward = nn.BatchNorm2d.forward
 
-    def noted(norm: nn.BatchNorm2d, images: torch.Tensor) -> torch.Tensor:
-        normed.append(norm)
+    def record(norm: nn.BatchNorm2d, images: torch.Tensor) -> torch.Tensor:
+        calls.append(norm)
         return forward(norm, images)
 
-    monkeypatch.setattr(nn.BatchNorm2d, "forward", noted)
+    monkeypatch.setattr(nn.BatchNorm2d, "forward", record)
 
     def values() -> list[Any]:
         found = list(predict(loaded, photos, feel_with=feel_with, device="cpu", batch_size=3))
         answers = [(p.regulated, p.non_emotional, p.emotional) for p in found]
         return [[[each.values for each in three if each] for three in answers], [p.felt[0].values for p in found]]
 
-    expected, unfolded = values(), len(normed)
+    expected, unfolded = values(), len(calls)
     monkeypatch.setattr(emoreg.inference.predict, "FOLDED_FROM", 5)
-    found, tried = values(), len(normed) - unfolded
+    found, compared = values(), len(calls) - unfolded
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(np.array(ours), np.array(theirs), atol=tolerance, rtol=0)
-    # Three passes of ResNet-8, seven norms each, in both batches; once of each network to compare with what was folded.
-    assert (unfolded, tried) == (2 * 3 * 7, (3 if feel_with == "experience" else 2) * 7)
+    # ResNet-8 has seven norms. Unfolded: three networks, two batches. Folded: each network once, for the comparison.
+    assert (unfolded, compared) == (2 * 3 * 7, (3 if feel_with == "experience" else 2) * 7)
     assert any(isinstance(module, nn.BatchNorm2d) for module in loaded.model.modules())
 
 
 @pytest.mark.parametrize("at_once", [1, 4])
-def test_a_model_left_in_training_predicts_in_evaluation_and_is_as_it_was_afterwards(
+def test_a_model_in_training_mode_predicts_in_evaluation_mode_and_is_restored(
     at_once: int, runs: Path, photos: Path
 ) -> None:
     loaded = load_run(runs / "learned")
@@ -226,7 +226,7 @@ def test_a_model_left_in_training_predicts_in_evaluation_and_is_as_it_was_afterw
     expected = [p.row(with_all=True) for p in predict(loaded, photos, device="cpu", batch_size=1)]
     for network in networks:
         network.train()
-    loaded.model.encoder.eval()  # a part that its owner keeps in evaluation
+    loaded.model.encoder.eval()  # a part that the user keeps in evaluation mode
     modes = [module.training for network in networks for module in network.modules()]
     held = [{name: value.clone() for name, value in network.state_dict().items()} for network in networks]
 
@@ -260,9 +260,7 @@ def test_a_batch_that_the_device_cannot_hold_is_halved(
         assert row["image"] == other["image"] and row["probability"] == pytest.approx(other["probability"], abs=1e-5)
 
 
-def test_only_a_few_images_are_decoded_ahead_of_the_one_that_is_given(
-    runs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_a_few_images_are_decoded_ahead(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded = 0
 
     def count(image: np.ndarray, size: int, fit: str) -> np.ndarray:
@@ -280,7 +278,7 @@ def test_only_a_few_images_are_decoded_ahead_of_the_one_that_is_given(
     assert decoded < 2000
 
 
-def test_rows_are_plain_values_with_what_is_felt_by_name() -> None:
+def test_rows_are_plain_values_with_felt_emotions_by_name() -> None:
     half = np.array([0.25, 0.75], np.float32)
     answer = Answer(half, ("cat", "dog"))
     head, wheel = heads_of([("oasis", VALENCE_AROUSAL), ("emoset", EmotionSpace("category", MIKELS_8))])
@@ -310,7 +308,7 @@ def test_rows_are_plain_values_with_what_is_felt_by_name() -> None:
         (np.zeros((4, 4, 3), np.uint8), {"batch_size": 0}, "the batch size is 0; it must be at least 1"),
     ],
 )
-def test_bad_input_is_told_before_anything_is_predicted(
+def test_bad_input_is_refused_before_anything_is_predicted(
     images: object, options: dict[str, float], message: str, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "empty").mkdir()

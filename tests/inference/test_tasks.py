@@ -1,4 +1,4 @@
-"""Targets that ask for several labels or for values, from training to what is read of it."""
+"""Multilabel and regression targets, from training to predictions, export and scoring."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_run_records_its_task_and_is_measured_by_it(runs: dict[Task, Run], tas
         assert len(measured["per_class"]) == 2
 
 
-def test_its_answers_are_those_of_the_network(runs: dict[Task, Run], task: Task, tmp_path: Path) -> None:
+def test_predictions_have_the_values_of_their_task(runs: dict[Task, Run], task: Task, tmp_path: Path) -> None:
     loaded = load_run(runs[task])
     pixels = list(target(task).test.images)[:3]
     predictions = list(predict(loaded, pixels, device="cpu"))
@@ -85,8 +85,8 @@ def test_its_answers_are_those_of_the_network(runs: dict[Task, Run], task: Task,
     assert first.regulated.task == loaded.model.task == task and first.lam is not None
     row = json.loads(json.dumps(first.row(with_all=True)))
     if task == "regression":
-        told = [row["values"][name] for name in NAMES[task]]
-        assert told == pytest.approx(first.regulated.values.tolist(), abs=1e-6)
+        values = [row["values"][name] for name in NAMES[task]]
+        assert values == pytest.approx(first.regulated.values.tolist(), abs=1e-6)
         assert first.regulated.summary.startswith("valence ")
     else:
         held = [name for name, value in row["probabilities"].items() if value > 0.5]
@@ -103,7 +103,7 @@ def test_its_answers_are_those_of_the_network(runs: dict[Task, Run], task: Task,
     assert not summary.counts and summary.images == 60 and summary.shown(loaded, "experience").renderables
 
 
-def test_its_pictures_show_values_around_zero_and_labels_from_0_to_1(runs: dict[Task, Run], task: Task) -> None:
+def test_pictures_show_values_around_zero_and_labels_from_0_to_1(runs: dict[Task, Run], task: Task) -> None:
     (prediction,) = predict(runs[task], list(target(task).test.images)[:1], device="cpu")
     axes = Figure().add_subplot()
     draw_answers(axes, prediction)
@@ -115,26 +115,23 @@ def test_its_pictures_show_values_around_zero_and_labels_from_0_to_1(runs: dict[
     assert {round(float(value), 5) for value in prediction.regulated.values} <= widths
 
 
-def test_it_is_exported_with_its_task(runs: dict[Task, Run], task: Task, tmp_path: Path) -> None:
+def test_a_run_is_exported_with_its_task(runs: dict[Task, Run], task: Task, tmp_path: Path) -> None:
     export(runs[task], tmp_path / "hub", "hub")
     again = RegulatedModel.from_pretrained(tmp_path / "hub")
     assert again.task == task and again.classes == NAMES[task]
     card = (tmp_path / "hub" / "README.md").read_text(encoding="utf-8")
-    assert (
-        task in card
-        and "accuracy" not in card.lower()
-        and {"multilabel": "Labels", "regression": "Dimensions"}[task] + ", in the order" in card
-    )
+    outputs = {"multilabel": "Labels", "regression": "Dimensions"}[task]
+    assert task in card and "accuracy" not in card.lower() and f"{outputs}, in the order" in card
 
 
-def test_what_takes_classes_refuses_it_in_a_line(runs: dict[Task, Run], task: Task, quiet: Progress) -> None:
+def test_what_needs_classes_refuses_other_tasks(runs: dict[Task, Run], task: Task, quiet: Progress) -> None:
     from emoreg.inference.explain.explain import explain
 
     assert "needs a classifier that predicts one class an image" in refusal(lambda: explain(runs[task], progress=quiet))
     assert "suites score classifiers of one class" in refusal(lambda: score_suites(runs[task], ["calibration"]))
 
 
-def test_another_data_set_cannot_score_it(tmp_path: Path, rated: Path, quiet: Progress) -> None:
+def test_a_run_cannot_be_scored_on_another_data_set(tmp_path: Path, rated: Path, quiet: Progress) -> None:
     values = RECIPE | {"target.name": "manifest", "target.root": str(rated), "target.labels": "dimensions"}
     run = train(read_recipe(TrainRecipe, None, values | {"training.epochs": 1}), tmp_path / "run", progress=quiet)
     assert evaluate(run, device="cpu", progress=quiet)["ccc"] == pytest.approx(run.final["test"]["ccc"], abs=1e-6)
@@ -197,32 +194,32 @@ def test_settings_that_have_no_meaning_are_refused(more: dict[str, Any], message
         read_recipe(TrainRecipe, None, RECIPE | {"target.name": "oasis", "target.labels": "dimensions"} | more)
 
 
-def test_values_may_be_called_as_anything_is(tmp_path: Path, quiet: Progress) -> None:
+def test_values_may_have_names_of_other_columns(tmp_path: Path, quiet: Progress) -> None:
     own = dataclasses.replace(target("regression"), classes=("lambda", "image"))
     run = train(read_recipe(TrainRecipe, None, RECIPE | {"training.epochs": 1}), tmp_path / "run", None, quiet, own)
     row = next(predict(run, list(own.test.images)[:1], device="cpu")).row()
     assert row["image"] == "0" and 0 < row["lambda"] < 1 and set(row["values"]) == {"lambda", "image"}
 
 
-def test_test_images_that_are_all_alike_are_refused_before_training(tmp_path: Path, quiet: Progress) -> None:
+def test_test_images_with_equal_labels_are_refused_before_training(tmp_path: Path, quiet: Progress) -> None:
     own = target("multilabel")
     alike = dataclasses.replace(own.test, labels=np.zeros_like(own.test.labels))
-    told = refusal(
+    message = refusal(
         lambda: train(
             read_recipe(TrainRecipe, None, RECIPE), tmp_path / "run", None, quiet, dataclasses.replace(own, test=alike)
         )
     )
-    assert "16 test images all have the same labels: nothing can be measured" in told
+    assert "16 test images all have the same labels: nothing can be measured" in message
 
 
-def test_values_on_a_large_scale_are_remarked_on() -> None:
+def test_values_on_a_large_scale_give_a_note() -> None:
     own = target("regression")
     assert scale_note(own) is None and scale_note(target("multilabel")) is None
     rated = dataclasses.replace(own, train=dataclasses.replace(own.train, labels=own.train.labels * 4 + 5))
     assert "values of up to 8.78, but predictions start near 0: map them to about -1 to 1" in (scale_note(rated) or "")
 
 
-def test_images_of_several_labels_are_mixed_and_those_of_values_are_not(tmp_path: Path, quiet: Progress) -> None:
+def test_mixup_works_with_several_labels_and_is_refused_for_regression(tmp_path: Path, quiet: Progress) -> None:
     recipe = read_recipe(TrainRecipe, None, RECIPE | {"training.epochs": 1, "augment.mixup": 0.5})
     run = train(recipe, tmp_path / "run", progress=quiet, data=target("multilabel"))
     assert np.isfinite(run.final["test"]["mean_average_precision"]) and np.isfinite(run.metrics["train_loss"]).all()

@@ -1,4 +1,4 @@
-"""A web page for trying a classifier: upload an image, compare the responses, move λ, see the felt emotion."""
+"""Serve a web page to try a classifier: upload an image, compare the responses, move λ, see the felt emotion."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ from emoreg.runtime.signals import Stopped
 TOP = 5  # classes shown per response
 MAX_NAMED = 12  # with more classes, the page names only the first of them
 MAX_UPLOAD = "64mb"
-PORTS = range(7860, 7960)  # tried in this order if no port is given; Gradio's own
-# The environment of what needs no network: settings for reaching other machines may be wrong, or in the way.
-ALONE = {"no_proxy": "*", "SSL_CERT_FILE": None, "SSL_CERT_DIR": None}
-LAMBDA_INFO = "0: the non-emotional response alone, 1: the emotional one."
+PORTS = range(7860, 7960)  # tried in this order if no port is given; the same as Gradio's
+# Environment for work that needs no network: the user's proxies and certificates may be unusable, and break it.
+LOCAL_ONLY = {"no_proxy": "*", "SSL_CERT_FILE": None, "SSL_CERT_DIR": None}
+LAMBDA_INFO = "0: the non-emotional response alone. 1: the emotional response alone."
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class DemoState:
     """What the page keeps of the current image, on the CPU.
 
     Args:
-        response: logits and λ of a batch of one.
-        felt: the emotion read from it, (ΣE,) as `EmotionReadout.read`; None without a readout.
+        response: logits and λ of a batch of one image.
+        felt: the emotion read from it, (ΣE,), see `EmotionReadout.read`; None without a readout.
     """
 
     response: Response
@@ -54,7 +54,7 @@ class DemoState:
 
 @torch.no_grad()
 def classify(loaded: LoadedRun, path: Path | str) -> DemoState:
-    """Both responses to an image file, decoded as for training. ImageError if it cannot be decoded."""
+    """Compute the responses to an image file, decoded as for training. Raise ImageError if it cannot be decoded."""
 
     def read_image(image_size: int, fit: Fit) -> Tensor:
         pixels = torch.from_numpy(decode(File(Path(path).name, Path(path).parent), image_size, fit).copy())
@@ -66,20 +66,20 @@ def classify(loaded: LoadedRun, path: Path | str) -> DemoState:
 
 
 def probabilities(logits: Tensor, classes: Sequence[str]) -> dict[str, float]:
-    """The probability of each class, from logits (1, K)."""
+    """Map each class to its probability, from logits (1, K)."""
     return dict(zip(classes, logits.softmax(dim=1)[0].tolist(), strict=True))
 
 
 def trained_lambda(response: Response) -> tuple[float, str]:
-    """λ of an image as trained, rounded to two digits, and a description. The mean if each class has its own λ."""
+    """Return the trained λ of an image (the mean if each class has its own), to two digits, and its description."""
     assert response.lam is not None
     values = response.lam.flatten().tolist()
     mean = round(sum(values) / len(values), 2)
     if len(values) == 1:
         return mean, f"{LAMBDA_INFO} As trained: {mean:.2f}."
     return mean, (
-        f"{LAMBDA_INFO} As trained, each class has its own, {min(values):.2f} to {max(values):.2f}; moving the slider "
-        "sets one for all classes."
+        f"{LAMBDA_INFO} As trained, each class has its own λ, from {min(values):.2f} to {max(values):.2f}; the slider "
+        "sets the same λ for all classes."
     )
 
 
@@ -94,32 +94,21 @@ def build_page(loaded: LoadedRun, title: str) -> Any:
         UserError: gradio is not installed, or cannot build the page.
     """
     gr = _gradio()
-    with _plainly("build"):
+    with _gradio_errors("build"):
         return _build(gr, loaded, title)
 
 
 def _build(gr: Any, loaded: LoadedRun, title: str) -> Any:
     regulated = loaded.model.encoder is not None
-
     with gr.Blocks(title=f"{title} · emoreg", analytics_enabled=False) as page:
         state = gr.State(None)
         gr.Markdown(f"# {html.escape(title)}\n\n{_introduction(loaded)}")
         gr.HTML(f"<p>{html.escape(describe_classes(loaded.classes))}</p>", elem_id="classes")  # names may be markup
         with gr.Row():
             with gr.Column(min_width=300):
-                sources = ["upload", "clipboard"]
-                image = gr.Image(
-                    label="Image", sources=sources, type="filepath", height=300, buttons=[], elem_id="image"
-                )
-                # By default Gradio decodes the file first, and the page would not show why it failed.
-                image.preprocess = lambda payload: None if payload is None else payload.path
-                initial = {"interactive": False, "visible": regulated}  # until there is an image
-                slider = gr.Slider(
-                    0, 1, 0.5, step=0.01, label="λ", info=LAMBDA_INFO, buttons=[], elem_id="lambda", **initial
-                )
-                reset = gr.Button("As trained", elem_id="as-trained", **initial)
+                image, slider, reset = _input_components(gr, regulated)
             with gr.Column(min_width=300):
-                answers = [
+                responses = [
                     gr.Label(label=label, num_top_classes=TOP, show_heading=key == "regulated", elem_id=key)
                     for key, label in _response_labels(regulated)
                 ]
@@ -128,20 +117,9 @@ def _build(gr: Any, loaded: LoadedRun, title: str) -> Any:
 
         def on_image(path: str | None) -> list[Any]:
             if path is None:
-                empty = [gr.update(value=None) for _ in (*answers, *felt)]
+                empty = [gr.update(value=None) for _ in (*responses, *felt)]
                 return [None, gr.update(info=LAMBDA_INFO, interactive=False), gr.update(interactive=False), *empty]
-            try:
-                new_state = classify(loaded, path)
-            except ImageError as error:  # its name alone: the path is the server's
-                raise gr.Error(f"{Path(path).name}: {error.reason}", print_exception=False) from None
-            response, slider_update = new_state.response, gr.update()
-            if regulated:
-                value, info = trained_lambda(response)
-                slider_update = gr.update(value=value, info=info, interactive=True)
-            logits = [response.logits, response.non_emotional, response.emotional][: len(answers)]
-            shown = [probabilities(values, loaded.classes) for values in logits if values is not None]
-            felt_values = _felt_values(new_state, loaded)
-            return [new_state, slider_update, gr.update(interactive=regulated), *shown, *felt_values]
+            return _shown(gr, loaded, path)
 
         def on_slider(current: DemoState | None, lam: float) -> dict[str, float] | None:
             if current is None:
@@ -154,11 +132,38 @@ def _build(gr: Any, loaded: LoadedRun, title: str) -> Any:
             return [trained_lambda(current.response)[0], probabilities(current.response.logits, loaded.classes)]
 
         options: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        image.change(on_image, image, [state, slider, reset, *answers, *felt], **options)
+        image.change(on_image, image, [state, slider, reset, *responses, *felt], **options)
         # Both responses are in the state, so moving λ needs no forward pass.
-        slider.input(on_slider, [state, slider], answers[0], trigger_mode="always_last", **options)
-        reset.click(on_reset, state, [slider, answers[0]], **options)
+        slider.input(on_slider, [state, slider], responses[0], trigger_mode="always_last", **options)
+        reset.click(on_reset, state, [slider, responses[0]], **options)
     return page
+
+
+def _input_components(gr: Any, regulated: bool) -> tuple[Any, Any, Any]:
+    """Create the image, the slider of λ, and the button that resets it."""
+    sources = ["upload", "clipboard"]
+    image = gr.Image(label="Image", sources=sources, type="filepath", height=300, buttons=[], elem_id="image")
+    # By default Gradio decodes the file first, and the page would not show why it failed.
+    image.preprocess = lambda payload: None if payload is None else payload.path
+    initial = {"interactive": False, "visible": regulated}  # until there is an image
+    slider = gr.Slider(0, 1, 0.5, step=0.01, label="λ", info=LAMBDA_INFO, buttons=[], elem_id="lambda", **initial)
+    return image, slider, gr.Button("As trained", elem_id="as-trained", **initial)
+
+
+def _shown(gr: Any, loaded: LoadedRun, path: str) -> list[Any]:
+    """Classify an uploaded image and return the new values of state, slider, button, responses and felt emotions."""
+    try:
+        state = classify(loaded, path)
+    except ImageError as error:  # show the file's name only, not where the server keeps it
+        raise gr.Error(f"{Path(path).name}: {error.reason}", print_exception=False) from None
+    response, slider = state.response, gr.update()
+    logits = [response.logits]
+    if response.emotional is not None:
+        logits += [response.non_emotional, response.emotional]
+        value, info = trained_lambda(response)
+        slider = gr.update(value=value, info=info, interactive=True)
+    shown = [probabilities(values, loaded.classes) for values in logits]
+    return [state, slider, gr.update(interactive=len(logits) > 1), *shown, *_felt_values(state, loaded)]
 
 
 def serve(run: Path | str, host: str = "127.0.0.1", port: int | None = None, share: bool = False) -> None:
@@ -171,9 +176,9 @@ def serve(run: Path | str, host: str = "127.0.0.1", port: int | None = None, sha
         share: also open a public address, through Gradio's servers.
 
     Raises:
-        UserError: no finished run of stage 2; the port is taken; gradio is not installed, or cannot serve the page.
+        UserError: no finished run of stage 2; the port is in use; gradio is not installed, or cannot serve the page.
     """
-    _free_port(host, port)  # refused before anything is loaded
+    _free_port(host, port)  # fail before anything is loaded
     loaded = load_run(run)
     require_classes(loaded, "the demo")
     try:
@@ -183,7 +188,7 @@ def serve(run: Path | str, host: str = "127.0.0.1", port: int | None = None, sha
                 print(f"listening on {host}: everyone who can reach this machine can use it", flush=True)
             threading.Event().wait()
     except KeyboardInterrupt as error:
-        if isinstance(error, Stopped) and error.by != signal.SIGINT:  # which the exit code reports
+        if isinstance(error, Stopped) and error.by != signal.SIGINT:  # the exit code reports other signals
             raise
         print("stopped")
 
@@ -192,17 +197,17 @@ def serve(run: Path | str, host: str = "127.0.0.1", port: int | None = None, sha
 def running_page(
     loaded: LoadedRun, title: str, host: str = "127.0.0.1", port: int | None = None, share: bool = False
 ) -> Iterator[str]:
-    """Serve the page while the block runs. Arguments and errors as `serve` and `build_page`.
+    """Serve the page while the block runs. For arguments and errors see `serve` and `build_page`.
 
-    Uploads are kept in a temporary folder, which is deleted at the end. Proxies of the environment are asked for the
-    public address alone, never for the page itself.
+    Uploads are kept in a temporary folder, which is deleted at the end. Proxies set in the environment are used for the
+    public address only, never for the page itself.
 
     Yields:
         The address of the page.
     """
     with (
         tempfile.TemporaryDirectory(prefix="emoreg-demo-") as uploads,
-        _environment({"GRADIO_TEMP_DIR": uploads}),  # the only way to tell Gradio
+        _environment({"GRADIO_TEMP_DIR": uploads}),  # Gradio has no argument for it
     ):
         page = None
         try:
@@ -210,8 +215,8 @@ def running_page(
             theme = _gradio().themes.Default(  # system fonts, so that nothing is downloaded
                 font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
             )
-            # Gradio asks the page whether it answers, which a proxy cannot do.
-            with _plainly("serve"), _environment({"no_proxy": _no_proxy(host)} if share else ALONE):
+            # Gradio checks by a request that the page is up, which must not go through a proxy.
+            with _gradio_errors("serve"), _environment({"no_proxy": _no_proxy(host)} if share else LOCAL_ONLY):
                 _, url, public = page.launch(
                     server_name=host,
                     server_port=_free_port(host, port),
@@ -237,31 +242,32 @@ def running_page(
 
 @contextmanager
 def _environment(values: Mapping[str, str | None]) -> Iterator[None]:
-    """Environment variables that have these values while the block runs, or are not set for None."""
+    """Set environment variables while the block runs; None unsets one."""
 
-    def put(wanted: Mapping[str, str | None]) -> None:
-        for name, value in wanted.items():
+    def set_all(variables: Mapping[str, str | None]) -> None:
+        for name, value in variables.items():
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
 
     before = {name: os.environ.get(name) for name in values}
-    put(values)
+    set_all(values)
     try:
         yield
     finally:
-        put(before)
+        set_all(before)
 
 
 def _no_proxy(host: str) -> str:
-    """The environment's no_proxy, with this machine."""
+    """The environment's no_proxy, extended by the names of this machine."""
     given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
-    return ",".join(dict.fromkeys([*filter(None, given.split(",")), "localhost", "127.0.0.1", "::1", host]))
+    names = [name for name in given.split(",") if name]
+    return ",".join(dict.fromkeys([*names, "localhost", "127.0.0.1", "::1", host]))
 
 
 @contextmanager
-def _plainly(verb: str) -> Iterator[None]:
-    """Within, what Gradio raises is told in one line: it reads many environment variables, and asks the network."""
+def _gradio_errors(verb: str) -> Iterator[None]:
+    """Raise UserError for anything that Gradio raises in the block, as its environment and the network can break it."""
     try:
         yield
     except UserError:
@@ -272,21 +278,20 @@ def _plainly(verb: str) -> Iterator[None]:
 
 
 def _free_port(host: str, port: int | None) -> int:
-    """`port` if it is free, by default the first free one of `PORTS`. Gradio wants it to be free on 127.0.0.1 too."""
+    """Return `port`, or the first free one of `PORTS`. Gradio needs it to be free on 127.0.0.1 too."""
     if port is not None and not 0 < port < 65536:
-        raise UserError(f"the port is {port}; it must lie in 1 to 65535. Without --port the first free one is taken")
+        raise UserError(
+            f"the port is {port}; it must be between 1 and 65535. Without --port the first free one is used"
+        )
     if not host:
-        raise UserError("the host is empty; give --host 127.0.0.1 for this machine alone, 0.0.0.0 for all addresses")
+        raise UserError("the host is empty; give --host 127.0.0.1 for this machine only, 0.0.0.0 for all addresses")
     reason = ""
     for candidate in PORTS if port is None else (port,):
         try:
-            for address in (host, "127.0.0.1"):
-                with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
-                    if os.name == "posix":  # on Windows the option would allow ports that are in use
-                        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                    probe.bind((address, candidate))
+            _bind(host, candidate)
+            _bind("127.0.0.1", candidate)
             return candidate
-        except (UnicodeError, ValueError, TypeError):  # of a name that no host can have
+        except (UnicodeError, ValueError, TypeError):  # raised for impossible names
             reason = "not the name of a host"
             break
         except OSError as error:
@@ -297,13 +302,20 @@ def _free_port(host: str, port: int | None) -> int:
     raise UserError(f"cannot listen on {host}, {where}: {reason}; choose another --port or --host")
 
 
+def _bind(host: str, port: int) -> None:
+    """Bind a port and release it. Raise OSError if it is not free."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        if os.name == "posix":  # on Windows the option would allow ports that are in use
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, port))
+
+
 def _gradio() -> Any:
-    # Gradio reads both when it is imported.
+    # Gradio reads all of these variables when it is imported. It also creates network clients, which may refuse the
+    # user's proxies and certificates. The port is our argument, never the environment's.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    # It makes clients for the network as well, which read proxies and certificates and may refuse them; a port is asked
-    # of us alone.
-    with importing("gradio", "the demo", "'emoreg[demo]'"), _environment({**ALONE, "GRADIO_SERVER_PORT": None}):
+    with importing("gradio", "the demo", "'emoreg[demo]'"), _environment({**LOCAL_ONLY, "GRADIO_SERVER_PORT": None}):
         import gradio
     return gradio
 
@@ -318,16 +330,16 @@ def _introduction(loaded: LoadedRun) -> str:
 
 
 def describe_classes(classes: Sequence[str]) -> str:
-    """The classes in a sentence, so that users know what the classifier can and cannot recognise."""
+    """List the classes in a sentence, so that users know what the classifier can recognise."""
     if len(classes) > MAX_NAMED:
         return f"It knows {len(classes)} classes, such as {', '.join(classes[:MAX_NAMED])}."
     return f"It knows {', '.join(classes[:-1])} and {classes[-1]}, and nothing else."
 
 
 def _response_labels(regulated: bool) -> list[tuple[str, str]]:
-    """Element id and label of each response; the answer comes first."""
+    """Element id and label of each response; the prediction of the classifier comes first."""
     if not regulated:
-        return [("regulated", "Answer")]
+        return [("regulated", "Prediction")]
     return [
         ("regulated", "Regulated response"),
         ("non-emotional", "Non-emotional response"),
@@ -336,7 +348,7 @@ def _response_labels(regulated: bool) -> list[tuple[str, str]]:
 
 
 def _felt_components(gr: Any, loaded: LoadedRun) -> list[Any]:
-    """One component per stage-1 head, below an explanation."""
+    """Create an explanation, and one component per stage-1 head."""
     if loaded.readout is None:
         gr.Markdown(f"**No felt emotion**: {html.escape(loaded.no_readout_reason)}.")
         return []
@@ -360,15 +372,18 @@ def _felt_components(gr: Any, loaded: LoadedRun) -> list[Any]:
 def _felt_values(state: DemoState, loaded: LoadedRun) -> list[str | dict[str, float]]:
     if loaded.readout is None or state.felt is None:
         return []
-    values = [(head.space, state.felt[head.outputs].tolist()) for head in loaded.readout.heads]
-    return [
-        draw_dimensions(numbers, space) if space.kind == "dimensions" else dict(zip(space.names, numbers, strict=True))
-        for space, numbers in values
-    ]
+    shown: list[str | dict[str, float]] = []
+    for head in loaded.readout.heads:
+        values = state.felt[head.outputs].tolist()
+        if head.space.kind == "dimensions":
+            shown.append(draw_dimensions(values, head.space))
+        else:
+            shown.append(dict(zip(head.space.names, values, strict=True)))
+    return shown
 
 
 def draw_dimensions(values: Sequence[float], space: EmotionSpace) -> str:
-    """Values of dimensions as HTML: numbers, and a point in the plane of valence and arousal (Russell 1980).
+    """Format values of dimensions as HTML: numbers, and a point on the plane of valence and arousal (Russell 1980).
 
     Args:
         values: (E,); values outside [-1, 1] are drawn at the edge.

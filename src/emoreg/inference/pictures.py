@@ -1,4 +1,4 @@
-"""Draws predictions: the image, the responses side by side, and the felt emotion."""
+"""Draw predictions: the image, the responses side by side, and the felt emotion."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ THUMBNAIL = 320  # pixels; about twice the size on screen, for high-density disp
 TOP = 5  # classes shown
 MAX_BARS = 12  # emotions shown
 INK, QUIET, FAINT = "#1b1d1f", "#5b6167", "#d5d8db"
-# The report's colours of the backbone and of a regulated arm, and a third for the emotional response.
+# The report's colours for the backbone and for a regulated arm, and a third one for the emotional response.
 NON_EMOTIONAL, EMOTIONAL, REGULATED = "#4d4d4d", "#c44e00", "#0072b2"
-# Order around the wheel (ours): pleasant categories on the right, unpleasant ones on the left, high arousal above, low
-# arousal below. Mikels et al. 2005 give no order.
+# Order around the wheel (ours): pleasant categories on the right, unpleasant ones on the left, high arousal at the top,
+# low arousal at the bottom. Mikels et al. 2005 give no order.
 WHEEL = ("excitement", "amusement", "awe", "contentment", "sadness", "disgust", "fear", "anger")
 STYLE = {
     **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
@@ -63,7 +63,7 @@ def write_picture(folder: Path, prediction: Prediction) -> Path:
 
 
 def draw_prediction(prediction: Prediction) -> bytes:
-    """A PNG of the image, the responses' probabilities of the top classes as bars, and the felt emotion."""
+    """Draw a PNG of the image, the probabilities of the top classes for each response, and the felt emotion."""
     from matplotlib import style
     from matplotlib.figure import Figure
 
@@ -79,16 +79,17 @@ def draw_prediction(prediction: Prediction) -> bytes:
         axes.set_title(name if len(name) <= 28 else f"…{name[-27:]}", color=QUIET)
         draw_answers(parts[1].add_subplot(), prediction)
         for part, emotion in zip(parts[2:], prediction.felt, strict=True):
-            draw_emotion(part, emotion)
+            _draw_emotion(part, emotion)
         set_fonts(figure)
         figure.savefig(buffer, format="png")
     return buffer.getvalue()
 
 
 def draw_answers(axes: Axes, prediction: Prediction) -> None:
-    """Draw the probabilities of the top classes, one bar per response; the predicted class comes first.
+    """Draw the outputs as bars, one per response.
 
-    Of several labels the most probable are drawn, of values all.
+    In classification: the probabilities of the top classes, the predicted class first. Multilabel: the most probable
+    labels. Regression: all values.
     """
     answers = [("plain", prediction.regulated, NON_EMOTIONAL)]
     if prediction.emotional is not None:
@@ -100,7 +101,7 @@ def draw_answers(axes: Axes, prediction: Prediction) -> None:
     task = prediction.regulated.task
     highest = np.max([answer.values for _, answer, _ in answers], axis=0)
     if task == "classification":
-        highest[prediction.regulated.index] = 2  # above every probability, so that the predicted class is first
+        highest[prediction.regulated.index] = 2  # above any probability, so that the predicted class comes first
     shown = np.arange(len(highest)) if task == "regression" else np.argsort(-highest, kind="stable")[:TOP]
     height = 0.8 / len(answers)
     for number, (label, answer, colour) in enumerate(answers):
@@ -117,21 +118,24 @@ def draw_answers(axes: Axes, prediction: Prediction) -> None:
         axes.set_xlim(0, 1)
         axes.set_xticks((0, 0.5, 1), ("0", "0.5", "1"))
     axes.tick_params(axis="y", length=0)
-    lam = "" if prediction.lam is None else f", λ = {prediction.lam:.2f}"
-    answered = f"{names[0]} ({prediction.regulated.probability:.2f})" if task == "classification" else ""
-    axes.set_title(f"{answered or prediction.regulated.summary}{lam}", weight="bold")
+    title = prediction.regulated.summary
+    if task == "classification":
+        title = f"{prediction.regulated.name} ({prediction.regulated.probability:.2f})"
+    if prediction.lam is not None:
+        title += f", λ = {prediction.lam:.2f}"
+    axes.set_title(title, weight="bold")
     axes.set_xlabel("value" if task == "regression" else "probability")
     if len(answers) > 1:
         axes.legend(frameon=False, fontsize=7.5, loc="lower right", handlelength=1, borderpad=0)
 
 
-def draw_emotion(figure: Figure | SubFigure, emotion: FeltEmotion) -> None:
+def _draw_emotion(figure: Figure | SubFigure, emotion: FeltEmotion) -> None:
     """Draw valence and arousal as a point on a plane, Mikels' categories as a wheel, anything else as bars."""
     names, values = emotion.head.space.names, emotion.values
     dimensions = emotion.head.space.kind == "dimensions"
     if dimensions and {"valence", "arousal"} <= set(names):
         axes = figure.add_subplot()
-        draw_plane(axes)
+        _draw_plane(axes)
         valence, arousal = np.clip([values[names.index("valence")], values[names.index("arousal")]], -1, 1)
         axes.plot(valence, arousal, "o", color=EMOTIONAL, markersize=9)
     elif set(names) == set(MIKELS_8) and not dimensions:
@@ -150,7 +154,7 @@ def draw_emotion(figure: Figure | SubFigure, emotion: FeltEmotion) -> None:
     axes.set_title(f"felt: {summary}", color=QUIET, pad=16 if axes.name == "polar" else None)
 
 
-def draw_plane(axes: Axes) -> None:
+def _draw_plane(axes: Axes) -> None:
     """Draw an empty plane of valence and arousal (Russell 1980)."""
     from matplotlib.patches import Circle
 
@@ -176,7 +180,7 @@ def _draw_wheel(axes: Axes, probabilities: dict[str, float]) -> None:
 
 
 def thumbnail(image: Image, fit: Fit) -> Pillow.Image:
-    """An image as the square that the network sees, but at a higher resolution."""
+    """Return the square that the network sees of an image, at a higher resolution."""
     from PIL import Image as Pillow
 
     whole = Pillow.fromarray(image) if isinstance(image, np.ndarray) else upright(image, at_least=THUMBNAIL)

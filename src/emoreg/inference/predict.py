@@ -1,8 +1,7 @@
-"""Predicts any number of images with a trained classifier, a few batches at a time."""
+"""Predict any number of images with a trained classifier, a few batches at a time."""
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -38,23 +37,24 @@ from emoreg.stages.affective_heads import Head
 from emoreg.training.fabric import make_fabric, place, scoring
 
 FeelWith = Literal["experience", "encoder"]
-Image = File | NDArray[np.uint8] | bytes | Pillow.Image  # bytes: the content of a file
+Image = File | NDArray[np.uint8] | bytes | Pillow.Image  # bytes: the content of an image file
 Given = PathLike[str] | str | Image | IO[bytes]
 Images = Given | Iterable[Given]
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
-# Images that one thread decodes at a time: few, so that the first batch is ready soon and memory use stays low.
+# Images decoded by a thread at a time: few, so that the first batch is ready soon and memory use stays low.
 DECODED_TOGETHER = 16
-# From so many images on, networks are folded on a CPU. Below, the copy takes longer than it saves (docs/speed.md).
+# On a CPU, networks are folded for at least this many images; for fewer, the copy costs more than it saves
+# (docs/speed.md).
 FOLDED_FROM = 1000
 
 
-@dataclass(frozen=True, eq=False)  # arrays have no single truth of being equal
+@dataclass(frozen=True, eq=False)  # comparing arrays gives no single bool
 class FeltEmotion:
     """The emotion that one stage-1 head reads from an image.
 
     Args:
         head: the head.
-        values: (E,); probabilities that sum to 1, or values of dimensions, roughly within [-1, 1].
+        values: (E,): probabilities that sum to 1, or values of dimensions, roughly within [-1, 1].
     """
 
     head: Head
@@ -62,27 +62,27 @@ class FeltEmotion:
 
     @property
     def summary(self) -> str:
-        """A few words: "contentment 0.41", or "valence +0.20, arousal -0.13"."""
+        """The emotion in a few words: "contentment 0.41", or "valence +0.20, arousal -0.13"."""
         names = self.head.space.names
         if self.head.space.kind == "dimensions":
             return ", ".join(f"{name} {value:+.2f}" for name, value in zip(names, self.values, strict=True))
         return f"{names[int(self.values.argmax())]} {self.values.max():.2f}"
 
 
-@dataclass(frozen=True, eq=False)  # arrays have no single truth of being equal
+@dataclass(frozen=True, eq=False)  # comparing arrays gives no single bool
 class Prediction:
-    """What the classifier predicts for one image.
+    """What a classifier predicts for one image.
 
     Args:
-        image: path of the image; its position in the input for one without a path.
+        image: path of the image; if it has none, its position in the input.
         source: the image itself.
-        regulated: the regulated response, which is the classifier's answer.
+        regulated: the regulated response, which is the prediction of the classifier.
         non_emotional: the response of the plain backbone.
         emotional: the response of the emotional branch; None without one.
-        lam: λ in [0, 1]; with one λ per class, that of the class that `regulated` names, or of other tasks the mean.
-            None without an emotional branch.
+        lam: λ in [0, 1]. With one λ per class: the λ of the predicted class, or the mean in tasks other than
+            classification. None without an emotional branch.
         felt: the emotion that each stage-1 head reads; empty without a readout.
-        fit: how the classifier saw the image as a square; see `TargetSettings`.
+        fit: how the image was made square; see `TargetSettings`.
     """
 
     image: str
@@ -121,20 +121,20 @@ def predict(
     device: Device = "auto",
     on_unreadable: Callable[[UserError], None] | None = None,
 ) -> Iterator[Prediction]:
-    """Predict images one after the other, in the given order. Only a few batches are in memory at a time.
+    """Predict images one by one, in the given order. Only a few batches are in memory at a time.
 
     Args:
         run: a finished run of stage 2, its folder, or the result of `load_run`.
         images: an image, a folder or zip of images, or any number of these. An image is a path, the content of a file
-            (bytes, or a file opened for reading), an image of Pillow's, or pixels, uint8 (H, W, 3).
-        lam: λ in [0, 1] for all images, in place of the trained one; None for λ as trained.
-        feel_with: the encoder whose features the stage-1 head reads: "experience" for the stage-1 encoder, with which
-            the head was trained; "encoder" for the one that stage 2 trained further, which the head may not fit.
+            (bytes, or a file opened for reading), a Pillow image, or pixels, uint8 (H, W, 3).
+        lam: λ in [0, 1] for all images, instead of the trained one; None for λ as trained.
+        feel_with: the encoder whose features the stage-1 head reads: "experience" for the stage-1 encoder that the head
+            was trained with; "encoder" for the encoder after stage 2, which the head may no longer fit.
         batch_size: images per batch; None for 256 on an accelerator and 64 on the CPU. A batch that does not fit into
             an accelerator's memory is halved.
         device: as `training.device`.
-        on_unreadable: called with the error of each image that cannot be decoded, which is then skipped; None to raise
-            that error.
+        on_unreadable: called with the error for each image that cannot be decoded, which is then skipped; None to raise
+            the error.
 
     Raises:
         UserError: unfinished run; missing or unreadable images; `lam` for a classifier without an emotional branch.
@@ -162,47 +162,49 @@ def _predict(
 ) -> Iterator[Prediction]:
     fabric = make_fabric(scoring(loaded.recipe, Run(loaded.folder), device))
     model, reader, shape = place(loaded.model, fabric), None, (loaded.image_size, loaded.fit)
-    if (readout := loaded.readout) is not None:
-        place(readout.model, fabric)
-        of_stage1 = _Reader(readout, None, (readout.image_size, readout.fit))
-        reader = of_stage1 if feel_with == "experience" else _Reader(readout, model.encoder, shape)
+    readout_shape = shape
+    if loaded.readout is not None:
+        place(loaded.readout.model, fabric)
+        reader = _Reader(loaded.readout, model.encoder if feel_with == "encoder" else None)
+        if reader.encoder is None:
+            readout_shape = loaded.readout.image_size, loaded.readout.fit
     batch_size = batch_size or (64 if fabric.device.type == "cpu" else 256)
-    batches = _batches(images, (shape, shape if reader is None else reader.shape), batch_size, on_unreadable)
-
-    @contextlib.contextmanager
-    def answering() -> Iterator[None]:
-        with in_evaluation(model), in_evaluation(model if reader is None else reader.readout.model):
-            yield
-
-    if fabric.device.type == "cpu" and len(images) >= FOLDED_FROM:  # it has not been measured on a GPU
-        for first in itertools.islice(batches, 1):
-            with answering():
-                model, reader = _folded(model, reader, first)
-            batches = itertools.chain([first], batches)
+    must_fold = fabric.device.type == "cpu" and len(images) >= FOLDED_FROM  # not measured on a GPU
 
     @torch.inference_mode()
     def predict_batch(batch: _Batch) -> list[Prediction]:
-        try:
-            with fabric.autocast():
-                pixels, felt = normalise(batch.pixels.to(fabric.device)), None
-                response = model.respond(pixels)
-                if reader is not None and reader.encoder is None:
-                    felt = reader.readout.read(normalise(batch.readout_pixels.to(fabric.device)))
-                elif reader is not None:
-                    felt = reader.readout.read(pixels, reader.encoder)
-            if lam is not None:
-                response = at_lambda(response, lam, model.mix, model.task)
-            return _predictions(loaded, [(row, images[row]) for row in batch.rows], response, felt)
-        except torch.OutOfMemoryError:
-            half = len(batch.rows) // 2
-            if not half:
-                raise UserError(f"{fabric.device} has too little memory for one image; use --device cpu") from None
-        return predict_batch(batch.part(slice(half))) + predict_batch(batch.part(slice(half, None)))
+        with fabric.autocast():
+            pixels, felt = normalise(batch.pixels.to(fabric.device)), None
+            response = model.respond(pixels)
+            if reader is not None and reader.encoder is None:
+                felt = reader.readout.read(normalise(batch.readout_pixels.to(fabric.device)))
+            elif reader is not None:
+                felt = reader.readout.read(pixels, reader.encoder)
+        if lam is not None:
+            response = at_lambda(response, lam, model.mix, model.task)
+        return _predictions(loaded, [(row, images[row]) for row in batch.rows], response, felt)
 
-    for batch in batches:
-        with answering():
-            predictions = predict_batch(batch)
+    for batch in _batches(images, (shape, readout_shape), batch_size, on_unreadable):
+        with in_evaluation(model), in_evaluation(model if reader is None else reader.readout.model):
+            if must_fold:
+                model, reader = _folded(model, reader, batch)
+                must_fold = False
+            predictions = _halve_if_needed(predict_batch, batch, fabric.device)
         yield from predictions
+
+
+def _halve_if_needed(
+    predict_batch: Callable[[_Batch], list[Prediction]], batch: _Batch, device: torch.device
+) -> list[Prediction]:
+    """Predict a batch; in halves if it does not fit into the memory of the device."""
+    try:
+        return predict_batch(batch)
+    except torch.OutOfMemoryError:
+        half = len(batch.rows) // 2
+        if not half:
+            raise UserError(f"{device} has too little memory for one image; use --device cpu") from None
+    parts = batch.part(slice(half)), batch.part(slice(half, None))
+    return [prediction for part in parts for prediction in _halve_if_needed(predict_batch, part, device)]
 
 
 @dataclass(frozen=True)
@@ -210,8 +212,7 @@ class _Reader:
     """A readout with the encoder whose features it reads."""
 
     readout: EmotionReadout
-    encoder: nn.Module | None  # the classifier's; None for the one of stage 1
-    shape: tuple[int, Fit]  # size and fit of the images that the encoder takes
+    encoder: nn.Module | None  # the encoder of the classifier; None for the encoder of the readout
 
 
 class _Batch(NamedTuple):
@@ -227,33 +228,31 @@ class _Batch(NamedTuple):
 
 @torch.inference_mode()
 def _folded(
-    model: RegulatedClassifier, reader: _Reader | None, first: _Batch
+    model: RegulatedClassifier, reader: _Reader | None, batch: _Batch
 ) -> tuple[RegulatedClassifier, _Reader | None]:
-    """Classifier and readout with their networks folded, which is tried on the first images."""
-    trial = first.part(slice(2))
+    """Fold the networks of classifier and readout, as verified on two images of a batch."""
+    trial = batch.part(slice(2))
     networks = [network for network in (model.backbone, model.encoder) if network is not None]
     model = with_folded(model, networks, normalise(trial.pixels))
     if reader is None:
         return model, None
     if reader.encoder is not None:
         return model, replace(reader, encoder=model.encoder)
-    of_stage1 = reader.readout.model
-    of_stage1 = with_folded(of_stage1, [of_stage1.encoder], normalise(trial.readout_pixels))
-    return model, replace(reader, readout=replace(reader.readout, model=of_stage1))
+    stage1 = reader.readout.model
+    stage1 = with_folded(stage1, [stage1.encoder], normalise(trial.readout_pixels))
+    return model, replace(reader, readout=replace(reader.readout, model=stage1))
 
 
 def _predictions(
     loaded: LoadedRun, images: Sequence[tuple[int, Image]], response: Response, felt: Tensor | None
 ) -> list[Prediction]:
-    """One prediction for each (row, image) of a batch; `felt` is (B, ΣE)."""
-
+    """Convert the outputs for a batch of (row, image) to predictions; `felt` is (B, ΣE)."""
     task = loaded.model.task
-    regulated, non_emotional = (
-        answers_of(logits, loaded.classes, task) for logits in (response.logits, response.non_emotional)
-    )
+    regulated = answers_of(response.logits, loaded.classes, task)
+    non_emotional = answers_of(response.non_emotional, loaded.classes, task)
     emotional = None if response.emotional is None else answers_of(response.emotional, loaded.classes, task)
     lam = None if response.lam is None else _numpy(response.lam.expand_as(response.logits))
-    values, has_class = None if felt is None else _numpy(felt), task == "classification"
+    values = None if felt is None else _numpy(felt)
     heads = () if loaded.readout is None else loaded.readout.heads
     return [
         Prediction(
@@ -262,7 +261,9 @@ def _predictions(
             regulated=regulated[i],
             non_emotional=non_emotional[i],
             emotional=None if emotional is None else emotional[i],
-            lam=None if lam is None else float(lam[i, regulated[i].index] if has_class else lam[i].mean()),
+            lam=None
+            if lam is None
+            else float(lam[i, regulated[i].index] if task == "classification" else lam[i].mean()),
             felt=() if values is None else tuple(FeltEmotion(head, values[i, head.outputs]) for head in heads),
             fit=loaded.fit,
         )
@@ -271,16 +272,16 @@ def _predictions(
 
 
 def at_lambda(response: Response, lam: float, mix: Mixing, task: Task = "classification") -> Response:
-    """Mix the two responses again with the same λ for every image and class; needs no forward pass.
+    """Mix the two responses again with the same λ for every image and class, without another forward pass.
 
-    Exact for mixed features too: the head is linear, so its output for a mixture of features is the mixture of its
-    outputs.
+    This is exact for mixed features too: the head is linear, so its output for a mixture of features is the mixture of
+    its outputs.
 
     Args:
-        response: of a classifier with an emotional branch.
+        response: response of a classifier with an emotional branch.
         lam: λ in [0, 1].
         mix: what the classifier mixes.
-        task: what it answers.
+        task: what the classifier predicts.
     """
     assert response.emotional is not None
     non_emotional, emotional = response.non_emotional.float(), response.emotional.float()
@@ -293,14 +294,14 @@ def at_lambda(response: Response, lam: float, mix: Mixing, task: Task = "classif
 
 
 def find_images(images: Images, progress: Progress | None = None) -> list[Image]:
-    """List all images: those in folders (recursively) and zips by name, all others in the given order.
+    """List images in the given order; those of a folder (recursively) or zip by name.
 
     Args:
         images: as for `predict`.
-        progress: says which files of a folder or zip are no images; None for the terminal.
+        progress: reports which files of a folder or zip are not images; None for the terminal.
 
     Raises:
-        UserError: a path does not exist, what is given is no image, or there is no image at all.
+        UserError: a path does not exist, an item is not an image, or there are no images.
     """
     if isinstance(images, str | PathLike | bytes | bytearray | memoryview | File | Pillow.Image | Tensor):
         given: Iterable[Any] = [images]
@@ -311,7 +312,7 @@ def find_images(images: Images, progress: Progress | None = None) -> list[Image]
     elif isinstance(images, Iterable):
         given = images
     else:
-        raise _no_image(images)
+        raise _not_an_image(images)
     progress = progress or Progress()
     found = [image for item in given for image in _images_of(item, progress)]
     if not found:
@@ -320,7 +321,7 @@ def find_images(images: Images, progress: Progress | None = None) -> list[Image]
 
 
 def _images_of(item: Any, progress: Progress) -> list[Image]:
-    """The images that one item of the input stands for."""
+    """The images of one item of the input: a folder or zip has several."""
     if isinstance(item, np.ndarray):
         if item.dtype != np.uint8 or item.ndim != 3 or item.shape[2] != 3:
             advice = "values 0 to 255, colours last; grey or transparent ones as PIL.Image.fromarray(pixels)"
@@ -331,15 +332,19 @@ def _images_of(item: Any, progress: Progress) -> list[Image]:
     if isinstance(item, bytearray | memoryview):
         return [bytes(item)]
     if hasattr(item, "read"):
-        if item.seekable():
-            item.seek(0)
-        content = item.read()
-        if not isinstance(content, bytes):
-            raise UserError(f"{getattr(item, 'name', 'a file')} was opened as text; open it with mode 'rb'")
-        return [content]
+        return [_content_of(item)]
     if isinstance(item, str | PathLike):
         return list(_images_at(path_of(item, "images"), str(item), progress))
-    raise _no_image(item)
+    raise _not_an_image(item)
+
+
+def _content_of(file: Any) -> bytes:
+    if file.seekable():
+        file.seek(0)
+    content = file.read()
+    if not isinstance(content, bytes):
+        raise UserError(f"{getattr(file, 'name', 'a file')} was opened as text; open it with mode 'rb'")
+    return content
 
 
 def _images_at(path: Path, given: str, progress: Progress) -> Sequence[File]:
@@ -357,17 +362,18 @@ def _images_at(path: Path, given: str, progress: Progress) -> Sequence[File]:
             return inside
         if path.is_file():
             return [File(path.name, path.parent)]
-    except (OSError, ValueError) as error:  # a name that is too long, or holds a zero byte
+    except (OSError, ValueError) as error:  # the name is too long, or contains a zero byte
         raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
     raise UserError(f"{path} does not exist; give an image, a folder or a zip")
 
 
-def _no_image(given: Any) -> UserError:
+def _not_an_image(given: Any) -> UserError:
     if isinstance(given, Tensor):
         shape, advice = tuple(given.shape), "give pixels as a NumPy array, uint8 (H, W, 3)"
-        return UserError(f"a tensor is no image ({given.dtype} {shape}): its order and range are not known; {advice}")
-    kinds = "a path, bytes, an opened file, an image of Pillow's, or pixels as uint8 (H, W, 3)"
-    return UserError(f"{shortened(repr(given))} is no image; give {kinds}")
+        reason = f"a tensor ({given.dtype} {shape}) is not accepted as an image: its axes and range are unknown"
+        return UserError(f"{reason}; {advice}")
+    kinds = "a path, bytes, an opened file, a Pillow image, or pixels as uint8 (H, W, 3)"
+    return UserError(f"{shortened(repr(given))} is not an image; give {kinds}")
 
 
 def _batches(
@@ -376,20 +382,19 @@ def _batches(
     batch_size: int,
     on_unreadable: Callable[[UserError], None] | None,
 ) -> Iterator[_Batch]:
-    """The images that can be decoded, in both sizes and fits."""
+    """Decode images in both shapes (size and fit), in batches. Unreadable images are skipped, or raise."""
 
-    def decode_rows(rows: range) -> list[tuple[int, list[NDArray[np.uint8]] | UserError]]:
-        decoded: list[tuple[int, list[NDArray[np.uint8]] | UserError]] = []
-        for row in rows:
-            try:
-                decoded.append((row, [decode(images[row], *shape) for shape in dict.fromkeys(shapes)]))
-            except UserError as error:
-                decoded.append((row, error))
-        return decoded
+    def decode_row(row: int) -> list[NDArray[np.uint8]] | UserError:
+        try:
+            return [decode(images[row], *shape) for shape in dict.fromkeys(shapes)]
+        except UserError as error:
+            return error
 
     def readable() -> Iterator[tuple[int, list[NDArray[np.uint8]]]]:
-        for _, decoded in in_threads(decode_rows, range(len(images)), DECODED_TOGETHER):
-            for row, squares in decoded:
+        for rows, decoded in in_threads(
+            lambda rows: [decode_row(row) for row in rows], range(len(images)), DECODED_TOGETHER
+        ):
+            for row, squares in zip(rows, decoded, strict=True):
                 if not isinstance(squares, UserError):
                     yield row, squares
                 elif on_unreadable is None:

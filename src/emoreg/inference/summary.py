@@ -14,14 +14,14 @@ from emoreg.inference.load import LoadedRun
 from emoreg.inference.predict import FeelWith, Prediction
 from emoreg.runtime.terminal import Table
 
-ANSWERED: Mapping[Task, str] = {"classification": "class", "multilabel": "labels", "regression": "values"}
-MAX_ROWS = 40  # further predictions are counted
-TELLING = 10  # images that all get one answer, from which on it is remarked; fewer may well be of one class
+COLUMNS: Mapping[Task, str] = {"classification": "class", "multilabel": "labels", "regression": "values"}
+MAX_ROWS = 40  # further predictions are only counted
+MIN_SAME = 10  # warn if at least this many images all get the same class; fewer may well show one class
 
 
 @dataclass
 class Summary:
-    """The first predictions, and the number of images per class, where one class of each is answered."""
+    """The first predictions, and in classification the number of images per predicted class."""
 
     first: list[Prediction] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
@@ -36,10 +36,10 @@ class Summary:
             self.first.append(prediction)
 
     def shown(self, loaded: LoadedRun, feel_with: FeelWith) -> Group:
-        """A table of the first predictions, the counts if there are more, and a note on what is felt.
+        """Lay out a table of the first predictions, counts if there are more, and a note on the felt emotion.
 
         Args:
-            loaded: run that made the predictions.
+            loaded: the run that made the predictions.
             feel_with: as given to `predict`.
         """
         parts: list[RenderableType] = []
@@ -51,12 +51,12 @@ class Summary:
             others = f", and {len(self.counts) - 10} other classes" if len(self.counts) > 10 else ""
             of_all = f" Of all {self.images:,}: {named}{others}" if named else ""
             parts.append(Text(f"{more:,} more (--json and --out give all).{of_all}"))
-        if len(self.counts) == 1 and self.counts.total() >= TELLING:
-            answer, images = self.counts.most_common(1)[0]
+        if len(self.counts) == 1 and self.images >= MIN_SAME:
+            (name,) = self.counts
             parts.append(
                 Text(
-                    f"All {images:,} images are answered {answer}: if they show several classes, the "
-                    "classifier tells nothing apart; emoreg evaluate scores it"
+                    f"All {self.images:,} images are predicted as {name}. If they show several classes, the classifier "
+                    "cannot tell them apart; score it with emoreg evaluate"
                 )
             )
         return Group(*parts, Text(_felt_note(loaded, feel_with), style="dim"))
@@ -66,7 +66,7 @@ def _table(predictions: list[Prediction], loaded: LoadedRun) -> Table:
     is_regulated = loaded.model.encoder is not None
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("image")
-    table.add_column("regulated" if is_regulated else ANSWERED[loaded.model.task])
+    table.add_column("regulated" if is_regulated else COLUMNS[loaded.model.task])
     if is_regulated:
         table.add_column("non-emotional")
         table.add_column("emotional")
@@ -78,23 +78,26 @@ def _table(predictions: list[Prediction], loaded: LoadedRun) -> Table:
         else:
             table.add_column("felt")
     for prediction in predictions:
-        answers = [prediction.regulated]
-        if prediction.emotional is not None:
-            answers += [prediction.non_emotional, prediction.emotional]
-        cells = [prediction.image, *(answer.summary for answer in answers)]
-        if prediction.lam is not None:
-            cells.append(f"{prediction.lam:.2f}")
-        for emotion in prediction.felt:
-            has_columns = emotion.head.space.kind == "dimensions"
-            cells += [f"{value:+.2f}" for value in emotion.values] if has_columns else [emotion.summary]
-        table.add_row(*map(Text, cells))
+        table.add_row(*map(Text, _cells(prediction)))
     return table
 
 
+def _cells(prediction: Prediction) -> list[str]:
+    cells = [prediction.image, prediction.regulated.summary]
+    if prediction.emotional is not None:
+        cells += [prediction.non_emotional.summary, prediction.emotional.summary, f"{prediction.lam:.2f}"]
+    for emotion in prediction.felt:
+        if emotion.head.space.kind == "dimensions":
+            cells += [f"{value:+.2f}" for value in emotion.values]
+        else:
+            cells.append(emotion.summary)
+    return cells
+
+
 def _felt_note(loaded: LoadedRun, feel_with: FeelWith) -> str:
-    """One sentence on where the felt emotions come from."""
+    """A line on where the felt emotions come from, or why there are none."""
     if loaded.readout is None:
-        return f"nothing is felt: {loaded.no_readout_reason}"
+        return f"no felt emotion: {loaded.no_readout_reason}"
     where = loaded.readout.folder
     if feel_with == "encoder" and loaded.model.freeze_encoder:
         return f"felt: what the stage-1 head of {where} reads out of the encoder, which was frozen in stage 2"

@@ -1,4 +1,4 @@
-"""Writes predictions as JSON Lines or CSV, row by row."""
+"""Write predictions as JSON Lines or CSV, row by row."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ FORMATS = (".jsonl", ".csv")
 
 
 def json_line(row: dict[str, Any]) -> str:
-    """One row as a line of JSON, without the line break."""
+    """Format a row as a line of JSON, without the line break."""
     return json.dumps(row, ensure_ascii=False)
 
 
 @contextlib.contextmanager
 def row_writer(path: Path, with_all: bool = False) -> Iterator[Callable[[Prediction], None]]:
-    """A function that writes one prediction as a row; the file appears at `path`, complete, when the block ends.
+    """Yield a function that writes a prediction as a row. The complete file appears at `path` when the block ends.
 
-    CSV has a column for each value, nested ones with a dot ("non_emotional.class").
+    CSV has a column for each value; names of nested values have a dot ("non_emotional.class").
 
     Args:
         path: ends in .jsonl or .csv.
-        with_all: include the probabilities of all classes.
+        with_all: include the probabilities of all classes or labels.
 
     Raises:
-        UserError: another ending, or the file cannot be written.
+        UserError: `path` ends otherwise, or the file cannot be written.
     """
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
@@ -53,7 +53,9 @@ def row_writer(path: Path, with_all: bool = False) -> Iterator[Callable[[Predict
                         file.write(json_line(row) + "\n")
                         return
                     columns = dict(flatten(row))
-                    columns |= {name: "; ".join(each) for name, each in columns.items() if isinstance(each, list)}
+                    for name, value in columns.items():
+                        if isinstance(value, list):
+                            columns[name] = "; ".join(value)
                     if not has_header:
                         table.writerow(columns)
                         has_header = True
