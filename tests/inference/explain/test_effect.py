@@ -26,7 +26,7 @@ def images() -> ImageSet:
     return ImageSet(table, 8, torch.from_numpy(pixels).permute(0, 3, 1, 2), torch.from_numpy(table.labels))
 
 
-def test_one_pass_gives_what_the_classifier_answers_with_and_without_emotion(images: ImageSet) -> None:
+def test_one_pass_gives_the_predictions_with_and_without_emotion(images: ImageSet) -> None:
     torch.manual_seed(0)
     model = RegulatedClassifier(TinyBackbone(6), TinyBackbone(4), 3, mode="learned", granularity="per_class").eval()
     assert isinstance(model.regulation.rho, torch.nn.Parameter)
@@ -60,7 +60,7 @@ def test_a_plain_classifier_has_no_emotional_effect(images: ImageSet) -> None:
     assert responses.lam is None and responses.emotional_features is None and not responses.change.any()
 
 
-def test_classes_are_ordered_by_the_mean_change_and_those_without_images_are_left_out() -> None:
+def test_classes_are_sorted_by_mean_change_and_left_out_without_images() -> None:
     labels = np.array([0, 0, 0, 2, 2, 2, 2])
     with_emotion = np.array([0.2, 0.4, 0.6, 0.9, 0.7, 0.9, 0.7])
     without = np.array([0.4, 0.4, 0.4, 0.5, 0.5, 0.5, 0.5])

@@ -27,7 +27,7 @@ extras.load("explain", "captum")
 
 
 class Page(HTMLParser):
-    """The tags and the words of a page; a tag that is closed must be the one last opened."""
+    """Parses the tags and words of a page, and checks that tags are closed in order."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.text).split())
 
 
-def test_the_page_of_a_gated_run_has_every_part_and_needs_nothing_but_itself(
+def test_the_page_of_a_gated_run_has_every_part_and_loads_no_other_files(
     runs: Path, photos: Path, tmp_path: Path, quiet: Progress
 ) -> None:
     path = explain(runs / "gated", photos, tmp_path / "out", points=60, device="cpu", progress=quiet)
@@ -90,7 +90,7 @@ def test_the_page_of_a_gated_run_has_every_part_and_needs_nothing_but_itself(
     assert [float(row["change"]) for row in rows] == sorted((float(row["change"]) for row in rows), reverse=True)
 
 
-def test_what_a_network_looks_at_is_drawn_over_the_image_as_it_sees_it(tmp_path: Path, quiet: Progress) -> None:
+def test_saliency_is_drawn_over_the_image_as_the_network_sees_it(tmp_path: Path, quiet: Progress) -> None:
     recipe = dataclasses.replace(CLASSIFIER, target=dataclasses.replace(CLASSIFIER.target, fit="pad"))
     run = train(recipe, tmp_path / "run", progress=quiet)
     wide = tmp_path / "wide.png"
@@ -101,7 +101,7 @@ def test_what_a_network_looks_at_is_drawn_over_the_image_as_it_sees_it(tmp_path:
     assert (picture[0] == GREY).all() and (picture[SIDE // 2] == (255, 0, 0)).all()
 
 
-def test_without_images_those_are_shown_where_the_emotional_response_changes_most(
+def test_without_images_the_page_shows_those_that_the_emotional_response_changes_most(
     runs: Path, tmp_path: Path, quiet: Progress
 ) -> None:
     page = Page(explain(runs / "learned", (), tmp_path, projection="pca", points=20, device="cpu", progress=quiet))
@@ -120,7 +120,7 @@ def test_without_images_a_plain_run_is_explained_on_the_first_test_images(
     assert list(dict.fromkeys(re.findall(r"test image (\d+) ", words))) == [str(number) for number in range(6)]
 
 
-def test_a_plain_run_is_explained_without_what_it_does_not_have(runs: Path, photos: Path, tmp_path: Path) -> None:
+def test_the_page_of_a_plain_run_has_no_emotional_parts(runs: Path, photos: Path, tmp_path: Path) -> None:
     quiet = Progress(quiet=True)
     page = Page(explain(runs / "plain", photos / "a.png", tmp_path, points=20, device="cpu", progress=quiet))
     assert "This classifier has no emotional branch." in page.words
@@ -135,7 +135,7 @@ def test_names_of_images_are_escaped(runs: Path, tmp_path: Path, quiet: Progress
     assert "<img src=x" not in page.source and name in page.words
 
 
-def test_where_the_test_split_cannot_be_read_the_page_says_so_and_goes_without_it(
+def test_a_test_split_that_cannot_be_read_is_left_out_and_the_page_says_so(
     runs: Path, photos: Path, tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def gone(*given: object) -> None:
@@ -143,13 +143,13 @@ def test_where_the_test_split_cannot_be_read_the_page_says_so_and_goes_without_i
 
     monkeypatch.setattr("emoreg.inference.explain.explain.read_for_scoring", gone)
     page = Page(explain(runs / "learned", photos / "a.png", tmp_path, device="cpu", progress=quiet))
-    assert "Without the test split, which could not be read: target.root: no folder photos" in page.words
+    assert "Without results on the test split, which could not be read: target.root: no folder photos" in page.words
     assert "Where both branches look" in page.words and "Results on" not in page.words
     with pytest.raises(UserError, match="no folder photos"):
         explain(runs / "learned", (), tmp_path, device="cpu", progress=quiet)
 
 
-def test_bad_input_is_told(runs: Path, tmp_path: Path, quiet: Progress) -> None:
+def test_bad_input_is_refused(runs: Path, tmp_path: Path, quiet: Progress) -> None:
     many = [np.zeros((8, 8, 3), np.uint8)] * 60
     with pytest.raises(UserError, match="60 images are too many for one page; give at most 52"):
         explain(runs / "plain", many, tmp_path, progress=quiet)
@@ -163,7 +163,7 @@ def test_bad_input_is_told(runs: Path, tmp_path: Path, quiet: Progress) -> None:
 @pytest.mark.parametrize(
     ("means", "expected"),
     [
-        ((1e-5, -2e-5), "is practically unused: it changes the true class's probability by no more than 2.0e-05"),
+        ((1e-5, -2e-5), "is practically unused: its mean effect on the true class's probability is at most 2.0e-05"),
         (
             (0.2, -0.1),
             "raises the true class's probability most in A (+0.200 on average, 2 images), and lowers it",
@@ -175,18 +175,20 @@ def test_bad_input_is_told(runs: Path, tmp_path: Path, quiet: Progress) -> None:
         ((-0.1, -0.2), "lowers it least in A (−0.100 on average, 2 images), and lowers it most in B (−0.200"),
     ],
 )
-def test_how_classes_lean_is_told_as_it_is(means: tuple[float, float], expected: str) -> None:
+def test_the_sentence_names_the_classes_with_the_largest_and_smallest_effect(
+    means: tuple[float, float], expected: str
+) -> None:
     found = [ClassEffect(name, interval([mean, mean]), 0.5, 0.5, 0.5) for name, mean in zip("AB", means, strict=True)]
     assert expected in re.sub(r", 95 % interval \S+ to [^,]+", "", _effect_sentence(found))
 
 
-def test_numbers_and_letters_are_written_as_people_read_them() -> None:
+def test_numbers_and_letters_are_formatted_for_readers() -> None:
     assert [signed(value) for value in (0.1234, -0.5, 0.0, -1.2e-5)] == ["+0.123", "−0.500", "+0.000", "−1.2e-05"]
     assert [fraction(value) for value in (0.314, 1.0, 0.0, 3.1e-5)] == ["0.31", "1.00", "0.00", "3.1e-05"]
     assert [letter(number) for number in (0, 25, 26, 51)] == ["A", "Z", "AA", "AZ"]
 
 
-def test_the_run_itself_is_left_as_it_was(runs: Path, photos: Path, tmp_path: Path, quiet: Progress) -> None:
+def test_the_run_is_not_modified(runs: Path, photos: Path, tmp_path: Path, quiet: Progress) -> None:
     before = {path.name: path.stat().st_mtime_ns for path in (runs / "learned").iterdir()}
     explain(runs / "learned", photos / "a.png", tmp_path, points=5, device="cpu", progress=quiet)
     assert before == {path.name: path.stat().st_mtime_ns for path in (runs / "learned").iterdir()}

@@ -7,7 +7,7 @@ from emoreg.inference.explain.projection import Method, project
 
 
 @pytest.mark.parametrize(("method", "description"), [("pca", "first two principal components"), ("tsne", "t-SNE")])
-def test_two_groups_of_features_lie_apart_on_the_plane(method: Method, description: str) -> None:
+def test_two_groups_of_features_stay_apart(method: Method, description: str) -> None:
     draw = np.random.default_rng(0)
     features = draw.normal(size=(40, 60)).astype(np.float32)
     features[20:] += 8
@@ -21,7 +21,7 @@ def test_two_groups_of_features_lie_apart_on_the_plane(method: Method, descripti
 
 
 @pytest.mark.parametrize("method", ["pca", "tsne"])
-def test_very_few_or_constant_features_have_a_plane(method: Method) -> None:
+def test_very_few_or_constant_features_can_be_projected(method: Method) -> None:
     few = np.random.default_rng(0).normal(size=(3, 2)).astype(np.float32)
     for features in (few, np.zeros((12, 4), np.float32)):
         assert np.isfinite(project("features", features, method, 0).points).all()

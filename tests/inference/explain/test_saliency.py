@@ -29,7 +29,7 @@ def classifier(
 @pytest.mark.parametrize("mix", ["logits", "probabilities", "features"])
 @pytest.mark.parametrize("granularity", ["scalar", "per_sample"])
 @pytest.mark.parametrize("frozen", [False, True])
-def test_the_maps_of_every_branch_add_up_to_what_its_logit_gains(
+def test_the_maps_of_every_branch_sum_to_the_gain_of_its_logit(
     mix: Mixing, granularity: Granularity, frozen: bool
 ) -> None:
     model, images = classifier(mix, granularity, frozen), torch.randn(2, 3, 8, 8)
@@ -47,7 +47,7 @@ def test_the_maps_of_every_branch_add_up_to_what_its_logit_gains(
     assert model.freeze_encoder is frozen
 
 
-def test_a_branch_that_sees_nothing_of_a_pixel_gives_it_nothing() -> None:
+def test_pixels_that_a_branch_does_not_use_have_no_saliency() -> None:
     class LeftHalf(TinyBackbone):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return super().forward(images[..., :4])
@@ -71,7 +71,7 @@ def test_maps_agree_with_themselves_and_not_with_their_opposite() -> None:
     assert math.isnan(agreement(one, nothing))
 
 
-def test_what_speaks_for_the_class_is_orange_and_what_speaks_against_it_is_blue() -> None:
+def test_evidence_for_the_class_is_orange_and_against_it_blue() -> None:
     values = np.zeros((8, 8), np.float32)
     values[:, :3], values[:, 5:] = 1, -1
     drawn = overlay(np.full((32, 32, 3), 128, np.uint8), values).astype(int)
@@ -79,7 +79,7 @@ def test_what_speaks_for_the_class_is_orange_and_what_speaks_against_it_is_blue(
     assert np.ptp(overlay(np.full((32, 32, 3), 128, np.uint8), 0 * values)) == 0
 
 
-def test_without_captum_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_captum_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "captum", None)
     with pytest.raises(UserError, match=r"pip install 'emoreg\[explain\]'"):
         saliency_maps(classifier("logits", "scalar", False), torch.randn(1, 3, 8, 8), [0])

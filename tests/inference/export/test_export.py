@@ -51,7 +51,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def run_card(folder: Path, image: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The names that the card's own code leaves behind, run in its folder with another image for photo.jpg."""
+    """Run the code on a card in its folder, with `image` as photo.jpg, and return the variables that it sets."""
     card = (folder / "README.md").read_text(encoding="utf-8")
     [code] = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     assert code.count('"photo.jpg"') == 1
@@ -62,15 +62,15 @@ def run_card(folder: Path, image: Path, monkeypatch: pytest.MonkeyPatch) -> dict
 
 
 def decoded(image: Path, size: int) -> Tensor:
-    """An image as in training, float32 (1, 3, S, S)."""
+    """Decode an image as in training, float32 (1, 3, S, S)."""
     return normalise(torch.from_numpy(decode(File(image.name, image.parent), size).copy()).permute(2, 0, 1)[None])
 
 
-ODD = (  # one of each kind: a network is loaded for each; the cards of encoders, which cost less, are tried with all
+ODD = (  # one of each kind, as each loads a network; cards of encoders are cheaper and are tested with all images
     *("plain.png", "turned-6.jpg", "large.jpg", "transparent.png", "palette-transparent.png", "grey.png", "grey16.png"),
     *("cmyk.jpg", "moving.gif"),
 )
-TWO_LEVELS = 2 / 255 / min(STD)  # by which Pillow's rounding may differ from torch's, in a normalised pixel
+TWO_LEVELS = 2 / 255 / min(STD)  # how much rounding by Pillow and torch may differ in a normalised pixel
 
 
 def smallest(mode: Mode, granularity: Granularity, mix: Mixing, lam: float) -> RegulatedClassifier:
@@ -82,7 +82,7 @@ def smallest(mode: Mode, granularity: Granularity, mix: Mixing, lam: float) -> R
 
 
 class Together(nn.Module):
-    """A classifier of every kind, answering side by side: one export of them all, as each costs seconds."""
+    """Classifiers of every kind in one network, because each export takes seconds."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class Together(nn.Module):
         self.names = tuple(f"{name}_{number}" for number, kind in enumerate(kinds) for name in kind.names)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        return tuple(answer for kind in self.kinds for answer in kind(images))
+        return tuple(output for kind in self.kinds for output in kind(images))
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def together() -> Together:
 
 
 @needs_onnx
-def test_onnx_of_every_kind_answers_as_the_network_in_batches_of_any_size(together: Together, tmp_path: Path) -> None:
+def test_onnx_of_every_kind_gives_the_same_outputs_in_batches_of_any_size(together: Together, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     save_onnx(cast(ExportableClassifier, together), 8, path, {"classes": ["cat", "λ"]})
     assert max_difference(together, load_onnx(path), 8) <= 1e-4
@@ -112,7 +112,7 @@ def test_onnx_of_every_kind_answers_as_the_network_in_batches_of_any_size(togeth
     assert session.get_modelmeta().custom_metadata_map == {"classes": json.dumps(["cat", "λ"])}
 
 
-def test_a_program_of_every_kind_answers_as_the_network_in_batches_of_any_size(
+def test_a_program_of_every_kind_gives_the_same_outputs_in_batches_of_any_size(
     together: Together, tmp_path: Path
 ) -> None:
     path = tmp_path / "model.pt2"
@@ -123,29 +123,29 @@ def test_a_program_of_every_kind_answers_as_the_network_in_batches_of_any_size(
     assert json.loads(kept[graphs.METADATA]) == {"image_size": 8}
 
 
-def test_each_answer_has_the_batch_in_front() -> None:
+def test_outputs_have_the_batch_dimension_first() -> None:
     for mode, granularity, mix, lam in COMBINATIONS:
         network = ExportableClassifier(smallest(mode, granularity, mix, lam))
-        answers = dict(zip(network.names, network(torch.zeros(4, 3, 8, 8)), strict=True))
-        assert tuple(answers) == (OUTPUTS if mode != "none" else OUTPUTS[:2])
-        assert all(answers[name].shape == (4, 3) for name in answers if name != "lam")
+        outputs = dict(zip(network.names, network(torch.zeros(4, 3, 8, 8)), strict=True))
+        assert tuple(outputs) == (OUTPUTS if mode != "none" else OUTPUTS[:2])
+        assert all(outputs[name].shape == (4, 3) for name in outputs if name != "lam")
         if mode != "none":
-            assert answers["lam"].shape == (4, 3 if granularity == "per_class" else 1)
+            assert outputs["lam"].shape == (4, 3 if granularity == "per_class" else 1)
         if mode == "random":
-            assert (answers["lam"] == 0.5).all()  # the mean of U(0, 1)
+            assert (outputs["lam"] == 0.5).all()  # the mean of U(0, 1)
 
 
-def test_a_difference_is_found_even_if_it_is_no_number() -> None:
-    def answers(value: float) -> Callable[[Tensor], list[Tensor]]:
+def test_a_difference_or_nan_is_found() -> None:
+    def constant(value: float) -> Callable[[Tensor], list[Tensor]]:
         return lambda images: [torch.full((len(images), 2), value)]
 
-    assert max_difference(answers(1.0), answers(1.00005), 8) == pytest.approx(5e-5, rel=0.1)
-    assert "1.0e-03" in refusal(lambda: max_difference(answers(1.0), answers(1.001), 8))
-    assert "nan" in refusal(lambda: max_difference(answers(1.0), answers(float("nan")), 8))
+    assert max_difference(constant(1.0), constant(1.00005), 8) == pytest.approx(5e-5, rel=0.1)
+    assert "1.0e-03" in refusal(lambda: max_difference(constant(1.0), constant(1.001), 8))
+    assert "nan" in refusal(lambda: max_difference(constant(1.0), constant(float("nan")), 8))
 
 
 @pytest.mark.parametrize("format", ["hub", pytest.param("onnx", marks=needs_onnx), "torch"])
-def test_the_card_s_own_code_gives_the_run_s_answer_for_images_of_every_kind(
+def test_the_code_on_the_card_predicts_like_the_run_for_images_of_every_kind(
     format: str,
     runs: Path,
     tmp_path: Path,
@@ -154,10 +154,10 @@ def test_the_card_s_own_code_gives_the_run_s_answer_for_images_of_every_kind(
 ) -> None:
     out = str(tmp_path / "out")
     assert main(["export", str(runs / "learned"), "--to", out, "--format", format, "--quiet"]) == 0
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     file = {"hub": "model.safetensors", "onnx": "model.onnx", "torch": "model.pt2"}[format]
-    assert re.search(r"largest difference of the .*: \d\.\de[+-]\d\d \(allowed: 1e-04\)", told)
-    assert f"done: {out} (README.md, config.json, {file})" in told
+    assert re.search(r"largest difference of the .*: \d\.\de[+-]\d\d \(allowed: 1e-04\)", printed)
+    assert f"done: {out} (README.md, config.json, {file})" in printed
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert len(config["classes"]) == 10 and config["image_size"] == 8
     assert format == "hub" or config["outputs"] == list(OUTPUTS)
@@ -175,15 +175,15 @@ def test_the_card_s_own_code_gives_the_run_s_answer_for_images_of_every_kind(
             assert apart <= TWO_LEVELS, image.name
 
 
-def test_the_card_has_the_run_s_numbers_and_metadata(
+def test_the_card_has_the_numbers_and_metadata_of_the_run(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     final = Run(runs / "learned").final
-    assert final["target"] == {"classes": 10, "is_published_test": False}  # the test share of digits is ours
-    export(runs / "learned", tmp_path / "ours", "hub")
-    ours = ModelCard.load(tmp_path / "ours" / "README.md")
-    assert ours.data.eval_results is None and "model-index" not in ours.content
-    assert "Target: digits, 10 classes, at most 64 training images, 8 pixels." in " ".join(ours.text.split())
+    assert final["target"] == {"classes": 10, "is_published_test": False}  # digits have no published test split
+    export(runs / "learned", tmp_path / "unpublished", "hub")
+    unpublished = ModelCard.load(tmp_path / "unpublished" / "README.md")
+    assert unpublished.data.eval_results is None and "model-index" not in unpublished.content
+    assert "Target: digits, 10 classes, at most 64 training images, 8 pixels." in " ".join(unpublished.text.split())
     monkeypatch.setattr(Run, "final", {**final, "target": {"classes": 10, "is_published_test": True}})
     export(runs / "learned", tmp_path / "out", "hub")
     card = ModelCard.load(tmp_path / "out" / "README.md")
@@ -197,7 +197,7 @@ def test_the_card_has_the_run_s_numbers_and_metadata(
     assert str(runs) not in card.content  # no path of this machine
 
 
-def test_the_card_of_an_exploration_has_its_validation_images_numbers(tmp_path: Path, quiet: Progress) -> None:
+def test_the_card_of_an_exploration_has_the_numbers_of_its_validation_images(tmp_path: Path, quiet: Progress) -> None:
     recipe = dataclasses.replace(
         CLASSIFIER,
         target=dataclasses.replace(CLASSIFIER.target, validation=0.5, test=False),
@@ -242,10 +242,10 @@ def test_the_card_of_two_networks_trained_apart_does_not_call_them_regulated(
     export(tmp_path / "run", tmp_path / "out", "hub")
     text = ModelCard.load(tmp_path / "out" / "README.md").text
     assert "A two-network classifier" in text and "Second network: resnet8, trained further in stage 2" in text
-    assert "the answer is the mean of their probabilities" in text and "λ: " not in text
+    assert "the prediction is the mean of their probabilities" in text and "λ: " not in text
 
 
-def test_the_card_of_a_gated_run_has_the_mean_of_its_images_lambda(
+def test_the_card_of_a_gated_run_has_the_mean_lambda_of_the_images(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     final = Run(runs / "gated").final
@@ -260,26 +260,26 @@ def test_the_card_of_a_gated_run_has_the_mean_of_its_images_lambda(
     assert "final.json is damaged: lambda is missing" in refusal(lambda: export(runs / "gated", tmp_path / "no", "hub"))
 
 
-def test_the_card_tells_a_study_s_null_result_first(
+def test_the_card_states_a_null_result_of_its_study_first(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = results(stage_2({"none": [0.9, 0.9], "learned": [0.9, 0.9], "learned fresh": [0.9, 0.9]}))
-    found = SimpleNamespace(study=SimpleNamespace(name="pilot"), out=tmp_path, table=lambda: table, planned=[])
-    monkeypatch.setattr("emoreg.study.run_study.open_study", lambda *_: found)
+    study = SimpleNamespace(study=SimpleNamespace(name="pilot"), out=tmp_path, table=lambda: table, planned=[])
+    monkeypatch.setattr("emoreg.study.run_study.open_study", lambda *_: study)
     export(runs / "learned", tmp_path / "other", "hub", study="pilot")
     text = ModelCard.load(tmp_path / "other" / "README.md").text
     section = text.partition("## The study\n\n")[2]
     assert section.startswith("No verdict on the label effect or the emotion effect of Learn-E-Reg")
     assert 'not one of the runs of this study ("pilot")' in section and "| Learn-E-Reg |" in section
 
-    own = "digits-resnet8-learned-affect-procedural-seed1"
-    found.planned.append(SimpleNamespace(id=own, folder=runs / "learned"))
+    run_id = "digits-resnet8-learned-affect-procedural-seed1"
+    study.planned.append(SimpleNamespace(id=run_id, folder=runs / "learned"))
     export(runs / "learned", tmp_path / "own", "hub", study="pilot")
     assert "Learn-E-Reg (procedural), seed 1." in (tmp_path / "own" / "README.md").read_text(encoding="utf-8")
 
     table["status"] = "waiting"
-    told = refusal(lambda: export(runs / "learned", tmp_path / "none", "hub", study="pilot"))
-    assert "no run of this study is finished" in told and not (tmp_path / "none").exists()
+    message = refusal(lambda: export(runs / "learned", tmp_path / "none", "hub", study="pilot"))
+    assert "no run of this study is finished" in message and not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize(
@@ -297,7 +297,7 @@ def test_the_card_tells_a_study_s_null_result_first(
         (BackboneSettings("test_efficientnet"), 32),
     ],
 )
-def test_an_encoder_s_card_loads_its_weights_into_timm(
+def test_the_card_of_an_encoder_loads_its_weights_into_timm(
     settings: BackboneSettings, size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from emoreg.config.recipe import PretrainRecipe
@@ -307,7 +307,7 @@ def test_an_encoder_s_card_loads_its_weights_into_timm(
     encoder = build_backbone(settings, size)
     recipe = PretrainRecipe(stimuli=StimuliSettings(image_size=size))
     monkeypatch.setattr(timm_weights, "_encoder_of", lambda _: (recipe, encoder, settings, size))
-    monkeypatch.setattr("emoreg.inference.export.model_card._stage1_results", lambda *_: "")  # there is no run to ask
+    monkeypatch.setattr("emoreg.inference.export.model_card._stage1_results", lambda *_: "")  # there is no run
     difference, _ = timm_weights.write_encoder(Path("runs/mine"), tmp_path)
     assert difference <= 1e-4
     [image, *_] = write_odd_images(tmp_path / "odd")
@@ -328,7 +328,7 @@ def test_an_encoder_s_card_loads_its_weights_into_timm(
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # about the broken EXIF data
 @pytest.mark.parametrize("name", ["resnet8", "test_resnet"])
-def test_an_encoder_s_card_gives_its_features_of_images_of_every_kind(
+def test_the_card_of_an_encoder_computes_its_features_for_images_of_every_kind(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from emoreg.config.recipe import PretrainRecipe
@@ -339,7 +339,7 @@ def test_an_encoder_s_card_gives_its_features_of_images_of_every_kind(
     encoder = build_backbone(settings, 32)
     recipe = PretrainRecipe(stimuli=StimuliSettings(image_size=32))
     monkeypatch.setattr(timm_weights, "_encoder_of", lambda _: (recipe, encoder, settings, 32))
-    monkeypatch.setattr("emoreg.inference.export.model_card._stage1_results", lambda *_: "")  # there is no run to ask
+    monkeypatch.setattr("emoreg.inference.export.model_card._stage1_results", lambda *_: "")  # there is no run
     timm_weights.write_encoder(Path("runs/mine"), tmp_path)
     for image in write_odd_images(tmp_path / "odd"):
         found = run_card(tmp_path, image, monkeypatch)
@@ -348,14 +348,14 @@ def test_an_encoder_s_card_gives_its_features_of_images_of_every_kind(
             assert torch.allclose(found["features"], encoder(torch.from_numpy(found["pixels"])), atol=1e-5), image.name
 
 
-def test_the_card_s_code_refuses_pixels_of_unknown_range(tmp_path: Path) -> None:
+def test_the_code_on_the_card_refuses_pixels_of_unknown_range(tmp_path: Path) -> None:
     Image.new("F", (8, 8)).save(tmp_path / "numbers.tif")
     code = preparation(8, "import torch").replace("photo.jpg", str(tmp_path / "numbers.tif"))
     with pytest.raises(ValueError, match="32-bit numbers, whose range is not known"):
         exec(code, {})
 
 
-def test_the_encoder_alone_comes_from_either_stage(runs: Path, tmp_path: Path) -> None:
+def test_the_encoder_can_be_exported_from_either_stage(runs: Path, tmp_path: Path) -> None:
     export(runs / "experience", tmp_path / "one", "timm")
     export(runs / "learned", tmp_path / "two", "timm")
     one, two = ((tmp_path / part / "README.md").read_text(encoding="utf-8") for part in ("one", "two"))
@@ -369,18 +369,18 @@ def test_the_card_of_an_encoder_that_rehearsed_says_so(runs: Path, tmp_path: Pat
     recipe = dataclasses.replace(CLASSIFIER, encoder=encoder, regulation=RegulationSettings(mode="learned"))
     export(train(recipe, tmp_path / "run", progress=Progress(quiet=True)).folder, tmp_path / "card", "timm")
     card = (tmp_path / "card" / "README.md").read_text(encoding="utf-8")
-    assert "together with the classifier, and went on showing it the stimuli of stage 1 (rehearsal)." in card
+    assert "together with the classifier, and kept showing it the stimuli of stage 1 (rehearsal)." in card
 
 
-def test_the_card_of_a_classifier_that_sees_whole_images_says_so(tmp_path: Path) -> None:
+def test_the_card_of_a_classifier_that_pads_images_says_so(tmp_path: Path) -> None:
     recipe = dataclasses.replace(CLASSIFIER, target=dataclasses.replace(CLASSIFIER.target, fit="pad"))
     export(train(recipe, tmp_path / "run", progress=Progress(quiet=True)).folder, tmp_path / "card", "hub")
     card = " ".join((tmp_path / "card" / "README.md").read_text(encoding="utf-8").split())
-    assert "high byte; longer side resized to 8 pixels (bicubic), in the middle of a square of the colour" in card
+    assert "high byte; longer side resized to 8 pixels (bicubic), centred on a square of the colour" in card
     assert "centre crop" not in card
 
 
-def test_what_cannot_be_exported_is_refused_and_leaves_nothing(
+def test_what_cannot_be_exported_is_refused_and_nothing_is_written(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
@@ -390,9 +390,9 @@ def test_what_cannot_be_exported_is_refused_and_leaves_nothing(
 
     assert "has no emotional encoder" in refused("plain", "timm")
     assert "is a run of stage 1" in refused("experience", "torch")
-    assert "--study belongs to the card of a classifier" in refused("learned", "timm", study="pilot")
-    own = load_run(runs / "learned").model
-    assert "a model of your own" in refused("learned", "hub", model=own)
+    assert "--study is for the card of a classifier" in refused("learned", "timm", study="pilot")
+    model = load_run(runs / "learned").model
+    assert "a model of your own" in refused("learned", "hub", model=model)
     assert "is a run; choose another folder" in refused("learned", "hub", runs / "plain", overwrite=True)
     monkeypatch.setattr(graphs, "TOLERANCE", -1.0)
     assert "nothing was written" in refused("learned", "torch")
@@ -401,9 +401,9 @@ def test_what_cannot_be_exported_is_refused_and_leaves_nothing(
     assert not out.exists()
 
 
-def test_a_folder_with_files_is_kept_unless_told_otherwise(runs: Path, tmp_path: Path) -> None:
+def test_a_folder_with_files_is_only_overwritten_on_request(runs: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    (out / ".export-killed").mkdir(parents=True)  # what an export that was killed leaves behind does not count
+    (out / ".export-killed").mkdir(parents=True)  # left by an export that was killed
     export(runs / "plain", out, "hub")
     assert {path.name for path in out.iterdir()} == {"README.md", "config.json", "model.safetensors"}
     (out / "README.md").write_text("mine")
@@ -417,8 +417,8 @@ def test_a_folder_with_files_is_kept_unless_told_otherwise(runs: Path, tmp_path:
 
 
 @pytest.mark.parametrize("format", ["hub", "torch", "timm", pytest.param("onnx", marks=needs_onnx)])
-def test_what_is_exported_tells_no_place_of_the_machine(format: Format, runs: Path, tmp_path: Path) -> None:
-    """Programs would have stack traces of the machine's files in them."""
+def test_exports_contain_no_paths_of_the_machine(format: Format, runs: Path, tmp_path: Path) -> None:
+    """By default, programs contain stack traces with paths."""
     export(runs / "learned", tmp_path / "out", format)
     places = [str(runs), str(tmp_path), str(Path.home()) + "/", str(Path(torch.__file__).parents[1]), str(ROOT)]
     for path in (tmp_path / "out").iterdir():
@@ -430,7 +430,7 @@ def test_what_is_exported_tells_no_place_of_the_machine(format: Format, runs: Pa
             assert not any(place.encode() in content for content in contents), f"{place} in {path.name}"
 
 
-def test_a_network_that_cannot_be_traced_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_network_that_cannot_be_traced_is_refused_in_one_line(tmp_path: Path) -> None:
     model = smallest("none", "scalar", "logits", 0.5)
 
     def forward(images: Tensor) -> Tensor:
@@ -438,5 +438,5 @@ def test_a_network_that_cannot_be_traced_is_told_in_one_line(tmp_path: Path) -> 
 
     model.backbone.forward = forward
     model.head = nn.Linear(3, 3)
-    told = refusal(lambda: save_program(ExportableClassifier(model), 8, tmp_path / "model.pt2", {}))
-    assert told.startswith("torch.export cannot write this network")
+    message = refusal(lambda: save_program(ExportableClassifier(model), 8, tmp_path / "model.pt2", {}))
+    assert message.startswith("torch.export cannot write this network")

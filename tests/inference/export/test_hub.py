@@ -40,7 +40,7 @@ def test_a_folder_gives_the_same_responses(
         assert (again is None) == (before is None)
         assert again is None or before is None or torch.allclose(again, before, atol=1e-5)
     if model.encoder is not None:
-        assert not any(parameter.requires_grad for parameter in model.encoder.parameters())  # frozen, as it was
+        assert not any(parameter.requires_grad for parameter in model.encoder.parameters())  # still frozen
 
 
 def test_a_fine_tuned_encoder_is_one_network_of_its_own_architecture_and_width(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_fine_tuned_encoder_is_one_network_of_its_own_architecture_and_width(t
     assert torch.allclose(RegulatedModel.from_pretrained(tmp_path)(images), model(images), atol=1e-6)
 
 
-def test_config_says_all_that_is_needed(tmp_path: Path) -> None:
+def test_the_config_is_complete(tmp_path: Path) -> None:
     RegulatedModel.of(untrained("learned", "per_class", "logits", 0.3)).save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["regulation"] == {"mode": "learned", "granularity": "per_class", "mix": "logits", "lam": 0.3}
@@ -70,7 +70,7 @@ def test_config_says_all_that_is_needed(tmp_path: Path) -> None:
     assert config["classes"][0] == "cat"
 
 
-def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
+def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     RegulatedModel.of(untrained("learned", "scalar", "logits", 0.3)).save_pretrained(tmp_path)
     path = tmp_path / "config.json"
     config = json.loads(path.read_text())
@@ -82,7 +82,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     assert "mode: must be one of" in refusal(edited(regulation={"mode": "calm"}))
     assert "no architecture 'resnet9'" in refusal(edited(backbone={"name": "resnet9"}))
     assert "size mismatch" in refusal(edited(classes=["cat", "dog"]))
-    # The mixin alone would leave them out in silence.
+    # The mixin alone would ignore them silently.
     assert "Unexpected key" in refusal(edited(encoder=None, regulation={"mode": "none"}))
 
 
@@ -99,14 +99,14 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         ({"mean": [0.5, 0.5]}, "mean must be three numbers"),
         ({"std": [0.5, 0.5, 0]}, "std must be above 0"),
         ({"std": [0.5, 0.5, float("nan")]}, "std must be three numbers"),
-        ({"backbone": None}, "describes no classifier"),
-        ({"backbone": [1, 2]}, "describes no classifier"),
-        ({"backbone": {"name": "resnet8", "shape": 3}}, "describes no classifier"),
+        ({"backbone": None}, "does not describe a classifier"),
+        ({"backbone": [1, 2]}, "does not describe a classifier"),
+        ({"backbone": {"name": "resnet8", "shape": 3}}, "does not describe a classifier"),
         ({"regulation": {"lam": 7}}, "regulation.lam: λ must lie in [0, 1], not 7.0"),
-        ({"regulation": "learned"}, "describes no classifier"),
+        ({"regulation": "learned"}, "does not describe a classifier"),
     ],
 )
-def test_a_config_that_means_no_classifier_is_refused(
+def test_a_config_that_does_not_describe_a_classifier_is_refused(
     changes: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     RegulatedModel.of(untrained("learned", "scalar", "logits", 0.3)).save_pretrained(tmp_path)
@@ -116,8 +116,8 @@ def test_a_config_that_means_no_classifier_is_refused(
     assert message in line and str(tmp_path) in line and len(line) < 1000
 
 
-class Runs:
-    """Unpickled, it would create a file."""
+class RunsCode:
+    """Creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -127,7 +127,7 @@ class Runs:
 
 
 def damages(folder: Path) -> dict[str, Callable[[], object]]:
-    """What may be wrong with an exported folder, by its name."""
+    """Ways to damage an exported folder, by name."""
     weights, config = folder / "model.safetensors", folder / "config.json"
     content = weights.read_bytes()
     tensors, name = safetensors.torch.load(content), "head.weight"  # not the logit of λ, which may be infinite
@@ -140,7 +140,7 @@ def damages(folder: Path) -> dict[str, Callable[[], object]]:
         "a config.json of bytes": lambda: config.write_bytes(b"\xff\xfe"),
         "empty weights": lambda: weights.write_bytes(b""),
         "weights cut off": lambda: weights.write_bytes(content[: len(content) // 2]),
-        "weights that are code": lambda: torch.save(Runs(folder / "trace"), weights),
+        "weights that are code": lambda: torch.save(RunsCode(folder / "trace"), weights),
         "a weight of another shape": lambda: save_file(tensors | {name: torch.ones(3)}, weights),
         "a weight that is NaN": lambda: save_file(tensors | {name: tensors[name] * float("nan")}, weights),
         "an infinite weight": lambda: save_file(tensors | {name: tensors[name] + float("inf")}, weights),
@@ -159,7 +159,7 @@ def damages(folder: Path) -> dict[str, Callable[[], object]]:
         "weights that are a folder",
     ],
 )  # fmt: skip
-def test_a_damaged_folder_is_refused_in_one_line_that_names_it(damage: str, tmp_path: Path) -> None:
+def test_a_damaged_folder_is_refused_in_one_line_with_its_path(damage: str, tmp_path: Path) -> None:
     RegulatedModel.of(untrained("learned", "scalar", "logits", 0.3)).save_pretrained(tmp_path)
     damages(tmp_path)[damage]()
     line = refusal(lambda: RegulatedModel.from_pretrained(tmp_path))
@@ -172,7 +172,7 @@ def test_pickled_weights_from_the_hub_are_not_loaded(tmp_path: Path, monkeypatch
 
     RegulatedModel.of(untrained("learned", "scalar", "logits", 0.3)).save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").unlink()
-    torch.save(Runs(tmp_path / "trace"), tmp_path / "pytorch_model.bin")
+    torch.save(RunsCode(tmp_path / "trace"), tmp_path / "pytorch_model.bin")
 
     def download(*, filename: str, **_: Any) -> str:
         if not (tmp_path / filename).exists():
@@ -186,17 +186,17 @@ def test_pickled_weights_from_the_hub_are_not_loaded(tmp_path: Path, monkeypatch
 
 def test_nothing_is_downloaded_whatever_the_config_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     RegulatedModel.of(untrained("none", "scalar", "logits", 0.5)).save_pretrained(tmp_path)
-    asked: list[bool] = []
+    pretrained: list[bool] = []
 
     def build(settings: BackboneSettings, size: int) -> nn.Module:
-        asked.append(settings.pretrained)
+        pretrained.append(settings.pretrained)
         return build_backbone(settings, size)
 
     monkeypatch.setattr("emoreg.inference.export.hub.build_backbone", build)
     path = tmp_path / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"backbone": {"name": "resnet8", "pretrained": True}}))
     RegulatedModel.from_pretrained(tmp_path)
-    assert asked == [False]
+    assert pretrained == [False]
 
 
 def test_images_are_prepared_as_for_training(tmp_path: Path, write_image: Callable[..., Path]) -> None:
@@ -208,7 +208,7 @@ def test_images_are_prepared_as_for_training(tmp_path: Path, write_image: Callab
     assert torch.allclose(prepared[:1], normalise(pixels), atol=1e-5)
 
 
-def test_an_image_gives_the_same_values_however_it_is_given(tmp_path: Path) -> None:
+def test_an_image_gives_the_same_values_in_every_form(tmp_path: Path) -> None:
     model = RegulatedModel.of(untrained("none", "scalar", "logits", 0.5))
     for path in write_odd_images(tmp_path):
         expected = model.prepare(path)
@@ -216,9 +216,9 @@ def test_an_image_gives_the_same_values_however_it_is_given(tmp_path: Path) -> N
             size, frame = image.size, image.tell()
             for given in (image, path.read_bytes(), file, file, image):
                 assert torch.equal(model.prepare([given]), expected), f"{path.name}, {type(given).__name__}"
-            assert (image.size, image.tell()) == (size, frame)  # the caller's own
+            assert (image.size, image.tell()) == (size, frame)  # unchanged for the caller
             image.load()
-            if path.suffix != ".jpg":  # loaded whole, it comes too late to be decoded at a fraction
+            if path.suffix != ".jpg":  # a loaded JPEG can no longer be decoded at a fraction
                 assert torch.equal(model.prepare([image]), expected), f"{path.name}, loaded"
                 rgb = as_rgb(image)
                 assert torch.equal(model.prepare([rgb, np.asarray(rgb)]), expected.repeat(2, 1, 1, 1)), path.name
@@ -235,7 +235,7 @@ def test_a_frame_that_the_caller_has_chosen_is_kept(tmp_path: Path) -> None:
         assert torch.equal(model.prepare(moving), model.prepare(blue)) and moving.tell() == 1
 
 
-def test_a_model_is_in_evaluation_mode_whatever_the_mixin_leaves_it_in(
+def test_a_model_is_in_evaluation_mode_even_if_the_mixin_leaves_it_in_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     RegulatedModel.of(untrained("learned", "scalar", "logits", 0.3)).save_pretrained(tmp_path)

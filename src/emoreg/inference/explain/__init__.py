@@ -1,1 +1,1 @@
-"""One page about the inside of a trained classifier: saliency, the effect of the emotional response, features."""
+"""Explain a trained classifier on one page: saliency, effect of the emotional response, features."""

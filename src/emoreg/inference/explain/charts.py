@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # imported where they are used, so that the command line's he
     from matplotlib.figure import Figure
 
 MAX_NAMED = 20  # categories named in a projection
-# Of medium lightness, for light and dark pages; with more categories, evenly spaced hues.
+# Medium lightness, for light and dark pages. More categories get evenly spaced hues.
 HUES = ("#1f86c9", "#e07b1a", "#2f9e55", "#d4504f", "#9467bd", "#a0705f", "#d66bb3", "#8a8f95", "#a9a624", "#17a9bd")
 LOW, MIDDLE, HIGH = "#1f86c9", "#9aa0a6", "#e07b1a"  # values below, at and above 0
 
@@ -29,9 +29,9 @@ class Colouring:
     """What the colours of a projection show.
 
     Args:
-        title: its name.
-        values: (M,), indices into `names`, or values in [-1, 1].
-        names: the categories; empty for values.
+        title: name of what is shown.
+        values: (M,): indices into `names`, or numbers in [-1, 1].
+        names: the categories; empty for numbers.
     """
 
     title: str
@@ -40,7 +40,7 @@ class Colouring:
 
 
 def effect_chart(effects: Sequence[ClassEffect]) -> Chart:
-    """Mean change of the true class's probability in each class, with its 95 % interval over the images."""
+    """Draw the mean change of the true class's probability in each class, with its 95 % interval over the images."""
     rows = extremes(effects)
 
     def draw(figure: Figure) -> None:
@@ -61,11 +61,12 @@ def effect_chart(effects: Sequence[ClassEffect]) -> Chart:
 
 
 def lambda_charts(responses: SplitResponses, classes: Sequence[str]) -> list[Chart]:
-    """The distribution of the images' λ, overall and in each class."""
+    """Draw the distribution of λ over the images, of all classes and of each."""
     assert responses.lam is not None
     lam = responses.lam
     by_class = [(name, lam[responses.labels == number]) for number, name in enumerate(classes)]
-    rows = extremes(sorted((row for row in by_class if len(row[1])), key=lambda row: -np.median(row[1])))
+    with_images = [(name, values) for name, values in by_class if len(values)]
+    rows = extremes(sorted(with_images, key=lambda row: -np.median(row[1])))
 
     def draw_all(figure: Figure) -> None:
         axes = figure.add_subplot()
@@ -93,11 +94,11 @@ def lambda_charts(responses: SplitResponses, classes: Sequence[str]) -> list[Cha
 
 
 def projection_chart(projection: Projection, by: Colouring, letters: Sequence[str], key: str) -> Chart:
-    """Projected features, one point per image.
+    """Draw projected features, one point per image.
 
     Args:
-        projection: (M + m, 2); the last m images are marked with letters.
-        by: the colours of the first M images.
+        projection: points (M + m, 2); the last m images are marked with letters.
+        by: colours of the first M images.
         letters: m letters.
         key: prefix of the ids in the chart.
     """
@@ -113,7 +114,9 @@ def projection_chart(projection: Projection, by: Colouring, letters: Sequence[st
                 if len(by.names) <= MAX_NAMED and len(inside):
                     _annotate(axes, np.median(inside, axis=0), short(name, 14))
         else:
-            top = round(max(0.1, float(np.quantile(np.abs(by.values), 0.98))), 1)  # so that most differ in colour
+            top = round(
+                max(0.1, float(np.quantile(np.abs(by.values), 0.98))), 1
+            )  # outliers must not use up the colours
             x, y = points.T
             dots = axes.scatter(x, y, s=7, c=by.values, cmap=_colour_map(), vmin=-top, vmax=top, linewidths=0)
             bar = figure.colorbar(dots, ax=axes, shrink=0.8, aspect=24, ticks=(-top, 0, top))

@@ -1,4 +1,4 @@
-"""What the emotional response changes on labelled images, and in which classes."""
+"""Measure what the emotional response changes on labelled images, and in which classes."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class SplitResponses:
 
     Args:
         labels: int64 (N,).
-        probability: of the true class, with λ as trained.
-        probability_without: the same at λ = 0; equal to `probability` without an emotional branch.
+        probability: probability of the true class, with λ as trained.
+        probability_without: the same at λ = 0; equal to `probability` if there is no emotional branch.
         correct: whether the most probable class is the true one, with λ as trained.
         correct_without: the same at λ = 0.
-        lam: λ; with one λ per class, that of the true class. None without an emotional branch.
+        lam: λ; with one λ per class, the λ of the true class. None without an emotional branch.
         features: f(x) (M, D) of the requested images.
         emotional_features: e(x) (M, De) of the same images; None without an emotional branch.
     """
@@ -81,13 +81,13 @@ def split_responses(
     """Classify all images in one pass.
 
     Args:
-        model: in evaluation mode, on the device.
-        images: labelled, on the device.
-        rows: the images whose features are kept, in rising order.
+        model: classifier in evaluation mode, on the device.
+        images: labelled images, on the device.
+        rows: the images whose features are kept, in ascending order.
         fabric: device and precision.
     """
     networks = {"plain": model.backbone, "emotional": model.encoder}
-    current: dict[str, Tensor] = {}  # features of the batch
+    current: dict[str, Tensor] = {}  # features of the current batch
 
     def keep(name: str, _module: nn.Module, _inputs: tuple[Any, ...], features: Tensor) -> None:
         current[name] = features
@@ -104,9 +104,9 @@ def split_responses(
                 response = model.respond(batch)
             without = response if response.emotional is None else at_lambda(response, 0.0, model.mix)
             truth = labels[:, None]
-            both = [each.logits.float() for each in (response, without)]
-            probabilities = [logits.softmax(dim=1).gather(1, truth)[:, 0] for logits in both]
-            correct = [logits.argmax(dim=1) == labels for logits in both]
+            both_logits = response.logits.float(), without.logits.float()
+            probabilities = [logits.softmax(dim=1).gather(1, truth)[:, 0] for logits in both_logits]
+            correct = [logits.argmax(dim=1) == labels for logits in both_logits]
             lam = torch.zeros_like(probabilities[0])
             if response.lam is not None:
                 lam = response.lam.float().expand_as(response.logits).gather(1, truth)[:, 0]
@@ -130,18 +130,18 @@ def split_responses(
 
 
 def class_effects(responses: SplitResponses, classes: Sequence[str]) -> list[ClassEffect]:
-    """The effect on every class that has images, the largest increase of probability first."""
+    """Compute the effect on every class that has images, the largest increase of probability first."""
     effects = []
     for number, name in enumerate(classes):
-        own = responses.labels == number
-        if own.any():
+        rows = responses.labels == number
+        if rows.any():
             effects.append(
                 ClassEffect(
                     name,
-                    interval(responses.change[own].tolist()),
-                    float(responses.correct_without[own].mean()),
-                    float(responses.correct[own].mean()),
-                    float("nan") if responses.lam is None else float(responses.lam[own].mean()),
+                    interval(responses.change[rows].tolist()),
+                    float(responses.correct_without[rows].mean()),
+                    float(responses.correct[rows].mean()),
+                    float("nan") if responses.lam is None else float(responses.lam[rows].mean()),
                 )
             )
     return sorted(effects, key=lambda effect: -effect.change.mean)

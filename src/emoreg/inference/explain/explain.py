@@ -1,4 +1,4 @@
-"""Explains a trained classifier: saliency of both branches, effect of the emotional response, features."""
+"""Explain a trained classifier: saliency of both branches, effect of the emotional response, features."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 MAX_IMAGES = 52  # on one page
-CHOSEN = 6  # test images explained if none are given
-POINTS = 1000  # test images projected
+CHOSEN = 6  # test images that are explained if no images are given
+POINTS = 1000  # test images whose features are projected
 
 
 def explain(
@@ -56,11 +56,11 @@ def explain(
 
     Args:
         run: a finished run of stage 2, its folder, or the result of `load_run`.
-        images: as for `predict`; none for the test images on which the emotional response has most effect.
+        images: as for `predict`; if empty, the test images on which the emotional response has most effect.
         out: output folder.
-        data: labelled images in place of the run's test split: a target's name, a folder or a zip.
-        projection: of the features to two dimensions.
-        points: number of projected test images, at most; sampled with the run's seed.
+        data: labelled images to use instead of the run's test split: name of a target, a folder or a zip.
+        projection: method that projects features to two dimensions.
+        points: maximum number of projected test images; sampled with the run's seed.
         device: as `training.device`.
         progress: where to report progress; None for the terminal.
 
@@ -68,8 +68,8 @@ def explain(
         The path of the page.
 
     Raises:
-        UserError: unfinished run; missing or unreadable images; captum is not installed. If the test split cannot be
-            read but images are given, the page is written without it.
+        UserError: the run is unfinished; images are missing or unreadable; captum is not installed. If images are given
+            and only the test split cannot be read, the page is written without it.
     """
     from emoreg.inference.explain.page import write_page
 
@@ -78,9 +78,10 @@ def explain(
     require_classes(loaded, "an explanation")
     if points < 3:
         raise UserError(f"the number of points is {points}; it must be at least 3")
-    given: list[Image] = [] if isinstance(images, tuple | list) and not images else find_images(images, progress)
-    if len(given) > MAX_IMAGES:
-        raise UserError(f"{len(given)} images are too many for one page; give at most {MAX_IMAGES}")
+    is_chosen = isinstance(images, tuple | list) and not images
+    shown: list[Image] = [] if is_chosen else find_images(images, progress)
+    if len(shown) > MAX_IMAGES:
+        raise UserError(f"{len(shown)} images are too many for one page; give at most {MAX_IMAGES}")
     make_folder(out)
     fabric = make_fabric(scoring(loaded.recipe, Run(loaded.folder), device))
     place(loaded.model, fabric)
@@ -91,26 +92,27 @@ def explain(
     try:
         split = _analyse_split(loaded, data, points, fabric, progress)
     except UserError as error:
-        if not given or data is not None:
+        if is_chosen or data is not None:
             raise
         missing = str(error)
-        progress.say(f"the page leaves out the test split: {error}")
+        progress.say(f"the page is written without the test split: {error}")
     captions = None
-    if split is not None and not given:
+    if split is not None and is_chosen:
         chosen = _most_changed(split.responses.change)
-        given = list(split.pixels(chosen))
+        shown = list(split.pixels(chosen))
         captions = [_caption(split.responses, row, loaded.classes) for row in chosen.tolist()]
-    explained = _explain_images(loaded, given, captions, fabric, progress)
+    explained = _explain_images(loaded, shown, captions, fabric, progress)
     if split is not None:
-        split = dataclasses.replace(split, projections=_project(loaded, split, given, projection, fabric, progress))
-        _write_table(out / "leaning.csv", split.effects)
-    return write_page(out, loaded, explained, split, missing, is_chosen=captions is not None)
+        split = dataclasses.replace(split, projections=_project(loaded, split, shown, projection, fabric, progress))
+        if split.effects:
+            _write_table(out / "leaning.csv", split.effects)
+    return write_page(out, loaded, explained, split, missing, is_chosen)
 
 
 def _analyse_split(
     loaded: LoadedRun, data: str | None, points: int, fabric: Fabric, progress: Progress
 ) -> ExplainedSplit:
-    """All but the projections, which show the explained images too."""
+    """Analyse the test split, without projections: these include the explained images, which depend on the analysis."""
     target, limit = loaded.recipe.target, loaded.recipe.training.memory_limit_gib
     table = read_for_scoring(target, data, loaded.classes, progress, loaded.recipe.edition)
     images = load_images(table, loaded.image_size, target.skip_unreadable, limit, progress, loaded.fit)
@@ -118,20 +120,14 @@ def _analyse_split(
     sample = np.random.default_rng(loaded.recipe.seed).permutation(len(images))[:points]
     rows = np.sort(sample).astype(np.int64)
     responses = split_responses(loaded.model, images, rows, fabric)
-    return ExplainedSplit(
-        images,
-        responses,
-        [] if responses.lam is None else class_effects(responses, loaded.classes),
-        rows,
-        (),
-        _felt(loaded, images, rows, fabric, progress),
-    )
+    effects = [] if responses.lam is None else class_effects(responses, loaded.classes)
+    return ExplainedSplit(images, responses, effects, rows, _felt(loaded, images, rows, fabric, progress))
 
 
 def _felt(
     loaded: LoadedRun, images: ImageSet, rows: NDArray[np.int64], fabric: Fabric, progress: Progress
 ) -> Floats | None:
-    """The emotion read from these images, which are decoded again at stage 1's size."""
+    """Read emotion from images, decoded again at the size of stage 1. None without a readout."""
     readout = loaded.readout
     if readout is None:
         return None
@@ -143,9 +139,9 @@ def _felt(
 
 
 def _most_changed(change: Floats) -> NDArray[np.int64]:
-    """The images whose true class gains most from the emotional response, and as many that lose most.
+    """Rows of the images whose true class gains or loses most probability from the emotional response.
 
-    The first ones where there is no such response.
+    The first rows if nothing changes, as without an emotional branch.
     """
     if not change.any():
         return np.arange(min(CHOSEN, len(change)))
@@ -154,7 +150,7 @@ def _most_changed(change: Floats) -> NDArray[np.int64]:
 
 
 def _caption(responses: SplitResponses, row: int, classes: Sequence[str]) -> tuple[str, str]:
-    """Name of a test image, and a note on it."""
+    """Return the name of a test image and a note on it."""
     return f"test image {row} ({classes[responses.labels[row]]})", f"change {responses.change[row]:+.2f}"
 
 
@@ -198,22 +194,20 @@ def _project(
         for title, module, features in branches:
             if module is not None and features is not None:
                 with torch.inference_mode(), fabric.autocast():
-                    own = module(batch).float().cpu().numpy()
-                projections.append(project(title, np.concatenate([features, own]), method, loaded.recipe.seed))
+                    marked = module(batch).float().cpu().numpy()
+                projections.append(project(title, np.concatenate([features, marked]), method, loaded.recipe.seed))
             advance(1)
     return tuple(projections)
 
 
 def _batch(images: Sequence[Image], loaded: LoadedRun, fabric: Fabric) -> torch.Tensor:
-    """Images as the network sees them: normalised, (B, 3, S, S), on the device."""
+    """Decode images to a batch for the network: normalised, (B, 3, S, S), on the device."""
     squares = [decode(image, loaded.image_size, loaded.fit) for image in images]
     pixels = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2)
     return normalise(pixels.to(fabric.device))
 
 
 def _write_table(path: Path, effects: Sequence[ClassEffect]) -> None:
-    if not effects:
-        return
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["class", "images", "change", "low", "high", "accuracy_without", "accuracy", "lambda"])

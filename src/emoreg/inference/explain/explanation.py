@@ -20,8 +20,8 @@ class ExplainedImage:
     """One image: its prediction and the saliency of each branch."""
 
     name: str
-    note: str  # for its caption; may be empty
-    picture: NDArray[np.uint8]  # (H, H, 3): as the network sees it, but at a higher resolution
+    note: str  # for the caption; may be empty
+    picture: NDArray[np.uint8]  # (H, H, 3): the square that the network sees, at a higher resolution
     prediction: Prediction
     maps: tuple[SaliencyMap, ...]
 
@@ -32,21 +32,21 @@ class ExplainedSplit:
 
     Args:
         images: the images.
-        responses: to all of them.
-        effects: of the emotional response on each class, the largest first; empty without an emotional branch.
-        rows: (M,), the images that are projected.
-        projections: of the plain and the emotional features; M test images, then the explained images.
-        felt: (M, ΣE), the emotion read from the projected test images; None without a readout.
+        responses: responses to all of them.
+        effects: effect of the emotional response on each class, the largest first; empty without an emotional branch.
+        rows: (M,): the images that are projected.
+        felt: (M, ΣE): the emotion read from the projected test images; None without a readout.
+        projections: plain and emotional features of the M test images, then of the explained images.
     """
 
     images: ImageSet
     responses: SplitResponses
     effects: list[ClassEffect]
     rows: NDArray[np.int64]
-    projections: tuple[Projection, ...]
     felt: Floats | None
+    projections: tuple[Projection, ...] = ()
 
     def pixels(self, rows: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
-        """These images as the network sees them, uint8 (S, S, 3) each."""
+        """Return images as the network sees them, uint8 (S, S, 3) each."""
         batches = self.images.batches(torch.from_numpy(rows), max(len(rows), 1))
         return [pixels.cpu().numpy() for batch, *_ in batches for pixels in batch.permute(0, 2, 3, 1)]

@@ -1,4 +1,4 @@
-"""Lays out an explanation: an HTML page, a PNG of each image's saliency maps, an SVG of each chart."""
+"""Lay out an explanation: an HTML page, a PNG of each image's saliency maps, an SVG of each chart."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ from emoreg.study.arms import LABELS
 
 PAGE = "explain.html"
 SIDE = 256  # of a picture, in pixels
-NEGLIGIBLE = 0.001  # a smaller mean change of probability counts as none
-EXTREMES = 6  # images with the lowest λ, and as many with the highest
-# The page's colours on a light background, for charts as files of their own.
+NEGLIGIBLE = 0.001  # smaller mean changes of probability count as none
+EXTREMES = 6  # number of images shown with the lowest λ, and with the highest
+# Values of the page's CSS variables on a light background, for charts that are files of their own.
 LIGHT = {"currentColor": "#1b1d1f", "var(--paper)": "#ffffff", "var(--arm-1)": "#0072b2", "var(--arm-2)": "#c44e00"}
 
 
@@ -52,7 +52,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class ImageSection:
-    """An image with its maps."""
+    """An image with its saliency maps."""
 
     letter: str
     name: str
@@ -74,9 +74,9 @@ def write_page(
         folder: an existing folder.
         loaded: the classifier.
         explained: the images.
-        split: the analysis of labelled images; None if they could not be read.
+        split: analysis of labelled images; None if they could not be read.
         missing: why they could not be read.
-        is_chosen: whether the images are test images that were selected because none were given.
+        is_chosen: whether the images are test images, selected because none were given.
 
     Returns:
         The path of the page.
@@ -90,9 +90,10 @@ def write_page(
             write_atomically(folder / f"{name}.svg", standalone(chart))
     is_regulated = loaded.model.encoder is not None
     selection = "The given images."
-    if is_chosen:
-        most = "The test images whose true class gains or loses most probability from the emotional response."
-        selection = most if is_regulated else "The first test images."
+    if is_chosen and is_regulated:
+        selection = "The test images whose true class gains or loses most probability from the emotional response."
+    elif is_chosen:
+        selection = "The first test images."
     page = template("explain.html.jinja", "emoreg.inference.explain").render(
         title=f"Inside {_name(loaded.folder)}",
         sentences=_sentences(loaded, explained, split, missing),
@@ -107,12 +108,12 @@ def write_page(
         facts=_facts(loaded),
     )
     path = folder / PAGE
-    write_atomically(path, page.encode("utf-8", "backslashreplace"))  # a folder's name may be broken Unicode
+    write_atomically(path, page.encode("utf-8", "backslashreplace"))  # a folder name may be invalid Unicode
     return path
 
 
 def letter(number: int) -> str:
-    """A, B, ..., Z, AA, AB, ..."""
+    """Name images A, B, ..., Z, AA, AB, ..."""
     return chr(ord("A") + number) if number < 26 else letter(number // 26 - 1) + letter(number % 26)
 
 
@@ -121,32 +122,37 @@ def _sentences(
 ) -> list[str]:
     sentences = []
     if split is not None:
-        responses = split.responses
-        accuracy = f"Accuracy on {len(responses.labels):,} test images: {percent(responses.correct.mean())} %"
-        if responses.lam is None:
-            sentences.append(f"{accuracy}.")
-        else:
-            without = percent(responses.correct_without.mean())
-            sentences.append(f"{accuracy} as trained, {without} % without the emotional response (λ = 0).")
-            sentences.append(_effect_sentence(split.effects))
-            lam = f"λ is {fraction(responses.lam.mean())}"
-            if responses.lam.max() - responses.lam.min() > 1e-6:
-                each = "image" if _is_gated(loaded) else "class"
-                bounds = f"from {fraction(responses.lam.min())} to {fraction(responses.lam.max())}"
-                lam += f" on average; each {each} has its own, {bounds}"
-            sentences.append(f"{lam}.")
+        sentences += _split_sentences(loaded, split)
     elif missing:
-        sentences.append(f"Without the test split, which could not be read: {missing}")
+        sentences.append(f"Without results on the test split, which could not be read: {missing}")
     correlations = [agreement(image.maps[0], image.maps[1]) for image in explained if len(image.maps) > 1]
     correlations = [value for value in correlations if not math.isnan(value)]
     if correlations:
         sentences.append(
-            f"The maps of the two branches correlate by {signed(fmean(correlations))} on average over the "
-            f"{_images(len(correlations))} below (1: both rely on the same places, 0: on unrelated ones)."
+            f"The maps of the two branches have a correlation of {signed(fmean(correlations))}, the mean over the "
+            f"{_images(len(correlations))} below (1: both branches rely on the same places; 0: on unrelated places)."
         )
     if loaded.model.encoder is None:
         sentences.append("This classifier has no emotional branch.")
     return sentences
+
+
+def _split_sentences(loaded: LoadedRun, split: ExplainedSplit) -> list[str]:
+    responses = split.responses
+    accuracy = f"Accuracy on {len(responses.labels):,} test images: {percent(responses.correct.mean())} %"
+    if responses.lam is None:
+        return [f"{accuracy}."]
+    without = percent(responses.correct_without.mean())
+    lam = f"λ is {fraction(responses.lam.mean())}"
+    if responses.lam.max() - responses.lam.min() > 1e-6:
+        each = "image" if _is_gated(loaded) else "class"
+        bounds = f"from {fraction(responses.lam.min())} to {fraction(responses.lam.max())}"
+        lam += f" on average; each {each} has its own, {bounds}"
+    return [
+        f"{accuracy} as trained, {without} % without the emotional response (λ = 0).",
+        _effect_sentence(split.effects),
+        f"{lam}.",
+    ]
 
 
 def _effect_sentence(effects: Sequence[ClassEffect]) -> str:
@@ -154,8 +160,8 @@ def _effect_sentence(effects: Sequence[ClassEffect]) -> str:
     largest = max(abs(first.change.mean), abs(last.change.mean))
     if largest < NEGLIGIBLE:
         return (
-            "The emotional response is practically unused: it changes the true class's probability by no more than "
-            f"{fraction(largest)} on average in any class."
+            "The emotional response is practically unused: its mean effect on the true class's probability is at most "
+            f"{fraction(largest)} in every class."
         )
     if len(effects) == 1:
         return f"The emotional response changes the true class's probability in {_change(first)}."
@@ -175,14 +181,14 @@ def _images(count: int) -> str:
 
 
 def signed(value: float) -> str:
-    """A change of a probability: "+0.012", "−0.120", or "−1.2e-05" if three digits would show 0."""
+    """Format a change of probability: "+0.012", "−0.120", or "−1.2e-05" if three digits would show 0."""
     size = abs(value)
     digits = f"{size:.3f}" if size >= 0.0005 or size == 0 else f"{size:.1e}"
     return f"−{digits}" if value < 0 else f"+{digits}"
 
 
 def fraction(value: float) -> str:
-    """A share between 0 and 1: "0.31", or "3.1e-05" if two digits would show 0."""
+    """Format a share between 0 and 1: "0.31", or "3.1e-05" if two digits would show 0."""
     return f"{value:.2f}" if value >= 0.005 or value == 0 else f"{value:.1e}"
 
 
@@ -194,34 +200,35 @@ def _image_section(image: ExplainedImage, folder: Path, name: str) -> ImageSecti
     stem = re.sub(r"[^\w.-]+", "_", Path(image.name).stem).strip("._")[-60:] or "image"
     write_atomically(folder / f"saliency-{name}-{stem}.png", _png(np.concatenate([original, *overlays], axis=1)))
     pictures = [Picture("the image", "as the network sees it", f"The image {image.name}", _uri(original))]
-    answer = image.prediction.regulated.name
+    predicted = image.prediction.regulated.name
     for saliency, pixels in zip(image.maps, overlays, strict=True):
         label = saliency.branch.replace("_", "-")
-        alt = f"What speaks for and against {answer} in the {label} response"
-        pictures.append(Picture(f"{label}, for {answer}", _sum(saliency), alt, _uri(pixels)))
-    return ImageSection(name, image.name, tuple(pictures), _answers_grid(image.prediction, image.note))
+        alt = f"Evidence for and against {predicted} in the {label} response"
+        pictures.append(Picture(f"{label}, for {predicted}", _sum(saliency), alt, _uri(pixels)))
+    return ImageSection(name, image.name, tuple(pictures), _responses_grid(image.prediction, image.note))
 
 
 def _sum(saliency: SaliencyMap) -> str:
     return f"sums to {saliency.logit_gain:+.1f}, error {saliency.residual:+.2f}".replace("-", "−")
 
 
-def _answers_grid(prediction: Prediction, note: str) -> Grid:
-    answers = {"regulated": prediction.regulated}
+def _responses_grid(prediction: Prediction, note: str) -> Grid:
+    responses = {"regulated": prediction.regulated}
     if prediction.emotional is not None:
-        answers = {"non-emotional": prediction.non_emotional, "emotional": prediction.emotional, **answers}
+        responses = {"non-emotional": prediction.non_emotional, "emotional": prediction.emotional, **responses}
     predicted = prediction.regulated.index
     rows = tuple(
         (
             Entry(label),
-            Entry(answer.name),
-            Entry(f"{answer.probability:.3f}"),
-            Entry(f"{answer.probabilities[predicted]:.3f}"),
+            Entry(response.name),
+            Entry(f"{response.probability:.3f}"),
+            Entry(f"{response.probabilities[predicted]:.3f}"),
         )
-        for label, answer in answers.items()
+        for label, response in responses.items()
     )
     notes = [note] if note else []
-    notes += [] if prediction.lam is None else [f"λ = {fraction(prediction.lam)}"]
+    if prediction.lam is not None:
+        notes.append(f"λ = {fraction(prediction.lam)}")
     notes += [f"felt: {emotion.summary}" for emotion in prediction.felt]
     headers = ("response", "class", "probability", f"of {prediction.regulated.name}")
     return Grid(f"Responses to {prediction.image}", "; ".join(notes), headers, (("", rows),))
@@ -246,7 +253,8 @@ def _parts(loaded: LoadedRun, split: ExplainedSplit, letters: Sequence[str]) -> 
         )
     if _is_gated(loaded) and split.responses.lam is not None:
         charts = tuple(lambda_charts(split.responses, loaded.classes))
-        parts.append(Part("lambda", "λ of each image", charts=charts, caption="λ comes from a gate on both features."))
+        caption = "λ is computed from the features of both branches (a gate)."
+        parts.append(Part("lambda", "λ of each image", charts=charts, caption=caption))
     charts = tuple(
         projection_chart(projection, by, letters, f"plane-{number}-{place}")
         for place, by in enumerate(_colourings(loaded, split))
@@ -258,7 +266,7 @@ def _parts(loaded: LoadedRun, split: ExplainedSplit, letters: Sequence[str]) -> 
         if any(projection.method == "tsne" for projection in split.projections):
             caption += " t-SNE shows which images are neighbours; distances between groups mean little."
         if split.felt is not None:
-            caption += " Felt emotion is read by the stage-1 head, from the encoder as stage 1 left it."
+            caption += " Felt emotion is read by the head of stage 1 from the encoder as stage 1 left it."
         parts.append(Part("features", "Features of the branches", charts=charts, caption=caption))
     return parts
 
@@ -311,7 +319,7 @@ def _is_gated(loaded: LoadedRun) -> bool:
 
 
 def _lambda_extremes(loaded: LoadedRun, split: ExplainedSplit) -> list[tuple[str, list[Picture]]]:
-    """Test images with the lowest and with the highest λ."""
+    """Pictures of the test images with the lowest and the highest λ, under a heading each."""
     assert split.responses.lam is not None
     lam, labels = split.responses.lam, split.responses.labels
     order = np.argsort(lam, kind="stable")
@@ -332,25 +340,26 @@ def _felt_note(loaded: LoadedRun) -> str:
     if loaded.readout is None:
         return f"No emotion is read from these images: {loaded.no_readout_reason}."
     return (
-        "Felt emotion is what the stage-1 head reads from the encoder as stage 1 left it: what the encoder was taught "
-        "to say of affective images, applied to these. It does not mean that a person would feel it, nor that stage 2 "
-        "makes use of it."
+        "Felt emotion is what the head of stage 1 reads from the encoder as stage 1 left it: the encoder learned to "
+        "predict emotion on affective images, and here predicts it on other ones. It does not mean that a person would "
+        "feel this emotion, nor that stage 2 makes use of it."
     )
 
 
 def _name(folder: Path) -> str:
-    """Of a run: the page tells no place of this machine."""
+    """Name of a run, without the path: the page reveals no folders of this machine."""
     return folder.resolve().name
 
 
 def _facts(loaded: LoadedRun) -> list[tuple[str, str]]:
     recipe = loaded.recipe
     regulation, experience = recipe.regulation, recipe.encoder.experience
-    if experience is None:
-        readout = loaded.readout  # also of an encoder that was given in Python
-        learned = _name(readout.folder) if readout is not None else "not known" if is_recorded(recipe) else "none"
-    else:
+    if experience is not None:
         learned = portable(experience, loaded.folder)
+    elif loaded.readout is not None:  # an encoder that was given in Python
+        learned = _name(loaded.readout.folder)
+    else:
+        learned = "not known" if is_recorded(recipe) else "none"
     facts = [("Run", _name(loaded.folder)), ("Target", loaded.target)]
     if regulation.mode == "transfer":
         facts.append(("Encoder, trained further in stage 2", describe(recipe.encoder_backbone)))
@@ -371,7 +380,7 @@ def _facts(loaded: LoadedRun) -> list[tuple[str, str]]:
 
 
 def standalone(chart: Chart) -> bytes:
-    """A chart of the page as an SVG file of its own, on white."""
+    """Return a chart of the page as an SVG file of its own, on white."""
     source = str(chart.svg)
     for inherited, value in LIGHT.items():
         source = source.replace(inherited, value)

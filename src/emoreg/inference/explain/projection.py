@@ -1,4 +1,4 @@
-"""Projects features to two dimensions."""
+"""Project features to two dimensions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Projection:
         title: which features.
         points: (M, 2).
         description: how they were projected, in a few words.
-        method: that projected them; None if all features are the same.
+        method: the method used; None if all features are the same.
     """
 
     title: str
@@ -33,9 +33,9 @@ def project(title: str, features: NDArray[np.float32], method: Method, seed: int
 
     Args:
         title: which features they are.
-        features: (M, D), of at least 3 images.
+        features: features of at least 3 images, (M, D).
         method: "pca", or "tsne" (van der Maaten & Hinton 2008), which preserves neighbours but not distances.
-        seed: of the method.
+        seed: seed of the method.
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
@@ -49,7 +49,7 @@ def project(title: str, features: NDArray[np.float32], method: Method, seed: int
         description = f"first two principal components, {100 * share:.0f} % of the variance"
     else:
         count, width = features.shape
-        if width > 50:  # as its authors do: less noise, and faster
+        if width > 50:  # recommended by its authors: less noise, and faster
             features = PCA(min(50, count), random_state=seed).fit_transform(features)
         perplexity = min(30.0, (count - 1) / 3)
         points = TSNE(2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(features)

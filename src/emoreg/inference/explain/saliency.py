@@ -1,4 +1,4 @@
-"""Saliency maps: how much each pixel contributes to a response, by integrated gradients."""
+"""Compute saliency maps: how much each pixel contributes to a response, by integrated gradients."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from emoreg.runtime.optional import importing
 
 Branch = Literal["non_emotional", "emotional", "regulated"]
 STEPS = 32  # of the integral; Sundararajan et al. 2017 find 20 to 300 enough
-BATCH_SIZE = 64  # of the network's forward passes
-BLUR = 1 / 40  # standard deviation of the Gaussian blur of displayed maps, as a share of the side
+BATCH_SIZE = 64  # of a forward pass
+BLUR = 1 / 40  # standard deviation of the Gaussian blur for display, as a share of the side
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class SaliencyMap:
     """How much each pixel contributes to the logit of one class, compared with a blank image.
 
     Args:
-        branch: whose logit.
-        values: float32 (S, S), summed over the colours; positive values speak for the class.
-        logit_gain: the image's logit minus the blank image's; `values` sum to it up to `residual`.
+        branch: the response that the logit belongs to.
+        values: float32 (S, S), summed over the colours; positive values are evidence for the class.
+        logit_gain: logit of the image minus logit of the blank image; `values` sum to it up to `residual`.
         residual: numerical error of the integral, in logits.
     """
 
@@ -38,19 +38,20 @@ class SaliencyMap:
 
 
 def saliency_maps(model: RegulatedClassifier, images: Tensor, classes: Sequence[int]) -> list[tuple[SaliencyMap, ...]]:
-    """Saliency of each branch by integrated gradients (Sundararajan, Taly & Yan 2017, "Axiomatic attribution for deep
-    networks"), which depend on no particular layer and so treat every architecture alike.
+    """Compute saliency maps of each branch by integrated gradients.
 
-    The baseline is an image of the mean colour, which is 0 after normalisation (ours).
+    Integrated gradients (Sundararajan, Taly & Yan 2017, "Axiomatic attribution for deep networks") depend on no
+    particular layer, and so treat every architecture alike. The baseline is an image of the mean colour, which is 0
+    after normalisation (ours).
 
     Args:
-        model: in evaluation mode, on the device of the images. Gradients also pass through a frozen encoder.
-        images: normalised, (B, 3, S, S).
-        classes: (B,), the class of each image whose logit is explained.
+        model: classifier in evaluation mode, on the device of the images. Gradients also pass through a frozen encoder.
+        images: normalised images, (B, 3, S, S).
+        classes: (B,): for each image the class whose logit is explained.
 
     Returns:
         For each image the maps of the non-emotional, the emotional and the regulated response; without an emotional
-        branch only the last.
+        branch, only of the last.
 
     Raises:
         UserError: captum is not installed.
@@ -59,7 +60,7 @@ def saliency_maps(model: RegulatedClassifier, images: Tensor, classes: Sequence[
         from captum.attr import IntegratedGradients
 
     branches: tuple[Branch, ...] = ("non_emotional", "emotional", "regulated") if model.encoder else ("regulated",)
-    was_frozen, model.freeze_encoder = model.freeze_encoder, False  # a frozen encoder passes no gradients
+    was_frozen, model.freeze_encoder = model.freeze_encoder, False  # freezing blocks gradients
     blank = torch.zeros_like(images[:1])
 
     def explain(branch: Branch, image: Tensor, chosen: int) -> SaliencyMap:
@@ -88,18 +89,19 @@ def agreement(first: SaliencyMap, second: SaliencyMap) -> float:
 
 
 def blurred(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A map (S, S) for display: gradients of single pixels are noisy (Smilkov et al. 2017, "SmoothGrad")."""
+    """Blur a map (S, S) for display: gradients of single pixels are noisy (Smilkov et al. 2017, "SmoothGrad")."""
     from scipy.ndimage import gaussian_filter
 
     return np.asarray(gaussian_filter(values, sigma=max(BLUR * values.shape[0], 0.5)), np.float32)
 
 
 def overlay(picture: NDArray[np.uint8], values: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """A map over its image in grey: orange speaks for the class, blue against it.
+    """Draw a map over its image in grey: orange for evidence for the class, blue for evidence against it.
 
     Args:
         picture: uint8 (H, H, 3).
-        values: (S, S). The strongest 1 % of the pixels get the full colour, so maps can be compared by place only.
+        values: (S, S). The strongest 1 % of the pixels get the full colour, so only places can be compared between
+            maps, not strengths.
 
     Returns:
         uint8 (H, H, 3).

@@ -1,1 +1,1 @@
-"""Export of a trained classifier: the Hugging Face Hub, ONNX, torch.export, timm."""
+"""Export a trained classifier: for the Hugging Face Hub, as ONNX, as a torch.export program, or as weights for timm."""

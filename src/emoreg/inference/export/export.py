@@ -1,4 +1,4 @@
-"""Exports a finished run: files for the Hugging Face Hub, ONNX, a torch.export program, or weights for timm."""
+"""Export a finished run: files for the Hugging Face Hub, ONNX, a torch.export program, or weights for timm."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import contextlib
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from emoreg.config.normalisation import MEAN, STD
 from emoreg.config.schema import Task
@@ -35,12 +36,12 @@ from emoreg.runs.run import RECIPE, WEIGHTS, Run, open_run
 from emoreg.runtime.safe_io import new_folder
 from emoreg.stages.given_model import has_given_model
 
-SHOWN: Mapping[Task, str] = {  # of a model of the Hub, in its card
+SHOWN: Mapping[Task, str] = {  # what the code on a Hub card prints of a response
     "classification": "model.classes[response.logits[0].argmax()]",
     "multilabel": "dict(zip(model.classes, response.logits[0].sigmoid().tolist()))",
     "regression": "dict(zip(model.classes, response.logits[0].tolist()))",
 }
-UNFINISHED = ".export-"  # the beginning of the name of a folder whose files are moved when all are written
+UNFINISHED = ".export-"  # prefix of the temporary folder that files are moved from when all are written
 
 Format = Literal["hub", "onnx", "torch", "timm"]
 
@@ -51,8 +52,8 @@ class Exported:
 
     Args:
         folder: the folder that was written.
-        difference: largest absolute difference between the outputs of the run and those of the export loaded again.
-        compared: which outputs were compared, in words.
+        difference: largest absolute difference between the outputs of the run and those of the reloaded export.
+        compared: which outputs of the export were compared, in words.
     """
 
     folder: Path
@@ -69,7 +70,7 @@ def export(
     overwrite: bool = False,
     runs: Path | str | None = None,
 ) -> Exported:
-    """Write a run in another format with a model card (README.md), load it again, and compare its outputs.
+    """Write a run in another format with a model card (README.md), reload it, and compare the outputs.
 
     Args:
         run: a finished run of stage 2 or its folder; for "timm" also one of stage 1.
@@ -79,16 +80,16 @@ def export(
         study: folder of the study whose table and first finding the card shows; not for "timm".
         model: for a run that trained your own model: one with the same architecture; for "onnx" and "torch".
         overwrite: allow a folder that is not empty; files of the same names are replaced.
-        runs: folder of the study's run folders; None for its own.
+        runs: folder of the study's runs; None for its own.
 
     Raises:
-        UserError: no finished run; nothing to export in this format; `to` is not empty; a library is not installed;
+        UserError: the run is not finished; the format cannot hold it; `to` is not empty; a library is not installed;
             the outputs differ by more than 1e-4. In each case nothing is written.
     """
     format, folder, to = typed_value(Format, format, "format"), open_run(run).folder, path_of(to, "to")
     if format == "timm":
         if study is not None:
-            raise UserError("--study belongs to the card of a classifier; an encoder alone (timm) has none")
+            raise UserError("--study is for the card of a classifier; leave it out when exporting an encoder (timm)")
         with _output_folder(to, overwrite) as temporary:
             return Exported(to, *write_encoder(folder, temporary))
     if Run(folder).stage == 1:
@@ -99,25 +100,26 @@ def export(
         )
     loaded = load_run(folder, model=model)
     facts = None if study is None else study_facts(study, folder, runs)
-    write = {"hub": _write_hub, "onnx": _write_onnx, "torch": _write_torch}[format]
     with _output_folder(to, overwrite) as temporary:
-        return Exported(to, *write(loaded, temporary, facts))
+        if format == "hub":
+            return Exported(to, *_write_hub(loaded, temporary, facts))
+        return Exported(to, *_write_graph(loaded, temporary, facts, format))
 
 
 @contextlib.contextmanager
 def _output_folder(to: Path, overwrite: bool) -> Iterator[Path]:
-    """A temporary folder whose files are moved to `to` if the block succeeds."""
+    """Yield a temporary folder whose files are moved to `to` if the block succeeds."""
     if (to / RECIPE).exists():
         raise UserError(f"{to} is a run; choose another folder")
     try:
-        for leftover in to.glob(f"{UNFINISHED}*"):  # of an export that was killed
+        for leftover in to.glob(f"{UNFINISHED}*"):  # from an export that was killed
             shutil.rmtree(leftover)
         if to.exists() and not overwrite and (not to.is_dir() or any(to.iterdir())):
             raise UserError(f"{to} is not empty; choose another folder, or let its files be replaced (overwrite)")
         with new_folder(to), tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=to) as temporary:
             yield Path(temporary)
             written = sorted(Path(temporary).iterdir())
-            mode = _mode_of_new_files(Path(temporary))
+            mode = _default_mode(Path(temporary))
             for path in written:
                 path.chmod(mode)
                 path.replace(to / path.name)
@@ -125,8 +127,8 @@ def _output_folder(to: Path, overwrite: bool) -> Iterator[Path]:
         raise UserError(f"cannot write {to}: {error.strerror or error}") from None
 
 
-def _mode_of_new_files(folder: Path) -> int:
-    """What the umask makes of 0666: safetensors' own files are for their owner alone."""
+def _default_mode(folder: Path) -> int:
+    """Permissions of a new file under the umask. Files that safetensors writes are readable by their owner only."""
     probe = folder / ".mode"
     probe.touch()
     return stat.S_IMODE(probe.stat().st_mode)
@@ -148,39 +150,41 @@ def _write_hub(loaded: LoadedRun, folder: Path, study: StudyFacts | None) -> tup
     with contextlib.redirect_stdout(None):  # the mixin prints where it loads from
         again = RegulatedModel.from_pretrained(str(folder))
     difference = max_difference(ExportableClassifier(loaded.model), ExportableClassifier(again), loaded.image_size)
-    return difference, "logits of the model loaded again"
+    return difference, "logits of the reloaded model"
 
 
-def _write_onnx(loaded: LoadedRun, folder: Path, study: StudyFacts | None) -> tuple[float, str]:
-    network = ExportableClassifier(loaded.model).eval()
-    metadata = _metadata(loaded, network) | {"opset": OPSET}
-    save_onnx(network, loaded.image_size, folder / "model.onnx", metadata)
-    difference = max_difference(network, load_onnx(folder / "model.onnx"), loaded.image_size)
-    code = (
-        'session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])\n'
-        f"{', '.join(network.names)} = session.run(None, {{'images': pixels}})"
-    )
-    files = {"model.onnx": f"network, ONNX opset {OPSET}, any batch size; its metadata include {CONFIG}"}
-    _describe(loaded, folder, "onnxruntime", code, files, metadata, study)
-    return difference, "answers of onnxruntime"
-
-
-def _write_torch(loaded: LoadedRun, folder: Path, study: StudyFacts | None) -> tuple[float, str]:
-    network = ExportableClassifier(loaded.model).eval()
-    metadata = _metadata(loaded, network)
-    save_program(network, loaded.image_size, folder / "model.pt2", metadata)
-    difference = max_difference(network, torch.export.load(folder / "model.pt2").module(), loaded.image_size)
-    code = (
-        'network = torch.export.load("model.pt2").module()\n'
-        f"{', '.join(network.names)} = network(torch.from_numpy(pixels))"
-    )
-    files = {"model.pt2": f"network, a torch.export program, any batch size; it contains {CONFIG} as {METADATA}"}
-    _describe(loaded, folder, "torch", code, files, metadata, study)
-    return difference, "answers of the program loaded again"
+def _write_graph(
+    loaded: LoadedRun, folder: Path, study: StudyFacts | None, format: Literal["onnx", "torch"]
+) -> tuple[float, str]:
+    """Write a network that is used without emoreg, with config.json and its card."""
+    network, size = ExportableClassifier(loaded.model).eval(), loaded.image_size
+    metadata, names = _metadata(loaded, network), ", ".join(network.names)
+    again: Callable[[Tensor], Sequence[Tensor]]
+    if format == "onnx":
+        path, library, compared = folder / "model.onnx", "onnxruntime", "outputs of onnxruntime"
+        metadata["opset"] = OPSET
+        save_onnx(network, size, path, metadata)
+        again = load_onnx(path)
+        code = (
+            'session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])\n'
+            f"{names} = session.run(None, {{'images': pixels}})"
+        )
+        content = f"network, ONNX opset {OPSET}, any batch size; its metadata includes {CONFIG}"
+    else:
+        path, library, compared = folder / "model.pt2", "torch", "outputs of the reloaded program"
+        save_program(network, size, path, metadata)
+        again = torch.export.load(path).module()
+        code = f'network = torch.export.load("model.pt2").module()\n{names} = network(torch.from_numpy(pixels))'
+        content = f"network, a torch.export program, any batch size; it contains {CONFIG} as {METADATA}"
+    difference = max_difference(network, again, size)
+    use = preparation(size, f"import {library}", loaded.fit) + code
+    files = {path.name: content, CONFIG: "classes, input size, normalisation, names of the outputs"}
+    write_description(folder, metadata, classifier_card(loaded, use, files, study))
+    return difference, compared
 
 
 def _metadata(loaded: LoadedRun, network: ExportableClassifier) -> dict[str, Any]:
-    """What a user of the file needs to know."""
+    """Collect what a user of the file needs to know."""
     regulation = loaded.recipe.regulation
     return {
         "classes": list(loaded.classes),
@@ -192,18 +196,3 @@ def _metadata(loaded: LoadedRun, network: ExportableClassifier) -> dict[str, Any
         "task": loaded.model.task,
         "regulation": {"mode": regulation.mode, "granularity": regulation.granularity, "mix": regulation.mix},
     }
-
-
-def _describe(
-    loaded: LoadedRun,
-    folder: Path,
-    library: str,
-    code: str,
-    files: dict[str, str],
-    metadata: dict[str, Any],
-    study: StudyFacts | None,
-) -> None:
-    """Write config.json and the card of a format that is used without emoreg."""
-    use = preparation(loaded.image_size, f"import {library}", loaded.fit) + code
-    files = files | {CONFIG: "classes, input size, normalisation, names of the outputs"}
-    write_description(folder, metadata, classifier_card(loaded, use, files, study))

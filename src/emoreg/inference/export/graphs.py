@@ -1,4 +1,4 @@
-"""Writes a regulated classifier as ONNX or as a torch.export program, and compares their outputs with its own."""
+"""Write a regulated classifier as ONNX or as a torch.export program, and compare outputs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runtime.optional import importing
 
 OUTPUTS = ("logits", "non_emotional", "emotional", "lam")
-OPSET = 18  # of ONNX: what torch's own exporter writes since 2.6, and onnxruntime reads since 1.14
+OPSET = 18  # of ONNX: torch's exporter writes it since 2.6, onnxruntime reads it since 1.14
 TOLERANCE = 1e-4  # largest allowed difference of an exported network's outputs
 BATCH_SIZES = (1, 2, 5)  # of the comparison
 METADATA = "emoreg.json"  # file inside a .pt2
@@ -28,8 +28,8 @@ METADATA = "emoreg.json"  # file inside a .pt2
 class ExportableClassifier(nn.Module):
     """A regulated classifier whose outputs are plain tensors with the batch dimension first.
 
-    Maps images, float32 (B, 3, S, S), normalised, to OUTPUTS: logits, non_emotional and emotional (B, K), and lam
-    (B, 1), or (B, K) with one λ per class. Without an emotional branch there are only the first two, which are equal.
+    Maps normalised images, float32 (B, 3, S, S), to OUTPUTS: logits, non_emotional and emotional (B, K), and lam
+    (B, 1), or (B, K) with one λ per class. Without an emotional branch only the first two exist, and are equal.
     """
 
     def __init__(self, classifier: RegulatedClassifier) -> None:
@@ -37,7 +37,7 @@ class ExportableClassifier(nn.Module):
         self.classifier = classifier
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """The outputs called `names`."""
+        """Compute the outputs listed in `names`."""
         response = self.classifier.respond(images)
         if response.emotional is None or response.lam is None:
             return response.logits, response.non_emotional
@@ -62,7 +62,7 @@ def save_onnx(network: ExportableClassifier, image_size: int, path: Path, metada
     Raises:
         UserError: onnx or onnxscript is not installed, or torch cannot export the network.
     """
-    for package in ("onnx", "onnxscript"):  # which torch.onnx needs
+    for package in ("onnx", "onnxscript"):  # needed by torch.onnx
         with importing(package, "exporting ONNX", "'emoreg[export]'"):
             importlib.import_module(package)
     program = _program(network, image_size)
@@ -83,7 +83,7 @@ def save_onnx(network: ExportableClassifier, image_size: int, path: Path, metada
 
 
 def load_onnx(path: Path) -> Callable[[Tensor], Sequence[Tensor]]:
-    """An ONNX file as a function of images, run by onnxruntime on the CPU. UserError if it is not installed."""
+    """Load an ONNX file as a function of images, run by onnxruntime on the CPU. UserError if it is not installed."""
     with importing("onnxruntime", "comparing ONNX", "'emoreg[export]'"):
         import onnxruntime
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -91,7 +91,7 @@ def load_onnx(path: Path) -> Callable[[Tensor], Sequence[Tensor]]:
 
 
 def save_program(network: ExportableClassifier, image_size: int, path: Path, metadata: dict[str, Any]) -> None:
-    """Write a network as a torch.export program (.pt2) of images (B, 3, S, S). Arguments as `save_onnx`."""
+    """Write a network as a torch.export program (.pt2) of images (B, 3, S, S). For arguments see `save_onnx`."""
     program = _program(network, image_size)
     with _quiet(), _as_user_error("torch.export"):
         torch.export.save(program, path, extra_files={METADATA: json.dumps(metadata)})
@@ -99,7 +99,7 @@ def save_program(network: ExportableClassifier, image_size: int, path: Path, met
 
 def _program(network: ExportableClassifier, image_size: int) -> torch.export.ExportedProgram:
     device = next(network.parameters()).device
-    # Two images, because a batch size of one would be exported as a constant.
+    # Two images, because torch.export would treat a batch size of one as a constant.
     images = torch.zeros(2, 3, image_size, image_size, device=device)
     shapes = {"images": {0: torch.export.Dim("batch", min=1)}}
     with torch.no_grad(), _quiet(), _as_user_error("torch.export"):
@@ -107,7 +107,7 @@ def _program(network: ExportableClassifier, image_size: int) -> torch.export.Exp
     for module in program.graph_module.modules():
         if isinstance(module, torch.fx.GraphModule):
             for node in module.graph.nodes:
-                node.meta.pop("stack_trace", None)  # lines of this machine's files, home folders and all
+                node.meta.pop("stack_trace", None)  # contains paths of this machine
     return program
 
 
@@ -115,7 +115,7 @@ def _program(network: ExportableClassifier, image_size: int) -> torch.export.Exp
 def max_difference(
     network: Callable[[Tensor], Sequence[Tensor]], other: Callable[[Tensor], Sequence[Tensor]], image_size: int
 ) -> float:
-    """The largest difference between the outputs of two networks for seeded noise in batches of 1, 2 and 5 images.
+    """Return the largest difference between outputs of two networks, for seeded noise in batches of 1, 2 and 5 images.
 
     Raises:
         UserError: the difference is above 1e-4 or NaN, or the shapes differ.
@@ -139,7 +139,7 @@ def max_difference(
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Suppresses the exporters' warnings, which concern their own internals."""
+    """Suppress warnings of the exporters, which concern only their internals."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -156,6 +156,6 @@ def _as_user_error(exporter: str) -> Iterator[None]:
         yield
     except (UserError, OSError, MemoryError):
         raise
-    except Exception as error:  # for an unknown operation, exporters raise nearly anything
+    except Exception as error:  # exporters raise all kinds of errors for unsupported operations
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise UserError(f"{exporter} cannot write this network with a batch of any size: {reason}") from None

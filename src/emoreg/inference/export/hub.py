@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_args
 
@@ -28,7 +28,7 @@ from emoreg.runs.run import WEIGHTS
 from emoreg.runtime.safe_io import read_bounded, read_json, require_regular
 
 MAX_CARD_BYTES = 2**20
-REGULATION = ("mode", "granularity", "mix", "lam")  # the settings that config.json has
+REGULATION = ("mode", "granularity", "mix", "lam")  # settings in config.json
 S = TypeVar("S", BackboneSettings, RegulationSettings)
 
 
@@ -41,30 +41,31 @@ class RegulatedModel(
     tags=["emotional-regulation", "arxiv:2606.13081"],
     paper_url="https://arxiv.org/abs/2606.13081",
 ):
-    """A regulated classifier built from config.json alone.
+    """A regulated classifier that is built from config.json alone.
 
         model = RegulatedModel.from_pretrained("exported/")          # or "owner/name" on the Hub
         response = model.respond(model.prepare(["photo.jpg"]))
         model.classes[response.logits[0].argmax()]
 
-    `from_pretrained`, `save_pretrained` and `push_to_hub` are the mixin's, with three differences: weights that do not
-    fit raise an error, pickled weights are not loaded, and a folder's card is kept.
+    `from_pretrained`, `save_pretrained` and `push_to_hub` come from the mixin, with three differences: weights that do
+    not fit raise an error, pickled weights are not loaded, and the card of a folder is kept.
 
     Args:
         backbone: architecture, the fields of `BackboneSettings`.
         classes: K names, in the order of the logits.
         image_size: S, side of the square input in pixels.
-        encoder: architecture of the emotional encoder, the fields of `BackboneSettings`; None exactly in mode "none".
+        encoder: architecture of the emotional encoder, the fields of `BackboneSettings`; None if and only if the mode
+            is "none".
         regulation: mode, granularity, mix and lam of `RegulationSettings`; lam is λ before training.
         freeze_encoder: whether further training leaves the encoder unchanged.
-        mean: of each colour in [0, 1], subtracted from the pixels.
-        std: of each colour in [0, 1], by which the pixels are divided.
-        fit: how images that are not square become so; see `TargetSettings`.
-        task: what is answered, as for `RegulatedClassifier`; classes are then the names of labels or values.
+        mean: mean of each colour, of values in [0, 1]; subtracted from the pixels.
+        std: standard deviation of each colour, of values in [0, 1]; the pixels are divided by it.
+        fit: how images are made square; see `TargetSettings`.
+        task: what is predicted, as for `RegulatedClassifier`. If not classes, `classes` names the labels or values.
         unknown: keys of a config.json from a later version; refused.
 
     Raises:
-        UserError: values that do not describe a classifier, such as those of an edited config.json.
+        UserError: the values do not describe a classifier, for example in an edited config.json.
     """
 
     def __init__(
@@ -82,9 +83,10 @@ class RegulatedModel(
         **unknown: object,
     ) -> None:
         try:
-            _check(classes, image_size, mean, std, unknown)
-            if fit not in get_args(Fit):
-                raise ValueError(f"fit must be crop or pad, not {shortened(repr(fit))}")
+            if unknown:
+                raise ValueError(f"unknown key '{shortened(next(iter(unknown)))}'; a later emoreg may have written it")
+            _check_classes(classes)
+            _check_input(image_size, mean, std, fit)
             settings = _settings("regulation", RegulationSettings(), regulation or {})
             super().__init__(
                 build_backbone(_architecture_of("backbone", backbone), image_size),
@@ -98,14 +100,14 @@ class RegulatedModel(
                 task=task,
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise UserError(f"config.json describes no classifier: {shortened(str(error), 300)}") from None
+            raise UserError(f"config.json does not describe a classifier: {shortened(str(error), 300)}") from None
         self.classes, self.image_size = tuple(classes), image_size
         self.mean, self.std, self.fit = tuple(mean), tuple(std), fit
         self.card: str | None = None  # the text of README.md
 
     @classmethod
     def of(cls, loaded: LoadedRun) -> RegulatedModel:
-        """The classifier of a run with its weights, in evaluation mode."""
+        """Build the classifier of a run with its weights, in evaluation mode."""
         recipe = loaded.recipe
         mode = recipe.regulation.mode
         model = cls(
@@ -124,11 +126,11 @@ class RegulatedModel(
         return model.eval()
 
     def prepare(self, images: Images) -> Tensor:
-        """Decode, turn upright, make square as `fit` says, and normalise, as in training.
+        """Decode images, turn them upright, make them square as `fit` says, and normalise them, as in training.
 
         Args:
-            images: B images, as for `predict`: paths, contents of files, Pillow's, pixels. Whichever it is, the same
-                image gives the same values (for large JPEG files see `upright`).
+            images: B images, as for `predict`: paths, contents of files, Pillow images, or pixels. The same image gives
+                the same values in every form (for large JPEG files see `upright`).
 
         Returns:
             float32 (B, 3, S, S).
@@ -147,7 +149,7 @@ class RegulatedModel(
 
         Args:
             pretrained_model_name_or_path: a folder, or "owner/name" on the Hub.
-            options: the mixin's: revision, token, local_files_only, ...
+            options: options of the mixin: revision, token, local_files_only, ...
 
         Raises:
             UserError: the model is missing, damaged or from a later emoreg; its weights do not fit or are not finite.
@@ -172,7 +174,7 @@ class RegulatedModel(
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, strict: bool = True, **options: Any) -> RegulatedModel:
-        """As the mixin's, but the weights must fit, and a folder's card is kept."""
+        """Load as the mixin does, but require that the weights fit, and keep the card of a folder."""
         model: RegulatedModel = super()._from_pretrained(model_id=model_id, strict=strict, **options)
         card = Path(model_id) / CARD
         if card.is_file():
@@ -181,22 +183,24 @@ class RegulatedModel(
 
     @classmethod
     def _load_as_pickle(cls, model: object, model_file: str, map_location: str, strict: bool) -> NoReturn:
-        """Replaces the mixin's, which falls back to pytorch_model.bin on the Hub."""
+        """Refuse pickled weights: the mixin falls back to pytorch_model.bin on the Hub."""
         raise UserError(f"there is no {WEIGHTS}, and other formats are not loaded because they may contain code")
 
     def generate_model_card(self, *arguments: Any, **options: Any) -> ModelCard:
-        """The card that the model was loaded with; by default the mixin's."""
+        """Return the card that the model was loaded with, or else the card of the mixin."""
         return ModelCard(self.card) if self.card else super().generate_model_card(*arguments, **options)
 
 
-def _check(classes: Any, image_size: Any, mean: Any, std: Any, unknown: Mapping[str, object]) -> None:
-    """ValueError for values of config.json that do not describe a classifier."""
-    if unknown:
-        raise ValueError(f"unknown key '{shortened(next(iter(unknown)))}'; a later emoreg may have written it")
+def _check_classes(classes: Any) -> None:
+    """Raise ValueError unless `classes` is a list of printable names."""
     if not isinstance(classes, list | tuple) or not classes:
         raise ValueError("classes must be a list of names")
     if not all(isinstance(name, str) and is_plain(name) for name in classes):
         raise ValueError("classes must be names, without control characters")
+
+
+def _check_input(image_size: Any, mean: Any, std: Any, fit: Any) -> None:
+    """Raise ValueError unless the values describe how images are prepared."""
     if type(image_size) is not int:
         raise ValueError(f"image_size must be a whole number, not {shortened(repr(image_size))}")
     TargetSettings(image_size=image_size)  # checks the limits
@@ -205,6 +209,8 @@ def _check(classes: Any, image_size: Any, mean: Any, std: Any, unknown: Mapping[
             raise ValueError(f"{name} must be three numbers")
     if min(std) <= 0:
         raise ValueError("std must be above 0")
+    if fit not in get_args(Fit):
+        raise ValueError(f"fit must be crop or pad, not {shortened(repr(fit))}")
 
 
 def _is_finite(value: Any) -> bool:
@@ -212,7 +218,7 @@ def _is_finite(value: Any) -> bool:
 
 
 def _settings(name: str, defaults: S, values: dict[str, Any]) -> S:
-    """A section of config.json. SettingError if it has a wrong value or unknown key."""
+    """Parse a section of config.json. Raise SettingError for a wrong value or an unknown key."""
     if not isinstance(values, dict):
         raise SettingError(name, "must be a mapping of keys to values")
     try:
@@ -223,10 +229,10 @@ def _settings(name: str, defaults: S, values: dict[str, Any]) -> S:
 
 
 def _architecture_of(name: str, values: dict[str, Any]) -> BackboneSettings:
-    """An architecture of config.json. Nothing is downloaded whatever it says: the weights come with it."""
+    """Parse an architecture of config.json. Nothing is downloaded, whatever it says: the weights come with it."""
     return _settings(name, BackboneSettings(), values).untrained
 
 
 def _architecture(settings: BackboneSettings) -> dict[str, Any]:
-    """An architecture for config.json, without how its weights start: they come with the file."""
+    """Convert an architecture for config.json, without settings of initial weights: the weights come with it."""
     return dataclasses.asdict(dataclasses.replace(settings.untrained, zero_gamma=None))

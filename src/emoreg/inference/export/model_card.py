@@ -1,4 +1,4 @@
-"""Writes model cards: what a model is, how to use it, the numbers of its run, the findings of its study."""
+"""Write model cards: what a model is, how to use it, the numbers of its run, the findings of its study."""
 
 from __future__ import annotations
 
@@ -50,16 +50,16 @@ class StudyFacts:
     name: str
     sentence: str  # its first finding
     table: str
-    arm: str | None  # the run's place in it, such as "Learn-E-Reg (oasis), seed 0"; None if it is not one of its runs
+    arm: str | None  # the run's arm, such as "Learn-E-Reg (oasis), seed 0"; None if it is not a run of the study
 
 
 def study_facts(folder: Path | str, run: Path, runs: Path | str | None = None) -> StudyFacts:
-    """The current table and first finding of a study.
+    """Read the current table and first finding of a study.
 
     Args:
         folder: folder or file of the study.
         run: folder of the exported run.
-        runs: folder of the study's run folders; None for its own.
+        runs: folder of the study's runs; None for its own.
 
     Raises:
         UserError: there is no such study, or none of its classifiers is finished.
@@ -70,64 +70,38 @@ def study_facts(folder: Path | str, run: Path, runs: Path | str | None = None) -
     from emoreg.report.run_frame import Arm
     from emoreg.study.run_study import open_study
 
-    found = open_study(folder, runs)
-    table = found.table()
+    opened = open_study(folder, runs)
+    table = opened.table()
     done = table[(table.stage == 2) & (table.status == "finished")]
     if done.empty:
-        raise UserError(f"--study {folder}: no run of this study is finished in {found.out}")
-    ids = {planned.id for planned in found.planned if planned.folder.resolve() == run.resolve()}
-    own = done[done["id"].isin(ids)].to_dict("records")
+        raise UserError(f"--study {folder}: no run of this study is finished in {opened.out}")
+    ids = {planned.id for planned in opened.planned if planned.folder.resolve() == run.resolve()}
+    rows = done[done["id"].isin(ids)].to_dict("records")
     arm = None
-    if own:
-        names = (own[0][name] if isinstance(own[0][name], str) else None for name in Arm._fields[1:])
-        arm = markdown(f"{label_of(Arm(own[0]['mode'], *names), has_stimuli=True)}, seed {own[0]['seed']}")
-    analysis = analyse(found.study.name, table)
+    if rows:
+        names = (rows[0][name] if isinstance(rows[0][name], str) else None for name in Arm._fields[1:])
+        arm = markdown(f"{label_of(Arm(rows[0]['mode'], *names), has_stimuli=True)}, seed {rows[0]['seed']}")
+    analysis = analyse(opened.study.name, table)
     return StudyFacts(markdown(analysis.name), markdown(findings(analysis)[0]), markdown_table(analysis).strip(), arm)
 
 
 def classifier_card(loaded: LoadedRun, use: str, files: Mapping[str, str], study: StudyFacts | None) -> str:
-    """README.md of a classifier: YAML metadata for the Hub, then Markdown.
+    """Render README.md of a classifier: YAML metadata for the Hub, then Markdown.
 
     Args:
         loaded: the run.
         use: Python code that loads and uses the classifier.
         files: name and description of each file beside the card.
-        study: results of a study; None for none.
+        study: results of a study, if any.
 
     Raises:
         UserError: final.json of the run is damaged.
     """
     recipe, final = loaded.recipe, Run(loaded.folder).final
-    is_gated = recipe.regulation.granularity == "per_sample"
-    split = "test" if recipe.target.test else "validation"  # of an exploration, which leaves the test split unseen
-    measured, title = final[split] or {}, split.capitalize()
-    outcome, task = OUTCOMES[recipe.target.task], recipe.target.task
-    of_classes = ["ece"] if outcome.is_counted else []
-    missing = {outcome.name, "images", *of_classes, *(["lambda"] if is_gated else [])} - measured.keys()
-    missing |= {"parameters", "lambda"} - final.keys()
-    if missing or not isinstance(final.get("images"), dict):
-        raise UserError(f"{loaded.folder / FINAL} is damaged: {min(missing, default='images')} is missing")
-    responses = {
-        outcome.name: ", regulated response" if "lambda" in measured else "",
-        f"{outcome.name}_non_emotional": ", non-emotional response alone",
-        f"{outcome.name}_emotional": ", emotional response alone",
-    }
-    rows = [
-        *(
-            (f"{title} {outcome.words}{response}", _outcome(outcome, measured[name]))
-            for name, response in responses.items()
-            if name in measured
-        ),
-        *(("Expected calibration error (15 bins)", f"{measured[name]:.4f}") for name in of_classes),
-        (f"{title} images", f"{measured['images']:,}"),
-        ("Training images", f"{final['images']['train']:,}"),
-        ("Epochs", f"{recipe.training.epochs:,}"),
-        ("Parameters", f"{final['parameters']:,}"),
-        ("Seed", str(recipe.seed)),
-    ]
-    mode = recipe.regulation.mode
-    kind = "regulated" if recipe.has_two_responses else LABELS[mode] if mode in RELATIVES else "plain"
-    kind = "two-network" if _is_trained_apart(recipe) else kind
+    task, is_gated = recipe.target.task, recipe.regulation.granularity == "per_sample"
+    split = "test" if recipe.target.test else "validation"  # an exploration leaves the test split unseen
+    _check_final(loaded, final, split)
+    measured = final[split]
     metadata = ModelCardData(
         license="apache-2.0",
         library_name="emoreg",
@@ -139,15 +113,15 @@ def classifier_card(loaded: LoadedRun, use: str, files: Mapping[str, str], study
     return _render(
         loaded.folder,
         metadata,
-        title=f"A {kind} {NETWORKS[task]} {len(loaded.classes)} {OUTPUTS[task]}",
-        # Old runs have the gate at features of zero in final["lambda"]; the mean over the images is in both.
+        title=f"A {_kind(recipe)} {NETWORKS[task]} {len(loaded.classes)} {OUTPUTS[task]}",
+        # Of a gate, old runs have in final["lambda"] its value at features of zero; `measured` always has the mean.
         facts=[
             f"Target: {markdown(loaded.target)}.",
             *_classifier_facts(loaded, [measured["lambda"]] if is_gated else final["lambda"], split),
         ],
         use=use,
         files=files,
-        rows=rows,
+        rows=_rows(recipe, final, split),
         study=study,
         prepared=in_words(loaded.image_size, loaded.fit),
         classes=json.dumps(loaded.classes[:MAX_CLASSES], ensure_ascii=False),
@@ -157,18 +131,65 @@ def classifier_card(loaded: LoadedRun, use: str, files: Mapping[str, str], study
     )
 
 
-def _is_published_test(recipe: TrainRecipe, final: Mapping[str, Any], split: str) -> bool:
-    """Whether a run's numbers are of a whole published test split, which alone others can have numbers of too.
+def _check_final(loaded: LoadedRun, final: Mapping[str, Any], split: str) -> None:
+    """Raise UserError if final.json lacks a number that the card needs."""
+    outcome = OUTCOMES[loaded.recipe.target.task]
+    needed = {outcome.name, "images"}
+    if outcome.is_counted:
+        needed.add("ece")
+    if loaded.recipe.regulation.granularity == "per_sample":
+        needed.add("lambda")
+    missing = needed - (final[split] or {}).keys() | {"parameters", "lambda"} - final.keys()
+    if missing or not isinstance(final.get("images"), dict):
+        raise UserError(f"{loaded.folder / FINAL} is damaged: {min(missing, default='images')} is missing")
 
-    Runs of earlier versions do not tell.
+
+def _rows(recipe: TrainRecipe, final: Mapping[str, Any], split: str) -> list[tuple[str, str]]:
+    """Names and values in the table of numbers."""
+    outcome, measured, title = OUTCOMES[recipe.target.task], final[split], split.capitalize()
+    responses = {
+        outcome.name: ", regulated response" if "lambda" in measured else "",
+        f"{outcome.name}_non_emotional": ", non-emotional response alone",
+        f"{outcome.name}_emotional": ", emotional response alone",
+    }
+    rows = [
+        (f"{title} {outcome.words}{response}", _outcome(outcome, measured[name]))
+        for name, response in responses.items()
+        if name in measured
+    ]
+    if outcome.is_counted:
+        rows.append(("Expected calibration error (15 bins)", f"{measured['ece']:.4f}"))
+    return [
+        *rows,
+        (f"{title} images", f"{measured['images']:,}"),
+        ("Training images", f"{final['images']['train']:,}"),
+        ("Epochs", f"{recipe.training.epochs:,}"),
+        ("Parameters", f"{final['parameters']:,}"),
+        ("Seed", str(recipe.seed)),
+    ]
+
+
+def _kind(recipe: TrainRecipe) -> str:
+    mode = recipe.regulation.mode
+    if _is_trained_apart(recipe):
+        return "two-network"
+    if recipe.has_two_responses:
+        return "regulated"
+    return LABELS[mode] if mode in RELATIVES else "plain"
+
+
+def _is_published_test(recipe: TrainRecipe, final: Mapping[str, Any], split: str) -> bool:
+    """Whether the numbers are from a whole published test split, so that others' numbers are comparable.
+
+    False for runs of earlier versions, which do not record it.
     """
-    told = final.get("target")
-    is_whole = isinstance(told, Mapping) and told.get("is_published_test") is True
+    target = final.get("target")
+    is_whole = isinstance(target, Mapping) and target.get("is_published_test") is True
     return is_whole and split == "test" and recipe.target.classes is None
 
 
 def _model_index(loaded: LoadedRun, measured: Mapping[str, float]) -> list[EvalResult]:
-    """What the Hub compares with others' numbers."""
+    """The results that the Hub compares with those of other models."""
     return [
         EvalResult(
             task_type="image-classification",
@@ -185,31 +206,31 @@ def _model_index(loaded: LoadedRun, measured: Mapping[str, float]) -> list[EvalR
 def encoder_card(
     folder: Path, recipe: Recipe, architecture: BackboneSettings, size: int, fit: Fit, use: str, note: str, library: str
 ) -> str:
-    """README.md of an emotional encoder alone.
+    """Render README.md of an emotional encoder alone.
 
     Args:
-        folder: the run it comes from, of either stage.
+        folder: the run that it comes from, of either stage.
         recipe: recipe of that run.
         architecture: architecture of the encoder.
         size: S, side of its input in pixels.
-        fit: how images become square.
+        fit: how images are made square.
         use: Python code that loads the encoder.
         note: a sentence about that code.
-        library: what loads it, for the Hub: "timm" or "emoreg".
+        library: the library that loads it, for the Hub: "timm" or "emoreg".
     """
     if isinstance(recipe, PretrainRecipe):
         learned = {
             "affect": "It was trained to predict emotion from affective images (stage 1), and nothing else.",
             "shuffled": "It is a control, trained on emotion labels that were shuffled among the images.",
-            "neutral": "It is a control, trained to predict what is no emotion: a neutral category, or colours.",
-            "rotation": "It is a control, trained to predict by which quarter turn images were rotated, not emotion.",
+            "neutral": "It is a control, trained to predict not emotion but a neutral category, or colours.",
+            "rotation": "It is a control, trained to predict not emotion but the quarter turn of rotated images.",
         }[recipe.pretext]
         learned += f" {_stage1_results(Run(folder), recipe)}"
         data = ", ".join(dict.fromkeys(settings.name for settings in recipe.sets))
     else:
         training = "which froze it" if recipe.encoder.frozen else "which trained it together with the classifier"
         if recipe.encoder.rehearsal:
-            training += ", and went on showing it the stimuli of stage 1 (rehearsal)"
+            training += ", and kept showing it the stimuli of stage 1 (rehearsal)"
         learned = f"It comes from stage 2, {training}."
         if recipe.encoder.experience is None:
             learned += " It was never pre-trained on affective images (the twin `fresh`)."
@@ -232,7 +253,7 @@ def encoder_card(
 
 
 def _stage1_results(run: Run, recipe: PretrainRecipe) -> str:
-    """The length of stage 1 and the encoder's accuracy or CCC, in a sentence."""
+    """Describe the length of stage 1 and the encoder's accuracy or CCC in a sentence."""
     final, epochs = run.final, recipe.training.epochs
     split = "validation" if final["validation"] else "train"
     scores = ", ".join(
@@ -252,9 +273,9 @@ def write_description(folder: Path, config: Mapping[str, Any], card: str) -> Non
 
 
 def describe(settings: BackboneSettings) -> str:
-    """An architecture in words: "resnet18 (ImageNet stem)", "TinyBackbone, a module that was given to emoreg"."""
+    """Describe an architecture: "resnet18 (ImageNet stem)", "TinyBackbone, a user-defined module"."""
     if settings.is_own:
-        return f"{settings.name.removeprefix(OWN)}, a module that was given to emoreg"
+        return f"{settings.name.removeprefix(OWN)}, a user-defined module"
     more = [f"patches of {settings.patch_size} pixels"] if settings.patch_size else []
     if settings.name.startswith(("resnet", "resnext", "wide_resnet", "seresnet")) and settings.stem == "imagenet":
         more.append("ImageNet stem")
@@ -262,7 +283,7 @@ def describe(settings: BackboneSettings) -> str:
 
 
 def _is_trained_apart(recipe: TrainRecipe) -> bool:
-    """Whether two networks learn each by its own loss and are averaged: a study's ensemble, and its `unregulated`."""
+    """Whether each network is trained by its own loss and they are averaged, as in `ensemble` and `unregulated`."""
     return recipe.regulation.mode == "fixed" and recipe.loss_weights.regulated == 0
 
 
@@ -284,19 +305,19 @@ def _classifier_facts(loaded: LoadedRun, lam: Sequence[float] | None, split: str
     else:
         branch += f"; {markdown(loaded.no_readout_reason)}."
     if is_apart:
-        balance = "Each branch was trained by its own loss alone; the answer is the mean of their probabilities."
+        balance = "Each branch was trained by its own loss alone; the prediction is the mean of their probabilities."
         return [f"First network: {backbone}.", branch, balance]
     return [f"Non-emotional branch: {backbone}.", branch, f"λ: {describe_lambda(recipe.regulation, lam, split)}."]
 
 
 def describe_lambda(regulation: RegulationSettings, lam: Sequence[float], split: str = "test") -> str:
-    """How λ balances the two responses, in words.
+    """Describe how λ balances the two responses.
 
     Args:
         regulation: settings of a classifier with an emotional branch.
-        lam: λ at the end of training: one value; one per class; for a gate, which gives each image its own, the mean
-            over the images of `split`.
-        split: test, or validation for a run that leaves its test split unseen.
+        lam: λ at the end of training: one value, or one per class. For a gate, which gives each image its own λ, the
+            mean over the images of `split`.
+        split: "test", or "validation" for a run that leaves its test split unseen.
     """
     if regulation.mode == "random":
         value = "drawn for each image in training, 0.5 in evaluation"
@@ -310,7 +331,7 @@ def describe_lambda(regulation: RegulationSettings, lam: Sequence[float], split:
 
 
 def _stimuli(loaded: LoadedRun) -> list[str]:
-    """Names of the stimulus sets of stage 1; empty if its run was not found."""
+    """Names of the stimulus sets of stage 1; empty if there is no readout."""
     if loaded.readout is None:
         return []
     recipe = Run(loaded.readout.folder).recipe
@@ -326,7 +347,7 @@ def _name(folder: Path) -> str:
 
 
 def _render(folder: Path, metadata: ModelCardData, *, use: str, **content: Any) -> str:
-    """Fill in card.md.jinja, which is Markdown: names from outside must be escaped, class names given as JSON."""
+    """Render card.md.jinja, which is Markdown: escape names from outside, and pass class names as JSON."""
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(

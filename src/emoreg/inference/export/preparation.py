@@ -1,4 +1,4 @@
-"""The code on the cards that prepares an image without emoreg, as a run prepares it: Pillow and NumPy are enough."""
+"""Write the code on model cards that prepares an image as in training, with Pillow and NumPy but without emoreg."""
 
 from __future__ import annotations
 
@@ -42,29 +42,29 @@ image = page""",
 }
 # The same in words.
 INPUT = (
-    "RGB, turned as EXIF says, of an animation the first frame, transparent parts over white, 16-bit values by their "
-    "high byte;\n"
+    "RGB, rotated as EXIF says, first frame of an animation, transparent parts on white, 16-bit values reduced to "
+    "their high byte;\n"
 )
 IN_WORDS = {
     "crop": "shorter side resized to {size} pixels (bicubic), centre crop",
-    "pad": "longer side resized to {size} pixels (bicubic), in the middle of a square of the colour {grey}",
+    "pad": "longer side resized to {size} pixels (bicubic), centred on a square of the colour {grey}",
 }
 
 
 def in_words(size: int, fit: Fit) -> str:
-    """What `preparation` does but for the normalisation, for people."""
+    """Describe what the code from `preparation` does, except for the normalisation."""
     return INPUT + IN_WORDS[fit].format(size=size, grey=GREY)
 
 
 def preparation(size: int, imports: str, fit: Fit = "crop") -> str:
-    """Python that makes `pixels`, float32 (1, 3, S, S), from photo.jpg.
+    """Write Python code that makes `pixels`, float32 (1, 3, S, S), from photo.jpg.
 
-    `as_rgb` is the function that decodes images for training, in its own words; Pillow resizes as `square` does, but
-    for the rounding of single values.
+    It contains the source of `as_rgb`, which decodes images for training. Pillow resizes as `square` does, except for
+    the rounding of single values.
 
     Args:
-        size: S.
-        imports: the line that imports what runs the network.
+        size: S, side of the input in pixels.
+        imports: import statement for the library that runs the network.
         fit: how the run makes images square.
     """
     function = re.sub(r' *"""(.*?)\n\n.*?"""', r'    """\1"""', inspect.getsource(as_rgb), count=1, flags=re.DOTALL)

@@ -1,4 +1,4 @@
-"""Exports an emotional encoder alone, as weights for timm."""
+"""Export an emotional encoder alone, as weights for timm."""
 
 from __future__ import annotations
 
@@ -27,32 +27,32 @@ FEATURES = "\nwith torch.no_grad():\n    features = encoder(torch.from_numpy(pix
 
 
 class Loader(NamedTuple):
-    """How exported weights are loaded."""
+    """Code that loads exported weights."""
 
-    imports: str  # Python, for `code`
-    code: str  # Python that makes `encoder` from model.safetensors
-    note: str  # a sentence about it
-    is_timm: bool  # whether `timm.create_model` alone does it
+    imports: str  # imports for `code`
+    code: str  # Python code that makes `encoder` from model.safetensors
+    note: str  # a sentence about the code
+    is_timm: bool  # whether `timm.create_model` alone can load them
 
 
 def write_encoder(folder: Path, to: Path) -> tuple[float, str]:
-    """Write the emotional encoder of a run of either stage, load it again, and compare its features.
+    """Write the emotional encoder of a run of either stage, reload it, and compare its features.
 
     Args:
         folder: the run.
-        to: where model.safetensors, config.json and the card are written.
+        to: folder for model.safetensors, config.json and the card.
 
     Returns:
         The largest difference, and what was compared, in words.
 
     Raises:
-        UserError: no finished run, no emotional encoder, or features that differ.
+        UserError: the run is not finished or has no emotional encoder, or the features differ.
     """
     from safetensors.torch import load_file, save_file
 
     recipe, encoder, settings, size = _encoder_of(folder)
-    settings = dataclasses.replace(settings, drop_path=0.0, zero_gamma=None)  # for training only; have no weights
-    # Cloned, because safetensors does not support shared memory.
+    settings = dataclasses.replace(settings, drop_path=0.0, zero_gamma=None)  # for training only, without weights
+    # Cloned, because safetensors does not support tensors that share memory.
     save_file({key: value.contiguous().clone() for key, value in encoder.state_dict().items()}, to / WEIGHTS)
     loader = timm_loader(settings, encoder, size)
     library = "timm" if loader.is_timm else "emoreg"
@@ -71,11 +71,11 @@ def write_encoder(folder: Path, to: Path) -> tuple[float, str]:
     encoder.eval()
     again.eval()
     difference = max_difference(lambda images: [encoder(images)], lambda images: [again(images)], size)
-    return difference, "features of the encoder loaded again"
+    return difference, "features of the reloaded encoder"
 
 
 def _config(settings: BackboneSettings, width: int, image_size: int, is_timm: bool) -> dict[str, Any]:
-    """config.json, in timm's format if timm alone can build the encoder."""
+    """The content of config.json, in timm's format if timm alone can build the encoder."""
     inputs = {"input_size": [3, image_size, image_size], "mean": list(MEAN), "std": list(STD)}
     if not is_timm:
         return {"architecture": settings.name, "stem": settings.stem, "num_features": width, **inputs}
@@ -96,20 +96,20 @@ def _encoder_of(folder: Path) -> tuple[Recipe, nn.Module, BackboneSettings, int]
     if loaded.model.encoder is None:
         mode = loaded.recipe.regulation.mode
         raise UserError(f"{folder} has no emotional encoder (regulation.mode {mode}); export it as hub, onnx or torch")
-    settings = loaded.recipe.encoder_backbone.untrained  # the run has the weights
+    settings = loaded.recipe.encoder_backbone.untrained  # the weights come from the run
     return loaded.recipe, loaded.model.encoder, settings, loaded.image_size
 
 
 def timm_loader(settings: BackboneSettings, encoder: nn.Module, image_size: int) -> Loader:
-    """How the weights of an encoder are loaded."""
+    """Write the code that loads the weights of an encoder."""
     if settings.name in OURS:
-        imports, asked = ["import emoreg, torch"], f'"{settings.name}"'
+        imports, backbone = ["import emoreg, torch"], f'"{settings.name}"'
         if settings.width is not None:
             imports.append("from emoreg.config.schema import BackboneSettings")
-            asked = f"BackboneSettings({asked}, width={settings.width})"
+            backbone = f"BackboneSettings({backbone}, width={settings.width})"
         imports.append(LOAD_FILE)
         code = (
-            f"encoder = emoreg.build_backbone({asked})\n"
+            f"encoder = emoreg.build_backbone({backbone})\n"
             'encoder.load_state_dict(load_file("model.safetensors"))\n'
             "encoder.eval()"
         )
@@ -127,7 +127,7 @@ def timm_loader(settings: BackboneSettings, encoder: nn.Module, image_size: int)
             'encoder.load_state_dict(load_file("model.safetensors"))\n'
             "encoder.eval()"
         )
-        note = "Unlike timm's, its stem is for small images (3x3, stride 1, no max-pool)."
+        note = "Unlike in timm, its stem is for small images (3x3, stride 1, no max-pool)."
         return Loader(f"import timm, torch\n{LOAD_FILE}", code, note, is_timm=False)
     code = (
         f'encoder = timm.create_model("{settings.name}", num_classes=0, checkpoint_path="model.safetensors"{more})\n'
