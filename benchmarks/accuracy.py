@@ -1,10 +1,10 @@
-"""Whether emoreg's fast path learns what the usual recipe learns: test accuracies, paired by seed.
+"""Compare the accuracy of emoreg's fast path and of the usual recipe: test accuracies, paired by seed.
 
-    python benchmarks/accuracy.py                            # downloads CIFAR-10 into data, unless it is there
+    python benchmarks/accuracy.py                            # downloads CIFAR-10 into data if it is missing
     python benchmarks/accuracy.py --root cifar10.zip --backbone resnet20 --epochs 10 --seeds 3 --json accuracy.json
 
-The usual recipe is that of usual.py, with the same learning-rate schedule, on the same training images. It draws its
-weights, order and crops in its own way, so that a seed pairs nothing but the images.
+The usual recipe is in usual.py. It has the same learning-rate schedule and the same training images, but draws weights,
+order and crops in its own way, so a seed pairs only the images.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write the accuracies and the environment there too")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="also write accuracies and environment to FILE")
     options = parser.parse_args()
     recipe = TrainRecipe(
         target=TargetSettings("cifar10", root=options.root, limit=options.limit, validation=0.0),
@@ -61,29 +61,26 @@ def main() -> None:
     growing = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, initial_scale=0.5))
     accuracies: dict[str, list[float]] = {"usual": [], "emoreg": [], "emoreg, initial_scale 0.5": []}
     for seed in range(options.seeds):
-        found = (
-            by_usual_recipe(dataclasses.replace(recipe, seed=seed)),
-            *(by_emoreg(dataclasses.replace(one, seed=seed)) for one in (recipe, growing)),
-        )
-        for values, value in zip(accuracies.values(), found, strict=True):
-            values.append(value)
+        accuracies["usual"].append(train_by_usual_recipe(dataclasses.replace(recipe, seed=seed)))
+        accuracies["emoreg"].append(train_by_emoreg(dataclasses.replace(recipe, seed=seed)))
+        accuracies["emoreg, initial_scale 0.5"].append(train_by_emoreg(dataclasses.replace(growing, seed=seed)))
         print(f"seed {seed}: " + ", ".join(f"{arm} {values[-1]:.2%}" for arm, values in accuracies.items()), flush=True)
     for arm, values in accuracies.items():
-        apart = _told([a - b for a, b in zip(values, accuracies["usual"], strict=True)])
-        print(f"{arm:28}{_told(values)} %   minus usual: {apart} points")
+        difference = _interval([a - b for a, b in zip(values, accuracies["usual"], strict=True)])
+        print(f"{arm:28}{_interval(values)} %   minus usual: {difference} points")
     if options.json:
         record = {"accuracies": accuracies, "recipe": asdict(recipe), "command": sys.argv, **environment()}
         options.json.write_text(json.dumps(record, indent=2, default=str), encoding="utf-8")
 
 
-def by_emoreg(recipe: TrainRecipe) -> float:
+def train_by_emoreg(recipe: TrainRecipe) -> float:
     with tempfile.TemporaryDirectory() as folder:
         run = train(recipe, Path(folder) / "run", progress=Progress(quiet=True))
         return float(run.final["test"]["accuracy"])
 
 
-def by_usual_recipe(recipe: TrainRecipe) -> float:
-    """Test accuracy of plain PyTorch."""
+def train_by_usual_recipe(recipe: TrainRecipe) -> float:
+    """Train with plain PyTorch and return the test accuracy."""
     torch.manual_seed(recipe.seed)
     target = read_target(recipe.target)
     rows, _ = cut_validation(target.train, 0.0, recipe.target.limit, recipe.seed)
@@ -121,9 +118,9 @@ def _pixels(table: Table) -> tuple[NDArray[np.uint8], list[int]]:
     return images.pixels.permute(0, 2, 3, 1).contiguous().numpy(), images.labels.tolist()
 
 
-def _told(values: list[float]) -> str:
-    over = interval(values)
-    return f"{100 * over.mean:+.2f} [{100 * over.low:+.2f}, {100 * over.high:+.2f}]"
+def _interval(values: list[float]) -> str:
+    found = interval(values)
+    return f"{100 * found.mean:+.2f} [{100 * found.low:+.2f}, {100 * found.high:+.2f}]"
 
 
 if __name__ == "__main__":

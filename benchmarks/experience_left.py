@@ -1,10 +1,10 @@
-"""What stage 2 leaves of stage 1: an encoder's read-out of the stimuli before and after, for runs of stage 2.
+"""Measure what stage 2 leaves of stage 1: the read-out of the stimuli from an encoder before and after stage 2.
 
     python benchmarks/experience_left.py runs/cifar100-learned-affect ... --json left.json
 
-The encoder as it came from stage 1, and as stage 2 has left it, is read out by the head of stage 1 on the stimuli that
-were held out there. Start it where stage 1 was started, so that its stimuli are found. Batch norms use the running
-statistics, which after stage 2 are those of the target's images.
+The head of stage 1 reads out the encoder as stage 1 left it, and as stage 2 left it, on the stimuli that stage 1 held
+out. Run it in the folder where stage 1 was run, so that the stimuli are found. Batch norms use running statistics,
+which after stage 2 belong to the images of the target.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ from emoreg.training.fabric import make_fabric
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="of stage 2, regulated, with an experience")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write the metrics and the environment there too")
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="regulated runs of stage 2 with an experience"
+    )
+    parser.add_argument("--json", metavar="FILE", type=Path, help="also write metrics and environment to FILE")
     options = parser.parse_args()
     found = {}
     for folder in options.runs:
@@ -44,7 +46,7 @@ def main() -> None:
 
 
 def experience_left(run: Run) -> dict[str, dict[str, float]]:
-    """Metrics of stage 1 on its held-out stimuli, "before" and "after" a run of stage 2."""
+    """Return the metrics of stage 1 on its held-out stimuli, "before" and "after" a run of stage 2."""
     recipe = run.recipe
     assert isinstance(recipe, TrainRecipe) and recipe.encoder.experience is not None, f"{run.folder}: no experience"
     first, stage_1 = experience_run(recipe.encoder.experience)
@@ -54,14 +56,14 @@ def experience_left(run: Run) -> dict[str, dict[str, float]]:
     held_out = load_parts(tables, data.splits, stage_1, limit, quiet)
     head = load_read_out(first, data.task.outputs)
 
-    def measured(encoder: nn.Module) -> dict[str, float]:
+    def measure(encoder: nn.Module) -> dict[str, float]:
         model = AffectiveModel(encoder, data.task.outputs)
         model.head = head
         return data.task.measure(model.eval(), held_out) or {}
 
     encoder = load_classifier(run)[0].encoder
     assert encoder is not None, f"{run.folder} is not regulated"
-    return {"before": measured(load_encoder(first)), "after": measured(encoder)}
+    return {"before": measure(load_encoder(first)), "after": measure(encoder)}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The relatives in their small original forms: NumPy, one pattern after another, by the equations of docs/relatives.md.
+"""The relatives in their small original forms, in NumPy, pattern by pattern. The equations are in docs/relatives.md.
 
 The heads that a study trains, and the sources, are in `emoreg.models.relatives`.
 """
@@ -17,17 +17,17 @@ Array = NDArray[np.float64]
 
 
 class Mood:
-    """Anxiety and confidence of a network that learns pattern by pattern; in its first iteration 1 and 0."""
+    """Anxiety and confidence of a network that learns pattern by pattern; 1 and 0 in the first iteration."""
 
     def __init__(self) -> None:
         self.anxiety, self.confidence = 1.0, 0.0  # μ and k
         self.first: float | None = None  # μ₀
 
     def iterate(self, learn: Callable[[Array, Array], float], patterns: Array, targets: Array) -> float:
-        """One iteration, then the anxiety and confidence of the next.
+        """Run one iteration, then compute anxiety and confidence of the next.
 
         Args:
-            learn: a step with a pattern and its target, which returns its error.
+            learn: takes a step with a pattern and its target, and returns its error.
             patterns: (M, N).
             targets: (M, K).
 
@@ -45,13 +45,13 @@ class EmBPNetwork:
     """EmBP (Khashman 2008): one hidden layer, logistic neurons, one pattern after another.
 
     Args:
-        inputs: values of a pattern, in [0, 1].
-        hidden: neurons of the hidden layer.
-        outputs: classes.
+        inputs: number of values of a pattern; values are in [0, 1].
+        hidden: number of neurons of the hidden layer.
+        outputs: number of classes.
         rate: η of the conventional weights.
         momentum: α of the conventional weights.
-        emotional: False for plain back-propagation: no emotional weights.
-        seed: of the weights, drawn from U(-0.3, 0.3).
+        emotional: False for plain back-propagation, without emotional weights.
+        seed: seed of the weights, drawn from U(-0.3, 0.3).
     """
 
     def __init__(
@@ -73,20 +73,20 @@ class EmBPNetwork:
         self.mood = Mood()
 
     def respond(self, pattern: Array) -> tuple[Array, Array]:
-        """Outputs of the hidden and the output layer for a pattern (inputs,)."""
+        """Return the outputs of the hidden and the output layer for a pattern (inputs,)."""
         mean, signals = pattern.mean(), [pattern]
         for w, b, m in zip(self.weights, self.biases, self.emotions, strict=True):
             signals.append(1 / (1 + np.exp(-(w @ signals[-1] + b + m * mean))))
         return signals[1], signals[2]
 
     def learn(self, pattern: Array, target: Array) -> float:
-        """One step; the mean squared error of the outputs (K,) before it."""
+        """Take one step, and return the mean squared error of the outputs (K,) before it."""
         hidden, output = self.respond(pattern)
         mean = float(pattern.mean())
-        of_output = output * (1 - output) * (target - output)  # Δ
-        of_hidden = hidden * (1 - hidden) * (self.weights[1].T @ of_output)
+        output_delta = output * (1 - output) * (target - output)  # Δ
+        hidden_delta = hidden * (1 - hidden) * (self.weights[1].T @ output_delta)
         w_changes, b_changes, m_changes = self.changes
-        for layer, (delta, signal) in enumerate(((of_hidden, pattern), (of_output, hidden))):
+        for layer, (delta, signal) in enumerate(((hidden_delta, pattern), (output_delta, hidden))):
             w_changes[layer] = self.rate * np.outer(delta, signal) + self.momentum * w_changes[layer]
             b_changes[layer] = self.rate * delta + self.momentum * b_changes[layer]
             self.weights[layer] += w_changes[layer]
@@ -97,7 +97,7 @@ class EmBPNetwork:
         return float(((target - output) ** 2).mean())
 
     def iterate(self, patterns: Array, targets: Array) -> float:
-        """One iteration over all patterns (N, inputs), then anxiety and confidence of the next; the mean error E."""
+        """Run one iteration over all patterns (N, inputs), as `Mood.iterate`, and return the mean error E."""
         return self.mood.iterate(self.learn, patterns, targets)
 
 
@@ -105,24 +105,24 @@ class BEL:
     """Brain emotional learning (Morén & Balkenius 2000), with an amygdala and a cortex for each of K rewards.
 
     Args:
-        stimuli: N, values of a pattern, in [0, 1].
-        rewards: K.
+        stimuli: N, number of values of a pattern; values are in [0, 1].
+        rewards: K, number of rewards.
         alpha: learning rate of the amygdala.
         beta: learning rate of the cortex.
     """
 
     def __init__(self, stimuli: int, rewards: int = 1, alpha: float = AMYGDALA, beta: float = CORTEX) -> None:
         self.alpha, self.beta = alpha, beta
-        self.v = np.zeros((rewards, stimuli + 1))  # the last column is the thalamus'
+        self.v = np.zeros((rewards, stimuli + 1))  # the last column belongs to the thalamus
         self.w = np.zeros((rewards, stimuli))
 
     def respond(self, stimuli: Array, thalamus: bool = True) -> tuple[Array, Array]:
-        """ΣA and ΣO, each (K,), of stimuli (N,); without the thalamic path if it is cut."""
+        """Return ΣA and ΣO, each (K,), for stimuli (N,). `thalamus` False cuts the thalamic path."""
         through = np.append(stimuli, stimuli.max() * thalamus)
         return self.v @ through, self.w @ stimuli
 
     def learn(self, stimuli: Array, rewards: Array, thalamus: bool = True) -> Array:
-        """One presentation; E (K,) before it."""
+        """Learn from one presentation, and return E (K,) before it."""
         amygdala, cortex = self.respond(stimuli, thalamus)
         emotion = amygdala - cortex
         through = np.append(stimuli, stimuli.max() * thalamus)
@@ -135,25 +135,25 @@ class LiAENN:
     """LiAENN (Lotfi & Akbarzadeh-T. 2014): an amygdala and a cortex for each of K classes, one pattern after another.
 
     Args:
-        inputs: N, values of a pattern, in [0, 1]. Where its length is above 1 the rules may overshoot.
-        outputs: K.
+        inputs: N, number of values of a pattern, in [0, 1]. Patterns longer than 1 may make the rules overshoot.
+        outputs: K, number of classes.
         forgetting: γ, in [0, 1).
     """
 
     def __init__(self, inputs: int, outputs: int, forgetting: float = FORGETTING) -> None:
         self.forgetting = forgetting
-        self.v = np.zeros((outputs, inputs + 1))  # the last column is the thalamus'
+        self.v = np.zeros((outputs, inputs + 1))  # the last column belongs to the thalamus
         self.w = np.zeros((outputs, inputs))
         self.v_change, self.w_change = np.zeros_like(self.v), np.zeros_like(self.w)
         self.mood = Mood()
 
     def respond(self, pattern: Array) -> tuple[Array, Array, Array]:
-        """A, A' and O, each (K,), of a pattern (N,)."""
+        """Return A, A' and O, each (K,), for a pattern (N,)."""
         short = self.v[:, :-1] @ pattern
         return short + self.v[:, -1] * pattern.max(), short, self.w @ pattern
 
     def learn(self, pattern: Array, target: Array) -> float:
-        """One step; the mean squared error of E (K,) before it."""
+        """Take one step, and return the mean squared error of E (K,) before it."""
         amygdala, short, cortex = self.respond(pattern)
         reward = np.where(target > 0, np.maximum(short - target, 0) - cortex, np.maximum(short - cortex, 0))  # R₀
         through = np.append(pattern, pattern.max())
@@ -165,5 +165,5 @@ class LiAENN:
         return float(((target - amygdala + cortex) ** 2).mean())
 
     def iterate(self, patterns: Array, targets: Array) -> float:
-        """One iteration over all patterns (M, N), then anxiety and confidence of the next; the mean error."""
+        """Run one iteration over all patterns (M, N), as `Mood.iterate`, and return the mean error."""
         return self.mood.iterate(self.learn, patterns, targets)

@@ -1,4 +1,4 @@
-"""What emoreg does, in pieces that a benchmark can run: training steps, batches, decoding, runs at once."""
+"""Work of emoreg that benchmarks measure: training steps, batches, decoding, prediction, several runs at once."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ from emoreg.training.progressive_resizing import progressive_size
 from emoreg.training.step import make_state
 
 AUGMENT = AugmentSettings(crop_padding=4, flip=True)
-# Each alone on top of crop and flip, and together: as DeiT (Touvron et al. 2021) trains, and everything that there is.
+# Each alone on top of crop and flip; together as in DeiT (Touvron et al. 2021); and all of them.
 AUGMENTATIONS = {
     "alternate_flip": AugmentSettings(alternate_flip=True),
     "trivial": AugmentSettings(policy="trivial"),
@@ -66,7 +66,7 @@ AUGMENTATIONS = {
 Work = Callable[[], float]
 
 
-def recipe(
+def make_recipe(
     name: str,
     batch_size: int,
     device: Device,
@@ -74,7 +74,7 @@ def recipe(
     augment: AugmentSettings = AUGMENT,
     **training: Any,
 ) -> TrainRecipe:
-    """Of one of the arms "Backbone", "trained", "frozen", "views"."""
+    """Make the recipe of one of the arms "Backbone", "trained", "frozen", "views"."""
     is_regulated, is_frozen = arm != "Backbone", arm in ("frozen", "views")
     return TrainRecipe(
         backbone=BackboneSettings(name, patch_size=4 if "vit" in name else None),
@@ -86,56 +86,56 @@ def recipe(
 
 
 def training(
-    asked: TrainRecipe, steps: int, threads: int | None = None, clock: Callable[[], float] = time.perf_counter
+    recipe: TrainRecipe, steps: int, threads: int | None = None, clock: Callable[[], float] = time.perf_counter
 ) -> Work:
-    """Work that trains for some steps, as `emoreg.training.loop.fit` does, and returns images per second.
+    """Return work that trains for some steps, as `emoreg.training.loop.fit` does, and returns images per second.
 
-    With growing images every round goes through all sizes, from the first to the last.
+    With growing images, every round goes through all sizes.
     """
     if threads:
         torch.set_num_threads(threads)
-    fabric = make_fabric(asked.training)
-    size = asked.training.batch_size
+    fabric = make_fabric(recipe.training)
+    size = recipe.training.batch_size
     images = noise(32, max(20, steps) * size).to(fabric.device)
-    classifier = build_classifier(asked, num_classes=10)
-    constant = dataclasses.replace(asked, optimizer=dataclasses.replace(asked.optimizer, schedule="constant"))
-    loss_of = classification_loss(classifier, images, asked)
+    classifier = build_classifier(recipe, num_classes=10)
+    constant = dataclasses.replace(recipe, optimizer=dataclasses.replace(recipe.optimizer, schedule="constant"))
+    loss_of = classification_loss(classifier, images, recipe)
     state = make_state(fabric, classifier, loss_of, constant, size, steps=10**9)
-    step = make_step(state, asked.training)
+    step = make_step(state, recipe.training)
     state.objective.train()
-    batches = endless_batches(images, size, asked.augment)
+    batches = endless_batches(images, size, recipe.augment)
 
     def work() -> float:
         losses = torch.zeros(steps, device=fabric.device)
-        begun = clock()
+        started = clock()
         for number in range(steps):
             batch = next(batches)
-            side = progressive_size(32, asked.training, asked.training.epochs * number / steps)
+            side = progressive_size(32, recipe.training, recipe.training.epochs * number / steps)
             losses[number] = step(batch._replace(images=resize(batch.images, side)), None)
-        losses.mean().item()  # waits for the device
-        return steps * size / (clock() - begun)
+        losses.mean().item()  # wait for the device
+        return steps * size / (clock() - started)
 
     return work
 
 
 def data(batch_size: int, steps: int, device: Device, augment: AugmentSettings = AUGMENT) -> Work:
-    """Work that only makes batches, an epoch of `steps`, and gives images per second."""
+    """Return work that only makes batches, an epoch of `steps`, and returns images per second."""
     images = noise(32, steps * batch_size).to(make_fabric(TrainingSettings(device=device)).device)
 
     def work() -> float:
-        begun = time.perf_counter()
+        started = time.perf_counter()
         for batch in training_batches(images, batch_size, augment, 0, 0):
             assert len(batch.labels) == batch_size
-        batch.labels.sum().item()  # waits for the device
-        return steps * batch_size / (time.perf_counter() - begun)
+        batch.labels.sum().item()  # wait for the device
+        return steps * batch_size / (time.perf_counter() - started)
 
     return work
 
 
-def at_once(asked: TrainRecipe, steps: int, runs: int, threads: int) -> Work:
-    """Work of several such trainings at the same time, each in a process of its own; images per second of all.
+def at_once(recipe: TrainRecipe, steps: int, runs: int, threads: int) -> Work:
+    """Return work that runs several trainings at once, each in its own process, and returns their total images/s.
 
-    They share GPUs as those of `emoreg study --jobs` do, until this process ends.
+    They share GPUs like the runs of `emoreg study --jobs`, until this process ends.
     """
     context = multiprocessing.get_context("spawn")
     ends = []
@@ -144,38 +144,38 @@ def at_once(asked: TrainRecipe, steps: int, runs: int, threads: int) -> Work:
     for gpu in sharing.enter_context(shared_gpus(runs, Progress())):
         end, theirs = context.Pipe()
         os.environ.update(gpu)
-        context.Process(target=serve, args=(theirs, training, (asked, steps, threads)), daemon=True).start()
-        theirs.close()  # so that the pipe ends with the process
+        context.Process(target=serve, args=(theirs, training, (recipe, steps, threads)), daemon=True).start()
+        theirs.close()  # so that the pipe closes with the process
         ends.append(end)
     for end in ends:
-        end.recv()  # it is ready
+        end.recv()  # wait until it is ready
 
     def work() -> float:
-        begun = time.perf_counter()
+        started = time.perf_counter()
         for end in ends:
             end.send(True)
         for end in ends:
             end.recv()
-        return runs * steps * asked.training.batch_size / (time.perf_counter() - begun)
+        return runs * steps * recipe.training.batch_size / (time.perf_counter() - started)
 
     return work
 
 
-def studying(asked: TrainRecipe, seeds: int, images: int, epochs: int) -> Work:
-    """Work that runs `emoreg study` from its file to its report, in a process of its own, and gives studies per second.
+def studying(recipe: TrainRecipe, seeds: int, images: int, epochs: int) -> Work:
+    """Return work that runs `emoreg study` in a process, from its file to its report, and returns studies per second.
 
-    A seed trains Backbone and the ensemble, whose step is that of a regulated network: three branches.
+    Each seed trains Backbone and the ensemble, whose step costs as much as that of a regulated network: three branches.
 
     Args:
-        asked: backbone, augmentation, batch and device are used.
-        seeds: of both.
-        images: PNG files of 32x32 that an epoch trains on; it tests on as many as a batch has.
-        epochs: of each run.
+        recipe: its backbone, augmentation, batch size and device are used.
+        seeds: number of seeds.
+        images: number of training images, PNG files of 32x32; the test split has as many as a batch.
+        epochs: epochs of each run.
     """
     folder = tempfile.TemporaryDirectory()
     root = Path(folder.name) / "images"
     draw = np.random.default_rng(0)
-    for split, count in (("train", images), ("test", asked.training.batch_size)):
+    for split, count in (("train", images), ("test", recipe.training.batch_size)):
         for number in range(count):
             place = root / split / f"class {number % 10}"
             place.mkdir(parents=True, exist_ok=True)
@@ -189,32 +189,32 @@ def studying(asked: TrainRecipe, seeds: int, images: int, epochs: int) -> Work:
         "seeds": seeds,
         "classifier": {
             "target": {"name": "folder", "root": str(root), "image_size": 32, "validation": 0},
-            "backbone": {"name": asked.backbone.name, "patch_size": asked.backbone.patch_size},
-            "augment": {"crop_padding": asked.augment.crop_padding, "flip": asked.augment.flip},
+            "backbone": {"name": recipe.backbone.name, "patch_size": recipe.backbone.patch_size},
+            "augment": {"crop_padding": recipe.augment.crop_padding, "flip": recipe.augment.flip},
             "training": {
                 "epochs": epochs,
-                "batch_size": asked.training.batch_size,
-                "device": asked.training.device,
-                "compile": asked.training.compile,
-                "cuda_graphs": asked.training.cuda_graphs,
+                "batch_size": recipe.training.batch_size,
+                "device": recipe.training.device,
+                "compile": recipe.training.compile,
+                "cuda_graphs": recipe.training.cuda_graphs,
             },
         },
     }
     file = Path(folder.name) / "study.yaml"
-    file.write_text(json.dumps(study), encoding="utf-8")  # which is YAML too
+    file.write_text(json.dumps(study), encoding="utf-8")  # JSON is valid YAML
 
     def work() -> float:
         with tempfile.TemporaryDirectory(dir=folder.name) as out:
-            begun = time.perf_counter()
+            started = time.perf_counter()
             command = [sys.executable, "-m", "emoreg", "study", str(file), "--out", str(Path(out) / "study"), "--quiet"]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-            return 1 / (time.perf_counter() - begun)
+            return 1 / (time.perf_counter() - started)
 
     return work
 
 
 def photographs(count: int, width: int, height: int) -> list[bytes]:
-    """JPEG files of about a photograph's size in bytes: smooth shapes with some noise."""
+    """Make JPEG files, about as many bytes as photographs: smooth shapes with some noise."""
     draw = np.random.default_rng(0)
     files = []
     for _ in range(count):
@@ -228,14 +228,14 @@ def photographs(count: int, width: int, height: int) -> list[bytes]:
 
 
 def decoding(decoder: str, width: int, height: int, size: int, count: int) -> Work:
-    """Work that decodes photographs to squares on all cores, and gives images per second.
+    """Return work that decodes photographs to squares on all cores, and returns images per second.
 
     Args:
         decoder: "emoreg", "Pillow" or "torchvision" (libjpeg-turbo).
-        width: of the files, in pixels.
-        height: of the files.
-        size: side of the square.
-        count: of the files.
+        width: width of the files in pixels.
+        height: height of the files in pixels.
+        size: side of the square in pixels.
+        count: number of files.
     """
     from torchvision.io import ImageReadMode, decode_jpeg
     from torchvision.transforms.v2 import functional
@@ -256,46 +256,46 @@ def decoding(decoder: str, width: int, height: int, size: int, count: int) -> Wo
 
     one = {"emoreg": emoreg, "Pillow": pillow, "torchvision": torch_}[decoder]
     if decoder == "torchvision":
-        torch.set_num_threads(1)  # the files are what is worked on in parallel
+        torch.set_num_threads(1)  # parallel over files
 
     def work() -> float:
-        begun = time.perf_counter()
+        started = time.perf_counter()
         for _ in in_threads(lambda rows: [one(files[row % len(files)]) for row in rows], range(count), 16):
             pass
-        return count / (time.perf_counter() - begun)
+        return count / (time.perf_counter() - started)
 
     return work
 
 
-def predicting(asked: TrainRecipe, count: int) -> Work:
-    """Work that predicts so many JPEG files of 32x32 from a folder, and gives images per second.
+def predicting(recipe: TrainRecipe, count: int) -> Work:
+    """Return work that predicts `count` JPEG files of 32x32 from a folder, and returns images per second.
 
-    A regulated classifier reads emotion out as well, with a stage-1 encoder of its own: three networks an image.
+    A regulated classifier also reads out emotion with a stage-1 encoder, so an image passes through three networks.
     """
     folder = tempfile.TemporaryDirectory()
     for number, content in enumerate(photographs(count, 32, 32)):
         (Path(folder.name) / f"{number}.jpg").write_bytes(content)
     readout = None
-    if asked.regulation.mode != "none":
+    if recipe.regulation.mode != "none":
         heads = heads_of([("made here", EmotionSpace("dimensions", ("valence", "arousal")))])
         readout = EmotionReadout(
-            AffectiveModel(build_backbone(asked.backbone, 32), 2).eval(), heads, 32, Path(folder.name)
+            AffectiveModel(build_backbone(recipe.backbone, 32), 2).eval(), heads, 32, Path(folder.name)
         )
     classes = tuple(map(str, range(10)))
-    loaded = LoadedRun(Path(folder.name), build_classifier(asked, 10).eval(), asked, classes, 32, readout)
+    loaded = LoadedRun(Path(folder.name), build_classifier(recipe, 10).eval(), recipe, classes, 32, readout)
 
     def work() -> float:
-        begun = time.perf_counter()
-        assert sum(1 for _ in predict(loaded, folder.name, device=asked.training.device)) == count
-        return count / (time.perf_counter() - begun)
+        started = time.perf_counter()
+        assert sum(1 for _ in predict(loaded, folder.name, device=recipe.training.device)) == count
+        return count / (time.perf_counter() - started)
 
     return work
 
 
-def forward(asked: TrainRecipe, count: int) -> Work:
-    """Work that only runs the classifier on batches that are there, as large as those of `predict`."""
-    fabric = make_fabric(asked.training)
-    classifier = build_classifier(asked, 10).eval().to(fabric.device)
+def forward(recipe: TrainRecipe, count: int) -> Work:
+    """Return work that only runs the classifier on ready batches, of the size that `predict` uses."""
+    fabric = make_fabric(recipe.training)
+    classifier = build_classifier(recipe, 10).eval().to(fabric.device)
     size = 64 if fabric.device.type == "cpu" else 256
     passes = max(count // size, 1)
     pixels = noise(32, size).to(fabric.device).pixels
@@ -303,11 +303,11 @@ def forward(asked: TrainRecipe, count: int) -> Work:
 
     @torch.inference_mode()
     def work() -> float:
-        begun = time.perf_counter()
+        started = time.perf_counter()
         for _ in range(passes):
             with fabric.autocast():
-                answers = classifier(normalise(pixels))
-        answers.sum().item()  # waits for the device
-        return passes * size / (time.perf_counter() - begun)
+                logits = classifier(normalise(pixels))
+        logits.sum().item()  # wait for the device
+        return passes * size / (time.perf_counter() - started)
 
     return work

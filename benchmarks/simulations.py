@@ -1,4 +1,4 @@
-"""Whether emoreg's tests err as often as they say, its intervals hold the truth, and its power is what it promises.
+"""Simulate the error rates of emoreg's tests, the coverage of its intervals, and its power.
 
     python benchmarks/simulations.py                      # 25 minutes on one core
     python benchmarks/simulations.py --studies 2000       # a quick look
@@ -6,9 +6,10 @@
 Last seen: 183 numbers, from 20,000 studies (4,000 with test images, 2,500 for the power of emoreg.analyse). Of these 86
 have a limit, and none missed it (benchmarks/seen/simulations.json).
 
-Simulated studies have an arm with an experience of affect, its five twins and Backbone; a run deviates by 0.3 points.
-They are judged by `estimate`, the engine of `emoreg.analyse`, many at a time; the first ones of each setting also by
-`emoreg.analyse` itself, which must find the same. Power is that of `emoreg.analyse` throughout.
+A simulated study has an arm with the experience affect, its five twins, and Backbone; runs have a standard deviation of
+0.3 points. Studies are judged by `estimate`, the engine of `emoreg.analyse`, many at a time. The first studies of each
+setting with twins are also judged by `emoreg.analyse` itself, which must agree; so are all studies for power, except
+with few seeds.
 """
 
 from __future__ import annotations
@@ -34,18 +35,18 @@ from emoreg.report.statistics import LEVEL, estimate, image_variance, p_above
 from emoreg.runs.provenance import environment
 
 Array = NDArray[np.float64]
-SD, POINT = 0.003, 0.01  # of a run; accuracies are shares
-LABEL, EMOTION = 3, 5  # twins
-CHECKED = 10  # studies of each setting that emoreg.analyse judges too
+SD, POINT = 0.003, 0.01  # standard deviation of a run, and one point; accuracies are shares
+LABEL, EMOTION = 3, 5  # number of twins in the contrasts
+CHECKED = 10  # studies of each setting that emoreg.analyse also judges
 
 
 def _dropping(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    drop, often = 6.0, 0.1
-    raw = rng.normal(size=shape) - drop * ((rng.random(shape) < often) - often)
-    return raw / np.sqrt(1 + drop**2 * often * (1 - often))
+    drop, probability = 6.0, 0.1
+    raw = rng.normal(size=shape) - drop * ((rng.random(shape) < probability) - probability)
+    return raw / np.sqrt(1 + drop**2 * probability * (1 - probability))
 
 
-# Deviations of a run with mean 0 and variance 1, of this shape.
+# Draws an array of this shape of deviations with mean 0 and variance 1.
 Draw = Callable[[np.random.Generator, tuple[int, ...]], Array]
 SHAPES: dict[str, Draw] = {
     "normal": lambda rng, shape: rng.normal(size=shape),
@@ -55,14 +56,14 @@ SHAPES: dict[str, Draw] = {
     "one in ten drops by six deviations": _dropping,
     "rounded to whole deviations": lambda rng, shape: np.round(rng.normal(size=shape)),
 }
-# Of shapes that the tests are made for; what they do on others is told, and has no limit.
+# Limits for the distributions that the tests are made for. For others the results are printed, without a limit.
 LEVELS = {"normal": 0.03, "gamma of shape 4, left-skewed": 0.04, "exponential, left-skewed": 0.05}  # at most, 12 seeds
 COVERAGES = {"normal": 0.94, "gamma of shape 4, left-skewed": 0.92, "exponential, left-skewed": 0.92}  # at least
 
 
 @dataclass(frozen=True)
 class Row:
-    """One number of a table and what it must not exceed or fall below."""
+    """One number of a table, with its limits."""
 
     table: str  # level, coverage, power
     setting: str
@@ -80,9 +81,9 @@ class Row:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--studies", type=int, default=20_000)
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write the tables there too")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="also write the tables to FILE")
     options = parser.parse_args()
-    begun, rows = time.monotonic(), []
+    started, rows = time.monotonic(), []
     for part in (one_pair, twins, looks, several_arms, test_images, few_seeds, power):
         for row in part(options.studies):
             limit = f"at most {row.most:g}" if row.most else f"at least {row.least:g}" if row.least else ""
@@ -91,7 +92,7 @@ def main() -> int:
             print(f"{row.table:9} {row.contrast:9} {what:72} {row.value:.4f}  {limit}{verdict}", flush=True)
             rows.append(row)
     missed = [row for row in rows if not row.holds]
-    print(f"{len(rows)} numbers, {len(missed)} missed their limit, {time.monotonic() - begun:.0f} s")
+    print(f"{len(rows)} numbers, {len(missed)} missed their limit, {time.monotonic() - started:.0f} s")
     if options.json:
         record = {"studies": options.studies, "rows": [asdict(row) for row in rows], "command": sys.argv}
         options.json.write_text(json.dumps({**record, **environment()}, indent=2, default=str), encoding="utf-8")
@@ -99,7 +100,7 @@ def main() -> int:
 
 
 def one_pair(studies: int) -> Iterator[Row]:
-    """Gains, and accuracies by themselves, which have the same interval; the shapes are those of the differences."""
+    """Simulate gains with differences of each distribution; and accuracies, which have the same kind of interval."""
     for shape, draw in SHAPES.items():
         for seeds in (5, 8, 12):
             differences = SD * draw(np.random.default_rng(seeds), (studies, seeds))
@@ -116,15 +117,15 @@ def one_pair(studies: int) -> Iterator[Row]:
 
 
 def study(rng: np.random.Generator, studies: int, seeds: int, twin_means: Array, plain: float) -> Array:
-    """Accuracies (studies, 1 + 5 + 1, seeds): the arm, its twins, Backbone; the means are differences to the arm's."""
+    """Draw accuracies (studies, 1 + 5 + 1, seeds): arm, twins, Backbone. Means are how far they are below the arm."""
     means = 0.9 - np.concatenate([[0.0], twin_means, [plain]])
     return means[:, None] + SD * rng.normal(size=(studies, len(means), seeds))
 
 
 def twins(studies: int) -> Iterator[Row]:
-    """Label and emotion effects where one to five twins are as good as the arm, and the others a point worse.
+    """Simulate label and emotion effects when one to five twins are as good as the arm, and the others a point worse.
 
-    Backbone is a point worse in all of them: the mode is worth one, and emotion nothing.
+    Backbone is always a point worse: the mode gains a point, emotion nothing.
     """
     for seeds in (8, 12):
         for tied in range(1, EMOTION + 1):
@@ -147,7 +148,7 @@ def twins(studies: int) -> Iterator[Row]:
 
 
 def looks(studies: int) -> Iterator[Row]:
-    """Seeds that are added at planned looks; and what testing at the full level each time would do."""
+    """Simulate planned looks, and what testing at the full level each time would do."""
     for at in ((4, 8), (6, 8), (6, 12), (4, 8, 12), (5, 6, 7, 8, 9, 10, 11, 12)):
         levels = nominal_levels(at, LEVEL)
         accuracy = study(np.random.default_rng(at[0]), studies, at[-1], np.zeros(EMOTION), 0.0)
@@ -169,7 +170,7 @@ def looks(studies: int) -> Iterator[Row]:
 
 
 def several_arms(studies: int) -> Iterator[Row]:
-    """A family of four arms of one cell, none better than the Backbone that they share: any of them found."""
+    """Simulate a family of four arms, none better than their common Backbone: how often any of them is found."""
     for seeds in (8, 12):
         accuracy = SD * np.random.default_rng(seeds).normal(size=(studies, 5, seeds))
         p = p_above((accuracy[:, 1:] - accuracy[:, :1]).reshape(-1, seeds)).reshape(studies, 4)
@@ -180,7 +181,7 @@ def several_arms(studies: int) -> Iterator[Row]:
 
 
 def test_images(studies: int) -> Iterator[Row]:
-    """Seeds and test images both drawn: 400 images, each of which the two arms find differently hard."""
+    """Simulate random seeds and 400 random test images, whose difficulty differs between the two arms."""
     images, studies = 400, min(studies, 4000)
     for share, setting in ((0.0, "images alike"), (1.5, "images that one arm finds hard")):
         for seeds in (8, 12):
@@ -207,22 +208,22 @@ def test_images(studies: int) -> Iterator[Row]:
 
 
 def power(studies: int) -> Iterator[Row]:
-    """How often emoreg.analyse finds an effect of half a point, and how far that is from what `emoreg power` says."""
+    """Simulate how often emoreg.analyse finds an effect of half a point, compared with what `emoreg power` says."""
     studies, effect = max(200, studies // 8), 0.5
     for at in ((8,), (12,), (16,), (6, 12)):
-        ((said, _),) = simulate_power(given_spread(100 * SD), effect, [at[-1]], at[:-1])
+        ((predicted, _),) = simulate_power(given_spread(100 * SD), effect, [at[-1]], at[:-1])
         rng = np.random.default_rng(at[-1])
         accuracy = study(rng, studies, at[-1], np.full(EMOTION, effect / 100), effect / 100)
         verdicts = [_analysed(one, at) for one in accuracy]
         for name in ("gain", "label", "emotion"):
             share = float(np.mean([of_study[name] == "above" for of_study in verdicts]))
-            seeds, off = ", ".join(map(str, at)), abs(share - getattr(said, name))
+            seeds, off = ", ".join(map(str, at)), abs(share - getattr(predicted, name))
             yield Row("power", "half a point", name, seeds, share)
             yield Row("power", "half a point, distance to what emoreg power says", name, seeds, off, most=0.03)
 
 
 def few_seeds(studies: int) -> Iterator[Row]:
-    """How often half a point is found with few seeds, by the test that is done and by Student's t of the same pairs."""
+    """Simulate how often half a point is found with few seeds, by emoreg's test and by a paired t test."""
     for seeds in (5, 6, 7, 8, 12):
         accuracy = study(np.random.default_rng(seeds), studies, seeds, np.full(EMOTION, POINT / 2), POINT / 2)
         differences = (accuracy[:, :1] - accuracy[:, 1:]).reshape(-1, seeds)
@@ -235,7 +236,7 @@ def few_seeds(studies: int) -> Iterator[Row]:
 
 
 def _frame(accuracy: Array) -> pd.DataFrame:
-    """One study (7, seeds) as emoreg.analyse takes it."""
+    """Convert one study (7, seeds) to a table for emoreg.analyse."""
     names = [("learned", name) for name in ("affect", *TWINS)] + [("none", None)]
     return pd.DataFrame(
         [
@@ -255,7 +256,7 @@ def _analysed(accuracy: Array, at: tuple[int, ...]) -> dict[str, str]:
 
 
 def _check(accuracy: Array) -> None:
-    """That emoreg.analyse finds in the first studies what the script does."""
+    """Assert that emoreg.analyse agrees with this script on the first studies."""
     for one in accuracy[:CHECKED]:
         found = emoreg.analyse(_frame(one)).set_index("contrast")
         for contrast, number in (("label", LABEL), ("emotion", EMOTION)):

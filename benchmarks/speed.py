@@ -1,11 +1,11 @@
-"""How fast emoreg is, as ratios to the usual recipe and to the plain backbone: a table, and JSON.
+"""Measure the speed of emoreg, as ratios to the usual recipe and to the plain backbone: a table, and JSON.
 
     python benchmarks/speed.py
     python benchmarks/speed.py --parts training --backbones resnet20 --rounds 15
     python benchmarks/speed.py --json speed.json
 
-Arms take turns, round by round; a ratio is the median of the rounds' ratios, with its quartiles. Measure alone:
-anything else that runs makes the figures worthless. About a quarter of an hour on two cores.
+Arms take turns, round by round; a ratio is the median of the ratios of all rounds, with quartiles. Run nothing else at
+the same time: it makes the figures worthless. About 25 minutes on two cores.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Line:
     """One ratio of the table."""
 
     what: str
-    figure: float  # per second, but for "start": seconds
+    figure: float  # per second; seconds in the part "start"
     against: str
     ratio: tuple[float, float, float]  # median, lower and upper quartile
     limit: str
@@ -51,13 +51,13 @@ def main() -> None:
         nargs="+",
         choices=ours.AUGMENTATIONS,
         default=["deit", "everything"],
-        help="on top of crop, flip",
+        help="measured on top of crop and flip",
     )
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--seconds", type=float, default=1.5, help="about how long a round of an arm takes")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures and the environment there too")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="also write figures and environment to FILE")
     options = parser.parse_args()
 
     print(f"{'':44}{'images/s':>10}   {'ratio':>6} {'quartiles':>15}  {'limit':>7}  against")
@@ -76,12 +76,12 @@ def main() -> None:
 
 
 def measure_start(options: argparse.Namespace) -> list[Line]:
-    """Seconds until the help is there, beside an interpreter that does nothing."""
+    """Measure the seconds until the help is printed, compared with an empty interpreter."""
 
     def seconds(*arguments: str) -> float:
-        begun = time.perf_counter()
+        started = time.perf_counter()
         subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
-        return time.perf_counter() - begun
+        return time.perf_counter() - started
 
     runs = {"help": ("-m", "emoreg", "--help"), "import": ("-c", "import emoreg"), "python": ("-c", "pass")}
     found = {name: min(seconds(*arguments) for _ in range(5)) for name, arguments in runs.items()}
@@ -105,7 +105,7 @@ def measure_data(options: argparse.Namespace) -> list[Line]:
 
 
 def measure_augmentation(options: argparse.Namespace) -> list[Line]:
-    """Batches alone, and training, with more than crop and flip, beside crop and flip."""
+    """Measure batches alone, and training, with further augmentation, compared with crop and flip only."""
     lines = []
     size, device = options.batch_size, options.device
     arms: dict[str, Arm] = {"crop and flip": (ours.data, (size, 40, device))}
@@ -118,7 +118,7 @@ def measure_augmentation(options: argparse.Namespace) -> list[Line]:
         steps = steps_of(backbone, options)
         settings = {"crop and flip": ours.AUGMENT} | {name: ours.AUGMENTATIONS[name] for name in options.augmentations}
         arms = {
-            name: (ours.training, (ours.recipe(backbone, size, device, augment=augment), steps))
+            name: (ours.training, (ours.make_recipe(backbone, size, device, augment=augment), steps))
             for name, augment in settings.items()
         }
         figures = take_turns(arms, options.rounds)
@@ -133,15 +133,15 @@ def measure_training(options: argparse.Namespace) -> list[Line]:
     for name in options.backbones:
         size, device = options.batch_size, options.device
         steps = steps_of(name, options)
-        asked = ours.recipe(name, size, device)
-        growing = ours.recipe(name, size, device, initial_scale=0.5)
+        recipe = ours.make_recipe(name, size, device)
+        growing = ours.make_recipe(name, size, device, initial_scale=0.5)
         arms: dict[str, Arm] = {
             f"usual, {workers} workers": (usual.training, (name, size, workers, steps, device_of(device)))
             for workers in (0, min(usable_cores(), 8))
         }
         peers, limit = tuple(arms), ">= 2.5"
         arms |= {
-            "emoreg": (ours.training, (asked, steps)),
+            "emoreg": (ours.training, (recipe, steps)),
             "emoreg, initial_scale 0.5": (ours.training, (growing, max(steps, 15))),
         }
         if device_of(device) == "cuda":
@@ -151,20 +151,20 @@ def measure_training(options: argparse.Namespace) -> list[Line]:
                 "compiled and captured": {"compile": True, "cuda_graphs": True},
             }
             for what, settings in fast.items():
-                arms[f"emoreg, {what}"] = ours.training, (ours.recipe(name, size, device, **settings), steps)
+                arms[f"emoreg, {what}"] = ours.training, (ours.make_recipe(name, size, device, **settings), steps)
             limit = ">= 5"
         figures = take_turns(arms, options.rounds)
         best = max(peers, key=figures.median)
         for arm in [arm for arm in arms if arm not in peers]:
-            aim = "" if "initial_scale" in arm else limit  # it changes what is trained
+            aim = "" if "initial_scale" in arm else limit  # it changes the training
             lines.append(Line(f"{name}, {arm}", figures.median(arm), best, figures.ratio(arm, best), aim))
     return lines
 
 
 def measure_precision(options: argparse.Namespace) -> list[Line]:
-    """What `training.precision: auto` gains over float32, on a CPU that computes in bfloat16.
+    """Measure what `training.precision: auto` gains over float32, on a CPU that computes in bfloat16.
 
-    By the processor time of one thread, in which what else runs does not count.
+    By the processor time of one thread, which other processes do not add to.
     """
     if device_of(options.device) != "cpu" or resolve_precision(TrainingSettings(), "cpu") == "32-true":
         return []
@@ -173,8 +173,8 @@ def measure_precision(options: argparse.Namespace) -> list[Line]:
         for arm, what in (("Backbone", "plain"), ("trained", "regulated")):
             steps, arms = steps_of(name, options), dict[str, Arm]()
             for precision in ("auto", "32-true"):
-                asked = ours.recipe(name, options.batch_size, "cpu", arm, precision=precision)
-                arms[precision] = ours.training, (asked, steps, 1, time.process_time)
+                recipe = ours.make_recipe(name, options.batch_size, "cpu", arm, precision=precision)
+                arms[precision] = ours.training, (recipe, steps, 1, time.process_time)
             figures = take_turns(arms, options.rounds)
             ratio = figures.ratio("auto", "32-true")
             lines.append(Line(f"{name}, {what}, bf16", figures.median("auto"), "float32", ratio, ">= 1"))
@@ -182,13 +182,13 @@ def measure_precision(options: argparse.Namespace) -> list[Line]:
 
 
 def measure_regulated(options: argparse.Namespace) -> list[Line]:
-    """Seconds of a regulated step in those of a backbone's step, so the ratio is turned round."""
+    """Measure the time of a regulated step in steps of the backbone, so the ratio of speeds is inverted."""
     lines = []
     limits = {"frozen": "<= 1.25", "views": "<= 1.05", "trained": "<= 1.95"}
     for name in options.backbones:
         steps = steps_of(name, options)
         arms: dict[str, Arm] = {
-            arm: (ours.training, (ours.recipe(name, options.batch_size, options.device, arm), steps))
+            arm: (ours.training, (ours.make_recipe(name, options.batch_size, options.device, arm), steps))
             for arm in ("Backbone", *limits)
         }
         figures = take_turns(arms, options.rounds, warm_up=2)
@@ -199,17 +199,17 @@ def measure_regulated(options: argparse.Namespace) -> list[Line]:
 
 
 def measure_jobs(options: argparse.Namespace) -> list[Line]:
-    """Runs at the same time, in processes as of `emoreg study --jobs`, beside the same runs one after the other."""
+    """Measure runs at the same time, as `emoreg study --jobs` does, compared with the same runs in sequence."""
     lines = []
     cores = usable_cores()
     is_cpu = device_of(options.device) == "cpu"
     for name in ("resnet8", *options.backbones[:1]):
         steps = steps_of(name, options)
-        asked = ours.recipe(name, options.batch_size, options.device, cuda_graphs=not is_cpu)
+        recipe = ours.make_recipe(name, options.batch_size, options.device, cuda_graphs=not is_cpu)
         for runs in (2,) if is_cpu else (4, 8):
             arms: dict[str, Arm] = {
-                "in turn": (ours.training, (asked, runs * steps)),
-                "at once": (ours.at_once, (asked, steps, runs, max(cores // runs, 1))),
+                "in turn": (ours.training, (recipe, runs * steps)),
+                "at once": (ours.at_once, (recipe, steps, runs, max(cores // runs, 1))),
             }
             figures = take_turns(arms, options.rounds)
             what, limit = f"{name}, {runs} runs at once", ">= 1" if is_cpu else ">= 3"
@@ -218,9 +218,9 @@ def measure_jobs(options: argparse.Namespace) -> list[Line]:
 
 
 def measure_study(options: argparse.Namespace) -> list[Line]:
-    """A whole `emoreg study` beside the steps that it consists of, in images through a branch; what else takes time.
+    """Measure a whole `emoreg study`, compared with its training steps alone, in images through a branch per second.
 
-    Studies of one and of three epochs differ in two epochs of training alone, so the rest of the time is start-up:
+    Studies of one and of three epochs differ only in two epochs of training, so the rest of the time is start-up:
     imports, decoding, building, compiling, testing, tables and the report.
     """
     lines = []
@@ -230,33 +230,34 @@ def measure_study(options: argparse.Namespace) -> list[Line]:
         settings |= {", captured": {"cuda_graphs": True}}
     for name in options.backbones:
         for what, fast in settings.items():
-            # Not so few images that the noise in the start-up counts.
+            # Enough images that noise in the start-up time does not matter.
             seeds, steps = 2 if is_cpu else 4, max(steps_of(name, options), math.ceil(256 / options.batch_size))
             plain, regulated = (
-                ours.recipe(name, options.batch_size, options.device, arm, **fast) for arm in ("Backbone", "trained")
+                ours.make_recipe(name, options.batch_size, options.device, arm, **fast)
+                for arm in ("Backbone", "trained")
             )
             images = steps * options.batch_size
             arms: dict[str, Arm] = {
                 "one epoch": (ours.studying, (plain, seeds, images, 1)),
                 "three epochs": (ours.studying, (plain, seeds, images, 3)),
-                # Long, as a process that has waited for the studies is slow at first.
+                # Long, because a process that has waited for the studies is slow at first.
                 "Backbone": (ours.training, (plain, 8 * steps)),
                 "regulated": (ours.training, (regulated, 8 * steps)),
             }
             rounds = take_turns(arms, min(options.rounds, 5)).rounds
             trained: list[float] = []
-            begun: list[float] = []
+            startups: list[float] = []
             ratios: list[float] = []
             for one, three, backbone, both in zip(*(rounds[arm] for arm in arms), strict=True):
-                epoch = (1 / three - 1 / one) / 2  # seconds, of all runs
+                epoch = (1 / three - 1 / one) / 2  # seconds for all runs
                 trained.append(3 * seeds * images / epoch)
-                begun.append((1 / one - epoch) / (2 * seeds))
+                startups.append((1 / one - epoch) / (2 * seeds))
                 ratios.append(seeds * images * (1 / backbone + 1 / both) / epoch)
             against, runs = "its steps alone", 2 * seeds
             lower, middle, upper = statistics.quantiles(ratios, n=4, method="inclusive")
             line = f"{name}, study of {runs} runs{what}"
             lines.append(Line(line, statistics.median(trained), against, (middle, lower, upper), ">= 0.85"))
-            start = statistics.median(begun)
+            start = statistics.median(startups)
             lines.append(Line(f"{line}: start-up, s a run", start, "itself", (1.0, 1.0, 1.0), ""))
     return lines
 
@@ -278,11 +279,13 @@ def measure_decoding(options: argparse.Namespace) -> list[Line]:
 
 
 def measure_predict(options: argparse.Namespace) -> list[Line]:
-    """Predictions from files, beside the backbone's bare forward pass. Regulated and felt are three networks."""
+    """Measure predictions from files, compared with the forward pass of the backbone. "Felt" has three networks."""
     lines = []
     for name in options.backbones:
-        plain, regulated = (ours.recipe(name, 64, options.device, arm) for arm in ("Backbone", "trained"))
-        count = 3 * steps_of(name, options) * options.batch_size  # forward alone is about three times a step's speed
+        plain, regulated = (ours.make_recipe(name, 64, options.device, arm) for arm in ("Backbone", "trained"))
+        count = (
+            3 * steps_of(name, options) * options.batch_size
+        )  # a forward pass is about three times as fast as a step
         arms: dict[str, Arm] = {
             "predict": (ours.predicting, (plain, count)),
             "predict, regulated and felt": (ours.predicting, (regulated, count)),
@@ -296,16 +299,16 @@ def measure_predict(options: argparse.Namespace) -> list[Line]:
 
 
 def steps_of(name: str, options: argparse.Namespace) -> int:
-    """Of a round: so many that it takes about the asked time on two cores; a GPU is a hundred times faster."""
+    """Number of steps that take about `options.seconds` on two cores; a GPU is taken to be 100 times faster."""
     per_second = {"resnet8": 900, "resnet20": 300, "speednet": 200, "resnet18": 30}.get(name, 50)
     faster = 1 if device_of(options.device) == "cpu" else 100
     return max(round(options.seconds * per_second * faster / options.batch_size), 1)
 
 
-def device_of(asked: str) -> str:
+def device_of(device: str) -> str:
     import torch
 
-    return ("cuda" if torch.cuda.is_available() else "cpu") if asked == "auto" else asked
+    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
 
 
 PARTS = {

@@ -1,11 +1,11 @@
-"""How long a recipe takes to an accuracy: each seed trained by `emoreg train` in a process of its own, one at a time.
+"""Measure how long a recipe takes to reach an accuracy: `emoreg train` for one seed after another.
 
     python benchmarks/time_to_accuracy.py recipes/cifar10/resnet18-fast.yaml --aim 94 --training 20 --whole 30
     python benchmarks/time_to_accuracy.py RECIPE --seeds 3 --json time.json --target.root CIFAR --training.compile true
 
-Options that it does not know go to `emoreg train`. *Training* is the time of all epochs, *whole* that of the process,
-with imports, decoding, capturing or compiling, and testing. The exit code is 1 where the mean accuracy misses its aim,
-or a median time its limit.
+Unknown options are passed to `emoreg train`. *Training* is the time of all epochs; *whole* is the time of the process,
+with imports, decoding, capturing or compiling, and testing. The exit code is 1 if the mean accuracy misses its aim, or
+a median time exceeds its limit.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ def main() -> int:
     )
     parser.add_argument("recipe", metavar="RECIPE")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--aim", type=float, default=0.0, help="least mean test accuracy, in percent")
-    parser.add_argument("--training", type=float, metavar="SECONDS", default=float("inf"), help="limit of its median")
-    parser.add_argument("--whole", type=float, metavar="SECONDS", default=float("inf"), help="limit of its median")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures and the environment there too")
+    parser.add_argument("--aim", type=float, default=0.0, help="minimum mean test accuracy, in percent")
+    parser.add_argument("--training", type=float, metavar="SECONDS", default=float("inf"), help="limit of the median")
+    parser.add_argument("--whole", type=float, metavar="SECONDS", default=float("inf"), help="limit of the median")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="also write figures and environment to FILE")
     options, settings = parser.parse_known_args()
 
     runs = []
@@ -65,10 +65,10 @@ def main() -> int:
 def timed(recipe: str, seed: int, settings: list[str]) -> Timed:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
-        begun = time.perf_counter()
+        started = time.perf_counter()
         command = ["train", recipe, "--seed", str(seed), "--out", str(out), "--quiet", *settings]
         subprocess.run([sys.executable, "-m", "emoreg", *command], check=True, stdout=subprocess.DEVNULL)
-        whole = time.perf_counter() - begun
+        whole = time.perf_counter() - started
         run = Run(out)
         return Timed(seed, 100 * run.final["test"]["accuracy"], float(run.metrics["seconds"].sum()), whole)
 

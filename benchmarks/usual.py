@@ -1,7 +1,7 @@
-"""The usual recipe for CIFAR, as one writes it by hand: the peer that the speed of emoreg is measured against.
+"""The usual recipe for CIFAR, as written by hand: the speed of emoreg is measured against it.
 
-A torchvision data set in memory, its transforms image by image, a DataLoader, float32, channels first. The network
-is the very same module, with whatever makes it faster by itself.
+A torchvision data set in memory, transforms image by image, a DataLoader, float32, channels first. The network is the
+same module as emoreg's, including what makes the module itself faster.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def cifar(pixels: NDArray[np.uint8], labels: list[int], transform: Callable[..., object]) -> Images:
-    """A set as torchvision holds and reads CIFAR-10: (N, 32, 32, 3) uint8, labels, a transform of each PIL image."""
-    images = CIFAR10.__new__(CIFAR10)  # without its files
+    """Build torchvision's CIFAR-10 from pixels (N, 32, 32, 3) uint8, labels, and a transform of each PIL image."""
+    images = CIFAR10.__new__(CIFAR10)  # without reading files
     images.data, images.targets = pixels, labels
     images.transform, images.target_transform = transform, None
     return images
 
 
 def noise(count: int) -> Images:
-    """Drawn pixels: speed does not depend on what they show."""
+    """Draw random images: speed does not depend on their content."""
     draw = np.random.default_rng(0)
     pixels = draw.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
     return cifar(pixels, draw.integers(0, 10, count).tolist(), augmented())
@@ -61,7 +61,7 @@ def loader(images: Images, batch_size: int, workers: int) -> DataLoader[tuple[to
 
 
 def training(name: str, batch_size: int, workers: int, steps: int, device: str) -> Callable[[], float]:
-    """Work that trains for some steps and gives images per second."""
+    """Return work that trains for some steps and returns images per second."""
     backbone = build_backbone(name)
     model = nn.Sequential(backbone, nn.Linear(num_features(backbone), 10)).to(device).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
@@ -70,7 +70,7 @@ def training(name: str, batch_size: int, workers: int, steps: int, device: str) 
 
     def work() -> float:
         nonlocal batches
-        begun = time.perf_counter()
+        started = time.perf_counter()
         for _ in range(steps):
             batch = next(batches, None)
             if batch is None:
@@ -81,20 +81,20 @@ def training(name: str, batch_size: int, workers: int, steps: int, device: str) 
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        loss.item()  # waits for the device
-        return steps * batch_size / (time.perf_counter() - begun)
+        loss.item()  # wait for the device
+        return steps * batch_size / (time.perf_counter() - started)
 
     return work
 
 
 def data(batch_size: int, workers: int, steps: int) -> Callable[[], float]:
-    """Work that only makes batches, an epoch of `steps`, and gives images per second."""
+    """Return work that only makes batches, an epoch of `steps`, and returns images per second."""
     batches = loader(noise(steps * batch_size), batch_size, workers)
 
     def work() -> float:
-        begun = time.perf_counter()
+        started = time.perf_counter()
         for _ in batches:
             pass
-        return steps * batch_size / (time.perf_counter() - begun)
+        return steps * batch_size / (time.perf_counter() - started)
 
     return work

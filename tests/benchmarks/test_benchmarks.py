@@ -1,4 +1,4 @@
-"""The benchmarks run to their end and write what they promise; what they measure in so short a time means nothing."""
+"""The benchmarks run and write their results. Such short runs measure nothing meaningful."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.thorough
 
 
 def record(folder: Path, script: str, *arguments: str, codes: tuple[int, ...] = (0,)) -> dict[str, object]:
-    """What a benchmark writes with --json."""
+    """Run a benchmark, and return what it writes with --json."""
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, str(ROOT / "benchmarks" / script), *arguments, "--json", str(folder / "seen.json")],
@@ -52,7 +52,7 @@ def test_speed(parts: list[str], tmp_path: Path) -> None:
 
 
 def test_simulations(tmp_path: Path) -> None:
-    # With so few studies numbers miss their limits by chance, which is exit code 1.
+    # With so few studies, numbers miss their limits by chance; the exit code is then 1.
     found = record(tmp_path, "simulations.py", "--studies", "10", codes=(0, 1))
     assert isinstance(found["rows"], list) and {row["table"] for row in found["rows"]} >= {"level", "coverage", "power"}
 

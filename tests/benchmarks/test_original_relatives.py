@@ -9,8 +9,8 @@ def logistic(x: float) -> float:
     return float(1 / (1 + np.exp(-x)))
 
 
-def one_neuron_a_layer(emotional: bool = True) -> EmBPNetwork:
-    """One input, one hidden neuron, one output, with weights that can be reckoned with."""
+def one_neuron_per_layer(emotional: bool = True) -> EmBPNetwork:
+    """One input, one hidden neuron, one output, with weights that are easy to compute with."""
     network = EmBPNetwork(1, 1, 1, rate=0.5, momentum=0.2, emotional=emotional)
     network.weights = [np.array([[1.0]]), np.array([[2.0]])]
     network.biases = [np.array([0.1]), np.array([-0.2])]
@@ -18,9 +18,9 @@ def one_neuron_a_layer(emotional: bool = True) -> EmBPNetwork:
     return network
 
 
-def test_a_step_of_embp_is_that_of_the_equations() -> None:
-    network, x, t = one_neuron_a_layer(), 0.5, 1.0
-    h = logistic(1.0 * x + 0.1 + 0.3 * x)  # the mean Y of a pattern of one value is that value
+def test_a_step_of_embp_follows_the_equations() -> None:
+    network, x, t = one_neuron_per_layer(), 0.5, 1.0
+    h = logistic(1.0 * x + 0.1 + 0.3 * x)  # Y, the mean of a pattern, is its only value
     y = logistic(2.0 * h - 0.2 + 0.4 * x)
     of_output = y * (1 - y) * (t - y)
     of_hidden = h * (1 - h) * 2.0 * of_output
@@ -34,8 +34,8 @@ def test_a_step_of_embp_is_that_of_the_equations() -> None:
     assert network.emotions[0].item() == pytest.approx(0.3 + 1.0 * of_hidden * x)
 
 
-def test_a_later_step_has_the_momentum_of_conventional_weights_and_the_confidence_of_emotional_ones() -> None:
-    network, x, t = one_neuron_a_layer(), np.array([0.5]), np.array([1.0])
+def test_a_later_step_uses_momentum_for_conventional_weights_and_confidence_for_emotional_ones() -> None:
+    network, x, t = one_neuron_per_layer(), np.array([0.5]), np.array([1.0])
     network.learn(x, t)
     before = [np.array(parts) for parts in (network.weights, network.emotions)]
     changes = [network.changes[0][1].item(), network.changes[2][1].item()]
@@ -47,7 +47,7 @@ def test_a_later_step_has_the_momentum_of_conventional_weights_and_the_confidenc
     assert network.emotions[1].item() == pytest.approx(before[1][1].item() + 0.6 * delta * 0.5 + 0.25 * changes[1])
 
 
-def test_the_anxiety_of_embp_is_the_patterns_mean_and_the_error_of_the_last_iteration() -> None:
+def test_the_anxiety_of_embp_is_the_mean_of_the_patterns_plus_the_last_error() -> None:
     network = EmBPNetwork(4, 3, 2)
     patterns, targets = np.random.default_rng(0).random((6, 4)), np.eye(2)[[0, 1, 0, 1, 0, 1]]
     assert (network.mood.anxiety, network.mood.confidence) == (1, 0)
@@ -71,13 +71,13 @@ def felt(model: BEL, stimuli: list[float]) -> float:
     return float((amygdala - cortex).item())
 
 
-def test_a_step_of_bel_is_that_of_the_equations() -> None:
+def test_a_step_of_bel_follows_the_equations() -> None:
     model = BEL(2)
     model.v, model.w = np.array([[0.1, 0.2, 0.3]]), np.array([[0.4, 0.1]])
     amygdala, cortex = 0.1 * 1.0 + 0.2 * 0.5 + 0.3 * 1.0, 0.4 * 1.0 + 0.1 * 0.5  # 0.5 and 0.45; the thalamus has max S
     emotion = model.learn(np.array([1.0, 0.5]), NONE)
     assert emotion.item() == pytest.approx(amygdala - cortex)
-    np.testing.assert_allclose(model.v, [[0.1, 0.2, 0.3]])  # without a reward the amygdala keeps what it has learned
+    np.testing.assert_allclose(model.v, [[0.1, 0.2, 0.3]])  # without a reward the amygdala does not change
     np.testing.assert_allclose(model.w, [[0.4 + 0.8 * 0.05 * 1.0, 0.1 + 0.8 * 0.05 * 0.5]])
     missing = 1 - amygdala
     model.w[:] = 0.4, 0.1
@@ -86,7 +86,7 @@ def test_a_step_of_bel_is_that_of_the_equations() -> None:
     np.testing.assert_allclose(model.w, 0)  # 0.4 + 0.8 · (0.05 - 1) is below 0, as is the other
 
 
-def test_a_response_is_acquired_and_extinguished_and_what_the_amygdala_learned_stays() -> None:
+def test_a_response_is_acquired_and_extinguished_while_the_amygdala_remembers() -> None:
     model = BEL(1)
     acquired = [model.learn(ONE, ONE, thalamus=False).item() for _ in range(20)]
     assert acquired[0] == 0 and np.all(np.diff(acquired) > 0) and felt(model, [1]) > 0.98
@@ -96,10 +96,10 @@ def test_a_response_is_acquired_and_extinguished_and_what_the_amygdala_learned_s
     assert felt(model, [1]) < 0.02
     np.testing.assert_array_equal(model.v, learned)
     model.learn(ONE, ONE, thalamus=False)
-    assert felt(model, [1]) > 0.75  # acquired anew in one presentation, where the first time took seven
+    assert felt(model, [1]) > 0.75  # reacquired in one presentation; at first it took seven
 
 
-def test_a_stimulus_that_tells_nothing_new_is_blocked() -> None:
+def test_a_stimulus_that_predicts_nothing_new_is_blocked() -> None:
     model = BEL(2)
     for _ in range(20):
         model.learn(np.array([1.0, 0.0]), ONE, thalamus=False)
@@ -112,25 +112,25 @@ PATTERN = np.array([0.6, 0.2])
 
 
 def two_classes() -> LiAENN:
-    """Two classes, one of which is answered by too much and one by too little."""
-    made = LiAENN(2, 2, forgetting=0.1)
-    made.v, made.w = np.array([[1.0, 0.5, 0.5], [0.2, 0.4, 0.1]]), np.array([[0.5, 0.0], [0.1, 0.1]])
-    made.mood.anxiety, made.mood.confidence = 0.5, 0.25
-    made.v_change[:], made.w_change[:] = 0.02, 0.04
-    return made
+    """A network with two classes, whose output is too high for one and too low for the other."""
+    network = LiAENN(2, 2, forgetting=0.1)
+    network.v, network.w = np.array([[1.0, 0.5, 0.5], [0.2, 0.4, 0.1]]), np.array([[0.5, 0.0], [0.1, 0.1]])
+    network.mood.anxiety, network.mood.confidence = 0.5, 0.25
+    network.v_change[:], network.w_change[:] = 0.02, 0.04
+    return network
 
 
 @pytest.mark.parametrize("right", [0, 1])
-def test_a_step_of_liaenn_is_that_of_the_equations(right: int) -> None:
+def test_a_step_of_liaenn_follows_the_equations(right: int) -> None:
     network, target = two_classes(), np.eye(2)[right]
     v, w = network.v.copy(), network.w.copy()
     short = np.array([1.0 * 0.6 + 0.5 * 0.2, 0.2 * 0.6 + 0.4 * 0.2])  # A': 0.7 and 0.2
     amygdala = short + np.array([0.5, 0.1]) * 0.6  # A: 1.0 and 0.26
     cortex = np.array([0.3, 0.08])  # O
-    answered = network.respond(PATTERN)
-    for ours, expected in zip(answered, (amygdala, short, cortex), strict=True):
+    outputs = network.respond(PATTERN)
+    for ours, expected in zip(outputs, (amygdala, short, cortex), strict=True):
         np.testing.assert_allclose(ours, expected)
-    reward = short - cortex  # R₀ of a class that it is not: both are above 0
+    reward = short - cortex  # R₀ of the wrong class: both are above 0
     reward[right] = max(short[right] - 1, 0) - cortex[right]
     error = network.learn(PATTERN, target)
     assert error == pytest.approx(((target - amygdala + cortex) ** 2).mean())
@@ -139,7 +139,7 @@ def test_a_step_of_liaenn_is_that_of_the_equations(right: int) -> None:
     np.testing.assert_allclose(network.w, 0.9 * w + 0.5 * np.outer(reward, PATTERN) + 0.25 * 0.04)
 
 
-def test_the_anxiety_of_liaenn_is_the_patterns_mean_and_the_error_of_the_last_iteration() -> None:
+def test_the_anxiety_of_liaenn_is_the_mean_of_the_patterns_plus_the_last_error() -> None:
     network, patterns, targets = LiAENN(2, 2), np.array([[0.6, 0.2], [0.1, 0.7]]), np.eye(2)
     first = network.iterate(patterns, targets)
     assert network.mood.anxiety == pytest.approx(0.4 + first) and network.mood.confidence == 0

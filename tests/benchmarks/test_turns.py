@@ -17,6 +17,6 @@ def test_an_arm_that_fails_ends_the_benchmark_and_the_other_arms(wrong: Arm, cap
     assert "ValueError" in capfd.readouterr().err
 
 
-def test_figures_are_those_of_the_rounds_that_count() -> None:
+def test_warm_up_rounds_do_not_count() -> None:
     figures = take_turns({"one": RIGHT, "other": (partial, (float, "1"))}, rounds=2)
     assert figures.rounds == {"one": [2.0, 2.0], "other": [1.0, 1.0]} and figures.ratio("one", "other")[0] == 2
