@@ -30,8 +30,8 @@ COMBINATIONS: tuple[tuple[Mode, Granularity, Mixing, float], ...] = (
 
 
 def recipe_of(mode: Mode, granularity: Granularity, mix: Mixing, lam: float) -> TrainRecipe:
-    """ResNet-8 beside a ResNet-14, 8 pixels."""
-    edition = 1 if lam in (0, 1) else 2  # the second refuses these, and opens the first's runs
+    """A recipe with backbone ResNet-8, encoder ResNet-14, and images of 8 pixels."""
+    edition = 1 if lam in (0, 1) else 2  # the second edition refuses λ of 0 and 1, but opens such runs of the first
     return replace(
         defaults(TrainRecipe, edition),
         target=TargetSettings(image_size=8),
@@ -43,7 +43,7 @@ def recipe_of(mode: Mode, granularity: Granularity, mix: Mixing, lam: float) -> 
 
 
 def untrained(mode: Mode, granularity: Granularity, mix: Mixing, lam: float) -> LoadedRun:
-    """A run of three classes, with random gate weights."""
+    """A loaded run with three classes, untrained, with random gate weights."""
     recipe = recipe_of(mode, granularity, mix, lam)
     model = build_classifier(recipe, 3).eval()
     if model.encoder is not None and model.regulation.gate is not None:

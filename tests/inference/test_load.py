@@ -102,7 +102,7 @@ def test_another_stage_1_run_in_the_same_place_is_not_used(runs: Path, tmp_path:
     assert isinstance(recipe, PretrainRecipe)
     pretrain(dataclasses.replace(recipe, seed=1), tmp_path / "learned" / "experience", progress=quiet)
     assert load_run(tmp_path / "learned").readout is not None  # the right one is where the recipe says
-    with pytest.raises(UserError, match="are not those that it was trained from"):
+    with pytest.raises(UserError, match="differ from those that it was trained from"):
         load_run(tmp_path / "learned", tmp_path / "learned" / "experience")
 
 

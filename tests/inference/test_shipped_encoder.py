@@ -1,4 +1,4 @@
-"""The encoder in results/encoders is a finished run of its recipe, and takes part in stage 2."""
+"""The encoder in results/encoders is a finished run of its recipe, and can be used in stage 2."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "results" / "encoders" / "bass-procedural-resnet20"
 
 
-def test_it_was_trained_by_its_recipe_and_its_size_is_small() -> None:
+def test_it_was_trained_by_its_recipe_and_is_small() -> None:
     run, recipe = Run(FOLDER), read_recipe(PretrainRecipe, ROOT / "recipes" / "experience" / f"{FOLDER.name}.yaml")
     stored = run.recipe
     assert isinstance(stored, PretrainRecipe)
@@ -31,7 +31,7 @@ def test_it_was_trained_by_its_recipe_and_its_size_is_small() -> None:
     assert stored.training.epochs == recipe.training.epochs and (FOLDER / WEIGHTS).stat().st_size < 1_200_000
 
 
-def test_it_reads_emotion_and_serves_as_an_experience() -> None:
+def test_it_reads_emotion_and_can_be_an_experience() -> None:
     readout = read_out_of(FOLDER)
     assert [head.name for head in readout.heads] == ["manifest", "procedural"]
     images = torch.randn(2, 3, 32, 32, generator=torch.manual_seed(0))

@@ -62,7 +62,7 @@ def draw_confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> b
         axes.set_xticks(places, names, rotation=90, fontsize=size)
         axes.set_yticks(places, names, fontsize=size)
         axes.tick_params(length=0)
-        axes.set(xlabel="answer", ylabel="true class")
+        axes.set(xlabel="predicted class", ylabel="true class")
         axes.set_title(
             f"{int(counts.sum()):,} images, {np.trace(counts) / max(counts.sum(), 1):.2%} right", color=QUIET
         )

@@ -36,6 +36,16 @@ MAX_UPLOAD = "64mb"
 PORTS = range(7860, 7960)  # tried in this order if no port is given; the same as Gradio's
 # Environment for work that needs no network: the user's proxies and certificates may be unusable, and break it.
 LOCAL_ONLY = {"no_proxy": "*", "SSL_CERT_FILE": None, "SSL_CERT_DIR": None}
+PLAIN = "A plain classifier, without an emotional branch: there is nothing to regulate."
+REGULATED = (
+    "Two responses to the same image, balanced by λ: one from a plain network, one through an emotional encoder "
+    "([arXiv:2606.13081](https://arxiv.org/abs/2606.13081))."
+)
+RESPONSES = {  # labels by element id; the first is the prediction of the classifier
+    "regulated": "Regulated response",
+    "non-emotional": "Non-emotional response",
+    "emotional": "Emotional response",
+}
 LAMBDA_INFO = "0: the non-emotional response alone. 1: the emotional response alone."
 
 
@@ -93,16 +103,10 @@ def build_page(loaded: LoadedRun, title: str) -> Any:
     Raises:
         UserError: gradio is not installed, or cannot build the page.
     """
-    gr = _gradio()
-    with _gradio_errors("build"):
-        return _build(gr, loaded, title)
-
-
-def _build(gr: Any, loaded: LoadedRun, title: str) -> Any:
-    regulated = loaded.model.encoder is not None
-    with gr.Blocks(title=f"{title} · emoreg", analytics_enabled=False) as page:
+    gr, regulated = _gradio(), loaded.model.encoder is not None
+    with _gradio_errors("build"), gr.Blocks(title=f"{title} · emoreg", analytics_enabled=False) as page:
         state = gr.State(None)
-        gr.Markdown(f"# {html.escape(title)}\n\n{_introduction(loaded)}")
+        gr.Markdown(f"# {html.escape(title)}\n\n{REGULATED if regulated else PLAIN}")
         gr.HTML(f"<p>{html.escape(describe_classes(loaded.classes))}</p>", elem_id="classes")  # names may be markup
         with gr.Row():
             with gr.Column(min_width=300):
@@ -110,7 +114,7 @@ def _build(gr: Any, loaded: LoadedRun, title: str) -> Any:
             with gr.Column(min_width=300):
                 responses = [
                     gr.Label(label=label, num_top_classes=TOP, show_heading=key == "regulated", elem_id=key)
-                    for key, label in _response_labels(regulated)
+                    for key, label in (RESPONSES if regulated else {"regulated": "Prediction"}).items()
                 ]
             with gr.Column(min_width=300):
                 felt = _felt_components(gr, loaded)
@@ -320,31 +324,11 @@ def _gradio() -> Any:
     return gradio
 
 
-def _introduction(loaded: LoadedRun) -> str:
-    if loaded.model.encoder is None:
-        return "A plain classifier, without an emotional branch: there is nothing to regulate."
-    return (
-        "Two responses to the same image, balanced by λ: one from a plain network, one through an emotional encoder "
-        "([arXiv:2606.13081](https://arxiv.org/abs/2606.13081))."
-    )
-
-
 def describe_classes(classes: Sequence[str]) -> str:
     """List the classes in a sentence, so that users know what the classifier can recognise."""
     if len(classes) > MAX_NAMED:
         return f"It knows {len(classes)} classes, such as {', '.join(classes[:MAX_NAMED])}."
     return f"It knows {', '.join(classes[:-1])} and {classes[-1]}, and nothing else."
-
-
-def _response_labels(regulated: bool) -> list[tuple[str, str]]:
-    """Element id and label of each response; the prediction of the classifier comes first."""
-    if not regulated:
-        return [("regulated", "Prediction")]
-    return [
-        ("regulated", "Regulated response"),
-        ("non-emotional", "Non-emotional response"),
-        ("emotional", "Emotional response"),
-    ]
 
 
 def _felt_components(gr: Any, loaded: LoadedRun) -> list[Any]:

@@ -164,7 +164,7 @@ def _find_readout(run: Run, recipe: TrainRecipe, experience: Path | None) -> Emo
         if checksum is None or weights_checksum(folder / WEIGHTS) == checksum:
             return _read_stage1(folder)
     where = portable(existing[0], run.folder)
-    raise _NoReadoutError(f"the weights in {where} are not those that it was trained from")
+    raise _NoReadoutError(f"the weights in {where} differ from those that it was trained from")
 
 
 def _recorded_experience(run: Run, recipe: TrainRecipe) -> str:
@@ -250,10 +250,11 @@ def _heads(metadata: dict[str, Any]) -> tuple[Head, ...]:
     heads = tuple(
         Head(_name(head["name"]), _space(head["space"]), head["start"], head["stop"]) for head in metadata["heads"]
     )
-    starts = [0, *(head.stop for head in heads)]
-    for start, head in zip(starts, heads, strict=False):
+    start = 0
+    for head in heads:
         if head.start != start or head.stop != start + len(head.space.names):
             raise ValueError(f"the outputs of {head.name} are out of place")
+        start = head.stop
     if not heads:
         raise ValueError("there are no heads")
     return heads

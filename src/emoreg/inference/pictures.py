@@ -79,18 +79,14 @@ def draw_prediction(prediction: Prediction) -> bytes:
         axes.set_title(name if len(name) <= 28 else f"…{name[-27:]}", color=QUIET)
         draw_answers(parts[1].add_subplot(), prediction)
         for part, emotion in zip(parts[2:], prediction.felt, strict=True):
-            _draw_emotion(part, emotion)
+            draw_emotion(part, emotion)
         set_fonts(figure)
         figure.savefig(buffer, format="png")
     return buffer.getvalue()
 
 
 def draw_answers(axes: Axes, prediction: Prediction) -> None:
-    """Draw the outputs as bars, one per response.
-
-    In classification: the probabilities of the top classes, the predicted class first. Multilabel: the most probable
-    labels. Regression: all values.
-    """
+    """Draw a bar per response for each of the top classes (the predicted one first), top labels, or for all values."""
     answers = [("plain", prediction.regulated, NON_EMOTIONAL)]
     if prediction.emotional is not None:
         answers = [
@@ -129,13 +125,13 @@ def draw_answers(axes: Axes, prediction: Prediction) -> None:
         axes.legend(frameon=False, fontsize=7.5, loc="lower right", handlelength=1, borderpad=0)
 
 
-def _draw_emotion(figure: Figure | SubFigure, emotion: FeltEmotion) -> None:
+def draw_emotion(figure: Figure | SubFigure, emotion: FeltEmotion) -> None:
     """Draw valence and arousal as a point on a plane, Mikels' categories as a wheel, anything else as bars."""
     names, values = emotion.head.space.names, emotion.values
     dimensions = emotion.head.space.kind == "dimensions"
     if dimensions and {"valence", "arousal"} <= set(names):
         axes = figure.add_subplot()
-        _draw_plane(axes)
+        draw_plane(axes)
         valence, arousal = np.clip([values[names.index("valence")], values[names.index("arousal")]], -1, 1)
         axes.plot(valence, arousal, "o", color=EMOTIONAL, markersize=9)
     elif set(names) == set(MIKELS_8) and not dimensions:
@@ -154,7 +150,7 @@ def _draw_emotion(figure: Figure | SubFigure, emotion: FeltEmotion) -> None:
     axes.set_title(f"felt: {summary}", color=QUIET, pad=16 if axes.name == "polar" else None)
 
 
-def _draw_plane(axes: Axes) -> None:
+def draw_plane(axes: Axes) -> None:
     """Draw an empty plane of valence and arousal (Russell 1980)."""
     from matplotlib.patches import Circle
 

@@ -63,10 +63,8 @@ class FeltEmotion:
     @property
     def summary(self) -> str:
         """The emotion in a few words: "contentment 0.41", or "valence +0.20, arousal -0.13"."""
-        names = self.head.space.names
-        if self.head.space.kind == "dimensions":
-            return ", ".join(f"{name} {value:+.2f}" for name, value in zip(names, self.values, strict=True))
-        return f"{names[int(self.values.argmax())]} {self.values.max():.2f}"
+        is_category = self.head.space.kind != "dimensions"
+        return Answer(self.values, self.head.space.names, "classification" if is_category else "regression").summary
 
 
 @dataclass(frozen=True, eq=False)  # comparing arrays gives no single bool
@@ -303,18 +301,18 @@ def find_images(images: Images, progress: Progress | None = None) -> list[Image]
     Raises:
         UserError: a path does not exist, an item is not an image, or there are no images.
     """
-    if isinstance(images, str | PathLike | bytes | bytearray | memoryview | File | Pillow.Image | Tensor):
-        given: Iterable[Any] = [images]
-    elif hasattr(images, "read") or (isinstance(images, np.ndarray) and images.ndim in (2, 3)):
-        given = [images]
+    is_single = isinstance(images, str | PathLike | bytes | bytearray | memoryview | File | Pillow.Image | Tensor)
+    is_single |= hasattr(images, "read") or (isinstance(images, np.ndarray) and images.ndim in (2, 3))
+    if is_single:
+        items: Iterable[Any] = [images]
     elif isinstance(images, Mapping):
         raise UserError("a mapping of names to images has no order for predictions; give list(images.values())")
     elif isinstance(images, Iterable):
-        given = images
+        items = images
     else:
         raise _not_an_image(images)
     progress = progress or Progress()
-    found = [image for item in given for image in _images_of(item, progress)]
+    found = [image for item in items for image in _images_of(item, progress)]
     if not found:
         raise UserError("no images were given")
     return found

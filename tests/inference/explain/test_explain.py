@@ -123,7 +123,7 @@ def test_without_images_a_plain_run_is_explained_on_the_first_test_images(
 def test_the_page_of_a_plain_run_has_no_emotional_parts(runs: Path, photos: Path, tmp_path: Path) -> None:
     quiet = Progress(quiet=True)
     page = Page(explain(runs / "plain", photos / "a.png", tmp_path, points=20, device="cpu", progress=quiet))
-    assert "This classifier has no emotional branch." in page.words
+    assert "This classifier has no emotional branch." in page.words and "Where the network looks" in page.words
     assert "Effect of the emotional" not in page.words and "emotional encoder" not in page.words.lower()
     assert not (tmp_path / "leaning.csv").exists()
 
@@ -143,7 +143,9 @@ def test_a_test_split_that_cannot_be_read_is_left_out_and_the_page_says_so(
 
     monkeypatch.setattr("emoreg.inference.explain.explain.read_for_scoring", gone)
     page = Page(explain(runs / "learned", photos / "a.png", tmp_path, device="cpu", progress=quiet))
-    assert "Without results on the test split, which could not be read: target.root: no folder photos" in page.words
+    assert (
+        "There are no results on the test split, which could not be read: target.root: no folder photos" in page.words
+    )
     assert "Where both branches look" in page.words and "Results on" not in page.words
     with pytest.raises(UserError, match="no folder photos"):
         explain(runs / "learned", (), tmp_path, device="cpu", progress=quiet)
@@ -172,7 +174,10 @@ def test_bad_input_is_refused(runs: Path, tmp_path: Path, quiet: Progress) -> No
             (0.2, 0.1),
             "raises the true class's probability most in A (+0.200 on average, 2 images), and raises",
         ),
-        ((-0.1, -0.2), "lowers it least in A (−0.100 on average, 2 images), and lowers it most in B (−0.200"),
+        (
+            (-0.1, -0.2),
+            "lowers the true class's probability least in A (−0.100 on average, 2 images), and lowers it most in B",
+        ),
     ],
 )
 def test_the_sentence_names_the_classes_with_the_largest_and_smallest_effect(

@@ -102,7 +102,10 @@ def projection_chart(projection: Projection, by: Colouring, letters: Sequence[st
         letters: m letters.
         key: prefix of the ids in the chart.
     """
+    from matplotlib.colors import LinearSegmentedColormap
+
     points, marked = projection.points[: len(by.values)], projection.points[len(by.values) :]
+    box = {"boxstyle": "round,pad=0.15", "facecolor": PAPER, "edgecolor": "none", "alpha": 0.75}
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
@@ -112,13 +115,15 @@ def projection_chart(projection: Projection, by: Colouring, letters: Sequence[st
             for index, name in enumerate(by.names):
                 inside = points[by.values == index]
                 if len(by.names) <= MAX_NAMED and len(inside):
-                    _annotate(axes, np.median(inside, axis=0), short(name, 14))
+                    at = np.median(inside, axis=0)
+                    axes.annotate(short(name, 14), (at[0], at[1]), size=8, ha="center", va="center", bbox=box)
         else:
             top = round(
                 max(0.1, float(np.quantile(np.abs(by.values), 0.98))), 1
             )  # outliers must not use up the colours
             x, y = points.T
-            dots = axes.scatter(x, y, s=7, c=by.values, cmap=_colour_map(), vmin=-top, vmax=top, linewidths=0)
+            colour_map = LinearSegmentedColormap.from_list("felt", [LOW, MIDDLE, HIGH], N=33)
+            dots = axes.scatter(x, y, s=7, c=by.values, cmap=colour_map, vmin=-top, vmax=top, linewidths=0)
             bar = figure.colorbar(dots, ax=axes, shrink=0.8, aspect=24, ticks=(-top, 0, top))
             bar.outline.set_visible(False)
         for letter, at in zip(letters, marked, strict=True):
@@ -132,23 +137,12 @@ def projection_chart(projection: Projection, by: Colouring, letters: Sequence[st
     return Chart(title, f"{title}: {len(points)} images as points in two dimensions.", svg(key, 3.1, draw))
 
 
-def _colour_map() -> Any:
-    from matplotlib.colors import LinearSegmentedColormap
-
-    return LinearSegmentedColormap.from_list("felt", [LOW, MIDDLE, HIGH], N=33)
-
-
 def _hues(count: int) -> list[Any]:
     from matplotlib.colors import hsv_to_rgb
 
     if count <= len(HUES):
         return list(HUES)
     return [tuple(hsv_to_rgb((number / count, 0.65, 0.8))) for number in range(count)]
-
-
-def _annotate(axes: Axes, at: NDArray[np.float32], text: str) -> None:
-    box = {"boxstyle": "round,pad=0.15", "facecolor": PAPER, "edgecolor": "none", "alpha": 0.75}
-    axes.annotate(text, (float(at[0]), float(at[1])), size=8, ha="center", va="center", bbox=box)
 
 
 def _label_rows(axes: Axes, names: Sequence[str]) -> None:

@@ -21,8 +21,9 @@ from emoreg.data.images.decode import decode
 from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.targets import read_for_scoring
 from emoreg.errors import UserError
-from emoreg.inference.explain.effect import ClassEffect, Floats, SplitResponses, class_effects, split_responses
+from emoreg.inference.explain.effect import ClassEffect, Floats, class_effects, split_responses
 from emoreg.inference.explain.explanation import ExplainedImage, ExplainedSplit
+from emoreg.inference.explain.page import write_page
 from emoreg.inference.explain.projection import Method, Projection, project
 from emoreg.inference.explain.saliency import saliency_maps
 from emoreg.inference.load import LoadedRun, load_run, require_classes
@@ -71,8 +72,6 @@ def explain(
         UserError: the run is unfinished; images are missing or unreadable; captum is not installed. If images are given
             and only the test split cannot be read, the page is written without it.
     """
-    from emoreg.inference.explain.page import write_page
-
     progress, out = progress or Progress(), Path(out)
     loaded = run if isinstance(run, LoadedRun) else load_run(run)
     require_classes(loaded, "an explanation")
@@ -98,9 +97,12 @@ def explain(
         progress.say(f"the page is written without the test split: {error}")
     captions = None
     if split is not None and is_chosen:
-        chosen = _most_changed(split.responses.change)
+        labels, change = split.responses.labels, split.responses.change
+        chosen = _most_changed(change)
         shown = list(split.pixels(chosen))
-        captions = [_caption(split.responses, row, loaded.classes) for row in chosen.tolist()]
+        captions = [
+            (f"test image {row} ({loaded.classes[labels[row]]})", f"change {change[row]:+.2f}") for row in chosen
+        ]
     explained = _explain_images(loaded, shown, captions, fabric, progress)
     if split is not None:
         split = dataclasses.replace(split, projections=_project(loaded, split, shown, projection, fabric, progress))
@@ -147,11 +149,6 @@ def _most_changed(change: Floats) -> NDArray[np.int64]:
         return np.arange(min(CHOSEN, len(change)))
     order, half = np.argsort(-change, kind="stable"), CHOSEN // 2
     return order if len(order) <= CHOSEN else np.concatenate([order[:half], order[-half:]])
-
-
-def _caption(responses: SplitResponses, row: int, classes: Sequence[str]) -> tuple[str, str]:
-    """Return the name of a test image and a note on it."""
-    return f"test image {row} ({classes[responses.labels[row]]})", f"change {responses.change[row]:+.2f}"
 
 
 def _explain_images(

@@ -18,7 +18,7 @@ from emoreg.config.schema import RELATIVES
 from emoreg.inference.explain.charts import Colouring, effect_chart, lambda_charts, projection_chart
 from emoreg.inference.explain.effect import ClassEffect
 from emoreg.inference.explain.explanation import ExplainedImage, ExplainedSplit
-from emoreg.inference.explain.saliency import STEPS, SaliencyMap, agreement, overlay
+from emoreg.inference.explain.saliency import STEPS, agreement, overlay
 from emoreg.inference.export.model_card import describe
 from emoreg.inference.load import LoadedRun
 from emoreg.inference.predict import Prediction
@@ -124,7 +124,7 @@ def _sentences(
     if split is not None:
         sentences += _split_sentences(loaded, split)
     elif missing:
-        sentences.append(f"Without results on the test split, which could not be read: {missing}")
+        sentences.append(f"There are no results on the test split, which could not be read: {missing}")
     correlations = [agreement(image.maps[0], image.maps[1]) for image in explained if len(image.maps) > 1]
     correlations = [value for value in correlations if not math.isnan(value)]
     if correlations:
@@ -165,9 +165,10 @@ def _effect_sentence(effects: Sequence[ClassEffect]) -> str:
         )
     if len(effects) == 1:
         return f"The emotional response changes the true class's probability in {_change(first)}."
-    verb = "raises the true class's probability most in" if first.change.mean > 0 else "lowers it least in"
+    verb, most = ("raises", "most") if first.change.mean > 0 else ("lowers", "least")
     other = "lowers it most in" if last.change.mean < 0 else "raises it least in"
-    return f"The emotional response {verb} {_change(first)}, and {other} {_change(last)}."
+    start = f"The emotional response {verb} the true class's probability {most} in {_change(first)}"
+    return f"{start}, and {other} {_change(last)}."
 
 
 def _change(effect: ClassEffect) -> str:
@@ -203,13 +204,10 @@ def _image_section(image: ExplainedImage, folder: Path, name: str) -> ImageSecti
     predicted = image.prediction.regulated.name
     for saliency, pixels in zip(image.maps, overlays, strict=True):
         label = saliency.branch.replace("_", "-")
+        caption = f"sums to {saliency.logit_gain:+.1f}, error {saliency.residual:+.2f}".replace("-", "−")
         alt = f"Evidence for and against {predicted} in the {label} response"
-        pictures.append(Picture(f"{label}, for {predicted}", _sum(saliency), alt, _uri(pixels)))
+        pictures.append(Picture(f"{label}, for {predicted}", caption, alt, _uri(pixels)))
     return ImageSection(name, image.name, tuple(pictures), _responses_grid(image.prediction, image.note))
-
-
-def _sum(saliency: SaliencyMap) -> str:
-    return f"sums to {saliency.logit_gain:+.1f}, error {saliency.residual:+.2f}".replace("-", "−")
 
 
 def _responses_grid(prediction: Prediction, note: str) -> Grid:

@@ -27,7 +27,7 @@ from emoreg.inference.export.graphs import (
     save_onnx,
     save_program,
 )
-from emoreg.inference.export.model_card import CONFIG, StudyFacts, classifier_card, study_facts, write_description
+from emoreg.inference.export.model_card import CARD, CONFIG, StudyFacts, classifier_card, study_facts, write_description
 from emoreg.inference.export.preparation import preparation
 from emoreg.inference.export.timm_weights import write_encoder
 from emoreg.inference.load import LoadedRun, load_run
@@ -118,20 +118,13 @@ def _output_folder(to: Path, overwrite: bool) -> Iterator[Path]:
             raise UserError(f"{to} is not empty; choose another folder, or let its files be replaced (overwrite)")
         with new_folder(to), tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=to) as temporary:
             yield Path(temporary)
-            written = sorted(Path(temporary).iterdir())
-            mode = _default_mode(Path(temporary))
-            for path in written:
+            # The card has the default permissions; files that safetensors writes are readable by their owner only.
+            mode = stat.S_IMODE((Path(temporary) / CARD).stat().st_mode)
+            for path in sorted(Path(temporary).iterdir()):
                 path.chmod(mode)
                 path.replace(to / path.name)
     except OSError as error:
         raise UserError(f"cannot write {to}: {error.strerror or error}") from None
-
-
-def _default_mode(folder: Path) -> int:
-    """Permissions of a new file under the umask. Files that safetensors writes are readable by their owner only."""
-    probe = folder / ".mode"
-    probe.touch()
-    return stat.S_IMODE(probe.stat().st_mode)
 
 
 def _write_hub(loaded: LoadedRun, folder: Path, study: StudyFacts | None) -> tuple[float, str]:

@@ -66,7 +66,7 @@ def save_onnx(network: ExportableClassifier, image_size: int, path: Path, metada
         with importing(package, "exporting ONNX", "'emoreg[export]'"):
             importlib.import_module(package)
     program = _program(network, image_size)
-    with _quiet(), _as_user_error("ONNX"):
+    with _exporter("ONNX"):
         written = torch.onnx.export(
             program,
             dynamo=True,
@@ -93,7 +93,7 @@ def load_onnx(path: Path) -> Callable[[Tensor], Sequence[Tensor]]:
 def save_program(network: ExportableClassifier, image_size: int, path: Path, metadata: dict[str, Any]) -> None:
     """Write a network as a torch.export program (.pt2) of images (B, 3, S, S). For arguments see `save_onnx`."""
     program = _program(network, image_size)
-    with _quiet(), _as_user_error("torch.export"):
+    with _exporter("torch.export"):
         torch.export.save(program, path, extra_files={METADATA: json.dumps(metadata)})
 
 
@@ -102,7 +102,7 @@ def _program(network: ExportableClassifier, image_size: int) -> torch.export.Exp
     # Two images, because torch.export would treat a batch size of one as a constant.
     images = torch.zeros(2, 3, image_size, image_size, device=device)
     shapes = {"images": {0: torch.export.Dim("batch", min=1)}}
-    with torch.no_grad(), _quiet(), _as_user_error("torch.export"):
+    with torch.no_grad(), _exporter("torch.export"):
         program = torch.export.export(network, (images,), dynamic_shapes=shapes, strict=False)
     for module in program.graph_module.modules():
         if isinstance(module, torch.fx.GraphModule):
@@ -138,24 +138,19 @@ def max_difference(
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Suppress warnings of the exporters, which concern only their internals."""
+def _exporter(name: str) -> Iterator[None]:
+    """Suppress warnings of an exporter, which concern only its internals, and raise its errors as UserError."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    finally:
-        logging.disable(before)
-
-
-@contextlib.contextmanager
-def _as_user_error(exporter: str) -> Iterator[None]:
-    try:
-        yield
     except (UserError, OSError, MemoryError):
         raise
     except Exception as error:  # exporters raise all kinds of errors for unsupported operations
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise UserError(f"{exporter} cannot write this network with a batch of any size: {reason}") from None
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = lines[0] if lines else type(error).__name__
+        raise UserError(f"{name} cannot write this network with a batch of any size: {reason}") from None
+    finally:
+        logging.disable(before)

@@ -205,16 +205,13 @@ def _check_input(image_size: Any, mean: Any, std: Any, fit: Any) -> None:
         raise ValueError(f"image_size must be a whole number, not {shortened(repr(image_size))}")
     TargetSettings(image_size=image_size)  # checks the limits
     for name, values in (("mean", mean), ("std", std)):
-        if not isinstance(values, list | tuple) or len(values) != 3 or not all(map(_is_finite, values)):
+        is_three = isinstance(values, list | tuple) and len(values) == 3
+        if not is_three or not all(type(value) in (int, float) and abs(value) < math.inf for value in values):
             raise ValueError(f"{name} must be three numbers")
     if min(std) <= 0:
         raise ValueError("std must be above 0")
     if fit not in get_args(Fit):
         raise ValueError(f"fit must be crop or pad, not {shortened(repr(fit))}")
-
-
-def _is_finite(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < math.inf
 
 
 def _settings(name: str, defaults: S, values: dict[str, Any]) -> S:

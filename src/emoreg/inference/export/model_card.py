@@ -14,7 +14,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from emoreg import __version__
 from emoreg.config.normalisation import MEAN, STD
-from emoreg.config.outcomes import OUTCOMES, Outcome
+from emoreg.config.outcomes import OUTCOMES
 from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe
 from emoreg.config.schema import OWN, RELATIVES, BackboneSettings, Fit, RegulationSettings, Task
 from emoreg.config.target_words import OUTPUTS, name_of
@@ -98,10 +98,16 @@ def classifier_card(loaded: LoadedRun, use: str, files: Mapping[str, str], study
         UserError: final.json of the run is damaged.
     """
     recipe, final = loaded.recipe, Run(loaded.folder).final
-    task, is_gated = recipe.target.task, recipe.regulation.granularity == "per_sample"
+    task = recipe.target.task
     split = "test" if recipe.target.test else "validation"  # an exploration leaves the test split unseen
-    _check_final(loaded, final, split)
-    measured = final[split]
+    try:
+        measured = final[split]
+        rows = _rows(recipe, final, split)
+        # Of a gate, old runs have in final["lambda"] its value at features of zero; `measured` always has the mean.
+        lam = [measured["lambda"]] if recipe.regulation.granularity == "per_sample" else final["lambda"]
+    except (KeyError, TypeError) as error:
+        reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
+        raise UserError(f"{loaded.folder / FINAL} is damaged: {reason}") from None
     metadata = ModelCardData(
         license="apache-2.0",
         library_name="emoreg",
@@ -114,14 +120,10 @@ def classifier_card(loaded: LoadedRun, use: str, files: Mapping[str, str], study
         loaded.folder,
         metadata,
         title=f"A {_kind(recipe)} {NETWORKS[task]} {len(loaded.classes)} {OUTPUTS[task]}",
-        # Of a gate, old runs have in final["lambda"] its value at features of zero; `measured` always has the mean.
-        facts=[
-            f"Target: {markdown(loaded.target)}.",
-            *_classifier_facts(loaded, [measured["lambda"]] if is_gated else final["lambda"], split),
-        ],
+        facts=[f"Target: {markdown(loaded.target)}.", *_classifier_facts(loaded, lam, split)],
         use=use,
         files=files,
-        rows=_rows(recipe, final, split),
+        rows=rows,
         study=study,
         prepared=in_words(loaded.image_size, loaded.fit),
         classes=json.dumps(loaded.classes[:MAX_CLASSES], ensure_ascii=False),
@@ -129,19 +131,6 @@ def classifier_card(loaded: LoadedRun, use: str, files: Mapping[str, str], study
         left_out=max(len(loaded.classes) - MAX_CLASSES, 0),
         data=markdown(", ".join(dict.fromkeys([name_of(recipe.target), *_stimuli(loaded)]))),
     )
-
-
-def _check_final(loaded: LoadedRun, final: Mapping[str, Any], split: str) -> None:
-    """Raise UserError if final.json lacks a number that the card needs."""
-    outcome = OUTCOMES[loaded.recipe.target.task]
-    needed = {outcome.name, "images"}
-    if outcome.is_counted:
-        needed.add("ece")
-    if loaded.recipe.regulation.granularity == "per_sample":
-        needed.add("lambda")
-    missing = needed - (final[split] or {}).keys() | {"parameters", "lambda"} - final.keys()
-    if missing or not isinstance(final.get("images"), dict):
-        raise UserError(f"{loaded.folder / FINAL} is damaged: {min(missing, default='images')} is missing")
 
 
 def _rows(recipe: TrainRecipe, final: Mapping[str, Any], split: str) -> list[tuple[str, str]]:
@@ -152,11 +141,11 @@ def _rows(recipe: TrainRecipe, final: Mapping[str, Any], split: str) -> list[tup
         f"{outcome.name}_non_emotional": ", non-emotional response alone",
         f"{outcome.name}_emotional": ", emotional response alone",
     }
-    rows = [
-        (f"{title} {outcome.words}{response}", _outcome(outcome, measured[name]))
-        for name, response in responses.items()
-        if name in measured
-    ]
+    rows = []
+    for name, response in responses.items():
+        if name in measured or name == outcome.name:
+            value = f"{100 * measured[name]:.2f} %" if outcome.unit == "%" else f"{measured[name]:.4f}"
+            rows.append((f"{title} {outcome.words}{response}", value))
     if outcome.is_counted:
         rows.append(("Expected calibration error (15 bins)", f"{measured['ece']:.4f}"))
     return [
@@ -336,10 +325,6 @@ def _stimuli(loaded: LoadedRun) -> list[str]:
         return []
     recipe = Run(loaded.readout.folder).recipe
     return [settings.name for settings in recipe.sets] if isinstance(recipe, PretrainRecipe) else []
-
-
-def _outcome(outcome: Outcome, value: float) -> str:
-    return f"{100 * value:.2f} %" if outcome.unit == "%" else f"{value:.4f}"
 
 
 def _name(folder: Path) -> str:

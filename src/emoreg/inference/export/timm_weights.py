@@ -23,6 +23,7 @@ from emoreg.runs.run import WEIGHTS, Run
 from emoreg.stages.pretrain import encoder_architecture, load_encoder
 
 LOAD_FILE = "from safetensors.torch import load_file"
+LOAD = 'encoder.load_state_dict(load_file("model.safetensors"))\nencoder.eval()'
 FEATURES = "\nwith torch.no_grad():\n    features = encoder(torch.from_numpy(pixels))"
 
 
@@ -108,11 +109,7 @@ def timm_loader(settings: BackboneSettings, encoder: nn.Module, image_size: int)
             imports.append("from emoreg.config.schema import BackboneSettings")
             backbone = f"BackboneSettings({backbone}, width={settings.width})"
         imports.append(LOAD_FILE)
-        code = (
-            f"encoder = emoreg.build_backbone({backbone})\n"
-            'encoder.load_state_dict(load_file("model.safetensors"))\n'
-            "encoder.eval()"
-        )
+        code = f"encoder = emoreg.build_backbone({backbone})\n{LOAD}"
         note = f"timm does not have {settings.name}; emoreg builds it."
         return Loader("\n".join(imports), code, note, is_timm=False)
     import timm
@@ -123,9 +120,7 @@ def timm_loader(settings: BackboneSettings, encoder: nn.Module, image_size: int)
         code = (
             f'encoder = timm.create_model("{settings.name}", num_classes=0{more})\n'
             f"encoder.conv1 = torch.nn.Conv2d(3, {stem.out_channels}, 3, stride=1, padding=1, bias=False)\n"
-            "encoder.maxpool = torch.nn.Identity()\n"
-            'encoder.load_state_dict(load_file("model.safetensors"))\n'
-            "encoder.eval()"
+            f"encoder.maxpool = torch.nn.Identity()\n{LOAD}"
         )
         note = "Unlike in timm, its stem is for small images (3x3, stride 1, no max-pool)."
         return Loader(f"import timm, torch\n{LOAD_FILE}", code, note, is_timm=False)
