@@ -145,6 +145,4 @@ def test_what_is_no_frame_is_refused() -> None:
 
 def test_bits_that_a_csv_file_has_spoiled_are_refused() -> None:
     frame = results(stage_2({"none": [0.5]}, test_correct="b'\\xf0'"))
-    assert "column 'test_correct' holds text instead of bytes, as after a CSV file" in refusal(
-        lambda: read_runs(frame)
-    )
+    assert "column 'test_correct' holds text instead of bytes, as after a CSV file" in refusal(lambda: read_runs(frame))
