@@ -64,8 +64,8 @@ def test_contrasts_of_the_second_edition_agree_with_its_tables(path: Path) -> No
 def test_the_finding_that_other_pretexts_do_better_agrees_with_the_report() -> None:
     verdict = findings(analyse("a study", read_results(ROOT / "results" / "second-cifar100-tenth.parquet")))[0]
     assert verdict == (
-        "No label effect is shown with 7 seeds. Another pretext on the same images served better than emotion, by "
-        "intervals without a test: Learn-E-Reg is below rotation, −1.33 points (95 % interval −2.78 to −0.86); "
+        "No label effect is shown with 7 seeds. Another pretext on the same images did better than emotion, "
+        "judged by intervals, not tested: Learn-E-Reg is below rotation, −1.33 points (95 % interval −2.78 to −0.86); "
         "Learn-E-Reg is below neutral, −1.22 points (95 % interval −1.90 to −0.66)."
     )
     assert "1.22 points below `neutral` [−1.90, −0.66] and 1.33 below `rotation` [−2.78, −0.86]" in FINDINGS

@@ -55,7 +55,7 @@ def test_an_effect_above_every_twin_is_specific_to_emotion_and_what_that_rules_o
     assert first.startswith("An effect specific to emotion is found. Above every twin with 10 seeds: Learn-E-Reg, +1.5")
     assert ", p < 0.001) over the hardest, shuffled." in first
     assert second == (
-        "The effect is not explained by capacity, the scale of weights, the images and the act of training, this "
+        "The effect is not explained by capacity, the scale of weights, the images and training on them, this "
         "neutral label or pre-training by quarter turns."
     )
     assert others[0].startswith("Above Backbone with 10 seeds: Learn-E-Reg, +2.00 points (95 % interval ")
@@ -66,18 +66,18 @@ def test_an_effect_above_every_twin_is_specific_to_emotion_and_what_that_rules_o
 def test_an_effect_of_the_labels_that_another_pretext_has_too_is_told_as_what_it_is(as_good: str) -> None:
     sentences = said(study({**REFERENCES, "learned": 0.02, **twins(**{as_good: 0.02})}))
     assert sentences[0].startswith(
-        "The labels did something; it is not shown to be specific to emotion. Above fresh, moments and shuffled with "
+        "A label effect is found; it is not shown to be specific to emotion. Above fresh, moments and shuffled with "
         "10 seeds: Learn-E-Reg, +2.0"
     )
     explanation = {"rotation": "pre-training by quarter turns", "neutral": "this neutral label"}[as_good]
-    assert f"to {as_good}, so {explanation} may do as much." in sentences[1]
+    assert f" over {as_good}, so {explanation} may do as much." in sentences[1]
     assert not any("not explained by" in sentence for sentence in sentences)
 
 
 def test_without_neutral_and_rotation_an_effect_of_the_labels_is_never_called_emotion() -> None:
     few = {name: 0.0 for name in twins() if name.split()[1] in ("fresh", "moments", "shuffled")}
     first, second, *_ = said(study({**REFERENCES, "learned": 0.02, **few}))
-    assert first.startswith("The labels did something; it is not shown to be specific to emotion. ")
+    assert first.startswith("A label effect is found; it is not shown to be specific to emotion. ")
     assert second == ("No verdict on the emotion effect of Learn-E-Reg: the twins neutral and rotation are missing.")
 
 
@@ -90,22 +90,20 @@ def test_without_one_twin_of_the_labels_there_is_no_verdict_however_large_the_di
         f"No verdict on the label effect or the emotion effect of Learn-E-Reg: the twin {missing} is missing."
     )
     assert others[0].startswith("Above Backbone")
-    assert not any(re.search("emotion is found|labels did", sentence) for sentence in [first, *others])
+    assert not any("effect is found" in sentence for sentence in [first, *others])
 
 
 def test_a_null_result_is_reported_as_one_and_asks_for_a_positive_control() -> None:
     sentences = said(study({**REFERENCES, "learned": 0.0, **twins()}))
     assert sentences[0] == "No label effect is shown with 10 seeds."
-    assert sentences[1].startswith("The differences to the hardest of fresh, moments and shuffled: Learn-E-Reg, ")
-    assert re.fullmatch(
-        r"A label effect of \d\.\d\d points would have been found with a probability of 0.8.", sentences[2]
-    )
+    assert sentences[1].startswith("Differences from the hardest of fresh, moments and shuffled: Learn-E-Reg, ")
+    assert re.fullmatch(r"A label effect of \d\.\d\d points would have been found with probability 0.8.", sentences[2])
     assert sentences[3].startswith("Not shown to be above Backbone with 10 seeds: Learn-E-Reg, ")
     (control,) = [sentence for sentence in sentences if "positive control" in sentence]
     assert "recipes/studies/positive-control-*.yaml" in control
 
 
-SERVED_BETTER = "Another pretext on the same images served better than emotion"
+DID_BETTER = "Another pretext on the same images did better than emotion"
 LIMITS = r" points \(95 % interval −\d\.\d\d to −\d\.\d\d\)"
 
 
@@ -115,35 +113,35 @@ def test_an_arm_below_another_pretext_is_said_to_be_though_no_label_effect_is_sh
     below = {name: gains[f"learned {name}"] for name in ("rotation", "neutral") if name not in missing}
     first, *others = said(study({name: gain for name, gain in gains.items() if name.split()[-1] not in missing}))
     each = "; ".join(f"Learn-E-Reg is below {name}, −{100 * gain:.2f}{LIMITS}" for name, gain in below.items())
-    assert re.search(rf"\. {SERVED_BETTER}, by intervals without a test: {each}\.$", first)
+    assert re.search(rf"\. {DID_BETTER}, judged by intervals, not tested: {each}\.$", first)
     assert first.startswith("No verdict on the label effect" if "fresh" in missing else "No label effect is shown with")
-    assert not any("served better" in sentence for sentence in others)
+    assert not any("did better" in sentence for sentence in others)
 
 
 @pytest.mark.parametrize("name", ["fresh", "moments", "shuffled"])
 def test_an_arm_below_a_twin_without_its_labels_is_said_to_be(name: str) -> None:
     first, *_ = said(study({**REFERENCES, "learned": 0.0, **twins(**{name: 0.02})}))
     assert re.fullmatch(
-        r"No label effect is shown with 10 seeds\. An encoder without the true labels served better, by intervals "
-        rf"without a test: Learn-E-Reg is below {name}, −2\.00{LIMITS}\.",
+        r"No label effect is shown with 10 seeds\. An encoder without the true labels did better, judged by "
+        rf"intervals, not tested: Learn-E-Reg is below {name}, −2\.00{LIMITS}\.",
         first,
     )
 
 
 def test_a_pretext_that_is_above_an_effect_of_the_labels_is_not_said_to_do_as_much() -> None:
     sentences = said(study({**REFERENCES, "learned": 0.02, **twins(rotation=0.04)}))
-    assert sentences[0].startswith("The labels did something; it is not shown to be specific to emotion. ")
-    assert re.search(rf"\. {SERVED_BETTER}, .*: Learn-E-Reg is below rotation, −2\.00{LIMITS}\.$", sentences[0])
+    assert sentences[0].startswith("A label effect is found; it is not shown to be specific to emotion. ")
+    assert re.search(rf"\. {DID_BETTER}, .*: Learn-E-Reg is below rotation, −2\.00{LIMITS}\.$", sentences[0])
     assert not any("may do as much" in sentence for sentence in sentences)
 
 
 def test_of_several_arms_it_is_said_that_being_below_is_not_corrected_for_them() -> None:
     gains = {**REFERENCES, "learned": 0.0, **twins(), "fixed": 0.0, "fixed shuffled": 0.0, "fixed rotation": 0.02}
     first, *_ = said(study(gains))
-    uncorrected = "by intervals without a test, uncorrected for the number of arms: E-Reg is below rotation"
-    assert f"For E-Reg a{SERVED_BETTER[1:]}, {uncorrected}" in first
+    uncorrected = "judged by intervals, not tested, not corrected for the number of arms: E-Reg is below rotation"
+    assert f"For E-Reg a{DID_BETTER[1:]}, {uncorrected}" in first
     first, *_ = said(study(gains | {"learned rotation": 0.02}))
-    assert f"{SERVED_BETTER}, by intervals without a test, uncorrected for the number of arms: " in first
+    assert f"{DID_BETTER}, judged by intervals, not tested, not corrected for the number of arms: " in first
 
 
 def test_an_interval_that_does_not_allow_for_the_choice_of_five_twins_is_not_enough_to_be_below() -> None:
@@ -153,7 +151,7 @@ def test_an_interval_that_does_not_allow_for_the_choice_of_five_twins_is_not_eno
     (regulated,) = [arm for arm in analyse("a study", table).arms if arm.arm.is_regulated]
     (rotation,) = [twin for twin in regulated.twins if twin.against == "rotation"]
     assert rotation.size.high < 0 < regulated.contrasts["emotion"].size.high
-    assert not any("served better" in sentence for sentence in said(table))
+    assert not any("did better" in sentence for sentence in said(table))
 
 
 RUNNING: dict[str, Any] = {"purpose": "confirmation", "planned_seeds": 10, "looks": [10]}
@@ -170,7 +168,7 @@ def test_where_there_is_no_verdict_no_arm_is_said_to_be_below_a_twin(
 ) -> None:
     gains = {**REFERENCES, "learned": 0.0, **twins(shuffled=0.05, rotation=0.05)}
     gains.pop(missing, None)
-    assert not any("served better" in sentence for sentence in said(study(gains, seeds, **more)))
+    assert not any("did better" in sentence for sentence in said(study(gains, seeds, **more)))
 
 
 @pytest.mark.parametrize("missing", ["", "learned neutral"])
@@ -178,7 +176,7 @@ def test_a_collapsed_arm_is_not_said_to_be_below_its_twins(missing: str) -> None
     gains = {**REFERENCES, "learned": -0.8, **twins()}
     gains.pop(missing, None)
     sentences = said(study(gains, classes=[str(k) for k in range(10)]))
-    assert not any("served better" in sentence for sentence in sentences)
+    assert not any("did better" in sentence for sentence in sentences)
 
 
 def test_practical_contrasts_are_never_called_emotion() -> None:
@@ -200,19 +198,19 @@ def test_a_gain_that_the_ensemble_has_too_is_put_down_to_ensembling() -> None:
 def test_a_gain_that_the_encoder_alone_has_too_is_put_down_to_transfer_learning() -> None:
     sentences = said(study({**REFERENCES, "transfer": 0.02, "learned": 0.02}))
     (gain,) = [s for s in sentences if s.startswith("But not shown")]
-    assert gain.startswith("But not shown to be above transfer, the encoder trained on by itself: Learn-E-Reg, ")
+    assert gain.startswith("But not shown to be above transfer, the encoder fine-tuned alone: Learn-E-Reg, ")
     assert gain.endswith("so transfer learning may explain as much.")
     better = said(study({**REFERENCES, "transfer": 0.01, "learned": 0.02}))
-    assert any(s.startswith("Above transfer, the encoder trained on by itself: Learn-E-Reg, +1.00") for s in better)
+    assert any(s.startswith("Above transfer, the encoder fine-tuned alone: Learn-E-Reg, +1.00") for s in better)
     worse = said(study({**REFERENCES, "transfer": 0.03, "learned": 0.0}))
-    assert any(s.startswith("Below transfer, the encoder trained on by itself: Learn-E-Reg, −3.00") for s in worse)
+    assert any(s.startswith("Below transfer, the encoder fine-tuned alone: Learn-E-Reg, −3.00") for s in worse)
 
 
 def test_a_gain_that_the_same_two_networks_have_apart_is_not_put_down_to_regulation() -> None:
     sentences = said(study({**REFERENCES, "unregulated": 0.02, "learned": 0.02}))
     (gain,) = [s for s in sentences if s.startswith("But not shown")]
     assert gain.startswith("But not shown to be above the same two networks trained apart: Learn-E-Reg, ")
-    assert gain.endswith("so averaging them without any regulation may explain as much.")
+    assert gain.endswith("so averaging them without regulation may explain as much.")
     better = said(study({"none": 0.0, "unregulated": 0.01, "learned": 0.02}))
     assert any(s.startswith("Above the same two networks trained apart: Learn-E-Reg, +1.00 points") for s in better)
     assert not any("may explain" in sentence for sentence in better)
@@ -221,7 +219,7 @@ def test_a_gain_that_the_same_two_networks_have_apart_is_not_put_down_to_regulat
 def test_what_stands_beside_other_references_is_told_without_backbone_too() -> None:
     sentences = said(study({"ensemble": 0.0, "transfer": 0.03, "learned": 0.02}))
     assert any(s.startswith("Above the ensemble of two plain networks: Learn-E-Reg, +2.00 points") for s in sentences)
-    assert any(s.startswith("Below transfer, the encoder trained on by itself: Learn-E-Reg, −1.00") for s in sentences)
+    assert any(s.startswith("Below transfer, the encoder fine-tuned alone: Learn-E-Reg, −1.00") for s in sentences)
 
 
 def test_a_loss_is_reported_as_one_and_is_not_weighed_against_the_ensemble() -> None:
@@ -243,10 +241,10 @@ def test_too_few_seeds_decide_nothing_and_the_number_that_would_is_said(seeds: i
     sentences = said(study({**REFERENCES, "learned": 0.05, **twins()}, seeds))
     count = "one seed" if seeds == 1 else "3 seeds"
     assert sentences[0] == (
-        "No verdict on the label effect, the emotion effect, the gain over Backbone or the difference to the ensemble "
-        f"of Learn-E-Reg: with {count} no test can pass; it takes at least 4."
+        "No verdict on the label effect, the emotion effect, the gain over Backbone or the difference from the "
+        f"ensemble of Learn-E-Reg: with {count} no test can pass; it takes at least 4."
     )
-    assert not any(s.startswith(("Above", "An effect", "The labels did")) for s in sentences)
+    assert not any(s.startswith(("Above", "An effect", "A label effect is found")) for s in sentences)
 
 
 def test_where_seeds_agree_too_much_for_a_test_that_is_said_and_not_that_they_are_too_few() -> None:
@@ -254,9 +252,9 @@ def test_where_seeds_agree_too_much_for_a_test_that_is_said_and_not_that_they_ar
     is_affect = (table["mode"] == "learned") & (table["experience"] == "affect")
     sentences = said(table.assign(test_accuracy=np.where(is_affect, 0.92, 0.9)))
     assert sentences[0] == (
-        "No verdict on the label effect, the emotion effect, the gain over Backbone or the difference to the ensemble "
-        "of Learn-E-Reg: so many seeds agree that no test can pass; more test images or more seeds would tell them "
-        "apart."
+        "No verdict on the label effect, the emotion effect, the gain over Backbone or the difference from the "
+        "ensemble of Learn-E-Reg: so many seeds agree that no test can pass; more test images or more seeds may "
+        "separate them."
     )
     assert not any("not shown" in sentence.lower() or "is shown" in sentence for sentence in sentences)
     assert not any("too few" in sentence or "would have been found" in sentence for sentence in sentences)
@@ -288,10 +286,10 @@ def test_what_an_early_look_found_and_later_seeds_do_not_show_is_not_praised() -
     table.loc[late, "test_accuracy"] -= 0.2
     first, *others = said(table)
     assert first.startswith(
-        "What an early look found is not seen with the seeds since: the label effect of Learn-E-Reg, above with 7 "
-        "seeds, with 10 at −"
+        "A difference found at an early look is no longer shown: the label effect of Learn-E-Reg, above with 7 seeds, "
+        "is −"
     )
-    assert not any(text in sentence for sentence in others for text in ("is found", "The labels did", "Above "))
+    assert not any(text in sentence for sentence in others for text in ("is found", "Above "))
 
 
 def test_a_twin_that_the_labels_beat_is_not_said_to_do_as_much() -> None:
@@ -299,15 +297,15 @@ def test_a_twin_that_the_labels_beat_is_not_said_to_do_as_much() -> None:
     neutral = table["experience"] == "neutral"
     table.loc[neutral, "test_accuracy"] += [0.06, -0.06] * (SEEDS // 2)
     first, second, *_ = said(table)
-    assert first.startswith("The labels did something") and "over the hardest, shuffled." in first
-    assert second.endswith(" to neutral, so this neutral label may do as much.")
+    assert first.startswith("A label effect is found") and "over the hardest, shuffled." in first
+    assert second.endswith(" over neutral, so this neutral label may do as much.")
 
 
 def test_between_looks_the_next_one_is_said() -> None:
     plan: dict[str, Any] = {"purpose": "confirmation", "planned_seeds": 8, "looks": [4, 8]}
     sentences = said(study({**REFERENCES, "learned": 0.0, **twins()}, 2, **plan))
     assert sentences[0].endswith(
-        "of Learn-E-Reg: the study looks only at the numbers of seeds that it planned, and the next is at 4 seeds."
+        "of Learn-E-Reg: verdicts are given only at the planned looks, and the next is at 4 seeds."
     )
 
 
@@ -321,12 +319,10 @@ def test_the_interval_of_a_look_says_its_own_coverage() -> None:
 def test_an_exploration_gives_sizes_and_no_verdict() -> None:
     table = study({**REFERENCES, "learned": 0.05, **twins()}, purpose="exploration")
     sentences = said(table)
-    assert sentences[0].startswith("This is an exploration: its figures are of validation images and it gives no ")
-    assert sentences[1].startswith(
-        "On validation images, the label effect to the hardest of its twins: Learn-E-Reg, +5.0"
-    )
+    assert sentences[0].startswith("This is an exploration: its figures are from validation images and it gives no ")
+    assert sentences[1].startswith("On validation images, the label effect over the hardest twin: Learn-E-Reg, +5.0")
     assert sentences[3].startswith("On validation images, the gain over Backbone: Learn-E-Reg, +5.00 points (95 % ")
-    assert not any(s.startswith(("Above", "An effect", "The labels did", "No verdict")) for s in sentences)
+    assert not any(s.startswith(("Above", "An effect", "A label effect is found", "No verdict")) for s in sentences)
     assert not any("p = " in s or "p <" in s for s in sentences)
 
 
@@ -337,7 +333,7 @@ def test_collapsed_runs_are_counted_with_an_exact_interval_and_their_means_judge
     ] = 0.1
     sentences = said(table)
     assert sentences[0].startswith("No verdict on the label effect or the emotion effect of Learn-E-Reg")
-    assert sentences[0].endswith("runs collapsed, and a mean over them says nothing.")
+    assert sentences[0].endswith("runs collapsed, so means over them say nothing.")
     assert (
         "Collapsed (not finite, or hardly above chance): "
         "Learn-E-Reg, shuffled in 2 of 10 runs (exact 95 % interval 3 to 56 %)."
@@ -351,8 +347,8 @@ def test_where_an_arm_collapsed_that_is_said_before_a_missing_twin() -> None:
     table = study(gains, classes=[str(k) for k in range(10)])
     table.loc[(table["mode"] == "learned") & (table["experience"] == "affect"), "test_accuracy"] = 0.1
     assert said(table)[0] == (
-        "No verdict on the label effect or the emotion effect of Learn-E-Reg: runs collapsed, and a mean over them "
-        "says nothing; the twin shuffled is missing."
+        "No verdict on the label effect or the emotion effect of Learn-E-Reg: runs collapsed, so means over them "
+        "say nothing; the twin shuffled is missing."
     )
 
 
@@ -374,8 +370,7 @@ def test_where_training_images_were_not_scored_test_images_tell_which_branch_ans
     table.loc[of_learned, "test_accuracy_emotional"] = 0.8 - weak[of_learned]
     (sentence,) = [s for s in said(table) if s.startswith("One response")]
     assert sentence.startswith(
-        "One response answers almost alone, by the test result of each without the other: Learn-E-Reg, 60.00 % and "
-        "20.00 %."
+        "One response decides almost alone (test result of each without the other): Learn-E-Reg, 60.00 % and 20.00 %."
     )
 
 
@@ -383,7 +378,7 @@ def test_a_lambda_that_balances_nothing_is_said() -> None:
     table = study({"none": 0.0, "learned": 0.0, "fixed": 0.0})
     assert not any(s.startswith("λ") for s in said(table))
     table.loc[(table["mode"] == "learned") & (table["seed"] < 3), "lambda"] = 0.995
-    assert "λ ended at a limit, where one response answers alone: Learn-E-Reg (near 1 in 3 of 10 seeds)." in said(table)
+    assert "λ ended at a limit, where only one response counts: Learn-E-Reg (near 1 in 3 of 10 seeds)." in said(table)
 
 
 def test_several_cells_stimuli_and_variants_are_named() -> None:
@@ -423,7 +418,9 @@ def test_networks_of_one_arm_that_differ_in_their_number_of_parameters_are_told(
     changed = (table["mode"] == "learned") & (table["experience"] == "affect") & (table["seed"] > 3)
     table.loc[changed, "parameters"] = 2000
     (told,) = [sentence for sentence in said(table) if "number of parameters" in sentence]
-    assert told.startswith("Networks of one arm differ in their number of parameters: Learn-E-Reg (1,000 to 2,000). A")
+    assert told.startswith(
+        "Networks of one arm differ in their number of parameters: Learn-E-Reg (1,000 to 2,000). Their"
+    )
 
 
 def test_with_right_or_wrong_of_every_image_nothing_is_flagged() -> None:
@@ -458,7 +455,7 @@ def test_an_encoder_that_learned_nothing_lets_expect_no_effect(
 ) -> None:
     table = results(stage_1("affect", affect), stage_1("shuffled", shuffled), stage_2(arms({"learned": 0.0})))
     (sentence,) = [s for s in said(table) if s.startswith("In stage 1")]
-    assert sentence.endswith("it hardly learned its labels, so no effect of them is to be expected.")
+    assert sentence.endswith("it hardly learned its labels, so no label effect is to be expected.")
 
 
 @pytest.mark.parametrize(("accuracy", "is_said"), [(0.26, True), (0.8, False)])

@@ -79,8 +79,8 @@ def test_a_budget_as_given_that_is_not_backbones_is_remarked() -> None:
     (remark,) = notes(run(MIXTURE)).remarks
     assert remark == (
         "The gradient budget of Learn-E-Reg is as given (the backbone branch starts with 0.50 of Backbone's gradient, "
-        "the encoder with 0.50): differences to Backbone, the ensemble, transfer and "
-        "unregulated are of step size too."
+        "the encoder with 0.50): differences from Backbone, the ensemble, transfer and "
+        "unregulated also reflect step size."
     )
     assert notes(run({"loss.budget": "as_given"})).remarks == ()  # 1.00 and 1.00 as they are
 
@@ -94,15 +94,13 @@ def test_the_start_of_a_drawn_lambda_is_its_mean(mode: str, n: str, e: str) -> N
 def test_rehearsal_is_said_with_what_differences_are_then_of() -> None:
     variant = run({"encoder.rehearsal": 0.5}, variant="kept alive")
     (rehearsed,) = notes(run({"encoder.rehearsal": 0.0}), variant).remarks
-    assert rehearsed.startswith(
-        "In stage 2 the encoder of Learn-E-Reg, kept alive goes on learning from the stimuli of"
-    )
-    assert "such as Backbone, the ensemble, fresh and moments, are of these images and steps too" in rehearsed
+    assert rehearsed.startswith("In stage 2 the encoder of Learn-E-Reg, kept alive keeps learning from the stimuli of")
+    assert "such as Backbone, the ensemble, fresh and moments, also reflect these images and steps" in rehearsed
 
 
 def test_adamw_and_mixed_features_are_said() -> None:
     (adamw,) = notes(run({"optimizer.name": "adamw"})).remarks
-    assert adamw.startswith("AdamW does not feel a loss's scale")
+    assert adamw.startswith("AdamW is insensitive to the scale of the loss")
     assert notes(run({**MIXTURE, "optimizer.name": "adamw"})).remarks == (adamw,)  # so it is not of step size
     (features,) = notes(run({"regulation.mix": "features"})).remarks
     assert features == (

@@ -1,4 +1,4 @@
-"""The kinds of contrasts that are tested: what a regulated arm is held against, and what that is called."""
+"""The kinds of contrasts that are tested: what a regulated arm is compared with, and the words for it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from emoreg.report.run_frame import TWINS
 
-LABEL_TWINS, PRETEXT_TWINS = TWINS[:3], TWINS[3:]  # what the labels must beat; emotion must beat the others too
+LABEL_TWINS, PRETEXT_TWINS = TWINS[:3], TWINS[3:]  # a label effect is against the first, emotion against all
 
 
 @dataclass(frozen=True)
@@ -15,14 +15,14 @@ class Kind:
     """A kind of contrast.
 
     Args:
-        name: in the column `contrast`.
-        words: in a sentence.
-        heading: of a column, in two lines.
-        colour: its number in charts, that of an arm (`analysis.ROLES`).
-        reference: mode of the arm to beat; empty where these are twins.
-        twins: to beat, every one of them; the size is told against the hardest.
-        beside: what a gain over Backbone is held against too, in a sentence.
-        explains: what a gain is put down to where it does not exceed that.
+        name: value in the column `contrast`.
+        words: its name in a sentence.
+        heading: column header, in two lines.
+        colour: number of its colour in charts, an index into `analysis.ROLES`.
+        reference: mode of the arm to beat; empty if twins are to be beaten.
+        twins: the twins to beat, every one of them; the size is given against the hardest.
+        beside: the reference in a sentence, if it is not Backbone.
+        explains: what may explain a gain over Backbone that does not exceed this reference.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Kind:
 
     @property
     def is_practical(self) -> bool:
-        """Whether it says how good an arm is and nothing of emotion; it is read in both directions."""
+        """Whether it measures how good an arm is, not emotion; it is tested in both directions."""
         return not self.twins
 
 
@@ -44,7 +44,7 @@ PRACTICAL = (
     Kind("gain", "the gain over Backbone", "Gain over\nBackbone", 0, reference="none"),
     Kind(
         "over_ensemble",
-        "the difference to the ensemble",
+        "the difference from the ensemble",
         "Over the\nensemble",
         7,
         reference="ensemble",
@@ -53,11 +53,11 @@ PRACTICAL = (
     ),
     Kind(
         "over_transfer",
-        "the difference to transfer",
+        "the difference from transfer",
         "Over\ntransfer",
         9,
         reference="transfer",
-        beside="transfer, the encoder trained on by itself",
+        beside="transfer, the encoder fine-tuned alone",
         explains="transfer learning",
     ),
     Kind(
@@ -67,7 +67,7 @@ PRACTICAL = (
         10,
         reference="unregulated",
         beside="the same two networks trained apart",
-        explains="averaging them without any regulation",
+        explains="averaging them without regulation",
     ),
 )
 OVER_TWINS = (
@@ -78,5 +78,6 @@ KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (*PRACTICAL, *OVER_TWIN
 
 
 def to_beat(contrast: str) -> int:
-    """How many arms a contrast of this name has to beat: one, or every one of several twins."""
+    """The number of arms that a contrast of this name has to beat: one, or each of several twins."""
+
     return max(1, len(KINDS[contrast].twins)) if contrast in KINDS else 1

@@ -1,4 +1,4 @@
-"""What a report says of the method's settings: its edition, the gradient that each branch starts with, the takeover."""
+"""A report's notes on the method's settings: edition, each branch's gradient at the start, takeover."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     Row = Mapping[str, Any]
 
 FIRST_EDITION = (
-    "These runs are of the first edition of the method, in which gradients were not matched, so that differences to "
-    "Backbone and to the ensemble are of step size too, and all controls had one mode, so that they are twins of the "
-    "arm of that mode alone."
+    "These runs are from the first edition of the method, in which gradients were not matched, so differences from "
+    "Backbone and the ensemble also reflect step size, and all controls had one mode, so they are twins only of the "
+    "arm with that mode."
 )
 PLAN = ("mode", "experience", "variant", "edition", "purpose", "planned_seeds", "first_seed", "looks")
 TAKEOVERS = {"as_is": "as it is", "norm_matched": "norm-matched", "shrunk": "shrunk and perturbed"}
@@ -34,16 +34,16 @@ class MethodNotes:
 
     editions: tuple[int, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()  # (name, value)
-    remarks: tuple[str, ...] = ()  # sentences on what the settings mean for the findings
+    remarks: tuple[str, ...] = ()  # sentences: what the settings mean for the findings
 
 
 def method_notes(runs: pd.DataFrame) -> MethodNotes:
-    """Notes on finished runs of stage 2: rows of a table of results, with their settings where these are known."""
+    """Notes on finished runs of stage 2, from the rows of a table of results and their settings, if these are known."""
     editions = tuple(sorted({1 if is_missing(row.get("edition")) else int(row["edition"]) for row in _rows(runs)}))
     rows = [row for row in _rows(runs) if row["mode"] in REGULATED and not is_missing(_setting(row, "loss.regulated"))]
     facts = {
         "Edition of the method": all_of([str(edition) for edition in editions]) if editions else "",
-        "Plan": "; ".join(dict.fromkeys(filter(None, map(_plan, _rows(runs))))),
+        "Plan": "; ".join(dict.fromkeys(plan for row in _rows(runs) if (plan := _plan(row)))),
         "Loss": _by_line(rows, _loss),
         "Gradient budget": _by_line(rows, _budget),
         "Takeover of the encoder": _by_line([row for row in rows if row["experience"] != "fresh"], _takeover),
@@ -59,14 +59,14 @@ def _rows(runs: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _plan(row: Row) -> str:
-    """Empty for a run without a plan, as of the first edition."""
+    """Purpose, seeds and looks of a run's plan; empty for a run without one, as in the first edition."""
     seeds, looks = row["planned_seeds"], row["looks"]
     if is_missing(seeds):
         return "" if is_missing(row["purpose"]) else str(row["purpose"])
     at = [] if looks is None or isinstance(looks, float) or len(looks) < 2 else [str(int(look)) for look in looks]
     when = f", looks at {all_of(at)}" if at else ""
-    begins = "" if is_missing(row["first_seed"]) else f" from {int(row['first_seed'])} on"
-    return f"{row['purpose']}, {count(int(seeds), 'seed')}{begins}{when}"
+    first = "" if is_missing(row["first_seed"]) else f" from {int(row['first_seed'])} on"
+    return f"{row['purpose']}, {count(int(seeds), 'seed')}{first}{when}"
 
 
 def _setting(row: Row, name: str) -> Any:
@@ -78,7 +78,7 @@ def _arm(row: Row) -> str:
 
 
 def _by_line(rows: Iterable[Row], line: Callable[[Row], str]) -> str:
-    """A line about each arm, once where arms share it."""
+    """The lines about all arms; a line that arms share is given once with their names."""
     arms: dict[str, dict[str, None]] = {}
     for row in rows:
         arms.setdefault(line(row), {})[_arm(row)] = None
@@ -96,7 +96,7 @@ def _weights(row: Row) -> LossWeights:
 
 
 def _shares(row: Row) -> tuple[float, float]:
-    """What backbone branch and encoder get at the start of Backbone's gradient, as the loss gives it."""
+    """The starting gradients of backbone branch and encoder without a budget, in units of Backbone's."""
     from emoreg.models.gradient_budget import expected_start, gradient_shares  # imports torch
 
     return gradient_shares(_weights(row), expected_start(row["mode"], float(_setting(row, "regulation.lam"))))
@@ -107,7 +107,7 @@ def _is_matched(row: Row) -> bool:
 
 
 def _loss(row: Row) -> str:
-    """Its terms, and what is mixed."""
+    """The terms of the loss, and what is mixed."""
     a, a_n, a_e, m = _weights(row)
     terms = ((a, "CE(z, y)"), (a_n, "CE(z_n, y)"), (a_e, "CE(z_e, y)"), (m, "D(z_n, z_e)"))
     mixed = _setting(row, "regulation.mix")
@@ -146,7 +146,7 @@ def _as_given(rows: Sequence[Row]) -> list[str]:
         return []
     return [
         f"The gradient budget of {all_of(_names(unmatched))} is as given ({_by_line(unmatched, _start)}): "
-        "differences to Backbone, the ensemble, transfer and unregulated are of step size too."
+        "differences from Backbone, the ensemble, transfer and unregulated also reflect step size."
     ]
 
 
@@ -155,9 +155,9 @@ def _rehearsing(rows: Sequence[Row]) -> list[str]:
     if not rehearsed:
         return []
     return [
-        f"In stage 2 the encoder of {all_of(_names(rehearsed))} goes on learning from the stimuli of stage 1 "
-        "(encoder.rehearsal): differences to whatever does not rehearse, such as Backbone, the ensemble, fresh and "
-        "moments, are of these images and steps too."
+        f"In stage 2 the encoder of {all_of(_names(rehearsed))} keeps learning from the stimuli of stage 1 "
+        "(encoder.rehearsal): differences from arms without rehearsal, such as Backbone, the ensemble, fresh and "
+        "moments, also reflect these images and steps."
     ]
 
 
@@ -175,7 +175,8 @@ def _features(rows: Sequence[Row]) -> list[str]:
 def _scale_free(rows: Sequence[Row]) -> list[str]:
     used = {_setting(row, "optimizer.name") for row in rows}
     return [
-        f"{words} does not feel a loss's scale: with it a matched gradient budget and one as given are the same."
+        f"{words} is insensitive to the scale of the loss: with it, a matched gradient budget and one as given are "
+        "the same."
         for name, words in SCALE_FREE.items()
         if name in used
     ]

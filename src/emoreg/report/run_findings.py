@@ -1,4 +1,4 @@
-"""What there is to say of a study's runs: which collapsed, starved, ended at a limit of λ, or are not finished."""
+"""Findings about a study's runs: which collapsed, starved, ended at a limit of λ, or are not finished."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from emoreg.report.collapse import Frequency
 from emoreg.report.formatting import count, listed, percent
 
 STUCK = 0.02  # a mean λ this close to 0 or 1 balances nothing
-STARVED = 0.5  # of the outcome of the stronger response, as for `run_frame.Runs.starved`
+STARVED = 0.5  # share of the stronger response's outcome, as for `run_frame.Runs.starved`
 
 
 def named(analysis: Analysis) -> list[tuple[str, ArmResult]]:
-    """All arms with their names for sentences."""
+    """All arms with their names in sentences."""
     has_cells = len(analysis.cells) > 1
     return [
         (f"{arm.label} on {cell.title}" if has_cells else arm.label, arm)
@@ -31,7 +31,7 @@ def collapsed(analysis: Analysis) -> list[str]:
 
 
 def starved(analysis: Analysis) -> list[str]:
-    """Networks in which one branch learned and the other hardly did, whichever it is in each seed."""
+    """Networks in which one branch hardly learned; it may be a different branch in each seed."""
     on_training = [f"{name} {_share(arm.starved)}" for name, arm in named(analysis) if arm.starved.count]
     on_test = []
     for name, arm in named(analysis):
@@ -44,12 +44,12 @@ def starved(analysis: Analysis) -> list[str]:
     sentences = []
     if on_training:
         sentences.append(
-            "One branch starved, alone under half as good as the other on training images at the end: "
+            "One branch starved (alone, less than half as good as the other on training images at the end): "
             f"{listed(on_training)}."
         )
     if on_test:
         sentences.append(
-            f"One response answers almost alone, by the test result of each without the other: {listed(on_test)}."
+            f"One response decides almost alone (test result of each without the other): {listed(on_test)}."
         )
     if sentences:
         sentences[-1] += " λ then says which branch won, not that emotion is useful."
@@ -70,17 +70,17 @@ def stuck_lambdas(analysis: Analysis) -> list[str]:
         for limit in (0, 1)
         if (stuck := sum(abs(lam - limit) < STUCK for lam in arm.lam))
     ]
-    return [f"λ ended at a limit, where one response answers alone: {listed(each)}."] if each else []
+    return [f"λ ended at a limit, where only one response counts: {listed(each)}."] if each else []
 
 
 def unlike_networks(analysis: Analysis) -> list[str]:
-    """Arms whose runs trained networks of several sizes, such as those of a backbone whose code was changed."""
+    """Arms whose runs trained networks of different sizes, for example because the code of a backbone changed."""
     each = [f"{name} ({min(arm.unlike):,} to {max(arm.unlike):,})" for name, arm in named(analysis) if arm.unlike]
     if not each:
         return []
     return [
-        f"Networks of one arm differ in their number of parameters: {listed(each)}. A mean over them is that of no one "
-        "network: do the runs again with one."
+        f"Networks of one arm differ in their number of parameters: {listed(each)}. Their mean describes no single "
+        "network: repeat the runs with one."
     ]
 
 

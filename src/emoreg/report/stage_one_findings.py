@@ -1,4 +1,4 @@
-"""What the encoders learned in stage 1, in sentences, beside what chance and shuffled labels give."""
+"""What the encoders learned in stage 1, in sentences, compared with chance and shuffled labels."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from emoreg.report.analysis import StageOneResult
 from emoreg.report.formatting import all_of, decimal, listed
 
 WEAK_CCC = 0.1
-CHANCE_ROTATION = 0.3  # one quarter turn of four, with some room for luck
+CHANCE_ROTATION = 0.3  # chance is 0.25 for four quarter turns; the rest is a margin
 
 
 def stage_one_findings(results: Sequence[StageOneResult]) -> list[str]:
-    """What the affective encoders learned, compared with chance and with those of shuffled labels."""
+    """What the affective encoders learned, compared with chance and with encoders trained on shuffled labels."""
     shuffled = {(e.stimuli, e.backbone): dict(e.metrics) for e in results if e.experience == "shuffled"}
     sentences = []
     for result in results:
@@ -28,9 +28,9 @@ def stage_one_findings(results: Sequence[StageOneResult]) -> list[str]:
         each = [_learned(result, name, mean, baseline.get(name)) for name, mean in measured.items()]
         is_no_better = all(name in baseline and mean <= baseline[name] for name, mean in measured.items())
         is_weak = all(name.endswith("ccc") and mean < WEAK_CCC for name, mean in measured.items())
-        lesson = (
-            ": it hardly learned its labels, so no effect of them is to be expected" if is_no_better or is_weak else ""
-        )
+        lesson = ""
+        if is_no_better or is_weak:
+            lesson = ": it hardly learned its labels, so no label effect is to be expected"
         sentences.append(
             f"In stage 1 the encoder of {result.stimuli} ({result.backbone}) reached {all_of(each)} on validation "
             f"images{lesson}."
@@ -40,19 +40,19 @@ def stage_one_findings(results: Sequence[StageOneResult]) -> list[str]:
 
 def _learned(result: StageOneResult, name: str, mean: float, with_shuffled: float | None) -> str:
     """ "CCC 0.84 (chance 0, −0.03 with shuffled labels; 100 images)"."""
-    what = name.rpartition("_")[0]
+    stimuli_set = name.rpartition("_")[0]  # empty if there is only one
     facts = dict(result.facts)
-    chance = 0.0 if name.endswith("ccc") else facts.get(f"{what}_chance".lstrip("_"), math.nan)
+    chance = 0.0 if name.endswith("ccc") else facts.get(f"{stimuli_set}_chance".lstrip("_"), math.nan)
     beside = [] if math.isnan(chance) else [f"chance {decimal(chance) if chance else 0}"]
     if with_shuffled is not None:
         beside.append(f"{decimal(with_shuffled)} with shuffled labels")
-    images = facts.get(f"{what}_images".lstrip("_"))
+    images = facts.get(f"{stimuli_set}_images".lstrip("_"))
     remarks = "; ".join(filter(None, [", ".join(beside), "" if images is None else f"{images:,.0f} images"]))
     return f"{name.replace('_', ' ').replace('ccc', 'CCC')} {decimal(mean)}{remarks and f' ({remarks})'}"
 
 
 def unlearned_rotation(results: Sequence[StageOneResult]) -> list[str]:
-    """Stimuli without an up and a down teach nothing by their rotation, whose twin then rules out little."""
+    """Stimuli without an up and a down: predicting their rotation teaches nothing, so the twin rules out little."""
     each = [
         f"{result.stimuli} ({result.backbone}), accuracy {decimal(accuracy.mean)}"
         for result in results
@@ -63,5 +63,5 @@ def unlearned_rotation(results: Sequence[StageOneResult]) -> list[str]:
         return []
     return [
         f"The rotation twin did not learn which way up an image is (chance: 0.25): {listed(each)}. There it rules out "
-        "little more than fresh does."
+        "little more than fresh."
     ]
