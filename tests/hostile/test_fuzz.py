@@ -36,7 +36,7 @@ from emoreg.errors import UserError
 from emoreg.report.analyse_table import analyse
 from emoreg.report.findings import findings
 from emoreg.report.page_tables import accuracy_grid, calibration_grid, contrasts_grid, cost_grid
-from emoreg.report.paper_tables import latex_table, markdown_table
+from emoreg.report.paper_tables import latex_report, markdown_table
 from emoreg.runs.run import CHECKPOINT, DIVERGED, ENVIRONMENT, FINAL, METRICS, RECIPE, WEIGHTS, Run
 from emoreg.study.plan import plan_runs
 from emoreg.study.read_study import read_study
@@ -367,7 +367,7 @@ def test_a_report_of_runs_with_anything_for_their_results(finals: list[Any], ses
             findings(found)
         for cell in found.cells:
             contrasts_grid(cell), accuracy_grid(cell), calibration_grid(cell), cost_grid(cell)
-        markdown_table(found), latex_table(found)
+        markdown_table(found), latex_report(found, "")
 
     is_refused(report, "")
 

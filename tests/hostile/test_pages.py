@@ -25,7 +25,7 @@ from emoreg.inference.export.model_card import classifier_card
 from emoreg.report.analysis import Analysis
 from emoreg.report.findings import findings
 from emoreg.report.page import write_report
-from emoreg.report.paper_tables import latex_table, markdown_table
+from emoreg.report.paper_tables import latex_report, markdown_table
 from emoreg.runs.run import Run
 from emoreg.runtime.progress import Progress
 from inference.combinations import untrained
@@ -165,14 +165,14 @@ def test_a_browser_runs_nothing_of_an_explanation_nor_of_its_charts(explained: P
 def test_markdown_and_latex_hold_hostile_names_as_text(analysis: Analysis) -> None:
     text = markdown_table(analysis)
     assert "<script>" not in text.replace("\\<", "") and "\\<script\\>" in text
-    latex = latex_table(analysis)
+    latex = latex_report(analysis, "")
     assert "<" not in latex.replace(r"\textless{}", "") and "&b" not in latex
 
 
 @pytest.mark.parametrize("name", [r"\input{/etc/passwd}", "a_b^c%d#e$f~g", "\\write18{touch hacked}", "a\nb | c"])
 def test_a_set_called_like_a_command_of_latex_is_text(name: str) -> None:
     study = made_up(stimuli=(name, "oasis"), cells=((name, "resnet20"),))
-    latex = latex_table(study)
+    latex = latex_report(study, "")
     assert r"\input" not in latex and r"\write18" not in latex
     rows = [line for line in latex.splitlines() if line.endswith(r"\\")]
     assert {line.replace(r"\&", "").count("&") for line in rows} == {4, 5}  # accuracies, contrasts

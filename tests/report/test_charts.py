@@ -101,14 +101,14 @@ def test_the_picture_has_every_tested_contrast_under_its_heading() -> None:
     assert places == sorted(places)
     assert rows[places[0] + 1 : places[1]] == ["E-Reg", "Learn-E-Reg", "Ensemble", "Wide", "Transfer"]
     assert rows[places[2] + 1 : places[3]] == ["E-Reg", "Learn-E-Reg"]
-    assert rows[places[3] + 1].startswith("E-Reg to ")
+    assert rows[places[3] + 1].startswith("E-Reg vs ")
     assert chart.spoken.count("Learn-E-Reg") == 5
 
 
 def test_the_picture_shows_how_large_a_difference_has_to_be_to_be_found() -> None:
     (chart,) = contrast_charts(made_up().cells[0], "p")
     assert "var(--band)" in chart.svg
-    assert re.search(r"Learn-E-Reg to \w+ \S+ \(.*?\), smallest effect with power 0.8: \+\d+\.\d\d;", chart.spoken)
+    assert re.search(r"Learn-E-Reg vs \w+ \S+ \(.*?\), smallest effect with power 0.8: \+\d+\.\d\d;", chart.spoken)
     (without,) = contrast_charts(made_up(3, arms=FEW).cells[0], "p")  # three seeds: nothing could be found
     assert "var(--band)" not in without.svg and "power" not in without.spoken
 
@@ -132,7 +132,7 @@ def test_a_diamond_is_filled_where_the_test_passed() -> None:
 
 def test_every_twin_has_a_row_in_its_colour() -> None:
     (chart,) = twin_charts(made_up().cells[0], "e")
-    assert {f"to {name}" for name in TWINS} <= set(texts(chart))
+    assert {f"vs {name}" for name in TWINS} <= set(texts(chart))
     assert colours(chart) == {ROLES.index(name) for name in TWINS}
 
 

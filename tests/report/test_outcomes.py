@@ -66,7 +66,7 @@ def test_the_page_and_the_tables_name_the_outcome(tmp_path: Path) -> None:
     table = pd.concat([rated(), results(stage_1("affect", [0.3] * 5))], ignore_index=True)
     analysis = analysis_of("ratings", table)
     sentences = findings(analysis)
-    assert any("Of concordance (CCC) there is no right or wrong per test image" in line for line in sentences)
+    assert any("For concordance (CCC) there is no right or wrong per test image" in line for line in sentences)
     page = write_reports(tmp_path, analysis, sentences).read_text(encoding="utf-8")
     assert "Differences in concordance (CCC)" in page and "Calibration" not in page and "Accuracies" not in page
     markdown = (tmp_path / "report.md").read_text(encoding="utf-8")

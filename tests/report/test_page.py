@@ -115,7 +115,7 @@ def test_every_reference_within_the_page_has_one_target(drawn: Page, page: Calla
 
 def test_every_chart_is_described_and_takes_its_colours_from_the_page(drawn: Page) -> None:
     described = [attributes["aria-label"] or "" for _, attributes in drawn.elements if attributes.get("role") == "img"]
-    charts = ["cifar10, resnet20, points", "Accuracy, %", "Difference to every twin", "Validation accuracy"]
+    charts = ["cifar10, resnet20, points", "Accuracy, %", "Difference from every twin", "Validation accuracy"]
     charts += ["Training loss", "λ over", "Backbone branch's share", "Norm of the backbone", "Norm of the encoder"]
     charts += [
         "Minus Backbone in each",
@@ -256,7 +256,7 @@ def test_a_study_without_twins_or_without_a_backbone_makes_a_page_too(
 
 def test_a_study_of_which_nothing_is_finished_makes_a_page_too(page: Callable[..., Page]) -> None:
     failures = (("Learn-E-Reg, seed 0", "out of memory"),)
-    empty = Analysis("A study", (), (), (), 3, 0, failures, (), (), MethodNotes(), (), pd.DataFrame())
+    empty = Analysis("A study", (), (), 3, 0, failures, (), (), MethodNotes(), (), pd.DataFrame())
     got = page(empty, ("Nothing is finished.",))
     assert "Learn-E-Reg, seed 0out of memory" in got.words
     assert "0 of 3 finished, 1 failed" in got.words

@@ -80,7 +80,7 @@ def test_a_contrast_has_both_widths_its_p_and_its_verdict() -> None:
     without_images = dataclasses.replace(GAIN, images=0)
     assert contrast_entry(without_images).below == "+0.10, +0.70\np 0.012\nabove"
     label = dataclasses.replace(GAIN, name="label", against="shuffled", verdict=Verdict.NOT_ABOVE)
-    assert contrast_entry(label) == Entry("+0.40", "+0.10, +0.70\n[+0.20, +0.60]\nto shuffled\np 0.012\nnot above")
+    assert contrast_entry(label) == Entry("+0.40", "+0.10, +0.70\n[+0.20, +0.60]\nvs shuffled\np 0.012\nnot above")
     assert contrast_entry(None) == Entry("–")
 
 

@@ -1,4 +1,4 @@
-"""From a table of runs to all that a report shows of it, in the shapes of `report.analysis`."""
+"""Turns a table of runs into the contents of a report, in the classes of `report.analysis`."""
 
 from __future__ import annotations
 
@@ -46,27 +46,27 @@ if TYPE_CHECKING:
     Frame = pd.DataFrame
     Contrasts = Mapping[tuple[Cell, Arm], list["Contrast"]]
 
-# The least and the largest value of columns by a word in their names.
+# The least and the largest possible value of a column, by a word in its name.
 POSSIBLE = {
     **dict.fromkeys(("accuracy", "ece", "f1", "precision", "match"), (0.0, 1.0)),
     "ccc": (-1.0, 1.0),
     **dict.fromkeys(("loss", "mae", "rmse"), (0.0, math.inf)),
 }
-ENOUGH_FOR_ALL = 5  # seeds from which a limit at the largest possible value is believed
-DIVERGED = 1e12  # losses beyond this, or infinite, leave a gap in their curve
+ENOUGH_FOR_ALL = 5  # seeds needed to believe a limit at the largest possible value
+DIVERGED = 1e12  # losses of at least this leave a gap in their curve
 
 
 def analyse(name: str, table: Frame, left_out: Sequence[str] = (), own_notes: MethodNotes | None = None) -> Analysis:
-    """Everything that a report shows of a study.
+    """Analyse a study: everything that its report shows.
 
     Args:
-        name: of the study.
-        table: one row per run, as `emoreg.study.results` makes it. Runs that have not ended count as planned alone.
-        left_out: what the study asks for and cannot be done, with the reason, a line for each.
-        own_notes: for results of an own loop, in place of notes on a study's settings.
+        name: name of the study.
+        table: one row per run, as `emoreg.study.results` makes it. Runs that have not ended only count as planned.
+        left_out: what the study requests but cannot be done, a line each with the reason.
+        own_notes: replaces the notes on a study's settings, for results of a user's own training loop.
 
     Raises:
-        UserError: the table holds a run twice, or what no study writes.
+        UserError: the table holds a run twice, or values that no study writes.
     """
     done = table[table["status"] == RunStatus.FINISHED]
     stage_1, stage_2 = (done[done["stage"] == stage] for stage in (1, 2))
@@ -85,7 +85,6 @@ def analyse(name: str, table: Frame, left_out: Sequence[str] = (), own_notes: Me
         cells=cells,
         suites=suite_cells(of_stage_2, runs, cells),
         stage_1=tuple(_stage_one(key, runs) for key, runs in _groups(stage_1)),
-        seeds=tuple(sorted({int(seed) for seed in stage_2["seed"]})),
         planned=len(each_once(table)),
         finished=len(each_once(done)),
         failures=_errors(each_once(failed)),
@@ -100,7 +99,7 @@ def analyse(name: str, table: Frame, left_out: Sequence[str] = (), own_notes: Me
 
 
 def _shared(runs: Frame) -> tuple[tuple[str, str], ...]:
-    """Arms of several variants that are the same runs, as nothing in which the variants differ touches them."""
+    """Facts on arms of several variants that are the same runs, because the variants do not differ in them."""
     if "id" not in runs or "variant" not in runs:
         return ()
     labels: dict[str, dict[str, None]] = defaultdict(dict)  # by run
@@ -109,7 +108,7 @@ def _shared(runs: Frame) -> tuple[tuple[str, str], ...]:
     for id_, mode, experience, variant in zip(*columns, strict=True):
         labels[id_][label_of(Arm(mode, experience, variant, None), has_stimuli=False)] = None
     same = dict.fromkeys(all_of(list(each)) for each in labels.values() if len(each) > 1)
-    return tuple(("The same runs", f"{each}: their variants differ in nothing that touches them") for each in same)
+    return tuple(("The same runs", f"{each}: their variants differ in nothing that affects them") for each in same)
 
 
 def _errors(runs: Frame) -> tuple[tuple[str, str], ...]:
@@ -118,10 +117,12 @@ def _errors(runs: Frame) -> tuple[tuple[str, str], ...]:
 
 def _cells(table: Frame, runs: Runs, contrasts: Contrasts) -> Iterable[CellResult]:
     """The cells of a table of stage 2, in order of appearance."""
-    has_stimuli = len({arm.stimuli for of_cell in runs.cells.values() for arm in of_cell} - {None}) > 1
-    for cell, of_cell in runs.cells.items():
+    has_stimuli = len({arm.stimuli for arms in runs.cells.values() for arm in arms} - {None}) > 1
+    for cell, by_arm_and_seed in runs.cells.items():
+        if not by_arm_and_seed:
+            continue
         prefix = "validation_" if cell.purpose == EXPLORATION else "test_"
-        by_arm = {arm: runs.of_plan(cell, arm) for arm in of_cell}
+        by_arm = {arm: runs.of_plan(cell, arm) for arm in by_arm_and_seed}
         rows = {arm: table.iloc[list(by_seed.values())].set_index("seed") for arm, by_seed in by_arm.items()}
         arms = [
             _arm_result(
@@ -136,26 +137,25 @@ def _cells(table: Frame, runs: Runs, contrasts: Contrasts) -> Iterable[CellResul
             )
             for arm in _in_order(by_arm)
         ]
-        if arms:
-            everything = table.iloc[[row for by_seed in of_cell.values() for row in by_seed.values()]]
-            classes = next(iter(_lists(everything, "classes").values()), ())
-            yield CellResult(
-                target=str(cell.target),
-                backbone=str(cell.backbone),
-                purpose=cell.purpose,
-                classes=tuple(str(name) for name in classes),
-                benchmark=_benchmark(everything, len(classes)),
-                images=int(max(_values(everything, "images_train"), default=0)),
-                has_stimuli=has_stimuli,
-                arms=tuple(arms),
-                part="; ".join(dict.fromkeys(part_of(target, whole) for target, _, whole in targets_of(everything))),
-            )
+        everything = table.iloc[[row for by_seed in by_arm_and_seed.values() for row in by_seed.values()]]
+        classes = next(iter(_lists(everything, "classes").values()), ())
+        yield CellResult(
+            target=str(cell.target),
+            backbone=str(cell.backbone),
+            purpose=cell.purpose,
+            classes=tuple(str(name) for name in classes),
+            benchmark=_benchmark(everything, len(classes)),
+            images=int(max(_values(everything, "images_train"), default=0)),
+            has_stimuli=has_stimuli,
+            arms=tuple(arms),
+            part="; ".join(dict.fromkeys(part_of(target, whole) for target, _, whole in targets_of(everything))),
+        )
 
 
 def _with_headings(cells: Sequence[CellResult], table: Frame) -> tuple[CellResult, ...]:
-    """The cells, called by the name of their set where its part tells them apart as well as their label does.
+    """Give cells the name of their set as heading if, with the part that is used, it still tells them apart.
 
-    A label has the settings in which the targets of a study differ: "digits, noise_share 0.4".
+    Labels hold the settings in which the targets of a study differ, such as "digits, noise_share 0.4".
     """
     headed = []
     for cell in cells:
@@ -168,10 +168,11 @@ def _with_headings(cells: Sequence[CellResult], table: Frame) -> tuple[CellResul
 
 
 def _in_order(arms: Iterable[Arm]) -> list[Arm]:
-    """References first, then by mode and experience; variants and stimuli in order of appearance, none first."""
+    """Arms by mode (references first), variant, experience and stimuli; variants and stimuli as they appear."""
     arms = list(arms)
     modes = [*REFERENCES, *(mode for mode in MODES if mode not in REFERENCES)]
-    variants, stimuli = (list(dict.fromkeys([None, *(arm[field] for arm in arms)])) for field in (2, 3))
+    variants = list(dict.fromkeys([None, *(arm.variant for arm in arms)]))
+    stimuli = list(dict.fromkeys([None, *(arm.stimuli for arm in arms)]))
     experiences: list[str | None] = [None, "affect", *TWINS]
     return sorted(
         arms,
@@ -198,7 +199,7 @@ def _contrast(runs: Runs, one: Judged, smallest: float) -> Contrast:
         over_seeds=_interval_of(size.point, size.low_seeds, size.high_seeds, values.tolist(), outcome, is_alone),
         level=comparison.looks[-1].level,
         images=size.images,
-        p=decision.p_told,
+        p=decision.p_of_verdict,
         family=decision.family,
         missing=comparison.missing,
         smallest=smallest,
@@ -215,13 +216,13 @@ def _contrast(runs: Runs, one: Judged, smallest: float) -> Contrast:
 def _interval_of(
     mean: float, low: float, high: float, values: Sequence[float], outcome: Outcome, is_alone: bool
 ) -> Interval:
-    """Limits at the ends of the range are none: so few seeds cannot tell them."""
+    """An interval without limits if these lie at the ends of the possible range: the seeds do not determine them."""
     least, largest = outcome.least, outcome.largest
     if is_alone:
-        is_none = low <= least or (high >= largest and len(values) < ENOUGH_FOR_ALL)
+        is_undetermined = low <= least or (high >= largest and len(values) < ENOUGH_FOR_ALL)
     else:
-        is_none = low <= least - largest or high >= largest - least
-    if is_none:
+        is_undetermined = low <= least - largest or high >= largest - least
+    if is_undetermined:
         low = high = math.nan
     return Interval(mean, low, high, tuple(values))
 
@@ -236,9 +237,8 @@ def _arm_result(
     outcome: Outcome,
     frequencies: tuple[Frequency, Frequency],
 ) -> ArmResult:
-    """`runs` and `plain` (Backbone's) are indexed by seed; `prefix` is that of the split that is scored."""
+    """`runs` and `plain` (Backbone's) are indexed by seed; `prefix` is that of the scored split's columns."""
     reference = None if arm == BACKBONE else plain
-    validation = _interval(runs, f"validation_{outcome.name}")
     parameters = [int(value) for value in dict.fromkeys(_values(runs, "parameters"))]
     return ArmResult(
         arm=arm,
@@ -246,7 +246,6 @@ def _arm_result(
         label=label,
         contrasts={contrast.name: contrast for contrast in contrasts if contrast.name != "twin"},
         twins=tuple(contrast for contrast in contrasts if contrast.name == "twin"),
-        validation=validation if validation.n else None,
         lam=_lambdas(runs, prefix),
         responses=_responses(runs, prefix, outcome),
         collapsed=frequencies[0],
@@ -260,7 +259,7 @@ def _arm_result(
         flops=next((int(value) for value in _values(runs, "flops")), 0),
         images_per_second=_interval(runs, "images_per_second").mean,
         curves=_curves(runs, prefix),
-        measures={name: found for name in MEASURES if (found := _interval(runs, f"{prefix}{name}")).n},
+        measures={name: measure for name in MEASURES if (measure := _interval(runs, f"{prefix}{name}")).n},
         omits_lambda_curve=bool(_has_wrong_gate_curve(runs, prefix).any()),
     )
 
@@ -274,15 +273,16 @@ def _groups(stage_1: Frame) -> list[tuple[tuple[str | None, ...], Frame]]:
 
 
 def _benchmark(runs: Frame, classes: int) -> str | None:
-    """The paper's target that these runs have, if they have all of its classes."""
+    """The paper's target that these runs use with all of its classes, if any."""
     names = set(runs.get(f"{SETTINGS}target.name", ()))
-    return next(
-        (name for name, number in (("cifar10", 10), ("cifar100", 100)) if names == {name} and classes == number), None
-    )
+    for name, number in (("cifar10", 10), ("cifar100", 100)):
+        if names == {name} and classes == number:
+            return name
+    return None
 
 
 def _responses(runs: Frame, prefix: str, outcome: Outcome) -> tuple[Interval, Interval] | None:
-    """The outcome of each response alone on the seeds that have both."""
+    """The outcome of each response alone, on the seeds that have both; None if there are none."""
     columns = [f"{prefix}{outcome.name}_non_emotional", f"{prefix}{outcome.name}_emotional"]
     both = runs.reindex(columns=columns).dropna()
     if both.empty:
@@ -292,37 +292,38 @@ def _responses(runs: Frame, prefix: str, outcome: Outcome) -> tuple[Interval, In
 
 
 def _lambdas(runs: Frame, prefix: str) -> tuple[float, ...]:
-    """Mean λ over the scored images; where that was not measured, the module's own λ."""
+    """Mean λ over the scored images of each seed; if it was not measured, the module's own λ."""
     columns = runs.reindex(columns=[f"{prefix}lambda", "lambda"]).astype(float)
     return tuple(columns[f"{prefix}lambda"].fillna(columns["lambda"]).dropna())
 
 
 def _has_wrong_gate_curve(runs: Frame, prefix: str) -> pd.Series[bool]:
-    """Which runs have one λ per image and recorded the gate's λ at features of zero, as emoreg 0.1.0 did."""
+    """Whether each run has one λ per image but recorded the gate's λ at features of zero, as emoreg 0.1.0 did."""
     granularity, measured = f"{SETTINGS}regulation.granularity", f"{prefix}lambda"
     columns = runs.reindex(columns=[granularity, "lambda", measured])
     return (columns[granularity] == "per_sample") & (columns["lambda"] != columns[measured])
 
 
 def _values(runs: Frame, column: str) -> tuple[float, ...]:
-    """The values of a column, without absent ones."""
+    """The values of a column that are not missing."""
     return tuple(runs[column].dropna().astype(float)) if column in runs else ()
 
 
 def _interval(runs: Frame, column: str) -> Interval:
-    """Over seeds, within what is possible for such a column."""
-    return interval(_values(runs, column), *next((limits for word, limits in POSSIBLE.items() if word in column), ()))
+    """The interval of a column over seeds, within the column's possible values."""
+    limits = next((limits for word, limits in POSSIBLE.items() if word in column), ())
+    return interval(_values(runs, column), *limits)
 
 
 def _lists(runs: Frame, column: str) -> dict[Any, Any]:
-    """A column of lists (arrays, if the table was read from a file) by the index of their rows, without absent ones."""
+    """The lists in a column (arrays, if the table was read from a file) by row index, without missing ones."""
     if column not in runs:
         return {}
     return {key: row for key, row in runs[column].items() if isinstance(row, list | tuple | np.ndarray)}
 
 
 def _per_class_gain(runs: Frame, plain: Frame, prefix: str) -> tuple[Interval, ...]:
-    """An interval per class over the seeds that both have; a class without images (NaN) has no values."""
+    """The interval of each class over the seeds that both have; a class without images (NaN) has no values."""
     own, reference = (_lists(arm, f"{prefix}per_class") for arm in (runs, plain))
     if len({len(row) for row in own.values()}) > 1:
         raise UserError("runs of one arm have accuracies of different numbers of classes: a final.json was edited")
@@ -335,7 +336,8 @@ def _per_class_gain(runs: Frame, plain: Frame, prefix: str) -> tuple[Interval, .
 
 
 def _reliability(runs: Frame, prefix: str) -> tuple[tuple[float, float, int], ...]:
-    """Confidence and accuracy of each bin, over all images of all seeds; NaN in a bin without images."""
+    """Confidence, accuracy and number of images of each bin, over all seeds; NaN in a bin without images."""
+
     columns = (f"{prefix}reliability_{part}" for part in ("confidence", "accuracy", "count"))
     lists = [[*_lists(runs, column).values()] for column in columns]
     if len({len(row) for rows in lists for row in rows}) != 1 or len({len(rows) for rows in lists}) != 1:

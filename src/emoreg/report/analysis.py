@@ -1,4 +1,4 @@
-"""What a report shows of a study: the arms of each cell, their contrasts, and all that was measured."""
+"""The contents of a report: the arms of each cell, their contrasts, and all measurements."""
 
 from __future__ import annotations
 
@@ -23,38 +23,38 @@ if TYPE_CHECKING:
 
 
 REFERENCES = ("none", "ensemble", "wide", "transfer", "unregulated", *RELATIVES)  # modes
-# What an arm is within a comparison; decides its colour and marker.
+# The role of an arm in a comparison; it determines colour and marker.
 ROLES = ("Backbone", "affect", *TWINS, *(MODES[mode] for mode in REFERENCES[1:]))
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """What a contrast (`contrasts.Judged`) came to, with the differences that it is made of."""
+    """The result of a contrast (`contrasts.Judged`), with the difference of every seed."""
 
-    name: str  # of the outcome, such as accuracy; or of a contrast, as `contrasts` has them
+    name: str  # of the contrast, as in `contrasts`; for an arm's own outcome that of the outcome, such as accuracy
     against: str | None  # the (hardest) twin's experience, or a reference's mode
-    size: Interval  # over seeds and images; its values are the differences to `against`, one per seed
+    size: Interval  # over seeds and images; its values are the differences from `against`, one per seed
     over_seeds: Interval  # over seeds alone
-    level: float  # one-sided, of the limits
-    images: int  # that `size` covers; 0: over seeds alone
-    p: float  # one-sided, for the family: of being below where the verdict is below, else of being above
-    family: int  # arms; 0 where nothing is tested
+    level: float  # one-sided level of the limits
+    images: int  # number of test images that `size` covers; 0: it is over seeds alone
+    p: float  # one-sided, corrected for the family; for being below if that is the verdict, else for being above
+    family: int  # number of arms; 0 if nothing is tested
     missing: tuple[str, ...]  # twins
-    smallest: float  # difference that its test finds with probability 0.8; NaN where none is tested or could pass
-    collapsed: int  # runs
-    extra_seeds: int  # beyond the plan, not used
-    mixed: tuple[str, ...]  # what differs between the runs: device, precision, edition
-    next_look: int | None  # at so many seeds; None without a plan, or when it is complete
-    decided_at: int | None  # seeds of the look that decided for above or below
+    smallest: float  # difference that the test finds with probability 0.8; NaN if nothing is tested or could pass
+    collapsed: int  # number of runs
+    extra_seeds: int  # number of seeds beyond the plan; they are not used
+    mixed: tuple[str, ...]  # properties in which the runs differ: device, precision, edition
+    next_look: int | None  # number of seeds at the next look; None without a plan or when it is complete
+    decided_at: int | None  # number of seeds at the look that decided for above or below
     verdict: Verdict | None
-    # Without a plan: arms without seeds that others of the contrast have, which are in no figure of it.
+    # Without a plan: arms, and the seeds that they lack and others have; the contrast does not use these seeds.
     lacking: tuple[tuple[Arm, tuple[int, ...]], ...] = ()
 
     @property
-    def to(self) -> str:
-        """ "to shuffled", where the hardest of several twins must be beaten; else empty."""
+    def versus(self) -> str:
+        """ "vs shuffled", if the contrast is against the hardest of several twins; else empty."""
         has_several = self.name in KINDS and KINDS[self.name].twins
-        return f"to {self.against}" if has_several and self.against else ""
+        return f"vs {self.against}" if has_several and self.against else ""
 
     @property
     def is_found(self) -> bool:
@@ -63,7 +63,7 @@ class Contrast:
 
     @property
     def has_faded(self) -> bool:
-        """Whether an early look decided, and the seeds since no longer show it."""
+        """Whether an early look decided and all seeds so far no longer show it."""
         return self.is_found and self.decided_at is not None and self.decided_at < self.size.n and self.p > LEVEL + TIE
 
 
@@ -73,9 +73,8 @@ class ArmResult:
 
     arm: Arm
     label: str  # "Learn-E-Reg", "Learn-E-Reg, shuffled", "Learn-E-Reg, mixture (oasis)"
-    contrasts: Mapping[str, Contrast]  # by name, without those to single twins
+    contrasts: Mapping[str, Contrast]  # by name, without those against single twins
     twins: tuple[Contrast, ...]  # a regulated arm minus each of its twins
-    validation: Interval | None  # the outcome on validation images; None without any
     lam: tuple[float, ...]  # mean λ over the scored images, one value per seed; empty without an emotional branch
     # The outcome of each response alone: non-emotional, emotional; None without an emotional branch.
     responses: tuple[Interval, Interval] | None
@@ -86,18 +85,18 @@ class ArmResult:
     per_class_gain: tuple[Interval, ...]  # accuracy of each class minus Backbone's, paired; empty for Backbone
     seconds: float  # mean training time of a run
     parameters: int
-    flops: int  # forward, one image
-    images_per_second: float  # mean over seeds, in training
+    flops: int  # of a forward pass on one image
+    images_per_second: float  # in training, mean over seeds
     curves: pd.DataFrame  # seed, epoch, train_loss, val_accuracy, lambda, gradient_share, ...: a row per seed and epoch
     # Balanced accuracy, macro F1, top-5 accuracy, mean absolute error and others, by their names in a table of results.
     measures: Mapping[str, Interval] = field(default_factory=dict)
-    unlike: tuple[int, ...] = ()  # numbers of parameters of its runs' networks, where these are not one
-    omits_lambda_curve: bool = False  # whether `curves` leave out a recorded λ that is not the mean over images
-    outcome: Outcome = ACCURACY  # what it is compared by
+    unlike: tuple[int, ...] = ()  # the numbers of parameters of its networks, if there are several
+    omits_lambda_curve: bool = False  # whether `curves` omit a recorded λ that is not the mean over images
+    outcome: Outcome = ACCURACY  # the outcome that arms are compared by
 
     @property
     def score(self) -> Interval:
-        """The outcome on the test split, such as accuracy; of an exploration, on validation images."""
+        """The outcome on the test split, such as accuracy; in an exploration, on validation images."""
         return self.contrasts[self.outcome.name].size
 
     @property
@@ -108,7 +107,7 @@ class ArmResult:
 
     @property
     def number(self) -> int:
-        """Place of the role, which decides colour and marker."""
+        """Index of the role in ROLES, which determines colour and marker."""
         return ROLES.index(self.role)
 
     @property
@@ -123,7 +122,7 @@ class ArmResult:
 
 @dataclass(frozen=True)
 class Family:
-    """A regulated arm and its twins: one mode, variant and set of stimuli, with every experience."""
+    """A regulated arm and its twins: the same mode, variant and stimuli, with every experience."""
 
     title: str  # "Learn-E-Reg, mixture (oasis)"
     arms: tuple[ArmResult, ...]  # in the order of ROLES
@@ -137,28 +136,28 @@ class CellResult:
     backbone: str
     purpose: str | None  # exploration, confirmation or, in the first edition, None
     classes: tuple[str, ...]  # names
-    benchmark: str | None  # cifar10 or cifar100 where the target is all of it
-    images: int  # training images
-    has_stimuli: bool  # whether labels name the stimuli, as the study has several
+    benchmark: str | None  # cifar10 or cifar100, if the target is the whole set
+    images: int  # number of training images
+    has_stimuli: bool  # whether labels name the stimuli, because the study has several
     arms: tuple[ArmResult, ...]
-    part: str = ""  # of the target that this is: "5 of 100 classes"; empty for all of it
-    heading: str = ""  # name of the target, without settings that `part` tells; empty for its label
+    part: str = ""  # the part of the target that is used, such as "5 of 100 classes"; empty for all of it
+    heading: str = ""  # name of the target without the settings that `part` gives; empty to use its label
 
     @property
     def title(self) -> str:
-        """For headings: "cifar10, resnet20", "cifar100 (5 of 100 classes), resnet20"."""
+        """Heading: "cifar10, resnet20", "cifar100 (5 of 100 classes), resnet20"."""
         target = self.heading or self.target
         target = f"{target} ({self.part})" if self.part else target
         return f"{target}, {self.backbone}{', exploration' if self.purpose == EXPLORATION else ''}"
 
     @property
     def outcome(self) -> Outcome:
-        """What its arms are compared by."""
+        """The outcome that its arms are compared by."""
         return self.arms[0].outcome
 
     @property
     def references(self) -> tuple[ArmResult, ...]:
-        """Backbone, Ensemble, Wide, Transfer and the relatives, as far as they were run."""
+        """Backbone, Ensemble, Wide, Transfer, Unregulated and the relatives, as far as they were run."""
         return tuple(arm for arm in self.arms if arm.arm.mode in REFERENCES)
 
     @property
@@ -168,7 +167,7 @@ class CellResult:
 
     @property
     def families(self) -> tuple[Family, ...]:
-        """All other arms. A twin without stimuli (fresh) belongs to the families of all stimuli."""
+        """The families of all other arms. A twin without stimuli (fresh) belongs to the families of all stimuli."""
         others = [arm for arm in self.arms if arm.arm.mode not in REFERENCES]
         keys = dict.fromkeys((arm.arm.mode, arm.arm.variant, arm.arm.stimuli) for arm in others)
         with_stimuli = {key[:2] for key in keys if key[2] is not None}
@@ -192,7 +191,7 @@ class StageOneResult:
     backbone: str
     metrics: tuple[tuple[str, Interval], ...]  # on validation images: ("ccc", ...), ("accuracy", ...), ("loss", ...)
     seconds: float
-    # Of the validation images: ("images", ...), ("chance", ...), each behind the set's name if there are several.
+    # On the validation images: ("images", ...), ("chance", ...), each prefixed by the set's name if there are several.
     facts: tuple[tuple[str, float], ...] = ()
 
 
@@ -200,23 +199,23 @@ class StageOneResult:
 class SuiteContrast:
     """A regulated arm minus others in the first figure of a suite, in the figure's own sign."""
 
-    against: str | None  # as of `Contrast`
+    against: str | None  # as in `Contrast`
     size: Interval  # over seeds; a smaller ECE is a negative difference
-    p: float  # one-sided, corrected for the arms of the cell; of being worse where the verdict is below
-    verdict: Verdict | None  # above is better, also where less is better
+    p: float  # one-sided, corrected for the arms of the cell; for being worse if the verdict is below
+    verdict: Verdict | None  # above means better, also for figures of which less is better
 
 
 @dataclass(frozen=True)
 class SuiteCell:
-    """What the runs of a cell have scored in a suite."""
+    """The scores of a cell's runs in a suite."""
 
     cell: CellResult
     suite: str
-    figures: tuple[Figure, ...]  # that are shown; the contrasts are of the first
+    figures: tuple[Figure, ...]  # the figures shown; contrasts are of the first
     values: Mapping[Arm, Mapping[str, Interval]]  # by arm and figure; Student's, over seeds
-    contrasts: Mapping[Arm, Mapping[str, SuiteContrast]]  # of regulated arms, those that are tested
-    images: str  # which images the figures are of, in words
-    other_options: int  # runs left out, as they were scored with other options
+    contrasts: Mapping[Arm, Mapping[str, SuiteContrast]]  # the tested contrasts of regulated arms
+    images: str  # description of the images that were scored
+    other_options: int  # number of runs left out because they were scored with other options
 
 
 @dataclass(frozen=True)
@@ -226,18 +225,17 @@ class Analysis:
     name: str
     cells: tuple[CellResult, ...]
     stage_1: tuple[StageOneResult, ...]
-    seeds: tuple[int, ...]  # with at least one finished run of stage 2
-    planned: int  # runs in the plan, both stages
+    planned: int  # number of runs in the plan, both stages
     finished: int
     failures: tuple[tuple[str, str], ...]  # (run, error) of runs that are left out
-    diverged: tuple[tuple[str, str], ...]  # the same of runs of stage 2 that count as collapsed
+    diverged: tuple[tuple[str, str], ...]  # (run, error) of runs of stage 2 that count as collapsed
     facts: tuple[tuple[str, str], ...]  # settings and machines: (name, value)
     notes: MethodNotes
     left_out: tuple[str, ...]  # what the plan leaves out, with the reason
     contrasts: pd.DataFrame  # the contrast frame
-    doses: Doses | None = None  # where its stimuli are doses of one experience
+    doses: Doses | None = None  # None unless the stimuli are doses of one experience
     suites: tuple[SuiteCell, ...] = ()
-    is_own: bool = False  # results of an own loop: what a study makes sure of is its author's word
+    is_own: bool = False  # results of a user's own training loop, which guarantees less than a study
 
     @property
     def arms(self) -> tuple[ArmResult, ...]:
@@ -246,7 +244,8 @@ class Analysis:
 
 
 def label_of(arm: Arm, has_stimuli: bool) -> str:
-    """An arm's name in reports; `affect` goes without saying, and so do the stimuli of a study with one set."""
+    """An arm's name in reports, without the experience `affect` and, in a study with one set, without the stimuli."""
+
     parts = (MODES[arm.mode], arm.experience if arm.experience != "affect" else None, arm.variant)
     label = ", ".join(part for part in parts if part)
     return f"{label} ({arm.stimuli})" if has_stimuli and arm.stimuli else label

@@ -1,4 +1,4 @@
-"""The charts of a cell. `key` is the prefix of a chart's ids."""
+"""The charts of a cell. The argument `key` is the prefix of a chart's ids."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Key:
 
 
 def legend(arms: Sequence[ArmResult]) -> tuple[Key, ...]:
-    """Lines and markers of these arms by role: arms that differ in mode alone look alike, and stand apart."""
+    """The lines and markers of these arms, by role; arms that differ only in mode look alike, in separate charts."""
     return tuple(
         Key(ROLES[n], n, " ".join(str(length) for length in DASHES[n]), MARKER_PATHS[MARKERS[n]])
         for n in sorted({arm.number for arm in arms})
@@ -78,7 +78,7 @@ def legend(arms: Sequence[ArmResult]) -> tuple[Key, ...]:
 
 
 def contrast_charts(cell: CellResult, key: str) -> list[Chart]:
-    """All tested contrasts of a cell in one forest chart, with the references' gains; empty without a regulated arm."""
+    """All tested contrasts of a cell in one forest chart, with the references' gains; empty if nothing is tested."""
     rows: list[Row] = []
     for kind in KINDS.values():
         arms = [arm for arm in cell.arms if kind.name in arm.contrasts and arm.contrasts[kind.name].size.n]
@@ -88,8 +88,8 @@ def contrast_charts(cell: CellResult, key: str) -> list[Chart]:
         rows.append(Row(kind.heading.replace("\n", " ")))
         for arm in (*regulated, *(arm for arm in arms if arm.arm.mode in REFERENCES)):
             contrast = arm.contrasts[kind.name]
-            to = contrast.to and f" {contrast.to}"
-            label = f"{short_inside(arm.label, ROW - len(to))}{to}"
+            versus = contrast.versus and f" {contrast.versus}"
+            label = f"{short_inside(arm.label, ROW - len(versus))}{versus}"
             rows.append(Row(label, contrast.size, kind.colour, contrast.is_found, contrast.smallest))
     return [forest(key, cell.title, "points", rows, 0, points, has_numbers=True)] if rows else []
 
@@ -102,17 +102,17 @@ def accuracy_chart(cell: CellResult, key: str) -> Chart:
 
 
 def twin_charts(cell: CellResult, key: str) -> list[Chart]:
-    """Every regulated arm minus each of its twins; empty without a twin."""
+    """Every regulated arm minus each of its twins; empty if there are no twins."""
     rows: list[Row] = []
     for arm in cell.arms:
         if arm.twins:
             rows.append(Row(arm.label))
-            rows += [Row(f"to {twin.against}", twin.size, ROLES.index(str(twin.against))) for twin in arm.twins]
-    return [forest(key, "Difference to every twin", "points", rows, 0, points)] if rows else []
+            rows += [Row(f"vs {twin.against}", twin.size, ROLES.index(str(twin.against))) for twin in arm.twins]
+    return [forest(key, "Difference from every twin", "points", rows, 0, points)] if rows else []
 
 
 def curve_charts(cell: CellResult, key: str, column: str, title: str, scale: float = 1) -> list[Chart]:
-    """Mean and range over seeds by epoch, in panels with the same axes; empty if no arm has the column."""
+    """Mean and range over seeds by epoch, one chart per family with the same axes; empty if no arm has the column."""
     panels = []
     for name, arms in _panels(cell):
         curves = [(arm, curve * scale) for arm in arms if len(curve := _curve(arm.curves, column))]
@@ -134,7 +134,7 @@ def curve_charts(cell: CellResult, key: str, column: str, title: str, scale: flo
 
 
 def class_lambda_charts(cell: CellResult, key: str) -> list[Chart]:
-    """λ of each class by epoch, a chart per family; empty unless there is one λ per class."""
+    """λ of each class by epoch, one chart per family; empty unless there is one λ per class."""
     classes = range(len(cell.classes))
     charts = []
     for number, (name, arms) in enumerate(_panels(cell)):
@@ -153,7 +153,7 @@ def class_lambda_charts(cell: CellResult, key: str) -> list[Chart]:
 
 
 def class_gain_charts(cell: CellResult, key: str) -> list[Chart]:
-    """Difference to Backbone in each class, a chart per family, the classes in one order; empty without gains."""
+    """Difference from Backbone in each class, one chart per family, all in the same order; empty without gains."""
     regulated = [arm for arm in cell.arms if arm.arm.is_regulated and arm.per_class_gain]
     means = [_mean([arm.per_class_gain[k].mean for arm in regulated]) for k in range(len(cell.classes))]
     shown = extremes(_falling(means))
@@ -171,7 +171,7 @@ def class_gain_charts(cell: CellResult, key: str) -> list[Chart]:
 
 
 def calibration_charts(cell: CellResult, key: str) -> list[Chart]:
-    """Expected calibration error of every arm, then reliability diagrams, a chart per group."""
+    """Expected calibration error of every arm, then reliability diagrams, one chart per group."""
     rows = _rows(cell, lambda arm: None if math.isnan(arm.ece.mean) else Row(name_in_group(arm), arm.ece, arm.number))
     charts = [forest(f"{key}-ece", "Expected calibration error", "%", rows, None, percent)] if rows else []
     for number, (title, group) in enumerate(in_groups(cell)):
@@ -187,13 +187,12 @@ def calibration_charts(cell: CellResult, key: str) -> list[Chart]:
 
 
 def cost_charts(cell: CellResult, key: str) -> list[Chart]:
-    """Difference to Backbone against training time, a chart per family; empty without any."""
+    """Difference from Backbone against training time, one chart per family; empty without gains."""
     plain = next((arm.seconds for arm in cell.arms if arm.arm == BACKBONE), math.nan)
     charts = []
-    for number, (name, own) in enumerate(_panels(cell)):
-        arms = [
-            (arm, arm.contrasts["gain"].size) for arm in own if "gain" in arm.contrasts and not math.isnan(arm.seconds)
-        ]
+    for number, (name, of_panel) in enumerate(_panels(cell)):
+        timed = [arm for arm in of_panel if "gain" in arm.contrasts and not math.isnan(arm.seconds)]
+        arms = [(arm, arm.contrasts["gain"].size) for arm in timed]
         if not arms:
             continue
         values = "; ".join(f"{a.label} {seconds(a.seconds)} s, {points(g.mean)} points" for a, g in arms)
@@ -204,13 +203,13 @@ def cost_charts(cell: CellResult, key: str) -> list[Chart]:
 
 
 def extremes(ordered: Sequence[T]) -> list[T]:
-    """All of a falling order; of more than 20, the first ten and the last ten."""
+    """All items of a descending order; if there are more than 20, the first ten and the last ten."""
     half = MAX_CLASSES // 2
     return list(ordered) if len(ordered) <= MAX_CLASSES else [*ordered[:half], *ordered[-half:]]
 
 
 def _falling(values: Sequence[float]) -> list[int]:
-    """Indices by falling value, without NaN."""
+    """Indices in descending order of the values, without NaN."""
     return sorted((k for k, value in enumerate(values) if not math.isnan(value)), key=lambda k: -values[k])
 
 
@@ -242,7 +241,7 @@ def _draw_mean(axes: Axes, arm: ArmResult, curve: pd.DataFrame, linewidth: float
         color=colour(arm.number),
         linewidth=linewidth,
         linestyle=(0, dashes) if dashes else "-",
-        marker="o" if len(curve) == 1 else "",  # one epoch makes no line
+        marker="o" if len(curve) == 1 else "",  # a single epoch draws no line
         markersize=3,
     )
 
@@ -284,30 +283,29 @@ def _draw_cost(figure: Figure, arms: list[tuple[ArmResult, Interval]], plain: fl
     axes.set_xlim(left=0)
 
 
-def _rows(cell: CellResult, row: Callable[[ArmResult], Row | None]) -> list[Row]:
-    """A row for each arm that has one, under the headings of their groups."""
+def _rows(cell: CellResult, to_row: Callable[[ArmResult], Row | None]) -> list[Row]:
+    """A row for each arm that has one, under the heading of its group."""
     rows: list[Row] = []
     for title, arms in in_groups(cell):
-        group = [made for arm in arms if (made := row(arm)) is not None]
-        rows += [Row(title), *group] if group else []
+        group = [row for row in map(to_row, arms) if row is not None]
+        if group:
+            rows += [Row(title), *group]
     return rows
 
 
 def _panels(cell: CellResult) -> list[tuple[str, list[ArmResult]]]:
-    """The references with each family in turn: (suffix of its title, arms)."""
-    references = list(cell.references)
-    return [(_suffix(cell, family.title), [*references, *family.arms]) for family in cell.families] or [
-        ("", references)
-    ]
+    """The arms of a chart for each family: the references and the family, with a suffix for the chart's title."""
+    panels = [(_suffix(cell, family.title), [*cell.references, *family.arms]) for family in cell.families]
+    return panels or [("", list(cell.references))]
 
 
 def _suffix(cell: CellResult, family: str) -> str:
-    """What a title needs to tell the charts of several families apart."""
+    """A suffix for the titles of charts, if there are several families."""
     return f", {family}" if len(cell.families) > 1 else ""
 
 
 def _curve(curves: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Columns mean, min, max over seeds, a row per epoch; empty without the column."""
+    """Mean, min and max over seeds (columns) by epoch (rows); empty without the column."""
     if column not in curves:
         return curves.iloc[:0]
     return curves.dropna(subset=[column]).groupby("epoch")[column].agg(["mean", "min", "max"])
@@ -320,6 +318,7 @@ def _class_lambdas(arm: ArmResult, classes: int) -> list[pd.DataFrame]:
 
 
 def _mean(values: Sequence[float]) -> float:
-    """Without NaN."""
+    """The mean of the values that are not NaN; NaN if there are none."""
+
     numbers = [value for value in values if not math.isnan(value)]
     return math.fsum(numbers) / len(numbers) if numbers else math.nan

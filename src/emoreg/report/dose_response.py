@@ -1,17 +1,16 @@
-"""How gains and differences to the twins change with the dose of experience: a table and a picture, and no test.
+"""Gains and differences from the twins by dose of experience, as a table and a chart.
 
-A trend is no contrast that a study plans, and Backbone and `fresh`, which have had no experience, are the same runs at
-every dose. So the page shows the differences at each dose with their intervals, and says no more.
+A trend is not a contrast that a study plans, and Backbone and `fresh`, which have no experience, are the same runs at
+every dose. So the page shows the differences at each dose with their intervals and tests nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from emoreg.report.analysis import ROLES, ArmResult, CellResult, Contrast
+from emoreg.report.analysis import ROLES, ArmResult, CellResult
 from emoreg.report.doses import Doses
 from emoreg.report.drawing import INK, MARKERS, Chart, colour, small_multiples
 from emoreg.report.formatting import bounds, points
@@ -23,34 +22,38 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 BACKBONE = "Backbone"
-BESIDE = 0.08  # of the axis, from a mean to its seeds
-WIDE = 8  # largest over smallest dose from which the axis is logarithmic
+BESIDE = 0.08  # distance from a mean to its seeds, as a share of the axis
+WIDE = 8  # ratio of largest to smallest dose from which the axis is logarithmic
 CAPTION = (
-    ", in points, paired by seed: mean with its interval. The twins have had the same dose, but "
-    "for fresh, which has had none. No trend was tested; intervals at two doses are not independent, as they share "
-    "Backbone, fresh, seeds and test images."
+    ", in points, paired by seed: mean with its interval. The twins have had the same dose, except fresh, which has "
+    "had none. No trend was tested; intervals at two doses are not independent, as they share Backbone, fresh, seeds "
+    "and test images."
 )
 
 
 @dataclass(frozen=True)
 class Response:
-    """What one regulated arm, a mode with a variant, came to at each dose."""
+    """The results of one regulated arm, a mode with a variant, at each dose."""
 
     title: str  # "Learn-E-Reg, mixture"
     doses: tuple[float, ...]  # ascending
-    sizes: tuple[dict[str, Interval], ...]  # at each dose: differences to Backbone and the twins, by their names
+    sizes: tuple[dict[str, Interval], ...]  # at each dose: differences from Backbone and the twins, by their names
 
     @property
     def others(self) -> tuple[str, ...]:
-        """What there is a difference to, at one dose at least: Backbone first."""
+        """The arms that it is compared with at one dose or more: Backbone first."""
         return tuple(name for name in (BACKBONE, *TWINS) if any(name in size for size in self.sizes))
 
+    def against(self, name: str) -> list[tuple[float, Interval]]:
+        """The doses with a difference from this arm, and the differences."""
+        return [(dose, size[name]) for dose, size in zip(self.doses, self.sizes, strict=True) if name in size]
 
-def responses(cell: CellResult, doses: Doses | None) -> list[Response]:
-    """The regulated arms of a cell that were trained with two doses at least; empty where stimuli are no doses."""
+
+def responses(cell: CellResult, doses: Doses) -> list[Response]:
+    """The regulated arms of a cell that were trained with at least two doses."""
     by_arm: dict[tuple[str, str | None], list[tuple[float, ArmResult]]] = {}
-    for arm in cell.arms if doses is not None else ():
-        if doses is not None and arm.arm.is_regulated and arm.arm.stimuli in doses.amounts:
+    for arm in cell.regulated:
+        if arm.arm.stimuli in doses.amounts:
             dose = doses.amounts[str(arm.arm.stimuli)]
             by_arm.setdefault((arm.arm.mode, arm.arm.variant), []).append((dose, arm))
     found = []
@@ -64,16 +67,15 @@ def responses(cell: CellResult, doses: Doses | None) -> list[Response]:
 
 
 def _sizes(arm: ArmResult) -> dict[str, Interval]:
-    own: list[tuple[str, Contrast]] = [(str(twin.against), twin) for twin in arm.twins]
+    contrasts = {str(twin.against): twin for twin in arm.twins}
     if "gain" in arm.contrasts:
-        own.insert(0, (BACKBONE, arm.contrasts["gain"]))
-    return {name: contrast.size for name, contrast in own if contrast.size.n}
+        contrasts[BACKBONE] = arm.contrasts["gain"]
+    return {name: contrast.size for name, contrast in contrasts.items() if contrast.size.n}
 
 
 def dose_grid(cell: CellResult, doses: Doses | None) -> Grid | None:
-    """A row for each dose of each regulated arm; None where stimuli are no doses."""
-    found = responses(cell, doses)
-    if doses is None or not found:
+    """A row for each dose of each regulated arm; None if the stimuli are no doses."""
+    if doses is None or not (found := responses(cell, doses)):
         return None
     others = [name for name in (BACKBONE, *TWINS) if any(name in response.others for response in found)]
     groups = tuple(
@@ -91,29 +93,20 @@ def dose_grid(cell: CellResult, doses: Doses | None) -> Grid | None:
 
 
 def dose_charts(cell: CellResult, doses: Doses | None, key: str) -> list[Chart]:
-    """A chart for each regulated arm, with a panel for Backbone and each twin; empty where stimuli are no doses."""
+    """A chart for each regulated arm, with a panel for Backbone and each twin; empty if the stimuli are no doses."""
+    if doses is None:
+        return []
     charts = []
     for number, response in enumerate(responses(cell, doses)):
-        assert doses is not None
-        titles = [f"over {name}" for name in response.others]
-        drawn = small_multiples(
-            f"{key}-{number}",
-            titles,
-            1.5,
-            (doses.unit, "points"),
-            partial(_draw, response=response),
-        )
+        titles, draw = [f"over {name}" for name in response.others], partial(_draw, response=response)
+        drawn = small_multiples(f"{key}-{number}", titles, 1.5, (doses.unit, "points"), draw)
         values = " ".join(
-            f"Over {name}: {'; '.join(_spoken(dose, size[name]) for dose, size in _at(response) if name in size)}."
+            f"Over {name}: {'; '.join(_spoken(dose, size) for dose, size in response.against(name))}."
             for name in response.others
         )
         title = response.title
         charts.append(Chart(title, f"{title}, difference in points by dose ({doses.unit}). {values}", drawn))
     return charts
-
-
-def _at(response: Response) -> Sequence[tuple[float, dict[str, Interval]]]:
-    return list(zip(response.doses, response.sizes, strict=True))
 
 
 def _spoken(dose: float, size: Interval) -> str:
@@ -127,12 +120,12 @@ def _draw(axes: Axes, number: int, response: Response) -> None:
     name = response.others[number]
     arm = ROLES.index(name)
     axes.axhline(0, color=INK, linewidth=0.6, dashes=(4, 4))
-    there = [(dose, size[name]) for dose, size in _at(response) if name in size]
+    sizes = response.against(name)
     drawn = colour(arm)
     low, high = response.doses[0], response.doses[-1]
     is_log = 0 < WIDE * low <= high
-    axes.plot([dose for dose, _ in there], [100 * size.mean for _, size in there], color=drawn, linewidth=1)
-    for dose, size in there:
+    axes.plot([dose for dose, _ in sizes], [100 * size.mean for _, size in sizes], color=drawn, linewidth=1)
+    for dose, size in sizes:
         beside = dose * (high / low) ** BESIDE if is_log else dose + BESIDE * (high - low)
         seeds = [100 * value for value in size.values]
         axes.plot([beside] * size.n, seeds, "o", color=drawn, markersize=2.5, fillstyle="none", markeredgewidth=0.7)

@@ -1,4 +1,4 @@
-"""Draws charts as inline SVG, all of one width so that their text has one size, in the page's colours."""
+"""Draws charts as inline SVG in the page's colours, all of the same width so that their text has the same size."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 from unicodedata import east_asian_width
 
@@ -27,7 +28,7 @@ WIDTH = 3.9  # inches; at 10 points the text stays legible on a phone
 # Placeholder colours for matplotlib, replaced by the page's CSS variables, which differ between light and dark: INK for
 # text, PAPER for the background, BAND for a pale area, SERIES + two digits for an arm by its number.
 INK, PAPER, BAND, SERIES = "#0a0b0c", "#f8f9fa", "#c5c6c7", "#d1e2"
-# By the arm's number, so that arms differ without colour too: dashes (in points) and markers.
+# Dashes (in points) and markers by the arm's number, so that arms differ without colour too.
 DASHES = (
     *((), (5, 1.5), (1.5, 1.5), (9, 2), (5, 1.5, 1.5, 1.5)),
     *((3, 1), (1.5, 3), (9, 2, 2, 2), (5, 1.5, 1.5, 1.5, 1.5, 1.5), (12, 3)),
@@ -48,7 +49,7 @@ class Chart:
     """A figure of the page."""
 
     title: str
-    spoken: str  # its content as text, for screen readers
+    spoken: str  # the content as text, for screen readers
     svg: Markup
 
 
@@ -58,9 +59,9 @@ class Row:
 
     label: str
     interval: Interval | None = None
-    arm: int = 0  # number of an arm, for the colour
+    arm: int = 0  # number of the arm, for the colour
     is_filled: bool = True
-    smallest: float = math.nan  # end of a pale band from the line at zero; NaN for none
+    smallest: float = math.nan  # end of a pale band that starts at zero; NaN for no band
 
 
 def forest(
@@ -79,49 +80,44 @@ def forest(
         title: title of the chart.
         unit: unit of the axis: % or percentage points; the rows' values are fractions.
         rows: from top to bottom.
-        line: value of a dashed line; None for none.
+        line: value of a dashed line; None for no line.
         number: formats a value.
-        has_numbers: whether means stand above their diamonds.
+        has_numbers: whether to write means above their diamonds.
     """
-
-    def draw(figure: Figure) -> None:
-        axes = figure.add_subplot()
-        for place, row in enumerate(rows):
-            if not math.isnan(row.smallest):
-                axes.fill_between([0, 100 * row.smallest], place - 0.42, place + 0.42, color=BAND, linewidth=0)
-        if line is not None:
-            axes.axvline(100 * line, color=INK, linewidth=0.6, dashes=(4, 4))
-        for place, row in enumerate(rows):
-            if row.interval is None:
-                continue
-            values, places = [100 * value for value in row.interval.values], [place + 0.3] * row.interval.n
-            axes.plot(values, places, "o", color=colour(row.arm), markersize=2.5, fillstyle="none")
-            point(axes, row.interval, place, row.arm, "D", row.is_filled)
-            if has_numbers:
-                axes.annotate(
-                    number(row.interval.mean),
-                    (100 * row.interval.mean, place),
-                    (0, 4.5),
-                    textcoords="offset points",
-                    ha="center",
-                    fontsize=8,
-                    color=INK,
-                )
-        axes.set_yticks(range(len(rows)), [short(row.label, 28) for row in rows])
-        axes.tick_params(axis="y", length=0)
-        for tick, row in zip(axes.get_yticklabels(), rows, strict=True):
-            tick.set_fontweight("bold" if row.interval is None else "normal")
-        axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.set_xlabel(unit)
-
     values = " ".join(_spoken(row, number) for row in rows).rstrip(";")
     spoken = f"{title}, {unit}, mean and interval. {values}."
     height = HEIGHT_WITH_NUMBERS if has_numbers else HEIGHT
+    draw = partial(_draw_forest, unit=unit, rows=rows, line=line, number=number if has_numbers else None)
     return Chart(title, spoken, svg(key, 0.65 + height * len(rows), draw))
 
 
+def _draw_forest(
+    figure: Figure, unit: str, rows: Sequence[Row], line: float | None, number: Callable[[float], str] | None
+) -> None:
+    axes = figure.add_subplot()
+    if line is not None:
+        axes.axvline(100 * line, color=INK, linewidth=0.6, dashes=(4, 4))
+    for place, row in enumerate(rows):
+        if row.interval is None:
+            continue
+        if not math.isnan(row.smallest):
+            axes.fill_between([0, 100 * row.smallest], place - 0.42, place + 0.42, color=BAND, linewidth=0)
+        seeds, mean = [100 * value for value in row.interval.values], 100 * row.interval.mean
+        axes.plot(seeds, [place + 0.3] * len(seeds), "o", color=colour(row.arm), markersize=2.5, fillstyle="none")
+        point(axes, row.interval, place, row.arm, "D", row.is_filled)
+        if number is not None:
+            text, above = number(row.interval.mean), {"xytext": (0, 4.5), "textcoords": "offset points"}
+            axes.annotate(text, (mean, place), **above, ha="center", fontsize=8, color=INK)
+    axes.set_yticks(range(len(rows)), [short(row.label, 28) for row in rows])
+    axes.tick_params(axis="y", length=0)
+    for tick, row in zip(axes.get_yticklabels(), rows, strict=True):
+        tick.set_fontweight("bold" if row.interval is None else "normal")
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_xlabel(unit)
+
+
 def point(axes: Axes, interval: Interval, y: float, arm: int, marker: str, is_filled: bool = True) -> None:
-    """A mean, in hundredths, with its interval as a line; PAPER in an open marker hides the line behind it."""
+    """Draw a mean, in hundredths, with its interval as a line; PAPER in an open marker hides the line behind it."""
     if interval.low < interval.high:
         axes.hlines(y, 100 * interval.low, 100 * interval.high, color=colour(arm), linewidth=1.5)
     face = colour(arm) if is_filled else PAPER
@@ -137,7 +133,7 @@ def small_multiples(
         key: unique prefix of the chart's ids.
         titles: one per panel.
         height: of a panel, in inches.
-        labels: of the horizontal and the vertical axis.
+        labels: labels of the horizontal and the vertical axis.
         draw: draws one panel, given its axes and index.
     """
     rows = -(-len(titles) // 3)
@@ -158,25 +154,21 @@ def small_multiples(
 
 
 def svg(key: str, height: float, draw: Callable[[Figure], None]) -> Markup:
-    """An inline SVG of one chart, `height` inches high, whose ids start with `key`."""
+    """Draw one chart as inline SVG, `height` inches high, with ids that start with `key`."""
     from markupsafe import Markup
     from matplotlib import style
     from matplotlib.figure import Figure
 
     buffer = io.StringIO()
-    with style.context(["default", STYLE]):  # whatever the user's matplotlibrc says
+    with style.context(["default", STYLE]):  # ignores the user's matplotlibrc
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
         draw(figure)
         hush_glyphs()
-        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # would hold addresses and the time
-        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+        no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # they would hold URLs and the time
+        figure.savefig(buffer, format="svg", transparent=True, metadata=no_metadata)
     drawn = buffer.getvalue()
-    drawn = (
-        drawn[drawn.index("<svg") :]
-        .replace(INK, "currentColor")
-        .replace(PAPER, "var(--paper)")
-        .replace(BAND, "var(--band)")
-    )
+    drawn = drawn[drawn.index("<svg") :]
+    drawn = drawn.replace(INK, "currentColor").replace(PAPER, "var(--paper)").replace(BAND, "var(--band)")
     drawn = re.sub(rf"{SERIES}(\d\d)", lambda match: f"var(--arm-{int(match[1])})", drawn)
     drawn = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{key}-", drawn)
     drawn = re.sub(r' d="[^"]*"', lambda match: re.sub(r"(\.\d\d)\d+", r"\1", match[0]), drawn)  # smaller by half
@@ -184,12 +176,12 @@ def svg(key: str, height: float, draw: Callable[[Figure], None]) -> Markup:
 
 
 def colour(arm: int) -> str:
-    """The placeholder for an arm's colour."""
+    """The placeholder for the colour of an arm."""
     return f"{SERIES}{arm:02}"
 
 
 def short(label: str, length: int = 24) -> str:
-    """A label cut to `length` characters, of which wide ones count twice, without those that XML cannot hold."""
+    """Cut a label to `length` characters, where wide ones count twice, and drop those that XML cannot hold."""
     label = printable(label)
     ends = list(itertools.accumulate(2 if east_asian_width(letter) in "WF" else 1 for letter in label))
     if not ends or ends[-1] <= length:
@@ -198,17 +190,17 @@ def short(label: str, length: int = 24) -> str:
 
 
 def short_inside(label: str, length: int) -> str:
-    """As `short`, but cut in the middle: labels of one study may differ at their ends alone."""
+    """Cut a label as `short` does, but in the middle: the labels of a study may differ only at their ends."""
     label = printable(label)
-    if len(label) <= length or short(label, len(label)) != label:  # of wide letters the end may be half of one
+    if len(label) <= length or short(label, len(label)) != label:  # has wide letters
         return short(label, length)
-    behind = length * 3 // 5
-    return f"{label[: length - behind - 1]}…{label[len(label) - behind :]}"
+    end = length * 3 // 5
+    return f"{label[: length - end - 1]}…{label[len(label) - end :]}"
 
 
 def _spoken(row: Row, number: Callable[[float], str]) -> str:
     if row.interval is None:
         return f"{row.label}:"
     limits = bounds(row.interval, number, " to ")
-    found = "" if math.isnan(row.smallest) else f", smallest effect with power 0.8: {number(row.smallest)}"
-    return f"{row.label} {number(row.interval.mean)}{limits and f' ({limits})'}{found};"
+    smallest = "" if math.isnan(row.smallest) else f", smallest effect with power 0.8: {number(row.smallest)}"
+    return f"{row.label} {number(row.interval.mean)}{limits and f' ({limits})'}{smallest};"

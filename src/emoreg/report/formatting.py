@@ -1,4 +1,4 @@
-"""How a report writes numbers. A number that is absent (NaN) is written as a dash."""
+"""Formats of numbers in a report. A missing number (NaN) is written as a dash."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from emoreg.report.statistics import ENOUGH, Interval
 
 NOTHING = "–"
 WITHOUT_INTERVALS = "Below four seeds there are no intervals."
-LISTED = 3  # items of a list in a sentence; the tables have the others
+LISTED = 3  # maximum number of items listed in a sentence; the tables have all
 
 
 def capital(words: str) -> str:
-    """With a capital, as at the beginning of a sentence."""
+    """The words with a capital first letter; the other letters stay, unlike with `str.capitalize`."""
     return words[:1].upper() + words[1:]
 
 
@@ -38,12 +38,12 @@ def decimal(value: float, digits: int = 2) -> str:
 
 
 def seconds(duration: float) -> str:
-    """Whole seconds; one decimal below ten."""
+    """A duration in whole seconds, or with one decimal below ten."""
     return NOTHING if math.isnan(duration) else f"{duration:,.{0 if duration >= 10 else 1}f}"
 
 
 def scaled(number: float) -> str:
-    """11,173,962 is "11.2 M"; zero was not measured."""
+    """11,173,962 is "11.2 M"; zero means not measured and is a dash."""
     if not number > 0:
         return NOTHING
     scale, unit = next(((s, u) for s, u in ((1e9, " G"), (1e6, " M"), (1e3, " k")) if number >= s), (1.0, ""))
@@ -56,7 +56,7 @@ def count(n: int, noun: str) -> str:
 
 
 def bounds(interval: Interval, number: Callable[[float], str], between: str = ", ") -> str:
-    """The interval of a mean; empty with two or three seeds, which a caption says (`WITHOUT_INTERVALS`)."""
+    """The interval of a mean; empty with two or three seeds, for which the caption has `WITHOUT_INTERVALS`."""
     if interval.n == 1:
         return "one seed"
     if math.isnan(interval.low):
@@ -65,12 +65,12 @@ def bounds(interval: Interval, number: Callable[[float], str], between: str = ",
 
 
 def coverage(level: float) -> str:
-    """Of an interval whose limits have this one-sided level: 0.025 is "95 %"."""
+    """The coverage of an interval with this one-sided level of its limits: 0.025 is "95 %"."""
     return f"{100 * (1 - 2 * level):.3g} %"
 
 
 def all_of(parts: Sequence[str], word: str = "and") -> str:
-    """A list in words: "a, b and c"; of parts with commas "a, b; c, d; and e, f"."""
+    """A list in words: "a, b and c", or "a, b; c, d; and e, f" if parts contain commas."""
     if len(parts) == 1:
         return parts[0]
     between, last = ("; ", ";") if any(", " in part for part in parts) else (", ", "")

@@ -1,4 +1,4 @@
-"""What is measured beside the outcome: figures in which frequent classes hide no rare ones, and errors of values."""
+"""The measures beside the outcome, such as balanced accuracy, in which rare classes count, and errors of values."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from emoreg.report.analysis import ArmResult, CellResult
 from emoreg.report.formatting import percent
 from emoreg.report.page_tables import ABSENT, ARM, Column, Entry, Grid, grid_of, measured
 
-# By their names in a table of results.
+# Column headers by the names in a table of results.
 MEASURES: Mapping[str, str] = {
     "balanced_accuracy": "Balanced\naccuracy, %",
     "macro_f1": "Macro F1,\n%",
     "top5_accuracy": "Top-5\naccuracy, %",
-    "majority_baseline": "Best constant\nanswer, %",
+    "majority_baseline": "Best constant\nprediction, %",
     "exact_match": "All labels\nright, %",
     "ccc_valence": "CCC of valence,\nhundredths",
     "ccc_arousal": "CCC of arousal,\nhundredths",
@@ -24,18 +24,18 @@ MEASURES: Mapping[str, str] = {
 }
 CAPTIONS: Mapping[Outcome, str] = {
     OUTCOMES["classification"]: "Balanced accuracy: the mean accuracy over the classes. Macro F1: the mean over the "
-    "classes of 2 · right / (images + answers). Best constant answer: the share of the most frequent class, which a "
-    "network that sees nothing can reach.",
-    OUTCOMES["multilabel"]: "Macro F1: the mean over the labels of F1, where more likely than not is an answer. Best "
-    "constant answer: the mean average precision of one answer to all images. All labels right: the share of images "
-    "of which no label is answered wrongly.",
-    OUTCOMES["regression"]: "CCC: concordance correlation of answers and ratings; 100 is perfect, 0 a constant answer. "
-    "Errors are hundredths of the ratings' unit; ratings lie between -1 and 1.",
+    "classes of 2 · right / (images + predictions). Best constant prediction: the share of the most frequent class, "
+    "which a network that sees nothing can reach.",
+    OUTCOMES["multilabel"]: "Macro F1: the mean over the labels of F1, predicting labels with probability above 0.5. "
+    "Best constant prediction: the mean average precision of the same prediction for all images. All labels right: the "
+    "share of images without a wrong label.",
+    OUTCOMES["regression"]: "CCC: concordance correlation of predictions and ratings; 100 is perfect, 0 a constant "
+    "prediction. Errors are hundredths of the ratings' unit; ratings lie between -1 and 1.",
 }
 
 
 def measures_grid(cell: CellResult) -> Grid | None:
-    """Balanced accuracy, macro F1, errors of values, ... of each arm; None where no run has them."""
+    """Balanced accuracy, macro F1, errors of values and others of each arm; None if no run has any."""
     names = [name for name in MEASURES if any(name in arm.measures for arm in cell.arms)]
     if not names:
         return None

@@ -1,4 +1,4 @@
-"""The HTML page: one file that opens anywhere, offline and without scripts."""
+"""The HTML page: one file that opens offline and without scripts."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ if TYPE_CHECKING:  # imported where it is used, so that the command line's help 
 
 
 FOREST = "Circles: seeds. Diamond and line: mean and interval"
-PICTURE = f"{FOREST}, filled where the test passed; references are not tested."
+PICTURE = f"{FOREST}; a filled diamond passed its test. References are not tested."
 BAND = (
     " Pale band: a true difference beyond it would be found in at least four of five such studies (power 0.8), if all "
-    "arms spread alike and as seen here."
+    "arms vary alike and as much as here."
 )
-CURVES = (  # columns of metrics.csv, their titles and factors; behind the outcome on validation images
+CURVES = (  # columns of metrics.csv, titles and factors; they follow the outcome on validation images
     ("train_loss", "Training loss", 1),
     ("lambda", "λ", 1),
     ("gradient_share", "Backbone branch's share of the gradient", 1),
@@ -86,7 +86,7 @@ class Section:
 
 
 def write_report(path: Path, analysis: Analysis, sentences: Sequence[str]) -> Path:
-    """Write one self-contained HTML page: the verdict, a picture and a table of all contrasts, then all the rest.
+    """Write one self-contained HTML page: the verdict, a picture and a table of all contrasts, then the evidence.
 
     Args:
         path: file to write.
@@ -104,17 +104,17 @@ def write_report(path: Path, analysis: Analysis, sentences: Sequence[str]) -> Pa
     ]
     has_band = any(c.smallest > 0 for arm in analysis.arms for c in arm.contrasts.values())
     caption = PICTURE + (BAND if has_band else "")
-    is_one = len(analysis.cells) == 1
     page = template("page.html.jinja").render(
         analysis=analysis,
         sentences=list(sentences),
         picture=Part("picture", "Contrasts", charts=tuple(charts), caption=caption) if charts else None,
-        contrasts=contrasts_grid(analysis.cells[0]) if is_one else None,
+        contrasts=contrasts_grid(analysis.cells[0]) if len(analysis.cells) == 1 else None,
         overview=overview_grid(analysis) if len(analysis.cells) > 1 else None,
         claims=claims_grid(paper_claims(analysis)),
         sections=[_section(number, cell, analysis) for number, cell in enumerate(analysis.cells, 1)],
         suites=suite_sections(analysis),
-        of_suites=(HEADING, RULES),
+        suites_heading=HEADING,
+        suites_rules=RULES,
         stage_1=stage_one_grid(analysis.stage_1),
     )
     with writing(path):
@@ -123,10 +123,10 @@ def write_report(path: Path, analysis: Analysis, sentences: Sequence[str]) -> Pa
 
 
 def template(name: str, *folders: str) -> Template:
-    """A page's template, which escapes everything it is given.
+    """Load the template of a page; it escapes everything that it is given.
 
     Args:
-        name: of its file.
+        name: file name of the template.
         folders: packages to search before `emoreg.report`, which has the parts shared by all pages.
     """
     from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
@@ -140,7 +140,7 @@ def template(name: str, *folders: str) -> Template:
 
 
 def subscripts(text: str) -> Markup:
-    """Text in which z_n, g_e and the like are set as symbols with a subscript."""
+    """Set z_n, g_e and the like in a text as symbols with a subscript."""
     from markupsafe import Markup, escape
 
     return Markup(re.sub(r"\b([azg])_([ne])\b", r"\1<sub>\2</sub>", str(escape(text))))
@@ -149,8 +149,10 @@ def subscripts(text: str) -> Markup:
 def _section(number: int, cell: CellResult, analysis: Analysis) -> Section:
     key = f"cell-{number}"
     fold = len(analysis.cells) > 1  # the long parts of many cells would bury the tables
+    is_counted = cell.outcome.is_counted
     parts = [
-        *([Part(f"{key}-contrasts", "Contrasts", contrasts_grid(cell))] if fold else []),  # of one cell it stands first
+        # With a single cell this table is at the top of the page.
+        *([Part(f"{key}-contrasts", "Contrasts", contrasts_grid(cell))] if fold else []),
         Part(
             f"{key}-accuracy",
             capital(cell.outcome.plural),
@@ -185,12 +187,13 @@ def _section(number: int, cell: CellResult, analysis: Analysis) -> Section:
         ),
         Part(
             f"{key}-class-gain",
-            "Each class" if cell.outcome.is_counted else "Each label",
+            "Each class" if is_counted else "Each label",
             charts=tuple(class_gain_charts(cell, f"{key}-cg")),
             legend=legend([arm for family in cell.families for arm in family.arms]),
-            caption=f"{_of_each_class(cell)} minus Backbone's, paired by seed: mean and 95 % interval, not corrected, "
-            "so with many classes some differ from zero by chance. Classes are sorted by their mean over all regulated "
-            f"arms, highest first.{_shown_classes(cell)}",
+            caption=f"{'Accuracy in the class' if is_counted else 'Average precision of the label'} minus Backbone's, "
+            "paired by seed: mean and 95 % interval, not corrected, so with many classes some differ from zero by "
+            "chance. Classes are sorted by their mean over all regulated arms, highest first."
+            f"{_shown_classes(cell)}",
             is_folded=fold,
         ),
         Part(
@@ -198,7 +201,7 @@ def _section(number: int, cell: CellResult, analysis: Analysis) -> Section:
             "Calibration",
             calibration_grid(cell),
             charts=tuple(calibration_charts(cell, f"{key}-c")),
-            caption="Images of all seeds in bins of confidence; larger points have more images. Below the dashed line "
+            caption="Images of all seeds, binned by confidence; larger points have more images. Below the dashed line "
             "the network is overconfident.",
             is_folded=fold,
             is_first_tall=True,
@@ -209,7 +212,7 @@ def _section(number: int, cell: CellResult, analysis: Analysis) -> Section:
             cost_grid(cell),
             charts=tuple(cost_charts(cell, f"{key}-t")),
             legend=legend(cell.arms),
-            caption="Mean difference to Backbone against mean training time.",
+            caption="Mean difference from Backbone against mean training time.",
             is_folded=fold,
         ),
     ]
@@ -217,15 +220,17 @@ def _section(number: int, cell: CellResult, analysis: Analysis) -> Section:
 
 
 def _curves(key: str, cell: CellResult, fold: bool) -> Part:
+    outcome = cell.outcome
+    validation = (f"val_{outcome.name}", f"Validation {outcome.words}, {outcome.unit}", 100)
     charts = [
         chart
-        for place, (column, title, scale) in enumerate((_validation_curve(cell), *CURVES))
+        for place, (column, title, scale) in enumerate((validation, *CURVES))
         for chart in curve_charts(cell, f"{key}-v{place}", column, title, scale)
     ]
     caption = "Line: mean over seeds. Band: lowest to highest seed."
     if any("gradient_share" in arm.curves for arm in cell.arms):
         caption += (
-            " Backbone branch's share: ‖g_n‖ / (‖g_n‖ + ‖g_e‖), of the gradients at the weights of the backbone (g_n) "
+            " Backbone branch's share: ‖g_n‖ / (‖g_n‖ + ‖g_e‖) for the gradients of the weights of the backbone (g_n) "
             "and of the encoder (g_e), at the last step of the epoch; near 0 or 1 one branch starves."
         )
     if apart := [arm.role for arm in cell.references if arm.arm.mode in ("ensemble", "unregulated")]:
@@ -240,17 +245,8 @@ def _curves(key: str, cell: CellResult, fold: bool) -> Part:
     )
 
 
-def _validation_curve(cell: CellResult) -> tuple[str, str, float]:
-    outcome = cell.outcome
-    return f"val_{outcome.name}", f"Validation {outcome.words}, {outcome.unit}", 100
-
-
-def _of_each_class(cell: CellResult) -> str:
-    return "Accuracy in the class" if cell.outcome.is_counted else "Average precision of the label"
-
-
 def _shown_classes(cell: CellResult) -> str:
-    half = MAX_CLASSES // 2
     if len(cell.classes) <= MAX_CLASSES:
         return ""
+    half = MAX_CLASSES // 2
     return f" Of {len(cell.classes)} classes, the {half} highest and the {half} lowest are shown."

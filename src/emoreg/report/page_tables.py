@@ -1,4 +1,4 @@
-"""The tables of the page as plain rows."""
+"""The tables of the page as rows of text."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from emoreg.report.statistics import ENOUGH, Interval
 from emoreg.report.verdicts import Verdict
 
 REFERENCES = "References"
-REGULATION = "The regulation effect is the difference to the same two networks, trained apart and averaged."
+REGULATION = "The regulation effect is the difference from the same two networks, trained apart and averaged."
 UNDECIDED = {  # why there is no verdict
     Verdict.MISSING_TWIN: "missing twin",
     Verdict.TOO_FEW: "too few",
@@ -53,12 +53,12 @@ class Entry(NamedTuple):
 
     value: str
     below: str = ""  # in small type: an interval, a range or a remark
-    strong: bool = False  # whether its test passed
+    strong: bool = False  # in bold, as its test passed
 
 
 ABSENT = Entry(NOTHING)
 Row = tuple[Entry, ...]
-Column = tuple[str, Callable[[ArmResult], Entry]]  # header; its entry for an arm
+Column = tuple[str, Callable[[ArmResult], Entry]]  # header, and a function that makes an arm's entry
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Grid:
 
 
 def in_groups(cell: CellResult) -> list[tuple[str, list[ArmResult]]]:
-    """The references, then each regulated arm with its twins; a twin of several arms stands with the first."""
+    """The references, then each regulated arm with its twins; a twin of several arms is listed with the first."""
     groups: list[tuple[str, list[ArmResult]]] = [(REFERENCES, list(cell.references))]
     seen: set[tuple[str | None, ...]] = set()
     for family in cell.families:
@@ -82,22 +82,22 @@ def in_groups(cell: CellResult) -> list[tuple[str, list[ArmResult]]]:
 
 
 def has_no_intervals(cell: CellResult) -> bool:
-    """Whether so few seeds are finished that nothing has an interval."""
+    """Whether too few seeds are finished for any interval."""
     return max((arm.score.n for arm in cell.arms), default=ENOUGH) < ENOUGH
 
 
-def tested_in(of_arms: Sequence[Container[str]]) -> list[Kind]:
-    """The kinds among the contrasts of regulated arms, whose names each arm has."""
-    return [kind for kind in KINDS.values() if any(kind.name in contrasts for contrasts in of_arms)]
+def tested_in(contrasts_by_arm: Sequence[Container[str]]) -> list[Kind]:
+    """The kinds of contrasts that at least one regulated arm has."""
+    return [kind for kind in KINDS.values() if any(kind.name in contrasts for contrasts in contrasts_by_arm)]
 
 
-def of_regulation(kinds: Sequence[Kind]) -> str:
-    """For a caption: what the regulation effect is, where it is shown."""
+def regulation_note(kinds: Sequence[Kind]) -> str:
+    """For a caption: a definition of the regulation effect, if it is among the kinds."""
     return f" {REGULATION}" if any(kind.name == "regulation" for kind in kinds) else ""
 
 
 def contrasts_grid(cell: CellResult) -> Grid | None:
-    """The tested contrasts of every regulated arm; None without one."""
+    """The tested contrasts of every regulated arm; None if there are none."""
     regulated = cell.regulated
     kinds = tested_in([arm.contrasts for arm in regulated])
     if not kinds:
@@ -109,18 +109,18 @@ def contrasts_grid(cell: CellResult) -> Grid | None:
         seeds = max(contrast.size.n for contrast in contrasts if contrast) or arm.score.n
         rows.append((Entry(arm.label, count(seeds, "seed")), *(contrast_entry(each, seeds) for each in contrasts)))
     has_images = any(contrast.images for arm in regulated for contrast in arm.contrasts.values())
-    widths = "over seeds and test images, in brackets that over seeds alone" if has_images else "over seeds"
+    widths = "over seeds and test images (in brackets over seeds alone)" if has_images else "over seeds"
     caption = (
-        f"Differences in {cell.outcome.words}, in points, paired by seed: mean, with the interval {widths}, and p, "
-        f"corrected for the number of arms.{of_regulation(kinds)} The label effect is the "
-        "difference to the hardest of the twins fresh, moments and shuffled; the emotion effect is that to the hardest "
-        "of all five. Bold: the test passed."
+        f"Differences in {cell.outcome.words}, in points, paired by seed: mean, interval {widths}, and one-sided p, "
+        f"corrected for the number of arms.{regulation_note(kinds)} The label effect is the difference from the "
+        "hardest of the twins fresh, moments and shuffled; the emotion effect is that from the hardest of all five. "
+        "Bold: the test passed."
     )
     return Grid("Contrasts", caption, ("Arm", *(kind.heading for kind in kinds)), (("", tuple(rows)),))
 
 
 def accuracy_grid(cell: CellResult) -> Grid:
-    """All arms of a cell: outcome, difference to Backbone, λ, runs that collapsed and branches that starved."""
+    """All arms of a cell: outcome, difference from Backbone, λ, collapsed runs and starved branches."""
     outcome = cell.outcome
     columns: list[Column] = [ARM, SEEDS, (outcome.title, lambda arm: measured(arm.score, percent))]
     caption = f"{capital(outcome.words)}: mean, with its 95 % interval below."
@@ -130,23 +130,25 @@ def accuracy_grid(cell: CellResult) -> Grid:
         columns.append(
             ("Minus\nBackbone,\npoints", lambda arm: difference_entry(arm.contrasts.get("gain"), arm.score.n))
         )
-        caption += " Minus Backbone: paired by seed, with its interval; it is a test for regulated arms alone, above."
+        caption += (
+            " Minus Backbone: paired by seed, with its interval; tested only for regulated arms, among the contrasts."
+        )
     if any(arm.lam for arm in cell.arms):
         columns.append(LAM)
     if any(arm.collapsed.count for arm in cell.arms):
         columns.append(("Collapsed", lambda arm: _frequency_entry(arm.collapsed)))
-        caption += " Collapsed: runs that are not finite or hardly above chance; their means say nothing."
+        caption += " Collapsed: runs that are not finite or hardly above chance; means over them say nothing."
     if any(arm.starved.runs for arm in cell.arms):
         columns.append(("Starved", lambda arm: _frequency_entry(arm.starved)))
         caption += (
-            f" Starved: runs in which the {outcome.words} of one branch alone is under half of the other's, on "
-            "training images at the end. The exact 95 % interval of the share is below."
+            f" Starved: runs in which the {outcome.words} of one branch alone is less than half of the other's, on "
+            "training images at the end. Below: the exact 95 % interval of the share."
         )
     return grid_of(capital(outcome.plural), caption, columns, cell)
 
 
 def twins_grid(cell: CellResult) -> Grid | None:
-    """Every regulated arm minus each of its twins; None without a twin."""
+    """Every regulated arm minus each of its twins; None if there are none."""
     regulated = [arm for arm in cell.arms if arm.twins]
     names = [name for name in TWINS if any(twin.against == name for arm in regulated for twin in arm.twins)]
     if not names:
@@ -160,14 +162,14 @@ def twins_grid(cell: CellResult) -> Grid | None:
     )
     caption = (
         f"{capital(cell.outcome.words)} of each regulated arm minus that of its twins, in points, paired by seed, with "
-        "the interval, 95 % unless another width stands beside it. Single twins are not tested: an arm has to be above "
-        "all of them."
+        "its interval (95 % unless another width is given). Single twins are not tested: an arm must be above all of "
+        "them."
     )
     return Grid("Differences to every twin", caption, ("Arm", *names), (("", rows),))
 
 
 def claims_grid(claims: Sequence[PaperClaim]) -> Grid | None:
-    """The paper's claims beside the gains of the study; None without a target that the paper has."""
+    """The paper's claims beside the gains of the study; None if the study has none of the paper's targets."""
     if not claims:
         return None
     rows = tuple(
@@ -184,7 +186,7 @@ def claims_grid(claims: Sequence[PaperClaim]) -> Grid | None:
     )
     caption = (
         f"Gains over the plain backbone, in points, claimed by the paper ({SOURCE}) and found here. Ours: the largest "
-        'mean of all regulated arms, as the claim is one "up to". Ensemble: two plain networks, their probabilities '
+        'mean of all regulated arms, as the claim is "up to". Ensemble: two plain networks, their probabilities '
         "averaged."
     )
     headers = ("Target", "Paper", "Ours", "Ensemble", "Training\nimages")
@@ -204,14 +206,14 @@ def responses_grid(cell: CellResult) -> Grid | None:
         LAM,
     ]
     caption = (
-        f"{capital(cell.outcome.words)}: mean over seeds, with the 95 % interval below it. Each response alone is that "
-        "of its branch, as if λ were 0 or 1. Where one of them is low, the other answers almost alone."
+        f"{capital(cell.outcome.words)}: mean over seeds, with the 95 % interval below it. Each response alone is its "
+        "branch without the other, as if λ were 0 or 1. Where one is low, the other decides almost alone."
     )
     return grid_of("Each response alone", caption, columns, cell, lambda arm: arm.responses is not None)
 
 
 def calibration_grid(cell: CellResult) -> Grid | None:
-    """How well the confidence of each arm matches its accuracy; None where no class is answered."""
+    """How well the confidence of each arm matches its accuracy; None if the task is not classification."""
     if not cell.outcome.is_counted:
         return None
     columns = [
@@ -256,7 +258,7 @@ def overview_grid(analysis: Analysis) -> Grid:
 
 
 def stage_one_grid(results: Sequence[StageOneResult]) -> Grid | None:
-    """What the encoders learned in stage 1; None without any."""
+    """What the encoders learned in stage 1; None if there are none."""
     if not results:
         return None
     metrics = list(dict.fromkeys(name for result in results for name, _ in result.metrics))
@@ -283,25 +285,25 @@ def stage_one_grid(results: Sequence[StageOneResult]) -> Grid | None:
 
 
 def measured(interval: Interval | None, number: Callable[[float], str], between: str = ", ") -> Entry:
-    """A mean with its interval below it, as `bounds` writes it."""
+    """A mean with its interval below it, in the format of `bounds`."""
     if interval is None or math.isnan(interval.mean):
         return ABSENT
     return Entry(number(interval.mean), bounds(interval, number, between))
 
 
 def difference_entry(contrast: Contrast | None, seeds: int | None = None) -> Entry:
-    """A mean in points with its interval below, as `limits_of` writes it."""
+    """A mean in points with its interval below it, in the format of `limits_of`."""
     if contrast is None or math.isnan(contrast.size.mean):
         return ABSENT
     return Entry(points(contrast.size.mean), limits_of(contrast, seeds))
 
 
 def contrast_entry(contrast: Contrast | None, seeds: int | None = None) -> Entry:
-    """A mean in points with both intervals, p and verdict below; strong if its test passed.
+    """A mean in points with both intervals, p and verdict below it; bold if its test passed.
 
     Args:
         contrast: None for a dash.
-        seeds: their number that stands beside it.
+        seeds: number of seeds that the row gives; another number is written beside the interval.
     """
     if contrast is None:
         return ABSENT
@@ -310,7 +312,7 @@ def contrast_entry(contrast: Contrast | None, seeds: int | None = None) -> Entry
         lines.append(limits_of(contrast, seeds))
         if contrast.images and not math.isnan(contrast.over_seeds.low):
             lines.append(f"[{bounds(contrast.over_seeds, points)}]")
-        lines.append(contrast.to)
+        lines.append(contrast.versus)
     if not math.isnan(contrast.p):
         lines.append(f"p {p_value(contrast.p)}")
     if contrast.verdict is not None:
@@ -319,7 +321,7 @@ def contrast_entry(contrast: Contrast | None, seeds: int | None = None) -> Entry
 
 
 def verdict_entry(contrast: Contrast) -> str:
-    """The verdict of a contrast, with the number of seeds of the look that decided it if that was an early one."""
+    """The verdict of a contrast, with the number of seeds if an early look decided it; empty without a verdict."""
     if contrast.verdict is None:
         return ""
     at = contrast.decided_at
@@ -327,22 +329,22 @@ def verdict_entry(contrast: Contrast) -> str:
 
 
 def limits_of(contrast: Contrast, seeds: int | None = None) -> str:
-    """The interval, with what is unusual about it: "+0.10, +0.70 (99.7 %, 6 seeds)"."""
+    """The interval, with its width and seeds if they are unusual: "+0.10, +0.70 (99.7 %, 6 seeds)"."""
     limits, unusual = bounds(contrast.size, points), width_and_seeds(contrast, seeds)
     return f"{limits} ({unusual})".lstrip() if unusual else limits
 
 
 def width_and_seeds(contrast: Contrast, seeds: int | None = None) -> str:
-    """The coverage of the interval where that is not 95 %, and the seeds where they are not those that stand beside."""
+    """The coverage of the interval if it is not 95 %, and the number of seeds if it is not `seeds`."""
     size, width = contrast.size, coverage(contrast.level)
     parts = [width] if width != "95 %" and not math.isnan(size.low) else []
-    if seeds not in (None, size.n) and size.n > 1:  # of one seed it is said in place of an interval
+    if seeds not in (None, size.n) and size.n > 1:  # "one seed" already replaces the interval
         parts.append(count(size.n, "seed"))
     return ", ".join(parts)
 
 
 def lam_entry(arm: ArmResult) -> Entry:
-    """Mean λ at the end of training; below it the range over seeds."""
+    """Mean λ at the end of training, with the range over seeds below it."""
     lam = [value for value in arm.lam if not math.isnan(value)]
     if not lam:
         return ABSENT
@@ -356,7 +358,7 @@ LAM: Column = ("λ at\nend", lam_entry)
 
 
 def name_in_group(arm: ArmResult) -> str:
-    """An arm's name under the heading of its group, which has mode, variant and stimuli."""
+    """An arm's name under the heading of its group, which gives mode, variant and stimuli."""
     return arm.label if arm.role == MODES[arm.arm.mode] else arm.role
 
 
@@ -367,7 +369,7 @@ def grid_of(
     cell: CellResult,
     has_row: Callable[[ArmResult], bool] = lambda arm: True,
 ) -> Grid:
-    """A row for each arm that has one, in groups."""
+    """A table with a row for each arm that `has_row` accepts, in groups."""
     groups = [
         (title, tuple(tuple(entry(arm) for _, entry in columns) for arm in arms if has_row(arm)))
         for title, arms in in_groups(cell)
@@ -376,7 +378,8 @@ def grid_of(
 
 
 def _across(analysis: Analysis, name: str) -> tuple[Row, ...]:
-    """A row for each regulated arm that has the contrast in some cell, a column per cell."""
+    """A row for each regulated arm that has the contrast in at least one cell, with a column per cell."""
+
     columns = [
         {arm.label: contrast_entry(arm.contrasts.get(name), arm.score.n) for arm in cell.regulated}
         for cell in analysis.cells

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from emoreg.report.page_tables import (
     lam_entry,
     measured,
     name_in_group,
-    of_regulation,
+    regulation_note,
     tested_in,
     verdict_entry,
     width_and_seeds,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:  # imported where they are used, so that the command line's he
 
     from emoreg.runtime.terminal import Table
 
-# Like pandas' own escape for LaTeX, and what that leaves: the OT1 encoding has no < > |, and few fonts have the others.
+# As pandas escapes LaTeX, and more: the OT1 encoding lacks < > |, and few fonts have the others.
 LATEX = str.maketrans(
     {
         **{sign: f"\\{sign}" for sign in "&%$#_{}"},
@@ -37,18 +38,20 @@ LATEX = str.maketrans(
     }
 )
 NEEDS = r"% needs \usepackage{booktabs}"
-ACCURACIES = "Mean and 95 % interval; differences to Backbone are paired by seed."
-UNUSUAL = " Where a difference is of other seeds, or its interval of another width, that stands with it."
+ACCURACIES = "Mean and 95 % interval; differences from Backbone are paired by seed."
+UNUSUAL = " Where a difference is over other seeds, or its interval has another width, these are given with it."
 CONTRASTS = (
-    "Mean difference paired by seed, its interval, p, verdict. Label and emotion effect are told against the hardest "
-    "twin, which is named. p is one-sided, from a studentised bootstrap, corrected for the number of arms; a verdict "
-    "needs 0.025."
+    "Mean difference paired by seed, its interval, p, verdict. Label and emotion effect are against the hardest twin, "
+    "which is named. p is one-sided, from a studentised bootstrap, corrected for the number of arms; a test passes at "
+    "the one-sided level of its interval, 0.025 for 95 %."
 )
-CONTRASTS_SHORT = "Mean difference, interval, verdict; label and emotion effect to the hardest twin, which is named."
+CONTRASTS_SHORT = (
+    "Mean difference, interval, verdict; label and emotion effect against the hardest twin, which is named."
+)
 
 
 def results_table(analysis: Analysis) -> Group:
-    """For the terminal: contrasts and accuracies of each cell, within 80 columns."""
+    """The contrasts and accuracies of each cell for the terminal, within 80 columns."""
     from rich.console import Group
 
     return Group(*(table for cell in analysis.cells for table in _terminal_tables(cell)))
@@ -72,36 +75,26 @@ def markdown_table(analysis: Analysis) -> str:
 
 
 def latex_report(analysis: Analysis, verdict: str) -> str:
-    """The verdict as a paragraph, then the tables, in LaTeX."""
-    return "\n\n".join([NEEDS, _latex(verdict), *_latex_tables(analysis)]) + "\n"
-
-
-def latex_table(analysis: Analysis) -> str:
-    """The tables of each cell as table environments, with booktabs."""
-    return "\n\n".join([NEEDS, *_latex_tables(analysis)]) + "\n"
-
-
-def _latex_tables(analysis: Analysis) -> list[str]:
+    """The verdict as a paragraph, then the tables as table environments with booktabs, in LaTeX."""
     import pandas as pd
 
-    blocks = []
+    blocks = [NEEDS, _latex(verdict)]
     tables = [table for cell in analysis.cells for table in _paper_tables(cell)]
     for number, (title, headers, rows, caption) in enumerate(tables, 1):
-        drawn = pd.DataFrame(rows, columns=headers).style.hide().format(_latex)
-        blocks.append(
-            drawn.format_index(_latex, axis="columns").to_latex(
-                hrules=True,
-                position_float="centering",
-                column_format="l" + "r" * (len(headers) - 1),
-                caption=_latex(f"{title}. {caption}"),
-                label=f"tab:emoreg-{number}",
-            )
+        style = pd.DataFrame(rows, columns=headers).style.hide().format(_latex).format_index(_latex, axis="columns")
+        table = style.to_latex(
+            hrules=True,
+            position_float="centering",
+            column_format="l" + "r" * (len(headers) - 1),
+            caption=_latex(f"{title}. {caption}"),
+            label=f"tab:emoreg-{number}",
         )
-    return [block.strip() for block in blocks]
+        blocks.append(table.strip())
+    return "\n\n".join(blocks) + "\n"
 
 
 def markdown(text: str) -> str:
-    """Text that no reader of Markdown takes for markup."""
+    """Escape a text, so that no reader of Markdown interprets it as markup."""
     text = re.sub(r"([\\`*\[\]<>|~$&])", r"\\\1", " ".join(text.split()))
     return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", text)
 
@@ -120,7 +113,7 @@ def _paper_tables(cell: CellResult) -> Iterable[PaperTable]:
         rows = [
             [arm.label, *(_one_line(arm.contrasts.get(kind.name), arm.score.n) for kind in kinds)] for arm in regulated
         ]
-        yield f"{cell.title}: contrasts", headers, rows, CONTRASTS + of_regulation(kinds) + _without(cell)
+        yield f"{cell.title}: contrasts", headers, rows, CONTRASTS + regulation_note(kinds) + _without(cell)
     rows = [
         [arm.label, str(arm.score.n), *(f"{e.value} {e.below and f'({e.below})'}".strip() for e in _scores(arm, "; "))]
         for _, arms in in_groups(cell)
@@ -142,7 +135,7 @@ def _terminal_tables(cell: CellResult) -> Iterable[Table]:
             f"{cell.title}: contrasts",
             of_contrasts,
             [("", rows)],
-            CONTRASTS_SHORT + of_regulation(kinds) + _without(cell),
+            CONTRASTS_SHORT + regulation_note(kinds) + _without(cell),
         )
     groups = [
         (title, [[Entry(name_in_group(arm)), *_scores(arm), Entry(str(arm.score.n))] for arm in arms])
@@ -175,18 +168,18 @@ def _terminal_table(
 
 
 def _without(cell: CellResult) -> str:
-    """That there are no intervals, if so."""
+    """A note if there are no intervals."""
     return f" {WITHOUT_INTERVALS}" if has_no_intervals(cell) else ""
 
 
 def _unusual(cell: CellResult) -> str:
-    """That seeds or widths differ, if so."""
+    """A note if seeds or widths of the differences vary."""
     gains = [(arm.contrasts["gain"], arm.score.n) for arm in cell.arms if "gain" in arm.contrasts]
     return UNUSUAL if any(width_and_seeds(*each) for each in gains) else ""
 
 
 def _scores(arm: ArmResult, between: str = "\n") -> list[Entry]:
-    """Outcome, difference to Backbone, λ; `between` stands between an interval and what is unusual about it."""
+    """Outcome, difference from Backbone, λ; `between` separates an interval from its unusual width or seeds."""
     gain, difference = arm.contrasts.get("gain"), ABSENT
     if gain is not None and gain.size.n:
         limits = (bounds(gain.size, points, " to "), width_and_seeds(gain, arm.score.n))
@@ -195,21 +188,18 @@ def _scores(arm: ArmResult, between: str = "\n") -> list[Entry]:
 
 
 def _short(contrast: Contrast | None, seeds: int) -> Entry:
-    """For a narrow column: a mean, its interval, whom it is against, the verdict."""
+    """For a narrow column: a mean with its interval, the hardest twin and the verdict below it."""
     if contrast is None:
         return ABSENT
     verdict = UNDECIDED[contrast.verdict] if contrast.verdict in UNDECIDED else verdict_entry(contrast)
-    below = filter(None, (bounds(contrast.size, points), width_and_seeds(contrast, seeds), contrast.to, verdict))
+    below = filter(None, (bounds(contrast.size, points), width_and_seeds(contrast, seeds), contrast.versus, verdict))
     return Entry(points(contrast.size.mean), "\n".join(below))
 
 
 def _one_line(contrast: Contrast | None, seeds: int) -> str:
     if contrast is None:
         return ABSENT.value
-    remarks = [bounds(contrast.size, points, " to "), width_and_seeds(contrast, seeds), contrast.to]
-    remarks = [text for text in remarks if text]
-    if contrast.p == contrast.p:
-        remarks.append(f"p {p_value(contrast.p)}")
-    if contrast.verdict is not None:
-        remarks.append(verdict_entry(contrast))
-    return f"{points(contrast.size.mean)} ({'; '.join(remarks)})" if remarks else points(contrast.size.mean)
+    p = "" if math.isnan(contrast.p) else f"p {p_value(contrast.p)}"
+    limits = bounds(contrast.size, points, " to "), width_and_seeds(contrast, seeds)
+    remarks = "; ".join(filter(None, (*limits, contrast.versus, p, verdict_entry(contrast))))
+    return f"{points(contrast.size.mean)} ({remarks})" if remarks else points(contrast.size.mean)

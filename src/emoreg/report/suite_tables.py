@@ -1,10 +1,11 @@
-"""The tables of what runs have scored in suites, for the page and for Markdown."""
+"""The tables of suite scores, for the page and for Markdown."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from emoreg.report.analysis import Analysis, ArmResult, SuiteCell, SuiteContrast
 from emoreg.report.contrast_kinds import Kind
@@ -21,6 +22,7 @@ from emoreg.report.page_tables import (
     tested_in,
 )
 from emoreg.report.paper_tables import markdown
+from emoreg.report.statistics import Interval
 from emoreg.report.verdicts import Verdict
 from emoreg.suites.figures import Figure
 
@@ -40,54 +42,53 @@ ABOUT: Mapping[str, str] = {
         "mean corruption errors."
     ),
     "calibration": (
-        "ECE of 15 bins; Brier score, from 0 to 2; NLL in nats; lower is better in all. Scaled: of z divided by the "
-        "temperature with the least NLL on images that are not scored (Guo et al. 2017)."
+        "ECE with 15 bins; Brier score, from 0 to 2; NLL in nats; for all of them lower is better. Scaled: z divided "
+        "by the temperature with the lowest NLL on images that are not scored (Guo et al. 2017)."
     ),
     "out_of_distribution": (
-        "How well a score tells the run's own images from others: AUROC, 50 % for not at all, and FPR95, the share of "
-        "others that pass where 95 % of the own do, lower is better. Scores: the largest probability, and the energy "
-        "(Liu et al. 2020), of arms that mix probabilities the mean of both responses' energies by λ."
+        "How well a score separates the run's own images from others: AUROC (50 % is chance) and FPR95, the share of "
+        "others accepted when 95 % of its own are; lower is better. Scores: the largest probability, and the energy "
+        "(Liu et al. 2020); for arms that mix probabilities, the mean of both responses' energies weighted by λ."
     ),
     "adversarial": (
-        "Accuracy under attackers who know the weights, with gradients through z. FGSM and PGD are weak attacks: "
-        "stronger ones leave less. Means are over all eps, in units of 1/255."
+        "Accuracy under attackers who know the weights, with gradients through z. FGSM and PGD are weak attacks: under "
+        "stronger ones it is lower. Means are over all eps, in units of 1/255."
     ),
     "transfer": (
-        "Accuracy of linear classifiers (ridge regression) that learn another target from the features of trained "
-        "networks, which stay as they are. The backbone's features are as many in every arm; those of both branches "
-        "are more where there are two."
+        "Accuracy of linear classifiers (ridge regression) that learn another target from the frozen features of "
+        "trained networks. All arms have the same number of backbone features; a second branch adds its own."
     ),
     "human_uncertainty": (
-        "How near probabilities are to the shares of people's answers to CIFAR-10's test images (CIFAR-10H, Peterson "
-        "et al. 2019): mean cross-entropy and KL divergence, nats, lower is better; and the share of images answered "
-        "as most people do."
+        "How close probabilities are to the distribution of people's answers for CIFAR-10's test images (CIFAR-10H, "
+        "Peterson et al. 2019): mean cross-entropy and KL divergence in nats, lower is better; and the share of images "
+        "classified as by most people."
     ),
 }
 RULES = (
-    "These contrasts are by the same tests as those of accuracy, over seeds alone, and are a family of their own: one "
-    "figure of each suite, corrected for the arms of a cell and not for the number of suites. They are exploratory "
-    "unless they were planned before the first result, and hold for the figure and the images that were scored."
+    "These contrasts use the same tests as accuracy, over seeds alone, and are families of their own: one figure of "
+    "each suite, corrected for the arms of a cell but not for the number of suites. They are exploratory unless they "
+    "were planned before the first result, and hold only for the figure and the images that were scored."
 )
 WORDS = {Verdict.ABOVE: "better", Verdict.NOT_ABOVE: "not shown to be better", Verdict.BELOW: "worse"}
 
 
 @dataclass(frozen=True)
 class SuiteSection:
-    """A suite in one cell: what it is, the figures of all arms, and the contrasts of the regulated ones."""
+    """A suite in one cell: a description, the figures of all arms, and the contrasts of regulated arms."""
 
     key: str  # id on the page
     title: str
     about: str
     figures: Grid
-    contrasts: Grid | None  # None without a regulated arm
+    contrasts: Grid | None  # None if there are none
 
 
 def suite_sections(analysis: Analysis, in_markdown: bool = False) -> tuple[SuiteSection, ...]:
     """The suites of all cells, in the order of the cells.
 
     Args:
-        analysis: of a study.
-        in_markdown: whether rows stand without the headings of their groups, and intervals beside their means.
+        analysis: the study.
+        in_markdown: write rows without the headings of their groups, and intervals beside their means.
     """
     many = len({id(each.cell) for each in analysis.suites}) > 1
     return tuple(_section(number, each, many, in_markdown) for number, each in enumerate(analysis.suites, 1))
@@ -108,7 +109,7 @@ def _section(number: int, suite: SuiteCell, many: bool, in_markdown: bool) -> Su
 
 
 def _between(in_markdown: bool) -> str:
-    """What stands between the ends of an interval; in Markdown as in its other tables."""
+    """The separator of the limits of an interval; in Markdown as in its other tables."""
     return " to " if in_markdown else ", "
 
 
@@ -127,11 +128,7 @@ def _figures_grid(suite: SuiteCell, title: str, in_markdown: bool) -> Grid:
 
 
 def _number(figure: Figure) -> Callable[[float], str]:
-    return percent if figure.is_share else _three
-
-
-def _three(value: float) -> str:
-    return decimal(value, 3)
+    return percent if figure.is_share else partial(decimal, digits=3)
 
 
 def _contrasts_grid(suite: SuiteCell, title: str, between: str) -> Grid | None:
@@ -146,22 +143,22 @@ def _contrasts_grid(suite: SuiteCell, title: str, between: str) -> Grid | None:
     )
     unit = ", in points" if figure.is_share else ""
     better = "below zero is better" if figure.lower_is_better else "above zero is better"
-    what = figure.title if figure.title[:2].isupper() else figure.title[0].lower() + figure.title[1:]
+    name = figure.title if figure.title[:2].isupper() else figure.title[0].lower() + figure.title[1:]
     caption = (
-        f"Differences in {what}{unit}, paired by seed; {better}. Interval over seeds; p one-sided, corrected for the "
+        f"Differences in {name}{unit}, paired by seed; {better}. Interval over seeds; p one-sided, corrected for the "
         "arms. Bold: the test passed."
     )
     return Grid(f"{title}: contrasts", caption, ("Arm", *(kind.heading for kind in kinds)), (("", rows),))
 
 
 def _entry(contrast: SuiteContrast | None, figure: Figure, kind: Kind, between: str) -> Entry:
-    """A mean with its interval, p and verdict below; strong if its test passed."""
+    """A mean with its interval, p and verdict below it; bold if its test passed."""
     if contrast is None or math.isnan(contrast.size.mean):
         return ABSENT
     number = points if figure.is_share else _signed
     lines = [bounds(contrast.size, number, between)]
     if kind.twins and contrast.against:
-        lines.append(f"to {contrast.against}")
+        lines.append(f"vs {contrast.against}")
     if not math.isnan(contrast.p):
         lines.append(f"p {p_value(contrast.p)}")
     if contrast.verdict is not None:
@@ -175,7 +172,7 @@ def _signed(value: float) -> str:
 
 
 def markdown_suites(analysis: Analysis) -> str:
-    """The sections in Markdown; "" without any."""
+    """The sections in Markdown; "" if there are none."""
     sections = suite_sections(analysis, in_markdown=True)
     if not sections:
         return ""
@@ -199,20 +196,25 @@ def _one_line(entry: Entry) -> str:
 
 
 def suite_records(analysis: Analysis) -> list[dict[str, object]]:
-    """All figures and contrasts as records for programs, null for what is missing."""
+    """All figures and contrasts as records for JSON, with null for missing values."""
     records: list[dict[str, object]] = []
     for suite in analysis.suites:
         where = {"suite": suite.suite, "target": suite.cell.target, "backbone": suite.cell.backbone}
         for arm, values in suite.values.items():
             for name, interval in values.items():
-                limits = {"point": interval.mean, "low": interval.low, "high": interval.high}
-                told = {key: None if math.isnan(value) else value for key, value in limits.items()}
-                records.append({**where, **arm._asdict(), "figure": name, "contrast": None, "n": interval.n, **told})
+                figure = {"figure": name, "contrast": None, "n": interval.n}
+                records.append({**where, **arm._asdict(), **figure, **_limits(interval)})
         for arm, contrasts in suite.contrasts.items():
             for name, one in contrasts.items():
-                numbers = {"point": one.size.mean, "low": one.size.low, "high": one.size.high, "p_corrected": one.p}
-                told = {key: None if not math.isfinite(value) else value for key, value in numbers.items()}
                 own = {"figure": suite.figures[0].name, "contrast": name, "against": one.against, "n": one.size.n}
-                verdict = None if one.verdict is None else str(one.verdict)
-                records.append({**where, **arm._asdict(), **own, **told, "verdict": verdict})
+                test = {"p_corrected": _or_null(one.p), "verdict": None if one.verdict is None else str(one.verdict)}
+                records.append({**where, **arm._asdict(), **own, **_limits(one.size), **test})
     return records
+
+
+def _limits(interval: Interval) -> dict[str, float | None]:
+    return {"point": _or_null(interval.mean), "low": _or_null(interval.low), "high": _or_null(interval.high)}
+
+
+def _or_null(value: float) -> float | None:
+    return value if math.isfinite(value) else None

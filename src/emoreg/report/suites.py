@@ -154,4 +154,4 @@ def _contrast(one: Judged, sign: float, span: float) -> SuiteContrast:
         low = high = math.nan
     # One value a seed is not needed to show a mean with its interval; their number is.
     size = Interval(sign * one.size.point, low, high, (math.nan,) * len(one.seeds))
-    return SuiteContrast(one.size.against, size, one.decision.p_told, one.decision.verdict)
+    return SuiteContrast(one.size.against, size, one.decision.p_of_verdict, one.decision.verdict)

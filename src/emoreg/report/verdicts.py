@@ -41,7 +41,7 @@ class Decision(NamedTuple):
     decided_at: int | None = None
 
     @property
-    def p_told(self) -> float:
+    def p_of_verdict(self) -> float:
         """For the family: of being below where that is the verdict, else of being above."""
         return self.p_below_corrected if self.verdict is Verdict.BELOW else self.p_corrected
 
