@@ -286,9 +286,9 @@ def test_a_report_of_own_results_first_prints_how_they_were_interpreted(
 ) -> None:
     (tmp_path / "mine.csv").write_text('arm,seed,accuracy\nBackbone,0,0.70\nE-Reg,0,0.72\n"E-Reg, fresh",0,0.71\n')
     shown = told(capsys, "report", "mine.csv")
-    assert shown.startswith("mine.csv: 3 runs, of an own training loop\n")
+    assert shown.startswith("mine.csv: 3 runs, from your own training loop\n")
     assert re.search(r"E-Reg, fresh +fixed +fresh +twin +1: 0", shown)
-    assert shown.index("Not checked:") < shown.index("Gain over") and "is its author's word" in shown
+    assert shown.index("Not checked:") < shown.index("Gain over") and "only the author's word" in shown
     assert (tmp_path / "mine" / "report.html").exists()
     (tmp_path / "mine.csv").write_text("arm,seed,acc\nBackbone,0,0.70\n")
     message = told(capsys, "report", "mine.csv", code=2)

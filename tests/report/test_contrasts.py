@@ -457,7 +457,7 @@ def test_other_images_are_not_paired() -> None:
 
 def test_answers_that_do_not_fit_the_accuracy_are_refused() -> None:
     frame = with_answers(study(arms(0.75, 0.72, 0.72)))
-    with pytest.raises(emoreg.UserError, match="does not fit its accuracy"):
+    with pytest.raises(emoreg.UserError, match="does not match its accuracy"):
         analyse(frame.assign(accuracy=frame["accuracy"] - 0.01, stage=2))  # a study's table
 
 

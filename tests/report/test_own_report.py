@@ -1,4 +1,4 @@
-"""A report of an own loop says what it took for what, and what it could not check."""
+"""A report on results of an own loop says how it interpreted them, and what it could not check."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_the_report_of_an_own_loop_has_the_verdicts_of_a_study(report: tuple[Pat
     contrasts = emoreg.analyse(own_frame().assign(target="unnamed target", backbone="unnamed backbone"))
     pd.testing.assert_frame_equal(made.contrasts.drop(columns="smallest_effect"), contrasts)
     page = made.page.read_text(encoding="utf-8")
-    assert "<h1>My loop</h1>" in page and "of an own training loop, 64 runs in the frame" in page
+    assert "<h1>My loop</h1>" in page and "own training loop, 64 runs in the frame" in page
     assert "Each run was scored on the test images once" not in page  # nobody can know
     assert json.loads((folder / "report.json").read_text())["editions"] == []
 
@@ -86,7 +86,9 @@ def test_being_below_a_twin_is_the_author_s_word_too_where_there_is_no_verdict(t
     made = emoreg.report_results(own_frame({"Learn-E-Reg": 0.70, "Learn-E-Reg, rotation": 0.72}), tmp_path / "report")
     assert "Learn-E-Reg is below rotation, −" in made.findings[0]
     assert made.findings[0].startswith("No verdict on")
-    assert made.findings[0].endswith("). That the arms differ in nothing else is the word of the table's author.")
+    assert made.findings[0].endswith(
+        "). That the arms differ in nothing else was not checked: it is the word of the table's author."
+    )
 
 
 def test_what_each_arm_was_taken_for() -> None:
@@ -116,7 +118,7 @@ def test_what_the_other_columns_were_taken_for() -> None:
         "Without an accuracy, so counted as collapsed: row 1.",
         "Right or wrong is known for each of 4 images in 1 of 2 runs.",
         "Planned: 2 seeds from 0 on, looks at 2.",
-        "Read as their names say: device.",
+        "Interpreted by their names: device.",
     ]
 
 
@@ -136,7 +138,7 @@ def test_what_is_not_checked_depends_on_the_columns() -> None:
 
 def test_notes_name_cells_where_there_are_several() -> None:
     frame = pd.concat([own_frame({"Backbone": 0.5}, seeds=1, target=target) for target in ("pets", "cars")])
-    assert dict(own_notes(own(frame)).facts)["Taken for"] == (
+    assert dict(own_notes(own(frame)).facts)["Interpreted as"] == (
         "Backbone as Backbone (reference, pets, one seed); Backbone as Backbone (reference, cars, one seed)"
     )
 

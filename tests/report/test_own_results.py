@@ -112,11 +112,11 @@ def test_a_study_s_table_is_not_taken_for_one(tmp_path: Path) -> None:
         ("arm,seed,accuracy,classes\nBackbone,0,0.7,1\n", "row 2: classes holds '1'; give the number of classes"),
         ("arm,seed,accuracy,purpose\nBackbone,0,0.7,explore\n", "row 2: purpose 'explore' is unknown (did you mean"),
         ("arm,seed,accuracy,correct\nBackbone,0,0.7,0120\n", "row 2: correct holds '0120'; give 1 (right) or 0"),
-        ("arm,seed,accuracy,correct\nBackbone,0,0.7,0101\n", "row 2: accuracy is 0.7, and 2 of 4 answers in correct"),
+        ("arm,seed,accuracy,correct\nBackbone,0,0.7,0101\n", "row 2: accuracy is 0.7, but 2 of 4 images in correct"),
         ("arm,seed,accuracy,planned_seeds,looks\nBackbone,0,0.7,8,8 4\n", "row 2: looks are [8, 4]; they must ascend"),
         (
             "arm,seed,correct\nBackbone,0,1101\nLearn-E-Reg,0,11011\n",
-            "row 3: 5 images are answered, and 4 in ",
+            "row 3: 5 test images, but 4 in ",
         ),
         ("", "has no rows"),
         ("arm,seed,accuracy\n", "has no rows"),
@@ -171,7 +171,7 @@ def test_answers_stand_for_accuracies_that_are_rounded_or_absent() -> None:
     expected = emoreg.analyse(frame)
     pd.testing.assert_frame_equal(emoreg.analyse(frame.assign(accuracy=frame["accuracy"].round(2))), expected)
     pd.testing.assert_frame_equal(emoreg.analyse(frame.drop(columns="accuracy")), expected)
-    assert "they are of different runs" in refusal(
+    assert "they come from different runs" in refusal(
         lambda: emoreg.analyse(frame.assign(accuracy=frame["accuracy"] - 0.02))
     )
 
@@ -190,7 +190,7 @@ def test_packed_answers_may_stand_beside_rounded_accuracies(images: int) -> None
     own = own_results(packed)
     assert own is not None
     pd.testing.assert_frame_equal(emoreg.analyse(as_table(own))[["point", "low"]], found[["point", "low"]])
-    assert "they are of different runs" in refusal(
+    assert "they come from different runs" in refusal(
         lambda: emoreg.analyse(packed.assign(accuracy=packed["accuracy"] - 0.02))
     )
 
@@ -199,7 +199,7 @@ def test_packed_answers_without_an_accuracy_do_not_tell_one() -> None:
     frame = answered()
     packed = frame.assign(correct=frame["correct"].map(lambda of_run: np.packbits(of_run).tobytes()))
     told = refusal(lambda: emoreg.analyse(packed.drop(columns="accuracy")))
-    assert told.startswith("row 0: correct is packed, which leaves open how many images it is of: give the accuracy")
+    assert told.startswith("row 0: correct is packed, which hides the number of images: give the accuracy")
     lost = own_results(packed.assign(accuracy=packed["accuracy"].mask(packed.index == 0)))
     assert lost is not None and lost.runs.is_collapsed.tolist() == [True, *[False] * (len(packed) - 1)]
 

@@ -98,10 +98,10 @@ def test_the_number_of_images_is_found_from_the_accuracy(images: int) -> None:
     right = np.random.default_rng(0).random((4, images)) < 0.7
     frame = study({("none", None): 0.5}, seeds=4)
     frame["accuracy"], frame["correct"] = right.mean(axis=1), [np.packbits(of_run).tobytes() for of_run in right]
-    answers = read_runs(frame).answers((0, 1, 2, 3))
-    assert answers is not None
-    assert answers.images == images
-    assert (answers.right[:images] == right.sum(axis=0)).all()
+    correct = read_runs(frame).correct_of((0, 1, 2, 3))
+    assert correct is not None
+    assert correct.images == images
+    assert (correct.right[:images] == right.sum(axis=0)).all()
 
 
 def test_an_empty_frame_has_no_contrasts() -> None:
@@ -112,7 +112,7 @@ def test_runs_of_one_arm_with_different_plans_are_refused_whatever_their_order()
     frame = study({("learned", "affect"): 0.8, ("none", None): 0.8}, seeds=8)
     frame["planned_seeds"] = frame["seed"].map(lambda seed: 4 if seed < 4 else 8)
     messages = [refusal(lambda: read_runs(frame)), refusal(lambda: read_runs(frame.iloc[::-1]))]
-    assert all("are of different plans (planned_seeds, first_seed, looks)" in message for message in messages)
+    assert all("have different plans (planned_seeds, first_seed, looks)" in message for message in messages)
 
 
 def in_csv(frame: pd.DataFrame) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""The names that arms have in tables and in reports, read."""
+"""Parses the names that arms have in tables and reports."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from emoreg.report.run_frame import MODES, WITHOUT_EXPERIENCE, Arm
 from emoreg.study.arms import EXPERIENCES, REGULATED
 
 _BY_NAME: Mapping[str, str] = {label.lower(): mode for mode, label in MODES.items()} | {mode: mode for mode in MODES}
-OF_AFFECT = ("transfer", "unregulated")  # references whose encoder has experienced affect, always
-NEAR = 0.75  # of 1 for the same word; a variant may be called anything else
+OF_AFFECT = ("transfer", "unregulated")  # references whose encoder always has the experience affect
+NEAR = 0.75  # similarity, at most 1, from which a variant counts as a misspelt experience
 
 
 def mode_named(name: str | None) -> str:
-    """A mode by its name in the code or in reports, in any case. UserError for any other name, or none."""
+    """The mode with this name in the code or in reports, in any case. UserError for any other name, or None."""
     if name is None:
         raise UserError("a run has no mode; Backbone's is 'none'")
     if (mode := _BY_NAME.get(name.lower())) is None:
@@ -41,24 +41,24 @@ def arm_of(mode: str, experience: str | None, variant: str | None, stimuli: str 
             )
         experience = "affect"
     if experience not in EXPERIENCES:
-        what = f"experience '{experience}' is unknown" if experience else f"a run of mode '{mode}' has no experience"
-        raise UserError(f"{what}{nearest(experience or '', EXPERIENCES)}")
+        problem = f"experience '{experience}' is unknown" if experience else f"a run of mode '{mode}' has no experience"
+        raise UserError(f"{problem}{nearest(experience or '', EXPERIENCES)}")
     return Arm(mode, experience, variant, stimuli)
 
 
 def arm_named(label: str | None) -> Arm:
-    """The arm that reports call so: "Learn-E-Reg", "Learn-E-Reg, shuffled", "E-Reg, mixture (oasis)", "Backbone".
+    """Parse an arm's name in reports: "Backbone", "Learn-E-Reg, shuffled", "E-Reg, mixture (oasis)".
 
-    What stands behind the mode is an experience, a variant, or both; stimuli stand in parentheses at the end. A variant
-    whose name is close to an experience is taken for a misspelt one.
+    The mode is followed by an experience, a variant, or both; stimuli are in parentheses at the end. A variant with a
+    name close to an experience is refused as a misspelt one.
 
     Raises:
         UserError: no report prints such a name.
     """
     if label is None:
         raise UserError("a run has no arm; write its name as a report prints it, such as 'Learn-E-Reg, shuffled'")
-    stimuli = found[1] if (found := re.search(r"\(([^()]*)\)\s*$", label)) else None
-    name = label if found is None else label[: found.start()]
+    in_parentheses = re.search(r"\(([^()]*)\)\s*$", label)
+    name, stimuli = (label, None) if in_parentheses is None else (label[: in_parentheses.start()], in_parentheses[1])
     first, *rest = (part.strip() for part in name.split(","))
     if first.lower() not in _BY_NAME:
         raise UserError(f"no arm is called '{label}'{nearest(first, MODES.values())}")

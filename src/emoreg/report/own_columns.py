@@ -1,4 +1,4 @@
-"""The columns that a table of results from anybody's own training loop may have, and how their values are read."""
+"""The columns of a table of results from a user's own training loop, and how their values are read."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from emoreg.errors import UserError, closest, shortened
 from emoreg.study.columns import BYTES, INTEGER, MACHINE, NUMBER, SETTINGS, SHARES, TEXT, type_of
 from emoreg.study.conform import from_text
 
-# As docs/own-results.md has them. Any other column of a study's table may stand beside them under its own name.
+# As in docs/own-results.md. Any other column of a study's table is read under its own name.
 COLUMNS: Mapping[str, str] = {
     "mode": "none, fixed, random, learned, random_learned, ensemble, wide, transfer, unregulated, embp, bel, liaenn, "
     "or the report's name of one",
     "experience": "affect, fresh, moments, shuffled, neutral or rotation; empty for none, ensemble, wide and relatives",
-    "arm": "in place of mode, experience, variant and stimuli: the arm's name as a report prints it",
+    "arm": "instead of mode, experience, variant and stimuli: the arm's name as a report prints it",
     "variant": "a label where arms of one mode and experience differ in something else; each has twins of its own",
     "stimuli": "a label of what the encoder has seen, if there are several",
     "target": "the data set that is classified; targets are never compared",
     "backbone": "the architecture; backbones are never compared",
     "seed": "a whole number; arms are paired by it",
-    "accuracy": "share of test images that were answered rightly, from 0 to 1",
-    "mean_average_precision": "in place of accuracy, of several labels an image: from 0 to 1",
-    "ccc": "in place of accuracy, of values: the concordance correlation coefficient, from -1 to 1",
+    "accuracy": "share of test images that were classified correctly, from 0 to 1",
+    "mean_average_precision": "instead of accuracy, for several labels per image: from 0 to 1",
+    "ccc": "instead of accuracy, for values: the concordance correlation coefficient, from -1 to 1",
     "correct": "right (1) or wrong (0) for each test image, in the same order in every run",
     "checksum": "any text that is the same for runs with the same test images in the same order",
     "classes": "number of classes, or a list of their names",
     "purpose": "confirmation or exploration; the accuracies of an exploration are of validation images",
     "planned_seeds": "how many seeds were planned before the first run",
-    "first_seed": "the first of the planned seeds, which the others follow; without it 0",
+    "first_seed": "the first of the planned seeds, which are consecutive; 0 if not given",
     "looks": "numbers of seeds at which verdicts were planned; the last is planned_seeds",
     "train_accuracy_non_emotional": "accuracy of the non-emotional response alone, on training images at the end",
     "train_accuracy_emotional": "the same of the emotional response",
@@ -47,7 +47,7 @@ COLUMNS: Mapping[str, str] = {
     "device": "what it ran on, such as cuda",
     "precision": "such as bf16-mixed",
 }
-STORED: Mapping[str, str] = {  # what a study's table calls them
+STORED: Mapping[str, str] = {  # their names in a study's table
     **{outcome.name: f"test_{outcome.name}" for outcome in OUTCOMES.values()},
     "correct": "test_correct",
     "checksum": "test_checksum",
@@ -62,43 +62,29 @@ MOST_CLASSES = 1_000_000
 
 
 def is_own(names: Collection[str]) -> bool:
-    """Whether a table with these columns is of somebody's own loop, and not of a study."""
+    """Whether a table with these columns is from a user's own training loop, not from a study."""
     return not any(name in names for name in OF_A_STUDY)
 
 
 def column_of(name: str) -> str:
-    """The column that a name means: one of these in any case, or else the name as it is."""
+    """The column that a name stands for: a known column in any case, else the name itself."""
     return name.lower() if name.lower() in COLUMNS or name.lower() in STORED.values() else name
 
 
 def check_columns(names: Sequence[str]) -> None:
-    """Raise UserError for a column that is unknown, there twice, or missing. It names the nearest known one."""
+    """Raise UserError for a column that is unknown, repeated or missing; the message names the closest known column."""
     if twice := [name for number, name in enumerate(names) if name in names[:number]]:
         raise UserError(f"the column '{shortened(twice[0])}' occurs twice; keep one")
-    needed = ["seed"] if "arm" in names else ["mode", "experience", "seed"]
-    missing = [name for name in needed if name not in names]
-    if not {"correct", STORED["correct"], *SCORES, *VALIDATED} & {*names}:
-        missing.append("accuracy")
-    if missing == ["accuracy"] and any(map(_means_another_outcome, names)):
-        _refuse_unknown(names)
-    if missing:
-        others = sorted(name for name in names if name not in COLUMNS)
-        near = difflib.get_close_matches(missing[0], others, 1, cutoff=0.5)
-        mend = f" (rename '{shortened(near[0])}' if that is it)" if near else ""
-        raise UserError(
-            f"the table has no column '{missing[0]}'{mend}: at least mode, experience, seed and "
-            "accuracy, or arm, seed and accuracy, are needed, in a row per run; in place of accuracy "
-            "mean_average_precision or ccc"
-        )
-    _refuse_unknown(names)
+    _check_missing(names)
+    _check_unknown(names)
     given = [outcome.name for outcome in OUTCOMES.values() if {outcome.name, f"test_{outcome.name}"} & {*names}]
     if len(given) > 1:
         raise UserError(
             f"the table has {' and '.join(given)}: runs are compared by one of them; keep one, and give the rows of "
             "other targets as a table of their own"
         )
-    if given and given != ["accuracy"] and (answers := {"correct", STORED["correct"]} & {*names}):
-        raise UserError(f"{given[0]} has no right or wrong for each image: leave out {min(answers)}")
+    if given and given != ["accuracy"] and (correct := {"correct", STORED["correct"]} & {*names}):
+        raise UserError(f"{given[0]} has no right or wrong for each image: leave out {min(correct)}")
     for name, stored in STORED.items():
         if name in names and stored in names:
             raise UserError(f"the columns {name} and {stored} are the same; keep one")
@@ -109,13 +95,30 @@ def check_columns(names: Sequence[str]) -> None:
         )
 
 
-def _means_another_outcome(name: str) -> bool:
-    """Whether a name is nearly that of an outcome other than accuracy, such as CCC."""
+def _check_missing(names: Sequence[str]) -> None:
+    needed = ["seed"] if "arm" in names else ["mode", "experience", "seed"]
+    missing = [name for name in needed if name not in names]
+    if not {"correct", STORED["correct"], *SCORES, *VALIDATED} & {*names}:
+        missing.append("accuracy")
+    if missing == ["accuracy"] and any(map(_resembles_another_outcome, names)):
+        _check_unknown(names)
+    if missing:
+        others = sorted(name for name in names if name not in COLUMNS)
+        near = difflib.get_close_matches(missing[0], others, 1, cutoff=0.5)
+        rename = f" (rename '{shortened(near[0])}' if that is it)" if near else ""
+        raise UserError(
+            f"the table has no column '{missing[0]}'{rename}: it needs a row per run with at least mode, experience, "
+            "seed and accuracy, or arm, seed and accuracy; instead of accuracy, mean_average_precision or ccc"
+        )
+
+
+def _resembles_another_outcome(name: str) -> bool:
+    """Whether a name is close to an outcome other than accuracy, such as CCC."""
     near = difflib.get_close_matches(name.lower(), [outcome.name for outcome in OUTCOMES.values()], 1)
     return bool(near) and near != ["accuracy"] and not "accuracy".startswith(name.lower())
 
 
-def _refuse_unknown(names: Sequence[str]) -> None:
+def _check_unknown(names: Sequence[str]) -> None:
     for name in names:
         is_known = name in COLUMNS or type_of(name) is not None or name.startswith((SETTINGS, MACHINE))
         if not is_known:
@@ -126,20 +129,21 @@ def _refuse_unknown(names: Sequence[str]) -> None:
 
 
 def read_value(name: str, value: Any, point: str = ".", is_text: bool = False) -> Any:
-    """A value of a column, from text or as a library holds it; None for a missing one. Accuracies may be any number.
+    """Read a cell, from text or as a library holds it; None if it is missing.
 
     Args:
-        name: of the column.
-        value: from a cell. Right or wrong per image may be text of 0 and 1, a list of 0 and 1 or of truth values, or
+        name: name of the column.
+        value: the cell. Right or wrong per image may be a text of 0 and 1, a list of 0 and 1 or of truth values, or
             packed by numpy.packbits, as bytes or in base64.
-        point: what separates decimals in a text.
-        is_text: whether the whole table is text. Elsewhere a text of numbers is no list of them.
+        point: the decimal point in texts.
+        is_text: whether the whole table is text. If not, a text of numbers is not read as a list.
 
     Returns:
-        Truth values per image as an array, or bytes if they are packed.
+        The value. Right or wrong per image is an array of truth values, or bytes if it is packed. The range of
+        accuracies is not checked.
 
     Raises:
-        UserError: it is of another kind, or outside its range.
+        UserError: the value is of the wrong kind or outside its range.
     """
     if _is_missing(value):
         return None
@@ -148,7 +152,7 @@ def read_value(name: str, value: Any, point: str = ".", is_text: bool = False) -
     if name in ("looks", "classes") and (is_text or not isinstance(value, str)):
         return _whole_numbers(value) if name == "looks" else _classes(value)
     if kind == BYTES:
-        return _answers(name, value)
+        return _correct(name, value)
     if kind in (INTEGER, NUMBER):
         return _whole(name, value) if kind == INTEGER else _in_range(name, _number(name, value, point))
     if isinstance(value, str):
@@ -161,7 +165,7 @@ def _is_missing(value: Any) -> bool:
         return not value.strip()
     if value is None or isinstance(value, numbers.Real):
         return value is None or math.isnan(value)
-    return type(value).__name__ in ("NAType", "NaTType")  # pandas' own
+    return type(value).__name__ in ("NAType", "NaTType")  # those of pandas
 
 
 def _like_text(name: str, text: str) -> Any:
@@ -173,7 +177,7 @@ def _like_text(name: str, text: str) -> Any:
 
 def _in_range(name: str, number: float) -> float:
     stored = STORED.get(name, name)
-    if stored in (*SCORES, *VALIDATED):  # looked at where runs are read
+    if stored in (*SCORES, *VALIDATED):  # `read_runs` checks these
         return number
     if math.isinf(number) and not name.endswith("loss"):
         raise UserError(f"{name} is infinite")
@@ -199,15 +203,13 @@ def _number(name: str, value: Any, point: str) -> float:
 def _whole(name: str, value: Any) -> int:
     number = _number(name, value, ".")
     if not number.is_integer() or abs(number) >= 2**53:  # beyond, floats are not exact
-        is_seed = name == "seed"
-        raise UserError(
-            f"{'a seed is' if is_seed else f'{name} holds'} {shortened(str(value))}; it must be a whole number"
-        )
+        subject = "a seed is" if name == "seed" else f"{name} holds"
+        raise UserError(f"{subject} {shortened(str(value))}; it must be a whole number")
     return int(number)
 
 
 def _whole_numbers(value: Any) -> list[int]:
-    """ "[5, 8]", "5 8" and "5;8" are the same."""
+    """A list of whole numbers, or a text: "[5, 8]", "5 8" or "5;8"."""
     if isinstance(value, str):
         parts: Any = re.split(r"[\s,;]+", value.strip().removeprefix("[").removesuffix("]").strip())
     else:
@@ -226,24 +228,27 @@ def _classes(value: Any) -> int | list[str]:
     return number
 
 
-def _answers(name: str, value: Any) -> np.ndarray | bytes:
+def _correct(name: str, value: Any) -> np.ndarray | bytes:
+    """Right or wrong per image, as truth values or packed."""
+    if isinstance(value, str):
+        value = _correct_from_text(name, value.strip())
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
-    if isinstance(value, str):
-        text = value.strip()
-        if set(text) <= {"0", "1"}:
-            return np.frombuffer(text.encode(), dtype=np.uint8) == ord("1")
-        if not text.startswith("[") and not text.isdecimal():
-            packed = _like_text("test_correct", text)
-            return bytes(packed)
+    try:
+        correct = np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        correct = np.zeros(0)
+    if correct.ndim != 1 or not correct.size or not np.isin(correct, (0, 1)).all():
+        raise UserError(f"{name} holds '{shortened(str(value), 40)}'; give 1 (right) or 0 (wrong) for each test image")
+    return correct == 1
+
+
+def _correct_from_text(name: str, text: str) -> Any:
+    if set(text) <= {"0", "1"}:
+        return np.frombuffer(text.encode(), dtype=np.uint8) - ord("0")
+    if text.startswith("["):
         try:
-            value = json.loads(text) if text.startswith("[") else text
+            return json.loads(text)
         except (ValueError, RecursionError):
             raise UserError(f"{name} holds a list that is not JSON; write a 0 or 1 for each image") from None
-    try:
-        answers = np.asarray(value, dtype=float)
-    except (TypeError, ValueError):
-        answers = np.zeros(0)
-    if answers.ndim != 1 or not answers.size or not np.isin(answers, (0, 1)).all():
-        raise UserError(f"{name} holds '{shortened(str(value), 40)}'; give 1 (right) or 0 (wrong) for each test image")
-    return answers == 1
+    return text if text.isdecimal() else _like_text("test_correct", text)

@@ -1,4 +1,4 @@
-"""The report of any results: of a study, or of anybody's own training loop."""
+"""Reports on any results: those of a study, or of a user's own training loop."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Report:
-    """What `report_results` wrote.
+    """The report that `report_results` wrote.
 
     Args:
-        page: path of report.html; report.md, report.tex and report.json lie beside it.
-        findings: in sentences, the most important first.
-        contrasts: as `emoreg.analyse` returns them.
-        taken: of results of an own loop, what each arm's runs were taken for; empty for a study's table.
-        not_checked: of results of an own loop, what the verdicts rest on and the table does not show.
+        page: path of report.html; report.md, report.tex and report.json are in the same folder.
+        findings: the findings in sentences, the most important first.
+        contrasts: all contrasts, as `emoreg.analyse` returns them.
+        taken: how the runs of each arm were interpreted, for results of your own loop; empty for a study's table.
+        not_checked: what the verdicts rely on but the table does not show, for results of your own loop.
     """
 
     page: Path
@@ -49,40 +49,40 @@ class Results:
     """Results for a report, in the form of a study's table."""
 
     table: pd.DataFrame
-    own: OwnResults | None  # None for a study's
+    own: OwnResults | None  # None for a study's table
 
     @property
     def notes(self) -> MethodNotes | None:
-        """In place of a study's settings; None for a study's table, which has them."""
+        """Notes that replace those on a study's settings; None for a study's table."""
         return None if self.own is None else own_notes(self.own)
 
 
 def read_results_file(path: Path) -> Results:
-    """Read a table of results: a study's, or one of an own loop.
+    """Read a table of results, either a study's or a user's own.
 
     Raises:
-        UserError: as `read_own_results` and `read_external_results`; no run has a result.
+        UserError: as for `read_own_results` and `read_external_results`, or no run has a result.
     """
     own = read_own_results(path)
     return _with_results(Results(read_external_results(path) if own is None else as_table(own), own), str(path))
 
 
 def report_results(results: pd.DataFrame | ArrowFrame | Path | str, folder: Path | str, name: str = "") -> Report:
-    """Write the report of results: of a study, or of a training loop of one's own.
+    """Write a report on results, either of a study or of your own training loop.
 
-    Results of an own loop have a row per run, with the columns `mode`, `experience`, `seed` and `accuracy`, or `arm`,
+    Results of your own loop have a row per run, with the columns `mode`, `experience`, `seed` and `accuracy`, or `arm`,
     `seed` and `accuracy`, where arms have the names that a report prints. All columns: docs/own-results.md. Contrasts,
-    twins and verdicts are those of a study; that arms differ in nothing but mode and experience is the author's word,
-    and the report says so.
+    twins and verdicts are those of a study. That arms differ only in mode and experience cannot be checked, and the
+    report says so.
 
     Args:
         results: a frame of pandas, polars, DuckDB or pyarrow, or a CSV or Parquet file.
-        folder: where to write report.html, report.md, report.tex and report.json; made if it is not there.
+        folder: folder for report.html, report.md, report.tex and report.json; created if it does not exist.
         name: title of the report. Default: the name of the file, or "results".
 
     Raises:
-        UserError: a file that cannot be read, an unknown or missing column, a wrong value (with its row), no result, or
-            a folder that cannot be made or written to.
+        UserError: an unreadable file, an unknown or missing column, a wrong value (with its row), no result, or a
+            folder that cannot be created or written to.
     """
     if isinstance(results, str | Path):
         path = path_of(results, "results")
@@ -101,14 +101,14 @@ def report_results(results: pd.DataFrame | ArrowFrame | Path | str, folder: Path
 
 
 def _of_study(frame: pd.DataFrame | ArrowFrame) -> pd.DataFrame:
-    """A study's table in memory, whichever library has it, with all columns. UserError if it holds anything else."""
+    """Convert a study's table of any library to pandas, with all columns. UserError if it is not a study's table."""
     import pyarrow as pa
 
     try:
         plain = pa.Table.from_pandas(in_pandas(frame), preserve_index=False)
         table: pd.DataFrame = with_modes(conform(plain).to_pandas())
         check_content(table)
-    except (ValueError, TypeError) as error:  # Arrow's own are of both kinds
+    except (ValueError, TypeError) as error:  # Arrow's errors are of both kinds
         raise UserError(f"the frame cannot be read as a table of results: {shortened(str(error), 250)}") from None
     return table
 

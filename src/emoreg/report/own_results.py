@@ -1,13 +1,14 @@
-"""Results of anybody's own training loop: a table or a frame with a row per run, checked row by row.
+"""Results of a user's own training loop: a table or a frame with a row per run, checked row by row.
 
-What a study makes sure of, such as that arms differ in nothing but mode and experience, no table can show. `own_notes`
+A study guarantees, for example, that arms differ only in mode and experience. A table cannot show this; `own_notes`
 says so.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,33 +31,33 @@ if TYPE_CHECKING:
     Cells = Mapping[str, Any]
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
-HEADER_BYTES = 2**16  # in which a study's columns `stage` and `status` stand, the first two
-MOST_DECIMALS = 15  # that tell anything of a 64-bit float
+HEADER_BYTES = 2**16  # they hold `stage` and `status`, the first two columns of a study's table
+MOST_DECIMALS = 15  # significant in a 64-bit float
 
 
 @dataclass(frozen=True)
 class OwnResults:
-    """Checked results of an own loop."""
+    """Checked results of a user's own training loop."""
 
     source: str  # name of the file, or "the frame"
     columns: tuple[str, ...]  # as given, known ones in lower case
-    names: tuple[str, ...]  # of each run's arm, as given
-    frame: pd.DataFrame  # columns as given but for `arm`; `correct` as arrays of truth values, or packed
-    places: tuple[str, ...]  # of the rows
+    names: tuple[str, ...]  # the name of each run's arm, as given
+    frame: pd.DataFrame  # columns as given except `arm`; `correct` as arrays of truth values, or packed
+    places: tuple[str, ...]  # where each row is, for messages
     runs: Runs
-    images: tuple[int | None, ...]  # test images of each run, where right or wrong is given
+    images: tuple[int | None, ...]  # number of each run's test images, if right or wrong per image is given
 
 
 def read_own_results(path: Path) -> OwnResults | None:
-    """Read a table of an own loop; None for a study's table, which has a column `stage` or `status`.
+    """Read a user's own table; None for a study's table, which has a column `stage` or `status`.
 
     Args:
-        path: CSV (between commas, semicolons or tabs; where it is no comma, numbers may have a decimal comma) or
-            Parquet.
+        path: a Parquet file, or a CSV file separated by commas, semicolons or tabs. Unless commas separate its fields,
+            numbers may have a decimal comma.
 
     Raises:
-        UserError: an unreadable file, an unknown or missing column, or a wrong value. It names the row, counted from 1
-            with the header, and the nearest known name.
+        UserError: an unreadable file, an unknown or missing column, or a wrong value. The message gives the row (the
+            header is row 1) and the closest known name.
     """
     if path.suffix.lower() == ".parquet":
         return _from_parquet(path)
@@ -66,41 +67,41 @@ def read_own_results(path: Path) -> OwnResults | None:
     from emoreg.data.stimuli.tabular import read_any_rows
 
     sheet = File(path.name, path.parent)
-    separator, rows = read_any_rows(sheet, "seed")
-    found = [(f"{path}{place.removeprefix(str(sheet))}", row) for place, row in rows]
-    places, cells = [place for place, _ in found], [row for _, row in found]
+    separator, numbered = read_any_rows(sheet, "seed")
+    places, rows = [], []
+    for place, row in numbered:
+        places.append(f"{path}{place.removeprefix(str(sheet))}")
+        rows.append(row)
     point = "." if separator == "," else ","
-    return _checked(path.name, f"{path}, row 1", tuple(cells[0]), places, cells, point, is_text=True)
+    return _checked(path.name, f"{path}, row 1", tuple(rows[0]), places, rows, point, is_text=True)
 
 
 def own_results(frame: pd.DataFrame | ArrowFrame) -> OwnResults | None:
-    """Results of an own loop in a frame of pandas, polars, DuckDB or pyarrow; None for a study's table.
+    """Results of a user's own loop in a frame of pandas, polars, DuckDB or pyarrow; None for a study's table.
 
     Raises:
         UserError: as `read_own_results`; it names the row by the frame's index.
     """
     plain = in_pandas(frame)
-    names = tuple(map(str, plain.columns))
-    if not is_own(names):
+    if not is_own([str(name) for name in plain.columns]):
         return None
-    places = tuple(f"row {shortened(str(label), 40)}" for label in plain.index)
-    rows = [dict(zip(names, row, strict=True)) for row in plain.itertuples(index=False, name=None)]
-    return _checked("the frame", "the frame", names, places, rows)
+    places = [f"row {shortened(str(label), 40)}" for label in plain.index]
+    return _checked_frame("the frame", "the frame", plain, places)
 
 
 def runs_of(frame: pd.DataFrame | ArrowFrame) -> Runs:
-    """The runs of a frame, of an own loop or a study. UserError as `own_results` and `read_runs`."""
+    """The runs of a user's own frame or of a study's. UserError as for `own_results` and `read_runs`."""
     own = own_results(frame)
     return read_runs(frame) if own is None else own.runs
 
 
 def as_table(own: OwnResults) -> pd.DataFrame:
-    """The results in the form of a study's table, for a report.
+    """Convert results to the form of a study's table, for a report.
 
-    A run without an accuracy has diverged. Classes that are only counted are numbered.
+    A run without an accuracy has diverged. If only the number of classes is known, they get numbers as names.
 
     Raises:
-        UserError: further columns do not hold what a study's table has there.
+        UserError: a further column does not hold what a study's table has there.
     """
     import pandas as pd
     import pyarrow as pa
@@ -122,7 +123,7 @@ def as_table(own: OwnResults) -> pd.DataFrame:
         given = frame.get(validated, pd.Series(np.nan, frame.index)).to_numpy(dtype=float)
         ends[validated] = np.where(is_exploration, own.runs.scores, given)
     if "test_correct" in frame:
-        ends["test_correct"] = [_packed(answers) for answers in frame["test_correct"]]
+        ends["test_correct"] = [_packed(correct) for correct in frame["test_correct"]]
     if "classes" in frame:
         ends["classes"] = [_numbered(classes) for classes in frame["classes"]]
     frame = frame.assign(**ends)
@@ -132,7 +133,7 @@ def as_table(own: OwnResults) -> pd.DataFrame:
     try:
         table: pd.DataFrame = conform(pa.Table.from_pandas(frame.assign(**factors), preserve_index=False)).to_pandas()
         check_content(table)
-    except (ValueError, TypeError) as error:  # Arrow's own are of both kinds
+    except (ValueError, TypeError) as error:  # Arrow's errors are of both kinds
         raise UserError(f"{own.source}: {shortened(str(error), 200)}") from None
     return table
 
@@ -149,20 +150,33 @@ def _from_parquet(path: Path) -> OwnResults | None:
         raise UserError(f"{path}: the column '{shortened(twice[0])}' occurs twice; keep one")
     plain = in_pandas(table)
     plain = plain[[name for name in plain if not re.fullmatch(r"__index_level_\d+__", str(name))]]
-    names = tuple(map(str, plain.columns))
-    places = tuple(f"{path}, row {number}" for number in range(1, len(plain) + 1))
-    rows = [dict(zip(names, row, strict=True)) for row in plain.itertuples(index=False, name=None)]
-    return _checked(path.name, str(path), names, places, rows)
+    places = [f"{path}, row {number}" for number in range(1, len(plain) + 1)]
+    return _checked_frame(path.name, str(path), plain, places)
 
 
 def _header(path: Path) -> list[str]:
-    """About the names in the first line of a CSV file, which tell what kind of table it is."""
+    """The names in the first line of a CSV file, roughly parsed, to tell a study's table from others."""
     try:
         with path.open("rb") as file:
             first = file.read(HEADER_BYTES).decode("utf-8-sig", "replace").partition("\n")[0]
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
     return [cell.strip(" \"'\r") for cell in re.split(r"[,;\t|]", first)]
+
+
+@contextlib.contextmanager
+def _at(place: str) -> Iterator[None]:
+    """Put the place in front of the message of a UserError."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{place}: {error}") from None
+
+
+def _checked_frame(source: str, where: str, frame: pd.DataFrame, places: Sequence[str]) -> OwnResults:
+    names = tuple(map(str, frame.columns))
+    rows = [dict(zip(names, row, strict=True)) for row in frame.itertuples(index=False, name=None)]
+    return _checked(source, where, names, places, rows)
 
 
 def _checked(
@@ -178,78 +192,67 @@ def _checked(
     import pandas as pd
 
     names = tuple(map(column_of, names))
-    try:
+    with _at(where):
         check_columns(names)
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from None
     read, given, images = [], [], []
     for place, row in zip(places, rows, strict=True):
-        try:
+        with _at(place):
             values = {column_of(name): read_value(column_of(name), cell, point, is_text) for name, cell in row.items()}
             given.append(", ".join(str(values[name]) for name in ("arm", *OF_AN_ARM) if values.get(name) is not None))
             if "arm" in values:
                 values |= arm_named(values.pop("arm"))._asdict()
-        except UserError as error:
-            raise UserError(f"{place}: {error}") from None
         read.append(values)
     _unpack(read)
     for place, values in zip(places, read, strict=True):
-        try:
-            images.append(_take_answers(values, is_text))
-        except UserError as error:
-            raise UserError(f"{place}: {error}") from None
+        with _at(place):
+            images.append(_score_correct(values, is_text))
     columns = list(dict.fromkeys(name for values in read for name in values)) or list(names)
-    frame = pd.DataFrame({name: _column([values[name] for values in read]) for name in columns}, range(len(read)))
+    # As objects: pandas would make floats of whole numbers, and matrices of lists.
+    series = {name: pd.Series([values[name] for values in read], dtype=object) for name in columns}
+    frame = pd.DataFrame(series, range(len(read)))
     runs = read_runs(frame, places)
-    _refuse_other_images(runs, places, images)
+    _check_image_counts(runs, places, images)
     return OwnResults(source, names, tuple(given), frame, tuple(places), runs, tuple(images))
 
 
-def _refuse_other_images(runs: Runs, places: Sequence[str], images: Sequence[int | None]) -> None:
-    """UserError where runs that are compared have answered different numbers of images."""
+def _check_image_counts(runs: Runs, places: Sequence[str], images: Sequence[int | None]) -> None:
+    """Raise UserError if compared runs have right or wrong for different numbers of images."""
     for arms in runs.cells.values():
-        answered = [(row, images[row]) for rows in arms.values() for row in rows.values() if images[row] is not None]
-        for row, number in answered:
-            if number != answered[0][1]:
+        known = [row for rows in arms.values() for row in rows.values() if images[row] is not None]
+        for row in known:
+            if images[row] != images[known[0]]:
                 raise UserError(
-                    f"{places[row]}: {number:,} images are answered, and {answered[0][1]:,} in "
-                    f"{places[answered[0][0]]}: what is compared is scored on the same images"
+                    f"{places[row]}: {images[row]:,} test images, but {images[known[0]]:,} in {places[known[0]]}: "
+                    "compared runs must be scored on the same images"
                 )
 
 
-def _column(values: list[Any]) -> pd.Series[Any]:
-    """Values as they are: pandas would make floats of whole numbers, and matrices of lists."""
-    import pandas as pd
-
-    return pd.Series(values, dtype=object)
-
-
 def _unpack(rows: Sequence[dict[str, Any]]) -> None:
-    """Make truth values of packed answers, where the accuracies tell how many images they are of.
+    """Unpack right or wrong per image to truth values, where accuracies tell the number of images.
 
-    Packing fills the last byte up with zeros. Runs of one target are of the same images, so their number is, of those
-    that fit the bytes, the one that their accuracies, which may be rounded, fit best; by the median, so that one run
-    with another's answers is found out itself.
+    Packing pads the last byte with zeros. Runs of one target have the same images. So their number is the one, of those
+    that fit the bytes, that agrees best with the accuracies, which may be rounded. The median over runs is used, so
+    that a single run with wrong values is the one that is refused later.
     """
-    alike: dict[tuple[Any, ...], list[tuple[dict[str, Any], str]]] = {}
+    groups: dict[tuple[Any, ...], list[tuple[dict[str, Any], str]]] = {}
     for values in rows:
-        name, packed = _answers_of(values)
+        name, packed = _correct_of(values)
         accuracy = values.get(_score_of(values))
         if name is not None and isinstance(packed, bytes) and packed and accuracy is not None and np.isfinite(accuracy):
-            alike.setdefault((values.get("target"), values.get("purpose"), len(packed)), []).append((values, name))
-    for runs in alike.values():
+            groups.setdefault((values.get("target"), values.get("purpose"), len(packed)), []).append((values, name))
+    for runs in groups.values():
         bits = np.unpackbits(np.array([np.frombuffer(values[name], dtype=np.uint8) for values, name in runs]), axis=1)
         accuracies = np.array([values[_score_of(values)] for values, _ in runs])
         most = bits.shape[1]
         least = max(most - 7, int(np.flatnonzero(bits.any(axis=0)).max(initial=0)) + 1)
         possible = np.arange(most, least - 1, -1)
         errors = np.median(np.abs(bits.sum(axis=1) / possible[:, None] - accuracies), axis=1)
-        for (values, name), answers in zip(runs, bits[:, : possible[np.argmin(errors)]] == 1, strict=True):
-            values[name] = answers
+        for (values, name), correct in zip(runs, bits[:, : possible[np.argmin(errors)]] == 1, strict=True):
+            values[name] = correct
 
 
-def _answers_of(values: Mapping[str, Any]) -> tuple[str | None, Any]:
-    """The column of a run's right or wrong per image, and its content; None without any."""
+def _correct_of(values: Mapping[str, Any]) -> tuple[str | None, Any]:
+    """The name of the column of a run's right or wrong per image, and its content; None if it is not given."""
     name = next((name for name in ("correct", STORED["correct"]) if values.get(name) is not None), None)
     return name, None if name is None else values[name]
 
@@ -258,44 +261,44 @@ def _score_of(values: Mapping[str, Any]) -> str:
     return next((name for name in SCORES if name in values), "accuracy")
 
 
-def _take_answers(values: dict[str, Any], is_text: bool) -> int | None:
-    """The number of images that a run answered, if that is given; its accuracy becomes that of its answers.
+def _score_correct(values: dict[str, Any], is_text: bool) -> int | None:
+    """Replace a run's accuracy by the share of right images, if it is known, and return the number of images.
 
-    UserError if the accuracy is another one, or missing.
+    UserError if the accuracy differs from it, or is missing.
     """
-    name, answers = _answers_of(values)
-    of = _score_of(values)
-    accuracy = values.get(of)
-    if isinstance(answers, np.ndarray):
-        exact = float(answers.mean())
+    name, correct = _correct_of(values)
+    score = _score_of(values)
+    accuracy = values.get(score)
+    if isinstance(correct, np.ndarray):
+        exact = float(correct.mean())
         if accuracy is not None and not abs(exact - accuracy) <= _precision(accuracy):
             raise UserError(
-                f"{of} is {accuracy}, and {int(answers.sum()):,} of {answers.size:,} answers in {name} are right, "
-                f"which is {exact:.6g}: they are of different runs"
+                f"{score} is {accuracy}, but {int(correct.sum()):,} of {correct.size:,} images in {name} are right, "
+                f"which is {exact:.6g}: they come from different runs"
             )
-        values[of] = exact
-        return answers.size
+        values[score] = exact
+        return correct.size
     is_validated = any(values.get(name) is not None for name in VALIDATED)
-    if answers is not None and of not in values and not is_validated:
-        raise UserError(
-            f"{name} is packed, which leaves open how many images it is of: give the {of} too, or unpacked answers"
-        )
+    if correct is not None and score not in values and not is_validated:
+        raise UserError(f"{name} is packed, which hides the number of images: give the {score} too, or unpack it")
     if accuracy is None and is_text and not is_validated:
-        raise UserError(f"{of} is empty; write nan for a run that diverged, and leave out runs that are not finished")
-    values.setdefault(of, None)
+        raise UserError(
+            f"{score} is empty; write nan for a run that diverged, and leave out runs that are not finished"
+        )
+    values.setdefault(score, None)
     return None
 
 
 def _precision(accuracy: float) -> float:
-    """What rounding, or cutting, to the decimals that a number has may have changed; at least two are meant."""
+    """The largest error of rounding or truncating to the decimals that a number has, of which there are two or more."""
     if not np.isfinite(accuracy):
         return 0.0
     decimals = len(np.format_float_positional(accuracy, MOST_DECIMALS, trim="-").partition(".")[2])
     return float(10.0 ** -max(2, decimals)) + 1e-9
 
 
-def _packed(answers: Any) -> bytes | None:
-    return np.packbits(answers).tobytes() if isinstance(answers, np.ndarray) else answers
+def _packed(correct: Any) -> bytes | None:
+    return np.packbits(correct).tobytes() if isinstance(correct, np.ndarray) else correct
 
 
 def _numbered(classes: Any) -> list[str] | None:

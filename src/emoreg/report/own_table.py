@@ -1,4 +1,4 @@
-"""What was taken for what in results of an own loop, for the terminal."""
+"""How results of a user's own training loop were interpreted, for the terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from emoreg.runtime.terminal import Table
 
 
 def own_table(own: OwnResults) -> Group:
-    """A row for each arm, then a line for each other thing that was read, and for each that could not be checked."""
+    """A row for each arm, then lines on the other columns and on what could not be checked."""
     arms = taken_arms(own)
     cells = list(dict.fromkeys(arm.cell for arm in arms))
     columns = {
@@ -27,14 +27,14 @@ def own_table(own: OwnResults) -> Group:
         "target, backbone": [arm.cell for arm in arms],
         "seeds": [_seeds(arm.seeds) for arm in arms],
     }
-    says_nothing = {"arm": columns["arm"] == columns["in the table"], "target, backbone": len(cells) == 1}
-    says_nothing |= {name: set(columns[name]) == {"–"} for name in ("variant", "stimuli")}
-    shown = {name: values for name, values in columns.items() if not says_nothing.get(name)}
+    is_redundant = {"arm": columns["arm"] == columns["in the table"], "target, backbone": len(cells) == 1}
+    is_redundant |= {name: set(columns[name]) == {"–"} for name in ("variant", "stimuli")}
+    shown = {name: values for name, values in columns.items() if not is_redundant.get(name)}
     table = Table(*shown, box=None, header_style="bold")
     for row in zip(*shown.values(), strict=True):
         table.add_row(*row)
     where = f" of {cells[0]}" if len(cells) == 1 and cells[0] else ""
-    title = f"{own.source}: {count(len(own.places), 'run')}{where}, of an own training loop"
+    title = f"{own.source}: {count(len(own.places), 'run')}{where}, from your own training loop"
     lines = [*taken_values(own), "Not checked:", *(f"  {sentence}" for sentence in not_checked(own))]
     return Group(Text(printable(title), "bold"), table, Text("\n".join([*map(printable, lines), ""])))
 

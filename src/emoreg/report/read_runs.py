@@ -1,4 +1,4 @@
-"""Reads the runs that statistics are made of from a frame: a study's table of results, or the least columns."""
+"""Reads runs for the statistics from a frame: a study's table of results, or one with only the required columns."""
 
 from __future__ import annotations
 
@@ -13,14 +13,7 @@ import pyarrow as pa
 from emoreg.config.outcomes import ACCURACY, OUTCOMES, Outcome
 from emoreg.errors import UserError, nearest
 from emoreg.report.arm_names import arm_of, mode_named
-from emoreg.report.run_frame import (
-    CONFIRMATION,
-    EXPLORATION,
-    Arm,
-    Cell,
-    Plan,
-    Runs,
-)
+from emoreg.report.run_frame import CONFIRMATION, EXPLORATION, Arm, Cell, Plan, Runs
 from emoreg.study.columns import BYTES, RunStatus, type_of
 from emoreg.study.conform import decoded, from_text
 from emoreg.study.outcome_columns import columns_of, outcomes_of
@@ -33,30 +26,28 @@ T = TypeVar("T")
 
 
 class ArrowFrame(Protocol):
-    """A frame of any library that has Arrow's interface: polars, DuckDB, pyarrow."""
+    """A frame of any library that supports the Arrow PyCapsule interface: polars, DuckDB, pyarrow."""
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        """The frame as a stream of Arrow's."""
+        """Export the frame as an Arrow stream."""
 
 
 def read_runs(frame: pd.DataFrame | ArrowFrame, places: Sequence[str] | None = None) -> Runs:
-    """Check a frame of runs and bring it into the form that statistics need.
+    """Check a frame of runs and convert it to the form that statistics need.
 
     Args:
-        frame: of pandas, or of any library with Arrow's interface (polars, DuckDB, pyarrow). A row per run, with at
-            least `mode`, `experience`, `seed` and `accuracy`, or in its place `mean_average_precision` or `ccc`. A
-            table of results fits as it is: it has `test_accuracy`, and rows of stage 1 or of runs that are not finished
-            count for the plan alone.
-            Further columns, each of which may be absent: `variant`, `stimuli`, `target`, `backbone`; `purpose`
-            (exploration takes `validation_accuracy`); `planned_seeds`, `looks`; `classes` (names, or their number);
+        frame: a frame of pandas, polars, DuckDB or pyarrow with a row per run and at least `mode`, `experience`, `seed`
+            and `accuracy` (or `mean_average_precision` or `ccc`). A study's table of results fits as it is: it has
+            `test_accuracy`, its rows of stage 1 are ignored, and unfinished runs only count as planned.
+            Optional columns: `variant`, `stimuli`, `target`, `backbone`; `purpose` (exploration uses
+            `validation_accuracy`); `planned_seeds`, `first_seed`, `looks`; `classes` (names, or their number);
             `correct` or `test_correct` (right or wrong per test image, as truth values or packed by numpy.packbits),
             `checksum` or `test_checksum`; `test_loss`; `train_accuracy_non_emotional`, `train_accuracy_emotional` (or
-            of the other outcomes);
-            `device`, `precision` (also as `env.`) and `edition`.
-        places: of the rows, for errors, such as "results.csv, row 3". None for a study's table.
+            of the other outcomes); `device`, `precision` (or `env.device`, `env.precision`) and `edition`.
+        places: where each row is, for messages, such as "results.csv, row 3". None for a study's table.
 
     Raises:
-        UserError: a column is missing, a name is unknown, an accuracy is outside [0, 1], or a run is there twice.
+        UserError: a column is missing, a name is unknown, an accuracy is outside [0, 1], or a run occurs twice.
     """
     frame = _stage_2(in_pandas(frame))
     where = ["" if places is None else f"{place}: " for place in places or range(len(frame))]
@@ -71,11 +62,11 @@ def read_runs(frame: pd.DataFrame | ArrowFrame, places: Sequence[str] | None = N
     scores = _scores(frame, outcomes, purposes, is_done, where)
     planned = _each(_plan, where, *(_values(frame, name) for name in ("planned_seeds", "looks", "first_seed")))
 
-    found: dict[Cell, dict[Arm, dict[int, int]]] = {}
+    by_cell: dict[Cell, dict[Arm, dict[int, int]]] = {}
     plans: dict[tuple[Cell, Arm], Plan] = {}
     for row, (cell, arm, seed, plan) in enumerate(zip(cells, arms, seeds, planned, strict=True)):
-        of_arm = found.setdefault(cell, {}).setdefault(arm, {})
-        if is_done[row] and (first := of_arm.setdefault(seed, row)) != row:
+        by_seed = by_cell.setdefault(cell, {}).setdefault(arm, {})
+        if is_done[row] and (first := by_seed.setdefault(seed, row)) != row:
             study = ", ".join(part for part in cell if part) or "this table"
             other = f" ({where[first].removesuffix(': ')} has it too)" if places else ""
             raise UserError(
@@ -83,15 +74,15 @@ def read_runs(frame: pd.DataFrame | ArrowFrame, places: Sequence[str] | None = N
             )
         if plan is not None and plans.setdefault((cell, arm), plan) != plan:
             raise UserError(
-                f"{where[row]}the runs of {arm.label} are of different plans (planned_seeds, first_seed, looks); a "
-                "plan does not change once results are there; give the rows of one study"
+                f"{where[row]}the runs of {arm.label} have different plans (planned_seeds, first_seed, looks); a plan "
+                "must not change once there are results; give the rows of one study"
             )
     return Runs(
         cells={
-            cell: {arm: dict(sorted(by_seed.items())) for arm, by_seed in of_cell.items() if by_seed}
-            for cell, of_cell in found.items()
+            cell: {arm: dict(sorted(by_seed.items())) for arm, by_seed in by_arm.items() if by_seed}
+            for cell, by_arm in by_cell.items()
         },
-        planned={cell: list(of_cell) for cell, of_cell in found.items()},
+        planned={cell: list(by_arm) for cell, by_arm in by_cell.items()},
         plans=plans,
         outcomes=_of_cells(cells, outcomes, where),
         scores=scores,
@@ -104,12 +95,12 @@ def read_runs(frame: pd.DataFrame | ArrowFrame, places: Sequence[str] | None = N
 
 
 def collapse_threshold(classes: int) -> float:
-    """The accuracy below which a run has collapsed: twice chance, or chance and 0.1 if that is less (ours)."""
+    """The accuracy below which a run has collapsed (ours): twice chance, or chance plus 0.1 if that is less."""
     return min(2 / classes, 1 / classes + 0.1)
 
 
 def in_pandas(frame: pd.DataFrame | ArrowFrame) -> pd.DataFrame:
-    """A frame of any library, with what pandas made its index as columns."""
+    """Convert a frame of any library to pandas, with a named index as columns."""
     import pandas as pd
 
     if isinstance(frame, pd.DataFrame):
@@ -145,19 +136,19 @@ def _missing(name: str, frame: pd.DataFrame) -> str:
 
 
 def _values(frame: pd.DataFrame, *names: str) -> list[Any]:
-    """The values of the first of these columns that is there, with None for what is missing."""
+    """The values of the first of these columns that exists, with None for missing values."""
     for name in names:
         if name in frame:
             column = frame[name]
             return [
-                None if gone else _read_text(names[-1], value)
-                for value, gone in zip(column.tolist(), column.isna().tolist(), strict=True)
+                None if is_missing else _read_text(names[-1], value)
+                for value, is_missing in zip(column.tolist(), column.isna().tolist(), strict=True)
             ]
     return [None] * len(frame)
 
 
 def _read_text(name: str, value: Any) -> Any:
-    """A value, of a list or of bits from the text that a CSV file has for it."""
+    """Parse a value that a CSV file holds as text although it is a list or bits; return others as they are."""
     kind = type_of(name)
     if not isinstance(value, str) or kind is None or not (kind == BYTES or pa.types.is_list(kind)):
         return value
@@ -166,7 +157,7 @@ def _read_text(name: str, value: Any) -> Any:
     except ValueError as error:
         if kind == BYTES:
             raise UserError(str(error)) from None
-        return value  # refused where it is used
+        return value  # the code that uses it refuses it
 
 
 def _texts(frame: pd.DataFrame, name: str) -> list[str | None]:
@@ -180,14 +171,14 @@ def _purpose(name: str | None) -> str | None:
 
 
 def _each(read: Callable[..., T], where: Sequence[str], *columns: Sequence[Any]) -> list[T]:
-    """What is read from each row; a UserError tells where."""
-    found = []
+    """Apply `read` to each row of the columns; a UserError gives the row's place."""
+    results = []
     for place, *values in zip(where, *columns, strict=True):
         try:
-            found.append(read(*values))
+            results.append(read(*values))
         except UserError as error:
             raise UserError(f"{place}{error}") from None
-    return found
+    return results
 
 
 def _seed(value: Any) -> int:
@@ -204,11 +195,11 @@ def _seed(value: Any) -> int:
 
 def _of_cells(cells: Sequence[Cell], outcomes: Sequence[Outcome], where: Sequence[str]) -> dict[Cell, Outcome]:
     """The outcome of each cell. UserError if its runs have different ones."""
-    found: dict[Cell, Outcome] = {}
+    by_cell: dict[Cell, Outcome] = {}
     for place, cell, outcome in zip(where, cells, outcomes, strict=True):
-        if (first := found.setdefault(cell, outcome)) != outcome:
+        if (first := by_cell.setdefault(cell, outcome)) != outcome:
             raise UserError(f"{place}runs of one target have {first.words} and {outcome.words}: name two targets")
-    return found
+    return by_cell
 
 
 def _scores(
@@ -238,16 +229,16 @@ def _score(name: str, outcome: Outcome, value: Any) -> float:
     except (TypeError, ValueError):
         raise UserError(f"{name} holds '{value}'; it must be a number") from None
     if math.isfinite(score) and not outcome.least <= score <= outcome.largest:
-        what = "accuracies are shares in [0, 1]" if outcome == ACCURACY else f"it must lie in [{outcome.least:g}, 1]"
+        allowed = "accuracies are shares in [0, 1]" if outcome == ACCURACY else f"it must lie in [{outcome.least:g}, 1]"
         percent = ", not in percent: divide it by 100" if 1 < score <= 100 else ""
-        raise UserError(f"{name} holds {value}; {what}{percent}")
+        raise UserError(f"{name} holds {value}; {allowed}{percent}")
     return score
 
 
 def _collapsed(
     frame: pd.DataFrame, outcomes: Sequence[Outcome], scores: NDArray[np.float64], where: Sequence[str]
 ) -> NDArray[np.bool_]:
-    """Runs with an outcome or a loss that is not finite, or an accuracy below the threshold for their classes."""
+    """Whether each run has a non-finite outcome or loss, or an accuracy below the threshold for its classes."""
     least = np.array(_each(_least_score, where, outcomes, _values(frame, "classes")), dtype=float)
     collapsed = np.isnan(scores) | (scores < least)
     for row, loss in enumerate(frame["test_loss"].tolist() if "test_loss" in frame else []):
@@ -256,7 +247,7 @@ def _collapsed(
 
 
 def _least_score(outcome: Outcome, classes: Any) -> float:
-    """Of a run that has not collapsed; the least possible where the number of classes is not known or means nothing."""
+    """The least score of a run that has not collapsed; the least possible one if no threshold applies."""
     if classes is None or not outcome.is_counted:
         return outcome.least
     number = len(classes) if isinstance(classes, Sequence | np.ndarray) else classes
@@ -266,30 +257,30 @@ def _least_score(outcome: Outcome, classes: Any) -> float:
 
 
 def _starved(frame: pd.DataFrame, outcomes: Sequence[Outcome]) -> list[str | None]:
-    """A branch has starved whose outcome alone, on training images at the end, is under half of the other's."""
+    """The starved branch of each run, with less than half of the other's outcome on training images at the end."""
     branches = ("non_emotional", "emotional")
     names = {outcome.name for outcome in outcomes}
     columns = {(name, branch): _values(frame, f"train_{name}_{branch}") for name in names for branch in branches}
-    found: list[str | None] = []
+    starved: list[str | None] = []
     for row, outcome in enumerate(outcomes):
-        of_branches = [columns[outcome.name, branch][row] for branch in branches]
-        if None in of_branches:
-            found.append(None)
+        values = [columns[outcome.name, branch][row] for branch in branches]
+        if None in values:
+            starved.append(None)
         else:
-            least = int(np.argmin(of_branches))
-            found.append(branches[least] if of_branches[least] < of_branches[1 - least] / 2 else "")
-    return found
+            weaker = int(np.argmin(values))
+            starved.append(branches[weaker] if values[weaker] < values[1 - weaker] / 2 else "")
+    return starved
 
 
 def _plan(seeds: Any, looks: Any, first: Any) -> Plan | None:
     if seeds is None:
         return None
     try:
-        number, begins = int(seeds), 0 if first is None else int(first)
+        number, start = int(seeds), 0 if first is None else int(first)
         at = (number,) if looks is None or len(looks) == 0 else tuple(int(look) for look in looks)
     except (TypeError, ValueError):
-        told = f"planned_seeds is {seeds}, first_seed {first} and looks {looks}"
-        raise UserError(f"{told}; give a number, a number or nothing, and a list") from None
+        given = f"planned_seeds is {seeds}, first_seed {first} and looks {looks}"
+        raise UserError(f"{given}; give a number, a number or nothing, and a list") from None
     if at[0] < 1 or at[-1] != number or any(one >= after for one, after in itertools.pairwise(at)):
         raise UserError(f"looks are {list(at)}; they must ascend, and end with all planned seeds, {number}")
-    return Plan(number, at, begins)
+    return Plan(number, at, start)

@@ -138,7 +138,7 @@ def _contrasts(
         correct=nothing,
         checksum=nothing,
         bounds=(least, largest),
-        _answers={},
+        _correct={},
     )
     found: dict[Arm, dict[str, SuiteContrast]] = {}
     for one in judged(of_figure):
